@@ -1,0 +1,13 @@
+"""Who judges what: from `golden.name` to a function that computes every recorded output with kinoform.
+
+A judge returns one value per recorded tensor: the whole tensor, or, where samples of one batch have
+different sizes, a list with the true rows of each sample.
+"""
+
+from collections.abc import Callable, Mapping
+
+from conformance.golden import Golden
+from torch import Tensor
+
+Judge = Callable[[Golden], Mapping[str, Tensor | list[Tensor]]]
+JUDGES: dict[str, Judge] = {}
