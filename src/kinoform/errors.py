@@ -1,7 +1,8 @@
 """What can go wrong, by what the reader has to change; each kind has its own exit code."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Iterable
+
 
 
 class KinoformError(Exception):

@@ -4,12 +4,12 @@ Alphabet of shapes: `b` batch, `c` channel, `f h w` frame, height, width, `l` to
 `d` model width. Pixel sizes are `height, width`; latent sizes are `h, w`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from typing import TypeAlias
 
 Latents: TypeAlias = Float[Tensor, "b c f h w"]
 Velocity: TypeAlias = Float[Tensor, "b c f h w"]
@@ -44,3 +44,19 @@ class Grid:
     @property
     def tokens(self) -> int:
         return self.frames * self.height * self.width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """Everything a transformer is told about the film besides its noisy latents, by the door it enters.
+
+    `context`: rows for cross-attention by stream name (`text` is always there), each [b, n, width];
+    `channels`: latents concatenated on the channel axis after the noisy ones;
+    `clean`: tokens (in film order) whose noise level is 0 while the others are denoised;
+    `branches`: what each branch of the model is given, by the branch's name.
+    """
+
+    context: Mapping[str, Float[Tensor, "_ _ _"]]
+    channels: Latents | None = None
+    clean: Bool[Tensor, " l"] | None = None
+    branches: Mapping[str, Any] = field(default_factory=dict)

@@ -6,8 +6,9 @@ different sizes, a list with the true rows of each sample.
 
 from collections.abc import Callable, Mapping
 
+from conformance import judge_dit
 from conformance.golden import Golden
 from torch import Tensor
 
 Judge = Callable[[Golden], Mapping[str, Tensor | list[Tensor]]]
-JUDGES: dict[str, Judge] = {}
+JUDGES: dict[str, Judge] = {**judge_dit.JUDGES}

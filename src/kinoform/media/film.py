@@ -1,0 +1,119 @@
+"""A film: frames, their rate, and how they were made; the result of every pipeline."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinoform.errors import UsageError, nearest
+from kinoform.media import pictures, video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Film:
+    """RGB frames in 0..255, `fps` of them per second, and JSON-able `params` that tell how they were made.
+
+    Raises UsageError when there is no frame, frames are not uint8 RGB, or `fps` is not a positive number.
+    """
+
+    frames: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
+    fps: float
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.frames.shape
+        if self.frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+            raise UsageError(
+                f"a film is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}"
+            )
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise UsageError(f"fps must be a positive number, not {self.fps}; try 16")
+
+    def save(
+        self, path: str | os.PathLike[str], *, force: bool = False, upscale: int = 1, metadata: bool = True
+    ) -> Path:
+        """Write the film in the format that the name asks for, and return its path.
+
+        `.mp4` (H.264), `.gif`, `.webp`, `.png` for a single frame; a name without extension or with `/` at its
+        end is a folder of lossless png frames. `upscale` repeats every pixel that many times along both sides,
+        and `metadata=False` leaves `params` out. Raises UsageError as `check_output` does, and KinoformError
+        when the encoder fails or the disk is full; a file that stood there is then untouched.
+        """
+        check_output(path, shape=_upscaled_shape(self.frames.shape, upscale), force=force)
+        params = self.params if metadata else None
+        target = Path(path)
+        format_of(path).write(
+            _upscaled(self.frames, upscale), target, fps=self.fps, params=params, force=force
+        )
+        return target
+
+
+class Write(Protocol):
+    def __call__(
+        self,
+        frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+        path: Path,
+        *,
+        fps: float,
+        params: Mapping[str, object] | None,
+        force: bool,
+    ) -> None: ...
+
+
+class Check(Protocol):
+    def __call__(self, path: Path, *, shape: tuple[int, int, int], force: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How films of one kind are written, and what can be refused before there is a film."""
+
+    write: Write
+    check: Check
+
+
+FOLDER = Format(write=pictures.write_frames, check=pictures.check_frames)
+FORMATS = {
+    ".mp4": Format(write=video.write_mp4, check=video.check_mp4),
+    ".png": Format(write=pictures.write_png, check=pictures.check_png),
+    ".gif": Format(write=pictures.write_gif, check=pictures.check_animation),
+    ".webp": Format(write=pictures.write_webp, check=pictures.check_animation),
+}
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """The format that a name asks for. Raises UsageError for an unknown extension."""
+    name, suffix = os.fspath(path), Path(path).suffix.lower()
+    if not suffix or name.endswith(("/", os.sep)):
+        return FOLDER
+    if suffix not in FORMATS:
+        raise UsageError(
+            f"{name}: no film format {suffix!r}; {nearest(suffix, FORMATS)}, or name/ for a folder of png"
+        )
+    return FORMATS[suffix]
+
+
+def check_output(path: str | os.PathLike[str], *, shape: tuple[int, int, int], force: bool) -> None:
+    """Refuse before the work what `Film.save` would refuse after it; `shape` is frames, height, width as written.
+
+    Raises UsageError for an unknown extension, a name that is taken (without `force`) or not legal, a folder
+    that is missing, an odd size for mp4, or several frames for one png.
+    """
+    format_of(path).check(Path(path), shape=shape, force=force)
+
+
+def _upscaled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
+    if factor < 1:
+        raise UsageError(f"upscale must be a whole number from 1 on, not {factor}")
+    frames, height, width, _ = shape
+    return frames, height * factor, width * factor
+
+
+def _upscaled(frames: np.ndarray, factor: int) -> Iterator[np.ndarray]:
+    for frame in frames:
+        yield frame.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,0 +1,146 @@
+"""How a film was made, carried inside its file: written as JSON, read back as from a stranger."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import av
+from PIL import Image
+
+from kinoform import __version__
+from kinoform.errors import UsageError, nearest
+
+SCHEMA = 1
+LARGEST = 2**20
+"""Characters of JSON that are read or written at most."""
+
+DESCRIPTION = 0x010E
+"""The Exif tag ImageDescription, where webp files carry the JSON."""
+
+FRAME_PATTERN = "frame_*.png"
+
+PRINTED = (
+    ("Steps", "steps"),
+    ("Sampler", "solver"),
+    ("CFG scale", "guidance"),
+    ("Seed", "seed"),
+    ("Model", "model"),
+    ("Frames", "frames"),
+    ("FPS", "fps"),
+)
+"""Settings in the customary text: what other programs call them, and what the parameters call them."""
+
+
+def encode(params: Mapping[str, object]) -> str:
+    """The parameters as one line of ASCII JSON, with the names of this program and of the schema.
+
+    Raises UsageError when a value is not JSON (NaN included) or the whole is above 1 MiB.
+    """
+    about = {**params, "schema": SCHEMA, "tool": "kinoform", "version": __version__}
+    try:
+        text = json.dumps(about, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the parameters of the film cannot be written as JSON: {error}") from error
+    if len(text) > LARGEST:
+        raise UsageError(
+            f"the parameters of the film take {len(text)} characters; at most {LARGEST} are kept"
+        )
+    return text
+
+
+def tags(params: Mapping[str, object] | None) -> dict[str, str]:
+    """Key and text for containers that carry any key; empty for None.
+
+    `parameters_json` is the source of truth. `comment` repeats it because programs that copy a video keep this
+    standard key and drop others. `parameters` is the text that image galleries read (AUTOMATIC1111's format).
+    """
+    if params is None:
+        return {}
+    text = encode(params)
+    return {"parameters_json": text, "comment": text, "parameters": _customary_text(params)}
+
+
+def read_params(path: Path) -> dict[str, object]:
+    """What `tags` wrote into an mp4, png, gif or webp file, or into a folder of frames.
+
+    The file is not trusted: it is opened by the reader of its extension only, and no pixels are decoded. Raises
+    UsageError when there is no such file, it cannot be read, or it holds no JSON object of at most 1 MiB.
+    """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    if path.is_dir():
+        return read_params(_first_frame(path))
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"{path}: no reader for {path.suffix!r} files; {nearest(path.suffix, READERS)}")
+    try:
+        text = reader(path)
+    except (OSError, ValueError, SyntaxError, av.FFmpegError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
+    return _decode(text, path)
+
+
+def _decode(text: str | None, path: Path) -> dict[str, object]:
+    if not text:
+        raise UsageError(
+            f"{path} carries no parameters; it was made by another program or with --no-metadata"
+        )
+    if len(text) > LARGEST:
+        raise UsageError(f"{path} carries {len(text)} characters of parameters; at most {LARGEST} are read")
+    try:
+        params = json.loads(text)
+    except (ValueError, RecursionError):
+        params = None
+    if not isinstance(params, dict):
+        raise UsageError(f"{path} carries text that is not a JSON object, so not written by kinoform")
+    return cast("dict[str, object]", params)
+
+
+def _read_mp4(path: Path) -> str | None:
+    # The format is given, or a playlist with this extension could make the library open other files.
+    with av.open(str(path.absolute()), format="mov", metadata_errors="replace") as container:
+        return _either(container.metadata)
+
+
+def _read_png(path: Path) -> str | None:
+    with Image.open(path, formats=["PNG"]) as image:
+        return _either(image.info)
+
+
+def _read_gif(path: Path) -> str | None:
+    with Image.open(path, formats=["GIF"]) as image:
+        return cast(bytes, image.info.get("comment", b"")).decode("utf-8", "replace")
+
+
+def _read_webp(path: Path) -> str | None:
+    with Image.open(path, formats=["WEBP"]) as image:
+        return image.getexif().get(DESCRIPTION)
+
+
+READERS = {".mp4": _read_mp4, ".png": _read_png, ".gif": _read_gif, ".webp": _read_webp}
+
+
+def _either(texts: Mapping[str, str]) -> str | None:
+    return texts.get("parameters_json") or texts.get("comment")
+
+
+def _first_frame(folder: Path) -> Path:
+    frames = sorted(folder.glob(FRAME_PATTERN))
+    if not frames:
+        raise UsageError(f"{folder} holds no {FRAME_PATTERN}; give a film or a folder of its frames")
+    return frames[0]
+
+
+def _customary_text(params: Mapping[str, object]) -> str:
+    lines = [str(params.get("prompt", ""))]
+    if params.get("negative"):
+        lines.append(f"Negative prompt: {params['negative']}")
+    settings = [f"{label}: {params[key]}" for label, key in PRINTED if params.get(key) is not None]
+    if "width" in params and "height" in params:
+        settings.append(f"Size: {params['width']}x{params['height']}")
+    lines.append(", ".join([*settings, f"Version: kinoform {__version__}"]))
+    text = "\n".join(lines).encode("utf-8", "replace").decode()
+    # Containers end a text at NUL, and terminals obey the others.
+    return re.sub(r"[^\S \n]|[\x00-\x08\x0e-\x1f\x7f-\x9f]", " ", text)

@@ -1,0 +1,111 @@
+"""Films as pictures: one png, a folder of png frames (lossless), an animated gif or webp."""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from kinoform.errors import UsageError
+from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
+from kinoform.media.metadata import DESCRIPTION, FRAME_PATTERN, encode, tags
+
+Frames = Iterable[UInt8[np.ndarray, "h w 3"]]
+Params = Mapping[str, object] | None
+
+GIF_TICKS = 100
+"""A gif counts hundredths of a second, a webp thousandths."""
+
+WEBP_TICKS = 1000
+
+
+def check_png(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
+    """Refuse early what `write_png` would refuse late; `shape` is frames, height, width. Raises UsageError."""
+    if shape[0] != 1:
+        raise _several(path)
+    check_writable(path, force=force)
+
+
+def write_png(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
+    """Write a film of one frame. Raises UsageError for more frames or none; `fps` is of no use here."""
+    stills = list(frames)
+    if len(stills) != 1:
+        raise _several(path)
+    with whole(path, force=force) as temporary:
+        temporary.write_bytes(_png(stills[0], params))
+
+
+def check_frames(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
+    """Refuse early what `write_frames` would refuse late. Raises UsageError."""
+    check_folder_writable(path, holds=FRAME_PATTERN, force=force)
+
+
+def write_frames(
+    frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False
+) -> None:
+    """Write `frame_00000.png` and so on into the folder `path`, which appears when all frames are written.
+
+    Every frame carries the parameters, since frames are often moved alone. With `force` an older folder is
+    replaced if it holds nothing but frames. Raises UsageError, and KinoformError when the disk is full.
+    """
+    with whole_folder(path, holds=FRAME_PATTERN, force=force) as temporary:
+        for place, pixels in enumerate(frames):
+            (temporary / f"frame_{place:05d}.png").write_bytes(_png(pixels, params))
+
+
+def check_animation(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
+    """Refuse early what `write_gif` and `write_webp` would refuse late. Raises UsageError."""
+    check_writable(path, force=force)
+
+
+def write_gif(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
+    """Write an endless gif of 256 colours per frame; parameters go into its comment."""
+    comment = {} if params is None else {"comment": encode(params).encode()}
+    _write_animation(frames, path, force, GIF_TICKS / fps, {"format": "GIF", **comment})
+
+
+def write_webp(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
+    """Write an endless webp; parameters go into the description of its Exif block."""
+    exif = Image.Exif()
+    if params is not None:
+        exif[DESCRIPTION] = encode(params)
+    _write_animation(frames, path, force, WEBP_TICKS / fps, {"format": "WEBP", "quality": 90, "exif": exif})
+
+
+def _write_animation(
+    frames: Frames, path: Path, force: bool, ticks: float, options: Mapping[str, object]
+) -> None:
+    check_writable(path, force=force)
+    images = [Image.fromarray(pixels) for pixels in frames]
+    if not images:
+        raise UsageError(f"{path}: a film needs at least one frame")
+    milliseconds = 1000 // (GIF_TICKS if options["format"] == "GIF" else WEBP_TICKS)
+    durations = [milliseconds * count for count in _whole_ticks(len(images), ticks)]
+    encoded = io.BytesIO()
+    images[0].save(encoded, save_all=True, append_images=images[1:], duration=durations, loop=0, **options)
+    with whole(path, force=force) as temporary:
+        temporary.write_bytes(encoded.getvalue())
+
+
+def _whole_ticks(frames: int, ticks: float) -> Iterator[int]:
+    """Whole numbers whose sums stay within half a tick of the exact times, so that a film keeps its length."""
+    for place in range(frames):
+        yield round((place + 1) * ticks) - round(place * ticks)
+
+
+def _png(pixels: np.ndarray, params: Params) -> bytes:
+    about = PngInfo()
+    for key, text in tags(params).items():
+        about.add_itxt(key, text)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, format="PNG", pnginfo=about)
+    return encoded.getvalue()
+
+
+def _several(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} can hold one frame only; give a folder ({path.with_suffix('')}/) or a .mp4 name"
+    )

@@ -1,0 +1,162 @@
+"""The block of the released models: self-attention, cross-attention to named streams, feed-forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kinoform.models.attention.full import Full
+from kinoform.models.linear import Linear
+from kinoform.models.ports import AttentionScheme, ContextSpec, Heads, KeysValues, Stream
+from kinoform.ops.attention import attend
+from kinoform.ops.norm import layer_norm, rms_norm
+from kinoform.ops.rope import rotate
+
+if TYPE_CHECKING:
+    from kinoform.models.dit import DiTSpec
+
+MODULATION_ROWS = 6  # shift, scale, gate of self-attention; shift, scale, gate of the feed-forward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullBlock:
+    """x + gate * self_attention; + cross_attention; + gate * feed_forward, who sees whom by `attention`."""
+
+    attention: AttentionScheme = field(default_factory=Full)
+
+    @property
+    def modulation_rows(self) -> int:
+        return MODULATION_ROWS
+
+    def build(self, spec: DiTSpec, layer: int) -> TransformerBlock:
+        return TransformerBlock(spec, self.attention, layer)
+
+
+class RMSNorm(nn.Module):
+    """RMS norm with a weight; over the whole width, all heads together, as Wan's queries and keys have it."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        return rms_norm(x, self.weight, self.eps)
+
+
+def heads(x: Float[Tensor, "b l d"], count: int) -> Heads:
+    return rearrange(x, "b l (heads d) -> b l heads d", heads=count)
+
+
+def merge(x: Heads) -> Float[Tensor, "b l d"]:
+    return rearrange(x, "b l heads d -> b l (heads d)")
+
+
+class SelfAttention(nn.Module):
+    """Normalised and rotated q and k, plain v, one output projection."""
+
+    def __init__(self, dim: int, count: int, eps: float) -> None:
+        super().__init__()
+        self.count = count
+        self.q, self.k, self.v, self.o = (Linear(dim, dim) for _ in range(4))
+        self.norm_q, self.norm_k = RMSNorm(dim, eps), RMSNorm(dim, eps)
+
+    def forward(self, x: Float[Tensor, "b l d"], stream: Stream, scheme: AttentionScheme, layer: int) -> Tensor:
+        """`stream` lends its phases, grid and mesh; its tokens are not read."""
+        q = rotate(heads(self.norm_q(self.q(x)), self.count), stream.rotary)
+        k = rotate(heads(self.norm_k(self.k(x)), self.count), stream.rotary)
+        v = heads(self.v(x), self.count)
+        return self.o(merge(stream.mesh.attend(scheme.at(layer), q, k, v, stream.grid)))
+
+
+class StreamKeys(nn.Module):
+    """One context stream's own k, v, norm and, where the spec says so, a learned gate that starts at 0."""
+
+    def __init__(self, dim: int, eps: float, gated: bool) -> None:
+        super().__init__()
+        self.k, self.v = Linear(dim, dim), Linear(dim, dim)
+        self.norm_k = RMSNorm(dim, eps)
+        self.gate = nn.Parameter(torch.zeros(1)) if gated else None
+
+
+class CrossAttention(nn.Module):
+    """A shared q; k and v per named stream; the results add before the one output projection."""
+
+    def __init__(self, dim: int, count: int, eps: float, streams: tuple[ContextSpec, ...]) -> None:
+        super().__init__()
+        self.count = count
+        self.q, self.o = Linear(dim, dim), Linear(dim, dim)
+        self.norm_q = RMSNorm(dim, eps)
+        self.streams = nn.ModuleDict({s.name: StreamKeys(dim, eps, s.gated) for s in streams})
+
+    def stream(self, name: str) -> StreamKeys:
+        module = self.streams[name]
+        assert isinstance(module, StreamKeys)
+        return module
+
+    def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
+        """k and v of every stream whose rows are given."""
+        found = {}
+        for name, rows in context.items():
+            own = self.stream(name)
+            found[name] = (heads(own.norm_k(own.k(rows)), self.count), heads(own.v(rows), self.count))
+        return found
+
+    def forward(self, x: Float[Tensor, "b l d"], keys: KeysValues) -> Float[Tensor, "b l d"]:
+        q = heads(self.norm_q(self.q(x)), self.count)
+        seen = None
+        for name, (k, v) in keys.items():
+            own = attend(q, k, v)
+            gate = self.stream(name).gate
+            own = own if gate is None else own * gate.to(own.dtype)
+            seen = own if seen is None else seen + own
+        assert seen is not None, "the text stream is always there"
+        return self.o(merge(seen))
+
+
+class TransformerBlock(nn.Module):
+    """The six rows of `modulation` + time: shift, scale, gate for attention, then for the feed-forward.
+
+    norm -> scale and shift -> self-attention -> gate; affine norm -> cross-attention; norm -> scale and
+    shift -> feed-forward -> gate. Norms, modulation and the residual sums are float32.
+    """
+
+    def __init__(self, spec: DiTSpec, scheme: AttentionScheme, layer: int) -> None:
+        super().__init__()
+        self.scheme, self.layer, self.eps = scheme, layer, spec.eps
+        self.modulation = nn.Parameter(torch.zeros(1, MODULATION_ROWS, spec.dim))
+        self.self_attention = SelfAttention(spec.dim, spec.heads, spec.eps)
+        self.cross_norm = nn.LayerNorm(spec.dim, eps=spec.eps) if spec.cross_norm else None
+        self.cross_attention = CrossAttention(spec.dim, spec.heads, spec.eps, spec.context)
+        self.feed_forward = nn.Sequential(
+            Linear(spec.dim, spec.ffn_dim), nn.GELU(approximate="tanh"), Linear(spec.ffn_dim, spec.dim)
+        )
+
+    def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
+        return self.cross_attention.keys(context)
+
+    def forward(self, stream: Stream, keys: KeysValues) -> Stream:
+        return self.after_context(self.before_context(stream), keys)
+
+    def before_context(self, stream: Stream) -> Stream:
+        shift, scale, gate = self._rows(stream, 0)
+        x = layer_norm(stream.tokens, self.eps) * (1 + scale) + shift
+        return stream.add(self.self_attention(x, stream, self.scheme, self.layer) * gate)
+
+    def after_context(self, stream: Stream, keys: KeysValues) -> Stream:
+        norm = self.cross_norm
+        x = stream.tokens if norm is None else layer_norm(stream.tokens, self.eps, norm.weight, norm.bias)
+        stream = stream.add(self.cross_attention(x, keys))
+        shift, scale, gate = self._rows(stream, 3)
+        x = layer_norm(stream.tokens, self.eps) * (1 + scale) + shift
+        return stream.add(self.feed_forward(x) * gate)
+
+    def _rows(self, stream: Stream, first: int) -> list[Tensor]:
+        rows = self.modulation[:, None, first : first + 3].float() + stream.modulation.rows[:, :, first : first + 3]
+        return [stream.modulation.of_tokens(rows[:, :, i]) for i in range(3)]

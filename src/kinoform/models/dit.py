@@ -1,0 +1,290 @@
+"""The diffusion transformer: noisy latents, a level and prepared conditions in; a velocity out.
+
+Source: the official Wan2.1 and Wan2.2 models (Wan Team, "Wan: Open and Advanced Large-Scale Video Generative
+Models", 2025), after DiT (Peebles and Xie, 2023). Numbers and traps: docs/wan21.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kinoform.errors import UsageError
+from kinoform.models.block import FullBlock
+from kinoform.models.context import TextStream
+from kinoform.models.linear import Linear
+from kinoform.models.ports import (
+    Alone,
+    Block,
+    BlockSpec,
+    Branch,
+    BranchSpec,
+    ContextSpec,
+    Guests,
+    KeysValues,
+    Mesh,
+    Modulation,
+    Stream,
+)
+from kinoform.ops.norm import layer_norm
+from kinoform.ops.patch import Patch, grid_of, patches, unpatch
+from kinoform.ops.rope import Rotary, grid_positions, rotary
+from kinoform.ops.sinusoid import sinusoid
+from kinoform.types import Conditions, Grid, Latents, Level, Velocity
+
+# Kept in float32 whatever the weights' dtype: what scales, shifts, gates or normalises the residual stream.
+FLOAT32_PARTS = ("time_embedding", "time_projection", "head", "modulation", "norm", "gate", "positions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiTSpec:
+    """Sizes and plugs of a transformer; the defaults are those that all released Wan models share.
+
+    `in_channels` counts the noisy latents (`out_channels` of them) and any conditioning channels after
+    them. `head width = dim / heads`. `branches` are modules beside the blocks, by value.
+    """
+
+    dim: int
+    ffn_dim: int
+    heads: int
+    layers: int
+    in_channels: int = 16
+    out_channels: int = 16
+    patch: Patch = (1, 2, 2)
+    frequency_width: int = 256
+    eps: float = 1e-6
+    cross_norm: bool = True
+    context: tuple[ContextSpec, ...] = (TextStream(),)
+    block: BlockSpec = field(default_factory=FullBlock)
+    branches: tuple[BranchSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads or (self.dim // self.heads) % 2:
+            raise UsageError(f"dim {self.dim} does not give {self.heads} heads of an even width")
+        if self.in_channels < self.out_channels:
+            raise UsageError(f"in_channels {self.in_channels} is less than the {self.out_channels} that are denoised")
+
+    def build(self) -> DiT:
+        return DiT(self)
+
+
+class Prepared(NamedTuple):
+    """What stays the same at every step of one film and one prompt."""
+
+    channels: Latents | None
+    constant: Float[Tensor, "b l d"]  # the patch embedding of `channels`, plus its bias
+    context: Mapping[str, Tensor]  # embedded rows by stream, each [b, n, d]
+    keys: tuple[KeysValues, ...]
+    rotary: Rotary
+    grid: Grid
+    clean: Bool[Tensor, " l"] | None
+    payloads: Mapping[str, Any]
+    mesh: Mesh
+
+
+class PatchEmbedding(nn.Module):
+    """A convolution whose kernel is its stride, as a product over patches; weight [d, c, pt, ph, pw]."""
+
+    def __init__(self, channels: int, dim: int, patch: Patch) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, channels, *patch))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.patch = patch
+
+    def part(self, x: Latents, first: int) -> Float[Tensor, "b l d"]:
+        """The contribution of channels first, first + 1, ... held by x; without the bias."""
+        weight = self.weight[:, first : first + x.shape[1]].flatten(1)
+        return patches(x, self.patch).to(weight.dtype) @ weight.T
+
+
+class Head(nn.Module):
+    """norm -> scale and shift by the time embedding -> Linear, all in float32."""
+
+    def __init__(self, spec: DiTSpec) -> None:
+        super().__init__()
+        self.eps = spec.eps
+        self.modulation = nn.Parameter(torch.zeros(1, 2, spec.dim))
+        self.linear = Linear(spec.dim, spec.out_channels * spec.patch[0] * spec.patch[1] * spec.patch[2])
+
+    def forward(self, tokens: Float[Tensor, "b l d"], modulation: Modulation) -> Float[Tensor, "b l p"]:
+        rows = self.modulation[:, None] + modulation.embedding[:, :, None]
+        shift, scale = (modulation.of_tokens(rows[:, :, i]) for i in range(2))
+        return self.linear(layer_norm(tokens, self.eps) * (1 + scale) + shift)
+
+
+class DiT(nn.Module):
+    """`prepare` once a film, then `forward` (or `velocities`, for guidance) at every step."""
+
+    def __init__(self, spec: DiTSpec) -> None:
+        super().__init__()
+        dim = spec.dim
+        self.spec = spec
+        self.patch_embedding = PatchEmbedding(spec.in_channels, dim, spec.patch)
+        self.context = nn.ModuleDict({stream.name: stream.build(dim, spec.eps) for stream in spec.context})
+        self.time_embedding = nn.Sequential(Linear(spec.frequency_width, dim), nn.SiLU(), Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), Linear(dim, spec.block.modulation_rows * dim))
+        self.blocks = nn.ModuleList(spec.block.build(spec, layer) for layer in range(spec.layers))
+        self.head = Head(spec)
+        self.branches = nn.ModuleDict({branch.name: branch.build(spec) for branch in spec.branches})
+
+    def prepare(self, conditions: Conditions, grid: Grid, mesh: Mesh | None = None) -> Prepared:
+        """Text MLP, cross-attention keys, phases, the constant part of the patch embedding.
+
+        Raises UsageError when the conditions do not fill the model's doors: a missing or unknown context
+        stream or branch, or conditioning channels of another number.
+        """
+        self._check(conditions)
+        weight = self.patch_embedding.weight
+        context = {name: self.context[name](rows.to(weight.device)) for name, rows in conditions.context.items()}
+        constant = self.patch_embedding.bias[None, None]
+        if conditions.channels is not None:
+            constant = self.patch_embedding.part(conditions.channels, self.spec.out_channels) + constant
+        return Prepared(
+            channels=conditions.channels,
+            constant=constant,
+            context=context,
+            keys=tuple(self._block(layer).keys(context) for layer in range(self.spec.layers)),
+            rotary=rotary(grid_positions(grid, weight.device), self.spec.dim // self.spec.heads),
+            grid=grid,
+            clean=conditions.clean,
+            payloads={n: self._branch(n).prepare(p, context, grid) for n, p in conditions.branches.items()},
+            mesh=mesh or Alone(),
+        )
+
+    def forward(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> Velocity:
+        """The velocity noise - data [b, c, f, h, w] (float32) of x at timesteps [b] or, per token, [b, l]."""
+        return self._finish(*self._begin(x, timesteps, prepared), prepared)
+
+    def velocities(self, x: Latents, level: Level, prepared: Sequence[Prepared]) -> list[Velocity]:
+        """One velocity per prepared condition (guidance needs two), at one level of the whole film.
+
+        Tokens that a condition calls clean are at timestep 0. Conditions that differ in their context
+        alone share the embedding and block 0's self-attention: the same numbers, computed once.
+        """
+        first = prepared[0]
+        times = torch.full((len(x),), float(level.timestep), device=x.device)
+        if first.clean is not None:
+            times = times[:, None] * (~first.clean).to(times)[None]
+        begun = self._begin(x, times, first)
+        alike = all(p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared)
+        found = [self._finish(*begun, first)]
+        for other in prepared[1:]:
+            found.append(self._finish(*(begun if alike else self._begin(x, times, other)), other))
+        return found
+
+    def _begin(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> tuple[Stream, dict[str, Any]]:
+        """Embed, let branches open, and run the part of block 0 that does not read the context."""
+        if grid_of(x, self.spec.patch) != prepared.grid:
+            raise UsageError(f"latents {tuple(x.shape)} do not have the prepared grid {prepared.grid}")
+        tokens = self.patch_embedding.part(x, 0) + prepared.constant
+        stream = Stream(
+            tokens=tokens.float(),
+            start=tokens,
+            rotary=prepared.rotary,
+            grid=prepared.grid,
+            modulation=self.modulation(timesteps),
+            context=prepared.context,
+            mesh=prepared.mesh,
+        )
+        states: dict[str, Any] = {}
+        for name, payload in prepared.payloads.items():
+            guests, states[name] = self._branch(name).open(stream, payload)
+            if guests is not None:
+                timesteps = per_token(timesteps, stream.tokens.shape[1], guests)
+                stream = self._admit(stream, guests, timesteps)
+        return self._block(0).before_context(stream.split()), states
+
+    def _finish(self, stream: Stream, states: Mapping[str, Any], prepared: Prepared) -> Velocity:
+        states = dict(states)
+        for layer in range(self.spec.layers):
+            block = self._block(layer)
+            stream = stream if layer == 0 else block.before_context(stream)
+            stream = block.after_context(stream, prepared.keys[layer])
+            for name, state in states.items():
+                stream, states[name] = self._branch(name).after_block(layer, stream, state)
+        stream = stream.gather()
+        for name, state in states.items():
+            stream = self._branch(name).close(stream, state)
+        film = self.head(stream.tokens, stream.modulation)[:, : prepared.grid.tokens]
+        return unpatch(film, prepared.grid, self.spec.patch)
+
+    def modulation(self, timesteps: Tensor) -> Modulation:
+        """Rows for the levels that occur: one per sample for [b], the distinct ones for [b, l]."""
+        index = None
+        levels = timesteps[:, None]
+        if timesteps.dim() == 2:
+            distinct, index = torch.unique(timesteps, return_inverse=True)
+            levels = distinct[None]
+        embedding = self.time_embedding(sinusoid(levels.float(), self.spec.frequency_width))
+        rows = self.time_projection(embedding).unflatten(-1, (-1, self.spec.dim))
+        return Modulation(embedding=embedding, rows=rows, index=index)
+
+    def _admit(self, stream: Stream, guests: Guests, timesteps: Tensor) -> Stream:
+        own = rotary(guests.positions.to(stream.tokens.device), self.spec.dim // self.spec.heads)
+        return Stream(
+            tokens=torch.cat([stream.tokens, guests.tokens.float()], dim=1),
+            start=stream.start,
+            rotary=Rotary(torch.cat([stream.rotary.cos, own.cos]), torch.cat([stream.rotary.sin, own.sin])),
+            grid=stream.grid,
+            modulation=self.modulation(timesteps),
+            context=stream.context,
+            mesh=stream.mesh,
+        )
+
+    def _check(self, conditions: Conditions) -> None:
+        wanted = {stream.name for stream in self.spec.context if not stream.gated}
+        optional = {stream.name for stream in self.spec.context if stream.gated}
+        given = set(conditions.context)
+        if not wanted <= given <= wanted | optional:
+            raise UsageError(f"context streams {sorted(given)} given; the model reads {sorted(wanted | optional)}")
+        if unknown := set(conditions.branches) - set(self.branches):
+            raise UsageError(f"branches {sorted(unknown)} are not in the model; it has {sorted(self.branches)}")
+        extra = 0 if conditions.channels is None else conditions.channels.shape[1]
+        if extra != self.spec.in_channels - self.spec.out_channels:
+            wants = self.spec.in_channels - self.spec.out_channels
+            raise UsageError(f"{extra} conditioning channels given; the model takes {wants} after the latents")
+
+    def _block(self, layer: int) -> Block:
+        return cast(Block, self.blocks[layer])
+
+    def _branch(self, name: str) -> Branch:
+        return cast(Branch, self.branches[name])
+
+
+def per_token(timesteps: Tensor, length: int, guests: Guests) -> Float[Tensor, "b l"]:
+    """Timesteps of the tokens so far and, after them, of the guests."""
+    own = timesteps if timesteps.dim() == 2 else timesteps[:, None].expand(-1, length)
+    return torch.cat([own, own.new_full((len(own), guests.tokens.shape[1]), guests.timestep)], dim=1)
+
+
+def initialise(model: DiT, generator: torch.Generator) -> None:
+    """Weights to start training from, as the official model draws them.
+
+    Linear: Xavier uniform and zero bias; patch embedding likewise over [d, rest]; text and time MLPs:
+    normal(0.02), the time projection Xavier; head: zero; modulation: normal / sqrt(d).
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, Linear):
+            nn.init.zeros_(module.bias)
+            if name.startswith(("context.text.", "time_embedding.")):
+                nn.init.normal_(module.weight, std=0.02, generator=generator)
+            else:
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+    nn.init.xavier_uniform_(model.patch_embedding.weight.data.flatten(1), generator=generator)
+    nn.init.zeros_(model.head.linear.weight)
+    for name, parameter in model.named_parameters():
+        if name.endswith("modulation"):
+            nn.init.normal_(parameter, std=model.spec.dim**-0.5, generator=generator)
+
+
+def cast_weights(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Weights in `dtype`, in place; the parts named in FLOAT32_PARTS stay in float32."""
+    for name, parameter in model.named_parameters():
+        keep = any(part.startswith(FLOAT32_PARTS) or "norm" in part for part in name.split("."))
+        parameter.data = parameter.data.to(torch.float32 if keep else dtype)
+    return model

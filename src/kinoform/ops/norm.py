@@ -1,0 +1,29 @@
+"""Normalisations of the transformer, computed in float32 whatever comes in."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def rms_norm(x: Float[Tensor, "*b d"], weight: Float[Tensor, " d"], eps: float) -> Float[Tensor, "*b d"]:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich, 2019).
+
+    The quotient is formed in float32 and rounded to x's dtype before the product with `weight`, as the
+    official code does; a float32 weight therefore gives a float32 result.
+    """
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+
+
+def layer_norm(
+    x: Float[Tensor, "*b d"],
+    eps: float,
+    weight: Float[Tensor, " d"] | None = None,
+    bias: Float[Tensor, " d"] | None = None,
+) -> Float[Tensor, "*b d"]:
+    """(x - mean) / sqrt(variance + eps), affine when weight and bias are given; a float32 result."""
+    wide = x.float()
+    scale = None if weight is None else weight.float()
+    shift = None if bias is None else bias.float()
+    return F.layer_norm(wide, wide.shape[-1:], scale, shift, eps)

@@ -1,0 +1,51 @@
+"""Rotary positions on (time, height, width) (Su et al., 2021), from tables derived in float64."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from kinoform.types import Grid
+
+THETA = 10000.0
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines of the phases of every token, float32, shape [l, d/2] for a head width d."""
+
+    cos: Float[Tensor, "l p"]
+    sin: Float[Tensor, "l p"]
+
+
+def grid_positions(grid: Grid, device: torch.device | str = "cpu") -> Float[Tensor, "l 3"]:
+    """Coordinates (t, h, w) of a film's tokens, w fastest, each axis counted from 0; float64 on the CPU."""
+    axes = [torch.arange(n, dtype=torch.float64) for n in (grid.frames, grid.height, grid.width)]
+    return torch.cartesian_prod(*axes).reshape(-1, 3).to(device)
+
+
+def phases(positions: Num[Tensor, "l 3"], head_width: int) -> Float[Tensor, "l p"]:
+    """The angle of each complex column: position * theta^(-2j/m), a ladder of its own for each axis.
+
+    The head's `d` real columns are split into d - 4*(d//6) for time and 2*(d//6) each for height and
+    width (44, 42, 42 for d = 128). Positions may be any real numbers, negative ones included. Float64.
+    """
+    side = 2 * (head_width // 6)
+    sizes = (head_width - 2 * side, side, side)
+    ladders = [THETA ** (-torch.arange(0, m, 2, dtype=torch.float64) / m) for m in sizes]
+    places = positions.detach().cpu().double()  # not every device has float64
+    return torch.cat([places[:, axis, None] * ladder for axis, ladder in enumerate(ladders)], dim=1)
+
+
+def rotary(positions: Num[Tensor, "l 3"], head_width: int) -> Rotary:
+    """Tables for `rotate`, on the device of `positions`."""
+    angles = phases(positions, head_width)
+    device = positions.device
+    return Rotary(angles.cos().float().to(device), angles.sin().float().to(device))
+
+
+def rotate(x: Float[Tensor, "b l heads d"], table: Rotary) -> Float[Tensor, "b l heads d"]:
+    """Turn each pair of columns (2j, 2j+1) by its token's phase, in float32."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = table.cos[:, None], table.sin[:, None]
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)

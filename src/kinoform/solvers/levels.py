@@ -1,0 +1,62 @@
+"""How noisy the film is at each step: evenly spaced levels, bent by the shift."""
+
+import math
+
+import numpy as np
+
+from kinoform.errors import UsageError
+from kinoform.types import CLEAN, Level
+
+TIMESTEPS = 1000
+UNIPC_START = float(np.float32(1 - 1 / TIMESTEPS))
+
+
+def shifted(u: float, shift: float) -> float:
+    """S(u) = s·u / (1 + (s-1)·u): spends more steps at high noise for s > 1; S_a(S_b(u)) = S_ab(u).
+
+    Esser et al. 2024, "Scaling rectified flow transformers", section 5.3.2.
+    """
+    return (shift * u) / (1 + (shift - 1) * u)
+
+
+def unipc_levels(steps: int, shift: float) -> tuple[Level, ...]:
+    """The grid of the official UniPC: S over `steps` even points from float32(0.999), then CLEAN.
+
+    Returns steps + 1 levels. Raises UsageError for steps < 1 or a shift that is not positive and finite.
+    """
+    return _falling(UNIPC_START, steps, shift, exact_timesteps=False)
+
+
+def dpmpp_levels(steps: int, shift: float, *, exact_timesteps: bool = False) -> tuple[Level, ...]:
+    """The grid of the official DPM-Solver++, and of Euler: S over `steps` even points from 1, then CLEAN.
+
+    `exact_timesteps` leaves 1000·sigma untruncated, for checkpoints that were distilled with it.
+    Returns steps + 1 levels. Raises UsageError for steps < 1 or a shift that is not positive and finite.
+    """
+    return _falling(1.0, steps, shift, exact_timesteps=exact_timesteps)
+
+
+def level_at(sigma: float, *, exact_timestep: bool = False) -> Level:
+    """The level of any sigma in [0, 1], on a grid or off it.
+
+    The timestep is the truncated product of 1000 and the float64 sigma; only then is sigma rounded to
+    float32. Raises UsageError outside [0, 1].
+    """
+    if not 0 <= sigma <= 1:
+        raise UsageError(f"sigma is {sigma}; a noise level lies between 0 (clean) and 1 (pure noise)")
+    product = sigma * TIMESTEPS
+    # Truncated, never rounded: float64 makes some whole products one ulp low (shift 3, 10 steps: 874,
+    # not 875), and the networks and the expert switch are to see the official number.
+    timestep = product if exact_timestep else float(math.trunc(product))
+    return Level(sigma=float(np.float32(sigma)), timestep=timestep)
+
+
+def _falling(start: float, steps: int, shift: float, *, exact_timesteps: bool) -> tuple[Level, ...]:
+    if steps < 1:
+        raise UsageError(f"steps is {steps}; a film needs at least 1 step")
+    if not (math.isfinite(shift) and shift > 0):
+        raise UsageError(f"shift is {shift}; give a positive number (1 leaves the levels evenly spaced)")
+    stride = (0 - start) / steps
+    # The order of operations is the official one: start - i·start/steps gives other timesteps.
+    sigmas = (shifted(i * stride + start, shift) for i in range(steps))
+    return (*(level_at(sigma, exact_timestep=exact_timesteps) for sigma in sigmas), CLEAN)

@@ -1,0 +1,146 @@
+"""Tables between the official parameter names and kinoform's own; every table is a bijection.
+
+A row is a pair of templates. `#` stands for a number, `*` (only at the end) for the rest of the name;
+both sides hold the same placeholders in the same order.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from kinoform.errors import WeightsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """One table: `ours(official name)` and `theirs(own name)` undo each other."""
+
+    rows: tuple[tuple[str, str], ...]
+
+    @cached_property
+    def _forward(self) -> list[tuple[re.Pattern[str], str]]:
+        return [(_pattern(theirs), _template(ours)) for theirs, ours in self.rows]
+
+    @cached_property
+    def _backward(self) -> list[tuple[re.Pattern[str], str]]:
+        return [(_pattern(ours), _template(theirs)) for theirs, ours in self.rows]
+
+    def ours(self, name: str) -> str | None:
+        """kinoform's name of an official parameter, None when the table does not know it."""
+        return _translate(name, self._forward)
+
+    def theirs(self, name: str) -> str:
+        """The official name of one of kinoform's parameters; WeightsError when it has none."""
+        found = _translate(name, self._backward)
+        if found is None:
+            raise WeightsError(f"{name} has no official name: the official model has no such part")
+        return found
+
+    def official(self, names: Iterable[str]) -> dict[str, str]:
+        """Official name -> own name, for a model with these parameters."""
+        return {self.theirs(name): name for name in names}
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.escape(template).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)"))
+
+
+def _template(template: str) -> str:
+    return template.replace("#", "{}").replace("*", "{}")
+
+
+def _translate(name: str, table: list[tuple[re.Pattern[str], str]]) -> str | None:
+    for pattern, template in table:
+        if match := pattern.fullmatch(name):
+            return template.format(*match.groups())
+    return None
+
+
+def _block_rows(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
+    """The rows of one transformer block under a prefix (main blocks now, side blocks of branches later)."""
+    image = f"{ours}.cross_attention.streams.image"
+    text = f"{ours}.cross_attention.streams.text"
+    return (
+        (f"{theirs}.modulation", f"{ours}.modulation"),
+        (f"{theirs}.self_attn.*", f"{ours}.self_attention.*"),
+        (f"{theirs}.norm3.*", f"{ours}.cross_norm.*"),
+        (f"{theirs}.cross_attn.k_img.*", f"{image}.k.*"),
+        (f"{theirs}.cross_attn.v_img.*", f"{image}.v.*"),
+        (f"{theirs}.cross_attn.norm_k_img.*", f"{image}.norm_k.*"),
+        (f"{theirs}.cross_attn.k.*", f"{text}.k.*"),
+        (f"{theirs}.cross_attn.v.*", f"{text}.v.*"),
+        (f"{theirs}.cross_attn.norm_k.*", f"{text}.norm_k.*"),
+        (f"{theirs}.cross_attn.q.*", f"{ours}.cross_attention.q.*"),
+        (f"{theirs}.cross_attn.o.*", f"{ours}.cross_attention.o.*"),
+        (f"{theirs}.cross_attn.norm_q.*", f"{ours}.cross_attention.norm_q.*"),
+        (f"{theirs}.ffn.*", f"{ours}.feed_forward.*"),
+    )
+
+
+DIT = Names(
+    rows=(
+        ("patch_embedding.*", "patch_embedding.*"),
+        ("text_embedding.#.*", "context.text.layers.#.*"),
+        ("img_emb.emb_pos", "context.image.positions"),
+        ("img_emb.proj.0.*", "context.image.norm_in.*"),
+        ("img_emb.proj.1.*", "context.image.layers.0.*"),
+        ("img_emb.proj.3.*", "context.image.layers.2.*"),
+        ("img_emb.proj.4.*", "context.image.norm_out.*"),
+        ("time_embedding.*", "time_embedding.*"),
+        ("time_projection.*", "time_projection.*"),
+        ("head.modulation", "head.modulation"),
+        ("head.head.*", "head.linear.*"),
+        *_block_rows("blocks.#", "blocks.#"),
+    )
+)
+
+TEXT_ENCODER = Names(
+    rows=(
+        ("token_embedding.weight", "token_embedding.weight"),
+        ("norm.weight", "norm.weight"),
+        ("blocks.#.norm1.weight", "blocks.#.norm1.weight"),
+        ("blocks.#.norm2.weight", "blocks.#.norm2.weight"),
+        ("blocks.#.attn.*", "blocks.#.attention.*"),
+        ("blocks.#.ffn.gate.0.weight", "blocks.#.feed_forward.gate.weight"),
+        ("blocks.#.ffn.fc1.weight", "blocks.#.feed_forward.up.weight"),
+        ("blocks.#.ffn.fc2.weight", "blocks.#.feed_forward.down.weight"),
+        ("blocks.#.pos_embedding.embedding.weight", "blocks.#.position_bias.weight"),
+    )
+)
+
+
+def _residual_rows(place: str) -> tuple[tuple[str, str], ...]:
+    return (
+        (f"{place}.residual.0.gamma", f"{place}.norm1.gamma"),
+        (f"{place}.residual.2.*", f"{place}.conv1.*"),
+        (f"{place}.residual.3.gamma", f"{place}.norm2.gamma"),
+        (f"{place}.residual.6.*", f"{place}.conv2.*"),
+        (f"{place}.shortcut.*", f"{place}.shortcut.*"),
+    )
+
+
+def _half_rows(half: str, levels: str) -> tuple[tuple[str, str], ...]:
+    level = f"{half}.{levels}.#"
+    return (
+        (f"{half}.conv1.*", f"{half}.conv_in.*"),
+        *_residual_rows(level),
+        (f"{level}.resample.1.*", f"{level}.resample.*"),
+        (f"{level}.time_conv.*", f"{level}.time_conv.*"),
+        *_residual_rows(f"{half}.middle.#"),
+        (f"{half}.middle.#.norm.gamma", f"{half}.middle.#.norm.gamma"),
+        (f"{half}.middle.#.to_qkv.*", f"{half}.middle.#.to_qkv.*"),
+        (f"{half}.middle.#.proj.*", f"{half}.middle.#.proj.*"),
+        (f"{half}.head.0.gamma", f"{half}.norm_out.gamma"),
+        (f"{half}.head.2.*", f"{half}.conv_out.*"),
+    )
+
+
+VAE21 = Names(
+    rows=(
+        ("conv1.*", "moments.*"),
+        ("conv2.*", "expand.*"),
+        *_half_rows("encoder", "downsamples"),
+        *_half_rows("decoder", "upsamples"),
+    )
+)
