@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-
 class KinoformError(Exception):
     """A sentence that names the value at fault and what to change; the command line prints it alone."""
 

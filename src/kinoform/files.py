@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all: written under a temporary name beside their place, then renamed."""
+"""Files and folders appear whole or not at all: written under a temporary name, then renamed into place."""
 
 import errno
 import os
@@ -39,8 +39,8 @@ def check_writable(path: Path, *, force: bool) -> None:
 def check_folder_writable(path: Path, *, holds: str, force: bool) -> None:
     """Refuse early what `whole_folder` would refuse late.
 
-    An empty folder may always be filled. With `force` a full one may be replaced, but only if all it holds are
-    files that match the pattern `holds`: what the user keeps there besides would be lost. Raises UsageError.
+    An empty folder may always be filled. With `force` a full one may be replaced, but only if it holds
+    nothing but files that match the pattern `holds`: the user's other files would be lost. Raises UsageError.
     """
     _check_place(path)
     if not path.exists():
@@ -56,7 +56,7 @@ def check_folder_writable(path: Path, *, holds: str, force: bool) -> None:
 
 @contextmanager
 def whole(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path` with the same suffix; rename it into place when the block succeeds.
+    """Yield a temporary path beside `path` with the same suffix; rename it when the block succeeds.
 
     When the block fails or is interrupted the temporary file is removed and what stood at `path` before
     is untouched. Raises UsageError as `check_writable` does, also when `path` appears during the block, and
@@ -84,8 +84,8 @@ def whole_folder(path: Path, *, holds: str, force: bool = False) -> Iterator[Pat
 
     Raises UsageError as `check_folder_writable` does, and KinoformError when the disk is full.
     """
-    path = path.resolve()
     check_folder_writable(path, holds=holds, force=force)
+    path = path.resolve()
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}-", dir=path.parent))
     try:
         yield temporary

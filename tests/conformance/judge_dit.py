@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from conformance.golden import Golden
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
@@ -11,7 +13,6 @@ from kinoform.models.ports import Stream
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
 from kinoform.weights.names import DIT
-from torch import Tensor, nn
 
 
 def model_of(golden: Golden) -> DiT:
@@ -77,12 +78,16 @@ def judge(golden: Golden) -> dict[str, Tensor | list[Tensor]]:
         grid = grid_of(x, model.spec.patch)
         prepared = model.prepare(conditions_of(golden, sample), grid)
         times = golden.inputs["t"][sample : sample + 1].float()
-        found[f"out.sample{sample}"] = model(x, times[:, : grid.tokens] if times.dim() == 2 else times, prepared)[0]
+        found[f"out.sample{sample}"] = model(
+            x, times[:, : grid.tokens] if times.dim() == 2 else times, prepared
+        )[0]
     everything = listening.heard | states
     for name in golden.outputs:
         if name.startswith("mid."):
             heard = everything[name.removeprefix("mid.")]
-            found[name] = [value[0] if value.dim() == 3 and value.shape[1] > 1 else value.flatten() for value in heard]
+            found[name] = [
+                value[0] if value.dim() == 3 and value.shape[1] > 1 else value.flatten() for value in heard
+            ]
     for name, value in found.items():
         if name in ("mid.time_embedding", "mid.time_projection"):
             found[name] = torch.stack(value)

@@ -6,9 +6,10 @@ different sizes, a list with the true rows of each sample.
 
 from collections.abc import Callable, Mapping
 
-from conformance import judge_dit
-from conformance.golden import Golden
 from torch import Tensor
 
+from conformance import judge_dit, judge_ops, judge_vae
+from conformance.golden import Golden
+
 Judge = Callable[[Golden], Mapping[str, Tensor | list[Tensor]]]
-JUDGES: dict[str, Judge] = {**judge_dit.JUDGES}
+JUDGES: dict[str, Judge] = judge_ops.JUDGES | judge_vae.JUDGES | judge_dit.JUDGES

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from conformance.golden import bound_of, distance, golden_files, read
 from conformance.judges import JUDGES
 
@@ -34,7 +35,11 @@ def test_a_wrong_tensor_fails() -> None:
     import torch
 
     theirs = torch.randn(100)
-    for name, tensor in [("dit_t2v", "out.sample0"), ("primitives", "out.sinusoidal64"), ("vae21_encode", "out.x")]:
+    for name, tensor in [
+        ("dit_t2v", "out.sample0"),
+        ("primitives", "out.sinusoidal64"),
+        ("vae21_encode", "out.x"),
+    ]:
         bound = bound_of(name, tensor)
         assert distance(theirs, theirs, bound) <= bound.value
         assert distance(theirs + 1e-3, theirs, bound) > bound.value

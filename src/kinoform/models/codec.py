@@ -1,0 +1,92 @@
+"""Codecs: films to latents and back, chunk by chunk, with what they remember as a value."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinoform.errors import UsageError
+from kinoform.ops.patch import Patch
+from kinoform.types import Latents
+
+Pixels = Float[Tensor, "b 3 t height width"]
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Pixels [b, 3, t, height, width] in [-1, 1] to latents [b, channels, f, h, w] and back.
+
+    `stride` is (time, height, width). The first frame stands alone, so 1 + n * time frames make 1 + n
+    latent frames. `encode` takes 1 + n * time frames first (history None), then multiples of `time`;
+    `decode` takes any number of latent frames. Both return what the next chunk needs as `history`.
+    """
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def stride(self) -> Patch: ...
+    def encode(self, pixels: Pixels, history: Any = None) -> tuple[Latents, Any]: ...
+    def decode(self, latents: Latents, history: Any = None) -> tuple[Pixels, Any]: ...
+
+
+class Identity(NamedTuple):
+    """The codec of pixel models: latents are the pixels."""
+
+    channels: int = 3
+    stride: Patch = (1, 1, 1)
+
+    def encode(self, pixels: Pixels, history: Any = None) -> tuple[Latents, Any]:
+        return pixels, ()
+
+    def decode(self, latents: Latents, history: Any = None) -> tuple[Pixels, Any]:
+        return latents, ()
+
+
+def latent_size(codec: Codec, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+    """(frames, height, width) of the latents of a film whose size is legal."""
+    time, rows, columns = codec.stride
+    return 1 + (num_frames - 1) // time, height // rows, width // columns
+
+
+def check_size(codec: Codec, patch: Patch, num_frames: int, height: int, width: int) -> None:
+    """Raise UsageError, with the nearest legal values, when codec and patch cannot hold the film.
+
+    Frames must be 1 + n * time stride, in whole patches; sides must be multiples of stride * patch.
+    """
+    time, *sides = codec.stride
+    legal = [1 + time * (n - 1) for n in _around(1 + (num_frames - 1) / time, patch[0])]
+    if num_frames not in legal:
+        raise UsageError(f"{num_frames} frames cannot be made; the nearest are {_either(legal)}")
+    for name, size, stride, part in zip(("height", "width"), (height, width), sides, patch[1:], strict=True):
+        legal = [n * stride for n in _around(size / stride, part)]
+        if size not in legal:
+            raise UsageError(f"a {name} of {size} cannot be made; the nearest are {_either(legal)}")
+
+
+def _around(value: float, step: int) -> list[int]:
+    """The positive multiples of `step` next to `value`, below and above."""
+    below = int(value // step) * step
+    return sorted({max(below, step), max(below + step, step) if value != below else max(below, step)})
+
+
+def _either(values: list[int]) -> str:
+    return " and ".join(str(value) for value in values)
+
+
+def encode_film(codec: Codec, chunks: Iterable[Pixels]) -> Latents:
+    """Latents of a film that arrives in chunks; only one chunk of pixels is ever held."""
+    history, found = None, []
+    for chunk in chunks:
+        latents, history = codec.encode(chunk, history)
+        found.append(latents)
+    return torch.cat(found, dim=2)
+
+
+def decode_film(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixels]:
+    """The film of `latents`, `chunk` latent frames at a time, at constant memory."""
+    history = None
+    for part in latents.split(chunk, dim=2):
+        pixels, history = codec.decode(part, history)
+        yield pixels

@@ -1,0 +1,186 @@
+"""The causal video autoencoder of Wan 2.1 (16 channels, stride 4x8x8), as a streaming codec.
+
+Source: the official Wan2.1 VAE. The feature cache of the official code is a value here:
+`latents, history = encode(chunk, history)` and `frames, history = decode(chunk, history)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kinoform.errors import UsageError
+from kinoform.models.vae_blocks import (
+    CausalConv3d,
+    Changed,
+    ChannelNorm,
+    Downsample,
+    DownsampleTime,
+    FrameAttention,
+    Halves,
+    LinearShortcut,
+    Past,
+    ResidualBlock,
+    Upsample,
+    UpsampleTime,
+    Video,
+    run,
+)
+
+WAN21_MEAN = (
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+)  # fmt: skip
+WAN21_STD = (
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VAESpec:
+    """Sizes of the autoencoder; the defaults are Wan 2.1's.
+
+    `multipliers` times `dim` are the widths of the levels, each but the last halving height and width;
+    `time_downsample` says which of those also halve time. `mean` and `std` normalise the latents (empty:
+    not at all). `shortcut` adds the linear codec beside the network; no released model has it.
+    """
+
+    dim: int = 96
+    channels: int = 16
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    residual_blocks: int = 2
+    time_downsample: tuple[bool, ...] = (False, True, True)
+    mean: tuple[float, ...] = WAN21_MEAN
+    std: tuple[float, ...] = WAN21_STD
+    shortcut: bool = False
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        side = 2 ** (len(self.multipliers) - 1)
+        return 2 ** sum(self.time_downsample), side, side
+
+    def build(self) -> VAE:
+        return VAE(self)
+
+
+class Encoder(nn.Module):
+    """Pixels to 2 * channels features, before the last 1x1x1 convolution."""
+
+    def __init__(self, spec: VAESpec) -> None:
+        super().__init__()
+        widths = [spec.dim * m for m in (1, *spec.multipliers)]
+        layers: list[nn.Module] = []
+        for level, (inputs, outputs) in enumerate(pairwise(widths)):
+            for block in range(spec.residual_blocks):
+                layers.append(ResidualBlock(inputs if block == 0 else outputs, outputs))
+            if level < len(spec.time_downsample):
+                layers.append((DownsampleTime if spec.time_downsample[level] else Downsample)(outputs))
+        self.conv_in = CausalConv3d(3, widths[0])
+        self.downsamples = nn.ModuleList(layers)
+        self.middle = _middle(widths[-1])
+        self.norm_out = ChannelNorm(widths[-1], 3)
+        self.conv_out = CausalConv3d(widths[-1], 2 * spec.channels)
+
+    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
+        inner = [self.conv_in, *self.downsamples, *self.middle]
+        kept, last = past or (None, None)
+        x, kept = run(inner, x, kept)
+        x, last = self.conv_out(F.silu(self.norm_out(x)), last)
+        return x, (kept, last)
+
+
+class Decoder(nn.Module):
+    """Latent features to pixels. Every upsampling halves the channels, so the next level starts at half."""
+
+    def __init__(self, spec: VAESpec) -> None:
+        super().__init__()
+        widths = [spec.dim * m for m in (spec.multipliers[-1], *reversed(spec.multipliers))]
+        layers: list[nn.Module] = []
+        for level, (before, outputs) in enumerate(pairwise(widths)):
+            inputs = before if level == 0 else before // 2
+            for block in range(spec.residual_blocks + 1):
+                layers.append(ResidualBlock(inputs if block == 0 else outputs, outputs))
+            if level < len(spec.time_downsample):
+                layers.append((UpsampleTime if spec.time_downsample[-1 - level] else Upsample)(outputs))
+        self.conv_in = CausalConv3d(spec.channels, widths[0])
+        self.middle = _middle(widths[0])
+        self.upsamples = nn.ModuleList(layers)
+        self.norm_out = ChannelNorm(widths[-1], 3)
+        self.conv_out = CausalConv3d(widths[-1], 3)
+
+    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
+        inner = [self.conv_in, *self.middle, *self.upsamples]
+        kept, last = past or (None, None)
+        x, kept = run(inner, x, kept)
+        x, last = self.conv_out(F.silu(self.norm_out(x)), last)
+        return x, (kept, last)
+
+
+def _middle(width: int) -> nn.ModuleList:
+    return nn.ModuleList([ResidualBlock(width, width), FrameAttention(width), ResidualBlock(width, width)])
+
+
+class VAE(nn.Module):
+    """The codec. Weights and arithmetic are float32, as in the official code."""
+
+    def __init__(self, spec: VAESpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder, self.decoder = Encoder(spec), Decoder(spec)
+        self.moments = nn.Conv3d(2 * spec.channels, 2 * spec.channels, 1)
+        self.expand = nn.Conv3d(spec.channels, spec.channels, 1)
+        self.shortcut = LinearShortcut(spec.channels, spec.stride) if spec.shortcut else None
+
+    @property
+    def channels(self) -> int:
+        return self.spec.channels
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        return self.spec.stride
+
+    def encode(self, pixels: Video, history: Past = None) -> tuple[Changed, Past]:
+        """Normalised mean latents (no sampling) of the next frames; pixels [b, 3, t, height, width] in [-1, 1].
+
+        Raises UsageError unless t is 1 + 4n in the first chunk and 4n in the later ones (for stride 4).
+        """
+        time = self.stride[0]
+        if (pixels.shape[2] - (history is None)) % time or not pixels.shape[2]:
+            rule = f"1 + {time}n" if history is None else f"{time}n"
+            raise UsageError(f"a chunk of {pixels.shape[2]} frames cannot be encoded here; it takes {rule}")
+        past = None if history is None else history.layers
+        found, past = self.encoder(pixels, past)
+        latents = self.moments(found)[:, : self.channels]
+        if self.shortcut is not None:
+            latents = latents + self.shortcut.encode(pixels, first=history is None)
+        return self.normalise(latents), Halves(True, past)
+
+    def decode(self, latents: Video, history: Past = None) -> tuple[Changed, Past]:
+        """The next frames, [b, 3, t, height, width] around [-1, 1], not clamped."""
+        latents = self.denormalise(latents.float())
+        past = None if history is None else history.layers
+        pixels, past = self.decoder(self.expand(latents), past)
+        if self.shortcut is not None:
+            pixels = pixels + self.shortcut.decode(latents, first=history is None)
+        return pixels, Halves(True, past)
+
+    def normalise(self, latents: Video) -> Video:
+        """(latents - mean) / std, per channel."""
+        if not self.spec.mean:
+            return latents
+        return (latents - self._channel(latents, self.spec.mean)) / self._channel(latents, self.spec.std)
+
+    def denormalise(self, latents: Video) -> Video:
+        """latents * std + mean, per channel."""
+        if not self.spec.mean:
+            return latents
+        return latents * self._channel(latents, self.spec.std) + self._channel(latents, self.spec.mean)
+
+    def _channel(self, like: Tensor, values: tuple[float, ...]) -> Float[Tensor, "1 c 1 1 1"]:
+        return torch.tensor(values, dtype=torch.float32, device=like.device)[None, :, None, None, None]

@@ -1,0 +1,53 @@
+"""The autoencoder files; each holds one half of the model."""
+
+import torch
+from torch import Tensor
+
+from conformance.golden import Golden
+from kinoform.models.vae import VAE, VAESpec
+from kinoform.weights.names import VAE21
+
+
+def model_of(golden: Golden) -> VAE:
+    c = golden.config
+    spec = VAESpec(
+        dim=c["dim"],
+        channels=c["z_dim"],
+        multipliers=tuple(c["dim_mult"]),
+        residual_blocks=c["num_res_blocks"],
+        time_downsample=tuple(c["temperal_downsample"]),
+        mean=tuple(golden.inputs["mean"].tolist()),
+        std=tuple(golden.inputs["std"].tolist()),
+    )
+    model = spec.build()
+    found = model.load_state_dict({VAE21.ours(n) or n: w for n, w in golden.weights.items()}, strict=False)
+    other = ("decoder.", "expand.") if c["half"] == "encode" else ("encoder.", "moments.")
+    assert not found.unexpected_keys, found.unexpected_keys
+    assert all(name.startswith(other) for name in found.missing_keys), found.missing_keys
+    return model.eval()
+
+
+@torch.inference_mode()
+def judge_encode(golden: Golden) -> dict[str, Tensor]:
+    model = model_of(golden)
+    found = {}
+    for name, video in golden.inputs.items():
+        if name.startswith("video"):
+            number = name.removeprefix("video")
+            features, _ = model.encoder(video, None)
+            found[f"out.moments{number}"] = model.moments(features)
+            found[f"out.latent{number}"], _ = model.encode(video)
+    return found
+
+
+@torch.inference_mode()
+def judge_decode(golden: Golden) -> dict[str, Tensor]:
+    model = model_of(golden)
+    return {
+        f"out.video{name.removeprefix('latent')}": model.decode(latents)[0]
+        for name, latents in golden.inputs.items()
+        if name.startswith("latent")
+    }
+
+
+JUDGES = {"vae21_encode": judge_encode, "vae21_decode": judge_decode}
