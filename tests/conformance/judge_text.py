@@ -1,44 +1,31 @@
-"""The text encoder, judged on the rows of the whole padded batch."""
+"""The text encoder, judged on every row of its padded batch."""
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from conformance.golden import Golden
 from kinoform.models.text import TextEncoder, TextSpec
-
-RENAMED = (
-    (".attn.", ".attention."),
-    (".ffn.gate.0.", ".feed_forward.gate."),
-    (".ffn.fc1.", ".feed_forward.up."),
-    (".ffn.fc2.", ".feed_forward.down."),
-    (".pos_embedding.embedding.", ".position_bias."),
-)
-
-
-def our_name(official: str) -> str:
-    for theirs, ours in RENAMED:
-        official = official.replace(theirs, ours)
-    return official
+from kinoform.weights.names import TEXT_ENCODER
 
 
 def load_official(spec: TextSpec, weights: Mapping[str, Tensor]) -> TextEncoder:
-    """An encoder that holds the official weights; every name must find its place."""
+    """An encoder with the weights of these official names, loaded strictly."""
     encoder = spec.build()
-    encoder.load_state_dict({our_name(name): value for name, value in weights.items()})
+    encoder.load_state_dict({TEXT_ENCODER.ours(name) or name: value for name, value in weights.items()})
     return encoder
 
 
-def judge_text_encoder(golden: Golden) -> dict[str, Tensor]:
-    config = golden.config
+@torch.inference_mode()
+def judge(golden: Golden) -> dict[str, Tensor]:
+    c = golden.config
     spec = TextSpec(
-        vocab=config["vocab"],
-        dim=config["dim"],
-        dim_attention=config["dim_attn"],
-        dim_ffn=config["dim_ffn"],
-        heads=config["num_heads"],
-        layers=config["num_layers"],
-        buckets=config["num_buckets"],
-    )
+        vocab=c["vocab"], dim=c["dim"], dim_attention=c["dim_attn"], dim_ffn=c["dim_ffn"],
+        heads=c["num_heads"], layers=c["num_layers"], buckets=c["num_buckets"], length=c["text_len"],
+    )  # fmt: skip
     encoder = load_official(spec, golden.weights)
-    return {"out.hidden": encoder(golden.inputs["ids"], golden.inputs["mask"]).detach()}
+    return {"out.hidden": encoder(golden.inputs["ids"], golden.inputs["mask"])}
+
+
+JUDGES = {"t5_encoder": judge}

@@ -1,11 +1,10 @@
 """A film: frames, their rate, and how they were made; the result of every pipeline."""
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,12 +12,14 @@ from jaxtyping import UInt8
 from kinoform.errors import UsageError, nearest
 from kinoform.media import pictures, video
 
+SLOWEST, FASTEST = 0.01, 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Film:
     """RGB frames in 0..255, `fps` of them per second, and JSON-able `params` that tell how they were made.
 
-    Raises UsageError when there is no frame, frames are not uint8 RGB, or `fps` is not a positive number.
+    Raises UsageError when there is no frame, frames are not uint8 RGB, or `fps` is below 0.01 or above 1000.
     """
 
     frames: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
@@ -31,18 +32,18 @@ class Film:
             raise UsageError(
                 f"a film is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}"
             )
-        if not (math.isfinite(self.fps) and self.fps > 0):
-            raise UsageError(f"fps must be a positive number, not {self.fps}; try 16")
+        if not SLOWEST <= self.fps <= FASTEST:
+            raise UsageError(f"fps must be between {SLOWEST} and {FASTEST}, not {self.fps}; try 16")
 
     def save(
         self, path: str | os.PathLike[str], *, force: bool = False, upscale: int = 1, metadata: bool = True
     ) -> Path:
         """Write the film in the format that the name asks for, and return its path.
 
-        `.mp4` (H.264), `.gif`, `.webp`, `.png` for a single frame; a name without extension or with `/` at its
-        end is a folder of lossless png frames. `upscale` repeats every pixel that many times along both sides,
-        and `metadata=False` leaves `params` out. Raises UsageError as `check_output` does, and KinoformError
-        when the encoder fails or the disk is full; a file that stood there is then untouched.
+        `.mp4` (H.264), `.gif`, `.webp`, `.png` for a single frame; a name without extension or with `/` at
+        its end is a folder of lossless png frames. `upscale` repeats every pixel that many times along both
+        sides, and `metadata=False` leaves `params` out. Raises UsageError as `check_output` does, and
+        KinoformError when the encoder fails or the disk is full; a file that stood there is then untouched.
         """
         check_output(path, shape=_upscaled_shape(self.frames.shape, upscale), force=force)
         params = self.params if metadata else None
@@ -53,6 +54,7 @@ class Film:
         return target
 
 
+@runtime_checkable
 class Write(Protocol):
     def __call__(
         self,
@@ -65,6 +67,7 @@ class Write(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
 class Check(Protocol):
     def __call__(self, path: Path, *, shape: tuple[int, int, int], force: bool) -> None: ...
 
@@ -99,7 +102,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
 
 
 def check_output(path: str | os.PathLike[str], *, shape: tuple[int, int, int], force: bool) -> None:
-    """Refuse before the work what `Film.save` would refuse after it; `shape` is frames, height, width as written.
+    """Refuse before the work what `Film.save` would refuse after it; `shape` is frames, height, width.
 
     Raises UsageError for an unknown extension, a name that is taken (without `force`) or not legal, a folder
     that is missing, an odd size for mp4, or several frames for one png.

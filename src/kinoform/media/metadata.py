@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import av
+from av.error import FFmpegError
 from PIL import Image
 
 from kinoform import __version__
@@ -27,7 +28,7 @@ PRINTED = (
     ("CFG scale", "guidance"),
     ("Seed", "seed"),
     ("Model", "model"),
-    ("Frames", "frames"),
+    ("Frames", "num_frames"),
     ("FPS", "fps"),
 )
 """Settings in the customary text: what other programs call them, and what the parameters call them."""
@@ -53,8 +54,9 @@ def encode(params: Mapping[str, object]) -> str:
 def tags(params: Mapping[str, object] | None) -> dict[str, str]:
     """Key and text for containers that carry any key; empty for None.
 
-    `parameters_json` is the source of truth. `comment` repeats it because programs that copy a video keep this
-    standard key and drop others. `parameters` is the text that image galleries read (AUTOMATIC1111's format).
+    `parameters_json` is the source of truth. `comment` repeats it because programs that copy a video keep
+    this standard key and drop others. `parameters` is the text that image galleries read (the format of
+    AUTOMATIC1111's web UI).
     """
     if params is None:
         return {}
@@ -65,8 +67,9 @@ def tags(params: Mapping[str, object] | None) -> dict[str, str]:
 def read_params(path: Path) -> dict[str, object]:
     """What `tags` wrote into an mp4, png, gif or webp file, or into a folder of frames.
 
-    The file is not trusted: it is opened by the reader of its extension only, and no pixels are decoded. Raises
-    UsageError when there is no such file, it cannot be read, or it holds no JSON object of at most 1 MiB.
+    The file is not trusted: it is opened by the reader of its extension only, and no pixels are decoded.
+    Raises UsageError when there is no such file, it cannot be read, or it holds no JSON object of at most
+    1 MiB.
     """
     if not path.exists():
         raise UsageError(f"{path} does not exist")
@@ -77,7 +80,7 @@ def read_params(path: Path) -> dict[str, object]:
         raise UsageError(f"{path}: no reader for {path.suffix!r} files; {nearest(path.suffix, READERS)}")
     try:
         text = reader(path)
-    except (OSError, ValueError, SyntaxError, av.FFmpegError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, FFmpegError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
     return _decode(text, path)
 
@@ -116,7 +119,8 @@ def _read_gif(path: Path) -> str | None:
 
 def _read_webp(path: Path) -> str | None:
     with Image.open(path, formats=["WEBP"]) as image:
-        return image.getexif().get(DESCRIPTION)
+        description = image.getexif().get(DESCRIPTION)
+        return description if isinstance(description, str) else None
 
 
 READERS = {".mp4": _read_mp4, ".png": _read_png, ".gif": _read_gif, ".webp": _read_webp}
@@ -135,8 +139,8 @@ def _first_frame(folder: Path) -> Path:
 
 def _customary_text(params: Mapping[str, object]) -> str:
     lines = [str(params.get("prompt", ""))]
-    if params.get("negative"):
-        lines.append(f"Negative prompt: {params['negative']}")
+    if params.get("negative_prompt"):
+        lines.append(f"Negative prompt: {params['negative_prompt']}")
     settings = [f"{label}: {params[key]}" for label, key in PRINTED if params.get(key) is not None]
     if "width" in params and "height" in params:
         settings.append(f"Size: {params['width']}x{params['height']}")

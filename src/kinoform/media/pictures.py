@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,14 +17,11 @@ from kinoform.media.metadata import DESCRIPTION, FRAME_PATTERN, encode, tags
 Frames = Iterable[UInt8[np.ndarray, "h w 3"]]
 Params = Mapping[str, object] | None
 
-GIF_TICKS = 100
-"""A gif counts hundredths of a second, a webp thousandths."""
-
-WEBP_TICKS = 1000
+WEBP_QUALITY = 90
 
 
 def check_png(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
-    """Refuse early what `write_png` would refuse late; `shape` is frames, height, width. Raises UsageError."""
+    """Refuse early what `write_png` would refuse late. `shape`: frames, height, width. Raises UsageError."""
     if shape[0] != 1:
         raise _several(path)
     check_writable(path, force=force)
@@ -54,6 +52,8 @@ def write_frames(
     with whole_folder(path, holds=FRAME_PATTERN, force=force) as temporary:
         for place, pixels in enumerate(frames):
             (temporary / f"frame_{place:05d}.png").write_bytes(_png(pixels, params))
+        if not any(temporary.iterdir()):
+            raise UsageError(f"{path}: a film needs at least one frame")
 
 
 def check_animation(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
@@ -62,36 +62,50 @@ def check_animation(path: Path, *, shape: tuple[int, int, int], force: bool) -> 
 
 
 def write_gif(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
-    """Write an endless gif of 256 colours per frame; parameters go into its comment."""
+    """Write an endless gif of 256 colours per frame, timed in hundredths of a second.
+
+    Parameters go into its comment. Raises UsageError, and KinoformError when the disk is full.
+    """
+    check_writable(path, force=force)
+    images = _images(frames, path)
     comment = {} if params is None else {"comment": encode(params).encode()}
-    _write_animation(frames, path, force, GIF_TICKS / fps, {"format": "GIF", **comment})
+    durations = [10 * ticks for ticks in _whole_ticks(len(images), 100 / fps)]
+    with whole(path, force=force) as temporary:
+        temporary.write_bytes(_animated(images, durations, format="GIF", **comment))
 
 
 def write_webp(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
-    """Write an endless webp; parameters go into the description of its Exif block."""
+    """Write an endless webp, timed in milliseconds.
+
+    Parameters go into the description of its Exif block. Raises UsageError, and KinoformError when the disk
+    is full.
+    """
+    check_writable(path, force=force)
+    images = _images(frames, path)
     exif = Image.Exif()
     if params is not None:
         exif[DESCRIPTION] = encode(params)
-    _write_animation(frames, path, force, WEBP_TICKS / fps, {"format": "WEBP", "quality": 90, "exif": exif})
+    durations = list(_whole_ticks(len(images), 1000 / fps))
+    with whole(path, force=force) as temporary:
+        temporary.write_bytes(_animated(images, durations, format="WEBP", quality=WEBP_QUALITY, exif=exif))
 
 
-def _write_animation(
-    frames: Frames, path: Path, force: bool, ticks: float, options: Mapping[str, object]
-) -> None:
-    check_writable(path, force=force)
+def _images(frames: Frames, path: Path) -> list[Image.Image]:
     images = [Image.fromarray(pixels) for pixels in frames]
     if not images:
         raise UsageError(f"{path}: a film needs at least one frame")
-    milliseconds = 1000 // (GIF_TICKS if options["format"] == "GIF" else WEBP_TICKS)
-    durations = [milliseconds * count for count in _whole_ticks(len(images), ticks)]
+    return images
+
+
+def _animated(images: list[Image.Image], durations: list[int], **options: Any) -> bytes:
+    # Written through memory: from a failing disk Pillow reports only a number of its own.
     encoded = io.BytesIO()
     images[0].save(encoded, save_all=True, append_images=images[1:], duration=durations, loop=0, **options)
-    with whole(path, force=force) as temporary:
-        temporary.write_bytes(encoded.getvalue())
+    return encoded.getvalue()
 
 
 def _whole_ticks(frames: int, ticks: float) -> Iterator[int]:
-    """Whole numbers whose sums stay within half a tick of the exact times, so that a film keeps its length."""
+    """Whole numbers whose sums stay within half a tick of the exact times, so a film keeps its length."""
     for place in range(frames):
         yield round((place + 1) * ticks) - round(place * ticks)
 

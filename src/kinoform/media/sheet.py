@@ -3,10 +3,10 @@
 import io
 import math
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kinoform.errors import UsageError
@@ -23,6 +23,9 @@ ASPECT = 1.5
 GAP = 8
 NUMBER_SIZE, NUMBER_HEIGHT = 11, 16
 CAPTION_SIZE, LINE_HEIGHT, MOST_LINES = 14, 20, 4
+LONGEST_CAPTION = 2000
+"""Characters of the prompt that are looked at; more would not fit four lines of a wide sheet."""
+
 BACKGROUND, FAINT, BRIGHT = (22, 22, 24), (140, 140, 146), (232, 232, 234)
 
 
@@ -32,7 +35,7 @@ def contact_sheet(
     """Every `every`-th frame from left to right and top to bottom, each with its number and time below it.
 
     By default at most 25 frames are shown, in a sheet somewhat wider than high; small frames are enlarged by
-    whole factors without smoothing, and large ones are reduced. `upscale` is a whole factor that overrides this.
+    whole factors without smoothing, and large ones are reduced. `upscale` is a whole factor instead of this.
     Raises UsageError when an option is below 1.
     """
     for name, value in (("columns", columns), ("every", every), ("upscale", upscale)):
@@ -53,7 +56,7 @@ def contact_sheet(
 
 
 def save_contact_sheet(film: Film, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write the sheet as png. Raises UsageError for another extension or a name that is taken without `force`."""
+    """Write the sheet as png. Raises UsageError for another extension, or a name that is taken."""
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise UsageError(f"{target}: a contact sheet is a .png file; take {target.with_suffix('.png').name}")
@@ -115,7 +118,7 @@ def _draw_cell(
 
 def _caption(film: Film, width: int) -> list[tuple[str, tuple[int, int, int]]]:
     count, height, pixels_wide, _ = film.frames.shape
-    facts = [f"{count} frames", f"{pixels_wide}x{height}", f"{film.fps:g} fps"]
+    facts = [f"{count} frame{'s' * (count > 1)}", f"{pixels_wide}x{height}", f"{film.fps:g} fps"]
     if "seed" in film.params:
         facts.append(f"seed {film.params['seed']}")
     prompt = _wrapped(str(film.params.get("prompt", "")), width)
@@ -124,27 +127,38 @@ def _caption(film: Film, width: int) -> list[tuple[str, tuple[int, int, int]]]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines no wider than `width` pixels, broken between words or else within them; the last may end in `...`."""
+    """At most four lines, no wider than `width` pixels; the last ends in `...` when words are left out."""
     font = ImageFont.load_default(CAPTION_SIZE)
-    lines = [""]
-    for word in text.split():
-        if font.getlength(f"{lines[-1]} {word}".strip()) <= width:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-            continue
-        lines.append("")
-        for letter in word:
-            if font.getlength(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-        if len(lines) > MOST_LINES + 1:
-            break
-    lines = [line for line in lines if line]
+    lines = _lines(_drawable(text[:LONGEST_CAPTION]), width, font)
     if len(lines) <= MOST_LINES:
         return lines
     last = lines[MOST_LINES - 1]
     while last and font.getlength(last + "...") > width:
         last = last[:-1]
     return [*lines[: MOST_LINES - 1], last + "..."]
+
+
+def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """The text broken between words, or within a word that is wider than a line."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        lines.append("")
+        for letter in word:
+            if font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return [line for line in lines if line]
+
+
+def _drawable(text: str) -> str:
+    """The text without accents: the font that comes with Pillow has ASCII only, the rest shows as boxes."""
+    text = text.encode("utf-8", "replace").decode()
+    plain = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in text)
+    return "".join(ascii_part or letter for ascii_part, letter in zip(plain, text, strict=True))
 
 
 def _caption_height(lines: list[tuple[str, tuple[int, int, int]]]) -> int:

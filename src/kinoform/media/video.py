@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
@@ -16,7 +17,8 @@ from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_writable, whole
 from kinoform.media.metadata import tags
 
-QUALITY = {"crf": "18", "preset": "medium"}
+QUALITY = {"crf": "18", "preset": "medium", "x264-params": "cpu-independent=1"}
+"""Without the last, x264 2025 gives other bytes in some runs and on other processors (its mbtree in assembler)."""
 
 LAYOUT = {"movflags": "+faststart+use_metadata_tags"}
 """The index comes before the pictures, so that a film plays while it loads; any metadata key is kept."""
@@ -26,7 +28,7 @@ LARGEST_DENOMINATOR = 1001
 
 
 def check_mp4(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
-    """Refuse early what `write_mp4` would refuse late; `shape` is frames, height, width. Raises UsageError."""
+    """Refuse early what `write_mp4` would refuse late. `shape`: frames, height, width. Raises UsageError."""
     _check_size(*shape[1:])
     check_writable(path, force=force)
 
@@ -39,9 +41,10 @@ def write_mp4(
     params: Mapping[str, object] | None = None,
     force: bool = False,
 ) -> None:
-    """Write RGB frames, taken one at a time, as H.264 in 4:2:0 with BT.709 colours; the same film gives the same bytes.
+    """Write RGB frames, taken one at a time, as H.264 in 4:2:0 with BT.709 colours.
 
-    `params` go into the metadata, None writes none. Raises UsageError when there is no frame, a side is odd,
+    The same film gives the same bytes on every machine with the same encoder version. `params` go into the
+    metadata, None writes none. Raises UsageError when there is no frame, a side is odd,
     frames differ in size or the file exists without `force`; KinoformError when the encoder fails or the
     disk is full. On any error, a file that stood there is untouched.
     """
@@ -59,7 +62,7 @@ def write_mp4(
                 container.metadata.update(texts)
                 stream = _stream(container, height, width, fps)
                 _encode(chain([first], frames), container, stream)
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             if isinstance(error, OSError):  # `whole` knows what to say about a disk
                 raise
             raise KinoformError(f"{path}: the video encoder failed: {error}") from error
@@ -72,15 +75,16 @@ def read_mp4(path: Path) -> tuple[UInt8[np.ndarray, "f h w 3"], float]:
             stream = container.streams.video[0]
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
             return np.stack(frames), float(stream.average_rate or 0)
-    except (av.FFmpegError, OSError, IndexError, ValueError) as error:
+    except (FFmpegError, OSError, IndexError, ValueError) as error:
         raise UsageError(f"{path} is not an mp4 film that can be read: {error}") from error
 
 
 def _check_size(height: int, width: int) -> None:
     if height % 2 or width % 2:
+        even = f"{max(2, width // 2 * 2)}x{max(2, height // 2 * 2)}"
         raise UsageError(
-            f"mp4 needs an even width and height, not {width}x{height}; take {width // 2 * 2}x{height // 2 * 2}, "
-            "an even upscale, or write a folder of frames"
+            f"mp4 needs an even width and height, not {width}x{height}; "
+            f"take {even}, an even upscale, or write a folder of frames"
         )
 
 
@@ -101,15 +105,15 @@ def _stream(container: OutputContainer, height: int, width: int, fps: float) -> 
 
 def _encode(frames: Iterator[np.ndarray], container: OutputContainer, stream: VideoStream) -> None:
     for place, pixels in enumerate(frames):
-        if pixels.shape != (stream.height, stream.width, 3):
-            raise UsageError(
-                f"frame {place} has the shape {pixels.shape}, not {(stream.height, stream.width, 3)} as the first"
-            )
+        first = (stream.height, stream.width, 3)
+        if pixels.shape != first:
+            raise UsageError(f"frame {place} has the shape {pixels.shape}, the first one has {first}")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(
             format="yuv420p",
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
             dst_colorspace=Colorspace.ITU709,
+            threads=1,
         )
         frame.pts = place
         frame.time_base = stream.codec_context.time_base

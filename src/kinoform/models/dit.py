@@ -297,6 +297,10 @@ def initialise(model: DiT, generator: torch.Generator) -> None:
 def cast_weights(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Weights in `dtype`, in place; the parts named in FLOAT32_PARTS stay in float32."""
     for name, parameter in model.named_parameters():
-        keep = any(part.startswith(FLOAT32_PARTS) or "norm" in part for part in name.split("."))
-        parameter.data = parameter.data.to(torch.float32 if keep else dtype)
+        parameter.data = parameter.data.to(torch.float32 if keeps_float32(name) else dtype)
     return model
+
+
+def keeps_float32(name: str) -> bool:
+    """Whether the parameter of a transformer with this name is one of FLOAT32_PARTS."""
+    return any(part.startswith(FLOAT32_PARTS) or "norm" in part for part in name.split("."))

@@ -22,7 +22,7 @@ class TextSpec:
     """The shape of an encoder; the defaults are umT5-XXL. `length` is the token limit of a prompt.
 
     Raises UsageError when the heads do not divide `dim_attention`, or when `buckets` is not a multiple of
-    4 below twice `max_distance` (half of them per direction, half of those one distance wide).
+    4 below 4 * `max_distance` (half of them per direction, half of those one distance wide).
     """
 
     vocab: int = 256384
@@ -96,7 +96,7 @@ class Block(nn.Module):
         self, x: Float[Tensor, "b n d"], buckets: Int[Tensor, "n n"], hidden: Bool[Tensor, "b 1 1 n"]
     ) -> Float[Tensor, "b n d"]:
         bias = rearrange(self.position_bias(buckets), "q k heads -> 1 heads q k")
-        # Finite, not -inf: a prompt without any true token then gives numbers instead of NaN.
+        # Finite, not -inf: where nothing is true the official code attends to all padding alike.
         bias = bias.masked_fill(hidden, torch.finfo(bias.dtype).min).contiguous()
         x = keep_finite(x + self.attention(self.norm1(x), bias))
         return keep_finite(x + self.feed_forward(self.norm2(x)))
@@ -162,7 +162,7 @@ def relative_buckets(length: int, spec: TextSpec) -> Int[Tensor, "n n"]:
     offset = torch.arange(1 - length, length, device="cpu")  # [2n-1]
     distance = offset.abs()
     # Computed on the CPU whatever the device: 16, 32 and 64 lie on the edge of a bucket, where another
-    # device's rounding of the logarithm would choose the one below.
+    # device's rounding of the logarithm could choose the one below.
     far = (distance.clamp(min=exact).float() / exact).log() / math.log(spec.max_distance / exact) * exact
     bucket = torch.where(distance < exact, distance, (exact + far.long()).clamp(max=2 * exact - 1))
     bucket = bucket + 2 * exact * (offset > 0)
@@ -191,7 +191,7 @@ def initialise(encoder: TextEncoder, generator: torch.Generator) -> None:
         values = torch.randn(module.weight.shape, generator=generator, device=generator.device)
         module.weight.copy_(values * math.sqrt(variance))
 
-    draw(encoder.token_embedding, 1)
+    draw(encoder.token_embedding, 1.0)
     encoder.norm.weight.fill_(1)
     for block in encoder.blocks:
         assert isinstance(block, Block)

@@ -34,8 +34,8 @@ class Piece(NamedTuple):
 class Tokens:
     """Prompts as the encoder reads them: true tokens first (`mask` True), then padding.
 
-    `lost` counts the tokens of each prompt that were cut off at the limit, `unknown` lists its words that
-    the vocabulary lacks, each once, in order.
+    `lost` counts the tokens of each prompt that were cut off at the limit. `unknown` lists the words, or
+    parts of words, that the vocabulary lacks: as written, each once, in order, whether cut off or not.
     """
 
     ids: Int[Tensor, "b n"]
@@ -57,7 +57,7 @@ class Tokenizer:
         """Clean, split, keep at most length - 1 pieces, append the end token, pad to `length`.
 
         Raises UsageError for a length below 1, for a bare string in place of a list of prompts, and for a
-        prompt with a lone surrogate, which no encoding of text can carry.
+        prompt with a surrogate, which no encoding of text can carry.
         """
         if isinstance(prompts, str):
             raise UsageError(f"prompts is the string {prompts[:40]!r}; pass a list of prompts")
@@ -89,7 +89,7 @@ def check_encodable(prompt: str) -> None:
         prompt.encode()
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"the prompt holds the lone surrogate {prompt[error.start]!r} at character {error.start}; remove it"
+            f"the prompt holds the surrogate {prompt[error.start]!r} at character {error.start}; remove it"
         ) from error
 
 
@@ -173,8 +173,9 @@ def _from_sentencepiece(path: Path) -> Tokenizer:
 
 
 def _split_sentencepiece(backend: "SentencePieceProcessor", text: str) -> list[Piece]:
-    encoded = backend.encode(text, out_type="immutable_proto")
-    return [Piece(piece.id, piece.surface) for piece in encoded.pieces]
+    # Twice, because the one call that answers both goes by another name in each release of the package.
+    ids, parts = backend.encode(text, out_type=int), backend.encode(text, out_type=str)
+    return [Piece(id, part) for id, part in zip(ids, parts, strict=True)]
 
 
 def _known(path: Path, name: str, id: int | None) -> int:

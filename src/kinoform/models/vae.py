@@ -48,7 +48,8 @@ class VAESpec:
 
     `multipliers` times `dim` are the widths of the levels, each but the last halving height and width;
     `time_downsample` says which of those also halve time. `mean` and `std` normalise the latents (empty:
-    not at all). `shortcut` adds the linear codec beside the network; no released model has it.
+    not at all). Helps for small models, in no released one: `shortcut` adds a linear codec beside the network,
+    `linear_encoder` leaves the encoder to that alone, so that there is no encoder network to train or run.
     """
 
     dim: int = 96
@@ -59,6 +60,11 @@ class VAESpec:
     mean: tuple[float, ...] = WAN21_MEAN
     std: tuple[float, ...] = WAN21_STD
     shortcut: bool = False
+    linear_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        if self.linear_encoder and not self.shortcut:
+            raise UsageError("linear_encoder needs shortcut: without either there is no encoder")
 
     @property
     def stride(self) -> tuple[int, int, int]:
@@ -132,8 +138,10 @@ class VAE(nn.Module):
     def __init__(self, spec: VAESpec) -> None:
         super().__init__()
         self.spec = spec
-        self.encoder, self.decoder = Encoder(spec), Decoder(spec)
-        self.moments = nn.Conv3d(2 * spec.channels, 2 * spec.channels, 1)
+        network = not spec.linear_encoder
+        self.encoder = Encoder(spec) if network else None
+        self.moments = nn.Conv3d(2 * spec.channels, 2 * spec.channels, 1) if network else None
+        self.decoder = Decoder(spec)
         self.expand = nn.Conv3d(spec.channels, spec.channels, 1)
         self.shortcut = LinearShortcut(spec.channels, spec.stride) if spec.shortcut else None
 
@@ -154,9 +162,10 @@ class VAE(nn.Module):
         if (pixels.shape[2] - (history is None)) % time or not pixels.shape[2]:
             rule = f"1 + {time}n" if history is None else f"{time}n"
             raise UsageError(f"a chunk of {pixels.shape[2]} frames cannot be encoded here; it takes {rule}")
-        past = None if history is None else history.layers
-        found, past = self.encoder(pixels, past)
-        latents = self.moments(found)[:, : self.channels]
+        latents, past = torch.zeros((), device=pixels.device), None if history is None else history.layers
+        if self.encoder is not None and self.moments is not None:
+            features, past = self.encoder(pixels, past)
+            latents = self.moments(features)[:, : self.channels]
         if self.shortcut is not None:
             latents = latents + self.shortcut.encode(pixels, first=history is None)
         return self.normalise(latents), Halves(True, past)

@@ -8,8 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 
 from kinoform.errors import UsageError
-from kinoform.solvers.field import RememberingField, remembering, widened
-from kinoform.types import Field, Latents, Level
+from kinoform.solvers.field import MemoryField, remembering
+from kinoform.types import Field, Latents, Level, Velocity
 
 History = TypeVar("History")
 Keep = Callable[[Latents, Level], Latents]
@@ -20,9 +20,9 @@ Keep = Callable[[Latents, Level], Latents]
 class State(Generic[History]):
     """All that a solver knows between two steps.
 
-    `x` are the latents at the level reached, in float32 (or float64 if they came so); `x0` is the data
-    prediction x - sigma·v of the step that led there, and x itself before any step; `history` is the
-    solver's own.
+    `x` are the latents at the level reached; `x0` is the data prediction x - sigma·v of the step that led
+    there, and x itself before any step; `history` is the solver's own. All are float32, or float64 where
+    the run began in float64.
     """
 
     x: Latents
@@ -43,16 +43,17 @@ class Solver(Protocol):
         ...
 
     def step(self, state: State[Any], field: Field, levels: tuple[Level, ...], index: int) -> State[Any]:
-        """From levels[index] to levels[index + 1]; `index` counts from the start of the list, always.
+        """From levels[index] to levels[index + 1].
 
-        Levels are never looked up by timestep, since truncated timesteps may repeat.
+        `index` counts from the head of the list wherever the run began. Levels are never looked up by
+        timestep, since truncated timesteps may repeat.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What the loop yields: step `index` is done and x has come to `level`, that is levels[index + 1].
+    """What the loop yields: step `index` is done and `x` has come to `level`, that is levels[index + 1].
 
     `state` and `memory` are all that `resume` needs to go on from here.
     """
@@ -68,7 +69,7 @@ class Step:
 
     @property
     def x0(self) -> Latents:
-        """The film as predicted in this step; good for previews long before x is."""
+        """The film as predicted in this step: a preview, recognisable long before `x` is."""
         return self.state.x0
 
 
@@ -83,45 +84,81 @@ def sample(
 ) -> Iterator[Step]:
     """Carry `x` from levels[start] to the last level, yielding after each step; stop asking to cancel.
 
-    `keep` is applied to `x` and to the result of each step. A field that remembers starts with memory None.
-    Raises UsageError, before the first step, when `start` is outside the list or sigma does not fall
-    strictly.
+    `keep` is applied to `x` and to the result of each step. A field that remembers begins with memory None.
+    Raises UsageError at once, before any step, where `start` is no step of the list or sigma does not
+    fall strictly.
     """
     _check(levels, start)
-    state = solver.init(x if keep is None else keep(x, levels[start]))
-    return _run(solver, remembering(field), levels, Step(index=start - 1, level=levels[start], state=state, memory=None), keep)
+    first = x if keep is None else keep(x, levels[start])
+    before = Step(index=start - 1, level=levels[start], state=solver.init(first), memory=None)
+    return _run(solver, remembering(field), levels, before, keep)
 
 
 def resume(
     solver: Solver, field: Field, step: Step, levels: tuple[Level, ...], *, keep: Keep | None = None
 ) -> Iterator[Step]:
-    """Go on after `step` as if the loop had never stopped; nothing is left to yield after the last one.
+    """Go on after `step` as if the loop had never stopped; after the last step nothing is left to yield.
 
-    Raises UsageError when `step` lies outside `levels`.
+    Raises UsageError where `step` is no step of the list or sigma does not fall strictly.
     """
     _check(levels, step.index)
     return _run(solver, remembering(field), levels, step, keep)
 
 
+def begun(x: Latents, history: History) -> State[History]:
+    """A first state, widened to float32: steps are small differences, which bfloat16 would lose."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return State(x=wide, x0=wide, history=history)
+
+
+def velocity_at(x: Latents, field: Field, level: Level) -> Velocity:
+    """v(x, level) in the precision of `x`, whatever the network computes in."""
+    return field(x, level).to(x.dtype)
+
+
 def data_prediction(x: Latents, field: Field, level: Level) -> Latents:
-    """x0 = x - sigma·v, in the precision of x: the film the network sees behind the noise."""
-    return x - level.sigma * field(x, level).to(x.dtype)
+    """x0 = x - sigma·v: the film that the network sees behind the noise."""
+    return x - level.sigma * velocity_at(x, field, level)
 
 
 def interval(levels: tuple[Level, ...], index: int) -> tuple[Level, Level]:
-    """Where step `index` begins and ends. Raises UsageError when the list has no such step."""
+    """Where step `index` begins and where it ends. Raises UsageError when the list has no such step."""
     if not 0 <= index < len(levels) - 1:
-        raise UsageError(f"step {index} of a list of {len(levels) - 1} steps; count from 0")
+        raise UsageError(f"there is no step {index} in a list of {len(levels) - 1}; the first is step 0")
     return levels[index], levels[index + 1]
 
 
+def _check(levels: tuple[Level, ...], start: int) -> None:
+    interval(levels, start)
+    for index, (level, target) in enumerate(pairwise(levels)):
+        if not target.sigma < level.sigma:
+            raise UsageError(
+                f"sigma must fall at every step, but step {index} goes from {level.sigma} to {target.sigma}; "
+                "take fewer steps or a smaller shift"
+            )
+
+
 def _run(
-    solver: Solver, field: RememberingField, levels: tuple[Level, ...], last: Step, keep: Keep | None
+    solver: Solver, field: MemoryField, levels: tuple[Level, ...], before: Step, keep: Keep | None
 ) -> Iterator[Step]:
-    for index in range(last.index + 1, len(levels) - 1):
-        plain = _Threaded(field, last.memory)
-        state, level = solver.step(last.state, plain, levels, index), levels[index + 1]
+    for index in range(before.index + 1, len(levels) - 1):
+        level, threaded = levels[index + 1], _Threaded(field, before.memory)
+        state = solver.step(before.state, threaded, levels, index)
         if keep is not None:
             state = replace(state, x=keep(state.x, level))
-        last = Step(index=index, level=level, state=state, memory=plain.memory)
-        yield last
+        before = Step(index=index, level=level, state=state, memory=threaded.memory)
+        yield before
+
+
+class _Threaded:
+    """A remembering field as solvers see it: plain, while memory passes from one evaluation to the next.
+
+    It lives for one step, so that a solver may evaluate as often as it needs and still knows no memory.
+    """
+
+    def __init__(self, field: MemoryField, memory: Any) -> None:
+        self.field, self.memory = field, memory
+
+    def __call__(self, x: Latents, level: Level) -> Velocity:
+        velocity, self.memory = self.field.recall(x, level, self.memory)
+        return velocity

@@ -58,5 +58,6 @@ def _falling(start: float, steps: int, shift: float, *, exact_timesteps: bool) -
         raise UsageError(f"shift is {shift}; give a positive number (1 leaves the levels evenly spaced)")
     stride = (0 - start) / steps
     # The order of operations is the official one: start - i·start/steps gives other timesteps.
-    sigmas = (shifted(i * stride + start, shift) for i in range(steps))
+    # The division may leave the first sigma an ulp above 1 for shifts below 1.
+    sigmas = (min(shifted(i * stride + start, shift), 1.0) for i in range(steps))
     return (*(level_at(sigma, exact_timestep=exact_timesteps) for sigma in sigmas), CLEAN)

@@ -1,0 +1,60 @@
+"""A recipe: everything that makes a film but the request and the weights, as one frozen value."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+
+from kinoform.errors import UsageError, nearest
+from kinoform.models.dit import DiTSpec
+from kinoform.models.text import TextSpec
+from kinoform.models.vae import VAESpec
+from kinoform.solvers.base import Solver
+from kinoform.solvers.unipc import UniPC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The parts' sizes and the defaults of a request. Derive one from another with `dataclasses.replace`.
+
+    `width`, `height` in pixels, `num_frames` of the film at `fps` frames per second; `shift` bends the
+    noise levels, `guidance` scales the difference between prompt and negative prompt; `upscale` repeats
+    pixels in what is saved, for films too small to look at.
+    """
+
+    name: str
+    transformer: DiTSpec
+    codec: VAESpec = field(default_factory=VAESpec)
+    text: TextSpec = field(default_factory=TextSpec)
+    solver: Solver = field(default_factory=UniPC)
+    steps: int = 50
+    shift: float = 5.0
+    guidance: float = 5.0
+    negative_prompt: str = ""
+    width: int = 832
+    height: int = 480
+    num_frames: int = 81
+    fps: float = 16.0
+    upscale: int = 1
+
+
+def find(address: str) -> Recipe:
+    """The recipe that `module:function` returns; idea files outside the package are found like any module.
+
+    Raises UsageError when the module or the function is not there, or does not return a Recipe.
+    """
+    module_name, _, function_name = address.partition(":")
+    if not function_name:
+        raise UsageError(f"{address!r} is no recipe; write module:function, for example kinoform.recipes.mini:mini")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"the module {module_name!r} of recipe {address!r} cannot be imported: {error}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise UsageError(f"no recipe {function_name!r} in {module_name}; {nearest(function_name, known)}")
+    found = function()
+    if not isinstance(found, Recipe):
+        raise UsageError(f"{address} returns a {type(found).__name__}, not a Recipe")
+    return found

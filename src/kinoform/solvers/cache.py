@@ -1,0 +1,108 @@
+"""Step caches: reuse the last velocity at steps where a rule says that it has hardly changed."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from kinoform.errors import UsageError
+from kinoform.solvers.field import MemoryField, Remembering, remembering
+from kinoform.types import Field, Latents, Level, Velocity
+
+
+class Evaluation(NamedTuple):
+    """The last true evaluation of a cached field.
+
+    `rate` is the mean change of the velocity per mean change of x between the last two evaluations, None
+    after the first; `reuses` counts the calls answered from it since; `inner` is the field's own memory.
+    """
+
+    x: Latents
+    velocity: Velocity
+    rate: float | None
+    reuses: int
+    inner: Any
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """When the last velocity is still good: a frozen value."""
+
+    def reuse(self, x: Latents, level: Level, last: Evaluation) -> bool: ...
+
+    @property
+    def needs_rate(self) -> bool:
+        """Whether `Evaluation.rate` is to be measured, which waits for the device once per evaluation."""
+        ...
+
+
+def cached(field: Field, rule: Rule) -> MemoryField:
+    """`field`, evaluated only where `rule` does not call for the velocity of the last evaluation again.
+
+    Cache each expert by itself, `two_experts(cached(high, rule), cached(low, rule), boundary)`, or the
+    second begins with a velocity of the first.
+    """
+    inner = remembering(field)
+
+    def recall(x: Latents, level: Level, memory: Evaluation | None) -> tuple[Velocity, Evaluation]:
+        if memory is not None and rule.reuse(x, level, memory):
+            return memory.velocity, memory._replace(reuses=memory.reuses + 1)
+        velocity, inside = inner.recall(x, level, None if memory is None else memory.inner)
+        rate = _rate(x, velocity, memory) if memory is not None and rule.needs_rate else None
+        return velocity, Evaluation(x=x, velocity=velocity, rate=rate, reuses=0, inner=inside)
+
+    return Remembering(recall)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Every:
+    """Evaluate every `period`-th call where `lowest` <= sigma <= `highest`, and every call outside.
+
+    Raises UsageError for a period below 1.
+    """
+
+    period: int = 2
+    lowest: float = 0.0
+    highest: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.period < 1:
+            raise UsageError(f"period is {self.period}; 1 evaluates at every step, 2 at every other")
+
+    @property
+    def needs_rate(self) -> bool:
+        return False
+
+    def reuse(self, x: Latents, level: Level, last: Evaluation) -> bool:
+        return self.lowest <= level.sigma <= self.highest and last.reuses + 1 < self.period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Reuse while the velocity is expected to have changed by no more than `limit` of its mean size.
+
+    Expected is rate·mean|x - x_last| / mean|v_last|, with the rate of the last two evaluations, after
+    EasyCache (Zhou et al. 2025). Waits for the device once per call. Calls outside `lowest` <= sigma <=
+    `highest` are evaluated. Raises UsageError for a negative limit.
+    """
+
+    limit: float
+    lowest: float = 0.0
+    highest: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.limit >= 0:
+            raise UsageError(f"limit is {self.limit}; give 0 (no reuse) or more, such as 0.05")
+
+    @property
+    def needs_rate(self) -> bool:
+        return True
+
+    def reuse(self, x: Latents, level: Level, last: Evaluation) -> bool:
+        if last.rate is None or not self.lowest <= level.sigma <= self.highest:
+            return False
+        moved = (x - last.x).abs().mean() / last.velocity.float().abs().mean()
+        return last.rate * moved.item() < self.limit
+
+
+def _rate(x: Latents, velocity: Velocity, last: Evaluation) -> float | None:
+    moved = (x - last.x).abs().mean().item()
+    return (velocity.float() - last.velocity.float()).abs().mean().item() / moved if moved > 0 else last.rate

@@ -1,0 +1,249 @@
+"""A training that can be killed at any moment: checkpoints are whole or absent, and damage is noticed.
+
+A checkpoint is a folder `step-00001200` with `state.pt` (tensors and plain values, read without running
+code) and `manifest.json` (how far, what was trained, length and SHA-256 of the state). It is written under
+a name with a leading dot and renamed when everything has reached the disk.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from kinoform.errors import FitError, KinoformError, NonFiniteError, UsageError
+from kinoform.training.fingerprint import difference
+
+FORMAT = 1
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MEGABYTE = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a training is. `step` steps are done, so it is also the index of the next one.
+
+    `samples` and `flops` count what was computed, skipped steps included; `seconds` is wall-clock time
+    inside the training over all its sessions; `streak` is the number of skipped steps just before now.
+    """
+
+    step: int = 0
+    samples: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+    skipped: int = 0
+    streak: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """`state` is a tree of dictionaries, lists and tuples over tensors, numbers, strings and None."""
+
+    progress: Progress
+    fingerprint: dict[str, str]
+    state: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
+    """Write the checkpoint below `folder`, then delete older ones beyond `keep` in all.
+
+    Raises NonFiniteError, writing nothing, when a tensor holds NaN or infinity; FitError when the disk is
+    full and KinoformError when it fails otherwise. Earlier checkpoints are intact in each case.
+    """
+    _check_finite(checkpoint)
+    place = folder / f"step-{checkpoint.progress.step:08d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=folder))
+        try:
+            _write(temporary, checkpoint)
+            if place.exists():
+                _remove(place)
+            os.replace(temporary, place)
+            _sync_folder(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        # Newer ones can only be damaged, or this one would not have been made; they count for nothing.
+        older = [each for each in _newest_first(folder) if each.name < place.name]
+        for each in older[keep - 1 :]:
+            _remove(each)
+    except OSError as failure:
+        raise _explained(failure, place, checkpoint) from failure
+    return place
+
+
+def latest(folder: Path, fingerprint: dict[str, str]) -> Checkpoint | None:
+    """The newest complete checkpoint, or None; a damaged one is passed over with a warning naming the file.
+
+    Raises UsageError when that checkpoint belongs to a training with another fingerprint.
+    """
+    for place in _newest_first(folder):
+        try:
+            manifest = _manifest(place)
+            _check_whole(place / "state.pt", manifest)
+            differing = difference(manifest["fingerprint"], fingerprint)
+            if not differing:
+                return _read(place, manifest)
+        except _Damaged as damage:
+            warnings.warn(f"{damage}; trying the checkpoint before it", stacklevel=2)
+            continue
+        raise UsageError(
+            f"{place} belongs to another training: {differing}; restore the setting or choose another folder"
+        )
+    return None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed `save` left behind. Only one training may use a folder at a time."""
+    for leftover in folder.glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+class _Damaged(Exception):
+    pass
+
+
+class _Recorder:
+    """A file that knows its length and SHA-256, and why it failed: torch.save hides the OSError."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest, self.length = file, hashlib.sha256(), 0
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        try:
+            written = self.file.write(data)
+        except OSError as failure:
+            self.failure = failure
+            raise
+        self.digest.update(data)
+        self.length += written
+        return written
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    with (folder / "state.pt").open("wb") as file:
+        recorder = _Recorder(file)
+        try:
+            torch.save(checkpoint.state, recorder)  # type: ignore[arg-type]
+        except RuntimeError:
+            if recorder.failure is None:
+                raise
+            raise recorder.failure from None
+        _sync(file)
+    manifest = {
+        "format": FORMAT,
+        "progress": asdict(checkpoint.progress),
+        "fingerprint": checkpoint.fingerprint,
+        "bytes": recorder.length,
+        "sha256": recorder.digest.hexdigest(),
+    }
+    with (folder / "manifest.json").open("wb") as file:
+        file.write(json.dumps(manifest, indent=1).encode())
+        _sync(file)
+    _sync_folder(folder)
+
+
+def _manifest(place: Path) -> dict[str, Any]:
+    path = place / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        readable = manifest["format"] == FORMAT
+        manifest["progress"] = Progress(**manifest["progress"])
+        complete = {"bytes", "sha256", "fingerprint"} <= manifest.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+        raise _Damaged(f"{path} is damaged ({failure})") from failure
+    if not complete:
+        raise _Damaged(f"{path} is incomplete")
+    if not readable:
+        raise _Damaged(f"{path} has format {manifest['format']}, which this version does not read")
+    return manifest
+
+
+def _check_whole(path: Path, manifest: dict[str, Any]) -> None:
+    try:
+        length = path.stat().st_size
+        if length != manifest["bytes"]:
+            raise _Damaged(f"{path} is damaged: it has {length} bytes instead of {manifest['bytes']}")
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as failure:
+        raise _Damaged(f"{path} cannot be read ({failure})") from failure
+    if digest.hexdigest() != manifest["sha256"]:
+        raise _Damaged(f"{path} is damaged: its SHA-256 is not the one in its manifest")
+
+
+def _read(place: Path, manifest: dict[str, Any]) -> Checkpoint:
+    try:
+        state = torch.load(place / "state.pt", map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as failure:
+        raise _Damaged(f"{place / 'state.pt'} cannot be read ({failure})") from failure
+    return Checkpoint(progress=manifest["progress"], fingerprint=manifest["fingerprint"], state=state)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), key=lambda place: place.name, reverse=True)
+
+
+def _remove(place: Path) -> None:
+    # Renamed first: a deletion that is cut short must not leave half a checkpoint under a whole one's name.
+    doomed = place.with_name(f".{place.name}-doomed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.replace(place, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_finite(checkpoint: Checkpoint) -> None:
+    for name, tensor in _tensors(checkpoint.state):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NonFiniteError(
+                f"{name} holds NaN or infinity after {checkpoint.progress.step} steps, so no checkpoint was "
+                "written; train with a lower learning rate in another folder"
+            )
+
+
+def _tensors(tree: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(tree, torch.Tensor):
+        yield name, tree
+    elif isinstance(tree, dict | list | tuple):
+        for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _tensors(branch, f"{name}.{key}" if name else str(key))
+
+
+def _explained(failure: OSError, place: Path, checkpoint: Checkpoint) -> KinoformError:
+    if failure.errno not in _FULL:
+        return KinoformError(f"{place} could not be written: {failure}; earlier checkpoints are intact")
+    megabytes = sum(tensor.nbytes for _, tensor in _tensors(checkpoint.state)) / _MEGABYTE
+    return FitError(
+        f"the disk is full: {place} needs about {megabytes:.1f} MB; earlier checkpoints are intact; free "
+        "some space or choose a folder on another disk, then run the same command to continue"
+    )

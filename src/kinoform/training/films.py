@@ -1,0 +1,50 @@
+"""Training films straight from the world: each batch is a pure function of a seed and the step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kinoform.world.render import coverage, render
+from kinoform.world.sampling import Level, sample_scene
+from kinoform.world.scene import Scene
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Films:
+    """Which films: `level` of the world, never a held-out combination; sizes in frames and pixels."""
+
+    level: Level
+    num_frames: int
+    height: int
+    width: int
+    seed: int = 0
+
+    def scenes(self, step: int, count: int) -> tuple[list[Scene], np.random.Generator]:
+        """The scenes of a step, and the generator that drew them, for captions."""
+        generator = np.random.default_rng([self.seed, step])
+        return [sample_scene(self.level, generator) for _ in range(count)], generator
+
+    def pixels(self, scenes: list[Scene]) -> Float[Tensor, "b 3 t height width"]:
+        """Films in [-1, 1]."""
+        size = {"num_frames": self.num_frames, "height": self.height, "width": self.width}
+        return to_signed(np.stack([render(scene, **size) for scene in scenes]))
+
+    def objects(self, scenes: list[Scene]) -> Bool[Tensor, "b 1 t height width"]:
+        """Where an object covers more than half of a pixel."""
+        size = {"num_frames": self.num_frames, "height": self.height, "width": self.width}
+        covers = np.stack([coverage(scene, **size).max(axis=0) for scene in scenes])
+        return torch.from_numpy(covers > 0.5)[:, None]
+
+
+def to_signed(frames: np.ndarray) -> Float[Tensor, "b 3 t height width"]:
+    """uint8 frames [b, t, height, width, 3] as floats in [-1, 1], channels first."""
+    return torch.from_numpy(frames).movedim(-1, 1).float() / 127.5 - 1
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator for the noise of one step, apart from every other step's and seed's."""
+    words = np.random.SeedSequence([seed, step]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))

@@ -1,0 +1,234 @@
+"""The training loop: exact after any interruption, and ignorant of what it trains."""
+
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kinoform.errors import Interrupted, KinoformError, NonFiniteError
+from kinoform.training import checkpoint
+from kinoform.training.average import Average
+from kinoform.training.checkpoint import Checkpoint, Progress
+from kinoform.training.fingerprint import fingerprint
+from kinoform.training.metrics import Log, Measurement, bar
+from kinoform.training.randomness import randomness, restore_randomness, seed_everything
+from kinoform.training.stage import Stage, TrainingSpec, Upkeep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The module of the stage holds the last weights; `average` holds the ones to ship."""
+
+    progress: Progress
+    average: Average
+
+
+class Learner:
+    """All that changes while training. Gradients and their application are apart: between the two,
+    several processes may average their gradients."""
+
+    def __init__(self, module: nn.Module, spec: TrainingSpec) -> None:
+        self.module, self.spec = module, spec
+        self.optimizer = spec.optimizer.build(module.named_parameters())
+        self.average = spec.average.begin(module)
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+    def gradients(self, loss: Float[Tensor, ""]) -> None:
+        self.optimizer.clear()
+        loss.backward()
+
+    def clipped(self) -> Float[Tensor, ""]:
+        """Scale the gradients down to the bound; the norm that they had."""
+        return torch.nn.utils.clip_grad_norm_(self._parameters, self.spec.clip)
+
+    def apply(self, step: int) -> None:
+        self.optimizer.step(self.spec.schedule.factor(step))
+        self.average.update(self.module, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {"model": self.module, "optimizer": self.optimizer, "average": self.average}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+
+
+def train(stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep | None = None) -> Outcome:
+    """Begin, or continue from the newest complete checkpoint in `folder`, until the schedule's end.
+
+    Killed at any moment and called again, the losses are those of the uninterrupted training, bit for bit
+    (on one device, with deterministic kernels). Writes `folder`/checkpoints, `folder`/losses.jsonl and
+    `folder`/samples. Raises Interrupted after Ctrl-C or SIGTERM, when the step is finished and saved;
+    NonFiniteError after too many bad batches; UsageError for a folder of another training.
+    """
+    run = _Run(stage, folder, spec, upkeep or Upkeep())
+    with (
+        Log(folder / "losses.jsonl", step=run.progress.step) as log,
+        bar(spec.schedule.total, done=run.progress.step, shown=run.upkeep.show_progress) as tell,
+        _stop_signals() as signals,
+    ):
+        for measurement in run.steps():
+            log.write(measurement)
+            tell(measurement.step + 1, measurement.loss)
+            if signals:
+                run.save(log, must=True)
+                raise Interrupted(
+                    f"stopped by {signals[0]} after {run.progress.step} of {spec.schedule.total} steps; "
+                    f"saved in {folder}; run the same command to continue"
+                )
+            run.keep_up(log)
+        run.save(log, must=True)
+    return Outcome(progress=run.progress, average=run.learner.average)
+
+
+class _Run:
+    def __init__(self, stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep) -> None:
+        self.stage, self.folder, self.spec, self.upkeep = stage, folder, spec, upkeep
+        self.checkpoints = folder / "checkpoints"
+        self.fingerprint = fingerprint({"stage": stage.config, "training": spec})
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        checkpoint.sweep(self.checkpoints)
+        self.learner = Learner(stage.modules().train(), spec)
+        self.progress, self.saved = self._start()
+
+    def _start(self) -> tuple[Progress, int | None]:
+        found = checkpoint.latest(self.checkpoints, self.fingerprint)
+        if found is None:
+            seed_everything(self.spec.seed)
+            return Progress(), None
+        self.learner.load_state_dict(found.state["learner"])
+        restore_randomness(found.state["randomness"])
+        return found.progress, found.progress.step
+
+    def steps(self) -> Iterator[Measurement]:
+        """One finished step at a time, until the schedule or the time is spent."""
+        begun = time.monotonic() - self.progress.seconds
+        total = self.spec.schedule.total
+        batch = self.stage.batch(self.progress.step) if self.progress.step < total else None
+        while self.progress.step < total and not self._out_of_time():
+            step = self.progress.step
+            loss = self.stage.loss(batch)
+            self.learner.gradients(loss)
+            norm = self.learner.clipped()
+            # The next batch is prepared before the loss is read: an accelerator works meanwhile.
+            batch = self.stage.batch(step + 1) if step + 1 < total else None
+            read, length = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
+            finite = isfinite(read) and isfinite(length)
+            if finite:
+                self.learner.apply(step)
+            self.progress = self._after(finite, time.monotonic() - begun)
+            yield self._measured(step, read, length)
+            if not finite:
+                self._complain(step, read, length)
+
+    def _out_of_time(self) -> bool:
+        return self.upkeep.seconds is not None and self.progress.seconds >= self.upkeep.seconds
+
+    def _after(self, finite: bool, seconds: float) -> Progress:
+        now = self.progress
+        return replace(
+            now,
+            step=now.step + 1,
+            samples=now.samples + self.stage.samples_per_step,
+            flops=now.flops + self.stage.flops_per_step,
+            seconds=seconds,
+            skipped=now.skipped + (not finite),
+            streak=0 if finite else now.streak + 1,
+        )
+
+    def _measured(self, step: int, loss: float, norm: float) -> Measurement:
+        schedule, rate = self.spec.schedule, self.spec.optimizer.adam.learning_rate
+        return Measurement(
+            step=step,
+            samples=self.progress.samples,
+            loss=loss if isfinite(loss) else None,
+            learning_rate=rate * schedule.factor(step),
+            gradient_norm=norm if isfinite(norm) else None,
+            seconds=self.progress.seconds,
+            flops=self.progress.flops,
+        )
+
+    def _complain(self, step: int, loss: float, norm: float) -> None:
+        bad = f"batch {step} gave loss {loss} and gradient norm {norm}"
+        if self.progress.streak >= self.spec.patience:
+            raise NonFiniteError(
+                f"{bad}, {self.progress.streak} bad ones in a row; the checkpoints in {self.checkpoints} are "
+                "intact; look at this batch, or train with a lower learning rate in another folder"
+            )
+        warnings.warn(f"{bad}; its step was skipped ({self.progress.skipped} so far)", stacklevel=2)
+
+    def keep_up(self, log: Log) -> None:
+        step, every = self.progress.step, self.upkeep.sample_every
+        if step % self.upkeep.save_every == 0:
+            self.save(log)
+        if every and step % every == 0:
+            self._sample(step)
+
+    def save(self, log: Log, *, must: bool = False) -> None:
+        """Save unless saved; a failure on the way is a warning, since the next save may succeed."""
+        if self.saved == self.progress.step:
+            return
+        log.sync()
+        state = {"learner": self.learner.state_dict(), "randomness": randomness()}
+        found = Checkpoint(progress=self.progress, fingerprint=self.fingerprint, state=state)
+        try:
+            checkpoint.save(self.checkpoints, found, keep=self.upkeep.keep)
+            self.saved = self.progress.step
+        except NonFiniteError:
+            raise
+        except KinoformError as failure:
+            if must:
+                raise
+            warnings.warn(f"training goes on without a new checkpoint: {failure}", stacklevel=2)
+
+    def _sample(self, step: int) -> None:
+        module, folder = self.learner.module, self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        before = randomness()
+        try:
+            with torch.no_grad(), self.learner.average.swapped(module.eval()):
+                self.stage.sample(step, folder)
+        except Exception as failure:
+            # A preview is not worth a night of training, whatever is wrong with it.
+            warnings.warn(f"the sample after {step} steps failed: {failure!r}", stacklevel=2)
+        finally:
+            module.train()
+            restore_randomness(before)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[str]]:
+    """Collect the names of the first Ctrl-C or SIGTERM; the second one acts as it would without us."""
+    received: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may listen
+        return
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+        restore()
+
+    for number in former:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        restore()

@@ -1,0 +1,126 @@
+"""What a training tells while it runs: one JSON line per step for programs, one moving line for people."""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kinoform.errors import KinoformError
+from kinoform.files import whole
+
+_SHOWN_AFTER = 2.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One step. `step` is its index from 0; `samples`, `flops`, `seconds` are totals after it.
+
+    `learning_rate` is AdamW's; Muon's is in proportion.
+    `loss` and `gradient_norm` (before clipping) are None where they were not finite: such a step was skipped.
+    """
+
+    step: int
+    samples: int
+    loss: float | None
+    learning_rate: float
+    gradient_norm: float | None
+    seconds: float
+    flops: float
+
+
+class Log:
+    """Appends measurements to a file of JSON lines, each written at once, so that a reader can follow it.
+
+    Opened at step `step`, it first drops all lines of that step and later ones, and lines cut short by a
+    kill: a resumed training leaves the same clean sequence as an uninterrupted one.
+    """
+
+    def __init__(self, path: Path, *, step: int) -> None:
+        with _told(path):
+            kept = _lines_before(path, step) if path.exists() else []
+            with whole(path, force=True) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
+        self._path = path
+
+    def write(self, measurement: Measurement) -> None:
+        """Raises KinoformError when the line cannot be written, for example on a full disk."""
+        line = json.dumps(asdict(measurement), allow_nan=False).encode() + b"\n"
+        # Unbuffered: a buffer that could not be emptied would fail once more on closing.
+        with _told(self._path):
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def sync(self) -> None:
+        """Force the lines onto the disk; called before a checkpoint, which must not be ahead of its log."""
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def read(path: Path) -> list[Measurement]:
+    """All measurements of a log, in order; a last line cut short by a kill is left out."""
+    entries = (_entry(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [entry for entry in entries if entry is not None]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        raise KinoformError(
+            f"the log {path} could not be written: {failure}; when that is mended, run the same command to "
+            "continue from the newest checkpoint"
+        ) from failure
+
+
+def _lines_before(path: Path, step: int) -> list[str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    entries = ((line, _entry(line)) for line in lines)
+    return [f"{line}\n" for line, entry in entries if entry is not None and entry.step < step]
+
+
+def _entry(line: str) -> Measurement | None:
+    try:
+        return Measurement(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def bar(total: int, *, done: int, shown: bool = True) -> Iterator[Callable[[int, float | None], None]]:
+    """Yield `tell(steps done, loss)`, which draws a bar with the time left on stderr after two seconds."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    progress = Progress(*columns, console=console, refresh_per_second=2, disable=not shown)
+    task = progress.add_task("", total=total, completed=done)
+    begun = time.monotonic()
+
+    def tell(step: int, loss: float | None) -> None:
+        if not progress.live.is_started and time.monotonic() - begun > _SHOWN_AFTER:
+            progress.start()
+        progress.update(task, completed=step, description="" if loss is None else f"loss {loss:.4f}")
+
+    try:
+        yield tell
+    finally:
+        if progress.live.is_started:
+            progress.stop()

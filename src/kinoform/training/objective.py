@@ -1,0 +1,85 @@
+"""Flow matching: learn the velocity of the straight path from data to noise (Lipman et al. 2023)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinoform.errors import UsageError
+
+TIMESTEPS = 1000.0
+"""What a network reads is sigma times this; in training without the truncation of the official sampler."""
+
+_OPEN = 2.0**-24  # the distance of u from 0 and 1: a float32 sigma never rounds onto either end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelSampling:
+    """How the noise levels of a training batch are drawn; see `shifted_uniform`."""
+
+    shift: float = 5.0
+    stratified: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.shift > 0:
+            raise UsageError(
+                f"the shift of the noise levels must be above 0, got {self.shift}; Wan trains with 5"
+            )
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
+        return shifted_uniform(shape, self.shift, generator, stratified=self.stratified)
+
+
+def shifted(u: Float[Tensor, "..."], shift: float) -> Float[Tensor, "..."]:
+    """sigma = s u / (1 + (s - 1) u) maps [0, 1] onto itself: s above 1 favours noise, 1 is the identity."""
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def shifted_uniform(
+    shape: tuple[int, ...], shift: float, generator: torch.Generator, *, stratified: bool = False
+) -> Float[Tensor, "..."]:
+    """Levels sigma in the open interval (0, 1), float32, on the generator's device.
+
+    Stratified: along the first axis (the batch) each of the `n` equal parts of (0, 1) holds exactly one
+    u, in random order. Every level is still uniform by itself, but the mean of a batch varies far less.
+    """
+    device = generator.device
+    u = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+    if stratified:
+        order = torch.rand(shape, generator=generator, device=device, dtype=torch.float64).argsort(dim=0)
+        u = (order + u) / shape[0]
+    return shifted(u.clamp(_OPEN, 1 - _OPEN), shift).float().clamp(_OPEN, 1 - _OPEN)
+
+
+def timesteps(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    return TIMESTEPS * sigma
+
+
+def noised(
+    x0: Float[Tensor, "b *shape"], sigma: Float[Tensor, " b"], noise: Float[Tensor, "b *shape"]
+) -> Float[Tensor, "b *shape"]:
+    """x_t = (1 - sigma) x0 + sigma eps; sigma 0 gives the data, 1 the noise, both exactly."""
+    level = sigma.reshape(-1, *[1] * (x0.ndim - 1))
+    return (1 - level) * x0 + level * noise
+
+
+def velocity_target(
+    x0: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"]
+) -> Float[Tensor, "b *shape"]:
+    """v = eps - x0 = dx_t / dsigma, hence x0 = x_t - sigma v."""
+    return noise - x0
+
+
+def flow_matching_loss(
+    velocity: Float[Tensor, "b *shape"],
+    noise: Float[Tensor, "b *shape"],
+    x0: Float[Tensor, "b *shape"],
+    weight: Float[Tensor, "#b *#shape"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean of weight * (velocity - (eps - x0))^2 over all elements, in float32.
+
+    The weight broadcasts against the data and is not normalised: a weight of mean 1 keeps the scale.
+    """
+    squared = (velocity.float() - velocity_target(x0.float(), noise.float())).square()
+    return squared.mean() if weight is None else (weight.float() * squared).mean()

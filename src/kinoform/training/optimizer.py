@@ -1,0 +1,204 @@
+"""Muon for the hidden matrices, AdamW for everything else, and the learning rate at each step."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kinoform.errors import UsageError
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Of an odd quintic whose fifth iterate maps [0.003, 1] into about [0.68, 1.2] (Jordan et al. 2024)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The learning rate's factor: linear warm-up, constant until `hold * total`, then linear down to `final`.
+
+    `warmup` and `total` count steps; `total` is the length of the training.
+    """
+
+    warmup: int
+    total: int
+    hold: float = 0.6
+    final: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold <= 1:
+            raise UsageError(f"hold is a share of the training, between 0 and 1; got {self.hold}")
+        if self.total < 1 or not 0 <= self.warmup <= self.total:
+            raise UsageError(
+                f"a training of {self.total} steps cannot begin with {self.warmup} steps of warm-up; "
+                "give at least one step and a warm-up no longer than the whole"
+            )
+
+    def factor(self, step: int) -> float:
+        """For the step with index `step` (from 0): 1 / warmup at the first, `final` at and after the last."""
+        rising = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        held, last = self.hold * self.total, self.total - 1
+        fallen = min(1.0, max(0.0, (step - held) / (last - held))) if last > held else float(step > last)
+        return rising * (1 - (1 - self.final) * fallen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MuonSpec:
+    """Momentum whose singular values are all made about 1 (Jordan et al. 2024).
+
+    `precision` is that of the Newton-Schulz iteration: float32 is the faster one on processors without
+    bfloat16 instructions, bfloat16 on accelerators. Weight decay is decoupled, per unit of learning rate.
+    """
+
+    learning_rate: float = 0.02
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    iterations: int = 5
+    precision: torch.dtype = torch.float32
+
+    def build(self, parameters: list[nn.Parameter]) -> "Muon":
+        return Muon(parameters, self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamSpec:
+    """AdamW (Loshchilov & Hutter 2019)."""
+
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    def build(self, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            parameters,
+            lr=self.learning_rate,
+            betas=self.betas,
+            eps=self.epsilon,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+
+def every_matrix(name: str, parameter: Tensor) -> bool:
+    """Take matrices and convolution kernels; too many where embeddings or end layers are matrices too."""
+    return parameter.ndim >= 2
+
+
+def no_matrix(name: str, parameter: Tensor) -> bool:
+    """Leave all to AdamW."""
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerSpec:
+    """`hidden(name, parameter)` says which parameters Muon takes.
+
+    Embeddings, norms, biases, modulation, and the first and last layers belong to AdamW: their rows are
+    not the two sides of one linear map (Jordan et al. 2024).
+    """
+
+    muon: MuonSpec = field(default_factory=MuonSpec)
+    adam: AdamSpec = field(default_factory=AdamSpec)
+    hidden: Callable[[str, Tensor], bool] = every_matrix
+
+    def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> "Optimizer":
+        """Raises UsageError when nothing can be trained, or `hidden` takes a vector, which Muon cannot."""
+        trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+        hidden = {name for name, parameter in trained if self.hidden(name, parameter)}
+        vectors = sorted(name for name, parameter in trained if name in hidden and parameter.ndim < 2)
+        if vectors:
+            raise UsageError(f"Muon needs matrices; leave {', '.join(vectors)} out of the hidden parameters")
+        if not trained:
+            raise UsageError("no parameter asks for a gradient; unfreeze what should be trained")
+        parts: dict[str, torch.optim.Optimizer] = {}
+        if hidden:
+            parts["muon"] = self.muon.build([parameter for name, parameter in trained if name in hidden])
+        if len(hidden) < len(trained):
+            parts["adam"] = self.adam.build([parameter for name, parameter in trained if name not in hidden])
+        return Optimizer(parts)
+
+
+class Optimizer:
+    """Several optimisers that step as one, each at its own learning rate times a common factor."""
+
+    def __init__(self, parts: dict[str, torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        self._rates = {name: part.param_groups[0]["lr"] for name, part in parts.items()}
+
+    def step(self, factor: float) -> None:
+        """Update every parameter that has a gradient."""
+        for name, part in self.parts.items():
+            for group in part.param_groups:
+                group["lr"] = factor * self._rates[name]
+            part.step()
+
+    def clear(self) -> None:
+        for part in self.parts.values():
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps by the nearest orthogonal matrix to the Nesterov momentum, times sqrt(max(1, rows / columns)).
+
+    Convolution kernels count as matrices [out, everything else]. Matrices of one shape share one batched
+    Newton-Schulz iteration.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], spec: MuonSpec) -> None:
+        super().__init__(parameters, {"lr": spec.learning_rate})
+        self._spec = spec
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            alike: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    alike[parameter.shape[0], parameter[0].numel()].append(parameter)
+            for shape, parameters in alike.items():
+                self._move(parameters, shape, group["lr"])
+
+    def _move(self, parameters: list[nn.Parameter], shape: tuple[int, int], learning_rate: float) -> None:
+        spec, (rows, columns) = self._spec, shape
+        ahead = torch.stack([self._ahead(parameter).reshape(rows, columns) for parameter in parameters])
+        directions = orthogonalized(ahead, iterations=spec.iterations, precision=spec.precision)
+        scale = learning_rate * max(1.0, rows / columns) ** 0.5
+        for parameter, direction in zip(parameters, directions, strict=True):
+            parameter.mul_(1 - learning_rate * spec.weight_decay)
+            parameter.add_(direction.reshape(parameter.shape), alpha=-scale)
+
+    def _ahead(self, parameter: nn.Parameter) -> Tensor:
+        """Nesterov: the momentum is updated, and its next value guessed from the same gradient."""
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].lerp_(gradient, 1 - self._spec.momentum)
+        return gradient.lerp(momentum, self._spec.momentum)
+
+
+def orthogonalized(
+    matrices: Float[Tensor, "k r c"], *, iterations: int = 5, precision: torch.dtype = torch.float32
+) -> Float[Tensor, "k r c"]:
+    """About U V^T of each matrix U S V^T: X <- a X + (b G + c G^2) X with G = X X^T, after X / |X|_F.
+
+    A zero matrix stays zero.
+    """
+    a, b, c = NEWTON_SCHULZ
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if tall else matrices
+    x = (wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(precision)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)

@@ -1,0 +1,28 @@
+"""A small model from nothing, in three stages; each begins only when the one before it is good enough."""
+
+from dataclasses import dataclass
+
+from kinoform.recipe import Recipe
+from kinoform.training.autoencoder import AutoencoderConfig
+from kinoform.training.stage import TrainingSpec
+from kinoform.training.text import TextConfig
+from kinoform.training.transformer import TransformerConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What each stage trains and how; `words` is the vocabulary of the tokenizer, in order.
+
+    `gate` is the share of reconstructed films that the reader must read wholly right before the
+    transformer is trained.
+    """
+
+    recipe: Recipe
+    words: tuple[str, ...]
+    autoencoder: AutoencoderConfig
+    autoencoder_training: TrainingSpec
+    text: TextConfig
+    text_training: TrainingSpec
+    transformer: TransformerConfig
+    transformer_training: TrainingSpec
+    gate: float = 0.9

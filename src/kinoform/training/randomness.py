@@ -1,0 +1,29 @@
+"""The global random generators, as a value: only what draws inside a network, such as dropout, needs them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def seed_everything(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def randomness() -> dict[str, Any]:
+    """The states of torch's generators (CPU, each CUDA device) and of numpy's, as tensors and numbers."""
+    name, key, *rest = np.random.get_state(legacy=True)
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, torch.from_numpy(np.asarray(key).astype(np.int64)), *rest),
+    }
+
+
+def restore_randomness(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, key, *rest = state["numpy"]
+    np.random.set_state((name, key.numpy().astype(np.uint32), *rest))

@@ -1,0 +1,89 @@
+"""What a training is made of: the stage that says what and on what, and the two values that say how."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kinoform.errors import UsageError
+from kinoform.training.average import AverageSpec
+from kinoform.training.optimizer import OptimizerSpec, Schedule
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """What is trained, on what, and by which loss."""
+
+    @property
+    def config(self) -> object:
+        """All that decides the outcome, seeds included, as frozen dataclasses and plain values."""
+        ...
+
+    @property
+    def samples_per_step(self) -> int: ...
+
+    @property
+    def flops_per_step(self) -> float: ...
+
+    def modules(self) -> nn.Module:
+        """What is trained and saved: always the same object, its first weights a function of `config`."""
+        ...
+
+    def batch(self, step: int) -> Any:
+        """Data, noise and levels of one step: a pure function of the step's index and of seeds in `config`.
+
+        It must not touch the global generators; it is called once ahead of the step.
+        """
+        ...
+
+    def loss(self, batch: Any) -> Float[Tensor, ""]: ...
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Show what the averaged weights make after `step` steps, in files below `folder`; may do nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSpec:
+    """What decides the weights, beside the stage. `schedule.total` is the number of steps.
+
+    `clip` bounds the gradients' common norm. After `patience` steps in a row without a finite loss and
+    gradient the training gives up. `seed` starts the global generators, which only dropout should need.
+    """
+
+    schedule: Schedule
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    average: AverageSpec = field(default_factory=AverageSpec)
+    clip: float = 1.0
+    patience: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.clip > 0 or self.patience < 1:
+            raise UsageError(
+                f"clip must be above 0 and patience at least 1; got {self.clip} and {self.patience}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """How a run is kept, which leaves the weights alone: all intervals in steps.
+
+    `seconds` is the wall-clock budget over all sessions together; when it is spent the training saves and
+    returns. `sample_every` 0 shows no samples.
+    """
+
+    save_every: int = 500
+    keep: int = 2
+    sample_every: int = 0
+    seconds: float | None = None
+    show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.save_every < 1 or self.keep < 1 or self.sample_every < 0:
+            raise UsageError(
+                "save_every and keep must be at least 1 and sample_every at least 0; got "
+                f"{self.save_every}, {self.keep} and {self.sample_every}"
+            )

@@ -1,0 +1,124 @@
+"""Run a plan: autoencoder, gate, text encoder, transformer; every stage resumes where it was stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from kinoform.errors import KinoformError, UsageError
+from kinoform.models.dit import DiT
+from kinoform.models.text import TextEncoder
+from kinoform.models.tokenizer import Tokenizer, build_word_tokenizer, load_tokenizer
+from kinoform.models.vae import VAE
+from kinoform.training.autoencoder import AutoencoderStage
+from kinoform.training.films import Films
+from kinoform.training.loop import train
+from kinoform.training.plan import Plan
+from kinoform.training.stage import Stage, TrainingSpec, Upkeep
+from kinoform.training.text import TextStage
+from kinoform.training.transformer import Frozen, TransformerStage
+from kinoform.world.reader import read
+from kinoform.world.score import compare
+
+HELD_BACK = 2_000_000_000
+"""Steps from here on are for judging: no training reaches them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The parts of a trained model, the tokenizer as its file's text, and what each stage reports."""
+
+    codec: VAE
+    text_encoder: TextEncoder
+    tokenizer_json: str
+    transformer: DiT
+    report: dict[str, object]
+
+
+def prepare_tokenizer(plan: Plan, folder: Path) -> Tokenizer:
+    """Write the plan's vocabulary as tokenizer.json below `folder` and load it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    build_word_tokenizer(plan.words).save(str(folder / "tokenizer.json"))
+    return load_tokenizer(folder)
+
+
+def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, dict[str, object]]:
+    """Stage one, and its gate. Raises KinoformError when reconstructions cannot be read well enough."""
+    stage = AutoencoderStage(plan.autoencoder)
+    vae, report = _finished(stage, folder / "autoencoder", plan.autoencoder_training, upkeep)
+    assert isinstance(vae, VAE)
+    right = readable(vae, plan.autoencoder.films)
+    if right < plan.gate:
+        raise KinoformError(
+            f"only {right:.0%} of reconstructed films are read wholly right, below the gate of {plan.gate:.0%}; "
+            "train the autoencoder longer or make films larger before training a transformer on it"
+        )
+    return vae, report | {"readable": right}
+
+
+def train_text(
+    plan: Plan, folder: Path, tokenizer: Tokenizer, upkeep: Upkeep
+) -> tuple[TextEncoder, dict[str, object]]:
+    """Stage two; the probes are dropped, the encoder is frozen."""
+    stage = TextStage(plan.text, tokenizer)
+    _, report = _finished(stage, folder / "text", plan.text_training, upkeep)
+    probes = stage.modules()
+    encoder = probes.encoder
+    assert isinstance(encoder, TextEncoder)
+    return encoder, report | {"accuracy": stage.accuracy(stage.batch(HELD_BACK))}
+
+
+def train_plan(
+    plan: Plan, folder: Path, upkeep: Upkeep, show: Callable[[DiT, Frozen, Path], None] | None = None
+) -> Trained:
+    """All stages below `folder`. `show` draws films of the transformer while it trains."""
+    tokenizer = prepare_tokenizer(plan, folder)
+    quiet = replace(upkeep, sample_every=0)
+    codec, of_codec = train_autoencoder(plan, folder, quiet)
+    encoder, of_text = train_text(plan, folder, tokenizer, quiet)
+    frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=encoder)
+    draw = None if show is None else lambda model, path: show(model, frozen, path)
+    stage = TransformerStage(plan.transformer, frozen, draw)
+    transformer, of_transformer = _finished(stage, folder / "transformer", plan.transformer_training, upkeep)
+    assert isinstance(transformer, DiT)
+    return Trained(
+        codec=codec,
+        text_encoder=encoder,
+        tokenizer_json=(folder / "tokenizer.json").read_text(),
+        transformer=transformer,
+        report={"autoencoder": of_codec, "text_encoder": of_text, "transformer": of_transformer},
+    )
+
+
+def _finished(
+    stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep
+) -> tuple[nn.Module, dict[str, object]]:
+    """The stage's module with its averaged weights, frozen; and how far its training went."""
+    outcome = train(stage, folder, spec, upkeep)
+    module = stage.modules().eval().requires_grad_(True)
+    outcome.average.copy_to(module)
+    progress = outcome.progress
+    return module.requires_grad_(False), {
+        "steps": progress.step,
+        "samples": progress.samples,
+        "flops": progress.flops,
+        "seconds": round(progress.seconds, 1),
+    }
+
+
+@torch.no_grad()
+def readable(vae: VAE, films: Films, count: int = 100) -> float:
+    """The share of films that the reader reads wholly right after encoding and decoding."""
+    scenes, _ = films.scenes(HELD_BACK, count)
+    if not scenes:
+        raise UsageError("judge at least one film")
+    right = 0
+    for scene in scenes:
+        latents, _ = vae.encode(films.pixels([scene]))
+        pixels, _ = vae.decode(latents)
+        frames = ((pixels[0].clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
+        right += compare(scene.story, read(np.ascontiguousarray(frames))).all_right
+    return right / count

@@ -1,0 +1,125 @@
+"""Stage two: the text encoder learns what captions say, by answering questions about them; then it is frozen.
+
+Why first, and alone: trained together with the transformer, words were learnt but not what they belong to.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from kinoform.models.text import TextSpec, encode, initialise
+from kinoform.models.tokenizer import Tokenizer, Tokens
+from kinoform.ops.flops import count_flops
+from kinoform.training.films import Films
+from kinoform.world.caption import caption
+from kinoform.world.motions import MOTIONS
+from kinoform.world.palette import BACKGROUND_COLOURS
+from kinoform.world.scene import Story
+from kinoform.world.shapes import SHAPES
+
+QUESTIONS = ("background", "colour", "shape", "motion")
+ANSWERS = (len(BACKGROUND_COLOURS), len(BACKGROUND_COLOURS), len(SHAPES), len(MOTIONS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """`films` gives the stories; nothing is rendered here."""
+
+    text: TextSpec
+    films: Films
+    batch: int = 64
+    seed: int = 2
+
+
+class Batch(NamedTuple):
+    tokens: Tokens
+    answers: Int[Tensor, "b questions"]
+
+
+class Probes(nn.Module):
+    """The encoder and, for this stage only, a learned query and a linear answer for each question."""
+
+    def __init__(self, spec: TextSpec) -> None:
+        super().__init__()
+        self.encoder = spec.build()
+        self.queries = nn.Parameter(torch.zeros(len(QUESTIONS), spec.dim))
+        self.answers = nn.ModuleList(nn.Linear(spec.dim, count) for count in ANSWERS)
+
+    def forward(self, tokens: Tokens) -> list[Float[Tensor, "b answers"]]:
+        rows = encode(self.encoder, tokens)
+        scores = (rows @ self.queries.T).masked_fill(~tokens.mask[..., None], -torch.inf)
+        pooled = torch.einsum("bnq,bnd->qbd", scores.softmax(1), rows)
+        return [answer(row) for answer, row in zip(self.answers, pooled, strict=True)]
+
+
+class TextStage:
+    """Cross-entropy over the questions; a caption per story, never of a held-out combination."""
+
+    def __init__(self, config: TextConfig, tokenizer: Tokenizer) -> None:
+        self._config, self._tokenizer = config, tokenizer
+        self._probes = Probes(config.text)
+        generator = torch.Generator().manual_seed(config.seed)
+        initialise(self._probes.encoder, generator)
+        for answer in self._probes.answers:
+            assert isinstance(answer, nn.Linear)
+            nn.init.normal_(answer.weight, std=0.02, generator=generator)
+            nn.init.zeros_(answer.bias)
+        tokens = self.batch(0).tokens
+        self._flops = 3.0 * count_flops(lambda: self._probes(tokens))
+
+    @property
+    def config(self) -> TextConfig:
+        return self._config
+
+    @property
+    def samples_per_step(self) -> int:
+        return self._config.batch
+
+    @property
+    def flops_per_step(self) -> float:
+        return self._flops
+
+    def modules(self) -> nn.Module:
+        return self._probes
+
+    def batch(self, step: int) -> Batch:
+        scenes, generator = self._config.films.scenes(step, self._config.batch)
+        stories = [scene.story for scene in scenes]
+        captions = [caption(story, generator) for story in stories]
+        return Batch(
+            tokens=self._tokenizer(captions, self._config.text.length),
+            answers=torch.tensor([answers(story) for story in stories]),
+        )
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        found = self._probes(batch.tokens)
+        losses = [F.cross_entropy(row, batch.answers[:, place]) for place, row in enumerate(found)]
+        return torch.stack(losses).sum()
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Nothing to look at."""
+
+    @torch.no_grad()
+    def accuracy(self, batch: Batch) -> dict[str, float]:
+        """The share of right answers to each question."""
+        found = self._probes(batch.tokens)
+        return {
+            name: (row.argmax(1) == batch.answers[:, place]).float().mean().item()
+            for place, (name, row) in enumerate(zip(QUESTIONS, found, strict=True))
+        }
+
+
+def answers(story: Story) -> tuple[int, int, int, int]:
+    """What a story of one object answers to QUESTIONS, as places in the world's lists."""
+    subject = story.subjects[0]
+    return (
+        BACKGROUND_COLOURS.index(story.background.colour),
+        BACKGROUND_COLOURS.index(subject.colour),
+        SHAPES.index(subject.shape),
+        MOTIONS.index(subject.motion),
+    )

@@ -1,0 +1,113 @@
+"""Stage three: the transformer learns to turn noise and a caption into a film, by flow matching."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kinoform.models.codec import Codec, latent_size
+from kinoform.models.dit import DiT, DiTSpec, initialise
+from kinoform.models.text import TextEncoder, encode
+from kinoform.models.tokenizer import Tokenizer
+from kinoform.ops.flops import count_flops
+from kinoform.ops.patch import grid_of
+from kinoform.training.films import Films, step_generator
+from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
+from kinoform.types import Conditions
+from kinoform.world.caption import caption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerConfig:
+    """`dropout` is the share of films whose caption is replaced by `negative_prompt`, for guidance."""
+
+    transformer: DiTSpec
+    films: Films
+    levels: LevelSampling
+    negative_prompt: str
+    batch: int = 32
+    dropout: float = 0.1
+    seed: int = 3
+
+
+class Batch(NamedTuple):
+    x0: Float[Tensor, "b c f h w"]
+    noise: Float[Tensor, "b c f h w"]
+    sigma: Float[Tensor, " b"]
+    rows: Float[Tensor, "b n w"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """The parts that are already trained."""
+
+    codec: Codec
+    tokenizer: Tokenizer
+    text_encoder: TextEncoder
+
+    @torch.no_grad()
+    def rows(self, prompts: list[str]) -> Float[Tensor, "b n w"]:
+        """Text features of prompts, exactly as generation makes them."""
+        return encode(self.text_encoder, self.tokenizer(prompts, self.text_encoder.spec.length))
+
+
+class TransformerStage:
+    """One sample is a film, a caption of it, a noise level and noise; all anew at every step."""
+
+    def __init__(
+        self, config: TransformerConfig, frozen: Frozen, show: Callable[[DiT, Path], None] | None = None
+    ) -> None:
+        self._config, self._frozen, self._show = config, frozen, show
+        self._model = config.transformer.build()
+        initialise(self._model, torch.Generator().manual_seed(config.seed))
+        films = config.films
+        self._shape = latent_size(frozen.codec, films.num_frames, films.height, films.width)
+        batch = self.batch(0)
+        self._flops = 3.0 * count_flops(lambda: self.loss(batch))
+
+    @property
+    def config(self) -> TransformerConfig:
+        return self._config
+
+    @property
+    def samples_per_step(self) -> int:
+        return self._config.batch
+
+    @property
+    def flops_per_step(self) -> float:
+        return self._flops
+
+    def modules(self) -> nn.Module:
+        return self._model
+
+    @torch.no_grad()
+    def batch(self, step: int) -> Batch:
+        config, frozen = self._config, self._frozen
+        scenes, words = config.films.scenes(step, config.batch)
+        captions = [caption(scene.story, words) for scene in scenes]
+        dropped = words.random(config.batch) < config.dropout
+        prompts = [config.negative_prompt if drop else c for c, drop in zip(captions, dropped, strict=True)]
+        x0, _ = frozen.codec.encode(config.films.pixels(scenes))
+        generator = step_generator(config.seed, step)
+        return Batch(
+            x0=x0,
+            noise=torch.randn(x0.shape, generator=generator),
+            sigma=config.levels.draw((config.batch,), generator),
+            rows=frozen.rows(prompts),
+        )
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        x = noised(batch.x0, batch.sigma, batch.noise)
+        prepared = self._model.prepare(
+            Conditions(context={"text": batch.rows}), grid_of(x, self._config.transformer.patch)
+        )
+        return flow_matching_loss(self._model(x, timesteps(batch.sigma), prepared), batch.noise, batch.x0)
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Films of the averaged weights, drawn by the function that was handed over."""
+        if self._show is not None:
+            self._show(self._model, folder / f"step-{step:08d}.png")

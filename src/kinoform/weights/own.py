@@ -1,0 +1,189 @@
+"""kinoform's own folder: three safetensors, a tokenizer and a manifest with their hashes.
+
+    transformer.safetensors  autoencoder.safetensors  text_encoder.safetensors  tokenizer.json  manifest.json
+
+Weights have kinoform's own names and any floating dtype; a part may come in numbered shards.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinoform.errors import NonFiniteError, UsageError, WeightsError
+from kinoform.files import whole_folder
+from kinoform.models.tokenizer import JSON_FILE
+from kinoform.weights.files import open_checkpoint, read_json
+from kinoform.weights.hashes import file_hash
+from kinoform.weights.places import Places
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+TRANSFORMER, CODEC, TEXT_ENCODER = "transformer", "autoencoder", "text_encoder"
+
+HOLDS = "*.[sj][as][fo][en]*"
+"""Both *.safetensors and *.json: a folder with anything else in it is never replaced."""
+
+HASHED = 64_000_000
+ENTRY = 256
+"""Bytes that a tensor takes in a safetensors header besides its name, generously."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modules:
+    """The finished parts of a model, as they are saved."""
+
+    transformer: nn.Module
+    autoencoder: nn.Module
+    text_encoder: nn.Module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """`recipe` is module:function; `parts` by file name; `made` says how it was trained, in free JSON."""
+
+    recipe: str
+    parts: Mapping[str, FileRecord]
+    made: Mapping[str, Any]
+
+
+def save_own(
+    folder: Path,
+    modules: Modules,
+    *,
+    tokenizer_json: str,
+    recipe: str,
+    made: Mapping[str, Any],
+    dtype: torch.dtype = torch.float16,
+    max_shard_bytes: int | None = None,
+    force: bool = False,
+) -> Manifest:
+    """Write the folder whole or not at all; with `max_shard_bytes` no weight file is larger.
+
+    Raises UsageError when the folder exists (see `whole_folder` for `force`), when `recipe` is not
+    module:function or one tensor alone is larger than a shard; NonFiniteError when a weight is NaN,
+    infinite, or too large for `dtype`.
+    """
+    if not re.fullmatch(r"[\w.]+:\w+", recipe):
+        raise UsageError(f"recipe {recipe!r} is not an address; write module:function")
+    with whole_folder(folder, holds=HOLDS, force=force) as temporary:
+        for stem, module in (
+            (TRANSFORMER, modules.transformer),
+            (CODEC, modules.autoencoder),
+            (TEXT_ENCODER, modules.text_encoder),
+        ):
+            _write_part(temporary, stem, _cast(stem, module, dtype), max_shard_bytes)
+        (temporary / JSON_FILE).write_text(tokenizer_json, encoding="utf-8")
+        manifest = Manifest(
+            recipe=recipe,
+            parts={file.name: _record(file) for file in sorted(temporary.iterdir())},
+            made=dict(made),
+        )
+        text = json.dumps(
+            {"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False, allow_nan=False
+        )
+        (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises WeightsError when the manifest is missing, damaged, or of a later version of kinoform."""
+    path = folder / MANIFEST
+    found = read_json(path)
+    if found.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} has format {found.get('format')!r}, not {FORMAT}; update kinoform to read it"
+        )
+    try:
+        recipe, parts, made = found["recipe"], found["parts"], found["made"]
+        records = {
+            name: FileRecord(sha256=part["sha256"], bytes=part["bytes"]) for name, part in parts.items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is damaged: no usable {error}; fetch the folder again") from error
+    if not isinstance(recipe, str) or not isinstance(made, dict):
+        raise WeightsError(f"{path} is damaged: recipe or made is of the wrong type; fetch the folder again")
+    return Manifest(recipe=recipe, parts=records, made=made)
+
+
+def own_places(folder: Path, manifest: Manifest) -> Places:
+    """Raises WeightsError when a file is missing, not of the manifest's size, or not in the manifest."""
+    places = Places(
+        transformer=folder / TRANSFORMER,
+        text_encoder=folder / TEXT_ENCODER,
+        codec=folder / CODEC,
+        tokenizer=folder,
+    )
+    for name, record in manifest.parts.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise WeightsError(f"{file} is missing, though {MANIFEST} names it; fetch the folder again")
+        if file.stat().st_size != record.bytes:
+            raise WeightsError(
+                f"{file} has {file.stat().st_size} bytes, {MANIFEST} says {record.bytes}; fetch it again"
+            )
+    parts = (places.transformer, places.text_encoder, places.codec)
+    for file in (*(file for part in parts for file in open_checkpoint(part).files), places.tokenizer_file):
+        if file.name not in manifest.parts:
+            raise WeightsError(f"{file} is not in {MANIFEST}; remove it, or fetch the folder again")
+    return places
+
+
+def verify(manifest: Manifest, files: Iterable[Path]) -> None:
+    """Compare the SHA-256 of files below 64 MB with the manifest. Raises WeightsError naming the file."""
+    for file in files:
+        record = manifest.parts[file.name]
+        if record.bytes < HASHED and file_hash(file) != record.sha256:
+            raise WeightsError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}; fetch it again")
+
+
+def _cast(stem: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    found = {}
+    for name, parameter in module.named_parameters():
+        value = parameter.detach().to(device="cpu", dtype=dtype).contiguous()
+        if not value.isfinite().all():
+            raise NonFiniteError(
+                f"{stem}: {name} is NaN, infinite or too large for {dtype}; nothing was written"
+            )
+        found[name] = value
+    return found
+
+
+def _write_part(folder: Path, stem: str, tensors: dict[str, Tensor], limit: int | None) -> None:
+    from safetensors.torch import save_file
+
+    shards = [tensors] if limit is None else _shards(stem, tensors, limit)
+    for number, shard in enumerate(shards, 1):
+        suffix = "" if len(shards) == 1 else f"-{number:05d}-of-{len(shards):05d}"
+        save_file(shard, folder / f"{stem}{suffix}.safetensors", metadata={"format": "pt"})
+
+
+def _shards(stem: str, tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
+    """Tensors in their order, a new shard whenever the next would not fit."""
+    shards: list[dict[str, Tensor]] = [{}]
+    room = limit - ENTRY
+    for name, value in tensors.items():
+        needed = value.nbytes + len(name.encode()) + ENTRY
+        if needed > limit - ENTRY:
+            raise UsageError(f"{stem}: {name} alone needs {needed} bytes; raise max_shard_bytes above that")
+        if needed > room:
+            shards.append({})
+            room = limit - ENTRY
+        shards[-1][name] = value
+        room -= needed
+    return shards
+
+
+def _record(file: Path) -> FileRecord:
+    return FileRecord(sha256=file_hash(file), bytes=file.stat().st_size)

@@ -1,0 +1,110 @@
+"""Compare what a film shows with what was asked, and say how sure a measured skill is."""
+
+import math
+from dataclasses import dataclass
+
+from kinoform.errors import UsageError
+from kinoform.world.backgrounds import CAMERAS, TEXTURES
+from kinoform.world.motions import MOTIONS
+from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS
+from kinoform.world.reader import Reading
+from kinoform.world.sampling import Level
+from kinoform.world.scene import MEDIUM, Story
+from kinoform.world.shapes import SHAPES
+
+NORMAL_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Which attributes of a film are as asked; `colour`, `shape`, `motion` of every object.
+
+    `size` is judged where a word says it and stays outside `all_right`. `binding_error`: the background
+    has the colour asked of an object.
+    """
+
+    background: bool
+    texture: bool
+    camera: bool
+    count: bool
+    colour: bool
+    shape: bool
+    motion: bool
+    size: bool
+    binding_error: bool
+
+    @property
+    def all_right(self) -> bool:
+        ground = self.background and self.texture and self.camera
+        return ground and self.count and self.colour and self.shape and self.motion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance:
+    """The probability that a blind guess has each attribute right."""
+
+    background: float
+    texture: float
+    camera: float
+    count: float
+    colour: float
+    shape: float
+    motion: float
+
+    @property
+    def all_right(self) -> float:
+        """The product: blind guesses are independent."""
+        ground = self.background * self.texture * self.camera
+        return ground * self.count * self.colour * self.shape * self.motion
+
+
+def compare(story: Story, reading: Reading) -> Score:
+    """Judge a reading; with the wrong number of objects their colours, shapes and motions are wrong too."""
+    pairs = list(zip(story.subjects, reading.things, strict=False))
+    count = reading.count == len(story.subjects)
+    shown = reading.background.colour
+    return Score(
+        background=shown == story.background.colour,
+        texture=reading.background.texture == story.background.texture,
+        camera=reading.camera == story.camera,
+        count=count,
+        colour=count and all(asked.colour == seen.colour for asked, seen in pairs),
+        shape=count and all(asked.shape == seen.shape for asked, seen in pairs),
+        motion=count and all(asked.motion == seen.motion for asked, seen in pairs),
+        size=count and all(asked.size in (MEDIUM, seen.size) for asked, seen in pairs),
+        binding_error=any(subject.colour == shown for subject in story.subjects),
+    )
+
+
+def chance(level: Level) -> Chance:
+    """1/11, 1/3, 1/3, 1/2, 1/10, 1/6, 1/10: one over the number of values.
+
+    A guess that is uniform over K values is right with probability 1/K however the truth is distributed; an
+    attribute that the level never varies is right by itself. Colour, shape and motion are for one object.
+    """
+    return Chance(
+        background=1 / len(BACKGROUND_COLOURS),
+        texture=1 / len(TEXTURES) if level.textured else 1.0,
+        camera=1 / len(CAMERAS) if level.textured and level.panned else 1.0,
+        count=1 / 2 if level.paired else 1.0,
+        colour=1 / len(OBJECT_COLOURS),
+        shape=1 / len(SHAPES),
+        motion=1 / len(MOTIONS),
+    )
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion p = successes / n (Wilson 1927).
+
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z the normal 97.5 % point.
+
+    No trials give (0, 1). Raises UsageError unless 0 <= successes <= trials.
+    """
+    if not 0 <= successes <= trials:
+        raise UsageError(f"{successes} successes in {trials} trials cannot be; count again")
+    if not trials:
+        return 0.0, 1.0
+    share, spread = successes / trials, NORMAL_95**2 / trials
+    middle = share + spread / 2
+    half = math.sqrt(spread * share * (1 - share) + spread**2 / 4)
+    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))

@@ -1,0 +1,160 @@
+"""Parameters come back as they were written; files of strangers give a sentence, never a crash."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from kinoform.errors import UsageError
+from kinoform.media.film import Film
+from kinoform.media.metadata import LARGEST, read_params, tags
+
+EVERY_FORMAT = ["a.mp4", "a.png", "a.gif", "a.webp", "frames"]
+
+
+def tiny(params: dict[str, object]) -> Film:
+    return Film(frames=np.full((1, 16, 16, 3), 99, np.uint8), fps=16.0, params=params)
+
+
+def write_png(path, texts):
+    about = PngInfo()
+    for key, text in texts.items():
+        about.add_itxt(key, text)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=about)
+
+
+PROMPTS = [
+    "",
+    "plain",
+    "quotes \"' and \\",
+    "lines\nand\ttabs\r\n",
+    "红色的球 é 😀 عربى",
+    "nul \x00 escape \x1b[31m",
+]
+
+
+@pytest.mark.parametrize("name", EVERY_FORMAT)
+@pytest.mark.parametrize("prompt", [*PROMPTS, "long " * 20_000, "lone \ud800 surrogate"])
+def test_parameters_come_back(name, prompt, tmp_path):
+    params = {
+        "prompt": prompt,
+        "seed": 2**63,
+        "guidance": 5.5,
+        "loras": [{"name": "x"}],
+        "negative_prompt": None,
+    }
+    read = read_params(tiny(params).save(tmp_path / name))
+    assert {key: read[key] for key in params} == params
+    assert read["tool"] == "kinoform"
+    assert set(read) == {*params, "tool", "schema", "version"}
+
+
+@pytest.mark.parametrize("name", EVERY_FORMAT)
+def test_no_metadata_leaves_nothing(name, tmp_path):
+    path = tiny({"prompt": "a secret word", "seed": 7}).save(tmp_path / name, metadata=False)
+    for file in [path] if path.is_file() else path.iterdir():
+        content = file.read_bytes()
+        assert not any(word in content for word in (b"secret", b"parameters", b"comment", b"kinoform"))
+    with pytest.raises(UsageError, match="carries no parameters"):
+        read_params(path)
+
+
+def test_mp4_has_the_keys_other_programs_read(smooth_film, tmp_path):
+    with av.open(str(smooth_film.save(tmp_path / "a.mp4"))) as container:
+        found = dict(container.metadata)
+    assert json.loads(found["comment"]) == json.loads(found["parameters_json"])
+    assert json.loads(found["comment"])["prompt"] == smooth_film.params["prompt"]
+    assert "Steps: 4, Seed: 7" in found["parameters"]
+
+
+def test_the_comment_is_enough(smooth_film, tmp_path):
+    """Programs that copy a video drop the keys they do not know."""
+    path = smooth_film.save(tmp_path / "a.mp4")
+    with av.open(str(path)) as source, av.open(str(tmp_path / "b.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        target.metadata["comment"] = source.metadata["comment"]
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert read_params(tmp_path / "b.mp4") == read_params(path)
+
+
+def test_the_customary_text_is_what_galleries_parse():
+    params = {"prompt": "a cat\x00\x1b[31m", "negative_prompt": "blur", "steps": 30, "solver": "UniPC"}
+    text = tags({**params, "guidance": 5.0, "seed": 7, "width": 832, "height": 480})["parameters"]
+    prompt, negative, settings = text.split("\n")
+    assert prompt == "a cat  [31m"
+    assert negative == "Negative prompt: blur"
+    assert settings.startswith(
+        "Steps: 30, Sampler: UniPC, CFG scale: 5.0, Seed: 7, Size: 832x480, Version: kino"
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), b"bytes", {"nested": {1, 2}}, "x" * LARGEST])
+def test_what_cannot_be_written_is_refused_before_a_file_is(value, tmp_path):
+    film = tiny({"value": value})
+    for name in EVERY_FORMAT:
+        with pytest.raises(UsageError, match="parameters of the film"):
+            film.save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+HOSTILE = {
+    "a list": "[1, 2]",
+    "a number": "17",
+    "null": "null",
+    "words": "made with another program",
+    "half": '{"prompt": "a',
+    "deep": '{"a":' * 100_000,
+    "deep list": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("key", ["parameters_json", "comment"])
+def test_what_is_no_json_object_is_refused_by_name(text, key, tmp_path):
+    write_png(tmp_path / "a.png", {key: text})
+    with pytest.raises(UsageError, match=r"a\.png carries text that is not a JSON object"):
+        read_params(tmp_path / "a.png")
+
+
+def test_too_much_is_refused(tmp_path):
+    write_png(tmp_path / "a.png", {"parameters_json": json.dumps({"prompt": "x" * LARGEST})})
+    with pytest.raises(UsageError, match="at most 1048576 are read"):
+        read_params(tmp_path / "a.png")
+
+
+def test_other_files_are_never_opened(tmp_path):
+    """A playlist under a film's name could otherwise show any file of this machine."""
+    tiny({"prompt": "private"}).save(tmp_path / "private.mp4")
+    (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile private.mp4\n")
+    with pytest.raises(UsageError, match=r"a\.mp4 is damaged"):
+        read_params(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "a.txt", "empty", "empty.mp4", "empty.png", "empty.webp"])
+def test_what_is_no_film_is_refused_by_name(name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for file in ("a.txt", "empty.mp4", "empty.png", "empty.webp"):
+        (tmp_path / file).write_bytes(b"")
+    with pytest.raises(UsageError, match=name):
+        read_params(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", EVERY_FORMAT[:4])
+def test_damaged_files_give_a_sentence(name, tmp_path):
+    content = tiny({"prompt": "p" * 200}).save(tmp_path / name).read_bytes()
+    random, path = np.random.default_rng(0), tmp_path / f"damaged_{name}"
+    for _ in range(150):
+        damaged = bytearray(content[: random.integers(1, len(content) + 1)])
+        for place in random.integers(0, len(damaged), 8):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            assert isinstance(read_params(path), dict)
+        except UsageError as error:
+            assert name in str(error)

@@ -1,0 +1,204 @@
+"""Whatever stops a writer, the name holds the old file or the new one, and nothing else is left behind."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinoform.errors import KinoformError, UsageError
+from kinoform.files import check_writable, whole, whole_folder
+from kinoform.media.film import Film
+from kinoform.media.pictures import write_frames, write_gif, write_webp
+from kinoform.media.video import read_mp4, write_mp4
+
+WRITERS = {"a.mp4": write_mp4, "frames": write_frames, "a.gif": write_gif, "a.webp": write_webp}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_nothing_is_replaced_without_force(name, noisy_film, smooth_film, tmp_path):
+    noisy_film.save(tmp_path / name)
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match="exists; choose another name or pass --force"):
+        smooth_film.save(tmp_path / name)
+    assert contents(tmp_path) == before
+    smooth_film.save(tmp_path / name, force=True)
+    after = contents(tmp_path)
+    smooth_film.save(tmp_path / f"fresh_{name}")
+    fresh = {
+        file.removeprefix("fresh_"): text for file, text in contents(tmp_path).items() if "fresh" in file
+    }
+    assert after == fresh
+
+
+@pytest.mark.parametrize("name, write", WRITERS.items())
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError, MemoryError])
+@pytest.mark.parametrize("after", [0, 1, 5])
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_failure_midway_leaves_what_was(name, write, failure, after, existing, noisy_film, tmp_path):
+    if existing:
+        noisy_film.save(tmp_path / name)
+    before = contents(tmp_path)
+
+    def frames():
+        yield from noisy_film.frames[:after]
+        raise failure
+
+    with pytest.raises(failure):
+        write(frames(), tmp_path / name, fps=16.0, force=True)
+    assert contents(tmp_path) == before
+    assert len(list(tmp_path.iterdir())) == existing
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "a.png"])
+def test_a_full_disk_leaves_what_was(name, noisy_film, largest_file, tmp_path):
+    film = Film(frames=noisy_film.frames[:1], fps=16.0) if name == "a.png" else noisy_film
+    film.save(tmp_path / name)
+    before = contents(tmp_path)
+    size = len(next(iter(before.values())))
+    for limit in [0, 1, *np.linspace(100, size - 1, 5).astype(int).tolist()]:
+        with largest_file(limit), pytest.raises(KinoformError, match="no room to write") as error:
+            film.save(tmp_path / name, force=True)
+        assert name in str(error.value) and "\n" not in str(error.value)
+        assert contents(tmp_path) == before
+        assert len(list(tmp_path.iterdir())) == 1
+    with largest_file(2 * size):
+        film.save(tmp_path / name, force=True)
+    assert contents(tmp_path) == before
+
+
+def test_only_a_full_disk_is_explained_as_one(tmp_path):
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        with pytest.raises(KinoformError, match="free some space"), whole(tmp_path / "a"):
+            raise OSError(number, "no space")
+    with pytest.raises(FileNotFoundError), whole(tmp_path / "a"):
+        raise FileNotFoundError(errno.ENOENT, "another file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_of_two_writers_wins(tmp_path):
+    with pytest.raises(UsageError, match="another process"), whole(tmp_path / "a") as slow:
+        slow.write_text("second")
+        with whole(tmp_path / "a") as quick:
+            quick.write_text("first")
+    assert contents(tmp_path) == {"a": b"first"}
+
+
+def test_a_file_system_without_links_will_do(monkeypatch, tmp_path):
+    def no_links(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_links)
+    with whole(tmp_path / "a") as path:
+        path.write_text("new")
+    with pytest.raises(UsageError, match="exists"), whole(tmp_path / "b") as path:
+        path.write_text("new")
+        (tmp_path / "b").write_text("first")
+    assert contents(tmp_path) == {"a": b"new", "b": b"first"}
+
+
+def test_force_never_removes_what_is_not_a_frame(noisy_film, tmp_path):
+    noisy_film.save(tmp_path / "frames")
+    (tmp_path / "frames" / "thesis.txt").write_text("years of work")
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=r"thesis\.txt"):
+        noisy_film.save(tmp_path / "frames", force=True)
+    assert contents(tmp_path) == before
+
+
+def test_an_empty_folder_is_filled_and_a_link_is_followed(noisy_film, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real", target_is_directory=True)
+    noisy_film.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(list((tmp_path / "real").iterdir())) == len(noisy_film.frames)
+    noisy_film.save(tmp_path / "link", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_a_folder_that_cannot_be_placed_puts_the_old_one_back(monkeypatch, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_text("old")
+    rename, calls = os.rename, []
+
+    def failing(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "the disk failed")
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", failing)
+    with (
+        pytest.raises(OSError, match="the disk failed"),
+        whole_folder(tmp_path / "a", holds="*.png", force=True) as new,
+    ):
+        (new / "x.png").write_text("new")
+    assert contents(tmp_path) == {"a/x.png": b"old"}
+
+
+BAD_NAMES = [
+    "a*b",
+    "a:b",
+    "a?b",
+    "a|b",
+    "a\\b",
+    "nul\x00",
+    "line\nbreak",
+    "\u202egpj.exe",
+    "CON",
+    "nul.mp4",
+    "dot.",
+    "x" * 241,
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_names_that_some_system_refuses_are_refused(name, tmp_path):
+    with pytest.raises(UsageError, match="name"):
+        check_writable(tmp_path / name, force=False)
+    with pytest.raises(UsageError, match="name"), whole_folder(tmp_path / name, holds="*"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["红球 😀.mp4", "café's film (2).mp4", "😀" * 59 + ".mp4", "console.mp4", ".hidden"]
+)
+def test_other_names_are_fine(name, tmp_path):
+    write_mp4(np.zeros((1, 16, 16, 3), np.uint8), tmp_path / name, fps=16.0)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert read_mp4(tmp_path / name)[0].shape == (1, 16, 16, 3)
+
+
+def test_a_relative_name_that_looks_like_an_address_is_a_file(monkeypatch, tmp_path, smooth_film):
+    monkeypatch.chdir(tmp_path)
+    smooth_film.save("http.mp4")
+    smooth_film.save("frames/")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "http.mp4"]
+
+
+def test_a_missing_folder_and_a_folder_in_the_way_are_named(tmp_path):
+    with pytest.raises(UsageError, match="nowhere does not exist"):
+        check_writable(tmp_path / "nowhere" / "a.mp4", force=True)
+    with pytest.raises(UsageError, match="is a folder"):
+        check_writable(tmp_path, force=True)
+    for name in (".", "..", ""):
+        with pytest.raises(UsageError, match="no name"):
+            check_writable(Path(name), force=True)
+
+
+def test_files_may_be_read_by_whom_the_user_lets(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    with whole(tmp_path / "a"):
+        pass
+    with whole_folder(tmp_path / "b", holds="*"):
+        pass
+    (tmp_path / "c").mkdir()
+    assert (tmp_path / "a").stat().st_mode == plain.stat().st_mode
+    assert (tmp_path / "b").stat().st_mode == (tmp_path / "c").stat().st_mode

@@ -1,0 +1,116 @@
+"""A tiny model with random weights in exactly the official layout: the same names, files and config."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kinoform.models import text
+from kinoform.models.context import TextStream
+from kinoform.models.dit import DiTSpec
+from kinoform.models.text import TextSpec
+from kinoform.models.tokenizer import build_word_tokenizer
+from kinoform.models.vae import VAESpec
+from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
+from kinoform.weights.own import Modules
+
+WORDS = (
+    "a",
+    "the",
+    "red",
+    "blue",
+    "ball",
+    "cat",
+    "dog",
+    "moves",
+    "runs",
+    "left",
+    "right",
+    "slowly",
+    ",",
+    ".",
+)
+ROWS = 24
+TEXT = TextSpec(vocab=3 + len(WORDS), dim=24, dim_attention=16, dim_ffn=40, heads=2, layers=2, buckets=8,
+                length=ROWS)  # fmt: skip
+TRANSFORMER = DiTSpec(dim=24, ffn_dim=56, heads=2, layers=3, context=(TextStream(width=TEXT.dim, rows=ROWS),))
+CODEC = VAESpec(dim=4, residual_blocks=1)
+
+CONFIG = {
+    "_class_name": "WanModel",
+    "_diffusers_version": "0.30.0",
+    "dim": TRANSFORMER.dim,
+    "eps": 1e-06,
+    "ffn_dim": TRANSFORMER.ffn_dim,
+    "freq_dim": TRANSFORMER.frequency_width,
+    "in_dim": TRANSFORMER.in_channels,
+    "model_type": "t2v",
+    "num_heads": TRANSFORMER.heads,
+    "num_layers": TRANSFORMER.layers,
+    "out_dim": TRANSFORMER.out_channels,
+    "text_len": ROWS,
+}
+
+SINGLE = "diffusion_pytorch_model.safetensors"
+INDEX = f"{SINGLE}.index.json"
+TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
+CODEC_FILE = "Wan2.1_VAE.pth"
+
+
+def tiny_modules(seed: int = 0) -> Modules:
+    """The modules whose weights `write_official_folder` writes, in float32; none of their outputs is zero."""
+    generator = torch.Generator().manual_seed(seed)
+    encoder = TEXT.build()
+    text.initialise(encoder, generator)
+    return Modules(
+        transformer=_filled(TRANSFORMER.build(), generator),
+        autoencoder=_filled(CODEC.build(), generator),
+        text_encoder=encoder.requires_grad_(False).eval(),
+    )
+
+
+def write_official_folder(path: Path, *, shards: int = 1, seed: int = 0) -> None:
+    """Write the folder at `path`; with more than one shard the transformer comes in files with an index."""
+    modules = tiny_modules(seed)
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    write_transformer(path, official_tensors(modules.transformer, DIT), shards=shards)
+    encoder = official_tensors(modules.text_encoder, TEXT_ENCODER)
+    torch.save({name: value.bfloat16() for name, value in encoder.items()}, path / TEXT_FILE)
+    torch.save(official_tensors(modules.autoencoder, VAE21), path / CODEC_FILE)
+    tokenizer = path / "google" / "umt5-xxl"
+    tokenizer.mkdir(parents=True)
+    build_word_tokenizer(WORDS).save(str(tokenizer / "tokenizer.json"))
+
+
+def official_tensors(module: nn.Module, names: Names) -> dict[str, Tensor]:
+    return {names.theirs(name): value.detach().clone() for name, value in module.named_parameters()}
+
+
+def write_transformer(path: Path, tensors: dict[str, Tensor], *, shards: int) -> None:
+    if shards == 1:
+        save_file(tensors, path / SINGLE)
+        return
+    weight_map = {}
+    for number in range(shards):
+        file = f"diffusion_pytorch_model-{number + 1:05d}-of-{shards:05d}.safetensors"
+        held = {name: tensors[name] for name in sorted(tensors)[number::shards]}
+        save_file(held, path / file)
+        weight_map |= dict.fromkeys(held, file)
+    total = sum(value.nbytes for value in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (path / INDEX).write_text(json.dumps(index, indent=2))
+
+
+def _filled(module: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Matrices and convolutions with unit gain, scales about 1, the rest small."""
+    for name, parameter in module.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name.endswith(("gamma", "norm.weight", "norm_q.weight", "norm_k.weight")):
+            noise = 1 + 0.1 * noise
+        else:
+            noise = noise * (parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.1)
+        parameter.data = noise
+    return module.requires_grad_(False).eval()

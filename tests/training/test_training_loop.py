@@ -1,0 +1,294 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinoform.errors import FitError, Interrupted, NonFiniteError, UsageError
+from kinoform.training import checkpoint
+from kinoform.training.loop import Outcome, train
+from kinoform.training.metrics import Measurement, read
+from kinoform.training.stage import TrainingSpec, Upkeep
+from training.tiny_stage import SPEC, STEPS, UPKEEP, TinyConfig, TinyStage
+
+
+def losses(folder: Path) -> list[Measurement]:
+    """The log without the clock, which no two runs share."""
+    return [replace(entry, seconds=0.0) for entry in read(folder / "losses.jsonl")]
+
+
+def saved_steps(folder: Path) -> list[int]:
+    return sorted(int(place.name[5:]) for place in (folder / "checkpoints").iterdir())
+
+
+@pytest.fixture(autouse=True)
+def _fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Power does not fail in these tests."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(TinyStage(), folder, SPEC, UPKEEP)
+
+
+def assert_same(folder: Path, outcome: Outcome, whole: tuple[Path, Outcome]) -> None:
+    assert losses(folder) == losses(whole[0])
+    assert replace(outcome.progress, seconds=0.0) == replace(whole[1].progress, seconds=0.0)
+    expected = whole[1].average.tensors
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in outcome.average.tensors.items())
+    assert not list(folder.rglob(".*")), "nothing is left lying about"
+
+
+def test_a_training_learns_counts_and_saves(whole: tuple[Path, Outcome]) -> None:
+    folder, outcome = whole
+    entries = losses(folder)
+    assert [entry.step for entry in entries] == list(range(STEPS))
+    assert sum(e.loss or 9 for e in entries[-10:]) < sum(e.loss or 0 for e in entries[:10])
+    assert outcome.progress.step == STEPS
+    assert outcome.progress.samples == entries[-1].samples == 4 * STEPS
+    assert outcome.progress.flops == entries[-1].flops == 1e3 * STEPS
+    assert entries[0].learning_rate == pytest.approx(SPEC.optimizer.adam.learning_rate / 5)
+    assert saved_steps(folder) == [STEPS - 5, STEPS]
+
+
+def test_killed_at_a_random_step_it_continues_bit_for_bit(
+    tmp_path: Path, whole: tuple[Path, Outcome]
+) -> None:
+    log, victim = tmp_path / "losses.jsonl", random.randrange(6, STEPS - 8)
+    program = [sys.executable, "-c", "from training.tiny_stage import main; main()", str(tmp_path)]
+    process = subprocess.Popen(
+        program, cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    try:
+        while not (log.exists() and log.read_bytes().count(b"\n") >= victim):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    done = len(losses(tmp_path))
+    assert victim <= done < STEPS
+    stage = TinyStage(TinyConfig(), at=(taken := []).append)
+    outcome = train(stage, tmp_path, SPEC, UPKEEP)
+    assert taken == list(range(taken[0], STEPS)), "it continued rather than began again"
+    assert 0 < taken[0] <= done
+    assert_same(tmp_path, outcome, whole)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", [1, 2, 5, 8, 9, 10, 14])
+def test_killed_inside_a_save_it_continues_bit_for_bit(
+    tmp_path: Path, whole: tuple[Path, Outcome], moment: int
+) -> None:
+    """At the n-th time that something is forced onto the disk; what `finally` would tidy stays."""
+    with pytest.MonkeyPatch.context() as patch:
+        original, count = os.fsync, iter(range(1000))
+
+        def fatal(handle: int) -> None:
+            if next(count) == moment:
+                raise Killed
+            original(handle)
+
+        patch.setattr(os, "fsync", fatal)
+        patch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            train(TinyStage(), tmp_path, SPEC, UPKEEP)
+    outcome = train(TinyStage(), tmp_path, SPEC, UPKEEP)
+    assert_same(tmp_path, outcome, whole)
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
+    train(TinyStage(), tmp_path, SPEC, UPKEEP)
+    outcome = train(TinyStage(at=pytest.fail), tmp_path, SPEC, UPKEEP)
+    assert_same(tmp_path, outcome, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_step_and_loses_nothing(
+    tmp_path: Path, whole: tuple[Path, Outcome], number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    stage = TinyStage(at=lambda step: os.kill(os.getpid(), number) if step == 11 else None)
+    with pytest.raises(Interrupted, match=f"stopped by {number.name} after 12 of {STEPS} steps") as caught:
+        train(stage, tmp_path, SPEC, UPKEEP)
+    assert caught.value.exit_code == 130
+    assert signal.getsignal(number) is before
+    assert saved_steps(tmp_path)[-1] == 12
+    assert_same(tmp_path, train(TinyStage(), tmp_path, SPEC, UPKEEP), whole)
+
+
+def test_it_trains_in_a_thread_where_signals_cannot_be_heard(
+    tmp_path: Path, whole: tuple[Path, Outcome]
+) -> None:
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(train(TinyStage(), tmp_path, SPEC, UPKEEP)))
+    thread.start()
+    thread.join()
+    assert_same(tmp_path, outcomes[0], whole)
+
+
+def test_a_spent_budget_saves_and_more_budget_continues(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
+    slow = TinyStage(at=lambda step: time.sleep(0.05 if step == 7 else 0))
+    outcome = train(slow, tmp_path, SPEC, replace(UPKEEP, seconds=0.05, save_every=1000))
+    assert outcome.progress.step <= 8
+    assert outcome.progress.seconds >= 0.05
+    assert saved_steps(tmp_path) == [outcome.progress.step]
+    assert train(slow, tmp_path, SPEC, replace(UPKEEP, seconds=0.05)).progress == outcome.progress
+    assert_same(tmp_path, train(TinyStage(), tmp_path, SPEC, UPKEEP), whole)
+
+
+@pytest.mark.filterwarnings("ignore:batch")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_bad_batch_is_skipped_counted_and_logged(tmp_path: Path, value: float) -> None:
+    stage = TinyStage()
+    stage.poisoned = {4: value, 5: value, 20: value}
+    with pytest.warns(UserWarning, match="batch 20 gave loss .* skipped"):
+        outcome = train(stage, tmp_path, SPEC, UPKEEP)
+    bad = [entry.step for entry in losses(tmp_path) if entry.loss is None]
+    assert bad == [4, 5, 20]
+    assert outcome.progress.skipped == 3
+    assert outcome.progress.streak == 0
+    assert all(parameter.isfinite().all() for parameter in stage.net.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:batch")
+def test_a_skipped_step_changes_no_weight(tmp_path: Path) -> None:
+    """Whatever the size of the bad gradient: training with batch 0 skipped begins at the first weights."""
+    stage, seen = TinyStage(), []
+    stage.poisoned = {0: float("nan")}
+    first = stage.net[0].weight.detach().clone()
+    stage._at = lambda step: seen.append(stage.net[0].weight.detach().clone())
+    train(stage, tmp_path, SPEC, UPKEEP)
+    assert torch.equal(seen[1], first)
+    assert not torch.equal(seen[2], first)
+
+
+class BadGradient(torch.autograd.Function):
+    """A finite value with an infinite gradient."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * float("inf")
+
+
+class SteepStage(TinyStage):
+    def loss(self, batch: tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        loss = super().loss(batch)
+        return BadGradient.apply(loss) if batch[0] == 3 else loss
+
+
+@pytest.mark.filterwarnings("ignore:batch")
+def test_a_finite_loss_with_a_bad_gradient_is_skipped_too(tmp_path: Path) -> None:
+    outcome = train(SteepStage(), tmp_path, SPEC, UPKEEP)
+    entry = losses(tmp_path)[3]
+    assert entry.loss is not None
+    assert entry.gradient_norm is None
+    assert outcome.progress.skipped == 1
+
+
+@pytest.mark.filterwarnings("ignore:batch")
+def test_too_many_bad_batches_in_a_row_end_it_with_good_checkpoints(tmp_path: Path) -> None:
+    stage = TinyStage()
+    stage.poisoned = dict.fromkeys(range(11, STEPS), float("nan"))
+    with pytest.raises(NonFiniteError, match=r"batch 13 gave loss nan.*3 bad ones in a row"):
+        train(stage, tmp_path, SPEC, UPKEEP)
+    assert saved_steps(tmp_path) == [5, 10]
+    assert len(losses(tmp_path)) == 14
+
+
+class FullDisk:
+    """Saving fails while `full`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.full, self._save = True, checkpoint.save
+        patch.setattr(checkpoint, "save", self)
+
+    def __call__(self, *args: object, **options: object) -> object:
+        if self.full:
+            raise FitError("the disk is full")
+        return self._save(*args, **options)
+
+
+def test_a_failed_save_is_a_warning_and_the_next_one_counts(
+    tmp_path: Path, whole: tuple[Path, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    stage = TinyStage(at=lambda step: setattr(disk, "full", step < 12))
+    with pytest.warns(UserWarning, match="goes on without a new checkpoint: the disk is full"):
+        outcome = train(stage, tmp_path, SPEC, UPKEEP)
+    assert_same(tmp_path, outcome, whole)
+
+
+def test_a_failed_last_save_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FullDisk(monkeypatch)
+    with pytest.raises(FitError, match="disk is full"):
+        train(TinyStage(), tmp_path, SPEC, replace(UPKEEP, save_every=1000))
+
+
+def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
+    train(TinyStage(), tmp_path, SPEC, UPKEEP)
+    with pytest.raises(UsageError, match=r"stage\.width: saved 8, now 16"):
+        train(TinyStage(TinyConfig(width=16)), tmp_path, SPEC, UPKEEP)
+    with pytest.raises(UsageError, match=r"training\.clip: saved 1\.0, now 2\.0"):
+        train(TinyStage(), tmp_path, replace(SPEC, clip=2.0), UPKEEP)
+
+
+def test_samples_show_the_average_and_do_not_disturb(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
+    stage = TinyStage()
+    outcome = train(stage, tmp_path, SPEC, replace(UPKEEP, sample_every=20))
+    assert [step for step, _ in stage.sampled] == [20, 40]
+    assert torch.equal(stage.sampled[-1][1], outcome.average.tensors["0.weight"])
+    assert not torch.equal(stage.sampled[-1][1], stage.net[0].weight)
+    assert (tmp_path / "samples" / "40.txt").read_text() == "training: False"
+    assert stage.net.training
+    assert_same(tmp_path, outcome, whole)
+
+
+def test_a_failed_sample_is_only_a_warning(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
+    stage = TinyStage()
+    stage.sample = lambda step, folder: 1 / 0
+    with pytest.warns(UserWarning, match="sample after [24]0 steps failed: ZeroDivisionError"):
+        outcome = train(stage, tmp_path, SPEC, replace(UPKEEP, sample_every=20))
+    assert stage.net.training
+    assert_same(tmp_path, outcome, whole)
+
+
+def test_gradients_are_clipped_and_their_own_norm_logged(tmp_path: Path) -> None:
+    lengths = []
+    stage = TinyStage()
+    stage.poisoned = dict.fromkeys(range(STEPS), 100.0)
+    stage._at = lambda step: lengths.append(
+        torch.stack([p.grad.norm() for p in stage.net.parameters() if p.grad is not None]).norm().item()
+        if step
+        else 0.0
+    )
+    train(stage, tmp_path, replace(SPEC, clip=0.5), UPKEEP)
+    assert max(lengths) == pytest.approx(0.5, rel=1e-4)
+    assert max(entry.gradient_norm or 0 for entry in losses(tmp_path)) > 5
+
+
+@pytest.mark.parametrize("wrong", [{"save_every": 0}, {"keep": 0}, {"sample_every": -1}])
+def test_impossible_upkeep_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=r"save_every and keep must be at least 1"):
+        Upkeep(**wrong)
+
+
+def test_an_impossible_training_is_refused() -> None:
+    with pytest.raises(UsageError, match="clip must be above 0"):
+        TrainingSpec(schedule=SPEC.schedule, clip=0.0)

@@ -1,0 +1,76 @@
+"""A stage that trains in milliseconds, and `main`, the training in a process of its own to be killed."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kinoform.training.loop import train
+from kinoform.training.objective import LevelSampling, flow_matching_loss, noised
+from kinoform.training.optimizer import OptimizerSpec, Schedule
+from kinoform.training.stage import TrainingSpec, Upkeep
+
+
+def middle_layer(name: str, parameter: Tensor) -> bool:
+    return name == "3.weight"
+
+
+STEPS = 40
+SPEC = TrainingSpec(
+    schedule=Schedule(warmup=5, total=STEPS), optimizer=OptimizerSpec(hidden=middle_layer), patience=3
+)
+UPKEEP = Upkeep(save_every=5, show_progress=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyConfig:
+    width: int = 8
+    samples: int = 4
+    seed: int = 0
+
+
+class TinyStage:
+    """Six numbers from noise; the dropout makes the global generator matter."""
+
+    def __init__(self, config: TinyConfig | None = None, *, at: Callable[[int], None] | None = None) -> None:
+        self.config = config or TinyConfig()
+        self.samples_per_step, self.flops_per_step = self.config.samples, 1e3
+        self.poisoned: dict[int, float] = {}
+        self.sampled: list[tuple[int, Tensor]] = []
+        self._at = at
+        width = self.config.width
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            layers = nn.Linear(7, width), nn.GELU(), nn.Dropout(0.2), nn.Linear(width, width), nn.GELU()
+            self.net = nn.Sequential(*layers, nn.Linear(width, 6))
+
+    def modules(self) -> nn.Module:
+        return self.net
+
+    def batch(self, step: int) -> tuple[int, Tensor, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(1_000_003 * self.config.seed + step)
+        shape = (self.config.samples, 6)
+        x0 = torch.rand(shape, generator=generator)
+        noise = torch.randn(shape, generator=generator)
+        return step, x0, noise, LevelSampling().draw(shape[:1], generator)
+
+    def loss(self, batch: tuple[int, Tensor, Tensor, Tensor]) -> Tensor:
+        step, x0, noise, sigma = batch
+        if self._at:
+            self._at(step)
+        velocity = self.net(torch.cat([noised(x0, sigma, noise), sigma[:, None]], dim=1))
+        return flow_matching_loss(velocity, noise, x0) * self.poisoned.get(step, 1.0)
+
+    def sample(self, step: int, folder: Path) -> None:
+        torch.rand(3)
+        self.sampled.append((step, self.net[0].weight.detach().clone()))
+        (folder / f"{step}.txt").write_text(f"training: {self.net.training}")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    train(TinyStage(at=lambda step: time.sleep(0.02)), Path(sys.argv[1]), SPEC, UPKEEP)

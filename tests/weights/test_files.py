@@ -1,0 +1,262 @@
+"""Headers tell the truth, data comes back as it was saved, and every damage is one sentence with a name."""
+
+import json
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kinoform.errors import WeightsError
+from kinoform.weights.files import open_checkpoint
+
+TENSORS = {
+    "a": torch.arange(6.0).reshape(2, 3),
+    "b": torch.tensor(2.5, dtype=torch.bfloat16),
+    "c": torch.zeros(0, 4, dtype=torch.float16),
+    "d": torch.arange(5, dtype=torch.float64),
+}
+
+
+def refusal(path: Path, act: Callable[[Path], Any] = open_checkpoint) -> str:
+    """The one sentence with which the path is refused."""
+    with pytest.raises(WeightsError) as caught:
+        act(path)
+    sentence = str(caught.value)
+    assert "\n" not in sentence and len(sentence) < 400
+    return sentence
+
+
+def save_single(path: Path, tensors: dict[str, Tensor]) -> Path:
+    save_file(tensors, path / "w.safetensors")
+    return path / "w.safetensors"
+
+
+def save_pickle(path: Path, tensors: dict[str, Tensor]) -> Path:
+    torch.save(tensors, path / "w.pth")
+    return path / "w.pth"
+
+
+def save_shards(path: Path, tensors: dict[str, Tensor], *, index: bool = True) -> Path:
+    weight_map = {}
+    for number, names in enumerate(("ab", "cd"), 1):
+        file = f"diffusion_pytorch_model-{number:05d}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in names}, path / file)
+        weight_map |= dict.fromkeys(names, file)
+    if index:
+        text = json.dumps({"metadata": {}, "weight_map": weight_map})
+        (path / "diffusion_pytorch_model.safetensors.index.json").write_text(text)
+    return path
+
+
+def save_stem(path: Path, tensors: dict[str, Tensor]) -> Path:
+    save_file(tensors, path / "transformer.safetensors")
+    return path / "transformer"
+
+
+def save_unindexed(path: Path, tensors: dict[str, Tensor]) -> Path:
+    return save_shards(path, tensors, index=False)
+
+
+@pytest.mark.parametrize("save", [save_single, save_pickle, save_shards, save_unindexed, save_stem])
+def test_what_is_saved_is_announced_and_read(save: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(save(tmp_path, TENSORS))
+    assert set(checkpoint.tensors) == set(TENSORS)
+    for name, value in TENSORS.items():
+        stored = checkpoint.tensors[name]
+        assert (stored.shape, stored.dtype) == (tuple(value.shape), value.dtype)
+        read = checkpoint.read(name)
+        assert read.dtype == value.dtype and torch.equal(read, value)
+        read.fill_(7)  # the caller owns it
+        assert torch.equal(checkpoint.read(name), value)
+
+
+def test_opening_reads_the_header_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = open_checkpoint(save_single(tmp_path, TENSORS))
+    header = checkpoint.files[0].read_bytes()
+    data = bytes(len(header))
+    length = 8 + struct.unpack("<Q", header[:8])[0]
+    checkpoint.files[0].write_bytes(header[:length] + data[length:])
+    again = open_checkpoint(checkpoint.files[0])
+    assert again.tensors.keys() == checkpoint.tensors.keys()
+    assert not again.read("a").any()
+
+
+def test_strided_and_shared_tensors_of_a_pickle_come_out_whole(tmp_path: Path) -> None:
+    base = torch.arange(12.0).reshape(3, 4)
+    checkpoint = open_checkpoint(save_pickle(tmp_path, {"t": base.T, "row": base[1]}))
+    assert torch.equal(checkpoint.read("t"), base.T) and checkpoint.read("t").is_contiguous()
+    assert torch.equal(checkpoint.read("row"), base[1])
+
+
+# Damage. Each writes a file or folder and returns the path to open and what the sentence must hold.
+
+
+def raw(header: Any, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def entry(begin: int, end: int, shape: Any = None, dtype: Any = "F32") -> dict[str, Any]:
+    shape = [(end - begin) // 4] if shape is None else shape
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+BAD_SAFETENSORS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "is empty"),
+    "web page": (b"\n<!DOCTYPE html><html>log in</html>", "web page"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
+    "few bytes": (b"abc", "cut short"),
+    "header of 2^63 bytes": (struct.pack("<Q", 1 << 63) + b"{}", "not a safetensors file"),
+    "header of 10 GiB": (struct.pack("<Q", 10 << 30) + b"{}", "not a safetensors file"),
+    "cut in the header": (raw({"a": entry(0, 8)}, bytes(8))[:20], "cut short"),
+    "cut in the data": (raw({"a": entry(0, 8)}, bytes(7)), "cut short: "),
+    "too long": (raw({"a": entry(0, 8)}, bytes(9)), "too long"),
+    "overlap": (raw({"a": entry(0, 8), "b": entry(4, 12)}, bytes(12)), "overlap"),
+    "hole": (raw({"a": entry(0, 8), "b": entry(12, 16)}, bytes(16)), "gaps"),
+    "twice": (raw(b'{"a":%b,"a":%b}' % ((json.dumps(entry(0, 4)).encode(),) * 2), bytes(4)), "twice"),
+    "bad json": (raw(b'{"a":', bytes(4)), "damaged header"),
+    "deep json": (raw(b"[" * 100_000), "damaged header"),
+    "list": (raw([1, 2]), "damaged header"),
+    "wrong length": (raw({"a": entry(0, 8, [3])}, bytes(8)), "'a'"),
+    "negative": (raw({"a": entry(0, 8, [-1, -2])}, bytes(8)), "'a'"),
+    "fraction": (raw({"a": entry(0, 8, [2.0])}, bytes(8)), "'a'"),
+    "no shape": (raw({"a": {"dtype": "F32", "data_offsets": [0, 4]}}, bytes(4)), "'shape'"),
+    "unknown dtype": (raw({"a": entry(0, 8, dtype="F3")}, bytes(8)), "'F3'"),
+    "not an entry": (raw({"a": 5}), "'a'"),
+    "dtype no string": (raw({"a": entry(0, 8, dtype=[])}, bytes(8)), "'a'"),
+    "no tensors": (raw({"__metadata__": {"format": "pt"}}), "no tensors"),
+    "too many": (raw({f"{i}": entry(0, 0) for i in range(100_001)}), "more than 100000"),
+}
+
+
+@pytest.mark.parametrize("damage", BAD_SAFETENSORS)
+def test_damaged_safetensors_are_refused_in_one_sentence(damage: str, tmp_path: Path) -> None:
+    content, expected = BAD_SAFETENSORS[damage]
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    sentence = refusal(path)
+    assert str(path) in sentence and expected in sentence
+
+
+def test_every_cut_of_a_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = save_single(tmp_path, TENSORS)
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        assert str(path) in refusal(path)
+
+
+class Payload:
+    """Unpickling this would write the canary."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.canary, "executed")
+
+
+def test_code_in_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    path = tmp_path / "w.pth"
+    torch.save({"a": torch.zeros(2), "b": Payload(canary)}, path)
+    assert str(path) in refusal(path) and "code" in refusal(path)
+    path.write_bytes(pickle.dumps(Payload(canary)))
+    assert str(path) in refusal(path)
+    torch.save({"a": pickle.dumps(Payload(canary))}, path)
+    assert "'a'" in refusal(path)
+    assert not canary.exists()
+    torch.save(Payload(canary), path)
+    torch.load(path, weights_only=False)
+    assert canary.exists()  # the payload is a real one
+
+
+def test_pickles_that_are_no_plain_dictionary_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    for content, expected in (
+        ({"state_dict": {"a": torch.zeros(1)}}, "'state_dict'"),
+        ([torch.zeros(1)], "list"),
+        (torch.zeros(3), "Tensor"),
+        ({"a": torch.zeros(2), 3: torch.zeros(1)}, "3"),
+        ({"a": torch.zeros(2, device="meta")}, "'a'"),
+        ({"a": torch.eye(3).to_sparse()}, "'a'"),
+        ({"a": torch.zeros(1).expand(10**9)}, "larger than the file"),
+        ({}, "no tensors"),
+    ):
+        torch.save(content, path)
+        sentence = refusal(path)
+        assert str(path) in sentence and expected in sentence
+
+
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
+    path = save_pickle(tmp_path, TENSORS)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        records = {record.filename: archive.read(record) for record in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data)
+        archive.writestr("w/bomb", bytes(1_000_000))
+    assert str(path) in refusal(path) and "packed" in refusal(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../outside.pkl", b"")
+    assert str(path) in refusal(path)
+    torch.save(TENSORS, path, _use_new_zipfile_serialization=False)
+    assert "1.6" in refusal(path)
+    for length in (0, 1, 100, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        assert str(path) in refusal(path)
+    path.write_bytes(b"<html>sign in</html>")
+    assert "web page" in refusal(path)
+
+
+def test_damaged_sets_of_files_are_refused(tmp_path: Path) -> None:
+    index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
+    first, second = (
+        tmp_path / f"diffusion_pytorch_model-{number:05d}-of-00002.safetensors" for number in (1, 2)
+    )
+    assert str(tmp_path) in refusal(tmp_path)
+    assert str(tmp_path / "x.safetensors") in refusal(tmp_path / "x.safetensors")
+    save_shards(tmp_path, TENSORS)
+    good = index.read_text()
+    for content, expected in (
+        ("{", "JSON"),
+        ("[]", "list"),
+        ("", "empty"),
+        ("version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ("<html>", "web page"),
+        ("{}", "weight_map"),
+        ('{"weight_map": {"a": 1}}', "weight_map"),
+        ('{"weight_map": {"a": "../a.safetensors"}}', "'../a.safetensors'"),
+        (json.dumps({"weight_map": {"z": first.name}}), "'z'"),
+    ):
+        index.write_text(content)
+        sentence = refusal(tmp_path)
+        assert str(index) in sentence and expected in sentence
+    index.write_text(good)
+    save_file({"a": torch.zeros(1), **{name: TENSORS[name] for name in "cd"}}, second)
+    assert re.search("'a' is in .*00001-of.* again in .*00002-of", refusal(tmp_path))
+    second.unlink()
+    assert str(second) in refusal(tmp_path)
+    index.unlink()
+    assert str(second) in refusal(tmp_path)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text("hello")
+    assert ".safetensors" in refusal(tmp_path / "w.txt")
+
+
+def test_a_file_cut_after_it_was_opened_is_noticed(tmp_path: Path) -> None:
+    path = save_single(tmp_path, TENSORS)
+    checkpoint = open_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    assert str(path) in refusal(path, lambda _: [checkpoint.read(name) for name in TENSORS])

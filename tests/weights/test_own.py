@@ -1,0 +1,172 @@
+"""kinoform's own folder: written whole, read back, and no byte of it changed unnoticed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinoform.errors import NonFiniteError, UsageError, WeightsError
+from kinoform.models.context import TextStream
+from kinoform.models.tokenizer import build_word_tokenizer
+from kinoform.models.vae import VAESpec
+from kinoform.weights.own import MANIFEST, Modules, read_manifest, save_own
+from kinoform.weights.parts import Parts, own_parts
+from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, tiny_modules
+
+CPU = torch.device("cpu")
+MADE = {"steps": 1200, "data": ["squares"], "loss": 0.25}
+
+
+def write(folder: Path, modules: Modules | None = None, **changes) -> Path:
+    words = build_word_tokenizer(WORDS).to_str()
+    options = {"tokenizer_json": words, "recipe": "kinoform.recipes.mini:mini", "made": MADE} | changes
+    save_own(folder, modules or tiny_modules(), **options)
+    return folder
+
+
+def opened(folder: Path) -> Parts:
+    return own_parts(folder, TRANSFORMER, CODEC, TEXT)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "own")
+
+
+def test_what_is_saved_is_loaded(folder: Path) -> None:
+    parts, source = opened(folder), tiny_modules()
+    for loaded, saved in (
+        (parts.transformer(torch.float32, CPU), source.transformer),
+        (parts.codec(CPU), source.autoencoder),
+        (parts.text_encoder(torch.float32, CPU), source.text_encoder),
+    ):
+        expected = saved.state_dict()
+        assert loaded.state_dict().keys() == expected.keys()
+        for name, value in loaded.state_dict().items():
+            assert value.dtype == torch.float32 and torch.equal(value, expected[name].half().float())
+    assert parts.tokenizer()(["a cat"], 8).mask.sum() == 3
+    assert (parts.transformer_spec, parts.codec_spec, parts.text_spec) == (TRANSFORMER, CODEC, TEXT)
+
+
+def test_the_manifest_tells_everything(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert manifest.recipe == "kinoform.recipes.mini:mini" and manifest.made == MADE
+    assert set(manifest.parts) | {MANIFEST} == {file.name for file in folder.iterdir()}
+    assert json.loads((folder / MANIFEST).read_text())["format"] == 1
+
+
+def test_saving_twice_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    again = write(tmp_path / "again")
+    for file in folder.iterdir():
+        assert file.read_bytes() == (again / file.name).read_bytes()
+    assert opened(folder).fingerprint() == opened(again).fingerprint()
+
+
+def test_shards_stay_below_the_limit_and_load_alike(folder: Path, tmp_path: Path) -> None:
+    limit = 30_000
+    sharded = write(tmp_path / "sharded", max_shard_bytes=limit)
+    files = sorted(sharded.glob("transformer*"))
+    assert len(files) > 2
+    assert files[0].name == f"transformer-00001-of-{len(files):05d}.safetensors"
+    assert all(file.stat().st_size <= limit for file in sharded.glob("*.safetensors"))
+    expected = opened(folder).transformer(torch.float32, CPU).state_dict()
+    for name, value in opened(sharded).transformer(torch.float32, CPU).state_dict().items():
+        assert torch.equal(value, expected[name])
+    with pytest.raises(UsageError, match="max_shard_bytes"):
+        write(tmp_path / "crumbs", max_shard_bytes=1000)
+    assert not (tmp_path / "crumbs").exists()
+
+
+def test_models_with_extra_parts_are_no_different(tmp_path: Path) -> None:
+    spec = VAESpec(dim=4, residual_blocks=1, shortcut=True, linear_encoder=True)
+    codec = spec.build()
+    torch.nn.init.normal_(codec.shortcut.analysis, generator=torch.Generator().manual_seed(0))
+    folder = write(tmp_path / "own", replace(tiny_modules(), autoencoder=codec), dtype=torch.float32)
+    loaded = own_parts(folder, TRANSFORMER, spec, TEXT).codec(CPU)
+    assert torch.equal(loaded.shortcut.analysis, codec.shortcut.analysis) and loaded.encoder is None
+
+
+def test_every_changed_byte_is_noticed(folder: Path) -> None:
+    parts = opened(folder)
+    calls = {
+        "transformer.safetensors": lambda: parts.transformer(torch.float32, CPU),
+        "autoencoder.safetensors": lambda: parts.codec(CPU),
+        "text_encoder.safetensors": lambda: parts.text_encoder(torch.float32, CPU),
+        "tokenizer.json": parts.tokenizer,
+    }
+    for name, call in calls.items():
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        with pytest.raises(WeightsError, match=f"{name} is damaged: its SHA-256"):
+            call()
+        (folder / name).write_bytes(content[:-1])
+        with pytest.raises(WeightsError, match=f"{name} has .* bytes"):
+            opened(folder)
+        (folder / name).unlink()
+        with pytest.raises(WeightsError, match=f"{name} is missing"):
+            opened(folder)
+        (folder / name).write_bytes(content)
+        call()
+
+
+def test_files_outside_the_manifest_are_refused(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["parts"]["autoencoder.safetensors"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=r"autoencoder\.safetensors is not in"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{", "JSON"),
+        ('{"format": 2}', "update kinoform"),
+        ('{"format": 1, "recipe": "a:b", "made": {}}', "parts"),
+        ('{"format": 1, "recipe": "a:b", "made": {}, "parts": {"x": 1}}', "damaged"),
+        (
+            '{"format": 1, "recipe": "a:b", "made": {}, "parts": {"../x": {"sha256": "", "bytes": 1}}}',
+            "x is missing",
+        ),
+        ('{"format": 1, "recipe": 5, "made": {}, "parts": {}}', "recipe"),
+        ('{"format": 1, "recipe": "a:b", "made": {}, "parts": {}}', "not in manifest"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(content: str, expected: str, folder: Path) -> None:
+    (folder / MANIFEST).write_text(content)
+    with pytest.raises(WeightsError, match=expected) as caught:
+        opened(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_weights_of_another_size_are_refused_when_opened(folder: Path) -> None:
+    wide = replace(TRANSFORMER, ffn_dim=64)
+    with pytest.raises(WeightsError, match=r"feed_forward.* \[56\]|feed_forward.*\[56, 24\]"):
+        own_parts(folder, wide, CODEC, TEXT)
+    stream = TextStream(width=TEXT.dim + 1, rows=8)
+    with pytest.raises(WeightsError, match="text"):
+        own_parts(folder, replace(TRANSFORMER, context=(stream,)), CODEC, TEXT)
+
+
+def test_nothing_is_written_when_a_weight_cannot_be(tmp_path: Path) -> None:
+    modules = tiny_modules()
+    modules.text_encoder.norm.weight.data[0] = 1e6
+    with pytest.raises(NonFiniteError, match=r"norm\.weight"):
+        write(tmp_path / "own", modules)
+    with pytest.raises(UsageError, match="module:function"):
+        write(tmp_path / "own", recipe="mini")
+    assert not list(tmp_path.iterdir())
+    write(tmp_path / "own", modules, dtype=torch.bfloat16)
+
+
+def test_a_folder_is_replaced_only_on_demand_and_only_if_it_is_one_of_ours(folder: Path) -> None:
+    with pytest.raises(UsageError, match="exists"):
+        write(folder)
+    write(folder, force=True, made={"steps": 1})
+    assert read_manifest(folder).made == {"steps": 1}
+    (folder / "diary.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"diary\.txt"):
+        write(folder, force=True)
+    assert (folder / "diary.txt").read_text() == "mine"

@@ -1,0 +1,219 @@
+"""An official folder becomes the modules it was written from, or is refused before anything is read."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kinoform.errors import WeightsError
+from kinoform.models.dit import DiT, cast_weights
+from kinoform.models.text import encode
+from kinoform.ops.patch import grid_of
+from kinoform.types import Conditions
+from kinoform.weights.hashes import model_hash
+from kinoform.weights.parts import official_parts
+from official_folder import (
+    CODEC,
+    CODEC_FILE,
+    CONFIG,
+    ROWS,
+    SINGLE,
+    TEXT,
+    TEXT_FILE,
+    TRANSFORMER,
+    tiny_modules,
+    write_official_folder,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_official_folder(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(WeightsError) as caught:
+        official_parts(folder)
+    sentence = str(caught.value)
+    assert "\n" not in sentence and len(sentence) < 500 and str(folder) in sentence
+    return sentence
+
+
+def velocity(model: nn.Module) -> Tensor:
+    assert isinstance(model, DiT)
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(1, 16, 2, 4, 4, generator=generator)
+    rows = torch.randn(1, 7, TEXT.dim, generator=generator)
+    with torch.inference_mode():
+        prepared = model.prepare(Conditions(context={"text": rows}), grid_of(x, model.spec.patch))
+        return model(x, torch.tensor([500.0]), prepared)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_sizes_and_outputs_are_those_of_the_source(shards: int, tmp_path: Path) -> None:
+    write_official_folder(tmp_path / "model", shards=shards, seed=3)
+    parts = official_parts(tmp_path / "model")
+    source = tiny_modules(3)
+    assert parts.transformer_spec == TRANSFORMER
+    assert parts.codec_spec == CODEC
+    assert parts.text_spec == TEXT
+    expected = velocity(source.transformer)
+    assert expected.abs().mean() > 0.1
+    assert torch.equal(velocity(parts.transformer(torch.float32, CPU)), expected)
+    expected = velocity(cast_weights(source.transformer, torch.bfloat16))
+    assert torch.equal(velocity(parts.transformer(torch.bfloat16, CPU)), expected)
+
+
+def test_codec_and_text_are_those_of_the_source(folder: Path) -> None:
+    parts, source = official_parts(folder), tiny_modules()
+    pixels = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    codec, encoder = parts.codec(CPU), parts.text_encoder(torch.bfloat16, CPU)
+    with torch.inference_mode():
+        latents, _ = codec.encode(pixels)
+        expected, _ = source.autoencoder.encode(pixels)
+        assert torch.equal(latents, expected)
+        assert torch.equal(codec.decode(latents)[0], source.autoencoder.decode(latents)[0])
+        tokens = parts.tokenizer()(["a red ball moves left"], parts.text_spec.length)
+        assert tokens.unknown == ((),) and tokens.mask.sum() == 6
+        rows = encode(encoder, tokens)
+        assert rows.dtype == torch.bfloat16 and rows.shape == (1, ROWS, TEXT.dim)
+        assert torch.equal(rows, encode(source.text_encoder.bfloat16(), tokens))
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.bfloat16}
+
+
+def test_nothing_is_read_before_it_is_called(folder: Path) -> None:
+    intact = official_parts(folder)
+    content = (folder / SINGLE).read_bytes()
+    (folder / SINGLE).write_bytes(content[:-40] + b"\xff" * 40)  # NaN at the end
+    parts = official_parts(folder)
+    for each in (parts, intact):
+        with pytest.raises(WeightsError, match=r"diffusion_pytorch_model\.safetensors: .* NaN"):
+            each.transformer(torch.bfloat16, CPU)
+        each.codec(CPU)
+
+
+def test_safetensors_may_stand_in_for_pickles(folder: Path) -> None:
+    expected = official_parts(folder).codec(CPU).state_dict()
+    for name in (TEXT_FILE, CODEC_FILE):
+        tensors = torch.load(folder / name, weights_only=True)
+        save_file(tensors, (folder / name).with_suffix(".safetensors"))
+        (folder / name).unlink()
+    parts = official_parts(folder)
+    parts.text_encoder(torch.float32, CPU)
+    for name, value in parts.codec(CPU).state_dict().items():
+        assert torch.equal(value, expected[name])
+
+
+@pytest.mark.parametrize("kind", ["i2v", "flf2v", "vace", "ti2v", "s2v", None])
+def test_models_of_other_types_are_refused_by_name(kind: str | None, folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"model_type": kind}))
+    sentence = refusal(folder)
+    assert "t2v" in sentence and (kind or "unnamed") in sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"dim": "24"}, "dim is '24'"),
+        ({"dim": True}, "dim is True"),
+        ({"dim": 10**30}, "dim is"),
+        ({"num_heads": 0}, "num_heads is 0"),
+        ({"num_heads": 5}, "5 heads"),
+        ({"num_layers": 100_000}, "100000 layers, the weights have 3"),
+        ({"eps": "small"}, "eps is 'small'"),
+        ({"text_len": None}, "text_len is None"),
+        ({"dim": 48}, "shape"),
+        ({"in_dim": 36}, "patch_embedding.weight"),
+        ({"in_dim": 48, "out_dim": 48}, "48 latent channels"),
+        ({"_class_name": "VaceWanModel"}, "VaceWanModel"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(change: dict[str, Any], expected: str, folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | change))
+    try:
+        assert expected in refusal(folder)
+    except AssertionError:
+        with pytest.raises(WeightsError, match=expected):
+            official_parts(folder)
+
+
+def test_a_missing_part_is_named(folder: Path) -> None:
+    parts = (SINGLE, TEXT_FILE, CODEC_FILE, "config.json", "google/umt5-xxl/tokenizer.json")
+    for name in parts:
+        content = (folder / name).read_bytes()
+        (folder / name).unlink()
+        assert Path(name).stem.split(".")[0] in refusal(folder)
+        (folder / name).write_bytes(content)
+    official_parts(folder)
+    assert "not a folder" in refusal(folder / "none")
+
+
+def test_damage_in_any_header_is_found_at_once(folder: Path) -> None:
+    for name in (SINGLE, TEXT_FILE, CODEC_FILE, "config.json"):
+        content = (folder / name).read_bytes()
+        for damaged in (
+            b"",
+            b"<!doctype html>",
+            b"version https://git-lfs.github.com/spec/v1",
+            content[:200],
+        ):
+            (folder / name).write_bytes(damaged)
+            assert name in refusal(folder)
+        (folder / name).write_bytes(content)
+    official_parts(folder)
+
+
+def test_parts_of_another_model_are_refused(folder: Path) -> None:
+    codec = torch.load(folder / CODEC_FILE, weights_only=True)
+    mark = {"decoder.upsamples.0.upsamples.0.residual.2.weight": torch.zeros(1)}
+    torch.save(codec | mark, folder / CODEC_FILE)
+    assert "Wan 2.2" in refusal(folder)
+    torch.save({"w": torch.zeros(2)}, folder / CODEC_FILE)
+    assert CODEC_FILE in refusal(folder)
+    torch.save({name: value for name, value in codec.items() if name != "conv1.bias"}, folder / CODEC_FILE)
+    assert "conv1.bias" in refusal(folder)
+
+
+def test_folders_of_other_layouts_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "high_noise_model").mkdir()
+    assert "two experts" in refusal(tmp_path)
+    (tmp_path / "model_index.json").write_text("{}")
+    assert "diffusers" in refusal(tmp_path)
+
+
+def test_the_fingerprint_follows_the_weights_and_not_the_place(folder: Path, tmp_path: Path) -> None:
+    fingerprint = official_parts(folder).fingerprint()
+    assert len(fingerprint) == 16 and int(fingerprint, 16) >= 0
+    write_official_folder(tmp_path / "other")
+    assert official_parts(tmp_path / "other").fingerprint() == fingerprint
+    write_official_folder(tmp_path / "seed", seed=1)
+    assert official_parts(tmp_path / "seed").fingerprint() != fingerprint
+
+
+def test_the_hash_sees_the_ends_and_the_length_of_long_files(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    size = 200_000_000
+
+    def written(changes: dict[int, bytes], size: int = size) -> str:
+        with path.open("wb") as file:
+            file.truncate(size)  # sparse: no disk is filled
+            for place, data in changes.items():
+                file.seek(place)
+                file.write(data)
+        return model_hash([path])
+
+    found = {
+        written({}), written({0: b"x"}), written({3_999_999: b"x"}), written({size - 1: b"x"}),
+        written({size - 4096: b"x"}), written({}, size + 1), written({90_000_000: b"x" * 400_000}),
+    }  # fmt: skip
+    assert len(found) == 7 and written({}) in found
+    os.utime(path, (0, 0))
+    assert model_hash([path]) in found

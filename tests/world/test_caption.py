@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from kinoform.errors import UsageError
+from kinoform.world.backgrounds import PANS_RIGHT, STRIPES
+from kinoform.world.caption import caption, vocabulary, words
+from kinoform.world.motions import LEFT, STILL
+from kinoform.world.parse import parse
+from kinoform.world.sampling import L1, L2, L3, Level, sample_story, scene_from_seed
+from kinoform.world.scene import LARGE, SMALL
+from kinoform.world.shapes import BALL, RING
+
+
+@pytest.mark.parametrize("level", [L1, L2, L3], ids=["L1", "L2", "L3"])
+@pytest.mark.parametrize("held_out", [False, True])
+def test_captions_tell_their_story(level: Level, held_out: bool) -> None:
+    generator = np.random.default_rng(1)
+    for seed in range(100):
+        story = scene_from_seed(seed, level, held_out=held_out).story
+        sentence = caption(story, generator)
+        assert parse(sentence) == story, sentence
+        assert set(words(sentence)) <= set(vocabulary())
+
+
+def test_every_word_is_used_and_none_is_missing() -> None:
+    generator = np.random.default_rng(2)
+    said = set()
+    for _ in range(1000):
+        said |= set(words(caption(sample_story(L3, generator), generator)))
+    assert said == set(vocabulary())
+    assert len(vocabulary()) == 75
+
+
+def test_a_generator_names_one_caption() -> None:
+    story = scene_from_seed(5).story
+    said = {caption(story, np.random.default_rng(seed)) for seed in range(40)}
+    assert caption(story, np.random.default_rng(0)) == caption(story, np.random.default_rng(0))
+    assert len(said) > 10
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "a red ball moves left on a blue background",
+        "A red circle slides from right to left, blue background.",
+        "in front of a blue background, a red disc drifts to the left",
+    ],
+)
+def test_sentences_of_every_form_are_understood(sentence: str) -> None:
+    story = parse(sentence)
+    (subject,) = story.subjects
+    assert (subject.colour.name, subject.shape, subject.motion) == ("red", BALL, LEFT)
+    assert story.background.colour.name == "blue"
+
+
+def test_two_objects_and_the_camera_are_understood() -> None:
+    pair = parse("a big red star and an orange donut, each stays still over a checker white background")
+    assert [subject.motion for subject in pair.subjects] == [STILL, STILL]
+    assert pair.subjects[0].size == LARGE and pair.subjects[1].shape == RING
+    pan = parse("a tiny red plus sign on a striped green background, the camera pans right")
+    assert pan.camera == PANS_RIGHT and pan.background.texture == STRIPES
+    assert pan.subjects[0].motion == STILL and pan.subjects[0].size == SMALL
+
+
+def test_other_sentences_are_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="does not know 'cat', 'runs'"):
+        parse("a cat runs")
+    with pytest.raises(UsageError, match="not a caption"):
+        parse("a red ball on a blue background")
+    with pytest.raises(UsageError, match="red is used twice"):
+        parse("a red ball moves left on a red background")
+    with pytest.raises(UsageError, match="plain background"):
+        parse("a red ball on a blue background, the camera pans left")

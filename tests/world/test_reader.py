@@ -1,0 +1,151 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kinoform.world.backgrounds import CHECKER, FIXED, PANS_LEFT, PANS_RIGHT, PLAIN, STRIPES, Background
+from kinoform.world.motions import CIRCLE, GROW, MOTIONS, SPIN, STILL
+from kinoform.world.palette import BACKGROUND_COLOURS, GREEN, OBJECT_COLOURS, RED, WHITE
+from kinoform.world.reader import read
+from kinoform.world.render import render
+from kinoform.world.sampling import L1, L2, L3, place, scene_from_seed
+from kinoform.world.scene import LARGE, SMALL, Story, Subject
+from kinoform.world.score import Score, compare
+from kinoform.world.shapes import CROSS, SHAPES, STAR, TRIANGLE
+
+ATTRIBUTES = ("background", "texture", "camera", "count", "colour", "shape", "motion", "size")
+
+
+def rates(level, films, *, held_out=False, spoil=lambda film: film, **size) -> dict[str, float]:
+    right = Counter()
+    for seed in range(films):
+        scene = scene_from_seed(seed, level, held_out=held_out)
+        score = compare(scene.story, read(spoil(render(scene, **size))))
+        right.update({name: getattr(score, name) for name in ATTRIBUTES})
+    return {name: right[name] / films for name in ATTRIBUTES}
+
+
+def judged(asked: Story, shown: Story, seed: int = 0, **size) -> Score:
+    """The score, against one story, of a film of another that shares all free values."""
+    return compare(asked, read(render(place(shown, np.random.default_rng(seed)), **size)))
+
+
+def wrong(score: Score) -> set[str]:
+    return {name for name in ATTRIBUTES if not getattr(score, name)}
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize(("level", "films"), [(L1, 80), (L2, 25), (L3, 25)], ids=["L1", "L2", "L3"])
+def test_rendered_films_are_read_right(level, films, held_out) -> None:
+    assert min(rates(level, films, held_out=held_out).values()) >= 0.99
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"height": 96, "width": 96},
+        {"num_frames": 33, "height": 128, "width": 128},
+        {"height": 72, "width": 128},
+    ],
+    ids=["96", "128", "wide"],
+)
+def test_other_sizes_are_read_right(size) -> None:
+    for level in (L1, L3):
+        assert min(rates(level, 4, **size).values()) == 1
+
+
+def test_noise_and_blur_do_not_change_the_reading() -> None:
+    generator = np.random.default_rng(0)
+
+    def spoil(film: np.ndarray) -> np.ndarray:
+        soft = film.astype(np.float32)
+        for axis in (1, 2):
+            soft = (np.roll(soft, 1, axis) + 2 * soft + np.roll(soft, -1, axis)) / 4
+        return np.clip(soft + generator.normal(0, 8, soft.shape), 0, 255).astype(np.uint8)
+
+    assert min(rates(L1, 25, spoil=spoil).values()) >= 0.96
+
+
+def with_subject(story: Story, **change) -> Story:
+    return replace(story, subjects=(replace(story.subjects[0], **change),))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_changed_attribute_is_the_one_judged_wrong(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    story = with_subject(scene_from_seed(seed, L1).story, shape=SHAPES[1 + seed % 3])
+    (subject,) = story.subjects
+    assert wrong(judged(story, story, seed)) == set()
+
+    def other(values, *taken):
+        left = [value for value in values if value not in taken]
+        return left[int(generator.integers(len(left)))]
+
+    ground = other(BACKGROUND_COLOURS, story.background.colour, subject.colour)
+    colour = other(OBJECT_COLOURS, story.background.colour, subject.colour)
+    changed = {
+        "background": replace(story, background=Background(colour=ground, texture=PLAIN)),
+        "texture": replace(story, background=replace(story.background, texture=other((STRIPES, CHECKER)))),
+        "colour": with_subject(story, colour=colour),
+        "motion": with_subject(story, motion=other(MOTIONS, subject.motion)),
+    }
+    for name, shown in changed.items():
+        assert wrong(judged(story, shown, seed)) == {name}
+    moving = with_subject(story, motion=other(MOTIONS, SPIN))
+    shape = other(SHAPES, subject.shape)
+    assert wrong(judged(moving, with_subject(moving, shape=shape), seed)) == {"shape"}
+
+
+def test_a_changed_camera_size_or_count_is_judged_wrong() -> None:
+    star = Subject(colour=RED, shape=STAR, motion=STILL, size=SMALL)
+    ground = Background(colour=GREEN, texture=CHECKER)
+    left = Story(subjects=(star,), background=ground, camera=PANS_LEFT)
+    assert wrong(judged(left, left)) == set()
+    assert wrong(judged(left, replace(left, camera=PANS_RIGHT))) == {"camera"}
+    assert wrong(judged(left, with_subject(left, size=LARGE))) == {"size"}
+    pair = replace(left, camera=FIXED, subjects=(star, replace(star, colour=WHITE)))
+    assert wrong(judged(pair, pair)) == set()
+    assert wrong(judged(pair, replace(pair, subjects=(star,)))) >= {"count", "colour", "shape", "motion"}
+    assert wrong(judged(pair, replace(pair, subjects=pair.subjects[::-1]))) == {"colour"}
+
+
+def test_an_object_in_a_film_without_one_is_not_seen() -> None:
+    scene = scene_from_seed(0, L2)
+    reading = read(render(replace(scene, things=())))
+    assert reading.count == 0 and reading.things == ()
+    assert reading.background == scene.story.background
+
+
+def test_touching_objects_are_told_apart() -> None:
+    big = Subject(colour=RED, shape=TRIANGLE, motion=GROW, size=LARGE)
+    pair = Story(
+        subjects=(big, replace(big, colour=WHITE, shape=CROSS)),
+        background=Background(colour=GREEN, texture=STRIPES),
+    )
+    assert "count" not in wrong(judged(pair, pair)) and "colour" not in wrong(judged(pair, pair))
+
+
+def test_the_path_is_the_objects() -> None:
+    subject = Subject(colour=RED, shape=STAR, motion=CIRCLE)
+    story = Story(subjects=(subject,), background=Background(colour=GREEN, texture=PLAIN))
+    scene = place(story, np.random.default_rng(4))
+    (thing,) = scene.things
+    track = CIRCLE.track(np.linspace(0, 1, 17), thing.freedom)
+    (seen,) = read(render(scene)).things
+    expected = np.stack([thing.x + track.dx, thing.y + track.dy], axis=1)
+    assert np.array(seen.path) == pytest.approx(expected, abs=0.005)
+    assert seen.area == pytest.approx(STAR.area * thing.radius**2, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "shape", [(17, 64, 64, 3), (1, 64, 64, 3), (2, 1, 1, 3), (5, 8, 24, 3), (3, 2, 2, 3)]
+)
+def test_any_film_can_be_read(shape) -> None:
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 256, shape, dtype=np.uint8)
+    halves = np.where(np.arange(shape[2])[:, None] < shape[2] // 2, noise[:, :1, :1], 255 - noise[:, :1, :1])
+    films = [noise, np.broadcast_to(halves, shape), np.zeros(shape, np.uint8), noise // 32 + 100]
+    for film in films:
+        reading = read(np.ascontiguousarray(film).astype(np.uint8))
+        assert reading.count >= len(reading.things)
