@@ -13,7 +13,7 @@ __all__ = ["Film", "__version__", "load"]
 
 if TYPE_CHECKING:
     from kinoform.media.film import Film
-    from kinoform.recipes import load
+    from kinoform.recipes.load import load
 
 
 def __getattr__(name: str) -> object:
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> object:
 
         return Film
     if name == "load":
-        from kinoform.recipes import load
+        from kinoform.recipes.load import load
 
         return load
     raise AttributeError(f"module 'kinoform' has no attribute {name!r}")

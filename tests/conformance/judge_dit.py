@@ -78,16 +78,12 @@ def judge(golden: Golden) -> dict[str, Tensor | list[Tensor]]:
         grid = grid_of(x, model.spec.patch)
         prepared = model.prepare(conditions_of(golden, sample), grid)
         times = golden.inputs["t"][sample : sample + 1].float()
-        found[f"out.sample{sample}"] = model(
-            x, times[:, : grid.tokens] if times.dim() == 2 else times, prepared
-        )[0]
+        found[f"out.sample{sample}"] = model(x, times[:, : grid.tokens] if times.dim() == 2 else times, prepared)[0]
     everything = listening.heard | states
     for name in golden.outputs:
         if name.startswith("mid."):
             heard = everything[name.removeprefix("mid.")]
-            found[name] = [
-                value[0] if value.dim() == 3 and value.shape[1] > 1 else value.flatten() for value in heard
-            ]
+            found[name] = [value[0] if value.dim() == 3 and value.shape[1] > 1 else value.flatten() for value in heard]
     for name, value in found.items():
         if name in ("mid.time_embedding", "mid.time_projection"):
             found[name] = torch.stack(value)

@@ -17,8 +17,7 @@ def smooth_film() -> Film:
     """Waves that drift; 17 frames of 48 by 64."""
     y, x = np.mgrid[:48, :64]
     frames = [
-        np.stack([np.sin(x / 20 + t / 5), np.cos(y / 15 - t / 7), np.sin((x + y) / 30 + t / 3)], -1)
-        for t in range(17)
+        np.stack([np.sin(x / 20 + t / 5), np.cos(y / 15 - t / 7), np.sin((x + y) / 30 + t / 3)], -1) for t in range(17)
     ]
     return Film(frames=(127.5 + 100 * np.stack(frames)).astype(np.uint8), fps=16.0, params=PARAMS)
 

@@ -24,9 +24,7 @@ def areas(sheet: Image.Image) -> dict[tuple[int, int, int], int]:
 def shown(film: Film, sheet: Image.Image, cell: int) -> list[int]:
     """The frames whose colour covers a whole cell."""
     found = areas(sheet)
-    return [
-        place for place, frame in enumerate(film.frames) if found.get(tuple(frame[0, 0].tolist()), 0) >= cell
-    ]
+    return [place for place, frame in enumerate(film.frames) if found.get(tuple(frame[0, 0].tolist()), 0) >= cell]
 
 
 def test_all_frames_of_a_short_film_appear_enlarged():

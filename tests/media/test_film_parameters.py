@@ -89,9 +89,7 @@ def test_the_customary_text_is_what_galleries_parse():
     prompt, negative, settings = text.split("\n")
     assert prompt == "a cat  [31m"
     assert negative == "Negative prompt: blur"
-    assert settings.startswith(
-        "Steps: 30, Sampler: UniPC, CFG scale: 5.0, Seed: 7, Size: 832x480, Version: kino"
-    )
+    assert settings.startswith("Steps: 30, Sampler: UniPC, CFG scale: 5.0, Seed: 7, Size: 832x480, Version: kino")
 
 
 @pytest.mark.parametrize("value", [float("nan"), object(), b"bytes", {"nested": {1, 2}}, "x" * LARGEST])

@@ -30,9 +30,7 @@ def test_nothing_is_replaced_without_force(name, noisy_film, smooth_film, tmp_pa
     smooth_film.save(tmp_path / name, force=True)
     after = contents(tmp_path)
     smooth_film.save(tmp_path / f"fresh_{name}")
-    fresh = {
-        file.removeprefix("fresh_"): text for file, text in contents(tmp_path).items() if "fresh" in file
-    }
+    fresh = {file.removeprefix("fresh_"): text for file, text in contents(tmp_path).items() if "fresh" in file}
     assert after == fresh
 
 
@@ -166,9 +164,7 @@ def test_names_that_some_system_refuses_are_refused(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["红球 😀.mp4", "café's film (2).mp4", "😀" * 59 + ".mp4", "console.mp4", ".hidden"]
-)
+@pytest.mark.parametrize("name", ["红球 😀.mp4", "café's film (2).mp4", "😀" * 59 + ".mp4", "console.mp4", ".hidden"])
 def test_other_names_are_fine(name, tmp_path):
     write_mp4(np.zeros((1, 16, 16, 3), np.uint8), tmp_path / name, fps=16.0)
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -100,9 +100,7 @@ def test_true_tokens_then_the_end_then_padding(words: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize(("length", "lost"), [(10, 0), (6, 0), (5, 1), (3, 3), (1, 5)])
-def test_the_end_survives_the_limit_and_what_is_cut_is_counted(
-    words: Tokenizer, length: int, lost: int
-) -> None:
+def test_the_end_survives_the_limit_and_what_is_cut_is_counted(words: Tokenizer, length: int, lost: int) -> None:
     tokens = words(["a red ball moves left"], length)
     true = tokens.ids[0][tokens.mask[0]].tolist()
     assert tokens.lost == (lost,)
@@ -242,9 +240,7 @@ def test_a_sentencepiece_model_without_padding_is_refused(tmp_path: Path) -> Non
         load_tokenizer(tmp_path)
 
 
-def test_without_sentencepiece_the_error_says_what_to_install(
-    spiece: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_sentencepiece_the_error_says_what_to_install(spiece: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(UsageError, match=re.escape("pip install 'kinoform[sentencepiece]'")):
         load_tokenizer(spiece)

@@ -60,9 +60,7 @@ def _update(
         first = (b[1] - r[1] * b[0]) / (r[0] - r[1])
         rho = [first, b[0] - first]
     else:
-        rho = (
-            list(np.linalg.solve([[node**k for node in r] for k in range(len(r))], b[: len(r)])) if r else []
-        )
+        rho = list(np.linalg.solve([[node**k for node in r] for k in range(len(r))], b[: len(r)])) if r else []
     alpha = 1 - levels[a + 1].sigma
     base = levels[a + 1].sigma / levels[a].sigma * x - alpha * e * m[a]
     return base - alpha * e * sum(float(weight) * slope for weight, slope in zip(rho, d, strict=True))

@@ -106,9 +106,7 @@ def test_each_part_has_its_own_memory() -> None:
 def test_lifting() -> None:
     lifted = remembering(wave)
     velocity, memory = lifted.recall(X, LEVEL, None)
-    assert (
-        memory is None and torch.equal(velocity, wave(X, LEVEL)) and torch.equal(lifted(X, LEVEL), velocity)
-    )
+    assert memory is None and torch.equal(velocity, wave(X, LEVEL)) and torch.equal(lifted(X, LEVEL), velocity)
     assert remembering(lifted) is lifted
 
 

@@ -120,9 +120,7 @@ def test_level_off_the_grid() -> None:
         assert level_at(u) == level
 
 
-@pytest.mark.parametrize(
-    "steps,shift", [(0, 5.0), (-3, 5.0), (4, 0.0), (4, -1.0), (4, math.nan), (4, math.inf)]
-)
+@pytest.mark.parametrize("steps,shift", [(0, 5.0), (-3, 5.0), (4, 0.0), (4, -1.0), (4, math.nan), (4, math.inf)])
 def test_impossible_lists_are_refused_by_value(steps: int, shift: float) -> None:
     for solver in (Euler(), DPMSolver(), UniPC()):
         with pytest.raises(UsageError, match=str(steps if steps < 1 else shift)):

@@ -81,9 +81,7 @@ def test_momentum_remembers_the_gradient_before() -> None:
     parameter.grad = second
     optimizer.step(1.0)
     ahead = (1 - m) * second + m * ((1 - m) * second + m * (1 - m) * first)
-    torch.testing.assert_close(
-        parameter.detach() - before, -orthogonalized(ahead[None])[0], atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(parameter.detach() - before, -orthogonalized(ahead[None])[0], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("spec", [MuonSpec(weight_decay=0.5), AdamSpec(weight_decay=0.5)])

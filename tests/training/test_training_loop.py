@@ -60,14 +60,10 @@ def test_a_training_learns_counts_and_saves(whole: tuple[Path, Outcome]) -> None
     assert saved_steps(folder) == [STEPS - 5, STEPS]
 
 
-def test_killed_at_a_random_step_it_continues_bit_for_bit(
-    tmp_path: Path, whole: tuple[Path, Outcome]
-) -> None:
+def test_killed_at_a_random_step_it_continues_bit_for_bit(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     log, victim = tmp_path / "losses.jsonl", random.randrange(6, STEPS - 8)
     program = [sys.executable, "-c", "from training.tiny_stage import main; main()", str(tmp_path)]
-    process = subprocess.Popen(
-        program, cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    process = subprocess.Popen(program, cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         while not (log.exists() and log.read_bytes().count(b"\n") >= victim):
             assert process.poll() is None, "it ended before it could be killed"
@@ -129,9 +125,7 @@ def test_a_signal_ends_after_the_step_and_loses_nothing(
     assert_same(tmp_path, train(TinyStage(), tmp_path, SPEC, UPKEEP), whole)
 
 
-def test_it_trains_in_a_thread_where_signals_cannot_be_heard(
-    tmp_path: Path, whole: tuple[Path, Outcome]
-) -> None:
+def test_it_trains_in_a_thread_where_signals_cannot_be_heard(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(train(TinyStage(), tmp_path, SPEC, UPKEEP)))
     thread.start()

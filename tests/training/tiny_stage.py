@@ -20,9 +20,7 @@ def middle_layer(name: str, parameter: Tensor) -> bool:
 
 
 STEPS = 40
-SPEC = TrainingSpec(
-    schedule=Schedule(warmup=5, total=STEPS), optimizer=OptimizerSpec(hidden=middle_layer), patience=3
-)
+SPEC = TrainingSpec(schedule=Schedule(warmup=5, total=STEPS), optimizer=OptimizerSpec(hidden=middle_layer), patience=3)
 UPKEEP = Upkeep(save_every=5, show_progress=False)
 
 

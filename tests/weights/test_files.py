@@ -220,9 +220,7 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
 
 def test_damaged_sets_of_files_are_refused(tmp_path: Path) -> None:
     index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
-    first, second = (
-        tmp_path / f"diffusion_pytorch_model-{number:05d}-of-00002.safetensors" for number in (1, 2)
-    )
+    first, second = (tmp_path / f"diffusion_pytorch_model-{number:05d}-of-00002.safetensors" for number in (1, 2))
     assert str(tmp_path) in refusal(tmp_path)
     assert str(tmp_path / "x.safetensors") in refusal(tmp_path / "x.safetensors")
     save_shards(tmp_path, TENSORS)

@@ -25,12 +25,8 @@ def stored(folder: Path, tensors: dict[str, Tensor]) -> Checkpoint:
     return open_checkpoint(folder / "w.safetensors")
 
 
-def load(
-    checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, unused: tuple[str, ...] = ()
-) -> nn.Module:
-    return load_module(
-        TRANSFORMER.build, checkpoint, names=DIT, dtype_of=lambda name: dtype, device=CPU, unused=unused
-    )
+def load(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, unused: tuple[str, ...] = ()) -> nn.Module:
+    return load_module(TRANSFORMER.build, checkpoint, names=DIT, dtype_of=lambda name: dtype, device=CPU, unused=unused)
 
 
 def refusal(act: Callable[[], object]) -> str:
@@ -145,9 +141,7 @@ def test_values_too_large_for_the_dtype_are_told_apart_from_damage(tensors, tmp_
 
 
 def test_a_file_of_zeros_is_refused(tensors, tmp_path) -> None:
-    assert "zeros" in refusal(
-        lambda: load(stored(tmp_path, {n: torch.zeros_like(v) for n, v in tensors.items()}))
-    )
+    assert "zeros" in refusal(lambda: load(stored(tmp_path, {n: torch.zeros_like(v) for n, v in tensors.items()})))
 
 
 def test_the_sample_of_a_large_tensor_is_small_and_spread() -> None:

@@ -138,9 +138,7 @@ def test_the_path_is_the_objects() -> None:
     assert seen.area == pytest.approx(STAR.area * thing.radius**2, rel=0.03)
 
 
-@pytest.mark.parametrize(
-    "shape", [(17, 64, 64, 3), (1, 64, 64, 3), (2, 1, 1, 3), (5, 8, 24, 3), (3, 2, 2, 3)]
-)
+@pytest.mark.parametrize("shape", [(17, 64, 64, 3), (1, 64, 64, 3), (2, 1, 1, 3), (5, 8, 24, 3), (3, 2, 2, 3)])
 def test_any_film_can_be_read(shape) -> None:
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, shape, dtype=np.uint8)

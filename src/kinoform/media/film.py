@@ -29,9 +29,7 @@ class Film:
     def __post_init__(self) -> None:
         shape = self.frames.shape
         if self.frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-            raise UsageError(
-                f"a film is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}"
-            )
+            raise UsageError(f"a film is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}")
         if not SLOWEST <= self.fps <= FASTEST:
             raise UsageError(f"fps must be between {SLOWEST} and {FASTEST}, not {self.fps}; try 16")
 
@@ -48,9 +46,7 @@ class Film:
         check_output(path, shape=_upscaled_shape(self.frames.shape, upscale), force=force)
         params = self.params if metadata else None
         target = Path(path)
-        format_of(path).write(
-            _upscaled(self.frames, upscale), target, fps=self.fps, params=params, force=force
-        )
+        format_of(path).write(_upscaled(self.frames, upscale), target, fps=self.fps, params=params, force=force)
         return target
 
 
@@ -95,9 +91,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     if not suffix or name.endswith(("/", os.sep)):
         return FOLDER
     if suffix not in FORMATS:
-        raise UsageError(
-            f"{name}: no film format {suffix!r}; {nearest(suffix, FORMATS)}, or name/ for a folder of png"
-        )
+        raise UsageError(f"{name}: no film format {suffix!r}; {nearest(suffix, FORMATS)}, or name/ for a folder of png")
     return FORMATS[suffix]
 
 

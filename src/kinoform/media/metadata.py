@@ -45,9 +45,7 @@ def encode(params: Mapping[str, object]) -> str:
     except (TypeError, ValueError) as error:
         raise UsageError(f"the parameters of the film cannot be written as JSON: {error}") from error
     if len(text) > LARGEST:
-        raise UsageError(
-            f"the parameters of the film take {len(text)} characters; at most {LARGEST} are kept"
-        )
+        raise UsageError(f"the parameters of the film take {len(text)} characters; at most {LARGEST} are kept")
     return text
 
 
@@ -87,9 +85,7 @@ def read_params(path: Path) -> dict[str, object]:
 
 def _decode(text: str | None, path: Path) -> dict[str, object]:
     if not text:
-        raise UsageError(
-            f"{path} carries no parameters; it was made by another program or with --no-metadata"
-        )
+        raise UsageError(f"{path} carries no parameters; it was made by another program or with --no-metadata")
     if len(text) > LARGEST:
         raise UsageError(f"{path} carries {len(text)} characters of parameters; at most {LARGEST} are read")
     try:

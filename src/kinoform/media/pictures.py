@@ -41,9 +41,7 @@ def check_frames(path: Path, *, shape: tuple[int, int, int], force: bool) -> Non
     check_folder_writable(path, holds=FRAME_PATTERN, force=force)
 
 
-def write_frames(
-    frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False
-) -> None:
+def write_frames(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
     """Write `frame_00000.png` and so on into the folder `path`, which appears when all frames are written.
 
     Every frame carries the parameters, since frames are often moved alone. With `force` an older folder is
@@ -120,6 +118,4 @@ def _png(pixels: np.ndarray, params: Params) -> bytes:
 
 
 def _several(path: Path) -> UsageError:
-    return UsageError(
-        f"{path} can hold one frame only; give a folder ({path.with_suffix('')}/) or a .mp4 name"
-    )
+    return UsageError(f"{path} can hold one frame only; give a folder ({path.with_suffix('')}/) or a .mp4 name")

@@ -44,9 +44,7 @@ def contact_sheet(
     count = len(film.frames)
     shown = range(0, count, every or math.ceil(count / MOST_CELLS))
     cell = _cell_size(film, upscale)
-    layout = _Layout(
-        cell=cell, columns=min(columns or _columns(len(shown), cell), len(shown)), count=len(shown)
-    )
+    layout = _Layout(cell=cell, columns=min(columns or _columns(len(shown), cell), len(shown)), count=len(shown))
     lines = _caption(film, layout.width - 2 * GAP)
     sheet = Image.new("RGB", (layout.width, layout.height + _caption_height(lines)), BACKGROUND)
     for place, frame in enumerate(shown):
@@ -100,14 +98,10 @@ def _columns(count: int, cell: tuple[int, int]) -> int:
     return min(near, key=lambda columns: (-count % columns, abs(columns - wanted)))
 
 
-def _draw_cell(
-    sheet: Image.Image, film: Film, frame: int, corner: tuple[int, int], cell: tuple[int, int]
-) -> None:
+def _draw_cell(sheet: Image.Image, film: Film, frame: int, corner: tuple[int, int], cell: tuple[int, int]) -> None:
     picture = Image.fromarray(film.frames[frame])
     enlarged = cell[0] >= picture.width
-    sheet.paste(
-        picture.resize(cell, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS), corner
-    )
+    sheet.paste(picture.resize(cell, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS), corner)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(NUMBER_SIZE)
     left, bottom = corner[0], corner[1] + cell[1] + 2
     number, time = str(frame), f"{frame / film.fps:.2f} s"
@@ -156,7 +150,6 @@ def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Image
 
 def _drawable(text: str) -> str:
     """The text without accents: the font that comes with Pillow has ASCII only, the rest shows as boxes."""
-    text = text.encode("utf-8", "replace").decode()
     plain = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in text)
     return "".join(ascii_part or letter for ascii_part, letter in zip(plain, text, strict=True))
 

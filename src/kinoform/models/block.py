@@ -67,9 +67,7 @@ class SelfAttention(nn.Module):
         self.q, self.k, self.v, self.o = (Linear(dim, dim) for _ in range(4))
         self.norm_q, self.norm_k = RMSNorm(dim, eps), RMSNorm(dim, eps)
 
-    def forward(
-        self, x: Float[Tensor, "b l d"], stream: Stream, scheme: AttentionScheme, layer: int
-    ) -> Tensor:
+    def forward(self, x: Float[Tensor, "b l d"], stream: Stream, scheme: AttentionScheme, layer: int) -> Tensor:
         """`stream` lends its phases, grid and mesh; its tokens are not read."""
         q = rotate(heads(self.norm_q(self.q(x)), self.count), stream.rotary)
         k = rotate(heads(self.norm_k(self.k(x)), self.count), stream.rotary)
@@ -160,8 +158,5 @@ class TransformerBlock(nn.Module):
         return stream.add(self.feed_forward(x) * gate)
 
     def _rows(self, stream: Stream, first: int) -> list[Tensor]:
-        rows = (
-            self.modulation[:, None, first : first + 3].float()
-            + stream.modulation.rows[:, :, first : first + 3]
-        )
+        rows = self.modulation[:, None, first : first + 3].float() + stream.modulation.rows[:, :, first : first + 3]
         return [stream.modulation.of_tokens(rows[:, :, i]) for i in range(3)]

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kinoform.errors import UsageError
@@ -44,13 +45,21 @@ class Identity(NamedTuple):
         return latents, ()
 
 
-def latent_size(codec: Codec, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+@runtime_checkable
+class Strided(Protocol):
+    """A codec, or its spec: something that knows its stride (time, height, width)."""
+
+    @property
+    def stride(self) -> Patch: ...
+
+
+def latent_size(codec: Strided, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
     """(frames, height, width) of the latents of a film whose size is legal."""
     time, rows, columns = codec.stride
     return 1 + (num_frames - 1) // time, height // rows, width // columns
 
 
-def check_size(codec: Codec, patch: Patch, num_frames: int, height: int, width: int) -> None:
+def check_size(codec: Strided, patch: Patch, num_frames: int, height: int, width: int) -> None:
     """Raise UsageError, with the nearest legal values, when codec and patch cannot hold the film.
 
     Frames must be 1 + n * time stride, in whole patches; sides must be multiples of stride * patch.
@@ -90,3 +99,9 @@ def decode_film(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixe
     for part in latents.split(chunk, dim=2):
         pixels, history = codec.decode(part, history)
         yield pixels
+
+
+def to_uint8(pixels: Float[Tensor, "3 t height width"]) -> UInt8[np.ndarray, "t height width 3"]:
+    """Frames for the eye: [-1, 1] clamped, scaled to 0..255 and *truncated*, as the official writer does."""
+    frames = ((pixels.float().clamp(-1, 1) + 1) * 127.5).to(torch.uint8)
+    return frames.permute(1, 2, 3, 0).contiguous().cpu().numpy()

@@ -67,9 +67,7 @@ class DiTSpec:
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise UsageError(f"dim {self.dim} does not give {self.heads} heads of an even width")
         if self.in_channels < self.out_channels:
-            raise UsageError(
-                f"in_channels {self.in_channels} is less than the {self.out_channels} that are denoised"
-            )
+            raise UsageError(f"in_channels {self.in_channels} is less than the {self.out_channels} that are denoised")
 
     def build(self) -> DiT:
         return DiT(self)
@@ -142,9 +140,7 @@ class DiT(nn.Module):
         """
         self._check(conditions)
         weight = self.patch_embedding.weight
-        context = {
-            name: self.context[name](rows.to(weight.device)) for name, rows in conditions.context.items()
-        }
+        context = {name: self.context[name](rows.to(weight.device)) for name, rows in conditions.context.items()}
         constant = self.patch_embedding.bias[None, None]
         if conditions.channels is not None:
             constant = self.patch_embedding.part(conditions.channels, self.spec.out_channels) + constant
@@ -175,9 +171,7 @@ class DiT(nn.Module):
         if first.clean is not None:
             times = times[:, None] * (~first.clean).to(times)[None]
         begun = self._begin(x, times, first)
-        alike = all(
-            p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared
-        )
+        alike = all(p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared)
         found = [self._finish(*begun, first)]
         for other in prepared[1:]:
             found.append(self._finish(*(begun if alike else self._begin(x, times, other)), other))
@@ -247,19 +241,13 @@ class DiT(nn.Module):
         optional = {stream.name for stream in self.spec.context if stream.gated}
         given = set(conditions.context)
         if not wanted <= given <= wanted | optional:
-            raise UsageError(
-                f"context streams {sorted(given)} given; the model reads {sorted(wanted | optional)}"
-            )
+            raise UsageError(f"context streams {sorted(given)} given; the model reads {sorted(wanted | optional)}")
         if unknown := set(conditions.branches) - set(self.branches):
-            raise UsageError(
-                f"branches {sorted(unknown)} are not in the model; it has {sorted(self.branches)}"
-            )
+            raise UsageError(f"branches {sorted(unknown)} are not in the model; it has {sorted(self.branches)}")
         extra = 0 if conditions.channels is None else conditions.channels.shape[1]
         if extra != self.spec.in_channels - self.spec.out_channels:
             wants = self.spec.in_channels - self.spec.out_channels
-            raise UsageError(
-                f"{extra} conditioning channels given; the model takes {wants} after the latents"
-            )
+            raise UsageError(f"{extra} conditioning channels given; the model takes {wants} after the latents")
 
     def _block(self, layer: int) -> Block:
         return cast(Block, self.blocks[layer])

@@ -117,9 +117,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(spec.dim, spec.dim_attention, bias=False)
         self.o = nn.Linear(spec.dim_attention, spec.dim, bias=False)
 
-    def forward(
-        self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b heads n n"]
-    ) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b heads n n"]) -> Float[Tensor, "b n d"]:
         q, k, v = (
             rearrange(project(x), "b n (heads c) -> b heads n c", heads=self.heads)
             for project in (self.q, self.k, self.v)

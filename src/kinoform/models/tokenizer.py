@@ -128,9 +128,7 @@ def build_word_tokenizer(words: Sequence[str]) -> tokenizers.Tokenizer:
     built = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     built.normalizer = normalizers.Lowercase()
     built.pre_tokenizer = splitter
-    built.post_processor = processors.TemplateProcessing(
-        single=f"$A {END}", special_tokens=[(END, vocabulary[END])]
-    )
+    built.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, vocabulary[END])])
     built.add_special_tokens([PAD, END, UNKNOWN])
     return built
 
@@ -150,9 +148,7 @@ def _from_json(path: Path) -> Tokenizer:
 def _split_json(backend: tokenizers.Tokenizer, text: str) -> list[Piece]:
     # Some files append the end token in a post-processor and some do not: it is left out here for all.
     encoding = backend.encode(text, add_special_tokens=False)
-    return [
-        Piece(id, text[start:end]) for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-    ]
+    return [Piece(id, text[start:end]) for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)]
 
 
 def _from_sentencepiece(path: Path) -> Tokenizer:

@@ -55,9 +55,7 @@ def apart(positive: Field, negative: Field) -> Remembering[Pair]:
     return Remembering(recall)
 
 
-def guided(
-    pair: Callable[[Latents, Level], Pair], scale: Scale, *, positive: Field | None = None
-) -> MemoryField:
+def guided(pair: Callable[[Latents, Level], Pair], scale: Scale, *, positive: Field | None = None) -> MemoryField:
     """v = v_negative + scale·(v_positive - v_negative), in float32 at least.
 
     Classifier-free guidance, Ho & Salimans 2022. At levels where the scale is exactly 1 the result is the

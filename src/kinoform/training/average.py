@@ -34,9 +34,7 @@ class Average:
     def __init__(self, module: nn.Module, spec: AverageSpec) -> None:
         self._spec = spec
         self._updates = 0
-        self.tensors = {
-            name: parameter.detach().float().clone() for name, parameter in _trained(module).items()
-        }
+        self.tensors = {name: parameter.detach().float().clone() for name, parameter in _trained(module).items()}
 
     def update(self, module: nn.Module, step: int) -> None:
         """Move towards the weights after the step with index `step`, when it is that step's turn."""

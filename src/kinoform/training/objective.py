@@ -23,9 +23,7 @@ class LevelSampling:
 
     def __post_init__(self) -> None:
         if not self.shift > 0:
-            raise UsageError(
-                f"the shift of the noise levels must be above 0, got {self.shift}; Wan trains with 5"
-            )
+            raise UsageError(f"the shift of the noise levels must be above 0, got {self.shift}; Wan trains with 5")
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
         return shifted_uniform(shape, self.shift, generator, stratified=self.stratified)
@@ -64,9 +62,7 @@ def noised(
     return (1 - level) * x0 + level * noise
 
 
-def velocity_target(
-    x0: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"]
-) -> Float[Tensor, "b *shape"]:
+def velocity_target(x0: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"]) -> Float[Tensor, "b *shape"]:
     """v = eps - x0 = dx_t / dsigma, hence x0 = x_t - sigma v."""
     return noise - x0
 

@@ -22,7 +22,11 @@ def fit_shortcut(shortcut: LinearShortcut, films: Iterable[Float[Tensor, "b 3 t 
     for pixels in films:
         still = pixels[:, :, :1].expand(-1, -1, shortcut.stride[0] - 1, -1, -1)
         rows = whole_patches(torch.cat([still, pixels], dim=2), shortcut.stride).flatten(0, 3)
-        count, total, outer = count + len(rows), total + rows.double().sum(0), outer + (rows.T @ rows).double()
+        count, total, outer = (
+            count + len(rows),
+            total + rows.double().sum(0),
+            outer + (rows.T @ rows).double(),
+        )
     centre = total / count
     values, vectors = torch.linalg.eigh(outer / count - centre[:, None] * centre)
     channels = len(shortcut.analysis)

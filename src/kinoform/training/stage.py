@@ -62,9 +62,7 @@ class TrainingSpec:
 
     def __post_init__(self) -> None:
         if not self.clip > 0 or self.patience < 1:
-            raise UsageError(
-                f"clip must be above 0 and patience at least 1; got {self.clip} and {self.patience}"
-            )
+            raise UsageError(f"clip must be above 0 and patience at least 1; got {self.clip} and {self.patience}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from kinoform.errors import KinoformError, UsageError
+from kinoform.models.codec import to_uint8
 from kinoform.models.dit import DiT
 from kinoform.models.text import TextEncoder
 from kinoform.models.tokenizer import Tokenizer, build_word_tokenizer, load_tokenizer
@@ -59,9 +59,7 @@ def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, di
     return vae, report | {"readable": right}
 
 
-def train_text(
-    plan: Plan, folder: Path, tokenizer: Tokenizer, upkeep: Upkeep
-) -> tuple[TextEncoder, dict[str, object]]:
+def train_text(plan: Plan, folder: Path, tokenizer: Tokenizer, upkeep: Upkeep) -> tuple[TextEncoder, dict[str, object]]:
     """Stage two; the probes are dropped, the encoder is frozen."""
     stage = TextStage(plan.text, tokenizer)
     _, report = _finished(stage, folder / "text", plan.text_training, upkeep)
@@ -93,9 +91,7 @@ def train_plan(
     )
 
 
-def _finished(
-    stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep
-) -> tuple[nn.Module, dict[str, object]]:
+def _finished(stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep) -> tuple[nn.Module, dict[str, object]]:
     """The stage's module with its averaged weights, frozen; and how far its training went."""
     outcome = train(stage, folder, spec, upkeep)
     module = stage.modules().eval().requires_grad_(True)
@@ -119,6 +115,5 @@ def readable(vae: VAE, films: Films, count: int = 100) -> float:
     for scene in scenes:
         latents, _ = vae.encode(films.pixels([scene]))
         pixels, _ = vae.decode(latents)
-        frames = ((pixels[0].clamp(-1, 1) + 1) * 127.5).byte().movedim(0, -1).numpy()
-        right += compare(scene.story, read(np.ascontiguousarray(frames))).all_right
+        right += compare(scene.story, read(to_uint8(pixels[0]))).all_right
     return right / count

@@ -51,9 +51,7 @@ def load_module(
         setattr(module.get_submodule(owner), leaf, value)
         del stored
     if not alive:
-        raise WeightsError(
-            f"{checkpoint.path} holds nothing but zeros: its download broke off; fetch it again"
-        )
+        raise WeightsError(f"{checkpoint.path} holds nothing but zeros: its download broke off; fetch it again")
     return module.eval()
 
 

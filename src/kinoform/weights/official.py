@@ -51,9 +51,7 @@ def official_specs(folder: Path, places: Places) -> Specs:
     return Specs(
         transformer=transformer_spec(folder / CONFIG, config, open_checkpoint(places.transformer)),
         codec=codec_spec(open_checkpoint(places.codec)),
-        text=text_spec(
-            open_checkpoint(places.text_encoder), length=_size(folder / CONFIG, config, "text_len")
-        ),
+        text=text_spec(open_checkpoint(places.text_encoder), length=_size(folder / CONFIG, config, "text_len")),
     )
 
 
@@ -62,9 +60,7 @@ def transformer_spec(path: Path, config: dict[str, Any], checkpoint: Checkpoint)
     sizes = {key: _size(path, config, key) for key in ("dim", "ffn_dim", "num_heads", "in_dim", "out_dim")}
     layers, held = _size(path, config, "num_layers"), _blocks(checkpoint)
     if layers != held:
-        raise WeightsError(
-            f"{path} says {layers} layers, the weights have {held}; they do not belong together"
-        )
+        raise WeightsError(f"{path} says {layers} layers, the weights have {held}; they do not belong together")
     eps = config.get("eps", 1e-6)
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise WeightsError(f"{path}: eps is {eps!r}, which is no small positive number; fetch the file again")
@@ -136,17 +132,13 @@ def _either(folder: Path, stem: str) -> Path:
     for suffix in (".safetensors", ".pth"):
         if (folder / f"{stem}{suffix}").is_file():
             return folder / f"{stem}{suffix}"
-    raise WeightsError(
-        f"{folder / stem}.pth does not exist; fetch it, or copy it there (.safetensors will do)"
-    )
+    raise WeightsError(f"{folder / stem}.pth does not exist; fetch it, or copy it there (.safetensors will do)")
 
 
 def _check_kind(folder: Path, config: dict[str, Any]) -> None:
     kind, made_by = config.get("model_type"), config.get("_class_name", "WanModel")
     if kind != "t2v":
-        raise WeightsError(
-            f"{folder} is {_article(kind)} model; this version makes films from text only (t2v)"
-        )
+        raise WeightsError(f"{folder} is {_article(kind)} model; this version makes films from text only (t2v)")
     if made_by != "WanModel":
         raise WeightsError(f"{folder} is {_article(made_by)}; this version reads WanModel of type t2v only")
 
@@ -158,18 +150,14 @@ def _article(kind: object) -> str:
 def _size(path: Path, config: dict[str, Any], key: str) -> int:
     value = config.get(key)
     if type(value) is not int or not 1 <= value <= MAX_SIZE:
-        raise WeightsError(
-            f"{path}: {key} is {value!r}, not a number from 1 to {MAX_SIZE}; fetch the file again"
-        )
+        raise WeightsError(f"{path}: {key} is {value!r}, not a number from 1 to {MAX_SIZE}; fetch the file again")
     return value
 
 
 def _length(checkpoint: Checkpoint, name: str, axis: int) -> int:
     stored = checkpoint.tensors.get(name)
     if stored is None or len(stored.shape) <= axis or stored.shape[axis] == 0:
-        raise WeightsError(
-            f"{checkpoint.path} has no usable tensor {name!r}; these are weights of another model"
-        )
+        raise WeightsError(f"{checkpoint.path} has no usable tensor {name!r}; these are weights of another model")
     return stored.shape[axis]
 
 

@@ -90,9 +90,7 @@ def save_own(
             parts={file.name: _record(file) for file in sorted(temporary.iterdir())},
             made=dict(made),
         )
-        text = json.dumps(
-            {"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False, allow_nan=False
-        )
+        text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False, allow_nan=False)
         (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return manifest
 
@@ -102,14 +100,10 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     found = read_json(path)
     if found.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path} has format {found.get('format')!r}, not {FORMAT}; update kinoform to read it"
-        )
+        raise WeightsError(f"{path} has format {found.get('format')!r}, not {FORMAT}; update kinoform to read it")
     try:
         recipe, parts, made = found["recipe"], found["parts"], found["made"]
-        records = {
-            name: FileRecord(sha256=part["sha256"], bytes=part["bytes"]) for name, part in parts.items()
-        }
+        records = {name: FileRecord(sha256=part["sha256"], bytes=part["bytes"]) for name, part in parts.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is damaged: no usable {error}; fetch the folder again") from error
     if not isinstance(recipe, str) or not isinstance(made, dict):
@@ -153,9 +147,7 @@ def _cast(stem: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]
     for name, parameter in module.named_parameters():
         value = parameter.detach().to(device="cpu", dtype=dtype).contiguous()
         if not value.isfinite().all():
-            raise NonFiniteError(
-                f"{stem}: {name} is NaN, infinite or too large for {dtype}; nothing was written"
-            )
+            raise NonFiniteError(f"{stem}: {name} is NaN, infinite or too large for {dtype}; nothing was written")
         found[name] = value
     return found
 

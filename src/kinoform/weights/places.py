@@ -25,9 +25,7 @@ class Places:
         for name in (JSON_FILE, SENTENCEPIECE_FILE):
             if (self.tokenizer / name).is_file():
                 return self.tokenizer / name
-        raise WeightsError(
-            f"no tokenizer in {self.tokenizer}: {JSON_FILE} or {SENTENCEPIECE_FILE} must be there"
-        )
+        raise WeightsError(f"no tokenizer in {self.tokenizer}: {JSON_FILE} or {SENTENCEPIECE_FILE} must be there")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,9 +29,7 @@ def parse(sentence: str) -> Story:
         match = pattern.fullmatch(text)
         if match:
             return _story({name: said or "" for name, said in match.groupdict().items()})
-    raise UsageError(
-        f"{sentence!r} is not a caption of this world{_unknown(text)}; write for example {EXAMPLE!r}"
-    )
+    raise UsageError(f"{sentence!r} is not a caption of this world{_unknown(text)}; write for example {EXAMPLE!r}")
 
 
 def _story(said: Mapping[str, str]) -> Story:
@@ -48,9 +46,7 @@ def _story(said: Mapping[str, str]) -> Story:
         )
         for place in range(count)
     )
-    background = Background(
-        colour=colours[said["ground"]], texture=_values(grammar.TEXTURE_PHRASES)[said["texture"]]
-    )
+    background = Background(colour=colours[said["ground"]], texture=_values(grammar.TEXTURE_PHRASES)[said["texture"]])
     camera = _values(grammar.CAMERA_PHRASES).get(said.get("camera", ""), FIXED)
     return Story(subjects=subjects, background=background, camera=camera)
 
@@ -72,9 +68,7 @@ def _sentences() -> tuple[re.Pattern[str], ...]:
         f"{nouns[0]} {motions[0]} and {nouns[1]} {motions[1]}",
         f"{nouns[0]} and {nouns[1]}, each {motions[0]}",
     )
-    endings = [(clause, "") for clause in moving] + [
-        (nouns[0], rf", (?P<camera>{_any(grammar.CAMERA_PHRASES)})")
-    ]
+    endings = [(clause, "") for clause in moving] + [(nouns[0], rf", (?P<camera>{_any(grammar.CAMERA_PHRASES)})")]
     return tuple(
         re.compile(form.format(somewhere=somewhere, ground=ground, clause=clause) + end)
         for clause, end in endings

@@ -72,9 +72,7 @@ def find_ground(planes: Float[np.ndarray, "3 f h w"]) -> Ground:
     )
 
 
-def find_texture(
-    along: Float[np.ndarray, "f h w"], clear: Bool[np.ndarray, "f h w"]
-) -> tuple[Texture, Camera, float]:
+def find_texture(along: Float[np.ndarray, "f h w"], clear: Bool[np.ndarray, "f h w"]) -> tuple[Texture, Camera, float]:
     """Texture, camera and drift to the right in frame sides, from t on the pixels clear of objects.
 
     A pattern that moves by d multiplies its Fourier component of frequency k along x by exp(-2 pi i k d).

@@ -81,10 +81,7 @@ def _separated(
     second = np.zeros_like(foreground)
     for number in np.flatnonzero(least >= np.maximum(SECOND_SHARE * shares.sum(axis=1), FEWEST_PIXELS)):
         pair = [np.median(rgb[(owners == number) & (tones == tone)], axis=0) for tone in order[number]]
-        if (
-            min(_from_mixtures(pair[0], pair[1], ground), _from_mixtures(pair[1], pair[0], ground))
-            >= SECOND_DISTANCE
-        ):
+        if min(_from_mixtures(pair[0], pair[1], ground), _from_mixtures(pair[1], pair[0], ground)) >= SECOND_DISTANCE:
             region = labels == number
             away = [np.sum((planes[:, region].T - colour) ** 2, axis=1) for colour in pair]
             second[region] = away[1] < away[0]

@@ -74,9 +74,7 @@ def _polar(
     return (upper * (top + 1 - y) + lower * (y - top)).astype(np.float32) * weights, weights
 
 
-def _overlaps(
-    polar: Float[np.ndarray, "k r t"], inside: Float[np.ndarray, "k r t"]
-) -> Float[np.ndarray, "k s t"]:
+def _overlaps(polar: Float[np.ndarray, "k r t"], inside: Float[np.ndarray, "k r t"]) -> Float[np.ndarray, "k s t"]:
     """Intersection over union with each template at each rotation; the frame's outside counts for neither."""
     templates = np.fft.rfft(_templates() * _rings()[:, None], axis=-1).conj()
     shared = np.einsum("krt,srt->kst", np.fft.rfft(polar, axis=-1), templates, optimize=True)

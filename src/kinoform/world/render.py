@@ -23,9 +23,7 @@ class _Lattice:
     side: int
 
 
-def render(
-    scene: Scene, *, num_frames: int = 17, height: int = 64, width: int = 64
-) -> UInt8[np.ndarray, "f h w 3"]:
+def render(scene: Scene, *, num_frames: int = 17, height: int = 64, width: int = 64) -> UInt8[np.ndarray, "f h w 3"]:
     """The film of a scene. Raises UsageError for a size below one frame of one pixel."""
     lattice = _lattice(num_frames, height, width)
     planes = _background(scene, lattice)
@@ -48,9 +46,7 @@ def coverage(
 
 def _lattice(num_frames: int, height: int, width: int) -> _Lattice:
     if min(num_frames, height, width) < 1:
-        raise UsageError(
-            f"a film of {num_frames} frames of {height}x{width} is empty; use at least 1 of each"
-        )
+        raise UsageError(f"a film of {num_frames} frames of {height}x{width} is empty; use at least 1 of each")
     side = min(height, width)
     return _Lattice(
         u=np.linspace(0, 1, num_frames, dtype=np.float32),
@@ -64,9 +60,7 @@ def _background(scene: Scene, lattice: _Lattice) -> list[Float32[np.ndarray, "#f
     ground = scene.story.background
     x = lattice.x[None, None, :] - _shift(scene.drift, lattice)[:, None, None]
     share = ground.texture.pattern(x, lattice.y[None, :, None])
-    return [
-        a + share * np.float32(b - a) for a, b in zip(ground.colour.rgb, shade(ground.colour), strict=True)
-    ]
+    return [a + share * np.float32(b - a) for a, b in zip(ground.colour.rgb, shade(ground.colour), strict=True)]
 
 
 def _cover(thing: Thing, drift: float, lattice: _Lattice) -> Float32[np.ndarray, "f h w"]:

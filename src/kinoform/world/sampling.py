@@ -132,9 +132,7 @@ def _draw_story(level: Level, generator: np.random.Generator) -> Story:
     )
 
 
-def _draw_subject(
-    colour: Colour, motions: tuple[Motion, ...], level: Level, generator: np.random.Generator
-) -> Subject:
+def _draw_subject(colour: Colour, motions: tuple[Motion, ...], level: Level, generator: np.random.Generator) -> Subject:
     shape = _pick(generator, SHAPES)
     visible = motions if shape.fold else tuple(motion for motion in motions if motion != SPIN)
     size: Size = _pick(generator, (SMALL, LARGE)) if generator.random() < level.sized else MEDIUM

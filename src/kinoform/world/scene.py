@@ -117,8 +117,6 @@ def _check_pair(subjects: tuple[Subject, ...]) -> None:
 
 def _check_pan(story: Story) -> None:
     if story.background.texture == PLAIN:
-        raise UsageError(
-            "a camera that pans over a plain background shows nothing; choose stripes or checker"
-        )
+        raise UsageError("a camera that pans over a plain background shows nothing; choose stripes or checker")
     if len(story.subjects) != 1 or story.subjects[0].motion != STILL:
         raise UsageError("while the camera pans there is one object, and it stays still")

@@ -69,9 +69,7 @@ def _cross(x: Float[np.ndarray, "*p"], y: Float[np.ndarray, "*p"]) -> Float[np.n
 
 
 BALL = Shape(name="ball", fold=0, area=math.pi * BALL_RADIUS**2, reach=BALL_RADIUS, distance=_ball)
-SQUARE = Shape(
-    name="square", fold=4, area=4 * SQUARE_HALF**2, reach=SQUARE_HALF * math.sqrt(2), distance=_square
-)
+SQUARE = Shape(name="square", fold=4, area=4 * SQUARE_HALF**2, reach=SQUARE_HALF * math.sqrt(2), distance=_square)
 TRIANGLE = Shape(
     name="triangle",
     fold=3,

@@ -1,0 +1,130 @@
+"""The whole story on one page: requests in, films out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinoform.conditions.text import text_rows
+from kinoform.errors import Interrupted, NonFiniteError
+from kinoform.models.codec import Codec, decode_film, latent_size, to_uint8
+from kinoform.models.dit import DiT
+from kinoform.ops.patch import grid_of
+from kinoform.pipelines.request import Request
+from kinoform.solvers.base import sample
+from kinoform.solvers.field import guided
+from kinoform.types import Conditions, Field, Latents, Level, Velocity
+from kinoform.weights.parts import Parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """`done` of `total` in a stage: "text" (prompts), "denoise" (steps) or "decode" (latent frames).
+
+    While denoising, `x0` are the latents of the film as predicted now.
+    """
+
+    stage: str
+    done: int
+    total: int
+    x0: Latents | None = None
+
+
+Callback = Callable[[Progress], bool | None]
+"""Called after each piece of work; returning False ends it with `Interrupted`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where to compute, and in which precision the networks' products are taken."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+@torch.inference_mode()
+def encode_prompts(
+    parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback
+) -> list[tuple[Tensor, Tensor]]:
+    """(positive, negative) context rows of each request; the encoder is gone when this returns."""
+    encoder = parts.text_encoder(machine.dtype, machine.device)
+    tokenizer = parts.tokenizer()
+    found = []
+    for request in requests:
+        rows = text_rows(tokenizer, encoder, [request.prompt, request.negative_prompt])
+        found.append((rows[:1], rows[1:]))
+        _report(tell, Progress(stage="text", done=len(found), total=len(requests)))
+    return found
+
+
+def first_noise(parts: Parts, request: Request, generator: torch.Generator | None) -> Latents:
+    """Latents of pure noise, float32, drawn on the CPU: the same seed gives the same film on any device."""
+    generator = generator or torch.Generator().manual_seed(request.seed)
+    size = latent_size(parts.codec_spec, request.num_frames, request.height, request.width)
+    return torch.randn(1, parts.transformer_spec.out_channels, *size, generator=generator)
+
+
+@torch.inference_mode()
+def denoise(model: DiT, request: Request, rows: tuple[Tensor, Tensor], noise: Latents, tell: Callback) -> Latents:
+    """Follow the velocity from noise to latents of a film.
+
+    Raises NonFiniteError, naming the step, when a value stops being a number, and Interrupted when `tell`
+    returns False.
+    """
+    device = model.patch_embedding.weight.device
+    x = noise.to(device)
+    levels = request.solver.levels(request.steps, request.shift)
+    for step in sample(request.solver, text_field(model, rows, x, request.guidance), x, levels):
+        x = step.x
+        if not bool(torch.isfinite(x).all()):
+            raise NonFiniteError(
+                f"the latents are not finite after step {step.index + 1} of {request.steps} "
+                f"(timestep {levels[step.index].timestep:g}); no film was made; try --dtype float32"
+            )
+        _report(tell, Progress(stage="denoise", done=step.index + 1, total=request.steps, x0=step.x0))
+    return x
+
+
+def text_field(model: DiT, rows: tuple[Tensor, Tensor], x: Latents, guidance: float) -> Field:
+    """The guided velocity of a prompt against its negative; the prompt's alone when guidance is 1."""
+    grid = grid_of(x, model.spec.patch)
+    positive, negative = (model.prepare(Conditions(context={"text": each}), grid) for each in rows)
+
+    def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
+        with_prompt, without = model.velocities(x, level, (positive, negative))
+        return with_prompt, without
+
+    def single(x: Latents, level: Level) -> Velocity:
+        return model.velocities(x, level, (positive,))[0]
+
+    return guided(both, guidance, positive=single)
+
+
+@torch.inference_mode()
+def decode(codec: Codec, latents: Latents, device: torch.device, tell: Callback) -> np.ndarray:
+    """Frames uint8 [f, height, width, 3]; the codec works on one latent frame at a time."""
+    frames, total = [], latents.shape[2]
+    for done, pixels in enumerate(decode_film(codec, latents.to(device)), start=1):
+        frames.append(to_uint8(pixels[0]))
+        _report(tell, Progress(stage="decode", done=done, total=total))
+    return np.concatenate(frames)
+
+
+def latents_of(
+    parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback,
+    generator: torch.Generator | None = None,
+) -> Iterator[Latents]:  # fmt: skip
+    """Denoised latents of one request after the other: text for all, then the transformer, loaded once."""
+    rows = encode_prompts(parts, requests, machine, tell)
+    model = parts.transformer(machine.dtype, machine.device)
+    for request, each in zip(requests, rows, strict=True):
+        yield denoise(model, request, each, first_noise(parts, request, generator), tell)
+
+
+def _report(tell: Callback, progress: Progress) -> None:
+    if tell(progress) is False:
+        raise Interrupted(f"stopped in stage {progress.stage} after {progress.done} of {progress.total}")

@@ -1,0 +1,136 @@
+"""The object that `kinoform.load` returns: call it with a prompt, get a film."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+
+import kinoform
+from kinoform.media.film import Film
+from kinoform.pipelines.generate import Callback, Machine, Progress, decode, latents_of
+from kinoform.pipelines.request import Request, request
+from kinoform.recipe import Recipe
+from kinoform.solvers.base import Solver
+from kinoform.solvers.names import name_of
+from kinoform.types import Latents
+from kinoform.weights.parts import Parts
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A recipe, the parts of a model, and a machine. Nothing is read from disk before the first film.
+
+    `extend` rewrites prompts before they are encoded (a function str -> str), for prompt extension.
+    """
+
+    recipe: Recipe
+    parts: Parts
+    machine: Machine
+    extend: Callable[[str], str] | None = None
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        num_frames: int | None = None,
+        fps: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        shift: float | None = None,
+        solver: Solver | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        callback: Callback | None = None,
+    ) -> Film:
+        """Make one film; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
+
+        `generator` (on the CPU) draws the noise in place of `seed`. `callback` sees every step with the film
+        as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
+        Raises UsageError before any weight is read when a value is out of range, WeightsError for damaged
+        weights, NonFiniteError when the numbers fail.
+        """
+        asked = self.request(
+            prompt,
+            seed=random_seed() if seed is None else seed,
+            negative_prompt=negative_prompt,
+            width=width,
+            height=height,
+            num_frames=num_frames,
+            fps=fps,
+            steps=num_inference_steps,
+            guidance=guidance_scale,
+            shift=shift,
+            solver=solver,
+        )
+        tell = callback or _silent
+        latents = next(self.latents([asked], tell, generator))
+        return self.film(asked, latents, tell)
+
+    def request(self, prompt: str, *, seed: int, **changes: object) -> Request:
+        """A checked request with this recipe's defaults."""
+        asked = request(self.recipe, self.extend(prompt) if self.extend else prompt, seed, **changes)
+        asked.check_model(self.parts.codec_spec, self.parts.transformer_spec)
+        return asked
+
+    def latents(
+        self, requests: Sequence[Request], tell: Callback, generator: torch.Generator | None = None
+    ) -> Iterator[Latents]:
+        """Denoised latents of each request in turn; keep them until the film is safely written."""
+        return latents_of(self.parts, requests, self.machine, tell, generator)
+
+    def film(self, asked: Request, latents: Latents, tell: Callback) -> Film:
+        """Decode latents into the film that was asked for."""
+        frames = decode(self.parts.codec(self.machine.device), latents, self.machine.device, tell)
+        return Film(frames=frames, fps=asked.fps, params=self.params(asked))
+
+    def params(self, asked: Request) -> dict[str, object]:
+        """All that is needed to make the film again, as it stands in the saved file."""
+        return {
+            "schema": SCHEMA,
+            "tool": "kinoform",
+            "version": kinoform.__version__,
+            "task": "t2v",
+            "prompt": asked.prompt,
+            "negative_prompt": asked.negative_prompt,
+            "seed": asked.seed,
+            "width": asked.width,
+            "height": asked.height,
+            "num_frames": asked.num_frames,
+            "fps": asked.fps,
+            "steps": asked.steps,
+            "guidance": asked.guidance,
+            "shift": asked.shift,
+            "solver": name_of(asked.solver),
+            "dtype": str(self.machine.dtype).removeprefix("torch."),
+            "model": {"name": self.recipe.name, "hash": self.parts.fingerprint()},
+        }
+
+
+def kept(parts: Parts) -> Parts:
+    """Parts that stay in memory once loaded: for small models that make many films."""
+    return replace(
+        parts,
+        tokenizer=cache(parts.tokenizer),
+        text_encoder=cache(parts.text_encoder),
+        transformer=cache(parts.transformer),
+        codec=cache(parts.codec),
+        fingerprint=cache(parts.fingerprint),
+    )
+
+
+def random_seed() -> int:
+    """A seed short enough to type again."""
+    return random.SystemRandom().randrange(2**31)
+
+
+def _silent(progress: Progress) -> None:
+    return None

@@ -1,0 +1,98 @@
+"""A request: one film, completely described; checked once, before any weight is read."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from dataclasses import dataclass
+
+from kinoform.errors import UsageError
+from kinoform.models.codec import check_size
+from kinoform.models.dit import DiTSpec
+from kinoform.models.vae import VAESpec
+from kinoform.recipe import Recipe
+from kinoform.solvers.base import Solver
+
+MOST_STEPS, MOST_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
+MOST_PROMPT = 20_000
+LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1.
+
+    Raises UsageError, naming the value and the nearest legal ones, for anything out of range.
+    """
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    steps: int
+    guidance: float
+    shift: float
+    solver: Solver
+
+    def __post_init__(self) -> None:
+        check_prompt(self.prompt, "prompt")
+        if not self.prompt.strip():
+            raise UsageError("the prompt is empty; say what the film should show")
+        check_prompt(self.negative_prompt, "negative prompt")
+        _whole("seed", self.seed, 0, LARGEST_SEED)
+        _whole("steps", self.steps, 1, MOST_STEPS)
+        _real("guidance", self.guidance, 0.0, MOST_GUIDANCE)
+        _real("shift", self.shift, 0.01, MOST_SHIFT)
+        _real("fps", self.fps, 0.1, MOST_FPS)
+        for name in ("width", "height", "num_frames"):
+            _whole(name, getattr(self, name), 1, 100_000)
+
+    def check_model(self, codec: VAESpec, transformer: DiTSpec) -> None:
+        """Raise UsageError unless the codec and the patch can hold the film."""
+        check_size(codec, transformer.patch, self.num_frames, self.height, self.width)
+
+
+def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Request:
+    """A request with the recipe's defaults; `changes` that are None leave them."""
+    values: dict[str, object] = {
+        name: getattr(recipe, name)
+        for name in (
+            "negative_prompt",
+            "width",
+            "height",
+            "num_frames",
+            "fps",
+            "steps",
+            "guidance",
+            "shift",
+            "solver",
+        )
+    }
+    values |= {name: value for name, value in changes.items() if value is not None}
+    for name in ("fps", "guidance", "shift"):
+        if isinstance(values[name], int):
+            values[name] = float(values[name])  # type: ignore[arg-type]
+    return Request(prompt=prompt, seed=seed, **values)  # type: ignore[arg-type]
+
+
+def check_prompt(text: str, name: str) -> None:
+    """Raise UsageError for control characters (but tab and line ends), lone surrogates, or endless text."""
+    if len(text) > MOST_PROMPT:
+        raise UsageError(f"the {name} has {len(text)} characters; at most {MOST_PROMPT} are read")
+    for place, character in enumerate(text):
+        category = unicodedata.category(character)
+        if category == "Cs" or (category == "Cc" and character not in "\t\n\r"):
+            raise UsageError(f"the {name} holds U+{ord(character):04X} at character {place + 1}; remove it")
+
+
+def _whole(name: str, value: int, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+
+
+def _real(name: str, value: float, least: float, most: float) -> None:
+    if not isinstance(value, int | float) or not math.isfinite(value) or not least <= value <= most:
+        raise UsageError(f"{name} must be a number from {least:g} to {most:g}, not {value!r}")

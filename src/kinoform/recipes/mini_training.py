@@ -1,0 +1,61 @@
+"""How the embedded model is trained from nothing: `kinoform train mini`."""
+
+from kinoform.recipes.mini import mini
+from kinoform.training.autoencoder import AutoencoderConfig
+from kinoform.training.average import AverageSpec
+from kinoform.training.films import Films
+from kinoform.training.objective import LevelSampling
+from kinoform.training.optimizer import AdamSpec, MuonSpec, OptimizerSpec, Schedule, no_matrix
+from kinoform.training.plan import Plan
+from kinoform.training.stage import TrainingSpec
+from kinoform.training.text import TextConfig
+from kinoform.training.transformer import TransformerConfig
+from kinoform.world.caption import vocabulary
+from kinoform.world.sampling import L1
+
+
+def in_blocks(name: str, parameter: object) -> bool:
+    """The hidden matrices of a transformer, which Muon takes; AdamW has the rest."""
+    return name.startswith("blocks.") and name.endswith(".weight") and getattr(parameter, "ndim", 0) == 2
+
+
+def inner_convolutions(name: str, parameter: object) -> bool:
+    """The decoder's kernels between its first and its last layer."""
+    return ".conv_" not in name and getattr(parameter, "ndim", 0) >= 4 and name.startswith("decoder.")
+
+
+def plan() -> Plan:
+    """How mini is trained: an hour and a half of one core for the transformer, less for the rest."""
+    recipe = mini()
+    films = Films(level=L1, num_frames=recipe.num_frames, height=recipe.height, width=recipe.width, seed=20261120)
+    return Plan(
+        recipe=recipe,
+        words=vocabulary(),
+        autoencoder=AutoencoderConfig(codec=recipe.codec, films=films),
+        autoencoder_training=TrainingSpec(
+            schedule=Schedule(warmup=20, total=600, hold=0.5),
+            optimizer=OptimizerSpec(
+                muon=MuonSpec(learning_rate=0.02),
+                adam=AdamSpec(learning_rate=1e-3),
+                hidden=inner_convolutions,
+            ),
+            average=AverageSpec(decay=0.98, every=2),
+        ),
+        text=TextConfig(text=recipe.text, films=films),
+        text_training=TrainingSpec(
+            schedule=Schedule(warmup=20, total=600),
+            optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=1e-3), hidden=no_matrix),
+        ),
+        transformer=TransformerConfig(
+            transformer=recipe.transformer,
+            films=films,
+            levels=LevelSampling(shift=5.0),
+            negative_prompt=recipe.negative_prompt,
+        ),
+        transformer_training=TrainingSpec(
+            schedule=Schedule(warmup=100, total=3000),
+            optimizer=OptimizerSpec(
+                muon=MuonSpec(learning_rate=0.02), adam=AdamSpec(learning_rate=1e-3), hidden=in_blocks
+            ),
+        ),
+    )

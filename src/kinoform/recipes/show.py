@@ -1,0 +1,46 @@
+"""Films of a transformer that is still in training, on one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kinoform.media.film import Film
+from kinoform.media.sheet import save_contact_sheet
+from kinoform.models.codec import latent_size
+from kinoform.models.dit import DiT
+from kinoform.pipelines.generate import decode, denoise
+from kinoform.pipelines.request import request
+from kinoform.recipe import Recipe
+from kinoform.training.transformer import Frozen
+
+PROMPTS = (
+    "a red ball bounces on a blue background",
+    "a white star spins on a green background",
+    "a yellow square moves left on a purple background",
+    "a black ring grows on a pink background",
+)
+
+
+def show_films(recipe: Recipe) -> Callable[[DiT, Frozen, Path], None]:
+    """A function that draws PROMPTS, one film a row, seeds 0 to 3."""
+
+    def show(model: DiT, frozen: Frozen, path: Path) -> None:
+        rows = frozen.rows([*PROMPTS, recipe.negative_prompt])
+        films = []
+        for seed, prompt in enumerate(PROMPTS):
+            asked = request(recipe, prompt, seed)
+            size = latent_size(recipe.codec, recipe.num_frames, recipe.height, recipe.width)
+            shape = (1, recipe.codec.channels, *size)
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+            pair = (rows[seed : seed + 1], rows[-1:])
+            latents = denoise(model, asked, pair, noise, lambda progress: None)
+            films.append(decode(frozen.codec, latents, torch.device("cpu"), lambda progress: None)[::2])
+        frames = np.concatenate(films)
+        caption = {"prompt": " / ".join(PROMPTS)}
+        save_contact_sheet(Film(frames=frames, fps=recipe.fps, params=caption), path, force=True)
+
+    return show
