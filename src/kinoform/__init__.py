@@ -8,7 +8,8 @@
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from kinoform.version import __version__
+
 __all__ = ["Film", "__version__", "load"]
 
 if TYPE_CHECKING:

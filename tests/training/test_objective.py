@@ -91,8 +91,8 @@ def test_strata_hold_one_level_each_in_random_order() -> None:
 
 
 def test_each_stratified_level_is_uniform_by_itself() -> None:
-    firsts = torch.stack([draw((4,), 1.0, stratified=True, seed=seed)[0] for seed in range(2000)])
-    assert torch.histc(firsts, 4, 0, 1).tolist() == pytest.approx([500] * 4, rel=0.2)
+    firsts = torch.stack([draw((4,), 1.0, stratified=True, seed=seed)[0] for seed in range(600)])
+    assert torch.histc(firsts, 4, 0, 1).tolist() == pytest.approx([150] * 4, rel=0.25)
 
 
 def test_levels_are_a_function_of_the_generator() -> None:

@@ -9,7 +9,6 @@ from types import FrameType
 
 import typer
 
-from kinoform import __version__
 from kinoform.cli import console
 from kinoform.cli.decode import decode
 from kinoform.cli.evaluate import evaluate
@@ -17,6 +16,7 @@ from kinoform.cli.generate import generate
 from kinoform.cli.info import info
 from kinoform.cli.train import train
 from kinoform.errors import Interrupted, KinoformError
+from kinoform.version import __version__
 
 app = typer.Typer(
     name="kinoform",

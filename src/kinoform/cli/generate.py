@@ -55,7 +55,7 @@ def generate(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     upscale: Annotated[int | None, typer.Option(help="Repeat every pixel, for small films.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help=".mp4, .gif, .webp, .png, or a folder/.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help=".mp4, .gif, .webp, .png or folder/.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, one object a line.")] = False,
     no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Keep parameters out of the film.")] = False,

@@ -10,8 +10,8 @@ import av
 from av.error import FFmpegError
 from PIL import Image
 
-from kinoform import __version__
 from kinoform.errors import UsageError, nearest
+from kinoform.version import __version__
 
 SCHEMA = 1
 LARGEST = 2**20

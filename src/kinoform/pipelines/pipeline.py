@@ -9,7 +9,6 @@ from functools import cache
 
 import torch
 
-import kinoform
 from kinoform.media.film import Film
 from kinoform.pipelines.generate import Callback, Machine, Progress, decode, latents_of
 from kinoform.pipelines.request import Request, request
@@ -17,6 +16,7 @@ from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.names import name_of
 from kinoform.types import Latents
+from kinoform.version import __version__
 from kinoform.weights.parts import Parts
 
 SCHEMA = 1
@@ -97,7 +97,7 @@ class Pipeline:
         return {
             "schema": SCHEMA,
             "tool": "kinoform",
-            "version": kinoform.__version__,
+            "version": __version__,
             "task": "t2v",
             "prompt": asked.prompt,
             "negative_prompt": asked.negative_prompt,

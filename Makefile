@@ -1,0 +1,51 @@
+# Two commands: `make demo` makes a film, `make test` checks everything. Both use .venv and install once.
+
+PYTHON ?= python3
+# For a CPU-only or a CUDA build of PyTorch see README, "Installing".
+TORCH ?= torch==2.13.0
+PROMPT ?= a red ball bounces on a blue background
+SEED ?= 7
+
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test check skill train-mini clean
+
+help:
+	@echo "make demo        install, make a film with the embedded model, lay its frames out on a picture"
+	@echo "make test        install, then formatting, lint, types, layers and all tests"
+	@echo "make check       the same without installing and without tests"
+	@echo "make skill       measure the embedded model: 200 films a split"
+	@echo "make train-mini  train the embedded model from nothing (hours on a CPU)"
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable ".[dev,conformance]"
+	@touch $@
+
+demo: .venv/installed
+	@mkdir -p films
+	$(BIN)/kinoform generate "$(PROMPT)" --seed $(SEED) --contact-sheet --force --output films/demo.mp4
+	@echo "the film: films/demo.mp4    its frames on one picture: films/demo_sheet.png"
+
+test: .venv/installed-dev check
+	$(BIN)/pytest
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+skill: .venv/installed
+	$(BIN)/kinoform evaluate mini --count 200
+
+train-mini: .venv/installed
+	$(BIN)/kinoform train mini
+
+clean:
+	rm -rf .venv films
