@@ -61,7 +61,7 @@ def test_every_browser_plays_it(smooth_film, tmp_path):
 
 
 def test_the_same_film_gives_the_same_bytes(tmp_path):
-    """x264 with its defaults breaks this: of twenty films like this one, five or more differ from the others."""
+    """x264 with its defaults breaks this: several of twenty films like this one differ."""
     y, x = np.mgrid[:50, :70]
     waves = [np.stack([np.sin(x / 20 + t / 5), np.cos(y / 15 - t / 7), np.sin((x + y) / 30)], -1) for t in range(17)]
     film = Film(frames=(127.5 + 100 * np.stack(waves)).astype(np.uint8), fps=16.0)

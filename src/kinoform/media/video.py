@@ -18,7 +18,7 @@ from kinoform.files import check_writable, whole
 from kinoform.media.metadata import tags
 
 QUALITY = {"crf": "18", "preset": "medium", "x264-params": "cpu-independent=1"}
-"""Without the last, x264 (core 165) gives other bytes in some runs; see test_the_same_film_gives_the_same_bytes."""
+"""Without the last, x264 gives other bytes in some runs; see test_the_same_film_gives_the_same_bytes."""
 
 LAYOUT = {"movflags": "+faststart+use_metadata_tags"}
 """The index comes before the pictures, so that a film plays while it loads; any metadata key is kept."""

@@ -13,8 +13,8 @@ from kinoform.training.transformer import TransformerConfig
 class Plan:
     """What each stage trains and how; `words` is the vocabulary of the tokenizer, in order.
 
-    `gate` is the share of reconstructed films that the reader must read wholly right before the
-    transformer is trained.
+    `gate` is the share of `gate_films` reconstructed films that the reader must read wholly right before
+    the transformer is trained.
     """
 
     recipe: Recipe
@@ -26,3 +26,4 @@ class Plan:
     transformer: TransformerConfig
     transformer_training: TrainingSpec
     gate: float = 0.9
+    gate_films: int = 100

@@ -50,7 +50,7 @@ def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, di
     stage = AutoencoderStage(plan.autoencoder)
     vae, report = _finished(stage, folder / "autoencoder", plan.autoencoder_training, upkeep)
     assert isinstance(vae, VAE)
-    right = readable(vae, plan.autoencoder.films)
+    right = readable(vae, plan.autoencoder.films, plan.gate_films)
     if right < plan.gate:
         raise KinoformError(
             f"only {right:.0%} of reconstructed films are read wholly right, below the gate of {plan.gate:.0%}; "
@@ -94,7 +94,7 @@ def train_plan(
 def _finished(stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep) -> tuple[nn.Module, dict[str, object]]:
     """The stage's module with its averaged weights, frozen; and how far its training went."""
     outcome = train(stage, folder, spec, upkeep)
-    module = stage.modules().eval().requires_grad_(True)
+    module = stage.modules().eval()
     outcome.average.copy_to(module)
     progress = outcome.progress
     return module.requires_grad_(False), {
@@ -106,7 +106,7 @@ def _finished(stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep) ->
 
 
 @torch.no_grad()
-def readable(vae: VAE, films: Films, count: int = 100) -> float:
+def readable(vae: VAE, films: Films, count: int) -> float:
     """The share of films that the reader reads wholly right after encoding and decoding."""
     scenes, _ = films.scenes(HELD_BACK, count)
     if not scenes:

@@ -1,0 +1,81 @@
+"""The closed-form shortcut: the best linear codec of its size, with latents that suit flow matching."""
+
+import numpy as np
+import pytest
+import torch
+from kinoform.models.vae import VAESpec
+from kinoform.models.vae_blocks import LinearShortcut, whole_patches
+from kinoform.training.films import Films
+from kinoform.training.shortcut import fit_shortcut
+from kinoform.world.sampling import L1
+
+FILMS = Films(level=L1, num_frames=9, height=32, width=32, seed=5)
+STRIDE = (4, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def films() -> torch.Tensor:
+    return FILMS.pixels(FILMS.scenes(0, 40)[0])
+
+
+@pytest.fixture(scope="module")
+def shortcut(films: torch.Tensor) -> LinearShortcut:
+    module = LinearShortcut(12, STRIDE)
+    fit_shortcut(module, films.split(10))
+    return module.requires_grad_(False)
+
+
+def test_no_linear_codec_of_its_size_loses_less(films: torch.Tensor, shortcut: LinearShortcut) -> None:
+    """What is lost is exactly the energy of the components that are left out (Eckart and Young, 1936)."""
+    rows = whole_patches(films[:, :, 1:], STRIDE)
+    still = films[:, :, :1].expand(-1, -1, 4, -1, -1)
+    rows = torch.cat([whole_patches(still, STRIDE), rows], dim=1).flatten(0, 3).double()
+    centred = rows - rows.mean(0)
+    energy = torch.linalg.svdvals(centred).square()
+    coded = (centred.float() @ shortcut.analysis.T) @ shortcut.synthesis.T
+    lost = (coded.double() - centred).square().sum()
+    assert lost == pytest.approx(energy[12:].sum().item(), rel=1e-3)
+
+
+def test_latents_have_unit_mean_square_and_the_strongest_first(films: torch.Tensor, shortcut: LinearShortcut) -> None:
+    latents = shortcut.encode(films, first=True)
+    assert latents.square().mean().item() == pytest.approx(1, rel=0.02)
+    deviation = latents.std(dim=(0, 2, 3, 4))
+    assert deviation[0] > deviation[5] > deviation[11] > 0
+
+
+def test_a_still_film_has_the_same_latents_at_every_time(shortcut: LinearShortcut, films: torch.Tensor) -> None:
+    still = films[:1, :, :1].expand(-1, -1, 9, -1, -1)
+    latents = shortcut.encode(still, first=True)
+    assert torch.allclose(latents, latents[:, :, :1].expand_as(latents), atol=1e-5)
+
+
+def test_the_same_films_give_the_same_codec(films: torch.Tensor, shortcut: LinearShortcut) -> None:
+    again = LinearShortcut(12, STRIDE)
+    fit_shortcut(again, films.flip(0).split(8))
+    assert torch.allclose(again.analysis, shortcut.analysis, atol=1e-3)
+
+
+def test_the_autoencoder_begins_as_its_shortcut() -> None:
+    from kinoform.training.autoencoder import AutoencoderConfig, new_autoencoder
+
+    spec = VAESpec(dim=4, channels=12, residual_blocks=1, mean=(), std=(), shortcut=True)
+    vae = new_autoencoder(AutoencoderConfig(codec=spec, films=FILMS, fit_films=50))
+    pixels = FILMS.pixels(FILMS.scenes(1, 2)[0])
+    assert vae.shortcut is not None
+    with torch.no_grad():
+        latents, _ = vae.encode(pixels)
+        drawn, _ = vae.decode(latents)
+        assert torch.equal(drawn, vae.shortcut.decode(latents, first=True))
+    assert not any(p.requires_grad for p in vae.shortcut.parameters())
+
+
+def test_training_films_are_a_function_of_seed_and_step() -> None:
+    first, again = (FILMS.pixels(FILMS.scenes(7, 3)[0]) for _ in range(2))
+    other = FILMS.pixels(FILMS.scenes(8, 3)[0])
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    objects = FILMS.objects(FILMS.scenes(7, 3)[0])
+    assert objects.shape == (3, 1, 9, 32, 32)
+    assert 0.02 < objects.float().mean().item() < 0.4
+    assert np.isfinite(first.numpy()).all() and first.min() >= -1 and first.max() <= 1
