@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.error import FFmpegError
@@ -122,7 +122,7 @@ def _read_webp(path: Path) -> str | None:
 READERS = {".mp4": _read_mp4, ".png": _read_png, ".gif": _read_gif, ".webp": _read_webp}
 
 
-def _either(texts: Mapping[str, str]) -> str | None:
+def _either(texts: Mapping[Any, str]) -> str | None:
     return texts.get("parameters_json") or texts.get("comment")
 
 

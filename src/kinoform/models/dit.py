@@ -32,7 +32,7 @@ from kinoform.models.ports import (
     Stream,
 )
 from kinoform.ops.norm import layer_norm
-from kinoform.ops.patch import Patch, grid_of, patches, unpatch
+from kinoform.ops.patch import Patch, covers, patches, unpatch
 from kinoform.ops.rope import Rotary, grid_positions, rotary
 from kinoform.ops.sinusoid import sinusoid
 from kinoform.types import Conditions, Grid, Latents, Level, Velocity
@@ -136,9 +136,9 @@ class DiT(nn.Module):
         """Text MLP, cross-attention keys, phases, the constant part of the patch embedding.
 
         Raises UsageError when the conditions do not fill the model's doors: a missing or unknown context
-        stream or branch, or conditioning channels of another number.
+        stream or branch, conditioning channels of another number or size, clean tokens of another number.
         """
-        self._check(conditions)
+        self._check(conditions, grid)
         weight = self.patch_embedding.weight
         context = {name: self.context[name](rows.to(weight.device)) for name, rows in conditions.context.items()}
         constant = self.patch_embedding.bias[None, None]
@@ -179,8 +179,9 @@ class DiT(nn.Module):
 
     def _begin(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> tuple[Stream, dict[str, Any]]:
         """Embed, let branches open, and run the part of block 0 that does not read the context."""
-        if grid_of(x, self.spec.patch) != prepared.grid:
-            raise UsageError(f"latents {tuple(x.shape)} do not have the prepared grid {prepared.grid}")
+        if x.shape[1] != self.spec.out_channels or not covers(prepared.grid, x, self.spec.patch):
+            wants = f"{self.spec.out_channels} channels on the prepared grid {prepared.grid}"
+            raise UsageError(f"latents {tuple(x.shape)} given; the model denoises {wants}")
         tokens = self.patch_embedding.part(x, 0) + prepared.constant
         stream = Stream(
             tokens=tokens.float(),
@@ -236,7 +237,7 @@ class DiT(nn.Module):
             mesh=stream.mesh,
         )
 
-    def _check(self, conditions: Conditions) -> None:
+    def _check(self, conditions: Conditions, grid: Grid) -> None:
         wanted = {stream.name for stream in self.spec.context if not stream.gated}
         optional = {stream.name for stream in self.spec.context if stream.gated}
         given = set(conditions.context)
@@ -248,6 +249,10 @@ class DiT(nn.Module):
         if extra != self.spec.in_channels - self.spec.out_channels:
             wants = self.spec.in_channels - self.spec.out_channels
             raise UsageError(f"{extra} conditioning channels given; the model takes {wants} after the latents")
+        if conditions.channels is not None and not covers(grid, conditions.channels, self.spec.patch):
+            raise UsageError(f"conditioning channels {tuple(conditions.channels.shape)} do not have the grid {grid}")
+        if conditions.clean is not None and len(conditions.clean) != grid.tokens:
+            raise UsageError(f"{len(conditions.clean)} tokens are called clean or not; the film has {grid.tokens}")
 
     def _block(self, layer: int) -> Block:
         return cast(Block, self.blocks[layer])
@@ -266,10 +271,11 @@ def initialise(model: DiT, generator: torch.Generator) -> None:
     """Weights to start training from, as the official model draws them.
 
     Linear: Xavier uniform and zero bias; patch embedding likewise over [d, rest]; text and time MLPs:
-    normal(0.02), the time projection Xavier; head: zero; modulation: normal / sqrt(d).
+    normal(0.02), the time projection Xavier; head: zero; modulation: normal / sqrt(d). Branches keep the
+    weights that they were built with, so that one whose last layer is zero starts without effect.
     """
     for name, module in model.named_modules():
-        if isinstance(module, Linear):
+        if isinstance(module, Linear) and not name.startswith("branches."):
             nn.init.zeros_(module.bias)
             if name.startswith(("context.text.", "time_embedding.")):
                 nn.init.normal_(module.weight, std=0.02, generator=generator)
@@ -278,7 +284,7 @@ def initialise(model: DiT, generator: torch.Generator) -> None:
     nn.init.xavier_uniform_(model.patch_embedding.weight.data.flatten(1), generator=generator)
     nn.init.zeros_(model.head.linear.weight)
     for name, parameter in model.named_parameters():
-        if name.endswith("modulation"):
+        if name.endswith("modulation") and not name.startswith("branches."):
             nn.init.normal_(parameter, std=model.spec.dim**-0.5, generator=generator)
 
 

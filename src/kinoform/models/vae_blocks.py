@@ -60,11 +60,16 @@ class CausalConv3d(nn.Conv3d):
 
     def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:  # type: ignore[override]
         x = torch.cat([_blank(x, 2) if past is None else past, x], dim=2)
-        return super().forward(x), x[:, :, -2:]
+        return super().forward(x), _last(x, 2)
 
 
 def _blank(x: Video, frames: int) -> Changed:
     return x.new_zeros(*x.shape[:2], frames, *x.shape[3:])
+
+
+def _last(x: Video, frames: int) -> Changed:
+    """A copy: a view would keep the whole chunk in memory, in every layer, until the next one."""
+    return x[:, :, -frames:].clone()
 
 
 class ResidualBlock(Layer):
@@ -128,7 +133,7 @@ class DownsampleTime(Downsample):
         found = [x[:, :, :1]] if past is None else []
         if window.shape[2] > 1:
             found.append(self.time_conv(window))
-        return torch.cat(found, dim=2), x[:, :, -1:]
+        return torch.cat(found, dim=2), _last(x, 1)
 
 
 class Upsample(Layer):
@@ -160,7 +165,7 @@ class UpsampleTime(Upsample):
         if x.shape[2]:
             found.append(rearrange(self.time_conv(window), "b (two c) t h w -> b c (t two) h w", two=2))
         y, _ = super().forward(torch.cat(found, dim=2), None)
-        return y, window[:, :, -2:]
+        return y, _last(window, 2)
 
 
 class LinearShortcut(nn.Module):

@@ -15,6 +15,12 @@ def grid_of(x: Float[Tensor, "b c f h w"], patch: Patch) -> Grid:
     return Grid(frames=frames, height=height, width=width)
 
 
+def covers(grid: Grid, x: Float[Tensor, "b c f h w"], patch: Patch) -> bool:
+    """Whether x is exactly the patches of the grid, with nothing left over."""
+    sizes = (grid.frames, grid.height, grid.width)
+    return tuple(x.shape[2:]) == tuple(n * p for n, p in zip(sizes, patch, strict=True))
+
+
 def patches(x: Float[Tensor, "b c f h w"], patch: Patch) -> Float[Tensor, "b l p"]:
     """Tokens in the order (f, h, w), w fastest; within a token channel slowest, as a convolution reads it."""
     pt, ph, pw = patch
