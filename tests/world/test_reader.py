@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from kinoform.world.backgrounds import CHECKER, FIXED, PANS_LEFT, PANS_RIGHT, PLAIN, STRIPES, Background
-from kinoform.world.motions import CIRCLE, GROW, MOTIONS, SPIN, STILL
+from kinoform.world.motions import CIRCLE, MOTIONS, SPIN, STILL
 from kinoform.world.palette import BACKGROUND_COLOURS, GREEN, OBJECT_COLOURS, RED, WHITE
 from kinoform.world.reader import read
-from kinoform.world.render import render
+from kinoform.world.render import coverage, render
 from kinoform.world.sampling import L1, L2, L3, place, scene_from_seed
 from kinoform.world.scene import LARGE, SMALL, Story, Subject
 from kinoform.world.score import Score, compare
-from kinoform.world.shapes import CROSS, SHAPES, STAR, TRIANGLE
+from kinoform.world.shapes import CROSS, SHAPES, STAR
 
 ATTRIBUTES = ("background", "texture", "camera", "count", "colour", "shape", "motion", "size")
 
@@ -117,13 +117,18 @@ def test_an_object_in_a_film_without_one_is_not_seen() -> None:
     assert reading.background == scene.story.background
 
 
-def test_touching_objects_are_told_apart() -> None:
-    big = Subject(colour=RED, shape=TRIANGLE, motion=GROW, size=LARGE)
+@pytest.mark.parametrize("seed", range(4))
+def test_touching_objects_are_told_apart(seed: int) -> None:
+    star = Subject(colour=RED, shape=STAR, motion=STILL, size=LARGE)
     pair = Story(
-        subjects=(big, replace(big, colour=WHITE, shape=CROSS)),
+        subjects=(star, replace(star, colour=WHITE, shape=CROSS)),
         background=Background(colour=GREEN, texture=STRIPES),
     )
-    assert "count" not in wrong(judged(pair, pair)) and "colour" not in wrong(judged(pair, pair))
+    apart = place(pair, np.random.default_rng(seed))
+    left, right = apart.things
+    touching = replace(apart, things=(replace(left, x=0.32, y=0.5), replace(right, x=0.68, y=0.5)))
+    assert coverage(touching).min(axis=0).max() == 1
+    assert wrong(compare(pair, read(render(touching)))) == set()
 
 
 def test_the_path_is_the_objects() -> None:

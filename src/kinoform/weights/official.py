@@ -49,6 +49,7 @@ def official_specs(folder: Path, places: Places) -> Specs:
     config = read_json(folder / CONFIG)
     _check_kind(folder, config)
     return Specs(
+        folder=folder,
         transformer=transformer_spec(folder / CONFIG, config, open_checkpoint(places.transformer)),
         codec=codec_spec(open_checkpoint(places.codec)),
         text=text_spec(open_checkpoint(places.text_encoder), length=_size(folder / CONFIG, config, "text_len")),

@@ -68,7 +68,7 @@ def own_parts(folder: Path, transformer_spec: DiTSpec, codec_spec: VAESpec, text
     """
     manifest = read_manifest(folder)
     places = own_places(folder, manifest)
-    specs = Specs(transformer=transformer_spec, codec=codec_spec, text=text_spec)
+    specs = Specs(folder=folder, transformer=transformer_spec, codec=codec_spec, text=text_spec)
     return _parts(places, specs, OWN, verify=partial(verify, manifest))
 
 

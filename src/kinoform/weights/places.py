@@ -30,8 +30,9 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specs:
-    """Raises WeightsError when one part cannot read what another makes."""
+    """Sizes of the parts in a folder. Raises WeightsError when one cannot read what another makes."""
 
+    folder: Path
     transformer: DiTSpec
     codec: VAESpec
     text: TextSpec
@@ -39,12 +40,12 @@ class Specs:
     def __post_init__(self) -> None:
         if self.transformer.out_channels != self.codec.channels:
             raise WeightsError(
-                f"the transformer makes {self.transformer.out_channels} latent channels, the "
+                f"{self.folder}: the transformer makes {self.transformer.out_channels} latent channels, the "
                 f"autoencoder reads {self.codec.channels}; use the autoencoder of the same release"
             )
         for stream in self.transformer.context:
             if stream.name == "text" and getattr(stream, "width", self.text.dim) != self.text.dim:
                 raise WeightsError(
-                    f"the transformer reads text rows of another width than the {self.text.dim} that the "
-                    "text encoder makes; use the text encoder of the same release"
+                    f"{self.folder}: the transformer reads text rows of another width than the {self.text.dim} "
+                    "that the text encoder makes; use the text encoder of the same release"
                 )
