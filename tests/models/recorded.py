@@ -57,7 +57,7 @@ def spread(model: nn.Module, seed: int, scale: float = 0.3) -> None:
 
 
 def gap(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference over the RMS of `theirs`; infinite where shapes differ."""
+    """The RMS of the difference over the RMS of `theirs`; infinite where shapes differ."""
     if ours.shape != theirs.shape:
         return float("inf")
-    return ((ours - theirs).abs().max() / theirs.square().mean().sqrt()).item()
+    return ((ours - theirs).square().mean() / theirs.square().mean()).sqrt().item()

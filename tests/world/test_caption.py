@@ -53,6 +53,27 @@ def test_sentences_of_every_form_are_understood(sentence: str) -> None:
     assert story.background.colour.name == "blue"
 
 
+@pytest.mark.parametrize(
+    ("motion", "phrases"),
+    [
+        ("left", "glides from right to left/moves left"),
+        ("right", "drifts from left to right/slides to the right"),
+        ("up", "rises/moves upwards/glides up"),
+        ("down", "falls/slides downwards/drifts down"),
+        ("bounce", "bounces/bounces up and down"),
+        ("still", "stays still/does not move/rests"),
+        ("spin", "spins/rotates/turns around"),
+        ("grow", "grows/gets bigger/expands"),
+        ("shrink", "shrinks/gets smaller"),
+        ("circle", "moves in a circle/circles around"),
+    ],
+)
+def test_motions_have_their_phrases(motion: str, phrases: str) -> None:
+    for phrase in phrases.split("/"):
+        (subject,) = parse(f"an orange box {phrase} over a gray background").subjects
+        assert subject.motion.name == motion
+
+
 def test_two_objects_and_the_camera_are_understood() -> None:
     pair = parse("a big red star and an orange donut, each stays still over a checker white background")
     assert [subject.motion for subject in pair.subjects] == [STILL, STILL]

@@ -6,13 +6,13 @@ import pytest
 
 from kinoform.world.backgrounds import CHECKER, FIXED, PANS_LEFT, PANS_RIGHT, PLAIN, STRIPES, Background
 from kinoform.world.motions import CIRCLE, MOTIONS, SPIN, STILL
-from kinoform.world.palette import BACKGROUND_COLOURS, GREEN, OBJECT_COLOURS, RED, WHITE
+from kinoform.world.palette import BACKGROUND_COLOURS, BLACK, GREEN, OBJECT_COLOURS, RED, WHITE
 from kinoform.world.reader import read
 from kinoform.world.render import coverage, render
 from kinoform.world.sampling import L1, L2, L3, place, scene_from_seed
 from kinoform.world.scene import LARGE, SMALL, Story, Subject
 from kinoform.world.score import Score, compare
-from kinoform.world.shapes import CROSS, SHAPES, STAR
+from kinoform.world.shapes import CROSS, RING, SHAPES, STAR
 
 ATTRIBUTES = ("background", "texture", "camera", "count", "colour", "shape", "motion", "size")
 
@@ -36,7 +36,7 @@ def wrong(score: Score) -> set[str]:
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-@pytest.mark.parametrize(("level", "films"), [(L1, 80), (L2, 25), (L3, 25)], ids=["L1", "L2", "L3"])
+@pytest.mark.parametrize(("level", "films"), [(L1, 60), (L2, 25), (L3, 25)], ids=["L1", "L2", "L3"])
 def test_rendered_films_are_read_right(level, films, held_out) -> None:
     assert min(rates(level, films, held_out=held_out).values()) >= 0.99
 
@@ -52,19 +52,33 @@ def test_rendered_films_are_read_right(level, films, held_out) -> None:
 )
 def test_other_sizes_are_read_right(size) -> None:
     for level in (L1, L3):
-        assert min(rates(level, 4, **size).values()) == 1
+        assert min(rates(level, 3, **size).values()) == 1
+
+
+def softened(film: np.ndarray, rounds: int = 1) -> np.ndarray:
+    """Blurred by (1, 2, 1) / 4 along both axes, so many times."""
+    soft = film.astype(np.float32)
+    for axis in (1, 2) * rounds:
+        soft = (np.roll(soft, 1, axis) + 2 * soft + np.roll(soft, -1, axis)) / 4
+    return soft
 
 
 def test_noise_and_blur_do_not_change_the_reading() -> None:
     generator = np.random.default_rng(0)
 
     def spoil(film: np.ndarray) -> np.ndarray:
-        soft = film.astype(np.float32)
-        for axis in (1, 2):
-            soft = (np.roll(soft, 1, axis) + 2 * soft + np.roll(soft, -1, axis)) / 4
+        soft = softened(film)
         return np.clip(soft + generator.normal(0, 8, soft.shape), 0, 255).astype(np.uint8)
 
     assert min(rates(L1, 25, spoil=spoil).values()) >= 0.96
+
+
+@pytest.mark.parametrize("shape", [STAR, CROSS, RING], ids=lambda shape: shape.name)
+def test_soft_edges_do_not_change_the_colour(shape) -> None:
+    subject = Subject(colour=WHITE, shape=shape, motion=STILL)
+    story = Story(subjects=(subject,), background=Background(colour=BLACK, texture=PLAIN))
+    film = render(place(story, np.random.default_rng(0)), num_frames=2)
+    assert wrong(compare(story, read(softened(film, rounds=4).astype(np.uint8)))) == set()
 
 
 def with_subject(story: Story, **change) -> Story:

@@ -1,32 +1,24 @@
-"""What people read: bars, notes and errors on stderr; results alone on stdout."""
+"""What people read: notes and errors on stderr; results alone on stdout."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys or cannot show: controls, marks that turn the line around, lone surrogates."""
 
-from kinoform.pipelines.generate import Callback
-from kinoform.pipelines.generate import Progress as Stage
 
-STAGES = {"text": "reading the prompt", "denoise": "making the film", "decode": "drawing frames"}
+def printable(text: str) -> str:
+    """The text with such characters written out, since names and parameters come from files of strangers."""
+    return OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def note(text: str) -> None:
     """A line for people."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text))
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def fail(text: str, code: int) -> int:
@@ -36,23 +28,5 @@ def fail(text: str, code: int) -> int:
 
 
 def result(text: str, data: Mapping[str, object], *, as_json: bool) -> None:
-    """One result: a line of text, or the data as JSON on one line."""
-    print(json.dumps(data, ensure_ascii=False) if as_json else text, file=sys.stdout, flush=True)
-
-
-@contextmanager
-def bars() -> Iterator[Callback]:
-    """A bar with time left for every stage; what is yielded is told of progress."""
-    columns = (
-        TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
-        tasks = {}
-
-        def tell(now: Stage) -> None:
-            if now.stage not in tasks or now.done <= progress.tasks[tasks[now.stage]].completed:
-                tasks[now.stage] = progress.add_task(STAGES[now.stage], total=now.total)
-            progress.update(tasks[now.stage], completed=now.done)
-
-        yield tell
+    """One result: text, or the data as JSON on one line of ASCII, which any terminal and locale can carry."""
+    print(json.dumps(data) if as_json else printable(text), file=sys.stdout, flush=True)

@@ -8,33 +8,24 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.generate import Output, save, sheet_path
+from kinoform.cli.options import recipe_named
+from kinoform.cli.output import Output, check, save
+from kinoform.cli.progress import bars
 from kinoform.errors import UsageError
-from kinoform.media.film import check_output
-from kinoform.models.codec import latent_size
-from kinoform.pipelines.request import Request
+from kinoform.media.film import FASTEST, SLOWEST, Film
+from kinoform.models.codec import film_size
 from kinoform.recipes.load import load
-from kinoform.solvers.names import SOLVERS
 from kinoform.weights.latents import SUFFIX, read_latents
 
-FIELDS = (
-    "prompt",
-    "negative_prompt",
-    "seed",
-    "width",
-    "height",
-    "num_frames",
-    "fps",
-    "steps",
-    "guidance",
-    "shift",
-)
+SIDES = ("num_frames", "height", "width")
+"""Parameters that have to agree with the shape of the latents."""
 
 
 def decode(
     latents: Annotated[Path, typer.Argument(help=f"A file that ends in {SUFFIX}.")],
     model: Annotated[str | None, typer.Option(help="The model that made them; by default the recorded one.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="By default the film's first name.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="module:function that returns a Recipe.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="By default the film's first name.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     upscale: Annotated[int | None, typer.Option(help="By default as asked when the film was made.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
@@ -44,27 +35,33 @@ def decode(
 ) -> None:  # fmt: skip
     """Turn kept latents into their film."""
     values, params = read_latents(latents)
-    pipeline = load(model or _recorded(latents, params), device=device)
+    name = output or _film_name(latents)
+    pipeline = load(model or _recorded(latents, params), recipe=recipe_named(recipe), device=device)
     if (made := _hash(params)) != pipeline.parts.fingerprint():
         raise UsageError(f"{latents} was made by a model with hash {made}, not by this one; pass its --model")
-    asked = _request(latents, params)
-    size = latent_size(pipeline.parts.codec_spec, asked.num_frames, asked.height, asked.width)
-    if tuple(values.shape[1:]) != (pipeline.parts.codec_spec.channels, *size):
+    codec = pipeline.parts.codec_spec
+    shape = film_size(codec, values)
+    if values.shape[1] != codec.channels or [params.get(side) for side in SIDES] != list(shape):
         raise UsageError(f"{latents} holds {list(values.shape)}, which is not a film of its own parameters")
-    path = output or latents.with_name(latents.name.removesuffix(SUFFIX))
-    kept = params.get("upscale", 1)
-    factor = upscale if upscale is not None else kept if isinstance(kept, int) else 1
+    kept = params.pop("upscale", 1)
     how = Output(
-        upscale=factor, force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json
+        upscale=upscale if upscale is not None else kept if isinstance(kept, int) else 1,
+        force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json,
     )  # fmt: skip
-    check_output(path, shape=(asked.num_frames, asked.height * factor, asked.width * factor), force=force)
-    with console.bars() as tell:
-        film = pipeline.film(asked, values, tell)
-        save(film, path, how)
-    if latents.name == path.name + SUFFIX:
+    check(name, shape, how)
+    fps = _fps(latents, params)
+    with bars() as tell:
+        told = save(Film(frames=pipeline.frames(values, tell), fps=fps, params=params), name, how)
+    if latents.name == Path(name).name + SUFFIX:
         latents.unlink(missing_ok=True)
-    sheet = str(sheet_path(path)) if contact_sheet else None
-    console.result(str(path), {"output": str(path), "contact_sheet": sheet, **film.params}, as_json=as_json)
+    console.result(name, told, as_json=as_json)
+
+
+def _film_name(file: Path) -> str:
+    name = file.name.removesuffix(SUFFIX)
+    if name in ("", file.name):
+        raise UsageError(f"{file} is not named like kept latents, FILM{SUFFIX}; name the film with -o")
+    return str(file.with_name(name))
 
 
 def _recorded(file: Path, params: dict[str, object]) -> str:
@@ -80,9 +77,8 @@ def _hash(params: dict[str, object]) -> object:
     return model.get("hash") if isinstance(model, dict) else None
 
 
-def _request(file: Path, params: dict[str, object]) -> Request:
-    try:
-        solver = SOLVERS[str(params["solver"])]
-        return Request(solver=solver, **{name: params[name] for name in FIELDS})  # type: ignore[arg-type]
-    except KeyError as error:
-        raise UsageError(f"{file} lacks the parameter {error}; make the film anew") from error
+def _fps(file: Path, params: dict[str, object]) -> float:
+    fps = params.get("fps")
+    if not isinstance(fps, int | float) or not SLOWEST <= fps <= FASTEST:
+        raise UsageError(f"{file} says {fps!r} frames per second, which no film has; make the film anew")
+    return float(fps)

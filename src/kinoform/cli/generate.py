@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.options import frames_of, size_of, solver_named
-from kinoform.errors import KinoformError, UsageError
-from kinoform.files import check_writable
-from kinoform.media.film import Film, check_output
-from kinoform.media.names import default_name
-from kinoform.media.sheet import save_contact_sheet
-from kinoform.pipelines.generate import Callback
+from kinoform.cli.options import frames_of, recipe_named, size_of, solver_named
+from kinoform.cli.output import Output, check, check_latents, film_names, latents_kept, save
+from kinoform.cli.progress import bars
+from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import Pipeline, random_seed
 from kinoform.pipelines.request import Request
 from kinoform.recipes.load import load
-from kinoform.weights.latents import SUFFIX, save_latents
 
 MOST_FILMS = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """How films are saved."""
-
-    upscale: int
-    force: bool
-    metadata: bool
-    sheet: bool
-    as_json: bool
 
 
 def generate(
@@ -55,14 +39,14 @@ def generate(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     upscale: Annotated[int | None, typer.Option(help="Repeat every pixel, for small films.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help=".mp4, .gif, .webp, .png or folder/.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help=".mp4, .gif, .webp, .png or folder/.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, one object a line.")] = False,
     no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Keep parameters out of the film.")] = False,
     contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Also lay the frames out on a png.")] = False,
 ) -> None:  # fmt: skip
     """Make films from words."""
-    pipeline = load(model, recipe=recipe, device=device, dtype=dtype)
+    pipeline = load(model, recipe=recipe_named(recipe), device=device, dtype=dtype)
     width, height = size_of(size)
     rate = fps if fps is not None else pipeline.recipe.fps
     changes = {
@@ -80,58 +64,40 @@ def generate(
         upscale=pipeline.recipe.upscale if upscale is None else upscale,
         force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json,
     )  # fmt: skip
-    paths = _paths(asked, output)
-    for each, path in zip(asked, paths, strict=True):
-        _check(each, path, how)
-    with console.bars() as tell:
-        films = _films(pipeline, asked, paths, how, tell)
-        found = list(films)
-    for film, path in zip(found, paths, strict=True):
-        note = {
-            "output": str(path),
-            "contact_sheet": str(sheet_path(path)) if how.sheet else None,
-            **film.params,
-        }
-        console.result(str(path), note, as_json=as_json)
-    if seed is None and not as_json:
+    names = film_names(asked, output)
+    for each, name in zip(asked, names, strict=True):
+        check(name, (each.num_frames, each.height, each.width), how)
+        check_latents(name, force=force)
+    if seed is None:
         console.note(f"seed {first}")
+    _make(pipeline, asked, names, how, _again(model, recipe, device, how))
 
 
-def _films(pipeline: Pipeline, asked: list[Request], paths: list[Path], how: Output, tell: Callback) -> Iterator[Film]:
-    """Each film is saved before the next one begins; its latents are on disk until then."""
-    for each, path, latents in zip(asked, paths, pipeline.latents(asked, tell), strict=True):
-        latent_file = path.with_name(path.name + SUFFIX)
-        params = pipeline.params(each)
-        save_latents(latent_file, latents, params | {"upscale": how.upscale})
-        try:
-            film = pipeline.film(each, latents, tell)
-            save(film, path, how)
-        except (KinoformError, OSError, MemoryError) as error:
-            console.note(f"the denoised latents are kept; finish with: kinoform decode {latent_file}")
-            raise error
-        latent_file.unlink(missing_ok=True)
-        yield Film(frames=film.frames[:1], fps=film.fps, params=film.params)
+def _make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output, again: Sequence[str]) -> None:
+    """Each film is saved before the next one begins; all that were saved are told, whatever happens then."""
+    params = [pipeline.params(each) for each in asked]
+    saved: list[dict[str, object]] = []
+    try:
+        with bars(len(asked)) as tell:
+            latents_of_all = pipeline.latents(asked, tell)
+            for each, name, about, latents in zip(asked, names, params, latents_of_all, strict=True):
+                with latents_kept(latents, about | {"upscale": how.upscale}, name, again):
+                    saved.append(save(pipeline.film(each, latents, tell), name, how))
+    finally:
+        for told in saved:
+            console.result(str(told["output"]), told, as_json=how.as_json)
 
 
-def save(film: Film, path: Path, how: Output) -> None:
-    """The film, and its contact sheet where asked for."""
-    film.save(path, force=how.force, upscale=how.upscale, metadata=how.metadata)
-    if how.sheet:
-        save_contact_sheet(film, sheet_path(path), force=how.force)
-
-
-def sheet_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}_sheet.png")
-
-
-def _check(asked: Request, path: Path, how: Output) -> None:
-    """Everything about the output that can be refused before the work."""
-    if how.upscale < 1 or how.upscale > 64:
-        raise UsageError(f"--upscale must be from 1 to 64, not {how.upscale}")
-    shape = (asked.num_frames, asked.height * how.upscale, asked.width * how.upscale)
-    check_output(path, shape=shape, force=how.force)
-    if how.sheet:
-        check_writable(sheet_path(path), force=how.force)
+def _again(model: str, recipe: str | None, device: str, how: Output) -> list[str]:
+    """What `kinoform decode` has to be told so that it makes of the latents what was asked for here."""
+    words = ["--model", model]
+    if recipe is not None:
+        words += ["--recipe", recipe]
+    if device != "auto":
+        words += ["--device", device]
+    words += [] if how.metadata else ["--no-metadata"]
+    words += ["--contact-sheet"] if how.sheet else []
+    return words
 
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str]:
@@ -141,7 +107,7 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
         return [prompt]
     assert file is not None
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read as UTF-8 text: {error}") from error
     found = [line for line in lines if line]
@@ -154,17 +120,3 @@ def _count(count: int) -> int:
     if not 1 <= count <= MOST_FILMS:
         raise UsageError(f"--count must be from 1 to {MOST_FILMS}, not {count}")
     return count
-
-
-def _paths(asked: list[Request], output: Path | None) -> list[Path]:
-    """Where each film goes; several films get numbers, so that none replaces another."""
-    if output is not None and len(asked) == 1:
-        return [output]
-    if output is not None:
-        width = len(str(len(asked)))
-        return [output.with_name(f"{output.stem}_{n:0{width}}{output.suffix}") for n in range(1, len(asked) + 1)]
-    suffix = ".mp4" if asked[0].num_frames > 1 else ".png"
-    names = [default_name(each.prompt, each.seed, suffix) for each in asked]
-    if len(set(names)) < len(names):
-        names = [f"{n:04}_{name}" for n, name in enumerate(names, start=1)]
-    return [Path(name) for name in names]

@@ -17,5 +17,5 @@ def info(
 ) -> None:
     """Print the parameters that a film carries."""
     params = read_params(file)
-    lines = (f"{name:<16} {value}" for name, value in params.items())
+    lines = (f"{name:<16} {value}".replace("\n", "\\n") for name, value in params.items())
     console.result("\n".join(lines), params, as_json=as_json)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import sys
 
 from kinoform.errors import UsageError, nearest
 from kinoform.solvers.base import Solver
@@ -16,6 +19,20 @@ def solver_named(name: str | None) -> Solver | None:
     if name not in SOLVERS:
         raise UsageError(f"no solver {name!r}; {nearest(name, SOLVERS)}")
     return SOLVERS[name]
+
+
+def recipe_named(address: str | None) -> str | None:
+    """The address, for whose module the current folder is searched too, last of all places.
+
+    Raises UsageError unless it is module:function.
+    """
+    if address is None:
+        return None
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
+        raise UsageError(f"--recipe {address!r} is not an address; write module:function, for example my_idea:film")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return address
 
 
 def size_of(text: str | None) -> tuple[int | None, int | None]:
@@ -36,4 +53,6 @@ def frames_of(frames: int | None, seconds: float | None, fps: float, time_stride
         return frames
     if not 0 < seconds <= 3600:
         raise UsageError(f"--seconds must be between 0 and 3600, not {seconds}")
+    if not math.isfinite(fps):
+        raise UsageError(f"fps must be a number from 0.1 to 240, not {fps}")
     return 1 + time_stride * max(0, round((seconds * fps - 1) / time_stride))

@@ -167,14 +167,12 @@ class DiT(nn.Module):
         alone share the embedding and block 0's self-attention: the same numbers, computed once.
         """
         first = prepared[0]
-        times = torch.full((len(x),), float(level.timestep), device=x.device)
-        if first.clean is not None:
-            times = times[:, None] * (~first.clean).to(times)[None]
-        begun = self._begin(x, times, first)
+        begun = self._begin(x, timesteps_at(level, x, first.clean), first)
         alike = all(p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared)
         found = [self._finish(*begun, first)]
         for other in prepared[1:]:
-            found.append(self._finish(*(begun if alike else self._begin(x, times, other)), other))
+            own = begun if alike else self._begin(x, timesteps_at(level, x, other.clean), other)
+            found.append(self._finish(*own, other))
         return found
 
     def _begin(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> tuple[Stream, dict[str, Any]]:
@@ -259,6 +257,12 @@ class DiT(nn.Module):
 
     def _branch(self, name: str) -> Branch:
         return cast(Branch, self.branches[name])
+
+
+def timesteps_at(level: Level, x: Latents, clean: Bool[Tensor, " l"] | None) -> Tensor:
+    """The level's timestep for each sample, [b]; or for each token, [b, l], where some are clean and at 0."""
+    times = torch.full((len(x),), float(level.timestep), device=x.device)
+    return times if clean is None else times[:, None] * (~clean).to(times)[None]
 
 
 def per_token(timesteps: Tensor, length: int, guests: Guests) -> Float[Tensor, "b l"]:

@@ -64,16 +64,16 @@ class Alone:
 class Modulation:
     """The noise levels that are present and which token has which.
 
-    `embedding` [b, levels, d] is read by the head, `rows` [b, levels, r, d] by the blocks, both float32.
-    `index` [b, l] names the level of each token; None when all tokens share one, the usual case, for which
+    `embedding` [b, levels, d] is read by the head, `rows` [b, levels, r, d] by the blocks, both float32;
+    with an `index` they are those of the whole batch, b = 1. `index` [b, l] names the level of each token; None when all tokens share one, the usual case, for which
     no per-token copy is ever made.
     """
 
-    embedding: Float[Tensor, "b levels d"]
-    rows: Float[Tensor, "b levels r d"]
+    embedding: Float[Tensor, "#b levels d"]
+    rows: Float[Tensor, "#b levels r d"]
     index: Int[Tensor, "b l"] | None = None
 
-    def of_tokens(self, table: Float[Tensor, "b levels d"]) -> Float[Tensor, "b n d"]:
+    def of_tokens(self, table: Float[Tensor, "#b levels d"]) -> Float[Tensor, "#b n d"]:
         """The row of each token: [b, 1, d] to broadcast when there is one level, else gathered [b, l, d]."""
         if self.index is None:
             return table

@@ -14,6 +14,7 @@ from kinoform.errors import Interrupted, NonFiniteError
 from kinoform.models.codec import Codec, decode_film, latent_size, to_uint8
 from kinoform.models.dit import DiT
 from kinoform.ops.patch import grid_of
+from kinoform.pipelines.fit import fitting
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import sample
 from kinoform.solvers.field import guided
@@ -53,12 +54,13 @@ def encode_prompts(
     """(positive, negative) context rows of each request; the encoder is gone when this returns."""
     encoder = parts.text_encoder(machine.dtype, machine.device)
     tokenizer = parts.tokenizer()
-    found = []
-    for request in requests:
-        rows = text_rows(tokenizer, encoder, [request.prompt, request.negative_prompt])
-        found.append((rows[:1], rows[1:]))
-        _report(tell, Progress(stage="text", done=len(found), total=len(requests)))
-    return found
+    rows: dict[str, Tensor] = {}
+    for done, request in enumerate(requests, start=1):
+        for text in (request.prompt, request.negative_prompt):
+            if text not in rows:
+                rows[text] = text_rows(tokenizer, encoder, [text])
+        _report(tell, Progress(stage="text", done=done, total=len(requests)))
+    return [(rows[request.prompt], rows[request.negative_prompt]) for request in requests]
 
 
 def first_noise(parts: Parts, request: Request, generator: torch.Generator | None) -> Latents:
@@ -72,8 +74,8 @@ def first_noise(parts: Parts, request: Request, generator: torch.Generator | Non
 def denoise(model: DiT, request: Request, rows: tuple[Tensor, Tensor], noise: Latents, tell: Callback) -> Latents:
     """Follow the velocity from noise to latents of a film.
 
-    Raises NonFiniteError, naming the step, when a value stops being a number, and Interrupted when `tell`
-    returns False.
+    Raises NonFiniteError, naming the step, when a value stops being a number, FitError when memory runs out,
+    and Interrupted when `tell` returns False.
     """
     device = model.patch_embedding.weight.device
     x = noise.to(device)
@@ -106,9 +108,14 @@ def text_field(model: DiT, rows: tuple[Tensor, Tensor], x: Latents, guidance: fl
 
 @torch.inference_mode()
 def decode(codec: Codec, latents: Latents, device: torch.device, tell: Callback) -> np.ndarray:
-    """Frames uint8 [f, height, width, 3]; the codec works on one latent frame at a time."""
+    """Frames uint8 [f, height, width, 3]; the codec works on one latent frame at a time.
+
+    Raises NonFiniteError, since NaN would become some colour, and Interrupted when `tell` returns False.
+    """
     frames, total = [], latents.shape[2]
     for done, pixels in enumerate(decode_film(codec, latents.to(device)), start=1):
+        if not bool(torch.isfinite(pixels).all()):
+            raise NonFiniteError(f"the frames decoded from latent frame {done} of {total} are not finite")
         frames.append(to_uint8(pixels[0]))
         _report(tell, Progress(stage="decode", done=done, total=total))
     return np.concatenate(frames)
@@ -118,11 +125,20 @@ def latents_of(
     parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback,
     generator: torch.Generator | None = None,
 ) -> Iterator[Latents]:  # fmt: skip
-    """Denoised latents of one request after the other: text for all, then the transformer, loaded once."""
-    rows = encode_prompts(parts, requests, machine, tell)
-    model = parts.transformer(machine.dtype, machine.device)
-    for request, each in zip(requests, rows, strict=True):
-        yield denoise(model, request, each, first_noise(parts, request, generator), tell)
+    """Denoised latents of one request after the other: text for all, then the transformer, loaded once.
+
+    The transformer is gone when the last latents are handed out, so that their film is decoded without it.
+    """
+    with fitting("the text encoder"):
+        rows = encode_prompts(parts, requests, machine, tell)
+    with fitting("the transformer"):
+        model = parts.transformer(machine.dtype, machine.device)
+    for number, (request, each) in enumerate(zip(requests, rows, strict=True), start=1):
+        with fitting(f"a film of {request.num_frames} frames of {request.width}x{request.height}"):
+            latents = denoise(model, request, each, first_noise(parts, request, generator), tell)
+        if number == len(requests):
+            del model
+        yield latents
 
 
 def _report(tell: Callback, progress: Progress) -> None:

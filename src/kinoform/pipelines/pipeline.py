@@ -9,9 +9,11 @@ from functools import cache
 
 import torch
 
+from kinoform.errors import UsageError
 from kinoform.media.film import Film
+from kinoform.pipelines.fit import check_fit, fitting
 from kinoform.pipelines.generate import Callback, Machine, Progress, decode, latents_of
-from kinoform.pipelines.request import Request, request
+from kinoform.pipelines.request import LARGEST_SEED, Request, request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.names import name_of
@@ -53,14 +55,16 @@ class Pipeline:
     ) -> Film:
         """Make one film; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
-        `generator` (on the CPU) draws the noise in place of `seed`. `callback` sees every step with the film
-        as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
-        Raises UsageError before any weight is read when a value is out of range, WeightsError for damaged
-        weights, NonFiniteError when the numbers fail.
+        `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the film of its seed,
+        one that has drawn before leaves None as the seed in `params`. `callback` sees every step with the
+        film as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
+        Raises UsageError before any weight is read when a value is out of range, FitError when the film
+        cannot fit, WeightsError for damaged weights, NonFiniteError when the numbers fail.
         """
+        known = seed if generator is None else seed_of(generator, seed)
         asked = self.request(
             prompt,
-            seed=random_seed() if seed is None else seed,
+            seed=random_seed() if known is None else known,
             negative_prompt=negative_prompt,
             width=width,
             height=height,
@@ -73,12 +77,16 @@ class Pipeline:
         )
         tell = callback or _silent
         latents = next(self.latents([asked], tell, generator))
-        return self.film(asked, latents, tell)
+        film = self.film(asked, latents, tell)
+        if generator is not None and known is None:
+            return replace(film, params={**film.params, "seed": None})
+        return film
 
     def request(self, prompt: str, *, seed: int, **changes: object) -> Request:
         """A checked request with this recipe's defaults."""
         asked = request(self.recipe, self.extend(prompt) if self.extend else prompt, seed, **changes)
         asked.check_model(self.parts.codec_spec, self.parts.transformer_spec)
+        check_fit(asked, self.parts.codec_spec, self.parts.transformer_spec, self.machine.device)
         return asked
 
     def latents(
@@ -89,8 +97,13 @@ class Pipeline:
 
     def film(self, asked: Request, latents: Latents, tell: Callback) -> Film:
         """Decode latents into the film that was asked for."""
-        frames = decode(self.parts.codec(self.machine.device), latents, self.machine.device, tell)
-        return Film(frames=frames, fps=asked.fps, params=self.params(asked))
+        return Film(frames=self.frames(latents, tell), fps=asked.fps, params=self.params(asked))
+
+    def frames(self, latents: Latents, tell: Callback) -> UInt8[np.ndarray, "f h w 3"]:
+        """Decode latents that this model made."""
+        device = self.machine.device
+        with fitting("the decoded film"):
+            return decode(self.parts.codec(device), latents, device, tell)
 
     def params(self, asked: Request) -> dict[str, object]:
         """All that is needed to make the film again, as it stands in the saved file."""
@@ -130,6 +143,20 @@ def kept(parts: Parts) -> Parts:
 def random_seed() -> int:
     """A seed short enough to type again."""
     return random.SystemRandom().randrange(2**31)
+
+
+def seed_of(generator: torch.Generator, seed: int | None) -> int | None:
+    """The seed that a fresh generator was given; None for one that has drawn, or was given no legal seed.
+
+    Raises UsageError for a generator that is not on the CPU, or beside a `seed`.
+    """
+    if seed is not None:
+        raise UsageError(f"seed={seed} and a generator are both given; give one of them")
+    if generator.device.type != "cpu":
+        raise UsageError(f"the generator is on {generator.device}; noise is drawn on the CPU: torch.Generator()")
+    first = generator.initial_seed()
+    fresh = torch.Generator().manual_seed(first).get_state()
+    return first if first <= LARGEST_SEED and torch.equal(generator.get_state(), fresh) else None
 
 
 def _silent(progress: Progress) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -46,9 +47,9 @@ def load(
         made, parts = _own(ASSETS / name, chosen or find(EMBEDDED[name]))
     elif name in RELEASED:
         made, parts = _official(_cached(name), chosen or RELEASED[name]())
-    elif Path(name).is_dir():
+    elif os.path.isdir(name):  # unlike Path, it knows that "" is no folder
         made, parts = _folder(Path(name), chosen)
-    elif Path(name).is_file():
+    elif os.path.isfile(name):
         raise WeightsError(f"{name} is a file; this version loads folders: name the one that holds it")
     else:
         known = [*EMBEDDED, *RELEASED]
@@ -108,4 +109,4 @@ def _official(folder: Path, recipe: Recipe | None) -> tuple[Recipe, Parts]:
     if recipe is None:
         recipe = t2v_14b() if parts.transformer_spec.dim == t2v_14b().transformer.dim else t2v_1_3b()
     sizes = {"transformer": parts.transformer_spec, "codec": parts.codec_spec, "text": parts.text_spec}
-    return replace(recipe, **sizes), parts
+    return replace(recipe, **sizes), replace(parts, fingerprint=cache(parts.fingerprint))

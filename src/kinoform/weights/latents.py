@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from kinoform.errors import UsageError
 from kinoform.files import whole
@@ -17,9 +17,13 @@ LARGEST_PARAMS = 1 << 20
 
 
 def save_latents(path: Path, latents: Latents, params: Mapping[str, object]) -> None:
-    """Write latents [1, c, f, h, w] with the JSON-able `params` of their film, whole or not at all."""
+    """Write latents [1, c, f, h, w] with the JSON-able `params` of their film, whole or not at all.
+
+    Replaces a file that stands there. Raises KinoformError when the disk is full.
+    """
+    stored = save({"latents": latents.float().cpu().contiguous()}, {"params": json.dumps(params)})
     with whole(path, force=True) as temporary:
-        save_file({"latents": latents.float().cpu().contiguous()}, temporary, {"params": json.dumps(params)})
+        temporary.write_bytes(stored)  # the library's own writer says of a full disk only that it failed
 
 
 def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
@@ -31,10 +35,11 @@ def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
             text = (file.metadata() or {}).get("params", "")
             latents = file.get_tensor("latents")
         params = json.loads(text[:LARGEST_PARAMS])
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise UsageError(f"{path} does not hold latents that kinoform kept: {error}") from error
-    if latents.dim() != 5 or not isinstance(params, dict):
+    single = latents.dim() == 5 and len(latents) == 1 and latents.numel() > 0 and latents.is_floating_point()
+    if not single or not isinstance(params, dict):
         raise UsageError(f"{path} does not hold latents that kinoform kept; make the film anew")
     if not bool(torch.isfinite(latents).all()):
         raise UsageError(f"the latents in {path} are not finite; make the film anew")
-    return latents, params
+    return latents.float(), params

@@ -1,0 +1,89 @@
+"""The package from outside: what an import costs, and rules for its source text."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kinoform
+
+PACKAGE = Path(kinoform.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = {"torch", "numpy", "av", "typer", "rich", "PIL", "safetensors", "tokenizers", "einops", "jaxtyping"}
+
+
+def test_importing_loads_nothing_heavy():
+    """In a fresh process: neither a library, nor any part of the package but its root and its version."""
+    script = "import sys; before = set(sys.modules); import kinoform; print(*sorted(set(sys.modules) - before))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "kinoform" in loaded
+    assert {name for name in loaded if name.split(".")[0] in HEAVY} == set()
+    assert {name for name in loaded if name.startswith("kinoform.")} <= {"kinoform.version"}
+
+
+def test_the_version_is_known_and_unknown_names_are_refused():
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", kinoform.__version__)
+    with pytest.raises(AttributeError, match="flim"):
+        kinoform.flim  # noqa: B018
+
+
+@pytest.mark.parametrize("name", kinoform.__all__)
+def test_every_public_name_can_be_had(name: str):
+    assert getattr(kinoform, name) is not None
+
+
+def test_no_source_file_is_longer_than_400_lines():
+    assert len(SOURCES) > 50
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def unsafe_loads(source: str) -> list[int]:
+    """Lines of calls of `torch.load`, under any alias, without a literal weights_only=True."""
+    tree = ast.parse(source)
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "torch"
+        for alias in node.names
+        if alias.name == "load"
+    }
+    torches = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "torch"
+    }
+    wanted = imported | {f"{name}.load" for name in torches}
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in wanted
+        and not any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+    ]
+
+
+def test_no_file_is_unpickled():
+    assert {str(path.relative_to(PACKAGE)): unsafe_loads(path.read_text()) for path in SOURCES} == {
+        str(path.relative_to(PACKAGE)): [] for path in SOURCES
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("import torch\ntorch.load(path)", [2]),
+        ("import torch as t\nt.load(path, weights_only=False)", [2]),
+        ("from torch import load as read\nread(path)", [2]),
+        ("import torch\ntorch.load(path, weights_only=True)", []),
+        ("import torch, json\njson.load(path)", []),
+    ],
+)
+def test_the_rule_itself_can_fail(source: str, lines: list[int]):
+    assert unsafe_loads(source) == lines
