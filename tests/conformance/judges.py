@@ -8,8 +8,15 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from conformance import judge_dit, judge_ops, judge_text, judge_vae
+from conformance import judge_dit, judge_ops, judge_sampling, judge_solvers, judge_text, judge_vae
 from conformance.golden import Golden
 
 Judge = Callable[[Golden], Mapping[str, Tensor | list[Tensor]]]
-JUDGES: dict[str, Judge] = judge_ops.JUDGES | judge_text.JUDGES | judge_vae.JUDGES | judge_dit.JUDGES
+JUDGES: dict[str, Judge] = (
+    judge_ops.JUDGES
+    | judge_text.JUDGES
+    | judge_vae.JUDGES
+    | judge_dit.JUDGES
+    | judge_solvers.JUDGES
+    | judge_sampling.JUDGES
+)

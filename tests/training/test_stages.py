@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from kinoform.errors import KinoformError
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec

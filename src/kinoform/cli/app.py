@@ -23,22 +23,23 @@ def main() -> None:
     except KinoformError as error:
         code = console.fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        code = Interrupted.exit_code
+        code = console.fail("interrupted; no half-made file was left", Interrupted.exit_code)
     except MemoryError:
         code = console.fail("this machine has too little memory for that; make the film smaller", FitError.exit_code)
     except OSError as error:
         code = console.fail(f"{error.filename or 'a file'}: {error.strerror or error}", KinoformError.exit_code)
-    if code == Interrupted.exit_code:
-        console.note("kinoform: interrupted; nothing half-made was left")
     sys.exit(code)
 
 
 def _run() -> int:
-    # Imported here: PyTorch takes seconds, in which Ctrl-C and a broken installation are to be explained too.
+    # Imported here because PyTorch takes seconds, in which Ctrl-C is to find its handler in place.
     from kinoform.cli.commands import app
 
     try:
-        return app(standalone_mode=False) or 0
+        code = app(standalone_mode=False) or 0
+        if code == Interrupted.exit_code:  # into which the parser turns KeyboardInterrupt, without a word
+            raise KeyboardInterrupt
+        return code
     except Exception as error:
         show = getattr(error, "show", None)  # the command-line parser's own errors know how to explain themselves
         code = getattr(error, "exit_code", None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from kinoform import __version__
 from kinoform.cli.decode import decode
 from kinoform.cli.evaluate import evaluate
 from kinoform.cli.generate import generate
 from kinoform.cli.info import info
 from kinoform.cli.train import train
+from kinoform.version import __version__
 
 app = typer.Typer(
     name="kinoform",

@@ -13,8 +13,9 @@ from kinoform.cli.output import Output, check, save
 from kinoform.cli.progress import bars
 from kinoform.errors import UsageError
 from kinoform.media.film import FASTEST, SLOWEST, Film
-from kinoform.models.codec import film_size
+from kinoform.ops.patch import Patch
 from kinoform.recipes.load import load
+from kinoform.types import Latents
 from kinoform.weights.latents import SUFFIX, read_latents
 
 SIDES = ("num_frames", "height", "width")
@@ -40,7 +41,7 @@ def decode(
     if (made := _hash(params)) != pipeline.parts.fingerprint():
         raise UsageError(f"{latents} was made by a model with hash {made}, not by this one; pass its --model")
     codec = pipeline.parts.codec_spec
-    shape = film_size(codec, values)
+    shape = _film_size(codec.stride, values)
     if values.shape[1] != codec.channels or [params.get(side) for side in SIDES] != list(shape):
         raise UsageError(f"{latents} holds {list(values.shape)}, which is not a film of its own parameters")
     kept = params.pop("upscale", 1)
@@ -55,6 +56,12 @@ def decode(
     if latents.name == Path(name).name + SUFFIX:
         latents.unlink(missing_ok=True)
     console.result(name, told, as_json=as_json)
+
+
+def _film_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:
+    """(frames, height, width) of the film of such latents."""
+    (time, rows, columns), (frames, height, width) = stride, latents.shape[2:]
+    return 1 + (frames - 1) * time, height * rows, width * columns
 
 
 def _film_name(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,10 +126,15 @@ def _keep(latents: Latents, params: Mapping[str, object], name: str) -> Path | N
         return beside
     except (KinoformError, OSError) as error:
         console.note(f"warning: {error}")
-    elsewhere = Path(tempfile.gettempdir()) / f"kinoform-{params.get('seed')}-{beside.name}"
+    elsewhere = None
     try:
+        handle, unique = tempfile.mkstemp(prefix="kinoform-", suffix=SUFFIX)
+        os.close(handle)
+        elsewhere = Path(unique)
         save_latents(elsewhere, latents, params)
         return elsewhere
     except (KinoformError, OSError) as error:
         console.note(f"warning: the latents could not be kept while the film is saved: {error}")
+        if elsewhere is not None:
+            elsewhere.unlink(missing_ok=True)
         return None

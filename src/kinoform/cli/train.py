@@ -34,6 +34,8 @@ def train(
     """Train autoencoder, text encoder and transformer, one after the other; Ctrl-C saves and stops."""
     if model not in PLANS:
         raise UsageError(f"no training plan for {model!r}; {nearest(model, PLANS)}")
+    if threads < 1 or sample_every < 0:
+        raise UsageError(f"--threads must be 1 or more and --sample-every 0 or more, not {threads} and {sample_every}")
     folder = run or Path("runs") / model
     target = output or folder / "model"
     if target.exists() and not force:

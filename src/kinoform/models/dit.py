@@ -92,7 +92,8 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, channels: int, dim: int, patch: Patch) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim, channels, *patch))
+        bound = (channels * patch[0] * patch[1] * patch[2]) ** -0.5  # as torch starts a convolution
+        self.weight = nn.Parameter(torch.empty(dim, channels, *patch).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(dim))
         self.patch = patch
 

@@ -65,8 +65,8 @@ class Modulation:
     """The noise levels that are present and which token has which.
 
     `embedding` [b, levels, d] is read by the head, `rows` [b, levels, r, d] by the blocks, both float32;
-    with an `index` they are those of the whole batch, b = 1. `index` [b, l] names the level of each token; None when all tokens share one, the usual case, for which
-    no per-token copy is ever made.
+    with an `index` they are those of the whole batch, b = 1. `index` [b, l] names the level of each
+    token; None when all tokens of a sample share one, the usual case, for which no per-token copy is made.
     """
 
     embedding: Float[Tensor, "#b levels d"]

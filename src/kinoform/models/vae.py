@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
+from kinoform.models.shortcut import LinearShortcut
 from kinoform.models.vae_blocks import (
     CausalConv3d,
     Changed,
@@ -22,8 +24,6 @@ from kinoform.models.vae_blocks import (
     Downsample,
     DownsampleTime,
     FrameAttention,
-    Halves,
-    LinearShortcut,
     Past,
     ResidualBlock,
     Upsample,
@@ -132,6 +132,13 @@ def _middle(width: int) -> nn.ModuleList:
     return nn.ModuleList([ResidualBlock(width, width), FrameAttention(width), ResidualBlock(width, width)])
 
 
+class History(NamedTuple):
+    """What one direction remembers between chunks: of the network's layers, and of the shortcut."""
+
+    network: Past = None
+    shortcut: Past = None
+
+
 class VAE(nn.Module):
     """The codec. Weights and arithmetic are float32, as in the official code."""
 
@@ -153,7 +160,7 @@ class VAE(nn.Module):
     def stride(self) -> tuple[int, int, int]:
         return self.spec.stride
 
-    def encode(self, pixels: Video, history: Past = None) -> tuple[Changed, Past]:
+    def encode(self, pixels: Video, history: History | None = None) -> tuple[Changed, History]:
         """Normalised mean latents (no sampling) of the next frames; pixels [b, 3, t, height, width] in [-1, 1].
 
         Raises UsageError unless t is 1 + 4n in the first chunk and 4n in the later ones (for stride 4).
@@ -162,22 +169,24 @@ class VAE(nn.Module):
         if (pixels.shape[2] - (history is None)) % time or not pixels.shape[2]:
             rule = f"1 + {time}n" if history is None else f"{time}n"
             raise UsageError(f"a chunk of {pixels.shape[2]} frames cannot be encoded here; it takes {rule}")
-        latents, past = torch.zeros((), device=pixels.device), None if history is None else history.layers
+        past = history or History()
+        latents, network = torch.zeros((), device=pixels.device), None
         if self.encoder is not None and self.moments is not None:
-            features, past = self.encoder(pixels, past)
+            features, network = self.encoder(pixels, past.network)
             latents = self.moments(features)[:, : self.channels]
         if self.shortcut is not None:
             latents = latents + self.shortcut.encode(pixels, first=history is None)
-        return self.normalise(latents), Halves(True, past)
+        return self.normalise(latents), History(network)
 
-    def decode(self, latents: Video, history: Past = None) -> tuple[Changed, Past]:
+    def decode(self, latents: Video, history: History | None = None) -> tuple[Changed, History]:
         """The next frames, [b, 3, t, height, width] around [-1, 1], not clamped."""
         latents = self.denormalise(latents.float())
-        past = None if history is None else history.layers
-        pixels, past = self.decoder(self.expand(latents), past)
-        if self.shortcut is not None:
-            pixels = pixels + self.shortcut.decode(latents, first=history is None)
-        return pixels, Halves(True, past)
+        past = history or History()
+        pixels, network = self.decoder(self.expand(latents), past.network)
+        if self.shortcut is None:
+            return pixels, History(network)
+        linear, shortcut = self.shortcut.decode(latents, past.shortcut)
+        return pixels + linear, History(network, shortcut)
 
     def normalise(self, latents: Video) -> Video:
         """(latents - mean) / std, per channel."""

@@ -7,7 +7,7 @@ what running it whole gives, for every legal chunking.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,14 +60,14 @@ class CausalConv3d(nn.Conv3d):
 
     def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:  # type: ignore[override]
         x = torch.cat([_blank(x, 2) if past is None else past, x], dim=2)
-        return super().forward(x), _last(x, 2)
+        return super().forward(x), last_frames(x, 2)
 
 
 def _blank(x: Video, frames: int) -> Changed:
     return x.new_zeros(*x.shape[:2], frames, *x.shape[3:])
 
 
-def _last(x: Video, frames: int) -> Changed:
+def last_frames(x: Video, frames: int) -> Changed:
     """A copy: a view would keep the whole chunk in memory, in every layer, until the next one."""
     return x[:, :, -frames:].clone()
 
@@ -133,7 +133,7 @@ class DownsampleTime(Downsample):
         found = [x[:, :, :1]] if past is None else []
         if window.shape[2] > 1:
             found.append(self.time_conv(window))
-        return torch.cat(found, dim=2), _last(x, 1)
+        return torch.cat(found, dim=2), last_frames(x, 1)
 
 
 class Upsample(Layer):
@@ -165,51 +165,4 @@ class UpsampleTime(Upsample):
         if x.shape[2]:
             found.append(rearrange(self.time_conv(window), "b (two c) t h w -> b c (t two) h w", two=2))
         y, _ = super().forward(torch.cat(found, dim=2), None)
-        return y, _last(window, 2)
-
-
-class LinearShortcut(nn.Module):
-    """A linear codec of whole-depth patches, beside the network: latents = A (patch - centre) and back.
-
-    Fitted in closed form (`fit_shortcut`), it gives a small autoencoder a good start on little compute.
-    The released models have none. A patch is (time, height, width) pixels; the first frame is coded as a
-    patch that stands still, so that a still picture has the same latents at every place in time.
-    """
-
-    def __init__(self, channels: int, stride: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.stride = stride
-        width = 3 * stride[0] * stride[1] * stride[2]
-        self.analysis = nn.Parameter(torch.zeros(channels, width))
-        self.synthesis = nn.Parameter(torch.zeros(width, channels))
-        self.centre = nn.Parameter(torch.zeros(width))
-
-    def encode(self, pixels: Video, first: bool) -> Changed:
-        if first:
-            pixels = torch.cat([pixels[:, :, :1].expand(-1, -1, self.stride[0] - 1, -1, -1), pixels], dim=2)
-        rows = whole_patches(pixels, self.stride) - self.centre
-        return rearrange(rows @ self.analysis.T, "b t h w c -> b c t h w")
-
-    def decode(self, latents: Video, first: bool) -> Changed:
-        rows = rearrange(latents, "b c t h w -> b t h w c") @ self.synthesis.T + self.centre
-        time, height, width = self.stride
-        pixels = rearrange(
-            rows, "b t h w (c pt ph pw) -> b c (t pt) (h ph) (w pw)", pt=time, ph=height, pw=width
-        )  # fmt: skip
-        if not first:
-            return pixels
-        return torch.cat([pixels[:, :, :time].mean(2, keepdim=True), pixels[:, :, time:]], dim=2)
-
-
-def whole_patches(pixels: Video, stride: tuple[int, int, int]) -> Float[Tensor, "b _ _ _ p"]:
-    time, height, width = stride
-    return rearrange(
-        pixels, "b c (t pt) (h ph) (w pw) -> b t h w (c pt ph pw)", pt=time, ph=height, pw=width
-    )  # fmt: skip
-
-
-class Halves(NamedTuple):
-    """The memory of one direction of the autoencoder."""
-
-    begun: bool
-    layers: Past
+        return y, last_frames(window, 2)

@@ -133,12 +133,17 @@ def latents_of(
         rows = encode_prompts(parts, requests, machine, tell)
     with fitting("the transformer"):
         model = parts.transformer(machine.dtype, machine.device)
-    for number, (request, each) in enumerate(zip(requests, rows, strict=True), start=1):
+
+    def denoised(model: DiT, request: Request, each: tuple[Tensor, Tensor]) -> Latents:
         with fitting(f"a film of {request.num_frames} frames of {request.width}x{request.height}"):
-            latents = denoise(model, request, each, first_noise(parts, request, generator), tell)
-        if number == len(requests):
-            del model
-        yield latents
+            return denoise(model, request, each, first_noise(parts, request, generator), tell)
+
+    *others, last = zip(requests, rows, strict=True)
+    for request, each in others:
+        yield denoised(model, request, each)
+    latents = denoised(model, *last)
+    del model
+    yield latents
 
 
 def _report(tell: Callback, progress: Progress) -> None:

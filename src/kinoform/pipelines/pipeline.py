@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from kinoform.errors import UsageError
 from kinoform.media.film import Film
@@ -99,7 +101,7 @@ class Pipeline:
         """Decode latents into the film that was asked for."""
         return Film(frames=self.frames(latents, tell), fps=asked.fps, params=self.params(asked))
 
-    def frames(self, latents: Latents, tell: Callback) -> UInt8[np.ndarray, "f h w 3"]:
+    def frames(self, latents: Latents, tell: Callback) -> UInt8[np.ndarray, "t height width 3"]:
         """Decode latents that this model made."""
         device = self.machine.device
         with fitting("the decoded film"):

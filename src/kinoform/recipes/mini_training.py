@@ -33,7 +33,7 @@ def plan() -> Plan:
         words=vocabulary(),
         autoencoder=AutoencoderConfig(codec=recipe.codec, films=films),
         autoencoder_training=TrainingSpec(
-            schedule=Schedule(warmup=20, total=600, hold=0.5),
+            schedule=Schedule(warmup=20, total=300, hold=0.5),
             optimizer=OptimizerSpec(
                 muon=MuonSpec(learning_rate=0.02),
                 adam=AdamSpec(learning_rate=1e-3),

@@ -25,7 +25,7 @@ class AutoencoderConfig:
     films: Films
     batch: int = 4
     fit_films: int = 800
-    noise: float = 0.1
+    noise: float = 0.05
     foreground: float = 4.0
     seed: int = 1
 
@@ -96,7 +96,7 @@ def new_autoencoder(config: AutoencoderConfig) -> VAE:
         if isinstance(module, ResidualBlock):
             module.conv2.weight.data *= 0.3
     if vae.shortcut is not None:
-        fit_shortcut(vae.shortcut, _fitting_films(config))
+        fit_shortcut(vae.shortcut, lambda: _fitting_films(config), noise=config.noise)
         vae.shortcut.requires_grad_(False)
         _silence(vae.decoder.conv_out)
         if vae.encoder is not None:

@@ -1,0 +1,285 @@
+"""Each door of the transformer, walked through by a toy that a research file could hold."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinoform.models.block import FullBlock
+from kinoform.models.context import TextStream
+from kinoform.models.dit import DiT, DiTSpec, initialise
+from kinoform.models.ports import (
+    AttentionScheme,
+    Block,
+    BlockSpec,
+    Branch,
+    BranchSpec,
+    ContextSpec,
+    Mesh,
+    Modulation,
+    Stream,
+)
+from kinoform.ops.rope import Rotary
+from kinoform.types import Conditions, Grid, Level
+from kinoform.weights.names import DIT
+from models.recorded import Figures, drawn, fill, gap, spread
+from models.toys import (
+    Control,
+    CountSpec,
+    GuestSpec,
+    Meeting,
+    NineRows,
+    Pictures,
+    ReferenceStream,
+    SideSpec,
+    SpaceThenTime,
+    ThreadMesh,
+)
+
+
+def reached(model: DiT, frame: int, row: int, column: int) -> Tensor:
+    """Which tokens, [f, h, w], change when one token of the input changes."""
+    x = film()
+    other = x.clone()
+    other[:, :, frame, row, column] += 1
+    return (run(model, other) - run(model, x)).abs().amax((0, 1)) > 1e-6
+
+
+def test_every_toy_keeps_its_protocol():
+    assert isinstance(SpaceThenTime(), AttentionScheme)
+    assert isinstance(ReferenceStream(), ContextSpec)
+    assert isinstance(NineRows(), BlockSpec) and isinstance(NineRows().build(TINY, 0), Block)
+    assert isinstance(ThreadMesh(meeting=Meeting(), rank=0, share=0.5), Mesh)
+    for spec in (GuestSpec(), SIDE, CountSpec()):
+        assert isinstance(spec, BranchSpec) and isinstance(spec.build(TINY), Branch)
+
+
+# Attention schemes
+
+
+def test_a_space_layer_does_not_leak_between_frames():
+    seen = reached(random_dit(replace(FACTORISED, layers=1)), 1, 2, 3)
+    assert seen[1].all() and not seen[0].any() and not seen[2].any()
+
+
+def test_a_time_layer_does_not_leak_between_places():
+    scheme = FullBlock(attention=SpaceThenTime(first=1))
+    seen = reached(random_dit(replace(FACTORISED, layers=1, block=scheme)), 1, 2, 3)
+    assert seen[:, 2, 3].all() and seen.sum() == GRID.frames
+
+
+def test_alternate_layers_reach_everything_and_own_no_weights():
+    model, full = random_dit(replace(FACTORISED, layers=2)), random_dit(replace(TINY, layers=2))
+    assert reached(model, 1, 2, 3).all()
+    model.load_state_dict(full.state_dict())
+    assert gap(run(model, film()), run(full, film())) > 1e-2
+
+
+# Context streams
+
+
+def test_a_gated_stream_begins_as_the_base_model():
+    """Bit for bit, whatever it is shown; then it is admitted by its gate."""
+    base = random_dit(TINY)
+    model = random_dit(replace(TINY, context=(TEXT, ReferenceStream())), seed=5)
+    left = model.load_state_dict(base.state_dict(), strict=False).missing_keys
+    assert left and all("reference" in name for name in left)
+    gates = [weight for name, weight in model.named_parameters() if name.endswith("reference.gate")]
+    assert len(gates) == TINY.layers
+    shown = replace(TOLD, context={**TOLD.context, "reference": noise(6, 1, 7, 6)})
+    for gate in gates:
+        gate.zero_()
+    assert torch.equal(run(model, film(), shown), run(base, film()))
+    gates[1].fill_(0.5)
+    assert gap(run(model, film(), shown), run(base, film())) > 1e-2
+    assert torch.equal(run(model, film(), TOLD), run(base, film())), "a gated stream may be left out"
+
+
+def test_a_closed_gate_learns():
+    model = replace(TINY, context=(TEXT, ReferenceStream())).build()
+    spread(model, 5)
+    shown = replace(TOLD, context={**TOLD.context, "reference": noise(6, 1, 7, 6)})
+    gate = model.get_parameter("blocks.0.cross_attention.streams.reference.gate")
+    gate.data.zero_()
+    run(model, film(), shown).square().sum().backward()
+    assert gate.grad is not None and gate.grad.abs() > 0
+
+
+# Input channels
+
+
+def test_channels_whose_weights_are_zero_change_nothing():
+    base, model = random_dit(TINY), random_dit(replace(TINY, in_channels=8))
+    weights = base.state_dict()
+    narrow = weights["patch_embedding.weight"]
+    weights["patch_embedding.weight"] = torch.cat([narrow, torch.zeros_like(narrow)], dim=1)
+    model.load_state_dict(weights)
+    for seed in (7, 8):
+        assert torch.equal(run(model, film(), replace(TOLD, channels=100 * film(seed))), run(base, film()))
+    model.patch_embedding.weight[:, 6] = noise(9, TINY.dim, 1, 1, 1)
+    assert gap(run(model, film(), replace(TOLD, channels=film(7))), run(base, film())) > 1e-2
+
+
+# Blocks
+
+
+def test_a_block_with_more_rows_begins_as_the_base_model():
+    base, model = random_dit(TINY), random_dit(replace(TINY, block=NineRows()), seed=5)
+    assert model.time_projection[1].weight.shape[0] == 9 * TINY.dim
+    own = model.state_dict()
+    for name, value in base.state_dict().items():
+        if own[name].shape == value.shape:
+            own[name].copy_(value)
+    for name in ("time_projection.1.weight", "time_projection.1.bias"):
+        own[name].zero_()[: 6 * TINY.dim] = base.state_dict()[name]
+    for layer in range(TINY.layers):
+        rows = own[f"blocks.{layer}.modulation"]
+        rows.zero_()[:, :6] = base.state_dict()[f"blocks.{layer}.modulation"]
+    by_token = torch.where(torch.arange(GRID.tokens) % 2 == 0, 100.0, 600.0)[None]
+    for times in (TIMES, by_token):
+        assert torch.equal(run(model, film(), times=times), run(base, film(), times=times))
+    own["blocks.1.modulation"][:, 8] = 0.5
+    for times in (TIMES, by_token):
+        assert gap(run(model, film(), times=times), run(base, film(), times=times)) > 1e-2
+
+
+# Guests
+
+
+def guest_model(seed: int = 1) -> DiT:
+    return random_dit(replace(TINY, branches=(GuestSpec(),)), seed)
+
+
+def invited(latents: Tensor, start: float = -1.0, timestep: float = 0.0) -> Conditions:
+    return replace(TOLD, branches={"guests": Pictures(latents, start, timestep)})
+
+
+def test_guests_change_the_film_and_are_no_part_of_it():
+    model, guest = guest_model(), film(9, frames=1)
+    alone, shown = run(model, film()), run(model, film(), invited(guest))
+    assert shown.shape == alone.shape
+    assert gap(shown, alone) > 1e-2
+    assert gap(run(model, film(), invited(film(10, frames=1))), shown) > 1e-2
+    assert gap(run(model, film(), invited(guest, start=-4.5)), shown) > 1e-3, "their places are their own"
+    assert gap(run(model, film(), invited(guest, timestep=500.0)), shown) > 1e-3, "and so is their level"
+
+
+def test_a_guest_before_the_film_is_a_clean_frame_before_the_film():
+    """Places are relative: a guest at time -1 and timestep 0 is frame 0 of a longer film, at timestep 0."""
+    model = guest_model()
+    model.branches["guests"].embed.load_state_dict(model.patch_embedding.state_dict())
+    longer = film(11, frames=4)
+    times = torch.where(torch.arange(4 * 15) < 15, 0.0, 600.0)[None]
+    wanted = run(model, longer, times=times)[:, :, 1:]
+    assert gap(run(model, longer[:, :, 1:], invited(longer[:, :, :1])), wanted) < 1e-5
+
+
+def test_guests_join_a_film_with_levels_by_token():
+    model, clean = guest_model(), torch.arange(GRID.tokens) < 7
+    told = replace(invited(film(9, frames=2), start=-2), clean=clean)
+    prepared = model.prepare(told, GRID)
+    velocity = model.velocities(film(), Level(sigma=0.6, timestep=600.0), (prepared,))[0]
+    assert torch.equal(velocity, model(film(), torch.where(clean, 0.0, 600.0)[None], prepared))
+    assert gap(velocity, model(film(), TIMES, prepared)) > 1e-2
+
+
+def test_guests_receive_gradient():
+    model, guest = guest_model().requires_grad_(True), film(9, frames=1).requires_grad_(True)
+    run(model, film(), invited(guest)).square().sum().backward()
+    assert guest.grad is not None and guest.grad.abs().sum() > 0
+    for name, weight in model.branches.named_parameters():
+        assert weight.grad is not None and weight.grad.abs().sum() > 0, name
+
+
+# A branch beside the blocks
+
+
+def side_model(*others: Any) -> DiT:
+    return random_dit(replace(TINY, branches=(SIDE, *others)))
+
+
+def controlled(seed: int = 12, scale: float = 1.0) -> Conditions:
+    return replace(TOLD, branches={"vace": Control(film(seed, channels=5), scale)})
+
+
+def official_names(model: DiT) -> dict[str, str]:
+    """The names of VACE's side blocks in the official checkpoint, and all others."""
+    found = {}
+    for name in model.state_dict():
+        kind, _, rest = name.removeprefix("branches.vace.").partition(".")
+        if not name.startswith("branches.vace."):
+            found[DIT.theirs(name)] = name
+        elif kind == "blocks":
+            found[f"vace_{DIT.theirs(f'blocks.{rest}')}"] = name
+        elif kind == "after":
+            found[f"vace_blocks.{rest.replace('.', '.after_proj.')}"] = name
+        else:
+            place = {"before": "vace_blocks.0.before_proj", "embed": "vace_patch_embedding"}[kind]
+            found[f"{place}.{rest}"] = name
+    return found
+
+
+def test_a_side_stream_equals_the_recorded_vace():
+    """So the doors hold all that VACE needs: the toy is the official model."""
+    spec = DiTSpec(
+        dim=96, ffn_dim=160, heads=4, layers=3, context=(TextStream(width=32),),
+        branches=(SideSpec(channels=96, layers=(0, 2)),),
+    )  # fmt: skip
+    model = spec.build().requires_grad_(False)
+    fill(model, official_names(model), 0.1)
+    told = Conditions(context={"text": drawn(2, 1, 7, 32)}, branches={"vace": Control(drawn(6, 1, 96, 3, 8, 12), 0.7)})
+    prepared = model.prepare(told, Grid(frames=3, height=4, width=6))
+    velocity = model(drawn(1, 1, 16, 3, 8, 12), torch.tensor([873.0]), prepared)
+    Figures(
+        count=4608, mean=0.1822695, std=1.2521430, first=(-3.313923, 0.888943, 1.420296, 1.741834), last=-1.885299
+    ).check(velocity)
+
+
+def test_a_branch_keeps_nothing_from_run_to_run():
+    model = side_model()
+    first, second = (model.prepare(controlled(seed), GRID) for seed in (12, 13))
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    level = Level(sigma=0.6, timestep=600.0)
+    apart = [model(film(), TIMES, prepared) for prepared in (first, second, first)]
+    assert torch.equal(apart[0], apart[2])
+    assert gap(apart[1], apart[0]) > 1e-2
+    together = model.velocities(film(), level, (first, second))
+    assert all(torch.equal(a, b) for a, b in zip(together, apart[:2], strict=True))
+    after = {name: dict(vars(module)) for name, module in model.named_modules()}
+    assert after.keys() == before.keys()
+    for name, attributes in before.items():
+        assert {key: id(value) for key, value in attributes.items()} == {
+            key: id(value) for key, value in after[name].items()
+        }, name
+
+
+def test_a_branch_may_be_left_out_and_counts_as_much_as_it_is_told():
+    model, base = side_model(), random_dit(TINY)
+    base.load_state_dict(model.state_dict(), strict=False)
+    assert torch.equal(run(model, film()), run(base, film()))
+    assert torch.equal(run(model, film(), controlled(scale=0.0)), run(base, film()))
+    assert gap(run(model, film(), controlled()), run(base, film())) > 1e-2
+
+
+def test_a_branch_that_begins_without_effect_has_none_in_a_fresh_model():
+    model = replace(TINY, branches=(SIDE,)).build().requires_grad_(False)
+    initialise(model, torch.Generator().manual_seed(4))
+    model.head.linear.weight.normal_(generator=torch.Generator().manual_seed(5))
+    alone = run(model, film())
+    assert alone.abs().max() > 0.1
+    assert torch.equal(run(model, film(), controlled()), alone)
+
+
+def test_a_state_passes_through_every_block_and_reaches_the_end():
+    model = random_dit(replace(TINY, branches=(CountSpec(),)))
+    found = [run(model, film(), replace(TOLD, branches={"count": start})) for start in (0, 1, -TINY.layers)]
+    blank = torch.zeros(1, GRID.tokens, TINY.dim)
+    for velocity, count in zip(found, (TINY.layers, 1 + TINY.layers, 0), strict=True):
+        tokens = blank.index_fill(2, torch.tensor([0]), count)
+        wanted = model.head(tokens, model.modulation(TIMES)).transpose(1, 2).reshape(velocity.shape)
+        assert gap(velocity, wanted) < 1e-6

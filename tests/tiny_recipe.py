@@ -1,0 +1,78 @@
+"""A model of kinoform's own kind with random weights, small enough to make a film in milliseconds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kinoform.models import text
+from kinoform.models.context import TextStream
+from kinoform.models.dit import DiTSpec
+from kinoform.models.text import TextSpec
+from kinoform.models.tokenizer import build_word_tokenizer
+from kinoform.models.vae import VAESpec
+from kinoform.recipe import Recipe
+from kinoform.recipes.load import load
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.weights.own import Modules, save_own
+
+WORDS = ("a", "red", "blue", "ball", "cat", "moves", "left", "ugly", ".")
+ROWS = 8
+ADDRESS = "tiny_recipe:tiny"
+
+
+def tiny() -> Recipe:
+    """3 frames of 16x16, shown twice as large; frames 1 + 2n, sides multiples of 4."""
+    return Recipe(
+        name="tiny",
+        transformer=DiTSpec(
+            dim=24, ffn_dim=48, heads=2, layers=1, in_channels=4, out_channels=4, frequency_width=16,
+            context=(TextStream(width=16, rows=ROWS),),
+        ),
+        codec=VAESpec(
+            dim=4, channels=4, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,), mean=(), std=()
+        ),
+        text=TextSpec(
+            vocab=3 + len(WORDS), dim=16, dim_attention=16, dim_ffn=32, heads=2, layers=1, buckets=8,
+            max_distance=16, length=ROWS,
+        ),
+        steps=3,
+        shift=3.0,
+        guidance=4.0,
+        negative_prompt="ugly",
+        width=16,
+        height=16,
+        num_frames=3,
+        fps=8.0,
+        upscale=2,
+    )  # fmt: skip
+
+
+def write_tiny_folder(folder: Path, recipe: Recipe | None = None) -> Path:
+    """Random weights under which prompt, level and noise all show in the film."""
+    made = recipe or tiny()
+    generator = torch.Generator().manual_seed(0)
+    encoder = made.text.build()
+    text.initialise(encoder, generator)
+    modules = Modules(
+        transformer=_drawn(made.transformer.build(), generator),
+        autoencoder=_drawn(made.codec.build(), generator),
+        text_encoder=encoder,
+    )
+    words = build_word_tokenizer(WORDS).to_str()
+    save_own(folder, modules, tokenizer_json=words, recipe=ADDRESS, made={}, dtype=torch.float32)
+    return folder
+
+
+def tiny_pipeline(folder: Path, **changes: object) -> Pipeline:
+    """The pipeline of a folder; `changes` are fields of the recipe."""
+    pipeline = load(folder, recipe=ADDRESS, device="cpu")
+    return replace(pipeline, recipe=replace(pipeline.recipe, **changes))
+
+
+def _drawn(module: nn.Module, generator: torch.Generator) -> nn.Module:
+    for parameter in module.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data = noise * parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 1 + 0.1 * noise
+    return module
