@@ -1,44 +1,38 @@
 """Each door of the transformer, walked through by a toy that a research file could hold."""
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
 from kinoform.models.block import FullBlock
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, initialise
-from kinoform.models.ports import (
-    AttentionScheme,
-    Block,
-    BlockSpec,
-    Branch,
-    BranchSpec,
-    ContextSpec,
-    Mesh,
-    Modulation,
-    Stream,
-)
-from kinoform.ops.rope import Rotary
+from kinoform.models.ports import AttentionScheme, Block, BlockSpec, Branch, BranchSpec, ContextSpec
 from kinoform.types import Conditions, Grid, Level
 from kinoform.weights.names import DIT
-from models.recorded import Figures, drawn, fill, gap, spread
+from models.recorded import Figures, drawn, fill, gap
 from models.toys import (
+    FACTORISED,
+    GRID,
+    SIDE,
+    TEXT,
+    TIMES,
+    TINY,
+    TOLD,
     Control,
     CountSpec,
     GuestSpec,
-    Meeting,
     NineRows,
     Pictures,
     ReferenceStream,
     SideSpec,
     SpaceThenTime,
-    ThreadMesh,
+    film,
+    noise,
+    random_dit,
+    run,
 )
 
 
@@ -54,7 +48,6 @@ def test_every_toy_keeps_its_protocol():
     assert isinstance(SpaceThenTime(), AttentionScheme)
     assert isinstance(ReferenceStream(), ContextSpec)
     assert isinstance(NineRows(), BlockSpec) and isinstance(NineRows().build(TINY, 0), Block)
-    assert isinstance(ThreadMesh(meeting=Meeting(), rank=0, share=0.5), Mesh)
     for spec in (GuestSpec(), SIDE, CountSpec()):
         assert isinstance(spec, BranchSpec) and isinstance(spec.build(TINY), Branch)
 
@@ -267,12 +260,15 @@ def test_a_branch_may_be_left_out_and_counts_as_much_as_it_is_told():
 
 
 def test_a_branch_that_begins_without_effect_has_none_in_a_fresh_model():
+    """However its weights are drawn: what it computes before its last layer is finite and is not zero."""
     model = replace(TINY, branches=(SIDE,)).build().requires_grad_(False)
     initialise(model, torch.Generator().manual_seed(4))
     model.head.linear.weight.normal_(generator=torch.Generator().manual_seed(5))
     alone = run(model, film())
     assert alone.abs().max() > 0.1
     assert torch.equal(run(model, film(), controlled()), alone)
+    model.branches["vace"].after[1].weight.fill_diagonal_(0.5)
+    assert gap(run(model, film(), controlled()), alone) > 1e-2
 
 
 def test_a_state_passes_through_every_block_and_reaches_the_end():

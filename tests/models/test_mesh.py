@@ -1,6 +1,35 @@
 """Tokens split over two ranks, here two threads: every rank returns what one alone would."""
 
-IMPORTS
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinoform.models.ports import Attend, Heads, Mesh, Modulation, Stream
+from kinoform.ops.rope import Rotary
+from kinoform.types import Conditions, Grid, Level
+from models.recorded import gap
+from models.toys import (
+    FACTORISED,
+    GRID,
+    SIDE,
+    TEXT,
+    TINY,
+    TOLD,
+    Control,
+    GuestSpec,
+    Pictures,
+    ReferenceStream,
+    film,
+    noise,
+    random_dit,
+)
+
 
 class Meeting:
     """Where the threads of two ranks hand each other what they hold."""

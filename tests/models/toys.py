@@ -1,6 +1,5 @@
 """Small users of the transformer's doors, each a value or a module as a research file would write it."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,13 +10,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from kinoform.models.block import FullBlock, SelfAttention, TransformerBlock
-from kinoform.models.dit import DiTSpec, PatchEmbedding
+from kinoform.models.context import TextStream
+from kinoform.models.dit import DiT, DiTSpec, PatchEmbedding
 from kinoform.models.linear import Linear
-from kinoform.models.ports import Attend, Guests, Heads, KeysValues, Stream
+from kinoform.models.ports import Attend, Guests, KeysValues, Stream
 from kinoform.ops.attention import attend
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import Rotary, grid_positions
-from kinoform.types import Grid
+from kinoform.types import Conditions, Grid
+from models.recorded import spread
 
 # Attention schemes
 

@@ -1,0 +1,174 @@
+"""Parts are in memory one after the other, each does only what is needed, and numbers that fail are named."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kinoform.errors import FitError, NonFiniteError
+from kinoform.pipelines import generate
+from kinoform.pipelines.fit import least_bytes
+from kinoform.pipelines.generate import Machine
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.weights.parts import own_parts
+from tiny_recipe import tiny
+
+PROMPT = "a red ball"
+HERE = Machine(device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.fixture
+def fresh(folder: Path) -> Pipeline:
+    """A pipeline that loads its parts anew each time, as those of large models are."""
+    recipe = tiny()
+    return Pipeline(recipe=recipe, parts=own_parts(folder, recipe.transformer, recipe.codec, recipe.text), machine=HERE)
+
+
+def with_transformer(pipe: Pipeline, change: Callable[[Any], None]) -> Pipeline:
+    """The pipeline whose transformer passes through `change` after it is loaded."""
+
+    def load(dtype: torch.dtype, device: torch.device) -> Any:
+        model = pipe.parts.transformer(dtype, device)
+        change(model)
+        return model
+
+    return replace(pipe, parts=replace(pipe.parts, transformer=load))
+
+
+def test_only_one_network_is_in_memory_at_a_time(fresh: Pipeline) -> None:
+    loaded: list[tuple[str, weakref.ref]] = []
+    beside: list[list[str]] = []
+
+    def watched(name: str) -> Callable[..., Any]:
+        load = getattr(fresh.parts, name)
+
+        def loading(*words: Any) -> Any:
+            beside.append([earlier for earlier, part in loaded if part() is not None])
+            part = load(*words)
+            loaded.append((name, weakref.ref(part)))
+            return part
+
+        return loading
+
+    networks = ("text_encoder", "transformer", "codec")
+    watching = replace(fresh, parts=replace(fresh.parts, **{name: watched(name) for name in networks}))
+    asked = [watching.request(PROMPT, seed=seed) for seed in (1, 2)]
+    for each, latents in zip(asked, watching.latents(asked, lambda progress: None), strict=True):
+        watching.film(each, latents, lambda progress: None)
+    assert [name for name, _ in loaded] == ["text_encoder", "transformer", "codec", "codec"]
+    assert beside == [[], [], ["transformer"], []], "the transformer stays for the second film, and for no longer"
+
+
+@pytest.mark.parametrize(("guidance", "branches"), [(1.0, 1), (0.0, 2), (4.0, 2)])
+def test_guidance_1_evaluates_the_prompt_alone(fresh: Pipeline, guidance: float, branches: int) -> None:
+    calls = []
+
+    def count(model: Any) -> None:
+        model.head.register_forward_hook(lambda *_: calls.append(1))
+
+    with_transformer(fresh, count)(PROMPT, seed=1, num_inference_steps=3, guidance_scale=guidance)
+    assert len(calls) == 3 * branches
+
+
+def test_each_text_is_encoded_once(fresh: Pipeline) -> None:
+    calls = []
+
+    def load(dtype: torch.dtype, device: torch.device) -> Any:
+        encoder = fresh.parts.text_encoder(dtype, device)
+        encoder.register_forward_hook(lambda *_: calls.append(1))
+        return encoder
+
+    counting = replace(fresh, parts=replace(fresh.parts, text_encoder=load))
+    asked = [counting.request(PROMPT, seed=seed) for seed in range(5)]
+    generate.encode_prompts(counting.parts, asked, HERE, lambda progress: None)
+    assert len(calls) == 2, "the prompt and the negative prompt"
+
+
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_numbers_that_fail_are_named_with_their_step(fresh: Pipeline, step: int, value: float) -> None:
+    calls = []
+
+    def spoil(model: Any) -> None:
+        def spoiled(module: Any, given: Any, found: torch.Tensor) -> torch.Tensor | None:
+            calls.append(1)
+            return torch.full_like(found, value) if len(calls) == step else None
+
+        model.head.register_forward_hook(spoiled)
+
+    with pytest.raises(NonFiniteError, match=f"after step {step} of 4"):
+        with_transformer(fresh, spoil)(PROMPT, seed=1, num_inference_steps=4, guidance_scale=1.0)
+    assert len(calls) == step, "nothing is computed on"
+
+
+def test_weights_that_go_bad_after_loading_make_no_film(pipe: Pipeline, folder: Path) -> None:
+    broken = replace(pipe, parts=replace(pipe.parts, transformer=lambda *_: model))
+    model = own_parts(folder, pipe.recipe.transformer, pipe.recipe.codec, pipe.recipe.text).transformer(
+        torch.float32, HERE.device
+    )
+    broken(PROMPT, seed=1)
+    model.head.linear.weight.data[0, 0] = torch.nan
+    with pytest.raises(NonFiniteError, match="after step 1 of 3"):
+        broken(PROMPT, seed=1)
+
+
+def test_frames_that_are_no_numbers_make_no_film(fresh: Pipeline) -> None:
+    def load(device: torch.device) -> Any:
+        codec = fresh.parts.codec(device)
+        codec.expand.bias.data[:] = torch.nan
+        return codec
+
+    with pytest.raises(NonFiniteError, match="latent frame 1 of 2"):
+        replace(fresh, parts=replace(fresh.parts, codec=load))(PROMPT, seed=1)
+
+
+OUT_OF_MEMORY = [
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("part", ["text_encoder", "transformer", "codec"])
+def test_running_out_of_memory_is_explained(fresh: Pipeline, part: str, error: Exception) -> None:
+    def load(*words: Any) -> Any:
+        raise error
+
+    with pytest.raises(FitError, match="does not fit into memory; make the film smaller"):
+        replace(fresh, parts=replace(fresh.parts, **{part: load}))(PROMPT, seed=1)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(fresh: Pipeline) -> None:
+    def load(*words: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        replace(fresh, parts=replace(fresh.parts, transformer=load))(PROMPT, seed=1)
+
+
+def test_a_film_that_cannot_fit_is_refused_before_any_work(fresh: Pipeline) -> None:
+    with pytest.raises(FitError, match="99999 frames of 99996x99996 take more than .* make the film smaller"):
+        fresh.request(PROMPT, seed=1, num_frames=99_999, width=99_996, height=99_996)
+
+
+def test_what_a_film_takes_at_least_is_less_than_it_takes(fresh: Pipeline) -> None:
+    """The bound counts two copies of the frames, or one layer: below what was seen to be needed."""
+    spec = tiny()
+    asked = fresh.request(PROMPT, seed=1, num_frames=5)
+    frames, tokens = 2 * 5 * 16 * 16 * 3, 3 * 4 * 4
+    assert least_bytes(asked, spec.codec, spec.transformer) == max(frames, tokens * (4 * 24 + 2 * 48))
+
+
+def test_a_batch_makes_the_films_that_are_made_alone(pipe: Pipeline) -> None:
+    words = ("a red ball", "a blue cat moves left", "a red ball")
+    asked = [pipe.request(prompt, seed=seed) for seed, prompt in enumerate(words)]
+    together = list(pipe.latents(asked, lambda progress: None))
+    for request, latents in zip(asked, together, strict=True):
+        alone = next(pipe.latents([request], lambda progress: None))
+        assert torch.equal(latents, alone)
+    assert not torch.equal(together[0], together[2])

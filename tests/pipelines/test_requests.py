@@ -1,0 +1,98 @@
+"""A request that cannot be carried out is refused at once, with the value and what to change."""
+
+import re
+
+import pytest
+
+from kinoform.errors import UsageError
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.request import LARGEST_SEED, MOST_PROMPT
+from kinoform.recipes import wan21
+from kinoform.solvers.names import SOLVERS
+
+ILLEGAL = [
+    ({"num_frames": 4}, "4 frames .* nearest are 3 and 5"),
+    ({"num_frames": 0}, "num_frames .* not 0"),
+    ({"num_frames": -3}, "num_frames .* not -3"),
+    ({"num_frames": 3.0}, "num_frames .* whole number .* not 3.0"),
+    ({"width": 18}, "width of 18 .* nearest are 16 and 20"),
+    ({"height": 1}, "height of 1 .* nearest .* 4"),
+    ({"height": 0}, "height .* not 0"),
+    ({"width": 100_004}, "width .* not 100004"),
+    ({"steps": 0}, "steps .* 1 to 1000, not 0"),
+    ({"steps": 1001}, "steps .* not 1001"),
+    ({"guidance": float("nan")}, "guidance .* 0 to 100, not nan"),
+    ({"guidance": -0.1}, "guidance .* not -0.1"),
+    ({"guidance": 101}, "guidance .* not 101"),
+    ({"shift": 0}, "shift .* not 0"),
+    ({"shift": float("inf")}, "shift .* not inf"),
+    ({"fps": 0}, "fps .* not 0"),
+    ({"fps": float("nan")}, "fps .* not nan"),
+    ({"fps": 241}, "fps .* not 241"),
+    ({"seed": -1}, "seed .* not -1"),
+    ({"seed": LARGEST_SEED + 1}, "seed .* not 9223372036854775808"),
+    ({"seed": True}, "seed .* not True"),
+    ({"prompt": ""}, "prompt is empty; say"),
+    ({"prompt": " \n\t"}, "prompt is empty"),
+    ({"prompt": "a\x00b"}, r"prompt holds U\+0000 at character 2"),
+    ({"prompt": "a\x1b[31m"}, r"U\+001B at character 2; remove it"),
+    ({"prompt": "caf\udce9"}, r"U\+DCE9 at character 4"),
+    ({"prompt": "x" * (MOST_PROMPT + 1)}, "20001 characters"),
+    ({"negative_prompt": "\x85"}, r"negative prompt holds U\+0085"),
+    ({"solver": "unipc"}, "solver .* UniPC.* not 'unipc'"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), ILLEGAL, ids=lambda value: str(value)[:40])
+def test_a_value_out_of_range_is_named(pipe: Pipeline, change: dict, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        pipe.request(**({"prompt": "a red ball", "seed": 1} | change))
+    told = str(caught.value)
+    assert re.search(sentence, told), told
+    assert "\n" not in told and told.isascii()
+
+
+LEGAL = [
+    {"num_frames": 1},
+    {"steps": 1},
+    {"steps": 1000},
+    {"guidance": 0},
+    {"shift": 0.01},
+    {"fps": 23.976},
+    {"seed": LARGEST_SEED},
+    {"prompt": "红色的球 😀\n\tcafé"},
+    {"negative_prompt": ""},
+]
+
+
+@pytest.mark.parametrize("change", LEGAL, ids=str)
+def test_values_at_the_edge_are_taken_as_they_are(pipe: Pipeline, change: dict) -> None:
+    asked = pipe.request(**({"prompt": "a red ball", "seed": 1} | change))
+    for name, value in change.items():
+        assert getattr(asked, name) == value
+
+
+def test_what_is_not_said_comes_from_the_recipe(pipe: Pipeline) -> None:
+    asked, recipe = pipe.request("a red ball", seed=1, steps=None), pipe.recipe
+    for name in ("negative_prompt", "width", "height", "num_frames", "fps", "steps", "guidance", "shift", "solver"):
+        assert getattr(asked, name) == getattr(recipe, name)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_steps_that_float32_cannot_tell_apart_are_refused_before_the_work(pipe: Pipeline, name: str) -> None:
+    pipe.request("a red ball", seed=1, steps=1000, shift=12.0, solver=SOLVERS[name])
+    with pytest.raises(UsageError, match="1000 steps at shift 1000 .* take fewer steps"):
+        pipe.request("a red ball", seed=1, steps=1000, shift=1000.0, solver=SOLVERS[name])
+
+
+def test_released_models_name_their_own_legal_sizes() -> None:
+    from kinoform.pipelines.request import request
+
+    recipe = wan21.t2v_1_3b()
+    for change, sentence in [
+        ({"num_frames": 80}, "nearest are 77 and 81"),
+        ({"width": 833}, "nearest are 832 and 848"),
+        ({"height": 488}, "nearest are 480 and 496"),
+    ]:
+        with pytest.raises(UsageError, match=sentence):
+            request(recipe, "a cat", 1, **change).check_model(recipe.codec, recipe.transformer)
