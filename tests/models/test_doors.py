@@ -12,7 +12,7 @@ from kinoform.models.dit import DiT, DiTSpec, initialise
 from kinoform.models.ports import AttentionScheme, Block, BlockSpec, Branch, BranchSpec, ContextSpec
 from kinoform.types import Conditions, Grid, Level
 from kinoform.weights.names import DIT
-from models.recorded import Figures, drawn, fill, gap
+from models.recorded import Figures, drawn, fill, gap, spread
 from models.toys import (
     FACTORISED,
     GRID,

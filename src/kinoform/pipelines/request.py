@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from dataclasses import dataclass
-from itertools import pairwise
 
 from kinoform.errors import UsageError
 from kinoform.models.codec import check_size
@@ -50,18 +49,8 @@ class Request:
         _real("fps", self.fps, 0.1, MOST_FPS)
         for name in ("width", "height", "num_frames"):
             _whole(name, getattr(self, name), 1, 100_000)
-        self._check_levels()
-
-    def _check_levels(self) -> None:
-        """Very many steps or a very large shift give levels that float32 cannot tell apart."""
         if not isinstance(self.solver, Solver):
             raise UsageError(f"solver must be a value such as UniPC(), not {self.solver!r}")
-        levels = self.solver.levels(self.steps, self.shift)
-        if any(after.sigma >= level.sigma for level, after in pairwise(levels)):
-            raise UsageError(
-                f"{self.steps} steps at shift {self.shift:g} are too close to tell apart; "
-                "take fewer steps or a shift nearer to 1"
-            )
 
     def check_model(self, codec: VAESpec, transformer: DiTSpec) -> None:
         """Raise UsageError unless the codec and the patch can hold the film."""

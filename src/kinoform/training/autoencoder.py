@@ -40,30 +40,19 @@ class AutoencoderStage:
     """Weighted |error| + error^2 of the reconstruction; the linear shortcut is fitted first, then kept."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
-        self._config = config
+        self.config = config
         self._vae = new_autoencoder(config)
         x = config.films.pixels(config.films.scenes(0, 1)[0])
         latents, _ = self._vae.encode(x)
         self._shape = latents.shape[1:]
-        self._flops = 3.0 * config.batch * count_flops(lambda: self._vae.decode(latents))
-
-    @property
-    def config(self) -> AutoencoderConfig:
-        return self._config
-
-    @property
-    def samples_per_step(self) -> int:
-        return self._config.batch
-
-    @property
-    def flops_per_step(self) -> float:
-        return self._flops
+        self.samples_per_step = config.batch
+        self.flops_per_step = 3.0 * config.batch * count_flops(lambda: self._vae.decode(latents))
 
     def modules(self) -> nn.Module:
         return self._vae
 
     def batch(self, step: int) -> Batch:
-        config = self._config
+        config = self.config
         scenes, _ = config.films.scenes(step, config.batch)
         objects = config.films.objects(scenes).float()
         noise = torch.randn(config.batch, *self._shape, generator=step_generator(config.seed, step))

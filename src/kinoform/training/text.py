@@ -61,7 +61,7 @@ class TextStage:
     """Cross-entropy over the questions; a caption per story, never of a held-out combination."""
 
     def __init__(self, config: TextConfig, tokenizer: Tokenizer) -> None:
-        self._config, self._tokenizer = config, tokenizer
+        self.config, self._tokenizer = config, tokenizer
         self._probes = Probes(config.text)
         generator = torch.Generator().manual_seed(config.seed)
         initialise(self._probes.encoder, generator)
@@ -70,29 +70,18 @@ class TextStage:
             nn.init.normal_(answer.weight, std=0.02, generator=generator)
             nn.init.zeros_(answer.bias)
         tokens = self.batch(0).tokens
-        self._flops = 3.0 * count_flops(lambda: self._probes(tokens))
-
-    @property
-    def config(self) -> TextConfig:
-        return self._config
-
-    @property
-    def samples_per_step(self) -> int:
-        return self._config.batch
-
-    @property
-    def flops_per_step(self) -> float:
-        return self._flops
+        self.samples_per_step = config.batch
+        self.flops_per_step = 3.0 * count_flops(lambda: self._probes(tokens))
 
     def modules(self) -> nn.Module:
         return self._probes
 
     def batch(self, step: int) -> Batch:
-        scenes, generator = self._config.films.scenes(step, self._config.batch)
+        scenes, generator = self.config.films.scenes(step, self.config.batch)
         stories = [scene.story for scene in scenes]
         captions = [caption(story, generator) for story in stories]
         return Batch(
-            tokens=self._tokenizer(captions, self._config.text.length),
+            tokens=self._tokenizer(captions, self.config.text.length),
             answers=torch.tensor([answers(story) for story in stories]),
         )
 

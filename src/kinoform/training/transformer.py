@@ -61,32 +61,21 @@ class TransformerStage:
     def __init__(
         self, config: TransformerConfig, frozen: Frozen, show: Callable[[DiT, Path], None] | None = None
     ) -> None:
-        self._config, self._frozen, self._show = config, frozen, show
+        self.config, self._frozen, self._show = config, frozen, show
         self._model = config.transformer.build()
         initialise(self._model, torch.Generator().manual_seed(config.seed))
         films = config.films
         self._shape = latent_size(frozen.codec, films.num_frames, films.height, films.width)
         batch = self.batch(0)
-        self._flops = 3.0 * count_flops(lambda: self.loss(batch))
-
-    @property
-    def config(self) -> TransformerConfig:
-        return self._config
-
-    @property
-    def samples_per_step(self) -> int:
-        return self._config.batch
-
-    @property
-    def flops_per_step(self) -> float:
-        return self._flops
+        self.samples_per_step = config.batch
+        self.flops_per_step = 3.0 * count_flops(lambda: self.loss(batch))
 
     def modules(self) -> nn.Module:
         return self._model
 
     @torch.no_grad()
     def batch(self, step: int) -> Batch:
-        config, frozen = self._config, self._frozen
+        config, frozen = self.config, self._frozen
         scenes, words = config.films.scenes(step, config.batch)
         captions = [caption(scene.story, words) for scene in scenes]
         dropped = words.random(config.batch) < config.dropout
@@ -103,7 +92,7 @@ class TransformerStage:
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         x = noised(batch.x0, batch.sigma, batch.noise)
         prepared = self._model.prepare(
-            Conditions(context={"text": batch.rows}), grid_of(x, self._config.transformer.patch)
+            Conditions(context={"text": batch.rows}), grid_of(x, self.config.transformer.patch)
         )
         return flow_matching_loss(self._model(x, timesteps(batch.sigma), prepared), batch.noise, batch.x0)
 
