@@ -12,9 +12,9 @@ from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
+from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
 from kinoform.recipes.load import load
-from kinoform.pipelines.pipeline import Pipeline
 from kinoform.weights.own import Modules, save_own
 
 WORDS = ("a", "red", "blue", "ball", "cat", "moves", "left", "ugly", ".")
@@ -49,10 +49,9 @@ def tiny() -> Recipe:
     )  # fmt: skip
 
 
-def write_tiny_folder(folder: Path, recipe: Recipe | None = None) -> Path:
+def write_tiny_folder(folder: Path, *, seed: int = 0) -> Path:
     """Random weights under which prompt, level and noise all show in the film."""
-    made = recipe or tiny()
-    generator = torch.Generator().manual_seed(0)
+    made, generator = tiny(), torch.Generator().manual_seed(seed)
     encoder = made.text.build()
     text.initialise(encoder, generator)
     modules = Modules(

@@ -1,5 +1,7 @@
 """Places and times as phases: recorded values, and what makes a rotary position relative."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -81,9 +83,11 @@ def test_two_half_turns_make_one():
 
 
 def test_far_places_are_as_exact_as_near_ones():
-    """Angles are taken in float64: in float32 the phase at 100000 would be off by thousandths."""
-    far = rotary(torch.tensor([[1e5, 0, 0]]), HEAD)
-    assert far.cos[0, 0].item() == pytest.approx(-0.99936, abs=1e-5)
+    """Angles are taken in float64: a float32 product would be off by thousandths here."""
+    far = rotary(torch.tensor([[1e5, 0, 0]]), 64)
+    angle = 1e5 * 10000 ** (-2 / 24)
+    assert far.cos[0, 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
+    assert far.sin[0, 1].item() == pytest.approx(math.sin(angle), abs=1e-6)
     assert far.cos.dtype == far.sin.dtype == torch.float32
 
 

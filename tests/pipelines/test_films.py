@@ -125,18 +125,18 @@ def test_the_callback_sees_every_piece_of_work_in_order(pipe: Pipeline) -> None:
     ]  # fmt: skip
 
 
-def test_the_callback_sees_the_film_come_nearer(pipe: Pipeline) -> None:
+def test_the_callback_sees_the_film_as_predicted_then(pipe: Pipeline) -> None:
     predictions = []
 
     def watch(progress: Progress) -> None:
         if progress.x0 is not None:
             predictions.append(progress.x0.clone())
 
-    asked = pipe.request(PROMPT, seed=7, steps=12, solver=Euler())
+    asked = pipe.request(PROMPT, seed=7, steps=4, solver=Euler())
     final = next(pipe.latents([asked], watch))
-    assert len(predictions) == 12 and predictions[0].shape == final.shape
-    gaps = [float((each - final).abs().mean()) for each in predictions]
-    assert all(later < earlier for earlier, later in pairwise(gaps)) and gaps[-1] < 1e-6
+    assert len(predictions) == 4 and predictions[0].shape == final.shape
+    assert all(not torch.equal(earlier, later) for earlier, later in pairwise(predictions))
+    assert torch.allclose(predictions[-1], final, atol=1e-5), "Euler's last step lands on its prediction"
 
 
 @pytest.mark.parametrize(("stage", "done"), [("text", 1), ("denoise", 2), ("decode", 1)])
@@ -154,10 +154,10 @@ def test_a_callback_that_returns_false_ends_the_work_there(pipe: Pipeline, stage
 
 
 def test_the_prompt_is_extended_by_the_function_that_was_handed_over(pipe: Pipeline) -> None:
-    longer = replace(pipe, extend=lambda prompt: f"{prompt} and a blue cat")
+    longer = replace(pipe, extend=lambda prompt: f"{prompt} a blue cat")
     film = longer("a red ball", seed=7)
-    assert same(film, pipe("a red ball and a blue cat", seed=7))
-    assert film.params["prompt"] == "a red ball and a blue cat"
+    assert same(film, pipe("a red ball a blue cat", seed=7))
+    assert film.params["prompt"] == "a red ball a blue cat"
 
 
 def test_load_takes_the_function(folder: Path, pipe: Pipeline) -> None:

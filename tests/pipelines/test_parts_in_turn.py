@@ -152,7 +152,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(fresh: Pipeline) -> Non
 
 
 def test_a_film_that_cannot_fit_is_refused_before_any_work(fresh: Pipeline) -> None:
-    with pytest.raises(FitError, match="99999 frames of 99996x99996 take more than .* make the film smaller"):
+    with pytest.raises(FitError, match=r"99999 frames of 99996x99996 take more than .* make the film smaller"):
         fresh.request(PROMPT, seed=1, num_frames=99_999, width=99_996, height=99_996)
 
 

@@ -23,10 +23,11 @@ for command in (generate, decode, info, evaluate, train):
     app.command()(command)
 
 
-def _version(shown: bool) -> None:
+def _version(shown: bool) -> bool:
     if shown:
         typer.echo(f"kinoform {__version__}")
         raise typer.Exit
+    return shown
 
 
 @app.callback()

@@ -28,6 +28,7 @@ PRINTED = (
     ("CFG scale", "guidance"),
     ("Seed", "seed"),
     ("Model", "model"),
+    ("Model hash", "model_hash"),
     ("Frames", "num_frames"),
     ("FPS", "fps"),
 )
@@ -134,6 +135,9 @@ def _first_frame(folder: Path) -> Path:
 
 
 def _customary_text(params: Mapping[str, object]) -> str:
+    model = params.get("model")
+    if isinstance(model, Mapping):
+        params = {**params, "model": model.get("name"), "model_hash": model.get("hash")}
     lines = [str(params.get("prompt", ""))]
     if params.get("negative_prompt"):
         lines.append(f"Negative prompt: {params['negative_prompt']}")

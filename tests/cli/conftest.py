@@ -1,0 +1,67 @@
+"""The command line run in this process, in an empty folder, on a tiny model."""
+
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command_line import Ran, Run
+from kinoform.cli.app import main
+from tiny_recipe import ADDRESS, write_tiny_folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and the current one."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def kinoform(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run `kinoform WORDS`. An exception that leaves the program, as a traceback would, fails the test."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def run(*words: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["kinoform", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        code = ended.value.code
+        assert code is None or isinstance(code, int), code
+        return Ran(code=code or 0, out=out, err=err)
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def model(folder: Path) -> list[str]:
+    """The options that name the tiny model."""
+    return ["--model", str(folder), "--recipe", ADDRESS, "--device", "cpu"]
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weight may be read: whatever is refused is refused before heavy work."""
+
+    def read(*words: object, **options: object) -> None:
+        pytest.fail("weights were read")
+
+    monkeypatch.setattr("kinoform.weights.parts.load_module", read)

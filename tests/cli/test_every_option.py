@@ -1,0 +1,108 @@
+"""No option is dead: turned on, each changes what can be observed, in the way it says."""
+
+import inspect
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+
+from command_line import Ran, Run
+from kinoform.cli.generate import generate
+from kinoform.errors import UsageError
+from kinoform.media.metadata import read_params
+from kinoform.media.video import read_mp4
+from tiny_recipe import tiny, write_tiny_folder
+
+OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
+"""One that is not there, or the refusal could not be observed."""
+
+CHANGES = {
+    "prompt": (["a blue cat"], {"frames", "params.prompt"}),
+    "prompts": (["--prompts", "prompts.txt"], {"frames", "params.prompt"}),
+    "model": (["--model", "other"], {"frames", "params.model"}),
+    "recipe": (["--recipe", "troubled_recipes:slower"], {"fps", "params.fps"}),
+    "size": (["--size", "24x12"], {"frames", "shape", "params.width", "params.height"}),
+    "frames": (["--frames", "5"], {"frames", "shape", "params.num_frames"}),
+    "seconds": (["--seconds", "0.6"], {"frames", "shape", "params.num_frames"}),
+    "fps": (["--fps", "12"], {"fps", "params.fps"}),
+    "steps": (["--steps", "4"], {"frames", "params.steps"}),
+    "guidance": (["--guidance", "7"], {"frames", "params.guidance"}),
+    "shift": (["--shift", "9"], {"frames", "params.shift"}),
+    "solver": (["--solver", "euler"], {"frames", "params.solver"}),
+    "negative": (["--negative", "a blue cat"], {"frames", "params.negative_prompt"}),
+    "seed": (["--seed", "8"], {"frames", "params.seed"}),
+    "count": (["--count", "2"], {"files", "out"}),
+    "dtype": (["--dtype", "bfloat16"], {"frames", "params.dtype"}),
+    "device": (["--device", OTHER_DEVICE], {"code", "out", "files"}),
+    "upscale": (["--upscale", "3"], {"frames", "shape"}),
+    "output": (["-o", "other.mp4"], {"files", "out"}),
+    "force": (["--force"], {"code", "out", "frames", "params.prompt"}),
+    "as_json": (["--json"], {"out"}),
+    "no_metadata": (["--no-metadata"], {"carries"}),
+    "contact_sheet": (["--contact-sheet"], {"files"}),
+}
+
+
+def words(options: dict[str, list[str]]) -> list[str]:
+    return list(chain.from_iterable(options.values()))
+
+
+def observed(here: Path, ran: Ran) -> dict[str, object]:
+    """Everything about a run that a user can see, with the first film's parameters one by one."""
+    films = sorted(here.glob("*.mp4"))
+    seen: dict[str, object] = {
+        "code": ran.code,
+        "out": ran.out,
+        "files": sorted(file.name for file in here.iterdir()),
+    }
+    if not films:
+        return seen
+    frames, fps = read_mp4(films[0])
+    seen |= {"frames": frames.tobytes(), "shape": frames.shape, "fps": fps}
+    try:
+        params = read_params(films[0])
+    except UsageError:
+        return seen | {"carries": False}
+    return seen | {"carries": True} | {f"params.{name}": value for name, value in params.items()}
+
+
+def test_every_option_is_tried() -> None:
+    assert CHANGES.keys() == inspect.signature(generate).parameters.keys()
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_an_option_changes_what_it_says(kinoform: Run, here: Path, folder: Path, option: str) -> None:
+    extra, expected = CHANGES[option]
+    (here / "prompts.txt").write_text("a blue cat\n")
+    write_tiny_folder(here / "other", seed=1)
+    base = {
+        "prompt": ["a red ball"],
+        "model": ["--model", str(folder)],
+        "recipe": ["--recipe", "tiny_recipe:tiny"],
+        "device": ["--device", "cpu"],
+        "seed": ["--seed", "7"],
+        "output": ["-o", "film.mp4"],
+    }
+    if option == "force":
+        kinoform("generate", *words(base | {"prompt": ["a blue cat"]}))
+    before = observed(here, kinoform("generate", *words(base)))
+    if option != "force":
+        (here / "film.mp4").unlink()
+    if option == "prompts":
+        del base["prompt"]
+    after = observed(here, kinoform("generate", *words(base | {option: extra})))
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert expected <= changed, f"unchanged: {expected - changed}"
+    if after["code"] == 0 and option not in ("no_metadata", "force"):
+        untold = {name for name in changed - expected if name.startswith("params.")}
+        assert not untold, f"changed besides: {untold}"
+
+
+def test_the_recipe_gives_what_no_option_says(kinoform: Run, model: list[str]) -> None:
+    told = kinoform("generate", "a red ball", *model, "--seed", "7", "--json", "-o", "x.gif").told[0]
+    recipe = tiny()
+    assert (told["steps"], told["shift"], told["guidance"]) == (recipe.steps, recipe.shift, recipe.guidance)
+    assert told["negative_prompt"] == recipe.negative_prompt
+    plain = kinoform("generate", "a red ball", *model, "--negative", "", "--seed", "7", "--json", "-o", "y.gif")
+    assert plain.told[0]["negative_prompt"] == "", "an empty negative prompt is not the recipe's"

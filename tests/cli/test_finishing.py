@@ -1,0 +1,251 @@
+"""A finished denoise is never lost: whatever stops the film then, `kinoform decode` makes it from the latents."""
+
+import json
+import resource
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import safe_open, save_file
+
+import troubled_recipes
+from command_line import Ran, Run
+from kinoform.errors import KinoformError
+from kinoform.media.metadata import read_params
+from kinoform.media.video import read_mp4
+from kinoform.weights.latents import SUFFIX, read_latents, save_latents
+from tiny_recipe import write_tiny_folder
+
+PROMPT = "a red ball"
+FILM = ["--seed", "7", "--dtype", "bfloat16", "--upscale", "8", "-o", "film.mp4"]
+LATENTS = "film.mp4" + SUFFIX
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes, which programs meet as they meet a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def advised(ran: Ran) -> list[str]:
+    """The words after `kinoform` in the command that the run advised."""
+    line = next(line for line in ran.err.splitlines() if "finish with: kinoform " in line)
+    return shlex.split(line.split("finish with: kinoform ")[1])
+
+
+@pytest.fixture
+def whole(kinoform: Run, model: list[str], here: Path) -> bytes:
+    """The film as it should be; nothing of it is left in the folder."""
+    assert kinoform("generate", PROMPT, *model, *FILM).code == 0
+    content = (here / "film.mp4").read_bytes()
+    (here / "film.mp4").unlink()
+    return content
+
+
+def test_a_full_disk_keeps_the_latents_and_what_was_there(kinoform: Run, model: list[str], here: Path, whole: bytes):
+    (here / "film.mp4").write_bytes(b"the film before")
+    with full_disk(len(whole) - 1000):
+        ran = kinoform("generate", PROMPT, *model, *FILM, "--force")
+    assert ran.code == 1 and "no room to write film.mp4" in ran.sentence and ran.out == ""
+    assert (here / "film.mp4").read_bytes() == b"the film before"
+    assert sorted(file.name for file in here.iterdir()) == ["film.mp4", LATENTS]
+    assert kinoform(*advised(ran)).code == 0
+    assert (here / "film.mp4").read_bytes() == whole, "the same film, byte for byte"
+    assert [file.name for file in here.iterdir()] == ["film.mp4"]
+
+
+def test_latents_that_do_not_fit_beside_the_film_are_kept_elsewhere(
+    kinoform: Run, model: list[str], here: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(spare))
+
+    def save(path: Path, latents: torch.Tensor, params: dict) -> None:
+        if path.parent.resolve() == here.resolve():
+            raise KinoformError("no room")
+        save_latents(path, latents, params)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kinoform.cli.output.save_latents", save)
+        assert kinoform("generate", PROMPT, *model, *FILM).code == 0
+        assert (here / "film.mp4").read_bytes() == whole and not list(spare.iterdir())
+        (here / "film.mp4").unlink()
+        patch.setattr("kinoform.cli.output.save_contact_sheet", interrupted)
+        ran = kinoform("generate", PROMPT, *model, *FILM, "--contact-sheet")
+    assert ran.code == 130 and len(list(spare.iterdir())) == 1
+    assert kinoform(*advised(ran)).code == 0
+    assert sorted(file.name for file in here.iterdir()) == ["film.mp4", "film_sheet.png"]
+
+
+def test_a_disk_with_no_room_for_anything_says_so(kinoform: Run, model: list[str], here: Path) -> None:
+    with full_disk(100):
+        ran = kinoform("generate", PROMPT, *model, *FILM)
+    assert ran.code == 1 and "latents could not be kept" in ran.err and "finish with" not in ran.err
+    assert not list(here.iterdir())
+
+
+def interrupted(*words: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+PLACES = ["kinoform.pipelines.pipeline.decode", "kinoform.media.film.Film.save", "kinoform.cli.generate.save"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_ctrl_c_after_the_denoise_keeps_the_latents(
+    kinoform: Run, model: list[str], here: Path, whole: bytes, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(place, interrupted)
+        ran = kinoform("generate", PROMPT, *model, *FILM)
+    assert ran.code == 130 and "interrupted" in ran.sentence
+    assert [file.name for file in here.iterdir()] == [LATENTS]
+    assert kinoform(*advised(ran)).code == 0
+    assert (here / "film.mp4").read_bytes() == whole
+
+
+@pytest.mark.parametrize("recipe", ["ctrl_c", "terminated"])
+def test_a_signal_while_denoising_ends_within_the_step_and_leaves_nothing(
+    kinoform: Run, folder: Path, here: Path, recipe: str
+) -> None:
+    troubled_recipes.begun.clear()
+    words = ["--model", folder, "--recipe", f"troubled_recipes:{recipe}", "--device", "cpu", "-o", "film.mp4"]
+    ran = kinoform("generate", PROMPT, *words)
+    assert ran.code == 130 and ran.sentence == "interrupted; no half-made file was left"
+    assert troubled_recipes.begun == list(range(troubled_recipes.TROUBLED_STEP + 1))
+    assert ran.out == "" and not list(here.iterdir())
+
+
+def test_the_films_before_an_interruption_are_told(
+    kinoform: Run, model: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kinoform.cli.output import save
+
+    def second(film: object, name: str, how: object) -> dict:
+        return interrupted() if name == "film_2.gif" else save(film, name, how)
+
+    monkeypatch.setattr("kinoform.cli.generate.save", second)
+    ran = kinoform("generate", PROMPT, *model, "--seed", "7", "--count", "3", "-o", "film.gif", "--json")
+    assert ran.code == 130 and [told["output"] for told in ran.told] == ["film_1.gif"]
+    assert sorted(file.name for file in here.iterdir()) == ["film_1.gif", "film_2.gif" + SUFFIX]
+
+
+def test_what_was_asked_for_is_advised_again(
+    kinoform: Run, model: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("kinoform.pipelines.pipeline.decode", interrupted)
+        ran = kinoform(
+            "generate", PROMPT, *model, "--seed", "7", "-o", "my film.mp4", "--no-metadata", "--contact-sheet"
+        )
+    assert kinoform(*advised(ran)).code == 0
+    assert sorted(file.name for file in here.iterdir()) == ["my film.mp4", "my film_sheet.png"]
+    assert kinoform("info", "my film.mp4").code == 2
+
+
+@pytest.fixture
+def kept(kinoform: Run, model: list[str], here: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Latents of an interrupted run."""
+    with monkeypatch.context() as patch:
+        patch.setattr("kinoform.pipelines.pipeline.decode", interrupted)
+        kinoform("generate", PROMPT, *model, *FILM)
+    return here / LATENTS
+
+
+def test_every_option_of_decode_changes_what_it_says(kinoform: Run, model: list[str], kept: Path, here: Path) -> None:
+    content = kept.read_bytes()
+
+    def made(*words: str) -> Ran:
+        kept.write_bytes(content)
+        (here / "film.mp4").unlink(missing_ok=True)
+        return kinoform("decode", kept.name, *model, *words)
+
+    assert made().out == "film.mp4\n" and not kept.exists()
+    assert read_mp4(here / "film.mp4")[0].shape == (3, 128, 128, 3)
+    made("--upscale", "2")
+    assert read_mp4(here / "film.mp4")[0].shape == (3, 32, 32, 3)
+    assert made("-o", "other.mp4").out == "other.mp4\n" and kept.exists()
+    made("--contact-sheet")
+    assert (here / "film_sheet.png").is_file()
+    made("--no-metadata")
+    assert kinoform("info", "film.mp4").code == 2
+    told = made("--json").told[0]
+    assert told == {"output": "film.mp4", "contact_sheet": None, **read_params(here / "film.mp4")}
+    kept.write_bytes(content)
+    assert kinoform("decode", kept.name, *model).code == 2, "the film exists"
+    assert kinoform("decode", kept.name, *model, "--force").code == 0
+    kept.write_bytes(content)
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    assert kinoform("decode", kept.name, *model, "--force", "--device", absent).code == 2
+
+
+def test_latents_of_another_model_are_not_drawn(kinoform: Run, kept: Path, here: Path) -> None:
+    write_tiny_folder(here / "other", seed=1)
+    ran = kinoform("decode", kept.name, "--model", "other", "--recipe", "tiny_recipe:tiny")
+    assert ran.code == 2 and "made by a model with hash" in ran.sentence and "pass its --model" in ran.sentence
+    ran = kinoform("decode", kept.name)
+    assert ran.code == 2 and "no model or folder 'tiny'" in ran.sentence, "the file's name for it is not a folder here"
+
+
+DAMAGES = [
+    ({"fps": "fast"}, "'fast' frames per second"),
+    ({"fps": -1}, "-1 frames per second"),
+    ({"num_frames": 5}, "not a film of its own parameters"),
+    ({"width": None}, "not a film of its own parameters"),
+    ({"upscale": 10**9}, "--upscale must be from 1 to 64"),
+    ({"model": "tiny"}, "hash None"),
+    ({"model": None}, "hash None"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), DAMAGES, ids=lambda value: str(value)[:30])
+def test_parameters_that_were_tampered_with_are_refused(kinoform: Run, model, kept: Path, change, sentence) -> None:
+    latents, params = read_latents(kept)
+    save_latents(kept, latents, params | change)
+    ran = kinoform("decode", kept.name, *model)
+    assert ran.code == 2 and sentence in ran.sentence, ran.sentence
+
+
+def test_files_that_are_no_latents_are_refused(kinoform: Run, model: list[str], kept: Path, here: Path) -> None:
+    latents, params = read_latents(kept)
+    about = {"params": json.dumps(params)}
+
+    def refusal(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+        save_file(tensors, kept, metadata)
+        ran = kinoform("decode", kept.name, *model)
+        assert ran.code == 2
+        return ran.sentence
+
+    assert "not finite" in refusal({"latents": torch.full_like(latents, torch.nan)}, about)
+    assert "does not hold latents" in refusal({"latents": latents[0]}, about)
+    assert "does not hold latents" in refusal({"latents": latents.repeat(2, 1, 1, 1, 1)}, about)
+    assert "does not hold latents" in refusal({"latents": latents[:, :, :0]}, about)
+    assert "does not hold latents" in refusal({"latents": latents.long()}, about)
+    assert "does not hold latents" in refusal({"other": latents}, about)
+    assert "does not hold latents" in refusal({"latents": latents}, {})
+    assert "does not hold latents" in refusal({"latents": latents}, {"params": "[1]"})
+    assert "does not hold latents" in refusal({"latents": latents}, {"params": "[" * 100_000})
+    assert "not a film of its own" in refusal({"latents": latents[:, :3].contiguous()}, about)
+    (here / SUFFIX).write_bytes(b"")
+    for name in ("none" + SUFFIX, SUFFIX, "."):
+        assert kinoform("decode", name, *model).code == 2
+
+
+def test_kept_latents_are_exact(kept: Path) -> None:
+    with safe_open(kept, framework="pt") as file:
+        stored = file.get_tensor("latents")
+    latents, params = read_latents(kept)
+    assert stored.dtype == torch.float32 and torch.equal(stored, latents)
+    assert params["prompt"] == PROMPT and params["upscale"] == 8
+    assert np.isfinite(latents.numpy()).all()

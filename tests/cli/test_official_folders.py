@@ -1,0 +1,150 @@
+"""Official folders make films, and damaged ones are refused with the file, the fault and what to do."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from command_line import Run
+from kinoform.media.video import read_mp4
+from official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
+
+PROMPT = "a red cat runs slowly"
+SMALL = ["--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("official") / "wan"
+    write_official_folder(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(official: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(official, tmp_path / "wan"))
+
+
+def test_an_official_folder_makes_films(kinoform: Run, official: Path, here: Path, tmp_path: Path) -> None:
+    ran = kinoform("generate", PROMPT, "--model", official, *SMALL, "--json", "-o", "film.mp4")
+    assert ran.code == 0, ran.err
+    told = ran.told[0]
+    assert (told["num_frames"], told["width"], told["height"], told["fps"]) == (5, 32, 16, 16.0)
+    assert told["model"]["name"] == "t2v-1.3b" and "色调艳丽" in told["negative_prompt"]
+    write_official_folder(tmp_path / "shards", shards=3)
+    assert kinoform("generate", PROMPT, "--model", tmp_path / "shards", *SMALL, "-o", "again.mp4").code == 0
+    frames = [read_frames(here / name) for name in ("film.mp4", "again.mp4")]
+    assert frames[0] == frames[1], "shards hold the same weights"
+
+
+def read_frames(path: Path) -> bytes:
+    return read_mp4(path)[0].tobytes()
+
+
+def test_parts_may_be_safetensors(kinoform: Run, copy: Path, here: Path) -> None:
+    kinoform("generate", PROMPT, "--model", copy, *SMALL, "-o", "pth.mp4")
+    for name in (TEXT_FILE, CODEC_FILE):
+        tensors = torch.load(copy / name, weights_only=True)
+        save_file(tensors, (copy / name).with_suffix(".safetensors"))
+        (copy / name).unlink()
+    assert kinoform("generate", PROMPT, "--model", copy, *SMALL, "-o", "safe.mp4").code == 0
+    assert read_frames(here / "pth.mp4") == read_frames(here / "safe.mp4")
+
+
+def test_released_models_are_looked_for_in_the_cache(
+    kinoform: Run, official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ran = kinoform("generate", PROMPT, "--model", "t2v-1.3b", *SMALL)
+    assert ran.code == 3 and str(tmp_path / "cache" / "kinoform" / "t2v-1.3b") in ran.sentence
+    shutil.copytree(official, tmp_path / "cache" / "kinoform" / "t2v-1.3b")
+    assert kinoform("generate", PROMPT, "--model", "t2v-1.3b", *SMALL).code == 0
+
+
+Change = Callable[[dict[str, torch.Tensor]], object]
+Damage = Callable[[Path], object]
+
+
+def transformer(change: Change) -> Damage:
+    def damage(folder: Path) -> None:
+        tensors = load_file(folder / SINGLE)
+        change(tensors)
+        save_file(tensors, folder / SINGLE)
+
+    return damage
+
+
+def pickled(name: str, change: Change) -> Damage:
+    def damage(folder: Path) -> None:
+        tensors = torch.load(folder / name, weights_only=True)
+        change(tensors)
+        torch.save(tensors, folder / name)
+
+    return damage
+
+
+def written(name: str, content: bytes) -> Damage:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def cut(name: str) -> Damage:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-100])
+
+
+def configured(**changes: object) -> Damage:
+    def damage(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return damage
+
+
+HEAD = "head.head.weight"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+PAGE = b"<!DOCTYPE html><html>Log in</html>"
+
+DAMAGES = {
+    "missing tensor": (transformer(lambda t: t.pop(HEAD)), [SINGLE, "lacks 1", HEAD]),
+    "surplus tensor": (transformer(lambda t: t.update(loose=torch.ones(1))), [SINGLE, "1 tensors", "loose"]),
+    "hostile name": (transformer(lambda t: t.update({"\x1b[2J": torch.ones(1)})), [SINGLE, r"\x1b[2J"]),
+    "wrong shape": (transformer(lambda t: t.update({HEAD: t[HEAD][:-1].clone()})), [SINGLE, HEAD, "shape"]),
+    "integers": (transformer(lambda t: t.update({HEAD: t[HEAD].char()})), [SINGLE, HEAD, "quantised"]),
+    "NaN": (transformer(lambda t: t[HEAD].fill_(torch.nan)), [SINGLE, HEAD, "NaN"]),
+    "NaN in text": (
+        pickled(TEXT_FILE, lambda t: t["norm.weight"].fill_(torch.inf)),
+        [TEXT_FILE, "norm.weight", "NaN"],
+    ),
+    "cut": (cut(SINGLE), [SINGLE, "cut short", "fetch it again"]),
+    "cut pth": (cut(CODEC_FILE), [CODEC_FILE, "cut short", "fetch it again"]),
+    "web page": (written(SINGLE, PAGE), [SINGLE, "web page", "log in"]),
+    "web page pth": (written(TEXT_FILE, PAGE), [TEXT_FILE, "web page"]),
+    "pointer": (written(CODEC_FILE, POINTER), [CODEC_FILE, "git-LFS pointer", "git lfs pull"]),
+    "empty": (written(SINGLE, b""), [SINGLE, "empty"]),
+    "no codec": (lambda folder: (folder / CODEC_FILE).unlink(), [CODEC_FILE, "does not exist"]),
+    "no tokenizer": (lambda folder: shutil.rmtree(folder / "google"), ["tokenizer"]),
+    "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "does not exist"]),
+    "i2v": (configured(model_type="i2v"), ["is an i2v model", "text only"]),
+    "vace": (configured(model_type="vace"), ["is a vace model", "text only"]),
+    "other layers": (configured(num_layers=5), ["config.json", "5 layers"]),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_folder_is_refused_by_name(kinoform: Run, copy: Path, here: Path, kind: str) -> None:
+    damage, parts = DAMAGES[kind]
+    damage(copy)
+    ran = kinoform("generate", PROMPT, "--model", copy, *SMALL)
+    assert ran.code == 3, ran.err
+    for part in parts:
+        assert part in ran.sentence, ran.sentence
+    assert len(ran.sentence) < 500
+    assert ran.out == "" and not list(here.iterdir())
+
+
+def test_a_file_is_not_a_folder(kinoform: Run, official: Path) -> None:
+    ran = kinoform("generate", PROMPT, "--model", official / SINGLE, *SMALL)
+    assert ran.code == 3 and "is a file; this version loads folders" in ran.sentence

@@ -1,0 +1,76 @@
+"""The program itself: help, version, words that no command has, and Ctrl-C in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command_line import Run
+from kinoform import __version__
+
+TESTS = Path(__file__).parents[1]
+
+
+def test_alone_it_says_how_to_use_it(kinoform: Run) -> None:
+    ran = kinoform()
+    shown = ran.out + ran.err
+    for command in ("generate", "decode", "info", "evaluate", "train"):
+        assert command in shown
+    assert ran.code in (0, 2)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["generate", "--help"]], ids=" ".join)
+def test_help_is_a_result(kinoform: Run, words: list[str]) -> None:
+    ran = kinoform(*words)
+    assert ran.code == 0 and "Usage" in ran.out and ran.err == ""
+
+
+def test_the_version_is_a_result(kinoform: Run) -> None:
+    ran = kinoform("--version")
+    assert ran.code == 0 and ran.out == f"kinoform {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["genrate"], "genrate"),
+        (["generate", "x", "--stpes", "3"], "--stpes"),
+        (["generate", "x", "--steps", "three"], "--steps"),
+        (["generate", "x", "--steps", "2.5"], "--steps"),
+        (["generate", "x", "--guidance", "much"], "--guidance"),
+        (["generate", "x", "--seed"], "--seed"),
+        (["generate", "x", "y"], "y"),
+        (["decode"], "latents"),
+        (["info"], "file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_words_that_are_not_understood_are_named(kinoform: Run, words: list[str], told: str) -> None:
+    ran = kinoform(*words)
+    assert ran.code == 2 and told.lower() in ran.err.lower() and ran.out == ""
+
+
+def test_names_that_fit_no_encoding_are_printed_all_the_same(kinoform: Run, model: list[str], here: Path) -> None:
+    name = "caf\udce9.gif"
+    ran = kinoform("generate", "a red ball", *model, "--seed", "7", "--steps", "1", "-o", name)
+    assert ran.code == 0 and ran.out == "caf\\udce9.gif\n" and (here / name).is_file()
+    told = kinoform("generate", "a red ball", *model, "--seed", "7", "--steps", "1", "-o", name, "--force", "--json")
+    assert told.told[0]["output"] == name
+
+
+def test_ctrl_c_ends_the_process_with_a_word(folder: Path, here: Path) -> None:
+    """In a process that sends itself SIGINT while it denoises."""
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom kinoform.cli.app import main"
+    words = ["generate", "a red ball", "--model", folder, "--recipe", "troubled_recipes:ctrl_c", "--device", "cpu"]
+    paths = os.pathsep.join([str(TESTS), *sys.path])
+    run = subprocess.run(
+        [sys.executable, "-c", f"{start}\nmain()", *words, "-o", "film.mp4"],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths},
+    )  # fmt: skip
+    assert run.returncode == 130 == 128 + signal.SIGINT
+    assert run.stdout == "" and "Traceback" not in run.stderr
+    assert run.stderr.endswith("kinoform: interrupted; no half-made file was left\n")
+    assert not list(here.iterdir())
