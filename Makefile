@@ -36,8 +36,8 @@ test: .venv/installed-dev check
 	$(BIN)/pytest
 
 check: .venv/installed-dev
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
