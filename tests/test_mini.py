@@ -9,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kinoform
 import numpy as np
 import pytest
 import torch
+
+import kinoform
 from kinoform.evaluate import ATTRIBUTES, evaluate
 from kinoform.media.film import Film
 from kinoform.pipelines.pipeline import Pipeline
