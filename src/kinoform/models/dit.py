@@ -7,7 +7,7 @@ Models", 2025), after DiT (Peebles and Xie, 2023). Numbers and traps: docs/wan21
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -200,7 +200,7 @@ class DiT(nn.Module):
         return self._block(0).before_context(stream.split()), states
 
     def _finish(self, stream: Stream, states: Mapping[str, Any], prepared: Prepared) -> Velocity:
-        states = dict(states)
+        stream, states = replace(stream, context=prepared.context), dict(states)
         for layer in range(self.spec.layers):
             block = self._block(layer)
             stream = stream if layer == 0 else block.before_context(stream)

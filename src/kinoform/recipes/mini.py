@@ -13,7 +13,7 @@ from kinoform.world.caption import vocabulary
 
 TEXT_WIDTH, TEXT_ROWS = 128, 32
 LATENT_CHANNELS = 24
-"""With 16, Wan's number, a linear codec loses the shape in 12 of 100 films of this size; with 24 in 7."""
+"""With 16, Wan's number, a linear codec leaves 78 % of films of this size wholly readable, with 24 it is 90 %."""
 
 
 def mini() -> Recipe:
