@@ -31,7 +31,8 @@ def tiny() -> Recipe:
             context=(TextStream(width=16, rows=ROWS),),
         ),
         codec=VAESpec(
-            dim=4, channels=4, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,), mean=(), std=()
+            dim=4, channels=4, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,), mean=(), std=(),
+            shortcut=True, linear_encoder=True,
         ),
         text=TextSpec(
             vocab=3 + len(WORDS), dim=16, dim_attention=16, dim_ffn=32, heads=2, layers=1, buckets=8,
@@ -71,7 +72,12 @@ def tiny_pipeline(folder: Path, **changes: object) -> Pipeline:
 
 
 def _drawn(module: nn.Module, generator: torch.Generator) -> nn.Module:
-    for parameter in module.parameters():
+    """Unit gain for products, about 1 for scales, small for what is added."""
+    for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        parameter.data = noise * parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 1 + 0.1 * noise
+        if parameter.dim() > 1:
+            noise *= parameter[0].numel() ** -0.5
+        else:
+            noise = 0.1 * noise + name.endswith(("weight", "gamma"))
+        parameter.data = noise
     return module

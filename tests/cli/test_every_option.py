@@ -12,15 +12,15 @@ from kinoform.cli.generate import generate
 from kinoform.errors import UsageError
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_mp4
-from tiny_recipe import tiny, write_tiny_folder
+from tiny_recipe import tiny
 
 OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
 """One that is not there, or the refusal could not be observed."""
 
 CHANGES = {
     "prompt": (["a blue cat"], {"frames", "params.prompt"}),
-    "prompts": (["--prompts", "prompts.txt"], {"frames", "params.prompt"}),
-    "model": (["--model", "other"], {"frames", "params.model"}),
+    "prompts": (["--prompts", "../prompts.txt"], {"frames", "params.prompt"}),
+    "model": (["--model", "../other"], {"frames", "params.model"}),
     "recipe": (["--recipe", "troubled_recipes:slower"], {"fps", "params.fps"}),
     "size": (["--size", "24x12"], {"frames", "shape", "params.width", "params.height"}),
     "frames": (["--frames", "5"], {"frames", "shape", "params.num_frames"}),
@@ -37,7 +37,6 @@ CHANGES = {
     "device": (["--device", OTHER_DEVICE], {"code", "out", "files"}),
     "upscale": (["--upscale", "3"], {"frames", "shape"}),
     "output": (["-o", "other.mp4"], {"files", "out"}),
-    "force": (["--force"], {"code", "out", "frames", "params.prompt"}),
     "as_json": (["--json"], {"out"}),
     "no_metadata": (["--no-metadata"], {"carries"}),
     "contact_sheet": (["--contact-sheet"], {"files"}),
@@ -68,35 +67,57 @@ def observed(here: Path, ran: Ran) -> dict[str, object]:
 
 
 def test_every_option_is_tried() -> None:
-    assert CHANGES.keys() == inspect.signature(generate).parameters.keys()
+    assert CHANGES.keys() | {"force"} == inspect.signature(generate).parameters.keys()
+
+
+BASE = {
+    "prompt": ["a red ball"],
+    "recipe": ["--recipe", "tiny_recipe:tiny"],
+    "device": ["--device", "cpu"],
+    "seed": ["--seed", "7"],
+    "output": ["-o", "film.mp4"],
+}
+
+
+@pytest.fixture(scope="module")
+def remembered() -> dict[str, object]:
+    """What the plain command leaves behind, once it was run."""
+    return {}
+
+
+@pytest.fixture
+def plain(kinoform: Run, here: Path, folder: Path, remembered: dict[str, object]) -> dict[str, object]:
+    """The same; the film is taken away again."""
+    if not remembered:
+        remembered |= observed(here, kinoform("generate", *words(BASE), "--model", folder))
+        (here / "film.mp4").unlink()
+    return remembered
 
 
 @pytest.mark.parametrize("option", CHANGES)
-def test_an_option_changes_what_it_says(kinoform: Run, here: Path, folder: Path, option: str) -> None:
+def test_an_option_changes_what_it_says(
+    kinoform: Run, here: Path, folder: Path, other_folder: Path, plain: dict[str, object], option: str
+) -> None:
     extra, expected = CHANGES[option]
-    (here / "prompts.txt").write_text("a blue cat\n")
-    write_tiny_folder(here / "other", seed=1)
-    base = {
-        "prompt": ["a red ball"],
-        "model": ["--model", str(folder)],
-        "recipe": ["--recipe", "tiny_recipe:tiny"],
-        "device": ["--device", "cpu"],
-        "seed": ["--seed", "7"],
-        "output": ["-o", "film.mp4"],
-    }
-    if option == "force":
-        kinoform("generate", *words(base | {"prompt": ["a blue cat"]}))
-    before = observed(here, kinoform("generate", *words(base)))
-    if option != "force":
-        (here / "film.mp4").unlink()
+    (here.parent / "prompts.txt").write_text("a blue cat\n")
+    (here.parent / "other").symlink_to(other_folder)
+    asked = BASE | {"model": ["--model", str(folder)]} | {option: extra}
     if option == "prompts":
-        del base["prompt"]
-    after = observed(here, kinoform("generate", *words(base | {option: extra})))
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        del asked["prompt"]
+    after = observed(here, kinoform("generate", *words(asked)))
+    changed = {name for name in plain.keys() | after.keys() if plain.get(name) != after.get(name)}
     assert expected <= changed, f"unchanged: {expected - changed}"
-    if after["code"] == 0 and option not in ("no_metadata", "force"):
+    if after["code"] == 0 and option != "no_metadata":
         untold = {name for name in changed - expected if name.startswith("params.")}
         assert not untold, f"changed besides: {untold}"
+
+
+def test_force_is_what_replaces_a_film(kinoform: Run, here: Path, model: list[str]) -> None:
+    kinoform("generate", "a red ball", *model, "--seed", "7", "-o", "film.mp4")
+    before = observed(here, kinoform("generate", "a blue cat", *model, "--seed", "7", "-o", "film.mp4"))
+    after = observed(here, kinoform("generate", "a blue cat", *model, "--seed", "7", "-o", "film.mp4", "--force"))
+    assert before["code"] == 2 and after["code"] == 0 and before["frames"] != after["frames"]
+    assert (before["params.prompt"], after["params.prompt"]) == ("a red ball", "a blue cat")
 
 
 def test_the_recipe_gives_what_no_option_says(kinoform: Run, model: list[str]) -> None:

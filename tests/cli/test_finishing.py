@@ -19,7 +19,6 @@ from kinoform.errors import KinoformError
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_mp4
 from kinoform.weights.latents import SUFFIX, read_latents, save_latents
-from tiny_recipe import write_tiny_folder
 
 PROMPT = "a red ball"
 FILM = ["--seed", "7", "--dtype", "bfloat16", "--upscale", "8", "-o", "film.mp4"]
@@ -190,9 +189,8 @@ def test_every_option_of_decode_changes_what_it_says(kinoform: Run, model: list[
     assert kinoform("decode", kept.name, *model, "--force", "--device", absent).code == 2
 
 
-def test_latents_of_another_model_are_not_drawn(kinoform: Run, kept: Path, here: Path) -> None:
-    write_tiny_folder(here / "other", seed=1)
-    ran = kinoform("decode", kept.name, "--model", "other", "--recipe", "tiny_recipe:tiny")
+def test_latents_of_another_model_are_not_drawn(kinoform: Run, kept: Path, other_folder: Path) -> None:
+    ran = kinoform("decode", kept.name, "--model", other_folder, "--recipe", "tiny_recipe:tiny")
     assert ran.code == 2 and "made by a model with hash" in ran.sentence and "pass its --model" in ran.sentence
     ran = kinoform("decode", kept.name)
     assert ran.code == 2 and "no model or folder 'tiny'" in ran.sentence, "the file's name for it is not a folder here"
