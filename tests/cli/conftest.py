@@ -10,7 +10,8 @@ import pytest
 
 from command_line import Ran, Run
 from kinoform.cli.app import main
-from tiny_recipe import ADDRESS, write_tiny_folder
+from kinoform.weights.parts import Parts, own_parts
+from tiny_recipe import ADDRESS, tiny, write_tiny_folder
 
 
 @pytest.fixture(scope="session")
@@ -63,11 +64,18 @@ def model(folder: Path) -> list[str]:
     return ["--model", str(folder), "--recipe", ADDRESS, "--device", "cpu"]
 
 
+@pytest.fixture(scope="session")
+def parts(folder: Path) -> Parts:
+    recipe = tiny()
+    return own_parts(folder, recipe.transformer, recipe.codec, recipe.text)
+
+
 @pytest.fixture
-def unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weight may be read: whatever is refused is refused before heavy work."""
+def unread(monkeypatch: pytest.MonkeyPatch, parts: Parts) -> None:
+    """No weight may be read: whatever is refused is refused before heavy work. (Headers are read, once.)"""
 
     def read(*words: object, **options: object) -> None:
         pytest.fail("weights were read")
 
     monkeypatch.setattr("kinoform.weights.parts.load_module", read)
+    monkeypatch.setattr("kinoform.recipes.load.own_parts", lambda *words: parts)

@@ -42,13 +42,34 @@ def advised(ran: Ran) -> list[str]:
     return shlex.split(line.split("finish with: kinoform ")[1])
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[str, bytes]:
+    """What the two fixtures below have made once."""
+    return {}
+
+
 @pytest.fixture
-def whole(kinoform: Run, model: list[str], here: Path) -> bytes:
+def whole(kinoform: Run, model: list[str], here: Path, made: dict[str, bytes]) -> bytes:
     """The film as it should be; nothing of it is left in the folder."""
-    assert kinoform("generate", PROMPT, *model, *FILM).code == 0
-    content = (here / "film.mp4").read_bytes()
-    (here / "film.mp4").unlink()
-    return content
+    if "film" not in made:
+        assert kinoform("generate", PROMPT, *model, *FILM).code == 0
+        made["film"] = (here / "film.mp4").read_bytes()
+        (here / "film.mp4").unlink()
+    return made["film"]
+
+
+@pytest.fixture
+def kept(
+    kinoform: Run, model: list[str], here: Path, made: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> Path:  # fmt: skip
+    """Latents of an interrupted run."""
+    if "latents" not in made:
+        with monkeypatch.context() as patch:
+            patch.setattr("kinoform.pipelines.pipeline.decode", interrupted)
+            kinoform("generate", PROMPT, *model, *FILM)
+        made["latents"] = (here / LATENTS).read_bytes()
+    (here / LATENTS).write_bytes(made["latents"])
+    return here / LATENTS
 
 
 def test_a_full_disk_keeps_the_latents_and_what_was_there(kinoform: Run, model: list[str], here: Path, whole: bytes):
@@ -151,15 +172,6 @@ def test_what_was_asked_for_is_advised_again(
     assert kinoform(*advised(ran)).code == 0
     assert sorted(file.name for file in here.iterdir()) == ["my film.mp4", "my film_sheet.png"]
     assert kinoform("info", "my film.mp4").code == 2
-
-
-@pytest.fixture
-def kept(kinoform: Run, model: list[str], here: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Latents of an interrupted run."""
-    with monkeypatch.context() as patch:
-        patch.setattr("kinoform.pipelines.pipeline.decode", interrupted)
-        kinoform("generate", PROMPT, *model, *FILM)
-    return here / LATENTS
 
 
 def test_every_option_of_decode_changes_what_it_says(kinoform: Run, model: list[str], kept: Path, here: Path) -> None:
