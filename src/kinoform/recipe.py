@@ -44,7 +44,7 @@ def find(address: str) -> Recipe:
     Raises UsageError when the module or the function is not there, or does not return a Recipe.
     """
     module_name, _, function_name = address.partition(":")
-    if not function_name:
+    if not function_name or not all(part.isidentifier() for part in module_name.split(".")):
         raise UsageError(f"{address!r} is no recipe; write module:function, for example kinoform.recipes.mini:mini")
     try:
         module = importlib.import_module(module_name)
