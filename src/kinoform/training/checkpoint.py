@@ -33,7 +33,7 @@ class Progress:
     """How far a training is. `step` steps are done, so it is also the index of the next one.
 
     `samples` and `flops` count what was computed, skipped steps included; `seconds` is wall-clock time
-    inside the training over all its sessions; `streak` is the number of skipped steps just before now.
+    inside the training over all its runs; `streak` is the number of skipped steps just before now.
     """
 
     step: int = 0

@@ -69,7 +69,7 @@ class TrainingSpec:
 class Upkeep:
     """How a run is kept, which leaves the weights alone: all intervals in steps.
 
-    `seconds` is the wall-clock budget over all sessions together; when it is spent the training saves and
+    `seconds` is the wall-clock budget over all runs together; when it is spent the training saves and
     returns. `sample_every` 0 shows no samples.
     """
 
