@@ -1,11 +1,8 @@
 """A finished denoise is never lost: whatever stops the film then, `kinoform decode` makes it from the latents."""
 
 import json
-import resource
 import shlex
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from safetensors.torch import safe_open, save_file
 
 import troubled_recipes
 from command_line import Ran, Run
+from full_disk import full_disk
 from kinoform.errors import KinoformError
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_mp4
@@ -23,17 +21,6 @@ from kinoform.weights.latents import SUFFIX, read_latents, save_latents
 PROMPT = "a red ball"
 FILM = ["--seed", "7", "--dtype", "bfloat16", "--upscale", "8", "-o", "film.mp4"]
 LATENTS = "film.mp4" + SUFFIX
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes, which programs meet as they meet a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def advised(ran: Ran) -> list[str]:

@@ -1,8 +1,4 @@
-"""Films to write, and a disk that is as small as a test wants."""
-
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+"""Films to write."""
 
 import numpy as np
 import pytest
@@ -27,19 +23,3 @@ def noisy_film() -> Film:
     """White noise, different in every frame: nothing that writes it can do so in a few bytes."""
     frames = np.random.default_rng(0).integers(0, 256, (6, 32, 48, 3), dtype=np.uint8)
     return Film(frames=frames, fps=16.0, params=PARAMS)
-
-
-@pytest.fixture
-def largest_file() -> Callable[[int], AbstractContextManager[None]]:
-    """Make writing beyond so many bytes of any file fail, as on a full disk (the system says EFBIG)."""
-
-    @contextmanager
-    def limited(size: int) -> Iterator[None]:
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return limited

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from full_disk import full_disk
 from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_writable, whole, whole_folder
 from kinoform.media.film import Film
@@ -54,18 +55,18 @@ def test_a_failure_midway_leaves_what_was(name, write, failure, after, existing,
 
 
 @pytest.mark.parametrize("name", [*WRITERS, "a.png"])
-def test_a_full_disk_leaves_what_was(name, noisy_film, largest_file, tmp_path):
+def test_a_full_disk_leaves_what_was(name, noisy_film, tmp_path):
     film = Film(frames=noisy_film.frames[:1], fps=16.0) if name == "a.png" else noisy_film
     film.save(tmp_path / name)
     before = contents(tmp_path)
     size = len(next(iter(before.values())))
     for limit in [0, 1, *np.linspace(100, size - 1, 5).astype(int).tolist()]:
-        with largest_file(limit), pytest.raises(KinoformError, match="no room to write") as error:
+        with full_disk(limit), pytest.raises(KinoformError, match="no room to write") as error:
             film.save(tmp_path / name, force=True)
         assert name in str(error.value) and "\n" not in str(error.value)
         assert contents(tmp_path) == before
         assert len(list(tmp_path.iterdir())) == 1
-    with largest_file(2 * size):
+    with full_disk(2 * size):
         film.save(tmp_path / name, force=True)
     assert contents(tmp_path) == before
 

@@ -34,7 +34,7 @@ class LinearShortcut(nn.Module):
 
     def encode(self, pixels: Video, first: bool) -> Changed:
         """Latents [b, c, f, h, w] of the next frames: 1 + n * time of them at first, then n * time."""
-        rows = whole_patches(_with_still(pixels, self.stride) if first else pixels, self.stride)
+        rows = film_patches(pixels, self.stride) if first else whole_patches(pixels, self.stride)
         return rearrange((rows - self.centre) @ self.analysis.T, "b t h w c -> b c t h w")
 
     def decode(self, latents: Video, past: Past) -> tuple[Changed, Past]:
@@ -59,6 +59,7 @@ def whole_patches(pixels: Video, stride: Patch) -> Float[Tensor, "b _ _ _ p"]:
     )  # fmt: skip
 
 
-def _with_still(pixels: Video, stride: Patch) -> Changed:
-    """The first frame repeated until it fills a patch of its own."""
-    return torch.cat([pixels[:, :, :1].expand(-1, -1, stride[0] - 1, -1, -1), pixels], dim=2)
+def film_patches(pixels: Video, stride: Patch) -> Float[Tensor, "b _ _ _ p"]:
+    """The patches of a film from its beginning: its first frame, repeated, fills a patch of its own."""
+    still = pixels[:, :, :1].expand(-1, -1, stride[0] - 1, -1, -1)
+    return whole_patches(torch.cat([still, pixels], dim=2), stride)

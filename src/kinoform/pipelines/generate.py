@@ -13,6 +13,7 @@ from kinoform.conditions.text import text_rows
 from kinoform.errors import Interrupted, NonFiniteError
 from kinoform.models.codec import Codec, decode_film, latent_size, to_uint8
 from kinoform.models.dit import DiT
+from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.fit import fitting
 from kinoform.pipelines.request import Request
@@ -63,11 +64,11 @@ def encode_prompts(
     return [(rows[request.prompt], rows[request.negative_prompt]) for request in requests]
 
 
-def first_noise(parts: Parts, request: Request, generator: torch.Generator | None) -> Latents:
+def first_noise(codec: VAESpec, request: Request, generator: torch.Generator | None = None) -> Latents:
     """Latents of pure noise, float32, drawn on the CPU: the same seed gives the same film on any device."""
     generator = generator or torch.Generator().manual_seed(request.seed)
-    size = latent_size(parts.codec_spec, request.num_frames, request.height, request.width)
-    return torch.randn(1, parts.transformer_spec.out_channels, *size, generator=generator)
+    size = latent_size(codec, request.num_frames, request.height, request.width)
+    return torch.randn(1, codec.channels, *size, generator=generator)
 
 
 @torch.inference_mode()
@@ -136,7 +137,7 @@ def latents_of(
 
     def denoised(model: DiT, request: Request, each: tuple[Tensor, Tensor]) -> Latents:
         with fitting(f"a film of {request.num_frames} frames of {request.width}x{request.height}"):
-            return denoise(model, request, each, first_noise(parts, request, generator), tell)
+            return denoise(model, request, each, first_noise(parts.codec_spec, request, generator), tell)
 
     *others, last = zip(requests, rows, strict=True)
     for request, each in others:

@@ -10,9 +10,8 @@ import torch
 
 from kinoform.media.film import Film
 from kinoform.media.sheet import save_contact_sheet
-from kinoform.models.codec import latent_size
 from kinoform.models.dit import DiT
-from kinoform.pipelines.generate import decode, denoise
+from kinoform.pipelines.generate import decode, denoise, first_noise
 from kinoform.pipelines.request import request
 from kinoform.recipe import Recipe
 from kinoform.training.transformer import Frozen
@@ -33,11 +32,8 @@ def show_films(recipe: Recipe) -> Callable[[DiT, Frozen, Path], None]:
         films = []
         for seed, prompt in enumerate(PROMPTS):
             asked = request(recipe, prompt, seed)
-            size = latent_size(recipe.codec, recipe.num_frames, recipe.height, recipe.width)
-            shape = (1, recipe.codec.channels, *size)
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
             pair = (rows[seed : seed + 1], rows[-1:])
-            latents = denoise(model, asked, pair, noise, lambda progress: None)
+            latents = denoise(model, asked, pair, first_noise(recipe.codec, asked), lambda progress: None)
             films.append(decode(frozen.codec, latents, torch.device("cpu"), lambda progress: None)[::2])
         frames = np.concatenate(films)
         caption = {"prompt": " / ".join(PROMPTS)}

@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from kinoform.models.shortcut import REACH, LinearShortcut, whole_patches
+from kinoform.models.shortcut import REACH, LinearShortcut, film_patches
 
 Films = Callable[[], Iterable[Float[Tensor, "b 3 t height width"]]]
 """Gives the same films, in portions, every time it is called."""
@@ -34,7 +34,7 @@ def _fit_analysis(shortcut: LinearShortcut, films: Films) -> None:
     width = len(shortcut.centre)
     count, total, outer = 0, torch.zeros(width).double(), torch.zeros(width, width).double()
     for pixels in films():
-        rows = _patches(shortcut, pixels)
+        rows = film_patches(pixels, shortcut.stride).flatten(0, 3)
         count, total, outer = count + len(rows), total + rows.double().sum(0), outer + (rows.T @ rows).double()
     centre = total / count
     values, vectors = torch.linalg.eigh(outer / count - centre[:, None] * centre)
@@ -56,17 +56,12 @@ def _fit_synthesis(shortcut: LinearShortcut, films: Films, noise: float) -> None
         seen = _in_reach(shortcut.encode(pixels, first=True))
         seen = torch.cat([seen, torch.ones(len(seen), 1)], dim=1)
         count, within = count + len(seen), within + (seen.T @ seen).double()
-        across = across + (seen.T @ _patches(shortcut, pixels)).double()
+        across = across + (seen.T @ film_patches(pixels, shortcut.stride).flatten(0, 3)).double()
     ridge = torch.full((inputs,), count * max(noise, 1e-3) ** 2).double()
     ridge[-1] = 0
     weights = torch.linalg.solve(within + ridge.diag(), across)
     shortcut.synthesis.copy_(rearrange(weights[:-1], "(c t h w) p -> p c t h w", c=channels, t=2, h=3, w=3))
     shortcut.offset.copy_(weights[-1])
-
-
-def _patches(shortcut: LinearShortcut, pixels: Tensor) -> Float[Tensor, "n p"]:
-    still = pixels[:, :, :1].expand(-1, -1, shortcut.stride[0] - 1, -1, -1)
-    return whole_patches(torch.cat([still, pixels], dim=2), shortcut.stride).flatten(0, 3)
 
 
 def _in_reach(latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "n r"]:
