@@ -1,5 +1,7 @@
 """How the embedded model is trained from nothing: `kinoform train mini`."""
 
+import torch
+
 from kinoform.recipes.mini import mini
 from kinoform.training.autoencoder import AutoencoderConfig
 from kinoform.training.average import AverageSpec
@@ -51,11 +53,14 @@ def plan() -> Plan:
             films=films,
             levels=LevelSampling(shift=5.0),
             negative_prompt=recipe.negative_prompt,
+            precision=torch.bfloat16,
         ),
         transformer_training=TrainingSpec(
-            schedule=Schedule(warmup=100, total=3000),
+            schedule=Schedule(warmup=100, total=13000),
             optimizer=OptimizerSpec(
-                muon=MuonSpec(learning_rate=0.02), adam=AdamSpec(learning_rate=1e-3), hidden=in_blocks
+                muon=MuonSpec(learning_rate=0.02, precision=torch.bfloat16),
+                adam=AdamSpec(learning_rate=1e-3),
+                hidden=in_blocks,
             ),
         ),
     )

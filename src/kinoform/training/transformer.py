@@ -8,16 +8,17 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from kinoform.models.codec import Codec, latent_size
-from kinoform.models.dit import DiT, DiTSpec, initialise
+from kinoform.models.dit import DiT, DiTSpec, initialise, keeps_float32
 from kinoform.models.text import TextEncoder, encode
 from kinoform.models.tokenizer import Tokenizer
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.training.films import Films, step_generator
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
-from kinoform.types import Conditions
+from kinoform.types import Conditions, Latents, Velocity
 from kinoform.world.caption import caption
 
 
@@ -32,6 +33,7 @@ class TransformerConfig:
     batch: int = 32
     dropout: float = 0.1
     seed: int = 3
+    precision: torch.dtype = torch.float32
 
 
 class Batch(NamedTuple):
@@ -55,6 +57,19 @@ class Frozen:
         return encode(self.text_encoder, self.tokenizer(prompts, self.text_encoder.spec.length))
 
 
+class _Denoiser(nn.Module):
+    """Everything from noisy latents to velocity as one module, to be called with rounded weights."""
+
+    def __init__(self, model: DiT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Latents, sigma: Float[Tensor, " b"], rows: Float[Tensor, "b n w"]) -> Velocity:
+        conditions = Conditions(context={"text": rows})
+        prepared = self.model.prepare(conditions, grid_of(x, self.model.spec.patch))
+        return self.model(x, timesteps(sigma), prepared)
+
+
 class TransformerStage:
     """One sample is a film, a caption of it, a noise level and noise; all anew at every step."""
 
@@ -63,6 +78,7 @@ class TransformerStage:
     ) -> None:
         self.config, self._frozen, self._show = config, frozen, show
         self._model = config.transformer.build()
+        self._denoiser = _Denoiser(self._model)
         initialise(self._model, torch.Generator().manual_seed(config.seed))
         films = config.films
         self._shape = latent_size(frozen.codec, films.num_frames, films.height, films.width)
@@ -91,10 +107,12 @@ class TransformerStage:
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         x = noised(batch.x0, batch.sigma, batch.noise)
-        prepared = self._model.prepare(
-            Conditions(context={"text": batch.rows}), grid_of(x, self.config.transformer.patch)
-        )
-        return flow_matching_loss(self._model(x, timesteps(batch.sigma), prepared), batch.noise, batch.x0)
+        rounded = {
+            f"model.{name}": weight if keeps_float32(name) else weight.to(self.config.precision)
+            for name, weight in self._model.named_parameters()
+        }
+        velocity = functional_call(self._denoiser, rounded, (x, batch.sigma, batch.rows))
+        return flow_matching_loss(velocity, batch.noise, batch.x0)
 
     def sample(self, step: int, folder: Path) -> None:
         """Films of the averaged weights, drawn by the function that was handed over."""
