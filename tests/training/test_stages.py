@@ -1,5 +1,6 @@
 """The whole plan of a tiny model: three stages, the gate between them, and going on after a stop."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,19 +9,21 @@ import torch
 
 from kinoform.errors import KinoformError
 from kinoform.models.context import TextStream
-from kinoform.models.dit import DiTSpec
+from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
+from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
-from kinoform.training.autoencoder import AutoencoderConfig
+from kinoform.training.autoencoder import AutoencoderConfig, new_autoencoder
 from kinoform.training.films import Films
-from kinoform.training.objective import LevelSampling
+from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.plan import Plan
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.training.stages import prepare_tokenizer, train_autoencoder, train_plan
 from kinoform.training.text import TextConfig, TextStage, answers
 from kinoform.training.transformer import Frozen, TransformerConfig, TransformerStage
+from kinoform.types import Conditions
 from kinoform.world.caption import vocabulary
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L1
@@ -98,16 +101,43 @@ def test_text_training_learns(tmp_path: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+def untrained(plan: Plan, folder: Path) -> Frozen:
+    codec, encoder = new_autoencoder(plan.autoencoder), plan.recipe.text.build().eval()
+    return Frozen(codec=codec, tokenizer=prepare_tokenizer(plan, folder), text_encoder=encoder)
+
+
+def test_low_precision_rounds_what_is_computed_with_and_not_what_is_learnt(tmp_path: Path) -> None:
+    """The loss is that of a model cast as generation casts it; weights and gradients stay in float32."""
+    plan = tiny_plan()
+    frozen = untrained(plan, tmp_path)
+    stage = TransformerStage(replace(plan.transformer, precision=torch.bfloat16), frozen)
+    model, batch = stage.modules(), stage.batch(0)
+    assert isinstance(model, DiT)
+    torch.nn.init.normal_(model.head.linear.weight)
+    loss = stage.loss(batch)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.grad is not None and parameter.grad.dtype == torch.float32, name
+        assert parameter.grad.any() or ".k.bias" in name, name
+    rounded = cast_weights(deepcopy(model), torch.bfloat16)
+    assert isinstance(rounded, DiT)
+    x = noised(batch.x0, batch.sigma, batch.noise)
+    prepared = rounded.prepare(Conditions(context={"text": batch.rows}), grid_of(x, model.spec.patch))
+    velocity = rounded(x, timesteps(batch.sigma), prepared)
+    assert torch.equal(loss, flow_matching_loss(velocity, batch.noise, batch.x0))
+    whole = TransformerStage(plan.transformer, frozen)
+    whole.modules().load_state_dict(model.state_dict())
+    assert 0 < (whole.loss(batch) - loss).abs() < 0.02 * loss
+
+
 def test_training_sees_what_generation_sees(tmp_path: Path) -> None:
     """Text rows, latents and the dropped caption are those that a pipeline would make of the same film."""
     from kinoform.conditions.text import text_rows
-    from kinoform.training.autoencoder import new_autoencoder
 
     plan = tiny_plan()
-    tokenizer = prepare_tokenizer(plan, tmp_path)
-    encoder = plan.recipe.text.build().eval()
-    codec = new_autoencoder(plan.autoencoder)
-    frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=encoder)
+    frozen = untrained(plan, tmp_path)
+    codec, tokenizer, encoder = frozen.codec, frozen.tokenizer, frozen.text_encoder
     stage = TransformerStage(replace(plan.transformer, dropout=1.0), frozen)
     batch = stage.batch(0)
     assert torch.allclose(batch.rows, text_rows(tokenizer, encoder, [""]).expand_as(batch.rows), atol=1e-6)

@@ -24,7 +24,11 @@ from kinoform.world.caption import caption
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerConfig:
-    """`dropout` is the share of films whose caption is replaced by `negative_prompt`, for guidance."""
+    """`dropout` is the share of films whose caption is replaced by `negative_prompt`, for guidance.
+
+    `precision` is that of the products in the blocks, whose weights are rounded to it as generation rounds
+    them; the weights that learn are float32.
+    """
 
     transformer: DiTSpec
     films: Films
@@ -64,7 +68,7 @@ class _Denoiser(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Latents, sigma: Float[Tensor, " b"], rows: Float[Tensor, "b n w"]) -> Velocity:
+    def forward(self, x: Latents, sigma: Float[Tensor, " b"], rows: Float[Tensor, "b n d"]) -> Velocity:
         conditions = Conditions(context={"text": rows})
         prepared = self.model.prepare(conditions, grid_of(x, self.model.spec.patch))
         return self.model(x, timesteps(sigma), prepared)
