@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +26,18 @@ PROMPTS = (
 
 
 def show_films(recipe: Recipe) -> Callable[[DiT, Frozen, Path], None]:
-    """A function that draws PROMPTS, one film a row, seeds 0 to 3."""
+    """A picklable function that draws PROMPTS, one film a row, seeds 0 to 3."""
+    return partial(_show, recipe)
 
-    def show(model: DiT, frozen: Frozen, path: Path) -> None:
-        rows = frozen.rows([*PROMPTS, recipe.negative_prompt])
-        films = []
-        for seed, prompt in enumerate(PROMPTS):
-            asked = request(recipe, prompt, seed)
-            pair = (rows[seed : seed + 1], rows[-1:])
-            latents = denoise(model, asked, pair, first_noise(recipe.codec, asked), lambda progress: None)
-            films.append(decode(frozen.codec, latents, torch.device("cpu"), lambda progress: None)[::2])
-        frames = np.concatenate(films)
-        caption = {"prompt": " / ".join(PROMPTS)}
-        save_contact_sheet(Film(frames=frames, fps=recipe.fps, params=caption), path, force=True)
 
-    return show
+def _show(recipe: Recipe, model: DiT, frozen: Frozen, path: Path) -> None:
+    rows = frozen.rows([*PROMPTS, recipe.negative_prompt])
+    films = []
+    for seed, prompt in enumerate(PROMPTS):
+        asked = request(recipe, prompt, seed)
+        pair = (rows[seed : seed + 1], rows[-1:])
+        latents = denoise(model, asked, pair, first_noise(recipe.codec, asked), lambda progress: None)
+        films.append(decode(frozen.codec, latents, torch.device("cpu"), lambda progress: None)[::2])
+    frames = np.concatenate(films)
+    caption = {"prompt": " / ".join(PROMPTS)}
+    save_contact_sheet(Film(frames=frames, fps=recipe.fps, params=caption), path, force=True)

@@ -24,6 +24,7 @@ from kinoform.training.fingerprint import fingerprint
 from kinoform.training.metrics import Log, Measurement, bar
 from kinoform.training.randomness import randomness, restore_randomness, seed_everything
 from kinoform.training.stage import Stage, TrainingSpec, Upkeep
+from kinoform.training.team import Alone, Team
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +36,21 @@ class Outcome:
 
 
 class Learner:
-    """All that changes while training. Gradients and their application are apart: between the two,
-    several processes may average their gradients."""
+    """All that changes while training. `team` are the processes that share each batch."""
 
-    def __init__(self, module: nn.Module, spec: TrainingSpec) -> None:
-        self.module, self.spec = module, spec
+    def __init__(self, module: nn.Module, spec: TrainingSpec, team: Team) -> None:
+        self.module, self.spec, self.team = module, spec, team
         self.optimizer = spec.optimizer.build(module.named_parameters())
         self.average = spec.average.begin(module)
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
-    def gradients(self, loss: Float[Tensor, ""]) -> None:
+    def gradients(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Leave the team's mean gradients in the parameters; its mean loss."""
         self.optimizer.clear()
         loss.backward()
+        mean = loss.detach().float()
+        self.team.mean([mean, *(parameter.grad for parameter in self._parameters if parameter.grad is not None)])
+        return mean
 
     def clipped(self) -> Float[Tensor, ""]:
         """Scale the gradients down to the bound; the norm that they had."""
@@ -66,15 +70,25 @@ class Learner:
         self.average.load_state_dict(state["average"])
 
 
-def train(stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep | None = None) -> Outcome:
+def train(
+    stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep | None = None, team: Team | None = None
+) -> Outcome:
     """Begin, or continue from the newest complete checkpoint in `folder`, until the schedule's end.
 
     Killed at any moment and called again, the losses are those of the uninterrupted training, bit for bit
-    (on one device, with deterministic kernels). Writes `folder`/checkpoints, `folder`/losses.jsonl and
-    `folder`/samples. Raises Interrupted after Ctrl-C or SIGTERM, when the step is finished and saved;
-    NonFiniteError after too many bad batches; UsageError for a folder of another training.
+    (on one device, with deterministic kernels). In a team (see `together`) every process calls this with a
+    stage that makes its part of the batches, and the first one keeps the folder. Writes
+    `folder`/checkpoints, `folder`/losses.jsonl and `folder`/samples. Raises Interrupted after Ctrl-C or
+    SIGTERM, when the step is finished and saved; NonFiniteError after too many bad batches; UsageError for
+    a folder of another training.
     """
-    run = _Run(stage, folder, spec, upkeep or Upkeep())
+    team = team or Alone()
+    run = _Run(stage, folder, spec, upkeep or Upkeep(), team)
+    if team.part.index:
+        for _ in run.steps():
+            if team.any(False):
+                break
+        return Outcome(progress=run.progress, average=run.learner.average)
     with (
         Log(folder / "losses.jsonl", step=run.progress.step) as log,
         bar(spec.schedule.total, done=run.progress.step, shown=run.upkeep.show_progress) as tell,
@@ -83,10 +97,11 @@ def train(stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep | None 
         for measurement in run.steps():
             log.write(measurement)
             tell(measurement.step + 1, measurement.loss)
-            if signals:
+            if team.any(bool(signals)):
                 run.save(log, must=True)
+                cause = signals[0] if signals else "the end of the process that began it"
                 raise Interrupted(
-                    f"stopped by {signals[0]} after {run.progress.step} of {spec.schedule.total} steps; "
+                    f"stopped by {cause} after {run.progress.step} of {spec.schedule.total} steps; "
                     f"saved in {folder}; run the same command to continue"
                 )
             run.keep_up(log)
@@ -95,13 +110,15 @@ def train(stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep | None 
 
 
 class _Run:
-    def __init__(self, stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep) -> None:
-        self.stage, self.folder, self.spec, self.upkeep = stage, folder, spec, upkeep
+    def __init__(self, stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep, team: Team) -> None:
+        self.stage, self.folder, self.spec, self.upkeep, self.team = stage, folder, spec, upkeep, team
         self.checkpoints = folder / "checkpoints"
         self.fingerprint = fingerprint({"stage": stage.config, "training": spec})
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        checkpoint.sweep(self.checkpoints)
-        self.learner = Learner(stage.modules().train(), spec)
+        if team.part.index == 0:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            checkpoint.sweep(self.checkpoints)
+        team.any(False)  # nobody reads before the folder is in order
+        self.learner = Learner(stage.modules().train(), spec, team)
         self.progress, self.saved = self._start()
 
     def _start(self) -> tuple[Progress, int | None]:
@@ -120,12 +137,11 @@ class _Run:
         batch = self.stage.batch(self.progress.step) if self.progress.step < total else None
         while self.progress.step < total and not self._out_of_time():
             step = self.progress.step
-            loss = self.stage.loss(batch)
-            self.learner.gradients(loss)
+            loss = self.learner.gradients(self.stage.loss(batch))
             norm = self.learner.clipped()
             # The next batch is prepared before the loss is read: an accelerator works meanwhile.
             batch = self.stage.batch(step + 1) if step + 1 < total else None
-            read, length = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
+            read, length = torch.stack([loss, norm.detach().float()]).tolist()
             finite = isfinite(read) and isfinite(length)
             if finite:
                 self.learner.apply(step)
@@ -135,7 +151,8 @@ class _Run:
                 self._complain(step, read, length)
 
     def _out_of_time(self) -> bool:
-        return self.upkeep.seconds is not None and self.progress.seconds >= self.upkeep.seconds
+        budget = self.upkeep.seconds
+        return budget is not None and self.team.any(self.progress.seconds >= budget)
 
     def _after(self, finite: bool, seconds: float) -> Progress:
         now = self.progress

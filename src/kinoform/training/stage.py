@@ -34,7 +34,8 @@ class Stage(Protocol):
     def batch(self, step: int) -> Any:
         """Data, noise and levels of one step: a pure function of the step's index and of seeds in `config`.
 
-        It must not touch the global generators; it is called once ahead of the step.
+        In a team it is a part of that step's data, of equal size in every process; `samples_per_step` and
+        `flops_per_step` count the whole. It must not touch the global generators; it is called once ahead of the step.
         """
         ...
 

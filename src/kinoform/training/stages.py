@@ -18,6 +18,7 @@ from kinoform.training.films import Films
 from kinoform.training.loop import train
 from kinoform.training.plan import Plan
 from kinoform.training.stage import Stage, TrainingSpec, Upkeep
+from kinoform.training.team import Alone, Part, Team, together
 from kinoform.training.text import TextStage
 from kinoform.training.transformer import Frozen, TransformerStage
 from kinoform.world.reader import read
@@ -69,18 +70,25 @@ def train_text(plan: Plan, folder: Path, tokenizer: Tokenizer, upkeep: Upkeep) -
     return encoder, report | {"accuracy": stage.accuracy(stage.batch(HELD_BACK))}
 
 
-def train_plan(
-    plan: Plan, folder: Path, upkeep: Upkeep, show: Callable[[DiT, Frozen, Path], None] | None = None
-) -> Trained:
-    """All stages below `folder`. `show` draws films of the transformer while it trains."""
+Show = Callable[[DiT, Frozen, Path], None]
+"""Draws films of a transformer, as a picture at a path."""
+
+
+def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = None, *, processes: int = 1) -> Trained:
+    """All stages below `folder`. `show` draws films of the transformer while it trains.
+
+    With `processes` above 1 the transformer's batches are shared by as many processes, each with the number
+    of threads that this one has; the others wait for the first. A run may go on with another number.
+    """
     tokenizer = prepare_tokenizer(plan, folder)
     quiet = replace(upkeep, sample_every=0)
     codec, of_codec = train_autoencoder(plan, folder, quiet)
     encoder, of_text = train_text(plan, folder, tokenizer, quiet)
     frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=encoder)
-    draw = None if show is None else lambda model, path: show(model, frozen, path)
-    stage = TransformerStage(plan.transformer, frozen, draw)
-    transformer, of_transformer = _finished(stage, folder / "transformer", plan.transformer_training, upkeep)
+    if processes > 1:
+        Part(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
+        together(processes, _train_transformer, (plan, frozen, folder, upkeep, show))
+    transformer, of_transformer = _train_transformer(Alone(), plan, frozen, folder, upkeep, show)
     assert isinstance(transformer, DiT)
     return Trained(
         codec=codec,
@@ -91,9 +99,19 @@ def train_plan(
     )
 
 
-def _finished(stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep) -> tuple[nn.Module, dict[str, object]]:
+def _train_transformer(
+    team: Team, plan: Plan, frozen: Frozen, folder: Path, upkeep: Upkeep, show: Show | None
+) -> tuple[nn.Module, dict[str, object]]:
+    draw = None if show is None else lambda model, path: show(model, frozen, path)
+    stage = TransformerStage(plan.transformer, frozen, draw, team.part)
+    return _finished(stage, folder / "transformer", plan.transformer_training, upkeep, team)
+
+
+def _finished(
+    stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep, team: Team | None = None
+) -> tuple[nn.Module, dict[str, object]]:
     """The stage's module with its averaged weights, frozen; and how far its training went."""
-    outcome = train(stage, folder, spec, upkeep)
+    outcome = train(stage, folder, spec, upkeep, team)
     module = stage.modules().eval()
     outcome.average.copy_to(module)
     progress = outcome.progress

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kinoform.models.codec import Codec, latent_size
+from kinoform.models.codec import Codec
 from kinoform.models.dit import DiT, DiTSpec, initialise, keeps_float32
 from kinoform.models.text import TextEncoder, encode
 from kinoform.models.tokenizer import Tokenizer
@@ -18,6 +18,7 @@ from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.training.films import Films, step_generator
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
+from kinoform.training.team import Part
 from kinoform.types import Conditions, Latents, Velocity
 from kinoform.world.caption import caption
 
@@ -75,38 +76,45 @@ class _Denoiser(nn.Module):
 
 
 class TransformerStage:
-    """One sample is a film, a caption of it, a noise level and noise; all anew at every step."""
+    """One sample is a film, a caption of it, a noise level and noise; all anew at every step.
+
+    `part` is what this process makes of every batch; levels and noise are those of the whole batch whatever
+    the parts. Raises UsageError when the batch cannot be dealt out evenly.
+    """
 
     def __init__(
-        self, config: TransformerConfig, frozen: Frozen, show: Callable[[DiT, Path], None] | None = None
+        self,
+        config: TransformerConfig,
+        frozen: Frozen,
+        show: Callable[[DiT, Path], None] | None = None,
+        part: Part | None = None,
     ) -> None:
         self.config, self._frozen, self._show = config, frozen, show
+        self._part = part or Part()
         self._model = config.transformer.build()
         self._denoiser = _Denoiser(self._model)
         initialise(self._model, torch.Generator().manual_seed(config.seed))
-        films = config.films
-        self._shape = latent_size(frozen.codec, films.num_frames, films.height, films.width)
         batch = self.batch(0)
         self.samples_per_step = config.batch
-        self.flops_per_step = 3.0 * count_flops(lambda: self.loss(batch))
+        self.flops_per_step = 3.0 * self._part.of * count_flops(lambda: self.loss(batch))
 
     def modules(self) -> nn.Module:
         return self._model
 
     @torch.no_grad()
     def batch(self, step: int) -> Batch:
-        config, frozen = self.config, self._frozen
+        config, frozen, mine = self.config, self._frozen, self._part.slice(self.config.batch)
         scenes, words = config.films.scenes(step, config.batch)
         captions = [caption(scene.story, words) for scene in scenes]
         dropped = words.random(config.batch) < config.dropout
         prompts = [config.negative_prompt if drop else c for c, drop in zip(captions, dropped, strict=True)]
-        x0, _ = frozen.codec.encode(config.films.pixels(scenes))
+        x0, _ = frozen.codec.encode(config.films.pixels(scenes[mine]))
         generator = step_generator(config.seed, step)
         return Batch(
             x0=x0,
-            noise=torch.randn(x0.shape, generator=generator),
-            sigma=config.levels.draw((config.batch,), generator),
-            rows=frozen.rows(prompts),
+            noise=torch.randn(config.batch, *x0.shape[1:], generator=generator)[mine],
+            sigma=config.levels.draw((config.batch,), generator)[mine],
+            rows=frozen.rows(prompts[mine]),
         )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:

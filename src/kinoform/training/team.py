@@ -1,0 +1,149 @@
+"""Several processes that train as one: each computes its part of every batch, their gradients are averaged."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
+
+from kinoform.errors import KinoformError, UsageError
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others, who may be drawing samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Part `index` of `of` equal parts of every batch."""
+
+    index: int = 0
+    of: int = 1
+
+    def slice(self, count: int) -> slice:
+        """Which of `count` samples. Raises UsageError when they cannot be dealt out evenly."""
+        if count % self.of:
+            raise UsageError(f"a batch of {count} cannot be shared by {self.of} processes; give a divisor of {count}")
+        share = count // self.of
+        return slice(self.index * share, (self.index + 1) * share)
+
+
+@runtime_checkable
+class Team(Protocol):
+    """What a process of a training has to agree on with the others."""
+
+    @property
+    def part(self) -> Part: ...
+
+    def mean(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each float32 tensor by its mean over the processes, in place."""
+        ...
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in one of the processes."""
+        ...
+
+
+class Alone:
+    """The team of one."""
+
+    part = Part()
+
+    def mean(self, tensors: Iterable[Tensor]) -> None: ...
+
+    def any(self, flag: bool) -> bool:
+        return flag
+
+
+class Processes:
+    """One of the processes that `together` started."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self._parent = os.getppid()
+
+    def mean(self, tensors: Iterable[Tensor]) -> None:
+        parts = list(tensors)
+        flat = torch.cat([part.flatten() for part in parts])
+        distributed.all_reduce(flat)
+        flat /= self.part.of
+        for part, found in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+            part.copy_(found.view_as(part))
+
+    def any(self, flag: bool) -> bool:
+        """Also when the process that started them is gone, or they would go on unseen."""
+        raised = torch.tensor(float(flag or os.getppid() != self._parent))
+        distributed.all_reduce(raised)
+        return bool(raised)
+
+
+def together(count: int, work: Callable[..., object], arguments: Sequence[Any] = ()) -> None:
+    """Run `work(team, *arguments)` in `count` processes with as many threads each as this one has.
+
+    Function and arguments must be picklable. Ctrl-C and SIGTERM are handed to the first process, once each,
+    and are for `work` to obey. Raises the KinoformError that one of them raised; the others are ended then.
+    """
+    context = get_context("spawn")
+    failures = cast("SimpleQueue[KinoformError]", context.SimpleQueue())
+    with tempfile.TemporaryDirectory() as folder:
+        meeting, threads = (Path(folder) / "meeting").as_uri(), torch.get_num_threads()
+        started = start_processes(
+            _member, (count, meeting, threads, failures, work, arguments), nprocs=count, join=False
+        )
+        assert started is not None
+        with _handed_on(started.processes[0]):
+            try:
+                while not started.join():
+                    pass
+            except (ProcessRaisedException, ProcessExitedException):
+                if failures.empty():
+                    raise
+    if not failures.empty():
+        raise failures.get()
+
+
+def _member(
+    index: int, count: int, meeting: str, threads: int, failures: "SimpleQueue[KinoformError]",
+    work: Callable[..., object], arguments: Sequence[Any],
+) -> None:  # fmt: skip
+    os.setpgrp()  # or the terminal would send its Ctrl-C to every process, and the first would have it twice
+    torch.set_num_threads(threads)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    distributed.init_process_group("gloo", init_method=meeting, rank=index, world_size=count, timeout=PATIENCE)
+    try:
+        work(Processes(Part(index, count)), *arguments)
+    except KinoformError as failure:
+        failures.put(failure)
+        raise
+    finally:
+        distributed.destroy_process_group()
+
+
+class _handed_on:
+    """Signals to this process go to that one instead, during the block."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+        self._former: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._former[number] = signal.signal(number, self._hand_on)
+
+    def __exit__(self, *error: object) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        if self._process.is_alive():
+            os.kill(self._process.pid, number)

@@ -1,0 +1,102 @@
+"""Processes that train as one do what one process does."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinoform.errors import NonFiniteError, UsageError
+from kinoform.training.metrics import read
+from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
+from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stages import train_plan
+from kinoform.training.team import Part, Team, together
+from training.test_stages import QUIET, tiny_plan
+
+LONG = TrainingSpec(schedule=Schedule(warmup=1, total=100_000), optimizer=OptimizerSpec(hidden=no_matrix))
+
+
+def test_parts_make_up_the_whole() -> None:
+    for of in (1, 2, 3, 6):
+        dealt = [number for index in range(of) for number in list(range(6))[Part(index, of).slice(6)]]
+        assert dealt == list(range(6))
+    with pytest.raises(UsageError, match="a batch of 6 cannot be shared by 4"):
+        Part(0, 4).slice(6)
+
+
+def agree(team: Team, folder: Path) -> None:
+    values = [torch.full((2, 3), float(team.part.index)), torch.tensor(10.0 * team.part.index)]
+    team.mean(values)
+    found = [values[0].eq(0.5).all().item(), values[1].item(), team.any(team.part.index == 1), team.any(False)]
+    (folder / str(team.part.index)).write_text(str(found))
+
+
+def test_processes_share_means_and_flags(tmp_path: Path) -> None:
+    together(2, agree, (tmp_path,))
+    assert [(tmp_path / name).read_text() for name in "01"] == ["[True, 5.0, True, False]"] * 2
+
+
+def fail(team: Team) -> None:
+    if team.part.index == 1:
+        raise NonFiniteError("of the second process")
+    while not team.any(False):
+        time.sleep(0.01)
+
+
+def test_the_failure_of_one_process_ends_all_and_is_told() -> None:
+    with pytest.raises(NonFiniteError, match="of the second process"):
+        together(2, fail)
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    one = train_plan(tiny_plan(), tmp_path / "one", QUIET)
+    two = train_plan(tiny_plan(), tmp_path / "two", QUIET, processes=2)
+    for name, parameter in one.transformer.named_parameters():
+        assert torch.allclose(parameter, two.transformer.get_parameter(name), atol=2e-4), name
+    assert any(parameter.any() for parameter in two.transformer.head.parameters()), "it learnt something"
+    logs = [read(tmp_path / name / "transformer" / "losses.jsonl") for name in ("one", "two")]
+    for alone, shared in zip(*logs, strict=True):
+        assert shared.loss == pytest.approx(alone.loss, rel=1e-5)
+        assert (shared.samples, shared.flops) == (alone.samples, pytest.approx(alone.flops, rel=0.01))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_the_processes_start(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a batch of 4 cannot be shared by 3"):
+        train_plan(tiny_plan(), tmp_path, QUIET, processes=3)
+
+
+def main(folder: str) -> None:
+    plan = tiny_plan(transformer_training=LONG)
+    train_plan(plan, Path(folder), Upkeep(save_every=1000, show_progress=False), processes=2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_processes_after_a_step_and_saves_it(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", f"from training.test_team import main; main({str(tmp_path)!r})"]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    started = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "transformer" / "losses.jsonl"
+    while started.poll() is None and not (log.exists() and len(log.read_bytes().splitlines()) > 3):
+        time.sleep(0.05)
+    started.send_signal(number)
+    _, told = started.communicate(timeout=120)
+    assert "Interrupted: stopped by " + number.name in told
+    steps = len(read(log))
+    assert (tmp_path / "transformer" / "checkpoints" / f"step-{steps:08d}").is_dir()
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    keep_all = Upkeep(save_every=1, keep=3, show_progress=False)
+    train_plan(tiny_plan(), tmp_path, keep_all, processes=2)
+    log, checkpoints = tmp_path / "transformer" / "losses.jsonl", tmp_path / "transformer" / "checkpoints"
+    together = [entry.loss for entry in read(log)]
+    for step in (2, 3):
+        shutil.rmtree(checkpoints / f"step-{step:08d}")
+    train_plan(tiny_plan(), tmp_path, keep_all)
+    assert [entry.loss for entry in read(log)] == pytest.approx(together, rel=1e-4)
