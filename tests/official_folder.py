@@ -36,7 +36,7 @@ ROWS = 24
 TEXT = TextSpec(vocab=3 + len(WORDS), dim=24, dim_attention=16, dim_ffn=40, heads=2, layers=2, buckets=8,
                 length=ROWS)  # fmt: skip
 TRANSFORMER = DiTSpec(dim=24, ffn_dim=56, heads=2, layers=3, context=(TextStream(width=TEXT.dim, rows=ROWS),))
-CODEC = VAESpec(dim=4, residual_blocks=1)
+CODEC = VAESpec(dim=4)
 
 CONFIG = {
     "_class_name": "WanModel",
@@ -59,13 +59,13 @@ TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 CODEC_FILE = "Wan2.1_VAE.pth"
 
 
-def tiny_modules(seed: int = 0) -> Modules:
+def tiny_modules(seed: int = 0, transformer: DiTSpec = TRANSFORMER) -> Modules:
     """The modules whose weights `write_official_folder` writes, in float32; none of their outputs is zero."""
     generator = torch.Generator().manual_seed(seed)
     encoder = TEXT.build()
     text.initialise(encoder, generator)
     return Modules(
-        transformer=_filled(TRANSFORMER.build(), generator),
+        transformer=_filled(transformer.build(), generator),
         autoencoder=_filled(CODEC.build(), generator),
         text_encoder=encoder.requires_grad_(False).eval(),
     )

@@ -36,18 +36,20 @@ def check_writable(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path} exists; choose another name or pass --force to replace it")
 
 
-def check_folder_writable(path: Path, *, holds: str, force: bool) -> None:
+def check_folder_writable(path: Path, *, holds: str, force: bool, deep: bool = False) -> None:
     """Refuse early what `whole_folder` would refuse late.
 
     An empty folder may always be filled. With `force` a full one may be replaced, but only if it holds
-    nothing but files that match the pattern `holds`: the user's other files would be lost. Raises UsageError.
+    nothing but files that match the pattern `holds` (`deep`: in folders of its own too): the user's other
+    files would be lost. Raises UsageError.
     """
     _check_place(path)
     if not path.exists():
         return
     if not path.is_dir():
         raise UsageError(f"{path} is a file; choose another name for the folder")
-    foreign = [entry for entry in path.iterdir() if not (entry.match(holds) and entry.is_file())]
+    entries = (entry for entry in path.rglob("*") if not entry.is_dir()) if deep else path.iterdir()
+    foreign = [entry for entry in entries if not (entry.match(holds) and entry.is_file())]
     if foreign:
         raise UsageError(f"{path} holds other things, such as {foreign[0].name!r}; choose another folder")
     if any(path.iterdir()) and not force:
@@ -79,12 +81,12 @@ def whole(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path, *, holds: str, force: bool = False) -> Iterator[Path]:
-    """Like `whole`, for a folder of files whose names match the pattern `holds`.
+def whole_folder(path: Path, *, holds: str, force: bool = False, deep: bool = False) -> Iterator[Path]:
+    """Like `whole`, for a folder of files whose names match the pattern `holds`; `deep`: and of such folders.
 
     Raises UsageError as `check_folder_writable` does, and KinoformError when the disk is full.
     """
-    check_folder_writable(path, holds=holds, force=force)
+    check_folder_writable(path, holds=holds, force=force, deep=deep)
     path = path.resolve()
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}-", dir=path.parent))
     try:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from command_line import Run
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_mp4
+from kinoform.media.video import read_video
 from tiny_recipe import tiny_pipeline
 
 PROMPT = "a red ball moves left"
@@ -24,14 +24,14 @@ def test_the_film_is_the_one_that_python_makes(kinoform: Run, model: list[str], 
     assert ran.code == 0 and ran.out == "film/\n"
     film = tiny_pipeline(folder)(PROMPT, seed=7)
     assert np.array_equal(frames_of(here / "film"), film.frames)
-    assert read_params(here / "film") == film.params
+    assert read_params(here / "film") == film.saved_params("film/", upscale=1)
     assert [file.name for file in here.iterdir()] == ["film"], "the latents are gone"
 
 
 def test_a_film_that_nobody_named_is_named_after_prompt_and_seed(kinoform: Run, model: list[str], here: Path) -> None:
     ran = kinoform("generate", PROMPT, *model, "--seed", 7)
     assert ran.out == "kinoform_a-red-ball-moves-left_7.mp4\n"
-    frames, fps = read_mp4(here / ran.out.strip())
+    frames, fps = read_video(here / ran.out.strip())
     assert frames.shape == (3, 32, 32, 3) and fps == 8
     assert kinoform("generate", PROMPT, *model, "--seed", 7, "--frames", 1).out.strip().endswith("_7.png")
 

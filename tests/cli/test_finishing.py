@@ -15,7 +15,7 @@ from command_line import Ran, Run
 from full_disk import full_disk
 from kinoform.errors import KinoformError
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_mp4
+from kinoform.media.video import read_video
 from kinoform.weights.latents import SUFFIX, read_latents, save_latents
 
 PROMPT = "a red ball"
@@ -106,7 +106,7 @@ def interrupted(*words: object, **options: object) -> None:
     raise KeyboardInterrupt
 
 
-PLACES = ["kinoform.pipelines.pipeline.decode", "kinoform.media.film.Film.save", "kinoform.cli.generate.save"]
+PLACES = ["kinoform.pipelines.pipeline.decode", "kinoform.media.film.Film.save", "kinoform.cli.films.save"]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -142,7 +142,7 @@ def test_the_films_before_an_interruption_are_told(
     def second(film: object, name: str, how: object) -> dict:
         return interrupted() if name == "film_2.gif" else save(film, name, how)
 
-    monkeypatch.setattr("kinoform.cli.generate.save", second)
+    monkeypatch.setattr("kinoform.cli.films.save", second)
     ran = kinoform("generate", PROMPT, *model, "--seed", "7", "--count", "3", "-o", "film.gif", "--json")
     assert ran.code == 130 and [told["output"] for told in ran.told] == ["film_1.gif"]
     assert sorted(file.name for file in here.iterdir()) == ["film_1.gif", "film_2.gif" + SUFFIX]
@@ -170,9 +170,9 @@ def test_every_option_of_decode_changes_what_it_says(kinoform: Run, model: list[
         return kinoform("decode", kept.name, *model, *words)
 
     assert made().out == "film.mp4\n" and not kept.exists()
-    assert read_mp4(here / "film.mp4")[0].shape == (3, 128, 128, 3)
+    assert read_video(here / "film.mp4")[0].shape == (3, 128, 128, 3)
     made("--upscale", "2")
-    assert read_mp4(here / "film.mp4")[0].shape == (3, 32, 32, 3)
+    assert read_video(here / "film.mp4")[0].shape == (3, 32, 32, 3)
     assert made("-o", "other.mp4").out == "other.mp4\n" and kept.exists()
     made("--contact-sheet")
     assert (here / "film_sheet.png").is_file()
@@ -192,7 +192,7 @@ def test_latents_of_another_model_are_not_drawn(kinoform: Run, kept: Path, other
     ran = kinoform("decode", kept.name, "--model", other_folder, "--recipe", "tiny_recipe:tiny")
     assert ran.code == 2 and "made by a model with hash" in ran.sentence and "pass its --model" in ran.sentence
     ran = kinoform("decode", kept.name)
-    assert ran.code == 2 and "no model or folder 'tiny'" in ran.sentence, "the file's name for it is not a folder here"
+    assert ran.code == 2 and "no model, folder or file 'tiny'" in ran.sentence, "the file's name for it is not a folder here"
 
 
 DAMAGES = [

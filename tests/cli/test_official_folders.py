@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from command_line import Run
-from kinoform.media.video import read_mp4
+from diffusers_folder import write_diffusers_folder
+from kinoform.media.video import read_video
 from official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
 
 PROMPT = "a red cat runs slowly"
@@ -42,7 +43,7 @@ def test_an_official_folder_makes_films(kinoform: Run, official: Path, here: Pat
 
 
 def read_frames(path: Path) -> bytes:
-    return read_mp4(path)[0].tobytes()
+    return read_video(path)[0].tobytes()
 
 
 def test_parts_may_be_safetensors(kinoform: Run, copy: Path, here: Path) -> None:
@@ -103,15 +104,17 @@ def configured(**changes: object) -> Damage:
     return damage
 
 
-HEAD = "head.head.weight"
+HEAD, BIAS = "head.head.weight", "head.head.bias"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 PAGE = b"<!DOCTYPE html><html>Log in</html>"
 
 DAMAGES = {
-    "missing tensor": (transformer(lambda t: t.pop(HEAD)), [SINGLE, "lacks 1", HEAD]),
+    "missing tensor": (transformer(lambda t: t.pop(BIAS)), [SINGLE, "lacks 1", BIAS]),
+    "missing size": (transformer(lambda t: t.pop(HEAD)), [SINGLE, HEAD]),
     "surplus tensor": (transformer(lambda t: t.update(loose=torch.ones(1))), [SINGLE, "1 tensors", "loose"]),
     "hostile name": (transformer(lambda t: t.update({"\x1b[2J": torch.ones(1)})), [SINGLE, r"\x1b[2J"]),
-    "wrong shape": (transformer(lambda t: t.update({HEAD: t[HEAD][:-1].clone()})), [SINGLE, HEAD, "shape"]),
+    "wrong shape": (transformer(lambda t: t.update({BIAS: t[BIAS][:-1].clone()})), [SINGLE, BIAS, "shape"]),
+    "wrong size": (transformer(lambda t: t.update({HEAD: t[HEAD][:-1].clone()})), [SINGLE, "channels"]),
     "integers": (transformer(lambda t: t.update({HEAD: t[HEAD].char()})), [SINGLE, HEAD, "quantised"]),
     "NaN": (transformer(lambda t: t[HEAD].fill_(torch.nan)), [SINGLE, HEAD, "NaN"]),
     "NaN in text": (
@@ -129,7 +132,7 @@ DAMAGES = {
     "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "does not exist"]),
     "i2v": (configured(model_type="i2v"), ["is an i2v model", "text only"]),
     "vace": (configured(model_type="vace"), ["is a vace model", "text only"]),
-    "other layers": (configured(num_layers=5), ["config.json", "5 layers"]),
+    "other layers": (configured(num_layers=5), ["config.json", "num_layers is 5, the weights have 3"]),
 }
 
 
@@ -145,6 +148,15 @@ def test_a_damaged_folder_is_refused_by_name(kinoform: Run, copy: Path, here: Pa
     assert ran.out == "" and not list(here.iterdir())
 
 
-def test_a_file_is_not_a_folder(kinoform: Run, official: Path) -> None:
-    ran = kinoform("generate", PROMPT, "--model", official / SINGLE, *SMALL)
-    assert ran.code == 3 and "is a file; this version loads folders" in ran.sentence
+def test_a_file_makes_the_film_of_its_folder(kinoform: Run, official: Path, here: Path) -> None:
+    for name, model in (("folder.mp4", official), ("file.mp4", official / SINGLE)):
+        ran = kinoform("generate", PROMPT, "--model", model, *SMALL, "-o", name)
+        assert ran.code == 0, ran.err
+    assert read_frames(here / "folder.mp4") == read_frames(here / "file.mp4")
+
+
+def test_a_diffusers_folder_makes_the_film_of_the_official_one(kinoform: Run, here: Path, tmp_path: Path) -> None:
+    write_diffusers_folder(tmp_path / "diffusers", shards=2)
+    ran = kinoform("generate", PROMPT, "--model", tmp_path / "diffusers", *SMALL, "-o", "film.mp4")
+    assert ran.code == 0, ran.err
+    assert read_frames(here / "film.mp4")

@@ -50,7 +50,7 @@ USAGE = [
     (["--recipe", "no_such_module:film"], "module 'no_such_module' .* cannot be imported"),
     (["--recipe", "tiny_recipe:tyni"], "no recipe 'tyni' in tiny_recipe; did you mean 'tiny'"),
     (["--recipe", "tiny_recipe:Path"], "returns a PosixPath, not a Recipe"),
-    (["-o", "film.avi"], "no film format '.avi'; did you mean '.gif'"),
+    (["-o", "film.avi"], "no film format '.avi'; did you mean '.mkv'"),
     (["-o", "film.png"], "can hold one frame only; give a folder"),
     (["-o", "no/such/film.mp4"], "folder no/such does not exist"),
     (["-o", "."], "no name to write to"),
@@ -62,9 +62,9 @@ USAGE = [
     (["-o", "x" * 300 + ".mp4"], "too long for a file"),
     (["-o", "x" * 230 + ".mp4"], "too long for a file"),
     (["-o", "/proc/film.mp4"], "/proc"),
-    (["--model", "minni"], "no model or folder 'minni'; did you mean 'mini'"),
-    (["--model", ""], "no model or folder ''"),
-    (["--model", "x" * 5000], "no model or folder 'xxx"),
+    (["--model", "minni"], "no model, folder or file 'minni'; did you mean 'mini'"),
+    (["--model", ""], "no model, folder or file ''"),
+    (["--model", "x" * 5000], "no model, folder or file 'xxx"),
     (["--prompts", "prompts.txt"], "not both"),
 ]
 
@@ -152,7 +152,7 @@ def test_a_graphics_card_that_is_not_there_is_missed_at_once(kinoform: Run, fold
 @pytest.mark.usefixtures("unread")
 def test_a_film_beyond_the_memory_is_refused_with_a_code_of_its_own(kinoform: Run, model: list[str]) -> None:
     ran = kinoform("generate", PROMPT, *model, "--size", "99996x99996", "--frames", "99999")
-    assert ran.code == 4 and "take more than" in ran.sentence and "make the film smaller" in ran.sentence
+    assert ran.code == 4 and "do not fit: stage denoise takes" in ran.sentence and "what fits is" in ran.sentence
 
 
 @pytest.mark.usefixtures("unread")

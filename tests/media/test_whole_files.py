@@ -2,6 +2,7 @@
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,17 @@ import pytest
 from full_disk import full_disk
 from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_writable, whole, whole_folder
+from kinoform.media.codecs import VIDEO, encoding
 from kinoform.media.film import Film
 from kinoform.media.pictures import write_frames, write_gif, write_webp
-from kinoform.media.video import read_mp4, write_mp4
+from kinoform.media.video import read_video, write_video
 
-WRITERS = {"a.mp4": write_mp4, "frames": write_frames, "a.gif": write_gif, "a.webp": write_webp}
+WRITERS = {
+    **{f"a{suffix}": partial(write_video, encoding=encoding(container)) for suffix, container in VIDEO.items()},
+    "frames": write_frames,
+    "a.gif": write_gif,
+    "a.webp": write_webp,
+}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -165,11 +172,13 @@ def test_names_that_some_system_refuses_are_refused(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["红球 😀.mp4", "café's film (2).mp4", "😀" * 59 + ".mp4", "console.mp4", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["红球 😀.mp4", "café's film (2).mp4", "😀" * 59 + ".mp4", "console.mp4", ".hidden.mp4"]
+)
 def test_other_names_are_fine(name, tmp_path):
-    write_mp4(np.zeros((1, 16, 16, 3), np.uint8), tmp_path / name, fps=16.0)
+    WRITERS["a.mp4"](np.zeros((1, 16, 16, 3), np.uint8), tmp_path / name, fps=16.0)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert read_mp4(tmp_path / name)[0].shape == (1, 16, 16, 3)
+    assert read_video(tmp_path / name)[0].shape == (1, 16, 16, 3)
 
 
 def test_a_relative_name_that_looks_like_an_address_is_a_file(monkeypatch, tmp_path, smooth_film):

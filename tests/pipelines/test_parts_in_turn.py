@@ -11,7 +11,6 @@ import torch
 
 from kinoform.errors import FitError, NonFiniteError
 from kinoform.pipelines import generate
-from kinoform.pipelines.fit import least_bytes
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.weights.parts import own_parts
@@ -149,19 +148,6 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(fresh: Pipeline) -> Non
 
     with pytest.raises(RuntimeError, match="mat1"):
         replace(fresh, parts=replace(fresh.parts, transformer=load))(PROMPT, seed=1)
-
-
-def test_a_film_that_cannot_fit_is_refused_before_any_work(fresh: Pipeline) -> None:
-    with pytest.raises(FitError, match=r"99999 frames of 99996x99996 take more than .* make the film smaller"):
-        fresh.request(PROMPT, seed=1, num_frames=99_999, width=99_996, height=99_996)
-
-
-def test_what_a_film_takes_at_least_is_less_than_it_takes(fresh: Pipeline) -> None:
-    """The bound counts two copies of the frames, or one layer: below what was seen to be needed."""
-    spec = tiny()
-    asked = fresh.request(PROMPT, seed=1, num_frames=5)
-    frames, tokens = 2 * 5 * 16 * 16 * 3, 3 * 4 * 4
-    assert least_bytes(asked, spec.codec, spec.transformer) == max(frames, tokens * (4 * 24 + 2 * 48))
 
 
 def test_a_batch_makes_the_films_that_are_made_alone(pipe: Pipeline) -> None:

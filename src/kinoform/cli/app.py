@@ -6,6 +6,7 @@ import io
 import signal
 import sys
 import warnings
+from contextvars import copy_context
 from types import FrameType
 
 from kinoform.cli import console
@@ -18,25 +19,31 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may not fit the terminal's encoding
+    # In a context of its own, what is chosen about speaking ends with the run.
+    sys.exit(copy_context().run(_guarded))
+
+
+def _guarded() -> int:
+    console.choose(sys.argv[1:])
     try:
-        code = _run()
+        return _run()
     except KinoformError as error:
-        code = console.fail(str(error), error.exit_code)
+        return console.fail(str(error), error.exit_code, type(error).__name__)
     except KeyboardInterrupt:
-        code = console.fail("interrupted; no half-made file was left", Interrupted.exit_code)
+        return console.fail("interrupted; no half-made file was left", Interrupted.exit_code, "Interrupted")
     except MemoryError:
-        code = console.fail("this machine has too little memory for that; make the film smaller", FitError.exit_code)
+        sentence = "this machine has too little memory for that; make the film smaller"
+        return console.fail(sentence, FitError.exit_code, "FitError")
     except OSError as error:
-        code = console.fail(f"{error.filename or 'a file'}: {error.strerror or error}", KinoformError.exit_code)
-    sys.exit(code)
+        return console.fail(f"{error.filename or 'a file'}: {error.strerror or error}", KinoformError.exit_code)
 
 
 def _run() -> int:
-    # Imported here because PyTorch takes seconds, in which Ctrl-C is to find its handler in place.
+    # Imported here so that Ctrl-C finds its handler in place.
     from kinoform.cli.commands import app
 
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="kinoform", standalone_mode=False) or 0
         if code == Interrupted.exit_code:  # into which the parser turns KeyboardInterrupt, without a word
             raise KeyboardInterrupt
         return code
@@ -45,6 +52,8 @@ def _run() -> int:
         code = getattr(error, "exit_code", None)
         if isinstance(error, KinoformError) or show is None or code is None:
             raise
+        if console.speaks_json():
+            return console.fail(error.format_message(), code, "UsageError")  # type: ignore[attr-defined]
         show()
         return code
 
@@ -55,4 +64,4 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
     if issubclass(category, UserWarning):
-        console.note(f"warning: {message}")
+        console.warn(str(message))

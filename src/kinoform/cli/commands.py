@@ -1,26 +1,91 @@
-"""All commands; importing this imports PyTorch."""
+"""All commands, each of which is imported when it is run or its own help is asked for."""
 
 from __future__ import annotations
 
-import typer
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from kinoform.cli.decode import decode
-from kinoform.cli.evaluate import evaluate
-from kinoform.cli.generate import generate
-from kinoform.cli.info import info
-from kinoform.cli.train import train
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from kinoform.cli.common import EPILOG, Command, Context, add_common
 from kinoform.version import __version__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the list of commands says of one, and under which heading."""
+
+    panel: str
+    help: str
+
+
+FILMS, WEIGHTS, MODELS, MACHINE = "Films", "Weights", "Models", "Before the work"
+
+COMMANDS: Mapping[str, Entry] = {
+    "generate": Entry(panel=FILMS, help="Make films from words."),
+    "rerun": Entry(panel=FILMS, help="Make a film again from its own parameters: on the same machine, the same film."),
+    "decode": Entry(panel=FILMS, help="Turn kept latents into their film."),
+    "info": Entry(panel=FILMS, help="Print the parameters that a film carries."),
+    "plan": Entry(panel=MACHINE, help="Say what a film would take: tensor shapes, parameters, operations, memory."),
+    "doctor": Entry(panel=MACHINE, help="Say what this machine can do."),
+    "inspect": Entry(
+        panel=WEIGHTS, help="Say what weights are: part, architecture, dialect, storage, sizes, and what is missing."
+    ),
+    "verify": Entry(panel=WEIGHTS, help="Read every tensor and compare every recorded hash."),
+    "convert": Entry(panel=WEIGHTS, help="Write weights in another layout, tensor by tensor."),
+    "evaluate": Entry(
+        panel=MODELS, help="Measure prompt-following on the world's held-back prompts; the same films on every machine."
+    ),
+    "train": Entry(
+        panel=MODELS,
+        help="Train autoencoder, text encoder and transformer, one after the other; Ctrl-C saves and stops.",
+    ),
+}
+"""Each is the function of its name in the module of its name."""
+
+
+class Commands(TyperGroup):
+    """The list of commands, which knows their one-line helps; a command that is asked for is imported."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed if name is None else loaded(name), rest
+
+
+def function_of(name: str) -> Callable[..., object]:
+    return getattr(importlib.import_module(f"kinoform.cli.{name}"), name)
+
+
+def loaded(name: str) -> TyperCommand:
+    """The command itself, with its own options and those that all commands have."""
+    alone = typer.Typer(add_completion=False, context_settings=HELP)
+    alone.command(name, cls=Command, epilog=EPILOG)(function_of(name))
+    command = typer.main.get_command(alone)
+    assert isinstance(command, TyperCommand)
+    return add_common(command)
+
+
+HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="kinoform",
+    cls=Commands,
     help="Films from words. `kinoform generate PROMPT` makes one with the embedded model.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
-for command in (generate, decode, info, evaluate, train):
-    app.command()(command)
+
+
+def _listed() -> None:
+    """Stands for a command in the list of all; `Commands` runs the real one."""
+
+
+for _name, _entry in COMMANDS.items():
+    app.command(_name, help=_entry.help, rich_help_panel=_entry.panel)(_listed)
 
 
 def _version(shown: bool) -> bool:

@@ -1,11 +1,15 @@
-"""What people read: notes and errors on stderr; results alone on stdout."""
+"""Who hears what: results on stdout, notes and errors on stderr, as text for people or as JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import TypeAlias
+
+from kinoform.cli.events import Caution, Event, Failure, Note, Result, as_object
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What a terminal obeys or cannot show: controls, marks that turn the line around, lone surrogates."""
@@ -16,17 +20,90 @@ def printable(text: str) -> str:
     return OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def people(event: Event) -> None:
+    """Notes, warnings and errors as lines on stderr; results are printed by `result`, steps drawn as bars."""
+    if isinstance(event, Note):
+        _print(printable(event.message), sys.stderr)
+    elif isinstance(event, Caution):
+        _print(printable(f"warning: {event.message}"), sys.stderr)
+    elif isinstance(event, Failure):
+        _print(printable(f"kinoform: {event.message}"), sys.stderr)
+
+
+def json_results(event: Event) -> None:
+    """The same lines as JSON, beside `--json`."""
+    if isinstance(event, Note | Caution | Failure):
+        _print(json.dumps(as_object(event)), sys.stderr)
+
+
+def json_stream(event: Event) -> None:
+    """Every event as a line of JSON on stdout: `--json-stream`."""
+    _print(json.dumps(as_object(event)), sys.stdout)
+
+
+Listener: TypeAlias = Callable[[Event], None]
+
+_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=(people,))
+_private: ContextVar[tuple[str, ...]] = ContextVar("private", default=())
+
+
+def choose(words: Sequence[str]) -> None:
+    """Speak as the words of the command line ask; known before they are parsed, for errors in them."""
+    options = words[: words.index("--")] if "--" in words else words
+    listener = json_stream if "--json-stream" in options else json_results if "--json" in options else people
+    _listeners.set((listener,))
+
+
+def listen(listener: Listener) -> None:
+    """Let one more hear all that is told from here on."""
+    _listeners.set((*_listeners.get(), listener))
+
+
+def speaks_json() -> bool:
+    """Whether errors are JSON."""
+    return people not in _listeners.get()
+
+
+def streams() -> bool:
+    """Whether stdout carries events."""
+    return json_stream in _listeners.get()
+
+
+def tell(event: Event) -> None:
+    for listener in _listeners.get():
+        listener(event)
+
+
 def note(text: str) -> None:
     """A line for people."""
-    print(printable(text), file=sys.stderr, flush=True)
+    tell(Note(message=text))
 
 
-def fail(text: str, code: int) -> int:
-    """One sentence on stderr; the exit code is handed through."""
-    note(f"kinoform: {text}")
+def warn(text: str) -> None:
+    tell(Caution(message=text))
+
+
+def fail(text: str, code: int, kind: str = "KinoformError") -> int:
+    """One sentence; the exit code is handed through."""
+    tell(Failure(kind=kind, message=text, exit_code=code))
     return code
 
 
 def result(text: str, data: Mapping[str, object], *, as_json: bool) -> None:
     """One result: text, or the data as JSON on one line of ASCII, which any terminal and locale can carry."""
-    print(json.dumps(data) if as_json else printable(text), file=sys.stdout, flush=True)
+    if not streams():
+        _print(json.dumps(data) if as_json else printable(text), sys.stdout)
+    tell(Result(result=data))
+
+
+def keep_private(*texts: str | None) -> None:
+    """Keep the words of these texts out of the log."""
+    _private.set((*_private.get(), *filter(None, texts)))
+
+
+def private() -> tuple[str, ...]:
+    return _private.get()
+
+
+def _print(line: str, file: object) -> None:
+    print(line, file=file, flush=True)  # type: ignore[arg-type]

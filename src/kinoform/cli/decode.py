@@ -3,57 +3,86 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.options import recipe_named
-from kinoform.cli.output import Output, check, save
+from kinoform.cli.chosen import Chosen
+from kinoform.cli.options import (
+    AsJson,
+    ContactSheet,
+    DeviceName,
+    Force,
+    NoMetadata,
+    RecipeName,
+    TextEncoderFile,
+    TokenizerPath,
+    VAEFile,
+    Variant,
+    model_names,
+)
 from kinoform.cli.progress import bars
 from kinoform.errors import UsageError
-from kinoform.media.film import FASTEST, SLOWEST, Film
-from kinoform.ops.patch import Patch
-from kinoform.recipes.load import load
-from kinoform.types import Latents
-from kinoform.weights.latents import SUFFIX, read_latents
+
+if TYPE_CHECKING:
+    from kinoform.ops.patch import Patch
+    from kinoform.types import Latents
 
 SIDES = ("num_frames", "height", "width")
 """Parameters that have to agree with the shape of the latents."""
 
 
 def decode(
-    latents: Annotated[Path, typer.Argument(help=f"A file that ends in {SUFFIX}.")],
-    model: Annotated[str | None, typer.Option(help="The model that made them; by default the recorded one.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="module:function that returns a Recipe.")] = None,
+    latents: Annotated[Path, typer.Argument(help="A file that ends in .latents.safetensors.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The model that made them; by default the recorded one.", autocompletion=model_names),
+    ] = None,
+    recipe: RecipeName = None,
+    text_encoder: TextEncoderFile = None,
+    vae: VAEFile = None,
+    tokenizer: TokenizerPath = None,
+    variant: Variant = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="By default the film's first name.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceName = "auto",
     upscale: Annotated[int | None, typer.Option(help="By default as asked when the film was made.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
-    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Keep parameters out of the film.")] = False,
-    contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Also lay the frames out on a png.")] = False,
-) -> None:  # fmt: skip
+    force: Force = False,
+    as_json: AsJson = False,
+    no_metadata: NoMetadata = False,
+    contact_sheet: ContactSheet = False,
+) -> None:
     """Turn kept latents into their film."""
+    # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.cli.output import Output, check, latents_path, save
+    from kinoform.media.film import Film
+    from kinoform.weights.latents import read_latents
+
     values, params = read_latents(latents)
+    console.keep_private(*(str(params.get(name, "")) for name in ("prompt", "negative_prompt")))
     name = output or _film_name(latents)
-    pipeline = load(model or _recorded(latents, params), recipe=recipe_named(recipe), device=device)
+    chosen = Chosen(
+        model=model or _recorded(latents, params), recipe=recipe, device=device,
+        text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, variant=variant,
+    )  # fmt: skip
+    pipeline = chosen.load()
     if (made := _hash(params)) != pipeline.parts.fingerprint():
         raise UsageError(f"{latents} was made by a model with hash {made}, not by this one; pass its --model")
     codec = pipeline.parts.codec_spec
     shape = _film_size(codec.stride, values)
     if values.shape[1] != codec.channels or [params.get(side) for side in SIDES] != list(shape):
         raise UsageError(f"{latents} holds {list(values.shape)}, which is not a film of its own parameters")
-    kept = params.pop("upscale", 1)
+    kept, codec_name, crf = params.pop("upscale", 1), params.pop("codec", None), params.pop("crf", None)
     how = Output(
         upscale=upscale if upscale is not None else kept if isinstance(kept, int) else 1,
         force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json,
+        codec=codec_name if isinstance(codec_name, str) else None, crf=crf if isinstance(crf, int) else None,
     )  # fmt: skip
     check(name, shape, how)
     fps = _fps(latents, params)
     with bars() as tell:
         told = save(Film(frames=pipeline.frames(values, tell), fps=fps, params=params), name, how)
-    if latents.name == Path(name).name + SUFFIX:
+    if latents.name == latents_path(name).name:
         latents.unlink(missing_ok=True)
     console.result(name, told, as_json=as_json)
 
@@ -65,6 +94,8 @@ def _film_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:
 
 
 def _film_name(file: Path) -> str:
+    from kinoform.weights.latents import SUFFIX
+
     name = file.name.removesuffix(SUFFIX)
     if name in ("", file.name):
         raise UsageError(f"{file} is not named like kept latents, FILM{SUFFIX}; name the film with -o")
@@ -85,6 +116,8 @@ def _hash(params: dict[str, object]) -> object:
 
 
 def _fps(file: Path, params: dict[str, object]) -> float:
+    from kinoform.media.film import FASTEST, SLOWEST
+
     fps = params.get("fps")
     if not isinstance(fps, int | float) or not SLOWEST <= fps <= FASTEST:
         raise UsageError(f"{file} says {fps!r} frames per second, which no film has; make the film anew")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,5 +19,14 @@ def info(
 ) -> None:
     """Print the parameters that a film carries."""
     params = read_params(file)
-    lines = (f"{name:<16} {value}".replace("\n", "\\n") for name, value in params.items())
-    console.result("\n".join(lines), params, as_json=as_json)
+    console.result("\n".join(_lines(params)), params, as_json=as_json)
+
+
+def _lines(params: Mapping[str, object], inside: str = "") -> Iterator[str]:
+    """One line a value; those of an object inside stand under its name, as `model.hash`."""
+    for name, value in params.items():
+        if isinstance(value, dict) and value:
+            yield from _lines(value, f"{inside}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield f"{inside + name:<16} {text}".replace("\n", "\\n")

@@ -1,4 +1,4 @@
-"""How the words of the command line are read."""
+"""Options that several commands share, what completes them, and how their words are read."""
 
 from __future__ import annotations
 
@@ -6,19 +6,108 @@ import math
 import os
 import re
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from kinoform.errors import UsageError, nearest
-from kinoform.solvers.base import Solver
-from kinoform.solvers.names import SOLVERS
+import typer
+
+from kinoform.errors import UsageError
+
+if TYPE_CHECKING:
+    from kinoform.solvers.base import Solver
+
+# Help and completion read this file, which therefore repeats these names rather than import PyTorch.
+MODELS = ("mini", "t2v-1.3b", "t2v-14b", "t2i-14b")
+VARIANTS = ("t2v-1.3b", "t2v-14b", "t2i-14b")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+SOLVERS = ("unipc", "dpm++", "euler")
+CODECS = ("h264", "vp9", "av1", "ffv1")
+
+MODEL, FILM, OUTPUT = "Model", "Film", "Output"
+"""Under which heading an option stands in the help."""
+
+WEIGHTS = (".safetensors", ".gguf", ".pth", ".pt")
+"""Files that are offered where a model is completed."""
+
+
+def model_names(incomplete: str) -> list[str]:
+    return [*_beginning(MODELS, incomplete), *_paths(incomplete, WEIGHTS)]
+
+
+def variant_names(incomplete: str) -> list[str]:
+    return _beginning(VARIANTS, incomplete)
+
+
+def device_names(incomplete: str) -> list[str]:
+    return _beginning(DEVICES, incomplete)
+
+
+def dtype_names(incomplete: str) -> list[str]:
+    return _beginning(DTYPES, incomplete)
+
+
+def solver_names(incomplete: str) -> list[str]:
+    return _beginning(SOLVERS, incomplete)
+
+
+def codec_names(incomplete: str) -> list[str]:
+    return _beginning(CODECS, incomplete)
+
+
+def _beginning(names: tuple[str, ...], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _paths(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
+    """Folders, with a stroke behind them, and files of these kinds; none where a folder cannot be read."""
+    folder, start = os.path.split(incomplete)
+    try:
+        entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    fitting = [entry for entry in entries if entry.name.startswith(start) and (start or entry.name[0] != ".")]
+    return [
+        os.path.join(folder, entry.name) + ("/" if entry.is_dir() else "")
+        for entry in fitting
+        if entry.is_dir() or entry.name.endswith(suffixes)
+    ]
+
+
+def option(panel: str, help: str, *names: str, complete: Callable[[str], list[str]] | None = None) -> Any:
+    """An option under the heading `panel`; without `names` it is called like its parameter."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, autocompletion=complete)
+
+
+ModelName: TypeAlias = Annotated[
+    str, option(MODEL, f"{', '.join(MODELS)}, a folder or a file of weights.", complete=model_names)
+]
+RecipeName: TypeAlias = Annotated[str | None, option(MODEL, "module:function that returns a Recipe.")]
+TextEncoderFile: TypeAlias = Annotated[str | None, option(MODEL, "A file, where --model is a single file.")]
+VAEFile: TypeAlias = Annotated[str | None, option(MODEL, "The same for the autoencoder.")]
+TokenizerPath: TypeAlias = Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder.")]
+Variant: TypeAlias = Annotated[
+    str | None, option(MODEL, "Which released model the weights are.", complete=variant_names)
+]
+DeviceName: TypeAlias = Annotated[str, option(MODEL, "auto, cpu, cuda or mps.", complete=device_names)]
+DtypeName: TypeAlias = Annotated[str, option(MODEL, "auto, float32, bfloat16 or float16.", complete=dtype_names)]
+SolverName: TypeAlias = Annotated[str | None, option(FILM, "unipc, dpm++ or euler.", complete=solver_names)]
+Steps: TypeAlias = Annotated[int | None, option(FILM, "Denoising steps.")]
+Guidance: TypeAlias = Annotated[float | None, option(FILM, "Classifier-free guidance; 1 is none.")]
+Shift: TypeAlias = Annotated[float | None, option(FILM, "Bends the noise levels towards noise.")]
+Force: TypeAlias = Annotated[bool, option(OUTPUT, "Replace files that exist.", "--force")]
+AsJson: TypeAlias = Annotated[bool, option(OUTPUT, "Results as JSON, one object a line.", "--json")]
+NoMetadata: TypeAlias = Annotated[bool, option(OUTPUT, "Keep parameters out of the film.", "--no-metadata/--metadata")]
+ContactSheet: TypeAlias = Annotated[
+    bool, option(OUTPUT, "Also lay the frames out on a png.", "--contact-sheet/--no-contact-sheet")
+]
 
 
 def solver_named(name: str | None) -> Solver | None:
-    """Raises UsageError for an unknown name."""
-    if name is None:
-        return None
-    if name not in SOLVERS:
-        raise UsageError(f"no solver {name!r}; {nearest(name, SOLVERS)}")
-    return SOLVERS[name]
+    """By name, with options if need be: "unipc(order=3)". Raises UsageError for what is unknown."""
+    from kinoform.solvers.names import solver_of
+
+    return None if name is None else solver_of(name)
 
 
 def recipe_named(address: str | None) -> str | None:

@@ -32,6 +32,8 @@ class Output:
     metadata: bool
     sheet: bool
     as_json: bool
+    codec: str | None = None
+    crf: int | None = None
 
 
 def film_names(asked: Sequence[Request], output: str | None) -> list[str]:
@@ -72,7 +74,8 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
     if not 1 <= how.upscale <= MOST_UPSCALE:
         raise UsageError(f"--upscale must be from 1 to {MOST_UPSCALE}, not {how.upscale}")
     frames, height, width = shape
-    check_output(name, shape=(frames, height * how.upscale, width * how.upscale), force=how.force)
+    large = (frames, height * how.upscale, width * how.upscale)
+    check_output(name, shape=large, force=how.force, codec=how.codec, crf=how.crf)
     if how.sheet:
         check_writable(sheet_path(name), force=how.force)
     folder = Path(name).parent
@@ -92,10 +95,11 @@ def check_latents(name: str, *, force: bool) -> None:
 
 def save(film: Film, name: str, how: Output) -> dict[str, object]:
     """Write the film, and its contact sheet where asked for; return what is to be told of them."""
-    film.save(name, force=how.force, upscale=how.upscale, metadata=how.metadata)
+    film.save(name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata)
     if how.sheet:
         save_contact_sheet(film, sheet_path(name), force=how.force)
-    return {"output": name, "contact_sheet": str(sheet_path(name)) if how.sheet else None, **film.params}
+    params = film.saved_params(name, upscale=how.upscale, codec=how.codec, crf=how.crf)
+    return {"output": name, "contact_sheet": str(sheet_path(name)) if how.sheet else None, **params}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kinoform.errors import UsageError, nearest
-from kinoform.media import pictures, video
+from kinoform.media import pictures
+from kinoform.media.codecs import VIDEO, encoding
+from kinoform.media.video import check_video, write_video
 
 SLOWEST, FASTEST = 0.01, 1000
 
@@ -34,20 +37,38 @@ class Film:
             raise UsageError(f"fps must be between {SLOWEST} and {FASTEST}, not {self.fps}; try 16")
 
     def save(
-        self, path: str | os.PathLike[str], *, force: bool = False, upscale: int = 1, metadata: bool = True
+        self,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        upscale: int = 1,
+        codec: str | None = None,
+        crf: int | None = None,
+        metadata: bool = True,
     ) -> Path:
         """Write the film in the format that the name asks for, and return its path.
 
-        `.mp4` (H.264), `.gif`, `.webp`, `.png` for a single frame; a name without extension or with `/` at
-        its end is a folder of lossless png frames. `upscale` repeats every pixel that many times along both
-        sides, and `metadata=False` leaves `params` out. Raises UsageError as `check_output` does, and
-        KinoformError when the encoder fails or the disk is full; a file that stood there is then untouched.
+        `.mp4` (codec h264 or av1), `.webm` (vp9 or av1), `.mkv` (ffv1, lossless; or h264, vp9, av1), `.gif`,
+        `.webp`, `.png` for a single frame; a name without extension or with `/` at its end is a folder of
+        lossless png frames. `crf` is the quality of a video that is not lossless, 0 the best. `upscale`
+        repeats every pixel that many times along both sides, and `metadata=False` leaves `params` out.
+        Raises UsageError as `check_output` does, and KinoformError when the encoder fails or the disk is
+        full; a file that stood there is then untouched.
         """
-        check_output(path, shape=_upscaled_shape(self.frames.shape, upscale), force=force)
-        params = self.params if metadata else None
+        shape = _upscaled_shape(self.frames.shape, upscale)
+        check_output(path, shape=shape, force=force, codec=codec, crf=crf)
+        params = self.saved_params(path, upscale=upscale, codec=codec, crf=crf) if metadata else None
         target = Path(path)
-        format_of(path).write(_upscaled(self.frames, upscale), target, fps=self.fps, params=params, force=force)
+        write = format_of(path, codec=codec, crf=crf).write
+        write(_upscaled(self.frames, upscale), target, fps=self.fps, params=params, force=force)
         return target
+
+    def saved_params(
+        self, path: str | os.PathLike[str], *, upscale: int = 1, codec: str | None = None, crf: int | None = None
+    ) -> dict[str, object]:
+        """The parameters that `save` writes into the file: those of the film, and how it is encoded there."""
+        chosen = format_of(path, codec=codec, crf=crf).settings
+        return {**self.params, "encoding": {"upscale": upscale, **chosen}}
 
 
 @runtime_checkable
@@ -70,38 +91,58 @@ class Check(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """How films of one kind are written, and what can be refused before there is a film."""
+    """How films of one kind are written, and what can be refused before there is a film.
+
+    `settings` are the choices of the encoder that the parameters in the file tell of.
+    """
 
     write: Write
     check: Check
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 FOLDER = Format(write=pictures.write_frames, check=pictures.check_frames)
-FORMATS = {
-    ".mp4": Format(write=video.write_mp4, check=video.check_mp4),
+PICTURES = {
     ".png": Format(write=pictures.write_png, check=pictures.check_png),
     ".gif": Format(write=pictures.write_gif, check=pictures.check_animation),
     ".webp": Format(write=pictures.write_webp, check=pictures.check_animation),
 }
 
 
-def format_of(path: str | os.PathLike[str]) -> Format:
-    """The format that a name asks for. Raises UsageError for an unknown extension."""
+def format_of(path: str | os.PathLike[str], *, codec: str | None = None, crf: int | None = None) -> Format:
+    """The format that a name asks for. Raises UsageError for an unknown extension, codec or quality."""
     name, suffix = os.fspath(path), Path(path).suffix.lower()
-    if not suffix or name.endswith(("/", os.sep)):
-        return FOLDER
-    if suffix not in FORMATS:
-        raise UsageError(f"{name}: no film format {suffix!r}; {nearest(suffix, FORMATS)}, or name/ for a folder of png")
-    return FORMATS[suffix]
+    folder = not suffix or name.endswith(("/", os.sep))
+    if not folder and suffix in VIDEO:
+        chosen = encoding(VIDEO[suffix], codec, crf)
+        return Format(
+            write=partial(write_video, encoding=chosen),
+            check=partial(check_video, encoding=chosen),
+            settings={"codec": chosen.codec.name} | ({} if chosen.crf is None else {"crf": chosen.crf}),
+        )
+    if not folder and suffix not in PICTURES:
+        known = nearest(suffix, [*VIDEO, *PICTURES])
+        raise UsageError(f"{name}: no film format {suffix!r}; {known}, or name/ for a folder of png")
+    if codec is not None or crf is not None:
+        raise UsageError(f"{name}: a codec and its crf are for {', '.join(VIDEO)}; leave them out or change the name")
+    return FOLDER if folder else PICTURES[suffix]
 
 
-def check_output(path: str | os.PathLike[str], *, shape: tuple[int, int, int], force: bool) -> None:
+def check_output(
+    path: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int, int],
+    force: bool,
+    codec: str | None = None,
+    crf: int | None = None,
+) -> None:
     """Refuse before the work what `Film.save` would refuse after it; `shape` is frames, height, width.
 
-    Raises UsageError for an unknown extension, a name that is taken (without `force`) or not legal, a folder
-    that is missing, an odd size for mp4, or several frames for one png.
+    Raises UsageError for an unknown extension, codec or quality, a name that is taken (without `force`) or
+    not legal, a folder that is missing, an odd size for a video that is not lossless, or several frames for
+    one png.
     """
-    format_of(path).check(Path(path), shape=shape, force=force)
+    format_of(path, codec=codec, crf=crf).check(Path(path), shape=shape, force=force)
 
 
 def _upscaled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:

@@ -1,8 +1,10 @@
 """How a film was made, carried inside its file: written as JSON, read back as from a stranger."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +13,24 @@ from av.error import FFmpegError
 from PIL import Image
 
 from kinoform.errors import UsageError, nearest
+from kinoform.media.codecs import CONTAINERS
 from kinoform.version import __version__
 
 SCHEMA = 1
 LARGEST = 2**20
 """Characters of JSON that are read or written at most."""
 
+DEEPEST = 16
+"""Objects and lists inside each other that are read at most."""
+
 DESCRIPTION = 0x010E
 """The Exif tag ImageDescription, where webp files carry the JSON."""
+
+EXIF_BLOCK, USER_COMMENT = 0x8769, 0x9286
+"""The Exif tag UserComment and the block it stands in, where image galleries look for text in webp files."""
+
+UNICODE = b"UNICODE\0"
+"""How a UserComment says that UTF-16 follows (Exif 2.32, table 9)."""
 
 FRAME_PATTERN = "frame_*.png"
 
@@ -27,8 +39,9 @@ PRINTED = (
     ("Sampler", "solver"),
     ("CFG scale", "guidance"),
     ("Seed", "seed"),
-    ("Model", "model"),
+    ("Size", "size"),
     ("Model hash", "model_hash"),
+    ("Model", "model"),
     ("Frames", "num_frames"),
     ("FPS", "fps"),
 )
@@ -63,12 +76,21 @@ def tags(params: Mapping[str, object] | None) -> dict[str, str]:
     return {"parameters_json": text, "comment": text, "parameters": _customary_text(params)}
 
 
+def exif(params: Mapping[str, object] | None) -> Image.Exif:
+    """The same for webp: JSON as the image's description, the galleries' text as the user's comment."""
+    block = Image.Exif()
+    if params is not None:
+        block[DESCRIPTION] = encode(params)
+        block[EXIF_BLOCK] = {USER_COMMENT: UNICODE + _customary_text(params).encode("utf-16-be")}
+    return block
+
+
 def read_params(path: Path) -> dict[str, object]:
-    """What `tags` wrote into an mp4, png, gif or webp file, or into a folder of frames.
+    """The parameters in an mp4, webm, mkv, png, gif or webp file, or in a folder of frames.
 
     The file is not trusted: it is opened by the reader of its extension only, and no pixels are decoded.
     Raises UsageError when there is no such file, it cannot be read, or it holds no JSON object of at most
-    1 MiB.
+    1 MiB, 16 levels deep, with finite numbers.
     """
     if not path.exists():
         raise UsageError(f"{path} does not exist")
@@ -90,18 +112,36 @@ def _decode(text: str | None, path: Path) -> dict[str, object]:
     if len(text) > LARGEST:
         raise UsageError(f"{path} carries {len(text)} characters of parameters; at most {LARGEST} are read")
     try:
-        params = json.loads(text)
+        params = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         params = None
-    if not isinstance(params, dict):
+    if not isinstance(params, dict) or _depth(params) > DEEPEST:
         raise UsageError(f"{path} carries text that is not a JSON object, so not written by kinoform")
     return cast("dict[str, object]", params)
 
 
-def _read_mp4(path: Path) -> str | None:
+def _finite(text: str) -> float:
+    """Python also reads NaN, Infinity and 1e999, none of which JSON can say."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a number of JSON")
+    return value
+
+
+def _depth(value: object) -> int:
+    """Levels of objects and lists, counted up to one more than is read."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        insides = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        depth += bool(insides)
+        level = [inner for inside in insides for inner in inside]
+    return depth
+
+
+def _read_video(path: Path, demuxer: str) -> str | None:
     # The format is given, or a playlist with this extension could make the library open other files.
-    with av.open(str(path.absolute()), format="mov", metadata_errors="replace") as container:
-        return _either(container.metadata)
+    with av.open(str(path.absolute()), format=demuxer, metadata_errors="replace") as container:
+        # Matroska keeps its keys in capitals.
+        return _either({key.lower(): text for key, text in container.metadata.items()})
 
 
 def _read_png(path: Path) -> str | None:
@@ -120,7 +160,12 @@ def _read_webp(path: Path) -> str | None:
         return description if isinstance(description, str) else None
 
 
-READERS = {".mp4": _read_mp4, ".png": _read_png, ".gif": _read_gif, ".webp": _read_webp}
+READERS = {
+    **{container.suffix: partial(_read_video, demuxer=container.demuxer) for container in CONTAINERS},
+    ".png": _read_png,
+    ".gif": _read_gif,
+    ".webp": _read_webp,
+}
 
 
 def _either(texts: Mapping[Any, str]) -> str | None:
@@ -141,9 +186,9 @@ def _customary_text(params: Mapping[str, object]) -> str:
     lines = [str(params.get("prompt", ""))]
     if params.get("negative_prompt"):
         lines.append(f"Negative prompt: {params['negative_prompt']}")
-    settings = [f"{label}: {params[key]}" for label, key in PRINTED if params.get(key) is not None]
     if "width" in params and "height" in params:
-        settings.append(f"Size: {params['width']}x{params['height']}")
+        params = {**params, "size": f"{params['width']}x{params['height']}"}
+    settings = [f"{label}: {params[key]}" for label, key in PRINTED if params.get(key) is not None]
     lines.append(", ".join([*settings, f"Version: kinoform {__version__}"]))
     text = "\n".join(lines).encode("utf-8", "replace").decode()
     # Containers end a text at NUL, and terminals obey the others.

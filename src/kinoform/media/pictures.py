@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from kinoform.errors import UsageError
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
-from kinoform.media.metadata import DESCRIPTION, FRAME_PATTERN, encode, tags
+from kinoform.media.metadata import FRAME_PATTERN, encode, exif, tags
 
 Frames = Iterable[UInt8[np.ndarray, "h w 3"]]
 Params = Mapping[str, object] | None
@@ -75,17 +75,13 @@ def write_gif(frames: Frames, path: Path, *, fps: float, params: Params = None, 
 def write_webp(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
     """Write an endless webp, timed in milliseconds.
 
-    Parameters go into the description of its Exif block. Raises UsageError, and KinoformError when the disk
-    is full.
+    Parameters go into its Exif block. Raises UsageError, and KinoformError when the disk is full.
     """
     check_writable(path, force=force)
     images = _images(frames, path)
-    exif = Image.Exif()
-    if params is not None:
-        exif[DESCRIPTION] = encode(params)
     durations = list(_whole_ticks(len(images), 1000 / fps))
     with whole(path, force=force) as temporary:
-        temporary.write_bytes(_animated(images, durations, format="WEBP", quality=WEBP_QUALITY, exif=exif))
+        temporary.write_bytes(_animated(images, durations, format="WEBP", quality=WEBP_QUALITY, exif=exif(params)))
 
 
 def _images(frames: Frames, path: Path) -> list[Image.Image]:
@@ -111,7 +107,7 @@ def _whole_ticks(frames: int, ticks: float) -> Iterator[int]:
 def _png(pixels: np.ndarray, params: Params) -> bytes:
     about = PngInfo()
     for key, text in tags(params).items():
-        about.add_itxt(key, text)
+        about.add_text(key, text)  # as tEXt, which every gallery reads; where Latin-1 is not enough, as iTXt
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, format="PNG", pnginfo=about)
     return encoded.getvalue()

@@ -97,8 +97,10 @@ class Stream:
     context: Mapping[str, Tensor]
     mesh: Mesh = Alone()
 
-    def add(self, change: Float[Tensor, "b l d"]) -> Stream:
-        return replace(self, tokens=self.tokens + change)
+    def add(self, change: Float[Tensor, "b l d"], gate: Float[Tensor, "#b #l d"] | None = None) -> Stream:
+        """tokens + change * gate."""
+        sums = self.tokens + change if gate is None else torch.addcmul(self.tokens, change, gate)
+        return replace(self, tokens=sums)
 
     def split(self) -> Stream:
         """This rank's share of everything that has one entry per token."""

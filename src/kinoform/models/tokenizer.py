@@ -93,18 +93,17 @@ def check_encodable(prompt: str) -> None:
         ) from error
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Read `tokenizer.json`, else `spiece.model`, from a folder.
+def load_tokenizer(place: Path) -> Tokenizer:
+    """Read a .json or SentencePiece file; from a folder `tokenizer.json`, else `spiece.model`.
 
     Raises WeightsError when neither is there, when the file is damaged or lacks a special token, and
     UsageError when `spiece.model` needs the optional package sentencepiece.
     """
-    if (folder / JSON_FILE).is_file():
-        return _from_json(folder / JSON_FILE)
-    if (folder / SENTENCEPIECE_FILE).is_file():
-        return _from_sentencepiece(folder / SENTENCEPIECE_FILE)
+    for file in (place / JSON_FILE, place / SENTENCEPIECE_FILE, place):
+        if file.is_file():
+            return _from_json(file) if file.suffix.lower() == ".json" else tokenizer_of_bytes(file.read_bytes(), file)
     raise WeightsError(
-        f"no tokenizer in {folder}: it must hold {JSON_FILE} or {SENTENCEPIECE_FILE}; "
+        f"no tokenizer in {place}: it must hold {JSON_FILE} or {SENTENCEPIECE_FILE}; "
         "copy either there, or name the folder that has it"
     )
 
@@ -151,7 +150,8 @@ def _split_json(backend: tokenizers.Tokenizer, text: str) -> list[Piece]:
     return [Piece(id, text[start:end]) for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)]
 
 
-def _from_sentencepiece(path: Path) -> Tokenizer:
+def tokenizer_of_bytes(model: bytes, path: Path) -> Tokenizer:
+    """A SentencePiece model that was read from `path`. Raises as `load_tokenizer` does."""
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError as error:
@@ -160,7 +160,8 @@ def _from_sentencepiece(path: Path) -> Tokenizer:
             f"or put {JSON_FILE} beside it"
         ) from error
     try:
-        backend = SentencePieceProcessor(model_file=str(path))
+        backend = SentencePieceProcessor()
+        backend.LoadFromSerializedProto(model)
     except (RuntimeError, OSError) as error:
         raise WeightsError(f"{path} is not a sentencepiece model: {error}; fetch it again") from error
     ids = {PAD: backend.pad_id(), END: backend.eos_id(), UNKNOWN: backend.unk_id()}

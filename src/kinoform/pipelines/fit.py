@@ -1,21 +1,29 @@
-"""Whether a film fits this machine: what is certain before the work, and what PyTorch says during it."""
+"""Whether a film fits this machine: what its plan says before the work, and what PyTorch says during it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from kinoform.errors import FitError
-from kinoform.models.codec import latent_size
-from kinoform.models.dit import DiTSpec
-from kinoform.models.vae import VAESpec
 from kinoform.pipelines.request import Request
+from kinoform.plan.memory import Peak, peaks
+from kinoform.plan.work import Sizes, Work
+from kinoform.weights.parts import Parts
 
 SIGNS = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 """How PyTorch's allocators say it where they have no type for it."""
+
+SURE = 0.8
+"""The share of a predicted peak that is certain: predictions are within 15 %, and nothing that fits is refused."""
+
+LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux says how much a container may use."""
 
 
 @contextmanager
@@ -31,34 +39,107 @@ def fitting(what: str) -> Iterator[None]:
         ) from error
 
 
-def least_bytes(asked: Request, codec: VAESpec, transformer: DiTSpec) -> int:
-    """Bytes that the film takes at the very least, weights not counted.
-
-    The larger of its frames, which exist twice when they are joined, and of the widest layer: the float32
-    residual stream and the hidden layer of the feed-forward, at two bytes a number or more.
-    """
-    frames = 2 * 3 * asked.num_frames * asked.height * asked.width
-    time, height, width = latent_size(codec, asked.num_frames, asked.height, asked.width)
-    depth, rows, columns = transformer.patch
-    tokens = (time // depth) * (height // rows) * (width // columns)
-    return max(frames, tokens * (4 * transformer.dim + 2 * transformer.ffn_dim))
+def check_fit(asked: Request, parts: Parts, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise FitError, before any work, for a film whose plan says that it cannot fit; see `kinoform plan`."""
+    there = memory_of(device)
+    if there is None:
+        return
+    sizes = Sizes(transformer=parts.transformer_spec, codec=parts.codec_spec, text=parts.text_spec)
+    refuse_above(there, sizes, work_of(asked), dtype, device)
 
 
-def check_fit(asked: Request, codec: VAESpec, transformer: DiTSpec, device: torch.device) -> None:
-    """Raise FitError, before any work, for a film that cannot fit; one that passes may still not fit."""
-    needed, there = least_bytes(asked, codec, transformer), _memory(device)
-    if there is not None and needed > there:
-        raise FitError(
-            f"{asked.num_frames} frames of {asked.width}x{asked.height} take more than {needed / 1e9:.1f} GB, "
-            f"this machine has {there / 1e9:.1f}; make the film smaller or shorter"
-        )
+def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise FitError when the work takes more than `there` bytes: in which stage, and the nearest change that fits."""
+    worst = _worst(sizes, work, dtype, device)
+    if _fits(worst, there):
+        return
+
+    def fits(changed: Work) -> bool:
+        return _fits(_worst(sizes, changed, dtype, device), there)
+
+    raise FitError(
+        f"{work.num_frames} frames of {work.width}x{work.height} do not fit: stage {worst.stage} takes about "
+        f"{worst.total / 1e9:.1f} GB ({worst.weights / 1e9:.1f} GB of it weights), {_name(device)} has "
+        f"{there / 1e9:.1f} GB; {_advice(sizes, work, fits)}"
+    )
 
 
-def _memory(device: torch.device) -> int | None:
-    """Bytes of the device's memory; None where nobody says."""
+def work_of(asked: Request) -> Work:
+    """The part of a request that decides what it takes."""
+    return Work(
+        width=asked.width,
+        height=asked.height,
+        num_frames=asked.num_frames,
+        steps=asked.steps,
+        guidance=asked.guidance,
+    )
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of the device's memory, or that this container may use; None where nobody says."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+    try:
+        return min(there, int(LIMIT.read_text()))
+    except (OSError, ValueError):  # no container, or "max"
+        return there
+
+
+def _worst(sizes: Sizes, work: Work, dtype: torch.dtype, device: torch.device) -> Peak:
+    return max(peaks(sizes, work, dtype, device.type), key=lambda peak: peak.total)
+
+
+def _fits(peak: Peak, there: int) -> bool:
+    return SURE * peak.total <= there
+
+
+def _name(device: torch.device) -> str:
+    return "this machine" if device.type == "cpu" else f"device {device}"
+
+
+def _advice(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> str:
+    shorter, smaller = _shorter(sizes, work, fits), _smaller(sizes, work, fits)
+    found = []
+    if shorter is not None:
+        found.append(f"{shorter.num_frames} frames")
+    if smaller is not None:
+        found.append(f"{smaller.width}x{smaller.height}")
+    if found:
+        return f"what fits is {' or '.join(found)}, otherwise as asked"
+    return "no film of this model does; choose another --dtype, --device or model"
+
+
+def _shorter(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> Work | None:
+    """The most frames that fit at this size, fewer than asked for."""
+    step = sizes.codec.stride[0] * sizes.transformer.patch[0]
+    first = 1 + sizes.codec.stride[0] * (sizes.transformer.patch[0] - 1)
+
+    def changed(count: int) -> Work:
+        return replace(work, num_frames=first + step * (count - 1))
+
+    return _largest(changed, 1 + (work.num_frames - first) // step, fits)
+
+
+def _smaller(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> Work | None:
+    """The largest size that fits at this length, of nearly the same proportions."""
+    rows, columns = (s * p for s, p in zip(sizes.codec.stride[1:], sizes.transformer.patch[1:], strict=True))
+
+    def changed(count: int) -> Work:
+        height = rows * count
+        width = columns * max(1, round(height * work.width / work.height / columns))
+        return replace(work, width=width, height=height)
+
+    return _largest(changed, work.height // rows, fits)
+
+
+def _largest(changed: Callable[[int], Work], most: int, fits: Callable[[Work], bool]) -> Work | None:
+    """The work of the largest count below `most` that fits, found by halving; None when 1 does not."""
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(changed(middle)) else (low, middle)
+    return changed(low) if low else None

@@ -88,7 +88,7 @@ class Pipeline:
         """A checked request with this recipe's defaults."""
         asked = request(self.recipe, self.extend(prompt) if self.extend else prompt, seed, **changes)
         asked.check_model(self.parts.codec_spec, self.parts.transformer_spec)
-        check_fit(asked, self.parts.codec_spec, self.parts.transformer_spec, self.machine.device)
+        check_fit(asked, self.parts, self.machine.dtype, self.machine.device)
         return asked
 
     def latents(
@@ -126,6 +126,11 @@ class Pipeline:
             "shift": asked.shift,
             "solver": name_of(asked.solver),
             "dtype": str(self.machine.dtype).removeprefix("torch."),
+            "machine": {
+                "device": self.machine.device.type,
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            },
             "model": {"name": self.recipe.name, "hash": self.parts.fingerprint()},
         }
 

@@ -1,9 +1,9 @@
-"""From a model's name or folder to a pipeline; nothing heavy is read yet."""
+"""From a model's name, folder or file to a pipeline; nothing heavy is read yet."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,28 +14,41 @@ from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline, kept
 from kinoform.recipe import Recipe, find
-from kinoform.recipes.wan21 import t2v_1_3b, t2v_14b
-from kinoform.weights.own import read_manifest
-from kinoform.weights.parts import Parts, official_parts, own_parts
+from kinoform.recipes.wan21 import t2i_14b, t2v_1_3b, t2v_14b
+from kinoform.weights.own import MANIFEST, read_manifest
+from kinoform.weights.parts import Parts, own_parts, released_parts
+from kinoform.weights.places import Given
 
 EMBEDDED = {"mini": "kinoform.recipes.mini:mini"}
-RELEASED = {"t2v-1.3b": t2v_1_3b, "t2v-14b": t2v_14b}
+RELEASED = {"t2v-1.3b": t2v_1_3b, "t2v-14b": t2v_14b, "t2i-14b": t2i_14b}
+SAME_WEIGHTS = {"t2i-14b": "t2v-14b"}
 ASSETS = Path(__file__).parents[1] / "assets"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+PathLike = str | os.PathLike[str]
+
 
 def load(
-    model: str | os.PathLike[str] = "mini",
+    model: PathLike = "mini",
     *,
     recipe: str | None = None,
+    variant: str | None = None,
+    text_encoder: PathLike | None = None,
+    codec: PathLike | None = None,
+    tokenizer: PathLike | None = None,
+    keep_packed: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     extend: Callable[[str], str] | None = None,
 ) -> Pipeline:
-    """A pipeline for an embedded model (`mini`), a released one by name, or a folder of weights.
+    """A pipeline for an embedded model (`mini`), a released one by name, a folder of weights, or one file.
 
-    `recipe` ("module:function") replaces the defaults, and the sizes where weights do not state their own.
+    A folder is kinoform's own, an official one, or one of diffusers; a file holds a transformer, and its
+    other parts are looked for in ComfyUI's folders and beside it unless `text_encoder`, `codec` and
+    `tokenizer` name them. `variant` is the released model that the weights are, for files whose structure
+    leaves several. `recipe` ("module:function") replaces the defaults, and the sizes where weights do not
+    state their own. With `keep_packed` weights of eight bits or fewer stay so in memory: slower, smaller.
     `device` is auto, cpu, cuda or mps; `dtype` is auto, float32, bfloat16 or float16. Headers are checked
     now: raises WeightsError for weights that are missing or of another model, UsageError for unknown names
     and for a device that is not there.
@@ -43,17 +56,20 @@ def load(
     machine = choose_machine(device, dtype)
     name = os.fspath(model)
     chosen = None if recipe is None else find(recipe)
+    if variant is not None and variant not in RELEASED:
+        raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}")
+    given = Given(text_encoder=_existing(text_encoder), codec=_existing(codec), tokenizer=_existing(tokenizer))
     if name in EMBEDDED:
-        made, parts = _own(ASSETS / name, chosen or find(EMBEDDED[name]))
+        made, parts = _own(ASSETS / name, chosen, given)
     elif name in RELEASED:
-        made, parts = _official(_cached(name), chosen or RELEASED[name]())
-    elif os.path.isdir(name):  # unlike Path, it knows that "" is no folder
-        made, parts = _folder(Path(name), chosen)
-    elif os.path.isfile(name):
-        raise WeightsError(f"{name} is a file; this version loads folders: name the one that holds it")
+        made, parts = _released(_cached(name), chosen, given, variant or name, keep_packed=keep_packed)
+    elif os.path.isfile(Path(name, MANIFEST)):
+        made, parts = _own(Path(name), chosen, given)
+    elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
+        made, parts = _released(Path(name), chosen, given, variant, keep_packed=keep_packed)
     else:
         known = [*EMBEDDED, *RELEASED]
-        raise UsageError(f"no model or folder {name!r}; {nearest(name, known)}, or a folder of weights")
+        raise UsageError(f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights")
     return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend)
 
 
@@ -77,8 +93,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kinoform"
 
 
+def _existing(place: PathLike | None) -> Path | None:
+    if place is not None and not os.path.exists(place):
+        raise WeightsError(f"{os.fspath(place)!r} does not exist; check the name")
+    return None if place is None else Path(place)
+
+
 def _cached(name: str) -> Path:
-    folder = cache_folder() / name
+    folder = cache_folder() / SAME_WEIGHTS.get(name, name)
     if not folder.is_dir():
         raise WeightsError(
             f"the weights of {name} are not in {folder}; put the official folder there, or pass its path as --model"
@@ -86,27 +108,47 @@ def _cached(name: str) -> Path:
     return folder
 
 
-def _folder(folder: Path, chosen: Recipe | None) -> tuple[Recipe, Parts]:
-    if (folder / "manifest.json").is_file():
-        return _own(folder, chosen or _recipe_of(folder))
-    return _official(folder, chosen)
-
-
-def _recipe_of(folder: Path) -> Recipe:
-    """The recipe that a folder names, if it is one of kinoform's own: a weight file must not choose code."""
+def _own(folder: Path, recipe: Recipe | None, given: Given) -> tuple[Recipe, Parts]:
+    if given != Given():
+        raise UsageError(f"{folder} has all parts of its model; leave out --text-encoder, --vae and --tokenizer")
     address = read_manifest(folder).recipe
-    if address not in EMBEDDED.values():
+    made = recipe or _trusted(folder, address)
+    parts = own_parts(folder, made.transformer, made.codec, made.text)
+    small = address not in _addresses(RELEASED.values())
+    return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
+
+
+def _trusted(folder: Path, address: str) -> Recipe:
+    """The recipe that a folder names, if it is one of kinoform's own: a weight file must not choose code."""
+    if address not in (*EMBEDDED.values(), *_addresses(RELEASED.values())):
         raise WeightsError(f"{folder} was made by the recipe {address!r}; pass --recipe {address} if you trust it")
     return find(address)
 
 
-def _own(folder: Path, recipe: Recipe) -> tuple[Recipe, Parts]:
-    return recipe, kept(own_parts(folder, recipe.transformer, recipe.codec, recipe.text))
+def _addresses(recipes: Iterable[Callable[[], Recipe]]) -> list[str]:
+    return [f"{recipe.__module__}:{recipe.__name__}" for recipe in recipes]
 
 
-def _official(folder: Path, recipe: Recipe | None) -> tuple[Recipe, Parts]:
-    parts = official_parts(folder)
-    if recipe is None:
-        recipe = t2v_14b() if parts.transformer_spec.dim == t2v_14b().transformer.dim else t2v_1_3b()
+def _released(
+    path: Path, recipe: Recipe | None, given: Given, variant: str | None, *, keep_packed: bool
+) -> tuple[Recipe, Parts]:
+    weights = None if variant is None else SAME_WEIGHTS.get(variant, variant)
+    parts = released_parts(path, given, variant=weights, keep_packed=keep_packed)
+    made = recipe or RELEASED[variant or _only(path, parts.models)]()
     sizes = {"transformer": parts.transformer_spec, "codec": parts.codec_spec, "text": parts.text_spec}
-    return replace(recipe, **sizes), replace(parts, fingerprint=cache(parts.fingerprint))
+    return replace(made, **sizes), replace(parts, fingerprint=cache(parts.fingerprint))
+
+
+def _only(path: Path, models: tuple[str, ...]) -> str:
+    """The one released model that the weights may be; one of another size has the defaults of the smallest."""
+    if not models:
+        return next(iter(RELEASED))
+    # The experts of Wan 2.2 have the structure of t2v-14b, but not its folder, which has all parts in it.
+    possible = [name for name in models if name in RELEASED] if path.is_dir() else list(models)
+    if not set(possible) & RELEASED.keys():
+        raise WeightsError(f"{path} is {' or '.join(models)}, with which kinoform makes no films from text")
+    if len(possible) > 1:
+        raise WeightsError(
+            f"{path} may be {' or '.join(possible)}, which have the same structure; say which with --variant"
+        )
+    return possible[0]

@@ -30,3 +30,8 @@ def t2v_14b() -> Recipe:
         width=1280,
         height=720,
     )
+
+
+def t2i_14b() -> Recipe:
+    """T2I-14B: T2V-14B for one picture, 1280x720 by default, 1024x1024 too; saved as png."""
+    return replace(t2v_14b(), name="t2i-14b", num_frames=1)

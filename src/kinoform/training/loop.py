@@ -97,6 +97,8 @@ def train(
         for measurement in run.steps():
             log.write(measurement)
             tell(measurement.step + 1, measurement.loss)
+            if run.upkeep.tell is not None:
+                run.upkeep.tell(folder.name, measurement.step + 1, spec.schedule.total)
             if team.any(bool(signals)):
                 run.save(log, must=True)
                 cause = signals[0] if signals else "the end of the process that began it"

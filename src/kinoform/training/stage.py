@@ -1,5 +1,6 @@
 """What a training is made of: the stage that says what and on what, and the two values that say how."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -71,7 +72,8 @@ class Upkeep:
     """How a run is kept, which leaves the weights alone: all intervals in steps.
 
     `seconds` is the wall-clock budget over all runs together; when it is spent the training saves and
-    returns. `sample_every` 0 shows no samples.
+    returns. `sample_every` 0 shows no samples. `tell` is called after every step with the name of the
+    training's folder, the steps done, and all of them.
     """
 
     save_every: int = 500
@@ -79,6 +81,7 @@ class Upkeep:
     sample_every: int = 0
     seconds: float | None = None
     show_progress: bool = True
+    tell: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep < 1 or self.sample_every < 0:

@@ -87,7 +87,7 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
     frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=encoder)
     if processes > 1:
         Part(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
-        together(processes, _train_transformer, (plan, frozen, folder, upkeep, show))
+        together(processes, _train_transformer, (plan, frozen, folder, replace(upkeep, tell=None), show))
     transformer, of_transformer = _train_transformer(Alone(), plan, frozen, folder, upkeep, show)
     assert isinstance(transformer, DiT)
     return Trained(

@@ -1,37 +1,31 @@
 """A checkpoint: tensors by name, whatever files they lie in; shapes are known before any data is read."""
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from kinoform.errors import WeightsError
-from kinoform.weights.formats import (
-    FETCH,
-    HEADER_BYTES,
-    MAX_TENSORS,
-    Stored,
-    check_file,
-    open_pickle,
-    open_safetensors,
-)
+from kinoform.weights.formats import Stored, open_pickle, stored
+from kinoform.weights.gguf_file import open_gguf
+from kinoform.weights.headers import FETCH, MAX_TENSORS, read_header, read_json
 
 STEM = "diffusion_pytorch_model"
 """What the weight files in a folder are called when nothing else is said."""
 
-OPENERS = {".safetensors": open_safetensors, ".pth": open_pickle, ".pt": open_pickle}
+OPENERS = {".pth": open_pickle, ".pt": open_pickle, ".gguf": open_gguf}
+SUFFIXES = (".safetensors", *OPENERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """`path` as the user gave it; `tensors` in the order of the files."""
+    """`path` as the user gave it; `tensors` in the order of the files; `metadata` as their headers tell."""
 
     path: Path
     tensors: Mapping[str, Stored]
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -48,11 +42,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
     A folder stands for `folder/diffusion_pytorch_model`. A stem is looked up in this order: its index
     (stem.safetensors.index.json), one file, numbered shards. Raises WeightsError naming the file at fault.
     """
-    named = path.is_file() or (path.suffix in OPENERS and not path.is_dir())
+    named = path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir())
     files = [path] if named else _files_of(path)
     tensors: dict[str, Stored] = {}
+    metadata: dict[str, str] = {}
     for file in files:
-        opened = _opened(file)
+        opened, told = _opened(file)
+        metadata |= told
         if repeated := tensors.keys() & opened.keys():
             name = min(repeated)
             raise WeightsError(f"tensor {name!r} is in {tensors[name].file} and again in {file}; remove one")
@@ -61,28 +57,33 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
     if not tensors:
         raise WeightsError(f"{path} holds no tensors; {FETCH}")
-    return Checkpoint(path=path, tensors=tensors)
+    return Checkpoint(path=path, tensors=tensors, metadata=metadata)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises WeightsError when the file is missing, damaged or not an object."""
-    check_file(path)
-    try:
-        if path.stat().st_size > HEADER_BYTES:
-            raise ValueError
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not valid JSON; {FETCH}") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__} where an object is expected; {FETCH}")
-    return found
+def under(checkpoint: Checkpoint, prefix: str, *, others: tuple[str, ...] = ()) -> Checkpoint:
+    """The tensors under a prefix, without it; those under `others` left out; what is under neither stays as it is.
+
+    So a strict load of one part names what belongs to none.
+    """
+    within = tuple(other for other in others if other.startswith(prefix))
+    tensors = {}
+    for name, each in checkpoint.tensors.items():
+        if name.startswith(prefix) and not name.startswith(within):
+            tensors[name.removeprefix(prefix)] = each
+        elif not name.startswith(others):
+            tensors[name] = each
+    return replace(checkpoint, tensors=tensors)
 
 
-def _opened(file: Path) -> dict[str, Stored]:
-    opener = OPENERS.get(file.suffix.lower())
-    if opener is None:
-        raise WeightsError(f"{file} is not a weight file; give one that ends in {', '.join(OPENERS)}")
-    return opener(file)
+def _opened(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
+    """Tensors and metadata."""
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise WeightsError(f"{file} is not a weight file; give one that ends in {', '.join(SUFFIXES)}")
+    if suffix in OPENERS:
+        return OPENERS[suffix](file), {}
+    header = read_header(file)
+    return stored(header), header.metadata
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -108,7 +109,7 @@ def _indexed(index: Path) -> list[Path]:
         if not (index.parent / name).is_file():
             raise WeightsError(f"{index.parent / name} is missing, though {index.name} names it; fetch it")
     files = [index.parent / name for name in names]
-    held = {tensor for file in files for tensor in open_safetensors(file)}
+    held = {tensor for file in files for tensor in read_header(file).entries}
     if lacking := sorted(weight_map.keys() - held):
         raise WeightsError(
             f"{index} promises {len(lacking)} tensors that its files lack, first {lacking[0]!r}; {FETCH}"

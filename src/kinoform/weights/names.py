@@ -1,4 +1,6 @@
-"""Tables between the official parameter names and kinoform's own; every table is a bijection.
+"""Tables between two spellings of the same parameters' names; every table is a bijection.
+
+The tables of this file lead from the official names to kinoform's own; those of dialects.py, from others.
 
 A row is a pair of templates. `#` stands for a number, `*` (only at the end) for the rest of the name;
 both sides hold the same placeholders in the same order.
@@ -14,7 +16,7 @@ from kinoform.errors import WeightsError
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """One table: `ours(official name)` and `theirs(own name)` undo each other."""
+    """One table: `ours(name in the file)` and `theirs(own name)` undo each other."""
 
     rows: tuple[tuple[str, str], ...]
 
@@ -27,23 +29,33 @@ class Names:
         return [(_pattern(ours), _template(theirs)) for theirs, ours in self.rows]
 
     def ours(self, name: str) -> str | None:
-        """kinoform's name of an official parameter, None when the table does not know it."""
+        """The own name of a parameter of the file, None when the table does not know it."""
         return _translate(name, self._forward)
 
     def theirs(self, name: str) -> str:
-        """The official name of one of kinoform's parameters; WeightsError when it has none."""
+        """The name in the file of one of kinoform's parameters; WeightsError when it has none."""
         found = _translate(name, self._backward)
         if found is None:
-            raise WeightsError(f"{name} has no official name: the official model has no such part")
+            raise WeightsError(f"{name} has no name in this dialect: the official model has no such part")
         return found
 
     def official(self, names: Iterable[str]) -> dict[str, str]:
         """Official name -> own name, for a model with these parameters."""
         return {self.theirs(name): name for name in names}
 
+    def then(self, other: "Names") -> "Names":
+        """From this table's names to the own names of `other`, whose official names are those of this one.
 
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.escape(template).replace(r"\#", r"(\d+)").replace(r"\*", r"(.+)"))
+        Rows of parts that `other` does not know are left out. A row of this table must say no less than the
+        row of `other` that carries on from it.
+        """
+        onward = [(_pattern(theirs, number=r"(#|\d+)"), _template(ours)) for theirs, ours in other.rows]
+        reached = ((theirs, _translate(middle, onward)) for theirs, middle in self.rows)
+        return Names(rows=tuple((theirs, ours) for theirs, ours in reached if ours is not None))
+
+
+def _pattern(template: str, *, number: str = r"(\d+)") -> re.Pattern[str]:
+    return re.compile(re.escape(template).replace(r"\#", number).replace(r"\*", r"(.+)"))
 
 
 def _template(template: str) -> str:
@@ -58,7 +70,7 @@ def _translate(name: str, table: list[tuple[re.Pattern[str], str]]) -> str | Non
 
 
 def _block_rows(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
-    """The rows of one transformer block under a prefix (main blocks now, side blocks of branches later)."""
+    """The rows of one transformer block under a prefix (main blocks, or side blocks of branches)."""
     image = f"{ours}.cross_attention.streams.image"
     text = f"{ours}.cross_attention.streams.text"
     return (

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
 from kinoform.files import whole_folder
 from kinoform.models.tokenizer import JSON_FILE
-from kinoform.weights.files import open_checkpoint, read_json
+from kinoform.weights.files import open_checkpoint
 from kinoform.weights.hashes import file_hash
-from kinoform.weights.places import Places
+from kinoform.weights.headers import read_json
+from kinoform.weights.places import Places, Source
+from kinoform.weights.vocabulary import vocabulary_file
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -113,12 +115,6 @@ def read_manifest(folder: Path) -> Manifest:
 
 def own_places(folder: Path, manifest: Manifest) -> Places:
     """Raises WeightsError when a file is missing, not of the manifest's size, or not in the manifest."""
-    places = Places(
-        transformer=folder / TRANSFORMER,
-        text_encoder=folder / TEXT_ENCODER,
-        codec=folder / CODEC,
-        tokenizer=folder,
-    )
     for name, record in manifest.parts.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
@@ -127,8 +123,15 @@ def own_places(folder: Path, manifest: Manifest) -> Places:
             raise WeightsError(
                 f"{file} has {file.stat().st_size} bytes, {MANIFEST} says {record.bytes}; fetch it again"
             )
+    places = Places(
+        path=folder,
+        transformer=Source(place=folder / TRANSFORMER),
+        text_encoder=Source(place=folder / TEXT_ENCODER),
+        codec=Source(place=folder / CODEC),
+        tokenizer=vocabulary_file(folder),
+    )
     parts = (places.transformer, places.text_encoder, places.codec)
-    for file in (*(file for part in parts for file in open_checkpoint(part).files), places.tokenizer_file):
+    for file in (*(file for part in parts for file in open_checkpoint(part.place).files), places.tokenizer):
         if file.name not in manifest.parts:
             raise WeightsError(f"{file} is not in {MANIFEST}; remove it, or fetch the folder again")
     return places

@@ -10,18 +10,22 @@ import torch
 
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.text import TextEncoder, TextSpec
-from kinoform.models.tokenizer import Tokenizer, load_tokenizer
+from kinoform.models.tokenizer import Tokenizer
 from kinoform.models.vae import VAE, VAESpec
-from kinoform.weights import names
-from kinoform.weights.files import open_checkpoint
+from kinoform.weights.diffusers import INDEX, diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
 from kinoform.weights.load import Module, load_module, match, on_meta
-from kinoform.weights.names import Names
+from kinoform.weights.load_packed import load_packed
 from kinoform.weights.official import official_places, official_specs
 from kinoform.weights.own import own_places, read_manifest, verify
-from kinoform.weights.places import Places, Specs
+from kinoform.weights.places import Given, Places, Source, Specs
+from kinoform.weights.single import single_places
+from kinoform.weights.vocabulary import TENSOR, read_vocabulary
 
 Verify = Callable[[Iterable[Path]], None]
+
+UNUSED = (f"*{TENSOR}", "*logit_scale")
+"""What ComfyUI adds to text encoders: the tokenizer, and a number that only CLIP has a use for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,8 @@ class Parts:
     """What a pipeline needs of a model; no weight is read before its function is called.
 
     Calls may raise WeightsError for damage that headers do not show. The transformer keeps its float32
-    parts in float32 whatever the dtype; the codec is float32. Each call loads anew.
+    parts in float32 whatever the dtype; the codec is float32. Each call loads anew. `models` are the
+    released models whose weights these may be, none for a model of another size.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -40,25 +45,30 @@ class Parts:
     codec_spec: VAESpec
     text_spec: TextSpec
     fingerprint: Callable[[], str]
+    models: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
-    """How a kind of folder names the tensors of each part; None where it uses kinoform's own names."""
-
-    transformer: Names | None = None
-    text_encoder: Names | None = None
-    codec: Names | None = None
+NOTHING_GIVEN = Given()
 
 
-OFFICIAL = Dialect(transformer=names.DIT, text_encoder=names.TEXT_ENCODER, codec=names.VAE21)
-OWN = Dialect()
+def released_parts(
+    path: Path, given: Given = NOTHING_GIVEN, *, variant: str | None = None, keep_packed: bool = False
+) -> Parts:
+    """The parts of a Wan 2.1 t2v model: an official folder, one of diffusers, or a single transformer file.
 
-
-def official_parts(folder: Path) -> Parts:
-    """The parts of an official Wan 2.1 t2v folder. Raises WeightsError naming what is missing or wrong."""
-    places = official_places(folder)
-    return _parts(places, official_specs(folder, places), OFFICIAL, verify=_trust)
+    `variant` names the released model where structure leaves several; with `keep_packed` what is stored in
+    few bits stays so in memory. Raises WeightsError naming what is missing or wrong.
+    """
+    if path.is_file():
+        places = single_places(path, given, variant=variant)
+        specs = official_specs(places)
+    elif (path / INDEX).is_file():
+        places = diffusers_places(path, given, variant=variant)
+        specs = diffusers_specs(places)
+    else:
+        places = official_places(path, given, variant=variant)
+        specs = official_specs(places)
+    return _parts(places, specs, verify=_trust, keep_packed=keep_packed)
 
 
 def own_parts(folder: Path, transformer_spec: DiTSpec, codec_spec: VAESpec, text_spec: TextSpec) -> Parts:
@@ -67,9 +77,8 @@ def own_parts(folder: Path, transformer_spec: DiTSpec, codec_spec: VAESpec, text
     Raises WeightsError when the files are not those of the manifest, or do not have the specs' shapes.
     """
     manifest = read_manifest(folder)
-    places = own_places(folder, manifest)
-    specs = Specs(folder=folder, transformer=transformer_spec, codec=codec_spec, text=text_spec)
-    return _parts(places, specs, OWN, verify=partial(verify, manifest))
+    specs = Specs(path=folder, transformer=transformer_spec, codec=codec_spec, text=text_spec)
+    return _parts(own_places(folder, manifest), specs, verify=partial(verify, manifest), keep_packed=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,32 +86,40 @@ class _Part(Generic[Module]):
     """A module and where its weights lie. Opened again at each use, so that no mapping outlives a load."""
 
     build: Callable[[], Module]
-    place: Path
-    names: Names | None
+    source: Source
     verify: Verify
+    keep_packed: bool = False
 
     def check(self) -> tuple[Path, ...]:
-        checkpoint = open_checkpoint(self.place)
-        match(on_meta(self.build), checkpoint, names=self.names)
+        checkpoint = self.source.open()
+        match(on_meta(self.build), checkpoint, names=self.source.names, unused=UNUSED)
         return checkpoint.files
 
     def load(self, dtype_of: Callable[[str], torch.dtype], device: torch.device) -> Module:
-        checkpoint = open_checkpoint(self.place)
+        checkpoint = self.source.open()
         self.verify(checkpoint.files)
-        return load_module(self.build, checkpoint, names=self.names, dtype_of=dtype_of, device=device)
+        load = load_packed if self.keep_packed else load_module
+        return load(
+            self.build,
+            checkpoint,
+            names=self.source.names,
+            dtype_of=dtype_of,
+            device=device,
+            unused=UNUSED,
+        )
 
 
-def _parts(places: Places, specs: Specs, dialect: Dialect, *, verify: Verify) -> Parts:
+def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool) -> Parts:
     transformer = _Part(
-        build=specs.transformer.build, place=places.transformer, names=dialect.transformer, verify=verify
+        build=specs.transformer.build, source=places.transformer, verify=verify, keep_packed=keep_packed
     )
-    text = _Part(build=specs.text.build, place=places.text_encoder, names=dialect.text_encoder, verify=verify)
-    codec = _Part(build=specs.codec.build, place=places.codec, names=dialect.codec, verify=verify)
-    files = (*transformer.check(), *text.check(), *codec.check(), places.tokenizer_file)
+    text = _Part(build=specs.text.build, source=places.text_encoder, verify=verify, keep_packed=keep_packed)
+    codec = _Part(build=specs.codec.build, source=places.codec, verify=verify)
+    files = dict.fromkeys((*transformer.check(), *text.check(), *codec.check(), places.tokenizer))
 
     def tokenizer() -> Tokenizer:
-        verify([places.tokenizer_file])
-        return load_tokenizer(places.tokenizer)
+        verify([places.tokenizer])
+        return read_vocabulary(places.tokenizer)
 
     return Parts(
         tokenizer=tokenizer,
@@ -115,8 +132,9 @@ def _parts(places: Places, specs: Specs, dialect: Dialect, *, verify: Verify) ->
         codec_spec=specs.codec,
         text_spec=specs.text,
         fingerprint=lambda: model_hash(files),
+        models=places.transformer.models,
     )
 
 
 def _trust(files: Iterable[Path]) -> None:
-    """Official folders carry no hashes."""
+    """Folders of others carry no hashes."""

@@ -1,4 +1,4 @@
-"""Where the parts of a model lie, and how big each is: what a kind of folder has to tell about itself."""
+"""Where the parts of a model lie, in which spelling, and how big each is."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,33 +6,59 @@ from pathlib import Path
 from kinoform.errors import WeightsError
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
-from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 from kinoform.models.vae import VAESpec
+from kinoform.weights.files import Checkpoint, open_checkpoint, under
+from kinoform.weights.fp8 import plain
+from kinoform.weights.names import Names
+from kinoform.weights.spelling import untied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The weights of one part: a path for `open_checkpoint`, and how its tensors are called there.
+
+    `prefix` stands before every name of the part; names under `others` belong to other parts of the same
+    file. `names` translates to kinoform's own names (None: they are its own). `config` states the sizes a
+    second time. `models` are the released models whose weights these may be.
+    """
+
+    place: Path
+    names: Names | None = None
+    prefix: str = ""
+    others: tuple[str, ...] = ()
+    config: Path | None = None
+    models: tuple[str, ...] = ()
+
+    def open(self) -> Checkpoint:
+        """Headers only; scaled and packed storage reads as plain numbers. Raises WeightsError."""
+        return untied(plain(under(open_checkpoint(self.place), self.prefix, others=self.others)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Paths for `open_checkpoint`, and the folder of the tokenizer."""
+    """`path` is the model as the user named it; `tokenizer` a file that `read_tokenizer` understands."""
 
-    transformer: Path
-    text_encoder: Path
-    codec: Path
+    path: Path
+    transformer: Source
+    text_encoder: Source
+    codec: Source
     tokenizer: Path
 
-    @property
-    def tokenizer_file(self) -> Path:
-        """The file that `load_tokenizer` will read. Raises WeightsError when there is none."""
-        for name in (JSON_FILE, SENTENCEPIECE_FILE):
-            if (self.tokenizer / name).is_file():
-                return self.tokenizer / name
-        raise WeightsError(f"no tokenizer in {self.tokenizer}: {JSON_FILE} or {SENTENCEPIECE_FILE} must be there")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """Parts that the user names one by one, in place of those that would be found."""
+
+    text_encoder: Path | None = None
+    codec: Path | None = None
+    tokenizer: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specs:
-    """Sizes of the parts in a folder. Raises WeightsError when one cannot read what another makes."""
+    """Sizes of the parts of a model. Raises WeightsError when one cannot read what another makes."""
 
-    folder: Path
+    path: Path
     transformer: DiTSpec
     codec: VAESpec
     text: TextSpec
@@ -40,12 +66,12 @@ class Specs:
     def __post_init__(self) -> None:
         if self.transformer.out_channels != self.codec.channels:
             raise WeightsError(
-                f"{self.folder}: the transformer makes {self.transformer.out_channels} latent channels, the "
+                f"{self.path}: the transformer makes {self.transformer.out_channels} latent channels, the "
                 f"autoencoder reads {self.codec.channels}; use the autoencoder of the same release"
             )
         for stream in self.transformer.context:
             if stream.name == "text" and getattr(stream, "width", self.text.dim) != self.text.dim:
                 raise WeightsError(
-                    f"{self.folder}: the transformer reads text rows of another width than the {self.text.dim} "
+                    f"{self.path}: the transformer reads text rows of another width than the {self.text.dim} "
                     "that the text encoder makes; use the text encoder of the same release"
                 )

@@ -1,0 +1,117 @@
+"""Does a film take the memory that `kinoform plan` predicts? Three films, each in a process of its own.
+
+    python benchmarks/peak_memory.py [--dtype bfloat16] [--json]
+
+A random model of 0.9 GB is written as an official folder into a temporary place, so that its parts are loaded
+one after the other as those of released models are. Each film is bound by another stage. Printed are the
+predicted peak, the process's VmHWM (Linux only) and their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from kinoform.models.context import TextStream
+from kinoform.models.dit import DiTSpec
+from kinoform.models.text import TextSpec
+from kinoform.models.tokenizer import build_word_tokenizer
+from kinoform.models.vae import VAESpec
+from kinoform.pipelines.fit import work_of
+from kinoform.plan.memory import peaks
+from kinoform.plan.work import Sizes
+from kinoform.recipes.load import load
+from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
+
+ROWS = 512
+TEXT = TextSpec(vocab=32_000, dim=1024, dim_attention=1024, dim_ffn=2816, heads=16, layers=8, length=ROWS)
+TRANSFORMER = DiTSpec(dim=1024, ffn_dim=12_288, heads=8, layers=3, context=(TextStream(width=TEXT.dim, rows=ROWS),))
+CODEC = VAESpec(dim=16)
+FILMS = {"text": (1, 64, 64), "denoise": (33, 256, 256), "decode": (5, 512, 512)}
+"""Frames, height and width by the stage that is to take the most."""
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--dtype", default="float32")
+    options.add_argument("--json", action="store_true", help="one object a line")
+    options.add_argument("--film", nargs=2, metavar=("FOLDER", "STAGE"), help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.film:
+        print(json.dumps(measure(Path(given.film[0]), given.film[1], given.dtype)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder))
+        for stage in FILMS:
+            words = [sys.executable, __file__, "--film", folder, stage, "--dtype", given.dtype]
+            run = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+            print(run.stdout.strip() if given.json else table(json.loads(run.stdout)), flush=True)
+
+
+def measure(folder: Path, stage: str, dtype: str) -> dict[str, object]:
+    """Make the film of FILMS[stage] in this process; all sizes in bytes."""
+    frames, height, width = FILMS[stage]
+    pipe = load(folder, device="cpu", dtype=dtype)
+    asked = pipe.request("a red ball", seed=1, num_frames=frames, height=height, width=width, steps=2)
+    seen: dict[str, int] = {}
+
+    def tell(progress: object) -> None:
+        seen[getattr(progress, "stage", "")] = high_water()
+
+    started = high_water()
+    film = pipe.film(asked, next(pipe.latents([asked], tell)), tell)
+    film.save(folder / "film.png" if frames == 1 else folder / "film.mp4", force=True)
+    sizes = Sizes(transformer=pipe.parts.transformer_spec, codec=pipe.parts.codec_spec, text=pipe.parts.text_spec)
+    predicted = {peak.stage: peak.total for peak in peaks(sizes, work_of(asked), pipe.machine.dtype, "cpu")}
+    worst = max(predicted, key=lambda name: predicted[name])
+    found = {"film": [frames, height, width], "dtype": dtype, "started": started, "stages": predicted, "seen": seen}
+    return {**found, "bound_by": worst, "predicted": predicted[worst], "measured": high_water()}
+
+
+def high_water() -> int:
+    """The most bytes that this process has had in memory so far."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def table(row: dict) -> str:
+    frames, height, width = row["film"]
+    ratio = row["predicted"] / row["measured"]
+    return (
+        f"{width}x{height}, frames: {frames:<3} {row['dtype']}, bound by {row['bound_by']:<8}"
+        f"predicted {row['predicted'] / 1e6:6.0f} MB   measured {row['measured'] / 1e6:6.0f} MB   ratio {ratio:.2f}"
+    )
+
+
+def write_folder(folder: Path) -> None:
+    """The model of this file in the official layout."""
+    config = {
+        "_class_name": "WanModel", "model_type": "t2v", "dim": TRANSFORMER.dim, "ffn_dim": TRANSFORMER.ffn_dim,
+        "num_heads": TRANSFORMER.heads, "num_layers": TRANSFORMER.layers, "in_dim": TRANSFORMER.in_channels,
+        "out_dim": TRANSFORMER.out_channels, "freq_dim": TRANSFORMER.frequency_width, "text_len": ROWS, "eps": 1e-6,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    write(TRANSFORMER.build(), DIT, folder / "diffusion_pytorch_model.safetensors")
+    write(TEXT.build(), TEXT_ENCODER, folder / "models_t5_umt5-xxl-enc-bf16.safetensors")
+    write(CODEC.build(), VAE21, folder / "Wan2.1_VAE.safetensors")
+    tokenizer = folder / "google" / "umt5-xxl"
+    tokenizer.mkdir(parents=True)
+    build_word_tokenizer(("a", "red", "ball")).save(str(tokenizer / "tokenizer.json"))
+
+
+def write(module: nn.Module, names: Names, path: Path) -> None:
+    save_file({names.theirs(name): 0.02 * torch.randn_like(value) for name, value in module.named_parameters()}, path)
+
+
+if __name__ == "__main__":
+    main()

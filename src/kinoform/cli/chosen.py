@@ -1,0 +1,49 @@
+"""The model that the words of a command name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kinoform.cli.options import recipe_named
+
+if TYPE_CHECKING:
+    from kinoform.pipelines.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What is loaded and where; what is None is found by `kinoform.load` itself."""
+
+    model: str
+    recipe: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    text_encoder: str | None = None
+    vae: str | None = None
+    tokenizer: str | None = None
+    variant: str | None = None
+
+    def load(self) -> Pipeline:
+        """Raises what `kinoform.load` raises."""
+        # Imported here because PyTorch takes seconds, which help and completion do without.
+        from kinoform.recipes.load import load
+
+        parts: dict[str, Any] = {
+            "text_encoder": self.text_encoder, "codec": self.vae, "tokenizer": self.tokenizer, "variant": self.variant,
+        }  # fmt: skip
+        given = {name: value for name, value in parts.items() if value is not None}
+        return load(self.model, recipe=recipe_named(self.recipe), device=self.device, dtype=self.dtype, **given)
+
+    def words(self) -> list[str]:
+        """The options that name the same model to `kinoform decode`."""
+        options = {
+            "--model": self.model,
+            "--recipe": self.recipe,
+            "--device": None if self.device == "auto" else self.device,
+            "--text-encoder": self.text_encoder,
+            "--vae": self.vae,
+            "--tokenizer": self.tokenizer,
+            "--variant": self.variant,
+        }
+        return [word for option, value in options.items() if value is not None for word in (option, value)]

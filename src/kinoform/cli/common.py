@@ -1,0 +1,167 @@
+"""What all commands have: settings from elsewhere, a log, and events for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any, TypeAlias
+
+import typer
+from typer.core import TyperCommand
+
+from kinoform.cli import console
+from kinoform.cli.events import Finished, Started
+from kinoform.cli.log import Log
+from kinoform.cli.settings import FROM_RECIPE, SETTINGS, TAKEN, settings_file, settings_in, variable
+from kinoform.errors import UsageError
+from kinoform.version import __version__
+
+TOLD = frozenset(SETTINGS) - {"negative"} | {"seed", "count", "force"}
+"""Options that are told of when a command starts: none that holds a prompt or may be named after one."""
+
+RIVALS = ("frames", "seconds")
+"""Two options that say the same thing."""
+
+RANKS = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
+"""The parser's names for where a value comes from, the weakest first: default, file, environment, flag."""
+
+
+Context: TypeAlias = Any
+"""The parser's context of a run; its class is public under another name in each version of typer."""
+
+
+class Command(TyperCommand):
+    """A command that heeds the common options, around its own work."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            option = getattr(error, "param", None)  # which the parser's own errors name
+            if option is not None and _origin(ctx, option.name) == "ENVIRONMENT":
+                console.note(f"set elsewhere: {option.name} by {option.envvar}")
+            raise
+
+    def invoke(self, ctx: Context) -> object:
+        file, log, prompts, _, shown = (ctx.params.pop(each) for each in COMMON)
+        _settle(ctx)
+        if shown:
+            return _show(ctx, file)
+        if log is not None:
+            console.listen(Log(log, None if prompts else console.private))
+        begun = monotonic()
+        console.tell(Started(command=str(ctx.info_name), version=__version__, options=_options(ctx)))
+
+        def finished(code: int) -> None:
+            console.tell(Finished(exit_code=code, seconds=round(monotonic() - begun, 3)))
+
+        try:
+            value = super().invoke(ctx)
+        except typer.Exit as ended:
+            finished(ended.exit_code)
+            raise
+        except UsageError:
+            _blame(ctx, file)
+            raise
+        finished(value if isinstance(value, int) else 0)
+        return value
+
+
+def add_common(command: TyperCommand) -> TyperCommand:
+    """Give a command the common options, and its settings their environment variables."""
+    shared = typer.Typer(add_completion=False)
+    shared.command()(_common)
+    command.params += typer.main.get_command(shared).params
+    taken = TAKEN.get(str(command.name), frozenset())
+    for option in command.params:
+        if option.param_type_name == "option" and option.name in taken | {"config", "log", "log_prompts"}:
+            option.envvar = variable(option.name)
+            option.show_envvar = False  # type: ignore[attr-defined]
+    return command
+
+
+def _configure(ctx: Context, given: Path | None) -> Path | None:
+    """Take the defaults of the options from the file that counts, and return it."""
+    if ctx.resilient_parsing:  # while completing, where a mistake in a file must not be shown
+        return given
+    file = settings_file(given)
+    if file is not None:
+        options = {each.name for each in ctx.command.params if each.param_type_name == "option"}
+        found = settings_in(file, str(ctx.info_name))
+        ctx.default_map = {name: value for name, value in found.items() if name in options}
+    return file
+
+
+PANEL = "In every command"
+EPILOG = "What an option leaves open, KINOFORM_OPTION in the environment or option = VALUE in kinoform.toml may say."
+COMMON = ("config", "log", "log_prompts", "json_stream", "show_settings")
+
+
+def _common(
+    config: Annotated[
+        Path | None,
+        typer.Option(is_eager=True, callback=_configure, rich_help_panel=PANEL, help="Settings, else ./kinoform.toml."),
+    ] = None,
+    log: Annotated[Path | None, typer.Option(rich_help_panel=PANEL, help="Append JSON lines, without prompts.")] = None,
+    log_prompts: Annotated[
+        bool, typer.Option("--log-prompts/--no-log-prompts", rich_help_panel=PANEL, help="Prompts in the log too.")
+    ] = False,
+    json_stream: Annotated[
+        bool, typer.Option("--json-stream", rich_help_panel=PANEL, help="Progress, result and errors as JSON lines.")
+    ] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", rich_help_panel=PANEL, help="Print all settings, and stop.")
+    ] = False,
+) -> None:
+    """The options that all commands have."""
+
+
+def _origin(ctx: Context, name: str) -> str:
+    """One of RANKS."""
+    source = ctx.get_parameter_source(name)
+    return RANKS[0] if source is None or source.name not in RANKS else source.name
+
+
+def _settle(ctx: Context) -> None:
+    """Of two options that say the same thing the one that was said nearer counts."""
+    if any(ctx.params.get(name) is None for name in RIVALS):
+        return
+    weaker, stronger = sorted(RIVALS, key=lambda name: RANKS.index(_origin(ctx, name)))
+    if _origin(ctx, weaker) != _origin(ctx, stronger):
+        ctx.params[weaker] = None
+
+
+def _options(ctx: Context) -> dict[str, object]:
+    given = (name for name in sorted(TOLD & ctx.params.keys()) if _origin(ctx, name) != RANKS[0])
+    return {name: _plain(ctx.params[name]) for name in given}
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _where(ctx: Context, name: str, file: Path | None) -> str:
+    origin = _origin(ctx, name)
+    if origin == "DEFAULT":
+        return "recipe" if name in FROM_RECIPE and ctx.params[name] is None else "default"
+    return {"DEFAULT_MAP": str(file), "ENVIRONMENT": variable(name), "COMMANDLINE": "flag"}[origin]
+
+
+def _show(ctx: Context, file: Path | None) -> None:
+    """Every setting of the command, with its value and where that comes from."""
+    names = [name for name in SETTINGS if name in ctx.params and name in TAKEN.get(str(ctx.info_name), ())]
+    data = {name: {"value": _plain(ctx.params[name]), "from": _where(ctx, name, file)} for name in names}
+    width = max(map(len, names), default=0)
+    lines = (f"{name:<{width}}  {_shown(each['value']):<20}  {each['from']}" for name, each in data.items())
+    console.result("\n".join(lines), data, as_json=bool(ctx.params.get("as_json")))
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _blame(ctx: Context, file: Path | None) -> None:
+    """Before a refusal: what was not said by a flag, since the fault may be there."""
+    names = [name for name in SETTINGS if name in ctx.params and _origin(ctx, name) in RANKS[1:3]]
+    if names:
+        console.note("set elsewhere: " + ", ".join(f"{name} by {_where(ctx, name, file)}" for name in names))

@@ -1,0 +1,81 @@
+"""`kinoform convert`: the same weights in another layout."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinoform.cli import console
+from kinoform.cli.options import OUTPUT, AsJson, Force, Variant, option
+from kinoform.cli.progress import stages
+from kinoform.errors import UsageError, nearest
+
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(GB|MB|kB)?", re.IGNORECASE)
+UNITS = {"gb": 1_000_000_000, "mb": 1_000_000, "kb": 1000, "": 1}
+MB = 1_000_000
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A file or folder of weights, in any layout.", metavar="IN")],
+    target: Annotated[Path, typer.Argument(help="A folder; for one part also a .safetensors file.", metavar="OUT")],
+    to: Annotated[str, option(OUTPUT, "official, diffusers, comfy or kinoform.")],
+    dtype: Annotated[str | None, option(OUTPUT, "bfloat16, float16 or float32; else as stored.")] = None,
+    shard_size: Annotated[str | None, option(OUTPUT, "Largest weight file, such as 5GB; else one a part.")] = None,
+    prefix: Annotated[str, option(OUTPUT, "For comfy: what stands before the transformer's names.")] = "",
+    recipe: Annotated[str | None, option(OUTPUT, "For kinoform: module:function that describes the model.")] = None,
+    variant: Variant = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write weights in another layout, tensor by tensor. Numbers stay as they are unless --dtype says otherwise."""
+    from kinoform.recipes.load import DTYPES
+    from kinoform.weights.convert import Wanted
+    from kinoform.weights.convert import convert as write
+
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}")
+    wanted = Wanted(
+        to=to,
+        dtype=None if dtype is None else DTYPES[dtype],
+        shard_bytes=None if shard_size is None else bytes_of(shard_size),
+        prefix=prefix,
+        recipe=recipe or (_recipe(source, variant) if to == "kinoform" else None),
+    )
+    with stages({"write": "writing (MB)"}) as tell:
+        done = write(
+            source, target, wanted, variant=variant, force=force,
+            tell=lambda done, total: tell("write", done // MB, total // MB + 1),
+        )  # fmt: skip
+    text = "\n".join(f"{file}  {file.stat().st_size / MB:.1f} MB" for file in done.files)
+    data = {
+        "path": str(target),
+        "to": to,
+        "files": [{"file": str(file), "bytes": file.stat().st_size} for file in done.files],
+        "tensors": done.tensors,
+        "bytes": done.bytes,
+    }
+    console.result(text, data, as_json=as_json)
+
+
+def bytes_of(text: str) -> int:
+    """A number of bytes of "5GB" or "500 MB". Raises UsageError."""
+    match = SIZE.fullmatch(text.strip())
+    if match is None or not 1 <= float(match[1]) * UNITS[(match[2] or "").lower()] < 1 << 60:
+        raise UsageError(f"--shard-size {text[:40]!r} is no size of a file; write for example 5GB")
+    return int(float(match[1]) * UNITS[(match[2] or "").lower()])
+
+
+def _recipe(source: Path, variant: str | None) -> str | None:
+    """The address of the recipe of the released model that the weights are, if there is but one."""
+    from kinoform.recipes.load import RELEASED
+    from kinoform.weights.identify import inspect_path
+
+    parts = inspect_path(source)
+    chosen = variant or next((part.chosen for part in parts if part.part == "transformer"), None)
+    made = RELEASED.get(chosen) if chosen else None
+    if chosen and ":" in chosen:  # a folder of kinoform's own says it itself
+        return chosen
+    return None if made is None else f"{made.__module__}:{made.__name__}"

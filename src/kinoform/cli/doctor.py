@@ -1,0 +1,35 @@
+"""`kinoform doctor`: what is installed, what this machine has, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from kinoform.cli import console
+from kinoform.doctor.examine import examine
+from kinoform.doctor.report import BAD, GOOD, NOTE, Report
+
+MARKS = {GOOD: " ", NOTE: "-", BAD: "!"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Say what this machine can do.
+
+    Versions, devices, memory, kernels, the embedded model, and what to do next. A row with ! is to be mended,
+    one with - is worth knowing.
+    """
+    found = examine()
+    console.result("\n".join(_lines(found)), found.as_json(), as_json=as_json)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for section in report.sections:
+        yield section.title
+        for each in section.findings:
+            yield f"{MARKS[each.state]} {each.name:<21} {each.value}"
+        yield ""
+    yield report.next_step

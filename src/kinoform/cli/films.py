@@ -1,0 +1,53 @@
+"""Films are made one after the other, each saved before the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kinoform.cli import console
+from kinoform.cli.output import Output, latents_kept, save
+from kinoform.cli.plan import report
+from kinoform.cli.progress import bars
+from kinoform.pipelines.fit import work_of
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.request import Request
+from kinoform.plan.film import plan_film
+from kinoform.plan.work import Sizes
+from kinoform.recipes.load import EMBEDDED
+
+
+def make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output, again: Sequence[str]) -> None:
+    """Make and save all films; those that were saved are told, whatever happens then.
+
+    `again` are the words that `kinoform decode` needs besides the file of latents that is kept.
+    """
+    params = [pipeline.params(each) for each in asked]
+    words = [*again, *([] if how.metadata else ["--no-metadata"]), *(["--contact-sheet"] if how.sheet else [])]
+    wishes = {"upscale": how.upscale, "codec": how.codec, "crf": how.crf}
+    waiting: list[Mapping[str, object]] = []  # until the bars are gone, among which a line would be lost
+    try:
+        with bars(len(asked)) as tell:
+            latents_of_all = pipeline.latents(asked, tell)
+            for each, name, about, latents in zip(asked, names, params, latents_of_all, strict=True):
+                with latents_kept(latents, about | wishes, name, words):
+                    waiting.append(save(pipeline.film(each, latents, tell), name, how))
+                if console.streams():
+                    _tell(waiting.pop(), how)
+    finally:
+        for told in waiting:
+            _tell(told, how)
+
+
+def rehearse(model: str, pipeline: Pipeline, asked: list[Request], names: list[str], how: Output) -> None:
+    """Tell which films would be made, and the plan of the first, which is that of all."""
+    parts, machine = pipeline.parts, pipeline.machine
+    sizes = Sizes(
+        transformer=parts.transformer_spec, codec=parts.codec_spec, text=parts.text_spec, kept=model in EMBEDDED
+    )
+    plan = plan_film(sizes, work_of(asked[0]), dtype=machine.dtype, device=machine.device.type)
+    text = "\n".join([report(model, plan), "", *(f"would write {name}" for name in names)])
+    console.result(text, {"outputs": names, "plan": plan.as_json()}, as_json=how.as_json)
+
+
+def _tell(told: Mapping[str, object], how: Output) -> None:
+    console.result(str(told["output"]), told, as_json=how.as_json)

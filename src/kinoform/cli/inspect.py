@@ -1,0 +1,118 @@
+"""`kinoform inspect`: what a file or folder of weights is, from its headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinoform.cli import console
+from kinoform.errors import UsageError, WeightsError
+from kinoform.weights.identify import identify_set
+from kinoform.weights.identity import Identity
+from kinoform.weights.sets import WeightSet, weight_sets
+
+FEW = 3
+LONGEST = 120
+NAMES = 12
+UNITS = ((1e9, "billion"), (1e6, "million"))
+BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+NEEDS_WORD = ("transformer", "checkpoint")
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A weight file, one of its shards, or a folder of any layout.")],
+    variant: Annotated[
+        str | None, typer.Option(help="The released model that this is, where structure is silent.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Say what weights are: part, architecture, dialect, storage, sizes, and what is missing.
+
+    Only headers are read. Exit code 3 when a file is damaged or no part of a Wan model; in a folder, after
+    all others have been shown.
+    """
+    sets = weight_sets(path)
+    if len(sets) == 1:
+        parts = {sets[0]: identify_set(sets[0], variant)}
+        refused = {}
+    else:
+        parts, refused = _all(sets, variant)
+    _check_variant(parts, variant)
+    text = "\n\n".join([*(_shown(each, found) for each, found in parts.items()), *refused.values()])
+    data = {
+        "path": str(path),
+        "parts": [_as_json(each, one) for each, found in parts.items() for one in found],
+        "refused": [{"file": str(each.path), "reason": reason} for each, reason in refused.items()],
+    }
+    console.result(text, data, as_json=as_json)
+    if refused:
+        raise typer.Exit(WeightsError.exit_code)
+
+
+def _all(
+    sets: Iterable[WeightSet], variant: str | None
+) -> tuple[dict[WeightSet, tuple[Identity, ...]], dict[WeightSet, str]]:
+    """What each set is, or why it was refused."""
+    parts, refused = {}, {}
+    for each in sets:
+        try:
+            parts[each] = identify_set(each, variant)
+        except WeightsError as error:
+            refused[each] = str(error)
+    return parts, refused
+
+
+def _check_variant(parts: dict[WeightSet, tuple[Identity, ...]], variant: str | None) -> None:
+    transformers = [each.path for each, found in parts.items() if any(one.part in NEEDS_WORD for one in found)]
+    if variant is not None and len(transformers) != 1:
+        raise UsageError(f"--variant names one transformer, and here are {len(transformers)}; give the file of one")
+
+
+def _shown(weights: WeightSet, parts: tuple[Identity, ...]) -> str:
+    files = f" and {len(weights.files) - 1} more" if len(weights.files) > 1 else ""
+    lines = [f"{weights.path}{files}"]
+    for part in parts:
+        lines += [f"  {name:<{NAMES}} {text}" for name, text in _rows(part)]
+    return "\n".join(line.replace("\n", "\\n") for line in lines)
+
+
+def _rows(part: Identity) -> Iterator[tuple[str, str]]:
+    yield "part", f"{part.part}, {part.family}"
+    yield "names", part.dialect + (f", behind the prefix {part.prefix[:LONGEST]}" if part.prefix else "")
+    dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part.dtypes.items())
+    yield "storage", f"{part.storage}; {part.tensors} tensors ({dtypes}), {_rounded(part.bytes, BYTES)}"
+    yield "sizes", ", ".join(f"{name} {size}" for name, size in part.sizes.items()) or "not told"
+    yield "parameters", f"{part.parameters:,}" + _about(part.parameters)
+    if part.missing:
+        yield "missing", _listed(part.missing)
+    if part.unknown:
+        yield "unknown", _listed(part.unknown)
+    if part.part == "lora":
+        yield "model", "changes one of " + ", ".join(part.candidates) if part.candidates else "changes no known model"
+    elif part.chosen is not None:
+        yield "model", f"{part.chosen} (by its {part.evidence})"
+    elif part.candidates:
+        yield "model", f"{', '.join(part.candidates)}: structure does not tell; say --variant {part.candidates[0]}"
+    elif part.part in NEEDS_WORD:
+        yield "model", "none that was released has these sizes"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(name[:LONGEST] for name in names[:FEW])
+    return f"{len(names)}: {shown}{', ...' if len(names) > FEW else ''}"
+
+
+def _about(count: int) -> str:
+    return next((f", {count / unit:.2f} {name}" for unit, name in UNITS if count >= unit), "")
+
+
+def _rounded(size: int, units: tuple[tuple[float, str], ...]) -> str:
+    return next((f"{size / unit:.2f} {name}" for unit, name in units if size >= unit), f"{size} bytes")
+
+
+def _as_json(weights: WeightSet, part: Identity) -> dict[str, object]:
+    return {"files": [str(file) for file in weights.files], **asdict(part)}

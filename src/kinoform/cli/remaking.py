@@ -1,0 +1,74 @@
+"""What a film that is made again takes from the first one, and in what it may differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import astuple
+from pathlib import Path
+
+import torch
+
+from kinoform.cli import console
+from kinoform.cli.output import MOST_UPSCALE
+from kinoform.errors import UsageError, WeightsError
+from kinoform.media.film import format_of
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.recorded import Place, Recorded, Wishes
+from kinoform.pipelines.request import Request
+from kinoform.recipes.load import EMBEDDED, RELEASED
+from kinoform.solvers.names import name_of, solver_of
+from kinoform.version import __version__
+
+
+def model_name(told: Recorded) -> str:
+    """Only a name is followed: a stranger's file must not choose a folder or an address. Raises UsageError."""
+    if told.model_name not in {*EMBEDDED, *RELEASED}:
+        raise UsageError(f"it was made by the model {json.dumps(told.model_name)[:60]}; say where that is with --model")
+    return told.model_name
+
+
+def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
+    """Raise WeightsError, naming both hashes, unless this model made the film; if `forced`, only tell."""
+    found = pipeline.parts.fingerprint()
+    if found == told.model_hash:
+        return
+    sentence = f"the film was made by a model with hash {told.model_hash[:64]!r}, the one found has {found!r}"
+    if not forced:
+        raise WeightsError(f"{sentence}; pass the right --model, or --force-model to make another film with this one")
+    console.note(f"note: {sentence}; the film will be another one")
+
+
+def request(pipeline: Pipeline, told: Recorded) -> Request:
+    """What was asked for, checked anew. Raises UsageError for values out of range."""
+    own = pipeline.recipe.solver  # solvers of idea files have no name that could be looked up
+    solver = own if name_of(own) == told.solver else solver_of(told.solver)
+    return pipeline.request(told.prompt, seed=told.seed, **told.asked, solver=solver)
+
+
+def wishes(told: Recorded, film: Path, name: str) -> Wishes:
+    """As `film` was saved; its codec only if the file to come, `name`, is of the same kind and takes it.
+
+    Raises UsageError for an `upscale` out of range.
+    """
+    found = told.encoding
+    if not 1 <= found.upscale <= MOST_UPSCALE:
+        raise UsageError(f"its upscale must be from 1 to {MOST_UPSCALE}, not {found.upscale}")
+    if Path(name).suffix.lower() != film.suffix.lower():
+        return Wishes(upscale=found.upscale)
+    try:
+        format_of(film, codec=found.codec, crf=found.crf)
+    except UsageError as error:  # another program has put the film into this kind of file
+        console.note(f"note: {error}; the codec of {film.suffix} by default is taken")
+        return Wishes(upscale=found.upscale)
+    return found
+
+
+def differences(pipeline: Pipeline, told: Recorded) -> Iterator[str]:
+    """What may change the last bits of the numbers."""
+    if told.version != __version__:
+        yield f"the film was made by kinoform {told.version[:40]}, this is {__version__}; it may come out otherwise"
+    here = Place(device=pipeline.machine.device.type, threads=torch.get_num_threads(), torch=torch.__version__)
+    for name, then, now in zip(("device", "threads", "PyTorch"), astuple(told.machine), astuple(here), strict=True):
+        if then is not None and then != now:
+            yield f"the film was made with {name} {str(then)[:40]}, this is {now}; its last bits may differ"

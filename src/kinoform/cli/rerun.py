@@ -1,0 +1,105 @@
+"""`kinoform rerun`: make a film again from what it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinoform.cli import console
+from kinoform.cli.chosen import Chosen
+from kinoform.cli.options import (
+    MODEL,
+    OUTPUT,
+    AsJson,
+    ContactSheet,
+    Force,
+    NoMetadata,
+    RecipeName,
+    TextEncoderFile,
+    TokenizerPath,
+    VAEFile,
+    Variant,
+    device_names,
+    model_names,
+)
+from kinoform.errors import UsageError
+
+
+def rerun(
+    film: Annotated[Path, typer.Argument(help="A film or a folder of frames that kinoform saved.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=MODEL, help="What made it; by default the recorded name.", autocompletion=model_names
+        ),
+    ] = None,
+    recipe: RecipeName = None,
+    text_encoder: TextEncoderFile = None,
+    vae: VAEFile = None,
+    tokenizer: TokenizerPath = None,
+    variant: Variant = None,
+    device: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=MODEL, help="By default the recorded one.", autocompletion=device_names),
+    ] = None,
+    force_model: Annotated[
+        bool, typer.Option("--force-model", rich_help_panel=MODEL, help="Go on with a model of another hash.")
+    ] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", rich_help_panel=OUTPUT, help="By default NAME_again, here.")
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    no_metadata: NoMetadata = False,
+    contact_sheet: ContactSheet = False,
+) -> None:
+    """Make a film again from its own parameters: on the same machine, the same film."""
+    # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.cli import remaking
+    from kinoform.cli.films import make
+    from kinoform.cli.output import Output, check, check_latents
+    from kinoform.media.metadata import read_params
+    from kinoform.pipelines.recorded import find_inputs, recorded
+
+    told = recorded(read_params(film), film)
+    console.keep_private(told.prompt, str(told.asked["negative_prompt"]))
+    find_inputs(told.inputs, (film.parent, Path()), film)
+    if told.inputs:
+        raise UsageError(f"{film} was made from {', '.join(told.inputs)}, which this version cannot take")
+    name = output or _again(film)
+    with _named(film):
+        chosen = Chosen(
+            model=model or remaking.model_name(told), recipe=recipe, device=device or told.machine.device or "auto",
+            dtype=told.dtype, text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, variant=variant,
+        )  # fmt: skip
+        pipeline = chosen.load()
+        remaking.check_model(pipeline, told, forced=force_model)
+        asked = remaking.request(pipeline, told)
+        wishes = remaking.wishes(told, film, name)
+    how = Output(
+        upscale=wishes.upscale, codec=wishes.codec, crf=wishes.crf,
+        force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json,
+    )  # fmt: skip
+    check(name, (asked.num_frames, asked.height, asked.width), how)
+    check_latents(name, force=force)
+    for difference in remaking.differences(pipeline, told):
+        console.note(f"note: {difference}")
+    make(pipeline, [asked], [name], how, chosen.words())
+
+
+@contextmanager
+def _named(film: Path) -> Iterator[None]:
+    """What is refused was asked for by the film, so the sentence begins with its name."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(str(error) if str(film) in str(error) else f"{film}: {error}") from error
+
+
+def _again(film: Path) -> str:
+    """A name in the current folder, as that of any film that nobody named."""
+    return f"{film.stem}_again{film.suffix}" if film.is_file() else f"{film.resolve().name}_again/"

@@ -1,0 +1,53 @@
+"""`kinoform verify`: whether weight files are whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinoform.cli import console
+from kinoform.cli.progress import stages
+from kinoform.errors import WeightsError
+from kinoform.weights.verify import Finding, Verified, verify_path
+
+MB = 1_000_000
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="A weight file, or a folder with weights in it.")],
+    hashes: Annotated[
+        Path | None, typer.Option("--hashes", help="Hashes to compare with, as sha256sum writes them.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Read every tensor and compare every recorded hash."""
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist; check the name")
+    with stages({"read": "reading (MB)"}) as tell:
+        found = verify_path(path, hashes=hashes, tell=lambda done, total: tell("read", done // MB, total // MB + 1))
+    console.result(_text(path, found), _data(path, found), as_json=as_json)
+    if found.faults:
+        raise WeightsError(f"{found.faults[0]}; fetch it again ({len(found.faults)} faults in all)")
+
+
+def _text(path: Path, found: Verified) -> str:
+    lines = [f"{'fault':<7} {each}" for each in found.faults] + [f"{'zeros':<7} {each}" for each in found.doubts]
+    state = "damaged" if found.faults else "whole"
+    lines.append(
+        f"{path} is {state}: {found.files} files, {found.tensors} tensors, {found.bytes / 1e9:.3f} GB read, "
+        f"{found.hashed} hashes compared"
+    )
+    return "\n".join(lines)
+
+
+def _data(path: Path, found: Verified) -> dict[str, object]:
+    data = asdict(found)
+    faults, doubts = ([_entry(each) for each in group] for group in (found.faults, found.doubts))
+    return {"path": str(path), "whole": not found.faults, **data, "faults": faults, "doubts": doubts}
+
+
+def _entry(finding: Finding) -> dict[str, object]:
+    return {"file": str(finding.file), "tensor": finding.tensor, "text": finding.text}

@@ -1,0 +1,98 @@
+"""The whole examination, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kinoform.doctor import machine, versions
+from kinoform.doctor.report import BAD, Finding, Report, Section, section
+
+FIRST_FILM = 'kinoform generate "a red ball bounces on a blue background"'
+MODELS = "embedded models"
+TORCH = ("processor", "PyTorch build", "attention", "products")
+"""Rows under whose own names a PyTorch that cannot be imported shows."""
+
+CUDA_PAGE = "https://pytorch.org/get-started/locally"
+
+
+def examine() -> Report:
+    """Look at everything; takes seconds, reads the embedded weights, writes nothing that stays.
+
+    What cannot be looked at is a row of its own, so that a broken PyTorch or a damaged model is told of.
+    """
+    sections = (
+        section(
+            "versions",
+            (
+                ("versions", versions.programs),
+                ("libraries", versions.libraries),
+                ("PyTorch build", versions.pytorch),
+                ("FFmpeg", versions.encoders),
+                ("extras", versions.extras),
+            ),
+        ),
+        section(
+            "machine",
+            (
+                ("processor", machine.processor),
+                ("memory", machine.memory),
+                ("accelerators", machine.accelerators),
+                ("cache folder", machine.cache),
+            ),
+        ),
+        section(
+            "kernels",
+            (
+                ("attention", attention),
+                ("products", products),
+            ),
+        ),
+        section("models", ((MODELS, embedded),)),
+    )
+    return Report(sections=sections, next_step=next_step(sections))
+
+
+def attention() -> Iterator[Finding]:
+    from kinoform.doctor import kernels
+
+    yield from kernels.attention(kernels.device_here())
+
+
+def products() -> Iterator[Finding]:
+    from kinoform.doctor import kernels
+
+    yield from kernels.products(kernels.device_here())
+
+
+def embedded() -> Iterator[Finding]:
+    """Every file of the embedded models, its SHA-256 compared with the manifest's."""
+    from kinoform.recipes.load import ASSETS, EMBEDDED
+    from kinoform.weights.own import read_manifest, verify
+
+    for name in EMBEDDED:
+        folder = ASSETS / name
+        manifest = read_manifest(folder)
+        verify(manifest, [folder / file for file in manifest.parts])
+        size = sum(record.bytes for record in manifest.parts.values())
+        yield Finding(name=name, value=f"{len(manifest.parts)} files, {size / 1e6:.1f} MB, all as they were made")
+
+
+def next_step(sections: tuple[Section, ...]) -> str:
+    """One or two sentences: what to mend first, or what to try on a machine like this."""
+    rows = {each.name: each for every in sections for each in every.findings}
+    bad = [each for each in rows.values() if each.state == BAD]
+    if MODELS in rows and not any(each.name in TORCH for each in bad):
+        return "The embedded model is damaged or missing: install kinoform again, then run kinoform doctor once more."
+    if "accelerator" in rows and rows["accelerator"].state == BAD:
+        return f"Install the PyTorch for this machine's GPU ({CUDA_PAGE}); until then films are made on the CPU."
+    if bad:
+        return f"Mend first: {bad[0].name}, {bad[0].value}."
+    if any(name.startswith("cuda") for name in rows):
+        return (
+            f"All is well. Make a film: {FIRST_FILM}; then, with an official folder of weights, "
+            "add --model FOLDER, in bfloat16 on the GPU by default."
+        )
+    return (
+        f"All is well. Make a film, in seconds on this machine: {FIRST_FILM}; "
+        "the released models want a GPU, without one a film of theirs takes hours."
+    )

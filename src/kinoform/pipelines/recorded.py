@@ -1,0 +1,186 @@
+"""What a film says of how it was made, checked as the words of a stranger, so that it can be made again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kinoform.errors import UsageError
+from kinoform.pipelines.pipeline import SCHEMA
+from kinoform.version import __version__
+from kinoform.weights.hashes import file_hash
+
+TASK = "t2v"
+LARGEST_NUMBER = 2**63
+"""No parameter is larger, and most arithmetic with longer numbers fails."""
+
+ASKED = {
+    "negative_prompt": str, "width": int, "height": int, "num_frames": int, "fps": float, "steps": int,
+    "guidance": float, "shift": float,
+}  # fmt: skip
+NEEDED = {
+    "schema": int, "tool": str, "version": str, "task": str, "prompt": str, "seed": int, "solver": str, **ASKED,
+    "dtype": str, "model": dict,
+}  # fmt: skip
+OPTIONAL = {"machine": dict, "encoding": dict, "inputs": dict}
+MODEL = {"name": str, "hash": str}
+MACHINE = {"device": str, "threads": int, "torch": str}
+ENCODING = {"upscale": int, "codec": str, "crf": int}
+INPUT = {"file": str, "sha256": str}
+
+LONGEST_NAME = 255
+"""Characters that file systems allow in a name."""
+
+KINDS = {str: "text", int: "a whole number", float: "a number", dict: "a JSON object"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A file that a film was made from: its name without folders, and the SHA-256 of its bytes."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a film was made; None where it does not tell."""
+
+    device: str | None = None
+    threads: int | None = None
+    torch: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """How a film was saved: arguments of `Film.save`."""
+
+    upscale: int = 1
+    codec: str | None = None
+    crf: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The parameters of a film, of the right types but with any values.
+
+    `asked` are arguments of `Pipeline.request`; prompt, seed and the solver's name stand beside them.
+    """
+
+    version: str
+    prompt: str
+    seed: int
+    solver: str
+    asked: Mapping[str, object]
+    dtype: str
+    model_name: str
+    model_hash: str
+    machine: Place
+    encoding: Wishes
+    inputs: Mapping[str, Input]
+
+
+def recorded(params: Mapping[str, object], source: Path) -> Recorded:
+    """Read the parameters that a film `source` carries.
+
+    Raises UsageError, naming the film and the value, for another schema or task, for a key that is missing
+    or unknown, and for a value of another type.
+    """
+    _check_schema(params, source)
+    if params.get("seed", 0) is None:
+        raise UsageError(f"{source} has no seed: its noise came from a generator that had drawn before; it is lost")
+    values = _object(params, {**NEEDED, **OPTIONAL}, source, needed=NEEDED)
+    if values["task"] != TASK:
+        raise UsageError(f"{source} is of the task {_shown(values['task'])}; this version makes {TASK} films only")
+    model = _object(values["model"], MODEL, source, needed=MODEL, inside="model.")
+    return Recorded(
+        version=values["version"],
+        prompt=values["prompt"],
+        seed=values["seed"],
+        solver=values["solver"],
+        asked={name: values[name] for name in ASKED},
+        dtype=values["dtype"],
+        model_name=model["name"],
+        model_hash=model["hash"],
+        machine=Place(**_object(values.get("machine", {}), MACHINE, source, inside="machine.")),
+        encoding=Wishes(**_object(values.get("encoding", {}), ENCODING, source, inside="encoding.")),
+        inputs={name: _input(name, each, source) for name, each in values.get("inputs", {}).items()},
+    )
+
+
+def find_inputs(inputs: Mapping[str, Input], folders: Sequence[Path], source: Path) -> dict[str, Path]:
+    """The files that a film was made from, in the first of the folders that has each.
+
+    Raises UsageError, naming the file, when one is missing or is not what it was.
+    """
+    found = {}
+    for name, each in inputs.items():
+        places = [folder / each.file for folder in folders if (folder / each.file).is_file()]
+        if not places:
+            raise UsageError(
+                f"{source} was made from {each.file!r} ({name}), which is not here; put it beside the film"
+            )
+        if (now := file_hash(places[0])) != each.sha256:
+            raise UsageError(
+                f"{places[0]} ({name}) is not the file that {source} was made from: its SHA-256 begins with "
+                f"{now[:16]}, not {each.sha256[:16]}; put the first one in its place"
+            )
+        found[name] = places[0]
+    return found
+
+
+def _check_schema(params: Mapping[str, object], source: Path) -> None:
+    schema, tool = params.get("schema"), params.get("tool")
+    if tool != "kinoform":
+        raise UsageError(f"{source} was made by {_shown(tool)}, not by kinoform; its parameters cannot be followed")
+    if isinstance(schema, bool) or schema != SCHEMA:
+        raise UsageError(
+            f"{source} has parameters of schema {_shown(schema)} by kinoform {_shown(params.get('version'))}; "
+            f"this is {__version__}, which reads schema {SCHEMA}; take that version"
+        )
+
+
+def _object(
+    found: Any, kinds: Mapping[str, type], source: Path, *, needed: Mapping[str, type] | None = None, inside: str = ""
+) -> dict[str, Any]:
+    """The object with all of the `needed` keys, no others than those of `kinds`, and values of these kinds."""
+    if missing := [inside + name for name in needed or {} if name not in found]:
+        raise UsageError(f"{source} does not say its {', '.join(missing)}; it cannot be made again from itself")
+    if unknown := [inside + name for name in found if name not in kinds]:
+        raise UsageError(
+            f"{source} carries {_shown(unknown[0])}, which kinoform {__version__} does not know; "
+            "take the version that made the film"
+        )
+    return {name: _value(each, kinds[name], f"{source} says that its {inside}{name}") for name, each in found.items()}
+
+
+def _value(value: object, kind: type, said: str) -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    right = number if kind is float else isinstance(value, kind) and not isinstance(value, bool)
+    if not right:
+        raise UsageError(f"{said} is {_shown(value)}, which is not {KINDS[kind]}; it cannot be made again from itself")
+    if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+        raise UsageError(f"{said} is {_shown(value)}, which is too large; it cannot be made again from itself")
+    return value
+
+
+def _input(name: str, found: object, source: Path) -> Input:
+    _value(found, dict, f"{source} says that its input {_shown(name)}")
+    about = _object(found, INPUT, source, needed=INPUT, inside="input.")
+    file, sha256 = about["file"], about["sha256"]
+    if file in ("", ".", "..") or len(file) > LONGEST_NAME or re.search(r"[/\\:\x00-\x1f]", file):
+        raise UsageError(f"{source} names the input {_shown(file)}, which is not the plain name of a file")
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise UsageError(f"{source} says that {_shown(file)} has the SHA-256 {_shown(sha256)}, which is none")
+    return Input(file=file, sha256=sha256)
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."

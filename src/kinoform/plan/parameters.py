@@ -1,0 +1,61 @@
+"""How many numbers a model holds, and how many bytes they are: counted on modules that hold nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from kinoform.models.dit import DiTSpec, keeps_float32
+from kinoform.models.text import TextSpec
+from kinoform.models.vae import VAESpec
+from kinoform.plan.work import Sizes
+from kinoform.weights.load import on_meta
+
+WIDE = torch.float32.itemsize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """Parameters of a part; `wide` of them are float32 whatever the dtype of the others."""
+
+    parameters: int
+    wide: int
+
+    def bytes(self, dtype: torch.dtype) -> int:
+        """Bytes in memory when the part is loaded in `dtype`."""
+        return self.wide * WIDE + (self.parameters - self.wide) * dtype.itemsize
+
+
+def counts(sizes: Sizes) -> Mapping[str, Count]:
+    """The count of each part: `text encoder`, `transformer`, `codec`."""
+    return {
+        "text encoder": text_count(sizes.text),
+        "transformer": transformer_count(sizes.transformer),
+        "codec": codec_count(sizes.codec),
+    }
+
+
+@lru_cache
+def text_count(spec: TextSpec) -> Count:
+    return _counted(spec.build, lambda name: False)
+
+
+@lru_cache
+def transformer_count(spec: DiTSpec) -> Count:
+    """What `keeps_float32` names is wide."""
+    return _counted(spec.build, keeps_float32)
+
+
+@lru_cache
+def codec_count(spec: VAESpec) -> Count:
+    """All wide: the codec is float32."""
+    return _counted(spec.build, lambda name: True)
+
+
+def _counted(build: Callable[[], nn.Module], wide: Callable[[str], bool]) -> Count:
+    found = [(parameter.numel(), wide(name)) for name, parameter in on_meta(build).named_parameters()]
+    return Count(parameters=sum(n for n, _ in found), wide=sum(n for n, is_wide in found if is_wide))

@@ -1,0 +1,191 @@
+"""Weights from one dialect to another, tensor by tensor: numbers are never changed but by a dtype that is asked for."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from kinoform.errors import KinoformError, UsageError, nearest
+from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
+from kinoform.weights.hashes import file_hash
+from kinoform.weights.holdings import Holdings, holdings
+from kinoform.weights.layouts import DIALECTS, Dialect, Layout, WeightFile, outgoing
+from kinoform.weights.own import FORMAT, MANIFEST, FileRecord, Manifest
+from kinoform.weights.writing import Outgoing, Wrote, write_safetensors, write_set
+
+SUFFIX = ".safetensors"
+HOLDS = "*.[sjm][aso][fod][en]*"
+"""*.safetensors, *.json and *.model: a folder with anything else in it is never replaced."""
+
+ADDRESS = re.compile(r"[\w.]+:\w+")
+SHARDED = ("official", "diffusers", "kinoform")
+
+Tell = Callable[[int, int], None]
+"""Called with the bytes that are written and those to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How weights are to be written.
+
+    `to` is one of DIALECTS. `dtype` None leaves numbers as they are stored (those with scales become
+    float32). With `shard_bytes` no weight file holds more bytes of numbers. `prefix` stands before the names
+    of a transformer for ComfyUI. `recipe` (module:function) is what a folder of kinoform's own is loaded by.
+    """
+
+    to: str
+    dtype: torch.dtype | None = None
+    shard_bytes: int | None = None
+    prefix: str = ""
+    recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.to not in DIALECTS:
+            raise UsageError(f"no dialect {self.to!r}; {nearest(self.to, DIALECTS)}")
+        if self.prefix and not DIALECTS[self.to].prefix:
+            raise UsageError(f"--prefix stands before ComfyUI's names only, not those of {self.to}; leave it out")
+        if self.recipe is not None and not ADDRESS.fullmatch(self.recipe):
+            raise UsageError(f"recipe {self.recipe!r} is not an address; write module:function")
+        if self.shard_bytes is not None and (self.shard_bytes < 1 or self.to not in SHARDED):
+            raise UsageError(f"--shard-size must be positive, and is for {', '.join(SHARDED)}; leave it out")
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS[self.to]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """`files` are what was written, in the order of their names; `bytes` are those of the tensors."""
+
+    files: tuple[Path, ...]
+    tensors: int
+    bytes: int
+
+
+def convert(
+    source: Path,
+    target: Path,
+    wanted: Wanted,
+    *,
+    variant: str | None = None,
+    force: bool = False,
+    tell: Tell = lambda done, total: None,
+) -> Converted:
+    """Write the model or the part at `source` as `target`, whole or not at all.
+
+    A whole model becomes a folder, a part a file that ends in .safetensors, or, where the dialect has
+    such a thing, a folder with its config.json. At most one tensor of the source is in memory at a time.
+    `variant` is the released model that a transformer is. Raises WeightsError for a source that kinoform
+    cannot read or build, UsageError for a target that exists (see `kinoform.files` for `force`), lies
+    around the source or has no place for it, KinoformError when the disk is full.
+    """
+    found = holdings(source, variant)
+    _check_apart(found, target)
+    tensors = {name: outgoing(each, wanted.dialect, dtype=wanted.dtype, prefix=wanted.prefix)
+               for name, each in found.parts.items()}  # fmt: skip
+    if target.suffix.lower() == SUFFIX:
+        return _to_file(found, target, wanted, tensors, force=force, tell=tell)
+    layout = _layout(found, target, wanted, tensors)
+    check_folder_writable(target, holds=HOLDS, force=force, deep=True)
+    meter = _Meter(layout.weights, target, tell)
+    with whole_folder(target, holds=HOLDS, force=force, deep=True) as temporary:
+        _write(temporary, layout, wanted.shard_bytes, meter.wrote)
+        if wanted.to == "kinoform":
+            _write_manifest(temporary, str(wanted.recipe))
+        files = sorted(file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file())
+    return Converted(files=tuple(target / file for file in files), tensors=meter.tensors, bytes=meter.total)
+
+
+def _to_file(
+    found: Holdings,
+    target: Path,
+    wanted: Wanted,
+    tensors: dict[str, tuple[Outgoing, ...]],
+    *,
+    force: bool,
+    tell: Tell,
+) -> Converted:
+    if len(tensors) > 1:
+        raise UsageError(f"{found.path} is a whole model, which becomes a folder; give a name without {SUFFIX}")
+    if wanted.shard_bytes is not None:
+        raise UsageError(f"{target} is one file; leave out --shard-size, or give a name without {SUFFIX}")
+    check_writable(target, force=force)
+    ((_, written),) = tensors.items()
+    meter = _Meter((WeightFile(place=target, tensors=written),), target, tell)
+    with whole(target, force=force) as temporary:
+        write_safetensors(temporary, written, meter.wrote)
+    return Converted(files=(target,), tensors=meter.tensors, bytes=meter.total)
+
+
+def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tuple[Outgoing, ...]]) -> Layout:
+    if found.vocabulary is not None:
+        if wanted.to == "kinoform" and wanted.recipe is None:
+            raise UsageError(f"{found.path} may be several models, or none that was released; say which by --variant or --recipe")
+        return wanted.dialect.model(found, tensors)
+    ((name, part),) = found.parts.items()
+    layout = wanted.dialect.part(part, tensors[name])
+    if layout is None:
+        raise UsageError(
+            f"{found.path} is one part of a model, for which {wanted.to} has no folder; "
+            f"give a file: {target.name}{SUFFIX}"
+        )
+    return layout
+
+
+def _check_apart(found: Holdings, target: Path) -> None:
+    """The source must outlive its conversion."""
+    place = target.resolve()
+    for file in (found.path, *found.files):
+        if place == file.resolve() or place in file.resolve().parents:
+            raise UsageError(f"{target} would replace {file}, which is read; choose another name")
+    if found.path.resolve() in place.parents:
+        raise UsageError(f"{target} lies in {found.path}, which would then hold two models; choose another folder")
+
+
+class _Meter:
+    """Counts what is written against what there is to write, for which the disk must have room."""
+
+    def __init__(self, weights: tuple[WeightFile, ...], target: Path, tell: Tell) -> None:
+        self.tensors = sum(len(file.tensors) for file in weights)
+        self.total = sum(each.bytes for file in weights for each in file.tensors)
+        self.done, self.tell = 0, tell
+        free = shutil.disk_usage(target.absolute().parent).free
+        if free < self.total:
+            raise KinoformError(
+                f"no room to write {target}: it needs {self.total / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
+                "free some space or choose another disk"
+            )
+
+    def wrote(self, count: int) -> None:
+        self.done += count
+        self.tell(self.done, self.total)
+
+
+def _write(folder: Path, layout: Layout, limit: int | None, wrote: Wrote) -> None:
+    for weights in layout.weights:
+        place = folder / weights.place
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_set(place.parent, place.name, weights.tensors, limit if weights.shards else None, wrote)
+    for name in (*layout.documents, *layout.copies, *layout.raw):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    for name, document in layout.documents.items():
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    for name, file in layout.copies.items():
+        shutil.copyfile(file, folder / name)
+    for name, stored in layout.raw.items():
+        (folder / name).write_bytes(stored.read().numpy().tobytes())
+
+
+def _write_manifest(folder: Path, recipe: str) -> None:
+    records = {
+        file.name: FileRecord(sha256=file_hash(file), bytes=file.stat().st_size) for file in sorted(folder.iterdir())
+    }
+    manifest = Manifest(recipe=recipe, parts=records, made={"by": "kinoform convert"})
+    text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,125 @@
+"""A diffusers folder of a WanPipeline: model_index.json and a folder a part, each with its own config.json.
+
+Source: https://github.com/huggingface/diffusers and the folders that it saves.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from kinoform.errors import WeightsError
+from kinoform.models.dit import DiTSpec
+from kinoform.models.text import EPSILON, TextSpec
+from kinoform.models.vae import VAESpec
+from kinoform.weights.claims import read_config, shown
+from kinoform.weights.places import Given, Places, Source, Specs
+from kinoform.weights.recognise import recognised
+from kinoform.weights.sizes import codec_spec, shapes_of, text_spec, transformer_spec
+from kinoform.weights.vocabulary import vocabulary_file
+
+INDEX = "model_index.json"
+PIPELINE = "WanPipeline"
+TRANSFORMER, TEXT_ENCODER, CODEC, TOKENIZER = "transformer", "text_encoder", "vae", "tokenizer"
+MAX_DISTANCE = "relative_attention_max_distance"
+
+
+def diffusers_places(folder: Path, given: Given, *, variant: str | None = None) -> Places:
+    """Raises WeightsError when a part is missing or of another model, or when the pipeline makes no film from text."""
+    index = read_config(folder / INDEX)
+    made_by = index.values.get("_class_name")
+    if made_by != PIPELINE:
+        raise WeightsError(
+            f"{folder} is a folder of {shown(made_by)}; kinoform makes films from text with a {PIPELINE}"
+        )
+    if (folder / "transformer_2").is_dir():
+        raise WeightsError(f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with Wan 2.1 t2v models")
+    return Places(
+        path=folder,
+        transformer=_part(folder / TRANSFORMER, "transformer", None, variant=variant),
+        text_encoder=_part(folder / TEXT_ENCODER, "text_encoder", given.text_encoder),
+        codec=_part(folder / CODEC, "codec", given.codec),
+        tokenizer=vocabulary_file(given.tokenizer or folder / TOKENIZER),
+    )
+
+
+def diffusers_specs(places: Places) -> Specs:
+    """From the headers. Raises WeightsError when a config.json contradicts them."""
+    return Specs(
+        path=places.path,
+        transformer=_transformer(places.transformer),
+        codec=_codec(places.codec),
+        text=_text(places.text_encoder),
+    )
+
+
+def _part(folder: Path, part: str, given: Path | None, *, variant: str | None = None) -> Source:
+    if given is not None:
+        return recognised(given, part)
+    return recognised(folder, part, config=folder / "config.json", variant=variant)
+
+
+def _transformer(source: Source) -> DiTSpec:
+    shapes = shapes_of(source.open(), source.names)
+    if source.config is None:
+        return transformer_spec(shapes)
+    config = read_config(source.config)
+    spec = transformer_spec(shapes, heads=config.number("num_attention_heads"), eps=config.small("eps", 1e-6))
+    config.check(
+        {
+            "attention_head_dim": spec.dim // spec.heads,
+            "num_layers": spec.layers,
+            "ffn_dim": spec.ffn_dim,
+            "in_channels": spec.in_channels,
+            "out_channels": spec.out_channels,
+            "patch_size": list(spec.patch),
+            "text_dim": shapes.length("context.text.layers.0.weight", 1),
+            "freq_dim": spec.frequency_width,
+            "cross_attn_norm": True,
+            "qk_norm": "rms_norm_across_heads",
+        }
+    )
+    return spec
+
+
+def _text(source: Source) -> TextSpec:
+    shapes = shapes_of(source.open(), source.names)
+    if source.config is None:
+        return text_spec(shapes)
+    config = read_config(source.config)
+    known = MAX_DISTANCE in config.values
+    spec = text_spec(shapes, max_distance=config.number(MAX_DISTANCE)) if known else text_spec(shapes)
+    config.check(
+        {
+            "vocab_size": spec.vocab,
+            "d_model": spec.dim,
+            "d_kv": spec.dim_attention // spec.heads,
+            "d_ff": spec.dim_ffn,
+            "num_heads": spec.heads,
+            "num_layers": spec.layers,
+            "relative_attention_num_buckets": spec.buckets,
+            "layer_norm_epsilon": EPSILON,
+            "feed_forward_proj": "gated-gelu",
+        }
+    )
+    return spec
+
+
+def _codec(source: Source) -> VAESpec:
+    spec = codec_spec(shapes_of(source.open(), source.names))
+    if source.config is None:
+        return spec
+    config = read_config(source.config)
+    config.check(
+        {
+            "base_dim": spec.dim,
+            "z_dim": spec.channels,
+            "dim_mult": list(spec.multipliers),
+            "num_res_blocks": spec.residual_blocks,
+            "temperal_downsample": list(spec.time_downsample),
+        }
+    )
+    if "latents_mean" not in config.values:
+        return spec
+    std = config.numbers("latents_std", spec.channels)
+    if min(std) <= 0:
+        raise WeightsError(f"{config.path}: latents_std holds {min(std)}, which is no spread; fetch the file again")
+    return replace(spec, mean=config.numbers("latents_mean", spec.channels), std=std)

@@ -1,0 +1,68 @@
+"""Models that stem from Wan or are taken for it, known by what only they have; named and refused."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from kinoform.errors import WeightsError
+from kinoform.weights.structure import Structure
+
+MARKS = {
+    "control_adapter.": "Wan-Fun with camera control",
+    "ref_conv.": "Wan-Fun with a reference image",
+    "casual_audio_encoder.": "Wan2.2-S2V (speech to video)",
+    "face_adapter.": "Wan2.2-Animate",
+    "motion_encoder.": "Wan2.2-Animate",
+    "audio_proj.": "HuMo or another model driven by sound",
+    "fps_embedding.": "SkyReels-V2 (diffusion forcing)",
+    "blocks.0.cam_encoder.": "ReCamMaster",
+}
+"""Beginnings of names -> the model."""
+
+CONTROL_CHANNELS = {32: "Wan-Fun with camera control", 48: "Wan-Fun control"}
+"""Input channels beside 16 output channels -> the model."""
+
+FUN_INPAINTING = (1536, 30)
+"""(dim, layers) at which no image-to-video model was released by Wan itself."""
+
+OTHERS = {
+    "double_blocks.0.": "Flux or HunyuanVideo",
+    "joint_blocks.0.": "Stable Diffusion 3",
+    "input_blocks.0.": "Stable Diffusion",
+    "transformer_blocks.0.": "LTX-Video, CogVideoX or another model",
+    "text_model.encoder.layers.0.": "CLIP's text encoder",
+}
+"""What stands somewhere in the names of models that are not Wan at all."""
+
+SHOWN = 60
+
+
+def check_offspring(path: Path, structure: Structure, names: Iterable[str]) -> None:
+    """Raises WeightsError when a transformer with these names is none of the released ones."""
+    held = tuple(names)
+    for mark, model in MARKS.items():
+        if any(name.startswith(mark) for name in held):
+            raise _refused(path, f"is {model}")
+    sizes = structure.sizes
+    channels, made = sizes["in_channels"], sizes["out_channels"]
+    if structure.family == "kinoform":
+        model = CONTROL_CHANNELS.get(channels) if made == 16 else None
+        like = f" ({model})" if model else ""
+        raise _refused(path, f"reads {channels} channels and makes {made}{like}")
+    wanted = 16 if structure.family == "wan21-vace" else 36
+    if structure.family in ("wan21-i2v", "wan21-flf2v", "wan21-vace") and (channels, made) != (wanted, 16):
+        raise _refused(path, f"reads {channels} channels and makes {made}, though built like {structure.family}")
+    if structure.family == "wan21-i2v" and (sizes["dim"], sizes["layers"]) == FUN_INPAINTING:
+        raise _refused(path, "is Wan-Fun-1.3B-InP")
+
+
+def not_wan(path: Path, names: Mapping[str, object]) -> WeightsError:
+    """The refusal of a file that holds no part of a Wan model."""
+    for mark, model in OTHERS.items():
+        if any(mark in name for name in names):
+            return WeightsError(f"{path} holds {model}, no part of a Wan model; get the file of a Wan model")
+    shown = ", ".join(repr(name[:SHOWN]) for name in list(names)[:2])
+    return WeightsError(f"{path} holds no part of a Wan model: its names begin with {shown}; check which file this is")
+
+
+def _refused(path: Path, what: str) -> WeightsError:
+    return WeightsError(f"{path} {what}, a relative of Wan that kinoform does not know; get a released Wan model")

@@ -1,0 +1,173 @@
+"""What a safetensors file says about itself: names, shapes, places. Read without PyTorch and without its data.
+
+Nothing that the file says is trusted before it is held against the file's size.
+https://github.com/huggingface/safetensors
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from kinoform.errors import WeightsError
+
+MAX_TENSORS = 100_000
+HEADER_BYTES = 32_000_000
+"""More than any header or pickle of MAX_TENSORS real names; checked before it is read."""
+
+MARKS = {b"{": 1, b"[": 2, b":": 4, b",": 9}
+"""How often a sign stands in the entry of a tensor. Behind each stands a value, and each value takes memory."""
+
+MAX_NAME = 1024
+MAX_DIMS = 32
+MAX_NUMBER = 1 << 63
+
+FETCH = "fetch it again"
+WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
+
+WIDTHS = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+"""Bytes of one number by its kind, as safetensors spells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor: its numbers are the bytes [begin, end) after the header."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """`entries` in the order of the file; their places count from byte `data_start`."""
+
+    path: Path
+    entries: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+    data_start: int
+
+
+def check_file(path: Path) -> None:
+    """Raises WeightsError when the file is missing, empty, a web page, or a git-LFS pointer."""
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; check the name, or {FETCH}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(256).lstrip().lower()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    if not start:
+        raise WeightsError(f"{path} is empty; {FETCH}")
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        raise WeightsError(f"{path} is a web page, not weights: log in where it comes from and {FETCH}")
+    if start.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path} is a git-LFS pointer, not the file itself; run: git lfs pull")
+
+
+def read_header(path: Path) -> Header:
+    """Raises WeightsError when the header is damaged or does not describe the whole file."""
+    check_file(path)
+    length, found = _read(path)
+    metadata = _metadata(path, found.pop("__metadata__", None))
+    if len(found) > MAX_TENSORS:
+        raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
+    entries = {name: _entry(path, name, value) for name, value in found.items()}
+    _check_cover(path, 8 + length, sorted((entry.begin, entry.end) for entry in entries.values()))
+    return Header(path=path, entries=entries, metadata=metadata, data_start=8 + length)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises WeightsError when the file is missing, damaged or not an object."""
+    check_file(path)
+    try:
+        if path.stat().st_size > HEADER_BYTES:
+            raise ValueError
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is not valid JSON; {FETCH}") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds a {type(found).__name__} where an object is expected; {FETCH}")
+    return found
+
+
+def _read(path: Path) -> tuple[int, dict[str, Any]]:
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start.ljust(8, b"\0"))[0]
+        if not 2 <= length <= min(path.stat().st_size - 8, HEADER_BYTES):
+            raise WeightsError(f"{path} is not a safetensors file, or is cut short; {FETCH}")
+        text = file.read(length)
+    if any(text.count(mark) > times * (MAX_TENSORS + 2) for mark, times in MARKS.items()):
+        raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
+    try:
+        header = json.loads(text, object_pairs_hook=partial(_without_repeats, path))
+    except WeightsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} has a damaged header; {FETCH}") from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path} has a damaged header; {FETCH}")
+    return length, header
+
+
+def _without_repeats(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise WeightsError(f"{path} names a tensor twice in its header; {FETCH}")
+    return found
+
+
+def _metadata(path: Path, found: object) -> dict[str, str]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise WeightsError(f"{path} has a damaged header: its metadata are not all text; {FETCH}")
+    return found
+
+
+def _entry(path: Path, name: str, value: object) -> Entry:
+    if len(name) > MAX_NAME:
+        raise WeightsError(f"{path} has a damaged header: a name in it is longer than {MAX_NAME} letters; {FETCH}")
+    fields = value if isinstance(value, dict) else {}
+    for key in ("dtype", "shape", "data_offsets"):
+        if key not in fields:
+            raise WeightsError(f"{path}: the header entry of {name!r} has no {key!r}; {FETCH}")
+    dtype, shape, places = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if not isinstance(dtype, str) or not _numbers(shape) or not _numbers(places) or len(places) != 2:
+        raise WeightsError(f"{path}: the header entry of {name!r} is damaged; {FETCH}")
+    if dtype not in WIDTHS:
+        raise WeightsError(f"{path}: tensor {name!r} is of no known dtype, {dtype[:20]!r}; {FETCH}")
+    begin, end = places
+    # A zero among the lengths hides the others from the first product; PyTorch multiplies them all the same.
+    if end - begin != prod(shape) * WIDTHS[dtype] or prod(length or 1 for length in shape) >= MAX_NUMBER:
+        raise WeightsError(f"{path}: tensor {name!r} of shape {list(shape)} is not as long; {FETCH}")
+    return Entry(shape=tuple(shape), dtype=dtype, begin=begin, end=end)
+
+
+def _numbers(values: object) -> bool:
+    """Whether this is a short list of whole numbers that a file could hold."""
+    if not isinstance(values, list) or len(values) > MAX_DIMS:
+        return False
+    return all(type(value) is int and 0 <= value < MAX_NUMBER for value in values)
+
+
+def _check_cover(path: Path, start: int, places: list[tuple[int, int]]) -> None:
+    """The tensors follow each other without gap or overlap, up to the end of the file."""
+    position = 0
+    for begin, end in places:
+        if begin != position:
+            raise WeightsError(f"{path} has a damaged header: its tensors overlap or leave gaps; {FETCH}")
+        position = end
+    size = path.stat().st_size
+    if size != start + position:
+        wrong = "cut short" if size < start + position else "too long"
+        raise WeightsError(f"{path} is {wrong}: {size} bytes instead of {start + position}; {FETCH}")

@@ -1,0 +1,157 @@
+"""What a path holds, made ready to be written in another dialect: every tensor under its official name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from kinoform.errors import WeightsError
+from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
+from kinoform.models.vae import VAESpec
+from kinoform.weights.claims import Config, read_config
+from kinoform.weights.configs import MODEL_TYPES, Untold, untold
+from kinoform.weights.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
+from kinoform.weights.files import STEM, open_checkpoint
+from kinoform.weights.formats import Stored
+from kinoform.weights.identify import Identity, identify_set
+from kinoform.weights.marks import KINDS, translation
+from kinoform.weights.names import VAE21
+from kinoform.weights.official import CONFIG, TOKENIZER
+from kinoform.weights.parts import UNUSED
+from kinoform.weights.places import Source
+from kinoform.weights.recognise import FAMILIES, TEXT_STEM, WANTED, whole_set
+from kinoform.weights.sets import WeightSet, weight_sets
+from kinoform.weights.sizes import Shapes, codec_spec
+from kinoform.weights.vocabulary import held_vocabulary
+
+PARTS = ("transformer", "text_encoder", "codec")
+HELD = {"kinoform": "of a kind that only its recipe describes"}
+LISTED, LONGEST = 3, 80
+BUILT = {*MODEL_TYPES, "umt5", "vae21"}
+TOKENIZER_FILES = (JSON_FILE, SENTENCEPIECE_FILE, "tokenizer_config.json", "special_tokens_map.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part, complete: `tensors` by official name, and what no shape tells."""
+
+    identity: Identity
+    tensors: Mapping[str, Stored]
+    untold: Untold
+    codec: VAESpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """The tokenizer of a model: its files, and the tensor that holds it in ComfyUI's text encoders."""
+
+    files: tuple[Path, ...]
+    tensor: Stored | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """The parts by name: one of them, or all of a model with its tokenizer. `files` are all that is read."""
+
+    path: Path
+    parts: Mapping[str, Part]
+    vocabulary: Vocabulary | None
+    files: tuple[Path, ...]
+
+
+def holdings(path: Path, variant: str | None = None) -> Holdings:
+    """Headers only. Raises WeightsError for parts that are incomplete, there twice, or of no model that kinoform builds."""
+    parts: dict[str, Part] = {}
+    places: dict[str, Path] = {}
+    files: list[Path] = []
+    for weights in weight_sets(path):
+        files += weights.files
+        known = identify_set(weights)
+        named = variant if any(each.part == "transformer" for each in known) else None
+        identities = known if named is None else identify_set(weights, named)
+        for identity in identities:
+            if identity.part in places:
+                both = f"{places[identity.part]} and {weights.path}"
+                raise WeightsError(f"{both} are both a {_word(identity.part)}; give the folder or file of one model")
+            places[identity.part] = weights.path
+            others = tuple(each.prefix for each in identities if each is not identity)
+            parts[identity.part] = _part(weights, identity, others)
+    if len(parts) == 1:
+        return Holdings(path=path, parts=parts, vocabulary=None, files=tuple(files))
+    if lacking := [_word(part) for part in PARTS if part not in parts]:
+        raise WeightsError(f"{path} lacks the {' and the '.join(lacking)}; give a whole model, or one part of it")
+    family = parts["transformer"].identity.family
+    if family != WANTED["transformer"]:
+        raise WeightsError(f"{path} has {FAMILIES[family]}; kinoform converts whole text-to-video models, else single parts")
+    vocabulary = _vocabulary(path, places["text_encoder"])
+    return Holdings(path=path, parts=parts, vocabulary=vocabulary, files=(*files, *vocabulary.files))
+
+
+def _part(weights: WeightSet, identity: Identity, others: tuple[str, ...]) -> Part:
+    _check(weights.path, identity)
+    source = Source(place=whole_set(weights.path), prefix=identity.prefix, others=others)
+    kind = next(kind for kind in KINDS if (kind.part, kind.dialect) == (identity.part, identity.dialect))
+    stored = source.open().tensors
+    official = translation(kind, stored).official
+    tensors = {name: each for spelled, each in stored.items() if (name := official(spelled)) is not None and _used(spelled)}
+    if quantised := next((name for name, each in tensors.items() if not each.dtype.is_floating_point), None):
+        raise WeightsError(f"{weights.path}: {quantised} is {tensors[quantised].dtype}; get weights that are not quantised")
+    config = _config(weights.path, identity)
+    if identity.part == "codec":
+        return Part(identity=identity, tensors=tensors, untold=Untold(), codec=_codec(weights.path, tensors, config))
+    if config is None:
+        return Part(identity=identity, tensors=tensors, untold=Untold())
+    config.check({"num_layers": identity.sizes["layers"]})
+    return Part(identity=identity, tensors=tensors, untold=untold(config))
+
+
+def _check(path: Path, identity: Identity) -> None:
+    if identity.family not in BUILT:
+        held = FAMILIES.get(identity.family) or HELD.get(identity.family, f"a {identity.family}")
+        raise WeightsError(f"{path} is {held}; kinoform converts only what it can build")
+    unknown = tuple(name for name in identity.unknown if _used(name))
+    for names, fault in ((identity.missing, "lacks"), (unknown, "holds, beside the model's,")):
+        if names:
+            shown = ", ".join(name[:LONGEST] for name in names[:LISTED])
+            raise WeightsError(f"{path} {fault} {len(names)} tensors ({shown}); get the file of a whole model")
+
+
+def _used(name: str) -> bool:
+    return not any(fnmatchcase(name, pattern) for pattern in UNUSED)
+
+
+def _config(path: Path, identity: Identity) -> Config | None:
+    """The config.json that belongs to these weights, not to others beside it."""
+    stems = (STEM, TEXT_STEM) if identity.dialect == "huggingface" else (STEM,)
+    config = path.parent / CONFIG
+    return read_config(config) if path.name.startswith(stems) and config.is_file() else None
+
+
+def _codec(path: Path, tensors: Mapping[str, Stored], config: Config | None) -> VAESpec:
+    own = {VAE21.ours(name) or name: each.shape for name, each in tensors.items()}
+    spec = codec_spec(Shapes(path=path, by_name=own))
+    if config is None or "latents_mean" not in config.values:
+        return spec
+    mean, std = (config.numbers(f"latents_{key}", spec.channels) for key in ("mean", "std"))
+    return replace(spec, mean=mean, std=std)
+
+
+def _vocabulary(path: Path, text_encoder: Path) -> Vocabulary:
+    """The files of the first folder that has a tokenizer, and the tensor that is one. Raises WeightsError."""
+    checkpoint = open_checkpoint(whole_set(text_encoder))
+    name = held_vocabulary(checkpoint)
+    tensor = None if name is None else checkpoint.tensors[name]
+    root = path if path.is_dir() else path.parent
+    folders = (root / TOKENIZER, root / DIFFUSERS_TOKENIZER, root, text_encoder.parent)
+    for folder in folders:
+        files = tuple(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
+        if any(file.name in (JSON_FILE, SENTENCEPIECE_FILE) for file in files):
+            return Vocabulary(files=files, tensor=tensor)
+    if tensor is None:
+        looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+        raise WeightsError(f"{path} has no tokenizer: no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}")
+    return Vocabulary(files=(), tensor=tensor)
+
+
+def _word(part: str) -> str:
+    return part.replace("_", " ")

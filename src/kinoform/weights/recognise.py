@@ -1,0 +1,87 @@
+"""From a weight file or folder to a part that kinoform reads: what it is, and how its tensors are called there."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from kinoform.errors import WeightsError
+from kinoform.weights import dialects, names
+from kinoform.weights.files import STEM, open_checkpoint
+from kinoform.weights.identify import Identity, identify_parts
+from kinoform.weights.names import Names
+from kinoform.weights.places import Source
+
+TABLES: Mapping[tuple[str, str], Names | None] = {
+    ("transformer", "official"): names.DIT,
+    ("transformer", "diffusers"): dialects.DIFFUSERS_DIT,
+    ("transformer", "kinoform"): None,
+    ("text_encoder", "official"): names.TEXT_ENCODER,
+    ("text_encoder", "huggingface"): dialects.HUGGINGFACE_TEXT_ENCODER,
+    ("text_encoder", "kinoform"): None,
+    ("codec", "official"): names.VAE21,
+    ("codec", "diffusers"): dialects.DIFFUSERS_VAE21,
+    ("codec", "kinoform"): None,
+}
+
+WANTED = {"transformer": "wan21-t2v", "text_encoder": "umt5", "codec": "vae21"}
+
+FAMILIES = {
+    "wan21-t2v": "a text-to-video transformer",
+    "wan21-i2v": "an image-to-video transformer of Wan 2.1",
+    "wan21-flf2v": "a first-last-frame transformer of Wan 2.1",
+    "wan21-vace": "a VACE transformer of Wan 2.1",
+    "wan22-i2v": "an image-to-video expert of Wan 2.2",
+    "wan22-ti2v": "the TI2V-5B transformer of Wan 2.2",
+    "vae21": "the autoencoder of Wan 2.1",
+    "vae22": "the autoencoder of Wan 2.2 TI2V",
+    "umt5": "a umT5 text encoder",
+    "clip": "a CLIP image encoder",
+    "lora": "a LoRA, which changes a model and is none",
+}
+
+SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.safetensors")
+TEXT_STEM = "model"
+
+
+def recognised(place: Path, part: str, *, config: Path | None = None, variant: str | None = None) -> Source:
+    """The source of one part. Raises WeightsError when the place holds another, or one that kinoform cannot use."""
+    found = sources_in(whole_set(place), config=config, variant=variant)
+    if part not in found:
+        held = " and ".join(found).replace("_", " ")
+        raise WeightsError(f"{place} is a {held}; give a file with a {part.replace('_', ' ')}")
+    return found[part]
+
+
+def sources_in(place: Path, *, config: Path | None = None, variant: str | None = None) -> dict[str, Source]:
+    """By part: one, or those of a full checkpoint. Raises WeightsError for parts that kinoform cannot use."""
+    checkpoint = open_checkpoint(place)
+    path = checkpoint.files[0] if len(checkpoint.files) == 1 else place
+    parts = identify_parts(checkpoint.tensors, path=path, metadata=checkpoint.metadata, flag=variant)
+    return {
+        each.part: Source(
+            place=place,
+            names=_table(place, each),
+            prefix=each.prefix,
+            others=tuple(other.prefix for other in parts if other is not each),
+            config=config,
+            models=(each.chosen,) if each.chosen else each.candidates,
+        )
+        for each in parts
+    }
+
+
+def whole_set(place: Path) -> Path:
+    """What `open_checkpoint` takes: a shard stands for all of its set, a folder for what it is sure to mean."""
+    if match := SHARD.fullmatch(place.name):
+        return place.with_name(match[1])
+    if place.is_dir() and not any(place.glob(f"{STEM}*")) and any(place.glob(f"{TEXT_STEM}*.safetensors")):
+        return place / TEXT_STEM
+    return place
+
+
+def _table(place: Path, identity: Identity) -> Names | None:
+    wanted = WANTED.get(identity.part)
+    if identity.family != wanted:
+        held = FAMILIES.get(identity.family, f"a {identity.family}")
+        raise WeightsError(f"{place} is {held}; films from text need {FAMILIES[wanted or 'wan21-t2v']}")
+    return TABLES[identity.part, identity.dialect]

@@ -1,0 +1,101 @@
+"""`kinoform plan` says what a film would take and reads no weight."""
+
+from pathlib import Path
+
+import pytest
+
+from command_line import Run
+from tiny_recipe import ADDRESS
+
+pytestmark = pytest.mark.usefixtures("unread")
+
+PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
+LARGE = ["--model", "t2v-14b", "--device", "cuda"]
+
+
+def test_a_released_model_without_its_weights(kinoform: Run) -> None:
+    ran = kinoform("plan", *LARGE)
+    assert ran.code == 0 and not ran.err
+    for line in (
+        "t2v-14b: 81 frames of 1280x720, 50 steps, guidance 5, bfloat16 on cuda",
+        "transformer, one branch of one step: 6,523.4 TFLOP for 75,600 tokens",
+    ):
+        assert line in ran.out
+    assert "14,288,491,584" in ran.out and "5,680,910,336" in ran.out and "126,892,531" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 100
+
+
+def test_as_json_with_every_option(kinoform: Run) -> None:
+    words = ["--size", "480x832", "--frames", "5", "--steps", "4", "--guidance", "1", "--dtype", "float32"]
+    ran = kinoform("plan", *LARGE, *words, "--json")
+    (told,) = ran.told
+    assert (told["width"], told["height"], told["num_frames"], told["steps"]) == (480, 832, 5, 4)
+    assert (told["model"], told["dtype"], told["device"], told["tokens"]) == ("t2v-14b", "float32", "cuda", 3120)
+    assert told["flops"]["denoise"]["executed"] < told["flops"]["denoise"]["official"] / 2
+    assert told["parameters"]["transformer"] == 14_288_491_584
+
+
+def test_seconds_become_the_nearest_legal_frames(kinoform: Run) -> None:
+    (told,) = kinoform("plan", *LARGE, "--seconds", "5", "--json").told
+    assert told["num_frames"] == 81
+
+
+def test_a_picture(kinoform: Run) -> None:
+    (told,) = kinoform("plan", "--recipe", "kinoform.recipes.wan21:t2i_14b", "--size", "1024x1024", "--json").told
+    assert (told["num_frames"], told["tokens"]) == (1, 64 * 64)
+
+
+def test_two_models_side_by_side(kinoform: Run) -> None:
+    words = ["plan", "--model", "t2v-1.3b", "--size", "832x480", "--compare", "t2v-14b"]
+    out = kinoform(*words).out
+    assert out.splitlines()[0].split() == ["t2v-1.3b", "t2v-14b", "ratio"]
+    row = next(line for line in out.splitlines() if line.startswith("one forward"))
+    assert row.split()[-3:] == ["283.0", "1,678.4", "5.93"]
+    (told,) = kinoform(*words, "--json").told
+    assert [told[which]["model"] for which in ("first", "second")] == ["t2v-1.3b", "t2v-14b"]
+    assert told["first"]["width"] == told["second"]["width"] == 832
+
+
+def test_two_sizes_side_by_side(kinoform: Run) -> None:
+    (told,) = kinoform("plan", "--compare", "128x64", "--json").told
+    assert told["second"]["tokens"] == 2 * told["first"]["tokens"]
+    assert told["first"]["model"] == told["second"]["model"] == "mini"
+
+
+def test_a_recipe_of_its_own(kinoform: Run) -> None:
+    (told,) = kinoform("plan", "--recipe", ADDRESS, "--json").told
+    assert (told["width"], told["num_frames"]) == (16, 3)
+
+
+REFUSED = [
+    (["--model", "t2v-14"], "no model, folder or file 't2v-14'; did you mean 't2v-14b'"),
+    (["--device", "tpu"], "no device 'tpu'"),
+    (["--dtype", "int8"], "no dtype 'int8'"),
+    (["--frames", "80", "--model", "t2v-14b"], "the nearest are 77 and 81"),
+    (["--size", "0x64"], "width must be a whole number from 1"),
+    (["--steps", "0"], "steps must be a whole number from 1 to 1000, not 0"),
+    (["--guidance", "nan"], "guidance must be a number from 0 to 100, not nan"),
+    (["--compare", "9x9x9"], "is not WIDTHxHEIGHT"),
+    (["--compare", "nobody"], "no model, folder or file 'nobody'"),
+    (["--frames", "5", "--seconds", "1"], "say the same thing"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), REFUSED, ids=lambda value: " ".join(value)[:30])
+def test_what_cannot_be_planned_is_refused(kinoform: Run, words: list[str], sentence: str) -> None:
+    ran = kinoform("plan", *words)
+    assert ran.code == 2 and sentence in ran.sentence
+
+
+def test_a_folder_of_weights_is_planned_from_its_headers(kinoform: Run, folder: Path) -> None:
+    (told,) = kinoform("plan", "--model", folder, "--recipe", ADDRESS, "--device", "cpu", "--json").told
+    assert (told["model"], told["width"]) == (str(folder), 16)
+    text, denoise = (told["peaks"][stage]["weights"] for stage in ("text", "denoise"))
+    assert denoise == text + told["weight_bytes"]["float32"]["transformer"]  # parts of small models are kept
+
+
+@pytest.mark.parametrize("words", [[], ["--compare", "t2v-14b"]], ids=["one", "two"])
+def test_the_page_shows_what_the_program_prints(kinoform: Run, words: list[str]) -> None:
+    out = kinoform("plan", "--model", "t2v-1.3b", "--device", "cuda", *words).out
+    shown = [line for line in out.splitlines() if "this machine" not in line]
+    assert "\n".join(shown) in PAGE.read_text(encoding="utf-8")

@@ -1,0 +1,304 @@
+"""`kinoform rerun`: a film makes itself again, frame by frame, and what a stranger wrote into one is not followed."""
+
+import getpass
+import json
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from command_line import Run
+from kinoform.errors import UsageError
+from kinoform.media.film import Film
+from kinoform.media.metadata import read_params
+from kinoform.media.video import read_video
+from kinoform.pipelines.recorded import Input, find_inputs
+from kinoform.weights.hashes import file_hash
+
+PROMPT = "a red ball moves left"
+MINI = ["a red ball bounces on a blue background", "--model", "mini", "--device", "cpu", "--steps", 2, "--frames", 5]
+
+
+def frames_of(path: Path) -> np.ndarray:
+    if path.is_dir():
+        return np.stack([np.asarray(Image.open(file)) for file in sorted(path.iterdir())])
+    if path.suffix in (".gif", ".webp"):
+        with Image.open(path) as image:
+            return np.stack([_still(image, place) for place in range(getattr(image, "n_frames", 1))])
+    return read_video(path)[0]
+
+
+def _still(image: Image.Image, place: int) -> np.ndarray:
+    image.seek(place)
+    return np.asarray(image.convert("RGB"))
+
+
+KINDS = {
+    "film.mp4": [],
+    "best.mp4": ["--crf", 3, "--codec", "av1", "--upscale", 3],
+    "film.webm": ["--codec", "av1", "--guidance", 3.5, "--shift", 2],
+    "film.mkv": ["--solver", "dpm++", "--dtype", "bfloat16"],
+    "film.webp": ["--negative", "blur"],
+    "film.gif": ["--fps", 11],
+    "frames/": ["--size", "48x32", "--solver", "euler", "--upscale", 1],
+}
+
+
+@pytest.mark.parametrize(("name", "options"), KINDS.items(), ids=KINDS)
+def test_a_film_of_the_embedded_model_makes_itself_again(kinoform: Run, here: Path, name: str, options: list) -> None:
+    assert kinoform("generate", *MINI, *options, "-o", name).code == 0
+    ran = kinoform("rerun", name, "-o", f"again_{name}", "--json")
+    assert ran.code == 0, ran.err
+    assert "note:" not in ran.err and ran.told[0]["output"] == f"again_{name}"
+    first, second = here / name, here / f"again_{name}"
+    assert np.array_equal(frames_of(first), frames_of(second))
+    assert read_params(first) == read_params(second)
+
+
+def test_a_film_in_another_format_holds_the_same_frames(kinoform: Run, here: Path) -> None:
+    kinoform("generate", *MINI, "-o", "film.mp4", "--crf", 40)
+    assert kinoform("rerun", "film.mp4", "-o", "film.mkv").code == 0
+    assert kinoform("rerun", "film.mkv", "-o", "frames/").code == 0
+    assert np.array_equal(frames_of(here / "film.mkv"), frames_of(here / "frames"))
+    assert read_params(here / "film.mkv")["encoding"] == {"upscale": 4, "codec": "ffv1"}
+    assert not np.array_equal(frames_of(here / "film.mkv"), frames_of(here / "film.mp4"))
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, bytes]:
+    """What the fixture below has made once."""
+    return {}
+
+
+@pytest.fixture
+def film(kinoform: Run, here: Path, model: list[str], made: dict[str, bytes]) -> Path:
+    if not made:
+        assert kinoform("generate", PROMPT, *model, "--seed", 7, "-o", "film.mkv").code == 0
+        made["film"] = (here / "film.mkv").read_bytes()
+    (here / "film.mkv").write_bytes(made["film"])
+    return here / "film.mkv"
+
+
+@pytest.fixture
+def own(model: list[str]) -> list[str]:
+    """The tiny model has no name that a film may choose."""
+    return [word for word in model if word not in ("--device", "cpu")]
+
+
+def changed(film: Path, **changes: Any) -> Path:
+    """The same film with other parameters; None takes one out."""
+    params = {name: value for name, value in (read_params(film) | changes).items() if value is not None}
+    return rewritten(film, params)
+
+
+def rewritten(film: Path, params: dict[str, Any]) -> Path:
+    target = film.with_name("changed.png")
+    still = Image.fromarray(frames_of(film)[0])
+    about = PngInfo()
+    about.add_text("parameters_json", json.dumps(params))
+    still.save(target, pnginfo=about)
+    return target
+
+
+def with_comment(film: Path, params: dict[str, Any]) -> Path:
+    """A copy as another program makes it, with all parameters in the comment."""
+    target = film.with_name("copied.mkv")
+    with av.open(str(film)) as source, av.open(str(target), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        copy.metadata["comment"] = json.dumps(params)
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    return target
+
+
+def test_unnamed_reruns_stand_beside_each_other(kinoform: Run, film: Path, own: list[str], here: Path) -> None:
+    ran = kinoform("rerun", film, *own)
+    assert ran.out == "film_again.mkv\n" and (here / "film_again.mkv").read_bytes() == film.read_bytes()
+    ran = kinoform("rerun", film, *own)
+    assert ran.code == 2 and "film_again.mkv exists" in ran.sentence
+    assert kinoform("rerun", film, *own, "--force", "--no-metadata", "--contact-sheet").code == 0
+    assert (here / "film_again_sheet.png").is_file()
+    with pytest.raises(UsageError, match="carries no parameters"):
+        read_params(here / "film_again.mkv")
+
+
+def test_a_film_names_no_folder_and_no_user(film: Path, folder: Path) -> None:
+    secrets = {str(folder), str(film.parent), str(Path.home()), getpass.getuser(), platform.node()} - {"root", "/root"}
+    text = json.dumps(read_params(film))
+    assert not [secret for secret in secrets if secret in text]
+
+
+def test_solvers_with_options_and_of_idea_files_are_found_again(kinoform: Run, here: Path, folder: Path) -> None:
+    (here / "third_order.py").write_text(
+        "from dataclasses import replace\nfrom tiny_recipe import tiny\n"
+        "from kinoform.solvers.unipc import UniPC\n"
+        "def third(): return replace(tiny(), solver=UniPC(order=3), steps=6)\n"
+    )
+    kinoform("generate", PROMPT, "--model", folder, "--recipe", "third_order:third", "--seed", 7, "-o", "film.mkv")
+    assert read_params(here / "film.mkv")["solver"] == "unipc(order=3)"
+    for recipe in ("third_order:third", "tiny_recipe:tiny"):
+        ran = kinoform("rerun", "film.mkv", "--model", folder, "--recipe", recipe, "-o", "again.mkv", "--force")
+        assert ran.code == 0, ran.err
+        assert np.array_equal(frames_of(here / "film.mkv"), frames_of(here / "again.mkv"))
+
+
+def test_the_model_must_be_the_one_of_the_film(kinoform: Run, film: Path, other_folder: Path, here: Path) -> None:
+    words = ["rerun", film, "--model", other_folder, "--recipe", "tiny_recipe:tiny", "-o", "again.mkv"]
+    made = read_params(film)["model"]["hash"]
+    ran = kinoform(*words)
+    assert ran.code == 3 and made in ran.sentence and "--force-model" in ran.sentence
+    found = ran.sentence.split("found has '")[1][:16]
+    assert found != made and not (here / "again.mkv").exists()
+    ran = kinoform(*words, "--force-model")
+    assert ran.code == 0 and "the film will be another one" in ran.err
+    assert read_params(here / "again.mkv")["model"]["hash"] == found
+    assert not np.array_equal(frames_of(film), frames_of(here / "again.mkv"))
+
+
+NOTES = [
+    ({"version": "0.0.1"}, "made by kinoform 0.0.1"),
+    ({"machine": {"threads": 64}}, "made with threads 64, this is 1"),
+    ({"machine": {"torch": "1.13"}}, "made with PyTorch 1.13"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), NOTES, ids=str)
+def test_what_may_differ_is_told(kinoform: Run, film: Path, own: list[str], change: dict, sentence: str) -> None:
+    ran = kinoform("rerun", changed(film, **change), *own, "-o", "again.mkv")
+    assert ran.code == 0 and f"note: the film was {sentence}" in ran.err
+
+
+def test_a_film_that_another_program_has_encoded_takes_the_usual_codec(
+    kinoform: Run, film: Path, own: list[str]
+) -> None:
+    for encoding in ({"codec": "h265"}, {"codec": "ffv1", "crf": 3}, {"crf": 99}):
+        params = {**read_params(film), "encoding": {"upscale": 2, **encoding}}
+        frames, rate = read_video(film)
+        Film(frames=frames, fps=rate, params=params).save(film.with_name("mute.mkv"), metadata=False, force=True)
+        ran = kinoform("rerun", with_comment(film.with_name("mute.mkv"), params), *own, "-o", "again.mkv", "--force")
+        assert ran.code == 0 and "codec of .mkv by default" in ran.err
+        assert read_params(film.with_name("again.mkv"))["encoding"] == {"upscale": 2, "codec": "ffv1"}
+
+
+def test_a_film_that_does_not_tell_its_machine_is_made_here(kinoform: Run, film: Path, own: list[str]) -> None:
+    ran = kinoform("rerun", changed(film, machine=None, encoding=None), *own, "-o", "again.mkv")
+    assert ran.code == 0 and "note:" not in ran.err
+
+
+HUGE = int("9" * 4000)
+HOSTILE = [
+    ({"schema": 2}, "parameters of schema 2"),
+    ({"schema": True}, "parameters of schema True"),
+    ({"schema": "1"}, "parameters of schema '1'"),
+    ({"tool": "other"}, "made by 'other', not by kinoform"),
+    ({"tool": None}, "made by None, not by kinoform"),
+    ({"task": "i2v"}, "of the task 'i2v'"),
+    ({"prompt": None, "steps": None}, "does not say its prompt, steps"),
+    ({"loras": []}, "carries 'loras', which kinoform"),
+    ({"prompt": ["a"]}, r"its prompt is \['a'\], which is not text"),
+    ({"prompt": " "}, "the prompt is empty"),
+    ({"prompt": "a\x07"}, "holds U.0007"),
+    ({"prompt": "x" * 20_001}, "20001 characters"),
+    ({"negative_prompt": 7}, "its negative_prompt is 7"),
+    ({"seed": "7"}, "its seed is '7', which is not a whole number"),
+    ({"seed": 7.0}, "its seed is 7.0"),
+    ({"seed": True}, "its seed is True"),
+    ({"seed": -1}, "seed must be a whole number .* not -1"),
+    ({"seed": HUGE}, "its seed is 9999.* which is too large"),
+    ({"width": HUGE}, "its width is 9999.* which is too large"),
+    ({"width": 17}, "width of 17"),
+    ({"num_frames": 10**6}, "num_frames must be"),
+    ({"num_frames": 4}, "nearest are 3 and 5"),
+    ({"fps": HUGE}, "its fps is 9999.* which is too large"),
+    ({"fps": 0}, "fps must be a number"),
+    ({"fps": True}, "its fps is True, which is not a number"),
+    ({"guidance": "4"}, "its guidance is '4', which is not a number"),
+    ({"guidance": -1}, "guidance must be"),
+    ({"shift": {}}, "its shift is {}"),
+    ({"steps": 10**9}, "steps must be"),
+    ({"solver": "unipcc"}, "no solver 'unipcc'; did you mean 'unipc'"),
+    ({"solver": "unipc(order=open('x'))"}, "options of solver"),
+    ({"dtype": "float23"}, "no dtype 'float23'"),
+    ({"dtype": 32}, "its dtype is 32"),
+    ({"model": "tiny"}, "its model is 'tiny', which is not a JSON object"),
+    ({"model": {"name": "tiny"}}, "does not say its model.hash"),
+    ({"model": {"name": "tiny", "hash": 7}}, "its model.hash is 7"),
+    ({"machine": {"device": "cdua"}}, "no device 'cdua'"),
+    ({"machine": {"device": None}}, "its machine.device is None"),
+    ({"machine": {"user": "me"}}, "carries 'machine.user'"),
+    ({"encoding": []}, r"its encoding is \[\]"),
+    ({"encoding": {"upscale": 65}}, "upscale must be from 1 to 64, not 65"),
+    ({"encoding": {"upscale": 0}}, "upscale must be from 1 to 64, not 0"),
+    ({"encoding": {"crf": 18.5}}, "its encoding.crf is 18.5"),
+    ({"inputs": {"image": "a.png"}}, "its input 'image' is 'a.png'"),
+    ({"inputs": {"image": {"file": "a.png"}}}, "does not say its input.sha256"),
+    ({"inputs": {"image": {"file": "../a.png", "sha256": "0" * 64}}}, "'../a.png', which is not the plain name"),
+    ({"inputs": {"image": {"file": "a" * 256, "sha256": "0" * 64}}}, "which is not the plain name"),
+    ({"inputs": {"image": {"file": "a.png", "sha256": "0"}}}, "SHA-256 '0', which is none"),
+    ({"inputs": {"image": {"file": "a.png", "sha256": "0" * 64}}}, "made from 'a.png' .image., which is not here"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), HOSTILE, ids=lambda value: str(value)[:40].replace("/", "_"))
+def test_parameters_of_strangers_are_refused_by_name(
+    kinoform: Run, film: Path, own: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, change: dict, sentence: str
+) -> None:
+    source = changed(film, **change)
+    before = sorted(here.iterdir())
+    monkeypatch.setattr(
+        "kinoform.weights.parts.load_module", lambda *words, **options: pytest.fail("weights were read")
+    )
+    ran = kinoform("rerun", source, *own, "-o", "again.mkv")
+    assert ran.code == 2, ran.err
+    assert re.search(sentence, ran.sentence), ran.sentence
+    assert "changed.png" in ran.sentence and len(ran.sentence) < 400
+    assert sorted(here.iterdir()) == before
+
+
+def test_a_film_does_not_choose_a_folder(kinoform: Run, film: Path, folder: Path, here: Path) -> None:
+    about = {"hash": read_params(film)["model"]["hash"]}
+    (here / "near").symlink_to(folder)
+    for name in (str(folder), "near", ".", "org/model", "\x1b[2J"):
+        ran = kinoform("rerun", changed(film, model=about | {"name": name}), "-o", "again.mkv")
+        assert ran.code == 2 and "say where that is with --model" in ran.sentence
+
+
+def test_a_film_without_a_seed_is_lost(kinoform: Run, film: Path, own: list[str]) -> None:
+    ran = kinoform("rerun", rewritten(film, read_params(film) | {"seed": None}), *own)
+    assert ran.code == 2 and "has no seed" in ran.sentence
+
+
+def test_a_model_that_cannot_be_read_is_refused_as_weights(kinoform: Run, film: Path, here: Path) -> None:
+    (here / "empty").mkdir()
+    assert kinoform("rerun", film, "--model", "empty", "--recipe", "tiny_recipe:tiny").code == 3
+
+
+def test_inputs_are_those_that_were(tmp_path: Path) -> None:
+    near, far = tmp_path / "near", tmp_path / "far"
+    for place, content in ((near, "one"), (far, "two")):
+        place.mkdir()
+        (place / "a.png").write_text(content)
+    given = {"image": Input(file="a.png", sha256=file_hash(near / "a.png"))}
+    assert find_inputs(given, (near, far), Path("film.mp4")) == {"image": near / "a.png"}
+    with pytest.raises(UsageError, match=r"far/a\.png \(image\) is not the file that film\.mp4 was made from"):
+        find_inputs(given, (far, near), Path("film.mp4"))
+    (near / "a.png").unlink()
+    with pytest.raises(UsageError, match=r"'a\.png' \(image\), which is not here"):
+        find_inputs(given, (near,), Path("film.mp4"))
+
+
+def test_what_is_no_film_of_kinoform_is_refused(kinoform: Run, here: Path) -> None:
+    frames = np.zeros((1, 8, 8, 3), np.uint8)
+    Film(frames=frames, fps=16.0, params={"prompt": "a cat"}).save(here / "a.png")
+    Film(frames=frames, fps=16.0).save(here / "b.png", metadata=False)
+    for name, sentence in [("a.png", "does not say"), ("b.png", "carries no parameters"), ("c.png", "does not exist")]:
+        ran = kinoform("rerun", name)
+        assert ran.code == 2 and sentence in ran.sentence

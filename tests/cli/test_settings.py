@@ -1,0 +1,175 @@
+"""Settings: the flag before the environment, that before a file, that before the recipe; nothing is taken unseen."""
+
+import types
+import typing
+from pathlib import Path
+
+import pytest
+
+from command_line import Ran, Run
+from kinoform.cli.commands import function_of
+from kinoform.cli.settings import SETTINGS, TAKEN, UNFILED, variable
+from tiny_recipe import tiny
+
+PROMPT = "a red ball"
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*SETTINGS, "config"]:
+        monkeypatch.delenv(variable(name), raising=False)
+
+
+def told(ran: Ran) -> dict[str, dict]:
+    assert ran.code == 0, ran.err
+    return ran.told[0]
+
+
+def types_of(command: str) -> dict[str, type]:
+    """The type of each parameter of a command, without what else it may be or carry."""
+    hints = typing.get_type_hints(function_of(command))
+    return {name: _bare(hint) for name, hint in hints.items()}
+
+
+def _bare(hint: object) -> type:
+    inner = [each for each in typing.get_args(hint) if each is not types.NoneType]
+    return inner[0] if len(inner) == 1 else hint  # type: ignore[return-value]
+
+
+def test_every_setting_is_an_option_of_that_type() -> None:
+    everywhere = {"log": str, "log_prompts": bool}
+    known = [types_of(command) for command in TAKEN]
+    for name, kind in SETTINGS.items():
+        found = {each[name] for each in known if name in each} or {everywhere[name]}
+        assert found == {kind}, name
+
+
+def test_each_source_yields_to_the_one_before_it(
+    kinoform: Run, model: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps(*words: str) -> tuple[object, object]:
+        shown = told(kinoform("generate", PROMPT, *model, *words, "--show-settings", "--json"))["steps"]
+        made = kinoform("generate", PROMPT, *model, *words, "--seed", 7, "--json", "--force", "-o", "x.gif")
+        assert told(made)["steps"] == (shown["value"] or tiny().steps)
+        return shown["value"], shown["from"]
+
+    assert steps() == (None, "recipe")
+    (here / "kinoform.toml").write_text("steps = 4\n")
+    assert steps() == (4, "kinoform.toml")
+    monkeypatch.setenv("KINOFORM_STEPS", "5")
+    assert steps() == (5, "KINOFORM_STEPS")
+    assert steps("--steps", "6") == (6, "flag")
+
+
+def test_the_nearest_file_counts(kinoform: Run, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def device() -> tuple[object, object]:
+        found = told(kinoform("generate", "--show-settings", "--json"))["dtype"]
+        return found["value"], found["from"]
+
+    user = tmp_path / "config" / "kinoform" / "config.toml"
+    assert device() == ("auto", "default")
+    user.parent.mkdir(parents=True)
+    user.write_text("dtype = 'bfloat16'\n")
+    assert device() == ("bfloat16", str(user))
+    (here / "kinoform.toml").write_text("dtype = 'float16'\n")
+    assert device() == ("float16", "kinoform.toml")
+    (here / "other.toml").write_text("dtype = 'float32'\n")
+    monkeypatch.setenv("KINOFORM_CONFIG", "other.toml")
+    assert device() == ("float32", "other.toml")
+    found = told(kinoform("generate", "--config", "kinoform.toml", "--show-settings", "--json"))["dtype"]
+    assert found == {"value": "float16", "from": "kinoform.toml"}
+
+
+def test_a_table_is_for_its_command_alone(kinoform: Run, here: Path) -> None:
+    (here / "kinoform.toml").write_text("steps = 4\n[generate]\nsteps = 5\n[evaluate]\nsteps = 6\nguidance = 3\n")
+    generate = told(kinoform("generate", "--show-settings", "--json"))
+    evaluate = told(kinoform("evaluate", "--show-settings", "--json"))
+    assert (generate["steps"]["value"], evaluate["steps"]["value"]) == (5, 6)
+    assert (generate["guidance"]["value"], evaluate["guidance"]["value"]) == (None, 3.0)
+
+
+def test_keys_may_be_spelt_as_flags_are(kinoform: Run, here: Path, model: list[str]) -> None:
+    (here / "kinoform.toml").write_text("contact-sheet = true\nno_metadata = true\n")
+    kinoform("generate", PROMPT, *model, "-o", "a.gif")
+    assert (here / "a_sheet.png").is_file() and kinoform("info", "a.gif").code == 2
+    kinoform("generate", PROMPT, *model, "-o", "b.gif", "--no-contact-sheet", "--metadata")
+    assert not (here / "b_sheet.png").exists() and kinoform("info", "b.gif").code == 0
+
+
+def test_people_see_where_values_come_from(kinoform: Run, here: Path) -> None:
+    (here / "kinoform.toml").write_text("steps = 4\n")
+    lines = [line.split() for line in kinoform("generate", "--shift", "3", "--show-settings").out.splitlines()]
+    assert ["steps", "4", "kinoform.toml"] in lines and ["shift", "3.0", "flag"] in lines
+    assert ["guidance", "-", "recipe"] in lines and ["model", "mini", "default"] in lines
+
+
+def test_a_length_said_by_flag_replaces_one_said_elsewhere(kinoform: Run, model: list[str], here: Path) -> None:
+    (here / "kinoform.toml").write_text("frames = 9\n")
+    words = ["generate", PROMPT, *model, "--seed", 7, "--steps", 1, "--json", "--force", "-o", "x.gif"]
+    assert told(kinoform(*words))["num_frames"] == 9
+    assert told(kinoform(*words, "--seconds", 0.6))["num_frames"] == 5
+    assert kinoform(*words, "--seconds", 0.6, "--frames", 3).code == 2
+
+
+def test_folders_of_the_user_may_be_named_with_a_tilde(
+    kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    (here / "kinoform.toml").write_text("model = '~/Wan2.1'\n")
+    assert told(kinoform("generate", "--show-settings", "--json"))["model"]["value"] == "/home/somebody/Wan2.1"
+
+
+def test_commands_that_follow_a_file_do_not_follow_settings(
+    kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINOFORM_MODEL", "t2v-14b")
+    (here / "kinoform.toml").write_text("model = 't2v-14b'\nupscale = 3\ndevice = 'cpu'\n")
+    shown = told(kinoform("decode", "x.latents.safetensors", "--show-settings", "--json"))
+    assert shown.keys() == TAKEN["decode"] and shown["device"]["from"] == "kinoform.toml"
+
+
+REFUSED = [
+    ("stpes = 4", "kinoform.toml: no setting 'stpes'; did you mean 'steps'"),
+    ("prompt = 'a cat'", "kinoform.toml: no setting 'prompt'"),
+    ("force = true", "kinoform.toml: no setting 'force'"),
+    ("steps = '4'", "kinoform.toml: steps must be a whole number, not '4'"),
+    ("steps = 4.0", "kinoform.toml: steps must be a whole number, not '4.0'"),
+    ("steps = true", "kinoform.toml: steps must be a whole number, not 'True'"),
+    ("guidance = [1]", "kinoform.toml: guidance must be a number"),
+    ("solver = 3", "kinoform.toml: solver must be text in quotes, not '3'"),
+    ("contact_sheet = 1", "kinoform.toml: contact_sheet must be true or false, not '1'"),
+    ("[generat]\nsteps = 4", "kinoform.toml: no table [generat]; did you mean 'generate'"),
+    ("[generate]\nstpes = 4", "kinoform.toml: no setting [generate] 'stpes'; did you mean 'steps'"),
+    ("[evaluate]\nsteps = 'x'", "kinoform.toml: [evaluate] steps must be a whole number"),
+    ("steps = ", "kinoform.toml is not TOML"),
+    ("a = " + "[" * 5000, "kinoform.toml is not TOML"),
+    ("#" * 1_000_001, "kinoform.toml is larger than a file of settings can be"),
+    *((f"{name} = 'x'", f"kinoform.toml: {name} cannot be set in a file") for name in sorted(UNFILED)),
+]
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(("text", "sentence"), REFUSED, ids=lambda value: value[:30].replace("\n", " "))
+def test_what_cannot_be_meant_is_refused_with_file_and_key(kinoform: Run, here: Path, text: str, sentence: str) -> None:
+    (here / "kinoform.toml").write_text(text)
+    ran = kinoform("generate", PROMPT)
+    assert ran.code == 2 and sentence in ran.sentence and ran.out == ""
+    assert kinoform("generate", "--help").code == 0
+
+
+def test_a_file_that_is_not_there_or_not_text_is_refused(kinoform: Run, here: Path) -> None:
+    (here / "latin.toml").write_bytes(b"solver = 'caf\xe9'")
+    for name, sentence in [("none.toml", "--config none.toml is not a file"), ("latin.toml", "is not TOML")]:
+        ran = kinoform("generate", PROMPT, "--config", name)
+        assert ran.code == 2 and sentence in ran.sentence
+
+
+def test_a_refusal_says_what_was_set_elsewhere(
+    kinoform: Run, here: Path, model: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "kinoform.toml").write_text("solver = 'eulr'\n")
+    ran = kinoform("generate", PROMPT, *model)
+    assert "no solver 'eulr'" in ran.sentence and "set elsewhere: solver by kinoform.toml" in ran.err
+    monkeypatch.setenv("KINOFORM_STEPS", "many")
+    ran = kinoform("generate", PROMPT, *model)
+    assert ran.code == 2 and "set elsewhere: steps by KINOFORM_STEPS" in ran.err and "--steps" in ran.err

@@ -1,0 +1,79 @@
+"""diffusers and transformers read what `convert` writes of autoencoder and text encoder, and compute the same."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from conformance.against_diffusers import SAME, gap
+from diffusers_folder import EMBED, SHARED
+from kinoform.weights.convert import Wanted, convert
+from kinoform.weights.names import TEXT_ENCODER, VAE21
+from official_folder import CODEC, TEXT, official_tensors, tiny_modules
+
+WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
+pytest.importorskip("diffusers", reason=WHY.format("diffusers"))
+pytest.importorskip("transformers", reason=WHY.format("transformers"))
+
+WIDE = 5e-5
+"""Of the RMS: many convolutions in float32, one after the other; each side lies 1.5e-5 to 3e-5 from float64."""
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("frames", [1, 9])
+def test_the_autoencoder_goes_to_diffusers_and_back(frames: int, tmp_path: Path) -> None:
+    """Latents of diffusers are not normalised; its decoder clamps."""
+    from diffusers import AutoencoderKLWan
+
+    model = tiny_modules().autoencoder
+    tensors = official_tensors(model, VAE21)
+    torch.save(tensors, tmp_path / "Wan2.1_VAE.pth")
+    convert(tmp_path / "Wan2.1_VAE.pth", tmp_path / "vae", Wanted(to="diffusers"))
+    judge, report = AutoencoderKLWan.from_pretrained(tmp_path / "vae", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    judge = judge.eval()
+    film = torch.rand(1, 3, frames, 48, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (CODEC.mean, CODEC.std))
+    latents, _ = model.encode(film)
+    mode = judge.encode(film).latent_dist.mode()
+    decoded, _ = model.decode(latents)
+    found = gap(latents * std + mean, mode), gap(decoded.clamp(-1, 1), judge.decode(latents * std + mean).sample)
+    print("encode {:.1e}, decode {:.1e}".format(*found))
+    assert max(found) < WIDE
+    judge.save_pretrained(tmp_path / "saved")
+    convert(tmp_path / "saved", tmp_path / "back.safetensors", Wanted(to="official"))
+    assert_equal(load_file(tmp_path / "back.safetensors"), tensors)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("embeddings", [(SHARED,), (EMBED,), (SHARED, EMBED)])
+def test_the_text_encoder_goes_to_transformers_and_back(embeddings: tuple[str, ...], tmp_path: Path) -> None:
+    """Whichever of its two names the one embedding has in the file that transformers reads."""
+    from transformers import UMT5EncoderModel
+
+    model = tiny_modules().text_encoder
+    tensors = official_tensors(model, TEXT_ENCODER)
+    torch.save(tensors, tmp_path / "models_t5_umt5-xxl-enc-bf16.pth")
+    convert(tmp_path / "models_t5_umt5-xxl-enc-bf16.pth", tmp_path / "text", Wanted(to="diffusers"))
+    file = tmp_path / "text" / "model.safetensors"
+    held = load_file(file)
+    embedding = held.pop(SHARED)
+    save_file(held | {name: embedding.clone() for name in embeddings}, file, metadata={"format": "pt"})
+    judge, report = UMT5EncoderModel.from_pretrained(tmp_path / "text", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    ids = torch.randint(3, TEXT.vocab, (2, 12), generator=torch.Generator().manual_seed(2))
+    mask = torch.arange(12) < torch.tensor([[12], [5]])
+    found = [each[mask] for each in (model(ids, mask), judge.eval()(ids, mask.long()).last_hidden_state)]
+    print(f"text {gap(*found):.1e}")
+    assert gap(*found) < SAME
+    judge.save_pretrained(tmp_path / "saved")
+    for folder in ("text", "saved"):
+        convert(tmp_path / folder, tmp_path / f"{folder}.safetensors", Wanted(to="official"))
+        assert_equal(load_file(tmp_path / f"{folder}.safetensors"), tensors)
+
+
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())

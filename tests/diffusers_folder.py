@@ -1,0 +1,95 @@
+"""The tiny model of `official_folder` as diffusers saves it: a folder and a config.json for each part."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kinoform.models.tokenizer import build_word_tokenizer
+from kinoform.weights.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21, HUGGINGFACE_TEXT_ENCODER
+from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules, write_transformer
+
+INDEX = {
+    "_class_name": "WanPipeline",
+    "_diffusers_version": "0.35.0",
+    "boundary_ratio": None,
+    "expand_timesteps": False,
+    "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+    "text_encoder": ["transformers", "UMT5EncoderModel"],
+    "tokenizer": ["transformers", "T5TokenizerFast"],
+    "transformer": ["diffusers", "WanTransformer3DModel"],
+    "transformer_2": [None, None],
+    "vae": ["diffusers", "AutoencoderKLWan"],
+}
+CONFIGS: Mapping[str, dict[str, object]] = {
+    "transformer": {
+        "_class_name": "WanTransformer3DModel",
+        "added_kv_proj_dim": None,
+        "attention_head_dim": TRANSFORMER.dim // TRANSFORMER.heads,
+        "cross_attn_norm": True,
+        "eps": 1e-06,
+        "ffn_dim": TRANSFORMER.ffn_dim,
+        "freq_dim": TRANSFORMER.frequency_width,
+        "image_dim": None,
+        "in_channels": TRANSFORMER.in_channels,
+        "num_attention_heads": TRANSFORMER.heads,
+        "num_layers": TRANSFORMER.layers,
+        "out_channels": TRANSFORMER.out_channels,
+        "patch_size": [1, 2, 2],
+        "qk_norm": "rms_norm_across_heads",
+        "rope_max_seq_len": 1024,
+        "text_dim": TEXT.dim,
+    },
+    "text_encoder": {
+        "architectures": ["UMT5EncoderModel"],
+        "d_ff": TEXT.dim_ffn,
+        "d_kv": TEXT.dim_attention // TEXT.heads,
+        "d_model": TEXT.dim,
+        "feed_forward_proj": "gated-gelu",
+        "layer_norm_epsilon": 1e-06,
+        "num_heads": TEXT.heads,
+        "num_layers": TEXT.layers,
+        "relative_attention_max_distance": TEXT.max_distance,
+        "relative_attention_num_buckets": TEXT.buckets,
+        "vocab_size": TEXT.vocab,
+    },
+    "vae": {
+        "_class_name": "AutoencoderKLWan",
+        "attn_scales": [],
+        "base_dim": CODEC.dim,
+        "dim_mult": list(CODEC.multipliers),
+        "dropout": 0.0,
+        "latents_mean": list(CODEC.mean),
+        "latents_std": list(CODEC.std),
+        "num_res_blocks": CODEC.residual_blocks,
+        "temperal_downsample": list(CODEC.time_downsample),
+        "z_dim": CODEC.channels,
+    },
+}
+SHARED, EMBED = "shared.weight", "encoder.embed_tokens.weight"
+
+
+def write_diffusers_folder(
+    path: Path, *, shards: int = 1, seed: int = 0, embeddings: tuple[str, ...] = (SHARED,)
+) -> None:
+    """`embeddings` are the names under which the text encoder's embedding is stored."""
+    modules = tiny_modules(seed)
+    path.mkdir(parents=True)
+    (path / "model_index.json").write_text(json.dumps(INDEX))
+    for part, config in CONFIGS.items():
+        (path / part).mkdir()
+        (path / part / "config.json").write_text(json.dumps(config))
+    write_transformer(path / "transformer", official_tensors(modules.transformer, DIFFUSERS_DIT), shards=shards)
+    write_transformer(path / "vae", official_tensors(modules.autoencoder, DIFFUSERS_VAE21), shards=1)
+    save_file(huggingface_text(seed, embeddings), path / "text_encoder" / "model.safetensors")
+    (path / "tokenizer").mkdir()
+    build_word_tokenizer(WORDS).save(str(path / "tokenizer" / "tokenizer.json"))
+
+
+def huggingface_text(seed: int = 0, embeddings: tuple[str, ...] = (SHARED,)) -> dict[str, Tensor]:
+    """The tensors of the tiny text encoder under the names of transformers."""
+    tensors = official_tensors(tiny_modules(seed).text_encoder, HUGGINGFACE_TEXT_ENCODER)
+    embedding = tensors.pop(SHARED)
+    return tensors | {name: embedding.clone() for name in embeddings}

@@ -1,0 +1,130 @@
+"""Every video file keeps what its codec can keep: RGB bit by bit, or a faithful picture with the right colours."""
+
+import av
+import numpy as np
+import pytest
+
+from kinoform.errors import UsageError
+from kinoform.media.codecs import CONTAINERS, VIDEO, encoding
+from kinoform.media.film import Film, check_output
+from kinoform.media.metadata import read_params
+from kinoform.media.video import read_video
+
+EVERY = [(container.suffix, codec) for container in CONTAINERS for codec in container.codecs]
+LOSSLESS = [(suffix, codec) for suffix, codec in EVERY if codec.lossless]
+LOSSY = [(suffix, codec) for suffix, codec in EVERY if not codec.lossless]
+
+
+def named(value: object) -> str:
+    return str(getattr(value, "name", value))
+
+
+every = pytest.mark.parametrize("suffix, codec", EVERY, ids=named)
+lossy = pytest.mark.parametrize("suffix, codec", LOSSY, ids=named)
+lossless = pytest.mark.parametrize("suffix, codec", LOSSLESS, ids=named)
+
+
+@every
+@pytest.mark.parametrize("fps", [16.0, 24000 / 1001])
+def test_count_rate_and_picture_survive(suffix, codec, fps, smooth_film, tmp_path):
+    film = Film(frames=smooth_film.frames, fps=fps)
+    frames, rate = read_video(film.save(tmp_path / f"a{suffix}", codec=codec.name))
+    assert frames.shape == film.frames.shape and rate == pytest.approx(fps, abs=1e-3)
+    error = np.abs(frames.astype(float) - film.frames).mean((1, 2, 3))
+    assert error.max() < 5, "each frame, in its place"
+
+
+@lossless
+def test_a_lossless_film_comes_back_bit_by_bit(suffix, codec, noisy_film, smooth_film, tmp_path):
+    odd = Film(frames=np.ascontiguousarray(noisy_film.frames[:, :31, :47]), fps=16.0)
+    for place, film in enumerate((noisy_film, smooth_film, odd)):
+        frames, _ = read_video(film.save(tmp_path / f"{place}{suffix}", codec=codec.name))
+        assert np.array_equal(frames, film.frames)
+
+
+@lossy
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)])
+def test_colours_survive(suffix, codec, colour, tmp_path):
+    film = Film(frames=np.full((3, 64, 64, 3), colour, np.uint8), fps=16.0)
+    frames, _ = read_video(film.save(tmp_path / f"a{suffix}", codec=codec.name))
+    assert np.abs(frames.astype(int) - film.frames).max() <= 3
+
+
+@every
+def test_players_are_told_of_codec_and_colours(suffix, codec, smooth_film, tmp_path):
+    with av.open(str(smooth_film.save(tmp_path / f"a{suffix}", codec=codec.name))) as container:
+        found = container.streams.video[0].codec_context
+        assert (found.codec.canonical_name, found.pix_fmt) == (codec.name, codec.pixels)
+        matrix, limits = (0, 2) if codec.lossless else (1, 1)
+        assert (found.colorspace, found.color_primaries, found.color_trc, found.color_range) == (matrix, 1, 1, limits)
+
+
+@every
+def test_the_same_film_gives_the_same_bytes(suffix, codec, smooth_film, tmp_path):
+    contents = {smooth_film.save(tmp_path / f"a{suffix}", codec=codec.name, force=True).read_bytes() for _ in range(3)}
+    assert len(contents) == 1
+
+
+@lossy
+def test_a_lower_crf_is_closer_and_larger(suffix, codec, noisy_film, tmp_path):
+    sizes, errors = [], []
+    for crf in (5, 45):
+        path = noisy_film.save(tmp_path / f"{crf}{suffix}", codec=codec.name, crf=crf)
+        sizes.append(path.stat().st_size)
+        errors.append(np.square(read_video(path)[0].astype(float) - noisy_film.frames).mean())
+    assert sizes[0] > sizes[1] and errors[0] < errors[1]
+
+
+@every
+def test_the_file_tells_how_it_was_encoded(suffix, codec, smooth_film, tmp_path):
+    path = smooth_film.save(tmp_path / f"a{suffix}", codec=codec.name, upscale=2)
+    quality = {} if codec.lossless else {"crf": codec.crf}
+    assert read_params(path)["encoding"] == {"upscale": 2, "codec": codec.name, **quality}
+    assert read_params(path)["encoding"] == smooth_film.saved_params(path, codec=codec.name, upscale=2)["encoding"]
+
+
+@lossy
+def test_odd_sizes_are_refused_where_two_pixels_share_a_colour(suffix, codec, tmp_path):
+    film = Film(frames=np.zeros((2, 31, 64, 3), np.uint8), fps=16.0)
+    with pytest.raises(UsageError, match=f"{suffix[1:]} needs an even .*{codec.name}, not 64x31; take 64x30"):
+        film.save(tmp_path / f"a{suffix}", codec=codec.name)
+    film.save(tmp_path / f"a{suffix}", codec=codec.name, upscale=2)
+
+
+REFUSALS = [
+    ("a.mp4", {"codec": "vp9"}, r"no codec 'vp9' in \.mp4 films; .*known: av1, h264"),
+    ("a.webm", {"codec": "vp8"}, r"no codec 'vp8' in \.webm films; did you mean 'vp9'"),
+    ("a.mp4", {"crf": 52}, "crf of h264 must be from 0 to 51, not 52"),
+    ("a.webm", {"crf": -1}, "crf of vp9 must be from 0 to 63, not -1"),
+    ("a.mkv", {"crf": 5}, "ffv1 is lossless and has no crf"),
+    ("a.gif", {"codec": "av1"}, r"a codec and its crf are for \.mp4, \.webm, \.mkv"),
+    ("frames/", {"crf": 5}, r"a codec and its crf are for \.mp4"),
+]
+
+
+@pytest.mark.parametrize("name, choices, sentence", REFUSALS, ids=lambda value: str(value)[:20].replace("/", ""))
+def test_what_a_format_has_not_is_refused_before_and_after_the_work(name, choices, sentence, smooth_film, tmp_path):
+    with pytest.raises(UsageError, match=sentence):
+        check_output(f"{tmp_path}/{name}", shape=(17, 48, 64), force=False, **choices)
+    with pytest.raises(UsageError, match=sentence):
+        smooth_film.save(f"{tmp_path}/{name}", **choices)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_extension_has_a_default_codec():
+    assert {suffix: encoding(container).codec.name for suffix, container in VIDEO.items()} == {
+        ".mp4": "h264",
+        ".webm": "vp9",
+        ".mkv": "ffv1",
+    }
+
+
+@pytest.mark.parametrize("suffix", VIDEO)
+def test_damaged_videos_are_refused_by_name(suffix, smooth_film, tmp_path):
+    content = smooth_film.save(tmp_path / f"a{suffix}").read_bytes()
+    for share in (0, 1, 100):
+        (tmp_path / f"short{suffix}").write_bytes(content[: len(content) * share // 1000])
+        with pytest.raises(UsageError, match=f"short{suffix}"):
+            read_video(tmp_path / f"short{suffix}")
+    with pytest.raises(UsageError, match=r"no video format '\.gif'"):
+        read_video(tmp_path / "a.gif")

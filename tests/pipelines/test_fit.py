@@ -1,0 +1,103 @@
+"""A film that cannot fit is refused before any work with its plan and what would fit; one that fits never is."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinoform.errors import FitError
+from kinoform.pipelines import fit
+from kinoform.pipelines.fit import SURE, memory_of, refuse_above, work_of
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.plan.memory import peaks
+from kinoform.plan.work import Sizes, Work
+from kinoform.recipes.wan21 import t2v_14b
+
+RECIPE = t2v_14b()
+SIZES = Sizes(transformer=RECIPE.transformer, codec=RECIPE.codec, text=RECIPE.text)
+WORK = Work(width=1280, height=720, num_frames=81, steps=50, guidance=5.0)
+GPU, NARROW = torch.device("cuda"), torch.bfloat16
+
+
+def taken(work: Work) -> int:
+    return max(peak.total for peak in peaks(SIZES, work, NARROW, "cuda"))
+
+
+def refusal(there: int, work: Work = WORK) -> str:
+    with pytest.raises(FitError) as caught:
+        refuse_above(there, SIZES, work, NARROW, GPU)
+    return str(caught.value)
+
+
+def test_what_fits_is_never_refused() -> None:
+    """Neither at the predicted peak nor anywhere above the certain share of it."""
+    for there in (taken(WORK), round(0.9 * taken(WORK)), round(SURE * taken(WORK)) + 1):
+        refuse_above(there, SIZES, WORK, NARROW, GPU)
+
+
+def test_what_certainly_does_not_fit_is_refused() -> None:
+    refusal(round(SURE * taken(WORK)) - 1)
+
+
+def test_the_refusal_holds_the_stage_its_bytes_and_what_there_is() -> None:
+    told = refusal(32 * 10**9)
+    assert "81 frames of 1280x720 do not fit: stage denoise takes about 43.3 GB (29.0 GB of it weights)" in told
+    assert "device cuda has 32.0 GB" in told
+    assert "\n" not in told
+
+
+def test_the_change_that_it_names_fits_and_the_next_larger_does_not() -> None:
+    there = 32 * 10**9
+    found = re.search(r"what fits is (\d+) frames or (\d+)x(\d+), otherwise as asked", refusal(there))
+    assert found is not None
+    frames, width, height = map(int, found.groups())
+    assert frames % 4 == 1 and width % 16 == height % 16 == 0
+    assert abs(width / height - 1280 / 720) < 0.05
+    for change in ({"num_frames": frames}, {"width": width, "height": height}):
+        refuse_above(there, SIZES, replace(WORK, **change), NARROW, GPU)
+    for change in ({"num_frames": frames + 4}, {"width": width + 32, "height": height + 16}):
+        refusal(there, replace(WORK, **change))
+
+
+def test_where_no_film_fits_none_is_promised() -> None:
+    assert "no film of this model does; choose another --dtype, --device or model" in refusal(20 * 10**9)
+
+
+def test_a_single_frame_has_no_shorter_film() -> None:
+    told = refusal(24 * 10**9, replace(WORK, width=16000, height=9600, num_frames=1))
+    assert "frames or" not in told
+
+
+def test_a_request_is_refused_before_any_weight_is_read(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = pipe.request("a red ball", seed=1)
+    needed = max(peak.total for peak in peaks(sizes_of(pipe), work_of(asked), torch.float32, "cpu"))
+    monkeypatch.setattr(fit, "memory_of", lambda device: needed)
+    pipe.request("a red ball", seed=1)
+    monkeypatch.setattr(fit, "memory_of", lambda device: needed // 2)
+    with pytest.raises(FitError, match=r"3 frames of 16x16 do not fit: stage .* this machine has"):
+        pipe.request("a red ball", seed=1)
+    monkeypatch.setattr(fit, "memory_of", lambda device: None)
+    pipe.request("a red ball", seed=1)
+
+
+def test_a_film_beyond_every_machine_is_refused(pipe: Pipeline) -> None:
+    with pytest.raises(FitError, match=r"99999 frames of 99996x99996 do not fit: stage \w+ takes about"):
+        pipe.request("a red ball", seed=1, num_frames=99_999, width=99_996, height=99_996)
+
+
+def test_a_container_may_use_less_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(fit, "LIMIT", limit)
+    whole = memory_of(torch.device("cpu"))
+    assert whole is not None
+    limit.write_text("max\n")
+    assert memory_of(torch.device("cpu")) == whole
+    limit.write_text("1000000\n")
+    assert memory_of(torch.device("cpu")) == 1_000_000
+
+
+def sizes_of(pipe: Pipeline) -> Sizes:
+    parts = pipe.parts
+    return Sizes(transformer=parts.transformer_spec, codec=parts.codec_spec, text=parts.text_spec)

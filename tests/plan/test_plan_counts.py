@@ -1,0 +1,114 @@
+"""Planned operations and bytes are those of the modules themselves, on real tensors, exactly."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kinoform.models.codec import decode_film, encode_film
+from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.dit import DiTSpec, cast_weights
+from kinoform.models.text import TextSpec
+from kinoform.models.vae import VAESpec
+from kinoform.ops.flops import count_flops
+from kinoform.ops.patch import grid_of
+from kinoform.pipelines.generate import text_field
+from kinoform.plan.autoencoder import decode_work, encode_work
+from kinoform.plan.parameters import codec_count, transformer_count
+from kinoform.plan.text import text_flops
+from kinoform.plan.transformer import transformer_flops
+from kinoform.solvers.base import sample
+from kinoform.solvers.euler import Euler
+from kinoform.types import Conditions
+
+ROWS = 6
+DIT = DiTSpec(
+    dim=24, ffn_dim=40, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16,
+    context=(TextStream(width=10, rows=ROWS),),
+)  # fmt: skip
+CODECS = {
+    "as released": VAESpec(dim=4),
+    "other levels": VAESpec(dim=3, channels=5, multipliers=(1, 3, 2), time_downsample=(True, False), mean=(), std=()),
+    "one block": VAESpec(dim=2, residual_blocks=1, time_downsample=(True, True, True)),
+    "shortcut": VAESpec(dim=4, channels=6, residual_blocks=1, mean=(), std=(), shortcut=True),
+    "linear encoder": VAESpec(
+        dim=4, channels=6, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,), mean=(), std=(),
+        shortcut=True, linear_encoder=True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("spec", CODECS.values(), ids=CODECS)
+def test_the_codec(spec: VAESpec, frames: int) -> None:
+    """Not in inference mode, where a machine's own kernels may take the place of those that are counted."""
+    codec, (time, rows, columns) = spec.build(), spec.stride
+    film = torch.zeros(1, 3, 1 + (frames - 1) * time, 2 * rows, 3 * columns)
+    chunks = [film[:, :, :1], *(film[:, :, 1:].split(time, dim=2) if frames > 1 else ())]
+    latents = torch.zeros(1, spec.channels, frames, 2, 3)
+    assert count_flops(lambda: list(decode_film(codec, latents))) == decode_work(spec, (frames, 2, 3)).flops
+    assert count_flops(lambda: encode_film(codec, iter(chunks))) == encode_work(spec, (frames, 2, 3)).flops
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("spec", CODECS.values(), ids=CODECS)
+def test_what_the_codec_remembers(spec: VAESpec, frames: int) -> None:
+    history = None
+    with torch.no_grad():
+        for part in torch.zeros(1, spec.channels, frames, 2, 3).split(1, dim=2):
+            _, history = spec.build().decode(part, history)
+    assert bytes_of(history) == decode_work(spec, (frames, 2, 3)).history
+
+
+def bytes_of(history: object) -> int:
+    """Of all tensors in a history, which is made of tuples."""
+    if isinstance(history, torch.Tensor):
+        return history.nbytes
+    return sum(bytes_of(each) for each in history) if isinstance(history, tuple) else 0
+
+
+def test_one_forward_of_the_transformer() -> None:
+    model, x = DIT.build(), torch.randn(1, 4, 3, 4, 6)
+    rows, grid = torch.randn(1, ROWS, 10), grid_of(x, DIT.patch)
+    counted = count_flops(
+        lambda: model(x, torch.tensor([500.0]), model.prepare(Conditions(context={"text": rows}), grid))
+    )
+    assert counted == transformer_flops(DIT, grid.tokens).forward
+
+
+def test_a_forward_that_reads_pictures_too() -> None:
+    spec = replace(DIT, in_channels=7, context=(*DIT.context, ImageStream(width=14, positions=5)))
+    model, x = spec.build(), torch.randn(1, 4, 2, 4, 4)
+    grid = grid_of(x, spec.patch)
+    rows = {"text": torch.randn(1, ROWS, 10), "image": torch.randn(1, 5, 14)}
+    conditions = Conditions(context=rows, channels=torch.randn(1, 3, 2, 4, 4))
+    counted = count_flops(lambda: model(x, torch.tensor([500.0]), model.prepare(conditions, grid)))
+    assert counted == transformer_flops(spec, grid.tokens).forward
+
+
+@pytest.mark.parametrize(("guidance", "branches"), [(4.0, 2), (1.0, 1), (0.0, 2)])
+def test_a_whole_film_as_it_is_denoised(guidance: float, branches: int) -> None:
+    model, x, steps = DIT.build(), torch.randn(1, 4, 3, 4, 6), 3
+    rows = (torch.randn(1, ROWS, 10), torch.randn(1, ROWS, 10))
+
+    def denoise() -> None:
+        list(sample(Euler(), text_field(model, rows, x, guidance), x, Euler().levels(steps, 3.0)))
+
+    planned = transformer_flops(DIT, grid_of(x, DIT.patch).tokens)
+    assert count_flops(denoise) == planned.executed(steps, branches)
+    assert planned.executed(steps, branches) < planned.official(steps)
+
+
+def test_the_text_encoder() -> None:
+    spec = TextSpec(vocab=9, dim=24, dim_attention=16, dim_ffn=40, heads=2, layers=2, buckets=8)
+    ids = torch.ones(1, 7, dtype=torch.long)
+    encoder = spec.build()
+    assert count_flops(lambda: encoder(ids, torch.ones_like(ids))) == text_flops(spec, 7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bytes_of_weights(dtype: torch.dtype) -> None:
+    held = sum(parameter.nbytes for parameter in cast_weights(DIT.build(), dtype).parameters())
+    assert transformer_count(DIT).bytes(dtype) == held
+    spec = CODECS["shortcut"]
+    assert codec_count(spec).bytes(dtype) == sum(parameter.nbytes for parameter in spec.build().parameters())

@@ -1,0 +1,101 @@
+"""What is said about memory follows from what is in it; benchmarks/peak_memory.py compares it with processes."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from kinoform.errors import UsageError
+from kinoform.models.block import FullBlock
+from kinoform.models.ports import Attend
+from kinoform.plan.film import plan_film
+from kinoform.plan.memory import Peak, peaks
+from kinoform.plan.parameters import codec_count, text_count, transformer_count
+from kinoform.plan.transformer import transformer_flops
+from kinoform.plan.work import Sizes, Work
+from kinoform.recipes.wan21 import t2v_1_3b
+
+RECIPE = t2v_1_3b()
+SIZES = Sizes(transformer=RECIPE.transformer, codec=RECIPE.codec, text=RECIPE.text)
+WORK = Work(width=832, height=480, num_frames=81, steps=50, guidance=5.0)
+
+
+def stages(sizes: Sizes, work: Work, dtype: torch.dtype = torch.bfloat16, device: str = "cuda") -> dict[str, Peak]:
+    return {peak.stage: peak for peak in peaks(sizes, work, dtype, device)}
+
+
+def test_weights_are_there_one_part_after_the_other() -> None:
+    found = stages(SIZES, WORK)
+    assert list(found) == ["text", "denoise", "decode"]
+    assert found["text"].weights == text_count(RECIPE.text).bytes(torch.bfloat16)
+    assert found["denoise"].weights == transformer_count(RECIPE.transformer).bytes(torch.bfloat16)
+    assert found["decode"].weights == codec_count(RECIPE.codec).bytes(torch.bfloat16)
+
+
+def test_parts_that_are_kept_add_up() -> None:
+    once, kept = stages(SIZES, WORK), stages(replace(SIZES, kept=True), WORK)
+    assert kept["text"] == once["text"]
+    assert kept["denoise"].weights == once["text"].weights + once["denoise"].weights
+    assert kept["decode"].weights == sum(peak.weights for peak in once.values())
+    assert {name: peak.activations for name, peak in kept.items()} == {
+        name: peak.activations for name, peak in once.items()
+    }
+
+
+@pytest.mark.parametrize("change", [{"num_frames": 85}, {"width": 848}, {"height": 496}], ids=str)
+def test_a_larger_film_takes_more_to_denoise_and_to_decode(change: dict[str, int]) -> None:
+    before, after = stages(SIZES, WORK, device="cpu"), stages(SIZES, replace(WORK, **change), device="cpu")
+    assert after["text"] == before["text"]
+    assert after["denoise"].activations > before["denoise"].activations
+    assert after["decode"].activations > before["decode"].activations
+
+
+def test_neither_steps_nor_guidance_change_the_memory() -> None:
+    assert stages(SIZES, WORK) == stages(SIZES, replace(WORK, steps=4, guidance=1.0))
+
+
+def test_float32_takes_more_than_bfloat16() -> None:
+    narrow, wide = stages(SIZES, WORK), stages(SIZES, WORK, torch.float32)
+    assert wide["text"].weights == 2 * narrow["text"].weights
+    assert wide["denoise"].weights < 2 * narrow["denoise"].weights  # norms and modulation are float32 in both
+    assert wide["denoise"].activations > narrow["denoise"].activations
+    assert wide["decode"] == narrow["decode"]
+
+
+def test_the_codec_holds_two_histories_while_it_decodes() -> None:
+    """3.52 GiB at 480p: the one that it reads and the one that it makes; frames lie on the host."""
+    decode, one = stages(SIZES, WORK)["decode"], 3.52 * 2**30
+    assert 2 * one < decode.activations < 4 * one
+    host = stages(SIZES, WORK, device="cpu")["decode"]
+    assert host.activations == decode.activations + 3 * 81 * 480 * 832
+
+
+def test_one_frame_has_no_history_to_read() -> None:
+    still, film = (stages(SIZES, replace(WORK, num_frames=n))["decode"] for n in (1, 5))
+    assert still.activations < film.activations / 2
+
+
+def test_a_plan_names_its_worst_stage_and_is_plain_values() -> None:
+    plan = plan_film(SIZES, WORK, dtype=torch.bfloat16, device="cuda")
+    told = plan.as_json()
+    assert plan.worst.total == max(peak["total"] for peak in told["peaks"].values())
+    assert told["weight_bytes"]["bfloat16"]["text encoder"] == 2 * told["parameters"]["text encoder"]
+    assert told["forward_flops"]["total"] == plan.transformer.forward
+    assert told["tokens"] == 32_760
+
+
+def test_a_film_that_the_codec_cannot_hold_is_not_planned() -> None:
+    with pytest.raises(UsageError, match="80 frames cannot be made; the nearest are 77 and 81"):
+        plan_film(SIZES, replace(WORK, num_frames=80), dtype=torch.float32, device="cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    def at(self, layer: int) -> Attend:
+        raise NotImplementedError
+
+
+def test_operations_that_are_not_known_are_not_guessed() -> None:
+    spec = replace(RECIPE.transformer, block=FullBlock(attention=Nowhere()))
+    with pytest.raises(UsageError, match=r"operations of .*Nowhere.* are not known"):
+        transformer_flops(spec, 10)

@@ -1,0 +1,121 @@
+"""A diffusers folder holds the same model as the official one, or is refused by the value at fault."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diffusers_folder import EMBED, INDEX, SHARED, write_diffusers_folder
+from kinoform.errors import WeightsError
+from kinoform.weights.parts import Parts, released_parts
+from official_folder import CODEC, TEXT, TRANSFORMER, tiny_modules
+
+CPU = torch.device("cpu")
+UMT5_ROWS = 512
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_diffusers_folder(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def assert_same_weights(parts: Parts, seed: int = 0) -> None:
+    source = tiny_modules(seed)
+    for loaded, saved in (
+        (parts.transformer(torch.float32, CPU), source.transformer),
+        (parts.codec(CPU), source.autoencoder),
+        (parts.text_encoder(torch.float32, CPU), source.text_encoder),
+    ):
+        expected = saved.state_dict()
+        assert loaded.state_dict().keys() == expected.keys()
+        for name, value in loaded.state_dict().items():
+            assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_weights_and_sizes_are_those_of_the_source(shards: int, tmp_path: Path) -> None:
+    write_diffusers_folder(tmp_path / "model", shards=shards, seed=2)
+    parts = released_parts(tmp_path / "model")
+    assert_same_weights(parts, seed=2)
+    assert (parts.transformer_spec.heads, parts.transformer_spec.layers) == (TRANSFORMER.heads, TRANSFORMER.layers)
+    assert parts.codec_spec == CODEC
+    assert parts.text_spec.length == UMT5_ROWS and parts.text_spec.max_distance == TEXT.max_distance
+    assert parts.tokenizer()(["a red cat"], 6).mask.sum() == 4
+
+
+@pytest.mark.parametrize("embeddings", [(SHARED,), (EMBED,), (SHARED, EMBED)])
+def test_the_embedding_may_have_either_name_or_both(embeddings: tuple[str, ...], tmp_path: Path) -> None:
+    write_diffusers_folder(tmp_path / "model", embeddings=embeddings)
+    assert_same_weights(released_parts(tmp_path / "model"))
+
+
+def test_two_embeddings_must_be_equal(tmp_path: Path) -> None:
+    write_diffusers_folder(tmp_path / "model", embeddings=(SHARED, EMBED))
+    file = tmp_path / "model" / "text_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[EMBED][3, 1] += 1
+    save_file(tensors, file)
+    parts = released_parts(tmp_path / "model")
+    with pytest.raises(WeightsError, match="differ, though they are one tensor"):
+        parts.text_encoder(torch.float32, CPU)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "expected"),
+    [
+        ("transformer", {"ffn_dim": 64}, "ffn_dim is 64, the weights have 56"),
+        ("transformer", {"num_layers": 30}, "num_layers is 30, the weights have 3"),
+        ("transformer", {"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ("transformer", {"attention_head_dim": 128}, "attention_head_dim is 128, the weights have 12"),
+        ("transformer", {"patch_size": [2, 2, 2]}, r"patch_size is \[2, 2, 2\]"),
+        ("transformer", {"cross_attn_norm": 1}, "cross_attn_norm is 1"),
+        ("transformer", {"eps": None}, "eps is None"),
+        ("text_encoder", {"d_model": 4096}, "d_model is 4096, the weights have 24"),
+        ("text_encoder", {"relative_attention_max_distance": 1}, "max_distance"),
+        ("vae", {"z_dim": 48}, "z_dim is 48, the weights have 16"),
+        ("vae", {"temperal_downsample": [True, True, True]}, "temperal_downsample"),
+        ("vae", {"latents_mean": [0.0] * 3}, "latents_mean is no list of 16 numbers"),
+        ("vae", {"latents_std": [0.0] * 16}, "latents_std holds 0.0"),
+        ("vae", {"latents_std": [float("nan")] * 16}, "latents_std is no list"),
+    ],
+)
+def test_a_config_that_contradicts_the_weights_is_refused(part, change, expected, folder: Path) -> None:
+    file = folder / part / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(WeightsError, match=expected) as caught:
+        released_parts(folder)
+    assert str(folder / part) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_latents_are_normalised_as_the_config_says(folder: Path) -> None:
+    file = folder / "vae" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"latents_mean": [0.5] * 16, "latents_std": [2] * 16}))
+    spec = released_parts(folder).codec_spec
+    assert (spec.mean, spec.std) == ((0.5,) * 16, (2.0,) * 16)
+
+
+@pytest.mark.parametrize("pipeline", ["WanImageToVideoPipeline", "WanVACEPipeline", "StableDiffusionPipeline", None])
+def test_other_pipelines_are_refused_by_name(pipeline: str | None, folder: Path) -> None:
+    (folder / "model_index.json").write_text(json.dumps(INDEX | {"_class_name": pipeline}))
+    with pytest.raises(WeightsError, match=f"{pipeline}.*needs a WanPipeline|{pipeline}.*with a WanPipeline"):
+        released_parts(folder)
+
+
+def test_two_experts_are_refused(folder: Path) -> None:
+    (folder / "transformer_2").mkdir()
+    with pytest.raises(WeightsError, match="two experts"):
+        released_parts(folder)
+
+
+def test_a_missing_part_is_named(folder: Path) -> None:
+    for name in ("transformer/config.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json",
+                 "text_encoder/model.safetensors", "text_encoder/config.json"):  # fmt: skip
+        content = (folder / name).read_bytes()
+        (folder / name).unlink()
+        with pytest.raises(WeightsError, match=name.split("/")[0]):
+            released_parts(folder)
+        (folder / name).write_bytes(content)
+    assert_same_weights(released_parts(folder))
