@@ -8,13 +8,14 @@ SEED ?= 7
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check skill train-mini clean
+.PHONY: help demo test check skill bench bench-full train-mini clean
 
 help:
 	@echo "make demo        install, make a film with the embedded model, lay its frames out on a picture"
 	@echo "make test        install, then formatting, lint, types, layers and all tests"
 	@echo "make check       the same without installing and without tests"
 	@echo "make skill       measure the embedded model: 200 films a split"
+	@echo "make bench       compare with diffusers, in the same run (make bench-full: larger, longer)"
 	@echo "make train-mini  train the embedded model from nothing (hours on a CPU)"
 
 .venv/installed: pyproject.toml
@@ -36,13 +37,19 @@ test: .venv/installed-dev check
 	$(BIN)/pytest
 
 check: .venv/installed-dev
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
 skill: .venv/installed
 	$(BIN)/kinoform evaluate mini --count 200
+
+bench: .venv/installed-dev
+	$(BIN)/python benchmarks/run.py
+
+bench-full: .venv/installed-dev
+	$(BIN)/python benchmarks/run.py --full
 
 train-mini: .venv/installed
 	$(BIN)/kinoform train mini

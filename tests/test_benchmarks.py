@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,10 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "run.py"
 
 
-def run(*words: str) -> "subprocess.CompletedProcess[str]":
-    one = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, env=one, check=False)
-
-
 def test_every_case_gives_a_row():
     pytest.importorskip("diffusers")
-    done = run("--smallest", "--anyway", "--json")
+    words = [sys.executable, str(SCRIPT), "--smallest", "--anyway", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
     assert done.returncode == 0, done.stderr
     machine, *rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert machine["machine"]["product fp32"] > 0
@@ -32,14 +29,33 @@ def test_every_case_gives_a_row():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_busy_machine_is_refused():
-    pytest.importorskip("diffusers")
-    spin = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+def test_busy_processes_and_trainings_are_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import quiet
+
+    sleep = "import time; time.sleep(99)"
+    started = [subprocess.Popen([sys.executable, "-c", sleep, *words]) for words in ((), ("kinoform", "train"), ())]
+    busy, train, idle = (process.pid for process in started)
+    samples = iter(
+        [{busy: 1.0, train: 5.0, idle: 3.0, os.getpid(): 0.0}, {busy: 1.3, train: 5.0, idle: 3.1, os.getpid(): 9.0}]
+    )
+    monkeypatch.setattr(quiet, "_cpu_seconds", lambda: next(samples))
     try:
-        done = run("--smallest")
-        assert done.returncode == 1
-        assert "the machine is not free" in done.stderr
-        assert "--anyway" in done.stderr
+        seen = quiet.disturbing()
     finally:
-        spin.kill()
-        spin.wait()
+        for process in started:
+            process.kill()
+            process.wait()
+    assert len(seen) == 2
+    assert seen[0].startswith(f"process {busy} (") and seen[0].endswith("takes 30% of a core")
+    assert seen[1] == f"process {train} is a training"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_time_and_parents_are_read_from_the_system(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import quiet
+
+    assert {os.getpid(), os.getppid()} - {0, 1} <= quiet._family(os.getpid())
+    used = quiet._cpu_seconds()[os.getpid()]
+    assert 0 < used <= time.process_time() + 0.1, "children not counted, hundredths rounded down"

@@ -15,7 +15,7 @@ from kinoform.models.attention.full import Full
 from kinoform.models.linear import Linear
 from kinoform.models.ports import AttentionScheme, ContextSpec, Heads, KeysValues, Stream
 from kinoform.ops.attention import attend
-from kinoform.ops.norm import layer_norm, rms_norm
+from kinoform.ops.norm import layer_norm, modulate, rms_norm
 from kinoform.ops.rope import rotate
 
 if TYPE_CHECKING:
@@ -146,16 +146,16 @@ class TransformerBlock(nn.Module):
 
     def before_context(self, stream: Stream) -> Stream:
         shift, scale, gate = self._rows(stream, 0)
-        x = layer_norm(stream.tokens, self.eps) * (1 + scale) + shift
-        return stream.add(self.self_attention(x, stream, self.scheme, self.layer) * gate)
+        x = modulate(stream.tokens, self.eps, shift, scale)
+        return stream.add(self.self_attention(x, stream, self.scheme, self.layer), gate)
 
     def after_context(self, stream: Stream, keys: KeysValues) -> Stream:
         norm = self.cross_norm
         x = stream.tokens if norm is None else layer_norm(stream.tokens, self.eps, norm.weight, norm.bias)
         stream = stream.add(self.cross_attention(x, keys))
         shift, scale, gate = self._rows(stream, 3)
-        x = layer_norm(stream.tokens, self.eps) * (1 + scale) + shift
-        return stream.add(self.feed_forward(x) * gate)
+        x = modulate(stream.tokens, self.eps, shift, scale)
+        return stream.add(self.feed_forward(x), gate)
 
     def _rows(self, stream: Stream, first: int) -> list[Tensor]:
         rows = self.modulation[:, None, first : first + 3].float() + stream.modulation.rows[:, :, first : first + 3]

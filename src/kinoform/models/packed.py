@@ -3,11 +3,11 @@
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from kinoform.models.linear import Linear
+from kinoform.ops.cpu import linear
 
 
 @runtime_checkable
@@ -43,4 +43,4 @@ class PackedLinear(Linear):
         return self.packing.unpack(self.rows).to(self.dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input.to(self.dtype), self.weight, self.bias)
+        return linear(input.to(self.dtype), self.weight, self.bias)

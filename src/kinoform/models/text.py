@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
+from kinoform.models.linear import Linear
 from kinoform.models.tokenizer import Tokens
 from kinoform.ops.norm import rms_norm
 
@@ -112,10 +113,10 @@ class Attention(nn.Module):
     def __init__(self, spec: TextSpec) -> None:
         super().__init__()
         self.heads = spec.heads
-        self.q = nn.Linear(spec.dim, spec.dim_attention, bias=False)
-        self.k = nn.Linear(spec.dim, spec.dim_attention, bias=False)
-        self.v = nn.Linear(spec.dim, spec.dim_attention, bias=False)
-        self.o = nn.Linear(spec.dim_attention, spec.dim, bias=False)
+        self.q = Linear(spec.dim, spec.dim_attention, bias=False)
+        self.k = Linear(spec.dim, spec.dim_attention, bias=False)
+        self.v = Linear(spec.dim, spec.dim_attention, bias=False)
+        self.o = Linear(spec.dim_attention, spec.dim, bias=False)
 
     def forward(self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b heads n n"]) -> Float[Tensor, "b n d"]:
         q, k, v = (
@@ -131,9 +132,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, dim_ffn: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(dim, dim_ffn, bias=False)
-        self.up = nn.Linear(dim, dim_ffn, bias=False)
-        self.down = nn.Linear(dim_ffn, dim, bias=False)
+        self.gate = Linear(dim, dim_ffn, bias=False)
+        self.up = Linear(dim, dim_ffn, bias=False)
+        self.down = Linear(dim_ffn, dim, bias=False)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         return self.down(self.up(x) * F.gelu(self.gate(x), approximate="tanh"))

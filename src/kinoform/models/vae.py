@@ -29,6 +29,7 @@ from kinoform.models.vae_blocks import (
     Upsample,
     UpsampleTime,
     Video,
+    layout_of,
     run,
 )
 
@@ -96,8 +97,8 @@ class Encoder(nn.Module):
     def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
         inner = [self.conv_in, *self.downsamples, *self.middle]
         kept, last = past or (None, None)
-        x, kept = run(inner, x, kept)
-        x, last = self.conv_out(F.silu(self.norm_out(x)), last)
+        x, kept = run(inner, x.contiguous(memory_format=layout_of(self.conv_in.weight)), kept)
+        x, last = self.conv_out(F.silu(self.norm_out(x), inplace=True), last)
         return x, (kept, last)
 
 
@@ -123,8 +124,8 @@ class Decoder(nn.Module):
     def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
         inner = [self.conv_in, *self.middle, *self.upsamples]
         kept, last = past or (None, None)
-        x, kept = run(inner, x, kept)
-        x, last = self.conv_out(F.silu(self.norm_out(x)), last)
+        x, kept = run(inner, x.contiguous(memory_format=layout_of(self.conv_in.weight)), kept)
+        x, last = self.conv_out(F.silu(self.norm_out(x), inplace=True), last)
         return x, (kept, last)
 
 
@@ -173,7 +174,7 @@ class VAE(nn.Module):
         latents, network = torch.zeros((), device=pixels.device), None
         if self.encoder is not None and self.moments is not None:
             features, network = self.encoder(pixels, past.network)
-            latents = self.moments(features)[:, : self.channels]
+            latents = self.moments(features)[:, : self.channels].contiguous()
         if self.shortcut is not None:
             latents = latents + self.shortcut.encode(pixels, first=history is None)
         return self.normalise(latents), History(network)
@@ -183,6 +184,7 @@ class VAE(nn.Module):
         latents = self.denormalise(latents.float())
         past = history or History()
         pixels, network = self.decoder(self.expand(latents), past.network)
+        pixels = pixels.contiguous()
         if self.shortcut is None:
             return pixels, History(network)
         linear, shortcut = self.shortcut.decode(latents, past.shortcut)
@@ -202,3 +204,16 @@ class VAE(nn.Module):
 
     def _channel(self, like: Tensor, values: tuple[float, ...]) -> Float[Tensor, "1 c 1 1 1"]:
         return torch.tensor(values, dtype=torch.float32, device=like.device)[None, :, None, None, None]
+
+
+def channels_last(vae: VAE) -> VAE:
+    """Weights, in place, and with them all that flows through, with channels innermost in memory.
+
+    On a CPU the convolutions are a quarter faster so; the numbers differ by rounding.
+    """
+    for parameter in vae.parameters():
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+        elif parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return vae

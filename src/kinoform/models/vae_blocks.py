@@ -49,7 +49,9 @@ class ChannelNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(channels, *[1] * axes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=1, eps=NORM_FLOOR) * len(self.gamma) ** 0.5 * self.gamma
+        # The same as F.normalize, whose norm over channels that lie apart in memory is eight times slower.
+        length = x.square().sum(1, keepdim=True).clamp_min(NORM_FLOOR**2).sqrt()
+        return x / length * (self.gamma * len(self.gamma) ** 0.5)
 
 
 class CausalConv3d(nn.Conv3d):
@@ -64,7 +66,13 @@ class CausalConv3d(nn.Conv3d):
 
 
 def _blank(x: Video, frames: int) -> Changed:
-    return x.new_zeros(*x.shape[:2], frames, *x.shape[3:])
+    return x.new_zeros(*x.shape[:2], frames, *x.shape[3:]).contiguous(memory_format=layout_of(x))
+
+
+def layout_of(x: Float[Tensor, "_ _ _ _ _"]) -> torch.memory_format:
+    """Whether channels lie innermost in memory, or apart."""
+    last = torch.channels_last_3d
+    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
 
 
 def last_frames(x: Video, frames: int) -> Changed:
@@ -83,8 +91,8 @@ class ResidualBlock(Layer):
 
     def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
         first, second = past or (None, None)
-        y, first = self.conv1(F.silu(self.norm1(x)), first)
-        y, second = self.conv2(F.silu(self.norm2(y)), second)
+        y, first = self.conv1(F.silu(self.norm1(x), inplace=True), first)
+        y, second = self.conv2(F.silu(self.norm2(y), inplace=True), second)
         return y + (x if self.shortcut is None else self.shortcut(x)), (first, second)
 
 
@@ -163,6 +171,8 @@ class UpsampleTime(Upsample):
             found, past, x = [x[:, :, :1]], _blank(x, 2), x[:, :, 1:]
         window = torch.cat([past, x], dim=2)
         if x.shape[2]:
-            found.append(rearrange(self.time_conv(window), "b (two c) t h w -> b c (t two) h w", two=2))
+            pairs = self.time_conv(window)
+            doubled = rearrange(pairs, "b (two c) t h w -> b c (t two) h w", two=2)
+            found.append(doubled.contiguous(memory_format=layout_of(pairs)))
         y, _ = super().forward(torch.cat(found, dim=2), None)
         return y, last_frames(window, 2)

@@ -5,8 +5,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kinoform.ops.cpu import learns, linear, multiplies
+
 SHORT = 1024
 """Keys up to which all scores of a training batch fit into memory comfortably."""
+MANY = 2**16
+"""Scores of a head from which on its own matrix products pay."""
+PART = 512
+"""Bytes of one column of the scores held at a time: 256 queries in bfloat16, 128 in float32."""
 
 
 def attend(
@@ -18,12 +24,15 @@ def attend(
     """Every query sees every key (Vaswani et al., 2017), or those that `mask` allows (True = may see).
 
     q and k are rounded to v's dtype, as the official kernel does. PyTorch picks the fastest kernel that
-    this machine has; none is required.
+    this machine has, except on a CPU, where matrix products are faster than its fused kernel.
     """
     q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
-    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if learns and v.device.type == "cpu" and mask is None and k.shape[2] <= SHORT:
-        return _products(q, k, v).transpose(1, 2)
+    if v.device.type == "cpu" and mask is None:
+        if learns(q, k, v):
+            if k.shape[2] <= SHORT:
+                return _products(q, k, v).transpose(1, 2)
+        elif q.shape[2] * k.shape[2] >= MANY and multiplies(v.dtype):
+            return _parts(q, k, v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
@@ -34,3 +43,18 @@ def _products(
     faster than PyTorch's fused kernel."""
     scores = (q.contiguous() * q.shape[-1] ** -0.5) @ k.contiguous().transpose(-1, -2)
     return scores.softmax(-1) @ v.contiguous()
+
+
+def _parts(
+    q: Float[Tensor, "b heads l k"], k: Float[Tensor, "b heads n k"], v: Float[Tensor, "b heads n k"]
+) -> Float[Tensor, "b heads l k"]:
+    """The same by two matrix products for some queries of one head at a time, so that their scores stay in
+    the cache: without gradients three times faster in bfloat16, whose scores it rounds, and 1.7 in float32."""
+    found = torch.empty_like(q.transpose(1, 2)).transpose(1, 2)
+    q, k, rows = q * q.shape[-1] ** -0.5, k.contiguous(), PART // v.element_size()
+    for sample in range(len(q)):
+        for queries, keys, values, seen in zip(q[sample], k[sample], v[sample], found[sample], strict=True):
+            columns = values.T.contiguous()
+            for some, place in zip(queries.split(rows), seen.split(rows), strict=True):
+                place.copy_(linear(linear(some, keys, None).softmax(-1), columns, None))
+    return found

@@ -27,3 +27,12 @@ def layer_norm(
     scale = None if weight is None else weight.float()
     shift = None if bias is None else bias.float()
     return F.layer_norm(wide, wide.shape[-1:], scale, shift, eps)
+
+
+def modulate(
+    x: Float[Tensor, "b l d"], eps: float, shift: Float[Tensor, "#b #l d"], scale: Float[Tensor, "#b #l d"]
+) -> Float[Tensor, "b l d"]:
+    """layer_norm(x) * (1 + scale) + shift; where all tokens have the same, as the affine part of the norm."""
+    if shift.numel() == scale.numel() == x.shape[-1]:
+        return layer_norm(x, eps, 1 + scale.flatten(), shift.flatten())
+    return torch.addcmul(shift, layer_norm(x, eps), 1 + scale)

@@ -45,7 +45,6 @@ def rotary(positions: Num[Tensor, "l 3"], head_width: int) -> Rotary:
 
 
 def rotate(x: Float[Tensor, "b l heads d"], table: Rotary) -> Float[Tensor, "b l heads d"]:
-    """Turn each pair of columns (2j, 2j+1) by its token's phase, in float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = table.cos[:, None], table.sin[:, None]
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+    """Turn each pair of columns (2j, 2j+1) by its token's phase, in float32: one complex product."""
+    pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * torch.complex(table.cos, table.sin)[:, None]).flatten(-2)

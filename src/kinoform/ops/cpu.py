@@ -1,0 +1,62 @@
+"""Products that a CPU runs well where PyTorch would choose another kernel; asked for at the first product.
+
+Figures and alternatives: docs/decisions/011-cpu-kernels.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Product = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+
+
+def linear(
+    x: Float[Tensor, "*b inputs"], weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None
+) -> Float[Tensor, "*b outputs"]:
+    """x W^T + b. Without gradients, float32 on a CPU with AVX-512 goes through oneDNN: MKL, PyTorch's own
+    choice, takes its AVX2 kernel on processors that Intel did not make, which is half as fast."""
+    if x.device.type == "cpu" and x.dtype == torch.float32 and not learns(x, weight, bias):
+        product = _onednn()
+        if product is not None:
+            return product(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def learns(*tensors: Tensor | None) -> bool:
+    """Whether a gradient will be asked of a function of these."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+@cache
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether matrix products in `dtype` run faster here than PyTorch's fused attention, which computes in
+    float32 whatever its inputs."""
+    if dtype == torch.bfloat16:
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return dtype == torch.float32 and _onednn() is not None
+
+
+@cache
+def _onednn() -> Product | None:
+    """oneDNN's product, if this PyTorch has it, it takes the arguments given here and is right. There is no
+    public name for it but the layout `to_mkldnn`, which copies every operand."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
+        return None
+
+    def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        bias = None if bias is None else bias.contiguous()  # it reads a strided one as if it were not
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    x, weight = (torch.arange(float(n), device="cpu").view(-1, 3) for n in (6, 12))
+    try:
+        right = torch.equal(product(x, weight, weight[:, 0]), F.linear(x, weight, weight[:, 0]))
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return product if right else None
