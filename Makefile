@@ -5,6 +5,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PROMPT ?= a red ball bounces on a blue background
 SEED ?= 7
+# For train-mini: processes that share each batch; a divisor of 32.
+PROCESSES ?= 2
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
@@ -52,7 +54,7 @@ bench-full: .venv/installed-dev
 	$(BIN)/python benchmarks/run.py --full
 
 train-mini: .venv/installed
-	$(BIN)/kinoform train mini
+	$(BIN)/kinoform train mini --processes $(PROCESSES)
 
 clean:
 	rm -rf .venv films

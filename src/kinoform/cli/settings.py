@@ -35,6 +35,7 @@ SETTINGS: Mapping[str, type] = {
     "no_metadata": bool,
     "contact_sheet": bool,
     "threads": int,
+    "processes": int,
     "sample_every": int,
     "log": str,
     "log_prompts": bool,

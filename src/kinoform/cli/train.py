@@ -22,6 +22,7 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the model goes.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; one is the most efficient for small models.")] = 1,
+    processes: Annotated[int, typer.Option(help="Processes that share the transformer's batches; one a core.")] = 1,
     sample_every: Annotated[int, typer.Option(help="Steps between sheets of sample films; 0 for none.")] = 500,
     force: Force = False,
     as_json: AsJson = False,
@@ -40,8 +41,11 @@ def train(
     plans = {"mini": plan}
     if model not in plans:
         raise UsageError(f"no training plan for {model!r}; {nearest(model, plans)}")
-    if threads < 1 or sample_every < 0:
-        raise UsageError(f"--threads must be 1 or more and --sample-every 0 or more, not {threads} and {sample_every}")
+    if threads < 1 or processes < 1 or sample_every < 0:
+        raise UsageError(
+            "--threads and --processes must be 1 or more and --sample-every 0 or more, not "
+            f"{threads}, {processes} and {sample_every}"
+        )
     folder = run or Path("runs") / model
     target = output or folder / "model"
     if target.exists() and not force:
@@ -50,7 +54,7 @@ def train(
     chosen = plans[model]()
     with stages(STAGES, drawn=False) as tell:  # the training draws its own bar, with the loss
         upkeep = Upkeep(save_every=100, sample_every=sample_every, show_progress=not console.streams(), tell=tell)
-        found = train_plan(chosen, folder, upkeep, show_films(chosen.recipe))
+        found = train_plan(chosen, folder, upkeep, show_films(chosen.recipe), processes=processes)
     parts = Modules(transformer=found.transformer, autoencoder=found.codec, text_encoder=found.text_encoder)
     save_own(
         target, parts, tokenizer_json=found.tokenizer_json, recipe=EMBEDDED[model], made=found.report,
