@@ -73,9 +73,10 @@ def _recipe(source: Path, variant: str | None) -> str | None:
     from kinoform.recipes.load import RELEASED
     from kinoform.weights.identify import inspect_path
 
-    parts = inspect_path(source)
-    chosen = variant or next((part.chosen for part in parts if part.part == "transformer"), None)
-    made = RELEASED.get(chosen) if chosen else None
-    if chosen and ":" in chosen:  # a folder of kinoform's own says it itself
-        return chosen
+    part = next((each for each in inspect_path(source) if each.part == "transformer"), None)
+    if part is None:
+        return None
+    if part.evidence == "manifest":  # a folder of kinoform's own says it itself
+        return part.chosen
+    made = RELEASED.get((variant if variant in part.candidates else part.chosen) or "")
     return None if made is None else f"{made.__module__}:{made.__name__}"

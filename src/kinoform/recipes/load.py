@@ -15,6 +15,7 @@ from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline, kept
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.wan21 import t2i_14b, t2v_1_3b, t2v_14b
+from kinoform.weights.hub import folder_name, is_hub_id
 from kinoform.weights.own import MANIFEST, read_manifest
 from kinoform.weights.parts import Parts, own_parts, released_parts
 from kinoform.weights.places import Given
@@ -44,7 +45,8 @@ def load(
 ) -> Pipeline:
     """A pipeline for an embedded model (`mini`), a released one by name, a folder of weights, or one file.
 
-    A folder is kinoform's own, an official one, or one of diffusers; a file holds a transformer, and its
+    A folder is kinoform's own, an official one, or one of diffusers; a hub id (ORG/NAME) is the one that
+    `kinoform download` fetched; a file holds a transformer, and its
     other parts are looked for in ComfyUI's folders and beside it unless `text_encoder`, `codec` and
     `tokenizer` name them. `variant` is the released model that the weights are, for files whose structure
     leaves several. `recipe` ("module:function") replaces the defaults, and the sizes where weights do not
@@ -54,7 +56,7 @@ def load(
     and for a device that is not there.
     """
     machine = choose_machine(device, dtype)
-    name = os.fspath(model)
+    name = _fetched(os.fspath(model))
     chosen = None if recipe is None else find(recipe)
     if variant is not None and variant not in RELEASED:
         raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}")
@@ -69,7 +71,8 @@ def load(
         made, parts = _released(Path(name), chosen, given, variant, keep_packed=keep_packed)
     else:
         known = [*EMBEDDED, *RELEASED]
-        raise UsageError(f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights")
+        fetch = f", or fetch it: kinoform download {name}" if is_hub_id(name) else ""
+        raise UsageError(f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights{fetch}")
     return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend)
 
 
@@ -91,6 +94,12 @@ def choose_machine(device: str, dtype: str) -> Machine:
 def cache_folder() -> Path:
     """Where weights of released models are looked for: $XDG_CACHE_HOME/kinoform, else ~/.cache/kinoform."""
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kinoform"
+
+
+def _fetched(name: str) -> str:
+    """A hub id stands for the folder into which `kinoform download` fetched it."""
+    place = cache_folder() / "hub" / folder_name(name)
+    return str(place) if is_hub_id(name) and place.is_dir() else name
 
 
 def _existing(place: PathLike | None) -> Path | None:

@@ -125,7 +125,9 @@ def _to_file(
 def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tuple[Outgoing, ...]]) -> Layout:
     if found.vocabulary is not None:
         if wanted.to == "kinoform" and wanted.recipe is None:
-            raise UsageError(f"{found.path} may be several models, or none that was released; say which by --variant or --recipe")
+            raise UsageError(
+                f"{found.path} may be several models, or none that was released; say which by --variant or --recipe"
+            )
         return wanted.dialect.model(found, tensors)
     ((name, part),) = found.parts.items()
     layout = wanted.dialect.part(part, tensors[name])

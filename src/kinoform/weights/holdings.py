@@ -6,27 +6,32 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kinoform.errors import WeightsError
+from kinoform.models.context import ImageStream
+from kinoform.models.dit import DiTSpec
+from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 from kinoform.models.vae import VAESpec
 from kinoform.weights.claims import Config, read_config
 from kinoform.weights.configs import MODEL_TYPES, Untold, untold
 from kinoform.weights.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
-from kinoform.weights.files import STEM, open_checkpoint
+from kinoform.weights.files import STEM, Checkpoint, open_checkpoint
 from kinoform.weights.formats import Stored
 from kinoform.weights.identify import Identity, identify_set
+from kinoform.weights.load import match, on_meta
 from kinoform.weights.marks import KINDS, translation
-from kinoform.weights.names import VAE21
+from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21
 from kinoform.weights.official import CONFIG, TOKENIZER
 from kinoform.weights.parts import UNUSED
 from kinoform.weights.places import Source
 from kinoform.weights.recognise import FAMILIES, TEXT_STEM, WANTED, whole_set
 from kinoform.weights.sets import WeightSet, weight_sets
-from kinoform.weights.sizes import Shapes, codec_spec
+from kinoform.weights.sizes import Shapes, codec_spec, text_spec, transformer_spec
 from kinoform.weights.vocabulary import held_vocabulary
 
 PARTS = ("transformer", "text_encoder", "codec")
 HELD = {"kinoform": "of a kind that only its recipe describes"}
 LISTED, LONGEST = 3, 80
+TABLES = {"transformer": DIT, "text_encoder": TEXT_ENCODER, "codec": VAE21}
 BUILT = {*MODEL_TYPES, "umt5", "vae21"}
 TOKENIZER_FILES = (JSON_FILE, SENTENCEPIECE_FILE, "tokenizer_config.json", "special_tokens_map.json")
 
@@ -60,7 +65,7 @@ class Holdings:
 
 
 def holdings(path: Path, variant: str | None = None) -> Holdings:
-    """Headers only. Raises WeightsError for parts that are incomplete, there twice, or of no model that kinoform builds."""
+    """Headers only. Raises WeightsError for parts damaged or there twice, and for what kinoform cannot build."""
     parts: dict[str, Part] = {}
     places: dict[str, Path] = {}
     files: list[Path] = []
@@ -82,7 +87,9 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
         raise WeightsError(f"{path} lacks the {' and the '.join(lacking)}; give a whole model, or one part of it")
     family = parts["transformer"].identity.family
     if family != WANTED["transformer"]:
-        raise WeightsError(f"{path} has {FAMILIES[family]}; kinoform converts whole text-to-video models, else single parts")
+        raise WeightsError(
+            f"{path} has {FAMILIES[family]}; kinoform converts whole text-to-video models, else single parts"
+        )
     vocabulary = _vocabulary(path, places["text_encoder"])
     return Holdings(path=path, parts=parts, vocabulary=vocabulary, files=(*files, *vocabulary.files))
 
@@ -93,16 +100,17 @@ def _part(weights: WeightSet, identity: Identity, others: tuple[str, ...]) -> Pa
     kind = next(kind for kind in KINDS if (kind.part, kind.dialect) == (identity.part, identity.dialect))
     stored = source.open().tensors
     official = translation(kind, stored).official
-    tensors = {name: each for spelled, each in stored.items() if (name := official(spelled)) is not None and _used(spelled)}
-    if quantised := next((name for name, each in tensors.items() if not each.dtype.is_floating_point), None):
-        raise WeightsError(f"{weights.path}: {quantised} is {tensors[quantised].dtype}; get weights that are not quantised")
+    tensors = {
+        name: each for spelled, each in stored.items() if (name := official(spelled)) is not None and _used(spelled)
+    }
     config = _config(weights.path, identity)
-    if identity.part == "codec":
-        return Part(identity=identity, tensors=tensors, untold=Untold(), codec=_codec(weights.path, tensors, config))
-    if config is None:
-        return Part(identity=identity, tensors=tensors, untold=Untold())
-    config.check({"num_layers": identity.sizes["layers"]})
-    return Part(identity=identity, tensors=tensors, untold=untold(config))
+    table = TABLES[identity.part]
+    own = Shapes(path=weights.path, by_name={table.ours(name) or name: each.shape for name, each in tensors.items()})
+    spec = _spec(own, identity, config)
+    match(on_meta(spec.build), Checkpoint(path=weights.path, tensors=tensors), names=table)
+    if isinstance(spec, VAESpec):
+        return Part(identity=identity, tensors=tensors, untold=Untold(), codec=spec)
+    return Part(identity=identity, tensors=tensors, untold=Untold() if config is None else untold(config))
 
 
 def _check(path: Path, identity: Identity) -> None:
@@ -127,9 +135,23 @@ def _config(path: Path, identity: Identity) -> Config | None:
     return read_config(config) if path.name.startswith(stems) and config.is_file() else None
 
 
-def _codec(path: Path, tensors: Mapping[str, Stored], config: Config | None) -> VAESpec:
-    own = {VAE21.ours(name) or name: each.shape for name, each in tensors.items()}
-    spec = codec_spec(Shapes(path=path, by_name=own))
+def _spec(own: Shapes, identity: Identity, config: Config | None) -> DiTSpec | TextSpec | VAESpec:
+    """Of a transformer all but its heads, of which no shape depends."""
+    if identity.part == "codec":
+        return _codec(own, config)
+    if config is not None:
+        config.check({"num_layers": identity.sizes["layers"]})
+    if identity.part == "text_encoder":
+        return text_spec(own)
+    spec, sizes = transformer_spec(own, heads=1), identity.sizes
+    if "image_width" not in sizes:
+        return spec
+    image = ImageStream(width=sizes["image_width"], positions=sizes.get("image_positions", 0))
+    return replace(spec, context=(*spec.context, image))
+
+
+def _codec(own: Shapes, config: Config | None) -> VAESpec:
+    spec = codec_spec(own)
     if config is None or "latents_mean" not in config.values:
         return spec
     mean, std = (config.numbers(f"latents_{key}", spec.channels) for key in ("mean", "std"))

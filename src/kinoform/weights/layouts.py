@@ -13,8 +13,7 @@ from kinoform.weights.configs import AS_IT_IS, T5
 from kinoform.weights.dialects import DIFFUSERS_TO_OFFICIAL, HUGGINGFACE_TO_OFFICIAL, vae21_to_official
 from kinoform.weights.files import STEM
 from kinoform.weights.formats import Stored
-from kinoform.weights.holdings import Holdings, Part, Vocabulary
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21
+from kinoform.weights.holdings import TABLES, Holdings, Part, Vocabulary
 from kinoform.weights.recognise import TEXT_STEM
 from kinoform.weights.released import RELEASED
 from kinoform.weights.vocabulary import TENSOR
@@ -215,7 +214,7 @@ def _comfy_names(part: Part) -> Spell:
 
 
 def _own_names(part: Part) -> Spell:
-    table = {"transformer": DIT, "codec": VAE21, "text_encoder": TEXT_ENCODER}[part.identity.part]
+    table = TABLES[part.identity.part]
     return lambda name: table.ours(name) or name
 
 

@@ -1,0 +1,56 @@
+"""`kinoform download`: weights by hub id, into the cache folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinoform.cli import console
+from kinoform.cli.options import MODEL, OUTPUT, AsJson, option
+from kinoform.cli.progress import stages
+
+IDS = {"t2v-1.3b": "Wan-AI/Wan2.1-T2V-1.3B", "t2v-14b": "Wan-AI/Wan2.1-T2V-14B"}
+"""Where the released models are, by the names that --model knows."""
+
+MB = 1_000_000
+
+
+def download(
+    model: Annotated[str, typer.Argument(help="t2v-1.3b, t2v-14b, or a hub id: ORG/NAME.")],
+    file: Annotated[list[str] | None, option(MODEL, "Only this file; repeat it for more.")] = None,
+    revision: Annotated[str | None, option(MODEL, "A branch, tag or commit.")] = None,
+    output: Annotated[Path | None, option(OUTPUT, "A folder, else one in the cache.", "-o", "--output")] = None,
+    only_list: Annotated[bool, option(OUTPUT, "List files and sizes, fetch nothing.", "--list")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the files of a model that kinoform needs; a broken download goes on where it stopped.
+
+    Weights and settings only, never code; sizes and hashes are compared.
+    """
+    from kinoform.recipes.load import cache_folder
+    from kinoform.weights.hub import fetch, folder_name, listing
+
+    id = IDS.get(model, model)
+    found = listing(id, revision=revision, only=file or ())
+    home = cache_folder()
+    folder = output or (home / model if model in IDS else home / "hub" / folder_name(id))
+    rows = [f"{each.bytes / MB:>10.1f} MB  {each.name}" for each in found.files]
+    rows.append(f"{found.bytes / MB:>10.1f} MB  in all, of {id} at {found.commit[:8]}")
+    data = {
+        "id": id,
+        "commit": found.commit,
+        "folder": str(folder),
+        "files": [{"file": each.name, "bytes": each.bytes} for each in found.files],
+        "bytes": found.bytes,
+        "fetched": not only_list,
+    }
+    if only_list:
+        console.result("\n".join(rows), data, as_json=as_json)
+        return
+    for row in rows:
+        console.note(row)
+    with stages({"fetch": "fetching (MB)"}) as tell:
+        fetch(found, folder, lambda done, total: tell("fetch", done // MB, total // MB + 1))
+    console.result(str(folder), data, as_json=as_json)

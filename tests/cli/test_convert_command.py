@@ -1,0 +1,97 @@
+"""`kinoform convert` writes weights in another layout, says what it wrote, and refuses in one sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from command_line import Run
+from diffusers_folder import CONFIGS
+from kinoform.cli.convert import bytes_of
+from kinoform.errors import UsageError
+from kinoform.media.video import read_video
+from official_folder import CODEC_FILE, SINGLE, write_official_folder
+
+RECIPE = "tiny_recipe:tiny"
+SMALL = ["--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("official") / "wan"
+    write_official_folder(folder)
+    return folder
+
+
+def test_a_converted_model_makes_the_same_film(kinoform: Run, official: Path, here: Path) -> None:
+    ran = kinoform("convert", official, "there", "--to", "official", "--shard-size", "60kB")
+    assert ran.code == 0 and "there/diffusion_pytorch_model-00001-of-00003.safetensors" in ran.out
+    for model, name in ((official, "a.mkv"), ("there", "b.mkv")):
+        assert kinoform("generate", "a red cat", "--model", model, *SMALL, "-o", name).code == 0
+    assert (read_video(here / "a.mkv")[0] == read_video(here / "b.mkv")[0]).all()
+
+
+def test_the_result_says_what_was_written(kinoform: Run, official: Path, here: Path) -> None:
+    ran = kinoform("convert", official, "there", "--to", "diffusers", "--dtype", "bfloat16", "--json")
+    (told,) = ran.told
+    assert ran.code == 0 and (told["path"], told["to"]) == ("there", "diffusers")
+    written = {str(file.relative_to(here)): file.stat().st_size for file in here.rglob("*") if file.is_file()}
+    assert {each["file"]: each["bytes"] for each in told["files"]} == written
+    weights = [load_file(file) for file in here.rglob("*.safetensors")]
+    assert told["tensors"] == sum(map(len, weights))
+    assert told["bytes"] == sum(value.nbytes for each in weights for value in each.values())
+    found = json.loads((here / "there/transformer/config.json").read_text())
+    assert {key: found[key] for key in CONFIGS["transformer"]} == CONFIGS["transformer"]
+
+
+def test_a_part_becomes_a_file(kinoform: Run, official: Path, here: Path) -> None:
+    assert kinoform("convert", official / CODEC_FILE, "vae.safetensors", "--to", "comfy").code == 0
+    ran = kinoform("convert", official / CODEC_FILE, "vae.safetensors", "--to", "comfy")
+    assert ran.code == 2 and "--force" in ran.sentence
+    assert kinoform("convert", official / CODEC_FILE, "vae.safetensors", "--to", "comfy", "--force").code == 0
+    assert [file.name for file in here.iterdir()] == ["vae.safetensors"]
+
+
+def test_a_folder_of_kinoform_names_its_recipe(kinoform: Run, official: Path, here: Path) -> None:
+    ran = kinoform("convert", official, "own", "--to", "kinoform")
+    assert ran.code == 2 and "--recipe" in ran.sentence
+    assert kinoform("convert", official, "own", "--to", "kinoform", "--recipe", RECIPE).code == 0
+    assert kinoform("convert", "own", "again", "--to", "kinoform").code == 0
+    found = [json.loads((here / name / "manifest.json").read_text()) for name in ("own", "again")]
+    assert found[0] == found[1] and found[0]["recipe"] == RECIPE
+    assert kinoform("convert", official, "small", "--to", "kinoform", "--variant", "t2v-1.3b").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (["--to", "offical"], 2, ["official"]),
+        (["--to", "diffusers", "--dtype", "bf16"], 2, ["bfloat16"]),
+        (["--to", "diffusers", "--shard-size", "big"], 2, ["5GB"]),
+        (["--to", "comfy", "--shard-size", "5GB"], 2, ["--shard-size"]),
+        (["--to", "official", "--prefix", "model."], 2, ["--prefix"]),
+        (["--to", "official", "--variant", "flf2v-14b"], 2, ["flf2v-14b"]),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    words: list[str], code: int, parts: list[str], kinoform: Run, official: Path, here: Path
+) -> None:
+    ran = kinoform("convert", official, "there", *words)
+    assert ran.code == code and all(part in ran.sentence for part in parts), ran.err
+    assert not list(here.iterdir())
+
+
+def test_a_damaged_source_is_named(kinoform: Run, official: Path, here: Path) -> None:
+    (here / SINGLE).write_bytes((official / SINGLE).read_bytes()[:-9])
+    ran = kinoform("convert", SINGLE, "x.safetensors", "--to", "official")
+    assert ran.code == 3 and "cut short" in ran.sentence
+    assert kinoform("convert", "nothing", "x.safetensors", "--to", "official").code == 3
+
+
+def test_sizes_are_read() -> None:
+    sizes = {"5GB": 5_000_000_000, "1.5 mb": 1_500_000, "60kB": 60_000, "7": 7}
+    assert {text: bytes_of(text) for text in sizes} == sizes
+    for text in ("", "0", "-1GB", "5TB", "1e9", "9" * 40, "nan"):
+        with pytest.raises(UsageError):
+            bytes_of(text)

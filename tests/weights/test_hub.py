@@ -1,0 +1,210 @@
+"""Weights are fetched by id: only what is needed, resumed, compared; tried against a hub on this machine."""
+
+import builtins
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinoform.errors import KinoformError, UsageError, WeightsError
+from kinoform.recipes.load import load
+from kinoform.weights.hub import fetch, folder_name, is_hub_id, listing
+from official_folder import write_official_folder
+from weights.stand_in_hub import COMMIT, Hub, serving
+
+pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'kinoform[hub]'")
+
+ID = "some-org/Tiny-Wan"
+LARGE = bytes(range(256)) * 400
+
+OFFICIAL = {
+    "config.json": b"{}",
+    "diffusion_pytorch_model.safetensors": LARGE,
+    "models_t5_umt5-xxl-enc-bf16.pth": LARGE[1:],
+    "Wan2.1_VAE.pth": LARGE[2:],
+    "google/umt5-xxl/tokenizer.json": b"[]",
+    "google/umt5-xxl/spiece.model": b"pieces",
+}
+DIFFUSERS = {
+    "model_index.json": b"{}",
+    "scheduler/scheduler_config.json": b"{}",
+    "tokenizer/tokenizer.json": b"[]",
+    "text_encoder/config.json": b"{}",
+    "text_encoder/model-00001-of-00001.safetensors": LARGE,
+    "transformer/config.json": b"{}",
+    "transformer/diffusion_pytorch_model.safetensors.index.json": b"{}",
+    "transformer/diffusion_pytorch_model-00001-of-00001.safetensors": LARGE[3:],
+    "vae/config.json": b"{}",
+    "vae/diffusion_pytorch_model.safetensors": LARGE[4:],
+}
+OWN = {"manifest.json": b"{}", "transformer.safetensors": LARGE, "autoencoder.safetensors": b"a",
+       "text_encoder.safetensors": b"t", "tokenizer.json": b"[]"}  # fmt: skip
+NEEDLESS = {
+    "README.md": b"#", "modeling.py": b"import os", "assets/logo.png": b"png", "examples/a.jpg": b"",
+    "transformer/diffusion_pytorch_model.fp16.safetensors": b"x", "text_encoder/pytorch_model.bin": b"x",
+    "image_encoder/model.safetensors": b"x", "tokenizer/custom.py": b"x",
+}  # fmt: skip
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving(Hub(id=ID, files=OFFICIAL | NEEDLESS)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {
+        str(name): (folder / name).read_bytes()
+        for name in (f.relative_to(folder) for f in files)
+        if name.parts[0] != ".cache"
+    }
+
+
+@pytest.mark.parametrize("needed", [OFFICIAL, DIFFUSERS, OWN], ids=["official", "diffusers", "kinoform"])
+def test_only_what_is_needed_is_fetched(needed: dict[str, bytes], hub: Hub, tmp_path: Path) -> None:
+    hub.files = needed | NEEDLESS
+    found = listing(ID)
+    assert {each.name: each.bytes for each in found.files} == {name: len(data) for name, data in needed.items()}
+    assert found.commit == COMMIT and not hub.asked, "listed before anything is fetched"
+    told: list[tuple[int, int]] = []
+    fetch(found, tmp_path / "model", lambda done, total: told.append((done, total)))
+    assert read(tmp_path / "model") == needed
+    assert told == sorted(told) and told[0][0] == 0 and told[-1] == (found.bytes, found.bytes)
+
+
+def test_what_is_there_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    fetch(listing(ID), tmp_path, silent)
+    hub.asked.clear()
+    fetch(listing(ID), tmp_path, silent)
+    assert not hub.asked
+    (tmp_path / "config.json").write_bytes(b"[]")
+    fetch(listing(ID), tmp_path, silent)
+    assert {name for _, name, _ in hub.asked} == {"config.json"} and read(tmp_path) == OFFICIAL
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody hears."""
+
+
+def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
+    hub.files, hub.break_at = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": LARGE}, 60_000
+    found = listing(ID)
+    with pytest.raises(KinoformError, match="goes on where it broke off") as caught:
+        fetch(found, tmp_path, silent)
+    assert "\n" not in str(caught.value) and ID in str(caught.value)
+    hub.break_at = hub.status = None
+    hub.asked.clear()
+    fetch(found, tmp_path, silent)
+    assert read(tmp_path) == hub.files
+    first = [place for method, name, place in hub.asked if method == "GET" and name.startswith("diffusion")]
+    assert first and 0 < first[0] <= 60_000, "not from the beginning"
+
+
+@pytest.mark.parametrize("name", ["config.json", "diffusion_pytorch_model.safetensors"])
+def test_another_file_than_the_listed_one_is_removed(name: str, hub: Hub, tmp_path: Path) -> None:
+    found = listing(ID)
+    data = hub.files[name]
+    hub.files = hub.files | {name: data[:-1] + bytes([data[-1] ^ 1])}
+    with pytest.raises(WeightsError, match=r"size or hash differ"):
+        fetch(found, tmp_path, silent)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.json", "/etc/x.json", "a/../../x.json", "a\\x.json", "c:x.json", ".cache/x.json", "a\nb"]
+)
+def test_names_that_lead_elsewhere_are_refused(name: str, hub: Hub, tmp_path: Path) -> None:
+    hub.files = OFFICIAL | {name: b"x"}
+    with pytest.raises(WeightsError, match="which no folder can hold"):
+        listing(ID)
+
+
+def test_files_may_be_named_but_only_weights(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"split_files/vae/wan_2.1_vae.safetensors": LARGE, "run.py": b"import os", "README.md": b"#"}
+    with pytest.raises(UsageError, match=r"--file"):
+        listing(ID)
+    found = listing(ID, only=["split_files/vae/wan_2.1_vae.safetensors"])
+    fetch(found, tmp_path, silent)
+    assert read(tmp_path) == {"split_files/vae/wan_2.1_vae.safetensors": LARGE}
+    for name, expected in (("run.py", "no file of weights"), ("vae.safetensors", "has no file")):
+        with pytest.raises(UsageError, match=expected):
+            listing(ID, only=[name])
+
+
+def test_safetensors_stand_before_pickles(hub: Hub) -> None:
+    hub.files = OFFICIAL | {"Wan2.1_VAE.safetensors": LARGE}
+    names = {each.name for each in listing(ID).files}
+    assert "Wan2.1_VAE.safetensors" in names and "Wan2.1_VAE.pth" not in names
+    assert "models_t5_umt5-xxl-enc-bf16.pth" in names
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "word"), [(404, UsageError, "hf auth login"), (403, KinoformError, "agreed to its terms")]
+)
+def test_what_the_hub_refuses_is_one_sentence(status: int, kind: type, word: str, hub: Hub) -> None:
+    hub.status = status
+    with pytest.raises(kind, match=word) as caught:
+        listing(ID)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(KinoformError, match="check the connection") as caught:
+        listing(ID)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def imported(name: str, *words: Any, **options: Any) -> Any:
+        if name.startswith("huggingface_hub"):
+            raise ImportError(name)
+        return real(name, *words, **options)
+
+    monkeypatch.setattr(builtins, "__import__", imported)
+    with pytest.raises(UsageError, match=r"pip install 'kinoform\[hub\]'"):
+        listing(ID)
+
+
+def test_a_full_disk_is_told_before_the_work(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = listing(ID)
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("kinoform.weights.hub.shutil.disk_usage", lambda place: usage)
+    with pytest.raises(KinoformError, match="GB are free"):
+        fetch(found, tmp_path, silent)
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("id", ["mini", "a/b/c", "/a", "a/", "../b", "a/..", "a b/c", "", "a/" + "b" * 200])
+def test_what_is_no_id_is_not_asked_for(id: str) -> None:
+    assert not is_hub_id(id)
+    with pytest.raises(UsageError, match="ORG/NAME"):
+        listing(id)
+
+
+def test_a_path_that_exists_is_no_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_id("org/name") and folder_name("org/name") == "org--name"
+    os.makedirs("org/name")
+    assert not is_hub_id("org/name")
+    with pytest.raises(UsageError, match="no revision"):
+        listing("other/name", revision="../main")
+
+
+def test_a_fetched_model_is_loaded_by_its_id(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UsageError, match=f"kinoform download {ID}"):
+        load(ID, device="cpu")
+    write_official_folder(tmp_path / "model")
+    hub.files = read(tmp_path / "model")
+    fetch(listing(ID), tmp_path / "cache" / "kinoform" / "hub" / folder_name(ID), silent)
+    loaded, expected = (load(place, device="cpu").parts for place in (ID, tmp_path / "model"))
+    assert loaded.transformer_spec == expected.transformer_spec and loaded.fingerprint() == expected.fingerprint()
