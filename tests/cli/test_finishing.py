@@ -192,7 +192,9 @@ def test_latents_of_another_model_are_not_drawn(kinoform: Run, kept: Path, other
     ran = kinoform("decode", kept.name, "--model", other_folder, "--recipe", "tiny_recipe:tiny")
     assert ran.code == 2 and "made by a model with hash" in ran.sentence and "pass its --model" in ran.sentence
     ran = kinoform("decode", kept.name)
-    assert ran.code == 2 and "no model, folder or file 'tiny'" in ran.sentence, "the file's name for it is not a folder here"
+    assert ran.code == 2 and "no model, folder or file 'tiny'" in ran.sentence, (
+        "the file's name for it is not a folder here"
+    )
 
 
 DAMAGES = [

@@ -11,7 +11,7 @@ import torch
 
 from command_line import Run
 from kinoform.recipes.load import ASSETS
-from kinoform.weights.gguf_header import LLAMA_TEXT_ENCODER
+from kinoform.weights.storage.gguf_header import LLAMA_TEXT_ENCODER
 from official_folder import write_official_folder
 from weights.gguf_fixtures import write_gguf
 from weights.tiny_files import (

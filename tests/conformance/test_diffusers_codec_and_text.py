@@ -9,7 +9,7 @@ from torch import Tensor
 
 from conformance.against_diffusers import SAME, gap
 from diffusers_folder import EMBED, SHARED
-from kinoform.weights.convert import Wanted, convert
+from kinoform.weights.conversion.convert import Wanted, convert
 from kinoform.weights.names import TEXT_ENCODER, VAE21
 from official_folder import CODEC, TEXT, official_tensors, tiny_modules
 

@@ -22,7 +22,7 @@ from kinoform.solvers.base import Solver, sample
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Latents, Level, Velocity
-from kinoform.weights.convert import Wanted, convert
+from kinoform.weights.conversion.convert import Wanted, convert
 from kinoform.weights.parts import Parts, released_parts
 from official_folder import tiny_modules, write_official_folder
 

@@ -23,8 +23,8 @@ from safetensors.torch import save
 
 from kinoform.errors import WeightsError
 from kinoform.weights.files import Checkpoint, open_checkpoint
-from kinoform.weights.fp8 import plain
-from kinoform.weights.gguf_file import open_gguf
+from kinoform.weights.storage.fp8 import plain
+from kinoform.weights.storage.gguf_file import open_gguf
 
 EXTREMES = [0, 1, 2, 7, 255, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
 NAMES = ["", "é" * 2000, "\ud800", "\u202eweight", "a\nb", "\x00", "\x1b[31m", "__metadata__", "../../x", "𝔵.weight"]

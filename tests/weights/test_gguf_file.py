@@ -24,10 +24,10 @@ from gguf_fixtures import (
 )
 
 from kinoform.errors import UsageError, WeightsError
-from kinoform.weights.gguf_file import open_gguf
-from kinoform.weights.gguf_header import LLAMA_TEXT_ENCODER, STORAGE, read_gguf_header
 from kinoform.weights.names import TEXT_ENCODER
-from kinoform.weights.packed import PackedStored
+from kinoform.weights.storage.gguf_file import open_gguf
+from kinoform.weights.storage.gguf_header import LLAMA_TEXT_ENCODER, STORAGE, read_gguf_header
+from kinoform.weights.storage.packed import PackedStored
 from official_folder import official_tensors, tiny_modules
 
 SAMPLE = {

@@ -9,9 +9,9 @@ import pytest
 from kinoform.errors import UsageError, WeightsError
 from kinoform.recipes.load import ASSETS
 from kinoform.recipes.mini import mini
-from kinoform.weights.headers import Entry, read_header
-from kinoform.weights.identify import Identity, identify, identify_parts, inspect_path
+from kinoform.weights.identity.identify import Identity, identify, identify_parts, inspect_path
 from kinoform.weights.load import on_meta
+from kinoform.weights.storage.headers import Entry, read_header
 from weights.tiny_files import (
     CHANNELS,
     FAMILIES,

@@ -17,13 +17,13 @@ from kinoform.models.linear import Linear
 from kinoform.models.packed import PackedLinear
 from kinoform.types import Conditions, Grid
 from kinoform.weights.files import Checkpoint
-from kinoform.weights.formats import open_safetensors
-from kinoform.weights.fp8 import plain
-from kinoform.weights.gguf_file import open_gguf
 from kinoform.weights.load import load_module
 from kinoform.weights.load_packed import load_packed
 from kinoform.weights.names import DIT
-from kinoform.weights.packed import PackedStored
+from kinoform.weights.storage.formats import open_safetensors
+from kinoform.weights.storage.fp8 import plain
+from kinoform.weights.storage.gguf_file import open_gguf
+from kinoform.weights.storage.packed import PackedStored
 from official_folder import official_tensors
 
 CPU = torch.device("cpu")

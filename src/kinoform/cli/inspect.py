@@ -11,9 +11,9 @@ import typer
 
 from kinoform.cli import console
 from kinoform.errors import UsageError, WeightsError
-from kinoform.weights.identify import identify_set
-from kinoform.weights.identity import Identity
-from kinoform.weights.sets import WeightSet, weight_sets
+from kinoform.weights.identity.identify import identify_set
+from kinoform.weights.identity.identity import Identity
+from kinoform.weights.identity.sets import WeightSet, weight_sets
 
 FEW = 3
 LONGEST = 120

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kinoform.errors import WeightsError
-from kinoform.weights.headers import read_json
 from kinoform.weights.sizes import MAX_SIZE
+from kinoform.weights.storage.headers import read_json
 
 SHOWN = 60
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from kinoform.errors import WeightsError
-from kinoform.weights.formats import Stored, open_pickle, stored
-from kinoform.weights.gguf_file import open_gguf
-from kinoform.weights.headers import FETCH, MAX_TENSORS, read_header, read_json
+from kinoform.weights.storage.formats import Stored, open_pickle, stored
+from kinoform.weights.storage.gguf_file import open_gguf
+from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, read_header, read_json
 
 STEM = "diffusion_pytorch_model"
 """What the weight files in a folder are called when nothing else is said."""

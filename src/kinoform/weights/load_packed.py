@@ -10,10 +10,10 @@ from kinoform.errors import WeightsError
 from kinoform.models.dit import keeps_float32
 from kinoform.models.packed import PackedLinear
 from kinoform.weights.files import Checkpoint
-from kinoform.weights.formats import Stored
 from kinoform.weights.load import Module, load_module, match, on_meta
 from kinoform.weights.names import Names
-from kinoform.weights.packed import PackedStored
+from kinoform.weights.storage.formats import Stored
+from kinoform.weights.storage.packed import PackedStored
 
 SAMPLED_ROWS = 64
 

@@ -20,8 +20,8 @@ from kinoform.files import whole_folder
 from kinoform.models.tokenizer import JSON_FILE
 from kinoform.weights.files import open_checkpoint
 from kinoform.weights.hashes import file_hash
-from kinoform.weights.headers import read_json
 from kinoform.weights.places import Places, Source
+from kinoform.weights.storage.headers import read_json
 from kinoform.weights.vocabulary import vocabulary_file
 
 FORMAT = 1

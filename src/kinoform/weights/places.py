@@ -8,9 +8,9 @@ from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.weights.files import Checkpoint, open_checkpoint, under
-from kinoform.weights.fp8 import plain
 from kinoform.weights.names import Names
 from kinoform.weights.spelling import untied
+from kinoform.weights.storage.fp8 import plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from kinoform.errors import WeightsError
 from kinoform.weights import dialects, names
 from kinoform.weights.files import STEM, open_checkpoint
-from kinoform.weights.identify import Identity, identify_parts
+from kinoform.weights.identity.identify import Identity, identify_parts
 from kinoform.weights.names import Names
 from kinoform.weights.places import Source
 

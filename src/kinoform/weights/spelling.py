@@ -9,7 +9,7 @@ from torch import Tensor
 from kinoform.errors import WeightsError
 from kinoform.weights.dialects import TIED
 from kinoform.weights.files import Checkpoint
-from kinoform.weights.formats import Stored
+from kinoform.weights.storage.formats import Stored
 
 
 def without_prefix(checkpoint: Checkpoint, prefix: str) -> Checkpoint:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from kinoform.errors import WeightsError
 from kinoform.weights.files import SUFFIXES, open_checkpoint
-from kinoform.weights.formats import Stored
 from kinoform.weights.hashes import file_hash
 from kinoform.weights.own import MANIFEST, read_manifest
+from kinoform.weights.storage.formats import Stored
 
 INDEX = ".safetensors.index.json"
 HASH_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")

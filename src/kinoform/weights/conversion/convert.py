@@ -11,11 +11,11 @@ import torch
 
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
+from kinoform.weights.conversion.holdings import Holdings, holdings
+from kinoform.weights.conversion.layouts import DIALECTS, Dialect, Layout, WeightFile, outgoing
+from kinoform.weights.conversion.writing import Outgoing, Wrote, write_safetensors, write_set
 from kinoform.weights.hashes import file_hash
-from kinoform.weights.holdings import Holdings, holdings
-from kinoform.weights.layouts import DIALECTS, Dialect, Layout, WeightFile, outgoing
 from kinoform.weights.own import FORMAT, MANIFEST, FileRecord, Manifest
-from kinoform.weights.writing import Outgoing, Wrote, write_safetensors, write_set
 
 SUFFIX = ".safetensors"
 HOLDS = "*.[sjm][aso][fod][en]*"

@@ -10,8 +10,8 @@ from kinoform.models.text import EPSILON, UMT5_XXL
 from kinoform.models.tokenizer import END, PAD, UNKNOWN
 from kinoform.models.vae import VAESpec
 from kinoform.weights.claims import Config
-from kinoform.weights.identity import Identity
-from kinoform.weights.structure import HEAD_WIDTH
+from kinoform.weights.identity.identity import Identity
+from kinoform.weights.identity.structure import HEAD_WIDTH
 
 MODEL_TYPES = {
     "wan21-t2v": "t2v",

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.weights.official_names import (
+from kinoform.weights.identity.official_names import (
     clip_names,
     codec_names,
     huggingface_clip_names,

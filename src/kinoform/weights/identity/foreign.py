@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.weights.structure import Structure
+from kinoform.weights.identity.structure import Structure
 
 MARKS = {
     "control_adapter.": "Wan-Fun with camera control",

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
-from kinoform.weights import configs, diffusers, official, own
-from kinoform.weights.configs import AS_IT_IS, T5
+from kinoform.weights import diffusers, official, own
+from kinoform.weights.conversion import configs
+from kinoform.weights.conversion.configs import AS_IT_IS, T5
+from kinoform.weights.conversion.holdings import TABLES, Holdings, Part, Vocabulary
+from kinoform.weights.conversion.writing import Outgoing
 from kinoform.weights.dialects import DIFFUSERS_TO_OFFICIAL, HUGGINGFACE_TO_OFFICIAL, vae21_to_official
 from kinoform.weights.files import STEM
-from kinoform.weights.formats import Stored
-from kinoform.weights.holdings import TABLES, Holdings, Part, Vocabulary
+from kinoform.weights.identity.released import RELEASED
 from kinoform.weights.recognise import TEXT_STEM
-from kinoform.weights.released import RELEASED
+from kinoform.weights.storage.formats import Stored
 from kinoform.weights.vocabulary import TENSOR
-from kinoform.weights.writing import Outgoing
 
 COMFY_DTYPES = {
     torch.float32: "fp32",

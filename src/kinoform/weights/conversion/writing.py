@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import UsageError, WeightsError
-from kinoform.weights.formats import SPELLINGS
+from kinoform.weights.storage.formats import SPELLINGS
 
 CHUNK = 1 << 22
 """Numbers that are cast at once."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import WeightsError
-from kinoform.weights.headers import FETCH, HEADER_BYTES, MAX_TENSORS, Header, check_file, read_header
+from kinoform.weights.storage.headers import FETCH, HEADER_BYTES, MAX_TENSORS, Header, check_file, read_header
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from kinoform.models.packed import Packing
-from kinoform.weights.formats import Stored
+from kinoform.weights.storage.formats import Stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

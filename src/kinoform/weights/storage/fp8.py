@@ -23,8 +23,8 @@ from torch import Tensor
 
 from kinoform.errors import WeightsError
 from kinoform.weights.files import Checkpoint
-from kinoform.weights.formats import FETCH, Stored
-from kinoform.weights.packed import PackedStored
+from kinoform.weights.storage.formats import FETCH, Stored
+from kinoform.weights.storage.packed import PackedStored
 
 WEIGHT = ".weight"
 MARKER = "scaled_fp8"

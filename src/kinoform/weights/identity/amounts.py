@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from kinoform.weights.headers import WIDTHS
+from kinoform.weights.storage.headers import WIDTHS
 
 MARKER = "scaled_fp8"
 MIXED = (".weight_scale", ".weight_scale_2", ".input_scale", ".comfy_quant")

@@ -14,10 +14,10 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from kinoform.errors import UsageError
-from kinoform.weights.formats import Stored, read_data
-from kinoform.weights.gguf_header import STORAGE, read_gguf_header
-from kinoform.weights.headers import Entry, Header
-from kinoform.weights.packed import PackedStored
+from kinoform.weights.storage.formats import Stored, read_data
+from kinoform.weights.storage.gguf_header import STORAGE, read_gguf_header
+from kinoform.weights.storage.headers import Entry, Header
+from kinoform.weights.storage.packed import PackedStored
 
 PLAIN = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

@@ -14,8 +14,7 @@ from kinoform.weights.dialects import (
     vae21_to_official,
     vae22_to_official,
 )
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
-from kinoform.weights.structure import (
+from kinoform.weights.identity.structure import (
     Shapes,
     Structure,
     clip_structure,
@@ -27,6 +26,7 @@ from kinoform.weights.structure import (
     text_structure,
     transformer_structure,
 )
+from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
 
 TRANSFORMER, CODEC, TEXT, IMAGE = "transformer", "codec", "text_encoder", "image_encoder"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kinoform.errors import WeightsError
-from kinoform.weights.headers import FETCH, HEADER_BYTES, Entry, Header, check_file
 from kinoform.weights.names import Names
+from kinoform.weights.storage.headers import FETCH, HEADER_BYTES, Entry, Header, check_file
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

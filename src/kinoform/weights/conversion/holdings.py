@@ -12,20 +12,20 @@ from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 from kinoform.models.vae import VAESpec
 from kinoform.weights.claims import Config, read_config
-from kinoform.weights.configs import MODEL_TYPES, Untold, untold
+from kinoform.weights.conversion.configs import MODEL_TYPES, Untold, untold
 from kinoform.weights.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
 from kinoform.weights.files import STEM, Checkpoint, open_checkpoint
-from kinoform.weights.formats import Stored
-from kinoform.weights.identify import Identity, identify_set
+from kinoform.weights.identity.identify import Identity, identify_set
+from kinoform.weights.identity.marks import KINDS, translation
+from kinoform.weights.identity.sets import WeightSet, weight_sets
 from kinoform.weights.load import match, on_meta
-from kinoform.weights.marks import KINDS, translation
 from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21
 from kinoform.weights.official import CONFIG, TOKENIZER
 from kinoform.weights.parts import UNUSED
 from kinoform.weights.places import Source
 from kinoform.weights.recognise import FAMILIES, TEXT_STEM, WANTED, whole_set
-from kinoform.weights.sets import WeightSet, weight_sets
 from kinoform.weights.sizes import Shapes, codec_spec, text_spec, transformer_spec
+from kinoform.weights.storage.formats import Stored
 from kinoform.weights.vocabulary import held_vocabulary
 
 PARTS = ("transformer", "text_encoder", "codec")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinoform.errors import UsageError, nearest
-from kinoform.weights.headers import WEIGHT_SUFFIXES
+from kinoform.weights.storage.headers import WEIGHT_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

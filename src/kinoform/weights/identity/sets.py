@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.weights.amounts import Described
-from kinoform.weights.gguf_header import read_gguf_header
-from kinoform.weights.headers import FETCH, MAX_TENSORS, WEIGHT_SUFFIXES, check_file, read_header
+from kinoform.weights.identity.amounts import Described
+from kinoform.weights.storage.gguf_header import read_gguf_header
+from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, WEIGHT_SUFFIXES, check_file, read_header
 
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.safetensors|\.gguf)", re.IGNORECASE)
 MOST_SHARDS = 1000
@@ -101,6 +101,6 @@ def _read(file: Path) -> tuple[Mapping[str, Described], Mapping[str, str]]:
     if suffix == ".gguf":
         gguf = read_gguf_header(file)
         return gguf.entries, gguf.metadata
-    from kinoform.weights.formats import open_pickle  # which imports PyTorch
+    from kinoform.weights.storage.formats import open_pickle  # which imports PyTorch
 
     return open_pickle(file), {}

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.weights.amounts import Described, amounts, is_side, storage
-from kinoform.weights.foreign import check_offspring, not_wan
-from kinoform.weights.headers import read_json
-from kinoform.weights.identity import Identity
-from kinoform.weights.loras import lora_dialect, lora_prefix, lora_sizes, not_lora
-from kinoform.weights.marks import TRANSFORMER, Kind, kinds, translation
-from kinoform.weights.released import RELEASED, choose, fitting
-from kinoform.weights.sets import WeightSet, read_set, weight_sets
-from kinoform.weights.structure import Shapes
+from kinoform.weights.identity.amounts import Described, amounts, is_side, storage
+from kinoform.weights.identity.foreign import check_offspring, not_wan
+from kinoform.weights.identity.identity import Identity
+from kinoform.weights.identity.loras import lora_dialect, lora_prefix, lora_sizes, not_lora
+from kinoform.weights.identity.marks import TRANSFORMER, Kind, kinds, translation
+from kinoform.weights.identity.released import RELEASED, choose, fitting
+from kinoform.weights.identity.sets import WeightSet, read_set, weight_sets
+from kinoform.weights.identity.structure import Shapes
+from kinoform.weights.storage.headers import read_json
 
 __all__ = ["Identity", "identify", "identify_parts", "identify_set", "inspect_path"]
 
