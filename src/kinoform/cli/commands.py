@@ -36,7 +36,10 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "verify": Entry(panel=WEIGHTS, help="Read every tensor and compare every recorded hash."),
     "convert": Entry(panel=WEIGHTS, help="Write weights in another layout, tensor by tensor."),
-    "download": Entry(panel=WEIGHTS, help="Fetch the files of a model that kinoform needs."),
+    "download": Entry(
+        panel=WEIGHTS,
+        help="Fetch the files of a model that kinoform needs; a broken download goes on where it stopped.",
+    ),
     "evaluate": Entry(
         panel=MODELS, help="Measure prompt-following on the world's held-back prompts; the same films on every machine."
     ),
