@@ -61,7 +61,9 @@ def measure(folder: Path, stage: str, dtype: str) -> dict[str, object]:
     """Make the film of FILMS[stage] in this process; all sizes in bytes."""
     frames, height, width = FILMS[stage]
     pipe = load(folder, device="cpu", dtype=dtype)
-    asked = pipe.request("a red ball", seed=1, num_frames=frames, height=height, width=width, steps=2)
+    asked = pipe.request(
+        "a red ball", seed=1, negative_prompt="", num_frames=frames, height=height, width=width, steps=2
+    )
     seen: dict[str, int] = {}
 
     def tell(progress: object) -> None:

@@ -24,7 +24,7 @@ from kinoform.world.reader import read
 from kinoform.world.score import compare
 
 FILMS = 16
-FLOORS = {"background": 0.9, "count": 0.8, "colour": 0.65, "motion": 0.25}
+FLOORS = {"background": 0.85, "count": 0.85, "colour": 0.75, "motion": 0.7}
 MOST_BYTES, MOST_SHARD = 24_000_000, 15_000_000
 
 

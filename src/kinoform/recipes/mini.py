@@ -51,7 +51,7 @@ def mini() -> Recipe:
         solver=UniPC(),
         steps=16,
         shift=5.0,
-        guidance=2.0,
+        guidance=2.5,
         width=64,
         height=64,
         num_frames=17,
