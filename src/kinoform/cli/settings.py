@@ -12,7 +12,7 @@ from kinoform.errors import UsageError, nearest
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 SETTINGS: Mapping[str, type] = {
     "model": str,
