@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from comfy_files import SINGLE, comfy_codec, comfy_transformer, spiece_bytes, write_comfy_folders, write_sparse
 from diffusers_folder import huggingface_text, write_diffusers_folder
 from kinoform.errors import UsageError, WeightsError
+from kinoform.models.packed import PackedLinear
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
@@ -19,6 +20,7 @@ from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21
 from kinoform.weights.parts import Parts, released_parts
 from kinoform.weights.places import Given
 from official_folder import CODEC, TEXT, WORDS, tiny_modules, write_official_folder, write_transformer
+from weights.gguf_fixtures import write_gguf
 
 CPU = torch.device("cpu")
 CHECKPOINT = "model.diffusion_model."
@@ -68,6 +70,27 @@ def test_every_dtype_is_widened(dtype: torch.dtype, tmp_path: Path) -> None:
     full = released_parts(file).transformer(torch.float32, CPU)
     weight = packed.get_submodule("blocks.1.feed_forward.0").weight
     assert torch.equal(weight, full.get_submodule("blocks.1.feed_forward.0").weight)
+
+
+def test_a_gguf_file_makes_the_film_of_its_unpacked_weights(file: Path) -> None:
+    """Its matrices stay packed in memory unless asked otherwise; other parts are found as for any single file."""
+    tensors = comfy_transformer()
+    packed = {name: "Q8_0" for name, value in tensors.items() if value.dim() == 2 and ".ffn." in name}
+    packed = {name: kind for name, kind in packed.items() if tensors[name].shape[1] % 32 == 0}
+    assert packed
+    gguf = write_gguf(file.with_suffix(".gguf"), tensors, packed)
+    file.unlink()
+    small, large = load(gguf, device="cpu"), load(gguf, device="cpu", keep_packed=False)
+    layers = [
+        sum(isinstance(module, PackedLinear) for module in pipe.parts.transformer(torch.float32, CPU).modules())
+        for pipe in (small, large)
+    ]
+    assert layers == [len(packed), 0]
+    films = [
+        pipe("a red", width=32, height=32, num_frames=5, num_inference_steps=2, seed=1).frames
+        for pipe in (small, large)
+    ]
+    assert (films[0] == films[1]).all() and films[0].std() > 0
 
 
 def test_folders_below_the_home_of_transformers_are_understood(file: Path) -> None:

@@ -38,7 +38,7 @@ def load(
     text_encoder: PathLike | None = None,
     codec: PathLike | None = None,
     tokenizer: PathLike | None = None,
-    keep_packed: bool = False,
+    keep_packed: bool | None = None,
     device: str = "auto",
     dtype: str = "auto",
     extend: Callable[[str], str] | None = None,
@@ -50,7 +50,8 @@ def load(
     other parts are looked for in ComfyUI's folders and beside it unless `text_encoder`, `codec` and
     `tokenizer` name them. `variant` is the released model that the weights are, for files whose structure
     leaves several. `recipe` ("module:function") replaces the defaults, and the sizes where weights do not
-    state their own. With `keep_packed` weights of eight bits or fewer stay so in memory: slower, smaller.
+    state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and are
+    unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
     `device` is auto, cpu, cuda or mps; `dtype` is auto, float32, bfloat16 or float16. Headers are checked
     now: raises WeightsError for weights that are missing or of another model, UsageError for unknown names
     and for a device that is not there.
@@ -139,7 +140,7 @@ def _addresses(recipes: Iterable[Callable[[], Recipe]]) -> list[str]:
 
 
 def _released(
-    path: Path, recipe: Recipe | None, given: Given, variant: str | None, *, keep_packed: bool
+    path: Path, recipe: Recipe | None, given: Given, variant: str | None, *, keep_packed: bool | None
 ) -> tuple[Recipe, Parts]:
     weights = None if variant is None else SAME_WEIGHTS.get(variant, variant)
     parts = released_parts(path, given, variant=weights, keep_packed=keep_packed)

@@ -52,12 +52,13 @@ NOTHING_GIVEN = Given()
 
 
 def released_parts(
-    path: Path, given: Given = NOTHING_GIVEN, *, variant: str | None = None, keep_packed: bool = False
+    path: Path, given: Given = NOTHING_GIVEN, *, variant: str | None = None, keep_packed: bool | None = None
 ) -> Parts:
     """The parts of a Wan 2.1 t2v model: an official folder, one of diffusers, or a single transformer file.
 
-    `variant` names the released model where structure leaves several; with `keep_packed` what is stored in
-    few bits stays so in memory. Raises WeightsError naming what is missing or wrong.
+    `variant` names the released model where structure leaves several. With `keep_packed` what is stored in
+    few bits stays so in memory, with False nothing does; by default what a GGUF file holds does. Raises
+    WeightsError naming what is missing or wrong.
     """
     if path.is_file():
         places = single_places(path, given, variant=variant)
@@ -88,7 +89,7 @@ class _Part(Generic[Module]):
     build: Callable[[], Module]
     source: Source
     verify: Verify
-    keep_packed: bool = False
+    keep_packed: bool | None = False
 
     def check(self) -> tuple[Path, ...]:
         checkpoint = self.source.open()
@@ -98,7 +99,8 @@ class _Part(Generic[Module]):
     def load(self, dtype_of: Callable[[str], torch.dtype], device: torch.device) -> Module:
         checkpoint = self.source.open()
         self.verify(checkpoint.files)
-        load = load_packed if self.keep_packed else load_module
+        packed = self.source.place.suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed
+        load = load_packed if packed else load_module
         return load(
             self.build,
             checkpoint,
@@ -109,7 +111,7 @@ class _Part(Generic[Module]):
         )
 
 
-def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool) -> Parts:
+def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | None) -> Parts:
     transformer = _Part(
         build=specs.transformer.build, source=places.transformer, verify=verify, keep_packed=keep_packed
     )
