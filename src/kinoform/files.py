@@ -91,6 +91,8 @@ def whole_folder(path: Path, *, holds: str, force: bool = False, deep: bool = Fa
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}-", dir=path.parent))
     try:
         yield temporary
+        for written in temporary.rglob("*"):  # whatever wrote them may have kept others out
+            os.chmod(written, (0o777 if written.is_dir() else 0o666) & ~_umask())
         os.chmod(temporary, 0o777 & ~_umask())
         _place_folder(temporary, path)
     except OSError as error:

@@ -203,8 +203,9 @@ def test_files_may_be_read_by_whom_the_user_lets(tmp_path):
     plain.touch()
     with whole(tmp_path / "a"):
         pass
-    with whole_folder(tmp_path / "b", holds="*"):
-        pass
+    with whole_folder(tmp_path / "b", holds="*") as folder:
+        (folder / "secret").touch(mode=0o600)
     (tmp_path / "c").mkdir()
     assert (tmp_path / "a").stat().st_mode == plain.stat().st_mode
     assert (tmp_path / "b").stat().st_mode == (tmp_path / "c").stat().st_mode
+    assert (tmp_path / "b" / "secret").stat().st_mode == plain.stat().st_mode
