@@ -39,7 +39,7 @@ def attend(
 def _products(
     q: Float[Tensor, "b heads l k"], k: Float[Tensor, "b heads n k"], v: Float[Tensor, "b heads n k"]
 ) -> Tensor:
-    """The same by two matrix products, all scores in memory: with gradients in bfloat16 on a CPU five times
+    """The same by two matrix products, all scores in memory: with gradients in bfloat16 on a CPU four times
     faster than PyTorch's fused kernel."""
     scores = (q.contiguous() * q.shape[-1] ** -0.5) @ k.contiguous().transpose(-1, -2)
     return scores.softmax(-1) @ v.contiguous()

@@ -20,12 +20,12 @@ from kinoform.files import whole_folder
 from kinoform.models.tokenizer import JSON_FILE
 from kinoform.weights.files import open_checkpoint
 from kinoform.weights.hashes import file_hash
+from kinoform.weights.identity.identify import MANIFEST
 from kinoform.weights.places import Places, Source
 from kinoform.weights.storage.headers import read_json
 from kinoform.weights.vocabulary import vocabulary_file
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 TRANSFORMER, CODEC, TEXT_ENCODER = "transformer", "autoencoder", "text_encoder"
 
 HOLDS = "*.[sj][as][fo][en]*"

@@ -14,17 +14,18 @@ from kinoform.models.tokenizer import Tokenizer
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.weights.diffusers import INDEX, diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
+from kinoform.weights.identity.identify import VOCABULARY
 from kinoform.weights.load import Module, load_module, match, on_meta
 from kinoform.weights.load_packed import load_packed
 from kinoform.weights.official import official_places, official_specs
 from kinoform.weights.own import own_places, read_manifest, verify
 from kinoform.weights.places import Given, Places, Source, Specs
 from kinoform.weights.single import single_places
-from kinoform.weights.vocabulary import TENSOR, read_vocabulary
+from kinoform.weights.vocabulary import read_vocabulary
 
 Verify = Callable[[Iterable[Path]], None]
 
-UNUSED = (f"*{TENSOR}", "*logit_scale")
+UNUSED = (f"*{VOCABULARY}", "*logit_scale")
 """What ComfyUI adds to text encoders: the tokenizer, and a number that only CLIP has a use for."""
 
 

@@ -7,9 +7,7 @@ import torch
 from kinoform.errors import WeightsError
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE, Tokenizer, load_tokenizer, tokenizer_of_bytes
 from kinoform.weights.files import Checkpoint, open_checkpoint
-
-TENSOR = "spiece_model"
-"""The tensor in which ComfyUI's text encoders carry a SentencePiece model, under any prefix."""
+from kinoform.weights.identity.identify import VOCABULARY
 
 MAX_BYTES = 64_000_000
 PLAIN = (".json", ".model")
@@ -39,7 +37,7 @@ def read_vocabulary(file: Path) -> Tokenizer:
 def held_vocabulary(checkpoint: Checkpoint) -> str | None:
     """The name of the tensor that is a tokenizer, if there is one. Raises WeightsError when it cannot be."""
     for name, stored in checkpoint.tensors.items():
-        if name.rpartition(".")[2] == TENSOR:
+        if name.rpartition(".")[2] == VOCABULARY:
             if stored.dtype != torch.uint8 or len(stored.shape) != 1 or stored.shape[0] > MAX_BYTES:
                 raise WeightsError(f"{stored.file}: {name} is no row of bytes; get the file of another release")
             return name

@@ -15,10 +15,10 @@ from kinoform.weights.conversion.holdings import TABLES, Holdings, Part, Vocabul
 from kinoform.weights.conversion.writing import Outgoing
 from kinoform.weights.dialects import DIFFUSERS_TO_OFFICIAL, HUGGINGFACE_TO_OFFICIAL, vae21_to_official
 from kinoform.weights.files import STEM
+from kinoform.weights.identity.identify import VOCABULARY
 from kinoform.weights.identity.released import RELEASED
 from kinoform.weights.recognise import TEXT_STEM
 from kinoform.weights.storage.formats import Stored
-from kinoform.weights.vocabulary import TENSOR
 
 COMFY_DTYPES = {
     torch.float32: "fp32",
@@ -138,7 +138,7 @@ def _comfy_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -
     assert vocabulary is not None
     text, copies = tensors["text_encoder"], {}
     if (spoken := _spoken(vocabulary)) is not None:
-        text = (*text, replace(spoken, name=TENSOR))
+        text = (*text, replace(spoken, name=VOCABULARY))
     for file in vocabulary.files:
         if file.name == JSON_FILE:
             copies[Path("text_encoders", JSON_FILE)] = file
@@ -192,12 +192,12 @@ def _spoken(vocabulary: Vocabulary) -> Outgoing | None:
     """A SentencePiece model as a tensor of bytes."""
     if vocabulary.tensor is not None:
         held = vocabulary.tensor
-        return Outgoing(name=TENSOR, shape=held.shape, dtype=held.dtype, read=held.read)
+        return Outgoing(name=VOCABULARY, shape=held.shape, dtype=held.dtype, read=held.read)
     file = next((file for file in vocabulary.files if file.name == SENTENCEPIECE_FILE), None)
     if file is None:
         return None
     data = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
-    return Outgoing(name=TENSOR, shape=tuple(data.shape), dtype=data.dtype, read=lambda: data)
+    return Outgoing(name=VOCABULARY, shape=tuple(data.shape), dtype=data.dtype, read=lambda: data)
 
 
 def _official_names(part: Part) -> Spell:

@@ -25,7 +25,7 @@ __all__ = ["Identity", "identify", "identify_parts", "identify_set", "inspect_pa
 MANIFEST = "manifest.json"
 LONGEST = 256
 VOCABULARY = "spiece_model"
-"""A tensor of bytes in ComfyUI's files: the SentencePiece model of the tokenizer."""
+"""A tensor of bytes in ComfyUI's text encoders, under any prefix: the SentencePiece model of the tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
