@@ -10,14 +10,16 @@ PROCESSES ?= 2
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check skill bench bench-full train-mini clean
+.PHONY: help demo test check skill bench bench-full world pictures train-mini clean
 
 help:
 	@echo "make demo        install, make a film with the embedded model, lay its frames out on a picture"
 	@echo "make test        install, then formatting, lint, types, layers and all tests"
 	@echo "make check       the same without installing and without tests"
-	@echo "make skill       measure the embedded model: 200 films a split"
+	@echo "make skill       measure the embedded model: 200 films for each of three levels and two splits"
 	@echo "make bench       compare with diffusers, in the same run (make bench-full: larger, longer)"
+	@echo "make world       does the reader read what the world renders? 200 films at each of 36 sizes and levels"
+	@echo "make pictures    make the README's picture of six films"
 	@echo "make train-mini  train the embedded model from nothing (hours on a CPU)"
 
 .venv/installed: pyproject.toml
@@ -39,19 +41,25 @@ test: .venv/installed-dev check
 	$(BIN)/pytest
 
 check: .venv/installed-dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/six_films.py
+	$(BIN)/ruff check src tests benchmarks docs/six_films.py
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
 skill: .venv/installed
-	$(BIN)/kinoform evaluate mini --count 200
+	$(BIN)/kinoform evaluate mini
 
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/run.py
 
 bench-full: .venv/installed-dev
 	$(BIN)/python benchmarks/run.py --full
+
+world: .venv/installed
+	$(BIN)/python benchmarks/world.py
+
+pictures: .venv/installed
+	$(BIN)/python docs/six_films.py
 
 train-mini: .venv/installed
 	$(BIN)/kinoform train mini --processes $(PROCESSES)

@@ -25,6 +25,7 @@ from kinoform.recipes.wan21 import t2v_1_3b
 from kinoform.weights.files import STEM, open_checkpoint
 from kinoform.weights.load import load_module, on_meta
 from kinoform.weights.names import DIT
+from kinoform.weights.shards import shard_name
 
 BOUND = 1 << 30
 SHARDS = 3
@@ -84,7 +85,7 @@ def write_shards(folder: Path, sizes: DiTSpec) -> Path:
     names = [name for name, _ in on_meta(sizes.build).named_parameters()]
     for shard in range(SHARDS):
         tensors = random_tensors(sizes, set(names[shard::SHARDS]))
-        save_file(tensors, folder / f"{STEM}-{shard + 1:05d}-of-{SHARDS:05d}.safetensors")
+        save_file(tensors, folder / shard_name(STEM, shard + 1, SHARDS))
     return folder
 
 

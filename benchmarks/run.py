@@ -39,15 +39,15 @@ PLANS = {
     ),
     "full": Plan(
         transformers={
-            "1.3B": Size(dim=1536, ffn_dim=8960, layers=30, latents=(3, 30, 52)),
-            "1.3B width": Size(dim=1536, ffn_dim=8960, layers=2, latents=(5, 60, 104)),
+            "1.3B": Size(dim=1536, ffn_dim=8960, layers=30, latents=(1, 30, 52)),
+            "1.3B width": Size(dim=1536, ffn_dim=8960, layers=2, latents=(3, 60, 104)),
             "dim 512": MINI,
         },
-        film=(17, 256, 256), dim=96, rounds=3, peak_side=2048, steps=8,
-        whole=Size(dim=512, ffn_dim=1408, layers=8, latents=(5, 32, 32)),
+        film=(9, 192, 192), dim=96, rounds=3, peak_side=2048, steps=5,
+        whole=Size(dim=512, ffn_dim=1408, layers=8, latents=(3, 24, 24)),
     ),
 }  # fmt: skip
-MEMORY_SIDE = {"small": 128, "full": 256}
+MEMORY_SIDE = {"small": 128, "full": 192}
 STARTS = {"smallest": 1, "small": 3, "full": 5}
 
 

@@ -38,7 +38,7 @@ def tiny() -> Recipe:
             vocab=3 + len(WORDS), dim=16, dim_attention=16, dim_ffn=32, heads=2, layers=1, buckets=8,
             max_distance=16, length=ROWS,
         ),
-        steps=3,
+        steps=3, fast_steps=2,
         shift=3.0,
         guidance=4.0,
         negative_prompt="ugly",

@@ -94,10 +94,10 @@ def test_results_are_as_the_page_says(kinoform: Run, model: list[str], here: Pat
 
 
 def test_an_evaluation_is_streamed(kinoform: Run) -> None:
-    words = ["--count", 1, "--steps", 1, "--device", "cpu", "--json-stream"]
+    words = ["--level", "L1", "--count", 1, "--steps", 1, "--device", "cpu", "--json-stream"]
     events = streamed(kinoform("evaluate", "mini", *words))
     check(events[-2]["result"], table("Result of `evaluate`"), "evaluate")
-    assert [told["stage"] for told in events if told["event"] == "stage"] == ["seen", "held-out"]
+    assert [told["stage"] for told in events if told["event"] == "stage"] == ["L1 seen", "L1 held-out"]
 
 
 def test_a_training_is_streamed(kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

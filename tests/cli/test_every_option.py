@@ -34,6 +34,7 @@ CHANGES = {
     "seconds": (["--seconds", "0.6"], {"frames", "shape", "params.num_frames"}),
     "fps": (["--fps", "12"], {"fps", "params.fps"}),
     "steps": (["--steps", "4"], {"frames", "params.steps"}),
+    "fast": (["--fast"], {"frames", "params.steps"}),
     "guidance": (["--guidance", "7"], {"frames", "params.guidance"}),
     "shift": (["--shift", "9"], {"frames", "params.shift"}),
     "solver": (["--solver", "euler"], {"frames", "params.solver"}),

@@ -27,6 +27,7 @@ USAGE = [
     (["--size", "16x16x16"], "--size '16x16x16'"),
     (["--size", "-16x16"], "--size '-16x16'"),
     (["--steps", "0"], "steps .* not 0"),
+    (["--fast", "--steps", "4"], "--fast chooses the steps, and --steps 4 too"),
     (["--steps", "100000"], "steps .* not 100000"),
     (["--guidance", "nan"], "guidance .* not nan"),
     (["--guidance", "-1"], "guidance .* not -1"),

@@ -70,6 +70,11 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def rewrite(place: Path, **entries: object) -> None:
+    manifest = json.loads((place / "manifest.json").read_text())
+    (place / "manifest.json").write_text(json.dumps(manifest | entries))
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "one bit of the state": lambda place: flip(place / "state.pt"),
     "a cut state": lambda place: os.truncate(place / "state.pt", 1000),
@@ -77,6 +82,11 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no manifest": lambda place: (place / "manifest.json").unlink(),
     "a cut manifest": lambda place: os.truncate(place / "manifest.json", 40),
     "a manifest of nothing": lambda place: (place / "manifest.json").write_text("[]"),
+    "a deep manifest": lambda place: (place / "manifest.json").write_text("[" * 100_000),
+    "a manifest without progress": lambda place: rewrite(place, progress={"step": -1}),
+    "progress that is no number": lambda place: rewrite(place, progress={"step": "10"}),
+    "progress without measure": lambda place: rewrite(place, progress={"seconds": float("nan")}),
+    "a fingerprint of numbers": lambda place: rewrite(place, fingerprint={"training.width": 8}),
     "another format": lambda place: (place / "manifest.json").write_text(
         (place / "manifest.json").read_text().replace('"format": 1', '"format": 99')
     ),
@@ -107,7 +117,10 @@ def test_a_state_that_would_run_code_is_not_read(tmp_path: Path) -> None:
     data = (place / "state.pt").read_bytes()
     manifest |= {"bytes": len(data), "sha256": checkpoint.hashlib.sha256(data).hexdigest()}
     (place / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.warns(UserWarning, match="cannot be read"):
+    with (
+        pytest.warns(UserWarning, match="cannot be read"),
+        pytest.warns(UserWarning, match="no checkpoint in .* is whole; the training begins anew"),
+    ):
         assert latest(tmp_path, PRINT) is None
     assert not (tmp_path / "sprung").exists()
 
@@ -242,6 +255,13 @@ def test_a_fingerprint_is_readable_and_names_every_difference() -> None:
     assert "inner.rates.2: saved nothing, now 0.0" in difference(
         first, fingerprint(Outer(inner=Inner(rates=(0.1, 0.2, 0.0))))
     )
+
+
+def test_many_differences_are_cut_short() -> None:
+    saved = {f"setting.{number}": "1" for number in range(20)}
+    found = difference(saved, {})
+    assert found.startswith("setting.0: saved 1, now nothing; setting.1: ")
+    assert found.endswith("; and 16 more")
 
 
 def test_what_has_no_stable_text_is_refused() -> None:

@@ -1,10 +1,10 @@
-import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from full_disk import full_disk
 from kinoform.errors import KinoformError
 from kinoform.training.metrics import Log, Measurement, bar, read
 
@@ -36,7 +36,12 @@ def test_each_line_can_be_read_while_the_log_is_open(tmp_path: Path) -> None:
         assert json.loads(path.read_text().splitlines()[1])["loss"] is None
 
 
-@pytest.mark.parametrize("torn", ["", '{"step": 10, "los', '{"step": 3}\n', "\udcff\n"])
+DEEP = "[" * 100_000 + "\n"
+DOUBLED = json.dumps(asdict(entry(5))) + "\n" + json.dumps(asdict(entry(4))) + "\n"
+WORDY = json.dumps(asdict(entry(9)) | {"step": "nine"}) + "\n"
+
+
+@pytest.mark.parametrize("torn", ["", '{"step": 10, "los', '{"step": 3}\n', "\udcff\n", DEEP, DOUBLED, WORDY])
 def test_a_resumed_log_is_one_clean_sequence(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "losses.jsonl"
     fill(path, range(10))
@@ -63,33 +68,33 @@ def test_floats_survive_bit_for_bit(tmp_path: Path) -> None:
     assert read(path) == [odd]
 
 
-def test_a_full_disk_ends_with_a_sentence(tmp_path: Path) -> None:
-    with (
-        pytest.raises(KinoformError, match=r"log .* could not be written: .*No space left"),
-        Log(tmp_path / "losses.jsonl", step=0) as log,
-    ):
-        log._file.close()
-        log._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
+def test_lines_wait_for_room_with_one_warning_and_a_checkpoint_waits_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "losses.jsonl"
+    with Log(path, step=0) as log:
         log.write(entry(0))
+        with full_disk(path.stat().st_size + 20):
+            with pytest.warns(UserWarning, match=r"log .*losses\.jsonl has to wait: .*too large") as told:
+                log.write(entry(1))
+                log.write(entry(2))
+            assert len(told) == 1
+            with pytest.raises(KinoformError, match=r"log .* could not be written: .*too large"):
+                log.sync()
+        log.sync()
+        assert read(path) == [entry(step) for step in range(3)]
+        log.write(entry(3))
+    assert read(path) == [entry(step) for step in range(4)]
 
 
-def test_a_line_that_fits_only_in_part_is_a_full_disk_and_is_dropped_on_resume(tmp_path: Path) -> None:
+def test_a_line_that_was_cut_by_a_full_disk_is_dropped_on_resume(tmp_path: Path) -> None:
     path = tmp_path / "losses.jsonl"
     fill(path, range(3))
-
-    class Nearly:
-        def __init__(self, file: io.FileIO) -> None:
-            self.file = file
-
-        def write(self, data: bytes) -> int:
-            return self.file.write(data[:20])
-
-        def close(self) -> None:
-            self.file.close()
-
-    with pytest.raises(KinoformError, match="No space left"), Log(path, step=3) as log:
-        log._file = Nearly(log._file)
+    with (
+        pytest.warns(UserWarning, match="has to wait"),
+        Log(path, step=3) as log,
+        full_disk(path.stat().st_size + 20),
+    ):
         log.write(entry(3))
+    assert not path.read_bytes().endswith(b"\n"), "a part of the line is there"
     fill(path, range(3, 5))
     assert read(path) == [entry(step) for step in range(5)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinoform.errors import NonFiniteError, UsageError
+from kinoform.errors import KinoformError, NonFiniteError, UsageError
 from kinoform.training.metrics import read
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec, Upkeep
@@ -52,6 +52,18 @@ def fail(team: Team) -> None:
 def test_the_failure_of_one_process_ends_all_and_is_told() -> None:
     with pytest.raises(NonFiniteError, match="of the second process"):
         together(2, fail)
+
+
+def vanish(team: Team) -> None:
+    if team.part.index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while not team.any(False):
+        time.sleep(0.01)
+
+
+def test_a_killed_process_ends_all_with_a_sentence() -> None:
+    with pytest.raises(KinoformError, match=r"one of 2 processes was killed.*; run the same command to continue"):
+        together(2, vanish)
 
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:

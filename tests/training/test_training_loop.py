@@ -1,3 +1,4 @@
+import contextlib
 import os
 import random
 import signal
@@ -5,14 +6,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from full_disk import full_disk
 from kinoform.errors import FitError, Interrupted, NonFiniteError, UsageError
 from kinoform.training import checkpoint
+from kinoform.training.fingerprint import fingerprint
 from kinoform.training.loop import Outcome, train
 from kinoform.training.metrics import Measurement, read
 from kinoform.training.stage import TrainingSpec, Upkeep
@@ -61,7 +65,7 @@ def test_a_training_learns_counts_and_saves(whole: tuple[Path, Outcome]) -> None
 
 
 def test_killed_at_a_random_step_it_continues_bit_for_bit(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
-    log, victim = tmp_path / "losses.jsonl", random.randrange(6, STEPS - 8)
+    log, victim = tmp_path / "losses.jsonl", random.Random(5).randrange(6, STEPS - 8)
     program = [sys.executable, "-c", "from training.tiny_stage import main; main()", str(tmp_path)]
     process = subprocess.Popen(program, cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
@@ -206,6 +210,25 @@ def test_too_many_bad_batches_in_a_row_end_it_with_good_checkpoints(tmp_path: Pa
     assert len(losses(tmp_path)) == 14
 
 
+def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
+    """Neither log nor checkpoints fit from step 12 on, until step 28."""
+    with contextlib.ExitStack() as full:
+
+        def fill(step: int) -> None:
+            if step == 12:
+                full.enter_context(full_disk(1000))
+            if step == 28:
+                assert saved_steps(tmp_path) == [5, 10], "the checkpoints before are intact"
+                full.close()
+
+        with (
+            pytest.warns(UserWarning, match=r"log .* has to wait"),
+            pytest.warns(UserWarning, match="goes on without a new checkpoint: the log"),
+        ):
+            outcome = train(TinyStage(at=fill), tmp_path, SPEC, UPKEEP)
+    assert_same(tmp_path, outcome, whole)
+
+
 class FullDisk:
     """Saving fails while `full`."""
 
@@ -241,6 +264,30 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
         train(TinyStage(TinyConfig(width=16)), tmp_path, SPEC, UPKEEP)
     with pytest.raises(UsageError, match=r"training\.clip: saved 1\.0, now 2\.0"):
         train(TinyStage(), tmp_path, replace(SPEC, clip=2.0), UPKEEP)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("learner"),
+        lambda state: state["learner"]["model"].pop("0.weight"),
+        lambda state: state["learner"]["model"].update({"0.weight": torch.zeros(2, 2)}),
+        lambda state: state["learner"]["optimizer"].pop("adam"),
+        lambda state: state["learner"].update(average=None),
+        lambda state: state["randomness"].update(numpy=("MT19937",)),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_in_a_sentence(
+    tmp_path: Path, whole: tuple[Path, Outcome], change: Callable[[dict], object]
+) -> None:
+    """A whole checkpoint of the same settings, as another version of the program may have written it."""
+    print_ = fingerprint({"stage": TinyConfig(), "training": SPEC})
+    found = checkpoint.latest(whole[0] / "checkpoints", print_)
+    assert found is not None
+    change(found.state)
+    checkpoint.save(tmp_path / "checkpoints", found)
+    with pytest.raises(UsageError, match=r"state after 40 steps in .* does not fit what is trained .*another folder"):
+        train(TinyStage(), tmp_path, SPEC, UPKEEP)
 
 
 def test_samples_show_the_average_and_do_not_disturb(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:

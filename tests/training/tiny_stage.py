@@ -1,5 +1,6 @@
-"""A stage that trains in milliseconds, and `main`, the training in a process of its own to be killed."""
+"""A stage that trains in milliseconds; `main` and `share`, trainings in processes of their own to be killed."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from kinoform.training.loop import train
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.team import Part, Team
 
 
 def middle_layer(name: str, parameter: Tensor) -> bool:
@@ -32,10 +34,12 @@ class TinyConfig:
 
 
 class TinyStage:
-    """Six numbers from noise; the dropout makes the global generator matter."""
+    """Six numbers from noise; the dropout makes the global generator matter. `at` is called at every step."""
 
-    def __init__(self, config: TinyConfig | None = None, *, at: Callable[[int], None] | None = None) -> None:
-        self.config = config or TinyConfig()
+    def __init__(
+        self, config: TinyConfig | None = None, *, at: Callable[[int], None] | None = None, part: Part | None = None
+    ) -> None:
+        self.config, self._part = config or TinyConfig(), part or Part()
         self.samples_per_step, self.flops_per_step = self.config.samples, 1e3
         self.poisoned: dict[int, float] = {}
         self.sampled: list[tuple[int, Tensor]] = []
@@ -54,7 +58,8 @@ class TinyStage:
         shape = (self.config.samples, 6)
         x0 = torch.rand(shape, generator=generator)
         noise = torch.randn(shape, generator=generator)
-        return step, x0, noise, LevelSampling().draw(shape[:1], generator)
+        sigma, mine = LevelSampling().draw(shape[:1], generator), self._part.slice(self.config.samples)
+        return step, x0[mine], noise[mine], sigma[mine]
 
     def loss(self, batch: tuple[int, Tensor, Tensor, Tensor]) -> Tensor:
         step, x0, noise, sigma = batch
@@ -72,3 +77,9 @@ class TinyStage:
 def main() -> None:
     torch.set_num_threads(1)
     train(TinyStage(at=lambda step: time.sleep(0.02)), Path(sys.argv[1]), SPEC, UPKEEP)
+
+
+def share(team: Team, folder: Path, seconds: float) -> None:
+    """One process of a team, waiting at each step; it says in the folder which process it is."""
+    (folder / f"process-{team.part.index}").write_text(str(os.getpid()))
+    train(TinyStage(at=lambda step: time.sleep(seconds), part=team.part), folder, SPEC, UPKEEP, team)

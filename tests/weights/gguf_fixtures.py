@@ -40,14 +40,14 @@ def write_gguf(
             writer.add_tensor(name, array)
         else:
             writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
-    return _finish(writer, path)
+    return finish(writer, path)
 
 
 def write_blocks(path: Path, name: str, quantisation: str, rows: np.ndarray) -> Path:
     """One tensor whose blocks are given as bytes [rows, bytes]."""
     writer = gguf.GGUFWriter(path, "wan")
     writer.add_tensor(name, rows, raw_dtype=KINDS[quantisation])
-    return _finish(writer, path)
+    return finish(writer, path)
 
 
 def random_blocks(quantisation: str, rows: int, blocks: int, seed: int = 0) -> np.ndarray:
@@ -85,7 +85,7 @@ def pair(key: str, kind: int, layout: str, *numbers: Any) -> bytes:
     return text(key) + struct.pack("<I", kind) + struct.pack(f"<{layout}", *numbers)
 
 
-def _finish(writer: gguf.GGUFWriter, path: Path) -> Path:
+def finish(writer: gguf.GGUFWriter, path: Path) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

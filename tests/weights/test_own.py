@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from gguf_fixtures import write_gguf
 
+from comfy_files import SINGLE
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
 from kinoform.models.context import TextStream
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
+from kinoform.weights.files import open_checkpoint
+from kinoform.weights.load import load_module
+from kinoform.weights.load_packed import load_packed
+from kinoform.weights.names import DIT
 from kinoform.weights.own import MANIFEST, Modules, read_manifest, save_own
 from kinoform.weights.parts import Parts, own_parts
-from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, tiny_modules
+from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
 
 CPU = torch.device("cpu")
 MADE = {"steps": 1200, "data": ["squares"], "loss": 0.25}
@@ -62,6 +68,23 @@ def test_saving_twice_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None
     for file in folder.iterdir():
         assert file.read_bytes() == (again / file.name).read_bytes()
     assert opened(folder).fingerprint() == opened(again).fingerprint()
+
+
+def test_packed_weights_are_refused_and_not_left_out(tmp_path: Path) -> None:
+    source = tiny_modules(transformer=SINGLE)
+    tensors = official_tensors(source.transformer, DIT)
+    packed = [name for name in tensors if name.endswith("attn.q.weight")]
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "w.gguf", tensors, dict.fromkeys(packed, "Q8_0")))
+    for load, refused in ((load_packed, True), (load_module, False)):
+        transformer = load(SINGLE.build, checkpoint, names=DIT, dtype_of=lambda name: torch.float32, device=CPU)
+        modules = replace(source, transformer=transformer)
+        if refused:
+            with pytest.raises(UsageError, match=rf"transformer: {len(packed)} .*keep_packed=False"):
+                write(tmp_path / "own", modules)
+            assert not (tmp_path / "own").exists()
+        else:
+            found = own_parts(write(tmp_path / "own", modules), SINGLE, CODEC, TEXT).transformer(torch.float32, CPU)
+            assert found.state_dict().keys() == source.transformer.state_dict().keys()
 
 
 def test_shards_stay_below_the_limit_and_load_alike(folder: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from kinoform.models.text import encode
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
 from kinoform.weights.hashes import model_hash
+from kinoform.weights.load import load_module
 from kinoform.weights.parts import released_parts
 from official_folder import (
     CODEC,
@@ -55,6 +56,23 @@ def velocity(model: nn.Module) -> Tensor:
     with torch.inference_mode():
         prepared = model.prepare(Conditions(context={"text": rows}), grid_of(x, model.spec.patch))
         return model(x, torch.tensor([500.0]), prepared)
+
+
+def test_freed_memory_goes_back_before_a_part_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def load(*given: Any, **named: Any) -> nn.Module:
+        done.append("load")
+        return load_module(*given, **named)
+
+    monkeypatch.setattr("kinoform.weights.parts.release_memory", lambda: done.append("release"))
+    monkeypatch.setattr("kinoform.weights.parts.load_module", load)
+    found = released_parts(folder)
+    assert not done
+    found.text_encoder(torch.bfloat16, CPU)
+    found.transformer(torch.bfloat16, CPU)
+    found.codec(CPU)
+    assert done == ["release", "load"] * 3
 
 
 @pytest.mark.parametrize("shards", [1, 3])

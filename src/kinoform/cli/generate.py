@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,6 +36,9 @@ from kinoform.cli.options import (
 )
 from kinoform.errors import UsageError
 
+if TYPE_CHECKING:
+    from kinoform.recipe import Recipe
+
 MOST_FILMS = 10_000
 
 
@@ -52,6 +55,7 @@ def generate(
     seconds: Annotated[float | None, option(FILM, "Length, to the nearest legal --frames.")] = None,
     fps: Annotated[float | None, option(FILM, "Frames per second of the saved film.")] = None,
     steps: Steps = None,
+    fast: Annotated[bool, option(FILM, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False,
     guidance: Guidance = None,
     shift: Shift = None,
     solver: SolverName = None,
@@ -90,7 +94,8 @@ def generate(
     width, height = size_of(size)
     rate = fps if fps is not None else pipeline.recipe.fps
     changes = {
-        "negative_prompt": negative, "width": width, "height": height, "fps": fps, "steps": steps,
+        "negative_prompt": negative, "width": width, "height": height, "fps": fps,
+        "steps": _fast_steps(pipeline.recipe, steps) if fast else steps,
         "num_frames": frames_of(frames, seconds, rate, pipeline.parts.codec_spec.stride[0]),
         "guidance": guidance, "shift": shift, "solver": solver_named(solver),
     }  # fmt: skip
@@ -112,6 +117,14 @@ def generate(
     if seed is None:
         console.note(f"seed {first}")
     make(pipeline, asked, names, how, chosen.words())
+
+
+def _fast_steps(recipe: Recipe, steps: int | None) -> int:
+    if steps is not None:
+        raise UsageError(f"--fast chooses the steps, and --steps {steps} too; give one of them")
+    if recipe.fast_steps is None:
+        raise UsageError(f"what fewer steps cost {recipe.name} is not measured; choose them with --steps")
+    return recipe.fast_steps
 
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str]:

@@ -110,7 +110,7 @@ def solver_named(name: str | None) -> Solver | None:
     return None if name is None else solver_of(name)
 
 
-def recipe_named(address: str | None) -> str | None:
+def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
     """The address, for whose module the current folder is searched too, last of all places.
 
     Raises UsageError unless it is module:function.
@@ -118,7 +118,7 @@ def recipe_named(address: str | None) -> str | None:
     if address is None:
         return None
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
-        raise UsageError(f"--recipe {address!r} is not an address; write module:function, for example my_idea:film")
+        raise UsageError(f"{said} {address!r} is not an address; write module:function, for example my_idea:film")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return address

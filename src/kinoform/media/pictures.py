@@ -78,10 +78,15 @@ def write_webp(frames: Frames, path: Path, *, fps: float, params: Params = None,
     Parameters go into its Exif block. Raises UsageError, and KinoformError when the disk is full.
     """
     check_writable(path, force=force)
-    images = _images(frames, path)
-    durations = list(_whole_ticks(len(images), 1000 / fps))
+    encoded = webp(_images(frames, path), fps=fps, params=params)
     with whole(path, force=force) as temporary:
-        temporary.write_bytes(_animated(images, durations, format="WEBP", quality=WEBP_QUALITY, exif=exif(params)))
+        temporary.write_bytes(encoded)
+
+
+def webp(images: list[Image.Image], *, fps: float, params: Params = None) -> bytes:
+    """The file that `write_webp` writes, of at least one image."""
+    durations = list(_whole_ticks(len(images), 1000 / fps))
+    return _animated(images, durations, format="WEBP", quality=WEBP_QUALITY, exif=exif(params))
 
 
 def _images(frames: Frames, path: Path) -> list[Image.Image]:

@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from kinoform.errors import UsageError
 from kinoform.files import whole
 from kinoform.media.film import Film
+from kinoform.media.words import CAPTION_SIZE, LINE_HEIGHT, wrapped
 
 MOST_CELLS = 25
 CELL_SIDE = 256
@@ -22,10 +22,6 @@ ASPECT = 1.5
 
 GAP = 8
 NUMBER_SIZE, NUMBER_HEIGHT = 11, 16
-CAPTION_SIZE, LINE_HEIGHT, MOST_LINES = 14, 20, 4
-LONGEST_CAPTION = 2000
-"""Characters of the prompt that are looked at; more would not fit four lines of a wide sheet."""
-
 BACKGROUND, FAINT, BRIGHT = (22, 22, 24), (140, 140, 146), (232, 232, 234)
 
 
@@ -115,43 +111,9 @@ def _caption(film: Film, width: int) -> list[tuple[str, tuple[int, int, int]]]:
     facts = [f"{count} frame{'s' * (count > 1)}", f"{pixels_wide}x{height}", f"{film.fps:g} fps"]
     if "seed" in film.params:
         facts.append(f"seed {film.params['seed']}")
-    prompt = _wrapped(str(film.params.get("prompt", "")), width)
-    facts_line = _wrapped(", ".join(facts), width)
+    prompt = wrapped(str(film.params.get("prompt", "")), width)
+    facts_line = wrapped(", ".join(facts), width)
     return [(line, BRIGHT) for line in prompt] + [(line, FAINT) for line in facts_line]
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """At most four lines, no wider than `width` pixels; the last ends in `...` when words are left out."""
-    font = ImageFont.load_default(CAPTION_SIZE)
-    lines = _lines(_drawable(text[:LONGEST_CAPTION]), width, font)
-    if len(lines) <= MOST_LINES:
-        return lines
-    last = lines[MOST_LINES - 1]
-    while last and font.getlength(last + "...") > width:
-        last = last[:-1]
-    return [*lines[: MOST_LINES - 1], last + "..."]
-
-
-def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """The text broken between words, or within a word that is wider than a line."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-            continue
-        lines.append("")
-        for letter in word:
-            if font.getlength(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    return [line for line in lines if line]
-
-
-def _drawable(text: str) -> str:
-    """The text without accents: the font that comes with Pillow has ASCII only, the rest shows as boxes."""
-    plain = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in text)
-    return "".join(ascii_part or letter for ascii_part, letter in zip(plain, text, strict=True))
 
 
 def _caption_height(lines: list[tuple[str, tuple[int, int, int]]]) -> int:

@@ -1,5 +1,7 @@
 """How the embedded model is trained from nothing: `kinoform train mini`."""
 
+from dataclasses import replace
+
 import torch
 
 from kinoform.recipes.mini import mini
@@ -13,7 +15,10 @@ from kinoform.training.stage import TrainingSpec
 from kinoform.training.text import TextConfig
 from kinoform.training.transformer import TransformerConfig
 from kinoform.world.caption import vocabulary
-from kinoform.world.sampling import L1
+from kinoform.world.sampling import Level
+
+WORLD = Level(textured=0.3, sized=0.3, panned=0.25, paired=0.25)
+"""Everything of L3, more than a third of it as simple as L1."""
 
 
 def in_blocks(name: str, parameter: object) -> bool:
@@ -27,15 +32,15 @@ def inner_convolutions(name: str, parameter: object) -> bool:
 
 
 def plan() -> Plan:
-    """How mini is trained: an hour and a half of one core for the transformer, less for the rest."""
+    """How mini is trained: an hour and a half of one core for the transformer, minutes for the rest."""
     recipe = mini()
-    films = Films(level=L1, num_frames=recipe.num_frames, height=recipe.height, width=recipe.width, seed=20261120)
+    films = Films(level=WORLD, num_frames=recipe.num_frames, height=recipe.height, width=recipe.width, seed=20261120)
     return Plan(
         recipe=recipe,
         words=vocabulary(),
         autoencoder=AutoencoderConfig(codec=recipe.codec, films=films),
         autoencoder_training=TrainingSpec(
-            schedule=Schedule(warmup=20, total=300, hold=0.5),
+            schedule=Schedule(warmup=20, total=120, hold=0.5),
             optimizer=OptimizerSpec(
                 muon=MuonSpec(learning_rate=0.02),
                 adam=AdamSpec(learning_rate=1e-3),
@@ -45,21 +50,21 @@ def plan() -> Plan:
         ),
         text=TextConfig(text=recipe.text, films=films),
         text_training=TrainingSpec(
-            schedule=Schedule(warmup=20, total=600),
+            schedule=Schedule(warmup=20, total=1500),
             optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=1e-3), hidden=no_matrix),
         ),
         transformer=TransformerConfig(
             transformer=recipe.transformer,
-            films=films,
+            films=replace(films, early_steps=2000),
             levels=LevelSampling(shift=5.0),
             negative_prompt=recipe.negative_prompt,
             precision=torch.bfloat16,
         ),
         transformer_training=TrainingSpec(
-            schedule=Schedule(warmup=100, total=13000),
+            schedule=Schedule(warmup=100, total=11500, hold=0.65),
             optimizer=OptimizerSpec(
-                muon=MuonSpec(learning_rate=0.02, precision=torch.bfloat16),
-                adam=AdamSpec(learning_rate=1e-3),
+                muon=MuonSpec(learning_rate=0.03, precision=torch.bfloat16),
+                adam=AdamSpec(learning_rate=1.5e-3),
                 hidden=in_blocks,
             ),
         ),

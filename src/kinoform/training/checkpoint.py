@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,8 +25,10 @@ from kinoform.errors import FitError, KinoformError, NonFiniteError, UsageError
 from kinoform.training.fingerprint import difference
 
 FORMAT = 1
+_UNPICKLING = (pickle.UnpicklingError, EOFError)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MEGABYTE = 1e6
+_MOST_BYTES = 10_000_000  # of a manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,13 @@ class Progress:
     seconds: float = 0.0
     skipped: int = 0
     streak: int = 0
+
+    def __post_init__(self) -> None:
+        counts, amounts = (self.step, self.samples, self.skipped, self.streak), (self.flops, self.seconds)
+        if not all(type(count) is int and count >= 0 for count in counts) or not all(
+            type(amount) in (int, float) and 0 <= amount < inf for amount in amounts
+        ):
+            raise UsageError(f"progress is counted in numbers from 0; got {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +96,8 @@ def latest(folder: Path, fingerprint: dict[str, str]) -> Checkpoint | None:
 
     Raises UsageError when that checkpoint belongs to a training with another fingerprint.
     """
-    for place in _newest_first(folder):
+    places = _newest_first(folder)
+    for place in places:
         try:
             manifest = _manifest(place)
             _check_whole(place / "state.pt", manifest)
@@ -99,6 +110,8 @@ def latest(folder: Path, fingerprint: dict[str, str]) -> Checkpoint | None:
         raise UsageError(
             f"{place} belongs to another training: {differing}; restore the setting or choose another folder"
         )
+    if places:
+        warnings.warn(f"no checkpoint in {folder} is whole; the training begins anew", stacklevel=2)
     return None
 
 
@@ -159,17 +172,22 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
 def _manifest(place: Path) -> dict[str, Any]:
     path = place / "manifest.json"
     try:
-        manifest = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            manifest = json.loads(file.read(_MOST_BYTES))
         readable = manifest["format"] == FORMAT
         manifest["progress"] = Progress(**manifest["progress"])
-        complete = {"bytes", "sha256", "fingerprint"} <= manifest.keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+        complete = {"bytes", "sha256"} <= manifest.keys() and _is_text(manifest["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
         raise _Damaged(f"{path} is damaged ({failure})") from failure
     if not complete:
         raise _Damaged(f"{path} is incomplete")
     if not readable:
         raise _Damaged(f"{path} has format {manifest['format']}, which this version does not read")
     return manifest
+
+
+def _is_text(found: object) -> bool:
+    return isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
 
 
 def _check_whole(path: Path, manifest: dict[str, Any]) -> None:
@@ -190,8 +208,10 @@ def _check_whole(path: Path, manifest: dict[str, Any]) -> None:
 def _read(place: Path, manifest: dict[str, Any]) -> Checkpoint:
     try:
         state = torch.load(place / "state.pt", map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as failure:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, *_UNPICKLING) as failure:
         raise _Damaged(f"{place / 'state.pt'} cannot be read ({failure})") from failure
+    if not isinstance(state, dict):
+        raise _Damaged(f"{place / 'state.pt'} holds a {type(state).__name__}, not a state")
     return Checkpoint(progress=manifest["progress"], fingerprint=manifest["fingerprint"], state=state)
 
 

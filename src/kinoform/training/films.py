@@ -8,24 +8,30 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinoform.world.render import coverage, render
-from kinoform.world.sampling import Level, sample_scene
+from kinoform.world.sampling import L1, Level, sample_scene
 from kinoform.world.scene import Scene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Films:
-    """Which films: `level` of the world, never a held-out combination; sizes in frames and pixels."""
+    """Which films: `level` of the world, never a held-out combination; sizes in frames and pixels.
+
+    Before step `early_steps` the level is `early`: a curriculum from simple films to all of them.
+    """
 
     level: Level
     num_frames: int
     height: int
     width: int
     seed: int = 0
+    early: Level = L1
+    early_steps: int = 0
 
     def scenes(self, step: int, count: int) -> tuple[list[Scene], np.random.Generator]:
         """The scenes of a step, and the generator that drew them, for captions."""
         generator = np.random.default_rng([self.seed, step])
-        return [sample_scene(self.level, generator) for _ in range(count)], generator
+        level = self.early if step < self.early_steps else self.level
+        return [sample_scene(level, generator) for _ in range(count)], generator
 
     def pixels(self, scenes: list[Scene]) -> Float[Tensor, "b 3 t height width"]:
         """Films in [-1, 1]."""

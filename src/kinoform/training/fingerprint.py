@@ -8,6 +8,8 @@ import torch
 
 from kinoform.errors import UsageError
 
+SHOWN = 4
+
 
 def fingerprint(value: object) -> dict[str, str]:
     """Flatten dataclasses, mappings and sequences: {"schedule": "Schedule", "schedule.warmup": "50", ...}.
@@ -19,9 +21,10 @@ def fingerprint(value: object) -> dict[str, str]:
 
 
 def difference(saved: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """The entries that differ, as "name: saved x, now y; ...", or the empty string."""
+    """The first SHOWN entries that differ, as "name: saved x, now y; ... and 7 more", or the empty string."""
     names = sorted(name for name in {*saved, *wanted} if saved.get(name) != wanted.get(name))
-    return "; ".join(f"{n}: saved {saved.get(n, 'nothing')}, now {wanted.get(n, 'nothing')}" for n in names)
+    told = [f"{n}: saved {saved.get(n, 'nothing')}, now {wanted.get(n, 'nothing')}" for n in names[:SHOWN]]
+    return "; ".join(told) + (f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _entries(name: str, value: object) -> Iterator[tuple[str, str]]:

@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinoform.errors import Interrupted, KinoformError, NonFiniteError
+from kinoform.errors import Interrupted, KinoformError, NonFiniteError, UsageError
 from kinoform.training import checkpoint
 from kinoform.training.average import Average
 from kinoform.training.checkpoint import Checkpoint, Progress
+from kinoform.training.devices import CPU, device_of, moved
 from kinoform.training.fingerprint import fingerprint
+from kinoform.training.lock import held
 from kinoform.training.metrics import Log, Measurement, bar
 from kinoform.training.randomness import randomness, restore_randomness, seed_everything
 from kinoform.training.stage import Stage, TrainingSpec, Upkeep
@@ -29,14 +31,14 @@ from kinoform.training.team import Alone, Team
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The module of the stage holds the last weights; `average` holds the ones to ship."""
+    """The module of the stage holds the last weights; `average` holds the ones to ship; both are on the CPU."""
 
     progress: Progress
     average: Average
 
 
 class Learner:
-    """All that changes while training. `team` are the processes that share each batch."""
+    """All that changes while training, on the module's device. `team` are the processes that share each batch."""
 
     def __init__(self, module: nn.Module, spec: TrainingSpec, team: Team) -> None:
         self.module, self.spec, self.team = module, spec, team
@@ -80,35 +82,44 @@ def train(
     stage that makes its part of the batches, and the first one keeps the folder. Writes
     `folder`/checkpoints, `folder`/losses.jsonl and `folder`/samples. Raises Interrupted after Ctrl-C or
     SIGTERM, when the step is finished and saved; NonFiniteError after too many bad batches; UsageError for
-    a folder of another training.
+    a folder of another training, one that another process is training into, and one that cannot be written.
     """
-    team = team or Alone()
-    run = _Run(stage, folder, spec, upkeep or Upkeep(), team)
+    upkeep, team = upkeep or Upkeep(), team or Alone()
     if team.part.index:
-        for _ in run.steps():
-            if team.any(False):
-                break
-        return Outcome(progress=run.progress, average=run.learner.average)
+        return _follow(_Run(stage, folder, spec, upkeep, team))
+    with held(folder):
+        return _lead(_Run(stage, folder, spec, upkeep, team))
+
+
+def _follow(run: "_Run") -> Outcome:
+    for _ in run.steps():
+        if run.team.any(False):
+            break
+    return run.outcome()
+
+
+def _lead(run: "_Run") -> Outcome:
+    folder, total = run.folder, run.spec.schedule.total
     with (
         Log(folder / "losses.jsonl", step=run.progress.step) as log,
-        bar(spec.schedule.total, done=run.progress.step, shown=run.upkeep.show_progress) as tell,
+        bar(total, done=run.progress.step, shown=run.upkeep.show_progress) as tell,
         _stop_signals() as signals,
     ):
         for measurement in run.steps():
             log.write(measurement)
             tell(measurement.step + 1, measurement.loss)
             if run.upkeep.tell is not None:
-                run.upkeep.tell(folder.name, measurement.step + 1, spec.schedule.total)
-            if team.any(bool(signals)):
+                run.upkeep.tell(folder.name, measurement.step + 1, total)
+            if run.team.any(bool(signals)):
                 run.save(log, must=True)
                 cause = signals[0] if signals else "the end of the process that began it"
                 raise Interrupted(
-                    f"stopped by {cause} after {run.progress.step} of {spec.schedule.total} steps; "
+                    f"stopped by {cause} after {run.progress.step} of {total} steps; "
                     f"saved in {folder}; run the same command to continue"
                 )
             run.keep_up(log)
         run.save(log, must=True)
-    return Outcome(progress=run.progress, average=run.learner.average)
+    return run.outcome()
 
 
 class _Run:
@@ -120,29 +131,40 @@ class _Run:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             checkpoint.sweep(self.checkpoints)
         team.any(False)  # nobody reads before the folder is in order
-        self.learner = Learner(stage.modules().train(), spec, team)
+        self.device = device_of(team.part, upkeep.device)
+        module = stage.modules().to(self.device).train()
+        if upkeep.compile:
+            module.compile()
+        self.learner = Learner(module, spec, team)
         self.progress, self.saved = self._start()
 
     def _start(self) -> tuple[Progress, int | None]:
         found = checkpoint.latest(self.checkpoints, self.fingerprint)
+        seed_everything(self.spec.seed)
         if found is None:
-            seed_everything(self.spec.seed)
             return Progress(), None
-        self.learner.load_state_dict(found.state["learner"])
-        restore_randomness(found.state["randomness"])
+        try:
+            self.learner.load_state_dict(found.state["learner"])
+            restore_randomness(found.state["randomness"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as failure:
+            raise UsageError(
+                f"the state after {found.progress.step} steps in {self.checkpoints} does not fit what is trained "
+                f"({' '.join(str(failure).split())[:200]}); use the version of kinoform that wrote it, or train in "
+                "another folder"
+            ) from failure
         return found.progress, found.progress.step
 
     def steps(self) -> Iterator[Measurement]:
         """One finished step at a time, until the schedule or the time is spent."""
         begun = time.monotonic() - self.progress.seconds
         total = self.spec.schedule.total
-        batch = self.stage.batch(self.progress.step) if self.progress.step < total else None
+        batch = self._batch(self.progress.step)
         while self.progress.step < total and not self._out_of_time():
             step = self.progress.step
             loss = self.learner.gradients(self.stage.loss(batch))
             norm = self.learner.clipped()
             # The next batch is prepared before the loss is read: an accelerator works meanwhile.
-            batch = self.stage.batch(step + 1) if step + 1 < total else None
+            batch = self._batch(step + 1)
             read, length = torch.stack([loss, norm.detach().float()]).tolist()
             finite = isfinite(read) and isfinite(length)
             if finite:
@@ -151,6 +173,9 @@ class _Run:
             yield self._measured(step, read, length)
             if not finite:
                 self._complain(step, read, length)
+
+    def _batch(self, step: int) -> Any:
+        return moved(self.stage.batch(step), self.device) if step < self.spec.schedule.total else None
 
     def _out_of_time(self) -> bool:
         budget = self.upkeep.seconds
@@ -200,10 +225,10 @@ class _Run:
         """Save unless saved; a failure on the way is a warning, since the next save may succeed."""
         if self.saved == self.progress.step:
             return
-        log.sync()
-        state = {"learner": self.learner.state_dict(), "randomness": randomness()}
+        state = moved({"learner": self.learner.state_dict(), "randomness": randomness()}, CPU)
         found = Checkpoint(progress=self.progress, fingerprint=self.fingerprint, state=state)
         try:
+            log.sync()
             checkpoint.save(self.checkpoints, found, keep=self.upkeep.keep)
             self.saved = self.progress.step
         except NonFiniteError:
@@ -213,11 +238,17 @@ class _Run:
                 raise
             warnings.warn(f"training goes on without a new checkpoint: {failure}", stacklevel=2)
 
+    def outcome(self) -> Outcome:
+        average = self.learner.average
+        self.learner.module.to(CPU)
+        average.tensors = moved(average.tensors, CPU)
+        return Outcome(progress=self.progress, average=average)
+
     def _sample(self, step: int) -> None:
         module, folder = self.learner.module, self.folder / "samples"
-        folder.mkdir(exist_ok=True)
         before = randomness()
         try:
+            folder.mkdir(exist_ok=True)
             with torch.no_grad(), self.learner.average.swapped(module.eval()):
                 self.stage.sample(step, folder)
         except Exception as failure:

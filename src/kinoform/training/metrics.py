@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -40,7 +41,8 @@ class Log:
     """Appends measurements to a file of JSON lines, each written at once, so that a reader can follow it.
 
     Opened at step `step`, it first drops all lines of that step and later ones, and lines cut short by a
-    kill: a resumed training leaves the same clean sequence as an uninterrupted one.
+    kill: a resumed training leaves the same clean sequence as an uninterrupted one. Lines for which there is
+    no room are kept in memory, with a warning, until there is.
     """
 
     def __init__(self, path: Path, *, step: int) -> None:
@@ -49,19 +51,34 @@ class Log:
             with whole(path, force=True) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
             self._file = path.open("ab", buffering=0)
-        self._path = path
+        self._path, self._waiting, self._warned = path, b"", False
 
     def write(self, measurement: Measurement) -> None:
-        """Raises KinoformError when the line cannot be written, for example on a full disk."""
-        line = json.dumps(asdict(measurement), allow_nan=False).encode() + b"\n"
-        # Unbuffered: a buffer that could not be emptied would fail once more on closing.
-        with _told(self._path):
-            if self._file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._waiting += json.dumps(asdict(measurement), allow_nan=False).encode() + b"\n"
+        try:
+            self._empty()
+            self._warned = False
+        except OSError as failure:
+            if not self._warned:
+                warnings.warn(f"the log {self._path} has to wait: {failure}", stacklevel=2)
+            self._warned = True
 
     def sync(self) -> None:
-        """Force the lines onto the disk; called before a checkpoint, which must not be ahead of its log."""
-        os.fsync(self._file.fileno())
+        """Force the lines onto the disk; called before a checkpoint, which must not be ahead of its log.
+
+        Raises KinoformError when that fails, for example on a full disk.
+        """
+        with _told(self._path):
+            self._empty()
+            os.fsync(self._file.fileno())
+
+    def _empty(self) -> None:
+        # Unbuffered: a buffer that could not be emptied would fail once more on closing.
+        while self._waiting:
+            written = self._file.write(self._waiting)
+            self._waiting = self._waiting[written:]
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def __enter__(self) -> "Log":
         return self
@@ -94,15 +111,21 @@ def _told(path: Path) -> Iterator[None]:
 
 def _lines_before(path: Path, step: int) -> list[str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    entries = ((line, _entry(line)) for line in lines)
-    return [f"{line}\n" for line, entry in entries if entry is not None and entry.step < step]
+    kept, last = [], -1
+    for line in lines:
+        entry = _entry(line)
+        if entry is not None and last < entry.step < step:
+            kept.append(f"{line}\n")
+            last = entry.step
+    return kept
 
 
 def _entry(line: str) -> Measurement | None:
     try:
-        return Measurement(**json.loads(line))
-    except (ValueError, TypeError):
+        entry = Measurement(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):
         return None
+    return entry if type(entry.step) is int else None
 
 
 @contextmanager

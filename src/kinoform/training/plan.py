@@ -7,14 +7,15 @@ from kinoform.training.autoencoder import AutoencoderConfig
 from kinoform.training.stage import TrainingSpec
 from kinoform.training.text import TextConfig
 from kinoform.training.transformer import TransformerConfig
+from kinoform.world.sampling import L1, L2, L3, Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What each stage trains and how; `words` is the vocabulary of the tokenizer, in order.
 
-    `gate` is the share of `gate_films` reconstructed films that the reader must read wholly right before
-    the transformer is trained.
+    `gate` is the share of reconstructed films, `gate_films` of each of `levels`, that the reader must read
+    wholly right before the transformer is trained.
     """
 
     recipe: Recipe
@@ -25,5 +26,6 @@ class Plan:
     text_training: TrainingSpec
     transformer: TransformerConfig
     transformer_training: TrainingSpec
+    levels: tuple[Level, ...] = (L1, L2, L3)
     gate: float = 0.9
     gate_films: int = 100

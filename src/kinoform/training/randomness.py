@@ -12,18 +12,22 @@ def seed_everything(seed: int) -> None:
 
 
 def randomness() -> dict[str, Any]:
-    """The states of torch's generators (CPU, each CUDA device) and of numpy's, as tensors and numbers."""
+    """The states of torch's generators (CPU, each CUDA device, MPS) and of numpy's, as tensors and numbers."""
     name, key, *rest = np.random.get_state(legacy=True)
     return {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
         "numpy": (name, torch.from_numpy(np.asarray(key).astype(np.int64)), *rest),
     }
 
 
 def restore_randomness(state: dict[str, Any]) -> None:
+    """Generators of devices that only one of the two machines has stay as they are."""
     torch.set_rng_state(state["cpu"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+    if state.get("mps") is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
     name, key, *rest = state["numpy"]
     np.random.set_state((name, key.numpy().astype(np.uint32), *rest))

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.training.average import AverageSpec
+from kinoform.training.devices import CPU, check_device
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 
 
@@ -37,10 +39,13 @@ class Stage(Protocol):
 
         In a team it is a part of that step's data, of equal size in every process; `samples_per_step` and
         `flops_per_step` count the whole. It must not touch the global generators; it is called once ahead of the step.
+        It is made on the CPU, whatever the device, as tensors in dictionaries, lists, tuples and dataclasses.
         """
         ...
 
-    def loss(self, batch: Any) -> Float[Tensor, ""]: ...
+    def loss(self, batch: Any) -> Float[Tensor, ""]:
+        """On the device where the modules and the batch are."""
+        ...
 
     def sample(self, step: int, folder: Path) -> None:
         """Show what the averaged weights make after `step` steps, in files below `folder`; may do nothing."""
@@ -69,11 +74,13 @@ class TrainingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upkeep:
-    """How a run is kept, which leaves the weights alone: all intervals in steps.
+    """How a run is kept, which leaves alone what is trained: all intervals in steps.
 
     `seconds` is the wall-clock budget over all runs together; when it is spent the training saves and
     returns. `sample_every` 0 shows no samples. `tell` is called after every step with the name of the
-    training's folder, the steps done, and all of them.
+    training's folder, the steps done, and all of them. `device` and `compile`, which has the stage's module
+    compiled by PyTorch and so speeds up what calls it, change the last bits of the losses only; a run may go
+    on with others. Raises UsageError for a device that is not there.
     """
 
     save_every: int = 500
@@ -82,6 +89,8 @@ class Upkeep:
     seconds: float | None = None
     show_progress: bool = True
     tell: Callable[[str, int, int], None] | None = None
+    device: torch.device = CPU
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep < 1 or self.sample_every < 0:
@@ -89,3 +98,4 @@ class Upkeep:
                 "save_every and keep must be at least 1 and sample_every at least 0; got "
                 f"{self.save_every}, {self.keep} and {self.sample_every}"
             )
+        check_device(self.device)

@@ -51,11 +51,12 @@ def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, di
     stage = AutoencoderStage(plan.autoencoder)
     vae, report = _finished(stage, folder / "autoencoder", plan.autoencoder_training, upkeep)
     assert isinstance(vae, VAE)
-    right = readable(vae, plan.autoencoder.films, plan.gate_films)
-    if right < plan.gate:
+    right = [readable(vae, replace(plan.autoencoder.films, level=level), plan.gate_films) for level in plan.levels]
+    if min(right) < plan.gate:
         raise KinoformError(
-            f"only {right:.0%} of reconstructed films are read wholly right, below the gate of {plan.gate:.0%}; "
-            "train the autoencoder longer or make films larger before training a transformer on it"
+            f"of the reconstructed films of each level {', '.join(f'{share:.0%}' for share in right)} are read wholly "
+            f"right, not all above the gate of {plan.gate:.0%}; give the latents more channels, train the "
+            "autoencoder longer or make films larger before training a transformer on it"
         )
     return vae, report | {"readable": right}
 
@@ -81,7 +82,8 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
     of threads that this one has; the others wait for the first. A run may go on with another number.
     """
     tokenizer = prepare_tokenizer(plan, folder)
-    quiet = replace(upkeep, sample_every=0)
+    # The modules of these stages are used as they are, and would stay compiled.
+    quiet = replace(upkeep, sample_every=0, compile=False)
     codec, of_codec = train_autoencoder(plan, folder, quiet)
     encoder, of_text = train_text(plan, folder, tokenizer, quiet)
     frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=encoder)
@@ -89,7 +91,6 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
         Part(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
         together(processes, _train_transformer, (plan, frozen, folder, replace(upkeep, tell=None), show))
     transformer, of_transformer = _train_transformer(Alone(), plan, frozen, folder, upkeep, show)
-    assert isinstance(transformer, DiT)
     return Trained(
         codec=codec,
         text_encoder=encoder,
@@ -101,10 +102,11 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
 
 def _train_transformer(
     team: Team, plan: Plan, frozen: Frozen, folder: Path, upkeep: Upkeep, show: Show | None
-) -> tuple[nn.Module, dict[str, object]]:
+) -> tuple[DiT, dict[str, object]]:
     draw = None if show is None else lambda model, path: show(model, frozen, path)
     stage = TransformerStage(plan.transformer, frozen, draw, team.part)
-    return _finished(stage, folder / "transformer", plan.transformer_training, upkeep, team)
+    _, report = _finished(stage, folder / "transformer", plan.transformer_training, upkeep, team)
+    return stage.transformer(), report
 
 
 def _finished(

@@ -74,7 +74,7 @@ class Processes:
 
     def mean(self, tensors: Iterable[Tensor]) -> None:
         parts = list(tensors)
-        flat = torch.cat([part.flatten() for part in parts])
+        flat = torch.cat([part.flatten() for part in parts]).cpu()  # where gloo works on every machine
         distributed.all_reduce(flat)
         flat /= self.part.of
         for part, found in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
@@ -91,7 +91,8 @@ def together(count: int, work: Callable[..., object], arguments: Sequence[Any] =
     """Run `work(team, *arguments)` in `count` processes with as many threads each as this one has.
 
     Function and arguments must be picklable. Ctrl-C and SIGTERM are handed to the first process, once each,
-    and are for `work` to obey. Raises the KinoformError that one of them raised; the others are ended then.
+    and are for `work` to obey. Raises the KinoformError that one of them raised, or one of its own when a
+    process was killed; the others are ended then.
     """
     context = get_context("spawn")
     failures = cast("SimpleQueue[KinoformError]", context.SimpleQueue())
@@ -106,6 +107,12 @@ def together(count: int, work: Callable[..., object], arguments: Sequence[Any] =
                 while not started.join():
                     pass
             except (ProcessRaisedException, ProcessExitedException):
+                ends = [process.exitcode for process in started.processes if process is not None]
+                if failures.empty() and -signal.SIGKILL in ends:
+                    raise KinoformError(
+                        f"one of {count} processes was killed, perhaps for want of memory; run the same command to "
+                        "continue from the newest checkpoint, or one with fewer processes"
+                    ) from None
                 if failures.empty():
                     raise
     if not failures.empty():

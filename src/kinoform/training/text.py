@@ -16,14 +16,8 @@ from kinoform.models.text import TextSpec, encode, initialise
 from kinoform.models.tokenizer import Tokenizer, Tokens
 from kinoform.ops.flops import count_flops
 from kinoform.training.films import Films
+from kinoform.training.questions import QUESTIONS
 from kinoform.world.caption import caption
-from kinoform.world.motions import MOTIONS
-from kinoform.world.palette import BACKGROUND_COLOURS
-from kinoform.world.scene import Story
-from kinoform.world.shapes import SHAPES
-
-QUESTIONS = ("background", "colour", "shape", "motion")
-ANSWERS = (len(BACKGROUND_COLOURS), len(BACKGROUND_COLOURS), len(SHAPES), len(MOTIONS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +42,7 @@ class Probes(nn.Module):
         super().__init__()
         self.encoder = spec.build()
         self.queries = nn.Parameter(torch.zeros(len(QUESTIONS), spec.dim))
-        self.answers = nn.ModuleList(nn.Linear(spec.dim, count) for count in ANSWERS)
+        self.answers = nn.ModuleList(nn.Linear(spec.dim, len(q.choices)) for q in QUESTIONS)
 
     def forward(self, tokens: Tokens) -> list[Float[Tensor, "b answers"]]:
         rows = encode(self.encoder, tokens)
@@ -82,7 +76,7 @@ class TextStage:
         captions = [caption(story, generator) for story in stories]
         return Batch(
             tokens=self._tokenizer(captions, self.config.text.length),
-            answers=torch.tensor([answers(story) for story in stories]),
+            answers=torch.tensor([[question.place(story) for question in QUESTIONS] for story in stories]),
         )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
@@ -98,17 +92,6 @@ class TextStage:
         """The share of right answers to each question."""
         found = self._probes(batch.tokens)
         return {
-            name: (row.argmax(1) == batch.answers[:, place]).float().mean().item()
-            for place, (name, row) in enumerate(zip(QUESTIONS, found, strict=True))
+            question.name: (row.argmax(1) == batch.answers[:, place]).float().mean().item()
+            for place, (question, row) in enumerate(zip(QUESTIONS, found, strict=True))
         }
-
-
-def answers(story: Story) -> tuple[int, int, int, int]:
-    """What a story of one object answers to QUESTIONS, as places in the world's lists."""
-    subject = story.subjects[0]
-    return (
-        BACKGROUND_COLOURS.index(story.background.colour),
-        BACKGROUND_COLOURS.index(subject.colour),
-        SHAPES.index(subject.shape),
-        MOTIONS.index(subject.motion),
-    )

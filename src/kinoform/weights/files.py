@@ -1,13 +1,13 @@
 """A checkpoint: tensors by name, whatever files they lie in; shapes are known before any data is read."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from kinoform.errors import WeightsError
+from kinoform.weights.shards import read_shard, shards_of
 from kinoform.weights.storage.formats import Stored, open_pickle, stored
 from kinoform.weights.storage.gguf_file import open_gguf
 from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, read_header, read_json
@@ -39,25 +39,17 @@ class Checkpoint:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open the headers of a file, of a folder, or of `folder/stem` for files stem*.safetensors.
 
-    A folder stands for `folder/diffusion_pytorch_model`. A stem is looked up in this order: its index
-    (stem.safetensors.index.json), one file, numbered shards. Raises WeightsError naming the file at fault.
+    A shard stands for its set, a folder for `folder/diffusion_pytorch_model`. A stem is looked up in this
+    order: its index (stem.safetensors.index.json), one file, numbered shards. Raises WeightsError naming
+    the file at fault.
     """
     named = path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir())
-    files = [path] if named else _files_of(path)
-    tensors: dict[str, Stored] = {}
-    metadata: dict[str, str] = {}
-    for file in files:
-        opened, told = _opened(file)
-        metadata |= told
-        if repeated := tensors.keys() & opened.keys():
-            name = min(repeated)
-            raise WeightsError(f"tensor {name!r} is in {tensors[name].file} and again in {file}; remove one")
-        tensors |= opened
-    if len(tensors) > MAX_TENSORS:
-        raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
-    if not tensors:
-        raise WeightsError(f"{path} holds no tensors; {FETCH}")
-    return Checkpoint(path=path, tensors=tensors, metadata=metadata)
+    return _opened(path, shards_of(path) if named else _files_of(path))
+
+
+def open_file(file: Path) -> Checkpoint:
+    """Open the header of one file, though it be a shard. Raises WeightsError."""
+    return _opened(file, (file,))
 
 
 def under(checkpoint: Checkpoint, prefix: str, *, others: tuple[str, ...] = ()) -> Checkpoint:
@@ -75,7 +67,24 @@ def under(checkpoint: Checkpoint, prefix: str, *, others: tuple[str, ...] = ()) 
     return replace(checkpoint, tensors=tensors)
 
 
-def _opened(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
+def _opened(path: Path, files: Iterable[Path]) -> Checkpoint:
+    tensors: dict[str, Stored] = {}
+    metadata: dict[str, str] = {}
+    for file in files:
+        opened, told = _header(file)
+        metadata |= told
+        if repeated := tensors.keys() & opened.keys():
+            name = min(repeated)
+            raise WeightsError(f"tensor {name!r} is in {tensors[name].file} and again in {file}; remove one")
+        tensors |= opened
+    if len(tensors) > MAX_TENSORS:
+        raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors; {FETCH}")
+    return Checkpoint(path=path, tensors=tensors, metadata=metadata)
+
+
+def _header(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
     """Tensors and metadata."""
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
@@ -118,19 +127,18 @@ def _indexed(index: Path) -> list[Path]:
 
 
 def _numbered(stem: Path) -> list[Path]:
-    """stem-00001-of-0000n.safetensors up to n, without an index."""
-    pattern = re.compile(re.escape(stem.name) + r"-(\d{5})-of-(\d{5})\.safetensors")
-    found = {}
-    for file in stem.parent.glob("*.safetensors"):
-        if match := pattern.fullmatch(file.name):
-            found[int(match[1]), int(match[2])] = file
+    """The shards of a stem, without an index."""
+    found: dict[Path, int] = {}
+    for file in stem.parent.glob("*"):
+        shard = read_shard(file.name)
+        if shard is not None and shard.stem == stem.name and file.suffix.lower() == ".safetensors":
+            found[file] = shard.total
     if not found:
         raise WeightsError(f"{stem.parent} holds no {stem.name}*.safetensors; check the folder, or fetch it")
-    total = max(of for _, of in found)
-    for number in range(1, total + 1):
-        if (number, total) not in found:
-            missing = stem.parent / f"{stem.name}-{number:05d}-of-{total:05d}.safetensors"
-            raise WeightsError(f"{missing} is missing, though other files of {total} are there; fetch it")
-    if len(found) > total:
+    files = shards_of(max(found, key=lambda file: found[file]))
+    for file in files:
+        if not file.is_file():
+            raise WeightsError(f"{file} is missing, though other files of {len(files)} are there; fetch it")
+    if len(found) > len(files):
         raise WeightsError(f"{stem.parent} mixes two sets of {stem.name} files; remove the older one")
-    return [found[number, total] for number in range(1, total + 1)]
+    return list(files)

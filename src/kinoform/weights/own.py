@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
 from kinoform.files import whole_folder
+from kinoform.models.packed import PackedLinear
 from kinoform.models.tokenizer import JSON_FILE
 from kinoform.weights.files import open_checkpoint
 from kinoform.weights.hashes import file_hash
 from kinoform.weights.identity.identify import MANIFEST
 from kinoform.weights.places import Places, Source
+from kinoform.weights.shards import shard_name
 from kinoform.weights.storage.headers import read_json
 from kinoform.weights.vocabulary import vocabulary_file
 
@@ -74,17 +76,16 @@ def save_own(
     """Write the folder whole or not at all; with `max_shard_bytes` no weight file is larger.
 
     Raises UsageError when the folder exists (see `whole_folder` for `force`), when `recipe` is not
-    module:function or one tensor alone is larger than a shard; NonFiniteError when a weight is NaN,
-    infinite, or too large for `dtype`.
+    module:function, a weight is packed or one tensor alone is larger than a shard; NonFiniteError when a
+    weight is NaN, infinite, or too large for `dtype`.
     """
     if not re.fullmatch(r"[\w.]+:\w+", recipe):
         raise UsageError(f"recipe {recipe!r} is not an address; write module:function")
+    parts = {TRANSFORMER: modules.transformer, CODEC: modules.autoencoder, TEXT_ENCODER: modules.text_encoder}
+    for stem, module in parts.items():
+        _check_unpacked(stem, module)
     with whole_folder(folder, holds=HOLDS, force=force) as temporary:
-        for stem, module in (
-            (TRANSFORMER, modules.transformer),
-            (CODEC, modules.autoencoder),
-            (TEXT_ENCODER, modules.text_encoder),
-        ):
+        for stem, module in parts.items():
             _write_part(temporary, stem, _cast(stem, module, dtype), max_shard_bytes)
         (temporary / JSON_FILE).write_text(tokenizer_json, encoding="utf-8")
         manifest = Manifest(
@@ -145,6 +146,16 @@ def verify(manifest: Manifest, files: Iterable[Path]) -> None:
             raise WeightsError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}; fetch it again")
 
 
+def _check_unpacked(stem: str, module: nn.Module) -> None:
+    """A packed weight is no parameter, and would be left out."""
+    packed = [name for name, layer in module.named_modules() if isinstance(layer, PackedLinear)]
+    if packed:
+        raise UsageError(
+            f"{stem}: {len(packed)} weights are packed as their file stores them, first {packed[0]}; "
+            "load the model with keep_packed=False to save it"
+        )
+
+
 def _cast(stem: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     found = {}
     for name, parameter in module.named_parameters():
@@ -160,8 +171,8 @@ def _write_part(folder: Path, stem: str, tensors: dict[str, Tensor], limit: int 
 
     shards = [tensors] if limit is None else _shards(stem, tensors, limit)
     for number, shard in enumerate(shards, 1):
-        suffix = "" if len(shards) == 1 else f"-{number:05d}-of-{len(shards):05d}"
-        save_file(shard, folder / f"{stem}{suffix}.safetensors", metadata={"format": "pt"})
+        name = f"{stem}.safetensors" if len(shards) == 1 else shard_name(stem, number, len(shards))
+        save_file(shard, folder / name, metadata={"format": "pt"})
 
 
 def _shards(stem: str, tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:

@@ -12,6 +12,7 @@ from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.text import TextEncoder, TextSpec
 from kinoform.models.tokenizer import Tokenizer
 from kinoform.models.vae import VAE, VAESpec
+from kinoform.ops.memory import release_memory
 from kinoform.weights.diffusers import INDEX, diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
 from kinoform.weights.identity.identify import VOCABULARY
@@ -98,6 +99,7 @@ class _Part(Generic[Module]):
         return checkpoint.files
 
     def load(self, dtype_of: Callable[[str], torch.dtype], device: torch.device) -> Module:
+        release_memory()  # of the part before this one
         checkpoint = self.source.open()
         self.verify(checkpoint.files)
         packed = self.source.place.suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed

@@ -1,6 +1,5 @@
 """From a weight file or folder to a part that kinoform reads: what it is, and how its tensors are called there."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from kinoform.weights.files import STEM, open_checkpoint
 from kinoform.weights.identity.identify import Identity, identify_parts
 from kinoform.weights.names import Names
 from kinoform.weights.places import Source
+from kinoform.weights.shards import shards_of
 
 TABLES: Mapping[tuple[str, str], Names | None] = {
     ("transformer", "official"): names.DIT,
@@ -39,7 +39,6 @@ FAMILIES = {
     "lora": "a LoRA, which changes a model and is none",
 }
 
-SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.safetensors")
 TEXT_STEM = "model"
 
 
@@ -71,12 +70,10 @@ def sources_in(place: Path, *, config: Path | None = None, variant: str | None =
 
 
 def whole_set(place: Path) -> Path:
-    """What `open_checkpoint` takes: a shard stands for all of its set, a folder for what it is sure to mean."""
-    if match := SHARD.fullmatch(place.name):
-        return place.with_name(match[1])
+    """One path for each set: its first shard for any of them, for a folder what it is sure to mean."""
     if place.is_dir() and not any(place.glob(f"{STEM}*")) and any(place.glob(f"{TEXT_STEM}*.safetensors")):
         return place / TEXT_STEM
-    return place
+    return shards_of(place)[0]
 
 
 def _table(place: Path, identity: Identity) -> Names | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kinoform.errors import WeightsError
-from kinoform.weights.files import SUFFIXES, open_checkpoint
+from kinoform.weights.files import SUFFIXES, open_checkpoint, open_file
 from kinoform.weights.hashes import file_hash
 from kinoform.weights.own import MANIFEST, read_manifest
 from kinoform.weights.storage.formats import Stored
@@ -81,7 +81,7 @@ def verify_path(path: Path, *, hashes: Path | None = None, tell: Tell = lambda d
     works: list[_Work] = []
     for file in sorted({*files, *recorded}):
         try:
-            tensors = open_checkpoint(file).tensors if file in files else {}
+            tensors = open_file(file).tensors if file in files else {}
         except WeightsError as error:
             faults.append(Finding(file=file, tensor=None, text=_without(file, error)))
             continue

@@ -18,7 +18,8 @@ def label(mask: Bool[np.ndarray, "f h w"]) -> Int[np.ndarray, "f h w"]:
     starts, ends = steps[::2], steps[1::2]
     upper, lower = _touching(starts, ends, width + 1)
     roots = _joined(len(starts), upper, lower)
-    numbers = np.unique(roots, return_inverse=True)[1] + 1
+    # A region's root is its own lowest run, so counting the roots up to there numbers the regions.
+    numbers = np.cumsum(roots == np.arange(len(roots)))[roots]
     labels = np.zeros(mask.shape, dtype=np.int64)
     labels[mask] = np.repeat(numbers, ends - starts)
     return labels

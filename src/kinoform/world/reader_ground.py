@@ -52,9 +52,17 @@ class Ground:
         return along, np.sqrt(squared)
 
 
+def border_mask(height: int, width: int) -> Bool[np.ndarray, "h w"]:
+    """The pixels of a frame that belong to its border."""
+    depth = max(1, min(height, width) // BORDER)
+    edge = np.ones((height, width), dtype=bool)
+    edge[depth : height - depth, depth : width - depth] = False
+    return edge
+
+
 def find_ground(planes: Float[np.ndarray, "3 f h w"]) -> Ground:
     """The palette colour whose segment most border pixels are nearest to, moved to where they lie."""
-    border = _border(planes)
+    border = np.moveaxis(planes[:, :, border_mask(*planes.shape[2:])], 0, -1)
     bases = np.array([colour.rgb for colour in BACKGROUND_COLOURS], dtype=np.float32)
     axes = np.array([shade(colour) for colour in BACKGROUND_COLOURS], dtype=np.float32) - bases
     squared = _squared_distances(border, bases, axes)
@@ -91,14 +99,6 @@ def find_texture(along: Float[np.ndarray, "f h w"], clear: Bool[np.ndarray, "f h
     drift = -float(turns.sum()) / FREQUENCY
     camera = FIXED if abs(drift) < PAN_DISTANCE else PANS_LEFT if drift > 0 else PANS_RIGHT
     return texture, camera, drift
-
-
-def _border(planes: Float[np.ndarray, "3 f h w"]) -> Float[np.ndarray, "f p 3"]:
-    _, _, height, width = planes.shape
-    depth = max(1, min(height, width) // BORDER)
-    edge = np.ones((height, width), dtype=bool)
-    edge[depth : height - depth, depth : width - depth] = False
-    return np.moveaxis(planes[:, :, edge], 0, -1)
 
 
 def _squared_distances(

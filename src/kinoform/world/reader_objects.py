@@ -74,8 +74,8 @@ def _separated(
     core = erode(foreground)
     owners, rgb = labels[core], planes[:, core].T
     tones = nearest_colour(rgb)
-    shares = np.zeros((int(labels.max()) + 1, len(BACKGROUND_COLOURS)))
-    np.add.at(shares, (owners, tones), 1)
+    cells = (int(labels.max()) + 1, len(BACKGROUND_COLOURS))
+    shares = np.bincount(owners * cells[1] + tones, minlength=cells[0] * cells[1]).reshape(cells)
     order = np.argsort(shares, axis=1)[:, :-3:-1]
     least = np.take_along_axis(shares, order, axis=1)[:, 1]
     second = np.zeros_like(foreground)
@@ -111,17 +111,18 @@ def _owners(labels: Int[np.ndarray, "f h w"]) -> tuple[int, Int[np.ndarray, "f h
 
     Frames with fewer regions are left without owners; in those with more, the largest count.
     """
-    areas = np.bincount(labels.ravel())
-    columns = np.broadcast_to(np.arange(labels.shape[2]), labels.shape)
-    middles = np.bincount(labels.ravel(), weights=columns.ravel()) / np.maximum(areas, 1)
+    pixels = np.flatnonzero(labels)
+    numbers = labels.ravel()[pixels]
+    areas = np.bincount(numbers, minlength=1)
+    middles = np.bincount(numbers, weights=pixels % labels.shape[2], minlength=1) / np.maximum(areas, 1)
     home = np.zeros(len(areas), dtype=np.int64)
-    home[labels.ravel()] = np.repeat(np.arange(len(labels)), labels[0].size)
+    home[numbers] = pixels // labels[0].size
     per_frame = np.bincount(home[1:], minlength=len(labels))
     count = int(np.bincount(per_frame).argmax())
     places = np.zeros(len(areas), dtype=np.int64)
     for frame in np.flatnonzero(per_frame >= count) if count else ():
-        numbers = 1 + np.flatnonzero(home[1:] == frame)
-        largest = numbers[np.argsort(areas[numbers], kind="stable")[::-1][:count]]
+        regions = 1 + np.flatnonzero(home[1:] == frame)
+        largest = regions[np.argsort(areas[regions], kind="stable")[::-1][:count]]
         places[largest[np.argsort(middles[largest])]] = np.arange(1, count + 1)
     return count, places[labels]
 

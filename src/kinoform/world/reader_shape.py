@@ -8,7 +8,7 @@ import math
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from kinoform.world.shapes import SHAPES, Shape
 
@@ -45,15 +45,16 @@ def _rays() -> Float[np.ndarray, " t"]:
 
 
 @cache
-def _templates() -> Float[np.ndarray, "s r t"]:
-    """Each shape at angle 0 with the area of a disc of radius 1."""
+def _templates() -> Complex[np.ndarray, "s r k"]:
+    """Each shape at angle 0 with the area of a disc of radius 1: conjugate spectra of its rings, by their length."""
     radius, angle = np.meshgrid(_rings(), _rays(), indexing="ij")
     found = []
     for shape in SHAPES:
         unit = math.sqrt(math.pi / shape.area)
         distance = unit * shape.distance(radius * np.cos(angle) / unit, radius * np.sin(angle) / unit)
         found.append(np.clip(0.5 - distance / (2 * SOFTNESS), 0, 1))
-    return np.stack(found).astype(np.float32)
+    weighted = np.stack(found).astype(np.float32) * _rings()[:, None]
+    return np.fft.rfft(weighted, axis=-1).conj()
 
 
 def _polar(
@@ -66,19 +67,20 @@ def _polar(
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     left, top = np.minimum(x.astype(int), max(width - 2, 0)), np.minimum(y.astype(int), max(height - 2, 0))
-    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    frame = np.arange(frames)[:, None, None]
-    upper = cover[frame, top, left] * (left + 1 - x) + cover[frame, top, right] * (x - left)
-    lower = cover[frame, bottom, left] * (left + 1 - x) + cover[frame, bottom, right] * (x - left)
+    corner = (np.arange(frames)[:, None, None] * height + top) * width + left
+    right, below = min(1, width - 1), width * min(1, height - 1)
+    pixels = cover.ravel()
+    nearer, farther = left + 1 - x, x - left
+    upper = pixels.take(corner) * nearer + pixels.take(corner + right) * farther
+    lower = pixels.take(corner + below) * nearer + pixels.take(corner + below + right) * farther
     weights = inside.astype(np.float32)
     return (upper * (top + 1 - y) + lower * (y - top)).astype(np.float32) * weights, weights
 
 
 def _overlaps(polar: Float[np.ndarray, "k r t"], inside: Float[np.ndarray, "k r t"]) -> Float[np.ndarray, "k s t"]:
     """Intersection over union with each template at each rotation; the frame's outside counts for neither."""
-    templates = np.fft.rfft(_templates() * _rings()[:, None], axis=-1).conj()
-    shared = np.einsum("krt,srt->kst", np.fft.rfft(polar, axis=-1), templates, optimize=True)
-    wanted = np.einsum("krt,srt->kst", np.fft.rfft(inside, axis=-1), templates, optimize=True)
+    shared = np.einsum("krt,srt->kst", np.fft.rfft(polar, axis=-1), _templates(), optimize=True)
+    wanted = np.einsum("krt,srt->kst", np.fft.rfft(inside, axis=-1), _templates(), optimize=True)
     both = np.fft.irfft(shared, n=RAYS, axis=-1)
     own = np.einsum("krt,r->k", polar, _rings())[:, None, None]
     either = own + np.fft.irfft(wanted, n=RAYS, axis=-1) - both

@@ -9,7 +9,7 @@ from kinoform.world.motions import MOTIONS
 from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS
 from kinoform.world.reader import Reading
 from kinoform.world.sampling import Level
-from kinoform.world.scene import MEDIUM, Story
+from kinoform.world.scene import MEDIUM, SIZES, Story
 from kinoform.world.shapes import SHAPES
 
 NORMAL_95 = 1.959963984540054
@@ -50,10 +50,11 @@ class Chance:
     colour: float
     shape: float
     motion: float
+    size: float
 
     @property
     def all_right(self) -> float:
-        """The product: blind guesses are independent."""
+        """The product of all but size: blind guesses are independent."""
         ground = self.background * self.texture * self.camera
         return ground * self.count * self.colour * self.shape * self.motion
 
@@ -77,10 +78,10 @@ def compare(story: Story, reading: Reading) -> Score:
 
 
 def chance(level: Level) -> Chance:
-    """1/11, 1/3, 1/3, 1/2, 1/10, 1/6, 1/10: one over the number of values.
+    """1/11, 1/3, 1/3, 1/2, 1/10, 1/6, 1/10, 1/3: one over the number of values.
 
     A guess that is uniform over K values is right with probability 1/K however the truth is distributed; an
-    attribute that the level never varies is right by itself. Colour, shape and motion are for one object.
+    attribute that the level never varies is right by itself. Colour, shape, motion and size are for one object.
     """
     return Chance(
         background=1 / len(BACKGROUND_COLOURS),
@@ -90,6 +91,7 @@ def chance(level: Level) -> Chance:
         colour=1 / len(OBJECT_COLOURS),
         shape=1 / len(SHAPES),
         motion=1 / len(MOTIONS),
+        size=1 / len(SIZES) if level.sized else 1.0,
     )
 
 

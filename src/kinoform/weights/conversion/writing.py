@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import UsageError, WeightsError
+from kinoform.weights.shards import shard_name
 from kinoform.weights.storage.formats import SPELLINGS
 
 CHUNK = 1 << 22
@@ -69,7 +70,7 @@ def write_set(folder: Path, stem: str, tensors: Sequence[Outgoing], limit: int |
         return
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
-        name = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        name = shard_name(stem, number, len(shards))
         write_safetensors(folder / name, shard, wrote)
         weight_map |= {each.name: name for each in shard}
     index = {"metadata": {"total_size": sum(each.bytes for each in tensors)}, "weight_map": weight_map}

@@ -1,18 +1,16 @@
 """Weights as they lie in files: a single one, numbered shards, or everything in a folder."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kinoform.errors import WeightsError
 from kinoform.weights.identity.amounts import Described
+from kinoform.weights.shards import shards_of
 from kinoform.weights.storage.gguf_header import read_gguf_header
 from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, WEIGHT_SUFFIXES, check_file, read_header
 
-SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.safetensors|\.gguf)", re.IGNORECASE)
-MOST_SHARDS = 1000
 DEPTH = 3
 MOST_FILES = 1000
 
@@ -85,11 +83,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _set_of(file: Path) -> WeightSet:
-    match = SHARD.fullmatch(file.name)
-    if match is None or not 1 <= int(match[3]) <= MOST_SHARDS:
-        return WeightSet(path=file, files=(file,))
-    names = (f"{match[1]}-{number:05d}-of-{match[3]}{match[4]}" for number in range(1, int(match[3]) + 1))
-    files = tuple(file.with_name(name) for name in names)
+    files = shards_of(file)
     return WeightSet(path=files[0], files=files)
 
 

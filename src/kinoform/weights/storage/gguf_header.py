@@ -247,7 +247,5 @@ class _Walk:
 
 
 def _official(entries: dict[str, Entry]) -> dict[str, Entry]:
-    """A T5 encoder in the names of the official umT5; everything else has the official names already."""
-    if "enc.blk.0.attn_q.weight" not in entries:
-        return entries
+    """llama.cpp's names of a T5 encoder become those of the official umT5; all others are official already."""
     return {LLAMA_TEXT_ENCODER.ours(name) or name: entry for name, entry in entries.items()}

@@ -1,0 +1,126 @@
+"""Make the films of a level and count what they show, beside the codec's ceiling and chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from kinoform.errors import UsageError, WeightsError, nearest
+from kinoform.evaluation.prompts import LEVELS, SPLITS, Asked, prompts
+from kinoform.evaluation.skill import Evaluation, SplitSkill, Trial, split_skill
+from kinoform.evaluation.verdict import attributes, judge
+from kinoform.media.film import Film
+from kinoform.models.codec import to_uint8
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.world.caption import vocabulary
+from kinoform.world.fidelity import foreground_psnr, psnr
+from kinoform.world.render import coverage, render
+from kinoform.world.score import chance
+
+SETTINGS = ("width", "height", "num_frames", "steps", "guidance", "shift", "solver", "dtype")
+
+EXACT = 100.0
+"""The PSNR in dB that stands for a reconstruction without error, whose PSNR is infinite and not JSON."""
+
+Tell: TypeAlias = Callable[[str, int, int], None]
+"""Called after each film with level and split, the films of the split that are done, and all of them."""
+
+Watch: TypeAlias = Callable[[str, int, Film], None]
+"""Called with split and number of each film, and the film, which is not kept."""
+
+
+def evaluate(
+    pipeline: Pipeline,
+    *,
+    level: str = "L1",
+    count: int = 200,
+    tell: Tell = lambda stage, done, total: None,
+    watch: Watch = lambda split, number, film: None,
+    **changes: object,
+) -> Evaluation:
+    """Make `count` films per split of a level, one at a time, and read them; `changes` go into every request.
+
+    Raises UsageError for an unknown level, a `count` below 1 or a request that cannot be made, and WeightsError
+    for a model that does not know the world's words.
+    """
+    check_judgeable(pipeline, level, count, changes)
+    names, guess = attributes(LEVELS[level]), chance(LEVELS[level])
+
+    def judged(split: str) -> SplitSkill:
+        trials = []
+        for asked in prompts(level, split, count):
+            begun = perf_counter()
+            film = _film(pipeline, asked, changes)
+            seconds = perf_counter() - begun
+            watch(split, asked.number, film)
+            trials.append(_trial(pipeline, level, asked, film, seconds))
+            tell(stage_of(level, split), asked.number + 1, count)
+        return split_skill(split, names, trials)
+
+    params = pipeline.params(pipeline.request("x", seed=0, **changes))
+    return Evaluation(
+        model=pipeline.recipe.name,
+        fingerprint=pipeline.parts.fingerprint(),
+        settings={name: params[name] for name in SETTINGS},
+        level=level,
+        chance={name: getattr(guess, name) for name in names},
+        splits=tuple(judged(split) for split in SPLITS),
+    )
+
+
+def check_judgeable(pipeline: Pipeline, level: str, count: int, changes: Mapping[str, object]) -> None:
+    """Refuse before the first film what `evaluate` refuses, and raise what it raises."""
+    if level not in LEVELS:
+        raise UsageError(f"no level {level[:60]!r}; {nearest(level[:60], LEVELS)}")
+    if count < 1:
+        raise UsageError(f"count must be at least 1, not {count}")
+    pipeline.request("x", seed=0, **changes)
+    words = vocabulary()
+    tokens = pipeline.parts.tokenizer()(words, pipeline.parts.text_spec.length)
+    strange = [word for word, unknown in zip(words, tokens.unknown, strict=True) if unknown]
+    if strange:
+        raise WeightsError(
+            f"{pipeline.recipe.name} does not know {len(strange)} of the {len(words)} words of the world's captions, "
+            f"such as {strange[0]!r}; evaluate a model that was trained on this world, such as mini"
+        )
+
+
+def stage_of(level: str, split: str) -> str:
+    """The name by which progress is told."""
+    return f"{level} {split}"
+
+
+def _trial(pipeline: Pipeline, level: str, asked: Asked, film: Film, seconds: float) -> Trial:
+    num_frames, height, width, _ = film.frames.shape
+    size = {"num_frames": num_frames, "height": height, "width": width}
+    rendered = render(asked.scene, **size)
+    redrawn = _redrawn(pipeline, rendered)
+    return Trial(
+        prompt=asked.prompt,
+        seed=asked.seed,
+        film=judge(asked.scene.story, LEVELS[level], film.frames),
+        ceiling=judge(asked.scene.story, LEVELS[level], redrawn),
+        ceiling_psnr=min(EXACT, psnr(redrawn, rendered)),
+        ceiling_foreground_psnr=min(EXACT, foreground_psnr(redrawn, rendered, coverage(asked.scene, **size))),
+        seconds=seconds,
+    )
+
+
+def _film(pipeline: Pipeline, asked: Asked, changes: Mapping[str, object]) -> Film:
+    request = pipeline.request(asked.prompt, seed=asked.seed, **changes)
+    latents = next(pipeline.latents([request], lambda progress: None))
+    return pipeline.film(request, latents, lambda progress: None)
+
+
+@torch.inference_mode()
+def _redrawn(pipeline: Pipeline, frames: UInt8[np.ndarray, "f h w 3"]) -> UInt8[np.ndarray, "f h w 3"]:
+    """A rendered film, encoded and decoded: what the codec alone can show."""
+    codec = pipeline.parts.codec(pipeline.machine.device)
+    pixels = torch.from_numpy(frames).movedim(-1, 0)[None].float().to(pipeline.machine.device) / 127.5 - 1
+    latents, _ = codec.encode(pixels)
+    return to_uint8(codec.decode(latents)[0][0])

@@ -1,0 +1,126 @@
+"""An evaluation as one HTML page that needs nothing else: tables, and films with what was read of them."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from html import escape
+
+from PIL import Image
+
+from kinoform.evaluation.benchmark import Place
+from kinoform.evaluation.report import Report
+from kinoform.evaluation.skill import Evaluation
+from kinoform.evaluation.style import STYLE
+from kinoform.evaluation.tables import MARK, Table, label, tables
+from kinoform.evaluation.verdict import Verdict
+from kinoform.media.film import Film
+from kinoform.media.pictures import webp
+
+NOTE = f"""In brackets 95 % intervals: Wilson's of shares, Bonett and Price's of paired differences, marked {MARK} where
+they exclude 0. Codec ceiling: the same scenes rendered, encoded and decoded. Background drift: of 255, over prompts
+with a plain background."""
+
+
+def picture(film: Film) -> bytes:
+    """The film as an animated webp."""
+    return webp([Image.fromarray(frame) for frame in film.frames], fps=film.fps)
+
+
+def page(report: Report, *, command: str, pictures: Mapping[Place, bytes]) -> str:
+    """The page; films whose `pictures` are given are shown, the others only counted.
+
+    There is no date in it: the same evaluation gives the same page but for the seconds a film takes.
+    """
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>kinoform evaluate: {escape(' and '.join(report.names))}</title>",
+            f"<style>{STYLE}</style>",
+            "</head>",
+            f'<body style="--sides: {len(report.names)}">',
+            f"<h1>{escape(' and '.join(report.names))}: films that show what was asked</h1>",
+            f"<p><code>{escape(command)}</code></p>",
+            *_sides(report),
+            f'<p class="faint">{escape(NOTE)}</p>',
+            *_levels(report, pictures),
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _sides(report: Report) -> Iterator[str]:
+    for name, side in zip(report.names, (report.first, report.other), strict=False):
+        settings = ", ".join(f"{key} {value}" for key, value in side[0].settings.items())
+        yield f"<p>{escape(name)}: model <code>{escape(side[0].fingerprint)}</code>, {escape(settings)}</p>"
+
+
+def _levels(report: Report, pictures: Mapping[Place, bytes]) -> Iterator[str]:
+    for place, evaluation in enumerate(report.first):
+        yield f"<h2>{escape(evaluation.level)}</h2>"
+        for table in tables(report):
+            if table.level == evaluation.level:
+                yield from _table(table)
+        sides = [evaluation, *report.other[place : place + 1]]
+        for number in range(len(evaluation.splits)):
+            yield from _films(report, sides, number, pictures)
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield '<div class="wide"><table>'
+    yield f"<caption>{escape(table.title)}</caption>"
+    yield "<thead><tr>" + "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.heading) + "</tr></thead>"
+    yield "<tbody>"
+    for name, *cells in table.rows:
+        values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        yield f'<tr><th scope="row">{escape(name)}</th>{values}</tr>'
+    yield "</tbody></table></div>"
+
+
+def _films(report: Report, sides: list[Evaluation], place: int, pictures: Mapping[Place, bytes]) -> Iterator[str]:
+    """The cards of one split: a prompt, and its film by each side."""
+    level, split = sides[0].level, sides[0].splits[place]
+    numbers = [number for number in range(len(split.films)) if Place(0, level, split.split, number) in pictures]
+    if not numbers:
+        return
+    yield f"<h3>{escape(level)}, {escape(split.split)}: {len(numbers)} of {len(split.films)} films</h3>"
+    yield '<div class="films">'
+    for number in numbers:
+        verdicts = [side.splits[place].films[number].film for side in sides]
+        right = all(verdict.marks["all_right"] for verdict in verdicts)
+        yield f'<div class="card{"" if right else " wrong"}">'
+        yield f"<p>{escape(split.films[number].prompt)}</p>"
+        yield '<div class="pair">'
+        for side, verdict in enumerate(verdicts):
+            name = report.names[side] if len(verdicts) > 1 else ""
+            yield _film(pictures[Place(side, level, split.split, number)], verdict, name)
+        yield "</div></div>"
+    yield "</div>"
+
+
+def _film(encoded: bytes, verdict: Verdict, name: str) -> str:
+    """A film, what was read of it, and each attribute as right or wrong, in a sign as well as a colour."""
+    marks = " ".join(
+        f'<span class="{"right" if right else "wrong"}">{"✓" if right else "✗"}&nbsp;{escape(label(attribute))}</span>'
+        for attribute, right in _marks(verdict)
+    )
+    heading = f"<p>{escape(name)}</p>" if name else ""
+    return (
+        f'<figure><img src="data:image/webp;base64,{b64encode(encoded).decode()}" alt="{escape(verdict.read)}">'
+        f"<figcaption>{heading}<p>{marks}</p><p>read: {escape(verdict.read)}</p></figcaption></figure>"
+    )
+
+
+def _marks(verdict: Verdict) -> Iterator[tuple[str, bool]]:
+    """Every mark so that right is good: a binding error is shown only where there is one."""
+    for name, mark in verdict.marks.items():
+        if name != "binding_error":
+            yield name, mark
+        elif mark:
+            yield name, False

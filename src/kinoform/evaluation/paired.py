@@ -1,0 +1,89 @@
+"""Two evaluations of the same prompts and seeds: the differences of their shares, with intervals for paired data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kinoform.errors import UsageError
+from kinoform.evaluation.skill import Evaluation, Trial
+from kinoform.evaluation.verdict import STEADY
+from kinoform.world.score import NORMAL_95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The share of the other side less that of the first, over `trials` prompts that both sides have films of.
+
+    `only_first` prompts were right on the first side alone, `only_other` on the other alone; `low` and `high` bound
+    the difference with 95 % confidence.
+    """
+
+    level: str
+    split: str
+    attribute: str
+    trials: int
+    only_first: int
+    only_other: int
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """NaN without trials."""
+        return (self.only_other - self.only_first) / self.trials if self.trials else float("nan")
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def differences(first: Evaluation, other: Evaluation) -> tuple[Difference, ...]:
+    """For each split every attribute, then binding error and count constancy.
+
+    Raises UsageError unless both evaluations asked for the same films.
+    """
+    if first.level != other.level or _asked(first) != _asked(other):
+        raise UsageError(f"{first.model} and {other.model} were asked for other films; use the same level and count")
+    return tuple(_differences(first, other))
+
+
+def paired_interval(only_first: int, only_other: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of p_other - p_first for paired proportions (Bonett and Price 2012, adjusted Wald).
+
+    p12 = (f12 + 1) / (n + 2), p21 = (f21 + 1) / (n + 2), f12 and f21 the counts of pairs that are right on one side
+    alone; p12 - p21 +- z sqrt((p12 + p21 - (p12 - p21)^2) / (n + 2)), z the normal 97.5 % point, cut to -1 .. 1.
+
+    Raises UsageError for negative counts, or more such pairs than trials.
+    """
+    if min(only_first, only_other) < 0 or only_first + only_other > trials:
+        raise UsageError(f"{only_first} and {only_other} of {trials} pairs cannot be; count again")
+    p12, p21 = (only_other + 1) / (trials + 2), (only_first + 1) / (trials + 2)
+    middle = p12 - p21
+    half = NORMAL_95 * math.sqrt((p12 + p21 - middle**2) / (trials + 2))
+    return max(-1.0, middle - half), min(1.0, middle + half)
+
+
+def _asked(evaluation: Evaluation) -> list[tuple[str, str, int]]:
+    return [(split.split, film.prompt, film.seed) for split in evaluation.splits for film in split.films]
+
+
+def _differences(first: Evaluation, other: Evaluation) -> Iterator[Difference]:
+    for mine, theirs in zip(first.splits, other.splits, strict=True):
+        for name in (*mine.skill, *STEADY):
+            yield _difference(first.level, mine.split, name, mine.films, theirs.films)
+
+
+def _difference(level: str, split: str, name: str, first: Sequence[Trial], other: Sequence[Trial]) -> Difference:
+    pairs = [
+        (mine.film.marks[name], theirs.film.marks[name])
+        for mine, theirs in zip(first, other, strict=True)
+        if name in mine.film.marks
+    ]
+    only_first, only_other = pairs.count((True, False)), pairs.count((False, True))
+    low, high = paired_interval(only_first, only_other, len(pairs))
+    return Difference(
+        level=level, split=split, attribute=name, trials=len(pairs),
+        only_first=only_first, only_other=only_other, low=low, high=high,
+    )  # fmt: skip

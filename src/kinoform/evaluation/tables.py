@@ -1,0 +1,111 @@
+"""Reports as tables of text, for the terminal and the page alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kinoform.evaluation.paired import Difference
+from kinoform.evaluation.report import Report
+from kinoform.evaluation.skill import Evaluation, Share, SplitSkill, mean_drift
+
+SIZE = "size, where said"
+MARK = "*"
+"""Behind a difference whose interval excludes 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The first cell of `heading` and of every row names the row."""
+
+    level: str
+    title: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(report: Report) -> tuple[Table, ...]:
+    """One table a level; with two sides one a level and split instead, with the difference of each share."""
+    if not report.other:
+        return tuple(_alone(evaluation) for evaluation in report.first)
+    return tuple(
+        _beside(report, level, mine, theirs)
+        for level, other in zip(report.first, report.other, strict=True)
+        for mine, theirs in zip(level.splits, other.splits, strict=True)
+    )
+
+
+def _alone(evaluation: Evaluation) -> Table:
+    splits = evaluation.splits
+    rows = [
+        (
+            label(name),
+            *(_cell(split.skill[name]) for split in splits),
+            _pooled([split.ceiling[name] for split in splits]),
+            f"{evaluation.chance[name]:.3f}",
+        )
+        for name in evaluation.chance
+    ]
+    constancy = _pooled([split.ceiling_constancy for split in splits])
+    drift = _number(mean_drift([film.ceiling for split in splits for film in split.films]))
+    rows += [
+        ("binding error", *(_cell(split.binding_error) for split in splits), "", ""),
+        ("count constancy", *(_cell(split.count_constancy) for split in splits), constancy, ""),
+        ("background drift", *(_number(split.background_drift) for split in splits), drift, ""),
+        ("PSNR, dB", *("" for _ in splits), _mean([split.ceiling_psnr for split in splits]), ""),
+        ("PSNR on objects, dB", *("" for _ in splits), _mean([split.ceiling_foreground_psnr for split in splits]), ""),
+        ("seconds a film", *(f"{split.seconds_per_film:.2f}" for split in splits), "", ""),
+    ]
+    return Table(
+        level=evaluation.level,
+        title=f"{evaluation.level}: films that show what was asked, of {len(splits[0].films)} a split",
+        heading=("", *(split.split for split in splits), "codec ceiling", "chance"),
+        rows=tuple(rows),
+    )
+
+
+def _beside(report: Report, evaluation: Evaluation, mine: SplitSkill, theirs: SplitSkill) -> Table:
+    level, split = evaluation.level, mine.split
+    found = {each.attribute: each for each in report.differences if (each.level, each.split) == (level, split)}
+    pairs = {name: (mine.skill[name], theirs.skill[name]) for name in mine.skill} | {
+        "binding_error": (mine.binding_error, theirs.binding_error),
+        "count_constancy": (mine.count_constancy, theirs.count_constancy),
+    }
+    rows = [(label(name), *map(_cell, pair), _difference(found[name])) for name, pair in pairs.items()]
+    rows += [
+        ("background drift", _number(mine.background_drift), _number(theirs.background_drift), ""),
+        ("seconds a film", f"{mine.seconds_per_film:.2f}", f"{theirs.seconds_per_film:.2f}", ""),
+    ]
+    return Table(
+        level=level,
+        title=f"{level}, {split}: films that show what was asked, of {len(mine.films)}",
+        heading=("", *report.names, "difference"),
+        rows=tuple(rows),
+    )
+
+
+def label(name: str) -> str:
+    return SIZE if name == "size" else name.replace("_", " ")
+
+
+def _cell(share: Share) -> str:
+    return f"{share.share:.2f} [{share.low:.2f}, {share.high:.2f}]" if share.trials else "-"
+
+
+def _difference(found: Difference) -> str:
+    if not found.trials:
+        return "-"
+    mark = f" {MARK}" if found.excludes_zero else ""
+    return f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}"
+
+
+def _pooled(shares: list[Share]) -> str:
+    trials = sum(share.trials for share in shares)
+    return f"{sum(share.right for share in shares) / trials:.2f}" if trials else "-"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _mean(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.1f}"

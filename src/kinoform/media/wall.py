@@ -1,0 +1,48 @@
+"""Several films as one: side by side, at the same time, each with its prompt beneath."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from kinoform.errors import UsageError
+from kinoform.media.film import Film
+from kinoform.media.sheet import BACKGROUND, BRIGHT, GAP
+from kinoform.media.words import CAPTION_SIZE, LINE_HEIGHT, wrapped
+
+
+def wall(films: Sequence[Film], *, columns: int = 3, upscale: int = 1) -> Film:
+    """One film of them all, row by row; every pixel is repeated `upscale` times along both sides.
+
+    Raises UsageError without films, for an option below 1, and for films of several sizes or rates.
+    """
+    if not films or min(columns, upscale) < 1:
+        raise UsageError(f"{len(films)} films in {columns} columns, {upscale} times as large: all must be at least 1")
+    kinds = {(film.frames.shape, film.fps) for film in films}
+    if len(kinds) > 1:
+        raise UsageError(f"films of {len(kinds)} sizes or rates do not fit one wall; make them alike")
+    columns = min(columns, len(films))
+    cells = [_cell(film, upscale) for film in films]
+    height = max(cell.shape[1] for cell in cells)
+    rows = -(-len(films) // columns)
+    count, _, width, _ = cells[0].shape
+    shape = (count, GAP + rows * (height + GAP), GAP + columns * (width + GAP), 3)
+    frames = np.broadcast_to(np.array(BACKGROUND, np.uint8), shape).copy()
+    for place, cell in enumerate(cells):
+        row, column = divmod(place, columns)
+        top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
+        frames[:, top : top + cell.shape[1], left : left + width] = cell
+    return Film(frames=frames, fps=films[0].fps, params={"films": [dict(film.params) for film in films]})
+
+
+def _cell(film: Film, upscale: int) -> UInt8[np.ndarray, "f h w 3"]:
+    """The enlarged film with its prompt below it."""
+    large = film.frames.repeat(upscale, axis=1).repeat(upscale, axis=2)
+    lines = wrapped(str(film.params.get("prompt", "")), large.shape[2])
+    strip = Image.new("RGB", (large.shape[2], len(lines) * LINE_HEIGHT + GAP), BACKGROUND)
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(CAPTION_SIZE)
+    for place, line in enumerate(lines):
+        draw.text((0, GAP // 2 + place * LINE_HEIGHT), line, fill=BRIGHT, font=font)
+    below = np.broadcast_to(np.asarray(strip), (len(large), *np.asarray(strip).shape))
+    return np.concatenate([large, below], axis=1)

@@ -1,0 +1,43 @@
+"""Words on pictures: a text as lines that fit a width, in the font that comes with Pillow."""
+
+import unicodedata
+
+from PIL import ImageFont
+
+CAPTION_SIZE, LINE_HEIGHT, MOST_LINES = 14, 20, 4
+LONGEST_CAPTION = 2000
+"""Characters of a text that are looked at; more would not fit four lines of a wide picture."""
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """At most four lines, no wider than `width` pixels; the last ends in `...` when words are left out."""
+    font = ImageFont.load_default(CAPTION_SIZE)
+    lines = _lines(_drawable(text[:LONGEST_CAPTION]), width, font)
+    if len(lines) <= MOST_LINES:
+        return lines
+    last = lines[MOST_LINES - 1]
+    while last and font.getlength(last + "...") > width:
+        last = last[:-1]
+    return [*lines[: MOST_LINES - 1], last + "..."]
+
+
+def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """The text broken between words, or within a word that is wider than a line."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        lines.append("")
+        for letter in word:
+            if font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return [line for line in lines if line]
+
+
+def _drawable(text: str) -> str:
+    """The text without accents: the font that comes with Pillow has ASCII only, the rest shows as boxes."""
+    plain = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in text)
+    return "".join(ascii_part or letter for ascii_part, letter in zip(plain, text, strict=True))

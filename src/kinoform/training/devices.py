@@ -1,0 +1,54 @@
+"""Where a training computes: everything is made on the CPU from seeds, then moved to the device."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinoform.errors import UsageError
+from kinoform.training.team import Part
+
+CPU = torch.device("cpu")
+
+
+def check_device(device: torch.device) -> None:
+    """Raises UsageError when no tensor can be made on the device and read back."""
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as failure:
+        reason = (str(failure).splitlines() or [type(failure).__name__])[0]
+        raise UsageError(f"PyTorch cannot compute on the device {str(device)!r} ({reason}); train on cpu") from failure
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises UsageError when PyTorch's compiler does not work here, for example for want of a C++ compiler."""
+    try:
+        torch.compile(torch.square)(torch.ones(2, device=device))
+    except Exception as failure:  # its own errors and those of every compiler behind it
+        reason = (str(failure).splitlines() or [type(failure).__name__])[0]
+        raise UsageError(
+            f"PyTorch cannot compile for {device.type} on this machine ({reason}); leave out --compile"
+        ) from failure
+
+
+def device_of(part: Part, device: torch.device) -> torch.device:
+    """Processes that share "cuda" take its devices in turn; a device with a number is meant as it stands."""
+    if device.type != "cuda" or device.index is not None or part.of == 1:
+        return device
+    return torch.device("cuda", part.index % torch.cuda.device_count())
+
+
+def moved(tree: Any, device: torch.device) -> Any:
+    """A tree of dictionaries, lists, tuples, named tuples and dataclasses with its tensors on `device`."""
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if isinstance(tree, Mapping):
+        return {name: moved(branch, device) for name, branch in tree.items()}
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{each.name: moved(getattr(tree, each.name), device) for each in fields(tree)})
+    if isinstance(tree, list | tuple):
+        branches = [moved(branch, device) for branch in tree]
+        return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
+    return tree

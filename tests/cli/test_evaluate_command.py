@@ -1,0 +1,168 @@
+"""`kinoform evaluate`: what it prints, what it compares, what it writes, and what it refuses before any film."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import Run
+from kinoform.cli.sides import Side, beside
+from kinoform.errors import UsageError
+from kinoform.media.film import Film
+from kinoform.world.render import render
+
+FIRST = Side(model="mini", device="cpu", dtype="auto", steps=2, guidance=None, shift=None, solver=None)
+FEW = ("--level", "L1", "--count", 1, "--device", "cpu")
+
+
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """Films show what is asked, at no cost; the changes with which each was asked for."""
+    asked_for: list[dict] = []
+
+    def film(pipeline, asked, changes) -> Film:
+        asked_for.append({**changes, "dtype": str(pipeline.machine.dtype)})
+        return Film(frames=render(asked.scene), fps=16.0)
+
+    monkeypatch.setattr("kinoform.evaluation.evaluate._film", film)
+    return asked_for
+
+
+@pytest.fixture
+def unmade(monkeypatch: pytest.MonkeyPatch) -> None:
+    def film(*words: object) -> None:
+        pytest.fail("a film was made")
+
+    monkeypatch.setattr("kinoform.evaluation.evaluate._film", film)
+
+
+def test_all_levels_and_splits_without_a_word(kinoform: Run, painted: list[dict]) -> None:
+    ran = kinoform("evaluate", "--count", 1, "--device", "cpu", "--json")
+    assert ran.code == 0, ran.err
+    told = ran.told[0]
+    assert [level["level"] for level in told["levels"]] == ["L1", "L2", "L3"]
+    assert [split["split"] for split in told["levels"][2]["splits"]] == ["seen", "held-out"]
+    assert told["other"] is None and told["differences"] is None and len(painted) == 6
+    assert told["levels"][0]["splits"][0]["films"][0]["film"]["marks"]["all_right"] is True
+
+
+def test_the_table_shows_what_the_level_varies(kinoform: Run, painted: list[dict]) -> None:
+    shown = kinoform("evaluate", "mini", *FEW).out
+    rows = (
+        "background",
+        "motion",
+        "all right",
+        "binding error",
+        "count constancy",
+        "background drift",
+        "seconds a film",
+    )
+    assert all(row in shown for row in rows) and "codec ceiling" in shown and "chance" in shown
+    assert "texture" not in shown and "camera" not in shown and "size" not in shown
+    assert "texture" in kinoform("evaluate", "mini", "--level", "L3", "--count", 1, "--device", "cpu").out
+
+
+@pytest.mark.parametrize("words", [("--compare", "mini,steps=3", "mini"), ("mini", "--compare", "steps=3")])
+def test_two_sides(kinoform: Run, painted: list[dict], words: tuple[str, ...]) -> None:
+    ran = kinoform("evaluate", *words, *FEW, "--steps", 2)
+    assert ran.code == 0 and "difference" in ran.out
+    assert "mini steps=2" in ran.out and "mini steps=3" in ran.out
+    assert [asked["steps"] for asked in painted] == [2, 2, 3, 3]
+
+
+def test_another_precision_is_another_side(kinoform: Run, painted: list[dict]) -> None:
+    ran = kinoform("evaluate", *FEW, "--compare", "dtype=bfloat16", "--json")
+    assert ran.told[0]["other"]["settings"]["dtype"] == "bfloat16"
+    assert [asked["dtype"] for asked in painted] == ["torch.float32"] * 2 + ["torch.bfloat16"] * 2
+
+
+def test_settings_that_are_not_said_are_those_of_the_first() -> None:
+    assert beside(FIRST, "steps=8,guidance=3") == Side(
+        model="mini", device="cpu", dtype="auto", steps=8, guidance=3.0, shift=None, solver=None
+    )
+    assert beside(FIRST, "other") == Side(
+        model="other", device="cpu", dtype="auto", steps=2, guidance=None, shift=None, solver=None
+    )
+    far = beside(FIRST, "some/folder, solver=unipc(order=3, lower_order_final=False),shift = 4")
+    assert (far.model, far.shift, far.steps) == ("some/folder", 4.0, 2)
+    assert far.solver == "unipc(order=3, lower_order_final=False)"
+
+
+def test_a_path_may_hold_any_sign(here: Path) -> None:
+    (here / "a=1,b").mkdir()
+    (here / "a=1").mkdir()
+    assert beside(FIRST, "a=1,b").model == "a=1,b"
+    assert (beside(FIRST, "a=1,steps=3").model, beside(FIRST, "a=1,steps=3").steps) == ("a=1", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("stesp=8", "no setting 'stesp'; did you mean 'steps'"),
+        ("mini,seed=8", "no setting 'seed'"),
+        ("mini,other", "no setting 'other'"),
+        ("steps=8,", "no setting ''"),
+        ("steps=many", "steps must be a whole number, not 'many'"),
+        ("steps=2.5", "steps must be a whole number, not '2.5'"),
+        ("steps=", "steps must be a whole number, not ''"),
+        ("guidance=much", "guidance must be a number, not 'much'"),
+        ("steps=2,steps=3", "steps twice"),
+    ],
+)
+def test_settings_that_cannot_be_meant(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        beside(FIRST, text)
+
+
+@pytest.mark.usefixtures("unmade")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--compare", "stesp=8"], "did you mean 'steps'"),
+        (["--compare", "steps=0"], "steps must be a whole number from 1 to 1000, not 0"),
+        (["--compare", "guidance=nan"], "guidance must be a number from 0 to 100, not nan"),
+        (["--compare", "solver=unipcc"], "no solver 'unipcc'; did you mean 'unipc'"),
+        (["--compare", "dtype=float23"], "no dtype 'float23'"),
+        (["--compare", "nosuchmodel"], "no model, folder or file 'nosuchmodel'"),
+        (["--level", "L4"], "no level 'L4'"),
+        (["--count", 0], "--count must be from 1"),
+        (["--html-films", -1], "--html-films must be from 0"),
+        (["--html", "no/such/page.html"], "folder no/such does not exist"),
+        (["--html", "taken.html"], "taken.html exists; choose another name or pass --force"),
+    ],
+)
+def test_what_is_refused_is_refused_before_any_film(kinoform: Run, here: Path, words: list, sentence: str) -> None:
+    (here / "taken.html").write_text("mine")
+    ran = kinoform("evaluate", "mini", "--device", "cpu", *words)
+    assert ran.code == 2 and sentence in ran.sentence and ran.out == ""
+    assert [file.name for file in here.iterdir()] == ["taken.html"] and (here / "taken.html").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("unmade")
+def test_a_model_of_other_words_is_refused(kinoform: Run, folder: Path) -> None:
+    ran = kinoform("evaluate", "mini", "--device", "cpu", "--compare", folder)
+    assert ran.code == 3 and "tiny_recipe:tiny" in ran.sentence, "whose recipe no folder may choose"
+
+
+def test_the_page_tells_its_own_command(kinoform: Run, painted: list[dict], here: Path) -> None:
+    words = ("evaluate", "mini", *FEW, "--steps", 2, "--compare", "guidance=3", "--html-films", 1)
+    assert kinoform(*words, "--html", "page.html").code == 0
+    text = (here / "page.html").read_text(encoding="utf-8")
+    command = "kinoform evaluate mini --device cpu --steps 2 --level L1 --count 1 --compare guidance=3"
+    assert f"<code>{command}</code>" in text and text.count("<img") == 4
+    assert kinoform(*words, "--html", "page.html", "--html-films", 0, "--force").code == 0
+    assert (here / "page.html").read_text(encoding="utf-8").count("<img") == 0
+
+
+def test_ctrl_c_leaves_no_page(kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def film(pipeline, asked, changes) -> Film:
+        if made:
+            raise KeyboardInterrupt
+        made.append(asked.number)
+        return Film(frames=np.zeros((17, 64, 64, 3), dtype=np.uint8), fps=16.0)
+
+    monkeypatch.setattr("kinoform.evaluation.evaluate._film", film)
+    ran = kinoform("evaluate", "mini", "--device", "cpu", "--count", 2, "--html", "page.html")
+    assert ran.code == 130 and made == [0] and ran.out == "" and not list(here.iterdir())

@@ -1,0 +1,93 @@
+"""`kinoform train`: plans of one's own, and what is refused before anything is rendered."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import kinoform as package
+from command_line import Run
+from kinoform.training import stages
+from kinoform.training.lock import held
+from kinoform.weights.own import read_manifest
+
+OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
+"""One that is not there."""
+
+SOURCE = """
+from training.test_stages import tiny_plan as plan
+
+
+def film():
+    return plan().recipe
+
+
+def nothing():
+    return "nothing"
+"""
+
+
+@pytest.fixture(autouse=True)
+def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of the user's in the current folder, with a plan and its recipe."""
+    (here / "own_idea.py").write_text(SOURCE)
+    monkeypatch.delitem(sys.modules, "own_idea", raising=False)
+
+
+def test_a_plan_of_ones_own_is_trained_and_its_model_loaded(kinoform: Run, here: Path) -> None:
+    words = ["train", "own_idea:plan", "--recipe", "own_idea:film", "--json"]
+    ran = kinoform(*words)
+    assert ran.code == 0, ran.err
+    model = here / "runs" / "tiny" / "model"
+    assert ran.told[0]["output"] == str(model.relative_to(here))
+    assert read_manifest(model).recipe == "own_idea:film"
+    pipeline = package.load(model, recipe="own_idea:film", device="cpu")
+    assert pipeline("a red ball", num_inference_steps=1).frames.shape == (5, 32, 32, 3)
+    first = (model / "manifest.json").read_bytes()
+    again = kinoform(*words, "--force")
+    assert json.loads(again.out) == json.loads(ran.out), "a finished run is read, not repeated"
+    assert (model / "manifest.json").read_bytes() == first
+
+
+REFUSED = [
+    (["mimi"], "no training plan for 'mimi'; did you mean 'mini'"),
+    (["own_idea:plan"], "say with --recipe module:function where the recipe of own_idea:plan is"),
+    (["own_idea:plan", "--recipe", "kinoform.recipes.mini:mini"], "mini:mini is not the recipe that the plan"),
+    (["own_idea:plam", "--recipe", "own_idea:film"], "no plan 'plam' in own_idea; did you mean 'plan'"),
+    (["own_idea:nothing", "--recipe", "own_idea:film"], "own_idea:nothing returns a str, not a Plan"),
+    (["own_idea:plan", "--recipe", "own_idea:nothing"], "own_idea:nothing returns a str, not a Recipe"),
+    (["no_such_module:plan"], "module 'no_such_module' of plan .* cannot be imported"),
+    (["own-idea:plan"], "MODEL 'own-idea:plan' is not an address"),
+    (["--device", "cdua"], "no device 'cdua'; did you mean 'cuda'"),
+    (["--device", OTHER_DEVICE], f"this machine has no {OTHER_DEVICE} device"),
+    (["--threads", "0"], "--threads and --processes must be 1 or more"),
+    (["--run", "own_idea.py"], "own_idea.py is a file; choose a folder"),
+    (["--run", "/proc/none"], "the folder /proc/none cannot be written"),
+    (["-o", "none/model"], "the folder none does not exist"),
+    (["-o", "own_idea.py"], "own_idea.py is a file; choose another name for the folder"),
+    (["-o", ".", "--force"], "no name to write to"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
+def test_what_cannot_be_done_is_refused_before_anything_is_rendered(
+    kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
+) -> None:
+    monkeypatch.setattr(stages, "train_plan", pytest.fail)
+    ran = kinoform("train", *words)
+    assert ran.code == 2, ran.err
+    assert re.search(sentence, ran.sentence), ran.sentence
+    assert {path.name for path in here.iterdir()} <= {"own_idea.py", "__pycache__"}
+
+
+def test_a_run_that_another_process_keeps_is_refused(
+    kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "train_plan", pytest.fail)
+    with held(here / "runs" / "mini"):
+        ran = kinoform("train", "mini")
+    assert ran.code == 2
+    assert "another process is training into runs/mini" in ran.sentence

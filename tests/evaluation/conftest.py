@@ -1,0 +1,31 @@
+"""The embedded model, and a painter in its place whose films are known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import kinoform
+from kinoform.evaluation.prompts import Asked
+from kinoform.media.film import Film
+from kinoform.pipelines.pipeline import Pipeline
+
+Paint = Callable[[Asked], np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def mini() -> Pipeline:
+    return kinoform.load("mini", device="cpu")
+
+
+@pytest.fixture
+def paint(monkeypatch: pytest.MonkeyPatch) -> Callable[[Paint], None]:
+    """Let films be painted by a function of what is asked, whatever the model would make."""
+
+    def use(painted: Paint) -> None:
+        def film(pipeline: Pipeline, asked: Asked, changes: object) -> Film:
+            return Film(frames=painted(asked), fps=16.0)
+
+        monkeypatch.setattr("kinoform.evaluation.evaluate._film", film)
+
+    return use

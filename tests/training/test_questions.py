@@ -1,0 +1,43 @@
+"""Questions about stories: every answer is a choice, and the caption decides it."""
+
+import numpy as np
+import pytest
+
+from kinoform.training.questions import QUESTIONS
+from kinoform.world.caption import caption
+from kinoform.world.parse import parse
+from kinoform.world.sampling import L3, sample_story
+
+
+def answers(prompt: str) -> dict[str, str | None]:
+    story = parse(prompt)
+    found = {question.name: question.choices[question.place(story)] for question in QUESTIONS}
+    return {name: None if choice is None else choice.name for name, choice in found.items()}
+
+
+def test_one_object() -> None:
+    found = answers("a small green star spins on a black background")
+    assert found["background"] == "black" and found["texture"] == "plain" and found["camera"] == "none"
+    assert (found["first colour"], found["first shape"], found["first motion"]) == ("green", "star", "spin")
+    assert found["first size"] == "small"
+    assert all(found[f"second {attribute}"] is None for attribute in ("colour", "shape", "motion", "size"))
+
+
+def test_two_objects_from_left_to_right() -> None:
+    found = answers("a red ball rises and a large blue square rests on a striped white background")
+    assert (found["first colour"], found["first shape"], found["first motion"]) == ("red", "ball", "up")
+    assert (found["second colour"], found["second shape"], found["second motion"]) == ("blue", "square", "still")
+    assert (found["first size"], found["second size"], found["texture"]) == ("medium", "large", "stripes")
+
+
+def test_a_pan() -> None:
+    found = answers("a cyan ring on a checker gray background, the camera pans right")
+    assert (found["camera"], found["texture"], found["first motion"]) == ("right", "checker", "still")
+
+
+@pytest.mark.parametrize("number", range(50))
+def test_a_caption_answers_every_question(number: int) -> None:
+    generator = np.random.default_rng(number)
+    story = sample_story(L3, generator)
+    read = parse(caption(story, generator))
+    assert [question.place(read) for question in QUESTIONS] == [question.place(story) for question in QUESTIONS]

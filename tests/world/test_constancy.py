@@ -1,0 +1,69 @@
+"""What must not change: measured on rendered films, and on the same films with one known change."""
+
+import numpy as np
+import pytest
+
+from kinoform.world.constancy import background_drift, counts
+from kinoform.world.parse import parse
+from kinoform.world.reader import read
+from kinoform.world.render import coverage, render
+from kinoform.world.sampling import L1, L3, place, scene_from_seed
+
+BALL = "a white ball grows on a blue background"
+
+
+def rendered(sentence: str = BALL) -> np.ndarray:
+    return render(place(parse(sentence), np.random.default_rng(0)))
+
+
+def test_a_rendered_background_does_not_drift() -> None:
+    assert background_drift(rendered()) == 0
+    assert background_drift(rendered()[:1]) == 0
+
+
+def test_drift_is_the_largest_change_of_any_channel_between_two_frames() -> None:
+    film = rendered()
+    film[5, ..., 0] += 7
+    film[9, ..., 0] -= 4
+    film[11, ..., 2] -= 9
+    assert background_drift(film) == 11
+    slow = rendered()
+    slow[..., 1] += np.arange(17, dtype=np.uint8)[:, None, None]
+    assert background_drift(slow) == 16
+
+
+def test_an_object_at_the_border_is_no_drift() -> None:
+    film = rendered()
+    film[5:, :20, :3] = 255
+    film[5:, :3, :30] = 255
+    assert background_drift(film) == 0
+
+
+def test_a_flicker_of_the_first_frame_alone_is_seen() -> None:
+    film = rendered()
+    film[0] = film[0] + np.array([0, 9, 0], dtype=np.uint8)
+    assert background_drift(film) == 9
+
+
+@pytest.mark.parametrize("level", [L1, L3])
+def test_rendered_films_show_as_many_objects_in_every_frame(level) -> None:
+    scenes = [scene_from_seed(seed, level) for seed in range(12)]
+    constant = sum(set(counts(render(scene))) == {len(scene.things)} for scene in scenes)
+    assert constant >= 11, "two objects may hide each other for a moment"
+
+
+def test_each_frame_is_counted_by_itself() -> None:
+    scene = place(parse(BALL), np.random.default_rng(0))
+    film, shown = render(scene), coverage(scene)[0] > 0
+    empty = film[0, 0, 0].copy()
+    film[6][shown[6]] = empty
+    film[11, 4:12, 4:12] = (250, 140, 190)
+    film[12, 52:60, 4:12] = film[12, 4:12, 4:12] = (250, 140, 190)
+    expected = [1] * 17
+    expected[6], expected[11], expected[12] = 0, 2, 3
+    assert counts(film) == tuple(expected)
+    assert read(film).count == 1, "the film as a whole goes by most frames"
+
+
+def test_an_empty_film_has_no_object_anywhere() -> None:
+    assert counts(np.full((5, 32, 32, 3), 128, dtype=np.uint8)) == (0,) * 5
