@@ -11,7 +11,9 @@ from PIL import Image, ImageSequence
 
 from kinoform.evaluation.benchmark import Contender, Place, benchmark
 from kinoform.evaluation.page import page, picture
+from kinoform.evaluation.prompts import Asked
 from kinoform.evaluation.report import Report
+from kinoform.media.film import Film
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.render import render
 
@@ -45,23 +47,24 @@ class Reader(HTMLParser):
         self.words.append(data)
 
 
-@pytest.fixture
-def made(mini: Pipeline, paint) -> tuple[Report, dict[Place, bytes]]:
+@pytest.fixture(scope="module")
+def made(mini: Pipeline) -> tuple[Report, dict[Place, bytes]]:
     """Two films a split on each of two sides; those of the second side have no object after the first frame."""
     pictures: dict[Place, bytes] = {}
     painted: list[int] = []
 
-    def half(asked):
+    def half(pipeline: Pipeline, asked: Asked, changes: object) -> Film:
         painted.append(asked.seed)
-        film = render(asked.scene)
+        frames = render(asked.scene)
         if len(painted) > 4:
-            film[1:] = film[0, 0, 0]
-        return film
+            frames[1:] = frames[0, 0, 0]
+        return Film(frames=frames, fps=16.0)
 
-    paint(half)
     sides = Contender(pipeline=mini), Contender(pipeline=mini, changes={"steps": 3})
     watch = lambda place, film: pictures.update({place: picture(film)})  # noqa: E731
-    return benchmark(*sides, levels=["L1"], count=2, watch=watch), pictures
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kinoform.evaluation.evaluate._film", half)
+        return benchmark(*sides, levels=["L1"], count=2, watch=watch), pictures
 
 
 def test_the_page_is_whole_and_stands_alone(made) -> None:
