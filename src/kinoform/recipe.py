@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from kinoform.conditions.ports import Conditioner
 from kinoform.errors import UsageError, nearest
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
@@ -23,7 +24,8 @@ class Recipe:
     `width`, `height` in pixels, `num_frames` of the film at `fps` frames per second; `shift` bends the
     noise levels, `guidance` scales the difference between prompt and negative prompt; `upscale` repeats
     pixels in what is saved, for films too small to look at. `fast_steps` takes the place of `steps` when
-    speed is asked for; None where nobody has measured what it costs.
+    speed is asked for; None where nobody has measured what it costs. `conditioners` are the ways in besides
+    the prompt that the model was trained with, in the order of their channels.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Recipe:
     fps: float = 16.0
     upscale: int = 1
     fast_steps: int | None = None
+    conditioners: tuple[Conditioner, ...] = ()
 
 
 def find(address: str) -> Recipe:

@@ -94,4 +94,4 @@ def test_released_models_name_their_own_legal_sizes() -> None:
         ({"height": 488}, "nearest are 480 and 496"),
     ]:
         with pytest.raises(UsageError, match=sentence):
-            request(recipe, "a cat", 1, **change).check_model(recipe.codec, recipe.transformer)
+            request(recipe, "a cat", 1, **change).sized(recipe.codec, recipe.transformer)

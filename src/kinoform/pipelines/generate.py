@@ -9,23 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinoform.conditions.ports import NOTHING, Given, together
 from kinoform.conditions.text import text_rows
 from kinoform.errors import Interrupted, NonFiniteError
 from kinoform.models.codec import Codec, decode_film, latent_size, to_uint8
 from kinoform.models.dit import DiT
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import grid_of
+from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.fit import fitting
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import sample
 from kinoform.solvers.field import guided
-from kinoform.types import Conditions, Field, Latents, Level, Velocity
+from kinoform.types import Field, Latents, Level, Velocity
 from kinoform.weights.parts import Parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`done` of `total` in a stage: "text" (prompts), "denoise" (steps) or "decode" (latent frames).
+    """`done` of `total` in a stage: "text" (prompts), "encode" (inputs), "denoise" (steps), "decode" (latent frames).
 
     While denoising, `x0` are the latents of the film as predicted now.
     """
@@ -64,38 +66,78 @@ def encode_prompts(
     return [(rows[request.prompt], rows[request.negative_prompt]) for request in requests]
 
 
-def first_noise(codec: VAESpec, request: Request, generator: torch.Generator | None = None) -> Latents:
-    """Latents of pure noise, float32, drawn on the CPU: the same seed gives the same film on any device."""
+@torch.inference_mode()
+def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback) -> list[Given]:
+    """What each request's pictures and films give, door by door; the encoders are gone when this returns.
+
+    Nothing is loaded for requests of words alone.
+    """
+    encoders = PartEncoders(parts, machine.device, machine.dtype)
+    found = []
+    for done, request in enumerate(requests, start=1):
+        given = together(each.give(request.inputs, request.film, encoders) for each in request.conditioners)
+        found.append(given)
+        if request.conditioners:
+            _report(tell, Progress(stage="encode", done=done, total=len(requests)))
+    return found
+
+
+def first_noise(
+    codec: VAESpec, request: Request, generator: torch.Generator | None = None, *, lead: int = 0
+) -> Latents:
+    """Latents of pure noise, float32, drawn on the CPU: the same seed gives the same film on any device.
+
+    `lead` latent frames more stand before the film.
+    """
     generator = generator or torch.Generator().manual_seed(request.seed)
-    size = latent_size(codec, request.num_frames, request.height, request.width)
-    return torch.randn(1, codec.channels, *size, generator=generator)
+    frames, *sides = latent_size(codec, request.num_frames, request.height, request.width)
+    return torch.randn(1, codec.channels, lead + frames, *sides, generator=generator)
 
 
 @torch.inference_mode()
-def denoise(model: DiT, request: Request, rows: tuple[Tensor, Tensor], noise: Latents, tell: Callback) -> Latents:
-    """Follow the velocity from noise to latents of a film.
+def denoise(
+    model: DiT, request: Request, rows: tuple[Tensor, Tensor], noise: Latents, tell: Callback, given: Given = NOTHING
+) -> Latents:
+    """Follow the velocity from noise, or from the start that is given, to latents of a film.
 
     Raises NonFiniteError, naming the step, when a value stops being a number, FitError when memory runs out,
     and Interrupted when `tell` returns False.
     """
-    device = model.patch_embedding.weight.device
-    x = noise.to(device)
+    noise = noise.to(model.patch_embedding.weight.device)
+    canvas, known = given.canvas, given.canvas.known
     levels = request.solver.levels(request.steps, request.shift)
-    for step in sample(request.solver, text_field(model, rows, x, request.guidance), x, levels):
+    first = first_step(request.steps, canvas.strength)
+    x = noise if canvas.start is None else noised(canvas.start.to(noise), noise, levels[first])
+    keep = None if known is None else lambda x, level: known.impose(x, level, noise)
+    field = text_field(model, rows, x, request.guidance, given)
+    for step in sample(request.solver, field, x, levels, start=first, keep=keep):
         x = step.x
         if not bool(torch.isfinite(x).all()):
             raise NonFiniteError(
                 f"the latents are not finite after step {step.index + 1} of {request.steps} "
                 f"(timestep {levels[step.index].timestep:g}); no film was made; try --dtype float32"
             )
-        _report(tell, Progress(stage="denoise", done=step.index + 1, total=request.steps, x0=step.x0))
-    return x
+        done, total = step.index + 1 - first, request.steps - first
+        _report(tell, Progress(stage="denoise", done=done, total=total, x0=step.x0[:, :, canvas.lead :]))
+    return x[:, :, canvas.lead :]
 
 
-def text_field(model: DiT, rows: tuple[Tensor, Tensor], x: Latents, guidance: float) -> Field:
+def first_step(steps: int, strength: float) -> int:
+    """Where a film that is redone by `strength` in (0, 1] begins: the last `strength` of the steps, one at least."""
+    return steps - max(1, min(steps, int(steps * strength)))
+
+
+def noised(x0: Latents, noise: Latents, level: Level) -> Latents:
+    """x at a level: (1 - sigma) x0 + sigma noise."""
+    return (1 - level.sigma) * x0 + level.sigma * noise
+
+
+def text_field(
+    model: DiT, rows: tuple[Tensor, Tensor], x: Latents, guidance: float, given: Given = NOTHING
+) -> Field:
     """The guided velocity of a prompt against its negative; the prompt's alone when guidance is 1."""
     grid = grid_of(x, model.spec.patch)
-    positive, negative = (model.prepare(Conditions(context={"text": each}), grid) for each in rows)
+    positive, negative = (model.prepare(given.conditions(each), grid) for each in rows)
 
     def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
         with_prompt, without = model.velocities(x, level, (positive, negative))
@@ -126,22 +168,25 @@ def latents_of(
     parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback,
     generator: torch.Generator | None = None,
 ) -> Iterator[Latents]:  # fmt: skip
-    """Denoised latents of one request after the other: text for all, then the transformer, loaded once.
+    """Denoised latents of one request after the other: text and inputs for all, then the transformer, loaded once.
 
     The transformer is gone when the last latents are handed out, so that their film is decoded without it.
     """
     with fitting("the text encoder"):
         rows = encode_prompts(parts, requests, machine, tell)
+    with fitting("what encodes the inputs"):
+        inputs = encode_inputs(parts, requests, machine, tell)
     with fitting("the transformer"):
         model = parts.transformer(machine.dtype, machine.device)
 
-    def denoised(model: DiT, request: Request, each: tuple[Tensor, Tensor]) -> Latents:
+    def denoised(model: DiT, request: Request, each: tuple[Tensor, Tensor], given: Given) -> Latents:
+        noise = first_noise(parts.codec_spec, request, generator, lead=given.canvas.lead)
         with fitting(f"a film of {request.num_frames} frames of {request.width}x{request.height}"):
-            return denoise(model, request, each, first_noise(parts.codec_spec, request, generator), tell)
+            return denoise(model, request, each, noise, tell, given)
 
-    *others, last = zip(requests, rows, strict=True)
-    for request, each in others:
-        yield denoised(model, request, each)
+    *others, last = zip(requests, rows, inputs, strict=True)
+    for request, each, given in others:
+        yield denoised(model, request, each, given)
     latents = denoised(model, *last)
     del model
     yield latents

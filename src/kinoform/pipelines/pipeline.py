@@ -87,7 +87,7 @@ class Pipeline:
     def request(self, prompt: str, *, seed: int, **changes: object) -> Request:
         """A checked request with this recipe's defaults."""
         asked = request(self.recipe, self.extend(prompt) if self.extend else prompt, seed, **changes)
-        asked.check_model(self.parts.codec_spec, self.parts.transformer_spec)
+        asked = asked.sized(self.parts.codec_spec, self.parts.transformer_spec)
         check_fit(asked, self.parts, self.machine.dtype, self.machine.device)
         return asked
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from kinoform.conditions.inputs import NO_INPUTS, RECIPES, Inputs
+from kinoform.conditions.ports import Conditioner, FilmSize, Units
 from kinoform.errors import UsageError
 from kinoform.models.codec import check_size
 from kinoform.models.dit import DiTSpec
@@ -36,6 +38,8 @@ class Request:
     guidance: float
     shift: float
     solver: Solver
+    inputs: Inputs = NO_INPUTS
+    conditioners: tuple[Conditioner, ...] = ()
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, "prompt")
@@ -52,9 +56,27 @@ class Request:
         if not isinstance(self.solver, Solver):
             raise UsageError(f"solver must be a value such as UniPC(), not {self.solver!r}")
 
-    def check_model(self, codec: VAESpec, transformer: DiTSpec) -> None:
-        """Raise UsageError unless the codec and the patch can hold the film."""
-        check_size(codec, transformer.patch, self.num_frames, self.height, self.width)
+    @property
+    def film(self) -> FilmSize:
+        return FilmSize(num_frames=self.num_frames, height=self.height, width=self.width)
+
+    def sized(self, codec: VAESpec, transformer: DiTSpec) -> Request:
+        """The same request in the size that its inputs ask for.
+
+        Raises UsageError unless codec and patch can hold the film and the inputs are such as the conditioners
+        take.
+        """
+        film, units = self.film, Units(stride=codec.stride, patch=transformer.patch)
+        taken = frozenset[str]().union(*(each.takes for each in self.conditioners))
+        for name in self.inputs.given():
+            if name not in taken:
+                raise UsageError(f"this model takes no {name.replace('_', ' ')}; {RECIPES[name]} would")
+        for each in self.conditioners:
+            film = each.size(self.inputs, film, units)
+        check_size(codec, transformer.patch, film.num_frames, film.height, film.width)
+        for each in self.conditioners:
+            each.check(self.inputs, film)
+        return replace(self, num_frames=film.num_frames, height=film.height, width=film.width)
 
 
 def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Request:
@@ -71,6 +93,7 @@ def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Reques
             "guidance",
             "shift",
             "solver",
+            "conditioners",
         )
     }
     values |= {name: value for name, value in changes.items() if value is not None}

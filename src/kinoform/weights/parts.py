@@ -8,10 +8,12 @@ from typing import Generic
 
 import torch
 
+from kinoform.errors import WeightsError
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.text import TextEncoder, TextSpec
 from kinoform.models.tokenizer import Tokenizer
 from kinoform.models.vae import VAE, VAESpec
+from kinoform.models.vision import VisionEncoder
 from kinoform.ops.memory import release_memory
 from kinoform.weights.diffusers import INDEX, diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
@@ -28,6 +30,10 @@ Verify = Callable[[Iterable[Path]], None]
 
 UNUSED = (f"*{VOCABULARY}", "*logit_scale")
 """What ComfyUI adds to text encoders: the tokenizer, and a number that only CLIP has a use for."""
+
+
+def no_image_encoder(dtype: torch.dtype, device: torch.device) -> VisionEncoder:
+    raise WeightsError("this model has no image encoder; image-to-video models of Wan 2.1 do")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,7 @@ class Parts:
     text_spec: TextSpec
     fingerprint: Callable[[], str]
     models: tuple[str, ...] = ()
+    image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
 
 
 NOTHING_GIVEN = Given()

@@ -1,0 +1,68 @@
+"""What a request gives besides its prompt; plain values that the conditioners of a recipe read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kinoform.media.material import Clip, Mask, Origin, Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inputs:
+    """Pictures, a film and a mask, and how strongly they count; what is absent is empty or None.
+
+    `frames`: known frames by number, counted from 0, negative ones from the end;
+    `film`: the film to start from, to follow or to change;
+    `mask`: where `film` changes (white) and where it stays (black);
+    `references`: pictures of what shall appear;
+    `strength`: in (0, 1], how far a start from `film` is redone, 1 wholly; None where there is nothing to redo;
+    `source_prompt`: what `film` shows now, for editing it into what the prompt says;
+    `context_scale`: how strongly control films count, 1 as trained.
+    """
+
+    frames: Mapping[int, Picture] = field(default_factory=dict)
+    film: Clip | None = None
+    mask: Mask | None = None
+    references: tuple[Picture, ...] = ()
+    strength: float | None = None
+    source_prompt: str | None = None
+    context_scale: float | None = None
+
+    def given(self) -> tuple[str, ...]:
+        """Names of the fields that hold something, in the order above."""
+        present = {
+            "frames": bool(self.frames),
+            "film": self.film is not None,
+            "mask": self.mask is not None,
+            "references": bool(self.references),
+            "strength": self.strength is not None,
+            "source_prompt": self.source_prompt is not None,
+            "context_scale": self.context_scale is not None,
+        }
+        return tuple(name for name, here in present.items() if here)
+
+    def origins(self) -> Iterator[tuple[str, Origin | None]]:
+        """Each piece of material by the name it has in a film's parameters, and the file it came from."""
+        for place, picture in self.frames.items():
+            yield f"frame:{place}", picture.origin
+        if self.film is not None:
+            yield "film", self.film.origin
+        if self.mask is not None:
+            yield "mask", self.mask.origin
+        for number, picture in enumerate(self.references):
+            yield f"reference:{number}", picture.origin
+
+
+NO_INPUTS = Inputs()
+
+RECIPES = {
+    "frames": "i2v-14b-480p, i2v-14b-720p, flf2v-14b",
+    "film": "every model",
+    "mask": "vace-1.3b, vace-14b",
+    "references": "vace-1.3b, vace-14b",
+    "strength": "every model",
+    "source_prompt": "every model",
+    "context_scale": "vace-1.3b, vace-14b",
+}
+"""Who takes what, for the error of a model that does not; a test holds it against the recipes."""

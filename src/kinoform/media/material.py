@@ -1,0 +1,96 @@
+"""Pictures, films and masks that a film is made from, as arrays; reading them from files is `media.reading`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinoform.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The file that material came from: its name without folders, and the SHA-256 of its bytes (hexadecimal)."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """RGB in 0..255. `origin` is None for pixels that were never a file. Raises UsageError for other arrays."""
+
+    pixels: UInt8[np.ndarray, "h w 3"] = field(repr=False)
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        _check("a picture", self.pixels, "height, width, 3")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width, _ = self.pixels.shape
+        return height, width
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return "the picture" if self.origin is None else self.origin.file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Clip:
+    """RGB frames in 0..255, `fps` of them per second (None where nobody says). Raises UsageError as `Picture`."""
+
+    frames: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
+    fps: float | None = None
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        _check("a film", self.frames, "frames, height, width, 3")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        _, height, width, _ = self.frames.shape
+        return height, width
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return "the film" if self.origin is None else self.origin.file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mask:
+    """What is to change: 255 (white) everywhere it is, 0 where the film stays; grey lies between.
+
+    One frame stands for all frames of a film. Raises UsageError as `Picture`.
+    """
+
+    values: UInt8[np.ndarray, "f h w"] = field(repr=False)
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        _check("a mask", self.values, "frames, height, width")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        _, height, width = self.values.shape
+        return height, width
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return "the mask" if self.origin is None else self.origin.file
+
+
+def _check(what: str, values: object, axes: str) -> None:
+    rank = axes.count(",") + 1
+    right = isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.ndim == rank and values.size > 0
+    if not right or (axes.endswith("3") and values.shape[-1] != 3):  # type: ignore[union-attr]
+        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise UsageError(f"{what} is uint8 [{axes}], not {found}")

@@ -1,0 +1,115 @@
+"""The CLIP vision tower that reads pictures for image-to-video models: all patches, one block before the last.
+
+Source: CLIP (Radford et al., 2021) as OpenCLIP's ViT-H/14 with XLM-RoBERTa, of which the official Wan 2.1 code
+takes the visual half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kinoform.errors import UsageError
+from kinoform.models.linear import Linear
+from kinoform.ops.attention import attend
+from kinoform.ops.norm import layer_norm
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of red, green and blue in 0..1, over the pictures that CLIP was trained with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionSpec:
+    """The shape of a tower; the defaults are ViT-H/14. `out_dim` is that of an unused projection.
+
+    Raises UsageError when the patch does not divide the picture, or the heads the width.
+    """
+
+    image: int = 224
+    patch: int = 14
+    dim: int = 1280
+    heads: int = 16
+    layers: int = 32
+    dim_ffn: int = 5120
+    out_dim: int = 1024
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.image % self.patch:
+            raise UsageError(f"patches of {self.patch} do not divide pictures of {self.image}; change either")
+        if self.dim % self.heads:
+            raise UsageError(f"dim={self.dim} is not a multiple of heads={self.heads}; change either")
+
+    @property
+    def rows(self) -> int:
+        """One for the whole picture and one for each patch: 257 in ViT-H/14."""
+        return 1 + (self.image // self.patch) ** 2
+
+    def build(self) -> VisionEncoder:
+        return VisionEncoder(self)
+
+
+class VisionEncoder(nn.Module):
+    """A picture to rows of features. The last block, the norm and the projection after it are never used."""
+
+    def __init__(self, spec: VisionSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.class_embedding = nn.Parameter(torch.zeros(spec.dim))
+        self.positions = nn.Parameter(torch.zeros(spec.rows, spec.dim))
+        self.patch_embedding = nn.Parameter(torch.zeros(spec.dim, 3, spec.patch, spec.patch))
+        self.norm_in = nn.LayerNorm(spec.dim, eps=spec.eps)
+        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers - 1))
+
+    def forward(self, pixels: Float[Tensor, "b 3 image image"]) -> Float[Tensor, "b n d"]:
+        """Features of normalised pixels (see `preprocess`), the whole picture's row first, in the weights' dtype."""
+        patches = rearrange(
+            pixels, "b c (h p) (w q) -> b (h w) (c p q)", p=self.spec.patch, q=self.spec.patch
+        ).to(self.patch_embedding.dtype)  # fmt: skip
+        rows = patches @ self.patch_embedding.flatten(1).T
+        rows = torch.cat([self.class_embedding.expand(len(rows), 1, -1).to(rows), rows], dim=1) + self.positions
+        rows = layer_norm(rows, self.spec.eps, self.norm_in.weight, self.norm_in.bias)
+        for block in self.blocks:
+            rows = block(rows)
+        return rows
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); GELU is the exact one."""
+
+    def __init__(self, spec: VisionSpec) -> None:
+        super().__init__()
+        self.heads, self.eps = spec.heads, spec.eps
+        self.norm1, self.norm2 = (nn.LayerNorm(spec.dim, eps=spec.eps) for _ in range(2))
+        self.qkv = Linear(spec.dim, 3 * spec.dim)
+        self.o = Linear(spec.dim, spec.dim)
+        self.mlp = nn.Sequential(Linear(spec.dim, spec.dim_ffn), nn.GELU(), Linear(spec.dim_ffn, spec.dim))
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        rows = self.qkv(layer_norm(x, self.eps, self.norm1.weight, self.norm1.bias))
+        q, k, v = rearrange(rows, "b n (part heads k) -> part b n heads k", part=3, heads=self.heads)
+        x = x + self.o(rearrange(attend(q, k, v), "b n heads k -> b n (heads k)"))
+        return x + self.mlp(layer_norm(x, self.eps, self.norm2.weight, self.norm2.bias))
+
+
+def preprocess(pixels: Float[Tensor, "b 3 height width"], size: int) -> Float[Tensor, "b 3 size size"]:
+    """Pixels in [-1, 1] as the tower reads them: stretched to a square, then normalised colour by colour.
+
+    Bicubic, without antialiasing and without regard to the aspect, as the official code does and diffusers
+    does not.
+    """
+    square = F.interpolate(pixels.float(), size=(size, size), mode="bicubic", align_corners=False)
+    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
+    return (square * 0.5 + 0.5 - mean) / std
+
+
+@torch.inference_mode()
+def image_rows(encoder: VisionEncoder, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+    """Features of each picture, RGB in [-1, 1] of any size."""
+    return encoder(preprocess(pixels, encoder.spec.image))
