@@ -22,8 +22,8 @@ WORLD = Level(textured=0.3, sized=0.3, panned=0.25, paired=0.25)
 
 
 def in_blocks(name: str, parameter: object) -> bool:
-    """The hidden matrices of a transformer, which Muon takes; AdamW has the rest."""
-    return name.startswith("blocks.") and name.endswith(".weight") and getattr(parameter, "ndim", 0) == 2
+    """The hidden matrices of the transformer, which Muon takes; AdamW has the rest, the lesson's probe too."""
+    return name.startswith("model.blocks.") and name.endswith(".weight") and getattr(parameter, "ndim", 0) == 2
 
 
 def inner_convolutions(name: str, parameter: object) -> bool:

@@ -105,7 +105,10 @@ class OptimizerSpec:
     hidden: Callable[[str, Tensor], bool] = every_matrix
 
     def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> "Optimizer":
-        """Raises UsageError when nothing can be trained, or `hidden` takes a vector, which Muon cannot."""
+        """Raises UsageError when nothing can be trained, and when `hidden` takes a vector, which Muon cannot, or nothing.
+
+        Who wants no Muon says so with `no_matrix`.
+        """
         trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
         hidden = {name for name, parameter in trained if self.hidden(name, parameter)}
         vectors = sorted(name for name, parameter in trained if name in hidden and parameter.ndim < 2)
@@ -113,6 +116,11 @@ class OptimizerSpec:
             raise UsageError(f"Muon needs matrices; leave {', '.join(vectors)} out of the hidden parameters")
         if not trained:
             raise UsageError("no parameter asks for a gradient; unfreeze what should be trained")
+        if not hidden and self.hidden is not no_matrix:
+            raise UsageError(
+                f"no parameter is left to Muon: {self.hidden.__qualname__} takes none of {len(trained)}, "
+                f"such as {trained[0][0]!r}; choose no_matrix, or mend its pattern"
+            )
         parts: dict[str, torch.optim.Optimizer] = {}
         if hidden:
             parts["muon"] = self.muon.build([parameter for name, parameter in trained if name in hidden])

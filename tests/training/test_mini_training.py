@@ -1,0 +1,23 @@
+"""How mini is trained: each stage's optimizers hold what its plan says they hold."""
+
+import torch
+
+from kinoform.recipes.mini_training import in_blocks, inner_convolutions, plan
+from kinoform.training.transformer import Pupil
+
+
+def test_muon_has_the_matrices_of_the_blocks_and_nothing_else() -> None:
+    config = plan().transformer
+    with torch.device("meta"):
+        pupil = Pupil(config.transformer, config.lesson, plan().recipe.codec.stride)
+    taken = {name for name, parameter in pupil.named_parameters() if in_blocks(name, parameter)}
+    matrices = {name for name, parameter in pupil.named_parameters() if parameter.ndim == 2 and ".blocks." in name}
+    assert taken == matrices
+    assert len(taken) == config.transformer.layers * len(("q", "k", "v", "o") * 2 + ("up", "down"))
+
+
+def test_muon_has_the_inner_kernels_of_the_decoder() -> None:
+    with torch.device("meta"):
+        codec = plan().autoencoder.codec.build()
+    taken = [name for name, parameter in codec.named_parameters() if inner_convolutions(name, parameter)]
+    assert taken and all(name.startswith("decoder.") and ".conv_" not in name for name in taken)
