@@ -11,8 +11,12 @@ from kinoform.errors import UsageError, nearest
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
+from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.sampler import Denoise, Sampler
 from kinoform.solvers.unipc import UniPC
+from kinoform.weights.additions import Additions
 
 T = TypeVar("T")
 
@@ -21,17 +25,21 @@ T = TypeVar("T")
 class Recipe:
     """The parts' sizes and the defaults of a request. Derive one from another with `dataclasses.replace`.
 
+    `image` is the encoder of a model that reads pictures as rows of context, else None;
     `width`, `height` in pixels, `num_frames` of the film at `fps` frames per second; `shift` bends the
     noise levels, `guidance` scales the difference between prompt and negative prompt; `upscale` repeats
     pixels in what is saved, for films too small to look at. `fast_steps` takes the place of `steps` when
     speed is asked for; None where nobody has measured what it costs. `conditioners` are the ways in besides
-    the prompt that the model was trained with, in the order of their channels.
+    the prompt that the model was trained with, in the order of their channels; `sampler` is the algorithm
+    around the solver, `guidance_rule` how the velocities under the two prompts become one. `additions` are put
+    onto the transformer of the weights, unless they hold them; `transformer` is that without them.
     """
 
     name: str
     transformer: DiTSpec
     codec: VAESpec = field(default_factory=VAESpec)
     text: TextSpec = field(default_factory=TextSpec)
+    image: VisionSpec | None = None
     solver: Solver = field(default_factory=UniPC)
     steps: int = 50
     shift: float = 5.0
@@ -44,6 +52,9 @@ class Recipe:
     upscale: int = 1
     fast_steps: int | None = None
     conditioners: tuple[Conditioner, ...] = ()
+    sampler: Sampler = field(default_factory=Denoise)
+    guidance_rule: Guidance = field(default_factory=PlainGuidance)
+    additions: Additions | None = None
 
 
 def find(address: str) -> Recipe:

@@ -9,6 +9,19 @@ import typer
 
 from kinoform.cli import console
 from kinoform.cli.chosen import Chosen
+from kinoform.cli.inputs import (
+    ContextScale,
+    ExactSize,
+    Image,
+    InputFiles,
+    KnownFrame,
+    LastImage,
+    MaskFile,
+    References,
+    SourceFilm,
+    SourcePrompt,
+    Strength,
+)
 from kinoform.cli.options import (
     FILM,
     OUTPUT,
@@ -18,9 +31,11 @@ from kinoform.cli.options import (
     DtypeName,
     Force,
     Guidance,
+    GuidanceRule,
     ModelName,
     NoMetadata,
     RecipeName,
+    SamplerName,
     Shift,
     SolverName,
     Steps,
@@ -30,7 +45,9 @@ from kinoform.cli.options import (
     Variant,
     codec_names,
     frames_of,
+    guidance_named,
     option,
+    sampler_named,
     size_of,
     solver_named,
 )
@@ -57,12 +74,24 @@ def generate(
     steps: Steps = None,
     fast: Annotated[bool, option(FILM, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False,
     guidance: Guidance = None,
+    guidance_rule: GuidanceRule = None,
     shift: Shift = None,
     solver: SolverName = None,
+    sampler: SamplerName = None,
     negative: Annotated[str | None, option(FILM, "What the film should not show; '' for nothing.")] = None,
     seed: Annotated[int | None, option(FILM, "The same seed makes the same film.")] = None,
     count: Annotated[int, option(FILM, "Films per prompt, with seeds seed, seed + 1, ...")] = 1,
     prompts: Annotated[Path | None, option(FILM, "A text file, one prompt a line.")] = None,
+    image: Image = None,
+    last_image: LastImage = None,
+    frame: KnownFrame = None,
+    film: SourceFilm = None,
+    mask: MaskFile = None,
+    reference: References = None,
+    strength: Strength = None,
+    source_prompt: SourcePrompt = None,
+    context_scale: ContextScale = None,
+    exact_size: ExactSize = False,
     dtype: DtypeName = "auto",
     device: DeviceName = "auto",
     upscale: Annotated[int | None, option(OUTPUT, "Repeat every pixel, for small films.")] = None,
@@ -77,8 +106,8 @@ def generate(
     no_metadata: NoMetadata = False,
     contact_sheet: ContactSheet = False,
 ) -> None:
-    """Make films from words."""
-    console.keep_private(prompt, negative)
+    """Make films from words, pictures and films."""
+    console.keep_private(prompt, negative, source_prompt)
     texts = _prompts(prompt, prompts)
     console.keep_private(*texts)
     # Imported here because PyTorch takes seconds, which help and completion do without.
@@ -91,13 +120,18 @@ def generate(
         text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, variant=variant,
     )  # fmt: skip
     pipeline = chosen.load()
+    files = InputFiles(
+        image=image, last_image=last_image, frames=frame or (), film=film, mask=mask, references=reference or (),
+        strength=strength, source_prompt=source_prompt, context_scale=context_scale, exact_size=exact_size,
+    )  # fmt: skip
     width, height = size_of(size)
     rate = fps if fps is not None else pipeline.recipe.fps
     changes = {
         "negative_prompt": negative, "width": width, "height": height, "fps": fps,
         "steps": _fast_steps(pipeline.recipe, steps) if fast else steps,
         "num_frames": frames_of(frames, seconds, rate, pipeline.parts.codec_spec.stride[0]),
-        "guidance": guidance, "shift": shift, "solver": solver_named(solver),
+        "guidance": guidance, "guidance_rule": guidance_named(guidance_rule), "shift": shift,
+        "solver": solver_named(solver), "sampler": sampler_named(sampler), "inputs": files.read(),
     }  # fmt: skip
     first = random_seed() if seed is None else seed
     asked = [

@@ -15,13 +15,26 @@ from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
     from kinoform.solvers.base import Solver
+    from kinoform.solvers.guidance import Guidance as GuidanceValue
+    from kinoform.solvers.sampler import Sampler
 
 # Help and completion read this file, which therefore repeats these names rather than import PyTorch.
-MODELS = ("mini", "t2v-1.3b", "t2v-14b", "t2i-14b")
-VARIANTS = ("t2v-1.3b", "t2v-14b", "t2i-14b")
+VARIANTS = (
+    "t2v-1.3b",
+    "t2v-14b",
+    "t2i-14b",
+    "i2v-14b-480p",
+    "i2v-14b-720p",
+    "flf2v-14b",
+    "vace-1.3b",
+    "vace-14b",
+)
+MODELS = ("mini", *VARIANTS)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SOLVERS = ("unipc", "dpm++", "euler")
+SAMPLERS = ("denoise", "flow-edit")
+GUIDANCE_RULES = ("cfg", "interval", "zero-star")
 CODECS = ("h264", "vp9", "av1", "ffv1")
 
 MODEL, FILM, OUTPUT = "Model", "Film", "Output"
@@ -49,6 +62,14 @@ def dtype_names(incomplete: str) -> list[str]:
 
 def solver_names(incomplete: str) -> list[str]:
     return _beginning(SOLVERS, incomplete)
+
+
+def sampler_names(incomplete: str) -> list[str]:
+    return _beginning(SAMPLERS, incomplete)
+
+
+def guidance_names(incomplete: str) -> list[str]:
+    return _beginning(GUIDANCE_RULES, incomplete)
 
 
 def codec_names(incomplete: str) -> list[str]:
@@ -92,6 +113,12 @@ Variant: TypeAlias = Annotated[
 DeviceName: TypeAlias = Annotated[str, option(MODEL, "auto, cpu, cuda or mps.", complete=device_names)]
 DtypeName: TypeAlias = Annotated[str, option(MODEL, "auto, float32, bfloat16 or float16.", complete=dtype_names)]
 SolverName: TypeAlias = Annotated[str | None, option(FILM, "unipc, dpm++ or euler.", complete=solver_names)]
+SamplerName: TypeAlias = Annotated[
+    str | None, option(FILM, "denoise, or flow-edit to change a film.", complete=sampler_names)
+]
+GuidanceRule: TypeAlias = Annotated[
+    str | None, option(FILM, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=guidance_names)
+]
 Steps: TypeAlias = Annotated[int | None, option(FILM, "Denoising steps.")]
 Guidance: TypeAlias = Annotated[float | None, option(FILM, "Classifier-free guidance; 1 is none.")]
 Shift: TypeAlias = Annotated[float | None, option(FILM, "Bends the noise levels towards noise.")]
@@ -108,6 +135,20 @@ def solver_named(name: str | None) -> Solver | None:
     from kinoform.solvers.names import solver_of
 
     return None if name is None else solver_of(name)
+
+
+def sampler_named(name: str | None) -> Sampler | None:
+    """As `solver_named`, for the algorithm around the solver."""
+    from kinoform.solvers.names import sampler_of
+
+    return None if name is None else sampler_of(name)
+
+
+def guidance_named(name: str | None) -> GuidanceValue | None:
+    """As `solver_named`, for what becomes of the negative prompt."""
+    from kinoform.solvers.names import guidance_of
+
+    return None if name is None else guidance_of(name)
 
 
 def recipe_named(address: str | None, said: str = "--recipe") -> str | None:

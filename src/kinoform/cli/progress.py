@@ -14,7 +14,12 @@ from kinoform.cli.events import Stage, Step
 if TYPE_CHECKING:
     from kinoform.pipelines.generate import Callback, Progress
 
-STAGES = {"text": "reading the prompt", "denoise": "making the film", "decode": "drawing frames"}
+STAGES = {
+    "text": "reading the prompt",
+    "encode": "reading pictures and films",
+    "denoise": "making the film",
+    "decode": "drawing frames",
+}
 
 Tell: TypeAlias = Callable[[str, int, int], None]
 """Called with a stage, the pieces of it that are done, and all of them."""
@@ -29,7 +34,7 @@ STEP_EVERY = 0.1
 @contextmanager
 def bars(films: int = 1) -> Iterator[Callback]:
     """For `films` films; what is yielded is told of a pipeline's progress."""
-    with stages(STAGES, items=films, once={"text"}) as tell:
+    with stages(STAGES, items=films, once={"text", "encode"}) as tell:
 
         def heard(now: Progress) -> None:
             tell(now.stage, now.done, now.total)

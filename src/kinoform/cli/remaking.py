@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from kinoform.cli import console
 from kinoform.cli.output import MOST_UPSCALE
+from kinoform.conditions.handed import Material, inputs_of
+from kinoform.conditions.inputs import Inputs
 from kinoform.errors import UsageError, WeightsError
 from kinoform.media.film import format_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import Place, Recorded, Wishes
 from kinoform.pipelines.request import Request
 from kinoform.recipes.load import EMBEDDED, RELEASED
-from kinoform.solvers.names import name_of, solver_of
+from kinoform.solvers.base import Solver
+from kinoform.solvers.guidance import Guidance
+from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
+from kinoform.solvers.sampler import Sampler
 from kinoform.version import __version__
+
+Named = TypeVar("Named", Solver, Sampler, Guidance)
 
 
 def model_name(told: Recorded) -> str:
@@ -39,11 +48,42 @@ def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
     console.note(f"note: {sentence}; the film will be another one")
 
 
-def request(pipeline: Pipeline, told: Recorded) -> Request:
+def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Request:
     """What was asked for, checked anew. Raises UsageError for values out of range."""
-    own = pipeline.recipe.solver  # solvers of idea files have no name that could be looked up
-    solver = own if name_of(own) == told.solver else solver_of(told.solver)
-    return pipeline.request(told.prompt, seed=told.seed, **told.asked, solver=solver)
+    recipe = pipeline.recipe
+    return pipeline.request(
+        told.prompt,
+        seed=told.seed,
+        **told.asked,
+        solver=_named(told.solver, recipe.solver, solver_of),
+        sampler=_named(told.sampler, recipe.sampler, sampler_of),
+        guidance_rule=_named(told.guidance_rule, recipe.guidance_rule, guidance_of),
+        inputs=_inputs(told, files),
+    )
+
+
+def _named(name: str | None, own: Named, read: Callable[[str], Named]) -> Named | None:
+    """Values of idea files have no name that could be looked up, so the recipe's own comes first."""
+    if name is None:
+        return None
+    return own if name_of(own) == name else read(name)
+
+
+def _inputs(told: Recorded, files: Mapping[str, Path]) -> Inputs:
+    """The recorded inputs, read from the files that were found. Raises UsageError for a place that is none."""
+    frames: list[tuple[int, object]] = []
+    references: list[tuple[int, object]] = []
+    material: Material = {}
+    for name, path in files.items():
+        kind, _, number = name.partition(":")
+        if name == "film" or name == "mask":
+            material[name] = path
+        elif kind in ("frame", "reference") and re.fullmatch(r"-?\d{1,6}", number):
+            (frames if kind == "frame" else references).append((int(number), path))
+        else:
+            raise UsageError(f"it was made from a {name[:40]!r}, which this version cannot take")
+    material["references"] = [path for _, path in sorted(references)]
+    return inputs_of(**material, frames=frames, **told.conditions)  # type: ignore[arg-type]
 
 
 def wishes(told: Recorded, film: Path, name: str) -> Wishes:

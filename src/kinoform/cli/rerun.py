@@ -67,9 +67,7 @@ def rerun(
 
     told = recorded(read_params(film), film)
     console.keep_private(told.prompt, str(told.asked["negative_prompt"]))
-    find_inputs(told.inputs, (film.parent, Path()), film)
-    if told.inputs:
-        raise UsageError(f"{film} was made from {', '.join(told.inputs)}, which this version cannot take")
+    files = find_inputs(told.inputs, (film.parent, Path()), film)
     name = output or _again(film)
     with _named(film):
         chosen = Chosen(
@@ -78,7 +76,7 @@ def rerun(
         )  # fmt: skip
         pipeline = chosen.load()
         remaking.check_model(pipeline, told, forced=force_model)
-        asked = remaking.request(pipeline, told)
+        asked = remaking.request(pipeline, told, files)
         wishes = remaking.wishes(told, film, name)
     how = Output(
         upscale=wishes.upscale, codec=wishes.codec, crf=wishes.crf,

@@ -18,7 +18,8 @@ class Inputs:
     `references`: pictures of what shall appear;
     `strength`: in (0, 1], how far a start from `film` is redone, 1 wholly; None where there is nothing to redo;
     `source_prompt`: what `film` shows now, for editing it into what the prompt says;
-    `context_scale`: how strongly control films count, 1 as trained.
+    `context_scale`: how strongly control films count, 1 as trained;
+    `exact_size`: the film keeps the size that is asked for, instead of the proportions of the first frame.
     """
 
     frames: Mapping[int, Picture] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Inputs:
     strength: float | None = None
     source_prompt: str | None = None
     context_scale: float | None = None
+    exact_size: bool = False
 
     def given(self) -> tuple[str, ...]:
         """Names of the fields that hold something, in the order above."""
@@ -39,6 +41,7 @@ class Inputs:
             "strength": self.strength is not None,
             "source_prompt": self.source_prompt is not None,
             "context_scale": self.context_scale is not None,
+            "exact_size": self.exact_size,
         }
         return tuple(name for name, here in present.items() if here)
 
@@ -56,13 +59,17 @@ class Inputs:
 
 NO_INPUTS = Inputs()
 
+HOW = {"strength": float, "source_prompt": str, "context_scale": float, "exact_size": bool}
+"""The fields that hold no material but say how it counts, and their types in a film's parameters."""
+
 RECIPES = {
     "frames": "i2v-14b-480p, i2v-14b-720p, flf2v-14b",
-    "film": "every model",
-    "mask": "vace-1.3b, vace-14b",
+    "film": "mini, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
+    "mask": "mini, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
     "references": "vace-1.3b, vace-14b",
-    "strength": "every model",
-    "source_prompt": "every model",
+    "strength": "mini, t2v-1.3b, t2v-14b, t2i-14b",
+    "source_prompt": "mini, t2v-1.3b, t2v-14b, t2i-14b",
     "context_scale": "vace-1.3b, vace-14b",
+    "exact_size": "i2v-14b-480p, i2v-14b-720p, flf2v-14b",
 }
 """Who takes what, for the error of a model that does not; a test holds it against the recipes."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,8 +21,8 @@ from kinoform.ops.patch import grid_of
 from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.fit import fitting
 from kinoform.pipelines.request import Request
-from kinoform.solvers.base import sample
-from kinoform.solvers.field import guided
+from kinoform.solvers.field import MemoryField, guided
+from kinoform.solvers.sampler import Run
 from kinoform.types import Field, Latents, Level, Velocity
 from kinoform.weights.parts import Parts
 
@@ -50,20 +52,28 @@ class Machine:
     dtype: torch.dtype
 
 
+Rows: TypeAlias = tuple[Tensor, ...]
+"""Context rows of the prompt, of the negative prompt and, where a film is to be changed, of what it shows."""
+
+
 @torch.inference_mode()
-def encode_prompts(
-    parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback
-) -> list[tuple[Tensor, Tensor]]:
-    """(positive, negative) context rows of each request; the encoder is gone when this returns."""
+def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback) -> list[Rows]:
+    """Context rows of each request; the encoder is gone when this returns."""
     encoder = parts.text_encoder(machine.dtype, machine.device)
     tokenizer = parts.tokenizer()
     rows: dict[str, Tensor] = {}
     for done, request in enumerate(requests, start=1):
-        for text in (request.prompt, request.negative_prompt):
+        for text in texts_of(request):
             if text not in rows:
                 rows[text] = text_rows(tokenizer, encoder, [text])
         _report(tell, Progress(stage="text", done=done, total=len(requests)))
-    return [(rows[request.prompt], rows[request.negative_prompt]) for request in requests]
+    return [tuple(rows[text] for text in texts_of(request)) for request in requests]
+
+
+def texts_of(request: Request) -> tuple[str, ...]:
+    """The prompt, the negative prompt, and the source prompt where there is one."""
+    source = request.inputs.source_prompt
+    return request.prompt, request.negative_prompt, *(() if source is None else (source,))
 
 
 @torch.inference_mode()
@@ -77,49 +87,67 @@ def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, t
     for done, request in enumerate(requests, start=1):
         given = together(each.give(request.inputs, request.film, encoders) for each in request.conditioners)
         found.append(given)
-        if request.conditioners:
+        if request.inputs.given():
             _report(tell, Progress(stage="encode", done=done, total=len(requests)))
     return found
 
 
-def first_noise(
+def noise_of(
     codec: VAESpec, request: Request, generator: torch.Generator | None = None, *, lead: int = 0
-) -> Latents:
-    """Latents of pure noise, float32, drawn on the CPU: the same seed gives the same film on any device.
+) -> Callable[[], Latents]:
+    """Draws latents of pure noise, others at each call: float32, on the CPU, so that a seed means one film anywhere.
 
     `lead` latent frames more stand before the film.
     """
     generator = generator or torch.Generator().manual_seed(request.seed)
     frames, *sides = latent_size(codec, request.num_frames, request.height, request.width)
-    return torch.randn(1, codec.channels, lead + frames, *sides, generator=generator)
+    return lambda: torch.randn(1, codec.channels, lead + frames, *sides, generator=generator)
 
 
 @torch.inference_mode()
 def denoise(
-    model: DiT, request: Request, rows: tuple[Tensor, Tensor], noise: Latents, tell: Callback, given: Given = NOTHING
+    model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], tell: Callback, given: Given = NOTHING
 ) -> Latents:
     """Follow the velocity from noise, or from the start that is given, to latents of a film.
 
-    Raises NonFiniteError, naming the step, when a value stops being a number, FitError when memory runs out,
-    and Interrupted when `tell` returns False.
+    The first noise that `draw` returns is the film's. Raises NonFiniteError, naming the step, when a value
+    stops being a number, FitError when memory runs out, and Interrupted when `tell` returns False.
     """
-    noise = noise.to(model.patch_embedding.weight.device)
-    canvas, known = given.canvas, given.canvas.known
-    levels = request.solver.levels(request.steps, request.shift)
-    first = first_step(request.steps, canvas.strength)
-    x = noise if canvas.start is None else noised(canvas.start.to(noise), noise, levels[first])
-    keep = None if known is None else lambda x, level: known.impose(x, level, noise)
-    field = text_field(model, rows, x, request.guidance, given)
-    for step in sample(request.solver, field, x, levels, start=first, keep=keep):
+    run, lead = prepare_run(model, request, rows, draw, given), given.canvas.lead
+    x, total = run.noise, request.steps - run.first
+    for done, step in enumerate(request.sampler.steps(run), start=1):
         x = step.x
         if not bool(torch.isfinite(x).all()):
             raise NonFiniteError(
                 f"the latents are not finite after step {step.index + 1} of {request.steps} "
-                f"(timestep {levels[step.index].timestep:g}); no film was made; try --dtype float32"
+                f"(timestep {run.levels[step.index].timestep:g}); no film was made; try --dtype float32"
             )
-        done, total = step.index + 1 - first, request.steps - first
-        _report(tell, Progress(stage="denoise", done=done, total=total, x0=step.x0[:, :, canvas.lead :]))
-    return x[:, :, canvas.lead :]
+        _report(tell, Progress(stage="denoise", done=done, total=total, x0=step.x0[:, :, lead:]))
+    return x[:, :, lead:]
+
+
+def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], given: Given = NOTHING) -> Run:
+    """What the request's sampler works with, on the device of the model."""
+    device, canvas = model.patch_embedding.weight.device, given.canvas
+    noise, known = draw().to(device), canvas.known
+    levels = request.solver.levels(request.steps, request.shift)
+    guide = partial(request.guidance_rule.guide, levels=levels)
+    positive, negative, *source = rows
+
+    def velocity(of: Tensor, guidance: float) -> Field:
+        return text_field(model, (of, negative), noise, guidance, given, guide)
+
+    return Run(
+        solver=request.solver,
+        field=velocity(positive, request.guidance),
+        levels=levels,
+        first=first_step(request.steps, canvas.strength),
+        noise=noise,
+        draw=lambda: draw().to(device),
+        start=None if canvas.start is None else canvas.start.to(noise),
+        source=partial(velocity, source[0]) if source else None,
+        keep=None if known is None else lambda x, level: known.impose(x, level, noise),
+    )
 
 
 def first_step(steps: int, strength: float) -> int:
@@ -127,15 +155,11 @@ def first_step(steps: int, strength: float) -> int:
     return steps - max(1, min(steps, int(steps * strength)))
 
 
-def noised(x0: Latents, noise: Latents, level: Level) -> Latents:
-    """x at a level: (1 - sigma) x0 + sigma noise."""
-    return (1 - level.sigma) * x0 + level.sigma * noise
-
-
 def text_field(
-    model: DiT, rows: tuple[Tensor, Tensor], x: Latents, guidance: float, given: Given = NOTHING
-) -> Field:
-    """The guided velocity of a prompt against its negative; the prompt's alone when guidance is 1."""
+    model: DiT, rows: tuple[Tensor, Tensor], x: Latents, guidance: float, given: Given = NOTHING,
+    guide: Callable[..., MemoryField] = guided,
+) -> Field:  # fmt: skip
+    """The velocity of a prompt guided past its negative, by `guide`; the prompt's alone where that asks for it."""
     grid = grid_of(x, model.spec.patch)
     positive, negative = (model.prepare(given.conditions(each), grid) for each in rows)
 
@@ -146,7 +170,7 @@ def text_field(
     def single(x: Latents, level: Level) -> Velocity:
         return model.velocities(x, level, (positive,))[0]
 
-    return guided(both, guidance, positive=single)
+    return guide(both, guidance, positive=single)
 
 
 @torch.inference_mode()
@@ -179,10 +203,10 @@ def latents_of(
     with fitting("the transformer"):
         model = parts.transformer(machine.dtype, machine.device)
 
-    def denoised(model: DiT, request: Request, each: tuple[Tensor, Tensor], given: Given) -> Latents:
-        noise = first_noise(parts.codec_spec, request, generator, lead=given.canvas.lead)
+    def denoised(model: DiT, request: Request, each: Rows, given: Given) -> Latents:
+        draw = noise_of(parts.codec_spec, request, generator, lead=given.canvas.lead)
         with fitting(f"a film of {request.num_frames} frames of {request.width}x{request.height}"):
-            return denoise(model, request, each, noise, tell, given)
+            return denoise(model, request, each, draw, tell, given)
 
     *others, last = zip(requests, rows, inputs, strict=True)
     for request, each, given in others:

@@ -10,7 +10,10 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from typing_extensions import Unpack
 
+from kinoform.conditions.handed import Material, inputs_of
+from kinoform.conditions.inputs import HOW, Inputs
 from kinoform.errors import UsageError
 from kinoform.media.film import Film
 from kinoform.pipelines.fit import check_fit, fitting
@@ -18,7 +21,9 @@ from kinoform.pipelines.generate import Callback, Machine, Progress, decode, lat
 from kinoform.pipelines.request import LARGEST_SEED, Request, request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
+from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import name_of
+from kinoform.solvers.sampler import Sampler
 from kinoform.types import Latents
 from kinoform.version import __version__
 from kinoform.weights.parts import Parts
@@ -49,17 +54,22 @@ class Pipeline:
         fps: float | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        guidance_rule: Guidance | None = None,
         shift: float | None = None,
         solver: Solver | None = None,
+        sampler: Sampler | None = None,
         seed: int | None = None,
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
+        **material: Unpack[Material],
     ) -> Film:
         """Make one film; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
         `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the film of its seed,
         one that has drawn before leaves None as the seed in `params`. `callback` sees every step with the
         film as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
+        `material` are pictures and films, as paths, pictures of Pillow or arrays: `image`, `last_image`, `frames`,
+        `film`, `mask` (white changes), `references`, and how they count; see `conditions.inputs.Inputs`.
         Raises UsageError before any weight is read when a value is out of range, FitError when the film
         cannot fit, WeightsError for damaged weights, NonFiniteError when the numbers fail.
         """
@@ -74,6 +84,9 @@ class Pipeline:
             fps=fps,
             steps=num_inference_steps,
             guidance=guidance_scale,
+            guidance_rule=guidance_rule,
+            sampler=sampler,
+            inputs=inputs_of(**material),
             shift=shift,
             solver=solver,
         )
@@ -125,6 +138,9 @@ class Pipeline:
             "guidance": asked.guidance,
             "shift": asked.shift,
             "solver": name_of(asked.solver),
+            "sampler": name_of(asked.sampler),
+            "guidance_rule": name_of(asked.guidance_rule),
+            **_told(asked.inputs),
             "dtype": str(self.machine.dtype).removeprefix("torch."),
             "machine": {
                 "device": self.machine.device.type,
@@ -133,6 +149,19 @@ class Pipeline:
             },
             "model": {"name": self.recipe.name, "hash": self.parts.fingerprint()},
         }
+
+
+def _told(inputs: Inputs) -> dict[str, object]:
+    """Inputs by file, and how they count; nothing for a film from words alone.
+
+    Material that was never a file has an empty name.
+    """
+    files = {
+        name: {"file": "", "sha256": ""} if origin is None else {"file": origin.file, "sha256": origin.sha256}
+        for name, origin in inputs.origins()
+    }
+    counts = {name: getattr(inputs, name) for name in inputs.given() if name in HOW}
+    return {name: value for name, value in (("inputs", files), ("conditions", counts)) if value}
 
 
 def kept(parts: Parts) -> Parts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kinoform.conditions.inputs import HOW
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
 from kinoform.version import __version__
@@ -25,7 +26,9 @@ NEEDED = {
     "schema": int, "tool": str, "version": str, "task": str, "prompt": str, "seed": int, "solver": str, **ASKED,
     "dtype": str, "model": dict,
 }  # fmt: skip
-OPTIONAL = {"machine": dict, "encoding": dict, "inputs": dict}
+OPTIONAL = {
+    "machine": dict, "encoding": dict, "inputs": dict, "conditions": dict, "sampler": str, "guidance_rule": str,
+}  # fmt: skip
 MODEL = {"name": str, "hash": str}
 MACHINE = {"device": str, "threads": int, "torch": str}
 ENCODING = {"upscale": int, "codec": str, "crf": int}
@@ -34,7 +37,7 @@ INPUT = {"file": str, "sha256": str}
 LONGEST_NAME = 255
 """Characters that file systems allow in a name."""
 
-KINDS = {str: "text", int: "a whole number", float: "a number", dict: "a JSON object"}
+KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a JSON object"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,9 @@ class Recorded:
     machine: Place
     encoding: Wishes
     inputs: Mapping[str, Input]
+    conditions: Mapping[str, object]
+    sampler: str | None
+    guidance_rule: str | None
 
 
 def recorded(params: Mapping[str, object], source: Path) -> Recorded:
@@ -108,6 +114,9 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         machine=Place(**_object(values.get("machine", {}), MACHINE, source, inside="machine.")),
         encoding=Wishes(**_object(values.get("encoding", {}), ENCODING, source, inside="encoding.")),
         inputs={name: _input(name, each, source) for name, each in values.get("inputs", {}).items()},
+        conditions=_object(values.get("conditions", {}), HOW, source, inside="conditions."),
+        sampler=values.get("sampler"),
+        guidance_rule=values.get("guidance_rule"),
     )
 
 
@@ -159,7 +168,7 @@ def _object(
 
 def _value(value: object, kind: type, said: str) -> object:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    right = number if kind is float else isinstance(value, kind) and not isinstance(value, bool)
+    right = number if kind is float else isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
     if not right:
         raise UsageError(f"{said} is {_shown(value)}, which is not {KINDS[kind]}; it cannot be made again from itself")
     if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
@@ -171,6 +180,8 @@ def _input(name: str, found: object, source: Path) -> Input:
     _value(found, dict, f"{source} says that its input {_shown(name)}")
     about = _object(found, INPUT, source, needed=INPUT, inside="input.")
     file, sha256 = about["file"], about["sha256"]
+    if not file and not sha256:
+        raise UsageError(f"{source} was made from a {name} that was never a file; it cannot be made again from itself")
     if file in ("", ".", "..") or len(file) > LONGEST_NAME or re.search(r"[/\\:\x00-\x1f]", file):
         raise UsageError(f"{source} names the input {_shown(file)}, which is not the plain name of a file")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kinoform.conditions.inputs import NO_INPUTS, RECIPES, Inputs
 from kinoform.conditions.ports import Conditioner, FilmSize, Units
@@ -14,6 +14,10 @@ from kinoform.models.dit import DiTSpec
 from kinoform.models.vae import VAESpec
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
+from kinoform.solvers.flow_edit import FlowEdit
+from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.names import name_of
+from kinoform.solvers.sampler import Denoise, Sampler
 
 MOST_STEPS, MOST_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
 MOST_PROMPT = 20_000
@@ -38,6 +42,8 @@ class Request:
     guidance: float
     shift: float
     solver: Solver
+    sampler: Sampler = field(default_factory=Denoise)
+    guidance_rule: Guidance = field(default_factory=PlainGuidance)
     inputs: Inputs = NO_INPUTS
     conditioners: tuple[Conditioner, ...] = ()
 
@@ -53,8 +59,12 @@ class Request:
         _real("fps", self.fps, 0.1, MOST_FPS)
         for name in ("width", "height", "num_frames"):
             _whole(name, getattr(self, name), 1, 100_000)
-        if not isinstance(self.solver, Solver):
-            raise UsageError(f"solver must be a value such as UniPC(), not {self.solver!r}")
+        _value("solver", self.solver, Solver, "UniPC()")
+        _value("sampler", self.sampler, Sampler, "FlowEdit()")
+        _value("guidance_rule", self.guidance_rule, Guidance, "PlainGuidance()")
+        self.sampler.check(self.steps)
+        self.guidance_rule.check(self.steps)
+        self._check_edit()
 
     @property
     def film(self) -> FilmSize:
@@ -78,9 +88,24 @@ class Request:
             each.check(self.inputs, film)
         return replace(self, num_frames=film.num_frames, height=film.height, width=film.width)
 
+    def _check_edit(self) -> None:
+        """A source prompt and a sampler that reads it belong together, and need a film."""
+        source = self.inputs.source_prompt
+        if self.sampler.edits and (source is None or self.inputs.film is None):
+            raise UsageError(
+                f"the sampler {name_of(self.sampler)} changes a film; give one, and a source prompt of what it shows"
+            )
+        if source is not None:
+            check_prompt(source, "source prompt")
+            if not self.sampler.edits:
+                raise UsageError("a source prompt is read by a sampler that changes films; choose flow-edit for it")
+
 
 def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Request:
-    """A request with the recipe's defaults; `changes` that are None leave them."""
+    """A request with the recipe's defaults; `changes` that are None leave them.
+
+    A source prompt without a sampler asks for FlowEdit: nothing else reads it.
+    """
     values: dict[str, object] = {
         name: getattr(recipe, name)
         for name in (
@@ -93,10 +118,15 @@ def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Reques
             "guidance",
             "shift",
             "solver",
+            "sampler",
+            "guidance_rule",
             "conditioners",
         )
     }
     values |= {name: value for name, value in changes.items() if value is not None}
+    inputs, sampler = values.get("inputs", NO_INPUTS), values["sampler"]
+    if changes.get("sampler") is None and isinstance(inputs, Inputs) and isinstance(sampler, Sampler):
+        values["sampler"] = FlowEdit() if inputs.source_prompt is not None and not sampler.edits else sampler
     for name in ("fps", "guidance", "shift"):
         if isinstance(values[name], int):
             values[name] = float(values[name])  # type: ignore[arg-type]
@@ -113,6 +143,11 @@ def check_prompt(text: str, name: str) -> None:
         category = unicodedata.category(character)
         if category == "Cs" or (category == "Cc" and character not in "\t\n\r"):
             raise UsageError(f"the {name} holds U+{ord(character):04X} at character {place + 1}; remove it")
+
+
+def _value(name: str, value: object, kind: type, example: str) -> None:
+    if not isinstance(value, kind) or isinstance(value, type):
+        raise UsageError(f"{name} must be a value such as {example}, not {value!r}")
 
 
 def _whole(name: str, value: int, least: int, most: int) -> None:

@@ -3,6 +3,7 @@
 How it was trained and what was tried: docs/mini.md; the training itself: recipes/mini_training.py.
 """
 
+from kinoform.conditions.start_film import StartFilm
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
@@ -58,4 +59,5 @@ def mini() -> Recipe:
         fps=16.0,
         upscale=4,
         fast_steps=8,
+        conditioners=(StartFilm(),),
     )

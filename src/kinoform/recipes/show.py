@@ -12,7 +12,7 @@ import torch
 from kinoform.media.film import Film
 from kinoform.media.sheet import save_contact_sheet
 from kinoform.models.dit import DiT
-from kinoform.pipelines.generate import decode, denoise, first_noise
+from kinoform.pipelines.generate import decode, denoise, noise_of
 from kinoform.pipelines.request import request
 from kinoform.recipe import Recipe
 from kinoform.training.transformer import Frozen
@@ -36,7 +36,7 @@ def _show(recipe: Recipe, model: DiT, frozen: Frozen, path: Path) -> None:
     for seed, prompt in enumerate(PROMPTS):
         asked = request(recipe, prompt, seed)
         pair = (rows[seed : seed + 1], rows[-1:])
-        latents = denoise(model, asked, pair, first_noise(recipe.codec, asked), lambda progress: None)
+        latents = denoise(model, asked, pair, noise_of(recipe.codec, asked), lambda progress: None)
         films.append(decode(frozen.codec, latents, torch.device("cpu"), lambda progress: None)[::2])
     frames = np.concatenate(films)
     caption = {"prompt": " / ".join(PROMPTS)}

@@ -1,17 +1,25 @@
-"""The names by which people ask for solvers, and by which films remember theirs."""
+"""The names by which people ask for solvers, samplers and guidance, and by which films remember theirs."""
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from typing import TypeVar
 
 from kinoform.errors import UsageError, nearest
 from kinoform.solvers.base import Solver
 from kinoform.solvers.dpmpp import DPMSolver, heun, midpoint
 from kinoform.solvers.euler import Euler
+from kinoform.solvers.flow_edit import FlowEdit
+from kinoform.solvers.guidance import Guidance, Interval, PlainGuidance, ZeroStar
+from kinoform.solvers.sampler import Denoise, Sampler
 from kinoform.solvers.unipc import UniPC
 
+T = TypeVar("T")
+
 SOLVERS: dict[str, Solver] = {"unipc": UniPC(), "dpm++": DPMSolver(), "euler": Euler()}
+SAMPLERS: dict[str, Sampler] = {"denoise": Denoise(), "flow-edit": FlowEdit()}
+GUIDANCE: dict[str, Guidance] = {"cfg": PlainGuidance(), "interval": Interval(), "zero-star": ZeroStar()}
 FUNCTIONS: dict[str, Callable[[float], float]] = {"midpoint": midpoint, "heun": heun}
 """What options that are functions may be."""
 
@@ -19,15 +27,15 @@ LONGEST = 200
 """Characters of options that are read."""
 
 
-def name_of(solver: Solver) -> str:
-    """A name that `solver_of` reads, such as `unipc` or `unipc(order=3)`; for others their own description."""
-    for name, known in SOLVERS.items():
-        if type(solver) is type(known) and is_dataclass(solver):
-            values = {each.name: getattr(solver, each.name) for each in fields(solver)}
-            changed = {option: value for option, value in values.items() if value != getattr(known, option)}
-            written = ", ".join(f"{option}={_written(value)}" for option, value in changed.items())
+def name_of(value: Solver | Sampler | Guidance) -> str:
+    """A name that is read again, such as `unipc` or `unipc(order=3)`; for others their own description."""
+    for name, known in {**SOLVERS, **SAMPLERS, **GUIDANCE}.items():
+        if type(value) is type(known) and is_dataclass(value):
+            values = {each.name: getattr(value, each.name) for each in fields(value)}
+            changed = {option: here for option, here in values.items() if here != getattr(known, option)}
+            written = ", ".join(f"{option}={_written(here)}" for option, here in changed.items())
             return f"{name}({written})" if written else name
-    return repr(solver)
+    return repr(value)
 
 
 def solver_of(name: str) -> Solver:
@@ -35,17 +43,37 @@ def solver_of(name: str) -> Solver:
 
     Raises UsageError for an unknown name, and for an option that the solver has not or that is of another kind.
     """
+    return _named(name, "solver", SOLVERS, "unipc(order=3)")
+
+
+def sampler_of(name: str) -> Sampler:
+    """The sampler of a name; read and refused as by `solver_of`."""
+    return _named(name, "sampler", SAMPLERS, "flow-edit(averages=2)")
+
+
+def guidance_of(name: str) -> Guidance:
+    """The rule of guidance of a name; read and refused as by `solver_of`."""
+    return _named(name, "guidance rule", GUIDANCE, "interval(low=0.2, high=0.9)")
+
+
+def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
     match = re.fullmatch(r"([^()]*)(?:\((.*)\))?", name, re.DOTALL)
-    known = SOLVERS.get(match[1]) if match else None
+    known = table.get(match[1]) if match else None
     if match is None or known is None:
-        raise UsageError(f"no solver {name[:LONGEST]!r}; {nearest(name[:LONGEST], SOLVERS)}")
-    given = _options(match[2] or "", name)
+        raise UsageError(f"no {what} {name[:LONGEST]!r}; {nearest(name[:LONGEST], table)}")
+    try:
+        given = _options(match[2] or "")
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
+        raise UsageError(
+            f"the options of {what} {name[:LONGEST]!r} cannot be read; write for example {example}"
+        ) from error
+    options = {each.name for each in fields(known)}  # type: ignore[arg-type]
     for option, value in given.items():
-        default = getattr(known, option, None)
-        if option not in {each.name for each in fields(known)} or type(value) is not type(default):  # type: ignore[arg-type]
-            raise UsageError(
-                f"the solver {match[1]!r} has no option {option}={value!r}; write for example unipc(order=3)"
-            )
+        kind = type(getattr(known, option)) if option in options else None
+        if kind is float and type(value) is int:
+            given[option] = float(value)
+        elif type(value) is not kind:
+            raise UsageError(f"the {what} {match[1]!r} has no option {option}={value!r}; write for example {example}")
     return replace(known, **given)  # type: ignore[type-var]
 
 
@@ -55,22 +83,17 @@ def _written(value: object) -> str:
     return repr(set(value)) if isinstance(value, frozenset) else repr(value)
 
 
-def _options(text: str, name: str) -> dict[str, object]:
+def _options(text: str) -> dict[str, object]:
     """Keyword arguments whose values are literals or names in FUNCTIONS."""
-    try:
-        if len(text) > LONGEST:
-            raise ValueError
-        call = ast.parse(f"solver({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
-            raise ValueError
-        options = {str(each.arg): _value(each.value) for each in call.keywords}
-        if len(options) < len(call.keywords):
-            raise ValueError
-        return options
-    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
-        raise UsageError(
-            f"the options of solver {name[:LONGEST]!r} cannot be read; write for example unipc(order=3)"
-        ) from error
+    if len(text) > LONGEST:
+        raise ValueError
+    call = ast.parse(f"options({text})", mode="eval").body
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+        raise ValueError
+    options = {str(each.arg): _value(each.value) for each in call.keywords}
+    if len(options) < len(call.keywords):
+        raise ValueError
+    return options
 
 
 def _value(node: ast.expr) -> object:

@@ -1,0 +1,103 @@
+"""A film from outside in the size and length of the film to be made, and a mask of it on the latent grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import reduce
+from jaxtyping import Bool
+from torch import Tensor
+
+from kinoform.conditions.fitting import kept_part, signal
+from kinoform.conditions.ports import FilmSize, Units
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask
+from kinoform.models.codec import Pixels
+from kinoform.ops.patch import Patch
+
+WHITE = 128
+"""From this value on a mask is white."""
+
+
+def legal_length(clip: Clip, asked: FilmSize, units: Units) -> int:
+    """Frames of a film made from `clip`: those that are asked for, or as many as the clip has and a film may have.
+
+    Raises UsageError for a clip too short for more than one latent frame, unless a film of 1 frame is asked for.
+    """
+    there = len(clip.frames)
+    if there >= asked.num_frames:
+        return asked.num_frames
+    time, part = units.stride[0], units.patch[0]
+    latent_frames = (1 + (there - 1) // time) // part * part
+    if latent_frames <= 1:
+        least = 1 + time * (max(part, 2) - 1)
+        raise UsageError(f"{clip.name} is too short for a film: it has {there} frames; give {least} or more")
+    return 1 + time * (latent_frames - 1)
+
+
+def clip_chunks(clip: Clip, film: FilmSize, time: int) -> Iterator[Pixels]:
+    """The first frames of `clip` in the size of `film`, as a codec of this time stride takes them: 1, then `time` each.
+
+    The middle of a clip of other proportions is kept; then bicubic, antialiased, since clips are often larger
+    than films.
+    """
+    size = film.height, film.width
+    rows, columns = kept_part(clip.size, size)
+    for first, last in _spans(film.num_frames, time):
+        pixels = signal(clip.frames[first:last, rows, columns])
+        if pixels.shape[2:] != size:
+            pixels = F.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(-1, 1)
+        yield pixels.transpose(0, 1)[None]
+
+
+def kept_mask(mask: Mask, clip: Clip, film: FilmSize) -> Bool[np.ndarray, "t height width"]:
+    """True where `mask` is white, on the part of the clip that a film shows; in the pixels of the clip.
+
+    Raises UsageError unless the mask has the size of the clip, and its length or one frame.
+    """
+    if mask.size != clip.size:
+        raise UsageError(f"{mask.name} is {by(mask.size)} and {clip.name} {by(clip.size)}; give a mask of that size")
+    there, wanted = len(mask.values), len(clip.frames)
+    if there not in (1, wanted):
+        raise UsageError(
+            f"{mask.name} has {there} frames and {clip.name} {wanted}; give a mask of one frame, which stands for all, "
+            f"or of {wanted}"
+        )
+    rows, columns = kept_part(clip.size, (film.height, film.width))
+    return mask.values[: film.num_frames, rows, columns] >= WHITE
+
+
+def free_cells(white: Bool[np.ndarray, "t height width"], film: FilmSize, stride: Patch) -> Bool[Tensor, "f h w"]:
+    """Latent cells of which any pixel, in any of their frames, is white.
+
+    A pixel of the film is white where white of a mask of another size has any part in it.
+    """
+    time, *sides = stride
+    touched = torch.stack([_pooled(frame, film, (sides[0], sides[1])) for frame in white])
+    spans = list(_spans(film.num_frames, time))
+    if len(touched) == 1:
+        return touched.expand(len(spans), -1, -1)
+    return torch.stack([touched[first:last].any(dim=0) for first, last in spans])
+
+
+def _pooled(white: Bool[np.ndarray, "height width"], film: FilmSize, sides: tuple[int, int]) -> Bool[Tensor, "h w"]:
+    values = torch.from_numpy(white.astype(np.float32))[None, None]
+    if white.shape != (film.height, film.width):
+        values = F.interpolate(values, size=(film.height, film.width), mode="bilinear", antialias=True)
+    return reduce(values[0, 0] > 0, "(h p) (w q) -> h w", "any", p=sides[0], q=sides[1])
+
+
+def _spans(frames: int, time: int) -> Iterator[tuple[int, int]]:
+    """First and last + 1 of the frames of each latent frame."""
+    yield 0, 1
+    for first in range(1, frames, time):
+        yield first, first + time
+
+
+def by(size: tuple[int, int]) -> str:
+    """Width x height, as people write a size."""
+    height, width = size
+    return f"{width}x{height}"

@@ -1,0 +1,77 @@
+"""FlowEdit: from one film to another along the difference of two velocities (Kulikov et al. 2024)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from kinoform.errors import UsageError
+from kinoform.solvers.base import State, Step, begun, interval, sample, velocity_at
+from kinoform.solvers.sampler import Run, noised
+from kinoform.types import CLEAN, Field, Latents, Level, Velocity
+
+MOST_AVERAGES, MOST_GUIDANCE = 100, 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowEdit:
+    """z' = z + (sigma' - sigma) mean_n(v(z + x_n - x, sigma) - u(x_n, sigma)), x_n = (1 - sigma) x + sigma n.
+
+    x is the film to be changed and where z begins; v is the velocity of the prompt, u that of what x shows,
+    at `source_guidance`. Nothing is inverted, and with v = u nothing changes. The mean is over `averages`
+    noises, drawn anew at every step. The first n_max of the paper is where the run begins, by its strength;
+    the last `plain_steps` (n_min) follow v alone, by the solver. The other steps take the levels of the
+    solver, and are of first order. Raises UsageError for values out of range.
+    """
+
+    source_guidance: float = 1.5
+    averages: int = 1
+    plain_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.source_guidance) and 0 <= self.source_guidance <= MOST_GUIDANCE):
+            raise UsageError(f"source_guidance is {self.source_guidance}; give 0 to {MOST_GUIDANCE:g}")
+        if not 1 <= self.averages <= MOST_AVERAGES:
+            raise UsageError(f"averages is {self.averages}; give 1 to {MOST_AVERAGES} noises a step")
+        if self.plain_steps < 0:
+            raise UsageError(f"plain_steps is {self.plain_steps}; 0 changes the film to the last step")
+
+    @property
+    def edits(self) -> bool:
+        return True
+
+    def check(self, steps: int) -> None:
+        """Raises UsageError where every step would be plain."""
+        if self.plain_steps >= steps:
+            raise UsageError(f"plain_steps is {self.plain_steps} of {steps} steps; at least one step is for the change")
+
+    def steps(self, run: Run) -> Iterator[Step]:
+        """Raises UsageError when the run has no film to change, or no velocity of what it shows."""
+        if run.start is None or run.source is None:
+            raise UsageError("FlowEdit changes a film; give the film, and in a source prompt what it shows")
+        source, film = run.source(self.source_guidance), begun(run.start, None).x
+        edited, turn = film, max(run.first, len(run.levels) - 1 - self.plain_steps)
+        for index in range(run.first, turn):
+            level, target = interval(run.levels, index)
+            velocity = self._difference(run, source, film, edited, level)
+            x0 = edited - level.sigma * velocity
+            edited = edited + (target.sigma - level.sigma) * velocity
+            if run.keep is not None:
+                edited = run.keep(edited, CLEAN)
+            state = State(x=edited, x0=x0, history=None)
+            yield Step(index=index, level=target, state=state, memory=None)
+        if turn < len(run.levels) - 1:
+            x = (edited - film) + noised(film, run.noise, run.levels[turn])
+            yield from sample(run.solver, run.field, x, run.levels, start=turn, keep=run.keep)
+
+    def _difference(self, run: Run, source: Field, film: Latents, edited: Latents, level: Level) -> Velocity:
+        """How the film changes, on the mean over noises; (edited - film) first, which is exactly 0 at the start."""
+        total = torch.zeros_like(film)
+        for _ in range(self.averages):
+            noisy = noised(film, run.draw(), level)
+            beside = (edited - film) + noisy
+            total += velocity_at(beside, run.field, level) - velocity_at(noisy, source, level)
+        return total / self.averages

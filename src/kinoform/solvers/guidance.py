@@ -1,0 +1,119 @@
+"""Rules of guidance: at which levels the negative prompt counts, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinoform.errors import UsageError
+from kinoform.solvers.field import MemoryField, Pair, Remembering, guided, remembering
+from kinoform.types import Field, Latents, Level, Velocity
+
+PairField = Callable[[Latents, Level], Pair]
+
+
+@runtime_checkable
+class Guidance(Protocol):
+    """How the velocities under the two prompts become one: a frozen value.
+
+    `guide` wraps the pair at a scale for a run along `levels`, the whole list; `positive` is the first of the
+    pair, evaluated alone. `check` raises UsageError for a rule that leaves nothing of so many steps.
+    """
+
+    def check(self, steps: int) -> None: ...
+    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainGuidance:
+    """The same scale at every level (Ho & Salimans 2022); see `guided`."""
+
+    def check(self, steps: int) -> None:
+        """Any number of steps will do."""
+
+    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
+        return guided(pair, scale, positive=positive)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """Guidance where `low` <= sigma <= `high`; elsewhere the positive velocity, by one evaluation.
+
+    Kynkäänniemi et al. 2024. Sigma lies in 0 (clean) to 1 (noise) and is bent by the shift. Raises UsageError
+    unless 0 <= low < high <= 1.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 1:
+            raise UsageError(
+                f"guidance from sigma {self.low} to {self.high} is no interval; give low < high, both from 0 to 1"
+            )
+
+    def check(self, steps: int) -> None:
+        """Any number of steps will do."""
+
+    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
+        return guided(pair, lambda level: scale if self.low <= level.sigma <= self.high else 1.0, positive=positive)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroStar:
+    """CFG-Zero* (Fan et al. 2025): v = s v_negative + scale (v_positive - s v_negative), and 0 at the beginning.
+
+    s = <v_positive, v_negative> / |v_negative|^2, of each sample by itself. The velocity is 0, and nothing is
+    evaluated, in the first `zero_steps` steps of the list; a film that begins later passes none of them.
+    Raises UsageError for a negative number of steps.
+    """
+
+    zero_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.zero_steps < 0:
+            raise UsageError(f"zero_steps is {self.zero_steps}; 0 begins at once, 1 is usual")
+
+    def check(self, steps: int) -> None:
+        """Raises UsageError where every step would be zero."""
+        if self.zero_steps >= steps:
+            raise UsageError(f"zero_steps is {self.zero_steps} of {steps} steps; take more steps, or zero fewer")
+
+    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
+        field = guided(_projected(pair), scale, positive=positive)
+        return _still_above(levels[self.zero_steps].sigma, field)
+
+
+def projection(positive: Velocity, negative: Velocity) -> Float[Tensor, "b 1 1 1 1"]:
+    """s that brings s * negative nearest to positive, sample by sample, in float32 at least; 0 for a negative of 0."""
+    wide = torch.promote_types(negative.dtype, torch.float32)
+    towards, away = positive.to(wide).flatten(1), negative.to(wide).flatten(1)
+    scale = [
+        torch.dot(v, u) / torch.dot(u, u).clamp_min(torch.finfo(wide).tiny) for v, u in zip(towards, away, strict=True)
+    ]
+    return torch.stack(scale).reshape(-1, 1, 1, 1, 1)
+
+
+def _projected(pair: PairField) -> Remembering[Pair]:
+    """The pair with its negative velocity scaled."""
+    both = remembering(pair)
+
+    def recall(x: Latents, level: Level, memory: Any) -> tuple[Pair, Any]:
+        (positive, negative), memory = both.recall(x, level, memory)
+        return (positive, projection(positive, negative) * negative), memory
+
+    return Remembering(recall)
+
+
+def _still_above(sigma: float, field: MemoryField) -> MemoryField:
+    """A velocity of 0 at higher levels."""
+
+    def recall(x: Latents, level: Level, memory: Any) -> tuple[Velocity, Any]:
+        return (torch.zeros_like(x), memory) if level.sigma > sigma else field.recall(x, level, memory)
+
+    return Remembering(recall)

@@ -1,0 +1,66 @@
+"""Samplers: what is done with a solver and a velocity to make a film, from noise or from another film."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from kinoform.solvers.base import Keep, Solver, Step, sample
+from kinoform.types import Field, Latents, Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Run:
+    """What a sampler makes one film with.
+
+    `field` is the velocity of the prompt. `levels` are those of the solver, and the film begins at
+    levels[first]. `noise` is the film's own, `draw` gives other noise at each call. `start` are latents of a
+    film to begin from; `source` is the velocity of what that film shows, at a guidance scale; both are None
+    where nothing is given. `keep` re-imposes known values.
+    """
+
+    solver: Solver
+    field: Field
+    levels: tuple[Level, ...]
+    first: int
+    noise: Latents
+    draw: Callable[[], Latents]
+    start: Latents | None = None
+    source: Callable[[float], Field] | None = None
+    keep: Keep | None = None
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """An algorithm around a solver: a frozen value that keeps nothing between calls.
+
+    `edits` says whether it needs `Run.start` and `Run.source`. `check` raises UsageError where a film cannot
+    be made in so many steps. `steps` yields after each step from `Run.first` to the last; stop asking to cancel.
+    """
+
+    @property
+    def edits(self) -> bool: ...
+    def check(self, steps: int) -> None: ...
+    def steps(self, run: Run) -> Iterator[Step]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denoise:
+    """The solver alone: from noise, or from a film that noise is mixed into (SDEdit, Meng et al. 2021)."""
+
+    @property
+    def edits(self) -> bool:
+        return False
+
+    def check(self, steps: int) -> None:
+        """Any number of steps will do."""
+
+    def steps(self, run: Run) -> Iterator[Step]:
+        x = run.noise if run.start is None else noised(run.start, run.noise, run.levels[run.first])
+        return sample(run.solver, run.field, x, run.levels, start=run.first, keep=run.keep)
+
+
+def noised(x0: Latents, noise: Latents, level: Level) -> Latents:
+    """x at a level: (1 - sigma) x0 + sigma noise."""
+    return (1 - level.sigma) * x0 + level.sigma * noise

@@ -1,0 +1,110 @@
+"""Pictures, films and masks on the command line: how they are said, what they do, how a film finds them again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import Run
+from kinoform.media.film import Film
+from kinoform.media.metadata import read_params
+from kinoform.media.video import read_video
+from kinoform.world.palette import BLUE, RED
+
+PROMPT = "a green ball bounces on a blue background"
+MINI = [PROMPT, "--model", "mini", "--device", "cpu", "--steps", 8, "--frames", 5, "--seed", 3, "--upscale", 1]
+SQUARE = slice(20, 44)
+
+
+@pytest.fixture
+def source(here: Path) -> Path:
+    """A red square on blue, still."""
+    frames = np.full((5, 64, 64, 3), BLUE.rgb, np.uint8)
+    frames[:, SQUARE, SQUARE] = RED.rgb
+    return Film(frames=frames, fps=16.0).save(here / "source.mkv")
+
+
+@pytest.fixture
+def mask(here: Path) -> Path:
+    """White where the square is."""
+    values = np.zeros((64, 64), np.uint8)
+    values[SQUARE, SQUARE] = 255
+    Image.fromarray(values).save(here / "mask.png")
+    return here / "mask.png"
+
+
+def frames_of(path: Path) -> np.ndarray:
+    return read_video(path)[0].astype(int)
+
+
+def made(kinoform: Run, name: str, *options: object) -> np.ndarray:
+    ran = kinoform("generate", *MINI, *options, "-o", name)
+    assert ran.code == 0, ran.err
+    return frames_of(Path(name))
+
+
+def test_the_weaker_the_redoing_the_nearer_the_source(kinoform: Run, source: Path) -> None:
+    before = frames_of(source)
+    gaps = [
+        np.abs(made(kinoform, f"{strength}.mkv", "--film", source.name, "--strength", strength) - before).mean()
+        for strength in (0.25, 1.0)
+    ]
+    assert gaps[0] < 0.7 * gaps[1]
+
+
+def test_outside_the_mask_the_source_stays(kinoform: Run, source: Path, mask: Path) -> None:
+    before = frames_of(source)
+    after = made(kinoform, "masked.mkv", "--film", source.name, "--mask", mask.name)
+    inside, outside = np.abs(after - before)[:, SQUARE, SQUARE], np.abs(after - before)[:, :8]
+    assert outside.mean() < 6 < inside.mean()
+
+
+def test_a_film_is_edited_from_what_it_shows(kinoform: Run, source: Path) -> None:
+    told = ["--film", source.name, "--source-prompt", "a red square stays still on a blue background"]
+    after = made(kinoform, "edited.mkv", *told)
+    params = read_params(Path("edited.mkv"))
+    assert params["sampler"] == "flow-edit"
+    assert params["conditions"] == {"source_prompt": told[-1]}
+    assert np.abs(after - frames_of(source)).mean() > 0
+
+
+def test_a_film_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: Path) -> None:
+    given = ["--film", source.name, "--mask", mask.name, "--strength", 0.5, "--guidance-rule", "interval(low=0.3)"]
+    first = made(kinoform, "first.mkv", *given)
+    params = read_params(Path("first.mkv"))
+    assert {name: each["file"] for name, each in params["inputs"].items()} == {"film": "source.mkv", "mask": "mask.png"}
+    assert (params["conditions"], params["guidance_rule"]) == ({"strength": 0.5}, "interval(low=0.3)")
+    assert kinoform("rerun", "first.mkv", "-o", "again.mkv").code == 0
+    assert np.array_equal(first, frames_of(Path("again.mkv")))
+    assert read_params(Path("again.mkv")) == params
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(mask)
+    ran = kinoform("rerun", "first.mkv", "-o", "third.mkv")
+    assert ran.code == 2 and "mask.png (mask) is not the file that first.mkv was made from" in ran.sentence
+    mask.unlink()
+    ran = kinoform("rerun", "first.mkv", "-o", "third.mkv")
+    assert ran.code == 2 and "was made from 'mask.png' (mask), which is not here" in ran.sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--frame", "first.png"], "--frame 'first.png' is not NUMBER=FILE; write for example --frame 0=first.png"),
+        (["--image", "mask.png", "--frame", "0=mask.png"], "frame 0 is given twice"),
+        (["--image", "mask.png"], "this model takes no frames; i2v-14b-480p, i2v-14b-720p, flf2v-14b would"),
+        (["--reference", "mask.png"], "this model takes no references"),
+        (["--film", "nothing.mp4"], "nothing.mp4"),
+        (["--mask", "mask.png"], "film"),
+        (["--strength", 0.5], "film"),
+        (["--film", "source.mkv", "--strength", 1.5], "1.5"),
+        (["--film", "source.mkv", "--sampler", "flow-edit"], "a source prompt"),
+        (["--sampler", "euler"], "no sampler 'euler'"),
+        (["--guidance-rule", "interval(low=2)"], "2"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(
+    kinoform: Run, source: Path, mask: Path, options: list[object], sentence: str
+) -> None:
+    ran = kinoform("generate", *MINI, *options, "-o", "film.mkv")
+    assert ran.code == 2 and sentence in ran.sentence
+    assert not Path("film.mkv").exists()
