@@ -1,0 +1,126 @@
+"""Known frames as channels: the first, the last, or any frames of a film are given as pictures.
+
+Source: the official Wan 2.1 image-to-video and first-last-frame pipelines, which know frame 0, or 0 and the last.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from kinoform.conditions.clips import by
+from kinoform.conditions.fitting import Size, fitted, kept_part, size_of_area
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
+from kinoform.errors import UsageError
+from kinoform.media.material import Picture
+from kinoform.models.codec import Pixels, encode_film
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFrames:
+    """Channels behind the noisy latents: which frames are known, then the latents of a film that shows these.
+
+    The film takes the proportions of its first known picture, in the area that is asked for, unless
+    `exact_size` keeps the size. Pictures of other proportions are cropped in the middle.
+    """
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset({"frames", "exact_size"})
+
+    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+        """Raises UsageError as `in_film_order`, and for a picture whose film would be less than a token wide."""
+        if inputs.exact_size or not inputs.frames:
+            return asked
+        first = _first(in_film_order(inputs.frames, asked.num_frames))
+        height, width = size_of_area(first.size, asked.height * asked.width, units)
+        if not height or not width:
+            raise UsageError(
+                f"{first.name} of {by(first.size)} is too narrow for a film with the area of "
+                f"{by((asked.height, asked.width))}; crop it, or pass --exact-size"
+            )
+        return replace(asked, height=height, width=width)
+
+    def check(self, inputs: Inputs, film: FilmSize) -> None:
+        """Raises UsageError as `in_film_order`, and without a picture; warns of pictures that are cropped."""
+        if not inputs.frames:
+            raise UsageError(
+                "this model needs a picture for at least one frame, and none is given; give one for frame 0"
+            )
+        known = in_film_order(inputs.frames, film.num_frames)
+        proportions = _proportions(known, inputs, film)
+        for picture in known.values():
+            rows, columns = kept_part(picture.size, proportions)
+            kept = rows.stop - rows.start, columns.stop - columns.start
+            if kept != picture.size:
+                shape = f"{by(kept)}, the proportions of {by(proportions)}"
+                warnings.warn(f"{picture.name} of {by(picture.size)} is cropped to {shape}", stacklevel=2)
+
+    @torch.inference_mode()
+    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+        codec, known = encoders.codec(), in_film_order(inputs.frames, film.num_frames)
+        chunks = film_of(known, film, codec.stride[0], proportions=_proportions(known, inputs, film))
+        latents = encode_film(codec, (chunk.to(encoders.device) for chunk in chunks))
+        mask = packed_mask(known, film.num_frames, codec.stride[0]).to(latents)
+        mask = mask[None, :, :, None, None].expand(-1, -1, -1, *latents.shape[3:])
+        # The models were trained with the mask first.
+        return Given(channels=torch.cat([mask, latents], dim=1))
+
+
+def in_film_order(frames: Mapping[int, Picture], num_frames: int) -> dict[int, Picture]:
+    """Pictures by the number of their frame, from 0, in this order.
+
+    Raises UsageError for a number that is not whole or outside the film, and for two that are the same frame.
+    """
+    places: dict[int, int] = {}
+    for asked, picture in frames.items():
+        if isinstance(asked, bool) or not isinstance(asked, int):
+            raise UsageError(f"{picture.name} is given for frame {asked!r}; give a whole number")
+        if not -num_frames <= asked < num_frames:
+            raise UsageError(
+                f"{picture.name} is given for frame {asked}, but a film of {num_frames} frames has "
+                f"0 to {num_frames - 1}, or -{num_frames} to -1 from the end"
+            )
+        other = places.setdefault(asked % num_frames, asked)
+        if other != asked:
+            raise UsageError(
+                f"frames {other} and {asked} of a film of {num_frames} frames are the same; give one picture for it"
+            )
+    return {place: frames[places[place]] for place in sorted(places)}
+
+
+def packed_mask(known: Iterable[int], num_frames: int, time: int) -> Float[Tensor, "time f"]:
+    """1 where a frame is known: channel k of latent frame j is frame time * (j - 1) + 1 + k.
+
+    Latent frame 0 holds one frame; all its channels say whether that is known.
+    """
+    mask = torch.zeros(num_frames)
+    mask[list(known)] = 1
+    return rearrange(torch.cat([mask[:1].expand(time - 1), mask]), "(f time) -> time f", time=time)
+
+
+def film_of(known: Mapping[int, Picture], film: FilmSize, time: int, *, proportions: Size) -> Iterator[Pixels]:
+    """The known frames, mid-grey (0) elsewhere: one frame, then `time` frames at a time, as codecs take them."""
+    size = film.height, film.width
+    for first, after in pairwise([0, *range(1, film.num_frames + 1, time)]):
+        chunk = torch.zeros(1, 3, after - first, *size)
+        for place in known.keys() & range(first, after):
+            chunk[:, :, place - first] = fitted(known[place].pixels[None], size, proportions=proportions)
+        yield chunk
+
+
+def _proportions(known: Mapping[int, Picture], inputs: Inputs, film: FilmSize) -> Size:
+    """What pictures are cropped to: the first of them fills the film, unless the film's size was fixed before."""
+    return (film.height, film.width) if inputs.exact_size else _first(known).size
+
+
+def _first(known: Mapping[int, Picture]) -> Picture:
+    return next(iter(known.values()))

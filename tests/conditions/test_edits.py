@@ -1,0 +1,89 @@
+"""Tasks of VACE as inputs: what is known stays where it was, what is to be made is grey and white in the mask."""
+
+import numpy as np
+import pytest
+
+from conditions.in_hand import picture
+from kinoform.conditions.edits import (
+    GREY,
+    between,
+    extend,
+    inpaint,
+    outpaint,
+    reference_to_video,
+    video_to_video,
+)
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.vace import Vace
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask, Origin
+
+PICTURE = picture(2, 8, 8)
+
+
+def clip(seed: int, frames: int = 5, height: int = 16, width: int = 32) -> Clip:
+    values = np.random.default_rng(seed).integers(0, 100, (frames, height, width, 3), dtype=np.uint8)
+    return Clip(frames=values, fps=16.0, origin=Origin(file=f"{seed}.mp4", sha256=f"{seed:064x}"))
+
+
+def parts(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and mask; grey wherever the mask is white, and inputs that VACE takes."""
+    assert inputs.film is not None and inputs.mask is not None
+    frames, mask = inputs.film.frames, np.broadcast_to(inputs.mask.values, inputs.film.frames.shape[:3])
+    assert set(np.unique(mask)) == {0, 255} and (frames[mask == 255] == GREY).all()
+    Vace().check(inputs, FilmSize(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2]))
+    return frames, mask
+
+
+def test_references_and_controls_are_passed_on() -> None:
+    assert reference_to_video(PICTURE, PICTURE).references == (PICTURE, PICTURE)
+    film = clip(1)
+    made = video_to_video(film, (PICTURE,))
+    assert made.film is film and made.mask is None and made.references == (PICTURE,)
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_inpainting_hides_what_is_white_and_nothing_else(frames: int) -> None:
+    film, white = clip(1), np.zeros((frames, 16, 32), np.uint8)
+    white[:, 4:9, 10:20] = 255
+    shown, mask = parts(made := inpaint(film, Mask(values=white), (PICTURE,)))
+    assert np.array_equal(shown[mask == 0], film.frames[mask == 0]) and (mask == 255).sum() == 5 * 50
+    assert made.references == (PICTURE,) and made.film is not None and made.film.origin == film.origin
+
+
+def test_outpainting_places_the_film_on_a_larger_canvas() -> None:
+    film = clip(1)
+    shown, mask = parts(outpaint(film, left=3, right=5, top=16, references=(PICTURE,)))
+    assert shown.shape == (5, 32, 40, 3)
+    assert np.array_equal(shown[:, 16:, 3:35], film.frames) and (mask == 0).sum() == film.frames[..., 0].size
+    assert (mask[:, 16:, 3:35] == 0).all()
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 0), (0, 8), (3, 1)])
+def test_extending_keeps_the_film_where_it_stands(before: int, after: int) -> None:
+    film = clip(1)
+    shown, mask = parts(extend(film, before=before, after=after))
+    assert len(shown) == before + 5 + after
+    assert np.array_equal(shown[before : before + 5], film.frames)
+    assert (mask[before : before + 5] == 0).all() and (mask == 255).any((1, 2)).sum() == before + after
+
+
+def test_what_joins_two_films_stands_between_them() -> None:
+    first, second = clip(1), clip(2, frames=2)
+    shown, mask = parts(between(first, second, frames=6))
+    assert len(shown) == 13 and (mask == 255).all((1, 2)).tolist() == [False] * 5 + [True] * 6 + [False] * 2
+    assert np.array_equal(shown[:5], first.frames) and np.array_equal(shown[11:], second.frames)
+
+
+def test_what_cannot_be_done_is_refused() -> None:
+    film = clip(1)
+    with pytest.raises(UsageError, match="one picture at least"):
+        reference_to_video()
+    with pytest.raises(UsageError, match=r"the mask is 8x8 and 1\.mp4 32x16"):
+        inpaint(film, Mask(values=np.full((1, 8, 8), 255, np.uint8)))
+    for wrong in (lambda: outpaint(film), lambda: outpaint(film, left=-1, right=2), lambda: extend(film)):
+        with pytest.raises(UsageError, match="are to be made; give whole numbers, none below 0 and one above"):
+            wrong()
+    with pytest.raises(UsageError, match=r"1\.mp4 is 32x16 and 2\.mp4 32x8; .* one size"):
+        between(film, clip(2, height=8), frames=4)

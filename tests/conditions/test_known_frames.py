@@ -1,0 +1,212 @@
+"""Any frames of a film as pictures: what the channels hold, whatever the order and the way they are named in."""
+
+import re
+import warnings
+from collections.abc import Callable
+from itertools import permutations
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from conditions.in_hand import CODECS, InHand, picture, random_module
+from kinoform.conditions.fitting import fitted, signal
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.known_frames import KnownFrames, in_film_order, packed_mask
+from kinoform.conditions.ports import Conditioner, Encoders, FilmSize, Units
+from kinoform.errors import UsageError
+from kinoform.media.material import Picture
+from kinoform.models.codec import Codec, Identity
+
+WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
+FILM = FilmSize(num_frames=9, height=16, width=24)
+A, B, C = (picture(seed, FILM.height, FILM.width) for seed in (1, 2, 3))
+
+
+def channels(frames: dict[int, Picture], codec: Codec | None = None, film: FilmSize = FILM, **more: Any) -> Tensor:
+    encoders = InHand(made_codec=codec or Identity())
+    given = KnownFrames().give(Inputs(frames=frames, **more), film, encoders)
+    assert given.channels is not None and not given.context and given.canvas.lead == 0
+    return given.channels
+
+
+def test_protocols_are_kept() -> None:
+    assert isinstance(KnownFrames(), Conditioner) and isinstance(InHand(), Encoders)
+    assert KnownFrames().takes == {"frames", "exact_size"}
+
+
+# The mask
+
+
+@pytest.mark.parametrize("known", [(0,), (0, 80), (80,), (1,), (4, 5), (0, 40, 41, 79), tuple(range(81)), ()])
+@pytest.mark.parametrize("time", [1, 2, 4])
+def test_a_channel_says_whether_its_frame_is_known(known: tuple[int, ...], time: int) -> None:
+    """By hand: latent frame 0 holds frame 0 alone, repeated; each later one the next `time` frames."""
+    found = packed_mask(known, 81, time)
+    assert found.shape == (time, 1 + 80 // time)
+    held = [[0] * time] + [list(range(1 + time * j, 1 + time * j + time)) for j in range(80 // time)]
+    for j, frames in enumerate(held):
+        for k, frame in enumerate(frames):
+            assert found[k, j] == (frame in known)
+
+
+def test_the_masks_of_released_models() -> None:
+    """Image to video: all of latent frame 0; first and last frame: and channel 3 alone of the last one."""
+    expected = torch.zeros(4, 21)
+    expected[:, 0] = 1
+    assert torch.equal(packed_mask([0], 81, 4), expected)
+    expected[3, 20] = 1
+    assert torch.equal(packed_mask([80, 0], 81, 4), expected)
+
+
+# The film behind it
+
+
+@pytest.mark.parametrize("places", [(0,), (0, 8), (5,), (0, 3, 4, 8), tuple(range(9))])
+def test_known_frames_are_shown_in_grey(places: tuple[int, ...]) -> None:
+    """With pixels as their own latents: one channel of mask, then the film, 0 where nothing is known."""
+    shown = {place: picture(10 + place, FILM.height, FILM.width) for place in places}
+    found = channels(shown)
+    expected = torch.zeros(1, 4, 9, FILM.height, FILM.width)
+    for place, each in shown.items():
+        expected[0, 0, place] = 1
+        expected[0, 1:, place] = signal(each.pixels[None])[0]
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("time", CODECS)
+def test_mask_then_latents_of_the_whole_film(time: str) -> None:
+    codec = random_module(CODECS[time])
+    found = channels({0: A, 5: B, 8: C}, codec)
+    film = torch.zeros(1, 3, 9, FILM.height, FILM.width)
+    for place, each in ((0, A), (5, B), (8, C)):
+        film[:, :, place] = signal(each.pixels[None])
+    latents, _ = codec.encode(film)
+    mask = packed_mask([0, 5, 8], 9, int(time))
+    assert found.shape[1] == int(time) + CODECS[time].channels
+    assert (found[:, : int(time)] == mask[None, :, :, None, None]).all()
+    assert (found[:, int(time) :] - latents).abs().max() < 1e-5 * latents.abs().max()
+
+
+@pytest.mark.parametrize("time", CODECS)
+def test_the_film_arrives_in_chunks(time: str) -> None:
+    """However long it is, no more than one latent frame's worth is held at a time."""
+    codec, seen = random_module(CODECS[time]), []
+    encode = codec.encode
+    codec.encode = lambda pixels, history=None: seen.append(pixels.shape[2]) or encode(pixels, history)
+    channels({0: A}, codec)
+    assert seen == [1] + [int(time)] * (8 // int(time))
+
+
+def test_a_film_of_one_frame() -> None:
+    found = channels({-1: A}, random_module(CODECS["4"]), FilmSize(num_frames=1, height=16, width=24))
+    assert found.shape == (1, 20, 1, 2, 3) and (found[:, :4] == 1).all()
+
+
+# Which frame is meant, in which order
+
+
+def test_frames_count_from_either_end_in_any_order() -> None:
+    codec = random_module(CODECS["4"])
+    wanted = channels({0: A, 3: B, 8: C}, codec)
+    for order in permutations([(0, A), (-6, B), (-1, C)]):
+        assert torch.equal(channels(dict(order), codec), wanted)
+    assert not torch.equal(channels({0: A, 3: C, 8: B}, codec), wanted), "which picture is where matters"
+    assert list(in_film_order({-1: A, 0: B, 4: C}, 9)) == [0, 4, 8]
+
+
+def test_the_same_bytes_twice() -> None:
+    codec = random_module(CODECS["4"])
+    assert torch.equal(channels({0: A, 8: B}, codec), channels({0: A, 8: B}, codec))
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [((480, 832), (464, 832)), ((832, 480), (464, 832)), ((720, 1280), (720, 1248)), ((600, 600), (448, 784))],
+)
+def test_the_film_takes_the_proportions_of_its_first_picture(asked: tuple[int, int], size: tuple[int, int]) -> None:
+    """In the area that is asked for; the picture that comes first in the film, not in the mapping."""
+    frames = {-1: picture(1, 100, 50), 0: picture(2, 480, 832)}
+    film = FilmSize(num_frames=81, height=asked[0], width=asked[1])
+    found = KnownFrames().size(Inputs(frames=frames), film, WAN)
+    assert (found.num_frames, found.height, found.width) == (81, *size)
+    assert KnownFrames().size(Inputs(frames=frames, exact_size=True), film, WAN) == film
+
+
+def test_the_first_picture_fills_the_film() -> None:
+    """Whole, though the film's proportions are rounded to tokens; pictures of its proportions likewise."""
+    first, second = picture(1, 33, 50), picture(2, 66, 100)
+    found = channels({0: first, 5: second})
+    for place, each in ((0, first), (5, second)):
+        expected = fitted(each.pixels[None], (16, 24), proportions=each.size)
+        assert torch.equal(found[:, 1:, place], expected)
+
+
+def test_other_pictures_are_cropped_to_the_first() -> None:
+    """They show what they show in the middle: a border that the first has no room for is not seen."""
+    middle = picture(1, 32, 48)
+    wide = torch.zeros(32, 80, 3, dtype=torch.uint8).numpy()
+    wide[:, 16:64] = middle.pixels
+    found = channels({0: picture(2, 16, 24), 3: Picture(pixels=wide)})
+    assert torch.equal(found[:, :, 3], channels({0: picture(2, 16, 24), 3: middle})[:, :, 3])
+
+
+def test_an_exact_size_crops_the_first_too() -> None:
+    tall = torch.zeros(96, 48, 3, dtype=torch.uint8).numpy()
+    tall[32:64] = picture(1, 32, 48).pixels
+    found = channels({0: Picture(pixels=tall)}, exact_size=True)
+    assert torch.equal(found, channels({0: picture(1, 32, 48)}))
+    assert not torch.equal(found, channels({0: Picture(pixels=tall)}))
+
+
+def test_cropping_is_said() -> None:
+    wide = picture(7, 16, 80)
+    for shown in (Inputs(frames={0: A, 1: wide}), Inputs(frames={0: wide}, exact_size=True)):
+        with pytest.warns(UserWarning, match=r"^7\.png of 80x16 is cropped to 24x16, the proportions of 24x16$"):
+            KnownFrames().check(shown, FILM)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        KnownFrames().check(Inputs(frames={0: wide, 1: picture(8, 32, 160)}), FILM)
+
+
+# What is refused
+
+
+def asked(frames: dict[Any, Picture]) -> Callable[[], object]:
+    def ask() -> None:
+        inputs = Inputs(frames=frames)
+        KnownFrames().check(inputs, KnownFrames().size(inputs, FilmSize(num_frames=81, height=480, width=832), WAN))
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("frames", "sentence"),
+    [
+        ({}, "needs a picture .* none is given; give one for frame 0"),
+        ({81: A}, r"1\.png is given for frame 81, but a film of 81 frames has 0 to 80, or -81 to -1"),
+        ({0: A, -82: B}, r"2\.png is given for frame -82, but"),
+        ({40: A, -41: B}, "frames 40 and -41 of a film of 81 frames are the same; give one picture"),
+        ({True: A}, "frame True; give a whole number"),
+        ({0: picture(4, 2, 4000)}, r"4\.png of 4000x2 is too narrow .* 832x480; crop it, or pass --exact-size"),
+        ({0: picture(4, 4000, 2)}, r"4\.png of 2x4000 is too narrow"),
+    ],
+    ids=["none", "beyond", "before", "twice", "truth", "flat", "tall"],
+)
+def test_one_sentence_before_any_weight_is_read(frames: dict[Any, Picture], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        asked(frames)()
+    told = str(caught.value)
+    assert re.search(sentence, told), told
+    assert "\n" not in told
+
+
+def test_frames_at_the_edge_are_taken() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asked({0: A, 80: B})()
+        asked({-81: A, -1: B, 40: C})()

@@ -1,0 +1,228 @@
+"""References: fitted to the film's size, encoded one by one, and taken in whole films by either door."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conditions.in_hand import CODECS, VISION, InHand, picture, random_module
+from kinoform.conditions.fitting import signal
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import NOTHING, Conditioner, FilmSize, Units
+from kinoform.conditions.references import (
+    MARK,
+    ImageRows,
+    LatentRows,
+    ReferenceRows,
+    ReferenceTokens,
+    latents_of,
+    on_white,
+    to_cover,
+)
+from kinoform.errors import UsageError, WeightsError
+from kinoform.media.material import Picture
+from kinoform.models.context import ReferenceStream
+from kinoform.models.guests import ReferenceGuests
+from kinoform.models.vision import image_rows
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.weights.additions import Additions, with_additions
+from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
+
+FILM = FilmSize(num_frames=5, height=16, width=24)
+CODEC = random_module(CODECS["2"])
+ENCODERS = InHand(made_codec=CODEC, made_image=random_module(VISION))
+ROWS = LatentRows(channels=5)
+A, B, C = picture(1, 16, 24), picture(2, 30, 20), picture(3, 11, 90)
+
+
+def plain(colour: tuple[int, int, int], height: int, width: int) -> Picture:
+    return Picture(pixels=np.full((height, width, 3), colour, dtype=np.uint8))
+
+
+def shown(*pictures: Picture) -> Inputs:
+    return Inputs(references=pictures)
+
+
+# Fitting
+
+
+@pytest.mark.parametrize("size", [(16, 24), (1, 1), (7, 1), (1, 999), (500, 3), (160, 240), (17, 23)])
+@pytest.mark.parametrize("fit", [on_white, to_cover])
+def test_any_picture_gets_the_size_of_the_film_in_range(fit: Callable, size: tuple[int, int]) -> None:
+    found = fit(picture(4, *size), FILM)
+    assert found.shape == (1, 3, 16, 24) and found.dtype == torch.float32
+    assert found.min() >= -1 and found.max() <= 1
+
+
+@pytest.mark.parametrize("fit", [on_white, to_cover])
+def test_a_picture_of_the_film_s_size_is_itself(fit: Callable) -> None:
+    assert torch.equal(fit(A, FILM), signal(A.pixels[None]))
+
+
+def test_on_white_the_whole_picture_stands_in_the_middle() -> None:
+    tall = on_white(plain((0, 0, 0), 32, 16), FILM)  # becomes 16x8
+    assert tall[..., 8:16].max() < -0.999 and (tall[..., :8] == 1).all() and (tall[..., 16:] == 1).all()
+    wide = on_white(plain((0, 0, 0), 6, 48), FILM)  # becomes 3x24
+    assert wide[:, :, 6:9].max() < -0.999 and (wide[:, :, :6] == 1).all() and (wide[:, :, 9:] == 1).all()
+
+
+def test_covering_cuts_the_sides_and_keeps_the_middle() -> None:
+    pixels = np.zeros((16, 96, 3), dtype=np.uint8)
+    pixels[:, 36:60] = 255
+    assert to_cover(Picture(pixels=pixels), FILM).min() > 0.999
+
+
+def test_a_shrunk_picture_is_smoothed() -> None:
+    """Every second column black: without antialiasing one of the two would win."""
+    pixels = np.zeros((160, 240, 3), dtype=np.uint8)
+    pixels[:, ::2] = 255
+    found = on_white(Picture(pixels=pixels), FILM)
+    assert found[..., 2:-2].abs().max() < 0.1
+
+
+# Guests
+
+
+def test_the_protocol_is_kept() -> None:
+    for each in (ReferenceTokens(), ReferenceRows()):
+        assert isinstance(each, Conditioner) and each.takes == {"references"}
+        assert each.size(shown(C), FILM, Units(stride=(4, 8, 8), patch=(1, 2, 2))) == FILM
+
+
+def test_every_picture_is_one_latent_frame_by_itself() -> None:
+    given = ReferenceTokens().give(shown(A, B, C), FILM, ENCODERS)
+    assert given.branches.keys() == {"references"} and not given.context and given.channels is None
+    found = given.branches["references"]
+    for latents, each in zip(found, (A, B, C), strict=True):
+        assert latents.shape == (1, 5, 1, 8, 12)
+        alone = ReferenceTokens().give(shown(each), FILM, ENCODERS).branches["references"]
+        assert torch.equal(latents, alone[0])
+
+
+def test_the_fit_and_the_branch_are_the_recipe_s_choice() -> None:
+    given = ReferenceTokens(branch="subject", fit=to_cover).give(shown(C), FILM, ENCODERS)
+    latents, _ = CODEC.encode(to_cover(C, FILM)[:, :, None])
+    assert torch.equal(given.branches["subject"][0], latents)
+    assert not torch.equal(latents, latents_of(C, FILM, ENCODERS))
+
+
+@pytest.mark.parametrize("conditioner", [ReferenceTokens(), ReferenceRows(rows=ROWS)], ids=["guests", "rows"])
+def test_no_picture_gives_nothing_and_too_many_are_refused(conditioner: Conditioner) -> None:
+    conditioner.check(shown(), FILM)
+    conditioner.check(shown(A, B, C, A), FILM)
+    assert conditioner.give(shown(), FILM, ENCODERS) is NOTHING
+    with pytest.raises(UsageError, match="5 references are given; this model reads at most 4"):
+        conditioner.check(shown(A, B, C, A, B), FILM)
+
+
+# Rows
+
+
+def rows(*pictures: Picture, source: LatentRows | ImageRows = ROWS) -> Tensor:
+    conditioner = ReferenceRows(rows=source)
+    given = conditioner.give(shown(*pictures), FILM, ENCODERS)
+    found = given.context["reference"]
+    assert (
+        given.context.keys() == {"reference"} and found.shape[2] == conditioner.width and found.dtype == torch.float32
+    )
+    return found
+
+
+def test_latent_rows_are_the_patches_each_beside_its_place() -> None:
+    found, latents = rows(B)[0], latents_of(B, FILM, ENCODERS)
+    assert len(found) == 4 * 6
+    naive = torch.stack([
+        latents[0, :, 0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten()
+        for row in range(4)
+        for column in range(6)
+    ])  # fmt: skip
+    assert torch.equal(found[:, : 5 * 4], naive)
+    places = found[:, 5 * 4 : -MARK]
+    assert all((one - other).abs().max() > 1e-2 for one, other in combinations(places, 2)), "every place has its mark"
+
+
+def test_rows_of_several_pictures_differ_in_their_number_alone() -> None:
+    alone, both = rows(A), rows(A, A)
+    assert torch.equal(both[:, : alone.shape[1]], alone)
+    second = both[:, alone.shape[1] :]
+    assert torch.equal(second[..., :-MARK], alone[..., :-MARK])
+    assert (second[..., -MARK:] - alone[..., -MARK:]).abs().max() > 0.1
+
+
+def test_image_rows_are_those_of_the_image_encoder() -> None:
+    found = rows(B, C, source=ImageRows(width=VISION.dim))
+    assert found.shape[1] == 2 * VISION.rows
+    assert torch.equal(found[:, : VISION.rows, :-MARK], image_rows(ENCODERS.image(), signal(B.pixels[None])))
+    with pytest.raises(WeightsError, match="no image encoder"):
+        ReferenceRows(rows=ImageRows()).give(shown(B), FILM, InHand(made_codec=CODEC))
+
+
+# Whole films
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def guests(folder: Path) -> Pipeline:
+    return widened(folder, ReferenceTokens(), Additions(branches=(ReferenceGuests(),)))
+
+
+def stream(folder: Path) -> Pipeline:
+    made = ReferenceRows(rows=LatentRows(channels=tiny().codec.channels))
+    return widened(folder, made, Additions(context=(ReferenceStream(width=made.width),)))
+
+
+def widened(folder: Path, conditioner: Conditioner, additions: Additions) -> Pipeline:
+    pipeline = tiny_pipeline(folder, conditioners=(conditioner,), additions=additions)
+    return replace(pipeline, parts=with_additions(pipeline.parts, additions, pipeline.recipe.transformer))
+
+
+def latents(pipe: Pipeline, *pictures: Picture, seed: int = 7, **changes: object) -> Tensor:
+    asked = pipe.request("a red ball moves left", seed=seed, inputs=shown(*pictures), **changes)
+    return next(pipe.latents([asked], lambda progress: None))
+
+
+def test_a_film_with_guests_follows_them_and_is_always_the_same(folder: Path) -> None:
+    pipe, base = guests(folder), tiny_pipeline(folder)
+    assert torch.equal(latents(pipe), latents(base)), "without pictures it is the base's film"
+    films = [latents(pipe, *each) for each in ((A,), (B,), (A, B), (B, A))]
+    assert all(film.shape == latents(base).shape and film.isfinite().all() for film in films)
+    assert all((one - other).abs().max() > 1e-3 for one, other in combinations(films, 2))
+    assert torch.equal(latents(guests(folder), A, B), films[2])
+
+
+def test_a_stream_that_was_added_leaves_whole_films_as_they_were(folder: Path) -> None:
+    pipe, base = stream(folder), tiny_pipeline(folder)
+    for guidance in (1.0, 4.0):
+        assert torch.equal(latents(pipe, A, C, guidance=guidance), latents(base, guidance=guidance))
+    opened = pipe.parts.transformer(torch.float32, torch.device("cpu"))
+    opened.get_parameter("blocks.0.cross_attention.streams.reference.gate").fill_(0.5)
+    open_pipe = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: opened))
+    films = [latents(open_pipe, A), latents(open_pipe, C), latents(open_pipe, A, C), latents(base)]
+    assert all((one - other).abs().max() > 1e-4 for one, other in combinations(films, 2)), "an open gate admits it"
+
+
+@pytest.mark.parametrize("door", [guests, stream])
+def test_one_request_of_several_gives_what_it_gives_alone(folder: Path, door: Callable[[Path], Pipeline]) -> None:
+    pipe = door(folder)
+    asked = [
+        pipe.request("a red ball moves left", seed=7 + number, inputs=shown(*pictures))
+        for number, pictures in enumerate([(A, B), (), (C,)])
+    ]
+    together = list(pipe.latents(asked, lambda progress: None))
+    assert all(
+        torch.equal(each, next(pipe.latents([one], lambda progress: None)))
+        for one, each in zip(asked, together, strict=True)
+    )
+
+
+def test_references_for_a_model_without_that_door_name_those_that_have_it(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"this model takes no references; vace-1\.3b, vace-14b would"):
+        tiny_pipeline(folder).request("a ball", seed=1, inputs=shown(A))

@@ -1,0 +1,153 @@
+"""VACE end to end on a tiny model: references are cut off, films are the same alone and together; and refusals."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conditions.in_hand import InHand, picture
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import Conditioner, FilmSize, Units
+from kinoform.conditions.vace import Vace
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask, Origin
+from kinoform.models.side_blocks import SideBlocks
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.types import Latents
+from models.recorded import spread
+from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
+
+WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
+ASKED = FilmSize(num_frames=81, height=480, width=832)
+PROMPT = "a red ball moves left"
+
+
+def clip(frames: int = 9, height: int = 32, width: int = 48) -> Clip:
+    values = np.random.default_rng(1).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    return Clip(frames=values, origin=Origin(file="walk.mp4", sha256="0" * 64))
+
+
+def mask(frames: int = 9, height: int = 32, width: int = 48, value: int = 255) -> Mask:
+    values = np.full((frames, height, width), value, np.uint8)
+    return Mask(values=values, origin=Origin(file="mask.png", sha256="1" * 64))
+
+
+def sized(inputs: Inputs, asked: FilmSize = ASKED) -> FilmSize:
+    film = Vace().size(inputs, asked, WAN)
+    Vace().check(inputs, film)
+    return film
+
+
+def test_it_keeps_the_protocol() -> None:
+    assert isinstance(Vace(), Conditioner)
+    assert Vace().takes == {"film", "mask", "references", "context_scale"}
+
+
+# A whole film
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """The tiny model with side blocks: 3 frames of 16x16, codec stride 2x2x2, so 2 * 4 latents and 4 of the mask."""
+    folder = write_tiny_folder(tmp_path_factory.mktemp("vace") / "tiny")
+    loaded = tiny_pipeline(folder, conditioners=(Vace(),))
+    model = replace(tiny().transformer, layers=2, branches=(SideBlocks(channels=12, layers=(0, 1)),)).build()
+    spread(model, 3)
+    parts = replace(loaded.parts, transformer=lambda dtype, device: model.requires_grad_(False).eval())
+    return replace(loaded, parts=parts)
+
+
+def films(pipe: Pipeline, *asked: tuple[int, Inputs]) -> list[Latents]:
+    requests = [pipe.request(PROMPT, seed=seed, inputs=inputs) for seed, inputs in asked]
+    return list(pipe.latents(requests, lambda progress: None))
+
+
+SMALL = clip(3, 16, 16)
+HALF = Mask(values=np.repeat(np.array([0, 255], np.uint8), 8)[None, None].repeat(16, axis=1))
+WISHES = {
+    "nothing": Inputs(),
+    "control film": Inputs(film=SMALL),
+    "mask": Inputs(film=SMALL, mask=HALF),
+    "one reference": Inputs(references=(picture(2, 16, 16),)),
+    "everything": Inputs(film=SMALL, mask=HALF, references=(picture(2, 16, 16), picture(3, 10, 30))),
+    "weaker": Inputs(film=SMALL, context_scale=0.5),
+}
+
+
+def test_every_wish_changes_the_film_and_not_its_length(pipe: Pipeline) -> None:
+    made = [films(pipe, (7, inputs))[0] for inputs in WISHES.values()]
+    assert all(film.shape == (1, 4, 2, 8, 8) for film in made), "references are cut off"
+    for place, film in enumerate(made):
+        assert all(not torch.allclose(film, other, atol=1e-3) for other in made[:place])
+
+
+def test_a_film_is_the_same_alone_and_among_others_and_again(pipe: Pipeline) -> None:
+    asked = [(7, WISHES["everything"]), (8, WISHES["control film"]), (7, WISHES["everything"])]
+    together = films(pipe, *asked)
+    assert torch.equal(together[0], together[2])
+    assert all(torch.equal(film, films(pipe, each)[0]) for film, each in zip(together[:2], asked[:2], strict=True))
+
+
+def test_the_order_of_references_counts(pipe: Pipeline) -> None:
+    one, other = picture(2, 16, 16), picture(3, 16, 16)
+    made = [films(pipe, (7, Inputs(references=pair)))[0] for pair in ((one, other), (other, one))]
+    assert not torch.allclose(*made, atol=1e-3)
+
+
+def test_a_scale_of_zero_is_the_film_without_side_blocks(pipe: Pipeline) -> None:
+    found, _ = films(pipe, (7, Inputs(film=SMALL, context_scale=0.0)), (7, Inputs()))
+    plain = replace(pipe, recipe=replace(pipe.recipe, conditioners=()))
+    assert torch.equal(found, films(plain, (7, Inputs()))[0])
+
+
+# Sizes and warnings
+
+
+def test_the_film_has_the_size_of_the_control_and_says_so(recwarn: pytest.WarningsRecorder) -> None:
+    assert sized(Inputs(film=clip(9, 32, 48))) == FilmSize(num_frames=9, height=32, width=48)
+    assert sized(Inputs(references=(picture(2, 30, 40),))) == ASKED
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"walk\.mp4 of 11 frames of 50x40 is read as 9 of 48x32"):
+        assert sized(Inputs(film=clip(11, 40, 50))).num_frames == 9
+
+
+def test_a_mask_is_resized_and_sampled_with_its_film() -> None:
+    """A mask that is white where the film is bright stays so, whatever is taken of the two."""
+    bright = np.zeros((11, 40, 50), np.uint8)
+    bright[::2, :20], bright[1::2, 20:] = 255, 255
+    inputs = Inputs(film=Clip(frames=bright[..., None].repeat(3, axis=3)), mask=Mask(values=bright))
+    film = FilmSize(num_frames=9, height=32, width=48)
+    pixels = Vace().give(inputs, film, InHand()).branches["vace"].latents[0]  # identity codec: 3 + 3 + 1 channels
+    kept, changed, shown = pixels[:3], pixels[3:6], pixels[6]
+    assert torch.equal(shown > 0.5, changed[0] > 0) and (kept <= 0).all()
+    assert (shown[:, 4] == torch.tensor([1, 0, 1, 0, 0, 1, 0, 0, 1])[:, None]).all(), "frames 0 1 2 3 5 6 7 9 10"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        (Inputs(film=clip(4)), r"walk\.mp4 has 4 frames; a film to follow or to change has 5 at least"),
+        (Inputs(film=clip(9, 15, 40)), r"walk\.mp4 is 40x15; .* is 16x16 at least"),
+        (Inputs(mask=mask()), r"mask\.png says where a film changes, and no film is given"),
+        (Inputs(mask=mask(), references=(picture(2, 8, 8),)), "no film is given"),
+        (Inputs(film=clip(), mask=mask(height=16)), r"mask\.png is 48x16 and walk\.mp4 48x32"),
+        (Inputs(film=clip(), mask=mask(frames=8)), r"mask\.png has 8 frames and walk\.mp4 9"),
+        (Inputs(film=clip(), mask=mask(value=127)), r"mask\.png has no white"),
+        *[(Inputs(context_scale=scale), "from 0 to 10, not") for scale in (-0.1, 11.0, float("nan"), float("inf"))],
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(inputs: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        sized(inputs)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("width", 18), ("height", 22), ("num_frames", 4)])
+def test_a_size_that_cannot_be_made_is_refused(pipe: Pipeline, name: str, value: int) -> None:
+    with pytest.raises(UsageError, match=f"{value}.* cannot be made; the nearest are"):
+        pipe.request(PROMPT, seed=1, inputs=Inputs(references=(picture(2, 8, 8),)), **{name: value})
