@@ -10,6 +10,7 @@ from conformance.golden import Golden
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.ports import Stream
+from kinoform.models.side_blocks import SideBlocks
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
 from kinoform.weights.names import DIT
@@ -22,10 +23,12 @@ def model_of(golden: Golden) -> DiT:
     if "img_dim" in c:
         positions = 514 if "img_emb.emb_pos" in golden.weights else 0
         streams.append(ImageStream(width=c["img_dim"], positions=positions))
+    side = c.get("vace_layers", ())
     spec = DiTSpec(
         dim=c["dim"], ffn_dim=c["ffn_dim"], heads=c["num_heads"], layers=c["num_layers"],
         in_channels=c["in_dim"], out_channels=c["out_dim"], patch=tuple(c["patch_size"]),
         frequency_width=c["freq_dim"], eps=c["eps"], cross_norm=c["cross_attn_norm"], context=tuple(streams),
+        branches=(SideBlocks(channels=c["vace_in_dim"], layers=tuple(side)),) if side else (),
     )  # fmt: skip
     model = spec.build()
     model.load_state_dict({DIT.ours(name) or name: value for name, value in golden.weights.items()})

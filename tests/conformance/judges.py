@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from conformance import judge_dit, judge_ops, judge_sampling, judge_solvers, judge_text, judge_vae
+from conformance import (
+    judge_dit,
+    judge_ops,
+    judge_sampling,
+    judge_solvers,
+    judge_text,
+    judge_vace,
+    judge_vae,
+    judge_vision,
+)
 from conformance.golden import Golden
 
 Judge = Callable[[Golden], Mapping[str, Tensor | list[Tensor]]]
@@ -17,6 +26,8 @@ JUDGES: dict[str, Judge] = (
     | judge_text.JUDGES
     | judge_vae.JUDGES
     | judge_dit.JUDGES
+    | judge_vace.JUDGES
     | judge_solvers.JUDGES
     | judge_sampling.JUDGES
+    | judge_vision.JUDGES
 )

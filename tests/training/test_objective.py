@@ -97,10 +97,19 @@ def test_each_stratified_level_is_uniform_by_itself() -> None:
 
 def test_levels_are_a_function_of_the_generator() -> None:
     sampling = LevelSampling(shift=3.0)
-    first, again = (sampling.draw((8,), torch.Generator().manual_seed(7)) for _ in range(2))
+    first, again = (sampling.draw((8,), torch.Generator().manual_seed(7), 0) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, sampling.draw((8,), torch.Generator().manual_seed(8)))
+    assert not torch.equal(first, sampling.draw((8,), torch.Generator().manual_seed(8), 0))
     assert torch.equal(first, draw((8,), 3.0, stratified=True, seed=7))
+
+
+def test_late_levels_have_a_shift_of_their_own() -> None:
+    sampling = LevelSampling(shift=5.0, late_shift=2.5, late_from=100)
+    early, late = (sampling.draw((64,), torch.Generator().manual_seed(7), step) for step in (99, 100))
+    assert torch.equal(early, draw((64,), 5.0, stratified=True, seed=7))
+    assert torch.equal(late, draw((64,), 2.5, stratified=True, seed=7))
+    with pytest.raises(UsageError, match="above 0, got -1"):
+        LevelSampling(late_shift=-1.0)
 
 
 def test_timesteps_are_not_truncated() -> None:

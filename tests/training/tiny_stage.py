@@ -58,7 +58,7 @@ class TinyStage:
         shape = (self.config.samples, 6)
         x0 = torch.rand(shape, generator=generator)
         noise = torch.randn(shape, generator=generator)
-        sigma, mine = LevelSampling().draw(shape[:1], generator), self._part.slice(self.config.samples)
+        sigma, mine = LevelSampling().draw(shape[:1], generator, step), self._part.slice(self.config.samples)
         return step, x0[mine], noise[mine], sigma[mine]
 
     def loss(self, batch: tuple[int, Tensor, Tensor, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -46,7 +47,9 @@ class DiTSpec:
     """Sizes and plugs of a transformer; the defaults are those that all released Wan models share.
 
     `in_channels` counts the noisy latents (`out_channels` of them) and any conditioning channels after
-    them. `head width = dim / heads`. `branches` are modules beside the blocks, by value.
+    them. `head width = dim / heads`. `branches` are modules beside the blocks, by value. With `skip` the
+    noisy latents reach the velocity past the blocks too, each channel times a gate that the level sets (from
+    0): a narrow model then need not carry the noise through. No released model has it.
     """
 
     dim: int
@@ -62,6 +65,7 @@ class DiTSpec:
     context: tuple[ContextSpec, ...] = (TextStream(),)
     block: BlockSpec = field(default_factory=FullBlock)
     branches: tuple[BranchSpec, ...] = ()
+    skip: bool = False
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:
@@ -110,12 +114,17 @@ class Head(nn.Module):
         super().__init__()
         self.eps = spec.eps
         self.modulation = nn.Parameter(torch.zeros(1, 2, spec.dim))
-        self.linear = Linear(spec.dim, spec.out_channels * spec.patch[0] * spec.patch[1] * spec.patch[2])
+        self.linear = Linear(spec.dim, spec.out_channels * prod(spec.patch))
+        self.skip = Linear(spec.dim, spec.out_channels) if spec.skip else None
 
     def forward(self, tokens: Float[Tensor, "b l d"], modulation: Modulation) -> Float[Tensor, "b l p"]:
         rows = self.modulation[:, None] + modulation.embedding[:, :, None]
         shift, scale = (modulation.of_tokens(rows[:, :, i]) for i in range(2))
         return self.linear(layer_norm(tokens, self.eps) * (1 + scale) + shift)
+
+    def gates(self, modulation: Modulation) -> Float[Tensor, "#b #l c"] | None:
+        """By how much the noisy latents are added to the velocity, by channel; None without `skip`."""
+        return None if self.skip is None else modulation.of_tokens(self.skip(modulation.embedding))
 
 
 class DiT(nn.Module):
@@ -159,7 +168,7 @@ class DiT(nn.Module):
 
     def forward(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> Velocity:
         """The velocity noise - data [b, c, f, h, w] (float32) of x at timesteps [b] or, per token, [b, l]."""
-        return self._finish(*self._begin(x, timesteps, prepared), prepared)
+        return self._finish(x, *self._begin(x, timesteps, prepared), prepared)
 
     def velocities(self, x: Latents, level: Level, prepared: Sequence[Prepared]) -> list[Velocity]:
         """One velocity per prepared condition (guidance needs two), at one level of the whole film.
@@ -170,10 +179,10 @@ class DiT(nn.Module):
         first = prepared[0]
         begun = self._begin(x, timesteps_at(level, x, first.clean), first)
         alike = all(p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared)
-        found = [self._finish(*begun, first)]
+        found = [self._finish(x, *begun, first)]
         for other in prepared[1:]:
             own = begun if alike else self._begin(x, timesteps_at(level, x, other.clean), other)
-            found.append(self._finish(*own, other))
+            found.append(self._finish(x, *own, other))
         return found
 
     def _begin(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> tuple[Stream, dict[str, Any]]:
@@ -199,7 +208,7 @@ class DiT(nn.Module):
                 stream = self._admit(stream, guests, timesteps)
         return self._block(0).before_context(stream.split()), states
 
-    def _finish(self, stream: Stream, states: Mapping[str, Any], prepared: Prepared) -> Velocity:
+    def _finish(self, x: Latents, stream: Stream, states: Mapping[str, Any], prepared: Prepared) -> Velocity:
         stream, states = replace(stream, context=prepared.context), dict(states)
         for layer in range(self.spec.layers):
             block = self._block(layer)
@@ -210,8 +219,13 @@ class DiT(nn.Module):
         stream = stream.gather()
         for name, state in states.items():
             stream = self._branch(name).close(stream, state)
-        film = self.head(stream.tokens, stream.modulation)[:, : prepared.grid.tokens]
-        return unpatch(film, prepared.grid, self.spec.patch)
+        grid, patch = prepared.grid, self.spec.patch
+        velocity = unpatch(self.head(stream.tokens, stream.modulation)[:, : grid.tokens], grid, patch)
+        gates = self.head.gates(stream.modulation)
+        if gates is None:
+            return velocity
+        everywhere = gates[:, : grid.tokens].expand(len(x), grid.tokens, -1).repeat(1, 1, prod(patch))
+        return velocity + unpatch(everywhere, grid, patch) * x
 
     def modulation(self, timesteps: Tensor) -> Modulation:
         """Rows for the levels that occur: one per sample for [b], the distinct ones for [b, l]."""
@@ -234,6 +248,7 @@ class DiT(nn.Module):
             modulation=self.modulation(timesteps),
             context=stream.context,
             mesh=stream.mesh,
+            guests=stream.guests + guests.tokens.shape[1],
         )
 
     def _check(self, conditions: Conditions, grid: Grid) -> None:
@@ -276,7 +291,7 @@ def initialise(model: DiT, generator: torch.Generator) -> None:
     """Weights to start training from, as the official model draws them.
 
     Linear: Xavier uniform and zero bias; patch embedding likewise over [d, rest]; text and time MLPs:
-    normal(0.02), the time projection Xavier; head: zero; modulation: normal / sqrt(d). Branches keep the
+    normal(0.02), the time projection Xavier; head and its gates: zero; modulation: normal / sqrt(d). Branches keep the
     weights that they were built with, so that one whose last layer is zero starts without effect.
     """
     for name, module in model.named_modules():
@@ -288,6 +303,8 @@ def initialise(model: DiT, generator: torch.Generator) -> None:
                 nn.init.xavier_uniform_(module.weight, generator=generator)
     nn.init.xavier_uniform_(model.patch_embedding.weight.data.flatten(1), generator=generator)
     nn.init.zeros_(model.head.linear.weight)
+    if model.head.skip is not None:
+        nn.init.zeros_(model.head.skip.weight)
     for name, parameter in model.named_parameters():
         if name.endswith("modulation") and not name.startswith("branches."):
             nn.init.normal_(parameter, std=model.spec.dim**-0.5, generator=generator)

@@ -86,7 +86,7 @@ class Stream:
     """What flows through the blocks. Tokens [b, l, d] are the float32 residual stream.
 
     `rotary` holds the phases of their positions, `start` the patch-embedded input of the film's tokens
-    (before block 0), `context` the embedded context rows by stream name. Guests stand after the film.
+    (before block 0), `context` the embedded context rows by stream name. `guests` tokens stand after the film.
     """
 
     tokens: Float[Tensor, "b l d"]
@@ -96,6 +96,7 @@ class Stream:
     modulation: Modulation
     context: Mapping[str, Tensor]
     mesh: Mesh = Alone()
+    guests: int = 0
 
     def add(self, change: Float[Tensor, "b l d"], gate: Float[Tensor, "#b #l d"] | None = None) -> Stream:
         """tokens + change * gate."""

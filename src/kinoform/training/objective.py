@@ -16,17 +16,25 @@ _OPEN = 2.0**-24  # the distance of u from 0 and 1: a float32 sigma never rounds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelSampling:
-    """How the noise levels of a training batch are drawn; see `shifted_uniform`."""
+    """How the noise levels of a training batch are drawn; see `shifted_uniform`.
+
+    From step `late_from` on with `late_shift`, where there is one: first what a film shows, which is decided
+    near pure noise, then how it is drawn.
+    """
 
     shift: float = 5.0
+    late_shift: float | None = None
+    late_from: int = 0
     stratified: bool = True
 
     def __post_init__(self) -> None:
-        if not self.shift > 0:
-            raise UsageError(f"the shift of the noise levels must be above 0, got {self.shift}; Wan trains with 5")
+        for shift in (self.shift, self.late_shift):
+            if shift is not None and not shift > 0:
+                raise UsageError(f"the shift of the noise levels must be above 0, got {shift}; Wan trains with 5")
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
-        return shifted_uniform(shape, self.shift, generator, stratified=self.stratified)
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator, step: int) -> Float[Tensor, "..."]:
+        shift = self.shift if self.late_shift is None or step < self.late_from else self.late_shift
+        return shifted_uniform(shape, shift, generator, stratified=self.stratified)
 
 
 def shifted(u: Float[Tensor, "..."], shift: float) -> Float[Tensor, "..."]:

@@ -132,7 +132,7 @@ class TransformerStage:
         return Batch(
             x0=x0,
             noise=torch.randn(config.batch, *x0.shape[1:], generator=generator)[mine],
-            sigma=config.levels.draw((config.batch,), generator)[mine],
+            sigma=config.levels.draw((config.batch,), generator, step)[mine],
             rows=frozen.rows(prompts[mine]),
             facts=facts_of(
                 scenes[mine], config.films, frozen.codec.stride, config.transformer.patch, config.lesson.present

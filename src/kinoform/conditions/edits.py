@@ -1,0 +1,87 @@
+"""Tasks of VACE as inputs: each is a film with grey where something is to be made, and a mask that says where."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kinoform.conditions.clips import WHITE, by
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.vace import check_mask
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask, Picture
+
+GREY = 127
+"""What stands where nothing is known: 127.5, the middle, cut to a byte as the official preprocessor does."""
+
+References = tuple[Picture, ...]
+
+
+def reference_to_video(*references: Picture) -> Inputs:
+    """A film of what the pictures show. Raises UsageError without any."""
+    if not references:
+        raise UsageError("no reference is given; give one picture at least")
+    return Inputs(references=references)
+
+
+def video_to_video(control: Clip, references: References = ()) -> Inputs:
+    """A film that moves as a control film does: depth, pose, lines, flow or grey, as VACE was trained with."""
+    return Inputs(film=control, references=references)
+
+
+def inpaint(film: Clip, mask: Mask, references: References = ()) -> Inputs:
+    """Make anew what is white in the mask. Raises UsageError for a mask that does not fit the film."""
+    check_mask(mask, film)
+    shown = np.where(mask.values[..., None] >= WHITE, GREY, film.frames)
+    return Inputs(film=_film(film, shown), mask=mask, references=references)
+
+
+def outpaint(
+    film: Clip, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0, references: References = ()
+) -> Inputs:
+    """Make the surroundings: so many pixels on each side. Raises UsageError unless there are any, and none negative."""
+    sides = (top, bottom), (left, right)
+    _check_counts("pixels", (*sides[0], *sides[1]))
+    frames = np.pad(film.frames, ((0, 0), *sides, (0, 0)), constant_values=GREY)
+    inside = np.zeros((1, *film.size), np.uint8)
+    mask = np.pad(inside, ((0, 0), *sides), constant_values=255)
+    return Inputs(film=_film(film, frames), mask=Mask(values=mask), references=references)
+
+
+def extend(film: Clip, *, before: int = 0, after: int = 0, references: References = ()) -> Inputs:
+    """Make frames before or after a film, or both: 1 + 4n with it, or the whole is sampled. Raises as `outpaint`."""
+    _check_counts("frames", (before, after))
+    return _joined(film, [before, film, after], references)
+
+
+def between(first: Clip, second: Clip, *, frames: int, references: References = ()) -> Inputs:
+    """Make what happens between two films. Raises UsageError unless both have one size and `frames` is above 0."""
+    _check_counts("frames", (frames,))
+    if first.size != second.size:
+        sizes = f"{first.name} is {by(first.size)} and {second.name} {by(second.size)}"
+        raise UsageError(f"{sizes}; what joins two films needs both in one size")
+    return _joined(first, [first, frames, second], references)
+
+
+def _joined(like: Clip, parts: list[Clip | int], references: References) -> Inputs:
+    """Films, which stay, and numbers of frames that are to be made."""
+    frames, mask = [], []
+    for part in parts:
+        made = isinstance(part, int)
+        shown = np.full((part, *like.size, 3), GREY, np.uint8) if made else part.frames
+        frames.append(shown)
+        mask.append(np.full(shown.shape[:3], 255 if made else 0, np.uint8))
+    film = _film(like, np.concatenate(frames))
+    return Inputs(film=film, mask=Mask(values=np.concatenate(mask)), references=references)
+
+
+def _film(like: Clip, frames: np.ndarray) -> Clip:
+    return replace(like, frames=frames.astype(np.uint8))
+
+
+def _check_counts(what: str, counts: tuple[int, ...]) -> None:
+    whole = all(isinstance(count, int) and count >= 0 for count in counts)
+    if not whole or not any(counts):
+        given = ", ".join(str(count) for count in counts)
+        raise UsageError(f"{given} {what} are to be made; give whole numbers, none below 0 and one above")

@@ -1,0 +1,125 @@
+"""VACE: a film to follow or to change, where it changes, and pictures of what shall appear, for side blocks.
+
+Source: VACE (Jiang et al., 2025), with the official Wan 2.1 pipeline.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from kinoform.conditions.clips import WHITE, by
+from kinoform.conditions.fitting import Size
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.packing import (
+    control_size,
+    covering,
+    film_halves,
+    grey_halves,
+    on_white,
+    packed,
+    packed_mask,
+    reference_latents,
+    shown_frames,
+)
+from kinoform.conditions.ports import Canvas, Encoders, FilmSize, Given, Units
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask
+from kinoform.models.side_blocks import Control
+
+MOST_SCALE = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vace:
+    """What `branch` of the transformer reads; without a film and a mask, everything is to be made.
+
+    References stand as latent frames before the film, are denoised with it and cut off.
+    """
+
+    branch: str = "vace"
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset({"film", "mask", "references", "context_scale"})
+
+    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+        """That of the film that is given, within the number of tokens of the one that is asked for.
+
+        Raises UsageError for a film too short or too small for any.
+        """
+        if inputs.film is None:
+            return asked
+        name, frames, least = inputs.film.name, len(inputs.film.frames), 1 + units.stride[0]
+        if frames < least:
+            raise UsageError(f"{name} has {frames} frames; a film to follow or to change has {least} at least")
+        film = control_size(frames, inputs.film.size, asked, units)
+        if not film.height:
+            smallest = f"{units.side[1]}x{units.side[0]}"
+            raise UsageError(f"{name} is {by(inputs.film.size)}; a film to follow or to change is {smallest} at least")
+        return film
+
+    def check(self, inputs: Inputs, film: FilmSize) -> None:
+        """Raises UsageError for a mask that does not fit its film, and a context scale outside 0 to 10.
+
+        Warns of a film that is resized, cropped or sampled.
+        """
+        if inputs.mask is not None:
+            check_mask(inputs.mask, inputs.film)
+        scale = inputs.context_scale
+        if scale is not None and not (isinstance(scale, int | float) and 0 <= scale <= MOST_SCALE):
+            raise UsageError(f"the context scale is a number from 0 to {MOST_SCALE:g}, not {scale!r}")
+        clip, made = inputs.film, (film.height, film.width)
+        if clip is not None and (len(clip.frames), clip.size) != (film.num_frames, made):
+            was, becomes = f"{len(clip.frames)} frames of {by(clip.size)}", f"{film.num_frames} of {by(made)}"
+            warnings.warn(f"{clip.name} of {was} is read as {becomes}", stacklevel=2)
+
+    @torch.inference_mode()
+    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+        codec, device, size = encoders.codec(), encoders.device, (film.height, film.width)
+        if inputs.film is None:
+            mask = _everywhere(film.num_frames, size)
+            halves = grey_halves(codec, film, device)
+        else:
+            places = shown_frames(len(inputs.film.frames), film.num_frames)
+            mask = _fitted(inputs.mask, places, size)
+            frames = covering((inputs.film.frames[place] for place in places), size)
+            halves = film_halves(codec, frames, mask, device)
+        pictures = [on_white(picture.pixels, size) for picture in inputs.references]
+        references = list(reference_latents(codec, pictures, device))
+        control = Control(
+            latents=packed(halves, references, packed_mask(mask, codec.stride)),
+            scale=1.0 if inputs.context_scale is None else float(inputs.context_scale),
+        )
+        return Given(branches={self.branch: control}, canvas=Canvas(lead=len(references)))
+
+
+def check_mask(mask: Mask, film: Clip | None) -> None:
+    """Raise UsageError for a mask without a film, of another size or length than its film, or without white."""
+    if film is None:
+        raise UsageError(f"{mask.name} says where a film changes, and no film is given; give the film as well")
+    if mask.size != film.size:
+        sizes = f"{mask.name} is {by(mask.size)} and {film.name} {by(film.size)}"
+        raise UsageError(f"{sizes}; a mask has the size of its film")
+    if len(mask.values) not in (1, len(film.frames)):
+        lengths = f"{mask.name} has {len(mask.values)} frames and {film.name} {len(film.frames)}"
+        raise UsageError(f"{lengths}; a mask has one frame for all, or as many as its film")
+    if not (mask.values >= WHITE).any():
+        raise UsageError(f"{mask.name} has no white, so nothing would change; white is what changes")
+
+
+def _everywhere(frames: int, size: Size) -> UInt8[Tensor, "t height width"]:
+    return torch.full((), 255, dtype=torch.uint8).expand(frames, *size)
+
+
+def _fitted(mask: Mask | None, places: list[int], size: Size) -> UInt8[Tensor, "t height width"]:
+    """A mask in the frames and the size of a film, resized as the film is."""
+    if mask is None:
+        return _everywhere(len(places), size)
+    frames = [0] if len(mask.values) == 1 else places
+    values = covering((mask.values[place, :, :, None] for place in frames), size)
+    return values[:, 0].expand(len(places), -1, -1)

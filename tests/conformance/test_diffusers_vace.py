@@ -1,0 +1,141 @@
+"""diffusers' WanVACEPipeline packs the same control and makes the same film, where it follows the official code.
+
+Where it does not (0.42.1):
+
+* It puts each reference in front of those before it, so that several stand in reverse order; the official code
+  keeps their order. Given in reverse, they are packed as here.
+* The mask of the references is as long as the film at most: with more references than latent frames it fails.
+  (The official code has the same slip; here there are as many zero frames as references.)
+* It keeps the film's size, or shrinks it to the asked area with Lanczos; the official code resizes by its
+  budget of tokens, bicubic, and crops. So the films here already have their size.
+* It first resizes references whose sides are not multiples of 8; those here have such sides.
+* Its schedulers and its float32 sinusoid: see test_diffusers_pipeline.py and against_diffusers.py.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from conditions.in_hand import InHand, picture
+from conformance.against_diffusers import with_exact_times
+from conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, SHIFT, STEPS, OurScheduler
+from diffusers_folder import CONFIGS
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import FilmSize, Given
+from kinoform.conditions.vace import Vace
+from kinoform.media.material import Clip, Mask, Picture
+from kinoform.models.codec import decode_film
+from kinoform.models.dit import DiT
+from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.vae import VAE
+from kinoform.pipelines.generate import text_field
+from kinoform.solvers.base import sample
+from kinoform.solvers.unipc import UniPC
+from kinoform.weights.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
+from official_folder import TEXT, TRANSFORMER, official_tensors, tiny_modules
+
+pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
+
+SIDE = SideBlocks(layers=(0, 2))
+FILM = FilmSize(num_frames=9, height=32, width=48)
+SCALE = 0.7
+CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (9, 32, 48, 3), dtype=np.uint8))
+GREYS = Mask(values=np.random.default_rng(2).integers(0, 256, (9, 32, 48), dtype=np.uint8))
+PICTURES = tuple(picture(seed, height, width) for seed, height, width in ((3, 24, 16), (4, 64, 48), (5, 32, 48)))
+CASES = {
+    "control film": Inputs(film=CLIP),
+    "mask of greys": Inputs(film=CLIP, mask=GREYS),
+    "one reference": Inputs(references=PICTURES[:1]),
+    "mask and reference": Inputs(film=CLIP, mask=GREYS, references=PICTURES[1:2]),
+    "three references": Inputs(film=CLIP, mask=GREYS, references=PICTURES),
+}
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[DiT, VAE]:
+    modules = tiny_modules(transformer=replace(TRANSFORMER, branches=(SIDE,)))
+    assert isinstance(modules.transformer, DiT) and isinstance(modules.autoencoder, VAE)
+    return modules.transformer, modules.autoencoder
+
+
+@pytest.fixture(scope="module")
+def judge(parts: tuple[DiT, VAE]) -> Any:
+    from diffusers import AutoencoderKLWan, WanVACEPipeline, WanVACETransformer3DModel
+
+    model, codec = parts
+    told = {key: value for key, value in CONFIGS["transformer"].items() if not key.startswith("_")}
+    transformer = WanVACETransformer3DModel(**told, vace_layers=list(SIDE.layers), vace_in_channels=SIDE.channels)
+    transformer.load_state_dict(official_tensors(model, DIFFUSERS_DIT))
+    vae = AutoencoderKLWan(**{key: value for key, value in CONFIGS["vae"].items() if not key.startswith("_")})
+    vae.load_state_dict(official_tensors(codec, DIFFUSERS_VAE21))
+    pipeline = WanVACEPipeline(None, None, vae.eval(), OurScheduler(UniPC()), with_exact_times(transformer.eval()))  # type: ignore[arg-type]
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def ours(parts: tuple[DiT, VAE], inputs: Inputs) -> Given:
+    return Vace().give(replace(inputs, context_scale=SCALE), FILM, InHand(made_codec=parts[1]))
+
+
+def theirs(inputs: Inputs, references: tuple[Picture, ...]) -> dict[str, Any]:
+    """The inputs as diffusers takes them."""
+    clip, mask = inputs.film, inputs.mask
+    return {
+        "video": None if clip is None else [Image.fromarray(frame) for frame in clip.frames],
+        "mask": None if mask is None else [Image.fromarray(frame) for frame in mask.values],
+        "reference_images": [Image.fromarray(each.pixels) for each in references] or None,
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+@torch.inference_mode()
+def test_the_control_is_packed_alike(name: str, parts: tuple[DiT, VAE], judge: Any) -> None:
+    inputs = CASES[name]
+    found = ours(parts, inputs).branches["vace"].latents
+    told = theirs(inputs, tuple(reversed(inputs.references)))
+    video, mask, references = judge.preprocess_conditions(**told, height=32, width=48, num_frames=9)
+    wanted = judge.prepare_video_latents(video, mask, references)
+    wanted = torch.cat([wanted, judge.prepare_masks(mask, references)], dim=1)
+    assert found.shape == wanted.shape and found.shape[2] == 3 + len(inputs.references)
+    largest = ((found - wanted).abs().amax() / wanted.std()).item()
+    print(f"{name}: {largest:.1e}")
+    assert largest < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mask of greys", "three references"])
+@torch.inference_mode()
+def test_the_film_is_the_same(name: str, parts: tuple[DiT, VAE], judge: Any) -> None:
+    inputs, (model, codec), draw = CASES[name], parts, torch.Generator().manual_seed(7)
+    given, told = ours(parts, inputs), theirs(inputs, tuple(reversed(inputs.references)))
+    noise = torch.randn(1, 16, 3 + given.canvas.lead, 4, 6, generator=draw)
+    rows: tuple[Tensor, Tensor] = (torch.zeros(1, TEXT.length, TEXT.dim), torch.zeros(1, TEXT.length, TEXT.dim))
+    for each in rows:
+        each[:, :5] = torch.randn(1, 5, TEXT.dim, generator=draw)
+    levels = UniPC().levels(STEPS, SHIFT)
+    *_, last = sample(UniPC(), text_field(model, rows, noise, GUIDANCE, given), noise, levels)
+    film = torch.cat(list(decode_film(codec, last.x[:, :, given.canvas.lead :])), dim=2).clamp(-1, 1) / 2 + 0.5
+    wanted = judge(
+        **told, prompt_embeds=rows[0], negative_prompt_embeds=rows[1], latents=noise, num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE, conditioning_scale=SCALE, height=32, width=48, num_frames=9, output_type="pt",
+    ).frames  # fmt: skip
+    assert film.std() > 0.01, "the film shows something"
+    film = film.transpose(1, 2)
+    assert film.shape == wanted.shape == (1, 9, 3, 32, 48)
+    largest = (film - wanted).abs().max().item()
+    print(f"{name}: frames {largest:.1e}")
+    assert largest < FRAMES
+
+
+@torch.inference_mode()
+def test_several_references_stand_there_in_reverse(parts: tuple[DiT, VAE], judge: Any) -> None:
+    """The disagreement itself, so that it is noticed when it ends."""
+    inputs = CASES["three references"]
+    found = ours(parts, inputs).branches["vace"].latents[:, :16, :3]
+    video, mask, references = judge.preprocess_conditions(**theirs(inputs, inputs.references), height=32, width=48)
+    wanted = judge.prepare_video_latents(video, mask, references)[:, :16, :3]
+    assert torch.allclose(found.flip(2), wanted, atol=1e-5) and not torch.allclose(found, wanted)
