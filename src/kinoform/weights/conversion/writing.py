@@ -5,7 +5,7 @@ The format's own library writes only tensors that are all in memory. https://git
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -42,14 +42,16 @@ class Outgoing:
         return prod(self.shape) * self.dtype.itemsize
 
 
-def write_safetensors(path: Path, tensors: Iterable[Outgoing], wrote: Wrote) -> None:
+def write_safetensors(
+    path: Path, tensors: Iterable[Outgoing], wrote: Wrote, metadata: Mapping[str, str] = METADATA
+) -> None:
     """The widest numbers come first, so that each tensor lies at a multiple of its width.
 
     Raises WeightsError for values that are too large for their dtype, and as the readers do.
     """
     ordered = sorted(tensors, key=lambda each: -each.dtype.itemsize)
     with path.open("wb") as file:
-        file.write(_header(ordered))
+        file.write(_header(ordered, metadata))
         for each in ordered:
             flat = each.read().flatten()
             for part in flat.split(CHUNK):
@@ -77,8 +79,8 @@ def write_set(folder: Path, stem: str, tensors: Sequence[Outgoing], limit: int |
     (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _header(tensors: Iterable[Outgoing]) -> bytes:
-    entries: dict[str, object] = {"__metadata__": METADATA}
+def _header(tensors: Iterable[Outgoing], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
     place = 0
     for each in tensors:
         end = place + each.bytes

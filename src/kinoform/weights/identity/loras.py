@@ -1,4 +1,4 @@
-"""LoRA files by dialect. They are recognised here, and loaded nowhere.
+"""LoRA files by dialect. All are recognised here; weights/lora.py reads those of diffusers and ComfyUI.
 
 diffusers   transformer.blocks.0.attn1.to_q.lora_A.weight (transformer_2. for the expert of low noise)
 peft        base_model.model.blocks.0.self_attn.q.lora_A.weight

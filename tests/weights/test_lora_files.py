@@ -1,0 +1,377 @@
+"""LoRA files: every name in them is applied, left out or refused, and what is applied is what the file says."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fuzz_files import damaged_safetensors
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kinoform.errors import KinoformError, NonFiniteError, UsageError, WeightsError
+from kinoform.models.adapted import Adapted, linear_layers
+from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.dit import DiT, DiTSpec
+from kinoform.models.lora import LoRASpec, adapters_of, attach, merge
+from kinoform.models.packed import PackedLinear
+from kinoform.weights.lora import attach_file, layer_sizes, relative_size, with_loras
+from kinoform.weights.lora_files import LoRAFile, open_lora
+from kinoform.weights.lora_names import COMFY, DIFFUSERS, PEFT, Form
+from kinoform.weights.lora_saving import save_lora
+from kinoform.weights.parts import Parts, released_parts
+from kinoform.weights.storage.fp8 import Scaled
+from official_folder import TRANSFORMER, tiny_modules, write_official_folder
+
+CPU = torch.device("cpu")
+FORMS = {"comfy": COMFY, "diffusers": DIFFUSERS}
+Q = "blocks.0.self_attention.q"
+OFFICIAL_Q, DIFFUSERS_Q = "diffusion_model.blocks.0.self_attn.q", "transformer.blocks.0.attn1.to_q"
+DIM, RANK = TRANSFORMER.dim, 4
+WITH_IMAGE = replace(TRANSFORMER, context=(*TRANSFORMER.context, ImageStream(width=12)))
+
+
+def base(spec: DiTSpec = TRANSFORMER) -> DiT:
+    model = tiny_modules(transformer=spec).transformer
+    assert isinstance(model, DiT)
+    return model
+
+
+def learned(model: DiT, spec: LoRASpec, seed: int = 1) -> DiT:
+    generator = torch.Generator().manual_seed(seed)
+    found = attach(model, spec, generator=generator)
+    for adapter in adapters_of(found)["lora"].values():
+        adapter.up.data.copy_(0.05 * torch.randn(adapter.up.shape, generator=generator))
+    return found
+
+
+def pair(module: str = OFFICIAL_Q, *, into: int = DIM, out: int = DIM, rank: int = RANK) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(2)
+    return {
+        f"{module}.lora_A.weight": 0.15 * torch.randn(rank, into, generator=draw),
+        f"{module}.lora_B.weight": 0.15 * torch.randn(out, rank, generator=draw),
+    }
+
+
+def written(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> Path:
+    save_file(dict(tensors), folder / "style.safetensors", metadata=metadata)
+    return folder / "style.safetensors"
+
+
+def opened(path: Path, **options: bool) -> LoRAFile:
+    return open_lora(path, layer_sizes(base()), **options)
+
+
+def changes(model: DiT) -> dict[str, Tensor]:
+    """By layer what all adapters together add to its weight."""
+    layers = {name: each for name, each in linear_layers(model).items() if isinstance(each, Adapted)}
+    return {name: sum(a.change() for a in each.named().values()) for name, each in layers.items()}
+
+
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor], within: float = 0.0) -> bool:
+    return first.keys() == second.keys() and all((first[n] - second[n]).abs().max() <= within for n in first)
+
+
+@pytest.mark.parametrize("alpha", [None, 1.5])
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_saved_is_read_back(form: str, alpha: float | None, tmp_path: Path) -> None:
+    model = learned(base(WITH_IMAGE), LoRASpec(rank=RANK, alpha=alpha))
+    save_lora(tmp_path / "a.safetensors", model, form=FORMS[form], base="0123456789abcdef")
+    file = open_lora(tmp_path / "a.safetensors", layer_sizes(model))
+    assert file.dialect == form and not file.absent and not file.unknown
+    assert len(file.changes) == TRANSFORMER.layers * 12
+    rounding = 1e-7 if form == "diffusers" and alpha else 0.0
+    assert same(changes(attach_file(base(WITH_IMAGE), file, 1.0)), changes(model), rounding)
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as held:
+        told = held.metadata()
+    kept = alpha or RANK if form == "comfy" else RANK
+    assert told == {"format": "pt", "rank": "4", "alpha": f"{kept:g}", "base_model_hash": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_the_same_adapter_is_saved_as_the_same_bytes(form: Form, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_lora(tmp_path / f"{name}.safetensors", learned(base(), LoRASpec(rank=2)), form=form)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_names_are_those_of_the_official_code_and_of_diffusers(tmp_path: Path) -> None:
+    model = learned(base(WITH_IMAGE), LoRASpec(patterns=("blocks.1.*",), rank=2))
+    for name, form in FORMS.items():
+        save_lora(tmp_path / f"{name}.safetensors", model, form=form)
+    comfy, diffusers = (load_file(tmp_path / f"{name}.safetensors").keys() for name in FORMS)
+    modules = [f"{part}.{name}" for part in ("self_attn", "cross_attn") for name in "qkvo"]
+    modules += ["cross_attn.k_img", "cross_attn.v_img", "ffn.0", "ffn.2"]
+    endings = ("lora_A.weight", "lora_B.weight", "alpha")
+    assert comfy == {f"diffusion_model.blocks.1.{module}.{ending}" for module in modules for ending in endings}
+    modules = [f"attn{part}.{name}" for part in (1, 2) for name in ("to_q", "to_k", "to_v", "to_out.0")]
+    modules += ["attn2.add_k_proj", "attn2.add_v_proj", "ffn.net.0.proj", "ffn.net.2"]
+    assert diffusers == {f"transformer.blocks.1.{module}.{ending}" for module in modules for ending in endings[:2]}
+
+
+def test_saving_is_refused_where_it_would_write_nothing_of_use(tmp_path: Path) -> None:
+    model = learned(base(), LoRASpec(rank=2))
+    with pytest.raises(UsageError, match="no adapter 'other'"):
+        save_lora(tmp_path / "a.safetensors", model, "other")
+    with pytest.raises(UsageError, match="safetensors"):
+        save_lora(tmp_path / "a.pt", model)
+    adapters_of(model)["lora"][Q].up.data[0, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"self_attn\.q"):
+        save_lora(tmp_path / "a.safetensors", model)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", [("lora_A.weight", "lora_B.weight"), ("lora_down.weight", "lora_up.weight")])
+@pytest.mark.parametrize("module", [OFFICIAL_Q, f"model.{OFFICIAL_Q}", DIFFUSERS_Q])
+def test_all_spellings_of_a_pair_are_one_change(module: str, ending: tuple[str, str], tmp_path: Path) -> None:
+    tensors = dict(zip((f"{module}.{end}" for end in ending), pair().values(), strict=True))
+    model = attach_file(base(), opened(written(tmp_path, tensors)), 1.0)
+    down, up = pair().values()
+    assert [*changes(model)] == [Q] and torch.allclose(changes(model)[Q], up @ down, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_alpha_over_rank_is_the_scale_and_without_alpha_it_is_one(dtype: torch.dtype, tmp_path: Path) -> None:
+    assert opened(written(tmp_path, pair())).scales == (1.0,)
+    file = opened(written(tmp_path, pair() | {f"{OFFICIAL_Q}.alpha": torch.tensor(2, dtype=dtype)}))
+    assert file.scales == (2 / RANK,)
+    down, up = pair().values()
+    assert torch.allclose(changes(attach_file(base(), file, 0.5))[Q], 0.5 * 2 / RANK * up @ down, atol=1e-6)
+    assert "rank 4, alpha / rank 0.5 x strength 0.8 = 0.4" in file.told(0.8)
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+def test_alphas_in_the_metadata_of_diffusers_are_read(prefix: str, tmp_path: Path) -> None:
+    other = "blocks.1.attn1.to_q"
+    tensors = {f"{prefix}{name}": v for m in ("blocks.0.attn1.to_q", other) for name, v in pair(m).items()}
+    said = {f"{prefix}r": RANK, f"{prefix}lora_alpha": 2, f"{prefix}alpha_pattern": {other: 12}}
+    file = opened(written(tmp_path, tensors, {PEFT: json.dumps(said)}))
+    assert {layer: change.alpha / change.rank for layer, change in file.changes.items()} == {
+        Q: 0.5, "blocks.1.self_attention.q": 3.0,
+    }  # fmt: skip
+
+
+def test_layers_of_other_wan_models_are_left_out_and_counted(tmp_path: Path) -> None:
+    absent = (
+        "diffusion_model.blocks.0.cross_attn.k_img",
+        "diffusion_model.img_emb.proj.1",
+        "diffusion_model.vace_blocks.0.self_attn.q",
+        "transformer_2.blocks.0.self_attn.q",
+    )
+    tensors = pair() | {name: value for module in absent for name, value in pair(module).items()}
+    file = opened(written(tmp_path, tensors))
+    assert (len(file.changes), file.absent, file.unknown) == (1, absent, ())
+    assert "1 layers changed, 4 of other Wan models left out, 0 unknown" in file.told(1.0)
+    image = layer_sizes(base(replace(WITH_IMAGE, context=(*TRANSFORMER.context, ImageStream(width=DIM)))))
+    assert len(open_lora(file.path, image).changes) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "diffusion_model.blocks.0.self_attn.z.lora_A.weight",
+        "diffusion_model.blocks.99.self_attn.q.lora_A.weight",
+        "diffusion_model.blocks.99.cross_attn.k_img.lora_A.weight",
+        "diffusion_model.patch_embedding.lora_A.weight",
+        "text_encoders.umt5.block.0.lora_A.weight",
+        f"{OFFICIAL_Q}.lora_B.bias",
+        "anything",
+    ],
+)
+def test_unknown_names_are_refused_unless_waived(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path, pair() | {name: torch.zeros(RANK, DIM)})
+    with pytest.raises(WeightsError, match=r"1 things.*--lora-ignore-unknown"):
+        opened(path)
+    file = opened(path, ignore_unknown=True)
+    assert file.unknown == (name,) and [*file.changes] == [Q]
+
+
+def test_a_file_that_would_change_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="nothing in this model: 1 of its layers"):
+        opened(written(tmp_path, pair("diffusion_model.blocks.0.cross_attn.k_img")))
+    with pytest.raises(WeightsError, match="nothing in this model"):
+        opened(written(tmp_path, pair("diffusion_model.blocks.0.self_attn.z")), ignore_unknown=True)
+
+
+def renamed(tensors: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
+    return {name.replace(OFFICIAL_Q, module): value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "tensors"),
+    [
+        ("kohya", renamed(pair(), "lora_unet_blocks_0_self_attn_q")),
+        ("peft", renamed(pair(), "base_model.model.blocks.0.self_attn.q")),
+        ("diffsynth", renamed(pair(), "blocks.0.self_attn.q")),
+        ("diffsynth", {name.replace(".weight", ".default.weight"): value for name, value in pair().items()}),
+        ("full-delta", pair() | {"diffusion_model.blocks.0.norm3.diff": torch.zeros(DIM)}),
+        ("lycoris", {f"{OFFICIAL_Q}.lokr_w1": torch.zeros(4, 4), f"{OFFICIAL_Q}.lokr_w2": torch.zeros(6, 6)}),
+    ],
+)
+def test_other_dialects_are_refused_by_name(dialect: str, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=f"form {dialect}, which is not read yet"):
+        opened(written(tmp_path, tensors))
+
+
+def test_a_whole_model_is_no_lora(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"holds no LoRA.*--model"):
+        opened(written(tmp_path, {"blocks.0.self_attn.q.weight": torch.zeros(DIM, DIM)}))
+
+
+A, B, ALPHA = (f"{OFFICIAL_Q}.{end}" for end in ("lora_A.weight", "lora_B.weight", "alpha"))
+BAD: Mapping[str, tuple[dict[str, Tensor], str]] = {
+    "half": ({A: torch.zeros(4, DIM)}, "lacks the second"),
+    "other half": ({B: torch.zeros(DIM, 4), **pair(OFFICIAL_Q.replace("0", "1"))}, "lacks the first"),
+    "ranks": ({A: torch.zeros(4, DIM), B: torch.zeros(DIM, 5)}, "ranks 4 and 5"),
+    "no rank": ({A: torch.zeros(0, DIM), B: torch.zeros(DIM, 0)}, "ranks 0 and 0"),
+    "great rank": ({A: torch.zeros(4097, DIM), B: torch.zeros(DIM, 4097)}, "from 1 to 4096"),
+    "size": (pair(into=DIM + 8), "another size"),
+    "convolution": ({A: torch.zeros(4, DIM, 1, 1), B: torch.zeros(DIM, 4, 1, 1)}, "only plain matrices"),
+    "integers": ({A: torch.zeros(4, DIM, dtype=torch.int8), B: torch.zeros(DIM, 4)}, "only plain matrices"),
+    "twice": (pair() | pair(f"model.{OFFICIAL_Q}"), "twice"),
+    "alphas": (pair() | {ALPHA: torch.ones(3)}, "no single number"),
+    **{
+        f"alpha {value}": (pair() | {ALPHA: torch.tensor(value)}, "no positive number")
+        for value in (0.0, -1.0, float("nan"), float("inf"), 1e9)
+    },
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_files_that_cannot_be_right_are_refused_by_their_header(kind: str, tmp_path: Path) -> None:
+    tensors, sentence = BAD[kind]
+    with pytest.raises(WeightsError, match=sentence) as refused:
+        opened(written(tmp_path, tensors))
+    assert "style.safetensors" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['{"lora_alpha": ', "[]", '{"lora_alpha": "8"}', '{"lora_alpha": true}', '{"lora_alpha": 1e999}',
+     '{"lora_alpha": 8, "alpha_pattern": {"(a+)+$": 1}}', '{"lora_alpha": 8, "alpha_pattern": 3}',
+     '{"transformer.use_rslora": true}', '{"use_dora": true}', "[" * 100_000, '"' + "x" * 1_000_001 + '"'],
+)  # fmt: skip
+def test_metadata_that_are_damaged_or_not_read_are_refused(said: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"style\.safetensors"):
+        opened(written(tmp_path, pair(DIFFUSERS_Q), {PEFT: said}))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_numbers_that_would_spoil_a_film_are_refused(value: float, tmp_path: Path) -> None:
+    tensors = pair()
+    tensors[A][1, 2] = value
+    model = base()
+    linear_layers(model)[Q].weight.data = linear_layers(model)[Q].weight.data.half()
+    with pytest.raises(WeightsError, match=r"NaN or infinity|too large"):
+        attach_file(model, opened(written(tmp_path, tensors)), 1.0)
+
+
+def test_adapters_of_a_file_compute_in_the_dtype_of_their_layer(tmp_path: Path) -> None:
+    model = base().bfloat16()
+    adapter = adapters_of(attach_file(model, opened(written(tmp_path, pair())), 1.0))["lora_style"][Q]
+    assert adapter.down.dtype == adapter.up.dtype == torch.bfloat16
+    assert not adapter.down.requires_grad and not adapter.up.requires_grad
+
+
+def test_files_stand_beside_weights_that_are_packed(tmp_path: Path) -> None:
+    plain, kept = base(), base()
+    for model in (plain, kept):
+        layer = linear_layers(model)[Q]
+        rows = layer.weight.data.to(torch.float8_e4m3fn)
+        layer.weight.data = rows.float()
+        if model is kept:
+            packing = Scaled(dtype=torch.float8_e4m3fn, columns=DIM)
+            kept.set_submodule(Q, PackedLinear(rows.view(torch.uint8), packing, layer.bias, torch.float32))
+    file, x = opened(written(tmp_path, pair())), torch.randn(3, DIM, generator=torch.Generator().manual_seed(3))
+    plain, kept = (attach_file(model, file, 0.5) for model in (plain, kept))
+    assert torch.equal(linear_layers(kept)[Q](x), linear_layers(plain)[Q](x))
+    assert relative_size(kept, "lora_style") == relative_size(plain, "lora_style")
+
+
+def test_layers_that_no_official_model_has_keep_their_own_names(tmp_path: Path) -> None:
+    own = replace(TRANSFORMER, context=(*TRANSFORMER.context, TextStream(width=5, rows=4, name="melody")))
+    model = learned(base(own), LoRASpec(patterns=("streams.melody.*", "self_attention.q"), rank=2))
+    for form in FORMS.values():
+        save_lora(tmp_path / "style.safetensors", model, form=form, force=True)
+        file = open_lora(tmp_path / "style.safetensors", layer_sizes(model))
+        assert same(changes(attach_file(base(own), file, 1.0)), changes(model))
+        with pytest.raises(WeightsError, match="melody"):
+            opened(tmp_path / "style.safetensors")
+
+
+def test_changes_of_an_unusual_size_are_warned_of(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    file = opened(written(tmp_path, pair()))
+    model = attach_file(base(), file, 0.1)
+    assert not recwarn.list
+    layer = linear_layers(model)[Q]
+    assert relative_size(model, "lora_style") == pytest.approx((changes(model)[Q].norm() / layer.weight.norm()).item())
+    for strength in (100.0, 1e-6):
+        with pytest.warns(UserWarning, match=r"style\.safetensors at strength"):
+            attach_file(base(), file, strength)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    folder = tmp_path_factory.mktemp("models") / "official"
+    write_official_folder(folder)
+    return released_parts(folder, variant=None)
+
+
+def test_parts_load_with_loras_on_them(parts: Parts, tmp_path: Path) -> None:
+    path, lines = written(tmp_path, pair()), []
+    changed = with_loras(parts, [(path, 0.5), (path, -0.25)], lines.append)
+    assert len(lines) == 2 and all("1 layers changed" in line for line in lines)
+    model = changed.transformer(torch.float32, CPU)
+    assert [*adapters_of(model)] == ["lora_style", "lora_style_2"]
+    down, up = pair().values()
+    assert torch.allclose(changes(model)[Q], 0.25 * up @ down, atol=1e-6)
+    merge(model)
+    plain = parts.transformer(torch.float32, CPU)
+    assert not adapters_of(plain)
+    assert torch.allclose(linear_layers(model)[Q].weight, linear_layers(plain)[Q].weight + 0.25 * up @ down, atol=1e-6)
+
+
+def test_parts_that_are_kept_stay_free_of_loras(parts: Parts, tmp_path: Path) -> None:
+    shared = parts.transformer(torch.float32, CPU)
+    changed = with_loras(
+        replace(parts, transformer=lambda dtype, device: shared), [(written(tmp_path, pair()), 1.0)], print
+    )
+    for _ in range(2):
+        assert [*adapters_of(changed.transformer(torch.float32, CPU))] == ["lora_style"]
+    assert not adapters_of(shared)
+
+
+def test_the_fingerprint_tells_files_and_strengths_apart(parts: Parts, tmp_path: Path) -> None:
+    path = written(tmp_path, pair())
+    other = tmp_path / "other.safetensors"
+    save_file(pair("diffusion_model.blocks.0.ffn.0", out=56), other)
+    chosen = [[], [(path, 1.0)], [(path, 0.5)], [(other, 1.0)], [(path, 1.0), (other, 1.0)]]
+    found = [with_loras(parts, each, lambda line: None).fingerprint() for each in chosen]
+    assert len(set(found)) == len(found) and found[0] == parts.fingerprint()
+    assert found[1] == with_loras(parts, [(path, 1.0)], lambda line: None).fingerprint()
+
+
+def test_strengths_are_checked_before_any_file(parts: Parts) -> None:
+    with pytest.raises(UsageError, match="strength"):
+        with_loras(parts, [(Path("nowhere"), float("nan"))], print)
+    with pytest.raises(WeightsError, match="does not exist"):
+        with_loras(parts, [(Path("nowhere.safetensors"), 1.0)], print)
+
+
+def test_damaged_files_are_read_or_refused_in_words(tmp_path: Path) -> None:
+    said = {PEFT: json.dumps({"transformer.lora_alpha": 2, "transformer.alpha_pattern": {"to_q": 3}})}
+    whole = written(tmp_path, pair(DIFFUSERS_Q) | {f"{DIFFUSERS_Q}.alpha": torch.tensor(2.0)}, said).read_bytes()
+    dice, model, refused = random.Random(0), base(), 0
+    layers = layer_sizes(model)
+    for _ in range(150):
+        (tmp_path / "broken.safetensors").write_bytes(damaged_safetensors(dice, whole))
+        try:
+            attach_file(model, open_lora(tmp_path / "broken.safetensors", layers), 0.1)
+        except KinoformError as error:
+            assert "broken.safetensors" in str(error)
+            refused += 1
+    assert 50 < refused < 150
