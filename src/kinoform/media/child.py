@@ -1,0 +1,111 @@
+"""Decoding in a process of its own, so that a hostile file can neither harm this one nor hold it up."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from io import BufferedIOBase, BufferedReader
+from threading import Timer
+from typing import Any
+
+import numpy as np
+
+from kinoform.errors import KinoformError, UsageError
+from kinoform.media import caps
+from kinoform.media.decoding import Job
+
+LONGEST_LINE = 2**16
+"""Bytes of a message that are read: it tells of one file."""
+
+START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.decoding import main; main()"
+"""What the process runs: isolated from the current folder, with the modules that this one finds."""
+
+GRACE = 10
+"""Seconds to start the process, beyond those to decode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """Frames [f, h, w, c] of uint8, their rate, and what is to be said, each the rest of a sentence."""
+
+    frames: np.ndarray
+    fps: float | None
+    notes: tuple[str, ...]
+
+
+def decoded(job: Job) -> Decoded:
+    """The frames of a job. Raises UsageError when a file cannot be read, or takes too long or too much memory."""
+    modules = json.dumps([place for place in sys.path if place])
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", START, modules],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        clock = Timer(caps.MOST_DECODING + GRACE, process.kill)
+        clock.start()
+        assert process.stdin is not None and isinstance(process.stdout, BufferedReader)
+        try:
+            process.stdin.write(job.written())
+            process.stdin.close()
+            return _received(process.stdout)
+        except (EOFError, BrokenPipeError) as error:
+            process.stdout.close()  # ends a process that still writes
+            raise _failure(process.wait(), job.name) from error
+        finally:
+            clock.cancel()
+            process.kill()
+
+
+def _received(stream: BufferedIOBase) -> Decoded:
+    """What `decoding` writes, checked, since a hostile file may have taken that process over.
+
+    Raises EOFError when that is anything else, or ends early, and UsageError with what is wrong with the file.
+    """
+    frames, count = np.empty((0, 0, 0, 0), np.uint8), 0
+    while (letter := stream.read(1)) in (b"h", b"f"):
+        if letter == b"h":
+            frames = np.empty((1, *_shape(_line(stream, list))), np.uint8)
+            continue
+        if not frames.size or (count + 1) * frames[0].nbytes > caps.MOST_RESULT:
+            raise EOFError
+        if count == len(frames):
+            # In place: the system moves pages instead of copying them.
+            frames.resize((2 * count, *frames.shape[1:]), refcheck=False)
+        if stream.readinto(frames[count].data) < frames[count].nbytes:
+            raise EOFError
+        count += 1
+    end = _line(stream, dict)
+    if letter == b"x" and isinstance(end.get("error"), str):
+        raise UsageError(end["error"])
+    notes, fps = end.get("notes"), end.get("fps")
+    if letter != b"e" or not count or not isinstance(notes, list) or not isinstance(fps, float | int | None):
+        raise EOFError
+    frames.resize((count, *frames.shape[1:]), refcheck=False)
+    return Decoded(frames=frames, fps=None if fps is None else float(fps), notes=tuple(map(str, notes)))
+
+
+def _line(stream: BufferedIOBase, kind: type) -> Any:
+    try:
+        message = json.loads(stream.readline(LONGEST_LINE))
+    except (ValueError, RecursionError) as error:
+        raise EOFError from error
+    if not isinstance(message, kind):
+        raise EOFError
+    return message
+
+
+def _shape(sides: list[Any]) -> list[int]:
+    if len(sides) != 3 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise EOFError
+    if math.prod(sides) > caps.MOST_RESULT or sides[2] not in (1, 3):
+        raise EOFError
+    return sides
+
+
+def _failure(code: int, name: str) -> KinoformError:
+    if code < 0:  # ended by a signal: from the clock, a limit, or its own crash
+        limits = f"{caps.MOST_DECODING} s and {caps.MOST_MEMORY // 2**30} GiB"
+        return UsageError(f"{name} cannot be decoded within {limits}; convert it, or make it shorter or smaller")
+    return KinoformError(f"{name}: the process that decodes it ended early ({code}); does {sys.executable} run?")

@@ -1,0 +1,174 @@
+"""Films by FFmpeg: mp4, mov, webm, mkv."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
+from io import BufferedReader
+from typing import NoReturn
+
+import av
+import numpy as np
+from av import VideoFrame
+from av.container import InputContainer
+from av.error import EOFError as FFmpegEnd
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from kinoform.media.caps import MOST_FILM_PIXELS
+from kinoform.media.colours import rgb
+from kinoform.media.kinds import MATROSKA, Kind
+from kinoform.media.remarks import Refused, Say
+from kinoform.media.timing import Source, Timed
+
+CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1"}
+"""What cameras, editors and browsers write. Rarer decoders are tried by fewer people and their attackers."""
+
+USUAL_RATE = Fraction(25)
+"""Frames per second of a film that does not say."""
+
+MOST_BOXES = 100_000
+"""Top-level parts of an mp4 file that are looked at: a live recording has two for each second or so."""
+
+UNKNOWN_LENGTH = 2**56 - 1
+"""How a Matroska file that was written live says that it does not know its length."""
+
+
+def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
+    """The frames of the first film in a file of `length` bytes. Raises Refused, or whatever PyAV raises.
+
+    The format is given and other files are refused, so that no playlist and no link leads elsewhere.
+    """
+    end = _matroska_end(file) if kind is MATROSKA else _mov_end(file, length)
+    if end > length:
+        raise EOFError
+    file.seek(0)
+    container = _container(file, kind)
+    stream = _film(container)
+    codec = stream.codec_context
+    if codec.width * codec.height > MOST_FILM_PIXELS:
+        raise Refused(
+            f"has {codec.width}x{codec.height} pixels; at most {MOST_FILM_PIXELS} a frame are read; make it smaller"
+        )
+    # A header may promise less than the frames then ask for.
+    codec.options = {"max_pixels": str(MOST_FILM_PIXELS)}
+    # One thread needs the least memory, and damage is found in the same place every time.
+    codec.thread_count = 1
+    _say_shape(stream, say)
+    assert stream.time_base is not None
+    seconds = Fraction(container.duration, av.time_base) if container.duration else None
+    return Source(
+        size=(codec.height, codec.width),
+        frames=_frames(container, stream, say),
+        tick=stream.time_base,
+        rate=stream.average_rate,
+        count=stream.frames or None,
+        seconds=stream.duration * stream.time_base if stream.duration else seconds,
+    )
+
+
+def _container(file: BufferedReader, kind: Kind) -> InputContainer:
+    try:
+        return av.open(
+            file,
+            "r",
+            format=kind.demuxer,
+            container_options={"protocol_whitelist": "file"},
+            io_open=_refuse_links,
+            metadata_errors="replace",
+        )
+    except FFmpegEnd as error:  # of a file that is whole
+        raise Refused("has no frame; give another film") from error
+
+
+def _refuse_links(url: str, flags: int, options: object) -> NoReturn:
+    raise Refused("leads to another file; give a film that is whole")
+
+
+def _mov_end(file: BufferedReader, length: int) -> int:
+    """Where the last top-level box ends: beyond the file if that was cut."""
+    place, boxes = 0, 0
+    while place + 8 <= length:
+        file.seek(place)
+        head = file.read(16)
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if size == 0:  # up to the end of the file, wherever that is
+            return length
+        boxes += 1
+        if size < 8 or boxes > MOST_BOXES:
+            raise ValueError(f"box {boxes} of {size} bytes")
+        place += size
+    return place
+
+
+def _matroska_end(file: BufferedReader) -> int:
+    """Where the segment, which holds everything, ends: beyond the file if that was cut. 0 if it does not say."""
+    file.seek(4)
+    file.seek(_vint(file), 1)
+    file.seek(4, 1)
+    size = _vint(file)
+    return 0 if size == UNKNOWN_LENGTH else file.tell() + size
+
+
+def _vint(file: BufferedReader) -> int:
+    """A number of Matroska: as many further bytes as the first has leading zeros. All ones: not known."""
+    first = file.read(1)[0]
+    if not first:
+        raise ValueError("a number of more than eight bytes")
+    further = 8 - first.bit_length()
+    rest = first & (2 ** (7 - further) - 1)
+    value = int.from_bytes(bytes([rest]) + file.read(further), "big")
+    return UNKNOWN_LENGTH if value == 2 ** (7 * (further + 1)) - 1 else value
+
+
+def _film(container: InputContainer) -> VideoStream:
+    films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not films:
+        sound = "has sound but no picture" if container.streams.audio else "has no picture"
+        raise Refused(f"{sound}; give a film")
+    codec = films[0].codec_context
+    name = codec.codec.canonical_name if codec else "unknown"
+    if name not in CODECS:
+        raise Refused(f"is coded as {name}, which is not read; convert it to h264 in an mp4 file")
+    return films[0]
+
+
+def _say_shape(stream: VideoStream, say: Say) -> None:
+    shape = stream.sample_aspect_ratio
+    if shape and shape != 1:
+        say(f"has pixels {shape.numerator}:{shape.denominator} wide; they are taken as square")
+
+
+def _frames(container: InputContainer, stream: VideoStream, say: Say) -> Iterator[Timed]:
+    """Frames with times from 0 on. A frame ends where the next begins, the last after its own duration."""
+    waiting, start, tick = None, None, stream.time_base or Fraction(1)
+    usual = 1 / (stream.average_rate or USUAL_RATE)
+    for frame in _decoded(container, stream):
+        if frame.interlaced_frame:
+            say("is interlaced; its half pictures stay woven into each other")
+        time = Fraction(0) if waiting is None else waiting.end
+        if frame.pts is not None:
+            start = frame.pts * tick - time if start is None else start
+            time = frame.pts * tick - start
+        if waiting is not None:
+            time = max(time, waiting.time)
+            yield Timed(pixels=waiting.pixels, time=waiting.time, end=time)
+        stays = frame.duration * tick if frame.duration else usual
+        waiting = Timed(pixels=partial(_upright, frame, say), time=time, end=time + stays)
+    if waiting is not None:
+        yield waiting
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise EOFError
+        for frame in packet.decode():
+            assert isinstance(frame, VideoFrame)
+            yield frame
+
+
+def _upright(frame: VideoFrame, say: Say) -> np.ndarray:
+    """Pixels turned as the camera was held; the file says it in degrees against the clock."""
+    return np.rot90(rgb(frame, say), round(frame.rotation / 90) % 4)

@@ -1,0 +1,90 @@
+"""Pictures, films and masks from files of strangers: png, jpeg, webp, gif, mp4, mov, webm, mkv, folders of frames."""
+
+import warnings
+
+from kinoform.errors import UsageError
+from kinoform.media.caps import MOST_FRAMES, RATES
+from kinoform.media.child import Decoded, decoded
+from kinoform.media.decoding import Job
+from kinoform.media.found import PathLike, found, printable
+from kinoform.media.material import Clip, Mask, Origin, Picture
+from kinoform.media.taking import Wish
+
+WHITE = 128
+"""The darkest grey that counts as white."""
+
+
+def read_picture(path: PathLike) -> Picture:
+    """A png, jpeg or webp file, or the first frame of an animation, turned as its Exif tag says.
+
+    The contents decide what a file is, not its name. Warns of what is changed or left out: transparency (white is
+    put behind it), 16 bits, further frames. Raises UsageError when the file is missing, something else, damaged
+    or cut short, or above a cap of `media.caps`. Files are decoded in a process of their own.
+    """
+    took, origin = _read(path, Wish(single=True))
+    return Picture(pixels=took.frames[0], origin=origin)
+
+
+def read_clip(path: PathLike, *, fps: float | None = None, num_frames: int | None = None) -> Clip:
+    """An mp4, mov, webm or mkv film, a gif or animated webp, a folder of frames, or a picture as one frame.
+
+    The frames of a folder come in natural order (2 before 10). `fps` takes a film at that rate: frame k is the
+    one on screen at k / fps. Pictures have no times: all are taken, and `fps` is their rate. `num_frames` takes at
+    most so many. Frames are turned as the file says; more than 8 bits and HDR become 8-bit BT.709.
+    Warns of what is changed or left out. Raises UsageError as `read_picture` does, and for a folder without
+    pictures, frames of several sizes, sound alone, and a rate or number out of range.
+    """
+    took, origin = _read(path, wish(fps, num_frames))
+    return Clip(frames=took.frames, fps=took.fps, origin=origin)
+
+
+def read_mask(path: PathLike, *, fps: float | None = None, num_frames: int | None = None) -> Mask:
+    """A picture or film, white where something changes. Greys stay; of colours the brightness counts.
+
+    In a picture with one colour of paint on a transparent ground, what is painted changes. Otherwise as
+    `read_clip`. Raises UsageError also when no pixel of any frame is white (128 or more).
+    """
+    return with_white(painted(path, wish(fps, num_frames, mask=True)))
+
+
+def wish(fps: float | None, num_frames: int | None, *, mask: bool = False) -> Wish:
+    """Raises UsageError for a rate below 0.01 or above 1000, and for less than one frame."""
+    slowest, fastest = RATES
+    if fps is not None and not slowest <= fps <= fastest:
+        raise UsageError(f"fps must be between {slowest} and {fastest}, not {fps}; try 16")
+    if num_frames is not None and not 1 <= num_frames <= MOST_FRAMES:
+        raise UsageError(f"num_frames must be from 1 to {MOST_FRAMES}, not {num_frames}")
+    return Wish(fps=fps, num_frames=num_frames, mask=mask)
+
+
+def painted(path: PathLike, asked: Wish) -> Mask:
+    """A mask that may be black: one frame of several, say. Raises UsageError as `read_clip` does."""
+    took, origin = _read(path, asked)
+    return Mask(values=took.frames[..., 0], origin=origin)
+
+
+def with_white(mask: Mask) -> Mask:
+    """The mask itself. Raises UsageError when nothing in it is white."""
+    brightest = int(mask.values.max())
+    if brightest < WHITE:
+        raise UsageError(
+            f"{mask.name} is a mask without white: its brightest value is {brightest} of 255; "
+            "paint white where the film is to change"
+        )
+    return mask
+
+
+def _read(path: PathLike, asked: Wish) -> tuple[Decoded, Origin]:
+    files = found(path)
+    if asked.single and len(files.paths) > 1:
+        raise UsageError(f"{files.name} is a folder of {len(files.paths)} pictures; give one of them")
+    job = Job(
+        name=files.name,
+        paths=[str(each) for each in files.paths],
+        names=[files.name] if len(files.paths) == 1 else [printable(each.name) for each in files.paths],
+        wish=asked,
+    )
+    took = decoded(job)
+    for note in took.notes:
+        warnings.warn(f"{files.name} {note}", stacklevel=3)
+    return took, files.origin

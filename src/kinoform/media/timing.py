@@ -1,0 +1,56 @@
+"""Frames with their times, and the same film at another rate: at each time the frame that is on screen then."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+LARGEST_DENOMINATOR = 1001
+"""Enough for 24000/1001 and its relatives exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """A frame on screen from `time` to `end`, in seconds; `pixels` makes it uint8 RGB or RGBA when it is wanted."""
+
+    pixels: Callable[[], np.ndarray]
+    time: Fraction
+    end: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file or folder whose header is read and whose frames are not.
+
+    `size` is height and width before any rotation. `tick` is the unit of time that the file is written in, in
+    seconds; 0 where frames have no times. `rate`, `count` and `seconds` are what the header says, if it does.
+    """
+
+    size: tuple[int, int]
+    frames: Iterator[Timed]
+    tick: Fraction = Fraction(0)
+    rate: Fraction | None = None
+    count: int | None = None
+    seconds: Fraction | None = None
+
+
+def exact(fps: float) -> Fraction:
+    """The rate that a rounded number means: 23.976 is 24000/1001."""
+    return Fraction(fps).limit_denominator(LARGEST_DENOMINATOR)
+
+
+def at_rate(frames: Iterable[Timed], fps: Fraction, tick: Fraction) -> Iterator[Timed]:
+    """Frame k of the result is on screen at k / fps in `frames`, which begin at time 0.
+
+    Files round times to their `tick`, so a frame counts as there half a tick early.
+    """
+    taken, shown = 0, None
+    for frame in frames:
+        while shown is not None and taken / fps < frame.time - tick / 2:
+            yield shown
+            taken += 1
+        shown = frame
+    while shown is not None and taken / fps < shown.end - tick / 2:
+        yield shown
+        taken += 1

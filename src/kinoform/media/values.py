@@ -1,0 +1,181 @@
+"""Pictures, films and masks from what a program has: file names, Pillow images, arrays, sequences of those."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from kinoform.errors import UsageError
+from kinoform.media.flat import flat, mask_values
+from kinoform.media.material import Clip, Mask, Picture
+from kinoform.media.reading import painted, read_clip, read_mask, read_picture, wish, with_white
+from kinoform.media.remarks import Refused, Say
+from kinoform.media.stills import pixels_of
+from kinoform.media.taking import Pace, Wish, rate, taken
+from kinoform.media.timing import Source, Timed
+
+EXACT = Fraction(1, 10**9)
+"""The tick of times that no file has rounded."""
+
+
+def picture_of(value: object) -> Picture:
+    """A Picture itself, or one of a file name, a Pillow image, or an array [h, w], [h, w, 3] or [h, w, 4].
+
+    Arrays are uint8, or floats in 0..1. Warns of transparency, behind which white is put. Raises UsageError for
+    other values, and as `read_picture` does.
+    """
+    if isinstance(value, Picture):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return read_picture(value)
+    with _aloud("the picture") as say:
+        return Picture(pixels=flat(_pixels(value, "a picture", say), say))
+
+
+def clip_of(value: object, *, fps: float | None = None, num_frames: int | None = None) -> Clip:
+    """A Clip, a Film, a file name, an array [f, h, w, 3] (or 4), or a sequence of what `picture_of` takes.
+
+    `fps` and `num_frames` are as in `read_clip`; arrays and sequences have no times, as pictures in a folder.
+    Warns and raises UsageError as `read_clip` and `picture_of` do, and for other values.
+    """
+    if isinstance(value, str | os.PathLike):
+        return read_clip(value, fps=fps, num_frames=num_frames)
+    asked = wish(fps, num_frames)
+    if isinstance(value, Clip):
+        return _taken(value, asked)
+    if (isinstance(value, np.ndarray) and value.ndim == 4) or isinstance(value, list | tuple):
+        return _taken(Clip(frames=_stacked((picture_of(each).pixels for each in value), "a film")), asked)
+    from kinoform.media.film import Film  # not for the others, since it brings FFmpeg along
+
+    if not isinstance(value, Film):
+        raise _unknown("a film", value)
+    return _taken(Clip(frames=value.frames, fps=value.fps), asked)
+
+
+def mask_of(value: object, *, fps: float | None = None, num_frames: int | None = None) -> Mask:
+    """A Mask, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of pictures.
+
+    Arrays may have 3 or 4 channels as their last axis. They are uint8, bool, or floats in 0..1. `fps` and
+    `num_frames` are as in `read_mask`. Raises UsageError as that does, for a mask without white, and for other
+    values.
+    """
+    if isinstance(value, str | os.PathLike):
+        return read_mask(value, fps=fps, num_frames=num_frames)
+    most = wish(fps, num_frames).num_frames
+    if isinstance(value, Mask):
+        mask = value
+    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and _is_several(value)):
+        mask = Mask(values=_stacked((_painted(each) for each in value), "a mask"))
+    else:
+        mask = Mask(values=_painted(value)[None])
+    if most is not None and len(mask.values) > most:
+        warnings.warn(f"{mask.name} is cut to {most} frames", stacklevel=2)
+        mask = Mask(values=mask.values[:most], origin=mask.origin)
+    return with_white(mask)
+
+
+def trimmed(clip: Clip, *, stride: int) -> Clip:
+    """The longest beginning of a length that a codec takes, 1 + n * `stride` frames; warns of what is cut off."""
+    legal = (len(clip.frames) - 1) // stride * stride + 1
+    if legal == len(clip.frames):
+        return clip
+    cut = f"has {len(clip.frames)} frames and is cut to {legal}, the longest legal length (1 + {stride}n)"
+    warnings.warn(f"{clip.name} {cut}", stacklevel=2)
+    return Clip(frames=clip.frames[:legal], fps=clip.fps, origin=clip.origin)
+
+
+def _is_several(values: np.ndarray) -> bool:
+    """Whether an array is a film of masks; with three axes and 3 or 4 as the last one it is a picture in colour."""
+    return values.ndim == 4 or (values.ndim == 3 and values.shape[2] not in (3, 4))
+
+
+@contextmanager
+def _aloud(name: str) -> Iterator[Say]:
+    """Warn, at the caller of whoever uses this, of all that was said, each once."""
+    notes: dict[str, None] = {}
+    try:
+        yield lambda note: notes.setdefault(note)
+    except Refused as error:
+        raise UsageError(f"{name} {error}") from error
+    for note in notes:
+        warnings.warn(f"{name} {note}", stacklevel=4)
+
+
+def _taken(clip: Clip, asked: Wish) -> Clip:
+    if asked.fps is None and asked.num_frames is None:
+        return clip
+    own = None if clip.fps is None else Fraction(clip.fps)
+    stays = Fraction(0) if own is None else 1 / own
+    source = Source(
+        size=clip.size,
+        frames=(
+            Timed(pixels=partial(np.asarray, frame), time=place * stays, end=(place + 1) * stays)
+            for place, frame in enumerate(clip.frames)
+        ),
+        tick=Fraction(0) if own is None else EXACT,
+        rate=own,
+        count=len(clip.frames),
+        seconds=len(clip.frames) * stays,
+    )
+    pace = Pace()
+    with _aloud(clip.name) as say:
+        frames = np.stack(list(taken(source, asked, pace, say)))
+    return Clip(frames=frames, fps=rate(source, asked, pace), origin=clip.origin)
+
+
+def _painted(value: object) -> UInt8[np.ndarray, "h w"]:
+    if isinstance(value, Picture):
+        value = value.pixels
+    if isinstance(value, str | os.PathLike):
+        return painted(value, Wish(mask=True, single=True)).values[0]
+    with _aloud("the mask") as say:
+        return mask_values(_pixels(value, "a mask", say), say)
+
+
+def _pixels(value: object, what: str, say: Say) -> UInt8[np.ndarray, "h w _"]:
+    if isinstance(value, Image.Image):
+        return pixels_of(value, say)
+    if not isinstance(value, np.ndarray):
+        raise _unknown(what, value)
+    pixels = _bytes(value, what)
+    if pixels.ndim == 2:
+        return np.stack([pixels] * 3, axis=-1)
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size:
+        raise UsageError(f"{what} is an array [height, width, 3], not {list(value.shape)}")
+    return pixels
+
+
+def _bytes(values: np.ndarray, what: str) -> UInt8[np.ndarray, "..."]:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    if not np.issubdtype(values.dtype, np.floating):
+        raise UsageError(f"{what} is uint8 in 0..255 or floats in 0..1, not {values.dtype}; convert it")
+    if values.size and not (values.min() >= 0 and values.max() <= 1):  # NaN is neither
+        found = f"{values.min():g} to {values.max():g}"
+        raise UsageError(f"{what} of floats has values in 0..1, not from {found}; rescale it, or give uint8")
+    return np.rint(values * 255).astype(np.uint8)
+
+
+def _stacked(frames: Iterable[np.ndarray], what: str) -> np.ndarray:
+    every = list(frames)
+    if not every:
+        raise UsageError(f"{what} needs at least one frame")
+    for place, frame in enumerate(every):
+        if frame.shape != every[0].shape:
+            one, other = f"{every[0].shape[1]}x{every[0].shape[0]}", f"{frame.shape[1]}x{frame.shape[0]}"
+            raise UsageError(f"{what} has one size, but frame 0 is {one} and frame {place} is {other}; make them alike")
+    return np.stack(every)
+
+
+def _unknown(what: str, value: object) -> UsageError:
+    kinds = "a file name, a Pillow image, a numpy array, or (for films and masks) a list of these"
+    shape = f" {list(value.shape)}" if isinstance(value, np.ndarray) else ""
+    return UsageError(f"{what} is {kinds}, not {type(value).__name__}{shape}")
