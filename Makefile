@@ -41,8 +41,8 @@ test: .venv/installed-dev check
 	$(BIN)/pytest
 
 check: .venv/installed-dev
-	$(BIN)/ruff format --check src tests benchmarks docs/six_films.py
-	$(BIN)/ruff check src tests benchmarks docs/six_films.py
+	$(BIN)/ruff format --check src tests benchmarks examples docs/six_films.py
+	$(BIN)/ruff check src tests benchmarks examples docs/six_films.py
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 

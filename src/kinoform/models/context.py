@@ -12,6 +12,7 @@ from kinoform.models.linear import Linear
 from kinoform.ops.norm import layer_norm
 
 IMAGE_EPS = 1e-5
+VIT_H_ROWS = 257
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,13 @@ class TextStream:
     rows: int = 512
     name: str = "text"
     gated: bool = False
+
+    @property
+    def usual_rows(self) -> int:
+        return self.rows
+
+    def row_products(self, dim: int) -> int:
+        return self.width * dim + dim * dim
 
     def build(self, dim: int, eps: float) -> nn.Module:
         return TextEmbedding(self, dim)
@@ -43,8 +51,40 @@ class ImageStream:
     name: str = "image"
     gated: bool = False
 
+    @property
+    def usual_rows(self) -> int:
+        """As many as have places, or those of one picture as ViT-H/14 reads it."""
+        return self.positions or VIT_H_ROWS
+
+    def row_products(self, dim: int) -> int:
+        return self.width * self.width + self.width * dim
+
     def build(self, dim: int, eps: float) -> nn.Module:
         return ImageEmbedding(self, dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceStream:
+    """Rows of reference pictures [b, n, width], through the layers of the image stream, behind a gate.
+
+    The stream has k, v and norm of its own in every block; its gate begins at 0, so that a model which gets
+    the stream added begins as the model that it was.
+    """
+
+    width: int
+    name: str = "reference"
+    gated: bool = True
+
+    @property
+    def usual_rows(self) -> int:
+        """None: without pictures it is left out."""
+        return 0
+
+    def row_products(self, dim: int) -> int:
+        return ImageStream(width=self.width).row_products(dim)
+
+    def build(self, dim: int, eps: float) -> nn.Module:
+        return ImageEmbedding(ImageStream(width=self.width), dim)
 
 
 class TextEmbedding(nn.Module):

@@ -1,0 +1,200 @@
+"""Pictures of what shall appear: as guests of self-attention, or as rows of a stream of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from kinoform.conditions.demand import Demand
+from kinoform.conditions.fitting import FLOATS, kept_part, signal
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import NOTHING, Encoders, FilmSize, Given, Units
+from kinoform.errors import UsageError
+from kinoform.media.material import Picture
+from kinoform.models.vision import image_rows
+from kinoform.ops.patch import Patch, grid_of, patches
+from kinoform.ops.rope import grid_positions
+from kinoform.ops.sinusoid import sinusoid
+from kinoform.types import Latents
+
+MOST = 4
+MARK = 16
+"""Columns that tell a row's place, or its picture's number."""
+
+
+Pixels: TypeAlias = Float[Tensor, "1 3 height width"]
+Fit: TypeAlias = Callable[[Picture, FilmSize], Pixels]
+"""A picture of any size in that of the film, in [-1, 1]; so its sides are always such as the model can hold."""
+
+
+def on_white(picture: Picture, film: FilmSize) -> Pixels:
+    """The whole picture, as large as fits, in the middle of a white canvas."""
+    height, width = picture.size
+    scale = min(film.height / height, film.width / width)
+    rows = max(1, min(film.height, round(height * scale)))
+    columns = max(1, min(film.width, round(width * scale)))
+    canvas = torch.ones(1, 3, film.height, film.width)
+    top, left = (film.height - rows) // 2, (film.width - columns) // 2
+    canvas[:, :, top : top + rows, left : left + columns] = _resized(signal(picture.pixels[None]), rows, columns)
+    return canvas
+
+
+def to_cover(picture: Picture, film: FilmSize) -> Pixels:
+    """The largest part, in the middle of the picture, that has the proportions of the film."""
+    rows, columns = kept_part(picture.size, (film.height, film.width))
+    return _resized(signal(picture.pixels[None, rows, columns]), film.height, film.width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceTokens:
+    """Latents of each picture by itself, for a branch such as `models.guests.ReferenceGuests`.
+
+    Without pictures the branch is left out, and the model is the one without it.
+    """
+
+    branch: str = "references"
+    fit: Fit = on_white
+    most: int = MOST
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset({"references"})
+
+    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+        return asked
+
+    def check(self, inputs: Inputs, film: FilmSize) -> None:
+        """Raises UsageError for more than `most` pictures."""
+        _check_number(inputs, self.most)
+
+    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        count = len(inputs.references)
+        return Demand(stills=count, held=_held(inputs), branches={self.branch: count} if count else {})
+
+    @torch.no_grad()
+    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+        if not inputs.references:
+            return NOTHING
+        found = tuple(latents_of(picture, film, encoders, self.fit) for picture in inputs.references)
+        return Given(branches={self.branch: found})
+
+
+@runtime_checkable
+class RowsOf(Protocol):
+    """How a picture becomes rows [1, n, width] for cross-attention; `demand` is that of one picture."""
+
+    @property
+    def width(self) -> int: ...
+    def demand(self, stream: str, film: FilmSize, units: Units, picture_rows: int) -> Demand: ...
+    def __call__(self, picture: Picture, film: FilmSize, encoders: Encoders) -> Float[Tensor, "1 n w"]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentRows:
+    """Patches of the picture's latents, each beside its row and its column: detail as the codec keeps it."""
+
+    channels: int = 16
+    patch: Patch = (1, 2, 2)
+    fit: Fit = on_white
+
+    @property
+    def width(self) -> int:
+        return self.channels * self.patch[0] * self.patch[1] * self.patch[2] + 2 * MARK
+
+    def demand(self, stream: str, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        sides = film.height, film.width
+        rows, columns = (s // n // p for s, n, p in zip(sides, units.stride[1:], self.patch[1:], strict=True))
+        return Demand(stills=1, rows={stream: rows * columns})
+
+    def __call__(self, picture: Picture, film: FilmSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
+        latents = latents_of(picture, film, encoders, self.fit)
+        _, row, column = grid_positions(grid_of(latents, self.patch)).T
+        places = torch.cat([sinusoid(row, MARK), sinusoid(column, MARK)], dim=-1).to(latents.device)
+        return torch.cat([patches(latents, self.patch), places[None]], dim=-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRows:
+    """What the image encoder sees in the whole picture, stretched to its square: meaning rather than detail."""
+
+    width: int = 1280
+
+    def demand(self, stream: str, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        return Demand(pictures=1, rows={stream: picture_rows})
+
+    def __call__(self, picture: Picture, film: FilmSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
+        return image_rows(encoders.image(), signal(picture.pixels[None]).to(encoders.device)).float()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRows:
+    """Rows of all pictures, each beside its picture's number, for a stream such as `ReferenceStream`.
+
+    The stream must be `width` wide. Without pictures it is left out, and the model is the one without it.
+    """
+
+    rows: RowsOf = field(default_factory=LatentRows)
+    stream: str = "reference"
+    most: int = MOST
+
+    @property
+    def width(self) -> int:
+        return self.rows.width + MARK
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset({"references"})
+
+    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+        return asked
+
+    def check(self, inputs: Inputs, film: FilmSize) -> None:
+        """Raises UsageError for more than `most` pictures."""
+        _check_number(inputs, self.most)
+
+    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        each, count = self.rows.demand(self.stream, film, units, picture_rows), len(inputs.references)
+        return replace(
+            each,
+            stills=count * each.stills,
+            pictures=count * each.pictures,
+            held=_held(inputs),
+            rows={name: count * rows for name, rows in each.rows.items()},
+        )
+
+    @torch.no_grad()
+    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+        if not inputs.references:
+            return NOTHING
+        found = []
+        for number, picture in enumerate(inputs.references):
+            rows = self.rows(picture, film, encoders)
+            mark = sinusoid(rows.new_full(rows.shape[:2], number), MARK)
+            found.append(torch.cat([rows, mark], dim=-1))
+        return Given(context={self.stream: torch.cat(found, dim=1)})
+
+
+def latents_of(picture: Picture, film: FilmSize, encoders: Encoders, fit: Fit = on_white) -> Latents:
+    """One latent frame [1, c, 1, h, w] of a picture in the film's size."""
+    latents, _ = encoders.codec().encode(fit(picture, film)[:, :, None].to(encoders.device))
+    return latents
+
+
+def _resized(pixels: Pixels, height: int, width: int) -> Float[Tensor, "1 3 rows columns"]:
+    sized = F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+    return sized.clamp(-1, 1)
+
+
+def _check_number(inputs: Inputs, most: int) -> None:
+    if len(inputs.references) > most:
+        raise UsageError(f"{len(inputs.references)} references are given; this model reads at most {most}")
+
+
+def _held(inputs: Inputs) -> int:
+    return max((FLOATS * picture.pixels.nbytes for picture in inputs.references), default=0)
