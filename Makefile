@@ -37,8 +37,9 @@ demo: .venv/installed
 	$(BIN)/kinoform generate "$(PROMPT)" --seed $(SEED) --contact-sheet --force --output films/demo.mp4
 	@echo "the film: films/demo.mp4    its frames on one picture: films/demo_sheet.png"
 
+# One process a core and one thread each: two threads spend more time waiting for each other than they save.
 test: .venv/installed-dev check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check src tests benchmarks examples docs/six_films.py

@@ -1,4 +1,4 @@
-"""The tiny model of `official_folder` as diffusers saves it: a folder and a config.json for each part."""
+"""The tiny models of `official_folder` as diffusers saves them: a folder and a config.json for each part."""
 
 import json
 from collections.abc import Mapping
@@ -8,8 +8,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kinoform.models.tokenizer import build_word_tokenizer
-from kinoform.weights.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21, HUGGINGFACE_TEXT_ENCODER
-from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules, write_transformer
+from kinoform.weights.dialects import (
+    DIFFUSERS_DIT,
+    DIFFUSERS_VAE21,
+    HUGGINGFACE_TEXT_ENCODER,
+    HUGGINGFACE_TO_OFFICIAL_TOWER,
+)
+from official_folder import (
+    CODEC,
+    TEXT,
+    TRANSFORMER,
+    TRANSFORMERS,
+    VISION,
+    WORDS,
+    official_tensors,
+    tiny_modules,
+    tower,
+    write_transformer,
+)
+from tower_files import checkpoint_of
 
 INDEX = {
     "_class_name": "WanPipeline",
@@ -68,22 +85,39 @@ CONFIGS: Mapping[str, dict[str, object]] = {
         "z_dim": CODEC.channels,
     },
 }
+IMAGE_CONFIG = {
+    "architectures": ["CLIPVisionModel"],
+    "hidden_act": "gelu",
+    "hidden_size": VISION.dim,
+    "image_size": VISION.image,
+    "intermediate_size": VISION.dim_ffn,
+    "layer_norm_eps": 1e-05,
+    "model_type": "clip_vision_model",
+    "num_attention_heads": VISION.heads,
+    "num_hidden_layers": VISION.layers,
+    "patch_size": VISION.patch,
+}
+PIPELINES = {"i2v": "WanImageToVideoPipeline", "flf2v": "WanImageToVideoPipeline", "vace": "WanVACEPipeline"}
 SHARED, EMBED = "shared.weight", "encoder.embed_tokens.weight"
 
 
 def write_diffusers_folder(
-    path: Path, *, shards: int = 1, seed: int = 0, embeddings: tuple[str, ...] = (SHARED,)
+    path: Path, *, shards: int = 1, seed: int = 0, embeddings: tuple[str, ...] = (SHARED,), kind: str = "t2v"
 ) -> None:
-    """`embeddings` are the names under which the text encoder's embedding is stored."""
-    modules = tiny_modules(seed)
+    """`embeddings` are the names under which the text encoder's embedding is stored; `kind` as in TRANSFORMERS."""
+    modules = tiny_modules(seed, TRANSFORMERS[kind])
     path.mkdir(parents=True)
-    (path / "model_index.json").write_text(json.dumps(INDEX))
-    for part, config in CONFIGS.items():
+    (path / "model_index.json").write_text(json.dumps(INDEX | {"_class_name": PIPELINES.get(kind, "WanPipeline")}))
+    for part, config in {**CONFIGS, "transformer": transformer_config(kind)}.items():
         (path / part).mkdir()
         (path / part / "config.json").write_text(json.dumps(config))
     write_transformer(path / "transformer", official_tensors(modules.transformer, DIFFUSERS_DIT), shards=shards)
     write_transformer(path / "vae", official_tensors(modules.autoencoder, DIFFUSERS_VAE21), shards=1)
     save_file(huggingface_text(seed, embeddings), path / "text_encoder" / "model.safetensors")
+    if modules.image_encoder is not None:
+        (path / "image_encoder").mkdir()
+        (path / "image_encoder" / "config.json").write_text(json.dumps(IMAGE_CONFIG))
+        save_file(huggingface_tower(seed), path / "image_encoder" / "model.safetensors")
     (path / "tokenizer").mkdir()
     build_word_tokenizer(WORDS).save(str(path / "tokenizer" / "tokenizer.json"))
 
@@ -93,3 +127,25 @@ def huggingface_text(seed: int = 0, embeddings: tuple[str, ...] = (SHARED,)) -> 
     tensors = official_tensors(tiny_modules(seed).text_encoder, HUGGINGFACE_TEXT_ENCODER)
     embedding = tensors.pop(SHARED)
     return tensors | {name: embedding.clone() for name in embeddings}
+
+
+def transformer_config(kind: str) -> dict[str, object]:
+    spec = TRANSFORMERS[kind]
+    config = CONFIGS["transformer"] | {"in_channels": spec.in_channels}
+    if kind == "vace":
+        config |= {"_class_name": "WanVACETransformer3DModel", "vace_layers": [0, 2], "vace_in_channels": 96}
+    if kind in ("i2v", "flf2v"):
+        config |= {"image_dim": VISION.dim, "added_kv_proj_dim": spec.dim}
+    if kind == "flf2v":
+        config |= {"pos_embed_seq_len": 2 * VISION.rows}
+    return config
+
+
+def huggingface_tower(seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of the tiny vision tower under the names of transformers, but for the head."""
+    held = checkpoint_of({name.removeprefix("visual."): value for name, value in tower(seed).items()})
+    return {
+        f"vision_model.{HUGGINGFACE_TO_OFFICIAL_TOWER.theirs(name)}": stored.read()
+        for name, stored in held.tensors.items()
+        if name != "head"
+    }

@@ -1,6 +1,7 @@
-"""A tiny model with random weights in exactly the official layout: the same names, files and config."""
+"""Tiny models with random weights in exactly the official layout: the same names, files and config."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,13 +9,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kinoform.models import text
-from kinoform.models.context import TextStream
+from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
+from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
 from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
 from kinoform.weights.own import Modules
+from tower_files import official_tower, tower_of
 
 WORDS = (
     "a",
@@ -37,6 +41,21 @@ TEXT = TextSpec(vocab=3 + len(WORDS), dim=24, dim_attention=16, dim_ffn=40, head
                 length=ROWS)  # fmt: skip
 TRANSFORMER = DiTSpec(dim=24, ffn_dim=56, heads=2, layers=3, context=(TextStream(width=TEXT.dim, rows=ROWS),))
 CODEC = VAESpec(dim=4)
+VISION = VisionSpec(image=28, dim=80, heads=1, layers=3, dim_ffn=320)
+
+
+def _seeing(positions: int) -> DiTSpec:
+    streams = (*TRANSFORMER.context, ImageStream(width=VISION.dim, positions=positions))
+    return replace(TRANSFORMER, in_channels=36, context=streams)
+
+
+TRANSFORMERS = {
+    "t2v": TRANSFORMER,
+    "i2v": _seeing(0),
+    "flf2v": _seeing(2 * VISION.rows),
+    "vace": replace(TRANSFORMER, branches=(SideBlocks(layers=(0, 2)),)),
+}
+"""By the official `model_type`."""
 
 CONFIG = {
     "_class_name": "WanModel",
@@ -57,10 +76,14 @@ SINGLE = "diffusion_pytorch_model.safetensors"
 INDEX = f"{SINGLE}.index.json"
 TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 CODEC_FILE = "Wan2.1_VAE.pth"
+IMAGE_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 
 
 def tiny_modules(seed: int = 0, transformer: DiTSpec = TRANSFORMER) -> Modules:
-    """The modules whose weights `write_official_folder` writes, in float32; none of their outputs is zero."""
+    """The modules whose weights `write_official_folder` writes, in float32; none of their outputs is zero.
+
+    There is an image encoder where the transformer reads pictures.
+    """
     generator = torch.Generator().manual_seed(seed)
     encoder = TEXT.build()
     text.initialise(encoder, generator)
@@ -68,18 +91,40 @@ def tiny_modules(seed: int = 0, transformer: DiTSpec = TRANSFORMER) -> Modules:
         transformer=_filled(transformer.build(), generator),
         autoencoder=_filled(CODEC.build(), generator),
         text_encoder=encoder.requires_grad_(False).eval(),
+        image_encoder=tower_of(VISION, tower(seed)) if len(transformer.context) > 1 else None,
     )
 
 
-def write_official_folder(path: Path, *, shards: int = 1, seed: int = 0) -> None:
-    """Write the folder at `path`; with more than one shard the transformer comes in files with an index."""
-    modules = tiny_modules(seed)
+def tower(seed: int = 0) -> dict[str, Tensor]:
+    """Every official tensor of the tiny vision tower, in numbers that float16 holds exactly."""
+    tensors = official_tower(dim=VISION.dim, layers=VISION.layers, image=VISION.image, seed=seed)
+    return {name: value.half().float() for name, value in tensors.items()}
+
+
+def official_config(kind: str) -> dict[str, object]:
+    """config.json of one of TRANSFORMERS."""
+    spec = TRANSFORMERS[kind]
+    config = CONFIG | {"model_type": kind, "in_dim": spec.in_channels}
+    if kind == "vace":
+        config |= {"_class_name": "VaceWanModel", "vace_layers": [0, 2], "vace_in_dim": 96}
+    return config
+
+
+def write_official_folder(path: Path, *, shards: int = 1, seed: int = 0, kind: str = "t2v") -> None:
+    """Write the folder at `path`; with more than one shard the transformer comes in files with an index.
+
+    `kind` is one of TRANSFORMERS.
+    """
+    modules = tiny_modules(seed, TRANSFORMERS[kind])
     path.mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    (path / "config.json").write_text(json.dumps(official_config(kind), indent=2) + "\n")
     write_transformer(path, official_tensors(modules.transformer, DIT), shards=shards)
     encoder = official_tensors(modules.text_encoder, TEXT_ENCODER)
     torch.save({name: value.bfloat16() for name, value in encoder.items()}, path / TEXT_FILE)
     torch.save(official_tensors(modules.autoencoder, VAE21), path / CODEC_FILE)
+    if modules.image_encoder is not None:
+        other = {"textual.norm.weight": torch.ones(6), "log_scale": torch.ones(())}
+        torch.save({name: value.half() for name, value in (tower(seed) | other).items()}, path / IMAGE_FILE)
     tokenizer = path / "google" / "umt5-xxl"
     tokenizer.mkdir(parents=True)
     build_word_tokenizer(WORDS).save(str(tokenizer / "tokenizer.json"))

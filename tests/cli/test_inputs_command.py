@@ -4,12 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from command_line import Run
+from kinoform.cli.options import lora_of
 from kinoform.media.film import Film
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_video
+from kinoform.models.lora import LoRASpec, adapters_of, attach
+from kinoform.recipes.load import load
+from kinoform.weights.lora_saving import save_lora
 from kinoform.world.palette import BLUE, RED
 
 PROMPT = "a green ball bounces on a blue background"
@@ -108,3 +113,43 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     ran = kinoform("generate", *MINI, *options, "-o", "film.mkv")
     assert ran.code == 2 and sentence in ran.sentence
     assert not Path("film.mkv").exists()
+
+
+@pytest.fixture
+def lora(here: Path) -> Path:
+    """Noise on the queries, keys, values and outputs of the embedded model."""
+    base = load("mini").parts.transformer(torch.float32, torch.device("cpu"))
+    spec = LoRASpec(patterns=("self_attention.*",), rank=4, alpha=4.0)
+    model = attach(base, spec, name="noise", generator=torch.Generator().manual_seed(0))
+    for adapter in adapters_of(model)["noise"].values():
+        torch.nn.init.normal_(adapter.up, std=0.3, generator=torch.Generator().manual_seed(1))
+    save_lora(here / "noise.safetensors", model, "noise")
+    return here / "noise.safetensors"
+
+
+def test_a_lora_changes_the_film_and_is_found_again(kinoform: Run, lora: Path) -> None:
+    plain, half, whole = (
+        made(kinoform, f"{name}.mkv", *(["--lora", f"noise.safetensors{strength}"] if strength is not None else []))
+        for name, strength in (("plain", None), ("half", ":0.5"), ("whole", ""))
+    )
+    assert not np.array_equal(plain, half) and not np.array_equal(half, whole)
+    params = read_params(Path("half.mkv"))
+    assert params["loras"] == {"lora:0": 0.5} and params["inputs"]["lora:0"]["file"] == "noise.safetensors"
+    ran = kinoform("rerun", "half.mkv", "-o", "again.mkv")
+    assert ran.code == 0 and "x strength 0.5" in ran.err
+    assert np.array_equal(half, frames_of(Path("again.mkv")))
+    lora.rename("moved.safetensors")
+    assert (
+        "'noise.safetensors' (lora:0), which is not here" in kinoform("rerun", "half.mkv", "-o", "third.mkv").sentence
+    )
+    ran = kinoform("rerun", "half.mkv", "-o", "third.mkv", "--lora", "moved.safetensors:0.5")
+    assert ran.code == 0, ran.err
+    assert np.array_equal(half, frames_of(Path("third.mkv")))
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "strength"),
+    [("a.safetensors", "a.safetensors", 1.0), ("a:0.8", "a", 0.8), ("C:/a", "C:/a", 1.0), ("b:c:-2", "b:c", -2.0)],
+)
+def test_a_strength_stands_behind_the_last_colon(text: str, file: str, strength: float) -> None:
+    assert lora_of(text) == (file, strength)

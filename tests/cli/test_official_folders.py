@@ -130,8 +130,9 @@ DAMAGES = {
     "no codec": (lambda folder: (folder / CODEC_FILE).unlink(), [CODEC_FILE, "does not exist"]),
     "no tokenizer": (lambda folder: shutil.rmtree(folder / "google"), ["tokenizer"]),
     "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "does not exist"]),
-    "i2v": (configured(model_type="i2v"), ["is an i2v model", "text only"]),
-    "vace": (configured(model_type="vace"), ["is a vace model", "text only"]),
+    "i2v": (configured(model_type="i2v"), ["model_type is 'i2v'", "a text-to-video transformer"]),
+    "ti2v": (configured(model_type="ti2v"), ["is a ti2v model", "t2v, i2v, flf2v, vace"]),
+    "vace": (configured(model_type="vace"), ["is a WanModel", "VaceWanModel of type vace"]),
     "other layers": (configured(num_layers=5), ["config.json", "num_layers is 5, the weights have 3"]),
 }
 

@@ -12,6 +12,7 @@ from torch import nn
 from kinoform.errors import WeightsError
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
+from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.weights.dialects import (
@@ -53,6 +54,9 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Names, Names, Mapping[str, t
         replace(DIT_SPEC, in_channels=36, context=(TextStream(width=20), replace(IMAGE, positions=514))).build,
         DIT, DIFFUSERS_DIT, transformer("wan21-flf2v"),
     ),
+    "vace": (
+        replace(DIT_SPEC, branches=(SideBlocks(layers=(0, 2)),)).build, DIT, DIFFUSERS_DIT, transformer("wan21-vace"),
+    ),
     "2.2 i2v": (replace(DIT_SPEC, in_channels=36).build, DIT, DIFFUSERS_DIT, transformer("wan22-i2v")),
     "ti2v": (
         replace(DIT_SPEC, in_channels=48, out_channels=48).build, DIT, DIFFUSERS_DIT, transformer("wan22-ti2v"),
@@ -70,6 +74,7 @@ OTHERS = {
     "t2v": renamed(transformer(), TO_DIFFUSERS),
     "i2v": renamed(transformer("wan21-i2v"), TO_DIFFUSERS),
     "flf2v": renamed(transformer("wan21-flf2v"), TO_DIFFUSERS),
+    "vace": renamed(transformer("wan21-vace"), TO_DIFFUSERS),
     "2.2 i2v": renamed(transformer("wan22-i2v"), TO_DIFFUSERS),
     "ti2v": renamed(transformer("wan22-ti2v"), TO_DIFFUSERS),
     "codec": diffusers_codec21(),
@@ -115,6 +120,9 @@ def test_names_that_invite_a_mix_up_go_where_they_belong() -> None:
     assert DIFFUSERS_DIT.ours("blocks.3.attn2.add_k_proj.bias") == "blocks.3.cross_attention.streams.image.k.bias"
     assert DIFFUSERS_DIT.ours("proj_out.bias") == "head.linear.bias"
     assert DIFFUSERS_TO_OFFICIAL.ours("vace_blocks.0.proj_out.bias") == "vace_blocks.0.after_proj.bias"
+    assert DIFFUSERS_DIT.ours("vace_blocks.1.proj_out.bias") == "branches.vace.after.1.bias"
+    assert DIFFUSERS_DIT.ours("vace_blocks.0.proj_in.bias") == "branches.vace.before.bias"
+    assert DIFFUSERS_DIT.ours("vace_blocks.1.proj_in.bias") is None
     assert DIFFUSERS_VAE21.ours("quant_conv.weight") == "moments.weight"
     assert DIFFUSERS_VAE21.ours("post_quant_conv.weight") == "expand.weight"
     assert DIFFUSERS_VAE21.ours("encoder.down_blocks.4.conv1.bias") == "encoder.downsamples.4.conv1.bias"

@@ -24,6 +24,7 @@ OFFICIAL = {
     "diffusion_pytorch_model.safetensors": LARGE,
     "models_t5_umt5-xxl-enc-bf16.pth": LARGE[1:],
     "Wan2.1_VAE.pth": LARGE[2:],
+    "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth": LARGE[5:],
     "google/umt5-xxl/tokenizer.json": b"[]",
     "google/umt5-xxl/spiece.model": b"pieces",
 }
@@ -36,15 +37,17 @@ DIFFUSERS = {
     "transformer/config.json": b"{}",
     "transformer/diffusion_pytorch_model.safetensors.index.json": b"{}",
     "transformer/diffusion_pytorch_model-00001-of-00001.safetensors": LARGE[3:],
+    "image_encoder/config.json": b"{}",
+    "image_encoder/model.safetensors": LARGE[6:],
     "vae/config.json": b"{}",
     "vae/diffusion_pytorch_model.safetensors": LARGE[4:],
 }
 OWN = {"manifest.json": b"{}", "transformer.safetensors": LARGE, "autoencoder.safetensors": b"a",
-       "text_encoder.safetensors": b"t", "tokenizer.json": b"[]"}  # fmt: skip
+       "text_encoder.safetensors": b"t", "image_encoder.safetensors": b"i", "tokenizer.json": b"[]"}  # fmt: skip
 NEEDLESS = {
     "README.md": b"#", "modeling.py": b"import os", "assets/logo.png": b"png", "examples/a.jpg": b"",
     "transformer/diffusion_pytorch_model.fp16.safetensors": b"x", "text_encoder/pytorch_model.bin": b"x",
-    "image_encoder/model.safetensors": b"x", "tokenizer/custom.py": b"x",
+    "image_encoder/pytorch_model.bin": b"x", "tokenizer/custom.py": b"x",
 }  # fmt: skip
 
 

@@ -127,7 +127,8 @@ def test_missing_names_are_spelled_in_the_dialect_of_the_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["dit_t2v", "dit_i2v", "dit_flf2v", "dit22_i2v", "dit22_ti2v_token_times", "t5_encoder"]
+    "name",
+    ["dit_t2v", "dit_i2v", "dit_flf2v", "dit_vace", "dit22_i2v", "dit22_ti2v_token_times", "t5_encoder", "clip_visual"],
 )
 def test_the_lists_of_names_are_those_of_the_official_code(name: str) -> None:
     found = identify(golden(name), path=GOLDEN, metadata={})

@@ -7,15 +7,31 @@ from torch import nn
 
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
-from kinoform.recipes.wan21 import t2v_1_3b, t2v_14b
+from kinoform.models.vision import VisionSpec
+from kinoform.recipes.wan21 import (
+    flf2v_14b,
+    i2v_14b_480p,
+    i2v_14b_720p,
+    t2v_1_3b,
+    t2v_14b,
+    vace_1_3b,
+    vace_14b,
+)
 from kinoform.weights.load import on_meta
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
+from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21, Names
 
 MODELS = {
     "t2v-1.3b": (t2v_1_3b().transformer.build, DIT, 1_418_996_800, 825),
     "t2v-14b": (t2v_14b().transformer.build, DIT, 14_288_491_584, 1095),
+    "i2v-14b-480p": (i2v_14b_480p().transformer.build, DIT, 16_394_878_784, 1303),
+    "i2v-14b-720p": (i2v_14b_720p().transformer.build, DIT, 16_394_878_784, 1303),
+    "flf2v-14b": (flf2v_14b().transformer.build, DIT, 16_395_536_704, 1304),
+    "vace-1.3b": (vace_1_3b().transformer.build, DIT, 2_153_972_032, 1264),
+    "vace-14b": (vace_14b().transformer.build, DIT, 17_337_592_896, 1331),
     "vae": (VAESpec().build, VAE21, 126_892_531, 194),
     "t5": (TextSpec().build, TEXT_ENCODER, 5_680_910_336, 242),
+    # 632,076,800 in 392 tensors, without the last block, the last norm and the head, and with q, k, v apart.
+    "clip": (VisionSpec().build, IMAGE_ENCODER, 632_076_800 - 19_677_440 - 2_560 - 1_310_720, 5 + 31 * 16),
 }
 
 

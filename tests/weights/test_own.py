@@ -10,16 +10,17 @@ from gguf_fixtures import write_gguf
 
 from comfy_files import SINGLE
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
-from kinoform.models.context import TextStream
+from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.weights.files import open_checkpoint
+from kinoform.weights.identity.identify import inspect_path
 from kinoform.weights.load import load_module
 from kinoform.weights.load_packed import load_packed
 from kinoform.weights.names import DIT
 from kinoform.weights.own import MANIFEST, Modules, read_manifest, save_own
 from kinoform.weights.parts import Parts, own_parts
-from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
+from official_folder import CODEC, TEXT, TRANSFORMER, TRANSFORMERS, VISION, WORDS, official_tensors, tiny_modules
 
 CPU = torch.device("cpu")
 MADE = {"steps": 1200, "data": ["squares"], "loss": 0.25}
@@ -54,6 +55,27 @@ def test_what_is_saved_is_loaded(folder: Path) -> None:
             assert value.dtype == torch.float32 and torch.equal(value, expected[name].half().float())
     assert parts.tokenizer()(["a cat"], 8).mask.sum() == 3
     assert (parts.transformer_spec, parts.codec_spec, parts.text_spec) == (TRANSFORMER, CODEC, TEXT)
+
+
+def test_an_image_encoder_is_saved_and_loaded(tmp_path: Path) -> None:
+    spec = TRANSFORMERS["i2v"]
+    source = tiny_modules(transformer=spec)
+    folder = write(tmp_path / "own", source)
+    assert source.image_encoder is not None and "image_encoder.safetensors" in read_manifest(folder).parts
+    parts = own_parts(folder, spec, CODEC, TEXT, VISION)
+    loaded, expected = parts.image_encoder(torch.float32, CPU).state_dict(), source.image_encoder.state_dict()
+    assert loaded.keys() == expected.keys() and parts.image_spec == VISION
+    assert all(torch.equal(value, expected[name].half().float()) for name, value in loaded.items())
+    (told,) = (part for part in inspect_path(folder) if part.part == "image_encoder")
+    assert (told.family, told.dialect, told.missing, told.unknown) == ("clip", "kinoform", (), ())
+    assert (told.sizes["layers"], told.chosen) == (VISION.layers, "kinoform.recipes.mini:mini")
+    with pytest.raises(WeightsError, match="an image encoder and its recipe none"):
+        own_parts(folder, spec, CODEC, TEXT)
+    with pytest.raises(WeightsError, match="no image encoder and its recipe one"):
+        own_parts(write(tmp_path / "blind"), TRANSFORMER, CODEC, TEXT, VISION)
+    with pytest.raises(WeightsError, match=r"of 514 rows 80 wide.* makes 5 rows 80 wide"):
+        own_parts(folder, replace(spec, context=(*spec.context[:1], ImageStream(width=80, positions=514))), CODEC,
+                  TEXT, VISION)  # fmt: skip
 
 
 def test_the_manifest_tells_everything(folder: Path) -> None:

@@ -195,14 +195,14 @@ def test_a_damaged_tokenizer_is_refused(file: Path) -> None:
     assert "no row of bytes" in refusal(file)
 
 
-def test_what_is_no_text_to_video_transformer_is_refused(file: Path) -> None:
+def test_what_is_no_transformer_of_wan_2_1_is_refused(file: Path) -> None:
     vae, text = (file.parents[1] / name for name in ("vae", "text_encoders"))
     assert "autoencoder" in refusal(vae / "wan_2.1_vae.safetensors") or "codec" in refusal(next(vae.iterdir()))
     assert "give a file with a codec" in refusal(file, Given(codec=text / "umt5.safetensors"))
     wide = torch.randn(SINGLE.dim, 36, 1, 2, 2)
     save_file(load_file(file) | {"patch_embedding.weight": wide}, file)
     sentence = refusal(file)
-    assert "image-to-video" in sentence and "text-to-video" in sentence
+    assert "image-to-video expert of Wan 2.2" in sentence and "a transformer of Wan 2.1" in sentence
 
 
 def test_the_autoencoder_of_wan_2_2_is_refused_by_name(file: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kinoform.cli import console
 from kinoform.cli.options import recipe_named
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ class Chosen:
     text_encoder: str | None = None
     vae: str | None = None
     tokenizer: str | None = None
+    image_encoder: str | None = None
     variant: str | None = None
+    loras: tuple[tuple[str, float], ...] = ()
+    ignore_unknown: bool = False
 
     def load(self) -> Pipeline:
         """Raises what `kinoform.load` raises."""
@@ -30,10 +34,14 @@ class Chosen:
         from kinoform.recipes.load import load
 
         parts: dict[str, Any] = {
-            "text_encoder": self.text_encoder, "codec": self.vae, "tokenizer": self.tokenizer, "variant": self.variant,
+            "text_encoder": self.text_encoder, "codec": self.vae, "tokenizer": self.tokenizer,
+            "image_encoder": self.image_encoder, "variant": self.variant,
         }  # fmt: skip
         given = {name: value for name, value in parts.items() if value is not None}
-        return load(self.model, recipe=recipe_named(self.recipe), device=self.device, dtype=self.dtype, **given)
+        return load(
+            self.model, recipe=recipe_named(self.recipe), device=self.device, dtype=self.dtype,
+            loras=self.loras, ignore_unknown=self.ignore_unknown, report=console.note, **given,
+        )  # fmt: skip
 
     def words(self) -> list[str]:
         """The options that name the same model to `kinoform decode`."""
@@ -44,6 +52,9 @@ class Chosen:
             "--text-encoder": self.text_encoder,
             "--vae": self.vae,
             "--tokenizer": self.tokenizer,
+            "--image-encoder": self.image_encoder,
             "--variant": self.variant,
         }
-        return [word for option, value in options.items() if value is not None for word in (option, value)]
+        words = [word for option, value in options.items() if value is not None for word in (option, value)]
+        loras = [word for file, strength in self.loras for word in ("--lora", f"{file}:{strength}")]
+        return [*words, *loras, *(["--lora-ignore-unknown"] if self.ignore_unknown else [])]

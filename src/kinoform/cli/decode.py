@@ -14,12 +14,16 @@ from kinoform.cli.options import (
     ContactSheet,
     DeviceName,
     Force,
+    IgnoreUnknown,
+    ImageEncoderFile,
+    Loras,
     NoMetadata,
     RecipeName,
     TextEncoderFile,
     TokenizerPath,
     VAEFile,
     Variant,
+    lora_of,
     model_names,
 )
 from kinoform.cli.progress import bars
@@ -43,7 +47,10 @@ def decode(
     text_encoder: TextEncoderFile = None,
     vae: VAEFile = None,
     tokenizer: TokenizerPath = None,
+    image_encoder: ImageEncoderFile = None,
     variant: Variant = None,
+    lora: Loras = None,
+    lora_ignore_unknown: IgnoreUnknown = False,
     output: Annotated[str | None, typer.Option("--output", "-o", help="By default the film's first name.")] = None,
     device: DeviceName = "auto",
     upscale: Annotated[int | None, typer.Option(help="By default as asked when the film was made.")] = None,
@@ -63,7 +70,8 @@ def decode(
     name = output or _film_name(latents)
     chosen = Chosen(
         model=model or _recorded(latents, params), recipe=recipe, device=device,
-        text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, variant=variant,
+        text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, image_encoder=image_encoder, variant=variant,
+        loras=tuple(map(lora_of, lora or ())), ignore_unknown=lora_ignore_unknown,
     )  # fmt: skip
     pipeline = chosen.load()
     if (made := _hash(params)) != pipeline.parts.fingerprint():

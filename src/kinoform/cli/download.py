@@ -11,14 +11,22 @@ from kinoform.cli import console
 from kinoform.cli.options import MODEL, OUTPUT, AsJson, option
 from kinoform.cli.progress import stages
 
-IDS = {"t2v-1.3b": "Wan-AI/Wan2.1-T2V-1.3B", "t2v-14b": "Wan-AI/Wan2.1-T2V-14B"}
+IDS = {
+    "t2v-1.3b": "Wan-AI/Wan2.1-T2V-1.3B",
+    "t2v-14b": "Wan-AI/Wan2.1-T2V-14B",
+    "i2v-14b-480p": "Wan-AI/Wan2.1-I2V-14B-480P",
+    "i2v-14b-720p": "Wan-AI/Wan2.1-I2V-14B-720P",
+    "flf2v-14b": "Wan-AI/Wan2.1-FLF2V-14B-720P",
+    "vace-1.3b": "Wan-AI/Wan2.1-VACE-1.3B",
+    "vace-14b": "Wan-AI/Wan2.1-VACE-14B",
+}
 """Where the released models are, by the names that --model knows."""
 
 MB = 1_000_000
 
 
 def download(
-    model: Annotated[str, typer.Argument(help="t2v-1.3b, t2v-14b, or a hub id: ORG/NAME.")],
+    model: Annotated[str, typer.Argument(help="t2v-1.3b, vace-1.3b, i2v-14b-480p, ..., or a hub id: ORG/NAME.")],
     file: Annotated[list[str] | None, option(MODEL, "Only this file; repeat it for more.")] = None,
     revision: Annotated[str | None, option(MODEL, "A branch, tag or commit.")] = None,
     output: Annotated[Path | None, option(OUTPUT, "A folder, else one in the cache.", "-o", "--output")] = None,

@@ -32,6 +32,9 @@ from kinoform.cli.options import (
     Force,
     Guidance,
     GuidanceRule,
+    IgnoreUnknown,
+    ImageEncoderFile,
+    Loras,
     ModelName,
     NoMetadata,
     RecipeName,
@@ -46,6 +49,7 @@ from kinoform.cli.options import (
     codec_names,
     frames_of,
     guidance_named,
+    lora_of,
     option,
     sampler_named,
     size_of,
@@ -66,7 +70,10 @@ def generate(
     text_encoder: TextEncoderFile = None,
     vae: VAEFile = None,
     tokenizer: TokenizerPath = None,
+    image_encoder: ImageEncoderFile = None,
     variant: Variant = None,
+    lora: Loras = None,
+    lora_ignore_unknown: IgnoreUnknown = False,
     size: Annotated[str | None, option(FILM, "WIDTHxHEIGHT in pixels.")] = None,
     frames: Annotated[int | None, option(FILM, "Number of frames, 1 + 4n for Wan.")] = None,
     seconds: Annotated[float | None, option(FILM, "Length, to the nearest legal --frames.")] = None,
@@ -117,7 +124,8 @@ def generate(
 
     chosen = Chosen(
         model=model, recipe=recipe, device=device, dtype=dtype,
-        text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, variant=variant,
+        text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, image_encoder=image_encoder, variant=variant,
+        loras=tuple(map(lora_of, lora or ())), ignore_unknown=lora_ignore_unknown,
     )  # fmt: skip
     pipeline = chosen.load()
     files = InputFiles(
@@ -131,7 +139,7 @@ def generate(
         "steps": _fast_steps(pipeline.recipe, steps) if fast else steps,
         "num_frames": frames_of(frames, seconds, rate, pipeline.parts.codec_spec.stride[0]),
         "guidance": guidance, "guidance_rule": guidance_named(guidance_rule), "shift": shift,
-        "solver": solver_named(solver), "sampler": sampler_named(sampler), "inputs": files.read(),
+        "solver": solver_named(solver), "sampler": sampler_named(sampler), "inputs": files.read(rate),
     }  # fmt: skip
     first = random_seed() if seed is None else seed
     asked = [

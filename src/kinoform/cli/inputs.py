@@ -54,12 +54,16 @@ class InputFiles:
     context_scale: float | None = None
     exact_size: bool = False
 
-    def read(self) -> Inputs:
-        """Pictures and films in memory. Raises UsageError for files that are missing or cannot be read."""
+    def read(self, fps: float | None = None) -> Inputs:
+        """Pictures and films in memory, films at `fps` frames per second, None for their own.
+
+        Raises UsageError for files that are missing or cannot be read.
+        """
         # Imported here because numpy takes time that help and completion do without.
         from kinoform.conditions.handed import inputs_of
 
         return inputs_of(
+            fps=fps,
             image=self.image,
             last_image=self.last_image,
             frames=[_numbered(text) for text in self.frames],

@@ -107,6 +107,13 @@ RecipeName: TypeAlias = Annotated[str | None, option(MODEL, "module:function tha
 TextEncoderFile: TypeAlias = Annotated[str | None, option(MODEL, "A file, where --model is a single file.")]
 VAEFile: TypeAlias = Annotated[str | None, option(MODEL, "The same for the autoencoder.")]
 TokenizerPath: TypeAlias = Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder.")]
+ImageEncoderFile: TypeAlias = Annotated[str | None, option(MODEL, "The same for the encoder of pictures.")]
+Loras: TypeAlias = Annotated[
+    list[str] | None, option(MODEL, "FILE[:STRENGTH]: a LoRA on the transformer; repeatable.", "--lora")
+]
+IgnoreUnknown: TypeAlias = Annotated[
+    bool, option(MODEL, "Use a LoRA although some of its names are unknown.", "--lora-ignore-unknown")
+]
 Variant: TypeAlias = Annotated[
     str | None, option(MODEL, "Which released model the weights are.", complete=variant_names)
 ]
@@ -163,6 +170,15 @@ def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return address
+
+
+def lora_of(text: str) -> tuple[str, float]:
+    """(file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number."""
+    file, colon, number = text.rpartition(":")
+    try:
+        return (file, float(number)) if colon and file else (text, 1.0)
+    except ValueError:
+        return text, 1.0
 
 
 def size_of(text: str | None) -> tuple[int | None, int | None]:

@@ -10,7 +10,30 @@ import torch
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.options import frames_of, recipe_named, size_of
+from kinoform.cli.inputs import (
+    ExactSize,
+    Image,
+    InputFiles,
+    KnownFrame,
+    LastImage,
+    MaskFile,
+    References,
+    SourceFilm,
+    SourcePrompt,
+    Strength,
+)
+from kinoform.cli.options import (
+    MODELS,
+    GuidanceRule,
+    SamplerName,
+    SolverName,
+    frames_of,
+    guidance_named,
+    recipe_named,
+    sampler_named,
+    size_of,
+    solver_named,
+)
 from kinoform.errors import UsageError, nearest
 from kinoform.pipelines.fit import memory_of, work_of
 from kinoform.pipelines.request import request
@@ -19,18 +42,30 @@ from kinoform.plan.work import Sizes
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.load import DEVICES, DTYPES, EMBEDDED, RELEASED, choose_machine, load
 
-PARTS = ("text encoder", "transformer", "codec")
-STAGES = ("text", "denoise", "decode")
+PARTS = ("text encoder", "image encoder", "transformer", "codec")
+STAGES = ("text", "encode", "denoise", "decode")
 
 
 def plan(
-    model: Annotated[str, typer.Option(help="mini, t2v-1.3b, t2v-14b, t2i-14b, or weights.")] = "mini",
+    model: Annotated[str, typer.Option(help=f"{', '.join(MODELS)}, or weights.")] = "mini",
     recipe: Annotated[str | None, typer.Option(help="module:function that returns a Recipe.")] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
     frames: Annotated[int | None, typer.Option(help="Number of frames, 1 + 4n for Wan.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length, to the nearest legal --frames.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
+    guidance_rule: GuidanceRule = None,
+    solver: SolverName = None,
+    sampler: SamplerName = None,
+    image: Image = None,
+    last_image: LastImage = None,
+    frame: KnownFrame = None,
+    film: SourceFilm = None,
+    mask: MaskFile = None,
+    reference: References = None,
+    strength: Strength = None,
+    source_prompt: SourcePrompt = None,
+    exact_size: ExactSize = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; it need not be there.")] = "auto",
     compare: Annotated[str | None, typer.Option(help="A model or a size to set beside it.")] = None,
@@ -38,14 +73,32 @@ def plan(
 ) -> None:
     """Say what a film would take: tensor shapes, parameters, operations, memory. No weight is read."""
     kind, number = machine_of(device, dtype)
+    files = InputFiles(
+        image=image, last_image=last_image, frames=frame or (), film=film, mask=mask, references=reference or (),
+        strength=strength, source_prompt=source_prompt, exact_size=exact_size,
+    )  # fmt: skip
+    rules = {
+        "guidance_rule": guidance_named(guidance_rule),
+        "solver": solver_named(solver),
+        "sampler": sampler_named(sampler),
+    }
 
     def planned(name: str, wanted: str | None) -> FilmPlan:
         made, kept = recipe_of(name, recipe if name == model else None)
         width, height = size_of(wanted)
         count = frames_of(frames, seconds, made.fps, made.codec.stride[0])
         changes = {"width": width, "height": height, "num_frames": count, "steps": steps, "guidance": guidance}
-        asked = request(made, "any film", 0, **changes)
-        sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text, kept=kept)
+        inputs = files.read(made.fps)
+        asked = request(made, "any film", 0, inputs=inputs, **changes, **rules)
+        sizes = Sizes(
+            transformer=made.transformer if made.additions is None else made.additions.to(made.transformer),
+            codec=made.codec,
+            text=made.text,
+            image=made.image,
+            kept=kept,
+        )
+        if inputs.given():  # otherwise the usual case is planned, also of models that cannot do without
+            asked = asked.sized(sizes.codec, sizes.transformer)
         return plan_film(sizes, work_of(asked), dtype=number, device=kind)
 
     first = planned(model, size)
@@ -121,6 +174,7 @@ def report(name: str, plan: FilmPlan) -> str:
             ],
         ),
         "",
+        *(f"not counted: {what}" for what in plan.uncounted),
         _verdict(plan),
     ]
     return "\n".join(lines)
@@ -134,16 +188,29 @@ def comparison(first: tuple[str, FilmPlan], second: tuple[str, FilmPlan]) -> str
         ("width", lambda plan: plan.work.width, _whole),
         ("height", lambda plan: plan.work.height, _whole),
         ("tokens", lambda plan: plan.tokens, _whole),
-        *((f"{part}, parameters", lambda plan, part=part: plan.parameters[part].parameters, _whole) for part in PARTS),
+        *((f"{part}, parameters", lambda plan, part=part: _parameters(plan, part), _whole) for part in PARTS),
         ("one forward, TFLOP", lambda plan: plan.transformer.forward, _tera),
-        *((f"{stage} here, TFLOP", lambda plan, stage=stage: plan.flops[stage].executed, _tera) for stage in STAGES),
-        *((f"{stage} peak, GB", lambda plan, n=n: plan.peaks[n].total, _giga) for n, stage in enumerate(STAGES)),
+        *((f"{stage} here, TFLOP", lambda plan, stage=stage: _executed(plan, stage), _tera) for stage in STAGES),
+        *((f"{stage} peak, GB", lambda plan, stage=stage: _peak(plan, stage), _giga) for stage in STAGES),
     ]
     cells = []
     for label, value, shown in rows:
         a, b = value(one), value(other)
-        cells.append((label, shown(a), shown(b), f"{b / a:.2f}"))
+        if a or b:
+            cells.append((label, shown(a), shown(b), f"{b / a:.2f}" if a else ""))
     return "\n".join(_table(["", left, right, "ratio"], cells))
+
+
+def _parameters(plan: FilmPlan, part: str) -> int:
+    return plan.parameters[part].parameters if part in plan.parameters else 0
+
+
+def _executed(plan: FilmPlan, stage: str) -> int:
+    return plan.flops[stage].executed if stage in plan.flops else 0
+
+
+def _peak(plan: FilmPlan, stage: str) -> int:
+    return next((peak.total for peak in plan.peaks if peak.stage == stage), 0)
 
 
 def _forward(plan: FilmPlan) -> list[tuple[str, int]]:
@@ -156,6 +223,7 @@ def _forward(plan: FilmPlan) -> list[tuple[str, int]]:
         ("cross q, o", forward.layers * block.cross_projections),
         ("cross-attention", forward.layers * block.cross_attention),
         ("cross k, v", forward.layers * block.cross_keys),
+        *((f"branch {name}", branch.total) for name, branch in forward.branches.items()),
         ("outside the blocks", outside.total),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 
 from kinoform.cli import console
+from kinoform.cli.options import lora_of
 from kinoform.cli.output import MOST_UPSCALE
 from kinoform.conditions.handed import Material, inputs_of
 from kinoform.conditions.inputs import Inputs
@@ -20,12 +21,17 @@ from kinoform.media.film import format_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import Place, Recorded, Wishes
 from kinoform.pipelines.request import Request
+from kinoform.recipe import Recipe
 from kinoform.recipes.load import EMBEDDED, RELEASED
 from kinoform.solvers.base import Solver
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
 from kinoform.solvers.sampler import Sampler
 from kinoform.version import __version__
+from kinoform.weights.additions import Additions
+
+LONGEST = 60
+"""Characters of a stranger's words that are shown."""
 
 Named = TypeVar("Named", Solver, Sampler, Guidance)
 
@@ -33,18 +39,33 @@ Named = TypeVar("Named", Solver, Sampler, Guidance)
 def model_name(told: Recorded) -> str:
     """Only a name is followed: a stranger's file must not choose a folder or an address. Raises UsageError."""
     if told.model_name not in {*EMBEDDED, *RELEASED}:
-        raise UsageError(f"it was made by the model {json.dumps(told.model_name)[:60]}; say where that is with --model")
+        name = json.dumps(told.model_name)[:LONGEST]
+        raise UsageError(f"it was made by the model {name}; say where that is with --model{_trusted(told)}")
     return told.model_name
 
 
+def loras(told: Recorded, files: Mapping[str, Path], given: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """The recorded LoRA files in order, each with its strength; those `given` on the command line, if there are any."""
+    if given:
+        return tuple(map(lora_of, given))
+    return tuple((str(files[name]), strength) for name, strength in told.loras.items())
+
+
 def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
-    """Raise WeightsError, naming both hashes, unless this model made the film; if `forced`, only tell."""
+    """Raise WeightsError, naming both channel orders or hashes, unless this model made the film; if `forced`, only
+    tell."""
     found = pipeline.parts.fingerprint()
     if found == told.model_hash:
         return
     sentence = f"the film was made by a model with hash {told.model_hash[:64]!r}, the one found has {found!r}"
+    order = _channels(pipeline.recipe)
+    if told.channels is not None and list(told.channels.items()) != list(order.items()):
+        shown = json.dumps(told.channels)[:LONGEST]
+        sentence = f"the film was made by a model that reads the channels {shown}, this one reads {json.dumps(order)}"
     if not forced:
-        raise WeightsError(f"{sentence}; pass the right --model, or --force-model to make another film with this one")
+        raise WeightsError(
+            f"{sentence}; pass the right --model{_trusted(told)}, or --force-model to make another film with this one"
+        )
     console.note(f"note: {sentence}; the film will be another one")
 
 
@@ -62,6 +83,15 @@ def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Re
     )
 
 
+def _channels(recipe: Recipe) -> dict[str, int]:
+    return (recipe.additions or Additions()).order(recipe.transformer)
+
+
+def _trusted(told: Recorded) -> str:
+    """Advice for a film of a recipe outside the package: a stranger's file must not choose code."""
+    return "" if told.recipe is None else f", and --recipe {json.dumps(told.recipe)[:LONGEST]} if you trust it"
+
+
 def _named(name: str | None, own: Named, read: Callable[[str], Named]) -> Named | None:
     """Values of idea files have no name that could be looked up, so the recipe's own comes first."""
     if name is None:
@@ -75,6 +105,8 @@ def _inputs(told: Recorded, files: Mapping[str, Path]) -> Inputs:
     references: list[tuple[int, object]] = []
     material: Material = {}
     for name, path in files.items():
+        if name in told.loras:
+            continue
         kind, _, number = name.partition(":")
         if name == "film" or name == "mask":
             material[name] = path
@@ -83,7 +115,8 @@ def _inputs(told: Recorded, files: Mapping[str, Path]) -> Inputs:
         else:
             raise UsageError(f"it was made from a {name[:40]!r}, which this version cannot take")
     material["references"] = [path for _, path in sorted(references)]
-    return inputs_of(**material, frames=frames, **told.conditions)  # type: ignore[arg-type]
+    fps = told.asked["fps"]
+    return inputs_of(fps=fps, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
 
 
 def wishes(told: Recorded, film: Path, name: str) -> Wishes:

@@ -17,6 +17,9 @@ from kinoform.cli.options import (
     AsJson,
     ContactSheet,
     Force,
+    IgnoreUnknown,
+    ImageEncoderFile,
+    Loras,
     NoMetadata,
     RecipeName,
     TextEncoderFile,
@@ -41,7 +44,10 @@ def rerun(
     text_encoder: TextEncoderFile = None,
     vae: VAEFile = None,
     tokenizer: TokenizerPath = None,
+    image_encoder: ImageEncoderFile = None,
     variant: Variant = None,
+    lora: Loras = None,
+    lora_ignore_unknown: IgnoreUnknown = False,
     device: Annotated[
         str | None,
         typer.Option(rich_help_panel=MODEL, help="By default the recorded one.", autocompletion=device_names),
@@ -67,12 +73,15 @@ def rerun(
 
     told = recorded(read_params(film), film)
     console.keep_private(told.prompt, str(told.asked["negative_prompt"]))
-    files = find_inputs(told.inputs, (film.parent, Path()), film)
+    needed = {name: each for name, each in told.inputs.items() if not (lora and name in told.loras)}
+    files = find_inputs(needed, (film.parent, Path()), film)
     name = output or _again(film)
     with _named(film):
         chosen = Chosen(
             model=model or remaking.model_name(told), recipe=recipe, device=device or told.machine.device or "auto",
-            dtype=told.dtype, text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, variant=variant,
+            dtype=told.dtype, text_encoder=text_encoder, vae=vae, tokenizer=tokenizer,
+            image_encoder=image_encoder, variant=variant,
+            loras=remaking.loras(told, files, lora or ()), ignore_unknown=lora_ignore_unknown,
         )  # fmt: skip
         pipeline = chosen.load()
         remaking.check_model(pipeline, told, forced=force_model)

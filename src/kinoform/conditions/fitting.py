@@ -16,6 +16,9 @@ from kinoform.conditions.ports import Units
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+FLOATS = 8
+"""Bytes held for a byte of a picture while it is resized: as float32, and once more in another order."""
+
 
 def size_of_area(proportions: Size, area: int, units: Units) -> Size:
     """The size of about `area` pixels, and not more, that has these proportions; a side is 0 where nothing fits.

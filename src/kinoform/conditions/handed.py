@@ -28,6 +28,7 @@ class Material(TypedDict, total=False):
 
 def inputs_of(
     *,
+    fps: float | None = None,
     image: object = None,
     last_image: object = None,
     frames: Mapping[int, object] | Sequence[tuple[int, object]] = (),
@@ -41,6 +42,8 @@ def inputs_of(
 ) -> Inputs:
     """Inputs with everything read; `image` is frame 0, `last_image` frame -1, see `Inputs` for the others.
 
+    Films and masks that know their times are taken at `fps` frames per second, None for as they are.
+
     Raises UsageError for files that are missing or cannot be read, for arrays that are no pictures, and for a
     frame that is given twice.
     """
@@ -48,8 +51,8 @@ def inputs_of(
     ends: list[tuple[int, object]] = [(0, image), (-1, last_image)]
     return Inputs(
         frames=dict(_once([*ends, *pairs])),
-        film=None if film is None else clip_of(film),
-        mask=None if mask is None else mask_of(mask),
+        film=None if film is None else clip_of(film, fps=fps),
+        mask=None if mask is None else mask_of(mask, fps=fps),
         references=tuple(picture_of(each) for each in references),
         strength=strength,
         source_prompt=source_prompt,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kinoform.conditions.fitting import signal
+from kinoform.conditions.demand import Demand
+from kinoform.conditions.fitting import FLOATS, signal
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import in_film_order
 from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
@@ -44,6 +45,10 @@ class ImageTokens:
         if len(known) < self.pictures:
             needs = "a picture for frame 0" if self.pictures == 1 else "pictures for frames 0 and -1"
             raise UsageError(f"this model needs {needs}, and {len(known) or 'none'} is given")
+
+    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        held = max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0)
+        return Demand(pictures=self.pictures, held=held, rows={"image": self.pictures * picture_rows})
 
     @torch.inference_mode()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:

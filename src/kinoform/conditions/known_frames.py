@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.conditions.clips import by
-from kinoform.conditions.fitting import Size, fitted, kept_part, size_of_area
+from kinoform.conditions.demand import Demand
+from kinoform.conditions.fitting import FLOATS, Size, fitted, kept_part, size_of_area
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
 from kinoform.errors import UsageError
@@ -63,6 +64,9 @@ class KnownFrames:
             if kept != picture.size:
                 shape = f"{by(kept)}, the proportions of {by(proportions)}"
                 warnings.warn(f"{picture.name} of {by(picture.size)} is cropped to {shape}", stacklevel=2)
+
+    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        return Demand(films=1, held=max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0))
 
     @torch.inference_mode()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from kinoform.conditions.clips import by, clip_chunks, free_cells, kept_mask, legal_length
-from kinoform.conditions.fitting import kept_part
+from kinoform.conditions.demand import Demand
+from kinoform.conditions.fitting import FLOATS, kept_part
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import NOTHING, Canvas, Encoders, FilmSize, Given, Known, Units
 from kinoform.errors import UsageError
@@ -66,6 +67,12 @@ class StartFilm:
             if white.all():
                 raise UsageError(f"{inputs.mask.name} is white everywhere; leave it out to change the whole film")
 
+    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        if inputs.film is None:
+            return Demand()
+        held = FLOATS * units.stride[0] * inputs.film.frames[0].nbytes
+        return Demand(films=1, held=held, strength=self._strength(inputs))
+
     @torch.inference_mode()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
         """Raises UsageError when the mask leaves no latent cell black, which only the codec knows."""
@@ -75,10 +82,13 @@ class StartFilm:
         chunks = clip_chunks(inputs.film, film, codec.stride[0])
         start = encode_film(codec, (chunk.to(encoders.device) for chunk in chunks))
         known = self._known(inputs, film, start, codec.stride)
+        return Given(canvas=Canvas(start=start, strength=self._strength(inputs), known=known))
+
+    def _strength(self, inputs: Inputs) -> float:
+        if inputs.strength is not None:
+            return inputs.strength
         # A sampler that changes films begins from the film itself, so that the mask alone does not redo it.
-        default = self.strength if known is None or inputs.source_prompt is not None else 1.0
-        strength = default if inputs.strength is None else inputs.strength
-        return Given(canvas=Canvas(start=start, strength=strength, known=known))
+        return self.strength if inputs.mask is None or inputs.source_prompt is not None else 1.0
 
     def _known(self, inputs: Inputs, film: FilmSize, start: Latents, stride: Patch) -> Known | None:
         if inputs.film is None or inputs.mask is None:

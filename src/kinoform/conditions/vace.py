@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from kinoform.conditions.clips import WHITE, by
+from kinoform.conditions.demand import Demand
 from kinoform.conditions.fitting import Size
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.packing import (
@@ -77,6 +78,17 @@ class Vace:
         if clip is not None and (len(clip.frames), clip.size) != (film.num_frames, made):
             was, becomes = f"{len(clip.frames)} frames of {by(clip.size)}", f"{film.num_frames} of {by(made)}"
             warnings.warn(f"{clip.name} of {was} is read as {becomes}", stacklevel=2)
+
+    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        lead, time = len(inputs.references), units.stride[0]
+        pixels = film.num_frames * film.height * film.width
+        return Demand(
+            films=1 if inputs.film is None else 2,
+            stills=lead,
+            held=0 if inputs.film is None else 4 * pixels,  # red, green, blue and mask, a byte each
+            branches={self.branch: lead + 1 + (film.num_frames - 1) // time},
+            lead=lead,
+        )
 
     @torch.inference_mode()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import NamedTuple, cast
 
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
+from kinoform.models.cost import BranchCost
 from kinoform.models.dit import DiTSpec, PatchEmbedding
 from kinoform.models.linear import Linear
 from kinoform.models.ports import Block, KeysValues, Stream
@@ -45,6 +47,16 @@ class SideBlocks:
     def __post_init__(self) -> None:
         if not self.layers or self.layers[0] < 0 or list(self.layers) != sorted(set(self.layers)):
             raise UsageError(f"the layers of side blocks ascend from 0 or more; {list(self.layers)} do not")
+
+    def cost(self, spec: DiTSpec, film: int, given: int) -> BranchCost:
+        square = spec.dim * spec.dim
+        return BranchCost(
+            blocks=len(self.layers),
+            once=film * (self.channels * prod(spec.patch) * spec.dim + square),
+            each=film * len(self.layers) * square,
+            channels=self.channels,
+            kept=film * spec.dim,
+        )
 
     def build(self, spec: DiTSpec) -> SideBranch:
         """Raises UsageError when the main row has no such layer."""

@@ -26,7 +26,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionSpec:
-    """The shape of a tower; the defaults are ViT-H/14. `out_dim` is that of an unused projection.
+    """The shape of a tower; the defaults are ViT-H/14. `layers` counts the last block, which is never built.
 
     Raises UsageError when the patch does not divide the picture, or the heads the width.
     """
@@ -37,7 +37,6 @@ class VisionSpec:
     heads: int = 16
     layers: int = 32
     dim_ffn: int = 5120
-    out_dim: int = 1024
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -68,7 +67,7 @@ class VisionEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers - 1))
 
     def forward(self, pixels: Float[Tensor, "b 3 image image"]) -> Float[Tensor, "b n d"]:
-        """Features of normalised pixels (see `preprocess`), the whole picture's row first, in the weights' dtype."""
+        """Features of normalised pixels (see `preprocess`), the whole picture's row first; sums are float32."""
         patches = rearrange(
             pixels, "b c (h p) (w q) -> b (h w) (c p q)", p=self.spec.patch, q=self.spec.patch
         ).to(self.patch_embedding.dtype)  # fmt: skip
@@ -87,13 +86,14 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.eps = spec.heads, spec.eps
         self.norm1, self.norm2 = (nn.LayerNorm(spec.dim, eps=spec.eps) for _ in range(2))
-        self.qkv = Linear(spec.dim, 3 * spec.dim)
-        self.o = Linear(spec.dim, spec.dim)
+        self.q, self.k, self.v, self.o = (Linear(spec.dim, spec.dim) for _ in range(4))
         self.mlp = nn.Sequential(Linear(spec.dim, spec.dim_ffn), nn.GELU(), Linear(spec.dim_ffn, spec.dim))
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        rows = self.qkv(layer_norm(x, self.eps, self.norm1.weight, self.norm1.bias))
-        q, k, v = rearrange(rows, "b n (part heads k) -> part b n heads k", part=3, heads=self.heads)
+        rows = layer_norm(x, self.eps, self.norm1.weight, self.norm1.bias)
+        q, k, v = (
+            rearrange(part(rows), "b n (heads k) -> b n heads k", heads=self.heads) for part in (self.q, self.k, self.v)
+        )
         x = x + self.o(rearrange(attend(q, k, v), "b n heads k -> b n (heads k)"))
         return x + self.mlp(layer_norm(x, self.eps, self.norm2.weight, self.norm2.bias))
 

@@ -44,8 +44,7 @@ def check_fit(asked: Request, parts: Parts, dtype: torch.dtype, device: torch.de
     there = memory_of(device)
     if there is None:
         return
-    sizes = Sizes(transformer=parts.transformer_spec, codec=parts.codec_spec, text=parts.text_spec)
-    refuse_above(there, sizes, work_of(asked), dtype, device)
+    refuse_above(there, sizes_of(parts), work_of(asked), dtype, device)
 
 
 def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, device: torch.device) -> None:
@@ -64,6 +63,17 @@ def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, devic
     )
 
 
+def sizes_of(parts: Parts, *, kept: bool = False) -> Sizes:
+    """The sizes of a model's parts; `kept` as in `Sizes`."""
+    return Sizes(
+        transformer=parts.transformer_spec,
+        codec=parts.codec_spec,
+        text=parts.text_spec,
+        image=parts.image_spec,
+        kept=kept,
+    )
+
+
 def work_of(asked: Request) -> Work:
     """The part of a request that decides what it takes."""
     return Work(
@@ -72,6 +82,12 @@ def work_of(asked: Request) -> Work:
         num_frames=asked.num_frames,
         steps=asked.steps,
         guidance=asked.guidance,
+        shift=asked.shift,
+        solver=asked.solver,
+        sampler=asked.sampler,
+        guidance_rule=asked.guidance_rule,
+        inputs=asked.inputs,
+        conditioners=asked.conditioners,
     )
 
 

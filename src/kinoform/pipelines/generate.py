@@ -22,7 +22,7 @@ from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.fit import fitting
 from kinoform.pipelines.request import Request
 from kinoform.solvers.field import MemoryField, guided
-from kinoform.solvers.sampler import Run
+from kinoform.solvers.sampler import Run, first_step
 from kinoform.types import Field, Latents, Level, Velocity
 from kinoform.weights.parts import Parts
 
@@ -148,11 +148,6 @@ def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Lat
         source=partial(velocity, source[0]) if source else None,
         keep=None if known is None else lambda x, level: known.impose(x, level, noise),
     )
-
-
-def first_step(steps: int, strength: float) -> int:
-    """Where a film that is redone by `strength` in (0, 1] begins: the last `strength` of the steps, one at least."""
-    return steps - max(1, min(steps, int(steps * strength)))
 
 
 def text_field(

@@ -16,6 +16,7 @@ from kinoform.conditions.handed import Material, inputs_of
 from kinoform.conditions.inputs import HOW, Inputs
 from kinoform.errors import UsageError
 from kinoform.media.film import Film
+from kinoform.media.material import Origin
 from kinoform.pipelines.fit import check_fit, fitting
 from kinoform.pipelines.generate import Callback, Machine, Progress, decode, latents_of
 from kinoform.pipelines.request import LARGEST_SEED, Request, request
@@ -31,16 +32,27 @@ from kinoform.weights.parts import Parts
 SCHEMA = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """A LoRA file on the transformer of a pipeline, which its parts hold already: what a film tells of it."""
+
+    origin: Origin
+    strength: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """A recipe, the parts of a model, and a machine. Nothing is read from disk before the first film.
 
-    `extend` rewrites prompts before they are encoded (a function str -> str), for prompt extension.
+    `address` is that of a recipe which was asked for, as `module:function`. `extend` rewrites prompts before they
+    are encoded (a function str -> str), for prompt extension.
     """
 
     recipe: Recipe
     parts: Parts
     machine: Machine
+    loras: tuple[Lora, ...] = ()
+    address: str | None = None
     extend: Callable[[str], str] | None = None
 
     def __call__(
@@ -61,6 +73,7 @@ class Pipeline:
         seed: int | None = None,
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
+        inputs: Inputs | None = None,
         **material: Unpack[Material],
     ) -> Film:
         """Make one film; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
@@ -69,10 +82,13 @@ class Pipeline:
         one that has drawn before leaves None as the seed in `params`. `callback` sees every step with the
         film as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
         `material` are pictures and films, as paths, pictures of Pillow or arrays: `image`, `last_image`, `frames`,
-        `film`, `mask` (white changes), `references`, and how they count; see `conditions.inputs.Inputs`.
+        `film`, `mask` (white changes), `references`, and how they count; or all of
+        them at once as `inputs`. See `conditions.inputs.Inputs`.
         Raises UsageError before any weight is read when a value is out of range, FitError when the film
         cannot fit, WeightsError for damaged weights, NonFiniteError when the numbers fail.
         """
+        if inputs is not None and material:
+            raise UsageError(f"inputs and {', '.join(material)} are both given; put all of them into the inputs")
         known = seed if generator is None else seed_of(generator, seed)
         asked = self.request(
             prompt,
@@ -86,7 +102,7 @@ class Pipeline:
             guidance=guidance_scale,
             guidance_rule=guidance_rule,
             sampler=sampler,
-            inputs=inputs_of(**material),
+            inputs=inputs or inputs_of(fps=self.recipe.fps if fps is None else fps, **material),
             shift=shift,
             solver=solver,
         )
@@ -140,28 +156,39 @@ class Pipeline:
             "solver": name_of(asked.solver),
             "sampler": name_of(asked.sampler),
             "guidance_rule": name_of(asked.guidance_rule),
-            **_told(asked.inputs),
+            **_told(asked.inputs, self.loras),
             "dtype": str(self.machine.dtype).removeprefix("torch."),
             "machine": {
                 "device": self.machine.device.type,
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,
             },
-            "model": {"name": self.recipe.name, "hash": self.parts.fingerprint()},
+            "model": {"name": self.recipe.name, "hash": self.parts.fingerprint(), **self._added()},
         }
 
+    def _added(self) -> dict[str, object]:
+        """What the recipe puts onto the model of the weights, and where that recipe is."""
+        additions = self.recipe.additions
+        if additions is None:
+            return {}
+        address = {} if self.address is None else {"recipe": self.address}
+        order = additions.order(self.recipe.transformer)
+        return {"channels": order, "additions_seed": additions.seed, **address}
 
-def _told(inputs: Inputs) -> dict[str, object]:
-    """Inputs by file, and how they count; nothing for a film from words alone.
 
-    Material that was never a file has an empty name.
-    """
-    files = {
-        name: {"file": "", "sha256": ""} if origin is None else {"file": origin.file, "sha256": origin.sha256}
-        for name, origin in inputs.origins()
+def _told(inputs: Inputs, loras: Sequence[Lora]) -> dict[str, object]:
+    """Files by what they are, and how they count. Material that was never a file has an empty name."""
+    worn = {f"lora:{number}": lora for number, lora in enumerate(loras)}
+    origins = [*inputs.origins(), *((name, lora.origin) for name, lora in worn.items())]
+    return {
+        "inputs": {name: _file(origin) for name, origin in origins},
+        "conditions": {name: getattr(inputs, name) for name in inputs.given() if name in HOW},
+        "loras": {name: lora.strength for name, lora in worn.items()},
     }
-    counts = {name: getattr(inputs, name) for name in inputs.given() if name in HOW}
-    return {name: value for name, value in (("inputs", files), ("conditions", counts)) if value}
+
+
+def _file(origin: Origin | None) -> dict[str, str]:
+    return {"file": "", "sha256": ""} if origin is None else {"file": origin.file, "sha256": origin.sha256}
 
 
 def kept(parts: Parts) -> Parts:
@@ -172,6 +199,7 @@ def kept(parts: Parts) -> Parts:
         text_encoder=cache(parts.text_encoder),
         transformer=cache(parts.transformer),
         codec=cache(parts.codec),
+        image_encoder=cache(parts.image_encoder),
         fingerprint=cache(parts.fingerprint),
     )
 

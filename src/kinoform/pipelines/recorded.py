@@ -28,8 +28,11 @@ NEEDED = {
 }  # fmt: skip
 OPTIONAL = {
     "machine": dict, "encoding": dict, "inputs": dict, "conditions": dict, "sampler": str, "guidance_rule": str,
+    "loras": dict,
 }  # fmt: skip
 MODEL = {"name": str, "hash": str}
+ADDED = {"channels": dict, "additions_seed": int, "recipe": str}
+"""What the model tells of itself besides, where its recipe puts something onto the weights."""
 MACHINE = {"device": str, "threads": int, "torch": str}
 ENCODING = {"upscale": int, "codec": str, "crf": int}
 INPUT = {"file": str, "sha256": str}
@@ -70,7 +73,8 @@ class Wishes:
 class Recorded:
     """The parameters of a film, of the right types but with any values.
 
-    `asked` are arguments of `Pipeline.request`; prompt, seed and the solver's name stand beside them.
+    `asked` are arguments of `Pipeline.request`; prompt, seed and the solver's name stand beside them. `channels`
+    are what the model's patch embedding reads, in order, and `recipe` is an address; None where nothing was added.
     """
 
     version: str
@@ -81,12 +85,15 @@ class Recorded:
     dtype: str
     model_name: str
     model_hash: str
+    channels: Mapping[str, int] | None
+    recipe: str | None
     machine: Place
     encoding: Wishes
     inputs: Mapping[str, Input]
     conditions: Mapping[str, object]
     sampler: str | None
     guidance_rule: str | None
+    loras: Mapping[str, float]
 
 
 def recorded(params: Mapping[str, object], source: Path) -> Recorded:
@@ -101,7 +108,8 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
     values = _object(params, {**NEEDED, **OPTIONAL}, source, needed=NEEDED)
     if values["task"] != TASK:
         raise UsageError(f"{source} is of the task {_shown(values['task'])}; this version makes {TASK} films only")
-    model = _object(values["model"], MODEL, source, needed=MODEL, inside="model.")
+    model = _object(values["model"], {**MODEL, **ADDED}, source, needed=MODEL, inside="model.")
+    inputs = {name: _input(name, each, source) for name, each in values.get("inputs", {}).items()}
     return Recorded(
         version=values["version"],
         prompt=values["prompt"],
@@ -111,12 +119,15 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         dtype=values["dtype"],
         model_name=model["name"],
         model_hash=model["hash"],
+        channels=_channels(model.get("channels"), source),
+        recipe=model.get("recipe"),
         machine=Place(**_object(values.get("machine", {}), MACHINE, source, inside="machine.")),
         encoding=Wishes(**_object(values.get("encoding", {}), ENCODING, source, inside="encoding.")),
-        inputs={name: _input(name, each, source) for name, each in values.get("inputs", {}).items()},
+        inputs=inputs,
         conditions=_object(values.get("conditions", {}), HOW, source, inside="conditions."),
         sampler=values.get("sampler"),
         guidance_rule=values.get("guidance_rule"),
+        loras=_object(values.get("loras", {}), dict.fromkeys(inputs, float), source, inside="loras."),
     )
 
 
@@ -187,6 +198,10 @@ def _input(name: str, found: object, source: Path) -> Input:
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise UsageError(f"{source} says that {_shown(file)} has the SHA-256 {_shown(sha256)}, which is none")
     return Input(file=file, sha256=sha256)
+
+
+def _channels(found: Mapping[str, object] | None, source: Path) -> dict[str, int] | None:
+    return None if found is None else _object(found, dict.fromkeys(found, int), source, inside="model.channels.")
 
 
 def _shown(value: object) -> str:

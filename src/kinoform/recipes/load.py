@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 from kinoform.errors import UsageError, WeightsError, nearest
+from kinoform.media.material import Origin
+from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.generate import Machine
-from kinoform.pipelines.pipeline import Pipeline, kept
+from kinoform.pipelines.pipeline import Lora, Pipeline, kept
 from kinoform.recipe import Recipe, find
-from kinoform.recipes.wan21 import t2i_14b, t2v_1_3b, t2v_14b
+from kinoform.recipes.wan21 import (
+    flf2v_14b,
+    i2v_14b_480p,
+    i2v_14b_720p,
+    t2i_14b,
+    t2v_1_3b,
+    t2v_14b,
+    vace_1_3b,
+    vace_14b,
+)
+from kinoform.weights.additions import stored_spec, with_additions
+from kinoform.weights.hashes import file_hash
 from kinoform.weights.hub import folder_name, is_hub_id
+from kinoform.weights.identity.released import fitting
+from kinoform.weights.lora import with_loras
 from kinoform.weights.own import MANIFEST, read_manifest
 from kinoform.weights.parts import Parts, own_parts, released_parts
 from kinoform.weights.places import Given
 
 EMBEDDED = {"mini": "kinoform.recipes.mini:mini"}
-RELEASED = {"t2v-1.3b": t2v_1_3b, "t2v-14b": t2v_14b, "t2i-14b": t2i_14b}
+RELEASED = {
+    "t2v-1.3b": t2v_1_3b,
+    "t2v-14b": t2v_14b,
+    "t2i-14b": t2i_14b,
+    "i2v-14b-480p": i2v_14b_480p,
+    "i2v-14b-720p": i2v_14b_720p,
+    "flf2v-14b": flf2v_14b,
+    "vace-1.3b": vace_1_3b,
+    "vace-14b": vace_14b,
+}
 SAME_WEIGHTS = {"t2i-14b": "t2v-14b"}
 ASSETS = Path(__file__).parents[1] / "assets"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 PathLike = str | os.PathLike[str]
+Wear = Callable[[Parts], Parts]
+"""Puts the LoRA files on that were asked for."""
 
 
 def load(
@@ -38,6 +64,10 @@ def load(
     text_encoder: PathLike | None = None,
     codec: PathLike | None = None,
     tokenizer: PathLike | None = None,
+    image_encoder: PathLike | None = None,
+    loras: Sequence[tuple[PathLike, float]] = (),
+    ignore_unknown: bool = False,
+    report: Callable[[str], None] = lambda line: None,
     keep_packed: bool | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -46,12 +76,14 @@ def load(
     """A pipeline for an embedded model (`mini`), a released one by name, a folder of weights, or one file.
 
     A folder is kinoform's own, an official one, or one of diffusers; a hub id (ORG/NAME) is the one that
-    `kinoform download` fetched; a file holds a transformer, and its
-    other parts are looked for in ComfyUI's folders and beside it unless `text_encoder`, `codec` and
-    `tokenizer` name them. `variant` is the released model that the weights are, for files whose structure
+    `kinoform download` fetched; a file holds a transformer, and its other parts are looked for in ComfyUI's
+    folders and beside it unless `text_encoder`, `codec`, `tokenizer` and, for models that read pictures,
+    `image_encoder` name them. `variant` is the released model that the weights are, for files whose structure
     leaves several. `recipe` ("module:function") replaces the defaults, and the sizes where weights do not
     state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and are
     unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
+    `loras` are files and strengths, put on the transformer in order; `report` gets a line for each, and unknown
+    names in one are refused but with `ignore_unknown`.
     `device` is auto, cpu, cuda or mps; `dtype` is auto, float32, bfloat16 or float16. Headers are checked
     now: raises WeightsError for weights that are missing or of another model, UsageError for unknown names
     and for a device that is not there.
@@ -61,20 +93,28 @@ def load(
     chosen = None if recipe is None else find(recipe)
     if variant is not None and variant not in RELEASED:
         raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}")
-    given = Given(text_encoder=_existing(text_encoder), codec=_existing(codec), tokenizer=_existing(tokenizer))
+    given = Given(
+        text_encoder=_existing(text_encoder),
+        codec=_existing(codec),
+        tokenizer=_existing(tokenizer),
+        image_encoder=_existing(image_encoder),
+    )
+    files = [(Path(file), float(strength)) for file, strength in loras]
+    wear = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
     if name in EMBEDDED:
-        made, parts = _own(ASSETS / name, chosen, given)
+        made, parts = _own(ASSETS / name, chosen, given, wear)
     elif name in RELEASED:
-        made, parts = _released(_cached(name), chosen, given, variant or name, keep_packed=keep_packed)
+        made, parts = _released(_cached(name), chosen, given, variant or name, wear, keep_packed=keep_packed)
     elif os.path.isfile(Path(name, MANIFEST)):
-        made, parts = _own(Path(name), chosen, given)
+        made, parts = _own(Path(name), chosen, given, wear)
     elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
-        made, parts = _released(Path(name), chosen, given, variant, keep_packed=keep_packed)
+        made, parts = _released(Path(name), chosen, given, variant, wear, keep_packed=keep_packed)
     else:
         known = [*EMBEDDED, *RELEASED]
         fetch = f", or fetch it: kinoform download {name}" if is_hub_id(name) else ""
         raise UsageError(f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights{fetch}")
-    return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend)
+    worn = tuple(map(_worn, files))
+    return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend, loras=worn, address=recipe)
 
 
 def choose_machine(device: str, dtype: str) -> Machine:
@@ -103,6 +143,11 @@ def _fetched(name: str) -> str:
     return str(place) if is_hub_id(name) and place.is_dir() else name
 
 
+def _worn(lora: tuple[Path, float]) -> Lora:
+    file, strength = lora
+    return Lora(origin=Origin(file=file.name, sha256=file_hash(file)), strength=strength)
+
+
 def _existing(place: PathLike | None) -> Path | None:
     if place is not None and not os.path.exists(place):
         raise WeightsError(f"{os.fspath(place)!r} does not exist; check the name")
@@ -118,12 +163,14 @@ def _cached(name: str) -> Path:
     return folder
 
 
-def _own(folder: Path, recipe: Recipe | None, given: Given) -> tuple[Recipe, Parts]:
+def _own(folder: Path, recipe: Recipe | None, given: Given, wear: Wear) -> tuple[Recipe, Parts]:
     if given != Given():
-        raise UsageError(f"{folder} has all parts of its model; leave out --text-encoder, --vae and --tokenizer")
+        raise UsageError(f"{folder} has all parts of its model; leave out those that are named one by one")
     address = read_manifest(folder).recipe
     made = recipe or _trusted(folder, address)
-    parts = own_parts(folder, made.transformer, made.codec, made.text)
+    held = stored_spec(folder, made.transformer, made.additions)
+    parts = own_parts(folder, held, made.codec, made.text, made.image)
+    parts = wear(with_additions(parts, made.additions, made.transformer))
     small = address not in _addresses(RELEASED.values())
     return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
 
@@ -140,23 +187,53 @@ def _addresses(recipes: Iterable[Callable[[], Recipe]]) -> list[str]:
 
 
 def _released(
-    path: Path, recipe: Recipe | None, given: Given, variant: str | None, *, keep_packed: bool | None
+    path: Path, recipe: Recipe | None, given: Given, variant: str | None, wear: Wear, *, keep_packed: bool | None
 ) -> tuple[Recipe, Parts]:
     weights = None if variant is None else SAME_WEIGHTS.get(variant, variant)
     parts = released_parts(path, given, variant=weights, keep_packed=keep_packed)
-    made = recipe or RELEASED[variant or _only(path, parts.models)]()
-    sizes = {"transformer": parts.transformer_spec, "codec": parts.codec_spec, "text": parts.text_spec}
-    return replace(made, **sizes), replace(parts, fingerprint=cache(parts.fingerprint))
+    made = recipe or RELEASED[variant or _only(path, parts)]()
+    _check_doors(path, made, parts.transformer_spec)
+    made = replace(
+        made,
+        transformer=parts.transformer_spec,
+        codec=parts.codec_spec,
+        text=parts.text_spec,
+        image=parts.image_spec,
+    )
+    parts = wear(with_additions(parts, made.additions, made.transformer))
+    return made, replace(parts, fingerprint=cache(parts.fingerprint))
 
 
-def _only(path: Path, models: tuple[str, ...]) -> str:
+def _check_doors(path: Path, recipe: Recipe, held: DiTSpec) -> None:
+    """Raises WeightsError when the recipe's inputs would not fill what these weights read beside the text."""
+    if list(_doors(recipe.transformer)) != list(_doors(held)):
+        found, wanted = (", ".join(_doors(spec)) or "text alone" for spec in (held, recipe.transformer))
+        raise WeightsError(
+            f"{path} reads {found}, the recipe {recipe.name} gives {wanted}; leave out --recipe, or derive it from "
+            "the one for these weights"
+        )
+
+
+def _doors(spec: DiTSpec) -> Iterator[str]:
+    if extra := spec.in_channels - spec.out_channels:
+        yield f"{extra} channels after the latents"
+    for stream in spec.context:
+        if stream.name != "text":
+            yield f"rows of the stream {stream.name}" + (" with places" if getattr(stream, "positions", 0) else "")
+    for branch in spec.branches:
+        yield f"the branch {branch.name}"
+
+
+def _only(path: Path, parts: Parts) -> str:
     """The one released model that the weights may be; one of another size has the defaults of the smallest."""
+    models = parts.models
     if not models:
-        return next(iter(RELEASED))
+        kin = (model.name for model in fitting(parts.family, {}))
+        return next(name for name in kin if name in RELEASED)
     # The experts of Wan 2.2 have the structure of t2v-14b, but not its folder, which has all parts in it.
     possible = [name for name in models if name in RELEASED] if path.is_dir() else list(models)
     if not set(possible) & RELEASED.keys():
-        raise WeightsError(f"{path} is {' or '.join(models)}, with which kinoform makes no films from text")
+        raise WeightsError(f"{path} is {' or '.join(models)}, with which kinoform makes no films")
     if len(possible) > 1:
         raise WeightsError(
             f"{path} may be {' or '.join(possible)}, which have the same structure; say which with --variant"

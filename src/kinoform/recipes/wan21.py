@@ -1,8 +1,15 @@
-"""The released Wan 2.1 text-to-video models, with the defaults of the official command line."""
+"""The released Wan 2.1 models, with the defaults of the official command line."""
 
 from dataclasses import replace
 
+from kinoform.conditions.image_tokens import ImageTokens
+from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.vace import Vace
+from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
+from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.vision import VisionSpec
 from kinoform.recipe import Recipe
 
 NEGATIVE = (
@@ -10,28 +17,86 @@ NEGATIVE = (
     "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"
     "杂乱的背景，三条腿，背景人很多，倒着走"
 )
+SHAKING, CUTTING = "镜头晃动，", "镜头切换，"
+"""What models that begin with a picture are told to avoid as well."""
+
+SMALL = DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=30)
+LARGE = DiTSpec(dim=5120, ffn_dim=13824, heads=40, layers=40)
+MASK_AND_LATENTS = 4 + 16
+"""Channels behind the noisy latents: which of four frames are known, and the latents of a film that shows them."""
+
+VISION = VisionSpec()
 
 
 def t2v_1_3b() -> Recipe:
     """T2V-1.3B: 832x480 (or 480x832), 81 frames at 16 fps, 50 steps of UniPC, shift 5, guidance 5."""
-    return Recipe(
-        name="t2v-1.3b",
-        transformer=DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=30),
-        negative_prompt=NEGATIVE,
-    )
+    return Recipe(name="t2v-1.3b", transformer=SMALL, negative_prompt=NEGATIVE, conditioners=(StartFilm(),))
 
 
 def t2v_14b() -> Recipe:
     """T2V-14B: 1280x720 by default, otherwise as T2V-1.3B."""
-    return replace(
-        t2v_1_3b(),
-        name="t2v-14b",
-        transformer=DiTSpec(dim=5120, ffn_dim=13824, heads=40, layers=40),
-        width=1280,
-        height=720,
-    )
+    return replace(t2v_1_3b(), name="t2v-14b", transformer=LARGE, width=1280, height=720)
 
 
 def t2i_14b() -> Recipe:
     """T2I-14B: T2V-14B for one picture, 1280x720 by default, 1024x1024 too; saved as png."""
     return replace(t2v_14b(), name="t2i-14b", num_frames=1)
+
+
+def i2v_14b_480p() -> Recipe:
+    """I2V-14B-480P: from a first frame, in its proportions; the area of 832x480, 40 steps, shift 3."""
+    return replace(i2v_14b_720p(), name="i2v-14b-480p", shift=3.0, width=832, height=480)
+
+
+def i2v_14b_720p() -> Recipe:
+    """I2V-14B-720P: the area of 1280x720, shift 5."""
+    return Recipe(
+        name="i2v-14b-720p",
+        transformer=_seeing(ImageStream(width=VISION.dim)),
+        image=VISION,
+        steps=40,
+        shift=5.0,
+        negative_prompt=SHAKING + NEGATIVE,
+        width=1280,
+        height=720,
+        conditioners=(KnownFrames(), ImageTokens()),
+    )
+
+
+def flf2v_14b() -> Recipe:
+    """FLF2V-14B: from a first and a last frame; the area of 1280x720, 50 steps, shift 16."""
+    return replace(
+        i2v_14b_720p(),
+        name="flf2v-14b",
+        transformer=_seeing(ImageStream(width=VISION.dim, positions=2 * VISION.rows)),
+        steps=50,
+        shift=16.0,
+        negative_prompt=CUTTING + SHAKING + NEGATIVE,
+        conditioners=(KnownFrames(), ImageTokens(pictures=2)),
+    )
+
+
+def vace_1_3b() -> Recipe:
+    """VACE-1.3B: from a film to follow or to change, a mask, pictures of what shall appear; 832x480, shift 16."""
+    return replace(
+        t2v_1_3b(),
+        name="vace-1.3b",
+        transformer=replace(SMALL, branches=(SideBlocks(layers=tuple(range(0, SMALL.layers, 2))),)),
+        shift=16.0,
+        conditioners=(Vace(),),
+    )
+
+
+def vace_14b() -> Recipe:
+    """VACE-14B: 1280x720 by default (or 832x480), otherwise as VACE-1.3B."""
+    return replace(
+        vace_1_3b(),
+        name="vace-14b",
+        transformer=replace(LARGE, branches=(SideBlocks(layers=tuple(range(0, LARGE.layers, 5))),)),
+        width=1280,
+        height=720,
+    )
+
+
+def _seeing(stream: ImageStream) -> DiTSpec:
+    return replace(LARGE, in_channels=LARGE.out_channels + MASK_AND_LATENTS, context=(TextStream(), stream))

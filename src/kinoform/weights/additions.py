@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,13 +147,24 @@ class Additions:
 
 
 def with_additions(parts: Parts, additions: Additions | None, base: DiTSpec) -> Parts:
-    """The parts with additions to a transformer of the spec `base`; as they are when their weights hold them."""
+    """The parts with additions to a transformer of the spec `base`; as they are when their weights hold them.
+
+    The fingerprint tells additions apart: by their channels, seed, and the names and shapes of what is new.
+    """
     if additions is None or parts.transformer_spec != base:
         return parts
+
+    def fingerprint() -> str:
+        new = on_meta(additions.to(base).build).named_parameters()
+        shapes = [(name, tuple(value.shape)) for name, value in new if additions.own(name)]
+        told = parts.fingerprint(), list(additions.order(base).items()), additions.seed, shapes
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
     return replace(
         parts,
         transformer=lambda dtype, device: additions.onto(parts.transformer(dtype, device)),
         transformer_spec=additions.to(base),
+        fingerprint=fingerprint,
     )
 
 

@@ -45,6 +45,17 @@ class Config:
             raise WeightsError(f"{self.path}: {key} is no list of {length} numbers; fetch the file again")
         return tuple(float(each) for each in value)
 
+    def rising(self, key: str, below: int) -> tuple[int, ...] | None:
+        """None where the file does not say. Raises WeightsError unless it is a list of rising numbers from 0."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(type(each) is int and 0 <= each < below for each in value):
+            raise WeightsError(f"{self.path}: {key} is no list of numbers below {below}; fetch the file again")
+        if value != sorted(set(value)):
+            raise WeightsError(f"{self.path}: {key} is {shown(value)}, whose numbers do not rise; fetch it again")
+        return tuple(value)
+
     def check(self, found: Mapping[str, object]) -> None:
         """Raises WeightsError naming both values where the file says otherwise; what it leaves out it may."""
         for key, value in found.items():

@@ -3,7 +3,7 @@
 Sources: the conversion script of diffusers, and strict loading of mapped random weights into its classes.
 """
 
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
+from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21, Names
 
 RESIDUAL_BLOCKS = 2
 LEVELS = 4
@@ -58,7 +58,7 @@ DIFFUSERS_TO_OFFICIAL = Names(
         ("proj_out.*", "head.head.*"),
         *_block_rows("blocks.#", "blocks.#"),
         ("vace_patch_embedding.*", "vace_patch_embedding.*"),
-        ("vace_blocks.#.proj_in.*", "vace_blocks.#.before_proj.*"),
+        ("vace_blocks.0.proj_in.*", "vace_blocks.0.before_proj.*"),
         ("vace_blocks.#.proj_out.*", "vace_blocks.#.after_proj.*"),
         *_block_rows("vace_blocks.#", "vace_blocks.#"),
     )
@@ -167,3 +167,41 @@ HUGGINGFACE_TO_OFFICIAL = Names(
     )
 )
 HUGGINGFACE_TEXT_ENCODER = HUGGINGFACE_TO_OFFICIAL.then(TEXT_ENCODER)
+
+HUGGINGFACE_TO_OFFICIAL_TOWER = Names(
+    rows=(
+        ("embeddings.class_embedding", "cls_embedding"),
+        ("embeddings.position_embedding.weight", "pos_embedding"),
+        ("embeddings.patch_embedding.weight", "patch_embedding.weight"),
+        ("pre_layrnorm.*", "pre_norm.*"),
+        ("post_layernorm.*", "post_norm.*"),
+        ("encoder.layers.#.layer_norm1.*", "transformer.#.norm1.*"),
+        ("encoder.layers.#.layer_norm2.*", "transformer.#.norm2.*"),
+        ("encoder.layers.#.self_attn.q_proj.*", "transformer.#.attn.to_q.*"),
+        ("encoder.layers.#.self_attn.k_proj.*", "transformer.#.attn.to_k.*"),
+        ("encoder.layers.#.self_attn.v_proj.*", "transformer.#.attn.to_v.*"),
+        ("encoder.layers.#.self_attn.out_proj.*", "transformer.#.attn.proj.*"),
+        ("encoder.layers.#.mlp.fc1.*", "transformer.#.mlp.0.*"),
+        ("encoder.layers.#.mlp.fc2.*", "transformer.#.mlp.2.*"),
+    )
+)
+HUGGINGFACE_IMAGE_ENCODER = HUGGINGFACE_TO_OFFICIAL_TOWER.then(IMAGE_ENCODER)
+
+OPENCLIP_TO_OFFICIAL = Names(
+    rows=(
+        ("class_embedding", "cls_embedding"),
+        ("positional_embedding", "pos_embedding"),
+        ("conv1.weight", "patch_embedding.weight"),
+        ("ln_pre.*", "pre_norm.*"),
+        ("ln_post.*", "post_norm.*"),
+        ("transformer.resblocks.#.ln_1.*", "transformer.#.norm1.*"),
+        ("transformer.resblocks.#.ln_2.*", "transformer.#.norm2.*"),
+        ("transformer.resblocks.#.attn.in_proj_q_*", "transformer.#.attn.to_q.*"),
+        ("transformer.resblocks.#.attn.in_proj_k_*", "transformer.#.attn.to_k.*"),
+        ("transformer.resblocks.#.attn.in_proj_v_*", "transformer.#.attn.to_v.*"),
+        ("transformer.resblocks.#.attn.out_proj.*", "transformer.#.attn.proj.*"),
+        ("transformer.resblocks.#.mlp.c_fc.*", "transformer.#.mlp.0.*"),
+        ("transformer.resblocks.#.mlp.c_proj.*", "transformer.#.mlp.2.*"),
+    )
+)
+OPENCLIP_IMAGE_ENCODER = OPENCLIP_TO_OFFICIAL.then(IMAGE_ENCODER)

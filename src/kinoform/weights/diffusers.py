@@ -1,4 +1,4 @@
-"""A diffusers folder of a WanPipeline: model_index.json and a folder a part, each with its own config.json.
+"""A diffusers folder of a Wan 2.1 pipeline: model_index.json and a folder a part, each with its own config.json.
 
 Source: https://github.com/huggingface/diffusers and the folders that it saves.
 """
@@ -7,37 +7,50 @@ from dataclasses import replace
 from pathlib import Path
 
 from kinoform.errors import WeightsError
+from kinoform.models.context import ImageStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import EPSILON, TextSpec
 from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
 from kinoform.weights.claims import read_config, shown
 from kinoform.weights.places import Given, Places, Source, Specs
-from kinoform.weights.recognise import recognised
-from kinoform.weights.sizes import codec_spec, shapes_of, text_spec, transformer_spec
+from kinoform.weights.recognise import FAMILIES, READ_PICTURES, recognised
+from kinoform.weights.sizes import codec_spec, shapes_of, side_blocks, text_spec, transformer_spec, vision_spec
 from kinoform.weights.vocabulary import vocabulary_file
 
 INDEX = "model_index.json"
-PIPELINE = "WanPipeline"
+PIPELINES = {
+    "WanPipeline": ("wan21-t2v",),
+    "WanImageToVideoPipeline": READ_PICTURES,
+    "WanVACEPipeline": ("wan21-vace",),
+}
+"""The families of transformers that a pipeline may have."""
+
 TRANSFORMER, TEXT_ENCODER, CODEC, TOKENIZER = "transformer", "text_encoder", "vae", "tokenizer"
+IMAGE_ENCODER = "image_encoder"
 MAX_DISTANCE = "relative_attention_max_distance"
 
 
 def diffusers_places(folder: Path, given: Given, *, variant: str | None = None) -> Places:
-    """Raises WeightsError when a part is missing or of another model, or when the pipeline makes no film from text."""
-    index = read_config(folder / INDEX)
-    made_by = index.values.get("_class_name")
-    if made_by != PIPELINE:
-        raise WeightsError(
-            f"{folder} is a folder of {shown(made_by)}; kinoform makes films from text with a {PIPELINE}"
-        )
+    """Raises WeightsError when a part is missing or of another model, or the pipeline is none of PIPELINES."""
+    made_by = read_config(folder / INDEX).values.get("_class_name")
+    if not isinstance(made_by, str) or made_by not in PIPELINES:
+        known = ", ".join(PIPELINES)
+        raise WeightsError(f"{folder} is a folder of {shown(made_by)}; kinoform makes films with a {known}")
     if (folder / "transformer_2").is_dir():
-        raise WeightsError(f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with Wan 2.1 t2v models")
+        raise WeightsError(f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with those of Wan 2.1")
+    transformer = _part(folder / TRANSFORMER, "transformer", None, variant=variant)
+    if transformer.family not in PIPELINES[made_by]:
+        held = FAMILIES[transformer.family]
+        raise WeightsError(f"{folder} is a {made_by} with {held}; they do not belong together, fetch the folder again")
+    seeing = transformer.family in READ_PICTURES
     return Places(
         path=folder,
-        transformer=_part(folder / TRANSFORMER, "transformer", None, variant=variant),
+        transformer=transformer,
         text_encoder=_part(folder / TEXT_ENCODER, "text_encoder", given.text_encoder),
         codec=_part(folder / CODEC, "codec", given.codec),
         tokenizer=vocabulary_file(given.tokenizer or folder / TOKENIZER),
+        image_encoder=_part(folder / IMAGE_ENCODER, "image_encoder", given.image_encoder) if seeing else None,
     )
 
 
@@ -48,6 +61,7 @@ def diffusers_specs(places: Places) -> Specs:
         transformer=_transformer(places.transformer),
         codec=_codec(places.codec),
         text=_text(places.text_encoder),
+        image=None if places.image_encoder is None else _vision(places.image_encoder),
     )
 
 
@@ -62,7 +76,15 @@ def _transformer(source: Source) -> DiTSpec:
     if source.config is None:
         return transformer_spec(shapes)
     config = read_config(source.config)
-    spec = transformer_spec(shapes, heads=config.number("num_attention_heads"), eps=config.small("eps", 1e-6))
+    spec = transformer_spec(
+        shapes,
+        heads=config.number("num_attention_heads"),
+        eps=config.small("eps", 1e-6),
+        side_layers=config.rising("vace_layers", shapes.blocks()),
+    )
+    image = next((stream for stream in spec.context if isinstance(stream, ImageStream)), None)
+    if (side := side_blocks(spec)) is not None:
+        config.check({"vace_in_channels": side.channels})
     config.check(
         {
             "attention_head_dim": spec.dim // spec.heads,
@@ -73,6 +95,9 @@ def _transformer(source: Source) -> DiTSpec:
             "patch_size": list(spec.patch),
             "text_dim": shapes.length("context.text.layers.0.weight", 1),
             "freq_dim": spec.frequency_width,
+            "image_dim": None if image is None else image.width,
+            "added_kv_proj_dim": None if image is None else spec.dim,
+            "pos_embed_seq_len": None if image is None else image.positions or None,
             "cross_attn_norm": True,
             "qk_norm": "rms_norm_across_heads",
         }
@@ -98,6 +123,27 @@ def _text(source: Source) -> TextSpec:
             "relative_attention_num_buckets": spec.buckets,
             "layer_norm_epsilon": EPSILON,
             "feed_forward_proj": "gated-gelu",
+        }
+    )
+    return spec
+
+
+def _vision(source: Source) -> VisionSpec:
+    shapes = shapes_of(source.open(), source.names)
+    if source.config is None:
+        return vision_spec(shapes)
+    config = read_config(source.config)
+    spec = vision_spec(
+        shapes, heads=config.number("num_attention_heads"), eps=config.small("layer_norm_eps", VisionSpec().eps)
+    )
+    config.check(
+        {
+            "hidden_size": spec.dim,
+            "intermediate_size": spec.dim_ffn,
+            "num_hidden_layers": spec.layers,
+            "image_size": spec.image,
+            "patch_size": spec.patch,
+            "hidden_act": "gelu",
         }
     )
     return spec

@@ -52,17 +52,20 @@ def open_file(file: Path) -> Checkpoint:
     return _opened(file, (file,))
 
 
-def under(checkpoint: Checkpoint, prefix: str, *, others: tuple[str, ...] = ()) -> Checkpoint:
+def under(
+    checkpoint: Checkpoint, prefix: str, *, others: tuple[str, ...] = (), unused: tuple[str, ...] = ()
+) -> Checkpoint:
     """The tensors under a prefix, without it; those under `others` left out; what is under neither stays as it is.
 
-    So a strict load of one part names what belongs to none.
+    So a strict load of one part names what belongs to none. Of the latter, those that begin as `unused` are
+    left out too.
     """
     within = tuple(other for other in others if other.startswith(prefix))
     tensors = {}
     for name, each in checkpoint.tensors.items():
         if name.startswith(prefix) and not name.startswith(within):
             tensors[name.removeprefix(prefix)] = each
-        elif not name.startswith(others):
+        elif not name.startswith((*others, *unused)):
             tensors[name] = each
     return replace(checkpoint, tensors=tensors)
 

@@ -26,13 +26,13 @@ INSTALL = "fetching weights needs the package huggingface_hub: pip install 'kino
 HASH_DIGITS = 16
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
-FOLDERS = ("transformer", "text_encoder", "vae")
+FOLDERS = ("transformer", "text_encoder", "vae", "image_encoder")
 OFFICIAL = re.compile(
-    r"config\.json|diffusion_pytorch_model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|models_t5_.*\.(pth|safetensors)"
+    r"config\.json|diffusion_pytorch_model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|models_(t5|clip)_.*\.(pth|safetensors)"
     r"|Wan2\.1_VAE\.(pth|safetensors)"
 )
 OWN = re.compile(
-    r"(transformer|autoencoder|text_encoder)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|manifest\.json"
+    r"(transformer|autoencoder|text_encoder|image_encoder)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|manifest\.json"
     r"|tokenizer\.json|spiece\.model"
 )
 PART = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|config\.json")

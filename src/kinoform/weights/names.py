@@ -104,6 +104,10 @@ DIT = Names(
         ("head.modulation", "head.modulation"),
         ("head.head.*", "head.linear.*"),
         *_block_rows("blocks.#", "blocks.#"),
+        ("vace_patch_embedding.*", "branches.vace.patch_embedding.*"),
+        ("vace_blocks.0.before_proj.*", "branches.vace.before.*"),
+        ("vace_blocks.#.after_proj.*", "branches.vace.after.#.*"),
+        *_block_rows("vace_blocks.#", "branches.vace.blocks.#"),
     )
 )
 
@@ -120,6 +124,23 @@ TEXT_ENCODER = Names(
         ("blocks.#.pos_embedding.embedding.weight", "blocks.#.position_bias.weight"),
     )
 )
+
+IMAGE_ENCODER = Names(
+    rows=(
+        ("cls_embedding", "class_embedding"),
+        ("pos_embedding", "positions"),
+        ("patch_embedding.weight", "patch_embedding"),
+        ("pre_norm.*", "norm_in.*"),
+        ("transformer.#.norm1.*", "blocks.#.norm1.*"),
+        ("transformer.#.norm2.*", "blocks.#.norm2.*"),
+        ("transformer.#.attn.to_q.*", "blocks.#.q.*"),
+        ("transformer.#.attn.to_k.*", "blocks.#.k.*"),
+        ("transformer.#.attn.to_v.*", "blocks.#.v.*"),
+        ("transformer.#.attn.proj.*", "blocks.#.o.*"),
+        ("transformer.#.mlp.*", "blocks.#.mlp.*"),
+    )
+)
+"""Of the visual half, whose fused `to_qkv` clip.py takes apart."""
 
 
 def _residual_rows(place: str) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""The official Wan 2.1 text-to-video folder: where its parts lie, and what its config.json says.
+"""The official Wan 2.1 folder: where its parts lie, and what its config.json says.
 
 Source: the official code and its released folders.
 """
@@ -8,17 +8,26 @@ from pathlib import Path
 from kinoform.errors import WeightsError
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import UMT5_XXL
-from kinoform.weights.claims import Config, read_config
+from kinoform.weights.claims import Config, read_config, shown
 from kinoform.weights.places import Given, Places, Source, Specs
-from kinoform.weights.recognise import recognised
-from kinoform.weights.sizes import codec_spec, shapes_of, text_spec, transformer_spec
+from kinoform.weights.recognise import FAMILIES, READ_PICTURES, recognised
+from kinoform.weights.sizes import codec_spec, shapes_of, side_blocks, text_spec, transformer_spec, vision_spec
 from kinoform.weights.vocabulary import vocabulary_file
 
 CONFIG = "config.json"
 TEXT_ENCODER = "models_t5_umt5-xxl-enc-bf16"
 CODEC = "Wan2.1_VAE"
 CODEC_22 = "Wan2.2_VAE"
+IMAGE_ENCODER = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 TOKENIZER = Path("google", "umt5-xxl")
+
+KINDS = {
+    "t2v": ("wan21-t2v", "WanModel"),
+    "i2v": ("wan21-i2v", "WanModel"),
+    "flf2v": ("wan21-flf2v", "WanModel"),
+    "vace": ("wan21-vace", "VaceWanModel"),
+}
+"""What config.json calls a model: the family of its transformer, and the class that saved it."""
 
 
 def official_places(folder: Path, given: Given, *, variant: str | None = None) -> Places:
@@ -26,14 +35,17 @@ def official_places(folder: Path, given: Given, *, variant: str | None = None) -
     if not folder.is_dir():
         raise WeightsError(f"{folder} is not a folder; give the folder that holds {CONFIG}")
     if (folder / "high_noise_model").is_dir():
-        raise WeightsError(f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with Wan 2.1 t2v models")
+        raise WeightsError(f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with those of Wan 2.1")
     _check_kind(folder, read_config(folder / CONFIG))
+    transformer = recognised(folder, "transformer", config=folder / CONFIG, variant=variant)
+    seeing = transformer.family in READ_PICTURES
     return Places(
         path=folder,
-        transformer=recognised(folder, "transformer", config=folder / CONFIG, variant=variant),
+        transformer=transformer,
         text_encoder=recognised(given.text_encoder or _either(folder, TEXT_ENCODER), "text_encoder"),
         codec=recognised(given.codec or _codec(folder), "codec"),
         tokenizer=vocabulary_file(given.tokenizer or folder / TOKENIZER),
+        image_encoder=_image_encoder(folder, given) if seeing else None,
     )
 
 
@@ -41,12 +53,13 @@ def official_specs(places: Places) -> Specs:
     """From the headers. Raises WeightsError when config.json contradicts them."""
     config = None if places.transformer.config is None else read_config(places.transformer.config)
     rows = UMT5_XXL.length if config is None else config.number("text_len")
-    text, codec = places.text_encoder, places.codec
+    text, codec, image = places.text_encoder, places.codec, places.image_encoder
     return Specs(
         path=places.path,
         transformer=_transformer(places.transformer, config, rows),
         codec=codec_spec(shapes_of(codec.open(), codec.names)),
         text=text_spec(shapes_of(text.open(), text.names), length=rows),
+        image=None if image is None else vision_spec(shapes_of(image.open(), image.names)),
     )
 
 
@@ -54,8 +67,15 @@ def _transformer(source: Source, config: Config | None, rows: int) -> DiTSpec:
     shapes = shapes_of(source.open(), source.names)
     if config is None:
         return transformer_spec(shapes, rows=rows)
+    family, _ = KINDS.get(str(config.values.get("model_type")), ("", ""))
+    if source.family != family:
+        kind, held = shown(config.values.get("model_type")), FAMILIES[source.family]
+        raise WeightsError(f"{config.path}: model_type is {kind}, the weights are {held}; they do not belong together")
     heads, eps = config.number("num_heads"), config.small("eps", 1e-6)
-    spec = transformer_spec(shapes, heads=heads, rows=rows, eps=eps)
+    sides = config.rising("vace_layers", shapes.blocks())
+    spec = transformer_spec(shapes, heads=heads, rows=rows, eps=eps, side_layers=sides)
+    if (side := side_blocks(spec)) is not None:
+        config.check({"vace_in_dim": side.channels})
     config.check(
         {
             "dim": spec.dim,
@@ -70,11 +90,13 @@ def _transformer(source: Source, config: Config | None, rows: int) -> DiTSpec:
 
 
 def _check_kind(folder: Path, config: Config) -> None:
-    kind, made_by = config.values.get("model_type"), config.values.get("_class_name", "WanModel")
-    if kind != "t2v":
-        raise WeightsError(f"{folder} is {_article(kind)} model; kinoform makes films from text only (t2v)")
-    if made_by != "WanModel":
-        raise WeightsError(f"{folder} is {_article(made_by)}; kinoform reads WanModel of type t2v only")
+    kind = config.values.get("model_type")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise WeightsError(f"{folder} is {_article(kind)} model; kinoform makes films with {', '.join(KINDS)} models")
+    _, maker = KINDS[kind]
+    made_by = config.values.get("_class_name", maker)
+    if made_by != maker:
+        raise WeightsError(f"{folder} is {_article(made_by)}; kinoform reads {maker} of type {kind}")
 
 
 def _article(kind: object) -> str:
@@ -85,6 +107,10 @@ def _codec(folder: Path) -> Path:
     if (folder / f"{CODEC_22}.pth").is_file() and not (folder / f"{CODEC}.pth").is_file():
         raise WeightsError(f"{folder / CODEC_22}.pth is the autoencoder of Wan 2.2 TI2V; Wan 2.1 needs {CODEC}.pth")
     return _either(folder, CODEC)
+
+
+def _image_encoder(folder: Path, given: Given) -> Source:
+    return recognised(given.image_encoder or _either(folder, IMAGE_ENCODER), "image_encoder")
 
 
 def _either(folder: Path, stem: str) -> Path:

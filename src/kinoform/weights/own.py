@@ -1,6 +1,7 @@
-"""kinoform's own folder: three safetensors, a tokenizer and a manifest with their hashes.
+"""kinoform's own folder: the parts as safetensors, a tokenizer and a manifest with their hashes.
 
     transformer.safetensors  autoencoder.safetensors  text_encoder.safetensors  tokenizer.json  manifest.json
+    image_encoder.safetensors, where the model has one
 
 Weights have kinoform's own names and any floating dtype; a part may come in numbered shards.
 """
@@ -28,7 +29,7 @@ from kinoform.weights.storage.headers import read_json
 from kinoform.weights.vocabulary import vocabulary_file
 
 FORMAT = 1
-TRANSFORMER, CODEC, TEXT_ENCODER = "transformer", "autoencoder", "text_encoder"
+TRANSFORMER, CODEC, TEXT_ENCODER, IMAGE_ENCODER = "transformer", "autoencoder", "text_encoder", "image_encoder"
 
 HOLDS = "*.[sj][as][fo][en]*"
 """Both *.safetensors and *.json: a folder with anything else in it is never replaced."""
@@ -40,11 +41,12 @@ ENTRY = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modules:
-    """The finished parts of a model, as they are saved."""
+    """The finished parts of a model, as they are saved; not all models have an image encoder."""
 
     transformer: nn.Module
     autoencoder: nn.Module
     text_encoder: nn.Module
+    image_encoder: nn.Module | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,8 @@ def save_own(
     if not re.fullmatch(r"[\w.]+:\w+", recipe):
         raise UsageError(f"recipe {recipe!r} is not an address; write module:function")
     parts = {TRANSFORMER: modules.transformer, CODEC: modules.autoencoder, TEXT_ENCODER: modules.text_encoder}
+    if modules.image_encoder is not None:
+        parts[IMAGE_ENCODER] = modules.image_encoder
     for stem, module in parts.items():
         _check_unpacked(stem, module)
     with whole_folder(folder, holds=HOLDS, force=force) as temporary:
@@ -124,15 +128,18 @@ def own_places(folder: Path, manifest: Manifest) -> Places:
             raise WeightsError(
                 f"{file} has {file.stat().st_size} bytes, {MANIFEST} says {record.bytes}; fetch it again"
             )
+    seeing = any(name.startswith(IMAGE_ENCODER) for name in manifest.parts)
     places = Places(
         path=folder,
         transformer=Source(place=folder / TRANSFORMER),
         text_encoder=Source(place=folder / TEXT_ENCODER),
         codec=Source(place=folder / CODEC),
         tokenizer=vocabulary_file(folder),
+        image_encoder=Source(place=folder / IMAGE_ENCODER) if seeing else None,
     )
-    parts = (places.transformer, places.text_encoder, places.codec)
-    for file in (*(file for part in parts for file in open_checkpoint(part.place).files), places.tokenizer):
+    parts = (places.transformer, places.text_encoder, places.codec, places.image_encoder)
+    held = (file for part in parts if part is not None for file in open_checkpoint(part.place).files)
+    for file in (*held, places.tokenizer):
         if file.name not in manifest.parts:
             raise WeightsError(f"{file} is not in {MANIFEST}; remove it, or fetch the folder again")
     return places

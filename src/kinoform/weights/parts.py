@@ -8,13 +8,14 @@ from typing import Generic
 
 import torch
 
-from kinoform.errors import WeightsError
+from kinoform.errors import UsageError, WeightsError
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.text import TextEncoder, TextSpec
 from kinoform.models.tokenizer import Tokenizer
 from kinoform.models.vae import VAE, VAESpec
-from kinoform.models.vision import VisionEncoder
+from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
+from kinoform.weights import clip
 from kinoform.weights.diffusers import INDEX, diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
 from kinoform.weights.identity.identify import VOCABULARY
@@ -41,8 +42,10 @@ class Parts:
     """What a pipeline needs of a model; no weight is read before its function is called.
 
     Calls may raise WeightsError for damage that headers do not show. The transformer keeps its float32
-    parts in float32 whatever the dtype; the codec is float32. Each call loads anew. `models` are the
-    released models whose weights these may be, none for a model of another size.
+    parts in float32 whatever the dtype; the codec is float32. Each call loads anew. `image_spec` is None for a
+    model without image encoder. `family` is the transformer's architecture (see `Identity`), empty in
+    kinoform's own folders; `models` are the released models whose weights these may be, none for a model of
+    another size.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -53,8 +56,10 @@ class Parts:
     codec_spec: VAESpec
     text_spec: TextSpec
     fingerprint: Callable[[], str]
+    family: str = ""
     models: tuple[str, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
+    image_spec: VisionSpec | None = None
 
 
 NOTHING_GIVEN = Given()
@@ -63,11 +68,11 @@ NOTHING_GIVEN = Given()
 def released_parts(
     path: Path, given: Given = NOTHING_GIVEN, *, variant: str | None = None, keep_packed: bool | None = None
 ) -> Parts:
-    """The parts of a Wan 2.1 t2v model: an official folder, one of diffusers, or a single transformer file.
+    """The parts of a Wan 2.1 model: an official folder, one of diffusers, or a single transformer file.
 
     `variant` names the released model where structure leaves several. With `keep_packed` what is stored in
     few bits stays so in memory, with False nothing does; by default what a GGUF file holds does. Raises
-    WeightsError naming what is missing or wrong.
+    WeightsError naming what is missing or wrong, UsageError for an image encoder given to a model without.
     """
     if path.is_file():
         places = single_places(path, given, variant=variant)
@@ -78,17 +83,30 @@ def released_parts(
     else:
         places = official_places(path, given, variant=variant)
         specs = official_specs(places)
+    if given.image_encoder is not None and places.image_encoder is None:
+        raise UsageError(f"{path} is a model that reads no pictures; leave out the image encoder")
     return _parts(places, specs, verify=_trust, keep_packed=keep_packed)
 
 
-def own_parts(folder: Path, transformer_spec: DiTSpec, codec_spec: VAESpec, text_spec: TextSpec) -> Parts:
+def own_parts(
+    folder: Path,
+    transformer_spec: DiTSpec,
+    codec_spec: VAESpec,
+    text_spec: TextSpec,
+    image_spec: VisionSpec | None = None,
+) -> Parts:
     """The parts of a folder written by `save_own`; hashes of small files are compared when they are read.
 
-    Raises WeightsError when the files are not those of the manifest, or do not have the specs' shapes.
+    Raises WeightsError when the files are not those of the manifest, or do not have the specs' shapes, or when
+    there is an image encoder without a spec, or a spec without one.
     """
     manifest = read_manifest(folder)
-    specs = Specs(path=folder, transformer=transformer_spec, codec=codec_spec, text=text_spec)
-    return _parts(own_places(folder, manifest), specs, verify=partial(verify, manifest), keep_packed=False)
+    places = own_places(folder, manifest)
+    if (image_spec is None) is not (places.image_encoder is None):
+        told = ("an image encoder", "none") if image_spec is None else ("no image encoder", "one")
+        raise WeightsError(f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with")
+    specs = Specs(path=folder, transformer=transformer_spec, codec=codec_spec, text=text_spec, image=image_spec)
+    return _parts(places, specs, verify=partial(verify, manifest), keep_packed=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +117,11 @@ class _Part(Generic[Module]):
     source: Source
     verify: Verify
     keep_packed: bool | None = False
+    unused: tuple[str, ...] = UNUSED
 
     def check(self) -> tuple[Path, ...]:
         checkpoint = self.source.open()
-        match(on_meta(self.build), checkpoint, names=self.source.names, unused=UNUSED)
+        match(on_meta(self.build), checkpoint, names=self.source.names, unused=self.unused)
         return checkpoint.files
 
     def load(self, dtype_of: Callable[[str], torch.dtype], device: torch.device) -> Module:
@@ -117,7 +136,7 @@ class _Part(Generic[Module]):
             names=self.source.names,
             dtype_of=dtype_of,
             device=device,
-            unused=UNUSED,
+            unused=self.unused,
         )
 
 
@@ -127,7 +146,9 @@ def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | 
     )
     text = _Part(build=specs.text.build, source=places.text_encoder, verify=verify, keep_packed=keep_packed)
     codec = _Part(build=specs.codec.build, source=places.codec, verify=verify)
-    files = dict.fromkeys((*transformer.check(), *text.check(), *codec.check(), places.tokenizer))
+    image = _tower(places.image_encoder, specs.image, verify)
+    held = () if image is None else image.check()
+    files = dict.fromkeys((*transformer.check(), *text.check(), *codec.check(), *held, places.tokenizer))
 
     def tokenizer() -> Tokenizer:
         verify([places.tokenizer])
@@ -144,8 +165,17 @@ def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | 
         codec_spec=specs.codec,
         text_spec=specs.text,
         fingerprint=lambda: model_hash(files),
+        family=places.transformer.family,
         models=places.transformer.models,
+        image_encoder=no_image_encoder if image is None else lambda dtype, device: image.load(lambda _: dtype, device),
+        image_spec=specs.image,
     )
+
+
+def _tower(source: Source | None, spec: VisionSpec | None, verify: Verify) -> _Part[VisionEncoder] | None:
+    if source is None or spec is None:
+        return None
+    return _Part(build=spec.build, source=source, verify=verify, unused=(*UNUSED, *clip.unused(spec.layers)))
 
 
 def _trust(files: Iterable[Path]) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from kinoform.errors import WeightsError
 from kinoform.models.dit import DiTSpec
+from kinoform.models.ports import ContextSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
+from kinoform.weights.clip import separated
 from kinoform.weights.files import Checkpoint, open_checkpoint, under
 from kinoform.weights.names import Names
 from kinoform.weights.spelling import untied
@@ -19,7 +22,8 @@ class Source:
 
     `prefix` stands before every name of the part; names under `others` belong to other parts of the same
     file. `names` translates to kinoform's own names (None: they are its own). `config` states the sizes a
-    second time. `models` are the released models whose weights these may be.
+    second time. Names that begin as `unused` are read by nobody where they do not stand behind the prefix.
+    `family` is the architecture (see `Identity`), `models` the released models whose weights these may be.
     """
 
     place: Path
@@ -27,22 +31,29 @@ class Source:
     prefix: str = ""
     others: tuple[str, ...] = ()
     config: Path | None = None
+    unused: tuple[str, ...] = ()
+    family: str = ""
     models: tuple[str, ...] = ()
 
     def open(self) -> Checkpoint:
         """Headers only; scaled and packed storage reads as plain numbers. Raises WeightsError."""
-        return untied(plain(under(open_checkpoint(self.place), self.prefix, others=self.others)))
+        held = under(open_checkpoint(self.place), self.prefix, others=self.others, unused=self.unused)
+        return separated(untied(plain(held)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """`path` is the model as the user named it; `tokenizer` a file that `read_tokenizer` understands."""
+    """`path` is the model as the user named it; `tokenizer` a file that `read_tokenizer` understands.
+
+    `image_encoder` is None for models that read no pictures as rows of context.
+    """
 
     path: Path
     transformer: Source
     text_encoder: Source
     codec: Source
     tokenizer: Path
+    image_encoder: Source | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +63,7 @@ class Given:
     text_encoder: Path | None = None
     codec: Path | None = None
     tokenizer: Path | None = None
+    image_encoder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +74,7 @@ class Specs:
     transformer: DiTSpec
     codec: VAESpec
     text: TextSpec
+    image: VisionSpec | None = None
 
     def __post_init__(self) -> None:
         if self.transformer.out_channels != self.codec.channels:
@@ -75,3 +88,15 @@ class Specs:
                     f"{self.path}: the transformer reads text rows of another width than the {self.text.dim} "
                     "that the text encoder makes; use the text encoder of the same release"
                 )
+            if stream.name == "image" and self.image is not None:
+                _check_picture(self.path, stream, self.image)
+
+
+def _check_picture(path: Path, stream: ContextSpec, image: VisionSpec) -> None:
+    width, positions = getattr(stream, "width", image.dim), getattr(stream, "positions", 0)
+    if width != image.dim or positions not in (0, 2 * image.rows):  # places are those of a first and a last frame
+        of = f" of {positions} rows" if positions else ""
+        raise WeightsError(
+            f"{path}: the transformer reads pictures{of} {width} wide, the image encoder makes {image.rows} rows "
+            f"{image.dim} wide of each; use the image encoder of the same release"
+        )

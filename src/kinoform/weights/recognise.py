@@ -7,6 +7,7 @@ from kinoform.errors import WeightsError
 from kinoform.weights import dialects, names
 from kinoform.weights.files import STEM, open_checkpoint
 from kinoform.weights.identity.identify import Identity, identify_parts
+from kinoform.weights.identity.marks import kind_of
 from kinoform.weights.names import Names
 from kinoform.weights.places import Source
 from kinoform.weights.shards import shards_of
@@ -21,9 +22,20 @@ TABLES: Mapping[tuple[str, str], Names | None] = {
     ("codec", "official"): names.VAE21,
     ("codec", "diffusers"): dialects.DIFFUSERS_VAE21,
     ("codec", "kinoform"): None,
+    ("image_encoder", "official"): names.IMAGE_ENCODER,
+    ("image_encoder", "huggingface"): dialects.HUGGINGFACE_IMAGE_ENCODER,
+    ("image_encoder", "openclip"): dialects.OPENCLIP_IMAGE_ENCODER,
+    ("image_encoder", "kinoform"): None,
 }
 
-WANTED = {"transformer": "wan21-t2v", "text_encoder": "umt5", "codec": "vae21"}
+WANTED = {
+    "transformer": ("wan21-t2v", "wan21-i2v", "wan21-flf2v", "wan21-vace"),
+    "text_encoder": ("umt5",),
+    "codec": ("vae21",),
+    "image_encoder": ("clip",),
+}
+READ_PICTURES = ("wan21-i2v", "wan21-flf2v")
+"""Families whose transformers read rows of an image encoder."""
 
 FAMILIES = {
     "wan21-t2v": "a text-to-video transformer",
@@ -63,6 +75,8 @@ def sources_in(place: Path, *, config: Path | None = None, variant: str | None =
             prefix=each.prefix,
             others=tuple(other.prefix for other in parts if other is not each),
             config=config,
+            unused=kind.unused if (kind := kind_of(each.part, each.dialect)) else (),
+            family=each.family,
             models=(each.chosen,) if each.chosen else each.candidates,
         )
         for each in parts
@@ -77,8 +91,9 @@ def whole_set(place: Path) -> Path:
 
 
 def _table(place: Path, identity: Identity) -> Names | None:
-    wanted = WANTED.get(identity.part)
-    if identity.family != wanted:
+    wanted = WANTED.get(identity.part, WANTED["transformer"])
+    if identity.family not in wanted:
         held = FAMILIES.get(identity.family, f"a {identity.family}")
-        raise WeightsError(f"{place} is {held}; films from text need {FAMILIES[wanted or 'wan21-t2v']}")
+        needed = FAMILIES[wanted[0]] if len(wanted) == 1 else "a transformer of Wan 2.1 (t2v, i2v, flf2v or vace)"
+        raise WeightsError(f"{place} is {held}; kinoform makes films with {needed}")
     return TABLES[identity.part, identity.dialect]

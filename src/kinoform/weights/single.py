@@ -1,6 +1,7 @@
 """A single transformer file, as ComfyUI keeps them, and the search for the parts that it lacks."""
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 from kinoform.errors import UsageError, WeightsError
@@ -8,16 +9,24 @@ from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 from kinoform.weights.files import STEM, SUFFIXES, open_checkpoint
 from kinoform.weights.official import CONFIG, TOKENIZER
 from kinoform.weights.places import Given, Places, Source
-from kinoform.weights.recognise import recognised, sources_in, whole_set
+from kinoform.weights.recognise import READ_PICTURES, recognised, sources_in, whole_set
 from kinoform.weights.sizes import shapes_of
 from kinoform.weights.vocabulary import held_vocabulary, vocabulary_file
 
 HOMES = ("diffusion_models", "unet")
 """Folders in which ComfyUI keeps transformers; their siblings hold the other parts."""
 
-SIBLINGS = {"text_encoder": ("text_encoders", "clip"), "codec": ("vae",)}
-ARGUMENTS = {"text_encoder": "--text-encoder FILE", "codec": "--vae FILE"}
-CALLED = {"text_encoder": "umT5 text encoder", "codec": "Wan 2.1 autoencoder"}
+SIBLINGS = {"text_encoder": ("text_encoders", "clip"), "codec": ("vae",), "image_encoder": ("clip_vision",)}
+ARGUMENTS = {
+    "text_encoder": "--text-encoder FILE",
+    "codec": "--vae FILE",
+    "image_encoder": "--image-encoder FILE",
+}
+CALLED = {
+    "text_encoder": "umT5 text encoder",
+    "codec": "Wan 2.1 autoencoder",
+    "image_encoder": "CLIP image encoder",
+}
 LISTED, EXPLAINED = 4, 2
 
 
@@ -33,7 +42,9 @@ def single_places(file: Path, given: Given, *, variant: str | None = None) -> Pl
         raise WeightsError(f"{file} is a {' and '.join(held).replace('_', ' ')}; give the transformer's file as model")
     transformer = held["transformer"]
     shapes = shapes_of(transformer.open(), transformer.names)
-    width, channels = shapes.length("context.text.layers.0.weight", 1), shapes.length("patch_embedding.weight", 1)
+    width = shapes.length("context.text.layers.0.weight", 1)
+    patch = prod(shapes.length("patch_embedding.weight", axis) for axis in (2, 3, 4))
+    channels = shapes.length("head.linear.weight", 0) // patch
 
     def part(name: str, place: Path | None, own_name: str, axis: int, size: int) -> Source:
         if place is not None:
@@ -42,6 +53,12 @@ def single_places(file: Path, given: Given, *, variant: str | None = None) -> Pl
             return held[name]
         return _found(file, name, lambda source: _size(source, own_name, axis) == size)
 
+    def image_encoder() -> Source | None:
+        if transformer.family not in READ_PICTURES:
+            return None
+        size = shapes.length("context.image.layers.0.weight", 1)
+        return part("image_encoder", given.image_encoder, "class_embedding", 0, size)
+
     text = part("text_encoder", given.text_encoder, "token_embedding.weight", 1, width)
     return Places(
         path=file,
@@ -49,6 +66,7 @@ def single_places(file: Path, given: Given, *, variant: str | None = None) -> Pl
         text_encoder=text,
         codec=part("codec", given.codec, "expand.weight", 0, channels),
         tokenizer=vocabulary_file(given.tokenizer) if given.tokenizer else _vocabulary(file, text),
+        image_encoder=image_encoder(),
     )
 
 

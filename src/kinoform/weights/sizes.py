@@ -8,14 +8,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
-from math import prod
+from math import isqrt, prod
 from pathlib import Path
 
 from kinoform.errors import UsageError, WeightsError
-from kinoform.models.context import TextStream
+from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
+from kinoform.models.ports import ContextSpec
+from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import UMT5_XXL, TextSpec
 from kinoform.models.vae import WAN21_MEAN, WAN21_STD, VAESpec
+from kinoform.models.vision import VisionSpec
 from kinoform.weights.files import Checkpoint
 from kinoform.weights.names import Names
 
@@ -23,7 +26,13 @@ MAX_SIZE = 1 << 18
 """Above every width and vocabulary of this family; what claims more is damaged."""
 
 MAX_LAYERS = 1000
-HEAD_WIDTH = 128
+LARGEST_PICTURE = 2048
+"""Pixels a side, above what any CLIP reads."""
+
+HEAD_WIDTH, TOWER_HEAD_WIDTH = 128, 80
+"""Columns of an attention head in every released transformer, and in CLIP's ViT-H."""
+
+IMAGE, SIDE = "context.image", "branches.vace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +49,12 @@ class Shapes:
             raise WeightsError(f"{self.path} has no usable tensor for {name!r}; these are weights of another model")
         return shape[axis]
 
-    def blocks(self) -> int:
+    def has(self, name: str) -> bool:
+        return name in self.by_name
+
+    def blocks(self, under: str = "blocks") -> int:
         """Raises WeightsError for more blocks than any model of this family has."""
-        found = (re.match(r"blocks\.(\d+)\.", name) for name in self.by_name)
+        found = (re.match(rf"{re.escape(under)}\.(\d+)\.", name) for name in self.by_name)
         number = len({match[1] for match in found if match})
         if number > MAX_LAYERS:
             raise WeightsError(f"{self.path} claims {number} layers; it is not a model of this family")
@@ -56,9 +68,16 @@ def shapes_of(checkpoint: Checkpoint, names: Names | None) -> Shapes:
 
 
 def transformer_spec(
-    shapes: Shapes, *, heads: int | None = None, rows: int = UMT5_XXL.length, eps: float = 1e-6
+    shapes: Shapes,
+    *,
+    heads: int | None = None,
+    rows: int = UMT5_XXL.length,
+    eps: float = 1e-6,
+    side_layers: tuple[int, ...] | None = None,
 ) -> DiTSpec:
-    """`heads` None: of 128 columns each, as in every released model. Raises WeightsError."""
+    """`heads` None: of 128 columns each, as in every released model; `side_layers` are the blocks that VACE's
+    side blocks stand beside, None: evenly spread, as they are there. Raises WeightsError.
+    """
     dim = shapes.length("patch_embedding.weight", 0)
     time, height, width = (shapes.length("patch_embedding.weight", axis) for axis in (2, 3, 4))
     if heads is None and dim % HEAD_WIDTH:
@@ -74,10 +93,40 @@ def transformer_spec(
             patch=(time, height, width),
             frequency_width=shapes.length("time_embedding.0.weight", 1),
             eps=eps,
-            context=(TextStream(width=shapes.length("context.text.layers.0.weight", 1), rows=rows),),
+            context=_streams(shapes, rows),
+            branches=_branches(shapes, side_layers),
         )
     except UsageError as error:
         raise WeightsError(f"{shapes.path}: {error}; these are weights of another model") from error
+
+
+def side_blocks(spec: DiTSpec) -> SideBlocks | None:
+    """Those among a transformer's branches."""
+    return next((branch for branch in spec.branches if isinstance(branch, SideBlocks)), None)
+
+
+def _streams(shapes: Shapes, rows: int) -> tuple[ContextSpec, ...]:
+    text = TextStream(width=shapes.length("context.text.layers.0.weight", 1), rows=rows)
+    if not shapes.has(f"{IMAGE}.layers.0.weight"):
+        return (text,)
+    positions = shapes.length(f"{IMAGE}.positions", 1) if shapes.has(f"{IMAGE}.positions") else 0
+    return (text, ImageStream(width=shapes.length(f"{IMAGE}.layers.0.weight", 1), positions=positions))
+
+
+def _branches(shapes: Shapes, side_layers: tuple[int, ...] | None) -> tuple[SideBlocks, ...]:
+    if not shapes.has(f"{SIDE}.patch_embedding.weight"):
+        return ()
+    layers, count = shapes.blocks(), shapes.blocks(f"{SIDE}.blocks")
+    if side_layers is None:
+        if count == 0 or layers % count:
+            raise WeightsError(f"{shapes.path} has {count} side blocks for {layers}: its config.json must tell more")
+        side_layers = tuple(range(0, layers, layers // count))
+    if len(side_layers) != count:
+        raise WeightsError(
+            f"{shapes.path} has {count} side blocks, its config.json has places for {len(side_layers)}; "
+            "they do not belong together"
+        )
+    return (SideBlocks(channels=shapes.length(f"{SIDE}.patch_embedding.weight", 1), layers=side_layers),)
 
 
 def text_spec(shapes: Shapes, *, length: int = UMT5_XXL.length, max_distance: int = UMT5_XXL.max_distance) -> TextSpec:
@@ -124,3 +173,28 @@ def codec_spec(shapes: Shapes) -> VAESpec:
         mean=WAN21_MEAN if known else (),
         std=WAN21_STD if known else (),
     )
+
+
+def vision_spec(shapes: Shapes, *, heads: int | None = None, eps: float = 1e-5) -> VisionSpec:
+    """`heads` None: of 80 columns each, as in ViT-H. Raises WeightsError."""
+    whole, dim = VisionSpec(), shapes.length("class_embedding", 0)
+    patch, layers = shapes.length("patch_embedding", 2), shapes.blocks()
+    side = isqrt(shapes.length("positions", 0) - 1)
+    if heads is None and dim % TOWER_HEAD_WIDTH:
+        raise WeightsError(f"{shapes.path} is {dim} wide, no multiple of {TOWER_HEAD_WIDTH}; this is not CLIP ViT-H")
+    if not 1 <= side * patch <= LARGEST_PICTURE:
+        raise WeightsError(f"{shapes.path} reads pictures of {side * patch} pixels a side; this is not CLIP ViT-H")
+    if dim == whole.dim and layers != whole.layers:
+        raise WeightsError(f"{shapes.path} has {layers} of the {whole.layers} blocks of CLIP ViT-H; get a whole file")
+    try:
+        return VisionSpec(
+            image=side * patch,
+            patch=patch,
+            dim=dim,
+            heads=heads or dim // TOWER_HEAD_WIDTH,
+            layers=layers,
+            dim_ffn=shapes.length("blocks.0.mlp.0.weight", 0),
+            eps=eps,
+        )
+    except UsageError as error:
+        raise WeightsError(f"{shapes.path}: {error}; this is not a CLIP image encoder") from error

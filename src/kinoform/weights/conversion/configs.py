@@ -9,6 +9,7 @@ from kinoform.errors import WeightsError
 from kinoform.models.text import EPSILON, UMT5_XXL
 from kinoform.models.tokenizer import END, PAD, UNKNOWN
 from kinoform.models.vae import VAESpec
+from kinoform.models.vision import MEAN, STD, VisionSpec
 from kinoform.weights.claims import Config
 from kinoform.weights.identity.identity import Identity
 from kinoform.weights.identity.structure import HEAD_WIDTH
@@ -17,13 +18,22 @@ MODEL_TYPES = {
     "wan21-t2v": "t2v",
     "wan21-i2v": "i2v",
     "wan21-flf2v": "flf2v",
+    "wan21-vace": "vace",
     "wan22-i2v": "i2v",
     "wan22-ti2v": "ti2v",
 }
 """By family: what the official config.json calls it. Here are all families whose transformers kinoform builds."""
 
+FLOW_SHIFTS = {"i2v-14b-480p": 3.0, "wan21-flf2v": 16.0, "wan21-vace": 16.0}
 FLOW_SHIFT = 5.0
-"""Of the released text-to-video models."""
+"""Of the released models: by name or family, and of all others."""
+
+PIPELINES = {
+    "wan21-i2v": "WanImageToVideoPipeline",
+    "wan21-flf2v": "WanImageToVideoPipeline",
+    "wan21-vace": "WanVACEPipeline",
+}
+"""By family; the others have a WanPipeline."""
 
 MADE_FOR = "0.42.1"
 """The version of diffusers whose keys these are."""
@@ -35,12 +45,16 @@ T5, AS_IT_IS = "T5TokenizerFast", "PreTrainedTokenizerFast"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untold:
-    """What no shape tells of a transformer or a text encoder; `rows` is the token limit of a prompt."""
+    """What no shape tells of a transformer or a text encoder; `rows` is the token limit of a prompt.
+
+    `side_layers` are the blocks that VACE's side blocks stand beside.
+    """
 
     heads: int | None = None
     eps: float = 1e-6
     rows: int = UMT5_XXL.length
     max_distance: int = UMT5_XXL.max_distance
+    side_layers: tuple[int, ...] = ()
 
 
 def untold(config: Config) -> Untold:
@@ -58,7 +72,7 @@ def untold(config: Config) -> Untold:
 
 def official_transformer(found: Identity, more: Untold) -> dict[str, object]:
     sizes = found.sizes
-    return {
+    config = {
         "_class_name": "WanModel",
         "_diffusers_version": MADE_FOR,
         "dim": sizes["dim"],
@@ -72,12 +86,16 @@ def official_transformer(found: Identity, more: Untold) -> dict[str, object]:
         "out_dim": sizes["out_channels"],
         "text_len": more.rows,
     }
+    if not more.side_layers:
+        return config
+    side = {"vace_in_dim": sizes["side_channels"], "vace_layers": list(more.side_layers)}
+    return config | {"_class_name": "VaceWanModel"} | side
 
 
 def diffusers_transformer(found: Identity, more: Untold) -> dict[str, object]:
     sizes, heads = found.sizes, _heads(found, more)
     image_width = sizes.get("image_width")
-    return {
+    config = {
         "_class_name": "WanTransformer3DModel",
         "_diffusers_version": MADE_FOR,
         "added_kv_proj_dim": None if image_width is None else sizes["dim"],
@@ -97,6 +115,10 @@ def diffusers_transformer(found: Identity, more: Untold) -> dict[str, object]:
         "rope_max_seq_len": 1024,
         "text_dim": sizes["text_width"],
     }
+    if not more.side_layers:
+        return config
+    side = {"vace_in_channels": sizes["side_channels"], "vace_layers": list(more.side_layers)}
+    return config | {"_class_name": "WanVACETransformer3DModel"} | side
 
 
 def diffusers_codec(spec: VAESpec) -> dict[str, object]:
@@ -142,12 +164,47 @@ def huggingface_text(found: Identity, more: Untold) -> dict[str, object]:
     }
 
 
-def scheduler() -> dict[str, object]:
+def huggingface_tower(spec: VisionSpec) -> dict[str, object]:
+    return {
+        "architectures": ["CLIPVisionModel"],
+        "attention_dropout": 0.0,
+        "hidden_act": "gelu",
+        "hidden_size": spec.dim,
+        "image_size": spec.image,
+        "intermediate_size": spec.dim_ffn,
+        "layer_norm_eps": spec.eps,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": spec.heads,
+        "num_channels": 3,
+        "num_hidden_layers": spec.layers,
+        "patch_size": spec.patch,
+    }
+
+
+def image_processor(spec: VisionSpec) -> dict[str, object]:
+    """As diffusers' pipelines prepare pictures, which is not how the official code does (docs/weights.md)."""
+    return {
+        "crop_size": {"height": spec.image, "width": spec.image},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(MEAN),
+        "image_processor_type": "CLIPImageProcessor",
+        "image_std": list(STD),
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"shortest_edge": spec.image},
+    }
+
+
+def scheduler(found: Identity) -> dict[str, object]:
     """diffusers' nearest relative of the official UniPC; its noise levels differ (docs/weights.md)."""
     return {
         "_class_name": "UniPCMultistepScheduler",
         "_diffusers_version": MADE_FOR,
-        "flow_shift": FLOW_SHIFT,
+        "flow_shift": FLOW_SHIFTS.get(found.chosen or "", FLOW_SHIFTS.get(found.family, FLOW_SHIFT)),
         "num_train_timesteps": 1000,
         "predict_x0": True,
         "prediction_type": "flow_prediction",
@@ -157,17 +214,23 @@ def scheduler() -> dict[str, object]:
     }
 
 
-def pipeline(tokenizer: str) -> dict[str, object]:
-    """model_index.json; `tokenizer` is the class that reads the tokenizer's files."""
+def pipeline(tokenizer: str, family: str, *, image: bool) -> dict[str, object]:
+    """model_index.json; `tokenizer` is the class that reads the tokenizer's files, `image`: with an encoder."""
+    vace = family == "wan21-vace"
+    seeing = {
+        "image_encoder": ["transformers", "CLIPVisionModel"],
+        "image_processor": ["transformers", "CLIPImageProcessor"],
+    }
     return {
-        "_class_name": "WanPipeline",
+        "_class_name": PIPELINES.get(family, "WanPipeline"),
         "_diffusers_version": MADE_FOR,
         "boundary_ratio": None,
-        "expand_timesteps": False,
+        **({} if vace else {"expand_timesteps": False}),
+        **(seeing if image else {}),
         "scheduler": ["diffusers", "UniPCMultistepScheduler"],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["transformers", tokenizer],
-        "transformer": ["diffusers", "WanTransformer3DModel"],
+        "transformer": ["diffusers", "WanVACETransformer3DModel" if vace else "WanTransformer3DModel"],
         "transformer_2": [None, None],
         "vae": ["diffusers", "AutoencoderKLWan"],
     }

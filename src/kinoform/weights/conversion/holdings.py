@@ -1,49 +1,59 @@
 """What a path holds, made ready to be written in another dialect: every tensor under its official name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.models.context import ImageStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
+from kinoform.weights import clip
 from kinoform.weights.claims import Config, read_config
 from kinoform.weights.conversion.configs import MODEL_TYPES, Untold, untold
+from kinoform.weights.dialects import HUGGINGFACE_TO_OFFICIAL_TOWER, OPENCLIP_TO_OFFICIAL
 from kinoform.weights.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
 from kinoform.weights.files import STEM, Checkpoint, open_checkpoint
 from kinoform.weights.identity.identify import Identity, identify_set
-from kinoform.weights.identity.marks import KINDS, translation
+from kinoform.weights.identity.marks import KINDS, Kind, translation
 from kinoform.weights.identity.sets import WeightSet, weight_sets
 from kinoform.weights.load import match, on_meta
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21
+from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from kinoform.weights.official import CONFIG, TOKENIZER
 from kinoform.weights.parts import UNUSED
 from kinoform.weights.places import Source
-from kinoform.weights.recognise import FAMILIES, TEXT_STEM, WANTED, whole_set
-from kinoform.weights.sizes import Shapes, codec_spec, text_spec, transformer_spec
+from kinoform.weights.recognise import FAMILIES, READ_PICTURES, TEXT_STEM, WANTED, whole_set
+from kinoform.weights.sizes import Shapes, codec_spec, side_blocks, text_spec, transformer_spec, vision_spec
 from kinoform.weights.storage.formats import Stored
 from kinoform.weights.vocabulary import held_vocabulary
 
-PARTS = ("transformer", "text_encoder", "codec")
+PARTS, IMAGE = ("transformer", "text_encoder", "codec"), "image_encoder"
 HELD = {"kinoform": "of a kind that only its recipe describes"}
 LISTED, LONGEST = 3, 80
-TABLES = {"transformer": DIT, "text_encoder": TEXT_ENCODER, "codec": VAE21}
-BUILT = {*MODEL_TYPES, "umt5", "vae21"}
+TABLES = {"transformer": DIT, "text_encoder": TEXT_ENCODER, "codec": VAE21, IMAGE: IMAGE_ENCODER}
+TOWERS = {"huggingface": HUGGINGFACE_TO_OFFICIAL_TOWER, "openclip": OPENCLIP_TO_OFFICIAL}
+HEADS = ("head", "proj")
+"""CLIP's way to its text tower, official and OpenCLIP's, which no video model reads."""
+
+BUILT = {*MODEL_TYPES, "umt5", "vae21", "clip"}
 TOKENIZER_FILES = (JSON_FILE, SENTENCEPIECE_FILE, "tokenizer_config.json", "special_tokens_map.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part, complete: `tensors` by official name, and what no shape tells."""
+    """One part, complete: `tensors` by official name, and what no shape tells.
+
+    Those of an image encoder are without prefix, and have q, k and v apart.
+    """
 
     identity: Identity
     tensors: Mapping[str, Stored]
     untold: Untold
     codec: VAESpec | None = None
+    image: VisionSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,23 +93,26 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
             parts[identity.part] = _part(weights, identity, others)
     if len(parts) == 1:
         return Holdings(path=path, parts=parts, vocabulary=None, files=tuple(files))
-    if lacking := [_word(part) for part in PARTS if part not in parts]:
+    seeing = "transformer" in parts and parts["transformer"].identity.family in READ_PICTURES
+    if lacking := [_word(part) for part in (*PARTS, *([IMAGE] if seeing else [])) if part not in parts]:
         raise WeightsError(f"{path} lacks the {' and the '.join(lacking)}; give a whole model, or one part of it")
     family = parts["transformer"].identity.family
-    if family != WANTED["transformer"]:
+    if family not in WANTED["transformer"]:
         raise WeightsError(
-            f"{path} has {FAMILIES[family]}; kinoform converts whole text-to-video models, else single parts"
+            f"{path} has {FAMILIES[family]}; kinoform converts whole models of Wan 2.1, else single parts"
         )
+    if IMAGE in parts and not seeing:
+        raise WeightsError(f"{path} has an image encoder, which {FAMILIES[family]} does not read; take it out")
     vocabulary = _vocabulary(path, places["text_encoder"])
     return Holdings(path=path, parts=parts, vocabulary=vocabulary, files=(*files, *vocabulary.files))
 
 
 def _part(weights: WeightSet, identity: Identity, others: tuple[str, ...]) -> Part:
     _check(weights.path, identity)
-    source = Source(place=whole_set(weights.path), prefix=identity.prefix, others=others)
     kind = next(kind for kind in KINDS if (kind.part, kind.dialect) == (identity.part, identity.dialect))
+    source = Source(place=whole_set(weights.path), prefix=identity.prefix, others=others, unused=kind.unused)
     stored = source.open().tensors
-    official = translation(kind, stored).official
+    official = _official(kind, stored)
     tensors = {
         name: each for spelled, each in stored.items() if (name := official(spelled)) is not None and _used(spelled)
     }
@@ -107,18 +120,36 @@ def _part(weights: WeightSet, identity: Identity, others: tuple[str, ...]) -> Pa
     table = TABLES[identity.part]
     own = Shapes(path=weights.path, by_name={table.ours(name) or name: each.shape for name, each in tensors.items()})
     spec = _spec(own, identity, config)
-    match(on_meta(spec.build), Checkpoint(path=weights.path, tensors=tensors), names=table)
+    unused = clip.unused(spec.layers) if isinstance(spec, VisionSpec) else ()
+    match(on_meta(spec.build), Checkpoint(path=weights.path, tensors=tensors), names=table, unused=unused)
     if isinstance(spec, VAESpec):
         return Part(identity=identity, tensors=tensors, untold=Untold(), codec=spec)
-    return Part(identity=identity, tensors=tensors, untold=Untold() if config is None else untold(config))
+    if isinstance(spec, VisionSpec):
+        return Part(identity=identity, tensors=tensors, untold=Untold(), image=spec)
+    more = Untold() if config is None else untold(config)
+    if isinstance(spec, DiTSpec) and (side := side_blocks(spec)) is not None:
+        more = replace(more, side_layers=side.layers)
+    return Part(identity=identity, tensors=tensors, untold=more)
+
+
+def _official(kind: Kind, names: Iterable[str]) -> Callable[[str], str | None]:
+    """From the names of a dialect; None for what has no official name."""
+    if kind.part != IMAGE:
+        return translation(kind, names).official
+    return TOWERS[kind.dialect].ours if kind.dialect in TOWERS else str
 
 
 def _check(path: Path, identity: Identity) -> None:
     if identity.family not in BUILT:
         held = FAMILIES.get(identity.family) or HELD.get(identity.family, f"a {identity.family}")
         raise WeightsError(f"{path} is {held}; kinoform converts only what it can build")
+    if identity.part == IMAGE and identity.dialect == "kinoform":
+        raise WeightsError(
+            f"{path} lacks the block of CLIP that no model reads; convert the file that it was made from"
+        )
+    missing = tuple(name for name in identity.missing if identity.part != IMAGE or not name.endswith(HEADS))
     unknown = tuple(name for name in identity.unknown if _used(name))
-    for names, fault in ((identity.missing, "lacks"), (unknown, "holds, beside the model's,")):
+    for names, fault in ((missing, "lacks"), (unknown, "holds, beside the model's,")):
         if names:
             shown = ", ".join(name[:LONGEST] for name in names[:LISTED])
             raise WeightsError(f"{path} {fault} {len(names)} tensors ({shown}); get the file of a whole model")
@@ -135,19 +166,18 @@ def _config(path: Path, identity: Identity) -> Config | None:
     return read_config(config) if path.name.startswith(stems) and config.is_file() else None
 
 
-def _spec(own: Shapes, identity: Identity, config: Config | None) -> DiTSpec | TextSpec | VAESpec:
+def _spec(own: Shapes, identity: Identity, config: Config | None) -> DiTSpec | TextSpec | VAESpec | VisionSpec:
     """Of a transformer all but its heads, of which no shape depends."""
     if identity.part == "codec":
         return _codec(own, config)
+    if identity.part == IMAGE:
+        return vision_spec(own, heads=None if config is None else config.number("num_attention_heads"))
     if config is not None:
         config.check({"num_layers": identity.sizes["layers"]})
     if identity.part == "text_encoder":
         return text_spec(own)
-    spec, sizes = transformer_spec(own, heads=1), identity.sizes
-    if "image_width" not in sizes:
-        return spec
-    image = ImageStream(width=sizes["image_width"], positions=sizes.get("image_positions", 0))
-    return replace(spec, context=(*spec.context, image))
+    sides = None if config is None else config.rising("vace_layers", own.blocks())
+    return transformer_spec(own, heads=1, side_layers=sides)
 
 
 def _codec(own: Shapes, config: Config | None) -> VAESpec:

@@ -11,9 +11,15 @@ from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 from kinoform.weights import diffusers, official, own
 from kinoform.weights.conversion import configs
 from kinoform.weights.conversion.configs import AS_IT_IS, T5
-from kinoform.weights.conversion.holdings import TABLES, Holdings, Part, Vocabulary
+from kinoform.weights.conversion.holdings import HEADS, IMAGE, TABLES, Holdings, Part, Vocabulary
+from kinoform.weights.conversion.towers import fused
 from kinoform.weights.conversion.writing import Outgoing
-from kinoform.weights.dialects import DIFFUSERS_TO_OFFICIAL, HUGGINGFACE_TO_OFFICIAL, vae21_to_official
+from kinoform.weights.dialects import (
+    DIFFUSERS_TO_OFFICIAL,
+    HUGGINGFACE_TO_OFFICIAL,
+    HUGGINGFACE_TO_OFFICIAL_TOWER,
+    vae21_to_official,
+)
 from kinoform.weights.files import STEM
 from kinoform.weights.identity.identify import VOCABULARY
 from kinoform.weights.identity.released import RELEASED
@@ -29,8 +35,10 @@ COMFY_DTYPES = {
 }
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
-Spell = Callable[[str], str]
-"""From an official name to that of a dialect."""
+TOWER_PREFIX, OFFICIAL_TOWER_PREFIX = "vision_model.", "visual."
+
+Spell = Callable[[str], str | None]
+"""From an official name to that of a dialect; None for what it does not keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,22 +64,26 @@ class Layout:
 class Dialect:
     """`model` lays out a whole model; `part` one part in a folder, where there is such a thing (else None).
 
-    `names` spells those of a part's tensors; with `prefix` something may stand before those of a transformer.
+    `names` spells those of a part's tensors; with `prefix` something may stand before those of a transformer;
+    with `fuses` the q, k and v of an image encoder are one tensor.
     """
 
     names: Callable[[Part], Spell]
     model: Callable[[Holdings, Mapping[str, tuple[Outgoing, ...]]], Layout]
     part: Callable[[Part, tuple[Outgoing, ...]], Layout | None]
     prefix: bool = False
+    fuses: bool = False
 
 
 def outgoing(part: Part, dialect: Dialect, *, dtype: torch.dtype | None, prefix: str = "") -> tuple[Outgoing, ...]:
     """The tensors of a part under the names of a dialect, as `dtype` or (None) as they are stored."""
     before, spell = prefix if part.identity.part == "transformer" else "", dialect.names(part)
-    return tuple(
-        Outgoing(name=before + spell(name), shape=each.shape, dtype=dtype or each.dtype, read=each.read)
+    found = tuple(
+        Outgoing(name=before + spelled, shape=each.shape, dtype=dtype or each.dtype, read=each.read)
         for name, each in part.tensors.items()
+        if (spelled := spell(name)) is not None
     )
+    return fused(found) if dialect.fuses and part.image is not None else found
 
 
 def _official_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
@@ -82,6 +94,7 @@ def _official_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]
             WeightFile(place=Path(STEM), tensors=tensors["transformer"], shards=True),
             WeightFile(place=Path(official.TEXT_ENCODER), tensors=tensors["text_encoder"]),
             WeightFile(place=Path(official.CODEC), tensors=tensors["codec"]),
+            *_tower(Path(official.IMAGE_ENCODER), tensors),
         ),
         documents={Path(official.CONFIG): configs.official_transformer(transformer.identity, transformer.untold)},
         copies=copies,
@@ -98,6 +111,9 @@ def _official_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout | None:
 
 def _diffusers_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
     folders = {"transformer": diffusers.TRANSFORMER, "text_encoder": diffusers.TEXT_ENCODER, "codec": diffusers.CODEC}
+    image = found.parts[IMAGE].image if IMAGE in found.parts else None
+    if image is not None:
+        folders[IMAGE] = diffusers.IMAGE_ENCODER
     weights: list[WeightFile] = []
     documents: dict[Path, Mapping[str, object]] = {}
     for name, folder in folders.items():
@@ -112,16 +128,21 @@ def _diffusers_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]
     if not told:
         rows = found.parts["transformer"].untold.rows
         documents[home / TOKENIZER_CONFIG] = configs.tokenizer_config(tokenizer, rows)
+    identity = found.parts["transformer"].identity
     documents |= {
-        Path(diffusers.INDEX): configs.pipeline(tokenizer),
-        Path("scheduler", "scheduler_config.json"): configs.scheduler(),
+        Path(diffusers.INDEX): configs.pipeline(tokenizer, identity.family, image=image is not None),
+        Path("scheduler", "scheduler_config.json"): configs.scheduler(identity),
     }
+    if image is not None:
+        documents[Path("image_processor", "preprocessor_config.json")] = configs.image_processor(image)
     return Layout(weights=tuple(weights), documents=documents, copies=copies, raw=raw)
 
 
 def _diffusers_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout:
     if part.codec is not None:
         return _beside(STEM, tensors, configs.diffusers_codec(part.codec))
+    if part.image is not None:
+        return _beside(TEXT_STEM, tensors, configs.huggingface_tower(part.image))
     if part.identity.part == "transformer":
         return _beside(STEM, tensors, configs.diffusers_transformer(part.identity, part.untold))
     return _beside(TEXT_STEM, tensors, configs.huggingface_text(part.identity, part.untold))
@@ -148,6 +169,7 @@ def _comfy_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -
             _comfy_file("diffusion_models", transformer, tensors["transformer"]),
             _comfy_file("text_encoders", "umt5_xxl", text),
             WeightFile(place=Path("vae", "wan_2.1_vae"), tensors=tensors["codec"]),
+            *_tower(Path("clip_vision", "clip_vision_h"), tensors),
         ),
         copies=copies,
     )
@@ -157,7 +179,7 @@ def _comfy_name(part: Part) -> str:
     chosen = part.identity.chosen
     model = next((model for model in RELEASED if model.name == chosen), None)
     if model is None:
-        return "wan2.1_t2v"
+        return f"wan2.1_{configs.MODEL_TYPES[part.identity.family]}"
     size = re.sub(r"(\d)b\b", r"\1B", model.name)
     return f"wan{model.version}_{size}".replace("-", "_")
 
@@ -176,7 +198,12 @@ def _own_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> 
     kept = {place: file for place, file in copies.items() if place.name in (JSON_FILE, SENTENCEPIECE_FILE)}
     stems = {"transformer": own.TRANSFORMER, "codec": own.CODEC, "text_encoder": own.TEXT_ENCODER}
     weights = (WeightFile(place=Path(stem), tensors=tensors[part], shards=True) for part, stem in stems.items())
-    return Layout(weights=tuple(weights), copies=kept, raw=raw)
+    return Layout(weights=(*weights, *_tower(Path(own.IMAGE_ENCODER), tensors)), copies=kept, raw=raw)
+
+
+def _tower(place: Path, tensors: Mapping[str, tuple[Outgoing, ...]]) -> tuple[WeightFile, ...]:
+    """The image encoder, where there is one."""
+    return (WeightFile(place=place, tensors=tensors[IMAGE]),) if IMAGE in tensors else ()
 
 
 def _vocabulary(vocabulary: Vocabulary | None, home: Path) -> tuple[dict[Path, Path], dict[Path, Stored]]:
@@ -201,22 +228,33 @@ def _spoken(vocabulary: Vocabulary) -> Outgoing | None:
 
 
 def _official_names(part: Part) -> Spell:
-    return str
+    return OFFICIAL_TOWER_PREFIX.__add__ if part.image is not None else str
 
 
 def _diffusers_names(part: Part) -> Spell:
     if part.codec is not None:
         return vae21_to_official(part.codec.residual_blocks, len(part.codec.multipliers)).theirs
+    if part.image is not None:
+        return _tower_name
     return (DIFFUSERS_TO_OFFICIAL if part.identity.part == "transformer" else HUGGINGFACE_TO_OFFICIAL).theirs
 
 
+def _tower_name(name: str) -> str | None:
+    return None if name in HEADS else TOWER_PREFIX + HUGGINGFACE_TO_OFFICIAL_TOWER.theirs(name)
+
+
 def _comfy_names(part: Part) -> Spell:
+    if part.image is not None:
+        return _tower_name
     return HUGGINGFACE_TO_OFFICIAL.theirs if part.identity.part == "text_encoder" else str
 
 
 def _own_names(part: Part) -> Spell:
     table = TABLES[part.identity.part]
-    return lambda name: table.ours(name) or name
+    if part.image is None:
+        return lambda name: table.ours(name) or name
+    last = f"blocks.{part.image.layers - 1}."
+    return lambda name: None if (own := table.ours(name)) is None or own.startswith(last) else own
 
 
 def _no_folder(part: Part, tensors: tuple[Outgoing, ...]) -> None:
@@ -224,7 +262,7 @@ def _no_folder(part: Part, tensors: tuple[Outgoing, ...]) -> None:
 
 
 DIALECTS: Mapping[str, Dialect] = {
-    "official": Dialect(names=_official_names, model=_official_model, part=_official_part),
+    "official": Dialect(names=_official_names, model=_official_model, part=_official_part, fuses=True),
     "diffusers": Dialect(names=_diffusers_names, model=_diffusers_model, part=_diffusers_part),
     "comfy": Dialect(names=_comfy_names, model=_comfy_model, part=_no_folder, prefix=True),
     "kinoform": Dialect(names=_own_names, model=_own_model, part=_no_folder),

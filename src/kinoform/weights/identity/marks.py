@@ -21,12 +21,13 @@ from kinoform.weights.identity.structure import (
     codec_structure,
     huggingface_clip_structure,
     openclip_structure,
+    own_clip_structure,
     own_codec_structure,
     own_transformer_structure,
     text_structure,
     transformer_structure,
 )
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
+from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21, Names
 
 TRANSFORMER, CODEC, TEXT, IMAGE = "transformer", "codec", "text_encoder", "image_encoder"
 
@@ -68,10 +69,15 @@ def kinds(names: Iterable[str]) -> dict[Kind, tuple[str, ...]]:
     return {kind: prefixes for kind, prefixes in found.items() if prefixes}
 
 
+def kind_of(part: str, dialect: str) -> Kind | None:
+    """None for what is no part of a model, such as a LoRA."""
+    return next((kind for kind in KINDS if (kind.part, kind.dialect) == (part, dialect)), None)
+
+
 def translation(kind: Kind, names: Iterable[str]) -> Translation:
     """`names` are those of the part, without its prefix."""
     if kind.dialect == "kinoform":
-        table = {TRANSFORMER: DIT, CODEC: VAE21, TEXT: TEXT_ENCODER}[kind.part]
+        table = {TRANSFORMER: DIT, CODEC: VAE21, TEXT: TEXT_ENCODER, IMAGE: IMAGE_ENCODER}[kind.part]
         own = {ours: theirs for theirs, ours in table.rows}
         back = Names(rows=tuple(own.items()))
         # A model of kinoform's own may have parts that no official name is for; they keep theirs.
@@ -268,5 +274,12 @@ KINDS = (
             "ln_final.",
             "logit_scale",
         ),
+    ),
+    Kind(
+        part=IMAGE,
+        dialect="kinoform",
+        marks=frozenset(("class_embedding", "patch_embedding", "norm_in.weight", "blocks.0.mlp.0.weight")),
+        needed=4,
+        structure=own_clip_structure,
     ),
 )

@@ -78,6 +78,15 @@ def clip_names(layers: int) -> list[str]:
     return names
 
 
+def own_clip_names(layers: int) -> list[str]:
+    """What kinoform keeps of it: neither head nor last norm, and q, k and v apart."""
+    names = ["cls_embedding", "pos_embedding", "patch_embedding.weight", *_both(["pre_norm"])]
+    for layer in range(layers):
+        parts = ("norm1", *(f"attn.to_{n}" for n in "qkv"), "attn.proj", "norm2", "mlp.0", "mlp.2")
+        names += _both(f"transformer.{layer}.{part}" for part in parts)
+    return names
+
+
 def huggingface_clip_names(layers: int) -> list[str]:
     """transformers' CLIPVisionModel, without the prefix that its files may have."""
     names = [f"embeddings.{n}" for n in ("class_embedding", "patch_embedding.weight", "position_embedding.weight")]

@@ -13,6 +13,7 @@ from kinoform.weights.identity.official_names import (
     codec_names,
     huggingface_clip_names,
     openclip_names,
+    own_clip_names,
     text_names,
     transformer_names,
 )
@@ -180,6 +181,18 @@ def clip_structure(given: Shapes) -> Structure:
         patch=given.maybe("patch_embedding.weight", 2),
     )
     return Structure(family="clip", sizes=sizes, names=tuple(clip_names(layers)))
+
+
+def own_clip_structure(given: Shapes) -> Structure:
+    """One of kinoform's own, which lacks what is never used; under official names, q, k and v apart."""
+    layers = 1 + given.count("transformer.#.")
+    sizes = given.sizes(
+        dim=given.maybe("patch_embedding.weight", 0),
+        layers=layers,
+        tokens=given.maybe("pos_embedding", 0),
+        patch=given.maybe("patch_embedding.weight", 2),
+    )
+    return Structure(family="clip", sizes=sizes, names=tuple(own_clip_names(layers - 1)))
 
 
 def huggingface_clip_structure(given: Shapes) -> Structure:

@@ -1,0 +1,36 @@
+"""diffusers opens the whole folders that `convert` writes of models with pictures and films, and saves the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kinoform.weights.conversion.convert import Wanted, convert
+from kinoform.weights.parts import released_parts
+from official_folder import TRANSFORMERS, tiny_modules, write_official_folder
+
+WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
+diffusers: Any = pytest.importorskip("diffusers", reason=WHY.format("diffusers"))
+pytest.importorskip("transformers", reason=WHY.format("transformers"))
+
+CPU = torch.device("cpu")
+PIPELINES = {"i2v": "WanImageToVideoPipeline", "flf2v": "WanImageToVideoPipeline", "vace": "WanVACEPipeline"}
+SHIFTS = {"i2v": 5.0, "flf2v": 16.0, "vace": 16.0}
+
+
+@pytest.mark.parametrize("kind", PIPELINES)
+def test_a_converted_folder_is_a_pipeline_there(kind: str, tmp_path: Path) -> None:
+    write_official_folder(tmp_path / "official", kind=kind)
+    convert(tmp_path / "official", tmp_path / "there", Wanted(to="diffusers"))
+    pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "there")
+    assert type(pipe).__name__ == PIPELINES[kind] and pipe.scheduler.config.flow_shift == SHIFTS[kind]
+    pipe.save_pretrained(tmp_path / "saved")
+    parts, source = released_parts(tmp_path / "saved"), tiny_modules(transformer=TRANSFORMERS[kind])
+    modules = [(parts.transformer(torch.float32, CPU), source.transformer)]
+    if source.image_encoder is not None:
+        modules.append((parts.image_encoder(torch.float32, CPU), source.image_encoder))
+    for found, expected in modules:
+        held = expected.state_dict()
+        assert found.state_dict().keys() == held.keys()
+        assert all(torch.equal(value, held[name]) for name, value in found.state_dict().items())

@@ -1,0 +1,87 @@
+"""The released models: sizes from headers alone, official defaults, and who takes which inputs."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from comfy_files import write_sparse
+from kinoform.conditions.inputs import RECIPES, Inputs
+from kinoform.errors import WeightsError
+from kinoform.models.text import TextSpec
+from kinoform.models.tokenizer import build_word_tokenizer
+from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
+from kinoform.recipes.load import RELEASED, load
+from kinoform.recipes.mini import mini
+from kinoform.recipes.wan21 import NEGATIVE
+from kinoform.weights.load import on_meta
+from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
+from official_folder import WORDS
+
+DEFAULTS = {
+    "t2v-1.3b": (832, 480, 81, 50, 5.0, ""),
+    "t2v-14b": (1280, 720, 81, 50, 5.0, ""),
+    "t2i-14b": (1280, 720, 1, 50, 5.0, ""),
+    "i2v-14b-480p": (832, 480, 81, 40, 3.0, "镜头晃动，"),
+    "i2v-14b-720p": (1280, 720, 81, 40, 5.0, "镜头晃动，"),
+    "flf2v-14b": (1280, 720, 81, 50, 16.0, "镜头切换，镜头晃动，"),
+    "vace-1.3b": (832, 480, 81, 50, 16.0, ""),
+    "vace-14b": (1280, 720, 81, 50, 16.0, ""),
+}
+"""Width, height, frames, steps, shift, and what stands before the common negative prompt."""
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_defaults_are_those_of_the_official_command_line(name: str) -> None:
+    recipe = RELEASED[name]()
+    found = (recipe.width, recipe.height, recipe.num_frames, recipe.steps, recipe.shift)
+    assert (*found, recipe.negative_prompt.removesuffix(NEGATIVE)) == DEFAULTS[name]
+    assert (recipe.name, recipe.guidance, recipe.fps, recipe.negative_prompt.endswith(NEGATIVE)) == (
+        name,
+        5.0,
+        16,
+        True,
+    )
+    reads = any(stream.name == "image" for stream in recipe.transformer.context)
+    assert (recipe.image == VisionSpec()) is reads and (recipe.image is None) is not reads
+
+
+def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:
+    recipes = [mini(), *(make() for make in RELEASED.values())]
+    for field in fields(Inputs):
+        takers = [r.name for r in recipes if any(field.name in each.takes for each in r.conditioners)]
+        assert RECIPES[field.name] == ", ".join(takers), field.name
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The other parts in their released sizes; their numbers are holes in the disk."""
+    folder = tmp_path_factory.mktemp("parts")
+    build_word_tokenizer(WORDS).save(str(folder / "words.json"))
+    return {
+        "text_encoder": write_sparse(folder / "text.safetensors", on_meta(TextSpec().build), TEXT_ENCODER),
+        "codec": write_sparse(folder / "vae.safetensors", on_meta(VAESpec().build), VAE21),
+        "tokenizer": folder / "words.json",
+    }
+
+
+@pytest.mark.parametrize("name", ["vace-1.3b", "vace-14b"])
+def test_sizes_and_side_layers_come_from_structure(name: str, others: dict[str, Path], tmp_path: Path) -> None:
+    made = RELEASED[name]()
+    file = write_sparse(tmp_path / "x.safetensors", on_meta(made.transformer.build), DIT)
+    assert load(file, **others, device="cpu").recipe == made
+
+
+def test_twins_that_read_pictures_must_be_told_apart(others: dict[str, Path], tmp_path: Path) -> None:
+    small, large = RELEASED["i2v-14b-480p"](), RELEASED["i2v-14b-720p"]()
+    assert small.transformer == large.transformer
+    file = write_sparse(tmp_path / "x.safetensors", on_meta(large.transformer.build), DIT)
+    tower = VisionSpec(layers=33)  # a module builds all blocks but the last
+    write_sparse(tmp_path / "clip.safetensors", on_meta(tower.build), IMAGE_ENCODER)
+    given = {**others, "image_encoder": tmp_path / "clip.safetensors"}
+    with pytest.raises(WeightsError, match=r"i2v-14b-480p or i2v-14b-720p.*--variant"):
+        load(file, **given, device="cpu")
+    assert load(file, **given, variant="i2v-14b-480p", device="cpu").recipe == small
+    named = file.rename(tmp_path / "wan2.1_i2v_720p_14B_fp16.safetensors")
+    assert load(named, **given, device="cpu").recipe == large
