@@ -115,7 +115,7 @@ def film(plan: Plan, dtype: torch.dtype, peak: float) -> Row:
     )  # fmt: skip
 
     def mine() -> Tensor:
-        latents = denoise(ours, request, rows, x, lambda progress: None)
+        latents = denoise(ours, request, rows, lambda: x, lambda progress: None)
         return torch.from_numpy(decode(codec, latents, x.device, lambda progress: None))
 
     def other() -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kinoform.conditions.start_film import StartFilm
 from kinoform.models import text
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec
@@ -48,6 +49,11 @@ def tiny() -> Recipe:
         fps=8.0,
         upscale=2,
     )  # fmt: skip
+
+
+def tiny_of_films() -> Recipe:
+    """The same, which may also begin from a film."""
+    return replace(tiny(), conditioners=(StartFilm(),))
 
 
 def write_tiny_folder(folder: Path, *, seed: int = 0) -> Path:

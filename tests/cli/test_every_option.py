@@ -4,14 +4,21 @@ import inspect
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from command_line import Ran, Run
 from kinoform.cli.generate import generate
 from kinoform.errors import UsageError
+from kinoform.media.film import Film
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_video
+from kinoform.models.lora import LoRASpec, adapters_of, attach
+from kinoform.recipes.load import load
+from kinoform.weights.lora_saving import save_lora
 from tiny_recipe import tiny
 
 OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
@@ -19,6 +26,10 @@ OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
 
 REFUSED = {"code", "out", "files"}
 """What is seen of an option that this model, which has all its parts, or this machine cannot follow."""
+
+FILM = ["--film", "../film.mkv"]
+EDITED = {"frames", "params.inputs", "params.conditions"}
+LORA = ("params.inputs", "params.loras", "params.model")
 
 CHANGES = {
     "prompt": (["a blue cat"], {"frames", "params.prompt"}),
@@ -28,7 +39,10 @@ CHANGES = {
     "text_encoder": (["--text-encoder", "../other"], REFUSED),
     "vae": (["--vae", "../other"], REFUSED),
     "tokenizer": (["--tokenizer", "../other"], REFUSED),
+    "image_encoder": (["--image-encoder", "../other"], REFUSED),
     "variant": (["--variant", "t2v-15b"], REFUSED),
+    "lora": (["--lora", "../change.safetensors:2"], {"frames", *LORA}),
+    "lora_ignore_unknown": (["--lora", "../strange.safetensors", "--lora-ignore-unknown"], {"frames", *LORA}),
     "size": (["--size", "24x12"], {"frames", "shape", "params.width", "params.height"}),
     "frames": (["--frames", "5"], {"frames", "shape", "params.num_frames"}),
     "seconds": (["--seconds", "0.6"], {"frames", "shape", "params.num_frames"}),
@@ -36,11 +50,23 @@ CHANGES = {
     "steps": (["--steps", "4"], {"frames", "params.steps"}),
     "fast": (["--fast"], {"frames", "params.steps"}),
     "guidance": (["--guidance", "7"], {"frames", "params.guidance"}),
+    "guidance_rule": (["--guidance-rule", "zero-star"], {"frames", "params.guidance_rule"}),
     "shift": (["--shift", "9"], {"frames", "params.shift"}),
     "solver": (["--solver", "euler"], {"frames", "params.solver"}),
+    "sampler": ([*FILM, "--source-prompt", "a", "--sampler", "flow-edit(averages=2)"], {*EDITED, "params.sampler"}),
     "negative": (["--negative", "a blue cat"], {"frames", "params.negative_prompt"}),
     "seed": (["--seed", "8"], {"frames", "params.seed"}),
     "count": (["--count", "2"], {"files", "out"}),
+    "image": (["--image", "../mask.png"], REFUSED),
+    "last_image": (["--last-image", "../mask.png"], REFUSED),
+    "frame": (["--frame", "1=../mask.png"], REFUSED),
+    "film": (FILM, {"frames", "params.inputs"}),
+    "mask": ([*FILM, "--mask", "../mask.png"], {"frames", "params.inputs"}),
+    "reference": (["--reference", "../mask.png"], REFUSED),
+    "strength": ([*FILM, "--strength", "0.5"], EDITED),
+    "source_prompt": ([*FILM, "--source-prompt", "a"], {*EDITED, "params.sampler"}),
+    "context_scale": (["--context-scale", "1"], REFUSED),
+    "exact_size": (["--exact-size"], REFUSED),
     "dtype": (["--dtype", "bfloat16"], {"frames", "params.dtype"}),
     "device": (["--device", OTHER_DEVICE], REFUSED),
     "upscale": (["--upscale", "3"], {"frames", "shape", "params.encoding"}),
@@ -77,13 +103,33 @@ def observed(here: Path, ran: Ran) -> dict[str, object]:
     return seen | {"carries": True} | {f"params.{name}": value for name, value in params.items()}
 
 
+def write_material(place: Path, folder: Path) -> None:
+    """A film, a mask, and two LoRA files, one of which has a name that nobody knows."""
+    noise = np.random.default_rng(0)
+    recipe = tiny()
+    size = (recipe.num_frames, recipe.height, recipe.width)
+    Film(frames=noise.integers(0, 256, (*size, 3), dtype=np.uint8), fps=recipe.fps).save(place / "film.mkv")
+    mask = np.zeros(size[1:], np.uint8)
+    mask[:, : recipe.width // 2] = 255
+    Image.fromarray(mask).save(place / "mask.png")
+    base = load(folder, recipe="tiny_recipe:tiny").parts.transformer(torch.float32, torch.device("cpu"))
+    spec = LoRASpec(patterns=("self_attention.*",), rank=2, alpha=2.0)
+    model = attach(base, spec, name="change", generator=torch.Generator().manual_seed(0))
+    for adapter in adapters_of(model)["change"].values():
+        torch.nn.init.normal_(adapter.up, generator=torch.Generator().manual_seed(1))
+    save_lora(place / "change.safetensors", model, "change")
+    tensors = load_file(place / "change.safetensors")
+    strange = {f"diffusion_model.strange.lora_{half}.weight": torch.ones(2, 2) for half in "AB"}
+    save_file(tensors | strange, place / "strange.safetensors")
+
+
 def test_every_option_is_tried() -> None:
     assert CHANGES.keys() | {"force"} == inspect.signature(generate).parameters.keys()
 
 
 BASE = {
     "prompt": ["a red ball"],
-    "recipe": ["--recipe", "tiny_recipe:tiny"],
+    "recipe": ["--recipe", "tiny_recipe:tiny_of_films"],
     "device": ["--device", "cpu"],
     "seed": ["--seed", "7"],
     "output": ["-o", "film.mp4"],
@@ -112,6 +158,7 @@ def test_an_option_changes_what_it_says(
     extra, expected = CHANGES[option]
     (here.parent / "prompts.txt").write_text("a blue cat\n")
     (here.parent / "other").symlink_to(other_folder)
+    write_material(here.parent, folder)
     asked = BASE | {"model": ["--model", str(folder)]} | {option: extra}
     if option == "prompts":
         del asked["prompt"]

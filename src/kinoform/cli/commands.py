@@ -25,7 +25,7 @@ class Entry:
 FILMS, WEIGHTS, MODELS, MACHINE = "Films", "Weights", "Models", "Before the work"
 
 COMMANDS: Mapping[str, Entry] = {
-    "generate": Entry(panel=FILMS, help="Make films from words."),
+    "generate": Entry(panel=FILMS, help="Make films from words, pictures and films."),
     "rerun": Entry(panel=FILMS, help="Make a film again from its own parameters: on the same machine, the same film."),
     "decode": Entry(panel=FILMS, help="Turn kept latents into their film."),
     "info": Entry(panel=FILMS, help="Print the parameters that a film carries."),

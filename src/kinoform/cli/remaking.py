@@ -52,16 +52,13 @@ def loras(told: Recorded, files: Mapping[str, Path], given: Sequence[str]) -> tu
 
 
 def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
-    """Raise WeightsError, naming both channel orders or hashes, unless this model made the film; if `forced`, only
-    tell."""
-    found = pipeline.parts.fingerprint()
-    if found == told.model_hash:
+    """Raise WeightsError, naming both orders of channels or both hashes, unless this model made the film.
+
+    If `forced`, only tell.
+    """
+    sentence = _other_channels(pipeline.recipe, told) or _other_hash(pipeline.parts.fingerprint(), told)
+    if sentence is None:
         return
-    sentence = f"the film was made by a model with hash {told.model_hash[:64]!r}, the one found has {found!r}"
-    order = _channels(pipeline.recipe)
-    if told.channels is not None and list(told.channels.items()) != list(order.items()):
-        shown = json.dumps(told.channels)[:LONGEST]
-        sentence = f"the film was made by a model that reads the channels {shown}, this one reads {json.dumps(order)}"
     if not forced:
         raise WeightsError(
             f"{sentence}; pass the right --model{_trusted(told)}, or --force-model to make another film with this one"
@@ -83,8 +80,19 @@ def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Re
     )
 
 
-def _channels(recipe: Recipe) -> dict[str, int]:
-    return (recipe.additions or Additions()).order(recipe.transformer)
+def _other_channels(recipe: Recipe, told: Recorded) -> str | None:
+    """Channels in another order have the same shapes, and make nonsense."""
+    order = (recipe.additions or Additions()).order(recipe.transformer)
+    if told.channels is None or list(told.channels.items()) == list(order.items()):
+        return None
+    shown = json.dumps(told.channels)[:LONGEST]
+    return f"the film was made by a model that reads the channels {shown}, this one reads {json.dumps(order)}"
+
+
+def _other_hash(found: str, told: Recorded) -> str | None:
+    if found == told.model_hash:
+        return None
+    return f"the film was made by a model with hash {told.model_hash[:64]!r}, the one found has {found!r}"
 
 
 def _trusted(told: Recorded) -> str:
@@ -115,7 +123,7 @@ def _inputs(told: Recorded, files: Mapping[str, Path]) -> Inputs:
         else:
             raise UsageError(f"it was made from a {name[:40]!r}, which this version cannot take")
     material["references"] = [path for _, path in sorted(references)]
-    fps = told.asked["fps"]
+    fps = float(told.asked["fps"])  # type: ignore[arg-type]
     return inputs_of(fps=fps, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,80 @@
+"""A film tells what its recipe put onto the model, and is not made again with anything else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from command_line import Run
+from kinoform.media.metadata import read_params
+from kinoform.recipes.load import load
+
+DEPTH, POSE = "widened_recipes:depth_then_pose", "widened_recipes:pose_then_depth"
+MAKE = ["generate", "a red ball", "--device", "cpu", "--seed", 7, "-o", "film.mkv"]
+
+
+@pytest.fixture
+def film(kinoform: Run, here: Path, folder: Path) -> Path:
+    ran = kinoform(*MAKE, "--model", folder, "--recipe", DEPTH)
+    assert ran.code == 0, ran.err
+    return here / "film.mkv"
+
+
+def test_a_film_tells_the_order_of_its_channels(film: Path) -> None:
+    model = read_params(film)["model"]
+    assert isinstance(model, dict)
+    assert list(model["channels"].items()) == [("latents", 4), ("depth", 2), ("pose", 1)]
+    assert (model["name"], model["additions_seed"], model["recipe"]) == ("tiny-widened", 5, DEPTH)
+
+
+def test_a_film_of_a_model_as_it_is_tells_nothing_of_additions(kinoform: Run, model: list[str], here: Path) -> None:
+    assert kinoform(*MAKE, *model).code == 0
+    assert read_params(here / "film.mkv")["model"].keys() == {"name", "hash"}  # type: ignore[union-attr]
+
+
+def test_the_hash_tells_additions_apart(folder: Path) -> None:
+    addresses = ("tiny_recipe:tiny", DEPTH, POSE)
+    hashes = [load(folder, recipe=each, device="cpu").parts.fingerprint() for each in (*addresses, DEPTH)]
+    assert len(set(hashes)) == 3 and hashes[1] == hashes[3]
+
+
+def test_a_film_is_made_again_with_its_recipe_alone(kinoform: Run, film: Path, folder: Path) -> None:
+    ran = kinoform("rerun", film, "--model", folder, "--recipe", DEPTH, "-o", "again.mkv")
+    assert ran.code == 0, ran.err
+    assert read_params(Path("again.mkv")) == read_params(film)
+
+    ran = kinoform("rerun", film)
+    assert ran.code == 2 and f'by the model "tiny-widened"; say where that is with --model, and --recipe "{DEPTH}" ' \
+        "if you trust it" in ran.sentence  # fmt: skip
+    for other, reads in ((POSE, '{"latents": 4, "pose": 1, "depth": 2}'), ("tiny_recipe:tiny", '{"latents": 4}')):
+        again = ["rerun", film, "--model", folder, "--recipe", other, "-o", "other.mkv"]
+        ran = kinoform(*again)
+        assert ran.code == 3 and not Path("other.mkv").exists()
+        assert f'the channels {{"latents": 4, "depth": 2, "pose": 1}}, this one reads {reads}' in ran.sentence
+        ran = kinoform(*again, "--force-model", "--force")
+        assert ran.code == 0 and "the film will be another one" in ran.err
+        Path("other.mkv").unlink()
+
+
+@pytest.mark.parametrize(
+    ("added", "sentence"),
+    [
+        ({"channels": [4, 2, 1]}, "model.channels is [4, 2, 1], which is not a JSON object"),
+        ({"channels": {"latents": "4"}}, "model.channels.latents is '4', which is not a whole number"),
+        ({"additions_seed": 0.5}, "model.additions_seed is 0.5, which is not a whole number"),
+        ({"recipe": ["os:system"]}, "model.recipe is ['os:system'], which is not text"),
+        ({"weights": "elsewhere"}, "'model.weights', which kinoform"),
+    ],
+)
+def test_a_film_that_tells_nonsense_is_refused(
+    kinoform: Run, film: Path, folder: Path, added: dict[str, object], sentence: str
+) -> None:
+    params = read_params(film)
+    params["model"] = {**params["model"], **added}  # type: ignore[dict-item]
+    written = PngInfo()
+    written.add_text("parameters_json", json.dumps(params))
+    Image.new("RGB", (16, 16)).save("strange.png", pnginfo=written)
+    ran = kinoform("rerun", "strange.png", "--model", folder, "--recipe", DEPTH)
+    assert ran.code == 2 and sentence in ran.sentence
