@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 import kinoform
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.errors import UsageError
 from kinoform.media.film import Film
 from kinoform.media.material import Clip, Picture
+from kinoform.models.dit import DiT
+from kinoform.models.lora import adapters_of
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.pipeline import Pipeline
@@ -105,11 +107,34 @@ def test_step_0_is_the_base_bit_for_bit(idea: ModuleType, folder: Path) -> None:
 def test_one_step_of_training_changes_what_it_names_and_nothing_else(idea: ModuleType, folder: Path) -> None:
     pipe, inputs = on_tiny(idea, folder), INPUTS[idea.__name__]
     model = pipe.parts.transformer(torch.float32, CPU)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     assert pipe.recipe.additions is not None
     learning = pipe.recipe.additions.let_learn(model)
-    assert learning and {name for name in before if any(fnmatchcase(name, p) for p in idea.LEARNS)} == set(learning)
+    named = {name for name, _ in model.named_parameters() if any(fnmatchcase(name, p) for p in idea.LEARNS)}
+    assert learning and named == set(learning)
+    assert_learns(pipe, model, learning, inputs)
+    trained = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: model))
+    with torch.no_grad():
+        assert not torch.equal(latents(trained, inputs), latents(tiny_pipeline(folder)))
 
+
+def test_adapters_learn_beside_what_was_added_and_nothing_else_does(idea: ModuleType, folder: Path) -> None:
+    pipe, inputs = on_tiny(idea, folder), INPUTS[idea.__name__]
+    assert pipe.recipe.additions is not None
+    base = pipe.parts.transformer(torch.float32, CPU)
+    model, learning = idea.learning(base, pipe.recipe.additions, torch.Generator().manual_seed(0))
+    shown = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: model))
+    with torch.no_grad():
+        assert torch.allclose(latents(shown, inputs), latents(tiny_pipeline(folder)), atol=1e-5)
+    matrices = adapters_of(model)[idea.NAME].values()
+    added = {name for name in learning if any(fnmatchcase(name, p) for p in idea.LEARNS)}
+    assert added and len(learning) == len(added) + 2 * len(matrices) > len(added)
+    changed = assert_learns(pipe, model, learning, inputs)
+    assert changed & added and changed - added
+
+
+def assert_learns(pipe: Pipeline, model: DiT, learning: dict[str, nn.Parameter], inputs: Inputs) -> set[str]:
+    """Two steps of training give gradients to `learning` alone; the names of what has changed."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     film = pipe.request(PROMPT, seed=1, inputs=inputs).film
     (conditioner,) = pipe.recipe.conditioners
     given = conditioner.give(inputs, film, PartEncoders(pipe.parts, CPU, torch.float32))
@@ -125,14 +150,11 @@ def test_one_step_of_training_changes_what_it_names_and_nothing_else(idea: Modul
         for name, parameter in model.named_parameters():
             assert (parameter.grad is not None) == (name in learning), name
         optimizer.step()
-
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and changed <= set(learning)
     first = model.spec.out_channels
     assert torch.equal(model.patch_embedding.weight[:, :first], before["patch_embedding.weight"][:, :first])
-    trained = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: model))
-    with torch.no_grad():
-        assert not torch.equal(latents(trained, inputs), latents(tiny_pipeline(folder)))
+    return changed
 
 
 def test_a_depth_film_that_is_too_short_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

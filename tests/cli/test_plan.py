@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from command_line import Run
 from tiny_recipe import ADDRESS
@@ -99,3 +101,24 @@ def test_the_page_shows_what_the_program_prints(kinoform: Run, words: list[str])
     out = kinoform("plan", "--model", "t2v-1.3b", "--device", "cuda", *words).out
     shown = [line for line in out.splitlines() if "this machine" not in line]
     assert "\n".join(shown) in PAGE.read_text(encoding="utf-8")
+
+
+def test_a_picture_decides_the_size_that_is_planned(kinoform: Run, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((300, 300, 3), dtype=np.uint8)).save(tmp_path / "square.png")
+    (told,) = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--json").told
+    assert (told["width"], told["height"]) == (624, 624)
+    assert list(told["peaks"]) == ["text", "encode", "denoise", "decode"] and told["not_counted"] == []
+
+
+def test_a_film_that_is_changed_is_asked_for_twice(kinoform: Run, tmp_path: Path) -> None:
+    for number in range(17):
+        Image.fromarray(np.full((64, 64, 3), number, dtype=np.uint8)).save(tmp_path / f"{number:02}.png")
+    words = ["--film", tmp_path, "--source-prompt", "a ball", "--strength", "0.5", "--steps", "8", "--json"]
+    (told,) = kinoform("plan", *words).told
+    assert told["evaluations"] == {"fields": 2, "pairs": 8, "singles": 0}  # four steps, under two prompts each
+
+
+def test_a_model_that_reads_pictures_beside_one_that_does_not(kinoform: Run) -> None:
+    out = kinoform("plan", "--model", "t2v-14b", "--compare", "i2v-14b-720p").out
+    row = next(line for line in out.splitlines() if line.startswith("encode here"))
+    assert row.split()[-2:] == ["0", "382.0"]

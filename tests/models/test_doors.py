@@ -7,27 +7,24 @@ import torch
 from torch import Tensor
 
 from kinoform.models.block import FullBlock
-from kinoform.models.context import TextStream
-from kinoform.models.dit import DiT, DiTSpec, initialise
+from kinoform.models.dit import DiT, initialise
 from kinoform.models.ports import AttentionScheme, Block, BlockSpec, Branch, BranchSpec, ContextSpec
-from kinoform.types import Conditions, Grid, Level
-from kinoform.weights.names import DIT
-from models.recorded import Figures, drawn, fill, gap, spread
+from kinoform.models.side_blocks import Control
+from kinoform.types import Conditions, Level
+from models.recorded import gap, spread
 from models.toys import (
     FACTORISED,
     GRID,
+    REFERENCES,
     SIDE,
     TEXT,
     TIMES,
     TINY,
     TOLD,
-    Control,
     CountSpec,
     GuestSpec,
     NineRows,
     Pictures,
-    ReferenceStream,
-    SideSpec,
     SpaceThenTime,
     film,
     noise,
@@ -46,7 +43,7 @@ def reached(model: DiT, frame: int, row: int, column: int) -> Tensor:
 
 def test_every_toy_keeps_its_protocol():
     assert isinstance(SpaceThenTime(), AttentionScheme)
-    assert isinstance(ReferenceStream(), ContextSpec)
+    assert isinstance(REFERENCES, ContextSpec)
     assert isinstance(NineRows(), BlockSpec) and isinstance(NineRows().build(TINY, 0), Block)
     for spec in (GuestSpec(), SIDE, CountSpec()):
         assert isinstance(spec, BranchSpec) and isinstance(spec.build(TINY), Branch)
@@ -79,7 +76,7 @@ def test_alternate_layers_reach_everything_and_own_no_weights():
 def test_a_gated_stream_begins_as_the_base_model():
     """Bit for bit, whatever it is shown; then it is admitted by its gate."""
     base = random_dit(TINY)
-    model = random_dit(replace(TINY, context=(TEXT, ReferenceStream())), seed=5)
+    model = random_dit(replace(TINY, context=(TEXT, REFERENCES)), seed=5)
     left = model.load_state_dict(base.state_dict(), strict=False).missing_keys
     assert left and all("reference" in name for name in left)
     gates = [weight for name, weight in model.named_parameters() if name.endswith("reference.gate")]
@@ -94,7 +91,7 @@ def test_a_gated_stream_begins_as_the_base_model():
 
 
 def test_a_closed_gate_learns():
-    model = replace(TINY, context=(TEXT, ReferenceStream())).build()
+    model = replace(TINY, context=(TEXT, REFERENCES)).build()
     spread(model, 5)
     shown = replace(TOLD, context={**TOLD.context, "reference": noise(6, 1, 7, 6)})
     gate = model.get_parameter("blocks.0.cross_attention.streams.reference.gate")
@@ -197,40 +194,7 @@ def side_model(*others: Any) -> DiT:
 
 
 def controlled(seed: int = 12, scale: float = 1.0) -> Conditions:
-    return replace(TOLD, branches={"vace": Control(film(seed, channels=5), scale)})
-
-
-def official_names(model: DiT) -> dict[str, str]:
-    """The names of VACE's side blocks in the official checkpoint, and all others."""
-    found = {}
-    for name in model.state_dict():
-        kind, _, rest = name.removeprefix("branches.vace.").partition(".")
-        if not name.startswith("branches.vace."):
-            found[DIT.theirs(name)] = name
-        elif kind == "blocks":
-            found[f"vace_{DIT.theirs(f'blocks.{rest}')}"] = name
-        elif kind == "after":
-            found[f"vace_blocks.{rest.replace('.', '.after_proj.')}"] = name
-        else:
-            place = {"before": "vace_blocks.0.before_proj", "embed": "vace_patch_embedding"}[kind]
-            found[f"{place}.{rest}"] = name
-    return found
-
-
-def test_a_side_stream_equals_the_recorded_vace():
-    """So the doors hold all that VACE needs: the toy is the official model."""
-    spec = DiTSpec(
-        dim=96, ffn_dim=160, heads=4, layers=3, context=(TextStream(width=32),),
-        branches=(SideSpec(channels=96, layers=(0, 2)),),
-    )  # fmt: skip
-    model = spec.build().requires_grad_(False)
-    fill(model, official_names(model), 0.1)
-    told = Conditions(context={"text": drawn(2, 1, 7, 32)}, branches={"vace": Control(drawn(6, 1, 96, 3, 8, 12), 0.7)})
-    prepared = model.prepare(told, Grid(frames=3, height=4, width=6))
-    velocity = model(drawn(1, 1, 16, 3, 8, 12), torch.tensor([873.0]), prepared)
-    Figures(
-        count=4608, mean=0.1822695, std=1.2521430, first=(-3.313923, 0.888943, 1.420296, 1.741834), last=-1.885299
-    ).check(velocity)
+    return replace(TOLD, branches={"vace": Control(latents=film(seed, channels=5), scale=scale)})
 
 
 def test_a_branch_keeps_nothing_from_run_to_run():

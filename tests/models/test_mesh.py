@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from kinoform.models.ports import Attend, Heads, Mesh, Modulation, Stream
+from kinoform.models.side_blocks import Control
 from kinoform.ops.rope import Rotary
 from kinoform.types import Conditions, Grid, Level
 from models.recorded import gap
 from models.toys import (
     FACTORISED,
     GRID,
+    REFERENCES,
     SIDE,
     TEXT,
     TINY,
     TOLD,
-    Control,
     GuestSpec,
     Pictures,
-    ReferenceStream,
     film,
     noise,
     random_dit,
@@ -105,7 +105,7 @@ def test_splitting_and_gathering_undo_each_other():
 
 
 EVERYTHING = replace(
-    TINY, in_channels=6, context=(TEXT, ReferenceStream()), branches=(GuestSpec(), SIDE, GuestSpec(name="more"))
+    TINY, in_channels=6, context=(TEXT, REFERENCES), branches=(GuestSpec(), SIDE, GuestSpec(name="more"))
 )
 TOLD_EVERYTHING = Conditions(
     context={**TOLD.context, "reference": noise(6, 1, 7, 6)},
@@ -113,7 +113,7 @@ TOLD_EVERYTHING = Conditions(
     clean=torch.arange(GRID.tokens) < 7,
     branches={
         "guests": Pictures(film(9, frames=1), -1.0, 0.0),
-        "vace": Control(film(12, channels=5), 0.8),
+        "vace": Control(latents=film(12, channels=5), scale=0.8),
         "more": Pictures(film(10, frames=2), 7.5, 250.0),
     },
 )

@@ -10,13 +10,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from kinoform.models.block import FullBlock, SelfAttention, TransformerBlock
-from kinoform.models.context import TextStream
+from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec, PatchEmbedding
-from kinoform.models.linear import Linear
-from kinoform.models.ports import Attend, Guests, KeysValues, Stream
+from kinoform.models.ports import Attend, Guests, Stream
+from kinoform.models.side_blocks import SideBlocks
 from kinoform.ops.attention import attend
 from kinoform.ops.patch import grid_of
-from kinoform.ops.rope import Rotary, grid_positions
+from kinoform.ops.rope import grid_positions
 from kinoform.types import Conditions, Grid
 from models.recorded import spread
 
@@ -42,21 +42,6 @@ def within_places(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
     q, k, v = (rearrange(x, "b (f s) heads d -> (b s) f heads d", f=grid.frames) for x in (q, k, v))
     places = grid.height * grid.width
     return rearrange(attend(q, k, v), "(b s) f heads d -> b (f s) heads d", s=places)
-
-
-# A context stream
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceStream:
-    """Rows of a reference picture, admitted by a gate that starts at 0."""
-
-    width: int = 6
-    name: str = "reference"
-    gated: bool = True
-
-    def build(self, dim: int, eps: float) -> nn.Module:
-        return Linear(self.width, dim)
 
 
 # A block with more rows of modulation
@@ -129,84 +114,6 @@ class GuestBranch(nn.Module):
         return stream
 
 
-class Control(NamedTuple):
-    """What the side stream is told: latents of a control film, and how much its hints count."""
-
-    latents: Tensor
-    scale: float
-
-
-class Side(NamedTuple):
-    """The state of a side stream, made once a film (`tokens` before block 0) and then passed from block to block."""
-
-    tokens: Tensor
-    keys: tuple[KeysValues, ...]
-    scale: float
-    stream: Stream | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideSpec:
-    """The control branch of VACE (Jiang et al., 2025): side block j belongs to main block `layers[j]`."""
-
-    channels: int
-    layers: tuple[int, ...]
-    name: str = "vace"
-
-    def build(self, spec: DiTSpec) -> nn.Module:
-        return SideBranch(self, spec)
-
-
-class SideBranch(nn.Module):
-    def __init__(self, own: SideSpec, spec: DiTSpec) -> None:
-        super().__init__()
-        self.layers = own.layers
-        self.embed = PatchEmbedding(own.channels, spec.dim, spec.patch)
-        self.before = Linear(spec.dim, spec.dim)
-        self.blocks = nn.ModuleList(FullBlock().build(spec, layer) for layer in own.layers)
-        self.after = nn.ModuleList(Linear(spec.dim, spec.dim) for _ in own.layers)
-        for module in (self.before, *self.after):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-
-    def prepare(self, payload: Control, context: Mapping[str, Tensor], grid: Grid) -> Side:
-        tokens = self.before(self.embed.part(payload.latents, 0) + self.embed.bias)
-        return Side(tokens=tokens, keys=tuple(block.keys(context) for block in self.blocks), scale=payload.scale)
-
-    def open(self, stream: Stream, payload: Side) -> tuple[None, Side]:
-        side = replace(without_guests(stream), tokens=(payload.tokens + stream.start).float())
-        return None, payload._replace(stream=side.split())
-
-    def after_block(self, layer: int, stream: Stream, state: Side) -> tuple[Stream, Side]:
-        if layer not in self.layers:
-            return stream, state
-        place = self.layers.index(layer)
-        side = self.blocks[place](state.stream, state.keys[place])
-        hint = self.after[place](side.tokens) * state.scale
-        return stream.add(among_guests(hint, stream)), state._replace(stream=side)
-
-    def close(self, stream: Stream, state: Side) -> Stream:
-        return stream
-
-
-def without_guests(stream: Stream) -> Stream:
-    """The film's part of a stream that is not split yet."""
-    film, index = stream.grid.tokens, stream.modulation.index
-    return replace(
-        stream,
-        tokens=stream.tokens[:, :film],
-        rotary=Rotary(stream.rotary.cos[:film], stream.rotary.sin[:film]),
-        modulation=replace(stream.modulation, index=None if index is None else index[:, :film]),
-    )
-
-
-def among_guests(change: Tensor, stream: Stream) -> Tensor:
-    """A change of the film's tokens, shared out like all tokens: guests, on whatever rank they lie, get none."""
-    total = len(stream.mesh.gather(stream.rotary.cos, 0))
-    change = stream.mesh.gather(change, 1)
-    return stream.mesh.split(F.pad(change, (0, 0, 0, total - change.shape[1])), 1)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountSpec:
     name: str = "count"
@@ -237,7 +144,8 @@ TEXT = TextStream(width=10, rows=8)
 TINY = DiTSpec(dim=24, ffn_dim=40, heads=4, layers=3, in_channels=4, out_channels=4, frequency_width=32,
                patch=(1, 1, 1), context=(TEXT,))  # fmt: skip
 FACTORISED = replace(TINY, block=FullBlock(attention=SpaceThenTime()))
-SIDE = SideSpec(channels=5, layers=(0, 2))
+SIDE = SideBlocks(channels=5, layers=(0, 2))
+REFERENCES = ReferenceStream(width=6)
 GRID = Grid(frames=3, height=3, width=5)
 TIMES = torch.tensor([600.0])
 

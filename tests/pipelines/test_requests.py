@@ -3,9 +3,12 @@
 import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
+from kinoform.conditions.inputs import Inputs
 from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask, Picture
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import LARGEST_SEED, MOST_PROMPT, MOST_STEPS
 from kinoform.recipes import wan21
@@ -40,6 +43,30 @@ ILLEGAL = [
     ({"prompt": "x" * (MOST_PROMPT + 1)}, "20001 characters"),
     ({"negative_prompt": "\x85"}, r"negative prompt holds U\+0085"),
 ]
+
+
+PIXELS = np.zeros((8, 8, 3), np.uint8)
+FROM_WORDS = "mini, t2v-1.3b, t2v-14b, t2i-14b"
+FROM_PICTURES = "i2v-14b-480p, i2v-14b-720p, flf2v-14b"
+UNTAKEN = [
+    (Inputs(frames={0: Picture(pixels=PIXELS)}), f"no frames; {FROM_PICTURES} would"),
+    (Inputs(film=Clip(frames=PIXELS[None])), f"no film; {FROM_WORDS}, vace-1.3b, vace-14b would"),
+    (Inputs(mask=Mask(values=PIXELS[None, ..., 0])), f"no mask; {FROM_WORDS}, vace-1.3b, vace-14b would"),
+    (Inputs(references=(Picture(pixels=PIXELS),)),
+     "no references; vace-1.3b, vace-14b, or a recipe with reference additions, would"),
+    (Inputs(strength=0.5), f"no strength; {FROM_WORDS} would"),
+    (Inputs(context_scale=0.5), "no context scale; vace-1.3b, vace-14b would"),
+    (Inputs(exact_size=True), f"no exact size, since it makes every size exactly; {FROM_PICTURES} would"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"), UNTAKEN, ids=lambda value: value[:12] if isinstance(value, str) else ""
+)
+def test_an_input_that_nothing_takes_names_the_models_that_would(pipe: Pipeline, inputs: Inputs, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        pipe.request("a red ball", seed=1, inputs=inputs)
+    assert str(caught.value) == f"this model takes {sentence}"
 
 
 @pytest.mark.parametrize(("change", "sentence"), ILLEGAL, ids=lambda value: str(value)[:40])

@@ -14,6 +14,7 @@ from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.generate import text_field
 from kinoform.plan.autoencoder import decode_work, encode_work
+from kinoform.plan.evaluations import Evaluations
 from kinoform.plan.parameters import codec_count, transformer_count
 from kinoform.plan.text import text_flops
 from kinoform.plan.transformer import transformer_flops
@@ -86,8 +87,8 @@ def test_a_forward_that_reads_pictures_too() -> None:
     assert counted == transformer_flops(spec, grid.tokens).forward
 
 
-@pytest.mark.parametrize(("guidance", "branches"), [(4.0, 2), (1.0, 1), (0.0, 2)])
-def test_a_whole_film_as_it_is_denoised(guidance: float, branches: int) -> None:
+@pytest.mark.parametrize(("guidance", "pairs"), [(4.0, 3), (1.0, 0), (0.0, 3)])
+def test_a_whole_film_as_it_is_denoised(guidance: float, pairs: int) -> None:
     model, x, steps = DIT.build(), torch.randn(1, 4, 3, 4, 6), 3
     rows = (torch.randn(1, ROWS, 10), torch.randn(1, ROWS, 10))
 
@@ -95,8 +96,9 @@ def test_a_whole_film_as_it_is_denoised(guidance: float, branches: int) -> None:
         list(sample(Euler(), text_field(model, rows, x, guidance), x, Euler().levels(steps, 3.0)))
 
     planned = transformer_flops(DIT, grid_of(x, DIT.patch).tokens)
-    assert count_flops(denoise) == planned.executed(steps, branches)
-    assert planned.executed(steps, branches) < planned.official(steps)
+    asked = Evaluations(fields=1, pairs=pairs, singles=steps - pairs)
+    assert count_flops(denoise) == planned.executed(asked)
+    assert planned.executed(asked) < planned.official(steps)
 
 
 def test_the_text_encoder() -> None:

@@ -2,22 +2,29 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 
+from kinoform.conditions.inputs import Inputs
 from kinoform.errors import UsageError
+from kinoform.media.material import Picture
 from kinoform.models.block import FullBlock
 from kinoform.models.ports import Attend
 from kinoform.plan.film import plan_film
 from kinoform.plan.memory import Peak, peaks
-from kinoform.plan.parameters import codec_count, text_count, transformer_count
+from kinoform.plan.parameters import codec_count, text_count, transformer_count, vision_count
 from kinoform.plan.transformer import transformer_flops
 from kinoform.plan.work import Sizes, Work
-from kinoform.recipes.wan21 import t2v_1_3b
+from kinoform.recipe import Recipe
+from kinoform.recipes.wan21 import VISION, i2v_14b_480p, t2v_1_3b, t2v_14b, vace_14b
+from kinoform.solvers.flow_edit import FlowEdit
 
 RECIPE = t2v_1_3b()
 SIZES = Sizes(transformer=RECIPE.transformer, codec=RECIPE.codec, text=RECIPE.text)
 WORK = Work(width=832, height=480, num_frames=81, steps=50, guidance=5.0)
+
+PICTURE = Picture(pixels=np.zeros((10, 20, 3), dtype=np.uint8))
 
 
 def stages(sizes: Sizes, work: Work, dtype: torch.dtype = torch.bfloat16, device: str = "cuda") -> dict[str, Peak]:
@@ -87,6 +94,56 @@ def test_a_plan_names_its_worst_stage_and_is_plain_values() -> None:
 def test_a_film_that_the_codec_cannot_hold_is_not_planned() -> None:
     with pytest.raises(UsageError, match="80 frames cannot be made; the nearest are 77 and 81"):
         plan_film(SIZES, replace(WORK, num_frames=80), dtype=torch.float32, device="cpu")
+
+
+# Films from pictures and controls
+
+
+def sized(recipe: Recipe) -> Sizes:
+    return Sizes(transformer=recipe.transformer, codec=recipe.codec, text=recipe.text, image=recipe.image)
+
+
+def test_encoders_stay_from_when_they_are_asked_for() -> None:
+    """First the codec takes its most, then the image encoder comes, which takes little: the codec's moment counts."""
+    recipe = i2v_14b_480p()
+    work = replace(WORK, conditioners=recipe.conditioners)
+    found = stages(sized(recipe), work)
+    assert list(found) == ["text", "encode", "denoise", "decode"]
+    codec, image = codec_count(recipe.codec).bytes(torch.bfloat16), vision_count(VISION).bytes(torch.bfloat16)
+    assert found["encode"].weights == codec
+    assert stages(sized(recipe), replace(work, num_frames=1, width=64, height=64))["encode"].weights == codec + image
+    assert found["decode"].weights == codec
+
+
+def test_a_kept_codec_is_there_once() -> None:
+    recipe = i2v_14b_480p()
+    sizes, work = replace(sized(recipe), kept=True), replace(WORK, conditioners=recipe.conditioners)
+    once, kept = stages(replace(sizes, kept=False), work), stages(sizes, work)
+    assert kept["decode"].weights == sum(once[stage].weights for stage in ("text", "denoise", "decode"))
+    assert kept["denoise"].weights == kept["decode"].weights
+
+
+def test_each_door_takes_memory() -> None:
+    plain, wide, side = (stages(sized(recipe), replace(WORK, conditioners=recipe.conditioners))["denoise"].activations
+                         for recipe in (t2v_14b(), i2v_14b_480p(), vace_14b()))  # fmt: skip
+    constants = 2 * 2 * 32_760 * 5120
+    assert wide > plain + constants and side > plain + constants
+    more = replace(WORK, conditioners=vace_14b().conditioners, inputs=Inputs(references=(PICTURE,)))
+    assert stages(sized(vace_14b()), more)["denoise"].activations > side
+
+
+def test_a_film_that_is_changed_is_prepared_for_twice() -> None:
+    recipe = t2v_14b()
+    once = stages(sized(recipe), WORK)["denoise"].activations
+    twice = stages(sized(recipe), replace(WORK, sampler=FlowEdit()))["denoise"].activations
+    assert twice > once + 2 * 40 * 512 * 5120 * 6
+
+
+def test_pictures_lie_on_the_host() -> None:
+    given = replace(WORK, inputs=Inputs(references=(PICTURE, PICTURE)))
+    for device, bytes_ in (("cpu", 2 * 600), ("cuda", 0)):
+        before, after = stages(SIZES, WORK, device=device), stages(SIZES, given, device=device)
+        assert all(after[stage].total == before[stage].total + bytes_ for stage in before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ def clip_chunks(clip: Clip, film: FilmSize, time: int) -> Iterator[Pixels]:
     """
     size = film.height, film.width
     rows, columns = kept_part(clip.size, size)
-    for first, last in _spans(film.num_frames, time):
-        pixels = signal(clip.frames[first:last, rows, columns])
+    for places in latent_spans(film.num_frames, time):
+        pixels = signal(clip.frames[places, rows, columns])
         if pixels.shape[2:] != size:
             pixels = F.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(-1, 1)
         yield pixels.transpose(0, 1)[None]
@@ -56,8 +56,15 @@ def clip_chunks(clip: Clip, film: FilmSize, time: int) -> Iterator[Pixels]:
 def kept_mask(mask: Mask, clip: Clip, film: FilmSize) -> Bool[np.ndarray, "t height width"]:
     """True where `mask` is white, on the part of the clip that a film shows; in the pixels of the clip.
 
-    Raises UsageError unless the mask has the size of the clip, and its length or one frame.
+    Raises UsageError as `check_same`.
     """
+    check_same(mask, clip)
+    rows, columns = kept_part(clip.size, (film.height, film.width))
+    return mask.values[: film.num_frames, rows, columns] >= WHITE
+
+
+def check_same(mask: Mask, clip: Clip) -> None:
+    """Raise UsageError unless the mask has the size of the clip, and its length or one frame."""
     if mask.size != clip.size:
         raise UsageError(f"{mask.name} is {by(mask.size)} and {clip.name} {by(clip.size)}; give a mask of that size")
     there, wanted = len(mask.values), len(clip.frames)
@@ -66,8 +73,6 @@ def kept_mask(mask: Mask, clip: Clip, film: FilmSize) -> Bool[np.ndarray, "t hei
             f"{mask.name} has {there} frames and {clip.name} {wanted}; give a mask of one frame, which stands for all, "
             f"or of {wanted}"
         )
-    rows, columns = kept_part(clip.size, (film.height, film.width))
-    return mask.values[: film.num_frames, rows, columns] >= WHITE
 
 
 def free_cells(white: Bool[np.ndarray, "t height width"], film: FilmSize, stride: Patch) -> Bool[Tensor, "f h w"]:
@@ -77,10 +82,17 @@ def free_cells(white: Bool[np.ndarray, "t height width"], film: FilmSize, stride
     """
     time, *sides = stride
     touched = torch.stack([_pooled(frame, film, (sides[0], sides[1])) for frame in white])
-    spans = list(_spans(film.num_frames, time))
+    spans = list(latent_spans(film.num_frames, time))
     if len(touched) == 1:
         return touched.expand(len(spans), -1, -1)
-    return torch.stack([touched[first:last].any(dim=0) for first, last in spans])
+    return torch.stack([touched[places].any(dim=0) for places in spans])
+
+
+def latent_spans(frames: int, time: int) -> Iterator[slice]:
+    """The frames of each latent frame: the first alone, then `time` frames at once, as the codec goes."""
+    yield slice(0, 1)
+    for first in range(1, frames, time):
+        yield slice(first, first + time)
 
 
 def _pooled(white: Bool[np.ndarray, "height width"], film: FilmSize, sides: tuple[int, int]) -> Bool[Tensor, "h w"]:
@@ -88,13 +100,6 @@ def _pooled(white: Bool[np.ndarray, "height width"], film: FilmSize, sides: tupl
     if white.shape != (film.height, film.width):
         values = F.interpolate(values, size=(film.height, film.width), mode="bilinear", antialias=True)
     return reduce(values[0, 0] > 0, "(h p) (w q) -> h w", "any", p=sides[0], q=sides[1])
-
-
-def _spans(frames: int, time: int) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of the frames of each latent frame."""
-    yield 0, 1
-    for first in range(1, frames, time):
-        yield first, first + time
 
 
 def by(size: tuple[int, int]) -> str:

@@ -73,3 +73,10 @@ RECIPES = {
     "exact_size": "i2v-14b-480p, i2v-14b-720p, flf2v-14b",
 }
 """Who takes what, for the error of a model that does not; a test holds it against the recipes."""
+
+RECIPES_BESIDES = {"references": ", or a recipe with reference additions,"}
+"""Who else would, outside the package."""
+
+CALLED = {"source_prompt": "source prompt", "context_scale": "context scale",
+          "exact_size": "exact size, since it makes every size exactly"}  # fmt: skip
+"""What the same error calls a field, where that is not its name."""

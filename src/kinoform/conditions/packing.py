@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from kinoform.conditions.clips import WHITE
+from kinoform.conditions.clips import WHITE, latent_spans
 from kinoform.conditions.fitting import Size, signal
 from kinoform.conditions.ports import FilmSize, Units
 from kinoform.models.codec import Codec, Pixels, encode_film
@@ -76,7 +76,7 @@ def film_halves(
     """Latents of what stays and, behind them, of what is white in the mask; each film is mid-grey elsewhere."""
 
     def half(changes: bool) -> Iterator[Pixels]:
-        for places in _chunks(len(frames), codec.stride[0]):
+        for places in latent_spans(len(frames), codec.stride[0]):
             chosen = (mask[places] >= WHITE) == changes
             pixels = frames[places].float().div_(127.5).sub_(1)
             yield _clip(torch.where(chosen[:, None], pixels, 0.0)).to(device)
@@ -87,7 +87,7 @@ def film_halves(
 def grey_halves(codec: Codec, film: FilmSize, device: torch.device) -> Latents:
     """`film_halves` where there is no film: both are mid-grey throughout."""
     grey = torch.zeros(1, 3, 1, 1, device=device).expand(film.num_frames, -1, film.height, film.width)
-    chunks = (_clip(grey[places]) for places in _chunks(film.num_frames, codec.stride[0]))
+    chunks = (_clip(grey[places]) for places in latent_spans(film.num_frames, codec.stride[0]))
     return encode_film(codec, chunks).repeat(1, 2, 1, 1, 1)
 
 
@@ -134,13 +134,6 @@ def _covering(frame: UInt8[np.ndarray, "rows columns c"], size: Size) -> UInt8[T
     top, left = (outer[0] - height) // 2, (outer[1] - width) // 2
     resized = F.interpolate(values[None], size=outer, mode="bicubic", antialias=True)[0]
     return resized[:, top : top + height, left : left + width]
-
-
-def _chunks(frames: int, time: int) -> Iterator[slice]:
-    """The first frame, then `time` frames at once: as the codec goes."""
-    yield slice(0, 1)
-    for first in range(1, frames, time):
-        yield slice(first, first + time)
 
 
 def _clip(frames: Float[Tensor, "t 3 height width"]) -> Pixels:

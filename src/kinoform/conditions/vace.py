@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from kinoform.conditions.clips import WHITE, by
+from kinoform.conditions.clips import WHITE, by, check_same
 from kinoform.conditions.demand import Demand
 from kinoform.conditions.fitting import Size
 from kinoform.conditions.inputs import Inputs
@@ -114,12 +114,7 @@ def check_mask(mask: Mask, film: Clip | None) -> None:
     """Raise UsageError for a mask without a film, of another size or length than its film, or without white."""
     if film is None:
         raise UsageError(f"{mask.name} says where a film changes, and no film is given; give the film as well")
-    if mask.size != film.size:
-        sizes = f"{mask.name} is {by(mask.size)} and {film.name} {by(film.size)}"
-        raise UsageError(f"{sizes}; a mask has the size of its film")
-    if len(mask.values) not in (1, len(film.frames)):
-        lengths = f"{mask.name} has {len(mask.values)} frames and {film.name} {len(film.frames)}"
-        raise UsageError(f"{lengths}; a mask has one frame for all, or as many as its film")
+    check_same(mask, film)
     if not (mask.values >= WHITE).any():
         raise UsageError(f"{mask.name} has no white, so nothing would change; white is what changes")
 

@@ -6,7 +6,7 @@ import math
 import unicodedata
 from dataclasses import dataclass, field, replace
 
-from kinoform.conditions.inputs import NO_INPUTS, RECIPES, Inputs
+from kinoform.conditions.inputs import CALLED, NO_INPUTS, RECIPES, RECIPES_BESIDES, Inputs
 from kinoform.conditions.ports import Conditioner, FilmSize, Units
 from kinoform.errors import UsageError
 from kinoform.models.codec import check_size
@@ -80,7 +80,8 @@ class Request:
         taken = frozenset[str]().union(*(each.takes for each in self.conditioners))
         for name in self.inputs.given():
             if name not in taken:
-                raise UsageError(f"this model takes no {name.replace('_', ' ')}; {RECIPES[name]} would")
+                takers = RECIPES[name] + RECIPES_BESIDES.get(name, "")
+                raise UsageError(f"this model takes no {CALLED.get(name, name)}; {takers} would")
         for each in self.conditioners:
             film = each.size(self.inputs, film, units)
         check_size(codec, transformer.patch, film.num_frames, film.height, film.width)

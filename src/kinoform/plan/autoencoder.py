@@ -158,8 +158,9 @@ def _kernel(inputs: int, outputs: int) -> int:
 def _middle(width: int, place: Place) -> Iterator[Layer]:
     yield _residual(width, width, place)
     attention = 2 * 2 * place.frames * place.area**2 * width
-    held = FLOAT * 8 * width * place.frames * place.area  # x, its norm, q, k, v, and three on the way back
-    yield Layer(flops=_products(width, 4 * width, 1, place) + attention, held=held)
+    rows = 8 * width * place.frames * place.area  # x, its norm, q, k, v, and three on the way back
+    scores = 2 * place.frames * place.area**2  # with channels outermost, no kernel does without them
+    yield Layer(flops=_products(width, 4 * width, 1, place) + attention, held=FLOAT * (rows + scores))
     yield _residual(width, width, place)
 
 

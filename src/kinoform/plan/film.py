@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from kinoform.conditions.demand import Demand
 from kinoform.plan.autoencoder import CodecWork, decode_work, encode_work
+from kinoform.plan.evaluations import Evaluations, evaluations
 from kinoform.plan.memory import Peak, peaks
 from kinoform.plan.parameters import Count, counts
 from kinoform.plan.tensors import TensorPlan, tensors
 from kinoform.plan.text import text_flops
 from kinoform.plan.transformer import TransformerFlops, transformer_flops
-from kinoform.plan.work import Sizes, Work, check, grid_of, latents_of
+from kinoform.plan.vision import vision_flops
+from kinoform.plan.work import Sizes, Work, check, demands, grid_of, latents_of, told, uncounted
 
-PROMPTS = 2
-"""The prompt and the negative prompt; both are encoded."""
+MADE = ("width", "height", "num_frames", "steps", "guidance")
+"""What a plan in JSON says of its film."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,11 @@ class StageFlops:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmPlan:
-    """What a film takes. `dtype` is that of text encoder and transformer, `device` a device's type."""
+    """What a film takes. `dtype` is that of text encoder and transformer, `device` a device's type.
+
+    `lead` latent frames are denoised before the film; `encode` is the work of encoding one whole film, `reading`
+    the operations of all that is encoded; `uncounted` says in words what nothing here counts.
+    """
 
     work: Work
     dtype: torch.dtype
@@ -38,20 +45,25 @@ class FilmPlan:
     tensors: tuple[TensorPlan, ...]
     parameters: Mapping[str, Count]
     transformer: TransformerFlops
+    evaluations: Evaluations
+    lead: int
     text: int
     decode: CodecWork
     encode: CodecWork
+    reading: int
     peaks: tuple[Peak, ...]
+    uncounted: tuple[str, ...]
 
     @property
     def flops(self) -> Mapping[str, StageFlops]:
         """By stage. Text is counted at the full length of a prompt: an upper bound of what is executed."""
-        text, work = PROMPTS * self.text, self.work
+        text = self.work.prompts * self.text
         return {
             "text": StageFlops(official=text, executed=text),
+            **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),
             "denoise": StageFlops(
-                official=self.transformer.official(work.steps),
-                executed=self.transformer.executed(work.steps, work.branches),
+                official=self.transformer.official(self.evaluations.velocities),
+                executed=self.transformer.executed(self.evaluations),
             ),
             "decode": StageFlops(official=self.decode.flops, executed=self.decode.flops),
         }
@@ -64,7 +76,9 @@ class FilmPlan:
     def as_json(self) -> dict[str, object]:
         """Plain values: numbers of parameters, bytes and operations."""
         return {
-            **asdict(self.work),
+            **{name: getattr(self.work, name) for name in MADE},
+            "lead": self.lead,
+            "evaluations": asdict(self.evaluations),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
             "tokens": self.tokens,
@@ -79,18 +93,21 @@ class FilmPlan:
                 "block": asdict(self.transformer.block),
                 "outside": asdict(self.transformer.outside),
                 "layers": self.transformer.layers,
+                "branches": {name: asdict(branch) for name, branch in self.transformer.branches.items()},
             },
             "encode_flops": self.encode.flops,
             "flops": {stage: asdict(flops) for stage, flops in self.flops.items()},
             "codec_history_bytes": self.decode.history,
             "peaks": {peak.stage: asdict(peak) | {"total": peak.total} for peak in self.peaks},
+            "not_counted": list(self.uncounted),
         }
 
 
 def plan_film(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> FilmPlan:
     """Raises UsageError when the codec cannot hold the film or the operations of a part are not known."""
     check(sizes, work)
-    latents, tokens = latents_of(sizes, work), grid_of(sizes, work).tokens
+    latents, tokens, needed = latents_of(sizes, work), grid_of(sizes, work).tokens, demands(sizes, work)
+    strength = min((each.strength for each in needed if each.strength is not None), default=None)
     return FilmPlan(
         work=work,
         dtype=dtype,
@@ -98,9 +115,20 @@ def plan_film(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> F
         tokens=tokens,
         tensors=tensors(sizes, work, dtype),
         parameters=counts(sizes),
-        transformer=transformer_flops(sizes.transformer, tokens),
+        transformer=transformer_flops(sizes.transformer, tokens, told(sizes, work)),
+        evaluations=evaluations(work, strength),
+        lead=sum(each.lead for each in needed),
         text=text_flops(sizes.text, sizes.text.length),
         decode=decode_work(sizes.codec, latents),
         encode=encode_work(sizes.codec, latents),
+        reading=_reading(sizes, needed, latents),
         peaks=peaks(sizes, work, dtype, device),
+        uncounted=tuple(uncounted(sizes, work)),
     )
+
+
+def _reading(sizes: Sizes, needed: list[Demand], latents: tuple[int, int, int]) -> int:
+    films, stills, pictures = (sum(getattr(each, name) for each in needed) for name in ("films", "stills", "pictures"))
+    still = encode_work(sizes.codec, (1, *latents[1:])).flops
+    seen = 0 if sizes.image is None else pictures * vision_flops(sizes.image)
+    return films * encode_work(sizes.codec, latents).flops + stills * still + seen

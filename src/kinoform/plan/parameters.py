@@ -12,6 +12,7 @@ from torch import nn
 from kinoform.models.dit import DiTSpec, keeps_float32
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
 from kinoform.plan.work import Sizes
 from kinoform.weights.load import on_meta
 
@@ -31,9 +32,10 @@ class Count:
 
 
 def counts(sizes: Sizes) -> Mapping[str, Count]:
-    """The count of each part: `text encoder`, `transformer`, `codec`."""
+    """The count of each part: `text encoder`, `image encoder` where there is one, `transformer`, `codec`."""
     return {
         "text encoder": text_count(sizes.text),
+        **({} if sizes.image is None else {"image encoder": vision_count(sizes.image)}),
         "transformer": transformer_count(sizes.transformer),
         "codec": codec_count(sizes.codec),
     }
@@ -41,6 +43,11 @@ def counts(sizes: Sizes) -> Mapping[str, Count]:
 
 @lru_cache
 def text_count(spec: TextSpec) -> Count:
+    return _counted(spec.build, lambda name: False)
+
+
+@lru_cache
+def vision_count(spec: VisionSpec) -> Count:
     return _counted(spec.build, lambda name: False)
 
 

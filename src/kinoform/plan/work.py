@@ -2,42 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from kinoform.conditions.demand import Demand, Demanding
+from kinoform.conditions.inputs import NO_INPUTS, Inputs
+from kinoform.conditions.ports import Conditioner, FilmSize, Units
 from kinoform.models.codec import check_size, latent_size
-from kinoform.models.context import ImageStream
+from kinoform.models.cost import Costed, CostedRows
 from kinoform.models.dit import DiTSpec
-from kinoform.models.ports import ContextSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
+from kinoform.solvers.base import Solver
+from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.sampler import Denoise, Sampler
+from kinoform.solvers.unipc import UniPC
 from kinoform.types import Grid
-
-CLIP_ROWS = 257
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """The three parts of a model. `kept`: parts stay in memory once loaded, as those of small models do."""
+    """The parts of a model. `kept`: parts stay in memory once loaded, as those of small models do."""
 
     transformer: DiTSpec
     codec: VAESpec
     text: TextSpec
+    image: VisionSpec | None = None
     kept: bool = False
+
+    @property
+    def units(self) -> Units:
+        return Units(stride=self.codec.stride, patch=self.transformer.patch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One film: sides in pixels, and how it is denoised. Guidance of exactly 1 takes one branch a step."""
+    """One film: sides in pixels, how it is denoised, and what it is made from."""
 
     width: int
     height: int
     num_frames: int
     steps: int
     guidance: float
+    shift: float = 5.0
+    solver: Solver = field(default_factory=UniPC)
+    sampler: Sampler = field(default_factory=Denoise)
+    guidance_rule: Guidance = field(default_factory=PlainGuidance)
+    inputs: Inputs = NO_INPUTS
+    conditioners: tuple[Conditioner, ...] = ()
 
     @property
-    def branches(self) -> int:
-        return 1 if self.guidance == 1 else 2
+    def film(self) -> FilmSize:
+        return FilmSize(num_frames=self.num_frames, height=self.height, width=self.width)
+
+    @property
+    def prompts(self) -> int:
+        """The prompt and the negative prompt, which are both encoded, and a source prompt."""
+        return 2 if self.inputs.source_prompt is None else 3
+
+    @property
+    def material(self) -> int:
+        """Bytes of the pictures and films that are given."""
+        clip, mask = self.inputs.film, self.inputs.mask
+        pictures = (*self.inputs.frames.values(), *self.inputs.references)
+        still = sum(picture.pixels.nbytes for picture in pictures)
+        return still + (0 if clip is None else clip.frames.nbytes) + (0 if mask is None else mask.values.nbytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the transformer is told besides text: rows by context stream, tokens of latents by branch."""
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    branches: Mapping[str, int] = field(default_factory=dict)
+
+
+NOTHING_TOLD = Told()
 
 
 def check(sizes: Sizes, work: Work) -> None:
@@ -45,20 +86,62 @@ def check(sizes: Sizes, work: Work) -> None:
     check_size(sizes.codec, sizes.transformer.patch, work.num_frames, work.height, work.width)
 
 
+def demands(sizes: Sizes, work: Work) -> list[Demand]:
+    """Of the conditioners in their order; of those that tell."""
+    rows = 0 if sizes.image is None else sizes.image.rows
+    return [
+        each.demand(work.inputs, work.film, sizes.units, rows)
+        for each in work.conditioners
+        if isinstance(each, Demanding)
+    ]
+
+
+def uncounted(sizes: Sizes, work: Work) -> Iterator[str]:
+    """What has a cost that nobody tells."""
+    for each in work.conditioners:
+        if not isinstance(each, Demanding):
+            yield f"what {type(each).__name__} encodes and gives"
+    for stream in sizes.transformer.context:
+        if not isinstance(stream, CostedRows):
+            yield f"the context stream {stream.name!r} beyond its weights"
+    for branch in sizes.transformer.branches:
+        if not isinstance(branch, Costed):
+            yield f"the branch {branch.name!r} beyond its weights"
+
+
+def told(sizes: Sizes, work: Work) -> Told:
+    """By all conditioners together."""
+    rows: dict[str, int] = {}
+    branches: dict[str, int] = {}
+    for each in demands(sizes, work):
+        rows |= each.rows
+        branches |= each.branches
+    grid, part = grid_of(sizes, work), sizes.transformer.patch[0]
+    frame = grid.height * grid.width
+    return Told(rows=rows, branches={name: frames // part * frame for name, frames in branches.items()})
+
+
 def latents_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
-    """(frames, height, width) of the latents."""
+    """(frames, height, width) of the film's latents."""
     return latent_size(sizes.codec, work.num_frames, work.height, work.width)
 
 
+def canvas_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
+    """`latents_of` with the frames that are denoised before the film and cut off."""
+    frames, height, width = latents_of(sizes, work)
+    return sum(each.lead for each in demands(sizes, work)) + frames, height, width
+
+
 def grid_of(sizes: Sizes, work: Work) -> Grid:
-    """The patches of the film along time, height and width."""
-    frames, height, width = (n // p for n, p in zip(latents_of(sizes, work), sizes.transformer.patch, strict=True))
+    """The patches of what is denoised along time, height and width."""
+    frames, height, width = (n // p for n, p in zip(canvas_of(sizes, work), sizes.transformer.patch, strict=True))
     return Grid(frames=frames, height=height, width=width)
 
 
-def context_rows(stream: ContextSpec) -> int:
-    """Rows that cross-attention reads of a stream; of pictures those of one CLIP encoding, or as many as are placed."""
-    rows = getattr(stream, "rows", None)
-    if rows is None:
-        rows = stream.positions or CLIP_ROWS if isinstance(stream, ImageStream) else 0
-    return rows
+def context_rows(spec: DiTSpec, given: Told) -> dict[str, int]:
+    """Rows that cross-attention reads, by stream: those that are given, otherwise the usual number."""
+    return {
+        stream.name: given.rows.get(stream.name, stream.usual_rows)
+        for stream in spec.context
+        if isinstance(stream, CostedRows)
+    }

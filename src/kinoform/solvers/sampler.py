@@ -64,3 +64,8 @@ class Denoise:
 def noised(x0: Latents, noise: Latents, level: Level) -> Latents:
     """x at a level: (1 - sigma) x0 + sigma noise."""
     return (1 - level.sigma) * x0 + level.sigma * noise
+
+
+def first_step(steps: int, strength: float) -> int:
+    """Where a film that is redone by `strength` in (0, 1] begins: the last `strength` of the steps, one at least."""
+    return steps - max(1, min(steps, int(steps * strength)))

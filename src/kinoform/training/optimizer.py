@@ -105,9 +105,9 @@ class OptimizerSpec:
     hidden: Callable[[str, Tensor], bool] = every_matrix
 
     def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> "Optimizer":
-        """Raises UsageError when nothing can be trained, and when `hidden` takes a vector, which Muon cannot, or nothing.
+        """Raises UsageError when nothing can be trained, and when `hidden` takes a vector, which Muon cannot.
 
-        Who wants no Muon says so with `no_matrix`.
+        Also when it takes nothing: who wants no Muon says so with `no_matrix`.
         """
         trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
         hidden = {name for name, parameter in trained if self.hidden(name, parameter)}

@@ -1,0 +1,66 @@
+"""How often a film asks the transformer: counted by running its sampler on a velocity that costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from kinoform.plan.work import Work
+from kinoform.solvers.sampler import Run, first_step
+from kinoform.types import Field, Latents, Level, Velocity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluations:
+    """`fields` velocities are prepared, each for two prompts; `pairs` are asked under both, `singles` under one."""
+
+    fields: int
+    pairs: int
+    singles: int
+
+    @property
+    def velocities(self) -> int:
+        return self.pairs + self.singles
+
+
+def fields_of(work: Work) -> int:
+    """Velocities that are prepared: that of the prompt, and that of the source prompt where a film is changed."""
+    return 2 if work.sampler.edits else 1
+
+
+def evaluations(work: Work, strength: float | None) -> Evaluations:
+    """Of a film that begins at `strength` from another, None from noise; exact for any solver, sampler and guidance.
+
+    Raises UsageError where the solver's levels do not fall, as denoising itself would.
+    """
+    counts = {"fields": 0, "pairs": 0, "singles": 0}
+    point = torch.zeros(1, 1, 1, 1, 1)
+    levels = work.solver.levels(work.steps, work.shift)
+
+    def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
+        counts["pairs"] += 1
+        return torch.zeros_like(x), torch.zeros_like(x)
+
+    def single(x: Latents, level: Level) -> Velocity:
+        counts["singles"] += 1
+        return torch.zeros_like(x)
+
+    def velocity(scale: float) -> Field:
+        counts["fields"] += 1
+        return work.guidance_rule.guide(both, scale, positive=single, levels=levels)
+
+    run = Run(
+        solver=work.solver,
+        field=velocity(work.guidance),
+        levels=levels,
+        first=first_step(work.steps, 1.0 if strength is None else strength),
+        noise=point,
+        draw=partial(torch.zeros_like, point),
+        start=point if strength is not None or work.sampler.edits else None,
+        source=velocity,
+    )
+    for _ in work.sampler.steps(run):
+        pass
+    return Evaluations(**counts)

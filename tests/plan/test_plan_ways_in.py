@@ -1,0 +1,266 @@
+"""Films from pictures, controls and references: planned operations and shapes are those of the real thing, exactly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kinoform.conditions.image_tokens import ImageTokens
+from kinoform.conditions.inputs import NO_INPUTS, Inputs
+from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.ports import Conditioner, Encoders, FilmSize, Given, Units, together
+from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.vace import Vace
+from kinoform.media.material import Clip, Picture
+from kinoform.models.codec import Codec
+from kinoform.models.context import ImageStream, ReferenceStream, TextStream
+from kinoform.models.dit import DiTSpec
+from kinoform.models.guests import ReferenceGuests
+from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.text import TextSpec
+from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionEncoder, VisionSpec, image_rows
+from kinoform.ops import cpu
+from kinoform.ops.flops import count_flops
+from kinoform.pipelines.fit import work_of
+from kinoform.pipelines.generate import denoise, noise_of
+from kinoform.pipelines.request import Request, request
+from kinoform.plan.film import FilmPlan, plan_film
+from kinoform.plan.vision import vision_flops
+from kinoform.plan.work import Sizes
+from kinoform.recipe import Recipe
+from kinoform.recipes.load import RELEASED
+from kinoform.solvers.flow_edit import FlowEdit
+from kinoform.solvers.guidance import Interval, ZeroStar
+
+ROWS = 6
+TEXT = TextStream(width=10, rows=ROWS)
+VISION = VisionSpec(image=8, patch=4, dim=8, heads=2, layers=3, dim_ffn=12)
+CODEC = VAESpec(
+    dim=3, channels=4, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,), mean=(), std=(),
+)  # fmt: skip
+PLAIN = DiTSpec(
+    dim=24, ffn_dim=40, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16, context=(TEXT,)
+)
+DRAW = np.random.default_rng(1)
+PICTURES = tuple(Picture(pixels=DRAW.integers(0, 256, (16, 24, 3), dtype=np.uint8)) for _ in range(3))
+CLIP = Clip(frames=DRAW.integers(0, 256, (5, 16, 24, 3), dtype=np.uint8))
+
+
+def recipe(conditioners: tuple[Conditioner, ...], **changes: Any) -> Recipe:
+    return Recipe(
+        name="tiny", transformer=replace(PLAIN, **changes), codec=CODEC, image=VISION, conditioners=conditioners,
+        text=TextSpec(vocab=9, dim=10, dim_attention=8, dim_ffn=12, heads=2, layers=1, buckets=8, length=ROWS),
+        width=24, height=16, num_frames=5, steps=4, shift=3.0, guidance=4.0,
+    )  # fmt: skip
+
+
+SEEING = recipe((KnownFrames(), ImageTokens()), in_channels=4 + 2 + 4, context=(TEXT, ImageStream(width=VISION.dim)))
+BOTH_ENDS = replace(
+    recipe((KnownFrames(), ImageTokens(pictures=2)), in_channels=10),
+    transformer=replace(
+        PLAIN, in_channels=10, context=(TEXT, ImageStream(width=VISION.dim, positions=2 * VISION.rows))
+    ),
+)
+CONTROLLED = recipe((Vace(),), branches=(SideBlocks(layers=(0, 2), channels=2 * 4 + 2 * 2),))
+GUESTS = recipe((ReferenceTokens(),), branches=(ReferenceGuests(),))
+READER = ReferenceRows(rows=LatentRows(channels=4))
+READING = recipe((READER,), context=(TEXT, ReferenceStream(width=READER.width)))
+REDOING = recipe((StartFilm(),))
+
+FILMS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
+    "words": (REDOING, NO_INPUTS, {}),
+    "first frame": (SEEING, Inputs(frames={0: PICTURES[0]}, exact_size=True), {}),
+    "first and last frame": (BOTH_ENDS, Inputs(frames={0: PICTURES[0], -1: PICTURES[1]}, exact_size=True), {}),
+    "side blocks without inputs": (CONTROLLED, NO_INPUTS, {}),
+    "side blocks and a control": (CONTROLLED, Inputs(film=CLIP), {}),
+    "side blocks and references": (CONTROLLED, Inputs(references=PICTURES[:2]), {}),
+    "side blocks, one prompt": (CONTROLLED, Inputs(references=PICTURES[:1]), {"guidance": 1.0}),
+    "guests": (GUESTS, Inputs(references=PICTURES), {}),
+    "no guests": (GUESTS, NO_INPUTS, {}),
+    "reference stream": (READING, Inputs(references=PICTURES[:2]), {}),
+    "no references to read": (READING, NO_INPUTS, {}),
+    "half redone": (REDOING, Inputs(film=CLIP, strength=0.5), {}),
+    "changed": (REDOING, Inputs(film=CLIP, source_prompt="a cat"), {"sampler": FlowEdit(averages=2, plain_steps=1)}),
+    "guided within an interval": (REDOING, NO_INPUTS, {"guidance_rule": Interval(low=0.3, high=0.8)}),
+    "still at first": (REDOING, NO_INPUTS, {"guidance_rule": ZeroStar(zero_steps=2)}),
+}
+
+
+@pytest.fixture(autouse=True)
+def countable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain products alone, since a machine's own kernels and fused attention are not counted in inference mode."""
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, **masks: object) -> Tensor:
+        return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+
+    monkeypatch.setattr(cpu, "_onednn", lambda: None)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+
+
+class Random:
+    """Encoders with the weights that they are built with, for their operations and shapes."""
+
+    device = torch.device("cpu")
+
+    def codec(self) -> Codec:
+        return CODEC.build()
+
+    def image(self) -> VisionEncoder:
+        return VISION.build()
+
+
+def asked_and_planned(name: str) -> tuple[Recipe, Request, FilmPlan]:
+    made, inputs, changes = FILMS[name]
+    asked = request(made, "a ball", 1, inputs=inputs, **changes).sized(made.codec, made.transformer)
+    sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text, image=made.image)
+    return made, asked, plan_film(sizes, work_of(asked), dtype=torch.float32, device="cpu")
+
+
+def given_to(asked: Request) -> Given:
+    encoders: Encoders = Random()
+    return together(each.give(asked.inputs, asked.film, encoders) for each in asked.conditioners)
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_operations_are_those_that_are_executed(name: str) -> None:
+    """Of encoding the inputs and of denoising, both counted by PyTorch on the pipeline's own functions."""
+    made, asked, plan = asked_and_planned(name)
+    model, rows = made.transformer.build(), tuple(torch.randn(1, 3, 10) for _ in range(plan.work.prompts))
+    with torch.no_grad():
+        assert count_flops(lambda: given_to(asked)) == plan.reading
+        given = given_to(asked)
+        draw = noise_of(made.codec, asked, lead=given.canvas.lead)
+        counted = count_flops(lambda: denoise(model, asked, rows, draw, lambda progress: None, given))
+    assert counted == plan.flops["denoise"].executed
+    assert not plan.uncounted
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_shapes_are_those_that_are_given(name: str) -> None:
+    _, asked, plan = asked_and_planned(name)
+    with torch.no_grad():
+        given = given_to(asked)
+    shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
+    assert plan.lead == given.canvas.lead
+    assert shapes["noise, latents"] == (1, 4, 3 + given.canvas.lead, 8, 12)
+    assert shapes.get("channels") == (None if given.channels is None else tuple(given.channels.shape))
+    for stream, rows in given.context.items():
+        assert shapes[f"{stream} rows, embedded"] == (1, rows.shape[1], 24)
+    if control := given.branches.get("vace"):
+        assert shapes["branch vace"] == tuple(control.latents.shape)
+    if guests := given.branches.get("references"):
+        assert shapes["branch references"] == tuple(torch.cat(guests, dim=2).shape)
+
+
+def test_one_picture_in_the_image_encoder() -> None:
+    encoder, pixels = VISION.build(), torch.zeros(1, 3, 5, 7)
+    assert count_flops(lambda: image_rows(encoder, pixels)) == vision_flops(VISION)
+    assert round(vision_flops(VisionSpec()) / 1e12, 3) == 0.324
+
+
+# Released models
+
+TOTALS = {
+    ("i2v-14b-480p", 832, 480): 1_686.4,
+    ("i2v-14b-720p", 1280, 720): 6_540.5,
+    ("flf2v-14b", 832, 480): 1_694.4,
+    ("flf2v-14b", 1280, 720): 6_557.5,
+    ("vace-1.3b", 832, 480): 427.0,
+    ("vace-1.3b", 1280, 720): 1_880.5,
+    ("vace-14b", 832, 480): 2_029.6,
+    ("vace-14b", 1280, 720): 7_864.0,
+}
+PARAMETERS = {
+    "i2v-14b-480p": 16_394_878_784,
+    "i2v-14b-720p": 16_394_878_784,
+    "flf2v-14b": 16_395_536_704,
+    "vace-1.3b": 2_153_972_032,
+    "vace-14b": 17_337_592_896,
+}
+
+
+def planned(name: str, width: int, height: int, inputs: Inputs = NO_INPUTS) -> FilmPlan:
+    made = RELEASED[name]()
+    sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text, image=made.image)
+    asked = request(made, "a ball", 1, width=width, height=height, inputs=inputs)
+    return plan_film(sizes, work_of(asked), dtype=torch.bfloat16, device="cuda")
+
+
+@pytest.mark.parametrize(("name", "width", "height"), TOTALS)
+def test_a_forward_takes_the_operations_of_the_table(name: str, width: int, height: int) -> None:
+    plan = planned(name, width, height)
+    assert plan.transformer.forward / 1e12 == pytest.approx(TOTALS[name, width, height], abs=0.07)
+    assert plan.parameters["transformer"].parameters == PARAMETERS[name]
+    assert [peak.stage for peak in plan.peaks] == ["text", "encode", "denoise", "decode"]
+    assert list(plan.flops) == ["text", "encode", "denoise", "decode"]
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_every_released_recipe_is_counted_wholly(name: str) -> None:
+    made = RELEASED[name]()
+    assert planned(name, made.width, made.height).uncounted == ()
+
+
+def test_tensors_have_the_shapes_of_the_data_flow() -> None:
+    shapes = {each.name: each.shape for each in planned("i2v-14b-720p", 1280, 720).tensors}
+    assert shapes["films to encode"] == (1, 3, 81, 720, 1280)
+    assert shapes["channels"] == (1, 20, 21, 90, 160)
+    assert shapes["latents and channels"] == (1, 36, 21, 90, 160)
+    assert shapes["image encoder rows"] == (1, 257, 1280)
+    assert shapes["context"] == (1, 769, 5120)
+    shapes = {each.name: each.shape for each in planned("flf2v-14b", 832, 480).tensors}
+    assert shapes["image encoder rows"] == (2, 257, 1280)
+    assert shapes["image rows, embedded"] == (1, 514, 5120)
+    assert shapes["context"] == (1, 1026, 5120)
+
+
+@pytest.mark.parametrize(("width", "height", "tokens"), [(832, 480, 34_320), (1280, 720, 79_200)])
+def test_a_reference_of_vace_is_a_latent_frame_more(width: int, height: int, tokens: int) -> None:
+    plan = planned("vace-1.3b", width, height, Inputs(references=PICTURES[:1]))
+    shapes = {each.name: each.shape for each in plan.tensors}
+    assert plan.tokens == tokens and plan.lead == 1
+    assert shapes["branch vace"] == (1, 96, 22, height // 8, width // 8)
+    assert shapes["noise, latents"] == shapes["prediction"] == (1, 16, 22, height // 8, width // 8)
+    assert shapes["decoded pixels"] == (1, 3, 81, height, width)
+
+
+# What nobody counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silent:
+    """A branch, and what fills it, that say nothing of their cost."""
+
+    name: str = "silent"
+    takes: frozenset[str] = frozenset()
+
+    def build(self, spec: DiTSpec) -> nn.Module:
+        return nn.Linear(2, 3)
+
+    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+        return asked
+
+    def check(self, inputs: Inputs, film: FilmSize) -> None: ...
+
+    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+        raise NotImplementedError
+
+
+def test_what_is_not_counted_is_said() -> None:
+    made = recipe((Silent(),), branches=(Silent(),))
+    sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text)
+    work = work_of(request(made, "a ball", 1))
+    plan, plain = (plan_film(each, work, dtype=torch.float32, device="cpu") for each in (
+        sizes, replace(sizes, transformer=PLAIN)
+    ))  # fmt: skip
+    assert plan.uncounted == ("what Silent encodes and gives", "the branch 'silent' beyond its weights")
+    assert plan.as_json()["not_counted"] == list(plan.uncounted)
+    assert plan.transformer == plain.transformer
+    assert plan.parameters["transformer"].parameters == plain.parameters["transformer"].parameters + 9

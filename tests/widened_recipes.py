@@ -1,0 +1,47 @@
+"""Recipes that put input channels onto the tiny model, which nothing fills but zeros."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
+from kinoform.models.codec import latent_size
+from kinoform.recipe import Recipe
+from kinoform.weights.additions import Additions
+from tiny_recipe import tiny
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zeros:
+    """So many channels of nothing; no input is read."""
+
+    channels: int
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset()
+
+    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+        return asked
+
+    def check(self, inputs: Inputs, film: FilmSize) -> None:
+        """Nothing can be wrong."""
+
+    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+        sides = latent_size(encoders.codec(), film.num_frames, film.height, film.width)
+        return Given(channels=torch.zeros(1, self.channels, *sides, device=encoders.device))
+
+
+def depth_then_pose() -> Recipe:
+    return _widened(depth=2, pose=1)
+
+
+def pose_then_depth() -> Recipe:
+    return _widened(pose=1, depth=2)
+
+
+def _widened(**channels: int) -> Recipe:
+    added = Additions(channels=channels, seed=5)
+    conditioner = Zeros(channels=sum(channels.values()))
+    return replace(tiny(), name="tiny-widened", conditioners=(conditioner,), additions=added)
