@@ -6,7 +6,7 @@ From this folder; from the root of the repository it is `--recipe examples.ideas
 film, and as long as nothing has been trained, the films are those of the model itself: the added slice of the patch
 embedding is zero. `recipe` widens the embedded model, `wan` the 1.3B one (`--model t2v-1.3b`).
 
-What learns is the added slice (`LEARNS`), alone or beside low-rank adapters on the blocks.
+What learns is the added slice (`LEARNS`) alone, or beside low-rank adapters on the blocks (`learning`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from kinoform.conditions.clips import clip_chunks
 from kinoform.conditions.inputs import Inputs
@@ -22,13 +23,18 @@ from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip
 from kinoform.models.codec import encode_film, latent_size
+from kinoform.models.dit import DiT
+from kinoform.models.lora import LoRASpec, attach
 from kinoform.recipe import Recipe
 from kinoform.recipes.mini import mini
 from kinoform.recipes.wan21 import t2v_1_3b
 from kinoform.weights.additions import Additions
 
+NAME = "depth"
 LEARNS = ("patch_embedding.weight",)
 """Parameters, as shell patterns; `Additions.let_learn` leaves the channels of the base without gradient."""
+
+ADAPTERS = LoRASpec(patterns=("self_attention.*", "feed_forward.*"), rank=16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +73,19 @@ def grey(clip: Clip) -> Clip:
 
 def put_onto(base: Recipe) -> Recipe:
     """Any model, with as many channels more as its codec makes."""
-    added = Additions(channels={"depth": base.codec.channels})
-    return replace(base, name=f"{base.name}-depth", conditioners=(DepthFilm(),), additions=added)
+    added = Additions(channels={NAME: base.codec.channels})
+    return replace(base, name=f"{base.name}-{NAME}", conditioners=(DepthFilm(),), additions=added)
+
+
+def learning(model: DiT, additions: Additions, generator: torch.Generator) -> tuple[DiT, dict[str, nn.Parameter]]:
+    """A copy of the widened model with adapters, which shares all its weights, and what learns in it, by name.
+
+    Without adapters it is `additions.let_learn(model)`. The adapters are saved with `weights.lora_saving.save_lora`.
+    """
+    adapted = attach(model, ADAPTERS, name=NAME, generator=generator)
+    added = additions.let_learn(adapted)
+    matrices = {name: each for name, each in adapted.named_parameters() if f".adapters.{NAME}." in name}
+    return adapted, {**added, **matrices}
 
 
 def recipe() -> Recipe:

@@ -7,7 +7,7 @@ every second block the film's tokens ask the pictures' tokens (cross-attention w
 answer is added through a layer that begins at zero: until something has been trained, the films are those of the
 model itself. `recipe` is for the embedded model, `wan` for the 1.3B one (`--model t2v-1.3b`).
 
-What learns is the branch (`LEARNS`), alone or beside low-rank adapters on the blocks.
+What learns is the branch (`LEARNS`) alone, or beside low-rank adapters on the blocks (`learning`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from kinoform.conditions.references import ReferenceTokens
 from kinoform.models.block import RMSNorm, heads, merge
-from kinoform.models.dit import DiTSpec, PatchEmbedding
+from kinoform.models.dit import DiT, DiTSpec, PatchEmbedding
 from kinoform.models.linear import Linear
+from kinoform.models.lora import LoRASpec, attach
 from kinoform.models.ports import KeyHeads, Stream
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm
@@ -35,6 +36,8 @@ from kinoform.weights.additions import Additions
 NAME = "reader"
 LEARNS = (f"branches.{NAME}.*",)
 """Parameters, as shell patterns."""
+
+ADAPTERS = LoRASpec(patterns=("cross_attention.*", "feed_forward.*"), rank=16)
 
 Seen: TypeAlias = tuple[tuple[KeyHeads, KeyHeads], ...]
 """Keys and values of the pictures' tokens, for each reader: the same at every step, so made once a film."""
@@ -119,6 +122,17 @@ def put_onto(base: Recipe) -> Recipe:
         conditioners=(ReferenceTokens(branch=NAME),),
         additions=Additions(branches=(branch,)),
     )
+
+
+def learning(model: DiT, additions: Additions, generator: torch.Generator) -> tuple[DiT, dict[str, nn.Parameter]]:
+    """A copy of the widened model with adapters, which shares all its weights, and what learns in it, by name.
+
+    Without adapters it is `additions.let_learn(model)`. The adapters are saved with `weights.lora_saving.save_lora`.
+    """
+    adapted = attach(model, ADAPTERS, name=NAME, generator=generator)
+    added = additions.let_learn(adapted)
+    matrices = {name: each for name, each in adapted.named_parameters() if f".adapters.{NAME}." in name}
+    return adapted, {**added, **matrices}
 
 
 def recipe() -> Recipe:

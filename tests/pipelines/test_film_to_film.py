@@ -203,6 +203,23 @@ def test_a_batch_makes_the_films_that_are_made_alone_and_makes_them_again(pipe: 
         assert not any(torch.equal(latents, other) for other in together[:i])
 
 
+def test_what_several_films_begin_from_is_encoded_once(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, encoded = Inputs(film=CLIP), []
+    give = StartFilm.give
+
+    def counted(self: StartFilm, inputs: Inputs, *rest: Any) -> Any:
+        encoded.append(inputs)
+        return give(self, inputs, *rest)
+
+    alone = [made(pipe, pipe.request(PROMPT, seed=seed, inputs=shared, steps=2)) for seed in (1, 2)]
+    monkeypatch.setattr(StartFilm, "give", counted)
+    asked = [pipe.request(PROMPT, seed=seed, inputs=shared, steps=2) for seed in (1, 2)]
+    asked.append(pipe.request(PROMPT, seed=1, inputs=Inputs(film=CLIP), steps=2))
+    first, second, other = pipe.latents(asked, lambda progress: None)
+    assert len(encoded) == 2 and encoded[0] is shared
+    assert torch.equal(first, alone[0]) and torch.equal(second, alone[1]) and torch.equal(other, first)
+
+
 def test_the_seed_decides_and_the_global_generator_does_not(pipe: Pipeline) -> None:
     edit: dict = {"film": CLIP, "source_prompt": SHOWN, "sampler": FlowEdit(averages=2)}
     torch.manual_seed(1)

@@ -27,7 +27,7 @@ from kinoform.weights.hashes import file_hash
 from kinoform.weights.own import Modules, save_own
 from kinoform.weights.parts import own_parts
 from models.recorded import gap
-from models.toys import GRID, TEXT, TINY, TOLD, SideSpec, film, noise, random_dit, run
+from models.toys import GRID, SIDE, TEXT, TINY, TOLD, film, noise, random_dit, run
 from tiny_recipe import ADDRESS, WORDS, tiny, write_tiny_folder
 
 CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def test_guests_are_embedded_at_first_as_the_film_is(extra: int) -> None:
 
 
 def test_side_blocks_of_the_base_get_the_stream_too() -> None:
-    base = random_dit(replace(TINY, branches=(SideSpec(channels=5, layers=(0, 2)),)))
+    base = random_dit(replace(TINY, branches=(SIDE,)))
     wide = STREAM.onto(base)
     assert wide.get_parameter("branches.vace.blocks.1.cross_attention.streams.reference.gate").item() == 0
 

@@ -20,6 +20,7 @@ SETTINGS: Mapping[str, type] = {
     "text_encoder": str,
     "vae": str,
     "tokenizer": str,
+    "image_encoder": str,
     "size": str,
     "frames": int,
     "seconds": float,
@@ -28,6 +29,8 @@ SETTINGS: Mapping[str, type] = {
     "guidance": float,
     "shift": float,
     "solver": str,
+    "sampler": str,
+    "guidance_rule": str,
     "negative": str,
     "dtype": str,
     "device": str,
@@ -54,11 +57,13 @@ TAKEN: Mapping[str, frozenset[str]] = {
 }
 """The settings that a command heeds, as far as it has such an option; the others do exactly what they are told."""
 
-FROM_RECIPE = {"size", "frames", "fps", "steps", "guidance", "shift", "solver", "negative", "upscale"}
+FROM_RECIPE = {
+    "size", "frames", "fps", "steps", "guidance", "shift", "solver", "sampler", "guidance_rule", "negative", "upscale",
+}  # fmt: skip
 """The settings that the recipe has a value for."""
 
 KINDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
-PATHS = {"model", "text_encoder", "vae", "tokenizer"}
+PATHS = {"model", "text_encoder", "vae", "tokenizer", "image_encoder"}
 MOST_BYTES = 1_000_000
 
 

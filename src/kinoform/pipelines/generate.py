@@ -80,16 +80,21 @@ def texts_of(request: Request) -> tuple[str, ...]:
 def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback) -> list[Given]:
     """What each request's pictures and films give, door by door; the encoders are gone when this returns.
 
-    Nothing is loaded for requests of words alone.
+    Nothing is loaded for requests of words alone, and what several requests share is encoded once.
     """
     encoders = PartEncoders(parts, machine.device, machine.dtype)
-    found = []
+    found: dict[tuple[object, ...], Given] = {}
     for done, request in enumerate(requests, start=1):
-        given = together(each.give(request.inputs, request.film, encoders) for each in request.conditioners)
-        found.append(given)
+        if (key := _what(request)) not in found:
+            found[key] = together(each.give(request.inputs, request.film, encoders) for each in request.conditioners)
         if request.inputs.given():
             _report(tell, Progress(stage="encode", done=done, total=len(requests)))
-    return found
+    return [found[_what(request)] for request in requests]
+
+
+def _what(request: Request) -> tuple[object, ...]:
+    """All that decides what the inputs of a request give, objects by identity: equal films are not compared."""
+    return id(request.inputs), request.film, *map(id, request.conditioners)
 
 
 def noise_of(
