@@ -29,9 +29,9 @@ FILMS = {"L1": 40, "L2": 16, "L3": 16}
 """Of both splits together."""
 
 FLOORS = {
-    "L1": {"background": 0.9, "count": 0.85, "colour": 0.75, "motion": 0.7, "shape": 0.35},
-    "L2": {"background": 0.8, "texture": 0.8, "count": 0.8},
-    "L3": {"background": 0.8, "texture": 0.8, "count": 0.5},
+    "L1": {"background": 0.9, "count": 0.9, "colour": 0.85, "motion": 0.8, "shape": 0.65, "all_right": 0.6},
+    "L2": {"background": 0.8, "texture": 0.8, "count": 0.8, "shape": 0.5},
+    "L3": {"background": 0.8, "texture": 0.8, "count": 0.6},
 }
 MOST_BYTES, MOST_SHARD = 24_000_000, 15_000_000
 

@@ -66,7 +66,7 @@ def decode(
     from kinoform.weights.latents import read_latents
 
     values, params = read_latents(latents)
-    console.keep_private(*(str(params.get(name, "")) for name in ("prompt", "negative_prompt")))
+    console.keep_private(*_prompts(params))
     name = output or _film_name(latents)
     chosen = Chosen(
         model=model or _recorded(latents, params), recipe=recipe, device=device,
@@ -93,6 +93,12 @@ def decode(
     if latents.name == latents_path(name).name:
         latents.unlink(missing_ok=True)
     console.result(name, told, as_json=as_json)
+
+
+def _prompts(params: dict[str, object]) -> list[str]:
+    conditions = params.get("conditions")
+    source = conditions.get("source_prompt", "") if isinstance(conditions, dict) else ""
+    return [str(text) for text in (params.get("prompt", ""), params.get("negative_prompt", ""), source)]
 
 
 def _film_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:

@@ -72,7 +72,7 @@ def rerun(
     from kinoform.pipelines.recorded import find_inputs, recorded
 
     told = recorded(read_params(film), film)
-    console.keep_private(told.prompt, str(told.asked["negative_prompt"]))
+    console.keep_private(told.prompt, str(told.asked["negative_prompt"]), str(told.conditions.get("source_prompt", "")))
     needed = {name: each for name, each in told.inputs.items() if not (lora and name in told.loras)}
     files = find_inputs(needed, (film.parent, Path()), film)
     name = output or _again(film)
