@@ -176,7 +176,7 @@ def test_a_first_chunk_of_another_length_is_refused(count: int):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
-@pytest.mark.parametrize("name", SPECS.keys() - {"other strides"})
+@pytest.mark.parametrize("name", sorted(SPECS.keys() - {"other strides"}))
 def test_a_later_chunk_of_another_length_is_refused(name: str, count: int):
     vae = random_vae(SPECS[name])
     _, history = vae.encode(film(vae)[:, :, :1])

@@ -21,7 +21,7 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize(("name", "solver"), NAMED.items(), ids=str)
+@pytest.mark.parametrize(("name", "solver"), NAMED.items(), ids=NAMED)
 def test_a_name_gives_the_solver_back(name: str, solver: Solver) -> None:
     assert name_of(solver) == name
     assert solver_of(name) == solver
