@@ -1,5 +1,8 @@
 """Every video file keeps what its codec can keep: RGB bit by bit, or a faithful picture with the right colours."""
 
+import os
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -128,3 +131,11 @@ def test_damaged_videos_are_refused_by_name(suffix, smooth_film, tmp_path):
             read_video(tmp_path / f"short{suffix}")
     with pytest.raises(UsageError, match=r"no video format '\.gif'"):
         read_video(tmp_path / "a.gif")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="priorities of this kind are Linux's")
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_a_written_film_leaves_the_priority_of_the_process(tmp_path: Path, codec: str) -> None:
+    before = os.sched_getscheduler(0)
+    Film(frames=np.zeros((3, 64, 64, 3), np.uint8), fps=8.0).save(tmp_path / "film.mp4", codec=codec)
+    assert os.sched_getscheduler(0) == before

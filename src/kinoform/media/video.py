@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -58,7 +59,7 @@ def write_video(
     _check_size(encoding, height, width)
     _hush(encoding.codec)
     kind = encoding.container
-    with whole(path, force=force) as temporary:
+    with whole(path, force=force) as temporary, _same_priority():
         try:
             with av.open(str(temporary), "w", format=kind.muxer, options=dict(kind.layout)) as container:
                 container.metadata.update(texts)
@@ -68,6 +69,20 @@ def write_video(
             if isinstance(error, OSError):  # `whole` knows what to say about a disk
                 raise
             raise KinoformError(f"{path}: the video encoder failed: {error}") from error
+
+
+@contextmanager
+def _same_priority() -> Iterator[None]:
+    """SVT-AV1 makes a process that root runs a real-time one, which starves all others; then it is what it was."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != before[0]:
+            os.sched_setscheduler(0, *before)
 
 
 def read_video(path: Path) -> tuple[UInt8[np.ndarray, "f h w 3"], float]:
