@@ -3,7 +3,8 @@ import pytest
 
 from kinoform.errors import UsageError
 from kinoform.world.backgrounds import PANS_RIGHT, STRIPES
-from kinoform.world.caption import caption, vocabulary, words
+from kinoform.world.caption import caption, unnamed_caption, vocabulary, words
+from kinoform.world.grammar import MOTION_PHRASES, SHAPE_PHRASES
 from kinoform.world.motions import LEFT, STILL
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L1, L2, L3, Level, sample_story, scene_from_seed
@@ -36,6 +37,38 @@ def test_a_generator_names_one_caption() -> None:
     said = {caption(story, np.random.default_rng(seed)) for seed in range(40)}
     assert caption(story, np.random.default_rng(0)) == caption(story, np.random.default_rng(0))
     assert len(said) > 10
+
+
+def test_without_nouns_the_rest_is_told() -> None:
+    generator = np.random.default_rng(3)
+    for seed in range(100):
+        story = scene_from_seed(seed).story
+        sentence = unnamed_caption(story, generator)
+        assert set(words(sentence)) <= set(vocabulary())
+        subject, ground = story.subjects[0], story.background.colour.name
+        motions = {word for phrase in MOTION_PHRASES[subject.motion] for word in words(phrase)}
+        nouns = {word for phrase in SHAPE_PHRASES[subject.shape] for word in words(phrase)} - motions
+        assert not ({subject.colour.name} | nouns) & set(words(sentence)), sentence
+        assert f"{ground} background" in sentence
+        assert any(phrase in sentence for phrase in MOTION_PHRASES[subject.motion])
+
+
+def test_sentences_without_a_noun_have_all_three_forms() -> None:
+    story = parse("a red ball moves left on a blue background")
+    said = {unnamed_caption(story, np.random.default_rng(seed)) for seed in range(200)}
+    assert {
+        "moves left on a blue background",
+        "on a blue background, moves left",
+        "moves left, blue background",
+    } <= said
+
+
+def test_objects_that_are_named_keep_their_nouns() -> None:
+    pair = parse("a red star rises and an orange donut stays still on a gray background")
+    sentence = unnamed_caption(pair, np.random.default_rng(0), named=(1,))
+    assert "red" not in sentence and "star" not in sentence and " orange " in sentence
+    pan = parse("a tiny red plus sign on a striped green background, the camera pans right")
+    assert unnamed_caption(pan, np.random.default_rng(0)).endswith("a striped green background, the camera pans right")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kinoform.world.components import dilate, erode, label
+from kinoform.world.components import boxed, dilate, erode, label
 
 
 def flooded(mask: np.ndarray) -> list[set[tuple[int, int]]]:
@@ -49,3 +49,17 @@ def test_erosion_undoes_dilation_of_a_box() -> None:
     assert dilate(mask).sum() == 4 * 6 + 2 * (4 + 6)
     assert (erode(dilate(mask)) == mask).all()
     assert erode(mask).sum() == 2 * 4
+
+
+def test_a_box_is_the_smallest_around_all_of_a_frame() -> None:
+    generator = np.random.default_rng(0)
+    mask = generator.random((8, 9, 7)) > 0.93
+    mask[0] = False
+    found = boxed(mask)
+    for frame, box in zip(mask, found, strict=True):
+        places = np.argwhere(frame)
+        expected = np.zeros_like(frame)
+        if len(places):
+            (top, left), (bottom, right) = places.min(axis=0), places.max(axis=0)
+            expected[top : bottom + 1, left : right + 1] = True
+        assert np.array_equal(box, expected)

@@ -10,6 +10,7 @@ right) ends the sentence.
 """
 
 import re
+from collections.abc import Collection
 from typing import TypeVar
 
 import numpy as np
@@ -26,13 +27,16 @@ VOWELS = "aeiou"
 
 def caption(story: Story, generator: np.random.Generator) -> str:
     """One of the sentences that tell this story, each choice of words equally likely."""
-    clause = _clause(story, generator)
-    ground = _background(story.background, generator)
-    somewhere = f"{_pick(generator, grammar.PREPOSITIONS)} {_article(ground)} {ground}"
-    sentence = _pick(generator, grammar.SENTENCES).format(somewhere=somewhere, ground=ground, clause=clause)
-    if story.camera == FIXED:
-        return sentence
-    return f"{sentence}, {_pick(generator, grammar.CAMERA_PHRASES[story.camera])}"
+    return _sentence(story, _clause(story, generator), generator)
+
+
+def unnamed_caption(story: Story, generator: np.random.Generator, *, named: Collection[int] = ()) -> str:
+    """A sentence without nouns, for a film whose objects pictures show: "moves left on a blue background".
+
+    The objects whose places are in `named` keep their nouns. Under a camera that pans, which leaves no motion to
+    tell either, an unnamed object is not mentioned at all.
+    """
+    return _sentence(story, _unnamed_clause(story, named, generator), generator)
 
 
 def words(sentence: str) -> list[str]:
@@ -55,6 +59,16 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(sorted({word for phrase in phrases for word in words(phrase)}))
 
 
+def _sentence(story: Story, clause: str, generator: np.random.Generator) -> str:
+    ground = _background(story.background, generator)
+    somewhere = f"{_pick(generator, grammar.PREPOSITIONS)} {_article(ground)} {ground}"
+    form = _pick(generator, grammar.SENTENCES)
+    sentence = form.format(somewhere=somewhere, ground=ground, clause=clause) if clause else somewhere
+    if story.camera == FIXED:
+        return sentence
+    return f"{sentence}, {_pick(generator, grammar.CAMERA_PHRASES[story.camera])}"
+
+
 def _clause(story: Story, generator: np.random.Generator) -> str:
     nouns = [_noun(subject, generator) for subject in story.subjects]
     if story.camera != FIXED:
@@ -64,6 +78,15 @@ def _clause(story: Story, generator: np.random.Generator) -> str:
     if len(nouns) == 2 and alike and generator.random() < 0.5:
         return f"{' and '.join(nouns)}, each {motions[0]}"
     return " and ".join(f"{noun} {motion}" for noun, motion in zip(nouns, motions, strict=True))
+
+
+def _unnamed_clause(story: Story, named: Collection[int], generator: np.random.Generator) -> str:
+    told = []
+    for place, subject in enumerate(story.subjects):
+        noun = _noun(subject, generator) if place in named else ""
+        motion = _pick(generator, grammar.MOTION_PHRASES[subject.motion]) if story.camera == FIXED else ""
+        told.append(f"{noun} {motion}".strip())
+    return " and ".join(told)
 
 
 def _noun(subject: Subject, generator: np.random.Generator) -> str:

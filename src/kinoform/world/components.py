@@ -65,3 +65,14 @@ def _joined(count: int, upper: Int[np.ndarray, " e"], lower: Int[np.ndarray, " e
     while not np.array_equal(roots, roots[roots]):
         roots = roots[roots]
     return roots
+
+
+def boxed(mask: Bool[np.ndarray, "f h w"]) -> Bool[np.ndarray, "f h w"]:
+    """In each frame the smallest upright box around all that is in the mask."""
+    found = []
+    for axis in (1, 2):
+        some = mask.any(axis=3 - axis, keepdims=True)
+        found.append(
+            np.maximum.accumulate(some, axis) & np.flip(np.maximum.accumulate(np.flip(some, axis), axis), axis)
+        )
+    return found[0] & found[1]

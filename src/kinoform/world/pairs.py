@@ -1,0 +1,121 @@
+"""Two scenes that differ in one object: what a film shows, and what it shall show after an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from kinoform.errors import UsageError, nearest
+from kinoform.world.palette import OBJECT_COLOURS
+from kinoform.world.render import coverage
+from kinoform.world.sampling import Level, is_held_out, sample_scene
+from kinoform.world.scene import Scene, Thing
+from kinoform.world.shapes import SHAPES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """`source` becomes `target` by an edit of the `kind`; `place` is that of the object in the scenes that have it.
+
+    All else is alike to the last bit: the other object, the background, the motion, what the scene chose freely.
+    """
+
+    kind: str
+    source: Scene
+    target: Scene
+    place: int
+
+    @property
+    def holding(self) -> tuple[Scene, ...]:
+        """The scenes that have the object: one where it is removed or inserted, else both."""
+        most = max(len(self.source.things), len(self.target.things))
+        return tuple(scene for scene in (self.source, self.target) if len(scene.things) == most)
+
+    @property
+    def changed(self) -> tuple[Thing, ...]:
+        """The object as it is and as it shall be, or whichever of them there is."""
+        return tuple(scene.things[self.place] for scene in self.holding)
+
+
+def draw_pair(kind: str, level: Level, generator: np.random.Generator, *, held_out: bool = False) -> Pair:
+    """A pair whose target has a held-out combination, or neither of whose scenes has one.
+
+    Raises UsageError for an unknown kind.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"no edit {kind!r}; {nearest(kind, KINDS)}")
+    while True:
+        pair = KINDS[kind](level, generator, held_out)
+        if pair is not None and is_held_out(pair.target.story) == held_out:
+            return pair
+
+
+def covered(pair: Pair, *, num_frames: int = 17, height: int = 64, width: int = 64) -> Bool[np.ndarray, "f h w"]:
+    """The pixels that the object touches, before or after."""
+    size = {"num_frames": num_frames, "height": height, "width": width}
+    return np.max([coverage(scene, **size)[pair.place] for scene in pair.holding], axis=0) > 0
+
+
+def _recoloured(level: Level, generator: np.random.Generator, held_out: bool) -> Pair | None:
+    return _altered("recolour", level, generator, held_out, [{"colour": colour} for colour in OBJECT_COLOURS])
+
+
+def _reshaped(level: Level, generator: np.random.Generator, held_out: bool) -> Pair | None:
+    return _altered("reshape", level, generator, held_out, [{"shape": shape} for shape in SHAPES])
+
+
+def _replaced(level: Level, generator: np.random.Generator, held_out: bool) -> Pair | None:
+    others = [{"colour": colour, "shape": shape} for colour in OBJECT_COLOURS for shape in SHAPES]
+    return _altered("replace", level, generator, held_out, others)
+
+
+def _removed(level: Level, generator: np.random.Generator, held_out: bool) -> Pair:
+    """One of two goes."""
+    source = sample_scene(replace(level, paired=1.0), generator, held_out=held_out)
+    place = int(generator.integers(2))
+    rest = tuple(thing for number, thing in enumerate(source.things) if number != place)
+    story = replace(source.story, subjects=tuple(thing.subject for thing in rest))
+    return Pair(kind="remove", source=source, target=replace(source, story=story, things=rest), place=place)
+
+
+def _inserted(level: Level, generator: np.random.Generator, held_out: bool) -> Pair:
+    away = _removed(level, generator, held_out)
+    return replace(away, kind="insert", source=away.target, target=away.source)
+
+
+KINDS: Mapping[str, Callable[[Level, np.random.Generator, bool], Pair | None]] = {
+    "recolour": _recoloured,
+    "reshape": _reshaped,
+    "replace": _replaced,
+    "remove": _removed,
+    "insert": _inserted,
+}
+
+
+def _altered(
+    kind: str, level: Level, generator: np.random.Generator, held_out: bool, changes: Sequence[Mapping[str, Any]]
+) -> Pair | None:
+    """A scene, and as its source the same scene before one of the changes; None where there is no such film."""
+    target = sample_scene(level, generator, held_out=held_out)
+    place = int(generator.integers(len(target.things)))
+    scenes = [_with(target, place, change) for change in changes]
+    sources = [s for s in scenes if s and s != target and (held_out or not is_held_out(s.story))]
+    if not sources:
+        return None
+    return Pair(kind=kind, source=sources[int(generator.integers(len(sources)))], target=target, place=place)
+
+
+def _with(scene: Scene, place: int, change: Mapping[str, Any]) -> Scene | None:
+    """The scene with one object changed; None where the world has no such film."""
+    things = list(scene.things)
+    try:
+        subject = replace(things[place].subject, **change)
+        things[place] = replace(things[place], subject=subject)
+        story = replace(scene.story, subjects=tuple(thing.subject for thing in things))
+    except UsageError:
+        return None
+    return replace(scene, story=story, things=tuple(things))

@@ -1,0 +1,39 @@
+"""A picture of one object by itself: what a reference shows of it, and nothing of the film."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinoform.world.backgrounds import PLAIN, Background
+from kinoform.world.motions import STILL
+from kinoform.world.palette import GRAY
+from kinoform.world.render import render
+from kinoform.world.sampling import COLOUR_JITTER
+from kinoform.world.scene import LARGE, SMALL, Scene, Story, Thing
+
+OFF_CENTRE = 0.08
+"""How far the object stands from the middle at most, along each axis, in frame sides."""
+
+
+def portrait(
+    thing: Thing, generator: np.random.Generator, *, height: int = 64, width: int = 64
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The object on plain gray, which no object is: its colour and shape, in another size, shade and place.
+
+    So a picture can be no frame of the film, and what is common to both is who the object is. It stands upright.
+    """
+    red, green, blue = (int(step) for step in generator.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, 3))
+    x, y = (0.5 + float(step) for step in generator.uniform(-OFF_CENTRE, OFF_CENTRE, 2))
+    shown = replace(
+        thing,
+        subject=replace(thing.subject, motion=STILL),
+        x=x,
+        y=y,
+        radius=float(generator.uniform(SMALL.radius, LARGE.radius)),
+        jitter=(red, green, blue),
+    )
+    story = Story(subjects=(shown.subject,), background=Background(colour=GRAY, texture=PLAIN))
+    return render(Scene(story=story, things=(shown,)), num_frames=1, height=height, width=width)[0]
