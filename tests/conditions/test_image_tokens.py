@@ -156,5 +156,5 @@ def test_pictures_are_missed_before_anything_is_loaded(pipe: Pipeline) -> None:
 
 def test_a_model_without_the_door_names_those_that_have_it(tmp_path: Path) -> None:
     plain = tiny_pipeline(write_tiny_folder(tmp_path / "model"))
-    with pytest.raises(UsageError, match=r"takes no frames; i2v-14b-480p, .* would"):
+    with pytest.raises(UsageError, match=r"takes no frames; mini:frames, i2v-14b-480p, .* would"):
         plain.request("a red ball", seed=1, inputs=SHOWN)

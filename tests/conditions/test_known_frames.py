@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from conditions.in_hand import CODECS, InHand, picture, random_module
+from kinoform.conditions.demand import Demand
 from kinoform.conditions.fitting import fitted, signal
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames, in_film_order, packed_mask
-from kinoform.conditions.ports import Conditioner, Encoders, FilmSize, Units
+from kinoform.conditions.ports import Canvas, Conditioner, Encoders, FilmSize, Units
 from kinoform.errors import UsageError
 from kinoform.media.material import Picture
 from kinoform.models.codec import Codec, Identity
+from kinoform.types import Level
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 FILM = FilmSize(num_frames=9, height=16, width=24)
@@ -171,6 +173,50 @@ def test_cropping_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         KnownFrames().check(Inputs(frames={0: wide, 1: picture(8, 32, 160)}), FILM)
+
+
+# Where pictures may be missing, and where what is known stays
+
+
+@pytest.mark.parametrize("time", CODECS)
+def test_without_pictures_every_channel_is_zero(time: str) -> None:
+    """Not the latents of a grey film, which would reach the patch embedding."""
+    codec, way = random_module(CODECS[time]), KnownFrames(required=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert way.size(Inputs(), FILM, WAN) == FILM
+        way.check(Inputs(), FILM)
+    found, told = way.give(Inputs(), FILM, InHand(made_codec=codec)).channels, channels({0: A}, codec)
+    assert found is not None and found.shape == told.shape and found.dtype == told.dtype and not found.any()
+    assert way.demand(Inputs(), FILM, WAN, 0) == Demand() != KnownFrames().demand(Inputs(), FILM, WAN, 0)
+
+
+def test_optional_pictures_are_given_as_required_ones() -> None:
+    inputs, encoders = Inputs(frames={0: A, 8: B}), InHand(made_codec=random_module(CODECS["4"]))
+    for more in ({"required": False}, {"impose": True}, {"required": False, "impose": True}):
+        found, wanted = (way.give(inputs, FILM, encoders) for way in (KnownFrames(**more), KnownFrames()))
+        assert found.channels is not None and wanted.channels is not None and wanted.canvas == Canvas()
+        assert torch.equal(found.channels, wanted.channels)
+
+
+@pytest.mark.parametrize(
+    ("places", "kept"),
+    [((0,), [0]), ((8,), []), ((0, 8), [0]), ((1, 2, 3), []), ((1, 2, 3, 4), [1]), ((0, 5, 6, 7, 8), [0, 2])],
+)
+def test_latent_frames_that_are_wholly_known_stay(places: tuple[int, ...], kept: list[int]) -> None:
+    """Frame 0 alone is the first of them; each of the others holds four."""
+    shown = {place: picture(10 + place, FILM.height, FILM.width) for place in places}
+    given = KnownFrames(impose=True).give(Inputs(frames=shown), FILM, InHand(made_codec=random_module(CODECS["4"])))
+    known, drawn = given.canvas.known, torch.Generator().manual_seed(0)
+    assert given.channels is not None and (known is None) == (not kept)
+    if known is None:
+        return
+    x, noise = torch.randn(2, *known.latents.shape, generator=drawn)
+    level = Level(sigma=0.3, timestep=300.0)
+    found, rest = known.impose(x, level, noise), [each for each in range(3) if each not in kept]
+    assert torch.equal(found[:, :, rest], x[:, :, rest])
+    wanted = (1 - level.sigma) * given.channels[:, 4:] + level.sigma * noise
+    assert torch.equal(found[:, :, kept], wanted[:, :, kept])
 
 
 # What is refused

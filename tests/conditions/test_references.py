@@ -118,6 +118,10 @@ def test_no_picture_gives_nothing_and_too_many_are_refused(conditioner: Conditio
     assert conditioner.give(shown(), FILM, ENCODERS) is NOTHING
     with pytest.raises(UsageError, match="5 references are given; this model reads at most 4"):
         conditioner.check(shown(A, B, C, A, B), FILM)
+    with pytest.raises(
+        UsageError, match="the picture is of one colour and shows nothing; give a picture of what shall"
+    ):
+        conditioner.check(shown(A, Picture(pixels=np.full((9, 9, 3), 127, np.uint8))), FILM)
 
 
 # Rows
@@ -224,5 +228,5 @@ def test_one_request_of_several_gives_what_it_gives_alone(folder: Path, door: Ca
 
 
 def test_references_for_a_model_without_that_door_name_those_that_have_it(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"this model takes no references; vace-1\.3b, vace-14b, or a .* would"):
+    with pytest.raises(UsageError, match=r"this model takes no references; .*vace-1\.3b, vace-14b, or a .* would"):
         tiny_pipeline(folder).request("a ball", seed=1, inputs=shown(A))

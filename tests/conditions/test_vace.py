@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from conditions.in_hand import InHand, picture
+from kinoform.conditions.clips import clip_chunks
+from kinoform.conditions.fitting import signal
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import Conditioner, FilmSize, Units
 from kinoform.conditions.vace import Vace
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip, Mask, Origin
+from kinoform.media.material import Clip, Mask, Origin, Picture
+from kinoform.models.codec import encode_film
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Latents
@@ -34,6 +37,10 @@ def mask(frames: int = 9, height: int = 32, width: int = 48, value: int = 255) -
     return Mask(values=values, origin=Origin(file="mask.png", sha256="1" * 64))
 
 
+NEARLY_GREY = 120 + np.random.default_rng(3).integers(0, 8, (20, 20, 3), dtype=np.uint8)
+GREY = Picture(pixels=NEARLY_GREY, origin=Origin(file="grey.png", sha256="2" * 64))
+
+
 def sized(inputs: Inputs, asked: FilmSize = ASKED) -> FilmSize:
     film = Vace().size(inputs, asked, WAN)
     Vace().check(inputs, film)
@@ -42,7 +49,7 @@ def sized(inputs: Inputs, asked: FilmSize = ASKED) -> FilmSize:
 
 def test_it_keeps_the_protocol() -> None:
     assert isinstance(Vace(), Conditioner)
-    assert Vace().takes == {"film", "mask", "references", "context_scale"}
+    assert Vace().takes == {"film", "mask", "references", "strength", "context_scale"}
 
 
 # A whole film
@@ -65,6 +72,7 @@ def films(pipe: Pipeline, *asked: tuple[int, Inputs]) -> list[Latents]:
 
 
 SMALL = clip(3, 16, 16)
+ASKED_SMALL, CPU = FilmSize(num_frames=3, height=16, width=16), torch.device("cpu")
 HALF = Mask(values=np.repeat(np.array([0, 255], np.uint8), 8)[None, None].repeat(16, axis=1))
 WISHES = {
     "nothing": Inputs(),
@@ -100,6 +108,36 @@ def test_a_scale_of_zero_is_the_film_without_side_blocks(pipe: Pipeline) -> None
     found, _ = films(pipe, (7, Inputs(film=SMALL, context_scale=0.0)), (7, Inputs()))
     plain = replace(pipe, recipe=replace(pipe.recipe, conditioners=()))
     assert torch.equal(found, films(plain, (7, Inputs()))[0])
+
+
+# A start from the film
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.5])
+def test_a_strength_below_one_begins_from_the_film_and_its_references(strength: float) -> None:
+    """With pixels as their own latents: the film as it is, though the mask takes it apart for the side blocks."""
+    shown = (picture(2, 16, 16), picture(3, 16, 16))
+    inputs = Inputs(film=SMALL, mask=HALF, references=shown, strength=strength)
+    canvas = Vace().give(inputs, ASKED_SMALL, InHand()).canvas
+    assert canvas.start is not None and canvas.pictures is not None
+    assert torch.equal(canvas.start[0].transpose(0, 1), signal(SMALL.frames)) and canvas.strength == strength
+    for place, each in enumerate(shown):
+        assert torch.equal(canvas.pictures[:, :, place], signal(each.pixels[None]))
+
+
+@pytest.mark.parametrize("strength", [None, 1.0])
+def test_a_whole_strength_begins_from_noise(pipe: Pipeline, strength: float | None) -> None:
+    inputs = Inputs(film=SMALL, strength=strength)
+    assert torch.equal(films(pipe, (7, inputs))[0], films(pipe, (7, Inputs(film=SMALL)))[0])
+
+
+@pytest.mark.parametrize("references", [(), (picture(2, 16, 16),)], ids=["film", "film and reference"])
+def test_a_weaker_strength_stays_nearer_to_the_film(pipe: Pipeline, references: tuple[Picture, ...]) -> None:
+    found = [films(pipe, (7, Inputs(film=SMALL, references=references, strength=each)))[0] for each in (0.4, 0.7, 1.0)]
+    shown = encode_film(pipe.parts.codec(CPU), clip_chunks(SMALL, ASKED_SMALL, 2))
+    far = [(each - shown).square().mean().item() for each in found]
+    assert far == sorted(far) and far[0] < far[1] < far[2]
+    assert all(each.shape == shown.shape for each in found), "references are cut off here too"
 
 
 # Sizes and warnings
@@ -138,6 +176,12 @@ def test_a_mask_is_resized_and_sampled_with_its_film() -> None:
         (Inputs(film=clip(), mask=mask(height=16)), r"mask\.png is 48x16 and walk\.mp4 48x32"),
         (Inputs(film=clip(), mask=mask(frames=8)), r"mask\.png has 8 frames and walk\.mp4 9"),
         (Inputs(film=clip(), mask=mask(value=127)), r"mask\.png has no white"),
+        (Inputs(strength=0.5), "a strength without a film changes nothing"),
+        (Inputs(references=(GREY,)), r"grey\.png is of one colour and shows nothing; give a picture of what"),
+        *[
+            (Inputs(film=clip(), strength=strength), "strength must be above 0 and at most 1, not")
+            for strength in (0.0, -0.5, 1.5, float("nan"), float("inf"))
+        ],
         *[(Inputs(context_scale=scale), "from 0 to 10, not") for scale in (-0.1, 11.0, float("nan"), float("inf"))],
     ],
 )

@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from kinoform.conditions.fitting import kept_part, signal
+from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import FilmSize, Units
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip, Mask
@@ -61,6 +62,21 @@ def kept_mask(mask: Mask, clip: Clip, film: FilmSize) -> Bool[np.ndarray, "t hei
     check_same(mask, clip)
     rows, columns = kept_part(clip.size, (film.height, film.width))
     return mask.values[: film.num_frames, rows, columns] >= WHITE
+
+
+def check_strength(strength: float | None) -> None:
+    """Raise UsageError for a strength outside (0, 1]; None is none."""
+    if strength is None:
+        return
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength <= 1:
+        raise UsageError(f"strength must be above 0 and at most 1, not {strength!r}; 1 redoes the film wholly")
+
+
+def check_film_given(inputs: Inputs, *names: str) -> None:
+    """Raise UsageError where one of these inputs is given without the film that it counts for."""
+    for name in inputs.given() if inputs.film is None else ():
+        if name in names:
+            raise UsageError(f"a {name.replace('_', ' ')} without a film changes nothing; give the film too")
 
 
 def check_same(mask: Mask, clip: Clip) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -12,9 +13,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kinoform.conditions.ports import Units
+from kinoform.errors import UsageError
+from kinoform.media.material import Picture
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
+
+NOISE = 8
+"""By less than this the values of one colour differ, where a camera or a codec was at work."""
 
 FLOATS = 8
 """Bytes held for a byte of a picture while it is resized: as float32, and once more in another order."""
@@ -48,10 +54,21 @@ def kept_part(size: Size, proportions: Size) -> tuple[slice, slice]:
     return slice(top, top + rows), slice(left, left + columns)
 
 
+def check_shows(references: Iterable[Picture]) -> None:
+    """Raise UsageError for a picture of one colour, since nothing in it can appear."""
+    for picture in references:
+        if np.ptp(picture.pixels, axis=(0, 1)).max() < NOISE:
+            raise UsageError(f"{picture.name} is of one colour and shows nothing; give a picture of what shall appear")
+
+
 def signal(frames: UInt8[np.ndarray, "n height width 3"]) -> Float[Tensor, "n 3 height width"]:
-    """Pixels in [-1, 1], float32: (value / 255 - 0.5) / 0.5, in the official order of operations."""
-    values = torch.from_numpy(frames.astype(np.float32, order="C"))
-    return rearrange(values, "n height width c -> n c height width").div_(255).sub_(0.5).div_(0.5)
+    """Pixels in [-1, 1], float32."""
+    return rearrange(scaled(torch.from_numpy(frames.copy())), "n height width c -> n c height width")
+
+
+def scaled(values: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """From 0..255 to [-1, 1], float32: (value / 255 - 0.5) / 0.5, in the official order of operations."""
+    return values.float().div_(255).sub_(0.5).div_(0.5)
 
 
 def fitted(

@@ -50,7 +50,7 @@ class ImageTokens:
         held = max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0)
         return Demand(pictures=self.pictures, held=held, rows={"image": self.pictures * picture_rows})
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
         known = list(in_film_order(inputs.frames, film.num_frames).values())
         read = known[:1] if self.pictures == 1 else [known[0], known[-1]]

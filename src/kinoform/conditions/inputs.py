@@ -63,14 +63,14 @@ HOW = {"strength": float, "source_prompt": str, "context_scale": float, "exact_s
 """The fields that hold no material but say how it counts, and their types in a film's parameters."""
 
 RECIPES = {
-    "frames": "i2v-14b-480p, i2v-14b-720p, flf2v-14b",
-    "film": "mini, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
-    "mask": "mini, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
-    "references": "vace-1.3b, vace-14b",
-    "strength": "mini, t2v-1.3b, t2v-14b, t2i-14b",
+    "frames": "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
+    "film": "mini, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
+    "mask": "mini, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
+    "references": "mini:vace, mini:reference, vace-1.3b, vace-14b",
+    "strength": "mini, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
     "source_prompt": "mini, t2v-1.3b, t2v-14b, t2i-14b",
-    "context_scale": "vace-1.3b, vace-14b",
-    "exact_size": "i2v-14b-480p, i2v-14b-720p, flf2v-14b",
+    "context_scale": "mini:vace, vace-1.3b, vace-14b",
+    "exact_size": "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
 }
 """Who takes what, for the error of a model that does not; a test holds it against the recipes."""
 

@@ -19,10 +19,10 @@ from kinoform.conditions.clips import by
 from kinoform.conditions.demand import Demand
 from kinoform.conditions.fitting import FLOATS, Size, fitted, kept_part, size_of_area
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
+from kinoform.conditions.ports import Canvas, Encoders, FilmSize, Given, Known, Units
 from kinoform.errors import UsageError
 from kinoform.media.material import Picture
-from kinoform.models.codec import Pixels, encode_film
+from kinoform.models.codec import Pixels, encode_film, latent_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,14 @@ class KnownFrames:
 
     The film takes the proportions of its first known picture, in the area that is asked for, unless
     `exact_size` keeps the size. Pictures of other proportions are cropped in the middle.
+
+    Unless they are `required`, no pictures is legal: mask and latents are 0, so that a patch embedding reads nothing.
+    With `impose`, latent frames all of whose frames are known also stay what the codec made of them, to which the
+    unknown frames before are mid-grey.
     """
+
+    required: bool = True
+    impose: bool = False
 
     @property
     def takes(self) -> frozenset[str]:
@@ -51,8 +58,10 @@ class KnownFrames:
         return replace(asked, height=height, width=width)
 
     def check(self, inputs: Inputs, film: FilmSize) -> None:
-        """Raises UsageError as `in_film_order`, and without a picture; warns of pictures that are cropped."""
+        """Raises UsageError as `in_film_order`, and without a required picture; warns of pictures that are cropped."""
         if not inputs.frames:
+            if not self.required:
+                return
             raise UsageError(
                 "this model needs a picture for at least one frame, and none is given; give one for frame 0"
             )
@@ -66,17 +75,25 @@ class KnownFrames:
                 warnings.warn(f"{picture.name} of {by(picture.size)} is cropped to {shape}", stacklevel=2)
 
     def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+        if not inputs.frames and not self.required:
+            return Demand()
         return Demand(films=1, held=max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
         codec, known = encoders.codec(), in_film_order(inputs.frames, film.num_frames)
-        chunks = film_of(known, film, codec.stride[0], proportions=_proportions(known, inputs, film))
+        time = codec.stride[0]
+        if not known:
+            size = latent_size(codec, film.num_frames, film.height, film.width)
+            return Given(channels=torch.zeros(1, time + codec.channels, *size, device=encoders.device))
+        chunks = film_of(known, film, time, proportions=_proportions(known, inputs, film))
         latents = encode_film(codec, (chunk.to(encoders.device) for chunk in chunks))
-        mask = packed_mask(known, film.num_frames, codec.stride[0]).to(latents)
-        mask = mask[None, :, :, None, None].expand(-1, -1, -1, *latents.shape[3:])
+        mask = packed_mask(known, film.num_frames, time).to(latents)[None, :, :, None, None]
         # The models were trained with the mask first.
-        return Given(channels=torch.cat([mask, latents], dim=1))
+        channels = torch.cat([mask.expand(-1, -1, -1, *latents.shape[3:]), latents], dim=1)
+        whole = mask.bool().all(dim=1, keepdim=True)
+        kept = Known(latents=latents, mask=whole) if self.impose and whole.any() else None
+        return Given(channels=channels, canvas=Canvas(known=kept))
 
 
 def in_film_order(frames: Mapping[int, Picture], num_frames: int) -> dict[int, Picture]:

@@ -63,11 +63,13 @@ class Known:
 class Canvas:
     """What the sampler starts from and keeps.
 
-    `lead` latent frames are denoised before the film and cut off; `start` are latents of a film to begin
-    from at `strength` in (0, 1] of the steps instead of from noise alone; `known` values are re-imposed.
+    `lead` latent frames are denoised before the film and cut off; `pictures` are what they show in the end, which a
+    training and a start need. `start` are latents of a film to begin from at `strength` in (0, 1] of the steps
+    instead of from noise alone; `known` values are re-imposed. Neither of these two holds the leading frames.
     """
 
     lead: int = 0
+    pictures: Float[Tensor, "b c lead h w"] | None = None
     start: Latents | None = None
     strength: float = 1.0
     known: Known | None = None
@@ -141,6 +143,7 @@ def together(parts: Iterable[Given]) -> Given:
 def _canvas(one: Canvas, other: Canvas) -> Canvas:
     return Canvas(
         lead=one.lead + other.lead,
+        pictures=_one("pictures before the film", one.pictures, other.pictures),
         start=_one("a start", one.start, other.start),
         strength=min(one.strength, other.strength),
         known=_one("known latents", one.known, other.known),

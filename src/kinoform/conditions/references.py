@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.conditions.demand import Demand
-from kinoform.conditions.fitting import FLOATS, kept_part, signal
+from kinoform.conditions.fitting import FLOATS, check_shows, kept_part, signal
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import NOTHING, Encoders, FilmSize, Given, Units
 from kinoform.errors import UsageError
@@ -52,14 +52,9 @@ def to_cover(picture: Picture, film: FilmSize) -> Pixels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceTokens:
-    """Latents of each picture by itself, for a branch such as `models.guests.ReferenceGuests`.
+class _References:
+    """What both ways in have in common: they take at most `most` pictures, of any size."""
 
-    Without pictures the branch is left out, and the model is the one without it.
-    """
-
-    branch: str = "references"
-    fit: Fit = on_white
     most: int = MOST
 
     @property
@@ -70,8 +65,21 @@ class ReferenceTokens:
         return asked
 
     def check(self, inputs: Inputs, film: FilmSize) -> None:
-        """Raises UsageError for more than `most` pictures."""
-        _check_number(inputs, self.most)
+        """Raises UsageError for more than `most` pictures, and for one of one colour."""
+        if len(inputs.references) > self.most:
+            raise UsageError(f"{len(inputs.references)} references are given; this model reads at most {self.most}")
+        check_shows(inputs.references)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceTokens(_References):
+    """Latents of each picture by itself, for a branch such as `models.guests.ReferenceGuests`.
+
+    Without pictures the branch is left out, and the model is the one without it.
+    """
+
+    branch: str = "references"
+    fit: Fit = on_white
 
     def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
         count = len(inputs.references)
@@ -133,7 +141,7 @@ class ImageRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceRows:
+class ReferenceRows(_References):
     """Rows of all pictures, each beside its picture's number, for a stream such as `ReferenceStream`.
 
     The stream must be `width` wide. Without pictures it is left out, and the model is the one without it.
@@ -141,22 +149,10 @@ class ReferenceRows:
 
     rows: RowsOf = field(default_factory=LatentRows)
     stream: str = "reference"
-    most: int = MOST
 
     @property
     def width(self) -> int:
         return self.rows.width + MARK
-
-    @property
-    def takes(self) -> frozenset[str]:
-        return frozenset({"references"})
-
-    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
-        return asked
-
-    def check(self, inputs: Inputs, film: FilmSize) -> None:
-        """Raises UsageError for more than `most` pictures."""
-        _check_number(inputs, self.most)
 
     def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
         each, count = self.rows.demand(self.stream, film, units, picture_rows), len(inputs.references)
@@ -189,11 +185,6 @@ def latents_of(picture: Picture, film: FilmSize, encoders: Encoders, fit: Fit = 
 def _resized(pixels: Pixels, height: int, width: int) -> Float[Tensor, "1 3 rows columns"]:
     sized = F.interpolate(pixels, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
     return sized.clamp(-1, 1)
-
-
-def _check_number(inputs: Inputs, most: int) -> None:
-    if len(inputs.references) > most:
-        raise UsageError(f"{len(inputs.references)} references are given; this model reads at most {most}")
 
 
 def _held(inputs: Inputs) -> int:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kinoform.conditions.clips import by, clip_chunks, free_cells, kept_mask, legal_length
+from kinoform.conditions.clips import (
+    by,
+    check_film_given,
+    check_strength,
+    clip_chunks,
+    free_cells,
+    kept_mask,
+    legal_length,
+)
 from kinoform.conditions.demand import Demand
 from kinoform.conditions.fitting import FLOATS, kept_part
 from kinoform.conditions.inputs import Inputs
@@ -53,12 +61,11 @@ class StartFilm:
     def check(self, inputs: Inputs, film: FilmSize) -> None:
         """Raises UsageError for what needs a film and has none, a strength out of range, or a mask that does
         not fit or is of one colour; warns when the film is resized or cropped."""
+        check_film_given(inputs, *NEED_FILM)
         clip = inputs.film
         if clip is None:
-            if wanting := [name for name in NEED_FILM if name in inputs.given()]:
-                raise UsageError(f"a {wanting[0].replace('_', ' ')} without a film changes nothing; give the film too")
             return
-        _check_strength(inputs.strength)
+        check_strength(inputs.strength)
         _tell_fit(clip, film)
         if inputs.mask is not None:
             white = kept_mask(inputs.mask, clip, film)
@@ -73,7 +80,7 @@ class StartFilm:
         held = FLOATS * units.stride[0] * inputs.film.frames[0].nbytes
         return Demand(films=1, held=held, strength=self._strength(inputs))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
         """Raises UsageError when the mask leaves no latent cell black, which only the codec knows."""
         if inputs.film is None:
@@ -101,13 +108,6 @@ class StartFilm:
                 "so nothing would stay; give it larger black parts"
             )
         return Known(latents=start, mask=~free[None, None].to(start.device))
-
-
-def _check_strength(strength: float | None) -> None:
-    if strength is None:
-        return
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength <= 1:
-        raise UsageError(f"strength must be above 0 and at most 1, not {strength!r}; 1 redoes the film wholly")
 
 
 def _tell_fit(clip: Clip, film: FilmSize) -> None:

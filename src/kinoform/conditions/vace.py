@@ -12,14 +12,15 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from kinoform.conditions.clips import WHITE, by, check_same
+from kinoform.conditions.clips import WHITE, by, check_film_given, check_same, check_strength
 from kinoform.conditions.demand import Demand
-from kinoform.conditions.fitting import Size
+from kinoform.conditions.fitting import Size, check_shows
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.packing import (
     control_size,
     covering,
     film_halves,
+    film_latents,
     grey_halves,
     on_white,
     packed,
@@ -39,14 +40,15 @@ MOST_SCALE = 10.0
 class Vace:
     """What `branch` of the transformer reads; without a film and a mask, everything is to be made.
 
-    References stand as latent frames before the film, are denoised with it and cut off.
+    References stand as latent frames before the film, are denoised with it and cut off. With a strength below 1
+    it is begun from the film and its references, not from noise alone.
     """
 
     branch: str = "vace"
 
     @property
     def takes(self) -> frozenset[str]:
-        return frozenset({"film", "mask", "references", "context_scale"})
+        return frozenset({"film", "mask", "references", "strength", "context_scale"})
 
     def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
         """That of the film that is given, within the number of tokens of the one that is asked for.
@@ -65,12 +67,16 @@ class Vace:
         return film
 
     def check(self, inputs: Inputs, film: FilmSize) -> None:
-        """Raises UsageError for a mask that does not fit its film, and a context scale outside 0 to 10.
+        """Raises UsageError for a mask that does not fit its film, a strength without a film or out of range, a
+        reference of one colour, and a context scale outside 0 to 10.
 
         Warns of a film that is resized, cropped or sampled.
         """
         if inputs.mask is not None:
             check_mask(inputs.mask, inputs.film)
+        check_film_given(inputs, "strength")
+        check_strength(inputs.strength)
+        check_shows(inputs.references)
         scale = inputs.context_scale
         if scale is not None and not (isinstance(scale, int | float) and 0 <= scale <= MOST_SCALE):
             raise UsageError(f"the context scale is a number from 0 to {MOST_SCALE:g}, not {scale!r}")
@@ -82,17 +88,20 @@ class Vace:
     def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
         lead, time = len(inputs.references), units.stride[0]
         pixels = film.num_frames * film.height * film.width
+        redone = _redone(inputs)
         return Demand(
-            films=1 if inputs.film is None else 2,
+            films=1 if inputs.film is None else 2 if redone is None else 3,
             stills=lead,
             held=0 if inputs.film is None else 4 * pixels,  # red, green, blue and mask, a byte each
             branches={self.branch: lead + 1 + (film.num_frames - 1) // time},
             lead=lead,
+            strength=redone,
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
         codec, device, size = encoders.codec(), encoders.device, (film.height, film.width)
+        redone, start = _redone(inputs), None
         if inputs.film is None:
             mask = _everywhere(film.num_frames, size)
             halves = grey_halves(codec, film, device)
@@ -101,13 +110,21 @@ class Vace:
             mask = _fitted(inputs.mask, places, size)
             frames = covering((inputs.film.frames[place] for place in places), size)
             halves = film_halves(codec, frames, mask, device)
+            start = None if redone is None else film_latents(codec, frames, device)
         pictures = [on_white(picture.pixels, size) for picture in inputs.references]
         references = list(reference_latents(codec, pictures, device))
         control = Control(
             latents=packed(halves, references, packed_mask(mask, codec.stride)),
             scale=1.0 if inputs.context_scale is None else float(inputs.context_scale),
         )
-        return Given(branches={self.branch: control}, canvas=Canvas(lead=len(references)))
+        shown = [each[:, : codec.channels] for each in references]
+        canvas = Canvas(
+            lead=len(shown),
+            pictures=torch.cat(shown, dim=2) if shown else None,
+            start=start,
+            strength=1.0 if redone is None else redone,
+        )
+        return Given(branches={self.branch: control}, canvas=canvas)
 
 
 def check_mask(mask: Mask, film: Clip | None) -> None:
@@ -117,6 +134,11 @@ def check_mask(mask: Mask, film: Clip | None) -> None:
     check_same(mask, film)
     if not (mask.values >= WHITE).any():
         raise UsageError(f"{mask.name} has no white, so nothing would change; white is what changes")
+
+
+def _redone(inputs: Inputs) -> float | None:
+    """The strength of a start from the film; None for one from noise alone."""
+    return None if inputs.film is None or inputs.strength in (None, 1) else inputs.strength
 
 
 def _everywhere(frames: int, size: Size) -> UInt8[Tensor, "t height width"]:

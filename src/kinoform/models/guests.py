@@ -21,8 +21,8 @@ from kinoform.types import Grid
 
 CLEAN_TIMESTEP = 0.0
 
-Picture: TypeAlias = Float[Tensor, "1 c 1 _ _"]
-"""Latents of one picture, of a size of its own in whole patches."""
+Picture: TypeAlias = Float[Tensor, "_ c 1 _ _"]
+"""Latents of one picture, of a size of its own in whole patches; or of one for each film of a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

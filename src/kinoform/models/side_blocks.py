@@ -48,10 +48,15 @@ class SideBlocks:
         if not self.layers or self.layers[0] < 0 or list(self.layers) != sorted(set(self.layers)):
             raise UsageError(f"the layers of side blocks ascend from 0 or more; {list(self.layers)} do not")
 
+    @property
+    def copies(self) -> Mapping[str, str]:
+        """Where they are added to a model, the side blocks begin as the main blocks beside them, as VACE's did."""
+        return {f"blocks.{place}.": f"blocks.{layer}." for place, layer in enumerate(self.layers)}
+
     def cost(self, spec: DiTSpec, film: int, given: int) -> BranchCost:
         square = spec.dim * spec.dim
         return BranchCost(
-            blocks=len(self.layers),
+            blocks=self.layers,
             once=film * (self.channels * prod(spec.patch) * spec.dim + square),
             each=film * len(self.layers) * square,
             channels=self.channels,

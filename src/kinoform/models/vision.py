@@ -109,7 +109,7 @@ def preprocess(pixels: Float[Tensor, "b 3 height width"], size: int) -> Float[Te
     return (square * 0.5 + 0.5 - mean) / std
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def image_rows(encoder: VisionEncoder, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
     """Features of each picture, RGB in [-1, 1] of any size."""
     return encoder(preprocess(pixels, encoder.spec.image))

@@ -1,0 +1,61 @@
+"""What every conditioner gives can be learned from: ordinary tensors, without a history of their own."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conditions.in_hand import CODECS, VISION, InHand, picture, random_module
+from kinoform.conditions.image_tokens import ImageTokens
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.ports import Conditioner, FilmSize
+from kinoform.conditions.references import ImageRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.vace import Vace
+from kinoform.media.material import Clip, Mask
+
+FILM = FilmSize(num_frames=9, height=16, width=32)
+CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (9, 16, 32, 3), dtype=np.uint8))
+HALF = Mask(values=np.repeat(np.array([0, 255], np.uint8), 16)[None, None].repeat(16, axis=1))
+PICTURE = picture(2, 16, 32)
+ENCODERS = InHand(made_codec=random_module(CODECS["4"]), made_image=random_module(VISION))
+
+WAYS = {
+    "known frames": (KnownFrames(impose=True), Inputs(frames={0: PICTURE})),
+    "no known frames": (KnownFrames(required=False), Inputs()),
+    "image tokens": (ImageTokens(), Inputs(frames={0: PICTURE})),
+    "vace": (Vace(), Inputs(film=CLIP, mask=HALF, references=(PICTURE,), strength=0.5)),
+    "start film": (StartFilm(), Inputs(film=CLIP, mask=HALF)),
+    "guests": (ReferenceTokens(), Inputs(references=(PICTURE,))),
+    "latent rows": (ReferenceRows(), Inputs(references=(PICTURE,))),
+    "image rows": (ReferenceRows(rows=ImageRows(width=VISION.dim)), Inputs(references=(PICTURE,))),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_weight_can_learn_from_what_is_given(name: str) -> None:
+    way, inputs = WAYS[name]
+    assert isinstance(way, Conditioner)
+    found = [each for each in tensors(way.give(inputs, FILM, ENCODERS)) if each.is_floating_point()]
+    assert found and not any(each.requires_grad for each in found)
+    weight = torch.ones((), requires_grad=True)
+    sum((weight * each).square().sum() for each in found).backward()
+    assert weight.grad is not None and weight.grad.isfinite()
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """All that a value holds, however deep."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors(each)
+    elif is_dataclass(value):
+        yield from tensors([getattr(value, each.name) for each in fields(value)])
