@@ -11,7 +11,7 @@ from kinoform.errors import UsageError
 from kinoform.media.film import Film
 from kinoform.media.material import Clip, Mask, Origin, Picture
 from kinoform.media.reading import read_clip, read_mask, read_picture
-from kinoform.media.values import clip_of, mask_of, picture_of, trimmed
+from kinoform.media.values import clip_of, mask_of, picture_of
 from strange_media import decoded_here
 
 ORIGIN = Origin(file="a.mp4", sha256="0" * 64)
@@ -88,17 +88,6 @@ def test_a_clip_is_taken_as_its_file_is(fps, num_frames, smooth_film, tmp_path):
     assert len(said) % 3 == 0
     assert np.array_equal(clip_of(smooth_film.frames, fps=24.0).frames, smooth_film.frames)
     assert clip_of(smooth_film.frames, fps=24.0).fps == 24
-
-
-@pytest.mark.parametrize("length, legal", [(1, 1), (4, 1), (5, 5), (16, 13), (17, 17)])
-def test_a_film_is_trimmed_to_a_legal_length_aloud(length, legal, smooth_film):
-    clip = Clip(frames=smooth_film.frames[:length], fps=16.0, origin=ORIGIN)
-    if length == legal:
-        assert trimmed(clip, stride=4) is clip
-        return
-    with pytest.warns(UserWarning, match=rf"a\.mp4 has {length} frames and is cut to {legal}, .* \(1 \+ 4n\)"):
-        short = trimmed(clip, stride=4)
-    assert np.array_equal(short.frames, clip.frames[:legal]) and (short.fps, short.origin) == (16, ORIGIN)
 
 
 def test_masks_are_cut_aloud_and_need_white(tmp_path):

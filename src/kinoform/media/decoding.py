@@ -53,13 +53,17 @@ class Job:
 def main() -> None:
     """Do the job that standard input describes."""
     job, out = Job.read(sys.stdin.buffer.read()), os.fdopen(1, "wb")
-    # Nothing is written to disk either, not even a dump of the memory.
-    _limit({"RLIMIT_AS": MOST_MEMORY, "RLIMIT_CPU": MOST_DECODING, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0})
+    confine()
     try:
         decode(job, out)
     except UsageError as error:
         _send(out, b"x", {"error": str(error)})
     out.flush()
+
+
+def confine() -> None:
+    """Limit this process: its memory, its time, and what it writes to disk, not even a dump of the memory."""
+    _limit({"RLIMIT_AS": MOST_MEMORY, "RLIMIT_CPU": MOST_DECODING, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0})
 
 
 def decode(job: Job, out: BufferedIOBase) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from kinoform.errors import UsageError, nearest
 from kinoform.media import pictures
+from kinoform.media.audio import Sound
 from kinoform.media.codecs import VIDEO, encoding
 from kinoform.media.video import check_video, write_video
 
@@ -45,13 +46,15 @@ class Film:
         codec: str | None = None,
         crf: int | None = None,
         metadata: bool = True,
+        sound: Sound | None = None,
     ) -> Path:
         """Write the film in the format that the name asks for, and return its path.
 
         `.mp4` (codec h264 or av1), `.webm` (vp9 or av1), `.mkv` (ffv1, lossless; or h264, vp9, av1), `.gif`,
         `.webp`, `.png` for a single frame; a name without extension or with `/` at its end is a folder of
         lossless png frames. `crf` is the quality of a video that is not lossless, 0 the best. `upscale`
-        repeats every pixel that many times along both sides, and `metadata=False` leaves `params` out.
+        repeats every pixel that many times along both sides, `metadata=False` leaves `params` out, and
+        `sound`, read for that kind of file, is heard with a video.
         Raises UsageError as `check_output` does, and KinoformError when the encoder fails or the disk is
         full; a file that stood there is then untouched.
         """
@@ -59,7 +62,7 @@ class Film:
         check_output(path, shape=shape, force=force, codec=codec, crf=crf)
         params = self.saved_params(path, upscale=upscale, codec=codec, crf=crf) if metadata else None
         target = Path(path)
-        write = format_of(path, codec=codec, crf=crf).write
+        write = format_of(path, codec=codec, crf=crf, sound=sound).write
         write(_upscaled(self.frames, upscale), target, fps=self.fps, params=params, force=force)
         return target
 
@@ -109,14 +112,21 @@ PICTURES = {
 }
 
 
-def format_of(path: str | os.PathLike[str], *, codec: str | None = None, crf: int | None = None) -> Format:
-    """The format that a name asks for. Raises UsageError for an unknown extension, codec or quality."""
+def format_of(
+    path: str | os.PathLike[str], *, codec: str | None = None, crf: int | None = None, sound: Sound | None = None
+) -> Format:
+    """The format that a name asks for. Raises UsageError for an unknown extension, codec or quality.
+
+    Pictures have no `sound`, and a video takes that of its own kind alone.
+    """
     name, suffix = os.fspath(path), Path(path).suffix.lower()
     folder = not suffix or name.endswith(("/", os.sep))
+    if sound is not None and (folder or suffix != sound.suffix):
+        raise UsageError(f"{name} cannot hold sound of a {sound.suffix} film; read it for this kind of file")
     if not folder and suffix in VIDEO:
         chosen = encoding(VIDEO[suffix], codec, crf)
         return Format(
-            write=partial(write_video, encoding=chosen),
+            write=partial(write_video, encoding=chosen, sound=sound),
             check=partial(check_video, encoding=chosen),
             settings={"codec": chosen.codec.name} | ({} if chosen.crf is None else {"crf": chosen.crf}),
         )

@@ -42,7 +42,7 @@ def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
     if end > length:
         raise EOFError
     file.seek(0)
-    container = _container(file, kind)
+    container = opened(file, kind)
     stream = _film(container)
     codec = stream.codec_context
     if codec.width * codec.height > MOST_FILM_PIXELS:
@@ -66,7 +66,8 @@ def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
     )
 
 
-def _container(file: BufferedReader, kind: Kind) -> InputContainer:
+def opened(file: BufferedReader, kind: Kind) -> InputContainer:
+    """The container in a file, which can lead to no other file. Raises Refused, or whatever PyAV raises."""
     try:
         return av.open(
             file,

@@ -80,16 +80,6 @@ def mask_of(value: object, *, fps: float | None = None, num_frames: int | None =
     return with_white(mask)
 
 
-def trimmed(clip: Clip, *, stride: int) -> Clip:
-    """The longest beginning of a length that a codec takes, 1 + n * `stride` frames; warns of what is cut off."""
-    legal = (len(clip.frames) - 1) // stride * stride + 1
-    if legal == len(clip.frames):
-        return clip
-    cut = f"has {len(clip.frames)} frames and is cut to {legal}, the longest legal length (1 + {stride}n)"
-    warnings.warn(f"{clip.name} {cut}", stacklevel=2)
-    return Clip(frames=clip.frames[:legal], fps=clip.fps, origin=clip.origin)
-
-
 def _is_several(values: np.ndarray) -> bool:
     """Whether an array is a film of masks; with three axes and 3 or 4 as the last one it is a picture in colour."""
     return values.ndim == 4 or (values.ndim == 3 and values.shape[2] not in (3, 4))

@@ -1,7 +1,8 @@
 """Video in and out: mp4, webm and mkv, written frame by frame in constant memory."""
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
@@ -17,6 +18,7 @@ from jaxtyping import UInt8
 
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_writable, whole
+from kinoform.media.audio import Sound, mixed
 from kinoform.media.codecs import AV1, VIDEO, Codec, Encoding
 from kinoform.media.metadata import tags
 
@@ -41,13 +43,14 @@ def write_video(
     fps: float,
     params: Mapping[str, object] | None = None,
     force: bool = False,
+    sound: Sound | None = None,
 ) -> None:
     """Write RGB frames, taken one at a time: as RGB with a lossless codec, else in 4:2:0 with BT.709 colours.
 
     The same film gives the same bytes on every machine with the same encoder version. `params` go into the
-    metadata, None writes none. Raises UsageError when there is no frame, a side is odd in 4:2:0,
-    frames differ in size or the file exists without `force`; KinoformError when the encoder fails or the
-    disk is full. On any error, a file that stood there is untouched.
+    metadata, None writes none; `sound` was read for this kind of file. Raises UsageError when there is no frame,
+    a side is odd in 4:2:0, frames differ in size or the file exists without `force`; KinoformError when the
+    encoder fails or the disk is full. On any error, a file that stood there is untouched.
     """
     check_writable(path, force=force)
     texts = tags(params)
@@ -64,7 +67,8 @@ def write_video(
             with av.open(str(temporary), "w", format=kind.muxer, options=dict(kind.layout)) as container:
                 container.metadata.update(texts)
                 stream = _stream(container, encoding, height, width, fps)
-                _encode(chain([first], frames), container, stream)
+                with mixed(container, sound) as until:
+                    _encode(chain([first], frames), container, stream, until)
         except FFmpegError as error:
             if isinstance(error, OSError):  # `whole` knows what to say about a disk
                 raise
@@ -132,7 +136,10 @@ def _stream(container: OutputContainer, encoding: Encoding, height: int, width: 
     return stream
 
 
-def _encode(frames: Iterator[np.ndarray], container: OutputContainer, stream: VideoStream) -> None:
+def _encode(
+    frames: Iterator[np.ndarray], container: OutputContainer, stream: VideoStream, until: Callable[[float], None]
+) -> None:
+    """Sound is written beside the frames that it is heard with, so that a film plays while it loads."""
     for place, pixels in enumerate(frames):
         first = (stream.height, stream.width, 3)
         if pixels.shape != first:
@@ -141,7 +148,9 @@ def _encode(frames: Iterator[np.ndarray], container: OutputContainer, stream: Vi
         frame.pts = place
         frame.time_base = stream.codec_context.time_base
         container.mux(stream.encode(frame))
+        until(float(place * stream.codec_context.time_base))
     container.mux(stream.encode())
+    until(math.inf)
 
 
 def _converted(frame: av.VideoFrame, stream: VideoStream) -> av.VideoFrame:

@@ -1,0 +1,88 @@
+"""The colours of what a model made, brought to those of the film around it: an affine map of each channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Real
+
+GAINS = 0.8, 1.25
+"""Contrast is corrected within these; what asks for more shows something else, not other colours."""
+
+MOST_CORRECTION = 32.0
+"""The furthest that the mean of a channel is moved, of 255."""
+
+FLAT = 4.0
+"""Below this standard deviation, of 255, a plain ground and its noise say nothing of contrast."""
+
+FEWEST = 16
+"""Pixels from which colours are taken at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """value * gain + shift, by channel, on 0 to 255; `correction` is how it moves the colours that it was made from."""
+
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    correction: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __call__(self, pixels: Float32[np.ndarray, "*shape 3"]) -> Float32[np.ndarray, "*shape 3"]:
+        gain, shift = np.asarray(self.gain, np.float32), np.asarray(self.shift, np.float32)
+        return (pixels * gain + shift).clip(0, 255)
+
+
+SAME = Affine()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """How many pixels, the sum of each channel and of its square; those of two sets add."""
+
+    count: int = 0
+    total: Float64[np.ndarray, " 3"] = field(default_factory=lambda: np.zeros(3))
+    squares: Float64[np.ndarray, " 3"] = field(default_factory=lambda: np.zeros(3))
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            count=self.count + other.count, total=self.total + other.total, squares=self.squares + other.squares
+        )
+
+    @property
+    def mean(self) -> Float64[np.ndarray, " 3"]:
+        return self.total / self.count
+
+    @property
+    def deviation(self) -> Float64[np.ndarray, " 3"]:
+        return np.sqrt(np.maximum(self.squares / self.count - self.mean**2, 0))
+
+
+def moments(pixels: Real[np.ndarray, "n 3"]) -> Moments:
+    values = pixels.astype(np.float64)
+    return Moments(count=len(values), total=values.sum(axis=0), squares=(values**2).sum(axis=0))
+
+
+def alike(source: Real[np.ndarray, "n 3"], made: Real[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+    """Pixels that can show the same thing: no channel is further apart than colours are ever corrected."""
+    return np.abs(made.astype(np.float32) - source).max(axis=-1) <= MOST_CORRECTION
+
+
+def match(source: Moments, made: Moments) -> Affine:
+    """The map that gives what was made the mean and the deviation of the source, at the same places of both.
+
+    Gains and the correction of the mean are bounded, a flat ground keeps its contrast, and nothing is changed where
+    there are too few pixels to tell.
+    """
+    if min(source.count, made.count) < FEWEST:
+        return SAME
+    flat = np.minimum(source.deviation, made.deviation) < FLAT
+    gain = np.where(flat, 1, source.deviation / np.maximum(made.deviation, FLAT)).clip(*GAINS)
+    correction = (source.mean - made.mean).clip(-MOST_CORRECTION, MOST_CORRECTION)
+    shift = made.mean + correction - gain * made.mean
+    return Affine(gain=_three(gain), shift=_three(shift), correction=_three(correction))
+
+
+def _three(values: Float64[np.ndarray, " 3"]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,181 @@
+"""How a film is continued: which of its frames a model is handed, how, and what it is to make in each pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinoform.conditions import edits
+from kinoform.conditions.inputs import RECIPES, Inputs
+from kinoform.conditions.ports import Units
+from kinoform.editing.segments import legal
+from kinoform.editing.window import Window, whole
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Picture
+from kinoform.media.values import clip_of, picture_of
+from kinoform.models.codec import check_size
+from kinoform.pipelines.fit import check_fit
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.request import Request, request
+
+CONTEXT = 9
+"""Frames of the film that are handed to the model, where nobody says: three latent frames of Wan's.
+
+Models that make few frames at once are handed half of them.
+"""
+
+MOST_FRAMES = 10_000
+
+Frames = UInt8[np.ndarray, "_ height width 3"]
+Hand: TypeAlias = Callable[[Clip, int, bool], Inputs]
+"""Inputs that ask for so many frames after known ones, or before them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Continuation:
+    """Everything about new frames after a film, or `before` it, but the frames.
+
+    `asked` is the request as it was handed over, with the whole `source` and the most frames that are made at once;
+    `portions` are the new frames of each pass, which goes on from the `context` frames nearest to them.
+    """
+
+    pipeline: Pipeline
+    asked: Request
+    source: Clip
+    hand: Hand
+    window: Window
+    before: bool
+    context: int
+    portions: tuple[int, ...]
+    match_colours: bool
+
+    @property
+    def fps(self) -> float:
+        """That of the source, or of the recipe where the source does not say."""
+        return self.pipeline.recipe.fps if self.source.fps is None else self.source.fps
+
+    def seed(self, number: int) -> int:
+        return self.asked.seed + number
+
+    def nearest(self, frames: Frames) -> Frames:
+        """The frames next to those that are to be made."""
+        return frames[: self.context] if self.before else frames[-self.context :]
+
+    def joined(self, known: Frames, new: Frames) -> Frames:
+        """Both in the order of time."""
+        return np.concatenate([new, known] if self.before else [known, new])
+
+    def request(self, number: int, known: Frames) -> Request:
+        """What a pass asks of the model, from the known frames nearest to it.
+
+        Raises UsageError for what the model does not take, and FitError for what cannot fit.
+        """
+        (height, width), parts, machine = self.window.made, self.pipeline.parts, self.pipeline.machine
+        units = Units(stride=parts.codec_spec.stride, patch=parts.transformer_spec.patch)
+        length = legal(len(known) + self.portions[number], units)
+        seen = Clip(frames=np.stack([self.window.seen(frame) for frame in known]))
+        inputs = self.hand(seen, length - len(known), self.before)
+        asked = replace(
+            self.asked, seed=self.seed(number), num_frames=length, height=height, width=width,
+            inputs=replace(inputs, references=self.asked.inputs.references),
+        )  # fmt: skip
+        asked = asked.sized(parts.codec_spec, parts.transformer_spec)
+        check_fit(asked, parts, machine.dtype, machine.device)
+        return asked
+
+
+def by_frames(known: Clip, count: int, before: bool) -> Inputs:
+    """As pictures of known frames."""
+    first = count if before else 0
+    pictures = {first + place: Picture(pixels=frame) for place, frame in enumerate(known.frames)}
+    return Inputs(frames=pictures, exact_size=True)
+
+
+def by_mask(known: Clip, count: int, before: bool) -> Inputs:
+    """As a film that is grey, and white in its mask, where it is to be made."""
+    return edits.extend(known, before=count if before else 0, after=0 if before else count)
+
+
+WAYS: tuple[tuple[frozenset[str], Hand], ...] = (
+    (frozenset({"frames", "exact_size"}), by_frames),
+    (frozenset({"film", "mask"}), by_mask),
+)
+"""How frames are handed over, and what a model takes for it; the first that it takes is the way."""
+
+
+def plan_extend(
+    pipeline: Pipeline,
+    film: object,
+    prompt: str,
+    *,
+    num_frames: int,
+    seed: int,
+    before: bool = False,
+    context: int | None = None,
+    references: Sequence[object] = (),
+    match_colours: bool = True,
+    **changes: object,
+) -> Continuation:
+    """What `extend` of the same arguments will do; of a film shorter than `context` all frames are handed over.
+
+    Raises UsageError for a film that cannot be read or is too short, a number out of range, and a model that takes
+    neither known frames nor a film with a mask, naming those that do; FitError for what cannot fit.
+    """
+    source = clip_of(film)
+    given = Inputs(film=source, references=tuple(picture_of(each) for each in references))
+    # A rewritten prompt is the same for all passes.
+    prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
+    asked = request(pipeline.recipe, prompt, seed, inputs=given, **changes)
+    codec, patch = pipeline.parts.codec_spec, pipeline.parts.transformer_spec.patch
+    check_size(codec, patch, asked.num_frames, asked.height, asked.width)
+    context = min(CONTEXT, (asked.num_frames + 1) // 2) if context is None else context
+    _check_numbers(num_frames, context, asked.num_frames)
+    # Of fewer frames before their end, no latent frame is wholly known.
+    _check_length(source, codec.stride[0] if before else 2)
+    held = min(context, len(source.frames))
+    plan = Continuation(
+        pipeline=pipeline, asked=asked, source=source, hand=_way(asked), before=before, context=held,
+        window=whole(
+            source.size, asked=(asked.height, asked.width), units=Units(stride=codec.stride, patch=patch)
+        ),
+        portions=tuple(_portions(num_frames, asked.num_frames - held)), match_colours=match_colours,
+    )  # fmt: skip
+    plan.request(0, plan.nearest(source.frames))  # the others are no longer, and differ in pixels and seeds
+    replace(asked, seed=plan.seed(len(plan.portions) - 1))
+    return plan
+
+
+def _check_numbers(num_frames: int, context: int, most: int) -> None:
+    if most == 1:
+        raise UsageError("this model makes one frame at a time, which cannot go on from others; ask for more")
+    for name, value, limit in (("num_frames", num_frames, MOST_FRAMES), ("context", context, most - 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
+            raise UsageError(f"{name} must be a whole number from 1 to {limit}, not {value!r}")
+
+
+def _check_length(film: Clip, least: int) -> None:
+    there = len(film.frames)
+    if there < least:
+        raise UsageError(
+            f"{film.name} is too short to go on from: it has {there} frames; give {least} or more, or animate a picture"
+        )
+
+
+def _way(asked: Request) -> Hand:
+    taken = frozenset[str]().union(*(each.takes for each in asked.conditioners))
+    for needs, hand in WAYS:
+        if needs <= taken:
+            return hand
+    raise UsageError(
+        "this model takes neither known frames nor a film with a mask, so it cannot go on from a film; "
+        f"{RECIPES['frames']}, {RECIPES['mask']} would"
+    )
+
+
+def _portions(num_frames: int, most: int) -> Iterator[int]:
+    for done in range(0, num_frames, most):
+        yield min(most, num_frames - done)

@@ -1,0 +1,208 @@
+"""Editing a film: what the mask shows white is made anew, and every other pixel stays as it is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinoform.editing.colour import SAME, Affine, Moments, alike, match, moments
+from kinoform.editing.composite import composite, crossfaded
+from kinoform.editing.masks import Alpha, ring
+from kinoform.editing.plan import EditPlan, Segment, plan_edit
+from kinoform.editing.report import (
+    EditReport,
+    SegmentReport,
+    decibels,
+    mean_colour,
+    mean_of,
+    outside_equal,
+    seams,
+    worst_of,
+)
+from kinoform.editing.segments import fade
+from kinoform.editing.settings import EditSettings
+from kinoform.media.film import Film
+from kinoform.pipelines.generate import Callback, Progress
+from kinoform.pipelines.pipeline import Pipeline
+
+RING = 4
+"""Made pixels around what changes, of which the colours are compared."""
+
+UNCHANGED = 2.0
+"""A mean difference inside the mask, of 255, below which an edit has done next to nothing."""
+
+Frames = UInt8[np.ndarray, "f height width 3"]
+Drawn = UInt8[np.ndarray, "n tall wide 3"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Edited:
+    """`film` has the size, the rate and the length of the source, and the report in its params under "edit".
+
+    `raw` is what the model made, in the pixels of the source and before anything was laid over; the source where the
+    model was not asked. `alpha` is how much of it counted.
+    """
+
+    film: Film
+    raw: Frames = field(repr=False)
+    alpha: Alpha = field(repr=False)
+    report: EditReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What is told of a segment: the colours' map, and the squared errors outside the mask before it."""
+
+    segment: Segment
+    colours: Affine
+    squares: float
+    count: int
+
+
+def edit(
+    pipeline: Pipeline,
+    film: object,
+    prompt: str,
+    *,
+    seed: int,
+    mask: object = None,
+    references: Sequence[object] = (),
+    strength: float | None = None,
+    source_prompt: str | None = None,
+    settings: EditSettings | None = None,
+    tell: Callback | None = None,
+    **changes: Any,
+) -> Edited:
+    """Edit a film as the prompt says, where the mask is white (>= 128), or everywhere without a mask.
+
+    Beyond the mask grown and feathered the result is the source's, bit for bit. Films longer than the model's are
+    made in overlapping segments with the seeds `seed`, `seed` + 1, ...; larger ones around the mask, or as a whole in
+    the size of the model. `changes` are other arguments of `Pipeline.request`, and `context_scale`. `tell` hears the
+    progress over all segments and ends the work by returning False. Raises and warns as `plan_edit`; warns as well
+    when next to nothing has changed.
+    """
+    plan = plan_edit(
+        pipeline, film, prompt, seed=seed, mask=mask, references=references, strength=strength,
+        source_prompt=source_prompt, settings=settings, **changes,
+    )  # fmt: skip
+    return carry_out(plan, tell)
+
+
+def carry_out(plan: EditPlan, tell: Callback | None = None) -> Edited:
+    """Edit as planned. Raises WeightsError, FitError, NonFiniteError and Interrupted as a call of the pipeline."""
+    result, raw = plan.source.frames.copy(), plan.source.frames.copy()
+    made = []
+    for segment in plan.segments:
+        frames = _frames_of(plan, segment, result, tell or _silent)
+        colours, squares, count = _compared(plan, segment, frames)
+        _lay(plan, segment, frames, colours, result, raw)
+        made.append(_Made(segment=segment, colours=colours, squares=squares, count=count))
+    report = _report(plan, result, made)
+    _tell_change(plan, result)
+    return Edited(
+        film=Film(frames=result, fps=plan.fps, params=_params(plan, report)), raw=raw, alpha=plan.alpha, report=report
+    )
+
+
+def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback) -> Drawn:
+    """What the model makes of a segment, in its own size."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plan has said them
+        asked = plan.request(segment, result)
+
+    def heard(now: Progress) -> bool | None:
+        done, total = segment.number * now.total + now.done, len(plan.segments) * now.total
+        return tell(replace(now, done=done, total=total))
+
+    latents = next(plan.pipeline.latents([asked], heard))
+    return plan.pipeline.frames(latents, heard)
+
+
+def _compared(plan: EditPlan, segment: Segment, frames: Drawn) -> tuple[Affine, float, int]:
+    """How the colours around the mask are to change; the squared errors outside the mask, and of how many values."""
+    span, window, film = segment.span, segment.window, plan.source.size
+    rows, columns = window.inside(film)
+    width = max(2, round(RING * window.scale))
+    there, redrawn, squares, count = Moments(), Moments(), 0.0, 0
+    for place, frame in zip(range(span.start, span.stop), frames, strict=False):
+        rim = plan.alpha[place, rows, columns]
+        if rim.min() > 0:
+            continue
+        source, large = plan.source.frames[place, rows, columns], window.given_back(frame, film)
+        around, outside = ring(rim[None], width)[0], rim == 0
+        around[around] = alike(source[around], large[around])
+        there, redrawn = there + moments(source[around]), redrawn + moments(large[around])
+        errors = np.rint(large[outside]) - source[outside]
+        squares, count = squares + float((errors.astype(np.float64) ** 2).sum()), count + errors.size
+    return match(there, redrawn) if plan.settings.match_colours else SAME, squares, count
+
+
+def _lay(plan: EditPlan, segment: Segment, frames: Drawn, colours: Affine, result: Frames, raw: Frames) -> None:
+    """Into `result` and `raw`, faded over the frames that the segment shares with the one before."""
+    span, window, film = segment.span, segment.window, plan.source.size
+    rows, columns = window.inside(film)
+    weights = [*fade(span.shared), *[1.0] * (span.stop - span.start - span.shared)]
+    for place, frame, weight in zip(range(span.start, span.stop), frames, weights, strict=False):
+        large = window.given_back(frame, film)
+        source, rim = plan.source.frames[place, rows, columns], plan.alpha[place, rows, columns]
+        laid = composite(source, colours(large), rim)
+        for whole, part in ((result, laid), (raw, np.rint(large).astype(np.uint8))):
+            whole[place, rows, columns] = crossfaded(whole[place, rows, columns], part, float(weight))
+
+
+def _report(plan: EditPlan, result: Frames, made: Sequence[_Made]) -> EditReport:
+    source, alpha = plan.source.frames, plan.alpha
+    equal, outside = outside_equal(source, result, alpha)
+    borders = seams(source, result, alpha, feather=plan.rim[1])
+    return EditReport(
+        outside_equal=equal,
+        outside_pixels=outside,
+        raw_psnr_outside_db=decibels(sum(each.squares for each in made), sum(each.count for each in made)),
+        seam_delta_e=mean_of(borders),
+        seam_delta_e_worst=worst_of(borders),
+        colour_shift=mean_colour([each.colours.correction for each in made]),
+        changed_share=1 - outside / alpha.size,
+        segments=tuple(
+            SegmentReport(
+                start=each.segment.span.start,
+                stop=each.segment.span.stop,
+                seed=plan.seed(each.segment),
+                width=each.segment.window.made[1],
+                height=each.segment.window.made[0],
+                colour_shift=each.colours.correction,
+                seam_delta_e=mean_of(borders[each.segment.span.start : each.segment.span.stop]),
+            )
+            for each in made
+        ),
+    )
+
+
+def _tell_change(plan: EditPlan, result: Frames) -> None:
+    total, count = 0.0, 0
+    for before, after, rim in zip(plan.source.frames, result, plan.alpha, strict=True):
+        inside = rim > 0
+        total += float(np.abs(after[inside].astype(np.float32) - before[inside]).sum())
+        count += 3 * int(inside.sum())
+    if total / count < UNCHANGED:
+        warnings.warn(
+            f"the edit changed next to nothing: {total / count:.1f} of 255 on the mean; say more of what is new in the "
+            "prompt, grow the mask, or raise the strength",
+            stacklevel=4,
+        )
+
+
+def _params(plan: EditPlan, report: EditReport) -> dict[str, object]:
+    """Those of the pipeline for what was handed over; the size is the largest that was made at once."""
+    grow, feather = plan.rim
+    settings = {**asdict(plan.settings), "grow": grow, "feather": feather}
+    told = {"task": "edit", "fps": plan.fps, "edit": {"settings": settings, **report.as_json()}}
+    return {**plan.pipeline.params(plan.asked), **told}
+
+
+def _silent(progress: Progress) -> None:
+    return None

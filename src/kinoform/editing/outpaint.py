@@ -1,0 +1,100 @@
+"""A film on a larger canvas: the film itself stays bit for bit where it is put, and its surroundings are made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kinoform.conditions.clips import by
+from kinoform.conditions.fitting import Size
+from kinoform.editing.edit import Edited, edit
+from kinoform.editing.settings import EditSettings
+from kinoform.errors import UsageError, nearest
+from kinoform.media.material import Clip, Mask
+from kinoform.media.values import clip_of
+from kinoform.pipelines.pipeline import Pipeline
+
+LARGEST_SIDE = 16384
+
+FAR = 4
+"""From this many times the area of the film on, most of what is shown is made up."""
+
+ANCHORS: Mapping[str, tuple[float, float]] = {
+    "center": (0.5, 0.5),
+    "top": (0.0, 0.5),
+    "bottom": (1.0, 0.5),
+    "left": (0.5, 0.0),
+    "right": (0.5, 1.0),
+    "top-left": (0.0, 0.0),
+    "top-right": (0.0, 1.0),
+    "bottom-left": (1.0, 0.0),
+    "bottom-right": (1.0, 1.0),
+}
+"""Which share of what is added along height and width stands above and to the left of the film."""
+
+
+def outpaint(
+    pipeline: Pipeline,
+    film: object,
+    prompt: str,
+    *,
+    width: int,
+    height: int,
+    anchor: str = "center",
+    settings: EditSettings | None = None,
+    **changes: Any,
+) -> Edited:
+    """A film of width x height pixels that holds the film at `anchor` (a key of ANCHORS); `changes` as in `edit`.
+
+    The `feather` of the settings lies wholly in what is made: there the edge of the film, repeated, fades into it.
+    Raises UsageError as `edit` does, for a size that is not larger than the film, and for an unknown anchor; warns
+    of one with more than four times its area.
+    """
+    clip = clip_of(film)
+    sides = _sides(clip, (height, width), anchor)
+    settings = settings or EditSettings()
+    _, wished = settings.rim(clip.size)
+    feather = min(int(wished), min(count for side in sides for count in side if count) - 1)
+    # The model sees grey around the film, as it was trained; the repeated edge is for the composite alone.
+    settings = replace(settings, grow=0, feather=float(feather), show_source=False)
+    canvas = replace(clip, frames=np.pad(clip.frames, ((0, 0), *sides, (0, 0)), mode="edge"))
+    with warnings.catch_warnings():
+        # On a plain ground what is made may well be what the edge shows.
+        warnings.filterwarnings("ignore", "the edit changed next to nothing")
+        return edit(pipeline, canvas, prompt, mask=_around(clip.size, sides, feather), settings=settings, **changes)
+
+
+def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels to be made above and below the film, and to its left and right."""
+    if anchor not in ANCHORS:
+        raise UsageError(f"no anchor {anchor!r}; {nearest(anchor, ANCHORS)}")
+    for name, side in zip(("height", "width"), wanted, strict=True):
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_SIDE:
+            raise UsageError(f"{name} must be a whole number from 1 to {LARGEST_SIDE}, not {side!r}")
+    more = [side - there for side, there in zip(wanted, clip.size, strict=True)]
+    if min(more) < 0 or not any(more):
+        raise UsageError(f"{clip.name} is {by(clip.size)}, which {by(wanted)} does not surround; ask for a larger size")
+    if wanted[0] * wanted[1] > FAR * clip.size[0] * clip.size[1]:
+        warnings.warn(
+            f"{by(wanted)} has more than {FAR} times the area of {clip.name} of {by(clip.size)}; little holds what is "
+            "made so far out to the film",
+            stacklevel=3,
+        )
+    before = [int(share * count) for share, count in zip(ANCHORS[anchor], more, strict=True)]
+    return (before[0], more[0] - before[0]), (before[1], more[1] - before[1])
+
+
+def _around(size: Size, sides: tuple[tuple[int, int], tuple[int, int]], feather: int) -> Mask:
+    """White beyond `feather` pixels from the film, so that what is feathered ends at its edge."""
+    (top, bottom), (left, right) = sides
+    rows, columns = (
+        slice(max(0, before - feather), before + length + feather)
+        for before, length in zip((top, left), size, strict=True)
+    )
+    white = np.full((1, top + size[0] + bottom, left + size[1] + right), 255, np.uint8)
+    white[:, rows, columns] = 0
+    return Mask(values=white)

@@ -1,0 +1,27 @@
+"""Films from pictures: one that begins with a picture, and one that leads from a picture to another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kinoform.media.film import Film
+from kinoform.pipelines.pipeline import Pipeline
+
+
+def animate(pipeline: Pipeline, picture: object, prompt: str, *, seed: int | None = None, **changes: Any) -> Film:
+    """A film that begins with the picture, in its proportions; `changes` are as in a call of the pipeline.
+
+    Raises UsageError before any weight is read for a model that takes no frames, naming those that do, and for a
+    picture that cannot be read or is too narrow for a film.
+    """
+    return pipeline(prompt, image=picture, seed=seed, **changes)
+
+
+def bridge(
+    pipeline: Pipeline, first: object, last: object, prompt: str, *, seed: int | None = None, **changes: Any
+) -> Film:
+    """A film that begins with one picture, in its proportions, and ends with another. Raises as `animate`.
+
+    Warns of a last picture of other proportions, of which the middle is taken.
+    """
+    return pipeline(prompt, image=first, last_image=last, seed=seed, **changes)

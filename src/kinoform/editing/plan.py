@@ -1,0 +1,188 @@
+"""An edit, checked and decided before any weight is read: which frames, which part of them, in which size."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinoform.conditions.clips import free_cells
+from kinoform.conditions.demand import Demanding
+from kinoform.conditions.edits import GREY
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import FilmSize, Units
+from kinoform.editing.masks import Alpha, alpha_of
+from kinoform.editing.segments import Span, spans
+from kinoform.editing.settings import EditSettings
+from kinoform.editing.window import Window, window_around
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask
+from kinoform.media.values import clip_of, mask_of, picture_of
+from kinoform.models.codec import check_size
+from kinoform.pipelines.fit import check_fit
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.request import Request, request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Frames of a film that are made at once, and the part of them that the model sees. `number` counts from 0."""
+
+    number: int
+    span: Span
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EditPlan:
+    """Everything about an edit but its frames.
+
+    `asked` is the request as it was handed over, with the whole `source` and the largest size that is made at once;
+    `alpha` says where the film changes (see `masks.alpha_of`), `rim` by how many pixels the mask was grown and
+    feathered. There is a segment for frames in which something changes, and for no others.
+    """
+
+    pipeline: Pipeline
+    asked: Request
+    source: Clip
+    alpha: Alpha
+    rim: tuple[int, float]
+    settings: EditSettings
+    segments: tuple[Segment, ...]
+
+    @property
+    def fps(self) -> float:
+        """That of the source, or of the recipe where the source does not say."""
+        return self.pipeline.recipe.fps if self.source.fps is None else self.source.fps
+
+    def seed(self, segment: Segment) -> int:
+        return self.asked.seed + segment.number
+
+    def request(self, segment: Segment, result: UInt8[np.ndarray, "f height width 3"]) -> Request:
+        """What a segment asks of the model, where `result` is the film as far as it is edited.
+
+        Frames that the segment shares with the one before are known, if the model takes a mask, so that what was
+        made there goes on. Raises UsageError for what the model does not take, and FitError for what cannot fit.
+        """
+        (height, width), parts, machine = segment.window.made, self.pipeline.parts, self.pipeline.machine
+        asked = replace(
+            self.asked, seed=self.seed(segment), inputs=self._inputs(segment, result),
+            num_frames=segment.span.length, height=height, width=width,
+        )  # fmt: skip
+        asked = asked.sized(parts.codec_spec, parts.transformer_spec)
+        check_fit(asked, parts, machine.dtype, machine.device)
+        return asked
+
+    def _inputs(self, segment: Segment, result: UInt8[np.ndarray, "f height width 3"]) -> Inputs:
+        span, window, stride = segment.span, segment.window, self.pipeline.parts.codec_spec.stride
+        held = span.held(stride[0]) if "mask" in _taken(self.asked) else 0
+        frames, changes = [], []
+        for place, of_film in enumerate(span.places()):
+            frames.append(window.seen((result if place < held else self.source.frames)[of_film]))
+            changes.append(window.touched(self.alpha[of_film] > 0) & (place >= held))
+        film, white = np.stack(frames), np.stack(changes)
+        if not self.settings.show_source:
+            film[white] = GREY
+        given = self.asked.inputs
+        size = FilmSize(num_frames=len(film), height=film.shape[1], width=film.shape[2])
+        # Where no latent frame has a cell that stays, a mask has nothing to say to the model.
+        everywhere = bool(free_cells(white, size, stride).all())
+        origin = None if given.mask is None else given.mask.origin
+        return replace(
+            given,
+            film=Clip(frames=film, fps=self.source.fps, origin=self.source.origin),
+            mask=None if everywhere else Mask(values=white.astype(np.uint8) * 255, origin=origin),
+        )
+
+
+def plan_edit(
+    pipeline: Pipeline,
+    film: object,
+    prompt: str,
+    *,
+    seed: int,
+    mask: object = None,
+    references: Sequence[object] = (),
+    strength: float | None = None,
+    source_prompt: str | None = None,
+    context_scale: float | None = None,
+    settings: EditSettings | None = None,
+    **changes: object,
+) -> EditPlan:
+    """What `edit` of the same arguments will do.
+
+    Raises UsageError for a film that cannot be read or is shorter than a latent frame, for a mask without white or
+    of another size or length, and for what the model does not take, naming those that do; FitError for what cannot
+    fit. Warns of a mask that is grey or leaves nothing, and of a prompt that says what the source prompt says.
+    """
+    settings, source = settings or EditSettings(), clip_of(film)
+    given = Inputs(
+        film=source,
+        mask=None if mask is None else mask_of(mask),
+        references=tuple(picture_of(each) for each in references),
+        strength=strength,
+        source_prompt=source_prompt,
+        context_scale=context_scale,
+    )
+    # A rewritten prompt is the same for all segments.
+    prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
+    asked = request(pipeline.recipe, prompt, seed, inputs=given, **changes)
+    _check_wishes(asked, settings)
+    codec, patch = pipeline.parts.codec_spec, pipeline.parts.transformer_spec.patch
+    check_size(codec, patch, asked.num_frames, asked.height, asked.width)
+    units = Units(stride=codec.stride, patch=patch)
+    grow, feather = settings.rim(source.size)
+    alpha = alpha_of(given.mask, source, grow=grow, feather=feather)
+    plan = EditPlan(
+        pipeline=pipeline, asked=_with_strength(asked, units), source=source, alpha=alpha, rim=(grow, feather),
+        settings=settings, segments=tuple(_segments(source, alpha, asked.film, settings, units)),
+    )  # fmt: skip
+    plan.request(plan.segments[0], source.frames)  # the others differ from it in pixels and in their seeds
+    replace(asked, seed=plan.seed(plan.segments[-1]))
+    return plan
+
+
+def _check_wishes(asked: Request, settings: EditSettings) -> None:
+    given = asked.inputs
+    if given.source_prompt is not None and given.source_prompt.strip() == asked.prompt.strip():
+        warnings.warn("the prompt says what the source prompt says, so it changes nothing", stacklevel=3)
+    if settings.show_source:
+        return
+    if given.mask is None:
+        raise UsageError("without a mask show_source=False would hide the whole film; give a mask, or show the source")
+    if given.strength not in (None, 1) or given.source_prompt is not None:
+        raise UsageError("a strength and a source prompt change what is shown; leave show_source as it is for them")
+
+
+def _with_strength(asked: Request, units: Units) -> Request:
+    """With the default strength said aloud: segments with known frames, or without a mask, would have another."""
+    given, film = asked.inputs, asked.film
+    demands = (
+        each.demand(given, film, units, 0)
+        for each in asked.conditioners
+        if "strength" in each.takes and isinstance(each, Demanding)
+    )
+    strengths = [demand.strength for demand in demands if demand.strength is not None]
+    return replace(asked, inputs=replace(given, strength=min(strengths))) if strengths else asked
+
+
+def _segments(source: Clip, alpha: Alpha, size: FilmSize, settings: EditSettings, units: Units) -> Iterator[Segment]:
+    number, stop = 0, 0
+    for span in spans(
+        len(source.frames), most=size.num_frames, overlap=settings.overlap, units=units, name=source.name
+    ):
+        if not any(frame.any() for frame in alpha[max(span.start, stop) : span.stop]):
+            continue
+        changes = np.zeros(source.size, bool)
+        for frame in alpha[span.start : span.stop]:
+            changes |= frame > 0
+        window = window_around(changes, margin=settings.margin, asked=(size.height, size.width), units=units)
+        yield Segment(number=number, span=replace(span, shared=max(0, stop - span.start)), window=window)
+        number, stop = number + 1, span.stop
+
+
+def _taken(asked: Request) -> frozenset[str]:
+    return frozenset[str]().union(*(each.takes for each in asked.conditioners))

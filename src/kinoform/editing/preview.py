@@ -1,0 +1,48 @@
+"""What an edit is going to change, as a picture; no weight is read for it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from kinoform.editing.plan import EditPlan
+from kinoform.editing.window import Window
+from kinoform.media.film import Film
+from kinoform.media.sheet import CELL_SIDE, contact_sheet
+
+CHANGES, BLENDS, SEEN = (235, 40, 90), (250, 200, 40), (40, 170, 250)
+"""Red where the film changes wholly, yellow where old and new are blended, blue around what the model sees."""
+
+TINT = 0.55
+"""How much of the colour is laid over the film."""
+
+Frame = UInt8[np.ndarray, "height width 3"]
+
+
+def preview(plan: EditPlan) -> Image.Image:
+    """A contact sheet of the film with the mask in colours, grown and feathered as it counts, and a legend."""
+    frames = np.stack([tinted(*each) for each in zip(plan.source.frames, plan.alpha, strict=True)])
+    for segment in plan.segments:
+        for frame in frames[segment.span.start : segment.span.stop]:
+            outline(frame, segment.window)
+    told = f"{plan.asked.prompt} - red changes, yellow is blended, the model sees what is inside blue"
+    return contact_sheet(Film(frames=frames, fps=plan.fps, params={"prompt": told}))
+
+
+def tinted(frame: Frame, alpha: Float32[np.ndarray, "height width"]) -> Frame:
+    """A frame under the colours of what changes in it; elsewhere as it is."""
+    result, touched = frame.copy(), alpha > 0
+    colour = np.where(alpha[touched][:, None] == 1, CHANGES, BLENDS)
+    result[touched] = np.rint((1 - TINT) * frame[touched] + TINT * colour).astype(np.uint8)
+    return result
+
+
+def outline(frame: Frame, window: Window) -> None:
+    """Draw the edge of the window into a frame, wide enough to be seen on a sheet."""
+    wide = math.ceil(max(frame.shape[:2]) / CELL_SIDE)
+    part = frame[window.inside((frame.shape[0], frame.shape[1]))]
+    part[:wide] = part[-wide:] = SEEN
+    part[:, :wide] = part[:, -wide:] = SEEN

@@ -1,0 +1,101 @@
+"""A mask grown and feathered, against distances found the slow way."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from editing.pretend import far, spots
+from kinoform.editing.masks import alpha_of, distance, ring, soft
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask, Origin
+
+SIZES = [(37, 53), (100, 64), (1, 9), (8, 1)]
+
+
+def white_frame(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return spots(1, height, width, seed=seed)[0]
+
+
+def clip(frames: int, height: int, width: int) -> Clip:
+    return Clip(frames=np.zeros((frames, height, width, 3), np.uint8), origin=Origin(file="film.mp4", sha256="0" * 64))
+
+
+def mask(values: np.ndarray) -> Mask:
+    return Mask(values=values.astype(np.uint8), origin=Origin(file="hole.png", sha256="0" * 64))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("most", [1, 5, 200])
+def test_distances_are_exact_as_far_as_asked_and_no_less_beyond(size: tuple[int, int], most: int) -> None:
+    white = white_frame(*size)
+    found, true = distance(white, most=most), far(white)
+    near = true <= most
+    np.testing.assert_allclose(found[near], true[near], rtol=1e-6)
+    assert (found[~near] > most).all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("grow", "feather"), [(0, 0.0), (3, 0.0), (0, 4.0), (2, 2.5)])
+def test_alpha_is_one_to_the_grown_border_and_zero_beyond_the_feather(
+    size: tuple[int, int], grow: int, feather: float
+) -> None:
+    white = white_frame(*size)
+    alpha, true = soft(white, grow=grow, feather=feather), far(white)
+    assert (alpha[true <= grow] == 1).all()
+    assert (alpha[true > grow + feather] == 0).all()
+    between = (true > grow) & (true <= grow + feather)
+    assert ((alpha[between] > 0) & (alpha[between] < 1)).all()
+
+
+def test_alpha_falls_with_distance_and_rises_with_growth_and_feather() -> None:
+    white = white_frame(37, 53)
+    order = np.argsort(far(white), axis=None)
+    assert (np.diff(soft(white, grow=2, feather=6.0).ravel()[order]) <= 0).all()
+    for less, more in [((2, 3.0), (3, 3.0)), ((2, 3.0), (2, 5.0))]:
+        one, other = (soft(white, grow=grow, feather=feather) for grow, feather in (less, more))
+        assert (one <= other).all() and (one < other).any()
+
+
+def test_the_ring_is_what_stays_near_what_changes() -> None:
+    alpha = np.zeros((2, 9, 9), np.float32)
+    alpha[0, 4, 4] = 0.5
+    found = ring(alpha, 2)
+    square = np.zeros((9, 9), bool)
+    square[2:7, 2:7] = True
+    square[4, 4] = False
+    assert np.array_equal(found[0], square)
+    assert not found[1].any()
+
+
+def test_one_frame_stands_for_all_and_no_mask_for_everything() -> None:
+    white = white_frame(12, 10)
+    alpha = alpha_of(mask(255 * white[None]), clip(6, 12, 10), grow=1, feather=1.0)
+    assert alpha.shape == (6, 12, 10) and np.array_equal(alpha[0], alpha[5])
+    assert (alpha_of(None, clip(6, 12, 10), grow=1, feather=1.0) == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(6, 12, 11), (6, 13, 10), (5, 12, 10)])
+def test_a_mask_of_another_size_or_length_is_refused_naming_both(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"hole\.png .* film\.mp4"):
+        alpha_of(mask(np.full(shape, 255)), clip(6, 12, 10), grow=0, feather=0.0)
+
+
+def test_greys_are_white_from_128_on_and_told_of_when_they_are_many() -> None:
+    values = np.zeros((1, 4, 4))
+    values[0, 0] = [127, 128, 129, 0]
+    with pytest.warns(UserWarning, match=r"hole\.png is grey in 19%"):
+        alpha = alpha_of(mask(values), clip(6, 4, 4), grow=0, feather=0.0)
+    assert alpha[0, 0].tolist() == [0, 1, 1, 0]
+
+
+def test_a_mask_that_leaves_nothing_is_told_of_also_when_it_grew_to_it() -> None:
+    full, nearly = np.full((1, 12, 10), 255), np.full((1, 12, 10), 255)
+    nearly[0, 6, 5] = 0
+    with pytest.warns(UserWarning, match=r"hole\.png is white everywhere"):
+        alpha_of(mask(full), clip(6, 12, 10), grow=0, feather=0.0)
+    with pytest.warns(UserWarning, match=r"hole\.png, grown by 1 .* is white everywhere"):
+        alpha_of(mask(nearly), clip(6, 12, 10), grow=1, feather=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alpha_of(mask(nearly), clip(6, 12, 10), grow=0, feather=0.0)

@@ -1,0 +1,53 @@
+"""Pieces of a film: that they cover it, overlap, and fade into each other."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from kinoform.conditions.ports import Units
+from kinoform.editing.segments import fade, spans
+from kinoform.errors import UsageError
+
+WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
+
+
+@pytest.mark.parametrize(("most", "overlap"), [(17, None), (17, 1), (17, 16), (9, 5), (81, None)])
+def test_spans_cover_the_film_in_legal_lengths_and_overlap_as_asked(most: int, overlap: int | None) -> None:
+    for num_frames in range(4, 90):
+        check(num_frames, most, overlap)
+
+
+def check(num_frames: int, most: int, overlap: int | None) -> None:
+    found = spans(num_frames, most=most, overlap=overlap, units=WAN, name="film.mp4")
+    assert found[0].start == 0 and found[-1].stop == num_frames
+    for span in found:
+        assert span.length <= most and span.length % 4 == 1
+        assert span.places()[: span.stop - span.start] == list(range(span.start, span.stop))
+        assert set(span.places()[span.stop - span.start :]) <= {num_frames - 1}
+    for one, other in pairwise(found):
+        assert other.shared == one.stop - other.start >= (overlap or most // 4)
+        assert other.held(4) % 4 == 1 and 0 <= other.shared - other.held(4) < 4
+
+
+def test_no_more_spans_are_made_than_needed() -> None:
+    assert len(spans(17, most=17, overlap=None, units=WAN, name="")) == 1
+    assert len(spans(18, most=17, overlap=5, units=WAN, name="")) == 2
+    assert len(spans(29, most=17, overlap=5, units=WAN, name="")) == 2
+    assert len(spans(30, most=17, overlap=5, units=WAN, name="")) == 3
+
+
+@pytest.mark.parametrize("shared", [0, 1, 5, 20])
+def test_a_fade_rises_evenly_and_leaves_the_rest_to_the_earlier_span(shared: int) -> None:
+    weights = fade(shared)
+    assert len(weights) == shared
+    assert ((weights > 0) & (weights < 1)).all()
+    np.testing.assert_allclose(weights + weights[::-1], 1, rtol=1e-6)
+    assert (np.diff(weights) > 0).all()
+
+
+def test_too_short_a_film_and_too_long_an_overlap_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"film\.mp4 is too short to edit: it has 3 frames; give 4"):
+        spans(3, most=17, overlap=None, units=WAN, name="film.mp4")
+    with pytest.raises(UsageError, match="segments of 17 frames cannot overlap by 17; give a smaller overlap"):
+        spans(40, most=17, overlap=17, units=WAN, name="film.mp4")

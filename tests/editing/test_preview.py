@@ -1,0 +1,29 @@
+"""A preview shows the film as it is where nothing changes, and tells change, blend and window apart."""
+
+import numpy as np
+import pytest
+
+from kinoform.editing.preview import BLENDS, CHANGES, SEEN, outline, tinted
+from kinoform.editing.window import Window
+
+
+def test_colours_are_laid_over_what_changes_and_nothing_else() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    alpha = np.zeros((9, 12), np.float32)
+    alpha[2:6, 3:8], alpha[4:6, 4:6] = 0.5, 1
+    shown = tinted(frame, alpha)
+    assert np.array_equal(shown[alpha == 0], frame[alpha == 0])
+    for place, colour in ((alpha == 0.5, BLENDS), (alpha == 1, CHANGES)):
+        before, after = (np.abs(each[place].astype(float) - colour).mean() for each in (frame, shown))
+        assert after < before / 2
+        assert len(np.unique(shown[place], axis=0)) > 1, "the film shines through"
+
+
+@pytest.mark.parametrize(("size", "wide"), [((40, 60), 1), ((600, 300), 3)])
+def test_a_window_is_drawn_where_it_lies_in_the_film(size: tuple[int, int], wide: int) -> None:
+    frame = np.zeros((*size, 3), np.uint8)
+    outline(frame, Window(top=-4, left=10, height=24, width=20, made=(24, 20)))
+    seen = (frame == SEEN).all(axis=-1)
+    assert seen[:wide, 10:30].all() and seen[:20, 10 : 10 + wide].all() and seen[20 - wide : 20, 10:30].all()
+    assert not seen[wide : 20 - wide, 10 + wide : 30 - wide].any()
+    assert not seen[20:].any() and not seen[:, :10].any() and not seen[:, 30:].any()
