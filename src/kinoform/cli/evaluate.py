@@ -1,16 +1,14 @@
-"""`kinoform evaluate`: how often films show what their prompts say."""
+"""`kinoform evaluate`: how often films show what their prompts, or their inputs, say."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinoform.cli import console
-from kinoform.cli.events import Result
+from kinoform.cli.evaluate_inputs import judge_inputs
+from kinoform.cli.judging import Judging, PageFile
 from kinoform.cli.options import (
     FILM,
     OUTPUT,
@@ -28,11 +26,9 @@ from kinoform.cli.options import (
 from kinoform.cli.progress import stages
 from kinoform.cli.sides import Side, beside, contenders
 from kinoform.errors import UsageError
-from kinoform.files import check_writable, whole
 
 if TYPE_CHECKING:
     from kinoform.evaluation.benchmark import Place
-    from kinoform.evaluation.report import Report
     from kinoform.media.film import Film
 
 MOST_FILMS = 100_000
@@ -41,10 +37,12 @@ MOST_FILMS = 100_000
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model to judge.", autocompletion=model_names)] = "mini",
     level: Annotated[list[str] | None, option(FILM, "L1, L2 or L3; may be repeated, all of them if left out.")] = None,
-    count: Annotated[int, option(FILM, "Films per level and split.")] = 200,
+    count: Annotated[int, option(FILM, "Films per level and split, or scenes per task.")] = 200,
     compare: Annotated[
         str | None, option(FILM, "A model, settings as steps=8,guidance=3, or MODEL,steps=8.", complete=model_names)
     ] = None,
+    inputs: Annotated[bool, option(FILM, "Judge how frames, masks and references are followed.", "--inputs")] = False,
+    task: Annotated[list[str] | None, option(FILM, "Which of the tasks of --inputs; may be repeated.")] = None,
     steps: Steps = None,
     guidance: Guidance = None,
     shift: Shift = None,
@@ -52,7 +50,7 @@ def evaluate(
     device: DeviceName = "auto",
     dtype: DtypeName = "auto",
     html: Annotated[Path | None, option(OUTPUT, "Also write a page with tables and films.")] = None,
-    html_films: Annotated[int, option(OUTPUT, "Films per level and split on the page.")] = 24,
+    html_films: Annotated[int, option(OUTPUT, "Films of a kind on the page.")] = 24,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -60,71 +58,43 @@ def evaluate(
     for name, value, least in (("--count", count, 1), ("--html-films", html_films, 0)):
         if not least <= value <= MOST_FILMS:
             raise UsageError(f"{name} must be from {least} to {MOST_FILMS}, not {value}")
-    if html is not None:
-        check_writable(html, force=force)
-    first = Side(
-        model=model, device=device, dtype=dtype, steps=steps, guidance=guidance, shift=shift, solver=solver
-    )  # fmt: skip
-    other = None if compare is None else beside(first, compare)
+    if inputs and level:
+        raise UsageError("--inputs judges tasks in place of levels; leave out --level")
+    if task and not inputs:
+        raise UsageError("--task chooses among the tasks of --inputs; pass that too")
+    page = PageFile(path=html, films=html_films, force=force)
+    page.check()
+    side = Side(model=model, device=device, dtype=dtype, steps=steps, guidance=guidance, shift=shift, solver=solver)
+    other = None if compare is None else beside(side, compare)
+    asked = Judging(first=side, compare=compare, other=other, count=count, page=page, as_json=as_json)
+    if inputs:
+        judge_inputs(asked, task or [])
+    else:
+        judge_prompts(asked, level)
+
+
+def judge_prompts(asked: Judging, level: list[str] | None) -> None:
+    """Films of the prompts of some levels, or of all."""
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.evaluation.benchmark import benchmark
     from kinoform.evaluation.evaluate import stage_of
     from kinoform.evaluation.page import page, picture
     from kinoform.evaluation.prompts import LEVELS, SPLITS
+    from kinoform.evaluation.tables import tables
 
     levels = list(dict.fromkeys(level or LEVELS))
     pictures: dict[Place, bytes] = {}
 
     def watch(place: Place, film: Film) -> None:
-        if html is not None and place.number < html_films:
+        if asked.page.shows(place.number):
             pictures[place] = picture(film)
 
-    mine, theirs = contenders(first, other)
+    mine, theirs = contenders(asked.first, asked.other)
     titles = {stage_of(name, split): stage_of(name, split) for name in levels for split in SPLITS}
     with stages(titles, items=1 if theirs is None else 2) as tell:
-        report = benchmark(mine, theirs, levels=levels, count=count, tell=tell, watch=watch)
-    if html is not None:
-        command = _command(first, levels, count, compare)
-        with whole(html, force=force) as temporary:
-            temporary.write_text(page(report, command=command, pictures=pictures), encoding="utf-8")
-        console.note(f"page: {html}")
-    if as_json or console.streams():
-        console.result("", report.as_json(), as_json=True)
-    else:
-        print_tables(report)
-        console.tell(Result(result=report.as_json()))
-
-
-def _command(first: Side, levels: list[str], count: int, compare: str | None) -> str:
-    """The words that make the same films again, whatever was written about them."""
-    words = ["kinoform", "evaluate", *first.words()]
-    words += [word for name in levels for word in ("--level", name)]
-    words += ["--count", str(count), *([] if compare is None else ["--compare", compare])]
-    return shlex.join(words)
-
-
-def print_tables(report: Report) -> None:
-    """The tables are the result, so they go to stdout."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from kinoform.evaluation.tables import tables
-
-    out = Console(file=sys.stdout)
-    for name, side in zip(report.names, (report.first, report.other), strict=False):
-        out.print(escape(f"{name}: model {side[0].fingerprint}"), highlight=False)
-    for each in tables(report):
-        table = Table(
-            title=escape(each.title), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False,
-            collapse_padding=True,
-        )  # fmt: skip
-        for heading in each.heading:
-            table.add_column(escape(heading), justify="right" if heading else "left")
-        for row in each.rows:
-            table.add_row(*map(escape, row))
-        out.print()
-        out.print(table)
-    if report.other:
-        out.print("difference: the second side less the first, 95 % interval; * where it excludes 0", highlight=False)
+        report = benchmark(mine, theirs, levels=levels, count=asked.count, tell=tell, watch=watch)
+    if asked.page.path is not None:
+        command = asked.command(word for name in levels for word in ("--level", name))
+        asked.page.write(page(report, command=command, pictures=pictures))
+    sides = [side[0] for side in (report.first, report.other) if side]
+    asked.show(report.as_json(), report.names, sides, tables(report))

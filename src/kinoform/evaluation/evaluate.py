@@ -6,16 +6,12 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TypeAlias
 
-import numpy as np
-import torch
-from jaxtyping import UInt8
-
 from kinoform.errors import UsageError, WeightsError, nearest
+from kinoform.evaluation.making import EXACT, film_of, redrawn
 from kinoform.evaluation.prompts import LEVELS, SPLITS, Asked, prompts
 from kinoform.evaluation.skill import Evaluation, SplitSkill, Trial, split_skill
 from kinoform.evaluation.verdict import attributes, judge
 from kinoform.media.film import Film
-from kinoform.models.codec import to_uint8
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.caption import vocabulary
 from kinoform.world.fidelity import foreground_psnr, psnr
@@ -23,9 +19,6 @@ from kinoform.world.render import coverage, render
 from kinoform.world.score import chance
 
 SETTINGS = ("width", "height", "num_frames", "steps", "guidance", "shift", "solver", "dtype")
-
-EXACT = 100.0
-"""The PSNR in dB that stands for a reconstruction without error, whose PSNR is infinite and not JSON."""
 
 Tell: TypeAlias = Callable[[str, int, int], None]
 """Called after each film with level and split, the films of the split that are done, and all of them."""
@@ -80,6 +73,11 @@ def check_judgeable(pipeline: Pipeline, level: str, count: int, changes: Mapping
     if count < 1:
         raise UsageError(f"count must be at least 1, not {count}")
     pipeline.request("x", seed=0, **changes)
+    check_words(pipeline)
+
+
+def check_words(pipeline: Pipeline) -> None:
+    """Raise WeightsError for a model that does not know the world's words."""
     words = vocabulary()
     tokens = pipeline.parts.tokenizer()(words, pipeline.parts.text_spec.length)
     strange = [word for word, unknown in zip(words, tokens.unknown, strict=True) if unknown]
@@ -99,28 +97,17 @@ def _trial(pipeline: Pipeline, level: str, asked: Asked, film: Film, seconds: fl
     num_frames, height, width, _ = film.frames.shape
     size = {"num_frames": num_frames, "height": height, "width": width}
     rendered = render(asked.scene, **size)
-    redrawn = _redrawn(pipeline, rendered)
+    shown = redrawn(pipeline, rendered)
     return Trial(
         prompt=asked.prompt,
         seed=asked.seed,
         film=judge(asked.scene.story, LEVELS[level], film.frames),
-        ceiling=judge(asked.scene.story, LEVELS[level], redrawn),
-        ceiling_psnr=min(EXACT, psnr(redrawn, rendered)),
-        ceiling_foreground_psnr=min(EXACT, foreground_psnr(redrawn, rendered, coverage(asked.scene, **size))),
+        ceiling=judge(asked.scene.story, LEVELS[level], shown),
+        ceiling_psnr=min(EXACT, psnr(shown, rendered)),
+        ceiling_foreground_psnr=min(EXACT, foreground_psnr(shown, rendered, coverage(asked.scene, **size))),
         seconds=seconds,
     )
 
 
 def _film(pipeline: Pipeline, asked: Asked, changes: Mapping[str, object]) -> Film:
-    request = pipeline.request(asked.prompt, seed=asked.seed, **changes)
-    latents = next(pipeline.latents([request], lambda progress: None))
-    return pipeline.film(request, latents, lambda progress: None)
-
-
-@torch.inference_mode()
-def _redrawn(pipeline: Pipeline, frames: UInt8[np.ndarray, "f h w 3"]) -> UInt8[np.ndarray, "f h w 3"]:
-    """A rendered film, encoded and decoded: what the codec alone can show."""
-    codec = pipeline.parts.codec(pipeline.machine.device)
-    pixels = torch.from_numpy(frames).movedim(-1, 0)[None].float().to(pipeline.machine.device) / 127.5 - 1
-    latents, _ = codec.encode(pixels)
-    return to_uint8(codec.decode(latents)[0][0])
+    return film_of(pipeline, asked.prompt, asked.seed, **changes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from PIL import Image
 
 from kinoform.evaluation.benchmark import Place
-from kinoform.evaluation.report import Report
+from kinoform.evaluation.report import Named, Report
 from kinoform.evaluation.skill import Evaluation
 from kinoform.evaluation.style import STYLE
 from kinoform.evaluation.tables import MARK, Table, label, tables
@@ -20,6 +20,9 @@ from kinoform.media.pictures import webp
 NOTE = f"""In brackets 95 % intervals: Wilson's of shares, Bonett and Price's of paired differences, marked {MARK} where
 they exclude 0. Codec ceiling: the same scenes rendered, encoded and decoded. Background drift: of 255, over prompts
 with a plain background."""
+
+BAD = ("binding_error", "former_motion")
+"""Marks of which few are good."""
 
 
 def picture(film: Film) -> bytes:
@@ -32,6 +35,14 @@ def page(report: Report, *, command: str, pictures: Mapping[Place, bytes]) -> st
 
     There is no date in it: the same evaluation gives the same page but for the seconds a film takes.
     """
+    sides = [side[0] for side in (report.first, report.other) if side]
+    title = f"{' and '.join(report.names)}: films that show what was asked"
+    about = [*settings_of(report.names, sides), f'<p class="faint">{escape(NOTE)}</p>']
+    return document(title, command, [*about, *_levels(report, pictures)], sides=len(sides))
+
+
+def document(title: str, command: str, body: Iterable[str], *, sides: int) -> str:
+    """A page of this `body` (HTML), under its title and the command that makes it; for so many films side by side."""
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -39,15 +50,13 @@ def page(report: Report, *, command: str, pictures: Mapping[Place, bytes]) -> st
             "<head>",
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>kinoform evaluate: {escape(' and '.join(report.names))}</title>",
+            f"<title>kinoform evaluate: {escape(title)}</title>",
             f"<style>{STYLE}</style>",
             "</head>",
-            f'<body style="--sides: {len(report.names)}">',
-            f"<h1>{escape(' and '.join(report.names))}: films that show what was asked</h1>",
+            f'<body style="--sides: {sides}">',
+            f"<h1>{escape(title)}</h1>",
             f"<p><code>{escape(command)}</code></p>",
-            *_sides(report),
-            f'<p class="faint">{escape(NOTE)}</p>',
-            *_levels(report, pictures),
+            *body,
             "</body>",
             "</html>",
             "",
@@ -55,24 +64,14 @@ def page(report: Report, *, command: str, pictures: Mapping[Place, bytes]) -> st
     )
 
 
-def _sides(report: Report) -> Iterator[str]:
-    for name, side in zip(report.names, (report.first, report.other), strict=False):
-        settings = ", ".join(f"{key} {value}" for key, value in side[0].settings.items())
-        yield f"<p>{escape(name)}: model <code>{escape(side[0].fingerprint)}</code>, {escape(settings)}</p>"
+def settings_of(names: Sequence[str], sides: Sequence[Named]) -> Iterator[str]:
+    """A line for each side: its model, and how it made its films."""
+    for name, side in zip(names, sides, strict=True):
+        settings = ", ".join(f"{key} {value}" for key, value in side.settings.items())
+        yield f"<p>{escape(name)}: model <code>{escape(side.fingerprint)}</code>, {escape(settings)}</p>"
 
 
-def _levels(report: Report, pictures: Mapping[Place, bytes]) -> Iterator[str]:
-    for place, evaluation in enumerate(report.first):
-        yield f"<h2>{escape(evaluation.level)}</h2>"
-        for table in tables(report):
-            if table.level == evaluation.level:
-                yield from _table(table)
-        sides = [evaluation, *report.other[place : place + 1]]
-        for number in range(len(evaluation.splits)):
-            yield from _films(report, sides, number, pictures)
-
-
-def _table(table: Table) -> Iterator[str]:
+def table_of(table: Table) -> Iterator[str]:
     yield '<div class="wide"><table>'
     yield f"<caption>{escape(table.title)}</caption>"
     yield "<thead><tr>" + "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.heading) + "</tr></thead>"
@@ -81,6 +80,30 @@ def _table(table: Table) -> Iterator[str]:
         values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         yield f'<tr><th scope="row">{escape(name)}</th>{values}</tr>'
     yield "</tbody></table></div>"
+
+
+def figure_of(encoded: bytes, verdict: Verdict, name: str) -> str:
+    """A film, what was read of it, and each attribute as right or wrong, in a sign as well as a colour."""
+    marks = " ".join(
+        f'<span class="{"right" if right else "wrong"}">{"✓" if right else "✗"}&nbsp;{escape(label(attribute))}</span>'
+        for attribute, right in _marks(verdict)
+    )
+    heading = f"<p>{escape(name)}</p>" if name else ""
+    return (
+        f'<figure><img src="data:image/webp;base64,{b64encode(encoded).decode()}" alt="{escape(verdict.read)}">'
+        f"<figcaption>{heading}<p>{marks}</p><p>read: {escape(verdict.read)}</p></figcaption></figure>"
+    )
+
+
+def _levels(report: Report, pictures: Mapping[Place, bytes]) -> Iterator[str]:
+    for place, evaluation in enumerate(report.first):
+        yield f"<h2>{escape(evaluation.level)}</h2>"
+        for table in tables(report):
+            if table.level == evaluation.level:
+                yield from table_of(table)
+        sides = [evaluation, *report.other[place : place + 1]]
+        for number in range(len(evaluation.splits)):
+            yield from _films(report, sides, number, pictures)
 
 
 def _films(report: Report, sides: list[Evaluation], place: int, pictures: Mapping[Place, bytes]) -> Iterator[str]:
@@ -99,28 +122,15 @@ def _films(report: Report, sides: list[Evaluation], place: int, pictures: Mappin
         yield '<div class="pair">'
         for side, verdict in enumerate(verdicts):
             name = report.names[side] if len(verdicts) > 1 else ""
-            yield _film(pictures[Place(side, level, split.split, number)], verdict, name)
+            yield figure_of(pictures[Place(side, level, split.split, number)], verdict, name)
         yield "</div></div>"
     yield "</div>"
 
 
-def _film(encoded: bytes, verdict: Verdict, name: str) -> str:
-    """A film, what was read of it, and each attribute as right or wrong, in a sign as well as a colour."""
-    marks = " ".join(
-        f'<span class="{"right" if right else "wrong"}">{"✓" if right else "✗"}&nbsp;{escape(label(attribute))}</span>'
-        for attribute, right in _marks(verdict)
-    )
-    heading = f"<p>{escape(name)}</p>" if name else ""
-    return (
-        f'<figure><img src="data:image/webp;base64,{b64encode(encoded).decode()}" alt="{escape(verdict.read)}">'
-        f"<figcaption>{heading}<p>{marks}</p><p>read: {escape(verdict.read)}</p></figcaption></figure>"
-    )
-
-
 def _marks(verdict: Verdict) -> Iterator[tuple[str, bool]]:
-    """Every mark so that right is good: a binding error is shown only where there is one."""
+    """Every mark so that right is good: what is bad is shown only where there is any."""
     for name, mark in verdict.marks.items():
-        if name != "binding_error":
+        if name not in BAD:
             yield name, mark
         elif mark:
             yield name, False

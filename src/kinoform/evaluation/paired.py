@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from kinoform.errors import UsageError
-from kinoform.evaluation.skill import Evaluation, Trial
-from kinoform.evaluation.verdict import STEADY
+from kinoform.evaluation.skill import Evaluation
+from kinoform.evaluation.verdict import STEADY, Verdict
 from kinoform.world.score import NORMAL_95
+
+
+@runtime_checkable
+class Judged(Protocol):
+    """A film's trial, whatever was asked for."""
+
+    @property
+    def film(self) -> Verdict: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +81,15 @@ def _asked(evaluation: Evaluation) -> list[tuple[str, str, int]]:
 def _differences(first: Evaluation, other: Evaluation) -> Iterator[Difference]:
     for mine, theirs in zip(first.splits, other.splits, strict=True):
         for name in (*mine.skill, *STEADY):
-            yield _difference(first.level, mine.split, name, mine.films, theirs.films)
+            yield difference(first.level, mine.split, name, mine.films, theirs.films)
 
 
-def _difference(level: str, split: str, name: str, first: Sequence[Trial], other: Sequence[Trial]) -> Difference:
+def difference(level: str, split: str, name: str, first: Sequence[Judged], other: Sequence[Judged]) -> Difference:
+    """Of one mark, over the films that have it on both sides."""
     pairs = [
         (mine.film.marks[name], theirs.film.marks[name])
         for mine, theirs in zip(first, other, strict=True)
-        if name in mine.film.marks
+        if name in mine.film.marks and name in theirs.film.marks
     ]
     only_first, only_other = pairs.count((True, False)), pairs.count((False, True))
     low, high = paired_interval(only_first, only_other, len(pairs))

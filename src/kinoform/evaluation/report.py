@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 from kinoform.evaluation.paired import Difference, differences
 from kinoform.evaluation.skill import Evaluation
@@ -27,17 +28,37 @@ class Report:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One name a side: that of the model, and with two sides whatever sets them apart."""
-        sides = [side[0] for side in (self.first, self.other) if side]
-        return tuple(" ".join([side.model, *_apart(side, sides)]) for side in sides)
+        """One name a side, as `names_of` gives them."""
+        return names_of([side[0] for side in (self.first, self.other) if side])
 
     def as_json(self) -> dict[str, object]:
-        told = [{**asdict(each), "difference": each.difference if each.trials else None} for each in self.differences]
         return {
             **_side(self.first),
             "other": _side(self.other) if self.other else None,
-            "differences": told if self.other else None,
+            "differences": [told(each) for each in self.differences] if self.other else None,
         }
+
+
+@runtime_checkable
+class Named(Protocol):
+    """What tells sides apart."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def settings(self) -> dict[str, object]: ...
+
+
+def names_of(sides: Sequence[Named]) -> tuple[str, ...]:
+    """That of each model, and with two sides whatever sets them apart."""
+    return tuple(" ".join([side.model, *_apart(side, sides)]) for side in sides)
+
+
+def told(difference: Difference) -> dict[str, object]:
+    """As JSON, which has no NaN."""
+    return {**asdict(difference), "difference": difference.difference if difference.trials else None}
 
 
 def _side(evaluations: Sequence[Evaluation]) -> dict[str, object]:
@@ -49,8 +70,10 @@ def _side(evaluations: Sequence[Evaluation]) -> dict[str, object]:
     }
 
 
-def _apart(side: Evaluation, sides: Sequence[Evaluation]) -> list[str]:
+def _apart(side: Named, sides: Sequence[Named]) -> list[str]:
     """The hash of a model that shares its name with another, and settings that differ."""
     alike = len({each.model for each in sides}) < len({each.fingerprint for each in sides})
-    told = [f"{name}={value}" for name, value in side.settings.items() if any(e.settings[name] != value for e in sides)]
-    return [side.fingerprint] * alike + told
+    differing = [
+        f"{name}={value}" for name, value in side.settings.items() if any(e.settings[name] != value for e in sides)
+    ]
+    return [side.fingerprint] * alike + differing

@@ -39,7 +39,7 @@ def _alone(evaluation: Evaluation) -> Table:
     rows = [
         (
             label(name),
-            *(_cell(split.skill[name]) for split in splits),
+            *(share_cell(split.skill[name]) for split in splits),
             _pooled([split.ceiling[name] for split in splits]),
             f"{evaluation.chance[name]:.3f}",
         )
@@ -48,8 +48,8 @@ def _alone(evaluation: Evaluation) -> Table:
     constancy = _pooled([split.ceiling_constancy for split in splits])
     drift = _number(mean_drift([film.ceiling for split in splits for film in split.films]))
     rows += [
-        ("binding error", *(_cell(split.binding_error) for split in splits), "", ""),
-        ("count constancy", *(_cell(split.count_constancy) for split in splits), constancy, ""),
+        ("binding error", *(share_cell(split.binding_error) for split in splits), "", ""),
+        ("count constancy", *(share_cell(split.count_constancy) for split in splits), constancy, ""),
         ("background drift", *(_number(split.background_drift) for split in splits), drift, ""),
         ("PSNR, dB", *("" for _ in splits), _mean([split.ceiling_psnr for split in splits]), ""),
         ("PSNR on objects, dB", *("" for _ in splits), _mean([split.ceiling_foreground_psnr for split in splits]), ""),
@@ -70,7 +70,7 @@ def _beside(report: Report, evaluation: Evaluation, mine: SplitSkill, theirs: Sp
         "binding_error": (mine.binding_error, theirs.binding_error),
         "count_constancy": (mine.count_constancy, theirs.count_constancy),
     }
-    rows = [(label(name), *map(_cell, pair), _difference(found[name])) for name, pair in pairs.items()]
+    rows = [(label(name), *map(share_cell, pair), difference_cell(found[name])) for name, pair in pairs.items()]
     rows += [
         ("background drift", _number(mine.background_drift), _number(theirs.background_drift), ""),
         ("seconds a film", f"{mine.seconds_per_film:.2f}", f"{theirs.seconds_per_film:.2f}", ""),
@@ -87,11 +87,11 @@ def label(name: str) -> str:
     return SIZE if name == "size" else name.replace("_", " ")
 
 
-def _cell(share: Share) -> str:
+def share_cell(share: Share) -> str:
     return f"{share.share:.2f} [{share.low:.2f}, {share.high:.2f}]" if share.trials else "-"
 
 
-def _difference(found: Difference) -> str:
+def difference_cell(found: Difference) -> str:
     if not found.trials:
         return "-"
     mark = f" {MARK}" if found.excludes_zero else ""

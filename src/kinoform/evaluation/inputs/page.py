@@ -1,0 +1,63 @@
+"""What models made of their inputs as one HTML page: tables, and films beside what was handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from html import escape
+
+import numpy as np
+
+from kinoform.evaluation.inputs.benchmark import InputsPlace
+from kinoform.evaluation.inputs.case import Case
+from kinoform.evaluation.inputs.report import InputsReport
+from kinoform.evaluation.inputs.skill import CaseSkill
+from kinoform.evaluation.inputs.tables import inputs_tables
+from kinoform.evaluation.page import document, figure_of, settings_of, table_of
+from kinoform.evaluation.tables import MARK
+from kinoform.media.film import Film
+
+NOTE = f"""In brackets behind shares 95 % intervals, Wilson's, and Bonett and Price's of paired differences, the latter
+marked {MARK} where they exclude 0; behind decibels how far they are from the codec's. Codec ceiling: the scenes that
+were asked for, rendered, encoded and decoded. Each film stands to the right of what was handed over: frames, the source
+and its mask, references."""
+
+
+def inputs_page(report: InputsReport, *, command: str, pictures: Mapping[InputsPlace, bytes]) -> str:
+    """The page; films whose `pictures` are given are shown, the others only counted."""
+    title = f"{' and '.join(report.names)}: films that follow their inputs"
+    body = [*settings_of(report.names, report.sides), f'<p class="faint">{escape(NOTE)}</p>']
+    several = zip(*(side.cases for side in report.sides), strict=True)
+    for table, cases in zip(inputs_tables(report), several, strict=True):
+        body += [f"<h2>{escape(cases[0].name)}</h2>", *table_of(table)]
+        if not cases[0].joins:
+            body += _films(report, cases, pictures)
+    return document(title, command, body, sides=2 * len(report.sides))
+
+
+def strip(case: Case, film: Film) -> Film:
+    """A film to the right of what it was made from, all of one height: still pictures, or a film and its mask."""
+    given = [picture.pixels for picture in (*case.inputs.frames.values(), *case.inputs.references)]
+    columns = [np.broadcast_to(each, (len(film.frames), *each.shape)) for each in given]
+    if case.inputs.film is not None and case.inputs.mask is not None:
+        mask = np.stack([case.inputs.mask.values] * 3, axis=-1)
+        columns = [case.inputs.film.frames, np.broadcast_to(mask, film.frames.shape), *columns]
+    return replace(film, frames=np.concatenate([*columns, film.frames], axis=2))
+
+
+def _films(report: InputsReport, cases: Sequence[CaseSkill], pictures: Mapping[InputsPlace, bytes]) -> Iterator[str]:
+    """The cards of one case: a prompt, and its film by each side."""
+    first = cases[0]
+    yield '<div class="films">'
+    for number in range(len(first.films)):
+        if InputsPlace(0, first.name, number) not in pictures:
+            continue
+        verdicts = [case.films[number].film for case in cases]
+        right = all(verdict.marks["all_right"] for verdict in verdicts)
+        yield f'<div class="card{"" if right else " wrong"}"><p>{escape(first.films[number].prompt)}</p>'
+        yield '<div class="pair">'
+        for side, verdict in enumerate(verdicts):
+            name = report.names[side] if len(verdicts) > 1 else ""
+            yield figure_of(pictures[InputsPlace(side, first.name, number)], verdict, name)
+        yield "</div></div>"
+    yield "</div>"
