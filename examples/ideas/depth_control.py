@@ -6,7 +6,8 @@ From this folder; from the root of the repository it is `--recipe examples.ideas
 film, and as long as nothing has been trained, the films are those of the model itself: the added slice of the patch
 embedding is zero. `recipe` widens the embedded model, `wan` the 1.3B one (`--model t2v-1.3b`).
 
-What learns is the added slice (`LEARNS`) alone, or beside low-rank adapters on the blocks (`learning`).
+What learns is the added slice (`LEARNS`) alone, or beside low-rank adapters (`ADAPTERS`); see
+`Additions.learning`. One file then holds both (`weights.adapter_saving.save_adapter`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
 
 from kinoform.conditions.clips import clip_chunks
 from kinoform.conditions.inputs import Inputs
@@ -23,8 +23,7 @@ from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip
 from kinoform.models.codec import encode_film, latent_size
-from kinoform.models.dit import DiT
-from kinoform.models.lora import LoRASpec, attach
+from kinoform.models.lora import LoRASpec
 from kinoform.recipe import Recipe
 from kinoform.recipes.mini import mini
 from kinoform.recipes.wan21 import t2v_1_3b
@@ -75,17 +74,6 @@ def put_onto(base: Recipe) -> Recipe:
     """Any model, with as many channels more as its codec makes."""
     added = Additions(channels={NAME: base.codec.channels})
     return replace(base, name=f"{base.name}-{NAME}", conditioners=(DepthFilm(),), additions=added)
-
-
-def learning(model: DiT, additions: Additions, generator: torch.Generator) -> tuple[DiT, dict[str, nn.Parameter]]:
-    """A copy of the widened model with adapters, which shares all its weights, and what learns in it, by name.
-
-    Without adapters it is `additions.let_learn(model)`. The adapters are saved with `weights.lora_saving.save_lora`.
-    """
-    adapted = attach(model, ADAPTERS, name=NAME, generator=generator)
-    added = additions.let_learn(adapted)
-    matrices = {name: each for name, each in adapted.named_parameters() if f".adapters.{NAME}." in name}
-    return adapted, {**added, **matrices}
 
 
 def recipe() -> Recipe:

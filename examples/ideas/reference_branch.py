@@ -7,7 +7,8 @@ every second block the film's tokens ask the pictures' tokens (cross-attention w
 answer is added through a layer that begins at zero: until something has been trained, the films are those of the
 model itself. `recipe` is for the embedded model, `wan` for the 1.3B one (`--model t2v-1.3b`).
 
-What learns is the branch (`LEARNS`) alone, or beside low-rank adapters on the blocks (`learning`).
+What learns is the branch (`LEARNS`) alone, or beside low-rank adapters (`ADAPTERS`); see
+`Additions.learning`. One file then holds both (`weights.adapter_saving.save_adapter`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from torch import Tensor, nn
 
 from kinoform.conditions.references import ReferenceTokens
 from kinoform.models.block import RMSNorm, heads, merge
-from kinoform.models.dit import DiT, DiTSpec, PatchEmbedding
+from kinoform.models.dit import DiTSpec, PatchEmbedding
 from kinoform.models.linear import Linear
-from kinoform.models.lora import LoRASpec, attach
+from kinoform.models.lora import LoRASpec
 from kinoform.models.ports import KeyHeads, Stream
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm
@@ -122,17 +123,6 @@ def put_onto(base: Recipe) -> Recipe:
         conditioners=(ReferenceTokens(branch=NAME),),
         additions=Additions(branches=(branch,)),
     )
-
-
-def learning(model: DiT, additions: Additions, generator: torch.Generator) -> tuple[DiT, dict[str, nn.Parameter]]:
-    """A copy of the widened model with adapters, which shares all its weights, and what learns in it, by name.
-
-    Without adapters it is `additions.let_learn(model)`. The adapters are saved with `weights.lora_saving.save_lora`.
-    """
-    adapted = attach(model, ADAPTERS, name=NAME, generator=generator)
-    added = additions.let_learn(adapted)
-    matrices = {name: each for name, each in adapted.named_parameters() if f".adapters.{NAME}." in name}
-    return adapted, {**added, **matrices}
 
 
 def recipe() -> Recipe:

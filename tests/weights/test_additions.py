@@ -17,7 +17,9 @@ from kinoform.errors import UsageError, WeightsError
 from kinoform.models.context import ReferenceStream
 from kinoform.models.dit import DiT, cast_weights, keeps_float32
 from kinoform.models.guests import ReferenceGuests
+from kinoform.models.lora import LoRASpec, adapters_of
 from kinoform.models.packed import PackedLinear
+from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
@@ -112,6 +114,24 @@ def test_side_blocks_of_the_base_get_the_stream_too() -> None:
     assert wide.get_parameter("branches.vace.blocks.1.cross_attention.streams.reference.gate").item() == 0
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_side_blocks_begin_as_the_blocks_beside_them(packed: bool) -> None:
+    """A stream that is added beside them has nothing to copy; a packed weight is copied unpacked."""
+    base = random_dit(TINY)
+    if packed:
+        pack(base, "blocks.2.feed_forward.0")
+    side = SideBlocks(channels=5, layers=(0, 2))
+    wide = Additions(context=STREAM.context, branches=(side,)).onto(base)
+    of_base = {name for name, _ in random_dit(TINY).blocks[0].named_parameters()}
+    for place, layer in enumerate(side.layers):
+        beside = dict(wide.branches["vace"].blocks[place].named_parameters())
+        assert of_base < beside.keys() and beside["cross_attention.streams.reference.gate"].item() == 0
+        for name in of_base:
+            owner, _, leaf = name.rpartition(".")
+            own = getattr(base.get_submodule(f"blocks.{layer}.{owner}".rstrip(".")), leaf)
+            assert torch.equal(beside[name], own) and beside[name].data_ptr() != own.data_ptr()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_new_weights_have_the_dtypes_of_the_rest(dtype: torch.dtype) -> None:
     wide = ALL.onto(cast_weights(random_dit(TINY), dtype))
@@ -124,9 +144,7 @@ def test_new_weights_have_the_dtypes_of_the_rest(dtype: torch.dtype) -> None:
 def test_packed_layers_stay_packed() -> None:
     base = random_dit(TINY)
     place = "blocks.1.feed_forward.0"
-    linear = base.get_submodule(place)
-    rows = linear.weight.detach().view(torch.uint8)
-    base.set_submodule(place, PackedLinear(rows, Plain(), linear.bias, torch.float32))
+    pack(base, place)
     wide = ALL.onto(base)
     assert wide.get_submodule(place) is base.get_submodule(place)
     assert torch.equal(run(wide, film(), told(ALL)), run(base, film()))
@@ -138,6 +156,12 @@ def test_a_model_with_parts_that_its_spec_does_not_know_is_not_widened() -> None
     base.blocks[0].register_parameter("adapter", torch.nn.Parameter(torch.ones(1)))
     with pytest.raises(UsageError, match=r"1 parameters .*blocks\.0\.adapter.*; widen before adapting"):
         ALL.onto(base)
+
+
+def pack(model: DiT, place: str) -> None:
+    linear = model.get_submodule(place)
+    rows = linear.weight.detach().view(torch.uint8)
+    model.set_submodule(place, PackedLinear(rows, Plain(), linear.bias, torch.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +215,16 @@ def test_only_what_was_added_learns() -> None:
     for name in ("blocks.0.cross_attention.streams.reference.gate", "branches.references.patch_embedding.weight"):
         gradient = learning[name].grad
         assert gradient is not None and gradient.abs().sum() > 0
+
+
+def test_adapters_learn_beside_what_was_added() -> None:
+    wide, spec = ALL.onto(random_dit(TINY)), LoRASpec(patterns=("feed_forward.*",), rank=2)
+    alone, added = ALL.learning(wide, None, torch.Generator(), name="frames")
+    assert alone is wide and added.keys() == ALL.let_learn(wide).keys()
+    adapted, both = ALL.learning(wide, spec, torch.Generator().manual_seed(1), name="frames")
+    assert adapters_of(adapted).keys() == {"frames"} and not adapters_of(wide)
+    assert len(both) == len(added) + 2 * len(adapters_of(adapted)["frames"]) > len(added)
+    assert {name for name, each in adapted.named_parameters() if each.requires_grad} == both.keys()
 
 
 # Folders

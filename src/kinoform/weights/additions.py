@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kinoform.errors import UsageError, WeightsError
 from kinoform.models.block import StreamKeys
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
+from kinoform.models.lora import LoRASpec, attach
 from kinoform.models.packed import PackedLinear
 from kinoform.models.ports import BranchSpec, ContextSpec
 from kinoform.weights.files import open_checkpoint
@@ -30,7 +31,8 @@ LISTED, SHOWN = 3, 200
 class Copying(Protocol):
     """A branch some of whose parameters begin as the model's own: own name -> name in the model.
 
-    Of a wider one, what the branch has no room for is left out.
+    A name that ends in a dot stands for all parameters below it; those that the model lacks, as of an added stream,
+    begin as they are built. Of a wider parameter, what the branch has no room for is left out.
     """
 
     @property
@@ -95,7 +97,7 @@ class Additions:
         narrow = values[PATCH]
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            started = dict(self._started(wide, values))
+            started = dict(self._started(wide, model))
         zeros = narrow.new_zeros(len(narrow), sum(self.channels.values()), *narrow.shape[2:])
         values[PATCH] = nn.Parameter(torch.cat([narrow, zeros], dim=1), requires_grad=False)
         for name, value in started.items():
@@ -128,7 +130,18 @@ class Additions:
             learning[PATCH].register_hook(lambda gradient: _without_first(gradient, first))
         return learning
 
-    def _started(self, wide: DiT, base: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def learning(
+        self, model: DiT, lora: LoRASpec | None, generator: torch.Generator, *, name: str
+    ) -> tuple[DiT, dict[str, nn.Parameter]]:
+        """The widened model with a new adapter `name`, if any, and what learns in it by name: that and `let_learn`.
+
+        With an adapter it is a copy that shares all weights. Raises UsageError as `attach` does.
+        """
+        adapted = model if lora is None else attach(model, lora, name=name, generator=generator)
+        matrices = {each: value for each, value in adapted.named_parameters() if f".adapters.{name}." in each}
+        return adapted, {**self.let_learn(adapted), **matrices}
+
+    def _started(self, wide: DiT, base: DiT) -> Iterator[tuple[str, Tensor]]:
         """Values of the parameters of added streams and branches."""
         dim, eps = wide.spec.dim, wide.spec.eps
         branches = tuple(f"branches.{branch.name}." for branch in self.branches)
@@ -141,8 +154,8 @@ class Additions:
         for branch in self.branches:
             built = dict(_named("", branch.build(wide.spec)))
             copies = branch.copies if isinstance(branch, Copying) else {}
-            for own, name in copies.items():
-                built[own] = base[name][tuple(slice(size) for size in built[own].shape)]
+            for own, value in _copied(base, built, copies):
+                built[own] = value[tuple(slice(size) for size in built[own].shape)]
             yield from ((f"branches.{branch.name}.{own}", value) for own, value in built.items())
 
 
@@ -190,6 +203,20 @@ def stored_spec(folder: Path, base: DiTSpec, additions: Additions | None) -> DiT
 def _named(place: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in module.named_parameters(prefix=place):
         yield name, parameter.detach()
+
+
+def _copied(base: DiT, built: Iterable[str], copies: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+    """The model's values by the branch's names; a packed weight is unpacked."""
+    for own, name in copies.items():
+        if not own.endswith("."):
+            yield own, base.get_parameter(name)
+            continue
+        layers = dict(base.get_submodule(name.removesuffix(".")).named_modules())
+        for each in (each for each in built if each.startswith(own)):
+            place, _, leaf = each.removeprefix(own).rpartition(".")
+            value = getattr(layers.get(place), leaf, None)
+            if isinstance(value, Tensor):
+                yield each, value.detach()
 
 
 def _without_first(gradient: Tensor, channels: int) -> Tensor:

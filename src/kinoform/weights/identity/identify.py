@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinoform.errors import WeightsError
+from kinoform.weights.identity.adapters import DOWN, adapter_claims, is_adapter
 from kinoform.weights.identity.amounts import Described, amounts, is_side, storage
 from kinoform.weights.identity.foreign import check_offspring, not_wan
 from kinoform.weights.identity.identity import Identity
@@ -47,7 +48,7 @@ def identify_set(weights: WeightSet, flag: str | None = None) -> tuple[Identity,
     found = read_set(weights)
     parts = identify_parts(found.tensors, path=weights.path, metadata=found.metadata, flag=flag)
     manifest = weights.path.parent / MANIFEST
-    if all(part.dialect != "kinoform" for part in parts) or not manifest.is_file():
+    if all(part.dialect != "kinoform" or part.base for part in parts) or not manifest.is_file():
         return parts
     recipe = read_json(manifest).get("recipe")
     if not isinstance(recipe, str) or len(recipe) > LONGEST:
@@ -84,6 +85,8 @@ def identify_parts(
 ) -> tuple[Identity, ...]:
     """Every part that lies in one file, the transformer first; errors as in `identify`."""
     evidence = Evidence(path=path, metadata=metadata, flag=flag)
+    if is_adapter(metadata):
+        return (_adapter(tensors, evidence),)
     found = kinds(tensors)
     if not found:
         if (dialect := lora_dialect(tensors)) is not None:
@@ -184,4 +187,28 @@ def _lora(tensors: Mapping[str, Described], dialect: str, evidence: Evidence) ->
         evidence="",
         missing=(),
         unknown=not_lora(tensors),
+    )
+
+
+def _adapter(tensors: Mapping[str, Described], evidence: Evidence) -> Identity:
+    claims, found = adapter_claims(evidence.path, evidence.metadata), amounts(tensors)
+    ranks = [tensor.shape[0] for name, tensor in tensors.items() if name.endswith(DOWN) and tensor.shape]
+    sizes = {"added": len(tensors) - 2 * len(ranks), "changed": len(ranks), "rank": max(ranks, default=0)}
+    return Identity(
+        part="adapter",
+        family="adapter",
+        dialect="kinoform",
+        prefix="",
+        storage=storage(tensors, evidence.path, evidence.metadata),
+        sizes={name: size for name, size in sizes.items() if size},
+        dtypes=found.dtypes,
+        tensors=found.tensors,
+        parameters=found.parameters,
+        bytes=found.bytes,
+        candidates=(claims.recipe,),
+        chosen=claims.recipe,
+        evidence="metadata",
+        missing=(),
+        unknown=(),
+        base=f"{claims.base} {claims.base_hash}",
     )
