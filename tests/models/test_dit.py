@@ -194,14 +194,15 @@ def test_one_level_for_all_tokens_is_one_level(tiny: DiT, batch: int):
 def test_clean_tokens_are_at_timestep_zero(tiny: DiT):
     clean = torch.arange(GRID.tokens) % 3 == 0
     given = Conditions(context={"text": rows(batch=2)}, clean=clean)
-    prepared = tiny.prepare(given, GRID)
-    velocity = tiny.velocities(latents(2), Level(sigma=0.6, timestep=600.0), (prepared,))[0]
-    times = torch.where(clean, 0.0, 600.0).expand(2, -1)
-    assert torch.equal(velocity, tiny(latents(2), times, prepared))
-    assert gap(velocity, tiny(latents(2), torch.tensor([600.0, 600.0]), prepared)) > 1e-2
+    prepared, plain = (tiny.prepare(each, GRID) for each in (given, replace(given, clean=None)))
+    level, once = Level(sigma=0.6, timestep=600.0), torch.tensor([600.0, 600.0])
+    velocity = tiny.velocities(latents(2), level, (prepared,))[0]
+    assert torch.equal(velocity, tiny(latents(2), torch.where(clean, 0.0, 600.0).expand(2, -1), plain))
+    for times in (once, once[:, None].expand(-1, GRID.tokens)):
+        assert torch.equal(velocity, tiny(latents(2), times, prepared)), "by a level of the film, and by token"
+    assert gap(velocity, tiny(latents(2), once, plain)) > 1e-2
     nobody = tiny.prepare(replace(given, clean=torch.zeros_like(clean)), GRID)
-    assert gap(tiny.velocities(latents(2), Level(sigma=0.6, timestep=600.0), (nobody,))[0],
-               tiny(latents(2), torch.tensor([600.0, 600.0]), prepared)) < 1e-5  # fmt: skip
+    assert gap(tiny.velocities(latents(2), level, (nobody,))[0], tiny(latents(2), once, plain)) < 1e-5
 
 
 def test_the_level_of_a_token_belongs_to_that_token():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from kinoform.models.block import FullBlock, SelfAttention, TransformerBlock
+from kinoform.models.block import FullBlock, SelfAttention, TransformerBlock, shift_scale_gate
 from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec, PatchEmbedding
 from kinoform.models.ports import Attend, Guests, Stream
@@ -67,7 +67,7 @@ class NineRowBlock(TransformerBlock):
 
     def before_context(self, stream: Stream) -> Stream:
         stream = super().before_context(stream)
-        shift, scale, gate = self._rows(stream, 6)
+        shift, scale, gate = shift_scale_gate(self.modulation, stream, 6)
         x = F.layer_norm(stream.tokens, stream.tokens.shape[-1:], eps=self.eps) * (1 + scale) + shift
         return stream.add(self.time_attention(x, stream, SpaceThenTime(first=1), 0) * gate)
 

@@ -12,11 +12,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.models.attention.full import Full
+from kinoform.models.cost import (
+    BlockCost,
+    CostedScheme,
+    cross_products,
+    feed_forward_products,
+    key_products,
+    self_products,
+)
 from kinoform.models.linear import Linear
 from kinoform.models.ports import AttentionScheme, ContextSpec, Heads, KeysValues, Stream
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm, modulate, rms_norm
 from kinoform.ops.rope import rotate
+from kinoform.types import Grid
 
 if TYPE_CHECKING:
     from kinoform.models.dit import DiTSpec
@@ -36,6 +45,17 @@ class FullBlock:
 
     def build(self, spec: DiTSpec, layer: int) -> TransformerBlock:
         return TransformerBlock(spec, self.attention, layer)
+
+    def cost(self, spec: DiTSpec, layer: int, grid: Grid, *, rows: int, guests: int) -> BlockCost | None:
+        if not isinstance(self.attention, CostedScheme):
+            return None
+        tokens, seen = grid.tokens + guests, self.attention.cost(layer, grid, guests)
+        return BlockCost(
+            before_context=self_products(spec, "self", tokens, seen.pairs),
+            after_context=cross_products(spec, tokens, rows) | feed_forward_products(spec, tokens),
+            keys=key_products(spec, rows),
+            attention=(seen,),
+        )
 
 
 class RMSNorm(nn.Module):
@@ -134,9 +154,7 @@ class TransformerBlock(nn.Module):
         self.self_attention = SelfAttention(spec.dim, spec.heads, spec.eps)
         self.cross_norm = nn.LayerNorm(spec.dim, eps=spec.eps) if spec.cross_norm else None
         self.cross_attention = CrossAttention(spec.dim, spec.heads, spec.eps, spec.context)
-        self.feed_forward = nn.Sequential(
-            Linear(spec.dim, spec.ffn_dim), nn.GELU(approximate="tanh"), Linear(spec.ffn_dim, spec.dim)
-        )
+        self.feed_forward = feed_forward(spec)
 
     def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
         return self.cross_attention.keys(context)
@@ -145,7 +163,7 @@ class TransformerBlock(nn.Module):
         return self.after_context(self.before_context(stream), keys)
 
     def before_context(self, stream: Stream) -> Stream:
-        shift, scale, gate = self._rows(stream, 0)
+        shift, scale, gate = shift_scale_gate(self.modulation, stream, 0)
         x = modulate(stream.tokens, self.eps, shift, scale)
         return stream.add(self.self_attention(x, stream, self.scheme, self.layer), gate)
 
@@ -153,10 +171,18 @@ class TransformerBlock(nn.Module):
         norm = self.cross_norm
         x = stream.tokens if norm is None else layer_norm(stream.tokens, self.eps, norm.weight, norm.bias)
         stream = stream.add(self.cross_attention(x, keys))
-        shift, scale, gate = self._rows(stream, 3)
+        shift, scale, gate = shift_scale_gate(self.modulation, stream, 3)
         x = modulate(stream.tokens, self.eps, shift, scale)
         return stream.add(self.feed_forward(x), gate)
 
-    def _rows(self, stream: Stream, first: int) -> list[Tensor]:
-        rows = self.modulation[:, None, first : first + 3].float() + stream.modulation.rows[:, :, first : first + 3]
-        return [stream.modulation.of_tokens(rows[:, :, i]) for i in range(3)]
+
+def shift_scale_gate(table: Float[Tensor, "1 rows d"], stream: Stream, first: int) -> list[Float[Tensor, "#b n d"]]:
+    """Three rows of a block's own table, each with what the level adds to it."""
+    rows = table[:, None, first : first + 3].float() + stream.modulation.rows[:, :, first : first + 3]
+    return [stream.modulation.of_tokens(rows[:, :, i]) for i in range(3)]
+
+
+def feed_forward(spec: DiTSpec) -> nn.Sequential:
+    return nn.Sequential(
+        Linear(spec.dim, spec.ffn_dim), nn.GELU(approximate="tanh"), Linear(spec.ffn_dim, spec.dim)
+    )  # fmt: skip

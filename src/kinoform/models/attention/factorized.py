@@ -1,0 +1,108 @@
+"""Attention within frames or within places: the kernel sees (B, L, D) alone, and the rest stands in its batch.
+
+Within a frame T is put into the batch, (B T, H W, D): every token of a frame sees that frame. Within a place H W is,
+(B H W, T, D): every token sees its own place at all times, past and future. Positions travel with their tokens, so
+what all tokens of a row share, t within a frame, h and w within a place, turns queries and keys alike and cancels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from kinoform.models.cost import AttentionCost
+from kinoform.models.ports import Attend, Heads, KeyHeads
+from kinoform.ops.attention import attend
+from kinoform.types import Grid
+
+
+@dataclass(frozen=True, slots=True)
+class WithinFrames:
+    """Spatial attention in every layer."""
+
+    def at(self, layer: int) -> Attend:
+        return within_frames
+
+    def cost(self, layer: int, grid: Grid, guests: int) -> AttentionCost:
+        return frames_cost(grid, guests)
+
+
+@dataclass(frozen=True, slots=True)
+class WithinPlaces:
+    """Temporal attention in every layer."""
+
+    def at(self, layer: int) -> Attend:
+        return within_places
+
+    def cost(self, layer: int, grid: Grid, guests: int) -> AttentionCost:
+        return places_cost(grid, guests)
+
+
+@dataclass(frozen=True, slots=True)
+class Alternating:
+    """Space in layers 0, 2, 4, ... and time in the others: factorised without a weight of its own.
+
+    So the full block of a released checkpoint runs under it, though it was not trained for that.
+    """
+
+    def at(self, layer: int) -> Attend:
+        return within_places if layer % 2 else within_frames
+
+    def cost(self, layer: int, grid: Grid, guests: int) -> AttentionCost:
+        return (places_cost if layer % 2 else frames_cost)(grid, guests)
+
+
+def within_frames(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
+    """Each frame by itself. Guests are seen from every frame, and see one another."""
+    film = grid.tokens
+    seen = [_frames(x, grid) for x in (q[:, :film], k[:, :film], v[:, :film])]
+    if q.shape[1] == film:
+        return _film(attend(*seen), grid)
+    guests = [x[:, film:] for x in (q, k, v)]
+    keys, values = (
+        torch.cat([own, repeat(more, "b g heads k -> (b f) g heads k", f=grid.frames)], dim=1)
+        for own, more in zip(seen[1:], guests[1:], strict=True)
+    )
+    return torch.cat([_film(attend(seen[0], keys, values), grid), attend(*guests)], dim=1)
+
+
+def frames_cost(grid: Grid, guests: int) -> AttentionCost:
+    places = grid.height * grid.width
+    return AttentionCost(
+        pairs=grid.tokens * (places + guests) + guests**2,
+        rows=grid.frames,
+        within="frames",
+        keys=grid.tokens + grid.frames * guests if guests else 0,
+        results=grid.tokens + guests if guests else 0,
+    )
+
+
+def within_places(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
+    """Each place by itself, at all times. Guests, which are at no place of the film, see one another."""
+    film, places = grid.tokens, grid.height * grid.width
+    rows = (rearrange(x[:, :film], "b (f p) heads k -> (b p) f heads k", p=places) for x in (q, k, v))
+    found = rearrange(attend(*rows), "(b p) f heads k -> b (f p) heads k", p=places)
+    if q.shape[1] == film:
+        return found
+    return torch.cat([found, attend(*(x[:, film:] for x in (q, k, v)))], dim=1)
+
+
+def places_cost(grid: Grid, guests: int) -> AttentionCost:
+    return AttentionCost(
+        pairs=grid.tokens * grid.frames + guests**2,
+        rows=grid.height * grid.width,
+        within="places",
+        results=grid.tokens + (grid.tokens + guests if guests else 0),
+    )
+
+
+def _frames(x: KeyHeads, grid: Grid) -> Float[Tensor, "rows p heads k"]:
+    return rearrange(x, "b (f p) heads k -> (b f) p heads k", f=grid.frames)
+
+
+def _film(x: Float[Tensor, "rows p heads k"], grid: Grid) -> Heads:
+    return rearrange(x, "(b f) p heads k -> b (f p) heads k", f=grid.frames)
