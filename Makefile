@@ -17,9 +17,9 @@ help:
 	@echo "make test        install, then formatting, lint, types, layers and all tests"
 	@echo "make check       the same without installing and without tests"
 	@echo "make skill       measure the embedded model: 200 films for each of three levels and two splits"
-	@echo "make bench       compare with diffusers, in the same run (make bench-full: larger, longer)"
+	@echo "make bench       compare with diffusers, and both kinds of attention (make bench-full: larger, longer)"
 	@echo "make world       does the reader read what the world renders? 200 films at each of 36 sizes and levels"
-	@echo "make pictures    make the README's picture of six films"
+	@echo "make pictures    make the pictures of README and docs"
 	@echo "make train-mini  train the embedded model from nothing (hours on a CPU)"
 
 .venv/installed: pyproject.toml
@@ -42,8 +42,8 @@ test: .venv/installed-dev check
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: .venv/installed-dev
-	$(BIN)/ruff format --check src tests benchmarks examples docs/six_films.py
-	$(BIN)/ruff check src tests benchmarks examples docs/six_films.py
+	$(BIN)/ruff format --check src tests benchmarks examples docs/six_films.py docs/editing_films.py
+	$(BIN)/ruff check src tests benchmarks examples docs/six_films.py docs/editing_films.py
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
@@ -52,6 +52,7 @@ skill: .venv/installed
 
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/schemes.py
 
 bench-full: .venv/installed-dev
 	$(BIN)/python benchmarks/run.py --full
@@ -61,6 +62,7 @@ world: .venv/installed
 
 pictures: .venv/installed
 	$(BIN)/python docs/six_films.py
+	$(BIN)/python docs/editing_films.py
 
 train-mini: .venv/installed
 	$(BIN)/kinoform train mini --processes $(PROCESSES)

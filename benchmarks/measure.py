@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -54,14 +54,19 @@ def compare(case: str, ours: Work, theirs: Work, *, rounds: int, flops: float, p
     """
     with torch.inference_mode():
         mine, other = ours().double(), theirs().double()
-        times: tuple[list[Cost], list[Cost]] = ([], [])
-        for _ in range(rounds):
-            for side, work in zip(times, (ours, theirs), strict=True):
-                side.append(_time(work))
-    costs = [Cost(cpu=median(t.cpu or 0 for t in side), wall=median(t.wall or 0 for t in side)) for side in times]
+        costs = in_turn((ours, theirs), rounds)
     first, second = (flops / (cost.cpu or 1) / peak for cost in costs)
     gap = ((mine - other).square().mean() / other.square().mean()).sqrt().item() if alike else None
     return Row(case=case, ours=costs[0], theirs=costs[1], gap=gap, share=(first, second))
+
+
+def in_turn(works: Sequence[Work], rounds: int) -> list[Cost]:
+    """Medians of each, run one after the other, `rounds` times."""
+    times = [[_time(work) for work in works] for _ in range(rounds)]
+    return [
+        Cost(cpu=median(t.cpu or 0 for t in side), wall=median(t.wall or 0 for t in side))
+        for side in zip(*times, strict=True)
+    ]
 
 
 def _time(work: Work) -> Cost:

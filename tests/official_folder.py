@@ -16,6 +16,8 @@ from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
+from kinoform.recipe import Recipe
+from kinoform.recipes.wan21 import vace_1_3b
 from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
 from kinoform.weights.own import Modules
 from tower_files import official_tower, tower_of
@@ -77,6 +79,13 @@ INDEX = f"{SINGLE}.index.json"
 TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 CODEC_FILE = "Wan2.1_VAE.pth"
 IMAGE_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+
+
+def small_vace() -> Recipe:
+    """For the folder of the kind `vace`: films of 64x32."""
+    return replace(
+        vace_1_3b(), transformer=TRANSFORMERS["vace"], codec=CODEC, text=TEXT, width=64, height=32, num_frames=5
+    )
 
 
 def tiny_modules(seed: int = 0, transformer: DiTSpec = TRANSFORMER) -> Modules:

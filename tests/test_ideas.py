@@ -120,8 +120,8 @@ def test_one_step_of_training_changes_what_it_names_and_nothing_else(idea: Modul
 def test_adapters_learn_beside_what_was_added_and_nothing_else_does(idea: ModuleType, folder: Path) -> None:
     pipe, inputs = on_tiny(idea, folder), INPUTS[idea.__name__]
     assert pipe.recipe.additions is not None
-    base = pipe.parts.transformer(torch.float32, CPU)
-    model, learning = idea.learning(base, pipe.recipe.additions, torch.Generator().manual_seed(0))
+    base, generator = pipe.parts.transformer(torch.float32, CPU), torch.Generator().manual_seed(0)
+    model, learning = pipe.recipe.additions.learning(base, idea.ADAPTERS, generator, name=idea.NAME)
     shown = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: model))
     with torch.no_grad():
         assert torch.allclose(latents(shown, inputs), latents(tiny_pipeline(folder)), atol=1e-5)

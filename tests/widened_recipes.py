@@ -8,6 +8,7 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
 from kinoform.models.codec import latent_size
 from kinoform.recipe import Recipe
+from kinoform.recipes.wan21 import t2v_1_3b
 from kinoform.weights.additions import Additions
 from tiny_recipe import tiny
 
@@ -39,6 +40,16 @@ def depth_then_pose() -> Recipe:
 
 def pose_then_depth() -> Recipe:
     return _widened(pose=1, depth=2)
+
+
+def as_embedded() -> Recipe:
+    """As `depth_then_pose`, called like an embedded model with an adapter."""
+    return replace(depth_then_pose(), name="tiny:depth")
+
+
+def of_released() -> Recipe:
+    """The same for a released model."""
+    return replace(t2v_1_3b(), conditioners=(Zeros(channels=2),), additions=Additions(channels={"depth": 2}))
 
 
 def _widened(**channels: int) -> Recipe:

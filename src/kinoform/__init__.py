@@ -6,25 +6,34 @@
 >>> film.save("a.mp4")
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kinoform.version import __version__
 
-__all__ = ["Film", "__version__", "load"]
+__all__ = ["Film", "__version__", "animate", "bridge", "edit", "extend", "load", "outpaint"]
 
 if TYPE_CHECKING:
+    from kinoform.editing.edit import edit
+    from kinoform.editing.extend import extend
+    from kinoform.editing.outpaint import outpaint
+    from kinoform.editing.picture import animate, bridge
     from kinoform.media.film import Film
     from kinoform.recipes.load import load
+
+PLACES = {
+    "Film": "kinoform.media.film",
+    "animate": "kinoform.editing.picture",
+    "bridge": "kinoform.editing.picture",
+    "edit": "kinoform.editing.edit",
+    "extend": "kinoform.editing.extend",
+    "load": "kinoform.recipes.load",
+    "outpaint": "kinoform.editing.outpaint",
+}
 
 
 def __getattr__(name: str) -> object:
     """Load the heavy parts when they are first asked for, so that `import kinoform` stays light."""
-    if name == "Film":
-        from kinoform.media.film import Film
-
-        return Film
-    if name == "load":
-        from kinoform.recipes.load import load
-
-        return load
-    raise AttributeError(f"module 'kinoform' has no attribute {name!r}")
+    if name not in PLACES:
+        raise AttributeError(f"module 'kinoform' has no attribute {name!r}")
+    return getattr(import_module(PLACES[name]), name)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from kinoform.conditions.ports import Conditioner
 from kinoform.errors import UsageError, nearest
+from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
@@ -25,6 +26,7 @@ T = TypeVar("T")
 class Recipe:
     """The parts' sizes and the defaults of a request. Derive one from another with `dataclasses.replace`.
 
+    `codec` is `Identity()` for a model of pixels, which then has no autoencoder;
     `image` is the encoder of a model that reads pictures as rows of context, else None;
     `width`, `height` in pixels, `num_frames` of the film at `fps` frames per second; `shift` bends the
     noise levels, `guidance` scales the difference between prompt and negative prompt; `upscale` repeats
@@ -37,7 +39,7 @@ class Recipe:
 
     name: str
     transformer: DiTSpec
-    codec: VAESpec = field(default_factory=VAESpec)
+    codec: CodecSpec = field(default_factory=VAESpec)
     text: TextSpec = field(default_factory=TextSpec)
     image: VisionSpec | None = None
     solver: Solver = field(default_factory=UniPC)
@@ -65,8 +67,8 @@ def find(address: str) -> Recipe:
     return returned(address, Recipe)
 
 
-def returned(address: str, kind: type[T]) -> T:
-    """What `module:function` returns, if it is of this kind. Raises UsageError as `find` does."""
+def returned(address: str, kind: type[T], *others: type[T]) -> T:
+    """What `module:function` returns, if it is of this kind or one of the others. Raises UsageError as `find` does."""
     noun = kind.__name__.lower()
     module_name, _, function_name = address.partition(":")
     if not function_name or not all(part.isidentifier() for part in module_name.split(".")):
@@ -80,6 +82,7 @@ def returned(address: str, kind: type[T]) -> T:
         known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise UsageError(f"no {noun} {function_name!r} in {module_name}; {nearest(function_name, known)}")
     found = function()
-    if not isinstance(found, kind):
-        raise UsageError(f"{address} returns a {type(found).__name__}, not a {kind.__name__}")
+    if not isinstance(found, (kind, *others)):
+        wanted = " or ".join(each.__name__ for each in (kind, *others))
+        raise UsageError(f"{address} returns a {type(found).__name__}, not a {wanted}")
     return found

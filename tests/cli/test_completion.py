@@ -19,7 +19,7 @@ PROGRAM = "import sys; sys.argv[0] = 'kinoform'; from kinoform.cli.app import ma
 
 
 def test_the_names_that_are_offered_are_those_there_are() -> None:
-    assert list(MODELS) == [*load.EMBEDDED, *load.RELEASED]
+    assert list(MODELS) == [*load.EMBEDDED, *load.ADAPTERS, *load.RELEASED]
     assert list(VARIANTS) == list(load.RELEASED)
     assert list(DEVICES) == list(load.DEVICES)
     assert list(DTYPES) == ["auto", *load.DTYPES]

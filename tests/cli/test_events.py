@@ -83,13 +83,13 @@ def test_films_are_streamed_stage_by_stage(kinoform: Run, model: list[str]) -> N
 
 
 def test_results_are_as_the_page_says(kinoform: Run, model: list[str], here: Path) -> None:
-    fields = table("Result of `generate`, `decode` and `rerun`")
+    fields = table("Result of `generate`, `animate`, `bridge`, `decode` and `rerun`")
     made = kinoform("generate", "a red ball", *model, "--seed", 7, "-o", "film.mp4", "--json").told[0]
     check(made, fields, "generate")
     again = {name: kind for name, kind in fields.items() if name not in ("output", "contact_sheet")}
     check(kinoform("info", "film.mp4", "--json").told[0], again, "info")
     plan = kinoform("generate", "a red ball", *model, "--dry-run", "--json").told[0]
-    check(plan, table("Result of `generate --dry-run`"), "--dry-run")
+    check(plan, table("Result of `--dry-run`"), "--dry-run")
     assert {file.name for file in here.iterdir()} == {"film.mp4"}
 
 

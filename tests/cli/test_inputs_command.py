@@ -96,7 +96,10 @@ def test_a_film_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: P
     [
         (["--frame", "first.png"], "--frame 'first.png' is not NUMBER=FILE; write for example --frame 0=first.png"),
         (["--image", "mask.png", "--frame", "0=mask.png"], "frame 0 is given twice"),
-        (["--image", "mask.png"], "this model takes no frames; i2v-14b-480p, i2v-14b-720p, flf2v-14b would"),
+        (
+            ["--image", "mask.png"],
+            "this model takes no frames; mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b would",
+        ),
         (["--reference", "mask.png"], "this model takes no references"),
         (["--film", "nothing.mp4"], "nothing.mp4"),
         (["--mask", "mask.png"], "film"),

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from command_line import Run
+from kinoform.cli.inputs import InputFiles
+from kinoform.conditions.inputs import Inputs
 from tiny_recipe import ADDRESS
 
 pytestmark = pytest.mark.usefixtures("unread")
@@ -64,6 +66,30 @@ def test_two_sizes_side_by_side(kinoform: Run) -> None:
     assert told["first"]["model"] == told["second"]["model"] == "mini"
 
 
+def test_both_kinds_of_attention(kinoform: Run) -> None:
+    words = ["plan", *LARGE, "--compare", "factorized"]
+    out = kinoform(*words).out
+    assert "720p, 1280x720: factorized is cheaper from 13 frames (0.8 s)" in out
+    assert max(map(len, out.splitlines())) <= 100
+    (told,) = kinoform(*words, "--json").told
+    assert {size["name"]: size["cheaper_from"] for size in told["sizes"]} == {"480p": 29, "720p": 13, "1080p": 9}
+    first = told["sizes"][1]["lengths"][0]
+    assert (first["num_frames"], first["tokens"]) == (81, 75_600)
+    assert round(first["forwards"]["full"]["flops"] / 1e12, 1) == 6523.4
+    line = kinoform("plan", "--compare", "factorised", "--size", "128x64").out.splitlines()[3]
+    assert line.startswith("asked for, 128x64: factorized is cheaper from ")
+
+
+def test_a_folder_called_factorized_is_a_model(
+    kinoform: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "factorized").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    words = ["plan", "--model", "factorized", "--compare", "factorized"]
+    (told,) = kinoform(*words, "--recipe", ADDRESS, "--device", "cpu", "--json").told
+    assert told["second"]["model"] == "factorized"
+
+
 def test_a_recipe_of_its_own(kinoform: Run) -> None:
     (told,) = kinoform("plan", "--recipe", ADDRESS, "--json").told
     assert (told["width"], told["num_frames"]) == (16, 3)
@@ -96,7 +122,10 @@ def test_a_folder_of_weights_is_planned_from_its_headers(kinoform: Run, folder: 
     assert denoise == text + told["weight_bytes"]["float32"]["transformer"]  # parts of small models are kept
 
 
-@pytest.mark.parametrize("words", [[], ["--compare", "t2v-14b"]], ids=["one", "two"])
+SHOWN = {"one": [], "two": ["--compare", "t2v-14b"], "both kinds of attention": ["--compare", "factorized"]}
+
+
+@pytest.mark.parametrize("words", SHOWN.values(), ids=SHOWN)
 def test_the_page_shows_what_the_program_prints(kinoform: Run, words: list[str]) -> None:
     out = kinoform("plan", "--model", "t2v-1.3b", "--device", "cuda", *words).out
     shown = [line for line in out.splitlines() if "this machine" not in line]
@@ -108,6 +137,22 @@ def test_a_picture_decides_the_size_that_is_planned(kinoform: Run, tmp_path: Pat
     (told,) = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--json").told
     assert (told["width"], told["height"]) == (624, 624)
     assert list(told["peaks"]) == ["text", "encode", "denoise", "decode"] and told["not_counted"] == []
+
+
+def test_inputs_are_read_once_for_two_sides(kinoform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.zeros((300, 300, 3), dtype=np.uint8)).save(tmp_path / "square.png")
+    asked: list[float | None] = []
+    read = InputFiles.read
+
+    def counted(self: InputFiles, fps: float | None = None) -> Inputs:
+        asked.append(fps)
+        return read(self, fps)
+
+    monkeypatch.setattr(InputFiles, "read", counted)
+    ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "flf2v-14b")
+    assert ran.code == 2 and "needs pictures for frames 0 and -1" in ran.sentence and asked == [16.0]
+    ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "i2v-14b-720p")
+    assert ran.code == 0 and asked == [16.0] * 2
 
 
 def test_a_film_that_is_changed_is_asked_for_twice(kinoform: Run, tmp_path: Path) -> None:

@@ -14,7 +14,20 @@ from kinoform.cli.commands import COMMANDS, loaded
 
 TESTS = Path(__file__).parents[1]
 START = "import sys; from kinoform.cli.app import main"
-LIGHT = ["generate", "rerun", "decode", "info", "inspect", "evaluate", "train"]
+LIGHT = [
+    "generate",
+    "animate",
+    "bridge",
+    "edit",
+    "extend",
+    "outpaint",
+    "rerun",
+    "decode",
+    "info",
+    "inspect",
+    "evaluate",
+    "train",
+]
 """Commands whose own help and completion do without PyTorch."""
 
 

@@ -10,19 +10,44 @@ import torch
 
 import kinoform as package
 from command_line import Run
-from kinoform.training import stages
+from kinoform.errors import WeightsError
+from kinoform.training import adapter, stages
 from kinoform.training.lock import held
+from kinoform.weights.adapters import adapter_in
 from kinoform.weights.own import read_manifest
 
 OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
 """One that is not there."""
 
 SOURCE = """
+from dataclasses import replace
+
+from training.test_adapter import short
 from training.test_stages import tiny_plan as plan
 
 
 def film():
     return plan().recipe
+
+
+def adapter():
+    return replace(short(steps=2), batch=2)
+
+
+def adapted():
+    return adapter().recipe
+
+
+def of_nothing():
+    return replace(adapter(), base="runs/mini")
+
+
+def of_another():
+    return replace(adapter(), recipe=other())
+
+
+def other():
+    return replace(plan().recipe, additions=adapted().additions)
 
 
 def nothing():
@@ -52,15 +77,43 @@ def test_a_plan_of_ones_own_is_trained_and_its_model_loaded(kinoform: Run, here:
     assert (model / "manifest.json").read_bytes() == first
 
 
+def test_an_adapter_of_ones_own_is_trained_and_loaded(kinoform: Run, here: Path) -> None:
+    words = ["train", "own_idea:adapter", "--recipe", "own_idea:adapted", "--json"]
+    ran = kinoform(*words)
+    assert ran.code == 0, ran.err
+    file = here / "runs" / "mini-guests" / "adapter.safetensors"
+    assert ran.told[0]["output"] == str(file.relative_to(here)) and file.stat().st_size < 2_000_000
+    told = adapter_in(file)
+    assert told is not None
+    assert (told.claims.base, told.claims.recipe) == ("mini", "own_idea:adapted")
+    assert ran.told[0] == {"output": str(file.relative_to(here)), **told.claims.made}
+    with pytest.raises(WeightsError, match="made by the recipe 'own_idea:adapted'; pass --recipe own_idea:adapted if"):
+        package.load(file, device="cpu")
+    pipeline = package.load(file, recipe="own_idea:adapted", device="cpu")
+    assert pipeline("a red ball", num_inference_steps=1, width=32, height=32).frames.shape == (5, 32, 32, 3)
+    first = file.read_bytes()
+    ran = kinoform(*words[:-1])
+    assert ran.code == 2 and "adapter.safetensors exists" in ran.sentence
+    assert kinoform(*words, "--force").code == 0 and file.read_bytes() == first, "a finished run is read, not repeated"
+
+
 REFUSED = [
     (["mimi"], "no training plan for 'mimi'; did you mean 'mini'"),
     (["own_idea:plan"], "say with --recipe module:function where the recipe of own_idea:plan is"),
     (["own_idea:plan", "--recipe", "kinoform.recipes.mini:mini"], "mini:mini is not the recipe that the plan"),
     (["own_idea:plam", "--recipe", "own_idea:film"], "no plan 'plam' in own_idea; did you mean 'plan'"),
-    (["own_idea:nothing", "--recipe", "own_idea:film"], "own_idea:nothing returns a str, not a Plan"),
+    (["own_idea:nothing", "--recipe", "own_idea:film"], "own_idea:nothing returns a str, not a Plan or AdapterPlan"),
     (["own_idea:plan", "--recipe", "own_idea:nothing"], "own_idea:nothing returns a str, not a Recipe"),
     (["no_such_module:plan"], "module 'no_such_module' of plan .* cannot be imported"),
     (["own-idea:plan"], "MODEL 'own-idea:plan' is not an address"),
+    (["mini:frame"], "module 'mini' of plan 'mini:frame' cannot be imported"),
+    (
+        ["mini:frames", "--recipe", "kinoform.recipes.mini:mini"],
+        "mini:mini is not the recipe that the plan mini:frames",
+    ),
+    (["mini:frames", "-o", "none/a.safetensors"], "the folder none does not exist"),
+    (["own_idea:of_nothing", "--recipe", "own_idea:adapted"], "no model 'runs/mini' to adapt; did you mean 'mini'"),
+    (["own_idea:of_another", "--recipe", "own_idea:other"], "the recipe of the adapter guests is not for a model like"),
     (["--device", "cdua"], "no device 'cdua'; did you mean 'cuda'"),
     (["--device", OTHER_DEVICE], f"this machine has no {OTHER_DEVICE} device"),
     (["--threads", "0"], "--threads and --processes must be 1 or more"),
@@ -77,6 +130,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_rendered(
     kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
 ) -> None:
     monkeypatch.setattr(stages, "train_plan", pytest.fail)
+    monkeypatch.setattr(adapter, "train_adapter", pytest.fail)
     ran = kinoform("train", *words)
     assert ran.code == 2, ran.err
     assert re.search(sentence, ran.sentence), ran.sentence

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from conformance import (
     judge_dit,
+    judge_factorized,
     judge_ops,
     judge_sampling,
     judge_solvers,
@@ -27,6 +28,7 @@ JUDGES: dict[str, Judge] = (
     | judge_vae.JUDGES
     | judge_dit.JUDGES
     | judge_vace.JUDGES
+    | judge_factorized.JUDGES
     | judge_solvers.JUDGES
     | judge_sampling.JUDGES
     | judge_vision.JUDGES

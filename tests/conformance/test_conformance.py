@@ -1,4 +1,7 @@
-"""Every golden file, judged by its kind; a kind that is not built is reported as such, never passed."""
+"""Every golden file, judged by its kind; a kind that is not built is reported as such, never passed.
+
+All were recorded from the official code, but that of the factorized model: tests/models/naive_factorized.py wrote it.
+"""
 
 from pathlib import Path
 

@@ -18,10 +18,13 @@ from torch import nn
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.references import ReferenceTokens
 from kinoform.conditions.vace import Vace
 from kinoform.media.material import Clip, Picture
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
+from kinoform.models.factorized import FactorizedBlock
+from kinoform.models.guests import ReferenceGuests
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import Piece, Tokenizer
@@ -61,6 +64,12 @@ FOLLOWING = replace(
     transformer=replace(BASE.transformer, branches=(SideBlocks(layers=(0,), channels=2 * 16 + 2 * 2),)),
     conditioners=(Vace(),),
 )
+FACTORIZED = replace(BASE, transformer=replace(BASE.transformer, block=FactorizedBlock()))
+INVITING = replace(
+    FACTORIZED,
+    transformer=replace(FACTORIZED.transformer, branches=(ReferenceGuests(),)),
+    conditioners=(ReferenceTokens(),),
+)
 
 
 def picture(draw: np.random.Generator) -> Picture:
@@ -74,6 +83,8 @@ def clip(draw: np.random.Generator) -> Clip:
 FILMS: dict[str, tuple[Recipe, Callable[[np.random.Generator], Inputs]]] = {
     "text": (BASE, lambda draw: Inputs()),
     "image": (SEEING, lambda draw: Inputs(frames={0: picture(draw)})),
+    "factorized": (FACTORIZED, lambda draw: Inputs()),
+    "guests": (INVITING, lambda draw: Inputs(references=tuple(picture(draw) for _ in range(4)))),
     "control": (FOLLOWING, lambda draw: Inputs(film=clip(draw), references=(picture(draw),))),
 }
 

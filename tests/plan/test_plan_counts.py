@@ -74,7 +74,7 @@ def test_one_forward_of_the_transformer() -> None:
     counted = count_flops(
         lambda: model(x, torch.tensor([500.0]), model.prepare(Conditions(context={"text": rows}), grid))
     )
-    assert counted == transformer_flops(DIT, grid.tokens).forward
+    assert counted == transformer_flops(DIT, grid).forward
 
 
 def test_a_forward_that_reads_pictures_too() -> None:
@@ -84,7 +84,7 @@ def test_a_forward_that_reads_pictures_too() -> None:
     rows = {"text": torch.randn(1, ROWS, 10), "image": torch.randn(1, 5, 14)}
     conditions = Conditions(context=rows, channels=torch.randn(1, 3, 2, 4, 4))
     counted = count_flops(lambda: model(x, torch.tensor([500.0]), model.prepare(conditions, grid)))
-    assert counted == transformer_flops(spec, grid.tokens).forward
+    assert counted == transformer_flops(spec, grid).forward
 
 
 @pytest.mark.parametrize(("guidance", "pairs"), [(4.0, 3), (1.0, 0), (0.0, 3)])
@@ -95,7 +95,7 @@ def test_a_whole_film_as_it_is_denoised(guidance: float, pairs: int) -> None:
     def denoise() -> None:
         list(sample(Euler(), text_field(model, rows, x, guidance), x, Euler().levels(steps, 3.0)))
 
-    planned = transformer_flops(DIT, grid_of(x, DIT.patch).tokens)
+    planned = transformer_flops(DIT, grid_of(x, DIT.patch))
     asked = Evaluations(fields=1, pairs=pairs, singles=steps - pairs)
     assert count_flops(denoise) == planned.executed(asked)
     assert planned.executed(asked) < planned.official(steps)

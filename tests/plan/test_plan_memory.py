@@ -19,6 +19,7 @@ from kinoform.plan.work import Sizes, Work
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import VISION, i2v_14b_480p, t2v_1_3b, t2v_14b, vace_14b
 from kinoform.solvers.flow_edit import FlowEdit
+from kinoform.types import Grid
 
 RECIPE = t2v_1_3b()
 SIZES = Sizes(transformer=RECIPE.transformer, codec=RECIPE.codec, text=RECIPE.text)
@@ -155,4 +156,4 @@ class Nowhere:
 def test_operations_that_are_not_known_are_not_guessed() -> None:
     spec = replace(RECIPE.transformer, block=FullBlock(attention=Nowhere()))
     with pytest.raises(UsageError, match=r"operations of .*Nowhere.* are not known"):
-        transformer_flops(spec, 10)
+        transformer_flops(spec, Grid(frames=1, height=2, width=5))

@@ -18,10 +18,14 @@ from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceT
 from kinoform.conditions.start_film import StartFilm
 from kinoform.conditions.vace import Vace
 from kinoform.media.material import Clip, Picture
+from kinoform.models.attention.factorized import Alternating
+from kinoform.models.block import FullBlock
 from kinoform.models.codec import Codec
 from kinoform.models.context import ImageStream, ReferenceStream, TextStream
 from kinoform.models.dit import DiTSpec
+from kinoform.models.factorized import FactorizedBlock
 from kinoform.models.guests import ReferenceGuests
+from kinoform.models.ports import BlockSpec
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
@@ -69,10 +73,18 @@ BOTH_ENDS = replace(
     ),
 )
 CONTROLLED = recipe((Vace(),), branches=(SideBlocks(layers=(0, 2), channels=2 * 4 + 2 * 2),))
+WIDE = recipe((KnownFrames(required=False, impose=True),), in_channels=4 + 2 + 4)
 GUESTS = recipe((ReferenceTokens(),), branches=(ReferenceGuests(),))
 READER = ReferenceRows(rows=LatentRows(channels=4))
 READING = recipe((READER,), context=(TEXT, ReferenceStream(width=READER.width)))
 REDOING = recipe((StartFilm(),))
+
+
+def of(block: BlockSpec, made: Recipe) -> Recipe:
+    return replace(made, transformer=replace(made.transformer, block=block))
+
+
+BETWEEN, AFTER, ALTERNATING = FactorizedBlock(), FactorizedBlock(cross="after"), FullBlock(attention=Alternating())
 
 FILMS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "words": (REDOING, NO_INPUTS, {}),
@@ -80,6 +92,9 @@ FILMS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "first and last frame": (BOTH_ENDS, Inputs(frames={0: PICTURES[0], -1: PICTURES[1]}, exact_size=True), {}),
     "side blocks without inputs": (CONTROLLED, NO_INPUTS, {}),
     "side blocks and a control": (CONTROLLED, Inputs(film=CLIP), {}),
+    "side blocks and a film half redone": (CONTROLLED, Inputs(film=CLIP, references=PICTURES[:1], strength=0.5), {}),
+    "pictures that may be missing": (WIDE, Inputs(frames={0: PICTURES[0]}, exact_size=True), {}),
+    "pictures that are missing": (WIDE, NO_INPUTS, {}),
     "side blocks and references": (CONTROLLED, Inputs(references=PICTURES[:2]), {}),
     "side blocks, one prompt": (CONTROLLED, Inputs(references=PICTURES[:1]), {"guidance": 1.0}),
     "guests": (GUESTS, Inputs(references=PICTURES), {}),
@@ -89,6 +104,10 @@ FILMS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "half redone": (REDOING, Inputs(film=CLIP, strength=0.5), {}),
     "changed": (REDOING, Inputs(film=CLIP, source_prompt="a cat"), {"sampler": FlowEdit(averages=2, plain_steps=1)}),
     "guided within an interval": (REDOING, NO_INPUTS, {"guidance_rule": Interval(low=0.3, high=0.8)}),
+    "space, then guests in it": (of(BETWEEN, GUESTS), Inputs(references=PICTURES[:2]), {}),
+    "space and time, then references": (of(AFTER, READING), Inputs(references=PICTURES[:2]), {}),
+    "space and time, then words": (of(AFTER, REDOING), NO_INPUTS, {}),
+    "space or time, and side blocks": (of(ALTERNATING, CONTROLLED), Inputs(film=CLIP, references=PICTURES[:1]), {}),
     "still at first": (REDOING, NO_INPUTS, {"guidance_rule": ZeroStar(zero_steps=2)}),
 }
 

@@ -12,7 +12,8 @@ from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
-from kinoform.recipes.load import RELEASED, load
+from kinoform.recipe import find
+from kinoform.recipes.load import ADAPTERS, RELEASED, load
 from kinoform.recipes.mini import mini
 from kinoform.recipes.wan21 import NEGATIVE
 from kinoform.weights.load import on_meta
@@ -48,7 +49,7 @@ def test_defaults_are_those_of_the_official_command_line(name: str) -> None:
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:
-    recipes = [mini(), *(make() for make in RELEASED.values())]
+    recipes = [mini(), *map(find, ADAPTERS.values()), *(make() for make in RELEASED.values())]
     for field in fields(Inputs):
         takers = [r.name for r in recipes if any(field.name in each.takes for each in r.conditioners)]
         assert RECIPES[field.name] == ", ".join(takers), field.name

@@ -171,7 +171,7 @@ def test_a_folder_makes_films_from_what_it_takes_and_refuses_the_rest(kind: str,
     made = frames(fitting[kind])
     assert made.shape == (5, 32, 48, 3) and np.array_equal(made, frames(fitting[kind]))
     wrong, needs = {
-        "t2v": (first, "takes no frames; i2v-14b-480p, i2v-14b-720p, flf2v-14b would"),
+        "t2v": (first, "takes no frames; mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b would"),
         "i2v": (Inputs(), "needs a picture"),
         "flf2v": (first, "frames 0 and -1"),
         "vace": (first, "takes no frames"),

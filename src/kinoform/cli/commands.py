@@ -26,6 +26,16 @@ FILMS, WEIGHTS, MODELS, MACHINE = "Films", "Weights", "Models", "Before the work
 
 COMMANDS: Mapping[str, Entry] = {
     "generate": Entry(panel=FILMS, help="Make films from words, pictures and films."),
+    "animate": Entry(panel=FILMS, help="Make a film that begins with a picture."),
+    "bridge": Entry(panel=FILMS, help="Make a film that leads from one picture to another."),
+    "edit": Entry(
+        panel=FILMS,
+        help="Change what a mask shows white, or a whole film, as the prompt says; the rest stays bit for bit.",
+    ),
+    "extend": Entry(panel=FILMS, help="Make a film longer, after its end or before its beginning."),
+    "outpaint": Entry(
+        panel=FILMS, help="Make a film wider or higher: its surroundings are made, it stays bit for bit."
+    ),
     "rerun": Entry(panel=FILMS, help="Make a film again from its own parameters: on the same machine, the same film."),
     "decode": Entry(panel=FILMS, help="Turn kept latents into their film."),
     "info": Entry(panel=FILMS, help="Print the parameters that a film carries."),
@@ -45,7 +55,8 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "train": Entry(
         panel=MODELS,
-        help="Train autoencoder, text encoder and transformer, one after the other; Ctrl-C saves and stops.",
+        help="Train autoencoder, text encoder and transformer, one after the other, or an adapter; "
+        "Ctrl-C saves and stops.",
     ),
 }
 """Each is the function of its name in the module of its name."""

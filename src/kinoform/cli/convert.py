@@ -21,7 +21,7 @@ MB = 1_000_000
 def convert(
     source: Annotated[Path, typer.Argument(help="A file or folder of weights, in any layout.", metavar="IN")],
     target: Annotated[Path, typer.Argument(help="A folder; for one part also a .safetensors file.", metavar="OUT")],
-    to: Annotated[str, option(OUTPUT, "official, diffusers, comfy or kinoform.")],
+    to: Annotated[str, option(OUTPUT, "official, diffusers, comfy, kinoform or factorized.")],
     dtype: Annotated[str | None, option(OUTPUT, "bfloat16, float16 or float32; else as stored.")] = None,
     shard_size: Annotated[str | None, option(OUTPUT, "Largest weight file, such as 5GB; else one a part.")] = None,
     prefix: Annotated[str, option(OUTPUT, "For comfy: what stands before the transformer's names.")] = "",
@@ -32,7 +32,7 @@ def convert(
 ) -> None:
     """Write weights in another layout, tensor by tensor. Numbers stay as they are unless --dtype says otherwise."""
     from kinoform.recipes.load import DTYPES
-    from kinoform.weights.conversion.convert import Wanted
+    from kinoform.weights.conversion.convert import OWN, Wanted
     from kinoform.weights.conversion.convert import convert as write
 
     if dtype is not None and dtype not in DTYPES:
@@ -42,7 +42,7 @@ def convert(
         dtype=None if dtype is None else DTYPES[dtype],
         shard_bytes=None if shard_size is None else bytes_of(shard_size),
         prefix=prefix,
-        recipe=recipe or (_recipe(source, variant) if to == "kinoform" else None),
+        recipe=recipe or (_recipe(source, variant) if to in OWN else None),
     )
     with stages({"write": "writing (MB)"}) as tell:
         done = write(

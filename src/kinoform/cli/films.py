@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from kinoform.cli import console
 from kinoform.cli.output import Output, latents_kept, save
-from kinoform.cli.plan import report
+from kinoform.cli.plan_report import report
 from kinoform.cli.progress import bars
 from kinoform.pipelines.fit import sizes_of, work_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.plan.film import plan_film
-from kinoform.recipes.load import EMBEDDED
+from kinoform.recipes.load import ADAPTERS, EMBEDDED
 
 
 def make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output, again: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ def make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output
 
 def rehearse(model: str, pipeline: Pipeline, asked: list[Request], names: list[str], how: Output) -> None:
     """Tell which films would be made, and the plan of the first, which is that of all."""
-    sizes, machine = sizes_of(pipeline.parts, kept=model in EMBEDDED), pipeline.machine
+    sizes, machine = sizes_of(pipeline.parts, kept=model in {*EMBEDDED, *ADAPTERS}), pipeline.machine
     plan = plan_film(sizes, work_of(asked[0]), dtype=machine.dtype, device=machine.device.type)
     text = "\n".join([report(model, plan), "", *(f"would write {name}" for name in names)])
     console.result(text, {"outputs": names, "plan": plan.as_json()}, as_json=how.as_json)

@@ -91,6 +91,8 @@ def _rows(part: Identity) -> Iterator[tuple[str, str]]:
         yield "missing", _listed(part.missing)
     if part.unknown:
         yield "unknown", _listed(part.unknown)
+    if part.base:
+        yield "goes onto", part.base[:LONGEST]
     if part.part == "lora":
         yield "model", "changes one of " + ", ".join(part.candidates) if part.candidates else "changes no known model"
     elif part.chosen is not None:

@@ -29,7 +29,8 @@ VARIANTS = (
     "vace-1.3b",
     "vace-14b",
 )
-MODELS = ("mini", *VARIANTS)
+ADAPTERS = ("mini:frames", "mini:vace", "mini:reference")
+MODELS = ("mini", *ADAPTERS, *VARIANTS)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SOLVERS = ("unipc", "dpm++", "euler")
@@ -181,13 +182,13 @@ def lora_of(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
-def size_of(text: str | None) -> tuple[int | None, int | None]:
+def size_of(text: str | None, said: str = "--size") -> tuple[int | None, int | None]:
     """(width, height) of "832x480" or, as the official command line has it, "832*480"."""
     if text is None:
         return None, None
     match = re.fullmatch(r"(\d{1,6})[x*×](\d{1,6})", text.strip().lower())
     if match is None:
-        raise UsageError(f"--size {text!r} is not WIDTHxHEIGHT; write for example 832x480")
+        raise UsageError(f"{said} {text!r} is not WIDTHxHEIGHT; write for example 832x480")
     return int(match[1]), int(match[2])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from kinoform.cli import console
 from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_writable
+from kinoform.media.audio import Sound
 from kinoform.media.film import Film, check_output
 from kinoform.media.names import default_name
 from kinoform.media.sheet import save_contact_sheet
@@ -93,9 +94,11 @@ def check_latents(name: str, *, force: bool) -> None:
     check_writable(path, force=force)
 
 
-def save(film: Film, name: str, how: Output) -> dict[str, object]:
+def save(film: Film, name: str, how: Output, sound: Sound | None = None) -> dict[str, object]:
     """Write the film, and its contact sheet where asked for; return what is to be told of them."""
-    film.save(name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata)
+    film.save(
+        name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata, sound=sound
+    )
     if how.sheet:
         save_contact_sheet(film, sheet_path(name), force=how.force)
     params = film.saved_params(name, upscale=how.upscale, codec=how.codec, crf=how.crf)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import Place, Recorded, Wishes
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
-from kinoform.recipes.load import EMBEDDED, RELEASED
+from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED
 from kinoform.solvers.base import Solver
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
@@ -38,7 +39,7 @@ Named = TypeVar("Named", Solver, Sampler, Guidance)
 
 def model_name(told: Recorded) -> str:
     """Only a name is followed: a stranger's file must not choose a folder or an address. Raises UsageError."""
-    if told.model_name not in {*EMBEDDED, *RELEASED}:
+    if told.model_name not in {*EMBEDDED, *ADAPTERS, *RELEASED}:
         name = json.dumps(told.model_name)[:LONGEST]
         raise UsageError(f"it was made by the model {name}; say where that is with --model{_trusted(told)}")
     return told.model_name
@@ -68,16 +69,21 @@ def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
 
 def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Request:
     """What was asked for, checked anew. Raises UsageError for values out of range."""
-    recipe = pipeline.recipe
-    return pipeline.request(
-        told.prompt,
-        seed=told.seed,
-        **told.asked,
-        solver=_named(told.solver, recipe.solver, solver_of),
-        sampler=_named(told.sampler, recipe.sampler, sampler_of),
-        guidance_rule=_named(told.guidance_rule, recipe.guidance_rule, guidance_of),
-        inputs=_inputs(told, files),
-    )
+    recipe, inputs = pipeline.recipe, _inputs(told, files)
+    with warnings.catch_warnings():
+        if inputs.frames:
+            warnings.simplefilter("ignore")  # of pictures that would be cropped if the size were exact
+        asked = pipeline.request(
+            told.prompt,
+            seed=told.seed,
+            **told.asked,
+            solver=_named(told.solver, recipe.solver, solver_of),
+            sampler=_named(told.sampler, recipe.sampler, sampler_of),
+            guidance_rule=_named(told.guidance_rule, recipe.guidance_rule, guidance_of),
+            # The recorded size is the one asked for in the proportions of the picture; fitted again it would shrink.
+            inputs=replace(inputs, exact_size=True) if inputs.frames else inputs,
+        )
+    return replace(asked, inputs=inputs)
 
 
 def _other_channels(recipe: Recipe, told: Recorded) -> str | None:

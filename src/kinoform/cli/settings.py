@@ -50,6 +50,11 @@ UNFILED = {"recipe", "log", "log_prompts"}
 
 TAKEN: Mapping[str, frozenset[str]] = {
     "generate": frozenset(SETTINGS),
+    "animate": frozenset(SETTINGS),
+    "bridge": frozenset(SETTINGS),
+    "edit": frozenset(SETTINGS),
+    "extend": frozenset(SETTINGS) - {"frames", "seconds"},
+    "outpaint": frozenset(SETTINGS),
     "plan": frozenset(SETTINGS),
     "evaluate": frozenset(SETTINGS),
     "train": frozenset(SETTINGS),

@@ -1,8 +1,9 @@
-"""`kinoform train`: the embedded model, or one of your own, from nothing."""
+"""`kinoform train`: the embedded model, or one of your own, from nothing; and adapters of a finished model."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,18 +15,29 @@ from kinoform.cli.progress import stages
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from kinoform.pipelines.pipeline import Pipeline
+    from kinoform.training.adapter import AdapterPlan
     from kinoform.training.plan import Plan
+    from kinoform.training.stage import Upkeep
 
 STAGES = {"autoencoder": "autoencoder", "text": "text encoder", "transformer": "transformer"}
-PLANS = {"mini": "kinoform.recipes.mini_training:plan"}
+ADAPTER_STAGES = {"adapter": "adapter"}
+PLANS = {
+    "mini": "kinoform.recipes.mini_training:plan",
+    "mini:frames": "kinoform.recipes.mini_adapter_plans:frames",
+    "mini:vace": "kinoform.recipes.mini_adapter_plans:vace",
+    "mini:reference": "kinoform.recipes.mini_adapter_plans:reference",
+}
 SHARD_BYTES = 14_000_000
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="mini, or module:function that returns a training Plan.")] = "mini",
+    model: Annotated[
+        str, typer.Argument(help=f"{', '.join(PLANS)}, or module:function that returns a Plan or an AdapterPlan.")
+    ] = "mini",
     recipe: RecipeName = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the model goes.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the model or adapter goes.")] = None,
     device: DeviceName = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile the transformer.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; one is the most efficient for small models.")] = 1,
@@ -34,7 +46,7 @@ def train(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train autoencoder, text encoder and transformer, one after the other; Ctrl-C saves and stops."""
+    """Train autoencoder, text encoder and transformer, one after the other, or an adapter; Ctrl-C saves and stops."""
     if threads < 1 or processes < 1 or sample_every < 0:
         raise UsageError(
             "--threads and --processes must be 1 or more and --sample-every 0 or more, not "
@@ -43,51 +55,111 @@ def train(
     # Imported here because PyTorch takes seconds, which help and completion do without.
     import torch
 
-    from kinoform.files import check_folder_writable
     from kinoform.recipes.load import choose_machine
-    from kinoform.recipes.show import show_films
+    from kinoform.training.adapter import AdapterPlan
     from kinoform.training.devices import check_compiler
-    from kinoform.training.lock import held
     from kinoform.training.stage import Upkeep
-    from kinoform.training.stages import train_plan
-    from kinoform.weights.own import HOLDS, Modules, save_own
 
-    chosen, address = _plan(model, recipe)
+    plan, address = _plan(model, recipe)
     machine = choose_machine(device, "auto")
     if compiled:
         check_compiler(machine.device)
-    folder = run or Path("runs") / chosen.recipe.name
-    target = output or folder / "model"
-    if output is not None or target.exists():
-        check_folder_writable(target, holds=HOLDS, force=force)
     torch.set_num_threads(threads)
-    with held(folder), stages(STAGES, drawn=False) as tell:  # the training draws its own bar, with the loss
-        upkeep = Upkeep(
-            save_every=100, sample_every=sample_every, show_progress=not console.streams(), tell=tell,
-            device=machine.device, compile=compiled,
-        )  # fmt: skip
-        found = train_plan(chosen, folder, upkeep, show_films(chosen.recipe), processes=processes)
-    parts = Modules(transformer=found.transformer, autoencoder=found.codec, text_encoder=found.text_encoder)
-    save_own(
-        target, parts, tokenizer_json=found.tokenizer_json, recipe=address, made=found.report,
-        max_shard_bytes=SHARD_BYTES, force=force,
+    upkeep = Upkeep(
+        save_every=100, sample_every=sample_every, show_progress=not console.streams(),
+        device=machine.device, compile=compiled,
     )  # fmt: skip
-    report = {"output": str(target), **found.report}
-    console.result(f"{target}\n{json.dumps(found.report, indent=2)}", report, as_json=as_json)
+    if isinstance(plan, AdapterPlan):
+        target, report = _adapter(plan, address, run, output, upkeep, processes=processes, force=force)
+    else:
+        target, report = _model(plan, address, run, output, upkeep, processes=processes, force=force)
+    text = f"{target}\n{json.dumps(report, indent=2)}"
+    console.result(text, {"output": str(target), **report}, as_json=as_json)
 
 
-def _plan(model: str, recipe: str | None) -> tuple[Plan, str]:
+def _plan(model: str, recipe: str | None) -> tuple[Plan | AdapterPlan, str]:
     """The plan, and the address of its recipe, by which the model is loaded when it is trained."""
     from kinoform.recipe import find, returned
-    from kinoform.recipes.load import EMBEDDED
+    from kinoform.recipes.load import ADAPTERS, EMBEDDED
+    from kinoform.training.adapter import AdapterPlan
     from kinoform.training.plan import Plan
 
     if model not in PLANS and ":" not in model:
         raise UsageError(f"no training plan for {model!r}; {nearest(model, PLANS)}, or module:function")
-    plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), Plan)
-    address = recipe_named(recipe) or EMBEDDED.get(model)
+    plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), Plan, AdapterPlan)
+    address = recipe_named(recipe) or (EMBEDDED | ADAPTERS).get(model)
     if address is None:
         raise UsageError(f"say with --recipe module:function where the recipe of {model} is, to load the model later")
     if find(address) != plan.recipe:
         raise UsageError(f"{address} is not the recipe that the plan {model} trains; give the function of that one")
     return plan, address
+
+
+def _model(
+    plan: Plan, address: str, run: Path | None, output: Path | None, upkeep: Upkeep, *, processes: int, force: bool
+) -> tuple[Path, Mapping[str, object]]:
+    """Where the whole model went, and how it was trained."""
+    from dataclasses import replace
+
+    from kinoform.files import check_folder_writable
+    from kinoform.recipes.show import show_films
+    from kinoform.training.lock import held
+    from kinoform.training.stages import train_plan
+    from kinoform.weights.own import HOLDS, Modules, save_own
+
+    folder = run or Path("runs") / plan.recipe.name
+    target = output or folder / "model"
+    if output is not None or target.exists():
+        check_folder_writable(target, holds=HOLDS, force=force)
+    with held(folder), stages(STAGES, drawn=False) as tell:  # the training draws its own bar, with the loss
+        found = train_plan(plan, folder, replace(upkeep, tell=tell), show_films(plan.recipe), processes=processes)
+    parts = Modules(transformer=found.transformer, autoencoder=found.codec, text_encoder=found.text_encoder)
+    save_own(
+        target, parts, tokenizer_json=found.tokenizer_json, recipe=address, made=found.report,
+        max_shard_bytes=SHARD_BYTES, force=force,
+    )  # fmt: skip
+    return target, found.report
+
+
+def _adapter(
+    plan: AdapterPlan,
+    address: str,
+    run: Path | None,
+    output: Path | None,
+    upkeep: Upkeep,
+    *,
+    processes: int,
+    force: bool,
+) -> tuple[Path, Mapping[str, object]]:
+    """Where the adapter went, and how it was trained."""
+    from dataclasses import replace
+
+    from kinoform.files import check_writable
+    from kinoform.training.adapter import train_adapter
+    from kinoform.training.lock import held
+    from kinoform.weights.adapter_saving import save_adapter
+
+    folder = run or Path("runs") / f"{plan.base}-{plan.name}"
+    target = output or folder / "adapter.safetensors"
+    if output is not None or target.exists():
+        check_writable(target, force=force)
+    parts = _base(plan).parts
+    with held(folder), stages(ADAPTER_STAGES, drawn=False) as tell:
+        found = train_adapter(plan, parts, folder / "adapter", replace(upkeep, tell=tell), processes=processes)
+    save_adapter(
+        target, found.model, plan.recipe.additions, name=plan.name, base=plan.base, base_hash=parts.fingerprint(),
+        recipe=address, made=found.report, force=force,
+    )  # fmt: skip
+    return target, found.report
+
+
+def _base(plan: AdapterPlan) -> Pipeline:
+    """Of a name alone: an adapter file that names a folder would be loaded nowhere else."""
+    from kinoform.recipes.load import EMBEDDED, RELEASED, load
+
+    if plan.base not in {*EMBEDDED, *RELEASED}:
+        raise UsageError(f"no model {plan.base!r} to adapt; {nearest(plan.base, [*EMBEDDED, *RELEASED])}")
+    found = load(plan.base, device="cpu")
+    if found.parts.transformer_spec != plan.recipe.transformer:
+        raise UsageError(f"the recipe of the adapter {plan.name} is not for a model like {plan.base}; derive it so")
+    return found

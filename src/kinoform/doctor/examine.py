@@ -65,8 +65,10 @@ def products() -> Iterator[Finding]:
 
 
 def embedded() -> Iterator[Finding]:
-    """Every file of the embedded models, its SHA-256 compared with the manifest's."""
-    from kinoform.recipes.load import ASSETS, EMBEDDED
+    """Every file of the embedded models, its SHA-256 compared with the manifest's; their adapters, put onto them."""
+    import torch
+
+    from kinoform.recipes.load import ADAPTERS, ASSETS, EMBEDDED, adapter_asset, load
     from kinoform.weights.own import read_manifest, verify
 
     for name in EMBEDDED:
@@ -75,6 +77,9 @@ def embedded() -> Iterator[Finding]:
         verify(manifest, [folder / file for file in manifest.parts])
         size = sum(record.bytes for record in manifest.parts.values())
         yield Finding(name=name, value=f"{len(manifest.parts)} files, {size / 1e6:.1f} MB, all as they were made")
+    for name in ADAPTERS:
+        load(name, device="cpu").parts.transformer(torch.float32, torch.device("cpu"))
+        yield Finding(name=name, value=f"{adapter_asset(name).stat().st_size / 1e6:.1f} MB, fits its model")
 
 
 def next_step(sections: tuple[Section, ...]) -> str:

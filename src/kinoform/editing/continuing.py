@@ -21,6 +21,7 @@ from kinoform.models.codec import check_size
 from kinoform.pipelines.fit import check_fit
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request, request
+from kinoform.recipe import Recipe
 
 CONTEXT = 9
 """Frames of the film that are handed to the model, where nobody says: three latent frames of Wan's.
@@ -132,7 +133,7 @@ def plan_extend(
     asked = request(pipeline.recipe, prompt, seed, inputs=given, **changes)
     codec, patch = pipeline.parts.codec_spec, pipeline.parts.transformer_spec.patch
     check_size(codec, patch, asked.num_frames, asked.height, asked.width)
-    context = min(CONTEXT, (asked.num_frames + 1) // 2) if context is None else context
+    context = _context(asked.num_frames) if context is None else context
     _check_numbers(num_frames, context, asked.num_frames)
     # Of fewer frames before their end, no latent frame is wholly known.
     _check_length(source, codec.stride[0] if before else 2)
@@ -147,6 +148,17 @@ def plan_extend(
     plan.request(0, plan.nearest(source.frames))  # the others are no longer, and differ in pixels and seeds
     replace(asked, seed=plan.seed(len(plan.portions) - 1))
     return plan
+
+
+def most_new(recipe: Recipe, there: int, context: int | None) -> int:
+    """How many frames one pass adds to a film of `there` frames, at least 1."""
+    known = _context(recipe.num_frames) if context is None else context
+    return max(1, recipe.num_frames - min(known, there))
+
+
+def _context(made: int) -> int:
+    """Of the frames that are made at once, how many are known where nobody says."""
+    return min(CONTEXT, (made + 1) // 2)
 
 
 def _check_numbers(num_frames: int, context: int, most: int) -> None:

@@ -1,7 +1,8 @@
 """Codecs: films to latents and back, chunk by chunk, with what they remember as a value."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,11 +33,37 @@ class Codec(Protocol):
     def decode(self, latents: Latents, history: Any = None) -> tuple[Pixels, Any]: ...
 
 
-class Identity(NamedTuple):
-    """The codec of pixel models: latents are the pixels."""
+@runtime_checkable
+class CodecSpec(Protocol):
+    """A kind of codec, by value. One that is `weightless` has nothing to train, to save or to load."""
 
-    channels: int = 3
-    stride: Patch = (1, 1, 1)
+    @property
+    def channels(self) -> int: ...
+    @property
+    def stride(self) -> Patch: ...
+    @property
+    def weightless(self) -> bool: ...
+    def build(self) -> Codec: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The codec of pixel models, and its own spec: latents are the pixels, in [-1, 1]."""
+
+    @property
+    def channels(self) -> int:
+        return 3
+
+    @property
+    def stride(self) -> Patch:
+        return 1, 1, 1
+
+    @property
+    def weightless(self) -> bool:
+        return True
+
+    def build(self) -> Codec:
+        return self
 
     def encode(self, pixels: Pixels, history: Any = None) -> tuple[Latents, Any]:
         return pixels, ()
@@ -99,6 +126,11 @@ def decode_film(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixe
     for part in latents.split(chunk, dim=2):
         pixels, history = codec.decode(part, history)
         yield pixels
+
+
+def to_signed(frames: UInt8[np.ndarray, "b t height width 3"]) -> Pixels:
+    """Frames as codecs take them: 0..255 to [-1, 1], channels first, on the CPU."""
+    return torch.from_numpy(frames).movedim(-1, 1).float() / 127.5 - 1
 
 
 def to_uint8(pixels: Float[Tensor, "3 t height width"]) -> UInt8[np.ndarray, "t height width 3"]:

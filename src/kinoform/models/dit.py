@@ -167,21 +167,24 @@ class DiT(nn.Module):
         )
 
     def forward(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> Velocity:
-        """The velocity noise - data [b, c, f, h, w] (float32) of x at timesteps [b] or, per token, [b, l]."""
+        """The velocity noise - data [b, c, f, h, w] (float32) of x at timesteps [b] or, per token, [b, l].
+
+        Tokens that the conditions call clean are at timestep 0 whatever is given.
+        """
         return self._finish(x, *self._begin(x, timesteps, prepared), prepared)
 
     def velocities(self, x: Latents, level: Level, prepared: Sequence[Prepared]) -> list[Velocity]:
         """One velocity per prepared condition (guidance needs two), at one level of the whole film.
 
-        Tokens that a condition calls clean are at timestep 0. Conditions that differ in their context
-        alone share the embedding and block 0's self-attention: the same numbers, computed once.
+        Conditions that differ in their context alone share the embedding and block 0's self-attention: the same
+        numbers, computed once.
         """
-        first = prepared[0]
-        begun = self._begin(x, timesteps_at(level, x, first.clean), first)
+        first, timesteps = prepared[0], torch.full((len(x),), float(level.timestep), device=x.device)
+        begun = self._begin(x, timesteps, first)
         alike = all(p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared)
         found = [self._finish(x, *begun, first)]
         for other in prepared[1:]:
-            own = begun if alike else self._begin(x, timesteps_at(level, x, other.clean), other)
+            own = begun if alike else self._begin(x, timesteps, other)
             found.append(self._finish(x, *own, other))
         return found
 
@@ -190,6 +193,7 @@ class DiT(nn.Module):
         if x.shape[1] != self.spec.out_channels or not covers(prepared.grid, x, self.spec.patch):
             wants = f"{self.spec.out_channels} channels on the prepared grid {prepared.grid}"
             raise UsageError(f"latents {tuple(x.shape)} given; the model denoises {wants}")
+        timesteps = at_rest(timesteps, prepared.clean)
         tokens = self.patch_embedding.part(x, 0) + prepared.constant
         stream = Stream(
             tokens=tokens.float(),
@@ -275,10 +279,12 @@ class DiT(nn.Module):
         return cast(Branch, self.branches[name])
 
 
-def timesteps_at(level: Level, x: Latents, clean: Bool[Tensor, " l"] | None) -> Tensor:
-    """The level's timestep for each sample, [b]; or for each token, [b, l], where some are clean and at 0."""
-    times = torch.full((len(x),), float(level.timestep), device=x.device)
-    return times if clean is None else times[:, None] * (~clean).to(times)[None]
+def at_rest(timesteps: Tensor, clean: Bool[Tensor, " l"] | None) -> Tensor:
+    """Timesteps [b] or [b, l] as they are or, where some tokens are clean, [b, l] with these at 0."""
+    if clean is None:
+        return timesteps
+    each = timesteps if timesteps.dim() == 2 else timesteps[:, None]
+    return each * (~clean).to(each)[None]
 
 
 def per_token(timesteps: Tensor, length: int, guests: Guests) -> Float[Tensor, "b l"]:

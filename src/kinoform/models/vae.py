@@ -72,6 +72,10 @@ class VAESpec:
         side = 2 ** (len(self.multipliers) - 1)
         return 2 ** sum(self.time_downsample), side, side
 
+    @property
+    def weightless(self) -> bool:
+        return False
+
     def build(self) -> VAE:
         return VAE(self)
 

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinoform.conditions.ports import NOTHING, Given, together
+from kinoform.conditions.ports import NOTHING, Canvas, Given, Known, together
 from kinoform.conditions.text import text_rows
-from kinoform.errors import Interrupted, NonFiniteError
-from kinoform.models.codec import Codec, decode_film, latent_size, to_uint8
+from kinoform.errors import Interrupted, NonFiniteError, UsageError
+from kinoform.models.codec import Codec, CodecSpec, decode_film, latent_size, to_uint8
 from kinoform.models.dit import DiT
-from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.fit import fitting
@@ -84,12 +83,14 @@ def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, t
     """
     encoders = PartEncoders(parts, machine.device, machine.dtype)
     found: dict[tuple[object, ...], Given] = {}
+    given: list[Given] = []
     for done, request in enumerate(requests, start=1):
         if (key := _what(request)) not in found:
             found[key] = together(each.give(request.inputs, request.film, encoders) for each in request.conditioners)
+        given.append(found[key])
         if request.inputs.given():
             _report(tell, Progress(stage="encode", done=done, total=len(requests)))
-    return [found[_what(request)] for request in requests]
+    return given
 
 
 def _what(request: Request) -> tuple[object, ...]:
@@ -98,7 +99,7 @@ def _what(request: Request) -> tuple[object, ...]:
 
 
 def noise_of(
-    codec: VAESpec, request: Request, generator: torch.Generator | None = None, *, lead: int = 0
+    codec: CodecSpec, request: Request, generator: torch.Generator | None = None, *, lead: int = 0
 ) -> Callable[[], Latents]:
     """Draws latents of pure noise, others at each call: float32, on the CPU, so that a seed means one film anywhere.
 
@@ -134,7 +135,7 @@ def denoise(
 def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], given: Given = NOTHING) -> Run:
     """What the request's sampler works with, on the device of the model."""
     device, canvas = model.patch_embedding.weight.device, given.canvas
-    noise, known = draw().to(device), canvas.known
+    noise = draw().to(device)
     levels = request.solver.levels(request.steps, request.shift)
     guide = partial(request.guidance_rule.guide, levels=levels)
     positive, negative, *source = rows
@@ -149,10 +150,29 @@ def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Lat
         first=first_step(request.steps, canvas.strength),
         noise=noise,
         draw=lambda: draw().to(device),
-        start=None if canvas.start is None else canvas.start.to(noise),
+        start=_start(canvas, noise),
         source=partial(velocity, source[0]) if source else None,
-        keep=None if known is None else lambda x, level: known.impose(x, level, noise),
+        keep=None if canvas.known is None else partial(_kept, canvas.known, noise, canvas.lead),
     )
+
+
+def _start(canvas: Canvas, noise: Latents) -> Latents | None:
+    """The latents to begin from, behind those of the pictures before the film. Raises UsageError without these."""
+    if canvas.start is None:
+        return None
+    if canvas.lead and canvas.pictures is None:
+        raise UsageError(
+            f"{canvas.lead} latent frames stand before a film to begin from, and nothing says what they show; "
+            "leave a conditioner out of the recipe"
+        )
+    before = [] if canvas.pictures is None else [canvas.pictures]
+    return torch.cat([*before, canvas.start], dim=2).to(noise)
+
+
+def _kept(known: Known, noise: Latents, lead: int, x: Latents, level: Level) -> Latents:
+    """`x` with what is known of the film; the `lead` frames before it are free."""
+    film = known.impose(x[:, :, lead:], level, noise[:, :, lead:])
+    return torch.cat([x[:, :, :lead], film], dim=2)
 
 
 def text_field(

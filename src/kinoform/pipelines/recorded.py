@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,14 @@ ADDED = {"channels": dict, "additions_seed": int, "recipe": str}
 MACHINE = {"device": str, "threads": int, "torch": str}
 ENCODING = {"upscale": int, "codec": str, "crf": int}
 INPUT = {"file": str, "sha256": str}
+
+CHANGING = ("edit", "extend", "outpaint")
+"""Commands that make a film from another one; it carries their words, which are shown and never followed."""
+
+NEVER = {"--recipe", "--output", "-o", "--force"}
+"""Words that no command of a film holds: they run code and replace files."""
+
+MOST_WORDS = 200
 
 LONGEST_NAME = 255
 """Characters that file systems allow in a name."""
@@ -100,9 +109,11 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
     """Read the parameters that a film `source` carries.
 
     Raises UsageError, naming the film and the value, for another schema or task, for a key that is missing
-    or unknown, and for a value of another type.
+    or unknown, and for a value of another type; for a film that was made by changing another one it says how.
     """
     _check_schema(params, source)
+    if "edit" in params:
+        raise UsageError(f"{source} was made by changing another film; {_made_by(params['edit'])}")
     if params.get("seed", 0) is None:
         raise UsageError(f"{source} has no seed: its noise came from a generator that had drawn before; it is lost")
     values = _object(params, {**NEEDED, **OPTIONAL}, source, needed=NEEDED)
@@ -161,6 +172,15 @@ def _check_schema(params: Mapping[str, object], source: Path) -> None:
             f"{source} has parameters of schema {_shown(schema)} by kinoform {_shown(params.get('version'))}; "
             f"this is {__version__}, which reads schema {SCHEMA}; take that version"
         )
+
+
+def _made_by(edit: object) -> str:
+    """The command that changes that film again, as far as it says one that only does this."""
+    words = edit.get("command") if isinstance(edit, Mapping) else None
+    plain = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    if not plain or not words or len(words) > MOST_WORDS or words[0] not in CHANGING or NEVER & {*words}:
+        return "it does not say how; change that one again"
+    return f"change that one again: {shlex.join(['kinoform', *words])}"
 
 
 def _object(

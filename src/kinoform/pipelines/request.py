@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from kinoform.conditions.inputs import CALLED, NO_INPUTS, RECIPES, RECIPES_BESIDES, Inputs
 from kinoform.conditions.ports import Conditioner, FilmSize, Units
 from kinoform.errors import UsageError
-from kinoform.models.codec import check_size
+from kinoform.models.codec import CodecSpec, check_size
 from kinoform.models.dit import DiTSpec
-from kinoform.models.vae import VAESpec
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.flow_edit import FlowEdit
@@ -70,7 +69,7 @@ class Request:
     def film(self) -> FilmSize:
         return FilmSize(num_frames=self.num_frames, height=self.height, width=self.width)
 
-    def sized(self, codec: VAESpec, transformer: DiTSpec) -> Request:
+    def sized(self, codec: CodecSpec, transformer: DiTSpec) -> Request:
         """The same request in the size that its inputs ask for.
 
         Raises UsageError unless codec and patch can hold the film and the inputs are such as the conditioners

@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
+from kinoform.models.codec import CodecSpec
 from kinoform.models.shortcut import REACH
 from kinoform.models.vae import VAESpec
 
@@ -50,8 +51,14 @@ class CodecWork:
     peak: int
 
 
-def decode_work(spec: VAESpec, latents: tuple[int, int, int]) -> CodecWork:
+NO_WORK = CodecWork(flops=0, history=0, peak=0)
+"""Of a codec without a network."""
+
+
+def decode_work(spec: CodecSpec, latents: tuple[int, int, int]) -> CodecWork:
     """Latents (frames, height, width) to pixels."""
+    if not isinstance(spec, VAESpec):
+        return NO_WORK
     frames, height, width = latents
     first = list(_decoder(spec, Place(1, height, width), first=True))
     if frames == 1:
@@ -59,8 +66,10 @@ def decode_work(spec: VAESpec, latents: tuple[int, int, int]) -> CodecWork:
     return _film(first, list(_decoder(spec, Place(1, height, width), first=False)), frames - 1)
 
 
-def encode_work(spec: VAESpec, latents: tuple[int, int, int]) -> CodecWork:
+def encode_work(spec: CodecSpec, latents: tuple[int, int, int]) -> CodecWork:
     """Pixels to latents (frames, height, width)."""
+    if not isinstance(spec, VAESpec):
+        return NO_WORK
     frames, height, width = latents
     time, rows, columns = spec.stride
     first = list(_encoder(spec, Place(1, height * rows, width * columns), first=True))

@@ -90,9 +90,9 @@ class FilmPlan:
             },
             "forward_flops": {
                 "total": self.transformer.forward,
-                "block": asdict(self.transformer.block),
+                "blocks": dict(self.transformer.parts),
                 "outside": asdict(self.transformer.outside),
-                "layers": self.transformer.layers,
+                "layers": len(self.transformer.blocks),
                 "branches": {name: asdict(branch) for name, branch in self.transformer.branches.items()},
             },
             "encode_flops": self.encode.flops,
@@ -106,16 +106,16 @@ class FilmPlan:
 def plan_film(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> FilmPlan:
     """Raises UsageError when the codec cannot hold the film or the operations of a part are not known."""
     check(sizes, work)
-    latents, tokens, needed = latents_of(sizes, work), grid_of(sizes, work).tokens, demands(sizes, work)
+    latents, grid, needed = latents_of(sizes, work), grid_of(sizes, work), demands(sizes, work)
     strength = min((each.strength for each in needed if each.strength is not None), default=None)
     return FilmPlan(
         work=work,
         dtype=dtype,
         device=device,
-        tokens=tokens,
+        tokens=grid.tokens,
         tensors=tensors(sizes, work, dtype),
         parameters=counts(sizes),
-        transformer=transformer_flops(sizes.transformer, tokens, told(sizes, work)),
+        transformer=transformer_flops(sizes.transformer, grid, told(sizes, work)),
         evaluations=evaluations(work, strength),
         lead=sum(each.lead for each in needed),
         text=text_flops(sizes.text, sizes.text.length),

@@ -16,7 +16,7 @@ from kinoform.models.text import TextSpec
 from kinoform.plan.autoencoder import decode_work, encode_work
 from kinoform.plan.evaluations import fields_of
 from kinoform.plan.parameters import codec_count, text_count, transformer_count, vision_count
-from kinoform.plan.transformer import branch_costs
+from kinoform.plan.transformer import block_costs, branch_costs
 from kinoform.plan.vision import vision_bytes
 from kinoform.plan.work import Sizes, Work, canvas_of, context_rows, demands, grid_of, latents_of, told
 
@@ -96,7 +96,7 @@ def _denoising(sizes: Sizes, work: Work, dtype: torch.dtype, device: str) -> int
     """What is prepared for both prompts of each field, the solver's tensors, and the widest moment of a block."""
     spec, film, given, item = sizes.transformer, grid_of(sizes, work).tokens, told(sizes, work), dtype.itemsize
     costs = [cost for _, cost in branch_costs(spec, film, given)]
-    rows, blocks = sum(context_rows(spec, given).values()), sum(cost.blocks for cost in costs)
+    rows, blocks = sum(context_rows(spec, given).values()), sum(len(cost.blocks) for cost in costs)
     keys = (spec.layers + blocks) * rows * spec.dim * (FLOAT + item)  # k is float32, since its norm's weight is
     phases = FLOAT * film * (spec.dim // spec.heads)
     constant = item * film * spec.dim if spec.in_channels > spec.out_channels else 0
@@ -105,9 +105,9 @@ def _denoising(sizes: Sizes, work: Work, dtype: torch.dtype, device: str) -> int
     latents = FLOAT * spec.out_channels * prod(canvas_of(sizes, work))
     conditions = FLOAT * _given_values(sizes, work)
     guests = sum(cost.guests for cost in costs)
-    block = (film + guests) * (
-        _block_bytes(spec, item, on_cpu=device == "cpu") + _beside_bytes(spec.dim, item, len(costs), guests)
-    )
+    laid = _laid_bytes(sizes, work, guests, item)
+    block = (film + guests) * _beside_bytes(spec.dim, item, len(costs), guests)
+    block += _block_bytes(spec, film + guests, item, laid, on_cpu=device == "cpu")
     sides = film * SIDE_STREAMS * FLOAT * spec.dim if blocks else 0
     return prepared + SOLVER_COPIES * latents + conditions + block + sides
 
@@ -130,13 +130,24 @@ def _beside_bytes(dim: int, item: int, branches: int, guests: int) -> int:
     return begun + (3 * FLOAT * dim if guests else 0)
 
 
-def _block_bytes(spec: DiTSpec, item: int, *, on_cpu: bool) -> int:
-    """Bytes a token in a block, the larger of two moments.
+def _laid_bytes(sizes: Sizes, work: Work, guests: int, item: int) -> int:
+    """Bytes that the attention scheme lays out once more, in the layer where these are most; 0 where it does not tell.
+
+    k is float32, since its norm's weight is; v and what is found are not.
+    """
+    spec = sizes.transformer
+    blocks = block_costs(spec, range(spec.layers), grid_of(sizes, work), told(sizes, work), guests) or ()
+    found = (seen.keys * (FLOAT + item) + seen.results * item for block in blocks for seen in block.attention)
+    return spec.dim * max(found, default=0)
+
+
+def _block_bytes(spec: DiTSpec, tokens: int, item: int, laid: int, *, on_cpu: bool) -> int:
+    """Bytes in a block, the larger of two moments.
 
     In both are held: the patch embedding, the tokens that guidance shares, the block's, and those normalised.
     Self-attention adds q and k (float32), v, q and k rounded or, on a CPU, set in order for its products, the
-    result and its merged copy; the feed-forward the tokens before cross-attention and the `hidden` columns
-    around its activation.
+    result and its merged copy, and what its scheme lays out (`laid`); the feed-forward the tokens before
+    cross-attention and the `hidden` columns around its activation.
     """
     dim = spec.dim
     hidden = (3 if on_cpu else 2) * spec.ffn_dim  # PyTorch's activation on a CPU works on a copy
@@ -144,7 +155,7 @@ def _block_bytes(spec: DiTSpec, item: int, *, on_cpu: bool) -> int:
     copied = 2 * item if item < FLOAT or on_cpu else 0
     attention = dim * (2 * FLOAT + item + copied + 2 * item)
     feed_forward = dim * FLOAT + hidden * item
-    return common + max(attention, feed_forward)
+    return tokens * common + max(tokens * attention + laid, tokens * feed_forward)
 
 
 def _decoding(sizes: Sizes, work: Work, device: str) -> int:

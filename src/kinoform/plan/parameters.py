@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
+from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec, keeps_float32
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
@@ -58,8 +59,10 @@ def transformer_count(spec: DiTSpec) -> Count:
 
 
 @lru_cache
-def codec_count(spec: VAESpec) -> Count:
+def codec_count(spec: CodecSpec) -> Count:
     """All wide: the codec is float32."""
+    if not isinstance(spec, VAESpec):
+        return Count(parameters=0, wide=0)
     return _counted(spec.build, lambda name: True)
 
 

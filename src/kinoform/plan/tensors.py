@@ -8,7 +8,7 @@ from math import prod
 
 import torch
 
-from kinoform.plan.transformer import branch_costs
+from kinoform.plan.transformer import block_costs, branch_costs
 from kinoform.plan.work import Sizes, Work, canvas_of, context_rows, demands, grid_of, told
 
 
@@ -41,6 +41,7 @@ def tensors(sizes: Sizes, work: Work, dtype: torch.dtype) -> tuple[TensorPlan, .
         TensorPlan(name="patch grid", shape=(grid.frames, grid.height, grid.width), dtype=""),
         TensorPlan(name="tokens", shape=(1, tokens, spec.dim), dtype="float32"),
         TensorPlan(name="q, k, v", shape=(1, tokens + _guests(sizes, work), spec.heads, head_width), dtype=network),
+        *_within(sizes, work, network),
         TensorPlan(name="feed-forward, hidden", shape=(1, tokens + _guests(sizes, work), spec.ffn_dim), dtype=network),
         TensorPlan(name="head output", shape=(1, tokens, spec.out_channels * prod(spec.patch)), dtype="float32"),
         TensorPlan(name="prediction", shape=latents, dtype="float32"),
@@ -82,6 +83,17 @@ def _conditions(sizes: Sizes, work: Work) -> Iterator[TensorPlan]:
     for name, cost in branch_costs(spec, grid.tokens, given):
         frames = given.branches[name] // (grid.height * grid.width) * spec.patch[0]
         yield TensorPlan(name=f"branch {name}", shape=(1, cost.channels, frames, *canvas[1:]), dtype="float32")
+
+
+def _within(sizes: Sizes, work: Work, network: str) -> Iterator[TensorPlan]:
+    """q, k, v of the film as the attention kernel gets them, where the scheme puts parts of it into the batch."""
+    spec, grid = sizes.transformer, grid_of(sizes, work)
+    blocks = block_costs(spec, range(spec.layers), grid, told(sizes, work), _guests(sizes, work)) or ()
+    found = {seen.within: seen.rows for block in blocks for seen in block.attention}
+    for within, rows in found.items():
+        if within != "film":
+            shape = (rows, grid.tokens // rows, spec.heads, spec.dim // spec.heads)
+            yield TensorPlan(name=f"q, k, v within {within}", shape=shape, dtype=network)
 
 
 def _guests(sizes: Sizes, work: Work) -> int:

@@ -1,42 +1,44 @@
 """Floating-point operations of the transformer, in closed form: 2 per multiply-add of products and attention.
 
-L tokens, C width, F hidden width, n context rows. Norms, activations, softmax and rotation are not counted.
+What a block takes, its own spec tells; see models/cost.py. Norms, activations, softmax and rotation are not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from kinoform.errors import UsageError
-from kinoform.models.attention.full import Full
-from kinoform.models.block import FullBlock
-from kinoform.models.cost import BranchCost, Costed, CostedRows
+from kinoform.models.cost import BlockCost, BranchCost, Costed, CostedBlock, CostedRows
 from kinoform.models.dit import DiTSpec
 from kinoform.plan.evaluations import Evaluations
 from kinoform.plan.work import NOTHING_TOLD, Told, context_rows
+from kinoform.types import Grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockFlops:
-    """One block, one guidance branch. The cross-attention's k and v depend on the context alone."""
+    """One block, one guidance branch, by part. The cross-attention's k and v depend on the context alone.
 
-    self_projections: int  # 2 * 4 L C^2
-    self_attention: int  # 2 * 2 L^2 C
-    cross_projections: int  # 2 * 2 L C^2: q and o
-    cross_keys: int  # 2 * 2 n C^2 for each stream
-    cross_attention: int  # 2 * 2 L n C for each stream
-    feed_forward: int  # 2 * 2 L C F
+    Both guidance branches have `before` in common where they still have the same tokens.
+    """
+
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    cross_keys: int
 
     @property
     def before_context(self) -> int:
-        """What both guidance branches have in common where they still have the same tokens."""
-        return self.self_projections + self.self_attention
+        return sum(self.before.values())
 
     @property
     def after_context(self) -> int:
-        return self.cross_projections + self.cross_attention + self.feed_forward
+        return sum(self.after.values())
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        return {**self.before, **self.after, "cross_keys": self.cross_keys}
 
     @property
     def total(self) -> int:
@@ -76,18 +78,23 @@ class BranchFlops:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerFlops:
-    """Of a transformer at a number of tokens."""
+    """Of a transformer and a film, with a block for each layer."""
 
-    block: BlockFlops
+    blocks: tuple[BlockFlops, ...]
     outside: OutsideFlops
-    layers: int
     branches: Mapping[str, BranchFlops]
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """Of all blocks together, by part."""
+        names = dict.fromkeys(name for block in self.blocks for name in block.parts)
+        return {name: sum(block.parts.get(name, 0) for block in self.blocks) for name in names}
 
     @property
     def forward(self) -> int:
         """One branch of one step with nothing kept or shared, as the official code runs it."""
         beside = sum(branch.total for branch in self.branches.values())
-        return self.layers * self.block.total + self.outside.total + beside
+        return sum(block.total for block in self.blocks) + self.outside.total + beside
 
     def official(self, velocities: int) -> int:
         """A film as the official code makes it: two whole forwards a velocity, whatever the guidance."""
@@ -97,51 +104,59 @@ class TransformerFlops:
         """A film as kinoform makes it.
 
         Both prompts are embedded, and their k and v made, once, as is what embeds channels and branches are
-        given; each velocity embeds the latents and runs the first self-attention once for both prompts, or for
-        each where branches are at work.
+        given; each velocity embeds the latents and runs what block 0 does before it reads the context once for
+        both prompts, or for each where branches are at work.
         """
-        block, outside, beside = self.block, self.outside, self.branches.values()
-        once = sum(branch.once for branch in beside)
-        prepare = outside.context_embedding + outside.channel_embedding + self.layers * block.cross_keys + once
-        begin = outside.patch_embedding + outside.time_embedding + block.before_context
+        blocks, outside, beside = self.blocks, self.outside, self.branches.values()
+        keys, once = sum(block.cross_keys for block in blocks), sum(branch.once for branch in beside)
+        prepare = outside.context_embedding + outside.channel_embedding + keys + once
+        begin = outside.patch_embedding + outside.time_embedding + blocks[0].before_context
         each = sum(branch.each for branch in beside)
-        rest = (self.layers - 1) * block.before_context + self.layers * block.after_context + outside.head + each
+        after = sum(block.before_context + block.after_context for block in blocks) - blocks[0].before_context
+        rest = after + outside.head + each
         begun = 2 if self.branches else 1
         pair, single = begun * begin + 2 * rest, begin + rest
         return asked.fields * 2 * prepare + asked.pairs * pair + asked.singles * single
 
 
-def transformer_flops(spec: DiTSpec, tokens: int, given: Told = NOTHING_TOLD) -> TransformerFlops:
-    """Of `tokens` that are denoised. Streams and branches that do not tell their cost are left out.
+def transformer_flops(spec: DiTSpec, grid: Grid, given: Told = NOTHING_TOLD) -> TransformerFlops:
+    """Of the tokens of a grid that are denoised. Streams and branches that do not tell their cost are left out.
 
-    Raises UsageError for blocks whose operations are not known.
+    Raises UsageError for blocks, or an attention scheme in them, that do not tell theirs.
     """
-    if not isinstance(spec.block, FullBlock) or not isinstance(spec.block.attention, Full):
-        raise UsageError(f"the operations of {spec.block} are not known; plan a recipe of FullBlock()")
-    rows, costs = context_rows(spec, given), dict(branch_costs(spec, tokens, given))
-    count = sum(rows.values())
+    tokens, rows, costs = grid.tokens, context_rows(spec, given), dict(branch_costs(spec, grid.tokens, given))
     guests = sum(cost.guests for cost in costs.values())
     inviting = sum(cost.guests > 0 for cost in costs.values())
-    dim, patch, beside = spec.dim, prod(spec.patch), _block(spec, tokens, count)
+    main = block_costs(spec, range(spec.layers), grid, given, guests)
+    if main is None:
+        raise UsageError(f"the operations of {spec.block} are not known; give it a `cost`, as FullBlock and Full have")
+    dim, patch = spec.dim, prod(spec.patch)
     times = 1 + 2 * inviting  # with guests, the levels of film and guests are embedded anew
     embedded = sum(rows[each.name] * each.row_products(dim) for each in spec.context if isinstance(each, CostedRows))
+    gates = (2 if inviting else 1) * dim * spec.out_channels if spec.skip else 0
     outside = OutsideFlops(
         patch_embedding=2 * tokens * dim * spec.out_channels * patch,
         channel_embedding=2 * tokens * dim * (spec.in_channels - spec.out_channels) * patch,
         time_embedding=times * 2 * (spec.frequency_width * dim + (1 + spec.block.modulation_rows) * dim * dim),
         context_embedding=2 * embedded,
-        head=2 * (tokens + guests) * dim * spec.out_channels * patch,
+        head=2 * ((tokens + guests) * dim * spec.out_channels * patch + gates),
     )
     branches = {
-        name: BranchFlops(
-            once=2 * cost.once + cost.blocks * beside.cross_keys,
-            each=2 * cost.each + cost.blocks * (beside.before_context + beside.after_context),
-        )
-        for name, cost in costs.items()
+        name: _branch(cost, block_costs(spec, cost.blocks, grid, given, 0) or ()) for name, cost in costs.items()
     }
-    return TransformerFlops(
-        block=_block(spec, tokens + guests, count), outside=outside, layers=spec.layers, branches=branches
-    )
+    return TransformerFlops(blocks=tuple(map(_block, main)), outside=outside, branches=branches)
+
+
+def block_costs(
+    spec: DiTSpec, layers: Iterable[int], grid: Grid, given: Told, guests: int
+) -> tuple[BlockCost, ...] | None:
+    """Of blocks of the model's kind at these layers; None where they do not tell."""
+    if not isinstance(spec.block, CostedBlock):
+        return None
+    rows = sum(context_rows(spec, given).values())
+    found = [spec.block.cost(spec, layer, grid, rows=rows, guests=guests) for layer in layers]
+    told = tuple(cost for cost in found if cost is not None)
+    return told if len(told) == len(found) else None
 
 
 def branch_costs(spec: DiTSpec, tokens: int, given: Told) -> Iterator[tuple[str, BranchCost]]:
@@ -151,13 +166,16 @@ def branch_costs(spec: DiTSpec, tokens: int, given: Told) -> Iterator[tuple[str,
             yield branch.name, branch.cost(spec, tokens, given.branches[branch.name])
 
 
-def _block(spec: DiTSpec, tokens: int, rows: int) -> BlockFlops:
-    dim, square = spec.dim, spec.dim * spec.dim
-    return BlockFlops(
-        self_projections=2 * 4 * tokens * square,
-        self_attention=2 * 2 * tokens * tokens * dim,
-        cross_projections=2 * 2 * tokens * square,
-        cross_keys=2 * 2 * rows * square,
-        cross_attention=2 * 2 * tokens * rows * dim,
-        feed_forward=2 * 2 * tokens * dim * spec.ffn_dim,
+def _branch(cost: BranchCost, blocks: Iterable[BlockCost]) -> BranchFlops:
+    inside = [_block(block) for block in blocks]
+    return BranchFlops(
+        once=2 * cost.once + sum(block.cross_keys for block in inside),
+        each=2 * cost.each + sum(block.before_context + block.after_context for block in inside),
     )
+
+
+def _block(cost: BlockCost) -> BlockFlops:
+    before, after = (
+        {name: 2 * products for name, products in parts.items()} for parts in (cost.before_context, cost.after_context)
+    )
+    return BlockFlops(before=before, after=after, cross_keys=2 * cost.keys)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from kinoform.conditions.demand import Demand, Demanding
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.ports import Conditioner, FilmSize, Units
-from kinoform.models.codec import check_size, latent_size
+from kinoform.models.codec import CodecSpec, check_size, latent_size
 from kinoform.models.cost import Costed, CostedRows
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
-from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
 from kinoform.solvers.guidance import Guidance, PlainGuidance
@@ -26,7 +25,7 @@ class Sizes:
     """The parts of a model. `kept`: parts stay in memory once loaded, as those of small models do."""
 
     transformer: DiTSpec
-    codec: VAESpec
+    codec: CodecSpec
     text: TextSpec
     image: VisionSpec | None = None
     kept: bool = False

@@ -26,7 +26,9 @@ from kinoform.recipes.wan21 import (
     vace_1_3b,
     vace_14b,
 )
-from kinoform.weights.additions import stored_spec, with_additions
+from kinoform.weights.adapters import AdapterFile, adapter_in, with_adapter
+from kinoform.weights.additions import Additions, stored_spec, with_additions
+from kinoform.weights.blocks import as_stored
 from kinoform.weights.hashes import file_hash
 from kinoform.weights.hub import folder_name, is_hub_id
 from kinoform.weights.identity.released import fitting
@@ -36,6 +38,16 @@ from kinoform.weights.parts import Parts, own_parts, released_parts
 from kinoform.weights.places import Given
 
 EMBEDDED = {"mini": "kinoform.recipes.mini:mini"}
+ADAPTERS = {
+    "mini:frames": "kinoform.recipes.mini_adapters:frames",
+    "mini:vace": "kinoform.recipes.mini_adapters:vace",
+    "mini:reference": "kinoform.recipes.mini_adapters:reference",
+}
+"""Embedded models with an embedded adapter, and its recipe."""
+
+COMPARED = ("kinoform.recipes.mini_adapters:reference_guests", "kinoform.recipes.mini_adapters:reference_stream")
+"""Recipes of adapters of which the better one is embedded."""
+
 RELEASED = {
     "t2v-1.3b": t2v_1_3b,
     "t2v-14b": t2v_14b,
@@ -55,6 +67,9 @@ PathLike = str | os.PathLike[str]
 Wear = Callable[[Parts], Parts]
 """Puts the LoRA files on that were asked for."""
 
+Widen = Callable[[Parts, Additions | None, DiTSpec], Parts]
+"""Puts a recipe's additions onto a transformer of that spec: as they begin, or as they were trained."""
+
 
 def load(
     model: PathLike = "mini",
@@ -73,12 +88,13 @@ def load(
     dtype: str = "auto",
     extend: Callable[[str], str] | None = None,
 ) -> Pipeline:
-    """A pipeline for an embedded model (`mini`), a released one by name, a folder of weights, or one file.
+    """A pipeline for an embedded model (`mini`, `mini:frames`), a released one by name, a folder, or one file.
 
     A folder is kinoform's own, an official one, or one of diffusers; a hub id (ORG/NAME) is the one that
     `kinoform download` fetched; a file holds a transformer, and its other parts are looked for in ComfyUI's
     folders and beside it unless `text_encoder`, `codec`, `tokenizer` and, for models that read pictures,
-    `image_encoder` name them. `variant` is the released model that the weights are, for files whose structure
+    `image_encoder` name them. An adapter file, as `kinoform train` writes it, stands for the model that it names with
+    the adapter on. `variant` is the released model that the weights are, for files whose structure
     leaves several. `recipe` ("module:function") replaces the defaults, and the sizes where weights do not
     state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and are
     unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
@@ -101,16 +117,20 @@ def load(
     )
     files = [(Path(file), float(strength)) for file, strength in loras]
     wear = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
+    adapter, widen = _adapter(name), with_additions
+    if adapter is not None:
+        chosen = chosen or _trusted(adapter.path, adapter.claims.recipe)
+        name, widen = _base(adapter), partial(with_adapter, file=adapter)
     if name in EMBEDDED:
-        made, parts = _own(ASSETS / name, chosen, given, wear)
+        made, parts = _own(ASSETS / name, chosen, given, widen, wear)
     elif name in RELEASED:
-        made, parts = _released(_cached(name), chosen, given, variant or name, wear, keep_packed=keep_packed)
+        made, parts = _released(_cached(name), chosen, given, variant or name, widen, wear, keep_packed=keep_packed)
     elif os.path.isfile(Path(name, MANIFEST)):
-        made, parts = _own(Path(name), chosen, given, wear)
+        made, parts = _own(Path(name), chosen, given, widen, wear)
     elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
-        made, parts = _released(Path(name), chosen, given, variant, wear, keep_packed=keep_packed)
+        made, parts = _released(Path(name), chosen, given, variant, widen, wear, keep_packed=keep_packed)
     else:
-        known = [*EMBEDDED, *RELEASED]
+        known = [*EMBEDDED, *ADAPTERS, *RELEASED]
         fetch = f", or fetch it: kinoform download {name}" if is_hub_id(name) else ""
         raise UsageError(f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights{fetch}")
     worn = tuple(map(_worn, files))
@@ -135,6 +155,31 @@ def choose_machine(device: str, dtype: str) -> Machine:
 def cache_folder() -> Path:
     """Where weights of released models are looked for: $XDG_CACHE_HOME/kinoform, else ~/.cache/kinoform."""
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kinoform"
+
+
+def adapter_asset(name: str) -> Path:
+    """Where the adapter of a name in ADAPTERS lies."""
+    return ASSETS / f"{name.replace(':', '-')}.safetensors"
+
+
+def _adapter(name: str) -> AdapterFile | None:
+    """The adapter that a name or a path stands for, if it is one."""
+    if name in ADAPTERS:
+        file = adapter_asset(name)
+        if not file.is_file():
+            raise WeightsError(
+                f"there is no {file}; train it with `kinoform train {name}`, and give that file as --model"
+            )
+        return adapter_in(file)
+    return adapter_in(Path(name)) if os.path.isfile(name) else None
+
+
+def _base(adapter: AdapterFile) -> str:
+    """Only a name is followed: a stranger's file must not choose a folder."""
+    name = adapter.claims.base
+    if name not in {*EMBEDDED, *RELEASED}:
+        raise WeightsError(f"{adapter.path} is for the model {name!r}; {nearest(name, [*EMBEDDED, *RELEASED])}")
+    return name
 
 
 def _fetched(name: str) -> str:
@@ -163,22 +208,23 @@ def _cached(name: str) -> Path:
     return folder
 
 
-def _own(folder: Path, recipe: Recipe | None, given: Given, wear: Wear) -> tuple[Recipe, Parts]:
+def _own(folder: Path, recipe: Recipe | None, given: Given, widen: Widen, wear: Wear) -> tuple[Recipe, Parts]:
     if given != Given():
         raise UsageError(f"{folder} has all parts of its model; leave out those that are named one by one")
     address = read_manifest(folder).recipe
     made = recipe or _trusted(folder, address)
+    made = replace(made, transformer=as_stored(folder, made.transformer))
     held = stored_spec(folder, made.transformer, made.additions)
     parts = own_parts(folder, held, made.codec, made.text, made.image)
-    parts = wear(with_additions(parts, made.additions, made.transformer))
+    parts = wear(widen(parts, made.additions, made.transformer))
     small = address not in _addresses(RELEASED.values())
     return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
 
 
-def _trusted(folder: Path, address: str) -> Recipe:
-    """The recipe that a folder names, if it is one of kinoform's own: a weight file must not choose code."""
-    if address not in (*EMBEDDED.values(), *_addresses(RELEASED.values())):
-        raise WeightsError(f"{folder} was made by the recipe {address!r}; pass --recipe {address} if you trust it")
+def _trusted(place: Path, address: str) -> Recipe:
+    """The recipe that weights name, if it is one of kinoform's own: a weight file must not choose code."""
+    if address not in (*EMBEDDED.values(), *ADAPTERS.values(), *COMPARED, *_addresses(RELEASED.values())):
+        raise WeightsError(f"{place} was made by the recipe {address!r}; pass --recipe {address} if you trust it")
     return find(address)
 
 
@@ -187,10 +233,18 @@ def _addresses(recipes: Iterable[Callable[[], Recipe]]) -> list[str]:
 
 
 def _released(
-    path: Path, recipe: Recipe | None, given: Given, variant: str | None, wear: Wear, *, keep_packed: bool | None
+    path: Path,
+    recipe: Recipe | None,
+    given: Given,
+    variant: str | None,
+    widen: Widen,
+    wear: Wear,
+    *,
+    keep_packed: bool | None,
 ) -> tuple[Recipe, Parts]:
     weights = None if variant is None else SAME_WEIGHTS.get(variant, variant)
-    parts = released_parts(path, given, variant=weights, keep_packed=keep_packed)
+    block = None if recipe is None else recipe.transformer.block
+    parts = released_parts(path, given, variant=weights, keep_packed=keep_packed, block=block)
     made = recipe or RELEASED[variant or _only(path, parts)]()
     _check_doors(path, made, parts.transformer_spec)
     made = replace(
@@ -200,7 +254,7 @@ def _released(
         text=parts.text_spec,
         image=parts.image_spec,
     )
-    parts = wear(with_additions(parts, made.additions, made.transformer))
+    parts = wear(widen(parts, made.additions, made.transformer))
     return made, replace(parts, fingerprint=cache(parts.fingerprint))
 
 

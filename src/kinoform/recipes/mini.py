@@ -52,7 +52,7 @@ def mini() -> Recipe:
         ),
         solver=UniPC(),
         steps=16,
-        shift=5.0,
+        shift=8.0,
         guidance=2.5,
         width=64,
         height=64,

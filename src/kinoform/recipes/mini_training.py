@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from kinoform.models.vae import VAESpec
 from kinoform.recipes.mini import mini
 from kinoform.training.autoencoder import AutoencoderConfig
 from kinoform.training.average import AverageSpec
@@ -34,6 +35,7 @@ def inner_convolutions(name: str, parameter: object) -> bool:
 def plan() -> Plan:
     """How mini is trained: two hours of one core for the transformer, minutes for the rest."""
     recipe = mini()
+    assert isinstance(recipe.codec, VAESpec)
     films = Films(level=WORLD, num_frames=recipe.num_frames, height=recipe.height, width=recipe.width, seed=20261120)
     return Plan(
         recipe=recipe,

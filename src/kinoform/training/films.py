@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kinoform.models.codec import to_signed
 from kinoform.world.render import coverage, render
 from kinoform.world.sampling import L1, Level, sample_scene
 from kinoform.world.scene import Scene
@@ -43,11 +44,6 @@ class Films:
         size = {"num_frames": self.num_frames, "height": self.height, "width": self.width}
         covers = np.stack([coverage(scene, **size).max(axis=0) for scene in scenes])
         return torch.from_numpy(covers > 0.5)[:, None]
-
-
-def to_signed(frames: np.ndarray) -> Float[Tensor, "b 3 t height width"]:
-    """uint8 frames [b, t, height, width, 3] as floats in [-1, 1], channels first."""
-    return torch.from_numpy(frames).movedim(-1, 1).float() / 127.5 - 1
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

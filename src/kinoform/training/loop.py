@@ -91,6 +91,22 @@ def train(
         return _lead(_Run(stage, folder, spec, upkeep, team))
 
 
+def finished(
+    stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep, team: Team | None = None
+) -> tuple[nn.Module, dict[str, object]]:
+    """Train; then the stage's module with its averaged weights, frozen, and how far its training went."""
+    outcome = train(stage, folder, spec, upkeep, team)
+    module = stage.modules().eval()
+    outcome.average.copy_to(module)
+    progress = outcome.progress
+    return module.requires_grad_(False), {
+        "steps": progress.step,
+        "samples": progress.samples,
+        "flops": progress.flops,
+        "seconds": round(progress.seconds, 1),
+    }
+
+
 def _follow(run: "_Run") -> Outcome:
     for _ in run.steps():
         if run.team.any(False):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kinoform.errors import UsageError
 from kinoform.recipe import Recipe
 from kinoform.training.autoencoder import AutoencoderConfig
 from kinoform.training.stage import TrainingSpec
@@ -15,13 +16,14 @@ class Plan:
     """What each stage trains and how; `words` is the vocabulary of the tokenizer, in order.
 
     `gate` is the share of reconstructed films, `gate_films` of each of `levels`, that the reader must read
-    wholly right before the transformer is trained.
+    wholly right before the transformer is trained. Where the codec of the recipe has no weights there is neither
+    an autoencoder nor a gate. Raises UsageError when recipe and plan disagree about that.
     """
 
     recipe: Recipe
     words: tuple[str, ...]
-    autoencoder: AutoencoderConfig
-    autoencoder_training: TrainingSpec
+    autoencoder: AutoencoderConfig | None = None
+    autoencoder_training: TrainingSpec | None = None
     text: TextConfig
     text_training: TrainingSpec
     transformer: TransformerConfig
@@ -29,3 +31,10 @@ class Plan:
     levels: tuple[Level, ...] = (L1, L2, L3)
     gate: float = 0.9
     gate_films: int = 100
+
+    def __post_init__(self) -> None:
+        codec = self.recipe.codec
+        for name, given in (("autoencoder", self.autoencoder), ("autoencoder_training", self.autoencoder_training)):
+            if codec.weightless is not (given is None):
+                held, advice = ("no weights", "leave out") if codec.weightless else ("weights", "give")
+                raise UsageError(f"the codec of {self.recipe.name} has {held} to train; {advice} {name} in the plan")

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from kinoform.errors import KinoformError, UsageError
 from kinoform.models.codec import to_uint8
@@ -15,9 +14,9 @@ from kinoform.models.tokenizer import Tokenizer, build_word_tokenizer, load_toke
 from kinoform.models.vae import VAE
 from kinoform.training.autoencoder import AutoencoderStage
 from kinoform.training.films import Films
-from kinoform.training.loop import train
+from kinoform.training.loop import finished
 from kinoform.training.plan import Plan
-from kinoform.training.stage import Stage, TrainingSpec, Upkeep
+from kinoform.training.stage import Upkeep
 from kinoform.training.team import Alone, Part, Team, together
 from kinoform.training.text import TextStage
 from kinoform.training.transformer import Frozen, TransformerStage
@@ -30,9 +29,12 @@ HELD_BACK = 2_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The parts of a trained model, the tokenizer as its file's text, and what each stage reports."""
+    """The parts of a trained model, the tokenizer as its file's text, and what each stage reports.
 
-    codec: VAE
+    `codec` is None where the recipe's has no weights.
+    """
+
+    codec: VAE | None
     text_encoder: TextEncoder
     tokenizer_json: str
     transformer: DiT
@@ -48,10 +50,12 @@ def prepare_tokenizer(plan: Plan, folder: Path) -> Tokenizer:
 
 def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, dict[str, object]]:
     """Stage one, and its gate. Raises KinoformError when reconstructions cannot be read well enough."""
-    stage = AutoencoderStage(plan.autoencoder)
-    vae, report = _finished(stage, folder / "autoencoder", plan.autoencoder_training, upkeep)
+    config, training = plan.autoencoder, plan.autoencoder_training
+    assert config is not None and training is not None, "a plan has both, or a codec without weights"
+    stage = AutoencoderStage(config)
+    vae, report = finished(stage, folder / "autoencoder", training, upkeep)
     assert isinstance(vae, VAE)
-    right = [readable(vae, replace(plan.autoencoder.films, level=level), plan.gate_films) for level in plan.levels]
+    right = [readable(vae, replace(config.films, level=level), plan.gate_films) for level in plan.levels]
     if min(right) < plan.gate:
         raise KinoformError(
             f"of the reconstructed films of each level {', '.join(f'{share:.0%}' for share in right)} are read wholly "
@@ -64,7 +68,7 @@ def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, di
 def train_text(plan: Plan, folder: Path, tokenizer: Tokenizer, upkeep: Upkeep) -> tuple[TextEncoder, dict[str, object]]:
     """Stage two; the probes are dropped, the encoder is frozen."""
     stage = TextStage(plan.text, tokenizer)
-    _, report = _finished(stage, folder / "text", plan.text_training, upkeep)
+    _, report = finished(stage, folder / "text", plan.text_training, upkeep)
     probes = stage.modules()
     encoder = probes.encoder
     assert isinstance(encoder, TextEncoder)
@@ -76,7 +80,7 @@ Show = Callable[[DiT, Frozen, Path], None]
 
 
 def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = None, *, processes: int = 1) -> Trained:
-    """All stages below `folder`. `show` draws films of the transformer while it trains.
+    """All stages below `folder`, without the first where the codec has no weights. `show` draws films meanwhile.
 
     With `processes` above 1 the transformer's batches are shared by as many processes, each with the number
     of threads that this one has; the others wait for the first. A run may go on with another number.
@@ -84,19 +88,22 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
     tokenizer = prepare_tokenizer(plan, folder)
     # The modules of these stages are used as they are, and would stay compiled.
     quiet = replace(upkeep, sample_every=0, compile=False)
-    codec, of_codec = train_autoencoder(plan, folder, quiet)
-    encoder, of_text = train_text(plan, folder, tokenizer, quiet)
-    frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=encoder)
+    codec: VAE | None = None
+    report: dict[str, object] = {}
+    if not plan.recipe.codec.weightless:
+        codec, report["autoencoder"] = train_autoencoder(plan, folder, quiet)
+    encoder, report["text_encoder"] = train_text(plan, folder, tokenizer, quiet)
+    frozen = Frozen(codec=codec or plan.recipe.codec.build(), tokenizer=tokenizer, text_encoder=encoder)
     if processes > 1:
         Part(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
         together(processes, _train_transformer, (plan, frozen, folder, replace(upkeep, tell=None), show))
-    transformer, of_transformer = _train_transformer(Alone(), plan, frozen, folder, upkeep, show)
+    transformer, report["transformer"] = _train_transformer(Alone(), plan, frozen, folder, upkeep, show)
     return Trained(
         codec=codec,
         text_encoder=encoder,
         tokenizer_json=(folder / "tokenizer.json").read_text(),
         transformer=transformer,
-        report={"autoencoder": of_codec, "text_encoder": of_text, "transformer": of_transformer},
+        report=report,
     )
 
 
@@ -105,24 +112,8 @@ def _train_transformer(
 ) -> tuple[DiT, dict[str, object]]:
     draw = None if show is None else lambda model, path: show(model, frozen, path)
     stage = TransformerStage(plan.transformer, frozen, draw, team.part)
-    _, report = _finished(stage, folder / "transformer", plan.transformer_training, upkeep, team)
+    _, report = finished(stage, folder / "transformer", plan.transformer_training, upkeep, team)
     return stage.transformer(), report
-
-
-def _finished(
-    stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep, team: Team | None = None
-) -> tuple[nn.Module, dict[str, object]]:
-    """The stage's module with its averaged weights, frozen; and how far its training went."""
-    outcome = train(stage, folder, spec, upkeep, team)
-    module = stage.modules().eval()
-    outcome.average.copy_to(module)
-    progress = outcome.progress
-    return module.requires_grad_(False), {
-        "steps": progress.step,
-        "samples": progress.samples,
-        "flops": progress.flops,
-        "seconds": round(progress.seconds, 1),
-    }
 
 
 @torch.no_grad()

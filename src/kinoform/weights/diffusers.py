@@ -56,6 +56,7 @@ def diffusers_places(folder: Path, given: Given, *, variant: str | None = None) 
 
 def diffusers_specs(places: Places) -> Specs:
     """From the headers. Raises WeightsError when a config.json contradicts them."""
+    assert places.codec is not None, "all released models have an autoencoder"
     return Specs(
         path=places.path,
         transformer=_transformer(places.transformer),

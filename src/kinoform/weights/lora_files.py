@@ -105,7 +105,7 @@ def open_lora(path: Path, layers: Sizes, *, ignore_unknown: bool = False) -> LoR
 
 def _form(path: Path, dialect: str | None) -> Form:
     if dialect is None:
-        raise WeightsError(f"{path} holds no LoRA; if it is a whole model, give it as --model")
+        raise WeightsError(f"{path} holds no LoRA; if it is a whole model or an adapter, give it as --model")
     if dialect not in FORMS:
         raise WeightsError(
             f"{path} is a LoRA in the form {dialect}, which is not read yet; save it in the form of ComfyUI "

@@ -54,6 +54,7 @@ def official_specs(places: Places) -> Specs:
     config = None if places.transformer.config is None else read_config(places.transformer.config)
     rows = UMT5_XXL.length if config is None else config.number("text_len")
     text, codec, image = places.text_encoder, places.codec, places.image_encoder
+    assert codec is not None, "all released models have an autoencoder"
     return Specs(
         path=places.path,
         transformer=_transformer(places.transformer, config, rows),

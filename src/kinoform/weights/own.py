@@ -1,7 +1,7 @@
 """kinoform's own folder: the parts as safetensors, a tokenizer and a manifest with their hashes.
 
     transformer.safetensors  autoencoder.safetensors  text_encoder.safetensors  tokenizer.json  manifest.json
-    image_encoder.safetensors, where the model has one
+    image_encoder.safetensors, where the model has one; a model of pixels has no autoencoder
 
 Weights have kinoform's own names and any floating dtype; a part may come in numbered shards.
 """
@@ -41,10 +41,10 @@ ENTRY = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modules:
-    """The finished parts of a model, as they are saved; not all models have an image encoder."""
+    """The finished parts of a model, as they are saved; not all models have an autoencoder or an image encoder."""
 
     transformer: nn.Module
-    autoencoder: nn.Module
+    autoencoder: nn.Module | None
     text_encoder: nn.Module
     image_encoder: nn.Module | None = None
 
@@ -83,9 +83,13 @@ def save_own(
     """
     if not re.fullmatch(r"[\w.]+:\w+", recipe):
         raise UsageError(f"recipe {recipe!r} is not an address; write module:function")
-    parts = {TRANSFORMER: modules.transformer, CODEC: modules.autoencoder, TEXT_ENCODER: modules.text_encoder}
-    if modules.image_encoder is not None:
-        parts[IMAGE_ENCODER] = modules.image_encoder
+    named = {
+        TRANSFORMER: modules.transformer,
+        CODEC: modules.autoencoder,
+        TEXT_ENCODER: modules.text_encoder,
+        IMAGE_ENCODER: modules.image_encoder,
+    }
+    parts = {stem: module for stem, module in named.items() if module is not None}
     for stem, module in parts.items():
         _check_unpacked(stem, module)
     with whole_folder(folder, holds=HOLDS, force=force) as temporary:
@@ -128,14 +132,18 @@ def own_places(folder: Path, manifest: Manifest) -> Places:
             raise WeightsError(
                 f"{file} has {file.stat().st_size} bytes, {MANIFEST} says {record.bytes}; fetch it again"
             )
-    seeing = any(name.startswith(IMAGE_ENCODER) for name in manifest.parts)
+    names = (*manifest.parts, *(file.name for file in folder.iterdir()))
+
+    def part(stem: str) -> Source | None:
+        return Source(place=folder / stem) if any(name.startswith(stem) for name in names) else None
+
     places = Places(
         path=folder,
         transformer=Source(place=folder / TRANSFORMER),
         text_encoder=Source(place=folder / TEXT_ENCODER),
-        codec=Source(place=folder / CODEC),
+        codec=part(CODEC),
         tokenizer=vocabulary_file(folder),
-        image_encoder=Source(place=folder / IMAGE_ENCODER) if seeing else None,
+        image_encoder=part(IMAGE_ENCODER),
     )
     parts = (places.transformer, places.text_encoder, places.codec, places.image_encoder)
     held = (file for part in parts if part is not None for file in open_checkpoint(part.place).files)

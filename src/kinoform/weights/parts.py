@@ -1,21 +1,24 @@
 """The parts of a model as promises: headers are checked now, so that nothing fails after minutes of work."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic
+from typing import Generic, cast
 
 import torch
 
 from kinoform.errors import UsageError, WeightsError
+from kinoform.models.codec import Codec, CodecSpec
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
+from kinoform.models.ports import BlockSpec
 from kinoform.models.text import TextEncoder, TextSpec
 from kinoform.models.tokenizer import Tokenizer
-from kinoform.models.vae import VAE, VAESpec
+from kinoform.models.vae import VAE
 from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
 from kinoform.weights import clip
+from kinoform.weights.blocks import check_blocks
 from kinoform.weights.diffusers import INDEX, diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
 from kinoform.weights.identity.identify import VOCABULARY
@@ -42,8 +45,8 @@ class Parts:
     """What a pipeline needs of a model; no weight is read before its function is called.
 
     Calls may raise WeightsError for damage that headers do not show. The transformer keeps its float32
-    parts in float32 whatever the dtype; the codec is float32. Each call loads anew. `image_spec` is None for a
-    model without image encoder. `family` is the transformer's architecture (see `Identity`), empty in
+    parts in float32 whatever the dtype; the codec is float32, or has no weights. Each call loads anew. `image_spec`
+    is None for a model without image encoder. `family` is the transformer's architecture (see `Identity`), empty in
     kinoform's own folders; `models` are the released models whose weights these may be, none for a model of
     another size.
     """
@@ -51,9 +54,9 @@ class Parts:
     tokenizer: Callable[[], Tokenizer]
     text_encoder: Callable[[torch.dtype, torch.device], TextEncoder]
     transformer: Callable[[torch.dtype, torch.device], DiT]
-    codec: Callable[[torch.device], VAE]
+    codec: Callable[[torch.device], Codec]
     transformer_spec: DiTSpec
-    codec_spec: VAESpec
+    codec_spec: CodecSpec
     text_spec: TextSpec
     fingerprint: Callable[[], str]
     family: str = ""
@@ -66,12 +69,18 @@ NOTHING_GIVEN = Given()
 
 
 def released_parts(
-    path: Path, given: Given = NOTHING_GIVEN, *, variant: str | None = None, keep_packed: bool | None = None
+    path: Path,
+    given: Given = NOTHING_GIVEN,
+    *,
+    variant: str | None = None,
+    keep_packed: bool | None = None,
+    block: BlockSpec | None = None,
 ) -> Parts:
     """The parts of a Wan 2.1 model: an official folder, one of diffusers, or a single transformer file.
 
     `variant` names the released model where structure leaves several. With `keep_packed` what is stored in
-    few bits stays so in memory, with False nothing does; by default what a GGUF file holds does. Raises
+    few bits stays so in memory, with False nothing does; by default what a GGUF file holds does. `block` is the
+    kind of block that the weights are read into, otherwise the one of full attention. Raises
     WeightsError naming what is missing or wrong, UsageError for an image encoder given to a model without.
     """
     if path.is_file():
@@ -85,25 +94,30 @@ def released_parts(
         specs = official_specs(places)
     if given.image_encoder is not None and places.image_encoder is None:
         raise UsageError(f"{path} is a model that reads no pictures; leave out the image encoder")
+    if block is not None:
+        specs = replace(specs, transformer=replace(specs.transformer, block=block))
     return _parts(places, specs, verify=_trust, keep_packed=keep_packed)
 
 
 def own_parts(
     folder: Path,
     transformer_spec: DiTSpec,
-    codec_spec: VAESpec,
+    codec_spec: CodecSpec,
     text_spec: TextSpec,
     image_spec: VisionSpec | None = None,
 ) -> Parts:
     """The parts of a folder written by `save_own`; hashes of small files are compared when they are read.
 
     Raises WeightsError when the files are not those of the manifest, or do not have the specs' shapes, or when
-    there is an image encoder without a spec, or a spec without one.
+    there is an image encoder or an autoencoder without a spec, or a spec without one.
     """
     manifest = read_manifest(folder)
     places = own_places(folder, manifest)
     if (image_spec is None) is not (places.image_encoder is None):
         told = ("an image encoder", "none") if image_spec is None else ("no image encoder", "one")
+        raise WeightsError(f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with")
+    if codec_spec.weightless is not (places.codec is None):
+        told = ("an autoencoder", "none") if codec_spec.weightless else ("no autoencoder", "one")
         raise WeightsError(f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with")
     specs = Specs(path=folder, transformer=transformer_spec, codec=codec_spec, text=text_spec, image=image_spec)
     return _parts(places, specs, verify=partial(verify, manifest), keep_packed=False)
@@ -141,14 +155,15 @@ class _Part(Generic[Module]):
 
 
 def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | None) -> Parts:
+    check_blocks(places.path, specs.transformer, places.transformer)
     transformer = _Part(
         build=specs.transformer.build, source=places.transformer, verify=verify, keep_packed=keep_packed
     )
     text = _Part(build=specs.text.build, source=places.text_encoder, verify=verify, keep_packed=keep_packed)
-    codec = _Part(build=specs.codec.build, source=places.codec, verify=verify)
+    codec = _codec(places.codec, specs.codec, verify)
     image = _tower(places.image_encoder, specs.image, verify)
-    held = () if image is None else image.check()
-    files = dict.fromkeys((*transformer.check(), *text.check(), *codec.check(), *held, places.tokenizer))
+    checked = (each.check() for each in (transformer, text, codec, image) if each is not None)
+    files = dict.fromkeys((*(file for held in checked for file in held), places.tokenizer))
 
     def tokenizer() -> Tokenizer:
         verify([places.tokenizer])
@@ -160,7 +175,7 @@ def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | 
         transformer=lambda dtype, device: transformer.load(
             lambda name: torch.float32 if keeps_float32(name) else dtype, device
         ),
-        codec=lambda device: codec.load(lambda name: torch.float32, device),
+        codec=lambda device: specs.codec.build() if codec is None else codec.load(lambda _: torch.float32, device),
         transformer_spec=specs.transformer,
         codec_spec=specs.codec,
         text_spec=specs.text,
@@ -170,6 +185,13 @@ def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | 
         image_encoder=no_image_encoder if image is None else lambda dtype, device: image.load(lambda _: dtype, device),
         image_spec=specs.image,
     )
+
+
+def _codec(source: Source | None, spec: CodecSpec, verify: Verify) -> _Part[VAE] | None:
+    """None for a codec without weights; the only other kind is the autoencoder."""
+    if source is None:
+        return None
+    return _Part(build=cast(Callable[[], VAE], spec.build), source=source, verify=verify)
 
 
 def _tower(source: Source | None, spec: VisionSpec | None, verify: Verify) -> _Part[VisionEncoder] | None:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinoform.errors import WeightsError
+from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec
 from kinoform.models.ports import ContextSpec
 from kinoform.models.text import TextSpec
-from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.weights.clip import separated
 from kinoform.weights.files import Checkpoint, open_checkpoint, under
@@ -45,13 +45,13 @@ class Source:
 class Places:
     """`path` is the model as the user named it; `tokenizer` a file that `read_tokenizer` understands.
 
-    `image_encoder` is None for models that read no pictures as rows of context.
+    `codec` is None for models of pixels, `image_encoder` for those that read no pictures as rows of context.
     """
 
     path: Path
     transformer: Source
     text_encoder: Source
-    codec: Source
+    codec: Source | None
     tokenizer: Path
     image_encoder: Source | None = None
 
@@ -72,15 +72,18 @@ class Specs:
 
     path: Path
     transformer: DiTSpec
-    codec: VAESpec
+    codec: CodecSpec
     text: TextSpec
     image: VisionSpec | None = None
 
     def __post_init__(self) -> None:
         if self.transformer.out_channels != self.codec.channels:
+            codec, advice = "autoencoder", "use the autoencoder of the same release"
+            if self.codec.weightless:
+                codec, advice = "codec, which has no weights,", "correct the recipe"
             raise WeightsError(
                 f"{self.path}: the transformer makes {self.transformer.out_channels} latent channels, the "
-                f"autoencoder reads {self.codec.channels}; use the autoencoder of the same release"
+                f"{codec} reads {self.codec.channels}; {advice}"
             )
         for stream in self.transformer.context:
             if stream.name == "text" and getattr(stream, "width", self.text.dim) != self.text.dim:

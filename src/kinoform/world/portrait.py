@@ -9,11 +9,12 @@ from jaxtyping import UInt8
 
 from kinoform.world.backgrounds import PLAIN, Background
 from kinoform.world.motions import STILL
-from kinoform.world.palette import GRAY
+from kinoform.world.palette import GRAY, WHITE
 from kinoform.world.render import render
 from kinoform.world.sampling import COLOUR_JITTER
 from kinoform.world.scene import LARGE, SMALL, Scene, Story, Thing
 
+GROUNDS = (GRAY, WHITE)
 OFF_CENTRE = 0.08
 """How far the object stands from the middle at most, along each axis, in frame sides."""
 
@@ -21,10 +22,12 @@ OFF_CENTRE = 0.08
 def portrait(
     thing: Thing, generator: np.random.Generator, *, height: int = 64, width: int = 64
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The object on plain gray, which no object is: its colour and shape, in another size, shade and place.
+    """The object on plain gray or white: its colour and shape, in another size, shade and place, upright.
 
-    So a picture can be no frame of the film, and what is common to both is who the object is. It stands upright.
+    So a picture can be no frame of the film, and what is common to both is who the object is.
     """
+    grounds = [ground for ground in GROUNDS if ground != thing.subject.colour]
+    ground = grounds[int(generator.integers(len(grounds)))]
     red, green, blue = (int(step) for step in generator.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, 3))
     x, y = (0.5 + float(step) for step in generator.uniform(-OFF_CENTRE, OFF_CENTRE, 2))
     shown = replace(
@@ -35,5 +38,5 @@ def portrait(
         radius=float(generator.uniform(SMALL.radius, LARGE.radius)),
         jitter=(red, green, blue),
     )
-    story = Story(subjects=(shown.subject,), background=Background(colour=GRAY, texture=PLAIN))
+    story = Story(subjects=(shown.subject,), background=Background(colour=ground, texture=PLAIN))
     return render(Scene(story=story, things=(shown,)), num_frames=1, height=height, width=width)[0]

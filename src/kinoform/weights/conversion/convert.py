@@ -11,6 +11,7 @@ import torch
 
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
+from kinoform.weights.conversion.factorized import factorized, own_holdings
 from kinoform.weights.conversion.holdings import Holdings, holdings
 from kinoform.weights.conversion.layouts import DIALECTS, Dialect, Layout, WeightFile, outgoing
 from kinoform.weights.conversion.writing import Outgoing, Wrote, write_safetensors, write_set
@@ -22,7 +23,14 @@ HOLDS = "*.[sjm][aso][fod][en]*"
 """*.safetensors, *.json and *.model: a folder with anything else in it is never replaced."""
 
 ADDRESS = re.compile(r"[\w.]+:\w+")
-SHARDED = ("official", "diffusers", "kinoform")
+FACTORIZED = "factorized"
+"""kinoform's own layout with other blocks: the one conversion that is not the same model in another spelling."""
+
+KNOWN = {**DIALECTS, FACTORIZED: DIALECTS["kinoform"]}
+OWN = ("kinoform", FACTORIZED)
+"""Those that become a folder of kinoform's own."""
+
+SHARDED = ("official", "diffusers", *OWN)
 
 Tell = Callable[[int, int], None]
 """Called with the bytes that are written and those to write."""
@@ -32,7 +40,7 @@ Tell = Callable[[int, int], None]
 class Wanted:
     """How weights are to be written.
 
-    `to` is one of DIALECTS. `dtype` None leaves numbers as they are stored (those with scales become
+    `to` is one of KNOWN. `dtype` None leaves numbers as they are stored (those with scales become
     float32). With `shard_bytes` no weight file holds more bytes of numbers. `prefix` stands before the names
     of a transformer for ComfyUI. `recipe` (module:function) is what a folder of kinoform's own is loaded by.
     """
@@ -44,9 +52,9 @@ class Wanted:
     recipe: str | None = None
 
     def __post_init__(self) -> None:
-        if self.to not in DIALECTS:
-            raise UsageError(f"no dialect {self.to!r}; {nearest(self.to, DIALECTS)}")
-        if self.prefix and not DIALECTS[self.to].prefix:
+        if self.to not in KNOWN:
+            raise UsageError(f"no dialect {self.to!r}; {nearest(self.to, KNOWN)}")
+        if self.prefix and not self.dialect.prefix:
             raise UsageError(f"--prefix stands before ComfyUI's names only, not those of {self.to}; leave it out")
         if self.recipe is not None and not ADDRESS.fullmatch(self.recipe):
             raise UsageError(f"recipe {self.recipe!r} is not an address; write module:function")
@@ -55,7 +63,7 @@ class Wanted:
 
     @property
     def dialect(self) -> Dialect:
-        return DIALECTS[self.to]
+        return KNOWN[self.to]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +92,13 @@ def convert(
     cannot read or build, UsageError for a target that exists (see `kinoform.files` for `force`), lies
     around the source or has no place for it, KinoformError when the disk is full.
     """
-    found = holdings(source, variant)
+    own = wanted.to == FACTORIZED and (source / MANIFEST).is_file()
+    found = own_holdings(source) if own else holdings(source, variant)
     _check_apart(found, target)
     tensors = {name: outgoing(each, wanted.dialect, dtype=wanted.dtype, prefix=wanted.prefix)
                for name, each in found.parts.items()}  # fmt: skip
+    if wanted.to == FACTORIZED:
+        tensors = _factorized(found, tensors)
     if target.suffix.lower() == SUFFIX:
         return _to_file(found, target, wanted, tensors, force=force, tell=tell)
     layout = _layout(found, target, wanted, tensors)
@@ -95,10 +106,16 @@ def convert(
     meter = _Meter(layout.weights, target, tell)
     with whole_folder(target, holds=HOLDS, force=force, deep=True) as temporary:
         _write(temporary, layout, wanted.shard_bytes, meter.wrote)
-        if wanted.to == "kinoform":
+        if wanted.to in OWN:
             _write_manifest(temporary, str(wanted.recipe))
         files = sorted(file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file())
     return Converted(files=tuple(target / file for file in files), tensors=meter.tensors, bytes=meter.total)
+
+
+def _factorized(found: Holdings, tensors: dict[str, tuple[Outgoing, ...]]) -> dict[str, tuple[Outgoing, ...]]:
+    if found.vocabulary is None or "transformer" not in tensors:
+        raise UsageError(f"{found.path} is one part of a model; a factorized one is a folder: give the whole model")
+    return {**tensors, "transformer": factorized(found.path, tensors["transformer"])}
 
 
 def _to_file(
@@ -124,7 +141,7 @@ def _to_file(
 
 def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tuple[Outgoing, ...]]) -> Layout:
     if found.vocabulary is not None:
-        if wanted.to == "kinoform" and wanted.recipe is None:
+        if wanted.to in OWN and wanted.recipe is None:
             raise UsageError(
                 f"{found.path} may be several models, or none that was released; say which by --variant or --recipe"
             )

@@ -31,7 +31,7 @@ from kinoform.weights.storage.formats import Stored
 from kinoform.weights.vocabulary import held_vocabulary
 
 PARTS, IMAGE = ("transformer", "text_encoder", "codec"), "image_encoder"
-HELD = {"kinoform": "of a kind that only its recipe describes"}
+HELD = {"kinoform": "of a kind that only its recipe describes", "adapter": "an adapter of another model"}
 LISTED, LONGEST = 3, 80
 TABLES = {"transformer": DIT, "text_encoder": TEXT_ENCODER, "codec": VAE21, IMAGE: IMAGE_ENCODER}
 TOWERS = {"huggingface": HUGGINGFACE_TO_OFFICIAL_TOWER, "openclip": OPENCLIP_TO_OFFICIAL}

@@ -197,7 +197,11 @@ def _own_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> 
     copies, raw = _vocabulary(found.vocabulary, Path())
     kept = {place: file for place, file in copies.items() if place.name in (JSON_FILE, SENTENCEPIECE_FILE)}
     stems = {"transformer": own.TRANSFORMER, "codec": own.CODEC, "text_encoder": own.TEXT_ENCODER}
-    weights = (WeightFile(place=Path(stem), tensors=tensors[part], shards=True) for part, stem in stems.items())
+    weights = (
+        WeightFile(place=Path(stem), tensors=tensors[part], shards=True)
+        for part, stem in stems.items()
+        if part in tensors
+    )
     return Layout(weights=(*weights, *_tower(Path(own.IMAGE_ENCODER), tensors)), copies=kept, raw=raw)
 
 

@@ -1,0 +1,77 @@
+"""`kinoform edit`: change a part of a film and leave the rest as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kinoform.cli import console
+from kinoform.cli.editing import EDIT, Feather, NoColourMatch, Overlap, Prompt, Shared
+from kinoform.cli.inputs import INPUTS, ContextScale, MaskFile, References, Strength
+from kinoform.cli.options import MODEL, OUTPUT, model_names, option
+from kinoform.cli.sharing import sharing
+
+
+@sharing(Shared)
+def edit(
+    film: Annotated[Path, typer.Argument(help="A film or folder of frames; it stays as it is.")],
+    prompt: Prompt,
+    mask: MaskFile = None,
+    reference: References = None,
+    strength: Strength = None,
+    source_prompt: Annotated[
+        str | None,
+        option(INPUTS, "What the film shows now, to edit it into the prompt.", "--source-prompt", "--from-prompt"),
+    ] = None,
+    context_scale: ContextScale = None,
+    grow: Annotated[
+        int | None, option(EDIT, "Pixels that the mask grows by; by default a 64th of the shorter side.")
+    ] = None,
+    feather: Feather = None,
+    margin: Annotated[float, option(EDIT, "What the model sees around the mask, in lengths of its longer side.")] = 1.0,
+    overlap: Overlap = None,
+    hide_source: Annotated[bool, option(EDIT, "Show the model grey under the mask.", "--hide-source")] = False,
+    no_colour_match: NoColourMatch = False,
+    model: Annotated[
+        str | None, option(MODEL, "By default mini:vace, with --source-prompt mini.", complete=model_names)
+    ] = None,
+    preview: Annotated[
+        bool, option(OUTPUT, "Draw what will change on NAME_preview.png, and stop.", "--preview")
+    ] = False,
+    dry_run: Annotated[bool, option(OUTPUT, "Print the plan of the edit, and stop.", "--dry-run")] = False,
+    **options: Any,
+) -> None:
+    """Change what a mask shows white, or a whole film, as the prompt says; the rest stays bit for bit."""
+    console.keep_private(prompt, source_prompt, options["negative"])
+    shared = Shared(model=model or ("mini:vace" if source_prompt is None else "mini"), **options)
+    # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.cli.edited import Heard, carried_out, order, show
+    from kinoform.cli.films import rehearse
+    from kinoform.editing.edit import carry_out
+    from kinoform.editing.plan import plan_edit
+    from kinoform.editing.settings import EditSettings
+
+    settings = EditSettings(
+        grow=grow, feather=feather, margin=margin, overlap=overlap, match_colours=not no_colour_match,
+        show_source=not hide_source,
+    )  # fmt: skip
+    ordered = order(
+        "edit", film, prompt, shared, mask=mask, reference=reference, strength=strength, source_prompt=source_prompt,
+        context_scale=context_scale, grow=grow, feather=feather, margin=margin, overlap=overlap,
+        hide_source=hide_source, no_colour_match=no_colour_match,
+    )  # fmt: skip
+    plan = plan_edit(
+        ordered.pipeline, film, prompt, seed=ordered.seed, mask=mask, references=reference or (), strength=strength,
+        source_prompt=source_prompt, context_scale=context_scale, settings=settings, **shared.changes(),
+    )  # fmt: skip
+    if preview:
+        show(ordered, plan)
+    elif dry_run:
+        asked = [plan.request(each, plan.source.frames) for each in plan.segments[:1]]
+        rehearse(shared.model, plan.pipeline, asked, [ordered.name(plan.source.size)], ordered.how)
+    else:
+        frames = len(plan.source.frames)
+        shape = (frames, *plan.source.size)
+        carried_out(ordered, shape, lambda tell: carry_out(plan, tell), Heard(seconds=frames / plan.fps))

@@ -1,0 +1,121 @@
+"""The work of every command that changes a film: it is made, saved with its sound, measured in its file, told of."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kinoform.cli import console
+from kinoform.cli.editing import Shared, again
+from kinoform.cli.output import Output, check, save
+from kinoform.cli.progress import bars
+from kinoform.editing.edit import Edited
+from kinoform.editing.encoded import PROMISED, Kept, kept
+from kinoform.editing.plan import EditPlan
+from kinoform.editing.preview import preview
+from kinoform.errors import UsageError
+from kinoform.files import check_writable, whole
+from kinoform.media.audio import Sound, read_sound
+from kinoform.media.names import default_name
+from kinoform.pipelines.generate import Callback
+from kinoform.pipelines.pipeline import Pipeline, random_seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a command is to do: with a model, to a file, for a prompt, under a seed, saved somehow.
+
+    `words` make the same film again, without the seed; `spoken` tells that the user chose that.
+    """
+
+    pipeline: Pipeline
+    file: Path
+    prompt: str
+    seed: int
+    spoken: bool
+    output: str | None
+    how: Output
+    words: tuple[str, ...]
+
+    def name(self, size: tuple[int, int]) -> str:
+        """Where a film of this height and width goes; mp4 takes even sides alone."""
+        even = all(side % 2 == 0 for side in size)
+        return self.output or default_name(self.prompt, self.seed, ".mp4" if even else ".mkv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """How much of the source's sound the film has, in seconds, and when that begins in it."""
+
+    seconds: float
+    begins: float = 0.0
+
+
+def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> Order:
+    """Load the model that is named, as far as that reads no weight; `own` are the command's own options."""
+    return Order(
+        pipeline=shared.chosen().load(), file=file, prompt=prompt,
+        seed=random_seed() if shared.seed is None else shared.seed, spoken=shared.seed is not None,
+        output=shared.output, how=shared.how(), words=again(command, file, shared, prompt=prompt, **own),
+    )  # fmt: skip
+
+
+def show(ordered: Order, plan: EditPlan) -> None:
+    """Draw the plan beside the film to come."""
+    named = Path(ordered.output or ordered.file.name)
+    target, encoded = named.with_name(f"{named.stem}_preview.png"), io.BytesIO()
+    check_writable(target, force=ordered.how.force)
+    preview(plan).save(encoded, format="PNG")
+    with whole(target, force=ordered.how.force) as temporary:
+        temporary.write_bytes(encoded.getvalue())
+    console.result(str(target), {"preview": str(target)}, as_json=ordered.how.as_json)
+
+
+def carried_out(ordered: Order, shape: tuple[int, int, int], make: Callable[[Callback], Edited], heard: Heard) -> None:
+    """Make a film of `shape` (frames, height, width), save it, and tell of it.
+
+    What can be refused about its file is refused first.
+    """
+    name, how = ordered.name(shape[1:]), ordered.how
+    check(name, shape, how)
+    if not ordered.spoken:
+        console.note(f"seed {ordered.seed}")
+    with bars() as tell:
+        edited = make(tell)
+    told: Any = edited.film.params.get("edit", {})
+    params = {**edited.film.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
+    result = save(replace(edited.film, params=params), name, how, _sound(ordered.file, name, heard))
+    found = _kept(name, edited)
+    if not how.as_json and not console.streams():
+        for sentence in (*edited.report.sentences(), *_said(name, found)):
+            console.note(sentence)
+    if found is not None and not found.promised:
+        console.warn(
+            f"{name} keeps what was not to change at {found.psnr_db:.1f} dB, below {PROMISED:g}; pass a lower "
+            "--crf, or write a lossless .mkv"
+        )
+    console.result(name, {**result, "file": None if found is None else found.as_json()}, as_json=how.as_json)
+
+
+def _sound(file: Path, name: str, heard: Heard) -> Sound | None:
+    suffix = "" if name.endswith("/") else Path(name).suffix
+    sound = read_sound(file, suffix=suffix, seconds=heard.seconds)
+    return None if sound is None else replace(sound, start=heard.begins)
+
+
+def _kept(name: str, edited: Edited) -> Kept | None:
+    """None where the file is beyond what is read back, of which a word is said: the film is saved all the same."""
+    try:
+        return kept(name, edited)
+    except UsageError as error:
+        console.warn(f"what the encoder kept was not measured: {error}")
+        return None
+
+
+def _said(name: str, found: Kept | None) -> Iterator[str]:
+    if found is not None and found.psnr_db is not None:
+        yield f"there {name} " + ("is equal too" if math.isinf(found.psnr_db) else f"has {found.psnr_db:.1f} dB")

@@ -1,0 +1,56 @@
+"""`kinoform extend`: make a film longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kinoform.cli import console
+from kinoform.cli.editing import NoColourMatch, Prompt, Shared
+from kinoform.cli.inputs import References
+from kinoform.cli.options import FILM, frames_of, option
+from kinoform.cli.sharing import sharing
+
+
+@sharing(Shared)
+def extend(
+    film: Annotated[Path, typer.Argument(help="A film or folder of frames; it stays as it is.")],
+    prompt: Prompt,
+    frames: Annotated[int | None, option(FILM, "New frames; by default as many as are made at once.")] = None,
+    seconds: Annotated[float | None, option(FILM, "The same as a length.")] = None,
+    before: Annotated[bool, option(FILM, "Before the beginning instead of after the end.", "--before")] = False,
+    context: Annotated[
+        int | None, option(FILM, "Frames of the film that the model goes on from; by default 9.")
+    ] = None,
+    reference: References = None,
+    no_colour_match: NoColourMatch = False,
+    **options: Any,
+) -> None:
+    """Make a film longer, after its end or before its beginning."""
+    console.keep_private(prompt, options["negative"])
+    shared = Shared(**options)
+    # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.cli.edited import Heard, carried_out, order
+    from kinoform.editing.continuing import most_new, plan_extend
+    from kinoform.editing.extend import carry_out
+    from kinoform.media.reading import read_clip
+
+    ordered = order(
+        "extend", film, prompt, shared, frames=frames, seconds=seconds, before=before, context=context,
+        reference=reference, no_colour_match=no_colour_match,
+    )  # fmt: skip
+    source, recipe = read_clip(film), ordered.pipeline.recipe
+    there, fps = len(source.frames), source.fps or recipe.fps
+    new = frames_of(frames, seconds, fps, 1)
+    plan = plan_extend(
+        ordered.pipeline, source, prompt, num_frames=most_new(recipe, there, context) if new is None else new,
+        seed=ordered.seed, before=before, context=context, references=reference or (),
+        match_colours=not no_colour_match, **shared.changes(),
+    )  # fmt: skip
+    made = sum(plan.portions)
+    carried_out(
+        ordered, (there + made, *source.size), lambda tell: carry_out(plan, tell),
+        Heard(seconds=there / fps, begins=made / fps if before else 0.0),
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""`kinoform outpaint`: make what lies around a film."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kinoform.cli import console
+from kinoform.cli.editing import Feather, NoColourMatch, Overlap, Prompt, Shared
+from kinoform.cli.inputs import References
+from kinoform.cli.options import FILM, option, size_of
+from kinoform.cli.sharing import sharing
+
+
+@sharing(Shared, without=("size",))
+def outpaint(
+    film: Annotated[Path, typer.Argument(help="A film or folder of frames; it stays as it is.")],
+    prompt: Prompt,
+    to: Annotated[str, option(FILM, "WIDTHxHEIGHT of the film that is made, in pixels.")],
+    anchor: Annotated[str, option(FILM, "Where the film stands: center, top, bottom-left, ...")] = "center",
+    reference: References = None,
+    feather: Feather = None,
+    overlap: Overlap = None,
+    no_colour_match: NoColourMatch = False,
+    **options: Any,
+) -> None:
+    """Make a film wider or higher: its surroundings are made, it stays bit for bit."""
+    console.keep_private(prompt, options["negative"])
+    shared = Shared(**options)
+    # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.cli.edited import Heard, carried_out, order
+    from kinoform.editing import outpaint as engine
+    from kinoform.editing.settings import EditSettings
+    from kinoform.media.reading import read_clip
+
+    width, height = size_of(to, "--to")
+    assert width is not None and height is not None
+    settings = EditSettings(feather=feather, overlap=overlap, match_colours=not no_colour_match)
+    ordered = order(
+        "outpaint", film, prompt, shared, to=to, anchor=anchor, reference=reference, feather=feather, overlap=overlap,
+        no_colour_match=no_colour_match,
+    )  # fmt: skip
+    source = read_clip(film)
+    frames = len(source.frames)
+    carried_out(
+        ordered,
+        (frames, height, width),
+        lambda tell: engine.outpaint(
+            ordered.pipeline, source, prompt, width=width, height=height, anchor=anchor, seed=ordered.seed,
+            references=reference or (), settings=settings, tell=tell, **shared.changes(),
+        ),
+        Heard(seconds=frames / (source.fps or ordered.pipeline.recipe.fps)),
+    )  # fmt: skip

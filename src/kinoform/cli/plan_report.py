@@ -1,0 +1,177 @@
+"""The plan of a film as text: one in full, two side by side, or both kinds of attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from kinoform.pipelines.fit import memory_of
+from kinoform.plan.crossover import BLOCKS, Crossover, Crossovers, Length
+from kinoform.plan.film import FilmPlan
+
+PARTS = ("text encoder", "image encoder", "transformer", "codec")
+STAGES = ("text", "encode", "denoise", "decode")
+LABELS = {
+    "self_projections": "self q, k, v, o",
+    "self_attention": "self-attention",
+    "space_projections": "space q, k, v, o",
+    "space_attention": "attention in space",
+    "time_projections": "time q, k, v, o",
+    "time_attention": "attention in time",
+    "cross_projections": "cross q, o",
+    "cross_attention": "cross-attention",
+    "cross_keys": "cross k, v",
+    "feed_forward": "feed-forward",
+}
+"""What people read of the parts of a block; another block's parts are read by their names."""
+
+
+def report(name: str, plan: FilmPlan) -> str:
+    """The whole plan as lines of text."""
+    work, forward = plan.work, plan.transformer
+    dtypes = (torch.float32, torch.bfloat16, plan.dtype)
+    lines = [
+        f"{name}: {work.num_frames} frames of {work.width}x{work.height}, {work.steps} steps, "
+        f"guidance {work.guidance:g}, {_dtype(plan.dtype)} on {plan.device}",
+        "",
+        *_table(["tensor", "shape", "dtype"], [(t.name, "x".join(map(str, t.shape)), t.dtype) for t in plan.tensors]),
+        "",
+        *_table(
+            ["part", "parameters", "float32 GB", "bfloat16 GB", f"here, {_dtype(plan.dtype)} GB"],
+            [
+                (part, _whole(count.parameters), *(_giga(count.bytes(each)) for each in dtypes))
+                for part, count in plan.parameters.items()
+            ],
+        ),
+        "",
+        f"transformer, one branch of one step: {_tera(forward.forward)} TFLOP for {plan.tokens:,} tokens",
+        *_table(
+            ["  of it", "TFLOP", "share"],
+            [(f"  {label}", _tera(value), f"{value / forward.forward:.1%}") for label, value in _forward(plan)],
+        ),
+        "",
+        *_table(
+            ["stage", "official TFLOP", "here TFLOP"],
+            [(stage, _tera(flops.official), _tera(flops.executed)) for stage, flops in plan.flops.items()],
+        ),
+        "",
+        *_table(
+            ["memory, GB", "weights", "work", "process", "peak"],
+            [
+                (peak.stage, _giga(peak.weights), _giga(peak.activations), _giga(peak.fixed), _giga(peak.total))
+                for peak in plan.peaks
+            ],
+        ),
+        "",
+        *(f"not counted: {what}" for what in plan.uncounted),
+        _verdict(plan),
+    ]
+    return "\n".join(lines)
+
+
+def comparison(first: tuple[str, FilmPlan], second: tuple[str, FilmPlan]) -> str:
+    """Two plans side by side, with the ratio of the second to the first."""
+    (left, one), (right, other) = first, second
+    rows: list[tuple[str, Callable[[FilmPlan], int], Callable[[int], str]]] = [
+        ("frames", lambda plan: plan.work.num_frames, _whole),
+        ("width", lambda plan: plan.work.width, _whole),
+        ("height", lambda plan: plan.work.height, _whole),
+        ("tokens", lambda plan: plan.tokens, _whole),
+        *((f"{part}, parameters", lambda plan, part=part: _parameters(plan, part), _whole) for part in PARTS),
+        ("one forward, TFLOP", lambda plan: plan.transformer.forward, _tera),
+        *((f"{stage} here, TFLOP", lambda plan, stage=stage: _executed(plan, stage), _tera) for stage in STAGES),
+        *((f"{stage} peak, GB", lambda plan, stage=stage: _peak(plan, stage), _giga) for stage in STAGES),
+    ]
+    cells = []
+    for label, value, shown in rows:
+        a, b = value(one), value(other)
+        if a or b:
+            cells.append((label, shown(a), shown(b), f"{b / a:.2f}" if a else ""))
+    return "\n".join(_table(["", left, right, "ratio"], cells))
+
+
+def crossing(head: Mapping[str, str], found: Crossovers) -> str:
+    """A table for each size: lengths down, full and factorized attention across."""
+    full, factorized = (_whole(found.parameters[name]) for name in ("full", "factorized"))
+    lines = [
+        f"{head['model']}: one branch of one step by kind of attention, {head['dtype']} on {head['device']}",
+        f"parameters of the transformer: full and alternating {full}, factorized {factorized}",
+    ]
+    columns = ["TFLOP: full", "factorized", "ratio", "alternating", "GB: full", "factorized"]
+    for size in found.sizes:
+        lines += ["", f"{size.name}, {size.width}x{size.height}: {_turn(size, found.fps)}"]
+        lines += _table(["seconds", "frames", "tokens", *columns], [_row(length) for length in size.lengths])
+    return "\n".join(lines)
+
+
+def _turn(size: Crossover, fps: float) -> str:
+    if size.cheaper_from is None:
+        return "factorized is dearer at every length"
+    return f"factorized is cheaper from {_whole(size.cheaper_from)} frames ({size.cheaper_from / fps:.1f} s)"
+
+
+def _row(length: Length) -> list[str]:
+    full, factorized, alternating = (length.forwards[name] for name in BLOCKS)
+    return [
+        f"{length.seconds:.1f}",
+        _whole(length.num_frames),
+        _whole(length.tokens),
+        *(_tera(full.flops), _tera(factorized.flops), f"{factorized.flops / full.flops:.3f}", _tera(alternating.flops)),
+        *(_giga(full.peak), _giga(factorized.peak)),
+    ]
+
+
+def _parameters(plan: FilmPlan, part: str) -> int:
+    return plan.parameters[part].parameters if part in plan.parameters else 0
+
+
+def _executed(plan: FilmPlan, stage: str) -> int:
+    return plan.flops[stage].executed if stage in plan.flops else 0
+
+
+def _peak(plan: FilmPlan, stage: str) -> int:
+    return next((peak.total for peak in plan.peaks if peak.stage == stage), 0)
+
+
+def _forward(plan: FilmPlan) -> list[tuple[str, int]]:
+    """Of all layers together, the largest part first, branches and the rest behind them."""
+    forward = plan.transformer
+    parts = sorted(forward.parts.items(), key=lambda part: -part[1])
+    return [
+        *((LABELS.get(name, name.replace("_", " ")), value) for name, value in parts),
+        *((f"branch {name}", branch.total) for name, branch in forward.branches.items()),
+        ("outside the blocks", forward.outside.total),
+    ]
+
+
+def _verdict(plan: FilmPlan) -> str:
+    worst = plan.worst
+    told = f"the most memory: {_giga(worst.total)} GB in stage {worst.stage}"
+    if plan.device == "cuda" and not torch.cuda.is_available():
+        return told
+    there = memory_of(torch.device(plan.device))
+    return told if there is None else f"{told}; this machine's {plan.device} has {_giga(there)} GB"
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns apart by two spaces; the first to the left, the others to the right."""
+    every = [heading, *rows]
+    widths = [max(len(row[column]) for row in every) for column in range(len(heading))]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in every]
+
+
+def _tera(flops: int) -> str:
+    return f"{flops / 1e12:,.1f}" if flops >= 1e14 else f"{flops / 1e12:.4g}"
+
+
+def _giga(size: int) -> str:
+    return f"{size / 1e9:,.2f}"
+
+
+def _whole(number: int) -> str:
+    return f"{number:,.0f}"
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,204 @@
+"""Samples from the world for each way in: known frames, references, and films to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kinoform.conditions.edits import extend, inpaint
+from kinoform.conditions.inputs import NO_INPUTS, Inputs
+from kinoform.conditions.ports import FilmSize
+from kinoform.media.material import Clip, Mask, Picture
+from kinoform.training.samples import Sample
+from kinoform.world.caption import caption, unnamed_caption
+from kinoform.world.components import boxed, dilate
+from kinoform.world.pairs import KINDS, Pair, covered, draw_pair
+from kinoform.world.portrait import portrait
+from kinoform.world.render import render
+from kinoform.world.sampling import Level, sample_scene
+from kinoform.world.scene import Scene
+
+Frames: TypeAlias = UInt8[np.ndarray, "f h w 3"]
+T = TypeVar("T")
+
+MOST_GROWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameSamples:
+    """Frames of the film itself: the first, the first and the last, the last, a few anywhere, or a beginning.
+
+    The numbers are shares; what is left of 1 are films from words.
+    """
+
+    level: Level
+    seed: int
+    first: float = 0.4
+    both: float = 0.3
+    last: float = 0.05
+    some: float = 0.08
+    beginning: float = 0.07
+
+    def draw(self, step: int, count: int, film: FilmSize) -> list[Sample]:
+        generator = np.random.default_rng([self.seed, step])
+        return [self._sample(generator, film) for _ in range(count)]
+
+    def _sample(self, generator: np.random.Generator, film: FilmSize) -> Sample:
+        scene = sample_scene(self.level, generator)
+        frames = _rendered(scene, film)
+        known = {place: Picture(pixels=frames[place]) for place in self._known(generator, film.num_frames)}
+        return Sample(inputs=Inputs(frames=known), prompt=caption(scene.story, generator), film=frames)
+
+    def _known(self, generator: np.random.Generator, count: int) -> list[int]:
+        some = sorted(generator.choice(count, size=int(generator.integers(2, 5)), replace=False).tolist())
+        ways = (
+            (self.first, [0]),
+            (self.both, [0, count - 1]),
+            (self.last, [count - 1]),
+            (self.some, some),
+            (self.beginning, list(range(int(generator.integers(2, count))))),
+        )
+        return _one_of(ways, generator) or []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSamples:
+    """A portrait of the film's object. `unnamed` of the prompts leave its colour and shape to the portrait; the share
+    `absent` has neither portrait nor a prompt that needs one."""
+
+    level: Level
+    seed: int
+    unnamed: float = 0.65
+    absent: float = 0.12
+
+    def draw(self, step: int, count: int, film: FilmSize) -> list[Sample]:
+        generator = np.random.default_rng([self.seed, step])
+        return [self._sample(generator, film) for _ in range(count)]
+
+    def _sample(self, generator: np.random.Generator, film: FilmSize) -> Sample:
+        scene = sample_scene(self.level, generator)
+        frames, chance = _rendered(scene, film), generator.random()
+        if chance < self.absent:
+            return Sample(inputs=NO_INPUTS, prompt=caption(scene.story, generator), film=frames)
+        say = unnamed_caption if chance < self.absent + self.unnamed else caption
+        pictures = tuple(_portrait(scene, place, generator, film) for place in range(len(scene.things)))
+        return Sample(inputs=Inputs(references=pictures), prompt=say(scene.story, generator), film=frames)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditSamples:
+    """Pairs of `world.pairs`, and films of which a part of the frame or some of the frames are to be made.
+
+    `pairs`, `outpainted`, `extended` and `shown` (references alone) are shares; what is left of 1 are films from
+    words. Of the pairs a share `whole` has no mask; under a mask the share `hidden` shows grey instead of the
+    source; a share `referenced` of those with an object to come has its portrait, and then half leave it unnamed.
+    """
+
+    level: Level
+    seed: int
+    pairs: float = 0.62
+    outpainted: float = 0.1
+    extended: float = 0.12
+    shown: float = 0.06
+    whole: float = 0.12
+    hidden: float = 0.4
+    referenced: float = 0.4
+
+    def draw(self, step: int, count: int, film: FilmSize) -> list[Sample]:
+        generator = np.random.default_rng([self.seed, step])
+        return [self._sample(generator, film) for _ in range(count)]
+
+    def _sample(self, generator: np.random.Generator, film: FilmSize) -> Sample:
+        ways = (
+            (self.pairs, self._pair),
+            (self.outpainted, self._outpainted),
+            (self.extended, self._extended),
+            (self.shown, self._shown),
+        )
+        return (_one_of(ways, generator) or self._from_words)(generator, film)
+
+    def _pair(self, generator: np.random.Generator, film: FilmSize) -> Sample:
+        pair = draw_pair(list(KINDS)[int(generator.integers(len(KINDS)))], self.level, generator)
+        source, target = (Clip(frames=_rendered(scene, film)) for scene in (pair.source, pair.target))
+        mask = _mask(pair, film, generator)
+        inputs = Inputs(film=source, mask=mask)
+        if generator.random() < self.whole:
+            inputs = Inputs(film=source)
+        elif generator.random() < self.hidden:
+            inputs = inpaint(source, mask)
+        say = caption
+        if pair.kind != "remove" and generator.random() < self.referenced:
+            inputs = replace(inputs, references=(_portrait(pair.target, pair.place, generator, film),))
+            alone = len(pair.target.things) == 1
+            say = unnamed_caption if alone and generator.random() < 0.5 else caption
+        return Sample(inputs=inputs, prompt=say(pair.target.story, generator), film=target.frames)
+
+    def _outpainted(self, generator: np.random.Generator, film: FilmSize) -> Sample:
+        scene = sample_scene(self.level, generator)
+        frames, outside = _rendered(scene, film), np.full((1, film.height, film.width), 255, np.uint8)
+        rows, columns = (_span(side, generator) for side in (film.height, film.width))
+        outside[:, rows, columns] = 0
+        if not outside.any():
+            return self._from_words(generator, film)
+        inputs = inpaint(Clip(frames=frames), Mask(values=outside))
+        return Sample(inputs=inputs, prompt=caption(scene.story, generator), film=frames)
+
+    def _extended(self, generator: np.random.Generator, film: FilmSize) -> Sample:
+        scene = sample_scene(self.level, generator)
+        frames, kept = _rendered(scene, film), int(generator.integers(1, film.num_frames))
+        before = film.num_frames - kept if generator.random() < 0.3 else 0
+        clip = Clip(frames=frames[before : before + kept])
+        inputs = extend(clip, before=before, after=film.num_frames - kept - before)
+        return Sample(inputs=inputs, prompt=caption(scene.story, generator), film=frames)
+
+    def _shown(self, generator: np.random.Generator, film: FilmSize) -> Sample:
+        scene = sample_scene(replace(self.level, paired=0.0), generator)
+        inputs = Inputs(references=(_portrait(scene, 0, generator, film),))
+        say = unnamed_caption if generator.random() < 0.5 else caption
+        return Sample(inputs=inputs, prompt=say(scene.story, generator), film=_rendered(scene, film))
+
+    def _from_words(self, generator: np.random.Generator, film: FilmSize) -> Sample:
+        scene = sample_scene(self.level, generator)
+        return Sample(inputs=NO_INPUTS, prompt=caption(scene.story, generator), film=_rendered(scene, film))
+
+
+def _one_of(ways: Sequence[tuple[float, T]], generator: np.random.Generator) -> T | None:
+    """One value, each by its share; None for what is left of 1."""
+    chance = generator.random()
+    for share, value in ways:
+        if chance < share:
+            return value
+        chance -= share
+    return None
+
+
+def _rendered(scene: Scene, film: FilmSize) -> Frames:
+    return render(scene, num_frames=film.num_frames, height=film.height, width=film.width)
+
+
+def _portrait(scene: Scene, place: int, generator: np.random.Generator, film: FilmSize) -> Picture:
+    return Picture(pixels=portrait(scene.things[place], generator, height=film.height, width=film.width))
+
+
+def _mask(pair: Pair, film: FilmSize, generator: np.random.Generator) -> Mask:
+    """What the object touches, grown by 1 to MOST_GROWN pixels; a half as boxes, around each frame's or around all."""
+    touched = covered(pair, num_frames=film.num_frames, height=film.height, width=film.width)
+    for _ in range(int(generator.integers(1, MOST_GROWN + 1))):
+        touched = dilate(touched)
+    form = generator.random()
+    if form < 0.25:
+        touched = boxed(touched)
+    elif form < 0.5:
+        touched = boxed(np.asarray(touched.any(axis=0, keepdims=True)))
+    return Mask(values=touched.astype(np.uint8) * 255)
+
+
+def _span(side: int, generator: np.random.Generator) -> slice:
+    """From four tenths of a side to nine."""
+    length = int(generator.integers(int(0.4 * side), int(0.9 * side) + 1))
+    first = int(generator.integers(0, side - length + 1))
+    return slice(first, first + length)

@@ -1,0 +1,138 @@
+"""Official folders of image-to-video, first-last-frame and VACE models: every way in, as inputs and as commands."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import Ran, Run
+from kinoform.media.film import Film
+from kinoform.media.metadata import read_params
+from kinoform.media.video import read_video
+from official_folder import write_official_folder
+
+PROMPT = "a red cat runs slowly"
+MADE = ["--steps", 2, "--seed", 7, "--device", "cpu", "--json"]
+SMALL = [*MADE, "--size", "32x32", "--frames", 5]
+KINDS = {"t2v": "t2v-1.3b", "i2v": "i2v-14b-480p", "flf2v": "flf2v-14b", "vace": "vace-1.3b"}
+HOLE = np.s_[16:48, 24:56]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of each kind."""
+    place = tmp_path_factory.mktemp("official")
+    for kind in KINDS:
+        write_official_folder(place / kind, kind=kind)
+    return place
+
+
+@pytest.fixture
+def material(here: Path) -> Path:
+    """first.png and last.png; source.mkv of 9 frames; mask.png, white in the HOLE."""
+    draw = np.random.default_rng(1)
+    for name in ("first", "last"):
+        Image.fromarray(draw.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(here / f"{name}.png")
+    frames = draw.integers(0, 256, (9, 64, 80, 3), dtype=np.uint8)
+    Film(frames=frames, fps=16.0).save(here / "source.mkv")
+    mask = np.zeros((64, 80), np.uint8)
+    mask[HOLE] = 255
+    Image.fromarray(mask).save(here / "mask.png")
+    return here
+
+
+def frames_of(name: str) -> np.ndarray:
+    return read_video(Path(name))[0]
+
+
+def told(ran: Ran) -> dict:
+    assert ran.code == 0, ran.err
+    return ran.told[-1]
+
+
+WAYS = {
+    "first frame": ("i2v", ["--image", "first.png"]),
+    "first and last frame": ("flf2v", ["--image", "first.png", "--last-image", "last.png"]),
+    "mask and reference": ("vace", ["--film", "source.mkv", "--mask", "mask.png", "--reference", "first.png"]),
+    "a film redone": ("vace", ["--film", "source.mkv", "--strength", 0.5, "--reference", "first.png"]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_in_makes_a_film(kinoform: Run, folders: Path, material: Path, way: str) -> None:
+    kind, options = WAYS[way]
+    made = told(kinoform("generate", PROMPT, "--model", folders / kind, *SMALL, *options, "-o", "film.mkv"))
+    assert made["model"]["name"] == KINDS[kind]
+    frames = frames_of("film.mkv")
+    assert frames.shape == (made["num_frames"], made["height"], made["width"], 3) and frames.std() > 1
+
+
+def test_a_picture_is_animated(kinoform: Run, folders: Path, material: Path) -> None:
+    """By the command as by `generate`, whose film it is."""
+    told(kinoform("animate", "first.png", "--prompt", PROMPT, "--model", folders / "i2v", *SMALL, "-o", "film.mkv"))
+    same = ["--image", "first.png", "--model", folders / "i2v", *SMALL, "-o", "same.mkv"]
+    told(kinoform("generate", PROMPT, *same))
+    assert np.array_equal(frames_of("film.mkv"), frames_of("same.mkv"))
+
+
+def test_two_pictures_are_bridged(kinoform: Run, folders: Path, material: Path) -> None:
+    model = ["--prompt", PROMPT, "--model", folders / "flf2v", *SMALL]
+    told(kinoform("bridge", "first.png", "last.png", *model, "-o", "film.mkv"))
+    told(kinoform("bridge", "last.png", "first.png", *model, "-o", "back.mkv"))
+    assert frames_of("film.mkv").shape == (5, 32, 32, 3)
+    assert not np.array_equal(frames_of("film.mkv"), frames_of("back.mkv")), "which picture is where matters"
+
+
+EDIT = ["edit", "source.mkv", "--prompt", PROMPT, "--mask", "mask.png", "--grow", 0, "--feather", 0, *SMALL]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("vace", []), ("vace", ["--reference", "first.png", "--strength", 0.5]), ("t2v", [])],
+    ids=["vace", "all that vace takes", "a model of words alone"],
+)
+def test_a_film_is_edited(kinoform: Run, folders: Path, material: Path, kind: str, options: list[object]) -> None:
+    """With 9 frames of the film and 5 of the model, in two segments."""
+    made = told(kinoform(*EDIT, *options, "--model", folders / kind, "-o", "film.mkv"))
+    source, frames = frames_of("source.mkv"), frames_of("film.mkv")
+    changed = np.zeros(frames.shape[1:3], bool)
+    changed[HOLE] = True
+    assert frames.shape == source.shape and made["fps"] == 16.0
+    assert np.array_equal(frames[:, ~changed], source[:, ~changed])
+    assert (frames[:, changed] != source[:, changed]).mean() > 0.5
+    assert read_params(Path("film.mkv"))["edit"]
+
+
+def test_a_model_is_asked_for_no_more_than_it_takes(kinoform: Run, folders: Path, material: Path) -> None:
+    refused = {
+        "takes no references": [*EDIT, "--reference", "first.png", "--model", folders / "t2v"],
+        "takes no film": [*EDIT, "--model", folders / "i2v"],
+        "takes no frames": ["animate", "first.png", "--prompt", PROMPT, "--model", folders / "vace", *SMALL],
+        "needs pictures for frames 0 and -1": [
+            "animate", "first.png", "--prompt", PROMPT, "--model", folders / "flf2v", *SMALL,
+        ],
+    }  # fmt: skip
+    there = sorted(material.iterdir())
+    for says, words in refused.items():
+        ran = kinoform(*words, "-o", "film.mkv")
+        assert ran.code == 2 and says in ran.err, ran.err
+    assert sorted(material.iterdir()) == there
+
+
+@pytest.mark.parametrize(("kind", "before"), [("vace", False), ("vace", True), ("i2v", False)])
+def test_a_film_is_extended(kinoform: Run, folders: Path, material: Path, kind: str, before: bool) -> None:
+    words = ["--prompt", PROMPT, "--frames", 4, "--context", 5, "--model", folders / kind, *MADE, "--size", "80x64"]
+    told(kinoform("extend", "source.mkv", *words, *(["--before"] if before else []), "-o", "film.mkv"))
+    frames, source = frames_of("film.mkv"), frames_of("source.mkv")
+    assert len(frames) == 9 + 4
+    assert np.array_equal(frames[4:] if before else frames[:9], source)
+
+
+def test_the_surroundings_of_a_film_are_made(kinoform: Run, folders: Path, material: Path) -> None:
+    """In the model's own size, which the recipe says."""
+    model = ["--model", folders / "vace", "--recipe", "official_folder:small_vace"]
+    told(kinoform("outpaint", "source.mkv", "--prompt", PROMPT, "--to", "112x64", *model, *MADE, "-o", "film.mkv"))
+    frames = frames_of("film.mkv")
+    assert frames.shape == (9, 64, 112, 3)
+    assert np.array_equal(frames[:, :, 16:96], frames_of("source.mkv"))

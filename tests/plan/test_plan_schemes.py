@@ -1,0 +1,186 @@
+"""Both kinds of blocks, with every attention scheme: planned operations are those that PyTorch counts, exactly."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kinoform.models.attention.factorized import Alternating, WithinFrames, WithinPlaces
+from kinoform.models.attention.full import Full
+from kinoform.models.block import FullBlock
+from kinoform.models.context import ReferenceStream, TextStream
+from kinoform.models.dit import DiTSpec
+from kinoform.models.factorized import FactorizedBlock
+from kinoform.models.guests import ReferenceGuests
+from kinoform.models.ports import BlockSpec
+from kinoform.models.side_blocks import Control, SideBlocks
+from kinoform.ops.flops import count_flops
+from kinoform.ops.patch import grid_of
+from kinoform.pipelines.generate import text_field
+from kinoform.plan.crossover import BLOCKS, Crossovers, crossovers
+from kinoform.plan.evaluations import Evaluations
+from kinoform.plan.film import plan_film
+from kinoform.plan.memory import peaks
+from kinoform.plan.transformer import transformer_flops
+from kinoform.plan.work import Sizes, Told, Work
+from kinoform.recipe import Recipe
+from kinoform.recipes.mini import mini
+from kinoform.recipes.wan21 import t2v_14b
+from kinoform.solvers.base import sample
+from kinoform.solvers.euler import Euler
+from kinoform.types import Conditions, Grid
+
+ROWS = 6
+TEXT = TextStream(width=10, rows=ROWS)
+DIT = DiTSpec(
+    dim=24, ffn_dim=40, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16, skip=True, context=(TEXT,)
+)  # fmt: skip
+KINDS: dict[str, BlockSpec] = {
+    "full": FullBlock(),
+    "within frames": FullBlock(attention=WithinFrames()),
+    "within places": FullBlock(attention=WithinPlaces()),
+    "alternating": FullBlock(attention=Alternating()),
+    "between": FactorizedBlock(),
+    "after": FactorizedBlock(cross="after"),
+}
+each_kind = pytest.mark.parametrize("block", KINDS.values(), ids=KINDS)
+FILM, GRID = (1, 4, 3, 4, 8), Grid(frames=3, height=2, width=4)
+
+
+def counted(spec: DiTSpec, conditions: Conditions) -> float:
+    model, x = spec.build(), torch.randn(FILM)
+    return count_flops(lambda: model(x, torch.tensor([500.0]), model.prepare(conditions, grid_of(x, spec.patch))))
+
+
+@each_kind
+def test_a_forward(block: BlockSpec) -> None:
+    spec = replace(DIT, block=block)
+    conditions = Conditions(context={"text": torch.randn(1, ROWS, 10)})
+    assert counted(spec, conditions) == transformer_flops(spec, GRID).forward
+
+
+@each_kind
+def test_a_forward_with_guests_side_blocks_and_rows_of_references(block: BlockSpec) -> None:
+    branches = (ReferenceGuests(), SideBlocks(layers=(1, 2), channels=5))
+    spec = replace(DIT, block=block, context=(TEXT, ReferenceStream(width=7)), branches=branches)
+    conditions = Conditions(
+        context={"text": torch.randn(1, ROWS, 10), "reference": torch.randn(1, 3, 7)},
+        branches={
+            "references": (torch.randn(1, 4, 1, 4, 6), torch.randn(1, 4, 1, 2, 2)),
+            "vace": Control(latents=torch.randn(1, 5, *FILM[2:])),
+        },
+    )
+    given = Told(rows={"reference": 3}, branches={"references": 6 + 1, "vace": GRID.tokens})
+    assert counted(spec, conditions) == transformer_flops(spec, GRID, given).forward
+
+
+@each_kind
+def test_what_guidance_shares_is_done_once(block: BlockSpec) -> None:
+    spec, steps = replace(DIT, block=block), 2
+    model, x, rows = spec.build(), torch.randn(FILM), (torch.randn(1, ROWS, 10), torch.randn(1, ROWS, 10))
+
+    def denoise() -> None:
+        list(sample(Euler(), text_field(model, rows, x, 4.0), x, Euler().levels(steps, 3.0)))
+
+    planned = transformer_flops(spec, GRID)
+    assert count_flops(denoise) == planned.executed(Evaluations(fields=1, pairs=steps, singles=0))
+
+
+def test_time_before_the_context_is_shared_too() -> None:
+    between, after = (transformer_flops(replace(DIT, block=KINDS[name]), GRID) for name in ("between", "after"))
+    assert between.forward == after.forward
+    time = after.blocks[0].parts["time_projections"] + after.blocks[0].parts["time_attention"]
+    asked = Evaluations(fields=1, pairs=5, singles=0)
+    assert between.executed(asked) - after.executed(asked) == 5 * time
+
+
+@pytest.mark.parametrize("guests", [0, 7])
+def test_the_pairs_are_those_that_see_each_other(guests: int) -> None:
+    places, film = GRID.height * GRID.width, GRID.tokens
+    everyone = range(film + guests)
+    pairs = [(query, key) for query in everyone for key in everyone]
+
+    def both_on_the_film(query: int, key: int) -> bool:
+        return query < film and key < film
+
+    def within_frames(query: int, key: int) -> bool:
+        return query // places == key // places if both_on_the_film(query, key) else key >= film
+
+    def within_places(query: int, key: int) -> bool:
+        return query % places == key % places if both_on_the_film(query, key) else min(query, key) >= film
+
+    assert Full().cost(0, GRID, guests).pairs == len(pairs)
+    assert WithinFrames().cost(0, GRID, guests).pairs == sum(within_frames(*pair) for pair in pairs)
+    assert WithinPlaces().cost(0, GRID, guests).pairs == sum(within_places(*pair) for pair in pairs)
+    assert [Alternating().cost(layer, GRID, guests) for layer in (0, 1)] == [
+        scheme.cost(0, GRID, guests) for scheme in (WithinFrames(), WithinPlaces())
+    ]
+
+
+# Shapes, memory
+
+
+WORK = Work(width=832, height=480, num_frames=81, steps=50, guidance=5.0)
+
+
+def sizes_of(recipe: Recipe, block: BlockSpec) -> Sizes:
+    return Sizes(transformer=replace(recipe.transformer, block=block), codec=recipe.codec, text=recipe.text)
+
+
+def test_the_kernel_gets_frames_and_places_in_its_batch() -> None:
+    plan = plan_film(sizes_of(t2v_14b(), FactorizedBlock()), WORK, dtype=torch.bfloat16, device="cuda")
+    shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
+    assert shapes["q, k, v within frames"] == (21, 30 * 52, 40, 128)
+    assert shapes["q, k, v within places"] == (30 * 52, 21, 40, 128)
+    assert plan.as_json()["forward_flops"]["blocks"] == dict(plan.transformer.parts)  # type: ignore[index]
+
+
+def test_what_is_laid_out_once_more_takes_memory() -> None:
+    full, frames, places, own = (
+        next(
+            peak
+            for peak in peaks(sizes_of(t2v_14b(), KINDS[name]), WORK, torch.bfloat16, "cuda")
+            if peak.stage == "denoise"
+        )
+        for name in ("full", "within frames", "within places", "between")
+    )
+    assert frames == full
+    assert places.activations == own.activations == full.activations + 2 * 32_760 * 5120
+    assert own.weights > places.weights
+
+
+# From which length on factorized is cheaper
+
+
+def found(recipe: Recipe, width: int, height: int) -> Crossovers:
+    work = Work(width=width, height=height, num_frames=17, steps=1, guidance=1.0)
+    return crossovers(sizes_of(recipe, FullBlock()), work, fps=16.0, dtype=torch.float32, device="cpu")
+
+
+@pytest.mark.parametrize(("recipe", "width", "height"), [(mini(), 64, 64), (mini(), 128, 128), (t2v_14b(), 832, 480)])
+def test_the_crossover_is_where_pairs_outweigh_projections(recipe: Recipe, width: int, height: int) -> None:
+    """T (P - 1) > 2 C + P, but for three rows of modulation that the factorized model makes once more."""
+    size = found(recipe, width, height).sizes[0]
+    places, dim = width * height // 16**2, recipe.transformer.dim
+    frames = 1 + (2 * dim + places) // (places - 1)
+    assert (size.width, size.height) == (width, height)
+    assert size.cheaper_from in (4 * frames - 3, 4 * frames + 1)
+    for length in size.lengths:
+        flops = {name: forward.flops for name, forward in length.forwards.items()}
+        assert (flops["factorized"] < flops["full"]) is (length.num_frames >= size.cheaper_from)
+        assert flops["alternating"] < flops["full"]
+
+
+def test_films_of_one_place_are_never_cheaper() -> None:
+    assert found(mini(), 16, 16).sizes[0].cheaper_from is None
+
+
+def test_sides_and_lengths_are_those_that_can_be_made() -> None:
+    told = found(mini(), 64, 64)
+    assert [(size.name, size.width, size.height) for size in told.sizes] == [
+        ("asked for", 64, 64), ("480p", 832, 480), ("720p", 1280, 720), ("1080p", 1920, 1088)
+    ]  # fmt: skip
+    assert [length.num_frames for length in told.sizes[0].lengths] == [17, 81, 161, 321, 481, 961]
+    assert [size.name for size in found(mini(), 832, 480).sizes] == ["480p", "720p", "1080p"]
+    assert told.parameters["full"] == told.parameters["alternating"] < told.parameters["factorized"]
+    assert list(told.sizes[0].lengths[0].forwards) == list(BLOCKS)

@@ -1,0 +1,65 @@
+"""The adapters of the embedded model: small, whole, and as skilled as they were.
+
+The skill test is a fixed small sample of `kinoform evaluate MODEL --inputs`; its floors lie well below what the shipped
+adapters reach on it, so that only a real regression fails, and far above chance.
+"""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+import kinoform
+from kinoform.evaluation.inputs.evaluate import evaluate_inputs, tasks_for
+from kinoform.recipes.load import ADAPTERS, adapter_asset
+
+MOST_BYTES = 2_000_000
+SCENES = 10
+
+Floors = Mapping[str, Mapping[str, float]]
+
+FRAMES: Floors = {"first and last": {"motion": 0.8, "colour": 0.8}, "other caption": {"motion": 0.5}}
+EDITS: Floors = {
+    "recolour": {"edit_right": 0.7, "outside_equal": 1.0},
+    "remove": {"edit_right": 0.7, "outside_equal": 1.0},
+}
+REFERENCE: Floors = {"reference": {"colour": 0.7, "identity": 0.5}, "other reference": {"colour": 0.7, "identity": 0.5}}
+FLOORS = {"mini:frames": FRAMES, "mini:vace": EDITS, "mini:reference": REFERENCE}
+TASKS = {
+    "mini:frames": ("known frames", "other caption"),
+    "mini:vace": ("recolour", "remove"),
+    "mini:reference": ("identity",),
+}
+BLIND = {"no reference": {"identity": 0.3}}
+"""The measure can fail: what no prompt names and no picture shows does not come by itself."""
+
+CODEC = {"first frame": 2.0, "first and last": 2.0}
+"""By how many dB known frames may be further from what was given than the codec's own reconstruction is."""
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_is_small_and_fits_its_base(name: str) -> None:
+    assert adapter_asset(name).stat().st_size <= MOST_BYTES
+    model = kinoform.load(name, device="cpu").parts.transformer(torch.float32, torch.device("cpu"))
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_it_follows_its_inputs(name: str) -> None:
+    pipeline = kinoform.load(name, device="cpu")
+    found = evaluate_inputs(pipeline, tasks_for(pipeline, TASKS[name]), count=SCENES)
+    cases = {case.name: case for case in found.cases}
+    for case in found.cases:
+        print(name, case.name, {mark: each.right for mark, each in case.skill.items()}, case.figures)
+    short = {
+        (case, mark): cases[case].skill[mark].right
+        for case, floors in FLOORS[name].items()
+        for mark, floor in floors.items()
+        if cases[case].skill[mark].right < floor * SCENES
+    }
+    assert short == {}
+    for case in BLIND.keys() & cases.keys():
+        assert all(cases[case].skill[mark].right <= most * SCENES for mark, most in BLIND[case].items())
+    for case in CODEC.keys() & cases.keys():
+        given, codec = cases[case].figures["kept_psnr"], cases[case].ceiling_figures["kept_psnr"]
+        assert given > codec - CODEC[case]

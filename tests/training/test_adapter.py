@@ -1,0 +1,120 @@
+"""Adapters learn from what requests give; the model that they adapt stays as it was."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.references import ReferenceTokens
+from kinoform.errors import UsageError
+from kinoform.models.guests import ReferenceGuests
+from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
+from kinoform.recipes.load import load
+from kinoform.recipes.mini import mini
+from kinoform.recipes.mini_adapter_plans import frames, reference_guests, reference_stream, vace
+from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, config_of, train_adapter
+from kinoform.training.adapter_samples import ReferenceSamples
+from kinoform.training.objective import LevelSampling
+from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
+from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.team import Part
+from kinoform.training.transformer import Frozen
+from kinoform.weights.additions import Additions
+from kinoform.weights.parts import Parts
+from kinoform.world.sampling import L1
+
+PLANS = {"frames": frames, "vace": vace, "guests": reference_guests, "stream": reference_stream}
+QUIET = Upkeep(show_progress=False)
+
+
+@cache
+def parts() -> Parts:
+    return load("mini").parts
+
+
+def frozen() -> Frozen:
+    of = parts()
+    return Frozen(codec=of.codec(CPU), tokenizer=of.tokenizer(), text_encoder=of.text_encoder(torch.float32, CPU))
+
+
+def stage(plan: AdapterPlan, part: Part | None = None) -> AdapterStage:
+    return AdapterStage(config_of(plan, "of the base"), parts().transformer(plan.precision, CPU), frozen(), part)
+
+
+def short(steps: int = 3) -> AdapterPlan:
+    """Guests of the embedded model, in few steps of small batches."""
+    return AdapterPlan(
+        name="guests",
+        base="mini",
+        recipe=replace(
+            mini(), num_frames=5, conditioners=(ReferenceTokens(),), additions=Additions(branches=(ReferenceGuests(),))
+        ),
+        lora=LoRASpec(patterns=BLOCKS, rank=2),
+        samples=ReferenceSamples(level=L1, seed=1),
+        levels=LevelSampling(),
+        training=TrainingSpec(schedule=Schedule(warmup=0, total=steps), optimizer=OptimizerSpec(hidden=no_matrix)),
+        batch=4,
+    )
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_an_adapter_fits_two_megabytes_and_all_of_it_learns(name: str) -> None:
+    plan = replace(PLANS[name](), batch=4, precision=torch.float32)
+    trained = stage(plan)
+    learning = {n: p for n, p in trained.modules().named_parameters() if p.requires_grad}
+    new = sum(p.numel() for n, p in learning.items() if not n.endswith("model.patch_embedding.weight"))
+    channels = sum((plan.recipe.additions or Additions()).channels.values())
+    assert 2 * (new + channels * 4 * plan.recipe.transformer.dim) < 1_950_000  # bytes of bfloat16, and a header
+    for parameter in learning.values():
+        nn.init.normal_(parameter, std=0.02)
+    trained.loss(trained.batch(0)).backward()
+    assert [n for n, p in learning.items() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_step_by_step_the_base_stays_as_it_was(name: str) -> None:
+    plan = replace(PLANS[name](), batch=4, precision=torch.float32)
+    before = {n: p.clone() for n, p in parts().transformer(torch.float32, CPU).named_parameters()}
+    stage(plan)
+    for each, parameter in parts().transformer(torch.float32, CPU).named_parameters():
+        assert torch.equal(parameter, before[each]) and not parameter.requires_grad
+
+
+def test_a_batch_is_that_of_its_step_whoever_makes_it() -> None:
+    plan = short()
+    whole, again = (stage(plan).batch(2) for _ in range(2))
+    assert all(torch.equal(a.noise, b.noise) and torch.equal(a.x0, b.x0) for a, b in zip(whole, again, strict=True))
+    losses = [stage(plan, Part(index, 2)) for index in range(2)]
+    halves = [float(each.loss(each.batch(2)).detach()) for each in losses]
+    assert np.mean(halves) == pytest.approx(float(stage(plan).loss(whole).detach()), rel=1e-5)
+
+
+def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    whole = train_adapter(short(), parts(), tmp_path / "whole", QUIET)
+    with_budget = replace(QUIET, seconds=1e-9, save_every=1)
+    train_adapter(short(), parts(), tmp_path / "parts", with_budget)
+    rest = train_adapter(short(), parts(), tmp_path / "parts", QUIET)
+    assert rest.report["steps"] == whole.report["steps"] == 3
+    for one, two in zip(whole.model.parameters(), rest.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert set(adapters_of(rest.model)) == {"guests"}
+    assert bare(rest.model).spec.branches[0].name == "references"
+
+
+def test_another_model_is_another_training(tmp_path: Path) -> None:
+    train_adapter(short(), parts(), tmp_path, QUIET)
+    with pytest.raises(UsageError, match="base_hash"):
+        train_adapter(short(), replace(parts(), fingerprint=lambda: "another"), tmp_path, QUIET)
+
+
+def test_samples_are_a_function_of_seed_and_step() -> None:
+    film = FilmSize(num_frames=5, height=32, width=32)
+    for plan in PLANS.values():
+        one, again, other = (plan().samples.draw(step, 6, film) for step in (1, 1, 2))
+        assert all(np.array_equal(a.film, b.film) and a.prompt == b.prompt for a, b in zip(one, again, strict=True))
+        assert not all(np.array_equal(a.film, b.film) for a, b in zip(one, other, strict=True))

@@ -1,0 +1,186 @@
+"""What an adapter learns from is what a request gives, tensor by tensor, when the same material is handed as files."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import kinoform
+from kinoform.conditions.handed import inputs_of
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import Given
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip
+from kinoform.pipelines.generate import Machine, encode_inputs, encode_prompts
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.request import Request
+from kinoform.recipes import mini_adapter_plans
+from kinoform.training.adapter import AdapterStage, config_of
+from kinoform.training.samples import Sample
+from kinoform.training.transformer import Frozen
+from kinoform.weights.additions import with_additions
+
+PLANS = {
+    plan.name: plan
+    for plan in (
+        mini_adapter_plans.frames(),
+        mini_adapter_plans.vace(),
+        mini_adapter_plans.reference_guests(),
+        mini_adapter_plans.reference_stream(),
+    )
+}
+CPU = torch.device("cpu")
+MACHINE = Machine(device=CPU, dtype=torch.float32)
+
+
+@cache
+def base() -> Pipeline:
+    return kinoform.load("mini", device="cpu")
+
+
+@cache
+def stage(name: str) -> AdapterStage:
+    parts, plan = base().parts, PLANS[name]
+    frozen = Frozen(
+        codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
+    )
+    config = config_of(replace(plan, batch=2, precision=torch.float32), parts.fingerprint())
+    return AdapterStage(config, parts.transformer(torch.float32, CPU), frozen)
+
+
+@cache
+def samples(name: str) -> dict[tuple[str, ...], Sample]:
+    """By what is given: the first of each kind in a batch. A sample of nothing is one whose inputs were left out."""
+    plan, found = PLANS[name], {}
+    for sample in plan.samples.draw(0, plan.batch, stage(name).config.film):
+        found.setdefault(sample.inputs.given(), sample)
+    return found
+
+
+def requested(name: str, sample: Sample, inputs: Inputs) -> Request:
+    """A request of the recipe, with all of its checks."""
+    recipe = PLANS[name].recipe
+    parts = with_additions(base().parts, recipe.additions, base().recipe.transformer)
+    return replace(base(), recipe=recipe, parts=parts).request(sample.prompt, seed=1, inputs=inputs)
+
+
+def encoded(request: Request) -> Given:
+    return encode_inputs(base().parts, [request], MACHINE, lambda progress: None)[0]
+
+
+def test_every_way_in_is_drawn_and_left_out() -> None:
+    taken = {"frames": {"frames"}, "vace": {"film", "mask", "references"}, "guests": {"references"}}
+    for name, wanted in {**taken, "stream": {"references"}}.items():
+        assert set().union(*samples(name)) == wanted and () in samples(name)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_training_sees_what_a_request_gives(name: str) -> None:
+    """Of everything that is drawn, and of nothing where it was left out; the rows of the prompt too."""
+    for kind, sample in samples(name).items():
+        asked = requested(name, sample, as_arrays(sample.inputs))
+        assert asked.film == stage(name).config.film, kind
+        assert same(stage(name).given(sample), encoded(asked)), kind
+        rows = encode_prompts(base().parts, [asked], MACHINE, lambda progress: None)[0][0]
+        assert torch.equal(stage(name)._frozen.rows([sample.prompt]), rows), kind
+
+
+@pytest.mark.parametrize("name", ["frames", "vace", "guests"])
+def test_a_training_sees_what_files_give(name: str, tmp_path: Path) -> None:
+    sample = samples(name)[max(samples(name), key=len)]
+    asked = requested(name, sample, from_files(sample.inputs, tmp_path))
+    assert same(stage(name).given(sample), encoded(asked))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
+    """Groups of those that fill the same doors alike; nothing is lost between them."""
+    trained, drawn = stage(name), PLANS[name].samples.draw(0, 2, stage(name).config.film)
+    wanted = [list(doors(trained.given(sample))) for sample in drawn]
+    found = []
+    for group in trained.batch(0):
+        count = len(group.x0)
+        found += [[each[place : place + 1] for each in doors(group.given)] for place in range(count)]
+        assert group.share == count / 2
+    assert len(found) == len(wanted) == 2
+    for one in wanted:
+        assert any(len(one) == len(other) and all(map(torch.equal, one, other)) for other in found)
+
+
+def test_a_film_that_becomes_itself_is_detected() -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8)
+    with pytest.raises(UsageError, match="the source and the target of 'a red ball' are the same film"):
+        Sample(inputs=Inputs(film=Clip(frames=frames.copy())), prompt="a red ball", film=frames)
+    other = frames.copy()
+    other[-1, -1, -1, -1] ^= 1
+    assert Sample(inputs=Inputs(film=Clip(frames=other)), prompt="a red ball", film=frames).film is frames
+
+
+def doors(given: Given) -> Iterator[Tensor]:
+    """All tensors that the transformer is given, in a fixed order."""
+    yield from tensors([dict(sorted(given.context.items())), given.channels, dict(sorted(given.branches.items()))])
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors(each)
+    elif is_dataclass(value):
+        yield from tensors([getattr(value, each.name) for each in fields(value)])
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are alike to the last bit, however deep."""
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if is_dataclass(one):
+        return type(one) is type(other) and all(
+            same(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)
+        )
+    return one == other
+
+
+def as_arrays(inputs: Inputs) -> Inputs:
+    return inputs_of(
+        frames={place: picture.pixels for place, picture in inputs.frames.items()},
+        film=None if inputs.film is None else inputs.film.frames,
+        mask=None if inputs.mask is None else inputs.mask.values,
+        references=[each.pixels for each in inputs.references],
+    )
+
+
+def from_files(inputs: Inputs, folder: Path) -> Inputs:
+    """From png files; films and masks from folders of them."""
+    return inputs_of(
+        frames={place: png(folder / f"frame{place}.png", picture.pixels) for place, picture in inputs.frames.items()},
+        film=None if inputs.film is None else pngs(folder / "film", inputs.film.frames),
+        mask=None if inputs.mask is None else pngs(folder / "mask", inputs.mask.values),
+        references=[png(folder / f"reference{n}.png", each.pixels) for n, each in enumerate(inputs.references)],
+    )
+
+
+def pngs(folder: Path, frames: np.ndarray) -> Path:
+    folder.mkdir()
+    for place, frame in enumerate(frames):
+        png(folder / f"{place}.png", frame)
+    return folder
+
+
+def png(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
