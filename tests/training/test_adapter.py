@@ -17,7 +17,7 @@ from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
 from kinoform.recipes.load import load
 from kinoform.recipes.mini import mini
 from kinoform.recipes.mini_adapter_plans import frames, reference_guests, reference_stream, vace
-from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, config_of, train_adapter
+from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
 from kinoform.training.adapter_samples import ReferenceSamples
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
@@ -43,7 +43,8 @@ def frozen() -> Frozen:
 
 
 def stage(plan: AdapterPlan, part: Part | None = None) -> AdapterStage:
-    return AdapterStage(config_of(plan, "of the base"), parts().transformer(plan.precision, CPU), frozen(), part)
+    base = parts().transformer(plan.precision, CPU)
+    return AdapterStage(plan, base, frozen(), base_hash="of the base", part=part)
 
 
 def short(steps: int = 3) -> AdapterPlan:

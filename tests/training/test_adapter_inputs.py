@@ -22,7 +22,7 @@ from kinoform.pipelines.generate import Machine, encode_inputs, encode_prompts
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.recipes import mini_adapter_plans
-from kinoform.training.adapter import AdapterStage, config_of
+from kinoform.training.adapter import AdapterStage
 from kinoform.training.samples import Sample
 from kinoform.training.transformer import Frozen
 from kinoform.weights.additions import with_additions
@@ -51,15 +51,15 @@ def stage(name: str) -> AdapterStage:
     frozen = Frozen(
         codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
     )
-    config = config_of(replace(plan, batch=2, precision=torch.float32), parts.fingerprint())
-    return AdapterStage(config, parts.transformer(torch.float32, CPU), frozen)
+    small = replace(plan, batch=2, precision=torch.float32)
+    return AdapterStage(small, parts.transformer(torch.float32, CPU), frozen, base_hash=parts.fingerprint())
 
 
 @cache
 def samples(name: str) -> dict[tuple[str, ...], Sample]:
     """By what is given: the first of each kind in a batch. A sample of nothing is one whose inputs were left out."""
     plan, found = PLANS[name], {}
-    for sample in plan.samples.draw(0, plan.batch, stage(name).config.film):
+    for sample in plan.samples.draw(0, plan.batch, PLANS[name].film):
         found.setdefault(sample.inputs.given(), sample)
     return found
 
@@ -86,7 +86,7 @@ def test_a_training_sees_what_a_request_gives(name: str) -> None:
     """Of everything that is drawn, and of nothing where it was left out; the rows of the prompt too."""
     for kind, sample in samples(name).items():
         asked = requested(name, sample, as_arrays(sample.inputs))
-        assert asked.film == stage(name).config.film, kind
+        assert asked.film == PLANS[name].film, kind
         assert same(stage(name).given(sample), encoded(asked)), kind
         rows = encode_prompts(base().parts, [asked], MACHINE, lambda progress: None)[0][0]
         assert torch.equal(stage(name)._frozen.rows([sample.prompt]), rows), kind
@@ -102,7 +102,7 @@ def test_a_training_sees_what_files_give(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
     """Groups of those that fill the same doors alike; nothing is lost between them."""
-    trained, drawn = stage(name), PLANS[name].samples.draw(0, 2, stage(name).config.film)
+    trained, drawn = stage(name), PLANS[name].samples.draw(0, 2, PLANS[name].film)
     wanted = [list(doors(trained.given(sample))) for sample in drawn]
     found = []
     for group in trained.batch(0):

@@ -1,6 +1,5 @@
 """How the adapters of the embedded model are trained: `kinoform train mini:frames`, `mini:vace`, `mini:reference`."""
 
-
 import torch
 
 from kinoform.models.lora import BLOCKS, LoRASpec

@@ -5,7 +5,7 @@ The very conditioners of the recipe encode the samples, so a training never sees
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kinoform.conditions.ports import Conditioner, FilmSize, Given, together
+from kinoform.conditions.ports import FilmSize, Given, together
 from kinoform.errors import WeightsError
 from kinoform.models.codec import Codec, to_signed
-from kinoform.models.dit import DiT, DiTSpec, keeps_float32
+from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
 from kinoform.models.vision import VisionEncoder
 from kinoform.ops.flops import count_flops
@@ -64,25 +64,9 @@ class AdapterPlan:
     seed: int = 4
     precision: torch.dtype = torch.float32
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterConfig:
-    """All of a plan that decides the outcome, and the hash of the model that is adapted."""
-
-    name: str
-    base_hash: str
-    transformer: DiTSpec
-    additions: Additions
-    conditioners: tuple[Conditioner, ...]
-    film: FilmSize
-    negative_prompt: str
-    lora: LoRASpec | None
-    samples: Samples
-    levels: LevelSampling
-    batch: int
-    dropout: float
-    seed: int
-    precision: torch.dtype
+    @property
+    def film(self) -> FilmSize:
+        return FilmSize(num_frames=self.recipe.num_frames, height=self.recipe.height, width=self.recipe.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,24 +107,12 @@ def train_adapter(
     return _train(Alone(), *work)
 
 
-def config_of(plan: AdapterPlan, base_hash: str) -> AdapterConfig:
+def deciding(plan: AdapterPlan, base_hash: str) -> dict[str, object]:
+    """All of a plan that decides the weights, and the hash of the model that is adapted; not how it makes films."""
     recipe = plan.recipe
-    return AdapterConfig(
-        name=plan.name,
-        base_hash=base_hash,
-        transformer=recipe.transformer,
-        additions=recipe.additions or Additions(),
-        conditioners=recipe.conditioners,
-        film=FilmSize(num_frames=recipe.num_frames, height=recipe.height, width=recipe.width),
-        negative_prompt=recipe.negative_prompt,
-        lora=plan.lora,
-        samples=plan.samples,
-        levels=plan.levels,
-        batch=plan.batch,
-        dropout=plan.dropout,
-        seed=plan.seed,
-        precision=plan.precision,
-    )
+    told = {each.name: getattr(plan, each.name) for each in fields(plan) if each.name not in ("recipe", "training")}
+    parts = {name: getattr(recipe, name) for name in ("transformer", "additions", "conditioners", "negative_prompt")}
+    return {"base_hash": base_hash, **told, **parts, "film": plan.film}
 
 
 class Pupil(nn.Module):
@@ -161,17 +133,19 @@ class AdapterStage:
     `base` may share its weights with others; it is not changed. `part` is what this process makes of every batch.
     """
 
-    def __init__(self, config: AdapterConfig, base: DiT, frozen: Frozen, part: Part | None = None) -> None:
-        self.config, self._frozen, self._part = config, frozen, part or Part()
+    def __init__(
+        self, plan: AdapterPlan, base: DiT, frozen: Frozen, *, base_hash: str, part: Part | None = None
+    ) -> None:
+        self.config = deciding(plan, base_hash)
+        self._plan, self._frozen, self._part = plan, frozen, part or Part()
         self._encoders = _Encoders(frozen.codec)
-        generator = torch.Generator().manual_seed(config.seed)
-        wide = config.additions.onto(base)
-        model, learning = config.additions.learning(wide, config.lora, generator, name=config.name)
+        generator, additions = torch.Generator().manual_seed(plan.seed), plan.recipe.additions or Additions()
+        model, learning = additions.learning(additions.onto(base), plan.lora, generator, name=plan.name)
         for parameter in learning.values():
             parameter.data = parameter.data.float()
         self._pupil = Pupil(model)
         batch = self.batch(0)
-        self.samples_per_step = config.batch
+        self.samples_per_step = plan.batch
         self.flops_per_step = 3.0 * self._part.of * count_flops(lambda: self.loss(batch))
 
     def modules(self) -> Pupil:
@@ -179,16 +153,17 @@ class AdapterStage:
 
     @torch.no_grad()
     def batch(self, step: int) -> tuple[Group, ...]:
-        config, mine = self.config, self._part.slice(self.config.batch)
-        samples = config.samples.draw(step, config.batch, config.film)[mine]
+        plan, mine = self._plan, self._part.slice(self._plan.batch)
+        samples = plan.samples.draw(step, plan.batch, plan.film)[mine]
         given = [self.given(sample) for sample in samples]
         films, _ = self._frozen.codec.encode(to_signed(np.stack([sample.film for sample in samples])))
-        generator = step_generator(config.seed, step)
-        dropped = (torch.rand(config.batch, generator=generator) < config.dropout)[mine].tolist()
-        sigma = config.levels.draw((config.batch,), generator, step)[mine]
+        generator = step_generator(plan.seed, step)
+        dropped = (torch.rand(plan.batch, generator=generator) < plan.dropout)[mine].tolist()
+        sigma = plan.levels.draw((plan.batch,), generator, step)[mine]
         channels, frames, *sides = films.shape[1:]
-        noise = torch.randn(config.batch, channels, LEAD + frames, *sides, generator=generator)[mine]
-        prompts = [config.negative_prompt if drop else s.prompt for drop, s in zip(dropped, samples, strict=True)]
+        noise = torch.randn(plan.batch, channels, LEAD + frames, *sides, generator=generator)[mine]
+        negative = plan.recipe.negative_prompt
+        prompts = [negative if drop else s.prompt for drop, s in zip(dropped, samples, strict=True)]
         rows = self._frozen.rows(prompts)
         return tuple(
             _group([given[n] for n in places], films[places], noise[places], sigma[places], rows[places], len(given))
@@ -197,12 +172,12 @@ class AdapterStage:
 
     def given(self, sample: Sample) -> Given:
         """What the conditioners give of a sample's inputs: what they would give of a request's."""
-        film = self.config.film
-        return together(each.give(sample.inputs, film, self._encoders) for each in self.config.conditioners)
+        film, conditioners = self._plan.film, self._plan.recipe.conditioners
+        return together(each.give(sample.inputs, film, self._encoders) for each in conditioners)
 
     def loss(self, batch: tuple[Group, ...]) -> Float[Tensor, ""]:
         rounded = {
-            name: weight if keeps_float32(name) else weight.to(self.config.precision)
+            name: weight if keeps_float32(name) else weight.to(self._plan.precision)
             for name, weight in self._pupil.named_parameters()
             if weight.requires_grad
         }
@@ -256,7 +231,7 @@ def _group(
 def _train(
     team: Team, plan: AdapterPlan, base: DiT, frozen: Frozen, base_hash: str, folder: Path, upkeep: Upkeep
 ) -> TrainedAdapter:
-    stage = AdapterStage(config_of(plan, base_hash), base, frozen, team.part)
+    stage = AdapterStage(plan, base, frozen, base_hash=base_hash, part=team.part)
     pupil, report = finished(stage, folder, plan.training, upkeep, team)
     assert isinstance(pupil, Pupil)
     return TrainedAdapter(model=pupil.model, report=report)
