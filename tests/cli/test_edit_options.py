@@ -158,7 +158,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return told
 
 
-@pytest.mark.parametrize(("command", "option", "words", "expected"), CASES, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    ("command", "option", "words", "expected"), CASES, ids=[f"{name}-{option}" for name, option, *_ in CASES]
+)
 def test_an_option_reaches_the_engine(
     kinoform: Run, here: Path, asked: dict[str, object], command: str, option: str, words: list[str], expected: set[str]
 ) -> None:
