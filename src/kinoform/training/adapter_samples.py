@@ -142,8 +142,6 @@ class EditSamples:
         frames, outside = _rendered(scene, film), np.full((1, film.height, film.width), 255, np.uint8)
         rows, columns = (_span(side, generator) for side in (film.height, film.width))
         outside[:, rows, columns] = 0
-        if not outside.any():
-            return self._from_words(generator, film)
         inputs = inpaint(Clip(frames=frames), Mask(values=outside))
         return Sample(inputs=inputs, prompt=caption(scene.story, generator), film=frames)
 
