@@ -153,7 +153,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setattr("kinoform.cli.chosen.Chosen.load", loaded)
     clip = Clip(frames=np.zeros((9, 16, 24, 3), np.uint8), fps=8.0)
     monkeypatch.setattr("kinoform.media.reading.read_clip", lambda path: clip)
-    for place in ("plan.plan_edit", "continuing.plan_extend", "outpaint.outpaint"):
+    for place in ("plan.plan_edit", "continuing.plan_extend", "outpaint.plan_outpaint"):
         monkeypatch.setattr(f"kinoform.editing.{place}", ask)
     return told
 

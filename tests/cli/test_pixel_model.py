@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from command_line import Run
+from kinoform.cli.options import frames_of
+from kinoform.errors import UsageError
+from kinoform.models.codec import Identity, check_size
+from kinoform.models.vae import VAESpec
 
 IDEAS = Path(__file__).parents[2] / "examples" / "ideas"
 SOURCE = """
@@ -34,3 +38,21 @@ def test_train_verify_inspect_and_generate(kinoform: Run, here: Path, monkeypatc
     assert ran.code == 0 and (here / "film.mkv").is_file(), ran.err
     ran = kinoform("generate", "a red ball", *model, "--frames", "17", "-o", "other.mkv")
     assert ran.code == 2 and ran.sentence.endswith("16 and 20")
+    ran = kinoform("generate", "a red ball", *model, "--seconds", "1.2", "--dry-run", "--json")
+    assert ran.code == 0 and ran.told[0]["plan"]["num_frames"] == 20, ran.err
+
+
+@pytest.mark.parametrize("codec", [Identity(), VAESpec()])
+@pytest.mark.parametrize("volume", [1, 2, 4])
+def test_seconds_become_the_nearest_frames_that_codec_and_volume_hold(codec: Identity | VAESpec, volume: int) -> None:
+    def legal(frames: int) -> bool:
+        try:
+            check_size(codec, (volume, 1, 1), frames, 8, 8)
+        except UsageError:
+            return False
+        return True
+
+    fitting = [frames for frames in range(1, 100) if legal(frames)]
+    for frames in range(1, 64):
+        made = frames_of(None, frames / 16, 16.0, codec.stride[0], volume)
+        assert made in fitting and abs(made - frames) == min(abs(each - frames) for each in fitting)

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -97,12 +98,35 @@ def test_an_adapter_of_ones_own_is_trained_and_loaded(kinoform: Run, here: Path)
     assert kinoform(*words, "--force").code == 0 and file.read_bytes() == first, "a finished run is read, not repeated"
 
 
+def test_a_transformer_on_another_model_is_trained_and_loaded(kinoform: Run, here: Path) -> None:
+    words = ["train", "on_base_recipes:plan", "--recipe", "on_base_recipes:recipe", "--json"]
+    ran = kinoform(*words)
+    assert ran.code == 0, ran.err
+    model = here / "runs" / "tiny-on-mini" / "model"
+    told = ran.told[0]
+    assert told["output"] == str(model.relative_to(here)) and told["base"] == "mini"
+    assert told["reader"]["steps"] == told["transformer"]["steps"] == 3
+    with pytest.raises(WeightsError, match="made by the recipe 'on_base_recipes:recipe'; pass --recipe"):
+        package.load(model, device="cpu")
+    pipeline = package.load(model, recipe="on_base_recipes:recipe", device="cpu")
+    portrait = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    plain, shown = (pipeline("a red ball", seed=1, references=given).frames for given in ([], [portrait]))
+    assert plain.shape == shown.shape == (5, 32, 32, 3)
+    first = (model / "manifest.json").read_bytes()
+    again = kinoform(*words, "--force")
+    assert json.loads(again.out) == json.loads(ran.out), "a finished run is read, not repeated"
+    assert (model / "manifest.json").read_bytes() == first
+
+
 REFUSED = [
     (["mimi"], "no training plan for 'mimi'; did you mean 'mini'"),
     (["own_idea:plan"], "say with --recipe module:function where the recipe of own_idea:plan is"),
     (["own_idea:plan", "--recipe", "kinoform.recipes.mini:mini"], "mini:mini is not the recipe that the plan"),
     (["own_idea:plam", "--recipe", "own_idea:film"], "no plan 'plam' in own_idea; did you mean 'plan'"),
-    (["own_idea:nothing", "--recipe", "own_idea:film"], "own_idea:nothing returns a str, not a Plan or AdapterPlan"),
+    (
+        ["own_idea:nothing", "--recipe", "own_idea:film"],
+        "own_idea:nothing returns a str, not a Plan or TransformerPlan or AdapterPlan",
+    ),
     (["own_idea:plan", "--recipe", "own_idea:nothing"], "own_idea:nothing returns a str, not a Recipe"),
     (["no_such_module:plan"], "module 'no_such_module' of plan .* cannot be imported"),
     (["own-idea:plan"], "MODEL 'own-idea:plan' is not an address"),
@@ -112,7 +136,8 @@ REFUSED = [
         "mini:mini is not the recipe that the plan mini:frames",
     ),
     (["mini:frames", "-o", "none/a.safetensors"], "the folder none does not exist"),
-    (["own_idea:of_nothing", "--recipe", "own_idea:adapted"], "no model 'runs/mini' to adapt; did you mean 'mini'"),
+    (["own_idea:of_nothing", "--recipe", "own_idea:adapted"], "no model 'runs/mini' to train on; did you mean 'mini'"),
+    (["on_base_recipes:on_nothing", "--recipe", "on_base_recipes:recipe"], "no model 'runs/mini' to train on; did you"),
     (["own_idea:of_another", "--recipe", "own_idea:other"], "the recipe of the adapter guests is not for a model like"),
     (["--device", "cdua"], "no device 'cdua'; did you mean 'cuda'"),
     (["--device", OTHER_DEVICE], f"this machine has no {OTHER_DEVICE} device"),
@@ -129,8 +154,8 @@ REFUSED = [
 def test_what_cannot_be_done_is_refused_before_anything_is_rendered(
     kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
 ) -> None:
-    monkeypatch.setattr(stages, "train_plan", pytest.fail)
-    monkeypatch.setattr(adapter, "train_adapter", pytest.fail)
+    for module, name in ((stages, "train_plan"), (stages, "train_on_base"), (adapter, "train_adapter")):
+        monkeypatch.setattr(module, name, pytest.fail)
     ran = kinoform("train", *words)
     assert ran.code == 2, ran.err
     assert re.search(sentence, ran.sentence), ran.sentence

@@ -1,10 +1,17 @@
 """A preview shows the film as it is where nothing changes, and tells change, blend and window apart."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from editing.pretend import film, noise, pretended
+from kinoform.editing import preview
+from kinoform.editing.continuing import plan_extend
 from kinoform.editing.preview import BLENDS, CHANGES, SEEN, outline, tinted
 from kinoform.editing.window import Window
+from kinoform.media.film import Film
 
 
 def test_colours_are_laid_over_what_changes_and_nothing_else() -> None:
@@ -27,3 +34,28 @@ def test_a_window_is_drawn_where_it_lies_in_the_film(size: tuple[int, int], wide
     assert seen[:wide, 10:30].all() and seen[:20, 10 : 10 + wide].all() and seen[20 - wide : 20, 10:30].all()
     assert not seen[wide : 20 - wide, 10 + wide : 30 - wide].any()
     assert not seen[20:].any() and not seen[:, :10].any() and not seen[:, 30:].any()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_of_a_longer_film_it_shows_what_the_model_is_handed_and_where_it_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    drawn: list[Film] = []
+
+    def sheet(film: Film) -> Image.Image:
+        drawn.append(film)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(preview, "contact_sheet", sheet)
+    source = film(13, 16, 16)
+    plan = plan_extend(pretended(folder, noise), source, "a cat", num_frames=9, seed=1, before=before, context=2)
+    preview.preview_extend(plan)
+    (shown,) = drawn
+    new = plan.portions[0]
+    assert len(plan.portions) > 1 and "the first of" in str(shown.params["prompt"])
+    assert len(shown.frames) == 2 + new
+    known, made = (shown.frames[new:], shown.frames[:new]) if before else (shown.frames[:2], shown.frames[2:])
+    handed = source[:2] if before else source[-2:]
+    assert np.array_equal(known[:, 1:-1, 1:-1], handed[:, 1:-1, 1:-1]) and (known[:, 0] == SEEN).all()
+    edge = handed[0] if before else handed[-1]
+    assert np.array_equal(made, np.stack([tinted(edge, np.ones((16, 16), np.float32))] * new))

@@ -1,4 +1,4 @@
-"""The embedded model, and a painter in its place whose films are known."""
+"""The embedded model, the factorized one untrained, and a painter in their place whose films are known."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kinoform
+from factorized_mini import write_factorized_folder
 from kinoform.evaluation.prompts import Asked
 from kinoform.media.film import Film
 from kinoform.pipelines.pipeline import Pipeline
@@ -16,6 +17,11 @@ Paint = Callable[[Asked], np.ndarray]
 @pytest.fixture(scope="session")
 def mini() -> Pipeline:
     return kinoform.load("mini", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def factorized(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return kinoform.load(write_factorized_folder(tmp_path_factory.mktemp("models") / "factorized"), device="cpu")
 
 
 @pytest.fixture

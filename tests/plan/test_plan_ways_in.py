@@ -21,7 +21,7 @@ from kinoform.media.material import Clip, Picture
 from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
 from kinoform.models.codec import Codec
-from kinoform.models.context import ImageStream, ReferenceStream, TextStream
+from kinoform.models.context import ImageStream, ReaderSpec, ReferenceStream, TextStream, WordStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized import FactorizedBlock
 from kinoform.models.guests import ReferenceGuests
@@ -77,6 +77,10 @@ WIDE = recipe((KnownFrames(required=False, impose=True),), in_channels=4 + 2 + 4
 GUESTS = recipe((ReferenceTokens(),), branches=(ReferenceGuests(),))
 READER = ReferenceRows(rows=LatentRows(channels=4))
 READING = recipe((READER,), context=(TEXT, ReferenceStream(width=READER.width)))
+READ = ReferenceStream(width=READER.width, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
+SAID = WordStream(width=READER.width, words=3, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=12))
+SAYING = recipe((READER,), context=(TEXT, SAID))
+READ_FIRST = recipe((READER,), context=(TEXT, READ))
 REDOING = recipe((StartFilm(),))
 
 
@@ -100,7 +104,19 @@ FILMS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "guests": (GUESTS, Inputs(references=PICTURES), {}),
     "no guests": (GUESTS, NO_INPUTS, {}),
     "reference stream": (READING, Inputs(references=PICTURES[:2]), {}),
+    "references as words": (SAYING, Inputs(references=PICTURES[:1]), {}),
+    "references as words, one prompt": (SAYING, Inputs(references=PICTURES[:1]), {"guidance": 1.0}),
+    "no references as words": (SAYING, NO_INPUTS, {}),
     "no references to read": (READING, NO_INPUTS, {}),
+    "references read together": (READ_FIRST, Inputs(references=PICTURES[:2]), {}),
+    "none to be read together": (READ_FIRST, NO_INPUTS, {}),
+    "references, one prompt": (READ_FIRST, Inputs(references=PICTURES[:2]), {"guidance": 1.0}),
+    "guests, one prompt": (GUESTS, Inputs(references=PICTURES[:1]), {"guidance": 1.0}),
+    "references, guided within an interval": (
+        READING,
+        Inputs(references=PICTURES[:1]),
+        {"guidance_rule": Interval(low=0.3, high=0.8)},
+    ),
     "half redone": (REDOING, Inputs(film=CLIP, strength=0.5), {}),
     "changed": (REDOING, Inputs(film=CLIP, source_prompt="a cat"), {"sampler": FlowEdit(averages=2, plain_steps=1)}),
     "guided within an interval": (REDOING, NO_INPUTS, {"guidance_rule": Interval(low=0.3, high=0.8)}),
@@ -176,6 +192,18 @@ def test_shapes_are_those_that_are_given(name: str) -> None:
         assert shapes["branch vace"] == tuple(control.latents.shape)
     if guests := given.branches.get("references"):
         assert shapes["branch references"] == tuple(torch.cat(guests, dim=2).shape)
+
+
+ALONE = {"guests": "no guests", "reference stream": "no references to read", "changed": "changed"}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_the_negative_prompt_takes_what_words_alone_take(name: str) -> None:
+    (_, _, plan), (_, _, words) = asked_and_planned(name), asked_and_planned(ALONE[name])
+    assert plan.negative == words.transformer == words.negative
+    assert (plan.transformer.forward > plan.negative.forward) is (name != ALONE[name])
+    both = plan.transformer.forward + plan.negative.forward
+    assert plan.flops["denoise"].official == plan.evaluations.velocities * both
 
 
 def test_one_picture_in_the_image_encoder() -> None:

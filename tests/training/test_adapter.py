@@ -89,7 +89,7 @@ def test_step_by_step_the_base_stays_as_it_was(name: str) -> None:
 def test_a_batch_is_that_of_its_step_whoever_makes_it() -> None:
     plan = short()
     whole, again = (stage(plan).batch(2) for _ in range(2))
-    assert all(torch.equal(a.noise, b.noise) and torch.equal(a.x0, b.x0) for a, b in zip(whole, again, strict=True))
+    assert all(torch.equal(a.x, b.x) and torch.equal(a.target, b.target) for a, b in zip(whole, again, strict=True))
     losses = [stage(plan, Part(index, 2)) for index in range(2)]
     halves = [float(each.loss(each.batch(2)).detach()) for each in losses]
     assert np.mean(halves) == pytest.approx(float(stage(plan).loss(whole).detach()), rel=1e-5)

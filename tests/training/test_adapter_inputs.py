@@ -51,7 +51,7 @@ def stage(name: str) -> AdapterStage:
     frozen = Frozen(
         codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
     )
-    small = replace(plan, batch=2, precision=torch.float32)
+    small = replace(plan, batch=2, dropout=0.0, precision=torch.float32)
     return AdapterStage(small, parts.transformer(torch.float32, CPU), frozen, base_hash=parts.fingerprint())
 
 
@@ -106,7 +106,7 @@ def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
     wanted = [list(doors(trained.given(sample))) for sample in drawn]
     found = []
     for group in trained.batch(0):
-        count = len(group.x0)
+        count = len(group.x)
         found += [[each[place : place + 1] for each in doors(group.given)] for place in range(count)]
         assert group.share == count / 2
     assert len(found) == len(wanted) == 2

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from kinoform.training.questions import QUESTIONS
+from kinoform.training.questions import QUESTIONS, Answers
 from kinoform.world.caption import caption
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L3, sample_story
@@ -41,3 +42,17 @@ def test_a_caption_answers_every_question(number: int) -> None:
     story = sample_story(L3, generator)
     read = parse(caption(story, generator))
     assert [question.place(read) for question in QUESTIONS] == [question.place(story) for question in QUESTIONS]
+
+
+def test_answers_are_read_off_the_rows_that_a_query_finds() -> None:
+    """At first off all alike; of rows that are masked nothing is read."""
+    reading, rows = Answers(6, QUESTIONS[:2]), torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(1))
+    found = reading(rows)
+    assert [scores.shape for scores in found] == [(3, len(question.choices)) for question in QUESTIONS[:2]]
+    for answer, scores in zip(reading.answers, found, strict=True):
+        assert torch.allclose(scores, answer(rows.mean(1)), atol=1e-6)
+    torch.nn.init.normal_(reading.queries)
+    mask = torch.tensor([True, True, False, False, False]).expand(3, 5)
+    other = torch.where(mask[..., None], rows, 100.0)
+    for one, two, alone in zip(reading(rows, mask), reading(other, mask), reading(rows[:, :2]), strict=True):
+        assert torch.equal(one, two) and torch.allclose(one, alone, atol=1e-5)

@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 from kinoform.errors import KinoformError, NonFiniteError, UsageError
+from kinoform.training.loop import Learner
 from kinoform.training.metrics import read
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.training.stages import train_plan
-from kinoform.training.team import Part, Team, together
+from kinoform.training.team import Alone, Part, Team, together
 from training.test_stages import QUIET, tiny_plan
 
 LONG = TrainingSpec(schedule=Schedule(warmup=1, total=100_000), optimizer=OptimizerSpec(hidden=no_matrix))
@@ -40,6 +44,24 @@ def agree(team: Team, folder: Path) -> None:
 def test_processes_share_means_and_flags(tmp_path: Path) -> None:
     together(2, agree, (tmp_path,))
     assert [(tmp_path / name).read_text() for name in "01"] == ["[True, 5.0, True, False]"] * 2
+
+
+def test_every_process_hands_over_every_gradient() -> None:
+    """Also of what no sample of its part used; or the sums of two processes would be of different parameters."""
+    module = nn.ModuleDict({"first": nn.Linear(2, 1), "used": nn.Linear(3, 1)})
+    learner = Learner(module, LONG, Noting())
+    learner.gradients(module["used"](torch.ones(1, 3)).sum())
+    assert Noting.shapes == [(), *(parameter.shape for parameter in module.parameters())]
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module["first"].parameters())
+
+
+class Noting(Alone):
+    """What is handed to the team."""
+
+    shapes: ClassVar[list[torch.Size]] = []
+
+    def mean(self, tensors: Iterable[torch.Tensor]) -> None:
+        self.shapes.extend(each.shape for each in tensors)
 
 
 def fail(team: Team) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
 from kinoform.errors import KinoformError, NonFiniteError, UsageError, WeightsError
+from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, bare, merge
 from kinoform.models.packed import PackedLinear
@@ -25,6 +26,7 @@ from kinoform.weights.parts import Parts
 from tiny_recipe import tiny, write_tiny_folder
 
 SPEC = tiny().transformer
+READING = Additions(context=(ReferenceStream(width=6, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=8)),))
 DOWN, UP = "blocks.0.feed_forward.0.adapter.down", "blocks.0.feed_forward.0.adapter.up"
 GATE = "blocks.0.cross_attention.streams.reference.gate"
 
@@ -90,8 +92,8 @@ def gap(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
 
 @pytest.mark.parametrize(
     ("additions", "lora"),
-    [(ALL, LORA), (ALL, None), (Additions(channels={"depth": 4}), LORA), (None, LORA)],
-    ids=["all", "additions alone", "channels", "changes alone"],
+    [(ALL, LORA), (ALL, None), (Additions(channels={"depth": 4}), LORA), (None, LORA), (READING, LORA)],
+    ids=["all", "additions alone", "channels", "changes alone", "a stream that is read"],
 )
 def test_what_is_saved_is_what_is_loaded(
     base: Parts, tmp_path: Path, additions: Additions | None, lora: LoRASpec | None

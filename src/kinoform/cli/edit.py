@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.editing import EDIT, Feather, NoColourMatch, Overlap, Prompt, Shared
+from kinoform.cli.editing import EDIT, DryRun, Feather, NoColourMatch, Overlap, Preview, Prompt, Shared
 from kinoform.cli.inputs import INPUTS, ContextScale, MaskFile, References, Strength
-from kinoform.cli.options import MODEL, OUTPUT, model_names, option
+from kinoform.cli.options import MODEL, model_names, option
 from kinoform.cli.sharing import sharing
 
 
@@ -37,18 +37,16 @@ def edit(
     model: Annotated[
         str | None, option(MODEL, "By default mini:vace, with --source-prompt mini.", complete=model_names)
     ] = None,
-    preview: Annotated[
-        bool, option(OUTPUT, "Draw what will change on NAME_preview.png, and stop.", "--preview")
-    ] = False,
-    dry_run: Annotated[bool, option(OUTPUT, "Print the plan of the edit, and stop.", "--dry-run")] = False,
+    preview: Preview = False,
+    dry_run: DryRun = False,
     **options: Any,
 ) -> None:
     """Change what a mask shows white, or a whole film, as the prompt says; the rest stays bit for bit."""
     console.keep_private(prompt, source_prompt, options["negative"])
     shared = Shared(model=model or ("mini:vace" if source_prompt is None else "mini"), **options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edited import Heard, carried_out, order, show
-    from kinoform.cli.films import rehearse
+    from kinoform.cli.edited import Heard, carried_out, order, rehearsed, show
+    from kinoform.editing import preview as drawing
     from kinoform.editing.edit import carry_out
     from kinoform.editing.plan import plan_edit
     from kinoform.editing.settings import EditSettings
@@ -66,12 +64,11 @@ def edit(
         ordered.pipeline, film, prompt, seed=ordered.seed, mask=mask, references=reference or (), strength=strength,
         source_prompt=source_prompt, context_scale=context_scale, settings=settings, **shared.changes(),
     )  # fmt: skip
+    frames = len(plan.source.frames)
+    shape = (frames, *plan.source.size)
     if preview:
-        show(ordered, plan)
+        show(ordered, drawing.preview(plan))
     elif dry_run:
-        asked = [plan.request(each, plan.source.frames) for each in plan.segments[:1]]
-        rehearse(shared.model, plan.pipeline, asked, [ordered.name(plan.source.size)], ordered.how)
+        rehearsed(ordered, shared.model, plan.request(plan.segments[0], plan.source.frames), shape)
     else:
-        frames = len(plan.source.frames)
-        shape = (frames, *plan.source.size)
         carried_out(ordered, shape, lambda tell: carry_out(plan, tell), Heard(seconds=frames / plan.fps))

@@ -9,20 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from kinoform.cli import console
 from kinoform.cli.editing import Shared, again
+from kinoform.cli.films import rehearse
 from kinoform.cli.output import Output, check, save
 from kinoform.cli.progress import bars
 from kinoform.editing.edit import Edited
 from kinoform.editing.encoded import PROMISED, Kept, kept
-from kinoform.editing.plan import EditPlan
-from kinoform.editing.preview import preview
 from kinoform.errors import UsageError
 from kinoform.files import check_writable, whole
 from kinoform.media.audio import Sound, read_sound
 from kinoform.media.names import default_name
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline, random_seed
+from kinoform.pipelines.request import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +66,22 @@ def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> 
     )  # fmt: skip
 
 
-def show(ordered: Order, plan: EditPlan) -> None:
-    """Draw the plan beside the film to come."""
+def show(ordered: Order, sheet: Image.Image) -> None:
+    """Save a preview beside the film to come."""
     named = Path(ordered.output or ordered.file.name)
     target, encoded = named.with_name(f"{named.stem}_preview.png"), io.BytesIO()
     check_writable(target, force=ordered.how.force)
-    preview(plan).save(encoded, format="PNG")
+    sheet.save(encoded, format="PNG")
     with whole(target, force=ordered.how.force) as temporary:
         temporary.write_bytes(encoded.getvalue())
     console.result(str(target), {"preview": str(target)}, as_json=ordered.how.as_json)
+
+
+def rehearsed(ordered: Order, model: str, asked: Request, shape: tuple[int, int, int]) -> None:
+    """Tell what a film of `shape` would take, of which `asked` is the first request; refuse what `carried_out` does."""
+    name = ordered.name(shape[1:])
+    check(name, shape, ordered.how)
+    rehearse(model, ordered.pipeline, [asked], [name], ordered.how)
 
 
 def carried_out(ordered: Order, shape: tuple[int, int, int], make: Callable[[Callback], Edited], heard: Heard) -> None:

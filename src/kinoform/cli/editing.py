@@ -65,6 +65,11 @@ NoColourMatch: TypeAlias = Annotated[
     bool, option(EDIT, "Leave the colours of what is made as they come.", "--no-colour-match/--colour-match")
 ]
 
+Preview: TypeAlias = Annotated[
+    bool, option(OUTPUT, "Draw what will change on NAME_preview.png, and stop.", "--preview")
+]
+DryRun: TypeAlias = Annotated[bool, option(OUTPUT, "Print the plan of the film, and stop.", "--dry-run")]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:

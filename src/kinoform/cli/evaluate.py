@@ -29,6 +29,8 @@ from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
     from kinoform.evaluation.benchmark import Place
+    from kinoform.evaluation.inputs.benchmark import InputsPlace
+    from kinoform.evaluation.inputs.case import Case
     from kinoform.media.film import Film
 
 MOST_FILMS = 100_000
@@ -74,27 +76,33 @@ def evaluate(
 
 
 def judge_prompts(asked: Judging, level: list[str] | None) -> None:
-    """Films of the prompts of some levels, or of all."""
+    """Films of the prompts of some levels, or of all, and of what pictures show where a side takes references."""
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.evaluation.benchmark import benchmark
-    from kinoform.evaluation.evaluate import stage_of
-    from kinoform.evaluation.page import page, picture
-    from kinoform.evaluation.prompts import LEVELS, SPLITS
-    from kinoform.evaluation.tables import tables
+    from kinoform.evaluation.inputs.page import strip
+    from kinoform.evaluation.judgement import judgement, judgement_page, judgement_tables, stages_of
+    from kinoform.evaluation.page import picture
+    from kinoform.evaluation.prompts import LEVELS
 
     levels = list(dict.fromkeys(level or LEVELS))
     pictures: dict[Place, bytes] = {}
+    strips: dict[InputsPlace, bytes] = {}
 
     def watch(place: Place, film: Film) -> None:
         if asked.page.shows(place.number):
             pictures[place] = picture(film)
 
+    def watch_identity(place: InputsPlace, case: Case, film: Film) -> None:
+        if asked.page.shows(place.number):
+            strips[place] = picture(strip(case, film))
+
     mine, theirs = contenders(asked.first, asked.other)
-    titles = {stage_of(name, split): stage_of(name, split) for name in levels for split in SPLITS}
+    titles = {stage: stage for stage in stages_of(mine, theirs, levels)}
     with stages(titles, items=1 if theirs is None else 2) as tell:
-        report = benchmark(mine, theirs, levels=levels, count=asked.count, tell=tell, watch=watch)
+        found = judgement(
+            mine, theirs, levels=levels, count=asked.count, tell=tell, watch=watch, watch_identity=watch_identity
+        )
     if asked.page.path is not None:
         command = asked.command(word for name in levels for word in ("--level", name))
-        asked.page.write(page(report, command=command, pictures=pictures))
-    sides = [side[0] for side in (report.first, report.other) if side]
-    asked.show(report.as_json(), report.names, sides, tables(report))
+        asked.page.write(judgement_page(found, command=command, pictures=pictures, strips=strips))
+    sides = [side[0] for side in found.words.sides]
+    asked.show(found.as_json(), found.words.names, sides, judgement_tables(found))

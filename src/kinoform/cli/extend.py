@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.editing import NoColourMatch, Prompt, Shared
+from kinoform.cli.editing import DryRun, NoColourMatch, Preview, Prompt, Shared
 from kinoform.cli.inputs import References
 from kinoform.cli.options import FILM, frames_of, option
 from kinoform.cli.sharing import sharing
@@ -26,13 +26,16 @@ def extend(
     ] = None,
     reference: References = None,
     no_colour_match: NoColourMatch = False,
+    preview: Preview = False,
+    dry_run: DryRun = False,
     **options: Any,
 ) -> None:
     """Make a film longer, after its end or before its beginning."""
     console.keep_private(prompt, options["negative"])
     shared = Shared(**options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edited import Heard, carried_out, order
+    from kinoform.cli.edited import Heard, carried_out, order, rehearsed, show
+    from kinoform.editing import preview as drawing
     from kinoform.editing.continuing import most_new, plan_extend
     from kinoform.editing.extend import carry_out
     from kinoform.media.reading import read_clip
@@ -50,7 +53,11 @@ def extend(
         match_colours=not no_colour_match, **shared.changes(),
     )  # fmt: skip
     made = sum(plan.portions)
-    carried_out(
-        ordered, (there + made, *source.size), lambda tell: carry_out(plan, tell),
-        Heard(seconds=there / fps, begins=made / fps if before else 0.0),
-    )  # fmt: skip
+    shape = (there + made, *source.size)
+    if preview:
+        show(ordered, drawing.preview_extend(plan))
+    elif dry_run:
+        rehearsed(ordered, shared.model, plan.request(0, plan.nearest(source.frames)), shape)
+    else:
+        heard = Heard(seconds=there / fps, begins=made / fps if before else 0.0)
+        carried_out(ordered, shape, lambda tell: carry_out(plan, tell), heard)

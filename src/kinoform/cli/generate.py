@@ -134,10 +134,11 @@ def generate(
     )  # fmt: skip
     width, height = size_of(size)
     rate = fps if fps is not None else pipeline.recipe.fps
+    stride, patch = pipeline.parts.codec_spec.stride, pipeline.parts.transformer_spec.patch
     changes = {
         "negative_prompt": negative, "width": width, "height": height, "fps": fps,
         "steps": _fast_steps(pipeline.recipe, steps) if fast else steps,
-        "num_frames": frames_of(frames, seconds, rate, pipeline.parts.codec_spec.stride[0]),
+        "num_frames": frames_of(frames, seconds, rate, stride[0], patch[0]),
         "guidance": guidance, "guidance_rule": guidance_named(guidance_rule), "shift": shift,
         "solver": solver_named(solver), "sampler": sampler_named(sampler), "inputs": files.read(rate),
     }  # fmt: skip

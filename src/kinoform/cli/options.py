@@ -30,7 +30,7 @@ VARIANTS = (
     "vace-14b",
 )
 ADAPTERS = ("mini:frames", "mini:vace", "mini:reference")
-MODELS = ("mini", *ADAPTERS, *VARIANTS)
+MODELS = ("mini", "mini-factorized", *ADAPTERS, *VARIANTS)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SOLVERS = ("unipc", "dpm++", "euler")
@@ -192,8 +192,10 @@ def size_of(text: str | None, said: str = "--size") -> tuple[int | None, int | N
     return int(match[1]), int(match[2])
 
 
-def frames_of(frames: int | None, seconds: float | None, fps: float, time_stride: int) -> int | None:
-    """The number of frames: as said, or the legal number nearest to `seconds` at `fps`."""
+def frames_of(
+    frames: int | None, seconds: float | None, fps: float, time_stride: int, time_patch: int = 1
+) -> int | None:
+    """The number of frames: as said, or the one nearest to `seconds` at `fps` that `models.codec.check_size` allows."""
     if frames is not None and seconds is not None:
         raise UsageError("--frames and --seconds say the same thing; give one of them")
     if seconds is None:
@@ -202,4 +204,5 @@ def frames_of(frames: int | None, seconds: float | None, fps: float, time_stride
         raise UsageError(f"--seconds must be between 0 and 3600, not {seconds}")
     if not math.isfinite(fps):
         raise UsageError(f"fps must be a number from 0.1 to 240, not {fps}")
-    return 1 + time_stride * max(0, round((seconds * fps - 1) / time_stride))
+    fewest, step = 1 + time_stride * (time_patch - 1), time_stride * time_patch
+    return fewest + step * max(0, round((seconds * fps - fewest) / step))

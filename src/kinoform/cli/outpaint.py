@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.editing import Feather, NoColourMatch, Overlap, Prompt, Shared
+from kinoform.cli.editing import DryRun, Feather, NoColourMatch, Overlap, Preview, Prompt, Shared
 from kinoform.cli.inputs import References
 from kinoform.cli.options import FILM, option, size_of
 from kinoform.cli.sharing import sharing
@@ -24,14 +24,17 @@ def outpaint(
     feather: Feather = None,
     overlap: Overlap = None,
     no_colour_match: NoColourMatch = False,
+    preview: Preview = False,
+    dry_run: DryRun = False,
     **options: Any,
 ) -> None:
     """Make a film wider or higher: its surroundings are made, it stays bit for bit."""
     console.keep_private(prompt, options["negative"])
     shared = Shared(**options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edited import Heard, carried_out, order
-    from kinoform.editing import outpaint as engine
+    from kinoform.cli.edited import Heard, carried_out, order, rehearsed, show
+    from kinoform.editing import preview as drawing
+    from kinoform.editing.outpaint import carry_out, plan_outpaint
     from kinoform.editing.settings import EditSettings
     from kinoform.media.reading import read_clip
 
@@ -42,14 +45,15 @@ def outpaint(
         "outpaint", film, prompt, shared, to=to, anchor=anchor, reference=reference, feather=feather, overlap=overlap,
         no_colour_match=no_colour_match,
     )  # fmt: skip
-    source = read_clip(film)
-    frames = len(source.frames)
-    carried_out(
-        ordered,
-        (frames, height, width),
-        lambda tell: engine.outpaint(
-            ordered.pipeline, source, prompt, width=width, height=height, anchor=anchor, seed=ordered.seed,
-            references=reference or (), settings=settings, tell=tell, **shared.changes(),
-        ),
-        Heard(seconds=frames / (source.fps or ordered.pipeline.recipe.fps)),
+    plan = plan_outpaint(
+        ordered.pipeline, read_clip(film), prompt, width=width, height=height, anchor=anchor, seed=ordered.seed,
+        references=reference or (), settings=settings, **shared.changes(),
     )  # fmt: skip
+    frames = len(plan.source.frames)
+    shape = (frames, height, width)
+    if preview:
+        show(ordered, drawing.preview(plan))
+    elif dry_run:
+        rehearsed(ordered, shared.model, plan.request(plan.segments[0], plan.source.frames), shape)
+    else:
+        carried_out(ordered, shape, lambda tell: carry_out(plan, tell), Heard(seconds=frames / plan.fps))

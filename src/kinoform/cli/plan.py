@@ -91,7 +91,7 @@ def plan(
     def asked_for(name: str, wanted: str | None) -> tuple[Sizes, Work, float]:
         made, kept = recipe_of(name, recipe if name == model else None)
         width, height = size_of(wanted)
-        count = frames_of(frames, seconds, made.fps, made.codec.stride[0])
+        count = frames_of(frames, seconds, made.fps, made.codec.stride[0], made.transformer.patch[0])
         changes = {"width": width, "height": height, "num_frames": count, "steps": steps, "guidance": guidance}
         inputs = read(made.fps)
         asked = request(made, "any film", 0, inputs=inputs, **changes, **rules)

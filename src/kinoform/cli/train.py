@@ -15,15 +15,21 @@ from kinoform.cli.progress import stages
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from kinoform.pipelines.pipeline import Pipeline
     from kinoform.training.adapter import AdapterPlan
-    from kinoform.training.plan import Plan
+    from kinoform.training.plan import Plan, TransformerPlan
     from kinoform.training.stage import Upkeep
+    from kinoform.weights.parts import Parts
 
-STAGES = {"autoencoder": "autoencoder", "text": "text encoder", "transformer": "transformer"}
-ADAPTER_STAGES = {"adapter": "adapter"}
+STAGES = {
+    "autoencoder": "autoencoder",
+    "text": "text encoder",
+    "reader": "reader of references",
+    "transformer": "transformer",
+}
+ADAPTER_STAGES = {"reader": "reader of references", "adapter": "adapter"}
 PLANS = {
     "mini": "kinoform.recipes.mini_training:plan",
+    "mini-factorized": "kinoform.recipes.mini_factorized_training:plan",
     "mini:frames": "kinoform.recipes.mini_adapter_plans:frames",
     "mini:vace": "kinoform.recipes.mini_adapter_plans:vace",
     "mini:reference": "kinoform.recipes.mini_adapter_plans:reference",
@@ -33,7 +39,10 @@ SHARD_BYTES = 14_000_000
 
 def train(
     model: Annotated[
-        str, typer.Argument(help=f"{', '.join(PLANS)}, or module:function that returns a Plan or an AdapterPlan.")
+        str,
+        typer.Argument(
+            help=f"{', '.join(PLANS)}, or module:function that returns a Plan, a TransformerPlan or an AdapterPlan."
+        ),
     ] = "mini",
     recipe: RecipeName = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
@@ -77,16 +86,16 @@ def train(
     console.result(text, {"output": str(target), **report}, as_json=as_json)
 
 
-def _plan(model: str, recipe: str | None) -> tuple[Plan | AdapterPlan, str]:
+def _plan(model: str, recipe: str | None) -> tuple[Plan | TransformerPlan | AdapterPlan, str]:
     """The plan, and the address of its recipe, by which the model is loaded when it is trained."""
     from kinoform.recipe import find, returned
     from kinoform.recipes.load import ADAPTERS, EMBEDDED
     from kinoform.training.adapter import AdapterPlan
-    from kinoform.training.plan import Plan
+    from kinoform.training.plan import Plan, TransformerPlan
 
     if model not in PLANS and ":" not in model:
         raise UsageError(f"no training plan for {model!r}; {nearest(model, PLANS)}, or module:function")
-    plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), Plan, AdapterPlan)
+    plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), Plan, TransformerPlan, AdapterPlan)
     address = recipe_named(recipe) or (EMBEDDED | ADAPTERS).get(model)
     if address is None:
         raise UsageError(f"say with --recipe module:function where the recipe of {model} is, to load the model later")
@@ -96,23 +105,33 @@ def _plan(model: str, recipe: str | None) -> tuple[Plan | AdapterPlan, str]:
 
 
 def _model(
-    plan: Plan, address: str, run: Path | None, output: Path | None, upkeep: Upkeep, *, processes: int, force: bool
+    plan: Plan | TransformerPlan,
+    address: str,
+    run: Path | None,
+    output: Path | None,
+    upkeep: Upkeep,
+    *,
+    processes: int,
+    force: bool,
 ) -> tuple[Path, Mapping[str, object]]:
     """Where the whole model went, and how it was trained."""
     from dataclasses import replace
+    from functools import partial
 
     from kinoform.files import check_folder_writable
     from kinoform.recipes.show import show_films
     from kinoform.training.lock import held
-    from kinoform.training.stages import train_plan
+    from kinoform.training.plan import Plan
+    from kinoform.training.stages import train_on_base, train_plan
     from kinoform.weights.own import HOLDS, Modules, save_own
 
     folder = run or Path("runs") / plan.recipe.name
     target = output or folder / "model"
     if output is not None or target.exists():
         check_folder_writable(target, holds=HOLDS, force=force)
+    work = partial(train_plan, plan) if isinstance(plan, Plan) else partial(train_on_base, plan, _parts_of(plan.base))
     with held(folder), stages(STAGES, drawn=False) as tell:  # the training draws its own bar, with the loss
-        found = train_plan(plan, folder, replace(upkeep, tell=tell), show_films(plan.recipe), processes=processes)
+        found = work(folder, replace(upkeep, tell=tell), show_films(plan.recipe), processes=processes)
     parts = Modules(transformer=found.transformer, autoencoder=found.codec, text_encoder=found.text_encoder)
     save_own(
         target, parts, tokenizer_json=found.tokenizer_json, recipe=address, made=found.report,
@@ -143,7 +162,9 @@ def _adapter(
     target = output or folder / "adapter.safetensors"
     if output is not None or target.exists():
         check_writable(target, force=force)
-    parts = _base(plan).parts
+    parts = _parts_of(plan.base)
+    if parts.transformer_spec != plan.recipe.transformer:
+        raise UsageError(f"the recipe of the adapter {plan.name} is not for a model like {plan.base}; derive it so")
     with held(folder), stages(ADAPTER_STAGES, drawn=False) as tell:
         found = train_adapter(plan, parts, folder / "adapter", replace(upkeep, tell=tell), processes=processes)
     save_adapter(
@@ -153,13 +174,10 @@ def _adapter(
     return target, found.report
 
 
-def _base(plan: AdapterPlan) -> Pipeline:
+def _parts_of(base: str) -> Parts:
     """Of a name alone: an adapter file that names a folder would be loaded nowhere else."""
     from kinoform.recipes.load import EMBEDDED, RELEASED, load
 
-    if plan.base not in {*EMBEDDED, *RELEASED}:
-        raise UsageError(f"no model {plan.base!r} to adapt; {nearest(plan.base, [*EMBEDDED, *RELEASED])}")
-    found = load(plan.base, device="cpu")
-    if found.parts.transformer_spec != plan.recipe.transformer:
-        raise UsageError(f"the recipe of the adapter {plan.name} is not for a model like {plan.base}; derive it so")
-    return found
+    if base not in {*EMBEDDED, *RELEASED}:
+        raise UsageError(f"no model {base!r} to train on; {nearest(base, [*EMBEDDED, *RELEASED])}")
+    return load(base, device="cpu").parts

@@ -16,7 +16,8 @@ class Demand:
 
     `films` and `stills`: whole films and single frames for the codec; `pictures`: for the image encoder;
     `held`: bytes of pixels on the host meanwhile. `rows`: by context stream; `branches`: latent frames by
-    branch; `lead`: latent frames before the film; `strength`: that of a film to begin from, None without.
+    branch; `lead`: latent frames before the film; `strength`: that of a film to begin from, None without;
+    `with_prompt`: streams and branches of which the negative prompt gets nothing.
     """
 
     films: int = 0
@@ -27,6 +28,7 @@ class Demand:
     branches: Mapping[str, int] = field(default_factory=dict)
     lead: int = 0
     strength: float | None = None
+    with_prompt: frozenset[str] = frozenset()
 
 
 @runtime_checkable

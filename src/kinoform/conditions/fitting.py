@@ -15,6 +15,7 @@ from torch import Tensor
 from kinoform.conditions.ports import Units
 from kinoform.errors import UsageError
 from kinoform.media.material import Picture
+from kinoform.models.codec import signed
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -63,12 +64,7 @@ def check_shows(references: Iterable[Picture]) -> None:
 
 def signal(frames: UInt8[np.ndarray, "n height width 3"]) -> Float[Tensor, "n 3 height width"]:
     """Pixels in [-1, 1], float32."""
-    return rearrange(scaled(torch.from_numpy(frames.copy())), "n height width c -> n c height width")
-
-
-def scaled(values: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """From 0..255 to [-1, 1], float32: (value / 255 - 0.5) / 0.5, in the official order of operations."""
-    return values.float().div_(255).sub_(0.5).div_(0.5)
+    return rearrange(signed(torch.from_numpy(frames.copy())), "n height width c -> n c height width")
 
 
 def fitted(

@@ -16,9 +16,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kinoform.conditions.clips import WHITE, latent_spans
-from kinoform.conditions.fitting import Size, scaled, signal
+from kinoform.conditions.fitting import Size, signal
 from kinoform.conditions.ports import FilmSize, Units
-from kinoform.models.codec import Codec, Pixels, encode_film
+from kinoform.models.codec import Codec, Pixels, encode_film, signed
 from kinoform.ops.patch import Patch
 from kinoform.types import Latents
 
@@ -78,7 +78,7 @@ def film_halves(
     def half(changes: bool) -> Iterator[Pixels]:
         for places in latent_spans(len(frames), codec.stride[0]):
             chosen = (mask[places] >= WHITE) == changes
-            yield _clip(torch.where(chosen[:, None], scaled(frames[places]), 0.0)).to(device)
+            yield _clip(torch.where(chosen[:, None], signed(frames[places]), 0.0)).to(device)
 
     return torch.cat([encode_film(codec, half(changes)) for changes in (False, True)], dim=1)
 
@@ -86,7 +86,7 @@ def film_halves(
 def film_latents(codec: Codec, frames: UInt8[Tensor, "t 3 height width"], device: torch.device) -> Latents:
     """Latents of the film as it is."""
     spans = latent_spans(len(frames), codec.stride[0])
-    return encode_film(codec, (_clip(scaled(frames[places])).to(device) for places in spans))
+    return encode_film(codec, (_clip(signed(frames[places])).to(device) for places in spans))
 
 
 def grey_halves(codec: Codec, film: FilmSize, device: torch.device) -> Latents:

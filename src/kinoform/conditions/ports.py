@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -77,16 +77,27 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a conditioner contributes, door by door; see `Conditions`. Nothing by default."""
+    """What a conditioner contributes, door by door; see `Conditions`. Nothing by default.
+
+    The context streams and branches named in `with_prompt` belong to the prompt: the negative prompt goes without them,
+    so that guidance strengthens what they say.
+    """
 
     context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict)
     channels: Latents | None = None
     clean: Bool[Tensor, " l"] | None = None
     branches: Mapping[str, Any] = field(default_factory=dict)
     canvas: Canvas = Canvas()
+    with_prompt: frozenset[str] = frozenset()
+
+    def negative(self) -> Given:
+        """What stands beside the negative prompt."""
+        context = {name: rows for name, rows in self.context.items() if name not in self.with_prompt}
+        branches = {name: payload for name, payload in self.branches.items() if name not in self.with_prompt}
+        return replace(self, context=context, branches=branches, with_prompt=frozenset())
 
     def conditions(self, text: Float[Tensor, "b n d"]) -> Conditions:
-        """With a prompt's rows: the same for the positive and the negative prompt."""
+        """With a prompt's rows."""
         context = {"text": text, **self.context}
         return Conditions(context=context, channels=self.channels, clean=self.clean, branches=self.branches)
 
@@ -136,6 +147,7 @@ def together(parts: Iterable[Given]) -> Given:
             clean=_one("clean tokens", found.clean, part.clean),
             branches=_union("branch", found.branches, part.branches),
             canvas=_canvas(found.canvas, part.canvas),
+            with_prompt=found.with_prompt | part.with_prompt,
         )
     return found
 

@@ -53,9 +53,14 @@ def to_cover(picture: Picture, film: FilmSize) -> Pixels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _References:
-    """What both ways in have in common: they take at most `most` pictures, of any size."""
+    """What both ways in have in common: they take at most `most` pictures, of any size.
+
+    The pictures say what shall appear, as the prompt does: the negative prompt goes without them, and guidance
+    strengthens both. Unless they are `required`, none is legal.
+    """
 
     most: int = MOST
+    required: bool = False
 
     @property
     def takes(self) -> frozenset[str]:
@@ -65,10 +70,18 @@ class _References:
         return asked
 
     def check(self, inputs: Inputs, film: FilmSize) -> None:
-        """Raises UsageError for more than `most` pictures, and for one of one colour."""
+        """Raises UsageError without a required picture, for more than `most`, and for one of one colour."""
+        if self.required and not inputs.references:
+            raise UsageError(
+                "this model needs a picture of what shall appear, and none is given; give it as a reference"
+            )
         if len(inputs.references) > self.most:
             raise UsageError(f"{len(inputs.references)} references are given; this model reads at most {self.most}")
         check_shows(inputs.references)
+
+    def _count(self, inputs: Inputs) -> int:
+        """How many pictures there are; in a plan without any, how many there must be."""
+        return len(inputs.references) or int(self.required)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +95,16 @@ class ReferenceTokens(_References):
     fit: Fit = on_white
 
     def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
-        count = len(inputs.references)
-        return Demand(stills=count, held=_held(inputs), branches={self.branch: count} if count else {})
+        count = self._count(inputs)
+        branches = {self.branch: count} if count else {}
+        return Demand(stills=count, held=_held(inputs), branches=branches, with_prompt=frozenset({self.branch}))
 
     @torch.no_grad()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
         if not inputs.references:
             return NOTHING
         found = tuple(latents_of(picture, film, encoders, self.fit) for picture in inputs.references)
-        return Given(branches={self.branch: found})
+        return Given(branches={self.branch: found}, with_prompt=frozenset({self.branch}))
 
 
 @runtime_checkable
@@ -155,13 +169,14 @@ class ReferenceRows(_References):
         return self.rows.width + MARK
 
     def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
-        each, count = self.rows.demand(self.stream, film, units, picture_rows), len(inputs.references)
+        each, count = self.rows.demand(self.stream, film, units, picture_rows), self._count(inputs)
         return replace(
             each,
             stills=count * each.stills,
             pictures=count * each.pictures,
             held=_held(inputs),
             rows={name: count * rows for name, rows in each.rows.items()},
+            with_prompt=frozenset({self.stream}),
         )
 
     @torch.no_grad()
@@ -173,7 +188,7 @@ class ReferenceRows(_References):
             rows = self.rows(picture, film, encoders)
             mark = sinusoid(rows.new_full(rows.shape[:2], number), MARK)
             found.append(torch.cat([rows, mark], dim=-1))
-        return Given(context={self.stream: torch.cat(found, dim=1)})
+        return Given(context={self.stream: torch.cat(found, dim=1)}, with_prompt=frozenset({self.stream}))
 
 
 def latents_of(picture: Picture, film: FilmSize, encoders: Encoders, fit: Fit = on_white) -> Latents:

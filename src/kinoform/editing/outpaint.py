@@ -11,11 +11,14 @@ import numpy as np
 
 from kinoform.conditions.clips import by
 from kinoform.conditions.fitting import Size
-from kinoform.editing.edit import Edited, edit
+from kinoform.editing import edit
+from kinoform.editing.edit import Edited
+from kinoform.editing.plan import EditPlan, plan_edit
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError, nearest
 from kinoform.media.material import Clip, Mask
 from kinoform.media.values import clip_of
+from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline
 
 LARGEST_SIDE = 16384
@@ -46,6 +49,7 @@ def outpaint(
     height: int,
     anchor: str = "center",
     settings: EditSettings | None = None,
+    tell: Callback | None = None,
     **changes: Any,
 ) -> Edited:
     """A film of width x height pixels that holds the film at `anchor` (a key of ANCHORS); `changes` as in `edit`.
@@ -54,6 +58,24 @@ def outpaint(
     Raises UsageError as `edit` does, for a size that is not larger than the film, and for an unknown anchor; warns
     of one with more than four times its area.
     """
+    plan = plan_outpaint(
+        pipeline, film, prompt, width=width, height=height, anchor=anchor, settings=settings, **changes
+    )
+    return carry_out(plan, tell)
+
+
+def plan_outpaint(
+    pipeline: Pipeline,
+    film: object,
+    prompt: str,
+    *,
+    width: int,
+    height: int,
+    anchor: str = "center",
+    settings: EditSettings | None = None,
+    **changes: Any,
+) -> EditPlan:
+    """What `outpaint` of the same arguments will do: an edit of the film on its larger canvas. Raises and warns so."""
     clip = clip_of(film)
     sides = _sides(clip, (height, width), anchor)
     settings = settings or EditSettings()
@@ -62,10 +84,15 @@ def outpaint(
     # The model sees grey around the film, as it was trained; the repeated edge is for the composite alone.
     settings = replace(settings, grow=0, feather=float(feather), show_source=False)
     canvas = replace(clip, frames=np.pad(clip.frames, ((0, 0), *sides, (0, 0)), mode="edge"))
+    return plan_edit(pipeline, canvas, prompt, mask=_around(clip.size, sides, feather), settings=settings, **changes)
+
+
+def carry_out(plan: EditPlan, tell: Callback | None = None) -> Edited:
+    """Outpaint as planned. Raises as `edit.carry_out`."""
     with warnings.catch_warnings():
         # On a plain ground what is made may well be what the edge shows.
         warnings.filterwarnings("ignore", "the edit changed next to nothing")
-        return edit(pipeline, canvas, prompt, mask=_around(clip.size, sides, feather), settings=settings, **changes)
+        return edit.carry_out(plan, tell)
 
 
 def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What an edit is going to change, as a picture; no weight is read for it."""
+"""What is going to be made, as a picture; no weight is read for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from kinoform.editing.continuing import Continuation
 from kinoform.editing.plan import EditPlan
 from kinoform.editing.window import Window
 from kinoform.media.film import Film
@@ -29,6 +30,20 @@ def preview(plan: EditPlan) -> Image.Image:
         for frame in frames[segment.span.start : segment.span.stop]:
             outline(frame, segment.window)
     told = f"{plan.asked.prompt} - red changes, yellow is blended, the model sees what is inside blue"
+    return contact_sheet(Film(frames=frames, fps=plan.fps, params={"prompt": told}))
+
+
+def preview_extend(plan: Continuation) -> Image.Image:
+    """A contact sheet of the first pass: the frames that the model is handed, the places of the new ones, a legend."""
+    known = plan.nearest(plan.source.frames)
+    edge = tinted(known[0] if plan.before else known[-1], np.ones(plan.source.size, np.float32))
+    handed = known.copy()
+    for frame in handed:
+        outline(frame, plan.window)
+    frames = plan.joined(handed, np.repeat(edge[None], plan.portions[0], axis=0))
+    told = f"{plan.asked.prompt} - red is made, the model sees what is inside blue"
+    if len(plan.portions) > 1:
+        told += f"; the first of {len(plan.portions)} passes"
     return contact_sheet(Film(frames=frames, fps=plan.fps, params={"prompt": told}))
 
 

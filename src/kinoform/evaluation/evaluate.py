@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 from kinoform.errors import UsageError, WeightsError, nearest
+from kinoform.evaluation.cost import film_flops
 from kinoform.evaluation.making import EXACT, film_of, redrawn
 from kinoform.evaluation.prompts import LEVELS, SPLITS, Asked, prompts
 from kinoform.evaluation.skill import Evaluation, SplitSkill, Trial, split_skill
@@ -55,11 +56,13 @@ def evaluate(
             tell(stage_of(level, split), asked.number + 1, count)
         return split_skill(split, names, trials)
 
-    params = pipeline.params(pipeline.request("x", seed=0, **changes))
+    any_film = pipeline.request("x", seed=0, **changes)
+    params = pipeline.params(any_film)
     return Evaluation(
         model=pipeline.recipe.name,
         fingerprint=pipeline.parts.fingerprint(),
         settings={name: params[name] for name in SETTINGS},
+        flops=film_flops(pipeline, any_film),
         level=level,
         chance={name: getattr(guess, name) for name in names},
         splits=tuple(judged(split) for split in SPLITS),

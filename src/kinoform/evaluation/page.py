@@ -12,7 +12,7 @@ from kinoform.evaluation.benchmark import Place
 from kinoform.evaluation.report import Named, Report
 from kinoform.evaluation.skill import Evaluation
 from kinoform.evaluation.style import STYLE
-from kinoform.evaluation.tables import MARK, Table, label, tables
+from kinoform.evaluation.tables import MARK, Table, cost_table, label, tables
 from kinoform.evaluation.verdict import Verdict
 from kinoform.media.film import Film
 from kinoform.media.pictures import webp
@@ -30,15 +30,15 @@ def picture(film: Film) -> bytes:
     return webp([Image.fromarray(frame) for frame in film.frames], fps=film.fps)
 
 
-def page(report: Report, *, command: str, pictures: Mapping[Place, bytes]) -> str:
-    """The page; films whose `pictures` are given are shown, the others only counted.
+def page(report: Report, *, command: str, pictures: Mapping[Place, bytes], more: Iterable[str] = ()) -> str:
+    """The page, with `more` (HTML) at its end; films whose `pictures` are given are shown, the others only counted.
 
     There is no date in it: the same evaluation gives the same page but for the seconds a film takes.
     """
-    sides = [side[0] for side in (report.first, report.other) if side]
+    sides = [side[0] for side in report.sides]
     title = f"{' and '.join(report.names)}: films that show what was asked"
-    about = [*settings_of(report.names, sides), f'<p class="faint">{escape(NOTE)}</p>']
-    return document(title, command, [*about, *_levels(report, pictures)], sides=len(sides))
+    about = [*settings_of(report.names, sides), f'<p class="faint">{escape(NOTE)}</p>', *table_of(cost_table(report))]
+    return document(title, command, [*about, *_levels(report, pictures), *more], sides=len(sides))
 
 
 def document(title: str, command: str, body: Iterable[str], *, sides: int) -> str:

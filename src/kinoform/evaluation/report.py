@@ -27,9 +27,13 @@ class Report:
         return tuple(each for first, other in pairs for each in differences(first, other))
 
     @property
+    def sides(self) -> tuple[tuple[Evaluation, ...], ...]:
+        return (self.first, self.other) if self.other else (self.first,)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """One name a side, as `names_of` gives them."""
-        return names_of([side[0] for side in (self.first, self.other) if side])
+        return names_of([side[0] for side in self.sides])
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -63,7 +67,7 @@ def told(difference: Difference) -> dict[str, object]:
 
 def _side(evaluations: Sequence[Evaluation]) -> dict[str, object]:
     """What all levels have in common stands before them."""
-    common = ("model", "fingerprint", "settings")
+    common = ("model", "fingerprint", "settings", "flops")
     levels = [each.as_json() for each in evaluations]
     return {name: levels[0][name] for name in common} | {
         "levels": [{name: value for name, value in level.items() if name not in common} for level in levels]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from kinoform.evaluation.cost import FilmFlops
 from kinoform.evaluation.verdict import Verdict
 from kinoform.world.score import wilson
 
@@ -64,11 +65,15 @@ class SplitSkill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One level: prompts of seen combinations, and prompts with a combination held out of training."""
+    """One level: prompts of seen combinations, and prompts with a combination held out of training.
+
+    `flops` are those of one film, None where the model does not tell them.
+    """
 
     model: str
     fingerprint: str
     settings: dict[str, object]
+    flops: FilmFlops | None
     level: str
     chance: dict[str, float]
     splits: tuple[SplitSkill, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kinoform.evaluation.cost import FilmFlops
 from kinoform.evaluation.paired import Difference
 from kinoform.evaluation.report import Report
 from kinoform.evaluation.skill import Evaluation, Share, SplitSkill, mean_drift
@@ -24,13 +25,36 @@ class Table:
 
 
 def tables(report: Report) -> tuple[Table, ...]:
-    """One table a level; with two sides one a level and split instead, with the difference of each share."""
+    """One table a level; with two sides one a level and split instead, with the difference of each share.
+
+    The last one, of no level, is `cost_table`.
+    """
     if not report.other:
-        return tuple(_alone(evaluation) for evaluation in report.first)
-    return tuple(
+        return (*(_alone(evaluation) for evaluation in report.first), cost_table(report))
+    beside = (
         _beside(report, level, mine, theirs)
         for level, other in zip(report.first, report.other, strict=True)
         for mine, theirs in zip(level.splits, other.splits, strict=True)
+    )
+    return (*beside, cost_table(report))
+
+
+def cost_table(report: Report) -> Table:
+    """What a film takes on each side: seconds, the mean over all films, and operations."""
+    seconds = [
+        [film.seconds for evaluation in side for split in evaluation.splits for film in split.films]
+        for side in report.sides
+    ]
+    flops = [side[0].flops for side in report.sides]
+    return Table(
+        level="",
+        title="what a film takes",
+        heading=("", *report.names),
+        rows=(
+            ("seconds a film", *(f"{sum(each) / len(each):.2f}" for each in seconds)),
+            ("GFLOP a film", *map(flops_cell, flops)),
+            ("of these the transformer", *("-" if each is None else _giga(each.transformer) for each in flops)),
+        ),
     )
 
 
@@ -87,6 +111,10 @@ def label(name: str) -> str:
     return SIZE if name == "size" else name.replace("_", " ")
 
 
+def flops_cell(flops: FilmFlops | None) -> str:
+    return "-" if flops is None else _giga(flops.total)
+
+
 def share_cell(share: Share) -> str:
     return f"{share.share:.2f} [{share.low:.2f}, {share.high:.2f}]" if share.trials else "-"
 
@@ -105,6 +133,10 @@ def _pooled(shares: list[Share]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def _giga(operations: int) -> str:
+    return f"{operations / 1e9:.2f}"
 
 
 def _mean(values: list[float]) -> str:

@@ -106,14 +106,16 @@ class StreamKeys(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """A shared q; k and v per named stream; the results add before the one output projection."""
+    """A shared q; k and v per named stream, but for those that join another; the results add before the one output
+    projection.
+    """
 
     def __init__(self, dim: int, count: int, eps: float, streams: tuple[ContextSpec, ...]) -> None:
         super().__init__()
         self.count = count
         self.q, self.o = Linear(dim, dim), Linear(dim, dim)
         self.norm_q = RMSNorm(dim, eps)
-        self.streams = nn.ModuleDict({s.name: StreamKeys(dim, eps, s.gated) for s in streams})
+        self.streams = nn.ModuleDict({s.name: StreamKeys(dim, eps, s.gated) for s in streams if s.joins is None})
 
     def stream(self, name: str) -> StreamKeys:
         module = self.streams[name]

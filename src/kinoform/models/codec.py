@@ -130,7 +130,12 @@ def decode_film(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixe
 
 def to_signed(frames: UInt8[np.ndarray, "b t height width 3"]) -> Pixels:
     """Frames as codecs take them: 0..255 to [-1, 1], channels first, on the CPU."""
-    return torch.from_numpy(frames).movedim(-1, 1).float() / 127.5 - 1
+    return signed(torch.from_numpy(frames)).movedim(-1, 1)
+
+
+def signed(values: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """From 0..255 to [-1, 1], float32: (value / 255 - 0.5) / 0.5, in the official order of operations."""
+    return values.float().div_(255).sub_(0.5).div_(0.5)
 
 
 def to_uint8(pixels: Float[Tensor, "3 t height width"]) -> UInt8[np.ndarray, "t height width 3"]:

@@ -1,6 +1,6 @@
 """Context streams: how rows from an encoder become rows that cross-attention reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.models.linear import Linear
+from kinoform.models.vision import Block
 from kinoform.ops.norm import layer_norm
 
 IMAGE_EPS = 1e-5
@@ -27,13 +28,17 @@ class TextStream:
     rows: int = 512
     name: str = "text"
     gated: bool = False
+    joins: str | None = None
 
     @property
     def usual_rows(self) -> int:
         return self.rows
 
-    def row_products(self, dim: int) -> int:
-        return self.width * dim + dim * dim
+    def products(self, dim: int, rows: int) -> int:
+        return rows * (self.width * dim + dim * dim)
+
+    def read(self, rows: int) -> int:
+        return rows
 
     def build(self, dim: int, eps: float) -> nn.Module:
         return TextEmbedding(self, dim)
@@ -50,17 +55,45 @@ class ImageStream:
     positions: int = 0
     name: str = "image"
     gated: bool = False
+    joins: str | None = None
 
     @property
     def usual_rows(self) -> int:
         """As many as have places, or those of one picture as ViT-H/14 reads it."""
         return self.positions or VIT_H_ROWS
 
-    def row_products(self, dim: int) -> int:
-        return self.width * self.width + self.width * dim
+    def products(self, dim: int, rows: int) -> int:
+        return rows * (self.width * self.width + self.width * dim)
+
+    def read(self, rows: int) -> int:
+        return rows
 
     def build(self, dim: int, eps: float) -> nn.Module:
         return ImageEmbedding(self, dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderSpec:
+    """Blocks of self-attention in which rows see one another before the transformer's see them.
+
+    Cross-attention adds up what single rows say; what only several together say, as a shape does, must be read first.
+    Raises UsageError when the heads do not divide the width.
+    """
+
+    dim: int = 128
+    heads: int = 4
+    layers: int = 2
+    dim_ffn: int = 256
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise UsageError(f"{self.heads} heads do not divide the width {self.dim} of a reader; change either")
+
+    def products(self, width: int, rows: int) -> int:
+        """Multiply-adds of reading so many rows, as `Reader` does."""
+        each = width * self.dim + self.layers * (4 * self.dim**2 + 2 * self.dim * self.dim_ffn)
+        return rows * each + self.layers * 2 * rows**2 * self.dim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,23 +101,67 @@ class ReferenceStream:
     """Rows of reference pictures [b, n, width], through the layers of the image stream, behind a gate.
 
     The stream has k, v and norm of its own in every block; its gate begins at 0, so that a model which gets
-    the stream added begins as the model that it was.
+    the stream added begins as the model that it was. Without `reader` no row knows of another.
     """
 
     width: int
+    reader: ReaderSpec | None = None
     name: str = "reference"
     gated: bool = True
+    joins: str | None = None
 
     @property
     def usual_rows(self) -> int:
         """None: without pictures it is left out."""
         return 0
 
-    def row_products(self, dim: int) -> int:
-        return ImageStream(width=self.width).row_products(dim)
+    def products(self, dim: int, rows: int) -> int:
+        if self.reader is None:
+            return ImageStream(width=self.width).products(dim, rows)
+        return self.reader.products(self.width, rows) + ImageStream(width=self.reader.dim).products(dim, rows)
+
+    def read(self, rows: int) -> int:
+        return rows
 
     def build(self, dim: int, eps: float) -> nn.Module:
-        return ImageEmbedding(ImageStream(width=self.width), dim)
+        if self.reader is None:
+            return ImageEmbedding(ImageStream(width=self.width), dim)
+        return nn.Sequential(Reader(self.reader, self.width), ImageEmbedding(ImageStream(width=self.reader.dim), dim))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordStream:
+    """Rows of reference pictures [b, n, width], read as `words` rows that stand behind those of the prompt.
+
+    Each of these asks the rows of all pictures together by a learned query. The blocks read them as words: by the k, v
+    and norm of text, in one softmax with it. The idea is that of textual inversion (Gal et al. 2022), with a network in
+    place of a search.
+    """
+
+    width: int
+    words: int = 2
+    reader: ReaderSpec = field(default_factory=ReaderSpec)
+    name: str = "reference"
+    gated: bool = False
+    joins: str | None = "text"
+
+    @property
+    def usual_rows(self) -> int:
+        """None: without pictures it is left out."""
+        return 0
+
+    def products(self, dim: int, rows: int) -> int:
+        if not rows:
+            return 0
+        asked = 2 * self.words * rows * self.reader.dim + self.words * self.reader.dim * dim
+        return self.reader.products(self.width, rows) + asked
+
+    def read(self, rows: int) -> int:
+        """How many rows the blocks read."""
+        return self.words if rows else 0
+
+    def build(self, dim: int, eps: float) -> nn.Module:
+        return PictureWords(self, dim)
 
 
 class TextEmbedding(nn.Module):
@@ -120,3 +197,43 @@ class ImageEmbedding(nn.Module):
             rows = rows + self.positions
         rows = layer_norm(rows, IMAGE_EPS, self.norm_in.weight, self.norm_in.bias)
         return layer_norm(self.layers(rows), IMAGE_EPS, self.norm_out.weight, self.norm_out.bias)
+
+
+class Reader(nn.Module):
+    """Rows of any width to rows of the reader's own, by a layer and the blocks of the image encoder."""
+
+    def __init__(self, spec: ReaderSpec, width: int) -> None:
+        super().__init__()
+        self.eps = spec.eps
+        self.norm_in = nn.LayerNorm(width, eps=spec.eps)
+        self.enter = Linear(width, spec.dim)
+        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
+        for layer in self.modules():
+            if isinstance(layer, Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, rows: Float[Tensor, "b n w"]) -> Float[Tensor, "b n r"]:
+        rows = self.enter(layer_norm(rows, self.eps, self.norm_in.weight, self.norm_in.bias)).float()
+        for block in self.blocks:
+            rows = block(rows)
+        return rows
+
+
+class PictureWords(nn.Module):
+    """What a reader makes of pictures, in as many rows as there are queries."""
+
+    def __init__(self, spec: WordStream, dim: int) -> None:
+        super().__init__()
+        self.reader = Reader(spec.reader, spec.width)
+        self.eps = spec.reader.eps
+        self.queries = nn.Parameter(torch.randn(spec.words, spec.reader.dim) * spec.reader.dim**-0.5)
+        self.norm_out = nn.LayerNorm(spec.reader.dim, eps=spec.reader.eps)
+        self.say = Linear(spec.reader.dim, dim)
+        nn.init.xavier_uniform_(self.say.weight)
+
+    def forward(self, rows: Float[Tensor, "b n w"]) -> Float[Tensor, "b words d"]:
+        read = self.reader(rows)
+        asked = self.queries.to(read) @ read.mT
+        found = asked.softmax(-1) @ read
+        return self.say(layer_norm(found, self.eps, self.norm_out.weight, self.norm_out.bias))

@@ -67,11 +67,14 @@ class Costed(Protocol):
 
 @runtime_checkable
 class CostedRows(Protocol):
-    """A context stream that tells the multiply-adds of embedding one row, and how many rows there are by default."""
+    """A context stream that tells the multiply-adds of embedding its rows, how many of them there are by default, and
+    how many rows the blocks read of so many.
+    """
 
     @property
     def usual_rows(self) -> int: ...
-    def row_products(self, dim: int) -> int: ...
+    def products(self, dim: int, rows: int) -> int: ...
+    def read(self, rows: int) -> int: ...
 
 
 @runtime_checkable

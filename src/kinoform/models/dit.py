@@ -150,7 +150,8 @@ class DiT(nn.Module):
         """
         self._check(conditions, grid)
         weight = self.patch_embedding.weight
-        context = {name: self.context[name](rows.to(weight.device)) for name, rows in conditions.context.items()}
+        embedded = {name: self.context[name](rows.to(weight.device)) for name, rows in conditions.context.items()}
+        context = joined(embedded, self.spec.context)
         constant = self.patch_embedding.bias[None, None]
         if conditions.channels is not None:
             constant = self.patch_embedding.part(conditions.channels, self.spec.out_channels) + constant
@@ -256,8 +257,8 @@ class DiT(nn.Module):
         )
 
     def _check(self, conditions: Conditions, grid: Grid) -> None:
-        wanted = {stream.name for stream in self.spec.context if not stream.gated}
-        optional = {stream.name for stream in self.spec.context if stream.gated}
+        wanted = {stream.name for stream in self.spec.context if not stream.gated and stream.joins is None}
+        optional = {stream.name for stream in self.spec.context} - wanted
         given = set(conditions.context)
         if not wanted <= given <= wanted | optional:
             raise UsageError(f"context streams {sorted(given)} given; the model reads {sorted(wanted | optional)}")
@@ -277,6 +278,15 @@ class DiT(nn.Module):
 
     def _branch(self, name: str) -> Branch:
         return cast(Branch, self.branches[name])
+
+
+def joined(rows: Mapping[str, Tensor], streams: Sequence[ContextSpec]) -> dict[str, Tensor]:
+    """Embedded rows by stream, those of a stream that joins another behind its own."""
+    found = dict(rows)
+    for stream in streams:
+        if stream.joins is not None and stream.name in found:
+            found[stream.joins] = torch.cat([found[stream.joins], found.pop(stream.name)], dim=1)
+    return found
 
 
 def at_rest(timesteps: Tensor, clean: Bool[Tensor, " l"] | None) -> Tensor:

@@ -155,12 +155,18 @@ class BlockSpec(Protocol):
 
 @runtime_checkable
 class ContextSpec(Protocol):
-    """A named stream of context rows: its embedding, and whether a learned gate (from 0) admits it."""
+    """A named stream of context rows: its embedding, and how blocks read it.
+
+    It has k, v and norm of its own in every block and, where it is `gated`, a learned gate (from 0); or it `joins`
+    another stream, whose k and v read its rows behind the others. A gated or joining stream may be left out.
+    """
 
     @property
     def name(self) -> str: ...
     @property
     def gated(self) -> bool: ...
+    @property
+    def joins(self) -> str | None: ...
     def build(self, dim: int, eps: float) -> nn.Module: ...
 
 

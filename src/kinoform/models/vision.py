@@ -7,6 +7,7 @@ takes the visual half.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -79,10 +80,24 @@ class VisionEncoder(nn.Module):
         return rows
 
 
+@runtime_checkable
+class BlockSizes(Protocol):
+    """What the spec of such blocks says."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def dim_ffn(self) -> int: ...
+    @property
+    def eps(self) -> float: ...
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); GELU is the exact one."""
 
-    def __init__(self, spec: VisionSpec) -> None:
+    def __init__(self, spec: BlockSizes) -> None:
         super().__init__()
         self.heads, self.eps = spec.heads, spec.eps
         self.norm1, self.norm2 = (nn.LayerNorm(spec.dim, eps=spec.eps) for _ in range(2))

@@ -140,18 +140,18 @@ def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Lat
     guide = partial(request.guidance_rule.guide, levels=levels)
     positive, negative, *source = rows
 
-    def velocity(of: Tensor, guidance: float) -> Field:
+    def velocity(of: Tensor, given: Given, guidance: float) -> Field:
         return text_field(model, (of, negative), noise, guidance, given, guide)
 
     return Run(
         solver=request.solver,
-        field=velocity(positive, request.guidance),
+        field=velocity(positive, given, request.guidance),
         levels=levels,
         first=first_step(request.steps, canvas.strength),
         noise=noise,
         draw=lambda: draw().to(device),
         start=_start(canvas, noise),
-        source=partial(velocity, source[0]) if source else None,
+        source=partial(velocity, source[0], given.negative()) if source else None,
         keep=None if canvas.known is None else partial(_kept, canvas.known, noise, canvas.lead),
     )
 
@@ -181,7 +181,8 @@ def text_field(
 ) -> Field:  # fmt: skip
     """The velocity of a prompt guided past its negative, by `guide`; the prompt's alone where that asks for it."""
     grid = grid_of(x, model.spec.patch)
-    positive, negative = (model.prepare(given.conditions(each), grid) for each in rows)
+    positive = model.prepare(given.conditions(rows[0]), grid)
+    negative = model.prepare(given.negative().conditions(rows[1]), grid)
 
     def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
         with_prompt, without = model.velocities(x, level, (positive, negative))

@@ -34,8 +34,9 @@ class StageFlops:
 class FilmPlan:
     """What a film takes. `dtype` is that of text encoder and transformer, `device` a device's type.
 
-    `lead` latent frames are denoised before the film; `encode` is the work of encoding one whole film, `reading`
-    the operations of all that is encoded; `uncounted` says in words what nothing here counts.
+    `negative` is the transformer under the negative prompt. `lead` latent frames are denoised before the film;
+    `encode` is the work of encoding one whole film, `reading` the operations of all that is encoded; `uncounted` says
+    in words what nothing here counts.
     """
 
     work: Work
@@ -45,6 +46,7 @@ class FilmPlan:
     tensors: tuple[TensorPlan, ...]
     parameters: Mapping[str, Count]
     transformer: TransformerFlops
+    negative: TransformerFlops
     evaluations: Evaluations
     lead: int
     text: int
@@ -62,8 +64,8 @@ class FilmPlan:
             "text": StageFlops(official=text, executed=text),
             **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),
             "denoise": StageFlops(
-                official=self.transformer.official(self.evaluations.velocities),
-                executed=self.transformer.executed(self.evaluations),
+                official=self.transformer.official(self.evaluations.velocities, self.negative),
+                executed=self.transformer.executed(self.evaluations, self.negative),
             ),
             "decode": StageFlops(official=self.decode.flops, executed=self.decode.flops),
         }
@@ -107,6 +109,7 @@ def plan_film(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> F
     """Raises UsageError when the codec cannot hold the film or the operations of a part are not known."""
     check(sizes, work)
     latents, grid, needed = latents_of(sizes, work), grid_of(sizes, work), demands(sizes, work)
+    given = told(sizes, work)
     strength = min((each.strength for each in needed if each.strength is not None), default=None)
     return FilmPlan(
         work=work,
@@ -115,7 +118,8 @@ def plan_film(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> F
         tokens=grid.tokens,
         tensors=tensors(sizes, work, dtype),
         parameters=counts(sizes),
-        transformer=transformer_flops(sizes.transformer, grid, told(sizes, work)),
+        transformer=transformer_flops(sizes.transformer, grid, given),
+        negative=transformer_flops(sizes.transformer, grid, given.negative()),
         evaluations=evaluations(work, strength),
         lead=sum(each.lead for each in needed),
         text=text_flops(sizes.text, sizes.text.length),

@@ -96,27 +96,38 @@ class TransformerFlops:
         beside = sum(branch.total for branch in self.branches.values())
         return sum(block.total for block in self.blocks) + self.outside.total + beside
 
-    def official(self, velocities: int) -> int:
+    @property
+    def prepare(self) -> int:
+        """What is made of the conditions once a film: embedded rows and channels, k and v, what branches are given."""
+        once = sum(branch.once for branch in self.branches.values())
+        keys = sum(block.cross_keys for block in self.blocks)
+        return self.outside.context_embedding + self.outside.channel_embedding + keys + once
+
+    @property
+    def begin(self) -> int:
+        """Of a velocity: what does not read the context."""
+        return self.outside.patch_embedding + self.outside.time_embedding + self.blocks[0].before_context
+
+    @property
+    def rest(self) -> int:
+        """Of a velocity: what comes after `begin`."""
+        each = sum(branch.each for branch in self.branches.values())
+        blocks = sum(block.before_context + block.after_context for block in self.blocks)
+        return blocks - self.blocks[0].before_context + self.outside.head + each
+
+    def official(self, velocities: int, negative: TransformerFlops | None = None) -> int:
         """A film as the official code makes it: two whole forwards a velocity, whatever the guidance."""
-        return velocities * 2 * self.forward
+        return velocities * (self.forward + (negative or self).forward)
 
-    def executed(self, asked: Evaluations) -> int:
-        """A film as kinoform makes it.
+    def executed(self, asked: Evaluations, negative: TransformerFlops | None = None) -> int:
+        """A film as kinoform makes it; `negative` is what the negative prompt takes where it is given less.
 
-        Both prompts are embedded, and their k and v made, once, as is what embeds channels and branches are
-        given; each velocity embeds the latents and runs what block 0 does before it reads the context once for
-        both prompts, or for each where branches are at work.
+        Each velocity begins once for both prompts, or for each where branches are at work.
         """
-        blocks, outside, beside = self.blocks, self.outside, self.branches.values()
-        keys, once = sum(block.cross_keys for block in blocks), sum(branch.once for branch in beside)
-        prepare = outside.context_embedding + outside.channel_embedding + keys + once
-        begin = outside.patch_embedding + outside.time_embedding + blocks[0].before_context
-        each = sum(branch.each for branch in beside)
-        after = sum(block.before_context + block.after_context for block in blocks) - blocks[0].before_context
-        rest = after + outside.head + each
-        begun = 2 if self.branches else 1
-        pair, single = begun * begin + 2 * rest, begin + rest
-        return asked.fields * 2 * prepare + asked.pairs * pair + asked.singles * single
+        other = negative or self
+        begun = self.begin + (other.begin if self.branches or other.branches else 0)
+        pair, single = begun + self.rest + other.rest, self.begin + self.rest
+        return asked.fields * (self.prepare + other.prepare) + asked.pairs * pair + asked.singles * single
 
 
 def transformer_flops(spec: DiTSpec, grid: Grid, given: Told = NOTHING_TOLD) -> TransformerFlops:
@@ -132,7 +143,7 @@ def transformer_flops(spec: DiTSpec, grid: Grid, given: Told = NOTHING_TOLD) -> 
         raise UsageError(f"the operations of {spec.block} are not known; give it a `cost`, as FullBlock and Full have")
     dim, patch = spec.dim, prod(spec.patch)
     times = 1 + 2 * inviting  # with guests, the levels of film and guests are embedded anew
-    embedded = sum(rows[each.name] * each.row_products(dim) for each in spec.context if isinstance(each, CostedRows))
+    embedded = sum(each.products(dim, rows[each.name]) for each in spec.context if isinstance(each, CostedRows))
     gates = (2 if inviting else 1) * dim * spec.out_channels if spec.skip else 0
     outside = OutsideFlops(
         patch_embedding=2 * tokens * dim * spec.out_channels * patch,
@@ -153,7 +164,8 @@ def block_costs(
     """Of blocks of the model's kind at these layers; None where they do not tell."""
     if not isinstance(spec.block, CostedBlock):
         return None
-    rows = sum(context_rows(spec, given).values())
+    given_rows = context_rows(spec, given)
+    rows = sum(each.read(given_rows[each.name]) for each in spec.context if isinstance(each, CostedRows))
     found = [spec.block.cost(spec, layer, grid, rows=rows, guests=guests) for layer in layers]
     told = tuple(cost for cost in found if cost is not None)
     return told if len(told) == len(found) else None

@@ -71,10 +71,21 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What the transformer is told besides text: rows by context stream, tokens of latents by branch."""
+    """What the transformer is told besides text: rows by context stream, tokens of latents by branch.
+
+    It is told nothing of those named in `with_prompt` beside the negative prompt.
+    """
 
     rows: Mapping[str, int] = field(default_factory=dict)
     branches: Mapping[str, int] = field(default_factory=dict)
+    with_prompt: frozenset[str] = frozenset()
+
+    def negative(self) -> Told:
+        rows, branches = (
+            {name: count for name, count in each.items() if name not in self.with_prompt}
+            for each in (self.rows, self.branches)
+        )
+        return Told(rows=rows, branches=branches)
 
 
 NOTHING_TOLD = Told()
@@ -112,12 +123,15 @@ def told(sizes: Sizes, work: Work) -> Told:
     """By all conditioners together."""
     rows: dict[str, int] = {}
     branches: dict[str, int] = {}
+    with_prompt: frozenset[str] = frozenset()
     for each in demands(sizes, work):
         rows |= each.rows
         branches |= each.branches
+        with_prompt |= each.with_prompt
     grid, part = grid_of(sizes, work), sizes.transformer.patch[0]
     frame = grid.height * grid.width
-    return Told(rows=rows, branches={name: frames // part * frame for name, frames in branches.items()})
+    tokens = {name: frames // part * frame for name, frames in branches.items()}
+    return Told(rows=rows, branches=tokens, with_prompt=with_prompt)
 
 
 def latents_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:

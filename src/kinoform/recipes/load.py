@@ -33,11 +33,14 @@ from kinoform.weights.hashes import file_hash
 from kinoform.weights.hub import folder_name, is_hub_id
 from kinoform.weights.identity.released import fitting
 from kinoform.weights.lora import with_loras
-from kinoform.weights.own import MANIFEST, read_manifest
+from kinoform.weights.own import MANIFEST, TRANSFORMER, read_manifest
 from kinoform.weights.parts import Parts, own_parts, released_parts
-from kinoform.weights.places import Given
+from kinoform.weights.places import Given, Source
 
-EMBEDDED = {"mini": "kinoform.recipes.mini:mini"}
+EMBEDDED = {
+    "mini": "kinoform.recipes.mini:mini",
+    "mini-factorized": "kinoform.recipes.mini_factorized:mini_factorized",
+}
 ADAPTERS = {
     "mini:frames": "kinoform.recipes.mini_adapters:frames",
     "mini:vace": "kinoform.recipes.mini_adapters:vace",
@@ -122,7 +125,7 @@ def load(
         chosen = chosen or _trusted(adapter.path, adapter.claims.recipe)
         name, widen = _base(adapter), partial(with_adapter, file=adapter)
     if name in EMBEDDED:
-        made, parts = _own(ASSETS / name, chosen, given, widen, wear)
+        made, parts = _own(_embedded(name), chosen, given, widen, wear)
     elif name in RELEASED:
         made, parts = _released(_cached(name), chosen, given, variant or name, widen, wear, keep_packed=keep_packed)
     elif os.path.isfile(Path(name, MANIFEST)):
@@ -160,6 +163,15 @@ def cache_folder() -> Path:
 def adapter_asset(name: str) -> Path:
     """Where the adapter of a name in ADAPTERS lies."""
     return ASSETS / f"{name.replace(':', '-')}.safetensors"
+
+
+def _embedded(name: str) -> Path:
+    folder = ASSETS / name
+    if not folder.is_dir():
+        raise WeightsError(
+            f"there is no {folder}; train it with `kinoform train {name}` and give its folder as --model"
+        )
+    return folder
 
 
 def _adapter(name: str) -> AdapterFile | None:
@@ -213,7 +225,7 @@ def _own(folder: Path, recipe: Recipe | None, given: Given, widen: Widen, wear: 
         raise UsageError(f"{folder} has all parts of its model; leave out those that are named one by one")
     address = read_manifest(folder).recipe
     made = recipe or _trusted(folder, address)
-    made = replace(made, transformer=as_stored(folder, made.transformer))
+    made = replace(made, transformer=as_stored(Source(place=folder / TRANSFORMER), made.transformer))
     held = stored_spec(folder, made.transformer, made.additions)
     parts = own_parts(folder, held, made.codec, made.text, made.image)
     parts = wear(widen(parts, made.additions, made.transformer))

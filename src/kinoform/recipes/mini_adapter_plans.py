@@ -1,7 +1,12 @@
 """How the adapters of the embedded model are trained: `kinoform train mini:frames`, `mini:vace`, `mini:reference`."""
 
-import torch
+from dataclasses import replace
 
+import torch
+from torch import Tensor
+
+from kinoform.conditions.ports import FilmSize
+from kinoform.models.context import ReferenceStream
 from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.recipe import Recipe
 from kinoform.recipes import mini_adapters
@@ -9,7 +14,9 @@ from kinoform.recipes.mini_training import WORLD
 from kinoform.training.adapter import AdapterPlan
 from kinoform.training.adapter_samples import EditSamples, FrameSamples, ReferenceSamples
 from kinoform.training.objective import LevelSampling
-from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_matrix
+from kinoform.training.optimizer import AdamSpec, MuonSpec, OptimizerSpec, Schedule, no_matrix
+from kinoform.training.picture_words import WordsConfig, WordsPlan
+from kinoform.training.reader import ReaderConfig, ReaderPlan
 from kinoform.training.samples import Samples
 from kinoform.training.stage import TrainingSpec
 from kinoform.world.sampling import Level
@@ -17,9 +24,29 @@ from kinoform.world.sampling import Level
 SINGLE = Level(textured=0.3, sized=0.3)
 """One object and a camera at rest: what a portrait shows is then no question."""
 
+READER_TRAINING = TrainingSpec(
+    schedule=Schedule(warmup=50, total=1200),
+    optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=1e-3), hidden=no_matrix),
+)
+
+
+def _in_blocks(name: str, parameter: Tensor) -> bool:
+    """The matrices of the reader's blocks."""
+    return ".blocks." in name and parameter.ndim == 2
+
+
+WORDS_TRAINING = TrainingSpec(
+    schedule=Schedule(warmup=50, total=4000),
+    optimizer=OptimizerSpec(
+        adam=AdamSpec(learning_rate=1e-3),
+        muon=MuonSpec(learning_rate=0.02, precision=torch.bfloat16),
+        hidden=_in_blocks,
+    ),
+)
+
 
 def frames() -> AdapterPlan:
-    return _plan("frames", mini_adapters.frames(), FrameSamples(level=WORLD, seed=20261121), rank=16, steps=1800)
+    return _plan("frames", mini_adapters.frames(), FrameSamples(level=WORLD, seed=20261121), rank=16, steps=2000)
 
 
 def vace() -> AdapterPlan:
@@ -27,19 +54,60 @@ def vace() -> AdapterPlan:
 
 
 def reference_guests() -> AdapterPlan:
-    return _plan(
-        "guests", mini_adapters.reference_guests(), ReferenceSamples(level=SINGLE, seed=20261123), rank=24, steps=1800
-    )
+    return _reference("guests", mini_adapters.reference_guests(), rank=24)
 
 
 def reference_stream() -> AdapterPlan:
-    return _plan(
-        "stream", mini_adapters.reference_stream(), ReferenceSamples(level=SINGLE, seed=20261123), rank=12, steps=1800
+    recipe = mini_adapters.reference_stream()
+    plan = _reference("stream", recipe, rank=5)
+    muon = MuonSpec(learning_rate=0.02, precision=torch.bfloat16)
+    optimizer = replace(plan.training.optimizer, muon=muon, hidden=_own_matrices)
+    return replace(
+        plan,
+        reader=reading(recipe, mini_adapters.READ),
+        training=replace(plan.training, optimizer=optimizer),
     )
 
 
+def reference_words() -> AdapterPlan:
+    recipe = mini_adapters.reference_words()
+    config = WordsConfig(stream=mini_adapters.SAID, rows=mini_adapters.REFERENCE_ROWS, film=_film(recipe), level=SINGLE)
+    return replace(_reference("words", recipe, rank=20), reader=WordsPlan(config=config, training=WORDS_TRAINING))
+
+
 def reference() -> AdapterPlan:
-    return reference_guests()
+    return reference_words()
+
+
+def reading(recipe: Recipe, stream: ReferenceStream) -> ReaderPlan:
+    """How a recipe's stream of references learns to read."""
+    return ReaderPlan(
+        config=ReaderConfig(
+            stream=stream,
+            rows=mini_adapters.REFERENCE_ROWS,
+            dim=recipe.transformer.dim,
+            eps=recipe.transformer.eps,
+            film=_film(recipe),
+            level=SINGLE,
+        ),
+        training=READER_TRAINING,
+    )
+
+
+def _reference(name: str, recipe: Recipe, *, rank: int) -> AdapterPlan:
+    """At the levels of a film's steps: what a picture says is decided near pure noise, below that the film shows it."""
+    plan = _plan(name, recipe, ReferenceSamples(level=SINGLE, seed=20261123), rank=rank, steps=1000)
+    return replace(plan, levels=LevelSampling(shift=8.0))
+
+
+def _own_matrices(name: str, parameter: Tensor) -> bool:
+    """Those of an added stream, which are whole; the thin ones of the low-rank changes are AdamW's."""
+    own = ".streams.reference." in name or ".context.reference." in name
+    return own and name.endswith(".weight") and parameter.ndim == 2
+
+
+def _film(recipe: Recipe) -> FilmSize:
+    return FilmSize(num_frames=recipe.num_frames, height=recipe.height, width=recipe.width)
 
 
 def _plan(name: str, recipe: Recipe, samples: Samples, *, rank: int, steps: int, rate: float = 2e-3) -> AdapterPlan:

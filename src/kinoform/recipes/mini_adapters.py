@@ -9,7 +9,7 @@ from dataclasses import replace
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
 from kinoform.conditions.vace import Vace
-from kinoform.models.context import ReferenceStream
+from kinoform.models.context import ReaderSpec, ReferenceStream, WordStream
 from kinoform.models.guests import ReferenceGuests
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.recipe import Recipe
@@ -51,17 +51,35 @@ def reference_guests() -> Recipe:
     )
 
 
+REFERENCE_ROWS = ReferenceRows(rows=LatentRows(channels=LATENT_CHANNELS))
+READ = ReferenceStream(width=REFERENCE_ROWS.width, reader=ReaderSpec())
+"""Patches of the pictures' latents, and the stream that reads them."""
+
+
 def reference_stream() -> Recipe:
     """The same pictures as rows of a gated stream of cross-attention; what `reference` is compared with."""
-    rows = ReferenceRows(rows=LatentRows(channels=LATENT_CHANNELS))
     return replace(
         mini(),
         name="mini:reference",
-        conditioners=(rows,),
-        additions=Additions(context=(ReferenceStream(width=rows.width),)),
+        conditioners=(REFERENCE_ROWS,),
+        additions=Additions(context=(READ,)),
+    )
+
+
+SAID = WordStream(width=REFERENCE_ROWS.width)
+"""Two rows that stand behind the prompt's, as "green" and "star" would."""
+
+
+def reference_words() -> Recipe:
+    """The same picture as words of the prompt."""
+    return replace(
+        mini(),
+        name="mini:reference",
+        conditioners=(replace(REFERENCE_ROWS, most=1),),
+        additions=Additions(context=(SAID,)),
     )
 
 
 def reference() -> Recipe:
-    """The better of the two, which ships; docs/editing.md has the table."""
-    return reference_guests()
+    """The best of the three, which ships; docs/editing.md has the table."""
+    return reference_words()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,24 +16,26 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kinoform.conditions.ports import FilmSize, Given, together
-from kinoform.errors import WeightsError
-from kinoform.models.codec import Codec, to_signed
+from kinoform.errors import UsageError
+from kinoform.models.codec import to_signed
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
-from kinoform.models.vision import VisionEncoder
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
+from kinoform.training.encoders import CodecAlone
 from kinoform.training.films import step_generator
 from kinoform.training.loop import finished
-from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
+from kinoform.training.objective import LevelSampling, noised, timesteps, velocity_target
+from kinoform.training.picture_words import WordsPlan
+from kinoform.training.reader import Read, ReaderPlan
 from kinoform.training.samples import Sample, Samples
 from kinoform.training.stacking import alike, stacked
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.training.team import Alone, Part, Team
 from kinoform.training.team import together as in_processes
 from kinoform.training.transformer import Frozen
-from kinoform.types import Latents, Velocity
+from kinoform.types import Conditions, Latents, Velocity
 from kinoform.weights.additions import Additions
 from kinoform.weights.parts import Parts
 
@@ -48,8 +51,9 @@ class AdapterPlan:
 
     `recipe` has the additions and the conditioners; `lora` says which layers get low-rank changes (None for
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the
-    recipe's negative prompt, for guidance; that inputs are left out at times is up to `samples`. `precision` is that
-    of the products.
+    recipe's negative prompt, for guidance, and whose inputs are those that stand beside it; that inputs are left out at
+    times is up to `samples`. What is told in words (see `Sample`) weighs `told_weight` in the loss. `reader` is what an
+    added reference stream learns first. `precision` is that of the products.
     """
 
     name: str
@@ -61,8 +65,10 @@ class AdapterPlan:
     training: TrainingSpec
     batch: int = 32
     dropout: float = 0.1
+    told_weight: float = 4.0
     seed: int = 4
     precision: torch.dtype = torch.float32
+    reader: ReaderPlan | WordsPlan | None = None
 
     @property
     def film(self) -> FilmSize:
@@ -81,11 +87,12 @@ class TrainedAdapter:
 class Group:
     """Samples of a batch that fill the same doors alike; `share` is their part of the batch."""
 
-    x0: Latents
-    noise: Latents
+    x: Latents
     sigma: Float[Tensor, " b"]
     rows: Float[Tensor, "b n r"]
     given: Given
+    target: Velocity
+    weight: Float[Tensor, "b 1 1 1 1"]
     share: float
 
 
@@ -100,7 +107,9 @@ def train_adapter(
     frozen = Frozen(
         codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
     )
-    work = plan, base, frozen, parts.fingerprint(), folder, replace(upkeep or Upkeep(), sample_every=0)
+    upkeep = replace(upkeep or Upkeep(), sample_every=0)
+    read = None if plan.reader is None else plan.reader.train(base, frozen, folder / "reader", upkeep)
+    work = plan, base, frozen, parts.fingerprint(), read, folder, upkeep
     if processes > 1:
         Part(0, processes).slice(plan.batch)  # refused here rather than in every process
         in_processes(processes, _train, work)
@@ -130,20 +139,27 @@ class Pupil(nn.Module):
 class AdapterStage:
     """A step's samples, encoded as the inputs of a request are; see `Stage`.
 
-    `base` may share its weights with others; it is not changed. `part` is what this process makes of every batch.
+    `base` may share its weights with others; it is not changed. `read` is what the reference stream begins with, if
+    it was trained before. `part` is what this process makes of every batch.
     """
 
     def __init__(
-        self, plan: AdapterPlan, base: DiT, frozen: Frozen, *, base_hash: str, part: Part | None = None
-    ) -> None:
+        self, plan: AdapterPlan, base: DiT, frozen: Frozen, *, base_hash: str,
+        read: Read | None = None, part: Part | None = None,
+    ) -> None:  # fmt: skip
         self.config = deciding(plan, base_hash)
         self._plan, self._frozen, self._part = plan, frozen, part or Part()
-        self._encoders = _Encoders(frozen.codec)
+        self._encoders = CodecAlone(frozen.codec)
         generator, additions = torch.Generator().manual_seed(plan.seed), plan.recipe.additions or Additions()
         model, learning = additions.learning(additions.onto(base), plan.lora, generator, name=plan.name)
         for parameter in learning.values():
             parameter.data = parameter.data.float()
-        self._pupil = Pupil(model)
+        if plan.reader is not None:
+            embedding = model.context[plan.reader.config.stream.name]
+            if read is not None:
+                embedding.load_state_dict(read.weights)
+            embedding.requires_grad_(not plan.reader.stays)
+        self._pupil, self._base = Pupil(model), base
         batch = self.batch(0)
         self.samples_per_step = plan.batch
         self.flops_per_step = 3.0 * self._part.of * count_flops(lambda: self.loss(batch))
@@ -154,21 +170,18 @@ class AdapterStage:
     @torch.no_grad()
     def batch(self, step: int) -> tuple[Group, ...]:
         plan, mine = self._plan, self._part.slice(self._plan.batch)
-        samples = plan.samples.draw(step, plan.batch, plan.film)[mine]
-        given = [self.given(sample) for sample in samples]
-        films, _ = self._frozen.codec.encode(to_signed(np.stack([sample.film for sample in samples])))
         generator = step_generator(plan.seed, step)
         dropped = (torch.rand(plan.batch, generator=generator) < plan.dropout)[mine].tolist()
         sigma = plan.levels.draw((plan.batch,), generator, step)[mine]
+        drawn = plan.samples.draw(step, plan.batch, plan.film)[mine]
+        samples = [self._dropped(sample) if drop else sample for sample, drop in zip(drawn, dropped, strict=True)]
+        given = [self.given(sample) for sample in drawn]
+        given = [each.negative() if drop else each for each, drop in zip(given, dropped, strict=True)]
+        films, _ = self._frozen.codec.encode(to_signed(np.stack([sample.film for sample in samples])))
         channels, frames, *sides = films.shape[1:]
         noise = torch.randn(plan.batch, channels, LEAD + frames, *sides, generator=generator)[mine]
-        negative = plan.recipe.negative_prompt
-        prompts = [negative if drop else s.prompt for drop, s in zip(dropped, samples, strict=True)]
-        rows = self._frozen.rows(prompts)
-        return tuple(
-            _group([given[n] for n in places], films[places], noise[places], sigma[places], rows[places], len(given))
-            for places in alike(given)
-        )
+        drawings = [_Drawing(*each) for each in zip(samples, given, films, noise, sigma, strict=True)]
+        return tuple(self._group([drawings[n] for n in places], len(given)) for places in alike(given))
 
     def given(self, sample: Sample) -> Given:
         """What the conditioners give of a sample's inputs: what they would give of a request's."""
@@ -186,52 +199,61 @@ class AdapterStage:
     def sample(self, step: int, folder: Path) -> None:
         return None
 
+    def _dropped(self, sample: Sample) -> Sample:
+        negative = self._plan.recipe.negative_prompt
+        return replace(sample, prompt=negative, told=None if sample.told is None else negative)
+
+    def _group(self, drawings: list[_Drawing], of: int) -> Group:
+        """The films behind the pictures that stand before them, which are denoised to what they are."""
+        lead = drawings[0].given.canvas.lead
+        x0 = torch.stack([each.x0 for each in drawings])
+        pictures = [each.given.canvas.pictures for each in drawings if each.given.canvas.pictures is not None]
+        x0 = torch.cat([torch.cat(pictures), x0], dim=2) if lead else x0
+        noise = torch.stack([each.noise[:, LEAD - lead :] for each in drawings])
+        sigma = torch.stack([each.sigma for each in drawings])
+        x, target = noised(x0, sigma, noise), velocity_target(x0, noise)
+        told = [n for n, each in enumerate(drawings) if each.sample.told is not None]
+        if told and lead:
+            raise UsageError("a film behind pictures cannot be told in words alone; leave `told` out of such samples")
+        if told:
+            target[told] = self._by_base(x[told], sigma[told], [drawings[n].sample.told or "" for n in told])
+        weight = torch.ones(len(drawings), 1, 1, 1, 1)
+        weight[told] = self._plan.told_weight
+        return Group(
+            x=x,
+            sigma=sigma,
+            rows=self._frozen.rows([each.sample.prompt for each in drawings]),
+            given=stacked([each.given for each in drawings]),
+            target=target,
+            weight=weight,
+            share=len(drawings) / of,
+        )
+
+    def _by_base(self, x: Latents, sigma: Float[Tensor, " b"], prompts: list[str]) -> Velocity:
+        """The velocity of the model that is adapted, from words alone."""
+        conditions = Conditions(context={"text": self._frozen.rows(prompts)})
+        return self._base(x, timesteps(sigma), self._base.prepare(conditions, grid_of(x, self._base.spec.patch)))
+
     def _loss(self, group: Group, rounded: dict[str, Tensor]) -> Float[Tensor, ""]:
-        x = noised(group.x0, group.sigma, group.noise)
-        velocity = functional_call(self._pupil, rounded, (x, group.sigma, group.rows, group.given))
-        return flow_matching_loss(velocity, group.noise, group.x0)
+        velocity = functional_call(self._pupil, rounded, (group.x, group.sigma, group.rows, group.given))
+        return (group.weight * (velocity.float() - group.target).square()).mean()
 
 
-class _Encoders:
-    """`conditions.ports.Encoders` on the CPU, around the codec that is there already."""
+class _Drawing(NamedTuple):
+    """One sample, what the conditioners gave of it, its film, and the noise that is put over it at a level."""
 
-    device = CPU
-
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-
-    def codec(self) -> Codec:
-        return self._codec
-
-    def image(self) -> VisionEncoder:
-        raise WeightsError("adapters are trained without an image encoder; choose conditioners that need none")
-
-
-def _group(
-    given: list[Given],
-    films: Latents,
-    noise: Float[Tensor, "b c m h w"],
-    sigma: Float[Tensor, " b"],
-    rows: Float[Tensor, "b n r"],
-    of: int,
-) -> Group:
-    """The film behind the pictures that stand before it, which are denoised to what they are."""
-    lead = given[0].canvas.lead
-    pictures = [each.canvas.pictures for each in given if each.canvas.pictures is not None]
-    return Group(
-        x0=torch.cat([torch.cat(pictures), films], dim=2) if lead else films,
-        noise=noise[:, :, LEAD - lead :],
-        sigma=sigma,
-        rows=rows,
-        given=stacked(given),
-        share=len(given) / of,
-    )
+    sample: Sample
+    given: Given
+    x0: Float[Tensor, "c f h w"]
+    noise: Float[Tensor, "c m h w"]
+    sigma: Float[Tensor, ""]
 
 
 def _train(
-    team: Team, plan: AdapterPlan, base: DiT, frozen: Frozen, base_hash: str, folder: Path, upkeep: Upkeep
-) -> TrainedAdapter:
-    stage = AdapterStage(plan, base, frozen, base_hash=base_hash, part=team.part)
+    team: Team, plan: AdapterPlan, base: DiT, frozen: Frozen, base_hash: str, read: Read | None, folder: Path,
+    upkeep: Upkeep,
+) -> TrainedAdapter:  # fmt: skip
+    stage = AdapterStage(plan, base, frozen, base_hash=base_hash, read=read, part=team.part)
     pupil, report = finished(stage, folder, plan.training, upkeep, team)
     assert isinstance(pupil, Pupil)
-    return TrainedAdapter(model=pupil.model, report=report)
+    return TrainedAdapter(model=pupil.model, report=report if read is None else report | {"reader": read.report})

@@ -37,11 +37,11 @@ class FrameSamples:
 
     level: Level
     seed: int
-    first: float = 0.4
-    both: float = 0.3
+    first: float = 0.35
+    both: float = 0.25
     last: float = 0.05
-    some: float = 0.08
-    beginning: float = 0.07
+    some: float = 0.07
+    beginning: float = 0.06
 
     def draw(self, step: int, count: int, film: FilmSize) -> list[Sample]:
         generator = np.random.default_rng([self.seed, step])
@@ -51,7 +51,8 @@ class FrameSamples:
         scene = sample_scene(self.level, generator)
         frames = _rendered(scene, film)
         known = {place: Picture(pixels=frames[place]) for place in self._known(generator, film.num_frames)}
-        return Sample(inputs=Inputs(frames=known), prompt=caption(scene.story, generator), film=frames)
+        prompt = caption(scene.story, generator)
+        return Sample(inputs=Inputs(frames=known), prompt=prompt, film=frames, told=None if known else prompt)
 
     def _known(self, generator: np.random.Generator, count: int) -> list[int]:
         some = sorted(generator.choice(count, size=int(generator.integers(2, 5)), replace=False).tolist())
@@ -68,12 +69,13 @@ class FrameSamples:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceSamples:
     """A portrait of the film's object. `unnamed` of the prompts leave its colour and shape to the portrait; the share
-    `absent` has neither portrait nor a prompt that needs one."""
+    `absent` has neither portrait nor a prompt that needs one. All are told in words that name both.
+    """
 
     level: Level
     seed: int
     unnamed: float = 0.65
-    absent: float = 0.12
+    absent: float = 0.2
 
     def draw(self, step: int, count: int, film: FilmSize) -> list[Sample]:
         generator = np.random.default_rng([self.seed, step])
@@ -81,12 +83,12 @@ class ReferenceSamples:
 
     def _sample(self, generator: np.random.Generator, film: FilmSize) -> Sample:
         scene = sample_scene(self.level, generator)
-        frames, chance = _rendered(scene, film), generator.random()
+        frames, chance, told = _rendered(scene, film), generator.random(), caption(scene.story, generator)
         if chance < self.absent:
-            return Sample(inputs=NO_INPUTS, prompt=caption(scene.story, generator), film=frames)
-        say = unnamed_caption if chance < self.absent + self.unnamed else caption
+            return Sample(inputs=NO_INPUTS, prompt=told, film=frames, told=told)
+        prompt = unnamed_caption(scene.story, generator) if chance < self.absent + self.unnamed else told
         pictures = tuple(_portrait(scene, place, generator, film) for place in range(len(scene.things)))
-        return Sample(inputs=Inputs(references=pictures), prompt=say(scene.story, generator), film=frames)
+        return Sample(inputs=Inputs(references=pictures), prompt=prompt, film=frames, told=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +102,9 @@ class EditSamples:
 
     level: Level
     seed: int
-    pairs: float = 0.62
-    outpainted: float = 0.1
-    extended: float = 0.12
+    pairs: float = 0.6
+    outpainted: float = 0.08
+    extended: float = 0.1
     shown: float = 0.06
     whole: float = 0.12
     hidden: float = 0.4
@@ -161,7 +163,8 @@ class EditSamples:
 
     def _from_words(self, generator: np.random.Generator, film: FilmSize) -> Sample:
         scene = sample_scene(self.level, generator)
-        return Sample(inputs=NO_INPUTS, prompt=caption(scene.story, generator), film=_rendered(scene, film))
+        prompt = caption(scene.story, generator)
+        return Sample(inputs=NO_INPUTS, prompt=prompt, film=_rendered(scene, film), told=prompt)
 
 
 def _one_of(ways: Sequence[tuple[float, T]], generator: np.random.Generator) -> T | None:

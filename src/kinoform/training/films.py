@@ -12,6 +12,9 @@ from kinoform.world.render import coverage, render
 from kinoform.world.sampling import L1, Level, sample_scene
 from kinoform.world.scene import Scene
 
+HELD_BACK = 2_000_000_000
+"""Steps from here on are for judging: no training reaches them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Films:

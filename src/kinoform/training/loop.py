@@ -51,7 +51,7 @@ class Learner:
         self.optimizer.clear()
         loss.backward()
         mean = loss.detach().float()
-        self.team.mean([mean, *(parameter.grad for parameter in self._parameters if parameter.grad is not None)])
+        self.team.mean([mean, *map(_gradient, self._parameters)])
         return mean
 
     def clipped(self) -> Float[Tensor, ""]:
@@ -273,6 +273,13 @@ class _Run:
         finally:
             module.train()
             restore_randomness(before)
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """Zeros where no sample here used the parameter; one of another process may have."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
 
 
 @contextmanager

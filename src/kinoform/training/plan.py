@@ -1,10 +1,12 @@
-"""A small model from nothing, in three stages; each begins only when the one before it is good enough."""
+"""A small model from nothing, in three stages, each of which begins only when the one before it is good enough; or
+another transformer on the parts of a finished model."""
 
 from dataclasses import dataclass
 
 from kinoform.errors import UsageError
 from kinoform.recipe import Recipe
 from kinoform.training.autoencoder import AutoencoderConfig
+from kinoform.training.reader import ReaderPlan
 from kinoform.training.stage import TrainingSpec
 from kinoform.training.text import TextConfig
 from kinoform.training.transformer import TransformerConfig
@@ -38,3 +40,18 @@ class Plan:
             if codec.weightless is not (given is None):
                 held, advice = ("no weights", "leave out") if codec.weightless else ("weights", "give")
                 raise UsageError(f"the codec of {self.recipe.name} has {held} to train; {advice} {name} in the plan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerPlan:
+    """A transformer on the codec and the text encoder of the finished model called `base`, so that two can be compared.
+
+    `words` is the base's vocabulary, in order. `reader` is what its stream of references learns first, if it has one.
+    """
+
+    base: str
+    recipe: Recipe
+    words: tuple[str, ...]
+    transformer: TransformerConfig
+    transformer_training: TrainingSpec
+    reader: ReaderPlan | None = None

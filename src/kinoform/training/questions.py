@@ -1,9 +1,13 @@
 """What a story tells, as questions with a fixed choice of answers: the text encoder learns to read them off."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from kinoform.world.backgrounds import CAMERAS, TEXTURES
 from kinoform.world.motions import MOTIONS
@@ -51,3 +55,21 @@ QUESTIONS = (
     *_about_object(0, "first"),
     *_about_object(1, "second"),
 )
+
+
+class Answers(nn.Module):
+    """A learned query and a linear answer for each question, which reads it off the rows that the query finds."""
+
+    def __init__(self, dim: int, questions: Sequence[Question]) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.zeros(len(questions), dim))
+        self.answers = nn.ModuleList(nn.Linear(dim, len(question.choices)) for question in questions)
+
+    def forward(
+        self, rows: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
+    ) -> list[Float[Tensor, "b choices"]]:
+        """Scores of each question's choices; of rows where the mask is false nothing is read."""
+        scores = rows @ self.queries.T
+        scores = scores if mask is None else scores.masked_fill(~mask[..., None], -torch.inf)
+        pooled = torch.einsum("bnq,bnd->qbd", scores.softmax(1), rows)
+        return [answer(row) for answer, row in zip(self.answers, pooled, strict=True)]

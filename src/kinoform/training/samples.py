@@ -17,6 +17,8 @@ from kinoform.errors import UsageError
 class Sample:
     """One film, and how it is asked for.
 
+    Where the model that is adapted makes the same film from words alone, these are `told`: its own velocity under them
+    is then what is learnt, which holds no chance, and not that of the one film that was drawn.
     Raises UsageError when the film to be made is the film that is handed over: nothing is learned from that but
     to copy, and the loss would look splendid.
     """
@@ -24,6 +26,7 @@ class Sample:
     inputs: Inputs
     prompt: str
     film: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
+    told: str | None = None
 
     def __post_init__(self) -> None:
         source = self.inputs.film

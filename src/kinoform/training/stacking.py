@@ -36,6 +36,7 @@ def stacked(given: Sequence[Given]) -> Given:
         channels=_joined([each.channels for each in given]),
         branches=_joined([each.branches for each in given]),
         canvas=Canvas(lead=first.canvas.lead),
+        with_prompt=first.with_prompt,
     )
 
 

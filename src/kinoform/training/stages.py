@@ -13,18 +13,19 @@ from kinoform.models.text import TextEncoder
 from kinoform.models.tokenizer import Tokenizer, build_word_tokenizer, load_tokenizer
 from kinoform.models.vae import VAE
 from kinoform.training.autoencoder import AutoencoderStage
-from kinoform.training.films import Films
+from kinoform.training.films import HELD_BACK, Films
 from kinoform.training.loop import finished
-from kinoform.training.plan import Plan
+from kinoform.training.plan import Plan, TransformerPlan
+from kinoform.training.reader import Read, train_reader
 from kinoform.training.stage import Upkeep
 from kinoform.training.team import Alone, Part, Team, together
 from kinoform.training.text import TextStage
 from kinoform.training.transformer import Frozen, TransformerStage
-from kinoform.world.reader import read
+from kinoform.weights.parts import Parts
+from kinoform.world.reader import read as read_film
 from kinoform.world.score import compare
 
-HELD_BACK = 2_000_000_000
-"""Steps from here on are for judging: no training reaches them."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Trained:
     report: dict[str, object]
 
 
-def prepare_tokenizer(plan: Plan, folder: Path) -> Tokenizer:
+def prepare_tokenizer(plan: Plan | TransformerPlan, folder: Path) -> Tokenizer:
     """Write the plan's vocabulary as tokenizer.json below `folder` and load it."""
     folder.mkdir(parents=True, exist_ok=True)
     build_word_tokenizer(plan.words).save(str(folder / "tokenizer.json"))
@@ -94,10 +95,7 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
         codec, report["autoencoder"] = train_autoencoder(plan, folder, quiet)
     encoder, report["text_encoder"] = train_text(plan, folder, tokenizer, quiet)
     frozen = Frozen(codec=codec or plan.recipe.codec.build(), tokenizer=tokenizer, text_encoder=encoder)
-    if processes > 1:
-        Part(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
-        together(processes, _train_transformer, (plan, frozen, folder, replace(upkeep, tell=None), show))
-    transformer, report["transformer"] = _train_transformer(Alone(), plan, frozen, folder, upkeep, show)
+    transformer, report["transformer"] = _shared(plan, frozen, folder, upkeep, show, processes)
     return Trained(
         codec=codec,
         text_encoder=encoder,
@@ -107,11 +105,49 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
     )
 
 
+def train_on_base(
+    plan: TransformerPlan, parts: Parts, folder: Path, upkeep: Upkeep, show: Show | None = None, *, processes: int = 1
+) -> Trained:
+    """The reader of references, if any, and the transformer below `folder`; all else is that of `parts`.
+
+    Raises UsageError when codec, text encoder or vocabulary of the plan are not those of `parts`.
+    """
+    recipe, said = plan.recipe, " ".join(plan.words)
+    if (parts.codec_spec, parts.text_spec) != (recipe.codec, recipe.text):
+        raise UsageError(f"{recipe.name} has not the codec and the text encoder of {plan.base}; derive its recipe so")
+    codec, tokenizer = parts.codec(CPU), prepare_tokenizer(plan, folder)
+    assert isinstance(codec, VAE), "the base has an autoencoder"
+    if tokenizer.split(said) != parts.tokenizer().split(said):
+        raise UsageError(f"the words of the plan are not the vocabulary of {plan.base}, in its order; give those")
+    frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=parts.text_encoder(torch.float32, CPU))
+    read = None if plan.reader is None else train_reader(plan.reader, codec, folder / "reader", upkeep)
+    transformer, report = _shared(plan, frozen, folder, upkeep, show, processes, read)
+    return Trained(
+        codec=codec,
+        text_encoder=frozen.text_encoder,
+        tokenizer_json=(folder / "tokenizer.json").read_text(),
+        transformer=transformer,
+        report={"base": plan.base, **({} if read is None else {"reader": read.report}), "transformer": report},
+    )
+
+
+def _shared(
+    plan: Plan | TransformerPlan, frozen: Frozen, folder: Path, upkeep: Upkeep, show: Show | None, processes: int,
+    read: Read | None = None,
+) -> tuple[DiT, dict[str, object]]:  # fmt: skip
+    """The transformer, whose batches are shared by as many processes."""
+    if processes > 1:
+        Part(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
+        together(processes, _train_transformer, (plan, frozen, folder, replace(upkeep, tell=None), show, read))
+    return _train_transformer(Alone(), plan, frozen, folder, upkeep, show, read)
+
+
 def _train_transformer(
-    team: Team, plan: Plan, frozen: Frozen, folder: Path, upkeep: Upkeep, show: Show | None
-) -> tuple[DiT, dict[str, object]]:
+    team: Team, plan: Plan | TransformerPlan, frozen: Frozen, folder: Path, upkeep: Upkeep, show: Show | None,
+    read: Read | None,
+) -> tuple[DiT, dict[str, object]]:  # fmt: skip
     draw = None if show is None else lambda model, path: show(model, frozen, path)
-    stage = TransformerStage(plan.transformer, frozen, draw, team.part)
+    stage = TransformerStage(plan.transformer, frozen, draw, team.part, None if read is None else read.weights)
     _, report = finished(stage, folder / "transformer", plan.transformer_training, upkeep, team)
     return stage.transformer(), report
 
@@ -126,5 +162,5 @@ def readable(vae: VAE, films: Films, count: int) -> float:
     for scene in scenes:
         latents, _ = vae.encode(films.pixels([scene]))
         pixels, _ = vae.decode(latents)
-        right += compare(scene.story, read(to_uint8(pixels[0]))).all_right
+        right += compare(scene.story, read_film(to_uint8(pixels[0]))).all_right
     return right / count

@@ -16,7 +16,7 @@ from kinoform.models.text import TextSpec, encode, initialise
 from kinoform.models.tokenizer import Tokenizer, Tokens
 from kinoform.ops.flops import count_flops
 from kinoform.training.films import Films
-from kinoform.training.questions import QUESTIONS
+from kinoform.training.questions import QUESTIONS, Answers
 from kinoform.world.caption import caption
 
 
@@ -36,19 +36,15 @@ class Batch(NamedTuple):
 
 
 class Probes(nn.Module):
-    """The encoder and, for this stage only, a learned query and a linear answer for each question."""
+    """The encoder and, for this stage only, what answers off its rows."""
 
     def __init__(self, spec: TextSpec) -> None:
         super().__init__()
         self.encoder = spec.build()
-        self.queries = nn.Parameter(torch.zeros(len(QUESTIONS), spec.dim))
-        self.answers = nn.ModuleList(nn.Linear(spec.dim, len(q.choices)) for q in QUESTIONS)
+        self.answers = Answers(spec.dim, QUESTIONS)
 
     def forward(self, tokens: Tokens) -> list[Float[Tensor, "b answers"]]:
-        rows = encode(self.encoder, tokens)
-        scores = (rows @ self.queries.T).masked_fill(~tokens.mask[..., None], -torch.inf)
-        pooled = torch.einsum("bnq,bnd->qbd", scores.softmax(1), rows)
-        return [answer(row) for answer, row in zip(self.answers, pooled, strict=True)]
+        return self.answers(encode(self.encoder, tokens), tokens.mask)
 
 
 class TextStage:
@@ -59,7 +55,7 @@ class TextStage:
         self._probes = Probes(config.text)
         generator = torch.Generator().manual_seed(config.seed)
         initialise(self._probes.encoder, generator)
-        for answer in self._probes.answers:
+        for answer in self._probes.answers.answers:
             assert isinstance(answer, nn.Linear)
             nn.init.normal_(answer.weight, std=0.02, generator=generator)
             nn.init.zeros_(answer.bias)

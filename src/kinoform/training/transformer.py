@@ -1,33 +1,53 @@
 """Stage three: the transformer learns to turn noise and a caption into a film, by flow matching."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.references import ReferenceRows
 from kinoform.errors import UsageError
+from kinoform.media.material import Picture
 from kinoform.models.codec import Codec
 from kinoform.models.dit import DiT, DiTSpec, initialise, keeps_float32
 from kinoform.models.text import TextEncoder, encode
 from kinoform.models.tokenizer import Tokenizer
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import Patch, grid_of
+from kinoform.training.encoders import CodecAlone
 from kinoform.training.films import Films, step_generator
 from kinoform.training.lesson import Facts, LessonSpec, Probe, Tap, facts_of
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
 from kinoform.training.team import Part
 from kinoform.types import Conditions, Latents, Velocity
-from kinoform.world.caption import caption
+from kinoform.world.caption import caption, unnamed_caption
+from kinoform.world.portrait import portrait
+from kinoform.world.scene import Scene
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portraits:
+    """Pictures beside captions: `share` of the films of one object have a portrait of it.
+
+    Of their captions `unnamed` leave its colour and its shape to the portrait, which `rows` encodes.
+    """
+
+    rows: ReferenceRows
+    share: float = 0.4
+    unnamed: float = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerConfig:
-    """`dropout` is the share of films whose caption is replaced by `negative_prompt`, for guidance.
+    """`dropout` is the share of films whose caption is replaced by `negative_prompt`, for guidance, without portrait.
 
     `precision` is that of the products in the blocks, whose weights are rounded to it as generation rounds
     them; the weights that learn are float32.
@@ -42,14 +62,35 @@ class TransformerConfig:
     seed: int = 3
     precision: torch.dtype = torch.float32
     lesson: LessonSpec = field(default_factory=LessonSpec)
+    portraits: Portraits | None = None
+
+
+class Pictures(TypedDict):
+    shown: Int[Tensor, " k"]
+    context: dict[str, Tensor]
 
 
 class Batch(NamedTuple):
+    """`context` are the context streams besides text that the samples in the places `shown` have, if any."""
+
     x0: Float[Tensor, "b c f h w"]
     noise: Float[Tensor, "b c f h w"]
     sigma: Float[Tensor, " b"]
     rows: Float[Tensor, "b n w"]
     facts: Facts
+    shown: Int[Tensor, " k"]
+    context: dict[str, Tensor]
+
+    def parts(self) -> Iterator[tuple[Tensor | slice, dict[str, Tensor]]]:
+        """Which samples have the same context streams besides text, and the rows of these."""
+        if not self.context:
+            yield slice(None), {}
+            return
+        yield self.shown, self.context
+        others = torch.ones(len(self.sigma), dtype=torch.bool, device=self.shown.device)
+        others[self.shown] = False
+        if others.any():
+            yield others.nonzero()[:, 0], {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +118,11 @@ class Pupil(nn.Module):
         self.probe = Probe(spec.dim, stride, spec.patch, spec.eps)
 
     def forward(
-        self, x: Latents, sigma: Float[Tensor, " b"], rows: Float[Tensor, "b n r"]
+        self, x: Latents, sigma: Float[Tensor, " b"], rows: Float[Tensor, "b n r"], more: dict[str, Tensor]
     ) -> tuple[Velocity, Float[Tensor, "b l d"]]:
-        """The velocity, and the tokens behind the block that is asked."""
+        """The velocity, and the tokens behind the block that is asked; `more` are context streams besides text."""
         tapped: list[Tensor] = []
-        conditions = Conditions(context={"text": rows}, branches={"tap": tapped})
+        conditions = Conditions(context={"text": rows, **more}, branches={"tap": tapped})
         prepared = self.model.prepare(conditions, grid_of(x, self.model.spec.patch))
         return self.model(x, timesteps(sigma), prepared), tapped[0]
 
@@ -90,7 +131,8 @@ class TransformerStage:
     """One sample is a film, a caption of it, a noise level and noise; all anew at every step.
 
     `part` is what this process makes of every batch; levels and noise are those of the whole batch whatever
-    the parts. Raises UsageError when the batch cannot be dealt out evenly.
+    the parts. `read` is what the stream of references begins with. Raises UsageError when the batch cannot be dealt
+    out evenly.
     """
 
     def __init__(
@@ -99,12 +141,15 @@ class TransformerStage:
         frozen: Frozen,
         show: Callable[[DiT, Path], None] | None = None,
         part: Part | None = None,
+        read: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.config, self._frozen, self._show = config, frozen, show
         self._part = part or Part()
         self._pupil = Pupil(config.transformer, config.lesson, frozen.codec.stride)
         generator = torch.Generator().manual_seed(config.seed)
         initialise(self._pupil.model, generator)
+        if config.portraits is not None and read is not None:
+            self._pupil.model.context[config.portraits.rows.stream].load_state_dict(read)
         nn.init.normal_(self._pupil.probe.linear.weight, std=0.02, generator=generator)
         nn.init.zeros_(self._pupil.probe.linear.bias)
         batch = self.batch(0)
@@ -124,19 +169,23 @@ class TransformerStage:
     def batch(self, step: int) -> Batch:
         config, frozen, mine = self.config, self._frozen, self._part.slice(self.config.batch)
         scenes, words = config.films.scenes(step, config.batch)
-        captions = [caption(scene.story, words) for scene in scenes]
+        asked = [self._asked(scene, words) for scene in scenes]
         dropped = words.random(config.batch) < config.dropout
-        prompts = [config.negative_prompt if drop else c for c, drop in zip(captions, dropped, strict=True)]
+        nothing = config.negative_prompt, None
+        prompts, portraits = zip(
+            *(nothing if drop else each for each, drop in zip(asked, dropped, strict=True)), strict=True
+        )
         x0, _ = frozen.codec.encode(config.films.pixels(scenes[mine]))
         generator = step_generator(config.seed, step)
         return Batch(
             x0=x0,
             noise=torch.randn(config.batch, *x0.shape[1:], generator=generator)[mine],
             sigma=config.levels.draw((config.batch,), generator, step)[mine],
-            rows=frozen.rows(prompts[mine]),
+            rows=frozen.rows(list(prompts[mine])),
             facts=facts_of(
                 scenes[mine], config.films, frozen.codec.stride, config.transformer.patch, config.lesson.present
             ),
+            **self._pictures(portraits[mine]),
         )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
@@ -145,9 +194,36 @@ class TransformerStage:
             f"model.{name}": weight if keeps_float32(name) else weight.to(self.config.precision)
             for name, weight in self._pupil.model.named_parameters()
         }
-        velocity, tokens = functional_call(self._pupil, rounded, (x, batch.sigma, batch.rows))
-        denoising = flow_matching_loss(velocity, batch.noise, batch.x0)
-        return denoising + self._pupil.probe(tokens, batch.facts, self.config.lesson)
+        losses = []
+        for some, more in batch.parts():
+            given = x[some], batch.sigma[some], batch.rows[some], more
+            velocity, tokens = functional_call(self._pupil, rounded, given)
+            denoising = flow_matching_loss(velocity, batch.noise[some], batch.x0[some])
+            facts = Facts(*(each[some] for each in batch.facts))
+            both = denoising + self._pupil.probe(tokens, facts, self.config.lesson)
+            losses.append(both * (len(velocity) / len(x)))
+        return torch.stack(losses).sum()
+
+    def _asked(self, scene: Scene, words: np.random.Generator) -> tuple[str, Picture | None]:
+        """A caption, and the portrait that goes with it."""
+        portraits, films = self.config.portraits, self.config.films
+        if portraits is None or len(scene.things) != 1 or words.random() >= portraits.share:
+            return caption(scene.story, words), None
+        say = unnamed_caption if words.random() < portraits.unnamed else caption
+        shown = portrait(scene.things[0], words, height=films.height, width=films.width)
+        return say(scene.story, words), Picture(pixels=shown)
+
+    def _pictures(self, portraits: Sequence[Picture | None]) -> Pictures:
+        """Rows as a request's references give them."""
+        config, films = self.config.portraits, self.config.films
+        size = FilmSize(num_frames=films.num_frames, height=films.height, width=films.width)
+        encoders = CodecAlone(self._frozen.codec)
+        shown = torch.tensor([n for n, picture in enumerate(portraits) if picture is not None], dtype=torch.long)
+        if config is None or not len(shown):
+            return {"shown": shown, "context": {}}
+        given = [config.rows.give(Inputs(references=(each,)), size, encoders) for each in portraits if each is not None]
+        stream = config.rows.stream
+        return {"shown": shown, "context": {stream: torch.cat([each.context[stream] for each in given])}}
 
     def sample(self, step: int, folder: Path) -> None:
         """Films of the averaged weights, drawn by the function that was handed over."""

@@ -10,8 +10,6 @@ from kinoform.errors import WeightsError
 from kinoform.models.block import FullBlock
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized import FactorizedBlock
-from kinoform.weights.files import open_checkpoint
-from kinoform.weights.own import TRANSFORMER
 from kinoform.weights.places import Source
 
 TIME = ".time_attention."
@@ -23,12 +21,12 @@ def has_time(names: Iterable[str]) -> bool:
     return any(TIME in name for name in names)
 
 
-def as_stored(folder: Path, spec: DiTSpec) -> DiTSpec:
-    """The spec with factorized blocks where the weights of kinoform's own `folder` have them, and it full ones.
+def as_stored(held: Source, spec: DiTSpec) -> DiTSpec:
+    """The spec with factorized blocks where weights by own names have them, and it full ones.
 
     So a model that was converted keeps the recipe of the one it was made from.
     """
-    if spec.block != FullBlock() or not has_time(open_checkpoint(folder / TRANSFORMER).tensors):
+    if spec.block != FullBlock() or held.names is not None or not has_time(held.open().tensors):
         return spec
     return replace(spec, block=FactorizedBlock())
 

@@ -18,7 +18,7 @@ from kinoform.models.vae import VAE
 from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
 from kinoform.weights import clip
-from kinoform.weights.blocks import check_blocks
+from kinoform.weights.blocks import as_stored, check_blocks
 from kinoform.weights.diffusers import INDEX, diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
 from kinoform.weights.identity.identify import VOCABULARY
@@ -80,7 +80,7 @@ def released_parts(
 
     `variant` names the released model where structure leaves several. With `keep_packed` what is stored in
     few bits stays so in memory, with False nothing does; by default what a GGUF file holds does. `block` is the
-    kind of block that the weights are read into, otherwise the one of full attention. Raises
+    kind of block that the weights are read into, otherwise the one that they are for. Raises
     WeightsError naming what is missing or wrong, UsageError for an image encoder given to a model without.
     """
     if path.is_file():
@@ -94,8 +94,8 @@ def released_parts(
         specs = official_specs(places)
     if given.image_encoder is not None and places.image_encoder is None:
         raise UsageError(f"{path} is a model that reads no pictures; leave out the image encoder")
-    if block is not None:
-        specs = replace(specs, transformer=replace(specs.transformer, block=block))
+    transformer = specs.transformer if block is None else replace(specs.transformer, block=block)
+    specs = replace(specs, transformer=as_stored(places.transformer, transformer))
     return _parts(places, specs, verify=_trust, keep_packed=keep_packed)
 
 

@@ -92,6 +92,11 @@ def whole_set(place: Path) -> Path:
 
 def _table(place: Path, identity: Identity) -> Names | None:
     wanted = WANTED.get(identity.part, WANTED["transformer"])
+    if identity.family == "kinoform":
+        raise WeightsError(
+            f"{place} is a {identity.part} of a kind that only its recipe describes; give its folder, which has a "
+            "manifest.json, as the model"
+        )
     if identity.family not in wanted:
         held = FAMILIES.get(identity.family, f"a {identity.family}")
         needed = FAMILIES[wanted[0]] if len(wanted) == 1 else "a transformer of Wan 2.1 (t2v, i2v, flf2v or vace)"

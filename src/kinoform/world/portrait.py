@@ -20,15 +20,24 @@ OFF_CENTRE = 0.08
 
 
 def portrait(
-    thing: Thing, generator: np.random.Generator, *, height: int = 64, width: int = 64
+    thing: Thing,
+    generator: np.random.Generator,
+    *,
+    height: int = 64,
+    width: int = 64,
+    dye: tuple[int, int, int] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The object on plain gray or white: its colour and shape, in another size, shade and place, upright.
 
-    So a picture can be no frame of the film, and what is common to both is who the object is.
+    So a picture can be no frame of the film, and what is common to both is who the object is. With `dye`, red, green
+    and blue from 0 to 255, it has this colour in place of its own.
     """
     grounds = [ground for ground in GROUNDS if ground != thing.subject.colour]
     ground = grounds[int(generator.integers(len(grounds)))]
-    red, green, blue = (int(step) for step in generator.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, 3))
+    shade = generator.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, 3)
+    if dye is not None:
+        shade = np.subtract(dye, thing.subject.colour.rgb)
+    red, green, blue = map(int, shade)
     x, y = (0.5 + float(step) for step in generator.uniform(-OFF_CENTRE, OFF_CENTRE, 2))
     shown = replace(
         thing,

@@ -13,6 +13,7 @@ from jaxtyping import Bool
 
 from kinoform.conditions.ports import FilmSize
 from kinoform.errors import UsageError, nearest
+from kinoform.evaluation.cost import FilmFlops, film_flops
 from kinoform.evaluation.evaluate import SETTINGS, Tell, check_words
 from kinoform.evaluation.inputs.case import Case, Task, rendered
 from kinoform.evaluation.inputs.edit_tasks import EDIT_TASKS
@@ -144,6 +145,7 @@ def _judged(bench: _Bench, task: Task, count: int, tell: Tell) -> list[CaseSkill
             trials[name],
             chance=_chance(task.level, case),
             left_out=tuple(each for each in case.inputs.given() if each not in bench.takes),
+            flops=_flops(bench, case),
         )
         for name, case in cases.items()
     ]
@@ -165,6 +167,16 @@ def _trial(bench: _Bench, level: Level, name: str, number: int, case: Case) -> I
         figures={**_kept_psnr(case, found, found.raw, bench.size), **found.figures},
         ceiling_figures={**_kept_psnr(case, found, redrawn_target, bench.size), **ceiling_figures},
         seconds=seconds,
+    )
+
+
+def _flops(bench: _Bench, case: Case) -> FilmFlops | None:
+    """Of a film from the case's inputs; an edit may be made in several pieces, and is not counted."""
+    inputs = without_strangers(case.inputs, bench.takes)
+    if inputs.film is not None:
+        return None
+    return film_flops(
+        bench.pipeline, bench.pipeline.request(case.prompt, seed=case.seed, inputs=inputs, **bench.changes)
     )
 
 

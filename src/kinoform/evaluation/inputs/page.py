@@ -26,13 +26,18 @@ and its mask, references."""
 def inputs_page(report: InputsReport, *, command: str, pictures: Mapping[InputsPlace, bytes]) -> str:
     """The page; films whose `pictures` are given are shown, the others only counted."""
     title = f"{' and '.join(report.names)}: films that follow their inputs"
-    body = [*settings_of(report.names, report.sides), f'<p class="faint">{escape(NOTE)}</p>']
+    about = [*settings_of(report.names, report.sides), f'<p class="faint">{escape(NOTE)}</p>']
+    return document(title, command, [*about, *sections(report, pictures)], sides=2 * len(report.sides))
+
+
+def sections(report: InputsReport, pictures: Mapping[InputsPlace, bytes]) -> Iterator[str]:
+    """Each case in turn: its table, and its films whose `pictures` are given."""
     several = zip(*(side.cases for side in report.sides), strict=True)
     for table, cases in zip(inputs_tables(report), several, strict=True):
-        body += [f"<h2>{escape(cases[0].name)}</h2>", *table_of(table)]
+        yield f"<h2>{escape(cases[0].name)}</h2>"
+        yield from table_of(table)
         if not cases[0].joins:
-            body += _films(report, cases, pictures)
-    return document(title, command, body, sides=2 * len(report.sides))
+            yield from _films(report, cases, pictures)
 
 
 def strip(case: Case, film: Film) -> Film:

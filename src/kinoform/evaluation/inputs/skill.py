@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from kinoform.evaluation.cost import FilmFlops
 from kinoform.evaluation.skill import Share, share
 from kinoform.evaluation.verdict import Verdict
 
@@ -31,8 +32,9 @@ class CaseSkill:
     """The figures of one case, over its films. What begins with `ceiling` is the codec's own.
 
     `skill`, `ceiling` and `chance` go by mark; a mark that only some films have is counted over those. Figures are
-    means. `left_out` are inputs that the model does not take and did not get. `joins` are the names of the cases whose
-    films these are, empty for a case of its own.
+    means. `flops` are those of one film, None for an edit and where the model does not tell them. `left_out` are
+    inputs that the model does not take and did not get. `joins` are the names of the cases whose films these are,
+    empty for a case of its own.
     """
 
     name: str
@@ -44,6 +46,7 @@ class CaseSkill:
     figures: dict[str, float]
     ceiling_figures: dict[str, float]
     seconds_per_film: float
+    flops: FilmFlops | None
     films: tuple[InputsTrial, ...]
 
 
@@ -69,6 +72,7 @@ def case_skill(
     chance: Mapping[str, float],
     joins: tuple[str, ...] = (),
     left_out: tuple[str, ...] = (),
+    flops: FilmFlops | None = None,
 ) -> CaseSkill:
     """The figures of one case, from its films, of which there is at least one."""
     films, redrawn = [trial.film for trial in trials], [trial.ceiling for trial in trials]
@@ -82,6 +86,7 @@ def case_skill(
         figures=_means([trial.figures for trial in trials]),
         ceiling_figures=_means([trial.ceiling_figures for trial in trials]),
         seconds_per_film=sum(trial.seconds for trial in trials) / len(trials),
+        flops=flops,
         films=tuple(trials),
     )
 

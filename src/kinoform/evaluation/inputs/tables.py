@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kinoform.evaluation.inputs.report import LEVEL, InputsReport
 from kinoform.evaluation.inputs.skill import CaseSkill
-from kinoform.evaluation.tables import Table, difference_cell, label, share_cell
+from kinoform.evaluation.tables import Table, difference_cell, flops_cell, label, share_cell
 
 FIGURES: Mapping[str, str] = {
     "kept_psnr": "kept PSNR, dB",
@@ -39,6 +39,8 @@ def _alone(report: InputsReport, case: CaseSkill) -> Table:
         if name in case.figures
     ]
     rows.append(("seconds a film", f"{case.seconds_per_film:.2f}", "", ""))
+    if case.flops is not None:
+        rows.append(("GFLOP a film", flops_cell(case.flops), "", ""))
     heading = ("", "films", "codec ceiling", "chance")
     return Table(level=LEVEL, title=_title(report, [case]), heading=heading, rows=tuple(rows))
 
@@ -57,6 +59,8 @@ def _beside(report: InputsReport, mine: CaseSkill, theirs: CaseSkill) -> Table:
         (said, _figure(mine, name), _figure(theirs, name), "") for name, said in FIGURES.items() if name in mine.figures
     ]
     rows.append(("seconds a film", f"{mine.seconds_per_film:.2f}", f"{theirs.seconds_per_film:.2f}", ""))
+    if mine.flops is not None or theirs.flops is not None:
+        rows.append(("GFLOP a film", flops_cell(mine.flops), flops_cell(theirs.flops), ""))
     heading = ("", *report.names, "difference")
     return Table(level=LEVEL, title=_title(report, [mine, theirs]), heading=heading, rows=tuple(rows))
 

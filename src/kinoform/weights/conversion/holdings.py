@@ -143,6 +143,8 @@ def _check(path: Path, identity: Identity) -> None:
     if identity.family not in BUILT:
         held = FAMILIES.get(identity.family) or HELD.get(identity.family, f"a {identity.family}")
         raise WeightsError(f"{path} is {held}; kinoform converts only what it can build")
+    if "time_layers" in identity.sizes:
+        raise WeightsError(f"{path} has factorized blocks, for which no other dialect has names; load it as it is")
     if identity.part == IMAGE and identity.dialect == "kinoform":
         raise WeightsError(
             f"{path} lacks the block of CLIP that no model reads; convert the file that it was made from"

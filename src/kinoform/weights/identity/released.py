@@ -58,11 +58,12 @@ FACTS = {
 
 
 def fitting(family: str, sizes: Mapping[str, int]) -> tuple[Released, ...]:
-    """The released models of a family at the sizes that are known."""
+    """The released models of a family at the sizes that are known; none has blocks with a temporal attention."""
     return tuple(
         model
         for model in RELEASED
         if model.family == family
+        and not sizes.get("time_layers")
         and sizes.get("dim", model.dim) == model.dim
         and sizes.get("layers", model.layers) == model.layers
     )

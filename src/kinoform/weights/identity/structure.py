@@ -1,7 +1,7 @@
 """The family and the sizes of a part, and the names that it must then have, read off official names and shapes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
@@ -28,6 +28,8 @@ CHANNELS = {(16, 16): "wan21-t2v", (36, 16): "wan22-i2v", (48, 48): "wan22-ti2v"
 """(in, out) -> family, of a transformer with neither image branch nor side blocks."""
 
 RESIDUAL_WEIGHTS = ("residual.6.weight", "residual.2.weight")
+
+SELF_ATTENTION = re.compile(r"(vace_)?blocks\.(\d+)\.self_attn\.(.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +102,13 @@ def transformer_structure(given: Shapes) -> Structure:
 
 
 def own_transformer_structure(given: Shapes) -> Structure:
-    """One of kinoform's own; with parts that no official model has, its recipe alone says what must be there."""
+    """One of kinoform's own, whose blocks may have a temporal attention beside the official self-attention.
+
+    With other parts that no official model has, its recipe alone says what must be there.
+    """
     found = transformer_structure(given)
+    if layers := given.count("blocks.#.time_attention."):
+        found = replace(found, sizes={**found.sizes, "time_layers": layers}, names=(*found.names, *_times(found.names)))
     if given.shapes.keys() <= set(found.names):
         return found
     return replace(found, family="kinoform", names=tuple(given.shapes))
@@ -215,6 +222,14 @@ def openclip_structure(given: Shapes) -> Structure:
         patch=given.maybe("conv1.weight", 2),
     )
     return Structure(family="clip", sizes=sizes, names=tuple(openclip_names(layers)))
+
+
+def _times(names: Iterable[str]) -> Iterator[str]:
+    """What stands beside each self-attention of main and of side blocks, by own names: no official ones exist."""
+    for name in names:
+        if match := SELF_ATTENTION.fullmatch(name):
+            side, layer, leaf = match.groups()
+            yield f"{'branches.vace.' if side else ''}blocks.{layer}.time_attention.{leaf}"
 
 
 def _blocks(given: Shapes, half: str, *, nested: bool) -> int:

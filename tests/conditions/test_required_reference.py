@@ -1,0 +1,66 @@
+"""A reference that a model cannot do without: its lack is refused before any weight is read, and a plan counts one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conditions.in_hand import picture
+from kinoform.conditions.demand import Demand
+from kinoform.conditions.inputs import NO_INPUTS, Inputs
+from kinoform.conditions.ports import FilmSize, Units
+from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.errors import UsageError
+from kinoform.models.guests import ReferenceGuests
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.weights.additions import Additions, with_additions
+from tiny_recipe import tiny_pipeline, write_tiny_folder
+
+FILM, UNITS = FilmSize(num_frames=5, height=16, width=24), Units(stride=(2, 4, 4), patch=(1, 2, 2))
+PICTURE = picture(1, 16, 24)
+OPTIONAL = [ReferenceTokens(), ReferenceRows(rows=LatentRows(channels=5))]
+either = pytest.mark.parametrize("conditioner", OPTIONAL, ids=["guests", "rows"])
+
+
+def needing(conditioner: ReferenceTokens | ReferenceRows) -> ReferenceTokens | ReferenceRows:
+    return replace(conditioner, required=True)
+
+
+def demand(conditioner: ReferenceTokens | ReferenceRows, inputs: Inputs) -> Demand:
+    return conditioner.demand(inputs, FILM, UNITS, 0)
+
+
+@either
+def test_only_where_it_is_required_its_lack_is_refused(conditioner: ReferenceTokens | ReferenceRows) -> None:
+    conditioner.check(NO_INPUTS, FILM)
+    needing(conditioner).check(Inputs(references=(PICTURE,)), FILM)
+    with pytest.raises(UsageError, match=r"needs a picture of what shall appear, and none is given; give .* reference"):
+        needing(conditioner).check(NO_INPUTS, FILM)
+
+
+@either
+def test_without_one_the_usual_case_is_planned(conditioner: ReferenceTokens | ReferenceRows) -> None:
+    one = demand(conditioner, Inputs(references=(PICTURE,)))
+    assert demand(needing(conditioner), NO_INPUTS) == replace(one, held=0) != demand(conditioner, NO_INPUTS)
+    assert demand(needing(conditioner), Inputs(references=(PICTURE,) * 3)) == demand(
+        conditioner, Inputs(references=(PICTURE,) * 3)
+    )
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Pipeline:
+    additions = Additions(branches=(ReferenceGuests(),))
+    conditioners = (needing(ReferenceTokens()),)
+    found = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"), conditioners=conditioners, additions=additions)
+    return replace(found, parts=with_additions(found.parts, additions, found.recipe.transformer))
+
+
+def test_a_pipeline_refuses_before_any_weight_is_read(pipe: Pipeline) -> None:
+    def never(*asked: object) -> None:
+        raise AssertionError("a part was loaded")
+
+    parts = replace(pipe.parts, text_encoder=never, codec=never, transformer=never, tokenizer=never)
+    with pytest.raises(UsageError, match="none is given"):
+        replace(pipe, parts=parts)("a red ball", seed=1)
+    film = pipe("a red ball", seed=1, inputs=Inputs(references=(PICTURE,)))
+    assert film.frames.shape == (3, 16, 16, 3)

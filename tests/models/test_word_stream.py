@@ -1,0 +1,85 @@
+"""Pictures as words: rows that stand behind the prompt's and are read by the same k and v, in the same softmax."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kinoform.errors import UsageError
+from kinoform.models.context import ReaderSpec, WordStream
+from kinoform.models.cost import CostedRows
+from kinoform.models.dit import joined
+from kinoform.models.ports import ContextSpec
+from kinoform.ops import cpu
+from kinoform.ops.flops import count_flops
+from kinoform.ops.patch import grid_of
+from models.recorded import gap, spread
+from models.toys import TEXT, TINY, TOLD, film, noise, random_dit, run
+
+STREAM = WordStream(width=6, words=3, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
+SAYING = replace(TINY, context=(TEXT, STREAM))
+
+
+def test_the_protocols_are_kept() -> None:
+    assert isinstance(STREAM, ContextSpec) and isinstance(STREAM, CostedRows)
+    assert STREAM.usual_rows == 0 and STREAM.joins == "text" and not STREAM.gated
+
+
+@pytest.mark.parametrize("count", [1, 16])
+def test_there_are_as_many_words_whatever_the_rows(count: int) -> None:
+    module = STREAM.build(TINY.dim, TINY.eps).requires_grad_(False)
+    spread(module, 1)
+    assert module(noise(2, 3, count, 6)).shape == (3, STREAM.words, TINY.dim)
+    assert STREAM.read(count) == STREAM.words and STREAM.read(0) == 0
+
+
+def test_blocks_have_nothing_of_their_own_for_it() -> None:
+    names = SAYING.build().state_dict().keys() - TINY.build().state_dict().keys()
+    assert names and all(name.startswith("context.reference.") for name in names)
+
+
+def test_without_pictures_the_model_is_the_one_without() -> None:
+    base, model = random_dit(TINY), random_dit(SAYING, seed=5)
+    model.load_state_dict(base.state_dict(), strict=False)
+    assert torch.equal(run(model, film()), run(base, film()))
+    shown = replace(TOLD, context={**TOLD.context, "reference": noise(6, 1, 7, 6)})
+    assert gap(run(model, film(), shown), run(base, film())) > 1e-3
+
+
+def test_its_rows_are_read_as_rows_of_the_prompt() -> None:
+    """The keys are those of text, of the prompt's rows with the words behind them; no other stream is left."""
+    model = random_dit(SAYING)
+    rows, pictures = TOLD.context["text"], noise(6, 1, 7, 6)
+    grid = grid_of(film(), TINY.patch)
+    told = model.prepare(replace(TOLD, context={"text": rows, "reference": pictures}), grid)
+    both = torch.cat([model.context["text"](rows), model.context["reference"](pictures)], dim=1)
+    assert list(told.context) == ["text"] and torch.equal(told.context["text"], both)
+    for layer, keys in enumerate(told.keys):
+        block = model.blocks[layer]
+        wanted = block.keys({"text": both})
+        assert list(keys) == ["text"]
+        assert all(torch.equal(one, other) for one, other in zip(keys["text"], wanted["text"], strict=True))
+
+
+def test_streams_that_join_nothing_stay_apart() -> None:
+    rows = {"text": noise(1, 1, 2, 4), "reference": noise(2, 1, 3, 4)}
+    assert joined(rows, (TEXT, replace(STREAM, joins=None))) == rows
+    assert torch.equal(joined(rows, (TEXT, STREAM))["text"], torch.cat(list(rows.values()), dim=1))
+
+
+def test_words_of_pictures_alone_are_refused() -> None:
+    model = random_dit(SAYING)
+    with pytest.raises(UsageError, match=r"context streams \['reference'\] given"):
+        model.prepare(replace(TOLD, context={"reference": noise(6, 1, 7, 6)}), grid_of(film(), TINY.patch))
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_operations_are_those_that_are_counted(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_onednn", lambda: None)
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention",
+        lambda q, k, v, **masks: (q @ k.transpose(-1, -2)).softmax(-1) @ v,
+    )  # fmt: skip
+    module = STREAM.build(TINY.dim, TINY.eps)
+    assert count_flops(lambda: module(noise(2, 1, count, 6))) == 2 * STREAM.products(TINY.dim, count)
+    assert STREAM.products(TINY.dim, 0) == 0

@@ -1,0 +1,90 @@
+"""A tiny transformer on the codec and the text encoder of the embedded model, which also reads references."""
+
+from dataclasses import replace
+
+from kinoform.conditions.ports import FilmSize
+from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.dit import DiTSpec
+from kinoform.recipe import Recipe
+from kinoform.recipes.mini import mini
+from kinoform.recipes.mini_adapters import REFERENCE_ROWS
+from kinoform.training.average import AverageSpec
+from kinoform.training.films import Films
+from kinoform.training.lesson import LessonSpec
+from kinoform.training.objective import LevelSampling
+from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
+from kinoform.training.plan import TransformerPlan
+from kinoform.training.reader import ReaderConfig, ReaderPlan
+from kinoform.training.stage import TrainingSpec
+from kinoform.training.transformer import Portraits, TransformerConfig
+from kinoform.world.caption import vocabulary
+from kinoform.world.sampling import L1
+
+STREAM = ReferenceStream(width=REFERENCE_ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
+
+
+def recipe() -> Recipe:
+    """5 frames of 32x32."""
+    base = mini()
+    return replace(
+        base,
+        name="tiny-on-mini",
+        transformer=DiTSpec(
+            dim=24, ffn_dim=32, heads=2, layers=2, in_channels=32, out_channels=32, frequency_width=16,
+            context=(*base.transformer.context, STREAM),
+        ),
+        conditioners=(REFERENCE_ROWS,),
+        width=32, height=32, num_frames=5, steps=2, guidance=2.0,
+    )  # fmt: skip
+
+
+def plan() -> TransformerPlan:
+    """Three steps of the reader and of the transformer."""
+    made = recipe()
+    training = TrainingSpec(
+        schedule=Schedule(warmup=0, total=3),
+        optimizer=OptimizerSpec(hidden=no_matrix),
+        average=AverageSpec(decay=0.5, every=1),
+    )
+    film = FilmSize(num_frames=5, height=32, width=32)
+    return TransformerPlan(
+        base="mini",
+        recipe=made,
+        words=vocabulary(),
+        transformer=TransformerConfig(
+            transformer=made.transformer,
+            films=Films(level=L1, num_frames=5, height=32, width=32),
+            levels=LevelSampling(),
+            negative_prompt=made.negative_prompt,
+            batch=4,
+            lesson=LessonSpec(layer=0),
+            portraits=Portraits(rows=REFERENCE_ROWS, share=0.6),
+        ),
+        transformer_training=training,
+        reader=ReaderPlan(
+            config=ReaderConfig(
+                stream=STREAM, rows=REFERENCE_ROWS, dim=24, eps=made.transformer.eps, film=film, level=L1, batch=4
+            ),
+            training=training,
+        ),
+    )
+
+
+def without_references() -> TransformerPlan:
+    """The same from words alone."""
+    made = plan()
+    spec = replace(made.recipe.transformer, context=mini().transformer.context)
+    return replace(
+        made,
+        recipe=replace(made.recipe, transformer=spec, conditioners=()),
+        transformer=replace(made.transformer, transformer=spec, portraits=None),
+        reader=None,
+    )
+
+
+def on_nothing() -> TransformerPlan:
+    return replace(plan(), base="runs/mini")
+
+
+def with_other_words() -> TransformerPlan:
+    return replace(plan(), words=plan().words[::-1])

@@ -1,0 +1,109 @@
+"""What belongs to the prompt stands with the prompt alone; everything else stands beside both prompts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from conditions.in_hand import CODECS, InHand, picture, random_module
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.ports import NOTHING, Canvas, Conditioner, FilmSize, Given, Units, together
+from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.vace import Vace
+from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.guests import ReferenceGuests
+from kinoform.models.side_blocks import Control
+from kinoform.pipelines.generate import text_field
+from kinoform.types import Conditions, Level
+from models.recorded import gap
+from models.toys import GRID, SIDE, TEXT, TINY, film, noise, random_dit
+
+STREAM = ReferenceStream(width=6, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
+SPEC = replace(TINY, in_channels=8, context=(TEXT, STREAM), branches=(SIDE, ReferenceGuests()))
+MODEL, X, LEVEL, SCALE = random_dit(SPEC), film(), Level(sigma=0.6, timestep=600.0), 3.5
+POSITIVE, NEGATIVE = noise(3, 1, 5, 10), noise(4, 1, 2, 10)
+BOTH = Given(channels=film(5), branches={"vace": Control(latents=film(6, channels=5), scale=0.7)})
+"""What stands beside either prompt."""
+
+SHOWN = {
+    "guests": Given(
+        branches={"references": (noise(7, 1, 4, 1, GRID.height, GRID.width),)}, with_prompt=frozenset({"references"})
+    ),
+    "stream": Given(context={"reference": noise(8, 1, 7, 6)}, with_prompt=frozenset({"reference"})),
+}
+SHOWN["guests and stream"] = together(SHOWN.values())
+
+
+def velocity(rows: Tensor, given: Given) -> Tensor:
+    """By hand, of one prompt and all that is given."""
+    conditions = Conditions(
+        context={"text": rows, **given.context}, channels=given.channels, clean=given.clean, branches=given.branches
+    )
+    return MODEL(X, torch.tensor([LEVEL.timestep]), MODEL.prepare(conditions, GRID))
+
+
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("beside", [NOTHING, BOTH], ids=["alone", "beside others"])
+def test_guidance_goes_past_the_negative_prompt_without_pictures(name: str, beside: Given) -> None:
+    given = together([beside, SHOWN[name]])
+    if beside is NOTHING:
+        given = replace(given, channels=torch.zeros_like(X))
+    found = text_field(MODEL, (POSITIVE, NEGATIVE), X, SCALE, given)(X, LEVEL)
+    towards = velocity(POSITIVE, given)
+    away = velocity(NEGATIVE, replace(beside, channels=given.channels))
+    assert gap(found, away + SCALE * (towards - away)) < 1e-5
+    shown = velocity(NEGATIVE, given)
+    assert gap(found, shown + SCALE * (towards - shown)) > 1e-2, "it matters that they are left out"
+    alone = text_field(MODEL, (POSITIVE, NEGATIVE), X, 1.0, given)(X, LEVEL)
+    assert torch.equal(alone, towards)
+
+
+def test_what_does_not_belong_to_the_prompt_stands_beside_both() -> None:
+    found = text_field(MODEL, (POSITIVE, NEGATIVE), X, SCALE, BOTH)(X, LEVEL)
+    towards, away = velocity(POSITIVE, BOTH), velocity(NEGATIVE, BOTH)
+    assert gap(found, away + SCALE * (towards - away)) < 1e-5
+    for left in (replace(BOTH, branches={}), replace(BOTH, channels=torch.zeros_like(X))):
+        assert gap(velocity(NEGATIVE, left), away) > 1e-2
+
+
+def test_beside_the_negative_prompt_stands_all_but_what_is_named() -> None:
+    canvas = Canvas(lead=1)
+    given = replace(
+        together([BOTH, SHOWN["guests and stream"]]), clean=torch.zeros(GRID.tokens, dtype=torch.bool), canvas=canvas
+    )
+    found = given.negative()
+    assert found.context == {} and list(found.branches) == ["vace"] and found.with_prompt == frozenset()
+    assert found.channels is given.channels and found.clean is given.clean and found.canvas is canvas
+    assert given.conditions(POSITIVE).context.keys() == {"text", "reference"}
+    assert replace(given, with_prompt=frozenset()).negative() == replace(given, with_prompt=frozenset())
+
+
+def test_names_of_all_contributions_are_united() -> None:
+    assert SHOWN["guests and stream"].with_prompt == {"references", "reference"}
+    assert together([]).with_prompt == together([BOTH]).with_prompt == frozenset()
+
+
+FILM = FilmSize(num_frames=5, height=16, width=24)
+ROWS = ReferenceRows(rows=LatentRows(channels=5))
+
+
+@pytest.mark.parametrize(
+    ("conditioner", "inputs", "wanted"),
+    [
+        (ReferenceTokens(), Inputs(references=(picture(1, 16, 24),)), {"references"}),
+        (ReferenceTokens(branch="subject"), Inputs(references=(picture(1, 16, 24),)), {"subject"}),
+        (ROWS, Inputs(references=(picture(1, 16, 24),)), {"reference"}),
+        (replace(ROWS, stream="subject"), Inputs(references=(picture(1, 16, 24),)), {"subject"}),
+        (Vace(), Inputs(references=(picture(1, 16, 24),)), set()),
+        (KnownFrames(), Inputs(frames={0: picture(1, 16, 24)}), set()),
+    ],
+    ids=["guests", "guests of another name", "rows", "rows of another name", "control", "frames"],
+)
+def test_references_belong_to_the_prompt(conditioner: Conditioner, inputs: Inputs, wanted: set[str]) -> None:
+    """And a plan is told so."""
+    given = conditioner.give(inputs, FILM, InHand(made_codec=random_module(CODECS["2"])))
+    assert given.with_prompt == wanted and wanted <= given.context.keys() | given.branches.keys()
+    units = Units(stride=(2, 2, 2), patch=(1, 2, 2))
+    assert conditioner.demand(inputs, FILM, units, 0).with_prompt == wanted  # type: ignore[attr-defined]

@@ -1,0 +1,160 @@
+"""Portraits beside captions: the transformer learns from the rows that a request gives, and from the same films."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.references import LatentRows, ReferenceRows
+from kinoform.media.material import Picture
+from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.training.autoencoder import new_autoencoder
+from kinoform.training.encoders import CodecAlone
+from kinoform.training.lesson import Facts
+from kinoform.training.stages import prepare_tokenizer
+from kinoform.training.team import Part
+from kinoform.training.transformer import Batch, Frozen, Portraits, TransformerConfig, TransformerStage
+from kinoform.world.sampling import L1, L3
+from models.recorded import spread
+from training.test_stages import tiny_plan
+
+ROWS = ReferenceRows(rows=LatentRows(channels=8))
+STREAM = ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
+PLAIN = tiny_plan().transformer
+SHOWING = replace(
+    PLAIN,
+    transformer=replace(PLAIN.transformer, context=(*PLAIN.transformer.context, STREAM)),
+    films=replace(PLAIN.films, level=L1),
+    portraits=Portraits(rows=ROWS),
+    batch=12,
+)
+"""Of films of one object each."""
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+    plan = tiny_plan()
+    assert plan.autoencoder is not None
+    encoder = plan.recipe.text.build().requires_grad_(False).eval()
+    spread(encoder, 1)
+    tokenizer = prepare_tokenizer(plan, tmp_path_factory.mktemp("words"))
+    return Frozen(codec=new_autoencoder(plan.autoencoder), tokenizer=tokenizer, text_encoder=encoder)
+
+
+def batch(frozen: Frozen, config: TransformerConfig, step: int = 0, part: Part | None = None) -> Batch:
+    return TransformerStage(config, frozen, part=part).batch(step)
+
+
+def sharing(share: float, *, unnamed: float = 0.0, dropout: float = 0.0) -> TransformerConfig:
+    return replace(SHOWING, portraits=Portraits(rows=ROWS, share=share, unnamed=unnamed), dropout=dropout)
+
+
+def test_without_portraits_a_batch_is_one_part(frozen: Frozen) -> None:
+    found = batch(frozen, replace(SHOWING, portraits=None))
+    assert list(found.parts()) == [(slice(None), {})]
+    none = batch(frozen, sharing(0.0))
+    assert list(none.parts()) == [(slice(None), {})] and torch.equal(found.x0, none.x0)
+
+
+def test_films_noise_and_levels_are_those_without_portraits(frozen: Frozen) -> None:
+    for step in (0, 3):
+        one, other = batch(frozen, replace(SHOWING, portraits=None), step), batch(frozen, sharing(0.5), step)
+        assert torch.equal(one.x0, other.x0) and torch.equal(one.noise, other.noise)
+        assert torch.equal(one.sigma, other.sigma) and all(map(torch.equal, one.facts, other.facts))
+
+
+def test_the_shares_are_those_that_are_asked_for(frozen: Frozen) -> None:
+    shown = [len(batch(frozen, sharing(share)).shown) for share in (0.0, 0.5, 1.0)]
+    assert shown[0] == 0 and 2 < shown[1] < 11 and shown[2] == 12
+    named, unnamed = (batch(frozen, sharing(1.0, unnamed=share)).rows for share in (0.0, 1.0))
+    assert all(not torch.equal(one, other) for one, other in zip(named, unnamed, strict=True))
+
+
+def test_only_films_of_one_object_have_a_portrait(frozen: Frozen) -> None:
+    config = sharing(1.0)
+    config = replace(config, films=replace(config.films, level=L3))
+    scenes, _ = config.films.scenes(0, config.batch)
+    single = [place for place, scene in enumerate(scenes) if len(scene.things) == 1]
+    assert 0 < len(single) < config.batch
+    assert batch(frozen, config).shown.tolist() == single
+
+
+def test_a_caption_that_is_dropped_takes_its_portrait_away(frozen: Frozen) -> None:
+    assert not batch(frozen, sharing(1.0, dropout=1.0)).context
+    found = batch(frozen, sharing(1.0, dropout=0.5))
+    nothing = frozen.rows([SHOWING.negative_prompt])[0]
+    kept = [n for n, rows in enumerate(found.rows) if not torch.allclose(rows, nothing, atol=1e-6)]
+    assert 0 < len(kept) < SHOWING.batch and found.shown.tolist() == kept
+
+
+def test_the_rows_are_those_of_a_request(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, of the very pictures that were drawn."""
+    import kinoform.training.transformer as module
+
+    drawn, draw = [], module.portrait
+
+    def noted(*words: object, **sizes: int) -> object:
+        drawn.append(draw(*words, **sizes))
+        return drawn[-1]
+
+    monkeypatch.setattr(module, "portrait", noted)
+    stage = TransformerStage(sharing(0.5), frozen)
+    drawn.clear()
+    found = stage.batch(1)
+    film = FilmSize(num_frames=5, height=32, width=32)
+    assert len(drawn) == len(found.shown) > 2
+    for pixels, rows in zip(drawn, found.context["reference"], strict=True):
+        given = ROWS.give(Inputs(references=(Picture(pixels=pixels),)), film, CodecAlone(frozen.codec))
+        assert torch.equal(given.context["reference"][0], rows)
+
+
+def test_parts_hold_every_sample_once(frozen: Frozen) -> None:
+    found = batch(frozen, sharing(0.5))
+    (shown, more), (others, nothing) = found.parts()
+    assert isinstance(shown, Tensor) and isinstance(others, Tensor) and not nothing
+    assert sorted([*shown.tolist(), *others.tolist()]) == list(range(SHOWING.batch))
+    assert torch.equal(shown, found.shown) and len(more["reference"]) == len(shown)
+    assert [each.tolist() for each, _ in batch(frozen, sharing(1.0)).parts()] == [list(range(SHOWING.batch))]
+
+
+def test_the_loss_is_the_mean_of_each_sample_alone(frozen: Frozen) -> None:
+    stage = TransformerStage(sharing(0.5), frozen)
+    spread(stage.modules(), 2)
+    found = stage.batch(0)
+    alone = [stage.loss(single(found, n)).item() for n in range(SHOWING.batch)]
+    assert stage.loss(found).item() == pytest.approx(sum(alone) / len(alone), rel=1e-5)
+    deaf = [
+        stage.loss(single(found, n)._replace(context={}, shown=found.shown[:0])).item() for n in found.shown.tolist()
+    ]
+    assert all(abs(alone[n] - each) > 1e-6 for n, each in zip(found.shown.tolist(), deaf, strict=True))
+
+
+def single(found: Batch, place: int) -> Batch:
+    """A batch of one of the samples."""
+    one, at = slice(place, place + 1), found.shown.tolist()
+    context = {name: rows[at.index(place)][None] for name, rows in found.context.items() if place in at}
+    return Batch(
+        x0=found.x0[one], noise=found.noise[one], sigma=found.sigma[one], rows=found.rows[one],
+        facts=Facts(*(each[one] for each in found.facts)),
+        shown=torch.arange(len(context)), context=context,
+    )  # fmt: skip
+
+
+def test_processes_see_their_parts_of_the_batch(frozen: Frozen) -> None:
+    whole, parts = batch(frozen, sharing(0.5)), [batch(frozen, sharing(0.5), part=Part(n, 2)) for n in range(2)]
+    assert torch.equal(torch.cat([each.context["reference"] for each in parts]), whole.context["reference"])
+    assert [*parts[0].shown.tolist(), *(6 + n for n in parts[1].shown.tolist())] == whole.shown.tolist()
+
+
+def test_the_stream_begins_with_what_was_read(frozen: Frozen) -> None:
+    learnt = STREAM.build(24, 1e-6)
+    spread(learnt, 4)
+    plain, begun = (TransformerStage(SHOWING, frozen, read=read) for read in (None, learnt.state_dict()))
+    for name, value in begun.transformer().state_dict().items():
+        wanted = learnt.state_dict().get(
+            name.removeprefix("context.reference."), plain.transformer().state_dict()[name]
+        )
+        assert torch.equal(value, wanted), name

@@ -1,0 +1,125 @@
+"""The reader of a reference stream learns what portraits show, from the rows that a request gives."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import kinoform.training.reader as module
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.references import LatentRows, ReferenceRows
+from kinoform.errors import UsageError, WeightsError
+from kinoform.media.material import Picture
+from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.vae import VAE
+from kinoform.training.autoencoder import new_autoencoder
+from kinoform.training.average import AverageSpec
+from kinoform.training.encoders import CodecAlone
+from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
+from kinoform.training.reader import ASKED, ReaderConfig, ReaderPlan, ReaderStage, Reading, train_reader
+from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.world.sampling import L3, colour_is_held_out
+from kinoform.world.scene import Thing
+from training.test_stages import tiny_plan
+
+ROWS = ReferenceRows(rows=LatentRows(channels=8))
+CONFIG = ReaderConfig(
+    stream=ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=16, heads=2, layers=1, dim_ffn=16)),
+    rows=ROWS, dim=24, eps=1e-6, film=FilmSize(num_frames=5, height=32, width=32), level=L3, batch=16,
+)  # fmt: skip
+PLAN = ReaderPlan(
+    config=replace(CONFIG, batch=4),
+    training=TrainingSpec(
+        schedule=Schedule(warmup=1, total=4),
+        optimizer=OptimizerSpec(hidden=no_matrix),
+        average=AverageSpec(decay=0.5, every=1),
+    ),
+)
+QUIET = Upkeep(show_progress=False)
+
+
+@pytest.fixture(scope="module")
+def codec() -> VAE:
+    config = tiny_plan().autoencoder
+    assert config is not None
+    return new_autoencoder(config)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Thing, Picture]]:
+    """Everything that has been drawn: of what, and the picture."""
+    drawn, draw = [], module.portrait
+
+    def noted(thing: Thing, *words: object, **sizes: int) -> object:
+        pixels = draw(thing, *words, **sizes)
+        drawn.append((thing, Picture(pixels=pixels)))
+        return pixels
+
+    monkeypatch.setattr(module, "portrait", noted)
+    return drawn
+
+
+def test_the_rows_are_those_of_a_request(codec: VAE, shown: list[tuple[Thing, Picture]]) -> None:
+    stage = ReaderStage(CONFIG, CodecAlone(codec))
+    shown.clear()
+    found = stage.batch(3)
+    assert len(found.rows) == len(shown) == CONFIG.batch
+    for rows, (_, picture) in zip(found.rows, shown, strict=True):
+        given = ROWS.give(Inputs(references=(picture,)), CONFIG.film, CodecAlone(codec))
+        assert torch.equal(given.context["reference"][0], rows)
+    assert torch.equal(found.rows, stage.batch(3).rows) and not torch.equal(found.rows, stage.batch(4).rows)
+
+
+def test_answers_are_what_is_shown_and_nothing_is_held_out(codec: VAE, shown: list[tuple[Thing, Picture]]) -> None:
+    stage = ReaderStage(CONFIG, CodecAlone(codec))
+    shown.clear()
+    found = [stage.batch(step) for step in range(6)]
+    told = [[question.choices[n] for question, n in zip(ASKED, row.tolist(), strict=True)]
+            for each in found for row in each.answers]  # fmt: skip
+    subjects = [thing.subject for thing, _ in shown]
+    assert told == [[subject.colour, subject.shape] for subject in subjects]
+    assert not any(colour_is_held_out(subject.colour, subject.shape) for subject in subjects)
+
+
+def test_a_reader_learns(codec: VAE) -> None:
+    """About pictures that it was not trained on."""
+    stage = ReaderStage(replace(CONFIG, batch=32), CodecAlone(codec))
+    optimizer, others = torch.optim.Adam(stage.modules().parameters(), 1e-2), stage.batch(1000)
+    before, right = stage.loss(others).item(), stage.accuracy(others)
+    for step in range(40):
+        optimizer.zero_grad()
+        stage.loss(stage.batch(step)).backward()
+        assert all(parameter.grad is not None for parameter in stage.modules().parameters())
+        optimizer.step()
+    assert stage.loss(others).item() < 0.9 * before
+    after = stage.accuracy(others)
+    assert after.keys() == {"first colour", "first shape"} and after["first colour"] > right["first colour"]
+
+
+def test_a_training_goes_on_where_it_was_stopped(codec: VAE, tmp_path: Path) -> None:
+    whole = train_reader(PLAN, codec, tmp_path / "whole", QUIET)
+    stopped = train_reader(PLAN, codec, tmp_path / "parts", replace(QUIET, seconds=1e-9, save_every=1))
+    assert stopped.report["steps"] == 1
+    assert not all(torch.equal(stopped.weights[name], value) for name, value in whole.weights.items())
+    rest = train_reader(PLAN, codec, tmp_path / "parts", QUIET)
+    assert rest.report["steps"] == whole.report["steps"] == 4 and rest.report["accuracy"] == whole.report["accuracy"]
+    assert rest.weights.keys() == whole.weights.keys() == CONFIG.stream.build(24, 1e-6).state_dict().keys()
+    assert all(torch.equal(rest.weights[name], value) for name, value in whole.weights.items())
+    with pytest.raises(UsageError, match="seed"):
+        train_reader(replace(PLAN, config=replace(PLAN.config, seed=6)), codec, tmp_path / "parts", QUIET)
+
+
+def test_a_reader_begins_from_its_seed_alone(codec: VAE) -> None:
+    first, again, other = (ReaderStage(replace(CONFIG, seed=n), CodecAlone(codec)).modules() for n in (5, 5, 6))
+    assert isinstance(first, Reading)
+    same = [torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)]
+    assert all(same)
+    assert not torch.equal(first.embedding[0].enter.weight, other.embedding[0].enter.weight)
+
+
+def test_there_is_no_image_encoder_in_a_training(codec: VAE) -> None:
+    assert CodecAlone(codec).codec() is codec
+    with pytest.raises(WeightsError, match="without an image encoder; choose conditioners that need none"):
+        CodecAlone(codec).image()

@@ -1,0 +1,232 @@
+"""What can be told in words is learnt from the base; a prompt that is dropped takes its pictures away."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.ports import Conditioner, FilmSize
+from kinoform.conditions.references import ReferenceRows, ReferenceTokens
+from kinoform.conditions.vace import Vace
+from kinoform.errors import UsageError
+from kinoform.media.material import Picture
+from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.dit import DiT, cast_weights
+from kinoform.models.guests import ReferenceGuests
+from kinoform.models.lora import BLOCKS, LoRASpec
+from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
+from kinoform.ops.patch import grid_of
+from kinoform.training.adapter import AdapterPlan, AdapterStage
+from kinoform.training.adapter_samples import EditSamples, FrameSamples, ReferenceSamples
+from kinoform.training.objective import LevelSampling, timesteps
+from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
+from kinoform.training.reader import Read, ReaderConfig, ReaderPlan
+from kinoform.training.samples import Sample
+from kinoform.training.stage import TrainingSpec
+from kinoform.training.transformer import Frozen
+from kinoform.types import Conditions
+from kinoform.weights.additions import Additions
+from kinoform.world.parse import parse
+from kinoform.world.sampling import L1, L3
+from models.recorded import spread
+from tiny_recipe import WORDS, tiny
+
+DRAW = np.random.default_rng(1)
+FILMS = [DRAW.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8) for _ in range(4)]
+PICTURE = Picture(pixels=DRAW.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+SHOWN = Inputs(references=(PICTURE,))
+TRAINING = TrainingSpec(schedule=Schedule(warmup=0, total=2), optimizer=OptimizerSpec(hidden=no_matrix))
+ROWS = ReferenceRows(rows=replace(ReferenceRows().rows, channels=4))
+"""Of the tiny model's latents."""
+
+
+def sample(place: int, inputs: Inputs, told: str | None, prompt: str = "a red ball") -> Sample:
+    return Sample(inputs=inputs, prompt=prompt, film=FILMS[place], told=told)
+
+
+ALL = (
+    sample(0, SHOWN, "a red ball moves"),
+    sample(1, Inputs(), "a red ball"),
+    sample(2, SHOWN, None),
+    sample(3, Inputs(), None),
+)
+"""Told or not, with a picture or without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Same:
+    """The same samples at every step."""
+
+    samples: Sequence[Sample] = field(default=ALL)
+
+    def draw(self, step: int, count: int, film: FilmSize) -> list[Sample]:
+        return list(self.samples[:count])
+
+
+def plan(conditioner: Conditioner, additions: Additions, **changes: Any) -> AdapterPlan:
+    made = AdapterPlan(
+        name="told",
+        base="tiny",
+        recipe=replace(tiny(), conditioners=(conditioner,), additions=additions),
+        lora=LoRASpec(patterns=(*BLOCKS, "!branches.*"), rank=2),
+        samples=Same(),
+        levels=LevelSampling(),
+        training=TRAINING,
+        batch=4,
+        dropout=0.0,
+    )
+    return replace(made, **changes)
+
+
+GUESTS = plan(ReferenceTokens(), Additions(branches=(ReferenceGuests(),)))
+STREAM = plan(ROWS, Additions(context=(ReferenceStream(width=ROWS.width),)))
+WAYS = {
+    "guests": GUESTS,
+    "stream": STREAM,
+    "frames": plan(KnownFrames(required=False), Additions(channels={"frames": 2 + 4})),
+    "side blocks": plan(Vace(), Additions(branches=(SideBlocks(layers=(0,), channels=2 * 4 + 2 * 2),))),
+}
+
+
+Make = Callable[..., AdapterStage]
+
+
+@pytest.fixture(scope="module")
+def base() -> DiT:
+    model = tiny().transformer.build().requires_grad_(False).eval()
+    spread(model, 1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+    folder, made = tmp_path_factory.mktemp("words"), tiny()
+    build_word_tokenizer(WORDS).save(str(folder / "tokenizer.json"))
+    encoder, codec = made.text.build().requires_grad_(False).eval(), made.codec.build().requires_grad_(False).eval()
+    spread(encoder, 2)
+    spread(codec, 3)
+    return Frozen(codec=codec, tokenizer=load_tokenizer(folder), text_encoder=encoder)
+
+
+@pytest.fixture
+def stage(base: DiT, frozen: Frozen) -> Make:
+    return lambda made, **changes: AdapterStage(made, base, frozen, base_hash="of the base", **changes)
+
+
+def untold(samples: Sequence[Sample] = ALL) -> Same:
+    return Same(samples=[replace(each, told=None) for each in samples])
+
+
+# What is learnt
+
+
+@pytest.mark.parametrize("name", ["guests", "stream"])
+def test_what_is_told_has_the_velocity_of_the_base_under_these_words(
+    name: str, stage: Make, base: DiT, frozen: Frozen
+) -> None:
+    """Bit for bit; of all others it is the noise less the film, over the same noisy latents."""
+    groups = stage(WAYS[name]).batch(0)
+    drawn = stage(replace(WAYS[name], samples=untold())).batch(0)
+    for group, plain, told, places in zip(
+        groups, drawn, ("a red ball moves", "a red ball"), ([0, 2], [1, 3]), strict=True
+    ):
+        assert torch.equal(group.x, plain.x) and torch.equal(group.sigma, plain.sigma)
+        rows = Conditions(context={"text": frozen.rows([told])})
+        prepared = base.prepare(rows, grid_of(group.x, base.spec.patch))
+        assert torch.equal(group.target[:1], base(group.x[:1], timesteps(group.sigma[:1]), prepared))
+        assert torch.equal(group.target[1], plain.target[1]) and not torch.equal(group.target[0], plain.target[0])
+        signal = torch.from_numpy(np.stack([FILMS[place] for place in places])).movedim(-1, 1) / 127.5 - 1
+        x0, _ = frozen.codec.encode(signal)
+        assert torch.allclose(plain.x - plain.sigma[:, None, None, None, None] * plain.target, x0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_from_words_alone_an_adapter_begins_with_nothing_to_learn(name: str, stage: Make) -> None:
+    words = [sample(place, Inputs(), "a red ball") for place in range(4)]
+    trained = stage(replace(WAYS[name], samples=Same(samples=words)))
+    with torch.no_grad():  # as the base is asked: gradients take other kernels
+        assert trained.loss(trained.batch(0)).item() == 0
+    other = stage(replace(WAYS[name], samples=untold(words)))
+    assert other.loss(other.batch(0)).item() > 0.1
+
+
+def test_what_is_told_weighs_more(stage: Make) -> None:
+    trained = stage(replace(STREAM, told_weight=3.0))
+    groups = trained.batch(0)
+    assert [group.weight.flatten().tolist() for group in groups] == [[3, 1], [3, 1]]
+    assert [group.share for group in groups] == [0.5, 0.5]
+    each = [(group.weight * (trained.modules()(group.x, group.sigma, group.rows, group.given) - group.target).square())
+            for group in groups]  # fmt: skip
+    assert trained.loss(groups).item() == pytest.approx(torch.cat(each).mean().item(), rel=1e-5)
+
+
+def test_behind_pictures_nothing_is_told_in_words(stage: Make) -> None:
+    with pytest.raises(UsageError, match="a film behind pictures cannot be told in words alone"):
+        stage(WAYS["side blocks"])
+    assert stage(replace(WAYS["side blocks"], samples=untold())).batch(0)[0].given.canvas.lead == 1
+
+
+# Dropped prompts
+
+
+@pytest.mark.parametrize("name", ["guests", "stream"])
+def test_a_dropped_prompt_takes_its_pictures_away(name: str, stage: Make, base: DiT, frozen: Frozen) -> None:
+    (group,) = stage(replace(WAYS[name], dropout=1.0)).batch(0)
+    (plain,) = stage(replace(WAYS[name], dropout=1.0, samples=untold())).batch(0)
+    assert not group.given.context and not group.given.branches
+    assert torch.equal(group.rows, frozen.rows(["ugly"] * 4))
+    rows = Conditions(context={"text": frozen.rows(["ugly"] * 2)})
+    wanted = base(group.x[:2], timesteps(group.sigma[:2]), base.prepare(rows, grid_of(group.x, base.spec.patch)))
+    assert torch.equal(group.target[:2], wanted) and torch.equal(group.target[2:], plain.target[2:])
+    kept = stage(WAYS[name]).batch(0)
+    assert torch.equal(torch.cat([each.x for each in kept]), group.x[[0, 2, 1, 3]]), "films and noise stay"
+
+
+def test_frames_stand_beside_either_prompt(stage: Make) -> None:
+    first = Inputs(frames={0: Picture(pixels=FILMS[0][0])})
+    made = replace(WAYS["frames"], samples=Same(samples=[sample(n, first, None) for n in range(4)]))
+    (kept,), (dropped,) = (stage(replace(made, dropout=share)).batch(0) for share in (0.0, 1.0))
+    assert kept.given.channels is not None and kept.given.channels.any()
+    assert torch.equal(kept.given.channels, dropped.given.channels) and not torch.equal(kept.rows, dropped.rows)
+
+
+# The reader, and the samples of the world
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, base: DiT, frozen: Frozen) -> None:
+    stream = ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
+    config = ReaderConfig(
+        stream=stream, rows=ROWS, dim=24, eps=1e-6, film=FilmSize(num_frames=3, height=16, width=16), level=L1
+    )
+    made = replace(
+        plan(ROWS, Additions(context=(stream,))),
+        reader=ReaderPlan(config=config, training=TRAINING), precision=precision,
+    )  # fmt: skip
+    learnt = stream.build(24, 1e-6)
+    spread(learnt, 5)
+    low = cast_weights(Additions().onto(base), precision)
+    assert isinstance(low, DiT)
+    trained = AdapterStage(
+        made, low, frozen, base_hash="of the base", read=Read(weights=learnt.state_dict(), report={})
+    )
+    found = trained.modules().model.context["reference"].state_dict()
+    assert found.keys() == learnt.state_dict().keys()
+    assert all(torch.equal(value, found[name]) for name, value in learnt.state_dict().items())
+
+
+def test_the_world_tells_what_words_alone_can_make() -> None:
+    film = FilmSize(num_frames=5, height=32, width=32)
+    for each in ReferenceSamples(level=L1, seed=0).draw(0, 20, film):
+        assert each.told is not None and parse(each.told)
+    for samples in (FrameSamples(level=L3, seed=0), EditSamples(level=L3, seed=0)):
+        drawn = samples.draw(0, 40, film)
+        assert all((each.told is None) == bool(each.inputs.given()) for each in drawn)
+        assert {None} < {each.told for each in drawn}
+        assert all(each.told in (None, each.prompt) for each in drawn)
