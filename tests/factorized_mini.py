@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from kinoform.recipes.load import ASSETS, EMBEDDED, load
+from kinoform.recipes.load import ASSETS, TO_TRAIN, load
 from kinoform.recipes.mini_factorized import mini_factorized
 from kinoform.weights.own import Modules, save_own
 
@@ -24,5 +24,5 @@ def write_factorized_folder(folder: Path) -> Path:
         text_encoder=parts.text_encoder(torch.float32, CPU),
     )
     words = (ASSETS / "mini" / "tokenizer.json").read_text(encoding="utf-8")
-    save_own(folder, modules, tokenizer_json=words, recipe=EMBEDDED["mini-factorized"], made={})
+    save_own(folder, modules, tokenizer_json=words, recipe=TO_TRAIN["mini-factorized"], made={})
     return folder

@@ -13,7 +13,6 @@ from command_line import Run
 from kinoform.doctor import examine, kernels, machine, versions
 from kinoform.doctor.report import BAD, GOOD, NOTE, Finding, Section, section
 from kinoform.errors import WeightsError
-from kinoform.recipes import load
 from kinoform.version import __version__
 
 CPU = torch.device("cpu")
@@ -112,16 +111,6 @@ def test_a_damaged_model_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     found = section("models", ((examine.MODELS, examine.embedded),))
     assert found.findings[0].state == BAD and "is damaged" in found.findings[0].value
     assert "embedded model is damaged" in examine.next_step((found,))
-
-
-def test_a_model_that_is_not_trained_yet_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """But the first one is always part of kinoform."""
-    monkeypatch.setattr(load, "EMBEDDED", load.EMBEDDED | {"missing": "nowhere:missing"})
-    found = {each.name: each for each in examine.embedded()}
-    assert found["missing"].state == NOTE and "kinoform train missing" in found["missing"].value
-    assert found["mini"].state == GOOD and found.keys() == {*load.EMBEDDED, *load.ADAPTERS}
-    monkeypatch.setattr(load, "ASSETS", tmp_path)
-    assert [each.state for each in section("models", ((examine.MODELS, examine.embedded),)).findings] == [BAD]
 
 
 def row(name: str, state: str, value: str = "so") -> tuple[Section]:

@@ -16,7 +16,7 @@ from kinoform.models.guests import ReferenceGuests
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
 from kinoform.recipes.load import load
 from kinoform.recipes.mini import mini
-from kinoform.recipes.mini_adapter_plans import frames, reference_guests, reference_stream, vace
+from kinoform.recipes.mini_adapter_plans import frames, reference_guests, reference_stream, reference_words, vace
 from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
 from kinoform.training.adapter_samples import ReferenceSamples
 from kinoform.training.objective import LevelSampling
@@ -28,7 +28,13 @@ from kinoform.weights.additions import Additions
 from kinoform.weights.parts import Parts
 from kinoform.world.sampling import L1
 
-PLANS = {"frames": frames, "vace": vace, "guests": reference_guests, "stream": reference_stream}
+PLANS = {
+    "frames": frames,
+    "vace": vace,
+    "guests": reference_guests,
+    "stream": reference_stream,
+    "words": reference_words,
+}
 QUIET = Upkeep(show_progress=False)
 
 
@@ -68,8 +74,14 @@ def test_an_adapter_fits_two_megabytes_and_all_of_it_learns(name: str) -> None:
     plan = replace(PLANS[name](), batch=4, precision=torch.float32)
     trained = stage(plan)
     learning = {n: p for n, p in trained.modules().named_parameters() if p.requires_grad}
-    new = sum(p.numel() for n, p in learning.items() if not n.endswith("model.patch_embedding.weight"))
-    channels = sum((plan.recipe.additions or Additions()).channels.values())
+    additions = plan.recipe.additions or Additions()
+    saved = {
+        name: p
+        for name, p in trained.modules().named_parameters()
+        if p.requires_grad or additions.own(name.removeprefix("model."))
+    }
+    new = sum(p.numel() for n, p in saved.items() if not n.endswith("model.patch_embedding.weight"))
+    channels = sum(additions.channels.values())
     assert 2 * (new + channels * 4 * plan.recipe.transformer.dim) < 1_950_000  # bytes of bfloat16, and a header
     for parameter in learning.values():
         nn.init.normal_(parameter, std=0.02)

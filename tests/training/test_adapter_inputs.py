@@ -34,6 +34,7 @@ PLANS = {
         mini_adapter_plans.vace(),
         mini_adapter_plans.reference_guests(),
         mini_adapter_plans.reference_stream(),
+        mini_adapter_plans.reference_words(),
     )
 }
 CPU = torch.device("cpu")
@@ -77,7 +78,7 @@ def encoded(request: Request) -> Given:
 
 def test_every_way_in_is_drawn_and_left_out() -> None:
     taken = {"frames": {"frames"}, "vace": {"film", "mask", "references"}, "guests": {"references"}}
-    for name, wanted in {**taken, "stream": {"references"}}.items():
+    for name, wanted in {**taken, "stream": {"references"}, "words": {"references"}}.items():
         assert set().union(*samples(name)) == wanted and () in samples(name)
 
 
