@@ -13,6 +13,7 @@ from PIL import Image
 
 from kinoform.media.film import Film
 from kinoform.world.parse import parse
+from kinoform.world.portrait import portrait
 from kinoform.world.render import coverage, render
 from kinoform.world.sampling import place
 from kinoform.world.scene import Scene
@@ -49,7 +50,8 @@ def make(folder: Path, *, num_frames: int, height: int, width: int) -> None:
     save_film(folder / "mask.mp4", masks[..., None].repeat(3, axis=3))
     save_picture(folder / "mask.png", masks[0])
     for name, sentence in REFERENCES.items():
-        save_picture(folder / name, render(staged(sentence), num_frames=1, height=height, width=height)[0])
+        thing, generator = staged(sentence).things[0], np.random.default_rng(SEED)
+        save_picture(folder / name, portrait(thing, generator, height=height, width=height))
 
 
 def staged(sentence: str) -> Scene:

@@ -23,7 +23,7 @@ EDITS: Floors = {
     "recolour": {"edit_right": 0.7, "outside_equal": 1.0},
     "remove": {"edit_right": 0.7, "outside_equal": 1.0},
 }
-REFERENCE: Floors = {"reference": {"colour": 0.6, "identity": 0.2}, "other reference": {"colour": 0.6, "identity": 0.2}}
+REFERENCE: Floors = {"reference": {"colour": 0.8, "identity": 0.5}, "other reference": {"colour": 0.8, "identity": 0.6}}
 FLOORS = {"mini:frames": FRAMES, "mini:vace": EDITS, "mini:reference": REFERENCE}
 TASKS = {
     "mini:frames": ("known frames", "other caption"),
