@@ -78,12 +78,12 @@ class WordsStage:
     @torch.no_grad()
     def batch(self, step: int) -> Batch:
         config, generator = self.config, np.random.default_rng([self.config.seed, step])
-        size = {"height": config.film.height, "width": config.film.width}
+        height, width = config.film.height, config.film.width
         rows, words, told = [], [], []
         for _ in range(config.batch):
             thing = sample_scene(config.level, generator).things[0]
             dye = any_colour(thing.subject.shape, generator) if generator.random() < config.dyed else None
-            rows.append(self._rows(Picture(pixels=portrait(thing, generator, dye=dye, **size))))
+            rows.append(self._rows(Picture(pixels=portrait(thing, generator, height=height, width=width, dye=dye))))
             words.append((thing.subject.colour.name, thing.subject.shape.name))
             told.append((float(dye is None), 1.0))
         return Batch(rows=torch.cat(rows), words=self._words(words), told=torch.tensor(told))
@@ -117,7 +117,7 @@ class WordsStage:
     def _words(self, asked: list[tuple[str, str]]) -> Float[Tensor, "b words d"]:
         """Each word by itself, as the transformer's blocks read it."""
         kinds = sorted({word for words in asked for word in words})
-        embedded = self._base.context[self.config.stream.joins](self._frozen.rows(kinds))[:, 0].float()
+        embedded = self._base.context["text"](self._frozen.rows(kinds))[:, 0].float()
         return embedded[torch.tensor([[kinds.index(word) for word in words] for words in asked])]
 
 

@@ -100,8 +100,9 @@ class ReaderStage:
     def batch(self, step: int) -> Batch:
         config, generator = self.config, np.random.default_rng([self.config.seed, step])
         scenes = [sample_scene(config.level, generator) for _ in range(config.batch)]
-        size = {"height": config.film.height, "width": config.film.width}
-        pictures = [Picture(pixels=portrait(scene.things[0], generator, **size)) for scene in scenes]
+        height, width = config.film.height, config.film.width
+        shown = (portrait(scene.things[0], generator, height=height, width=width) for scene in scenes)
+        pictures = [Picture(pixels=pixels) for pixels in shown]
         return Batch(
             rows=torch.cat([self._rows(picture) for picture in pictures]),
             answers=torch.tensor([[question.place(scene.story) for question in ASKED] for scene in scenes]),
