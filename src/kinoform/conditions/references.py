@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -179,16 +179,21 @@ class ReferenceRows(_References):
             with_prompt=frozenset({self.stream}),
         )
 
-    @torch.no_grad()
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
         if not inputs.references:
             return NOTHING
+        rows = self.read(inputs.references, film, encoders)
+        return Given(context={self.stream: rows}, with_prompt=frozenset({self.stream}))
+
+    @torch.no_grad()
+    def read(self, pictures: Sequence[Picture], film: FilmSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
+        """The rows of one or more pictures, one behind the other."""
         found = []
-        for number, picture in enumerate(inputs.references):
+        for number, picture in enumerate(pictures):
             rows = self.rows(picture, film, encoders)
             mark = sinusoid(rows.new_full(rows.shape[:2], number), MARK)
             found.append(torch.cat([rows, mark], dim=-1))
-        return Given(context={self.stream: torch.cat(found, dim=1)}, with_prompt=frozenset({self.stream}))
+        return torch.cat(found, dim=1)
 
 
 def latents_of(picture: Picture, film: FilmSize, encoders: Encoders, fit: Fit = on_white) -> Latents:

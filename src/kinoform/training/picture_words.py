@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import FilmSize
 from kinoform.conditions.references import ReferenceRows
 from kinoform.media.material import Picture
@@ -83,7 +82,8 @@ class WordsStage:
         for _ in range(config.batch):
             thing = sample_scene(config.level, generator).things[0]
             dye = any_colour(thing.subject.shape, generator) if generator.random() < config.dyed else None
-            rows.append(self._rows(Picture(pixels=portrait(thing, generator, height=height, width=width, dye=dye))))
+            picture = Picture(pixels=portrait(thing, generator, height=height, width=width, dye=dye))
+            rows.append(config.rows.read((picture,), config.film, self._encoders))
             words.append((thing.subject.colour.name, thing.subject.shape.name))
             told.append((float(dye is None), 1.0))
         return Batch(rows=torch.cat(rows), words=self._words(words), told=torch.tensor(told))
@@ -108,11 +108,6 @@ class WordsStage:
         known = words.unique(dim=0)
         nearest = known[torch.cdist(found[told], known).argmin(1)]
         return (nearest == words[told]).all(1).float().mean().item()
-
-    def _rows(self, picture: Picture) -> Float[Tensor, "1 n w"]:
-        """As a request's picture gives them."""
-        config = self.config
-        return config.rows.give(Inputs(references=(picture,)), config.film, self._encoders).context[config.stream.name]
 
     def _words(self, asked: list[tuple[str, str]]) -> Float[Tensor, "b words d"]:
         """Each word by itself, as the transformer's blocks read it."""

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import Encoders, FilmSize
 from kinoform.conditions.references import ReferenceRows
 from kinoform.media.material import Picture
@@ -104,7 +103,7 @@ class ReaderStage:
         shown = (portrait(scene.things[0], generator, height=height, width=width) for scene in scenes)
         pictures = [Picture(pixels=pixels) for pixels in shown]
         return Batch(
-            rows=torch.cat([self._rows(picture) for picture in pictures]),
+            rows=torch.cat([config.rows.read((picture,), config.film, self._encoders) for picture in pictures]),
             answers=torch.tensor([[question.place(scene.story) for question in ASKED] for scene in scenes]),
         )
 
@@ -123,11 +122,6 @@ class ReaderStage:
             question.name: (row.argmax(1) == batch.answers[:, n]).float().mean().item()
             for n, (question, row) in enumerate(zip(ASKED, found, strict=True))
         }
-
-    def _rows(self, picture: Picture) -> Float[Tensor, "1 n w"]:
-        """As a request's picture gives them."""
-        config = self.config
-        return config.rows.give(Inputs(references=(picture,)), config.film, self._encoders).context[config.stream.name]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import FilmSize
 from kinoform.conditions.references import ReferenceRows
 from kinoform.errors import UsageError
@@ -221,9 +220,8 @@ class TransformerStage:
         shown = torch.tensor([n for n, picture in enumerate(portraits) if picture is not None], dtype=torch.long)
         if config is None or not len(shown):
             return {"shown": shown, "context": {}}
-        given = [config.rows.give(Inputs(references=(each,)), size, encoders) for each in portraits if each is not None]
-        stream = config.rows.stream
-        return {"shown": shown, "context": {stream: torch.cat([each.context[stream] for each in given])}}
+        rows = [config.rows.read((each,), size, encoders) for each in portraits if each is not None]
+        return {"shown": shown, "context": {config.rows.stream: torch.cat(rows)}}
 
     def sample(self, step: int, folder: Path) -> None:
         """Films of the averaged weights, drawn by the function that was handed over."""
