@@ -64,6 +64,44 @@ class Noting(Alone):
         self.shapes.extend(each.shape for each in tensors)
 
 
+def cubes(team: Team, folder: Path) -> None:
+    stacks, handed = [torch.arange(12.0).view(3, 2, 2), torch.full((1, 5), -2.0)], []
+
+    def cubed(stack: torch.Tensor) -> torch.Tensor:
+        handed.append(len(stack))
+        return stack**3
+
+    found = team.shared(cubed, stacks)
+    same = all(torch.equal(each, stack**3) for each, stack in zip(found, stacks, strict=True))
+    (folder / str(team.part.index)).write_text(f"{same} {handed}")
+
+
+def test_processes_do_their_share_and_hear_the_rest(tmp_path: Path) -> None:
+    together(2, cubes, (tmp_path,))
+    assert [(tmp_path / name).read_text() for name in "01"] == ["True [2, 1]", "True [1, 0]"]
+
+
+def descend(team: Team, folder: Path) -> None:
+    """Three steps of Muon on matrices of two shapes, with the same gradients in every process."""
+    weights = [(f"{n}", nn.Parameter(torch.zeros(4, 3 + n % 2))) for n in range(5)]
+    optimizer, generator = OptimizerSpec().build(weights, team), torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for _, weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step(1.0)
+    torch.save([weight.detach() for _, weight in weights], folder / str(team.part.index))
+
+
+def test_muon_that_is_shared_steps_as_muon_alone(tmp_path: Path) -> None:
+    together(2, descend, (tmp_path,))
+    first, second = (torch.load(tmp_path / name) for name in "01")
+    assert all(map(torch.equal, first, second)), "processes must not drift apart"
+    (tmp_path / "alone").mkdir()
+    descend(Alone(), tmp_path / "alone")
+    for shared, alone in zip(first, torch.load(tmp_path / "alone" / "0"), strict=True):
+        assert torch.allclose(shared, alone, atol=1e-6)
+
+
 def fail(team: Team) -> None:
     if team.part.index == 1:
         raise NonFiniteError("of the second process")

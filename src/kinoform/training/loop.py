@@ -42,7 +42,7 @@ class Learner:
 
     def __init__(self, module: nn.Module, spec: TrainingSpec, team: Team) -> None:
         self.module, self.spec, self.team = module, spec, team
-        self.optimizer = spec.optimizer.build(module.named_parameters())
+        self.optimizer = spec.optimizer.build(module.named_parameters(), team)
         self.average = spec.average.begin(module)
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
+from kinoform.training.team import Alone, Team
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Of an odd quintic whose fifth iterate maps [0.003, 1] into about [0.68, 1.2] (Jordan et al. 2024)."""
@@ -58,8 +59,8 @@ class MuonSpec:
     iterations: int = 5
     precision: torch.dtype = torch.float32
 
-    def build(self, parameters: list[nn.Parameter]) -> "Muon":
-        return Muon(parameters, self)
+    def build(self, parameters: list[nn.Parameter], team: Team | None = None) -> "Muon":
+        return Muon(parameters, self, team)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +105,10 @@ class OptimizerSpec:
     adam: AdamSpec = field(default_factory=AdamSpec)
     hidden: Callable[[str, Tensor], bool] = every_matrix
 
-    def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> "Optimizer":
-        """Raises UsageError when nothing can be trained, and when `hidden` takes a vector, which Muon cannot.
+    def build(self, named: Iterable[tuple[str, nn.Parameter]], team: Team | None = None) -> "Optimizer":
+        """For one process of a `team`, whose gradients are the same in all when it steps.
+
+        Raises UsageError when nothing can be trained, and when `hidden` takes a vector, which Muon cannot.
 
         Also when it takes nothing: who wants no Muon says so with `no_matrix`.
         """
@@ -123,7 +126,7 @@ class OptimizerSpec:
             )
         parts: dict[str, torch.optim.Optimizer] = {}
         if hidden:
-            parts["muon"] = self.muon.build([parameter for name, parameter in trained if name in hidden])
+            parts["muon"] = self.muon.build([parameter for name, parameter in trained if name in hidden], team)
         if len(hidden) < len(trained):
             parts["adam"] = self.adam.build([parameter for name, parameter in trained if name not in hidden])
         return Optimizer(parts)
@@ -159,12 +162,12 @@ class Muon(torch.optim.Optimizer):
     """Steps by the nearest orthogonal matrix to the Nesterov momentum, times sqrt(max(1, rows / columns)).
 
     Convolution kernels count as matrices [out, everything else]. Matrices of one shape share one batched
-    Newton-Schulz iteration.
+    Newton-Schulz iteration; the processes of a team share the matrices.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], spec: MuonSpec) -> None:
+    def __init__(self, parameters: list[nn.Parameter], spec: MuonSpec, team: Team | None = None) -> None:
         super().__init__(parameters, {"lr": spec.learning_rate})
-        self._spec = spec
+        self._spec, self._team = spec, team or Alone()
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -173,16 +176,21 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike[parameter.shape[0], parameter[0].numel()].append(parameter)
-            for shape, parameters in alike.items():
-                self._move(parameters, shape, group["lr"])
+            stacks = [
+                torch.stack([self._ahead(parameter).reshape(shape) for parameter in parameters])
+                for shape, parameters in alike.items()
+            ]
+            for parameters, directions in zip(alike.values(), self._team.shared(self._directions, stacks), strict=True):
+                self._move(parameters, directions, group["lr"])
 
-    def _move(self, parameters: list[nn.Parameter], shape: tuple[int, int], learning_rate: float) -> None:
-        spec, (rows, columns) = self._spec, shape
-        ahead = torch.stack([self._ahead(parameter).reshape(rows, columns) for parameter in parameters])
-        directions = orthogonalized(ahead, iterations=spec.iterations, precision=spec.precision)
+    def _directions(self, matrices: Float[Tensor, "k r c"]) -> Float[Tensor, "k r c"]:
+        return orthogonalized(matrices, iterations=self._spec.iterations, precision=self._spec.precision)
+
+    def _move(self, parameters: list[nn.Parameter], directions: Float[Tensor, "k r c"], learning_rate: float) -> None:
+        rows, columns = directions.shape[1:]
         scale = learning_rate * max(1.0, rows / columns) ** 0.5
         for parameter, direction in zip(parameters, directions, strict=True):
-            parameter.mul_(1 - learning_rate * spec.weight_decay)
+            parameter.mul_(1 - learning_rate * self._spec.weight_decay)
             parameter.add_(direction.reshape(parameter.shape), alpha=-scale)
 
     def _ahead(self, parameter: nn.Parameter) -> Tensor:

@@ -49,6 +49,13 @@ class Team(Protocol):
         """Replace each float32 tensor by its mean over the processes, in place."""
         ...
 
+    def shared(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
+        """`work(stack)` of each, shape for shape; of [k, ...] each process may do some of the k and hear the rest.
+
+        Every process hands over the same float32 stacks, and `work` treats each of the k by itself.
+        """
+        ...
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in one of the processes."""
         ...
@@ -60,6 +67,9 @@ class Alone:
     part = Part()
 
     def mean(self, tensors: Iterable[Tensor]) -> None: ...
+
+    def shared(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
+        return [work(stack) for stack in stacks]
 
     def any(self, flag: bool) -> bool:
         return flag
@@ -77,14 +87,30 @@ class Processes:
         flat = torch.cat([part.flatten() for part in parts]).cpu()  # where gloo works on every machine
         distributed.all_reduce(flat)
         flat /= self.part.of
-        for part, found in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+        for part, found in zip(parts, _split(flat, parts), strict=True):
             part.copy_(found.view_as(part))
+
+    def shared(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
+        """On accelerators each process does it all, which takes less time than to tell of it."""
+        if any(stack.device.type != "cpu" for stack in stacks):
+            return [work(stack) for stack in stacks]
+        flat = torch.zeros(sum(stack.numel() for stack in stacks))
+        found = [part.view_as(stack) for part, stack in zip(_split(flat, stacks), stacks, strict=True)]
+        for result, stack in zip(found, stacks, strict=True):
+            mine = slice(self.part.index, None, self.part.of)
+            result[mine] = work(stack[mine])
+        distributed.all_reduce(flat)
+        return found
 
     def any(self, flag: bool) -> bool:
         """Also when the process that started them is gone, or they would go on unseen."""
         raised = torch.tensor(float(flag or os.getppid() != self._parent))
         distributed.all_reduce(raised)
         return bool(raised)
+
+
+def _split(flat: Tensor, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return flat.split([each.numel() for each in like])
 
 
 def together(count: int, work: Callable[..., object], arguments: Sequence[Any] = ()) -> None:
