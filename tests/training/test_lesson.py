@@ -11,6 +11,7 @@ from kinoform.models.dit import DiTSpec, initialise
 from kinoform.training.films import Films
 from kinoform.training.lesson import CELL, CHOICES, LessonSpec, Probe, Tap, facts_of
 from kinoform.types import Conditions, Grid
+from kinoform.world.dyes import dyed
 from kinoform.world.motions import MOTIONS
 from kinoform.world.palette import BACKGROUND_COLOURS
 from kinoform.world.parse import parse
@@ -62,6 +63,15 @@ def test_a_token_without_an_object_is_not_asked_for_one() -> None:
     there = cover.mean(-1) > 0.05
     assert there.any() and not there.all()
     assert torch.equal(answers[..., 1] >= 0, there)
+
+
+def test_a_colour_that_no_word_tells_is_not_asked_for() -> None:
+    found = scene("a red ball rests on a white background")
+    (answers,), (of_dyed,) = (
+        facts_of([each], FILMS, STRIDE, PATCH, 0.05)[1] for each in (found, dyed(found, (0, 99, 0)))
+    )
+    assert (answers[:, 1] >= 0).any() and (of_dyed[:, 1] == -1).all()
+    assert torch.equal(answers[:, [0, 2, 3]], of_dyed[:, [0, 2, 3]])
 
 
 def test_asking_leaves_weights_and_velocity_alone() -> None:

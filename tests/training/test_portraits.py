@@ -111,6 +111,22 @@ def test_the_rows_are_those_of_a_request(frozen: Frozen, monkeypatch: pytest.Mon
         assert torch.equal(given.context["reference"][0], rows)
 
 
+def test_what_is_dyed_has_the_colour_of_its_portrait_and_no_word_for_it(frozen: Frozen) -> None:
+    """Film and portrait; only where the caption leaves the object to the portrait, and of that only the share."""
+
+    def dyeing(share: float, unnamed: float = 1.0) -> Batch:
+        config = sharing(1.0, unnamed=unnamed)
+        assert config.portraits is not None
+        return batch(frozen, replace(config, portraits=replace(config.portraits, dyed=share)))
+
+    plain, whole, half, named = dyeing(0.0), dyeing(1.0), dyeing(0.5), dyeing(1.0, unnamed=0.0)
+    asked = [(each.facts.answers[..., 1] >= 0).any(1) for each in (plain, whole, half, named)]
+    assert asked[0].all() and not asked[1].any() and 2 < asked[2].sum() < 11 and asked[3].all()
+    others = [not torch.equal(one, other) for one, other in zip(plain.x0, whole.x0, strict=True)]
+    assert all(others) and torch.equal(plain.x0, named.x0)
+    assert torch.equal(plain.facts.answers[..., 2:], whole.facts.answers[..., 2:])
+
+
 def test_parts_hold_every_sample_once(frozen: Frozen) -> None:
     found = batch(frozen, sharing(0.5))
     (shown, more), (others, nothing) = found.parts()

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +21,7 @@ from kinoform.training.encoders import CodecAlone
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.reader import ASKED, ReaderConfig, ReaderPlan, ReaderStage, Reading, train_reader
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.world.sampling import L3, colour_is_held_out
+from kinoform.world.sampling import COLOUR_JITTER, L3, colour_is_held_out
 from kinoform.world.scene import Thing
 from training.test_stages import tiny_plan
 
@@ -81,6 +82,22 @@ def test_answers_are_what_is_shown_and_nothing_is_held_out(codec: VAE, shown: li
     subjects = [thing.subject for thing, _ in shown]
     assert told == [[subject.colour, subject.shape] for subject in subjects]
     assert not any(colour_is_held_out(subject.colour, subject.shape) for subject in subjects)
+
+
+def test_nothing_is_asked_of_a_colour_that_no_word_tells(codec: VAE, shown: list[tuple[Thing, Picture]]) -> None:
+    """And what answers its question has no gradient from it."""
+    stage = ReaderStage(replace(CONFIG, dyed=0.5), CodecAlone(codec))
+    shown.clear()
+    found = stage.batch(2)
+    asked = found.answers[:, 0] >= 0
+    assert 0 < asked.sum() < CONFIG.batch and (found.answers[:, 1] >= 0).all()
+    for (thing, picture), named in zip(shown, asked.tolist(), strict=True):
+        near = np.abs(picture.pixels.astype(int) - thing.subject.colour.rgb).max(-1) <= COLOUR_JITTER
+        assert (near.mean() > 0.02) == named, thing.subject
+    all_dyed = ReaderStage(replace(CONFIG, dyed=1.0), CodecAlone(codec))
+    all_dyed.loss(all_dyed.batch(0)).backward()
+    colour, shape = all_dyed.modules().answers.answers
+    assert not colour.weight.grad.any() and shape.weight.grad.any()
 
 
 def test_a_reader_learns(codec: VAE) -> None:

@@ -80,7 +80,7 @@ def test_what_is_not_of_the_base_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_factorized_model_learns_from_the_films_of_mini() -> None:
-    """What differs is the transformer and the portraits; so the films, noise and levels of every step are the same."""
+    """What differs is the transformer and the portraits: films, noise and levels are the same, but for dyed objects."""
     made, of_mini = factorized(), plan_of_mini()
     assert replace(made.transformer, transformer=of_mini.transformer.transformer, portraits=None) == of_mini.transformer
     assert (made.transformer_training, made.words) == (of_mini.transformer_training, of_mini.words)

@@ -22,10 +22,11 @@ from kinoform.models.ports import Guests, Stream
 from kinoform.ops.norm import layer_norm
 from kinoform.ops.patch import Patch
 from kinoform.training.films import Films
+from kinoform.world.dyes import is_dyed
 from kinoform.world.motions import MOTIONS
 from kinoform.world.palette import BACKGROUND_COLOURS
 from kinoform.world.render import coverage
-from kinoform.world.scene import Scene, Story
+from kinoform.world.scene import Scene, Thing
 from kinoform.world.shapes import SHAPES
 
 if TYPE_CHECKING:
@@ -81,19 +82,21 @@ def _facts(
         t=stride[0] * patch[0], a=stride[1] * patch[1] // CELL, b=stride[2] * patch[2] // CELL,
     ).mean(-1)  # fmt: skip
     shares = tokens.mean(-1)
-    answers = _answers(scene.story)[shares.argmax(0)]
+    answers = _answers(scene)[shares.argmax(0)]
     answers[shares.max(0) <= present, 1:] = -1
     return tokens.max(0), answers
 
 
-def _answers(story: Story) -> Int[np.ndarray, "n questions"]:
-    ground = BACKGROUND_COLOURS.index(story.background.colour)
-    return np.array(
-        [
-            (ground, BACKGROUND_COLOURS.index(s.colour), SHAPES.index(s.shape), MOTIONS.index(s.motion))
-            for s in story.subjects
-        ]
-    )
+def _answers(scene: Scene) -> Int[np.ndarray, "n questions"]:
+    ground = BACKGROUND_COLOURS.index(scene.story.background.colour)
+    return np.array([(ground, *_of(thing)) for thing in scene.things])
+
+
+def _of(thing: Thing) -> tuple[int, int, int]:
+    """Nothing is asked of a colour that no word tells."""
+    subject = thing.subject
+    colour = -1 if is_dyed(thing) else BACKGROUND_COLOURS.index(subject.colour)
+    return colour, SHAPES.index(subject.shape), MOTIONS.index(subject.motion)
 
 
 class Probe(nn.Module):

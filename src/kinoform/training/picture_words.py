@@ -27,10 +27,9 @@ from kinoform.training.loop import finished
 from kinoform.training.reader import Read
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.training.transformer import Frozen
-from kinoform.world.palette import OBJECT_COLOURS
+from kinoform.world.dyes import any_colour
 from kinoform.world.portrait import portrait
-from kinoform.world.sampling import Level, colour_is_held_out, sample_scene
-from kinoform.world.shapes import Shape
+from kinoform.world.sampling import Level, sample_scene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,16 +113,6 @@ class WordsStage:
         kinds = sorted({word for words in asked for word in words})
         embedded = self._base.context["text"](self._frozen.rows(kinds))[:, 0].float()
         return embedded[torch.tensor([[kinds.index(word) for word in words] for words in asked])]
-
-
-def any_colour(shape: Shape, generator: np.random.Generator) -> tuple[int, int, int]:
-    """Red, green and blue, not nearest to a colour that is held out of training with this shape."""
-    while True:
-        dye = generator.integers(0, 256, 3)
-        nearest = min(OBJECT_COLOURS, key=lambda colour: int(np.square(np.subtract(colour.rgb, dye)).sum()))
-        if not colour_is_held_out(nearest, shape):
-            red, green, blue = map(int, dye)
-            return red, green, blue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,17 +28,20 @@ from kinoform.training.loop import finished
 from kinoform.training.questions import QUESTIONS, Answers
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.training.transformer import Frozen
+from kinoform.world.dyes import any_colour
 from kinoform.world.portrait import portrait
 from kinoform.world.sampling import Level, sample_scene
 
 ASKED = tuple(question for question in QUESTIONS if question.name in ("first colour", "first shape"))
+COLOUR = [question.name for question in ASKED].index("first colour")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderConfig:
     """The stream whose reader learns, of a transformer `dim` wide, and the conditioner that makes its rows.
 
-    Portraits are of the first object of scenes of `level`, in the size of the film.
+    Portraits are of the first object of scenes of `level`, in the size of the film. The share `dyed` of them have a
+    colour that no word tells, of which nothing is asked.
     """
 
     stream: ReferenceStream
@@ -47,6 +50,7 @@ class ReaderConfig:
     eps: float
     film: FilmSize
     level: Level
+    dyed: float = 0.0
     batch: int = 64
     seed: int = 5
 
@@ -65,6 +69,8 @@ class ReaderPlan:
 
 
 class Batch(NamedTuple):
+    """Answers are places among the choices of each question; -1 is not asked."""
+
     rows: Float[Tensor, "b n w"]
     answers: Int[Tensor, "b questions"]
 
@@ -99,27 +105,34 @@ class ReaderStage:
     def batch(self, step: int) -> Batch:
         config, generator = self.config, np.random.default_rng([self.config.seed, step])
         scenes = [sample_scene(config.level, generator) for _ in range(config.batch)]
+        dyed = generator.random(config.batch) < config.dyed if config.dyed else np.zeros(config.batch, dtype=bool)
         height, width = config.film.height, config.film.width
-        shown = (portrait(scene.things[0], generator, height=height, width=width) for scene in scenes)
-        pictures = [Picture(pixels=pixels) for pixels in shown]
-        return Batch(
-            rows=torch.cat([config.rows.read((picture,), config.film, self._encoders) for picture in pictures]),
-            answers=torch.tensor([[question.place(scene.story) for question in ASKED] for scene in scenes]),
-        )
+        rows = []
+        for scene, is_dyed in zip(scenes, dyed, strict=True):
+            thing = scene.things[0]
+            dye = any_colour(thing.subject.shape, generator) if is_dyed else None
+            picture = Picture(pixels=portrait(thing, generator, height=height, width=width, dye=dye))
+            rows.append(config.rows.read((picture,), config.film, self._encoders))
+        answers = torch.tensor([[question.place(scene.story) for question in ASKED] for scene in scenes])
+        answers[torch.from_numpy(dyed), COLOUR] = -1
+        return Batch(rows=torch.cat(rows), answers=answers)
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         found = self._reading(batch.rows)
-        return torch.stack([F.cross_entropy(row, batch.answers[:, n]) for n, row in enumerate(found)]).sum()
+        wrong = [
+            F.cross_entropy(row, batch.answers[:, n], ignore_index=-1, reduction="sum") for n, row in enumerate(found)
+        ]
+        return torch.stack(wrong).sum() / len(batch.answers)
 
     def sample(self, step: int, folder: Path) -> None:
         """Nothing to look at."""
 
     @torch.no_grad()
     def accuracy(self, batch: Batch) -> dict[str, float]:
-        """The share of right answers to each question."""
-        found = self._reading(batch.rows)
+        """The share of right answers to each question, among those that are asked."""
+        found, asked = self._reading(batch.rows), batch.answers >= 0
         return {
-            question.name: (row.argmax(1) == batch.answers[:, n]).float().mean().item()
+            question.name: (row.argmax(1) == batch.answers[:, n])[asked[:, n]].float().mean().item()
             for n, (question, row) in enumerate(zip(ASKED, found, strict=True))
         }
 

@@ -28,6 +28,7 @@ from kinoform.training.objective import LevelSampling, flow_matching_loss, noise
 from kinoform.training.team import Part
 from kinoform.types import Conditions, Latents, Velocity
 from kinoform.world.caption import caption, unnamed_caption
+from kinoform.world.dyes import any_colour, dyed
 from kinoform.world.portrait import portrait
 from kinoform.world.scene import Scene
 
@@ -36,12 +37,14 @@ from kinoform.world.scene import Scene
 class Portraits:
     """Pictures beside captions: `share` of the films of one object have a portrait of it.
 
-    Of their captions `unnamed` leave its colour and its shape to the portrait, which `rows` encodes.
+    Of their captions `unnamed` leave its colour and its shape to the portrait, which `rows` encodes. Of these films
+    `dyed` show the object in a colour that no word tells, as the portrait does.
     """
 
     rows: ReferenceRows
     share: float = 0.4
     unnamed: float = 0.6
+    dyed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,23 +170,22 @@ class TransformerStage:
     @torch.no_grad()
     def batch(self, step: int) -> Batch:
         config, frozen, mine = self.config, self._frozen, self._part.slice(self.config.batch)
-        scenes, words = config.films.scenes(step, config.batch)
-        asked = [self._asked(scene, words) for scene in scenes]
+        drawn, words = config.films.scenes(step, config.batch)
+        scenes, asked = zip(*(self._asked(scene, words) for scene in drawn), strict=True)
         dropped = words.random(config.batch) < config.dropout
         nothing = config.negative_prompt, None
         prompts, portraits = zip(
             *(nothing if drop else each for each, drop in zip(asked, dropped, strict=True)), strict=True
         )
-        x0, _ = frozen.codec.encode(config.films.pixels(scenes[mine]))
+        scenes = list(scenes[mine])
+        x0, _ = frozen.codec.encode(config.films.pixels(scenes))
         generator = step_generator(config.seed, step)
         return Batch(
             x0=x0,
             noise=torch.randn(config.batch, *x0.shape[1:], generator=generator)[mine],
             sigma=config.levels.draw((config.batch,), generator, step)[mine],
             rows=frozen.rows(list(prompts[mine])),
-            facts=facts_of(
-                scenes[mine], config.films, frozen.codec.stride, config.transformer.patch, config.lesson.present
-            ),
+            facts=facts_of(scenes, config.films, frozen.codec.stride, config.transformer.patch, config.lesson.present),
             **self._pictures(portraits[mine]),
         )
 
@@ -203,14 +205,18 @@ class TransformerStage:
             losses.append(both * (len(velocity) / len(x)))
         return torch.stack(losses).sum()
 
-    def _asked(self, scene: Scene, words: np.random.Generator) -> tuple[str, Picture | None]:
-        """A caption, and the portrait that goes with it."""
+    def _asked(self, scene: Scene, words: np.random.Generator) -> tuple[Scene, tuple[str, Picture | None]]:
+        """What the film shows, a caption, and the portrait that goes with it."""
         portraits, films = self.config.portraits, self.config.films
         if portraits is None or len(scene.things) != 1 or words.random() >= portraits.share:
-            return caption(scene.story, words), None
-        say = unnamed_caption if words.random() < portraits.unnamed else caption
-        shown = portrait(scene.things[0], words, height=films.height, width=films.width)
-        return say(scene.story, words), Picture(pixels=shown)
+            return scene, (caption(scene.story, words), None)
+        named, dye = words.random() >= portraits.unnamed, None
+        if not named and words.random() < portraits.dyed:
+            dye = any_colour(scene.things[0].subject.shape, words, scene.story.background.colour)
+            scene = dyed(scene, dye)
+        shown = portrait(scene.things[0], words, height=films.height, width=films.width, dye=dye)
+        say = caption if named else unnamed_caption
+        return scene, (say(scene.story, words), Picture(pixels=shown))
 
     def _pictures(self, portraits: Sequence[Picture | None]) -> Pictures:
         """Rows as a request's references give them."""

@@ -1,0 +1,42 @@
+"""Objects in colours that no word tells."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from kinoform.world.dyes import any_colour, dyed, is_dyed
+from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS, Colour
+from kinoform.world.portrait import portrait
+from kinoform.world.render import render
+from kinoform.world.sampling import L1, colour_is_held_out, scene_from_seed
+from kinoform.world.shapes import SHAPES, Shape
+
+
+def nearest(dye: tuple[int, int, int], colours: Iterable[Colour]) -> Colour:
+    return min(colours, key=lambda colour: sum((a - b) ** 2 for a, b in zip(colour.rgb, dye, strict=True)))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_no_dye_is_near_to_a_colour_that_training_never_shows_with_the_shape(shape: Shape) -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        assert not colour_is_held_out(nearest(any_colour(shape, generator), OBJECT_COLOURS), shape)
+
+
+def test_no_dye_is_near_to_what_it_must_not_be() -> None:
+    generator = np.random.default_rng(0)
+    for ground in BACKGROUND_COLOURS:
+        found = [nearest(any_colour(SHAPES[0], generator, ground), BACKGROUND_COLOURS) for _ in range(40)]
+        assert ground not in found and len(set(found)) > 4
+
+
+def test_a_film_and_a_portrait_show_the_dye() -> None:
+    scene, dye = scene_from_seed(3, L1), (90, 10, 200)
+    (thing,), (plain,) = dyed(scene, dye).things, scene.things
+    assert thing.rgb == dye and is_dyed(thing) and not is_dyed(plain)
+    assert dyed(scene, dye).story == scene.story
+    generator = np.random.default_rng(2)
+    for pixels in (render(dyed(scene, dye))[0], portrait(thing, generator, dye=dye)):
+        assert (pixels == dye).all(-1).mean() > 0.05
+    assert not (render(scene)[0] == dye).all(-1).any()
