@@ -119,6 +119,16 @@ FILMS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     ),
     "half redone": (REDOING, Inputs(film=CLIP, strength=0.5), {}),
     "changed": (REDOING, Inputs(film=CLIP, source_prompt="a cat"), {"sampler": FlowEdit(averages=2, plain_steps=1)}),
+    "changed towards references": (
+        recipe((READER, StartFilm()), context=(TEXT, READ)),
+        Inputs(film=CLIP, source_prompt="a cat", references=PICTURES[:2]),
+        {"sampler": FlowEdit(averages=2, plain_steps=1)},
+    ),
+    "changed towards references, one prompt": (
+        recipe((ReferenceTokens(), StartFilm()), branches=(ReferenceGuests(),)),
+        Inputs(film=CLIP, source_prompt="a cat", references=PICTURES[:1]),
+        {"sampler": FlowEdit(source_guidance=1.0), "guidance": 1.0},
+    ),
     "guided within an interval": (REDOING, NO_INPUTS, {"guidance_rule": Interval(low=0.3, high=0.8)}),
     "space, then guests in it": (of(BETWEEN, GUESTS), Inputs(references=PICTURES[:2]), {}),
     "space and time, then references": (of(AFTER, READING), Inputs(references=PICTURES[:2]), {}),
@@ -203,7 +213,10 @@ def test_the_negative_prompt_takes_what_words_alone_take(name: str) -> None:
     assert plan.negative == words.transformer == words.negative
     assert (plan.transformer.forward > plan.negative.forward) is (name != ALONE[name])
     both = plan.transformer.forward + plan.negative.forward
-    assert plan.flops["denoise"].official == plan.evaluations.velocities * both
+    assert (
+        plan.flops["denoise"].official
+        == plan.asked.prompt.velocities * both + plan.asked.source.velocities * 2 * plan.negative.forward
+    )
 
 
 def test_one_picture_in_the_image_encoder() -> None:

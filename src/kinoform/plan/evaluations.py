@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,37 +31,57 @@ def fields_of(work: Work) -> int:
     return 2 if work.sampler.edits else 1
 
 
-def evaluations(work: Work, strength: float | None) -> Evaluations:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Of the prompt, and of the source prompt where a film is changed."""
+
+    prompt: Evaluations
+    source: Evaluations
+
+    @property
+    def together(self) -> Evaluations:
+        return Evaluations(
+            fields=self.prompt.fields + self.source.fields,
+            pairs=self.prompt.pairs + self.source.pairs,
+            singles=self.prompt.singles + self.source.singles,
+        )
+
+
+def evaluations(work: Work, strength: float | None) -> Asked:
     """Of a film that begins at `strength` from another, None from noise; exact for any solver, sampler and guidance.
 
     Raises UsageError where the solver's levels do not fall, as denoising itself would.
     """
-    counts = {"fields": 0, "pairs": 0, "singles": 0}
+    prompt, source = Counter[str](), Counter[str]()
     point = torch.zeros(1, 1, 1, 1, 1)
     levels = work.solver.levels(work.steps, work.shift)
 
-    def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
-        counts["pairs"] += 1
-        return torch.zeros_like(x), torch.zeros_like(x)
+    def velocity(counts: Counter[str], scale: float) -> Field:
+        def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
+            counts["pairs"] += 1
+            return torch.zeros_like(x), torch.zeros_like(x)
 
-    def single(x: Latents, level: Level) -> Velocity:
-        counts["singles"] += 1
-        return torch.zeros_like(x)
+        def single(x: Latents, level: Level) -> Velocity:
+            counts["singles"] += 1
+            return torch.zeros_like(x)
 
-    def velocity(scale: float) -> Field:
         counts["fields"] += 1
         return work.guidance_rule.guide(both, scale, positive=single, levels=levels)
 
     run = Run(
         solver=work.solver,
-        field=velocity(work.guidance),
+        field=velocity(prompt, work.guidance),
         levels=levels,
         first=first_step(work.steps, 1.0 if strength is None else strength),
         noise=point,
         draw=partial(torch.zeros_like, point),
         start=point if strength is not None or work.sampler.edits else None,
-        source=velocity,
+        source=partial(velocity, source),
     )
     for _ in work.sampler.steps(run):
         pass
-    return Evaluations(**counts)
+    return Asked(prompt=_counted(prompt), source=_counted(source))
+
+
+def _counted(counts: Counter[str]) -> Evaluations:
+    return Evaluations(fields=counts["fields"], pairs=counts["pairs"], singles=counts["singles"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
 
 from kinoform.conditions.demand import Demand
 from kinoform.plan.autoencoder import CodecWork, decode_work, encode_work
-from kinoform.plan.evaluations import Evaluations, evaluations
+from kinoform.plan.evaluations import Asked, Evaluations, evaluations
 from kinoform.plan.memory import Peak, peaks
 from kinoform.plan.parameters import Count, counts
 from kinoform.plan.tensors import TensorPlan, tensors
@@ -47,7 +47,7 @@ class FilmPlan:
     parameters: Mapping[str, Count]
     transformer: TransformerFlops
     negative: TransformerFlops
-    evaluations: Evaluations
+    asked: Asked
     lead: int
     text: int
     decode: CodecWork
@@ -64,11 +64,15 @@ class FilmPlan:
             "text": StageFlops(official=text, executed=text),
             **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),
             "denoise": StageFlops(
-                official=self.transformer.official(self.evaluations.velocities, self.negative),
-                executed=self.transformer.executed(self.evaluations, self.negative),
+                official=self._denoising(lambda of, asked: of.official(asked.velocities, self.negative)),
+                executed=self._denoising(lambda of, asked: of.executed(asked, self.negative)),
             ),
             "decode": StageFlops(official=self.decode.flops, executed=self.decode.flops),
         }
+
+    def _denoising(self, count: Callable[[TransformerFlops, Evaluations], int]) -> int:
+        """The source prompt is asked with what the negative prompt is given."""
+        return count(self.transformer, self.asked.prompt) + count(self.negative, self.asked.source)
 
     @property
     def worst(self) -> Peak:
@@ -80,7 +84,7 @@ class FilmPlan:
         return {
             **{name: getattr(self.work, name) for name in MADE},
             "lead": self.lead,
-            "evaluations": asdict(self.evaluations),
+            "evaluations": asdict(self.asked.together),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
             "tokens": self.tokens,
@@ -120,7 +124,7 @@ def plan_film(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> F
         parameters=counts(sizes),
         transformer=transformer_flops(sizes.transformer, grid, given),
         negative=transformer_flops(sizes.transformer, grid, given.negative()),
-        evaluations=evaluations(work, strength),
+        asked=evaluations(work, strength),
         lead=sum(each.lead for each in needed),
         text=text_flops(sizes.text, sizes.text.length),
         decode=decode_work(sizes.codec, latents),
