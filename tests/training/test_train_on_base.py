@@ -54,6 +54,16 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert same(rest.transformer, whole.transformer)
 
 
+@pytest.mark.parametrize("stays", [True, False])
+def test_what_was_read_stays_or_learns_on(tmp_path: Path, stays: bool) -> None:
+    made = plan()
+    assert made.reader is not None and not made.reader.stays
+    reader = train_reader(made.reader, parts().codec(CPU), tmp_path / "reader", QUIET)
+    found = train_on_base(replace(made, reader=replace(made.reader, stays=stays)), parts(), tmp_path, QUIET)
+    kept = found.transformer.context["reference"].state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in reader.weights.items()) is stays
+
+
 def test_without_references_there_is_no_reader(tmp_path: Path) -> None:
     found = train_on_base(without_references(), parts(), tmp_path, QUIET)
     assert list(found.report) == ["base", "transformer"] and not (tmp_path / "reader").exists()
@@ -86,6 +96,6 @@ def test_the_factorized_model_learns_from_the_films_of_mini() -> None:
     assert (made.transformer_training, made.words) == (of_mini.transformer_training, of_mini.words)
     assert (made.recipe.codec, made.recipe.text) == (of_mini.recipe.codec, of_mini.recipe.text)
     assert made.reader is not None and made.transformer.portraits is not None
-    assert made.reader.config.stream == made.recipe.transformer.context[-1]
+    assert made.reader.stays and made.reader.config.stream == made.recipe.transformer.context[-1]
     assert made.reader.config.rows == made.transformer.portraits.rows == made.recipe.conditioners[0]
     assert made.transformer.transformer == made.recipe.transformer

@@ -31,5 +31,6 @@ def plan() -> TransformerPlan:
             reader,
             config=replace(reader.config, dyed=DYED),
             training=replace(reader.training, schedule=replace(reader.training.schedule, total=READER_STEPS)),
+            stays=True,
         ),
     )

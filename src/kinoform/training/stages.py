@@ -147,7 +147,9 @@ def _train_transformer(
     read: Read | None,
 ) -> tuple[DiT, dict[str, object]]:  # fmt: skip
     draw = None if show is None else lambda model, path: show(model, frozen, path)
-    stage = TransformerStage(plan.transformer, frozen, draw, team.part, None if read is None else read.weights)
+    known = None if read is None else read.weights
+    stays = isinstance(plan, TransformerPlan) and plan.reader is not None and plan.reader.stays
+    stage = TransformerStage(plan.transformer, frozen, draw, team.part, known, stays=stays)
     _, report = finished(stage, folder / "transformer", plan.transformer_training, upkeep, team)
     return stage.transformer(), report
 

@@ -133,8 +133,8 @@ class TransformerStage:
     """One sample is a film, a caption of it, a noise level and noise; all anew at every step.
 
     `part` is what this process makes of every batch; levels and noise are those of the whole batch whatever
-    the parts. `read` is what the stream of references begins with. Raises UsageError when the batch cannot be dealt
-    out evenly.
+    the parts. `read` is what the stream of references begins with, and keeps if it `stays`. Raises UsageError when
+    the batch cannot be dealt out evenly.
     """
 
     def __init__(
@@ -144,6 +144,8 @@ class TransformerStage:
         show: Callable[[DiT, Path], None] | None = None,
         part: Part | None = None,
         read: Mapping[str, Tensor] | None = None,
+        *,
+        stays: bool = False,
     ) -> None:
         self.config, self._frozen, self._show = config, frozen, show
         self._part = part or Part()
@@ -151,7 +153,9 @@ class TransformerStage:
         generator = torch.Generator().manual_seed(config.seed)
         initialise(self._pupil.model, generator)
         if config.portraits is not None and read is not None:
-            self._pupil.model.context[config.portraits.rows.stream].load_state_dict(read)
+            embedding = self._pupil.model.context[config.portraits.rows.stream]
+            embedding.load_state_dict(read)
+            embedding.requires_grad_(not stays)
         nn.init.normal_(self._pupil.probe.linear.weight, std=0.02, generator=generator)
         nn.init.zeros_(self._pupil.probe.linear.bias)
         batch = self.batch(0)
