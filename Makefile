@@ -42,8 +42,8 @@ test: .venv/installed-dev check
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: .venv/installed-dev
-	$(BIN)/ruff format --check src tests benchmarks examples docs/six_films.py docs/editing_films.py
-	$(BIN)/ruff check src tests benchmarks examples docs/six_films.py docs/editing_films.py
+	$(BIN)/ruff format --check src tests benchmarks examples docs/*.py
+	$(BIN)/ruff check src tests benchmarks examples docs/*.py
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
@@ -63,6 +63,7 @@ world: .venv/installed
 pictures: .venv/installed
 	$(BIN)/python docs/six_films.py
 	$(BIN)/python docs/editing_films.py
+	$(BIN)/python docs/two_schemes.py
 
 train-mini: .venv/installed
 	$(BIN)/kinoform train mini --processes $(PROCESSES)

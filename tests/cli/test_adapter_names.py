@@ -130,11 +130,6 @@ def test_an_adapter_of_a_released_model_needs_its_folder_alone(
     assert told["hash"] not in ("", base.parts.fingerprint())
 
 
-def test_a_model_that_is_not_there_is_trained_first(kinoform: Run) -> None:
-    ran = kinoform(*MAKE, "--model", "mini-factorized")
-    assert ran.code == 3 and "train it with `kinoform train mini-factorized` and give the folder" in ran.sentence
-
-
 def test_an_adapter_that_is_not_there_is_trained_first(kinoform: Run, adapter: Path) -> None:
     adapter.unlink()
     ran = kinoform(*MAKE, "--model", "tiny:depth")

@@ -6,18 +6,12 @@ from pathlib import Path
 import pytest
 
 from command_line import Run
-from factorized_mini import write_factorized_folder
 from kinoform.evaluation.inputs.making import Made
 from kinoform.media.film import Film
 from kinoform.world.render import render
 
 FEW = ("--level", "L1", "--count", 2, "--device", "cpu")
 CASES = ("reference", "no reference", "other reference")
-
-
-@pytest.fixture(scope="module")
-def factorized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_factorized_folder(tmp_path_factory.mktemp("models") / "factorized")
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +33,8 @@ def painted() -> Iterator[None]:
         yield
 
 
-def test_attributes_identity_and_cost_in_one_report(kinoform: Run, factorized: Path) -> None:
-    ran = kinoform("evaluate", "--compare", "mini", factorized, *FEW)
+def test_attributes_identity_and_cost_in_one_report(kinoform: Run) -> None:
+    ran = kinoform("evaluate", "--compare", "mini", "mini-factorized", *FEW)
     assert ran.code == 0, ran.err
     titles = ["L1, seen:", "L1, held-out:", "what a film takes", *(f"{case}, of 2 held-out films" for case in CASES)]
     places = [ran.out.index(f"\n{title}") for title in titles]
@@ -49,8 +43,8 @@ def test_attributes_identity_and_cost_in_one_report(kinoform: Run, factorized: P
     assert ran.out.count("mini takes no references") == 2 and "difference: the second side less the first" in ran.out
 
 
-def test_the_same_as_json(kinoform: Run, factorized: Path) -> None:
-    told = kinoform("evaluate", "--compare", "mini", factorized, *FEW, "--json").told[0]
+def test_the_same_as_json(kinoform: Run) -> None:
+    told = kinoform("evaluate", "--compare", "mini", "mini-factorized", *FEW, "--json").told[0]
     assert (told["model"], told["other"]["model"]) == ("mini-factorized", "mini")
     for side in (told, told["other"]):
         assert 0 < side["flops"]["transformer"] < side["flops"]["total"]
@@ -60,14 +54,14 @@ def test_the_same_as_json(kinoform: Run, factorized: Path) -> None:
     assert identity["other"]["cases"][0]["left_out"] == ["references"]
 
 
-def test_the_page_shows_pictures_and_what_was_made_of_them(kinoform: Run, factorized: Path, here: Path) -> None:
-    words = ("evaluate", factorized, *FEW, "--html", "page.html", "--html-films", 1)
+def test_the_page_shows_pictures_and_what_was_made_of_them(kinoform: Run, here: Path) -> None:
+    words = ("evaluate", "mini-factorized", *FEW, "--html", "page.html", "--html-films", 1)
     assert kinoform(*words).code == 0
     text = (here / "page.html").read_text(encoding="utf-8")
     assert "--level L1 --count 2</code>" in text and "GFLOP a film" in text
     assert text.count("<img") == 2 + len(CASES) and all(f"<h2>{case}</h2>" in text for case in CASES)
 
 
-def test_another_level_has_no_identity(kinoform: Run, factorized: Path) -> None:
-    told = kinoform("evaluate", factorized, "--level", "L2", "--count", 1, "--device", "cpu", "--json").told[0]
+def test_another_level_has_no_identity(kinoform: Run) -> None:
+    told = kinoform("evaluate", "mini-factorized", "--level", "L2", "--count", 1, "--device", "cpu", "--json").told[0]
     assert told["identity"] is None and told["flops"]["total"] > 0

@@ -1,4 +1,4 @@
-"""The embedded model, the factorized one untrained, and a painter in their place whose films are known."""
+"""The embedded models, and a painter in their place whose films are known."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import kinoform
-from factorized_mini import write_factorized_folder
 from kinoform.evaluation.prompts import Asked
 from kinoform.media.film import Film
 from kinoform.pipelines.pipeline import Pipeline
@@ -20,8 +19,8 @@ def mini() -> Pipeline:
 
 
 @pytest.fixture(scope="session")
-def factorized(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    return kinoform.load(write_factorized_folder(tmp_path_factory.mktemp("models") / "factorized"), device="cpu")
+def factorized() -> Pipeline:
+    return kinoform.load("mini-factorized", device="cpu")
 
 
 @pytest.fixture

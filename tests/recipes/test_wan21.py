@@ -13,8 +13,7 @@ from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.recipe import find
-from kinoform.recipes.load import ADAPTERS, RELEASED, load
-from kinoform.recipes.mini import mini
+from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED, load
 from kinoform.recipes.wan21 import NEGATIVE
 from kinoform.weights.load import on_meta
 from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
@@ -49,7 +48,7 @@ def test_defaults_are_those_of_the_official_command_line(name: str) -> None:
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:
-    recipes = [mini(), *map(find, ADAPTERS.values()), *(make() for make in RELEASED.values())]
+    recipes = [*map(find, (EMBEDDED | ADAPTERS).values()), *(make() for make in RELEASED.values())]
     for field in fields(Inputs):
         takers = [r.name for r in recipes if any(field.name in each.takes for each in r.conditioners)]
         assert RECIPES[field.name] == ", ".join(takers), field.name

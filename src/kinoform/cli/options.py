@@ -30,7 +30,7 @@ VARIANTS = (
     "vace-14b",
 )
 ADAPTERS = ("mini:frames", "mini:vace", "mini:reference")
-MODELS = ("mini", *ADAPTERS, *VARIANTS)
+MODELS = ("mini", "mini-factorized", *ADAPTERS, *VARIANTS)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SOLVERS = ("unipc", "dpm++", "euler")

@@ -89,14 +89,14 @@ def train(
 def _plan(model: str, recipe: str | None) -> tuple[Plan | TransformerPlan | AdapterPlan, str]:
     """The plan, and the address of its recipe, by which the model is loaded when it is trained."""
     from kinoform.recipe import find, returned
-    from kinoform.recipes.load import ADAPTERS, EMBEDDED, TO_TRAIN
+    from kinoform.recipes.load import ADAPTERS, EMBEDDED
     from kinoform.training.adapter import AdapterPlan
     from kinoform.training.plan import Plan, TransformerPlan
 
     if model not in PLANS and ":" not in model:
         raise UsageError(f"no training plan for {model!r}; {nearest(model, PLANS)}, or module:function")
     plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), Plan, TransformerPlan, AdapterPlan)
-    address = recipe_named(recipe) or (EMBEDDED | TO_TRAIN | ADAPTERS).get(model)
+    address = recipe_named(recipe) or (EMBEDDED | ADAPTERS).get(model)
     if address is None:
         raise UsageError(f"say with --recipe module:function where the recipe of {model} is, to load the model later")
     if find(address) != plan.recipe:

@@ -64,11 +64,11 @@ HOW = {"strength": float, "source_prompt": str, "context_scale": float, "exact_s
 
 RECIPES = {
     "frames": "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
-    "film": "mini, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
-    "mask": "mini, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
-    "references": "mini:vace, mini:reference, vace-1.3b, vace-14b",
-    "strength": "mini, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
-    "source_prompt": "mini, t2v-1.3b, t2v-14b, t2i-14b",
+    "film": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
+    "mask": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
+    "references": "mini-factorized, mini:vace, mini:reference, vace-1.3b, vace-14b",
+    "strength": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
+    "source_prompt": "mini, mini-factorized, t2v-1.3b, t2v-14b, t2i-14b",
     "context_scale": "mini:vace, vace-1.3b, vace-14b",
     "exact_size": "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
 }

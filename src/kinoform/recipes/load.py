@@ -37,9 +37,10 @@ from kinoform.weights.own import MANIFEST, TRANSFORMER, read_manifest
 from kinoform.weights.parts import Parts, own_parts, released_parts
 from kinoform.weights.places import Given, Source
 
-EMBEDDED = {"mini": "kinoform.recipes.mini:mini"}
-TO_TRAIN = {"mini-factorized": "kinoform.recipes.mini_factorized:mini_factorized"}
-"""Models that `kinoform train` makes and whose weights do not come with kinoform, and their recipes."""
+EMBEDDED = {
+    "mini": "kinoform.recipes.mini:mini",
+    "mini-factorized": "kinoform.recipes.mini_factorized:mini_factorized",
+}
 
 ADAPTERS = {
     "mini:frames": "kinoform.recipes.mini_adapters:frames",
@@ -126,11 +127,6 @@ def load(
         name, widen = _base(adapter), partial(with_adapter, file=adapter)
     if name in EMBEDDED:
         made, parts = _own(ASSETS / name, chosen, given, widen, wear)
-    elif name in TO_TRAIN:
-        raise WeightsError(
-            f"no weights of {name} come with kinoform; train it with `kinoform train {name}` and give the folder that "
-            "it writes as --model"
-        )
     elif name in RELEASED:
         made, parts = _released(_cached(name), chosen, given, variant or name, widen, wear, keep_packed=keep_packed)
     elif os.path.isfile(Path(name, MANIFEST)):
@@ -231,8 +227,8 @@ def _own(folder: Path, recipe: Recipe | None, given: Given, widen: Widen, wear: 
 
 def _trusted(place: Path, address: str) -> Recipe:
     """The recipe that weights name, if it is one of kinoform's own: a weight file must not choose code."""
-    own = (EMBEDDED, TO_TRAIN, ADAPTERS)
-    if address not in (*(a for each in own for a in each.values()), *COMPARED, *_addresses(RELEASED.values())):
+    own = (*EMBEDDED.values(), *ADAPTERS.values(), *COMPARED)
+    if address not in (*own, *_addresses(RELEASED.values())):
         raise WeightsError(f"{place} was made by the recipe {address!r}; pass --recipe {address} if you trust it")
     return find(address)
 

@@ -1,0 +1,43 @@
+"""Makes the picture of docs/wan22.md: films of mini and of mini-factorized beside one another, as they come.
+
+Six columns, the world's seeds 0 to 5 of one object. Rows: mini, mini-factorized, pictures of other objects, and what
+mini-factorized makes of these when the prompt names none.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+import kinoform
+from kinoform.evaluation.inputs.identity_tasks import with_another_object
+from kinoform.media.film import Film
+from kinoform.media.wall import wall
+from kinoform.world.caption import caption, unnamed_caption
+from kinoform.world.portrait import portrait
+from kinoform.world.sampling import L1, scene_from_seed
+
+TARGET = Path(__file__).parent / "images" / "two_schemes.webp"
+SEEDS = range(6)
+
+
+def main() -> None:
+    full, factorized = kinoform.load("mini"), kinoform.load("mini-factorized")
+    scenes = [scene_from_seed(seed, L1) for seed in SEEDS]
+    prompts = [caption(scene.story, np.random.default_rng(seed)) for seed, scene in enumerate(scenes)]
+    nameless = [unnamed_caption(scene.story, np.random.default_rng(seed)) for seed, scene in enumerate(scenes)]
+    others = [with_another_object(scene, np.random.default_rng(seed)) for seed, scene in enumerate(scenes)]
+    pictures = [portrait(scene.things[0], np.random.default_rng(seed)) for seed, scene in enumerate(others)]
+    told = [pipe(prompt, seed=seed) for pipe in (full, factorized) for seed, prompt in enumerate(prompts)]
+    still = [np.repeat(picture[None], len(told[0].frames), axis=0) for picture in pictures]
+    shown = [
+        factorized(prompt, references=[picture], seed=seed)
+        for seed, (prompt, picture) in enumerate(zip(nameless, pictures, strict=True))
+    ]
+    films = [*told, *(Film(frames=frames, fps=full.recipe.fps) for frames in still), *shown]
+    print(wall(films, columns=len(SEEDS), upscale=2).save(TARGET, force=True))
+    for seed in SEEDS:
+        print(f"seed {seed}: {prompts[seed]} | {nameless[seed]}")
+
+
+if __name__ == "__main__":
+    main()
