@@ -46,14 +46,15 @@ ILLEGAL = [
 
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
-FROM_FILMS = "mini, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b"
+FROM_FILMS = "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b"
 FROM_PICTURES = "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b"
 UNTAKEN = [
     (Inputs(frames={0: Picture(pixels=PIXELS)}), f"no frames; {FROM_PICTURES} would"),
     (Inputs(film=Clip(frames=PIXELS[None])), f"no film; {FROM_FILMS} would"),
     (Inputs(mask=Mask(values=PIXELS[None, ..., 0])), f"no mask; {FROM_FILMS} would"),
     (Inputs(references=(Picture(pixels=PIXELS),)),
-     "no references; mini:vace, mini:reference, vace-1.3b, vace-14b, or a recipe with reference additions, would"),
+     "no references; mini-factorized, mini:vace, mini:reference, vace-1.3b, vace-14b, or a recipe with reference "
+     "additions, would"),
     (Inputs(strength=0.5), f"no strength; {FROM_FILMS} would"),
     (Inputs(context_scale=0.5), "no context scale; mini:vace, vace-1.3b, vace-14b would"),
     (Inputs(exact_size=True), f"no exact size, since it makes every size exactly; {FROM_PICTURES} would"),
