@@ -1,7 +1,7 @@
 """A model of pixels in one file: no autoencoder, tokens are volumes of film, and its blocks are factorized.
 
     kinoform train examples.ideas.pixels:plan --recipe examples.ideas.pixels:recipe
-    kinoform generate "a red ball moves left" --model runs/pixels/model --recipe examples.ideas.pixels:recipe
+    kinoform generate "a red ball moves left on white" --model runs/pixels/model --recipe examples.ideas.pixels:recipe
 
 From the root of the repository; from this folder it is `pixels:plan` and `pixels:recipe`.
 
@@ -15,7 +15,8 @@ carries the noise past the narrow blocks, which no token could hold: 768 numbers
 
 It is a toy, to be read and changed: nothing is lost in an autoencoder, and the transformer pays for it, having to
 learn what every pixel looks like. The training takes 35 TFLOP in 3000 steps; what it makes stands in the run's folder,
-in `transformer/samples`, every 500 steps. After 2000 the colours are the prompt's, outlines are not.
+in `transformer/samples`, every 500 steps. At the end colours are the prompt's, outlines
+are blurred.
 """
 
 from kinoform.models.codec import Identity
