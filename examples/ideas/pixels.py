@@ -1,7 +1,7 @@
 """A model of pixels in one file: no autoencoder, tokens are volumes of film, and its blocks are factorized.
 
     kinoform train examples.ideas.pixels:plan --recipe examples.ideas.pixels:recipe
-    kinoform generate "a red ball moves left on white" --model runs/pixels/model --recipe examples.ideas.pixels:recipe
+    kinoform generate "a red ball on a white background" --model runs/pixels/model --recipe examples.ideas.pixels:recipe
 
 From the root of the repository; from this folder it is `pixels:plan` and `pixels:recipe`.
 
