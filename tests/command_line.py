@@ -8,11 +8,12 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """What a command left behind: its exit code and both streams."""
+    """What a command left behind: its exit code, both streams, and the code of the error that it told of."""
 
     code: int
     out: str
     err: str
+    refusal: str | None = None
 
     @property
     def told(self) -> list[dict]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from command_line import Ran, Run
+from kinoform.cli import console
 from kinoform.cli.app import main
+from kinoform.errors import KinoformError
 from kinoform.weights.parts import Parts, own_parts
 from tiny_recipe import ADDRESS, tiny, write_tiny_folder
 
@@ -43,7 +45,16 @@ def kinoform(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    told = console.fail
+
     def run(*words: object) -> Ran:
+        errors: list[KinoformError] = []
+
+        def fail(error: KinoformError) -> int:
+            errors.append(error)
+            return told(error)
+
+        monkeypatch.setattr(console, "fail", fail)
         monkeypatch.setattr(sys, "argv", ["kinoform", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
@@ -52,7 +63,7 @@ def kinoform(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         assert "Traceback" not in err
         code = ended.value.code
         assert code is None or isinstance(code, int), code
-        return Ran(code=code or 0, out=out, err=err)
+        return Ran(code=code or 0, out=out, err=err, refusal=errors[-1].code if errors else None)
 
     yield run
     for number, handler in handlers.items():

@@ -10,7 +10,16 @@ from contextvars import copy_context
 from types import FrameType
 
 from kinoform.cli import console
-from kinoform.errors import FitError, Interrupted, KinoformError
+from kinoform.errors import FitError, Interrupted, KinoformError, UsageError
+
+PARSING = {
+    "NoSuchOption": "unknown_option",
+    "MissingParameter": "option_missing",
+    "BadParameter": "bad_value",
+    "BadOptionUsage": "bad_value",
+    "BadArgumentUsage": "bad_value",
+}
+"""Codes of the errors of the command-line parser, whose classes are public under another name in each version."""
 
 
 def main() -> None:
@@ -28,14 +37,14 @@ def _guarded() -> int:
     try:
         return _run()
     except KinoformError as error:
-        return console.fail(str(error), error.exit_code, type(error).__name__)
+        return console.fail(error)
     except KeyboardInterrupt:
-        return console.fail("interrupted; no half-made file was left", Interrupted.exit_code, "Interrupted")
+        return console.fail(Interrupted("interrupted; no half-made file was left"))
     except MemoryError:
         sentence = "this machine has too little memory for that; make the film smaller"
-        return console.fail(sentence, FitError.exit_code, "FitError")
+        return console.fail(FitError(sentence, code="out_of_memory"))
     except OSError as error:
-        return console.fail(f"{error.filename or 'a file'}: {error.strerror or error}", KinoformError.exit_code)
+        return console.fail(KinoformError(f"{error.filename or 'a file'}: {error.strerror or error}", code="system"))
 
 
 def _run() -> int:
@@ -52,10 +61,11 @@ def _run() -> int:
         code = getattr(error, "exit_code", None)
         if isinstance(error, KinoformError) or show is None or code is None:
             raise
-        if console.speaks_json():
-            return console.fail(error.format_message(), code, "UsageError")  # type: ignore[attr-defined]
-        show()
-        return code
+        if not console.speaks_json():
+            show()
+            return code
+        fault = PARSING.get(type(error).__name__, UsageError.code)
+        return console.fail(UsageError(error.format_message(), code=fault))  # type: ignore[attr-defined]
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

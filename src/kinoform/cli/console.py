@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TypeAlias
 
 from kinoform.cli.events import Caution, Event, Failure, Note, Result, as_object
+from kinoform.errors import KinoformError
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What a terminal obeys or cannot show: controls, marks that turn the line around, lone surrogates."""
@@ -83,10 +84,11 @@ def warn(text: str) -> None:
     tell(Caution(message=text))
 
 
-def fail(text: str, code: int, kind: str = "KinoformError") -> int:
-    """One sentence; the exit code is handed through."""
-    tell(Failure(kind=kind, message=text, exit_code=code))
-    return code
+def fail(error: KinoformError) -> int:
+    """Tell of an error in one sentence, and return its exit code."""
+    kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == KinoformError.__module__)
+    tell(Failure(kind=kind, code=error.code, message=str(error), exit_code=error.exit_code))
+    return error.exit_code
 
 
 def result(text: str, data: Mapping[str, object], *, as_json: bool) -> None:

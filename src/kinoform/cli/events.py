@@ -68,10 +68,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The command failed; nothing follows. `kind` is the name of the error's class."""
+    """The command failed; nothing follows. `kind` is the name of the error's class, `code` the fault's stable name."""
 
     event: ClassVar[str] = "error"
     kind: str
+    code: str
     message: str
     exit_code: int
 

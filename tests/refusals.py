@@ -1,0 +1,16 @@
+"""Refusals as tests ask for them: by the stable code of the error, never by its sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from kinoform.errors import KinoformError
+
+
+@contextmanager
+def refused(code: str) -> Iterator[pytest.ExceptionInfo[KinoformError]]:
+    """The block raises a KinoformError of this code; what is yielded holds it afterwards, under `value`."""
+    with pytest.raises(KinoformError) as caught:
+        yield caught
+    assert caught.value.code == code, f"{caught.value.code}: {caught.value}"
