@@ -35,7 +35,8 @@ def fitting(what: str) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in SIGNS):
             raise
         raise FitError(
-            f"{what} does not fit into memory; make the film smaller or shorter, or choose another --dtype or --device"
+            f"{what} does not fit into memory; make the film smaller or shorter, or choose another --dtype or --device",
+            code="out_of_memory",
         ) from error
 
 
@@ -59,7 +60,8 @@ def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, devic
     raise FitError(
         f"{work.num_frames} frames of {work.width}x{work.height} do not fit: stage {worst.stage} takes about "
         f"{worst.total / 1e9:.1f} GB ({worst.weights / 1e9:.1f} GB of it weights), {_name(device)} has "
-        f"{there / 1e9:.1f} GB; {_advice(sizes, work, fits)}"
+        f"{there / 1e9:.1f} GB; {_advice(sizes, work, fits)}",
+        code="does_not_fit",
     )
 
 

@@ -140,7 +140,10 @@ def transformer_flops(spec: DiTSpec, grid: Grid, given: Told = NOTHING_TOLD) -> 
     inviting = sum(cost.guests > 0 for cost in costs.values())
     main = block_costs(spec, range(spec.layers), grid, given, guests)
     if main is None:
-        raise UsageError(f"the operations of {spec.block} are not known; give it a `cost`, as FullBlock and Full have")
+        raise UsageError(
+            f"the operations of {spec.block} are not known; give it a `cost`, as FullBlock and Full have",
+            code="cost_unknown",
+        )
     dim, patch = spec.dim, prod(spec.patch)
     times = 1 + 2 * inviting  # with guests, the levels of film and guests are embedded anew
     embedded = sum(each.products(dim, rows[each.name]) for each in spec.context if isinstance(each, CostedRows))
