@@ -88,7 +88,10 @@ class ReaderSpec:
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
-            raise UsageError(f"{self.heads} heads do not divide the width {self.dim} of a reader; change either")
+            raise UsageError(
+                f"{self.heads} heads do not divide the width {self.dim} of a reader; change either",
+                code="spec_not_divisible",
+            )
 
     def products(self, width: int, rows: int) -> int:
         """Multiply-adds of reading so many rows, as `Reader` does."""
@@ -177,7 +180,9 @@ class TextEmbedding(nn.Module):
     def forward(self, rows: Float[Tensor, "b n w"]) -> Float[Tensor, "b m d"]:
         """Raises UsageError when there are more rows than the stream has room for."""
         if rows.shape[1] > self.rows:
-            raise UsageError(f"{rows.shape[1]} text rows, but the model reads {self.rows}; cut the prompt")
+            raise UsageError(
+                f"{rows.shape[1]} text rows, but the model reads {self.rows}; cut the prompt", code="too_long"
+            )
         return self.layers(F.pad(rows, (0, 0, 0, self.rows - rows.shape[1])))
 
 

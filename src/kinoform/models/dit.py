@@ -69,9 +69,14 @@ class DiTSpec:
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:
-            raise UsageError(f"dim {self.dim} does not give {self.heads} heads of an even width")
+            raise UsageError(
+                f"dim {self.dim} does not give {self.heads} heads of an even width", code="spec_not_divisible"
+            )
         if self.in_channels < self.out_channels:
-            raise UsageError(f"in_channels {self.in_channels} is less than the {self.out_channels} that are denoised")
+            raise UsageError(
+                f"in_channels {self.in_channels} is less than the {self.out_channels} that are denoised",
+                code="spec_inconsistent",
+            )
 
     def build(self) -> DiT:
         return DiT(self)
@@ -193,7 +198,7 @@ class DiT(nn.Module):
         """Embed, let branches open, and run the part of block 0 that does not read the context."""
         if x.shape[1] != self.spec.out_channels or not covers(prepared.grid, x, self.spec.patch):
             wants = f"{self.spec.out_channels} channels on the prepared grid {prepared.grid}"
-            raise UsageError(f"latents {tuple(x.shape)} given; the model denoises {wants}")
+            raise UsageError(f"latents {tuple(x.shape)} given; the model denoises {wants}", code="wrong_shape")
         timesteps = at_rest(timesteps, prepared.clean)
         tokens = self.patch_embedding.part(x, 0) + prepared.constant
         stream = Stream(
@@ -261,17 +266,31 @@ class DiT(nn.Module):
         optional = {stream.name for stream in self.spec.context} - wanted
         given = set(conditions.context)
         if not wanted <= given <= wanted | optional:
-            raise UsageError(f"context streams {sorted(given)} given; the model reads {sorted(wanted | optional)}")
+            raise UsageError(
+                f"context streams {sorted(given)} given; the model reads {sorted(wanted | optional)}",
+                code="context_not_taken",
+            )
         if unknown := set(conditions.branches) - set(self.branches):
-            raise UsageError(f"branches {sorted(unknown)} are not in the model; it has {sorted(self.branches)}")
+            raise UsageError(
+                f"branches {sorted(unknown)} are not in the model; it has {sorted(self.branches)}",
+                code="model_lacks_part",
+            )
         extra = 0 if conditions.channels is None else conditions.channels.shape[1]
         if extra != self.spec.in_channels - self.spec.out_channels:
             wants = self.spec.in_channels - self.spec.out_channels
-            raise UsageError(f"{extra} conditioning channels given; the model takes {wants} after the latents")
+            raise UsageError(
+                f"{extra} conditioning channels given; the model takes {wants} after the latents", code="wrong_shape"
+            )
         if conditions.channels is not None and not covers(grid, conditions.channels, self.spec.patch):
-            raise UsageError(f"conditioning channels {tuple(conditions.channels.shape)} do not have the grid {grid}")
+            raise UsageError(
+                f"conditioning channels {tuple(conditions.channels.shape)} do not have the grid {grid}",
+                code="wrong_shape",
+            )
         if conditions.clean is not None and len(conditions.clean) != grid.tokens:
-            raise UsageError(f"{len(conditions.clean)} tokens are called clean or not; the film has {grid.tokens}")
+            raise UsageError(
+                f"{len(conditions.clean)} tokens are called clean or not; the film has {grid.tokens}",
+                code="wrong_shape",
+            )
 
     def _block(self, layer: int) -> Block:
         return cast(Block, self.blocks[layer])

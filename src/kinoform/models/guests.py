@@ -40,7 +40,10 @@ class ReferenceGuests:
 
     def __post_init__(self) -> None:
         if self.gap < 1:
-            raise UsageError(f"references stand before the film by a gap of 1 or more latent frames, not {self.gap}")
+            raise UsageError(
+                f"references stand before the film by a gap of 1 or more latent frames, not {self.gap}",
+                code="value_out_of_range",
+            )
 
     @property
     def copies(self) -> Mapping[str, str]:

@@ -46,7 +46,9 @@ class SideBlocks:
 
     def __post_init__(self) -> None:
         if not self.layers or self.layers[0] < 0 or list(self.layers) != sorted(set(self.layers)):
-            raise UsageError(f"the layers of side blocks ascend from 0 or more; {list(self.layers)} do not")
+            raise UsageError(
+                f"the layers of side blocks ascend from 0 or more; {list(self.layers)} do not", code="spec_inconsistent"
+            )
 
     @property
     def copies(self) -> Mapping[str, str]:
@@ -66,7 +68,10 @@ class SideBlocks:
     def build(self, spec: DiTSpec) -> SideBranch:
         """Raises UsageError when the main row has no such layer."""
         if self.layers[-1] >= spec.layers:
-            raise UsageError(f"a side block belongs to layer {self.layers[-1]}; the model has {spec.layers} layers")
+            raise UsageError(
+                f"a side block belongs to layer {self.layers[-1]}; the model has {spec.layers} layers",
+                code="spec_inconsistent",
+            )
         return SideBranch(self, spec)
 
 
@@ -102,7 +107,9 @@ class SideBranch(nn.Module):
         latents, embedding = payload.latents, self.patch_embedding
         if latents.shape[1] != self.channels or not covers(grid, latents, embedding.patch):
             wants = f"{self.channels} channels on the grid {grid}"
-            raise UsageError(f"a control of shape {tuple(latents.shape)} given; the side blocks read {wants}")
+            raise UsageError(
+                f"a control of shape {tuple(latents.shape)} given; the side blocks read {wants}", code="wrong_shape"
+            )
         tokens = embedding.part(latents.to(embedding.weight.device), 0) + embedding.bias
         return Side(
             start=self.before(tokens),

@@ -39,12 +39,14 @@ class TextSpec:
     def __post_init__(self) -> None:
         if self.dim_attention % self.heads:
             raise UsageError(
-                f"dim_attention={self.dim_attention} is not a multiple of heads={self.heads}; change either"
+                f"dim_attention={self.dim_attention} is not a multiple of heads={self.heads}; change either",
+                code="spec_not_divisible",
             )
         if self.buckets % 4 or not 4 <= self.buckets < 4 * self.max_distance:
             raise UsageError(
                 f"buckets={self.buckets} must be a multiple of 4, at least 4 and below 4 * max_distance, "
-                f"here {4 * self.max_distance}"
+                f"here {4 * self.max_distance}",
+                code="spec_inconsistent",
             )
 
     def build(self) -> "TextEncoder":

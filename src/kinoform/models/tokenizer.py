@@ -60,9 +60,11 @@ class Tokenizer:
         prompt with a surrogate, which no encoding of text can carry.
         """
         if isinstance(prompts, str):
-            raise UsageError(f"prompts is the string {prompts[:40]!r}; pass a list of prompts")
+            raise UsageError(f"prompts is the string {prompts[:40]!r}; pass a list of prompts", code="wrong_type")
         if length < 1:
-            raise UsageError(f"length={length} leaves no place for the end token; give 1 or more")
+            raise UsageError(
+                f"length={length} leaves no place for the end token; give 1 or more", code="value_out_of_range"
+            )
         ids = torch.full((len(prompts), length), self.pad)
         mask = torch.zeros(len(prompts), length, dtype=torch.bool)
         lost, unknown = [], []
@@ -89,7 +91,8 @@ def check_encodable(prompt: str) -> None:
         prompt.encode()
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"the prompt holds the surrogate {prompt[error.start]!r} at character {error.start}; remove it"
+            f"the prompt holds the surrogate {prompt[error.start]!r} at character {error.start}; remove it",
+            code="prompt_not_text",
         ) from error
 
 
@@ -104,7 +107,8 @@ def load_tokenizer(place: Path) -> Tokenizer:
             return _from_json(file) if file.suffix.lower() == ".json" else tokenizer_of_bytes(file.read_bytes(), file)
     raise WeightsError(
         f"no tokenizer in {place}: it must hold {JSON_FILE} or {SENTENCEPIECE_FILE}; "
-        "copy either there, or name the folder that has it"
+        "copy either there, or name the folder that has it",
+        code="tokenizer_missing",
     )
 
 
@@ -122,7 +126,9 @@ def build_word_tokenizer(words: Sequence[str]) -> tokenizers.Tokenizer:
     splitter = pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="removed", invert=True)
     for word in known:
         if [part for part, _ in splitter.pre_tokenize_str(word)] != [word]:
-            raise UsageError(f"the word {word!r} would be split into parts; give the parts as words instead")
+            raise UsageError(
+                f"the word {word!r} would be split into parts; give the parts as words instead", code="word_would_split"
+            )
     vocabulary = {token: index for index, token in enumerate([PAD, END, UNKNOWN, *known])}
     built = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     built.normalizer = normalizers.Lowercase()
@@ -136,7 +142,7 @@ def _from_json(path: Path) -> Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
-        raise WeightsError(f"{path} is not a tokenizer: {error}; fetch it again") from error
+        raise WeightsError(f"{path} is not a tokenizer: {error}; fetch it again", code="tokenizer_damaged") from error
     # A file may ask for cutting and padding of its own, which would hide how much is lost.
     backend.no_truncation()
     backend.no_padding()
@@ -157,13 +163,16 @@ def tokenizer_of_bytes(model: bytes, path: Path) -> Tokenizer:
     except ImportError as error:
         raise UsageError(
             f"reading {path} needs the package sentencepiece: pip install 'kinoform[sentencepiece]', "
-            f"or put {JSON_FILE} beside it"
+            f"or put {JSON_FILE} beside it",
+            code="package_missing",
         ) from error
     try:
         backend = SentencePieceProcessor()
         backend.LoadFromSerializedProto(model)
     except (RuntimeError, OSError) as error:
-        raise WeightsError(f"{path} is not a sentencepiece model: {error}; fetch it again") from error
+        raise WeightsError(
+            f"{path} is not a sentencepiece model: {error}; fetch it again", code="tokenizer_damaged"
+        ) from error
     ids = {PAD: backend.pad_id(), END: backend.eos_id(), UNKNOWN: backend.unk_id()}
     pad, end, unknown = (_known(path, name, None if id < 0 else id) for name, id in ids.items())
     return Tokenizer(split=partial(_split_sentencepiece, backend), pad=pad, end=end, unknown=unknown)
@@ -177,5 +186,7 @@ def _split_sentencepiece(backend: "SentencePieceProcessor", text: str) -> list[P
 
 def _known(path: Path, name: str, id: int | None) -> int:
     if id is None:
-        raise WeightsError(f"{path} has no token {name!r}; it is not the tokenizer of a T5 encoder")
+        raise WeightsError(
+            f"{path} has no token {name!r}; it is not the tokenizer of a T5 encoder", code="tokenizer_unsupported"
+        )
     return id

@@ -65,7 +65,9 @@ class VAESpec:
 
     def __post_init__(self) -> None:
         if self.linear_encoder and not self.shortcut:
-            raise UsageError("linear_encoder needs shortcut: without either there is no encoder")
+            raise UsageError(
+                "linear_encoder needs shortcut: without either there is no encoder", code="spec_inconsistent"
+            )
 
     @property
     def stride(self) -> tuple[int, int, int]:
@@ -173,7 +175,10 @@ class VAE(nn.Module):
         time = self.stride[0]
         if (pixels.shape[2] - (history is None)) % time or not pixels.shape[2]:
             rule = f"1 + {time}n" if history is None else f"{time}n"
-            raise UsageError(f"a chunk of {pixels.shape[2]} frames cannot be encoded here; it takes {rule}")
+            raise UsageError(
+                f"a chunk of {pixels.shape[2]} frames cannot be encoded here; it takes {rule}",
+                code="frames_not_multiple",
+            )
         past = history or History()
         latents, network = torch.zeros((), device=pixels.device), None
         if self.encoder is not None and self.moments is not None:

@@ -42,9 +42,14 @@ class VisionSpec:
 
     def __post_init__(self) -> None:
         if self.image % self.patch:
-            raise UsageError(f"patches of {self.patch} do not divide pictures of {self.image}; change either")
+            raise UsageError(
+                f"patches of {self.patch} do not divide pictures of {self.image}; change either",
+                code="spec_not_divisible",
+            )
         if self.dim % self.heads:
-            raise UsageError(f"dim={self.dim} is not a multiple of heads={self.heads}; change either")
+            raise UsageError(
+                f"dim={self.dim} is not a multiple of heads={self.heads}; change either", code="spec_not_divisible"
+            )
 
     @property
     def rows(self) -> int:
