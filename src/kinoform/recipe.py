@@ -72,17 +72,25 @@ def returned(address: str, kind: type[T], *others: type[T]) -> T:
     noun = kind.__name__.lower()
     module_name, _, function_name = address.partition(":")
     if not function_name or not all(part.isidentifier() for part in module_name.split(".")):
-        raise UsageError(f"{address!r} is no {noun}; write module:function, for example kinoform.recipes.mini:mini")
+        raise UsageError(
+            f"{address!r} is no {noun}; write module:function, for example kinoform.recipes.mini:mini",
+            code="recipe_invalid",
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UsageError(f"the module {module_name!r} of {noun} {address!r} cannot be imported: {error}") from error
+        raise UsageError(
+            f"the module {module_name!r} of {noun} {address!r} cannot be imported: {error}",
+            code="module_not_importable",
+        ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise UsageError(f"no {noun} {function_name!r} in {module_name}; {nearest(function_name, known)}")
+        raise UsageError(
+            f"no {noun} {function_name!r} in {module_name}; {nearest(function_name, known)}", code="unknown_recipe"
+        )
     found = function()
     if not isinstance(found, (kind, *others)):
         wanted = " or ".join(each.__name__ for each in (kind, *others))
-        raise UsageError(f"{address} returns a {type(found).__name__}, not a {wanted}")
+        raise UsageError(f"{address} returns a {type(found).__name__}, not a {wanted}", code="recipe_invalid")
     return found

@@ -35,7 +35,9 @@ def legal_length(clip: Clip, asked: FilmSize, units: Units) -> int:
     latent_frames = (1 + (there - 1) // time) // part * part
     if latent_frames <= 1:
         least = 1 + time * (max(part, 2) - 1)
-        raise UsageError(f"{clip.name} is too short for a film: it has {there} frames; give {least} or more")
+        raise UsageError(
+            f"{clip.name} is too short for a film: it has {there} frames; give {least} or more", code="video_too_short"
+        )
     return 1 + time * (latent_frames - 1)
 
 
@@ -69,25 +71,34 @@ def check_strength(strength: float | None) -> None:
     if strength is None:
         return
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength <= 1:
-        raise UsageError(f"strength must be above 0 and at most 1, not {strength!r}; 1 redoes the film wholly")
+        raise UsageError(
+            f"strength must be above 0 and at most 1, not {strength!r}; 1 redoes the film wholly",
+            code="value_out_of_range",
+        )
 
 
 def check_film_given(inputs: Inputs, *names: str) -> None:
     """Raise UsageError where one of these inputs is given without the film that it counts for."""
     for name in inputs.given() if inputs.film is None else ():
         if name in names:
-            raise UsageError(f"a {name.replace('_', ' ')} without a film changes nothing; give the film too")
+            raise UsageError(
+                f"a {name.replace('_', ' ')} without a film changes nothing; give the film too", code="input_missing"
+            )
 
 
 def check_same(mask: Mask, clip: Clip) -> None:
     """Raise UsageError unless the mask has the size of the clip, and its length or one frame."""
     if mask.size != clip.size:
-        raise UsageError(f"{mask.name} is {by(mask.size)} and {clip.name} {by(clip.size)}; give a mask of that size")
+        raise UsageError(
+            f"{mask.name} is {by(mask.size)} and {clip.name} {by(clip.size)}; give a mask of that size",
+            code="mask_size_differs",
+        )
     there, wanted = len(mask.values), len(clip.frames)
     if there not in (1, wanted):
         raise UsageError(
             f"{mask.name} has {there} frames and {clip.name} {wanted}; give a mask of one frame, which stands for all, "
-            f"or of {wanted}"
+            f"or of {wanted}",
+            code="mask_length_differs",
         )
 
 

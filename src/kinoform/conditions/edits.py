@@ -21,7 +21,7 @@ References = tuple[Picture, ...]
 def reference_to_video(*references: Picture) -> Inputs:
     """A film of what the pictures show. Raises UsageError without any."""
     if not references:
-        raise UsageError("no reference is given; give one picture at least")
+        raise UsageError("no reference is given; give one picture at least", code="input_missing")
     return Inputs(references=references)
 
 
@@ -60,7 +60,7 @@ def between(first: Clip, second: Clip, *, frames: int, references: References = 
     _check_counts("frames", (frames,))
     if first.size != second.size:
         sizes = f"{first.name} is {by(first.size)} and {second.name} {by(second.size)}"
-        raise UsageError(f"{sizes}; what joins two films needs both in one size")
+        raise UsageError(f"{sizes}; what joins two films needs both in one size", code="video_sizes_differ")
     return _joined(first, [first, frames, second], references)
 
 
@@ -84,4 +84,6 @@ def _check_counts(what: str, counts: tuple[int, ...]) -> None:
     whole = all(isinstance(count, int) and count >= 0 for count in counts)
     if not whole or not any(counts):
         given = ", ".join(str(count) for count in counts)
-        raise UsageError(f"{given} {what} are to be made; give whole numbers, none below 0 and one above")
+        raise UsageError(
+            f"{given} {what} are to be made; give whole numbers, none below 0 and one above", code="bad_value"
+        )

@@ -59,7 +59,10 @@ def check_shows(references: Iterable[Picture]) -> None:
     """Raise UsageError for a picture of one colour, since nothing in it can appear."""
     for picture in references:
         if np.ptp(picture.pixels, axis=(0, 1)).max() < NOISE:
-            raise UsageError(f"{picture.name} is of one colour and shows nothing; give a picture of what shall appear")
+            raise UsageError(
+                f"{picture.name} is of one colour and shows nothing; give a picture of what shall appear",
+                code="image_uniform",
+            )
 
 
 def signal(frames: UInt8[np.ndarray, "n height width 3"]) -> Float[Tensor, "n 3 height width"]:

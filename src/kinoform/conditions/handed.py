@@ -67,6 +67,9 @@ def _once(said: Iterable[tuple[int, object]]) -> Iterator[tuple[int, Picture]]:
         if value is None:
             continue
         if number in seen:
-            raise UsageError(f"frame {number} is given twice; the image is frame 0, the last image frame -1")
+            raise UsageError(
+                f"frame {number} is given twice; the image is frame 0, the last image frame -1",
+                code="frame_given_twice",
+            )
         seen.add(number)
         yield number, picture_of(value)

@@ -30,7 +30,7 @@ class ImageTokens:
 
     def __post_init__(self) -> None:
         if self.pictures not in (1, 2):
-            raise UsageError(f"the rows of 1 or 2 pictures are read, not of {self.pictures}")
+            raise UsageError(f"the rows of 1 or 2 pictures are read, not of {self.pictures}", code="value_out_of_range")
 
     @property
     def takes(self) -> frozenset[str]:
@@ -44,7 +44,7 @@ class ImageTokens:
         known = in_film_order(inputs.frames, film.num_frames)
         if len(known) < self.pictures:
             needs = "a picture for frame 0" if self.pictures == 1 else "pictures for frames 0 and -1"
-            raise UsageError(f"this model needs {needs}, and {len(known) or 'none'} is given")
+            raise UsageError(f"this model needs {needs}, and {len(known) or 'none'} is given", code="input_missing")
 
     def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
         held = max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0)

@@ -53,7 +53,8 @@ class KnownFrames:
         if not height or not width:
             raise UsageError(
                 f"{first.name} of {by(first.size)} is too narrow for a film with the area of "
-                f"{by((asked.height, asked.width))}; crop it, or pass --exact-size"
+                f"{by((asked.height, asked.width))}; crop it, or pass --exact-size",
+                code="image_too_narrow",
             )
         return replace(asked, height=height, width=width)
 
@@ -63,7 +64,8 @@ class KnownFrames:
             if not self.required:
                 return
             raise UsageError(
-                "this model needs a picture for at least one frame, and none is given; give one for frame 0"
+                "this model needs a picture for at least one frame, and none is given; give one for frame 0",
+                code="input_missing",
             )
         known = in_film_order(inputs.frames, film.num_frames)
         proportions = _proportions(known, inputs, film)
@@ -104,16 +106,20 @@ def in_film_order(frames: Mapping[int, Picture], num_frames: int) -> dict[int, P
     places: dict[int, int] = {}
     for asked, picture in frames.items():
         if isinstance(asked, bool) or not isinstance(asked, int):
-            raise UsageError(f"{picture.name} is given for frame {asked!r}; give a whole number")
+            raise UsageError(
+                f"{picture.name} is given for frame {asked!r}; give a whole number", code="not_a_whole_number"
+            )
         if not -num_frames <= asked < num_frames:
             raise UsageError(
                 f"{picture.name} is given for frame {asked}, but a film of {num_frames} frames has "
-                f"0 to {num_frames - 1}, or -{num_frames} to -1 from the end"
+                f"0 to {num_frames - 1}, or -{num_frames} to -1 from the end",
+                code="frame_outside_video",
             )
         other = places.setdefault(asked % num_frames, asked)
         if other != asked:
             raise UsageError(
-                f"frames {other} and {asked} of a film of {num_frames} frames are the same; give one picture for it"
+                f"frames {other} and {asked} of a film of {num_frames} frames are the same; give one picture for it",
+                code="frame_given_twice",
             )
     return {place: frames[places[place]] for place in sorted(places)}
 

@@ -164,7 +164,10 @@ def _canvas(one: Canvas, other: Canvas) -> Canvas:
 
 def _union(what: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     if twice := one.keys() & other.keys():
-        raise UsageError(f"two conditioners fill the {what} {sorted(twice)[0]!r}; leave one out of the recipe")
+        raise UsageError(
+            f"two conditioners fill the {what} {sorted(twice)[0]!r}; leave one out of the recipe",
+            code="conditioners_conflict",
+        )
     return {**one, **other}
 
 
@@ -175,5 +178,5 @@ def _behind(one: Latents | None, other: Latents | None) -> Latents | None:
 
 def _one(what: str, one: Any, other: Any) -> Any:
     if one is not None and other is not None:
-        raise UsageError(f"two conditioners give {what}; leave one out of the recipe")
+        raise UsageError(f"two conditioners give {what}; leave one out of the recipe", code="conditioners_conflict")
     return other if one is None else one

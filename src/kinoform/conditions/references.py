@@ -73,10 +73,13 @@ class _References:
         """Raises UsageError without a required picture, for more than `most`, and for one of one colour."""
         if self.required and not inputs.references:
             raise UsageError(
-                "this model needs a picture of what shall appear, and none is given; give it as a reference"
+                "this model needs a picture of what shall appear, and none is given; give it as a reference",
+                code="input_missing",
             )
         if len(inputs.references) > self.most:
-            raise UsageError(f"{len(inputs.references)} references are given; this model reads at most {self.most}")
+            raise UsageError(
+                f"{len(inputs.references)} references are given; this model reads at most {self.most}", code="too_many"
+            )
         check_shows(inputs.references)
 
     def _count(self, inputs: Inputs) -> int:

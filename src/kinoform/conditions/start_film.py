@@ -70,9 +70,13 @@ class StartFilm:
         if inputs.mask is not None:
             white = kept_mask(inputs.mask, clip, film)
             if not white.any():
-                raise UsageError(f"{inputs.mask.name} shows no white; white is what changes, so nothing would")
+                raise UsageError(
+                    f"{inputs.mask.name} shows no white; white is what changes, so nothing would", code="mask_empty"
+                )
             if white.all():
-                raise UsageError(f"{inputs.mask.name} is white everywhere; leave it out to change the whole film")
+                raise UsageError(
+                    f"{inputs.mask.name} is white everywhere; leave it out to change the whole film", code="mask_full"
+                )
 
     def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
         if inputs.film is None:
@@ -105,7 +109,8 @@ class StartFilm:
             time, height, width = stride
             raise UsageError(
                 f"no part of {inputs.mask.name} is black over {width}x{height} pixels and {time} frames of the film, "
-                "so nothing would stay; give it larger black parts"
+                "so nothing would stay; give it larger black parts",
+                code="mask_full",
             )
         return Known(latents=start, mask=~free[None, None].to(start.device))
 

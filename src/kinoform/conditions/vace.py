@@ -59,11 +59,17 @@ class Vace:
             return asked
         name, frames, least = inputs.film.name, len(inputs.film.frames), 1 + units.stride[0]
         if frames < least:
-            raise UsageError(f"{name} has {frames} frames; a film to follow or to change has {least} at least")
+            raise UsageError(
+                f"{name} has {frames} frames; a film to follow or to change has {least} at least",
+                code="video_too_short",
+            )
         film = control_size(frames, inputs.film.size, asked, units)
         if not film.height:
             smallest = f"{units.side[1]}x{units.side[0]}"
-            raise UsageError(f"{name} is {by(inputs.film.size)}; a film to follow or to change is {smallest} at least")
+            raise UsageError(
+                f"{name} is {by(inputs.film.size)}; a film to follow or to change is {smallest} at least",
+                code="video_too_small",
+            )
         return film
 
     def check(self, inputs: Inputs, film: FilmSize) -> None:
@@ -79,7 +85,9 @@ class Vace:
         check_shows(inputs.references)
         scale = inputs.context_scale
         if scale is not None and not (isinstance(scale, int | float) and 0 <= scale <= MOST_SCALE):
-            raise UsageError(f"the context scale is a number from 0 to {MOST_SCALE:g}, not {scale!r}")
+            raise UsageError(
+                f"the context scale is a number from 0 to {MOST_SCALE:g}, not {scale!r}", code="value_out_of_range"
+            )
         clip, made = inputs.film, (film.height, film.width)
         if clip is not None and (len(clip.frames), clip.size) != (film.num_frames, made):
             was, becomes = f"{len(clip.frames)} frames of {by(clip.size)}", f"{film.num_frames} of {by(made)}"
@@ -130,10 +138,12 @@ class Vace:
 def check_mask(mask: Mask, film: Clip | None) -> None:
     """Raise UsageError for a mask without a film, of another size or length than its film, or without white."""
     if film is None:
-        raise UsageError(f"{mask.name} says where a film changes, and no film is given; give the film as well")
+        raise UsageError(
+            f"{mask.name} says where a film changes, and no film is given; give the film as well", code="input_missing"
+        )
     check_same(mask, film)
     if not (mask.values >= WHITE).any():
-        raise UsageError(f"{mask.name} has no white, so nothing would change; white is what changes")
+        raise UsageError(f"{mask.name} has no white, so nothing would change; white is what changes", code="mask_empty")
 
 
 def _redone(inputs: Inputs) -> float | None:

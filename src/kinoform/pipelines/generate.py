@@ -126,7 +126,8 @@ def denoise(
         if not bool(torch.isfinite(x).all()):
             raise NonFiniteError(
                 f"the latents are not finite after step {step.index + 1} of {request.steps} "
-                f"(timestep {run.levels[step.index].timestep:g}); no film was made; try --dtype float32"
+                f"(timestep {run.levels[step.index].timestep:g}); no film was made; try --dtype float32",
+                code="not_finite",
             )
         _report(tell, Progress(stage="denoise", done=done, total=total, x0=step.x0[:, :, lead:]))
     return x[:, :, lead:]
@@ -163,7 +164,8 @@ def _start(canvas: Canvas, noise: Latents) -> Latents | None:
     if canvas.lead and canvas.pictures is None:
         raise UsageError(
             f"{canvas.lead} latent frames stand before a film to begin from, and nothing says what they show; "
-            "leave a conditioner out of the recipe"
+            "leave a conditioner out of the recipe",
+            code="conditioners_conflict",
         )
     before = [] if canvas.pictures is None else [canvas.pictures]
     return torch.cat([*before, canvas.start], dim=2).to(noise)
@@ -203,7 +205,9 @@ def decode(codec: Codec, latents: Latents, device: torch.device, tell: Callback)
     frames, total = [], latents.shape[2]
     for done, pixels in enumerate(decode_film(codec, latents.to(device)), start=1):
         if not bool(torch.isfinite(pixels).all()):
-            raise NonFiniteError(f"the frames decoded from latent frame {done} of {total} are not finite")
+            raise NonFiniteError(
+                f"the frames decoded from latent frame {done} of {total} are not finite", code="not_finite"
+            )
         frames.append(to_uint8(pixels[0]))
         _report(tell, Progress(stage="decode", done=done, total=total))
     return np.concatenate(frames)
@@ -239,4 +243,6 @@ def latents_of(
 
 def _report(tell: Callback, progress: Progress) -> None:
     if tell(progress) is False:
-        raise Interrupted(f"stopped in stage {progress.stage} after {progress.done} of {progress.total}")
+        raise Interrupted(
+            f"stopped in stage {progress.stage} after {progress.done} of {progress.total}", code="interrupted"
+        )

@@ -88,7 +88,10 @@ class Pipeline:
         cannot fit, WeightsError for damaged weights, NonFiniteError when the numbers fail.
         """
         if inputs is not None and material:
-            raise UsageError(f"inputs and {', '.join(material)} are both given; put all of them into the inputs")
+            raise UsageError(
+                f"inputs and {', '.join(material)} are both given; put all of them into the inputs",
+                code="inputs_conflict",
+            )
         known = seed if generator is None else seed_of(generator, seed)
         asked = self.request(
             prompt,
@@ -215,9 +218,12 @@ def seed_of(generator: torch.Generator, seed: int | None) -> int | None:
     Raises UsageError for a generator that is not on the CPU, or beside a `seed`.
     """
     if seed is not None:
-        raise UsageError(f"seed={seed} and a generator are both given; give one of them")
+        raise UsageError(f"seed={seed} and a generator are both given; give one of them", code="options_conflict")
     if generator.device.type != "cpu":
-        raise UsageError(f"the generator is on {generator.device}; noise is drawn on the CPU: torch.Generator()")
+        raise UsageError(
+            f"the generator is on {generator.device}; noise is drawn on the CPU: torch.Generator()",
+            code="generator_not_on_cpu",
+        )
     first = generator.initial_seed()
     fresh = torch.Generator().manual_seed(first).get_state()
     return first if first <= LARGEST_SEED and torch.equal(generator.get_state(), fresh) else None

@@ -113,12 +113,20 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
     """
     _check_schema(params, source)
     if "edit" in params:
-        raise UsageError(f"{source} was made by changing another film; {_made_by(params['edit'])}")
+        raise UsageError(
+            f"{source} was made by changing another film; {_made_by(params['edit'])}", code="video_was_edited"
+        )
     if params.get("seed", 0) is None:
-        raise UsageError(f"{source} has no seed: its noise came from a generator that had drawn before; it is lost")
+        raise UsageError(
+            f"{source} has no seed: its noise came from a generator that had drawn before; it is lost",
+            code="seed_missing",
+        )
     values = _object(params, {**NEEDED, **OPTIONAL}, source, needed=NEEDED)
     if values["task"] != TASK:
-        raise UsageError(f"{source} is of the task {_shown(values['task'])}; this version makes {TASK} films only")
+        raise UsageError(
+            f"{source} is of the task {_shown(values['task'])}; this version makes {TASK} films only",
+            code="unknown_task",
+        )
     model = _object(values["model"], {**MODEL, **ADDED}, source, needed=MODEL, inside="model.")
     inputs = {name: _input(name, each, source) for name, each in values.get("inputs", {}).items()}
     return Recorded(
@@ -152,12 +160,14 @@ def find_inputs(inputs: Mapping[str, Input], folders: Sequence[Path], source: Pa
         places = [folder / each.file for folder in folders if (folder / each.file).is_file()]
         if not places:
             raise UsageError(
-                f"{source} was made from {each.file!r} ({name}), which is not here; put it beside the film"
+                f"{source} was made from {each.file!r} ({name}), which is not here; put it beside the film",
+                code="file_missing",
             )
         if (now := file_hash(places[0])) != each.sha256:
             raise UsageError(
                 f"{places[0]} ({name}) is not the file that {source} was made from: its SHA-256 begins with "
-                f"{now[:16]}, not {each.sha256[:16]}; put the first one in its place"
+                f"{now[:16]}, not {each.sha256[:16]}; put the first one in its place",
+                code="file_changed",
             )
         found[name] = places[0]
     return found
@@ -166,11 +176,15 @@ def find_inputs(inputs: Mapping[str, Input], folders: Sequence[Path], source: Pa
 def _check_schema(params: Mapping[str, object], source: Path) -> None:
     schema, tool = params.get("schema"), params.get("tool")
     if tool != "kinoform":
-        raise UsageError(f"{source} was made by {_shown(tool)}, not by kinoform; its parameters cannot be followed")
+        raise UsageError(
+            f"{source} was made by {_shown(tool)}, not by kinoform; its parameters cannot be followed",
+            code="metadata_of_other_tool",
+        )
     if isinstance(schema, bool) or schema != SCHEMA:
         raise UsageError(
             f"{source} has parameters of schema {_shown(schema)} by kinoform {_shown(params.get('version'))}; "
-            f"this is {__version__}, which reads schema {SCHEMA}; take that version"
+            f"this is {__version__}, which reads schema {SCHEMA}; take that version",
+            code="metadata_unsupported",
         )
 
 
@@ -188,11 +202,15 @@ def _object(
 ) -> dict[str, Any]:
     """The object with all of the `needed` keys, no others than those of `kinds`, and values of these kinds."""
     if missing := [inside + name for name in needed or {} if name not in found]:
-        raise UsageError(f"{source} does not say its {', '.join(missing)}; it cannot be made again from itself")
+        raise UsageError(
+            f"{source} does not say its {', '.join(missing)}; it cannot be made again from itself",
+            code="metadata_incomplete",
+        )
     if unknown := [inside + name for name in found if name not in kinds]:
         raise UsageError(
             f"{source} carries {_shown(unknown[0])}, which kinoform {__version__} does not know; "
-            "take the version that made the film"
+            "take the version that made the film",
+            code="metadata_unsupported",
         )
     return {name: _value(each, kinds[name], f"{source} says that its {inside}{name}") for name, each in found.items()}
 
@@ -201,9 +219,15 @@ def _value(value: object, kind: type, said: str) -> object:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right = number if kind is float else isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
     if not right:
-        raise UsageError(f"{said} is {_shown(value)}, which is not {KINDS[kind]}; it cannot be made again from itself")
+        raise UsageError(
+            f"{said} is {_shown(value)}, which is not {KINDS[kind]}; it cannot be made again from itself",
+            code="metadata_damaged",
+        )
     if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
-        raise UsageError(f"{said} is {_shown(value)}, which is too large; it cannot be made again from itself")
+        raise UsageError(
+            f"{said} is {_shown(value)}, which is too large; it cannot be made again from itself",
+            code="metadata_damaged",
+        )
     return value
 
 
@@ -212,11 +236,19 @@ def _input(name: str, found: object, source: Path) -> Input:
     about = _object(found, INPUT, source, needed=INPUT, inside="input.")
     file, sha256 = about["file"], about["sha256"]
     if not file and not sha256:
-        raise UsageError(f"{source} was made from a {name} that was never a file; it cannot be made again from itself")
+        raise UsageError(
+            f"{source} was made from a {name} that was never a file; it cannot be made again from itself",
+            code="input_never_a_file",
+        )
     if file in ("", ".", "..") or len(file) > LONGEST_NAME or re.search(r"[/\\:\x00-\x1f]", file):
-        raise UsageError(f"{source} names the input {_shown(file)}, which is not the plain name of a file")
+        raise UsageError(
+            f"{source} names the input {_shown(file)}, which is not the plain name of a file", code="metadata_damaged"
+        )
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise UsageError(f"{source} says that {_shown(file)} has the SHA-256 {_shown(sha256)}, which is none")
+        raise UsageError(
+            f"{source} says that {_shown(file)} has the SHA-256 {_shown(sha256)}, which is none",
+            code="metadata_damaged",
+        )
     return Input(file=file, sha256=sha256)
 
 

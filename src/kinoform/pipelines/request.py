@@ -49,7 +49,7 @@ class Request:
     def __post_init__(self) -> None:
         check_prompt(self.prompt, "prompt")
         if not self.prompt.strip():
-            raise UsageError("the prompt is empty; say what the film should show")
+            raise UsageError("the prompt is empty; say what the film should show", code="prompt_missing")
         check_prompt(self.negative_prompt, "negative prompt")
         _whole("seed", self.seed, 0, LARGEST_SEED)
         _whole("steps", self.steps, 1, MOST_STEPS)
@@ -80,7 +80,9 @@ class Request:
         for name in self.inputs.given():
             if name not in taken:
                 takers = RECIPES[name] + RECIPES_BESIDES.get(name, "")
-                raise UsageError(f"this model takes no {CALLED.get(name, name)}; {takers} would")
+                raise UsageError(
+                    f"this model takes no {CALLED.get(name, name)}; {takers} would", code="input_not_taken"
+                )
         for each in self.conditioners:
             film = each.size(self.inputs, film, units)
         check_size(codec, transformer.patch, film.num_frames, film.height, film.width)
@@ -93,12 +95,16 @@ class Request:
         source = self.inputs.source_prompt
         if self.sampler.edits and (source is None or self.inputs.film is None):
             raise UsageError(
-                f"the sampler {name_of(self.sampler)} changes a film; give one, and a source prompt of what it shows"
+                f"the sampler {name_of(self.sampler)} changes a film; give one, and a source prompt of what it shows",
+                code="input_missing",
             )
         if source is not None:
             check_prompt(source, "source prompt")
             if not self.sampler.edits:
-                raise UsageError("a source prompt is read by a sampler that changes films; choose flow-edit for it")
+                raise UsageError(
+                    "a source prompt is read by a sampler that changes films; choose flow-edit for it",
+                    code="options_conflict",
+                )
 
 
 def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Request:
@@ -136,25 +142,32 @@ def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Reques
 def check_prompt(text: str, name: str) -> None:
     """Raise UsageError for control characters (but tab and line ends), lone surrogates, or endless text."""
     if not isinstance(text, str):
-        raise UsageError(f"the {name} must be text, not {text!r}")
+        raise UsageError(f"the {name} must be text, not {text!r}", code="wrong_type")
     if len(text) > MOST_PROMPT:
-        raise UsageError(f"the {name} has {len(text)} characters; at most {MOST_PROMPT} are read")
+        raise UsageError(f"the {name} has {len(text)} characters; at most {MOST_PROMPT} are read", code="too_long")
     for place, character in enumerate(text):
         category = unicodedata.category(character)
         if category == "Cs" or (category == "Cc" and character not in "\t\n\r"):
-            raise UsageError(f"the {name} holds U+{ord(character):04X} at character {place + 1}; remove it")
+            raise UsageError(
+                f"the {name} holds U+{ord(character):04X} at character {place + 1}; remove it",
+                code="character_not_allowed",
+            )
 
 
 def _value(name: str, value: object, kind: type, example: str) -> None:
     if not isinstance(value, kind) or isinstance(value, type):
-        raise UsageError(f"{name} must be a value such as {example}, not {value!r}")
+        raise UsageError(f"{name} must be a value such as {example}, not {value!r}", code="wrong_type")
 
 
 def _whole(name: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+        raise UsageError(
+            f"{name} must be a whole number from {least} to {most}, not {value!r}", code="value_out_of_range"
+        )
 
 
 def _real(name: str, value: float, least: float, most: float) -> None:
     if not isinstance(value, int | float) or not math.isfinite(value) or not least <= value <= most:
-        raise UsageError(f"{name} must be a number from {least:g} to {most:g}, not {value!r}")
+        raise UsageError(
+            f"{name} must be a number from {least:g} to {most:g}, not {value!r}", code="value_out_of_range"
+        )

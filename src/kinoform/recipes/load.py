@@ -112,7 +112,7 @@ def load(
     name = _fetched(os.fspath(model))
     chosen = None if recipe is None else find(recipe)
     if variant is not None and variant not in RELEASED:
-        raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}")
+        raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}", code="unknown_variant")
     given = Given(
         text_encoder=_existing(text_encoder),
         codec=_existing(codec),
@@ -136,7 +136,10 @@ def load(
     else:
         known = [*EMBEDDED, *ADAPTERS, *RELEASED]
         fetch = f", or fetch it: kinoform download {name}" if is_hub_id(name) else ""
-        raise UsageError(f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights{fetch}")
+        raise UsageError(
+            f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights{fetch}",
+            code="unknown_model",
+        )
     worn = tuple(map(_worn, files))
     return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend, loras=worn, address=recipe)
 
@@ -144,14 +147,16 @@ def load(
 def choose_machine(device: str, dtype: str) -> Machine:
     """float32 on a CPU, bfloat16 on an accelerator, unless said otherwise."""
     if device not in DEVICES:
-        raise UsageError(f"no device {device!r}; {nearest(device, DEVICES)}")
+        raise UsageError(f"no device {device!r}; {nearest(device, DEVICES)}", code="unknown_device")
     if dtype != "auto" and dtype not in DTYPES:
-        raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, ['auto', *DTYPES])}")
+        raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, ['auto', *DTYPES])}", code="unknown_dtype")
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         device = next(name for name in ("cuda", "mps", "cpu") if present[name])
     if not present[device]:
-        raise UsageError(f"this machine has no {device} device that PyTorch can use; pass --device cpu")
+        raise UsageError(
+            f"this machine has no {device} device that PyTorch can use; pass --device cpu", code="device_missing"
+        )
     kind = (torch.float32 if device == "cpu" else torch.bfloat16) if dtype == "auto" else DTYPES[dtype]
     return Machine(device=torch.device(device), dtype=kind)
 
@@ -172,7 +177,8 @@ def _adapter(name: str) -> AdapterFile | None:
         file = adapter_asset(name)
         if not file.is_file():
             raise WeightsError(
-                f"there is no {file}; train it with `kinoform train {name}`, and give that file as --model"
+                f"there is no {file}; train it with `kinoform train {name}`, and give that file as --model",
+                code="weights_missing",
             )
         return adapter_in(file)
     return adapter_in(Path(name)) if os.path.isfile(name) else None
@@ -182,7 +188,10 @@ def _base(adapter: AdapterFile) -> str:
     """Only a name is followed: a stranger's file must not choose a folder."""
     name = adapter.claims.base
     if name not in {*EMBEDDED, *RELEASED}:
-        raise WeightsError(f"{adapter.path} is for the model {name!r}; {nearest(name, [*EMBEDDED, *RELEASED])}")
+        raise WeightsError(
+            f"{adapter.path} is for the model {name!r}; {nearest(name, [*EMBEDDED, *RELEASED])}",
+            code="adapter_base_unknown",
+        )
     return name
 
 
@@ -199,7 +208,7 @@ def _worn(lora: tuple[Path, float]) -> Lora:
 
 def _existing(place: PathLike | None) -> Path | None:
     if place is not None and not os.path.exists(place):
-        raise WeightsError(f"{os.fspath(place)!r} does not exist; check the name")
+        raise WeightsError(f"{os.fspath(place)!r} does not exist; check the name", code="weights_missing")
     return None if place is None else Path(place)
 
 
@@ -207,14 +216,17 @@ def _cached(name: str) -> Path:
     folder = cache_folder() / SAME_WEIGHTS.get(name, name)
     if not folder.is_dir():
         raise WeightsError(
-            f"the weights of {name} are not in {folder}; put the official folder there, or pass its path as --model"
+            f"the weights of {name} are not in {folder}; put the official folder there, or pass its path as --model",
+            code="weights_missing",
         )
     return folder
 
 
 def _own(folder: Path, recipe: Recipe | None, given: Given, widen: Widen, wear: Wear) -> tuple[Recipe, Parts]:
     if given != Given():
-        raise UsageError(f"{folder} has all parts of its model; leave out those that are named one by one")
+        raise UsageError(
+            f"{folder} has all parts of its model; leave out those that are named one by one", code="options_conflict"
+        )
     address = read_manifest(folder).recipe
     made = recipe or _trusted(folder, address)
     made = replace(made, transformer=as_stored(Source(place=folder / TRANSFORMER), made.transformer))
@@ -229,7 +241,10 @@ def _trusted(place: Path, address: str) -> Recipe:
     """The recipe that weights name, if it is one of kinoform's own: a weight file must not choose code."""
     own = (*EMBEDDED.values(), *ADAPTERS.values(), *COMPARED)
     if address not in (*own, *_addresses(RELEASED.values())):
-        raise WeightsError(f"{place} was made by the recipe {address!r}; pass --recipe {address} if you trust it")
+        raise WeightsError(
+            f"{place} was made by the recipe {address!r}; pass --recipe {address} if you trust it",
+            code="recipe_not_trusted",
+        )
     return find(address)
 
 
@@ -269,7 +284,8 @@ def _check_doors(path: Path, recipe: Recipe, held: DiTSpec) -> None:
         found, wanted = (", ".join(_doors(spec)) or "text alone" for spec in (held, recipe.transformer))
         raise WeightsError(
             f"{path} reads {found}, the recipe {recipe.name} gives {wanted}; leave out --recipe, or derive it from "
-            "the one for these weights"
+            "the one for these weights",
+            code="weights_of_other_recipe",
         )
 
 
@@ -292,9 +308,12 @@ def _only(path: Path, parts: Parts) -> str:
     # The experts of Wan 2.2 have the structure of t2v-14b, but not its folder, which has all parts in it.
     possible = [name for name in models if name in RELEASED] if path.is_dir() else list(models)
     if not set(possible) & RELEASED.keys():
-        raise WeightsError(f"{path} is {' or '.join(models)}, with which kinoform makes no films")
+        raise WeightsError(
+            f"{path} is {' or '.join(models)}, with which kinoform makes no films", code="weights_unsupported_model"
+        )
     if len(possible) > 1:
         raise WeightsError(
-            f"{path} may be {' or '.join(possible)}, which have the same structure; say which with --variant"
+            f"{path} may be {' or '.join(possible)}, which have the same structure; say which with --variant",
+            code="weights_ambiguous",
         )
     return possible[0]

@@ -124,7 +124,9 @@ def data_prediction(x: Latents, field: Field, level: Level) -> Latents:
 def interval(levels: tuple[Level, ...], index: int) -> tuple[Level, Level]:
     """Where step `index` begins and where it ends. Raises UsageError when the list has no such step."""
     if not 0 <= index < len(levels) - 1:
-        raise UsageError(f"there is no step {index} in a list of {len(levels) - 1}; the first is step 0")
+        raise UsageError(
+            f"there is no step {index} in a list of {len(levels) - 1}; the first is step 0", code="value_out_of_range"
+        )
     return levels[index], levels[index + 1]
 
 
@@ -134,7 +136,8 @@ def _check(levels: tuple[Level, ...], start: int) -> None:
         if not target.sigma < level.sigma:
             raise UsageError(
                 f"sigma must fall at every step, but step {index} goes from {level.sigma} to {target.sigma}; "
-                "take fewer steps or a smaller shift"
+                "take fewer steps or a smaller shift",
+                code="levels_not_falling",
             )
 
 

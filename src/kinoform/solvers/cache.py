@@ -65,7 +65,9 @@ class Every:
 
     def __post_init__(self) -> None:
         if self.period < 1:
-            raise UsageError(f"period is {self.period}; 1 evaluates at every step, 2 at every other")
+            raise UsageError(
+                f"period is {self.period}; 1 evaluates at every step, 2 at every other", code="value_out_of_range"
+            )
 
     @property
     def needs_rate(self) -> bool:
@@ -90,7 +92,9 @@ class Drift:
 
     def __post_init__(self) -> None:
         if not self.limit >= 0:
-            raise UsageError(f"limit is {self.limit}; give 0 (no reuse) or more, such as 0.05")
+            raise UsageError(
+                f"limit is {self.limit}; give 0 (no reuse) or more, such as 0.05", code="value_out_of_range"
+            )
 
     @property
     def needs_rate(self) -> bool:

@@ -41,7 +41,9 @@ class DPMSolver:
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= MAX_ORDER:
-            raise UsageError(f"order is {self.order}; DPM-Solver++ has orders 1 to {MAX_ORDER}")
+            raise UsageError(
+                f"order is {self.order}; DPM-Solver++ has orders 1 to {MAX_ORDER}", code="value_out_of_range"
+            )
 
     def levels(self, steps: int, shift: float) -> tuple[Level, ...]:
         return dpmpp_levels(steps, shift)

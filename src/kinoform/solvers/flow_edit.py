@@ -33,11 +33,17 @@ class FlowEdit:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.source_guidance) and 0 <= self.source_guidance <= MOST_GUIDANCE):
-            raise UsageError(f"source_guidance is {self.source_guidance}; give 0 to {MOST_GUIDANCE:g}")
+            raise UsageError(
+                f"source_guidance is {self.source_guidance}; give 0 to {MOST_GUIDANCE:g}", code="value_out_of_range"
+            )
         if not 1 <= self.averages <= MOST_AVERAGES:
-            raise UsageError(f"averages is {self.averages}; give 1 to {MOST_AVERAGES} noises a step")
+            raise UsageError(
+                f"averages is {self.averages}; give 1 to {MOST_AVERAGES} noises a step", code="value_out_of_range"
+            )
         if self.plain_steps < 0:
-            raise UsageError(f"plain_steps is {self.plain_steps}; 0 changes the film to the last step")
+            raise UsageError(
+                f"plain_steps is {self.plain_steps}; 0 changes the film to the last step", code="value_out_of_range"
+            )
 
     @property
     def edits(self) -> bool:
@@ -46,12 +52,17 @@ class FlowEdit:
     def check(self, steps: int) -> None:
         """Raises UsageError where every step would be plain."""
         if self.plain_steps >= steps:
-            raise UsageError(f"plain_steps is {self.plain_steps} of {steps} steps; at least one step is for the change")
+            raise UsageError(
+                f"plain_steps is {self.plain_steps} of {steps} steps; at least one step is for the change",
+                code="too_few_steps",
+            )
 
     def steps(self, run: Run) -> Iterator[Step]:
         """Raises UsageError when the run has no film to change, or no velocity of what it shows."""
         if run.start is None or run.source is None:
-            raise UsageError("FlowEdit changes a film; give the film, and in a source prompt what it shows")
+            raise UsageError(
+                "FlowEdit changes a film; give the film, and in a source prompt what it shows", code="input_missing"
+            )
         source, film = run.source(self.source_guidance), begun(run.start, None).x
         edited, turn = film, max(run.first, len(run.levels) - 1 - self.plain_steps)
         for index in range(run.first, turn):

@@ -54,7 +54,8 @@ class Interval:
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 1:
             raise UsageError(
-                f"guidance from sigma {self.low} to {self.high} is no interval; give low < high, both from 0 to 1"
+                f"guidance from sigma {self.low} to {self.high} is no interval; give low < high, both from 0 to 1",
+                code="value_out_of_range",
             )
 
     def check(self, steps: int) -> None:
@@ -77,12 +78,17 @@ class ZeroStar:
 
     def __post_init__(self) -> None:
         if self.zero_steps < 0:
-            raise UsageError(f"zero_steps is {self.zero_steps}; 0 begins at once, 1 is usual")
+            raise UsageError(
+                f"zero_steps is {self.zero_steps}; 0 begins at once, 1 is usual", code="value_out_of_range"
+            )
 
     def check(self, steps: int) -> None:
         """Raises UsageError where every step would be zero."""
         if self.zero_steps >= steps:
-            raise UsageError(f"zero_steps is {self.zero_steps} of {steps} steps; take more steps, or zero fewer")
+            raise UsageError(
+                f"zero_steps is {self.zero_steps} of {steps} steps; take more steps, or zero fewer",
+                code="too_few_steps",
+            )
 
     def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
         field = guided(_projected(pair), scale, positive=positive)

@@ -43,7 +43,9 @@ def level_at(sigma: float, *, exact_timestep: bool = False) -> Level:
     float32. Raises UsageError outside [0, 1].
     """
     if not 0 <= sigma <= 1:
-        raise UsageError(f"sigma is {sigma}; a noise level lies between 0 (clean) and 1 (pure noise)")
+        raise UsageError(
+            f"sigma is {sigma}; a noise level lies between 0 (clean) and 1 (pure noise)", code="value_out_of_range"
+        )
     product = sigma * TIMESTEPS
     # Truncated, never rounded: float64 makes some whole products one ulp low (shift 3, 10 steps: 874,
     # not 875), and the networks and the expert switch are to see the official number.
@@ -53,9 +55,11 @@ def level_at(sigma: float, *, exact_timestep: bool = False) -> Level:
 
 def _falling(start: float, steps: int, shift: float, *, exact_timesteps: bool) -> tuple[Level, ...]:
     if steps < 1:
-        raise UsageError(f"steps is {steps}; a film needs at least 1 step")
+        raise UsageError(f"steps is {steps}; a film needs at least 1 step", code="value_out_of_range")
     if not (math.isfinite(shift) and shift > 0):
-        raise UsageError(f"shift is {shift}; give a positive number (1 leaves the levels evenly spaced)")
+        raise UsageError(
+            f"shift is {shift}; give a positive number (1 leaves the levels evenly spaced)", code="value_out_of_range"
+        )
     stride = (0 - start) / steps
     # The order of operations is the official one: start - i·start/steps gives other timesteps.
     # The division may leave the first sigma an ulp above 1 for shifts below 1.

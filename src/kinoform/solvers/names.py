@@ -60,12 +60,15 @@ def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
     match = re.fullmatch(r"([^()]*)(?:\((.*)\))?", name, re.DOTALL)
     known = table.get(match[1]) if match else None
     if match is None or known is None:
-        raise UsageError(f"no {what} {name[:LONGEST]!r}; {nearest(name[:LONGEST], table)}")
+        raise UsageError(
+            f"no {what} {name[:LONGEST]!r}; {nearest(name[:LONGEST], table)}",
+            code="unknown_solver" if table is SOLVERS else "unknown_name",
+        )
     try:
         given = _options(match[2] or "")
     except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
         raise UsageError(
-            f"the options of {what} {name[:LONGEST]!r} cannot be read; write for example {example}"
+            f"the options of {what} {name[:LONGEST]!r} cannot be read; write for example {example}", code="bad_value"
         ) from error
     options = {each.name for each in fields(known)}  # type: ignore[arg-type]
     for option, value in given.items():
@@ -73,7 +76,10 @@ def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
         if kind is float and type(value) is int:
             given[option] = float(value)
         elif type(value) is not kind:
-            raise UsageError(f"the {what} {match[1]!r} has no option {option}={value!r}; write for example {example}")
+            raise UsageError(
+                f"the {what} {match[1]!r} has no option {option}={value!r}; write for example {example}",
+                code="unknown_option",
+            )
     return replace(known, **given)  # type: ignore[type-var]
 
 

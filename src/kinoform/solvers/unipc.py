@@ -37,7 +37,9 @@ class UniPC:
 
     def __post_init__(self) -> None:
         if self.order < 1:
-            raise UsageError(f"order is {self.order}; UniPC has orders from 1, and 2 is the usual one")
+            raise UsageError(
+                f"order is {self.order}; UniPC has orders from 1, and 2 is the usual one", code="value_out_of_range"
+            )
 
     def levels(self, steps: int, shift: float) -> tuple[Level, ...]:
         return unipc_levels(steps, shift)
