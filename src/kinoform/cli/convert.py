@@ -36,7 +36,7 @@ def convert(
     from kinoform.weights.conversion.convert import convert as write
 
     if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}")
+        raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}", code="unknown_name")
     wanted = Wanted(
         to=to,
         dtype=None if dtype is None else DTYPES[dtype],
@@ -64,7 +64,7 @@ def bytes_of(text: str) -> int:
     """A number of bytes of "5GB" or "500 MB". Raises UsageError."""
     match = SIZE.fullmatch(text.strip())
     if match is None or not 1 <= float(match[1]) * UNITS[(match[2] or "").lower()] < 1 << 60:
-        raise UsageError(f"--shard-size {text[:40]!r} is no size of a file; write for example 5GB")
+        raise UsageError(f"--shard-size {text[:40]!r} is no size of a file; write for example 5GB", code="bad_value")
     return int(float(match[1]) * UNITS[(match[2] or "").lower()])
 
 

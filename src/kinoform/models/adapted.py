@@ -87,7 +87,9 @@ class Adapted(Linear):
         changes = [adapter.change() for adapter in self.named().values() if adapter.counts]
         merged = sum(changes, self.weight.float()).to(self.weight.dtype)
         if not merged.isfinite().all():
-            raise NonFiniteError(f"a merged weight is NaN or too large for {merged.dtype}; lower the strength")
+            raise NonFiniteError(
+                f"a merged weight is NaN or too large for {merged.dtype}; lower the strength", code="not_finite"
+            )
         self.kept = (self.weight,)
         self.weight = nn.Parameter(merged, requires_grad=self.weight.requires_grad)
 

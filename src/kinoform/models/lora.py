@@ -46,9 +46,11 @@ class LoRASpec:
 
     def __post_init__(self) -> None:
         if not 1 <= self.rank <= MAX_RANK:
-            raise UsageError(f"rank {self.rank} is not from 1 to {MAX_RANK}")
+            raise UsageError(f"rank {self.rank} is not from 1 to {MAX_RANK}", code="value_out_of_range")
         if self.alpha is not None and not (isfinite(self.alpha) and self.alpha > 0):
-            raise UsageError(f"alpha {self.alpha} is not a positive number; leave it out for alpha = rank")
+            raise UsageError(
+                f"alpha {self.alpha} is not a positive number; leave it out for alpha = rank", code="value_out_of_range"
+            )
 
 
 def attach(model: Module, spec: LoRASpec, *, name: str = "lora", generator: torch.Generator) -> Module:
@@ -79,12 +81,15 @@ def with_adapters(model: Module, name: str, adapters: Mapping[str, Adapter]) -> 
     layers = linear_layers(found)
     for place, adapter in adapters.items():
         if place not in layers:
-            raise UsageError(f"the model has no linear layer {place!r}; {nearest(place, _groups(layers))}")
+            raise UsageError(
+                f"the model has no linear layer {place!r}; {nearest(place, _groups(layers))}", code="unknown_name"
+            )
         layer = layers[place]
         if (adapter.up.shape[0], adapter.down.shape[1]) != (layer.out_features, layer.in_features):
             raise UsageError(
                 f"{place} takes {layer.in_features} numbers and gives {layer.out_features}; "
-                f"the adapter takes {adapter.down.shape[1]} and gives {adapter.up.shape[0]}"
+                f"the adapter takes {adapter.down.shape[1]} and gives {adapter.up.shape[0]}",
+                code="adapter_wrong_size",
             )
         if not isinstance(layer, Adapted):
             training = layer.training
@@ -127,7 +132,7 @@ def set_strength(model: nn.Module, name: str, strength: float) -> None:
     _check_unmerged(model)
     held = adapters_of(model)
     if name not in held:
-        raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}")
+        raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}", code="unknown_name")
     for adapter in held[name].values():
         adapter.strength = strength
 
@@ -135,7 +140,10 @@ def set_strength(model: nn.Module, name: str, strength: float) -> None:
 def check_strength(strength: float) -> None:
     """Raises UsageError."""
     if not abs(strength) <= STRONGEST:
-        raise UsageError(f"strength {strength} is not a number from {-STRONGEST:g} to {STRONGEST:g}; 1 is as trained")
+        raise UsageError(
+            f"strength {strength} is not a number from {-STRONGEST:g} to {STRONGEST:g}; 1 is as trained",
+            code="value_out_of_range",
+        )
 
 
 def merge(model: nn.Module) -> None:
@@ -150,7 +158,8 @@ def merge(model: nn.Module) -> None:
     if packed := [place for place, layer in layers.items() if isinstance(layer, PackedLinear)]:
         raise UsageError(
             f"{len(packed)} weights stay packed as their file stores them, first {packed[0]}, and nothing can be "
-            "merged into them; load the model with keep_packed=False"
+            "merged into them; load the model with keep_packed=False",
+            code="weights_packed",
         )
     try:
         for layer in layers.values():
@@ -174,12 +183,18 @@ def chosen(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     for pattern in (each for each in patterns if not each.startswith("!")):
         matched = {name for name in layers if _matches(name, pattern)}
         if not matched:
-            raise UsageError(f"no linear layer is called {pattern!r}; {nearest(pattern, _groups(layers))}")
+            raise UsageError(
+                f"no linear layer is called {pattern!r}; {nearest(pattern, _groups(layers))}",
+                code="pattern_matches_nothing",
+            )
         found |= matched
     without = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
     kept = [name for name in layers if name in found and not any(_matches(name, each) for each in without)]
     if not kept:
-        raise UsageError(f"the patterns {list(patterns)} choose no layer; name one, for example {BLOCKS[0]!r}")
+        raise UsageError(
+            f"the patterns {list(patterns)} choose no layer; name one, for example {BLOCKS[0]!r}",
+            code="pattern_matches_nothing",
+        )
     return kept
 
 
@@ -207,11 +222,13 @@ def _check_name(model: nn.Module, name: str) -> None:
     _check_unmerged(model)
     # Such a name is part of parameter names, and must not look like a part that stays in float32.
     if not re.fullmatch(r"[A-Za-z]\w{0,63}", name) or hasattr(nn.ModuleDict, name):
-        raise UsageError(f"{name[:80]!r} is no name for an adapter; use up to 64 letters, digits and _")
+        raise UsageError(
+            f"{name[:80]!r} is no name for an adapter; use up to 64 letters, digits and _", code="bad_value"
+        )
     if name in adapters_of(model):
-        raise UsageError(f"the model has an adapter {name!r} already; choose another name")
+        raise UsageError(f"the model has an adapter {name!r} already; choose another name", code="name_taken")
 
 
 def _check_unmerged(model: nn.Module) -> None:
     if any(layer.kept for layer in _adapted(model).values()):
-        raise UsageError("the adapters are merged into the weights; call unmerge first")
+        raise UsageError("the adapters are merged into the weights; call unmerge first", code="adapters_merged")

@@ -46,12 +46,15 @@ def save_adapter(
     for NaN, infinity, and values too large for `dtype`.
     """
     if path.suffix != SUFFIX:
-        raise UsageError(f"{path} does not end in {SUFFIX}; adapter files are written as that")
+        raise UsageError(f"{path} does not end in {SUFFIX}; adapter files are written as that", code="wrong_suffix")
     added = Additions() if additions is None else additions
     bare = _without(added, model.spec)
     tensors = sorted(_tensors(model, added, bare, _adapters(model, name)))
     if not tensors:
-        raise UsageError(f"nothing is added to the model and it has no adapter {name!r}; there is nothing to save")
+        raise UsageError(
+            f"nothing is added to the model and it has no adapter {name!r}; there is nothing to save",
+            code="nothing_to_save",
+        )
     told = {
         "base": base,
         "base_hash": base_hash,
@@ -72,16 +75,18 @@ def _without(additions: Additions, spec: DiTSpec) -> DiTSpec:
     branches = tuple(each for each in spec.branches if each not in additions.branches)
     added = len(spec.context) - len(context), len(spec.branches) - len(branches)
     if channels < spec.out_channels or added != (len(additions.context), len(additions.branches)):
-        raise UsageError("the model was not widened by these additions; give those that it was trained with")
+        raise UsageError(
+            "the model was not widened by these additions; give those that it was trained with", code="additions_differ"
+        )
     return replace(spec, in_channels=channels, context=context, branches=branches)
 
 
 def _adapters(model: DiT, name: str) -> dict[str, Adapter]:
     held = adapters_of(model)
     if any(layer.kept for layer in model.modules() if isinstance(layer, Adapted)):
-        raise UsageError("the adapters are merged into the weights; call unmerge first")
+        raise UsageError("the adapters are merged into the weights; call unmerge first", code="adapters_merged")
     if held and name not in held:
-        raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}")
+        raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}", code="unknown_name")
     return held.get(name, {})
 
 
@@ -105,20 +110,24 @@ def _json(made: Mapping[str, object]) -> str:
     try:
         return json.dumps(dict(made), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"what is told of the training is not plain JSON: {error}") from error
+        raise UsageError(f"what is told of the training is not plain JSON: {error}", code="bad_value") from error
 
 
 def _check_words(told: Mapping[str, str]) -> None:
     for key, longest in LONGEST.items():
         if not 1 <= len(told[key]) <= longest:
-            raise UsageError(f"the {key} of an adapter has 1 to {longest} letters, not {len(told[key])}")
+            raise UsageError(
+                f"the {key} of an adapter has 1 to {longest} letters, not {len(told[key])}", code="value_out_of_range"
+            )
     for key, form in FORMS.items():
         if not re.fullmatch(form, told[key]):
-            raise UsageError(f"{told[key]!r} is no {key} of an adapter, which is written as {form}")
+            raise UsageError(f"{told[key]!r} is no {key} of an adapter, which is written as {form}", code="bad_value")
 
 
 def _outgoing(name: str, value: Tensor, dtype: torch.dtype) -> Outgoing:
     value = value.cpu().to(dtype)
     if not value.isfinite().all():
-        raise NonFiniteError(f"{name} is NaN, infinite or too large for {dtype}; nothing was written")
+        raise NonFiniteError(
+            f"{name} is NaN, infinite or too large for {dtype}; nothing was written", code="not_finite"
+        )
     return Outgoing(name=name, shape=tuple(value.shape), dtype=dtype, read=lambda: value)

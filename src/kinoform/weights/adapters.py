@@ -98,7 +98,8 @@ def _check_base(parts: Parts, file: AdapterFile) -> None:
     if here != told.base_hash:
         raise WeightsError(
             f"{file.path} was trained on {told.base!r} with the hash {told.base_hash}, the one here has {here}; "
-            "train it anew, or take the weights that it was trained on"
+            "train it anew, or take the weights that it was trained on",
+            code="adapter_wrong_base",
         )
 
 
@@ -108,7 +109,8 @@ def _check_channels(file: AdapterFile, order: Mapping[str, int]) -> None:
     if list(told.items()) != list(order.items()):
         shown = str(told)[:SHOWN]
         raise WeightsError(
-            f"{file.path} reads the channels {shown}, the recipe gives {order}; use the recipe it is for"
+            f"{file.path} reads the channels {shown}, the recipe gives {order}; use the recipe it is for",
+            code="channels_differ",
         )
 
 
@@ -120,11 +122,16 @@ def _changed(file: AdapterFile, layers: Sizes) -> tuple[str, ...]:
             fault = (
                 f"changes {place[:SHOWN]!r}, which the model has not" if place not in layers else f"lacks {place + UP}"
             )
-            raise WeightsError(f"{file.path} {fault}; use the recipe and the file that belong together")
+            raise WeightsError(
+                f"{file.path} {fault}; use the recipe and the file that belong together", code="adapter_wrong_recipe"
+            )
         rank, (out, into) = (file.tensors[place + DOWN].shape or (0,))[0], layers[place]
         wanted = {place + DOWN: (rank, into), place + UP: (out, rank)}
         if not 1 <= rank <= MAX_RANK:
-            raise WeightsError(f"{file.path}: the change of {place} has rank {rank}, not 1 to {MAX_RANK}; {FETCH}")
+            raise WeightsError(
+                f"{file.path}: the change of {place} has rank {rank}, not 1 to {MAX_RANK}; {FETCH}",
+                code="weights_damaged",
+            )
         for name, shape in wanted.items():
             _check_tensor(file, name, shape)
     return tuple(places)
@@ -142,7 +149,10 @@ def _check_names(file: AdapterFile, shapes: Mapping[str, Shape], places: Iterabl
 
 def _refuse(file: AdapterFile, fault: str, names: list[str]) -> NoReturn:
     listed = ", ".join(name[:SHOWN] for name in names[:LISTED]) + (", ..." if len(names) > LISTED else "")
-    raise WeightsError(f"{file.path} {fault} {len(names)} tensors ({listed}); use the recipe that it is for")
+    raise WeightsError(
+        f"{file.path} {fault} {len(names)} tensors ({listed}); use the recipe that it is for",
+        code="adapter_wrong_recipe",
+    )
 
 
 def _check_tensor(file: AdapterFile, name: str, shape: Shape) -> None:
@@ -150,7 +160,8 @@ def _check_tensor(file: AdapterFile, name: str, shape: Shape) -> None:
     if stored.shape != shape or not stored.dtype.is_floating_point:
         raise WeightsError(
             f"{file.path}: {name} has shape {list(stored.shape)} and {stored.dtype}, the model needs {list(shape)} "
-            "and floating-point numbers; it is for a model of another size"
+            "and floating-point numbers; it is for a model of another size",
+            code="weights_wrong_shape",
         )
 
 
@@ -186,7 +197,9 @@ def _set(file: AdapterFile, wide: DiT, name: str, values: Tensor) -> None:
     old = wide.get_parameter(name)
     cast = values.to(old)
     if not cast.isfinite().all():
-        raise WeightsError(f"{file.path}: with it {name} is too large for {old.dtype}; use --dtype bfloat16")
+        raise WeightsError(
+            f"{file.path}: with it {name} is too large for {old.dtype}; use --dtype bfloat16", code="values_too_large"
+        )
     owner, _, leaf = name.rpartition(".")
     setattr(wide.get_submodule(owner), leaf, nn.Parameter(cast, requires_grad=False))
 
@@ -194,5 +207,7 @@ def _set(file: AdapterFile, wide: DiT, name: str, values: Tensor) -> None:
 def _read(file: AdapterFile, name: str) -> Tensor:
     values = file.tensors[name].read()
     if not values.float().isfinite().all():
-        raise WeightsError(f"{file.path}: {name} holds NaN or infinity; the file is damaged, {FETCH}")
+        raise WeightsError(
+            f"{file.path}: {name} holds NaN or infinity; the file is damaged, {FETCH}", code="weights_not_finite"
+        )
     return values

@@ -56,7 +56,9 @@ class Additions:
     def __post_init__(self) -> None:
         for name, count in self.channels.items():
             if not name.isidentifier() or name in (LATENTS, KNOWN) or count < 1:
-                raise UsageError(f"{count} input channels cannot be added as {name!r}; give a name and at least 1")
+                raise UsageError(
+                    f"{count} input channels cannot be added as {name!r}; give a name and at least 1", code="bad_value"
+                )
 
     def to(self, spec: DiTSpec) -> DiTSpec:
         """The spec with them. Raises UsageError when it has a stream or a branch of such a name already."""
@@ -66,7 +68,10 @@ class Additions:
         ):
             names = [each.name for each in (*here, *more)]
             if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-                raise UsageError(f"the model would have two of the {kind} {twice[0]!r}; name the added one otherwise")
+                raise UsageError(
+                    f"the model would have two of the {kind} {twice[0]!r}; name the added one otherwise",
+                    code="name_taken",
+                )
         return replace(
             spec,
             in_channels=spec.in_channels + sum(self.channels.values()),
@@ -106,7 +111,10 @@ class Additions:
         names = {name for name, _ in wide.named_parameters()}
         if strange := sorted(names ^ values.keys()):
             listed = ", ".join(strange[:LISTED])
-            raise UsageError(f"{len(strange)} parameters have no counterpart ({listed}); widen before adapting")
+            raise UsageError(
+                f"{len(strange)} parameters have no counterpart ({listed}); widen before adapting",
+                code="adapted_before_widening",
+            )
         for name in names:
             owner, _, leaf = name.rpartition(".")
             setattr(wide.get_submodule(owner), leaf, values[name])
@@ -196,7 +204,10 @@ def stored_spec(folder: Path, base: DiTSpec, additions: Additions | None) -> DiT
     order, told = additions.order(base), read_manifest(folder).made.get("channels")
     if told is not None and (not isinstance(told, Mapping) or list(told.items()) != list(order.items())):
         shown = str(told)[:SHOWN]
-        raise WeightsError(f"{folder} reads the channels {shown}, the recipe gives {order}; use the recipe it is for")
+        raise WeightsError(
+            f"{folder} reads the channels {shown}, the recipe gives {order}; use the recipe it is for",
+            code="channels_differ",
+        )
     return wide
 
 

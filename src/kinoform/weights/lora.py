@@ -107,10 +107,15 @@ def relative_size(model: DiT, name: str) -> float:
 def _values(stored: Stored, place: str, dtype: torch.dtype) -> Tensor:
     values = stored.read()
     if not values.float().isfinite().all():
-        raise WeightsError(f"{stored.file}: the change of {place} holds NaN or infinity; fetch it again")
+        raise WeightsError(
+            f"{stored.file}: the change of {place} holds NaN or infinity; fetch it again", code="weights_not_finite"
+        )
     cast = values.to(dtype)
     if not cast.isfinite().all():
-        raise WeightsError(f"{stored.file}: the change of {place} is too large for {dtype}; use --dtype bfloat16")
+        raise WeightsError(
+            f"{stored.file}: the change of {place} is too large for {dtype}; use --dtype bfloat16",
+            code="values_too_large",
+        )
     return cast
 
 

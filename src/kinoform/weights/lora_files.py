@@ -83,12 +83,14 @@ def open_lora(path: Path, layers: Sizes, *, ignore_unknown: bool = False) -> LoR
     if unknown and not ignore_unknown:
         raise WeightsError(
             f"{path} changes {len(unknown)} things that kinoform cannot change ({_listed(unknown)}); "
-            "it is for another model, or pass --lora-ignore-unknown to use the rest"
+            "it is for another model, or pass --lora-ignore-unknown to use the rest",
+            code="lora_unknown_keys",
         )
     if not held:
         raise WeightsError(
             f"{path} would change nothing in this model: {len(absent)} of its layers are those of another kind of "
-            f"Wan model, {len(unknown)} of its names are of none; leave it out"
+            f"Wan model, {len(unknown)} of its names are of none; leave it out",
+            code="lora_wrong_model",
         )
     said = peft_alphas(path, checkpoint.metadata)
     changes = {}
@@ -105,11 +107,14 @@ def open_lora(path: Path, layers: Sizes, *, ignore_unknown: bool = False) -> LoR
 
 def _form(path: Path, dialect: str | None) -> Form:
     if dialect is None:
-        raise WeightsError(f"{path} holds no LoRA; if it is a whole model or an adapter, give it as --model")
+        raise WeightsError(
+            f"{path} holds no LoRA; if it is a whole model or an adapter, give it as --model", code="lora_missing"
+        )
     if dialect not in FORMS:
         raise WeightsError(
             f"{path} is a LoRA in the form {dialect}, which is not read yet; save it in the form of ComfyUI "
-            "(names that begin with diffusion_model.) or of diffusers (transformer.)"
+            "(names that begin with diffusion_model.) or of diffusers (transformer.)",
+            code="lora_unsupported",
         )
     return FORMS[dialect]
 
@@ -127,7 +132,10 @@ def _sorted_out(
         if piece and layer in layers:
             first, pieces = held.setdefault(layer, (module, {}))
             if first != module or piece in pieces:
-                raise WeightsError(f"{checkpoint.path} changes {layer} twice, the second time by {name}; get it again")
+                raise WeightsError(
+                    f"{checkpoint.path} changes {layer} twice, the second time by {name}; get it again",
+                    code="lora_ambiguous",
+                )
             pieces[piece] = stored
         elif piece and (module.startswith(SECOND_EXPERT) or elsewhere(layer, layers)):
             absent[module] = None
@@ -139,31 +147,38 @@ def _sorted_out(
 def _matrices(path: Path, module: str, pieces: Mapping[str, Stored], size: tuple[int, int]) -> tuple[Stored, Stored]:
     if DOWN not in pieces or UP not in pieces:
         lacking = "second" if DOWN in pieces else "first"
-        raise WeightsError(f"{path} lacks the {lacking} of the two matrices of {module}; fetch it again")
+        raise WeightsError(
+            f"{path} lacks the {lacking} of the two matrices of {module}; fetch it again", code="lora_incomplete"
+        )
     down, up = pieces[DOWN], pieces[UP]
     for stored in (down, up):
         if len(stored.shape) != 2 or not stored.dtype.is_floating_point:
             raise WeightsError(
                 f"{path}: a matrix of {module} has shape {list(stored.shape)} and {stored.dtype}; "
-                "only plain matrices of floating-point numbers are read"
+                "only plain matrices of floating-point numbers are read",
+                code="lora_unsupported",
             )
     rank = down.shape[0]
     if not 1 <= rank <= MAX_RANK or up.shape[1] != rank:
         raise WeightsError(
             f"{path}: the matrices of {module} have ranks {rank} and {up.shape[1]}, which must be one number "
-            f"from 1 to {MAX_RANK}; fetch it again"
+            f"from 1 to {MAX_RANK}; fetch it again",
+            code="lora_damaged",
         )
     if (up.shape[0], down.shape[1]) != size:
         raise WeightsError(
             f"{path} changes {module} as a layer of {down.shape[1]} to {up.shape[0]}, the model's is of {size[1]} to "
-            f"{size[0]}; it is for a model of another size"
+            f"{size[0]}; it is for a model of another size",
+            code="lora_wrong_model",
         )
     return down, up
 
 
 def _alpha(module: str, stored: Stored) -> float:
     if stored.shape not in ((), (1,)):
-        raise WeightsError(f"{stored.file}: alpha of {module} has shape {list(stored.shape)}, no single number")
+        raise WeightsError(
+            f"{stored.file}: alpha of {module} has shape {list(stored.shape)}, no single number", code="lora_damaged"
+        )
     return checked_alpha(stored.file, f"alpha of {module}", stored.read().double().item())
 
 

@@ -105,20 +105,26 @@ def peft_alphas(path: Path, metadata: Mapping[str, str]) -> PeftAlphas | None:
             raise ValueError
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its {PEFT} are no JSON of ordinary size; fetch it again") from error
+        raise WeightsError(
+            f"{path}: its {PEFT} are no JSON of ordinary size; fetch it again", code="lora_damaged"
+        ) from error
     if not isinstance(found, dict):
-        raise WeightsError(f"{path}: its {PEFT} are no object; fetch it again")
+        raise WeightsError(f"{path}: its {PEFT} are no object; fetch it again", code="lora_damaged")
     said = {key.removeprefix(DIFFUSERS.prefix): value for key, value in found.items()}
     for key in UNREAD:
         if said.get(key):
             raise WeightsError(
-                f"{path} was trained with {key}, which is not read yet; merge it with the tool it is from"
+                f"{path} was trained with {key}, which is not read yet; merge it with the tool it is from",
+                code="lora_unsupported",
             )
     if "lora_alpha" not in said:
         return None
     patterns = said.get("alpha_pattern") or {}
     if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
-        raise WeightsError(f"{path}: alpha_pattern in its {PEFT} does not name modules plainly; use ComfyUI's form")
+        raise WeightsError(
+            f"{path}: alpha_pattern in its {PEFT} does not name modules plainly; use ComfyUI's form",
+            code="lora_unsupported",
+        )
     by_module = {key: checked_alpha(path, key, value) for key, value in patterns.items()}
     return PeftAlphas(alpha=checked_alpha(path, "lora_alpha", said["lora_alpha"]), by_module=by_module)
 
@@ -126,5 +132,7 @@ def peft_alphas(path: Path, metadata: Mapping[str, str]) -> PeftAlphas | None:
 def checked_alpha(path: Path, name: str, value: object) -> float:
     """Raises WeightsError unless it is a positive number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6 or not isfinite(value):
-        raise WeightsError(f"{path}: {name} is {str(value)[:40]}, no positive number; fetch the file again")
+        raise WeightsError(
+            f"{path}: {name} is {str(value)[:40]}, no positive number; fetch the file again", code="lora_damaged"
+        )
     return float(value)

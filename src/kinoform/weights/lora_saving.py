@@ -34,10 +34,10 @@ def save_lora(
     infinity, and values too large for `dtype`.
     """
     if path.suffix != SUFFIX:
-        raise UsageError(f"{path} does not end in {SUFFIX}; LoRA files are written as that")
+        raise UsageError(f"{path} does not end in {SUFFIX}; LoRA files are written as that", code="wrong_suffix")
     held = adapters_of(model)
     if name not in held:
-        raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}")
+        raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}", code="unknown_name")
     tensors = [
         _outgoing(form.written(layer, piece), value, dtype)
         for layer, adapter in held[name].items()
@@ -66,7 +66,9 @@ def _outgoing(name: str, value: Tensor, dtype: torch.dtype | None) -> Outgoing:
     if dtype is not None and not name.endswith(f".{ALPHA}"):
         value = value.to(dtype)
     if not value.isfinite().all():
-        raise NonFiniteError(f"{name} is NaN, infinite or too large for {value.dtype}; nothing was written")
+        raise NonFiniteError(
+            f"{name} is NaN, infinite or too large for {value.dtype}; nothing was written", code="not_finite"
+        )
     return Outgoing(name=name, shape=tuple(value.shape), dtype=value.dtype, read=lambda: value)
 
 

@@ -250,6 +250,7 @@ def _heads(found: Identity, more: Untold) -> int:
     if heads is None or dim % heads:
         raise WeightsError(
             f"a transformer {dim} wide does not tell how many heads it has (released ones have {HEAD_WIDTH} columns "
-            "a head); put the config.json that says so beside its weights"
+            "a head); put the config.json that says so beside its weights",
+            code="config_missing",
         )
     return heads

@@ -53,13 +53,19 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if self.to not in KNOWN:
-            raise UsageError(f"no dialect {self.to!r}; {nearest(self.to, KNOWN)}")
+            raise UsageError(f"no dialect {self.to!r}; {nearest(self.to, KNOWN)}", code="unknown_name")
         if self.prefix and not self.dialect.prefix:
-            raise UsageError(f"--prefix stands before ComfyUI's names only, not those of {self.to}; leave it out")
+            raise UsageError(
+                f"--prefix stands before ComfyUI's names only, not those of {self.to}; leave it out",
+                code="options_conflict",
+            )
         if self.recipe is not None and not ADDRESS.fullmatch(self.recipe):
-            raise UsageError(f"recipe {self.recipe!r} is not an address; write module:function")
+            raise UsageError(f"recipe {self.recipe!r} is not an address; write module:function", code="bad_value")
         if self.shard_bytes is not None and (self.shard_bytes < 1 or self.to not in SHARDED):
-            raise UsageError(f"--shard-size must be positive, and is for {', '.join(SHARDED)}; leave it out")
+            raise UsageError(
+                f"--shard-size must be positive, and is for {', '.join(SHARDED)}; leave it out",
+                code="value_out_of_range" if self.shard_bytes < 1 else "options_conflict",
+            )
 
     @property
     def dialect(self) -> Dialect:
@@ -114,7 +120,10 @@ def convert(
 
 def _factorized(found: Holdings, tensors: dict[str, tuple[Outgoing, ...]]) -> dict[str, tuple[Outgoing, ...]]:
     if found.vocabulary is None or "transformer" not in tensors:
-        raise UsageError(f"{found.path} is one part of a model; a factorized one is a folder: give the whole model")
+        raise UsageError(
+            f"{found.path} is one part of a model; a factorized one is a folder: give the whole model",
+            code="part_not_model",
+        )
     return {**tensors, "transformer": factorized(found.path, tensors["transformer"])}
 
 
@@ -128,9 +137,14 @@ def _to_file(
     tell: Tell,
 ) -> Converted:
     if len(tensors) > 1:
-        raise UsageError(f"{found.path} is a whole model, which becomes a folder; give a name without {SUFFIX}")
+        raise UsageError(
+            f"{found.path} is a whole model, which becomes a folder; give a name without {SUFFIX}",
+            code="model_not_part",
+        )
     if wanted.shard_bytes is not None:
-        raise UsageError(f"{target} is one file; leave out --shard-size, or give a name without {SUFFIX}")
+        raise UsageError(
+            f"{target} is one file; leave out --shard-size, or give a name without {SUFFIX}", code="options_conflict"
+        )
     check_writable(target, force=force)
     ((_, written),) = tensors.items()
     meter = _Meter((WeightFile(place=target, tensors=written),), target, tell)
@@ -143,7 +157,8 @@ def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tu
     if found.vocabulary is not None:
         if wanted.to in OWN and wanted.recipe is None:
             raise UsageError(
-                f"{found.path} may be several models, or none that was released; say which by --variant or --recipe"
+                f"{found.path} may be several models, or none that was released; say which by --variant or --recipe",
+                code="model_ambiguous",
             )
         return wanted.dialect.model(found, tensors)
     ((name, part),) = found.parts.items()
@@ -151,7 +166,8 @@ def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tu
     if layout is None:
         raise UsageError(
             f"{found.path} is one part of a model, for which {wanted.to} has no folder; "
-            f"give a file: {target.name}{SUFFIX}"
+            f"give a file: {target.name}{SUFFIX}",
+            code="part_not_model",
         )
     return layout
 
@@ -161,9 +177,14 @@ def _check_apart(found: Holdings, target: Path) -> None:
     place = target.resolve()
     for file in (found.path, *found.files):
         if place == file.resolve() or place in file.resolve().parents:
-            raise UsageError(f"{target} would replace {file}, which is read; choose another name")
+            raise UsageError(
+                f"{target} would replace {file}, which is read; choose another name", code="would_replace_source"
+            )
     if found.path.resolve() in place.parents:
-        raise UsageError(f"{target} lies in {found.path}, which would then hold two models; choose another folder")
+        raise UsageError(
+            f"{target} lies in {found.path}, which would then hold two models; choose another folder",
+            code="target_in_source",
+        )
 
 
 class _Meter:
@@ -177,7 +198,8 @@ class _Meter:
         if free < self.total:
             raise KinoformError(
                 f"no room to write {target}: it needs {self.total / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
-                "free some space or choose another disk"
+                "free some space or choose another disk",
+                code="disk_full",
             )
 
     def wrote(self, count: int) -> None:

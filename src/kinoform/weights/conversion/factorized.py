@@ -38,7 +38,7 @@ def factorized(path: Path, tensors: Iterable[Outgoing]) -> tuple[Outgoing, ...]:
     """
     held = tuple(tensors)
     if has_time(each.name for each in held):
-        raise WeightsError(f"{path} has factorized blocks already; load it as it is")
+        raise WeightsError(f"{path} has factorized blocks already; load it as it is", code="factorized_already")
     return tuple(made for each in held for made in _grown(path, each))
 
 
@@ -68,7 +68,9 @@ def _own_part(name: str, source: Source, manifest: Manifest) -> Part:
     first = checkpoint.files[0]
     found = identify_set(WeightSet(path=first, files=checkpoint.files))
     if [each.part for each in found] != [name]:
-        raise WeightsError(f"{first} is no {name.replace('_', ' ')}; fetch the folder again")
+        raise WeightsError(
+            f"{first} is no {name.replace('_', ' ')}; fetch the folder again", code="weights_wrong_model"
+        )
     return Part(identity=found[0], tensors=checkpoint.tensors, untold=Untold())
 
 
@@ -88,7 +90,10 @@ def _grown(path: Path, each: Outgoing) -> Iterator[Outgoing]:
 def _with_rows(path: Path, each: Outgoing, axis: int) -> Outgoing:
     length = each.shape[axis] if len(each.shape) > axis else 0
     if length == 0 or length % MODULATION_ROWS:
-        raise WeightsError(f"{path}: {each.name} has shape {list(each.shape)}, which full attention has not")
+        raise WeightsError(
+            f"{path}: {each.name} has shape {list(each.shape)}, which full attention has not",
+            code="weights_wrong_shape",
+        )
     longer = length // MODULATION_ROWS * ROWS
     shape = (*each.shape[:axis], longer, *each.shape[axis + 1 :])
 

@@ -87,7 +87,10 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
         for identity in identities:
             if identity.part in places:
                 both = f"{places[identity.part]} and {weights.path}"
-                raise WeightsError(f"{both} are both a {_word(identity.part)}; give the folder or file of one model")
+                raise WeightsError(
+                    f"{both} are both a {_word(identity.part)}; give the folder or file of one model",
+                    code="weights_ambiguous",
+                )
             places[identity.part] = weights.path
             others = tuple(each.prefix for each in identities if each is not identity)
             parts[identity.part] = _part(weights, identity, others)
@@ -95,14 +98,20 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
         return Holdings(path=path, parts=parts, vocabulary=None, files=tuple(files))
     seeing = "transformer" in parts and parts["transformer"].identity.family in READ_PICTURES
     if lacking := [_word(part) for part in (*PARTS, *([IMAGE] if seeing else [])) if part not in parts]:
-        raise WeightsError(f"{path} lacks the {' and the '.join(lacking)}; give a whole model, or one part of it")
+        raise WeightsError(
+            f"{path} lacks the {' and the '.join(lacking)}; give a whole model, or one part of it",
+            code="weights_incomplete",
+        )
     family = parts["transformer"].identity.family
     if family not in WANTED["transformer"]:
         raise WeightsError(
-            f"{path} has {FAMILIES[family]}; kinoform converts whole models of Wan 2.1, else single parts"
+            f"{path} has {FAMILIES[family]}; kinoform converts whole models of Wan 2.1, else single parts",
+            code="weights_unsupported_model",
         )
     if IMAGE in parts and not seeing:
-        raise WeightsError(f"{path} has an image encoder, which {FAMILIES[family]} does not read; take it out")
+        raise WeightsError(
+            f"{path} has an image encoder, which {FAMILIES[family]} does not read; take it out", code="part_not_read"
+        )
     vocabulary = _vocabulary(path, places["text_encoder"])
     return Holdings(path=path, parts=parts, vocabulary=vocabulary, files=(*files, *vocabulary.files))
 
@@ -142,19 +151,28 @@ def _official(kind: Kind, names: Iterable[str]) -> Callable[[str], str | None]:
 def _check(path: Path, identity: Identity) -> None:
     if identity.family not in BUILT:
         held = FAMILIES.get(identity.family) or HELD.get(identity.family, f"a {identity.family}")
-        raise WeightsError(f"{path} is {held}; kinoform converts only what it can build")
+        raise WeightsError(
+            f"{path} is {held}; kinoform converts only what it can build", code="weights_unsupported_model"
+        )
     if "time_layers" in identity.sizes:
-        raise WeightsError(f"{path} has factorized blocks, for which no other dialect has names; load it as it is")
+        raise WeightsError(
+            f"{path} has factorized blocks, for which no other dialect has names; load it as it is",
+            code="weights_unsupported_model",
+        )
     if identity.part == IMAGE and identity.dialect == "kinoform":
         raise WeightsError(
-            f"{path} lacks the block of CLIP that no model reads; convert the file that it was made from"
+            f"{path} lacks the block of CLIP that no model reads; convert the file that it was made from",
+            code="weights_incomplete",
         )
     missing = tuple(name for name in identity.missing if identity.part != IMAGE or not name.endswith(HEADS))
     unknown = tuple(name for name in identity.unknown if _used(name))
     for names, fault in ((missing, "lacks"), (unknown, "holds, beside the model's,")):
         if names:
             shown = ", ".join(name[:LONGEST] for name in names[:LISTED])
-            raise WeightsError(f"{path} {fault} {len(names)} tensors ({shown}); get the file of a whole model")
+            raise WeightsError(
+                f"{path} {fault} {len(names)} tensors ({shown}); get the file of a whole model",
+                code="weights_incomplete" if fault == "lacks" else "weights_unknown_keys",
+            )
 
 
 def _used(name: str) -> bool:
@@ -203,7 +221,9 @@ def _vocabulary(path: Path, text_encoder: Path) -> Vocabulary:
             return Vocabulary(files=files, tensor=tensor)
     if tensor is None:
         looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
-        raise WeightsError(f"{path} has no tokenizer: no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}")
+        raise WeightsError(
+            f"{path} has no tokenizer: no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}", code="tokenizer_missing"
+        )
     return Vocabulary(files=(), tensor=tensor)
 
 

@@ -97,7 +97,10 @@ def _cast(path: Path, each: Outgoing, part: Tensor) -> Tensor:
     data = part.to(each.dtype)
     if not data.isfinite().all():
         fault = "values too large" if part.isfinite().all() else "NaN or infinity, which it would hide"
-        raise WeightsError(f"{each.name} has {fault} for {each.dtype}; {path.name} was not written")
+        raise WeightsError(
+            f"{each.name} has {fault} for {each.dtype}; {path.name} was not written",
+            code="values_too_large" if part.isfinite().all() else "weights_not_finite",
+        )
     return data
 
 
@@ -107,7 +110,10 @@ def _shards(stem: str, tensors: Iterable[Outgoing], limit: int) -> list[list[Out
     held = 0
     for each in tensors:
         if each.bytes > limit:
-            raise UsageError(f"{stem}: {each.name} alone has {each.bytes} bytes; raise --shard-size above that")
+            raise UsageError(
+                f"{stem}: {each.name} alone has {each.bytes} bytes; raise --shard-size above that",
+                code="shard_too_small",
+            )
         if held + each.bytes > limit and shards[-1]:
             shards.append([])
             held = 0

@@ -62,9 +62,11 @@ def read_data(path: Path, start: int, shape: tuple[int, ...], dtype: torch.dtype
             file.seek(start)
             got = file.readinto(data.numpy().data)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read any more ({error.strerror}); {FETCH}") from error
+        raise WeightsError(
+            f"{path} cannot be read any more ({error.strerror}); {FETCH}", code="weights_unreadable"
+        ) from error
     if got != len(data):
-        raise WeightsError(f"{path} was cut short while it was being read; {FETCH}")
+        raise WeightsError(f"{path} was cut short while it was being read; {FETCH}", code="weights_changed_meanwhile")
     return data.view(dtype).view(shape)
 
 
@@ -97,7 +99,9 @@ class _Mapping:
             self.tensors, self.read = _mapped(self.path), 0
         value = self.tensors.get(name)
         if value is None or value.shape != shape:
-            raise WeightsError(f"{self.path} changed while it was being read; {FETCH}")
+            raise WeightsError(
+                f"{self.path} changed while it was being read; {FETCH}", code="weights_changed_meanwhile"
+            )
         self.read += value.nbytes
         return value.detach().clone(memory_format=torch.contiguous_format)
 
@@ -107,19 +111,26 @@ def _mapped(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds code or objects besides tensors, and none of it was run; get the .safetensors"
+            f"{path} holds code or objects besides tensors, and none of it was run; get the .safetensors",
+            code="pickle_unsafe",
         ) from error
     except Exception as error:  # damaged bytes lead the reader to errors of every kind
-        raise WeightsError(f"{path} is damaged; {FETCH}") from error
+        raise WeightsError(f"{path} is damaged; {FETCH}", code="weights_damaged") from error
     if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{path} holds a {type(loaded).__name__}, not a dictionary of tensors")
+        raise WeightsError(
+            f"{path} holds a {type(loaded).__name__}, not a dictionary of tensors", code="pickle_unsupported"
+        )
     size = path.stat().st_size
     for name, value in loaded.items():
         plain = isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu
         if not isinstance(name, str) or not plain:
-            raise WeightsError(f"{path} is not a plain dictionary of tensors: {name!r} is something else")
+            raise WeightsError(
+                f"{path} is not a plain dictionary of tensors: {name!r} is something else", code="pickle_unsupported"
+            )
         if value.numel() * value.element_size() > size:
-            raise WeightsError(f"{path} claims a tensor {name!r} that is larger than the file; {FETCH}")
+            raise WeightsError(
+                f"{path} claims a tensor {name!r} that is larger than the file; {FETCH}", code="weights_damaged"
+            )
     return dict(loaded)
 
 
@@ -129,11 +140,16 @@ def _check_archive(path: Path) -> None:
             records = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise WeightsError(
-            f"{path} is cut short, damaged, or older than PyTorch 1.6; {FETCH} or get the .safetensors"
+            f"{path} is cut short, damaged, or older than PyTorch 1.6; {FETCH} or get the .safetensors",
+            code="weights_damaged",
         ) from error
     if len(records) > MAX_TENSORS:
-        raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
+        raise WeightsError(
+            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="too_many_tensors"
+        )
     packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
     pickles = max((record.file_size for record in records if record.filename.endswith(".pkl")), default=0)
     if packed or pickles > HEADER_BYTES or sum(r.file_size for r in records) > path.stat().st_size:
-        raise WeightsError(f"{path} is packed in a way that PyTorch never writes; get the .safetensors")
+        raise WeightsError(
+            f"{path} is packed in a way that PyTorch never writes; get the .safetensors", code="pickle_unsupported"
+        )

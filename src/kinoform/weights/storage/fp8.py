@@ -100,14 +100,18 @@ def _formats(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
     if text is not None:
         layers = _object(checkpoint.path, METADATA, text).get("layers")
         if not isinstance(layers, dict) or not all(isinstance(settings, dict) for settings in layers.values()):
-            raise WeightsError(f"{checkpoint.path}: {METADATA} does not list the layers; {FETCH}")
+            raise WeightsError(
+                f"{checkpoint.path}: {METADATA} does not list the layers; {FETCH}", code="weights_damaged"
+            )
         for layer, settings in layers.items():
             names = (layer, *(layer.removeprefix(prefix) for prefix in PREFIXES))
             found |= {name: settings for name in names if f"{name}{WEIGHT}" in checkpoint.tensors}
     for name, stored in checkpoint.tensors.items():
         if name.endswith(LAYER_FORMAT):
             if stored.dtype != torch.uint8 or len(stored.shape) != 1 or stored.shape[0] > FORMAT_BYTES:
-                raise WeightsError(f"{stored.file}: {name!r} is not a short text of bytes; {FETCH}")
+                raise WeightsError(
+                    f"{stored.file}: {name!r} is not a short text of bytes; {FETCH}", code="weights_damaged"
+                )
             text = stored.read().numpy().tobytes()
             found[name.removesuffix(LAYER_FORMAT)] = _object(stored.file, name, text)
     return found
@@ -117,9 +121,12 @@ def _object(file: Path, name: str, text: str | bytes) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{file}: {name!r} is not valid JSON; {FETCH}") from error
+        raise WeightsError(f"{file}: {name!r} is not valid JSON; {FETCH}", code="weights_damaged") from error
     if not isinstance(found, dict):
-        raise WeightsError(f"{file}: {name!r} holds a {type(found).__name__} where an object is expected; {FETCH}")
+        raise WeightsError(
+            f"{file}: {name!r} holds a {type(found).__name__} where an object is expected; {FETCH}",
+            code="weights_damaged",
+        )
     return found
 
 
@@ -131,10 +138,15 @@ def _scales(tensors: Mapping[str, Stored]) -> dict[str, str]:
         if module is None:
             continue
         if module in found:
-            raise WeightsError(f"{stored.file}: {module!r} has two scales, {found[module]!r} and {name!r}; {FETCH}")
+            raise WeightsError(
+                f"{stored.file}: {module!r} has two scales, {found[module]!r} and {name!r}; {FETCH}",
+                code="weights_damaged",
+            )
         weight = tensors.get(f"{module}{WEIGHT}")
         if weight is None or (weight.dtype not in EIGHT_BITS and weight.dtype != torch.uint8):
-            raise WeightsError(f"{stored.file}: {name!r} is the scale of no eight-bit weight; {FETCH}")
+            raise WeightsError(
+                f"{stored.file}: {name!r} is the scale of no eight-bit weight; {FETCH}", code="scale_without_weight"
+            )
         if weight.dtype == torch.uint8 or stored.dtype not in WIDE:
             what = f"{weight.dtype} with scales of {stored.dtype}".replace("torch.", "")
             raise _unreadable(stored, module, what)
@@ -142,28 +154,39 @@ def _scales(tensors: Mapping[str, Stored]) -> dict[str, str]:
     for name, stored in tensors.items():
         module = _module(name, INPUT_SCALES)
         if module is not None and module not in found:
-            raise WeightsError(f"{stored.file}: {name!r} stands alone: {module!r} has no scale of its weight; {FETCH}")
+            raise WeightsError(
+                f"{stored.file}: {name!r} stands alone: {module!r} has no scale of its weight; {FETCH}",
+                code="scale_without_weight",
+            )
     return found
 
 
 def _check_format(tensors: Mapping[str, Stored], module: str, settings: Mapping[str, Any]) -> None:
     weight = tensors.get(f"{module}{WEIGHT}")
     if weight is None:
-        raise WeightsError(f"{tensors[module + LAYER_FORMAT].file}: {module!r} has a format and no weight; {FETCH}")
+        raise WeightsError(
+            f"{tensors[module + LAYER_FORMAT].file}: {module!r} has a format and no weight; {FETCH}",
+            code="weights_damaged",
+        )
     format = settings.get("format")
     changes = sorted(key for key, value in settings.items() if value and key not in HINTS)
     if not isinstance(format, str) or format not in FORMATS or changes:
         described = f"{str(format)[:SHOWN]!r}" + (f" with {', '.join(changes)[:SHOWN]!r}" if changes else "")
         raise _unreadable(weight, module, described)
     if weight.dtype != FORMATS[format]:
-        raise WeightsError(f"{weight.file}: {module!r} is called {format} and stored as {weight.dtype}; {FETCH}")
+        raise WeightsError(
+            f"{weight.file}: {module!r} is called {format} and stored as {weight.dtype}; {FETCH}",
+            code="weights_damaged",
+        )
 
 
 def _is_marked(tensors: Mapping[str, Stored]) -> bool:
     """Whether the empty tensor is there that says that every fp8 weight has a scale."""
     marker = tensors.get(MARKER)
     if marker is not None and marker.shape not in ((0,), (2,)):
-        raise WeightsError(f"{marker.file}: {MARKER} has shape {list(marker.shape)}, not [0] or [2]; {FETCH}")
+        raise WeightsError(
+            f"{marker.file}: {MARKER} has shape {list(marker.shape)}, not [0] or [2]; {FETCH}", code="weights_damaged"
+        )
     return marker is not None
 
 
@@ -171,7 +194,8 @@ def _check_all_scaled(tensors: Mapping[str, Stored], scales: Mapping[str, str]) 
     for name, stored in tensors.items():
         if stored.dtype in FP8 and not _is_side(name) and name.removesuffix(WEIGHT) not in scales:
             raise WeightsError(
-                f"{stored.file}: {name!r} is fp8 and lacks its scale, in a file whose weights are scaled; {FETCH}"
+                f"{stored.file}: {name!r} is fp8 and lacks its scale, in a file whose weights are scaled; {FETCH}",
+                code="weight_without_scale",
             )
 
 
@@ -227,19 +251,23 @@ def _layout(scale: Stored, scale_name: str, shape: tuple[int, ...]) -> tuple[int
         if fits and prod(scale.shape[2:]) == 1:
             return shape[0], stretches
     raise WeightsError(
-        f"{scale.file}: {scale_name!r} of shape {list(scale.shape)} cannot scale a weight of {list(shape)}; {FETCH}"
+        f"{scale.file}: {scale_name!r} of shape {list(scale.shape)} cannot scale a weight of {list(shape)}; {FETCH}",
+        code="scale_wrong_shape",
     )
 
 
 def _read_scale(scale: Stored, name: str) -> Tensor:
     values = scale.read().float()
     if not (values.isfinite() & (values > 0)).all():
-        raise WeightsError(f"{scale.file}: {name!r} holds a scale that is not a positive number; {FETCH}")
+        raise WeightsError(
+            f"{scale.file}: {name!r} holds a scale that is not a positive number; {FETCH}", code="weights_damaged"
+        )
     return values
 
 
 def _unreadable(stored: Stored, module: str, what: str) -> WeightsError:
     return WeightsError(
         f"{stored.file}: {module!r} is stored as {what}, which kinoform cannot read; "
-        "get a file of bf16, or of fp8 with plain scales"
+        "get a file of bf16, or of fp8 with plain scales",
+        code="weights_unsupported_storage",
     )

@@ -79,5 +79,7 @@ def _package() -> ModuleType:
     try:
         import gguf
     except ImportError as error:
-        raise UsageError("reading quantised GGUF files needs the package gguf: pip install 'kinoform[gguf]'") from error
+        raise UsageError(
+            "reading quantised GGUF files needs the package gguf: pip install 'kinoform[gguf]'", code="package_missing"
+        ) from error
     return gguf

@@ -81,9 +81,13 @@ def read_gguf_header(path: Path) -> Header:
         with path.open("rb", buffering=BUFFER) as file:
             return _Walk(path, file).header()
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise WeightsError(
+            f"{path} cannot be read ({error.strerror}); check its permissions", code="weights_unreadable"
+        ) from error
     except UnicodeDecodeError as error:
-        raise WeightsError(f"{path} has a damaged header: a name in it is not text; {FETCH}") from error
+        raise WeightsError(
+            f"{path} has a damaged header: a name in it is not text; {FETCH}", code="weights_damaged"
+        ) from error
 
 
 class _Walk:
@@ -96,10 +100,13 @@ class _Walk:
 
     def header(self) -> Header:
         if self.size < len(MAGIC) or self.exactly(len(MAGIC)) != MAGIC:
-            raise WeightsError(f"{self.path} is not a GGUF file; {FETCH}")
+            raise WeightsError(f"{self.path} is not a GGUF file; {FETCH}", code="weights_damaged")
         version, tensors, pairs = self.numbers("IQQ")
         if version not in VERSIONS:
-            raise WeightsError(f"{self.path} is GGUF of version {version}, not 2 or 3; convert it with a later tool")
+            raise WeightsError(
+                f"{self.path} is GGUF of version {version}, not 2 or 3; convert it with a later tool",
+                code="weights_unsupported_storage",
+            )
         if tensors > MAX_TENSORS or pairs > MAX_PAIRS:
             raise self.damaged(f"{tensors} tensors and {pairs} values are announced")
         metadata, shapes = self.pairs(pairs)
@@ -165,7 +172,8 @@ class _Walk:
             if kind not in STORAGE:
                 raise WeightsError(
                     f"{self.path}: {name!r} is stored as GGUF type {kind}, which kinoform cannot read; "
-                    "get a file of Q8_0 or of a K-quant such as Q4_K_M"
+                    "get a file of Q8_0 or of a K-quant such as Q4_K_M",
+                    code="weights_unsupported_storage",
                 )
             dtype, block, width = STORAGE[kind]
             if prod(shape) == 0:
@@ -184,7 +192,8 @@ class _Walk:
                 raise self.damaged(f"tensor {name!r} overlaps the one before it")
             if start + entry.end > self.size:
                 raise WeightsError(
-                    f"{self.path} is cut short: {self.size} bytes, but {name!r} ends at {start + entry.end}; {FETCH}"
+                    f"{self.path} is cut short: {self.size} bytes, but {name!r} ends at {start + entry.end}; {FETCH}",
+                    code="weights_damaged",
                 )
             position = entry.end
 
@@ -238,12 +247,12 @@ class _Walk:
     def advance(self, length: int) -> None:
         self.position += length
         if self.position > self.size:
-            raise WeightsError(f"{self.path} is cut short in its header; {FETCH}")
+            raise WeightsError(f"{self.path} is cut short in its header; {FETCH}", code="weights_damaged")
         if self.position > HEADER_BYTES:
             raise self.damaged(f"it is longer than {HEADER_BYTES} bytes")
 
     def damaged(self, what: str) -> WeightsError:
-        return WeightsError(f"{self.path} has a damaged header: {what}; {FETCH}")
+        return WeightsError(f"{self.path} has a damaged header: {what}; {FETCH}", code="weights_damaged")
 
 
 def _official(entries: dict[str, Entry]) -> dict[str, Entry]:

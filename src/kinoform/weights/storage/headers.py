@@ -59,18 +59,24 @@ class Header:
 def check_file(path: Path) -> None:
     """Raises WeightsError when the file is missing, empty, a web page, or a git-LFS pointer."""
     if not path.is_file():
-        raise WeightsError(f"{path} does not exist; check the name, or {FETCH}")
+        raise WeightsError(f"{path} does not exist; check the name, or {FETCH}", code="weights_missing")
     try:
         with path.open("rb") as file:
             start = file.read(256).lstrip().lower()
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise WeightsError(
+            f"{path} cannot be read ({error.strerror}); check its permissions", code="weights_unreadable"
+        ) from error
     if not start:
-        raise WeightsError(f"{path} is empty; {FETCH}")
+        raise WeightsError(f"{path} is empty; {FETCH}", code="weights_damaged")
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        raise WeightsError(f"{path} is a web page, not weights: log in where it comes from and {FETCH}")
+        raise WeightsError(
+            f"{path} is a web page, not weights: log in where it comes from and {FETCH}", code="weights_not_downloaded"
+        )
     if start.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{path} is a git-LFS pointer, not the file itself; run: git lfs pull")
+        raise WeightsError(
+            f"{path} is a git-LFS pointer, not the file itself; run: git lfs pull", code="weights_not_downloaded"
+        )
 
 
 def read_header(path: Path) -> Header:
@@ -79,7 +85,9 @@ def read_header(path: Path) -> Header:
     length, found = _read(path)
     metadata = _metadata(path, found.pop("__metadata__", None))
     if len(found) > MAX_TENSORS:
-        raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
+        raise WeightsError(
+            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="too_many_tensors"
+        )
     entries = {name: _entry(path, name, value) for name, value in found.items()}
     _check_cover(path, 8 + length, sorted((entry.begin, entry.end) for entry in entries.values()))
     return Header(path=path, entries=entries, metadata=metadata, data_start=8 + length)
@@ -93,9 +101,11 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not valid JSON; {FETCH}") from error
+        raise WeightsError(f"{path} is not valid JSON; {FETCH}", code="config_damaged") from error
     if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds a {type(found).__name__} where an object is expected; {FETCH}")
+        raise WeightsError(
+            f"{path} holds a {type(found).__name__} where an object is expected; {FETCH}", code="config_damaged"
+        )
     return found
 
 
@@ -104,25 +114,27 @@ def _read(path: Path) -> tuple[int, dict[str, Any]]:
         start = file.read(8)
         length = struct.unpack("<Q", start.ljust(8, b"\0"))[0]
         if not 2 <= length <= min(path.stat().st_size - 8, HEADER_BYTES):
-            raise WeightsError(f"{path} is not a safetensors file, or is cut short; {FETCH}")
+            raise WeightsError(f"{path} is not a safetensors file, or is cut short; {FETCH}", code="weights_damaged")
         text = file.read(length)
     if any(text.count(mark) > times * (MAX_TENSORS + 2) for mark, times in MARKS.items()):
-        raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
+        raise WeightsError(
+            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="too_many_tensors"
+        )
     try:
         header = json.loads(text, object_pairs_hook=partial(_without_repeats, path))
     except WeightsError:
         raise
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} has a damaged header; {FETCH}") from error
+        raise WeightsError(f"{path} has a damaged header; {FETCH}", code="weights_damaged") from error
     if not isinstance(header, dict):
-        raise WeightsError(f"{path} has a damaged header; {FETCH}")
+        raise WeightsError(f"{path} has a damaged header; {FETCH}", code="weights_damaged")
     return length, header
 
 
 def _without_repeats(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise WeightsError(f"{path} names a tensor twice in its header; {FETCH}")
+        raise WeightsError(f"{path} names a tensor twice in its header; {FETCH}", code="weights_damaged")
     return found
 
 
@@ -130,26 +142,35 @@ def _metadata(path: Path, found: object) -> dict[str, str]:
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise WeightsError(f"{path} has a damaged header: its metadata are not all text; {FETCH}")
+        raise WeightsError(
+            f"{path} has a damaged header: its metadata are not all text; {FETCH}", code="weights_damaged"
+        )
     return found
 
 
 def _entry(path: Path, name: str, value: object) -> Entry:
     if len(name) > MAX_NAME:
-        raise WeightsError(f"{path} has a damaged header: a name in it is longer than {MAX_NAME} letters; {FETCH}")
+        raise WeightsError(
+            f"{path} has a damaged header: a name in it is longer than {MAX_NAME} letters; {FETCH}",
+            code="weights_damaged",
+        )
     fields = value if isinstance(value, dict) else {}
     for key in ("dtype", "shape", "data_offsets"):
         if key not in fields:
-            raise WeightsError(f"{path}: the header entry of {name!r} has no {key!r}; {FETCH}")
+            raise WeightsError(f"{path}: the header entry of {name!r} has no {key!r}; {FETCH}", code="weights_damaged")
     dtype, shape, places = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or not _numbers(shape) or not _numbers(places) or len(places) != 2:
-        raise WeightsError(f"{path}: the header entry of {name!r} is damaged; {FETCH}")
+        raise WeightsError(f"{path}: the header entry of {name!r} is damaged; {FETCH}", code="weights_damaged")
     if dtype not in WIDTHS:
-        raise WeightsError(f"{path}: tensor {name!r} is of no known dtype, {dtype[:20]!r}; {FETCH}")
+        raise WeightsError(
+            f"{path}: tensor {name!r} is of no known dtype, {dtype[:20]!r}; {FETCH}", code="weights_damaged"
+        )
     begin, end = places
     # A zero among the lengths hides the others from the first product; PyTorch multiplies them all the same.
     if end - begin != prod(shape) * WIDTHS[dtype] or prod(length or 1 for length in shape) >= MAX_NUMBER:
-        raise WeightsError(f"{path}: tensor {name!r} of shape {list(shape)} is not as long; {FETCH}")
+        raise WeightsError(
+            f"{path}: tensor {name!r} of shape {list(shape)} is not as long; {FETCH}", code="weights_damaged"
+        )
     return Entry(shape=tuple(shape), dtype=dtype, begin=begin, end=end)
 
 
@@ -165,9 +186,13 @@ def _check_cover(path: Path, start: int, places: list[tuple[int, int]]) -> None:
     position = 0
     for begin, end in places:
         if begin != position:
-            raise WeightsError(f"{path} has a damaged header: its tensors overlap or leave gaps; {FETCH}")
+            raise WeightsError(
+                f"{path} has a damaged header: its tensors overlap or leave gaps; {FETCH}", code="weights_damaged"
+            )
         position = end
     size = path.stat().st_size
     if size != start + position:
         wrong = "cut short" if size < start + position else "too long"
-        raise WeightsError(f"{path} is {wrong}: {size} bytes instead of {start + position}; {FETCH}")
+        raise WeightsError(
+            f"{path} is {wrong}: {size} bytes instead of {start + position}; {FETCH}", code="weights_damaged"
+        )
