@@ -163,17 +163,24 @@ def _context(made: int) -> int:
 
 def _check_numbers(num_frames: int, context: int, most: int) -> None:
     if most == 1:
-        raise UsageError("this model makes one frame at a time, which cannot go on from others; ask for more")
+        raise UsageError(
+            "this model makes one frame at a time, which cannot go on from others; ask for more",
+            code="value_out_of_range",
+        )
     for name, value, limit in (("num_frames", num_frames, MOST_FRAMES), ("context", context, most - 1)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-            raise UsageError(f"{name} must be a whole number from 1 to {limit}, not {value!r}")
+            raise UsageError(
+                f"{name} must be a whole number from 1 to {limit}, not {value!r}", code="value_out_of_range"
+            )
 
 
 def _check_length(film: Clip, least: int) -> None:
     there = len(film.frames)
     if there < least:
         raise UsageError(
-            f"{film.name} is too short to go on from: it has {there} frames; give {least} or more, or animate a picture"
+            f"{film.name} is too short to go on from: it has {there} frames; "
+            f"give {least} or more, or animate a picture",
+            code="video_too_short",
         )
 
 
@@ -184,7 +191,8 @@ def _way(asked: Request) -> Hand:
             return hand
     raise UsageError(
         "this model takes neither known frames nor a film with a mask, so it cannot go on from a film; "
-        f"{RECIPES['frames']}, {RECIPES['mask']} would"
+        f"{RECIPES['frames']}, {RECIPES['mask']} would",
+        code="input_not_taken",
     )
 
 

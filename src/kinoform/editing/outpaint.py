@@ -98,13 +98,18 @@ def carry_out(plan: EditPlan, tell: Callback | None = None) -> Edited:
 def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Pixels to be made above and below the film, and to its left and right."""
     if anchor not in ANCHORS:
-        raise UsageError(f"no anchor {anchor!r}; {nearest(anchor, ANCHORS)}")
+        raise UsageError(f"no anchor {anchor!r}; {nearest(anchor, ANCHORS)}", code="unknown_name")
     for name, side in zip(("height", "width"), wanted, strict=True):
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_SIDE:
-            raise UsageError(f"{name} must be a whole number from 1 to {LARGEST_SIDE}, not {side!r}")
+            raise UsageError(
+                f"{name} must be a whole number from 1 to {LARGEST_SIDE}, not {side!r}", code="size_out_of_range"
+            )
     more = [side - there for side, there in zip(wanted, clip.size, strict=True)]
     if min(more) < 0 or not any(more):
-        raise UsageError(f"{clip.name} is {by(clip.size)}, which {by(wanted)} does not surround; ask for a larger size")
+        raise UsageError(
+            f"{clip.name} is {by(clip.size)}, which {by(wanted)} does not surround; ask for a larger size",
+            code="size_out_of_range",
+        )
     if wanted[0] * wanted[1] > FAR * clip.size[0] * clip.size[1]:
         warnings.warn(
             f"{by(wanted)} has more than {FAR} times the area of {clip.name} of {by(clip.size)}; little holds what is "

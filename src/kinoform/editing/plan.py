@@ -152,9 +152,15 @@ def _check_wishes(asked: Request, settings: EditSettings) -> None:
     if settings.show_source:
         return
     if given.mask is None:
-        raise UsageError("without a mask show_source=False would hide the whole film; give a mask, or show the source")
+        raise UsageError(
+            "without a mask show_source=False would hide the whole film; give a mask, or show the source",
+            code="input_missing",
+        )
     if given.strength not in (None, 1) or given.source_prompt is not None:
-        raise UsageError("a strength and a source prompt change what is shown; leave show_source as it is for them")
+        raise UsageError(
+            "a strength and a source prompt change what is shown; leave show_source as it is for them",
+            code="inputs_conflict",
+        )
 
 
 def _with_strength(asked: Request, units: Units) -> Request:

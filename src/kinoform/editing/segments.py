@@ -44,13 +44,16 @@ def spans(num_frames: int, *, most: int, overlap: int | None, units: Units, name
     """
     time = units.stride[0]
     if num_frames < time:
-        raise UsageError(f"{name} is too short to edit: it has {num_frames} frames; give {time} or more")
+        raise UsageError(
+            f"{name} is too short to edit: it has {num_frames} frames; give {time} or more", code="video_too_short"
+        )
     if num_frames <= most:
         return (Span(start=0, stop=num_frames, length=legal(num_frames, units), shared=0),)
     least = max(1, most // PART) if overlap is None else overlap
     if least >= most:
         raise UsageError(
-            f"segments of {most} frames cannot overlap by {least}; give a smaller overlap, or make more frames at once"
+            f"segments of {most} frames cannot overlap by {least}; give a smaller overlap, or make more frames at once",
+            code="value_out_of_range",
         )
     count = -(-(num_frames - least) // (most - least))
     return tuple(_laid(num_frames, most, count))

@@ -51,7 +51,9 @@ def _whole(name: str, value: int | None, least: int, most: int) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+        raise UsageError(
+            f"{name} must be a whole number from {least} to {most}, not {value!r}", code="value_out_of_range"
+        )
 
 
 def _real(name: str, value: float | None, most: float) -> None:
@@ -59,4 +61,4 @@ def _real(name: str, value: float | None, most: float) -> None:
         return
     # NaN is in no range.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise UsageError(f"{name} must be a number from 0 to {most:g}, not {value!r}")
+        raise UsageError(f"{name} must be a number from 0 to {most:g}, not {value!r}", code="value_out_of_range")
