@@ -15,6 +15,7 @@ from kinoform.media import child, reading
 from kinoform.media.caps import MOST_FRAMES
 from kinoform.media.film import Film
 from kinoform.media.reading import read_clip, read_mask, read_picture
+from refusals import refused as refused_with
 from strange_media import decoded_here, large_jpeg, large_png, long_gif, write_film, write_sound
 
 DAMAGED = "is damaged or cut short; copy or export it again"
@@ -217,6 +218,16 @@ def test_the_process_gives_what_this_one_would(smooth_film, tmp_path):
         read_clip(path)
 
 
+def test_the_code_of_a_refusal_comes_through(tmp_path):
+    for name, content, code in (
+        ("a.png", b"\x89PNG\r\n\x1a\n", "media_damaged"),
+        ("a.mp4", b"hello", "media_unsupported"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with refused_with(code):
+            read_clip(tmp_path / name)
+
+
 HOSTILE = {
     "sleeps": ("import time; time.sleep(60)", "cannot be decoded within .* s and 4 GiB; convert it, or make it"),
     "crashes": ("import os; os.kill(os.getpid(), 11)", "cannot be decoded within"),
@@ -224,6 +235,7 @@ HOSTILE = {
     "lies": ("print('h[9999999, 9999999, 3]')", "ended early"),
     "babbles": ("print('f' * 10**6)", "ended early"),
     "ends early": ("print('h[9, 9, 3]'); print('f')", "ended early"),
+    "makes up a code": ('print(\'x{"error": "is bad", "code": "A b"}\')', "ended early"),
     "sends no number": ('print(\'h[1, 1, 1]\\nfxe{"fps": "a", "notes": []}\')', "ended early"),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -78,12 +79,18 @@ def _received(stream: BufferedIOBase) -> Decoded:
         count += 1
     end = _line(stream, dict)
     if letter == b"x" and isinstance(end.get("error"), str):
-        raise UsageError(end["error"])
+        raise UsageError(end["error"], code=_code(end.get("code")))
     notes, fps = end.get("notes"), end.get("fps")
     if letter != b"e" or not count or not isinstance(notes, list) or not isinstance(fps, float | int | None):
         raise EOFError
     frames.resize((count, *frames.shape[1:]), refcheck=False)
     return Decoded(frames=frames, fps=None if fps is None else float(fps), notes=tuple(map(str, notes)))
+
+
+def _code(code: object) -> str:
+    if not isinstance(code, str) or not re.fullmatch("[a-z][a-z0-9_]{0,39}", code):
+        raise EOFError
+    return code
 
 
 def _line(stream: BufferedIOBase, kind: type) -> Any:
@@ -107,5 +114,10 @@ def _shape(sides: list[Any]) -> list[int]:
 def _failure(code: int, name: str) -> KinoformError:
     if code < 0:  # ended by a signal: from the clock, a limit, or its own crash
         limits = f"{caps.MOST_DECODING} s and {caps.MOST_MEMORY // 2**30} GiB"
-        return UsageError(f"{name} cannot be decoded within {limits}; convert it, or make it shorter or smaller")
-    return KinoformError(f"{name}: the process that decodes it ended early ({code}); does {sys.executable} run?")
+        return UsageError(
+            f"{name} cannot be decoded within {limits}; convert it, or make it shorter or smaller",
+            code="media_too_large",
+        )
+    return KinoformError(
+        f"{name}: the process that decodes it ended early ({code}); does {sys.executable} run?", code="decoder_ended"
+    )

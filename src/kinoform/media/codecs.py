@@ -118,9 +118,15 @@ def encoding(container: Container, codec: str | None = None, crf: int | None = N
     known = {each.name: each for each in container.codecs}
     chosen = container.codecs[0] if codec is None else known.get(codec)
     if chosen is None:
-        raise UsageError(f"no codec {codec!r} in {container.suffix} films; {nearest(str(codec), known)}")
+        raise UsageError(
+            f"no codec {codec!r} in {container.suffix} films; {nearest(str(codec), known)}", code="unknown_codec"
+        )
     if crf is not None and chosen.lossless:
-        raise UsageError(f"{chosen.name} is lossless and has no crf; leave it out, or take another codec")
+        raise UsageError(
+            f"{chosen.name} is lossless and has no crf; leave it out, or take another codec", code="options_conflict"
+        )
     if crf is not None and not 0 <= crf <= chosen.most_crf:
-        raise UsageError(f"crf of {chosen.name} must be from 0 to {chosen.most_crf}, not {crf}")
+        raise UsageError(
+            f"crf of {chosen.name} must be from 0 to {chosen.most_crf}, not {crf}", code="value_out_of_range"
+        )
     return Encoding(container=container, codec=chosen, crf=chosen.crf if crf is None else crf)

@@ -1,7 +1,7 @@
 """The process that decodes a stranger's files: a job comes in as JSON, frames go out as bytes, and nothing else.
 
 Messages out begin with a letter: `h` JSON of the frames' shape, once; `f` one frame; then `e` JSON of the rate and
-of what is to be said, or `x` JSON of what is wrong, a sentence about the file. JSON ends with its line.
+of what is to be said, or `x` JSON of what is wrong, a sentence about the file and its code. JSON ends with its line.
 """
 
 import json
@@ -57,7 +57,7 @@ def main() -> None:
     try:
         decode(job, out)
     except UsageError as error:
-        _send(out, b"x", {"error": str(error)})
+        _send(out, b"x", {"error": str(error), "code": error.code})
     out.flush()
 
 
@@ -86,11 +86,13 @@ def _named(name: str) -> Iterator[None]:
     except (UsageError, BrokenPipeError):
         raise
     except Refused as error:
-        raise UsageError(f"{name} {error}") from error
+        raise UsageError(f"{name} {error}", code=error.code) from error
     except MemoryError as error:
-        raise UsageError(f"{name} needs over {MOST_MEMORY // 2**30} GiB to decode; make it smaller") from error
+        raise UsageError(
+            f"{name} needs over {MOST_MEMORY // 2**30} GiB to decode; make it smaller", code="media_too_large"
+        ) from error
     except Exception as error:  # libraries raise anything over a damaged file
-        raise UsageError(f"{name} is damaged or cut short; copy or export it again") from error
+        raise UsageError(f"{name} is damaged or cut short; copy or export it again", code="media_damaged") from error
 
 
 def _single(file: BufferedReader, wish: Wish, say: Say) -> Source:
@@ -99,7 +101,7 @@ def _single(file: BufferedReader, wish: Wish, say: Say) -> Source:
     if not kind.demuxer:
         return stills(file, kind, length, say)
     if wish.single:
-        raise Refused("is a film, not a picture; give a png, jpeg or webp file")
+        raise Refused("is a film, not a picture; give a png, jpeg or webp file", code="not_an_image")
     from kinoform.media.footage import footage  # not for pictures: FFmpeg takes longer to load than they to read
 
     return footage(file, kind, length, say)
@@ -113,12 +115,15 @@ def _pictures(job: Job, say: Say) -> Iterator[Timed]:
             kind = kind_of(file.read(FIRST))
             file.seek(0)
             if kind.demuxer:
-                raise Refused("is a film; take it out of the folder, or give it alone")
+                raise Refused("is a film; take it out of the folder, or give it alone", code="video_among_images")
             source = stills(file, kind, os.fstat(file.fileno()).st_size, say)
             pixels = next(source.frames).pixels()
             size = size or pixels.shape
             if pixels.shape[:2] != size[:2]:
-                raise Refused(f"is {sides(pixels.shape)}, but {job.names[0]} is {sides(size)}; give frames of one size")
+                raise Refused(
+                    f"is {sides(pixels.shape)}, but {job.names[0]} is {sides(size)}; give frames of one size",
+                    code="sizes_differ",
+                )
         yield Timed(pixels=lambda here=pixels: here, time=Fraction(0), end=Fraction(0))
 
 

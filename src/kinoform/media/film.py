@@ -33,9 +33,13 @@ class Film:
     def __post_init__(self) -> None:
         shape = self.frames.shape
         if self.frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-            raise UsageError(f"a film is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}")
+            raise UsageError(
+                f"a film is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}", code="wrong_type"
+            )
         if not SLOWEST <= self.fps <= FASTEST:
-            raise UsageError(f"fps must be between {SLOWEST} and {FASTEST}, not {self.fps}; try 16")
+            raise UsageError(
+                f"fps must be between {SLOWEST} and {FASTEST}, not {self.fps}; try 16", code="value_out_of_range"
+            )
 
     def save(
         self,
@@ -122,7 +126,9 @@ def format_of(
     name, suffix = os.fspath(path), Path(path).suffix.lower()
     folder = not suffix or name.endswith(("/", os.sep))
     if sound is not None and (folder or suffix != sound.suffix):
-        raise UsageError(f"{name} cannot hold sound of a {sound.suffix} film; read it for this kind of file")
+        raise UsageError(
+            f"{name} cannot hold sound of a {sound.suffix} film; read it for this kind of file", code="sound_not_taken"
+        )
     if not folder and suffix in VIDEO:
         chosen = encoding(VIDEO[suffix], codec, crf)
         return Format(
@@ -132,9 +138,14 @@ def format_of(
         )
     if not folder and suffix not in PICTURES:
         known = nearest(suffix, [*VIDEO, *PICTURES])
-        raise UsageError(f"{name}: no film format {suffix!r}; {known}, or name/ for a folder of png")
+        raise UsageError(
+            f"{name}: no film format {suffix!r}; {known}, or name/ for a folder of png", code="unknown_format"
+        )
     if codec is not None or crf is not None:
-        raise UsageError(f"{name}: a codec and its crf are for {', '.join(VIDEO)}; leave them out or change the name")
+        raise UsageError(
+            f"{name}: a codec and its crf are for {', '.join(VIDEO)}; leave them out or change the name",
+            code="options_conflict",
+        )
     return FOLDER if folder else PICTURES[suffix]
 
 
@@ -157,7 +168,7 @@ def check_output(
 
 def _upscaled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
     if factor < 1:
-        raise UsageError(f"upscale must be a whole number from 1 on, not {factor}")
+        raise UsageError(f"upscale must be a whole number from 1 on, not {factor}", code="not_a_whole_number")
     frames, height, width, _ = shape
     return frames, height * factor, width * factor
 

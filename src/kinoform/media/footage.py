@@ -47,7 +47,8 @@ def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
     codec = stream.codec_context
     if codec.width * codec.height > MOST_FILM_PIXELS:
         raise Refused(
-            f"has {codec.width}x{codec.height} pixels; at most {MOST_FILM_PIXELS} a frame are read; make it smaller"
+            f"has {codec.width}x{codec.height} pixels; at most {MOST_FILM_PIXELS} a frame are read; make it smaller",
+            code="media_too_large",
         )
     # A header may promise less than the frames then ask for.
     codec.options = {"max_pixels": str(MOST_FILM_PIXELS)}
@@ -78,11 +79,11 @@ def opened(file: BufferedReader, kind: Kind) -> InputContainer:
             metadata_errors="replace",
         )
     except FFmpegEnd as error:  # of a file that is whole
-        raise Refused("has no frame; give another film") from error
+        raise Refused("has no frame; give another film", code="media_no_video") from error
 
 
 def _refuse_links(url: str, flags: int, options: object) -> NoReturn:
-    raise Refused("leads to another file; give a film that is whole")
+    raise Refused("leads to another file; give a film that is whole", code="media_has_links")
 
 
 def _mov_end(file: BufferedReader, length: int) -> int:
@@ -127,11 +128,13 @@ def _film(container: InputContainer) -> VideoStream:
     films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not films:
         sound = "has sound but no picture" if container.streams.audio else "has no picture"
-        raise Refused(f"{sound}; give a film")
+        raise Refused(f"{sound}; give a film", code="media_no_video")
     codec = films[0].codec_context
     name = codec.codec.canonical_name if codec else "unknown"
     if name not in CODECS:
-        raise Refused(f"is coded as {name}, which is not read; convert it to h264 in an mp4 file")
+        raise Refused(
+            f"is coded as {name}, which is not read; convert it to h264 in an mp4 file", code="media_unsupported"
+        )
     return films[0]
 
 

@@ -42,9 +42,11 @@ def found(path: PathLike) -> Found:
     except UsageError:
         raise
     except FileNotFoundError as error:
-        raise UsageError(f"{name} does not exist; check the name") from error
+        raise UsageError(f"{name} does not exist; check the name", code="file_missing") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UsageError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise UsageError(
+            f"{name} cannot be read ({getattr(error, 'strerror', None) or error})", code="file_unreadable"
+        ) from error
 
 
 def printable(name: str) -> str:
@@ -60,9 +62,14 @@ def _file(path: Path, name: str) -> Found:
 def _folder(path: Path, name: str) -> Found:
     frames = [each for each in path.iterdir() if each.suffix.lower() in PICTURE_SUFFIXES and each.name[0] != "."]
     if not frames:
-        raise UsageError(f"{name} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); give a folder of frames")
+        raise UsageError(
+            f"{name} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); give a folder of frames",
+            code="folder_without_images",
+        )
     if len(frames) > MOST_FRAMES:
-        raise UsageError(f"{name} holds {len(frames)} pictures; at most {MOST_FRAMES} are read; give fewer")
+        raise UsageError(
+            f"{name} holds {len(frames)} pictures; at most {MOST_FRAMES} are read; give fewer", code="too_many"
+        )
     frames.sort(key=_natural)
     _check_size(frames, name)
     whole = hashlib.sha256()
@@ -76,11 +83,14 @@ def _check_size(paths: Sequence[Path], name: str) -> None:
     for path in paths:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # a pipe or a device could go on forever
-            raise UsageError(f"{printable(str(path))} is not a regular file; save it as one first")
+            raise UsageError(f"{printable(str(path))} is not a regular file; save it as one first", code="not_a_file")
         size += about.st_size
     if size > MOST_BYTES:
         most = MOST_BYTES // 2**20
-        raise UsageError(f"{name} takes {size // 2**20} MiB; at most {most} MiB are read; cut it or make it smaller")
+        raise UsageError(
+            f"{name} takes {size // 2**20} MiB; at most {most} MiB are read; cut it or make it smaller",
+            code="file_too_large",
+        )
 
 
 def _natural(path: Path) -> tuple[list[tuple[bool, int, str]], str]:

@@ -85,7 +85,7 @@ def _written(source: InputContainer, suffix: str, seconds: float, say: Say) -> b
             say(f"has sound in {name}, which {suffix} does not take; it is coded anew as {voice.encoder}")
             _encode(_packets(source, stream, seconds), stream, target, voice)
         else:
-            raise Refused(f"has sound in {name}, which is not read; convert the film")
+            raise Refused(f"has sound in {name}, which is not read; convert the film", code="media_unsupported")
     return written.getvalue()
 
 

@@ -93,4 +93,4 @@ def _check(what: str, values: object, axes: str) -> None:
     right = isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.ndim == rank and values.size > 0
     if not right or (axes.endswith("3") and values.shape[-1] != 3):  # type: ignore[union-attr]
         found = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise UsageError(f"{what} is uint8 [{axes}], not {found}")
+        raise UsageError(f"{what} is uint8 [{axes}], not {found}", code="wrong_type")

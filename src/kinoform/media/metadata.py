@@ -57,9 +57,13 @@ def encode(params: Mapping[str, object]) -> str:
     try:
         text = json.dumps(about, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the parameters of the film cannot be written as JSON: {error}") from error
+        raise UsageError(
+            f"the parameters of the film cannot be written as JSON: {error}", code="parameters_not_json"
+        ) from error
     if len(text) > LARGEST:
-        raise UsageError(f"the parameters of the film take {len(text)} characters; at most {LARGEST} are kept")
+        raise UsageError(
+            f"the parameters of the film take {len(text)} characters; at most {LARGEST} are kept", code="too_long"
+        )
     return text
 
 
@@ -93,30 +97,39 @@ def read_params(path: Path) -> dict[str, object]:
     1 MiB, 16 levels deep, with finite numbers.
     """
     if not path.exists():
-        raise UsageError(f"{path} does not exist")
+        raise UsageError(f"{path} does not exist", code="file_missing")
     if path.is_dir():
         return read_params(_first_frame(path))
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise UsageError(f"{path}: no reader for {path.suffix!r} files; {nearest(path.suffix, READERS)}")
+        raise UsageError(
+            f"{path}: no reader for {path.suffix!r} files; {nearest(path.suffix, READERS)}", code="unknown_format"
+        )
     try:
         text = reader(path)
     except (OSError, ValueError, SyntaxError, FFmpegError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
+        raise UsageError(f"{path} is damaged or not a {path.suffix} file: {error}", code="media_damaged") from error
     return _decode(text, path)
 
 
 def _decode(text: str | None, path: Path) -> dict[str, object]:
     if not text:
-        raise UsageError(f"{path} carries no parameters; it was made by another program or with --no-metadata")
+        raise UsageError(
+            f"{path} carries no parameters; it was made by another program or with --no-metadata",
+            code="parameters_missing",
+        )
     if len(text) > LARGEST:
-        raise UsageError(f"{path} carries {len(text)} characters of parameters; at most {LARGEST} are read")
+        raise UsageError(
+            f"{path} carries {len(text)} characters of parameters; at most {LARGEST} are read", code="too_long"
+        )
     try:
         params = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         params = None
     if not isinstance(params, dict) or _depth(params) > DEEPEST:
-        raise UsageError(f"{path} carries text that is not a JSON object, so not written by kinoform")
+        raise UsageError(
+            f"{path} carries text that is not a JSON object, so not written by kinoform", code="parameters_damaged"
+        )
     return cast("dict[str, object]", params)
 
 
@@ -175,7 +188,9 @@ def _either(texts: Mapping[Any, str]) -> str | None:
 def _first_frame(folder: Path) -> Path:
     frames = sorted(folder.glob(FRAME_PATTERN))
     if not frames:
-        raise UsageError(f"{folder} holds no {FRAME_PATTERN}; give a film or a folder of its frames")
+        raise UsageError(
+            f"{folder} holds no {FRAME_PATTERN}; give a film or a folder of its frames", code="folder_without_images"
+        )
     return frames[0]
 
 

@@ -51,7 +51,7 @@ def write_frames(frames: Frames, path: Path, *, fps: float, params: Params = Non
         for place, pixels in enumerate(frames):
             (temporary / f"frame_{place:05d}.png").write_bytes(_png(pixels, params))
         if not any(temporary.iterdir()):
-            raise UsageError(f"{path}: a film needs at least one frame")
+            raise UsageError(f"{path}: a film needs at least one frame", code="frames_missing")
 
 
 def check_animation(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
@@ -92,7 +92,7 @@ def webp(images: list[Image.Image], *, fps: float, params: Params = None) -> byt
 def _images(frames: Frames, path: Path) -> list[Image.Image]:
     images = [Image.fromarray(pixels) for pixels in frames]
     if not images:
-        raise UsageError(f"{path}: a film needs at least one frame")
+        raise UsageError(f"{path}: a film needs at least one frame", code="frames_missing")
     return images
 
 
@@ -119,4 +119,6 @@ def _png(pixels: np.ndarray, params: Params) -> bytes:
 
 
 def _several(path: Path) -> UsageError:
-    return UsageError(f"{path} can hold one frame only; give a folder ({path.with_suffix('')}/) or a .mp4 name")
+    return UsageError(
+        f"{path} can hold one frame only; give a folder ({path.with_suffix('')}/) or a .mp4 name", code="one_frame_only"
+    )

@@ -51,9 +51,9 @@ def wish(fps: float | None, num_frames: int | None, *, mask: bool = False) -> Wi
     """Raises UsageError for a rate below 0.01 or above 1000, and for less than one frame."""
     slowest, fastest = RATES
     if fps is not None and not slowest <= fps <= fastest:
-        raise UsageError(f"fps must be between {slowest} and {fastest}, not {fps}; try 16")
+        raise UsageError(f"fps must be between {slowest} and {fastest}, not {fps}; try 16", code="value_out_of_range")
     if num_frames is not None and not 1 <= num_frames <= MOST_FRAMES:
-        raise UsageError(f"num_frames must be from 1 to {MOST_FRAMES}, not {num_frames}")
+        raise UsageError(f"num_frames must be from 1 to {MOST_FRAMES}, not {num_frames}", code="value_out_of_range")
     return Wish(fps=fps, num_frames=num_frames, mask=mask)
 
 
@@ -69,7 +69,8 @@ def with_white(mask: Mask) -> Mask:
     if brightest < WHITE:
         raise UsageError(
             f"{mask.name} is a mask without white: its brightest value is {brightest} of 255; "
-            "paint white where the film is to change"
+            "paint white where the film is to change",
+            code="mask_empty",
         )
     return mask
 
@@ -77,7 +78,9 @@ def with_white(mask: Mask) -> Mask:
 def _read(path: PathLike, asked: Wish) -> tuple[Decoded, Origin]:
     files = found(path)
     if asked.single and len(files.paths) > 1:
-        raise UsageError(f"{files.name} is a folder of {len(files.paths)} pictures; give one of them")
+        raise UsageError(
+            f"{files.name} is a folder of {len(files.paths)} pictures; give one of them", code="not_a_file"
+        )
     job = Job(
         name=files.name,
         paths=[str(each) for each in files.paths],

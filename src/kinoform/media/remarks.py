@@ -5,7 +5,11 @@ from typing import TypeAlias
 
 
 class Refused(Exception):
-    """Why a file is not read, and what to change."""
+    """Why a file is not read, and what to change; `code` names the fault for programs, as that of a UsageError."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 Say: TypeAlias = Callable[[str], None]

@@ -36,7 +36,7 @@ def contact_sheet(
     """
     for name, value in (("columns", columns), ("every", every), ("upscale", upscale)):
         if value is not None and value < 1:
-            raise UsageError(f"{name} must be a whole number from 1 on, not {value}")
+            raise UsageError(f"{name} must be a whole number from 1 on, not {value}", code="not_a_whole_number")
     count = len(film.frames)
     shown = range(0, count, every or math.ceil(count / MOST_CELLS))
     cell = _cell_size(film, upscale)
@@ -53,7 +53,9 @@ def save_contact_sheet(film: Film, path: str | os.PathLike[str], *, force: bool 
     """Write the sheet as png. Raises UsageError for another extension, or a name that is taken."""
     target = Path(path)
     if target.suffix.lower() != ".png":
-        raise UsageError(f"{target}: a contact sheet is a .png file; take {target.with_suffix('.png').name}")
+        raise UsageError(
+            f"{target}: a contact sheet is a .png file; take {target.with_suffix('.png').name}", code="unknown_format"
+        )
     encoded = io.BytesIO()
     contact_sheet(film).save(encoded, format="PNG")
     with whole(target, force=force) as temporary:

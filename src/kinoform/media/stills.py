@@ -72,7 +72,9 @@ def _check_gif(file: BufferedReader) -> None:
         while size := file.read(1)[0]:
             file.seek(size, 1)
         if frames > MOST_FRAMES:
-            raise Refused(f"has more than {MOST_FRAMES} frames, the most that are read; cut it first")
+            raise Refused(
+                f"has more than {MOST_FRAMES} frames, the most that are read; cut it first", code="media_too_large"
+            )
 
 
 def _table(flags: int) -> int:
@@ -93,9 +95,9 @@ def _opened(file: BufferedReader, kind: Kind) -> Image.Image:
             image = Image.open(file, formats=[kind.pillow])
     except Image.DecompressionBombError as error:  # from twice the size on that only warns
         found = re.search(r"\d+", str(error))
-        raise Refused(f"has {found.group() if found else 'too many'} {limit}") from error
+        raise Refused(f"has {found.group() if found else 'too many'} {limit}", code="media_too_large") from error
     if image.width * image.height > MOST_PICTURE_PIXELS:
-        raise Refused(f"has {image.width}x{image.height} {limit}")
+        raise Refused(f"has {image.width}x{image.height} {limit}", code="media_too_large")
     return image
 
 

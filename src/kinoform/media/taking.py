@@ -71,12 +71,12 @@ def taken(source: Source, wish: Wish, pace: Pace, say: Say) -> Iterator[np.ndarr
         shape = shape or pixels.shape
         if pixels.shape != shape:
             change = f"from {sides(shape)} to {sides(pixels.shape)} in frame {count}"
-            raise Refused(f"changes its size {change}; give a film of one size")
+            raise Refused(f"changes its size {change}; give a film of one size", code="sizes_differ")
         count += 1
         _check_amount(count, shape)
         yield pixels
     if not count:
-        raise Refused("has no frame; give another film")
+        raise Refused("has no frame; give another film", code="media_no_video")
     _say_pace(source, wish, pace, count, say)
 
 
@@ -101,7 +101,7 @@ def _check_header(source: Source, wish: Wish) -> None:
     if count is None:
         count = int(seconds * source.rate) if seconds is not None and source.rate else 0
     if count > MOST_FRAMES:
-        raise Refused(f"has {count} frames; at most {MOST_FRAMES} are read; cut it first")
+        raise Refused(f"has {count} frames; at most {MOST_FRAMES} are read; cut it first", code="media_too_large")
     if wish.fps is not None and seconds is not None:
         count = int(seconds * exact(wish.fps))
     most = count if wish.most is None else min(count, wish.most)
@@ -114,14 +114,22 @@ def _converted(frame: Timed, wish: Wish, say: Say) -> np.ndarray:
 
 def _check_amount(count: int, shape: tuple[int, ...]) -> None:
     if count > MOST_FRAMES:
-        raise Refused(f"gives over {MOST_FRAMES} frames, the most that are taken; take fewer frames or a lower rate")
+        raise Refused(
+            f"gives over {MOST_FRAMES} frames, the most that are taken; take fewer frames or a lower rate",
+            code="media_too_large",
+        )
     if count * int(np.prod(shape)) > MOST_RESULT:
         most = f"over {MOST_RESULT // 2**30} GiB as pixels"
-        raise Refused(f"gives {count} frames of {sides(shape)}, {most}; take fewer frames or make it smaller")
+        raise Refused(
+            f"gives {count} frames of {sides(shape)}, {most}; take fewer frames or make it smaller",
+            code="media_too_large",
+        )
 
 
 def _too_long(seconds: Fraction) -> Refused:
-    return Refused(f"lasts {float(seconds):.0f} s; at most {MOST_SECONDS} s are read; cut it first")
+    return Refused(
+        f"lasts {float(seconds):.0f} s; at most {MOST_SECONDS} s are read; cut it first", code="media_too_large"
+    )
 
 
 def _say_pace(source: Source, wish: Wish, pace: Pace, count: int, say: Say) -> None:

@@ -92,7 +92,7 @@ def _aloud(name: str) -> Iterator[Say]:
     try:
         yield lambda note: notes.setdefault(note)
     except Refused as error:
-        raise UsageError(f"{name} {error}") from error
+        raise UsageError(f"{name} {error}", code=error.code) from error
     for note in notes:
         warnings.warn(f"{name} {note}", stacklevel=4)
 
@@ -137,7 +137,7 @@ def _pixels(value: object, what: str, say: Say) -> UInt8[np.ndarray, "h w _"]:
     if pixels.ndim == 2:
         return np.stack([pixels] * 3, axis=-1)
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size:
-        raise UsageError(f"{what} is an array [height, width, 3], not {list(value.shape)}")
+        raise UsageError(f"{what} is an array [height, width, 3], not {list(value.shape)}", code="wrong_type")
     return pixels
 
 
@@ -147,25 +147,33 @@ def _bytes(values: np.ndarray, what: str) -> UInt8[np.ndarray, "..."]:
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
     if not np.issubdtype(values.dtype, np.floating):
-        raise UsageError(f"{what} is uint8 in 0..255 or floats in 0..1, not {values.dtype}; convert it")
+        raise UsageError(
+            f"{what} is uint8 in 0..255 or floats in 0..1, not {values.dtype}; convert it", code="wrong_type"
+        )
     if values.size and not (values.min() >= 0 and values.max() <= 1):  # NaN is neither
         found = f"{values.min():g} to {values.max():g}"
-        raise UsageError(f"{what} of floats has values in 0..1, not from {found}; rescale it, or give uint8")
+        raise UsageError(
+            f"{what} of floats has values in 0..1, not from {found}; rescale it, or give uint8",
+            code="value_out_of_range",
+        )
     return np.rint(values * 255).astype(np.uint8)
 
 
 def _stacked(frames: Iterable[np.ndarray], what: str) -> np.ndarray:
     every = list(frames)
     if not every:
-        raise UsageError(f"{what} needs at least one frame")
+        raise UsageError(f"{what} needs at least one frame", code="frames_missing")
     for place, frame in enumerate(every):
         if frame.shape != every[0].shape:
             one, other = f"{every[0].shape[1]}x{every[0].shape[0]}", f"{frame.shape[1]}x{frame.shape[0]}"
-            raise UsageError(f"{what} has one size, but frame 0 is {one} and frame {place} is {other}; make them alike")
+            raise UsageError(
+                f"{what} has one size, but frame 0 is {one} and frame {place} is {other}; make them alike",
+                code="sizes_differ",
+            )
     return np.stack(every)
 
 
 def _unknown(what: str, value: object) -> UsageError:
     kinds = "a file name, a Pillow image, a numpy array, or (for films and masks) a list of these"
     shape = f" {list(value.shape)}" if isinstance(value, np.ndarray) else ""
-    return UsageError(f"{what} is {kinds}, not {type(value).__name__}{shape}")
+    return UsageError(f"{what} is {kinds}, not {type(value).__name__}{shape}", code="wrong_type")

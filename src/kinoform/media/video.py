@@ -57,7 +57,7 @@ def write_video(
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
-        raise UsageError(f"{path}: a film needs at least one frame")
+        raise UsageError(f"{path}: a film needs at least one frame", code="frames_missing")
     height, width, _ = first.shape
     _check_size(encoding, height, width)
     _hush(encoding.codec)
@@ -72,7 +72,7 @@ def write_video(
         except FFmpegError as error:
             if isinstance(error, OSError):  # `whole` knows what to say about a disk
                 raise
-            raise KinoformError(f"{path}: the video encoder failed: {error}") from error
+            raise KinoformError(f"{path}: the video encoder failed: {error}", code="encoder_failed") from error
 
 
 @contextmanager
@@ -93,7 +93,9 @@ def read_video(path: Path) -> tuple[UInt8[np.ndarray, "f h w 3"], float]:
     """All frames as RGB, and the frames per second. Raises UsageError when the file cannot be read."""
     kind = VIDEO.get(path.suffix.lower())
     if kind is None:
-        raise UsageError(f"{path}: no video format {path.suffix!r}; {nearest(path.suffix, VIDEO)}")
+        raise UsageError(
+            f"{path}: no video format {path.suffix!r}; {nearest(path.suffix, VIDEO)}", code="unknown_format"
+        )
     try:
         # The format is given, or a playlist with this extension could make the library open other files.
         with av.open(str(path.absolute()), format=kind.demuxer, metadata_errors="replace") as container:
@@ -101,7 +103,9 @@ def read_video(path: Path) -> tuple[UInt8[np.ndarray, "f h w 3"], float]:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
             return np.stack(frames), float(stream.average_rate or 0)
     except (FFmpegError, OSError, IndexError, ValueError) as error:
-        raise UsageError(f"{path} is not a {kind.suffix[1:]} film that can be read: {error}") from error
+        raise UsageError(
+            f"{path} is not a {kind.suffix[1:]} film that can be read: {error}", code="media_damaged"
+        ) from error
 
 
 def _check_size(encoding: Encoding, height: int, width: int) -> None:
@@ -110,7 +114,8 @@ def _check_size(encoding: Encoding, height: int, width: int) -> None:
         kind = encoding.container.suffix[1:]
         raise UsageError(
             f"{kind} needs an even width and height with {encoding.codec.name}, not {width}x{height}; "
-            f"take {even}, an even upscale, a lossless .mkv, or write a folder of frames"
+            f"take {even}, an even upscale, a lossless .mkv, or write a folder of frames",
+            code="size_not_multiple",
         )
 
 
@@ -143,7 +148,9 @@ def _encode(
     for place, pixels in enumerate(frames):
         first = (stream.height, stream.width, 3)
         if pixels.shape != first:
-            raise UsageError(f"frame {place} has the shape {pixels.shape}, the first one has {first}")
+            raise UsageError(
+                f"frame {place} has the shape {pixels.shape}, the first one has {first}", code="sizes_differ"
+            )
         frame = _converted(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), stream)
         frame.pts = place
         frame.time_base = stream.codec_context.time_base

@@ -18,10 +18,15 @@ def wall(films: Sequence[Film], *, columns: int = 3, upscale: int = 1) -> Film:
     Raises UsageError without films, for an option below 1, and for films of several sizes or rates.
     """
     if not films or min(columns, upscale) < 1:
-        raise UsageError(f"{len(films)} films in {columns} columns, {upscale} times as large: all must be at least 1")
+        raise UsageError(
+            f"{len(films)} films in {columns} columns, {upscale} times as large: all must be at least 1",
+            code="value_out_of_range",
+        )
     kinds = {(film.frames.shape, film.fps) for film in films}
     if len(kinds) > 1:
-        raise UsageError(f"films of {len(kinds)} sizes or rates do not fit one wall; make them alike")
+        raise UsageError(
+            f"films of {len(kinds)} sizes or rates do not fit one wall; make them alike", code="sizes_differ"
+        )
     columns = min(columns, len(films))
     cells = [_cell(film, upscale) for film in films]
     height = max(cell.shape[1] for cell in cells)
