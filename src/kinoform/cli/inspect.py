@@ -69,7 +69,10 @@ def _all(
 def _check_variant(parts: dict[WeightSet, tuple[Identity, ...]], variant: str | None) -> None:
     transformers = [each.path for each, found in parts.items() if any(one.part in NEEDS_WORD for one in found)]
     if variant is not None and len(transformers) != 1:
-        raise UsageError(f"--variant names one transformer, and here are {len(transformers)}; give the file of one")
+        raise UsageError(
+            f"--variant names one transformer, and here are {len(transformers)}; give the file of one",
+            code="variant_ambiguous",
+        )
 
 
 def _shown(weights: WeightSet, parts: tuple[Identity, ...]) -> str:

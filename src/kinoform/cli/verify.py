@@ -25,12 +25,14 @@ def verify(
 ) -> None:
     """Read every tensor and compare every recorded hash."""
     if not path.exists():
-        raise WeightsError(f"{path} does not exist; check the name")
+        raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
     with stages({"read": "reading (MB)"}) as tell:
         found = verify_path(path, hashes=hashes, tell=lambda done, total: tell("read", done // MB, total // MB + 1))
     console.result(_text(path, found), _data(path, found), as_json=as_json)
     if found.faults:
-        raise WeightsError(f"{found.faults[0]}; fetch it again ({len(found.faults)} faults in all)")
+        raise WeightsError(
+            f"{found.faults[0]}; fetch it again ({len(found.faults)} faults in all)", code="weights_damaged"
+        )
 
 
 def _text(path: Path, found: Verified) -> str:

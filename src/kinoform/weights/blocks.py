@@ -36,5 +36,6 @@ def check_blocks(path: Path, spec: DiTSpec, held: Source) -> None:
     if isinstance(spec.block, FactorizedBlock) and not has_time(held.open().tensors):
         raise WeightsError(
             f"{path} holds blocks of full attention, the recipe's have a temporal attention of their own; "
-            f"make such weights first: kinoform convert --to factorized {path} OUT"
+            f"make such weights first: kinoform convert --to factorized {path} OUT",
+            code="weights_wrong_model",
         )

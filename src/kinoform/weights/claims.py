@@ -25,7 +25,8 @@ class Config:
         value = self.values.get(key)
         if type(value) is not int or not 1 <= value <= MAX_SIZE:
             raise WeightsError(
-                f"{self.path}: {key} is {shown(value)}, not a number from 1 to {MAX_SIZE}; fetch the file again"
+                f"{self.path}: {key} is {shown(value)}, not a number from 1 to {MAX_SIZE}; fetch the file again",
+                code="config_damaged",
             )
         return value
 
@@ -34,7 +35,8 @@ class Config:
         value = self.values.get(key, default)
         if not isinstance(value, float) or not 0 < value < 1:
             raise WeightsError(
-                f"{self.path}: {key} is {shown(value)}, which is no small positive number; fetch the file again"
+                f"{self.path}: {key} is {shown(value)}, which is no small positive number; fetch the file again",
+                code="config_damaged",
             )
         return value
 
@@ -42,7 +44,9 @@ class Config:
         """Raises WeightsError unless it is a list of so many finite numbers."""
         value = self.values.get(key)
         if not isinstance(value, list) or len(value) != length or not all(map(_finite, value)):
-            raise WeightsError(f"{self.path}: {key} is no list of {length} numbers; fetch the file again")
+            raise WeightsError(
+                f"{self.path}: {key} is no list of {length} numbers; fetch the file again", code="config_damaged"
+            )
         return tuple(float(each) for each in value)
 
     def rising(self, key: str, below: int) -> tuple[int, ...] | None:
@@ -51,9 +55,14 @@ class Config:
         if value is None:
             return None
         if not isinstance(value, list) or not all(type(each) is int and 0 <= each < below for each in value):
-            raise WeightsError(f"{self.path}: {key} is no list of numbers below {below}; fetch the file again")
+            raise WeightsError(
+                f"{self.path}: {key} is no list of numbers below {below}; fetch the file again", code="config_damaged"
+            )
         if value != sorted(set(value)):
-            raise WeightsError(f"{self.path}: {key} is {shown(value)}, whose numbers do not rise; fetch it again")
+            raise WeightsError(
+                f"{self.path}: {key} is {shown(value)}, whose numbers do not rise; fetch it again",
+                code="config_damaged",
+            )
         return tuple(value)
 
     def check(self, found: Mapping[str, object]) -> None:
@@ -62,7 +71,9 @@ class Config:
             said = self.values.get(key, value)
             if said != value or isinstance(said, bool) is not isinstance(value, bool):
                 raise WeightsError(
-                    f"{self.path}: {key} is {shown(said)}, the weights have {shown(value)}; they do not belong together"
+                    f"{self.path}: {key} is {shown(said)}, the weights have {shown(value)}; they do not belong "
+                    "together",
+                    code="config_contradicts_weights",
                 )
 
 

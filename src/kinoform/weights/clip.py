@@ -31,7 +31,10 @@ def separated(checkpoint: Checkpoint) -> Checkpoint:
         if match := FUSED.fullmatch(name):
             rows, rest = divmod(stored.shape[0] if stored.shape else 1, 3)
             if rest:
-                raise WeightsError(f"{stored.file}: {name} has shape {list(stored.shape)}, which is no q, k and v")
+                raise WeightsError(
+                    f"{stored.file}: {name} has shape {list(stored.shape)}, which is no q, k and v",
+                    code="weights_wrong_shape",
+                )
             for place, part in enumerate("qkv"):
                 own = match[1] + APART[match[2]].format(part) + match[3]
                 read = _rows(stored.read, place * rows, rows)

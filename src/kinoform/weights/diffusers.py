@@ -36,13 +36,21 @@ def diffusers_places(folder: Path, given: Given, *, variant: str | None = None) 
     made_by = read_config(folder / INDEX).values.get("_class_name")
     if not isinstance(made_by, str) or made_by not in PIPELINES:
         known = ", ".join(PIPELINES)
-        raise WeightsError(f"{folder} is a folder of {shown(made_by)}; kinoform makes films with a {known}")
+        raise WeightsError(
+            f"{folder} is a folder of {shown(made_by)}; kinoform makes films with a {known}", code="config_unsupported"
+        )
     if (folder / "transformer_2").is_dir():
-        raise WeightsError(f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with those of Wan 2.1")
+        raise WeightsError(
+            f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with those of Wan 2.1",
+            code="weights_unsupported_model",
+        )
     transformer = _part(folder / TRANSFORMER, "transformer", None, variant=variant)
     if transformer.family not in PIPELINES[made_by]:
         held = FAMILIES[transformer.family]
-        raise WeightsError(f"{folder} is a {made_by} with {held}; they do not belong together, fetch the folder again")
+        raise WeightsError(
+            f"{folder} is a {made_by} with {held}; they do not belong together, fetch the folder again",
+            code="config_contradicts_weights",
+        )
     seeing = transformer.family in READ_PICTURES
     return Places(
         path=folder,
@@ -168,5 +176,8 @@ def _codec(source: Source) -> VAESpec:
         return spec
     std = config.numbers("latents_std", spec.channels)
     if min(std) <= 0:
-        raise WeightsError(f"{config.path}: latents_std holds {min(std)}, which is no spread; fetch the file again")
+        raise WeightsError(
+            f"{config.path}: latents_std holds {min(std)}, which is no spread; fetch the file again",
+            code="config_damaged",
+        )
     return replace(spec, mean=config.numbers("latents_mean", spec.channels), std=std)

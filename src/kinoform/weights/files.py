@@ -78,12 +78,16 @@ def _opened(path: Path, files: Iterable[Path]) -> Checkpoint:
         metadata |= told
         if repeated := tensors.keys() & opened.keys():
             name = min(repeated)
-            raise WeightsError(f"tensor {name!r} is in {tensors[name].file} and again in {file}; remove one")
+            raise WeightsError(
+                f"tensor {name!r} is in {tensors[name].file} and again in {file}; remove one", code="weights_ambiguous"
+            )
         tensors |= opened
     if len(tensors) > MAX_TENSORS:
-        raise WeightsError(f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family")
+        raise WeightsError(
+            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="weights_too_many"
+        )
     if not tensors:
-        raise WeightsError(f"{path} holds no tensors; {FETCH}")
+        raise WeightsError(f"{path} holds no tensors; {FETCH}", code="weights_missing")
     return Checkpoint(path=path, tensors=tensors, metadata=metadata)
 
 
@@ -91,7 +95,10 @@ def _header(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
     """Tensors and metadata."""
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
-        raise WeightsError(f"{file} is not a weight file; give one that ends in {', '.join(SUFFIXES)}")
+        raise WeightsError(
+            f"{file} is not a weight file; give one that ends in {', '.join(SUFFIXES)}",
+            code="weights_unsupported_storage",
+        )
     if suffix in OPENERS:
         return OPENERS[suffix](file), {}
     header = read_header(file)
@@ -113,18 +120,23 @@ def _indexed(index: Path) -> list[Path]:
     """The shards that an index names, each opened to see that it holds what the index says."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise WeightsError(f"{index} has no weight_map from tensors to files; {FETCH}")
+        raise WeightsError(f"{index} has no weight_map from tensors to files; {FETCH}", code="weights_damaged")
     names = sorted(set(weight_map.values()))
     for name in names:
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
-            raise WeightsError(f"{index} names {name!r}, which is no weight file beside it; {FETCH}")
+            raise WeightsError(
+                f"{index} names {name!r}, which is no weight file beside it; {FETCH}", code="weights_damaged"
+            )
         if not (index.parent / name).is_file():
-            raise WeightsError(f"{index.parent / name} is missing, though {index.name} names it; fetch it")
+            raise WeightsError(
+                f"{index.parent / name} is missing, though {index.name} names it; fetch it", code="weights_incomplete"
+            )
     files = [index.parent / name for name in names]
     held = {tensor for file in files for tensor in read_header(file).entries}
     if lacking := sorted(weight_map.keys() - held):
         raise WeightsError(
-            f"{index} promises {len(lacking)} tensors that its files lack, first {lacking[0]!r}; {FETCH}"
+            f"{index} promises {len(lacking)} tensors that its files lack, first {lacking[0]!r}; {FETCH}",
+            code="weights_incomplete",
         )
     return files
 
@@ -137,11 +149,17 @@ def _numbered(stem: Path) -> list[Path]:
         if shard is not None and shard.stem == stem.name and file.suffix.lower() == ".safetensors":
             found[file] = shard.total
     if not found:
-        raise WeightsError(f"{stem.parent} holds no {stem.name}*.safetensors; check the folder, or fetch it")
+        raise WeightsError(
+            f"{stem.parent} holds no {stem.name}*.safetensors; check the folder, or fetch it", code="weights_missing"
+        )
     files = shards_of(max(found, key=lambda file: found[file]))
     for file in files:
         if not file.is_file():
-            raise WeightsError(f"{file} is missing, though other files of {len(files)} are there; fetch it")
+            raise WeightsError(
+                f"{file} is missing, though other files of {len(files)} are there; fetch it", code="weights_incomplete"
+            )
     if len(found) > len(files):
-        raise WeightsError(f"{stem.parent} mixes two sets of {stem.name} files; remove the older one")
+        raise WeightsError(
+            f"{stem.parent} mixes two sets of {stem.name} files; remove the older one", code="weights_ambiguous"
+        )
     return list(files)

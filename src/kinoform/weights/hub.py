@@ -83,15 +83,15 @@ def listing(id: str, *, revision: str | None = None, only: Iterable[str] = ()) -
     UsageError for ids, revisions and files that are not there, KinoformError where the hub cannot be asked.
     """
     if not is_hub_id(id):
-        raise UsageError(f"{id!r} is no hub id; write ORG/NAME")
+        raise UsageError(f"{id!r} is no hub id; write ORG/NAME", code="unknown_model")
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
-        raise UsageError(f"{revision[:60]!r} is no revision; give a branch, a tag or a commit")
+        raise UsageError(f"{revision[:60]!r} is no revision; give a branch, a tag or a commit", code="bad_value")
     hub = _package()
     found = _asked(
         hub, id, lambda: hub.HfApi(endpoint=_endpoint()).model_info(id, revision=revision, files_metadata=True)
     )
     if not COMMIT.fullmatch(str(found.sha)):
-        raise KinoformError(f"the hub names no commit of {id}; try again later")
+        raise KinoformError(f"the hub names no commit of {id}; try again later", code="network_unreachable")
     known = {file.name: file for file in map(_remote, found.siblings or ())}
     wanted = _named(id, only, known) if (only := tuple(only)) else _needed(id, known)
     return Listing(id=id, commit=found.sha, files=tuple(known[name] for name in sorted(wanted)))
@@ -109,7 +109,10 @@ def fetch(listed: Listing, folder: Path, tell: Tell) -> list[Path]:
     missing = sum(file.bytes for file, there in zip(listed.files, whole, strict=True) if not there)
     folder.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder).free) < missing:
-        raise KinoformError(f"{listed.id} needs {missing / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free")
+        raise KinoformError(
+            f"{listed.id} needs {missing / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free",
+            code="disk_full",
+        )
     here = listed.bytes - missing
     tell(here, listed.bytes)
     for file, place, there in zip(listed.files, places, whole, strict=True):
@@ -135,7 +138,9 @@ def _fetch(hub: ModuleType, listed: Listing, file: RemoteFile, place: Path, tell
         _asked(hub, listed.id, lambda: get(url, opened, resume_size=had, headers=headers, expected_size=file.bytes))
     if not _is(part, file):
         part.unlink()
-        raise WeightsError(f"{place} is not the file that was listed: size or hash differ; fetch it again")
+        raise WeightsError(
+            f"{place} is not the file that was listed: size or hash differ; fetch it again", code="download_damaged"
+        )
     part.replace(place)
 
 
@@ -180,7 +185,9 @@ def _needed(id: str, known: Iterable[str]) -> set[str]:
         parts = {name for name in names if OFFICIAL.fullmatch(name)}
         doubled = {name for name in parts if name.endswith(".pth") and f"{name[:-4]}.safetensors" in parts}
         return (names & vocabulary) | (parts - doubled)
-    raise UsageError(f"{id} is no folder of one model; name the files that you want with --file")
+    raise UsageError(
+        f"{id} is no folder of one model; name the files that you want with --file", code="download_ambiguous"
+    )
 
 
 def _in(name: str, folders: tuple[str, ...], pattern: re.Pattern[str]) -> bool:
@@ -192,9 +199,11 @@ def _named(id: str, only: Iterable[str], known: Iterable[str]) -> set[str]:
     names = set(known)
     for name in only:
         if name not in names:
-            raise UsageError(f"{id} has no file {name[:120]!r}; check the name on its page")
+            raise UsageError(f"{id} has no file {name[:120]!r}; check the name on its page", code="unknown_name")
         if not name.lower().endswith(DATA):
-            raise UsageError(f"{name[:120]!r} is no file of weights ({', '.join(DATA)}); leave it out")
+            raise UsageError(
+                f"{name[:120]!r} is no file of weights ({', '.join(DATA)}); leave it out", code="bad_value"
+            )
     return set(only)
 
 
@@ -204,10 +213,15 @@ def _remote(found: Any) -> RemoteFile:
     place = PurePosixPath(name)
     inside = name and not place.is_absolute() and str(place) == name and not {"..", ".cache"} & set(place.parts)
     if not inside or "\\" in name or ":" in name or not name.isprintable():
-        raise WeightsError(f"the hub lists a file {name[:80]!r}, which no folder can hold; nothing was fetched")
+        raise WeightsError(
+            f"the hub lists a file {name[:80]!r}, which no folder can hold; nothing was fetched",
+            code="download_damaged",
+        )
     sha256 = None if found.lfs is None else found.lfs.sha256
     if type(size) is not int or size < 0 or not (sha256 or found.blob_id):
-        raise WeightsError(f"the hub tells no size or hash of {name[:80]!r}; nothing was fetched")
+        raise WeightsError(
+            f"the hub tells no size or hash of {name[:80]!r}; nothing was fetched", code="download_damaged"
+        )
     return RemoteFile(name=name, bytes=size, sha256=sha256, blob=found.blob_id)
 
 
@@ -233,13 +247,15 @@ def _asked(hub: ModuleType, id: str, ask: Callable[[], Any]) -> Any:
         return ask()
     except errors.GatedRepoError as error:
         raise KinoformError(
-            f"{id} is given only to those who agreed to its terms: do so on its page, then: hf auth login"
+            f"{id} is given only to those who agreed to its terms: do so on its page, then: hf auth login",
+            code="download_forbidden",
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
             raise _unreachable(id, error) from error
         raise UsageError(
-            f"the hub has no {id}, or not to you: check the name, or log in with: hf auth login"
+            f"the hub has no {id}, or not to you: check the name, or log in with: hf auth login",
+            code="unknown_model",
         ) from error
     except Exception as error:  # whatever the network and the libraries below raise
         raise _unreachable(id, error) from error
@@ -249,7 +265,8 @@ def _unreachable(id: str, error: Exception) -> KinoformError:
     reason = " ".join(str(error.__cause__ or error).split())[:160]
     return KinoformError(
         f"{id} cannot be fetched ({type(error).__name__}: {reason}); check the connection and HF_HUB_OFFLINE, and "
-        "try again: it goes on where it broke off"
+        "try again: it goes on where it broke off",
+        code="network_unreachable",
     )
 
 
@@ -264,5 +281,5 @@ def _package() -> ModuleType:
         import huggingface_hub.file_download
         import huggingface_hub.utils
     except ImportError as error:
-        raise UsageError(INSTALL) from error
+        raise UsageError(INSTALL, code="package_missing") from error
     return huggingface_hub

@@ -29,17 +29,17 @@ def save_latents(path: Path, latents: Latents, params: Mapping[str, object]) -> 
 def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
     """What `save_latents` wrote. Raises UsageError for a missing, damaged or foreign file, or bad values."""
     if not path.is_file():
-        raise UsageError(f"{path} does not exist; give a file that ends in {SUFFIX}")
+        raise UsageError(f"{path} does not exist; give a file that ends in {SUFFIX}", code="file_missing")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("params", "")
             latents = file.get_tensor("latents")
         params = json.loads(text[:LARGEST_PARAMS])
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
-        raise UsageError(f"{path} does not hold latents that kinoform kept: {error}") from error
+        raise UsageError(f"{path} does not hold latents that kinoform kept: {error}", code="latents_damaged") from error
     single = latents.dim() == 5 and len(latents) == 1 and latents.numel() > 0 and latents.is_floating_point()
     if not single or not isinstance(params, dict):
-        raise UsageError(f"{path} does not hold latents that kinoform kept; make the film anew")
+        raise UsageError(f"{path} does not hold latents that kinoform kept; make the film anew", code="latents_damaged")
     if not bool(torch.isfinite(latents).all()):
-        raise UsageError(f"the latents in {path} are not finite; make the film anew")
+        raise UsageError(f"the latents in {path} are not finite; make the film anew", code="latents_damaged")
     return latents.float(), params

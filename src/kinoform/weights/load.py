@@ -51,7 +51,9 @@ def load_module(
         setattr(module.get_submodule(owner), leaf, value)
         del stored
     if not alive:
-        raise WeightsError(f"{checkpoint.path} holds nothing but zeros: its download broke off; fetch it again")
+        raise WeightsError(
+            f"{checkpoint.path} holds nothing but zeros: its download broke off; fetch it again", code="weights_damaged"
+        )
     return module.eval()
 
 
@@ -97,10 +99,14 @@ def match(
         if stored.shape != wanted[own]:
             raise WeightsError(
                 f"{stored.file}: {name} has shape {list(stored.shape)}, the model needs {list(wanted[own])}; "
-                "these are weights of a model of another size"
+                "these are weights of a model of another size",
+                code="weights_wrong_shape",
             )
         if not stored.dtype.is_floating_point:
-            raise WeightsError(f"{stored.file}: {name} is {stored.dtype}; get weights that are not quantised")
+            raise WeightsError(
+                f"{stored.file}: {name} is {stored.dtype}; get weights that are not quantised",
+                code="weights_unsupported_storage",
+            )
     return {own: found[own] for own in wanted}
 
 
@@ -121,7 +127,10 @@ def _check_complete(checkpoint: Checkpoint, missing: list[str], left: list[str],
         faults.append(f"has {len(left)} tensors that the model does not know ({_listed(left)})")
     if faults:
         place = checkpoint.files[0] if len(checkpoint.files) == 1 else checkpoint.path
-        raise WeightsError(f"{place} {' and '.join(faults)}; these are weights of another model")
+        raise WeightsError(
+            f"{place} {' and '.join(faults)}; these are weights of another model",
+            code="weights_incomplete" if not left else "weights_wrong_model" if missing else "weights_unknown_keys",
+        )
 
 
 def _listed(names: list[str]) -> str:
@@ -134,6 +143,11 @@ def _check_values(checkpoint: Checkpoint, name: str, stored: Tensor, dtype: torc
     if not values.to(dtype).isfinite().all():
         file = checkpoint.tensors[name].file
         if values.isfinite().all():
-            raise WeightsError(f"{file}: {name} has values too large for {dtype}; load it as torch.bfloat16")
-        raise WeightsError(f"{file}: {name} holds NaN or infinity; the file is damaged, fetch it again")
+            raise WeightsError(
+                f"{file}: {name} has values too large for {dtype}; load it as torch.bfloat16",
+                code="weights_overflow_dtype",
+            )
+        raise WeightsError(
+            f"{file}: {name} holds NaN or infinity; the file is damaged, fetch it again", code="weights_not_finite"
+        )
     return bool(values.any())

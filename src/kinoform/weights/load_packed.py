@@ -71,6 +71,12 @@ def _owner(parameter: str) -> str:
 def _check_rows(stored: PackedStored, name: str, rows: Tensor, dtype: torch.dtype) -> None:
     some = stored.packing.unpack(rows[:: len(rows) // SAMPLED_ROWS | 1])
     if not some.isfinite().all():
-        raise WeightsError(f"{stored.file}: {name} holds NaN or infinity; the file is damaged, fetch it again")
+        raise WeightsError(
+            f"{stored.file}: {name} holds NaN or infinity; the file is damaged, fetch it again",
+            code="weights_not_finite",
+        )
     if not some.to(dtype).isfinite().all():
-        raise WeightsError(f"{stored.file}: {name} has values too large for {dtype}; load it as torch.bfloat16")
+        raise WeightsError(
+            f"{stored.file}: {name} has values too large for {dtype}; load it as torch.bfloat16",
+            code="weights_overflow_dtype",
+        )

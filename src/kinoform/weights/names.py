@@ -36,7 +36,9 @@ class Names:
         """The name in the file of one of kinoform's parameters; WeightsError when it has none."""
         found = _translate(name, self._backward)
         if found is None:
-            raise WeightsError(f"{name} has no name in this dialect: the official model has no such part")
+            raise WeightsError(
+                f"{name} has no name in this dialect: the official model has no such part", code="weights_unknown_keys"
+            )
         return found
 
     def official(self, names: Iterable[str]) -> dict[str, str]:

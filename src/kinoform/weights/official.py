@@ -33,9 +33,12 @@ KINDS = {
 def official_places(folder: Path, given: Given, *, variant: str | None = None) -> Places:
     """Raises WeightsError when the folder or a part is missing, or is of another model."""
     if not folder.is_dir():
-        raise WeightsError(f"{folder} is not a folder; give the folder that holds {CONFIG}")
+        raise WeightsError(f"{folder} is not a folder; give the folder that holds {CONFIG}", code="weights_missing")
     if (folder / "high_noise_model").is_dir():
-        raise WeightsError(f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with those of Wan 2.1")
+        raise WeightsError(
+            f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with those of Wan 2.1",
+            code="weights_unsupported_model",
+        )
     _check_kind(folder, read_config(folder / CONFIG))
     transformer = recognised(folder, "transformer", config=folder / CONFIG, variant=variant)
     seeing = transformer.family in READ_PICTURES
@@ -71,7 +74,10 @@ def _transformer(source: Source, config: Config | None, rows: int) -> DiTSpec:
     family, _ = KINDS.get(str(config.values.get("model_type")), ("", ""))
     if source.family != family:
         kind, held = shown(config.values.get("model_type")), FAMILIES[source.family]
-        raise WeightsError(f"{config.path}: model_type is {kind}, the weights are {held}; they do not belong together")
+        raise WeightsError(
+            f"{config.path}: model_type is {kind}, the weights are {held}; they do not belong together",
+            code="config_contradicts_weights",
+        )
     heads, eps = config.number("num_heads"), config.small("eps", 1e-6)
     sides = config.rising("vace_layers", shapes.blocks())
     spec = transformer_spec(shapes, heads=heads, rows=rows, eps=eps, side_layers=sides)
@@ -93,11 +99,16 @@ def _transformer(source: Source, config: Config | None, rows: int) -> DiTSpec:
 def _check_kind(folder: Path, config: Config) -> None:
     kind = config.values.get("model_type")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise WeightsError(f"{folder} is {_article(kind)} model; kinoform makes films with {', '.join(KINDS)} models")
+        raise WeightsError(
+            f"{folder} is {_article(kind)} model; kinoform makes films with {', '.join(KINDS)} models",
+            code="config_unsupported",
+        )
     _, maker = KINDS[kind]
     made_by = config.values.get("_class_name", maker)
     if made_by != maker:
-        raise WeightsError(f"{folder} is {_article(made_by)}; kinoform reads {maker} of type {kind}")
+        raise WeightsError(
+            f"{folder} is {_article(made_by)}; kinoform reads {maker} of type {kind}", code="config_unsupported"
+        )
 
 
 def _article(kind: object) -> str:
@@ -106,7 +117,10 @@ def _article(kind: object) -> str:
 
 def _codec(folder: Path) -> Path:
     if (folder / f"{CODEC_22}.pth").is_file() and not (folder / f"{CODEC}.pth").is_file():
-        raise WeightsError(f"{folder / CODEC_22}.pth is the autoencoder of Wan 2.2 TI2V; Wan 2.1 needs {CODEC}.pth")
+        raise WeightsError(
+            f"{folder / CODEC_22}.pth is the autoencoder of Wan 2.2 TI2V; Wan 2.1 needs {CODEC}.pth",
+            code="weights_wrong_model",
+        )
     return _either(folder, CODEC)
 
 
@@ -118,4 +132,6 @@ def _either(folder: Path, stem: str) -> Path:
     for suffix in (".safetensors", ".pth"):
         if (folder / f"{stem}{suffix}").is_file():
             return folder / f"{stem}{suffix}"
-    raise WeightsError(f"{folder / stem}.pth does not exist; fetch it, or copy it there (.safetensors will do)")
+    raise WeightsError(
+        f"{folder / stem}.pth does not exist; fetch it, or copy it there (.safetensors will do)", code="weights_missing"
+    )

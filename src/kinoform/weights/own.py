@@ -82,7 +82,7 @@ def save_own(
     weight is NaN, infinite, or too large for `dtype`.
     """
     if not re.fullmatch(r"[\w.]+:\w+", recipe):
-        raise UsageError(f"recipe {recipe!r} is not an address; write module:function")
+        raise UsageError(f"recipe {recipe!r} is not an address; write module:function", code="bad_value")
     named = {
         TRANSFORMER: modules.transformer,
         CODEC: modules.autoencoder,
@@ -111,14 +111,21 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     found = read_json(path)
     if found.get("format") != FORMAT:
-        raise WeightsError(f"{path} has format {found.get('format')!r}, not {FORMAT}; update kinoform to read it")
+        raise WeightsError(
+            f"{path} has format {found.get('format')!r}, not {FORMAT}; update kinoform to read it",
+            code="manifest_unsupported",
+        )
     try:
         recipe, parts, made = found["recipe"], found["parts"], found["made"]
         records = {name: FileRecord(sha256=part["sha256"], bytes=part["bytes"]) for name, part in parts.items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is damaged: no usable {error}; fetch the folder again") from error
+        raise WeightsError(
+            f"{path} is damaged: no usable {error}; fetch the folder again", code="manifest_damaged"
+        ) from error
     if not isinstance(recipe, str) or not isinstance(made, dict):
-        raise WeightsError(f"{path} is damaged: recipe or made is of the wrong type; fetch the folder again")
+        raise WeightsError(
+            f"{path} is damaged: recipe or made is of the wrong type; fetch the folder again", code="manifest_damaged"
+        )
     return Manifest(recipe=recipe, parts=records, made=made)
 
 
@@ -127,10 +134,13 @@ def own_places(folder: Path, manifest: Manifest) -> Places:
     for name, record in manifest.parts.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
-            raise WeightsError(f"{file} is missing, though {MANIFEST} names it; fetch the folder again")
+            raise WeightsError(
+                f"{file} is missing, though {MANIFEST} names it; fetch the folder again", code="weights_incomplete"
+            )
         if file.stat().st_size != record.bytes:
             raise WeightsError(
-                f"{file} has {file.stat().st_size} bytes, {MANIFEST} says {record.bytes}; fetch it again"
+                f"{file} has {file.stat().st_size} bytes, {MANIFEST} says {record.bytes}; fetch it again",
+                code="weights_damaged",
             )
     names = (*manifest.parts, *(file.name for file in folder.iterdir()))
 
@@ -149,7 +159,9 @@ def own_places(folder: Path, manifest: Manifest) -> Places:
     held = (file for part in parts if part is not None for file in open_checkpoint(part.place).files)
     for file in (*held, places.tokenizer):
         if file.name not in manifest.parts:
-            raise WeightsError(f"{file} is not in {MANIFEST}; remove it, or fetch the folder again")
+            raise WeightsError(
+                f"{file} is not in {MANIFEST}; remove it, or fetch the folder again", code="weights_ambiguous"
+            )
     return places
 
 
@@ -158,7 +170,9 @@ def verify(manifest: Manifest, files: Iterable[Path]) -> None:
     for file in files:
         record = manifest.parts[file.name]
         if record.bytes < HASHED and file_hash(file) != record.sha256:
-            raise WeightsError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}; fetch it again")
+            raise WeightsError(
+                f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}; fetch it again", code="weights_damaged"
+            )
 
 
 def _check_unpacked(stem: str, module: nn.Module) -> None:
@@ -167,7 +181,8 @@ def _check_unpacked(stem: str, module: nn.Module) -> None:
     if packed:
         raise UsageError(
             f"{stem}: {len(packed)} weights are packed as their file stores them, first {packed[0]}; "
-            "load the model with keep_packed=False to save it"
+            "load the model with keep_packed=False to save it",
+            code="weights_packed",
         )
 
 
@@ -176,7 +191,9 @@ def _cast(stem: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]
     for name, parameter in module.named_parameters():
         value = parameter.detach().to(device="cpu", dtype=dtype).contiguous()
         if not value.isfinite().all():
-            raise NonFiniteError(f"{stem}: {name} is NaN, infinite or too large for {dtype}; nothing was written")
+            raise NonFiniteError(
+                f"{stem}: {name} is NaN, infinite or too large for {dtype}; nothing was written", code="not_finite"
+            )
         found[name] = value
     return found
 
@@ -197,7 +214,10 @@ def _shards(stem: str, tensors: dict[str, Tensor], limit: int) -> list[dict[str,
     for name, value in tensors.items():
         needed = value.nbytes + len(name.encode()) + ENTRY
         if needed > limit - ENTRY:
-            raise UsageError(f"{stem}: {name} alone needs {needed} bytes; raise max_shard_bytes above that")
+            raise UsageError(
+                f"{stem}: {name} alone needs {needed} bytes; raise max_shard_bytes above that",
+                code="value_out_of_range",
+            )
         if needed > room:
             shards.append({})
             room = limit - ENTRY

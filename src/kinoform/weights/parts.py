@@ -37,7 +37,7 @@ UNUSED = (f"*{VOCABULARY}", "*logit_scale")
 
 
 def no_image_encoder(dtype: torch.dtype, device: torch.device) -> VisionEncoder:
-    raise WeightsError("this model has no image encoder; image-to-video models of Wan 2.1 do")
+    raise WeightsError("this model has no image encoder; image-to-video models of Wan 2.1 do", code="part_missing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,9 @@ def released_parts(
         places = official_places(path, given, variant=variant)
         specs = official_specs(places)
     if given.image_encoder is not None and places.image_encoder is None:
-        raise UsageError(f"{path} is a model that reads no pictures; leave out the image encoder")
+        raise UsageError(
+            f"{path} is a model that reads no pictures; leave out the image encoder", code="input_not_taken"
+        )
     transformer = specs.transformer if block is None else replace(specs.transformer, block=block)
     specs = replace(specs, transformer=as_stored(places.transformer, transformer))
     return _parts(places, specs, verify=_trust, keep_packed=keep_packed)
@@ -115,10 +117,16 @@ def own_parts(
     places = own_places(folder, manifest)
     if (image_spec is None) is not (places.image_encoder is None):
         told = ("an image encoder", "none") if image_spec is None else ("no image encoder", "one")
-        raise WeightsError(f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with")
+        raise WeightsError(
+            f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with",
+            code="recipe_contradicts_weights",
+        )
     if codec_spec.weightless is not (places.codec is None):
         told = ("an autoencoder", "none") if codec_spec.weightless else ("no autoencoder", "one")
-        raise WeightsError(f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with")
+        raise WeightsError(
+            f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with",
+            code="recipe_contradicts_weights",
+        )
     specs = Specs(path=folder, transformer=transformer_spec, codec=codec_spec, text=text_spec, image=image_spec)
     return _parts(places, specs, verify=partial(verify, manifest), keep_packed=False)
 

@@ -83,13 +83,15 @@ class Specs:
                 codec, advice = "codec, which has no weights,", "correct the recipe"
             raise WeightsError(
                 f"{self.path}: the transformer makes {self.transformer.out_channels} latent channels, the "
-                f"{codec} reads {self.codec.channels}; {advice}"
+                f"{codec} reads {self.codec.channels}; {advice}",
+                code="parts_mismatch",
             )
         for stream in self.transformer.context:
             if stream.name == "text" and getattr(stream, "width", self.text.dim) != self.text.dim:
                 raise WeightsError(
                     f"{self.path}: the transformer reads text rows of another width than the {self.text.dim} "
-                    "that the text encoder makes; use the text encoder of the same release"
+                    "that the text encoder makes; use the text encoder of the same release",
+                    code="parts_mismatch",
                 )
             if stream.name == "image" and self.image is not None:
                 _check_picture(self.path, stream, self.image)
@@ -101,5 +103,6 @@ def _check_picture(path: Path, stream: ContextSpec, image: VisionSpec) -> None:
         of = f" of {positions} rows" if positions else ""
         raise WeightsError(
             f"{path}: the transformer reads pictures{of} {width} wide, the image encoder makes {image.rows} rows "
-            f"{image.dim} wide of each; use the image encoder of the same release"
+            f"{image.dim} wide of each; use the image encoder of the same release",
+            code="parts_mismatch",
         )

@@ -59,7 +59,9 @@ def recognised(place: Path, part: str, *, config: Path | None = None, variant: s
     found = sources_in(whole_set(place), config=config, variant=variant)
     if part not in found:
         held = " and ".join(found).replace("_", " ")
-        raise WeightsError(f"{place} is a {held}; give a file with a {part.replace('_', ' ')}")
+        raise WeightsError(
+            f"{place} is a {held}; give a file with a {part.replace('_', ' ')}", code="weights_wrong_part"
+        )
     return found[part]
 
 
@@ -95,10 +97,11 @@ def _table(place: Path, identity: Identity) -> Names | None:
     if identity.family == "kinoform":
         raise WeightsError(
             f"{place} is a {identity.part} of a kind that only its recipe describes; give its folder, which has a "
-            "manifest.json, as the model"
+            "manifest.json, as the model",
+            code="weights_unsupported_model",
         )
     if identity.family not in wanted:
         held = FAMILIES.get(identity.family, f"a {identity.family}")
         needed = FAMILIES[wanted[0]] if len(wanted) == 1 else "a transformer of Wan 2.1 (t2v, i2v, flf2v or vace)"
-        raise WeightsError(f"{place} is {held}; kinoform makes films with {needed}")
+        raise WeightsError(f"{place} is {held}; kinoform makes films with {needed}", code="weights_unsupported_model")
     return TABLES[identity.part, identity.dialect]

@@ -39,7 +39,10 @@ def single_places(file: Path, given: Given, *, variant: str | None = None) -> Pl
     official = file.name.startswith(STEM) and config.is_file()
     held = sources_in(whole_set(file), config=config if official else None, variant=variant)
     if "transformer" not in held:
-        raise WeightsError(f"{file} is a {' and '.join(held).replace('_', ' ')}; give the transformer's file as model")
+        raise WeightsError(
+            f"{file} is a {' and '.join(held).replace('_', ' ')}; give the transformer's file as model",
+            code="weights_wrong_part",
+        )
     transformer = held["transformer"]
     shapes = shapes_of(transformer.open(), transformer.names)
     width = shapes.length("context.text.layers.0.weight", 1)
@@ -82,10 +85,15 @@ def _found(file: Path, part: str, fits: Callable[[Source], bool]) -> Source:
             return fitting[0]
         if fitting:
             names = ", ".join(str(each.place) for each in fitting[:LISTED])
-            raise WeightsError(f"several files fit as {CALLED[part]} of {file}: {names}; pass {ARGUMENTS[part]}")
+            raise WeightsError(
+                f"several files fit as {CALLED[part]} of {file}: {names}; pass {ARGUMENTS[part]}",
+                code="weights_ambiguous",
+            )
     looked = " and ".join(str(folder) for folder in (*siblings, file.parent))
     why = f" ({', and '.join(refused[:EXPLAINED])})" if refused else ""
-    raise WeightsError(f"no {CALLED[part]} that fits {file} in {looked}{why}; pass {ARGUMENTS[part]}")
+    raise WeightsError(
+        f"no {CALLED[part]} that fits {file} in {looked}{why}; pass {ARGUMENTS[part]}", code="part_missing"
+    )
 
 
 def _fitting(candidates: list[Path], part: str, fits: Callable[[Source], bool], refused: list[str]) -> list[Source]:
@@ -123,4 +131,6 @@ def _vocabulary(file: Path, text: Source) -> Path:
             if (folder / name).is_file():
                 return folder / name
     looked = " and ".join(str(folder) for folder in dict.fromkeys(folders))
-    raise WeightsError(f"no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}; pass --tokenizer FILE")
+    raise WeightsError(
+        f"no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}; pass --tokenizer FILE", code="part_missing"
+    )

@@ -46,7 +46,10 @@ class Shapes:
         """Raises WeightsError when there is no such tensor or axis, or its length is no size of this family."""
         shape = self.by_name.get(name, ())
         if len(shape) <= axis or not 1 <= shape[axis] <= MAX_SIZE:
-            raise WeightsError(f"{self.path} has no usable tensor for {name!r}; these are weights of another model")
+            raise WeightsError(
+                f"{self.path} has no usable tensor for {name!r}; these are weights of another model",
+                code="weights_incomplete",
+            )
         return shape[axis]
 
     def has(self, name: str) -> bool:
@@ -57,7 +60,9 @@ class Shapes:
         found = (re.match(rf"{re.escape(under)}\.(\d+)\.", name) for name in self.by_name)
         number = len({match[1] for match in found if match})
         if number > MAX_LAYERS:
-            raise WeightsError(f"{self.path} claims {number} layers; it is not a model of this family")
+            raise WeightsError(
+                f"{self.path} claims {number} layers; it is not a model of this family", code="weights_wrong_model"
+            )
         return number
 
 
@@ -81,7 +86,10 @@ def transformer_spec(
     dim = shapes.length("patch_embedding.weight", 0)
     time, height, width = (shapes.length("patch_embedding.weight", axis) for axis in (2, 3, 4))
     if heads is None and dim % HEAD_WIDTH:
-        raise WeightsError(f"{shapes.path} is {dim} wide, no multiple of {HEAD_WIDTH}: its config.json must tell more")
+        raise WeightsError(
+            f"{shapes.path} is {dim} wide, no multiple of {HEAD_WIDTH}: its config.json must tell more",
+            code="config_missing",
+        )
     try:
         return DiTSpec(
             dim=dim,
@@ -97,7 +105,9 @@ def transformer_spec(
             branches=_branches(shapes, side_layers),
         )
     except UsageError as error:
-        raise WeightsError(f"{shapes.path}: {error}; these are weights of another model") from error
+        raise WeightsError(
+            f"{shapes.path}: {error}; these are weights of another model", code="weights_wrong_model"
+        ) from error
 
 
 def side_blocks(spec: DiTSpec) -> SideBlocks | None:
@@ -119,12 +129,16 @@ def _branches(shapes: Shapes, side_layers: tuple[int, ...] | None) -> tuple[Side
     layers, count = shapes.blocks(), shapes.blocks(f"{SIDE}.blocks")
     if side_layers is None:
         if count == 0 or layers % count:
-            raise WeightsError(f"{shapes.path} has {count} side blocks for {layers}: its config.json must tell more")
+            raise WeightsError(
+                f"{shapes.path} has {count} side blocks for {layers}: its config.json must tell more",
+                code="config_missing",
+            )
         side_layers = tuple(range(0, layers, layers // count))
     if len(side_layers) != count:
         raise WeightsError(
             f"{shapes.path} has {count} side blocks, its config.json has places for {len(side_layers)}; "
-            "they do not belong together"
+            "they do not belong together",
+            code="config_contradicts_weights",
         )
     return (SideBlocks(channels=shapes.length(f"{SIDE}.patch_embedding.weight", 1), layers=side_layers),)
 
@@ -145,7 +159,9 @@ def text_spec(shapes: Shapes, *, length: int = UMT5_XXL.length, max_distance: in
             length=length,
         )
     except UsageError as error:
-        raise WeightsError(f"{shapes.path}: {error}; this is not the umT5 encoder") from error
+        raise WeightsError(
+            f"{shapes.path}: {error}; this is not the umT5 encoder", code="weights_wrong_model"
+        ) from error
 
 
 def codec_spec(shapes: Shapes) -> VAESpec:
@@ -181,11 +197,20 @@ def vision_spec(shapes: Shapes, *, heads: int | None = None, eps: float = 1e-5) 
     patch, layers = shapes.length("patch_embedding", 2), shapes.blocks()
     side = isqrt(shapes.length("positions", 0) - 1)
     if heads is None and dim % TOWER_HEAD_WIDTH:
-        raise WeightsError(f"{shapes.path} is {dim} wide, no multiple of {TOWER_HEAD_WIDTH}; this is not CLIP ViT-H")
+        raise WeightsError(
+            f"{shapes.path} is {dim} wide, no multiple of {TOWER_HEAD_WIDTH}; this is not CLIP ViT-H",
+            code="weights_wrong_model",
+        )
     if not 1 <= side * patch <= LARGEST_PICTURE:
-        raise WeightsError(f"{shapes.path} reads pictures of {side * patch} pixels a side; this is not CLIP ViT-H")
+        raise WeightsError(
+            f"{shapes.path} reads pictures of {side * patch} pixels a side; this is not CLIP ViT-H",
+            code="weights_wrong_model",
+        )
     if dim == whole.dim and layers != whole.layers:
-        raise WeightsError(f"{shapes.path} has {layers} of the {whole.layers} blocks of CLIP ViT-H; get a whole file")
+        raise WeightsError(
+            f"{shapes.path} has {layers} of the {whole.layers} blocks of CLIP ViT-H; get a whole file",
+            code="weights_incomplete",
+        )
     try:
         return VisionSpec(
             image=side * patch,
@@ -197,4 +222,6 @@ def vision_spec(shapes: Shapes, *, heads: int | None = None, eps: float = 1e-5) 
             eps=eps,
         )
     except UsageError as error:
-        raise WeightsError(f"{shapes.path}: {error}; this is not a CLIP image encoder") from error
+        raise WeightsError(
+            f"{shapes.path}: {error}; this is not a CLIP image encoder", code="weights_wrong_model"
+        ) from error

@@ -40,7 +40,8 @@ def _compared(first: Stored, second: Stored) -> Callable[[], Tensor]:
         found = first.read()
         if not torch.equal(found, second.read()):
             raise WeightsError(
-                f"{second.file}: {TIED[1]} and {TIED[0]} differ, though they are one tensor; get the file again"
+                f"{second.file}: {TIED[1]} and {TIED[0]} differ, though they are one tensor; get the file again",
+                code="weights_damaged",
             )
         return found
 

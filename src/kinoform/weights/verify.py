@@ -111,7 +111,9 @@ def _weight_files(path: Path) -> set[Path]:
         return {path}
     found = {file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()}
     if not found:
-        raise WeightsError(f"{path} holds no weights; give a file or folder of {', '.join(SUFFIXES)}")
+        raise WeightsError(
+            f"{path} holds no weights; give a file or folder of {', '.join(SUFFIXES)}", code="weights_missing"
+        )
     return found
 
 
@@ -124,11 +126,13 @@ def _recorded(path: Path, hashes: Path | None) -> dict[Path, str]:
     if hashes is None:
         return found
     if not hashes.is_file() or hashes.stat().st_size > HASH_BYTES:
-        raise WeightsError(f"{hashes} is no list of hashes; give a file as sha256sum writes it")
+        raise WeightsError(
+            f"{hashes} is no list of hashes; give a file as sha256sum writes it", code="hashes_unreadable"
+        )
     for line in hashes.read_text(encoding="utf-8", errors="replace").splitlines():
         match = HASH_LINE.fullmatch(line)
         if line and match is None:
-            raise WeightsError(f"{hashes}: {line[:80]!r} is no line of sha256sum; remove it")
+            raise WeightsError(f"{hashes}: {line[:80]!r} is no line of sha256sum; remove it", code="hashes_unreadable")
         if match is None or (path.is_file() and Path(match[2]).name != path.name):
             continue
         found[path if path.is_file() else _inside(path, match[2], hashes)] = match[1].lower()
@@ -137,7 +141,9 @@ def _recorded(path: Path, hashes: Path | None) -> dict[Path, str]:
 
 def _inside(folder: Path, name: str, source: Path) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise WeightsError(f"{source} names {name[:80]!r}, which lies outside of {folder}; remove it")
+        raise WeightsError(
+            f"{source} names {name[:80]!r}, which lies outside of {folder}; remove it", code="hashes_unreadable"
+        )
     return folder / name
 
 

@@ -20,7 +20,9 @@ def vocabulary_file(place: Path) -> Path:
     for name in (JSON_FILE, SENTENCEPIECE_FILE):
         if (place / name).is_file():
             return place / name
-    raise WeightsError(f"no tokenizer in {place}: {JSON_FILE} or {SENTENCEPIECE_FILE} must be there")
+    raise WeightsError(
+        f"no tokenizer in {place}: {JSON_FILE} or {SENTENCEPIECE_FILE} must be there", code="part_missing"
+    )
 
 
 def read_vocabulary(file: Path) -> Tokenizer:
@@ -30,7 +32,10 @@ def read_vocabulary(file: Path) -> Tokenizer:
     checkpoint = open_checkpoint(file)
     name = held_vocabulary(checkpoint)
     if name is None:
-        raise WeightsError(f"{file} carries no tokenizer; give {JSON_FILE} or {SENTENCEPIECE_FILE} with --tokenizer")
+        raise WeightsError(
+            f"{file} carries no tokenizer; give {JSON_FILE} or {SENTENCEPIECE_FILE} with --tokenizer",
+            code="part_missing",
+        )
     return tokenizer_of_bytes(checkpoint.read(name).numpy().tobytes(), file)
 
 
@@ -39,6 +44,8 @@ def held_vocabulary(checkpoint: Checkpoint) -> str | None:
     for name, stored in checkpoint.tensors.items():
         if name.rpartition(".")[2] == VOCABULARY:
             if stored.dtype != torch.uint8 or len(stored.shape) != 1 or stored.shape[0] > MAX_BYTES:
-                raise WeightsError(f"{stored.file}: {name} is no row of bytes; get the file of another release")
+                raise WeightsError(
+                    f"{stored.file}: {name} is no row of bytes; get the file of another release", code="weights_damaged"
+                )
             return name
     return None

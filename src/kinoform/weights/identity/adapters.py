@@ -47,17 +47,26 @@ def adapter_claims(path: Path, metadata: Mapping[str, str]) -> AdapterClaims:
     version = metadata.get(MARK)
     if version != FORMAT:
         said = "no adapter" if version is None else f"an adapter of format {version[:SHOWN]!r}, not {FORMAT}"
-        raise WeightsError(f"{path} is {said}; update kinoform, or give the file that `kinoform train` wrote")
+        raise WeightsError(
+            f"{path} is {said}; update kinoform, or give the file that `kinoform train` wrote", code="adapter_damaged"
+        )
     for key, longest in LONGEST.items():
         if not 1 <= len(metadata.get(key, "")) <= longest:
-            raise WeightsError(f"{path} does not say its {key} in 1 to {longest} letters; {FETCH}")
+            raise WeightsError(
+                f"{path} does not say its {key} in 1 to {longest} letters; {FETCH}", code="adapter_damaged"
+            )
     for key, form in FORMS.items():
         if not re.fullmatch(form, metadata[key]):
-            raise WeightsError(f"{path} says that its {key} is {metadata[key][:SHOWN]!r}, which is none; {FETCH}")
+            raise WeightsError(
+                f"{path} says that its {key} is {metadata[key][:SHOWN]!r}, which is none; {FETCH}",
+                code="adapter_damaged",
+            )
     channels = _object(path, "channels", metadata)
     for name, count in channels.items():
         if type(count) is not int or not 1 <= count <= MOST_CHANNELS:
-            raise WeightsError(f"{path}: the number of its channels {name[:SHOWN]!r} is none; {FETCH}")
+            raise WeightsError(
+                f"{path}: the number of its channels {name[:SHOWN]!r} is none; {FETCH}", code="adapter_damaged"
+            )
     return AdapterClaims(
         base=metadata["base"],
         base_hash=metadata["base_hash"],
@@ -71,7 +80,9 @@ def _object(path: Path, key: str, metadata: Mapping[str, str]) -> dict[str, Any]
     try:
         found = json.loads(metadata[key])
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its {key} are not valid JSON; {FETCH}") from error
+        raise WeightsError(f"{path}: its {key} are not valid JSON; {FETCH}", code="adapter_damaged") from error
     if not isinstance(found, dict):
-        raise WeightsError(f"{path}: its {key} are a {type(found).__name__}, not a JSON object; {FETCH}")
+        raise WeightsError(
+            f"{path}: its {key} are a {type(found).__name__}, not a JSON object; {FETCH}", code="adapter_damaged"
+        )
     return found

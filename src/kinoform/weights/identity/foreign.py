@@ -59,10 +59,19 @@ def not_wan(path: Path, names: Mapping[str, object]) -> WeightsError:
     """The refusal of a file that holds no part of a Wan model."""
     for mark, model in OTHERS.items():
         if any(mark in name for name in names):
-            return WeightsError(f"{path} holds {model}, no part of a Wan model; get the file of a Wan model")
+            return WeightsError(
+                f"{path} holds {model}, no part of a Wan model; get the file of a Wan model",
+                code="weights_unsupported_model",
+            )
     shown = ", ".join(repr(name[:SHOWN]) for name in list(names)[:2])
-    return WeightsError(f"{path} holds no part of a Wan model: its names begin with {shown}; check which file this is")
+    return WeightsError(
+        f"{path} holds no part of a Wan model: its names begin with {shown}; check which file this is",
+        code="weights_unsupported_model",
+    )
 
 
 def _refused(path: Path, what: str) -> WeightsError:
-    return WeightsError(f"{path} {what}, a relative of Wan that kinoform does not know; get a released Wan model")
+    return WeightsError(
+        f"{path} {what}, a relative of Wan that kinoform does not know; get a released Wan model",
+        code="weights_unsupported_model",
+    )

@@ -52,7 +52,7 @@ def identify_set(weights: WeightSet, flag: str | None = None) -> tuple[Identity,
         return parts
     recipe = read_json(manifest).get("recipe")
     if not isinstance(recipe, str) or len(recipe) > LONGEST:
-        raise WeightsError(f"{manifest} names no recipe; fetch the folder again")
+        raise WeightsError(f"{manifest} names no recipe; fetch the folder again", code="manifest_damaged")
     return tuple(replace(part, candidates=(recipe,), chosen=recipe, evidence="manifest") for part in parts)
 
 
@@ -109,7 +109,10 @@ def _check_single(path: Path, found: Mapping[Kind, tuple[str, ...]]) -> None:
     for part, prefixes in places.items():
         if len(prefixes) > 1:
             listed = " and ".join(repr(prefix[:60]) for prefix in prefixes[:3])
-            raise WeightsError(f"{path} holds more than one {part}, under the prefixes {listed}; keep one of them")
+            raise WeightsError(
+                f"{path} holds more than one {part}, under the prefixes {listed}; keep one of them",
+                code="weights_ambiguous",
+            )
 
 
 def _shared_out(

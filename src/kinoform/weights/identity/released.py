@@ -100,12 +100,14 @@ def choose(
 def _flagged(fits: tuple[Released, ...], family: str, path: Path, flag: str) -> str:
     known = {model.name: model for model in RELEASED}
     if flag not in known:
-        raise UsageError(f"no released model {flag!r}; {nearest(flag, known)}")
+        raise UsageError(f"no released model {flag!r}; {nearest(flag, known)}", code="unknown_model")
     fitting_names = [model.name for model in fits]
     if flag in fitting_names or (not fits and known[flag].family == family):
         return flag
     fit = f"; it may be {_either(fitting_names)}" if fits else ""
-    raise UsageError(f"{path} is not {flag}: its structure is that of {family}{fit}")
+    raise UsageError(
+        f"{path} is not {flag}: its structure is that of {family}{fit}", code="variant_contradicts_weights"
+    )
 
 
 def _spoken(folders: Sequence[Path]) -> str:

@@ -39,15 +39,23 @@ def weight_sets(path: Path) -> tuple[WeightSet, ...]:
     if not path.is_dir():
         check_file(path)
         if path.suffix.lower() not in WEIGHT_SUFFIXES:
-            raise WeightsError(f"{path} is not a weight file; give one that ends in {', '.join(WEIGHT_SUFFIXES)}")
+            raise WeightsError(
+                f"{path} is not a weight file; give one that ends in {', '.join(WEIGHT_SUFFIXES)}",
+                code="weights_unsupported_storage",
+            )
         return (_set_of(path),)
     files = []
     for file in _walk(path):
         files.append(file)
         if len(files) > MOST_FILES:
-            raise WeightsError(f"{path} holds more than {MOST_FILES} weight files; give the folder of one model")
+            raise WeightsError(
+                f"{path} holds more than {MOST_FILES} weight files; give the folder of one model",
+                code="weights_too_many",
+            )
     if not files:
-        raise WeightsError(f"{path} holds no weight files ({', '.join(WEIGHT_SUFFIXES)}); check the folder")
+        raise WeightsError(
+            f"{path} holds no weight files ({', '.join(WEIGHT_SUFFIXES)}); check the folder", code="weights_missing"
+        )
     sets = (_set_of(file) for file in sorted(files))
     return tuple({each.path: each for each in sets}.values())
 
@@ -62,15 +70,19 @@ def read_set(weights: WeightSet) -> Tensors:
     for file in weights.files:
         held, told = _read(file)
         if repeated := tensors.keys() & held.keys():
-            raise WeightsError(f"tensor {min(repeated)!r} is in {file} and in an earlier file of its set; {FETCH}")
+            raise WeightsError(
+                f"tensor {min(repeated)!r} is in {file} and in an earlier file of its set; {FETCH}",
+                code="weights_ambiguous",
+            )
         tensors |= held
         metadata |= told
         if len(tensors) > MAX_TENSORS:
             raise WeightsError(
-                f"{file} and its set hold more than {MAX_TENSORS} tensors; it is no model of this family"
+                f"{file} and its set hold more than {MAX_TENSORS} tensors; it is no model of this family",
+                code="weights_too_many",
             )
     if not tensors:
-        raise WeightsError(f"{weights.path} holds no tensors; {FETCH}")
+        raise WeightsError(f"{weights.path} holds no tensors; {FETCH}", code="weights_missing")
     return Tensors(tensors=tensors, metadata=metadata)
 
 

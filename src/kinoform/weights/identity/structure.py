@@ -50,7 +50,10 @@ class Shapes:
         """Raises WeightsError when a tensor that everything depends on is not there."""
         found = self.maybe(name, axis)
         if found is None:
-            raise WeightsError(f"{self.path} has no usable tensor {name!r}, without which its sizes are not known")
+            raise WeightsError(
+                f"{self.path} has no usable tensor {name!r}, without which its sizes are not known",
+                code="weights_incomplete",
+            )
         return found
 
     def maybe(self, name: str, axis: int) -> int | None:
@@ -119,7 +122,10 @@ def text_structure(given: Shapes) -> Structure:
     table = "blocks.#.pos_embedding.embedding.weight"
     layers = given.count("blocks.#.")
     if layers > 1 and given.count(table) == 1:
-        raise WeightsError(f"{given.path} is a T5 encoder, as other models use it; Wan models need umT5-XXL")
+        raise WeightsError(
+            f"{given.path} is a T5 encoder, as other models use it; Wan models need umT5-XXL",
+            code="weights_unsupported_model",
+        )
     first = table.replace("#", "0")
     sizes = given.sizes(
         vocab=given.maybe("token_embedding.weight", 0),
