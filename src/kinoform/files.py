@@ -31,9 +31,9 @@ def check_writable(path: Path, *, force: bool) -> None:
     """
     _check_place(path)
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; give the name of a file")
+        raise UsageError(f"{path} is a folder; give the name of a file", code="not_a_file")
     if path.exists() and not force:
-        raise UsageError(f"{path} exists; choose another name or pass --force to replace it")
+        raise UsageError(f"{path} exists; choose another name or pass --force to replace it", code="file_exists")
 
 
 def check_folder_writable(path: Path, *, holds: str, force: bool, deep: bool = False) -> None:
@@ -47,13 +47,15 @@ def check_folder_writable(path: Path, *, holds: str, force: bool, deep: bool = F
     if not path.exists():
         return
     if not path.is_dir():
-        raise UsageError(f"{path} is a file; choose another name for the folder")
+        raise UsageError(f"{path} is a file; choose another name for the folder", code="not_a_folder")
     entries = (entry for entry in path.rglob("*") if not entry.is_dir()) if deep else path.iterdir()
     foreign = [entry for entry in entries if not (entry.match(holds) and entry.is_file())]
     if foreign:
-        raise UsageError(f"{path} holds other things, such as {foreign[0].name!r}; choose another folder")
+        raise UsageError(
+            f"{path} holds other things, such as {foreign[0].name!r}; choose another folder", code="folder_holds_others"
+        )
     if any(path.iterdir()) and not force:
-        raise UsageError(f"{path} exists; choose another name or pass --force to replace it")
+        raise UsageError(f"{path} exists; choose another name or pass --force to replace it", code="file_exists")
 
 
 @contextmanager
@@ -104,15 +106,22 @@ def whole_folder(path: Path, *, holds: str, force: bool = False, deep: bool = Fa
 def _check_place(path: Path) -> None:
     folder = path.parent
     if path.name in ("", ".."):
-        raise UsageError(f"{str(path)!r} has no name to write to; give one with -o")
+        raise UsageError(f"{str(path)!r} has no name to write to; give one with -o", code="output_name_missing")
     if len(os.fsencode(path.name)) > NAME_BYTES:
-        raise UsageError(f"the name {path.name[:40]!r}... is too long for a file; give a shorter one with -o")
+        raise UsageError(
+            f"the name {path.name[:40]!r}... is too long for a file; give a shorter one with -o", code="name_too_long"
+        )
     if FORBIDDEN.search(path.name) or RESERVED.fullmatch(path.name) or path.name[-1] in " .":
-        raise UsageError(f"the name {path.name!r} is not legal on every system; use letters, digits, - and _")
+        raise UsageError(
+            f"the name {path.name!r} is not legal on every system; use letters, digits, - and _",
+            code="name_not_portable",
+        )
     if not folder.is_dir():
-        raise UsageError(f"the folder {folder} does not exist; create it or choose another with -o")
+        raise UsageError(
+            f"the folder {folder} does not exist; create it or choose another with -o", code="folder_missing"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"the folder {folder} cannot be written; choose another with -o")
+        raise UsageError(f"the folder {folder} cannot be written; choose another with -o", code="folder_not_writable")
 
 
 def _place_file(temporary: Path, path: Path, *, force: bool) -> None:
@@ -123,7 +132,9 @@ def _place_file(temporary: Path, path: Path, *, force: bool) -> None:
         # A hard link fails if another writer was first; a rename would silently replace that file.
         os.link(temporary, path)
     except FileExistsError:
-        raise UsageError(f"{path} was written by another process meanwhile; choose another name") from None
+        raise UsageError(
+            f"{path} was written by another process meanwhile; choose another name", code="written_meanwhile"
+        ) from None
     except OSError:  # file systems without hard links
         check_writable(path, force=False)
         os.replace(temporary, path)
@@ -146,7 +157,8 @@ def _explained(error: OSError, path: Path) -> Exception:
     if error.errno not in NO_ROOM:
         return error
     return KinoformError(
-        f"no room to write {path} ({error.strerror or error}); free some space or choose another disk with -o"
+        f"no room to write {path} ({error.strerror or error}); free some space or choose another disk with -o",
+        code="disk_full",
     )
 
 

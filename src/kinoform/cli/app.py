@@ -39,7 +39,7 @@ def _guarded() -> int:
     except KinoformError as error:
         return console.fail(error)
     except KeyboardInterrupt:
-        return console.fail(Interrupted("interrupted; no half-made file was left"))
+        return console.fail(Interrupted("interrupted; no half-made file was left", code="interrupted"))
     except MemoryError:
         sentence = "this machine has too little memory for that; make the film smaller"
         return console.fail(FitError(sentence, code="out_of_memory"))

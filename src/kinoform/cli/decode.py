@@ -75,11 +75,17 @@ def decode(
     )  # fmt: skip
     pipeline = chosen.load()
     if (made := _hash(params)) != pipeline.parts.fingerprint():
-        raise UsageError(f"{latents} was made by a model with hash {made}, not by this one; pass its --model")
+        raise UsageError(
+            f"{latents} was made by a model with hash {made}, not by this one; pass its --model",
+            code="latents_of_other_model",
+        )
     codec = pipeline.parts.codec_spec
     shape = _film_size(codec.stride, values)
     if values.shape[1] != codec.channels or [params.get(side) for side in SIDES] != list(shape):
-        raise UsageError(f"{latents} holds {list(values.shape)}, which is not a film of its own parameters")
+        raise UsageError(
+            f"{latents} holds {list(values.shape)}, which is not a film of its own parameters",
+            code="latents_inconsistent",
+        )
     kept, codec_name, crf = params.pop("upscale", 1), params.pop("codec", None), params.pop("crf", None)
     how = Output(
         upscale=upscale if upscale is not None else kept if isinstance(kept, int) else 1,
@@ -112,7 +118,9 @@ def _film_name(file: Path) -> str:
 
     name = file.name.removesuffix(SUFFIX)
     if name in ("", file.name):
-        raise UsageError(f"{file} is not named like kept latents, FILM{SUFFIX}; name the film with -o")
+        raise UsageError(
+            f"{file} is not named like kept latents, FILM{SUFFIX}; name the film with -o", code="output_name_missing"
+        )
     return str(file.with_name(name))
 
 
@@ -120,7 +128,7 @@ def _recorded(file: Path, params: dict[str, object]) -> str:
     model = params.get("model")
     name = model.get("name") if isinstance(model, dict) else None
     if not isinstance(name, str) or "/" in name:
-        raise UsageError(f"{file} does not say which model made it; pass --model")
+        raise UsageError(f"{file} does not say which model made it; pass --model", code="model_not_recorded")
     return name
 
 
@@ -134,5 +142,7 @@ def _fps(file: Path, params: dict[str, object]) -> float:
 
     fps = params.get("fps")
     if not isinstance(fps, int | float) or not SLOWEST <= fps <= FASTEST:
-        raise UsageError(f"{file} says {fps!r} frames per second, which no film has; make the film anew")
+        raise UsageError(
+            f"{file} says {fps!r} frames per second, which no film has; make the film anew", code="latents_inconsistent"
+        )
     return float(fps)

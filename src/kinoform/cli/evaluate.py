@@ -59,11 +59,11 @@ def evaluate(
     """Measure prompt-following on the world's held-back prompts; the same films on every machine."""
     for name, value, least in (("--count", count, 1), ("--html-films", html_films, 0)):
         if not least <= value <= MOST_FILMS:
-            raise UsageError(f"{name} must be from {least} to {MOST_FILMS}, not {value}")
+            raise UsageError(f"{name} must be from {least} to {MOST_FILMS}, not {value}", code="value_out_of_range")
     if inputs and level:
-        raise UsageError("--inputs judges tasks in place of levels; leave out --level")
+        raise UsageError("--inputs judges tasks in place of levels; leave out --level", code="options_conflict")
     if task and not inputs:
-        raise UsageError("--task chooses among the tasks of --inputs; pass that too")
+        raise UsageError("--task chooses among the tasks of --inputs; pass that too", code="option_missing")
     page = PageFile(path=html, films=html_films, force=force)
     page.check()
     side = Side(model=model, device=device, dtype=dtype, steps=steps, guidance=guidance, shift=shift, solver=solver)

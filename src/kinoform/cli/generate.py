@@ -164,29 +164,36 @@ def generate(
 
 def _fast_steps(recipe: Recipe, steps: int | None) -> int:
     if steps is not None:
-        raise UsageError(f"--fast chooses the steps, and --steps {steps} too; give one of them")
+        raise UsageError(
+            f"--fast chooses the steps, and --steps {steps} too; give one of them", code="options_conflict"
+        )
     if recipe.fast_steps is None:
-        raise UsageError(f"what fewer steps cost {recipe.name} is not measured; choose them with --steps")
+        raise UsageError(
+            f"what fewer steps cost {recipe.name} is not measured; choose them with --steps", code="fast_not_measured"
+        )
     return recipe.fast_steps
 
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str]:
     if (prompt is None) == (file is None):
-        raise UsageError("give a prompt, or a file of prompts with --prompts; not both")
+        raise UsageError(
+            "give a prompt, or a file of prompts with --prompts; not both",
+            code="prompt_missing" if prompt is None else "options_conflict",
+        )
     if prompt is not None:
         return [prompt]
     assert file is not None
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read as UTF-8 text: {error}") from error
+        raise UsageError(f"{file} cannot be read as UTF-8 text: {error}", code="file_unreadable") from error
     found = [line for line in lines if line]
     if not found:
-        raise UsageError(f"{file} holds no prompt; write one a line")
+        raise UsageError(f"{file} holds no prompt; write one a line", code="prompt_missing")
     return found
 
 
 def _count(count: int) -> int:
     if not 1 <= count <= MOST_FILMS:
-        raise UsageError(f"--count must be from 1 to {MOST_FILMS}, not {count}")
+        raise UsageError(f"--count must be from 1 to {MOST_FILMS}, not {count}", code="value_out_of_range")
     return count

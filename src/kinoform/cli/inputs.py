@@ -80,5 +80,7 @@ class InputFiles:
 def _numbered(text: str) -> tuple[int, Path]:
     match = re.fullmatch(r"(-?\d{1,6})=(.+)", text)
     if match is None:
-        raise UsageError(f"--frame {text!r} is not NUMBER=FILE; write for example --frame 0=first.png")
+        raise UsageError(
+            f"--frame {text!r} is not NUMBER=FILE; write for example --frame 0=first.png", code="bad_value"
+        )
     return int(match[1]), Path(match[2])

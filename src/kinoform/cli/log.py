@@ -40,7 +40,9 @@ class Log:
         try:
             path.open("a").close()
         except OSError as error:
-            raise UsageError(f"the log {path} cannot be written ({error.strerror}); choose another --log") from error
+            raise UsageError(
+                f"the log {path} cannot be written ({error.strerror}); choose another --log", code="file_not_writable"
+            ) from error
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Step):

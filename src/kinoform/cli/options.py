@@ -167,7 +167,9 @@ def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
     if address is None:
         return None
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
-        raise UsageError(f"{said} {address!r} is not an address; write module:function, for example my_idea:film")
+        raise UsageError(
+            f"{said} {address!r} is not an address; write module:function, for example my_idea:film", code="bad_value"
+        )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return address
@@ -188,7 +190,7 @@ def size_of(text: str | None, said: str = "--size") -> tuple[int | None, int | N
         return None, None
     match = re.fullmatch(r"(\d{1,6})[x*×](\d{1,6})", text.strip().lower())
     if match is None:
-        raise UsageError(f"{said} {text!r} is not WIDTHxHEIGHT; write for example 832x480")
+        raise UsageError(f"{said} {text!r} is not WIDTHxHEIGHT; write for example 832x480", code="bad_value")
     return int(match[1]), int(match[2])
 
 
@@ -197,12 +199,12 @@ def frames_of(
 ) -> int | None:
     """The number of frames: as said, or the one nearest to `seconds` at `fps` that `models.codec.check_size` allows."""
     if frames is not None and seconds is not None:
-        raise UsageError("--frames and --seconds say the same thing; give one of them")
+        raise UsageError("--frames and --seconds say the same thing; give one of them", code="options_conflict")
     if seconds is None:
         return frames
     if not 0 < seconds <= 3600:
-        raise UsageError(f"--seconds must be between 0 and 3600, not {seconds}")
+        raise UsageError(f"--seconds must be between 0 and 3600, not {seconds}", code="value_out_of_range")
     if not math.isfinite(fps):
-        raise UsageError(f"fps must be a number from 0.1 to 240, not {fps}")
+        raise UsageError(f"fps must be a number from 0.1 to 240, not {fps}", code="value_out_of_range")
     fewest, step = 1 + time_stride * (time_patch - 1), time_stride * time_patch
     return fewest + step * max(0, round((seconds * fps - fewest) / step))

@@ -73,7 +73,7 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
     Raises UsageError, also where a try shows that the folder takes no file, whatever its permissions say.
     """
     if not 1 <= how.upscale <= MOST_UPSCALE:
-        raise UsageError(f"--upscale must be from 1 to {MOST_UPSCALE}, not {how.upscale}")
+        raise UsageError(f"--upscale must be from 1 to {MOST_UPSCALE}, not {how.upscale}", code="value_out_of_range")
     frames, height, width = shape
     large = (frames, height * how.upscale, width * how.upscale)
     check_output(name, shape=large, force=how.force, codec=how.codec, crf=how.crf)
@@ -83,14 +83,20 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UsageError(f"the folder {folder} cannot be written ({error.strerror}); choose another with -o") from error
+        raise UsageError(
+            f"the folder {folder} cannot be written ({error.strerror}); choose another with -o",
+            code="folder_not_writable",
+        ) from error
 
 
 def check_latents(name: str, *, force: bool) -> None:
     """Raise UsageError where latents of an earlier run wait beside the film to come, or their name is too long."""
     path = latents_path(name)
     if path.exists() and not force:
-        raise UsageError(f"{path} waits to be finished; run kinoform decode {path}, or pass --force to replace it")
+        raise UsageError(
+            f"{path} waits to be finished; run kinoform decode {path}, or pass --force to replace it",
+            code="latents_waiting",
+        )
     check_writable(path, force=force)
 
 

@@ -131,7 +131,7 @@ def plan(
 def machine_of(device: str, dtype: str) -> tuple[str, torch.dtype]:
     """The type of a device, which this machine may lack, and the dtype of the networks there."""
     if device not in DEVICES:
-        raise UsageError(f"no device {device!r}; {nearest(device, DEVICES)}")
+        raise UsageError(f"no device {device!r}; {nearest(device, DEVICES)}", code="unknown_name")
     chosen = choose_machine("auto" if device == "auto" else "cpu", dtype)
     if device == "auto":
         return chosen.device.type, chosen.dtype
@@ -150,5 +150,6 @@ def recipe_of(model: str, address: str | None) -> tuple[Recipe, bool]:
     if model in RELEASED:
         return RELEASED[model](), False
     raise UsageError(
-        f"no model, folder or file {model!r}; {nearest(model, [*EMBEDDED, *ADAPTERS, *RELEASED])}, or weights"
+        f"no model, folder or file {model!r}; {nearest(model, [*EMBEDDED, *ADAPTERS, *RELEASED])}, or weights",
+        code="unknown_model",
     )

@@ -41,7 +41,9 @@ def model_name(told: Recorded) -> str:
     """Only a name is followed: a stranger's file must not choose a folder or an address. Raises UsageError."""
     if told.model_name not in {*EMBEDDED, *ADAPTERS, *RELEASED}:
         name = json.dumps(told.model_name)[:LONGEST]
-        raise UsageError(f"it was made by the model {name}; say where that is with --model{_trusted(told)}")
+        raise UsageError(
+            f"it was made by the model {name}; say where that is with --model{_trusted(told)}", code="model_not_trusted"
+        )
     return told.model_name
 
 
@@ -62,7 +64,8 @@ def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
         return
     if not forced:
         raise WeightsError(
-            f"{sentence}; pass the right --model{_trusted(told)}, or --force-model to make another film with this one"
+            f"{sentence}; pass the right --model{_trusted(told)}, or --force-model to make another film with this one",
+            code="weights_wrong_model",
         )
     console.note(f"note: {sentence}; the film will be another one")
 
@@ -127,7 +130,9 @@ def _inputs(told: Recorded, files: Mapping[str, Path]) -> Inputs:
         elif kind in ("frame", "reference") and re.fullmatch(r"-?\d{1,6}", number):
             (frames if kind == "frame" else references).append((int(number), path))
         else:
-            raise UsageError(f"it was made from a {name[:40]!r}, which this version cannot take")
+            raise UsageError(
+                f"it was made from a {name[:40]!r}, which this version cannot take", code="input_not_taken"
+            )
     material["references"] = [path for _, path in sorted(references)]
     fps = float(told.asked["fps"])  # type: ignore[arg-type]
     return inputs_of(fps=fps, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
@@ -140,7 +145,9 @@ def wishes(told: Recorded, film: Path, name: str) -> Wishes:
     """
     found = told.encoding
     if not 1 <= found.upscale <= MOST_UPSCALE:
-        raise UsageError(f"its upscale must be from 1 to {MOST_UPSCALE}, not {found.upscale}")
+        raise UsageError(
+            f"its upscale must be from 1 to {MOST_UPSCALE}, not {found.upscale}", code="value_out_of_range"
+        )
     if Path(name).suffix.lower() != film.suffix.lower():
         return Wishes(upscale=found.upscale)
     try:

@@ -104,7 +104,7 @@ def _named(film: Path) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise UsageError(str(error) if str(film) in str(error) else f"{film}: {error}") from error
+        raise UsageError(str(error) if str(film) in str(error) else f"{film}: {error}", code=error.code) from error
 
 
 def _again(film: Path) -> str:

@@ -84,7 +84,7 @@ def settings_file(given: Path | None) -> Path | None:
     """
     if given is not None:
         if not given.is_file():
-            raise UsageError(f"--config {given} is not a file; give the name of a TOML file")
+            raise UsageError(f"--config {given} is not a file; give the name of a TOML file", code="file_missing")
         return given
     home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     places = (Path("kinoform.toml"), home / "kinoform" / "config.toml")
@@ -99,7 +99,9 @@ def settings_in(file: Path, command: str) -> dict[str, object]:
     told = _parsed(file)
     tables = {name: value for name, value in told.items() if isinstance(value, dict)}
     if unknown := sorted(tables.keys() - TAKEN.keys()):
-        raise UsageError(f"{file}: no table [{unknown[0][:60]}]; {nearest(unknown[0][:60], TAKEN)}")
+        raise UsageError(
+            f"{file}: no table [{unknown[0][:60]}]; {nearest(unknown[0][:60], TAKEN)}", code="settings_unknown_table"
+        )
     top = _checked({key: value for key, value in told.items() if key not in tables}, file, "")
     own = {name: _checked(table, file, f"[{name}] ") for name, table in tables.items()}
     return {name: value for name, value in (top | own.get(command, {})).items() if name in TAKEN.get(command, ())}
@@ -108,12 +110,16 @@ def settings_in(file: Path, command: str) -> dict[str, object]:
 def _parsed(file: Path) -> dict[str, object]:
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise UsageError(f"{file} is larger than a file of settings can be; write one setting a line")
+            raise UsageError(
+                f"{file} is larger than a file of settings can be; write one setting a line", code="file_too_large"
+            )
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror})") from error
+        raise UsageError(f"{file} cannot be read ({error.strerror})", code="file_unreadable") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is not TOML: {error}; write for example steps = 20") from error
+        raise UsageError(
+            f"{file} is not TOML: {error}; write for example steps = 20", code="settings_damaged"
+        ) from error
 
 
 def _checked(table: Mapping[str, object], file: Path, place: str) -> dict[str, object]:
@@ -125,10 +131,15 @@ def _setting(key: str, file: Path, place: str) -> str:
     name = key.replace("-", "_")
     if name in UNFILED:
         raise UsageError(
-            f"{file}: {place}{key} cannot be set in a file, which may be a stranger's; use the flag or {variable(name)}"
+            f"{file}: {place}{key} cannot be set in a file, which may be a stranger's; "
+            f"use the flag or {variable(name)}",
+            code="setting_not_in_file",
         )
     if name not in SETTINGS:
-        raise UsageError(f"{file}: no setting {place}{key[:60]!r}; {nearest(key[:60], SETTINGS.keys() - UNFILED)}")
+        raise UsageError(
+            f"{file}: no setting {place}{key[:60]!r}; {nearest(key[:60], SETTINGS.keys() - UNFILED)}",
+            code="settings_unknown_key",
+        )
     return name
 
 
@@ -137,7 +148,7 @@ def _value(key: str, value: object, file: Path, place: str) -> object:
     wanted = SETTINGS[name]
     legal = (int, float) if wanted is float else wanted
     if not isinstance(value, legal) or (isinstance(value, bool) and wanted is not bool):
-        raise UsageError(f"{file}: {place}{key} must be {KINDS[wanted]}, not {str(value)[:60]!r}")
+        raise UsageError(f"{file}: {place}{key} must be {KINDS[wanted]}, not {str(value)[:60]!r}", code="wrong_type")
     if name in PATHS and isinstance(value, str) and value.startswith("~"):
         return os.path.expanduser(value)
     return value

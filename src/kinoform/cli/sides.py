@@ -77,9 +77,11 @@ def _settings(pieces: list[str]) -> dict[str, object]:
     for piece in pieces:
         name, _, value = (part.strip() for part in piece.partition("="))
         if name not in SETTINGS:
-            raise UsageError(f"--compare has no setting {name[:60]!r}; {nearest(name[:60], SETTINGS)}")
+            raise UsageError(
+                f"--compare has no setting {name[:60]!r}; {nearest(name[:60], SETTINGS)}", code="unknown_name"
+            )
         if name in found:
-            raise UsageError(f"--compare says {name} twice; say it once")
+            raise UsageError(f"--compare says {name} twice; say it once", code="said_twice")
         found[name] = _value(name, value)
     return found
 
@@ -91,7 +93,9 @@ def _value(name: str, text: str) -> object:
             return kind(text)
     except ValueError:
         pass
-    raise UsageError(f"--compare {name} must be {KINDS[kind]}, not {text[:60]!r}; write for example {EXAMPLE}")
+    raise UsageError(
+        f"--compare {name} must be {KINDS[kind]}, not {text[:60]!r}; write for example {EXAMPLE}", code="bad_value"
+    )
 
 
 def _chosen(side: Side) -> Chosen:

@@ -59,7 +59,8 @@ def train(
     if threads < 1 or processes < 1 or sample_every < 0:
         raise UsageError(
             "--threads and --processes must be 1 or more and --sample-every 0 or more, not "
-            f"{threads}, {processes} and {sample_every}"
+            f"{threads}, {processes} and {sample_every}",
+            code="value_out_of_range",
         )
     # Imported here because PyTorch takes seconds, which help and completion do without.
     import torch
@@ -94,13 +95,21 @@ def _plan(model: str, recipe: str | None) -> tuple[Plan | TransformerPlan | Adap
     from kinoform.training.plan import Plan, TransformerPlan
 
     if model not in PLANS and ":" not in model:
-        raise UsageError(f"no training plan for {model!r}; {nearest(model, PLANS)}, or module:function")
+        raise UsageError(
+            f"no training plan for {model!r}; {nearest(model, PLANS)}, or module:function", code="unknown_plan"
+        )
     plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), Plan, TransformerPlan, AdapterPlan)
     address = recipe_named(recipe) or (EMBEDDED | ADAPTERS).get(model)
     if address is None:
-        raise UsageError(f"say with --recipe module:function where the recipe of {model} is, to load the model later")
+        raise UsageError(
+            f"say with --recipe module:function where the recipe of {model} is, to load the model later",
+            code="option_missing",
+        )
     if find(address) != plan.recipe:
-        raise UsageError(f"{address} is not the recipe that the plan {model} trains; give the function of that one")
+        raise UsageError(
+            f"{address} is not the recipe that the plan {model} trains; give the function of that one",
+            code="recipe_mismatch",
+        )
     return plan, address
 
 
@@ -164,7 +173,10 @@ def _adapter(
         check_writable(target, force=force)
     parts = _parts_of(plan.base)
     if parts.transformer_spec != plan.recipe.transformer:
-        raise UsageError(f"the recipe of the adapter {plan.name} is not for a model like {plan.base}; derive it so")
+        raise UsageError(
+            f"the recipe of the adapter {plan.name} is not for a model like {plan.base}; derive it so",
+            code="recipe_mismatch",
+        )
     with held(folder), stages(ADAPTER_STAGES, drawn=False) as tell:
         found = train_adapter(plan, parts, folder / "adapter", replace(upkeep, tell=tell), processes=processes)
     save_adapter(
@@ -179,5 +191,7 @@ def _parts_of(base: str) -> Parts:
     from kinoform.recipes.load import EMBEDDED, RELEASED, load
 
     if base not in {*EMBEDDED, *RELEASED}:
-        raise UsageError(f"no model {base!r} to train on; {nearest(base, [*EMBEDDED, *RELEASED])}")
+        raise UsageError(
+            f"no model {base!r} to train on; {nearest(base, [*EMBEDDED, *RELEASED])}", code="unknown_model"
+        )
     return load(base, device="cpu").parts

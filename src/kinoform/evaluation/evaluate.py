@@ -72,9 +72,9 @@ def evaluate(
 def check_judgeable(pipeline: Pipeline, level: str, count: int, changes: Mapping[str, object]) -> None:
     """Refuse before the first film what `evaluate` refuses, and raise what it raises."""
     if level not in LEVELS:
-        raise UsageError(f"no level {level[:60]!r}; {nearest(level[:60], LEVELS)}")
+        raise UsageError(f"no level {level[:60]!r}; {nearest(level[:60], LEVELS)}", code="unknown_name")
     if count < 1:
-        raise UsageError(f"count must be at least 1, not {count}")
+        raise UsageError(f"count must be at least 1, not {count}", code="value_out_of_range")
     pipeline.request("x", seed=0, **changes)
     check_words(pipeline)
 
@@ -87,7 +87,8 @@ def check_words(pipeline: Pipeline) -> None:
     if strange:
         raise WeightsError(
             f"{pipeline.recipe.name} does not know {len(strange)} of the {len(words)} words of the world's captions, "
-            f"such as {strange[0]!r}; evaluate a model that was trained on this world, such as mini"
+            f"such as {strange[0]!r}; evaluate a model that was trained on this world, such as mini",
+            code="weights_wrong_vocabulary",
         )
 
 

@@ -54,7 +54,10 @@ def differences(first: Evaluation, other: Evaluation) -> tuple[Difference, ...]:
     Raises UsageError unless both evaluations asked for the same films.
     """
     if first.level != other.level or _asked(first) != _asked(other):
-        raise UsageError(f"{first.model} and {other.model} were asked for other films; use the same level and count")
+        raise UsageError(
+            f"{first.model} and {other.model} were asked for other films; use the same level and count",
+            code="videos_not_paired",
+        )
     return tuple(_differences(first, other))
 
 
@@ -67,7 +70,9 @@ def paired_interval(only_first: int, only_other: int, trials: int) -> tuple[floa
     Raises UsageError for negative counts, or more such pairs than trials.
     """
     if min(only_first, only_other) < 0 or only_first + only_other > trials:
-        raise UsageError(f"{only_first} and {only_other} of {trials} pairs cannot be; count again")
+        raise UsageError(
+            f"{only_first} and {only_other} of {trials} pairs cannot be; count again", code="value_out_of_range"
+        )
     p12, p21 = (only_other + 1) / (trials + 2), (only_first + 1) / (trials + 2)
     middle = p12 - p21
     half = NORMAL_95 * math.sqrt((p12 + p21 - middle**2) / (trials + 2))

@@ -214,7 +214,10 @@ class AdapterStage:
         x, target = noised(x0, sigma, noise), velocity_target(x0, noise)
         told = [n for n, each in enumerate(drawings) if each.sample.told is not None]
         if told and lead:
-            raise UsageError("a film behind pictures cannot be told in words alone; leave `told` out of such samples")
+            raise UsageError(
+                "a film behind pictures cannot be told in words alone; leave `told` out of such samples",
+                code="told_behind_images",
+            )
         if told:
             target[told] = self._by_base(x[told], sigma[told], [drawings[n].sample.told or "" for n in told])
         weight = torch.ones(len(drawings), 1, 1, 1, 1)

@@ -21,7 +21,8 @@ class AverageSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1 or self.every < 1:
             raise UsageError(
-                f"an average needs 0 <= decay < 1 and every >= 1; got decay {self.decay}, every {self.every}"
+                f"an average needs 0 <= decay < 1 and every >= 1; got decay {self.decay}, every {self.every}",
+                code="value_out_of_range",
             )
 
     def begin(self, module: nn.Module) -> "Average":

@@ -51,7 +51,7 @@ class Progress:
         if not all(type(count) is int and count >= 0 for count in counts) or not all(
             type(amount) in (int, float) and 0 <= amount < inf for amount in amounts
         ):
-            raise UsageError(f"progress is counted in numbers from 0; got {self}")
+            raise UsageError(f"progress is counted in numbers from 0; got {self}", code="value_out_of_range")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,8 @@ def latest(folder: Path, fingerprint: dict[str, str]) -> Checkpoint | None:
             warnings.warn(f"{damage}; trying the checkpoint before it", stacklevel=2)
             continue
         raise UsageError(
-            f"{place} belongs to another training: {differing}; restore the setting or choose another folder"
+            f"{place} belongs to another training: {differing}; restore the setting or choose another folder",
+            code="checkpoint_of_other_plan",
         )
     if places:
         warnings.warn(f"no checkpoint in {folder} is whole; the training begins anew", stacklevel=2)
@@ -247,7 +248,8 @@ def _check_finite(checkpoint: Checkpoint) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NonFiniteError(
                 f"{name} holds NaN or infinity after {checkpoint.progress.step} steps, so no checkpoint was "
-                "written; train with a lower learning rate in another folder"
+                "written; train with a lower learning rate in another folder",
+                code="training_not_finite",
             )
 
 
@@ -261,9 +263,12 @@ def _tensors(tree: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 def _explained(failure: OSError, place: Path, checkpoint: Checkpoint) -> KinoformError:
     if failure.errno not in _FULL:
-        return KinoformError(f"{place} could not be written: {failure}; earlier checkpoints are intact")
+        return KinoformError(
+            f"{place} could not be written: {failure}; earlier checkpoints are intact", code="write_failed"
+        )
     megabytes = sum(tensor.nbytes for _, tensor in _tensors(checkpoint.state)) / _MEGABYTE
     return FitError(
         f"the disk is full: {place} needs about {megabytes:.1f} MB; earlier checkpoints are intact; free "
-        "some space or choose a folder on another disk, then run the same command to continue"
+        "some space or choose a folder on another disk, then run the same command to continue",
+        code="checkpoint_disk_full",
     )

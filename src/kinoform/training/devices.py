@@ -19,7 +19,9 @@ def check_device(device: torch.device) -> None:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as failure:
         reason = (str(failure).splitlines() or [type(failure).__name__])[0]
-        raise UsageError(f"PyTorch cannot compute on the device {str(device)!r} ({reason}); train on cpu") from failure
+        raise UsageError(
+            f"PyTorch cannot compute on the device {str(device)!r} ({reason}); train on cpu", code="device_unsupported"
+        ) from failure
 
 
 def check_compiler(device: torch.device) -> None:
@@ -29,7 +31,8 @@ def check_compiler(device: torch.device) -> None:
     except Exception as failure:  # its own errors and those of every compiler behind it
         reason = (str(failure).splitlines() or [type(failure).__name__])[0]
         raise UsageError(
-            f"PyTorch cannot compile for {device.type} on this machine ({reason}); leave out --compile"
+            f"PyTorch cannot compile for {device.type} on this machine ({reason}); leave out --compile",
+            code="compiler_missing",
         ) from failure
 
 

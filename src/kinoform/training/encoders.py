@@ -21,4 +21,7 @@ class CodecAlone:
         return self._codec
 
     def image(self) -> VisionEncoder:
-        raise WeightsError("models are trained here without an image encoder; choose conditioners that need none")
+        raise WeightsError(
+            "models are trained here without an image encoder; choose conditioners that need none",
+            code="encoder_missing",
+        )

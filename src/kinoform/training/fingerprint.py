@@ -45,7 +45,10 @@ def _entries(name: str, value: object) -> Iterator[tuple[str, str]]:
     elif isinstance(value, str | int | float | bool | torch.dtype | None):
         yield label, repr(value)
     else:
-        raise UsageError(f"{label} is {value!r}; a training is described by frozen dataclasses and plain values")
+        raise UsageError(
+            f"{label} is {value!r}; a training is described by frozen dataclasses and plain values",
+            code="plan_not_plain",
+        )
 
 
 def _below(name: str, part: str) -> str:

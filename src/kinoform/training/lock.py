@@ -22,13 +22,15 @@ def held(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UsageError(
-            f"another process is training into {folder}; wait until it has ended, or choose another folder"
+            f"another process is training into {folder}; wait until it has ended, or choose another folder",
+            code="training_locked",
         ) from None
     except FileExistsError:
-        raise UsageError(f"{folder} is a file; choose a folder for the training") from None
+        raise UsageError(f"{folder} is a file; choose a folder for the training", code="not_a_folder") from None
     except OSError as failure:
         raise UsageError(
-            f"the folder {folder} cannot be written ({failure.strerror or failure}); choose another for the training"
+            f"the folder {folder} cannot be written ({failure.strerror or failure}); choose another for the training",
+            code="folder_not_writable",
         ) from failure
     try:
         yield

@@ -131,7 +131,8 @@ def _lead(run: "_Run") -> Outcome:
                 cause = signals[0] if signals else "the end of the process that began it"
                 raise Interrupted(
                     f"stopped by {cause} after {run.progress.step} of {total} steps; "
-                    f"saved in {folder}; run the same command to continue"
+                    f"saved in {folder}; run the same command to continue",
+                    code="training_stopped",
                 )
             run.keep_up(log)
         run.save(log, must=True)
@@ -166,7 +167,8 @@ class _Run:
             raise UsageError(
                 f"the state after {found.progress.step} steps in {self.checkpoints} does not fit what is trained "
                 f"({' '.join(str(failure).split())[:200]}); use the version of kinoform that wrote it, or train in "
-                "another folder"
+                "another folder",
+                code="checkpoint_damaged",
             ) from failure
         return found.progress, found.progress.step
 
@@ -226,7 +228,8 @@ class _Run:
         if self.progress.streak >= self.spec.patience:
             raise NonFiniteError(
                 f"{bad}, {self.progress.streak} bad ones in a row; the checkpoints in {self.checkpoints} are "
-                "intact; look at this batch, or train with a lower learning rate in another folder"
+                "intact; look at this batch, or train with a lower learning rate in another folder",
+                code="training_not_finite",
             )
         warnings.warn(f"{bad}; its step was skipped ({self.progress.skipped} so far)", stacklevel=2)
 

@@ -105,7 +105,8 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as failure:
         raise KinoformError(
             f"the log {path} could not be written: {failure}; when that is mended, run the same command to "
-            "continue from the newest checkpoint"
+            "continue from the newest checkpoint",
+            code="write_failed",
         ) from failure
 
 

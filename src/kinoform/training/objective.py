@@ -30,7 +30,10 @@ class LevelSampling:
     def __post_init__(self) -> None:
         for shift in (self.shift, self.late_shift):
             if shift is not None and not shift > 0:
-                raise UsageError(f"the shift of the noise levels must be above 0, got {shift}; Wan trains with 5")
+                raise UsageError(
+                    f"the shift of the noise levels must be above 0, got {shift}; Wan trains with 5",
+                    code="value_out_of_range",
+                )
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator, step: int) -> Float[Tensor, "..."]:
         shift = self.shift if self.late_shift is None or step < self.late_from else self.late_shift

@@ -30,11 +30,14 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not 0 <= self.hold <= 1:
-            raise UsageError(f"hold is a share of the training, between 0 and 1; got {self.hold}")
+            raise UsageError(
+                f"hold is a share of the training, between 0 and 1; got {self.hold}", code="value_out_of_range"
+            )
         if self.total < 1 or not 0 <= self.warmup <= self.total:
             raise UsageError(
                 f"a training of {self.total} steps cannot begin with {self.warmup} steps of warm-up; "
-                "give at least one step and a warm-up no longer than the whole"
+                "give at least one step and a warm-up no longer than the whole",
+                code="value_out_of_range",
             )
 
     def factor(self, step: int) -> float:
@@ -116,13 +119,19 @@ class OptimizerSpec:
         hidden = {name for name, parameter in trained if self.hidden(name, parameter)}
         vectors = sorted(name for name, parameter in trained if name in hidden and parameter.ndim < 2)
         if vectors:
-            raise UsageError(f"Muon needs matrices; leave {', '.join(vectors)} out of the hidden parameters")
+            raise UsageError(
+                f"Muon needs matrices; leave {', '.join(vectors)} out of the hidden parameters",
+                code="parameters_not_matrices",
+            )
         if not trained:
-            raise UsageError("no parameter asks for a gradient; unfreeze what should be trained")
+            raise UsageError(
+                "no parameter asks for a gradient; unfreeze what should be trained", code="parameters_missing"
+            )
         if not hidden and self.hidden is not no_matrix:
             raise UsageError(
                 f"no parameter is left to Muon: {self.hidden.__qualname__} takes none of {len(trained)}, "
-                f"such as {trained[0][0]!r}; choose no_matrix, or mend its pattern"
+                f"such as {trained[0][0]!r}; choose no_matrix, or mend its pattern",
+                code="parameters_missing",
             )
         parts: dict[str, torch.optim.Optimizer] = {}
         if hidden:

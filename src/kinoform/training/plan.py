@@ -39,7 +39,10 @@ class Plan:
         for name, given in (("autoencoder", self.autoencoder), ("autoencoder_training", self.autoencoder_training)):
             if codec.weightless is not (given is None):
                 held, advice = ("no weights", "leave out") if codec.weightless else ("weights", "give")
-                raise UsageError(f"the codec of {self.recipe.name} has {held} to train; {advice} {name} in the plan")
+                raise UsageError(
+                    f"the codec of {self.recipe.name} has {held} to train; {advice} {name} in the plan",
+                    code="plan_invalid",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,10 @@ class Sample:
     def __post_init__(self) -> None:
         source = self.inputs.film
         if source is not None and np.array_equal(source.frames, self.film):
-            raise UsageError(f"the source and the target of {self.prompt!r} are the same film; draw another pair")
+            raise UsageError(
+                f"the source and the target of {self.prompt!r} are the same film; draw another pair",
+                code="sample_uniform",
+            )
 
 
 @runtime_checkable

@@ -29,7 +29,9 @@ def stacked(given: Sequence[Given]) -> Given:
     clean tokens, which stand for a whole batch.
     """
     if any(each.clean is not None for each in given):
-        raise UsageError("clean tokens are the same for a whole batch; an adapter cannot learn from them")
+        raise UsageError(
+            "clean tokens are the same for a whole batch; an adapter cannot learn from them", code="input_not_taken"
+        )
     first = given[0]
     return Given(
         context=_joined([each.context for each in given]),

@@ -69,7 +69,10 @@ class TrainingSpec:
 
     def __post_init__(self) -> None:
         if not self.clip > 0 or self.patience < 1:
-            raise UsageError(f"clip must be above 0 and patience at least 1; got {self.clip} and {self.patience}")
+            raise UsageError(
+                f"clip must be above 0 and patience at least 1; got {self.clip} and {self.patience}",
+                code="value_out_of_range",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ class Upkeep:
         if self.save_every < 1 or self.keep < 1 or self.sample_every < 0:
             raise UsageError(
                 "save_every and keep must be at least 1 and sample_every at least 0; got "
-                f"{self.save_every}, {self.keep} and {self.sample_every}"
+                f"{self.save_every}, {self.keep} and {self.sample_every}",
+                code="value_out_of_range",
             )
         check_device(self.device)

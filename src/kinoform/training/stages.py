@@ -61,7 +61,8 @@ def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, di
         raise KinoformError(
             f"of the reconstructed films of each level {', '.join(f'{share:.0%}' for share in right)} are read wholly "
             f"right, not all above the gate of {plan.gate:.0%}; give the latents more channels, train the "
-            "autoencoder longer or make films larger before training a transformer on it"
+            "autoencoder longer or make films larger before training a transformer on it",
+            code="gate_not_passed",
         )
     return vae, report | {"readable": right}
 
@@ -114,11 +115,17 @@ def train_on_base(
     """
     recipe, said = plan.recipe, " ".join(plan.words)
     if (parts.codec_spec, parts.text_spec) != (recipe.codec, recipe.text):
-        raise UsageError(f"{recipe.name} has not the codec and the text encoder of {plan.base}; derive its recipe so")
+        raise UsageError(
+            f"{recipe.name} has not the codec and the text encoder of {plan.base}; derive its recipe so",
+            code="recipe_mismatch",
+        )
     codec, tokenizer = parts.codec(CPU), prepare_tokenizer(plan, folder)
     assert isinstance(codec, VAE), "the base has an autoencoder"
     if tokenizer.split(said) != parts.tokenizer().split(said):
-        raise UsageError(f"the words of the plan are not the vocabulary of {plan.base}, in its order; give those")
+        raise UsageError(
+            f"the words of the plan are not the vocabulary of {plan.base}, in its order; give those",
+            code="vocabulary_mismatch",
+        )
     frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=parts.text_encoder(torch.float32, CPU))
     read = None if plan.reader is None else train_reader(plan.reader, codec, folder / "reader", upkeep)
     transformer, report = _shared(plan, frozen, folder, upkeep, show, processes, read)
@@ -159,7 +166,7 @@ def readable(vae: VAE, films: Films, count: int) -> float:
     """The share of films that the reader reads wholly right after encoding and decoding."""
     scenes, _ = films.scenes(HELD_BACK, count)
     if not scenes:
-        raise UsageError("judge at least one film")
+        raise UsageError("judge at least one film", code="value_out_of_range")
     right = 0
     for scene in scenes:
         latents, _ = vae.encode(films.pixels([scene]))

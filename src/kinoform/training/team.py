@@ -33,7 +33,10 @@ class Part:
     def slice(self, count: int) -> slice:
         """Which of `count` samples. Raises UsageError when they cannot be dealt out evenly."""
         if count % self.of:
-            raise UsageError(f"a batch of {count} cannot be shared by {self.of} processes; give a divisor of {count}")
+            raise UsageError(
+                f"a batch of {count} cannot be shared by {self.of} processes; give a divisor of {count}",
+                code="batch_not_divisible",
+            )
         share = count // self.of
         return slice(self.index * share, (self.index + 1) * share)
 
@@ -137,7 +140,8 @@ def together(count: int, work: Callable[..., object], arguments: Sequence[Any] =
                 if failures.empty() and -signal.SIGKILL in ends:
                     raise KinoformError(
                         f"one of {count} processes was killed, perhaps for want of memory; run the same command to "
-                        "continue from the newest checkpoint, or one with fewer processes"
+                        "continue from the newest checkpoint, or one with fewer processes",
+                        code="process_killed",
                     ) from None
                 if failures.empty():
                     raise

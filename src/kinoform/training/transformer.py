@@ -115,7 +115,10 @@ class Pupil(nn.Module):
     def __init__(self, spec: DiTSpec, lesson: LessonSpec, stride: Patch) -> None:
         super().__init__()
         if lesson.layer >= spec.layers:
-            raise UsageError(f"the lesson asks block {lesson.layer}, counted from 0; the model has {spec.layers}")
+            raise UsageError(
+                f"the lesson asks block {lesson.layer}, counted from 0; the model has {spec.layers}",
+                code="value_out_of_range",
+            )
         self.model = replace(spec, branches=(*spec.branches, Tap(layer=lesson.layer))).build()
         self.probe = Probe(spec.dim, stride, spec.patch, spec.eps)
 

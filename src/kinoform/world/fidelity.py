@@ -32,10 +32,16 @@ def foreground_psnr(
     """
     error = _squared_error(film, rendered)
     if cover.shape[1:] != film.shape[:3]:
-        raise UsageError(f"coverage of {_size(cover[0])} does not fit a film of {_size(film)}; compute it at that size")
+        raise UsageError(
+            f"coverage of {_size(cover[0])} does not fit a film of {_size(film)}; compute it at that size",
+            code="size_differs",
+        )
     foreground = (cover > COVERED).any(axis=0)
     if not foreground.any():
-        raise UsageError("no object covers half a pixel, so there is no foreground to measure; choose another scene")
+        raise UsageError(
+            "no object covers half a pixel, so there is no foreground to measure; choose another scene",
+            code="scene_empty",
+        )
     return _decibels(error[foreground].mean())
 
 
@@ -43,7 +49,10 @@ def _squared_error(
     film: UInt8[np.ndarray, "f h w 3"], rendered: UInt8[np.ndarray, "_ _ _ 3"]
 ) -> Float[np.ndarray, "f h w 3"]:
     if film.shape != rendered.shape:
-        raise UsageError(f"a film of {_size(film)} is compared with one of {_size(rendered)}; render it at that size")
+        raise UsageError(
+            f"a film of {_size(film)} is compared with one of {_size(rendered)}; render it at that size",
+            code="size_differs",
+        )
     return (film.astype(np.float64) - rendered) ** 2
 
 

@@ -47,7 +47,7 @@ def draw_pair(kind: str, level: Level, generator: np.random.Generator, *, held_o
     Raises UsageError for an unknown kind.
     """
     if kind not in KINDS:
-        raise UsageError(f"no edit {kind!r}; {nearest(kind, KINDS)}")
+        raise UsageError(f"no edit {kind!r}; {nearest(kind, KINDS)}", code="unknown_name")
     while True:
         pair = KINDS[kind](level, generator, held_out)
         if pair is not None and is_held_out(pair.target.story) == held_out:

@@ -29,7 +29,10 @@ def parse(sentence: str) -> Story:
         match = pattern.fullmatch(text)
         if match:
             return _story({name: said or "" for name, said in match.groupdict().items()})
-    raise UsageError(f"{sentence!r} is not a caption of this world{_unknown(text)}; write for example {EXAMPLE!r}")
+    raise UsageError(
+        f"{sentence!r} is not a caption of this world{_unknown(text)}; write for example {EXAMPLE!r}",
+        code="not_a_caption",
+    )
 
 
 def _story(said: Mapping[str, str]) -> Story:

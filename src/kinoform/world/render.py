@@ -46,7 +46,10 @@ def coverage(
 
 def _lattice(num_frames: int, height: int, width: int) -> _Lattice:
     if min(num_frames, height, width) < 1:
-        raise UsageError(f"a film of {num_frames} frames of {height}x{width} is empty; use at least 1 of each")
+        raise UsageError(
+            f"a film of {num_frames} frames of {height}x{width} is empty; use at least 1 of each",
+            code="value_out_of_range",
+        )
     side = min(height, width)
     return _Lattice(
         u=np.linspace(0, 1, num_frames, dtype=np.float32),

@@ -42,9 +42,11 @@ class Subject:
     def __post_init__(self) -> None:
         if self.colour not in OBJECT_COLOURS:
             names = ", ".join(colour.name for colour in OBJECT_COLOURS)
-            raise UsageError(f"an object cannot be {self.colour.name}; choose from: {names}")
+            raise UsageError(f"an object cannot be {self.colour.name}; choose from: {names}", code="unknown_name")
         if self.motion == SPIN and not self.shape.fold:
-            raise UsageError(f"a {self.shape.name} looks alike at every angle; spin another shape")
+            raise UsageError(
+                f"a {self.shape.name} looks alike at every angle; spin another shape", code="scene_impossible"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +63,14 @@ class Story:
 
     def __post_init__(self) -> None:
         if len(self.subjects) not in (1, 2):
-            raise UsageError(f"a story has one or two objects, not {len(self.subjects)}")
+            raise UsageError(f"a story has one or two objects, not {len(self.subjects)}", code="value_out_of_range")
         seen = [self.background.colour, *(subject.colour for subject in self.subjects)]
         for place, colour in enumerate(seen):
             if colour in seen[:place]:
-                raise UsageError(f"{colour.name} is used twice; give every object and the background its own")
+                raise UsageError(
+                    f"{colour.name} is used twice; give every object and the background its own",
+                    code="scene_impossible",
+                )
         if len(self.subjects) == 2:
             _check_pair(self.subjects)
         if self.camera != FIXED:
@@ -112,11 +117,16 @@ def _check_pair(subjects: tuple[Subject, ...]) -> None:
     for subject in subjects:
         if subject.motion not in PAIR_MOTIONS:
             names = ", ".join(motion.name for motion in PAIR_MOTIONS)
-            raise UsageError(f"one of two objects cannot move {subject.motion.name}; choose from: {names}")
+            raise UsageError(
+                f"one of two objects cannot move {subject.motion.name}; choose from: {names}", code="scene_impossible"
+            )
 
 
 def _check_pan(story: Story) -> None:
     if story.background.texture == PLAIN:
-        raise UsageError("a camera that pans over a plain background shows nothing; choose stripes or checker")
+        raise UsageError(
+            "a camera that pans over a plain background shows nothing; choose stripes or checker",
+            code="scene_impossible",
+        )
     if len(story.subjects) != 1 or story.subjects[0].motion != STILL:
-        raise UsageError("while the camera pans there is one object, and it stays still")
+        raise UsageError("while the camera pans there is one object, and it stays still", code="scene_impossible")

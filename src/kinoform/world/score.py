@@ -103,7 +103,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     No trials give (0, 1). Raises UsageError unless 0 <= successes <= trials.
     """
     if not 0 <= successes <= trials:
-        raise UsageError(f"{successes} successes in {trials} trials cannot be; count again")
+        raise UsageError(f"{successes} successes in {trials} trials cannot be; count again", code="value_out_of_range")
     if not trials:
         return 0.0, 1.0
     share, spread = successes / trials, NORMAL_95**2 / trials

@@ -60,12 +60,15 @@ def tasks_for(pipeline: Pipeline, names: Sequence[str] = ()) -> tuple[Task, ...]
     if not found:
         raise UsageError(
             f"{pipeline.recipe.name} takes {', '.join(sorted(takes)) or 'no inputs'}, for which there is no task; "
-            "leave out --inputs"
+            "leave out --inputs",
+            code="task_missing",
         )
     known = [task.name for task in found]
     for name in names:
         if name not in known:
-            raise UsageError(f"{pipeline.recipe.name} has no task {name[:60]!r}; {nearest(name[:60], known)}")
+            raise UsageError(
+                f"{pipeline.recipe.name} has no task {name[:60]!r}; {nearest(name[:60], known)}", code="unknown_name"
+            )
     return tuple(task for task in found if not names or task.name in names)
 
 
@@ -107,7 +110,7 @@ def check_tasks(pipeline: Pipeline, tasks: Sequence[Task], count: int, changes: 
     not know the world's words.
     """
     if count < 1:
-        raise UsageError(f"count must be at least 1, not {count}")
+        raise UsageError(f"count must be at least 1, not {count}", code="value_out_of_range")
     check_words(pipeline)
     bench = _bench(pipeline, lambda *words: None, changes)
     for task in tasks:
