@@ -17,8 +17,10 @@ from av.video.stream import VideoStream
 from kinoform.media.caps import MOST_FILM_PIXELS
 from kinoform.media.colours import rgb
 from kinoform.media.kinds import MATROSKA, Kind
+from kinoform.media.lengths import matroska_end, mov_end
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.timing import Source, Timed
+from kinoform.media.upright import NO_TURN, turned
 
 CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1"}
 """What cameras, editors and browsers write. Rarer decoders are tried by fewer people and their attackers."""
@@ -26,24 +28,18 @@ CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores", "dnxh
 USUAL_RATE = Fraction(25)
 """Frames per second of a film that does not say."""
 
-MOST_BOXES = 100_000
-"""Top-level parts of an mp4 file that are looked at: a live recording has two for each second or so."""
-
-UNKNOWN_LENGTH = 2**56 - 1
-"""How a Matroska file that was written live says that it does not know its length."""
-
 
 def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
     """The frames of the first film in a file of `length` bytes. Raises Refused, or whatever PyAV raises.
 
     The format is given and other files are refused, so that no playlist and no link leads elsewhere.
     """
-    end = _matroska_end(file) if kind is MATROSKA else _mov_end(file, length)
+    end = matroska_end(file) if kind is MATROSKA else mov_end(file, length)
     if end > length:
         raise EOFError
     file.seek(0)
     container = opened(file, kind)
-    stream = _film(container)
+    stream = _film(container, say)
     codec = stream.codec_context
     if codec.width * codec.height > MOST_FILM_PIXELS:
         raise Refused(
@@ -86,56 +82,23 @@ def _refuse_links(url: str, flags: int, options: object) -> NoReturn:
     raise Refused("leads to another file; give a film that is whole", code="media_has_links")
 
 
-def _mov_end(file: BufferedReader, length: int) -> int:
-    """Where the last top-level box ends: beyond the file if that was cut."""
-    place, boxes = 0, 0
-    while place + 8 <= length:
-        file.seek(place)
-        head = file.read(16)
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:16], "big")
-        if size == 0:  # up to the end of the file, wherever that is
-            return length
-        boxes += 1
-        if size < 8 or boxes > MOST_BOXES:
-            raise ValueError(f"box {boxes} of {size} bytes")
-        place += size
-    return place
-
-
-def _matroska_end(file: BufferedReader) -> int:
-    """Where the segment, which holds everything, ends: beyond the file if that was cut. 0 if it does not say."""
-    file.seek(4)
-    file.seek(_vint(file), 1)
-    file.seek(4, 1)
-    size = _vint(file)
-    return 0 if size == UNKNOWN_LENGTH else file.tell() + size
-
-
-def _vint(file: BufferedReader) -> int:
-    """A number of Matroska: as many further bytes as the first has leading zeros. All ones: not known."""
-    first = file.read(1)[0]
-    if not first:
-        raise ValueError("a number of more than eight bytes")
-    further = 8 - first.bit_length()
-    rest = first & (2 ** (7 - further) - 1)
-    value = int.from_bytes(bytes([rest]) + file.read(further), "big")
-    return UNKNOWN_LENGTH if value == 2 ** (7 * (further + 1)) - 1 else value
-
-
-def _film(container: InputContainer) -> VideoStream:
-    films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+def _film(container: InputContainer, say: Say) -> VideoStream:
+    """The video track that players show: of several the one marked as default, else the first."""
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    films = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not films:
         sound = "has sound but no picture" if container.streams.audio else "has no picture"
         raise Refused(f"{sound}; give a film", code="media_no_video")
-    codec = films[0].codec_context
+    place = next((n for n, stream in enumerate(films) if stream.disposition & Disposition.default), 0)
+    if len(films) > 1:
+        say(f"has {len(films)} video tracks; number {place + 1} is taken")
+    codec = films[place].codec_context
     name = codec.codec.canonical_name if codec else "unknown"
     if name not in CODECS:
         raise Refused(
             f"is coded as {name}, which is not read; convert it to h264 in an mp4 file", code="media_unsupported"
         )
-    return films[0]
+    return films[place]
 
 
 def _say_shape(stream: VideoStream, say: Say) -> None:
@@ -147,10 +110,13 @@ def _say_shape(stream: VideoStream, say: Say) -> None:
 def _frames(container: InputContainer, stream: VideoStream, say: Say) -> Iterator[Timed]:
     """Frames with times from 0 on. A frame ends where the next begins, the last after its own duration."""
     waiting, start, tick = None, None, stream.time_base or Fraction(1)
-    usual = 1 / (stream.average_rate or USUAL_RATE)
+    usual, matrix = 1 / (stream.average_rate or USUAL_RATE), NO_TURN
     for frame in _decoded(container, stream):
         if frame.interlaced_frame:
             say("is interlaced; its half pictures stay woven into each other")
+        # A display orientation within the stream holds from its frame on.
+        if (orientation := frame.side_data.get("DISPLAYMATRIX")) is not None:
+            matrix = np.frombuffer(bytes(orientation), np.int32)
         time = Fraction(0) if waiting is None else waiting.end
         if frame.pts is not None:
             start = frame.pts * tick - time if start is None else start
@@ -159,7 +125,7 @@ def _frames(container: InputContainer, stream: VideoStream, say: Say) -> Iterato
             time = max(time, waiting.time)
             yield Timed(pixels=waiting.pixels, time=waiting.time, end=time)
         stays = frame.duration * tick if frame.duration else usual
-        waiting = Timed(pixels=partial(_upright, frame, say), time=time, end=time + stays)
+        waiting = Timed(pixels=partial(_upright, frame, matrix, say), time=time, end=time + stays)
     if waiting is not None:
         yield waiting
 
@@ -173,6 +139,6 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFr
             yield frame
 
 
-def _upright(frame: VideoFrame, say: Say) -> np.ndarray:
-    """Pixels turned as the camera was held; the file says it in degrees against the clock."""
-    return np.rot90(rgb(frame, say), round(frame.rotation / 90) % 4)
+def _upright(frame: VideoFrame, matrix: np.ndarray, say: Say) -> np.ndarray:
+    """Pixels turned and mirrored as the file says that they are shown."""
+    return turned(rgb(frame, say), matrix, say)

@@ -1,6 +1,7 @@
 """Pictures and animations by Pillow: png, jpeg, webp, gif."""
 
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kinoform.media.caps import MOST_FRAMES, MOST_PICTURE_PIXELS
-from kinoform.media.kinds import GIF, WEBP, Kind
+from kinoform.media.kinds import GIF, JPEG, WEBP, Kind
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.timing import Source, Timed
 
@@ -36,10 +37,12 @@ def stills(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
         _check_webp(file, length)
     file.seek(0)
     image = _opened(file, kind)
-    count = getattr(image, "n_frames", 1)
+    # What follows in a jpeg is a preview, a depth or a gain map; a png may have a picture for who shows no animation.
+    first = int(getattr(image, "default_image", False))
+    count = 1 if kind is JPEG else getattr(image, "n_frames", 1) - first
     return Source(
         size=(image.height, image.width),
-        frames=_frames(image, count, say),
+        frames=_frames(image, first, count, say),
         tick=Fraction(1, 100 if kind is GIF else 1000) if count > 1 else Fraction(0),
         count=count,
     )
@@ -47,12 +50,20 @@ def stills(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
 
 def pixels_of(image: Image.Image, say: Say) -> np.ndarray:
     """An image of any mode upright, as RGB, or as RGBA where it is transparent."""
-    upright = ImageOps.exif_transpose(image)
+    upright = _upright(image, say)
     if upright.mode in DEEP:
         say("has 16 bits per pixel; they are converted to 8")
         grey = np.rint(np.asarray(upright).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
         return grey[..., None].repeat(3, axis=2)
     return np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+
+
+def _upright(image: Image.Image, say: Say) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, struct.error):  # whatever Pillow raises over tags
+        say("has damaged Exif data, so it is not turned")
+        return image
 
 
 def _check_gif(file: BufferedReader) -> None:
@@ -101,9 +112,9 @@ def _opened(file: BufferedReader, kind: Kind) -> Image.Image:
     return image
 
 
-def _frames(image: Image.Image, count: int, say: Say) -> Iterator[Timed]:
+def _frames(image: Image.Image, first: int, count: int, say: Say) -> Iterator[Timed]:
     time = Fraction(0)
-    for place in range(count):
+    for place in range(first, first + count):
         image.seek(place)
         image.load()
         end = time + Fraction(_milliseconds(image), 1000)

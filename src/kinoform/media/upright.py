@@ -1,0 +1,30 @@
+"""Pixels the way up that they are shown: a display matrix, which turns and mirrors."""
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from kinoform.media.remarks import Say
+
+NO_TURN = np.array([1, 0, 0, 0, 1, 0, 0, 0, 1], np.int32)
+
+SLANTED = 0.01
+"""The share of a matrix off the quarters from which on it is told of: rounding is below, half a degree above."""
+
+
+def turned(
+    pixels: UInt8[np.ndarray, "rows columns c"], matrix: Int32[np.ndarray, "9"], say: Say
+) -> UInt8[np.ndarray, "height width c"]:
+    """Turned by quarters and mirrored so that column x and row y are shown at (a x + c y, b x + d y).
+
+    `matrix` is a, b, 0, c, d, 0 and what does not turn (ISO/IEC 14496-12, 8.3.2).
+    """
+    a, b, _, c, d = (int(value) for value in matrix[:5])
+    upright = abs(a) + abs(d) >= abs(b) + abs(c)
+    if upright:
+        across, down, rest = a, d, abs(b) + abs(c)
+    else:
+        across, down, rest = c, b, abs(a) + abs(d)
+        pixels = pixels.swapaxes(0, 1)
+    if rest > SLANTED * (abs(across) + abs(down)):
+        say("is to be shown at a slant; it is turned by whole quarters only")
+    return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]

@@ -1,0 +1,103 @@
+"""What files of cameras and editors hold besides their picture or film: it is neither read as frames nor in the way."""
+
+import struct
+import warnings
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+from PIL import Image
+
+from kinoform.media.reading import read_clip, read_picture
+from refusals import refused
+from strange_media import decoded_here
+
+
+@pytest.fixture(autouse=True)
+def _here_and_silent(monkeypatch):
+    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("second", [Image.new("L", (24, 16), 90), Image.new("RGB", (48, 32), (9, 9, 9))])
+def test_a_photograph_with_a_preview_or_a_depth_map_is_one_frame(second, noisy_film, tmp_path):
+    photo = Image.fromarray(noisy_film.frames[0])
+    photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    clip = read_clip(tmp_path / "a.jpg")
+    assert clip.frames.shape == (1, 32, 48, 3) and clip.fps is None
+    assert np.array_equal(read_picture(tmp_path / "a.jpg").pixels, clip.frames[0])
+
+
+def test_the_picture_for_who_shows_no_animation_is_no_frame_of_it(tmp_path):
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (200, 10, 20, 30)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:], default_image=True, duration=100)
+    clip = read_clip(tmp_path / "a.png")
+    assert clip.frames[:, 0, 0, 0].tolist() == [10, 20, 30] and clip.fps == 10
+
+
+BEHIND = {
+    "numbers": bytes(range(1, 200)),
+    "digits": b"0123456789abcdef" * 2,
+    "zeros": bytes(64),
+    "one": b"x",
+    "ones": b"\xff" * 100,
+    "a box of its own": struct.pack(">I", 32) + b"sefd" + bytes(24),
+    "such a box, cut": struct.pack(">I", 320) + b"sefd" + bytes(24),
+}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+def test_bytes_behind_the_end_are_left_alone(what, noisy_film, tmp_path):
+    for suffix in (".mp4", ".mkv", ".webm", ".gif", ".webp", ".png", ".jpg"):
+        path = tmp_path / f"a{suffix}"
+        if suffix in (".png", ".jpg"):
+            Image.fromarray(noisy_film.frames[0]).save(path)
+        else:
+            noisy_film.save(path, force=True)
+        whole = read_clip(path)
+        path.write_bytes(path.read_bytes() + BEHIND[what])
+        assert np.array_equal(read_clip(path).frames, whole.frames), suffix
+
+
+def test_what_is_no_box_before_the_index_is_damage(smooth_film, tmp_path):
+    path = smooth_film.save(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().replace(b"moov", b"maav", 1))
+    with refused("media_damaged"):
+        read_clip(path)
+
+
+def tracks(path: Path, marks: Sequence[tuple[int, int]]) -> Path:
+    """A video track of one frame for each grey and disposition."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for _, disposition in marks:
+            stream = container.add_stream("ffv1", rate=16)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+            stream.disposition = disposition
+            streams.append(stream)
+        for stream, (grey, _) in zip(streams, marks, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), grey, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 0, Fraction(1, 16)
+            container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode())
+    return path
+
+
+FIRST, OTHER = Disposition.default, Disposition.dependent
+
+
+@pytest.mark.parametrize("marks, grey", [
+    ([(50, OTHER), (200, FIRST)], 200), ([(50, FIRST), (200, OTHER)], 50), ([(50, OTHER), (200, OTHER)], 50),
+    ([(50, FIRST), (200, FIRST)], 50),
+])  # fmt: skip
+def test_of_several_video_tracks_the_default_one_is_read_aloud(marks, grey, tmp_path):
+    path = tracks(tmp_path / "a.mkv", marks)
+    with pytest.warns(UserWarning, match=f"has 2 video tracks; number {[m[0] for m in marks].index(grey) + 1} is"):
+        assert (read_clip(path).frames == grey).all()
