@@ -9,10 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinoform import errors
+from kinoform.cli.app import PARSING
 
 ROOT = Path(__file__).parents[1]
-CLASSES = {name: each for name, each in vars(errors).items() if isinstance(each, type)} | {"Refused": errors.UsageError}
+OF_CLASSES = {
+    "KinoformError": "an error that names no other code",
+    "UsageError": "a request that cannot be carried out as written, where no other code is named",
+    "WeightsError": "weights that are missing, damaged, or of another model, where no other code is named",
+    "FitError": "the request does not fit this machine",
+    "NonFiniteError": "a tensor holds NaN or infinity",
+    "Interrupted": "the user, or a callback, ended the work early",
+}
+
+CLASSES = {name: getattr(errors, name) for name in OF_CLASSES} | {"Refused": errors.UsageError}
 """Errors by the name they are raised by; media's Refused becomes a UsageError in the process that asked."""
+
+NONE, HANDED_ON = "", "(handed on)"
 
 HEAD = """# Errors
 
@@ -29,57 +41,67 @@ stands in braces is filled in; where several places refuse for one reason, one o
 
 @dataclass(frozen=True, kw_only=True)
 class Raised:
-    """A place in the source that makes an error; `codes` are the literals it may have, none if it has none."""
+    """A place that makes an error of one code; a place that may give two codes stands twice."""
 
     place: str
     kind: str
-    codes: tuple[str, ...]
+    code: str
     says: str
 
 
-def raised(root: Path) -> Iterator[Raised]:
-    """All places below a folder that make an error, in the order of files and lines."""
-    for path in sorted(root.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not (node.args or node.keywords):
-                continue
-            kind = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-            if kind not in CLASSES:
-                continue
-            given = next((each.value for each in node.keywords if each.arg == "code"), None)
-            says = _sentence(node.args[0]) if node.args else ""
-            place = f"{path.relative_to(ROOT)}:{node.lineno}"
-            yield Raised(place=place, kind=CLASSES[kind].__name__, codes=tuple(_codes(given)), says=says)
-
-
-def page() -> str:
-    """The page of all codes: those of classes, of the parser, and those that the source gives."""
-    found: dict[str, list[Raised]] = defaultdict(list)
-    for each in raised(ROOT / "src"):
-        for code in each.codes:
-            if code != HANDED_ON:
-                found[code].append(each)
-    rows = [_row(code, places) for code, places in sorted(found.items())]
-    return HEAD + "\n".join(rows) + "\n"
+def codes(root: Path) -> list[Raised]:
+    """All codes below a folder, place by place; those of the classes and of the command-line parser first."""
+    own = [
+        Raised(place="errors.py", kind=each.__name__, code=each.code, says=OF_CLASSES[name])
+        for name, each in CLASSES.items()
+        if name in OF_CLASSES
+    ]
+    parser = [
+        Raised(place="cli/app.py", kind="UsageError", code=code, says="the sentence of the command-line parser")
+        for code in sorted(set(PARSING.values()))
+    ]
+    return own + parser + [each for each in _raised(root) if each.code not in (NONE, HANDED_ON)]
 
 
 def missing(root: Path) -> list[str]:
     """Places that make an error without a code."""
-    return [f"{each.place}: {each.kind}: {each.says}" for each in raised(root) if not each.codes]
+    return [f"{each.place}: {each.kind}: {each.says}" for each in _raised(root) if each.code == NONE]
+
+
+def page() -> str:
+    """The page of all codes."""
+    found: dict[str, list[Raised]] = defaultdict(list)
+    for each in codes(ROOT / "src"):
+        found[each.code].append(each)
+    return HEAD + "".join(_row(code, places) for code, places in sorted(found.items()))
+
+
+def _raised(root: Path) -> Iterator[Raised]:
+    for path in sorted(root.rglob("*.py")):
+        shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not (node.args or node.keywords):
+                continue
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            if name not in CLASSES:
+                continue
+            given = next((each.value for each in node.keywords if each.arg == "code"), None)
+            says = _sentence(node.args[0]) if node.args else ""
+            for code in _codes(given):
+                yield Raised(place=f"{shown}:{node.lineno}", kind=CLASSES[name].__name__, code=code, says=says)
 
 
 def _codes(value: ast.expr | None) -> Iterator[str]:
-    """The literals that a code may be; a name or attribute hands on a code that another place gave."""
-    if isinstance(value, ast.Constant):
+    """The literals that a code may be; a name or an attribute hands on what another place gave."""
+    if value is None:
+        yield NONE
+    elif isinstance(value, ast.Constant):
         yield str(value.value)
     elif isinstance(value, ast.IfExp):
         yield from _codes(value.body)
         yield from _codes(value.orelse)
-    elif value is not None:
+    else:
         yield HANDED_ON
-
-
-HANDED_ON = "(handed on)"
 
 
 def _sentence(value: ast.expr) -> str:
@@ -101,8 +123,9 @@ def _short(value: ast.expr) -> str:
 
 def _row(code: str, places: list[Raised]) -> str:
     kind = getattr(errors, places[0].kind)
-    says = max((each.says for each in places), key=lambda text: (" " in text, -abs(len(text) - 100)))
-    return f"| `{code}` | {places[0].kind} | {kind.exit_code} | {says.replace('|', chr(92) + '|')} |"
+    # A sentence of middling length tells the fault; names of variables and very long ones do not.
+    says = max((each.says for each in places), key=lambda text: (" " in text, -abs(len(text) - 100), text))
+    return f"| `{code}` | {places[0].kind} | {kind.exit_code} | {says.replace('|', chr(92) + '|')} |\n"
 
 
 if __name__ == "__main__":
