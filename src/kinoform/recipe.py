@@ -34,7 +34,9 @@ class Recipe:
     speed is asked for; None where nobody has measured what it costs. `conditioners` are the ways in besides
     the prompt that the model was trained with, in the order of their channels; `sampler` is the algorithm
     around the solver, `guidance_rule` how the velocities under the two prompts become one. `additions` are put
-    onto the transformer of the weights, unless they hold them; `transformer` is that without them.
+    onto the transformer of the weights, unless they hold them; `transformer` is that without them. `world` says in a
+    phrase what the model has seen, for one that has seen nothing else and so cannot know what other videos show;
+    None for the released ones.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Recipe:
     sampler: Sampler = field(default_factory=Denoise)
     guidance_rule: Guidance = field(default_factory=PlainGuidance)
     additions: Additions | None = None
+    world: str | None = None
 
 
 def find(address: str) -> Recipe:

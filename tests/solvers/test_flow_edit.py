@@ -13,6 +13,7 @@ from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.names import name_of, sampler_of
 from kinoform.solvers.sampler import Denoise, Run, Sampler, noised
 from kinoform.types import CLEAN, Field, Level
+from refusals import refused
 from solvers.toy import SOLVERS, gap, noise
 
 SHAPE = (1, 4, 2, 3, 5)
@@ -228,11 +229,10 @@ def test_without_a_film_there_is_nothing_to_change(missing: str) -> None:
     "options", [{"averages": 0}, {"averages": 101}, {"plain_steps": -1}, {"source_guidance": -1.0}]
 )
 def test_options_out_of_range_are_refused(options: dict) -> None:
-    (name, value), *_ = options.items()
-    with pytest.raises(UsageError, match=f"{name} is {value}"):
+    with refused("value_out_of_range"):
         FlowEdit(**options)
     for number in (float("nan"), float("inf")):
-        with pytest.raises(UsageError, match="source_guidance is"):
+        with refused("value_out_of_range"):
             FlowEdit(source_guidance=number)
 
 
@@ -256,7 +256,7 @@ def test_a_name_gives_the_sampler_back(name: str, sampler: Sampler) -> None:
     [
         ("flowedit", "no sampler 'flowedit'; did you mean 'flow-edit'"),
         ("flow-edit(averages=1.5)", "no option averages=1.5"),
-        ("flow-edit(averages=0)", "averages is 0"),
+        ("flow-edit(averages=0)", "averages must be a whole number from 1 to 100, not 0"),
         ("denoise(steps=3)", "no option steps=3"),
         ("flow-edit(2)", r"write for example flow-edit\(averages=2\)"),
     ],

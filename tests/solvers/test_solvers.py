@@ -15,6 +15,7 @@ from kinoform.solvers.field import Remembering
 from kinoform.solvers.levels import dpmpp_levels, level_at, unipc_levels
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Field, Level
+from refusals import refused
 from solvers.toy import SOLVERS, gap, noise, run, wave
 
 X = noise(0, 2, 3, 2, 2, 4)
@@ -208,9 +209,9 @@ def test_levels_that_do_not_fall_are_refused() -> None:
 @pytest.mark.parametrize("order", [0, -1])
 def test_orders_that_do_not_exist_are_refused(order: int) -> None:
     for kind in (UniPC, DPMSolver):
-        with pytest.raises(UsageError, match=f"order is {order}"):
+        with refused("value_out_of_range"):
             kind(order=order)
-    with pytest.raises(UsageError, match="order is 4"):
+    with refused("value_out_of_range"):
         DPMSolver(order=4)
 
 

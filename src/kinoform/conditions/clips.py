@@ -17,6 +17,7 @@ from kinoform.conditions.ports import FilmSize, Units
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip, Mask
 from kinoform.models.codec import Pixels
+from kinoform.numbers import real_of
 from kinoform.ops.patch import Patch
 
 WHITE = 128
@@ -70,10 +71,11 @@ def check_strength(strength: float | None) -> None:
     """Raise UsageError for a strength outside (0, 1]; None is none."""
     if strength is None:
         return
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength <= 1:
+    number = real_of(strength)
+    if number is None or not 0 < number <= 1:
         raise UsageError(
             f"strength must be above 0 and at most 1, not {strength!r}; 1 redoes the film wholly",
-            code="value_out_of_range",
+            code="wrong_type" if number is None else "value_out_of_range",
         )
 
 

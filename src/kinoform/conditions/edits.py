@@ -11,6 +11,7 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.vace import check_mask
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip, Mask, Picture
+from kinoform.numbers import whole_of
 
 GREY = 127
 """What stands where nothing is known: 127.5, the middle, cut to a byte as the official preprocessor does."""
@@ -68,8 +69,8 @@ def _joined(like: Clip, parts: list[Clip | int], references: References) -> Inpu
     """Films, which stay, and numbers of frames that are to be made."""
     frames, mask = [], []
     for part in parts:
-        made = isinstance(part, int)
-        shown = np.full((part, *like.size, 3), GREY, np.uint8) if made else part.frames
+        made = not isinstance(part, Clip)
+        shown = np.full((int(part), *like.size, 3), GREY, np.uint8) if made else part.frames
         frames.append(shown)
         mask.append(np.full(shown.shape[:3], 255 if made else 0, np.uint8))
     film = _film(like, np.concatenate(frames))
@@ -81,8 +82,8 @@ def _film(like: Clip, frames: np.ndarray) -> Clip:
 
 
 def _check_counts(what: str, counts: tuple[int, ...]) -> None:
-    whole = all(isinstance(count, int) and count >= 0 for count in counts)
-    if not whole or not any(counts):
+    numbers = [whole_of(count) for count in counts]
+    if any(number is None or number < 0 for number in numbers) or not any(numbers):
         given = ", ".join(str(count) for count in counts)
         raise UsageError(
             f"{given} {what} are to be made; give whole numbers, none below 0 and one above", code="bad_value"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.errors import UsageError
 from kinoform.media.material import Picture
 from kinoform.media.values import clip_of, mask_of, picture_of
+from kinoform.numbers import Number, Whole, plain, whole_of
 
 
 class Material(TypedDict, total=False):
@@ -16,28 +17,28 @@ class Material(TypedDict, total=False):
 
     image: object
     last_image: object
-    frames: Mapping[int, object] | Sequence[tuple[int, object]]
+    frames: Mapping[Any, object] | Sequence[tuple[Whole, object]]
     film: object
     mask: object
     references: Sequence[object]
-    strength: float | None
+    strength: Number | None
     source_prompt: str | None
-    context_scale: float | None
+    context_scale: Number | None
     exact_size: bool
 
 
 def inputs_of(
     *,
-    fps: float | None = None,
+    fps: Number | None = None,
     image: object = None,
     last_image: object = None,
-    frames: Mapping[int, object] | Sequence[tuple[int, object]] = (),
+    frames: Mapping[Any, object] | Sequence[tuple[Whole, object]] = (),
     film: object = None,
     mask: object = None,
     references: Sequence[object] = (),
-    strength: float | None = None,
+    strength: Number | None = None,
     source_prompt: str | None = None,
-    context_scale: float | None = None,
+    context_scale: Number | None = None,
     exact_size: bool = False,
 ) -> Inputs:
     """Inputs with everything read; `image` is frame 0, `last_image` frame -1, see `Inputs` for the others.
@@ -47,29 +48,33 @@ def inputs_of(
     Raises UsageError for files that are missing or cannot be read, for arrays that are no pictures, and for a
     frame that is given twice.
     """
-    pairs: Iterable[tuple[int, object]] = frames.items() if isinstance(frames, Mapping) else frames
-    ends: list[tuple[int, object]] = [(0, image), (-1, last_image)]
+    rate = plain(fps)
+    pairs: Iterable[tuple[Whole, object]] = frames.items() if isinstance(frames, Mapping) else frames
+    ends: list[tuple[Whole, object]] = [(0, image), (-1, last_image)]
     return Inputs(
         frames=dict(_once([*ends, *pairs])),
-        film=None if film is None else clip_of(film, fps=fps),
-        mask=None if mask is None else mask_of(mask, fps=fps),
+        film=None if film is None else clip_of(film, fps=rate),
+        mask=None if mask is None else mask_of(mask, fps=rate),
         references=tuple(picture_of(each) for each in references),
-        strength=strength,
+        strength=plain(strength),
         source_prompt=source_prompt,
-        context_scale=context_scale,
+        context_scale=plain(context_scale),
         exact_size=exact_size,
     )
 
 
-def _once(said: Iterable[tuple[int, object]]) -> Iterator[tuple[int, Picture]]:
+def _once(said: Iterable[tuple[Whole, object]]) -> Iterator[tuple[int, Picture]]:
     seen: set[int] = set()
     for number, value in said:
         if value is None:
             continue
-        if number in seen:
+        found = whole_of(number)
+        if found is None:
+            raise UsageError(f"an image is given for frame {number!r}; give a whole number", code="not_a_whole_number")
+        if found in seen:
             raise UsageError(
                 f"frame {number} is given twice; the image is frame 0, the last image frame -1",
                 code="frame_given_twice",
             )
-        seen.add(number)
-        yield number, picture_of(value)
+        seen.add(found)
+        yield found, picture_of(value)

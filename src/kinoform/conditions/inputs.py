@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kinoform.media.material import Clip, Mask, Origin, Picture
+from kinoform.numbers import plain, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +31,9 @@ class Inputs:
     source_prompt: str | None = None
     context_scale: float | None = None
     exact_size: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self, strength=plain(self.strength), context_scale=plain(self.context_scale))
 
     def given(self) -> tuple[str, ...]:
         """Names of the fields that hold something, in the order above."""

@@ -23,6 +23,7 @@ from kinoform.conditions.ports import Canvas, Encoders, FilmSize, Given, Known, 
 from kinoform.errors import UsageError
 from kinoform.media.material import Picture
 from kinoform.models.codec import Pixels, encode_film, latent_size
+from kinoform.numbers import whole_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,25 +104,28 @@ def in_film_order(frames: Mapping[int, Picture], num_frames: int) -> dict[int, P
 
     Raises UsageError for a number that is not whole or outside the film, and for two that are the same frame.
     """
-    places: dict[int, int] = {}
+    places: dict[int, tuple[int, Picture]] = {}
     for asked, picture in frames.items():
-        if isinstance(asked, bool) or not isinstance(asked, int):
+        number = whole_of(asked)
+        if number is None:
             raise UsageError(
                 f"{picture.name} is given for frame {asked!r}; give a whole number", code="not_a_whole_number"
             )
-        if not -num_frames <= asked < num_frames:
+        if not -num_frames <= number < num_frames:
             raise UsageError(
                 f"{picture.name} is given for frame {asked}, but a film of {num_frames} frames has "
                 f"0 to {num_frames - 1}, or -{num_frames} to -1 from the end",
                 code="frame_outside_video",
             )
-        other = places.setdefault(asked % num_frames, asked)
-        if other != asked:
+        place = number % num_frames
+        if place in places:
             raise UsageError(
-                f"frames {other} and {asked} of a film of {num_frames} frames are the same; give one picture for it",
+                f"frames {places[place][0]} and {asked} of a film of {num_frames} frames are the same; "
+                "give one picture for it",
                 code="frame_given_twice",
             )
-    return {place: frames[places[place]] for place in sorted(places)}
+        places[place] = number, picture
+    return {place: places[place][1] for place in sorted(places)}
 
 
 def packed_mask(known: Iterable[int], num_frames: int, time: int) -> Float[Tensor, "time f"]:

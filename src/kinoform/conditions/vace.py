@@ -32,6 +32,7 @@ from kinoform.conditions.ports import Canvas, Encoders, FilmSize, Given, Units
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip, Mask
 from kinoform.models.side_blocks import Control
+from kinoform.numbers import real
 
 MOST_SCALE = 10.0
 
@@ -83,11 +84,8 @@ class Vace:
         check_film_given(inputs, "strength")
         check_strength(inputs.strength)
         check_shows(inputs.references)
-        scale = inputs.context_scale
-        if scale is not None and not (isinstance(scale, int | float) and 0 <= scale <= MOST_SCALE):
-            raise UsageError(
-                f"the context scale is a number from 0 to {MOST_SCALE:g}, not {scale!r}", code="value_out_of_range"
-            )
+        if inputs.context_scale is not None:
+            real("the context scale", inputs.context_scale, 0.0, MOST_SCALE)
         clip, made = inputs.film, (film.height, film.width)
         if clip is not None and (len(clip.frames), clip.size) != (film.num_frames, made):
             was, becomes = f"{len(clip.frames)} frames of {by(clip.size)}", f"{film.num_frames} of {by(made)}"

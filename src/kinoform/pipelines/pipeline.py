@@ -17,6 +17,7 @@ from kinoform.conditions.inputs import HOW, Inputs
 from kinoform.errors import UsageError
 from kinoform.media.film import Film
 from kinoform.media.material import Origin
+from kinoform.numbers import Number, Whole
 from kinoform.pipelines.fit import check_fit, fitting
 from kinoform.pipelines.generate import Callback, Machine, Progress, decode, latents_of
 from kinoform.pipelines.request import LARGEST_SEED, Request, request
@@ -60,17 +61,17 @@ class Pipeline:
         prompt: str,
         *,
         negative_prompt: str | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        num_frames: int | None = None,
-        fps: float | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
+        width: Whole | None = None,
+        height: Whole | None = None,
+        num_frames: Whole | None = None,
+        fps: Number | None = None,
+        num_inference_steps: Whole | None = None,
+        guidance_scale: Number | None = None,
         guidance_rule: Guidance | None = None,
-        shift: float | None = None,
+        shift: Number | None = None,
         solver: Solver | None = None,
         sampler: Sampler | None = None,
-        seed: int | None = None,
+        seed: Whole | None = None,
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
         inputs: Inputs | None = None,
@@ -116,7 +117,7 @@ class Pipeline:
             return replace(film, params={**film.params, "seed": None})
         return film
 
-    def request(self, prompt: str, *, seed: int, **changes: object) -> Request:
+    def request(self, prompt: str, *, seed: Whole, **changes: object) -> Request:
         """A checked request with this recipe's defaults."""
         asked = request(self.recipe, self.extend(prompt) if self.extend else prompt, seed, **changes)
         asked = asked.sized(self.parts.codec_spec, self.parts.transformer_spec)
@@ -212,7 +213,7 @@ def random_seed() -> int:
     return random.SystemRandom().randrange(2**31)
 
 
-def seed_of(generator: torch.Generator, seed: int | None) -> int | None:
+def seed_of(generator: torch.Generator, seed: Whole | None) -> int | None:
     """The seed that a fresh generator was given; None for one that has drawn, or was given no legal seed.
 
     Raises UsageError for a generator that is not on the CPU, or beside a `seed`.

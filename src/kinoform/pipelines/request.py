@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kinoform.conditions.inputs import CALLED, NO_INPUTS, RECIPES, RECIPES_BESIDES, Inputs
@@ -11,6 +11,7 @@ from kinoform.conditions.ports import Conditioner, FilmSize, Units
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
 from kinoform.models.dit import DiTSpec
+from kinoform.numbers import Whole, real, settle, whole
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.flow_edit import FlowEdit
@@ -19,13 +20,23 @@ from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Denoise, Sampler
 
 MOST_STEPS, MOST_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
+MOST_SIZE = 100_000
+"""Pixels along a side, and frames."""
+
 MOST_PROMPT = 20_000
 LARGEST_SEED = 2**63 - 1
+
+WHOLE = {
+    "seed": (0, LARGEST_SEED), "steps": (1, MOST_STEPS), "width": (1, MOST_SIZE), "height": (1, MOST_SIZE),
+    "num_frames": (1, MOST_SIZE),
+}  # fmt: skip
+REAL = {"guidance": (0.0, MOST_GUIDANCE), "shift": (0.01, MOST_SHIFT), "fps": (0.1, MOST_FPS)}
+"""Numbers of a request, and their least and largest values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked for. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1.
+    """What is asked for. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1. Numbers of numpy are kept as plain ones.
 
     Raises UsageError, naming the value and the nearest legal ones, for anything out of range.
     """
@@ -51,13 +62,7 @@ class Request:
         if not self.prompt.strip():
             raise UsageError("the prompt is empty; say what the film should show", code="prompt_missing")
         check_prompt(self.negative_prompt, "negative prompt")
-        _whole("seed", self.seed, 0, LARGEST_SEED)
-        _whole("steps", self.steps, 1, MOST_STEPS)
-        _real("guidance", self.guidance, 0.0, MOST_GUIDANCE)
-        _real("shift", self.shift, 0.01, MOST_SHIFT)
-        _real("fps", self.fps, 0.1, MOST_FPS)
-        for name in ("width", "height", "num_frames"):
-            _whole(name, getattr(self, name), 1, 100_000)
+        settle(self, **_plain_numbers({name: getattr(self, name) for name in (*WHOLE, *REAL)}))
         _value("solver", self.solver, Solver, "UniPC()")
         _value("sampler", self.sampler, Sampler, "FlowEdit()")
         _value("guidance_rule", self.guidance_rule, Guidance, "PlainGuidance()")
@@ -107,7 +112,7 @@ class Request:
                 )
 
 
-def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Request:
+def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Request:
     """A request with the recipe's defaults; `changes` that are None leave them.
 
     A source prompt without a sampler asks for FlowEdit: nothing else reads it.
@@ -133,10 +138,15 @@ def request(recipe: Recipe, prompt: str, seed: int, **changes: object) -> Reques
     inputs, sampler = values.get("inputs", NO_INPUTS), values["sampler"]
     if changes.get("sampler") is None and isinstance(inputs, Inputs) and isinstance(sampler, Sampler):
         values["sampler"] = FlowEdit() if inputs.source_prompt is not None and not sampler.edits else sampler
-    for name in ("fps", "guidance", "shift"):
-        if isinstance(values[name], int):
-            values[name] = float(values[name])  # type: ignore[arg-type]
-    return Request(prompt=prompt, seed=seed, **values)  # type: ignore[arg-type]
+    values |= _plain_numbers({**values, "seed": seed})
+    return Request(prompt=prompt, **values)  # type: ignore[arg-type]
+
+
+def _plain_numbers(values: Mapping[str, object]) -> dict[str, int | float]:
+    """The numbers among the values, as plain ones. Raises UsageError for any out of range."""
+    return {name: whole(name, values[name], *limits) for name, limits in WHOLE.items()} | {
+        name: real(name, values[name], *limits) for name, limits in REAL.items()
+    }
 
 
 def check_prompt(text: str, name: str) -> None:
@@ -157,17 +167,3 @@ def check_prompt(text: str, name: str) -> None:
 def _value(name: str, value: object, kind: type, example: str) -> None:
     if not isinstance(value, kind) or isinstance(value, type):
         raise UsageError(f"{name} must be a value such as {example}, not {value!r}", code="wrong_type")
-
-
-def _whole(name: str, value: int, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UsageError(
-            f"{name} must be a whole number from {least} to {most}, not {value!r}", code="value_out_of_range"
-        )
-
-
-def _real(name: str, value: float, least: float, most: float) -> None:
-    if not isinstance(value, int | float) or not math.isfinite(value) or not least <= value <= most:
-        raise UsageError(
-            f"{name} must be a number from {least:g} to {most:g}, not {value!r}", code="value_out_of_range"
-        )

@@ -16,6 +16,8 @@ TEXT_WIDTH, TEXT_ROWS = 128, 32
 LATENT_CHANNELS = 32
 """With 16, Wan's number, a linear codec leaves 78 % of L1 films of this size wholly readable; see docs/mini.md."""
 
+WORLD = "one or two coloured shapes that move over a plain, striped or checkered background"
+
 
 def mini() -> Recipe:
     """17 frames of 64x64 at 16 fps, shown four times larger; 5 million parameters, 4 of them in the transformer."""
@@ -61,4 +63,5 @@ def mini() -> Recipe:
         upscale=4,
         fast_steps=8,
         conditioners=(StartFilm(),),
+        world=WORLD,
     )

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from kinoform.errors import UsageError
+from kinoform.numbers import real, settle, whole
 from kinoform.solvers.field import MemoryField, Remembering, remembering
 from kinoform.types import Field, Latents, Level, Velocity
+
+MOST_PERIOD, MOST_LIMIT = 1000, 1000.0
 
 
 class Evaluation(NamedTuple):
@@ -56,7 +58,7 @@ def cached(field: Field, rule: Rule) -> MemoryField:
 class Every:
     """Evaluate every `period`-th call where `lowest` <= sigma <= `highest`, and every call outside.
 
-    Raises UsageError for a period below 1.
+    1 evaluates at every step. Raises UsageError for a period that is not 1 to MOST_PERIOD.
     """
 
     period: int = 2
@@ -64,10 +66,7 @@ class Every:
     highest: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.period < 1:
-            raise UsageError(
-                f"period is {self.period}; 1 evaluates at every step, 2 at every other", code="value_out_of_range"
-            )
+        settle(self, period=whole("period", self.period, 1, MOST_PERIOD))
 
     @property
     def needs_rate(self) -> bool:
@@ -83,7 +82,7 @@ class Drift:
 
     Expected is rate·mean|x - x_last| / mean|v_last|, with the rate of the last two evaluations, after
     EasyCache (Zhou et al. 2025). Waits for the device once per call. Calls outside `lowest` <= sigma <=
-    `highest` are evaluated. Raises UsageError for a negative limit.
+    `highest` are evaluated; limit 0 reuses nothing. Raises UsageError for a limit that is not 0 to MOST_LIMIT.
     """
 
     limit: float
@@ -91,10 +90,7 @@ class Drift:
     highest: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.limit >= 0:
-            raise UsageError(
-                f"limit is {self.limit}; give 0 (no reuse) or more, such as 0.05", code="value_out_of_range"
-            )
+        settle(self, limit=real("limit", self.limit, 0.0, MOST_LIMIT))
 
     @property
     def needs_rate(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kinoform.errors import UsageError
+from kinoform.numbers import settle, whole
 from kinoform.solvers.base import State, begun, data_prediction, interval
 from kinoform.solvers.levels import dpmpp_levels
 from kinoform.solvers.multistep import blend, moments, nodes, slope, span
@@ -40,10 +40,7 @@ class DPMSolver:
     second_order: Callable[[float], float] = midpoint
 
     def __post_init__(self) -> None:
-        if not 1 <= self.order <= MAX_ORDER:
-            raise UsageError(
-                f"order is {self.order}; DPM-Solver++ has orders 1 to {MAX_ORDER}", code="value_out_of_range"
-            )
+        settle(self, order=whole("order", self.order, 1, MAX_ORDER))
 
     def levels(self, steps: int, shift: float) -> tuple[Level, ...]:
         return dpmpp_levels(steps, shift)

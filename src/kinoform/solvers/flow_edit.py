@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from kinoform.errors import UsageError
+from kinoform.numbers import real, settle, whole
 from kinoform.solvers.base import State, Step, begun, interval, sample, velocity_at
 from kinoform.solvers.sampler import Run, noised
 from kinoform.types import CLEAN, Field, Latents, Level, Velocity
 
-MOST_AVERAGES, MOST_GUIDANCE = 100, 100.0
+MOST_AVERAGES, MOST_GUIDANCE, MOST_PLAIN = 100, 100.0, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +32,12 @@ class FlowEdit:
     plain_steps: int = 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.source_guidance) and 0 <= self.source_guidance <= MOST_GUIDANCE):
-            raise UsageError(
-                f"source_guidance is {self.source_guidance}; give 0 to {MOST_GUIDANCE:g}", code="value_out_of_range"
-            )
-        if not 1 <= self.averages <= MOST_AVERAGES:
-            raise UsageError(
-                f"averages is {self.averages}; give 1 to {MOST_AVERAGES} noises a step", code="value_out_of_range"
-            )
-        if self.plain_steps < 0:
-            raise UsageError(
-                f"plain_steps is {self.plain_steps}; 0 changes the film to the last step", code="value_out_of_range"
-            )
+        settle(
+            self,
+            source_guidance=real("source_guidance", self.source_guidance, 0.0, MOST_GUIDANCE),
+            averages=whole("averages", self.averages, 1, MOST_AVERAGES),
+            plain_steps=whole("plain_steps", self.plain_steps, 0, MOST_PLAIN),
+        )
 
     @property
     def edits(self) -> bool:

@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.errors import UsageError
+from kinoform.numbers import real, settle, whole
 from kinoform.solvers.field import MemoryField, Pair, Remembering, guided, remembering
 from kinoform.types import Field, Latents, Level, Velocity
 
 PairField = Callable[[Latents, Level], Pair]
+MOST_ZERO = 1000
 
 
 @runtime_checkable
@@ -52,7 +54,8 @@ class Interval:
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high <= 1:
+        settle(self, low=real("low", self.low, 0.0, 1.0), high=real("high", self.high, 0.0, 1.0))
+        if not self.low < self.high:
             raise UsageError(
                 f"guidance from sigma {self.low} to {self.high} is no interval; give low < high, both from 0 to 1",
                 code="value_out_of_range",
@@ -77,10 +80,7 @@ class ZeroStar:
     zero_steps: int = 1
 
     def __post_init__(self) -> None:
-        if self.zero_steps < 0:
-            raise UsageError(
-                f"zero_steps is {self.zero_steps}; 0 begins at once, 1 is usual", code="value_out_of_range"
-            )
+        settle(self, zero_steps=whole("zero_steps", self.zero_steps, 0, MOST_ZERO))
 
     def check(self, steps: int) -> None:
         """Raises UsageError where every step would be zero."""

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kinoform.errors import UsageError
+from kinoform.numbers import settle, whole
 from kinoform.solvers.base import State, begun, data_prediction, interval
 from kinoform.solvers.levels import unipc_levels
 from kinoform.solvers.multistep import blend, nodes, slope, span, weights
 from kinoform.types import Field, Latents, Level
+
+MAX_ORDER = 1000
+"""As many as steps: a higher order has no predictions to be made from. 2 is usual."""
 
 NEXT = 1.0
 """The node of the prediction at the end of the step, which only the corrector knows."""
@@ -29,17 +32,14 @@ class UniPC:
 
     The predictor's order rises from 1 in the first steps and falls to 1 in the last ones; the corrector's
     is that of the predictor whose result it replaces. `uncorrected` holds the indices of the steps whose
-    result stays as predicted. Raises UsageError for an order below 1.
+    result stays as predicted. Raises UsageError for an order below 1 or above MAX_ORDER.
     """
 
     order: int = 2
     uncorrected: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.order < 1:
-            raise UsageError(
-                f"order is {self.order}; UniPC has orders from 1, and 2 is the usual one", code="value_out_of_range"
-            )
+        settle(self, order=whole("order", self.order, 1, MAX_ORDER))
 
     def levels(self, steps: int, shift: float) -> tuple[Level, ...]:
         return unipc_levels(steps, shift)
