@@ -34,6 +34,13 @@ class Codec(Protocol):
 
 
 @runtime_checkable
+class GivenUp(Protocol):
+    """A history that can be freed bit by bit by the one call that it is given to next. Not every codec has such."""
+
+    def given_up(self) -> Any: ...
+
+
+@runtime_checkable
 class CodecSpec(Protocol):
     """A kind of codec, by value. One that is `weightless` has nothing to train, to save or to load."""
 
@@ -121,6 +128,7 @@ def encode_film(codec: Codec, chunks: Iterable[Pixels]) -> Latents:
     for chunk in chunks:
         latents, history = codec.encode(chunk, history)
         found.append(latents)
+        history = given_up(history)
     return torch.cat(found, dim=2)
 
 
@@ -130,6 +138,12 @@ def decode_film(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixe
     for part in latents.split(chunk, dim=2):
         pixels, history = codec.decode(part, history)
         yield pixels
+        history = given_up(history)
+
+
+def given_up(history: Any) -> Any:
+    """A history that is used once more and never again, so that its memory may be freed on the way."""
+    return history.given_up() if isinstance(history, GivenUp) else history
 
 
 def to_signed(frames: UInt8[np.ndarray, "b t height width 3"]) -> Pixels:

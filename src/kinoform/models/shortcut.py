@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinoform.models.vae_blocks import Changed, Past, Video, last_frames
+from kinoform.models.vae_blocks import Changed, Video, last_frames
 from kinoform.ops.patch import Patch
 
 REACH = (2, 3, 3)
@@ -37,7 +37,7 @@ class LinearShortcut(nn.Module):
         rows = film_patches(pixels, self.stride) if first else whole_patches(pixels, self.stride)
         return rearrange((rows - self.centre) @ self.analysis.T, "b t h w c -> b c t h w")
 
-    def decode(self, latents: Video, past: Past) -> tuple[Changed, Past]:
+    def decode(self, latents: Video, past: Tensor | None) -> tuple[Changed, Tensor]:
         """Pixels of the next latent frames; `past` is the latent frame before them, None at the beginning."""
         before = torch.zeros_like(latents[:, :, :1]) if past is None else past
         seen = torch.cat([before, latents], dim=2)

@@ -24,13 +24,13 @@ from kinoform.models.vae_blocks import (
     Downsample,
     DownsampleTime,
     FrameAttention,
+    Memory,
     Past,
     ResidualBlock,
     Upsample,
     UpsampleTime,
     Video,
     layout_of,
-    run,
 )
 
 WAN21_MEAN = (
@@ -101,11 +101,12 @@ class Encoder(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], 2 * spec.channels)
 
     def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
-        inner = [self.conv_in, *self.downsamples, *self.middle]
-        kept, last = past or (None, None)
-        x, kept = run(inner, x.contiguous(memory_format=layout_of(self.conv_in.weight)), kept)
-        x, last = self.conv_out(F.silu(self.norm_out(x), inplace=True), last)
-        return x, (kept, last)
+        memory = Memory(past)
+        x = self.conv_in(memory.padded(x.contiguous(memory_format=layout_of(self.conv_in.weight))))
+        for layer in (*self.downsamples, *self.middle):
+            x = layer(x, memory)
+        x = self.conv_out(memory.padded(F.silu(self.norm_out(x), inplace=True)))
+        return x, memory.kept()
 
 
 class Decoder(nn.Module):
@@ -128,11 +129,12 @@ class Decoder(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], 3)
 
     def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
-        inner = [self.conv_in, *self.middle, *self.upsamples]
-        kept, last = past or (None, None)
-        x, kept = run(inner, x.contiguous(memory_format=layout_of(self.conv_in.weight)), kept)
-        x, last = self.conv_out(F.silu(self.norm_out(x), inplace=True), last)
-        return x, (kept, last)
+        memory = Memory(past)
+        x = self.conv_in(memory.padded(x.contiguous(memory_format=layout_of(self.conv_in.weight))))
+        for layer in (*self.middle, *self.upsamples):
+            x = layer(x, memory)
+        x = self.conv_out(memory.padded(F.silu(self.norm_out(x), inplace=True)))
+        return x, memory.kept()
 
 
 def _middle(width: int) -> nn.ModuleList:
@@ -143,7 +145,11 @@ class History(NamedTuple):
     """What one direction remembers between chunks: of the network's layers, and of the shortcut."""
 
     network: Past = None
-    shortcut: Past = None
+    shortcut: Tensor | None = None
+
+    def given_up(self) -> History:
+        """The same for one use alone, in which each layer's past is freed as its next is made."""
+        return self if self.network is None else self._replace(network=list(self.network))
 
 
 class VAE(nn.Module):

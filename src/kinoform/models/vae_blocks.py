@@ -1,13 +1,12 @@
-"""Parts of the causal video autoencoder. Each takes what it remembers and returns what it will need.
+"""Parts of the causal video autoencoder. What they remember of earlier frames stands in one `Memory`.
 
-`past` is None before the first frame. Layers without a memory return (). Running a film in chunks gives
-what running it whole gives, for every legal chunking.
+Running a film in chunks gives what running it whole gives, for every legal chunking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -15,27 +14,48 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinoform.ops.attention import attend
+
 Video = Float[Tensor, "b c t h w"]
 Changed = Float[Tensor, "b _ _ _ _"]
-Past = Any
+Past: TypeAlias = "tuple[Tensor, ...] | list[Tensor] | None"
+"""What layers remember, in the order in which they run; a list is given up as it is read. None at the first frame."""
 NORM_FLOOR = 1e-12
 
 
+class Memory:
+    """What layers remember between chunks: each takes its past, in the order in which they run, and leaves its next.
+
+    From a list the past is taken out, so that its memory is free before the layer computes; a tuple stays as it is.
+    """
+
+    def __init__(self, past: Past) -> None:
+        self.first = past is None
+        self._past = past if isinstance(past, list) else list(past or ())
+        self._past.reverse()
+        self._next: list[Tensor] = []
+
+    def behind(self, x: Video, frames: int) -> Changed:
+        """x with its layer's past in front; the last `frames` of the two are what the layer remembers now."""
+        found = x if self.first else torch.cat([self._past.pop(), x], dim=2)
+        self._next.append(last_frames(found, frames))
+        return found
+
+    def padded(self, x: Video) -> Changed:
+        """x with two frames in front: its layer's past, zeros at first."""
+        return self.behind(torch.cat([_blank(x, 2), x], dim=2) if self.first else x, 2)
+
+    def kept(self) -> tuple[Tensor, ...]:
+        """What is remembered now. All that was remembered before must have been taken."""
+        assert not self._past, "every layer takes its past"
+        return tuple(self._next)
+
+
 class Layer(nn.Module):
-    """A part with a memory: `forward(x, past) -> (y, past)`."""
+    """A part that may look back: `forward(x, memory) -> y`."""
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
+    def forward(self, x: Video, memory: Memory) -> Changed:
         raise NotImplementedError
-
-
-def run(layers: Iterable[nn.Module], x: Tensor, past: Past) -> tuple[Tensor, Past]:
-    """Layers one after the other, each with its own memory."""
-    layers = list(layers)
-    kept = []
-    for layer, own in zip(layers, past or [None] * len(layers), strict=True):
-        x, own = layer(x, own)
-        kept.append(own)
-    return x, tuple(kept)
 
 
 class ChannelNorm(nn.Module):
@@ -55,14 +75,10 @@ class ChannelNorm(nn.Module):
 
 
 class CausalConv3d(nn.Conv3d):
-    """A 3x3x3 convolution that sees no later frame: two frames in front (zeros at first), none behind."""
+    """A 3x3x3 convolution of frames with two in front, as `Memory.padded` puts them there: it sees no later frame."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 3, padding=(0, 1, 1))
-
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:  # type: ignore[override]
-        x = torch.cat([_blank(x, 2) if past is None else past, x], dim=2)
-        return super().forward(x), last_frames(x, 2)
 
 
 def _blank(x: Video, frames: int) -> Changed:
@@ -89,11 +105,12 @@ class ResidualBlock(Layer):
         self.conv1, self.conv2 = CausalConv3d(inputs, outputs), CausalConv3d(outputs, outputs)
         self.shortcut = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else None
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
-        first, second = past or (None, None)
-        y, first = self.conv1(F.silu(self.norm1(x), inplace=True), first)
-        y, second = self.conv2(F.silu(self.norm2(y), inplace=True), second)
-        return y + (x if self.shortcut is None else self.shortcut(x)), (first, second)
+    def forward(self, x: Video, memory: Memory) -> Changed:
+        y = self.conv1(memory.padded(F.silu(self.norm1(x), inplace=True)))
+        y = F.silu(self.norm2(y), inplace=True)  # line by line, so that what is read can be freed
+        y = memory.padded(y)
+        y = self.conv2(y)
+        return y + (x if self.shortcut is None else self.shortcut(x))
 
 
 class FrameAttention(Layer):
@@ -105,12 +122,11 @@ class FrameAttention(Layer):
         self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
+    def forward(self, x: Video, memory: Memory) -> Changed:
         frames = rearrange(x, "b c t h w -> (b t) c h w")
-        rows = rearrange(self.to_qkv(self.norm(frames)), "n (three c) h w -> three n 1 (h w) c", three=3)
-        seen = F.scaled_dot_product_attention(*rows.unbind(0))
-        seen = self.proj(rearrange(seen, "n 1 (h w) c -> n c h w", h=x.shape[3]))
-        return x + rearrange(seen, "(b t) c h w -> b c t h w", b=len(x)), ()
+        rows = rearrange(self.to_qkv(self.norm(frames)), "n (three c) h w -> three n (h w) 1 c", three=3)
+        seen = self.proj(rearrange(attend(*rows.unbind(0)), "n (h w) 1 c -> n c h w", h=x.shape[3]))
+        return x + rearrange(seen, "(b t) c h w -> b c t h w", b=len(x))
 
 
 def _each_frame(layer: Callable[[Tensor], Tensor], x: Video) -> Changed:
@@ -124,8 +140,8 @@ class Downsample(Layer):
         super().__init__()
         self.resample = nn.Conv2d(channels, channels, 3, stride=2)
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
-        return _each_frame(self.resample, F.pad(x, (0, 1, 0, 1))), ()
+    def forward(self, x: Video, memory: Memory) -> Changed:
+        return _each_frame(self.resample, F.pad(x, (0, 1, 0, 1)))
 
 
 class DownsampleTime(Downsample):
@@ -135,13 +151,12 @@ class DownsampleTime(Downsample):
         super().__init__(channels)
         self.time_conv = nn.Conv3d(channels, channels, (3, 1, 1), stride=(2, 1, 1))
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
-        x, _ = super().forward(x, None)
-        window = x if past is None else torch.cat([past, x], dim=2)
-        found = [x[:, :, :1]] if past is None else []
+    def forward(self, x: Video, memory: Memory) -> Changed:
+        window = memory.behind(super().forward(x, memory), 1)
+        found = [window[:, :, :1]] if memory.first else []
         if window.shape[2] > 1:
             found.append(self.time_conv(window))
-        return torch.cat(found, dim=2), last_frames(x, 1)
+        return torch.cat(found, dim=2)
 
 
 class Upsample(Layer):
@@ -151,8 +166,8 @@ class Upsample(Layer):
         super().__init__()
         self.resample = nn.Conv2d(channels, channels // 2, 3, padding=1)
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
-        return _each_frame(self._double, x), ()
+    def forward(self, x: Video, memory: Memory) -> Changed:
+        return _each_frame(self._double, x)
 
     def _double(self, frames: Float[Tensor, "n c h w"]) -> Tensor:
         return self.resample(F.interpolate(frames, scale_factor=2.0, mode="nearest-exact"))
@@ -165,14 +180,13 @@ class UpsampleTime(Upsample):
         super().__init__(channels)
         self.time_conv = nn.Conv3d(channels, 2 * channels, (3, 1, 1))
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
-        found = []
-        if past is None:
-            found, past, x = [x[:, :, :1]], _blank(x, 2), x[:, :, 1:]
-        window = torch.cat([past, x], dim=2)
-        if x.shape[2]:
+    def forward(self, x: Video, memory: Memory) -> Changed:
+        found, later = [], x
+        if memory.first:
+            found, later = [x[:, :, :1]], x[:, :, 1:]
+        window = memory.padded(later)
+        if later.shape[2]:
             pairs = self.time_conv(window)
             doubled = rearrange(pairs, "b (two c) t h w -> b c (t two) h w", two=2)
             found.append(doubled.contiguous(memory_format=layout_of(pairs)))
-        y, _ = super().forward(torch.cat(found, dim=2), None)
-        return y, last_frames(window, 2)
+        return super().forward(torch.cat(found, dim=2), memory)

@@ -26,7 +26,7 @@ def attend(
     q and k are rounded to v's dtype, as the official kernel does. PyTorch picks the fastest kernel that
     this machine has, except on a CPU, where matrix products are faster than its fused kernel.
     """
-    q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
+    q, k, v = (_innermost(x.to(v.dtype)).transpose(1, 2) for x in (q, k, v))
     if v.device.type == "cpu" and mask is None:
         if learns(q, k, v):
             if k.shape[2] <= SHORT:
@@ -34,6 +34,11 @@ def attend(
         elif q.shape[2] * k.shape[2] >= MANY and multiplies(v.dtype):
             return _parts(q, k, v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+
+def _innermost(x: Float[Tensor, "b n heads k"]) -> Float[Tensor, "b n heads k"]:
+    """A head's columns side by side: where they are not, PyTorch takes the kernel that holds all scores in memory."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _products(
