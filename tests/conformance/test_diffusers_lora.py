@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from conformance.against_diffusers import (
     KINDS,
@@ -69,7 +70,7 @@ def test_diffusers_loads_what_is_saved(kind: str, form: Form, tmp_path: Path) ->
     assert found < SAME
 
 
-@pytest.mark.parametrize("saved", ["pipeline", "pipeline with metadata", "model"])
+@pytest.mark.parametrize("saved", ["pipeline", "pipeline with metadata", "rslora with metadata", "model"])
 def test_what_diffusers_saves_is_read(saved: str, tmp_path: Path) -> None:
     from diffusers import WanPipeline
     from diffusers.training_utils import _collate_lora_metadata
@@ -83,6 +84,7 @@ def test_what_diffusers_saves_is_read(saved: str, tmp_path: Path) -> None:
     other.add_adapter(
         LoraConfig(
             r=RANK, lora_alpha=alpha, target_modules=MODULES, init_lora_weights=False,
+            use_rslora="rslora" in saved,
             alpha_pattern={"attn2.to_v": 2.0} if saved != "pipeline" else {},
         )
     )  # fmt: skip
@@ -100,3 +102,37 @@ def test_what_diffusers_saves_is_read(saved: str, tmp_path: Path) -> None:
     print(f"{saved}: {found:.1e}")
     assert found < SAME
     assert gap(ours(base, *asked), theirs(other, *asked)) > SEEN
+
+
+def test_a_file_of_mixed_ranks_and_alphas_comes_back_from_diffusers(tmp_path: Path) -> None:
+    from diffusers import WanPipeline
+    from diffusers.training_utils import _collate_lora_metadata
+    from peft.utils import get_peft_model_state_dict
+
+    base = tiny_transformer(KINDS["t2v"])
+    other, asked = judge(tmp_path, "t2v", base), question(KINDS["t2v"], 999.0)
+    generator = torch.Generator().manual_seed(6)
+    specs = [("blocks.0.*", 3, 3.0), ("blocks.1.*", 5, 2.0)]
+    changed = base
+    for pattern, rank, alpha in specs:
+        changed = attach(changed, LoRASpec(patterns=(pattern,), rank=rank, alpha=alpha), name=f"rank{rank}",
+                         generator=generator)  # fmt: skip
+    tensors = {}
+    for name, adapters in adapters_of(changed).items():
+        for adapter in adapters.values():
+            adapter.up.data.copy_(0.1 * torch.randn(adapter.up.shape, generator=generator))
+        save_lora(tmp_path / "one.safetensors", changed, name, force=True)
+        tensors |= load_file(tmp_path / "one.safetensors")
+    save_file(tensors, tmp_path / "mixed.safetensors")
+    state = WanPipeline.lora_state_dict(str(tmp_path / "mixed.safetensors"))
+    WanPipeline.load_lora_into_transformer(state, other, adapter_name="default")
+    WanPipeline.save_lora_weights(
+        str(tmp_path),
+        transformer_lora_layers=get_peft_model_state_dict(other, adapter_name="default"),
+        **_collate_lora_metadata({"transformer": other}),
+    )
+    again = open_lora(tmp_path / "pytorch_lora_weights.safetensors", layer_sizes(base))
+    found = gap(ours(attach_file(base, again, 1.0), *asked), ours(changed, *asked))
+    print(f"{found:.1e}, scales {again.scales}")
+    assert found < SAME
+    assert gap(ours(base, *asked), ours(changed, *asked)) > SEEN

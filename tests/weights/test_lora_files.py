@@ -9,36 +9,29 @@ from pathlib import Path
 import pytest
 import torch
 from fuzz_files import damaged_safetensors
+from lora_fixtures import DIFFUSERS_Q, DIM, OFFICIAL_Q, RANK, Q, base, changes, opened, pair, written
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kinoform.errors import KinoformError, NonFiniteError, UsageError, WeightsError
-from kinoform.models.adapted import Adapted, linear_layers
+from kinoform.models.adapted import linear_layers
 from kinoform.models.context import ImageStream, TextStream
-from kinoform.models.dit import DiT, DiTSpec
+from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, merge
 from kinoform.models.packed import PackedLinear
 from kinoform.weights.lora import attach_file, layer_sizes, relative_size, with_loras
-from kinoform.weights.lora_files import LoRAFile, open_lora
-from kinoform.weights.lora_names import COMFY, DIFFUSERS, PEFT, Form
+from kinoform.weights.lora_config import PEFT
+from kinoform.weights.lora_files import open_lora
+from kinoform.weights.lora_names import COMFY, DIFFUSERS, Form
 from kinoform.weights.lora_saving import save_lora
 from kinoform.weights.parts import Parts, released_parts
 from kinoform.weights.storage.fp8 import Scaled
-from official_folder import TRANSFORMER, tiny_modules, write_official_folder
+from official_folder import TRANSFORMER, write_official_folder
 
 CPU = torch.device("cpu")
 FORMS = {"comfy": COMFY, "diffusers": DIFFUSERS}
-Q = "blocks.0.self_attention.q"
-OFFICIAL_Q, DIFFUSERS_Q = "diffusion_model.blocks.0.self_attn.q", "transformer.blocks.0.attn1.to_q"
-DIM, RANK = TRANSFORMER.dim, 4
 WITH_IMAGE = replace(TRANSFORMER, context=(*TRANSFORMER.context, ImageStream(width=12)))
-
-
-def base(spec: DiTSpec = TRANSFORMER) -> DiT:
-    model = tiny_modules(transformer=spec).transformer
-    assert isinstance(model, DiT)
-    return model
 
 
 def learned(model: DiT, spec: LoRASpec, seed: int = 1) -> DiT:
@@ -47,29 +40,6 @@ def learned(model: DiT, spec: LoRASpec, seed: int = 1) -> DiT:
     for adapter in adapters_of(found)["lora"].values():
         adapter.up.data.copy_(0.05 * torch.randn(adapter.up.shape, generator=generator))
     return found
-
-
-def pair(module: str = OFFICIAL_Q, *, into: int = DIM, out: int = DIM, rank: int = RANK) -> dict[str, Tensor]:
-    draw = torch.Generator().manual_seed(2)
-    return {
-        f"{module}.lora_A.weight": 0.15 * torch.randn(rank, into, generator=draw),
-        f"{module}.lora_B.weight": 0.15 * torch.randn(out, rank, generator=draw),
-    }
-
-
-def written(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> Path:
-    save_file(dict(tensors), folder / "style.safetensors", metadata=metadata)
-    return folder / "style.safetensors"
-
-
-def opened(path: Path, **options: bool) -> LoRAFile:
-    return open_lora(path, layer_sizes(base()), **options)
-
-
-def changes(model: DiT) -> dict[str, Tensor]:
-    """By layer what all adapters together add to its weight."""
-    layers = {name: each for name, each in linear_layers(model).items() if isinstance(each, Adapted)}
-    return {name: sum(a.change() for a in each.named().values()) for name, each in layers.items()}
 
 
 def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor], within: float = 0.0) -> bool:
@@ -125,13 +95,37 @@ def test_saving_is_refused_where_it_would_write_nothing_of_use(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("ending", [("lora_A.weight", "lora_B.weight"), ("lora_down.weight", "lora_up.weight")])
-@pytest.mark.parametrize("module", [OFFICIAL_Q, f"model.{OFFICIAL_Q}", DIFFUSERS_Q])
-def test_all_spellings_of_a_pair_are_one_change(module: str, ending: tuple[str, str], tmp_path: Path) -> None:
-    tensors = dict(zip((f"{module}.{end}" for end in ending), pair().values(), strict=True))
+ENDINGS = (
+    "lora_A.weight lora_B.weight", "lora_down.weight lora_up.weight", "lora_A.default.weight lora_B.default.weight",
+    "lora_A.default_0.weight lora_B.default_0.weight", "lora.down.weight lora.up.weight",
+    "lora_linear_layer.down.weight lora_linear_layer.up.weight",
+)  # fmt: skip
+MODULES = (
+    OFFICIAL_Q, f"model.{OFFICIAL_Q}", DIFFUSERS_Q, "blocks.0.self_attn.q", "base_model.model.blocks.0.self_attn.q",
+    "transformer.base_model.model.blocks.0.attn1.to_q", "pipe.dit.blocks.0.self_attn.q", "blocks.0.attn1.to_q", Q,
+)  # fmt: skip
+
+
+SPELLINGS = [(module, ENDINGS[0]) for module in MODULES] + [(DIFFUSERS_Q, ending) for ending in ENDINGS[1:]]
+
+
+@pytest.mark.parametrize(("module", "ending"), SPELLINGS)
+def test_all_spellings_of_a_pair_are_one_change(module: str, ending: str, tmp_path: Path) -> None:
+    tensors = dict(zip((f"{module}.{end}" for end in ending.split()), pair().values(), strict=True))
     model = attach_file(base(), opened(written(tmp_path, tensors)), 1.0)
     down, up = pair().values()
     assert [*changes(model)] == [Q] and torch.allclose(changes(model)[Q], up @ down, atol=1e-6)
+
+
+def test_attention_processors_of_older_trainers_name_the_layer_behind_themselves(tmp_path: Path) -> None:
+    endings = ("down.weight", "up.weight")
+    place = "blocks.0.attn1.processor.{}_lora"
+    tensors = {
+        f"{place.format(layer)}.{end}": value
+        for layer in ("to_q", "to_out")
+        for end, value in zip(endings, pair().values(), strict=True)
+    }
+    assert opened(written(tmp_path, tensors)).changes.keys() == {Q, "blocks.0.self_attention.o"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
@@ -142,17 +136,6 @@ def test_alpha_over_rank_is_the_scale_and_without_alpha_it_is_one(dtype: torch.d
     down, up = pair().values()
     assert torch.allclose(changes(attach_file(base(), file, 0.5))[Q], 0.5 * 2 / RANK * up @ down, atol=1e-6)
     assert "rank 4, alpha / rank 0.5 x strength 0.8 = 0.4" in file.told(0.8)
-
-
-@pytest.mark.parametrize("prefix", ["transformer.", ""])
-def test_alphas_in_the_metadata_of_diffusers_are_read(prefix: str, tmp_path: Path) -> None:
-    other = "blocks.1.attn1.to_q"
-    tensors = {f"{prefix}{name}": v for m in ("blocks.0.attn1.to_q", other) for name, v in pair(m).items()}
-    said = {f"{prefix}r": RANK, f"{prefix}lora_alpha": 2, f"{prefix}alpha_pattern": {other: 12}}
-    file = opened(written(tmp_path, tensors, {PEFT: json.dumps(said)}))
-    assert {layer: change.alpha / change.rank for layer, change in file.changes.items()} == {
-        Q: 0.5, "blocks.1.self_attention.q": 3.0,
-    }  # fmt: skip
 
 
 def test_layers_of_other_wan_models_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -178,7 +161,6 @@ def test_layers_of_other_wan_models_are_left_out_and_counted(tmp_path: Path) -> 
         "diffusion_model.blocks.99.cross_attn.k_img.lora_A.weight",
         "diffusion_model.patch_embedding.lora_A.weight",
         "text_encoders.umt5.block.0.lora_A.weight",
-        f"{OFFICIAL_Q}.lora_B.bias",
         "anything",
     ],
 )
@@ -197,26 +179,6 @@ def test_a_file_that_would_change_nothing_is_refused(tmp_path: Path) -> None:
         opened(written(tmp_path, pair("diffusion_model.blocks.0.self_attn.z")), ignore_unknown=True)
 
 
-def renamed(tensors: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
-    return {name.replace(OFFICIAL_Q, module): value for name, value in tensors.items()}
-
-
-@pytest.mark.parametrize(
-    ("dialect", "tensors"),
-    [
-        ("kohya", renamed(pair(), "lora_unet_blocks_0_self_attn_q")),
-        ("peft", renamed(pair(), "base_model.model.blocks.0.self_attn.q")),
-        ("diffsynth", renamed(pair(), "blocks.0.self_attn.q")),
-        ("diffsynth", {name.replace(".weight", ".default.weight"): value for name, value in pair().items()}),
-        ("full-delta", pair() | {"diffusion_model.blocks.0.norm3.diff": torch.zeros(DIM)}),
-        ("lycoris", {f"{OFFICIAL_Q}.lokr_w1": torch.zeros(4, 4), f"{OFFICIAL_Q}.lokr_w2": torch.zeros(6, 6)}),
-    ],
-)
-def test_other_dialects_are_refused_by_name(dialect: str, tensors: dict[str, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=f"form {dialect}, which is not read yet"):
-        opened(written(tmp_path, tensors))
-
-
 def test_a_whole_model_is_no_lora(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"holds no LoRA.*--model"):
         opened(written(tmp_path, {"blocks.0.self_attn.q.weight": torch.zeros(DIM, DIM)}))
@@ -229,7 +191,8 @@ BAD: Mapping[str, tuple[dict[str, Tensor], str]] = {
     "ranks": ({A: torch.zeros(4, DIM), B: torch.zeros(DIM, 5)}, "ranks 4 and 5"),
     "no rank": ({A: torch.zeros(0, DIM), B: torch.zeros(DIM, 0)}, "ranks 0 and 0"),
     "great rank": ({A: torch.zeros(4097, DIM), B: torch.zeros(DIM, 4097)}, "from 1 to 4096"),
-    "size": (pair(into=DIM + 8), "another size"),
+    "size": (pair(into=DIM + 8), f"{DIM + 8} wide"),
+    "another layer's size": (pair(out=DIM + 8), "another size"),
     "convolution": ({A: torch.zeros(4, DIM, 1, 1), B: torch.zeros(DIM, 4, 1, 1)}, "only plain matrices"),
     "integers": ({A: torch.zeros(4, DIM, dtype=torch.int8), B: torch.zeros(DIM, 4)}, "only plain matrices"),
     "twice": (pair() | pair(f"model.{OFFICIAL_Q}"), "twice"),
@@ -247,17 +210,6 @@ def test_files_that_cannot_be_right_are_refused_by_their_header(kind: str, tmp_p
     with pytest.raises(WeightsError, match=sentence) as refused:
         opened(written(tmp_path, tensors))
     assert "style.safetensors" in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "said",
-    ['{"lora_alpha": ', "[]", '{"lora_alpha": "8"}', '{"lora_alpha": true}', '{"lora_alpha": 1e999}',
-     '{"lora_alpha": 8, "alpha_pattern": {"(a+)+$": 1}}', '{"lora_alpha": 8, "alpha_pattern": 3}',
-     '{"transformer.use_rslora": true}', '{"use_dora": true}', "[" * 100_000, '"' + "x" * 1_000_001 + '"'],
-)  # fmt: skip
-def test_metadata_that_are_damaged_or_not_read_are_refused(said: str, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"style\.safetensors"):
-        opened(written(tmp_path, pair(DIFFUSERS_Q), {PEFT: said}))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])

@@ -90,6 +90,8 @@ def _rows(part: Identity) -> Iterator[tuple[str, str]]:
     yield "storage", f"{part.storage}; {part.tensors} tensors ({dtypes}), {_rounded(part.bytes, BYTES)}"
     yield "sizes", ", ".join(f"{name} {size}" for name, size in part.sizes.items()) or "not told"
     yield "parameters", f"{part.parameters:,}" + _about(part.parameters)
+    if part.methods:
+        yield "method", f"{', '.join(part.methods)}: kinoform does not read it"
     if part.missing:
         yield "missing", _listed(part.missing)
     if part.unknown:

@@ -57,7 +57,7 @@ def with_loras(
         return model
 
     def fingerprint() -> str:
-        told = [parts.fingerprint(), *(f"{model_hash([file.path])} {strength!r}" for file, strength in opened)]
+        told = [parts.fingerprint(), *(f"{model_hash(file.files)} {strength!r}" for file, strength in opened)]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
     return replace(parts, transformer=transformer, fingerprint=fingerprint)

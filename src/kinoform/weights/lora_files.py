@@ -1,29 +1,28 @@
 """LoRA files opened and checked by their headers: what each changes of a model, what it does not, how strongly."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kinoform.errors import WeightsError
 from kinoform.models.lora import MAX_RANK
-from kinoform.weights.files import Checkpoint, open_file
-from kinoform.weights.identity.loras import lora_dialect
-from kinoform.weights.lora_names import (
-    ALPHA,
-    DOWN,
-    FORMS,
-    SECOND_EXPERT,
-    UP,
-    Form,
-    checked_alpha,
-    elsewhere,
-    peft_alphas,
-    taken_apart,
-    without_prefix,
-)
+from kinoform.weights.files import open_file
+from kinoform.weights.identity.foreign import OTHERS
+from kinoform.weights.identity.lora_endings import ALPHA, DOWN, SAVED, UP, method_of, taken_apart
+from kinoform.weights.identity.loras import lora_dialect, lora_sizes
+from kinoform.weights.identity.released import RELEASED
+from kinoform.weights.lora_config import checked_alpha, peft_config, peft_config_file
+from kinoform.weights.lora_names import elsewhere, own_layer, own_parameter
 from kinoform.weights.storage.formats import Stored
 
 LISTED = 3
+UNDOTTED = ("kohya", "lycoris")
+"""Dialects whose names have _ for dots."""
+
+WIDEST = "blocks.0.self_attention.q"
+"""A layer as wide as the model."""
+
+PARAMETERS = (".weight", ".bias", ".modulation", ".positions")
 
 Sizes = Mapping[str, tuple[int, int]]
 """What a layer gives and takes, by its canonical name."""
@@ -44,9 +43,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRAFile:
-    """`changes` by canonical layer name; `absent` modules are those of other Wan models, `unknown` of none."""
+    """`changes` by canonical layer name; `absent` modules are those of other Wan models, `unknown` of none.
+
+    `files` are all that was read: the LoRA, and peft's configuration where it lies beside it.
+    """
 
     path: Path
+    files: tuple[Path, ...]
     dialect: str
     changes: Mapping[str, Change]
     absent: tuple[str, ...]
@@ -69,79 +72,145 @@ class LoRAFile:
         )
 
 
+@dataclass(slots=True, kw_only=True)
+class _Sorted:
+    """The names of a file: `held` by layer its module and its tensors, `absent` modules of other Wan models, `methods`
+    that are not read with their names, and names that are of no Wan model."""
+
+    held: dict[str, tuple[str, dict[str, Stored]]] = field(default_factory=dict)
+    absent: dict[str, None] = field(default_factory=dict)
+    methods: dict[str, list[str]] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
 def open_lora(path: Path, layers: Sizes, *, ignore_unknown: bool = False) -> LoRAFile:
     """What the file changes of a model with these layers. Reads the header, and the numbers called alpha.
 
-    Raises WeightsError for a damaged file, a dialect that is not read, names that no Wan model has (unless
+    Raises WeightsError for a damaged file, a dialect or a method that is not read, names that no Wan model has (unless
     `ignore_unknown`), matrices without their other half or of another model's size, an alpha that is no
     positive number, and when nothing of the file belongs to this model.
     """
     checkpoint = open_file(path)
-    dialect = lora_dialect(checkpoint.tensors)
-    form = _form(path, dialect)
-    held, absent, unknown = _sorted_out(checkpoint, form, layers)
-    if unknown and not ignore_unknown:
-        raise WeightsError(
-            f"{path} changes {len(unknown)} things that kinoform cannot change ({_listed(unknown)}); "
-            "it is for another model, or pass --lora-ignore-unknown to use the rest",
-            code="lora_unknown_keys",
-        )
-    if not held:
-        raise WeightsError(
-            f"{path} would change nothing in this model: {len(absent)} of its layers are those of another kind of "
-            f"Wan model, {len(unknown)} of its names are of none; leave it out",
-            code="lora_wrong_model",
-        )
-    said = peft_alphas(path, checkpoint.metadata)
+    tensors = checkpoint.tensors
+    dialect = lora_dialect(tensors)
+    _check_dialect(path, dialect)
+    _check_width(path, tensors, layers)
+    found = _sorted_out(path, tensors, layers)
+    _check_methods(path, found)
+    pairs = {layer: _matrices(path, *found.held[layer], layers[layer]) for layer in found.held}
+    _check_known(path, found, tensors, ignore_unknown=ignore_unknown)
+    said = peft_config(path, checkpoint.metadata)
+    config = peft_config_file(path)
     changes = {}
-    for layer, (module, pieces) in held.items():
-        down, up = _matrices(path, module, pieces, layers[layer])
-        rank = float(down.shape[0])
+    for layer, (down, up) in pairs.items():
+        module, pieces = found.held[layer]
+        rank = down.shape[0]
         if ALPHA in pieces:
             alpha = _alpha(module, pieces[ALPHA])
         else:
-            alpha = rank if said is None else said.of(without_prefix(module))
+            alpha = float(rank) if said is None else said.of(module, rank)
         changes[layer] = Change(down=down, up=up, alpha=alpha)
-    return LoRAFile(path=path, dialect=str(dialect), changes=changes, absent=tuple(absent), unknown=tuple(unknown))
+    return LoRAFile(
+        path=path,
+        files=(path,) if config is None else (path, config),
+        dialect=str(dialect),
+        changes=changes,
+        absent=tuple(found.absent),
+        unknown=tuple(found.unknown),
+    )
 
 
-def _form(path: Path, dialect: str | None) -> Form:
+def _check_dialect(path: Path, dialect: str | None) -> None:
     if dialect is None:
         raise WeightsError(
             f"{path} holds no LoRA; if it is a whole model or an adapter, give it as --model", code="lora_missing"
         )
-    if dialect not in FORMS:
-        raise WeightsError(
-            f"{path} is a LoRA in the form {dialect}, which is not read yet; save it in the form of ComfyUI "
-            "(names that begin with diffusion_model.) or of diffusers (transformer.)",
-            code="lora_unsupported",
-        )
-    return FORMS[dialect]
 
 
-def _sorted_out(
-    checkpoint: Checkpoint, form: Form, layers: Sizes
-) -> tuple[dict[str, tuple[str, dict[str, Stored]]], list[str], list[str]]:
-    """By layer its module in the file and its tensors; modules of other Wan models; names that are of none."""
-    held: dict[str, tuple[str, dict[str, Stored]]] = {}
-    absent: dict[str, None] = {}
-    unknown = []
-    for name, stored in checkpoint.tensors.items():
-        module, piece = taken_apart(name) or (name, "")
-        layer = form.own(without_prefix(module))
-        if piece and layer in layers:
-            first, pieces = held.setdefault(layer, (module, {}))
-            if first != module or piece in pieces:
+def _check_width(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> None:
+    """Of a model of another size also the blocks would be unknown, which tells less."""
+    found, own = lora_sizes(tensors), layers.get(WIDEST, (0, 0))[1]
+    width = found.get("dim", own)
+    if not own or width == own:
+        return
+    fitting = [each.name for each in RELEASED if each.dim == width and each.layers >= found["layers"]]
+    named = f", as {', '.join(fitting)}" if fitting else ", as no released one"
+    raise WeightsError(
+        f"{path} is for a model that is {width} wide{named}; this one is {own} wide: give it to a model of its size",
+        code="lora_wrong_model",
+    )
+
+
+def _sorted_out(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> _Sorted:
+    found, left = _Sorted(), []
+    for name, stored in tensors.items():
+        ended = taken_apart(name) or method_of(name)
+        if ended is None:
+            left.append(name)
+            continue
+        layer, piece = own_layer(ended.module), ended.kind
+        if elsewhere(ended.module, layers):
+            found.absent[ended.module] = None
+        elif piece not in (DOWN, UP, ALPHA):
+            found.methods.setdefault(piece, []).append(name)
+        elif layer not in layers:
+            found.unknown.append(name)
+        else:
+            module, pieces = found.held.setdefault(layer, (ended.module, {}))
+            if module != ended.module or piece in pieces:
                 raise WeightsError(
-                    f"{checkpoint.path} changes {layer} twice, the second time by {name}; get it again",
-                    code="lora_ambiguous",
+                    f"{path} changes {layer} twice, the second time by {name}; get it again", code="lora_ambiguous"
                 )
             pieces[piece] = stored
-        elif piece and (module.startswith(SECOND_EXPERT) or elsewhere(layer, layers)):
-            absent[module] = None
+    for name in left:
+        own = own_parameter(name) or ""
+        places = [own[:place] for place, letter in enumerate(own) if letter == "."]
+        if own.endswith(PARAMETERS):
+            found.methods.setdefault(SAVED, []).append(name)
+        elif any(place in found.held for place in places):
+            found.methods.setdefault("a method without a name", []).append(name)
         else:
-            unknown.append(name)
-    return held, list(absent), unknown
+            found.unknown.append(name)
+    return found
+
+
+def _check_methods(path: Path, found: _Sorted) -> None:
+    if not found.methods:
+        return
+    method, names = next(iter(found.methods.items()))
+    also = [each for each in found.methods if each != method]
+    others = f" and {' and '.join(also)}" if also else ""
+    raise WeightsError(
+        f"{path} holds {method} ({_listed(names)}){others}, which kinoform does not read, and without it the rest "
+        "would be wrong; merge it into its model with the tool that made it, and give the merged model as --model",
+        code="lora_unsupported",
+    )
+
+
+def _check_known(path: Path, found: _Sorted, tensors: Mapping[str, Stored], *, ignore_unknown: bool) -> None:
+    """Raises WeightsError for names of no Wan model, unless these are waived, and when nothing is left."""
+    if not found.held:
+        other = next((model for mark, model in OTHERS.items() if any(mark in name for name in tensors)), None)
+        if other is not None:
+            raise WeightsError(f"{path} is for {other}, no Wan model; leave it out", code="lora_wrong_model")
+        if found.unknown and lora_dialect(tensors) in UNDOTTED:
+            raise WeightsError(
+                f"{path} spells its layers with _ for dots ({_listed(found.unknown)}), as kohya's trainers and LyCORIS "
+                "do, which kinoform does not read yet; save it with ComfyUI's names (diffusion_model.blocks.0...)",
+                code="lora_unsupported",
+            )
+        raise WeightsError(
+            f"{path} would change nothing in this model: {len(found.absent)} of its layers are those of another kind "
+            f"of Wan model, {len(found.unknown)} of its names are of none"
+            f"{f' ({_listed(found.unknown)})' if found.unknown else ''}; leave it out",
+            code="lora_wrong_model",
+        )
+    if found.unknown and not ignore_unknown:
+        raise WeightsError(
+            f"{path} changes {len(found.unknown)} things that kinoform cannot change ({_listed(found.unknown)}); "
+            "get the file for this model, or pass --lora-ignore-unknown to use the rest without them",
+            code="lora_unknown_keys",
+        )
 
 
 def _matrices(path: Path, module: str, pieces: Mapping[str, Stored], size: tuple[int, int]) -> tuple[Stored, Stored]:

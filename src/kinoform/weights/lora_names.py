@@ -1,36 +1,24 @@
-"""How a LoRA file spells its layers, in the two forms that are read and written.
+"""How a LoRA file spells its layers: what is read, and the two forms that are written.
 
-comfy       diffusion_model.blocks.0.self_attn.q.lora_A.weight, .lora_B.weight, .alpha (or .lora_down, .lora_up)
+comfy       diffusion_model.blocks.0.self_attn.q.lora_A.weight, .lora_B.weight, .alpha
 diffusers   transformer.blocks.0.attn1.to_q.lora_A.weight, .lora_B.weight; alpha, if anywhere, in the metadata
+
+Names are read behind any of PREFIXES and with any of the endings of identity/lora_endings.py.
 """
 
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
-from typing import Any
 
 from kinoform.errors import WeightsError
 from kinoform.weights.dialects import DIFFUSERS_DIT
+from kinoform.weights.identity.lora_endings import ALPHA, DOWN, UP
 from kinoform.weights.names import DIT, Names
 
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
+PREFIXES = ("base_model.model.", "model.", "diffusion_model.", "transformer.", "transformer_1.", "pipe.dit.")
+"""What may stand before a module, also several of them."""
+
 SECOND_EXPERT = "transformer_2."
-
-DOWN, UP, ALPHA = "down", "up", "alpha"
-PIECES = {
-    ".lora_A.weight": DOWN, ".lora_down.weight": DOWN,
-    ".lora_B.weight": UP, ".lora_up.weight": UP,
-    ".alpha": ALPHA,
-}  # fmt: skip
-
-PEFT = "lora_adapter_metadata"
-"""The key under which diffusers keeps the configuration of peft, as JSON."""
-
-PEFT_BYTES = 1_000_000
-UNREAD = ("use_rslora", "use_dora", "lora_bias")
+WRITTEN = {DOWN: ".lora_A.weight", UP: ".lora_B.weight", ALPHA: ".alpha"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,92 +35,41 @@ class Form:
             module = self.names.theirs(f"{layer}.weight").removesuffix(".weight")
         except WeightsError:
             module = layer
-        ending = next(ending for ending, held in PIECES.items() if held == piece)
-        return f"{self.prefix}{module}{ending}"
-
-    def own(self, module: str) -> str:
-        """The layer that a module of the file is, in kinoform's names; not every model has it, or any."""
-        found = self.names.ours(f"{module}.weight")
-        return module if found is None else found.removesuffix(".weight")
+        return f"{self.prefix}{module}{WRITTEN[piece]}"
 
 
 COMFY = Form(prefix="diffusion_model.", names=DIT, alpha=True)
 DIFFUSERS = Form(prefix="transformer.", names=DIFFUSERS_DIT, alpha=False)
-FORMS: Mapping[str, Form] = {"comfy": COMFY, "diffusers": DIFFUSERS}
-"""By the dialect that `lora_dialect` tells."""
 
 
-def taken_apart(name: str) -> tuple[str, str] | None:
-    """The module of a tensor, and which piece of its change the tensor is; None when it is none."""
-    for ending, piece in PIECES.items():
-        if name.endswith(ending):
-            return name.removesuffix(ending), piece
-    return None
+def own_layer(module: str) -> str:
+    """The layer that a module of a file is, in kinoform's names; not every model has it, or any."""
+    found = own_parameter(f"{module}.weight")
+    return without_prefix(module) if found is None else found.removesuffix(".weight")
+
+
+def own_parameter(name: str) -> str | None:
+    """The same of a parameter; None when neither table has a name of this form."""
+    bare = without_prefix(name)
+    # diffusers' first: the official table, whose rows end in *, would take its names for parts of the feed-forward.
+    return next((own for names in (DIFFUSERS_DIT, DIT) if (own := names.ours(bare)) is not None), None)
 
 
 def without_prefix(module: str) -> str:
-    return next((module.removeprefix(prefix) for prefix in PREFIXES if module.startswith(prefix)), module)
+    while (prefix := next((each for each in PREFIXES if module.startswith(each)), None)) is not None:
+        module = module.removeprefix(prefix)
+    return module
 
 
-def elsewhere(layer: str, layers: Mapping[str, Any]) -> bool:
-    """Whether a layer that the model lacks is one of its relatives': of the image stream, or of VACE."""
-    if layer.startswith(("context.image.layers.", "branches.")):
+def elsewhere(module: str, layers: Collection[str]) -> bool:
+    """Whether a module that a model with these layers lacks is a relative's: of the image stream, of VACE, or
+    of the second expert."""
+    if without_prefix(module).startswith(SECOND_EXPERT):
         return True
-    return ".streams.image." in layer and layer.replace(".streams.image.", ".streams.text.") in layers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeftAlphas:
-    """What the metadata of diffusers say of alpha: one number, and others for modules by the end of their name."""
-
-    alpha: float
-    by_module: Mapping[str, float]
-
-    def of(self, module: str) -> float:
-        for ending, alpha in self.by_module.items():
-            if module == ending or module.endswith(f".{ending}"):
-                return alpha
-        return self.alpha
-
-
-def peft_alphas(path: Path, metadata: Mapping[str, str]) -> PeftAlphas | None:
-    """None when the file says nothing. Raises WeightsError for values that are damaged or not read."""
-    text = metadata.get(PEFT)
-    if text is None:
-        return None
-    try:
-        if len(text) > PEFT_BYTES:
-            raise ValueError
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{path}: its {PEFT} are no JSON of ordinary size; fetch it again", code="lora_damaged"
-        ) from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path}: its {PEFT} are no object; fetch it again", code="lora_damaged")
-    said = {key.removeprefix(DIFFUSERS.prefix): value for key, value in found.items()}
-    for key in UNREAD:
-        if said.get(key):
-            raise WeightsError(
-                f"{path} was trained with {key}, which is not read yet; merge it with the tool it is from",
-                code="lora_unsupported",
-            )
-    if "lora_alpha" not in said:
-        return None
-    patterns = said.get("alpha_pattern") or {}
-    if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
-        raise WeightsError(
-            f"{path}: alpha_pattern in its {PEFT} does not name modules plainly; use ComfyUI's form",
-            code="lora_unsupported",
-        )
-    by_module = {key: checked_alpha(path, key, value) for key, value in patterns.items()}
-    return PeftAlphas(alpha=checked_alpha(path, "lora_alpha", said["lora_alpha"]), by_module=by_module)
-
-
-def checked_alpha(path: Path, name: str, value: object) -> float:
-    """Raises WeightsError unless it is a positive number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6 or not isfinite(value):
-        raise WeightsError(
-            f"{path}: {name} is {str(value)[:40]}, no positive number; fetch the file again", code="lora_damaged"
-        )
-    return float(value)
+    layer = own_layer(module)
+    if layer.startswith("context.image."):
+        return "context.image.layers.0" not in layers
+    if layer.startswith("branches."):
+        return not any(each.startswith(f"branches.{layer.split('.')[1]}.") for each in layers)
+    place, _, inside = layer.partition(".streams.image.")
+    return bool(inside) and f"{place}.streams.text.k" in layers and f"{place}.streams.image.k" not in layers

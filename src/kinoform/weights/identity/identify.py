@@ -14,6 +14,7 @@ from kinoform.weights.identity.adapters import DOWN, adapter_claims, is_adapter
 from kinoform.weights.identity.amounts import Described, amounts, is_side, storage
 from kinoform.weights.identity.foreign import check_offspring, not_wan
 from kinoform.weights.identity.identity import Identity
+from kinoform.weights.identity.lora_endings import methods
 from kinoform.weights.identity.loras import lora_dialect, lora_prefix, lora_sizes, not_lora
 from kinoform.weights.identity.marks import TRANSFORMER, Kind, kinds, translation
 from kinoform.weights.identity.released import RELEASED, choose, fitting
@@ -190,6 +191,7 @@ def _lora(tensors: Mapping[str, Described], dialect: str, evidence: Evidence) ->
         evidence="",
         missing=(),
         unknown=not_lora(tensors),
+        methods=methods(tensors),
     )
 
 

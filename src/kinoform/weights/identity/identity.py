@@ -20,7 +20,7 @@ class Identity:
     structure, folder, file name, metadata; or manifest, which names the recipe of a folder of kinoform's
     own. Of an adapter, `chosen` is its recipe and `base` the name and the hash of the model that it is for.
     `missing` are names that the file lacks, as it would spell them; `unknown`, names in the file that no
-    such model has.
+    such model has. `methods` are those in a LoRA that kinoform does not read, such as DoRA.
     """
 
     part: str
@@ -39,3 +39,4 @@ class Identity:
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
     base: str = ""
+    methods: tuple[str, ...] = ()
