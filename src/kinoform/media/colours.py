@@ -36,13 +36,16 @@ CODES = 2**16
 def rgb(frame: VideoFrame, say: Say) -> UInt8[np.ndarray, "h w _"]:
     """RGB, or RGBA of a film with transparency. Says what is converted: more than 8 bits, HDR, wide colours."""
     parts = frame.format.components
+    transparent = any(part.is_alpha for part in parts)
     hdr = frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
     if hdr or frame.color_primaries == ColorPrimaries.BT2020:
         say("is HDR; it is converted to 8-bit BT.709" if hdr else "has the wide colours of BT.2020; they become BT.709")
-        return _narrowed(_reformatted(frame, "rgb48le"), frame.color_trc)
+        wide = _reformatted(frame, "rgba64le" if transparent else "rgb48le")
+        narrow = _narrowed(wide[..., :3], frame.color_trc)
+        return np.concatenate([narrow, (wide[..., 3:] >> 8).astype(np.uint8)], axis=2) if transparent else narrow
     if max(part.bits for part in parts) > 8:
         say(f"has {parts[0].bits} bits per colour; they are converted to 8")
-    return _reformatted(frame, "rgba" if any(part.is_alpha for part in parts) else "rgb24")
+    return _reformatted(frame, "rgba" if transparent else "rgb24")
 
 
 def _reformatted(frame: VideoFrame, pixels: str) -> np.ndarray:

@@ -9,9 +9,13 @@ from typing import NoReturn
 import av
 import numpy as np
 from av import VideoFrame
+from av.codec import CodecContext
+from av.codec.codec import UnknownCodecError
 from av.container import InputContainer
 from av.error import EOFError as FFmpegEnd
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from kinoform.media.caps import MOST_FILM_PIXELS
@@ -24,6 +28,9 @@ from kinoform.media.upright import NO_TURN, turned
 
 CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1"}
 """What cameras, editors and browsers write. Rarer decoders are tried by fewer people and their attackers."""
+
+TRANSPARENT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders of transparency that lies beside the stream, by codec; FFmpeg's own leave it out."""
 
 USUAL_RATE = Fraction(25)
 """Frames per second of a film that does not say."""
@@ -46,20 +53,22 @@ def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
             f"has {codec.width}x{codec.height} pixels; at most {MOST_FILM_PIXELS} a frame are read; make it smaller",
             code="media_too_large",
         )
+    decoder = _decoder(stream, say)
     # A header may promise less than the frames then ask for.
-    codec.options = {"max_pixels": str(MOST_FILM_PIXELS)}
+    decoder.options = {"max_pixels": str(MOST_FILM_PIXELS)}
     # One thread needs the least memory, and damage is found in the same place every time.
-    codec.thread_count = 1
+    decoder.thread_count = 1
     _say_shape(stream, say)
     assert stream.time_base is not None
     seconds = Fraction(container.duration, av.time_base) if container.duration else None
     return Source(
         size=(codec.height, codec.width),
-        frames=_frames(container, stream, say),
+        frames=_frames(container, stream, decoder, say),
         tick=stream.time_base,
         rate=stream.average_rate,
         count=stream.frames or None,
         seconds=stream.duration * stream.time_base if stream.duration else seconds,
+        lossy=True,
     )
 
 
@@ -101,17 +110,38 @@ def _film(container: InputContainer, say: Say) -> VideoStream:
     return films[place]
 
 
+def _decoder(stream: VideoStream, say: Say) -> VideoCodecContext:
+    """The stream's own, or for transparency beside the stream (Matroska's alpha mode) one that reads it."""
+    codec = stream.codec_context
+    if {key.lower(): text for key, text in stream.metadata.items()}.get("alpha_mode") != "1":
+        return codec
+    reader = TRANSPARENT.get(codec.codec.canonical_name)
+    if reader is None:
+        say(f"has transparency that is not read in {codec.codec.canonical_name}; hidden colours show")
+        return codec
+    try:
+        decoder = CodecContext.create(reader, "r")
+    except UnknownCodecError as error:
+        raise Refused(
+            f"is transparent, which needs an FFmpeg with {reader}; convert it to prores 4444 in a mov file",
+            code="media_unsupported",
+        ) from error
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = codec.extradata
+    return decoder
+
+
 def _say_shape(stream: VideoStream, say: Say) -> None:
     shape = stream.sample_aspect_ratio
     if shape and shape != 1:
         say(f"has pixels {shape.numerator}:{shape.denominator} wide; they are taken as square")
 
 
-def _frames(container: InputContainer, stream: VideoStream, say: Say) -> Iterator[Timed]:
+def _frames(container: InputContainer, stream: VideoStream, decoder: VideoCodecContext, say: Say) -> Iterator[Timed]:
     """Frames with times from 0 on. A frame ends where the next begins, the last after its own duration."""
     waiting, start, tick = None, None, stream.time_base or Fraction(1)
     usual, matrix = 1 / (stream.average_rate or USUAL_RATE), NO_TURN
-    for frame in _decoded(container, stream):
+    for frame in _decoded(container, stream, decoder):
         if frame.interlaced_frame:
             say("is interlaced; its half pictures stay woven into each other")
         # A display orientation within the stream holds from its frame on.
@@ -130,12 +160,13 @@ def _frames(container: InputContainer, stream: VideoStream, say: Say) -> Iterato
         yield waiting
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _decoded(container: InputContainer, stream: VideoStream, decoder: VideoCodecContext) -> Iterator[VideoFrame]:
     for packet in container.demux(stream):
         if packet.is_corrupt:
             raise EOFError
-        for frame in packet.decode():
-            assert isinstance(frame, VideoFrame)
+        for frame in decoder.decode(packet):
+            if decoder.name == "libvpx":
+                frame.colorspace = Colorspace.ITU601  # of all VP8; FFmpeg's own decoder says so
             yield frame
 
 

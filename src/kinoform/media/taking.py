@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 
 from kinoform.media.caps import MOST_FRAMES, MOST_RESULT, MOST_SECONDS
-from kinoform.media.flat import flat, mask_values
+from kinoform.media.flat import flat
+from kinoform.media.paint import Paint
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.timing import Source, Timed, at_rate, exact
 
@@ -62,12 +63,13 @@ def taken(source: Source, wish: Wish, pace: Pace, say: Say) -> Iterator[np.ndarr
     if wish.fps is not None and source.tick:
         frames = at_rate(frames, exact(wish.fps), source.tick)
     count, shape, pixels, shown = 0, None, np.empty(0), None
+    paint = Paint(lossy=source.lossy) if wish.mask else None
     for frame in frames:
         if count == wish.most:
             say(f"has {source.count} frames; the first is taken" if wish.single else f"is cut to {count} frames")
             break
         if frame is not shown:  # a higher rate repeats frames
-            pixels, shown = _converted(frame, wish, say), frame
+            pixels, shown = _converted(frame, paint, say), frame
         shape = shape or pixels.shape
         if pixels.shape != shape:
             change = f"from {sides(shape)} to {sides(pixels.shape)} in frame {count}"
@@ -108,8 +110,8 @@ def _check_header(source: Source, wish: Wish) -> None:
     _check_amount(most, (*source.size, 1 if wish.mask else 3))
 
 
-def _converted(frame: Timed, wish: Wish, say: Say) -> np.ndarray:
-    return mask_values(frame.pixels(), say)[..., None] if wish.mask else flat(frame.pixels(), say)
+def _converted(frame: Timed, paint: Paint | None, say: Say) -> np.ndarray:
+    return flat(frame.pixels(), say) if paint is None else paint.values(frame.pixels(), say)[..., None]
 
 
 def _check_amount(count: int, shape: tuple[int, ...]) -> None:

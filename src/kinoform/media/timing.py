@@ -25,6 +25,7 @@ class Source:
 
     `size` is height and width before any rotation. `tick` is the unit of time that the file is written in, in
     seconds; 0 where frames have no times. `rate`, `count` and `seconds` are what the header says, if it does.
+    `lossy`: whether a coder may have moved the colours.
     """
 
     size: tuple[int, int]
@@ -33,6 +34,7 @@ class Source:
     rate: Fraction | None = None
     count: int | None = None
     seconds: Fraction | None = None
+    lossy: bool = False
 
 
 def exact(fps: float) -> Fraction:

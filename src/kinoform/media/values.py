@@ -12,8 +12,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from kinoform.errors import UsageError
-from kinoform.media.flat import flat, mask_values
+from kinoform.media.flat import flat
 from kinoform.media.material import Clip, Mask, Picture
+from kinoform.media.paint import Paint
 from kinoform.media.reading import painted, read_clip, read_mask, read_picture, wish, with_white
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.stills import pixels_of
@@ -71,9 +72,10 @@ def mask_of(value: object, *, fps: float | None = None, num_frames: int | None =
     if isinstance(value, Mask):
         mask = value
     elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and _is_several(value)):
-        mask = Mask(values=_stacked((_painted(each) for each in value), "a mask"))
+        paint = Paint()
+        mask = Mask(values=_stacked((_painted(each, paint) for each in value), "a mask"))
     else:
-        mask = Mask(values=_painted(value)[None])
+        mask = Mask(values=_painted(value, Paint())[None])
     if most is not None and len(mask.values) > most:
         warnings.warn(f"{mask.name} is cut to {most} frames", stacklevel=2)
         mask = Mask(values=mask.values[:most], origin=mask.origin)
@@ -119,13 +121,13 @@ def _taken(clip: Clip, asked: Wish) -> Clip:
     return Clip(frames=frames, fps=rate(source, asked, pace), origin=clip.origin)
 
 
-def _painted(value: object) -> UInt8[np.ndarray, "h w"]:
+def _painted(value: object, paint: Paint) -> UInt8[np.ndarray, "h w"]:
     if isinstance(value, Picture):
         value = value.pixels
     if isinstance(value, str | os.PathLike):
         return painted(value, Wish(mask=True, single=True)).values[0]
     with _aloud("the mask") as say:
-        return mask_values(_pixels(value, "a mask", say), say)
+        return paint.values(_pixels(value, "a mask", say), say)
 
 
 def _pixels(value: object, what: str, say: Say) -> UInt8[np.ndarray, "h w _"]:
