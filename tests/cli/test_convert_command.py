@@ -95,3 +95,8 @@ def test_sizes_are_read() -> None:
     for text in ("", "0", "-1GB", "5TB", "1e9", "9" * 40, "nan"):
         with pytest.raises(UsageError):
             bytes_of(text)
+
+
+def test_a_size_in_words_is_exact() -> None:
+    sizes = [f"{number / 1000:.3f}kB" for number in range(1, 3000)]
+    assert [bytes_of(size) for size in sizes] == list(range(1, 3000))

@@ -19,8 +19,10 @@ from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.generate import Progress, noise_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
+from kinoform.solvers.base import Solver
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, PlainGuidance, ZeroStar
+from kinoform.solvers.names import SOLVERS
 from kinoform.solvers.sampler import Denoise, noised
 from kinoform.types import Level
 from tiny_recipe import tiny_pipeline
@@ -91,7 +93,26 @@ def test_nothing_is_encoded_for_words_alone(pipe: Pipeline) -> None:
 # From a film
 
 
-@pytest.mark.parametrize(("strength", "steps"), [(1.0, 6), (0.5, 3), (0.34, 2), (0.01, 1)])
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_at_strength_1_it_is_the_video_of_words_alone(pipe: Pipeline, solver: Solver) -> None:
+    alone, redone = (made(pipe, ask(pipe, solver=solver, **given)) for given in ({}, {"film": CLIP, "strength": 1.0}))
+    assert torch.equal(alone, redone)
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_inside_a_mask_at_strength_1_nothing_of_the_video_is_begun_with(
+    pipe: Pipeline, seen: list[tuple[Tensor, Level, int]], solver: Solver
+) -> None:
+    asked = ask(pipe, film=CLIP, mask=HOLE, solver=solver)
+    made(pipe, asked)
+    x, level, _ = seen[0]
+    noise = noise_of(pipe.parts.codec_spec, asked)()
+    half = noise.shape[-1] // 2
+    assert torch.equal(x[..., half:], noise[..., half:]), "white"
+    assert torch.equal(x[..., :half], noised(start_of(pipe, asked), noise, level)[..., :half]), "black"
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(0.99, 5), (0.5, 3), (0.34, 2), (0.01, 1)])
 def test_it_begins_with_the_mixture_of_film_and_noise(
     pipe: Pipeline, seen: list[tuple[Tensor, Level, int]], strength: float, steps: int
 ) -> None:

@@ -11,7 +11,7 @@ from kinoform.errors import UsageError
 from kinoform.solvers.base import Step, sample
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.names import name_of, sampler_of
-from kinoform.solvers.sampler import Denoise, Run, Sampler, noised
+from kinoform.solvers.sampler import Denoise, Run, Sampler, first_step, noised
 from kinoform.types import CLEAN, Field, Level
 from refusals import refused
 from solvers.toy import SOLVERS, gap, noise
@@ -68,7 +68,25 @@ def test_from_noise_it_is_the_solver() -> None:
         assert torch.equal(ours.x, theirs.x)
 
 
-@pytest.mark.parametrize("first", [0, 4, 9])
+@pytest.mark.parametrize("name", SOLVERS)
+def test_from_a_film_that_is_redone_wholly_it_begins_with_the_noise_itself(name: str) -> None:
+    run = run_of(normal(SHIFT), solver=name)
+    alone = replace(run, start=None)
+    for with_film, without in zip(Denoise().steps(run), Denoise().steps(alone), strict=True):
+        assert torch.equal(with_film.x, without.x)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 16, 50, 100, 1000])
+def test_a_strength_is_a_share_of_the_steps(steps: int) -> None:
+    for left in range(1, steps + 1):
+        exact = left / steps
+        single = float(torch.tensor(exact, dtype=torch.float32))
+        assert first_step(steps, exact) == first_step(steps, single) == steps - left
+    assert first_step(100, 0.29) == 71 and first_step(10, 0.299) == 8, "what is not a whole step is left out"
+    assert first_step(steps, 1e-9) == steps - 1
+
+
+@pytest.mark.parametrize("first", [1, 4, 9])
 def test_from_a_film_it_begins_with_the_mixture_of_its_level(first: int) -> None:
     seen: list[tuple[Tensor, Level]] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +66,7 @@ def bytes_of(text: str) -> int:
     match = SIZE.fullmatch(text.strip())
     if match is None or not 1 <= float(match[1]) * UNITS[(match[2] or "").lower()] < 1 << 60:
         raise UsageError(f"--shard-size {text[:40]!r} is no size of a file; write for example 5GB", code="bad_value")
-    return int(float(match[1]) * UNITS[(match[2] or "").lower()])
+    return int(Fraction(match[1]) * UNITS[(match[2] or "").lower()])
 
 
 def _recipe(source: Path, variant: str | None) -> str | None:

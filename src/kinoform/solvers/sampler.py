@@ -9,6 +9,9 @@ from typing import Protocol, runtime_checkable
 from kinoform.solvers.base import Keep, Solver, Step, sample
 from kinoform.types import Field, Latents, Level
 
+SLACK = 1e-4
+"""By so much a product with up to 1000 steps may be below the whole number that is meant, as 100 * 0.29 is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
@@ -47,7 +50,11 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denoise:
-    """The solver alone: from noise, or from a film that noise is mixed into (SDEdit, Meng et al. 2021)."""
+    """The solver alone: from noise, or from a film that noise is mixed into (SDEdit, Meng et al. 2021).
+
+    A run of all steps begins from the noise itself, whatever it is given to begin from: the first sigma of some
+    solvers is a little below 1, and the networks would make much of the little that shows through.
+    """
 
     @property
     def edits(self) -> bool:
@@ -57,7 +64,8 @@ class Denoise:
         """Any number of steps will do."""
 
     def steps(self, run: Run) -> Iterator[Step]:
-        x = run.noise if run.start is None else noised(run.start, run.noise, run.levels[run.first])
+        start = run.start if run.first else None
+        x = run.noise if start is None else noised(start, run.noise, run.levels[run.first])
         return sample(run.solver, run.field, x, run.levels, start=run.first, keep=run.keep)
 
 
@@ -68,4 +76,4 @@ def noised(x0: Latents, noise: Latents, level: Level) -> Latents:
 
 def first_step(steps: int, strength: float) -> int:
     """Where a film that is redone by `strength` in (0, 1] begins: the last `strength` of the steps, one at least."""
-    return steps - max(1, min(steps, int(steps * strength)))
+    return steps - max(1, min(steps, int(steps * strength + SLACK)))
