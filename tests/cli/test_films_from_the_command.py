@@ -65,6 +65,24 @@ def test_films_of_one_prompt_and_seed_do_not_replace_each_other(kinoform: Run, m
     assert len(set(ran.out.splitlines())) == 2 and all((here / name).is_file() for name in ran.out.splitlines())
 
 
+def test_a_soft_break_does_not_end_a_prompt(kinoform: Run, model: list[str], here: Path) -> None:
+    """A text file knows only three ends of a line; what word processors leave within one is white space."""
+    soft, ends = "\u2028\u2029\x0b\x0c\x85\x1c\x1d\x1e", ["\n", "\r\n", "\r"]
+    text = "".join(f"a red ball{mark}moves left{ends[n % 3]}" for n, mark in enumerate(soft))
+    (here / "prompts.txt").write_bytes(text.encode())
+    ran = kinoform("generate", *model, "--prompts", "prompts.txt", "--seed", 5, "--dry-run", "--json")
+    assert ran.code == 0 and len(ran.told[0]["outputs"]) == len(soft), ran.err
+
+
+def test_a_prompt_with_a_soft_break_makes_the_film_of_one_with_a_space(
+    kinoform: Run, model: list[str], here: Path
+) -> None:
+    (here / "prompts.txt").write_text("a red ball\u2028moves left\n", encoding="utf-8")
+    assert kinoform("generate", *model, "--prompts", "prompts.txt", "--seed", 5, "-o", "soft/").code == 0
+    assert kinoform("generate", PROMPT, *model, "--seed", 5, "-o", "plain/").code == 0
+    assert np.array_equal(frames_of(here / "soft"), frames_of(here / "plain"))
+
+
 def test_a_drawn_seed_is_told_and_makes_the_film_again(kinoform: Run, model: list[str], here: Path) -> None:
     ran = kinoform("generate", PROMPT, *model, "-o", "first/")
     seed = next(line for line in ran.err.splitlines() if line.startswith("seed ")).removeprefix("seed ")

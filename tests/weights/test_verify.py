@@ -109,6 +109,13 @@ def test_hashes_of_a_list_are_compared(folder: Path, tmp_path: Path) -> None:
     assert "another SHA-256" in faults(verify_path(folder / SINGLE, hashes=record))[0]
 
 
+def test_a_soft_break_in_a_name_does_not_end_a_line_of_hashes(folder: Path, tmp_path: Path) -> None:
+    name = "notes\u2028of mine.txt"
+    (folder / name).write_text("x")
+    (tmp_path / "sums").write_text(f"{hashlib.sha256(b'x').hexdigest()}  {name}\r\n", encoding="utf-8")
+    assert not verify_path(folder, hashes=tmp_path / "sums").faults
+
+
 def test_hashes_of_a_manifest_are_compared(tmp_path: Path) -> None:
     folder = write_tiny_folder(tmp_path / "own")
     found = verify_path(folder)

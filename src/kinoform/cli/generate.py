@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
     from kinoform.recipe import Recipe
 
 MOST_FILMS = 10_000
+
+SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""Marks of web pages, chats and word processors that break a line without ending it: white space in a prompt."""
 
 
 def generate(
@@ -184,7 +188,8 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
         return [prompt]
     assert file is not None
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        # Not splitlines, which would end a prompt at a soft break too.
+        lines = [SOFT_BREAK.sub(" ", line).strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read as UTF-8 text: {error}", code="file_unreadable") from error
     found = [line for line in lines if line]

@@ -94,7 +94,7 @@ class Log:
 
 def read(path: Path) -> list[Measurement]:
     """All measurements of a log, in order; a last line cut short by a kill is left out."""
-    entries = (_entry(line) for line in path.read_text(encoding="utf-8").splitlines())
+    entries = (_entry(line) for line in path.read_text(encoding="utf-8").split("\n"))
     return [entry for entry in entries if entry is not None]
 
 
@@ -111,7 +111,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _lines_before(path: Path, step: int) -> list[str]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     kept, last = [], -1
     for line in lines:
         entry = _entry(line)

@@ -100,7 +100,7 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
     return Trained(
         codec=codec,
         text_encoder=encoder,
-        tokenizer_json=(folder / "tokenizer.json").read_text(),
+        tokenizer_json=(folder / "tokenizer.json").read_text(encoding="utf-8"),
         transformer=transformer,
         report=report,
     )
@@ -132,7 +132,7 @@ def train_on_base(
     return Trained(
         codec=codec,
         text_encoder=frozen.text_encoder,
-        tokenizer_json=(folder / "tokenizer.json").read_text(),
+        tokenizer_json=(folder / "tokenizer.json").read_text(encoding="utf-8"),
         transformer=transformer,
         report={"base": plan.base, **({} if read is None else {"reader": read.report}), "transformer": report},
     )

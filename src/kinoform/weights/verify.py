@@ -129,7 +129,7 @@ def _recorded(path: Path, hashes: Path | None) -> dict[Path, str]:
         raise WeightsError(
             f"{hashes} is no list of hashes; give a file as sha256sum writes it", code="hashes_unreadable"
         )
-    for line in hashes.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in hashes.read_text(encoding="utf-8", errors="replace").split("\n"):
         match = HASH_LINE.fullmatch(line)
         if line and match is None:
             raise WeightsError(f"{hashes}: {line[:80]!r} is no line of sha256sum; remove it", code="hashes_unreadable")
