@@ -60,6 +60,23 @@ def terminated() -> Recipe:
     return _recipe(_signalled(signal.SIGTERM))
 
 
+def hung_up() -> Recipe:
+    return _recipe(_signalled(signal.SIGHUP))
+
+
+def hung_up_twice() -> Recipe:
+    """As a terminal that closes may do it: another signal comes while the first one's work is cleaned up."""
+
+    def both(state: State[None]) -> State[None]:
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return state
+
+    return _recipe(both)
+
+
 def not_a_number() -> Recipe:
     return _recipe(lambda state: replace(state, x=torch.full_like(state.x, torch.nan)))
 

@@ -4,15 +4,28 @@ import errno
 import os
 import re
 import shutil
-import tempfile
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kinoform.errors import KinoformError, UsageError
+from kinoform.owners import TAG, ended, new_tag
 
 NAME_BYTES = 240
-"""File systems allow 255; the rest is for the random part of temporary names."""
+"""File systems allow 255; the rest is for what is put before and behind a name."""
+
+STEM_BYTES, SUFFIX_BYTES = 160, 32
+"""So much of a name stands in that of its temporary file."""
+
+ASIDE = "-old"
+"""How the name of a folder ends that is about to be replaced."""
+
+TEMPORARY = re.compile(rf"\.(?P<name>.+)\.kinoform-(?P<tag>{TAG})(?P<end>{ASIDE}|\.[^.]*)?", re.DOTALL)
+
+IDLE_SECONDS = 7 * 24 * 3600.0
+"""After so long nobody writes any more, on whatever machine that was."""
 
 FORBIDDEN = re.compile('[<>:"|?*\\\\\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 """Characters that Windows refuses, control characters, and those that make a name read backwards."""
@@ -60,26 +73,30 @@ def check_folder_writable(path: Path, *, holds: str, force: bool, deep: bool = F
 
 @contextmanager
 def whole(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path` with the same suffix; rename it when the block succeeds.
+    """Yield a temporary path beside `path`, and rename it when the block succeeds.
 
-    When the block fails or is interrupted the temporary file is removed and what stood at `path` before
-    is untouched. Raises UsageError as `check_writable` does, also when `path` appears during the block, and
+    It has the suffix of `path`, unless that is very long. When the block fails or is interrupted the temporary file
+    is removed and what stood at `path` before is untouched; what a killed run left is removed by the next one in the
+    same folder. Raises UsageError as `check_writable` does, also when `path` appears during the block, and
     KinoformError when the disk is full.
     """
     check_writable(path, force=force)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    _sweep(path.parent)
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= SUFFIX_BYTES else ""
+    temporary = path.with_name(_temporary_name(path.stem) + suffix)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        _place_file(temporary, path, force=force)
-    except OSError as error:
-        raise _explained(error, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            mode = _made_file(temporary)
+            yield temporary
+            _sync(temporary)
+            _give(temporary, mode)
+            _place_file(temporary, path, force=force)
+        except OSError as error:
+            raise _explained(error, path) from error
+        finally:
+            _remove(temporary)
+    finally:  # a signal may have come just before the other one
+        _remove(temporary)
 
 
 @contextmanager
@@ -90,17 +107,24 @@ def whole_folder(path: Path, *, holds: str, force: bool = False, deep: bool = Fa
     """
     check_folder_writable(path, holds=holds, force=force, deep=deep)
     path = path.resolve()
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}-", dir=path.parent))
+    _sweep(path.parent)
+    temporary = path.with_name(_temporary_name(path.name))
+    aside = temporary.with_name(temporary.name + ASIDE)
     try:
-        yield temporary
-        for written in temporary.rglob("*"):  # whatever wrote them may have kept others out
-            os.chmod(written, (0o777 if written.is_dir() else 0o666) & ~_umask())
-        os.chmod(temporary, 0o777 & ~_umask())
-        _place_folder(temporary, path)
-    except OSError as error:
-        raise _explained(error, path) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            mode = _made_folder(temporary)
+            yield temporary
+            for written in temporary.rglob("*"):
+                _give(written, mode if written.is_dir() else mode & 0o666)
+            if path.exists():
+                os.rename(path, aside)
+            os.rename(temporary, path)
+        except OSError as error:
+            raise _explained(error, path) from error
+        finally:
+            _clear(temporary, aside, path)
+    finally:  # as in `whole`
+        _clear(temporary, aside, path)
 
 
 def _check_place(path: Path) -> None:
@@ -135,22 +159,9 @@ def _place_file(temporary: Path, path: Path, *, force: bool) -> None:
         raise UsageError(
             f"{path} was written by another process meanwhile; choose another name", code="written_meanwhile"
         ) from None
-    except OSError:  # file systems without hard links
+    except (OSError, AttributeError):  # file systems, or systems, without hard links
         check_writable(path, force=False)
         os.replace(temporary, path)
-
-
-def _place_folder(temporary: Path, path: Path) -> None:
-    aside = temporary.with_name(temporary.name + "-old")
-    if path.exists():
-        os.rename(path, aside)
-    try:
-        os.rename(temporary, path)
-    except BaseException:
-        if aside.exists():
-            os.rename(aside, path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _explained(error: OSError, path: Path) -> Exception:
@@ -162,7 +173,59 @@ def _explained(error: OSError, path: Path) -> Exception:
     )
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _temporary_name(stem: str) -> str:
+    return f".{os.fsencode(stem)[:STEM_BYTES].decode(errors='ignore')}.kinoform-{new_tag()}"
+
+
+def _made_file(path: Path) -> int:
+    """Make an empty file, which must not be there, and return the mode that the user's mask gives to files."""
+    path.open("xb").close()
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _made_folder(path: Path) -> int:
+    path.mkdir()
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _give(path: Path, mode: int) -> None:
+    """Let those read it whom the user lets: whatever wrote it may have kept them out."""
+    if stat.S_IMODE(path.stat().st_mode) & 0o777 != mode & 0o777:
+        os.chmod(path, mode)
+
+
+def _sync(path: Path) -> None:
+    _give(path, 0o600)
+    with path.open("r+b") as written:  # not "rb", since Windows syncs only what may be written
+        os.fsync(written.fileno())
+
+
+def _clear(temporary: Path, aside: Path, path: Path) -> None:
+    _remove(temporary)
+    if aside.exists():  # what stood at `path`
+        _remove(aside) if path.exists() else os.rename(aside, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what runs left half made that were killed: such as are known to have ended, or have not stirred for days.
+
+    What one of them put aside stays unless what should replace it is there.
+    """
+    with suppress(OSError):
+        for entry in sorted(os.listdir(folder)):
+            match = TEMPORARY.fullmatch(entry)
+            if match is None or not (ended(match["tag"]) or _idle(folder / entry)):
+                continue
+            if match["end"] != ASIDE or (folder / match["name"]).exists():
+                _remove(folder / entry)
+
+
+def _idle(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > IDLE_SECONDS

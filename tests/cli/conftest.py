@@ -42,7 +42,7 @@ def kinoform(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Run `kinoform WORDS`. An exception that leaves the program, as a traceback would, fails the test."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     told = console.fail

@@ -42,3 +42,14 @@ def test_what_is_no_id_or_not_there_is_one_sentence(kinoform: Run, here: Path, m
             ran = kinoform("download", word)
             assert ran.code == 2 and expected in ran.sentence
     assert not list(here.iterdir())
+
+
+def test_a_download_that_was_interrupted_says_what_stays(kinoform: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kinoform.weights.hub.fetch", interrupted)
+    with serving(Hub(id="Wan-AI/Wan2.1-T2V-1.3B", files=FILES)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        ran = kinoform("download", "t2v-1.3b")
+    assert ran.code == 130 and ran.refusal == "interrupted" and "half-made" not in ran.sentence

@@ -11,6 +11,7 @@ import torch
 from command_line import Ran, Run
 from kinoform.cli import console
 from kinoform.cli.events import EVENTS, Caution, Note
+from kinoform.cli.latents import film_name
 from kinoform.cli.log import Log
 from kinoform.cli.progress import stages
 from kinoform.recipes import mini_training
@@ -225,7 +226,7 @@ def test_the_log_of_a_lost_film_does_not_tell_its_name(
     monkeypatch.chdir(here)
     kept = next(here.glob("*.latents.safetensors"))
     assert kinoform("decode", kept.name, *model, "--log", "run.log").code == 0
-    film = kept.name.removesuffix(".latents.safetensors")
+    film = Path(str(film_name(kept))).name
     assert kinoform("rerun", film, *model, "--log", "run.log").code == 0
     text = json.dumps(logged(here), ensure_ascii=False).casefold()
     assert text.count('"result":') == 2

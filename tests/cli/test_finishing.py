@@ -1,9 +1,11 @@
 """A finished denoise is never lost: whatever stops the film then, `kinoform decode` makes it from the latents."""
 
 import json
+import os
 import shlex
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from safetensors.torch import safe_open, save_file
 import troubled_recipes
 from command_line import Ran, Run
 from full_disk import full_disk
+from kinoform import owners
+from kinoform.cli.latents import film_name
 from kinoform.errors import KinoformError
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_video
@@ -21,6 +25,17 @@ from kinoform.weights.latents import SUFFIX, read_latents, save_latents
 PROMPT = "a red ball"
 FILM = ["--seed", "7", "--dtype", "bfloat16", "--upscale", "8", "-o", "film.mp4"]
 LATENTS = "film.mp4" + SUFFIX
+"""As older versions called them; now each run has a name of its own."""
+
+
+def kept_of(here: Path) -> Path:
+    return next(file for file in here.iterdir() if film_name(file) is not None)
+
+
+def names_in(here: Path) -> list[str]:
+    """What lies here; latents without the tag of their run."""
+    films = {file: film_name(file) for file in here.iterdir()}
+    return sorted(file.name if film is None else Path(film).name + SUFFIX for file, film in films.items())
 
 
 def advised(ran: Ran) -> list[str]:
@@ -54,7 +69,8 @@ def kept(
         with monkeypatch.context() as patch:
             patch.setattr("kinoform.pipelines.pipeline.decode", interrupted)
             kinoform("generate", PROMPT, *model, *FILM)
-        made["latents"] = (here / LATENTS).read_bytes()
+        made["latents"] = kept_of(here).read_bytes()
+        kept_of(here).unlink()
     (here / LATENTS).write_bytes(made["latents"])
     return here / LATENTS
 
@@ -65,7 +81,7 @@ def test_a_full_disk_keeps_the_latents_and_what_was_there(kinoform: Run, model: 
         ran = kinoform("generate", PROMPT, *model, *FILM, "--force")
     assert ran.code == 1 and "no room to write film.mp4" in ran.sentence and ran.out == ""
     assert (here / "film.mp4").read_bytes() == b"the film before"
-    assert sorted(file.name for file in here.iterdir()) == ["film.mp4", LATENTS]
+    assert names_in(here) == ["film.mp4", LATENTS]
     assert kinoform(*advised(ran)).code == 0
     assert (here / "film.mp4").read_bytes() == whole, "the same film, byte for byte"
     assert [file.name for file in here.iterdir()] == ["film.mp4"]
@@ -84,7 +100,7 @@ def test_latents_that_do_not_fit_beside_the_film_are_kept_elsewhere(
         save_latents(path, latents, params)
 
     with monkeypatch.context() as patch:
-        patch.setattr("kinoform.cli.output.save_latents", save)
+        patch.setattr("kinoform.cli.latents.save_latents", save)
         assert kinoform("generate", PROMPT, *model, *FILM).code == 0
         assert (here / "film.mp4").read_bytes() == whole and not list(spare.iterdir())
         (here / "film.mp4").unlink()
@@ -117,12 +133,12 @@ def test_ctrl_c_after_the_denoise_keeps_the_latents(
         patch.setattr(place, interrupted)
         ran = kinoform("generate", PROMPT, *model, *FILM)
     assert ran.code == 130 and "interrupted" in ran.sentence
-    assert [file.name for file in here.iterdir()] == [LATENTS]
+    assert names_in(here) == [LATENTS]
     assert kinoform(*advised(ran)).code == 0
     assert (here / "film.mp4").read_bytes() == whole
 
 
-@pytest.mark.parametrize("recipe", ["ctrl_c", "terminated"])
+@pytest.mark.parametrize("recipe", ["ctrl_c", "terminated", "hung_up", "hung_up_twice"])
 def test_a_signal_while_denoising_ends_within_the_step_and_leaves_nothing(
     kinoform: Run, folder: Path, here: Path, recipe: str
 ) -> None:
@@ -145,7 +161,7 @@ def test_the_films_before_an_interruption_are_told(
     monkeypatch.setattr("kinoform.cli.films.save", second)
     ran = kinoform("generate", PROMPT, *model, "--seed", "7", "--count", "3", "-o", "film.gif", "--json")
     assert ran.code == 130 and [told["output"] for told in ran.told] == ["film_1.gif"]
-    assert sorted(file.name for file in here.iterdir()) == ["film_1.gif", "film_2.gif" + SUFFIX]
+    assert names_in(here) == ["film_1.gif", "film_2.gif" + SUFFIX]
 
 
 def test_what_was_asked_for_is_advised_again(
@@ -248,3 +264,36 @@ def test_kept_latents_are_exact(kept: Path) -> None:
     assert stored.dtype == torch.float32 and torch.equal(stored, latents)
     assert params["prompt"] == PROMPT and params["upscale"] == 8
     assert np.isfinite(latents.numpy()).all()
+
+
+def test_of_two_runs_with_one_name_the_second_finishes_beside_the_first(
+    kinoform: Run, model: list[str], here: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has latents of its own, and the advice to the second does not cost the first its film."""
+    from kinoform.cli.output import save
+
+    def after_the_other(*words: Any) -> dict[str, object]:
+        assert names_in(here) == [LATENTS]
+        (here / "film.mp4").write_bytes(b"made by the other")
+        return save(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kinoform.cli.films.save", after_the_other)
+        ran = kinoform("generate", PROMPT, *model, *FILM)
+    assert ran.refusal == "file_exists"
+    assert kinoform(*advised(ran)).code == 0
+    assert (here / "film.mp4").read_bytes() == b"made by the other" and (here / "film_2.mp4").read_bytes() == whole
+    assert names_in(here) == ["film.mp4", LATENTS, "film_2.mp4"]
+
+
+def test_latents_of_a_run_at_work_are_left_to_it(kinoform: Run, model: list[str], kept: Path, here: Path) -> None:
+    words = ["generate", PROMPT, *model, *FILM]
+    assert kinoform(*words).refusal == "latents_waiting"
+    own = owners.new_tag()
+    living = here / f"film.mp4.{own.replace(str(os.getpid()), str(os.getppid()))}{SUFFIX}"
+    kept.rename(living)
+    assert kinoform(*words).refusal == "output_in_use"
+    former = here / f"film.mp4.{own}{SUFFIX}"
+    former.write_bytes(b"of an earlier run of this process")
+    assert kinoform(*words, "--force").code == 0
+    assert living.exists() and not former.exists()

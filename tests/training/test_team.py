@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from kinoform.training.metrics import read
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.training.stages import train_plan
-from kinoform.training.team import Alone, Part, Team, together
+from kinoform.training.team import Alone, Part, Team, loopback, together
 from training.test_stages import QUIET, tiny_plan
 
 LONG = TrainingSpec(schedule=Schedule(warmup=1, total=100_000), optimizer=OptimizerSpec(hidden=no_matrix))
@@ -161,6 +162,26 @@ def test_a_signal_ends_all_processes_after_a_step_and_saves_it(tmp_path: Path, n
     assert "Interrupted: stopped by " + number.name in told
     steps = len(read(log))
     assert (tmp_path / "transformer" / "checkpoints" / f"step-{steps:08d}").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "found"),
+    [
+        ([(1, "lo"), (2, "eth0"), (3, "lo_vpn")], "lo"),
+        ([(1, "lo0"), (2, "gif0"), (5, "en0")], "lo0"),
+        ([(1, "loopback_0"), (2, "ethernet_1")], None),
+    ],
+    ids=["Linux", "macOS", "Windows"],
+)
+def test_the_interface_to_oneself_is_found(
+    interfaces: list[tuple[int, str]], found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.if_nameindex", lambda: interfaces)
+    assert loopback() == found
+
+
+def test_processes_meet_over_an_interface_that_is_there() -> None:
+    assert loopback() in {name for _, name in socket.if_nameindex()}
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:

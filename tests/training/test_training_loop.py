@@ -115,7 +115,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path, whole: tuple[P
     assert_same(tmp_path, outcome, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_after_the_step_and_loses_nothing(
     tmp_path: Path, whole: tuple[Path, Outcome], number: signal.Signals
 ) -> None:

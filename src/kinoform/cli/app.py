@@ -7,10 +7,12 @@ import signal
 import sys
 import warnings
 from contextvars import copy_context
+from time import monotonic
 from types import FrameType
 
 from kinoform.cli import console
 from kinoform.errors import FitError, Interrupted, KinoformError, UsageError
+from kinoform.stopping import PATIENCE, stop_signals
 
 PARSING = {
     "NoSuchOption": "unknown_option",
@@ -25,7 +27,7 @@ PARSING = {
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 usage, 3 weights, 4 does not fit, 130 interrupted."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    signal.signal(signal.SIGTERM, _terminate)
+    _heed_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may not fit the terminal's encoding
     # In a context of its own, what is chosen about speaking ends with the run.
@@ -68,8 +70,18 @@ def _run() -> int:
         return console.fail(UsageError(error.format_message(), code=fault))  # type: ignore[attr-defined]
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _heed_signals() -> None:
+    """Let all that ask this program to stop end its work alike, and leave it a moment to clean up."""
+    last = -PATIENCE
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if monotonic() - last >= PATIENCE:
+            last = monotonic()
+            raise KeyboardInterrupt
+
+    for each in stop_signals():
+        signal.signal(each, stop)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:

@@ -61,7 +61,8 @@ def decode(
 ) -> None:
     """Turn kept latents into their film."""
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.output import Output, check, latents_path, save
+    from kinoform.cli.latents import film_name
+    from kinoform.cli.output import Output, check, save
     from kinoform.media.film import Film
     from kinoform.weights.latents import read_latents
 
@@ -96,7 +97,7 @@ def decode(
     fps = _fps(latents, params)
     with bars() as tell:
         told = save(Film(frames=pipeline.frames(values, tell), fps=fps, params=params), name, how)
-    if latents.name == latents_path(name).name:
+    if Path(film_name(latents) or "").name == Path(name).name:
         latents.unlink(missing_ok=True)
     console.result(name, told, as_json=as_json)
 
@@ -114,14 +115,15 @@ def _film_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:
 
 
 def _film_name(file: Path) -> str:
+    from kinoform.cli.latents import film_name
     from kinoform.weights.latents import SUFFIX
 
-    name = file.name.removesuffix(SUFFIX)
-    if name in ("", file.name):
+    name = film_name(file)
+    if name is None:
         raise UsageError(
             f"{file} is not named like kept latents, FILM{SUFFIX}; name the film with -o", code="output_name_missing"
         )
-    return str(file.with_name(name))
+    return name
 
 
 def _recorded(file: Path, params: dict[str, object]) -> str:

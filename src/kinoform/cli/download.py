@@ -10,6 +10,7 @@ import typer
 from kinoform.cli import console
 from kinoform.cli.options import MODEL, OUTPUT, AsJson, option
 from kinoform.cli.progress import stages
+from kinoform.errors import Interrupted
 
 IDS = {
     "t2v-1.3b": "Wan-AI/Wan2.1-T2V-1.3B",
@@ -60,5 +61,10 @@ def download(
     for row in rows:
         console.note(row)
     with stages({"fetch": "fetching (MB)"}) as tell:
-        fetch(found, folder, lambda done, total: tell("fetch", done // MB, total // MB + 1))
+        try:
+            fetch(found, folder, lambda done, total: tell("fetch", done // MB, total // MB + 1))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted; what was fetched stays, and the same command goes on from there", code="interrupted"
+            ) from None
     console.result(str(folder), data, as_json=as_json)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kinoform.cli import console
-from kinoform.cli.output import Output, latents_kept, save
+from kinoform.cli.latents import latents_kept
+from kinoform.cli.output import Output, save
 from kinoform.cli.plan_report import report
 from kinoform.cli.progress import bars
 from kinoform.pipelines.fit import sizes_of, work_of
@@ -28,7 +29,7 @@ def make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output
         with bars(len(asked)) as tell:
             latents_of_all = pipeline.latents(asked, tell)
             for each, name, about, latents in zip(asked, names, params, latents_of_all, strict=True):
-                with latents_kept(latents, about | wishes, name, words):
+                with latents_kept(latents, about | wishes, name, words, force=how.force):
                     waiting.append(save(pipeline.film(each, latents, tell), name, how))
                 if console.streams():
                     _tell(waiting.pop(), how)

@@ -123,7 +123,8 @@ def generate(
     console.keep_private(*texts)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.films import make, rehearse
-    from kinoform.cli.output import Output, check, check_latents, film_names
+    from kinoform.cli.latents import check_latents
+    from kinoform.cli.output import Output, check, film_names
     from kinoform.pipelines.pipeline import random_seed
 
     chosen = Chosen(
@@ -157,7 +158,7 @@ def generate(
     names = film_names(asked, output)
     for each, name in zip(asked, names, strict=True):
         check(name, (each.num_frames, each.height, each.width), how)
-        check_latents(name, force=force)
+    check_latents(names, force=force)
     if dry_run:
         rehearse(model, pipeline, asked, names, how)
         return

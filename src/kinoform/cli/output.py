@@ -1,25 +1,19 @@
-"""Where films go: their names, what can be refused about them early, and latents kept until they are saved."""
+"""Where films go: their names, and what can be refused about them early."""
 
 from __future__ import annotations
 
-import os
-import shlex
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinoform.cli import console
-from kinoform.errors import KinoformError, UsageError
+from kinoform.errors import UsageError
 from kinoform.files import check_writable
 from kinoform.media.audio import Sound
 from kinoform.media.film import Film, check_output
 from kinoform.media.names import default_name
 from kinoform.media.sheet import save_contact_sheet
 from kinoform.pipelines.request import Request
-from kinoform.types import Latents
-from kinoform.weights.latents import SUFFIX, save_latents
 
 MOST_UPSCALE = 64
 
@@ -62,11 +56,6 @@ def sheet_path(name: str) -> Path:
     return path.with_name(f"{path.stem}_sheet.png")
 
 
-def latents_path(name: str) -> Path:
-    path = Path(name)
-    return path.with_name(path.name + SUFFIX)
-
-
 def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
     """Refuse before the work all that can be: `shape` is frames, height, width before `upscale`.
 
@@ -89,17 +78,6 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
         ) from error
 
 
-def check_latents(name: str, *, force: bool) -> None:
-    """Raise UsageError where latents of an earlier run wait beside the film to come, or their name is too long."""
-    path = latents_path(name)
-    if path.exists() and not force:
-        raise UsageError(
-            f"{path} waits to be finished; run kinoform decode {path}, or pass --force to replace it",
-            code="latents_waiting",
-        )
-    check_writable(path, force=force)
-
-
 def save(film: Film, name: str, how: Output, sound: Sound | None = None) -> dict[str, object]:
     """Write the film, and its contact sheet where asked for; return what is to be told of them."""
     film.save(
@@ -109,45 +87,3 @@ def save(film: Film, name: str, how: Output, sound: Sound | None = None) -> dict
         save_contact_sheet(film, sheet_path(name), force=how.force)
     params = film.saved_params(name, upscale=how.upscale, codec=how.codec, crf=how.crf)
     return {"output": name, "contact_sheet": str(sheet_path(name)) if how.sheet else None, **params}
-
-
-@contextmanager
-def latents_kept(latents: Latents, params: Mapping[str, object], name: str, again: Sequence[str]) -> Iterator[None]:
-    """Hold the latents on disk during the block; if it fails or is interrupted, say how to finish.
-
-    `again` are the words that `kinoform decode` needs besides the file.
-    """
-    path = _keep(latents, params, name)
-    try:
-        yield
-    except BaseException:
-        if path is not None:
-            words = ["kinoform", "decode", str(path), *again]
-            words += ["-o", name] if path != latents_path(name) else []
-            words += ["--force"] if Path(name).exists() else []
-            console.note(f"the denoised latents are kept; finish with: {shlex.join(words)}")
-        raise
-    if path is not None:
-        path.unlink(missing_ok=True)
-
-
-def _keep(latents: Latents, params: Mapping[str, object], name: str) -> Path | None:
-    """Beside the film; where that fails, in the folder for temporary files, which may be another disk."""
-    beside = latents_path(name)
-    try:
-        save_latents(beside, latents, params)
-        return beside
-    except (KinoformError, OSError) as error:
-        console.note(f"warning: {error}")
-    elsewhere = None
-    try:
-        handle, unique = tempfile.mkstemp(prefix="kinoform-", suffix=SUFFIX)
-        os.close(handle)
-        elsewhere = Path(unique)
-        save_latents(elsewhere, latents, params)
-        return elsewhere
-    except (KinoformError, OSError) as error:
-        console.note(f"warning: the latents could not be kept while the film is saved: {error}")
-        if elsewhere is not None:
-            elsewhere.unlink(missing_ok=True)
-        return None

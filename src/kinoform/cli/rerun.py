@@ -67,7 +67,8 @@ def rerun(
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli import remaking
     from kinoform.cli.films import make
-    from kinoform.cli.output import Output, check, check_latents
+    from kinoform.cli.latents import check_latents
+    from kinoform.cli.output import Output, check
     from kinoform.media.metadata import read_params
     from kinoform.pipelines.recorded import find_inputs, recorded
 
@@ -92,7 +93,7 @@ def rerun(
         force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json,
     )  # fmt: skip
     check(name, (asked.num_frames, asked.height, asked.width), how)
-    check_latents(name, force=force)
+    check_latents([name], force=force)
     for difference in remaking.differences(pipeline, told):
         console.note(f"note: {difference}")
     make(pipeline, [asked], [name], how, chosen.words())

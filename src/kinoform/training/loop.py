@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import Interrupted, KinoformError, NonFiniteError, UsageError
+from kinoform.stopping import PATIENCE, stop_signals
 from kinoform.training import checkpoint
 from kinoform.training.average import Average
 from kinoform.training.checkpoint import Checkpoint, Progress
@@ -81,7 +82,7 @@ def train(
     (on one device, with deterministic kernels). In a team (see `together`) every process calls this with a
     stage that makes its part of the batches, and the first one keeps the folder. Writes
     `folder`/checkpoints, `folder`/losses.jsonl and `folder`/samples. Raises Interrupted after Ctrl-C or
-    SIGTERM, when the step is finished and saved; NonFiniteError after too many bad batches; UsageError for
+    SIGTERM or SIGHUP, when the step is finished and saved; NonFiniteError after too many bad batches; UsageError for
     a folder of another training, one that another process is training into, and one that cannot be written.
     """
     upkeep, team = upkeep or Upkeep(), team or Alone()
@@ -287,20 +288,26 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[str]]:
-    """Collect the names of the first Ctrl-C or SIGTERM; the second one acts as it would without us."""
+    """Collect the name of the first signal to stop; one that comes a moment later acts as it would without us."""
     received: list[str] = []
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may listen
         return
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    former = {number: signal.getsignal(number) for number in stop_signals()}
+    heard = 0.0
 
     def restore() -> None:
         for number, handler in former.items():
             signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
-        restore()
+        nonlocal heard
+        if not received:
+            received.append(signal.Signals(number).name)
+            heard = time.monotonic()
+        elif time.monotonic() - heard > PATIENCE:
+            restore()
+            signal.raise_signal(number)
 
     for number in former:
         signal.signal(number, note)

@@ -1,7 +1,9 @@
 """Several processes that train as one: each computes its part of every batch, their gradients are averaged."""
 
 import os
+import re
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from kinoform.errors import KinoformError, UsageError
+from kinoform.stopping import stop_signals
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others, who may be drawing samples."""
@@ -119,7 +122,7 @@ def _split(flat: Tensor, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def together(count: int, work: Callable[..., object], arguments: Sequence[Any] = ()) -> None:
     """Run `work(team, *arguments)` in `count` processes with as many threads each as this one has.
 
-    Function and arguments must be picklable. Ctrl-C and SIGTERM are handed to the first process, once each,
+    Function and arguments must be picklable. Ctrl-C, SIGTERM and SIGHUP are handed to the first process, once each,
     and are for `work` to obey. Raises the KinoformError that one of them raised, or one of its own when a
     process was killed; the others are ended then.
     """
@@ -137,7 +140,8 @@ def together(count: int, work: Callable[..., object], arguments: Sequence[Any] =
                     pass
             except (ProcessRaisedException, ProcessExitedException):
                 ends = [process.exitcode for process in started.processes if process is not None]
-                if failures.empty() and -signal.SIGKILL in ends:
+                killed = getattr(signal, "SIGKILL", None)  # which Windows has not
+                if failures.empty() and killed is not None and -killed in ends:
                     raise KinoformError(
                         f"one of {count} processes was killed, perhaps for want of memory; run the same command to "
                         "continue from the newest checkpoint, or one with fewer processes",
@@ -153,9 +157,10 @@ def _member(
     index: int, count: int, meeting: str, threads: int, failures: "SimpleQueue[KinoformError]",
     work: Callable[..., object], arguments: Sequence[Any],
 ) -> None:  # fmt: skip
-    os.setpgrp()  # or the terminal would send its Ctrl-C to every process, and the first would have it twice
+    _heed_the_first_alone(index)
     torch.set_num_threads(threads)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if (interface := loopback()) is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     distributed.init_process_group("gloo", init_method=meeting, rank=index, world_size=count, timeout=PATIENCE)
     try:
         work(Processes(Part(index, count)), *arguments)
@@ -166,6 +171,20 @@ def _member(
         distributed.destroy_process_group()
 
 
+def loopback() -> str | None:
+    """The interface over which a machine speaks to itself: `lo` on Linux, `lo0` on macOS; else None."""
+    names = (name for _, name in socket.if_nameindex())
+    return next((name for name in sorted(names) if re.fullmatch(r"lo\d*", name)), None)
+
+
+def _heed_the_first_alone(index: int) -> None:
+    """Keep a terminal's Ctrl-C from every process but the first, which must not have it twice."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # the first has it from `together`
+    elif index > 0:  # on Windows, where the first has it from the terminal
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class _handed_on:
     """Signals to this process go to that one instead, during the block."""
 
@@ -174,7 +193,7 @@ class _handed_on:
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             self._former[number] = signal.signal(number, self._hand_on)
 
     def __exit__(self, *error: object) -> None:
@@ -182,5 +201,5 @@ class _handed_on:
             signal.signal(number, former)
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
-        if self._process.is_alive():
+        if hasattr(os, "setpgrp") and self._process.is_alive():
             os.kill(self._process.pid, number)

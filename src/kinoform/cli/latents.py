@@ -1,0 +1,130 @@
+"""Latents of a film, kept until it is saved: each run has a file of its own, so that none loses another's work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kinoform.cli import console
+from kinoform.errors import KinoformError, UsageError
+from kinoform.files import check_writable
+from kinoform.owners import TAG, at_work, new_tag
+from kinoform.types import Latents
+from kinoform.weights.latents import SUFFIX, save_latents
+
+KEPT = re.compile(rf"(?P<film>.+?)(\.(?P<tag>{TAG}))?{re.escape(SUFFIX)}", re.DOTALL)
+"""How kept latents are called; older versions gave them no tag."""
+
+OF_ANOTHER = {"file_exists", "written_meanwhile"}
+"""What a run meets that comes second to its film's name."""
+
+
+def latents_path(name: str) -> Path:
+    """Where a run keeps the latents of the film `name`: beside it, under a name that no other run has."""
+    path = Path(name)
+    return path.with_name(f"{path.name}.{new_tag()}{SUFFIX}")
+
+
+def film_name(latents: Path) -> str | None:
+    """The name of the film that kept latents are for; None where a file is not named like such."""
+    match = KEPT.fullmatch(latents.name)
+    return None if match is None else str(latents.with_name(match["film"]))
+
+
+def check_latents(names: Sequence[str], *, force: bool) -> None:
+    """Raise UsageError where latents for such films wait already, another run makes one, or a name is too long."""
+    for path in [] if force else _waiting(names):
+        if _at_work(path):
+            raise UsageError(
+                f"{film_name(path)} is being made by another run; wait until that has ended, or choose another name "
+                "with -o",
+                code="output_in_use",
+            )
+        raise UsageError(
+            f"{path} waits to be finished; run kinoform decode {path}, or pass --force to replace it",
+            code="latents_waiting",
+        )
+    for name in names:
+        check_writable(latents_path(name), force=force)
+
+
+@contextmanager
+def latents_kept(
+    latents: Latents, params: Mapping[str, object], name: str, again: Sequence[str], *, force: bool
+) -> Iterator[None]:
+    """Hold the latents on disk during the block; if it fails or is interrupted, say how to finish.
+
+    `again` are the words that `kinoform decode` needs besides the file. With `force` they replace those of earlier
+    runs for the same film, unless these are at work.
+    """
+    places: list[Path] = []
+    try:
+        _keep(latents, params, name, places)
+        if force and places[0].exists():
+            _replace_former(name, places[0])
+        yield
+        for path in places:
+            path.unlink(missing_ok=True)
+    except BaseException as error:
+        for path in filter(Path.exists, places):
+            of_another = isinstance(error, KinoformError) and error.code in OF_ANOTHER
+            words = ["kinoform", "decode", str(path), *again, *_where(path, name, of_another=of_another)]
+            console.note(f"the denoised latents are kept; finish with: {shlex.join(words)}")
+        raise
+
+
+def _keep(latents: Latents, params: Mapping[str, object], name: str, places: list[Path]) -> None:
+    """Beside the film; where that fails, in the folder for temporary files, which may be another disk.
+
+    Each place is told before it is tried, since a signal may come at any time.
+    """
+    places.append(latents_path(name))
+    try:
+        return save_latents(places[0], latents, params)
+    except (KinoformError, OSError) as error:
+        console.note(f"warning: {error}")
+    try:
+        places.append(Path(tempfile.gettempdir()) / f"kinoform-{new_tag()}{SUFFIX}")
+        save_latents(places[1], latents, params)
+    except (KinoformError, OSError) as error:
+        console.note(f"warning: the latents could not be kept while the film is saved: {error}")
+
+
+def _where(latents: Path, name: str, *, of_another: bool) -> list[str]:
+    """What says where the film goes; not over one that another run made meanwhile."""
+    if of_another:
+        return ["-o", _free(name)]
+    output = [] if film_name(latents) == str(Path(name)) else ["-o", name]
+    return [*output, *(["--force"] if Path(name).exists() else [])]
+
+
+def _free(name: str) -> str:
+    path, end = Path(name), "/" if name.endswith("/") else ""
+    stem, suffix = (path.name, "") if end else (path.stem, path.suffix)
+    number = 2
+    while (found := path.with_name(f"{stem}_{number}{suffix}")).exists():
+        number += 1
+    return f"{found}{end}"
+
+
+def _waiting(names: Iterable[str]) -> Iterator[Path]:
+    """Latents of earlier runs for films of these names."""
+    films = {str(Path(name)) for name in names}
+    for folder in sorted({Path(name).parent for name in films}):
+        with suppress(OSError):  # of which `check` has more to say
+            yield from (each for each in sorted(folder.iterdir()) if film_name(each) in films)
+
+
+def _replace_former(name: str, own: Path) -> None:
+    for path in _waiting([name]):
+        if path != own and not _at_work(path):
+            path.unlink(missing_ok=True)
+
+
+def _at_work(latents: Path) -> bool:
+    match = KEPT.fullmatch(latents.name)
+    return match is not None and match["tag"] is not None and at_work(match["tag"])
