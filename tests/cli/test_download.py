@@ -9,8 +9,9 @@ from weights.stand_in_hub import Hub, serving
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'kinoform[hub]'")
 
-FILES = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": bytes(9000), "README.md": b"#"}
-NEEDED = {"config.json": 2, "diffusion_pytorch_model.safetensors": 9000}
+NEEDED = {"config.json": 2, "diffusion_pytorch_model.safetensors": 9000, "models_t5_umt5-xxl-enc-bf16.pth": 5,
+          "Wan2.1_VAE.pth": 4, "google/umt5-xxl/tokenizer.json": 3}  # fmt: skip
+FILES = {name: bytes(size) for name, size in NEEDED.items()} | {"config.json": b"{}", "README.md": b"#"}
 
 
 def test_a_model_is_listed_and_fetched(

@@ -1,6 +1,7 @@
 """Weights are fetched by id: only what is needed, resumed, compared; tried against a hub on this machine."""
 
 import builtins
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from kinoform.errors import KinoformError, UsageError, WeightsError
 from kinoform.recipes.load import load
 from kinoform.weights.hub import fetch, folder_name, is_hub_id, listing
 from official_folder import write_official_folder
+from refusals import refused
 from weights.stand_in_hub import COMMIT, Hub, serving
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'kinoform[hub]'")
@@ -97,7 +99,7 @@ def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path, mo
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)
     hub.files, hub.break_at = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": LARGE}, 60_000
-    found = listing(ID)
+    found = listing(ID, only=hub.files)
     with pytest.raises(KinoformError, match="goes on where it broke off") as caught:
         fetch(found, tmp_path, silent)
     assert "\n" not in str(caught.value) and ID in str(caught.value)
@@ -211,3 +213,77 @@ def test_a_fetched_model_is_loaded_by_its_id(hub: Hub, tmp_path: Path, monkeypat
     fetch(listing(ID), tmp_path / "cache" / "kinoform" / "hub" / folder_name(ID), silent)
     loaded, expected = (load(place, device="cpu").parts for place in (ID, tmp_path / "model"))
     assert loaded.transformer_spec == expected.transformer_spec and loaded.fingerprint() == expected.fingerprint()
+
+
+EXPERTS = {
+    "official": {"high_noise_model/config.json": b"{}", "high_noise_model/diffusion_pytorch_model.safetensors": LARGE,
+                 "low_noise_model/config.json": b"{}", "low_noise_model/diffusion_pytorch_model.safetensors": LARGE},
+    "official, one of them": OFFICIAL | {"low_noise_model/diffusion_pytorch_model.safetensors": LARGE},
+    "diffusers": DIFFUSERS | {"transformer_2/config.json": b"{}",
+                              "transformer_2/diffusion_pytorch_model.safetensors": LARGE},
+    "TI2V-5B": {name: data for name, data in OFFICIAL.items() if "VAE" not in name} | {"Wan2.2_VAE.pth": LARGE},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_models_of_which_half_would_be_fetched_are_refused_before_the_first_byte(name: str, hub: Hub) -> None:
+    hub.files = EXPERTS[name] | NEEDLESS
+    with refused("weights_unsupported_model"):
+        listing(ID)
+    wanted = next(name for name in hub.files if name.endswith(".safetensors"))
+    assert listing(ID, only=[wanted]).bytes == len(LARGE), "what is named is fetched all the same"
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("told", [{"boundary_ratio": 0.875}, {"transformer_2": ["diffusers", "WanTransformer3DModel"]}])
+def test_settings_that_tell_of_a_second_expert_end_it_before_the_first_weight(
+    told: dict[str, object], hub: Hub, tmp_path: Path
+) -> None:
+    hub.files = DIFFUSERS | {"model_index.json": json.dumps(told).encode()}
+    with refused("weights_unsupported_model"):
+        fetch(listing(ID), tmp_path, silent)
+    assert all(name.endswith(".json") for _, name, _ in hub.asked)
+
+
+@pytest.mark.parametrize(
+    ("needed", "without"),
+    [
+        (OFFICIAL, "models_t5_umt5-xxl-enc-bf16.pth"),
+        (OFFICIAL, "Wan2.1_VAE.pth"),
+        (OFFICIAL, "google/umt5-xxl/"),
+        (DIFFUSERS, "vae/"),
+        (DIFFUSERS, "text_encoder/model"),
+        (DIFFUSERS, "tokenizer/"),
+        (DIFFUSERS, "transformer/diffusion_pytorch_model-0"),
+    ],
+)
+def test_what_would_be_no_whole_model_is_refused(needed: dict[str, bytes], without: str, hub: Hub) -> None:
+    hub.files = {name: data for name, data in (needed | NEEDLESS).items() if not name.startswith(without)}
+    if without.startswith("transformer"):
+        hub.files["transformer/diffusion_pytorch_model-00001-of-00002.safetensors"] = LARGE
+    if without.startswith("text_encoder"):
+        del hub.files["text_encoder/pytorch_model.bin"]
+    with refused("download_incomplete"):
+        listing(ID)
+
+
+@pytest.mark.parametrize(
+    ("part", "theirs", "wanted"),
+    [
+        ("transformer", ("diffusion_pytorch_model.fp16.safetensors",), 1),
+        ("text_encoder", ("model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors",
+                          "model.safetensors.index.fp16.json"), 3),
+        ("text_encoder", ("pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json", "training_args.bin"), 2),
+    ],
+)  # fmt: skip
+def test_a_part_of_which_only_a_variant_or_a_pickle_exists_is_fetched_as_that(
+    part: str, theirs: tuple[str, ...], wanted: int, hub: Hub
+) -> None:
+    rest = {name: data for name, data in DIFFUSERS.items() if not name.startswith(f"{part}/")}
+    hub.files = rest | {f"{part}/config.json": b"{}"} | {f"{part}/{name}": LARGE for name in theirs}
+    names = {each.name for each in listing(ID).files}
+    assert names - rest.keys() == {f"{part}/config.json", *(f"{part}/{name}" for name in theirs[:wanted])}
+    hub.files[f"{part}/diffusion_pytorch_model.bf16.safetensors"] = LARGE
+    hub.files[f"{part}/diffusion_pytorch_model.fp32.safetensors"] = LARGE
+    with refused("download_ambiguous"):
+        listing(ID)

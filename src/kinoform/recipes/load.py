@@ -31,7 +31,7 @@ from kinoform.weights.additions import Additions, stored_spec, with_additions
 from kinoform.weights.blocks import as_stored
 from kinoform.weights.hashes import file_hash
 from kinoform.weights.hub import folder_name, is_hub_id
-from kinoform.weights.identity.released import fitting
+from kinoform.weights.identity.usable import one_model
 from kinoform.weights.lora import with_loras
 from kinoform.weights.own import MANIFEST, TRANSFORMER, read_manifest
 from kinoform.weights.parts import Parts, own_parts, released_parts
@@ -264,8 +264,8 @@ def _released(
 ) -> tuple[Recipe, Parts]:
     weights = None if variant is None else SAME_WEIGHTS.get(variant, variant)
     block = None if recipe is None else recipe.transformer.block
-    parts = released_parts(path, given, variant=weights, keep_packed=keep_packed, block=block)
-    made = recipe or RELEASED[variant or _only(path, parts)]()
+    parts = released_parts(path, given, variant=weights, named=recipe is not None, keep_packed=keep_packed, block=block)
+    made = recipe or RELEASED[variant or one_model(path, parts.models, family=parts.family)]()
     _check_doors(path, made, parts.transformer_spec)
     made = replace(
         made,
@@ -297,23 +297,3 @@ def _doors(spec: DiTSpec) -> Iterator[str]:
             yield f"rows of the stream {stream.name}" + (" with places" if getattr(stream, "positions", 0) else "")
     for branch in spec.branches:
         yield f"the branch {branch.name}"
-
-
-def _only(path: Path, parts: Parts) -> str:
-    """The one released model that the weights may be; one of another size has the defaults of the smallest."""
-    models = parts.models
-    if not models:
-        kin = (model.name for model in fitting(parts.family, {}))
-        return next(name for name in kin if name in RELEASED)
-    # The experts of Wan 2.2 have the structure of t2v-14b, but not its folder, which has all parts in it.
-    possible = [name for name in models if name in RELEASED] if path.is_dir() else list(models)
-    if not set(possible) & RELEASED.keys():
-        raise WeightsError(
-            f"{path} is {' or '.join(models)}, with which kinoform makes no films", code="weights_unsupported_model"
-        )
-    if len(possible) > 1:
-        raise WeightsError(
-            f"{path} may be {' or '.join(possible)}, which have the same structure; say which with --variant",
-            code="weights_ambiguous",
-        )
-    return possible[0]

@@ -13,12 +13,13 @@ from kinoform.models.text import EPSILON, TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.weights.claims import read_config, shown
+from kinoform.weights.identity.folders import INDEX, check_folder
+from kinoform.weights.identity.usable import FAMILIES, READ_PICTURES
 from kinoform.weights.places import Given, Places, Source, Specs
-from kinoform.weights.recognise import FAMILIES, READ_PICTURES, recognised
+from kinoform.weights.recognise import recognised, settled
 from kinoform.weights.sizes import codec_spec, shapes_of, side_blocks, text_spec, transformer_spec, vision_spec
 from kinoform.weights.vocabulary import vocabulary_file
 
-INDEX = "model_index.json"
 PIPELINES = {
     "WanPipeline": ("wan21-t2v",),
     "WanImageToVideoPipeline": READ_PICTURES,
@@ -31,7 +32,7 @@ IMAGE_ENCODER = "image_encoder"
 MAX_DISTANCE = "relative_attention_max_distance"
 
 
-def diffusers_places(folder: Path, given: Given, *, variant: str | None = None) -> Places:
+def diffusers_places(folder: Path, given: Given, *, variant: str | None = None, named: bool = False) -> Places:
     """Raises WeightsError when a part is missing or of another model, or the pipeline is none of PIPELINES."""
     made_by = read_config(folder / INDEX).values.get("_class_name")
     if not isinstance(made_by, str) or made_by not in PIPELINES:
@@ -39,12 +40,9 @@ def diffusers_places(folder: Path, given: Given, *, variant: str | None = None) 
         raise WeightsError(
             f"{folder} is a folder of {shown(made_by)}; kinoform makes films with a {known}", code="config_unsupported"
         )
-    if (folder / "transformer_2").is_dir():
-        raise WeightsError(
-            f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with those of Wan 2.1",
-            code="weights_unsupported_model",
-        )
+    check_folder(folder)
     transformer = _part(folder / TRANSFORMER, "transformer", None, variant=variant)
+    transformer = settled(folder, transformer, whole=given.leaves_parts, named=named or variant is not None)
     if transformer.family not in PIPELINES[made_by]:
         held = FAMILIES[transformer.family]
         raise WeightsError(

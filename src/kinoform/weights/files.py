@@ -9,14 +9,15 @@ from torch import Tensor
 from kinoform.errors import WeightsError
 from kinoform.weights.shards import read_shard, shards_of
 from kinoform.weights.storage.formats import Stored, open_pickle, stored
-from kinoform.weights.storage.gguf_file import open_gguf
+from kinoform.weights.storage.gguf_file import gguf_stored
+from kinoform.weights.storage.gguf_header import read_gguf_header
 from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, read_header, read_json
 
 STEM = "diffusion_pytorch_model"
 """What the weight files in a folder are called when nothing else is said."""
 
-OPENERS = {".pth": open_pickle, ".pt": open_pickle, ".gguf": open_gguf}
-SUFFIXES = (".safetensors", *OPENERS)
+PICKLES = (".pth", ".pt")
+SUFFIXES = (".safetensors", ".gguf", *PICKLES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +100,11 @@ def _header(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
             f"{file} is not a weight file; give one that ends in {', '.join(SUFFIXES)}",
             code="weights_unsupported_storage",
         )
-    if suffix in OPENERS:
-        return OPENERS[suffix](file), {}
+    if suffix == ".gguf":
+        packed = read_gguf_header(file)
+        return gguf_stored(packed), packed.metadata
+    if suffix in PICKLES:
+        return open_pickle(file), {}
     header = read_header(file)
     return stored(header), header.metadata
 

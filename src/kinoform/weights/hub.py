@@ -17,6 +17,8 @@ from typing import Any
 
 from kinoform.errors import KinoformError, UsageError, WeightsError
 from kinoform.weights.hashes import CHUNK, file_hash
+from kinoform.weights.identity.folders import check_folder
+from kinoform.weights.selection import needed
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 REVISION = re.compile(r"[\w./-]{1,100}")
@@ -25,19 +27,10 @@ INSTALL = "fetching weights needs the package huggingface_hub: pip install 'kino
 
 HASH_DIGITS = 16
 
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
-FOLDERS = ("transformer", "text_encoder", "vae", "image_encoder")
-OFFICIAL = re.compile(
-    r"config\.json|diffusion_pytorch_model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|models_(t5|clip)_.*\.(pth|safetensors)"
-    r"|Wan2\.1_VAE\.(pth|safetensors)"
-)
-OWN = re.compile(
-    r"(transformer|autoencoder|text_encoder|image_encoder)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|manifest\.json"
-    r"|tokenizer\.json|spiece\.model"
-)
-PART = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|config\.json")
-DATA = (".safetensors", ".json", ".model", ".gguf", ".pth", ".pt")
+DATA = (".safetensors", ".sft", ".json", ".model", ".gguf", ".pth", ".pt", ".bin", ".ckpt")
 """What may be fetched at all: data, which is never run."""
+
+SETTINGS = ".json"
 
 Tell = Callable[[int, int], None]
 """Called with the bytes that are here and all of them."""
@@ -55,11 +48,12 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The files of one commit that are needed."""
+    """The files of one commit that are needed; `whole` if they are to make a model together."""
 
     id: str
     commit: str
     files: tuple[RemoteFile, ...]
+    whole: bool
 
     @property
     def bytes(self) -> int:
@@ -93,13 +87,15 @@ def listing(id: str, *, revision: str | None = None, only: Iterable[str] = ()) -
     if not COMMIT.fullmatch(str(found.sha)):
         raise KinoformError(f"the hub names no commit of {id}; try again later", code="network_unreachable")
     known = {file.name: file for file in map(_remote, found.siblings or ())}
-    wanted = _named(id, only, known) if (only := tuple(only)) else _needed(id, known)
-    return Listing(id=id, commit=found.sha, files=tuple(known[name] for name in sorted(wanted)))
+    wanted = _named(id, only, known) if (only := tuple(only)) else needed(id, known)
+    files = tuple(known[name] for name in sorted(wanted))
+    return Listing(id=id, commit=found.sha, files=files, whole=not only)
 
 
 def fetch(listed: Listing, folder: Path, tell: Tell) -> list[Path]:
     """Bring the files into the folder; those that are there whole are not fetched again.
 
+    Settings come first: WeightsError where they tell of a model that kinoform makes no videos with.
     Raises KinoformError when the disk is too small or the hub breaks off (the next call goes on from there),
     WeightsError when a file is not the one that was listed, which is then removed.
     """
@@ -115,11 +111,17 @@ def fetch(listed: Listing, folder: Path, tell: Tell) -> list[Path]:
         )
     here = listed.bytes - missing
     tell(here, listed.bytes)
-    for file, place, there in zip(listed.files, places, whole, strict=True):
+    for file, place, there in sorted(zip(listed.files, places, whole, strict=True), key=_settings_first):
+        if listed.whole and not file.name.endswith(SETTINGS):
+            check_folder(folder)  # before the first weight, now that the settings are here
         if not there:
             _fetch(hub, listed, file, place, lambda done, here=here: tell(here + done, listed.bytes))
             here += file.bytes
     return places
+
+
+def _settings_first(row: tuple[RemoteFile, Path, bool]) -> bool:
+    return not row[0].name.endswith(SETTINGS)
 
 
 def _fetch(hub: ModuleType, listed: Listing, file: RemoteFile, place: Path, tell: Callable[[int], None]) -> None:
@@ -169,30 +171,6 @@ def _without_bars(hub: ModuleType) -> Iterator[None]:
     finally:
         if drawn:
             hub.utils.enable_progress_bars(group)
-
-
-def _needed(id: str, known: Iterable[str]) -> set[str]:
-    """Of an official folder, one of diffusers or one of kinoform's own."""
-    names = set(known)
-    if "model_index.json" in names:
-        parts = {name for name in names if _in(name, FOLDERS, PART)}
-        vocabulary = {f"tokenizer/{name}" for name in TOKENIZER}
-        return (names & (vocabulary | {"model_index.json", "scheduler/scheduler_config.json"})) | parts
-    if "manifest.json" in names:
-        return {name for name in names if OWN.fullmatch(name)}
-    if "config.json" in names and any(name.startswith("diffusion_pytorch_model") for name in names):
-        vocabulary = {f"google/umt5-xxl/{name}" for name in TOKENIZER}
-        parts = {name for name in names if OFFICIAL.fullmatch(name)}
-        doubled = {name for name in parts if name.endswith(".pth") and f"{name[:-4]}.safetensors" in parts}
-        return (names & vocabulary) | (parts - doubled)
-    raise UsageError(
-        f"{id} is no folder of one model; name the files that you want with --file", code="download_ambiguous"
-    )
-
-
-def _in(name: str, folders: tuple[str, ...], pattern: re.Pattern[str]) -> bool:
-    folder, _, file = name.partition("/")
-    return folder in folders and pattern.fullmatch(file) is not None
 
 
 def _named(id: str, only: Iterable[str], known: Iterable[str]) -> set[str]:

@@ -9,8 +9,10 @@ from kinoform.errors import WeightsError
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import UMT5_XXL
 from kinoform.weights.claims import Config, read_config, shown
+from kinoform.weights.identity.folders import check_folder
+from kinoform.weights.identity.usable import FAMILIES, READ_PICTURES
 from kinoform.weights.places import Given, Places, Source, Specs
-from kinoform.weights.recognise import FAMILIES, READ_PICTURES, recognised
+from kinoform.weights.recognise import recognised, settled
 from kinoform.weights.sizes import codec_spec, shapes_of, side_blocks, text_spec, transformer_spec, vision_spec
 from kinoform.weights.vocabulary import vocabulary_file
 
@@ -30,17 +32,14 @@ KINDS = {
 """What config.json calls a model: the family of its transformer, and the class that saved it."""
 
 
-def official_places(folder: Path, given: Given, *, variant: str | None = None) -> Places:
-    """Raises WeightsError when the folder or a part is missing, or is of another model."""
+def official_places(folder: Path, given: Given, *, variant: str | None = None, named: bool = False) -> Places:
+    """Raises WeightsError when the folder or a part is missing, or is of another model; `named` as in `settled`."""
     if not folder.is_dir():
         raise WeightsError(f"{folder} is not a folder; give the folder that holds {CONFIG}", code="weights_missing")
-    if (folder / "high_noise_model").is_dir():
-        raise WeightsError(
-            f"{folder} is a Wan 2.2 model of two experts; kinoform makes films with those of Wan 2.1",
-            code="weights_unsupported_model",
-        )
+    check_folder(folder)
     _check_kind(folder, read_config(folder / CONFIG))
     transformer = recognised(folder, "transformer", config=folder / CONFIG, variant=variant)
+    transformer = settled(folder, transformer, whole=given.leaves_parts, named=named or variant is not None)
     seeing = transformer.family in READ_PICTURES
     return Places(
         path=folder,

@@ -19,8 +19,9 @@ from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
 from kinoform.weights import clip
 from kinoform.weights.blocks import as_stored, check_blocks
-from kinoform.weights.diffusers import INDEX, diffusers_places, diffusers_specs
+from kinoform.weights.diffusers import diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
+from kinoform.weights.identity.folders import INDEX
 from kinoform.weights.identity.identify import VOCABULARY
 from kinoform.weights.load import Module, load_module, match, on_meta
 from kinoform.weights.load_packed import load_packed
@@ -73,24 +74,26 @@ def released_parts(
     given: Given = NOTHING_GIVEN,
     *,
     variant: str | None = None,
+    named: bool = False,
     keep_packed: bool | None = None,
     block: BlockSpec | None = None,
 ) -> Parts:
     """The parts of a Wan 2.1 model: an official folder, one of diffusers, or a single transformer file.
 
-    `variant` names the released model where structure leaves several. With `keep_packed` what is stored in
+    `variant` names the released model where structure leaves several; `named`: which one it is need not be told, as
+    a recipe says what is made of it. With `keep_packed` what is stored in
     few bits stays so in memory, with False nothing does; by default what a GGUF file holds does. `block` is the
     kind of block that the weights are read into, otherwise the one that they are for. Raises
     WeightsError naming what is missing or wrong, UsageError for an image encoder given to a model without.
     """
     if path.is_file():
-        places = single_places(path, given, variant=variant)
+        places = single_places(path, given, variant=variant, named=named)
         specs = official_specs(places)
     elif (path / INDEX).is_file():
-        places = diffusers_places(path, given, variant=variant)
+        places = diffusers_places(path, given, variant=variant, named=named)
         specs = diffusers_specs(places)
     else:
-        places = official_places(path, given, variant=variant)
+        places = official_places(path, given, variant=variant, named=named)
         specs = official_specs(places)
     if given.image_encoder is not None and places.image_encoder is None:
         raise UsageError(

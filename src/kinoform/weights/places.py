@@ -23,7 +23,8 @@ class Source:
     `prefix` stands before every name of the part; names under `others` belong to other parts of the same
     file. `names` translates to kinoform's own names (None: they are its own). `config` states the sizes a
     second time. Names that begin as `unused` are read by nobody where they do not stand behind the prefix.
-    `family` is the architecture (see `Identity`), `models` the released models whose weights these may be.
+    `family` is the architecture (see `Identity`), `models` the released models whose weights these may be, `doubt`
+    what names say against all of them.
     """
 
     place: Path
@@ -34,6 +35,7 @@ class Source:
     unused: tuple[str, ...] = ()
     family: str = ""
     models: tuple[str, ...] = ()
+    doubt: str = ""
 
     def open(self) -> Checkpoint:
         """Headers only; scaled and packed storage reads as plain numbers. Raises WeightsError."""
@@ -64,6 +66,11 @@ class Given:
     codec: Path | None = None
     tokenizer: Path | None = None
     image_encoder: Path | None = None
+
+    @property
+    def leaves_parts(self) -> bool:
+        """Whether a part beside the transformer is left to the folder of the model."""
+        return self.text_encoder is None or self.codec is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

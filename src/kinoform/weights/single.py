@@ -7,9 +7,10 @@ from pathlib import Path
 from kinoform.errors import UsageError, WeightsError
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 from kinoform.weights.files import STEM, SUFFIXES, open_checkpoint
+from kinoform.weights.identity.usable import READ_PICTURES
 from kinoform.weights.official import CONFIG, TOKENIZER
 from kinoform.weights.places import Given, Places, Source
-from kinoform.weights.recognise import READ_PICTURES, recognised, sources_in, whole_set
+from kinoform.weights.recognise import recognised, settled, sources_in, whole_set
 from kinoform.weights.sizes import shapes_of
 from kinoform.weights.vocabulary import held_vocabulary, vocabulary_file
 
@@ -30,7 +31,7 @@ CALLED = {
 LISTED, EXPLAINED = 4, 2
 
 
-def single_places(file: Path, given: Given, *, variant: str | None = None) -> Places:
+def single_places(file: Path, given: Given, *, variant: str | None = None, named: bool = False) -> Places:
     """Parts are taken from `given`, from the file itself, from ComfyUI's sibling folders, from beside the file.
 
     Raises WeightsError when nothing fits, or several files do, saying where it looked and what to pass.
@@ -43,7 +44,7 @@ def single_places(file: Path, given: Given, *, variant: str | None = None) -> Pl
             f"{file} is a {' and '.join(held).replace('_', ' ')}; give the transformer's file as model",
             code="weights_wrong_part",
         )
-    transformer = held["transformer"]
+    transformer = settled(file, held["transformer"], whole=False, named=named or variant is not None)
     shapes = shapes_of(transformer.open(), transformer.names)
     width = shapes.length("context.text.layers.0.weight", 1)
     patch = prod(shapes.length("patch_embedding.weight", axis) for axis in (2, 3, 4))

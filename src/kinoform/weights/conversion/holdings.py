@@ -20,12 +20,13 @@ from kinoform.weights.files import STEM, Checkpoint, open_checkpoint
 from kinoform.weights.identity.identify import Identity, identify_set
 from kinoform.weights.identity.marks import KINDS, Kind, translation
 from kinoform.weights.identity.sets import WeightSet, weight_sets
+from kinoform.weights.identity.usable import FAMILIES, READ_PICTURES, WANTED
 from kinoform.weights.load import match, on_meta
 from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from kinoform.weights.official import CONFIG, TOKENIZER
 from kinoform.weights.parts import UNUSED
 from kinoform.weights.places import Source
-from kinoform.weights.recognise import FAMILIES, READ_PICTURES, TEXT_STEM, WANTED, whole_set
+from kinoform.weights.recognise import TEXT_STEM, whole_set
 from kinoform.weights.sizes import Shapes, codec_spec, side_blocks, text_spec, transformer_spec, vision_spec
 from kinoform.weights.storage.formats import Stored
 from kinoform.weights.vocabulary import held_vocabulary

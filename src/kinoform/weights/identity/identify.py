@@ -17,7 +17,7 @@ from kinoform.weights.identity.identity import Identity
 from kinoform.weights.identity.lora_endings import methods
 from kinoform.weights.identity.loras import lora_dialect, lora_prefix, lora_sizes, not_lora
 from kinoform.weights.identity.marks import TRANSFORMER, Kind, kinds, translation
-from kinoform.weights.identity.released import RELEASED, choose, fitting
+from kinoform.weights.identity.released import RELEASED, Choice, choose, fitting
 from kinoform.weights.identity.sets import WeightSet, read_set, weight_sets
 from kinoform.weights.identity.structure import Shapes
 from kinoform.weights.storage.headers import read_json
@@ -140,14 +140,12 @@ def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: E
     official = {name: spelled.official(name) for name in weights}
     shapes = {own: tuple(weights[name].shape) for name, own in official.items() if own is not None}
     structure = kind.structure(Shapes(path=evidence.path, shapes=shapes))
-    fits, chosen, basis = (), None, ""
+    fits, choice = (), Choice(name=None, evidence="")
     if kind.part == TRANSFORMER:
         if kind.dialect != "kinoform":
             check_offspring(evidence.path, structure, weights)
         fits = fitting(structure.family, structure.sizes)
-        chosen, basis = choose(
-            fits, structure.family, path=evidence.path, metadata=evidence.metadata, flag=evidence.flag
-        )
+        choice = choose(fits, structure.family, path=evidence.path, metadata=evidence.metadata, flag=evidence.flag)
     known = set(structure.names)
     found = amounts(tensors)
     return Identity(
@@ -162,8 +160,9 @@ def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: E
         parameters=found.parameters,
         bytes=found.bytes,
         candidates=tuple(model.name for model in fits),
-        chosen=chosen,
-        evidence=basis,
+        chosen=choice.name,
+        evidence=choice.evidence,
+        doubt=choice.doubt,
         missing=tuple(prefix + spelled.theirs(name) for name in structure.names if name not in shapes),
         unknown=_under(prefix, (n for n, own in official.items() if own not in known), kind.unused),
     )

@@ -4,12 +4,14 @@ Structure does not tell 480P from 720P, Wan 2.1 from an expert of Wan 2.2, or on
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from kinoform.errors import UsageError, nearest
-from kinoform.weights.storage.headers import WEIGHT_SUFFIXES
+from kinoform.weights.identity.spoken import FACTS as FACTS_OF_NAMES
+from kinoform.weights.identity.spoken import HIGH, LOW, contradiction, names_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,14 @@ class Released:
     version: str = "2.1"
     noise: str = ""
     height: int = 0
+
+    @property
+    def task(self) -> str:
+        return self.name.partition("-")[0]
+
+    @property
+    def size(self) -> str:
+        return self.name.split("-")[1].removeprefix("a")
 
 
 RELEASED = (
@@ -40,21 +50,30 @@ RELEASED = (
     Released(name="ti2v-5b", family="wan22-ti2v", dim=3072, layers=30, version="2.2"),
 )
 
-FOLDERS = 2
-"""How many folders above a file may speak for it; those further up are the user's own."""
-
-METADATA = ("modelspec.title", "modelspec.architecture", "general.name", "general.basename", "ss_base_model_version")
-LONGEST = 256
-
+SURE = {fact: FACTS_OF_NAMES[fact] for fact in ("version", "noise")}
 FACTS = {
-    "version": (("2.1", r"wan[ _.-]?2[ _.-]?1(?!\d)"), ("2.2", r"wan[ _.-]?2[ _.-]?2(?!\d)|(?<![a-z])a14b")),
+    "version": FACTS_OF_NAMES["version"],
     "noise": (
-        ("high", r"high[ _.-]?noise|(?<![a-z])high(?![a-z])"),
-        ("low", r"low[ _.-]?noise|(?<![a-z])low(?![a-z])"),
+        ("high", rf"{HIGH}|(?<![a-z])high(?![a-z])"),
+        ("low", rf"{LOW}|(?<![a-z])low(?![a-z])"),
     ),
     "height": ((480, r"(?<!\d)480(?!\d)"), (720, r"(?<!\d)720(?!\d)")),
 }
-"""What a name may say: the value, and the pattern that says it."""
+"""What tells models of one structure apart; here a bare high or low is enough."""
+
+Facts: TypeAlias = Mapping[str, tuple[tuple[str | int, str], ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The released model that a name speaks for and what told so; None and "" where more than one is left.
+
+    `doubt` is what the names say that none of the models is: then nothing is chosen.
+    """
+
+    name: str | None
+    evidence: str
+    doubt: str = ""
 
 
 def fitting(family: str, sizes: Mapping[str, int]) -> tuple[Released, ...]:
@@ -71,30 +90,34 @@ def fitting(family: str, sizes: Mapping[str, int]) -> tuple[Released, ...]:
 
 def choose(
     fits: Iterable[Released], family: str, *, path: Path, metadata: Mapping[str, str], flag: str | None
-) -> tuple[str | None, str]:
-    """(name, evidence); the name is None when more than one model is left.
+) -> Choice:
+    """What speaks for one of the models that fit, or against all of them.
 
-    Evidence in this order: the flag, the structure alone, the names of the folders, that of the file, the
-    metadata. Each narrows what the one before left; what contradicts it is not heard. Raises UsageError when
-    the flag names no released model, or one that the structure rules out.
+    Evidence in this order: the flag, the structure alone, the name of the file, those of the folders, a bare high or
+    low in that of the file, the metadata. Each narrows what the one before left. What contradicts all models that
+    fit leaves nothing chosen.
+    Raises UsageError when the flag names no released model, or one that the structure rules out.
     """
     left = tuple(fits)
     if flag is not None:
-        return _flagged(left, family, path, flag), "flag"
+        return Choice(name=_flagged(left, family, path, flag), evidence="flag")
+    names = names_of(path, metadata)
+    kin = [model for model in fitting(family, {}) if model.version == "2.1"] or fitting(family, {})
+    if doubt := contradiction(left or tuple(kin), names, sized=bool(left)):
+        return Choice(name=None, evidence="", doubt=doubt)
     if len(left) == 1:
-        return left[0].name, "structure"
-    is_file = path.suffix.lower() in WEIGHT_SUFFIXES
-    above = path.parents if is_file else (path, *path.parents)
-    for evidence, text in (
-        ("folder", _spoken(above[:FOLDERS])),
-        ("file name", path.name if is_file else ""),
-        ("metadata", " ".join(metadata.get(key, "")[:LONGEST] for key in METADATA)),
+        return Choice(name=left[0].name, evidence="structure")
+    for evidence, text, facts in (
+        ("file name", names.own, SURE),
+        ("folder", " ".join(names.folders), FACTS),
+        ("file name", names.own, FACTS),
+        ("metadata", names.metadata, FACTS),
     ):
-        narrowed = _narrowed(left, text)
+        narrowed = _narrowed(left, text, facts)
         if len(narrowed) == 1:
-            return narrowed[0].name, evidence
+            return Choice(name=narrowed[0].name, evidence=evidence)
         left = narrowed or left
-    return None, ""
+    return Choice(name=None, evidence="")
 
 
 def _flagged(fits: tuple[Released, ...], family: str, path: Path, flag: str) -> str:
@@ -110,20 +133,10 @@ def _flagged(fits: tuple[Released, ...], family: str, path: Path, flag: str) -> 
     )
 
 
-def _spoken(folders: Sequence[Path]) -> str:
-    """The folders' names. In a diffusers folder of two experts `transformer` is the one for high noise."""
-    names = [folder.name for folder in folders]
-    if names and names[0] == "transformer_2":
-        names.append("low noise")
-    elif names and names[0] == "transformer" and (folders[0].parent / "transformer_2").is_dir():
-        names.append("high noise")
-    return " ".join(names)
-
-
-def _narrowed(models: tuple[Released, ...], text: str) -> tuple[Released, ...]:
+def _narrowed(models: tuple[Released, ...], text: str, facts: Facts) -> tuple[Released, ...]:
     """The models that no fact in the text speaks against; a text that says both of two things says neither."""
     lower = text.lower()
-    for fact, values in FACTS.items():
+    for fact, values in facts.items():
         said = [value for value, pattern in values if re.search(pattern, lower)]
         if len(said) == 1 and any(getattr(model, fact) for model in models):
             models = tuple(model for model in models if getattr(model, fact) == said[0])
