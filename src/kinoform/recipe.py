@@ -23,20 +23,32 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BySize:
+    """A default that depends on the size: `small` for videos of at most `area` pixels a frame, `large` above."""
+
+    area: int
+    small: float
+    large: float
+
+    def at(self, width: int, height: int) -> float:
+        """The default for a video of that many pixels along its sides."""
+        return self.small if width * height <= self.area else self.large
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """The parts' sizes and the defaults of a request. Derive one from another with `dataclasses.replace`.
 
-    `codec` is `Identity()` for a model of pixels, which then has no autoencoder;
-    `image` is the encoder of a model that reads pictures as rows of context, else None;
-    `width`, `height` in pixels, `num_frames` of the film at `fps` frames per second; `shift` bends the
-    noise levels, `guidance` scales the difference between prompt and negative prompt; `upscale` repeats
-    pixels in what is saved, for films too small to look at. `fast_steps` takes the place of `steps` when
-    speed is asked for; None where nobody has measured what it costs. `conditioners` are the ways in besides
-    the prompt that the model was trained with, in the order of their channels; `sampler` is the algorithm
-    around the solver, `guidance_rule` how the velocities under the two prompts become one. `additions` are put
-    onto the transformer of the weights, unless they hold them; `transformer` is that without them. `world` says in a
-    phrase what the model has seen, for one that has seen nothing else and so cannot know what other videos show;
-    None for the released ones.
+    `codec` is `Identity()` for a model of pixels, which then has no autoencoder; `image` is the encoder of a model
+    that reads pictures as rows of context, else None; `width`, `height` in pixels, `num_frames` of the film at `fps`
+    frames per second; `shift` bends the noise levels, `guidance` scales the difference between prompt and negative
+    prompt; `upscale` repeats pixels in what is saved, for films too small to look at. `fast_steps` takes the place of
+    `steps` when speed is asked for; None where nobody has measured what it costs. `conditioners` are the ways in
+    besides the prompt that the model was trained with, in the order of their channels; `sampler` is the algorithm
+    around the solver, `guidance_rule` how the velocities under the two prompts become one. `additions` are put onto
+    the transformer of the weights, unless they hold them; `transformer` is that without them. `world` says in a
+    phrase what the model has seen, for one that has seen nothing else and so cannot know what other videos show; None
+    for the released ones.
     """
 
     name: str
@@ -46,7 +58,7 @@ class Recipe:
     image: VisionSpec | None = None
     solver: Solver = field(default_factory=UniPC)
     steps: int = 50
-    shift: float = 5.0
+    shift: float | BySize = 5.0
     guidance: float = 5.0
     negative_prompt: str = ""
     width: int = 832

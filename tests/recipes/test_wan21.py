@@ -3,18 +3,22 @@
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from comfy_files import write_sparse
 from kinoform.conditions.inputs import RECIPES, Inputs
 from kinoform.errors import WeightsError
+from kinoform.media.material import Picture
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
+from kinoform.pipelines.request import request
 from kinoform.recipe import find
 from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED, load
 from kinoform.recipes.wan21 import NEGATIVE
+from kinoform.solvers.names import name_of
 from kinoform.weights.load import on_meta
 from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from official_folder import WORDS
@@ -35,7 +39,8 @@ DEFAULTS = {
 @pytest.mark.parametrize("name", RELEASED)
 def test_defaults_are_those_of_the_official_command_line(name: str) -> None:
     recipe = RELEASED[name]()
-    found = (recipe.width, recipe.height, recipe.num_frames, recipe.steps, recipe.shift)
+    shift = request(recipe, "a cat", 1).shift
+    found = (recipe.width, recipe.height, recipe.num_frames, recipe.steps, shift)
     assert (*found, recipe.negative_prompt.removesuffix(NEGATIVE)) == DEFAULTS[name]
     assert (recipe.name, recipe.guidance, recipe.fps, recipe.negative_prompt.endswith(NEGATIVE)) == (
         name,
@@ -45,6 +50,49 @@ def test_defaults_are_those_of_the_official_command_line(name: str) -> None:
     )
     reads = any(stream.name == "image" for stream in recipe.transformer.context)
     assert (recipe.image == VisionSpec()) is reads and (recipe.image is None) is not reads
+
+
+SIZES = [(1280, 720), (720, 1280), (832, 480), (480, 832)]
+"""Those of the official command line."""
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_shift_is_that_of_the_official_command_line_at_every_size(name: str) -> None:
+    recipe = RELEASED[name]()
+    for width, height in SIZES:
+        expected = DEFAULTS[name][4]
+        if name.startswith("i2v"):
+            expected = 3.0 if 480 in (width, height) else 5.0
+        sized = request(recipe, "a cat", 1, width=width, height=height)
+        assert sized.shift == expected, (width, height)
+        assert request(recipe, "a cat", 1, width=width, height=height, shift=4).shift == 4
+
+
+def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_image_makes_of_it() -> None:
+    recipe = RELEASED["i2v-14b-720p"]()
+    narrow = Inputs(frames={0: Picture(pixels=np.zeros((64, 1200, 3), np.uint8))})
+    asked = request(recipe, "a cat", 1, inputs=narrow).sized(recipe.codec, recipe.transformer)
+    assert asked.width * asked.height < 1280 * 720 and asked.shift == 5.0
+    small = request(recipe, "a cat", 1, inputs=narrow, width=832, height=480)
+    assert small.sized(recipe.codec, recipe.transformer).shift == 3.0
+
+
+def test_the_page_of_the_command_line_tells_the_defaults() -> None:
+    """Frames, frames per second, steps, solver, shift and guidance; the size and the negative prompt are in words."""
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    table = page.partition("Defaults of the recipes:")[2].partition("Differences to know")[0]
+    rows = {cells[0].strip("`"): cells for cells in map(_cells, table.splitlines()) if cells and cells[0][:1] == "`"}
+    assert rows.keys() == {"mini", *RELEASED}
+    for name, (_, _, *told, _) in rows.items():
+        asked = request(find(EMBEDDED[name]) if name in EMBEDDED else RELEASED[name](), "a cat", 1)
+        told[4] = told[4].partition(",")[0]
+        numbers = (asked.num_frames, asked.fps, asked.steps, asked.shift, asked.guidance)
+        frames, fps, steps, shift, guidance = (f"{number:g}" for number in numbers)
+        assert told == [frames, fps, steps, name_of(asked.solver), shift, guidance], name
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip().strip("|").split("|")]
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:

@@ -140,7 +140,7 @@ def test_a_model_is_not_taken_for_another_one(tmp_path: Path) -> None:
         write_official_folder(tmp_path / kind, kind=kind)
     with pytest.raises(UsageError, match=r"is not t2v-1\.3b: its structure is that of wan21-i2v"):
         load(tmp_path / "i2v", variant="t2v-1.3b", device="cpu")
-    assert load(tmp_path / "i2v", variant="i2v-14b-720p", device="cpu").recipe.shift == 5.0
+    assert load(tmp_path / "i2v", variant="i2v-14b-720p", device="cpu").recipe.width == 1280
     for kind, recipe, reads in (
         ("i2v", "t2v_1_3b", "20 channels.* stream image, .* gives text alone"),
         ("i2v", "flf2v_14b", "stream image, .* stream image with places"),

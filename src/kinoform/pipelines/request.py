@@ -12,7 +12,7 @@ from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
 from kinoform.models.dit import DiTSpec
 from kinoform.numbers import Whole, real, settle, whole
-from kinoform.recipe import Recipe
+from kinoform.recipe import BySize, Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Guidance, PlainGuidance
@@ -113,7 +113,7 @@ class Request:
 
 
 def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Request:
-    """A request with the recipe's defaults; `changes` that are None leave them.
+    """A request with the recipe's defaults, those for its size; `changes` that are None leave them.
 
     A source prompt without a sampler asks for FlowEdit: nothing else reads it.
     """
@@ -138,6 +138,8 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
     inputs, sampler = values.get("inputs", NO_INPUTS), values["sampler"]
     if changes.get("sampler") is None and isinstance(inputs, Inputs) and isinstance(sampler, Sampler):
         values["sampler"] = FlowEdit() if inputs.source_prompt is not None and not sampler.edits else sampler
+    width, height = (whole(name, values[name], *WHOLE[name]) for name in ("width", "height"))
+    values = {name: each.at(width, height) if isinstance(each, BySize) else each for name, each in values.items()}
     values |= _plain_numbers({**values, "seed": seed})
     return Request(prompt=prompt, **values)  # type: ignore[arg-type]
 

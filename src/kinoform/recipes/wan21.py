@@ -10,7 +10,7 @@ from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.vision import VisionSpec
-from kinoform.recipe import Recipe
+from kinoform.recipe import BySize, Recipe
 
 NEGATIVE = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
@@ -26,6 +26,9 @@ MASK_AND_LATENTS = 4 + 16
 """Channels behind the noisy latents: which of four frames are known, and the latents of a film that shows them."""
 
 VISION = VisionSpec()
+
+SHIFT_OF_PICTURES = BySize(area=832 * 480, small=3.0, large=5.0)
+"""The official program goes by the size that is asked for, not by the weights, of which it knows but one kind."""
 
 
 def t2v_1_3b() -> Recipe:
@@ -44,18 +47,21 @@ def t2i_14b() -> Recipe:
 
 
 def i2v_14b_480p() -> Recipe:
-    """I2V-14B-480P: from a first frame, in its proportions; the area of 832x480, 40 steps, shift 3."""
-    return replace(i2v_14b_720p(), name="i2v-14b-480p", shift=3.0, width=832, height=480)
+    """I2V-14B-480P: the area of 832x480, otherwise as I2V-14B-720P."""
+    return replace(i2v_14b_720p(), name="i2v-14b-480p", width=832, height=480)
 
 
 def i2v_14b_720p() -> Recipe:
-    """I2V-14B-720P: the area of 1280x720, shift 5."""
+    """I2V-14B-720P: from a first frame, in its proportions; the area of 1280x720, 40 steps.
+
+    The shift is 3 up to the area of 832x480, 5 above.
+    """
     return Recipe(
         name="i2v-14b-720p",
         transformer=_seeing(ImageStream(width=VISION.dim)),
         image=VISION,
         steps=40,
-        shift=5.0,
+        shift=SHIFT_OF_PICTURES,
         negative_prompt=SHAKING + NEGATIVE,
         width=1280,
         height=720,
