@@ -45,7 +45,7 @@ def edit(
     console.keep_private(prompt, source_prompt, options["negative"])
     shared = Shared(model=model or ("mini:vace" if source_prompt is None else "mini"), **options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edited import Heard, carried_out, order, rehearsed, show
+    from kinoform.cli.edited import carried_out, order, rehearsed, show
     from kinoform.editing import preview as drawing
     from kinoform.editing.edit import carry_out
     from kinoform.editing.plan import plan_edit
@@ -71,4 +71,4 @@ def edit(
     elif dry_run:
         rehearsed(ordered, shared.model, plan.request(plan.segments[0], plan.source.frames), shape)
     else:
-        carried_out(ordered, shape, lambda tell: carry_out(plan, tell), Heard(seconds=frames / plan.fps))
+        carried_out(ordered, shape, lambda tell: carry_out(plan, tell))

@@ -20,7 +20,6 @@ from kinoform.editing.edit import Edited
 from kinoform.editing.encoded import PROMISED, Kept, kept
 from kinoform.errors import UsageError
 from kinoform.files import check_writable, whole
-from kinoform.media.audio import Sound, read_sound
 from kinoform.media.names import default_name
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline, random_seed
@@ -47,14 +46,6 @@ class Order:
         """Where a film of this height and width goes; mp4 takes even sides alone."""
         even = all(side % 2 == 0 for side in size)
         return self.output or default_name(self.prompt, self.seed, ".mp4" if even else ".mkv")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """How much of the source's sound the film has, in seconds, and when that begins in it."""
-
-    seconds: float
-    begins: float = 0.0
 
 
 def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> Order:
@@ -84,7 +75,7 @@ def rehearsed(ordered: Order, model: str, asked: Request, shape: tuple[int, int,
     rehearse(model, ordered.pipeline, [asked], [name], ordered.how)
 
 
-def carried_out(ordered: Order, shape: tuple[int, int, int], make: Callable[[Callback], Edited], heard: Heard) -> None:
+def carried_out(ordered: Order, shape: tuple[int, int, int], make: Callable[[Callback], Edited]) -> None:
     """Make a film of `shape` (frames, height, width), save it, and tell of it.
 
     What can be refused about its file is refused first.
@@ -97,7 +88,7 @@ def carried_out(ordered: Order, shape: tuple[int, int, int], make: Callable[[Cal
         edited = make(tell)
     told: Any = edited.film.params.get("edit", {})
     params = {**edited.film.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
-    result = save(replace(edited.film, params=params), name, how, _sound(ordered.file, name, heard))
+    result = save(replace(edited.film, params=params), name, how)
     found = _kept(name, edited)
     if not how.as_json and not console.streams():
         for sentence in (*edited.report.sentences(), *_said(name, found)):
@@ -108,12 +99,6 @@ def carried_out(ordered: Order, shape: tuple[int, int, int], make: Callable[[Cal
             "--crf, or write a lossless .mkv"
         )
     console.result(name, {**result, "file": None if found is None else found.as_json()}, as_json=how.as_json)
-
-
-def _sound(file: Path, name: str, heard: Heard) -> Sound | None:
-    suffix = "" if name.endswith("/") else Path(name).suffix
-    sound = read_sound(file, suffix=suffix, seconds=heard.seconds)
-    return None if sound is None else replace(sound, start=heard.begins)
 
 
 def _kept(name: str, edited: Edited) -> Kept | None:

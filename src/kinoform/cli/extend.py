@@ -34,9 +34,9 @@ def extend(
     console.keep_private(prompt, options["negative"])
     shared = Shared(**options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edited import Heard, carried_out, order, rehearsed, show
+    from kinoform.cli.edited import carried_out, order, rehearsed, show
     from kinoform.editing import preview as drawing
-    from kinoform.editing.continuing import most_new, plan_extend
+    from kinoform.editing.continuing import most_new, pace, plan_extend
     from kinoform.editing.extend import carry_out
     from kinoform.media.reading import read_clip
 
@@ -44,9 +44,9 @@ def extend(
         "extend", film, prompt, shared, frames=frames, seconds=seconds, before=before, context=context,
         reference=reference, no_colour_match=no_colour_match,
     )  # fmt: skip
-    source, recipe = read_clip(film), ordered.pipeline.recipe
-    there, fps = len(source.frames), source.fps or recipe.fps
-    new = frames_of(frames, seconds, fps, 1)
+    source, recipe = read_clip(film, sound=True), ordered.pipeline.recipe
+    there = len(source.frames)
+    new = frames_of(frames, seconds, pace(source, recipe, context, before), 1)
     plan = plan_extend(
         ordered.pipeline, source, prompt, num_frames=most_new(recipe, there, context) if new is None else new,
         seed=ordered.seed, before=before, context=context, references=reference or (),
@@ -59,5 +59,4 @@ def extend(
     elif dry_run:
         rehearsed(ordered, shared.model, plan.request(0, plan.nearest(source.frames)), shape)
     else:
-        heard = Heard(seconds=there / fps, begins=made / fps if before else 0.0)
-        carried_out(ordered, shape, lambda tell: carry_out(plan, tell), heard)
+        carried_out(ordered, shape, lambda tell: carry_out(plan, tell))

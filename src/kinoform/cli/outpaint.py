@@ -32,11 +32,10 @@ def outpaint(
     console.keep_private(prompt, options["negative"])
     shared = Shared(**options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edited import Heard, carried_out, order, rehearsed, show
+    from kinoform.cli.edited import carried_out, order, rehearsed, show
     from kinoform.editing import preview as drawing
     from kinoform.editing.outpaint import carry_out, plan_outpaint
     from kinoform.editing.settings import EditSettings
-    from kinoform.media.reading import read_clip
 
     width, height = size_of(to, "--to")
     assert width is not None and height is not None
@@ -46,7 +45,7 @@ def outpaint(
         no_colour_match=no_colour_match,
     )  # fmt: skip
     plan = plan_outpaint(
-        ordered.pipeline, read_clip(film), prompt, width=width, height=height, anchor=anchor, seed=ordered.seed,
+        ordered.pipeline, film, prompt, width=width, height=height, anchor=anchor, seed=ordered.seed,
         references=reference or (), settings=settings, **shared.changes(),
     )  # fmt: skip
     frames = len(plan.source.frames)
@@ -56,4 +55,4 @@ def outpaint(
     elif dry_run:
         rehearsed(ordered, shared.model, plan.request(plan.segments[0], plan.source.frames), shape)
     else:
-        carried_out(ordered, shape, lambda tell: carry_out(plan, tell), Heard(seconds=frames / plan.fps))
+        carried_out(ordered, shape, lambda tell: carry_out(plan, tell))

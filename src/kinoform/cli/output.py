@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kinoform.errors import UsageError
 from kinoform.files import check_writable
-from kinoform.media.audio import Sound
 from kinoform.media.film import Film, check_output
 from kinoform.media.names import default_name
 from kinoform.media.sheet import save_contact_sheet
@@ -78,11 +77,9 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
         ) from error
 
 
-def save(film: Film, name: str, how: Output, sound: Sound | None = None) -> dict[str, object]:
+def save(film: Film, name: str, how: Output) -> dict[str, object]:
     """Write the film, and its contact sheet where asked for; return what is to be told of them."""
-    film.save(
-        name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata, sound=sound
-    )
+    film.save(name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata)
     if how.sheet:
         save_contact_sheet(film, sheet_path(name), force=how.force)
     params = film.saved_params(name, upscale=how.upscale, codec=how.codec, crf=how.crf)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from statistics import median
 from typing import TypeAlias
 
 import numpy as np
@@ -15,7 +17,8 @@ from kinoform.conditions.ports import Units
 from kinoform.editing.segments import legal
 from kinoform.editing.window import Window, whole
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip, Picture
+from kinoform.media.material import Clip, Picture, Sound
+from kinoform.media.timing import Times, laid
 from kinoform.media.values import clip_of, picture_of
 from kinoform.models.codec import check_size
 from kinoform.pipelines.fit import check_fit
@@ -56,8 +59,35 @@ class Continuation:
 
     @property
     def fps(self) -> float:
-        """That of the source, or of the recipe where the source does not say."""
+        """Of the film that is made: that of the source, or of the recipe where the source does not say."""
+        if self.times is not None:
+            return float(len(self.times.begins) / self.times.seconds)
         return self.pipeline.recipe.fps if self.source.fps is None else self.source.fps
+
+    @property
+    def times(self) -> Times | None:
+        """Of the film that is made, where the source has such; new frames stay as those that they go on from."""
+        own, added = self.source.times, sum(self.portions)
+        if own is None:
+            return None
+        stay = _stay(own, self.context, self.before)
+        if self.before:
+            begins = [place * stay for place in range(added)]
+            begins += [added * stay + begin * own.tick for begin in own.begins]
+        else:
+            begins = [begin * own.tick for begin in own.begins]
+            begins += [own.seconds + place * stay for place in range(added)]
+        return laid(begins, own.seconds + added * stay, own.tick)
+
+    @property
+    def sound(self) -> Sound | None:
+        """That of the source, at its time."""
+        own, added = self.source.sound, sum(self.portions)
+        if own is None or not self.before:
+            return own
+        times = self.times
+        begins = added / self.fps if times is None else times.begins[added] * times.tick
+        return replace(own, start=own.start + float(begins))
 
     def seed(self, number: int) -> int:
         return self.asked.seed + number
@@ -126,7 +156,7 @@ def plan_extend(
     Raises UsageError for a film that cannot be read or is too short, a number out of range, and a model that takes
     neither known frames nor a film with a mask, naming those that do; FitError for what cannot fit.
     """
-    source = clip_of(film)
+    source = clip_of(film, sound=True)
     given = Inputs(film=source, references=tuple(picture_of(each) for each in references))
     # A rewritten prompt is the same for all passes.
     prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
@@ -150,10 +180,22 @@ def plan_extend(
     return plan
 
 
+def pace(source: Clip, recipe: Recipe, context: int | None, before: bool) -> float:
+    """How many new frames a second holds."""
+    if source.times is not None:
+        return float(1 / _stay(source.times, _context(recipe.num_frames) if context is None else context, before))
+    return recipe.fps if source.fps is None else source.fps
+
+
 def most_new(recipe: Recipe, there: int, context: int | None) -> int:
     """How many frames one pass adds to a film of `there` frames, at least 1."""
     known = _context(recipe.num_frames) if context is None else context
     return max(1, recipe.num_frames - min(known, there))
+
+
+def _stay(times: Times, context: int, before: bool) -> Fraction:
+    """How long a new frame stays, in seconds: the median of those that it goes on from, among them perhaps a still."""
+    return median(times.stays[:context] if before else times.stays[-context:])
 
 
 def _context(made: int) -> int:

@@ -42,7 +42,7 @@ Drawn = UInt8[np.ndarray, "n tall wide 3"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Edited:
-    """`film` has the size, the rate and the length of the source, and the report in its params under "edit".
+    """`film` has the size, times, length and sound of the source, and the report in its params under "edit".
 
     `raw` is what the model made, in the pixels of the source and before anything was laid over; the source where the
     model was not asked. `alpha` is how much of it counted.
@@ -104,9 +104,10 @@ def carry_out(plan: EditPlan, tell: Callback | None = None) -> Edited:
         made.append(_Made(segment=segment, colours=colours, squares=squares, count=count))
     report = _report(plan, result, made)
     _tell_change(plan, result)
-    return Edited(
-        film=Film(frames=result, fps=plan.fps, params=_params(plan, report)), raw=raw, alpha=plan.alpha, report=report
+    film = Film(
+        frames=result, fps=plan.fps, params=_params(plan, report), times=plan.source.times, sound=plan.source.sound
     )
+    return Edited(film=film, raw=raw, alpha=plan.alpha, report=report)
 
 
 def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback) -> Drawn:

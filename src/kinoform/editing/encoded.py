@@ -44,7 +44,7 @@ def kept(path: str | os.PathLike[str], edited: Edited) -> Kept:
     film = edited.film
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how gif and webp keep their pace
-        written = read_clip(path, fps=film.fps)
+        written = read_clip(path, fps=film.fps if film.times is None else None)
     squares, count = 0.0, 0
     for before, after, alpha in zip(film.frames, written.frames, edited.alpha, strict=False):
         outside = alpha == 0

@@ -59,7 +59,7 @@ def extend(
     The model is handed the nearest `context` frames (9, or half of those that it makes at once) and redraws them; by
     these the colours of what is new are matched to the film. Where more are asked for there are several passes, each
     from the last frames of the one before, with the seeds `seed`, `seed` + 1, ... `changes` are other arguments of
-    `Pipeline.request`, and `tell` is as in `edit`.
+    `Pipeline.request`, and `tell` is as in `edit`. The sound is heard at its time.
     The report counts new frames as changed, and its seams lie between the frames on both sides of them: max(0, dE
     across - dE between neighbours in the context), means over all pixels.
     Raises as `plan_extend`, before any weight is read, and as a call of the pipeline.
@@ -135,7 +135,9 @@ def _edited(plan: Continuation, passes: Sequence[_Pass]) -> Edited:
     new[kept] = 0
     report = _report(plan, passes, result[kept])
     return Edited(
-        film=Film(frames=result, fps=plan.fps, params=_params(plan, report, len(result))),
+        film=Film(
+            frames=result, fps=plan.fps, params=_params(plan, report, len(result)), times=plan.times, sound=plan.sound
+        ),
         raw=raw,
         alpha=np.broadcast_to(new[:, None, None], result.shape[:3]),
         report=report,

@@ -76,7 +76,7 @@ def plan_outpaint(
     **changes: Any,
 ) -> EditPlan:
     """What `outpaint` of the same arguments will do: an edit of the film on its larger canvas. Raises and warns so."""
-    clip = clip_of(film)
+    clip = clip_of(film, sound=True)
     sides = _sides(clip, (height, width), anchor)
     settings = settings or EditSettings()
     _, wished = settings.rim(clip.size)

@@ -118,7 +118,7 @@ def plan_edit(
     of another size or length, and for what the model does not take, naming those that do; FitError for what cannot
     fit. Warns of a mask that is grey or leaves nothing, and of a prompt that says what the source prompt says.
     """
-    settings, source = settings or EditSettings(), clip_of(film)
+    settings, source = settings or EditSettings(), clip_of(film, sound=True)
     given = Inputs(
         film=source,
         mask=None if mask is None else mask_of(mask),

@@ -1,4 +1,4 @@
-"""The sound of a film, taken over into another one."""
+"""The sound of a video, taken over into another one."""
 
 import io
 import json
@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.container import OutputContainer
+from av.stream import Disposition
 
 from kinoform.media.caps import MOST_DECODING
 from kinoform.media.child import GRACE
 from kinoform.media.codecs import VIDEO
-from kinoform.media.found import PathLike, found
+from kinoform.media.found import PathLike, printable
+from kinoform.media.material import Sound
 
 MOST_SOUND = 2**28
 """Bytes of sound that are taken: ten minutes at 3.5 megabits per second."""
@@ -24,73 +27,104 @@ MOST_SOUND = 2**28
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.listening import main; main()"
 """What the process that reads the file runs, as in `media.child`."""
 
+LOST = "loses its sound, which cannot be read; convert the video to mp4 with sound in aac"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sound:
-    """A file of sound alone, of the kind that it is to be mixed into; heard from `start` seconds of the film on."""
+class Fitted:
+    """A file of sound alone, of the kind that it is to be mixed into, and what is said of each track of it."""
 
     data: bytes
+    tracks: tuple[Mapping[str, object], ...]
     suffix: str
-    start: float = 0.0
+    start: float
 
 
-def read_sound(path: PathLike, *, suffix: str, seconds: float) -> Sound | None:
-    """The first `seconds` of a film's sound, for a film with this extension; None where there is none to be had.
+def record(path: PathLike, *, seconds: float) -> Sound | None:
+    """All sound tracks of a video, as far as they are heard in its first `seconds`; None where there is none to be had.
 
-    Its packets are copied; where that kind of file takes no such codec they are coded anew. Warns of that, and of
-    sound that has to be left out. The file is read in a process of its own, as its pictures are. Raises UsageError
-    when it is missing.
+    Their packets are copied, so that the file is of no use any more. Warns of what has to be left out. The file is
+    read in a process of its own, as its images are.
     """
-    files = found(path)
-    if len(files.paths) != 1:
+    place = Path(path).absolute()
+    if not place.is_file():
         return None
-    notes, data = _taken({"path": str(files.paths[0]), "suffix": suffix.lower(), "seconds": seconds})
-    for note in notes:
-        warnings.warn(f"{files.name} {note}", stacklevel=2)
-    return Sound(data=data, suffix=suffix.lower()) if data else None
+    name = printable(str(path))
+    data = _asked({"path": str(place), "seconds": seconds}, b"", name)
+    return Sound(data=data, name=name) if data else None
+
+
+def fitted(sound: Sound, suffix: str) -> Fitted | None:
+    """The sound for a video with this extension; None where none can be heard in it.
+
+    Tracks that this kind of file does not take are coded anew. Warns of that, and of what has to be left out.
+    """
+    suffix = suffix.lower()
+    if suffix not in VIDEO:
+        kind = suffix or "a folder of frames"
+        warnings.warn(f"{sound.name} loses its sound, since {kind} has none; take {', '.join(VIDEO)}", stacklevel=3)
+        return None
+    head, _, data = _asked({"suffix": suffix}, sound.data, sound.name).partition(b"\n")
+    return Fitted(data=data, tracks=_tracks(head), suffix=suffix, start=sound.start) if head else None
 
 
 @contextmanager
-def mixed(container: OutputContainer, sound: Sound | None) -> Iterator[Callable[[float], None]]:
-    """Add a stream of the sound; what is yielded writes all of it that begins before a time in seconds."""
+def mixed(container: OutputContainer, sound: Fitted | None) -> Iterator[Callable[[float], None]]:
+    """Add streams of the sound; what is yielded writes all of it that begins before a time in seconds."""
     if sound is None:
         yield lambda time: None
         return
     with av.open(io.BytesIO(sound.data), "r", format=VIDEO[sound.suffix].demuxer) as source:
-        stream = source.streams.audio[0]
-        target = container.add_stream_from_template(stream)
-        tick = stream.time_base or Fraction(1)
-        shift = round(sound.start / tick)
-        packets = (each for each in source.demux(stream) if each.pts is not None and each.dts is not None)
+        targets = {}
+        for stream, about in zip(source.streams.audio, sound.tracks, strict=True):
+            target = targets[stream.index] = container.add_stream_from_template(stream)
+            target.metadata.update({key: str(about[key]) for key in ("language", "title") if about[key]})
+            target.disposition = Disposition.default if about["default"] else Disposition(0)
+        packets = (each for each in source.demux() if each.pts is not None and each.dts is not None)
         waiting = next(packets, None)
 
         def until(time: float) -> None:
             nonlocal waiting
-            while waiting is not None and (waiting.pts + shift) * tick < time:
+            while waiting is not None:
+                tick = waiting.time_base or Fraction(1)
+                shift = round(sound.start / tick)
+                if (waiting.pts + shift) * tick >= time:
+                    return
                 waiting.pts, waiting.dts = waiting.pts + shift, waiting.dts + shift
-                waiting.stream = target
+                waiting.stream = targets[waiting.stream_index]
                 container.mux(waiting)
                 waiting = next(packets, None)
 
         yield until
 
 
-def _taken(job: Mapping[str, object]) -> tuple[list[str], bytes]:
-    """What there is to say of the file, each the rest of a sentence, and a file of sound, empty where there is none."""
+def _tracks(line: bytes) -> tuple[Mapping[str, object], ...]:
+    tracks = json.loads(line)
+    return tuple({key: each[key] for key in ("language", "title", "default")} for each in tracks)
+
+
+def _asked(job: Mapping[str, object], data: bytes, name: str) -> bytes:
+    """What the other process gives back, empty where there is nothing; says what it has to say of the file."""
+    notes, result = _answered(json.dumps(job).encode() + b"\n" + data)
+    for note in notes:
+        warnings.warn(f"{name} {note}", stacklevel=4)
+    return result
+
+
+def _answered(job: bytes) -> tuple[list[str], bytes]:
     modules = json.dumps([place for place in sys.path if place])
-    lost = ["loses its sound, which cannot be read; convert the film to mp4 with sound in aac"]
     try:
         ran = subprocess.run(
-            [sys.executable, "-I", "-c", START, modules], input=json.dumps(job).encode(),
+            [sys.executable, "-I", "-c", START, modules], input=job,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=MOST_DECODING + GRACE, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return lost, b""
+        return [LOST], b""
     line, _, data = ran.stdout.partition(b"\n")
     try:
         notes = json.loads(line)
     except (ValueError, RecursionError):
-        return lost, b""
+        return [LOST], b""
     if ran.returncode or not isinstance(notes, list) or len(data) > MOST_SOUND:
-        return lost, b""
+        return [LOST], b""
     return [str(note) for note in notes], data

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from io import BufferedIOBase, BufferedReader
 from threading import Timer
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 from kinoform.errors import KinoformError, UsageError
 from kinoform.media import caps
 from kinoform.media.decoding import Job
+from kinoform.media.timing import Times
 
-LONGEST_LINE = 2**16
-"""Bytes of a message that are read: it tells of one file."""
+LONGEST_LINE = 2**20
+"""Bytes of a message that are read: it tells of one file, at most the times of all its frames."""
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.decoding import main; main()"
 """What the process runs: isolated from the current folder, with the modules that this one finds."""
@@ -28,10 +30,14 @@ GRACE = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decoded:
-    """Frames [f, h, w, c] of uint8, their rate, and what is to be said, each the rest of a sentence."""
+    """Frames [f, h, w, c] of uint8, their rate, their own times where they keep none, and what is to be said.
+
+    Each of the `notes` is the rest of a sentence.
+    """
 
     frames: np.ndarray
     fps: float | None
+    times: Times | None
     notes: tuple[str, ...]
 
 
@@ -84,7 +90,21 @@ def _received(stream: BufferedIOBase) -> Decoded:
     if letter != b"e" or not count or not isinstance(notes, list) or not isinstance(fps, float | int | None):
         raise EOFError
     frames.resize((count, *frames.shape[1:]), refcheck=False)
-    return Decoded(frames=frames, fps=None if fps is None else float(fps), notes=tuple(map(str, notes)))
+    return Decoded(
+        frames=frames, fps=None if fps is None else float(fps), times=_times(end.get("times"), count),
+        notes=tuple(map(str, notes)),
+    )  # fmt: skip
+
+
+def _times(listed: object, count: int) -> Times | None:
+    if listed is None:
+        return None
+    if not isinstance(listed, list) or len(listed) != count + 3 or not all(type(each) is int for each in listed):
+        raise EOFError
+    try:
+        return Times(tick=Fraction(*listed[:2]), begins=tuple(listed[2:-1]), end=listed[-1])
+    except (ValueError, ZeroDivisionError) as error:
+        raise EOFError from error
 
 
 def _code(code: object) -> str:

@@ -20,7 +20,7 @@ from kinoform.media.caps import MOST_DECODING, MOST_MEMORY
 from kinoform.media.kinds import FIRST, kind_of
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.stills import stills
-from kinoform.media.taking import Pace, Wish, rate, sides, taken
+from kinoform.media.taking import Pace, Wish, rate, sides, taken, times
 from kinoform.media.timing import Source, Timed
 
 try:
@@ -128,14 +128,17 @@ def _pictures(job: Job, say: Say) -> Iterator[Timed]:
 
 
 def _write(source: Source, wish: Wish, notes: dict[str, None], out: BufferedIOBase) -> None:
-    pace, shape = Pace(), None
+    pace, shape, count = Pace(), None, 0
     for pixels in taken(source, wish, pace, notes.setdefault):
         if shape is None:
             shape = pixels.shape
             _send(out, b"h", shape)
+        count += 1
         out.write(b"f")
         out.write(np.ascontiguousarray(pixels).data)
-    _send(out, b"e", {"fps": rate(source, wish, pace), "notes": list(notes)})
+    own = times(source, wish, pace, count)
+    listed = own and [own.tick.numerator, own.tick.denominator, *own.begins, own.end]
+    _send(out, b"e", {"fps": rate(source, wish, pace), "times": listed, "notes": list(notes)})
 
 
 def _send(out: BufferedIOBase, letter: bytes, message: object) -> None:

@@ -12,8 +12,10 @@ from jaxtyping import UInt8
 
 from kinoform.errors import UsageError, nearest
 from kinoform.media import pictures
-from kinoform.media.audio import Sound
+from kinoform.media.audio import Fitted, fitted
 from kinoform.media.codecs import VIDEO, encoding
+from kinoform.media.material import Sound, check_times
+from kinoform.media.timing import Times
 from kinoform.media.video import check_video, write_video
 
 SLOWEST, FASTEST = 0.01, 1000
@@ -23,12 +25,16 @@ SLOWEST, FASTEST = 0.01, 1000
 class Film:
     """RGB frames in 0..255, `fps` of them per second, and JSON-able `params` that tell how they were made.
 
-    Raises UsageError when there is no frame, frames are not uint8 RGB, or `fps` is below 0.01 or above 1000.
+    `times` are those of frames that do not all stay as long, with `fps` as their mean rate; `sound` is heard with them.
+    Raises UsageError when there is no frame, frames are not uint8 RGB, `fps` is below 0.01 or above 1000, or there
+    are times of another number of frames.
     """
 
     frames: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
     fps: float
     params: Mapping[str, object] = field(default_factory=dict)
+    times: Times | None = field(default=None, repr=False)
+    sound: Sound | None = None
 
     def __post_init__(self) -> None:
         shape = self.frames.shape
@@ -40,6 +46,7 @@ class Film:
             raise UsageError(
                 f"fps must be between {SLOWEST} and {FASTEST}, not {self.fps}; try 16", code="value_out_of_range"
             )
+        check_times(self.times, len(self.frames))
 
     def save(
         self,
@@ -50,15 +57,15 @@ class Film:
         codec: str | None = None,
         crf: int | None = None,
         metadata: bool = True,
-        sound: Sound | None = None,
     ) -> Path:
         """Write the film in the format that the name asks for, and return its path.
 
         `.mp4` (codec h264 or av1), `.webm` (vp9 or av1), `.mkv` (ffv1, lossless; or h264, vp9, av1), `.gif`,
         `.webp`, `.png` for a single frame; a name without extension or with `/` at its end is a folder of
         lossless png frames. `crf` is the quality of a video that is not lossless, 0 the best. `upscale`
-        repeats every pixel that many times along both sides, `metadata=False` leaves `params` out, and
-        `sound`, read for that kind of file, is heard with a video.
+        repeats every pixel that many times along both sides, `metadata=False` leaves `params` out.
+        Sound is kept in videos, coded anew where that kind of file does not take its codec; times in all but
+        folders. Warns of that, and of what is lost.
         Raises UsageError as `check_output` does, and KinoformError when the encoder fails or the disk is
         full; a file that stood there is then untouched.
         """
@@ -66,8 +73,9 @@ class Film:
         check_output(path, shape=shape, force=force, codec=codec, crf=crf)
         params = self.saved_params(path, upscale=upscale, codec=codec, crf=crf) if metadata else None
         target = Path(path)
+        sound = None if self.sound is None else fitted(self.sound, _suffix(path))
         write = format_of(path, codec=codec, crf=crf, sound=sound).write
-        write(_upscaled(self.frames, upscale), target, fps=self.fps, params=params, force=force)
+        write(_upscaled(self.frames, upscale), target, fps=self.fps, times=self.times, params=params, force=force)
         return target
 
     def saved_params(
@@ -86,6 +94,7 @@ class Write(Protocol):
         path: Path,
         *,
         fps: float,
+        times: Times | None,
         params: Mapping[str, object] | None,
         force: bool,
     ) -> None: ...
@@ -117,26 +126,18 @@ PICTURES = {
 
 
 def format_of(
-    path: str | os.PathLike[str], *, codec: str | None = None, crf: int | None = None, sound: Sound | None = None
+    path: str | os.PathLike[str], *, codec: str | None = None, crf: int | None = None, sound: Fitted | None = None
 ) -> Format:
-    """The format that a name asks for. Raises UsageError for an unknown extension, codec or quality.
-
-    Pictures have no `sound`, and a video takes that of its own kind alone.
-    """
-    name, suffix = os.fspath(path), Path(path).suffix.lower()
-    folder = not suffix or name.endswith(("/", os.sep))
-    if sound is not None and (folder or suffix != sound.suffix):
-        raise UsageError(
-            f"{name} cannot hold sound of a {sound.suffix} film; read it for this kind of file", code="sound_not_taken"
-        )
-    if not folder and suffix in VIDEO:
+    """The format that a name asks for, of a video with `sound`. Raises UsageError for an unknown extension or codec."""
+    name, suffix = os.fspath(path), _suffix(path)
+    if suffix in VIDEO:
         chosen = encoding(VIDEO[suffix], codec, crf)
         return Format(
             write=partial(write_video, encoding=chosen, sound=sound),
             check=partial(check_video, encoding=chosen),
             settings={"codec": chosen.codec.name} | ({} if chosen.crf is None else {"crf": chosen.crf}),
         )
-    if not folder and suffix not in PICTURES:
+    if suffix and suffix not in PICTURES:
         known = nearest(suffix, [*VIDEO, *PICTURES])
         raise UsageError(
             f"{name}: no film format {suffix!r}; {known}, or name/ for a folder of png", code="unknown_format"
@@ -146,7 +147,12 @@ def format_of(
             f"{name}: a codec and its crf are for {', '.join(VIDEO)}; leave them out or change the name",
             code="options_conflict",
         )
-    return FOLDER if folder else PICTURES[suffix]
+    return PICTURES[suffix] if suffix else FOLDER
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    """The extension that says the format; empty for a folder of frames."""
+    return "" if os.fspath(path).endswith(("/", os.sep)) else Path(path).suffix.lower()
 
 
 def check_output(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kinoform.errors import UsageError
+from kinoform.media.timing import Times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,15 @@ class Origin:
 
     file: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sound:
+    """The sound tracks of the video `name`, as `media.audio` records them; heard from `start` seconds of another on."""
+
+    data: bytes = field(repr=False)
+    name: str
+    start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,14 +52,28 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Clip:
-    """RGB frames in 0..255, `fps` of them per second (None where nobody says). Raises UsageError as `Picture`."""
+    """RGB frames in 0..255, `fps` of them per second (None where nobody says). Raises UsageError as `Picture`.
+
+    `times` are those of frames that do not all stay as long, whose mean rate is `fps` then; `sound` is what is heard
+    with them, where it was asked for.
+    """
 
     frames: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
     fps: float | None = None
     origin: Origin | None = None
+    times: Times | None = field(default=None, repr=False)
+    sound: Sound | None = None
 
     def __post_init__(self) -> None:
         _check("a film", self.frames, "frames, height, width, 3")
+        check_times(self.times, len(self.frames))
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it lasts; None where nobody says."""
+        if self.times is not None:
+            return float(self.times.seconds)
+        return None if self.fps is None else len(self.frames) / self.fps
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,6 +110,12 @@ class Mask:
     def name(self) -> str:
         """What an error calls it."""
         return "the mask" if self.origin is None else self.origin.file
+
+
+def check_times(times: Times | None, count: int) -> None:
+    """Raises UsageError for times of another number of frames."""
+    if times is not None and len(times.begins) != count:
+        raise UsageError(f"times of {len(times.begins)} frames are not those of {count}", code="times_differ")
 
 
 def _check(what: str, values: object, axes: str) -> None:

@@ -1,7 +1,9 @@
 """Films as pictures: one png, a folder of png frames (lossless), an animated gif or webp."""
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from kinoform.errors import UsageError
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
 from kinoform.media.metadata import FRAME_PATTERN, encode, exif, tags
+from kinoform.media.timing import Times
 
 Frames = Iterable[UInt8[np.ndarray, "h w 3"]]
 Params = Mapping[str, object] | None
@@ -27,8 +30,10 @@ def check_png(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
     check_writable(path, force=force)
 
 
-def write_png(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
-    """Write a film of one frame. Raises UsageError for more frames or none; `fps` is of no use here."""
+def write_png(
+    frames: Frames, path: Path, *, fps: float, times: Times | None = None, params: Params = None, force: bool = False
+) -> None:
+    """Write a film of one frame. Raises UsageError for more frames or none; `fps` and `times` are of no use here."""
     stills = list(frames)
     if len(stills) != 1:
         raise _several(path)
@@ -41,17 +46,27 @@ def check_frames(path: Path, *, shape: tuple[int, int, int], force: bool) -> Non
     check_folder_writable(path, holds=FRAME_PATTERN, force=force)
 
 
-def write_frames(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
+def write_frames(
+    frames: Frames, path: Path, *, fps: float, times: Times | None = None, params: Params = None, force: bool = False
+) -> None:
     """Write `frame_00000.png` and so on into the folder `path`, which appears when all frames are written.
 
     Every frame carries the parameters, since frames are often moved alone. With `force` an older folder is
-    replaced if it holds nothing but frames. Raises UsageError, and KinoformError when the disk is full.
+    replaced if it holds nothing but frames. Warns of `times`, which pngs do not have.
+    Raises UsageError, and KinoformError when the disk is full.
     """
     with whole_folder(path, holds=FRAME_PATTERN, force=force) as temporary:
         for place, pixels in enumerate(frames):
             (temporary / f"frame_{place:05d}.png").write_bytes(_png(pixels, params))
         if not any(temporary.iterdir()):
             raise UsageError(f"{path}: a film needs at least one frame", code="frames_missing")
+    if times is not None:
+        shortest, longest = (round(1000 * float(stay)) for stay in (min(times.stays), max(times.stays)))
+        warnings.warn(
+            f"{path} loses the times of its frames, which stay for {shortest} to {longest} ms; take a video, .gif or "
+            ".webp to keep them",
+            stacklevel=3,
+        )
 
 
 def check_animation(path: Path, *, shape: tuple[int, int, int], force: bool) -> None:
@@ -59,7 +74,9 @@ def check_animation(path: Path, *, shape: tuple[int, int, int], force: bool) -> 
     check_writable(path, force=force)
 
 
-def write_gif(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
+def write_gif(
+    frames: Frames, path: Path, *, fps: float, times: Times | None = None, params: Params = None, force: bool = False
+) -> None:
     """Write an endless gif of 256 colours per frame, timed in hundredths of a second.
 
     Parameters go into its comment. Raises UsageError, and KinoformError when the disk is full.
@@ -67,25 +84,27 @@ def write_gif(frames: Frames, path: Path, *, fps: float, params: Params = None, 
     check_writable(path, force=force)
     images = _images(frames, path)
     comment = {} if params is None else {"comment": encode(params).encode()}
-    durations = [10 * ticks for ticks in _whole_ticks(len(images), 100 / fps)]
+    durations = [10 * ticks for ticks in _whole_ticks(len(images), fps, times, 100)]
     with whole(path, force=force) as temporary:
         temporary.write_bytes(_animated(images, durations, format="GIF", **comment))
 
 
-def write_webp(frames: Frames, path: Path, *, fps: float, params: Params = None, force: bool = False) -> None:
+def write_webp(
+    frames: Frames, path: Path, *, fps: float, times: Times | None = None, params: Params = None, force: bool = False
+) -> None:
     """Write an endless webp, timed in milliseconds.
 
     Parameters go into its Exif block. Raises UsageError, and KinoformError when the disk is full.
     """
     check_writable(path, force=force)
-    encoded = webp(_images(frames, path), fps=fps, params=params)
+    encoded = webp(_images(frames, path), fps=fps, times=times, params=params)
     with whole(path, force=force) as temporary:
         temporary.write_bytes(encoded)
 
 
-def webp(images: list[Image.Image], *, fps: float, params: Params = None) -> bytes:
+def webp(images: list[Image.Image], *, fps: float, times: Times | None = None, params: Params = None) -> bytes:
     """The file that `write_webp` writes, of at least one image."""
-    durations = list(_whole_ticks(len(images), 1000 / fps))
+    durations = list(_whole_ticks(len(images), fps, times, 1000))
     return _animated(images, durations, format="WEBP", quality=WEBP_QUALITY, exif=exif(params))
 
 
@@ -103,10 +122,16 @@ def _animated(images: list[Image.Image], durations: list[int], **options: Any) -
     return encoded.getvalue()
 
 
-def _whole_ticks(frames: int, ticks: float) -> Iterator[int]:
-    """Whole numbers whose sums stay within half a tick of the exact times, so a film keeps its length."""
+def _whole_ticks(frames: int, fps: float, times: Times | None, second: int) -> Iterator[int]:
+    """How long frames stay, of whole numbers whose sums stay within half a tick of the exact times.
+
+    So a film keeps its length. There are `second` ticks in one.
+    """
+    if times is not None:
+        yield from (round(stay * second) for stay in times.rounded(Fraction(1, second)).stays)
+        return
     for place in range(frames):
-        yield round((place + 1) * ticks) - round(place * ticks)
+        yield round((place + 1) * second / fps) - round(place * second / fps)
 
 
 def _png(pixels: np.ndarray, params: Params) -> bytes:

@@ -1,12 +1,14 @@
 """Pictures, films and masks from files of strangers: png, jpeg, webp, gif, mp4, mov, webm, mkv, folders of frames."""
 
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 from kinoform.errors import UsageError
 from kinoform.media.caps import MOST_FRAMES, RATES
 from kinoform.media.child import Decoded, decoded
 from kinoform.media.decoding import Job
-from kinoform.media.found import PathLike, found, printable
+from kinoform.media.found import PICTURE_SUFFIXES, PathLike, found, printable
 from kinoform.media.material import Clip, Mask, Origin, Picture
 from kinoform.media.taking import Wish
 
@@ -25,17 +27,23 @@ def read_picture(path: PathLike) -> Picture:
     return Picture(pixels=took.frames[0], origin=origin)
 
 
-def read_clip(path: PathLike, *, fps: float | None = None, num_frames: int | None = None) -> Clip:
+def read_clip(path: PathLike, *, fps: float | None = None, num_frames: int | None = None, sound: bool = False) -> Clip:
     """An mp4, mov, webm or mkv film, a gif or animated webp, a folder of frames, or a picture as one frame.
 
     The frames of a folder come in natural order (2 before 10). `fps` takes a film at that rate: frame k is the
     one on screen at k / fps. Pictures have no times: all are taken, and `fps` is their rate. `num_frames` takes at
-    most so many. Frames are turned as the file says; more than 8 bits and HDR become 8-bit BT.709.
+    most so many. Frames are turned as the file says; more than 8 bits and HDR become 8-bit BT.709. With `sound`
+    its sound tracks are taken too, as far as the frames last.
     Warns of what is changed or left out. Raises UsageError as `read_picture` does, and for a folder without
     pictures, frames of several sizes, sound alone, and a rate or number out of range.
     """
     took, origin = _read(path, wish(fps, num_frames))
-    return Clip(frames=took.frames, fps=took.fps, origin=origin)
+    clip = Clip(frames=took.frames, fps=took.fps, origin=origin, times=took.times)
+    if not sound or clip.seconds is None or Path(path).suffix.lower() in PICTURE_SUFFIXES:
+        return clip
+    from kinoform.media.audio import record  # not for the others, since it brings FFmpeg along
+
+    return replace(clip, sound=record(path, seconds=clip.seconds))
 
 
 def read_mask(path: PathLike, *, fps: float | None = None, num_frames: int | None = None) -> Mask:

@@ -1,7 +1,7 @@
 """Which frames of a source are taken, within the caps, and what is said about it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +10,7 @@ from kinoform.media.caps import MOST_FRAMES, MOST_RESULT, MOST_SECONDS
 from kinoform.media.flat import flat
 from kinoform.media.paint import Paint
 from kinoform.media.remarks import Refused, Say
-from kinoform.media.timing import Source, Timed, at_rate, exact
+from kinoform.media.timing import Source, Timed, Times, at_rate, exact, laid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Wish:
 class Pace:
     """How many frames went by, and how long they stay, in seconds."""
 
-    frames: int = 0
+    begins: list[Fraction] = field(default_factory=list)
     end: Fraction = Fraction(0)
     shortest: Fraction | None = None
     longest: Fraction = Fraction(0)
@@ -44,12 +44,17 @@ class Pace:
         """The frames, counted as they go by. Raises Refused when they last longer than any header may say."""
         for frame in frames:
             stays = frame.end - frame.time
-            self.frames, self.end = self.frames + 1, frame.end
+            self.begins.append(frame.time)
+            self.end = frame.end
             self.shortest = stays if self.shortest is None else min(stays, self.shortest)
             self.longest = max(stays, self.longest)
             if frame.time > MOST_SECONDS:
                 raise _too_long(frame.time)
             yield frame
+
+    @property
+    def frames(self) -> int:
+        return len(self.begins)
 
     def even(self, tick: Fraction) -> bool:
         """Whether all frames stay as long, but for what times lose by rounding to `tick`."""
@@ -89,6 +94,14 @@ def rate(source: Source, wish: Wish, pace: Pace) -> float | None:
     if wish.single or not source.tick or not pace.end:
         return None
     return float(source.rate if source.rate and pace.even(source.tick) else pace.frames / pace.end)
+
+
+def times(source: Source, wish: Wish, pace: Pace, count: int) -> Times | None:
+    """Those of the `count` frames that were taken, where they are the file's own and it does not keep one pace."""
+    if wish.fps is not None or wish.single or not source.tick or not count or pace.even(source.tick):
+        return None
+    begins = pace.begins[:count]
+    return laid(begins, pace.begins[count] if count < pace.frames else pace.end, source.tick)
 
 
 def sides(shape: tuple[int, ...]) -> str:
@@ -138,8 +151,5 @@ def _say_pace(source: Source, wish: Wish, pace: Pace, count: int, say: Say) -> N
     if not source.tick or wish.single:
         return
     even = pace.even(source.tick)
-    if wish.fps is None and not even:
-        shortest, longest = (round(1000 * float(stay)) for stay in (pace.shortest or 0, pace.longest))
-        say(f"shows frames for {shortest} to {longest} ms, here each for as long; give a rate to keep its pace")
     if wish.fps is not None and not (even and (count == pace.frames or source.rate == exact(wish.fps))):
         say(f"gives {count} frames at {wish.fps:g} per second, from {pace.frames} of its own")

@@ -1,10 +1,13 @@
 """Frames with their times, and the same film at another rate: at each time the frame that is on screen then."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
+
+from kinoform.errors import UsageError
 
 LARGEST_DENOMINATOR = 1001
 """Enough for 24000/1001 and its relatives exactly."""
@@ -17,6 +20,46 @@ class Timed:
     pixels: Callable[[], np.ndarray]
     time: Fraction
     end: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """When each frame begins and the last one ends, where frames do not all stay as long.
+
+    Whole numbers of `tick` seconds, from 0 on, each above the one before.
+    Raises UsageError for others.
+    """
+
+    tick: Fraction
+    begins: tuple[int, ...]
+    end: int
+
+    def __post_init__(self) -> None:
+        every = (*self.begins, self.end)
+        if self.tick <= 0 or every[0] != 0 or any(one >= other for one, other in pairwise(every)):
+            raise UsageError("times of frames rise from 0 on, in ticks above 0", code="times_not_rising")
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long all frames last."""
+        return self.end * self.tick
+
+    @property
+    def stays(self) -> tuple[Fraction, ...]:
+        """How long each frame is on screen, in seconds."""
+        return tuple((end - begin) * self.tick for begin, end in pairwise((*self.begins, self.end)))
+
+    def rounded(self, tick: Fraction) -> "Times":
+        """In other ticks, of which each frame keeps one at least."""
+        return laid([begin * self.tick for begin in self.begins], self.seconds, tick)
+
+
+def laid(begins: Sequence[Fraction], end: Fraction, tick: Fraction) -> Times:
+    """Times from seconds, from 0 on; frames that begin at once are put a tick apart."""
+    found = list[int]()
+    for begin in begins:
+        found.append(max(round(begin / tick), found[-1] + 1 if found else 0))
+    return Times(tick=tick, begins=tuple(found), end=max(round(end / tick), found[-1] + 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

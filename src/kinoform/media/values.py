@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,7 +19,7 @@ from kinoform.media.paint import Paint
 from kinoform.media.reading import painted, read_clip, read_mask, read_picture, wish, with_white
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.stills import pixels_of
-from kinoform.media.taking import Pace, Wish, rate, taken
+from kinoform.media.taking import Pace, Wish, rate, taken, times
 from kinoform.media.timing import Source, Timed
 
 EXACT = Fraction(1, 10**9)
@@ -39,14 +40,14 @@ def picture_of(value: object) -> Picture:
         return Picture(pixels=flat(_pixels(value, "a picture", say), say))
 
 
-def clip_of(value: object, *, fps: float | None = None, num_frames: int | None = None) -> Clip:
+def clip_of(value: object, *, fps: float | None = None, num_frames: int | None = None, sound: bool = False) -> Clip:
     """A Clip, a Film, a file name, an array [f, h, w, 3] (or 4), or a sequence of what `picture_of` takes.
 
-    `fps` and `num_frames` are as in `read_clip`; arrays and sequences have no times, as pictures in a folder.
+    `fps`, `num_frames` and `sound` are as in `read_clip`; arrays and sequences have no times, as pictures in a folder.
     Warns and raises UsageError as `read_clip` and `picture_of` do, and for other values.
     """
     if isinstance(value, str | os.PathLike):
-        return read_clip(value, fps=fps, num_frames=num_frames)
+        return read_clip(value, fps=fps, num_frames=num_frames, sound=sound)
     asked = wish(fps, num_frames)
     if isinstance(value, Clip):
         return _taken(value, asked)
@@ -56,7 +57,7 @@ def clip_of(value: object, *, fps: float | None = None, num_frames: int | None =
 
     if not isinstance(value, Film):
         raise _unknown("a film", value)
-    return _taken(Clip(frames=value.frames, fps=value.fps), asked)
+    return _taken(Clip(frames=value.frames, fps=value.fps, times=value.times, sound=value.sound), asked)
 
 
 def mask_of(value: object, *, fps: float | None = None, num_frames: int | None = None) -> Mask:
@@ -103,22 +104,24 @@ def _taken(clip: Clip, asked: Wish) -> Clip:
     if asked.fps is None and asked.num_frames is None:
         return clip
     own = None if clip.fps is None else Fraction(clip.fps)
-    stays = Fraction(0) if own is None else 1 / own
+    stays = [Fraction(0) if own is None else 1 / own] * len(clip.frames) if clip.times is None else clip.times.stays
+    ends = list(accumulate(stays))
     source = Source(
         size=clip.size,
         frames=(
-            Timed(pixels=partial(np.asarray, frame), time=place * stays, end=(place + 1) * stays)
-            for place, frame in enumerate(clip.frames)
+            Timed(pixels=partial(np.asarray, frame), time=end - stay, end=end)
+            for frame, stay, end in zip(clip.frames, stays, ends, strict=True)
         ),
-        tick=Fraction(0) if own is None else EXACT,
+        tick=Fraction(0) if own is None else EXACT if clip.times is None else clip.times.tick,
         rate=own,
         count=len(clip.frames),
-        seconds=len(clip.frames) * stays,
+        seconds=ends[-1],
     )
     pace = Pace()
     with _aloud(clip.name) as say:
         frames = np.stack(list(taken(source, asked, pace, say)))
-    return Clip(frames=frames, fps=rate(source, asked, pace), origin=clip.origin)
+    own_times = times(source, asked, pace, len(frames))
+    return Clip(frames=frames, fps=rate(source, asked, pace), origin=clip.origin, times=own_times, sound=clip.sound)
 
 
 def _painted(value: object, paint: Paint) -> UInt8[np.ndarray, "h w"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av import Packet
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
@@ -18,9 +19,10 @@ from jaxtyping import UInt8
 
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_writable, whole
-from kinoform.media.audio import Sound, mixed
-from kinoform.media.codecs import AV1, VIDEO, Codec, Encoding
+from kinoform.media.audio import Fitted, mixed
+from kinoform.media.codecs import AV1, H264, VIDEO, Codec, Encoding
 from kinoform.media.metadata import tags
+from kinoform.media.timing import Times
 
 LARGEST_DENOMINATOR = 1001
 """Enough to give 24000/1001 and its relatives exactly."""
@@ -41,14 +43,16 @@ def write_video(
     *,
     encoding: Encoding,
     fps: float,
+    times: Times | None = None,
     params: Mapping[str, object] | None = None,
     force: bool = False,
-    sound: Sound | None = None,
+    sound: Fitted | None = None,
 ) -> None:
     """Write RGB frames, taken one at a time: as RGB with a lossless codec, else in 4:2:0 with BT.709 colours.
 
-    The same film gives the same bytes on every machine with the same encoder version. `params` go into the
-    metadata, None writes none; `sound` was read for this kind of file. Raises UsageError when there is no frame,
+    The same film gives the same bytes on every machine with the same encoder version. Frames are shown at `times`,
+    where given, else `fps` of them in a second. `params` go into the metadata, None writes none; `sound` was fitted
+    to this kind of file. Raises UsageError when there is no frame,
     a side is odd in 4:2:0, frames differ in size or the file exists without `force`; KinoformError when the
     encoder fails or the disk is full. On any error, a file that stood there is untouched.
     """
@@ -66,9 +70,9 @@ def write_video(
         try:
             with av.open(str(temporary), "w", format=kind.muxer, options=dict(kind.layout)) as container:
                 container.metadata.update(texts)
-                stream = _stream(container, encoding, height, width, fps)
+                stream = _stream(container, encoding, height, width, fps, times)
                 with mixed(container, sound) as until:
-                    _encode(chain([first], frames), container, stream, until)
+                    _encode(chain([first], frames), container, stream, times, until)
         except FFmpegError as error:
             if isinstance(error, OSError):  # `whole` knows what to say about a disk
                 raise
@@ -125,13 +129,18 @@ def _hush(codec: Codec) -> None:
         os.environ.setdefault("SVT_LOG", "1")
 
 
-def _stream(container: OutputContainer, encoding: Encoding, height: int, width: int, fps: float) -> VideoStream:
+def _stream(
+    container: OutputContainer, encoding: Encoding, height: int, width: int, fps: float, times: Times | None
+) -> VideoStream:
     rate = Fraction(fps).limit_denominator(LARGEST_DENOMINATOR)
     stream = container.add_stream(encoding.codec.encoder, rate=rate, options=encoding.options)
     assert isinstance(stream, VideoStream)
     stream.height, stream.width, stream.pix_fmt = height, width, encoding.codec.pixels
     codec = stream.codec_context
-    codec.time_base = 1 / rate
+    codec.time_base = 1 / rate if times is None else times.tick
+    if times is not None and encoding.codec is H264:
+        # In mp4, how long the last frame stays is that of the last one written, which must not be another.
+        codec.max_b_frames = 0
     # x264 decides differently with each number of threads; one thread gives the same file on every machine.
     codec.thread_count = 1
     codec.color_primaries = ColorPrimaries.BT709
@@ -142,9 +151,15 @@ def _stream(container: OutputContainer, encoding: Encoding, height: int, width: 
 
 
 def _encode(
-    frames: Iterator[np.ndarray], container: OutputContainer, stream: VideoStream, until: Callable[[float], None]
+    frames: Iterator[np.ndarray],
+    container: OutputContainer,
+    stream: VideoStream,
+    times: Times | None,
+    until: Callable[[float], None],
 ) -> None:
     """Sound is written beside the frames that it is heard with, so that a film plays while it loads."""
+    tick = stream.codec_context.time_base
+    stays = {} if times is None else dict(zip(times.begins, (round(stay / tick) for stay in times.stays), strict=True))
     for place, pixels in enumerate(frames):
         first = (stream.height, stream.width, 3)
         if pixels.shape != first:
@@ -152,12 +167,20 @@ def _encode(
                 f"frame {place} has the shape {pixels.shape}, the first one has {first}", code="sizes_differ"
             )
         frame = _converted(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), stream)
-        frame.pts = place
-        frame.time_base = stream.codec_context.time_base
-        container.mux(stream.encode(frame))
-        until(float(place * stream.codec_context.time_base))
-    container.mux(stream.encode())
+        frame.pts = place if times is None else times.begins[place]
+        frame.time_base = tick
+        container.mux(_staying(stream.encode(frame), stays))
+        until(float(frame.pts * tick))
+    container.mux(_staying(stream.encode(), stays))
     until(math.inf)
+
+
+def _staying(packets: list[Packet], stays: Mapping[int, int]) -> list[Packet]:
+    """With their own durations, since encoders give the last one that of a mean frame."""
+    for packet in packets:
+        if packet.pts is not None and packet.pts in stays:
+            packet.duration = stays[packet.pts]
+    return packets
 
 
 def _converted(frame: av.VideoFrame, stream: VideoStream) -> av.VideoFrame:
