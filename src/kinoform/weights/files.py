@@ -11,7 +11,7 @@ from kinoform.weights.shards import read_shard, shards_of
 from kinoform.weights.storage.formats import Stored, open_pickle, stored
 from kinoform.weights.storage.gguf_file import gguf_stored
 from kinoform.weights.storage.gguf_header import read_gguf_header
-from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, read_header, read_json
+from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, layer_formats, read_header, read_json
 
 STEM = "diffusion_pytorch_model"
 """What the weight files in a folder are called when nothing else is said."""
@@ -106,7 +106,7 @@ def _header(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
     if suffix in PICKLES:
         return open_pickle(file), {}
     header = read_header(file)
-    return stored(header), header.metadata
+    return stored(header), {**header.metadata, **layer_formats(header)}
 
 
 def _files_of(path: Path) -> list[Path]:

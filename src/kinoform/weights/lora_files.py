@@ -7,7 +7,7 @@ from pathlib import Path
 from kinoform.errors import WeightsError
 from kinoform.models.lora import MAX_RANK
 from kinoform.weights.files import open_file
-from kinoform.weights.identity.foreign import OTHERS
+from kinoform.weights.identity.foreign import foreign
 from kinoform.weights.identity.lora_endings import ALPHA, DOWN, SAVED, UP, method_of, taken_apart
 from kinoform.weights.identity.loras import lora_dialect, lora_sizes
 from kinoform.weights.identity.released import RELEASED
@@ -190,8 +190,7 @@ def _check_methods(path: Path, found: _Sorted) -> None:
 def _check_known(path: Path, found: _Sorted, tensors: Mapping[str, Stored], *, ignore_unknown: bool) -> None:
     """Raises WeightsError for names of no Wan model, unless these are waived, and when nothing is left."""
     if not found.held:
-        other = next((model for mark, model in OTHERS.items() if any(mark in name for name in tensors)), None)
-        if other is not None:
+        if other := foreign(tensors):
             raise WeightsError(f"{path} is for {other}, no Wan model; leave it out", code="lora_wrong_model")
         if found.unknown and lora_dialect(tensors) in UNDOTTED:
             raise WeightsError(

@@ -55,14 +55,19 @@ def check_offspring(path: Path, structure: Structure, names: Iterable[str]) -> N
         raise _refused(path, "is Wan-Fun-1.3B-InP")
 
 
+def foreign(names: Iterable[str]) -> str:
+    """The model of another family that the names are of, empty where none is known."""
+    held = tuple(names)
+    return next((model for mark, model in OTHERS.items() if any(mark in name for name in held)), "")
+
+
 def not_wan(path: Path, names: Mapping[str, object]) -> WeightsError:
     """The refusal of a file that holds no part of a Wan model."""
-    for mark, model in OTHERS.items():
-        if any(mark in name for name in names):
-            return WeightsError(
-                f"{path} holds {model}, no part of a Wan model; get the file of a Wan model",
-                code="weights_unsupported_model",
-            )
+    if model := foreign(names):
+        return WeightsError(
+            f"{path} holds {model}, no part of a Wan model; get the file of a Wan model",
+            code="weights_unsupported_model",
+        )
     shown = ", ".join(repr(name[:SHOWN]) for name in list(names)[:2])
     return WeightsError(
         f"{path} holds no part of a Wan model: its names begin with {shown}; check which file this is",

@@ -12,7 +12,7 @@ from pathlib import Path
 from kinoform.errors import WeightsError
 from kinoform.weights.identity.adapters import DOWN, adapter_claims, is_adapter
 from kinoform.weights.identity.amounts import Described, amounts, is_side, storage
-from kinoform.weights.identity.foreign import check_offspring, not_wan
+from kinoform.weights.identity.foreign import check_offspring, foreign, not_wan
 from kinoform.weights.identity.identity import Identity
 from kinoform.weights.identity.lora_endings import methods
 from kinoform.weights.identity.loras import lora_dialect, lora_prefix, lora_sizes, not_lora
@@ -20,6 +20,7 @@ from kinoform.weights.identity.marks import TRANSFORMER, Kind, kinds, translatio
 from kinoform.weights.identity.released import RELEASED, Choice, choose, fitting
 from kinoform.weights.identity.sets import WeightSet, read_set, weight_sets
 from kinoform.weights.identity.structure import Shapes
+from kinoform.weights.identity.unread import check_storage
 from kinoform.weights.storage.headers import read_json
 
 __all__ = ["Identity", "identify", "identify_parts", "identify_set", "inspect_path"]
@@ -89,9 +90,12 @@ def identify_parts(
     if is_adapter(metadata):
         return (_adapter(tensors, evidence),)
     found = kinds(tensors)
+    if not found and (dialect := lora_dialect(tensors)) is not None:
+        return (_lora(tensors, dialect, evidence),)
+    if not found and foreign(tensors):
+        raise not_wan(path, tensors)
+    check_storage(path, tensors, metadata)
     if not found:
-        if (dialect := lora_dialect(tensors)) is not None:
-            return (_lora(tensors, dialect, evidence),)
         raise not_wan(path, tensors)
     _check_single(path, found)
     places = {kind: prefixes[0] for kind, prefixes in found.items()}

@@ -9,7 +9,7 @@ from kinoform.errors import WeightsError
 from kinoform.weights.identity.amounts import Described
 from kinoform.weights.shards import shards_of
 from kinoform.weights.storage.gguf_header import read_gguf_header
-from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, WEIGHT_SUFFIXES, check_file, read_header
+from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, WEIGHT_SUFFIXES, check_file, layer_formats, read_header
 
 DEPTH = 3
 MOST_FILES = 1000
@@ -103,7 +103,7 @@ def _read(file: Path) -> tuple[Mapping[str, Described], Mapping[str, str]]:
     suffix = file.suffix.lower()
     if suffix == ".safetensors":
         header = read_header(file)
-        return header.entries, header.metadata
+        return header.entries, {**header.metadata, **layer_formats(header)}
     if suffix == ".gguf":
         gguf = read_gguf_header(file)
         return gguf.entries, gguf.metadata

@@ -23,13 +23,14 @@ from torch import Tensor
 
 from kinoform.errors import WeightsError
 from kinoform.weights.files import Checkpoint
-from kinoform.weights.storage.formats import FETCH, Stored
+from kinoform.weights.identity.unread import FORMATS, unread_format
+from kinoform.weights.storage.formats import DTYPES, FETCH, Stored
+from kinoform.weights.storage.headers import FORMAT_BYTES, LAYER_FORMAT
 from kinoform.weights.storage.packed import PackedStored
 
 WEIGHT = ".weight"
 MARKER = "scaled_fp8"
 METADATA = "_quantization_metadata"
-LAYER_FORMAT = ".comfy_quant"
 SCALES = (".scale_weight", ".weight_scale")
 INPUT_SCALES = (".scale_input", ".input_scale")
 SECOND_SCALE = ".weight_scale_2"
@@ -38,11 +39,6 @@ FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 EIGHT_BITS = (*FP8, torch.int8)
 WIDE = (torch.float32, torch.float16, torch.bfloat16)
 
-FORMATS = {"float8_e4m3fn": FP8[0], "float8_e5m2": FP8[1], "int8_tensorwise": torch.int8}
-HINTS = {"format", "full_precision_matrix_mult", "orig_dtype", "orig_shape", "per_row"}
-"""Settings of a layer that do not change its numbers; another one may, as a rotation of the weights does."""
-
-FORMAT_BYTES = 4096
 SHOWN = 80
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.", "text_encoders.umt5xxl.transformer.")
 """Names in the metadata may keep what has been taken from those of the tensors."""
@@ -168,12 +164,10 @@ def _check_format(tensors: Mapping[str, Stored], module: str, settings: Mapping[
             f"{tensors[module + LAYER_FORMAT].file}: {module!r} has a format and no weight; {FETCH}",
             code="weights_damaged",
         )
-    format = settings.get("format")
-    changes = sorted(key for key, value in settings.items() if value and key not in HINTS)
-    if not isinstance(format, str) or format not in FORMATS or changes:
-        described = f"{str(format)[:SHOWN]!r}" + (f" with {', '.join(changes)[:SHOWN]!r}" if changes else "")
-        raise _unreadable(weight, module, described)
-    if weight.dtype != FORMATS[format]:
+    if (what := unread_format(settings)) is not None:
+        raise _unreadable(weight, module, what)
+    format = str(settings["format"])
+    if weight.dtype != DTYPES[FORMATS[format]]:
         raise WeightsError(
             f"{weight.file}: {module!r} is called {format} and stored as {weight.dtype}; {FETCH}",
             code="weights_damaged",

@@ -26,6 +26,9 @@ MAX_NAME = 1024
 MAX_DIMS = 32
 MAX_NUMBER = 1 << 63
 
+LAYER_FORMAT, FORMAT_BYTES = ".comfy_quant", 4096
+"""The end of the name of a tensor of text, and how long that may be."""
+
 FETCH = "fetch it again"
 WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
 
@@ -34,6 +37,9 @@ WIDTHS = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 """Bytes of one number by its kind, as safetensors spells it."""
+
+UNREAD = {"F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64"}
+"""Further kinds of safetensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,31 @@ def read_header(path: Path) -> Header:
     entries = {name: _entry(path, name, value) for name, value in found.items()}
     _check_cover(path, 8 + length, sorted((entry.begin, entry.end) for entry in entries.values()))
     return Header(path=path, entries=entries, metadata=metadata, data_start=8 + length)
+
+
+def layer_formats(header: Header) -> dict[str, str]:
+    """What ComfyUI's files say of how each layer is stored, in a short tensor of text beside it; by the tensor's name.
+
+    Raises WeightsError when the file cannot be read any more.
+    """
+    short = {
+        name: entry
+        for name, entry in header.entries.items()
+        if name.endswith(LAYER_FORMAT) and entry.dtype == "U8" and entry.end - entry.begin <= FORMAT_BYTES
+    }
+    if not short:
+        return {}
+    found = {}
+    try:
+        with header.path.open("rb") as file:
+            for name, entry in short.items():
+                file.seek(header.data_start + entry.begin)
+                found[name] = file.read(entry.end - entry.begin).decode(errors="replace")
+    except OSError as error:
+        raise WeightsError(
+            f"{header.path} cannot be read any more ({error.strerror}); {FETCH}", code="weights_unreadable"
+        ) from error
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -161,6 +192,12 @@ def _entry(path: Path, name: str, value: object) -> Entry:
     dtype, shape, places = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or not _numbers(shape) or not _numbers(places) or len(places) != 2:
         raise WeightsError(f"{path}: the header entry of {name!r} is damaged; {FETCH}", code="weights_damaged")
+    if dtype in UNREAD:
+        raise WeightsError(
+            f"{path}: tensor {name!r} is stored as {dtype}, which kinoform does not read; get the same model in bf16, "
+            "fp16, fp8 (a cast, or with plain scales) or GGUF",
+            code="weights_unsupported_storage",
+        )
     if dtype not in WIDTHS:
         raise WeightsError(
             f"{path}: tensor {name!r} is of no known dtype, {dtype[:20]!r}; {FETCH}", code="weights_damaged"
