@@ -55,6 +55,7 @@ def write_film(
                 dst_colorspace=Colorspace(colours["colorspace"]),
                 src_color_range=ColorRange.JPEG,
                 dst_color_range=ColorRange.MPEG,
+                threads=1,  # with more, swscale sometimes leaves a few pixels out
             )
             frame.pts = times[place] if times else round(place * 62.5)
             frame.time_base = context.time_base

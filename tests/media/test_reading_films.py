@@ -158,5 +158,5 @@ def test_colours_in_wide_primaries_come_back(colour, tmp_path):
     wide = (to_2020 @ (np.array(colour) / 255) ** 2.4) ** (1 / 2.4)
     frames = np.broadcast_to(np.rint(65535 * wide).astype(np.uint16), (1, 16, 24, 3)).copy()
     path = write_film(tmp_path / "a.mkv", frames, colours=WIDE)
-    found = converted(path, "wide colours of BT.2020; they become BT.709").astype(int)
+    found = converted(path, "has the colours of BT.2020; they become BT.709").astype(int)
     assert np.abs(found - colour).max() <= 20 and np.abs(found - colour).mean() <= 8

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from kinoform.media.caps import MOST_FRAMES, MOST_PICTURE_PIXELS
-from kinoform.media.kinds import GIF, JPEG, WEBP, Kind
+from kinoform.media.kinds import GIF, JPEG, PNG, WEBP, Kind
+from kinoform.media.profiles import CODES, png_codes, srgb
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.timing import Source, Timed
 
@@ -35,8 +36,11 @@ def stills(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
         _check_gif(file)
     if kind is WEBP:
         _check_webp(file, length)
+    codes = png_codes(file) if kind is PNG else None
     file.seek(0)
     image = _opened(file, kind)
+    if codes is not None:
+        image.info[CODES] = codes
     # What follows in a jpeg is a preview, a depth or a gain map; a png may have a picture for who shows no animation.
     first = int(getattr(image, "default_image", False))
     count = 1 if kind is JPEG else getattr(image, "n_frames", 1) - first
@@ -49,13 +53,17 @@ def stills(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
 
 
 def pixels_of(image: Image.Image, say: Say) -> np.ndarray:
-    """An image of any mode upright, as RGB, or as RGBA where it is transparent."""
+    """An image of any mode upright and in sRGB, as RGB, or as RGBA where it is transparent."""
     upright = _upright(image, say)
     if upright.mode in DEEP:
         say("has 16 bits per pixel; they are converted to 8")
         grey = np.rint(np.asarray(upright).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
-        return grey[..., None].repeat(3, axis=2)
-    return np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+        return np.asarray(srgb(Image.fromarray(grey), image, say))
+    if not upright.has_transparency_data:
+        return np.asarray(srgb(upright, image, say))
+    whole = upright.convert("RGBA")
+    colours = whole.convert("L") if upright.mode in ("LA", "La") else whole.convert("RGB")
+    return np.dstack([np.asarray(srgb(colours, image, say)), np.asarray(whole.getchannel("A"))])
 
 
 def _upright(image: Image.Image, say: Say) -> Image.Image:

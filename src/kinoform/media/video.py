@@ -104,7 +104,7 @@ def read_video(path: Path) -> tuple[UInt8[np.ndarray, "f h w 3"], float]:
         # The format is given, or a playlist with this extension could make the library open other files.
         with av.open(str(path.absolute()), format=kind.demuxer, metadata_errors="replace") as container:
             stream = container.streams.video[0]
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            frames = [frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(stream)]
             return np.stack(frames), float(stream.average_rate or 0)
     except (FFmpegError, OSError, IndexError, ValueError) as error:
         raise UsageError(
@@ -186,7 +186,7 @@ def _staying(packets: list[Packet], stays: Mapping[int, int]) -> list[Packet]:
 def _converted(frame: av.VideoFrame, stream: VideoStream) -> av.VideoFrame:
     pixels, colours = stream.pix_fmt, stream.codec_context.colorspace
     if colours == RGB_MATRIX:
-        return frame.reformat(format=pixels)
+        return frame.reformat(format=pixels, threads=1)
     return frame.reformat(
         format=pixels,
         src_color_range=ColorRange.JPEG,
