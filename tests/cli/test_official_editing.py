@@ -8,8 +8,10 @@ from PIL import Image
 
 from command_line import Ran, Run
 from kinoform.media.film import Film
+from kinoform.media.material import Clip
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_video
+from kinoform.recipes.load import load
 from official_folder import write_official_folder
 
 PROMPT = "a red cat runs slowly"
@@ -66,6 +68,31 @@ def test_every_way_in_makes_a_film(kinoform: Run, folders: Path, material: Path,
     assert made["model"]["name"] == KINDS[kind]
     frames = frames_of("film.mkv")
     assert frames.shape == (made["num_frames"], made["height"], made["width"], 3) and frames.std() > 1
+
+
+@pytest.mark.parametrize("fps", [16.0, 30.0])
+def test_vace_is_given_every_frame_of_video_and_mask_whatever_their_rate(
+    kinoform: Run, folders: Path, material: Path, fps: float
+) -> None:
+    """As the official program does; so frames alone decide the result, and it is made again the same."""
+    draw = np.random.default_rng(2)
+    video = draw.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    mask = np.repeat(draw.integers(0, 2, (9, 32, 32, 1), dtype=np.uint8) * 255, 3, axis=3)
+    Film(frames=video, fps=fps).save("video.mkv")
+    Film(frames=mask, fps=fps).save("mask.mkv")
+    options = ["--film", "video.mkv", "--mask", "mask.mkv", "--model", folders / "vace", *MADE, "--size", "32x32"]
+    made = told(kinoform("generate", PROMPT, *options, "--frames", 9, "-o", "film.mkv"))
+    assert (made["num_frames"], made["fps"]) == (9, 16)
+
+    pipe = load(folders / "vace", device="cpu")
+    for clip in (Clip(frames=video), Clip(frames=video, fps=fps)):
+        film = pipe(
+            PROMPT, film=clip, mask=list(mask), width=32, height=32, num_frames=9, num_inference_steps=2, seed=7
+        )
+        assert np.array_equal(film.frames, frames_of("film.mkv"))
+
+    told(kinoform("rerun", "film.mkv", "--model", folders / "vace", "--device", "cpu", "-o", "again.mkv", "--json"))
+    assert np.array_equal(frames_of("again.mkv"), frames_of("film.mkv"))
 
 
 def test_a_picture_is_animated(kinoform: Run, folders: Path, material: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from command_line import Run
 from kinoform.cli.inputs import InputFiles
 from kinoform.conditions.inputs import Inputs
+from kinoform.media.film import Film
 from tiny_recipe import ADDRESS
 
 pytestmark = pytest.mark.usefixtures("unread")
@@ -153,6 +154,15 @@ def test_inputs_are_read_once_for_two_sides(kinoform: Run, tmp_path: Path, monke
     assert ran.code == 2 and "needs pictures for frames 0 and -1" in ran.sentence and asked == [16.0]
     ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "i2v-14b-720p")
     assert ran.code == 0 and asked == [16.0] * 2
+
+
+def test_a_model_that_chooses_frames_is_planned_with_all_of_them(kinoform: Run, tmp_path: Path) -> None:
+    """81 frames at 30 per second: all of them for VACE, those of 16 per second for a video to begin from."""
+    frames = np.random.default_rng(1).integers(0, 256, (81, 32, 48, 3), dtype=np.uint8)
+    Film(frames=frames, fps=30.0).save(tmp_path / "video.mkv")
+    for model, count in (("vace-1.3b", 81), ("t2v-1.3b", 41)):
+        (told,) = kinoform("plan", "--model", model, "--film", tmp_path / "video.mkv", "--json").told
+        assert told["num_frames"] == count
 
 
 def test_a_film_that_is_changed_is_asked_for_twice(kinoform: Run, tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def generate(
     from kinoform.cli.films import make, rehearse
     from kinoform.cli.latents import check_latents
     from kinoform.cli.output import Output, check, film_names
+    from kinoform.conditions.ports import rate_of
     from kinoform.pipelines.pipeline import random_seed
 
     chosen = Chosen(
@@ -139,13 +140,14 @@ def generate(
     )  # fmt: skip
     width, height = size_of(size)
     rate = fps if fps is not None else pipeline.recipe.fps
+    read_at = rate_of(pipeline.recipe.conditioners, rate)
     stride, patch = pipeline.parts.codec_spec.stride, pipeline.parts.transformer_spec.patch
     changes = {
         "negative_prompt": negative, "width": width, "height": height, "fps": fps,
         "steps": _fast_steps(pipeline.recipe, steps) if fast else steps,
         "num_frames": frames_of(frames, seconds, rate, stride[0], patch[0]),
         "guidance": guidance, "guidance_rule": guidance_named(guidance_rule), "shift": shift,
-        "solver": solver_named(solver), "sampler": sampler_named(sampler), "inputs": files.read(rate),
+        "solver": solver_named(solver), "sampler": sampler_named(sampler), "inputs": files.read(read_at),
     }  # fmt: skip
     first = random_seed() if seed is None else seed
     asked = [

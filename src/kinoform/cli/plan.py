@@ -35,6 +35,7 @@ from kinoform.cli.options import (
     solver_named,
 )
 from kinoform.cli.plan_report import comparison, crossing, report
+from kinoform.conditions.ports import rate_of
 from kinoform.errors import UsageError, nearest
 from kinoform.pipelines.fit import work_of
 from kinoform.pipelines.request import request
@@ -93,7 +94,7 @@ def plan(
         width, height = size_of(wanted)
         count = frames_of(frames, seconds, made.fps, made.codec.stride[0], made.transformer.patch[0])
         changes = {"width": width, "height": height, "num_frames": count, "steps": steps, "guidance": guidance}
-        inputs = read(made.fps)
+        inputs = read(rate_of(made.conditioners, made.fps))
         asked = request(made, "any film", 0, inputs=inputs, **changes, **rules)
         sizes = Sizes(
             transformer=made.transformer if made.additions is None else made.additions.to(made.transformer),

@@ -17,6 +17,7 @@ from kinoform.cli.options import lora_of
 from kinoform.cli.output import MOST_UPSCALE
 from kinoform.conditions.handed import Material, inputs_of
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.ports import rate_of
 from kinoform.errors import UsageError, WeightsError
 from kinoform.media.film import format_of
 from kinoform.pipelines.pipeline import Pipeline
@@ -72,7 +73,7 @@ def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
 
 def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Request:
     """What was asked for, checked anew. Raises UsageError for values out of range."""
-    recipe, inputs = pipeline.recipe, _inputs(told, files)
+    recipe, inputs = pipeline.recipe, _inputs(pipeline.recipe, told, files)
     with warnings.catch_warnings():
         if inputs.frames:
             warnings.simplefilter("ignore")  # of pictures that would be cropped if the size were exact
@@ -116,7 +117,7 @@ def _named(name: str | None, own: Named, read: Callable[[str], Named]) -> Named 
     return own if name_of(own) == name else read(name)
 
 
-def _inputs(told: Recorded, files: Mapping[str, Path]) -> Inputs:
+def _inputs(recipe: Recipe, told: Recorded, files: Mapping[str, Path]) -> Inputs:
     """The recorded inputs, read from the files that were found. Raises UsageError for a place that is none."""
     frames: list[tuple[int, object]] = []
     references: list[tuple[int, object]] = []
@@ -134,8 +135,8 @@ def _inputs(told: Recorded, files: Mapping[str, Path]) -> Inputs:
                 f"it was made from a {name[:40]!r}, which this version cannot take", code="input_not_taken"
             )
     material["references"] = [path for _, path in sorted(references)]
-    fps = float(told.asked["fps"])  # type: ignore[arg-type]
-    return inputs_of(fps=fps, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
+    rate = rate_of(recipe.conditioners, float(told.asked["fps"]))  # type: ignore[arg-type]
+    return inputs_of(fps=rate, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
 
 
 def wishes(told: Recorded, film: Path, name: str) -> Wishes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,8 @@ from kinoform.models.codec import Codec
 from kinoform.models.vision import VisionEncoder
 from kinoform.ops.patch import Patch
 from kinoform.types import Conditions, Latents, Level
+
+Rate = TypeVar("Rate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,24 @@ class Conditioner(Protocol):
     def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize: ...
     def check(self, inputs: Inputs, film: FilmSize) -> None: ...
     def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given: ...
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A conditioner that chooses by itself which frames of a video it shows, if `every_frame` is true.
+
+    It is handed all of them, and all frames of a mask, whatever their rate. Without this member a conditioner is
+    handed videos at the frame rate of the one to be made.
+    """
+
+    @property
+    def every_frame(self) -> bool: ...
+
+
+def rate_of(conditioners: Iterable[Conditioner], fps: Rate) -> Rate | None:
+    """Frames per second at which these are handed videos, where `fps` is the rate to be made; None for every frame."""
+    every = any(isinstance(each, Choosing) and each.every_frame for each in conditioners)
+    return None if every else fps
 
 
 def together(parts: Iterable[Given]) -> Given:

@@ -41,6 +41,7 @@ MOST_SCALE = 10.0
 class Vace:
     """What `branch` of the transformer reads; without a film and a mask, everything is to be made.
 
+    A video counts with all of its frames, whatever its rate; as many are shown as there is room for, evenly.
     References stand as latent frames before the film, are denoised with it and cut off. With a strength below 1
     it is begun from the film and its references, not from noise alone.
     """
@@ -50,6 +51,10 @@ class Vace:
     @property
     def takes(self) -> frozenset[str]:
         return frozenset({"film", "mask", "references", "strength", "context_scale"})
+
+    @property
+    def every_frame(self) -> bool:
+        return True
 
     def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
         """That of the film that is given, within the number of tokens of the one that is asked for.

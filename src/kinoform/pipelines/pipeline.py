@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from kinoform.conditions.handed import Material, inputs_of
 from kinoform.conditions.inputs import HOW, Inputs
+from kinoform.conditions.ports import rate_of
 from kinoform.errors import UsageError
 from kinoform.media.film import Film
 from kinoform.media.material import Origin
@@ -93,6 +94,7 @@ class Pipeline:
                 f"inputs and {', '.join(material)} are both given; put all of them into the inputs",
                 code="inputs_conflict",
             )
+        rate = rate_of(self.recipe.conditioners, self.recipe.fps if fps is None else fps)
         known = seed if generator is None else seed_of(generator, seed)
         asked = self.request(
             prompt,
@@ -106,7 +108,7 @@ class Pipeline:
             guidance=guidance_scale,
             guidance_rule=guidance_rule,
             sampler=sampler,
-            inputs=inputs or inputs_of(fps=self.recipe.fps if fps is None else fps, **material),
+            inputs=inputs or inputs_of(fps=rate, **material),
             shift=shift,
             solver=solver,
         )
