@@ -136,7 +136,7 @@ def naive(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @pytest.mark.parametrize(("attention", "axes"), [(within_frames, [0]), (within_places, [1, 2])])
 def test_positions_that_a_row_shares_change_nothing(attention: Callable[..., Tensor], axes: list[int]) -> None:
     q, k, v = qkv()
-    positions = grid_positions(GRID, torch.device("cpu"))
+    positions = grid_positions(GRID)
     shifted = positions.clone()
     shifted[:, axes] = 0
     with_places, without = (

@@ -165,7 +165,7 @@ class DiT(nn.Module):
             constant=constant,
             context=context,
             keys=tuple(self._block(layer).keys(context) for layer in range(self.spec.layers)),
-            rotary=rotary(grid_positions(grid, weight.device), self.spec.dim // self.spec.heads),
+            rotary=rotary(grid_positions(grid), self.spec.dim // self.spec.heads, weight.device),
             grid=grid,
             clean=conditions.clean,
             payloads={n: self._branch(n).prepare(p, context, grid) for n, p in conditions.branches.items()},
@@ -249,7 +249,7 @@ class DiT(nn.Module):
         return Modulation(embedding=embedding, rows=rows, index=index)
 
     def _admit(self, stream: Stream, guests: Guests, timesteps: Tensor) -> Stream:
-        own = rotary(guests.positions.to(stream.tokens.device), self.spec.dim // self.spec.heads)
+        own = rotary(guests.positions, self.spec.dim // self.spec.heads, stream.tokens.device)
         return Stream(
             tokens=torch.cat([stream.tokens, guests.tokens.float()], dim=1),
             start=stream.start,

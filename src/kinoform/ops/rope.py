@@ -18,10 +18,13 @@ class Rotary(NamedTuple):
     sin: Float[Tensor, "l p"]
 
 
-def grid_positions(grid: Grid, device: torch.device | str = "cpu") -> Float[Tensor, "l 3"]:
-    """Coordinates (t, h, w) of a film's tokens, w fastest, each axis counted from 0; float64 on the CPU."""
-    axes = [torch.arange(n, dtype=torch.float64) for n in (grid.frames, grid.height, grid.width)]
-    return torch.cartesian_prod(*axes).reshape(-1, 3).to(device)
+def grid_positions(grid: Grid) -> Float[Tensor, "l 3"]:
+    """Coordinates (t, h, w) of a film's tokens, w fastest, each axis counted from 0; float64, on the CPU.
+
+    There they stay: Apple's GPUs have no float64.
+    """
+    axes = [torch.arange(n, dtype=torch.float64, device="cpu") for n in (grid.frames, grid.height, grid.width)]
+    return torch.cartesian_prod(*axes).reshape(-1, 3)
 
 
 def phases(positions: Num[Tensor, "l 3"], head_width: int) -> Float[Tensor, "l p"]:
@@ -32,15 +35,14 @@ def phases(positions: Num[Tensor, "l 3"], head_width: int) -> Float[Tensor, "l p
     """
     side = 2 * (head_width // 6)
     sizes = (head_width - 2 * side, side, side)
-    ladders = [THETA ** (-torch.arange(0, m, 2, dtype=torch.float64) / m) for m in sizes]
+    ladders = [THETA ** (-torch.arange(0, m, 2, dtype=torch.float64, device="cpu") / m) for m in sizes]
     places = positions.detach().cpu().double()  # not every device has float64
     return torch.cat([places[:, axis, None] * ladder for axis, ladder in enumerate(ladders)], dim=1)
 
 
-def rotary(positions: Num[Tensor, "l 3"], head_width: int) -> Rotary:
-    """Tables for `rotate`, on the device of `positions`."""
+def rotary(positions: Num[Tensor, "l 3"], head_width: int, device: torch.device | str = "cpu") -> Rotary:
+    """Tables for `rotate`, made in float64 on the CPU and moved to `device` as they are used."""
     angles = phases(positions, head_width)
-    device = positions.device
     return Rotary(angles.cos().float().to(device), angles.sin().float().to(device))
 
 

@@ -14,6 +14,6 @@ def sinusoid(timesteps: Float[Tensor, "*b"], width: int) -> Float[Tensor, "*b w"
     evaluation is off by up to 4e-5, which shows in the model's output.
     """
     half = width // 2
-    frequency = PERIOD ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequency = PERIOD ** (-torch.arange(half, dtype=torch.float64, device="cpu") / half)
     angle = timesteps.detach().cpu().double()[..., None] * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1).float().to(timesteps.device)

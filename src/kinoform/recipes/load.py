@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -145,7 +146,7 @@ def load(
 
 
 def choose_machine(device: str, dtype: str) -> Machine:
-    """float32 on a CPU, bfloat16 on an accelerator, unless said otherwise."""
+    """float32 on a CPU, bfloat16 on an accelerator that has it, unless said otherwise."""
     if device not in DEVICES:
         raise UsageError(f"no device {device!r}; {nearest(device, DEVICES)}", code="unknown_device")
     if dtype != "auto" and dtype not in DTYPES:
@@ -153,12 +154,26 @@ def choose_machine(device: str, dtype: str) -> Machine:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         device = next(name for name in ("cuda", "mps", "cpu") if present[name])
+        if device == "mps":
+            warnings.warn(
+                "device auto takes mps, Apple's GPU, where no film has been compared with a CPU's yet; cpu is slower",
+                stacklevel=3,
+            )
     if not present[device]:
         raise UsageError(
             f"this machine has no {device} device that PyTorch can use; pass --device cpu", code="device_missing"
         )
-    kind = (torch.float32 if device == "cpu" else torch.bfloat16) if dtype == "auto" else DTYPES[dtype]
+    kind = _usual_dtype(device) if dtype == "auto" else DTYPES[dtype]
     return Machine(device=torch.device(device), dtype=kind)
+
+
+def _usual_dtype(device: str) -> torch.dtype:
+    if device == "mps":
+        try:
+            torch.ones(1, device=device, dtype=torch.bfloat16)
+        except (RuntimeError, TypeError):  # before macOS 14
+            return torch.float32
+    return torch.float32 if device == "cpu" else torch.bfloat16
 
 
 def cache_folder() -> Path:
