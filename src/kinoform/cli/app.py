@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import warnings
@@ -28,6 +29,7 @@ def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 usage, 3 weights, 4 does not fit, 130 interrupted."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     _heed_signals()
+    _open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name may not fit the terminal's encoding
     # In a context of its own, what is chosen about speaking ends with the run.
@@ -68,6 +70,13 @@ def _run() -> int:
             return code
         fault = PARSING.get(type(error).__name__, UsageError.code)
         return console.fail(UsageError(error.format_message(), code=fault))  # type: ignore[attr-defined]
+
+
+def _open_streams() -> None:
+    """Give a program that was begun with closed streams something to write to, so that it works as with open ones."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
 def _heed_signals() -> None:

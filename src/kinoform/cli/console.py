@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -108,4 +109,9 @@ def private() -> tuple[str, ...]:
 
 
 def _print(line: str, file: object) -> None:
-    print(line, file=file, flush=True)  # type: ignore[arg-type]
+    try:
+        print(line, file=file, flush=True)  # type: ignore[arg-type]
+    except (OSError, ValueError):
+        if file is not sys.stderr:
+            raise
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # nobody listens, but the work goes on

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kinoform.errors import UsageError, nearest
+from kinoform.folders import user_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -86,9 +87,9 @@ def settings_file(given: Path | None) -> Path | None:
         if not given.is_file():
             raise UsageError(f"--config {given} is not a file; give the name of a TOML file", code="file_missing")
         return given
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    places = (Path("kinoform.toml"), home / "kinoform" / "config.toml")
-    return next((place for place in places if place.is_file()), None)
+    home = user_folder("XDG_CONFIG_HOME", ".config")
+    places = [Path("kinoform.toml"), *([] if home is None else [home / "kinoform" / "config.toml"])]
+    return next(filter(os.path.isfile, places), None)  # not Path.is_file, which raises in a home of somebody else
 
 
 def settings_in(file: Path, command: str) -> dict[str, object]:

@@ -95,15 +95,18 @@ def cache() -> Iterator[Finding]:
     from kinoform.recipes.load import cache_folder
 
     folder = cache_folder()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
     shown = _without_home(folder)
     try:
         tempfile.TemporaryFile(dir=there).close()
-        yield Finding(name="cache folder", value=shown if folder.exists() else f"{shown} (not made yet)")
+        yield Finding(name="cache folder", value=shown if os.path.exists(folder) else f"{shown} (not made yet)")
     except OSError as error:
         reason = f"{shown} cannot be written ({error.strerror}); set XDG_CACHE_HOME to another folder"
         yield Finding(name="cache folder", value=reason, state=BAD)
-    free = shutil.disk_usage(there).free
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError:
+        return
     low = free < LEAST_DISK
     value = f"{_gigabytes(free)} free" + (", too little for released weights" if low else "")
     yield Finding(name="disk", value=value, state=NOTE if low else GOOD, facts={"free": free})

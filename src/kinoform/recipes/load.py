@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from kinoform.errors import UsageError, WeightsError, nearest
+from kinoform.folders import user_folder
 from kinoform.media.material import Origin
 from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.generate import Machine
@@ -177,8 +178,11 @@ def _usual_dtype(device: str) -> torch.dtype:
 
 
 def cache_folder() -> Path:
-    """Where weights of released models are looked for: $XDG_CACHE_HOME/kinoform, else ~/.cache/kinoform."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "kinoform"
+    """Where weights of released models are looked for: $XDG_CACHE_HOME/kinoform, else ~/.cache/kinoform.
+
+    Where no home is known, as in some containers, .cache/kinoform in the current folder.
+    """
+    return (user_folder("XDG_CACHE_HOME", ".cache") or Path(".cache")) / "kinoform"
 
 
 def adapter_asset(name: str) -> Path:
@@ -213,7 +217,7 @@ def _base(adapter: AdapterFile) -> str:
 def _fetched(name: str) -> str:
     """A hub id stands for the folder into which `kinoform download` fetched it."""
     place = cache_folder() / "hub" / folder_name(name)
-    return str(place) if is_hub_id(name) and place.is_dir() else name
+    return str(place) if is_hub_id(name) and os.path.isdir(place) else name
 
 
 def _worn(lora: tuple[Path, float]) -> Lora:
@@ -229,7 +233,7 @@ def _existing(place: PathLike | None) -> Path | None:
 
 def _cached(name: str) -> Path:
     folder = cache_folder() / SAME_WEIGHTS.get(name, name)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises in a home of somebody else
         raise WeightsError(
             f"the weights of {name} are not in {folder}; put the official folder there, or pass its path as --model",
             code="weights_missing",
