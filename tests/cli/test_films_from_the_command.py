@@ -10,6 +10,7 @@ from PIL import Image
 from command_line import Run
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_video
+from kinoform.weights.latents import SUFFIX, save_latents
 from tiny_recipe import tiny_pipeline
 
 PROMPT = "a red ball moves left"
@@ -146,3 +147,56 @@ def test_sizes_are_read_in_every_spelling(kinoform: Run, model: list[str], size:
 def test_seconds_become_the_nearest_legal_number_of_frames(kinoform: Run, model: list[str], seconds, frames) -> None:
     ran = kinoform("generate", PROMPT, *model, "--seed", 7, "--seconds", seconds, "--steps", 1, "--json", "-o", "x/")
     assert ran.told[0]["num_frames"] == frames
+
+
+NAMED = "kinoform_a-red-ball-moves-left_7.mp4"
+
+
+@pytest.mark.parametrize("output", ["films/", "films", ".", "films/../films"])
+@pytest.mark.parametrize("holds", [[], ["diary.txt"], ["frame_00000.png", "diary.txt"]], ids=len)
+def test_a_folder_that_is_there_gets_a_film_of_its_own_name(
+    kinoform: Run, model: list[str], here: Path, output: str, holds: list[str]
+) -> None:
+    (here / "films").mkdir()
+    for name in holds:
+        (here / "films" / name).write_text("mine")
+    ran = kinoform("generate", PROMPT, *model, "--seed", 7, "--steps", 1, "-o", output)
+    place = here / output
+    assert ran.code == 0 and Path(ran.out.strip()) == Path(output, NAMED) and (place / NAMED).is_file()
+    assert sorted(path.name for path in (here / "films").iterdir()) == sorted(
+        holds if output == "." else [*holds, NAMED]
+    )
+
+
+def test_several_films_go_into_a_folder_that_is_there(kinoform: Run, model: list[str], here: Path) -> None:
+    (here / "films").mkdir()
+    ran = kinoform("generate", PROMPT, *model, "--seed", 7, "--count", 2, "--steps", 1, "-o", "films/")
+    assert ran.out.split() == [f"films/{NAMED}", f"films/{NAMED.replace('7', '8')}"]
+
+
+def test_a_folder_of_frames_is_a_film_itself(kinoform: Run, model: list[str], here: Path) -> None:
+    words = ["generate", PROMPT, *model, "--seed", 7, "--steps", 1, "-o", "frames/"]
+    assert kinoform(*words).code == 0
+    assert kinoform(*words).refusal == "file_exists"
+    assert kinoform(*words, "--force").out == "frames/\n" and frames_of(here / "frames").shape == (3, 32, 32, 3)
+
+
+def test_what_makes_a_film_again_goes_into_a_folder_that_is_there(kinoform: Run, model: list[str], here: Path) -> None:
+    (here / "films").mkdir()
+    for name in ("film.gif", "frames/"):
+        assert kinoform("generate", PROMPT, *model, "--seed", 7, "--steps", 1, "-o", name).code == 0
+        ran = kinoform("rerun", name, *model, "-o", "films")
+        again = name.replace(".", "_again.").replace("s/", "s_again/")
+        assert ran.out == f"films/{again}\n" and (here / "films" / again).exists()
+    latents, tiny = here / f"film.gif{SUFFIX}", tiny_pipeline(Path(model[1]))
+    request = tiny.request(PROMPT, seed=7)
+    save_latents(latents, next(tiny.latents([request], lambda now: None)), tiny.params(request))
+    assert kinoform("decode", latents.name, *model, "-o", "films").out == "films/film.gif\n"
+
+
+def test_a_folder_that_is_missing_is_named_and_can_be_made(kinoform: Run, model: list[str], here: Path) -> None:
+    words = ["generate", PROMPT, *model, "--seed", 7, "--steps", 1, "-o", "new/films/a.gif"]
+    ran = kinoform(*words)
+    assert ran.refusal == "folder_missing" and "new/films" in ran.sentence
+    (here / "new" / "films").mkdir(parents=True)
+    assert kinoform(*words).code == 0

@@ -76,7 +76,7 @@ def _open_streams() -> None:
     """Give a program that was begun with closed streams something to write to, so that it works as with open ones."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _heed_signals() -> None:

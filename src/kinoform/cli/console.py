@@ -114,4 +114,5 @@ def _print(line: str, file: object) -> None:
     except (OSError, ValueError):
         if file is not sys.stderr:
             raise
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # nobody listens, but the work goes on
+        # Nobody listens, but the work goes on.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

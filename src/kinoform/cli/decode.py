@@ -68,7 +68,7 @@ def decode(
 
     values, params = read_latents(latents)
     console.keep_private(*_prompts(params))
-    name = output or _film_name(latents)
+    name = _output(latents, output)
     chosen = Chosen(
         model=model or _recorded(latents, params), recipe=recipe, device=device,
         text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, image_encoder=image_encoder, variant=variant,
@@ -114,11 +114,15 @@ def _film_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:
     return 1 + (frames - 1) * time, height * rows, width * columns
 
 
-def _film_name(file: Path) -> str:
+def _output(file: Path, output: str | None) -> str:
+    """Where the film goes: beside its latents, under the name that it was to have, unless another is given."""
     from kinoform.cli.latents import film_name
+    from kinoform.cli.output import placed
     from kinoform.weights.latents import SUFFIX
 
     name = film_name(file)
+    if output is not None:
+        return placed(output, Path(name or f"{file.stem}.mp4").name)
     if name is None:
         raise UsageError(
             f"{file} is not named like kept latents, FILM{SUFFIX}; name the film with -o", code="output_name_missing"

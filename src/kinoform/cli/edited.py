@@ -14,7 +14,7 @@ from PIL import Image
 from kinoform.cli import console
 from kinoform.cli.editing import Shared, again
 from kinoform.cli.films import rehearse
-from kinoform.cli.output import Output, check, save
+from kinoform.cli.output import Output, check, placed, save
 from kinoform.cli.progress import bars
 from kinoform.editing.edit import Edited
 from kinoform.editing.encoded import PROMISED, Kept, kept
@@ -45,7 +45,7 @@ class Order:
     def name(self, size: tuple[int, int]) -> str:
         """Where a film of this height and width goes; mp4 takes even sides alone."""
         even = all(side % 2 == 0 for side in size)
-        return self.output or default_name(self.prompt, self.seed, ".mp4" if even else ".mkv")
+        return placed(self.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
 
 
 def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> Order:
@@ -59,7 +59,7 @@ def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> 
 
 def show(ordered: Order, sheet: Image.Image) -> None:
     """Save a preview beside the film to come."""
-    named = Path(ordered.output or ordered.file.name)
+    named = Path(placed(ordered.output, ordered.file.name))
     target, encoded = named.with_name(f"{named.stem}_preview.png"), io.BytesIO()
     check_writable(target, force=ordered.how.force)
     sheet.save(encoded, format="PNG")

@@ -110,7 +110,9 @@ def generate(
         str | None, option(OUTPUT, "h264 or av1 in .mp4, vp9 or av1 in .webm, any in .mkv.", complete=codec_names)
     ] = None,
     crf: Annotated[int | None, option(OUTPUT, "Quality of a video, 0 the best; h264 to 51, others to 63.")] = None,
-    output: Annotated[str | None, option(OUTPUT, ".mp4 .webm .mkv .gif .webp .png name/", "--output", "-o")] = None,
+    output: Annotated[
+        str | None, option(OUTPUT, ".mp4 .webm .mkv .gif .webp .png name/ or a folder.", "--output", "-o")
+    ] = None,
     dry_run: Annotated[bool, option(OUTPUT, "Print the plan of the film instead of making it.", "--dry-run")] = False,
     force: Force = False,
     as_json: AsJson = False,

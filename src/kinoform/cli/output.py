@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from kinoform.errors import UsageError
 from kinoform.files import check_writable
 from kinoform.media.film import Film, check_output
+from kinoform.media.metadata import FRAME_PATTERN
 from kinoform.media.names import default_name
 from kinoform.media.sheet import save_contact_sheet
 from kinoform.pipelines.request import Request
@@ -30,16 +32,33 @@ class Output:
     crf: int | None = None
 
 
+def placed(output: str | None, default: str) -> str:
+    """Where a film goes: `output`, or into that folder if it is there, under the `default` name.
+
+    A folder that holds frames and nothing else is itself a film, to be replaced with `--force`.
+    """
+    if not output:
+        return default if output is None else output
+    if not os.path.isdir(output) or _is_film(Path(output)):  # Path.is_dir raises for names that no system takes
+        return output
+    return str(Path(output, default)) + ("/" if default.endswith("/") else "")
+
+
 def film_names(asked: Sequence[Request], output: str | None) -> list[str]:
     """Where each film goes; several films get numbers, so that none replaces another."""
-    if output is None:
-        return _default_names(asked)
+    if output is None or placed(output, "x") != output:
+        return [placed(output, name) for name in _default_names(asked)]
     if len(asked) == 1 or not Path(output).name:  # a nameless path is refused, with reasons, by `check`
         return [output] * len(asked)
     path, folder = Path(output), output.endswith("/")
     stem, suffix = (path.name, "/") if folder else (path.stem, path.suffix)
     digits = len(str(len(asked)))
     return [f"{path.parent / f'{stem}_{n:0{digits}}'}{suffix}" for n in range(1, len(asked) + 1)]
+
+
+def _is_film(folder: Path) -> bool:
+    found = list(folder.iterdir())
+    return bool(found) and all(entry.match(FRAME_PATTERN) for entry in found)
 
 
 def _default_names(asked: Sequence[Request]) -> list[str]:

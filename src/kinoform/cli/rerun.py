@@ -68,7 +68,7 @@ def rerun(
     from kinoform.cli import remaking
     from kinoform.cli.films import make
     from kinoform.cli.latents import check_latents
-    from kinoform.cli.output import Output, check
+    from kinoform.cli.output import Output, check, placed
     from kinoform.media.metadata import read_params
     from kinoform.pipelines.recorded import find_inputs, recorded
 
@@ -76,7 +76,7 @@ def rerun(
     console.keep_private(told.prompt, str(told.asked["negative_prompt"]), str(told.conditions.get("source_prompt", "")))
     needed = {name: each for name, each in told.inputs.items() if not (lora and name in told.loras)}
     files = find_inputs(needed, (film.parent, Path()), film)
-    name = output or _again(film)
+    name = placed(output, _again(film))
     with _named(film):
         chosen = Chosen(
             model=model or remaking.model_name(told), recipe=recipe, device=device or told.machine.device or "auto",
