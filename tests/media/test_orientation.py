@@ -10,7 +10,9 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 from PIL import Image
 
+from kinoform.media.film import Film
 from kinoform.media.reading import read_clip, read_mask, read_picture
+from refusals import refused
 from strange_media import decoded_here
 
 ONE = 65536
@@ -127,3 +129,75 @@ def test_damaged_exif_data_does_not_cost_the_picture(suffix, tmp_path):
             assert read_picture(tmp_path / f"a{suffix}").size == (48, 64)
     else:  # Pillow looks there no further
         assert read_picture(tmp_path / f"a{suffix}").size == (48, 64)
+
+
+def anamorphic(path: Path, shape: Fraction, encoder: str, matrix: tuple[int, ...] | None = None) -> Path:
+    """A disc that is round where pixels are `shape` times as wide as high, in 64 by 48 of them."""
+    y, x = np.mgrid[:48, :64] + 0.5
+    disc = np.hypot((x - 32) * shape.numerator / shape.denominator, y - 24) < 14
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(encoder, rate=10, options={} if encoder == "ffv1" else {"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0" if encoder == "ffv1" else "yuv420p"
+        stream.codec_context.sample_aspect_ratio = shape
+        stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
+        if matrix is not None:
+            a, b, c, d = matrix
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
+        frame = av.VideoFrame.from_ndarray(
+            np.where(disc[..., None], 255, 0).astype(np.uint8).repeat(3, 2), format="rgb24"
+        )
+        frame.pts, frame.time_base = 0, Fraction(1, 10)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    if path.suffix in (".mkv", ".webm") and encoder != "libx264":
+        path.write_bytes(in_matroska(path.read_bytes(), Fraction(64, 48) * shape))
+    return path
+
+
+def in_matroska(content: bytes, shown: Fraction) -> bytes:
+    """With the proportions of the display, which PyAV does not write, in place of the element of colours."""
+    place = content.index(b"\x55\xb0", content.index(b"\x16\x54\xae\x6b"))  # Colour, in Tracks
+    length = 3 + content[place + 2] - 0x80
+    new = b"\x54\xb0\x81" + bytes([shown.numerator]) + b"\x54\xba\x81" + bytes([shown.denominator])
+    new += b"\xec" + bytes([0x80 + length - len(new) - 2]) + bytes(length - len(new) - 2)
+    whole = content[:place] + new + content[place + length :]
+    return whole.replace(b"\x54\xb2\x81\x04", b"\x54\xb2\x81\x03")  # a display in units that are known
+
+
+PIXELS = {Fraction(4, 3): (48, 86), Fraction(16, 11): (48, 94), Fraction(8, 9): (54, 64), Fraction(1, 2): (96, 64)}
+"""Shapes of pixels, and the size with square ones: 64 x 4/3 is 85.3."""
+
+
+@pytest.mark.parametrize("shape", PIXELS)
+@pytest.mark.parametrize("suffix, encoder", [
+    (".mp4", "libx264"), (".mov", "libx264"), (".mkv", "libx264"), (".mkv", "ffv1"), (".webm", "libvpx-vp9"),
+])  # fmt: skip
+def test_pixels_that_are_not_square_become_so_aloud(suffix, encoder, shape, tmp_path):
+    path = anamorphic(tmp_path / f"a{suffix}", shape, encoder)
+    with pytest.warns(UserWarning, match=rf"{shape.numerator}:{shape.denominator} wide; it is taken as"):
+        clip = read_clip(path)
+    assert clip.size == PIXELS[shape]
+    disc = clip.frames[0, ..., 1] > 128
+    height, width = disc.any(axis=1).sum(), disc.any(axis=0).sum()
+    assert abs(width - height) <= 2, "the disc is round"
+    # Saved and read again it has the same shape, and nothing is left to say.
+    again = read_clip(Film(frames=clip.frames, fps=10.0).save(tmp_path / "b.mp4"))
+    assert again.size == clip.size
+    with pytest.warns(UserWarning, match="it is taken as"):
+        assert read_mask(path).size == clip.size
+
+
+def test_pixels_become_square_before_the_film_is_turned(tmp_path):
+    path = anamorphic(tmp_path / "a.mp4", Fraction(4, 3), "libx264", (0, ONE, -ONE, 0))
+    with pytest.warns(UserWarning, match="taken as 86x48"):
+        assert read_clip(path).size == (86, 48)
+
+
+def test_pixels_that_are_nearly_square_are_left_alone(tmp_path):
+    assert read_clip(anamorphic(tmp_path / "a.mkv", Fraction(1280, 1281), "libx264")).size == (48, 64)
+
+
+def test_pixels_of_an_absurd_shape_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("kinoform.media.footage.MOST_FILM_PIXELS", 64 * 48)
+    with refused("media_too_large"):
+        read_clip(anamorphic(tmp_path / "a.mp4", Fraction(4, 3), "libx264"))

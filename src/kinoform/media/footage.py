@@ -24,7 +24,7 @@ from kinoform.media.kinds import MATROSKA, Kind
 from kinoform.media.lengths import matroska_end, mov_end
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.timing import Source, Timed
-from kinoform.media.upright import NO_TURN, turned
+from kinoform.media.upright import NO_TURN, squared, turned
 
 CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1"}
 """What cameras, editors and browsers write. Rarer decoders are tried by fewer people and their attackers."""
@@ -48,21 +48,24 @@ def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
     container = opened(file, kind)
     stream = _film(container, say)
     codec = stream.codec_context
-    if codec.width * codec.height > MOST_FILM_PIXELS:
+    shape = stream.sample_aspect_ratio
+    height, width = size = squared((codec.height, codec.width), shape)
+    if max(width * height, codec.width * codec.height) > MOST_FILM_PIXELS:
         raise Refused(
-            f"has {codec.width}x{codec.height} pixels; at most {MOST_FILM_PIXELS} a frame are read; make it smaller",
+            f"has {width}x{height} pixels; at most {MOST_FILM_PIXELS} a frame are read; make it smaller",
             code="media_too_large",
         )
+    if shape and size != (codec.height, codec.width):
+        say(f"has pixels {shape.numerator}:{shape.denominator} wide; it is taken as {width}x{height}, as players do")
     decoder = _decoder(stream, say)
     # A header may promise less than the frames then ask for.
     decoder.options = {"max_pixels": str(MOST_FILM_PIXELS)}
     # One thread needs the least memory, and damage is found in the same place every time.
     decoder.thread_count = 1
-    _say_shape(stream, say)
     assert stream.time_base is not None
     seconds = Fraction(container.duration, av.time_base) if container.duration else None
     return Source(
-        size=(codec.height, codec.width),
+        size=size,
         frames=_frames(container, stream, decoder, say),
         tick=stream.time_base,
         rate=stream.average_rate,
@@ -131,12 +134,6 @@ def _decoder(stream: VideoStream, say: Say) -> VideoCodecContext:
     return decoder
 
 
-def _say_shape(stream: VideoStream, say: Say) -> None:
-    shape = stream.sample_aspect_ratio
-    if shape and shape != 1:
-        say(f"has pixels {shape.numerator}:{shape.denominator} wide; they are taken as square")
-
-
 def _frames(container: InputContainer, stream: VideoStream, decoder: VideoCodecContext, say: Say) -> Iterator[Timed]:
     """Frames with times from 0 on. A frame ends where the next begins, the last after its own duration."""
     waiting, start, tick = None, None, stream.time_base or Fraction(1)
@@ -155,7 +152,9 @@ def _frames(container: InputContainer, stream: VideoStream, decoder: VideoCodecC
             time = max(time, waiting.time)
             yield Timed(pixels=waiting.pixels, time=waiting.time, end=time)
         stays = frame.duration * tick if frame.duration else usual
-        waiting = Timed(pixels=partial(_upright, frame, matrix, say), time=time, end=time + stays)
+        waiting = Timed(
+            pixels=partial(_upright, frame, stream.sample_aspect_ratio, matrix, say), time=time, end=time + stays
+        )
     if waiting is not None:
         yield waiting
 
@@ -170,6 +169,6 @@ def _decoded(container: InputContainer, stream: VideoStream, decoder: VideoCodec
             yield frame
 
 
-def _upright(frame: VideoFrame, matrix: np.ndarray, say: Say) -> np.ndarray:
-    """Pixels turned and mirrored as the file says that they are shown."""
-    return turned(rgb(frame, say), matrix, say)
+def _upright(frame: VideoFrame, shape: Fraction | None, matrix: np.ndarray, say: Say) -> np.ndarray:
+    """Pixels turned, mirrored and stretched as the file says that they are shown."""
+    return turned(rgb(frame, squared((frame.height, frame.width), shape), say), matrix, say)

@@ -1,4 +1,6 @@
-"""Pixels the way up that they are shown: a display matrix, which turns and mirrors."""
+"""Pixels as they are shown: turned and mirrored by a display matrix, and made square."""
+
+from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -28,3 +30,16 @@ def turned(
     if rest > SLANTED * (abs(across) + abs(down)):
         say("is to be shown at a slant; it is turned by whole quarters only")
     return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+
+
+def squared(size: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:
+    """Height and width of a frame whose pixels are `shape` times as wide as high, with square ones, before any turn.
+
+    One side grows, as in browsers, so that nothing is lost; to an even number, since h264 takes no other.
+    """
+    height, width = size
+    if not shape or shape == 1:
+        return size
+    if shape > 1:
+        return height, 2 * round(width * shape / 2)
+    return 2 * round(height / shape / 2), width
