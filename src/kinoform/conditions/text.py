@@ -11,7 +11,7 @@ from kinoform.models.text import TextEncoder, encode
 from kinoform.models.tokenizer import Tokenizer, Tokens
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def text_rows(tokenizer: Tokenizer, encoder: TextEncoder, prompts: Sequence[str]) -> Float[Tensor, "b n d"]:
     """Encoder rows of each prompt, exactly zero after its true length, as the official pipeline hands them on.
 

@@ -55,7 +55,7 @@ Rows: TypeAlias = tuple[Tensor, ...]
 """Context rows of the prompt, of the negative prompt and, where a film is to be changed, of what it shows."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback) -> list[Rows]:
     """Context rows of each request; the encoder is gone when this returns."""
     encoder = parts.text_encoder(machine.dtype, machine.device)
@@ -75,7 +75,7 @@ def texts_of(request: Request) -> tuple[str, ...]:
     return request.prompt, request.negative_prompt, *(() if source is None else (source,))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback) -> list[Given]:
     """What each request's pictures and films give, door by door; the encoders are gone when this returns.
 
@@ -110,7 +110,7 @@ def noise_of(
     return lambda: torch.randn(1, codec.channels, lead + frames, *sides, generator=generator)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def denoise(
     model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], tell: Callback, given: Given = NOTHING
 ) -> Latents:
@@ -196,7 +196,7 @@ def text_field(
     return guide(both, guidance, positive=single)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def decode(codec: Codec, latents: Latents, device: torch.device, tell: Callback) -> np.ndarray:
     """Frames uint8 [f, height, width, 3]; the codec works on one latent frame at a time.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import torch
@@ -195,19 +194,6 @@ def _told(inputs: Inputs, loras: Sequence[Lora]) -> dict[str, object]:
 
 def _file(origin: Origin | None) -> dict[str, str]:
     return {"file": "", "sha256": ""} if origin is None else {"file": origin.file, "sha256": origin.sha256}
-
-
-def kept(parts: Parts) -> Parts:
-    """Parts that stay in memory once loaded: for small models that make many films."""
-    return replace(
-        parts,
-        tokenizer=cache(parts.tokenizer),
-        text_encoder=cache(parts.text_encoder),
-        transformer=cache(parts.transformer),
-        codec=cache(parts.codec),
-        image_encoder=cache(parts.image_encoder),
-        fingerprint=cache(parts.fingerprint),
-    )
 
 
 def random_seed() -> int:

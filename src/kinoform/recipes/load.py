@@ -16,7 +16,8 @@ from kinoform.folders import user_folder
 from kinoform.media.material import Origin
 from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.generate import Machine
-from kinoform.pipelines.pipeline import Lora, Pipeline, kept
+from kinoform.pipelines.keeping import kept
+from kinoform.pipelines.pipeline import Lora, Pipeline
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.wan21 import (
     flf2v_14b,

@@ -24,7 +24,8 @@ class Guidance(Protocol):
     """How the velocities under the two prompts become one: a frozen value.
 
     `guide` wraps the pair at a scale for a run along `levels`, the whole list; `positive` is the first of the
-    pair, evaluated alone. `check` raises UsageError for a rule that leaves nothing of so many steps.
+    pair, evaluated alone. Gradients are not recorded, but a rule may ask for them (`torch.enable_grad`). `check` raises
+    UsageError for a rule that leaves nothing of so many steps.
     """
 
     def check(self, steps: int) -> None: ...
