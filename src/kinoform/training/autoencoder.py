@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vae_blocks import CausalConv3d, ResidualBlock
+from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
 from kinoform.training.films import Films, step_generator
 from kinoform.training.shortcut import fit_shortcut
@@ -74,7 +75,8 @@ class AutoencoderStage:
 
 def new_autoencoder(config: AutoencoderConfig) -> VAE:
     """The shortcut fitted, the networks beside it adding nothing yet: their last layers are zero."""
-    vae = config.codec.build()
+    with seeded(config.seed):
+        vae = config.codec.build()
     generator = torch.Generator().manual_seed(config.seed)
     for module in vae.modules():
         if isinstance(module, nn.Conv3d | nn.Conv2d):

@@ -25,7 +25,7 @@ from kinoform.training.devices import CPU, device_of, moved
 from kinoform.training.fingerprint import fingerprint
 from kinoform.training.lock import held
 from kinoform.training.metrics import Log, Measurement, bar
-from kinoform.training.randomness import randomness, restore_randomness, seed_everything
+from kinoform.training.randomness import kept_randomness, randomness, restore_randomness, seed_everything
 from kinoform.training.stage import Stage, TrainingSpec, Upkeep
 from kinoform.training.team import Alone, Team
 
@@ -87,8 +87,9 @@ def train(
     """
     upkeep, team = upkeep or Upkeep(), team or Alone()
     if team.part.index:
-        return _follow(_Run(stage, folder, spec, upkeep, team))
-    with held(folder):
+        with kept_randomness():
+            return _follow(_Run(stage, folder, spec, upkeep, team))
+    with held(folder), kept_randomness():
         return _lead(_Run(stage, folder, spec, upkeep, team))
 
 
@@ -266,17 +267,15 @@ class _Run:
 
     def _sample(self, step: int) -> None:
         module, folder = self.learner.module, self.folder / "samples"
-        before = randomness()
         try:
             folder.mkdir(exist_ok=True)
-            with torch.no_grad(), self.learner.average.swapped(module.eval()):
+            with kept_randomness(), torch.no_grad(), self.learner.average.swapped(module.eval()):
                 self.stage.sample(step, folder)
         except Exception as failure:
             # A preview is not worth a night of training, whatever is wrong with it.
             warnings.warn(f"the sample after {step} steps failed: {failure!r}", stacklevel=2)
         finally:
             module.train()
-            restore_randomness(before)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

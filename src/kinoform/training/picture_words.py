@@ -20,6 +20,7 @@ from kinoform.conditions.references import ReferenceRows
 from kinoform.media.material import Picture
 from kinoform.models.context import WordStream
 from kinoform.models.dit import DiT
+from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
 from kinoform.training.encoders import CodecAlone
 from kinoform.training.films import HELD_BACK
@@ -63,8 +64,7 @@ class WordsStage:
     def __init__(self, config: WordsConfig, base: DiT, frozen: Frozen) -> None:
         self.config, self._base, self._frozen = config, base, frozen
         self._encoders = CodecAlone(frozen.codec)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with seeded(config.seed):
             self._embedding = config.stream.build(base.spec.dim, base.spec.eps)
         batch = self.batch(0)
         self.samples_per_step = config.batch

@@ -1,5 +1,7 @@
 """The global random generators, as a value: only what draws inside a network, such as dropout, needs them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -7,8 +9,23 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    torch.manual_seed(seed)
+    """Of devices only those that are here: torch.manual_seed would seed a GPU that is first used later."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
     np.random.seed(seed % 2**32)
+
+
+@contextmanager
+def kept_randomness() -> Iterator[None]:
+    """What is seeded and drawn within leaves the generators as they were."""
+    before = randomness()
+    try:
+        yield
+    finally:
+        restore_randomness(before)
 
 
 def randomness() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from kinoform.media.material import Picture
 from kinoform.models.codec import Codec
 from kinoform.models.context import ReferenceStream
 from kinoform.models.dit import DiT
+from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
 from kinoform.training.encoders import CodecAlone
 from kinoform.training.films import HELD_BACK
@@ -92,8 +93,7 @@ class ReaderStage:
 
     def __init__(self, config: ReaderConfig, encoders: Encoders) -> None:
         self.config, self._encoders = config, encoders
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with seeded(config.seed):
             self._reading = Reading(config)
         rows = self.batch(0).rows
         self.samples_per_step = config.batch

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kinoform.models.text import TextSpec, encode, initialise
 from kinoform.models.tokenizer import Tokenizer, Tokens
+from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
 from kinoform.training.films import Films
 from kinoform.training.questions import QUESTIONS, Answers
@@ -52,7 +53,8 @@ class TextStage:
 
     def __init__(self, config: TextConfig, tokenizer: Tokenizer) -> None:
         self.config, self._tokenizer = config, tokenizer
-        self._probes = Probes(config.text)
+        with seeded(config.seed):
+            self._probes = Probes(config.text)
         generator = torch.Generator().manual_seed(config.seed)
         initialise(self._probes.encoder, generator)
         for answer in self._probes.answers.answers:

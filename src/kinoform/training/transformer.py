@@ -19,6 +19,7 @@ from kinoform.models.codec import Codec
 from kinoform.models.dit import DiT, DiTSpec, initialise, keeps_float32
 from kinoform.models.text import TextEncoder, encode
 from kinoform.models.tokenizer import Tokenizer
+from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import Patch, grid_of
 from kinoform.training.encoders import CodecAlone
@@ -152,7 +153,8 @@ class TransformerStage:
     ) -> None:
         self.config, self._frozen, self._show = config, frozen, show
         self._part = part or Part()
-        self._pupil = Pupil(config.transformer, config.lesson, frozen.codec.stride)
+        with seeded(config.seed):
+            self._pupil = Pupil(config.transformer, config.lesson, frozen.codec.stride)
         generator = torch.Generator().manual_seed(config.seed)
         initialise(self._pupil.model, generator)
         if config.portraits is not None and read is not None:
@@ -170,7 +172,8 @@ class TransformerStage:
 
     def transformer(self) -> DiT:
         """The transformer by itself, as its spec builds it, with the weights that it has now."""
-        model = self.config.transformer.build()
+        with seeded(self.config.seed):  # all of which is replaced
+            model = self.config.transformer.build()
         model.load_state_dict(self._pupil.model.state_dict())
         return model.eval().requires_grad_(False)
 

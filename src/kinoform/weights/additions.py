@@ -17,6 +17,7 @@ from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.lora import LoRASpec, attach
 from kinoform.models.packed import PackedLinear
 from kinoform.models.ports import BranchSpec, ContextSpec
+from kinoform.ops.drawing import seeded
 from kinoform.weights.files import open_checkpoint
 from kinoform.weights.load import on_meta
 from kinoform.weights.own import TRANSFORMER, read_manifest
@@ -100,8 +101,7 @@ class Additions:
                 wide.set_submodule(name, layer)
         values = dict(model.named_parameters())
         narrow = values[PATCH]
-        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with torch.device("cpu"), seeded(self.seed):
             started = dict(self._started(wide, model))
         zeros = narrow.new_zeros(len(narrow), sum(self.channels.values()), *narrow.shape[2:])
         values[PATCH] = nn.Parameter(torch.cat([narrow, zeros], dim=1), requires_grad=False)
