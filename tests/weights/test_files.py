@@ -4,6 +4,8 @@ import json
 import pickle
 import re
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,8 @@ from torch import Tensor
 
 from kinoform.errors import WeightsError
 from kinoform.weights.files import open_checkpoint
+from kinoform.weights.identity.sets import weight_sets
+from refusals import refused
 
 TENSORS = {
     "a": torch.arange(6.0).reshape(2, 3),
@@ -182,7 +186,8 @@ def test_code_in_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
 def test_pickles_that_are_no_plain_dictionary_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     for content, expected in (
-        ({"state_dict": {"a": torch.zeros(1)}}, "'state_dict'"),
+        ({"state_dict": {"a": torch.zeros(1), "b": 2}}, "'state_dict'"),
+        ({"optimizer": {"state": {0: {"exp_avg": torch.zeros(1)}}}}, "'optimizer'"),
         ([torch.zeros(1)], "list"),
         (torch.zeros(3), "Tensor"),
         ({"a": torch.zeros(2), 3: torch.zeros(1)}, "3"),
@@ -194,6 +199,38 @@ def test_pickles_that_are_no_plain_dictionary_are_refused(tmp_path: Path) -> Non
         torch.save(content, path)
         sentence = refusal(path)
         assert str(path) in sentence and expected in sentence
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt"])
+@pytest.mark.parametrize("place", [("generator_ema",), ("state_dict",), ("model",), ("checkpoint", "module")])
+def test_tensors_that_a_trainer_put_beside_its_state_are_read(
+    place: tuple[str, ...], suffix: str, tmp_path: Path
+) -> None:
+    held: dict[str, Any] = dict(TENSORS)
+    for name in reversed(place):
+        held = {name: held, "step": 7, "lr": torch.ones(()), "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}
+    file = tmp_path / f"w{suffix}"
+    torch.save(held, file)
+    found = open_checkpoint(file)
+    assert found.tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(found.read(name), value) for name, value in TENSORS.items())
+
+
+def test_of_two_dictionaries_of_tensors_one_must_be_taken_out_as_the_refusal_says(tmp_path: Path) -> None:
+    file = tmp_path / "self_forcing.pt"
+    torch.save({"generator": {"a": torch.zeros(2)}, "generator_ema": dict(TENSORS)}, file)
+    with refused("weights_ambiguous") as caught:
+        open_checkpoint(file)
+    code = str(caught.value).split('python -c "', 1)[1].rstrip('"')
+    subprocess.run([sys.executable, "-c", code], check=True)
+    (made,) = set(tmp_path.iterdir()) - {file}
+    assert open_checkpoint(made).tensors.keys() == TENSORS.keys(), "the averaged weights are offered first"
+
+
+def test_safetensors_by_their_short_name_are_read(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "w.sft")
+    assert open_checkpoint(tmp_path / "w.sft").tensors.keys() == TENSORS.keys()
+    assert [each.files for each in weight_sets(tmp_path)] == [(tmp_path / "w.sft",)]
 
 
 def test_damaged_archives_are_refused(tmp_path: Path) -> None:

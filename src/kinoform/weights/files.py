@@ -7,17 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from kinoform.errors import WeightsError
-from kinoform.weights.shards import read_shard, shards_of
+from kinoform.weights.shards import shards_of
+from kinoform.weights.stems import files_of, stem_of
 from kinoform.weights.storage.formats import Stored, open_pickle, stored
 from kinoform.weights.storage.gguf_file import gguf_stored
 from kinoform.weights.storage.gguf_header import read_gguf_header
-from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, layer_formats, read_header, read_json
-
-STEM = "diffusion_pytorch_model"
-"""What the weight files in a folder are called when nothing else is said."""
-
-PICKLES = (".pth", ".pt")
-SUFFIXES = (".safetensors", ".gguf", *PICKLES)
+from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, PICKLES, WEIGHT_SUFFIXES, layer_formats, read_header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +35,11 @@ class Checkpoint:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open the headers of a file, of a folder, or of `folder/stem` for files stem*.safetensors.
 
-    A shard stands for its set, a folder for `folder/diffusion_pytorch_model`. A stem is looked up in this
-    order: its index (stem.safetensors.index.json), one file, numbered shards. Raises WeightsError naming
-    the file at fault.
+    A shard stands for its set, a folder for the stem that its files are called after, and a stem for what
+    stems.py finds. Raises WeightsError naming the file at fault.
     """
-    named = path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir())
-    return _opened(path, shards_of(path) if named else _files_of(path))
+    named = path.is_file() or (path.suffix.lower() in WEIGHT_SUFFIXES and not path.is_dir())
+    return _opened(path, shards_of(path) if named else files_of(path / stem_of(path) if path.is_dir() else path))
 
 
 def open_file(file: Path) -> Checkpoint:
@@ -95,9 +89,9 @@ def _opened(path: Path, files: Iterable[Path]) -> Checkpoint:
 def _header(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
     """Tensors and metadata."""
     suffix = file.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in WEIGHT_SUFFIXES:
         raise WeightsError(
-            f"{file} is not a weight file; give one that ends in {', '.join(SUFFIXES)}",
+            f"{file} is not a weight file; give one that ends in {', '.join(WEIGHT_SUFFIXES)}",
             code="weights_unsupported_storage",
         )
     if suffix == ".gguf":
@@ -107,63 +101,3 @@ def _header(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
         return open_pickle(file), {}
     header = read_header(file)
     return stored(header), {**header.metadata, **layer_formats(header)}
-
-
-def _files_of(path: Path) -> list[Path]:
-    stem = path / STEM if path.is_dir() else path
-    index = stem.parent / f"{stem.name}.safetensors.index.json"
-    if index.is_file():
-        return _indexed(index)
-    single = stem.parent / f"{stem.name}.safetensors"
-    if single.is_file():
-        return [single]
-    return _numbered(stem)
-
-
-def _indexed(index: Path) -> list[Path]:
-    """The shards that an index names, each opened to see that it holds what the index says."""
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise WeightsError(f"{index} has no weight_map from tensors to files; {FETCH}", code="weights_damaged")
-    names = sorted(set(weight_map.values()))
-    for name in names:
-        if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
-            raise WeightsError(
-                f"{index} names {name!r}, which is no weight file beside it; {FETCH}", code="weights_damaged"
-            )
-        if not (index.parent / name).is_file():
-            raise WeightsError(
-                f"{index.parent / name} is missing, though {index.name} names it; fetch it", code="weights_incomplete"
-            )
-    files = [index.parent / name for name in names]
-    held = {tensor for file in files for tensor in read_header(file).entries}
-    if lacking := sorted(weight_map.keys() - held):
-        raise WeightsError(
-            f"{index} promises {len(lacking)} tensors that its files lack, first {lacking[0]!r}; {FETCH}",
-            code="weights_incomplete",
-        )
-    return files
-
-
-def _numbered(stem: Path) -> list[Path]:
-    """The shards of a stem, without an index."""
-    found: dict[Path, int] = {}
-    for file in stem.parent.glob("*"):
-        shard = read_shard(file.name)
-        if shard is not None and shard.stem == stem.name and file.suffix.lower() == ".safetensors":
-            found[file] = shard.total
-    if not found:
-        raise WeightsError(
-            f"{stem.parent} holds no {stem.name}*.safetensors; check the folder, or fetch it", code="weights_missing"
-        )
-    files = shards_of(max(found, key=lambda file: found[file]))
-    for file in files:
-        if not file.is_file():
-            raise WeightsError(
-                f"{file} is missing, though other files of {len(files)} are there; fetch it", code="weights_incomplete"
-            )
-    if len(found) > len(files):
-        raise WeightsError(
-            f"{stem.parent} mixes two sets of {stem.name} files; remove the older one", code="weights_ambiguous"
-        )
-    return list(files)

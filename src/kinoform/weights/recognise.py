@@ -6,13 +6,15 @@ from pathlib import Path
 
 from kinoform.errors import WeightsError
 from kinoform.weights import dialects, names
-from kinoform.weights.files import STEM, open_checkpoint
+from kinoform.weights.files import open_checkpoint
 from kinoform.weights.identity.identify import identify_parts
 from kinoform.weights.identity.marks import kind_of
+from kinoform.weights.identity.rivals import check_alone
 from kinoform.weights.identity.usable import check_family, one_model
 from kinoform.weights.names import Names
 from kinoform.weights.places import Source
 from kinoform.weights.shards import shards_of
+from kinoform.weights.stems import STEM, stem_of
 
 TABLES: Mapping[tuple[str, str], Names | None] = {
     ("transformer", "official"): names.DIT,
@@ -30,12 +32,12 @@ TABLES: Mapping[tuple[str, str], Names | None] = {
     ("image_encoder", "kinoform"): None,
 }
 
-TEXT_STEM = "model"
-
 
 def recognised(place: Path, part: str, *, config: Path | None = None, variant: str | None = None) -> Source:
     """The source of one part. Raises WeightsError when the place holds another, or one that kinoform cannot use."""
     found = sources_in(whole_set(place), config=config, variant=variant)
+    if place.is_dir():
+        check_alone(place, part, open_checkpoint(whole_set(place)).files)
     if part not in found:
         held = " and ".join(found).replace("_", " ")
         raise WeightsError(
@@ -80,6 +82,7 @@ def settled(path: Path, transformer: Source, *, whole: bool, named: bool) -> Sou
 
 def whole_set(place: Path) -> Path:
     """One path for each set: its first shard for any of them, for a folder what it is sure to mean."""
-    if place.is_dir() and not any(place.glob(f"{STEM}*")) and any(place.glob(f"{TEXT_STEM}*.safetensors")):
-        return place / TEXT_STEM
+    if place.is_dir():
+        stem = stem_of(place)
+        return place if stem == STEM else place / stem
     return shards_of(place)[0]

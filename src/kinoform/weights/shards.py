@@ -1,11 +1,11 @@
-"""The names of weights that come in numbered files: NAME-00001-of-00003.safetensors, or .gguf."""
+"""The names of weights that come in numbered files: NAME-00001-of-00003.safetensors, .gguf or .bin."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 NAME = re.compile(
-    r"(?P<stem>.+)-(?P<number>[0-9]{5})(?P<ending>-of-(?P<total>[0-9]{5})(\.safetensors|\.gguf))",
+    r"(?P<stem>.+)-(?P<number>[0-9]{5})(?P<ending>-of-(?P<total>[0-9]{5})(\.safetensors|\.sft|\.gguf|\.bin))",
     re.IGNORECASE | re.DOTALL,
 )
 MOST_SHARDS = 1000

@@ -6,23 +6,27 @@ from pathlib import Path
 
 from kinoform.errors import UsageError, WeightsError
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
-from kinoform.weights.files import STEM, SUFFIXES, open_checkpoint
+from kinoform.weights.files import open_checkpoint
+from kinoform.weights.identity.rivals import ARGUMENTS
 from kinoform.weights.identity.usable import READ_PICTURES
 from kinoform.weights.official import CONFIG, TOKENIZER
 from kinoform.weights.places import Given, Places, Source
 from kinoform.weights.recognise import recognised, settled, sources_in, whole_set
 from kinoform.weights.sizes import shapes_of
+from kinoform.weights.stems import STEM
+from kinoform.weights.storage.headers import WEIGHT_SUFFIXES
 from kinoform.weights.vocabulary import held_vocabulary, vocabulary_file
 
 HOMES = ("diffusion_models", "unet")
 """Folders in which ComfyUI keeps transformers; their siblings hold the other parts."""
 
-SIBLINGS = {"text_encoder": ("text_encoders", "clip"), "codec": ("vae",), "image_encoder": ("clip_vision",)}
-ARGUMENTS = {
-    "text_encoder": "--text-encoder FILE",
-    "codec": "--vae FILE",
-    "image_encoder": "--image-encoder FILE",
+SIBLINGS = {
+    "text_encoder": ("text_encoders", "clip", "text_encoder"),
+    "codec": ("vae",),
+    "image_encoder": ("clip_vision", "image_encoder"),
 }
+"""Those of ComfyUI, and those beside `transformer/` in a folder of diffusers."""
+
 CALLED = {
     "text_encoder": "umT5 text encoder",
     "codec": "Wan 2.1 autoencoder",
@@ -101,7 +105,7 @@ def _fitting(candidates: list[Path], part: str, fits: Callable[[Source], bool], 
     """Each place once, though shards of one set lead to the same; why others are `refused` is added there."""
     found: dict[Path, Source] = {}
     for candidate in candidates:
-        if candidate.suffix.lower() not in SUFFIXES or not candidate.is_file():
+        if candidate.suffix.lower() not in WEIGHT_SUFFIXES or not candidate.is_file():
             continue
         try:
             source = recognised(candidate, part)
@@ -127,6 +131,7 @@ def _vocabulary(file: Path, text: Source) -> Path:
     if name := held_vocabulary(checkpoint):
         return checkpoint.tensors[name].file
     folders = [folder for parent in (text.place.parent, file.parent) for folder in (parent, parent / TOKENIZER)]
+    folders.append(text.place.parent.parent / "tokenizer")
     for folder in dict.fromkeys(folders):
         for name in (JSON_FILE, SENTENCEPIECE_FILE):
             if (folder / name).is_file():

@@ -12,10 +12,11 @@ from pathlib import Path
 from torch import Tensor
 
 from kinoform.errors import WeightsError
-from kinoform.weights.files import SUFFIXES, open_checkpoint, open_file
+from kinoform.weights.files import open_checkpoint, open_file
 from kinoform.weights.hashes import file_hash
 from kinoform.weights.own import MANIFEST, read_manifest
 from kinoform.weights.storage.formats import Stored
+from kinoform.weights.storage.headers import WEIGHT_SUFFIXES
 
 INDEX = ".safetensors.index.json"
 HASH_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
@@ -109,10 +110,10 @@ def verify_path(path: Path, *, hashes: Path | None = None, tell: Tell = lambda d
 def _weight_files(path: Path) -> set[Path]:
     if path.is_file():
         return {path}
-    found = {file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()}
+    found = {file for file in path.rglob("*") if file.suffix.lower() in WEIGHT_SUFFIXES and file.is_file()}
     if not found:
         raise WeightsError(
-            f"{path} holds no weights; give a file or folder of {', '.join(SUFFIXES)}", code="weights_missing"
+            f"{path} holds no weights; give a file or folder of {', '.join(WEIGHT_SUFFIXES)}", code="weights_missing"
         )
     return found
 

@@ -16,7 +16,7 @@ from kinoform.weights.claims import Config, read_config
 from kinoform.weights.conversion.configs import MODEL_TYPES, Untold, untold
 from kinoform.weights.dialects import HUGGINGFACE_TO_OFFICIAL_TOWER, OPENCLIP_TO_OFFICIAL
 from kinoform.weights.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
-from kinoform.weights.files import STEM, Checkpoint, open_checkpoint
+from kinoform.weights.files import Checkpoint, open_checkpoint
 from kinoform.weights.identity.identify import Identity, identify_set
 from kinoform.weights.identity.marks import KINDS, Kind, translation
 from kinoform.weights.identity.sets import WeightSet, weight_sets
@@ -26,8 +26,9 @@ from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from kinoform.weights.official import CONFIG, TOKENIZER
 from kinoform.weights.parts import UNUSED
 from kinoform.weights.places import Source
-from kinoform.weights.recognise import TEXT_STEM, whole_set
+from kinoform.weights.recognise import whole_set
 from kinoform.weights.sizes import Shapes, codec_spec, side_blocks, text_spec, transformer_spec, vision_spec
+from kinoform.weights.stems import STEM, TEXT_STEM
 from kinoform.weights.storage.formats import Stored
 from kinoform.weights.vocabulary import held_vocabulary
 

@@ -20,10 +20,9 @@ from kinoform.weights.dialects import (
     HUGGINGFACE_TO_OFFICIAL_TOWER,
     vae21_to_official,
 )
-from kinoform.weights.files import STEM
 from kinoform.weights.identity.identify import VOCABULARY
 from kinoform.weights.identity.released import RELEASED
-from kinoform.weights.recognise import TEXT_STEM
+from kinoform.weights.stems import STEM, TEXT_STEM
 from kinoform.weights.storage.formats import Stored
 
 COMFY_DTYPES = {

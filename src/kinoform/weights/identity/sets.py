@@ -1,26 +1,40 @@
 """Weights as they lie in files: a single one, numbered shards, or everything in a folder."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kinoform.errors import WeightsError
 from kinoform.weights.identity.amounts import Described
 from kinoform.weights.shards import shards_of
+from kinoform.weights.stems import STEMS, checked, files_of, groups, listed, passed_over
 from kinoform.weights.storage.gguf_header import read_gguf_header
-from kinoform.weights.storage.headers import FETCH, MAX_TENSORS, WEIGHT_SUFFIXES, check_file, layer_formats, read_header
+from kinoform.weights.storage.headers import (
+    FETCH,
+    MAX_TENSORS,
+    SAFETENSORS,
+    WEIGHT_SUFFIXES,
+    check_file,
+    layer_formats,
+    read_header,
+)
 
+INDEX = ".safetensors.index.json"
 DEPTH = 3
 MOST_FILES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightSet:
-    """The files that hold one set of tensors; `path` names them: the file, or the first shard."""
+    """The files that hold one set of tensors; `path` names them: the file, or the first shard.
+
+    Where an `index` lists them, it is held against them when they are read.
+    """
 
     path: Path
     files: tuple[Path, ...]
+    index: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +58,47 @@ def weight_sets(path: Path) -> tuple[WeightSet, ...]:
                 code="weights_unsupported_storage",
             )
         return (_set_of(path),)
-    files = []
-    for file in _walk(path):
-        files.append(file)
-        if len(files) > MOST_FILES:
+    found: dict[Path, WeightSet] = {}
+    count = 0
+    for place, names in _walk(path):
+        count += len(names)
+        if count > MOST_FILES:
             raise WeightsError(
                 f"{path} holds more than {MOST_FILES} weight files; give the folder of one model",
                 code="weights_too_many",
             )
-    if not files:
+        found |= {each.path: each for each in sets_in(place, names)}
+    if not found:
         raise WeightsError(
             f"{path} holds no weight files ({', '.join(WEIGHT_SUFFIXES)}); check the folder", code="weights_missing"
         )
-    sets = (_set_of(file) for file in sorted(files))
-    return tuple({each.path: each for each in sets}.values())
+    return tuple(found[each] for each in sorted(found))
+
+
+def sets_in(folder: Path, names: Iterable[str]) -> Iterator[WeightSet]:
+    """The sets that these files of one folder make, without those that others stand before (see stems.py)."""
+    left = {folder / name for name in names if _is_weights(name)}
+    for index in sorted(folder.glob(f"*{INDEX}")):
+        try:
+            files = listed(index).files
+        except WeightsError:
+            files = (index,)  # whose fault is told when it is read
+        left -= set(files)
+        yield WeightSet(path=files[0], files=files, index=index)
+    for file in left - passed_over(folder):
+        yield _set_of(file)
+
+
+def disputes(path: Path) -> Iterator[WeightsError]:
+    """The folders, from this one on, that hold two sets of weights called after one stem."""
+    for place, _ in _walk(path) if path.is_dir() else ():
+        for stem in STEMS:
+            try:
+                if groups(place, stem):
+                    files_of(place / stem)
+            except WeightsError as error:
+                if error.code == "weights_ambiguous":
+                    yield error
 
 
 def read_set(weights: WeightSet) -> Tensors:
@@ -67,7 +108,7 @@ def read_set(weights: WeightSet) -> Tensors:
     """
     tensors: dict[str, Described] = {}
     metadata: dict[str, str] = {}
-    for file in weights.files:
+    for file in weights.files if weights.index is None else checked(listed(weights.index)):
         held, told = _read(file)
         if repeated := tensors.keys() & held.keys():
             raise WeightsError(
@@ -86,12 +127,19 @@ def read_set(weights: WeightSet) -> Tensors:
     return Tensors(tensors=tensors, metadata=metadata)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder with the names of its weight files, hidden folders and those far below left out."""
     depth = len(folder.parts)
     for place, folders, names in os.walk(folder):
         below = len(Path(place).parts) - depth < DEPTH
         folders[:] = sorted(name for name in folders if below and not name.startswith("."))
-        yield from (Path(place, name) for name in names if Path(name).suffix.lower() in WEIGHT_SUFFIXES)
+        yield Path(place), sorted(filter(_is_weights, names))
+
+
+def _is_weights(name: str) -> bool:
+    """Whether the name is one of weights; of `.bin`, which anything may be called, only those of transformers."""
+    suffix = Path(name).suffix.lower()
+    return suffix in WEIGHT_SUFFIXES and (suffix != ".bin" or "pytorch_model" in name)
 
 
 def _set_of(file: Path) -> WeightSet:
@@ -101,7 +149,7 @@ def _set_of(file: Path) -> WeightSet:
 
 def _read(file: Path) -> tuple[Mapping[str, Described], Mapping[str, str]]:
     suffix = file.suffix.lower()
-    if suffix == ".safetensors":
+    if suffix in SAFETENSORS:
         header = read_header(file)
         return header.entries, {**header.metadata, **layer_formats(header)}
     if suffix == ".gguf":

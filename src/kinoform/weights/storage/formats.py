@@ -5,7 +5,7 @@ Both are read without running anything that the file says.
 
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -24,6 +24,7 @@ DTYPES = {
     "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 REMAPPED = 128_000_000
+NESTED, SHOWN = 2, 60
 SPELLINGS = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -71,7 +72,7 @@ def read_data(path: Path, start: int, shape: tuple[int, ...], dtype: torch.dtype
 
 
 def open_pickle(path: Path) -> dict[str, Stored]:
-    """Tensors by name of a `.pth` file that is a plain dictionary of tensors; the data is memory-mapped.
+    """Tensors by name of a pickle that holds one dictionary of tensors, in others or not; the data is memory-mapped.
 
     Raises WeightsError for anything else. Code in the file is never run: only PyTorch's reader of plain
     tensors sees it, after the archive's sizes have been checked.
@@ -121,9 +122,9 @@ def _mapped(path: Path) -> dict[str, Tensor]:
             f"{path} holds a {type(loaded).__name__}, not a dictionary of tensors", code="pickle_unsupported"
         )
     size = path.stat().st_size
-    for name, value in loaded.items():
-        plain = isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu
-        if not isinstance(name, str) or not plain:
+    tensors = _innermost(path, loaded)
+    for name, value in tensors.items():
+        if value.layout != torch.strided or not value.is_cpu:
             raise WeightsError(
                 f"{path} is not a plain dictionary of tensors: {name!r} is something else", code="pickle_unsupported"
             )
@@ -131,7 +132,46 @@ def _mapped(path: Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"{path} claims a tensor {name!r} that is larger than the file; {FETCH}", code="weights_damaged"
             )
-    return dict(loaded)
+    return tensors
+
+
+def _innermost(path: Path, loaded: Mapping[object, object]) -> dict[str, Tensor]:
+    """The only dictionary of tensors, though it lie in others, as trainers save it beside their state."""
+    found = list(_dictionaries((), loaded))
+    if not found:
+        strange = [name for name, each in loaded.items() if not isinstance(name, str) or not isinstance(each, Tensor)]
+        raise WeightsError(
+            f"{path} is not a plain dictionary of tensors: {str(strange[0])[:SHOWN]!r} is something else"
+            if strange
+            else f"{path} holds no tensors; {FETCH}",
+            code="pickle_unsupported",
+        )
+    if len(found) > 1:
+        places = [place for place, _ in found]
+        place = next((each for each in places if "ema" in each[-1].lower()), places[0])
+        inside, target = "".join(f"[{word!r}]" for word in place), path.with_suffix(f".{place[-1]}.pth")
+        listed = ", ".join(".".join(each)[:SHOWN] for each in places)
+        raise WeightsError(
+            f"{path} holds {len(found)} dictionaries of tensors, {listed}; "
+            'write the one you want to a file of its own, with: python -c "import torch; torch.save(torch.load('
+            f"{str(path)!r}, map_location='cpu', weights_only=True){inside}, {str(target)!r})\"",
+            code="weights_ambiguous",
+        )
+    return found[0][1]
+
+
+def _dictionaries(
+    place: tuple[str, ...], value: Mapping[object, object]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Every dictionary of nothing but tensors, and the names that lead to it; an optimizer's numbered state is none."""
+    named = {name: each for name, each in value.items() if isinstance(name, str)}
+    if named and len(named) == len(value) and all(isinstance(each, Tensor) for each in named.values()):
+        yield place, {name: each for name, each in named.items() if isinstance(each, Tensor)}
+        return
+    if len(place) < NESTED:
+        for name, each in named.items():
+            if isinstance(each, Mapping):
+                yield from _dictionaries((*place, name), each)
 
 
 def _check_archive(path: Path) -> None:

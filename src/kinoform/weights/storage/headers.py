@@ -30,7 +30,9 @@ LAYER_FORMAT, FORMAT_BYTES = ".comfy_quant", 4096
 """The end of the name of a tensor of text, and how long that may be."""
 
 FETCH = "fetch it again"
-WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".pth", ".pt")
+SAFETENSORS = (".safetensors", ".sft")
+PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+WEIGHT_SUFFIXES = (*SAFETENSORS, ".gguf", *PICKLES)
 
 WIDTHS = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
