@@ -19,10 +19,12 @@ from kinoform.recipes.mini import mini
 from kinoform.recipes.mini_adapter_plans import frames, reference_guests, reference_stream, reference_words, vace
 from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
 from kinoform.training.adapter_samples import ReferenceSamples
+from kinoform.training.devices import moved
+from kinoform.training.loop import Learner
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.training.team import Part
+from kinoform.training.team import Alone, Part
 from kinoform.training.transformer import Frozen
 from kinoform.weights.additions import Additions
 from kinoform.weights.parts import Parts
@@ -131,3 +133,49 @@ def test_samples_are_a_function_of_seed_and_step() -> None:
         one, again, other = (plan().samples.draw(step, 6, film) for step in (1, 1, 2))
         assert all(np.array_equal(a.film, b.film) and a.prompt == b.prompt for a, b in zip(one, again, strict=True))
         assert not all(np.array_equal(a.film, b.film) for a, b in zip(one, other, strict=True))
+
+
+META = torch.device("meta")
+
+
+def brief(name: str) -> AdapterPlan:
+    """A plan with small batches of short films."""
+    plan = PLANS[name]()
+    return replace(plan, batch=2, precision=torch.float32, recipe=replace(plan.recipe, num_frames=5))
+
+
+@pytest.mark.parametrize("name", ["frames", "vace"])
+def test_an_adapter_learns_on_a_device_while_its_base_is_asked_on_the_cpu(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device "meta" stands for an accelerator: what meets it from the CPU fails."""
+    plan = brief(name)
+    there, here = stage(plan), stage(plan)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: x if x.device == CPU else torch.zeros(x.shape, dtype=x.dtype))
+    adam = torch.optim.AdamW  # whose fused form knows real devices only
+    monkeypatch.setattr("torch.optim.AdamW", lambda parameters, fused, **options: adam(parameters, **options))
+    learner = Learner(there.modules().to(META).train(), plan.training, Alone())
+    for step in range(2):
+        batch = there.batch(step)
+        for one, two in zip(batch, here.batch(step), strict=True):
+            assert torch.equal(one.target, two.target), "what the base says of it"
+        loss = learner.gradients(there.loss(moved(batch, META)))
+        assert learner.clipped().device == loss.device == META
+        learner.apply(step)
+    assert {each.device for each in there.modules().parameters()} == {META}
+
+
+def test_an_adapter_that_is_cast_leaves_its_base_and_the_pipeline_alone() -> None:
+    plan = brief("frames")
+    trained = stage(plan)
+    expected = stage(plan).batch(1)
+    trained.modules().to(torch.float64)
+    assert {each.dtype for each in parts().transformer(torch.float32, CPU).parameters()} == {torch.float32}
+    for one, two in zip(trained.batch(1), expected, strict=True):
+        assert torch.equal(one.target, two.target)
+
+
+def test_until_it_is_moved_an_adapter_shares_the_memory_of_its_base() -> None:
+    base = {each.data_ptr() for each in parts().transformer(torch.float32, CPU).parameters()}
+    found = {each.data_ptr() for each in stage(short()).modules().parameters()}
+    assert len(found & base) >= len(base) - 1, "all but the patch embedding, which may be widened"

@@ -23,6 +23,7 @@ from kinoform.models.lora import LoRASpec
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
+from kinoform.training.devices import apart
 from kinoform.training.encoders import CodecAlone
 from kinoform.training.films import step_generator
 from kinoform.training.loop import finished
@@ -151,7 +152,9 @@ class AdapterStage:
         self._plan, self._frozen, self._part = plan, frozen, part or Part()
         self._encoders = CodecAlone(frozen.codec)
         generator, additions = torch.Generator().manual_seed(plan.seed), plan.recipe.additions or Additions()
-        model, learning = additions.learning(additions.onto(base), plan.lora, generator, name=plan.name)
+        widened, learning = additions.learning(additions.onto(base), plan.lora, generator, name=plan.name)
+        model = apart(widened, base)  # it goes to the device, and the base is asked on the CPU
+        assert isinstance(model, DiT)
         for parameter in learning.values():
             parameter.data = parameter.data.float()
         if plan.reader is not None:

@@ -1,11 +1,12 @@
 """Where a training computes: everything is made on the CPU from seeds, then moved to the device."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.training.team import Part
@@ -41,6 +42,19 @@ def device_of(part: Part, device: torch.device) -> torch.device:
     if device.type != "cuda" or device.index is not None or part.of == 1:
         return device
     return torch.device("cuda", part.index % torch.cuda.device_count())
+
+
+def apart(module: nn.Module, other: nn.Module) -> nn.Module:
+    """A copy of the module that may be moved, or cast, alone: what it shares with `other` stays there where it is.
+
+    Until then both share the memory. Parameters that are the module's own stay the same objects, with their hooks.
+    """
+    shared: dict[int, Any] = {
+        id(each): nn.Parameter(each.detach(), requires_grad=each.requires_grad) for each in other.parameters()
+    }
+    shared |= {id(each): each.detach() for each in other.buffers()}
+    own = {id(each): each for each in module.parameters()}
+    return deepcopy(module, own | shared)
 
 
 def moved(tree: Any, device: torch.device) -> Any:
