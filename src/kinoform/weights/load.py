@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kinoform.errors import WeightsError
+from kinoform.ops.fp8 import widened
 from kinoform.weights.files import Checkpoint
 from kinoform.weights.names import Names
 
@@ -47,7 +48,7 @@ def load_module(
         dtype = dtype_of(own)
         alive |= _check_values(checkpoint, name, stored, dtype)
         owner, _, leaf = own.rpartition(".")
-        value = nn.Parameter(stored.to(device=device, dtype=dtype), requires_grad=False)
+        value = nn.Parameter(_cast(stored, dtype, device), requires_grad=False)
         setattr(module.get_submodule(owner), leaf, value)
         del stored
     if not alive:
@@ -117,6 +118,12 @@ def sample(values: Shaped[Tensor, "..."]) -> Shaped[Tensor, " n"]:
         return flat
     # An odd step, or every sample of a matrix whose width is a power of two would be in one column.
     return torch.cat([flat[:: len(flat) // SAMPLES | 1], flat[-1:]])
+
+
+def _cast(stored: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Narrow numbers travel to the device as they are."""
+    narrow = stored.dtype.itemsize == 1
+    return widened(stored.to(device), dtype) if narrow else stored.to(device=device, dtype=dtype)
 
 
 def _check_complete(checkpoint: Checkpoint, missing: list[str], left: list[str], count: int) -> None:

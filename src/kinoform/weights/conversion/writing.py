@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import UsageError, WeightsError
+from kinoform.ops.fp8 import widened
 from kinoform.weights.shards import shard_name
 from kinoform.weights.storage.formats import SPELLINGS
 
@@ -94,7 +95,7 @@ def _header(tensors: Iterable[Outgoing], metadata: Mapping[str, str]) -> bytes:
 def _cast(path: Path, each: Outgoing, part: Tensor) -> Tensor:
     if part.dtype == each.dtype:
         return part
-    data = part.to(each.dtype)
+    data = widened(part, each.dtype)
     if not data.isfinite().all():
         fault = "values too large" if part.isfinite().all() else "NaN or infinity, which it would hide"
         raise WeightsError(

@@ -22,6 +22,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from kinoform.errors import WeightsError
+from kinoform.ops.fp8 import widened
 from kinoform.weights.files import Checkpoint
 from kinoform.weights.identity.unread import FORMATS, unread_format
 from kinoform.weights.storage.formats import DTYPES, FETCH, Stored
@@ -52,7 +53,7 @@ class Scaled:
     columns: int
 
     def unpack(self, rows: UInt8[Tensor, "n bytes"]) -> Float32[Tensor, "n columns"]:
-        numbers = rows[:, : self.columns].view(self.dtype).float()
+        numbers = widened(rows[:, : self.columns].view(self.dtype))
         if rows.shape[1] == self.columns:
             return numbers
         scales = rows[:, self.columns :].clone(memory_format=torch.contiguous_format).view(torch.float32)
