@@ -144,7 +144,7 @@ def forward(frames: int, side: int, rounds: int) -> Forward:
 def velocity_flops(name: str, grid: Grid) -> int:
     """Of one velocity, without what is prepared once a film."""
     planned = transformer_flops(SPECS[name], grid)
-    none, one = (planned.executed(Evaluations(fields=1, pairs=0, singles=count)) for count in (0, 1))
+    none, one = (planned.executed(Evaluations(fields=1, negatives=0, pairs=0, singles=count)) for count in (0, 1))
     return one - none
 
 

@@ -170,7 +170,12 @@ def test_a_film_that_is_changed_is_asked_for_twice(kinoform: Run, tmp_path: Path
         Image.fromarray(np.full((64, 64, 3), number, dtype=np.uint8)).save(tmp_path / f"{number:02}.png")
     words = ["--film", tmp_path, "--source-prompt", "a ball", "--strength", "0.5", "--steps", "8", "--json"]
     (told,) = kinoform("plan", *words).told
-    assert told["evaluations"] == {"fields": 2, "pairs": 8, "singles": 0}  # four steps, under two prompts each
+    assert told["evaluations"] == {
+        "fields": 2,
+        "negatives": 2,
+        "pairs": 8,
+        "singles": 0,
+    }  # four steps, under two prompts each
 
 
 def test_a_model_that_reads_pictures_beside_one_that_does_not(kinoform: Run) -> None:

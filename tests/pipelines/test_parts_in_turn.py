@@ -2,18 +2,27 @@
 
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.start_film import StartFilm
 from kinoform.errors import FitError, NonFiniteError
+from kinoform.media.material import Clip
 from kinoform.pipelines import generate
+from kinoform.pipelines.fit import sizes_of, work_of
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
+from kinoform.plan.film import plan_film
+from kinoform.solvers.flow_edit import FlowEdit
+from kinoform.solvers.guidance import Interval, PlainGuidance, ZeroStar
 from kinoform.weights.parts import own_parts
+from refusals import refused
 from tiny_recipe import tiny
 
 PROMPT = "a red ball"
@@ -71,6 +80,76 @@ def test_guidance_1_evaluates_the_prompt_alone(fresh: Pipeline, guidance: float,
 
     with_transformer(fresh, count)(PROMPT, seed=1, num_inference_steps=3, guidance_scale=guidance)
     assert len(calls) == 3 * branches
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A rule that does not tell what it reads."""
+
+    def check(self, steps: int) -> None:
+        """Any number of steps will do."""
+
+    def guide(self, pair: Any, scale: float, *, positive: Any, levels: Any) -> Any:
+        return PlainGuidance().guide(pair, scale, positive=positive, levels=levels)
+
+
+@dataclass(frozen=True)
+class Lying(Silent):
+    """A rule that says that it does not read the negative prompt, and reads it."""
+
+    def reads_negative(self, scale: float) -> bool:
+        return False
+
+
+CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8))
+FROM = {"inputs": Inputs(film=CLIP, source_prompt="a blue cat")}
+READ = [
+    ({"guidance": 4.0}, 2, 2),
+    ({"guidance": 1.0}, 1, 1),
+    ({"guidance": 0.0}, 2, 2),
+    ({"guidance": 1.0, "guidance_rule": ZeroStar()}, 1, 1),
+    ({"guidance": 1.0, "guidance_rule": Interval(low=0.2)}, 1, 1),
+    ({"guidance": 4.0, "guidance_rule": Interval(low=0.2)}, 2, 2),
+    ({"guidance": 1.0, "guidance_rule": Silent()}, 2, 2),
+    ({"guidance": 1.0, **FROM}, 3, 3),
+    ({"guidance": 1.0, "sampler": FlowEdit(source_guidance=1.0), **FROM}, 2, 2),
+    ({"guidance": 4.0, "sampler": FlowEdit(source_guidance=1.0), **FROM}, 3, 3),
+]
+"""Changes of a request, the texts that are encoded for it, and the conditions that are prepared."""
+
+
+@pytest.mark.parametrize(("changes", "texts", "prepared"), READ, ids=lambda each: str(each)[:40])
+def test_the_negative_prompt_is_encoded_and_prepared_only_where_it_is_read(
+    fresh: Pipeline, monkeypatch: pytest.MonkeyPatch, changes: dict, texts: int, prepared: int
+) -> None:
+    calls: list[str] = []
+
+    def watched(name: str, method: str) -> Callable[..., Any]:
+        load = getattr(fresh.parts, name)
+
+        def loading(dtype: torch.dtype, device: torch.device) -> Any:
+            part = load(dtype, device)
+            call = getattr(part, method)
+            monkeypatch.setattr(part, method, lambda *words: (calls.append(name), call(*words))[1], raising=False)
+            return part
+
+        return loading
+
+    parts = replace(
+        fresh.parts, text_encoder=watched("text_encoder", "forward"), transformer=watched("transformer", "prepare")
+    )
+    watching = replace(fresh, parts=parts, recipe=replace(fresh.recipe, conditioners=(StartFilm(),)))
+    asked = watching.request(PROMPT, seed=1, **changes)
+    next(watching.latents([asked], lambda progress: None))
+    assert (calls.count("text_encoder"), calls.count("transformer")) == (texts, prepared)
+    plan = plan_film(sizes_of(fresh.parts), work_of(asked), dtype=torch.float32, device="cpu")
+    together = plan.asked.together
+    assert plan.work.prompts == texts and together.fields + together.negatives == prepared
+
+
+def test_a_rule_that_reads_what_it_says_it_does_not_is_refused(fresh: Pipeline) -> None:
+    with refused("negative_prompt_unread"):
+        fresh(PROMPT, seed=1, guidance_scale=4.0, guidance_rule=Lying())
 
 
 def test_each_text_is_encoded_once(fresh: Pipeline) -> None:

@@ -83,14 +83,14 @@ def test_what_guidance_shares_is_done_once(block: BlockSpec) -> None:
         list(sample(Euler(), text_field(model, rows, x, 4.0), x, Euler().levels(steps, 3.0)))
 
     planned = transformer_flops(spec, GRID)
-    assert count_flops(denoise) == planned.executed(Evaluations(fields=1, pairs=steps, singles=0))
+    assert count_flops(denoise) == planned.executed(Evaluations(fields=1, negatives=1, pairs=steps, singles=0))
 
 
 def test_time_before_the_context_is_shared_too() -> None:
     between, after = (transformer_flops(replace(DIT, block=KINDS[name]), GRID) for name in ("between", "after"))
     assert between.forward == after.forward
     time = after.blocks[0].parts["time_projections"] + after.blocks[0].parts["time_attention"]
-    asked = Evaluations(fields=1, pairs=5, singles=0)
+    asked = Evaluations(fields=1, negatives=1, pairs=5, singles=0)
     assert between.executed(asked) - after.executed(asked) == 5 * time
 
 

@@ -177,7 +177,9 @@ def given_to(asked: Request) -> Given:
 def test_operations_are_those_that_are_executed(name: str) -> None:
     """Of encoding the inputs and of denoising, both counted by PyTorch on the pipeline's own functions."""
     made, asked, plan = asked_and_planned(name)
-    model, rows = made.transformer.build(), tuple(torch.randn(1, 3, 10) for _ in range(plan.work.prompts))
+    model, prompt = made.transformer.build(), torch.randn(1, 3, 10)
+    source = () if asked.inputs.source_prompt is None else (prompt + 2,)
+    rows = (prompt, prompt + 1 if asked.reads_negative else None, *source)
     with torch.no_grad():
         assert count_flops(lambda: given_to(asked)) == plan.reading
         given = given_to(asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -21,6 +21,7 @@ from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.fit import fitting
 from kinoform.pipelines.request import Request
 from kinoform.solvers.field import MemoryField, guided
+from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
 from kinoform.types import Field, Latents, Level, Velocity
 from kinoform.weights.parts import Parts
@@ -51,8 +52,9 @@ class Machine:
     dtype: torch.dtype
 
 
-Rows: TypeAlias = tuple[Tensor, ...]
-"""Context rows of the prompt, of the negative prompt and, where a film is to be changed, of what it shows."""
+Rows: TypeAlias = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor]
+"""Context rows of the prompt, of the negative prompt (None where nothing reads it) and, where a film is to be changed,
+of what it shows."""
 
 
 @torch.no_grad()
@@ -66,13 +68,20 @@ def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, 
             if text not in rows:
                 rows[text] = text_rows(tokenizer, encoder, [text])
         _report(tell, Progress(stage="text", done=done, total=len(requests)))
-    return [tuple(rows[text] for text in texts_of(request)) for request in requests]
+    return [_rows(request, rows) for request in requests]
 
 
 def texts_of(request: Request) -> tuple[str, ...]:
-    """The prompt, the negative prompt, and the source prompt where there is one."""
+    """What is read: the prompt, mostly the negative prompt, and the source prompt where there is one."""
+    negative = (request.negative_prompt,) if request.reads_negative else ()
     source = request.inputs.source_prompt
-    return request.prompt, request.negative_prompt, *(() if source is None else (source,))
+    return request.prompt, *negative, *(() if source is None else (source,))
+
+
+def _rows(request: Request, rows: Mapping[str, Tensor]) -> Rows:
+    negative = rows[request.negative_prompt] if request.reads_negative else None
+    source = request.inputs.source_prompt
+    return (rows[request.prompt], negative) if source is None else (rows[request.prompt], negative, rows[source])
 
 
 @torch.no_grad()
@@ -142,7 +151,8 @@ def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Lat
     positive, negative, *source = rows
 
     def velocity(of: Tensor, given: Given, guidance: float) -> Field:
-        return text_field(model, (of, negative), noise, guidance, given, guide)
+        beside = negative if reads_negative(request.guidance_rule, guidance) else None
+        return text_field(model, (of, beside), noise, guidance, given, guide)
 
     return Run(
         solver=request.solver,
@@ -178,15 +188,23 @@ def _kept(known: Known, noise: Latents, lead: int, x: Latents, level: Level) -> 
 
 
 def text_field(
-    model: DiT, rows: tuple[Tensor, Tensor], x: Latents, guidance: float, given: Given = NOTHING,
+    model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, guidance: float, given: Given = NOTHING,
     guide: Callable[..., MemoryField] = guided,
 ) -> Field:  # fmt: skip
-    """The velocity of a prompt guided past its negative, by `guide`; the prompt's alone where that asks for it."""
+    """The velocity of a prompt guided past its negative, by `guide`; the prompt's alone where that asks for it.
+
+    Without rows of the negative prompt `guide` must not ask for both. Raises UsageError where it does.
+    """
     grid = grid_of(x, model.spec.patch)
     positive = model.prepare(given.conditions(rows[0]), grid)
-    negative = model.prepare(given.negative().conditions(rows[1]), grid)
+    negative = None if rows[1] is None else model.prepare(given.negative().conditions(rows[1]), grid)
 
     def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
+        if negative is None:
+            raise UsageError(
+                "the guidance rule asks for the negative prompt, and its reads_negative says that it does not",
+                code="negative_prompt_unread",
+            )
         with_prompt, without = model.velocities(x, level, (positive, negative))
         return with_prompt, without
 

@@ -17,7 +17,7 @@ from kinoform.solvers.base import Solver
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.names import name_of
-from kinoform.solvers.sampler import Denoise, Sampler
+from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
 
 MOST_STEPS, MOST_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
 MOST_SIZE = 100_000
@@ -73,6 +73,11 @@ class Request:
     @property
     def film(self) -> FilmSize:
         return FilmSize(num_frames=self.num_frames, height=self.height, width=self.width)
+
+    @property
+    def reads_negative(self) -> bool:
+        """Whether the negative prompt counts; otherwise it is not even encoded."""
+        return negative_is_read(self.guidance_rule, self.guidance, self.sampler)
 
     def sized(self, codec: CodecSpec, transformer: DiTSpec) -> Request:
         """The same request in the size that its inputs ask for.

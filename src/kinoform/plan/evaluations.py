@@ -9,15 +9,18 @@ from functools import partial
 import torch
 
 from kinoform.plan.work import Work
+from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
 from kinoform.types import Field, Latents, Level, Velocity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluations:
-    """`fields` velocities are prepared, each for two prompts; `pairs` are asked under both, `singles` under one."""
+    """`fields` velocities are prepared, `negatives` of them for the negative prompt too; `pairs` are asked under both
+    prompts, `singles` under one."""
 
     fields: int
+    negatives: int
     pairs: int
     singles: int
 
@@ -42,6 +45,7 @@ class Asked:
     def together(self) -> Evaluations:
         return Evaluations(
             fields=self.prompt.fields + self.source.fields,
+            negatives=self.prompt.negatives + self.source.negatives,
             pairs=self.prompt.pairs + self.source.pairs,
             singles=self.prompt.singles + self.source.singles,
         )
@@ -66,6 +70,7 @@ def evaluations(work: Work, strength: float | None) -> Asked:
             return torch.zeros_like(x)
 
         counts["fields"] += 1
+        counts["negatives"] += reads_negative(work.guidance_rule, scale)
         return work.guidance_rule.guide(both, scale, positive=single, levels=levels)
 
     run = Run(
@@ -84,4 +89,6 @@ def evaluations(work: Work, strength: float | None) -> Asked:
 
 
 def _counted(counts: Counter[str]) -> Evaluations:
-    return Evaluations(fields=counts["fields"], pairs=counts["pairs"], singles=counts["singles"])
+    return Evaluations(
+        fields=counts["fields"], negatives=counts["negatives"], pairs=counts["pairs"], singles=counts["singles"]
+    )

@@ -59,9 +59,9 @@ class FilmPlan:
     @property
     def flops(self) -> Mapping[str, StageFlops]:
         """By stage. Text is counted at the full length of a prompt: an upper bound of what is executed."""
-        text = self.work.prompts * self.text
+        both = 2 + (self.work.inputs.source_prompt is not None)
         return {
-            "text": StageFlops(official=text, executed=text),
+            "text": StageFlops(official=both * self.text, executed=self.work.prompts * self.text),
             **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),
             "denoise": StageFlops(
                 official=self._denoising(lambda of, asked: of.official(asked.velocities, self.negative)),

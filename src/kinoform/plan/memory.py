@@ -101,7 +101,7 @@ def _denoising(sizes: Sizes, work: Work, dtype: torch.dtype, device: str) -> int
     phases = FLOAT * film * (spec.dim // spec.heads)
     constant = item * film * spec.dim if spec.in_channels > spec.out_channels else 0
     kept = item * (rows * spec.dim + sum(cost.kept for cost in costs))
-    prepared = 2 * fields_of(work) * (keys + phases + constant + kept)
+    prepared = (2 if work.reads_negative else 1) * fields_of(work) * (keys + phases + constant + kept)
     latents = FLOAT * spec.out_channels * prod(canvas_of(sizes, work))
     conditions = FLOAT * _given_values(sizes, work)
     guests = sum(cost.guests for cost in costs)

@@ -127,7 +127,8 @@ class TransformerFlops:
         other = negative or self
         begun = self.begin + (other.begin if self.branches or other.branches else 0)
         pair, single = begun + self.rest + other.rest, self.begin + self.rest
-        return asked.fields * (self.prepare + other.prepare) + asked.pairs * pair + asked.singles * single
+        prepared = asked.fields * self.prepare + asked.negatives * other.prepare
+        return prepared + asked.pairs * pair + asked.singles * single
 
 
 def transformer_flops(spec: DiTSpec, grid: Grid, given: Told = NOTHING_TOLD) -> TransformerFlops:

@@ -15,7 +15,7 @@ from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
 from kinoform.solvers.guidance import Guidance, PlainGuidance
-from kinoform.solvers.sampler import Denoise, Sampler
+from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Grid
 
@@ -57,8 +57,12 @@ class Work:
 
     @property
     def prompts(self) -> int:
-        """The prompt and the negative prompt, which are both encoded, and a source prompt."""
-        return 2 if self.inputs.source_prompt is None else 3
+        """Prompts that are encoded: the prompt, the negative prompt if anything reads it, and a source prompt."""
+        return 1 + self.reads_negative + (self.inputs.source_prompt is not None)
+
+    @property
+    def reads_negative(self) -> bool:
+        return negative_is_read(self.guidance_rule, self.guidance, self.sampler)
 
     @property
     def material(self) -> int:

@@ -32,12 +32,30 @@ class Guidance(Protocol):
     def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField: ...
 
 
+@runtime_checkable
+class Reading(Protocol):
+    """A rule that tells whether it asks for the velocity under the negative prompt at a scale, at any level.
+
+    Where it does not, the negative prompt is neither encoded nor prepared, and `pair` must not be called.
+    """
+
+    def reads_negative(self, scale: float) -> bool: ...
+
+
+def reads_negative(rule: Guidance, scale: float) -> bool:
+    """Whether the rule reads the negative prompt at this scale; taken for granted where it does not tell."""
+    return not isinstance(rule, Reading) or rule.reads_negative(scale)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainGuidance:
     """The same scale at every level (Ho & Salimans 2022); see `guided`."""
 
     def check(self, steps: int) -> None:
         """Any number of steps will do."""
+
+    def reads_negative(self, scale: float) -> bool:
+        return scale != 1
 
     def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
         return guided(pair, scale, positive=positive)
@@ -65,6 +83,9 @@ class Interval:
     def check(self, steps: int) -> None:
         """Any number of steps will do."""
 
+    def reads_negative(self, scale: float) -> bool:
+        return scale != 1
+
     def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
         return guided(pair, lambda level: scale if self.low <= level.sigma <= self.high else 1.0, positive=positive)
 
@@ -90,6 +111,9 @@ class ZeroStar:
                 f"zero_steps is {self.zero_steps} of {steps} steps; take more steps, or zero fewer",
                 code="too_few_steps",
             )
+
+    def reads_negative(self, scale: float) -> bool:
+        return scale != 1
 
     def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
         field = guided(_projected(pair), scale, positive=positive)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from kinoform.solvers.base import Keep, Solver, Step, sample
+from kinoform.solvers.guidance import Guidance, reads_negative
 from kinoform.types import Field, Latents, Level
 
 SLACK = 1e-4
@@ -46,6 +47,26 @@ class Sampler(Protocol):
     def edits(self) -> bool: ...
     def check(self, steps: int) -> None: ...
     def steps(self, run: Run) -> Iterator[Step]: ...
+
+
+@runtime_checkable
+class SourceGuided(Protocol):
+    """A sampler that tells the one scale at which it asks for `Run.source`."""
+
+    @property
+    def source_guidance(self) -> float: ...
+
+
+def negative_is_read(rule: Guidance, scale: float, sampler: Sampler) -> bool:
+    """Whether a run reads the negative prompt, for the prompt at `scale` or for a source prompt.
+
+    Taken for granted where the rule or the sampler does not tell.
+    """
+    if not sampler.edits:
+        return reads_negative(rule, scale)
+    if not isinstance(sampler, SourceGuided):
+        return True
+    return reads_negative(rule, scale) or reads_negative(rule, sampler.source_guidance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
