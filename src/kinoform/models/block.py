@@ -20,7 +20,7 @@ from kinoform.models.cost import (
     key_products,
     self_products,
 )
-from kinoform.models.linear import Linear
+from kinoform.models.linear import Linear, entering
 from kinoform.models.ports import AttentionScheme, ContextSpec, Heads, KeysValues, Stream
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm, modulate, rms_norm
@@ -89,9 +89,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b l d"], stream: Stream, scheme: AttentionScheme, layer: int) -> Tensor:
         """`stream` lends its phases, grid and mesh; its tokens are not read."""
+        x = entering(x, self.q, self.k, self.v)
         q = rotate(heads(self.norm_q(self.q(x)), self.count), stream.rotary)
         k = rotate(heads(self.norm_k(self.k(x)), self.count), stream.rotary)
         v = heads(self.v(x), self.count)
+        del x  # attention needs its room
         return self.o(merge(stream.mesh.attend(scheme.at(layer), q, k, v, stream.grid)))
 
 
@@ -123,17 +125,19 @@ class CrossAttention(nn.Module):
         return module
 
     def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
-        """k and v of every stream whose rows are given."""
+        """k and v of every stream whose rows are given, k rounded to v's dtype as attention would at every step."""
         found = {}
         for name, rows in context.items():
             own = self.stream(name)
-            found[name] = (heads(own.norm_k(own.k(rows)), self.count), heads(own.v(rows), self.count))
+            rows = entering(rows, own.k, own.v)
+            v = own.v(rows)
+            found[name] = (heads(own.norm_k(own.k(rows)).to(v.dtype), self.count), heads(v, self.count))
         return found
 
     def forward(self, x: Float[Tensor, "b l d"], keys: KeysValues) -> Float[Tensor, "b l d"]:
-        q = heads(self.norm_q(self.q(x)), self.count)
-        seen = None
+        q, seen = heads(self.norm_q(self.q(x)), self.count), None
         for name, (k, v) in keys.items():
+            q = q.to(v.dtype)  # once, since the streams compute in one dtype
             own = attend(q, k, v)
             gate = self.stream(name).gate
             own = own if gate is None else own * gate.to(own.dtype)

@@ -86,7 +86,7 @@ class Prepared(NamedTuple):
     """What stays the same at every step of one film and one prompt."""
 
     channels: Latents | None
-    constant: Float[Tensor, "b l d"]  # the patch embedding of `channels`, plus its bias
+    constant: Float[Tensor, "b l d"]  # the patch embedding of `channels`, plus its bias; float32
     context: Mapping[str, Tensor]  # embedded rows by stream, each [b, n, d]
     keys: tuple[KeysValues, ...]
     rotary: Rotary
@@ -107,9 +107,13 @@ class PatchEmbedding(nn.Module):
         self.patch = patch
 
     def part(self, x: Latents, first: int) -> Float[Tensor, "b l d"]:
-        """The contribution of channels first, first + 1, ... held by x; without the bias."""
-        weight = self.weight[:, first : first + x.shape[1]].flatten(1)
-        return patches(x, self.patch).to(weight.dtype) @ weight.T
+        """The contribution of channels first, first + 1, ... held by x; without the bias.
+
+        Float32 whatever the weight, since the residual stream is: contributions that were rounded one by one would be
+        further off than the whole.
+        """
+        weight = self.weight[:, first : first + x.shape[1]].flatten(1).float()
+        return patches(x, self.patch).float() @ weight.T
 
 
 class Head(nn.Module):
@@ -157,7 +161,7 @@ class DiT(nn.Module):
         weight = self.patch_embedding.weight
         embedded = {name: self.context[name](rows.to(weight.device)) for name, rows in conditions.context.items()}
         context = joined(embedded, self.spec.context)
-        constant = self.patch_embedding.bias[None, None]
+        constant = self.patch_embedding.bias.float()[None, None]
         if conditions.channels is not None:
             constant = self.patch_embedding.part(conditions.channels, self.spec.out_channels) + constant
         return Prepared(
@@ -202,7 +206,7 @@ class DiT(nn.Module):
         timesteps = at_rest(timesteps, prepared.clean)
         tokens = self.patch_embedding.part(x, 0) + prepared.constant
         stream = Stream(
-            tokens=tokens.float(),
+            tokens=tokens,
             start=tokens,
             rotary=prepared.rotary,
             grid=prepared.grid,

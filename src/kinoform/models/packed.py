@@ -42,5 +42,9 @@ class PackedLinear(Linear):
     def weight(self) -> Float[Tensor, "out in"]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.packing.unpack(self.rows).to(self.dtype)
 
+    @property
+    def computes(self) -> torch.dtype:
+        return self.dtype
+
     def forward(self, input: Tensor) -> Tensor:
         return linear(input.to(self.dtype), self.weight, self.bias)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.models.linear import Linear
+from kinoform.models.linear import Linear, entering
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm
 
@@ -110,7 +110,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(Linear(spec.dim, spec.dim_ffn), nn.GELU(), Linear(spec.dim_ffn, spec.dim))
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        rows = layer_norm(x, self.eps, self.norm1.weight, self.norm1.bias)
+        rows = entering(layer_norm(x, self.eps, self.norm1.weight, self.norm1.bias), self.q, self.k, self.v)
         q, k, v = (
             rearrange(part(rows), "b n (heads k) -> b n heads k", heads=self.heads) for part in (self.q, self.k, self.v)
         )

@@ -97,9 +97,9 @@ def _denoising(sizes: Sizes, work: Work, dtype: torch.dtype, device: str) -> int
     spec, film, given, item = sizes.transformer, grid_of(sizes, work).tokens, told(sizes, work), dtype.itemsize
     costs = [cost for _, cost in branch_costs(spec, film, given)]
     rows, blocks = sum(context_rows(spec, given).values()), sum(len(cost.blocks) for cost in costs)
-    keys = (spec.layers + blocks) * rows * spec.dim * (FLOAT + item)  # k is float32, since its norm's weight is
+    keys = (spec.layers + blocks) * rows * spec.dim * 2 * item
     phases = FLOAT * film * (spec.dim // spec.heads)
-    constant = item * film * spec.dim if spec.in_channels > spec.out_channels else 0
+    constant = FLOAT * film * spec.dim if spec.in_channels > spec.out_channels else 0
     kept = item * (rows * spec.dim + sum(cost.kept for cost in costs))
     prepared = (2 if work.reads_negative else 1) * fields_of(work) * (keys + phases + constant + kept)
     latents = FLOAT * spec.out_channels * prod(canvas_of(sizes, work))
