@@ -1,5 +1,6 @@
 """The transformer files, and the guided sampling loops."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,10 +36,14 @@ def model_of(golden: Golden) -> DiT:
     return model.eval()
 
 
+def samples_of(golden: Golden) -> int:
+    return sum(re.fullmatch(r"x\d+", name) is not None for name in golden.inputs)
+
+
 def conditions_of(golden: Golden, sample: int) -> Conditions:
     context = {"text": golden.inputs[f"context{sample}"][None]}
-    if "clip_fea" in golden.inputs:
-        context["image"] = golden.inputs["clip_fea"].flatten(0, 1)[None]
+    if "clip_fea" in golden.inputs:  # one image a sample, or its first and last one behind the other
+        context["image"] = golden.inputs["clip_fea"].chunk(samples_of(golden))[sample].flatten(0, 1)[None]
     channels = golden.inputs.get(f"y{sample}")
     return Conditions(context=context, channels=None if channels is None else channels[None])
 
@@ -75,8 +80,7 @@ def judge(golden: Golden) -> dict[str, Tensor | list[Tensor]]:
     )
     states = _states(model)
     found: dict[str, Any] = {}
-    samples = sum(name.startswith("x") for name in golden.inputs)
-    for sample in range(samples):
+    for sample in range(samples_of(golden)):
         x = golden.inputs[f"x{sample}"][None]
         grid = grid_of(x, model.spec.patch)
         prepared = model.prepare(conditions_of(golden, sample), grid)
