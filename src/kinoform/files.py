@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 from kinoform.errors import KinoformError, UsageError
 from kinoform.owners import TAG, ended, new_tag
@@ -33,6 +34,14 @@ FORBIDDEN = re.compile('[<>:"|?*\\\\\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows gives to devices, whatever their extension."""
 
+LINK = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):(?P<rest>/.*|(?<=^data:)\w+/.*)", re.IGNORECASE | re.DOTALL)
+"""An address with a scheme, which is longer than the letter of a drive; files may have colons without a slash."""
+
+LONGEST_LINK = 200
+"""Characters of a link that are shown; some hold a whole image."""
+
+HUB_PAGE = re.compile(r"/+(www\.)?(huggingface\.co|hf\.co)/(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)", re.IGNORECASE)
+
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -47,6 +56,24 @@ def check_writable(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path} is a folder; give the name of a file", code="not_a_file")
     if path.exists() and not force:
         raise UsageError(f"{path} exists; choose another name or pass --force to replace it", code="file_exists")
+
+
+def check_no_link(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError for a link in place of a path, before anything says that it does not exist.
+
+    A file that is there may have any name. Paths have one slash where links had two.
+    """
+    name = os.fspath(path)
+    found = LINK.match(name)
+    if found is None or os.path.exists(name):
+        return
+    if found["scheme"].lower() == "file":
+        place = re.sub("^/*(localhost)?/+", "" if os.name == "nt" else "/", unquote(found["rest"]))
+        raise UsageError(f"{name} is a link; give the path alone: {place}", code="link_not_fetched")
+    hub = HUB_PAGE.match(found["rest"])
+    how = f": kinoform download {hub['id']}" if hub else " and give the path of the file"
+    shown = name if len(name) <= LONGEST_LINK else f"{name[:LONGEST_LINK]}..."
+    raise UsageError(f"{shown} is a link, and links are not fetched; download it first{how}", code="link_not_fetched")
 
 
 def check_folder_writable(path: Path, *, holds: str, force: bool, deep: bool = False) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +249,23 @@ def test_a_process_that_was_taken_over_can_do_nothing_here(what, smooth_film, tm
     monkeypatch.setattr(child, "GRACE", 0.2)
     with pytest.raises(KinoformError, match=rf"a\.mp4:? .*{sentence}"):
         read_clip(smooth_film.save(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("script", [
+    """print('x{"error": "a\\\\u001b[2J", "code": "bad"}')""",
+    """print('h[1, 1, 3]\\nfabce{"fps": null, "times": null, "notes": ["a\\\\u001b[2J"]}')""",
+])  # fmt: skip
+def test_nothing_that_such_a_process_says_reaches_a_terminal_raw(script, smooth_film, tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "START", script)
+    path, said = smooth_film.save(tmp_path / "a.mp4"), []
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        try:
+            read_clip(path)
+        except UsageError as error:
+            said.append(str(error))
+    (sentence,) = [*said, *(str(note.message) for note in notes)]
+    assert sentence.isprintable() and r"\x1b[2J" in sentence
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems limit time alone")

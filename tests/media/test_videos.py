@@ -12,6 +12,7 @@ from kinoform.media.codecs import CONTAINERS, VIDEO, encoding
 from kinoform.media.film import Film, check_output
 from kinoform.media.metadata import read_params
 from kinoform.media.video import read_video
+from refusals import refused
 
 EVERY = [(container.suffix, codec) for container in CONTAINERS for codec in container.codecs]
 LOSSLESS = [(suffix, codec) for suffix, codec in EVERY if codec.lossless]
@@ -95,21 +96,22 @@ def test_odd_sizes_are_refused_where_two_pixels_share_a_colour(suffix, codec, tm
 
 
 REFUSALS = [
-    ("a.mp4", {"codec": "vp9"}, r"no codec 'vp9' in \.mp4 films; .*known: av1, h264"),
-    ("a.webm", {"codec": "vp8"}, r"no codec 'vp8' in \.webm films; did you mean 'vp9'"),
-    ("a.mp4", {"crf": 52}, "crf of h264 must be from 0 to 51, not 52"),
-    ("a.webm", {"crf": -1}, "crf of vp9 must be from 0 to 63, not -1"),
-    ("a.mkv", {"crf": 5}, "ffv1 is lossless and has no crf"),
-    ("a.gif", {"codec": "av1"}, r"a codec and its crf are for \.mp4, \.webm, \.mkv"),
-    ("frames/", {"crf": 5}, r"a codec and its crf are for \.mp4"),
+    ("a.mp4", {"codec": "vp9"}, "unknown_codec"),
+    ("a.webm", {"codec": "vp8"}, "unknown_codec"),
+    ("a.mp4", {"crf": 52}, "value_out_of_range"),
+    ("a.webm", {"crf": -1}, "value_out_of_range"),
+    ("a.webm", {"crf": True}, "not_a_whole_number"),
+    ("a.mkv", {"crf": 5}, "options_conflict"),
+    ("a.gif", {"codec": "av1"}, "options_conflict"),
+    ("frames/", {"crf": 5}, "options_conflict"),
 ]
 
 
-@pytest.mark.parametrize("name, choices, sentence", REFUSALS, ids=lambda value: str(value)[:20].replace("/", ""))
-def test_what_a_format_has_not_is_refused_before_and_after_the_work(name, choices, sentence, smooth_film, tmp_path):
-    with pytest.raises(UsageError, match=sentence):
+@pytest.mark.parametrize("name, choices, code", REFUSALS, ids=lambda value: str(value)[:20].replace("/", ""))
+def test_what_a_format_has_not_is_refused_before_and_after_the_work(name, choices, code, smooth_film, tmp_path):
+    with refused(code):
         check_output(f"{tmp_path}/{name}", shape=(17, 48, 64), force=False, **choices)
-    with pytest.raises(UsageError, match=sentence):
+    with refused(code):
         smooth_film.save(f"{tmp_path}/{name}", **choices)
     assert list(tmp_path.iterdir()) == []
 

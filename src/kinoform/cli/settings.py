@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kinoform.errors import UsageError, nearest
+from kinoform.files import check_no_link
 from kinoform.folders import user_folder
 
 if sys.version_info >= (3, 11):
@@ -85,6 +86,7 @@ def settings_file(given: Path | None) -> Path | None:
     """
     if given is not None:
         if not given.is_file():
+            check_no_link(given)
             raise UsageError(f"--config {given} is not a file; give the name of a TOML file", code="file_missing")
         return given
     home = user_folder("XDG_CONFIG_HOME", ".config")

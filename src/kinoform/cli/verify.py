@@ -11,6 +11,7 @@ import typer
 from kinoform.cli import console
 from kinoform.cli.progress import stages
 from kinoform.errors import WeightsError
+from kinoform.files import check_no_link
 from kinoform.weights.verify import Finding, Verified, verify_path
 
 MB = 1_000_000
@@ -25,6 +26,7 @@ def verify(
 ) -> None:
     """Read every tensor and compare every recorded hash."""
     if not path.exists():
+        check_no_link(path)
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
     with stages({"read": "reading (MB)"}) as tell:
         found = verify_path(path, hashes=hashes, tell=lambda done, total: tell("read", done // MB, total // MB + 1))

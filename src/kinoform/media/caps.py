@@ -24,5 +24,5 @@ MOST_MEMORY = 2**32
 MOST_DECODING = 120
 """Seconds for one file or folder: 2 GiB of 4K frames take a slow processor half of that."""
 
-RATES = (0.01, 1000)
+RATES = (0.01, 1000.0)
 """Frames per second that a film may be taken at; the same limits hold where films are written."""

@@ -16,6 +16,7 @@ import numpy as np
 from kinoform.errors import KinoformError, UsageError
 from kinoform.media import caps
 from kinoform.media.decoding import Job
+from kinoform.media.found import printable
 from kinoform.media.timing import Times
 
 LONGEST_LINE = 2**20
@@ -85,14 +86,14 @@ def _received(stream: BufferedIOBase) -> Decoded:
         count += 1
     end = _line(stream, dict)
     if letter == b"x" and isinstance(end.get("error"), str):
-        raise UsageError(end["error"], code=_code(end.get("code")))
+        raise UsageError(printable(end["error"]), code=_code(end.get("code")))
     notes, fps = end.get("notes"), end.get("fps")
     if letter != b"e" or not count or not isinstance(notes, list) or not isinstance(fps, float | int | None):
         raise EOFError
     frames.resize((count, *frames.shape[1:]), refcheck=False)
     return Decoded(
         frames=frames, fps=None if fps is None else float(fps), times=_times(end.get("times"), count),
-        notes=tuple(map(str, notes)),
+        notes=tuple(printable(str(each)) for each in notes),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kinoform.errors import UsageError, nearest
+from kinoform.numbers import Whole, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ class Encoding:
         return {**self.codec.options} if self.crf is None else {"crf": str(self.crf), **self.codec.options}
 
 
-def encoding(container: Container, codec: str | None = None, crf: int | None = None) -> Encoding:
+def encoding(container: Container, codec: str | None = None, crf: Whole | None = None) -> Encoding:
     """The container's default codec and quality, or those named.
 
     Raises UsageError for a codec that the container does not take, and for a quality out of its range.
@@ -125,8 +126,5 @@ def encoding(container: Container, codec: str | None = None, crf: int | None = N
         raise UsageError(
             f"{chosen.name} is lossless and has no crf; leave it out, or take another codec", code="options_conflict"
         )
-    if crf is not None and not 0 <= crf <= chosen.most_crf:
-        raise UsageError(
-            f"crf of {chosen.name} must be from 0 to {chosen.most_crf}, not {crf}", code="value_out_of_range"
-        )
-    return Encoding(container=container, codec=chosen, crf=chosen.crf if crf is None else crf)
+    best = chosen.crf if crf is None else whole(f"crf of {chosen.name}", crf, 0, chosen.most_crf)
+    return Encoding(container=container, codec=chosen, crf=best)

@@ -17,8 +17,11 @@ from kinoform.media.codecs import VIDEO, encoding
 from kinoform.media.material import Sound, check_times
 from kinoform.media.timing import Times
 from kinoform.media.video import check_video, write_video
+from kinoform.numbers import Whole, real, settle, whole
 
-SLOWEST, FASTEST = 0.01, 1000
+SLOWEST, FASTEST = 0.01, 1000.0
+MOST_UPSCALE = 1024
+"""Times that each pixel is repeated along both sides at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,10 +45,7 @@ class Film:
             raise UsageError(
                 f"a film is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}", code="wrong_type"
             )
-        if not SLOWEST <= self.fps <= FASTEST:
-            raise UsageError(
-                f"fps must be between {SLOWEST} and {FASTEST}, not {self.fps}; try 16", code="value_out_of_range"
-            )
+        settle(self, fps=real("fps", self.fps, SLOWEST, FASTEST))
         check_times(self.times, len(self.frames))
 
     def save(
@@ -53,9 +53,9 @@ class Film:
         path: str | os.PathLike[str],
         *,
         force: bool = False,
-        upscale: int = 1,
+        upscale: Whole = 1,
         codec: str | None = None,
-        crf: int | None = None,
+        crf: Whole | None = None,
         metadata: bool = True,
     ) -> Path:
         """Write the film in the format that the name asks for, and return its path.
@@ -69,21 +69,22 @@ class Film:
         Raises UsageError as `check_output` does, and KinoformError when the encoder fails or the disk is
         full; a file that stood there is then untouched.
         """
-        shape = _upscaled_shape(self.frames.shape, upscale)
+        factor = whole("upscale", upscale, 1, MOST_UPSCALE)
+        shape = _upscaled_shape(self.frames.shape, factor)
         check_output(path, shape=shape, force=force, codec=codec, crf=crf)
         params = self.saved_params(path, upscale=upscale, codec=codec, crf=crf) if metadata else None
         target = Path(path)
         sound = None if self.sound is None else fitted(self.sound, _suffix(path))
         write = format_of(path, codec=codec, crf=crf, sound=sound).write
-        write(_upscaled(self.frames, upscale), target, fps=self.fps, times=self.times, params=params, force=force)
+        write(_upscaled(self.frames, factor), target, fps=self.fps, times=self.times, params=params, force=force)
         return target
 
     def saved_params(
-        self, path: str | os.PathLike[str], *, upscale: int = 1, codec: str | None = None, crf: int | None = None
+        self, path: str | os.PathLike[str], *, upscale: Whole = 1, codec: str | None = None, crf: Whole | None = None
     ) -> dict[str, object]:
         """The parameters that `save` writes into the file: those of the film, and how it is encoded there."""
         chosen = format_of(path, codec=codec, crf=crf).settings
-        return {**self.params, "encoding": {"upscale": upscale, **chosen}}
+        return {**self.params, "encoding": {"upscale": whole("upscale", upscale, 1, MOST_UPSCALE), **chosen}}
 
 
 @runtime_checkable
@@ -126,7 +127,7 @@ PICTURES = {
 
 
 def format_of(
-    path: str | os.PathLike[str], *, codec: str | None = None, crf: int | None = None, sound: Fitted | None = None
+    path: str | os.PathLike[str], *, codec: str | None = None, crf: Whole | None = None, sound: Fitted | None = None
 ) -> Format:
     """The format that a name asks for, of a video with `sound`. Raises UsageError for an unknown extension or codec."""
     name, suffix = os.fspath(path), _suffix(path)
@@ -161,7 +162,7 @@ def check_output(
     shape: tuple[int, int, int],
     force: bool,
     codec: str | None = None,
-    crf: int | None = None,
+    crf: Whole | None = None,
 ) -> None:
     """Refuse before the work what `Film.save` would refuse after it; `shape` is frames, height, width.
 
@@ -173,8 +174,6 @@ def check_output(
 
 
 def _upscaled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
-    if factor < 1:
-        raise UsageError(f"upscale must be a whole number from 1 on, not {factor}", code="not_a_whole_number")
     frames, height, width, _ = shape
     return frames, height * factor, width * factor
 

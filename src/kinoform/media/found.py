@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kinoform.errors import UsageError
+from kinoform.files import check_no_link
 from kinoform.media.caps import MOST_BYTES, MOST_FRAMES
 from kinoform.media.material import Origin
 
@@ -37,6 +38,7 @@ def found(path: PathLike) -> Found:
     """Raises UsageError for a path that is missing or not readable, above 1 GiB, or a folder without pictures."""
     place = Path(os.path.abspath(os.fspath(path)))
     name = printable(os.fspath(path))
+    check_no_link(name)
     try:
         return _folder(place, name) if place.is_dir() else _file(place, name)
     except UsageError:

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from kinoform.errors import UsageError
 from kinoform.media.timing import Times
+from kinoform.numbers import plain, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         _check("a film", self.frames, "frames, height, width, 3")
+        settle(self, fps=plain(self.fps))
         check_times(self.times, len(self.frames))
 
     @property

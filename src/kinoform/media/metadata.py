@@ -13,7 +13,9 @@ from av.error import FFmpegError
 from PIL import Image
 
 from kinoform.errors import UsageError, nearest
+from kinoform.files import check_no_link
 from kinoform.media.codecs import CONTAINERS
+from kinoform.numbers import real_of, whole_of
 from kinoform.version import __version__
 
 SCHEMA = 1
@@ -55,7 +57,7 @@ def encode(params: Mapping[str, object]) -> str:
     """
     about = {**params, "schema": SCHEMA, "tool": "kinoform", "version": __version__}
     try:
-        text = json.dumps(about, allow_nan=False)
+        text = json.dumps(about, allow_nan=False, default=_number)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"the parameters of the film cannot be written as JSON: {error}", code="parameters_not_json"
@@ -65,6 +67,15 @@ def encode(params: Mapping[str, object]) -> str:
             f"the parameters of the film take {len(text)} characters; at most {LARGEST} are kept", code="too_long"
         )
     return text
+
+
+def _number(value: object) -> int | float:
+    """Numbers of numpy and fractions, as JSON has them. Raises TypeError for all else."""
+    found = whole_of(value)
+    number = real_of(value) if found is None else found
+    if number is None:
+        raise TypeError(f"{type(value).__name__} is no value of JSON")
+    return number
 
 
 def tags(params: Mapping[str, object] | None) -> dict[str, str]:
@@ -97,7 +108,8 @@ def read_params(path: Path) -> dict[str, object]:
     1 MiB, 16 levels deep, with finite numbers.
     """
     if not path.exists():
-        raise UsageError(f"{path} does not exist", code="file_missing")
+        check_no_link(path)
+        raise UsageError(f"{path} does not exist; check the name", code="file_missing")
     if path.is_dir():
         return read_params(_first_frame(path))
     reader = READERS.get(path.suffix.lower())

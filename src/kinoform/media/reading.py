@@ -11,6 +11,7 @@ from kinoform.media.decoding import Job
 from kinoform.media.found import PICTURE_SUFFIXES, PathLike, found, printable
 from kinoform.media.material import Clip, Mask, Origin, Picture
 from kinoform.media.taking import Wish
+from kinoform.numbers import Number, Whole, real, whole
 
 WHITE = 128
 """The darkest grey that counts as white."""
@@ -27,7 +28,9 @@ def read_picture(path: PathLike) -> Picture:
     return Picture(pixels=took.frames[0], origin=origin)
 
 
-def read_clip(path: PathLike, *, fps: float | None = None, num_frames: int | None = None, sound: bool = False) -> Clip:
+def read_clip(
+    path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None, sound: bool = False
+) -> Clip:
     """An mp4, mov, webm or mkv film, a gif or animated webp, a folder of frames, or a picture as one frame.
 
     The frames of a folder come in natural order (2 before 10). `fps` takes a film at that rate: frame k is the
@@ -46,7 +49,7 @@ def read_clip(path: PathLike, *, fps: float | None = None, num_frames: int | Non
     return replace(clip, sound=record(path, seconds=clip.seconds))
 
 
-def read_mask(path: PathLike, *, fps: float | None = None, num_frames: int | None = None) -> Mask:
+def read_mask(path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None) -> Mask:
     """A picture or film, white where something changes. Greys stay; of colours the brightness counts.
 
     In a picture with one colour of paint on a transparent ground, what is painted changes. Otherwise as
@@ -55,14 +58,13 @@ def read_mask(path: PathLike, *, fps: float | None = None, num_frames: int | Non
     return with_white(painted(path, wish(fps, num_frames, mask=True)))
 
 
-def wish(fps: float | None, num_frames: int | None, *, mask: bool = False) -> Wish:
+def wish(fps: Number | None, num_frames: Whole | None, *, mask: bool = False) -> Wish:
     """Raises UsageError for a rate below 0.01 or above 1000, and for less than one frame."""
-    slowest, fastest = RATES
-    if fps is not None and not slowest <= fps <= fastest:
-        raise UsageError(f"fps must be between {slowest} and {fastest}, not {fps}; try 16", code="value_out_of_range")
-    if num_frames is not None and not 1 <= num_frames <= MOST_FRAMES:
-        raise UsageError(f"num_frames must be from 1 to {MOST_FRAMES}, not {num_frames}", code="value_out_of_range")
-    return Wish(fps=fps, num_frames=num_frames, mask=mask)
+    return Wish(
+        fps=None if fps is None else real("fps", fps, *RATES),
+        num_frames=None if num_frames is None else whole("num_frames", num_frames, 1, MOST_FRAMES),
+        mask=mask,
+    )
 
 
 def painted(path: PathLike, asked: Wish) -> Mask:

@@ -12,8 +12,13 @@ from kinoform.errors import UsageError
 from kinoform.files import whole
 from kinoform.media.film import Film
 from kinoform.media.words import CAPTION_SIZE, LINE_HEIGHT, wrapped
+from kinoform.numbers import Whole
+from kinoform.numbers import whole as whole_number
 
 MOST_CELLS = 25
+MOST_TIMES = 2**20
+"""Of any option: more columns, or a larger factor, than a sheet could have."""
+
 CELL_SIDE = 256
 """Without `upscale`, the longer side of a cell is at most this many pixels."""
 
@@ -26,7 +31,7 @@ BACKGROUND, FAINT, BRIGHT = (22, 22, 24), (140, 140, 146), (232, 232, 234)
 
 
 def contact_sheet(
-    film: Film, *, columns: int | None = None, every: int | None = None, upscale: int | None = None
+    film: Film, *, columns: Whole | None = None, every: Whole | None = None, upscale: Whole | None = None
 ) -> Image.Image:
     """Every `every`-th frame from left to right and top to bottom, each with its number and time below it.
 
@@ -34,9 +39,10 @@ def contact_sheet(
     whole factors without smoothing, and large ones are reduced. `upscale` is a whole factor instead of this.
     Raises UsageError when an option is below 1.
     """
-    for name, value in (("columns", columns), ("every", every), ("upscale", upscale)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} must be a whole number from 1 on, not {value}", code="not_a_whole_number")
+    columns, every, upscale = (
+        None if value is None else whole_number(name, value, 1, MOST_TIMES)
+        for name, value in (("columns", columns), ("every", every), ("upscale", upscale))
+    )
     count = len(film.frames)
     shown = range(0, count, every or math.ceil(count / MOST_CELLS))
     cell = _cell_size(film, upscale)

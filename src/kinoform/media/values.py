@@ -21,6 +21,7 @@ from kinoform.media.remarks import Refused, Say
 from kinoform.media.stills import pixels_of
 from kinoform.media.taking import Pace, Wish, rate, taken, times
 from kinoform.media.timing import Source, Timed
+from kinoform.numbers import Number, Whole
 
 EXACT = Fraction(1, 10**9)
 """The tick of times that no file has rounded."""
@@ -40,7 +41,7 @@ def picture_of(value: object) -> Picture:
         return Picture(pixels=flat(_pixels(value, "a picture", say), say))
 
 
-def clip_of(value: object, *, fps: float | None = None, num_frames: int | None = None, sound: bool = False) -> Clip:
+def clip_of(value: object, *, fps: Number | None = None, num_frames: Whole | None = None, sound: bool = False) -> Clip:
     """A Clip, a Film, a file name, an array [f, h, w, 3] (or 4), or a sequence of what `picture_of` takes.
 
     `fps`, `num_frames` and `sound` are as in `read_clip`; arrays and sequences have no times, as pictures in a folder.
@@ -60,7 +61,7 @@ def clip_of(value: object, *, fps: float | None = None, num_frames: int | None =
     return _taken(Clip(frames=value.frames, fps=value.fps, times=value.times, sound=value.sound), asked)
 
 
-def mask_of(value: object, *, fps: float | None = None, num_frames: int | None = None) -> Mask:
+def mask_of(value: object, *, fps: Number | None = None, num_frames: Whole | None = None) -> Mask:
     """A Mask, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of pictures.
 
     Arrays may have 3 or 4 channels as their last axis. They are uint8, bool, or floats in 0..1. `fps` and

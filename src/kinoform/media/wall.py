@@ -8,20 +8,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kinoform.errors import UsageError
 from kinoform.media.film import Film
-from kinoform.media.sheet import BACKGROUND, BRIGHT, GAP
+from kinoform.media.sheet import BACKGROUND, BRIGHT, GAP, MOST_TIMES
 from kinoform.media.words import CAPTION_SIZE, LINE_HEIGHT, wrapped
+from kinoform.numbers import Whole, whole
 
 
-def wall(films: Sequence[Film], *, columns: int = 3, upscale: int = 1) -> Film:
+def wall(films: Sequence[Film], *, columns: Whole = 3, upscale: Whole = 1) -> Film:
     """One film of them all, row by row; every pixel is repeated `upscale` times along both sides.
 
     Raises UsageError without films, for an option below 1, and for films of several sizes or rates.
     """
-    if not films or min(columns, upscale) < 1:
-        raise UsageError(
-            f"{len(films)} films in {columns} columns, {upscale} times as large: all must be at least 1",
-            code="value_out_of_range",
-        )
+    if not films:
+        raise UsageError("a wall of no films; give one at least", code="input_missing")
+    columns, upscale = whole("columns", columns, 1, MOST_TIMES), whole("upscale", upscale, 1, MOST_TIMES)
     kinds = {(film.frames.shape, film.fps) for film in films}
     if len(kinds) > 1:
         raise UsageError(

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from kinoform.errors import UsageError, WeightsError, nearest
+from kinoform.files import check_no_link
 from kinoform.folders import user_folder
 from kinoform.media.material import Origin
 from kinoform.models.dit import DiTSpec
@@ -137,6 +138,7 @@ def load(
     elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
         made, parts = _released(Path(name), chosen, given, variant, widen, wear, keep_packed=keep_packed)
     else:
+        check_no_link(name)
         known = [*EMBEDDED, *ADAPTERS, *RELEASED]
         fetch = f", or fetch it: kinoform download {name}" if is_hub_id(name) else ""
         raise UsageError(
@@ -228,6 +230,7 @@ def _worn(lora: tuple[Path, float]) -> Lora:
 
 def _existing(place: PathLike | None) -> Path | None:
     if place is not None and not os.path.exists(place):
+        check_no_link(place)
         raise WeightsError(f"{os.fspath(place)!r} does not exist; check the name", code="weights_missing")
     return None if place is None else Path(place)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kinoform.errors import WeightsError
+from kinoform.files import check_no_link
 from kinoform.weights.shards import shards_of
 from kinoform.weights.stems import files_of, stem_of
 from kinoform.weights.storage.formats import Stored, open_pickle, stored
@@ -90,6 +91,7 @@ def _header(file: Path) -> tuple[dict[str, Stored], Mapping[str, str]]:
     """Tensors and metadata."""
     suffix = file.suffix.lower()
     if suffix not in WEIGHT_SUFFIXES:
+        check_no_link(file)
         raise WeightsError(
             f"{file} is not a weight file; give one that ends in {', '.join(WEIGHT_SUFFIXES)}",
             code="weights_unsupported_storage",

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from kinoform.errors import UsageError
-from kinoform.files import whole
+from kinoform.files import check_no_link, whole
 from kinoform.types import Latents
 
 SUFFIX = ".latents.safetensors"
@@ -29,6 +29,7 @@ def save_latents(path: Path, latents: Latents, params: Mapping[str, object]) -> 
 def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
     """What `save_latents` wrote. Raises UsageError for a missing, damaged or foreign file, or bad values."""
     if not path.is_file():
+        check_no_link(path)
         raise UsageError(f"{path} does not exist; give a file that ends in {SUFFIX}", code="file_missing")
     try:
         with safe_open(path, framework="pt") as file:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kinoform.errors import WeightsError
+from kinoform.files import check_no_link
 
 MAX_TENSORS = 100_000
 HEADER_BYTES = 32_000_000
@@ -67,6 +68,7 @@ class Header:
 def check_file(path: Path) -> None:
     """Raises WeightsError when the file is missing, empty, a web page, or a git-LFS pointer."""
     if not path.is_file():
+        check_no_link(path)
         raise WeightsError(f"{path} does not exist; check the name, or {FETCH}", code="weights_missing")
     try:
         with path.open("rb") as file:
