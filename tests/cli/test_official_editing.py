@@ -65,7 +65,7 @@ WAYS = {
 def test_every_way_in_makes_a_film(kinoform: Run, folders: Path, material: Path, way: str) -> None:
     kind, options = WAYS[way]
     made = told(kinoform("generate", PROMPT, "--model", folders / kind, *SMALL, *options, "-o", "film.mkv"))
-    assert made["model"]["name"] == KINDS[kind]
+    assert made["model"]["name"] == KINDS[kind] and made["task"] == kind
     frames = frames_of("film.mkv")
     assert frames.shape == (made["num_frames"], made["height"], made["width"], 3) and frames.std() > 1
 

@@ -32,6 +32,8 @@ from kinoform.solvers.sampler import Sampler
 from kinoform.version import __version__
 from kinoform.weights.additions import Additions
 
+EARLIER = "t2v"
+
 LONGEST = 60
 """Characters of a stranger's words that are shown."""
 
@@ -88,6 +90,16 @@ def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Re
             inputs=replace(inputs, exact_size=True) if inputs.frames else inputs,
         )
     return replace(asked, inputs=inputs)
+
+
+def check_task(told: Recorded, asked: Request, *, forced: bool) -> None:
+    """Raise UsageError where what is made now is another thing than the video says to be.
+
+    Unless `forced`. All videos of earlier versions say t2v.
+    """
+    if not forced and told.task not in (EARLIER, asked.task):
+        task = json.dumps(told.task)[:LONGEST]
+        raise UsageError(f"it is of the task {task}; this version makes {asked.task} of it", code="unknown_task")
 
 
 def _other_channels(recipe: Recipe, told: Recorded) -> str | None:

@@ -87,6 +87,7 @@ def rerun(
         pipeline = chosen.load()
         remaking.check_model(pipeline, told, forced=force_model)
         asked = remaking.request(pipeline, told, files)
+        remaking.check_task(told, asked, forced=force_model)
         wishes = remaking.wishes(told, film, name)
     how = Output(
         upscale=wishes.upscale, codec=wishes.codec, crf=wishes.crf,

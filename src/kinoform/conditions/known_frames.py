@@ -45,6 +45,15 @@ class KnownFrames:
     def takes(self) -> frozenset[str]:
         return frozenset({"frames", "exact_size"})
 
+    def task(self, inputs: Inputs, film: FilmSize) -> str | None:
+        """i2v from the first frame, flf2v from the first and the last, frames2v from others."""
+        known = set(in_film_order(inputs.frames, film.num_frames))
+        if not known:
+            return None
+        if known == {0}:
+            return "i2v"
+        return "flf2v" if known == {0, film.num_frames - 1} else "frames2v"
+
     def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
         """Raises UsageError as `in_film_order`, and for a picture whose film would be less than a token wide."""
         if inputs.exact_size or not inputs.frames:

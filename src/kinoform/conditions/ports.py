@@ -154,6 +154,19 @@ def rate_of(conditioners: Iterable[Conditioner], fps: Rate) -> Rate | None:
     return None if every else fps
 
 
+@runtime_checkable
+class Naming(Protocol):
+    """A conditioner that has a word for what is made where it takes part, such as i2v; None where it does not."""
+
+    def task(self, inputs: Inputs, film: FilmSize) -> str | None: ...
+
+
+def task_of(conditioners: Iterable[Conditioner], inputs: Inputs, film: FilmSize) -> str:
+    """What is made, in a word for the metadata: that of the first conditioner that has one, else t2v or t2i."""
+    words = (each.task(inputs, film) for each in conditioners if isinstance(each, Naming))
+    return next((word for word in words if word is not None), "t2i" if film.num_frames == 1 else "t2v")
+
+
 def together(parts: Iterable[Given]) -> Given:
     """All contributions as one: channels one behind the other in order, everything else at most once.
 

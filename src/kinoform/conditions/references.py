@@ -66,6 +66,9 @@ class _References:
     def takes(self) -> frozenset[str]:
         return frozenset({"references"})
 
+    def task(self, inputs: Inputs, film: FilmSize) -> str | None:
+        return "r2v" if inputs.references else None
+
     def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
         return asked
 

@@ -44,6 +44,12 @@ class StartFilm:
     def takes(self) -> frozenset[str]:
         return frozenset({"film", *NEED_FILM})
 
+    def task(self, inputs: Inputs, film: FilmSize) -> str | None:
+        """v2v, or i2i where one frame is made."""
+        if inputs.film is None:
+            return None
+        return "i2i" if film.num_frames == 1 else "v2v"
+
     def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
         """Raises UsageError for a film that is too short; warns when frames are lost or missing."""
         clip = inputs.film

@@ -56,6 +56,9 @@ class Vace:
     def every_frame(self) -> bool:
         return True
 
+    def task(self, inputs: Inputs, film: FilmSize) -> str | None:
+        return "vace" if inputs.film is not None or inputs.references else None
+
     def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
         """That of the film that is given, within the number of tokens of the one that is asked for.
 

@@ -147,7 +147,7 @@ class Pipeline:
             "schema": SCHEMA,
             "tool": "kinoform",
             "version": __version__,
-            "task": "t2v",
+            "task": asked.task,
             "prompt": asked.prompt,
             "negative_prompt": asked.negative_prompt,
             "seed": asked.seed,

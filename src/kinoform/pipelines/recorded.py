@@ -15,7 +15,6 @@ from kinoform.pipelines.pipeline import SCHEMA
 from kinoform.version import __version__
 from kinoform.weights.hashes import file_hash
 
-TASK = "t2v"
 LARGEST_NUMBER = 2**63
 """No parameter is larger, and most arithmetic with longer numbers fails."""
 
@@ -87,6 +86,7 @@ class Recorded:
     """
 
     version: str
+    task: str
     prompt: str
     seed: int
     solver: str
@@ -108,7 +108,7 @@ class Recorded:
 def recorded(params: Mapping[str, object], source: Path) -> Recorded:
     """Read the parameters that a film `source` carries.
 
-    Raises UsageError, naming the film and the value, for another schema or task, for a key that is missing
+    Raises UsageError, naming the film and the value, for another schema, for a key that is missing
     or unknown, and for a value of another type; for a film that was made by changing another one it says how.
     """
     _check_schema(params, source)
@@ -122,15 +122,11 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
             code="seed_missing",
         )
     values = _object(params, {**NEEDED, **OPTIONAL}, source, needed=NEEDED)
-    if values["task"] != TASK:
-        raise UsageError(
-            f"{source} is of the task {_shown(values['task'])}; this version makes {TASK} films only",
-            code="unknown_task",
-        )
     model = _object(values["model"], {**MODEL, **ADDED}, source, needed=MODEL, inside="model.")
     inputs = {name: _input(name, each, source) for name, each in values.get("inputs", {}).items()}
     return Recorded(
         version=values["version"],
+        task=values["task"],
         prompt=values["prompt"],
         seed=values["seed"],
         solver=values["solver"],

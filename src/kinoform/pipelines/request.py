@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kinoform.conditions.inputs import CALLED, NO_INPUTS, RECIPES, RECIPES_BESIDES, Inputs
-from kinoform.conditions.ports import Conditioner, FilmSize, Units
+from kinoform.conditions.ports import Conditioner, FilmSize, Units, task_of
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
 from kinoform.models.dit import DiTSpec
@@ -73,6 +73,11 @@ class Request:
     @property
     def film(self) -> FilmSize:
         return FilmSize(num_frames=self.num_frames, height=self.height, width=self.width)
+
+    @property
+    def task(self) -> str:
+        """What is made, in a word for the metadata, such as t2v or i2v."""
+        return task_of(self.conditioners, self.inputs, self.film)
 
     @property
     def reads_negative(self) -> bool:
