@@ -87,7 +87,11 @@ def test_a_file_says_what_it_is(kinoform: Run, adapter: Path) -> None:
 
 
 REFUSED = [
-    (["convert", "tiny-depth.safetensors", "out", "--to", "comfy"], 3, "is an adapter of another model; kinoform conv"),
+    (
+        ["convert", "tiny-depth.safetensors", "o.safetensors", "--to", "comfy"],
+        3,
+        "adds 1 tensors .* give it as --model",
+    ),
     ([*MAKE, "--model", "tiny", "--lora", "tiny-depth.safetensors"], 3, "holds no LoRA; if it is .* an adapter, give"),
     ([*MAKE, "--model", "tiny:depht"], 2, "no model, folder or file 'tiny:depht'; did you mean 'tiny:depth'"),
     ([*MAKE, "--model", "tiny:depth", "--vae", "tiny-depth.safetensors"], 2, "has all parts of its model; leave out"),

@@ -20,7 +20,9 @@ MB = 1_000_000
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A file or folder of weights, in any layout.", metavar="IN")],
+    source: Annotated[
+        Path, typer.Argument(help="A file or folder of weights, in any layout, or an adapter.", metavar="IN")
+    ],
     target: Annotated[Path, typer.Argument(help="A folder; for one part also a .safetensors file.", metavar="OUT")],
     to: Annotated[str, option(OUTPUT, "official, diffusers, comfy, kinoform or factorized.")],
     dtype: Annotated[str | None, option(OUTPUT, "bfloat16, float16 or float32; else as stored.")] = None,

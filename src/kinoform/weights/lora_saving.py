@@ -44,14 +44,19 @@ def save_lora(
         for piece, value in _pieces(adapter, form).items()
     ]
     adapters = held[name].values()
-    metadata = {
-        **METADATA,
-        "rank": _all(adapter.rank for adapter in adapters),
-        "alpha": _all(adapter.alpha if form.alpha else adapter.rank for adapter in adapters),
-        "base_model_hash": base,
-    }
+    alphas = [adapter.alpha if form.alpha else adapter.rank for adapter in adapters]
+    metadata = lora_metadata([adapter.rank for adapter in adapters], alphas, base)
     with whole(path, force=force) as temporary:
         write_safetensors(temporary, tensors, lambda count: None, metadata)
+
+
+def lora_metadata(ranks: Iterable[int], alphas: Iterable[int | float], base: str) -> dict[str, str]:
+    return {**METADATA, "rank": _all(ranks), "alpha": _all(alphas), "base_model_hash": base}
+
+
+def outgoing_alpha(form: Form, layer: str, alpha: float) -> Outgoing:
+    value = torch.tensor(alpha, dtype=torch.float32)
+    return Outgoing(name=form.written(layer, ALPHA), shape=(), dtype=value.dtype, read=lambda: value)
 
 
 def _pieces(adapter: Adapter, form: Form) -> dict[str, Tensor]:
@@ -72,6 +77,6 @@ def _outgoing(name: str, value: Tensor, dtype: torch.dtype | None) -> Outgoing:
     return Outgoing(name=name, shape=tuple(value.shape), dtype=value.dtype, read=lambda: value)
 
 
-def _all(numbers: Iterable[float]) -> str:
+def _all(numbers: Iterable[int | float]) -> str:
     """The one number, or each that occurs."""
     return ", ".join(f"{number:g}" for number in sorted(set(numbers)))

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,10 +11,12 @@ import torch
 
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
+from kinoform.weights.adapters import AdapterFile, adapter_in
+from kinoform.weights.conversion.adapters import check_options, lora_of
 from kinoform.weights.conversion.factorized import factorized, own_holdings
 from kinoform.weights.conversion.holdings import Holdings, holdings
 from kinoform.weights.conversion.layouts import DIALECTS, Dialect, Layout, WeightFile, outgoing
-from kinoform.weights.conversion.writing import Outgoing, Wrote, write_safetensors, write_set
+from kinoform.weights.conversion.writing import METADATA, Outgoing, Wrote, write_safetensors, write_set
 from kinoform.weights.hashes import file_hash
 from kinoform.weights.own import FORMAT, MANIFEST, FileRecord, Manifest
 
@@ -92,15 +94,18 @@ def convert(
 ) -> Converted:
     """Write the model or the part at `source` as `target`, whole or not at all.
 
-    A whole model becomes a folder, a part a file that ends in .safetensors, or, where the dialect has
-    such a thing, a folder with its config.json. At most one tensor of the source is in memory at a time.
+    An adapter that adds nothing to its model becomes a LoRA file. A whole model becomes a folder, a part a file that
+    ends in .safetensors, or, where the dialect has such a thing, a folder with its config.json. At most one tensor of
+    the source is in memory at a time.
     `variant` is the released model that a transformer is. Raises WeightsError for a source that kinoform
     cannot read or build, UsageError for a target that exists (see `kinoform.files` for `force`), lies
     around the source or has no place for it, KinoformError when the disk is full.
     """
+    if source.is_file() and (adapter := adapter_in(source)) is not None:
+        return _adapter(adapter, target, wanted, force=force, tell=tell)
     own = wanted.to == FACTORIZED and (source / MANIFEST).is_file()
     found = own_holdings(source) if own else holdings(source, variant)
-    _check_apart(found, target)
+    _check_apart(found.path, found.files, target)
     tensors = {name: outgoing(each, wanted.dialect, dtype=wanted.dtype, prefix=wanted.prefix)
                for name, each in found.parts.items()}  # fmt: skip
     if wanted.to == FACTORIZED:
@@ -116,6 +121,13 @@ def convert(
             _write_manifest(temporary, str(wanted.recipe))
         files = sorted(file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file())
     return Converted(files=tuple(target / file for file in files), tensors=meter.tensors, bytes=meter.total)
+
+
+def _adapter(adapter: AdapterFile, target: Path, wanted: Wanted, *, force: bool, tell: Tell) -> Converted:
+    check_options(adapter.path, target, shards=wanted.shard_bytes is not None, prefix=wanted.prefix)
+    tensors, metadata = lora_of(adapter, wanted.to, wanted.dtype)
+    _check_apart(adapter.path, (adapter.path,), target)
+    return _one_file(target, tensors, metadata, force=force, tell=tell)
 
 
 def _factorized(found: Holdings, tensors: dict[str, tuple[Outgoing, ...]]) -> dict[str, tuple[Outgoing, ...]]:
@@ -145,11 +157,17 @@ def _to_file(
         raise UsageError(
             f"{target} is one file; leave out --shard-size, or give a name without {SUFFIX}", code="options_conflict"
         )
-    check_writable(target, force=force)
     ((_, written),) = tensors.items()
-    meter = _Meter((WeightFile(place=target, tensors=written),), target, tell)
+    return _one_file(target, written, METADATA, force=force, tell=tell)
+
+
+def _one_file(
+    target: Path, tensors: tuple[Outgoing, ...], metadata: Mapping[str, str], *, force: bool, tell: Tell
+) -> Converted:
+    check_writable(target, force=force)
+    meter = _Meter((WeightFile(place=target, tensors=tensors),), target, tell)
     with whole(target, force=force) as temporary:
-        write_safetensors(temporary, written, meter.wrote)
+        write_safetensors(temporary, tensors, meter.wrote, metadata)
     return Converted(files=(target,), tensors=meter.tensors, bytes=meter.total)
 
 
@@ -172,17 +190,17 @@ def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tu
     return layout
 
 
-def _check_apart(found: Holdings, target: Path) -> None:
+def _check_apart(source: Path, files: tuple[Path, ...], target: Path) -> None:
     """The source must outlive its conversion."""
     place = target.resolve()
-    for file in (found.path, *found.files):
+    for file in (source, *files):
         if place == file.resolve() or place in file.resolve().parents:
             raise UsageError(
                 f"{target} would replace {file}, which is read; choose another name", code="would_replace_source"
             )
-    if found.path.resolve() in place.parents:
+    if source.resolve() in place.parents:
         raise UsageError(
-            f"{target} lies in {found.path}, which would then hold two models; choose another folder",
+            f"{target} lies in {source}, which would then hold two models; choose another folder",
             code="target_in_source",
         )
 

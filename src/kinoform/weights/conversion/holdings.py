@@ -33,7 +33,10 @@ from kinoform.weights.storage.formats import Stored
 from kinoform.weights.vocabulary import held_vocabulary
 
 PARTS, IMAGE = ("transformer", "text_encoder", "codec"), "image_encoder"
-HELD = {"kinoform": "of a kind that only its recipe describes", "adapter": "an adapter of another model"}
+HELD = {
+    "kinoform": "of a kind that only its recipe describes",
+    "adapter": "an adapter, which is converted as a file of its own",
+}
 LISTED, LONGEST = 3, 80
 TABLES = {"transformer": DIT, "text_encoder": TEXT_ENCODER, "codec": VAE21, IMAGE: IMAGE_ENCODER}
 TOWERS = {"huggingface": HUGGINGFACE_TO_OFFICIAL_TOWER, "openclip": OPENCLIP_TO_OFFICIAL}
@@ -151,6 +154,11 @@ def _official(kind: Kind, names: Iterable[str]) -> Callable[[str], str | None]:
 
 
 def _check(path: Path, identity: Identity) -> None:
+    if identity.family == "lora":
+        raise WeightsError(
+            f"{path} is a LoRA, which changes a model and is none; give it as --lora, no conversion is needed",
+            code="weights_unsupported_model",
+        )
     if identity.family not in BUILT:
         held = FAMILIES.get(identity.family) or HELD.get(identity.family, f"a {identity.family}")
         raise WeightsError(
