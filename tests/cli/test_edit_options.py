@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import kinoform.editing.encoded  # it takes what is replaced here, and has to keep it
+import kinoform.editing.outpaint  # noqa: F401
 from command_line import Run
 from kinoform.cli.animate import OTHER_INPUTS, animate
 from kinoform.cli.bridge import bridge
@@ -51,7 +53,7 @@ SHARED: dict[str, tuple[object, str]] = {
 }
 """A value of each option, and what it changes."""
 
-NAMED = {"seed", "output"}
+NAMED = {"seed", "output", "resume"}
 """Options that are read by the commands themselves; the tests of these use them throughout."""
 
 
@@ -152,7 +154,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
     monkeypatch.setattr("kinoform.cli.chosen.Chosen.load", loaded)
     clip = Clip(frames=np.zeros((9, 16, 24, 3), np.uint8), fps=8.0)
-    monkeypatch.setattr("kinoform.media.reading.read_clip", lambda path: clip)
+    monkeypatch.setattr("kinoform.media.reading.read_clip", lambda path, **options: clip)
     for place in ("plan.plan_edit", "continuing.plan_extend", "outpaint.plan_outpaint"):
         monkeypatch.setattr(f"kinoform.editing.{place}", ask)
     return told

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from PIL import Image
 
 from kinoform.cli import console
 from kinoform.cli.editing import Shared, again
 from kinoform.cli.films import rehearse
+from kinoform.cli.latents import check_latents, passes_kept
 from kinoform.cli.output import Output, check, placed, save
 from kinoform.cli.progress import bars
 from kinoform.editing.edit import Edited
 from kinoform.editing.encoded import PROMISED, Kept, kept
+from kinoform.editing.passes import Passes
 from kinoform.errors import UsageError
 from kinoform.files import check_writable, whole
 from kinoform.media.names import default_name
@@ -39,6 +42,7 @@ class Order:
     seed: int
     spoken: bool
     output: str | None
+    resume: Path | None
     how: Output
     words: tuple[str, ...]
 
@@ -48,12 +52,26 @@ class Order:
         return placed(self.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
 
 
+@runtime_checkable
+class Planned(Protocol):
+    """A plan of any of these commands."""
+
+    @property
+    def passes(self) -> int: ...
+
+    def identity(self) -> str: ...
+
+
+Make: TypeAlias = Callable[[Callback, Passes], Edited]
+
+
 def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> Order:
     """Load the model that is named, as far as that reads no weight; `own` are the command's own options."""
     return Order(
         pipeline=shared.chosen().load(), file=file, prompt=prompt,
         seed=random_seed() if shared.seed is None else shared.seed, spoken=shared.seed is not None,
-        output=shared.output, how=shared.how(), words=again(command, file, shared, prompt=prompt, **own),
+        output=shared.output, resume=shared.resume, how=shared.how(),
+        words=again(command, file, shared, prompt=prompt, **own),
     )  # fmt: skip
 
 
@@ -75,20 +93,24 @@ def rehearsed(ordered: Order, model: str, asked: Request, shape: tuple[int, int,
     rehearse(model, ordered.pipeline, [asked], [name], ordered.how)
 
 
-def carried_out(ordered: Order, shape: tuple[int, int, int], make: Callable[[Callback], Edited]) -> None:
+def carried_out(ordered: Order, shape: tuple[int, int, int], plan: Planned, make: Make) -> None:
     """Make a film of `shape` (frames, height, width), save it, and tell of it.
 
-    What can be refused about its file is refused first.
+    What can be refused about its file is refused first, and what was made is kept until it is saved.
     """
     name, how = ordered.name(shape[1:]), ordered.how
     check(name, shape, how)
+    check_latents([name], force=how.force, resumed=ordered.resume)
     if not ordered.spoken:
         console.note(f"seed {ordered.seed}")
-    with bars() as tell:
-        edited = make(tell)
-    told: Any = edited.film.params.get("edit", {})
-    params = {**edited.film.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
-    result = save(replace(edited.film, params=params), name, how)
+    about = {"task": ordered.words[0], "identity": plan.identity()}
+    again = [*sys.argv[1:], *([] if ordered.spoken else ["--seed", str(ordered.seed)])]
+    with passes_kept(about, name, again, force=how.force, resumed=ordered.resume, total=plan.passes) as passes:
+        with bars() as tell:
+            edited = make(tell, passes)
+        told: Any = edited.film.params.get("edit", {})
+        params = {**edited.film.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
+        result = save(replace(edited.film, params=params), name, how)
     found = _kept(name, edited)
     if not how.as_json and not console.streams():
         for sentence in (*edited.report.sentences(), *_said(name, found)):

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 TEXTS = ("prompt", "negative", "source_prompt")
 """Options whose words are kept whole; of all others the folders are left out."""
 
-UNTOLD = ("recipe", "seed", "output", "force", "as_json", "no_metadata", "contact_sheet")
+UNTOLD = ("recipe", "seed", "output", "resume", "force", "as_json", "no_metadata", "contact_sheet")
 """Options that say nothing of how a film was made, or that it must not choose for whoever makes it again."""
 
 EDIT = "Edit"
@@ -103,6 +103,9 @@ class Shared:
     ] = None
     crf: Annotated[int | None, option(OUTPUT, "Quality of a video, 0 the best; h264 to 51, others to 63.")] = None
     output: Annotated[str | None, option(OUTPUT, ".mp4 .webm .mkv .gif .webp name/", "--output", "-o")] = None
+    resume: Annotated[
+        Path | None, option(OUTPUT, "Latents of a run that was stopped, which are not made again.", "--resume")
+    ] = None
     force: Force = False
     as_json: AsJson = False
     no_metadata: NoMetadata = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,4 +60,4 @@ def extend(
     elif dry_run:
         rehearsed(ordered, shared.model, plan.request(0, plan.nearest(source.frames)), shape)
     else:
-        carried_out(ordered, shape, lambda tell: carry_out(plan, tell))
+        carried_out(ordered, shape, plan, partial(carry_out, plan))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from kinoform.cli import console
@@ -14,7 +15,7 @@ from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_writable
 from kinoform.owners import TAG, at_work, new_tag
 from kinoform.types import Latents
-from kinoform.weights.latents import SUFFIX, save_latents
+from kinoform.weights.latents import SUFFIX, holds_passes, read_passes, resuming, save_latents, save_passes
 
 KEPT = re.compile(rf"(?P<film>.+?)(\.(?P<tag>{TAG}))?{re.escape(SUFFIX)}", re.DOTALL)
 """How kept latents are called; older versions gave them no tag."""
@@ -35,18 +36,23 @@ def film_name(latents: Path) -> str | None:
     return None if match is None else str(latents.with_name(match["film"]))
 
 
-def check_latents(names: Sequence[str], *, force: bool) -> None:
-    """Raise UsageError where latents for such films wait already, another run makes one, or a name is too long."""
+def check_latents(names: Sequence[str], *, force: bool, resumed: Path | None = None) -> None:
+    """Raise UsageError where latents for such films wait already, another run makes one, or a name is too long.
+
+    Those that are `resumed` wait no longer.
+    """
     for path in [] if force else _waiting(names):
+        if resumed is not None and path.resolve() == resumed.resolve():
+            continue
         if _at_work(path):
             raise UsageError(
                 f"{film_name(path)} is being made by another run; wait until that has ended, or choose another name "
                 "with -o",
                 code="output_in_use",
             )
+        finish = resuming(path) if holds_passes(path) else f"run kinoform decode {path}"
         raise UsageError(
-            f"{path} waits to be finished; run kinoform decode {path}, or pass --force to replace it",
-            code="latents_waiting",
+            f"{path} waits to be finished; {finish}, or pass --force to replace it", code="latents_waiting"
         )
     for name in names:
         check_writable(latents_path(name), force=force)
@@ -63,7 +69,7 @@ def latents_kept(
     """
     places: list[Path] = []
     try:
-        _keep(latents, params, name, places)
+        _keep(partial(save_latents, latents=latents, params=params), name, places)
         if force and places[0].exists():
             _replace_former(name, places[0])
         yield
@@ -77,19 +83,76 @@ def latents_kept(
         raise
 
 
-def _keep(latents: Latents, params: Mapping[str, object], name: str, places: list[Path]) -> None:
+class KeptPasses:
+    """The passes of an edit on disk, each as soon as it is made."""
+
+    def __init__(self, params: Mapping[str, object], name: str, known: Mapping[int, Latents]) -> None:
+        self.places, self._params, self._name, self._made = list[Path](), params, name, dict(known)
+
+    def made(self, number: int) -> Latents | None:
+        return self._made.get(number)
+
+    def keep(self, number: int, latents: Latents) -> None:
+        self._made[number] = latents
+        _keep(partial(save_passes, passes=self._made, params=self._params), self._name, self.places)
+
+
+@contextmanager
+def passes_kept(
+    params: Mapping[str, object], name: str, again: Sequence[str], *, force: bool, resumed: Path | None, total: int
+) -> Iterator[KeptPasses]:
+    """Hold each pass of an edit on disk during the block; if it fails or is interrupted, say how to finish.
+
+    `again` are the words of the command, and `params` tell of its edit. Passes in the file `resumed` are known; it
+    goes when the block is done, as does one of an earlier run for the same film with `force`.
+    Raises UsageError for a file of another edit.
+    """
+    kept = KeptPasses(params, name, {} if resumed is None else _resumed(resumed, params))
+    try:
+        yield kept
+        for path in (*kept.places, *([] if resumed is None else [resumed])):
+            path.unlink(missing_ok=True)
+        if force:
+            _replace_former(name, None)
+    except BaseException as error:
+        found = [*filter(Path.exists, kept.places), *([] if resumed is None else [resumed])][:1]
+        for path in found:
+            of_another = isinstance(error, KinoformError) and error.code in OF_ANOTHER
+            replaced = Path(name).exists() and "--force" not in again
+            where = ["-o", _free(name)] if of_another else ["--force"] * replaced
+            words = ["kinoform", *again, "--resume", str(path), *where]
+            console.note(f"of {total} passes, those that were made are kept; finish with: {shlex.join(words)}")
+        raise
+
+
+def _resumed(file: Path, params: Mapping[str, object]) -> dict[int, Latents]:
+    passes, recorded = read_passes(file)
+    if recorded.get("identity") != params["identity"]:
+        raise UsageError(
+            f"{file} holds passes of another edit: of another video, prompt, seed, model or setting; "
+            "leave --resume out to begin anew",
+            code="passes_of_another_edit",
+        )
+    return passes
+
+
+def _keep(save: Callable[[Path], None], name: str, places: list[Path]) -> None:
     """Beside the film; where that fails, in the folder for temporary files, which may be another disk.
 
-    Each place is told before it is tried, since a signal may come at any time.
+    Each place is told before it is tried, since a signal may come at any time. Once it held something, it is tried
+    again, and what is behind it goes when a later one holds all.
     """
-    places.append(latents_path(name))
+    if not places:
+        places.append(latents_path(name))
     try:
-        return save_latents(places[0], latents, params)
+        return save(places[-1])
     except (KinoformError, OSError) as error:
         console.note(f"warning: {error}")
     try:
         places.append(Path(tempfile.gettempdir()) / f"kinoform-{new_tag()}{SUFFIX}")
-        save_latents(places[1], latents, params)
+        save(places[-1])
+        for path in places[:-1]:
+            path.unlink(missing_ok=True)
     except (KinoformError, OSError) as error:
         console.note(f"warning: the latents could not be kept while the film is saved: {error}")
 
@@ -119,7 +182,7 @@ def _waiting(names: Iterable[str]) -> Iterator[Path]:
             yield from (each for each in sorted(folder.iterdir()) if film_name(each) in films)
 
 
-def _replace_former(name: str, own: Path) -> None:
+def _replace_former(name: str, own: Path | None) -> None:
     for path in _waiting([name]):
         if path != own and not _at_work(path):
             path.unlink(missing_ok=True)

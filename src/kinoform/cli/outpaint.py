@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,4 +56,4 @@ def outpaint(
     elif dry_run:
         rehearsed(ordered, shared.model, plan.request(plan.segments[0], plan.source.frames), shape)
     else:
-        carried_out(ordered, shape, lambda tell: carry_out(plan, tell))
+        carried_out(ordered, shape, plan, partial(carry_out, plan))

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from kinoform.conditions import edits
 from kinoform.conditions.inputs import RECIPES, Inputs
 from kinoform.conditions.ports import Units
+from kinoform.editing.passes import identity
 from kinoform.editing.segments import legal
 from kinoform.editing.window import Window, whole
 from kinoform.errors import UsageError
@@ -88,6 +89,16 @@ class Continuation:
         times = self.times
         begins = added / self.fps if times is None else times.begins[added] * times.tick
         return replace(own, start=own.start + float(begins))
+
+    @property
+    def passes(self) -> int:
+        """How often the model makes something."""
+        return len(self.portions)
+
+    def identity(self) -> str:
+        """A hash of all that decides what the model makes."""
+        own = {"before": self.before, "context": self.context, "match_colours": self.match_colours}
+        return identity(self.pipeline.params(self.asked), portions=self.portions, **own)
 
     def seed(self, number: int) -> int:
         return self.asked.seed + number

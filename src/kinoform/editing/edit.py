@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from kinoform.editing.colour import SAME, Affine, Moments, alike, match, moments
 from kinoform.editing.composite import composite, crossfaded
 from kinoform.editing.masks import Alpha, ring
+from kinoform.editing.passes import UNKEPT, Passes, latents_of
 from kinoform.editing.plan import EditPlan, Segment, plan_edit
 from kinoform.editing.report import (
     EditReport,
@@ -93,12 +94,15 @@ def edit(
     return carry_out(plan, tell)
 
 
-def carry_out(plan: EditPlan, tell: Callback | None = None) -> Edited:
-    """Edit as planned. Raises WeightsError, FitError, NonFiniteError and Interrupted as a call of the pipeline."""
+def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNKEPT) -> Edited:
+    """Edit as planned; segments that are kept in `passes` are not made again.
+
+    Raises WeightsError, FitError, NonFiniteError and Interrupted as a call of the pipeline.
+    """
     result, raw = plan.source.frames.copy(), plan.source.frames.copy()
     made = []
     for segment in plan.segments:
-        frames = _frames_of(plan, segment, result, tell or _silent)
+        frames = _frames_of(plan, segment, result, tell or _silent, passes)
         colours, squares, count = _compared(plan, segment, frames)
         _lay(plan, segment, frames, colours, result, raw)
         made.append(_Made(segment=segment, colours=colours, squares=squares, count=count))
@@ -110,7 +114,7 @@ def carry_out(plan: EditPlan, tell: Callback | None = None) -> Edited:
     return Edited(film=film, raw=raw, alpha=plan.alpha, report=report)
 
 
-def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback) -> Drawn:
+def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback, passes: Passes) -> Drawn:
     """What the model makes of a segment, in its own size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan has said them
@@ -120,7 +124,7 @@ def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback)
         done, total = segment.number * now.total + now.done, len(plan.segments) * now.total
         return tell(replace(now, done=done, total=total))
 
-    latents = next(plan.pipeline.latents([asked], heard))
+    latents = latents_of(plan.pipeline, asked, segment.number, passes, heard)
     return plan.pipeline.frames(latents, heard)
 
 

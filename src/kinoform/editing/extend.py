@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from kinoform.editing.colour import SAME, Affine, alike, match, moments
 from kinoform.editing.continuing import Continuation, Frames, plan_extend
 from kinoform.editing.edit import Edited
+from kinoform.editing.passes import UNKEPT, Passes, latents_of
 from kinoform.editing.report import (
     EditReport,
     SegmentReport,
@@ -71,17 +72,20 @@ def extend(
     return carry_out(plan, tell)
 
 
-def carry_out(plan: Continuation, tell: Callback | None = None) -> Edited:
-    """Extend as planned. Raises WeightsError, FitError, NonFiniteError and Interrupted as a call of the pipeline."""
-    known, passes = plan.nearest(plan.source.frames), list[_Pass]()
+def carry_out(plan: Continuation, tell: Callback | None = None, passes: Passes = UNKEPT) -> Edited:
+    """Extend as planned; what is kept in `passes` is not made again.
+
+    Raises WeightsError, FitError, NonFiniteError and Interrupted as a call of the pipeline.
+    """
+    known, done = plan.nearest(plan.source.frames), list[_Pass]()
     for number in range(len(plan.portions)):
-        made = _made(plan, number, known, tell or _silent)
+        made = _made(plan, number, known, tell or _silent, passes)
         known = plan.nearest(plan.joined(known, made.new))
-        passes.append(made)
-    return _edited(plan, passes)
+        done.append(made)
+    return _edited(plan, done)
 
 
-def _made(plan: Continuation, number: int, known: Frames, tell: Callback) -> _Pass:
+def _made(plan: Continuation, number: int, known: Frames, tell: Callback, kept: Passes) -> _Pass:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan has said them
         asked, passes = plan.request(number, known), len(plan.portions)
@@ -89,7 +93,7 @@ def _made(plan: Continuation, number: int, known: Frames, tell: Callback) -> _Pa
     def heard(now: Progress) -> bool | None:
         return tell(replace(now, done=number * now.total + now.done, total=passes * now.total))
 
-    frames = plan.pipeline.frames(next(plan.pipeline.latents([asked], heard)), heard)
+    frames = plan.pipeline.frames(latents_of(plan.pipeline, asked, number, kept, heard), heard)
     if plan.before:
         edge = len(frames) - len(known)
         redrawn, raw = frames[edge:], frames[edge - plan.portions[number] : edge]

@@ -13,6 +13,7 @@ from kinoform.conditions.clips import by
 from kinoform.conditions.fitting import Size
 from kinoform.editing import edit
 from kinoform.editing.edit import Edited
+from kinoform.editing.passes import UNKEPT, Passes
 from kinoform.editing.plan import EditPlan, plan_edit
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError, nearest
@@ -87,12 +88,12 @@ def plan_outpaint(
     return plan_edit(pipeline, canvas, prompt, mask=_around(clip.size, sides, feather), settings=settings, **changes)
 
 
-def carry_out(plan: EditPlan, tell: Callback | None = None) -> Edited:
-    """Outpaint as planned. Raises as `edit.carry_out`."""
+def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNKEPT) -> Edited:
+    """Outpaint as planned, as `edit.carry_out` does."""
     with warnings.catch_warnings():
         # On a plain ground what is made may well be what the edge shows.
         warnings.filterwarnings("ignore", "the edit changed next to nothing")
-        return edit.carry_out(plan, tell)
+        return edit.carry_out(plan, tell, passes)
 
 
 def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tuple[int, int]]:

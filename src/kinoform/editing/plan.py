@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +15,7 @@ from kinoform.conditions.edits import GREY
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import FilmSize, Units
 from kinoform.editing.masks import Alpha, alpha_of
+from kinoform.editing.passes import identity
 from kinoform.editing.segments import Span, spans
 from kinoform.editing.settings import EditSettings
 from kinoform.editing.window import Window, window_around
@@ -57,6 +58,19 @@ class EditPlan:
     def fps(self) -> float:
         """That of the source, or of the recipe where the source does not say."""
         return self.pipeline.recipe.fps if self.source.fps is None else self.source.fps
+
+    @property
+    def passes(self) -> int:
+        """How often the model makes something."""
+        return len(self.segments)
+
+    def identity(self) -> str:
+        """A hash of all that decides what the model makes."""
+        return identity(
+            self.pipeline.params(self.asked),
+            settings=asdict(self.settings),
+            segments=[asdict(s) for s in self.segments],
+        )
 
     def seed(self, segment: Segment) -> int:
         return self.asked.seed + segment.number

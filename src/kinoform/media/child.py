@@ -33,12 +33,13 @@ GRACE = 10
 class Decoded:
     """Frames [f, h, w, c] of uint8, their rate, their own times where they keep none, and what is to be said.
 
-    Each of the `notes` is the rest of a sentence.
+    Each of the `notes` is the rest of a sentence; `heard` tells that the file has other tracks.
     """
 
     frames: np.ndarray
     fps: float | None
     times: Times | None
+    heard: bool
     notes: tuple[str, ...]
 
 
@@ -93,6 +94,7 @@ def _received(stream: BufferedIOBase) -> Decoded:
     frames.resize((count, *frames.shape[1:]), refcheck=False)
     return Decoded(
         frames=frames, fps=None if fps is None else float(fps), times=_times(end.get("times"), count),
+        heard=end.get("heard") is True,
         notes=tuple(printable(str(each)) for each in notes),
     )  # fmt: skip
 

@@ -72,6 +72,7 @@ def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
         count=stream.frames or None,
         seconds=stream.duration * stream.time_base if stream.duration else seconds,
         lossy=True,
+        heard=bool(container.streams.audio or container.streams.subtitles),
     )
 
 

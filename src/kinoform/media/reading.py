@@ -2,13 +2,12 @@
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 from kinoform.errors import UsageError
 from kinoform.media.caps import MOST_FRAMES, RATES
 from kinoform.media.child import Decoded, decoded
 from kinoform.media.decoding import Job
-from kinoform.media.found import PICTURE_SUFFIXES, PathLike, found, printable
+from kinoform.media.found import PathLike, found, printable
 from kinoform.media.material import Clip, Mask, Origin, Picture
 from kinoform.media.taking import Wish
 from kinoform.numbers import Number, Whole, real, whole
@@ -42,7 +41,7 @@ def read_clip(
     """
     took, origin = _read(path, wish(fps, num_frames))
     clip = Clip(frames=took.frames, fps=took.fps, origin=origin, times=took.times)
-    if not sound or clip.seconds is None or Path(path).suffix.lower() in PICTURE_SUFFIXES:
+    if not sound or clip.seconds is None or not took.heard:
         return clip
     from kinoform.media.audio import record  # not for the others, since it brings FFmpeg along
 

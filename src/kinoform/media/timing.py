@@ -68,7 +68,7 @@ class Source:
 
     `size` is height and width before any rotation. `tick` is the unit of time that the file is written in, in
     seconds; 0 where frames have no times. `rate`, `count` and `seconds` are what the header says, if it does.
-    `lossy`: whether a coder may have moved the colours.
+    `lossy`: whether a coder may have moved the colours. `heard`: whether there are tracks beside the frames.
     """
 
     size: tuple[int, int]
@@ -78,6 +78,7 @@ class Source:
     count: int | None = None
     seconds: Fraction | None = None
     lossy: bool = False
+    heard: bool = False
 
 
 def exact(fps: float) -> Fraction:

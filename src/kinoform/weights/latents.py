@@ -1,6 +1,8 @@
 """Latents of a finished denoise, kept on disk until their film is safely written."""
 
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from kinoform.types import Latents
 
 SUFFIX = ".latents.safetensors"
 LARGEST_PARAMS = 1 << 20
+PASS = re.compile(r"pass_(?P<number>[0-9]{1,6})")
 
 
 def save_latents(path: Path, latents: Latents, params: Mapping[str, object]) -> None:
@@ -21,26 +24,79 @@ def save_latents(path: Path, latents: Latents, params: Mapping[str, object]) -> 
 
     Replaces a file that stands there. Raises KinoformError when the disk is full.
     """
-    stored = save({"latents": latents.float().cpu().contiguous()}, {"params": json.dumps(params)})
+    _save(path, {"latents": latents}, params)
+
+
+def save_passes(path: Path, passes: Mapping[int, Latents], params: Mapping[str, object]) -> None:
+    """The same of the passes of an edit, by their numbers."""
+    _save(path, {f"pass_{number}": latents for number, latents in passes.items()}, params)
+
+
+def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
+    """What `save_latents` wrote.
+
+    Raises UsageError for a missing, damaged or foreign file, bad values, and for the passes of an edit.
+    """
+    found, params = _read(path)
+    if holds_passes(path):
+        raise UsageError(
+            f"{path} holds passes of kinoform {params.get('task')}; {resuming(path)}", code="passes_of_an_edit"
+        )
+    if set(found) != {"latents"}:
+        raise UsageError(f"{path} does not hold latents that kinoform kept; make the film anew", code="latents_damaged")
+    return found["latents"], params
+
+
+def read_passes(path: Path) -> tuple[dict[int, Latents], dict[str, object]]:
+    """What `save_passes` wrote. Raises UsageError as `read_latents` does, and for the latents of a whole film."""
+    found, params = _read(path)
+    if not holds_passes(path):
+        raise UsageError(
+            f"{path} holds the latents of a film and no edit; run kinoform decode {path}", code="latents_of_a_film"
+        )
+    return {int(PASS.fullmatch(name)["number"]): each for name, each in found.items()}, params  # type: ignore[index]
+
+
+def holds_passes(path: Path) -> bool:
+    """Whether a file holds the passes of an edit, and not the latents of a film; of a damaged one not."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+    except (SafetensorError, ValueError, OSError):
+        return False
+    return bool(names) and all(PASS.fullmatch(name) for name in names)
+
+
+def resuming(path: Path) -> str:
+    """What to do with the passes of an edit."""
+    return f"run the command that made it again, with --resume {shlex.quote(str(path))}"
+
+
+def _save(path: Path, latents: Mapping[str, Latents], params: Mapping[str, object]) -> None:
+    stored = save(
+        {name: each.float().cpu().contiguous() for name, each in latents.items()}, {"params": json.dumps(params)}
+    )
     with whole(path, force=True) as temporary:
         temporary.write_bytes(stored)  # the library's own writer says of a full disk only that it failed
 
 
-def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
-    """What `save_latents` wrote. Raises UsageError for a missing, damaged or foreign file, or bad values."""
+def _read(path: Path) -> tuple[dict[str, Latents], dict[str, object]]:
     if not path.is_file():
         check_no_link(path)
         raise UsageError(f"{path} does not exist; give a file that ends in {SUFFIX}", code="file_missing")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("params", "")
-            latents = file.get_tensor("latents")
+            latents = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         params = json.loads(text[:LARGEST_PARAMS])
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise UsageError(f"{path} does not hold latents that kinoform kept: {error}", code="latents_damaged") from error
-    single = latents.dim() == 5 and len(latents) == 1 and latents.numel() > 0 and latents.is_floating_point()
-    if not single or not isinstance(params, dict):
+    single = all(
+        each.dim() == 5 and len(each) == 1 and each.numel() > 0 and each.is_floating_point()
+        for each in latents.values()
+    )  # fmt: skip
+    if not latents or not single or not isinstance(params, dict):
         raise UsageError(f"{path} does not hold latents that kinoform kept; make the film anew", code="latents_damaged")
-    if not bool(torch.isfinite(latents).all()):
+    if not all(bool(torch.isfinite(each).all()) for each in latents.values()):
         raise UsageError(f"the latents in {path} are not finite; make the film anew", code="latents_damaged")
-    return latents.float(), params
+    return {name: each.float() for name, each in latents.items()}, params
