@@ -25,6 +25,14 @@ def test_importing_loads_nothing_heavy():
     assert {name for name in loaded if name.startswith("kinoform.")} <= {"kinoform.version"}
 
 
+def test_what_completion_asks_for_is_all_there_and_loads_nothing():
+    script = "import sys, kinoform; print(*dir(kinoform)); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    names, modules = (set(line.split()) for line in run.stdout.splitlines())
+    assert {*kinoform.__all__, "__doc__"} <= names
+    assert {name for name in modules if name.split(".")[0] in HEAVY} == set()
+
+
 def test_the_version_is_known_and_unknown_names_are_refused():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", kinoform.__version__)
     with pytest.raises(AttributeError, match="flim"):

@@ -32,6 +32,11 @@ PLACES = {
 }
 
 
+def __dir__() -> list[str]:
+    """All names, also those that are not loaded yet."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     """Load the heavy parts when they are first asked for, so that `import kinoform` stays light."""
     if name not in PLACES:

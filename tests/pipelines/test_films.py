@@ -168,3 +168,7 @@ def test_load_takes_the_function(folder: Path, pipe: Pipeline) -> None:
 def test_what_an_extension_returns_is_checked_like_any_prompt(pipe: Pipeline) -> None:
     with pytest.raises(UsageError, match="prompt is empty"):
         replace(pipe, extend=lambda prompt: " ")("a red ball", seed=7)
+
+
+def test_a_pipeline_says_of_itself_what_it_is_in_a_line(pipe: Pipeline) -> None:
+    assert repr(pipe) == "Pipeline(tiny: 3 frames of 16x16 at 8 fps in 3 steps, float32 on cpu)"

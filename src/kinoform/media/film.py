@@ -48,6 +48,16 @@ class Film:
         settle(self, fps=real("fps", self.fps, SLOWEST, FASTEST))
         check_times(self.times, len(self.frames))
 
+    def __repr__(self) -> str:
+        frames, height, width, _ = self.frames.shape
+        return f"Film({frames} frames of {width}x{height} at {self.fps:g} fps)"
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it: a small video that plays, without sound, of 4 MB at most."""
+        from kinoform.media.notebook import html_of  # a notebook's alone
+
+        return html_of(self)
+
     def save(
         self,
         path: str | os.PathLike[str],

@@ -56,6 +56,14 @@ class Pipeline:
     address: str | None = None
     extend: Callable[[str], str] | None = None
 
+    def __repr__(self) -> str:
+        recipe, dtype = self.recipe, str(self.machine.dtype).removeprefix("torch.")
+        worn = "".join(f", {lora.origin.file} at {lora.strength:g}" for lora in self.loras)
+        return (
+            f"Pipeline({recipe.name}{worn}: {recipe.num_frames} frames of {recipe.width}x{recipe.height} at "
+            f"{recipe.fps:g} fps in {recipe.steps} steps, {dtype} on {self.machine.device})"
+        )
+
     def __call__(
         self,
         prompt: str,

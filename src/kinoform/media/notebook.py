@@ -1,0 +1,82 @@
+"""A video as a notebook shows it: small, mute, and inside the page, so that the notebook needs no other file."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+from einops import reduce
+from jaxtyping import UInt8
+from PIL import Image
+
+if TYPE_CHECKING:
+    from kinoform.media.film import Film
+
+LONGEST_SIDE = 480
+"""Pixels of what is shown; a larger video is shrunk by a whole number."""
+
+SHOWN = 320
+"""Pixels on the page, at least, of the longer side."""
+
+MOST_BYTES = 4_000_000
+"""Of the video in the page, before base64 makes four of three."""
+
+QUALITIES = (23, 35, 47)
+"""CRF of H.264, the next where the one before is too large."""
+
+
+def html_of(film: Film) -> str:
+    """An HTML element that plays the video in a loop; its first frame where even a coarse one is too large."""
+    frames = shrunk(film.frames)
+    height, width = frames.shape[1:3]
+    factor = max(1, SHOWN // max(height, width))
+    rendering = "pixelated" if factor > 1 else "auto"
+    style = f'width="{width * factor}" style="max-width: 100%; image-rendering: {rendering}"'
+    video = None if len(frames) == 1 else _video(film, even(frames))
+    if video is None:
+        return f'<img src="data:image/png;base64,{_text(_image(frames[0]))}" {style}>'
+    source = f'src="data:video/mp4;base64,{_text(video)}"'
+    return f"<video {source} {style} controls loop autoplay muted playsinline></video>"
+
+
+def shrunk(frames: UInt8[np.ndarray, "f height width 3"]) -> UInt8[np.ndarray, "f h w 3"]:
+    """The mean of squares of pixels, so large that the longer side has at most LONGEST_SIDE of them."""
+    height, width = frames.shape[1:3]
+    by = -(-max(height, width) // LONGEST_SIDE)
+    if by == 1:
+        return frames
+    rows, columns = max(1, height // by), max(1, width // by)
+    tall, wide = min(by, height), min(by, width)  # of a strip narrower than a square
+    whole = frames[:, : rows * tall, : columns * wide]
+    means = (reduce(each, "(h p) (w q) c -> h w c", np.mean, p=tall, q=wide) for each in whole)
+    return np.stack([mean.round().astype(np.uint8) for mean in means])
+
+
+def even(frames: UInt8[np.ndarray, "f height width 3"]) -> UInt8[np.ndarray, "f h w 3"]:
+    """With the last row and column once more where their number is odd, since H.264 takes even ones."""
+    rows, columns = (side % 2 for side in frames.shape[1:3])
+    return np.pad(frames, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")
+
+
+def _video(film: Film, frames: UInt8[np.ndarray, "f h w 3"]) -> bytes | None:
+    small = type(film)(frames=frames, fps=film.fps, times=film.times)
+    with TemporaryDirectory() as folder:
+        for quality in QUALITIES:
+            path = small.save(Path(folder, "shown.mp4"), crf=quality, metadata=False, force=True)
+            if path.stat().st_size <= MOST_BYTES:
+                return path.read_bytes()
+    return None
+
+
+def _image(frame: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(frame).save(written, "PNG")
+    return written.getvalue()
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode("ascii")
