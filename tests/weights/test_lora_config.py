@@ -10,6 +10,7 @@ from lora_fixtures import DIFFUSERS_Q, RANK, Q, opened, pair, written
 from safetensors.torch import save_file
 
 from kinoform.errors import WeightsError
+from kinoform.weights.identity.identify import inspect_path
 from kinoform.weights.lora_config import PEFT
 from refusals import refused
 
@@ -89,6 +90,10 @@ def test_the_configuration_beside_a_file_of_peft_counts(tmp_path: Path) -> None:
 def test_methods_that_the_matrices_alone_do_not_tell_are_refused(said: dict[str, object], tmp_path: Path) -> None:
     with refused("lora_unsupported"):
         scales(tmp_path, said)
+    (method,) = inspect_path(tmp_path / "style.safetensors")[0].methods
+    with refused("lora_unsupported") as caught:
+        opened(tmp_path / "style.safetensors")
+    assert method in str(caught.value)
     assert scales(tmp_path, {"init_lora_weights": "gaussian", "use_dora": False})[Q] == 1.0
 
 

@@ -111,6 +111,7 @@ def test_names_with_underscores_are_refused_as_such(module: str, tmp_path: Path)
         with refused("lora_unsupported") as caught:
             opened(written(tmp_path, tensors), ignore_unknown=waived)
         assert module in str(caught.value) and "--lora-ignore-unknown" not in str(caught.value)
+    assert inspect_path(tmp_path / "style.safetensors")[0].methods == ("names with _ for dots",)
 
 
 def blocks(dim: int, count: int, ending: str = "lora_A.weight") -> dict[str, Tensor]:

@@ -91,7 +91,7 @@ def _rows(part: Identity) -> Iterator[tuple[str, str]]:
     yield "sizes", ", ".join(f"{name} {size}" for name, size in part.sizes.items()) or "not told"
     yield "parameters", f"{part.parameters:,}" + _about(part.parameters)
     if part.methods:
-        yield "method", f"{', '.join(part.methods)}: kinoform does not read it"
+        yield "not read", ", ".join(part.methods)
     if part.missing:
         yield "missing", _listed(part.missing)
     if part.unknown:

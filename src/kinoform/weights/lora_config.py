@@ -77,11 +77,13 @@ def peft_config_file(path: Path) -> Path | None:
 def peft_config(path: Path, metadata: Mapping[str, str]) -> PeftConfig | None:
     """None when nothing is said of alpha. Raises WeightsError for values that are damaged, and for methods
     that are not read."""
-    found = _said(path, metadata)
-    if found is None:
-        return None
-    said = {key.removeprefix(DIFFUSERS.prefix): value for key, value in found.items()}
-    _check_method(path, said)
+    if (method := peft_method(path, metadata)) is not None:
+        raise WeightsError(
+            f"{path} was trained with {method}, which kinoform does not read; merge it into its model with the tool "
+            "that made it, and give the merged model as --model",
+            code="lora_unsupported",
+        )
+    said = _said(path, metadata)
     rslora = bool(said.get("use_rslora"))
     if "lora_alpha" not in said and not rslora:
         return None
@@ -104,11 +106,24 @@ def checked_alpha(path: Path, name: str, value: object) -> float:
     return float(value)
 
 
-def _said(path: Path, metadata: Mapping[str, str]) -> Mapping[str, object] | None:
+def peft_method(path: Path, metadata: Mapping[str, str]) -> str | None:
+    """The method that peft says a file was trained with, where kinoform does not read it. Raises WeightsError for
+    what is damaged."""
+    said = _said(path, metadata)
+    kind, begun = said.get("peft_type"), said.get("init_lora_weights")
+    if kind not in ("LORA", None):
+        return f"the method {str(kind)[:40]} of peft"
+    if isinstance(begun, str) and begun.startswith(OTHER_BASES):
+        return f"{begun[:40]}, which changes the base's weights too"
+    return next((UNREAD[key] for key in UNREAD if said.get(key)), None)
+
+
+def _said(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
+    """The configuration by plain keys, empty where there is none."""
     text = metadata.get(PEFT)
     if text is None:
         config = peft_config_file(path)
-        return None if config is None else read_json(config)
+        return {} if config is None else read_json(config)
     try:
         if len(text) > PEFT_BYTES:
             raise ValueError
@@ -119,22 +134,7 @@ def _said(path: Path, metadata: Mapping[str, str]) -> Mapping[str, object] | Non
         ) from error
     if not isinstance(found, dict):
         raise WeightsError(f"{path}: its {PEFT} are no object; fetch it again", code="lora_damaged")
-    return found
-
-
-def _check_method(path: Path, said: Mapping[str, object]) -> None:
-    method = next((UNREAD[key] for key in UNREAD if said.get(key)), None)
-    kind, begun = said.get("peft_type", "LORA"), said.get("init_lora_weights")
-    if kind not in ("LORA", None):
-        method = f"the method {str(kind)[:40]} of peft"
-    elif isinstance(begun, str) and begun.startswith(OTHER_BASES):
-        method = f"{begun[:40]}, which changes the base's weights too"
-    if method is not None:
-        raise WeightsError(
-            f"{path} was trained with {method}, which kinoform does not read; merge it into its model with the tool "
-            "that made it, and give the merged model as --model",
-            code="lora_unsupported",
-        )
+    return {key.removeprefix(DIFFUSERS.prefix): value for key, value in found.items()}
 
 
 def _pattern(path: Path, key: str) -> Pattern:

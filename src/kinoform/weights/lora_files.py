@@ -9,16 +9,13 @@ from kinoform.models.lora import MAX_RANK
 from kinoform.weights.files import open_file
 from kinoform.weights.identity.foreign import foreign
 from kinoform.weights.identity.lora_endings import ALPHA, DOWN, SAVED, UP, method_of, taken_apart
-from kinoform.weights.identity.loras import lora_dialect, lora_sizes
+from kinoform.weights.identity.loras import is_undotted, lora_dialect, lora_sizes
 from kinoform.weights.identity.released import RELEASED
 from kinoform.weights.lora_config import checked_alpha, peft_config, peft_config_file
 from kinoform.weights.lora_names import elsewhere, own_layer, own_parameter
 from kinoform.weights.storage.formats import Stored
 
 LISTED = 3
-UNDOTTED = ("kohya", "lycoris")
-"""Dialects whose names have _ for dots."""
-
 WIDEST = "blocks.0.self_attention.q"
 """A layer as wide as the model."""
 
@@ -159,7 +156,8 @@ def _sorted_out(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> _So
             module, pieces = found.held.setdefault(layer, (ended.module, {}))
             if module != ended.module or piece in pieces:
                 raise WeightsError(
-                    f"{path} changes {layer} twice, the second time by {name}; get it again", code="lora_ambiguous"
+                    f"{path} changes {layer} twice, the second time by {name}; keep one of the two in the file",
+                    code="lora_ambiguous",
                 )
             pieces[piece] = stored
     for name in left:
@@ -192,7 +190,7 @@ def _check_known(path: Path, found: _Sorted, tensors: Mapping[str, Stored], *, i
     if not found.held:
         if other := foreign(tensors):
             raise WeightsError(f"{path} is for {other}, no Wan model; leave it out", code="lora_wrong_model")
-        if found.unknown and lora_dialect(tensors) in UNDOTTED:
+        if any(map(is_undotted, found.unknown)):
             raise WeightsError(
                 f"{path} spells its layers with _ for dots ({_listed(found.unknown)}), as kohya's trainers and LyCORIS "
                 "do, which kinoform does not read yet; save it with ComfyUI's names (diffusion_model.blocks.0...)",

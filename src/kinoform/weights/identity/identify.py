@@ -15,12 +15,13 @@ from kinoform.weights.identity.amounts import Described, amounts, is_side, stora
 from kinoform.weights.identity.foreign import check_offspring, foreign, not_wan
 from kinoform.weights.identity.identity import Identity
 from kinoform.weights.identity.lora_endings import methods
-from kinoform.weights.identity.loras import lora_dialect, lora_prefix, lora_sizes, not_lora
+from kinoform.weights.identity.loras import is_undotted, lora_dialect, lora_prefix, lora_sizes, not_lora
 from kinoform.weights.identity.marks import TRANSFORMER, Kind, kinds, translation
 from kinoform.weights.identity.released import RELEASED, Choice, choose, fitting
 from kinoform.weights.identity.sets import WeightSet, read_set, weight_sets
 from kinoform.weights.identity.structure import Shapes
 from kinoform.weights.identity.unread import check_storage
+from kinoform.weights.lora_config import peft_method
 from kinoform.weights.storage.headers import read_json
 
 __all__ = ["Identity", "identify", "identify_parts", "identify_set", "inspect_path"]
@@ -194,8 +195,15 @@ def _lora(tensors: Mapping[str, Described], dialect: str, evidence: Evidence) ->
         evidence="",
         missing=(),
         unknown=not_lora(tensors),
-        methods=methods(tensors),
+        methods=_unread(tensors, evidence),
     )
+
+
+def _unread(tensors: Mapping[str, Described], evidence: Evidence) -> tuple[str, ...]:
+    """What of a LoRA is not read: methods by their tensors, else by what peft says, else by its names."""
+    said = peft_method(evidence.path, evidence.metadata)
+    undotted = ("names with _ for dots",) if any(map(is_undotted, tensors)) else ()
+    return methods(tensors) or (undotted if said is None else (said,))
 
 
 def _adapter(tensors: Mapping[str, Described], evidence: Evidence) -> Identity:

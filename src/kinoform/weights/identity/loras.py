@@ -21,6 +21,7 @@ from kinoform.weights.identity.lora_endings import DOWN, WHOLE, is_change, metho
 
 LYCORIS = re.compile(r"\.(?:hada_|lokr_|dora_scale|oft_blocks|oft_diag)|^lycoris_")
 KOHYA = ("lora_unet_", "lora_te")
+UNDOTTED = (*KOHYA, "lycoris_")
 PREFIXES = ("base_model.model.", "transformer_2.", "transformer.", "model.diffusion_model.", "diffusion_model.",
             "pipe.dit.", "lora_unet__", "lora_unet_", "lycoris_")  # fmt: skip
 WIDE = re.compile(r"self_attn[._][qkv]$|self_attention\.[qkv]$|attn1[._]to_[qkv]$")
@@ -55,6 +56,11 @@ def lora_dialect(names: Iterable[str]) -> str | None:
     if any(name.startswith(("blocks.", "vace_blocks.")) for name in held):
         return "official"
     return "comfy"
+
+
+def is_undotted(name: str) -> bool:
+    """Whether a name has _ for dots, as those of kohya's trainers and of LyCORIS; they are not read yet."""
+    return name.startswith(UNDOTTED)
 
 
 def lora_prefix(names: Iterable[str]) -> str:
