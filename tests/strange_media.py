@@ -64,6 +64,19 @@ def write_film(
     return path
 
 
+def long_film(path: Path, seconds: int, rate: Fraction | int, *, size: int = 64) -> Path:
+    """One that is as bright as the numbers of its frames, which all stand alone."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = size, size, "yuvj420p"
+        for number in range(int(seconds * rate)):
+            frame = av.VideoFrame.from_ndarray(np.full((size, size, 3), 30 + number % 200, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, 1 / Fraction(rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def write_sound(path: Path) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=48000, layout="mono")

@@ -127,7 +127,7 @@ def generate(
     from kinoform.cli.films import make, rehearse
     from kinoform.cli.latents import check_latents
     from kinoform.cli.output import Output, check, film_names
-    from kinoform.conditions.ports import rate_of
+    from kinoform.conditions.ports import most_of, rate_of
     from kinoform.pipelines.pipeline import random_seed
 
     chosen = Chosen(
@@ -142,14 +142,16 @@ def generate(
     )  # fmt: skip
     width, height = size_of(size)
     rate = fps if fps is not None else pipeline.recipe.fps
-    read_at = rate_of(pipeline.recipe.conditioners, rate)
     stride, patch = pipeline.parts.codec_spec.stride, pipeline.parts.transformer_spec.patch
+    length, ways_in = frames_of(frames, seconds, rate, stride[0], patch[0]), pipeline.recipe.conditioners
+    most = most_of(ways_in, pipeline.recipe.num_frames if length is None else length)
     changes = {
         "negative_prompt": negative, "width": width, "height": height, "fps": fps,
         "steps": _fast_steps(pipeline.recipe, steps) if fast else steps,
-        "num_frames": frames_of(frames, seconds, rate, stride[0], patch[0]),
+        "num_frames": length,
         "guidance": guidance, "guidance_rule": guidance_named(guidance_rule), "shift": shift,
-        "solver": solver_named(solver), "sampler": sampler_named(sampler), "inputs": files.read(read_at),
+        "solver": solver_named(solver), "sampler": sampler_named(sampler),
+        "inputs": files.read(rate_of(ways_in, rate), most),
     }  # fmt: skip
     first = random_seed() if seed is None else seed
     asked = [

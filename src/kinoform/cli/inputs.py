@@ -54,8 +54,8 @@ class InputFiles:
     context_scale: float | None = None
     exact_size: bool = False
 
-    def read(self, fps: float | None = None) -> Inputs:
-        """Pictures and films in memory, films at `fps` frames per second, None for their own.
+    def read(self, fps: float | None = None, num_frames: int | None = None) -> Inputs:
+        """Pictures and films in memory, films at `fps` frames per second, None for their own, and `num_frames` at most.
 
         Raises UsageError for files that are missing or cannot be read.
         """
@@ -64,6 +64,7 @@ class InputFiles:
 
         return inputs_of(
             fps=fps,
+            num_frames=num_frames,
             image=self.image,
             last_image=self.last_image,
             frames=[_numbered(text) for text in self.frames],

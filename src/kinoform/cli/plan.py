@@ -35,7 +35,7 @@ from kinoform.cli.options import (
     solver_named,
 )
 from kinoform.cli.plan_report import comparison, crossing, report
-from kinoform.conditions.ports import rate_of
+from kinoform.conditions.ports import most_of, rate_of
 from kinoform.errors import UsageError, nearest
 from kinoform.pipelines.fit import work_of
 from kinoform.pipelines.request import request
@@ -94,7 +94,8 @@ def plan(
         width, height = size_of(wanted)
         count = frames_of(frames, seconds, made.fps, made.codec.stride[0], made.transformer.patch[0])
         changes = {"width": width, "height": height, "num_frames": count, "steps": steps, "guidance": guidance}
-        inputs = read(rate_of(made.conditioners, made.fps))
+        most = most_of(made.conditioners, made.num_frames if count is None else count)
+        inputs = read(rate_of(made.conditioners, made.fps), most)
         asked = request(made, "any film", 0, inputs=inputs, **changes, **rules)
         sizes = Sizes(
             transformer=made.transformer if made.additions is None else made.additions.to(made.transformer),

@@ -17,7 +17,7 @@ from kinoform.cli.options import lora_of
 from kinoform.cli.output import MOST_UPSCALE
 from kinoform.conditions.handed import Material, inputs_of
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import rate_of
+from kinoform.conditions.ports import most_of, rate_of
 from kinoform.errors import UsageError, WeightsError
 from kinoform.media.film import format_of
 from kinoform.pipelines.pipeline import Pipeline
@@ -148,7 +148,8 @@ def _inputs(recipe: Recipe, told: Recorded, files: Mapping[str, Path]) -> Inputs
             )
     material["references"] = [path for _, path in sorted(references)]
     rate = rate_of(recipe.conditioners, float(told.asked["fps"]))  # type: ignore[arg-type]
-    return inputs_of(fps=rate, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
+    most = most_of(recipe.conditioners, told.asked["num_frames"])  # type: ignore[arg-type]
+    return inputs_of(fps=rate, num_frames=most, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
 
 
 def wishes(told: Recorded, film: Path, name: str) -> Wishes:

@@ -30,6 +30,7 @@ class Material(TypedDict, total=False):
 def inputs_of(
     *,
     fps: Number | None = None,
+    num_frames: Whole | None = None,
     image: object = None,
     last_image: object = None,
     frames: Mapping[Any, object] | Sequence[tuple[Whole, object]] = (),
@@ -43,7 +44,8 @@ def inputs_of(
 ) -> Inputs:
     """Inputs with everything read; `image` is frame 0, `last_image` frame -1, see `Inputs` for the others.
 
-    Films and masks that know their times are taken at `fps` frames per second, None for as they are.
+    Films and masks that know their times are taken at `fps` frames per second, None for as they are, and of all
+    films and masks no more than `num_frames` frames are read, None for all.
 
     Raises UsageError for files that are missing or cannot be read, for arrays that are no pictures, and for a
     frame that is given twice.
@@ -53,8 +55,8 @@ def inputs_of(
     ends: list[tuple[Whole, object]] = [(0, image), (-1, last_image)]
     return Inputs(
         frames=dict(_once([*ends, *pairs])),
-        film=None if film is None else clip_of(film, fps=rate),
-        mask=None if mask is None else mask_of(mask, fps=rate),
+        film=None if film is None else clip_of(film, fps=rate, num_frames=num_frames),
+        mask=None if mask is None else mask_of(mask, fps=rate, num_frames=num_frames),
         references=tuple(picture_of(each) for each in references),
         strength=plain(strength),
         source_prompt=source_prompt,

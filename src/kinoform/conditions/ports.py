@@ -14,10 +14,12 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.errors import UsageError
 from kinoform.models.codec import Codec
 from kinoform.models.vision import VisionEncoder
+from kinoform.numbers import Whole
 from kinoform.ops.patch import Patch
 from kinoform.types import Conditions, Latents, Level
 
 Rate = TypeVar("Rate")
+Count = TypeVar("Count", bound=Whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,7 @@ class Choosing(Protocol):
     """A conditioner that chooses by itself which frames of a video it shows, if `every_frame` is true.
 
     It is handed all of them, and all frames of a mask, whatever their rate. Without this member a conditioner is
-    handed videos at the frame rate of the one to be made.
+    handed videos at the frame rate of the one to be made, and no more frames than that has.
     """
 
     @property
@@ -150,8 +152,16 @@ class Choosing(Protocol):
 
 def rate_of(conditioners: Iterable[Conditioner], fps: Rate) -> Rate | None:
     """Frames per second at which these are handed videos, where `fps` is the rate to be made; None for every frame."""
-    every = any(isinstance(each, Choosing) and each.every_frame for each in conditioners)
-    return None if every else fps
+    return None if _chosen(conditioners) else fps
+
+
+def most_of(conditioners: Iterable[Conditioner], num_frames: Count) -> Count | None:
+    """Frames that these are handed of a video at most, where `num_frames` are to be made; None for all."""
+    return None if _chosen(conditioners) else num_frames
+
+
+def _chosen(conditioners: Iterable[Conditioner]) -> bool:
+    return any(isinstance(each, Choosing) and each.every_frame for each in conditioners)
 
 
 @runtime_checkable

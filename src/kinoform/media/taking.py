@@ -111,11 +111,11 @@ def sides(shape: tuple[int, ...]) -> str:
 
 def _check_header(source: Source, wish: Wish) -> None:
     seconds, count = source.seconds, source.count
-    if seconds is not None and seconds > MOST_SECONDS:
+    if wish.most is None and seconds is not None and seconds > MOST_SECONDS:
         raise _too_long(seconds)
     if count is None:
         count = int(seconds * source.rate) if seconds is not None and source.rate else 0
-    if count > MOST_FRAMES:
+    if wish.most is None and count > MOST_FRAMES:
         raise Refused(f"has {count} frames; at most {MOST_FRAMES} are read; cut it first", code="media_too_large")
     if wish.fps is not None and seconds is not None:
         count = int(seconds * exact(wish.fps))

@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from kinoform.conditions.handed import Material, inputs_of
 from kinoform.conditions.inputs import HOW, Inputs
-from kinoform.conditions.ports import rate_of
+from kinoform.conditions.ports import most_of, rate_of
 from kinoform.errors import UsageError
 from kinoform.media.film import Film
 from kinoform.media.material import Origin
@@ -102,6 +102,7 @@ class Pipeline:
                 code="inputs_conflict",
             )
         rate = rate_of(self.recipe.conditioners, self.recipe.fps if fps is None else fps)
+        most = most_of(self.recipe.conditioners, self.recipe.num_frames if num_frames is None else num_frames)
         known = seed if generator is None else seed_of(generator, seed)
         asked = self.request(
             prompt,
@@ -115,7 +116,7 @@ class Pipeline:
             guidance=guidance_scale,
             guidance_rule=guidance_rule,
             sampler=sampler,
-            inputs=inputs or inputs_of(fps=rate, **material),
+            inputs=inputs or inputs_of(fps=rate, num_frames=most, **material),
             shift=shift,
             solver=solver,
         )
