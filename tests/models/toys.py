@@ -69,7 +69,7 @@ class NineRowBlock(TransformerBlock):
         stream = super().before_context(stream)
         shift, scale, gate = shift_scale_gate(self.modulation, stream, 6)
         x = F.layer_norm(stream.tokens, stream.tokens.shape[-1:], eps=self.eps) * (1 + scale) + shift
-        return stream.add(self.time_attention(x, stream, SpaceThenTime(first=1), 0) * gate)
+        return stream.add(self.time_attention(x, stream, SpaceThenTime(first=1).at(0)) * gate)
 
 
 # Branches

@@ -21,7 +21,7 @@ from kinoform.models.cost import (
     self_products,
 )
 from kinoform.models.linear import Linear, entering
-from kinoform.models.ports import AttentionScheme, ContextSpec, Heads, KeysValues, Stream
+from kinoform.models.ports import Attend, AttentionScheme, ContextSpec, Heads, KeysValues, Stream
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm, modulate, rms_norm
 from kinoform.ops.rope import rotate
@@ -87,14 +87,14 @@ class SelfAttention(nn.Module):
         self.q, self.k, self.v, self.o = (Linear(dim, dim) for _ in range(4))
         self.norm_q, self.norm_k = RMSNorm(dim, eps), RMSNorm(dim, eps)
 
-    def forward(self, x: Float[Tensor, "b l d"], stream: Stream, scheme: AttentionScheme, layer: int) -> Tensor:
-        """`stream` lends its phases, grid and mesh; its tokens are not read."""
+    def forward(self, x: Float[Tensor, "b l d"], stream: Stream, kernel: Attend) -> Tensor:
+        """By `kernel`. `stream` lends its phases, grid and mesh; its tokens are not read."""
         x = entering(x, self.q, self.k, self.v)
         q = rotate(heads(self.norm_q(self.q(x)), self.count), stream.rotary)
         k = rotate(heads(self.norm_k(self.k(x)), self.count), stream.rotary)
         v = heads(self.v(x), self.count)
         del x  # attention needs its room
-        return self.o(merge(stream.mesh.attend(scheme.at(layer), q, k, v, stream.grid)))
+        return self.o(merge(stream.mesh.attend(kernel, q, k, v, stream.grid)))
 
 
 class StreamKeys(nn.Module):
@@ -155,7 +155,7 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, spec: DiTSpec, scheme: AttentionScheme, layer: int) -> None:
         super().__init__()
-        self.scheme, self.layer, self.eps = scheme, layer, spec.eps
+        self.attend, self.eps = scheme.at(layer), spec.eps
         self.modulation = nn.Parameter(torch.zeros(1, MODULATION_ROWS, spec.dim))
         self.self_attention = SelfAttention(spec.dim, spec.heads, spec.eps)
         self.cross_norm = nn.LayerNorm(spec.dim, eps=spec.eps) if spec.cross_norm else None
@@ -171,7 +171,7 @@ class TransformerBlock(nn.Module):
     def before_context(self, stream: Stream) -> Stream:
         shift, scale, gate = shift_scale_gate(self.modulation, stream, 0)
         x = modulate(stream.tokens, self.eps, shift, scale)
-        return stream.add(self.self_attention(x, stream, self.scheme, self.layer), gate)
+        return stream.add(self.self_attention(x, stream, self.attend), gate)
 
     def after_context(self, stream: Stream, keys: KeysValues) -> Stream:
         norm = self.cross_norm

@@ -198,6 +198,15 @@ class DiT(nn.Module):
             found.append(self._finish(x, *own, other))
         return found
 
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Have PyTorch compile every block, side blocks too, the first time that it is called; see `torch.compile`.
+
+        Generation calls blocks and never the whole. The halves of block 0, which guidance shares, stay as they are.
+        """
+        for module in self.modules():
+            if isinstance(module, Block):
+                cast(nn.Module, module).compile(*args, **options)
+
     def _begin(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> tuple[Stream, dict[str, Any]]:
         """Embed, let branches open, and run the part of block 0 that does not read the context."""
         if x.shape[1] != self.spec.out_channels or not covers(prepared.grid, x, self.spec.patch):
@@ -226,8 +235,8 @@ class DiT(nn.Module):
         stream, states = replace(stream, context=prepared.context), dict(states)
         for layer in range(self.spec.layers):
             block = self._block(layer)
-            stream = stream if layer == 0 else block.before_context(stream)
-            stream = block.after_context(stream, prepared.keys[layer])
+            keys = prepared.keys[layer]
+            stream = block(stream, keys) if layer else block.after_context(stream, keys)
             for name, state in states.items():
                 stream, states[name] = self._branch(name).after_block(layer, stream, state)
         stream = stream.gather()

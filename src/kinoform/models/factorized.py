@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kinoform.models.attention.factorized import WithinFrames, WithinPlaces
 from kinoform.models.block import CrossAttention, SelfAttention, feed_forward, shift_scale_gate
 from kinoform.models.cost import BlockCost, cross_products, feed_forward_products, key_products, self_products
-from kinoform.models.ports import AttentionScheme, KeysValues, Stream
+from kinoform.models.ports import Attend, KeysValues, Stream
 from kinoform.ops.norm import layer_norm, modulate
 from kinoform.types import Grid
 
@@ -70,7 +70,8 @@ class SpaceTimeBlock(nn.Module):
 
     def __init__(self, spec: DiTSpec, layer: int, *, time_first: bool) -> None:
         super().__init__()
-        self.layer, self.eps, self.time_first = layer, spec.eps, time_first
+        self.eps, self.time_first = spec.eps, time_first
+        self.space, self.time = SPATIAL.at(layer), TEMPORAL.at(layer)
         self.modulation = nn.Parameter(torch.zeros(1, ROWS, spec.dim))
         self.self_attention = SelfAttention(spec.dim, spec.heads, spec.eps)
         self.cross_norm = nn.LayerNorm(spec.dim, eps=spec.eps) if spec.cross_norm else None
@@ -85,19 +86,19 @@ class SpaceTimeBlock(nn.Module):
         return self.after_context(self.before_context(stream), keys)
 
     def before_context(self, stream: Stream) -> Stream:
-        stream = self._attended(stream, self.self_attention, SPATIAL, SPACE)
-        return self._attended(stream, self.time_attention, TEMPORAL, TIME) if self.time_first else stream
+        stream = self._attended(stream, self.self_attention, self.space, SPACE)
+        return self._attended(stream, self.time_attention, self.time, TIME) if self.time_first else stream
 
     def after_context(self, stream: Stream, keys: KeysValues) -> Stream:
         norm = self.cross_norm
         x = stream.tokens if norm is None else layer_norm(stream.tokens, self.eps, norm.weight, norm.bias)
         stream = stream.add(self.cross_attention(x, keys))
         if not self.time_first:
-            stream = self._attended(stream, self.time_attention, TEMPORAL, TIME)
+            stream = self._attended(stream, self.time_attention, self.time, TIME)
         shift, scale, gate = shift_scale_gate(self.modulation, stream, FEED_FORWARD)
         return stream.add(self.feed_forward(modulate(stream.tokens, self.eps, shift, scale)), gate)
 
-    def _attended(self, stream: Stream, attention: SelfAttention, scheme: AttentionScheme, first: int) -> Stream:
+    def _attended(self, stream: Stream, attention: SelfAttention, kernel: Attend, first: int) -> Stream:
         shift, scale, gate = shift_scale_gate(self.modulation, stream, first)
         x = modulate(stream.tokens, self.eps, shift, scale)
-        return stream.add(attention(x, stream, scheme, self.layer), gate)
+        return stream.add(attention(x, stream, kernel), gate)

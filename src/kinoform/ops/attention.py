@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kinoform.ops.cpu import learns, linear, multiplies
+from kinoform.ops.cpu import chooses, learns, linear, multiplies
 
 SHORT = 1024
 """Keys up to which all scores of a training batch fit into memory comfortably."""
@@ -31,7 +31,7 @@ def attend(
         if learns(q, k, v):
             if k.shape[2] <= SHORT:
                 return _products(q, k, v).transpose(1, 2)
-        elif q.shape[2] * k.shape[2] >= MANY and multiplies(v.dtype):
+        elif q.shape[2] * k.shape[2] >= MANY and chooses() and multiplies(v.dtype):
             return _parts(q, k, v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 

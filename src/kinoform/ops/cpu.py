@@ -21,11 +21,17 @@ def linear(
 ) -> Float[Tensor, "*b outputs"]:
     """x W^T + b. Without gradients, float32 on a CPU with AVX-512 goes through oneDNN: MKL, PyTorch's own
     choice, takes its AVX2 kernel on processors that Intel did not make, which is half as fast."""
-    if x.device.type == "cpu" and x.dtype == torch.float32 and not learns(x, weight, bias):
+    if x.device.type == "cpu" and x.dtype == torch.float32 and not learns(x, weight, bias) and chooses():
         product = _onednn()
         if product is not None:
             return product(x, weight, bias)
     return F.linear(x, weight, bias)
+
+
+def chooses() -> bool:
+    """Whether this code runs as it stands. Where PyTorch compiles it, the compiler chooses kernels, and would break its
+    graph at each question about the processor."""
+    return not torch.compiler.is_compiling()
 
 
 def learns(*tensors: Tensor | None) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinoform.conditions.ports import NOTHING, Canvas, Given, Known, together
 from kinoform.conditions.text import text_rows
@@ -187,6 +187,16 @@ def _kept(known: Known, noise: Latents, lead: int, x: Latents, level: Level) -> 
     return torch.cat([x[:, :, :lead], film], dim=2)
 
 
+def _check_heard(model: nn.Module) -> None:
+    """What is called of a model lies behind the wrapper that `torch.compile` returns."""
+    if hasattr(model, "_orig_mod"):
+        raise UsageError(
+            "the transformer is wrapped by torch.compile, and what generation calls lies behind the wrapper, so that "
+            "nothing would be compiled; call model.compile() instead",
+            code="compile_not_heard",
+        )
+
+
 def text_field(
     model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, guidance: float, given: Given = NOTHING,
     guide: Callable[..., MemoryField] = guided,
@@ -245,6 +255,7 @@ def latents_of(
         inputs = encode_inputs(parts, requests, machine, tell)
     with fitting("the transformer"):
         model = parts.transformer(machine.dtype, machine.device)
+        _check_heard(model)
 
     def denoised(model: DiT, request: Request, each: Rows, given: Given) -> Latents:
         draw = noise_of(parts.codec_spec, request, generator, lead=given.canvas.lead)

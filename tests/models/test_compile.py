@@ -1,0 +1,35 @@
+"""PyTorch's compiler is heard where generation passes, and where it would not be, this is said."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from refusals import refused
+from tiny_recipe import tiny_pipeline, write_tiny_folder
+
+
+def test_what_is_compiled_is_what_computes() -> None:
+    """In few graphs without a break, the same for all layers that see alike; in two where layers take turns."""
+    program = [sys.executable, "-c", "from models.compiled import main; main()"]
+    run = subprocess.run(program, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    found = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(found) == 6, run.stderr
+    for name, dtype, told in found:
+        assert told["breaks"] == 0, (name, dtype, told)
+        assert 1 <= told["graphs"] <= 2 and told["calls"] > 50, (name, dtype, told)
+        assert told["gap"] < (1e-5 if dtype == "torch.float32" else 2e-2), (name, dtype, told)
+
+
+def test_a_wrapper_that_would_not_be_heard_is_refused_and_the_other_way_works(tmp_path: Path) -> None:
+    pipe = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"))
+    model = pipe.parts.transformer(torch.float32, torch.device("cpu"))
+    wrapped = replace(pipe.parts, transformer=lambda dtype, device: torch.compile(model, backend="eager"))
+    with refused("compile_not_heard"):
+        replace(pipe, parts=wrapped)("a red ball", seed=1)
+    model.compile(backend="eager")
+    parts = replace(pipe.parts, transformer=lambda dtype, device: model)
+    assert replace(pipe, parts=parts)("a red ball", seed=1).frames.shape == (3, 16, 16, 3)
