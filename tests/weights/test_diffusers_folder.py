@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from diffusers_folder import EMBED, INDEX, SHARED, write_diffusers_folder
 from kinoform.errors import WeightsError
 from kinoform.weights.parts import Parts, released_parts
+from kinoform.weights.places import Given
 from official_folder import CODEC, TEXT, TRANSFORMER, tiny_modules
+from refusals import refused
 
 CPU = torch.device("cpu")
 UMT5_ROWS = 512
@@ -97,11 +99,64 @@ def test_the_latents_are_normalised_as_the_config_says(folder: Path) -> None:
     assert (spec.mean, spec.std) == ((0.5,) * 16, (2.0,) * 16)
 
 
-@pytest.mark.parametrize("pipeline", ["StableDiffusionPipeline", None, 5])
-def test_other_pipelines_are_refused_by_name(pipeline: object, folder: Path) -> None:
+@pytest.mark.parametrize("pipeline", ["WanVideoToVideoPipeline", "SomebodysPipeline", None, 5])
+def test_folders_of_other_pipelines_are_read_by_their_parts(pipeline: object, folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(INDEX | {"_class_name": pipeline}))
-    with pytest.raises(WeightsError, match=f"{pipeline}.*with a WanPipeline, WanImageToVideoPipeline, WanVACE"):
+    parts = released_parts(folder)
+    assert_same_weights(parts)
+    assert [str(pipeline) in note for note in parts.notes] == [True] * (pipeline in ("SomebodysPipeline", 5))
+
+
+def test_a_pipeline_without_a_transformer_is_named(folder: Path) -> None:
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    (folder / "transformer").rename(folder / "unet")
+    with refused("config_unsupported") as caught:
         released_parts(folder)
+    assert "StableDiffusionPipeline" in str(caught.value)
+
+
+def test_a_folder_without_an_index_is_read_by_its_parts(folder: Path) -> None:
+    (folder / "model_index.json").unlink()
+    assert_same_weights(released_parts(folder))
+    (folder / "vae" / "config.json").unlink()
+    assert_same_weights(released_parts(folder))
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_transformer_s_folder_alone_finds_the_parts_beside_it(shards: int, tmp_path: Path) -> None:
+    write_diffusers_folder(tmp_path / "model", shards=shards)
+    alone = released_parts(tmp_path / "model" / "transformer")
+    assert_same_weights(alone)
+    moved = tmp_path / "elsewhere" / "transformer"
+    moved.parent.mkdir()
+    (tmp_path / "model" / "transformer").rename(moved)
+    with refused("part_missing"):
+        released_parts(moved)
+    rest = tmp_path / "model"
+    assert_same_weights(
+        released_parts(
+            moved,
+            Given(text_encoder=rest / "text_encoder", codec=rest / "vae", tokenizer=rest / "tokenizer"),
+        )
+    )
+
+
+def test_a_folder_of_nothing_known_says_what_is_wanted(folder: Path, tmp_path: Path) -> None:
+    for place, code in (
+        (folder / "vae", "config_missing"),
+        (folder / "text_encoder", "config_missing"),
+        (folder / "tokenizer", "config_missing"),
+        (tmp_path / "absent", "weights_missing"),
+    ):
+        with refused(code):
+            released_parts(place)
+    two = tmp_path / "two"
+    two.mkdir()
+    for name in "ab":
+        content = (folder / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
+        (two / f"{name}.safetensors").write_bytes(content)
+    with refused("weights_ambiguous"):
+        released_parts(two)
 
 
 def test_two_experts_are_refused(folder: Path) -> None:
@@ -112,7 +167,7 @@ def test_two_experts_are_refused(folder: Path) -> None:
 
 def test_a_missing_part_is_named(folder: Path) -> None:
     for name in ("transformer/config.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json",
-                 "text_encoder/model.safetensors", "text_encoder/config.json"):  # fmt: skip
+                 "text_encoder/model.safetensors"):  # fmt: skip
         content = (folder / name).read_bytes()
         (folder / name).unlink()
         with pytest.raises(WeightsError, match=name.split("/")[0]):

@@ -167,7 +167,7 @@ def test_a_missing_part_is_named(folder: Path) -> None:
         assert Path(name).stem.split(".")[0] in refusal(folder)
         (folder / name).write_bytes(content)
     released_parts(folder)
-    assert "not a folder" in refusal(folder / "none")
+    assert "does not exist" in refusal(folder / "none")
 
 
 def test_damage_in_any_header_is_found_at_once(folder: Path) -> None:

@@ -8,20 +8,10 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.options import MODEL, OUTPUT, AsJson, option
+from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, AsJson, option
 from kinoform.cli.progress import stages
-from kinoform.errors import Interrupted
-
-IDS = {
-    "t2v-1.3b": "Wan-AI/Wan2.1-T2V-1.3B",
-    "t2v-14b": "Wan-AI/Wan2.1-T2V-14B",
-    "i2v-14b-480p": "Wan-AI/Wan2.1-I2V-14B-480P",
-    "i2v-14b-720p": "Wan-AI/Wan2.1-I2V-14B-720P",
-    "flf2v-14b": "Wan-AI/Wan2.1-FLF2V-14B-720P",
-    "vace-1.3b": "Wan-AI/Wan2.1-VACE-1.3B",
-    "vace-14b": "Wan-AI/Wan2.1-VACE-14B",
-}
-"""Where the released models are, by the names that --model knows."""
+from kinoform.errors import Interrupted, UsageError
+from kinoform.weights.cached import IDS, SAME_WEIGHTS
 
 MB = 1_000_000
 
@@ -41,10 +31,15 @@ def download(
     from kinoform.recipes.load import cache_folder
     from kinoform.weights.hub import fetch, folder_name, listing
 
-    id = IDS.get(model, model)
+    if model in MODELS and model not in VARIANTS:
+        raise UsageError(f"{model} comes with kinoform; there is nothing to fetch", code="nothing_to_fetch")
+    name = SAME_WEIGHTS.get(model, model)
+    if name != model:
+        console.note(f"{model} has the weights of {name}, which are fetched")
+    id = IDS.get(name, name)
     found = listing(id, revision=revision, only=file or ())
     home = cache_folder()
-    folder = output or (home / model if model in IDS else home / "hub" / folder_name(id))
+    folder = output or (home / name if name in IDS else home / "hub" / folder_name(id))
     rows = [f"{each.bytes / MB:>10.1f} MB  {each.name}" for each in found.files]
     rows.append(f"{found.bytes / MB:>10.1f} MB  in all, of {id} at {found.commit[:8]}")
     data = {

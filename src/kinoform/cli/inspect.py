@@ -11,9 +11,11 @@ import typer
 
 from kinoform.cli import console
 from kinoform.errors import UsageError, WeightsError
+from kinoform.weights.cached import opened
 from kinoform.weights.identity.identify import identify_set
 from kinoform.weights.identity.identity import Identity
 from kinoform.weights.identity.sets import WeightSet, weight_sets
+from kinoform.weights.identity.verdict import verdict
 
 FEW = 3
 LONGEST = 120
@@ -35,34 +37,51 @@ def inspect(
     Only headers are read. Exit code 3 when a file is damaged or no part of a Wan model; in a folder, after
     all others have been shown.
     """
+    path = opened(path.expanduser())
     sets = weight_sets(path)
-    if len(sets) == 1:
-        parts = {sets[0]: identify_set(sets[0], variant)}
-        refused = {}
-    else:
-        parts, refused = _all(sets, variant)
+    parts, refused = ({sets[0]: identify_set(sets[0], variant)}, {}) if len(sets) == 1 else _all(sets, variant)
     _check_variant(parts, variant)
-    text = "\n\n".join([*(_shown(each, found) for each, found in parts.items()), *refused.values()])
+    generate = _generate(path, parts, refused, named=variant is not None)
+    reasons = {each: str(error) for each, error in refused.items()}
+    used = [f"generate     {generate.get('model') or 'refused: ' + generate['reason']}"]
+    text = "\n\n".join([*(_shown(each, found) for each, found in parts.items()), *reasons.values(), *used])
     data = {
         "path": str(path),
         "parts": [_as_json(each, one) for each, found in parts.items() for one in found],
-        "refused": [{"file": str(each.path), "reason": reason} for each, reason in refused.items()],
+        "refused": [
+            {"file": str(each.path), "code": error.code, "reason": str(error)} for each, error in refused.items()
+        ],
+        "generate": generate,
     }
     console.result(text, data, as_json=as_json)
     if refused:
         raise typer.Exit(WeightsError.exit_code)
 
 
+def _generate(
+    path: Path,
+    parts: dict[WeightSet, tuple[Identity, ...]],
+    refused: dict[WeightSet, WeightsError],
+    *,
+    named: bool,
+) -> dict[str, str]:
+    """What `kinoform generate` makes of it: the model, or why none."""
+    try:
+        return {"model": verdict(path, parts, refused, named=named)}
+    except WeightsError as error:
+        return {"code": error.code, "reason": str(error)}
+
+
 def _all(
     sets: Iterable[WeightSet], variant: str | None
-) -> tuple[dict[WeightSet, tuple[Identity, ...]], dict[WeightSet, str]]:
+) -> tuple[dict[WeightSet, tuple[Identity, ...]], dict[WeightSet, WeightsError]]:
     """What each set is, or why it was refused."""
     parts, refused = {}, {}
     for each in sets:
         try:
             parts[each] = identify_set(each, variant)
         except WeightsError as error:
-            refused[each] = str(error)
+            refused[each] = error
     return parts, refused
 
 
@@ -98,10 +117,15 @@ def _rows(part: Identity) -> Iterator[tuple[str, str]]:
         yield "unknown", _listed(part.unknown)
     if part.base:
         yield "goes onto", part.base[:LONGEST]
+    for note in part.notes:
+        yield "note", note[:LONGEST]
     if part.part == "lora":
         yield "model", "changes one of " + ", ".join(part.candidates) if part.candidates else "changes no known model"
     elif part.chosen is not None:
         yield "model", f"{part.chosen} (by its {part.evidence})"
+    elif part.doubt:
+        like = ", ".join(part.candidates) or part.family
+        yield "model", f"its name says {part.doubt}, its structure is that of {like}"
     elif part.candidates:
         yield "model", f"{', '.join(part.candidates)}: structure does not tell; say --variant {part.candidates[0]}"
     elif part.part in NEEDS_WORD:

@@ -33,8 +33,10 @@ from kinoform.recipes.wan21 import (
 from kinoform.weights.adapters import AdapterFile, adapter_in, with_adapter
 from kinoform.weights.additions import Additions, stored_spec, with_additions
 from kinoform.weights.blocks import as_stored
+from kinoform.weights.cached import SAME_WEIGHTS, opened, released_snapshot, snapshot_of
 from kinoform.weights.hashes import file_hash
 from kinoform.weights.hub import folder_name, is_hub_id
+from kinoform.weights.identity.hints import hints
 from kinoform.weights.identity.usable import one_model
 from kinoform.weights.lora import with_loras
 from kinoform.weights.own import MANIFEST, TRANSFORMER, read_manifest
@@ -66,7 +68,6 @@ RELEASED = {
     "vace-1.3b": vace_1_3b,
     "vace-14b": vace_14b,
 }
-SAME_WEIGHTS = {"t2i-14b": "t2v-14b"}
 ASSETS = Path(__file__).parents[1] / "assets"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -99,21 +100,21 @@ def load(
     """A pipeline for an embedded model (`mini`, `mini:frames`), a released one by name, a folder, or one file.
 
     A folder is kinoform's own, an official one, or one of diffusers; a hub id (ORG/NAME) is the one that
-    `kinoform download` fetched; a file holds a transformer, and its other parts are looked for in ComfyUI's
-    folders and beside it unless `text_encoder`, `codec`, `tokenizer` and, for models that read pictures,
-    `image_encoder` name them. An adapter file, as `kinoform train` writes it, stands for the model that it names with
-    the adapter on. `variant` is the released model that the weights are, for files whose structure
-    leaves several. `recipe` ("module:function") replaces the defaults, and the sizes where weights do not
-    state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and are
-    unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
-    `loras` are files and strengths, put on the transformer in order; `report` gets a line for each, and unknown
-    names in one are refused but with `ignore_unknown`.
+    `kinoform download` fetched, or another program into the cache of Hugging Face; a file holds a transformer, and its
+    other parts are looked for in ComfyUI's folders and beside it unless `text_encoder`, `codec`, `tokenizer` and, for
+    models that read pictures, `image_encoder` name them. An adapter file, as `kinoform train` writes it, stands for the
+    model that it names with the adapter on. `variant` is the released model that the weights are, for files whose
+    structure leaves several or whose names contradict it. `recipe` ("module:function") replaces the defaults, and the
+    sizes where weights do not state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and
+    are unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
+    `loras` are files and strengths, put on the transformer in order; unknown names in one are refused but with
+    `ignore_unknown`. `report` gets a line for each, and one where the name of weights calls for settings or inputs.
     `device` is auto, cpu, cuda or mps; `dtype` is auto, float32, bfloat16 or float16. Headers are checked
     now: raises WeightsError for weights that are missing or of another model, UsageError for unknown names
     and for a device that is not there.
     """
     machine = choose_machine(device, dtype)
-    name = _fetched(os.fspath(model))
+    name = _found(os.path.expanduser(os.fspath(model)))
     chosen = None if recipe is None else find(recipe)
     if variant is not None and variant not in RELEASED:
         raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}", code="unknown_variant")
@@ -123,7 +124,7 @@ def load(
         tokenizer=_existing(tokenizer),
         image_encoder=_existing(image_encoder),
     )
-    files = [(Path(file), float(strength)) for file, strength in loras]
+    files = [(Path(file).expanduser(), float(strength)) for file, strength in loras]
     wear = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
     adapter, widen = _adapter(name), with_additions
     if adapter is not None:
@@ -145,6 +146,9 @@ def load(
             f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights{fetch}",
             code="unknown_model",
         )
+    for place, notes in ((name, parts.notes), *((file, hints((file.name,))) for file, _ in files)):
+        for note in notes:
+            report(f"{place}: {note}")
     worn = tuple(map(_worn, files))
     return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend, loras=worn, address=recipe)
 
@@ -217,10 +221,14 @@ def _base(adapter: AdapterFile) -> str:
     return name
 
 
-def _fetched(name: str) -> str:
-    """A hub id stands for the folder into which `kinoform download` fetched it."""
+def _found(name: str) -> str:
+    """A hub id stands for the folder into which it was fetched, a folder of Hugging Face's cache for its snapshot."""
+    if os.path.isdir(name):
+        return str(opened(Path(name)))
+    if not is_hub_id(name):
+        return name
     place = cache_folder() / "hub" / folder_name(name)
-    return str(place) if is_hub_id(name) and os.path.isdir(place) else name
+    return str(place) if os.path.isdir(place) else str(snapshot_of(name) or name)
 
 
 def _worn(lora: tuple[Path, float]) -> Lora:
@@ -229,20 +237,27 @@ def _worn(lora: tuple[Path, float]) -> Lora:
 
 
 def _existing(place: PathLike | None) -> Path | None:
-    if place is not None and not os.path.exists(place):
+    if place is None:
+        return None
+    there = os.path.expanduser(place)
+    if not os.path.exists(there):
         check_no_link(place)
         raise WeightsError(f"{os.fspath(place)!r} does not exist; check the name", code="weights_missing")
-    return None if place is None else Path(place)
+    return opened(Path(there))
 
 
 def _cached(name: str) -> Path:
+    """The folder of a released model, fetched by kinoform or by another program."""
     folder = cache_folder() / SAME_WEIGHTS.get(name, name)
-    if not os.path.isdir(folder):  # Path.is_dir raises in a home of somebody else
-        raise WeightsError(
-            f"the weights of {name} are not in {folder}; put the official folder there, or pass its path as --model",
-            code="weights_missing",
-        )
-    return folder
+    if os.path.isdir(folder):  # Path.is_dir raises in a home of somebody else
+        return folder
+    if (there := released_snapshot(name)) is not None:
+        return there
+    raise WeightsError(
+        f"the weights of {name} are not here; fetch them into {folder} with: kinoform download {name}, or pass the "
+        "path of a folder that has them as --model",
+        code="weights_missing",
+    )
 
 
 def _own(folder: Path, recipe: Recipe | None, given: Given, widen: Widen, wear: Wear) -> tuple[Recipe, Parts]:

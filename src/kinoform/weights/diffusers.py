@@ -22,10 +22,11 @@ from kinoform.weights.vocabulary import vocabulary_file
 
 PIPELINES = {
     "WanPipeline": ("wan21-t2v",),
+    "WanVideoToVideoPipeline": ("wan21-t2v",),
     "WanImageToVideoPipeline": READ_PICTURES,
     "WanVACEPipeline": ("wan21-vace",),
 }
-"""The families of transformers that a pipeline may have."""
+"""The families of transformers that a pipeline has; one of another class is read by its parts."""
 
 TRANSFORMER, TEXT_ENCODER, CODEC, TOKENIZER = "transformer", "text_encoder", "vae", "tokenizer"
 IMAGE_ENCODER = "image_encoder"
@@ -33,23 +34,27 @@ MAX_DISTANCE = "relative_attention_max_distance"
 
 
 def diffusers_places(folder: Path, given: Given, *, variant: str | None = None, named: bool = False) -> Places:
-    """Raises WeightsError when a part is missing or of another model, or the pipeline is none of PIPELINES."""
-    made_by = read_config(folder / INDEX).values.get("_class_name")
-    if not isinstance(made_by, str) or made_by not in PIPELINES:
-        known = ", ".join(PIPELINES)
-        raise WeightsError(
-            f"{folder} is a folder of {shown(made_by)}; kinoform makes films with a {known}", code="config_unsupported"
-        )
+    """Raises WeightsError when a part is missing or of another model, or not that of its pipeline."""
+    made_by = read_config(folder / INDEX).values.get("_class_name") if (folder / INDEX).is_file() else None
     check_folder(folder)
+    if not (folder / TRANSFORMER).is_dir():
+        raise WeightsError(
+            f"{folder} is a folder of {shown(made_by)} without {TRANSFORMER}/; give one of a Wan pipeline, such as "
+            f"{next(iter(PIPELINES))}",
+            code="config_unsupported",
+        )
     transformer = _part(folder / TRANSFORMER, "transformer", None, variant=variant)
     transformer = settled(folder, transformer, whole=given.leaves_parts, named=named or variant is not None)
-    if transformer.family not in PIPELINES[made_by]:
+    if transformer.family not in PIPELINES.get(str(made_by), (transformer.family,)):
         held = FAMILIES[transformer.family]
         raise WeightsError(
             f"{folder} is a {made_by} with {held}; they do not belong together, fetch the folder again",
             code="config_contradicts_weights",
         )
     seeing = transformer.family in READ_PICTURES
+    if made_by is not None and made_by not in PIPELINES:
+        strange = f"its pipeline is {shown(made_by)}, which kinoform does not know; it is read by its parts"
+        transformer = replace(transformer, notes=(*transformer.notes, strange))
     return Places(
         path=folder,
         transformer=transformer,
@@ -65,7 +70,7 @@ def diffusers_specs(places: Places) -> Specs:
     assert places.codec is not None, "all released models have an autoencoder"
     return Specs(
         path=places.path,
-        transformer=_transformer(places.transformer),
+        transformer=diffusers_transformer(places.transformer),
         codec=_codec(places.codec),
         text=_text(places.text_encoder),
         image=None if places.image_encoder is None else _vision(places.image_encoder),
@@ -75,10 +80,16 @@ def diffusers_specs(places: Places) -> Specs:
 def _part(folder: Path, part: str, given: Path | None, *, variant: str | None = None) -> Source:
     if given is not None:
         return recognised(given, part)
-    return recognised(folder, part, config=folder / "config.json", variant=variant)
+    return recognised(folder, part, config=_config(folder), variant=variant)
 
 
-def _transformer(source: Source) -> DiTSpec:
+def _config(folder: Path) -> Path | None:
+    """Its settings; a part that has none has the sizes of all released models where no shape tells."""
+    return folder / "config.json" if (folder / "config.json").is_file() else None
+
+
+def diffusers_transformer(source: Source) -> DiTSpec:
+    """From the headers. Raises WeightsError when its config.json contradicts them."""
     shapes = shapes_of(source.open(), source.names)
     if source.config is None:
         return transformer_spec(shapes)

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from kinoform.errors import KinoformError, UsageError, WeightsError
+from kinoform.errors import KinoformError, UsageError, WeightsError, nearest
+from kinoform.weights.cached import IDS
 from kinoform.weights.hashes import CHUNK, file_hash
 from kinoform.weights.identity.folders import check_folder
 from kinoform.weights.selection import needed
@@ -77,7 +78,8 @@ def listing(id: str, *, revision: str | None = None, only: Iterable[str] = ()) -
     UsageError for ids, revisions and files that are not there, KinoformError where the hub cannot be asked.
     """
     if not is_hub_id(id):
-        raise UsageError(f"{id!r} is no hub id; write ORG/NAME", code="unknown_model")
+        close = f", or {nearest(id, IDS)}" if "/" not in id else ""
+        raise UsageError(f"{id!r} is no hub id; write ORG/NAME{close}", code="unknown_model")
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
         raise UsageError(f"{revision[:60]!r} is no revision; give a branch, a tag or a commit", code="bad_value")
     hub = _package()

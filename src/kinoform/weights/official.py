@@ -9,6 +9,7 @@ from kinoform.errors import WeightsError
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import UMT5_XXL
 from kinoform.weights.claims import Config, read_config, shown
+from kinoform.weights.diffusers import diffusers_transformer
 from kinoform.weights.identity.folders import check_folder
 from kinoform.weights.identity.usable import FAMILIES, READ_PICTURES
 from kinoform.weights.places import Given, Places, Source, Specs
@@ -54,7 +55,7 @@ def official_places(folder: Path, given: Given, *, variant: str | None = None, n
 def official_specs(places: Places) -> Specs:
     """From the headers. Raises WeightsError when config.json contradicts them."""
     config = None if places.transformer.config is None else read_config(places.transformer.config)
-    rows = UMT5_XXL.length if config is None else config.number("text_len")
+    rows = UMT5_XXL.length if config is None or _of_diffusers(config) else config.number("text_len")
     text, codec, image = places.text_encoder, places.codec, places.image_encoder
     assert codec is not None, "all released models have an autoencoder"
     return Specs(
@@ -70,6 +71,8 @@ def _transformer(source: Source, config: Config | None, rows: int) -> DiTSpec:
     shapes = shapes_of(source.open(), source.names)
     if config is None:
         return transformer_spec(shapes, rows=rows)
+    if _of_diffusers(config):
+        return diffusers_transformer(source)
     family, _ = KINDS.get(str(config.values.get("model_type")), ("", ""))
     if source.family != family:
         kind, held = shown(config.values.get("model_type")), FAMILIES[source.family]
@@ -93,6 +96,11 @@ def _transformer(source: Source, config: Config | None, rows: int) -> DiTSpec:
         }
     )
     return spec
+
+
+def _of_diffusers(config: Config) -> bool:
+    """Whether the settings beside a single file are those of a transformer in diffusers' layout."""
+    return "num_attention_heads" in config.values
 
 
 def _check_kind(folder: Path, config: Config) -> None:

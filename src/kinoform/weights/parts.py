@@ -19,16 +19,13 @@ from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
 from kinoform.weights import clip
 from kinoform.weights.blocks import as_stored, check_blocks
-from kinoform.weights.diffusers import diffusers_places, diffusers_specs
 from kinoform.weights.hashes import model_hash
-from kinoform.weights.identity.folders import INDEX
 from kinoform.weights.identity.identify import VOCABULARY
 from kinoform.weights.load import Module, load_module, match, on_meta
 from kinoform.weights.load_packed import load_packed
-from kinoform.weights.official import official_places, official_specs
+from kinoform.weights.opening import opened_model
 from kinoform.weights.own import own_places, read_manifest, verify
 from kinoform.weights.places import Given, Places, Source, Specs
-from kinoform.weights.single import single_places
 from kinoform.weights.vocabulary import read_vocabulary
 
 Verify = Callable[[Iterable[Path]], None]
@@ -49,7 +46,7 @@ class Parts:
     parts in float32 whatever the dtype; the codec is float32, or has no weights. Each call loads anew. `image_spec`
     is None for a model without image encoder. `family` is the transformer's architecture (see `Identity`), empty in
     kinoform's own folders; `models` are the released models whose weights these may be, none for a model of
-    another size.
+    another size; `notes` are sentences about settings and inputs that the names of the weights call for.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -62,6 +59,7 @@ class Parts:
     fingerprint: Callable[[], str]
     family: str = ""
     models: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
     image_spec: VisionSpec | None = None
 
@@ -78,7 +76,7 @@ def released_parts(
     keep_packed: bool | None = None,
     block: BlockSpec | None = None,
 ) -> Parts:
-    """The parts of a Wan 2.1 model: an official folder, one of diffusers, or a single transformer file.
+    """The parts of a Wan 2.1 model: an official folder, one of diffusers, or a transformer alone.
 
     `variant` names the released model where structure leaves several; `named`: which one it is need not be told, as
     a recipe says what is made of it. With `keep_packed` what is stored in
@@ -86,15 +84,7 @@ def released_parts(
     kind of block that the weights are read into, otherwise the one that they are for. Raises
     WeightsError naming what is missing or wrong, UsageError for an image encoder given to a model without.
     """
-    if path.is_file():
-        places = single_places(path, given, variant=variant, named=named)
-        specs = official_specs(places)
-    elif (path / INDEX).is_file():
-        places = diffusers_places(path, given, variant=variant, named=named)
-        specs = diffusers_specs(places)
-    else:
-        places = official_places(path, given, variant=variant, named=named)
-        specs = official_specs(places)
+    places, specs = opened_model(path, given, variant=variant, named=named)
     if given.image_encoder is not None and places.image_encoder is None:
         raise UsageError(
             f"{path} is a model that reads no pictures; leave out the image encoder", code="input_not_taken"
@@ -193,6 +183,7 @@ def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | 
         fingerprint=lambda: model_hash(files),
         family=places.transformer.family,
         models=places.transformer.models,
+        notes=places.transformer.notes,
         image_encoder=no_image_encoder if image is None else lambda dtype, device: image.load(lambda _: dtype, device),
         image_spec=specs.image,
     )

@@ -24,7 +24,7 @@ class Source:
     file. `names` translates to kinoform's own names (None: they are its own). `config` states the sizes a
     second time. Names that begin as `unused` are read by nobody where they do not stand behind the prefix.
     `family` is the architecture (see `Identity`), `models` the released models whose weights these may be, `doubt`
-    what names say against all of them.
+    what names say against all of them, `notes` what else names say.
     """
 
     place: Path
@@ -36,6 +36,7 @@ class Source:
     family: str = ""
     models: tuple[str, ...] = ()
     doubt: str = ""
+    notes: tuple[str, ...] = ()
 
     def open(self) -> Checkpoint:
         """Headers only; scaled and packed storage reads as plain numbers. Raises WeightsError."""

@@ -64,6 +64,7 @@ def sources_in(place: Path, *, config: Path | None = None, variant: str | None =
             family=each.family,
             models=(each.chosen,) if each.chosen else each.candidates,
             doubt=each.doubt,
+            notes=each.notes,
         )
         for each in parts
     }

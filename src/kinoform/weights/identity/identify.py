@@ -13,12 +13,14 @@ from kinoform.errors import WeightsError
 from kinoform.weights.identity.adapters import DOWN, adapter_claims, is_adapter
 from kinoform.weights.identity.amounts import Described, amounts, is_side, storage
 from kinoform.weights.identity.foreign import check_offspring, foreign, not_wan
+from kinoform.weights.identity.hints import hints
 from kinoform.weights.identity.identity import Identity
 from kinoform.weights.identity.lora_endings import methods
 from kinoform.weights.identity.loras import is_undotted, lora_dialect, lora_prefix, lora_sizes, not_lora
 from kinoform.weights.identity.marks import TRANSFORMER, Kind, kinds, translation
 from kinoform.weights.identity.released import RELEASED, Choice, choose, fitting
 from kinoform.weights.identity.sets import WeightSet, read_set, weight_sets
+from kinoform.weights.identity.spoken import names_of
 from kinoform.weights.identity.structure import Shapes
 from kinoform.weights.identity.unread import check_storage
 from kinoform.weights.lora_config import peft_method
@@ -168,6 +170,7 @@ def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: E
         chosen=choice.name,
         evidence=choice.evidence,
         doubt=choice.doubt,
+        notes=hints(names_of(evidence.path, evidence.metadata).near) if kind.part == TRANSFORMER else (),
         missing=tuple(prefix + spelled.theirs(name) for name in structure.names if name not in shapes),
         unknown=_under(prefix, (n for n, own in official.items() if own not in known), kind.unused),
     )

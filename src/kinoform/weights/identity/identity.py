@@ -19,7 +19,8 @@ class Identity:
     `candidates` are the released models that fit, `chosen` the one that `evidence` points at: flag,
     structure, folder, file name, metadata; or manifest, which names the recipe of a folder of kinoform's
     own. Of an adapter, `chosen` is its recipe and `base` the name and the hash of the model that it is for.
-    Where `doubt` stands, names say that, which none of the candidates is, and nothing is chosen.
+    `notes` are sentences about settings and inputs that its names call for. Where `doubt` stands, names say that,
+    which none of the candidates is, and nothing is chosen.
     `missing` are names that the file lacks, as it would spell them; `unknown`, names in the file that no
     such model has. `methods` are those in a LoRA that kinoform does not read, such as DoRA.
     """
@@ -42,3 +43,4 @@ class Identity:
     base: str = ""
     methods: tuple[str, ...] = ()
     doubt: str = ""
+    notes: tuple[str, ...] = ()

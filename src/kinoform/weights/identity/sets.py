@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinoform.errors import WeightsError
+from kinoform.weights.cached import opened
 from kinoform.weights.identity.amounts import Described
 from kinoform.weights.shards import shards_of
 from kinoform.weights.stems import STEMS, checked, files_of, groups, listed, passed_over
@@ -50,6 +51,7 @@ def weight_sets(path: Path) -> tuple[WeightSet, ...]:
 
     Raises WeightsError when there are none, or more files than any model has.
     """
+    path = opened(path.expanduser())
     if not path.is_dir():
         check_file(path)
         if path.suffix.lower() not in WEIGHT_SUFFIXES:
@@ -90,15 +92,14 @@ def sets_in(folder: Path, names: Iterable[str]) -> Iterator[WeightSet]:
 
 
 def disputes(path: Path) -> Iterator[WeightsError]:
-    """The folders, from this one on, that hold two sets of weights called after one stem."""
+    """Why the files called after a stem are not one set: two sets, a damaged index, a file that is missing."""
     for place, _ in _walk(path) if path.is_dir() else ():
         for stem in STEMS:
             try:
                 if groups(place, stem):
                     files_of(place / stem)
             except WeightsError as error:
-                if error.code == "weights_ambiguous":
-                    yield error
+                yield error
 
 
 def read_set(weights: WeightSet) -> Tensors:

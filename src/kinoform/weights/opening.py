@@ -1,0 +1,55 @@
+"""From a path to the parts of a model, whatever layout it has: what is known is read, else what is wanted is named."""
+
+from pathlib import Path
+
+from kinoform.errors import WeightsError
+from kinoform.weights.diffusers import TRANSFORMER, diffusers_places, diffusers_specs
+from kinoform.weights.identity.folders import CONFIG, INDEX, check_folder, claims
+from kinoform.weights.identity.rivals import files_with
+from kinoform.weights.identity.sets import weight_sets
+from kinoform.weights.official import official_places, official_specs
+from kinoform.weights.places import Given, Places, Specs
+from kinoform.weights.single import single_places
+
+LISTED = 4
+
+
+def opened_model(path: Path, given: Given, *, variant: str | None, named: bool) -> tuple[Places, Specs]:
+    """Where the parts lie, and their sizes. Raises WeightsError for what is missing or wrong."""
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
+    if path.is_dir():
+        check_folder(path)
+        if (path / INDEX).is_file() or ((path / TRANSFORMER).is_dir() and not (path / CONFIG).is_file()):
+            places = diffusers_places(path, given, variant=variant, named=named)
+            return places, diffusers_specs(places)
+        if "model_type" in claims(path / CONFIG) and not _of_transformers(path):
+            places = official_places(path, given, variant=variant, named=named)
+            return places, official_specs(places)
+        path = _transformer_in(path)
+    places = single_places(path, given, variant=variant, named=named)
+    return places, official_specs(places)
+
+
+def _of_transformers(folder: Path) -> bool:
+    """Whether the settings are those of a part in transformers' layout, which has a model_type too."""
+    return "architectures" in claims(folder / CONFIG)
+
+
+def _transformer_in(folder: Path) -> Path:
+    """The only transformer that lies in a folder of no known layout, such as `transformer/` alone."""
+    found = files_with("transformer", folder)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(file.name for file in found[:LISTED])
+        raise WeightsError(
+            f"{folder} holds {len(found)} transformers, {names}; pass --model FILE for one of them",
+            code="weights_ambiguous",
+        )
+    weight_sets(folder)  # which says so where there are none at all
+    raise WeightsError(
+        f"{folder} is no folder of a model: neither {CONFIG} (official), {INDEX} (diffusers) nor manifest.json "
+        "(kinoform) is there, nor a transformer's file; kinoform inspect says what is in it",
+        code="config_missing",
+    )
