@@ -7,10 +7,8 @@ PATIENCE = 1.0
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Ctrl-C, SIGTERM, and SIGHUP of a terminal that closes.
-
-    Those are left out that this system does not have, and those that whoever began this program had ignored, as
-    nohup does.
-    """
-    named = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
-    return tuple(each for each in named if each is not None and signal.getsignal(each) != signal.SIG_IGN)
+    """Ctrl-C, SIGTERM, and SIGHUP of a terminal that closes, if this system has it and nobody had it ignored, as nohup
+    does."""
+    hangup = getattr(signal, "SIGHUP", None)
+    heeded = hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *([hangup] if hangup is not None and heeded else []))

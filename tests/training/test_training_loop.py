@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +115,15 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path, whole: tuple[P
     assert_same(tmp_path, outcome, whole)
 
 
+@pytest.fixture
+def _hangups_heard() -> Iterator[None]:
+    """Which nohup may have had ignored."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
+
+
+@pytest.mark.usefixtures("_hangups_heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_after_the_step_and_loses_nothing(
     tmp_path: Path, whole: tuple[Path, Outcome], number: signal.Signals

@@ -80,7 +80,10 @@ def _open_streams() -> None:
 
 
 def _heed_signals() -> None:
-    """Let all that ask this program to stop end its work alike, and leave it a moment to clean up."""
+    """Let all that ask this program to stop end its work alike, and leave it a moment to clean up.
+
+    Ctrl-C is ignored in what a script runs in the background, and stays so.
+    """
     last = -PATIENCE
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -90,7 +93,8 @@ def _heed_signals() -> None:
             raise KeyboardInterrupt
 
     for each in stop_signals():
-        signal.signal(each, stop)
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, stop)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
