@@ -92,6 +92,7 @@ from kinoform.conditions.edits import extend
 from kinoform.conditions.handed import inputs_of
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import in_film_order
+from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip, Picture
 from kinoform.solvers.cache import Drift, Every
@@ -118,6 +119,8 @@ first, last = (np.full((4, 4, 3), shade, np.uint8) for shade in (0, 9))
 frames = inputs_of(frames={np.int64(-1): last, torch.tensor(0): first}, fps=np.float32(8)).frames
 assert repr(sorted(frames)) == "[-1, 0]"
 assert list(in_film_order({np.int64(-1): Picture(pixels=last), torch.tensor(0): Picture(pixels=first)}, 5)) == [0, 4]
+rim = EditSettings(grow=np.int64(2), feather=np.float32(1.5), overlap=torch.tensor(3))
+assert repr(rim) == repr(EditSettings(grow=2, feather=1.5, overlap=3))
 clip = Clip(frames=np.stack([first] * 3))
 assert len(extend(clip, after=np.int64(2)).film.frames) == 5
 for refused in (lambda: extend(clip, after=True), lambda: UniPC(order=True), lambda: inputs_of(frames={True: first})):

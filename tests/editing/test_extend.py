@@ -1,5 +1,6 @@
 """A longer film holds the film bit for bit, and what is new goes on from it in its colours."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -209,6 +210,9 @@ def test_the_seed_decides_what_a_model_makes(folder: Path) -> None:
         return extend(pipe, source, PROMPT, num_frames=6, seed=seed, context=5, **changes)
 
     first, again, other = made(1), made(1), made(2)
+    counted = extend(pipe, source, PROMPT, num_frames=np.int64(6), seed=np.uint32(1), context=np.int64(5))
+    assert np.array_equal(first.film.frames, counted.film.frames)
+    assert json.dumps(first.film.params) == json.dumps(counted.film.params), "numbers of numpy are plain ones"
     assert np.array_equal(first.film.frames, again.film.frames)
     assert not np.array_equal(first.film.frames[6:], other.film.frames[6:])
     assert all(np.array_equal(each.film.frames[:6], source) for each in (first, other))

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
+from kinoform import numbers
 from kinoform.conditions import edits
 from kinoform.conditions.inputs import RECIPES, Inputs
 from kinoform.conditions.ports import Units
@@ -22,6 +23,7 @@ from kinoform.media.material import Clip, Picture, Sound
 from kinoform.media.timing import Times, laid
 from kinoform.media.values import clip_of, picture_of
 from kinoform.models.codec import check_size
+from kinoform.numbers import Whole
 from kinoform.pipelines.fit import check_fit
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request, request
@@ -154,10 +156,10 @@ def plan_extend(
     film: object,
     prompt: str,
     *,
-    num_frames: int,
-    seed: int,
+    num_frames: Whole,
+    seed: Whole,
     before: bool = False,
-    context: int | None = None,
+    context: Whole | None = None,
     references: Sequence[object] = (),
     match_colours: bool = True,
     **changes: object,
@@ -175,7 +177,7 @@ def plan_extend(
     codec, patch = pipeline.parts.codec_spec, pipeline.parts.transformer_spec.patch
     check_size(codec, patch, asked.num_frames, asked.height, asked.width)
     context = _context(asked.num_frames) if context is None else context
-    _check_numbers(num_frames, context, asked.num_frames)
+    num_frames, context = _checked_numbers(num_frames, context, asked.num_frames)
     # Of fewer frames before their end, no latent frame is wholly known.
     _check_length(source, codec.stride[0] if before else 2)
     held = min(context, len(source.frames))
@@ -214,17 +216,13 @@ def _context(made: int) -> int:
     return min(CONTEXT, (made + 1) // 2)
 
 
-def _check_numbers(num_frames: int, context: int, most: int) -> None:
+def _checked_numbers(num_frames: Whole, context: Whole, most: int) -> tuple[int, int]:
     if most == 1:
         raise UsageError(
             "this model makes one frame at a time, which cannot go on from others; ask for more",
             code="value_out_of_range",
         )
-    for name, value, limit in (("num_frames", num_frames, MOST_FRAMES), ("context", context, most - 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-            raise UsageError(
-                f"{name} must be a whole number from 1 to {limit}, not {value!r}", code="value_out_of_range"
-            )
+    return numbers.whole("num_frames", num_frames, 1, MOST_FRAMES), numbers.whole("context", context, 1, most - 1)
 
 
 def _check_length(film: Clip, least: int) -> None:

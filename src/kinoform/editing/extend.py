@@ -26,6 +26,7 @@ from kinoform.editing.report import (
 )
 from kinoform.editing.seam import delta_e
 from kinoform.media.film import Film
+from kinoform.numbers import Whole
 from kinoform.pipelines.generate import Callback, Progress
 from kinoform.pipelines.pipeline import Pipeline
 
@@ -46,10 +47,10 @@ def extend(
     film: object,
     prompt: str,
     *,
-    num_frames: int,
-    seed: int,
+    num_frames: Whole,
+    seed: Whole,
     before: bool = False,
-    context: int | None = None,
+    context: Whole | None = None,
     references: Sequence[object] = (),
     match_colours: bool = True,
     tell: Callback | None = None,

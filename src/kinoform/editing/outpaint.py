@@ -19,6 +19,7 @@ from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError, nearest
 from kinoform.media.material import Clip, Mask
 from kinoform.media.values import clip_of
+from kinoform.numbers import Whole, whole_of
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline
 
@@ -46,8 +47,8 @@ def outpaint(
     film: object,
     prompt: str,
     *,
-    width: int,
-    height: int,
+    width: Whole,
+    height: Whole,
     anchor: str = "center",
     settings: EditSettings | None = None,
     tell: Callback | None = None,
@@ -70,15 +71,15 @@ def plan_outpaint(
     film: object,
     prompt: str,
     *,
-    width: int,
-    height: int,
+    width: Whole,
+    height: Whole,
     anchor: str = "center",
     settings: EditSettings | None = None,
     **changes: Any,
 ) -> EditPlan:
     """What `outpaint` of the same arguments will do: an edit of the film on its larger canvas. Raises and warns so."""
     clip = clip_of(film, sound=True)
-    sides = _sides(clip, (height, width), anchor)
+    sides = _sides(clip, (_side("height", height), _side("width", width)), anchor)
     settings = settings or EditSettings()
     _, wished = settings.rim(clip.size)
     feather = min(int(wished), min(count for side in sides for count in side if count) - 1)
@@ -100,11 +101,6 @@ def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tupl
     """Pixels to be made above and below the film, and to its left and right."""
     if anchor not in ANCHORS:
         raise UsageError(f"no anchor {anchor!r}; {nearest(anchor, ANCHORS)}", code="unknown_name")
-    for name, side in zip(("height", "width"), wanted, strict=True):
-        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_SIDE:
-            raise UsageError(
-                f"{name} must be a whole number from 1 to {LARGEST_SIDE}, not {side!r}", code="size_out_of_range"
-            )
     more = [side - there for side, there in zip(wanted, clip.size, strict=True)]
     if min(more) < 0 or not any(more):
         raise UsageError(
@@ -119,6 +115,15 @@ def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tupl
         )
     before = [int(share * count) for share, count in zip(ANCHORS[anchor], more, strict=True)]
     return (before[0], more[0] - before[0]), (before[1], more[1] - before[1])
+
+
+def _side(name: str, value: Whole) -> int:
+    side = whole_of(value)
+    if side is None or not 1 <= side <= LARGEST_SIDE:
+        raise UsageError(
+            f"{name} must be a whole number from 1 to {LARGEST_SIDE}, not {value!r}", code="size_out_of_range"
+        )
+    return side
 
 
 def _around(size: Size, sides: tuple[tuple[int, int], tuple[int, int]], feather: int) -> Mask:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from kinoform.media.film import Film
+from kinoform.numbers import Whole
 from kinoform.pipelines.pipeline import Pipeline
 
 
-def animate(pipeline: Pipeline, picture: object, prompt: str, *, seed: int | None = None, **changes: Any) -> Film:
+def animate(pipeline: Pipeline, picture: object, prompt: str, *, seed: Whole | None = None, **changes: Any) -> Film:
     """A film that begins with the picture, in its proportions; `changes` are as in a call of the pipeline.
 
     Raises UsageError before any weight is read for a model that takes no frames, naming those that do, and for a
@@ -18,7 +19,7 @@ def animate(pipeline: Pipeline, picture: object, prompt: str, *, seed: int | Non
 
 
 def bridge(
-    pipeline: Pipeline, first: object, last: object, prompt: str, *, seed: int | None = None, **changes: Any
+    pipeline: Pipeline, first: object, last: object, prompt: str, *, seed: Whole | None = None, **changes: Any
 ) -> Film:
     """A film that begins with one picture, in its proportions, and ends with another. Raises as `animate`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kinoform.errors import UsageError
+from kinoform.numbers import real, settle, whole
 
 MOST_PIXELS = 512
 """The widest rim of a mask; beyond it a larger mask is what is meant."""
@@ -35,30 +35,16 @@ class EditSettings:
     show_source: bool = True
 
     def __post_init__(self) -> None:
-        _whole("grow", self.grow, 0, MOST_PIXELS)
-        _real("feather", self.feather, float(MOST_PIXELS))
-        _real("margin", self.margin, MOST_MARGIN)
-        _whole("overlap", self.overlap, 1, MOST_FRAMES)
+        settle(
+            self,
+            grow=None if self.grow is None else whole("grow", self.grow, 0, MOST_PIXELS),
+            feather=None if self.feather is None else real("feather", self.feather, 0.0, float(MOST_PIXELS)),
+            margin=real("margin", self.margin, 0.0, MOST_MARGIN),
+            overlap=None if self.overlap is None else whole("overlap", self.overlap, 1, MOST_FRAMES),
+        )
 
     def rim(self, size: tuple[int, int]) -> tuple[int, float]:
         """(grow, feather) of a film of this size (height, width)."""
         shorter = min(size)
         grow = math.ceil(shorter / GROWN) if self.grow is None else self.grow
         return grow, float(math.ceil(shorter / FEATHERED)) if self.feather is None else float(self.feather)
-
-
-def _whole(name: str, value: int | None, least: int, most: int) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UsageError(
-            f"{name} must be a whole number from {least} to {most}, not {value!r}", code="value_out_of_range"
-        )
-
-
-def _real(name: str, value: float | None, most: float) -> None:
-    if value is None:
-        return
-    # NaN is in no range.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise UsageError(f"{name} must be a number from 0 to {most:g}, not {value!r}", code="value_out_of_range")
