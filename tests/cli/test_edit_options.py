@@ -105,6 +105,7 @@ EDIT = {
     "margin": (["--margin", "2"], {"settings"}),
     "overlap": (["--overlap", "2"], {"settings"}),
     "hide_source": (["--hide-source"], {"settings"}),
+    "fit_mask": (["--fit-mask"], {"settings"}),
     "no_colour_match": (["--no-colour-match"], {"settings"}),
     "model": (["--model", "vace-1.3b"], {"model"}),
     "prompt": (["--prompt", "a dog"], {"prompt"}),

@@ -139,7 +139,7 @@ def test_references_and_their_scale_reach_models_that_take_them(folder: Path) ->
     [
         ({"mask": np.zeros((1, 16, 16), bool)}, "without white"),
         ({"mask": hole()[:, :, 1:]}, "the mask is 15x16 and the film 16x16"),
-        ({"mask": hole(13)}, "the mask has 13 frames and the film 14"),
+        ({"mask": hole(12)}, "the mask has 12 frames and the film 14"),
         ({"film": film(1, 16, 16)}, "too short to edit: it has 1 frames; give 2 or more"),
         ({"strength": 0.0}, "strength must be above 0 and at most 1, not 0"),
         ({"strength": 1.5}, "strength must be above 0 and at most 1, not 1.5"),

@@ -126,4 +126,8 @@ def test_a_report_says_what_was_kept_and_what_was_not() -> None:
     assert report().sentences()[0] == "outside the mask (75.0% of the film) every pixel equals the source"
     assert "DIFFER" in report(outside_equal=False).sentences()[0]
     assert "nothing of it is promised" in report(outside_pixels=0, changed_share=1.0).sentences()[0]
+    for decibel, judged in ((35.0, "good"), (24.0, "fair"), (8.9, "bad")):
+        said = report(raw_psnr_outside_db=decibel).sentences()
+        assert any(f"{decibel:.1f} dB, which is {judged}" in each for each in said)
+        assert any("look at what it made" in each for each in said) == (judged == "bad")
     assert not any("moved" in said for said in report(colour_shift=(0.0, 0.0, 0.0)).sentences())

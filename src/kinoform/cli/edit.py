@@ -34,6 +34,9 @@ def edit(
     margin: Annotated[float, option(EDIT, "What the model sees around the mask, in lengths of its longer side.")] = 1.0,
     overlap: Overlap = None,
     hide_source: Annotated[bool, option(EDIT, "Show the model grey under the mask.", "--hide-source")] = False,
+    fit_mask: Annotated[
+        bool, option(EDIT, "Stretch a mask of another size, spread one of another length.", "--fit-mask")
+    ] = False,
     no_colour_match: NoColourMatch = False,
     model: Annotated[
         str | None, option(MODEL, "By default mini:vace, with --source-prompt mini.", complete=model_names)
@@ -54,12 +57,12 @@ def edit(
 
     settings = EditSettings(
         grow=grow, feather=feather, margin=margin, overlap=overlap, match_colours=not no_colour_match,
-        show_source=not hide_source,
+        show_source=not hide_source, fit_mask=fit_mask,
     )  # fmt: skip
     ordered = order(
         "edit", film, prompt, shared, mask=mask, reference=reference, strength=strength, source_prompt=source_prompt,
         context_scale=context_scale, grow=grow, feather=feather, margin=margin, overlap=overlap,
-        hide_source=hide_source, no_colour_match=no_colour_match,
+        hide_source=hide_source, fit_mask=fit_mask, no_colour_match=no_colour_match,
     )  # fmt: skip
     plan = plan_edit(
         ordered.pipeline, film, prompt, seed=ordered.seed, mask=mask, references=reference or (), strength=strength,

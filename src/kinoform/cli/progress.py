@@ -19,6 +19,7 @@ STAGES = {
     "encode": "reading pictures and films",
     "denoise": "making the film",
     "decode": "drawing frames",
+    "compose": "laying it over the video",
 }
 
 Tell: TypeAlias = Callable[[str, int, int], None]

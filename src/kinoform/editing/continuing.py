@@ -18,6 +18,7 @@ from kinoform.conditions.ports import Units
 from kinoform.editing.passes import identity
 from kinoform.editing.segments import legal
 from kinoform.editing.window import Window, whole
+from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip, Picture, Sound
 from kinoform.media.timing import Times, laid
@@ -171,6 +172,7 @@ def plan_extend(
     """
     source = clip_of(film, sound=True)
     given = Inputs(film=source, references=tuple(picture_of(each) for each in references))
+    tell_world(pipeline.recipe, source.name, source.size)
     # A rewritten prompt is the same for all passes.
     prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
     asked = request(pipeline.recipe, prompt, seed, inputs=given, **changes)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from kinoform.editing.report import (
 )
 from kinoform.editing.segments import fade
 from kinoform.editing.settings import EditSettings
+from kinoform.errors import Interrupted
 from kinoform.media.film import Film
 from kinoform.pipelines.generate import Callback, Progress
 from kinoform.pipelines.pipeline import Pipeline
@@ -100,13 +102,13 @@ def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNK
     Raises WeightsError, FitError, NonFiniteError and Interrupted as a call of the pipeline.
     """
     result, raw = plan.source.frames.copy(), plan.source.frames.copy()
-    made = []
+    made, step = [], _counted(plan, tell or _silent)
     for segment in plan.segments:
         frames = _frames_of(plan, segment, result, tell or _silent, passes)
-        colours, squares, count = _compared(plan, segment, frames)
-        _lay(plan, segment, frames, colours, result, raw)
-        made.append(_Made(segment=segment, colours=colours, squares=squares, count=count))
-    report = _report(plan, result, made)
+        colours, squares, values = _compared(plan, segment, frames, step)
+        _lay(plan, segment, frames, colours, result, raw, step)
+        made.append(_Made(segment=segment, colours=colours, squares=squares, count=values))
+    report = _report(plan, result, made, step)
     _tell_change(plan, result)
     film = Film(
         frames=result, fps=plan.fps, params=_params(plan, report), times=plan.source.times, sound=plan.source.sound
@@ -128,13 +130,26 @@ def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback,
     return plan.pipeline.frames(latents, heard)
 
 
-def _compared(plan: EditPlan, segment: Segment, frames: Drawn) -> tuple[Affine, float, int]:
+def _counted(plan: EditPlan, tell: Callback) -> Callable[[], None]:
+    """Called for each frame that is compared, laid over the film, and reported of; tells of it."""
+    total = sum(2 * (each.span.stop - each.span.start) for each in plan.segments) + len(plan.source.frames)
+    steps = count(1)
+
+    def step() -> None:
+        if tell(Progress(stage="compose", done=next(steps), total=total)) is False:
+            raise Interrupted("the work was ended by its caller", code="interrupted")
+
+    return step
+
+
+def _compared(plan: EditPlan, segment: Segment, frames: Drawn, step: Callable[[], None]) -> tuple[Affine, float, int]:
     """How the colours around the mask are to change; the squared errors outside the mask, and of how many values."""
     span, window, film = segment.span, segment.window, plan.source.size
     rows, columns = window.inside(film)
     width = max(2, round(RING * window.scale))
-    there, redrawn, squares, count = Moments(), Moments(), 0.0, 0
+    there, redrawn, squares, values = Moments(), Moments(), 0.0, 0
     for place, frame in zip(range(span.start, span.stop), frames, strict=False):
+        step()
         rim = plan.alpha[place, rows, columns]
         if rim.min() > 0:
             continue
@@ -143,16 +158,25 @@ def _compared(plan: EditPlan, segment: Segment, frames: Drawn) -> tuple[Affine, 
         around[around] = alike(source[around], large[around])
         there, redrawn = there + moments(source[around]), redrawn + moments(large[around])
         errors = np.rint(large[outside]) - source[outside]
-        squares, count = squares + float((errors.astype(np.float64) ** 2).sum()), count + errors.size
-    return match(there, redrawn) if plan.settings.match_colours else SAME, squares, count
+        squares, values = squares + float((errors.astype(np.float64) ** 2).sum()), values + errors.size
+    return match(there, redrawn) if plan.settings.match_colours else SAME, squares, values
 
 
-def _lay(plan: EditPlan, segment: Segment, frames: Drawn, colours: Affine, result: Frames, raw: Frames) -> None:
+def _lay(
+    plan: EditPlan,
+    segment: Segment,
+    frames: Drawn,
+    colours: Affine,
+    result: Frames,
+    raw: Frames,
+    step: Callable[[], None],
+) -> None:
     """Into `result` and `raw`, faded over the frames that the segment shares with the one before."""
     span, window, film = segment.span, segment.window, plan.source.size
     rows, columns = window.inside(film)
     weights = [*fade(span.shared), *[1.0] * (span.stop - span.start - span.shared)]
     for place, frame, weight in zip(range(span.start, span.stop), frames, weights, strict=False):
+        step()
         large = window.given_back(frame, film)
         source, rim = plan.source.frames[place, rows, columns], plan.alpha[place, rows, columns]
         laid = composite(source, colours(large), rim)
@@ -160,10 +184,10 @@ def _lay(plan: EditPlan, segment: Segment, frames: Drawn, colours: Affine, resul
             whole[place, rows, columns] = crossfaded(whole[place, rows, columns], part, float(weight))
 
 
-def _report(plan: EditPlan, result: Frames, made: Sequence[_Made]) -> EditReport:
+def _report(plan: EditPlan, result: Frames, made: Sequence[_Made], step: Callable[[], None]) -> EditReport:
     source, alpha = plan.source.frames, plan.alpha
     equal, outside = outside_equal(source, result, alpha)
-    borders = seams(source, result, alpha, feather=plan.rim[1])
+    borders = seams(source, result, alpha, feather=plan.rim[1], step=step)
     return EditReport(
         outside_equal=equal,
         outside_pixels=outside,
@@ -188,15 +212,15 @@ def _report(plan: EditPlan, result: Frames, made: Sequence[_Made]) -> EditReport
 
 
 def _tell_change(plan: EditPlan, result: Frames) -> None:
-    total, count = 0.0, 0
+    total, values = 0.0, 0
     for before, after, rim in zip(plan.source.frames, result, plan.alpha, strict=True):
         inside = rim > 0
         total += float(np.abs(after[inside].astype(np.float32) - before[inside]).sum())
-        count += 3 * int(inside.sum())
-    if total / count < UNCHANGED:
+        values += 3 * int(inside.sum())
+    if total / values < UNCHANGED:
         warnings.warn(
-            f"the edit changed next to nothing: {total / count:.1f} of 255 on the mean; say more of what is new in the "
-            "prompt, grow the mask, or raise the strength",
+            f"the edit changed next to nothing: {total / values:.1f} of 255 on the mean; say more of what is new in "
+            "the prompt, grow the mask, or raise the strength",
             stacklevel=4,
         )
 

@@ -14,8 +14,9 @@ from kinoform.conditions.fitting import Size
 from kinoform.editing import edit
 from kinoform.editing.edit import Edited
 from kinoform.editing.passes import UNKEPT, Passes
-from kinoform.editing.plan import EditPlan, plan_edit
+from kinoform.editing.plan import EditPlan, plan_source
 from kinoform.editing.settings import EditSettings
+from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError, nearest
 from kinoform.media.material import Clip, Mask
 from kinoform.media.values import clip_of
@@ -86,7 +87,9 @@ def plan_outpaint(
     # The model sees grey around the film, as it was trained; the repeated edge is for the composite alone.
     settings = replace(settings, grow=0, feather=float(feather), show_source=False)
     canvas = replace(clip, frames=np.pad(clip.frames, ((0, 0), *sides, (0, 0)), mode="edge"))
-    return plan_edit(pipeline, canvas, prompt, mask=_around(clip.size, sides, feather), settings=settings, **changes)
+    tell_world(pipeline.recipe, clip.name, clip.size)
+    mask: Any = _around(clip.size, sides, feather)
+    return plan_source(pipeline, canvas, prompt, mask=mask, settings=settings, **changes)
 
 
 def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNKEPT) -> Edited:

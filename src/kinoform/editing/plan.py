@@ -14,11 +14,13 @@ from kinoform.conditions.demand import Demanding
 from kinoform.conditions.edits import GREY
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import FilmSize, Units
+from kinoform.editing.fitting import fitted_mask
 from kinoform.editing.masks import Alpha, alpha_of
 from kinoform.editing.passes import identity
 from kinoform.editing.segments import Span, spans
 from kinoform.editing.settings import EditSettings
 from kinoform.editing.window import Window, window_around
+from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip, Mask
 from kinoform.media.values import clip_of, mask_of, picture_of
@@ -132,10 +134,32 @@ def plan_edit(
     of another size or length, and for what the model does not take, naming those that do; FitError for what cannot
     fit. Warns of a mask that is grey or leaves nothing, and of a prompt that says what the source prompt says.
     """
-    settings, source = settings or EditSettings(), clip_of(film, sound=True)
+    source = clip_of(film, sound=True)
+    tell_world(pipeline.recipe, source.name, source.size)
+    return plan_source(
+        pipeline, source, prompt, seed=seed, mask=mask, references=references, strength=strength,
+        source_prompt=source_prompt, context_scale=context_scale, settings=settings or EditSettings(), **changes,
+    )  # fmt: skip
+
+
+def plan_source(
+    pipeline: Pipeline,
+    source: Clip,
+    prompt: str,
+    *,
+    seed: int,
+    settings: EditSettings,
+    mask: object = None,
+    references: Sequence[object] = (),
+    strength: float | None = None,
+    source_prompt: str | None = None,
+    context_scale: float | None = None,
+    **changes: object,
+) -> EditPlan:
+    """The same of a film that is read, whatever world it shows. Raises and warns as `plan_edit` otherwise does."""
     given = Inputs(
         film=source,
-        mask=None if mask is None else mask_of(mask),
+        mask=None if mask is None else fitted_mask(mask_of(mask), source, fit=settings.fit_mask),
         references=tuple(picture_of(each) for each in references),
         strength=strength,
         source_prompt=source_prompt,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,13 @@ from kinoform.editing.masks import Alpha
 from kinoform.editing.seam import seam_differences
 
 PEAK = 255.0
+
+GOOD, FAIR = 28.0, 20.0
+"""PSNR in dB of what a model makes of what it is to keep: from the first on hard to tell from the source, below the
+second something else. Models that know a video reach 24 to 37 (docs/editing.md)."""
+
+SEEN, STRIKING = 3.0, 10.0
+"""Differences of CIEDE2000 across a border: below the first it is hardly seen, above the second at once."""
 
 Frames = UInt8[np.ndarray, "f height width 3"]
 Colour = tuple[float, float, float]
@@ -79,22 +86,35 @@ class EditReport:
         """The same for people."""
         said = [self._promise()]
         if self.raw_psnr_outside_db is not None:
-            said.append(f"the model itself kept it at {self.raw_psnr_outside_db:.1f} dB")
+            said.append(
+                f"the model itself kept it at {self.raw_psnr_outside_db:.1f} dB, which is {self.keeping}"
+                + ("; look at what it made before you use it" if self.keeping == "bad" else "")
+            )
         if self.seam_delta_e is not None:
             said.append(
                 f"colour difference at the border (CIEDE2000): {self.seam_delta_e:.1f} on the mean, "
-                f"{self.seam_delta_e_worst:.1f} in the worst frame"
+                f"{self.seam_delta_e_worst:.1f} in the worst frame; {_shown(self.seam_delta_e)}"
             )
         if any(self.colour_shift):
             red, green, blue = self.colour_shift
             said.append(f"colours inside were moved by {red:+.1f} red, {green:+.1f} green, {blue:+.1f} blue, of 255")
         return tuple(said)
 
+    @property
+    def keeping(self) -> str:
+        """How well the model itself kept what it was to keep: "good", "fair" or "bad"; "good" where nothing was."""
+        there = math.inf if self.raw_psnr_outside_db is None else self.raw_psnr_outside_db
+        return "good" if there >= GOOD else "fair" if there >= FAIR else "bad"
+
     def _promise(self) -> str:
         if not self.outside_pixels:
             return "the whole film was free to change, so nothing of it is promised to be equal"
         stays = f"outside the mask ({1 - self.changed_share:.1%} of the film)"
         return f"{stays} every pixel equals the source" if self.outside_equal else f"{stays} PIXELS DIFFER"
+
+
+def _shown(seam: float) -> str:
+    return "it is hardly seen" if seam < SEEN else "it is seen" if seam < STRIKING else "it is seen at once"
 
 
 def outside_equal(source: Frames, result: Frames, alpha: Alpha) -> tuple[bool, int]:
@@ -107,13 +127,16 @@ def outside_equal(source: Frames, result: Frames, alpha: Alpha) -> tuple[bool, i
     return equal, count
 
 
-def seams(source: Frames, result: Frames, alpha: Alpha, *, feather: float) -> list[float | None]:
-    """The mean of `seam_differences` in each frame, None where it has no border."""
-    return [
-        float(found.mean()) if found.size else None
-        for frames in zip(source, result, alpha, strict=True)
-        for found in (seam_differences(*frames, feather=feather),)
-    ]
+def seams(
+    source: Frames, result: Frames, alpha: Alpha, *, feather: float, step: Callable[[], None] = lambda: None
+) -> list[float | None]:
+    """The mean of `seam_differences` in each frame, None where it has no border; `step` is called for each."""
+    means = list[float | None]()
+    for frames in zip(source, result, alpha, strict=True):
+        step()
+        found = seam_differences(*frames, feather=feather)
+        means.append(float(found.mean()) if found.size else None)
+    return means
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

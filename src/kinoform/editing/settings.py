@@ -23,7 +23,8 @@ class EditSettings:
 
     `margin` is what the model sees around the mask, in lengths of the mask's longer side; `overlap` the frames that
     two segments share at least (None: a quarter of a segment). `match_colours` brings what is made to the colours
-    of the source around the mask. Without `show_source` the model sees grey under the mask.
+    of the source around the mask. Without `show_source` the model sees grey under the mask. `fit_mask` stretches a
+    mask of another size, and spreads one of another length.
     Raises UsageError for values out of range.
     """
 
@@ -33,6 +34,7 @@ class EditSettings:
     overlap: int | None = None
     match_colours: bool = True
     show_source: bool = True
+    fit_mask: bool = False
 
     def __post_init__(self) -> None:
         settle(

@@ -127,4 +127,4 @@ def _answered(job: bytes) -> tuple[list[str], bytes]:
         return [LOST], b""
     if ran.returncode or not isinstance(notes, list) or len(data) > MOST_SOUND:
         return [LOST], b""
-    return [str(note) for note in notes], data
+    return [printable(str(note)) for note in notes], data

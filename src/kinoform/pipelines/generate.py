@@ -31,7 +31,7 @@ from kinoform.weights.parts import Parts
 class Progress:
     """`done` of `total` in a stage: "text" (prompts), "encode" (inputs), "denoise" (steps), "decode" (latent frames).
 
-    While denoising, `x0` are the latents of the film as predicted now.
+    An edit goes on with "compose" (frames). While denoising, `x0` are the latents of the film as predicted now.
     """
 
     stage: str

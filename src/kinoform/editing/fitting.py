@@ -1,0 +1,78 @@
+"""A mask brought to the size and length of its video: what is safe is done and said, the rest where it is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+
+from kinoform.conditions.clips import by
+from kinoform.conditions.fitting import Size
+from kinoform.errors import UsageError
+from kinoform.media.material import Clip, Mask
+
+Values = UInt8[np.ndarray, "_ height width"]
+
+
+def fitted_mask(mask: Mask, film: Clip, *, fit: bool) -> Mask:
+    """The mask in the size and length of the video.
+
+    Half and twice the size, and one frame too few or too many, are fitted in any case: white stays where it was.
+    With `fit` any other size is stretched, and any other length spread over the video's. Warns of either.
+    Raises UsageError for what would have to be guessed.
+    """
+    values = _long(_large(mask, film, fit=fit), mask, film, fit=fit)
+    return mask if values is mask.values else replace(mask, values=values)
+
+
+def _large(mask: Mask, film: Clip, *, fit: bool) -> Values:
+    if mask.size == film.size:
+        return mask.values
+    named = f"{mask.name} is {by(mask.size)} and {film.name} {by(film.size)}"
+    if mask.size == film.size[::-1] and mask.size[0] != mask.size[1]:
+        raise UsageError(
+            f"{named}, so it lies on its side; turn it so that it stands as the video is shown",
+            code="mask_size_differs",
+        )
+    if not (fit or _halved(mask.size, film.size) or _halved(film.size, mask.size)):
+        raise UsageError(
+            f"{named}; give a mask of that size, or pass --fit-mask (fit_mask=True in the settings) to stretch it",
+            code="mask_size_differs",
+        )
+    warnings.warn(f"{named}; it is stretched to that", stacklevel=5)
+    return np.stack([_stretched(frame, film.size) for frame in mask.values])
+
+
+def _halved(small: Size, large: Size) -> bool:
+    """Whether one is half as large as the other, odd sides rounded in either direction."""
+    return all(abs(2 * one - other) <= 1 for one, other in zip(small, large, strict=True))
+
+
+def _stretched(frame: UInt8[np.ndarray, "rows columns"], size: Size) -> UInt8[np.ndarray, "height width"]:
+    """By the area that each pixel covers: nothing white is lost that covers half of a pixel."""
+    values = torch.from_numpy(frame.astype(np.float32))[None, None]
+    return np.rint(F.interpolate(values, size=size, mode="area")[0, 0].numpy()).astype(np.uint8)
+
+
+def _long(values: Values, mask: Mask, film: Clip, *, fit: bool) -> Values:
+    there, wanted = len(values), len(film.frames)
+    if there in (1, wanted):
+        return values
+    named = f"{mask.name} has {there} frames and {film.name} {wanted}"
+    if abs(there - wanted) == 1:
+        warnings.warn(
+            f"{named}; " + ("its last one stays" if there < wanted else "its last one is left out"), stacklevel=5
+        )
+        return np.concatenate([values, values[-1:]])[:wanted]
+    if not fit:
+        raise UsageError(
+            f"{named}; give a mask of one frame, which stands for all, or of {wanted}, or pass --fit-mask "
+            "(fit_mask=True in the settings) to spread it over the video",
+            code="mask_length_differs",
+        )
+    warnings.warn(f"{named}; it is spread over them", stacklevel=5)
+    return values[np.arange(wanted) * there // wanted]

@@ -1,0 +1,78 @@
+"""A mask of nearly the right form is fitted and said; one that would have to be guessed is refused with a way."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pretend import film, painted, pretended
+
+from kinoform.editing.edit import edit
+from kinoform.editing.fitting import fitted_mask
+from kinoform.editing.settings import EditSettings
+from kinoform.media.material import Clip, Mask
+from refusals import refused
+
+FILM = Clip(frames=np.zeros((6, 24, 33, 3), np.uint8), fps=8.0)
+
+
+def mask(frames: int, height: int, width: int) -> Mask:
+    values = np.zeros((frames, height, width), np.uint8)
+    values[:, : height // 2] = 255
+    return Mask(values=values)
+
+
+def test_a_mask_of_the_right_form_stays_as_it_is() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for frames in (1, 6):
+            given = mask(frames, 24, 33)
+            assert fitted_mask(given, FILM, fit=False) is given
+
+
+@pytest.mark.parametrize("size", [(12, 16), (12, 17), (48, 66), (48, 67)])
+def test_half_and_twice_the_size_are_fitted_aloud(size: tuple[int, int]) -> None:
+    with pytest.warns(UserWarning, match="it is stretched to that"):
+        fitted = fitted_mask(mask(1, *size), FILM, fit=False)
+    assert fitted.size == FILM.size
+    white = fitted.values[0] >= 128
+    assert white[:12].all() and not white[12:].any()
+
+
+@pytest.mark.parametrize(("frames", "said"), [(5, "its last one stays"), (7, "its last one is left out")])
+def test_one_frame_too_few_or_too_many_is_fitted_aloud(frames: int, said: str) -> None:
+    values = np.arange(frames, dtype=np.uint8)[:, None, None].repeat(24, 1).repeat(33, 2)
+    with pytest.warns(UserWarning, match=said):
+        fitted = fitted_mask(Mask(values=values), FILM, fit=False)
+    assert fitted.values[:, 0, 0].tolist() == [*range(min(frames, 6)), *[4] * (6 - min(frames, 6))]
+
+
+@pytest.mark.parametrize(("form", "code"), [((1, 20, 20), "mask_size_differs"), ((3, 24, 33), "mask_length_differs")])
+def test_what_is_refused_is_fitted_where_that_is_asked_for(form: tuple[int, int, int], code: str) -> None:
+    with refused(code) as caught:
+        fitted_mask(mask(*form), FILM, fit=False)
+    assert "--fit-mask" in str(caught.value) and "fit_mask=True" in str(caught.value)
+    with pytest.warns(UserWarning, match="stretched|spread"):
+        fitted = fitted_mask(mask(*form), FILM, fit=True)
+    assert fitted.size == FILM.size and len(fitted.values) in (1, 6)
+    white = fitted.values >= 128
+    assert white[:, :12].all() and not white[:, 12:].any()
+
+
+@pytest.mark.parametrize("fit", [False, True])
+def test_a_mask_that_lies_on_its_side_is_never_stretched(fit: bool) -> None:
+    with refused("mask_size_differs") as caught:
+        fitted_mask(mask(1, 33, 24), FILM, fit=fit)
+    assert "turn it" in str(caught.value)
+
+
+def test_an_edit_takes_them(folder: Path) -> None:
+    source = film(9, 16, 16)
+    with refused("mask_size_differs"):
+        edit(pretended(folder, painted(1, 2, 3)), source, "a cat", mask=np.ones((9, 10), bool), seed=1)
+    settings = EditSettings(fit_mask=True)
+    with pytest.warns(UserWarning, match="stretched"):
+        edited = edit(
+            pretended(folder, painted(1, 2, 3)), source, "a cat", mask=np.ones((9, 10), bool), seed=1, settings=settings
+        )
+    assert (edited.film.frames == (1, 2, 3)).all()

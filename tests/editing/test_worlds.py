@@ -1,0 +1,53 @@
+"""A model that knows only its own world says so before it is given another, and says how well it did."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pretend import copied, film, painted, pretended, spots
+
+from kinoform.editing.continuing import plan_extend
+from kinoform.editing.edit import carry_out
+from kinoform.editing.outpaint import plan_outpaint
+from kinoform.editing.plan import plan_edit
+from kinoform.pipelines.generate import Progress
+from kinoform.recipes.load import load
+
+KNOWS = "knows only its own world, coloured shapes"
+
+
+def test_it_is_said_of_a_video_that_is_none_of_its_own(folder: Path) -> None:
+    pipeline = pretended(folder, copied, world="coloured shapes")
+    with pytest.warns(UserWarning, match=KNOWS):
+        plan_edit(pipeline, film(9, 24, 32), "a cat", seed=1)
+    with pytest.warns(UserWarning, match=KNOWS):
+        plan_extend(pipeline, film(9, 24, 32), "a cat", num_frames=4, seed=1, context=2)
+    with pytest.warns(UserWarning, match=KNOWS):
+        plan_outpaint(pipeline, film(9, 24, 32), "a cat", width=48, height=32, seed=1)
+
+
+def test_nothing_is_said_of_its_own_videos_and_by_models_that_know_more(folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for side in (16, 64):
+            plan_edit(pretended(folder, copied, world="coloured shapes"), film(9, side, side), "a cat", seed=1)
+        plan_outpaint(
+            pretended(folder, copied, world="coloured shapes"), film(9, 16, 16), "a cat", width=24, height=16, seed=1
+        )
+        plan_edit(pretended(folder, copied), film(9, 24, 32), "a cat", seed=1)
+
+
+@pytest.mark.parametrize("name", ["mini", "mini:vace", "mini:frames", "mini:reference", "mini-factorized"])
+def test_every_embedded_model_says_what_it_knows(name: str) -> None:
+    assert load(name, device="cpu").recipe.world is not None
+
+
+def test_progress_names_the_work_after_the_model(folder: Path) -> None:
+    told: list[Progress] = []
+    plan = plan_edit(pretended(folder, painted(1, 2, 3)), film(13, 24, 32), "a cat", seed=1, mask=spots(13, 24, 32))
+    carry_out(plan, lambda now: told.append(now))
+    composed = [each for each in told if each.stage == "compose"]
+    assert [each.done for each in composed] == list(range(1, composed[0].total + 1))
+    assert told[-1].stage == "compose" and len(plan.segments) > 1
+    assert np.all([each.done <= each.total for each in told])
