@@ -53,7 +53,7 @@ SHARED: dict[str, tuple[object, str]] = {
 }
 """A value of each option, and what it changes."""
 
-NAMED = {"seed", "output", "resume"}
+NAMED = {"seed", "output", "resume", "even"}
 """Options that are read by the commands themselves; the tests of these use them throughout."""
 
 

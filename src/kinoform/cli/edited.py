@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 from kinoform.cli import console
@@ -28,6 +29,9 @@ from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline, random_seed
 from kinoform.pipelines.request import Request
 
+Shape: TypeAlias = tuple[int, int, int]
+"""Frames, height, width."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -43,8 +47,14 @@ class Order:
     spoken: bool
     output: str | None
     resume: Path | None
+    even: bool
     how: Output
     words: tuple[str, ...]
+
+    def final(self, shape: Shape) -> Shape:
+        """The shape of the film that is saved, where one of `shape` is made."""
+        frames, height, width = shape
+        return (frames, height + height % 2, width + width % 2) if self.even else shape
 
     def name(self, size: tuple[int, int]) -> str:
         """Where a film of this height and width goes; mp4 takes even sides alone."""
@@ -59,6 +69,9 @@ class Planned(Protocol):
     @property
     def passes(self) -> int: ...
 
+    @property
+    def beside(self) -> int: ...
+
     def identity(self) -> str: ...
 
 
@@ -70,7 +83,7 @@ def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> 
     return Order(
         pipeline=shared.chosen().load(), file=file, prompt=prompt,
         seed=random_seed() if shared.seed is None else shared.seed, spoken=shared.seed is not None,
-        output=shared.output, resume=shared.resume, how=shared.how(),
+        output=shared.output, resume=shared.resume, even=shared.even, how=shared.how(),
         words=again(command, file, shared, prompt=prompt, **own),
     )  # fmt: skip
 
@@ -86,20 +99,18 @@ def show(ordered: Order, sheet: Image.Image) -> None:
     console.result(str(target), {"preview": str(target)}, as_json=ordered.how.as_json)
 
 
-def rehearsed(ordered: Order, model: str, asked: Request, shape: tuple[int, int, int]) -> None:
+def rehearsed(ordered: Order, model: str, asked: Request, shape: Shape, plan: Planned) -> None:
     """Tell what a film of `shape` would take, of which `asked` is the first request; refuse what `carried_out` does."""
-    name = ordered.name(shape[1:])
-    check(name, shape, ordered.how)
-    rehearse(model, ordered.pipeline, [asked], [name], ordered.how)
+    name = _checked(ordered, shape)
+    rehearse(model, ordered.pipeline, [asked], [name], ordered.how, passes=plan.passes, beside=plan.beside)
 
 
-def carried_out(ordered: Order, shape: tuple[int, int, int], plan: Planned, make: Make) -> None:
+def carried_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None:
     """Make a film of `shape` (frames, height, width), save it, and tell of it.
 
     What can be refused about its file is refused first, and what was made is kept until it is saved.
     """
-    name, how = ordered.name(shape[1:]), ordered.how
-    check(name, shape, how)
+    name, how = _checked(ordered, shape), ordered.how
     check_latents([name], force=how.force, resumed=ordered.resume)
     if not ordered.spoken:
         console.note(f"seed {ordered.seed}")
@@ -107,7 +118,7 @@ def carried_out(ordered: Order, shape: tuple[int, int, int], plan: Planned, make
     again = [*sys.argv[1:], *([] if ordered.spoken else ["--seed", str(ordered.seed)])]
     with passes_kept(about, name, again, force=how.force, resumed=ordered.resume, total=plan.passes) as passes:
         with bars() as tell:
-            edited = make(tell, passes)
+            edited = _evened(make(tell, passes), ordered.final(shape))
         told: Any = edited.film.params.get("edit", {})
         params = {**edited.film.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
         result = save(replace(edited.film, params=params), name, how)
@@ -121,6 +132,33 @@ def carried_out(ordered: Order, shape: tuple[int, int, int], plan: Planned, make
             "--crf, or write a lossless .mkv"
         )
     console.result(name, {**result, "file": None if found is None else found.as_json()}, as_json=how.as_json)
+
+
+def _checked(ordered: Order, shape: Shape) -> str:
+    """The name of the film to come, about which all that can be is refused."""
+    shape = ordered.final(shape)
+    name = ordered.name(shape[1:])
+    try:
+        check(name, shape, ordered.how)
+    except UsageError as error:
+        if error.code != "size_not_multiple":
+            raise
+        raise UsageError(
+            f"{name} takes even sides alone, and what is made is {shape[2]}x{shape[1]}; pass --even to repeat the last "
+            "row or column, or write a lossless .mkv or a folder of frames (NAME/)",
+            code="size_not_multiple",
+        ) from error
+    return name
+
+
+def _evened(edited: Edited, shape: Shape) -> Edited:
+    """In that shape: its last row and column are repeated."""
+    film = edited.film
+    more = tuple((0, side - there) for side, there in zip(shape, film.frames.shape[:3], strict=True))
+    if not any(after for _, after in more):
+        return edited
+    frames, raw = (np.pad(each, (*more, (0, 0)), mode="edge") for each in (film.frames, edited.raw))
+    return replace(edited, film=replace(film, frames=frames), raw=raw, alpha=np.pad(edited.alpha, more, mode="edge"))
 
 
 def _kept(name: str, edited: Edited) -> Kept | None:

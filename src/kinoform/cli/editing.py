@@ -103,6 +103,9 @@ class Shared:
     ] = None
     crf: Annotated[int | None, option(OUTPUT, "Quality of a video, 0 the best; h264 to 51, others to 63.")] = None
     output: Annotated[str | None, option(OUTPUT, ".mp4 .webm .mkv .gif .webp name/", "--output", "-o")] = None
+    even: Annotated[
+        bool, option(OUTPUT, "Repeat the last row or column of odd sides, which mp4 and webm do not take.", "--even")
+    ] = False
     resume: Annotated[
         Path | None, option(OUTPUT, "Latents of a run that was stopped, which are not made again.", "--resume")
     ] = None

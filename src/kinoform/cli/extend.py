@@ -58,6 +58,6 @@ def extend(
     if preview:
         show(ordered, drawing.preview_extend(plan))
     elif dry_run:
-        rehearsed(ordered, shared.model, plan.request(0, plan.nearest(source.frames)), shape)
+        rehearsed(ordered, shared.model, plan.request(0, plan.nearest(source.frames)), shape, plan)
     else:
         carried_out(ordered, shape, plan, partial(carry_out, plan))

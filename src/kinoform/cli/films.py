@@ -38,12 +38,30 @@ def make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output
             _tell(told, how)
 
 
-def rehearse(model: str, pipeline: Pipeline, asked: list[Request], names: list[str], how: Output) -> None:
-    """Tell which films would be made, and the plan of the first, which is that of all."""
+def rehearse(
+    model: str,
+    pipeline: Pipeline,
+    asked: list[Request],
+    names: list[str],
+    how: Output,
+    *,
+    passes: int = 1,
+    beside: int = 0,
+) -> None:
+    """Tell which films would be made, and the plan of the first, which is that of all.
+
+    For an edit it is that of the first of its `passes`; `beside` it, its video takes so many bytes on the host.
+    """
     sizes, machine = sizes_of(pipeline.parts, kept=model in {*EMBEDDED, *ADAPTERS}), pipeline.machine
     plan = plan_film(sizes, work_of(asked[0]), dtype=machine.dtype, device=machine.device.type)
-    text = "\n".join([report(model, plan), "", *(f"would write {name}" for name in names)])
-    console.result(text, {"outputs": names, "plan": plan.as_json()}, as_json=how.as_json)
+    whole = passes * sum(flops.executed for flops in plan.flops.values())
+    edit = [
+        f"this is the first of {passes} passes, all of one size at most: about {whole / 1e12:.3g} TFLOP in all",
+        f"beside it the video itself takes {beside / 1e9:.2f} GB of the machine's memory",
+    ]
+    lines = [report(model, plan), "", *(edit if beside else []), *(f"would write {name}" for name in names)]
+    told = {"outputs": names, "plan": plan.as_json()} | ({"passes": passes, "beside": beside} if beside else {})
+    console.result("\n".join(lines), told, as_json=how.as_json)
 
 
 def _tell(told: Mapping[str, object], how: Output) -> None:

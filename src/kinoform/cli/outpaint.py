@@ -54,6 +54,6 @@ def outpaint(
     if preview:
         show(ordered, drawing.preview(plan))
     elif dry_run:
-        rehearsed(ordered, shared.model, plan.request(plan.segments[0], plan.source.frames), shape)
+        rehearsed(ordered, shared.model, plan.request(plan.segments[0], plan.source.frames), shape, plan)
     else:
         carried_out(ordered, shape, plan, partial(carry_out, plan))

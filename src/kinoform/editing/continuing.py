@@ -16,6 +16,7 @@ from kinoform.conditions import edits
 from kinoform.conditions.inputs import RECIPES, Inputs
 from kinoform.conditions.ports import Units
 from kinoform.editing.passes import identity
+from kinoform.editing.plan import held
 from kinoform.editing.segments import legal
 from kinoform.editing.window import Window, whole
 from kinoform.editing.worlds import tell_world
@@ -98,6 +99,12 @@ class Continuation:
         """How often the model makes something."""
         return len(self.portions)
 
+    @property
+    def beside(self) -> int:
+        """Bytes that the film takes beside the model: as it was, as it becomes, and what the model made."""
+        size = self.source.size
+        return held(len(self.source.frames), size, per_pixel=9) + held(sum(self.portions), size, per_pixel=13)
+
     def identity(self) -> str:
         """A hash of all that decides what the model makes."""
         own = {"before": self.before, "context": self.context, "match_colours": self.match_colours}
@@ -129,7 +136,7 @@ class Continuation:
             inputs=replace(inputs, references=self.asked.inputs.references),
         )  # fmt: skip
         asked = asked.sized(parts.codec_spec, parts.transformer_spec)
-        check_fit(asked, parts, machine.dtype, machine.device)
+        check_fit(asked, parts, machine.dtype, machine.device, beside=self.beside)
         return asked
 
 

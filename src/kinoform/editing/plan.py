@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from kinoform.conditions.clips import free_cells
 from kinoform.conditions.demand import Demanding
 from kinoform.conditions.edits import GREY
+from kinoform.conditions.fitting import Size
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.ports import FilmSize, Units
 from kinoform.editing.fitting import fitted_mask
@@ -66,6 +67,11 @@ class EditPlan:
         """How often the model makes something."""
         return len(self.segments)
 
+    @property
+    def beside(self) -> int:
+        """Bytes that the film takes beside the model: as it was, as it becomes, and what the model made."""
+        return held(len(self.source.frames), self.source.size, per_pixel=13)
+
     def identity(self) -> str:
         """A hash of all that decides what the model makes."""
         return identity(
@@ -89,7 +95,7 @@ class EditPlan:
             num_frames=segment.span.length, height=height, width=width,
         )  # fmt: skip
         asked = asked.sized(parts.codec_spec, parts.transformer_spec)
-        check_fit(asked, parts, machine.dtype, machine.device)
+        check_fit(asked, parts, machine.dtype, machine.device, beside=self.beside)
         return asked
 
     def _inputs(self, segment: Segment, result: UInt8[np.ndarray, "f height width 3"]) -> Inputs:
@@ -226,6 +232,11 @@ def _segments(source: Clip, alpha: Alpha, size: FilmSize, settings: EditSettings
         window = window_around(changes, margin=settings.margin, asked=(size.height, size.width), units=units)
         yield Segment(number=number, span=replace(span, shared=max(0, stop - span.start)), window=window)
         number, stop = number + 1, span.stop
+
+
+def held(frames: int, size: Size, *, per_pixel: int) -> int:
+    """Bytes of so many frames of a size (height, width)."""
+    return frames * size[0] * size[1] * per_pixel
 
 
 def _taken(asked: Request) -> frozenset[str]:

@@ -135,8 +135,10 @@ def _check_amount(count: int, shape: tuple[int, ...]) -> None:
         )
     if count * int(np.prod(shape)) > MOST_RESULT:
         most = f"over {MOST_RESULT // 2**30} GiB as pixels"
+        fits = MOST_RESULT // int(np.prod(shape))
         raise Refused(
-            f"gives {count} frames of {sides(shape)}, {most}; take fewer frames or make it smaller",
+            f"gives {count} frames of {sides(shape)}, {most}; take at most {fits} of them "
+            f"(ffmpeg -i IN -frames:v {fits} OUT) or make it smaller",
             code="media_too_large",
         )
 

@@ -40,11 +40,23 @@ def fitting(what: str) -> Iterator[None]:
         ) from error
 
 
-def check_fit(asked: Request, parts: Parts, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise FitError, before any work, for a film whose plan says that it cannot fit; see `kinoform plan`."""
+def check_fit(asked: Request, parts: Parts, dtype: torch.dtype, device: torch.device, *, beside: int = 0) -> None:
+    """Raise FitError, before any work, for a film whose plan says that it cannot fit; see `kinoform plan`.
+
+    `beside` are bytes of the host that a video which is edited takes beside the work.
+    """
+    host = memory_of(torch.device("cpu"))
+    if host is not None and beside > SURE * host:
+        raise FitError(
+            f"the video itself takes about {beside / 1e9:.1f} GB while it is edited, and this machine has "
+            f"{host / 1e9:.1f} GB; edit it in parts (ffmpeg -ss START -t SECONDS -i IN OUT), or make it smaller",
+            code="does_not_fit",
+        )
     there = memory_of(device)
     if there is None:
         return
+    if device.type == "cpu":
+        there -= beside
     refuse_above(there, sizes_of(parts), work_of(asked), dtype, device)
 
 
