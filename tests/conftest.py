@@ -1,12 +1,19 @@
-"""Tests run on one thread, so that a figure printed here is the figure printed there.
+"""Tests run on one thread, so that a figure printed here is the figure printed there, and heed signals.
 
 The variable is for threads that tests start and for child processes; PyTorch reads it when it is loaded.
 """
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
 torch.set_num_threads(1)
+
+# Ignored by who starts the tests in the background, they would be by the programs under test.
+for name in ("SIGINT", "SIGHUP"):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)

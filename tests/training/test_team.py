@@ -158,7 +158,10 @@ def test_a_signal_ends_all_processes_after_a_step_and_saves_it(tmp_path: Path, n
     while started.poll() is None and not (log.exists() and len(log.read_bytes().splitlines()) > 3):
         time.sleep(0.05)
     started.send_signal(number)
-    _, told = started.communicate(timeout=120)
+    try:
+        _, told = started.communicate(timeout=120)
+    finally:
+        started.kill()  # its children end when it is gone
     assert "Interrupted: stopped by " + number.name in told
     steps = len(read(log))
     assert (tmp_path / "transformer" / "checkpoints" / f"step-{steps:08d}").is_dir()
