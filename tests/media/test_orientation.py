@@ -10,8 +10,11 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 from PIL import Image
 
+from kinoform.conditions.handed import inputs_of
 from kinoform.media.film import Film
+from kinoform.media.material import Mask
 from kinoform.media.reading import read_clip, read_mask, read_picture
+from kinoform.media.values import mask_of
 from refusals import refused
 from strange_media import decoded_here
 
@@ -98,6 +101,41 @@ def test_a_film_at_a_slant_is_turned_to_the_nearest_quarter_aloud(tmp_path):
     with pytest.warns(UserWarning, match="at a slant"):
         assert read_clip(path).size == (48, 64)
     assert read_clip(held(tmp_path / "b.mp4", (ONE, 40, -40, ONE))).size == (48, 64), "a rounding is no slant"
+
+
+def lying_mask() -> np.ndarray:
+    """White where `corners` is red."""
+    values = np.zeros((48, 64), np.uint8)
+    values[:24, :32] = 255
+    return values
+
+
+QUARTERS = [way for way in SHOWN if SHOWN[way][0][0] == 0]
+
+
+@pytest.mark.parametrize("way", QUARTERS)
+def test_a_mask_that_lies_as_the_film_does_in_its_file_is_turned_with_it(way, tmp_path):
+    """As programs make it that do not turn what they read."""
+    matrix, shown = SHOWN[way]
+    path = held(tmp_path / "a.mp4", tuple(ONE * each for each in matrix))
+    Image.fromarray(lying_mask()).save(tmp_path / "mask.png")
+    film = read_clip(path)
+    for value in (tmp_path / "mask.png", lying_mask(), Mask(values=lying_mask()[None])):
+        with pytest.warns(UserWarning, match="turned to 48x64"):
+            mask = mask_of(value, film=film)
+        assert np.array_equal(mask.values[0], shown(lying_mask()))
+        red = (film.frames[0, ..., 0] > 128) & (film.frames[0, ..., 1] < 128)
+        assert ((mask.values[0] == 255) == red).mean() > 0.98
+    standing = mask_of(shown(lying_mask()), film=film)  # nothing is said
+    assert np.array_equal(standing.values[0], shown(lying_mask()))
+    with pytest.warns(UserWarning, match="turned to 48x64"):
+        inputs = inputs_of(film=path, mask=tmp_path / "mask.png")
+    assert inputs.mask is not None and inputs.film is not None and inputs.mask.size == inputs.film.size
+
+
+def test_a_mask_of_another_size_stays_as_it_is(tmp_path):
+    film = read_clip(held(tmp_path / "a.mp4", (0, ONE, -ONE, 0)))
+    assert mask_of(np.full((24, 32), 255, np.uint8), film=film).size == (24, 32)
 
 
 EXIF = {1: "as it is", 2: "mirrored across", 3: "half a turn", 4: "mirrored down", 5: "mirrored along the diagonal",
@@ -201,3 +239,12 @@ def test_pixels_of_an_absurd_shape_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("kinoform.media.footage.MOST_FILM_PIXELS", 64 * 48)
     with refused("media_too_large"):
         read_clip(anamorphic(tmp_path / "a.mp4", Fraction(4, 3), "libx264"))
+
+
+def test_a_mask_is_stretched_with_a_film_whose_pixels_are_not_square(tmp_path):
+    path = anamorphic(tmp_path / "a.mp4", Fraction(4, 3), "libx264", (0, ONE, -ONE, 0))
+    with pytest.warns(UserWarning, match="taken as 86x48"):
+        film = read_clip(path)
+    with pytest.warns(UserWarning, match="turned to 48x86"):
+        mask = mask_of(lying_mask(), film=film).values[0]
+    assert mask.shape == (86, 48) and (mask[:42, 25:] == 255).all() and not mask[44:].any() and not mask[:, :23].any()

@@ -236,6 +236,7 @@ HOSTILE = {
     "lies": ("print('h[9999999, 9999999, 3]')", "ended early"),
     "babbles": ("print('f' * 10**6)", "ended early"),
     "ends early": ("print('h[9, 9, 3]'); print('f')", "ended early"),
+    "stands nowhere": ('print(\'h[1, 1, 1]\\nfxe{"fps": null, "notes": [], "stance": [1, 2, "a"]}\')', "ended early"),
     "makes up a code": ('print(\'x{"error": "is bad", "code": "A b"}\')', "ended early"),
     "sends no number": ('print(\'h[1, 1, 1]\\nfxe{"fps": "a", "notes": []}\')', "ended early"),
 }

@@ -53,10 +53,11 @@ def inputs_of(
     rate = plain(fps)
     pairs: Iterable[tuple[Whole, object]] = frames.items() if isinstance(frames, Mapping) else frames
     ends: list[tuple[Whole, object]] = [(0, image), (-1, last_image)]
+    clip = None if film is None else clip_of(film, fps=rate, num_frames=num_frames)
     return Inputs(
         frames=dict(_once([*ends, *pairs])),
-        film=None if film is None else clip_of(film, fps=rate, num_frames=num_frames),
-        mask=None if mask is None else mask_of(mask, fps=rate, num_frames=num_frames),
+        film=clip,
+        mask=None if mask is None else mask_of(mask, fps=rate, num_frames=num_frames, film=clip),
         references=tuple(picture_of(each) for each in references),
         strength=plain(strength),
         source_prompt=source_prompt,

@@ -165,7 +165,7 @@ def plan_source(
     """The same of a film that is read, whatever world it shows. Raises and warns as `plan_edit` otherwise does."""
     given = Inputs(
         film=source,
-        mask=None if mask is None else fitted_mask(mask_of(mask), source, fit=settings.fit_mask),
+        mask=None if mask is None else fitted_mask(mask_of(mask, film=source), source, fit=settings.fit_mask),
         references=tuple(picture_of(each) for each in references),
         strength=strength,
         source_prompt=source_prompt,

@@ -18,6 +18,7 @@ from kinoform.media import caps
 from kinoform.media.decoding import Job
 from kinoform.media.found import printable
 from kinoform.media.timing import Times
+from kinoform.media.upright import Stance
 
 LONGEST_LINE = 2**20
 """Bytes of a message that are read: it tells of one file, at most the times of all its frames."""
@@ -33,13 +34,15 @@ GRACE = 10
 class Decoded:
     """Frames [f, h, w, c] of uint8, their rate, their own times where they keep none, and what is to be said.
 
-    Each of the `notes` is the rest of a sentence; `heard` tells that the file has other tracks.
+    Each of the `notes` is the rest of a sentence; `heard` tells that the file has other tracks, and `stance` how the
+    frames lie in it.
     """
 
     frames: np.ndarray
     fps: float | None
     times: Times | None
     heard: bool
+    stance: Stance | None
     notes: tuple[str, ...]
 
 
@@ -94,7 +97,7 @@ def _received(stream: BufferedIOBase) -> Decoded:
     frames.resize((count, *frames.shape[1:]), refcheck=False)
     return Decoded(
         frames=frames, fps=None if fps is None else float(fps), times=_times(end.get("times"), count),
-        heard=end.get("heard") is True,
+        heard=end.get("heard") is True, stance=_stance(end.get("stance")),
         notes=tuple(printable(str(each)) for each in notes),
     )  # fmt: skip
 
@@ -108,6 +111,17 @@ def _times(listed: object, count: int) -> Times | None:
         return Times(tick=Fraction(*listed[:2]), begins=tuple(listed[2:-1]), end=listed[-1])
     except (ValueError, ZeroDivisionError) as error:
         raise EOFError from error
+
+
+def _stance(listed: object) -> Stance | None:
+    if listed is None:
+        return None
+    if not isinstance(listed, list) or len(listed) != 6 or not all(type(each) is int for each in listed):
+        raise EOFError
+    if not all(abs(each) < 2**32 for each in listed):
+        raise EOFError
+    height, width, a, b, c, d = listed
+    return Stance(coded=(height, width), matrix=(a, b, c, d))
 
 
 def _code(code: object) -> str:

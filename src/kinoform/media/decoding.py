@@ -138,7 +138,17 @@ def _write(source: Source, wish: Wish, notes: dict[str, None], out: BufferedIOBa
         out.write(np.ascontiguousarray(pixels).data)
     own = times(source, wish, pace, count)
     listed = own and [own.tick.numerator, own.tick.denominator, *own.begins, own.end]
-    _send(out, b"e", {"fps": rate(source, wish, pace), "times": listed, "heard": source.heard, "notes": list(notes)})
+    _send(
+        out,
+        b"e",
+        {
+            "fps": rate(source, wish, pace),
+            "times": listed,
+            "heard": source.heard,
+            "stance": pace.stance and [*pace.stance.coded, *pace.stance.matrix],
+            "notes": list(notes),
+        },
+    )
 
 
 def _send(out: BufferedIOBase, letter: bytes, message: object) -> None:

@@ -1,6 +1,7 @@
 """Films by FFmpeg: mp4, mov, webm, mkv."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from io import BufferedReader
@@ -24,7 +25,7 @@ from kinoform.media.kinds import MATROSKA, Kind
 from kinoform.media.lengths import matroska_end, mov_end
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.timing import Source, Timed
-from kinoform.media.upright import NO_TURN, squared, turned
+from kinoform.media.upright import NO_TURN, Stance, squared, turned
 
 CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1"}
 """What cameras, editors and browsers write. Rarer decoders are tried by fewer people and their attackers."""
@@ -151,10 +152,14 @@ def _frames(container: InputContainer, stream: VideoStream, decoder: VideoCodecC
             time = frame.pts * tick - start
         if waiting is not None:
             time = max(time, waiting.time)
-            yield Timed(pixels=waiting.pixels, time=waiting.time, end=time)
+            yield replace(waiting, end=time)
         stays = frame.duration * tick if frame.duration else usual
+        a, b, _, c, d = matrix[:5].tolist()
         waiting = Timed(
-            pixels=partial(_upright, frame, stream.sample_aspect_ratio, matrix, say), time=time, end=time + stays
+            pixels=partial(_upright, frame, stream.sample_aspect_ratio, matrix, say),
+            time=time,
+            end=time + stays,
+            stance=Stance(coded=(frame.height, frame.width), matrix=(a, b, c, d)),
         )
     if waiting is not None:
         yield waiting

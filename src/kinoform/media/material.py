@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from kinoform.errors import UsageError
 from kinoform.media.timing import Times
+from kinoform.media.upright import Stance
 from kinoform.numbers import plain, settle
 
 
@@ -56,7 +57,7 @@ class Clip:
     """RGB frames in 0..255, `fps` of them per second (None where nobody says). Raises UsageError as `Picture`.
 
     `times` are those of frames that do not all stay as long, whose mean rate is `fps` then; `sound` is what is heard
-    with them, where it was asked for.
+    with them, where it was asked for; `stance` is how they lay in a file, for masks that lie so too.
     """
 
     frames: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
@@ -64,6 +65,7 @@ class Clip:
     origin: Origin | None = None
     times: Times | None = field(default=None, repr=False)
     sound: Sound | None = None
+    stance: Stance | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check("a film", self.frames, "frames, height, width, 3")

@@ -40,7 +40,7 @@ def read_clip(
     pictures, frames of several sizes, sound alone, and a rate or number out of range.
     """
     took, origin = _read(path, wish(fps, num_frames))
-    clip = Clip(frames=took.frames, fps=took.fps, origin=origin, times=took.times)
+    clip = Clip(frames=took.frames, fps=took.fps, origin=origin, times=took.times, stance=took.stance)
     if not sound or clip.seconds is None or not took.heard:
         return clip
     from kinoform.media.audio import record  # not for the others, since it brings FFmpeg along

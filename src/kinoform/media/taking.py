@@ -11,6 +11,7 @@ from kinoform.media.flat import flat
 from kinoform.media.paint import Paint
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.timing import Source, Timed, Times, at_rate, exact, laid
+from kinoform.media.upright import Stance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +34,19 @@ class Wish:
 
 @dataclass(slots=True, kw_only=True)
 class Pace:
-    """How many frames went by, and how long they stay, in seconds."""
+    """How many frames went by, how long they stay, in seconds, and how the first of them lies in its file."""
 
     begins: list[Fraction] = field(default_factory=list)
     end: Fraction = Fraction(0)
     shortest: Fraction | None = None
     longest: Fraction = Fraction(0)
+    stance: Stance | None = None
 
     def watched(self, frames: Iterable[Timed]) -> Iterator[Timed]:
         """The frames, counted as they go by. Raises Refused when they last longer than any header may say."""
         for frame in frames:
             stays = frame.end - frame.time
+            self.stance = self.stance if self.begins else frame.stance
             self.begins.append(frame.time)
             self.end = frame.end
             self.shortest = stays if self.shortest is None else min(stays, self.shortest)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from kinoform.errors import UsageError
+from kinoform.media.upright import Stance
 
 LARGEST_DENOMINATOR = 1001
 """Enough for 24000/1001 and its relatives exactly."""
@@ -15,11 +16,15 @@ LARGEST_DENOMINATOR = 1001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """A frame on screen from `time` to `end`, in seconds; `pixels` makes it uint8 RGB or RGBA when it is wanted."""
+    """A frame on screen from `time` to `end`, in seconds; `pixels` makes it uint8 RGB or RGBA when it is wanted.
+
+    `stance`: how it lies in its file, where that is not how it is shown.
+    """
 
     pixels: Callable[[], np.ndarray]
     time: Fraction
     end: Fraction
+    stance: Stance | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,11 @@
 """Pixels as they are shown: turned and mirrored by a display matrix, and made square."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int, UInt8
+from PIL import Image
 
 from kinoform.media.remarks import Say
 
@@ -13,8 +15,28 @@ SLANTED = 0.01
 """The share of a matrix off the quarters from which on it is told of: rounding is below, half a degree above."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stance:
+    """How the frames of a file lie in it: in height and width `coded`, to be turned by a, b, c and d of `matrix`."""
+
+    coded: tuple[int, int]
+    matrix: tuple[int, int, int, int]
+
+    def shown(
+        self, values: UInt8[np.ndarray, "rows columns"], size: tuple[int, int]
+    ) -> UInt8[np.ndarray, "height width"]:
+        """What lies like the frames, stretched and turned to the `size` that they are shown in."""
+        a, b, c, d = self.matrix
+        standing = turned(values[..., None], np.array([a, b, 0, c, d, 0, 0, 0, 1]), lambda note: None)[..., 0]
+        if standing.shape == size:
+            return standing
+        return np.asarray(
+            Image.fromarray(np.ascontiguousarray(standing)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        )
+
+
 def turned(
-    pixels: UInt8[np.ndarray, "rows columns c"], matrix: Int32[np.ndarray, "9"], say: Say
+    pixels: UInt8[np.ndarray, "rows columns c"], matrix: Int[np.ndarray, "9"], say: Say
 ) -> UInt8[np.ndarray, "height width c"]:
     """Turned by quarters and mirrored so that column x and row y are shown at (a x + c y, b x + d y).
 

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import accumulate
@@ -61,15 +62,18 @@ def clip_of(value: object, *, fps: Number | None = None, num_frames: Whole | Non
     return _taken(Clip(frames=value.frames, fps=value.fps, times=value.times, sound=value.sound), asked)
 
 
-def mask_of(value: object, *, fps: Number | None = None, num_frames: Whole | None = None) -> Mask:
+def mask_of(
+    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, film: Clip | None = None
+) -> Mask:
     """A Mask, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of pictures.
 
     Arrays may have 3 or 4 channels as their last axis. They are uint8, bool, or floats in 0..1. `fps` and
-    `num_frames` are as in `read_mask`. Raises UsageError as that does, for a mask without white, and for other
-    values.
+    `num_frames` are as in `read_mask`. A mask in the size that the frames of `film` have in their file, before they
+    are turned and stretched as they are shown, is turned and stretched too, and it is said.
+    Raises UsageError as `read_mask` does, for a mask without white, and for other values.
     """
     if isinstance(value, str | os.PathLike):
-        return read_mask(value, fps=fps, num_frames=num_frames)
+        return _standing(read_mask(value, fps=fps, num_frames=num_frames), film)
     most = wish(fps, num_frames).num_frames
     if isinstance(value, Mask):
         mask = value
@@ -81,7 +85,17 @@ def mask_of(value: object, *, fps: Number | None = None, num_frames: Whole | Non
     if most is not None and len(mask.values) > most:
         warnings.warn(f"{mask.name} is cut to {most} frames", stacklevel=2)
         mask = Mask(values=mask.values[:most], origin=mask.origin)
-    return with_white(mask)
+    return with_white(_standing(mask, film))
+
+
+def _standing(mask: Mask, film: Clip | None) -> Mask:
+    if film is None or film.stance is None or mask.size == film.size or mask.size != film.stance.coded:
+        return mask
+    height, width = film.size
+    warnings.warn(
+        f"{mask.name} lies as {film.name} does in its file; it is turned to {width}x{height} with it", stacklevel=3
+    )
+    return replace(mask, values=np.stack([film.stance.shown(each, film.size) for each in mask.values]))
 
 
 def _is_several(values: np.ndarray) -> bool:
@@ -122,7 +136,7 @@ def _taken(clip: Clip, asked: Wish) -> Clip:
     with _aloud(clip.name) as say:
         frames = np.stack(list(taken(source, asked, pace, say)))
     own_times = times(source, asked, pace, len(frames))
-    return Clip(frames=frames, fps=rate(source, asked, pace), origin=clip.origin, times=own_times, sound=clip.sound)
+    return replace(clip, frames=frames, fps=rate(source, asked, pace), times=own_times)
 
 
 def _painted(value: object, paint: Paint) -> UInt8[np.ndarray, "h w"]:
