@@ -115,7 +115,7 @@ DAMAGES = {
     "hostile name": (transformer(lambda t: t.update({"\x1b[2J": torch.ones(1)})), [SINGLE, r"\x1b[2J"]),
     "wrong shape": (transformer(lambda t: t.update({BIAS: t[BIAS][:-1].clone()})), [SINGLE, BIAS, "shape"]),
     "wrong size": (transformer(lambda t: t.update({HEAD: t[HEAD][:-1].clone()})), [SINGLE, "channels"]),
-    "integers": (transformer(lambda t: t.update({HEAD: t[HEAD].char()})), [SINGLE, HEAD, "quantised"]),
+    "integers": (transformer(lambda t: t.update({HEAD: t[HEAD].char()})), [SINGLE, HEAD, "int8 without scales"]),
     "NaN": (transformer(lambda t: t[HEAD].fill_(torch.nan)), [SINGLE, HEAD, "NaN"]),
     "NaN in text": (
         pickled(TEXT_FILE, lambda t: t["norm.weight"].fill_(torch.inf)),
