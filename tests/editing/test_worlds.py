@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from pretend import copied, film, painted, pretended, spots
 
+from kinoform.conditions.inputs import Inputs
 from kinoform.editing.continuing import plan_extend
 from kinoform.editing.edit import carry_out
 from kinoform.editing.outpaint import plan_outpaint
 from kinoform.editing.plan import plan_edit
+from kinoform.editing.worlds import tell_worlds
+from kinoform.media.material import Clip, Picture
 from kinoform.pipelines.generate import Progress
-from kinoform.recipes.load import load
+from kinoform.recipes.load import RELEASED, load
 
 KNOWS = "knows only its own world, coloured shapes"
 
@@ -36,6 +39,19 @@ def test_nothing_is_said_of_its_own_videos_and_by_models_that_know_more(folder: 
             pretended(folder, copied, world="coloured shapes"), film(9, 16, 16), "a cat", width=24, height=16, seed=1
         )
         plan_edit(pretended(folder, copied), film(9, 24, 32), "a cat", seed=1)
+
+
+def test_it_is_said_of_images_too(folder: Path) -> None:
+    recipe = pretended(folder, copied, world="coloured shapes").recipe
+    image = Picture(pixels=np.zeros((24, 32, 3), np.uint8))
+    with pytest.warns(UserWarning, match=rf"{KNOWS}.*kinoform download i2v-14b-480p"):
+        tell_worlds(recipe, Inputs(frames={0: image}))
+    with pytest.warns(UserWarning, match=rf"{KNOWS}.*kinoform download vace-1.3b"):
+        tell_worlds(recipe, Inputs(film=Clip(frames=film(9, 24, 32))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_worlds(recipe, Inputs())
+    assert {"i2v-14b-480p", "vace-1.3b"} <= set(RELEASED)
 
 
 @pytest.mark.parametrize("name", ["mini", "mini:vace", "mini:frames", "mini:reference", "mini-factorized"])

@@ -128,6 +128,7 @@ def generate(
     from kinoform.cli.latents import check_latents
     from kinoform.cli.output import Output, check, film_names
     from kinoform.conditions.ports import most_of, rate_of
+    from kinoform.editing.worlds import tell_worlds
     from kinoform.pipelines.pipeline import random_seed
 
     chosen = Chosen(
@@ -165,6 +166,7 @@ def generate(
     for each, name in zip(asked, names, strict=True):
         check(name, (each.num_frames, each.height, each.width), how)
     check_latents(names, force=force)
+    tell_worlds(pipeline.recipe, asked[0].inputs)
     if dry_run:
         rehearse(model, pipeline, asked, names, how)
         return

@@ -5,18 +5,27 @@ from __future__ import annotations
 import warnings
 
 from kinoform.conditions.fitting import Size
+from kinoform.conditions.inputs import Inputs
 from kinoform.recipe import Recipe
 
 
-def tell_world(recipe: Recipe, name: str, size: Size) -> None:
+def tell_worlds(recipe: Recipe, given: Inputs) -> None:
+    """The same of the video, else of the first image, that one is made from."""
+    if given.film is not None:
+        tell_world(recipe, given.film.name, given.film.size)
+    for image in list(given.frames.values())[:1]:
+        tell_world(recipe, image.name, image.size, instead="i2v-14b-480p")
+
+
+def tell_world(recipe: Recipe, name: str, size: Size, *, instead: str = "vace-1.3b") -> None:
     """Warn that the model has seen nothing like the video or image `name` of this size, if that cannot be its own.
 
-    Its own have the size that it makes, or one that is that many times larger.
+    Its own have the size that it makes, or one that is that many times larger. `instead` is a model that would do.
     """
     own = size[0] % recipe.height == 0 and size[0] * recipe.width == size[1] * recipe.height
     if recipe.world is not None and not own:
         warnings.warn(
             f"{recipe.name} knows only its own world, {recipe.world}; it will make little of {name}: take a released "
-            "model for that, such as vace-1.3b (kinoform download vace-1.3b)",
+            f"model for that, such as {instead} (kinoform download {instead})",
             stacklevel=4,
         )
