@@ -145,9 +145,9 @@ def test_inputs_are_read_once_for_two_sides(kinoform: Run, tmp_path: Path, monke
     asked: list[float | None] = []
     read = InputFiles.read
 
-    def counted(self: InputFiles, fps: float | None = None) -> Inputs:
+    def counted(self: InputFiles, fps: float | None = None, *most: int | None) -> Inputs:
         asked.append(fps)
-        return read(self, fps)
+        return read(self, fps, *most)
 
     monkeypatch.setattr(InputFiles, "read", counted)
     ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "flf2v-14b")

@@ -9,11 +9,13 @@ import torch
 
 from kinoform.errors import FitError
 from kinoform.pipelines import fit
-from kinoform.pipelines.fit import SURE, memory_of, refuse_above, work_of
+from kinoform.pipelines.fit import SURE, check_fit, memory_of, refuse_above, work_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.memory import peaks
 from kinoform.plan.work import Sizes, Work
 from kinoform.recipes.wan21 import t2v_14b
+from plan.own_codec import OwnCodec
+from refusals import refused
 
 RECIPE = t2v_14b()
 SIZES = Sizes(transformer=RECIPE.transformer, codec=RECIPE.codec, text=RECIPE.text)
@@ -43,7 +45,7 @@ def test_what_certainly_does_not_fit_is_refused() -> None:
 
 def test_the_refusal_holds_the_stage_its_bytes_and_what_there_is() -> None:
     told = refusal(32 * 10**9)
-    assert "81 frames of 1280x720 do not fit: stage denoise takes about 43.3 GB (29.0 GB of it weights)" in told
+    assert "81 frames of 1280x720 do not fit: stage denoise takes about 42.9 GB (29.0 GB of it weights)" in told
     assert "device cuda has 32.0 GB" in told
     assert "\n" not in told
 
@@ -68,6 +70,30 @@ def test_where_no_film_fits_none_is_promised() -> None:
 def test_a_single_frame_has_no_shorter_film() -> None:
     told = refusal(24 * 10**9, replace(WORK, width=16000, height=9600, num_frames=1))
     assert "frames or" not in told
+
+
+def test_films_that_fit_one_at_a_time_are_refused_together_and_the_advice_fits() -> None:
+    """The first of two is decoded beside the transformer, which takes more than to denoise it."""
+    there = round(SURE * taken(WORK)) + 1
+    refuse_above(there, SIZES, WORK, NARROW, GPU)
+    with refused("does_not_fit") as caught:
+        refuse_above(there, SIZES, replace(WORK, others=True), NARROW, GPU)
+    assert "stage decode" in str(caught.value) and "one film at a time does fit" in str(caught.value)
+
+
+def test_two_films_are_refused_before_any_weight_is_read(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [pipe.request("a red ball", seed=seed) for seed in (1, 2)]
+    seen: list[bool] = []
+    monkeypatch.setattr(fit, "refuse_above", lambda there, sizes, work, dtype, device: seen.append(work.others))
+    pipe.latents(asked, lambda progress: None)
+    assert seen == [True], "the last is decoded without the transformer"
+
+
+def test_what_nobody_counts_is_warned_of(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = pipe.request("a red ball", seed=1)
+    parts = replace(pipe.parts, codec_spec=OwnCodec())
+    with pytest.warns(UserWarning, match="is not known: nobody counts the codec OwnCodec"):
+        check_fit(asked, parts, torch.float32, torch.device("cpu"))
 
 
 def test_a_request_is_refused_before_any_weight_is_read(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

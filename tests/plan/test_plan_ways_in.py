@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinoform.cli.plan_report import report
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.known_frames import KnownFrames
@@ -20,7 +21,7 @@ from kinoform.conditions.vace import Vace
 from kinoform.media.material import Clip, Picture
 from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
-from kinoform.models.codec import Codec
+from kinoform.models.codec import Codec, Identity
 from kinoform.models.context import ImageStream, ReaderSpec, ReferenceStream, TextStream, WordStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized import FactorizedBlock
@@ -42,6 +43,7 @@ from kinoform.recipe import Recipe
 from kinoform.recipes.load import RELEASED
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
+from plan.own_codec import OwnCodec
 
 ROWS = 6
 TEXT = TextStream(width=10, rows=ROWS)
@@ -326,3 +328,18 @@ def test_what_is_not_counted_is_said() -> None:
     assert plan.as_json()["not_counted"] == list(plan.uncounted)
     assert plan.transformer == plain.transformer
     assert plan.parameters["transformer"].parameters == plain.parameters["transformer"].parameters + 9
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_a_codec_of_another_kind_is_named(module: bool) -> None:
+    """Its weights are counted where it is a module; what it computes and holds is not known."""
+    made = replace(recipe((), context=(TEXT,)), codec=OwnCodec(module=module))
+    sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text)
+    plan = plan_film(sizes, work_of(request(made, "a ball", 1)), dtype=torch.float32, device="cpu")
+    assert plan.parameters["codec"].parameters == (6 if module else 0)
+    assert plan.uncounted == ("the codec OwnCodec beyond its weights" if module else "the codec OwnCodec",)
+    assert plan.as_json()["not_counted"] == list(plan.uncounted)
+    text = report("idea", plan)
+    assert f"not counted: {plan.uncounted[0]}" in text and text.endswith("whether that is all is not known")
+    pixels = replace(sizes, codec=Identity())
+    assert plan_film(pixels, plan.work, dtype=torch.float32, device="cpu").uncounted == ()

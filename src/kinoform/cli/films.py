@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from kinoform.cli import console
 from kinoform.cli.latents import latents_kept
@@ -53,7 +54,8 @@ def rehearse(
     For an edit it is that of the first of its `passes`; `beside` it, its video takes so many bytes on the host.
     """
     sizes, machine = sizes_of(pipeline.parts, kept=model in {*EMBEDDED, *ADAPTERS}), pipeline.machine
-    plan = plan_film(sizes, work_of(asked[0]), dtype=machine.dtype, device=machine.device.type)
+    work = replace(work_of(asked[0]), others=len(asked) > 1)
+    plan = plan_film(sizes, work, dtype=machine.dtype, device=machine.device.type)
     whole = passes * sum(flops.executed for flops in plan.flops.values())
     edit = [
         f"this is the first of {passes} passes, all of one size at most: about {whole / 1e12:.3g} TFLOP in all",

@@ -57,9 +57,12 @@ def report(name: str, plan: FilmPlan) -> str:
         ),
         "",
         *_table(
-            ["memory, GB", "weights", "work", "process", "peak"],
+            ["memory, GB", "weights", "work", "kernels", "process", "peak"],
             [
-                (peak.stage, _giga(peak.weights), _giga(peak.activations), _giga(peak.fixed), _giga(peak.total))
+                (
+                    peak.stage,
+                    *map(_giga, (peak.weights, peak.activations, peak.kernels, peak.fixed, peak.total)),
+                )
                 for peak in plan.peaks
             ],
         ),
@@ -151,7 +154,8 @@ def _verdict(plan: FilmPlan) -> str:
     if plan.device == "cuda" and not torch.cuda.is_available():
         return told
     there = memory_of(torch.device(plan.device))
-    return told if there is None else f"{told}; this machine's {plan.device} has {_giga(there)} GB"
+    told = told if there is None else f"{told}; this machine's {plan.device} has {_giga(there)} GB"
+    return f"{told}; whether that is all is not known" if plan.uncounted else told
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -49,6 +49,20 @@ def multiplies(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and _onednn() is not None
 
 
+NATIVE = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""What PyTorch calls the units of a processor that multiply in bfloat16, of x86 and of ARM."""
+
+
+@cache
+def emulates(dtype: torch.dtype) -> bool:
+    """Whether this processor computes products in `dtype` by way of float32, because it has no units for it: many times
+    slower than float32 itself. Where PyTorch does not know the units of a processor, none are assumed."""
+    if dtype != torch.bfloat16:
+        return False
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return not any(able.get(name) for name in NATIVE)
+
+
 @cache
 def _onednn() -> Product | None:
     """oneDNN's product, if this PyTorch has it, it takes the arguments given here and is right. There is no

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from kinoform.errors import FitError
 from kinoform.pipelines.request import Request
 from kinoform.plan.memory import Peak, peaks
+from kinoform.plan.uncounted import uncounted
 from kinoform.plan.work import Sizes, Work
 from kinoform.weights.parts import Parts
 
@@ -40,9 +42,13 @@ def fitting(what: str) -> Iterator[None]:
         ) from error
 
 
-def check_fit(asked: Request, parts: Parts, dtype: torch.dtype, device: torch.device, *, beside: int = 0) -> None:
+def check_fit(
+    asked: Request, parts: Parts, dtype: torch.dtype, device: torch.device, *, others: bool = False, beside: int = 0
+) -> None:
     """Raise FitError, before any work, for a film whose plan says that it cannot fit; see `kinoform plan`.
 
+    With `others` more films follow, so that this one is decoded beside the transformer. Warns where a part of the
+    recipe does not tell what it takes, since a film that passes may then be far from fitting.
     `beside` are bytes of the host that a video which is edited takes beside the work.
     """
     host = memory_of(torch.device("cpu"))
@@ -57,7 +63,12 @@ def check_fit(asked: Request, parts: Parts, dtype: torch.dtype, device: torch.de
         return
     if device.type == "cpu":
         there -= beside
-    refuse_above(there, sizes_of(parts), work_of(asked), dtype, device)
+    sizes, work = sizes_of(parts), replace(work_of(asked), others=others)
+    refuse_above(there, sizes, work, dtype, device)
+    if missing := uncounted(sizes, work):
+        warnings.warn(
+            f"whether this fits {_name(device)} is not known: nobody counts {', '.join(missing)}", stacklevel=3
+        )
 
 
 def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, device: torch.device) -> None:
@@ -69,9 +80,12 @@ def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, devic
     def fits(changed: Work) -> bool:
         return _fits(_worst(sizes, changed, dtype, device), there)
 
+    beside = (
+        ", the transformer's for the films that follow among them" if work.others and worst.stage == "decode" else ""
+    )
     raise FitError(
         f"{work.num_frames} frames of {work.width}x{work.height} do not fit: stage {worst.stage} takes about "
-        f"{worst.total / 1e9:.1f} GB ({worst.weights / 1e9:.1f} GB of it weights), {_name(device)} has "
+        f"{worst.total / 1e9:.1f} GB ({worst.weights / 1e9:.1f} GB of it weights{beside}), {_name(device)} has "
         f"{there / 1e9:.1f} GB; {_advice(sizes, work, fits)}",
         code="does_not_fit",
     )
@@ -132,6 +146,8 @@ def _name(device: torch.device) -> str:
 
 
 def _advice(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> str:
+    if work.others and fits(replace(work, others=False)):
+        return "one film at a time does fit: make each by a call or command of its own"
     shorter, smaller = _shorter(sizes, work, fits), _smaller(sizes, work, fits)
     found = []
     if shorter is not None:

@@ -137,7 +137,12 @@ class Pipeline:
     def latents(
         self, requests: Sequence[Request], tell: Callback, generator: torch.Generator | None = None
     ) -> Iterator[Latents]:
-        """Denoised latents of each request in turn; keep them until the film is safely written."""
+        """Denoised latents of each request in turn; keep them until the film is safely written.
+
+        Raises FitError, before any weight is read, when one of several cannot be decoded beside the transformer.
+        """
+        for each in requests[:-1]:
+            check_fit(each, self.parts, self.machine.dtype, self.machine.device, others=True)
         return latents_of(self.parts, requests, self.machine, tell, generator)
 
     def film(self, asked: Request, latents: Latents, tell: Callback) -> Film:

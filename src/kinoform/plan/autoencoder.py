@@ -5,7 +5,7 @@ The walk mirrors models/vae.py; a chunk is one latent frame, the first of which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -35,35 +35,44 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """Operations of a layer on one chunk; bytes that it keeps for the next; bytes that it holds at its worst."""
+    """Operations of a layer on one chunk; bytes that it keeps for the next, and that it holds at its worst.
+
+    `copies` are those that a kernel makes meanwhile for itself, where it does; see `Kernels`.
+    """
 
     flops: int
     kept: int = 0
     held: int = 0
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodecWork:
-    """Of a whole film. `history` is kept between chunks, `peak` is the most at any time, that included."""
+    """Of a whole film. `history` is kept between chunks, `peak` is the most at any time, that included.
+
+    `copies` come on top where kernels make copies.
+    """
 
     flops: int
     history: int
     peak: int
+    copies: int
 
 
-NO_WORK = CodecWork(flops=0, history=0, peak=0)
+NO_WORK = CodecWork(flops=0, history=0, peak=0, copies=0)
 """Of a codec without a network."""
 
 
 def decode_work(spec: CodecSpec, latents: tuple[int, int, int]) -> CodecWork:
-    """Latents (frames, height, width) to pixels."""
+    """Latents (frames, height, width) to pixels. The last chunk's stay while the next are made."""
     if not isinstance(spec, VAESpec):
         return NO_WORK
     frames, height, width = latents
     first = list(_decoder(spec, Place(1, height, width), first=True))
     if frames == 1:
-        return _film(first, first, 0)
-    return _film(first, list(_decoder(spec, Place(1, height, width), first=False)), frames - 1)
+        return _film(first, first, 0, beside=0)
+    later = list(_decoder(spec, Place(1, height, width), first=False))
+    return _film(first, later, frames - 1, beside=_pixels(spec, latents, spec.stride[0]))
 
 
 def encode_work(spec: CodecSpec, latents: tuple[int, int, int]) -> CodecWork:
@@ -74,22 +83,35 @@ def encode_work(spec: CodecSpec, latents: tuple[int, int, int]) -> CodecWork:
     time, rows, columns = spec.stride
     first = list(_encoder(spec, Place(1, height * rows, width * columns), first=True))
     if frames == 1:
-        return _film(first, first, 0)
-    return _film(first, list(_encoder(spec, Place(time, height * rows, width * columns), first=False)), frames - 1)
+        return _film(first, first, 0, beside=_pixels(spec, latents, 1))
+    later = list(_encoder(spec, Place(time, height * rows, width * columns), first=False))
+    return _film(first, later, frames - 1, beside=_pixels(spec, latents, time))
 
 
-def _film(first: list[Layer], later: list[Layer], count: int) -> CodecWork:
-    """Later chunks begin with a whole history, beside which the next one grows."""
+def _pixels(spec: VAESpec, latents: tuple[int, int, int], frames: int) -> int:
+    """Bytes of that many frames."""
+    _, rows, columns = spec.stride
+    return FLOAT * 3 * frames * latents[1] * rows * latents[2] * columns
+
+
+def _film(first: list[Layer], later: list[Layer], count: int, *, beside: int) -> CodecWork:
+    """Later chunks begin with a whole history, which is given up layer by layer while the next one grows."""
     flops = sum(layer.flops for layer in first) + count * sum(layer.flops for layer in later)
     history = sum(layer.kept for layer in later)
-    return CodecWork(flops=flops, history=history, peak=_peak(later) + (history if count else 0))
+    if count:
+        peak = history + max(layer.held for layer in later)
+        most = history + max(layer.held + layer.copies for layer in later)
+    else:
+        peak, most = _grown(first, lambda layer: layer.held), _grown(first, lambda layer: layer.held + layer.copies)
+    return CodecWork(flops=flops, history=history, peak=peak + beside, copies=most - peak)
 
 
-def _peak(layers: list[Layer]) -> int:
+def _grown(layers: list[Layer], held: Callable[[Layer], int]) -> int:
+    """The most at any time where the history grows from nothing."""
     grown, peak = 0, 0
     for layer in layers:
         grown += layer.kept
-        peak = max(peak, grown + layer.held)
+        peak = max(peak, grown + held(layer))
     return peak
 
 
@@ -139,41 +161,47 @@ def _products(inputs: int, outputs: int, kernel: int, place: Place) -> int:
 
 
 def _convolution(inputs: int, outputs: int, place: Place) -> Layer:
-    """A causal convolution, and the norm and SiLU before the last one."""
+    """A causal convolution, and the norm and SiLU before the last one.
+
+    Held are what comes in, twice while it is normalised, and the same with its past in front; then the result.
+    """
     frames, padded = place.frames, place.frames + PAST
-    held = inputs * (2 * frames + padded) + outputs * frames + _kernel(inputs * padded, outputs * frames)
-    flops = _products(inputs, outputs, KERNEL**3, place)
-    return Layer(flops=flops, kept=FLOAT * PAST * inputs * place.area, held=FLOAT * held * place.area)
+    held = inputs * frames + max(2 * inputs * frames, inputs * (frames + padded), inputs * padded + outputs * frames)
+    return Layer(
+        flops=_products(inputs, outputs, KERNEL**3, place),
+        kept=FLOAT * PAST * inputs * place.area,
+        held=FLOAT * held * place.area,
+        copies=FLOAT * inputs * outputs * KERNEL**3,
+    )
 
 
 def _residual(inputs: int, outputs: int, place: Place) -> Layer:
-    """Two convolutions. At the second are held: the block's input and the first's result, that result
-    normalised, the same with its past in front, and the convolution's result."""
+    """Two convolutions, each with what `_convolution` says, beside the block's input; at last the sum."""
     frames, padded = place.frames, place.frames + PAST
-    first = inputs * (2 * frames + padded) + outputs * frames + _kernel(inputs * padded, outputs * frames)
-    second = inputs * frames + outputs * (3 * frames + padded) + _kernel(outputs * padded, outputs * frames)
+    first = max(inputs * (frames + padded), inputs * padded + outputs * frames)
+    second = outputs * max(3 * frames, frames + padded)
+    last = outputs * 2 * frames + (outputs * frames if inputs != outputs else 0)
     flops = _products(inputs, outputs, KERNEL**3, place) + _products(outputs, outputs, KERNEL**3, place)
     if inputs != outputs:
         flops += _products(inputs, outputs, 1, place)
-    kept = FLOAT * PAST * (inputs + outputs) * place.area
-    return Layer(flops=flops, kept=kept, held=FLOAT * max(first, second) * place.area)
-
-
-def _kernel(inputs: int, outputs: int) -> int:
-    """Copies that the convolution's kernel makes of what it reads and writes, in an order of its own."""
-    return inputs + outputs
+    return Layer(
+        flops=flops,
+        kept=FLOAT * PAST * (inputs + outputs) * place.area,
+        held=FLOAT * (inputs * frames + max(first, second, last)) * place.area,
+        copies=FLOAT * max(inputs, outputs) * outputs * KERNEL**3,
+    )
 
 
 def _middle(width: int, place: Place) -> Iterator[Layer]:
     yield _residual(width, width, place)
     attention = 2 * 2 * place.frames * place.area**2 * width
-    rows = 8 * width * place.frames * place.area  # x, its norm, q, k, v, and three on the way back
-    scores = 2 * place.frames * place.area**2  # with channels outermost, no kernel does without them
-    yield Layer(flops=_products(width, 4 * width, 1, place) + attention, held=FLOAT * (rows + scores))
+    rows = 8 * width * place.frames * place.area  # x, q, k, v, these with columns innermost, and what is found
+    yield Layer(flops=_products(width, 4 * width, 1, place) + attention, held=FLOAT * rows)
     yield _residual(width, width, place)
 
 
 def _upsample(width: int, place: Place, *, longer: bool, first: bool) -> Layer:
+    """Where it makes frames, with its past in front; these in pairs, in order, together; then frame by frame."""
     flops, kept, time = 0, 0, 0
     frames = place.frames
     if longer:
@@ -182,19 +210,26 @@ def _upsample(width: int, place: Place, *, longer: bool, first: bool) -> Layer:
         if not first:
             flops = _products(width, 2 * width, KERNEL, place)
             frames = 2 * place.frames
-        time += 2 * width * frames
+            time += 2 * width * frames
+        time += width * frames
     large = Place(frames, 2 * place.height, 2 * place.width)
     flops += _products(width, width // 2, KERNEL**2, large)
     grown, made = 4 * width * frames, 2 * width * frames
-    held = width * (place.frames + frames) + time + grown + made + _kernel(grown, made)
-    return Layer(flops=flops, kept=FLOAT * kept, held=FLOAT * held * place.area)
+    held = width * (place.frames + frames) + time + grown + made
+    return Layer(
+        flops=flops,
+        kept=FLOAT * kept,
+        held=FLOAT * held * place.area,
+        copies=FLOAT * width * max(width // 2 * KERNEL**2, 2 * width * KERNEL if longer else 0),
+    )
 
 
 def _downsample(width: int, place: Place, half: Place, *, shorter: bool, first: bool) -> Layer:
+    """What comes in, with an edge of zeros, frame by frame."""
     flops, kept = _products(width, width, KERNEL**2, half), 0
     if shorter:
         kept = FLOAT * width * half.area
         if not first:
             flops += _products(width, width, KERNEL, half._replace(frames=half.frames // 2))
     read, made = width * place.frames * place.area, width * half.frames * half.area
-    return Layer(flops=flops, kept=kept, held=FLOAT * (3 * read + made + _kernel(read, made)))
+    return Layer(flops=flops, kept=kept, held=FLOAT * (3 * read + made), copies=FLOAT * width * width * KERNEL**2)

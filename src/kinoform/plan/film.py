@@ -15,8 +15,9 @@ from kinoform.plan.parameters import Count, counts
 from kinoform.plan.tensors import TensorPlan, tensors
 from kinoform.plan.text import text_flops
 from kinoform.plan.transformer import TransformerFlops, transformer_flops
+from kinoform.plan.uncounted import uncounted
 from kinoform.plan.vision import vision_flops
-from kinoform.plan.work import Sizes, Work, check, demands, grid_of, latents_of, told, uncounted
+from kinoform.plan.work import Sizes, Work, check, demands, grid_of, latents_of, told
 
 MADE = ("width", "height", "num_frames", "steps", "guidance")
 """What a plan in JSON says of its film."""
@@ -84,6 +85,7 @@ class FilmPlan:
         return {
             **{name: getattr(self.work, name) for name in MADE},
             "lead": self.lead,
+            "others": self.work.others,
             "evaluations": asdict(self.asked.together),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
@@ -131,7 +133,7 @@ def plan_film(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> F
         encode=encode_work(sizes.codec, latents),
         reading=_reading(sizes, needed, latents),
         peaks=peaks(sizes, work, dtype, device),
-        uncounted=tuple(uncounted(sizes, work)),
+        uncounted=uncounted(sizes, work),
     )
 
 

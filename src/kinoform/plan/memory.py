@@ -6,19 +6,24 @@ models/vae.py; benchmarks/peak_memory.py compares the sums with what processes w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import torch
 
+from kinoform.models.cost import AttentionCost
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
-from kinoform.plan.autoencoder import decode_work, encode_work
+from kinoform.ops.attention import MANY
+from kinoform.plan.autoencoder import CodecWork, decode_work, encode_work
 from kinoform.plan.evaluations import fields_of
+from kinoform.plan.kernels import Kernels, kernels_of
 from kinoform.plan.parameters import codec_count, text_count, transformer_count, vision_count
 from kinoform.plan.transformer import block_costs, branch_costs
 from kinoform.plan.vision import vision_bytes
-from kinoform.plan.work import Sizes, Work, canvas_of, context_rows, demands, grid_of, latents_of, told
+from kinoform.plan.work import Sizes, Told, Work, canvas_of, context_rows, demands, grid_of, latents_of, told
 
 FLOAT = torch.float32.itemsize
 
@@ -37,37 +42,53 @@ SIDE_STREAMS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """Bytes at the worst moment of a stage, by what takes them."""
+    """Bytes at the worst moment of a stage, by what takes them.
+
+    `activations` are tensors that the code holds; `kernels` are copies that the kernels of this device make besides.
+    """
 
     stage: str
     fixed: int
     weights: int
     activations: int
+    kernels: int = 0
 
     @property
     def total(self) -> int:
-        return self.fixed + self.weights + self.activations
+        return self.fixed + self.weights + self.activations + self.kernels
 
 
-def peaks(sizes: Sizes, work: Work, dtype: torch.dtype, device: str) -> tuple[Peak, ...]:
+class Taken(NamedTuple):
+    """Bytes of a stage's tensors and of its kernels' copies."""
+
+    tensors: int
+    copies: int = 0
+
+
+def peaks(
+    sizes: Sizes, work: Work, dtype: torch.dtype, device: str, kernels: Kernels | None = None
+) -> tuple[Peak, ...]:
     """The stages text, encode (where there is anything to encode), denoise and decode on a device of type `device`.
 
-    The networks are in `dtype`. Parts that are kept stay beside those that come after them.
+    The networks are in `dtype`. Parts that are kept stay beside those that come after them, and so does the transformer
+    where other films follow. Without `kernels` they are those of this machine.
     """
+    kernels = kernels_of(device, dtype) if kernels is None else kernels
     text, transformer = text_count(sizes.text).bytes(dtype), transformer_count(sizes.transformer).bytes(dtype)
-    codec, reading = codec_count(sizes.codec).bytes(dtype), _reading(sizes, work, dtype, device)
+    codec, reading = codec_count(sizes.codec).bytes(dtype), _reading(sizes, work, dtype, device, kernels)
     fixed, kept = INTERPRETER.get(device, ACCELERATOR), sizes.kept
     material = work.material if device == "cpu" else 0
     after_text = text if kept else 0
-    found = [("text", text, _encoding(sizes.text, dtype))]
+    found = [("text", text, Taken(_encoding(sizes.text, dtype)))]
     if reading is not None:
         found.append(("encode", after_text + reading[0], reading[1]))
     read_by = codec if kept and any(each.films or each.stills for each in demands(sizes, work)) else 0
-    found.append(("denoise", after_text + read_by + transformer, _denoising(sizes, work, dtype, device)))
-    found.append(("decode", codec + (after_text + transformer if kept else 0), _decoding(sizes, work, device)))
+    found.append(("denoise", after_text + read_by + transformer, _denoising(sizes, work, dtype, kernels)))
+    beside = transformer if kept or work.others else 0
+    found.append(("decode", codec + after_text + beside, _decoding(sizes, work, device, kernels)))
     return tuple(
-        Peak(stage=stage, fixed=fixed, weights=weights, activations=activations + material)
-        for stage, weights, activations in found
+        Peak(stage=stage, fixed=fixed, weights=weights, activations=taken.tensors + material, kernels=taken.copies)
+        for stage, weights, taken in found
     )
 
 
@@ -77,22 +98,26 @@ def _encoding(spec: TextSpec, dtype: torch.dtype) -> int:
     return dtype.itemsize * (rows + 3 * spec.heads * spec.length**2)
 
 
-def _reading(sizes: Sizes, work: Work, dtype: torch.dtype, device: str) -> tuple[int, int] | None:
+def _reading(sizes: Sizes, work: Work, dtype: torch.dtype, device: str, kernels: Kernels) -> tuple[int, Taken] | None:
     """Weights and work where these together are most; an encoder stays from when it is first asked for. Or None."""
     latents, weights, moments = latents_of(sizes, work), {}, []
     for each in demands(sizes, work):
         held = each.held if device == "cpu" else 0
         if each.films or each.stills:
             weights["codec"] = codec_count(sizes.codec).bytes(dtype)
-            film = latents if each.films else (1, *latents[1:])
-            moments.append((sum(weights.values()), held + encode_work(sizes.codec, film).peak))
+            encoding = encode_work(sizes.codec, latents if each.films else (1, *latents[1:]))
+            moments.append((sum(weights.values()), _taken(encoding, held, kernels)))
         if each.pictures and sizes.image is not None:
             weights["image"] = vision_count(sizes.image).bytes(dtype)
-            moments.append((sum(weights.values()), held + vision_bytes(sizes.image, dtype.itemsize)))
-    return max(moments, key=sum, default=None)
+            moments.append((sum(weights.values()), Taken(held + vision_bytes(sizes.image, dtype.itemsize))))
+    return max(moments, key=lambda moment: moment[0] + sum(moment[1]), default=None)
 
 
-def _denoising(sizes: Sizes, work: Work, dtype: torch.dtype, device: str) -> int:
+def _taken(work: CodecWork, beside: int, kernels: Kernels) -> Taken:
+    return Taken(work.peak + beside, work.copies if kernels.ordered else 0)
+
+
+def _denoising(sizes: Sizes, work: Work, dtype: torch.dtype, kernels: Kernels) -> Taken:
     """What is prepared for both prompts of each field, the solver's tensors, and the widest moment of a block."""
     spec, film, given, item = sizes.transformer, grid_of(sizes, work).tokens, told(sizes, work), dtype.itemsize
     costs = [cost for _, cost in branch_costs(spec, film, given)]
@@ -104,12 +129,33 @@ def _denoising(sizes: Sizes, work: Work, dtype: torch.dtype, device: str) -> int
     prepared = (2 if work.reads_negative else 1) * fields_of(work) * (keys + phases + constant + kept)
     latents = FLOAT * spec.out_channels * prod(canvas_of(sizes, work))
     conditions = FLOAT * _given_values(sizes, work)
-    guests = sum(cost.guests for cost in costs)
-    laid = _laid_bytes(sizes, work, guests, item)
-    block = (film + guests) * _beside_bytes(spec.dim, item, len(costs), guests)
-    block += _block_bytes(spec, film + guests, item, laid, on_cpu=device == "cpu")
     sides = film * SIDE_STREAMS * FLOAT * spec.dim if blocks else 0
-    return prepared + SOLVER_COPIES * latents + conditions + block + sides
+    outside = prepared + SOLVER_COPIES * latents + conditions + sides
+    plain, all_of_it = (_working(sizes, work, item, parts=parts) for parts in (False, kernels.parts))
+    return Taken(outside + plain, all_of_it - plain)
+
+
+def _working(sizes: Sizes, work: Work, item: int, *, parts: bool) -> int:
+    """The widest moment of a block: under the prompt, or under the negative prompt.
+
+    Where branches are at work guidance shares nothing: what the first prompt began with stays beside the second.
+    """
+    spec, film, given = sizes.transformer, grid_of(sizes, work).tokens, told(sizes, work)
+    first, second = (_under(sizes, work, each, item, parts=parts) for each in (given, given.negative()))
+    costs = [cost for _, cost in branch_costs(spec, film, given)]
+    begun = FLOAT * spec.dim * (2 * film + sum(cost.guests for cost in costs)) if costs else 0
+    return max(first, second + begun)
+
+
+def _under(sizes: Sizes, work: Work, given: Told, item: int, *, parts: bool) -> int:
+    """Guests bring a level of their own, and with it three rows of modulation for each token."""
+    spec, grid = sizes.transformer, grid_of(sizes, work)
+    guests = sum(cost.guests for _, cost in branch_costs(spec, grid.tokens, given))
+    tokens = grid.tokens + guests
+    blocks = block_costs(spec, range(spec.layers), grid, given, guests) or ()
+    attention = {block.attention for block in blocks} or {(AttentionCost(pairs=0),)}
+    modulation = tokens * 3 * FLOAT * spec.dim if guests else 0
+    return modulation + max(_block_bytes(spec, tokens, item, each, parts=parts) for each in attention)
 
 
 def _given_values(sizes: Sizes, work: Work) -> int:
@@ -120,45 +166,35 @@ def _given_values(sizes: Sizes, work: Work) -> int:
     return behind + sum(cost.channels * given.branches[name] * prod(spec.patch) for name, cost in costs)
 
 
-def _beside_bytes(dim: int, item: int, branches: int, guests: int) -> int:
-    """Bytes a token more where branches are at work: guidance shares nothing then.
+def _block_bytes(spec: DiTSpec, tokens: int, item: int, attention: Sequence[AttentionCost], *, parts: bool) -> int:
+    """Bytes in a block, the largest of its moments: each self-attention, or the feed-forward.
 
-    The patch embedding and the tokens with which the first prompt began stay beside those of the second. Guests
-    bring a level of their own, and with it three rows of modulation for each token.
+    In all are held: the patch embedding, the tokens that guidance shares, the block's, and those normalised; after
+    the first attention also the tokens before it. The feed-forward adds the hidden columns before and after their
+    activation.
     """
-    begun = dim * (item + FLOAT) if branches else 0
-    return begun + (3 * FLOAT * dim if guests else 0)
+    dim = spec.dim
+    common, before = tokens * dim * 4 * FLOAT, tokens * dim * FLOAT
+    first, *others = (dim * _attending(each, tokens, item, parts=parts) for each in attention)
+    feed_forward = before + tokens * 2 * spec.ffn_dim * item
+    return common + max(first, feed_forward, *(before + each for each in others))
 
 
-def _laid_bytes(sizes: Sizes, work: Work, guests: int, item: int) -> int:
-    """Bytes that the attention scheme lays out once more, in the layer where these are most; 0 where it does not tell.
+def _attending(seen: AttentionCost, tokens: int, item: int, *, parts: bool) -> int:
+    """Bytes in a self-attention, by width: q and k (float32), v, what the scheme lays out once more, and the larger
+    of two: q and k rounded, and set in order for attention in parts, beside the result; or that and its projection.
 
     k is float32, since its norm's weight is; v and what is found are not.
     """
-    spec = sizes.transformer
-    blocks = block_costs(spec, range(spec.layers), grid_of(sizes, work), told(sizes, work), guests) or ()
-    found = (seen.keys * (FLOAT + item) + seen.results * item for block in blocks for seen in block.attention)
-    return spec.dim * max(found, default=0)
+    laid = seen.keys * (FLOAT + item) + seen.results * item
+    in_parts = parts and seen.pairs // seen.rows >= MANY
+    copies = (item < FLOAT) + in_parts
+    asked = tokens + (seen.keys or tokens)
+    return tokens * (2 * FLOAT + item) + laid + item * max(copies * asked + tokens, 2 * tokens)
 
 
-def _block_bytes(spec: DiTSpec, tokens: int, item: int, laid: int, *, on_cpu: bool) -> int:
-    """Bytes in a block, the larger of two moments.
-
-    In both are held: the patch embedding, the tokens that guidance shares, the block's, and those normalised.
-    Self-attention adds q and k (float32), v, q and k rounded or, on a CPU, set in order for its products, the
-    result and its merged copy, and what its scheme lays out (`laid`); the feed-forward the tokens before
-    cross-attention and the `hidden` columns around its activation.
-    """
-    dim = spec.dim
-    hidden = (3 if on_cpu else 2) * spec.ffn_dim  # PyTorch's activation on a CPU works on a copy
-    common = dim * (item + 3 * FLOAT)
-    copied = 2 * item if item < FLOAT or on_cpu else 0
-    attention = dim * (2 * FLOAT + item + copied + 2 * item)
-    feed_forward = dim * FLOAT + hidden * item
-    return tokens * common + max(tokens * attention + laid, tokens * feed_forward)
-
-
-def _decoding(sizes: Sizes, work: Work, device: str) -> int:
+def _decoding(sizes: Sizes, work: Work, device: str, kernels: Kernels) -> Taken:
     """The codec's peak beside the frames; at the end, without it, the frames twice. Frames are on the host."""
     frames = 3 * work.num_frames * work.height * work.width if device == "cpu" else 0
-    return max(decode_work(sizes.codec, latents_of(sizes, work)).peak + frames, 2 * frames)
+    decoding = _taken(decode_work(sizes.codec, latents_of(sizes, work)), frames, kernels)
+    return max(decoding, Taken(2 * frames), key=sum)

@@ -12,7 +12,6 @@ from torch import nn
 from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec, keeps_float32
 from kinoform.models.text import TextSpec
-from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.plan.work import Sizes
 from kinoform.weights.load import on_meta
@@ -60,10 +59,15 @@ def transformer_count(spec: DiTSpec) -> Count:
 
 @lru_cache
 def codec_count(spec: CodecSpec) -> Count:
-    """All wide: the codec is float32."""
-    if not isinstance(spec, VAESpec):
+    """All wide: the codec is float32. Nothing for one that is `weightless`, or that is no module."""
+    if spec.weightless:
         return Count(parameters=0, wide=0)
-    return _counted(spec.build, lambda name: True)
+    with torch.device("meta"):
+        built = spec.build()
+    if not isinstance(built, nn.Module):
+        return Count(parameters=0, wide=0)
+    count = sum(parameter.numel() for parameter in built.parameters())
+    return Count(parameters=count, wide=count)
 
 
 def _counted(build: Callable[[], nn.Module], wide: Callable[[str], bool]) -> Count:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kinoform.conditions.demand import Demand, Demanding
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.ports import Conditioner, FilmSize, Units
 from kinoform.models.codec import CodecSpec, check_size, latent_size
-from kinoform.models.cost import Costed, CostedRows
+from kinoform.models.cost import CostedRows
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
@@ -37,7 +37,10 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One film: sides in pixels, how it is denoised, and what it is made from."""
+    """One film: sides in pixels, how it is denoised, and what it is made from.
+
+    With `others` more films follow, for which the transformer stays while this one is decoded.
+    """
 
     width: int
     height: int
@@ -50,6 +53,7 @@ class Work:
     guidance_rule: Guidance = field(default_factory=PlainGuidance)
     inputs: Inputs = NO_INPUTS
     conditioners: tuple[Conditioner, ...] = ()
+    others: bool = False
 
     @property
     def film(self) -> FilmSize:
@@ -108,19 +112,6 @@ def demands(sizes: Sizes, work: Work) -> list[Demand]:
         for each in work.conditioners
         if isinstance(each, Demanding)
     ]
-
-
-def uncounted(sizes: Sizes, work: Work) -> Iterator[str]:
-    """What has a cost that nobody tells."""
-    for each in work.conditioners:
-        if not isinstance(each, Demanding):
-            yield f"what {type(each).__name__} encodes and gives"
-    for stream in sizes.transformer.context:
-        if not isinstance(stream, CostedRows):
-            yield f"the context stream {stream.name!r} beyond its weights"
-    for branch in sizes.transformer.branches:
-        if not isinstance(branch, Costed):
-            yield f"the branch {branch.name!r} beyond its weights"
 
 
 def told(sizes: Sizes, work: Work) -> Told:
