@@ -13,6 +13,7 @@ from av.stream import Disposition
 from kinoform.media.audio import record
 from kinoform.media.codecs import VIDEO
 from kinoform.media.film import Film
+from kinoform.media.listening import EXACT
 from kinoform.media.listening import record as recorded
 from kinoform.media.material import Sound
 from kinoform.media.speakers import LAYOUTS, nearest_rate, speakers
@@ -209,6 +210,13 @@ def test_all_tracks_are_kept_in_order_with_their_languages_and_the_default(
         for place in range(3):
             container.seek(0)
             assert any(np.abs(each.to_ndarray()).max() > 0.1 for each in container.decode(audio=place))
+
+
+@pytest.mark.parametrize("codec", EXACT)
+def test_samples_that_no_recording_holds_are_heard(codec: str, in_this_process: list[str], tmp_path: Path) -> None:
+    source = write_sounding_film(tmp_path / "source.mov", codec)
+    path = film(sound_of(source, COUNT / FPS)).save(tmp_path / "result.mp4")
+    assert click(path) == pytest.approx(CLICK, abs=0.01) and "coded anew as aac" in in_this_process[0]
 
 
 def test_a_track_that_cannot_be_read_is_named_and_the_others_stay(in_this_process: list[str], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 from av import Packet
 from av.audio.stream import AudioStream
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
 from kinoform.media.codecs import REPEATABLE
@@ -22,9 +22,16 @@ from kinoform.media.decoding import confine
 from kinoform.media.footage import opened
 from kinoform.media.kinds import FIRST, kind_of
 from kinoform.media.remarks import Refused, Say
-from kinoform.media.tracks import Heard, Track, canonical, fit, joined
+from kinoform.media.speakers import usual
+from kinoform.media.tracks import Coded, Coder, Heard, Track, canonical, decoded, fit, joined
 
 MOST_TRACKS = 32
+
+EXACT = {
+    "pcm_alaw": "pcm_s16le", "pcm_mulaw": "pcm_s16le", "pcm_s8": "pcm_s16le",
+    "pcm_f32be": "pcm_f32le", "pcm_f64be": "pcm_f64le",
+}  # fmt: skip
+"""Samples that Matroska cannot hold, and what holds them exactly."""
 
 
 def main() -> None:
@@ -64,31 +71,62 @@ def record(path: Path, seconds: float, say: Say) -> bytes:
 
 
 def _recorded(source: InputContainer, seconds: float, say: Say) -> bytes:
-    written, taken = io.BytesIO(), dict[int, tuple[AudioStream, Heard]]()
+    written, taken = io.BytesIO(), dict[int, _Recorder]()
     # Matroska takes nearly all codecs, but counts milliseconds: the times of the packets stand beside it.
     with av.open(written, "w", format="matroska", options=dict(REPEATABLE)) as target:
         for place, stream in enumerate(source.streams.audio):
             try:
                 if place >= MOST_TRACKS:
                     raise ValueError
-                copy = target.add_stream_from_template(stream)
+                taken[stream.index] = _Recorder(stream, target)
             except ValueError:
                 say(f"loses its sound track {place + 1}, in {canonical(stream)}, which is not read; convert the video")
-                continue
-            taken[stream.index] = copy, Heard(track=_track(stream), packets=[])
         if not taken:
             return b""
         streams = [each for each in source.streams.audio if each.index in taken]
         for packet in _packets(source, streams, seconds):
-            copy, heard = taken[packet.stream_index]
-            heard.packets.append((packet.pts or 0, packet.dts or 0, packet.duration or 0))
-            packet.stream = copy
-            target.mux(packet)
-    return joined([heard for _, heard in taken.values()], written.getvalue())
+            for made in taken[packet.stream_index].packets(packet):
+                target.mux(made)
+        for each in taken.values():
+            for made in each.rest():
+                target.mux(made)
+    return joined([each.heard for each in taken.values()], written.getvalue())
 
 
-def _track(stream: AudioStream) -> Track:
-    tick = stream.time_base or Fraction(1)
+class _Recorder:
+    """A track on its way into the recording, which hears when each of its packets is due.
+
+    Raises ValueError for a codec that the recording cannot hold, in no other form either.
+    """
+
+    def __init__(self, stream: AudioStream, target: OutputContainer) -> None:
+        encoder, rate = EXACT.get(canonical(stream)), stream.codec_context.sample_rate
+        if encoder is None:
+            self._copy, self._coder = target.add_stream_from_template(stream), None
+            tick = stream.time_base or Fraction(1)
+        else:
+            layout = usual(stream.codec_context.layout)
+            self._coder = Coder(stream, layout, Coded(encoder=encoder, layout=layout, rate=rate), target)
+            tick = Fraction(1, rate)
+        self.heard = Heard(track=_track(stream, tick), packets=[])
+
+    def packets(self, packet: Packet) -> Iterator[Packet]:
+        if self._coder is None:
+            packet.stream = self._copy
+            yield self._noted(packet)
+        else:
+            yield from map(self._noted, self._coder.packets(decoded(packet)))
+
+    def rest(self) -> Iterator[Packet]:
+        if self._coder is not None:
+            yield from map(self._noted, self._coder.rest())
+
+    def _noted(self, packet: Packet) -> Packet:
+        self.heard.packets.append((packet.pts or 0, packet.dts or 0, packet.duration or 0))
+        return packet
+
+
+def _track(stream: AudioStream, tick: Fraction) -> Track:
     return Track(
         tick=(tick.numerator, tick.denominator),
         layout=stream.codec_context.layout.name,

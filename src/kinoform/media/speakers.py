@@ -37,6 +37,11 @@ def named(frame: AudioFrame, layout: str) -> AudioFrame:
     return same
 
 
+def usual(layout: AudioLayout) -> str:
+    """The name of the speakers, of channels of which only the number is known those that they usually are for."""
+    return USUAL.get(layout.nb_channels, layout.name) if UNNAMED.fullmatch(layout.name) else layout.name
+
+
 class Mixer:
     """Frames of any speakers, rate and format, which may change on the way, as those that an encoder was opened for."""
 

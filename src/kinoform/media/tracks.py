@@ -73,11 +73,11 @@ class _Fitted:
     """A track to be written: as it is, or coded anew; `say` is the rest of a sentence about it, if there is one."""
 
     heard: Heard
-    coded: "_Coded | None" = None
+    coded: "Coded | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Coded:
+class Coded:
     encoder: str
     layout: str
     rate: int
@@ -164,7 +164,7 @@ def _fitted(data: bytes, place: int, heard: Heard, suffix: str, say: Say) -> _Fi
     change = "" if layout == there else f", for {layout} speakers instead of {there}"
     change += f", at {rate} instead of {first.sample_rate} Hz" if rate < first.sample_rate else ""
     say(f"in {name}, which {suffix} does not take; it is coded anew as {voice.encoder}{change}")
-    return _Fitted(heard=heard, coded=_Coded(encoder=voice.encoder, layout=layout, rate=rate))
+    return _Fitted(heard=heard, coded=Coded(encoder=voice.encoder, layout=layout, rate=rate))
 
 
 def _written_as_is(stream: AudioStream, suffix: str) -> bool:
@@ -180,12 +180,12 @@ def _written_as_is(stream: AudioStream, suffix: str) -> bool:
 
 def _first(source: InputContainer, stream: AudioStream) -> AudioFrame | None:
     for packet in source.demux(stream):
-        for frame in _decoded(packet):
+        for frame in decoded(packet):
             return frame
     return None
 
 
-def _decoded(packet: Packet) -> list[AudioFrame]:
+def decoded(packet: Packet) -> list[AudioFrame]:
     """None of a packet that is damaged, as players leave it silent."""
     try:
         return [each for each in packet.decode() if isinstance(each, AudioFrame)]
@@ -213,7 +213,7 @@ class _Writer:
         if fitted.coded is None:
             self._target, self._coder = target.add_stream_from_template(stream), None
         else:
-            self._coder = _Coder(stream, fitted.heard.track.layout, fitted.coded, target)
+            self._coder = Coder(stream, fitted.heard.track.layout, fitted.coded, target)
 
     def packets(self, packet: Packet) -> Iterator[Packet]:
         if not packet.size:
@@ -221,7 +221,7 @@ class _Writer:
         packet.time_base = self._tick
         packet.pts, packet.dts, packet.duration = next(self._times)
         if self._coder is not None:
-            yield from self._coder.packets(_decoded(packet))
+            yield from self._coder.packets(decoded(packet))
         else:
             packet.stream = self._target
             yield packet
@@ -231,10 +231,10 @@ class _Writer:
             yield from self._coder.rest()
 
 
-class _Coder:
+class Coder:
     """A track coded anew."""
 
-    def __init__(self, source: AudioStream, layout: str, coded: _Coded, target: OutputContainer) -> None:
+    def __init__(self, source: AudioStream, layout: str, coded: Coded, target: OutputContainer) -> None:
         self._source, self._layout, stream = source, layout, target.add_stream(coded.encoder, rate=coded.rate)
         assert isinstance(stream, AudioStream)
         self._codec = stream.codec_context
