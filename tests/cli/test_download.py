@@ -1,10 +1,13 @@
 """`kinoform download` lists what it will fetch, fetches it into the cache, and says where it is."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from command_line import Run
+from kinoform.weights.cached import IDS
+from official_folder import write_official_folder
 from weights.stand_in_hub import Hub, serving
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'kinoform[hub]'")
@@ -54,3 +57,44 @@ def test_a_download_that_was_interrupted_says_what_stays(kinoform: Run, monkeypa
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         ran = kinoform("download", "t2v-1.3b")
     assert ran.code == 130 and ran.refusal == "interrupted" and "half-made" not in ran.sentence
+
+
+def test_names_that_share_weights_or_need_none_are_explained(
+    kinoform: Run, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with serving(Hub(id=IDS["t2v-14b"], files=FILES)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        ran = kinoform("download", "t2i-14b", "--json")
+        assert ran.code == 0 and ran.told[0]["folder"] == str(tmp_path / "cache" / "kinoform" / "t2v-14b")
+        assert "t2v-14b" in ran.err
+    assert kinoform("download", "mini").refusal == "nothing_to_fetch"
+    assert "t2v-14b" in kinoform("download", "t2v14b").sentence
+
+
+def test_what_a_broken_download_left_out_names_the_command(
+    kinoform: Run, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "kinoform" / "t2v-1.3b"
+    for name in (None, "models_t5_umt5-xxl-enc-bf16.pth", "google/umt5-xxl/tokenizer.json"):
+        if name is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_official_folder(folder)
+            (folder / name).unlink()
+        ran = kinoform("generate", "a", "--model", "t2v-1.3b", "--device", "cpu")
+        assert ran.code == 3 and "kinoform download t2v-1.3b" in ran.sentence
+
+
+def test_the_home_s_short_name_is_understood(kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    write_official_folder(here / "m")
+    words = ("generate", "a", "--size", "32x32", "--frames", "5", "--dry-run", "--device", "cpu")
+    assert kinoform(*words, "--model=~/m").code == 0
+    (here / "kinoform.toml").write_text('model = "~/m"')
+    assert kinoform(*words, "--vae=~/m/Wan2.1_VAE.pth").code == 0
+    assert (
+        kinoform(*words, "--lora=~/absent.safetensors:0.5").refusal
+        == kinoform(*words, "--lora", str(here / "absent.safetensors")).refusal
+    )
+    assert kinoform("inspect", "~/m").code == kinoform("verify", "~/m").code == 0

@@ -129,7 +129,7 @@ DAMAGES = {
     "empty": (written(SINGLE, b""), [SINGLE, "empty"]),
     "no codec": (lambda folder: (folder / CODEC_FILE).unlink(), [CODEC_FILE, "does not exist"]),
     "no tokenizer": (lambda folder: shutil.rmtree(folder / "google"), ["tokenizer"]),
-    "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "does not exist"]),
+    "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "must tell more"]),
     "i2v": (configured(model_type="i2v"), ["model_type is 'i2v'", "a text-to-video transformer"]),
     "ti2v": (configured(model_type="ti2v"), ["is a ti2v model", "t2v, i2v, flf2v, vace"]),
     "vace": (configured(model_type="vace"), ["is a WanModel", "VaceWanModel of type vace"]),

@@ -39,7 +39,7 @@ def download(
     id = IDS.get(name, name)
     found = listing(id, revision=revision, only=file or ())
     home = cache_folder()
-    folder = output or (home / name if name in IDS else home / "hub" / folder_name(id))
+    folder = output.expanduser() if output else (home / name if name in IDS else home / "hub" / folder_name(id))
     rows = [f"{each.bytes / MB:>10.1f} MB  {each.name}" for each in found.files]
     rows.append(f"{found.bytes / MB:>10.1f} MB  in all, of {id} at {found.commit[:8]}")
     data = {

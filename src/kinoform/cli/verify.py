@@ -25,6 +25,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Read every tensor and compare every recorded hash."""
+    path = path.expanduser()
     if not path.exists():
         check_no_link(path)
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")

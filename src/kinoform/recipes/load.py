@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -72,6 +73,9 @@ ASSETS = Path(__file__).parents[1] / "assets"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+INCOMPLETE = ("weights_missing", "weights_incomplete", "part_missing", "config_missing", "file_missing")
+"""Codes of what a download that broke off leaves behind."""
+
 PathLike = str | os.PathLike[str]
 Wear = Callable[[Parts], Parts]
 """Puts the LoRA files on that were asked for."""
@@ -133,7 +137,8 @@ def load(
     if name in EMBEDDED:
         made, parts = _own(ASSETS / name, chosen, given, widen, wear)
     elif name in RELEASED:
-        made, parts = _released(_cached(name), chosen, given, variant or name, widen, wear, keep_packed=keep_packed)
+        with _fetched_again(name):
+            made, parts = _released(_cached(name), chosen, given, variant or name, widen, wear, keep_packed=keep_packed)
     elif os.path.isfile(Path(name, MANIFEST)):
         made, parts = _own(Path(name), chosen, given, widen, wear)
     elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
@@ -229,6 +234,19 @@ def _found(name: str) -> str:
         return name
     place = cache_folder() / "hub" / folder_name(name)
     return str(place) if os.path.isdir(place) else str(snapshot_of(name) or name)
+
+
+@contextmanager
+def _fetched_again(name: str) -> Iterator[None]:
+    """Of a released model in a cache, say which command brings what is missing."""
+    try:
+        yield
+    except WeightsError as error:
+        if error.code not in INCOMPLETE or "kinoform download" in str(error):
+            raise
+        raise WeightsError(
+            f"{error}; what is missing is fetched by: kinoform download {name}", code=error.code
+        ) from error
 
 
 def _worn(lora: tuple[Path, float]) -> Lora:
