@@ -12,6 +12,9 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
+from kinoform.media.footage import opened
+from kinoform.media.kinds import MATROSKA
+from kinoform.media.listening import _packets
 from kinoform.media.reading import read_clip, read_picture
 from refusals import refused
 from strange_media import decoded_here
@@ -101,3 +104,31 @@ def test_of_several_video_tracks_the_default_one_is_read_aloud(marks, grey, tmp_
     path = tracks(tmp_path / "a.mkv", marks)
     with pytest.warns(UserWarning, match=f"has 2 video tracks; number {[m[0] for m in marks].index(grey) + 1} is"):
         assert (read_clip(path).frames == grey).all()
+
+
+def test_sound_is_that_of_the_video_track_that_is_read(tmp_path):
+    """Which begins half a second behind the other one and the sound."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        films = []
+        for disposition in (OTHER, FIRST):
+            stream = container.add_stream("ffv1", rate=16)
+            stream.width, stream.height, stream.pix_fmt, stream.disposition = 64, 48, "bgr0", disposition
+            films.append(stream)
+        voice = container.add_stream("pcm_s16le", rate=48000, layout="mono")
+        for place in range(10):
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = 48000, 4800 * place, Fraction(1, 48000)
+            container.mux(voice.encode(sound))
+            for stream, begins in zip(films, (0, 5), strict=True):
+                if place >= begins:
+                    frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+                    frame.pts, frame.time_base = 100 * place, Fraction(1, 1000)
+                    stream.codec_context.time_base = Fraction(1, 1000)
+                    container.mux(stream.encode(frame))
+        for stream in (*films, voice):
+            container.mux(stream.encode(None))
+    with path.open("rb") as file:
+        source = opened(file, MATROSKA)
+        packets = list(_packets(source, source.streams.audio, 10.0))
+    assert abs(float(packets[-1].pts * packets[-1].time_base) - 0.4) < 0.01, "the last tenth of a second but one"

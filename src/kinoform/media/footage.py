@@ -96,23 +96,28 @@ def _refuse_links(url: str, flags: int, options: object) -> NoReturn:
     raise Refused("leads to another file; give a film that is whole", code="media_has_links")
 
 
-def _film(container: InputContainer, say: Say) -> VideoStream:
-    """The video track that players show: of several the one marked as default, else the first."""
+def tracks(container: InputContainer) -> list[VideoStream]:
+    """The video tracks, first the one that players show: the one marked as default, else the first in the file."""
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails
     films = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    return sorted(films, key=lambda stream: not stream.disposition & Disposition.default)
+
+
+def _film(container: InputContainer, say: Say) -> VideoStream:
+    films = tracks(container)
     if not films:
         sound = "has sound but no picture" if container.streams.audio else "has no picture"
         raise Refused(f"{sound}; give a film", code="media_no_video")
-    place = next((n for n, stream in enumerate(films) if stream.disposition & Disposition.default), 0)
     if len(films) > 1:
-        say(f"has {len(films)} video tracks; number {place + 1} is taken")
-    codec = films[place].codec_context
+        place = 1 + sum(other.index < films[0].index for other in films)
+        say(f"has {len(films)} video tracks; number {place} is taken")
+    codec = films[0].codec_context
     name = codec.codec.canonical_name if codec else "unknown"
     if name not in CODECS:
         raise Refused(
             f"is coded as {name}, which is not read; convert it to h264 in an mp4 file", code="media_unsupported"
         )
-    return films[place]
+    return films[0]
 
 
 def _decoder(stream: VideoStream, say: Say) -> VideoCodecContext:

@@ -19,7 +19,7 @@ from av.stream import Disposition
 
 from kinoform.media.codecs import REPEATABLE
 from kinoform.media.decoding import confine
-from kinoform.media.footage import opened
+from kinoform.media.footage import opened, tracks
 from kinoform.media.kinds import FIRST, kind_of
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.speakers import usual
@@ -138,8 +138,8 @@ def _track(stream: AudioStream, tick: Fraction) -> Track:
 
 def _packets(source: InputContainer, streams: Sequence[AudioStream], seconds: float) -> Iterator[Packet]:
     """Those that are heard while the video lasts; time 0 is that of its first frame."""
-    videos = [each for each in source.streams.video if not each.disposition & Disposition.attached_pic]
-    begin = min((each.start_time * each.time_base for each in videos if each.start_time and each.time_base), default=0)
+    shown = tracks(source)[:1]
+    begin = next((each.start_time * each.time_base for each in shown if each.start_time and each.time_base), 0)
     waiting = {each.index for each in streams}
     for packet in source.demux(*streams):
         if packet.pts is None or packet.dts is None or not packet.size:
