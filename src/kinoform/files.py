@@ -157,10 +157,10 @@ def whole_folder(path: Path, *, holds: str, force: bool = False, deep: bool = Fa
 def _check_place(path: Path) -> None:
     folder = path.parent
     if path.name in ("", ".."):
-        raise UsageError(f"{str(path)!r} has no name to write to; give one with -o", code="output_name_missing")
+        raise UsageError(f"{str(path)!r} has no name to write to; give one", code="output_name_missing")
     if len(os.fsencode(path.name)) > NAME_BYTES:
         raise UsageError(
-            f"the name {path.name[:40]!r}... is too long for a file; give a shorter one with -o", code="name_too_long"
+            f"the name {path.name[:40]!r}... is too long for a file; give a shorter one", code="name_too_long"
         )
     if FORBIDDEN.search(path.name) or RESERVED.fullmatch(path.name) or path.name[-1] in " .":
         raise UsageError(
@@ -168,11 +168,9 @@ def _check_place(path: Path) -> None:
             code="name_not_portable",
         )
     if not folder.is_dir():
-        raise UsageError(
-            f"the folder {folder} does not exist; create it or choose another with -o", code="folder_missing"
-        )
+        raise UsageError(f"the folder {folder} does not exist; create it or choose another", code="folder_missing")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"the folder {folder} cannot be written; choose another with -o", code="folder_not_writable")
+        raise UsageError(f"the folder {folder} cannot be written; choose another", code="folder_not_writable")
 
 
 def _place_file(temporary: Path, path: Path, *, force: bool) -> None:
@@ -195,7 +193,7 @@ def _explained(error: OSError, path: Path) -> Exception:
     if error.errno not in NO_ROOM:
         return error
     return KinoformError(
-        f"no room to write {path} ({error.strerror or error}); free some space or choose another disk with -o",
+        f"no room to write {path} ({error.strerror or error}); free some space or choose another disk",
         code="disk_full",
     )
 

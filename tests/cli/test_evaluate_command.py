@@ -52,6 +52,7 @@ def test_the_table_shows_what_the_level_varies(kinoform: Run, painted: list[dict
         "background",
         "motion",
         "all right",
+        "all right, steady",
         "binding error",
         "count constancy",
         "background drift",

@@ -45,13 +45,13 @@ def test_a_rendered_film_is_right(sentence: str, level: Level) -> None:
 )
 def test_each_change_is_marked(name: str, shown: str) -> None:
     marks = judged(LARGE, shown, L3).marks
-    wrong = {attribute for attribute in attributes(L3) if not marks[attribute]} - {"all_right"}
+    wrong = {attribute for attribute in attributes(L3) if not marks[attribute]} - {"all_right", "all_right_and_steady"}
     assert wrong == ({"count", "colour", "shape", "motion", "size"} if name == "count" else {name})
-    assert marks["all_right"] is (name == "size")
+    assert marks["all_right"] is marks["all_right_and_steady"] is (name == "size")
 
 
 def test_a_level_is_judged_by_what_it_varies() -> None:
-    one = ("background", "count", "colour", "shape", "motion", "all_right")
+    one = ("background", "count", "colour", "shape", "motion", "all_right", "all_right_and_steady")
     assert attributes(L1) == one
     assert set(attributes(L2)) == set(attributes(L3)) == {*one, "texture", "camera", "size"}
     assert set(attributes(Level(panned=1.0))) == set(one), "no camera pans over plain backgrounds"
@@ -77,6 +77,7 @@ def test_an_object_that_is_gone_for_one_frame_is_no_constant_count() -> None:
     film[7] = film[7, 0, 0]
     verdict = judge(parse(PLAIN), L1, film)
     assert not verdict.marks["count_constancy"] and verdict.marks["count"]
+    assert verdict.marks["all_right"] and not verdict.marks["all_right_and_steady"]
 
 
 def test_what_was_read_is_said() -> None:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from kinoform.world.constancy import background_drift, counts
+from kinoform.world.constancy import background_drift, counts, sightings, steady
 from kinoform.world.parse import parse
 from kinoform.world.reader import read
 from kinoform.world.render import coverage, render
-from kinoform.world.sampling import L1, L3, place, scene_from_seed
+from kinoform.world.sampling import L1, L2, L3, place, scene_from_seed
 
 BALL = "a white ball grows on a blue background"
 
@@ -67,3 +67,42 @@ def test_each_frame_is_counted_by_itself() -> None:
 
 def test_an_empty_film_has_no_object_anywhere() -> None:
     assert counts(np.full((5, 32, 32, 3), 128, dtype=np.uint8)) == (0,) * 5
+
+
+def without(film: np.ndarray, shown: np.ndarray, frames: range) -> np.ndarray:
+    """The film with nothing but background where objects are, in some frames."""
+    film = film.copy()
+    for frame in frames:
+        film[frame][shown[frame]] = film[0, 0, 0]
+    return film
+
+
+@pytest.mark.parametrize("missing", [1, 3, 7])
+def test_an_object_that_is_missing_in_some_frames_is_not_steady(missing: int) -> None:
+    """The film as a whole still goes by most frames."""
+    for seed in range(6):
+        scene = scene_from_seed(seed, L1)
+        film, shown = render(scene), coverage(scene)[0] > 0
+        assert steady(sightings(film), 1)
+        first = 2 + seed % 7
+        broken = without(film, shown, range(first, first + missing))
+        assert read(broken).count == 1 and not steady(sightings(broken), 1)
+
+
+def test_an_object_that_leaps_is_not_steady() -> None:
+    story = parse("a small red ball stays still on a blue background")
+    films = (render(place(story, np.random.default_rng(seed))) for seed in range(100))
+    film = next(each for each in films if sightings(each)[0].places[0][0] < 0.3)
+    assert steady(sightings(film), 1)
+    leaping = film.copy()
+    leaping[8] = film[8, :, ::-1]
+    assert counts(leaping) == (1,) * 17 and not steady(sightings(leaping), 1)
+
+
+@pytest.mark.parametrize("level", [L1, L2, L3])
+@pytest.mark.parametrize("frames", [5, 9, 17])
+def test_rendered_films_are_steady_however_long(level, frames: int) -> None:
+    for seed in range(8):
+        scene = scene_from_seed(seed, level)
+        seen = sightings(render(scene, num_frames=frames))
+        assert steady(seen, len(scene.things)) and not steady(seen, len(scene.things) + 1)

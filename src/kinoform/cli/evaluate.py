@@ -17,9 +17,11 @@ from kinoform.cli.options import (
     DtypeName,
     Force,
     Guidance,
+    RecipeName,
     Shift,
     SolverName,
     Steps,
+    Variant,
     model_names,
     option,
 )
@@ -44,6 +46,8 @@ def evaluate(
         str | None, option(FILM, "A model, settings as steps=8,guidance=3, or MODEL,steps=8.", complete=model_names)
     ] = None,
     inputs: Annotated[bool, option(FILM, "Judge how frames, masks and references are followed.", "--inputs")] = False,
+    recipe: RecipeName = None,
+    variant: Variant = None,
     task: Annotated[list[str] | None, option(FILM, "Which of the tasks of --inputs; may be repeated.")] = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -66,7 +70,10 @@ def evaluate(
         raise UsageError("--task chooses among the tasks of --inputs; pass that too", code="option_missing")
     page = PageFile(path=html, films=html_films, force=force)
     page.check()
-    side = Side(model=model, device=device, dtype=dtype, steps=steps, guidance=guidance, shift=shift, solver=solver)
+    side = Side(
+        model=model, recipe=recipe, variant=variant, device=device, dtype=dtype,
+        steps=steps, guidance=guidance, shift=shift, solver=solver,
+    )  # fmt: skip
     other = None if compare is None else beside(side, compare)
     asked = Judging(first=side, compare=compare, other=other, count=count, page=page, as_json=as_json)
     if inputs:

@@ -34,6 +34,8 @@ class Side:
     """A model and how it makes films; what is None comes from its recipe."""
 
     model: str
+    recipe: str | None = None
+    variant: str | None = None
     device: str
     dtype: str
     steps: int | None
@@ -57,7 +59,7 @@ def beside(first: Side, text: str) -> Side:
     start, *rest = [text] if os.path.exists(text) else re.split(r",(?![^()]*\))", text)
     if "=" in start and not os.path.exists(start):
         return replace(first, **_settings([start, *rest]))
-    return replace(first, model=start, **_settings(rest))
+    return replace(first, model=start, recipe=None, variant=None, **_settings(rest))
 
 
 def contenders(first: Side, other: Side | None) -> tuple[Contender, Contender | None]:
@@ -99,7 +101,9 @@ def _value(name: str, text: str) -> object:
 
 
 def _chosen(side: Side) -> Chosen:
-    return Chosen(model=side.model, device=side.device, dtype=side.dtype)
+    return Chosen(
+        model=side.model, recipe=side.recipe, variant=side.variant, device=side.device, dtype=side.dtype
+    )  # fmt: skip
 
 
 def _changes(side: Side) -> dict[str, object]:

@@ -9,7 +9,9 @@ from kinoform.evaluation.paired import Difference
 from kinoform.evaluation.report import Report
 from kinoform.evaluation.skill import Evaluation, Share, SplitSkill, mean_drift
 
-SIZE = "size, where said"
+LABELS = {"size": "size, where said", "all_right_and_steady": "all right, steady"}
+"""What tables, which must fit 80 columns, call a row where it is not its attribute's name."""
+
 MARK = "*"
 """Behind a difference whose interval excludes 0."""
 
@@ -108,7 +110,7 @@ def _beside(report: Report, evaluation: Evaluation, mine: SplitSkill, theirs: Sp
 
 
 def label(name: str) -> str:
-    return SIZE if name == "size" else name.replace("_", " ")
+    return LABELS.get(name, name.replace("_", " "))
 
 
 def flops_cell(flops: FilmFlops | None) -> str:

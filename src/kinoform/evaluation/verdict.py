@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kinoform.world.backgrounds import FIXED, PLAIN
-from kinoform.world.constancy import background_drift, counts
+from kinoform.world.constancy import background_drift, sightings, steady
 from kinoform.world.reader import Observed, Reading, read
 from kinoform.world.sampling import Level
 from kinoform.world.scene import MEDIUM, Story
 from kinoform.world.score import compare
+
+ALL_AND_STEADY = "all_right_and_steady"
 
 STEADY = ("binding_error", "count_constancy")
 """What is marked on every film besides the attributes."""
@@ -37,24 +39,30 @@ def attributes(level: Level) -> tuple[str, ...]:
     """What is judged at a level: texture, camera and size only where it varies them.
 
     The count is judged at every level, since no object, or two for one, is a failure wherever one is asked for.
-    `size` stays outside `all_right`.
+    `all_right` goes by most frames; `all_right_and_steady` asks every frame for the objects, each near to where it was.
+    `size` stays outside both.
     """
     texture = ("texture",) * (level.textured > 0)
     camera = ("camera",) * (level.textured > 0 and level.panned > 0)
     size = ("size",) * (level.sized > 0)
-    return ("background", *texture, *camera, "count", "colour", "shape", "motion", "all_right", *size)
+    return ("background", *texture, *camera, "count", "colour", "shape", "motion", "all_right", ALL_AND_STEADY, *size)
 
 
 def judge(story: Story, level: Level, frames: UInt8[np.ndarray, "f h w 3"]) -> Verdict:
     """Hold the frames of a film against what was asked."""
-    reading, shown = read(frames), counts(frames)
+    reading, seen = read(frames), sightings(frames)
     score = compare(story, reading)
     silent = set() if says_size(story) else {"size"}
-    marks = {name: bool(getattr(score, name)) for name in attributes(level) if name not in silent}
-    steady = all(count == shown[0] for count in shown)
+    whole = score.all_right and steady(seen, len(story.subjects))
+    marks = {
+        name: bool(whole if name == ALL_AND_STEADY else getattr(score, name))
+        for name in attributes(level)
+        if name not in silent
+    }
+    constant = all(each.count == seen[0].count for each in seen)
     return Verdict(
         read=in_words(reading),
-        marks=marks | {"binding_error": bool(score.binding_error), "count_constancy": steady},
+        marks=marks | {"binding_error": bool(score.binding_error), "count_constancy": constant},
         background_drift=background_drift(frames) if story.background.texture == PLAIN else None,
     )
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from kinoform.world.backgrounds import Background, Camera
 from kinoform.world.components import dilate
@@ -12,7 +12,7 @@ from kinoform.world.motions import GROW, LARGEST, SHRINK, SMALLEST, Motion
 from kinoform.world.palette import Colour
 from kinoform.world.reader_ground import find_ground, find_texture
 from kinoform.world.reader_motion import Tracked, find_motion
-from kinoform.world.reader_objects import FOREGROUND, Found, find_objects
+from kinoform.world.reader_objects import FOREGROUND, Found, centroids, find_objects
 from kinoform.world.reader_shape import find_shape
 from kinoform.world.scene import PAIR_SHRINK, SIZES, Size
 from kinoform.world.shapes import Shape
@@ -71,7 +71,7 @@ def _observe(found: Found, *, drift: float, shrink: float) -> Observed:
     """`drift` is the world's in frame sides per frame; `shrink` the factor on the radii of such a scene."""
     side = min(found.cover.shape[1:])
     area = found.cover.sum(axis=(1, 2))
-    centre = _centroids(found.cover, area)
+    centre = centroids(found.cover)
     shape, angle = find_shape(found.cover, centre, area)
     height, width = found.cover.shape[1:]
     x = (centre[:, 0] + 0.5 - width / 2) / side + 0.5
@@ -88,14 +88,6 @@ def _observe(found: Found, *, drift: float, shrink: float) -> Observed:
         area=middle,
         path=tuple(zip(x.tolist(), y.tolist(), strict=True)),
     )
-
-
-def _centroids(cover: Float[np.ndarray, "k h w"], area: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k 2"]:
-    """(x, y) in pixels, 0 at the middle of the first."""
-    _, height, width = cover.shape
-    x = cover.sum(axis=1) @ np.arange(width, dtype=np.float32)
-    y = cover.sum(axis=2) @ np.arange(height, dtype=np.float32)
-    return np.stack([x, y], axis=1) / area[:, None]
 
 
 def _size(area: float, shape: Shape, motion: Motion, *, shrink: float) -> Size:

@@ -53,6 +53,14 @@ def find_objects(
     return count, things
 
 
+def centroids(cover: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "k 2"]:
+    """(x, y) in pixels, 0 at the middle of the first."""
+    _, height, width = cover.shape
+    x = cover.sum(axis=1) @ np.arange(width, dtype=np.float32)
+    y = cover.sum(axis=2) @ np.arange(height, dtype=np.float32)
+    return np.stack([x, y], axis=1) / cover.sum(axis=(1, 2))[:, None]
+
+
 def nearest_colour(rgb: Float[np.ndarray, "p 3"]) -> Int[np.ndarray, " p"]:
     """The place in BACKGROUND_COLOURS of the palette colour nearest to each pixel."""
     palette = np.array([colour.rgb for colour in BACKGROUND_COLOURS], dtype=np.float32)

@@ -58,6 +58,11 @@ class Chance:
         ground = self.background * self.texture * self.camera
         return ground * self.count * self.colour * self.shape * self.motion
 
+    @property
+    def all_right_and_steady(self) -> float:
+        """That of `all_right`, since a guess is a whole film, in which nothing flickers."""
+        return self.all_right
+
 
 def compare(story: Story, reading: Reading) -> Score:
     """Judge a reading; with the wrong number of objects their colours, shapes and motions are wrong too."""
