@@ -4,7 +4,7 @@ where it just was."""
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import TypeAlias
 
 import numpy as np
@@ -65,7 +65,7 @@ def steady(seen: Sequence[Sighting], count: int) -> bool:
     if any(each.count != count for each in seen):
         return False
     furthest = FASTEST / max(1, len(seen) - 1)
-    return all(_leap(before.places, after.places) <= furthest for before, after in zip(seen, seen[1:], strict=False))
+    return all(_leap(before.places, after.places) <= furthest for before, after in pairwise(seen))
 
 
 def _leap(before: Sequence[Point], after: Sequence[Point]) -> float:
