@@ -82,9 +82,10 @@ def test_the_page_of_the_command_line_tells_the_defaults() -> None:
     page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
     table = page.partition("Defaults of the recipes:")[2].partition("Differences to know")[0]
     rows = {cells[0].strip("`"): cells for cells in map(_cells, table.splitlines()) if cells and cells[0][:1] == "`"}
-    assert rows.keys() == {"mini", *RELEASED}
+    embedded = EMBEDDED | ADAPTERS
+    assert rows.keys() == {*embedded, *RELEASED}
     for name, (_, _, *told, _) in rows.items():
-        asked = request(find(EMBEDDED[name]) if name in EMBEDDED else RELEASED[name](), "a cat", 1)
+        asked = request(find(embedded[name]) if name in embedded else RELEASED[name](), "a cat", 1)
         told[4] = told[4].partition(",")[0]
         numbers = (asked.num_frames, asked.fps, asked.steps, asked.shift, asked.guidance)
         frames, fps, steps, shift, guidance = (f"{number:g}" for number in numbers)
