@@ -1,8 +1,10 @@
 """What is seen and what is heard stay together in every command that changes a film, also of an uneven pace."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from command_line import Run
@@ -75,3 +77,22 @@ def test_a_source_that_is_gone_when_the_work_is_done_costs_nothing(
 def times(name: str) -> list[float]:
     with av.open(name) as container:
         return [float(frame.time or 0) for frame in container.decode(video=0)]
+
+
+def test_a_video_whose_pixels_are_not_square_stands_as_players_show_it(
+    kinoform: Run, model: list[str], here: Path
+) -> None:
+    with av.open(str(here / "tv.mp4"), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width, video.height, video.pix_fmt = 24, 24, "yuv420p"
+        video.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for place in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((24, 24, 3), 90, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = place, Fraction(1, 8)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    ran = kinoform("edit", "tv.mp4", *WORDS, "--strength", 0.5, *model, "-o", "new.mp4")
+    assert ran.code == 0 and "32x24, as players do" in ran.err
+    with av.open("new.mp4") as container:
+        video = container.streams.video[0]
+        assert (video.width, video.height) == (32, 24) and video.sample_aspect_ratio in (None, 0, 1)
