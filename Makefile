@@ -10,12 +10,13 @@ PROCESSES ?= 2
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check skill bench bench-full world pictures train-mini clean
+.PHONY: help demo test check soak skill bench bench-full world pictures train-mini clean
 
 help:
 	@echo "make demo        install, make a film with the embedded model, lay its frames out on a picture"
 	@echo "make test        install, then formatting, lint, types, layers and all tests"
 	@echo "make check       the same without installing and without tests"
+	@echo "make soak        longer tests by name: lists them; make soak PART=avx2 runs one"
 	@echo "make skill       measure the embedded model: 200 films for each of three levels and two splits"
 	@echo "make bench       compare with diffusers, and both kinds of attention (make bench-full: larger, longer)"
 	@echo "make world       does the reader read what the world renders? 200 films at each of 36 sizes and levels"
@@ -46,6 +47,27 @@ check: .venv/installed-dev
 	$(BIN)/ruff check src tests benchmarks examples docs/*.py
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# Longer than a change has to wait for, each bounded: a name, about how long, and what it runs.
+SOAK_LIMIT ?= 3600
+SOAK_avx2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OMP_NUM_THREADS=1 \
+	$(BIN)/pytest --numprocesses auto --dist loadfile
+SOAK_peak-memory := $(BIN)/python benchmarks/peak_memory.py
+SOAK_load-memory := $(BIN)/python benchmarks/load_memory.py
+SOAK_world := $(BIN)/python benchmarks/world.py
+SOAK_PARTS := avx2 peak-memory load-memory world
+
+soak: .venv/installed-dev
+ifeq ($(PART),)
+	@echo "avx2         all tests with the kernels of processors without AVX-512 (half an hour on two cores)"
+	@echo "peak-memory  films in processes of their own beside what kinoform plan says (minutes, Linux)"
+	@echo "load-memory  what a load of T2V-1.3B's size takes of the host (minutes, 3 GB of disk, Linux)"
+	@echo "world        does the reader read what the world renders (make world)"
+else ifeq ($(filter $(PART),$(SOAK_PARTS)),)
+	@echo "no part $(PART); there are: $(SOAK_PARTS)"; exit 2
+else
+	$(BIN)/python benchmarks/bounded.py $(SOAK_LIMIT) '$(SOAK_$(PART))'
+endif
 
 skill: .venv/installed
 	$(BIN)/kinoform evaluate mini

@@ -12,6 +12,7 @@ from pairs import Size, autoencoders, padded, prompt, transformers
 from torch import Tensor
 
 from kinoform.models.codec import decode_film
+from kinoform.ops.cpu import emulates
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.generate import decode, denoise
@@ -37,10 +38,25 @@ class Plan:
     peak_side: int
 
 
+def measured() -> tuple[torch.dtype, ...]:
+    """The dtypes that this processor computes products in, and does not emulate."""
+    return tuple(dtype for dtype in DTYPES if not emulates(dtype))
+
+
+def left_out(plan: Plan) -> list[str]:
+    """Rows in the others, by name: each would take many times as long and say nothing of either side."""
+    return [
+        f"{case}, {short(dtype)}"
+        for dtype in DTYPES
+        if emulates(dtype)
+        for case in (*(f"transformer {name}" for name in plan.transformers), "film")
+    ]
+
+
 def peaks(plan: Plan) -> dict[str, float]:
     """The machine's FLOP per CPU second, by kind and dtype."""
     found = {}
-    for dtype in DTYPES:
+    for dtype in measured():
         found[f"product {short(dtype)}"] = product_peak(dtype, plan.peak_side)
         found[f"convolution {short(dtype)}"] = convolution_peak(dtype, plan.peak_side // 8)
     return found
@@ -48,7 +64,7 @@ def peaks(plan: Plan) -> dict[str, float]:
 
 def rows(plan: Plan, peak: dict[str, float], only: str) -> Iterator[Row]:
     """Those whose name begins with `only`; models of the others are not made."""
-    for dtype in DTYPES:
+    for dtype in measured():
         product = peak[f"product {short(dtype)}"]
         for name, size in plan.transformers.items():
             if f"transformer {name}".startswith(only):

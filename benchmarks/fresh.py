@@ -1,6 +1,6 @@
 """What needs a process of its own: the time to start, and the most memory that one piece of work takes.
 
-As a program, `fresh.py SIDE WORK SIZE` does the work and prints the process's peak in bytes (Linux only).
+As a program, `fresh.py SIDE WORK SIZE FOLDER` does the work and prints the process's peak in bytes (Linux only).
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from loaded import FILE, read, write
 from measure import Cost, Row
 
 STARTS = {
@@ -31,7 +33,9 @@ def rows(side: int | None, rounds: int, only: str) -> Iterator[Row]:
     if side is None or not "peak memory".startswith(only):
         return
     for work in WORKS:
-        ours, theirs = (_peak(which, work, side) for which in ("ours", "theirs"))
+        with tempfile.TemporaryDirectory() as folder:
+            _child("write", work, side, folder)
+            ours, theirs = (int(_child(which, work, side, folder)) for which in ("ours", "theirs"))
         case = f"peak memory, {work} 9x{side}x{side}"
         yield Row(case=case, ours=Cost(memory=ours), theirs=Cost(memory=theirs))
 
@@ -54,45 +58,55 @@ def _run(words: list[str]) -> Cost:
     return Cost(cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall=wall)
 
 
-def _peak(side: str, work: str, size: int) -> int:
-    words = [sys.executable, __file__, side, work, str(size)]
-    return int(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def _child(side: str, work: str, size: int, folder: str) -> str:
+    words = [sys.executable, __file__, side, work, str(size), folder]
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def main(side: str, work: str, size: int) -> None:
-    """Only one side's library is imported, and only its model is made."""
+def main(side: str, work: str, size: int, folder: Path) -> None:
+    """Only one side's library is imported, and only its model is made; `write` writes that of kinoform before."""
     import torch
 
+    if side == "write":
+        write(_spec(work).build(), folder)
+        return
     latents = (3, size // 8, size // 8)
     with torch.inference_mode():
-        (_ours if side == "ours" else _theirs)(work, latents, torch.randn(1, 16, *latents))
+        x = torch.randn(1, 16, *latents)
+        if side == "ours":
+            _ours(work, latents, x, folder)
+        else:
+            _theirs(work, latents, x)
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     print(int(found[1]) * 1024)
 
 
-def _ours(work: str, latents: tuple[int, int, int], x) -> None:
-    import torch
-
-    from kinoform.models.codec import decode_film
+def _spec(work: str):
     from kinoform.models.context import TextStream
     from kinoform.models.dit import DiTSpec
-    from kinoform.models.vae import VAESpec, channels_last
+    from kinoform.models.vae import VAESpec
+
+    if work != "transformer":
+        return VAESpec()
+    return DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=2, context=(TextStream(),))
+
+
+def _ours(work: str, latents: tuple[int, int, int], x, folder: Path) -> None:
+    import torch
+
+    from kinoform.models.codec import decode_film, encode_film
     from kinoform.ops.patch import grid_of
     from kinoform.types import Conditions
 
+    model = read(_spec(work).build, folder / FILE).eval()
     if work == "transformer":
-        model = DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=2, context=(TextStream(),)).build().eval()
         told = Conditions(context={"text": torch.randn(1, 20, 4096)})
         model(x, torch.tensor([700.0]), model.prepare(told, grid_of(x, (1, 2, 2))))
-        return
-    vae = channels_last(VAESpec().build().eval())
-    if work == "decode":
-        torch.cat(list(decode_film(vae, x)), 2)
+    elif work == "decode":
+        torch.cat(list(decode_film(model, x)), 2)
     else:
-        pixels, history = torch.zeros(1, 3, 9, 8 * latents[1], 8 * latents[2]), None
-        for chunk in pixels.split((1, 4, 4), 2):
-            _, history = vae.encode(chunk, history)
+        encode_film(model, iter(torch.zeros(1, 3, 9, 8 * latents[1], 8 * latents[2]).split((1, 4, 4), 2)))
 
 
 def _theirs(work: str, latents: tuple[int, int, int], x) -> None:
@@ -111,4 +125,4 @@ def _theirs(work: str, latents: tuple[int, int, int], x) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

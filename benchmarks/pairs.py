@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from loaded import loaded
 from torch import Tensor, nn
 
 from kinoform.models.context import TextStream
-from kinoform.models.dit import DiT, DiTSpec, cast_weights
-from kinoform.models.vae import VAE, VAESpec, channels_last
+from kinoform.models.dit import DiT, DiTSpec, keeps_float32
+from kinoform.models.vae import VAE, VAESpec
 from kinoform.weights.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
 from kinoform.weights.names import Names
 
@@ -46,20 +47,21 @@ def transformers(size: Size, dtype: torch.dtype) -> tuple[DiT, Any]:
     )  # fmt: skip
     ours = spec.build()
     fill(ours, theirs, DIFFUSERS_DIT)
+    ours = loaded(spec.build, ours, dtype_of=lambda name: torch.float32 if keeps_float32(name) else dtype)
     kept = theirs._keep_in_fp32_modules
     for name, weight in theirs.named_parameters():
         weight.data = weight.data if any(part in name for part in kept) else weight.data.to(dtype)
-    cast_weights(ours, dtype)
     return ours.eval().requires_grad_(False), theirs.eval().requires_grad_(False)
 
 
 def autoencoders(dim: int) -> tuple[VAE, Any]:
-    """Both in float32; kinoform's with channels last, as its loader lays it out on a CPU."""
+    """Both in float32, kinoform's as its loader reads it."""
     torch.manual_seed(0)
     theirs: Any = AutoencoderKLWan(base_dim=dim)
-    ours = VAESpec(dim=dim).build()
+    spec = VAESpec(dim=dim)
+    ours = spec.build()
     fill(ours, theirs, DIFFUSERS_VAE21)
-    return channels_last(ours.eval().requires_grad_(False)), theirs.eval().requires_grad_(False)
+    return loaded(spec.build, ours).eval().requires_grad_(False), theirs.eval().requires_grad_(False)
 
 
 def fill(ours: nn.Module, theirs: nn.Module, names: Names) -> None:

@@ -66,6 +66,10 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     plan = PLANS[given.size]
+    for case in cases.left_out(plan):
+        if case.startswith(given.only):
+            told = f"left out: {case}: this processor has no units for it and would emulate them"
+            print(json.dumps({"left_out": case}) if given.json else told, flush=True)
     peaks = cases.peaks(plan)
     show(given.json, machine() | {name: round(peak / 1e9) for name, peak in peaks.items()})
     for row in measured(given.size, plan, peaks, given.only):

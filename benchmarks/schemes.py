@@ -19,6 +19,7 @@ from itertools import pairwise
 from math import exp, log
 
 import torch
+from loaded import loaded
 from measure import in_turn
 from quiet import disturbing
 from torch import Tensor
@@ -109,9 +110,12 @@ def main() -> None:
 
 @torch.inference_mode()
 def measured(films: Mapping[int, Sequence[int]], rounds: int) -> Iterator[Forward | Turn | Places]:
-    every = {side: [forward(frames, side, rounds) for frames in counts] for side, counts in films.items()}
-    for rows in every.values():
-        yield from rows
+    """Each row as it is measured."""
+    every: dict[int, list[Forward]] = {side: [] for side in films}
+    for side, counts in films.items():
+        for frames in counts:
+            every[side].append(forward(frames, side, rounds))
+            yield every[side][-1]
     for side, rows in every.items():
         yield Turn(side=side, measured=crossing(rows), predicted=predicted_crossing(side))
     for side, counts in films.items():
@@ -125,8 +129,9 @@ def forward(frames: int, side: int, rounds: int) -> Forward:
     rows = torch.randn(1, RECIPE.text.length, RECIPE.text.dim, generator=generator)
     time, grid, works = torch.tensor([TIMESTEP]), grid_of(x, RECIPE.transformer.patch), []
     for spec in SPECS.values():
-        model = spec.build().eval()
-        initialise(model, generator)
+        drawn = spec.build()
+        initialise(drawn, generator)
+        model = loaded(spec.build, drawn).eval()
         prepared = model.prepare(Conditions(context={"text": rows}), grid)
         works.append(lambda model=model, prepared=prepared: model(x, time, prepared))
         works[-1]()

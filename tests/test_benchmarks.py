@@ -17,7 +17,9 @@ def test_every_case_gives_a_row():
     words = [sys.executable, str(SCRIPT), "--smallest", "--anyway", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
     assert done.returncode == 0, done.stderr
-    machine, *rows = [json.loads(line) for line in done.stdout.splitlines()]
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    machine, *rows = [row for row in told if "left_out" not in row]
+    emulated = any("transformer" in row.get("left_out", "") for row in told)
     assert machine["machine"]["product fp32"] > 0
     kinds = {row["case"].split(" ")[0].rstrip(",") for row in rows}
     assert kinds == {"transformer", "film", "autoencoder", "import", "kinoform"}
@@ -25,7 +27,8 @@ def test_every_case_gives_a_row():
         assert row["ours"]["cpu"] >= 0
         if row["gap"] is not None:
             assert row["gap"] < (3e-2 if "bf16" in row["case"] else 1e-5), row
-    assert sum(row["gap"] is not None for row in rows) == 4, "two precisions of the transformer, two ways of the codec"
+    # Of the transformer in one or two precisions, and of the codec both ways.
+    assert sum(row["gap"] is not None for row in rows) == (3 if emulated else 4)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

@@ -13,6 +13,7 @@ from command_line import Run
 from kinoform.doctor import examine, kernels, machine, versions
 from kinoform.doctor.report import BAD, GOOD, NOTE, Finding, Section, section
 from kinoform.errors import WeightsError
+from kinoform.ops import cpu
 from kinoform.version import __version__
 
 CPU = torch.device("cpu")
@@ -144,6 +145,16 @@ def test_memory_that_the_system_does_not_tell_of_is_no_fault(monkeypatch: pytest
     monkeypatch.delattr("os.sysconf")
     (told,) = machine.memory()
     assert told.state == NOTE
+
+
+@pytest.mark.parametrize("units", [{}, {"avx512_bf16": True}], ids=str)
+def test_a_processor_that_emulates_bfloat16_is_told_of(units: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
+    cpu.emulates.cache_clear()
+    found = {row.name: row for row in machine.processor()}["instructions"]
+    cpu.emulates.cache_clear()
+    assert found.facts["bfloat16_emulated"] is not bool(units)
+    assert ("bfloat16 is emulated" in found.value) is not bool(units)
 
 
 def test_the_limit_of_a_container_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

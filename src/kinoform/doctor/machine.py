@@ -35,6 +35,8 @@ def processor() -> Iterator[Finding]:
     yield Finding(name="processor", value=called)
     import torch
 
+    from kinoform.ops.cpu import emulates
+
     cores, usable = os.cpu_count() or 1, _usable_cores()
     threads = torch.get_num_threads()
     yield Finding(
@@ -45,7 +47,10 @@ def processor() -> Iterator[Finding]:
     flags = set(re.findall(r"\w+", " ".join(re.findall(r"^(?:flags|Features)\s*:(.+)$", text, re.MULTILINE)[:1])))
     found = [shown for flag, shown in SHOWN_FEATURES.items() if flag in flags]
     capability = torch.backends.cpu.get_cpu_capability()
-    yield Finding(name="instructions", value=", ".join(found) or capability, facts={"capability": capability})
+    emulated = emulates(torch.bfloat16)
+    value = f"{', '.join(found) or 'none that speed up products'}; PyTorch uses {capability}"
+    value += "; bfloat16 is emulated, slower than float32" if emulated else ""
+    yield Finding(name="instructions", value=value, facts={"capability": capability, "bfloat16_emulated": emulated})
 
 
 def memory() -> Iterator[Finding]:

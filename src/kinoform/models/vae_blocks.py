@@ -82,13 +82,7 @@ class CausalConv3d(nn.Conv3d):
 
 
 def _blank(x: Video, frames: int) -> Changed:
-    return x.new_zeros(*x.shape[:2], frames, *x.shape[3:]).contiguous(memory_format=layout_of(x))
-
-
-def layout_of(x: Float[Tensor, "_ _ _ _ _"]) -> torch.memory_format:
-    """Whether channels lie innermost in memory, or apart."""
-    last = torch.channels_last_3d
-    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+    return x.new_zeros(*x.shape[:2], frames, *x.shape[3:])
 
 
 def last_frames(x: Video, frames: int) -> Changed:
@@ -188,5 +182,5 @@ class UpsampleTime(Upsample):
         if later.shape[2]:
             pairs = self.time_conv(window)
             doubled = rearrange(pairs, "b (two c) t h w -> b c (t two) h w", two=2)
-            found.append(doubled.contiguous(memory_format=layout_of(pairs)))
+            found.append(doubled.contiguous())
         return super().forward(torch.cat(found, dim=2), memory)
