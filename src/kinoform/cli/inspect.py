@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +38,7 @@ def inspect(
     Only headers are read. Exit code 3 when a file is damaged or no part of a Wan model; in a folder, after
     all others have been shown.
     """
-    path = opened(path.expanduser())
+    path = opened(Path(os.path.expanduser(path)))
     sets = weight_sets(path)
     parts, refused = ({sets[0]: identify_set(sets[0], variant)}, {}) if len(sets) == 1 else _all(sets, variant)
     _check_variant(parts, variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Read every tensor and compare every recorded hash."""
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.exists():
         check_no_link(path)
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")

@@ -128,7 +128,7 @@ def load(
         tokenizer=_existing(tokenizer),
         image_encoder=_existing(image_encoder),
     )
-    files = [(Path(file).expanduser(), float(strength)) for file, strength in loras]
+    files = [(Path(os.path.expanduser(file)), float(strength)) for file, strength in loras]
     wear = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
     adapter, widen = _adapter(name), with_additions
     if adapter is not None:

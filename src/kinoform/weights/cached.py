@@ -34,7 +34,7 @@ def hugging_face_cache() -> Path | None:
     """The folder of fetched repositories, as huggingface_hub finds it; None where no home is known."""
     for variable, inside in (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")):
         if place := os.environ.get(variable):
-            return Path(os.path.expandvars(place)).expanduser() / inside
+            return Path(os.path.expanduser(os.path.expandvars(place)), inside)
     home = user_folder("XDG_CACHE_HOME", ".cache")
     return None if home is None else home / "huggingface" / "hub"
 
@@ -43,7 +43,7 @@ def snapshot_of(id: str) -> Path | None:
     """The folder of a hub id in the cache of Hugging Face, None where it is not there."""
     root = hugging_face_cache()
     folder = None if root is None else root / (PREFIX + id.replace("/", "--"))
-    return opened(folder) if folder is not None and (folder / SNAPSHOTS).is_dir() else None
+    return opened(folder) if folder is not None and os.path.isdir(folder / SNAPSHOTS) else None
 
 
 def released_snapshot(name: str) -> Path | None:

@@ -51,7 +51,7 @@ def weight_sets(path: Path) -> tuple[WeightSet, ...]:
 
     Raises WeightsError when there are none, or more files than any model has.
     """
-    path = opened(path.expanduser())
+    path = opened(Path(os.path.expanduser(path)))
     if not path.is_dir():
         check_file(path)
         if path.suffix.lower() not in WEIGHT_SUFFIXES:
