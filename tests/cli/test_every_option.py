@@ -28,7 +28,7 @@ REFUSED = {"code", "out", "files"}
 """What is seen of an option that this model, which has all its parts, or this machine cannot follow."""
 
 FILM = ["--film", "../film.mkv"]
-EDITED = {"frames", "params.inputs", "params.conditions"}
+EDITED = {"frames", "params.task", "params.inputs", "params.conditions"}
 LORA = ("params.inputs", "params.loras", "params.model")
 
 CHANGES = {
@@ -60,8 +60,8 @@ CHANGES = {
     "image": (["--image", "../mask.png"], REFUSED),
     "last_image": (["--last-image", "../mask.png"], REFUSED),
     "frame": (["--frame", "1=../mask.png"], REFUSED),
-    "film": (FILM, {"frames", "params.inputs"}),
-    "mask": ([*FILM, "--mask", "../mask.png"], {"frames", "params.inputs"}),
+    "film": (FILM, {"frames", "params.task", "params.inputs"}),
+    "mask": ([*FILM, "--mask", "../mask.png"], {"frames", "params.task", "params.inputs"}),
     "reference": (["--reference", "../mask.png"], REFUSED),
     "strength": ([*FILM, "--strength", "0.5"], EDITED),
     "source_prompt": ([*FILM, "--source-prompt", "a"], {*EDITED, "params.sampler"}),

@@ -148,7 +148,7 @@ def test_a_graphics_card_that_is_not_there_is_missed_at_once(kinoform: Run, fold
 @pytest.mark.usefixtures("unread")
 def test_a_film_beyond_the_memory_is_refused_with_a_code_of_its_own(kinoform: Run, model: list[str]) -> None:
     ran = kinoform("generate", PROMPT, *model, "--size", "99996x99996", "--frames", "99999")
-    assert ran.code == 4 and "do not fit: stage decode takes" in ran.sentence and "what fits is" in ran.sentence
+    assert (ran.code, ran.refusal) == (4, "does_not_fit") and "what fits is" in ran.sentence
 
 
 @pytest.mark.usefixtures("unread")

@@ -18,7 +18,6 @@ from kinoform.pipelines.request import request
 from kinoform.recipe import find
 from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED, load
 from kinoform.recipes.wan21 import NEGATIVE
-from kinoform.solvers.names import name_of
 from kinoform.weights.load import on_meta
 from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from official_folder import WORDS
@@ -75,25 +74,6 @@ def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_ima
     assert asked.width * asked.height < 1280 * 720 and asked.shift == 5.0
     small = request(recipe, "a cat", 1, inputs=narrow, width=832, height=480)
     assert small.sized(recipe.codec, recipe.transformer).shift == 3.0
-
-
-def test_the_page_of_the_command_line_tells_the_defaults() -> None:
-    """Frames, frames per second, steps, solver, shift and guidance; the size and the negative prompt are in words."""
-    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
-    table = page.partition("Defaults of the recipes:")[2].partition("Differences to know")[0]
-    rows = {cells[0].strip("`"): cells for cells in map(_cells, table.splitlines()) if cells and cells[0][:1] == "`"}
-    embedded = EMBEDDED | ADAPTERS
-    assert rows.keys() == {*embedded, *RELEASED}
-    for name, (_, _, *told, _) in rows.items():
-        asked = request(find(embedded[name]) if name in embedded else RELEASED[name](), "a cat", 1)
-        told[4] = told[4].partition(",")[0]
-        numbers = (asked.num_frames, asked.fps, asked.steps, asked.shift, asked.guidance)
-        frames, fps, steps, shift, guidance = (f"{number:g}" for number in numbers)
-        assert told == [frames, fps, steps, name_of(asked.solver), shift, guidance], name
-
-
-def _cells(row: str) -> list[str]:
-    return [cell.strip() for cell in row.strip().strip("|").split("|")]
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:

@@ -145,7 +145,7 @@ def test_a_folder_of_nothing_known_says_what_is_wanted(folder: Path, tmp_path: P
     for place, code in (
         (folder / "vae", "config_missing"),
         (folder / "text_encoder", "config_missing"),
-        (folder / "tokenizer", "config_missing"),
+        (folder / "tokenizer", "weights_missing"),
         (tmp_path / "absent", "weights_missing"),
     ):
         with refused(code):
