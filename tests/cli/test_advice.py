@@ -30,6 +30,7 @@ WRITING = {*LOADING, "convert", "train"}
 SHARED = {
     "files.py": WRITING,
     "recipes/load.py": LOADING,
+    "weights/lora.py": {*LOADING} - {"decode"},
     "weights/identity/usable.py": LOADING,
 }
 """Files whose sentences every one of these commands may say."""

@@ -62,6 +62,7 @@ CHANGES = {
     "frame": (["--frame", "1=../mask.png"], REFUSED),
     "film": (FILM, {"frames", "params.task", "params.inputs"}),
     "mask": ([*FILM, "--mask", "../mask.png"], {"frames", "params.task", "params.inputs"}),
+    "fit_mask": ([*FILM, "--mask", "../odd.png", "--fit-mask"], {"frames", "params.task", "params.inputs"}),
     "reference": (["--reference", "../mask.png"], REFUSED),
     "strength": ([*FILM, "--strength", "0.5"], EDITED),
     "source_prompt": ([*FILM, "--source-prompt", "a"], {*EDITED, "params.sampler"}),
@@ -112,6 +113,7 @@ def write_material(place: Path, folder: Path) -> None:
     mask = np.zeros(size[1:], np.uint8)
     mask[:, : recipe.width // 2] = 255
     Image.fromarray(mask).save(place / "mask.png")
+    Image.fromarray(mask[:5]).save(place / "odd.png")
     base = load(folder, recipe="tiny_recipe:tiny").parts.transformer(torch.float32, torch.device("cpu"))
     spec = LoRASpec(patterns=("self_attention.*",), rank=2, alpha=2.0)
     model = attach(base, spec, name="change", generator=torch.Generator().manual_seed(0))

@@ -304,3 +304,11 @@ def test_what_is_no_film_of_kinoform_is_refused(kinoform: Run, here: Path) -> No
     for name, sentence in [("a.png", "does not say"), ("b.png", "carries no parameters"), ("c.png", "does not exist")]:
         ran = kinoform("rerun", name)
         assert ran.code == 2 and sentence in ran.sentence
+
+
+def test_another_dtype_may_be_asked_for_and_is_told(kinoform: Run, film: Path, own: list[str]) -> None:
+    ran = kinoform("rerun", film.name, *own, "--dtype", "bfloat16", "-o", "other.mkv")
+    assert ran.code == 0 and "float32" in ran.err and "bfloat16" in ran.err
+    assert read_params(Path("other.mkv"))["dtype"] == "bfloat16"
+    refusal = kinoform("rerun", film.name, *own, "--dtype", "float23", "-o", "third.mkv")
+    assert refusal.code == 2

@@ -1,14 +1,18 @@
 """A mask grown and feathered, against distances found the slow way."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from editing.pretend import far, spots
+from editing.pretend import far, film, painted, pretended, spots
+from kinoform.editing.edit import edit
 from kinoform.editing.masks import alpha_of, distance, ring, soft
+from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError
 from kinoform.media.material import Clip, Mask, Origin
+from refusals import refused
 
 SIZES = [(37, 53), (100, 64), (1, 9), (8, 1)]
 
@@ -99,3 +103,15 @@ def test_a_mask_that_leaves_nothing_is_told_of_also_when_it_grew_to_it() -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         alpha_of(mask(nearly), clip(6, 12, 10), grow=0, feather=0.0)
+
+
+def test_an_edit_fits_its_mask(folder: Path) -> None:
+    source = film(9, 16, 16)
+    with refused("mask_size_differs"):
+        edit(pretended(folder, painted(1, 2, 3)), source, "a cat", mask=np.ones((9, 10), bool), seed=1)
+    settings = EditSettings(fit_mask=True)
+    with pytest.warns(UserWarning, match="stretched"):
+        edited = edit(
+            pretended(folder, painted(1, 2, 3)), source, "a cat", mask=np.ones((9, 10), bool), seed=1, settings=settings
+        )
+    assert (edited.film.frames == (1, 2, 3)).all()

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pretend import copied, film, painted, pretended, spots
+from pretend import copied, film, noise, painted, pretended, spots
 
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.known_frames import KnownFrames
 from kinoform.editing.continuing import plan_extend
 from kinoform.editing.edit import carry_out
 from kinoform.editing.outpaint import plan_outpaint
+from kinoform.editing.picture import animate, bridge
 from kinoform.editing.plan import plan_edit
 from kinoform.editing.worlds import tell_worlds
 from kinoform.media.material import Clip, Picture
@@ -52,6 +54,15 @@ def test_it_is_said_of_images_too(folder: Path) -> None:
         warnings.simplefilter("error")
         tell_worlds(recipe, Inputs())
     assert {"i2v-14b-480p", "vace-1.3b"} <= set(RELEASED)
+
+
+def test_python_says_it_as_the_commands_do(folder: Path) -> None:
+    pipeline = pretended(folder, noise, world="coloured shapes", conditioners=(KnownFrames(),))
+    first, last = film(2, 24, 32)
+    with pytest.warns(UserWarning, match=KNOWS):
+        animate(pipeline, first, "a cat", seed=1)
+    with pytest.warns(UserWarning, match=KNOWS):
+        bridge(pipeline, first, last, "a cat", seed=1)
 
 
 @pytest.mark.parametrize("name", ["mini", "mini:vace", "mini:frames", "mini:reference", "mini-factorized"])

@@ -318,7 +318,7 @@ class Silent:
 
 
 def test_what_is_not_counted_is_said() -> None:
-    made = recipe((Silent(),), branches=(Silent(),))
+    made = recipe((Silent(), Silent()), branches=(Silent(),))
     sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text)
     work = work_of(request(made, "a ball", 1))
     plan, plain = (plan_film(each, work, dtype=torch.float32, device="cpu") for each in (

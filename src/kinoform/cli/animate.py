@@ -13,7 +13,7 @@ from kinoform.cli.sharing import sharing
 
 OTHER_INPUTS = (
     "prompts", "image", "last_image", "frame", "film", "mask", "reference", "strength", "source_prompt",
-    "context_scale", "sampler",
+    "context_scale", "sampler", "fit_mask",
 )  # fmt: skip
 """What else a film may be made from, which is not for films from pictures."""
 

@@ -13,6 +13,7 @@ from kinoform.cli.chosen import Chosen
 from kinoform.cli.inputs import (
     ContextScale,
     ExactSize,
+    FitMask,
     Image,
     InputFiles,
     KnownFrame,
@@ -98,6 +99,7 @@ def generate(
     frame: KnownFrame = None,
     film: SourceFilm = None,
     mask: MaskFile = None,
+    fit_mask: FitMask = False,
     reference: References = None,
     strength: Strength = None,
     source_prompt: SourcePrompt = None,
@@ -140,6 +142,7 @@ def generate(
     files = InputFiles(
         image=image, last_image=last_image, frames=frame or (), film=film, mask=mask, references=reference or (),
         strength=strength, source_prompt=source_prompt, context_scale=context_scale, exact_size=exact_size,
+        fit_mask=fit_mask,
     )  # fmt: skip
     width, height = size_of(size)
     rate = fps if fps is not None else pipeline.recipe.fps

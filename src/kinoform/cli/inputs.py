@@ -34,6 +34,7 @@ References: TypeAlias = Annotated[
 Strength: TypeAlias = Annotated[float | None, option(INPUTS, "How far --film is redone, above 0, up to 1.")]
 SourcePrompt: TypeAlias = Annotated[str | None, option(INPUTS, "What --film shows now, to edit it into the prompt.")]
 ContextScale: TypeAlias = Annotated[float | None, option(INPUTS, "How strongly a control film counts; 1 as trained.")]
+FitMask: TypeAlias = Annotated[bool, option(INPUTS, "Stretch a mask of another size.", "--fit-mask")]
 ExactSize: TypeAlias = Annotated[
     bool, option(INPUTS, "Keep --size instead of the proportions of the picture.", "--exact-size")
 ]
@@ -53,6 +54,7 @@ class InputFiles:
     source_prompt: str | None = None
     context_scale: float | None = None
     exact_size: bool = False
+    fit_mask: bool = False
 
     def read(self, fps: float | None = None, num_frames: int | None = None) -> Inputs:
         """Pictures and films in memory, films at `fps` frames per second, None for their own, and `num_frames` at most.
@@ -75,6 +77,7 @@ class InputFiles:
             source_prompt=self.source_prompt,
             context_scale=self.context_scale,
             exact_size=self.exact_size,
+            fit_mask=self.fit_mask,
         )
 
 

@@ -146,6 +146,7 @@ def _inputs(recipe: Recipe, told: Recorded, files: Mapping[str, Path]) -> Inputs
             raise UsageError(
                 f"it was made from a {name[:40]!r}, which this version cannot take", code="input_not_taken"
             )
+    material["fit_mask"] = True  # as it was then, since the files are the same
     material["references"] = [path for _, path in sorted(references)]
     rate = rate_of(recipe.conditioners, float(told.asked["fps"]))  # type: ignore[arg-type]
     most = most_of(recipe.conditioners, told.asked["num_frames"])  # type: ignore[arg-type]
@@ -176,6 +177,9 @@ def differences(pipeline: Pipeline, told: Recorded) -> Iterator[str]:
     """What may change the last bits of the numbers."""
     if told.version != __version__:
         yield f"the film was made by kinoform {told.version[:40]}, this is {__version__}; it may come out otherwise"
+    dtype = str(pipeline.machine.dtype).removeprefix("torch.")
+    if told.dtype != dtype:
+        yield f"the film was made in {told.dtype}, this is {dtype}; it may come out otherwise"
     here = Place(device=pipeline.machine.device.type, threads=torch.get_num_threads(), torch=torch.__version__)
     for name, then, now in zip(("device", "threads", "PyTorch"), astuple(told.machine), astuple(here), strict=True):
         if then is not None and then != now:

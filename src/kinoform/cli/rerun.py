@@ -27,6 +27,7 @@ from kinoform.cli.options import (
     VAEFile,
     Variant,
     device_names,
+    dtype_names,
     model_names,
 )
 from kinoform.errors import UsageError
@@ -51,6 +52,10 @@ def rerun(
     device: Annotated[
         str | None,
         typer.Option(rich_help_panel=MODEL, help="By default the recorded one.", autocompletion=device_names),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=MODEL, help="By default the recorded one.", autocompletion=dtype_names),
     ] = None,
     force_model: Annotated[
         bool, typer.Option("--force-model", rich_help_panel=MODEL, help="Go on with a model of another hash.")
@@ -80,7 +85,7 @@ def rerun(
     with _named(film):
         chosen = Chosen(
             model=model or remaking.model_name(told), recipe=recipe, device=device or told.machine.device or "auto",
-            dtype=told.dtype, text_encoder=text_encoder, vae=vae, tokenizer=tokenizer,
+            dtype=dtype or told.dtype, text_encoder=text_encoder, vae=vae, tokenizer=tokenizer,
             image_encoder=image_encoder, variant=variant,
             loras=remaking.loras(told, files, lora or ()), ignore_unknown=lora_ignore_unknown,
         )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.mask_fitting import fitted_mask
 from kinoform.errors import UsageError
 from kinoform.media.material import Picture
 from kinoform.media.values import clip_of, mask_of, picture_of
@@ -25,6 +26,7 @@ class Material(TypedDict, total=False):
     source_prompt: str | None
     context_scale: Number | None
     exact_size: bool
+    fit_mask: bool
 
 
 def inputs_of(
@@ -41,8 +43,11 @@ def inputs_of(
     source_prompt: str | None = None,
     context_scale: Number | None = None,
     exact_size: bool = False,
+    fit_mask: bool = False,
 ) -> Inputs:
     """Inputs with everything read; `image` is frame 0, `last_image` frame -1, see `Inputs` for the others.
+
+    A mask is brought to the size and length of the film as `fitted_mask` does, with `fit_mask` to any size.
 
     Films and masks that know their times are taken at `fps` frames per second, None for as they are, and of all
     films and masks no more than `num_frames` frames are read, None for all.
@@ -54,10 +59,11 @@ def inputs_of(
     pairs: Iterable[tuple[Whole, object]] = frames.items() if isinstance(frames, Mapping) else frames
     ends: list[tuple[Whole, object]] = [(0, image), (-1, last_image)]
     clip = None if film is None else clip_of(film, fps=rate, num_frames=num_frames)
+    area = None if mask is None else mask_of(mask, fps=rate, num_frames=num_frames, film=clip)
     return Inputs(
         frames=dict(_once([*ends, *pairs])),
         film=clip,
-        mask=None if mask is None else mask_of(mask, fps=rate, num_frames=num_frames, film=clip),
+        mask=area if area is None or clip is None else fitted_mask(area, clip, fit=fit_mask, whole=False),
         references=tuple(picture_of(each) for each in references),
         strength=plain(strength),
         source_prompt=source_prompt,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from kinoform.conditions.inputs import Inputs
+from kinoform.editing.worlds import tell_worlds
 from kinoform.media.film import Film
+from kinoform.media.material import Picture
+from kinoform.media.values import picture_of
 from kinoform.numbers import Whole
 from kinoform.pipelines.pipeline import Pipeline
 
@@ -15,7 +19,7 @@ def animate(pipeline: Pipeline, picture: object, prompt: str, *, seed: Whole | N
     Raises UsageError before any weight is read for a model that takes no frames, naming those that do, and for a
     picture that cannot be read or is too narrow for a film.
     """
-    return pipeline(prompt, image=picture, seed=seed, **changes)
+    return pipeline(prompt, image=_told(pipeline, picture), seed=seed, **changes)
 
 
 def bridge(
@@ -25,4 +29,11 @@ def bridge(
 
     Warns of a last picture of other proportions, of which the middle is taken.
     """
-    return pipeline(prompt, image=first, last_image=last, seed=seed, **changes)
+    return pipeline(prompt, image=_told(pipeline, first), last_image=last, seed=seed, **changes)
+
+
+def _told(pipeline: Pipeline, first: object) -> Picture:
+    """The first picture, read; warns where the model knows only a world that it is not of."""
+    picture = picture_of(first)
+    tell_worlds(pipeline.recipe, Inputs(frames={0: picture}))
+    return picture

@@ -14,8 +14,8 @@ from kinoform.conditions.demand import Demanding
 from kinoform.conditions.edits import GREY
 from kinoform.conditions.fitting import Size
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.mask_fitting import fitted_mask
 from kinoform.conditions.ports import FilmSize, Units
-from kinoform.editing.fitting import fitted_mask
 from kinoform.editing.masks import Alpha, alpha_of
 from kinoform.editing.passes import identity
 from kinoform.editing.segments import Span, spans

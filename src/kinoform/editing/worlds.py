@@ -10,7 +10,7 @@ from kinoform.recipe import Recipe
 
 
 def tell_worlds(recipe: Recipe, given: Inputs) -> None:
-    """The same of the video, else of the first image, that one is made from."""
+    """Warn as `tell_world` of the video, else of the first image, that one is made from."""
     if given.film is not None:
         tell_world(recipe, given.film.name, given.film.size)
     for image in list(given.frames.values())[:1]:

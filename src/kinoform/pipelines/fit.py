@@ -27,19 +27,18 @@ SURE = 0.8
 LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Where Linux says how much a container may use."""
 
+LESS = "make the film smaller or shorter, or choose another --dtype or --device"
+
 
 @contextmanager
-def fitting(what: str) -> Iterator[None]:
-    """Turn running out of memory, for which PyTorch has several errors, into FitError about `what`."""
+def fitting(what: str, advice: str = LESS) -> Iterator[None]:
+    """Turn running out of memory, for which PyTorch has several errors, into FitError about `what` with this advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in SIGNS):
             raise
-        raise FitError(
-            f"{what} does not fit into memory; make the film smaller or shorter, or choose another --dtype or --device",
-            code="out_of_memory",
-        ) from error
+        raise FitError(f"{what} does not fit into memory; {advice}", code="out_of_memory") from error
 
 
 def check_fit(

@@ -152,7 +152,7 @@ class Pipeline:
     def frames(self, latents: Latents, tell: Callback) -> UInt8[np.ndarray, "t height width 3"]:
         """Decode latents that this model made."""
         device = self.machine.device
-        with fitting("the decoded film"):
+        with fitting("the decoded film", "choose another --device, or make a smaller or shorter film"):
             return decode(self.parts.codec(device), latents, device, tell)
 
     def params(self, asked: Request) -> dict[str, object]:

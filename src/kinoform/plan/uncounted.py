@@ -13,8 +13,8 @@ from kinoform.plan.work import Sizes, Work, grid_of, told
 
 
 def uncounted(sizes: Sizes, work: Work) -> tuple[str, ...]:
-    """What has a cost that nobody tells, in words."""
-    return tuple(_found(sizes, work))
+    """What has a cost that nobody tells, in words; each kind of part once, however many of it a recipe lists."""
+    return tuple(dict.fromkeys(_found(sizes, work)))
 
 
 def _found(sizes: Sizes, work: Work) -> Iterator[str]:

@@ -18,14 +18,15 @@ from kinoform.media.material import Clip, Mask
 Values = UInt8[np.ndarray, "_ height width"]
 
 
-def fitted_mask(mask: Mask, film: Clip, *, fit: bool) -> Mask:
+def fitted_mask(mask: Mask, film: Clip, *, fit: bool, whole: bool = True) -> Mask:
     """The mask in the size and length of the video.
 
     Half and twice the size, and one frame too few or too many, are fitted in any case: white stays where it was.
-    With `fit` any other size is stretched, and any other length spread over the video's. Warns of either.
+    With `fit` any other size is stretched, and any other length spread over the video's, unless either was read in part
+    and is not `whole`. Warns of what is done.
     Raises UsageError for what would have to be guessed.
     """
-    values = _long(_large(mask, film, fit=fit), mask, film, fit=fit)
+    values = _long(_large(mask, film, fit=fit), mask, film, fit=fit, whole=whole)
     return mask if values is mask.values else replace(mask, values=values)
 
 
@@ -40,7 +41,7 @@ def _large(mask: Mask, film: Clip, *, fit: bool) -> Values:
         )
     if not (fit or _halved(mask.size, film.size) or _halved(film.size, mask.size)):
         raise UsageError(
-            f"{named}; give a mask of that size, or pass --fit-mask (fit_mask=True in the settings) to stretch it",
+            f"{named}; give a mask of that size, or pass --fit-mask (fit_mask=True in Python) to stretch it",
             code="mask_size_differs",
         )
     warnings.warn(f"{named}; it is stretched to that", stacklevel=5)
@@ -58,7 +59,7 @@ def _stretched(frame: UInt8[np.ndarray, "rows columns"], size: Size) -> UInt8[np
     return np.rint(F.interpolate(values, size=size, mode="area")[0, 0].numpy()).astype(np.uint8)
 
 
-def _long(values: Values, mask: Mask, film: Clip, *, fit: bool) -> Values:
+def _long(values: Values, mask: Mask, film: Clip, *, fit: bool, whole: bool) -> Values:
     there, wanted = len(values), len(film.frames)
     if there in (1, wanted):
         return values
@@ -68,10 +69,10 @@ def _long(values: Values, mask: Mask, film: Clip, *, fit: bool) -> Values:
             f"{named}; " + ("its last one stays" if there < wanted else "its last one is left out"), stacklevel=5
         )
         return np.concatenate([values, values[-1:]])[:wanted]
-    if not fit:
+    if not (fit and whole):
+        spread = ", or pass --fit-mask (fit_mask=True in Python) to spread it over the video" if whole else ""
         raise UsageError(
-            f"{named}; give a mask of one frame, which stands for all, or of {wanted}, or pass --fit-mask "
-            "(fit_mask=True in the settings) to spread it over the video",
+            f"{named}; give a mask of one frame, which stands for all, or of {wanted}{spread}",
             code="mask_length_differs",
         )
     warnings.warn(f"{named}; it is spread over them", stacklevel=5)

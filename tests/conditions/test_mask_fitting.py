@@ -1,15 +1,12 @@
 """A mask of nearly the right form is fitted and said; one that would have to be guessed is refused with a way."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-from pretend import film, painted, pretended
 
-from kinoform.editing.edit import edit
-from kinoform.editing.fitting import fitted_mask
-from kinoform.editing.settings import EditSettings
+from kinoform.conditions.handed import inputs_of
+from kinoform.conditions.mask_fitting import fitted_mask
 from kinoform.media.material import Clip, Mask
 from refusals import refused
 
@@ -66,13 +63,22 @@ def test_a_mask_that_lies_on_its_side_is_never_stretched(fit: bool) -> None:
     assert "turn it" in str(caught.value)
 
 
-def test_an_edit_takes_them(folder: Path) -> None:
-    source = film(9, 16, 16)
+def test_inputs_fit_the_mask_of_a_video_alike() -> None:
+    with pytest.warns(UserWarning, match="it is stretched to that"):
+        found = inputs_of(film=FILM, mask=mask(1, 12, 17).values).mask
+    assert found is not None and found.size == FILM.size
+    with pytest.warns(UserWarning, match="its last one stays"):
+        found = inputs_of(film=FILM, mask=mask(5, 24, 33).values).mask
+    assert found is not None and len(found.values) == 6
     with refused("mask_size_differs"):
-        edit(pretended(folder, painted(1, 2, 3)), source, "a cat", mask=np.ones((9, 10), bool), seed=1)
-    settings = EditSettings(fit_mask=True)
-    with pytest.warns(UserWarning, match="stretched"):
-        edited = edit(
-            pretended(folder, painted(1, 2, 3)), source, "a cat", mask=np.ones((9, 10), bool), seed=1, settings=settings
-        )
-    assert (edited.film.frames == (1, 2, 3)).all()
+        inputs_of(film=FILM, mask=mask(1, 20, 20).values)
+    with pytest.warns(UserWarning, match="it is stretched to that"):
+        found = inputs_of(film=FILM, mask=mask(1, 20, 20).values, fit_mask=True).mask
+    assert found is not None and found.size == FILM.size
+
+
+def test_a_mask_read_in_part_is_not_spread() -> None:
+    """Another run may read another part of it, and would spread it otherwise."""
+    with refused("mask_length_differs") as caught:
+        inputs_of(film=FILM, mask=mask(3, 24, 33).values, fit_mask=True)
+    assert "--fit-mask" not in str(caught.value)
