@@ -64,7 +64,7 @@ def _child(side: str, work: str, size: int, folder: str) -> str:
 
 
 def main(side: str, work: str, size: int, folder: Path) -> None:
-    """Only one side's library is imported, and only its model is made; `write` writes that of kinoform before."""
+    """Import one side's library alone, and make only its model; `write` writes that of kinoform before."""
     import torch
 
     if side == "write":

@@ -29,7 +29,7 @@ def write(module: nn.Module, folder: Path) -> Path:
 
 
 def read(build: Callable[[], Module], place: Path, *, dtype_of: Callable[[str], torch.dtype] = wide) -> Module:
-    """As `kinoform.load` reads a part, on the CPU."""
+    """Read a part as `kinoform.load` does, on the CPU."""
     checkpoint = open_checkpoint(place)
     return load_module(build, checkpoint, dtype_of=dtype_of, device=torch.device("cpu"))
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """What a command left behind: its exit code, both streams, and the code of the error that it told of."""
+    """The result of a command: its exit code, both streams, and the code of the error that it told of."""
 
     code: int
     out: str

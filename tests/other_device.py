@@ -60,7 +60,7 @@ class There(Tensor):
 
 
 class _Watched(TorchDispatchMode):
-    """What is made on the device without a tensor to begin from, and what is moved there."""
+    """Functions that make tensors on the device without a tensor to begin from, and what is moved there."""
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -115,5 +115,5 @@ def _here(x: Any) -> Any:
 
 
 def _there(x: Any) -> Any:
-    """What is conjugate or negative by a mark alone becomes so: the mark does not show on the outside."""
+    """Make conjugate or negative what is so by a mark alone: the mark does not show on the outside."""
     return There(x.resolve_conj().resolve_neg()) if isinstance(x, Tensor) and not isinstance(x, There) else x

@@ -63,7 +63,7 @@ def write_uneven_film(path: Path) -> Path:
 
 
 def seen(path: Path, row: int = 0, column: int = 0) -> float:
-    """When a place becomes white, in seconds."""
+    """Seconds at which a place becomes white."""
     with av.open(str(path)) as container:
         return next(f.time for f in container.decode(video=0) if f.to_ndarray(format="gray")[row, column] > 128)
 

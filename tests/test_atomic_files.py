@@ -156,7 +156,7 @@ def test_the_longest_names_have_room_for_temporary_ones(tmp_path: Path) -> None:
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Python has not on Windows, and files that are synced only through a handle that may write."""
+    """Functions that Python has not on Windows, and files that are synced only through a handle that may write."""
     import fcntl
 
     sync = os.fsync

@@ -15,7 +15,7 @@ RAN = ("cases.py", "fresh.py", "pairs.py", "schemes.py")
 
 @pytest.mark.parametrize("name", RAN)
 def test_a_model_that_is_built_goes_through_the_loader(name: str) -> None:
-    """What `build` returns is filled or drawn under a name, and what runs is what `loaded` or `read` return."""
+    """Models that `build` returns are filled or drawn under a name, and those run that `loaded` or `read` return."""
     tree = ast.parse((FOLDER / name).read_text())
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         called = [

@@ -80,7 +80,7 @@ def test_a_bool_is_no_number_of_a_request(pipe: Pipeline, key: str) -> None:
 
 
 def test_such_numbers_stand_in_values_of_every_kind() -> None:
-    """In a process of its own, since tests check that arguments have the types that are written down."""
+    """Run in a process of its own, since tests check that arguments have the types that are written down."""
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
 

@@ -140,7 +140,7 @@ def test_a_step_of_training_is_that_of_the_cpu(tmp_path: Path, device: torch.dev
 
 
 def _gradients(stage: Any, device: torch.device, plan: Any) -> list[Tensor]:
-    """As they are clipped. The optimizer's own kernel knows real devices only."""
+    """Step as gradients are clipped. The optimizer's own kernel knows real devices only."""
     learner = Learner(stage.modules().to(device), plan.transformer_training, Alone())
     learner.gradients(stage.loss(moved(stage.batch(1), device)))
     learner.clipped()

@@ -1,4 +1,4 @@
-"""Which signals stop a program, on each system and as each was begun."""
+"""Signals that stop a program, on each system and as each was begun."""
 
 import signal
 from collections.abc import Iterator

@@ -65,7 +65,7 @@ def hung_up() -> Recipe:
 
 
 def hung_up_twice() -> Recipe:
-    """As a terminal that closes may do it: another signal comes while the first one's work is cleaned up."""
+    """Act as a terminal that closes may: another signal comes while the first one's work is cleaned up."""
 
     def both(state: State[None]) -> State[None]:
         try:

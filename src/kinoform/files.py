@@ -18,15 +18,15 @@ NAME_BYTES = 240
 """File systems allow 255; the rest is for what is put before and behind a name."""
 
 STEM_BYTES, SUFFIX_BYTES = 160, 32
-"""So much of a name stands in that of its temporary file."""
+"""Bytes of a name that stand in that of its temporary file."""
 
 ASIDE = "-old"
-"""How the name of a folder ends that is about to be replaced."""
+"""The end of the name of a folder that is about to be replaced."""
 
 TEMPORARY = re.compile(rf"\.(?P<name>.+)\.kinoform-(?P<tag>{TAG})(?P<end>{ASIDE}|\.[^.]*)?", re.DOTALL)
 
 IDLE_SECONDS = 7 * 24 * 3600.0
-"""After so long nobody writes any more, on whatever machine that was."""
+"""Seconds after which nobody writes any more, on whatever machine that was."""
 
 FORBIDDEN = re.compile('[<>:"|?*\\\\\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 """Characters that Windows refuses, control characters, and those that make a name read backwards."""

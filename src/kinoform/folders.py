@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def user_folder(variable: str, default: str) -> Path | None:
-    """What the environment variable says, else `default` below the home folder; None where no home is known.
+    """The folder that an environment variable names, else `default` below the home folder; None without a home.
 
     A container that runs under a number without a name, and without HOME, has none.
     """

@@ -9,10 +9,10 @@ from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 from kinoform.errors import UsageError
 
 Whole: TypeAlias = SupportsIndex
-"""What `whole` may take, as types tell it."""
+"""Values that `whole` may take, as types tell it."""
 
 Number: TypeAlias = SupportsFloat
-"""What `real` may take."""
+"""Values that `real` may take."""
 
 
 def whole_of(value: object) -> int | None:
@@ -36,7 +36,7 @@ def real_of(value: object) -> float | None:
 
 
 def plain(value: object) -> Any:
-    """A number as a plain float; what is none, as it is, for others to refuse."""
+    """A number as a plain float; any other value as it is, for others to refuse."""
     number = real_of(value)
     return value if number is None else number
 
@@ -70,6 +70,6 @@ def settle(owner: object, **values: object) -> None:
 
 
 def _scalar(value: object) -> object:
-    """What an array or a tensor without axes holds, anything else as it is."""
+    """The value in an array or a tensor without axes; anything else as it is."""
     item = getattr(value, "item", None)
     return item() if getattr(value, "ndim", None) == 0 and callable(item) else value

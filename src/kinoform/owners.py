@@ -25,7 +25,7 @@ def at_work(tag: str) -> bool:
 
 
 def _lives(tag: str) -> bool | None:
-    """None where nobody here can tell."""
+    """Whether the process of a tag lives; None where nobody here can tell."""
     machine, process, _ = tag.split("-")
     if machine != _machine() or os.name == "nt":  # os.kill, which only asks elsewhere, ends a process of Windows
         return None

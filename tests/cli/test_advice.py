@@ -1,4 +1,4 @@
-"""What a message advises can be done: the flags and commands that sentences of the source name are the program's."""
+"""Advice of messages can be followed: the flags and commands that sentences of the source name are the program's."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ STYLE = {"style.py", "page.py"}
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+|(?<![\w-])-o\b")
 COMMAND = re.compile(r"(?:run|with:|it:|first:|`)\s*kinoform ([a-z]+)")
 FOREIGN = re.compile(r"pip install.*")
-"""From where on the words are those of another program."""
+"""A mark from which on the words are those of another program."""
 
 OF_THE_PROGRAM = {"--help", "--version", "--install-completion", "--show-completion"}
 

@@ -1,4 +1,4 @@
-"""What an edit has made is not made again: whatever stops it, the same command goes on from what is kept."""
+"""Passes that an edit has made are not made again: whatever stops it, the same command goes on from what is kept."""
 
 import shlex
 import tempfile

@@ -1,4 +1,4 @@
-"""What is seen and what is heard stay together in every command that changes a film, also of an uneven pace."""
+"""Frames and sound stay together in every command that changes a film, also of an uneven pace."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -27,7 +27,7 @@ WORDS = {
     "outpaint": ["none.mp4", "--size", "64x64", "--prompt", "a red ball"],
     "doctor": [],
 }
-"""What each command is asked here; all others are shown a file that does not exist."""
+"""Arguments of each command here; all others are shown a file that does not exist."""
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_home_of_somebody_else_holds_nothing(
     kinoform: Run, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As under `docker run --user 1000` with the HOME of root."""
+    """Behave as under `docker run --user 1000` with the HOME of root."""
     home, stat = tmp_path / "root", os.stat
 
     def forbidden(path: object, *words: object, **options: object) -> os.stat_result:

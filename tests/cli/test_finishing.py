@@ -25,7 +25,7 @@ from kinoform.weights.latents import SUFFIX, read_latents, save_latents
 PROMPT = "a red ball"
 FILM = ["--seed", "7", "--dtype", "bfloat16", "--upscale", "8", "-o", "film.mp4"]
 LATENTS = "film.mp4" + SUFFIX
-"""As older versions called them; now each run has a name of its own."""
+"""Names as older versions gave them; now each run has a name of its own."""
 
 
 def kept_of(here: Path) -> Path:
@@ -33,7 +33,7 @@ def kept_of(here: Path) -> Path:
 
 
 def names_in(here: Path) -> list[str]:
-    """What lies here; latents without the tag of their run."""
+    """Names of all that lies here; latents without the tag of their run."""
     films = {file: film_name(file) for file in here.iterdir()}
     return sorted(file.name if film is None else Path(film).name + SUFFIX for file, film in films.items())
 

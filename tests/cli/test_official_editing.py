@@ -74,7 +74,7 @@ def test_every_way_in_makes_a_film(kinoform: Run, folders: Path, material: Path,
 def test_vace_is_given_every_frame_of_video_and_mask_whatever_their_rate(
     kinoform: Run, folders: Path, material: Path, fps: float
 ) -> None:
-    """As the official program does; so frames alone decide the result, and it is made again the same."""
+    """Take frames as the official program does; so frames alone decide the result, and it is made again the same."""
     draw = np.random.default_rng(2)
     video = draw.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
     mask = np.repeat(draw.integers(0, 2, (9, 32, 32, 1), dtype=np.uint8) * 255, 3, axis=3)

@@ -25,7 +25,7 @@ def sample_of(golden: Golden, number: int) -> Sample:
 
 
 def another(sample: Sample, generator: torch.Generator) -> Sample:
-    """As the sample, with other values and at another time."""
+    """Another sample, with other values and at another time."""
     made = {name: torch.randn(value.shape, generator=generator) for name, value in sample.items()}
     return {**made, "t": torch.full_like(sample["t"], 371)}
 

@@ -1,4 +1,4 @@
-"""What `edit`, `extend` and `outpaint` give back is saved with the sound of their source, at its time."""
+"""Films that `edit`, `extend` and `outpaint` give back are saved with the sound of their source, at its time."""
 
 from pathlib import Path
 

@@ -30,11 +30,11 @@ def film(sound: Sound | None = None, count: int = COUNT) -> Film:
 
 
 def ignored(note: str) -> None:
-    """What is said is looked at elsewhere."""
+    """Ignore warnings, which are looked at elsewhere."""
 
 
 def sound_of(path: Path, seconds: float, start: float = 0.0) -> Sound:
-    """As `record` has it, in this process."""
+    """Record as `record` does, in this process."""
     return Sound(data=recorded(path, seconds, ignored), name=path.name, start=start)
 
 

@@ -1,4 +1,4 @@
-"""Of a long film only what is used is decoded, however long it is."""
+"""Reading a long film decodes only what is used, however long it is."""
 
 import warnings
 from fractions import Fraction

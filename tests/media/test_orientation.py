@@ -75,7 +75,7 @@ def test_films_stand_and_are_mirrored_as_their_matrix_says(suffix, way, tmp_path
 
 
 def test_a_matrix_within_the_stream_of_pictures_counts_too(tmp_path):
-    """As a display orientation message of H.264."""
+    """Make a display orientation message of H.264."""
     plain, path = held(tmp_path / "plain.mkv"), tmp_path / "a.mkv"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
         stream = source.streams.video[0]
@@ -115,7 +115,7 @@ QUARTERS = [way for way in SHOWN if SHOWN[way][0][0] == 0]
 
 @pytest.mark.parametrize("way", QUARTERS)
 def test_a_mask_that_lies_as_the_film_does_in_its_file_is_turned_with_it(way, tmp_path):
-    """As programs make it that do not turn what they read."""
+    """Make it as programs do that do not turn what they read."""
     matrix, shown = SHOWN[way]
     path = held(tmp_path / "a.mp4", tuple(ONE * each for each in matrix))
     Image.fromarray(lying_mask()).save(tmp_path / "mask.png")
@@ -193,7 +193,7 @@ def anamorphic(path: Path, shape: Fraction, encoder: str, matrix: tuple[int, ...
 
 
 def in_matroska(content: bytes, shown: Fraction) -> bytes:
-    """With the proportions of the display, which PyAV does not write, in place of the element of colours."""
+    """Write the proportions of the display, which PyAV does not write, in place of the element of colours."""
     place = content.index(b"\x55\xb0", content.index(b"\x16\x54\xae\x6b"))  # Colour, in Tracks
     length = 3 + content[place + 2] - 0x80
     new = b"\x54\xb0\x81" + bytes([shown.numerator]) + b"\x54\xba\x81" + bytes([shown.denominator])

@@ -1,4 +1,4 @@
-"""What files of cameras and editors hold besides their picture or film: it is neither read as frames nor in the way."""
+"""Other contents of cameras' and editors' files than their picture or film: neither read as frames nor in the way."""
 
 import struct
 import warnings
@@ -108,7 +108,7 @@ def test_of_several_video_tracks_the_default_one_is_read_aloud(marks, grey, tmp_
 
 @pytest.mark.parametrize("starts, last", [((0, 5), 0.4), ((5, 0), 0.9)])
 def test_sound_is_that_of_the_video_track_that_is_read(starts, last, tmp_path):
-    """Of a second of sound; the track that is read is the second one, and either begins half a second late."""
+    """Sound of a second; the track that is read is the second one, and either begins half a second late."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         films = []

@@ -152,7 +152,7 @@ def test_hdr_keeps_its_transparency(tmp_path):
 
 
 def test_transparency_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
-    """In a codec that has no reader for it, and with an FFmpeg that lacks the reader."""
+    """Transparency in a codec that has no reader for it, and with an FFmpeg that lacks the reader."""
     opaque = film(tmp_path / "a.mkv", box(), "libsvtav1", "yuv420p", {"alpha_mode": "1"})
     with pytest.warns(UserWarning, match="transparency that is not read in av1"):
         read_clip(opaque)

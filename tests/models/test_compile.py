@@ -13,7 +13,7 @@ from tiny_recipe import tiny_pipeline, write_tiny_folder
 
 
 def test_what_is_compiled_is_what_computes() -> None:
-    """In few graphs without a break, the same for all layers that see alike; in two where layers take turns."""
+    """Compile few graphs without a break, the same for all layers that see alike; in two where layers take turns."""
     program = [sys.executable, "-c", "from models.compiled import main; main()"]
     run = subprocess.run(program, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     found = [json.loads(line) for line in run.stdout.splitlines()]

@@ -52,7 +52,7 @@ def test_defaults_are_those_of_the_official_command_line(name: str) -> None:
 
 
 SIZES = [(1280, 720), (720, 1280), (832, 480), (480, 832)]
-"""Those of the official command line."""
+"""Values of the official command line."""
 
 
 @pytest.mark.parametrize("name", RELEASED)

@@ -117,7 +117,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path, whole: tuple[P
 
 @pytest.fixture
 def _hangups_heard() -> Iterator[None]:
-    """Which nohup may have had ignored."""
+    """Heed a signal that nohup may have had ignored."""
     former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, former)

@@ -48,6 +48,6 @@ def layers() -> Sizes:
 
 
 def changes(model: DiT) -> dict[str, Tensor]:
-    """By layer what all adapters together add to its weight."""
+    """Sum, by layer, what all adapters together add to its weight."""
     held = {name: each for name, each in linear_layers(model).items() if isinstance(each, Adapted)}
     return {name: sum(a.change() for a in each.named().values()) for name, each in held.items()}

@@ -1,4 +1,4 @@
-"""What peft says of a LoRA beside its matrices decides how strongly it counts, and is read or refused."""
+"""Settings that peft keeps of a LoRA decide how strongly it counts, and are read or refused."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What files and folders are called is held against their structure, and half a model never runs as a whole one."""
+"""Names of files and folders are held against their structure, and half a model never runs as a whole one."""
 
 import json
 from pathlib import Path

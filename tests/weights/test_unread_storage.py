@@ -31,7 +31,7 @@ def text(settings: Mapping[str, object]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """What stands for a matrix of a layer of `out` rows and `into` columns, and the metadata of the file."""
+    """Tensors that stand for a matrix of a layer of `out` rows and `into` columns, and the metadata of the file."""
 
     called: str
     stored: Callable[[int, int], Mapping[str, Tensor]]

@@ -115,7 +115,7 @@ def _film_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:
 
 
 def _output(file: Path, output: str | None) -> str:
-    """Where the film goes: beside its latents, under the name that it was to have, unless another is given."""
+    """The film's place: beside its latents, under the name that it was to have, unless another is given."""
     from kinoform.cli.latents import film_name
     from kinoform.cli.output import placed
     from kinoform.weights.latents import SUFFIX

@@ -57,7 +57,7 @@ class Order:
         return (frames, height + height % 2, width + width % 2) if self.even else shape
 
     def name(self, size: tuple[int, int]) -> str:
-        """Where a film of this height and width goes; mp4 takes even sides alone."""
+        """The place of a film of this height and width; mp4 takes even sides alone."""
         even = all(side % 2 == 0 for side in size)
         return placed(self.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
 

@@ -66,7 +66,7 @@ def _generate(
     *,
     named: bool,
 ) -> dict[str, str]:
-    """What `kinoform generate` makes of it: the model, or why none."""
+    """Tell what `kinoform generate` makes of it: the model, or why none."""
     try:
         return {"model": verdict(path, parts, refused, named=named)}
     except WeightsError as error:

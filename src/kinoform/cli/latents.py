@@ -18,14 +18,14 @@ from kinoform.types import Latents
 from kinoform.weights.latents import SUFFIX, holds_passes, read_passes, resuming, save_latents, save_passes
 
 KEPT = re.compile(rf"(?P<film>.+?)(\.(?P<tag>{TAG}))?{re.escape(SUFFIX)}", re.DOTALL)
-"""How kept latents are called; older versions gave them no tag."""
+"""The name of kept latents; older versions gave them no tag."""
 
 OF_ANOTHER = {"file_exists", "written_meanwhile"}
 """What a run meets that comes second to its film's name."""
 
 
 def latents_path(name: str) -> Path:
-    """Where a run keeps the latents of the film `name`: beside it, under a name that no other run has."""
+    """The place where a run keeps the latents of the film `name`: beside it, under a name that no other run has."""
     path = Path(name)
     return path.with_name(f"{path.name}.{new_tag()}{SUFFIX}")
 
@@ -137,7 +137,7 @@ def _resumed(file: Path, params: Mapping[str, object]) -> dict[int, Latents]:
 
 
 def _keep(save: Callable[[Path], None], name: str, places: list[Path]) -> None:
-    """Beside the film; where that fails, in the folder for temporary files, which may be another disk.
+    """Save beside the film; where that fails, in the folder for temporary files, which may be another disk.
 
     Each place is told before it is tried, since a signal may come at any time. Once it held something, it is tried
     again, and what is behind it goes when a later one holds all.

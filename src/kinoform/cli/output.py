@@ -1,4 +1,4 @@
-"""Where films go: their names, and what can be refused about them early."""
+"""Places where films go: their names, and what can be refused about them early."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Output:
 
 
 def placed(output: str | None, default: str) -> str:
-    """Where a film goes: `output`, or into that folder if it is there, under the `default` name.
+    """The place of a film: `output`, or into that folder if it is there, under the `default` name.
 
     A folder that holds frames and nothing else is itself a film, to be replaced with `--force`.
     """
@@ -45,7 +45,7 @@ def placed(output: str | None, default: str) -> str:
 
 
 def film_names(asked: Sequence[Request], output: str | None) -> list[str]:
-    """Where each film goes; several films get numbers, so that none replaces another."""
+    """The place of each film; several films get numbers, so that none replaces another."""
     if output is None or placed(output, "x") != output:
         return [placed(output, name) for name in _default_names(asked)]
     if len(asked) == 1 or not Path(output).name:  # a nameless path is refused, with reasons, by `check`

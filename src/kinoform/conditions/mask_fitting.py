@@ -54,7 +54,7 @@ def _halved(small: Size, large: Size) -> bool:
 
 
 def _stretched(frame: UInt8[np.ndarray, "rows columns"], size: Size) -> UInt8[np.ndarray, "height width"]:
-    """By the area that each pixel covers: nothing white is lost that covers half of a pixel."""
+    """Resize by the area that each pixel covers: nothing white is lost that covers half of a pixel."""
     values = torch.from_numpy(frame.astype(np.float32))[None, None]
     return np.rint(F.interpolate(values, size=size, mode="area")[0, 0].numpy()).astype(np.uint8)
 

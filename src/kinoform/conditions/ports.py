@@ -172,7 +172,7 @@ class Naming(Protocol):
 
 
 def task_of(conditioners: Iterable[Conditioner], inputs: Inputs, film: FilmSize) -> str:
-    """What is made, in a word for the metadata: that of the first conditioner that has one, else t2v or t2i."""
+    """A word for what is made, for the metadata: that of the first conditioner that has one, else t2v or t2i."""
     words = (each.task(inputs, film) for each in conditioners if isinstance(each, Naming))
     return next((word for word in words if word is not None), "t2i" if film.num_frames == 1 else "t2v")
 

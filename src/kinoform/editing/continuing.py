@@ -64,14 +64,14 @@ class Continuation:
 
     @property
     def fps(self) -> float:
-        """Of the film that is made: that of the source, or of the recipe where the source does not say."""
+        """Frames per second of the film that is made: the source's, or the recipe's where the source does not say."""
         if self.times is not None:
             return float(len(self.times.begins) / self.times.seconds)
         return self.pipeline.recipe.fps if self.source.fps is None else self.source.fps
 
     @property
     def times(self) -> Times | None:
-        """Of the film that is made, where the source has such; new frames stay as those that they go on from."""
+        """Times of the film that is made, where the source has such; new frames stay as those that they go on from."""
         own, added = self.source.times, sum(self.portions)
         if own is None:
             return None
@@ -86,7 +86,7 @@ class Continuation:
 
     @property
     def sound(self) -> Sound | None:
-        """That of the source, at its time."""
+        """The sound of the source, at its time."""
         own, added = self.source.sound, sum(self.portions)
         if own is None or not self.before:
             return own
@@ -96,7 +96,7 @@ class Continuation:
 
     @property
     def passes(self) -> int:
-        """How often the model makes something."""
+        """The number of passes: of films that the model makes."""
         return len(self.portions)
 
     @property
@@ -203,7 +203,7 @@ def plan_extend(
 
 
 def pace(source: Clip, recipe: Recipe, context: int | None, before: bool) -> float:
-    """How many new frames a second holds."""
+    """New frames per second."""
     if source.times is not None:
         return float(1 / _stay(source.times, _context(recipe.num_frames) if context is None else context, before))
     return recipe.fps if source.fps is None else source.fps
@@ -216,7 +216,7 @@ def most_new(recipe: Recipe, there: int, context: int | None) -> int:
 
 
 def _stay(times: Times, context: int, before: bool) -> Fraction:
-    """How long a new frame stays, in seconds: the median of those that it goes on from, among them perhaps a still."""
+    """Seconds that a new frame stays: the median of those that it goes on from, among them perhaps a still."""
     return median(times.stays[:context] if before else times.stays[-context:])
 
 

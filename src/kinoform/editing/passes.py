@@ -18,10 +18,10 @@ ELSEWHERE = {"version", "machine"}
 
 @runtime_checkable
 class Passes(Protocol):
-    """What is kept of the passes of one edit."""
+    """A store for the passes of one edit."""
 
     def made(self, number: int) -> Latents | None:
-        """What a pass came to in an earlier run; None where that is not known."""
+        """The latents of a pass that an earlier run made; None where it made none."""
         ...
 
     def keep(self, number: int, latents: Latents) -> None:
@@ -30,7 +30,7 @@ class Passes(Protocol):
 
 
 class Unkept:
-    """Nothing is known, and nothing is kept."""
+    """A store that knows nothing and keeps nothing."""
 
     def made(self, number: int) -> Latents | None:
         return None

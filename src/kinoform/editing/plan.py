@@ -64,7 +64,7 @@ class EditPlan:
 
     @property
     def passes(self) -> int:
-        """How often the model makes something."""
+        """The number of passes: of films that the model makes."""
         return len(self.segments)
 
     @property
@@ -162,7 +162,7 @@ def plan_source(
     context_scale: float | None = None,
     **changes: object,
 ) -> EditPlan:
-    """The same of a film that is read, whatever world it shows. Raises and warns as `plan_edit` otherwise does."""
+    """Plan as `plan_edit` does, of a film that is read, whatever world it shows. Raises and warns as that otherwise."""
     given = Inputs(
         film=source,
         mask=None if mask is None else fitted_mask(mask_of(mask, film=source), source, fit=settings.fit_mask),

@@ -102,7 +102,7 @@ class EditReport:
 
     @property
     def keeping(self) -> str:
-        """How well the model itself kept what it was to keep: "good", "fair" or "bad"; "good" where nothing was."""
+        """A grade of what the model itself kept: "good", "fair" or "bad"; "good" where it was to keep nothing."""
         there = math.inf if self.raw_psnr_outside_db is None else self.raw_psnr_outside_db
         return "good" if there >= GOOD else "fair" if there >= FAIR else "bad"
 

@@ -1,4 +1,4 @@
-"""What is said before a model that knows only its own small world is given a video of another one."""
+"""A warning before a model that knows only its own small world is given a video of another one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kinoform.recipe import Recipe
 
 
 def tell_worlds(recipe: Recipe, given: Inputs) -> None:
-    """Warn as `tell_world` of the video, else of the first image, that one is made from."""
+    """Warn as `tell_world` does of the video, else of the first image, that a video is made from."""
     if given.film is not None:
         tell_world(recipe, given.film.name, given.film.size)
     for image in list(given.frames.values())[:1]:

@@ -10,7 +10,7 @@ from kinoform.evaluation.report import Report
 from kinoform.evaluation.skill import Evaluation, Share, SplitSkill, mean_drift
 
 LABELS = {"size": "size, where said", "all_right_and_steady": "all right, steady"}
-"""What tables, which must fit 80 columns, call a row where it is not its attribute's name."""
+"""Names of rows in tables, which must fit 80 columns, where they are not those of attributes."""
 
 MARK = "*"
 """Behind a difference whose interval excludes 0."""

@@ -104,7 +104,7 @@ def _tracks(line: bytes) -> tuple[Mapping[str, object], ...]:
 
 
 def _asked(job: Mapping[str, object], data: bytes, name: str) -> bytes:
-    """What the other process gives back, empty where there is nothing; says what it has to say of the file."""
+    """Bytes that the other process gives back, empty where there are none; warns of what it says of the file."""
     notes, result = _answered(json.dumps(job).encode() + b"\n" + data)
     for note in notes:
         warnings.warn(f"{name} {note}", stacklevel=4)

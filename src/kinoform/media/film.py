@@ -53,7 +53,7 @@ class Film:
         return f"Film({frames} frames of {width}x{height} at {self.fps:g} fps)"
 
     def _repr_html_(self) -> str:
-        """How notebooks show it: a small video that plays, without sound, of 4 MB at most."""
+        """HTML for notebooks: a small video that plays, without sound, of 4 MB at most."""
         from kinoform.media.notebook import html_of  # a notebook's alone
 
         return html_of(self)

@@ -1,4 +1,4 @@
-"""Where a video file says that it ends, read before FFmpeg sees it: one that was cut says more than is there."""
+"""The end that a video file says it has, read before FFmpeg sees it: one that was cut says more than is there."""
 
 from io import BufferedReader
 
@@ -8,14 +8,14 @@ MOST_BOXES = 100_000
 BOXES = frozenset(
     b"ftyp styp pdin moov moof mfra mdat imda free skip wide uuid meta sidx ssix prft emsg pnot udta".split()
 )
-"""What stands at the top level of an mp4 or mov file. Cameras put other bytes behind the last of these."""
+"""Parts at the top level of an mp4 or mov file. Cameras put other bytes behind the last of these."""
 
 UNKNOWN_LENGTH = 2**56 - 1
-"""How a Matroska file that was written live says that it does not know its length."""
+"""The length of a Matroska file that was written live and does not know it."""
 
 
 def mov_end(file: BufferedReader, length: int) -> int:
-    """Where the last top-level box of an mp4 or mov file ends: beyond its `length` if that box was cut.
+    """The end of the last top-level box of an mp4 or mov file: beyond its `length` if that box was cut.
 
     Behind the index (`moov`) whatever is no box ends the search, as in FFmpeg; before it, it is damage. Raises
     ValueError for that.
@@ -41,7 +41,7 @@ def mov_end(file: BufferedReader, length: int) -> int:
 
 
 def matroska_end(file: BufferedReader) -> int:
-    """Where the segment, which holds everything, ends: beyond the file if that was cut. 0 if it does not say."""
+    """The end of the segment, which holds everything: beyond the file if that was cut. 0 if it does not say."""
     file.seek(4)
     file.seek(_vint(file), 1)
     file.seek(4, 1)

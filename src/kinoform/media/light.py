@@ -47,7 +47,7 @@ NAMES = {
     12: "Display P3",
     22: "EBU",
 }
-"""What people call them."""
+"""Names by which people know them."""
 
 PQ, HLG = 16, 18
 """Transfer functions of HDR."""
@@ -62,7 +62,7 @@ LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)
 """Shares of the primaries of BT.2020 in luminance."""
 
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-"""From CIE XYZ to the cone responses in which an eye gets used to another white."""
+"""A matrix from CIE XYZ to the cone responses in which an eye gets used to another white."""
 
 CODES = 2**16
 ROWS = 128

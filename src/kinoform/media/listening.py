@@ -137,7 +137,7 @@ def _track(stream: AudioStream, tick: Fraction) -> Track:
 
 
 def _packets(source: InputContainer, streams: Sequence[AudioStream], seconds: float) -> Iterator[Packet]:
-    """Those that are heard while the video lasts; time 0 is that of its first frame."""
+    """Packets that are heard while the video lasts; time 0 is that of its first frame."""
     shown = tracks(source)[:1]
     begin = next((each.start_time * each.time_base for each in shown if each.start_time and each.time_base), 0)
     waiting = {each.index for each in streams}

@@ -74,7 +74,7 @@ class Clip:
 
     @property
     def seconds(self) -> float | None:
-        """How long it lasts; None where nobody says."""
+        """The length; None where nobody says."""
         if self.times is not None:
             return float(self.times.seconds)
         return None if self.fps is None else len(self.frames) / self.fps

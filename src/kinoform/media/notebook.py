@@ -23,7 +23,7 @@ SHOWN = 320
 """Pixels on the page, at least, of the longer side."""
 
 MOST_BYTES = 4_000_000
-"""Of the video in the page, before base64 makes four of three."""
+"""Bytes of the video in the page, before base64 makes four of three."""
 
 QUALITIES = (23, 35, 47)
 """CRF of H.264, the next where the one before is too large."""

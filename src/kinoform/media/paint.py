@@ -1,4 +1,4 @@
-"""What is painted in a mask: as brightness, as a brush on a transparent ground, or as a hole in a picture."""
+"""Paint in a mask: as brightness, as a brush on a transparent ground, or as a hole in a picture."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ MANY_COLOURS = 64
 """Colours, 16 levels of a channel taken as one, from which on visible pixels are a picture and no paint."""
 
 Meaning: TypeAlias = Callable[[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]], np.ndarray]
-"""What a mask says, of colours and opacity."""
+"""The values of a mask, of colours and opacity."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Paint:
-    """What is painted in the frames of one mask, of RGB or RGBA pixels.
+    """The paint in the frames of one mask, of RGB or RGBA pixels.
 
     The first frame that is transparent in places decides for all what that means: one colour on a transparent
     ground is a brush, many colours are a picture whose hole is what changes, and black and white stand on black.
@@ -93,7 +93,7 @@ def _one_colour(visible: UInt8[np.ndarray, "n 3"]) -> bool:
 
 
 def _inside(visible: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Without its edge of two pixels, into which 4:2:0 carries the colour of what is hidden beside it."""
+    """The area without its edge of two pixels, into which 4:2:0 carries the colour of what is hidden beside it."""
     inside = np.pad(visible, 2)
     for axis in (0, 1):
         inside = np.logical_and.reduce([np.roll(inside, shift, axis) for shift in range(-2, 3)])

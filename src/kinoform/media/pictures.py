@@ -123,7 +123,7 @@ def _animated(images: list[Image.Image], durations: list[int], **options: Any) -
 
 
 def _whole_ticks(frames: int, fps: float, times: Times | None, second: int) -> Iterator[int]:
-    """How long frames stay, of whole numbers whose sums stay within half a tick of the exact times.
+    """Ticks that frames stay, whole numbers whose sums stay within half a tick of the exact times.
 
     So a film keeps its length. There are `second` ticks in one.
     """

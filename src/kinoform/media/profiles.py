@@ -13,7 +13,7 @@ from kinoform.media.light import ADOBE, ADOBE_EXPONENT, BT709, HLG, NAMES, PQ, P
 from kinoform.media.remarks import Say
 
 CODES = "cicp"
-"""Where a picture's information holds what `png_codes` found."""
+"""The key under which a picture's information holds what `png_codes` found."""
 
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Pillow's modes for the kinds of colours that profiles describe."""
@@ -25,7 +25,7 @@ NEAR = 0.002
 """Differences of chromaticities and exponents that are roundings."""
 
 INTEROPERABILITY, INDEX, ADOBE_RGB = 0xA005, 1, "R03"
-"""Where Exif names the colours of a photograph (DCF 2.0), and the name of Adobe RGB."""
+"""Places where Exif names the colours of a photograph (DCF 2.0), and the name of Adobe RGB."""
 
 LONGEST_NAME = 40
 MOST_CHUNKS = 1000
@@ -126,7 +126,7 @@ def _name(profile: ImageCms.ImageCmsProfile) -> str:
 
 
 def _by_numbers(image: Image.Image, info: dict[Any, Any], say: Say) -> Image.Image:
-    """By the exponent and the chromaticities that a png states; one without the other is that of sRGB."""
+    """Convert by the exponent and the chromaticities that a png states; one without the other is that of sRGB."""
     gamma, wide = info.get("gamma", 1 / 2.2), BT709
     if "chromaticity" in info:
         x = info["chromaticity"]

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 
 class Refused(Exception):
-    """Why a file is not read, and what to change; `code` names the fault for programs, as that of a UsageError."""
+    """A refusal to read a file: why, and what to change; `code` names the fault, as that of a UsageError."""
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)

@@ -17,7 +17,7 @@ from kinoform.numbers import whole as whole_number
 
 MOST_CELLS = 25
 MOST_TIMES = 2**20
-"""Of any option: more columns, or a larger factor, than a sheet could have."""
+"""The largest value of any option: more columns, or a larger factor, than a sheet could have."""
 
 CELL_SIDE = 256
 """Without `upscale`, the longer side of a cell is at most this many pixels."""

@@ -1,4 +1,4 @@
-"""Which speakers and rates the encoders of sound take, and the nearest that they take in place of others."""
+"""Speakers and rates that the encoders of sound take, and the nearest that they take in place of others."""
 
 import re
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from av.audio.codeccontext import AudioCodecContext
 from av.error import FFmpegError
 
 LAYOUTS = ("7.1", "6.1", "5.1", "5.0", "quad", "3.0", "stereo", "mono")
-"""What is mixed into, in this order: the first of as many channels, else of fewer."""
+"""Speakers that are mixed into, in this order: the first of as many channels, else of fewer."""
 
 USUAL = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-"""Which speakers so many channels are for, where nobody says, as FFmpeg has it."""
+"""Speakers that so many channels are for, where nobody says, as FFmpeg has it."""
 
 UNNAMED = re.compile(r"\d+ channels")
 """FFmpeg's name for channels of which only the number is known."""

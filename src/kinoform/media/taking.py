@@ -34,7 +34,7 @@ class Wish:
 
 @dataclass(slots=True, kw_only=True)
 class Pace:
-    """How many frames went by, how long they stay, in seconds, and how the first of them lies in its file."""
+    """Frames that went by: when they begin, how long they stay, in seconds, and how the first lies in its file."""
 
     begins: list[Fraction] = field(default_factory=list)
     end: Fraction = Fraction(0)
@@ -100,7 +100,7 @@ def rate(source: Source, wish: Wish, pace: Pace) -> float | None:
 
 
 def times(source: Source, wish: Wish, pace: Pace, count: int) -> Times | None:
-    """Those of the `count` frames that were taken, where they are the file's own and it does not keep one pace."""
+    """Times of the `count` frames that were taken, where they are the file's own and it does not keep one pace."""
     if wish.fps is not None or wish.single or not source.tick or not count or pace.even(source.tick):
         return None
     begins = pace.begins[:count]

@@ -29,7 +29,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """When each frame begins and the last one ends, where frames do not all stay as long.
+    """The beginning of each frame and the end of the last one, where frames do not all stay as long.
 
     Whole numbers of `tick` seconds, from 0 on, each above the one before.
     Raises UsageError for others.
@@ -46,16 +46,16 @@ class Times:
 
     @property
     def seconds(self) -> Fraction:
-        """How long all frames last."""
+        """The length of all frames together."""
         return self.end * self.tick
 
     @property
     def stays(self) -> tuple[Fraction, ...]:
-        """How long each frame is on screen, in seconds."""
+        """Seconds that each frame is on screen."""
         return tuple((end - begin) * self.tick for begin, end in pairwise((*self.begins, self.end)))
 
     def rounded(self, tick: Fraction) -> "Times":
-        """In other ticks, of which each frame keeps one at least."""
+        """Round to other ticks, of which each frame keeps one at least."""
         return laid([begin * self.tick for begin in self.begins], self.seconds, tick)
 
 

@@ -43,7 +43,7 @@ PCM = frozenset({
 })  # fmt: skip
 
 DECODED = COMMON | PCM | {"alac", "vorbis"}
-"""What is coded anew. Rarer decoders are tried by fewer people and their attackers."""
+"""Codecs that are coded anew. Rarer decoders are tried by fewer people and their attackers."""
 
 LEAST_BITS, BITS = 128_000, 64_000
 """Bits a second of what is coded anew: of the whole at least, and of each channel."""
@@ -51,7 +51,7 @@ LEAST_BITS, BITS = 128_000, 64_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """What a file says of a sound track; `tick` is the numerator and denominator of its unit of time in seconds."""
+    """A sound track as its file tells; `tick` is the numerator and denominator of its unit of time in seconds."""
 
     tick: tuple[int, int]
     layout: str
@@ -140,7 +140,7 @@ def _source(data: bytes) -> InputContainer:
 
 
 def _fitted(data: bytes, place: int, heard: Heard, suffix: str, say: Say) -> _Fitted:
-    """How a track is written. Raises Refused for one that cannot be, with the end of a sentence about it."""
+    """Decide how a track is written. Raises Refused for one that cannot be, with the end of a sentence about it."""
     voice = VOICES[suffix]
     with _source(data) as source:
         stream = source.streams.audio[place]
@@ -186,7 +186,7 @@ def _first(source: InputContainer, stream: AudioStream) -> AudioFrame | None:
 
 
 def decoded(packet: Packet) -> list[AudioFrame]:
-    """None of a packet that is damaged, as players leave it silent."""
+    """The frames of a packet; none of one that is damaged, as players leave it silent."""
     try:
         return [each for each in packet.decode() if isinstance(each, AudioFrame)]
     except FFmpegError:

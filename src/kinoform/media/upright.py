@@ -17,7 +17,7 @@ SLANTED = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stance:
-    """How the frames of a file lie in it: in height and width `coded`, to be turned by a, b, c and d of `matrix`."""
+    """The way frames lie in their file: in height and width `coded`, to be turned by a, b, c and d of `matrix`."""
 
     coded: tuple[int, int]
     matrix: tuple[int, int, int, int]
@@ -25,7 +25,7 @@ class Stance:
     def shown(
         self, values: UInt8[np.ndarray, "rows columns"], size: tuple[int, int]
     ) -> UInt8[np.ndarray, "height width"]:
-        """What lies like the frames, stretched and turned to the `size` that they are shown in."""
+        """Stretch and turn what lies like the frames to the `size` that they are shown in."""
         a, b, c, d = self.matrix
         standing = turned(values[..., None], np.array([a, b, 0, c, d, 0, 0, 0, 1]), lambda note: None)[..., 0]
         if standing.shape == size:
@@ -38,7 +38,7 @@ class Stance:
 def turned(
     pixels: UInt8[np.ndarray, "rows columns c"], matrix: Int[np.ndarray, "9"], say: Say
 ) -> UInt8[np.ndarray, "height width c"]:
-    """Turned by quarters and mirrored so that column x and row y are shown at (a x + c y, b x + d y).
+    """Turn by quarters and mirror, so that column x and row y are shown at (a x + c y, b x + d y).
 
     `matrix` is a, b, 0, c, d, 0 and what does not turn (ISO/IEC 14496-12, 8.3.2).
     """

@@ -176,7 +176,7 @@ def _encode(
 
 
 def _staying(packets: list[Packet], stays: Mapping[int, int]) -> list[Packet]:
-    """With their own durations, since encoders give the last one that of a mean frame."""
+    """Give packets their own durations, since encoders give the last one that of a mean frame."""
     for packet in packets:
         if packet.pts is not None and packet.pts in stays:
             packet.duration = stays[packet.pts]

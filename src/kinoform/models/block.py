@@ -88,7 +88,7 @@ class SelfAttention(nn.Module):
         self.norm_q, self.norm_k = RMSNorm(dim, eps), RMSNorm(dim, eps)
 
     def forward(self, x: Float[Tensor, "b l d"], stream: Stream, kernel: Attend) -> Tensor:
-        """By `kernel`. `stream` lends its phases, grid and mesh; its tokens are not read."""
+        """Attend by `kernel`. `stream` lends its phases, grid and mesh; its tokens are not read."""
         x = entering(x, self.q, self.k, self.v)
         q = rotate(heads(self.norm_q(self.q(x)), self.count), stream.rotary)
         k = rotate(heads(self.norm_k(self.k(x)), self.count), stream.rotary)

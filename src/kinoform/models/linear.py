@@ -11,7 +11,7 @@ class Linear(nn.Linear):
 
     @property
     def computes(self) -> torch.dtype:
-        """In which dtype."""
+        """The dtype of its products."""
         return self.weight.dtype
 
     def forward(self, input: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ from kinoform.ops.attention import attend
 Video = Float[Tensor, "b c t h w"]
 Changed = Float[Tensor, "b _ _ _ _"]
 Past: TypeAlias = "tuple[Tensor, ...] | list[Tensor] | None"
-"""What layers remember, in the order in which they run; a list is given up as it is read. None at the first frame."""
+"""Frames that layers remember, in the order in which these run; a list is given up as it is read. None at first."""
 NORM_FLOOR = 1e-12
 
 
 class Memory:
-    """What layers remember between chunks: each takes its past, in the order in which they run, and leaves its next.
+    """Frames that layers remember between chunks: each takes its past, in the order in which they run, and leaves more.
 
     From a list the past is taken out, so that its memory is free before the layer computes; a tuple stays as it is.
     """
@@ -46,7 +46,7 @@ class Memory:
         return self.behind(torch.cat([_blank(x, 2), x], dim=2) if self.first else x, 2)
 
     def kept(self) -> tuple[Tensor, ...]:
-        """What is remembered now. All that was remembered before must have been taken."""
+        """Everything that is remembered now. All that was remembered before must have been taken."""
         assert not self._past, "every layer takes its past"
         return tuple(self._next)
 

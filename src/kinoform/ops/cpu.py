@@ -50,7 +50,7 @@ def multiplies(dtype: torch.dtype) -> bool:
 
 
 NATIVE = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""What PyTorch calls the units of a processor that multiply in bfloat16, of x86 and of ARM."""
+"""PyTorch's names for the units of a processor that multiply in bfloat16, of x86 and of ARM."""
 
 
 @cache

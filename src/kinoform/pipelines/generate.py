@@ -72,7 +72,7 @@ def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, 
 
 
 def texts_of(request: Request) -> tuple[str, ...]:
-    """What is read: the prompt, mostly the negative prompt, and the source prompt where there is one."""
+    """Texts that are read: the prompt, mostly the negative prompt, and the source prompt where there is one."""
     negative = (request.negative_prompt,) if request.reads_negative else ()
     source = request.inputs.source_prompt
     return request.prompt, *negative, *(() if source is None else (source,))
@@ -188,7 +188,7 @@ def _kept(known: Known, noise: Latents, lead: int, x: Latents, level: Level) -> 
 
 
 def _check_heard(model: nn.Module) -> None:
-    """What is called of a model lies behind the wrapper that `torch.compile` returns."""
+    """Raise UsageError for a model in the wrapper that `torch.compile` returns, behind which lies what is called."""
     if hasattr(model, "_orig_mod"):
         raise UsageError(
             "the transformer is wrapped by torch.compile, and what generation calls lies behind the wrapper, so that "

@@ -36,9 +36,10 @@ REAL = {"guidance": (0.0, MOST_GUIDANCE), "shift": (0.01, MOST_SHIFT), "fps": (0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked for. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1. Numbers of numpy are kept as plain ones.
+    """A film that is asked for. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1.
 
-    Raises UsageError, naming the value and the nearest legal ones, for anything out of range.
+    Numbers of numpy are kept as plain ones. Raises UsageError, naming the value and the nearest legal ones, for
+    anything out of range.
     """
 
     prompt: str
@@ -76,7 +77,7 @@ class Request:
 
     @property
     def task(self) -> str:
-        """What is made, in a word for the metadata, such as t2v or i2v."""
+        """A word for what is made, for the metadata, such as t2v or i2v."""
         return task_of(self.conditioners, self.inputs, self.film)
 
     @property

@@ -48,7 +48,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodecWork:
-    """Of a whole film. `history` is kept between chunks, `peak` is the most at any time, that included.
+    """Work of a whole film. `history` is kept between chunks, `peak` is the most at any time, that included.
 
     `copies` come on top where kernels make copies.
     """
@@ -225,7 +225,7 @@ def _upsample(width: int, place: Place, *, longer: bool, first: bool) -> Layer:
 
 
 def _downsample(width: int, place: Place, half: Place, *, shorter: bool, first: bool) -> Layer:
-    """What comes in, with an edge of zeros, frame by frame."""
+    """Halved frames. Held is what comes in, with an edge of zeros, frame by frame."""
     flops, kept = _products(width, width, KERNEL**2, half), 0
     if shorter:
         kept = FLOAT * width * half.area

@@ -14,7 +14,7 @@ from kinoform.ops.cpu import multiplies
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernels:
-    """Of a device, for networks in one dtype.
+    """Habits of a device's kernels, for networks in one dtype.
 
     `parts`: attention takes some queries at a time, for which q and k are set in order (`ops/attention.py`).
     `ordered`: a convolution copies its weights into an order of its own.
@@ -25,6 +25,6 @@ class Kernels:
 
 
 def kernels_of(device: str, dtype: torch.dtype) -> Kernels:
-    """Those of this processor where `device` is cpu. What an accelerator's libraries take is not known: none."""
+    """The kernels of this processor where `device` is cpu. What an accelerator's libraries copy is not known: none."""
     here = device == "cpu"
     return Kernels(parts=here and multiplies(dtype), ordered=here)

@@ -13,7 +13,7 @@ from kinoform.plan.work import Sizes, Work, grid_of, told
 
 
 def uncounted(sizes: Sizes, work: Work) -> tuple[str, ...]:
-    """What has a cost that nobody tells, in words; each kind of part once, however many of it a recipe lists."""
+    """Parts whose cost nobody tells, in words; each kind of part once, however many of it a recipe lists."""
     return tuple(dict.fromkeys(_found(sizes, work)))
 
 

@@ -190,7 +190,7 @@ def _usual_dtype(device: str) -> torch.dtype:
 
 
 def cache_folder() -> Path:
-    """Where weights of released models are looked for: $XDG_CACHE_HOME/kinoform, else ~/.cache/kinoform.
+    """The folder where weights of released models are looked for: $XDG_CACHE_HOME/kinoform, else ~/.cache/kinoform.
 
     Where no home is known, as in some containers, .cache/kinoform in the current folder.
     """
@@ -238,7 +238,7 @@ def _found(name: str) -> str:
 
 @contextmanager
 def _fetched_again(name: str) -> Iterator[None]:
-    """Of a released model in a cache, say which command brings what is missing."""
+    """Say, of a released model in a cache, which command brings what is missing."""
     try:
         yield
     except WeightsError as error:

@@ -11,7 +11,7 @@ from kinoform.solvers.guidance import Guidance, reads_negative
 from kinoform.types import Field, Latents, Level
 
 SLACK = 1e-4
-"""By so much a product with up to 1000 steps may be below the whole number that is meant, as 100 * 0.29 is."""
+"""The most by which a product with up to 1000 steps may be below the whole number that is meant, as 100 * 0.29 is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from kinoform.solvers.multistep import blend, nodes, slope, span, weights
 from kinoform.types import Field, Latents, Level
 
 MAX_ORDER = 1000
-"""As many as steps: a higher order has no predictions to be made from. 2 is usual."""
+"""The largest number of steps: a higher order has no predictions to be made from. 2 is usual."""
 
 NEXT = 1.0
 """The node of the prediction at the end of the step, which only the corrector knows."""

@@ -9,7 +9,7 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Of devices only those that are here: torch.manual_seed would seed a GPU that is first used later."""
+    """Seed all generators, of devices those here: torch.manual_seed would seed GPUs that are first used later."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
@@ -20,7 +20,7 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def kept_randomness() -> Iterator[None]:
-    """What is seeded and drawn within leaves the generators as they were."""
+    """Leave the generators as they were, whatever is seeded and drawn within."""
     before = randomness()
     try:
         yield

@@ -19,13 +19,13 @@ IDS = {
     "vace-1.3b": "Wan-AI/Wan2.1-VACE-1.3B",
     "vace-14b": "Wan-AI/Wan2.1-VACE-14B",
 }
-"""Where the released models are, by the names that --model knows."""
+"""Hub ids of the released models, by the names that --model knows."""
 
 SAME_WEIGHTS = {"t2i-14b": "t2v-14b"}
 """Names that stand for the weights of another one."""
 
 DIFFUSERS_ENDINGS = ("", "-diffusers", "-Diffusers")
-"""Behind an id: the same weights in the layout of diffusers."""
+"""Ends of ids that hold the same weights, in the layout of diffusers."""
 
 PREFIX, SNAPSHOTS = "models--", "snapshots"
 
@@ -47,7 +47,7 @@ def snapshot_of(id: str) -> Path | None:
 
 
 def released_snapshot(name: str) -> Path | None:
-    """As `snapshot_of`, for a released model by name, in either layout."""
+    """The folder of a released model by name, in either layout, as `snapshot_of` finds it."""
     ids = (f"{IDS[SAME_WEIGHTS.get(name, name)]}{ending}" for ending in DIFFUSERS_ENDINGS)
     return next(filter(None, map(snapshot_of, ids)), None)
 

@@ -84,12 +84,12 @@ def _part(folder: Path, part: str, given: Path | None, *, variant: str | None = 
 
 
 def _config(folder: Path) -> Path | None:
-    """Its settings; a part that has none has the sizes of all released models where no shape tells."""
+    """The settings of a part; one that has none has the sizes of all released models where no shape tells."""
     return folder / "config.json" if (folder / "config.json").is_file() else None
 
 
 def diffusers_transformer(source: Source) -> DiTSpec:
-    """From the headers. Raises WeightsError when its config.json contradicts them."""
+    """The sizes of a transformer from its headers. Raises WeightsError when its config.json contradicts them."""
     shapes = shapes_of(source.open(), source.names)
     if source.config is None:
         return transformer_spec(shapes)

@@ -28,12 +28,12 @@ def save_latents(path: Path, latents: Latents, params: Mapping[str, object]) -> 
 
 
 def save_passes(path: Path, passes: Mapping[int, Latents], params: Mapping[str, object]) -> None:
-    """The same of the passes of an edit, by their numbers."""
+    """Save the passes of an edit as `save_latents` saves latents, by their numbers."""
     _save(path, {f"pass_{number}": latents for number, latents in passes.items()}, params)
 
 
 def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
-    """What `save_latents` wrote.
+    """Read what `save_latents` wrote.
 
     Raises UsageError for a missing, damaged or foreign file, bad values, and for the passes of an edit.
     """
@@ -48,7 +48,7 @@ def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
 
 
 def read_passes(path: Path) -> tuple[dict[int, Latents], dict[str, object]]:
-    """What `save_passes` wrote. Raises UsageError as `read_latents` does, and for the latents of a whole film."""
+    """Read what `save_passes` wrote. Raises UsageError as `read_latents` does, and for the latents of a whole film."""
     found, params = _read(path)
     if not holds_passes(path):
         raise UsageError(
@@ -68,7 +68,7 @@ def holds_passes(path: Path) -> bool:
 
 
 def resuming(path: Path) -> str:
-    """What to do with the passes of an edit."""
+    """Advice on the passes of an edit."""
     return f"run the command that made it again, with --resume {shlex.quote(str(path))}"
 
 

@@ -1,4 +1,4 @@
-"""What peft says of a LoRA beside its matrices: its scale, where no tensor tells it, and how it was trained.
+"""Settings that peft keeps of a LoRA beside its matrices: its scale, where no tensor tells it, and how it was trained.
 
 It stands as JSON in the metadata of diffusers, or, beside a file that peft itself saved, in adapter_config.json.
 """
@@ -33,7 +33,7 @@ OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to begin that change the base's weights as well: the matrices belong to those."""
 
 PART = re.compile(r"\\[.dw-]|\[[\w-]+\]|\(\?:|[\w.()|-]|(?<![)*+])[*+?]|(?<=\))\?")
-"""Of a pattern: what is read of regular expressions, in which nothing that repeats is repeated."""
+"""Parts of regular expressions that are read in a pattern, in which nothing that repeats is repeated."""
 
 MOST_REPEATS, MOST_PATTERNS, LONGEST = 2, 16, 300
 
@@ -75,8 +75,8 @@ def peft_config_file(path: Path) -> Path | None:
 
 
 def peft_config(path: Path, metadata: Mapping[str, str]) -> PeftConfig | None:
-    """None when nothing is said of alpha. Raises WeightsError for values that are damaged, and for methods
-    that are not read."""
+    """The settings of alpha; None when nothing is said of it. Raises WeightsError for values that are damaged, and
+    for methods that are not read."""
     if (method := peft_method(path, metadata)) is not None:
         raise WeightsError(
             f"{path} was trained with {method}, which kinoform does not read; merge it into its model with the tool "

@@ -125,7 +125,7 @@ def _check_dialect(path: Path, dialect: str | None) -> None:
 
 
 def _check_width(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> None:
-    """Of a model of another size also the blocks would be unknown, which tells less."""
+    """Raise WeightsError for a model of another size, of which the blocks too would be unknown, which tells less."""
     found, own = lora_sizes(tensors), layers.get(WIDEST, (0, 0))[1]
     width = found.get("dim", own)
     if not own or width == own:

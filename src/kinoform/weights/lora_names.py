@@ -1,4 +1,4 @@
-"""How a LoRA file spells its layers: what is read, and the two forms that are written.
+"""Spellings of layers in LoRA files: what is read, and the two forms that are written.
 
 comfy       diffusion_model.blocks.0.self_attn.q.lora_A.weight, .lora_B.weight, .alpha
 diffusers   transformer.blocks.0.attn1.to_q.lora_A.weight, .lora_B.weight; alpha, if anywhere, in the metadata
@@ -15,7 +15,7 @@ from kinoform.weights.identity.lora_endings import ALPHA, DOWN, UP
 from kinoform.weights.names import DIT, Names
 
 PREFIXES = ("base_model.model.", "model.", "diffusion_model.", "transformer.", "transformer_1.", "pipe.dit.")
-"""What may stand before a module, also several of them."""
+"""Words that may stand before a module, also several of them."""
 
 SECOND_EXPERT = "transformer_2."
 WRITTEN = {DOWN: ".lora_A.weight", UP: ".lora_B.weight", ALPHA: ".alpha"}
@@ -49,7 +49,7 @@ def own_layer(module: str) -> str:
 
 
 def own_parameter(name: str) -> str | None:
-    """The same of a parameter; None when neither table has a name of this form."""
+    """The name of a parameter so; None when neither table has a name of this form."""
     bare = without_prefix(name)
     # diffusers' first: the official table, whose rows end in *, would take its names for parts of the feed-forward.
     return next((own for names in (DIFFUSERS_DIT, DIT) if (own := names.ours(bare)) is not None), None)

@@ -1,4 +1,4 @@
-"""From a path to the parts of a model, whatever layout it has: what is known is read, else what is wanted is named."""
+"""The parts of a model at a path, whatever layout it has: what is known is read, else what is wanted is named."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ LISTED = 4
 
 
 def opened_model(path: Path, given: Given, *, variant: str | None, named: bool) -> tuple[Places, Specs]:
-    """Where the parts lie, and their sizes. Raises WeightsError for what is missing or wrong."""
+    """The places of the parts, and their sizes. Raises WeightsError for what is missing or wrong."""
     if not path.exists():
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
     if path.is_dir():

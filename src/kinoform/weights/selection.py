@@ -1,4 +1,4 @@
-"""Which files of a repository make a whole model: chosen by their names, or refused before the first byte."""
+"""Files of a repository that make a whole model: chosen by their names, or refused before the first byte."""
 
 import re
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ SHOWN = 3
 
 
 def needed(id: str, names: Iterable[str]) -> set[str]:
-    """What is needed of an official folder, one of diffusers or one of kinoform's own.
+    """Names of the files that are needed of an official folder, one of diffusers or one of kinoform's own.
 
     Raises WeightsError for models that kinoform makes no videos with, UsageError where a repository is no folder of one
     model, or lacks a part of one.

@@ -25,7 +25,7 @@ SIBLINGS = {
     "codec": ("vae",),
     "image_encoder": ("clip_vision", "image_encoder"),
 }
-"""Those of ComfyUI, and those beside `transformer/` in a folder of diffusers."""
+"""Folders of ComfyUI, and those beside `transformer/` in a folder of diffusers."""
 
 CALLED = {
     "text_encoder": "umT5 text encoder",

@@ -1,4 +1,4 @@
-"""Which files of a folder hold a part: those of an index, one file, or numbered ones, all called after one stem.
+"""Files of a folder that hold a part: those of an index, one file, or numbered ones, all called after one stem.
 
 Plain files stand before those of a variant (STEM.fp16.safetensors), and safetensors before pickles (.bin), as in
 diffusers and transformers. Read without PyTorch.
@@ -15,7 +15,7 @@ from kinoform.weights.shards import MOST_SHARDS
 from kinoform.weights.storage.headers import FETCH, SAFETENSORS, read_header, read_json
 
 STEM, TEXT_STEM = "diffusion_pytorch_model", "model"
-"""What the weight files in a folder are called when nothing else is said; the second in those of transformers."""
+"""Names of the weight files in a folder when nothing else is said; the second in those of transformers."""
 
 STEMS = (STEM, TEXT_STEM)
 PICKLED = {TEXT_STEM: "pytorch_model"}
@@ -81,7 +81,7 @@ def groups(folder: Path, stem: str) -> list[Group]:
 
 
 def preferred(found: Iterable[Group]) -> list[Group]:
-    """Those that are meant: plain ones, else those of variants, else pickles; of more than one a person chooses."""
+    """Groups that are meant: plain ones, else those of variants, else pickles; of more than one a person chooses."""
     held = list(found)
     for wanted in (
         [each for each in held if not each.pickled and not each.variant],
@@ -121,7 +121,7 @@ def checked(group: Group) -> tuple[Path, ...]:
 
 
 def listed(index: Path, variant: str = "") -> Group:
-    """What an index lists. Raises WeightsError where it is damaged, or names what is no weight file beside it."""
+    """The files that an index lists. Raises WeightsError where it is damaged, or names no weight file beside it."""
     pickled = ".bin." in index.name
     names = sorted(set(_map(index).values()))
     for name in names:

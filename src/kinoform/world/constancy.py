@@ -1,5 +1,5 @@
-"""What must not change during a film: the colour of a plain background, how many objects there are, and that each is
-where it just was."""
+"""Constancy of a film: of the colour of a plain background, of the number of objects, and of each one's place, near
+to where it just was."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Point: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """What one frame shows: how many objects, and the centroids (x, y down) of up to four in frame sides."""
+    """Objects in one frame: how many, and the centroids (x, y down) of up to four in frame sides."""
 
     count: int
     places: tuple[Point, ...]
@@ -41,7 +41,7 @@ def background_drift(frames: UInt8[np.ndarray, "f h w 3"]) -> float:
 
 
 def sightings(frames: UInt8[np.ndarray, "f h w 3"]) -> tuple[Sighting, ...]:
-    """What each frame shows, found as in whole films, against the background of the whole film."""
+    """Objects in each frame, found as in whole films, against the background of the whole film."""
     planes = np.ascontiguousarray(np.moveaxis(frames, -1, 0), dtype=np.float32)
     ground = find_ground(planes)
     _, distance = ground.place(planes)
@@ -56,7 +56,7 @@ def sightings(frames: UInt8[np.ndarray, "f h w 3"]) -> tuple[Sighting, ...]:
 
 
 def counts(frames: UInt8[np.ndarray, "f h w 3"]) -> tuple[int, ...]:
-    """How many objects each frame shows."""
+    """The number of objects that each frame shows."""
     return tuple(each.count for each in sightings(frames))
 
 

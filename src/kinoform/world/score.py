@@ -60,7 +60,7 @@ class Chance:
 
     @property
     def all_right_and_steady(self) -> float:
-        """That of `all_right`, since a guess is a whole film, in which nothing flickers."""
+        """The chance of `all_right`, since a guess is a whole film, in which nothing flickers."""
         return self.all_right
 
 

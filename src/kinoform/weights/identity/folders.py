@@ -1,4 +1,4 @@
-"""What the small files and the subfolders of a model's folder say of it, before any weight is looked at."""
+"""Claims of the small files and the subfolders of a model's folder, before any weight is looked at."""
 
 import re
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ def named_folders(place: Path, *, is_file: bool) -> list[Path]:
 
 
 def origins(folder: Path) -> list[str]:
-    """What the settings in a folder and above it call the model: diffusers notes where it came from."""
+    """Names that the settings in a folder and above it give the model: diffusers notes where it came from."""
     files = (folder / CONFIG, folder / INDEX, folder.parent / INDEX)
     found = (claims(file).get("_name_or_path") for file in files)
     return [name for name in found if isinstance(name, str)]

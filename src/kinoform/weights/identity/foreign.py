@@ -52,7 +52,7 @@ MODULES = {
     "ip_adapter.": "the module of Lynx",
     "cam_encoder.": "the camera module of ReCamMaster",
 }
-"""What stands somewhere in the names of files that hold only what another model adds to Wan's."""
+"""Marks somewhere in the names of files that hold only what another model adds to Wan's."""
 
 WHOLE = {1536: "vace-1.3b", 5120: "vace-14b"}
 """Width of a VACE module -> the released model that has it in."""
@@ -113,7 +113,7 @@ def not_wan(path: Path, names: Mapping[str, object]) -> WeightsError:
 
 
 def _module(names: Iterable[str]) -> tuple[str, str] | None:
-    """What is added to a model, and the mark that tells it; a word of a name, not the end of another."""
+    """The mark that tells an addition to a model, and what that is; a word of a name, not the end of another."""
     held = tuple(names)
     return next(
         (
@@ -126,7 +126,7 @@ def _module(names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def _of_vace(names: Mapping[str, object]) -> str:
-    """What to do with a VACE module."""
+    """Advice on a VACE module."""
     shapes = (getattr(each, "shape", ()) for name, each in names.items() if name.endswith("vace_patch_embedding.bias"))
     model = next((WHOLE[shape[0]] for shape in shapes if shape and shape[0] in WHOLE), WHOLE[5120])
     return (

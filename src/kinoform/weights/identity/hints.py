@@ -1,4 +1,4 @@
-"""What names tell that no structure does: models made for few steps, and relatives with inputs of their own.
+"""Hints that names give and no structure does: models made for few steps, and relatives with inputs of their own.
 
 They load as the model that they were made from, and a note says which settings fit. Sources: the pages of the models.
 """

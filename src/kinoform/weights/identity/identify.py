@@ -203,7 +203,7 @@ def _lora(tensors: Mapping[str, Described], dialect: str, evidence: Evidence) ->
 
 
 def _unread(tensors: Mapping[str, Described], evidence: Evidence) -> tuple[str, ...]:
-    """What of a LoRA is not read: methods by their tensors, else by what peft says, else by its names."""
+    """Methods of a LoRA that are not read: by their tensors, else by what peft says, else by its names."""
     said = peft_method(evidence.path, evidence.metadata)
     undotted = ("names with _ for dots",) if any(map(is_undotted, tensors)) else ()
     return methods(tensors) or (undotted if said is None else (said,))

@@ -1,4 +1,4 @@
-"""How names in files of low-rank changes end: one table, by which dialects are told and files are read.
+"""Endings of names in files of low-rank changes: one table, by which dialects are told and files are read.
 
 What stands before an ending is a module. READ are the endings of LoRA itself; all others are of methods that
 kinoform does not read, for which a file must not be taken as plain LoRA: its numbers would be wrong. `NAME` is what
@@ -13,7 +13,7 @@ DOWN, UP, ALPHA = "down", "up", "alpha"
 
 NAME = r"(?:\.[\w-]+)?"
 OLD = r"(?:\.lora|\.lora_layer|\.lora_linear_layer|_lora)"
-"""Of older trainers; the last of attention processors, as in attn1.processor.to_q_lora.down.weight."""
+"""Endings of older trainers; the last of attention processors, as in attn1.processor.to_q_lora.down.weight."""
 
 READ = {
     DOWN: rf"\.lora_A{NAME}\.weight|\.lora_down{NAME}\.weight|{OLD}\.down\.weight",

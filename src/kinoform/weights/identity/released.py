@@ -59,7 +59,7 @@ FACTS = {
     ),
     "height": ((480, r"(?<!\d)480(?!\d)"), (720, r"(?<!\d)720(?!\d)")),
 }
-"""What tells models of one structure apart; here a bare high or low is enough."""
+"""Facts that tell models of one structure apart; here a bare high or low is enough."""
 
 Facts: TypeAlias = Mapping[str, tuple[tuple[str | int, str], ...]]
 
@@ -91,7 +91,7 @@ def fitting(family: str, sizes: Mapping[str, int]) -> tuple[Released, ...]:
 def choose(
     fits: Iterable[Released], family: str, *, path: Path, metadata: Mapping[str, str], flag: str | None
 ) -> Choice:
-    """What speaks for one of the models that fit, or against all of them.
+    """Hear what speaks for one of the models that fit, or against all of them.
 
     Evidence in this order: the flag, the structure alone, the name of the file, those of the folders, a bare high or
     low in that of the file, the metadata. Each narrows what the one before left. What contradicts all models that

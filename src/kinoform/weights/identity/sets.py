@@ -92,7 +92,7 @@ def sets_in(folder: Path, names: Iterable[str]) -> Iterator[WeightSet]:
 
 
 def disputes(path: Path) -> Iterator[WeightsError]:
-    """Why the files called after a stem are not one set: two sets, a damaged index, a file that is missing."""
+    """Reasons why the files called after a stem are not one set: two sets, a damaged index, a file that is missing."""
     for place, _ in _walk(path) if path.is_dir() else ():
         for stem in STEMS:
             try:

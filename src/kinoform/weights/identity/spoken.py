@@ -13,7 +13,7 @@ from kinoform.weights.identity.folders import INDEX, claims, has_experts, named_
 from kinoform.weights.storage.headers import WEIGHT_SUFFIXES
 
 FOLDERS = 2
-"""How many folders above a file may speak for it; those further up are the user's own."""
+"""Folders above a file that may speak for it; those further up are the user's own."""
 
 PART_FOLDERS = frozenset(("transformer", "transformer_2", "high_noise_model", "low_noise_model"))
 """Folders that are called after a part; the one above is called after the model."""
@@ -41,11 +41,11 @@ FACTS = {
         ("5b", r"(?<!\d)(?<!\d[._])5b(?![a-z])"),
     ),
 }
-"""What a name may say: the value, and the pattern that says it."""
+"""Facts that a name may tell: the value, and the pattern that says it."""
 
 WORDS = {"version": "Wan {}", "noise": "the expert for {} noise", "task": "{}", "size": "{}"}
 OF_FOLDERS = ("version", "noise")
-"""What is heard of a folder that does not bear the model's own name: its owner may have called it anything else."""
+"""Facts that are heard of a folder without the model's own name: its owner may have called it anything else."""
 
 
 @runtime_checkable
@@ -102,7 +102,7 @@ def _called(folder: Path) -> str:
 
 
 def contradiction(models: Sequence[Facts], names: Names, *, sized: bool = True) -> str:
-    """What the names say and none of the models is, in words; empty where they agree or are silent.
+    """The words in which the names contradict all of the models; empty where they agree or are silent.
 
     Not `sized`: the models are of other sizes, so what names say of that is not heard.
     """

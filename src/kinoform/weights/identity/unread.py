@@ -38,7 +38,7 @@ INTEGERS = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"}
 BLOCKS = (128, 64, 32)
 
 FORMATS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int8_tensorwise": "I8"}
-"""Those of ComfyUI that are read, and the dtype of their weights."""
+"""Formats of ComfyUI that are read, and the dtype of their weights."""
 
 HINTS = {"format", "full_precision_matrix_mult", "orig_dtype", "orig_shape", "per_row"}
 """Settings of a layer that do not change its numbers; another one may, as a rotation of the weights does."""
@@ -69,7 +69,7 @@ def unread_storage(tensors: Mapping[str, Described], metadata: Mapping[str, str]
 
 
 def unread_format(settings: Mapping[str, object]) -> str | None:
-    """What ComfyUI says of a layer whose numbers kinoform cannot make; None for a layer that it can."""
+    """ComfyUI's words for a layer whose numbers kinoform cannot make; None for a layer that it can."""
     format = settings.get("format")
     changes = sorted(key for key, value in settings.items() if value and key not in HINTS)
     if isinstance(format, str) and format in FORMATS and not changes:

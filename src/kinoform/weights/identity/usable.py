@@ -1,4 +1,4 @@
-"""Whether kinoform makes videos with a part of a model, and with which released one: the same answer everywhere."""
+"""Parts that kinoform makes videos with, and the released model that each is: the same answer everywhere."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What `kinoform generate --model PATH` makes of weights, told from headers alone; the other parts may be missing."""
+"""The model that `kinoform generate --model PATH` runs, told from headers alone; the other parts may be missing."""
 
 from collections.abc import Mapping
 from pathlib import Path

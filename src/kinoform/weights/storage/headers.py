@@ -104,7 +104,7 @@ def read_header(path: Path) -> Header:
 
 
 def layer_formats(header: Header) -> dict[str, str]:
-    """What ComfyUI's files say of how each layer is stored, in a short tensor of text beside it; by the tensor's name.
+    """ComfyUI's texts on how each layer is stored, each in a short tensor beside it; by the tensor's name.
 
     Raises WeightsError when the file cannot be read any more.
     """
