@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,16 +77,19 @@ def page() -> str:
 
 
 def _raised(root: Path) -> Iterator[Raised]:
-    for path in sorted(root.rglob("*.py")):
+    trees = {path: ast.parse(path.read_text()) for path in sorted(root.rglob("*.py"))}
+    texts = _texts(trees.values())
+    for path, tree in trees.items():
         shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not (node.args or node.keywords):
                 continue
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             if name not in CLASSES:
                 continue
             given = next((each.value for each in node.keywords if each.arg == "code"), None)
-            says = _sentence(node.args[0]) if node.args else ""
+            says = _sentence(node.args[0], texts) if node.args else ""
+            says = f"{{name}} {says}" if name == "Refused" else says
             for code in _codes(given):
                 yield Raised(place=f"{shown}:{node.lineno}", kind=CLASSES[name].__name__, code=code, says=says)
 
@@ -104,21 +107,37 @@ def _codes(value: ast.expr | None) -> Iterator[str]:
         yield HANDED_ON
 
 
-def _sentence(value: ast.expr) -> str:
+def _texts(trees: Iterable[ast.Module]) -> dict[str, str]:
+    """The constants of modules that are texts, by name, where all modules that have one mean the same."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for node in (each for tree in trees for each in tree.body if isinstance(each, ast.Assign)):
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                found[target.id].add(str(node.value.value) if isinstance(node.value, ast.Constant) else "")
+    return {
+        name: "".join(values) for name, values in found.items() if len(values) == 1 and any(values) and name.isupper()
+    }
+
+
+def _sentence(value: ast.expr, texts: Mapping[str, str]) -> str:
     text = ast.unparse(value)
     if isinstance(value, ast.JoinedStr):
         text = "".join(
-            str(each.value) if isinstance(each, ast.Constant) else "{" + _short(each) + "}" for each in value.values
+            str(each.value) if isinstance(each, ast.Constant) else _short(each, texts) for each in value.values
         )
     elif isinstance(value, ast.Constant):
         text = str(value.value)
     return " ".join(text.split())
 
 
-def _short(value: ast.expr) -> str:
-    """The last name of an expression, which tells more than the whole."""
+def _short(value: ast.expr, texts: Mapping[str, str]) -> str:
+    """The text of a constant; else the last name of an expression, which tells more than the whole, in braces."""
     text = ast.unparse(value.value if isinstance(value, ast.FormattedValue) else value)
-    return (re.findall(r"[A-Za-z_]\w*", text) or ["..."])[-1]
+    if text in texts:
+        return texts[text]
+    if text.startswith("nearest("):
+        return "did you mean {nearest}"
+    return "{" + (re.findall(r"[A-Za-z_]\w*", text) or ["..."])[-1] + "}"
 
 
 def _row(code: str, places: list[Raised]) -> str:

@@ -200,7 +200,7 @@ HOSTILE = [
     ({"schema": "1"}, "parameters of schema '1'"),
     ({"tool": "other"}, "made by 'other', not by kinoform"),
     ({"tool": None}, "made by None, not by kinoform"),
-    ({"task": "i2v"}, 'of the task "i2v"; this version makes t2v of it'),
+    ({"task": "i2v"}, 'call it "i2v", and what they make now is t2v'),
     ({"prompt": None, "steps": None}, "does not say its prompt, steps"),
     ({"masks": []}, "carries 'masks', which kinoform"),
     ({"loras": []}, "says that its loras is .., which is not a JSON object"),

@@ -143,8 +143,8 @@ def test_a_transformer_s_folder_alone_finds_the_parts_beside_it(shards: int, tmp
 
 def test_a_folder_of_nothing_known_says_what_is_wanted(folder: Path, tmp_path: Path) -> None:
     for place, code in (
-        (folder / "vae", "config_missing"),
-        (folder / "text_encoder", "config_missing"),
+        (folder / "vae", "model_missing"),
+        (folder / "text_encoder", "model_missing"),
         (folder / "tokenizer", "weights_missing"),
         (tmp_path / "absent", "weights_missing"),
     ):

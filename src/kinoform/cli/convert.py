@@ -39,7 +39,7 @@ def convert(
     from kinoform.weights.conversion.convert import convert as write
 
     if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}", code="unknown_name")
+        raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}", code="unknown_dtype")
     wanted = Wanted(
         to=to,
         dtype=None if dtype is None else DTYPES[dtype],

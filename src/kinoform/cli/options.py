@@ -168,7 +168,8 @@ def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
         return None
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
         raise UsageError(
-            f"{said} {address!r} is not an address; write module:function, for example my_idea:film", code="bad_value"
+            f"{said} {address!r} is not an address; write module:function, for example my_idea:film",
+            code="recipe_invalid",
         )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -133,7 +133,7 @@ def plan(
 def machine_of(device: str, dtype: str) -> tuple[str, torch.dtype]:
     """The type of a device, which this machine may lack, and the dtype of the networks there."""
     if device not in DEVICES:
-        raise UsageError(f"no device {device!r}; {nearest(device, DEVICES)}", code="unknown_name")
+        raise UsageError(f"no device {device!r}; {nearest(device, DEVICES)}", code="unknown_device")
     chosen = choose_machine("auto" if device == "auto" else "cpu", dtype)
     if device == "auto":
         return chosen.device.type, chosen.dtype

@@ -99,7 +99,10 @@ def check_task(told: Recorded, asked: Request, *, forced: bool) -> None:
     """
     if not forced and told.task not in (EARLIER, asked.task):
         task = json.dumps(told.task)[:LONGEST]
-        raise UsageError(f"it is of the task {task}; this version makes {asked.task} of it", code="unknown_task")
+        raise UsageError(
+            f"its parameters call it {task}, and what they make now is {asked.task}; pass --force-model to make that",
+            code="task_differs",
+        )
 
 
 def _other_channels(recipe: Recipe, told: Recorded) -> str | None:

@@ -61,7 +61,7 @@ def between(first: Clip, second: Clip, *, frames: int, references: References = 
     _check_counts("frames", (frames,))
     if first.size != second.size:
         sizes = f"{first.name} is {by(first.size)} and {second.name} {by(second.size)}"
-        raise UsageError(f"{sizes}; what joins two films needs both in one size", code="video_sizes_differ")
+        raise UsageError(f"{sizes}; what joins two films needs both in one size", code="sizes_differ")
     return _joined(first, [first, frames, second], references)
 
 

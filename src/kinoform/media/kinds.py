@@ -48,7 +48,9 @@ def kind_of(first: bytes) -> Kind:
         return WEBP
     if first[4:8] in BOXES and first[8:12] not in STILL_BRANDS:
         return MOV
-    raise Refused(_what_else(first), code="media_unsupported" if first else "file_empty")
+    if not first:
+        raise Refused("is empty; save or copy it again", code="file_empty")
+    raise Refused(_what_else(first), code="media_unsupported")
 
 
 def _what_else(first: bytes) -> str:

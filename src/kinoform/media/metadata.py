@@ -60,7 +60,7 @@ def encode(params: Mapping[str, object]) -> str:
         text = json.dumps(about, allow_nan=False, default=_number)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"the parameters of the film cannot be written as JSON: {error}", code="parameters_not_json"
+            f"the parameters of the film cannot be written as JSON: {error}", code="metadata_not_json"
         ) from error
     if len(text) > LARGEST:
         raise UsageError(
@@ -128,7 +128,7 @@ def _decode(text: str | None, path: Path) -> dict[str, object]:
     if not text:
         raise UsageError(
             f"{path} carries no parameters; it was made by another program or with --no-metadata",
-            code="parameters_missing",
+            code="metadata_missing",
         )
     if len(text) > LARGEST:
         raise UsageError(
@@ -140,7 +140,7 @@ def _decode(text: str | None, path: Path) -> dict[str, object]:
         params = None
     if not isinstance(params, dict) or _depth(params) > DEEPEST:
         raise UsageError(
-            f"{path} carries text that is not a JSON object, so not written by kinoform", code="parameters_damaged"
+            f"{path} carries text that is not a JSON object, so not written by kinoform", code="metadata_damaged"
         )
     return cast("dict[str, object]", params)
 

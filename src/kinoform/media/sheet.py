@@ -60,7 +60,7 @@ def save_contact_sheet(film: Film, path: str | os.PathLike[str], *, force: bool 
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise UsageError(
-            f"{target}: a contact sheet is a .png file; take {target.with_suffix('.png').name}", code="unknown_format"
+            f"{target}: a contact sheet is a .png file; take {target.with_suffix('.png').name}", code="wrong_suffix"
         )
     encoded = io.BytesIO()
     contact_sheet(film).save(encoded, format="PNG")

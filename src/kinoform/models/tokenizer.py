@@ -92,7 +92,7 @@ def check_encodable(prompt: str) -> None:
     except UnicodeEncodeError as error:
         raise UsageError(
             f"the prompt holds the surrogate {prompt[error.start]!r} at character {error.start}; remove it",
-            code="prompt_not_text",
+            code="character_not_allowed",
         ) from error
 
 

@@ -23,5 +23,5 @@ class CodecAlone:
     def image(self) -> VisionEncoder:
         raise WeightsError(
             "models are trained here without an image encoder; choose conditioners that need none",
-            code="encoder_missing",
+            code="part_missing",
         )

@@ -125,13 +125,13 @@ class OptimizerSpec:
             )
         if not trained:
             raise UsageError(
-                "no parameter asks for a gradient; unfreeze what should be trained", code="parameters_missing"
+                "no parameter asks for a gradient; unfreeze what should be trained", code="nothing_to_train"
             )
         if not hidden and self.hidden is not no_matrix:
             raise UsageError(
                 f"no parameter is left to Muon: {self.hidden.__qualname__} takes none of {len(trained)}, "
                 f"such as {trained[0][0]!r}; choose no_matrix, or mend its pattern",
-                code="parameters_missing",
+                code="pattern_matches_nothing",
             )
         parts: dict[str, torch.optim.Optimizer] = {}
         if hidden:

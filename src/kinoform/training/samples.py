@@ -33,7 +33,7 @@ class Sample:
         if source is not None and np.array_equal(source.frames, self.film):
             raise UsageError(
                 f"the source and the target of {self.prompt!r} are the same film; draw another pair",
-                code="sample_uniform",
+                code="sample_unchanged",
             )
 
 

@@ -198,7 +198,8 @@ def _set(file: AdapterFile, wide: DiT, name: str, values: Tensor) -> None:
     cast = values.to(old)
     if not cast.isfinite().all():
         raise WeightsError(
-            f"{file.path}: with it {name} is too large for {old.dtype}; use --dtype bfloat16", code="values_too_large"
+            f"{file.path}: with it {name} is too large for {old.dtype}; use --dtype bfloat16",
+            code="weights_overflow_dtype",
         )
     owner, _, leaf = name.rpartition(".")
     setattr(wide.get_submodule(owner), leaf, nn.Parameter(cast, requires_grad=False))

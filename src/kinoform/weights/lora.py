@@ -114,7 +114,7 @@ def _values(stored: Stored, place: str, dtype: torch.dtype) -> Tensor:
     if not cast.isfinite().all():
         raise WeightsError(
             f"{stored.file}: the change of {place} is too large for {dtype}; use --dtype bfloat16",
-            code="values_too_large",
+            code="weights_overflow_dtype",
         )
     return cast
 

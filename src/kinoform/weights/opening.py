@@ -51,5 +51,5 @@ def _transformer_in(folder: Path) -> Path:
     raise WeightsError(
         f"{folder} is no folder of a model: neither {CONFIG} (official), {INDEX} (diffusers) nor manifest.json "
         "(kinoform) is there, nor a transformer's file; kinoform inspect says what is in it",
-        code="config_missing",
+        code="model_missing",
     )

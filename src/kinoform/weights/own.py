@@ -82,7 +82,7 @@ def save_own(
     weight is NaN, infinite, or too large for `dtype`.
     """
     if not re.fullmatch(r"[\w.]+:\w+", recipe):
-        raise UsageError(f"recipe {recipe!r} is not an address; write module:function", code="bad_value")
+        raise UsageError(f"recipe {recipe!r} is not an address; write module:function", code="recipe_invalid")
     named = {
         TRANSFORMER: modules.transformer,
         CODEC: modules.autoencoder,
@@ -216,7 +216,7 @@ def _shards(stem: str, tensors: dict[str, Tensor], limit: int) -> list[dict[str,
         if needed > limit - ENTRY:
             raise UsageError(
                 f"{stem}: {name} alone needs {needed} bytes; raise max_shard_bytes above that",
-                code="value_out_of_range",
+                code="shard_too_small",
             )
         if needed > room:
             shards.append({})

@@ -138,5 +138,5 @@ def _vocabulary(file: Path, text: Source) -> Path:
                 return folder / name
     looked = " and ".join(str(folder) for folder in dict.fromkeys(folders))
     raise WeightsError(
-        f"no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}; pass --tokenizer FILE", code="part_missing"
+        f"no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}; pass --tokenizer FILE", code="tokenizer_missing"
     )

@@ -21,7 +21,7 @@ def vocabulary_file(place: Path) -> Path:
         if (place / name).is_file():
             return place / name
     raise WeightsError(
-        f"no tokenizer in {place}: {JSON_FILE} or {SENTENCEPIECE_FILE} must be there", code="part_missing"
+        f"no tokenizer in {place}: {JSON_FILE} or {SENTENCEPIECE_FILE} must be there", code="tokenizer_missing"
     )
 
 
@@ -34,7 +34,7 @@ def read_vocabulary(file: Path) -> Tokenizer:
     if name is None:
         raise WeightsError(
             f"{file} carries no tokenizer; give {JSON_FILE} or {SENTENCEPIECE_FILE} with --tokenizer",
-            code="part_missing",
+            code="tokenizer_missing",
         )
     return tokenizer_of_bytes(checkpoint.read(name).numpy().tobytes(), file)
 

@@ -34,7 +34,7 @@ def foreground_psnr(
     if cover.shape[1:] != film.shape[:3]:
         raise UsageError(
             f"coverage of {_size(cover[0])} does not fit a film of {_size(film)}; compute it at that size",
-            code="size_differs",
+            code="sizes_differ",
         )
     foreground = (cover > COVERED).any(axis=0)
     if not foreground.any():
@@ -51,7 +51,7 @@ def _squared_error(
     if film.shape != rendered.shape:
         raise UsageError(
             f"a film of {_size(film)} is compared with one of {_size(rendered)}; render it at that size",
-            code="size_differs",
+            code="sizes_differ",
         )
     return (film.astype(np.float64) - rendered) ** 2
 

@@ -62,7 +62,7 @@ class Wanted:
                 code="options_conflict",
             )
         if self.recipe is not None and not ADDRESS.fullmatch(self.recipe):
-            raise UsageError(f"recipe {self.recipe!r} is not an address; write module:function", code="bad_value")
+            raise UsageError(f"recipe {self.recipe!r} is not an address; write module:function", code="recipe_invalid")
         if self.shard_bytes is not None and (self.shard_bytes < 1 or self.to not in SHARDED):
             raise UsageError(
                 f"--shard-size must be positive, and is for {', '.join(SHARDED)}; leave it out",

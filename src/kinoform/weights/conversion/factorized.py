@@ -68,9 +68,7 @@ def _own_part(name: str, source: Source, manifest: Manifest) -> Part:
     first = checkpoint.files[0]
     found = identify_set(WeightSet(path=first, files=checkpoint.files))
     if [each.part for each in found] != [name]:
-        raise WeightsError(
-            f"{first} is no {name.replace('_', ' ')}; fetch the folder again", code="weights_wrong_model"
-        )
+        raise WeightsError(f"{first} is no {name.replace('_', ' ')}; fetch the folder again", code="weights_wrong_part")
     return Part(identity=found[0], tensors=checkpoint.tensors, untold=Untold())
 
 

@@ -100,7 +100,7 @@ def _cast(path: Path, each: Outgoing, part: Tensor) -> Tensor:
         fault = "values too large" if part.isfinite().all() else "NaN or infinity, which it would hide"
         raise WeightsError(
             f"{each.name} has {fault} for {each.dtype}; {path.name} was not written",
-            code="values_too_large" if part.isfinite().all() else "weights_not_finite",
+            code="weights_overflow_dtype" if part.isfinite().all() else "weights_not_finite",
         )
     return data
 

@@ -123,7 +123,7 @@ def choose(
 def _flagged(fits: tuple[Released, ...], family: str, path: Path, flag: str) -> str:
     known = {model.name: model for model in RELEASED}
     if flag not in known:
-        raise UsageError(f"no released model {flag!r}; {nearest(flag, known)}", code="unknown_model")
+        raise UsageError(f"no released model {flag!r}; {nearest(flag, known)}", code="unknown_variant")
     fitting_names = [model.name for model in fits]
     if flag in fitting_names or (not fits and known[flag].family == family):
         return flag

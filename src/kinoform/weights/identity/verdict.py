@@ -68,7 +68,7 @@ def _main(
     if not holding and refused:
         raise next(iter(refused.values()))
     if not holding and path.is_dir():
-        raise WeightsError(f"{path} holds no transformer; give the folder of a model", code="config_missing")
+        raise WeightsError(f"{path} holds no transformer; give the folder of a model", code="model_missing")
     weights = holding[0] if holding else next(iter(found))
     return weights, found[weights]
 

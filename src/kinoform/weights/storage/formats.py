@@ -185,7 +185,7 @@ def _check_archive(path: Path) -> None:
         ) from error
     if len(records) > MAX_TENSORS:
         raise WeightsError(
-            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="too_many_tensors"
+            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="weights_too_many"
         )
     packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
     pickles = max((record.file_size for record in records if record.filename.endswith(".pkl")), default=0)

@@ -96,7 +96,7 @@ def read_header(path: Path) -> Header:
     metadata = _metadata(path, found.pop("__metadata__", None))
     if len(found) > MAX_TENSORS:
         raise WeightsError(
-            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="too_many_tensors"
+            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="weights_too_many"
         )
     entries = {name: _entry(path, name, value) for name, value in found.items()}
     _check_cover(path, 8 + length, sorted((entry.begin, entry.end) for entry in entries.values()))
@@ -153,7 +153,7 @@ def _read(path: Path) -> tuple[int, dict[str, Any]]:
         text = file.read(length)
     if any(text.count(mark) > times * (MAX_TENSORS + 2) for mark, times in MARKS.items()):
         raise WeightsError(
-            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="too_many_tensors"
+            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="weights_too_many"
         )
     try:
         header = json.loads(text, object_pairs_hook=partial(_without_repeats, path))
