@@ -144,10 +144,10 @@ def _hash(params: dict[str, object]) -> object:
 
 
 def _fps(file: Path, params: dict[str, object]) -> float:
-    from kinoform.media.film import FASTEST, SLOWEST
+    from kinoform.media.caps import RATES
 
     fps = params.get("fps")
-    if not isinstance(fps, int | float) or not SLOWEST <= fps <= FASTEST:
+    if not isinstance(fps, int | float) or not RATES[0] <= fps <= RATES[1]:
         raise UsageError(
             f"{file} says {fps!r} frames per second, which no film has; make the film anew", code="latents_inconsistent"
         )

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
 from PIL import Image
 
 from kinoform.cli import console
@@ -25,6 +24,7 @@ from kinoform.editing.passes import Passes
 from kinoform.errors import UsageError
 from kinoform.files import check_writable, whole
 from kinoform.media.names import default_name
+from kinoform.media.video import evened
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline, random_seed
 from kinoform.pipelines.request import Request
@@ -118,7 +118,8 @@ def carried_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None
     again = [*sys.argv[1:], *([] if ordered.spoken else ["--seed", str(ordered.seed)])]
     with passes_kept(about, name, again, force=how.force, resumed=ordered.resume, total=plan.passes) as passes:
         with bars() as tell:
-            edited = _evened(make(tell, passes), ordered.final(shape))
+            edited = make(tell, passes)
+        edited = _evened(edited) if ordered.even else edited
         told: Any = edited.film.params.get("edit", {})
         params = {**edited.film.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
         result = save(replace(edited.film, params=params), name, how)
@@ -151,14 +152,9 @@ def _checked(ordered: Order, shape: Shape) -> str:
     return name
 
 
-def _evened(edited: Edited, shape: Shape) -> Edited:
-    """In that shape: its last row and column are repeated."""
-    film = edited.film
-    more = tuple((0, side - there) for side, there in zip(shape, film.frames.shape[:3], strict=True))
-    if not any(after for _, after in more):
-        return edited
-    frames, raw = (np.pad(each, (*more, (0, 0)), mode="edge") for each in (film.frames, edited.raw))
-    return replace(edited, film=replace(film, frames=frames), raw=raw, alpha=np.pad(edited.alpha, more, mode="edge"))
+def _evened(edited: Edited) -> Edited:
+    film = replace(edited.film, frames=evened(edited.film.frames))
+    return replace(edited, film=film, raw=evened(edited.raw), alpha=evened(edited.alpha))
 
 
 def _kept(name: str, edited: Edited) -> Kept | None:

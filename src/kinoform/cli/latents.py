@@ -20,8 +20,8 @@ from kinoform.weights.latents import SUFFIX, holds_passes, read_passes, resuming
 KEPT = re.compile(rf"(?P<film>.+?)(\.(?P<tag>{TAG}))?{re.escape(SUFFIX)}", re.DOTALL)
 """The name of kept latents; older versions gave them no tag."""
 
-OF_ANOTHER = {"file_exists", "written_meanwhile"}
-"""What a run meets that comes second to its film's name."""
+TAKEN = {"file_exists", "written_meanwhile"}
+"""Codes of what a run meets that comes second to its film's name."""
 
 
 def latents_path(name: str) -> Path:
@@ -77,8 +77,7 @@ def latents_kept(
             path.unlink(missing_ok=True)
     except BaseException as error:
         for path in filter(Path.exists, places):
-            of_another = isinstance(error, KinoformError) and error.code in OF_ANOTHER
-            words = ["kinoform", "decode", str(path), *again, *_where(path, name, of_another=of_another)]
+            words = ["kinoform", "decode", str(path), *again, *_where(path, name, error)]
             console.note(f"the denoised latents are kept; finish with: {shlex.join(words)}")
         raise
 
@@ -115,11 +114,9 @@ def passes_kept(
         if force:
             _replace_former(name, None)
     except BaseException as error:
-        found = [*filter(Path.exists, kept.places), *([] if resumed is None else [resumed])][:1]
-        for path in found:
-            of_another = isinstance(error, KinoformError) and error.code in OF_ANOTHER
+        if (path := next(filter(Path.exists, kept.places), resumed)) is not None:
             replaced = Path(name).exists() and "--force" not in again
-            where = ["-o", _free(name)] if of_another else ["--force"] * replaced
+            where = ["-o", _free(name)] if _is_taken(error) else ["--force"] * replaced
             words = ["kinoform", *again, "--resume", str(path), *where]
             console.note(f"of {total} passes, those that were made are kept; finish with: {shlex.join(words)}")
         raise
@@ -157,9 +154,14 @@ def _keep(save: Callable[[Path], None], name: str, places: list[Path]) -> None:
         console.note(f"warning: the latents could not be kept while the film is saved: {error}")
 
 
-def _where(latents: Path, name: str, *, of_another: bool) -> list[str]:
-    """What says where the film goes; not over one that another run made meanwhile."""
-    if of_another:
+def _is_taken(error: BaseException) -> bool:
+    """Whether another run made a film of the same name meanwhile."""
+    return isinstance(error, KinoformError) and error.code in TAKEN
+
+
+def _where(latents: Path, name: str, error: BaseException) -> list[str]:
+    """Options that say where the film goes; not over one that another run made meanwhile."""
+    if _is_taken(error):
         return ["-o", _free(name)]
     output = [] if film_name(latents) == str(Path(name)) else ["-o", name]
     return [*output, *(["--force"] if Path(name).exists() else [])]

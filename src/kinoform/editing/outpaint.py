@@ -20,7 +20,7 @@ from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError, nearest
 from kinoform.media.material import Clip, Mask
 from kinoform.media.values import clip_of
-from kinoform.numbers import Whole, whole_of
+from kinoform.numbers import Whole, whole
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline
 
@@ -80,7 +80,8 @@ def plan_outpaint(
 ) -> EditPlan:
     """What `outpaint` of the same arguments will do: an edit of the film on its larger canvas. Raises and warns so."""
     clip = clip_of(film, sound=True)
-    sides = _sides(clip, (_side("height", height), _side("width", width)), anchor)
+    wanted = whole("height", height, 1, LARGEST_SIDE), whole("width", width, 1, LARGEST_SIDE)
+    sides = _sides(clip, wanted, anchor)
     settings = settings or EditSettings()
     _, wished = settings.rim(clip.size)
     feather = min(int(wished), min(count for side in sides for count in side if count) - 1)
@@ -118,15 +119,6 @@ def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tupl
         )
     before = [int(share * count) for share, count in zip(ANCHORS[anchor], more, strict=True)]
     return (before[0], more[0] - before[0]), (before[1], more[1] - before[1])
-
-
-def _side(name: str, value: Whole) -> int:
-    side = whole_of(value)
-    if side is None or not 1 <= side <= LARGEST_SIDE:
-        raise UsageError(
-            f"{name} must be a whole number from 1 to {LARGEST_SIDE}, not {value!r}", code="size_out_of_range"
-        )
-    return side
 
 
 def _around(size: Size, sides: tuple[tuple[int, int], tuple[int, int]], feather: int) -> Mask:

@@ -13,13 +13,13 @@ from jaxtyping import UInt8
 from kinoform.errors import UsageError, nearest
 from kinoform.media import pictures
 from kinoform.media.audio import Fitted, fitted
+from kinoform.media.caps import RATES
 from kinoform.media.codecs import VIDEO, encoding
 from kinoform.media.material import Sound, check_times
 from kinoform.media.timing import Times
 from kinoform.media.video import check_video, write_video
 from kinoform.numbers import Whole, real, settle, whole
 
-SLOWEST, FASTEST = 0.01, 1000.0
 MOST_UPSCALE = 1024
 """Times that each pixel is repeated along both sides at most."""
 
@@ -45,7 +45,7 @@ class Film:
             raise UsageError(
                 f"a film is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}", code="wrong_type"
             )
-        settle(self, fps=real("fps", self.fps, SLOWEST, FASTEST))
+        settle(self, fps=real("fps", self.fps, *RATES))
         check_times(self.times, len(self.frames))
 
     def __repr__(self) -> str:

@@ -55,8 +55,6 @@ def kind_of(first: bytes) -> Kind:
 
 def _what_else(first: bytes) -> str:
     text = first.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not first:
-        return "is empty; save or copy it again"
     if first[4:8] == b"ftyp":
         return "is a HEIF or AVIF picture, which is not read; save it as png or jpeg"
     if text.startswith(PLAYLISTS):

@@ -13,6 +13,8 @@ from einops import reduce
 from jaxtyping import UInt8
 from PIL import Image
 
+from kinoform.media.video import evened
+
 if TYPE_CHECKING:
     from kinoform.media.film import Film
 
@@ -36,7 +38,7 @@ def html_of(film: Film) -> str:
     factor = max(1, SHOWN // max(height, width))
     rendering = "pixelated" if factor > 1 else "auto"
     style = f'width="{width * factor}" style="max-width: 100%; image-rendering: {rendering}"'
-    video = None if len(frames) == 1 else _video(film, even(frames))
+    video = None if len(frames) == 1 else _video(film, evened(frames))
     if video is None:
         return f'<img src="data:image/png;base64,{_text(_image(frames[0]))}" {style}>'
     source = f'src="data:video/mp4;base64,{_text(video)}"'
@@ -54,12 +56,6 @@ def shrunk(frames: UInt8[np.ndarray, "f height width 3"]) -> UInt8[np.ndarray, "
     whole = frames[:, : rows * tall, : columns * wide]
     means = (reduce(each, "(h p) (w q) c -> h w c", np.mean, p=tall, q=wide) for each in whole)
     return np.stack([mean.round().astype(np.uint8) for mean in means])
-
-
-def even(frames: UInt8[np.ndarray, "f height width 3"]) -> UInt8[np.ndarray, "f h w 3"]:
-    """With the last row and column once more where their number is odd, since H.264 takes even ones."""
-    rows, columns = (side % 2 for side in frames.shape[1:3])
-    return np.pad(frames, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")
 
 
 def _video(film: Film, frames: UInt8[np.ndarray, "f h w 3"]) -> bytes | None:

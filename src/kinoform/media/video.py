@@ -15,7 +15,7 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_writable, whole
@@ -110,6 +110,12 @@ def read_video(path: Path) -> tuple[UInt8[np.ndarray, "f h w 3"], float]:
         raise UsageError(
             f"{path} is not a {kind.suffix[1:]} film that can be read: {error}", code="media_damaged"
         ) from error
+
+
+def evened(values: Shaped[np.ndarray, "f height width ..."]) -> Shaped[np.ndarray, "f h w ..."]:
+    """Repeat the last row and column where their number is odd, since 4:2:0 takes even ones."""
+    rows, columns = (side % 2 for side in values.shape[1:3])
+    return np.pad(values, ((0, 0), (0, rows), (0, columns), *[(0, 0)] * (values.ndim - 3)), mode="edge")
 
 
 def _check_size(encoding: Encoding, height: int, width: int) -> None:

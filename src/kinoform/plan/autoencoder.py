@@ -201,7 +201,10 @@ def _middle(width: int, place: Place) -> Iterator[Layer]:
 
 
 def _upsample(width: int, place: Place, *, longer: bool, first: bool) -> Layer:
-    """Where it makes frames, with its past in front; these in pairs, in order, together; then frame by frame."""
+    """Doubled frames. Held are, where it is longer, those with their past in front, made in pairs, in order, together.
+
+    Then each frame alone is.
+    """
     flops, kept, time = 0, 0, 0
     frames = place.frames
     if longer:

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -38,7 +38,7 @@ def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
     Raises UsageError for a missing, damaged or foreign file, bad values, and for the passes of an edit.
     """
     found, params = _read(path)
-    if holds_passes(path):
+    if _are_passes(found):
         raise UsageError(
             f"{path} holds passes of kinoform {params.get('task')}; {resuming(path)}", code="passes_of_an_edit"
         )
@@ -50,7 +50,7 @@ def read_latents(path: Path) -> tuple[Latents, dict[str, object]]:
 def read_passes(path: Path) -> tuple[dict[int, Latents], dict[str, object]]:
     """Read what `save_passes` wrote. Raises UsageError as `read_latents` does, and for the latents of a whole film."""
     found, params = _read(path)
-    if not holds_passes(path):
+    if not _are_passes(found):
         raise UsageError(
             f"{path} holds the latents of a film and no edit; run kinoform decode {path}", code="latents_of_a_film"
         )
@@ -61,15 +61,18 @@ def holds_passes(path: Path) -> bool:
     """Whether a file holds the passes of an edit, and not the latents of a film; of a damaged one not."""
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
+            return _are_passes(list(file.keys()))
     except (SafetensorError, ValueError, OSError):
         return False
-    return bool(names) and all(PASS.fullmatch(name) for name in names)
 
 
 def resuming(path: Path) -> str:
     """Advice on the passes of an edit."""
     return f"run the command that made it again, with --resume {shlex.quote(str(path))}"
+
+
+def _are_passes(names: Collection[str]) -> bool:
+    return bool(names) and all(map(PASS.fullmatch, names))
 
 
 def _save(path: Path, latents: Mapping[str, Latents], params: Mapping[str, object]) -> None:

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from kinoform.errors import WeightsError
 from kinoform.ops.fp8 import widened
 from kinoform.weights.files import Checkpoint
+from kinoform.weights.identity.usable import other_model
 from kinoform.weights.names import Names
 
 WHOLE = 1_000_000
@@ -134,10 +135,7 @@ def _check_complete(checkpoint: Checkpoint, missing: list[str], left: list[str],
         faults.append(f"has {len(left)} tensors that the model does not know ({_listed(left)})")
     if faults:
         place = checkpoint.files[0] if len(checkpoint.files) == 1 else checkpoint.path
-        raise WeightsError(
-            f"{place} {' and '.join(faults)}; these are weights of another model",
-            code="weights_incomplete" if not left else "weights_wrong_model" if missing else "weights_unknown_keys",
-        )
+        raise other_model(f"{place} {' and '.join(faults)}", lacks=bool(missing), strange=bool(left))
 
 
 def _listed(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from kinoform.weights.identity.usable import check_family, one_model
 from kinoform.weights.names import Names
 from kinoform.weights.places import Source
 from kinoform.weights.shards import shards_of
-from kinoform.weights.stems import STEM, stem_of
+from kinoform.weights.stems import STEM, files_of, stem_of
 
 TABLES: Mapping[tuple[str, str], Names | None] = {
     ("transformer", "official"): names.DIT,
@@ -37,7 +37,7 @@ def recognised(place: Path, part: str, *, config: Path | None = None, variant: s
     """The source of one part. Raises WeightsError when the place holds another, or one that kinoform cannot use."""
     found = sources_in(whole_set(place), config=config, variant=variant)
     if place.is_dir():
-        check_alone(place, part, open_checkpoint(whole_set(place)).files)
+        check_alone(place, part, files_of(place / stem_of(place)))
     if part not in found:
         held = " and ".join(found).replace("_", " ")
         raise WeightsError(

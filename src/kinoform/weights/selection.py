@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterable
 
 from kinoform.errors import UsageError, WeightsError
-from kinoform.weights.identity.folders import CONFIG, EXPERTS, INDEX, two_experts
+from kinoform.weights.identity.folders import CONFIG, EXPERTS, INDEX, PARTS, two_experts
 from kinoform.weights.shards import read_shard
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
 VOCABULARIES = ("tokenizer.json", "spiece.model")
 TOKENIZERS = {"official": "google/umt5-xxl/", "diffusers": "tokenizer/"}
-FOLDERS = ("transformer", "text_encoder", "vae", "image_encoder")
-ALWAYS = FOLDERS[:3]
+ALWAYS = PARTS[:3]
 """Parts that every model of diffusers has."""
 
 STEM = r"(diffusion_pytorch_model|model)"
@@ -79,7 +78,7 @@ def _official(id: str, held: set[str]) -> set[str]:
 def _diffusers(id: str, held: set[str]) -> set[str]:
     chosen = {INDEX} | (held & {"scheduler/scheduler_config.json"})
     lacking = []
-    for part in FOLDERS:
+    for part in PARTS:
         within = {name.removeprefix(f"{part}/") for name in held if name.startswith(f"{part}/")}
         files = _part(id, part, within)
         if not files and part in ALWAYS:

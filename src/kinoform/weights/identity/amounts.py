@@ -45,7 +45,7 @@ class Amounts:
 
 
 def amounts(tensors: Mapping[str, Described]) -> Amounts:
-    dtypes = Counter(_spelling(tensor) for tensor in tensors.values())
+    dtypes = Counter(spelled(tensor) for tensor in tensors.values())
     return Amounts(
         dtypes=dict(sorted(dtypes.items())),
         tensors=len(tensors),
@@ -56,15 +56,15 @@ def amounts(tensors: Mapping[str, Described]) -> Amounts:
 
 def storage(tensors: Mapping[str, Described], path: Path, metadata: Mapping[str, str]) -> str:
     """plain, fp8 (a cast), fp8-scaled (scale_weight), fp8-mixed (weight_scale) or gguf."""
-    spelled = {_spelling(tensor) for tensor in tensors.values()}
-    if path.suffix.lower() == ".gguf" or not spelled <= WIDTHS.keys():
+    found = {spelled(tensor) for tensor in tensors.values()}
+    if path.suffix.lower() == ".gguf" or not found <= WIDTHS.keys():
         return "gguf"
-    eight_bits = bool(spelled & {*FP8, "I8", "U8"})
+    eight_bits = bool(found & {*FP8, "I8", "U8"})
     if any(name.endswith(MIXED) for name in tensors) or (eight_bits and QUANTIZATION in metadata):
         return "fp8-mixed"
     if any(name == MARKER or name.endswith(SCALED) for name in tensors):
         return "fp8-scaled"
-    return "fp8" if spelled & FP8 else "plain"
+    return "fp8" if found & FP8 else "plain"
 
 
 def is_side(name: str) -> bool:
@@ -72,7 +72,8 @@ def is_side(name: str) -> bool:
     return name == MARKER or name.endswith((*MIXED, *SCALED))
 
 
-def _spelling(tensor: Described) -> str:
+def spelled(tensor: Described) -> str:
+    """The dtype as safetensors or GGUF spells it."""
     name = str(tensor.dtype).removeprefix("torch.")
     return SPELLINGS.get(name, name)
 
@@ -82,4 +83,4 @@ def _length(tensor: Described) -> int:
     begin, end = getattr(tensor, "begin", None), getattr(tensor, "end", None)
     if isinstance(begin, int) and isinstance(end, int):
         return end - begin
-    return prod(tensor.shape) * WIDTHS.get(_spelling(tensor), 0)
+    return prod(tensor.shape) * WIDTHS.get(spelled(tensor), 0)

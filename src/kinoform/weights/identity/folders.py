@@ -9,6 +9,9 @@ from kinoform.errors import WeightsError
 from kinoform.weights.storage.headers import read_json
 
 INDEX, CONFIG = "model_index.json", "config.json"
+PARTS = ("transformer", "text_encoder", "vae", "image_encoder")
+"""Folders of diffusers, each of one part."""
+
 EXPERTS = ("high_noise_model", "low_noise_model", "transformer_2")
 """Folders that only a model of two experts has."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from kinoform.weights.identity.folders import INDEX, claims, has_experts, named_folders, origins
+from kinoform.weights.stems import PICKLED, STEMS
 from kinoform.weights.storage.headers import WEIGHT_SUFFIXES
 
 FOLDERS = 2
@@ -27,7 +28,7 @@ METADATA = (
 )
 LONGEST = 256
 
-STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+SILENT = (*STEMS, *PICKLED.values())
 """Files whose names say nothing, and for which the settings beside them speak."""
 
 HIGH, LOW = r"high[ _.-]?noise", r"low[ _.-]?noise"
@@ -84,7 +85,7 @@ def names_of(path: Path, metadata: Mapping[str, str]) -> Names:
     is_file = place.suffix.lower() in WEIGHT_SUFFIXES
     folders = named_folders(place, is_file=is_file)[:FOLDERS]
     told = [metadata.get(key, "") for key in METADATA]
-    if folders and (not is_file or place.name.startswith(STEMS)):
+    if folders and (not is_file or place.name.startswith(SILENT)):
         told += origins(place.parent if is_file else place)
     return Names(
         own=place.name if is_file else "",

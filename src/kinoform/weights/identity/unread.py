@@ -11,7 +11,7 @@ from math import ceil, prod
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.weights.identity.amounts import QUANTIZATION, SPELLINGS, Described
+from kinoform.weights.identity.amounts import QUANTIZATION, Described, spelled
 from kinoform.weights.storage.headers import LAYER_FORMAT
 
 NAMED = {
@@ -79,17 +79,19 @@ def unread_format(settings: Mapping[str, object]) -> str | None:
 
 def _formats(metadata: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, object]]]:
     """The settings of layers by name, from the header and from the texts of layers; what is damaged is passed over."""
-    whole = _object(metadata.get(QUANTIZATION, "{}")).get("layers")
+    whole = (_object(metadata.get(QUANTIZATION, "")) or {}).get("layers")
     yield from whole.items() if isinstance(whole, dict) and all(isinstance(v, dict) for v in whole.values()) else ()
-    yield from ((name, _object(text)) for name, text in metadata.items() if name.endswith(LAYER_FORMAT))
+    for name, text in metadata.items():
+        if name.endswith(LAYER_FORMAT) and (settings := _object(text)) is not None:
+            yield name, settings
 
 
-def _object(text: str) -> dict[str, object]:
+def _object(text: str) -> dict[str, object] | None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return {"format": "float8_e4m3fn"}
-    return found if isinstance(found, dict) else {"format": "float8_e4m3fn"}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _by_dtypes(tensors: Mapping[str, Described]) -> Iterator[tuple[str, str]]:
@@ -100,7 +102,7 @@ def _by_dtypes(tensors: Mapping[str, Described]) -> Iterator[tuple[str, str]]:
         beside.setdefault(module, []).append(leaf)
     for name, weight in tensors.items():
         module = name.removesuffix(".weight")
-        dtype = _spelled(weight)
+        dtype = spelled(weight)
         if module == name or dtype not in FP8 | INTEGERS:
             continue
         scale = next((tensors[module + ending] for ending in SCALES if module + ending in tensors), None)
@@ -117,7 +119,7 @@ def _by_dtypes(tensors: Mapping[str, Described]) -> Iterator[tuple[str, str]]:
 
 
 def _scaled(dtype: str, shape: tuple[int, ...], scale: Described) -> str | None:
-    kind = _spelled(scale)
+    kind = spelled(scale)
     if kind in ("F8_E8M0", "U8"):
         return "MXFP4" if dtype == "U8" else "MXFP8"
     if dtype == "U8":
@@ -128,11 +130,6 @@ def _scaled(dtype: str, shape: tuple[int, ...], scale: Described) -> str | None:
         if len(shape) == 2 and prod(scale.shape) > 1 and scale.shape == tuple(ceil(length / block) for length in shape):
             return f"{_word(dtype)} in blocks of {block}x{block}"
     return None
-
-
-def _spelled(tensor: Described) -> str:
-    name = str(tensor.dtype).removeprefix("torch.")
-    return SPELLINGS.get(name, name)
 
 
 def _word(dtype: str) -> str:

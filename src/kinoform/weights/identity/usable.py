@@ -47,6 +47,12 @@ def check_family(place: object, identity: Identity) -> None:
         raise WeightsError(f"{place} is {held}; kinoform makes films with {needed}", code="weights_unsupported_model")
 
 
+def other_model(sentence: str, *, lacks: bool, strange: bool) -> WeightsError:
+    """The refusal of a part that lacks tensors of its model, has tensors that it does not know, or both."""
+    code = "weights_incomplete" if not strange else "weights_wrong_model" if lacks else "weights_unknown_keys"
+    return WeightsError(f"{sentence}; these are weights of another model", code=code)
+
+
 def one_model(place: object, models: Sequence[str], *, family: str, doubt: str = "", whole: bool = False) -> str:
     """The one released model that a transformer is; of another size, the smallest of its family.
 

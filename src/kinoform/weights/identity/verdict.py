@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.weights.identity.folders import check_folder
+from kinoform.weights.identity.folders import PARTS, check_folder
 from kinoform.weights.identity.identity import Identity
 from kinoform.weights.identity.rivals import twice
 from kinoform.weights.identity.sets import WeightSet, disputes
-from kinoform.weights.identity.usable import check_family, one_model
+from kinoform.weights.identity.usable import check_family, one_model, other_model
 
 TRANSFORMER, MANIFEST = "transformer", "manifest"
 SHOWN = 60
-PARTS = ("transformer", "text_encoder", "vae", "image_encoder")
-"""Folders of diffusers, each of one part."""
 
 
 def verdict(
@@ -88,11 +86,4 @@ def _check_complete(path: Path, part: Identity) -> None:
     if part.unknown:
         told.append(f"has {len(part.unknown)} tensors that the model does not know ({part.unknown[0][:SHOWN]!r})")
     if told:
-        raise WeightsError(
-            f"{path} {' and '.join(told)}; these are weights of another model",
-            code="weights_incomplete"
-            if not part.unknown
-            else "weights_wrong_model"
-            if part.missing
-            else "weights_unknown_keys",
-        )
+        raise other_model(f"{path} {' and '.join(told)}", lacks=bool(part.missing), strange=bool(part.unknown))
