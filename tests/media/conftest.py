@@ -1,9 +1,13 @@
-"""Films to write."""
+"""Films to write, and a silent place to read others."""
+
+import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from kinoform.media.film import Film
+from strange_media import decoded_here
 
 PARAMS = {"prompt": 'A "red" ball \\ café\nand a second line 红球 😀\x00\x1b[31m', "seed": 7, "steps": 4}
 
@@ -23,3 +27,12 @@ def noisy_film() -> Film:
     """White noise, different in every frame: nothing that writes it can do so in a few bytes."""
     frames = np.random.default_rng(0).integers(0, 256, (6, 32, 48, 3), dtype=np.uint8)
     return Film(frames=frames, fps=16.0, params=PARAMS)
+
+
+@pytest.fixture
+def here_and_silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Decode in this process. Nothing is said of what loses nothing; tests of what is said expect it themselves."""
+    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield

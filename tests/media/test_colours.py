@@ -18,18 +18,13 @@ from PIL import Image, ImageCms
 from kinoform.media.light import ADOBE, BT709, PRIMARIES, Primaries, in_srgb, to_709
 from kinoform.media.reading import read_clip, read_mask, read_picture
 from kinoform.media.values import picture_of
-from strange_media import decoded_here, write_film
+from strange_media import write_film
 
 P3, COLOUR, IN_SRGB = 12, (200, 60, 40), (219, 37, 13)
 """A colour of a display with these primaries and an exponent of 2.2, and the same in sRGB, by LittleCMS."""
 
 
-@pytest.fixture(autouse=True)
-def _here_and_silent(monkeypatch):
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 
 def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:

@@ -1,6 +1,5 @@
 """Whichever way up a camera was held, and mirrored or not, what comes out stands as players show it."""
 
-import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from kinoform.media.material import Mask
 from kinoform.media.reading import read_clip, read_mask, read_picture
 from kinoform.media.values import mask_of
 from refusals import refused
-from strange_media import decoded_here
 
 ONE = 65536
 SHOWN = {
@@ -32,12 +30,7 @@ SHOWN = {
 """a, b, c and d of a display matrix: the pixel (x, y) is shown at (a x + c y, b x + d y)."""
 
 
-@pytest.fixture(autouse=True)
-def _here_and_silent(monkeypatch):
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 
 def corners() -> np.ndarray:

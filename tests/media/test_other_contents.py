@@ -1,7 +1,6 @@
 """Other contents of cameras' and editors' files than their picture or film: neither read as frames nor in the way."""
 
 import struct
-import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -17,15 +16,8 @@ from kinoform.media.kinds import MATROSKA
 from kinoform.media.listening import _packets
 from kinoform.media.reading import read_clip, read_picture
 from refusals import refused
-from strange_media import decoded_here
 
-
-@pytest.fixture(autouse=True)
-def _here_and_silent(monkeypatch):
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 
 @pytest.mark.parametrize("second", [Image.new("L", (24, 16), 90), Image.new("RGB", (48, 32), (9, 9, 9))])

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from kinoform.media.codecs import VIDEO
 from kinoform.media.film import Film
 from kinoform.media.reading import read_clip, read_mask, read_picture
 from kinoform.media.video import read_video
-from strange_media import decoded_here
 
 
 @pytest.fixture
@@ -21,13 +19,7 @@ def pixels(noisy_film) -> np.ndarray:
     return noisy_film.frames[0]
 
 
-@pytest.fixture(autouse=True)
-def _here_and_silent(monkeypatch):
-    """Nothing is said of what loses nothing; tests of what is said expect it themselves."""
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg", ".gif"])

@@ -1,6 +1,5 @@
 """Films keep their time, their way up and their colours, however a camera or an editor wrote them."""
 
-import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,16 +9,9 @@ import pytest
 from kinoform.media.film import Film
 from kinoform.media.reading import read_clip, read_mask
 from kinoform.media.timing import Timed, at_rate, exact
-from strange_media import HLG, PQ, WIDE, decoded_here, turned, write_film
+from strange_media import HLG, PQ, WIDE, turned, write_film
 
-
-@pytest.fixture(autouse=True)
-def _here_and_silent(monkeypatch):
-    """Nothing is said of what loses nothing; tests of what is said expect it themselves."""
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 
 def numbered(count: int) -> np.ndarray:

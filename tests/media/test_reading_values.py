@@ -12,17 +12,11 @@ from kinoform.media.film import Film
 from kinoform.media.material import Clip, Mask, Origin, Picture
 from kinoform.media.reading import read_clip, read_mask, read_picture
 from kinoform.media.values import clip_of, mask_of, picture_of
-from strange_media import decoded_here
 
 ORIGIN = Origin(file="a.mp4", sha256="0" * 64)
 
 
-@pytest.fixture(autouse=True)
-def _here_and_silent(monkeypatch):
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 
 @pytest.fixture
