@@ -49,7 +49,7 @@ def files_of(place: Path) -> tuple[Path, ...]:
             f"{folder} holds no {stem}*.safetensors; check the folder, or fetch it", code="weights_missing"
         )
     for each in left:
-        if each.index is not None:
+        if each.index is not None or len(left) == 1:
             checked(each)
     if len(left) > 1:
         names = " and ".join(each.files[0].name for each in left[:LISTED])
@@ -57,7 +57,7 @@ def files_of(place: Path) -> tuple[Path, ...]:
             f"{folder} holds two sets of {stem} files, {names}; give the file of one, or move the other away",
             code="weights_ambiguous",
         )
-    return checked(left[0])
+    return left[0].files
 
 
 def groups(folder: Path, stem: str) -> list[Group]:

@@ -147,12 +147,14 @@ def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: E
     official = {name: spelled.official(name) for name in weights}
     shapes = {own: tuple(weights[name].shape) for name, own in official.items() if own is not None}
     structure = kind.structure(Shapes(path=evidence.path, shapes=shapes))
-    fits, choice = (), Choice(name=None, evidence="")
+    fits, choice, notes = (), Choice(name=None, evidence=""), ()
     if kind.part == TRANSFORMER:
         if kind.dialect != "kinoform":
             check_offspring(evidence.path, structure, weights)
         fits = fitting(structure.family, structure.sizes)
-        choice = choose(fits, structure.family, path=evidence.path, metadata=evidence.metadata, flag=evidence.flag)
+        names = names_of(evidence.path, evidence.metadata)
+        choice = choose(fits, structure.family, path=evidence.path, names=names, flag=evidence.flag)
+        notes = hints(names.near)
     known = set(structure.names)
     found = amounts(tensors)
     return Identity(
@@ -170,7 +172,7 @@ def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: E
         chosen=choice.name,
         evidence=choice.evidence,
         doubt=choice.doubt,
-        notes=hints(names_of(evidence.path, evidence.metadata).near) if kind.part == TRANSFORMER else (),
+        notes=notes,
         missing=tuple(prefix + spelled.theirs(name) for name in structure.names if name not in shapes),
         unknown=_under(prefix, (n for n, own in official.items() if own not in known), kind.unused),
     )

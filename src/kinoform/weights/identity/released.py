@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from kinoform.errors import UsageError, nearest
 from kinoform.weights.identity.spoken import FACTS as FACTS_OF_NAMES
-from kinoform.weights.identity.spoken import HIGH, LOW, contradiction, names_of
+from kinoform.weights.identity.spoken import HIGH, LOW, Names, contradiction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +88,7 @@ def fitting(family: str, sizes: Mapping[str, int]) -> tuple[Released, ...]:
     )
 
 
-def choose(
-    fits: Iterable[Released], family: str, *, path: Path, metadata: Mapping[str, str], flag: str | None
-) -> Choice:
+def choose(fits: Iterable[Released], family: str, *, path: Path, names: Names, flag: str | None) -> Choice:
     """Hear what speaks for one of the models that fit, or against all of them.
 
     Evidence in this order: the flag, the structure alone, the name of the file, those of the folders, a bare high or
@@ -101,7 +99,6 @@ def choose(
     left = tuple(fits)
     if flag is not None:
         return Choice(name=_flagged(left, family, path, flag), evidence="flag")
-    names = names_of(path, metadata)
     kin = [model for model in fitting(family, {}) if model.version == "2.1"] or fitting(family, {})
     if doubt := contradiction(left or tuple(kin), names, sized=bool(left)):
         return Choice(name=None, evidence="", doubt=doubt)
