@@ -257,7 +257,7 @@ def test_a_process_that_was_taken_over_can_do_nothing_here(what, smooth_film, tm
     """print('h[1, 1, 3]\\nfabce{"fps": null, "times": null, "notes": ["a\\\\u001b[2J"]}')""",
 ])  # fmt: skip
 def test_nothing_that_such_a_process_says_reaches_a_terminal_raw(script, smooth_film, tmp_path, monkeypatch):
-    monkeypatch.setattr(child, "START", script)
+    monkeypatch.setattr(child, "START", f"import sys; sys.stdin.read(); {script}")  # or nobody could hand it the job
     path, said = smooth_film.save(tmp_path / "a.mp4"), []
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
