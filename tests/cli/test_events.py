@@ -92,6 +92,10 @@ def test_results_are_as_the_page_says(kinoform: Run, model: list[str], here: Pat
     plan = kinoform("generate", "a red ball", *model, "--dry-run", "--json").told[0]
     check(plan, table("Result of `--dry-run`"), "--dry-run")
     assert {file.name for file in here.iterdir()} == {"film.mp4"}
+    more = table("Result of `--dry-run` of `edit`, `extend` and `outpaint`")
+    source = Path(__file__).parents[2] / "examples" / "inputs" / "mini" / "film.mp4"
+    edit = kinoform("extend", source, "--prompt", "a red ball", "--dry-run", "--json").told[0]
+    check(edit, table("Result of `--dry-run`") | more, "--dry-run of extend")
 
 
 def test_an_evaluation_is_streamed(kinoform: Run) -> None:
@@ -265,3 +269,11 @@ def test_a_log_that_fills_the_disk_does_not_end_the_work(
     log(Caution(message="four"))
     assert [each["message"] for each in logged(here)] == ["one", "four"]
     assert capsys.readouterr().err.count("is incomplete: No space left") == 1
+
+
+def test_every_line_is_strict_json_whatever_was_asked_for(kinoform: Run, model: list[str], here: Path) -> None:
+    ran = kinoform("generate", "a ball", *model, "--fps", "nan", "--log", "log.jsonl", "--json-stream")
+    assert ran.code == 2
+    lines = [*ran.out.splitlines(), *(here / "log.jsonl").read_text().splitlines()]
+    told = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert told[0]["options"]["fps"] is None and len(told) == 4

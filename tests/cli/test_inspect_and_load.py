@@ -222,11 +222,26 @@ def embedded(root: Path) -> Path:
 
 RUN = (official, diffusers, comfy, shard, short_ending, transformer_s_folder, without_index, variant,
        index_of_other_names, of_a_trainer, embedded)  # fmt: skip
+
+
+def own_without_text_encoder(here: Path) -> Path:
+    copy = Path(shutil.copytree(ASSETS / "mini", here / "half"))
+    (copy / "text_encoder.safetensors").unlink()
+    return copy
+
+
+def own_without_tokenizer(here: Path) -> Path:
+    copy = Path(shutil.copytree(ASSETS / "mini", here / "half"))
+    (copy / "tokenizer.json").unlink()
+    return copy
+
+
 REFUSED = (
     two_variants, stray_shard, shard_missing, index_leads_out, second_transformer, second_text_encoder,
     half_by_its_index, half_by_its_folder, file_of_half, expert_by_name, expert_by_structure, vace_module,
     module_of_a_relative, codec_alone, tensor_missing, tensor_unknown, tensor_missing_and_unknown, two_dictionaries,
     code_in_a_pickle, lora_as_model, raw_peft, lora_of_both_experts, no_weights, only_a_codec, web_page, text,
+    own_without_text_encoder, own_without_tokenizer,
 )  # fmt: skip
 
 

@@ -33,3 +33,11 @@ def test_a_damaged_folder_is_named_with_its_fault(kinoform: Run, folder: Path, t
 def test_what_is_not_there_is_refused(kinoform: Run, tmp_path: Path) -> None:
     ran = kinoform("verify", tmp_path / "none")
     assert ran.code == 3 and "does not exist" in ran.sentence and ran.out == ""
+
+
+def test_the_advice_is_given_once(kinoform: Run, folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    file = copy / "transformer.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    ran = kinoform("verify", copy)
+    assert ran.refusal == "weights_damaged" and ran.sentence.count("fetch it again") == 1

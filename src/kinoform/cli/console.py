@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TypeAlias
 
-from kinoform.cli.events import Caution, Event, Failure, Note, Result, as_object
+from kinoform.cli.events import Caution, Event, Failure, Note, Result, as_object, line_of
 from kinoform.errors import KinoformError
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -35,12 +34,12 @@ def people(event: Event) -> None:
 def json_results(event: Event) -> None:
     """The same lines as JSON, beside `--json`."""
     if isinstance(event, Note | Caution | Failure):
-        _print(json.dumps(as_object(event)), sys.stderr)
+        _print(line_of(as_object(event)), sys.stderr)
 
 
 def json_stream(event: Event) -> None:
     """Every event as a line of JSON on stdout: `--json-stream`."""
-    _print(json.dumps(as_object(event)), sys.stdout)
+    _print(line_of(as_object(event)), sys.stdout)
 
 
 Listener: TypeAlias = Callable[[Event], None]
@@ -95,7 +94,7 @@ def fail(error: KinoformError) -> int:
 def result(text: str, data: Mapping[str, object], *, as_json: bool) -> None:
     """One result: text, or the data as JSON on one line of ASCII, which any terminal and locale can carry."""
     if not streams():
-        _print(json.dumps(data) if as_json else printable(text), sys.stdout)
+        _print(line_of(data) if as_json else printable(text), sys.stdout)
     tell(Result(result=data))
 
 

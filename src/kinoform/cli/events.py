@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar, TypeAlias
@@ -93,3 +95,19 @@ EVENTS = (Started, Stage, Step, Note, Caution, Result, Failure, Finished)
 def as_object(event: Event) -> dict[str, object]:
     """The event for programs: its kind under `event`, then its fields."""
     return {"event": event.event, **{field.name: getattr(event, field.name) for field in fields(event)}}
+
+
+def line_of(told: Mapping[str, object]) -> str:
+    """One line of JSON in ASCII. NaN and the infinities, for which JSON has no numbers, become null."""
+    try:
+        return json.dumps(told, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(told), default=str, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

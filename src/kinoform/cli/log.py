@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import unicodedata
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from kinoform.cli.events import Caution, Event, Failure, Step, as_object
+from kinoform.cli.events import Caution, Event, Failure, Step, as_object, line_of
 from kinoform.errors import UsageError
 
 PROMPTS = {"prompt", "negative_prompt"}
@@ -52,7 +51,7 @@ class Log:
             words = _words(self._private())
             told |= {name: _masked(told[name], words) for name in FREE if name in told}
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": time, "level": _level(event), **told}, default=str) + "\n"
+        line = line_of({"time": time, "level": _level(event), **told}) + "\n"
         try:
             with self._path.open("a", encoding="ascii") as file:
                 file.write(line)

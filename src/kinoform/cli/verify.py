@@ -16,6 +16,7 @@ from kinoform.files import check_no_link
 from kinoform.weights.verify import Finding, Verified, verify_path
 
 MB = 1_000_000
+ADVICE = "fetch it again"
 
 
 def verify(
@@ -34,9 +35,10 @@ def verify(
         found = verify_path(path, hashes=hashes, tell=lambda done, total: tell("read", done // MB, total // MB + 1))
     console.result(_text(path, found), _data(path, found), as_json=as_json)
     if found.faults:
-        raise WeightsError(
-            f"{found.faults[0]}; fetch it again ({len(found.faults)} faults in all)", code="weights_damaged"
-        )
+        first, more = str(found.faults[0]), len(found.faults) - 1
+        advice = "" if first.endswith(ADVICE) else f"; {ADVICE}"
+        others = f" (and {more} more {'fault' if more == 1 else 'faults'})" if more else ""
+        raise WeightsError(f"{first}{advice}{others}", code="weights_damaged")
 
 
 def _text(path: Path, found: Verified) -> str:

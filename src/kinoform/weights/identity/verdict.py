@@ -24,7 +24,7 @@ def verdict(
     """The released model or the recipe that the weights at a path are used as, from what is in them.
 
     `named`: the user has said which model it is. Raises the WeightsError with which loading them is refused, as far as
-    headers of the transformer tell.
+    headers of the transformer tell, and where a manifest names the other parts, the files of these.
     """
     if path.is_dir():
         check_folder(path)
@@ -43,6 +43,11 @@ def verdict(
             f"{weights.path} is a {held}; give the transformer's file as model", code="weights_wrong_part"
         )
     if transformer.evidence == MANIFEST:
+        if path.is_dir():
+            # Imported here because PyTorch takes seconds, which weights of other programs do without.
+            from kinoform.weights.own import own_places, read_manifest
+
+            own_places(path, read_manifest(path))
         return str(transformer.chosen)
     models = (transformer.chosen,) if transformer.chosen else transformer.candidates
     doubt = "" if named else transformer.doubt
