@@ -131,13 +131,14 @@ def _sentence(value: ast.expr, texts: Mapping[str, str]) -> str:
 
 
 def _short(value: ast.expr, texts: Mapping[str, str]) -> str:
-    """The text of a constant; else the last name of an expression, which tells more than the whole, in braces."""
+    """The text of a constant; else the last name in an expression, which tells more than the whole, in braces."""
     text = ast.unparse(value.value if isinstance(value, ast.FormattedValue) else value)
     if text in texts:
         return texts[text]
     if text.startswith("nearest("):
         return "did you mean {nearest}"
-    return "{" + (re.findall(r"[A-Za-z_]\w*", text) or ["..."])[-1] + "}"
+    names = re.findall(r"[A-Za-z_]\w*", text) or ["..."]
+    return "{" + next((name for name in reversed(names) if not name.isupper()), names[-1]) + "}"
 
 
 def _row(code: str, places: list[Raised]) -> str:

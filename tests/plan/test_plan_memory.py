@@ -88,7 +88,7 @@ def test_what_the_official_run_needs_is_enough_to_denoise_and_decode() -> None:
 
 
 def test_copies_of_kernels_are_counted_where_they_are_made() -> None:
-    """Those of a processor neither on an accelerator nor on a processor that makes none; nothing else changes."""
+    """Count a processor's copies neither on an accelerator nor where a processor makes none; nothing else changes."""
     fast, slow = (Kernels(parts=parts, ordered=True) for parts in (True, False))
     sizes = replace(SIZES, transformer=replace(RECIPE.transformer, ffn_dim=1536))  # attention takes the most
     here, there = (

@@ -117,9 +117,11 @@ class Mask:
 
 
 def check_times(times: Times | None, count: int) -> None:
-    """Raises UsageError for times of another number of frames."""
+    """Raise UsageError for times of another number of frames."""
     if times is not None and len(times.begins) != count:
-        raise UsageError(f"times of {len(times.begins)} frames are not those of {count}", code="times_differ")
+        raise UsageError(
+            f"{len(times.begins)} times are given for {count} frames; give one for each", code="times_differ"
+        )
 
 
 def _check(what: str, values: object, axes: str) -> None:

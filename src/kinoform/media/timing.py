@@ -42,7 +42,7 @@ class Times:
     def __post_init__(self) -> None:
         every = (*self.begins, self.end)
         if self.tick <= 0 or every[0] != 0 or any(one >= other for one, other in pairwise(every)):
-            raise UsageError("times of frames rise from 0 on, in ticks above 0", code="times_not_rising")
+            raise UsageError("the times of frames must rise from 0 on, in ticks above 0", code="times_not_rising")
 
     @property
     def seconds(self) -> Fraction:

@@ -51,7 +51,7 @@ def needed(id: str, names: Iterable[str]) -> set[str]:
     if CONFIG in held and any(TRANSFORMER.fullmatch(name) for name in held):
         return _official(id, held)
     raise UsageError(
-        f"{id} is no folder of one model; name the files that you want with --file", code="download_ambiguous"
+        f"{id} is no repository of one model; name the files that you want with --file", code="download_ambiguous"
     )
 
 
