@@ -16,6 +16,7 @@ from full_disk import full_disk
 from kinoform.cli.latents import film_name
 from kinoform.errors import KinoformError
 from kinoform.media.film import Film
+from kinoform.media.metadata import read_params
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.weights.latents import SUFFIX, read_passes, save_latents, save_passes
 
@@ -120,6 +121,22 @@ def test_a_seed_that_nobody_chose_is_among_the_words(
         ran = kinoform(*words)
     assert "--seed" in advised(ran)
     assert kinoform(*advised(ran)).code == 0 and not kept_in(here)
+
+
+def test_a_run_that_drew_its_seed_goes_on_with_the_same_words(
+    kinoform: Run, model: list[str], here: Path, denoised: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill nobody has said the seed; the advice is the command as it was, with --resume."""
+    words = ["edit", "film.mkv", *COMMANDS["edit"], "--prompt", "a blue cat", "-o", "new.mkv", *model]
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "frames", interrupted_in(2, Pipeline.frames))
+        kinoform(*words)
+    (kept,) = kept_in(here)
+    denoised.clear()
+    again = kinoform(*words, "--resume", kept.name)
+    assert again.code == 0 and not kept_in(here), again.err
+    seed = read_params(here / "new.mkv")["seed"]
+    assert denoised and seed not in denoised, "the first pass, whose seed this is, is made already"
 
 
 def test_passes_that_do_not_fit_beside_the_film_are_kept_elsewhere(

@@ -157,3 +157,16 @@ def test_safetensors_are_told_without_pytorch(big: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code, str(big)], capture_output=True, text=True, check=True)
     told, modules = ran.stdout.splitlines()
     assert json.loads(told)["parts"][0]["family"] == "wan21-t2v" and modules == "[]"
+
+
+def test_names_of_models_are_told_as_their_weights_are(
+    kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here))
+    monkeypatch.setenv("HF_HUB_CACHE", str(here))
+    for name in ("mini", "mini:vace"):
+        assert kinoform("inspect", name).code == 0 and kinoform("verify", name).code == 0
+    for command in ("inspect", "verify"):
+        ran = kinoform(command, "t2v-1.3b")
+        assert ran.refusal == "weights_missing" and "kinoform download t2v-1.3b" in ran.sentence
+        assert kinoform(command, "no_such_weights").refusal == "weights_missing"

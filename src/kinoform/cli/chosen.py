@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinoform.cli import console
@@ -10,6 +12,17 @@ from kinoform.cli.options import recipe_named
 
 if TYPE_CHECKING:
     from kinoform.pipelines.pipeline import Pipeline
+
+
+def weights_at(place: Path) -> Path:
+    """Where the weights lie that a command names by a path, or by a name as `--model` takes it."""
+    there = Path(os.path.expanduser(place))
+    if os.path.lexists(there):
+        return there
+    # Imported here because PyTorch takes seconds, which weights named by a path do without.
+    from kinoform.recipes.load import place_of
+
+    return place_of(str(there))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

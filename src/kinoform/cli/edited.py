@@ -15,7 +15,7 @@ from PIL import Image
 from kinoform.cli import console
 from kinoform.cli.editing import Shared, again
 from kinoform.cli.films import rehearse
-from kinoform.cli.latents import check_latents, passes_kept
+from kinoform.cli.latents import check_latents, passes_kept, seed_kept
 from kinoform.cli.output import Output, check, placed, save
 from kinoform.cli.progress import bars
 from kinoform.editing.edit import Edited
@@ -80,9 +80,10 @@ Make: TypeAlias = Callable[[Callback, Passes], Edited]
 
 def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> Order:
     """Load the model that is named, as far as that reads no weight; `own` are the command's own options."""
+    seed = seed_kept(shared.resume) if shared.seed is None else shared.seed
     return Order(
         pipeline=shared.chosen().load(), file=file, prompt=prompt,
-        seed=random_seed() if shared.seed is None else shared.seed, spoken=shared.seed is not None,
+        seed=random_seed() if seed is None else seed, spoken=shared.seed is not None,
         output=shared.output, resume=shared.resume, even=shared.even, how=shared.how(),
         words=again(command, file, shared, prompt=prompt, **own),
     )  # fmt: skip
@@ -114,7 +115,7 @@ def carried_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None
     check_latents([name], force=how.force, resumed=ordered.resume)
     if not ordered.spoken:
         console.note(f"seed {ordered.seed}")
-    about = {"task": ordered.words[0], "identity": plan.identity()}
+    about = {"task": ordered.words[0], "identity": plan.identity(), "seed": ordered.seed}
     again = [*sys.argv[1:], *([] if ordered.spoken else ["--seed", str(ordered.seed)])]
     with passes_kept(about, name, again, force=how.force, resumed=ordered.resume, total=plan.passes) as passes:
         with bars() as tell:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
+from kinoform.cli.chosen import weights_at
 from kinoform.errors import UsageError, WeightsError
 from kinoform.weights.cached import opened
 from kinoform.weights.identity.identify import identify_set
@@ -27,7 +27,9 @@ NEEDS_WORD = ("transformer", "checkpoint")
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A weight file, one of its shards, or a folder of any layout.")],
+    path: Annotated[
+        Path, typer.Argument(help="A weight file, one of its shards, a folder of any layout, or the name of a model.")
+    ],
     variant: Annotated[
         str | None, typer.Option(help="The released model that this is, where structure is silent.")
     ] = None,
@@ -38,7 +40,7 @@ def inspect(
     Only headers are read. Exit code 3 when a file is damaged or no part of a Wan model; in a folder, after
     all others have been shown.
     """
-    path = opened(Path(os.path.expanduser(path)))
+    path = opened(weights_at(path))
     sets = weight_sets(path)
     parts, refused = ({sets[0]: identify_set(sets[0], variant)}, {}) if len(sets) == 1 else _all(sets, variant)
     _check_variant(parts, variant)

@@ -13,6 +13,7 @@ from pathlib import Path
 from kinoform.cli import console
 from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_writable
+from kinoform.numbers import whole_of
 from kinoform.owners import TAG, at_work, new_tag
 from kinoform.types import Latents
 from kinoform.weights.latents import SUFFIX, holds_passes, read_passes, resuming, save_latents, save_passes
@@ -120,6 +121,16 @@ def passes_kept(
             words = ["kinoform", *again, "--resume", str(path), *where]
             console.note(f"of {total} passes, those that were made are kept; finish with: {shlex.join(words)}")
         raise
+
+
+def seed_kept(resumed: Path | None) -> int | None:
+    """The seed of the edit whose passes a file holds, so that a run which drew its own goes on after it was killed.
+
+    Raises UsageError for a file that holds no passes.
+    """
+    recorded = {} if resumed is None else read_passes(resumed)[1]
+    seed = whole_of(recorded.get("seed"))
+    return seed if seed is not None and seed >= 0 else None
 
 
 def _resumed(file: Path, params: Mapping[str, object]) -> dict[int, Latents]:

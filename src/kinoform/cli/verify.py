@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
+from kinoform.cli.chosen import weights_at
 from kinoform.cli.progress import stages
 from kinoform.errors import WeightsError
 from kinoform.files import check_no_link
@@ -20,14 +20,14 @@ ADVICE = "fetch it again"
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A weight file, or a folder with weights in it.")],
+    path: Annotated[Path, typer.Argument(help="A weight file, a folder with weights in it, or the name of a model.")],
     hashes: Annotated[
         Path | None, typer.Option("--hashes", help="Hashes to compare with, as sha256sum writes them.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Read every tensor and compare every recorded hash."""
-    path = Path(os.path.expanduser(path))
+    path = weights_at(path)
     if not path.exists():
         check_no_link(path)
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")

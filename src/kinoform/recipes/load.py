@@ -203,6 +203,18 @@ def adapter_asset(name: str) -> Path:
     return ASSETS / f"{name.replace(':', '-')}.safetensors"
 
 
+def place_of(name: str) -> Path:
+    """Where the weights lie that a name of `load` stands for; a path, or a name that is none, stands for itself.
+
+    Raises WeightsError for a released model that was not fetched, with the command that fetches it.
+    """
+    if name in EMBEDDED:
+        return ASSETS / name
+    if name in ADAPTERS:
+        return adapter_asset(name)
+    return _cached(name) if name in RELEASED else Path(_found(name))
+
+
 def _adapter(name: str) -> AdapterFile | None:
     """The adapter that a name or a path stands for, if it is one."""
     if name in ADAPTERS:
