@@ -21,8 +21,8 @@ pytest.importorskip("diffusers", reason=WHY.format("diffusers"))
 pytest.importorskip("transformers", reason=WHY.format("transformers"))
 
 CLOSE = 1e-5
-"""Of the RMS, in float64, but for the judge's upsampling, which rounds to float32. Wholly in float32 a few pixels of a
-network of random weights lie 1e-4 from that, on either side, and others on each processor."""
+"""The largest share of the RMS, in float64; the judge upsamples in float32 all the same. Wholly in float32 a few
+pixels of a network of random weights lie 1e-4 from that, on either side, and others on each processor."""
 
 
 @torch.inference_mode()

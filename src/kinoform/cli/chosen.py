@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def weights_at(place: Path) -> Path:
-    """Where the weights lie that a command names by a path, or by a name as `--model` takes it."""
+    """Find the weights that a command names by a path, or by a name as `--model` takes it."""
     there = Path(os.path.expanduser(place))
     if os.path.lexists(there):
         return there

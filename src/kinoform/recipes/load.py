@@ -204,7 +204,7 @@ def adapter_asset(name: str) -> Path:
 
 
 def place_of(name: str) -> Path:
-    """Where the weights lie that a name of `load` stands for; a path, or a name that is none, stands for itself.
+    """Find the weights that a name of `load` stands for; a path, or a name that is none, stands for itself.
 
     Raises WeightsError for a released model that was not fetched, with the command that fetches it.
     """
