@@ -1,5 +1,6 @@
 """Processes that train as one do what one process does."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -137,6 +138,14 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     for alone, shared in zip(*logs, strict=True):
         assert shared.loss == pytest.approx(alone.loss, rel=1e-5)
         assert (shared.samples, shared.flops) == (alone.samples, pytest.approx(alone.flops, rel=0.01))
+
+
+def abort_at_the_end(team: Team) -> None:
+    atexit.register(os.abort)
+
+
+def test_what_goes_wrong_behind_the_work_does_not_undo_it() -> None:
+    together(2, abort_at_the_end)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_the_processes_start(tmp_path: Path) -> None:

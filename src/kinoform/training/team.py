@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,10 @@ def _member(
         raise
     finally:
         distributed.destroy_process_group()
+    # Threads of PyTorch that are taken down with the interpreter abort a process now and then, when its work is done.
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
 
 
 def loopback() -> str | None:
