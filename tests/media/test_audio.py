@@ -186,7 +186,7 @@ def test_sound_that_has_no_places_is_left_out_and_not_called_damaged(
     assert "whose 4 channels (quad) cannot be mixed" in in_this_process[0] and "damaged" not in in_this_process[0]
 
 
-@pytest.mark.parametrize("encoder", {voice.encoder for voice in VOICES.values()})
+@pytest.mark.parametrize("encoder", sorted({voice.encoder for voice in VOICES.values()}))
 def test_every_encoder_has_speakers_for_every_number_of_channels(encoder: str) -> None:
     for layout in (*LAYOUTS, "5.1(side)", "7.1(wide)", "3.1", "4.1", "octagonal", "downmix"):
         samples = np.zeros((1, 960 * av.AudioLayout(layout).nb_channels), np.int16)
