@@ -1,4 +1,4 @@
-# Two commands: `make demo` makes a film, `make test` checks everything. Both use .venv and install once.
+# Two commands: `make demo` makes a video, `make test` checks everything. Both use .venv and install once.
 
 PYTHON ?= python3
 # For a CPU-only or a CUDA build of PyTorch see README, "Installing".
@@ -10,17 +10,17 @@ PROCESSES ?= 2
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak skill bench bench-full world pictures train-mini clean
+.PHONY: help demo test check soak skill bench bench-full world images train-mini clean
 
 help:
-	@echo "make demo        install, make a film with the embedded model, lay its frames out on a picture"
+	@echo "make demo        install, make a video with the embedded model, lay its frames out on an image"
 	@echo "make test        install, then formatting, lint, types, layers and all tests"
 	@echo "make check       the same without installing and without tests"
 	@echo "make soak        longer tests by name: lists them; make soak PART=avx2 runs one"
-	@echo "make skill       measure the embedded model: 200 films for each of three levels and two splits"
+	@echo "make skill       measure the embedded model: 200 videos for each of three levels and two splits"
 	@echo "make bench       compare with diffusers, and both kinds of attention (make bench-full: larger, longer)"
-	@echo "make world       does the reader read what the world renders? 200 films at each of 36 sizes and levels"
-	@echo "make pictures    make the pictures of README and docs"
+	@echo "make world       does the reader read what the world renders? 200 videos at each of 36 sizes and levels"
+	@echo "make images    make the images of README and docs"
 	@echo "make train-mini  train the embedded model from nothing (hours on a CPU)"
 
 .venv/installed: pyproject.toml
@@ -34,9 +34,9 @@ help:
 	@touch $@
 
 demo: .venv/installed
-	@mkdir -p films
-	$(BIN)/kinoform generate "$(PROMPT)" --seed $(SEED) --contact-sheet --force --output films/demo.mp4
-	@echo "the film: films/demo.mp4    its frames on one picture: films/demo_sheet.png"
+	@mkdir -p videos
+	$(BIN)/kinoform generate "$(PROMPT)" --seed $(SEED) --contact-sheet --force --output videos/demo.mp4
+	@echo "the video: videos/demo.mp4    its frames on one image: videos/demo_sheet.png"
 
 # One process a core and one thread each: two threads spend more time waiting for each other than they save.
 test: .venv/installed-dev check
@@ -60,7 +60,7 @@ SOAK_PARTS := avx2 peak-memory load-memory world
 soak: .venv/installed-dev
 ifeq ($(PART),)
 	@echo "avx2         all tests with the kernels of processors without AVX-512 (half an hour on two cores)"
-	@echo "peak-memory  films in processes of their own beside what kinoform plan says (minutes, Linux)"
+	@echo "peak-memory  videos in processes of their own beside what kinoform plan says (minutes, Linux)"
 	@echo "load-memory  what a load of T2V-1.3B's size takes of the host (minutes, 3 GB of disk, Linux)"
 	@echo "world        does the reader read what the world renders (make world)"
 else ifeq ($(filter $(PART),$(SOAK_PARTS)),)
@@ -82,13 +82,13 @@ bench-full: .venv/installed-dev
 world: .venv/installed
 	$(BIN)/python benchmarks/world.py
 
-pictures: .venv/installed
-	$(BIN)/python docs/six_films.py
-	$(BIN)/python docs/editing_films.py
+images: .venv/installed
+	$(BIN)/python docs/six_videos.py
+	$(BIN)/python docs/editing_videos.py
 	$(BIN)/python docs/two_schemes.py
 
 train-mini: .venv/installed
 	$(BIN)/kinoform train mini --processes $(PROCESSES)
 
 clean:
-	rm -rf .venv films
+	rm -rf .venv videos

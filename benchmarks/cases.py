@@ -1,4 +1,4 @@
-"""What is compared: one step of the transformer, the autoencoder both ways, a whole film."""
+"""What is compared: one step of the transformer, the autoencoder both ways, a whole video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from measure import Row, Work, compare, convolution_peak, product_peak
 from pairs import Size, autoencoders, padded, prompt, transformers
 from torch import Tensor
 
-from kinoform.models.codec import decode_film
+from kinoform.models.codec import decode_video
 from kinoform.ops.cpu import emulates
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
@@ -27,10 +27,10 @@ SHIFT, GUIDANCE = 5.0, 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How large, and how often each side is run. `film` is (frames, height, width) in pixels."""
+    """How large, and how often each side is run. `video` is (frames, height, width) in pixels."""
 
     transformers: dict[str, Size]
-    film: tuple[int, int, int]
+    video: tuple[int, int, int]
     dim: int
     whole: Size
     steps: int
@@ -49,7 +49,7 @@ def left_out(plan: Plan) -> list[str]:
         f"{case}, {short(dtype)}"
         for dtype in DTYPES
         if emulates(dtype)
-        for case in (*(f"transformer {name}" for name in plan.transformers), "film")
+        for case in (*(f"transformer {name}" for name in plan.transformers), "video")
     ]
 
 
@@ -69,8 +69,8 @@ def rows(plan: Plan, peak: dict[str, float], only: str) -> Iterator[Row]:
         for name, size in plan.transformers.items():
             if f"transformer {name}".startswith(only):
                 yield step(name, size, dtype, plan.rounds, product)
-        if "film".startswith(only):
-            yield film(plan, dtype, product)
+        if "video".startswith(only):
+            yield video(plan, dtype, product)
     if "autoencoder".startswith(only):
         yield from codec(plan, peak["convolution fp32"])
 
@@ -81,7 +81,7 @@ def short(dtype: torch.dtype) -> str:
 
 @torch.inference_mode()
 def step(name: str, size: Size, dtype: torch.dtype, rounds: int, peak: float) -> Row:
-    """One velocity. kinoform's keys and values of the prompt were made before, as they are once a film."""
+    """One velocity. kinoform's keys and values of the prompt were made before, as they are once a video."""
     ours, theirs = transformers(size, dtype)
     x, rows, time = noise(size), prompt(size.text), torch.tensor([TIMESTEP])
     prepared = ours.prepare(Conditions(context={"text": rows}), grid_of(x, ours.spec.patch))
@@ -99,12 +99,12 @@ def step(name: str, size: Size, dtype: torch.dtype, rounds: int, peak: float) ->
 @torch.inference_mode()
 def codec(plan: Plan, peak: float) -> Iterator[Row]:
     ours, theirs = autoencoders(plan.dim)
-    frames, height, width = plan.film
-    pixels = torch.rand(1, 3, *plan.film, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    frames, height, width = plan.video
+    pixels = torch.rand(1, 3, *plan.video, generator=torch.Generator().manual_seed(2)) * 2 - 1
     latents = ours.encode(pixels)[0]
     size = f"{frames}x{height}x{width}, width {plan.dim}, fp32"
     both: list[tuple[str, Work, Work]] = [
-        ("decode", lambda: torch.cat(list(decode_film(ours, latents)), 2).clamp(-1, 1),
+        ("decode", lambda: torch.cat(list(decode_video(ours, latents)), 2).clamp(-1, 1),
          lambda: theirs.decode(ours.denormalise(latents), return_dict=False)[0]),
         ("encode", lambda: ours.encode(pixels)[0],
          lambda: ours.normalise(theirs.encode(pixels).latent_dist.mode())),
@@ -114,11 +114,11 @@ def codec(plan: Plan, peak: float) -> Iterator[Row]:
         yield compare(case, mine, other, rounds=plan.rounds, flops=count_flops(other), peak=peak)
 
 
-def film(plan: Plan, dtype: torch.dtype, peak: float) -> Row:
-    """From noise and prompt rows to frames, with guidance. The two noise grids differ slightly, so films do."""
+def video(plan: Plan, dtype: torch.dtype, peak: float) -> Row:
+    """From noise and prompt rows to frames, with guidance. The two noise grids differ slightly, so videos do."""
     ours, theirs = transformers(plan.whole, dtype)
     codec, their_codec = autoencoders(plan.dim)
-    frames, height, width = plan.film
+    frames, height, width = plan.video
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT)
     pipe = WanPipeline(
         tokenizer=None, text_encoder=None, vae=their_codec, scheduler=scheduler, transformer=theirs
@@ -142,7 +142,7 @@ def film(plan: Plan, dtype: torch.dtype, peak: float) -> Row:
         )  # fmt: skip
         return made.frames
 
-    case = f"film {frames}x{height}x{width}, {plan.steps} steps, {short(dtype)}"
+    case = f"video {frames}x{height}x{width}, {plan.steps} steps, {short(dtype)}"
     return compare(case, mine, other, rounds=plan.rounds, flops=count_flops(other), peak=peak, alike=False)
 
 

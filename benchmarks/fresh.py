@@ -26,7 +26,7 @@ WORKS = ("decode", "encode", "transformer")
 
 
 def rows(side: int | None, rounds: int, only: str) -> Iterator[Row]:
-    """`side` is that of the film in pixels whose memory is measured, None for no memory."""
+    """`side` is that of the video in pixels whose memory is measured, None for no memory."""
     for name, (mine, other) in STARTS.items():
         if name.startswith(only):
             yield _start(name, mine, other, rounds)
@@ -95,7 +95,7 @@ def _spec(work: str):
 def _ours(work: str, latents: tuple[int, int, int], x, folder: Path) -> None:
     import torch
 
-    from kinoform.models.codec import decode_film, encode_film
+    from kinoform.models.codec import decode_video, encode_video
     from kinoform.ops.patch import grid_of
     from kinoform.types import Conditions
 
@@ -104,9 +104,9 @@ def _ours(work: str, latents: tuple[int, int, int], x, folder: Path) -> None:
         told = Conditions(context={"text": torch.randn(1, 20, 4096)})
         model(x, torch.tensor([700.0]), model.prepare(told, grid_of(x, (1, 2, 2))))
     elif work == "decode":
-        torch.cat(list(decode_film(model, x)), 2)
+        torch.cat(list(decode_video(model, x)), 2)
     else:
-        encode_film(model, iter(torch.zeros(1, 3, 9, 8 * latents[1], 8 * latents[2]).split((1, 4, 4), 2)))
+        encode_video(model, iter(torch.zeros(1, 3, 9, 8 * latents[1], 8 * latents[2]).split((1, 4, 4), 2)))
 
 
 def _theirs(work: str, latents: tuple[int, int, int], x) -> None:

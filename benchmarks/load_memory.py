@@ -20,12 +20,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kinoform.checkpoints.files import STEM, open_checkpoint
+from kinoform.checkpoints.shards import shard_name
+from kinoform.families.names import DIT
+from kinoform.loading.load import load_module, on_meta
 from kinoform.models.dit import DiTSpec, keeps_float32
 from kinoform.recipes.wan21 import t2v_1_3b
-from kinoform.weights.files import STEM, open_checkpoint
-from kinoform.weights.load import load_module, on_meta
-from kinoform.weights.names import DIT
-from kinoform.weights.shards import shard_name
 
 BOUND = 1 << 30
 SHARDS = 3

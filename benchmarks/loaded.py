@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kinoform.weights.files import open_checkpoint
-from kinoform.weights.load import load_module
+from kinoform.checkpoints.files import open_checkpoint
+from kinoform.loading.load import load_module
 
 Module = TypeVar("Module", bound=nn.Module)
 FILE = "model.safetensors"

@@ -10,11 +10,11 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from loaded import loaded
 from torch import Tensor, nn
 
+from kinoform.families.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
+from kinoform.families.names import Names
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.vae import VAE, VAESpec
-from kinoform.weights.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
-from kinoform.weights.names import Names
 
 HEAD_WIDTH = 128
 PROMPT = 20

@@ -1,9 +1,9 @@
-"""Does a film take the memory that `kinoform plan` predicts? Three films, each in a process of its own.
+"""Does a video take the memory that `kinoform plan` predicts? Three videos, each in a process of its own.
 
     python benchmarks/peak_memory.py [--dtype bfloat16] [--json]
 
 A random model of 0.9 GB is written as an official folder into a temporary place, so that its parts are loaded
-one after the other as those of released models are. Each film is bound by another stage. Printed are the
+one after the other as those of released models are. Each video is bound by another stage. Printed are the
 predicted peak, the process's VmHWM (Linux only) and their ratio.
 """
 
@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kinoform.families.names import DIT, TEXT_ENCODER, VAE21, Names
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
@@ -30,13 +31,12 @@ from kinoform.pipelines.fit import work_of
 from kinoform.plan.memory import peaks
 from kinoform.plan.work import Sizes
 from kinoform.recipes.load import load
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
 
 ROWS = 512
 TEXT = TextSpec(vocab=32_000, dim=1024, dim_attention=1024, dim_ffn=2816, heads=16, layers=8, length=ROWS)
 TRANSFORMER = DiTSpec(dim=1024, ffn_dim=12_288, heads=8, layers=3, context=(TextStream(width=TEXT.dim, rows=ROWS),))
 CODEC = VAESpec(dim=16)
-FILMS = {"text": (1, 64, 64), "denoise": (33, 256, 256), "decode": (5, 512, 512)}
+VIDEOS = {"text": (1, 64, 64), "denoise": (33, 256, 256), "decode": (5, 512, 512)}
 """Frames, height and width by the stage that is to take the most."""
 
 
@@ -44,22 +44,22 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--dtype", default="float32")
     options.add_argument("--json", action="store_true", help="one object a line")
-    options.add_argument("--film", nargs=2, metavar=("FOLDER", "STAGE"), help=argparse.SUPPRESS)
+    options.add_argument("--video", nargs=2, metavar=("FOLDER", "STAGE"), help=argparse.SUPPRESS)
     given = options.parse_args()
-    if given.film:
-        print(json.dumps(measure(Path(given.film[0]), given.film[1], given.dtype)))
+    if given.video:
+        print(json.dumps(measure(Path(given.video[0]), given.video[1], given.dtype)))
         return
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder))
-        for stage in FILMS:
-            words = [sys.executable, __file__, "--film", folder, stage, "--dtype", given.dtype]
+        for stage in VIDEOS:
+            words = [sys.executable, __file__, "--video", folder, stage, "--dtype", given.dtype]
             run = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
             print(run.stdout.strip() if given.json else table(json.loads(run.stdout)), flush=True)
 
 
 def measure(folder: Path, stage: str, dtype: str) -> dict[str, object]:
-    """Make the film of FILMS[stage] in this process; all sizes in bytes."""
-    frames, height, width = FILMS[stage]
+    """Make the video of VIDEOS[stage] in this process; all sizes in bytes."""
+    frames, height, width = VIDEOS[stage]
     pipe = load(folder, device="cpu", dtype=dtype)
     asked = pipe.request(
         "a red ball", seed=1, negative_prompt="", num_frames=frames, height=height, width=width, steps=2
@@ -70,12 +70,12 @@ def measure(folder: Path, stage: str, dtype: str) -> dict[str, object]:
         seen[getattr(progress, "stage", "")] = high_water()
 
     started = high_water()
-    film = pipe.film(asked, next(pipe.latents([asked], tell)), tell)
-    film.save(folder / "film.png" if frames == 1 else folder / "film.mp4", force=True)
+    video = pipe.video(asked, next(pipe.latents([asked], tell)), tell)
+    video.save(folder / "video.png" if frames == 1 else folder / "video.mp4", force=True)
     sizes = Sizes(transformer=pipe.parts.transformer_spec, codec=pipe.parts.codec_spec, text=pipe.parts.text_spec)
     predicted = {peak.stage: peak.total for peak in peaks(sizes, work_of(asked), pipe.machine.dtype, "cpu")}
     worst = max(predicted, key=lambda name: predicted[name])
-    found = {"film": [frames, height, width], "dtype": dtype, "started": started, "stages": predicted, "seen": seen}
+    found = {"video": [frames, height, width], "dtype": dtype, "started": started, "stages": predicted, "seen": seen}
     return {**found, "bound_by": worst, "predicted": predicted[worst], "measured": high_water()}
 
 
@@ -87,7 +87,7 @@ def high_water() -> int:
 
 
 def table(row: dict) -> str:
-    frames, height, width = row["film"]
+    frames, height, width = row["video"]
     ratio = row["predicted"] / row["measured"]
     return (
         f"{width}x{height}, frames: {frames:<3} {row['dtype']}, bound by {row['bound_by']:<8}"

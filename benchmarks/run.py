@@ -29,12 +29,12 @@ MINI = Size(dim=512, ffn_dim=1408, layers=8, latents=(9, 32, 32))
 PLANS = {
     "smallest": Plan(
         transformers={"tiny": Size(dim=128, ffn_dim=128, layers=1, latents=(1, 4, 4), text=32)},
-        film=(5, 16, 16), dim=8, rounds=1, peak_side=64, steps=1,
+        video=(5, 16, 16), dim=8, rounds=1, peak_side=64, steps=1,
         whole=Size(dim=128, ffn_dim=128, layers=1, latents=(2, 2, 2), text=32),
     ),
     "small": Plan(
         transformers={"1.3B width": Size(dim=1536, ffn_dim=8960, layers=2, latents=(3, 30, 52)), "dim 512": MINI},
-        film=(5, 128, 128), dim=96, rounds=3, peak_side=1024, steps=4,
+        video=(5, 128, 128), dim=96, rounds=3, peak_side=1024, steps=4,
         whole=Size(dim=512, ffn_dim=1408, layers=8, latents=(2, 16, 16)),
     ),
     "full": Plan(
@@ -43,7 +43,7 @@ PLANS = {
             "1.3B width": Size(dim=1536, ffn_dim=8960, layers=2, latents=(3, 60, 104)),
             "dim 512": MINI,
         },
-        film=(9, 192, 192), dim=96, rounds=3, peak_side=2048, steps=5,
+        video=(9, 192, 192), dim=96, rounds=3, peak_side=2048, steps=5,
         whole=Size(dim=512, ffn_dim=1408, layers=8, latents=(3, 24, 24)),
     ),
 }  # fmt: skip

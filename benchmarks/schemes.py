@@ -24,6 +24,7 @@ from measure import in_turn
 from quiet import disturbing
 from torch import Tensor
 
+from kinoform.mini.recipe import mini
 from kinoform.models.attention.factorized import within_places
 from kinoform.models.codec import latent_size
 from kinoform.models.dit import initialise
@@ -33,10 +34,9 @@ from kinoform.plan.crossover import BLOCKS, cheaper_from
 from kinoform.plan.evaluations import Evaluations
 from kinoform.plan.transformer import transformer_flops
 from kinoform.plan.work import Sizes, Work
-from kinoform.recipes.mini import mini
 from kinoform.types import Conditions, Grid
 
-FILMS = {
+VIDEOS = {
     "small": {64: (17, 65, 129, 257), 128: (17, 33, 65), 256: (5, 17, 65)},
     "smallest": {32: (5, 9)},
 }
@@ -97,7 +97,7 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     size = "smallest" if given.smallest else "small"
     heading = None
-    for row in measured(FILMS[size], ROUNDS[size]):
+    for row in measured(VIDEOS[size], ROUNDS[size]):
         if given.json:
             print(json.dumps({"kind": type(row).__name__.lower(), **asdict(row)}), flush=True)
             continue
@@ -109,21 +109,21 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measured(films: Mapping[int, Sequence[int]], rounds: int) -> Iterator[Forward | Turn | Places]:
+def measured(videos: Mapping[int, Sequence[int]], rounds: int) -> Iterator[Forward | Turn | Places]:
     """Each row as it is measured."""
-    every: dict[int, list[Forward]] = {side: [] for side in films}
-    for side, counts in films.items():
+    every: dict[int, list[Forward]] = {side: [] for side in videos}
+    for side, counts in videos.items():
         for frames in counts:
             every[side].append(forward(frames, side, rounds))
             yield every[side][-1]
     for side, rows in every.items():
         yield Turn(side=side, measured=crossing(rows), predicted=predicted_crossing(side))
-    for side, counts in films.items():
+    for side, counts in videos.items():
         yield places(counts[-1], side, rounds)
 
 
 def forward(frames: int, side: int, rounds: int) -> Forward:
-    """One velocity of each model. Keys and values of the prompt were made before, as they are once a film."""
+    """One velocity of each model. Keys and values of the prompt were made before, as they are once a video."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(1, RECIPE.codec.channels, *latent_size(RECIPE.codec, frames, side, side), generator=generator)
     rows = torch.randn(1, RECIPE.text.length, RECIPE.text.dim, generator=generator)
@@ -147,7 +147,7 @@ def forward(frames: int, side: int, rounds: int) -> Forward:
 
 
 def velocity_flops(name: str, grid: Grid) -> int:
-    """Of one velocity, without what is prepared once a film."""
+    """Of one velocity, without what is prepared once a video."""
     planned = transformer_flops(SPECS[name], grid)
     none, one = (planned.executed(Evaluations(fields=1, negatives=0, pairs=0, singles=count)) for count in (0, 1))
     return one - none
@@ -197,14 +197,14 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
 def lines(row: Forward | Turn | Places) -> tuple[str, str]:
     """The heading of its table, and the row."""
     if isinstance(row, Forward):
-        film, seconds = (
+        video, seconds = (
             f"{row.frames}x{row.side}x{row.side}",
             "".join(f"{1e3 * s:>13.1f}" for s in row.seconds.values()),
         )
         names = "".join(f"{name:>13}" for name in row.seconds)
         return (
             f"{'forward, ms':<14}{'tokens':>7}{names}{'ratio':>8}{'predicted':>11}",
-            f"{film:<14}{row.tokens:>7}{seconds}{row.ratio:>8.2f}{row.predicted:>11.2f}",
+            f"{video:<14}{row.tokens:>7}{seconds}{row.ratio:>8.2f}{row.predicted:>11.2f}",
         )
     if isinstance(row, Turn):
         told = ["never" if each is None else f"{each:.0f} frames" for each in (row.measured, row.predicted)]
@@ -212,10 +212,10 @@ def lines(row: Forward | Turn | Places) -> tuple[str, str]:
             f"{'faster from':<14}{'measured':>13}{'predicted':>13}",
             f"{f'{row.side}x{row.side}':<14}{told[0]:>13}{told[1]:>13}",
         )
-    film, ratio = f"{row.frames}x{row.side}x{row.side}", row.batched / row.loop
+    video, ratio = f"{row.frames}x{row.side}x{row.side}", row.batched / row.loop
     return (
         f"{'time, ms':<14}{'places':>7}{'batched':>13}{'loop':>13}{'ratio':>8}{'gap':>11}",
-        f"{film:<14}{row.places:>7}{1e3 * row.batched:>13.2f}{1e3 * row.loop:>13.2f}{ratio:>8.2f}{row.gap:>11.0e}",
+        f"{video:<14}{row.places:>7}{1e3 * row.batched:>13.2f}{1e3 * row.loop:>13.2f}{ratio:>8.2f}{row.gap:>11.0e}",
     )
 
 

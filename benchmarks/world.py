@@ -2,8 +2,8 @@
 
     python benchmarks/world.py [--count 200] [--json] [--only TEXT]
 
-Films are rendered from scenes drawn by fixed seeds, every second one with a held-out combination; the same scenes
-at every size of a level. A figure is the share of films whose attribute was read right; `size` is judged on films
+Videos are rendered from scenes drawn by fixed seeds, every second one with a held-out combination; the same scenes
+at every size of a level. A figure is the share of videos whose attribute was read right; `size` is judged on videos
 whose caption says one. Ends with 1 when a share is below 99 %.
 """
 
@@ -48,7 +48,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Shares from 0 to 1 by attribute, None where no caption says it; CPU milliseconds per film."""
+    """Shares from 0 to 1 by attribute, None where no caption says it; CPU milliseconds per video."""
 
     setting: Setting
     shares: dict[str, float | None]
@@ -64,7 +64,7 @@ class Measured:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--count", type=int, default=200, help="films per setting")
+    options.add_argument("--count", type=int, default=200, help="videos per setting")
     options.add_argument("--json", action="store_true", help="one object a line")
     options.add_argument("--only", default="", metavar="TEXT", help='settings whose name begins so: "L2 17x64"')
     given = options.parse_args()
@@ -95,9 +95,9 @@ def measure(setting: Setting, count: int) -> Measured:
     judged: list[tuple[Scene, Score]] = []
     for scene in scenes(LEVELS[setting.level], count):
         begun = process_time()
-        film = render(scene, num_frames=setting.num_frames, height=setting.height, width=setting.width)
+        video = render(scene, num_frames=setting.num_frames, height=setting.height, width=setting.width)
         rendered = process_time()
-        seen = read(film)
+        seen = read(video)
         rendering, reading = rendering + rendered - begun, reading + process_time() - rendered
         judged.append((scene, compare(scene.story, seen)))
     return Measured(

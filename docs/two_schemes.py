@@ -1,6 +1,6 @@
-"""Makes the picture of docs/wan22.md: films of mini and of mini-factorized beside one another, as they come.
+"""Makes the image of docs/wan22.md: videos of mini and of mini-factorized beside one another, as they come.
 
-Six columns, the world's seeds 0 to 5 of one object. Rows: mini, mini-factorized, pictures of other objects, and what
+Six columns, the world's seeds 0 to 5 of one object. Rows: mini, mini-factorized, images of other objects, and what
 mini-factorized makes of these when the prompt names none.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 import kinoform
 from kinoform.evaluation.inputs.identity_tasks import with_another_object
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.media.wall import wall
 from kinoform.world.caption import caption, unnamed_caption
 from kinoform.world.portrait import portrait
@@ -26,15 +26,15 @@ def main() -> None:
     prompts = [caption(scene.story, np.random.default_rng(seed)) for seed, scene in enumerate(scenes)]
     nameless = [unnamed_caption(scene.story, np.random.default_rng(seed)) for seed, scene in enumerate(scenes)]
     others = [with_another_object(scene, np.random.default_rng(seed)) for seed, scene in enumerate(scenes)]
-    pictures = [portrait(scene.things[0], np.random.default_rng(seed)) for seed, scene in enumerate(others)]
+    images = [portrait(scene.things[0], np.random.default_rng(seed)) for seed, scene in enumerate(others)]
     told = [pipe(prompt, seed=seed) for pipe in (full, factorized) for seed, prompt in enumerate(prompts)]
-    still = [np.repeat(picture[None], len(told[0].frames), axis=0) for picture in pictures]
+    still = [np.repeat(image[None], len(told[0].frames), axis=0) for image in images]
     shown = [
-        factorized(prompt, references=[picture], seed=seed)
-        for seed, (prompt, picture) in enumerate(zip(nameless, pictures, strict=True))
+        factorized(prompt, references=[image], seed=seed)
+        for seed, (prompt, image) in enumerate(zip(nameless, images, strict=True))
     ]
-    films = [*told, *(Film(frames=frames, fps=full.recipe.fps) for frames in still), *shown]
-    print(wall(films, columns=len(SEEDS), upscale=2).save(TARGET, force=True))
+    videos = [*told, *(Video(frames=frames, fps=full.recipe.fps) for frames in still), *shown]
+    print(wall(videos, columns=len(SEEDS), upscale=2).save(TARGET, force=True))
     for seed in SEEDS:
         print(f"seed {seed}: {prompts[seed]} | {nameless[seed]}")
 

@@ -1,4 +1,4 @@
-"""Makes the pictures and films in `inputs/` with the world: the same ones every time, from sentences and a seed.
+"""Makes the images and videos in `inputs/` with the world: the same ones every time, from sentences and a seed.
 
     python examples/make_inputs.py
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.world.parse import parse
 from kinoform.world.portrait import portrait
 from kinoform.world.render import coverage, render
@@ -21,7 +21,7 @@ from kinoform.world.scene import Scene
 TARGET = Path(__file__).parent / "inputs"
 FPS = 16.0
 SEED = 3
-FILM = "a red ball moves right on a blue background"
+VIDEO = "a red ball moves right on a blue background"
 REFERENCES = {
     "reference.png": "a green star rests on a white background",
     "second_reference.png": "a purple ring rests on a white background",
@@ -40,18 +40,18 @@ def main(target: Path = TARGET) -> None:
 
 
 def make(folder: Path, *, num_frames: int, height: int, width: int) -> None:
-    """A film, its first and last frame, the mask of what moves in it (also of frame 0 alone), and two references."""
-    scene = staged(FILM)
+    """A video, its first and last frame, the mask of what moves in it (also of frame 0 alone), and two references."""
+    scene = staged(VIDEO)
     frames = render(scene, num_frames=num_frames, height=height, width=width)
-    save_film(folder / "film.mp4", frames)
-    save_picture(folder / "first.png", frames[0])
-    save_picture(folder / "last.png", frames[-1])
+    save_video(folder / "video.mp4", frames)
+    save_image(folder / "first.png", frames[0])
+    save_image(folder / "last.png", frames[-1])
     masks = np.rint(255 * coverage(grown(scene), num_frames=num_frames, height=height, width=width)[0]).astype(np.uint8)
-    save_film(folder / "mask.mp4", masks[..., None].repeat(3, axis=3))
-    save_picture(folder / "mask.png", masks[0])
+    save_video(folder / "mask.mp4", masks[..., None].repeat(3, axis=3))
+    save_image(folder / "mask.png", masks[0])
     for name, sentence in REFERENCES.items():
         thing, generator = staged(sentence).things[0], np.random.default_rng(SEED)
-        save_picture(folder / name, portrait(thing, generator, height=height, width=height))
+        save_image(folder / name, portrait(thing, generator, height=height, width=height))
 
 
 def staged(sentence: str) -> Scene:
@@ -62,11 +62,11 @@ def grown(scene: Scene) -> Scene:
     return replace(scene, things=tuple(replace(thing, radius=GROWN * thing.radius) for thing in scene.things))
 
 
-def save_film(path: Path, frames: np.ndarray) -> None:
-    Film(frames=frames, fps=FPS).save(path, force=True, metadata=False)
+def save_video(path: Path, frames: np.ndarray) -> None:
+    Video(frames=frames, fps=FPS).save(path, force=True, metadata=False)
 
 
-def save_picture(path: Path, pixels: np.ndarray) -> None:
+def save_image(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(path, optimize=True)
 
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import torch
 
+from kinoform.loading.adapter_saving import save_adapter
+from kinoform.loading.additions import PATCH, Additions
+from kinoform.loading.parts import Parts
 from kinoform.models.context import ReferenceStream
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.recipe import find
 from kinoform.recipes.load import load
-from kinoform.weights.adapter_saving import save_adapter
-from kinoform.weights.additions import PATCH, Additions
-from kinoform.weights.parts import Parts
 from tiny_recipe import ADDRESS
 
 NAME = "learned"

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffusers_folder import huggingface_text
+from kinoform.families.names import DIT, VAE21, Names
 from kinoform.models.context import TextStream
-from kinoform.weights.names import DIT, VAE21, Names
 from official_folder import TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
 
 SINGLE = replace(TRANSFORMER, dim=128, heads=1, context=(TextStream(width=TEXT.dim, rows=512),))

@@ -7,13 +7,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kinoform.models.tokenizer import build_word_tokenizer
-from kinoform.weights.dialects import (
+from kinoform.families.dialects import (
     DIFFUSERS_DIT,
     DIFFUSERS_VAE21,
     HUGGINGFACE_TEXT_ENCODER,
     HUGGINGFACE_TO_OFFICIAL_TOWER,
 )
+from kinoform.models.tokenizer import build_word_tokenizer
 from official_folder import (
     CODEC,
     TEXT,

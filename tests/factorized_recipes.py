@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from kinoform.models.attention.factorized import Alternating, WithinFrames
 from kinoform.models.block import FullBlock
-from kinoform.models.factorized import FactorizedBlock
-from kinoform.models.ports import BlockSpec
+from kinoform.models.factorized_block import FactorizedBlock
+from kinoform.models.protocols import BlockSpec
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import t2v_1_3b
 from official_folder import CODEC, TEXT, TRANSFORMER

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kinoform.families.names import DIT, TEXT_ENCODER, VAE21, Names
+from kinoform.loading.own import Modules
 from kinoform.models import text
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
@@ -18,8 +20,6 @@ from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import vace_1_3b
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
-from kinoform.weights.own import Modules
 from tower_files import official_tower, tower_of
 
 WORDS = (
@@ -82,7 +82,7 @@ IMAGE_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 
 
 def small_vace() -> Recipe:
-    """For the folder of the kind `vace`: films of 64x32."""
+    """For the folder of the kind `vace`: videos of 64x32."""
     return replace(
         vace_1_3b(), transformer=TRANSFORMERS["vace"], codec=CODEC, text=TEXT, width=64, height=32, num_frames=5
     )
@@ -91,7 +91,7 @@ def small_vace() -> Recipe:
 def tiny_modules(seed: int = 0, transformer: DiTSpec = TRANSFORMER) -> Modules:
     """The modules whose weights `write_official_folder` writes, in float32; none of their outputs is zero.
 
-    There is an image encoder where the transformer reads pictures.
+    There is an image encoder where the transformer reads images.
     """
     generator = torch.Generator().manual_seed(seed)
     encoder = TEXT.build()

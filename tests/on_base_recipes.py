@@ -2,21 +2,21 @@
 
 from dataclasses import replace
 
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
+from kinoform.mini.adapters import REFERENCE_ROWS
+from kinoform.mini.recipe import mini
+from kinoform.mini.training.dataset import Videos
+from kinoform.mini.training.plan import TransformerPlan
+from kinoform.mini.training.probe_loss import LessonSpec
+from kinoform.mini.training.reference_stage import ReaderConfig, ReaderPlan
+from kinoform.mini.training.transformer_stage import Portraits, TransformerConfig
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.dit import DiTSpec
 from kinoform.recipe import Recipe
-from kinoform.recipes.mini import mini
-from kinoform.recipes.mini_adapters import REFERENCE_ROWS
-from kinoform.training.average import AverageSpec
-from kinoform.training.films import Films
-from kinoform.training.lesson import LessonSpec
+from kinoform.training.ema import AverageSpec
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.plan import TransformerPlan
-from kinoform.training.reader import ReaderConfig, ReaderPlan
 from kinoform.training.stage import TrainingSpec
-from kinoform.training.transformer import Portraits, TransformerConfig
 from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import L1
 
@@ -46,14 +46,14 @@ def plan() -> TransformerPlan:
         optimizer=OptimizerSpec(hidden=no_matrix),
         average=AverageSpec(decay=0.5, every=1),
     )
-    film = FilmSize(num_frames=5, height=32, width=32)
+    video = VideoSize(num_frames=5, height=32, width=32)
     return TransformerPlan(
         base="mini",
         recipe=made,
         words=vocabulary(),
         transformer=TransformerConfig(
             transformer=made.transformer,
-            films=Films(level=L1, num_frames=5, height=32, width=32),
+            videos=Videos(level=L1, num_frames=5, height=32, width=32),
             levels=LevelSampling(),
             negative_prompt=made.negative_prompt,
             batch=4,
@@ -63,7 +63,7 @@ def plan() -> TransformerPlan:
         transformer_training=training,
         reader=ReaderPlan(
             config=ReaderConfig(
-                stream=STREAM, rows=REFERENCE_ROWS, dim=24, eps=made.transformer.eps, film=film, level=L1, batch=4
+                stream=STREAM, rows=REFERENCE_ROWS, dim=24, eps=made.transformer.eps, video=video, level=L1, batch=4
             ),
             training=training,
         ),

@@ -1,4 +1,4 @@
-"""Pictures and films as strangers have them: damaged, turned, in HDR, of uneven pace, not what their name says."""
+"""Images and videos as strangers have them: damaged, turned, in HDR, of uneven pace, not what their name says."""
 
 import io
 import struct
@@ -12,8 +12,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, ColorTrc
 from PIL import Image
 
-from kinoform.media.child import Decoded, _received
-from kinoform.media.decoding import Job, decode
+from kinoform.media.decoder_client import Decoded, _received
+from kinoform.media.decoder_process import Job, decode
 
 SRGB = {"color_primaries": 1, "color_trc": 1, "colorspace": 1}
 PQ = {"color_primaries": 9, "color_trc": int(ColorTrc.SMPTE2084), "colorspace": 9}
@@ -29,7 +29,7 @@ def decoded_here(job: Job) -> Decoded:
     return _received(out)
 
 
-def write_film(
+def write_video(
     path: Path,
     frames: np.ndarray,
     *,
@@ -38,7 +38,7 @@ def write_film(
     pixels: str = "yuv444p10le",
     colours: dict[str, int] = SRGB,
 ) -> Path:
-    """A film of uint8 or uint16 RGB frames (or RGBA, uint8), in 10 bits, on screen from `times` in ms on."""
+    """A video of uint8 or uint16 RGB frames (or RGBA, uint8), in 10 bits, on screen from `times` in ms on."""
     kind = {(3, "uint8"): "rgb24", (4, "uint8"): "rgba", (3, "uint16"): "rgb48le"}[frames.shape[3], str(frames.dtype)]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=16)
@@ -49,8 +49,8 @@ def write_film(
         for name, value in colours.items():
             setattr(context, name, value)
         container.start_encoding()
-        for place, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=kind).reformat(
+        for place, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=kind).reformat(
                 format=pixels,
                 dst_colorspace=Colorspace(colours["colorspace"]),
                 src_color_range=ColorRange.JPEG,
@@ -64,7 +64,7 @@ def write_film(
     return path
 
 
-def long_film(path: Path, seconds: int, rate: Fraction | int, *, size: int = 64) -> Path:
+def long_video(path: Path, seconds: int, rate: Fraction | int, *, size: int = 64) -> Path:
     """One that is as bright as the numbers of its frames, which all stand alone."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=rate)
@@ -96,7 +96,7 @@ def turned(content: bytes, quarters: int) -> bytes:
 
 
 def large_png(width: int, height: int) -> bytes:
-    """The header and the end of a picture of that size."""
+    """The header and the end of an image of that size."""
     header = b"IHDR" + struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(bytes(100))
     chunks = (struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in (header, data))
@@ -104,7 +104,7 @@ def large_png(width: int, height: int) -> bytes:
 
 
 def large_jpeg(side: int) -> bytes:
-    """A small picture whose header says that both sides are `side`."""
+    """A small image whose header says that both sides are `side`."""
     small = io.BytesIO()
     Image.new("RGB", (8, 8)).save(small, "JPEG")
     content = small.getvalue()

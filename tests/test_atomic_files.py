@@ -80,7 +80,7 @@ def test_ctrl_c_at_any_instruction_leaves_the_old_or_the_new_and_nothing_else(
 
 def left_by(process: int, *, machine: str | None = None) -> str:
     own, _, number = owners.new_tag().split("-")
-    return f".film.kinoform-{machine or own}-{process}-{number}"
+    return f".video.kinoform-{machine or own}-{process}-{number}"
 
 
 @pytest.fixture
@@ -92,19 +92,19 @@ def gone() -> int:
 
 def test_what_dead_runs_left_is_swept_and_nothing_else(tmp_path: Path, gone: int) -> None:
     stays = {
-        left_by(os.getpid()) + ".mp4",  # another film of this very process
+        left_by(os.getpid()) + ".mp4",  # another video of this very process
         left_by(os.getppid()) + ".mp4",
         left_by(gone, machine="0" * 8) + ".mp4",  # of another machine: who knows
-        ".film-a1b2c3d4.mp4",
+        ".video-a1b2c3d4.mp4",
         ".kinoform-notes",
-        f"film.kinoform-{gone}.mp4",
-        left_by(gone) + "-old",  # the only copy of the folder film
+        f"video.kinoform-{gone}.mp4",
+        left_by(gone) + "-old",  # the only copy of the folder video
     }
     goes = {left_by(gone) + ".mp4", left_by(gone), left_by(gone)}
     for name in stays | goes:
-        (tmp_path / name).write_text("half a film")
+        (tmp_path / name).write_text("half a video")
     (tmp_path / (left_by(gone) + "-folder")).mkdir()
-    aside = tmp_path / left_by(gone).replace("film", "frames")
+    aside = tmp_path / left_by(gone).replace("video", "frames")
     aside.mkdir()
     (aside / "frame.png").write_text("half")
     with whole(tmp_path / "other.txt"):
@@ -118,7 +118,7 @@ def test_a_folder_that_was_to_be_replaced_is_swept_once_the_new_one_stands(tmp_p
     aside.mkdir()
     one_file(tmp_path)
     assert aside.exists()
-    (tmp_path / "film").mkdir()
+    (tmp_path / "video").mkdir()
     (tmp_path / "a.txt").unlink()
     one_file(tmp_path)
     assert not aside.exists()

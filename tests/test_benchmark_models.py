@@ -54,7 +54,7 @@ def test_rows_in_a_dtype_that_is_emulated_are_left_out_by_name(
         assert cases.measured() == ((torch.float32, torch.bfloat16) if units else (torch.float32,))
     finally:
         cpu.emulates.cache_clear()
-    assert found == ([] if units else ["transformer 1.3B width, bf16", "transformer dim 512, bf16", "film, bf16"])
+    assert found == ([] if units else ["transformer 1.3B width, bf16", "transformer dim 512, bf16", "video, bf16"])
 
 
 def test_a_bounded_command_ends_with_its_status_or_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "schemes.py"
 
 
-def test_every_film_gives_a_row_and_a_loop_finds_the_same() -> None:
+def test_every_video_gives_a_row_and_a_loop_finds_the_same() -> None:
     words = [sys.executable, str(SCRIPT), "--smallest", "--anyway", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import kinoform
+from kinoform.mini.training.train import train_plan
 from kinoform.ops.drawing import seeded
 from kinoform.training.loop import train
-from kinoform.training.randomness import seed_everything
-from kinoform.training.stages import train_plan
+from kinoform.training.rng import seed_everything
 from training.test_adapter import QUIET, short, stage
 from training.test_stages import tiny_plan
 from training.tiny_stage import SPEC, TinyStage

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 import kinoform
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.errors import UsageError
-from kinoform.media.film import Film
-from kinoform.media.material import Clip, Picture
+from kinoform.loading.additions import with_additions
+from kinoform.media.types import InputImage, InputVideo
+from kinoform.media.video import Video
 from kinoform.models.dit import DiT
 from kinoform.models.lora import adapters_of
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.weights.additions import with_additions
 from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 
 IDEAS = Path(__file__).parents[1] / "examples" / "ideas"
@@ -39,8 +39,10 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 
 INPUTS = {
-    "depth_control": Inputs(film=Clip(frames=noise(1, 6, 20, 40, 3))),
-    "reference_branch": Inputs(references=(Picture(pixels=noise(2, 30, 10, 3)), Picture(pixels=noise(3, 9, 9, 3)))),
+    "depth_control": Inputs(video=InputVideo(frames=noise(1, 6, 20, 40, 3))),
+    "reference_branch": Inputs(
+        references=(InputImage(pixels=noise(2, 30, 10, 3)), InputImage(pixels=noise(3, 9, 9, 3)))
+    ),
 }
 
 
@@ -66,23 +68,23 @@ def latents(pipe: Pipeline, inputs: Inputs = NO_INPUTS, seed: int = 7) -> Tensor
 
 
 @pytest.fixture(scope="module")
-def base_film() -> Film:
+def base_video() -> Video:
     pipe = kinoform.load("mini", device="cpu")
     return pipe(PROMPT, seed=3, num_inference_steps=1, num_frames=5, width=32, height=32)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs_as_its_first_lines_say(name: str, tmp_path: Path, base_film: Film) -> None:
-    """From its folder, with the embedded model; untrained, it makes the films of that model."""
+def test_it_runs_as_its_first_lines_say(name: str, tmp_path: Path, base_video: Video) -> None:
+    """From its folder, with the embedded model; untrained, it makes the videos of that model."""
     words = ["--recipe", f"{name}:recipe", "--seed", "3", "--steps", "1", "--frames", "5", "--size", "32x32",
-             "-o", f"{tmp_path}/film/"]  # fmt: skip
+             "-o", f"{tmp_path}/video/"]  # fmt: skip
     run = subprocess.run(
         [sys.executable, "-m", "kinoform", "generate", PROMPT, *words],
         cwd=IDEAS, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    for place, frame in enumerate(base_film.frames):
-        shown = np.asarray(Image.open(tmp_path / "film" / f"frame_{place:05d}.png"))[::4, ::4]
+    for place, frame in enumerate(base_video.frames):
+        shown = np.asarray(Image.open(tmp_path / "video" / f"frame_{place:05d}.png"))[::4, ::4]
         # Another process may use another number of threads, whose sums differ in the last bit.
         assert np.abs(shown.astype(int) - frame).max() <= 1
 
@@ -98,7 +100,7 @@ def test_the_recipes_are_complete(idea: ModuleType) -> None:
 
 
 def test_step_0_is_the_base_bit_for_bit(idea: ModuleType, folder: Path) -> None:
-    """A whole film, with guidance, whatever it is shown."""
+    """A whole video, with guidance, whatever it is shown."""
     wide, base = on_tiny(idea, folder), tiny_pipeline(folder)
     for inputs in (NO_INPUTS, INPUTS[idea.__name__]):
         assert torch.equal(latents(wide, inputs), latents(base))
@@ -135,9 +137,9 @@ def test_adapters_learn_beside_what_was_added_and_nothing_else_does(idea: Module
 def assert_learns(pipe: Pipeline, model: DiT, learning: dict[str, nn.Parameter], inputs: Inputs) -> set[str]:
     """Two steps of training give gradients to `learning` alone; the names of what has changed."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    film = pipe.request(PROMPT, seed=1, inputs=inputs).film
+    video = pipe.request(PROMPT, seed=1, inputs=inputs).video
     (conditioner,) = pipe.recipe.conditioners
-    given = conditioner.give(inputs, film, PartEncoders(pipe.parts, CPU, torch.float32))
+    given = conditioner.give(inputs, video, PartEncoders(pipe.parts, CPU, torch.float32))
     generator = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(1, 4, 2, 8, 8, generator=generator) for _ in range(2))
     told = given.conditions(torch.randn(1, 8, 16, generator=generator))
@@ -157,8 +159,8 @@ def assert_learns(pipe: Pipeline, model: DiT, learning: dict[str, nn.Parameter],
     return changed
 
 
-def test_a_depth_film_that_is_too_short_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_depth_video_that_is_too_short_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(IDEAS))
     pipe = on_tiny(importlib.import_module("depth_control"), folder)
-    with pytest.raises(UsageError, match="the film has 2 frames, and 3 are to be made"):
-        pipe.request(PROMPT, seed=1, inputs=Inputs(film=Clip(frames=noise(1, 2, 16, 16, 3))))
+    with pytest.raises(UsageError, match="the video has 2 frames, and 3 are to be made"):
+        pipe.request(PROMPT, seed=1, inputs=Inputs(video=InputVideo(frames=noise(1, 2, 16, 16, 3))))

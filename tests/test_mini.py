@@ -1,4 +1,4 @@
-"""The embedded model: it is what its manifest says, it makes the same film twice, and its skill has not fallen.
+"""The embedded model: it is what its manifest says, it makes the same video twice, and its skill has not fallen.
 
 The skill test is a fixed small sample of `kinoform evaluate mini`; its floors lie well below what the shipped
 weights reach on it, so that only a real regression fails, and far above chance.
@@ -16,16 +16,16 @@ import torch
 import kinoform
 from kinoform.evaluation.evaluate import evaluate
 from kinoform.evaluation.verdict import attributes
-from kinoform.media.film import Film
+from kinoform.loading.own import read_manifest
+from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import ASSETS
-from kinoform.weights.own import read_manifest
 from kinoform.world.parse import parse
 from kinoform.world.reader import read
 from kinoform.world.sampling import L1
 from kinoform.world.score import compare
 
-FILMS = {"L1": 40, "L2": 16, "L3": 16}
+VIDEOS = {"L1": 40, "L2": 16, "L3": 16}
 """Of both splits together."""
 
 FLOORS = {
@@ -56,30 +56,30 @@ def test_the_training_that_made_it_is_recorded() -> None:
     assert min(made["autoencoder"]["readable"]) >= 0.9, "no transformer before its gate"
 
 
-def test_the_same_seed_makes_the_same_film(mini: Pipeline) -> None:
+def test_the_same_seed_makes_the_same_video(mini: Pipeline) -> None:
     prompt = "a green square moves left on a white background"
     first, again, other = (mini(prompt, seed=seed, num_inference_steps=4) for seed in (1, 1, 2))
-    assert isinstance(first, Film)
+    assert isinstance(first, Video)
     assert np.array_equal(first.frames, again.frames)
     assert not np.array_equal(first.frames, other.frames)
     assert first.frames.shape == (17, 64, 64, 3) and first.fps == 16
     assert first.params["prompt"] == prompt and first.params["seed"] == 1
 
 
-@pytest.mark.parametrize("level", FILMS)
+@pytest.mark.parametrize("level", VIDEOS)
 def test_it_follows_prompts(mini: Pipeline, level: str) -> None:
-    films = FILMS[level]
-    found = evaluate(mini, level=level, count=films // 2)
+    videos = VIDEOS[level]
+    found = evaluate(mini, level=level, count=videos // 2)
     right = {name: sum(split.skill[name].right for split in found.splits) for name in found.chance}
-    print(f"{level}, of {films}:", ", ".join(f"{name} {count}" for name, count in right.items()))
-    assert {name: right[name] for name, floor in FLOORS[level].items() if right[name] < floor * films} == {}
-    assert sum(split.ceiling["all_right"].right for split in found.splits) >= 0.8 * films
+    print(f"{level}, of {videos}:", ", ".join(f"{name} {count}" for name, count in right.items()))
+    assert {name: right[name] for name, floor in FLOORS[level].items() if right[name] < floor * videos} == {}
+    assert sum(split.ceiling["all_right"].right for split in found.splits) >= 0.8 * videos
 
 
-def test_another_prompt_makes_another_film(mini: Pipeline) -> None:
-    """The measure can fail: films of one prompt, judged by another, are wrong in what differs."""
-    film = mini("a red ball moves left on a green background", seed=5)
-    wrong = compare(parse("a blue star spins on a white background"), read(film.frames))
+def test_another_prompt_makes_another_video(mini: Pipeline) -> None:
+    """The measure can fail: videos of one prompt, judged by another, are wrong in what differs."""
+    video = mini("a red ball moves left on a green background", seed=5)
+    wrong = compare(parse("a blue star spins on a white background"), read(video.frames))
     assert not (wrong.background or wrong.colour or wrong.all_right)
 
 
@@ -88,18 +88,18 @@ def test_unknown_words_are_named(mini: Pipeline) -> None:
         mini("a cat on a sofa", seed=1, num_inference_steps=1)
 
 
-def test_the_command_makes_the_film_that_python_makes(mini: Pipeline, tmp_path: Path) -> None:
+def test_the_command_makes_the_video_that_python_makes(mini: Pipeline, tmp_path: Path) -> None:
     prompt, steps = "a pink star spins on a blue background", 3
-    command = ["generate", prompt, "--seed", "4", "--steps", str(steps), "--json", "-o", f"{tmp_path}/films/"]
+    command = ["generate", prompt, "--seed", "4", "--steps", str(steps), "--json", "-o", f"{tmp_path}/videos/"]
     run = subprocess.run([sys.executable, "-m", "kinoform", *command], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     from PIL import Image
 
     made = json.loads(run.stdout)
-    film = mini(prompt, seed=4, num_inference_steps=steps)
+    video = mini(prompt, seed=4, num_inference_steps=steps)
     first = np.asarray(Image.open(f"{made['output']}/frame_00000.png"))[::4, ::4]
     # Another process may use another number of threads, whose sums differ in the last bit.
-    assert np.abs(first.astype(int) - film.frames[0].astype(int)).max() <= 1
+    assert np.abs(first.astype(int) - video.frames[0].astype(int)).max() <= 1
     assert made["seed"] == 4 and made["steps"] == steps
 
 

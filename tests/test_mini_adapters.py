@@ -31,7 +31,7 @@ TASKS = {
     "mini:reference": ("identity",),
 }
 BLIND = {"no reference": {"identity": 0.3}}
-"""The measure can fail: what no prompt names and no picture shows does not come by itself."""
+"""The measure can fail: what no prompt names and no image shows does not come by itself."""
 
 CODEC = {"first frame": 2.0, "first and last": 2.0}
 """By how many dB known frames may be further from what was given than the codec's own reconstruction is."""

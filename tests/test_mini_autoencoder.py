@@ -1,4 +1,4 @@
-"""The embedded autoencoder gives films back: readable, steady, and the same in pieces as whole."""
+"""The embedded autoencoder gives videos back: readable, steady, and the same in pieces as whole."""
 
 import numpy as np
 import pytest
@@ -25,22 +25,22 @@ def codec() -> VAE:
     return kinoform.load("mini", device="cpu").parts.codec(torch.device("cpu"))
 
 
-def pixels_of(film: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(film).movedim(-1, 0)[None].float() / 127.5 - 1
+def pixels_of(video: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(video).movedim(-1, 0)[None].float() / 127.5 - 1
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @torch.inference_mode()
-def test_films_are_readable_and_their_backgrounds_steady(codec: VAE, level: str) -> None:
+def test_videos_are_readable_and_their_backgrounds_steady(codec: VAE, level: str) -> None:
     right, whole, objects = 0, [], []
     for seed in range(SCENES):
         scene = scene_from_seed(1000 + seed, LEVELS[level])
-        film = render(scene)
-        latents, _ = codec.encode(pixels_of(film))
+        video = render(scene)
+        latents, _ = codec.encode(pixels_of(video))
         redrawn = to_uint8(codec.decode(latents)[0][0])
         right += compare(scene.story, read(redrawn)).all_right
-        whole.append(psnr(redrawn, film))
-        objects.append(foreground_psnr(redrawn, film, coverage(scene)))
+        whole.append(psnr(redrawn, video))
+        objects.append(foreground_psnr(redrawn, video, coverage(scene)))
         if scene.story.background.texture == PLAIN:
             assert background_drift(redrawn) <= MOST_DRIFT
     print(f"{level}: {right} of {SCENES}, PSNR {np.mean(whole):.1f} dB, on objects {np.mean(objects):.1f} dB")
@@ -60,9 +60,9 @@ def test_pieces_make_the_whole(codec: VAE, chunks: tuple[int, ...]) -> None:
         pieces.append(piece)
         first = stop
     assert (torch.cat(pieces, 2) - latents).abs().max() < 1e-5
-    film, _ = codec.decode(latents)
+    video, _ = codec.decode(latents)
     history, pieces = None, []
     for part in latents.split(list(chunks), dim=2):
         piece, history = codec.decode(part, history)
         pieces.append(piece)
-    assert (torch.cat(pieces, 2) - film).abs().max() < 1e-5
+    assert (torch.cat(pieces, 2) - video).abs().max() < 1e-5

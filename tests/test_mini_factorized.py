@@ -1,4 +1,4 @@
-"""The embedded factorized model: small, whole, and as skilled as it was, in words and from pictures.
+"""The embedded factorized model: small, whole, and as skilled as it was, in words and from images.
 
 The skill test is a fixed small sample of `kinoform evaluate mini-factorized`; its floors lie well below what the
 shipped weights reach on it, so that only a real regression fails, and far above chance.
@@ -8,19 +8,19 @@ import pytest
 
 import kinoform
 from kinoform.evaluation.benchmark import Contender
-from kinoform.evaluation.judgement import judgement
+from kinoform.evaluation.combined_report import judgement
+from kinoform.loading.own import read_manifest
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import ASSETS
-from kinoform.weights.own import read_manifest
 
 MOST_BYTES = 12_000_000
-FILMS = 10
+VIDEOS = 10
 """Of each split, and of each case of identity."""
 
 WORDS = {"background": 0.9, "colour": 0.8, "motion": 0.6, "shape": 0.5}
-PICTURES = {"reference": {"colour": 0.8, "identity": 0.5}, "other reference": {"colour": 0.8, "identity": 0.5}}
+IMAGES = {"reference": {"colour": 0.8, "identity": 0.5}, "other reference": {"colour": 0.8, "identity": 0.5}}
 BLIND = 0.3
-"""The measure can fail: what no prompt names and no picture shows does not come by itself."""
+"""The measure can fail: what no prompt names and no image shows does not come by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_its_folder_is_small_and_whole() -> None:
     assert set(read_manifest(folder).parts) == set(files) - {"manifest.json"}
 
 
-def test_it_saw_as_many_films_as_mini_for_as_many_operations() -> None:
+def test_it_saw_as_many_videos_as_mini_for_as_many_operations() -> None:
     ours, full = (read_manifest(ASSETS / name).made["transformer"] for name in ("mini-factorized", "mini"))
     assert ours["samples"] == full["samples"]
     assert ours["flops"] == pytest.approx(full["flops"], rel=0.05)
@@ -46,15 +46,15 @@ def test_codec_and_text_encoder_are_those_of_mini() -> None:
         assert (ASSETS / "mini-factorized" / file).read_bytes() == (ASSETS / "mini" / file).read_bytes(), file
 
 
-def test_it_follows_words_and_pictures(factorized: Pipeline) -> None:
-    found = judgement(Contender(pipeline=factorized), levels=["L1"], count=FILMS)
+def test_it_follows_words_and_images(factorized: Pipeline) -> None:
+    found = judgement(Contender(pipeline=factorized), levels=["L1"], count=VIDEOS)
     assert found.identity is not None
     splits = found.words.sides[0][0].splits
     right = {name: sum(split.skill[name].right for split in splits) for name in WORDS}
     cases = {case.name: case.skill for case in found.identity.first.cases}
     print(right, {name: {mark: each.right for mark, each in skill.items()} for name, skill in cases.items()})
-    assert {name: right[name] for name, floor in WORDS.items() if right[name] < floor * 2 * FILMS} == {}
-    for name, floors in PICTURES.items():
+    assert {name: right[name] for name, floor in WORDS.items() if right[name] < floor * 2 * VIDEOS} == {}
+    for name, floors in IMAGES.items():
         for mark, floor in floors.items():
-            assert cases[name][mark].right >= floor * FILMS, (name, mark)
-    assert cases["no reference"]["identity"].right <= BLIND * FILMS
+            assert cases[name][mark].right >= floor * VIDEOS, (name, mark)
+    assert cases["no reference"]["identity"].right <= BLIND * VIDEOS

@@ -67,10 +67,10 @@ ASKED = {
 
 
 def test_a_video_of_such_numbers_is_that_of_plain_ones_and_says_plain_ones(pipe: Pipeline) -> None:
-    film = pipe("a red ball", **ASKED)
+    video = pipe("a red ball", **ASKED)
     plain = pipe("a red ball", **{key: whole_of(each) or real_of(each) for key, each in ASKED.items()})
-    assert np.array_equal(film.frames, plain.frames)
-    assert json.loads(json.dumps(film.params)) == plain.params
+    assert np.array_equal(video.frames, plain.frames)
+    assert json.loads(json.dumps(video.params)) == plain.params
 
 
 @pytest.mark.parametrize("key", ASKED)
@@ -88,13 +88,13 @@ def test_such_numbers_stand_in_values_of_every_kind() -> None:
 SCRIPT = """
 from fractions import Fraction
 import numpy as np, torch
-from kinoform.conditions.edits import extend
-from kinoform.conditions.handed import inputs_of
+from kinoform.conditions.vace_inputs import extend
+from kinoform.conditions.coerce import inputs_of
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.known_frames import in_film_order
+from kinoform.conditions.known_frames import in_video_order
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip, Picture
+from kinoform.media.types import InputVideo, InputImage
 from kinoform.solvers.cache import Drift, Every
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.flow_edit import FlowEdit
@@ -118,11 +118,12 @@ assert repr((inputs.strength, inputs.context_scale)) == "(0.5, 2.0)"
 first, last = (np.full((4, 4, 3), shade, np.uint8) for shade in (0, 9))
 frames = inputs_of(frames={np.int64(-1): last, torch.tensor(0): first}, fps=np.float32(8)).frames
 assert repr(sorted(frames)) == "[-1, 0]"
-assert list(in_film_order({np.int64(-1): Picture(pixels=last), torch.tensor(0): Picture(pixels=first)}, 5)) == [0, 4]
+ordered = in_video_order({np.int64(-1): InputImage(pixels=last), torch.tensor(0): InputImage(pixels=first)}, 5)
+assert list(ordered) == [0, 4]
 rim = EditSettings(grow=np.int64(2), feather=np.float32(1.5), overlap=torch.tensor(3))
 assert repr(rim) == repr(EditSettings(grow=2, feather=1.5, overlap=3))
-clip = Clip(frames=np.stack([first] * 3))
-assert len(extend(clip, after=np.int64(2)).film.frames) == 5
+clip = InputVideo(frames=np.stack([first] * 3))
+assert len(extend(clip, after=np.int64(2)).video.frames) == 5
 for refused in (lambda: extend(clip, after=True), lambda: UniPC(order=True), lambda: inputs_of(frames={True: first})):
     try:
         refused()

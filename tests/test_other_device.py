@@ -1,4 +1,4 @@
-"""Films, edits and training on a device that refuses what Apple's GPUs refuse: the same, but for rounding."""
+"""Videos, edits and training on a device that refuses what Apple's GPUs refuse: the same, but for rounding."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -14,9 +14,13 @@ from torch.overrides import TorchFunctionMode
 
 import kinoform
 from conditions.in_hand import VISION, random_module
-from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.editing.edit import edit
 from kinoform.editing.settings import EditSettings
+from kinoform.mini.training.autoencoder_stage import AutoencoderStage
+from kinoform.mini.training.text_stage import TextStage
+from kinoform.mini.training.train import prepare_tokenizer
+from kinoform.mini.training.transformer_stage import Frozen, TransformerStage
 from kinoform.models.vae import VAE
 from kinoform.models.vision import image_rows
 from kinoform.pipelines.pipeline import Pipeline
@@ -24,13 +28,9 @@ from kinoform.recipes.load import choose_machine
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.unipc import UniPC
-from kinoform.training.autoencoder import AutoencoderStage
 from kinoform.training.devices import moved
+from kinoform.training.distributed import Alone
 from kinoform.training.loop import Learner
-from kinoform.training.stages import prepare_tokenizer
-from kinoform.training.team import Alone
-from kinoform.training.text import TextStage
-from kinoform.training.transformer import Frozen, TransformerStage
 from other_device import THERE, There, another_device
 from tiny_recipe import tiny_pipeline, write_tiny_folder
 from training.test_stages import tiny_plan
@@ -76,7 +76,7 @@ def test_the_device_refuses(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("solver", [UniPC(), DPMSolver(), Euler()])
-def test_a_film_is_that_of_the_cpu(folder: Path, device: torch.device, solver: Any) -> None:
+def test_a_video_is_that_of_the_cpu(folder: Path, device: torch.device, solver: Any) -> None:
     pipe = tiny_pipeline(folder)
     wanted = pipe(PROMPT, seed=1, solver=solver).frames
     assert farthest(there(tiny_pipeline(folder))(PROMPT, seed=1, solver=solver).frames, wanted) <= 1
@@ -91,10 +91,10 @@ def test_a_dtype_rounds_there_and_no_more(folder: Path, device: torch.device, dt
 @pytest.mark.parametrize(
     ("model", "inputs"),
     [
-        ("mini", {"film": 5, "source_prompt": "a blue ball moves left"}),
+        ("mini", {"video": 5, "source_prompt": "a blue ball moves left"}),
         ("mini-factorized", {"references": [1]}),
         ("mini:frames", {"image": 1, "last_image": 1}),
-        ("mini:vace", {"film": 5, "mask": 1, "references": [1]}),
+        ("mini:vace", {"video": 5, "mask": 1, "references": [1]}),
         ("mini:reference", {"references": [1]}),
     ],
 )
@@ -107,18 +107,18 @@ def test_inputs_reach_the_model_there(device: torch.device, model: str, inputs: 
 def test_an_edit_is_that_of_the_cpu(folder: Path, device: torch.device) -> None:
     source, mask = _noise(9, 20, 28), np.zeros((1, 20, 28), bool)
     mask[:, 4:12, 6:20] = True
-    pipes = [tiny_pipeline(folder, conditioners=(StartFilm(),), num_frames=5) for _ in range(2)]
+    pipes = [tiny_pipeline(folder, conditioners=(StartVideo(),), num_frames=5) for _ in range(2)]
     here, away = (
-        edit(pipe, source, PROMPT, mask=mask, settings=EditSettings(), seed=4).film.frames
+        edit(pipe, source, PROMPT, mask=mask, settings=EditSettings(), seed=4).video.frames
         for pipe in (pipes[0], there(pipes[1]))
     )
     assert farthest(away, here) <= 1
 
 
-def test_pictures_are_read_there(device: torch.device) -> None:
-    encoder, picture = random_module(VISION), torch.rand(1, 3, 20, 30) * 2 - 1
-    wanted = image_rows(encoder, picture)
-    found = image_rows(encoder.to(device), picture.to(device))
+def test_images_are_read_there(device: torch.device) -> None:
+    encoder, image = random_module(VISION), torch.rand(1, 3, 20, 30) * 2 - 1
+    wanted = image_rows(encoder, image)
+    found = image_rows(encoder.to(device), image.to(device))
     assert torch.allclose(found.cpu(), wanted, atol=1e-5)
 
 
@@ -156,7 +156,7 @@ def _material(name: str, value: Any) -> Any:
         mask = np.zeros((32, 32), np.uint8)
         mask[8:20, 8:20] = 255
         return mask
-    return _noise(5, 32, 32) if name == "film" else _noise(1, 32, 32)[0]
+    return _noise(5, 32, 32) if name == "video" else _noise(1, 32, 32)[0]
 
 
 def _noise(frames: int, height: int, width: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The pixel model of examples/ideas: no autoencoder is trained, saved or loaded, and volumes of film are its tokens."""
+"""The pixel model of examples/ideas: no autoencoder is trained, saved or loaded; volumes of video are its tokens."""
 
 import importlib
 import sys
@@ -12,20 +12,20 @@ import pytest
 import torch
 
 from kinoform.errors import UsageError, WeightsError
+from kinoform.families.identify import inspect_path
+from kinoform.loading.own import Modules, read_manifest, save_own
+from kinoform.loading.parts import own_parts
+from kinoform.loading.verify import verify_path
+from kinoform.mini.training.plan import Plan
+from kinoform.mini.training.probe_loss import LessonSpec
+from kinoform.mini.training.train import Trained, prepare_tokenizer, train_plan
+from kinoform.mini.training.transformer_stage import Frozen, TransformerStage
 from kinoform.models.codec import Identity
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
-from kinoform.training.lesson import LessonSpec
 from kinoform.training.optimizer import Schedule
-from kinoform.training.plan import Plan
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.training.stages import Trained, prepare_tokenizer, train_plan
-from kinoform.training.transformer import Frozen, TransformerStage
-from kinoform.weights.identity.identify import inspect_path
-from kinoform.weights.own import Modules, read_manifest, save_own
-from kinoform.weights.parts import own_parts
-from kinoform.weights.verify import verify_path
 from tiny_recipe import tiny, write_tiny_folder
 
 IDEAS = Path(__file__).parents[1] / "examples" / "ideas"
@@ -84,10 +84,10 @@ def test_no_autoencoder_is_trained_or_saved(trained: Trained, folder: Path, run:
     assert not verify_path(folder).faults
 
 
-def test_it_makes_the_film_of_its_seed(pipe: Pipeline) -> None:
-    film, again, other = (pipe(PROMPT, seed=seed, num_inference_steps=2) for seed in (1, 1, 2))
-    assert film.frames.shape == (16, 32, 32, 3)
-    assert np.array_equal(film.frames, again.frames) and not np.array_equal(film.frames, other.frames)
+def test_it_makes_the_video_of_its_seed(pipe: Pipeline) -> None:
+    video, again, other = (pipe(PROMPT, seed=seed, num_inference_steps=2) for seed in (1, 1, 2))
+    assert video.frames.shape == (16, 32, 32, 3)
+    assert np.array_equal(video.frames, again.frames) and not np.array_equal(video.frames, other.frames)
 
 
 def test_it_learns_to_denoise_pixels(pixels: ModuleType, tmp_path: Path) -> None:

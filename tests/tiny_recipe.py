@@ -1,4 +1,4 @@
-"""A model of kinoform's own kind with random weights, small enough to make a film in milliseconds."""
+"""A model of kinoform's own kind with random weights, small enough to make a video in milliseconds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.video_to_video import StartVideo
+from kinoform.loading.own import Modules, save_own
 from kinoform.models import text
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec
@@ -16,7 +17,6 @@ from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
 from kinoform.recipes.load import load
-from kinoform.weights.own import Modules, save_own
 
 WORDS = ("a", "red", "blue", "ball", "cat", "moves", "left", "ugly", ".")
 ROWS = 8
@@ -51,13 +51,13 @@ def tiny() -> Recipe:
     )  # fmt: skip
 
 
-def tiny_of_films() -> Recipe:
-    """The same, which may also begin from a film."""
-    return replace(tiny(), conditioners=(StartFilm(),))
+def tiny_of_videos() -> Recipe:
+    """The same, which may also begin from a video."""
+    return replace(tiny(), conditioners=(StartVideo(),))
 
 
 def write_tiny_folder(folder: Path, *, seed: int = 0) -> Path:
-    """Random weights under which prompt, level and noise all show in the film."""
+    """Random weights under which prompt, level and noise all show in the video."""
     made, generator = tiny(), torch.Generator().manual_seed(seed)
     encoder = made.text.build()
     text.initialise(encoder, generator)

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kinoform.checkpoints.files import Checkpoint
+from kinoform.checkpoints.formats import Stored
+from kinoform.families.clip_qkv import separated, unused
+from kinoform.families.names import IMAGE_ENCODER, Names
+from kinoform.loading.load import load_module
+from kinoform.loading.sources import Source
 from kinoform.models.vision import VisionEncoder, VisionSpec
-from kinoform.weights.clip import separated, unused
-from kinoform.weights.files import Checkpoint
-from kinoform.weights.load import load_module
-from kinoform.weights.names import IMAGE_ENCODER, Names
-from kinoform.weights.places import Source
-from kinoform.weights.storage.formats import Stored
 
 
 def checkpoint_of(tensors: Mapping[str, Tensor]) -> Checkpoint:

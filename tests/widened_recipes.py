@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
+from kinoform.conditions.protocols import Encoders, Given, Units, VideoSize
+from kinoform.loading.additions import Additions
 from kinoform.models.codec import latent_size
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import t2v_1_3b
-from kinoform.weights.additions import Additions
 from tiny_recipe import tiny
 
 
@@ -23,14 +23,14 @@ class Zeros:
     def takes(self) -> frozenset[str]:
         return frozenset()
 
-    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked
 
-    def check(self, inputs: Inputs, film: FilmSize) -> None:
+    def check(self, inputs: Inputs, video: VideoSize) -> None:
         """Nothing can be wrong."""
 
-    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
-        sides = latent_size(encoders.codec(), film.num_frames, film.height, film.width)
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+        sides = latent_size(encoders.codec(), video.num_frames, video.height, video.width)
         return Given(channels=torch.zeros(1, self.channels, *sides, device=encoders.device))
 
 

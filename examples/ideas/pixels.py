@@ -1,4 +1,4 @@
-"""A model of pixels in one file: no autoencoder, tokens are volumes of film, and its blocks are factorized.
+"""A model of pixels in one file: no autoencoder, tokens are volumes of video, and its blocks are factorized.
 
     kinoform train examples.ideas.pixels:plan --recipe examples.ideas.pixels:recipe
     kinoform generate "a red ball on a white background" --model runs/pixels/model --recipe examples.ideas.pixels:recipe
@@ -6,7 +6,7 @@
 From the root of the repository; from this folder it is `pixels:plan` and `pixels:recipe`.
 
 The codec is the identity: what is denoised are the pixels themselves, in [-1, 1]. The transformer cuts them into
-volumes of 4 frames and 8 x 8 pixels, so a film of T frames has T/4 * H/8 * W/8 tokens: 64 here, each of them
+volumes of 4 frames and 8 x 8 pixels, so a video of T frames has T/4 * H/8 * W/8 tokens: 64 here, each of them
 4 * 8 * 8 * 3 = 768 numbers, which one matrix embeds and another one gives back. Frames come in fours, sides in
 eights; other sizes are refused with the nearest that are legal.
 
@@ -19,20 +19,20 @@ in `transformer/samples`, every 500 steps. At the end colours are the prompt's, 
 are blurred.
 """
 
+from kinoform.mini.training.dataset import Videos
+from kinoform.mini.training.plan import Plan
+from kinoform.mini.training.probe_loss import LessonSpec
+from kinoform.mini.training.text_stage import TextConfig
+from kinoform.mini.training.transformer_stage import TransformerConfig
 from kinoform.models.codec import Identity
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec
-from kinoform.models.factorized import FactorizedBlock
+from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.text import TextSpec
 from kinoform.recipe import Recipe
-from kinoform.training.films import Films
-from kinoform.training.lesson import LessonSpec
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_matrix
-from kinoform.training.plan import Plan
 from kinoform.training.stage import TrainingSpec
-from kinoform.training.text import TextConfig
-from kinoform.training.transformer import TransformerConfig
 from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import L1
 
@@ -83,16 +83,16 @@ def recipe() -> Recipe:
 def plan() -> Plan:
     """A text encoder and a transformer, one after the other."""
     made = recipe()
-    films = Films(level=L1, num_frames=made.num_frames, height=made.height, width=made.width)
+    videos = Videos(level=L1, num_frames=made.num_frames, height=made.height, width=made.width)
     optimizer = OptimizerSpec(adam=AdamSpec(learning_rate=1e-3), hidden=no_matrix)
     return Plan(
         recipe=made,
         words=vocabulary(),
-        text=TextConfig(text=made.text, films=films),
+        text=TextConfig(text=made.text, videos=videos),
         text_training=TrainingSpec(schedule=Schedule(warmup=20, total=1000), optimizer=optimizer),
         transformer=TransformerConfig(
             transformer=made.transformer,
-            films=films,
+            videos=videos,
             levels=LevelSampling(shift=3.0),
             negative_prompt=made.negative_prompt,
             lesson=LessonSpec(layer=1),

@@ -1,10 +1,10 @@
-"""An idea in one file: pictures of what shall appear are read by a branch of its own behind chosen blocks.
+"""An idea in one file: images of what shall appear are read by a branch of its own behind chosen blocks.
 
     kinoform generate "a red ball moves left" --recipe reference_branch:recipe --reference ball.png
 
 From this folder; from the root of the repository it is `--recipe examples.ideas.reference_branch:recipe`. Behind
-every second block the film's tokens ask the pictures' tokens (cross-attention with weights of its own), and the
-answer is added through a layer that begins at zero: until something has been trained, the films are those of the
+every second block the video's tokens ask the images' tokens (cross-attention with weights of its own), and the
+answer is added through a layer that begins at zero: until something has been trained, the videos are those of the
 model itself. `recipe` is for the embedded model, `wan` for the 1.3B one (`--model t2v-1.3b`).
 
 What learns is the branch (`LEARNS`) alone, or beside low-rank adapters (`ADAPTERS`); see
@@ -21,18 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.conditions.references import ReferenceTokens
+from kinoform.loading.additions import Additions
+from kinoform.mini.recipe import mini
 from kinoform.models.block import RMSNorm, heads, merge
 from kinoform.models.dit import DiTSpec, PatchEmbedding
 from kinoform.models.linear import Linear
 from kinoform.models.lora import LoRASpec
-from kinoform.models.ports import KeyHeads, Stream
+from kinoform.models.protocols import KeyHeads, Stream
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm
 from kinoform.recipe import Recipe
-from kinoform.recipes.mini import mini
 from kinoform.recipes.wan21 import t2v_1_3b
 from kinoform.types import Grid
-from kinoform.weights.additions import Additions
 
 NAME = "reader"
 LEARNS = (f"branches.{NAME}.*",)
@@ -41,7 +41,7 @@ LEARNS = (f"branches.{NAME}.*",)
 ADAPTERS = LoRASpec(patterns=("cross_attention.*", "feed_forward.*"), rank=16)
 
 Seen: TypeAlias = tuple[tuple[KeyHeads, KeyHeads], ...]
-"""Keys and values of the pictures' tokens, for each reader: the same at every step, so made once a film."""
+"""Keys and values of the images' tokens, for each reader: the same at every step, so made once a video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class ReaderSpec:
 
     @property
     def copies(self) -> Mapping[str, str]:
-        """The pictures are embedded, at first, as the film is."""
+        """The images are embedded, at first, as the video is."""
         return {f"patch_embedding.{leaf}": f"patch_embedding.{leaf}" for leaf in ("weight", "bias")}
 
     def build(self, spec: DiTSpec) -> nn.Module:
@@ -61,7 +61,7 @@ class ReaderSpec:
 
 
 class ReaderBranch(nn.Module):
-    """Its payload are latents [1, c, 1, h, w] of pictures."""
+    """Its payload are latents [1, c, 1, h, w] of images."""
 
     def __init__(self, own: ReaderSpec, spec: DiTSpec) -> None:
         super().__init__()
@@ -71,8 +71,8 @@ class ReaderBranch(nn.Module):
 
     def prepare(self, payload: Sequence[Tensor], context: Mapping[str, Tensor], grid: Grid) -> Seen:
         weight, bias = self.patch_embedding.weight, self.patch_embedding.bias
-        pictures = [self.patch_embedding.part(latents.to(weight.device), 0) + bias for latents in payload]
-        tokens = torch.cat(pictures, dim=1)
+        images = [self.patch_embedding.part(latents.to(weight.device), 0) + bias for latents in payload]
+        tokens = torch.cat(images, dim=1)
         return tuple(self._reader(place).keys(tokens) for place in range(len(self.layers)))
 
     def open(self, stream: Stream, payload: Seen) -> tuple[None, Seen]:
@@ -94,7 +94,7 @@ class ReaderBranch(nn.Module):
 
 
 class Reader(nn.Module):
-    """Cross-attention from the film's tokens to the pictures'; its last layer begins at zero."""
+    """Cross-attention from the video's tokens to the images'; its last layer begins at zero."""
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""kinoform makes films from words, pictures and films.
+"""kinoform makes videos from words, images and videos.
 
 >>> import kinoform
 >>> pipe = kinoform.load("mini")
->>> film = pipe("a red ball bounces on a blue background", seed=7)
->>> film.save("a.mp4")
+>>> video = pipe("a red ball bounces on a blue background", seed=7)
+>>> video.save("a.mp4")
 """
 
 from importlib import import_module
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 from kinoform.version import __version__
 
-__all__ = ["Film", "__version__", "animate", "bridge", "edit", "extend", "load", "outpaint"]
+__all__ = ["Video", "__version__", "animate", "bridge", "edit", "extend", "load", "outpaint"]
 
 if TYPE_CHECKING:
     from kinoform.editing.edit import edit
     from kinoform.editing.extend import extend
+    from kinoform.editing.image_to_video import animate, bridge
     from kinoform.editing.outpaint import outpaint
-    from kinoform.editing.picture import animate, bridge
-    from kinoform.media.film import Film
+    from kinoform.media.video import Video
     from kinoform.recipes.load import load
 
 PLACES = {
-    "Film": "kinoform.media.film",
-    "animate": "kinoform.editing.picture",
-    "bridge": "kinoform.editing.picture",
+    "Video": "kinoform.media.video",
+    "animate": "kinoform.editing.image_to_video",
+    "bridge": "kinoform.editing.image_to_video",
     "edit": "kinoform.editing.edit",
     "extend": "kinoform.editing.extend",
     "load": "kinoform.recipes.load",

@@ -1,4 +1,4 @@
-"""A recipe: everything that makes a film but the request and the weights, as one frozen value."""
+"""A recipe: everything that makes a video but the request and the weights, as one frozen value."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from kinoform.conditions.ports import Conditioner
+from kinoform.conditions.protocols import Conditioner
 from kinoform.errors import UsageError, nearest
+from kinoform.loading.additions import Additions
 from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
@@ -17,7 +18,6 @@ from kinoform.solvers.base import Solver
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.sampler import Denoise, Sampler
 from kinoform.solvers.unipc import UniPC
-from kinoform.weights.additions import Additions
 
 T = TypeVar("T")
 
@@ -40,9 +40,9 @@ class Recipe:
     """The parts' sizes and the defaults of a request. Derive one from another with `dataclasses.replace`.
 
     `codec` is `Identity()` for a model of pixels, which then has no autoencoder; `image` is the encoder of a model
-    that reads pictures as rows of context, else None; `width`, `height` in pixels, `num_frames` of the film at `fps`
+    that reads images as rows of context, else None; `width`, `height` in pixels, `num_frames` of the video at `fps`
     frames per second; `shift` bends the noise levels, `guidance` scales the difference between prompt and negative
-    prompt; `upscale` repeats pixels in what is saved, for films too small to look at. `fast_steps` takes the place of
+    prompt; `upscale` repeats pixels in what is saved, for videos too small to look at. `fast_steps` takes the place of
     `steps` when speed is asked for; None where nobody has measured what it costs. `conditioners` are the ways in
     besides the prompt that the model was trained with, in the order of their channels; `sampler` is the algorithm
     around the solver, `guidance_rule` how the velocities under the two prompts become one. `additions` are put onto
@@ -88,7 +88,7 @@ def returned(address: str, kind: type[T], *others: type[T]) -> T:
     module_name, _, function_name = address.partition(":")
     if not function_name or not all(part.isidentifier() for part in module_name.split(".")):
         raise UsageError(
-            f"{address!r} is no {noun}; write module:function, for example kinoform.recipes.mini:mini",
+            f"{address!r} is no {noun}; write module:function, for example kinoform.mini.recipe:mini",
             code="recipe_invalid",
         )
     try:

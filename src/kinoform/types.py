@@ -17,7 +17,7 @@ Velocity: TypeAlias = Float[Tensor, "b c f h w"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """How noisy a film is. `sigma` in [0, 1] is read by solvers, `timestep` in [0, 1000] by networks.
+    """How noisy a video is. `sigma` in [0, 1] is read by solvers, `timestep` in [0, 1000] by networks.
 
     The two are kept apart because the official timestep is the *truncated* product of 1000 and a
     float64 sigma, while solvers use that sigma rounded to float32.
@@ -35,7 +35,7 @@ Field: TypeAlias = Callable[[Latents, Level], Velocity]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """How many tokens a film has along time, height and width."""
+    """How many tokens a video has along time, height and width."""
 
     frames: int
     height: int
@@ -48,11 +48,11 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """Everything a transformer is told about the film besides its noisy latents, by the door it enters.
+    """Everything a transformer is told about the video besides its noisy latents, by the door it enters.
 
     `context`: rows for cross-attention by stream name (`text` is always there), each [b, n, width];
     `channels`: latents concatenated on the channel axis after the noisy ones;
-    `clean`: tokens (in film order) whose noise level is 0 while the others are denoised;
+    `clean`: tokens (in video order) whose noise level is 0 while the others are denoised;
     `branches`: what each branch of the model is given, by the branch's name.
     """
 

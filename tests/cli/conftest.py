@@ -12,7 +12,7 @@ from command_line import Ran, Run
 from kinoform.cli import console
 from kinoform.cli.app import main
 from kinoform.errors import KinoformError
-from kinoform.weights.parts import Parts, own_parts
+from kinoform.loading.parts import Parts, own_parts
 from tiny_recipe import ADDRESS, tiny, write_tiny_folder
 
 
@@ -90,5 +90,5 @@ def unread(monkeypatch: pytest.MonkeyPatch, parts: Parts) -> None:
     def read(*words: object, **options: object) -> None:
         pytest.fail("weights were read")
 
-    monkeypatch.setattr("kinoform.weights.parts.load_module", read)
+    monkeypatch.setattr("kinoform.loading.parts.load_module", read)
     monkeypatch.setattr("kinoform.recipes.load.own_parts", lambda *words: parts)

@@ -1,4 +1,4 @@
-"""Adapters by name and by file in every command: a film is made and made again, and what they cannot do is said."""
+"""Adapters by name and by file in every command: a video is made and made again, and what they cannot do is said."""
 
 import re
 from pathlib import Path
@@ -10,16 +10,16 @@ import torch
 from adapter_files import write_adapter, write_adapter_of
 from command_line import Run
 from kinoform.errors import WeightsError
+from kinoform.loading.lora_saving import save_lora
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_video
+from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach
 from kinoform.recipes import load
-from kinoform.weights.lora_saving import save_lora
 from official_folder import write_official_folder
 from tiny_recipe import ADDRESS
 
 DEPTH = "widened_recipes:as_embedded"
-MAKE = ["generate", "a red ball", "--device", "cpu", "--seed", 7, "-o", "film.mkv"]
+MAKE = ["generate", "a red ball", "--device", "cpu", "--seed", 7, "-o", "video.mkv"]
 
 
 @pytest.fixture
@@ -33,23 +33,23 @@ def adapter(here: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_film_by_name_makes_itself_again(kinoform: Run, adapter: Path, folder: Path) -> None:
+def test_a_video_by_name_makes_itself_again(kinoform: Run, adapter: Path, folder: Path) -> None:
     ran = kinoform(*MAKE, "--model", "tiny:depth")
     assert ran.code == 0, ran.err
-    told = read_params(Path("film.mkv"))["model"]
+    told = read_params(Path("video.mkv"))["model"]
     hashes = [load.load(each, device="cpu").parts.fingerprint() for each in ("tiny:depth", adapter, "tiny")]
     channels = {"latents": 4, "depth": 2, "pose": 1}
     assert told == {"name": "tiny:depth", "hash": hashes[0], "channels": channels, "additions_seed": 5}
     assert hashes[0] == hashes[1] != hashes[2]
 
-    ran = kinoform("rerun", "film.mkv", "-o", "again.mkv")
+    ran = kinoform("rerun", "video.mkv", "-o", "again.mkv")
     assert ran.code == 0, ran.err
-    assert np.array_equal(read_video(Path("film.mkv"))[0], read_video(Path("again.mkv"))[0])
+    assert np.array_equal(read_video(Path("video.mkv"))[0], read_video(Path("again.mkv"))[0])
     assert kinoform(*MAKE[:-1], "base.mkv", "--model", "tiny").code == 0
-    assert not np.array_equal(read_video(Path("film.mkv"))[0], read_video(Path("base.mkv"))[0])
+    assert not np.array_equal(read_video(Path("video.mkv"))[0], read_video(Path("base.mkv"))[0])
 
     write_adapter(adapter.with_name("other.safetensors"), folder, DEPTH, seed=1).replace(adapter)
-    ran = kinoform("rerun", "film.mkv", "-o", "other.mkv")
+    ran = kinoform("rerun", "video.mkv", "-o", "other.mkv")
     assert ran.code == 3 and f"by a model with hash '{hashes[0]}', the one found has" in ran.sentence
 
 
@@ -129,7 +129,7 @@ def test_an_adapter_of_a_released_model_needs_its_folder_alone(
     path = write_adapter_of(base.parts, here / "a.safetensors", recipe, base="t2v-1.3b")
     ran = kinoform(*MAKE, "--model", path, "--recipe", recipe, "--steps", 1, "--size", "16x16", "--frames", 5)
     assert ran.code == 0, ran.err
-    told = read_params(Path("film.mkv"))["model"]
+    told = read_params(Path("video.mkv"))["model"]
     assert isinstance(told, dict) and told["channels"] == {"latents": 16, "depth": 2} and told["recipe"] == recipe
     assert told["hash"] not in ("", base.parts.fingerprint())
 

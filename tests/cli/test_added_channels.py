@@ -1,4 +1,4 @@
-"""A film tells what its recipe put onto the model, and is not made again with anything else."""
+"""A video tells what its recipe put onto the model, and is not made again with anything else."""
 
 import json
 from pathlib import Path
@@ -12,26 +12,26 @@ from kinoform.media.metadata import read_params
 from kinoform.recipes.load import load
 
 DEPTH, POSE = "widened_recipes:depth_then_pose", "widened_recipes:pose_then_depth"
-MAKE = ["generate", "a red ball", "--device", "cpu", "--seed", 7, "-o", "film.mkv"]
+MAKE = ["generate", "a red ball", "--device", "cpu", "--seed", 7, "-o", "video.mkv"]
 
 
 @pytest.fixture
-def film(kinoform: Run, here: Path, folder: Path) -> Path:
+def video(kinoform: Run, here: Path, folder: Path) -> Path:
     ran = kinoform(*MAKE, "--model", folder, "--recipe", DEPTH)
     assert ran.code == 0, ran.err
-    return here / "film.mkv"
+    return here / "video.mkv"
 
 
-def test_a_film_tells_the_order_of_its_channels(film: Path) -> None:
-    model = read_params(film)["model"]
+def test_a_video_tells_the_order_of_its_channels(video: Path) -> None:
+    model = read_params(video)["model"]
     assert isinstance(model, dict)
     assert list(model["channels"].items()) == [("latents", 4), ("depth", 2), ("pose", 1)]
     assert (model["name"], model["additions_seed"], model["recipe"]) == ("tiny-widened", 5, DEPTH)
 
 
-def test_a_film_of_a_model_as_it_is_tells_nothing_of_additions(kinoform: Run, model: list[str], here: Path) -> None:
+def test_a_video_of_a_model_as_it_is_tells_nothing_of_additions(kinoform: Run, model: list[str], here: Path) -> None:
     assert kinoform(*MAKE, *model).code == 0
-    assert read_params(here / "film.mkv")["model"].keys() == {"name", "hash"}  # type: ignore[union-attr]
+    assert read_params(here / "video.mkv")["model"].keys() == {"name", "hash"}  # type: ignore[union-attr]
 
 
 def test_the_hash_tells_additions_apart(folder: Path) -> None:
@@ -40,21 +40,21 @@ def test_the_hash_tells_additions_apart(folder: Path) -> None:
     assert len(set(hashes)) == 3 and hashes[1] == hashes[3]
 
 
-def test_a_film_is_made_again_with_its_recipe_alone(kinoform: Run, film: Path, folder: Path) -> None:
-    ran = kinoform("rerun", film, "--model", folder, "--recipe", DEPTH, "-o", "again.mkv")
+def test_a_video_is_made_again_with_its_recipe_alone(kinoform: Run, video: Path, folder: Path) -> None:
+    ran = kinoform("rerun", video, "--model", folder, "--recipe", DEPTH, "-o", "again.mkv")
     assert ran.code == 0, ran.err
-    assert read_params(Path("again.mkv")) == read_params(film)
+    assert read_params(Path("again.mkv")) == read_params(video)
 
-    ran = kinoform("rerun", film)
+    ran = kinoform("rerun", video)
     assert ran.code == 2 and f'by the model "tiny-widened"; say where that is with --model, and --recipe "{DEPTH}" ' \
         "if you trust it" in ran.sentence  # fmt: skip
     for other, reads in ((POSE, '{"latents": 4, "pose": 1, "depth": 2}'), ("tiny_recipe:tiny", '{"latents": 4}')):
-        again = ["rerun", film, "--model", folder, "--recipe", other, "-o", "other.mkv"]
+        again = ["rerun", video, "--model", folder, "--recipe", other, "-o", "other.mkv"]
         ran = kinoform(*again)
         assert ran.code == 3 and not Path("other.mkv").exists()
         assert f'the channels {{"latents": 4, "depth": 2, "pose": 1}}, this one reads {reads}' in ran.sentence
         ran = kinoform(*again, "--force-model", "--force")
-        assert ran.code == 0 and "the film will be another one" in ran.err
+        assert ran.code == 0 and "the video will be another one" in ran.err
         Path("other.mkv").unlink()
 
 
@@ -68,10 +68,10 @@ def test_a_film_is_made_again_with_its_recipe_alone(kinoform: Run, film: Path, f
         ({"weights": "elsewhere"}, "'model.weights', which kinoform"),
     ],
 )
-def test_a_film_that_tells_nonsense_is_refused(
-    kinoform: Run, film: Path, folder: Path, added: dict[str, object], sentence: str
+def test_a_video_that_tells_nonsense_is_refused(
+    kinoform: Run, video: Path, folder: Path, added: dict[str, object], sentence: str
 ) -> None:
-    params = read_params(film)
+    params = read_params(video)
     params["model"] = {**params["model"], **added}  # type: ignore[dict-item]
     written = PngInfo()
     written.add_text("parameters_json", json.dumps(params))

@@ -22,7 +22,7 @@ FOREIGN = re.compile(r"pip install.*")
 OF_THE_PROGRAM = {"--help", "--version", "--install-completion", "--show-completion"}
 
 LOADING = {"generate", "animate", "bridge", "edit", "extend", "outpaint", "rerun", "decode", "evaluate"}
-"""Commands that load a model to make films."""
+"""Commands that load a model to make videos."""
 
 WRITING = {*LOADING, "convert", "train"}
 """Commands that write files under names that are given."""
@@ -30,8 +30,8 @@ WRITING = {*LOADING, "convert", "train"}
 SHARED = {
     "files.py": WRITING,
     "recipes/load.py": LOADING,
-    "weights/lora.py": {*LOADING} - {"decode"},
-    "weights/identity/usable.py": LOADING,
+    "loading/lora.py": {*LOADING} - {"decode"},
+    "families/usable.py": LOADING,
 }
 """Files whose sentences every one of these commands may say."""
 

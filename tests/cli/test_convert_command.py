@@ -10,7 +10,7 @@ from command_line import Run
 from diffusers_folder import CONFIGS
 from kinoform.cli.convert import bytes_of
 from kinoform.errors import UsageError
-from kinoform.media.video import read_video
+from kinoform.media.video_writer import read_video
 from official_folder import CODEC_FILE, SINGLE, write_official_folder
 
 RECIPE = "tiny_recipe:tiny"
@@ -24,7 +24,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_converted_model_makes_the_same_film(kinoform: Run, official: Path, here: Path) -> None:
+def test_a_converted_model_makes_the_same_video(kinoform: Run, official: Path, here: Path) -> None:
     ran = kinoform("convert", official, "there", "--to", "official", "--shard-size", "60kB")
     assert ran.code == 0 and "there/diffusion_pytorch_model-00001-of-00003.safetensors" in ran.out
     for model, name in ((official, "a.mkv"), ("there", "b.mkv")):

@@ -108,7 +108,7 @@ def test_a_damaged_model_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged(*words: object) -> None:
         raise WeightsError("transformer.safetensors is damaged")
 
-    monkeypatch.setattr("kinoform.weights.own.verify", damaged)
+    monkeypatch.setattr("kinoform.loading.own.verify", damaged)
     found = section("models", ((examine.MODELS, examine.embedded),))
     assert found.findings[0].state == BAD and "is damaged" in found.findings[0].value
     assert "embedded model is damaged" in examine.next_step((found,))

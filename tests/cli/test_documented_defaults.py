@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kinoform.media.codecs import VIDEO
-from kinoform.media.film import PICTURES
+from kinoform.media.video import IMAGES
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED
 from kinoform.solvers.names import name_of
@@ -57,7 +57,7 @@ def test_the_defaults_are_those_of_the_recipe(name: str) -> None:
 @pytest.mark.parametrize("page", ["command-line.md", "outputs.md"])
 def test_every_kind_of_file_has_its_row(page: str) -> None:
     found = {Path(name).suffix for name in rows(page, "name | ") if name.startswith("NAME.")}
-    assert found == {*VIDEO, *PICTURES}
+    assert found == {*VIDEO, *IMAGES}
 
 
 def test_codecs_and_their_qualities_are_documented() -> None:

@@ -23,7 +23,7 @@ def commands(text: str) -> list[str]:
     return [line for block in found for line in block.splitlines() if line.startswith("kinoform ")]
 
 
-(SECTION,) = re.findall(r"^### Edit films, and leave the rest alone\n(.*?)^### ", README, re.DOTALL | re.MULTILINE)
+(SECTION,) = re.findall(r"^### Edit videos, and leave the rest alone\n(.*?)^### ", README, re.DOTALL | re.MULTILINE)
 COMMANDS = list(dict.fromkeys([*commands(PAGE), *commands(SECTION)]))
 
 
@@ -41,7 +41,7 @@ def test_the_pages_hold_every_command() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # two steps change little, and enlarge much
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_documented_command_makes_its_film(kinoform: Run, clone: Path, command: str) -> None:
+def test_a_documented_command_makes_its_video(kinoform: Run, clone: Path, command: str) -> None:
     words = shlex.split(command)[1:]
     ran = kinoform(*words)
     assert ran.code == 0, ran.err
@@ -54,7 +54,7 @@ def test_a_documented_command_makes_its_film(kinoform: Run, clone: Path, command
 @pytest.mark.filterwarnings("ignore")
 def test_the_documented_python_edits(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    for name in ("film.mp4", "mask.mp4"):
+    for name in ("video.mp4", "mask.mp4"):
         Path(name).symlink_to(ROOT / "examples" / "inputs" / "mini" / name)
     made: dict[str, object] = {}
     exec(code, made)

@@ -1,7 +1,7 @@
-"""Every documented command about pictures, films, masks and LoRA runs as it is typed.
+"""Every documented command about images, videos, masks and LoRA runs as it is typed.
 
 The embedded model is itself, the released ones are tiny random folders where their weights would be; settings of the
-environment keep films short.
+environment keep videos short.
 """
 
 import re
@@ -15,11 +15,11 @@ import torch
 
 import kinoform as package
 from command_line import Run
-from kinoform.media.film import Film
+from kinoform.loading.lora_saving import save_lora
 from kinoform.media.metadata import read_params
+from kinoform.media.video import Video
 from kinoform.models.lora import LoRASpec, attach
 from kinoform.recipes.load import load
-from kinoform.weights.lora_saving import save_lora
 from official_folder import write_official_folder
 
 ROOT = Path(__file__).parents[2]
@@ -42,9 +42,9 @@ def blocks(text: str, language: str = "") -> list[str]:
 
 
 INPUTS_PAGE = (DOCS / "inputs.md").read_text()
-TEXTS = (INPUTS_PAGE, section(ROOT / "README.md", "From pictures and films"), section(DOCS / "lora.md", "Using files"))
+TEXTS = (INPUTS_PAGE, section(ROOT / "README.md", "From images and videos"), section(DOCS / "lora.md", "Using files"))
 COMMANDS = [line for text in TEXTS for block in blocks(text) for line in block.splitlines()]
-FILMS = [line for line in COMMANDS if line.startswith("kinoform ") and "--recipe" not in line]
+VIDEOS = [line for line in COMMANDS if line.startswith("kinoform ") and "--recipe" not in line]
 IDEAS = [line for line in COMMANDS if "--recipe" in line]
 
 
@@ -79,20 +79,20 @@ def save_loras(model: str, *names: str) -> None:
 
 
 def told(words: list[str]) -> set[str]:
-    """The names under which a command's options stand in the film's parameters."""
-    names = {"--image": "frame:0", "--last-image": "frame:-1", "--film": "film", "--mask": "mask", "--lora": "lora:0",
+    """The names under which a command's options stand in the video's parameters."""
+    names = {"--image": "frame:0", "--last-image": "frame:-1", "--video": "video", "--mask": "mask", "--lora": "lora:0",
              "--reference": "reference:0"}  # fmt: skip
     numbered = {f"frame:{words[place + 1].partition('=')[0]}" for place, word in enumerate(words) if word == "--frame"}
     return numbered | {names[word] for word in words if word in names}
 
 
 def test_the_pages_hold_commands() -> None:
-    assert len(FILMS) >= 11 and len(IDEAS) == 2
-    assert {line for line in COMMANDS if line not in (*FILMS, *IDEAS)} == {"cd examples/ideas"}
+    assert len(VIDEOS) >= 11 and len(IDEAS) == 2
+    assert {line for line in COMMANDS if line not in (*VIDEOS, *IDEAS)} == {"cd examples/ideas"}
 
 
-@pytest.mark.parametrize("command", FILMS)
-def test_a_documented_command_makes_a_film(
+@pytest.mark.parametrize("command", VIDEOS)
+def test_a_documented_command_makes_a_video(
     kinoform: Run, clone: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     words = shlex.split(command)[1:]
@@ -102,13 +102,13 @@ def test_a_documented_command_makes_a_film(
         save_loras("t2v-1.3b", "style.safetensors", "motion.safetensors")
     ran = kinoform(*words)
     assert ran.code == 0, ran.err
-    (film,) = clone.glob("*.mp4")
-    params = read_params(film)
+    (video,) = clone.glob("*.mp4")
+    params = read_params(video)
     assert params["steps"] == 2 and told(words) <= params["inputs"].keys()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", IDEAS)
-def test_a_documented_idea_makes_a_film(
+def test_a_documented_idea_makes_a_video(
     kinoform: Run, clone: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     for name, value in FEW.items():
@@ -123,24 +123,24 @@ def test_a_documented_idea_makes_a_film(
             if name in ("depth_control", "reference_branch"):
                 del sys.modules[name]
     assert ran.code == 0, ran.err
-    (film,) = (clone / "examples" / "ideas").glob("*.mp4")
-    assert told(words) <= read_params(film)["inputs"].keys()  # type: ignore[attr-defined]
+    (video,) = (clone / "examples" / "ideas").glob("*.mp4")
+    assert told(words) <= read_params(video)["inputs"].keys()  # type: ignore[attr-defined]
 
 
 @pytest.mark.filterwarnings("ignore")  # the tiny models know few words
-def test_the_documented_python_makes_films(clone: Path) -> None:
+def test_the_documented_python_makes_videos(clone: Path) -> None:
     made: dict[str, object] = {}
     first, second = blocks(INPUTS_PAGE, "python")
     exec(first, made)
-    films = [made[name] for name in ("film", "again", "other")]
-    assert all(isinstance(each, Film) and each.frames.shape == (17, 64, 64, 3) for each in films)
-    shutil.copy(EXAMPLES / "inputs" / "mini" / "film.mp4", "film.mp4")
+    videos = [made[name] for name in ("video", "again", "other")]
+    assert all(isinstance(each, Video) and each.frames.shape == (17, 64, 64, 3) for each in videos)
+    shutil.copy(EXAMPLES / "inputs" / "mini" / "video.mp4", "video.mp4")
     exec(second, made)
-    wider = made["film"]
-    assert isinstance(wider, Film) and wider.frames.shape == (17, 64, 192, 3)
+    wider = made["video"]
+    assert isinstance(wider, Video) and wider.frames.shape == (17, 64, 192, 3)
 
 
-def test_the_documented_lora_call_makes_a_film(clone: Path) -> None:
+def test_the_documented_lora_call_makes_a_video(clone: Path) -> None:
     save_loras("mini", "style.safetensors")
     (example,) = blocks(section(DOCS / "lora.md", "Using files"), "python")
     exec(example, {"kinoform": package})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Run
-from kinoform.weights.cached import IDS
+from kinoform.checkpoints.cached import IDS
 from official_folder import write_official_folder
 from weights.stand_in_hub import Hub, serving
 
@@ -52,7 +52,7 @@ def test_a_download_that_was_interrupted_says_what_stays(kinoform: Run, monkeypa
     def interrupted(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kinoform.weights.hub.fetch", interrupted)
+    monkeypatch.setattr("kinoform.checkpoints.hub.fetch", interrupted)
     with serving(Hub(id="Wan-AI/Wan2.1-T2V-1.3B", files=FILES)) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         ran = kinoform("download", "t2v-1.3b")

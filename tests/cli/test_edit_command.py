@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from command_line import Ran, Run
-from kinoform.media.film import Film
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_video
-from sounding_film import CLICK, FPS, click, write_sounding_film
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
+from sounding_video import CLICK, FPS, click, write_sounding_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 PROMPT = "a blue cat moves left"
@@ -26,17 +26,17 @@ CHANGED = (slice(5, 17), slice(7, 21))
 
 @pytest.fixture
 def model(folder: Path) -> list[str]:
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_films", "--device", "cpu"]
+    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 @pytest.fixture
 def source(here: Path) -> np.ndarray:
-    """A lossless film, `film.mkv`, and `mask.png`."""
+    """A lossless video, `video.mkv`, and `mask.png`."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     frames = np.stack(
         [np.stack([rows * 9, columns * 7, np.full(SIZE, 20 * place)], axis=-1) for place in range(COUNT)]
     ).astype(np.uint8)
-    Film(frames=frames, fps=12.0).save(here / "film.mkv")
+    Video(frames=frames, fps=12.0).save(here / "video.mkv")
     values = np.zeros(SIZE, np.uint8)
     values[WHITE] = 255
     Image.fromarray(values).save(here / "mask.png")
@@ -50,7 +50,7 @@ def documented(what: str) -> set[str]:
 
 
 def edited(kinoform: Run, model: list[str], *words: object) -> Ran:
-    return kinoform("edit", "film.mkv", *WORDS, "--mask", "mask.png", *RIM, *model, *words)
+    return kinoform("edit", "video.mkv", *WORDS, "--mask", "mask.png", *RIM, *model, *words)
 
 
 def test_outside_the_mask_every_pixel_stays(kinoform: Run, model: list[str], source: np.ndarray) -> None:
@@ -65,12 +65,12 @@ def test_outside_the_mask_every_pixel_stays(kinoform: Run, model: list[str], sou
     assert "every pixel equals the source" in ran.err and "there new.mkv is equal too" in ran.err
 
 
-def test_the_report_is_told_and_stands_in_the_film(kinoform: Run, model: list[str], source: np.ndarray) -> None:
+def test_the_report_is_told_and_stands_in_the_video(kinoform: Run, model: list[str], source: np.ndarray) -> None:
     told = edited(kinoform, model, "--json", "-o", "new.mp4", "--contact-sheet").told[0]
     carried = read_params(Path("new.mp4"))
     assert told["output"] == "new.mp4" and Path(told["contact_sheet"]).is_file()
     assert carried == {name: value for name, value in told.items() if name in carried}
-    assert carried["task"] == "edit" and {"film", "mask"} == carried["inputs"].keys()  # type: ignore[attr-defined]
+    assert carried["task"] == "edit" and {"video", "mask"} == carried["inputs"].keys()  # type: ignore[attr-defined]
     edit = told["edit"]
     assert documented("generate`, `animate") == told.keys() - {"edit", "file"}
     assert documented("edit`, `extend") == {"edit", "file"} | edit.keys()
@@ -94,7 +94,7 @@ def test_a_file_that_keeps_too_little_is_told_of_with_the_remedy(
 
 
 def test_the_sound_stays_at_its_time(kinoform: Run, model: list[str], here: Path) -> None:
-    write_sounding_film(here / "loud.mp4", "aac", seconds=1.0)
+    write_sounding_video(here / "loud.mp4", "aac", seconds=1.0)
     words = ["--prompt", PROMPT, "--seed", 7, "--strength", 0.5, *model]
     assert kinoform("edit", "loud.mp4", *words, "-o", "new.mp4").code == 0
     assert click(Path("new.mp4")) == pytest.approx(CLICK, abs=0.03)
@@ -120,9 +120,9 @@ def test_a_dry_run_reads_no_weight_and_plans(kinoform: Run, model: list[str], so
     assert not list(Path().glob("*.mp4"))
 
 
-def test_a_film_of_odd_sides_goes_where_it_can(kinoform: Run, model: list[str], here: Path) -> None:
+def test_a_video_of_odd_sides_goes_where_it_can(kinoform: Run, model: list[str], here: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 19, 23, 3), dtype=np.uint8)
-    Film(frames=noise, fps=8.0).save(here / "odd.mkv")
+    Video(frames=noise, fps=8.0).save(here / "odd.mkv")
     ran = kinoform("edit", "odd.mkv", *WORDS, *model)
     assert ran.code == 0 and read_video(Path(ran.out.strip()))[0].shape == noise.shape
     assert ran.out == "kinoform_a-blue-cat-moves-left_7.mkv\n"
@@ -135,8 +135,8 @@ def write_masks(here: Path) -> None:
     }  # fmt: skip
     for name, values in masks.items():
         Image.fromarray(values.astype(np.uint8)).save(here / f"{name}.png")
-    Film(frames=np.full((3, *SIZE, 3), 255, np.uint8), fps=12.0).save(here / "short_mask.mkv")
-    Film(frames=np.full((1, *SIZE, 3), 90, np.uint8), fps=12.0).save(here / "short.mkv")
+    Video(frames=np.full((3, *SIZE, 3), 255, np.uint8), fps=12.0).save(here / "short_mask.mkv")
+    Video(frames=np.full((1, *SIZE, 3), 90, np.uint8), fps=12.0).save(here / "short.mkv")
     Image.fromarray(np.full((8, 8, 4), 0, np.uint8)).save(here / "nothing.png")
 
 
@@ -156,8 +156,8 @@ REFUSED = [
     (["--context-scale", "2"], ["this model takes no context scale"]),
     (["--frames", "4"], ["4 frames", "3 and 5"]),
     (["--size", "18x16"], ["width of 18"]),
-    (["-o", "new.avi"], ["no film format '.avi'"]),
-    (["-o", "film.mkv"], ["film.mkv exists"]),
+    (["-o", "new.avi"], ["no video format '.avi'"]),
+    (["-o", "video.mkv"], ["video.mkv exists"]),
     (["--hide-source"], ["without a mask"]),
 ]
 
@@ -169,13 +169,13 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     write_masks(here)
     before = sorted(here.iterdir())
-    ran = kinoform("edit", "film.mkv", *WORDS, *model, *words)
+    ran = kinoform("edit", "video.mkv", *WORDS, *model, *words)
     assert ran.code == 2 and all(word in ran.sentence for word in said), ran.sentence
     assert ran.out == "" and sorted(here.iterdir()) == before
 
 
 @pytest.mark.usefixtures("unread")
-def test_films_that_cannot_be_edited_are_refused(
+def test_videos_that_cannot_be_edited_are_refused(
     kinoform: Run, model: list[str], source: np.ndarray, here: Path
 ) -> None:
     write_masks(here)
@@ -189,30 +189,30 @@ def test_what_changes_nothing_or_everything_is_told(
 ) -> None:
     write_masks(here)
     words = [*WORDS, *model, "--dry-run"]
-    assert "changes nothing" in kinoform("edit", "film.mkv", *words, "--source-prompt", PROMPT).err
-    assert "full.png is white everywhere" in kinoform("edit", "film.mkv", *words, "--mask", "full.png").err
-    assert "painted.png is grey in 100%" in kinoform("edit", "film.mkv", *words, "--mask", "painted.png").err
+    assert "changes nothing" in kinoform("edit", "video.mkv", *words, "--source-prompt", PROMPT).err
+    assert "full.png is white everywhere" in kinoform("edit", "video.mkv", *words, "--mask", "full.png").err
+    assert "painted.png is grey in 100%" in kinoform("edit", "video.mkv", *words, "--mask", "painted.png").err
 
 
 def test_ctrl_c_leaves_nothing(kinoform: Run, folder: Path, source: np.ndarray, here: Path) -> None:
     before = sorted(here.iterdir())
     words = ["--model", folder, "--recipe", "editing_recipes:interrupted", "--device", "cpu", "-o", "new.mp4"]
-    ran = kinoform("edit", "film.mkv", *WORDS, *words, "--strength", 1)  # or the steps would begin behind the signal
+    ran = kinoform("edit", "video.mkv", *WORDS, *words, "--strength", 1)  # or the steps would begin behind the signal
     assert ran.code == 130 and ran.out == "" and sorted(here.iterdir()) == before
 
 
-def test_an_edited_film_says_how_to_make_it_again(kinoform: Run, model: list[str], source: np.ndarray) -> None:
+def test_an_edited_video_says_how_to_make_it_again(kinoform: Run, model: list[str], source: np.ndarray) -> None:
     Path("parts").mkdir()
     Path("mask.png").rename("parts/mask.png")
     words = ["--mask", "parts/mask.png", *RIM, "--steps", 4, "--no-colour-match"]
-    assert kinoform("edit", "film.mkv", *WORDS, *words, *model, "-o", "new.mkv").code == 0
+    assert kinoform("edit", "video.mkv", *WORDS, *words, *model, "-o", "new.mkv").code == 0
     ran = kinoform("rerun", "new.mkv")
-    assert ran.code == 2 and "new.mkv was made by changing another film; change that one again: " in ran.sentence
+    assert ran.code == 2 and "new.mkv was made by changing another video; change that one again: " in ran.sentence
     command = shlex.split(ran.sentence.split("again: ")[1])
     assert "--recipe" not in command and "parts/mask.png" not in command
     Path("parts/mask.png").rename("mask.png")
     again = [str(model[1]) if word == Path(model[1]).name else word for word in command[1:]]
-    assert kinoform(*again, "--recipe", "tiny_recipe:tiny_of_films", "-o", "again.mkv").code == 0
+    assert kinoform(*again, "--recipe", "tiny_recipe:tiny_of_videos", "-o", "again.mkv").code == 0
     assert np.array_equal(read_video(Path("new.mkv"))[0], read_video(Path("again.mkv"))[0])
 
 
@@ -223,6 +223,6 @@ def test_an_edited_film_says_how_to_make_it_again(kinoform: Run, model: list[str
 )
 def test_a_strangers_command_is_not_shown(kinoform: Run, source: np.ndarray, here: Path, command: object) -> None:
     params: dict[str, object] = {"tool": "kinoform", "schema": 1, "edit": {"command": command}}
-    Film(frames=source, fps=12.0, params=params).save(here / "strange.mkv")
+    Video(frames=source, fps=12.0, params=params).save(here / "strange.mkv")
     ran = kinoform("rerun", "strange.mkv")
     assert ran.code == 2 and "it does not say how" in ran.sentence

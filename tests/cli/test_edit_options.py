@@ -1,4 +1,4 @@
-"""No option of the commands that change films is dead: each changes what is asked for, in the way it says."""
+"""No option of the commands that change videos is dead: each changes what is asked for, in the way it says."""
 
 import inspect
 from dataclasses import fields, replace
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kinoform.editing.encoded  # it takes what is replaced here, and has to keep it
+import kinoform.editing.encode_check  # it takes what is replaced here, and has to keep it
 import kinoform.editing.outpaint  # noqa: F401
 from command_line import Run
 from kinoform.cli.animate import OTHER_INPUTS, animate
 from kinoform.cli.bridge import bridge
 from kinoform.cli.edit import edit
-from kinoform.cli.editing import Shared, again
+from kinoform.cli.edit_common import Shared, again
 from kinoform.cli.extend import extend
 from kinoform.cli.generate import generate
 from kinoform.cli.outpaint import outpaint
 from kinoform.errors import KinoformError
-from kinoform.media.material import Clip
+from kinoform.media.types import InputVideo
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
 
@@ -82,13 +82,13 @@ def test_a_command_has_its_own_options_and_the_shared_ones(command: Any) -> None
     here = inspect.signature(command).parameters
     missing = {"outpaint": {"size"}}.get(command.__name__, set())
     assert {field.name for field in fields(Shared)} - missing <= here.keys()
-    assert {"film", "prompt"} <= here.keys() and "options" not in here
+    assert {"video", "prompt"} <= here.keys() and "options" not in here
 
 
-@pytest.mark.parametrize(("command", "pictures"), [(animate, {"picture"}), (bridge, {"first", "last"})])
-def test_films_from_pictures_have_the_options_of_generate(command: Any, pictures: set[str]) -> None:
+@pytest.mark.parametrize(("command", "images"), [(animate, {"image"}), (bridge, {"first", "last"})])
+def test_videos_from_images_have_the_options_of_generate(command: Any, images: set[str]) -> None:
     here, there = (inspect.signature(each).parameters for each in (command, generate))
-    assert here.keys() == there.keys() - {*OTHER_INPUTS} | pictures
+    assert here.keys() == there.keys() - {*OTHER_INPUTS} | images
     differ = {name for name in here.keys() & there.keys() if here[name].default != there[name].default}
     assert differ == {"model", "prompt"} and here["model"].default == "mini:frames"
 
@@ -149,13 +149,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         told["model"] = chosen.model
         return mini
 
-    def ask(pipeline: object, film: object, prompt: str, **words: object) -> None:
+    def ask(pipeline: object, video: object, prompt: str, **words: object) -> None:
         told.update({name: value for name, value in words.items() if name != "tell"}, prompt=prompt)
         raise Asked("asked")
 
-    monkeypatch.setattr("kinoform.cli.chosen.Chosen.load", loaded)
-    clip = Clip(frames=np.zeros((9, 16, 24, 3), np.uint8), fps=8.0)
-    monkeypatch.setattr("kinoform.media.reading.read_clip", lambda path, **options: clip)
+    monkeypatch.setattr("kinoform.cli.model_options.Chosen.load", loaded)
+    clip = InputVideo(frames=np.zeros((9, 16, 24, 3), np.uint8), fps=8.0)
+    monkeypatch.setattr("kinoform.media.read.read_clip", lambda path, **options: clip)
     for place in ("plan.plan_edit", "continuing.plan_extend", "outpaint.plan_outpaint"):
         monkeypatch.setattr(f"kinoform.editing.{place}", ask)
     return told
@@ -168,15 +168,15 @@ def test_an_option_reaches_the_engine(
     kinoform: Run, here: Path, asked: dict[str, object], command: str, option: str, words: list[str], expected: set[str]
 ) -> None:
     usual = ["--prompt", "a cat moves left", "--seed", "7"] + (["--to", "48x32"] if command == "outpaint" else [])
-    assert kinoform(command, "film.mp4", *usual).sentence == "asked"
+    assert kinoform(command, "video.mp4", *usual).sentence == "asked"
     before = dict(asked)
     asked.clear()
-    assert kinoform(command, "film.mp4", *usual, *words).sentence == "asked"
+    assert kinoform(command, "video.mp4", *usual, *words).sentence == "asked"
     assert {name for name in before.keys() | asked.keys() if before.get(name) != asked.get(name)} == expected
 
 
 def test_what_is_left_open_is_as_the_page_says(kinoform: Run, here: Path, asked: dict[str, object]) -> None:
-    words = ["film.mp4", "--prompt", "a cat", "--seed", "7"]
+    words = ["video.mp4", "--prompt", "a cat", "--seed", "7"]
     kinoform("edit", *words)
     assert asked["model"] == "mini:vace"
     kinoform("edit", *words, "--source-prompt", "a dog")
@@ -190,11 +190,11 @@ def test_what_is_left_open_is_as_the_page_says(kinoform: Run, here: Path, asked:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["extend", "film.mp4", "--prompt", "a", "--frames", "2", "--seconds", "1"], "--frames and --seconds"),
-        (["extend", "film.mp4", "--prompt", "a", "--seconds", "nan"], "--seconds must be between 0 and 3600, not nan"),
-        (["outpaint", "film.mp4", "--prompt", "a", "--to", "64"], "--to '64' is not WIDTHxHEIGHT"),
-        (["outpaint", "film.mp4", "--prompt", "a", "--to", "48x32", "--feather", "nan"], "feather must be a number"),
-        (["edit", "film.mp4", "--prompt", "a", "--solver", "eulr"], "no solver 'eulr'"),
+        (["extend", "video.mp4", "--prompt", "a", "--frames", "2", "--seconds", "1"], "--frames and --seconds"),
+        (["extend", "video.mp4", "--prompt", "a", "--seconds", "nan"], "--seconds must be between 0 and 3600, not nan"),
+        (["outpaint", "video.mp4", "--prompt", "a", "--to", "64"], "--to '64' is not WIDTHxHEIGHT"),
+        (["outpaint", "video.mp4", "--prompt", "a", "--to", "48x32", "--feather", "nan"], "feather must be a number"),
+        (["edit", "video.mp4", "--prompt", "a", "--solver", "eulr"], "no solver 'eulr'"),
     ],
 )
 def test_words_that_cannot_be_meant(
@@ -205,19 +205,19 @@ def test_words_that_cannot_be_meant(
 
 
 @pytest.mark.parametrize(
-    "words", [["edit", "film.mp4"], ["outpaint", "film.mp4", "--prompt", "a"], ["animate", "a.png"]]
+    "words", [["edit", "video.mp4"], ["outpaint", "video.mp4", "--prompt", "a"], ["animate", "a.png"]]
 )
 def test_what_has_to_be_said_is_asked_for(kinoform: Run, words: list[str]) -> None:
     ran = kinoform(*words)
     assert ran.code == 2 and "Missing option" in ran.err and ran.out == ""
 
 
-def test_the_words_that_make_a_film_again_name_no_folder() -> None:
+def test_the_words_that_make_a_video_again_name_no_folder() -> None:
     shared = Shared(
-        model="/home/me/wan", lora=["styles/a.safetensors:0.5"], recipe="mine:film", output="x.mp4", steps=4,
+        model="/home/me/wan", lora=["styles/a.safetensors:0.5"], recipe="mine:video", output="x.mp4", steps=4,
         negative="1/2",
     )  # fmt: skip
-    words = again("edit", Path("/films/a.mp4"), shared, prompt="a/b", mask=Path("/m/mask.png"), grow=0, feather=None,
+    words = again("edit", Path("/videos/a.mp4"), shared, prompt="a/b", mask=Path("/m/mask.png"), grow=0, feather=None,
                   hide_source=True, no_colour_match=False, reference=[Path("r/1.png"), Path("r/2.png")])  # fmt: skip
     assert words == (
         "edit", "a.mp4", "--prompt", "a/b", "--mask", "mask.png", "--grow", "0", "--hide-source",

@@ -13,27 +13,27 @@ from PIL import Image
 
 from command_line import Ran, Run
 from full_disk import full_disk
-from kinoform.cli.latents import film_name
+from kinoform.checkpoints.latents import SUFFIX, read_passes, save_latents, save_passes
+from kinoform.cli.latents import video_name
 from kinoform.errors import KinoformError
-from kinoform.media.film import Film
 from kinoform.media.metadata import read_params
+from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.weights.latents import SUFFIX, read_passes, save_latents, save_passes
 
 COMMANDS = {
     "edit": ["--mask", "mask.png", "--overlap", "1"],
     "extend": ["--frames", "4", "--context", "2"],
     "outpaint": ["--to", "48x24", "--overlap", "1"],
 }
-FILM = ["--prompt", "a blue cat", "--seed", "7", "-o", "new.mkv"]
+VIDEO = ["--prompt", "a blue cat", "--seed", "7", "-o", "new.mkv"]
 
 
 @pytest.fixture
 def model(folder: Path, here: Path) -> list[str]:
     frames = np.random.default_rng(0).integers(0, 256, (7, 24, 32, 3), dtype=np.uint8)
-    Film(frames=frames, fps=12.0).save(here / "film.mkv")
+    Video(frames=frames, fps=12.0).save(here / "video.mkv")
     Image.fromarray(np.eye(24, 32, dtype=np.uint8) * 255).save(here / "mask.png")
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_films", "--device", "cpu"]
+    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def denoised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def kept_in(here: Path) -> list[Path]:
-    return [file for file in here.iterdir() if film_name(file) is not None]
+    return [file for file in here.iterdir() if video_name(file) is not None]
 
 
 def advised(ran: Ran) -> list[str]:
@@ -77,7 +77,7 @@ def interrupted_in(number: int, asked: Callable[..., Any]) -> Callable[..., Any]
 def test_a_full_disk_loses_no_pass(
     kinoform: Run, model: list[str], here: Path, command: str, denoised: list[int]
 ) -> None:
-    words = [command, "film.mkv", *COMMANDS[command], *FILM, *model]
+    words = [command, "video.mkv", *COMMANDS[command], *VIDEO, *model]
     assert kinoform(*words).code == 0 and not kept_in(here)
     whole, passes = (here / "new.mkv").read_bytes(), len(denoised)
     assert passes > 1
@@ -88,7 +88,7 @@ def test_a_full_disk_loses_no_pass(
     denoised.clear()
     again = kinoform(*advised(ran))
     assert again.code == 0 and not denoised, again.err
-    assert (here / "new.mkv").read_bytes() == whole, "the same film, byte for byte"
+    assert (here / "new.mkv").read_bytes() == whole, "the same video, byte for byte"
     assert not kept_in(here)
 
 
@@ -96,7 +96,7 @@ def test_a_full_disk_loses_no_pass(
 def test_ctrl_c_between_passes_keeps_those_that_are_made(
     kinoform: Run, model: list[str], here: Path, command: str, denoised: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [command, "film.mkv", *COMMANDS[command], *FILM, *model]
+    words = [command, "video.mkv", *COMMANDS[command], *VIDEO, *model]
     assert kinoform(*words).code == 0
     whole, seeds = (here / "new.mkv").read_bytes(), list(denoised)
     (here / "new.mkv").write_bytes(b"what was there before")
@@ -115,7 +115,7 @@ def test_ctrl_c_between_passes_keeps_those_that_are_made(
 def test_a_seed_that_nobody_chose_is_among_the_words(
     kinoform: Run, model: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["extend", "film.mkv", *COMMANDS["extend"], "--prompt", "a blue cat", *model]
+    words = ["extend", "video.mkv", *COMMANDS["extend"], "--prompt", "a blue cat", *model]
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "frames", interrupted_in(1, Pipeline.frames))
         ran = kinoform(*words)
@@ -127,7 +127,7 @@ def test_a_run_that_drew_its_seed_goes_on_with_the_same_words(
     kinoform: Run, model: list[str], here: Path, denoised: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a kill nobody has said the seed; the advice is the command as it was, with --resume."""
-    words = ["edit", "film.mkv", *COMMANDS["edit"], "--prompt", "a blue cat", "-o", "new.mkv", *model]
+    words = ["edit", "video.mkv", *COMMANDS["edit"], "--prompt", "a blue cat", "-o", "new.mkv", *model]
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "frames", interrupted_in(2, Pipeline.frames))
         kinoform(*words)
@@ -139,7 +139,7 @@ def test_a_run_that_drew_its_seed_goes_on_with_the_same_words(
     assert denoised and seed not in denoised, "the first pass, whose seed this is, is made already"
 
 
-def test_passes_that_do_not_fit_beside_the_film_are_kept_elsewhere(
+def test_passes_that_do_not_fit_beside_the_video_are_kept_elsewhere(
     kinoform: Run, model: list[str], here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spare = tmp_path / "spare"
@@ -154,7 +154,7 @@ def test_passes_that_do_not_fit_beside_the_film_are_kept_elsewhere(
     with monkeypatch.context() as patch:
         patch.setattr("kinoform.cli.latents.save_passes", save)
         patch.setattr("kinoform.cli.edited.save", interrupted_in(1, print))
-        ran = kinoform("edit", "film.mkv", *COMMANDS["edit"], *FILM, *model)
+        ran = kinoform("edit", "video.mkv", *COMMANDS["edit"], *VIDEO, *model)
     assert ran.code == 130 and len(list(spare.iterdir())) == 1 and not kept_in(here)
     assert kinoform(*advised(ran)).code == 0 and not list(spare.iterdir())
 
@@ -162,7 +162,7 @@ def test_passes_that_do_not_fit_beside_the_film_are_kept_elsewhere(
 def test_what_is_kept_is_for_the_same_edit_alone(
     kinoform: Run, model: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["edit", "film.mkv", *COMMANDS["edit"], *FILM, *model]
+    words = ["edit", "video.mkv", *COMMANDS["edit"], *VIDEO, *model]
     with monkeypatch.context() as patch:
         patch.setattr("kinoform.cli.edited.save", interrupted_in(1, print))
         kinoform(*words)
@@ -171,11 +171,11 @@ def test_what_is_kept_is_for_the_same_edit_alone(
     assert kinoform(*words).refusal == "latents_waiting"
     for other in (["--seed", 8], ["--grow", 3]):
         assert kinoform(*words, *other, "--resume", file).refusal == "passes_of_another_edit"
-    Film(frames=np.zeros((7, 24, 32, 3), np.uint8), fps=12.0).save(here / "other.mkv")
+    Video(frames=np.zeros((7, 24, 32, 3), np.uint8), fps=12.0).save(here / "other.mkv")
     assert kinoform("edit", "other.mkv", *words[2:], "--resume", file).refusal == "passes_of_another_edit"
     other = [*words, "-o", "other_name.mkv", "--resume"]
     assert file.exists() and kinoform(*other, "none" + SUFFIX).refusal == "file_missing"
     save_latents(here / ("a.mp4" + SUFFIX), torch.zeros(1, 4, 1, 1, 1), {})
-    assert kinoform(*other, "a.mp4" + SUFFIX).refusal == "latents_of_a_film"
+    assert kinoform(*other, "a.mp4" + SUFFIX).refusal == "latents_of_a_video"
     (here / "foreign").write_bytes(b"nothing of ours")
     assert kinoform(*other, "foreign").refusal == "latents_damaged"

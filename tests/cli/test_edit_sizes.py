@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from command_line import Run
-from kinoform.media.film import Film
-from kinoform.media.video import read_video
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
 from kinoform.pipelines import fit
 
 WORDS = ["--prompt", "a blue cat", "--seed", "7"]
@@ -17,8 +17,8 @@ WORDS = ["--prompt", "a blue cat", "--seed", "7"]
 @pytest.fixture
 def model(folder: Path, here: Path) -> list[str]:
     noise = np.random.default_rng(0).integers(0, 256, (7, 19, 23, 3), dtype=np.uint8)
-    Film(frames=noise, fps=8.0).save(here / "odd.mkv")
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_films", "--device", "cpu"]
+    Video(frames=noise, fps=8.0).save(here / "odd.mkv")
+    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 def test_odd_sides_are_refused_with_an_option_that_works(kinoform: Run, model: list[str]) -> None:

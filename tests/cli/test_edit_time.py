@@ -1,4 +1,4 @@
-"""Frames and sound stay together in every command that changes a film, also of an uneven pace."""
+"""Frames and sound stay together in every command that changes a video, also of an uneven pace."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -9,16 +9,16 @@ import pytest
 
 from command_line import Run
 from kinoform.editing import edit as editing
-from kinoform.media.video import read_video
-from sounding_film import SEEN_AND_HEARD, click, seen, write_uneven_film
+from kinoform.media.video_writer import read_video
+from sounding_video import SEEN_AND_HEARD, click, seen, write_uneven_video
 
 WORDS = ["--prompt", "a blue cat moves left", "--seed", "7", "--steps", "1"]
 
 
 @pytest.fixture
 def model(folder: Path, here: Path) -> list[str]:
-    write_uneven_film(here / "phone.mp4")
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_films", "--device", "cpu"]
+    write_uneven_video(here / "phone.mp4")
+    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv"])
@@ -29,7 +29,7 @@ def test_an_edit_keeps_the_times_of_the_source(kinoform: Run, model: list[str], 
     assert times(f"new{suffix}") == pytest.approx(times("phone.mp4"), abs=0.0011)
 
 
-def test_an_outpainted_film_keeps_them(kinoform: Run, model: list[str]) -> None:
+def test_an_outpainted_video_keeps_them(kinoform: Run, model: list[str]) -> None:
     ran = kinoform("outpaint", "phone.mp4", *WORDS, "--to", "48x24", *model, "-o", "wide.mkv")
     assert ran.code == 0, ran.err
     assert seen(Path("wide.mkv"), 12, 24) == pytest.approx(SEEN_AND_HEARD, abs=0.002)

@@ -1,4 +1,4 @@
-"""`kinoform evaluate`: what it prints, what it compares, what it writes, and what it refuses before any film."""
+"""`kinoform evaluate`: what it prints, what it compares, what it writes, and what it refuses before any video."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from command_line import Run
 from kinoform.cli.sides import Side, beside
 from kinoform.errors import UsageError
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.world.render import render
 
 FIRST = Side(model="mini", device="cpu", dtype="auto", steps=2, guidance=None, shift=None, solver=None)
@@ -17,23 +17,23 @@ FEW = ("--level", "L1", "--count", 1, "--device", "cpu")
 
 @pytest.fixture
 def painted(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """Films show what is asked, at no cost; the changes with which each was asked for."""
+    """Videos show what is asked, at no cost; the changes with which each was asked for."""
     asked_for: list[dict] = []
 
-    def film(pipeline, asked, changes) -> Film:
+    def video(pipeline, asked, changes) -> Video:
         asked_for.append({**changes, "dtype": str(pipeline.machine.dtype)})
-        return Film(frames=render(asked.scene), fps=16.0)
+        return Video(frames=render(asked.scene), fps=16.0)
 
-    monkeypatch.setattr("kinoform.evaluation.evaluate._film", film)
+    monkeypatch.setattr("kinoform.evaluation.evaluate._video", video)
     return asked_for
 
 
 @pytest.fixture
 def unmade(monkeypatch: pytest.MonkeyPatch) -> None:
-    def film(*words: object) -> None:
-        pytest.fail("a film was made")
+    def video(*words: object) -> None:
+        pytest.fail("a video was made")
 
-    monkeypatch.setattr("kinoform.evaluation.evaluate._film", film)
+    monkeypatch.setattr("kinoform.evaluation.evaluate._video", video)
 
 
 def test_all_levels_and_splits_without_a_word(kinoform: Run, painted: list[dict]) -> None:
@@ -43,7 +43,7 @@ def test_all_levels_and_splits_without_a_word(kinoform: Run, painted: list[dict]
     assert [level["level"] for level in told["levels"]] == ["L1", "L2", "L3"]
     assert [split["split"] for split in told["levels"][2]["splits"]] == ["seen", "held-out"]
     assert told["other"] is None and told["differences"] is None and len(painted) == 6
-    assert told["levels"][0]["splits"][0]["films"][0]["film"]["marks"]["all_right"] is True
+    assert told["levels"][0]["splits"][0]["videos"][0]["video"]["marks"]["all_right"] is True
 
 
 def test_the_table_shows_what_the_level_varies(kinoform: Run, painted: list[dict]) -> None:
@@ -56,7 +56,7 @@ def test_the_table_shows_what_the_level_varies(kinoform: Run, painted: list[dict
         "binding error",
         "count constancy",
         "background drift",
-        "seconds a film",
+        "seconds a video",
     )
     assert all(row in shown for row in rows) and "codec ceiling" in shown and "chance" in shown
     assert "texture" not in shown and "camera" not in shown and "size" not in shown
@@ -127,12 +127,12 @@ def test_settings_that_cannot_be_meant(text: str, sentence: str) -> None:
         (["--compare", "nosuchmodel"], "no model, folder or file 'nosuchmodel'"),
         (["--level", "L4"], "no level 'L4'"),
         (["--count", 0], "--count must be from 1"),
-        (["--html-films", -1], "--html-films must be from 0"),
+        (["--html-videos", -1], "--html-videos must be from 0"),
         (["--html", "no/such/page.html"], "folder no/such does not exist"),
         (["--html", "taken.html"], "taken.html exists; choose another name or pass --force"),
     ],
 )
-def test_what_is_refused_is_refused_before_any_film(kinoform: Run, here: Path, words: list, sentence: str) -> None:
+def test_what_is_refused_is_refused_before_any_video(kinoform: Run, here: Path, words: list, sentence: str) -> None:
     (here / "taken.html").write_text("mine")
     ran = kinoform("evaluate", "mini", "--device", "cpu", *words)
     assert ran.code == 2 and sentence in ran.sentence and ran.out == ""
@@ -146,24 +146,24 @@ def test_a_model_of_other_words_is_refused(kinoform: Run, folder: Path) -> None:
 
 
 def test_the_page_tells_its_own_command(kinoform: Run, painted: list[dict], here: Path) -> None:
-    words = ("evaluate", "mini", *FEW, "--steps", 2, "--compare", "guidance=3", "--html-films", 1)
+    words = ("evaluate", "mini", *FEW, "--steps", 2, "--compare", "guidance=3", "--html-videos", 1)
     assert kinoform(*words, "--html", "page.html").code == 0
     text = (here / "page.html").read_text(encoding="utf-8")
     command = "kinoform evaluate mini --device cpu --steps 2 --level L1 --count 1 --compare guidance=3"
     assert f"<code>{command}</code>" in text and text.count("<img") == 4
-    assert kinoform(*words, "--html", "page.html", "--html-films", 0, "--force").code == 0
+    assert kinoform(*words, "--html", "page.html", "--html-videos", 0, "--force").code == 0
     assert (here / "page.html").read_text(encoding="utf-8").count("<img") == 0
 
 
 def test_ctrl_c_leaves_no_page(kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    def film(pipeline, asked, changes) -> Film:
+    def video(pipeline, asked, changes) -> Video:
         if made:
             raise KeyboardInterrupt
         made.append(asked.number)
-        return Film(frames=np.zeros((17, 64, 64, 3), dtype=np.uint8), fps=16.0)
+        return Video(frames=np.zeros((17, 64, 64, 3), dtype=np.uint8), fps=16.0)
 
-    monkeypatch.setattr("kinoform.evaluation.evaluate._film", film)
+    monkeypatch.setattr("kinoform.evaluation.evaluate._video", video)
     ran = kinoform("evaluate", "mini", "--device", "cpu", "--count", 2, "--html", "page.html")
     assert ran.code == 130 and made == [0] and ran.out == "" and not list(here.iterdir())

@@ -7,7 +7,7 @@ import pytest
 
 from command_line import Run
 from kinoform.evaluation.inputs.making import Made
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.world.render import render
 
 FEW = ("--level", "L1", "--count", 2, "--device", "cpu")
@@ -16,17 +16,17 @@ CASES = ("reference", "no reference", "other reference")
 
 @pytest.fixture(autouse=True)
 def painted() -> Iterator[None]:
-    """Films show what is asked, at no cost, under a codec without loss."""
+    """Videos show what is asked, at no cost, under a codec without loss."""
 
-    def film(pipeline, asked, changes) -> Film:
-        return Film(frames=render(asked.scene), fps=16.0)
+    def video(pipeline, asked, changes) -> Video:
+        return Video(frames=render(asked.scene), fps=16.0)
 
     def made(pipeline, case, changes) -> Made:
         frames = render(case.target)
-        return Made(film=Film(frames=frames, fps=16.0), raw=frames, kept=None)
+        return Made(video=Video(frames=frames, fps=16.0), raw=frames, kept=None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kinoform.evaluation.evaluate._film", film)
+        patch.setattr("kinoform.evaluation.evaluate._video", video)
         patch.setattr("kinoform.evaluation.evaluate.redrawn", lambda pipeline, frames: frames)
         patch.setattr("kinoform.evaluation.inputs.evaluate.made", made)
         patch.setattr("kinoform.evaluation.inputs.evaluate.redrawn", lambda pipeline, frames: frames)
@@ -36,10 +36,10 @@ def painted() -> Iterator[None]:
 def test_attributes_identity_and_cost_in_one_report(kinoform: Run) -> None:
     ran = kinoform("evaluate", "--compare", "mini", "mini-factorized", *FEW)
     assert ran.code == 0, ran.err
-    titles = ["L1, seen:", "L1, held-out:", "what a film takes", *(f"{case}, of 2 held-out films" for case in CASES)]
+    titles = ["L1, seen:", "L1, held-out:", "what a video takes", *(f"{case}, of 2 held-out videos" for case in CASES)]
     places = [ran.out.index(f"\n{title}") for title in titles]
     assert places == sorted(places)
-    assert all(row in ran.out for row in ("seconds a film", "GFLOP a film", "of these the transformer", "identity"))
+    assert all(row in ran.out for row in ("seconds a video", "GFLOP a video", "of these the transformer", "identity"))
     assert ran.out.count("mini takes no references") == 2 and "difference: the second side less the first" in ran.out
 
 
@@ -54,11 +54,11 @@ def test_the_same_as_json(kinoform: Run) -> None:
     assert identity["other"]["cases"][0]["left_out"] == ["references"]
 
 
-def test_the_page_shows_pictures_and_what_was_made_of_them(kinoform: Run, here: Path) -> None:
-    words = ("evaluate", "mini-factorized", *FEW, "--html", "page.html", "--html-films", 1)
+def test_the_page_shows_images_and_what_was_made_of_them(kinoform: Run, here: Path) -> None:
+    words = ("evaluate", "mini-factorized", *FEW, "--html", "page.html", "--html-videos", 1)
     assert kinoform(*words).code == 0
     text = (here / "page.html").read_text(encoding="utf-8")
-    assert "--level L1 --count 2</code>" in text and "GFLOP a film" in text
+    assert "--level L1 --count 2</code>" in text and "GFLOP a video" in text
     assert text.count("<img") == 2 + len(CASES) and all(f"<h2>{case}</h2>" in text for case in CASES)
 
 

@@ -1,4 +1,4 @@
-"""`kinoform evaluate --inputs`: its tables, its JSON, its page, and what it refuses before any film."""
+"""`kinoform evaluate --inputs`: its tables, its JSON, its page, and what it refuses before any video."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from command_line import Run
 from kinoform.evaluation.inputs.making import Made
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.world.render import render
 
 PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
@@ -17,14 +17,14 @@ FEW = ("evaluate", "mini", "--inputs", "--count", 1, "--device", "cpu")
 
 @pytest.fixture
 def painted(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """Films show what is asked, at no cost; the changes with which each was asked for."""
+    """Videos show what is asked, at no cost; the changes with which each was asked for."""
     asked_for: list[dict] = []
 
     def made(pipeline, case, changes) -> Made:
         asked_for.append(dict(changes))
         frames = render(case.target)
         kept = np.ones(frames.shape[:3], dtype=bool)
-        return Made(film=Film(frames=frames, fps=16.0), raw=frames, kept=kept)
+        return Made(video=Video(frames=frames, fps=16.0), raw=frames, kept=kept)
 
     monkeypatch.setattr("kinoform.evaluation.inputs.evaluate.made", made)
     monkeypatch.setattr("kinoform.evaluation.inputs.evaluate.redrawn", lambda pipeline, frames: frames)
@@ -36,7 +36,7 @@ def test_all_tasks_of_the_model_without_a_word(kinoform: Run, painted: list[dict
     assert ran.code == 0, ran.err
     told = ran.told[0]
     assert [case["name"] for case in told["cases"]] == ["recolour", "reshape", "remove", "insert", "all edits"]
-    assert told["cases"][0]["skill"]["edit_right"]["right"] == 1 and told["cases"][-1]["films"] == []
+    assert told["cases"][0]["skill"]["edit_right"]["right"] == 1 and told["cases"][-1]["videos"] == []
     assert told["model"] == "mini" and told["other"] is None and told["differences"] is None
     section = PAGE.split("### Result of `evaluate --inputs`")[1].split("###")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == told.keys()
@@ -52,18 +52,18 @@ def test_the_table_has_a_row_for_each_mark(kinoform: Run, painted: list[dict]) -
         "motion",
         "all right",
         "kept PSNR, dB",
-        "seconds a film",
+        "seconds a video",
         "codec ceiling",
         "chance",
     )
-    assert all(row in shown for row in rows) and "insert, of 1 held-out films" in shown
+    assert all(row in shown for row in rows) and "insert, of 1 held-out videos" in shown
 
 
 def test_named_tasks_beside_other_settings(kinoform: Run, painted: list[dict]) -> None:
     ran = kinoform(*FEW, "--task", "reshape", "--task", "insert", "--steps", 2, "--compare", "steps=3")
     assert ran.code == 0, ran.err
     assert [asked["steps"] for asked in painted] == [2, 2, 3, 3]
-    assert "reshape, of 1 held-out films" in ran.out and "recolour" not in ran.out
+    assert "reshape, of 1 held-out videos" in ran.out and "recolour" not in ran.out
     assert all(words in ran.out for words in ("edit right", "difference", "kept PSNR, dB"))
 
 
@@ -84,6 +84,6 @@ def test_the_page_tells_its_own_command(kinoform: Run, painted: list[dict], here
         (["--inputs", "--html", "no/such/page.html"], "folder no/such does not exist"),
     ],
 )
-def test_what_is_refused_is_refused_before_any_film(kinoform: Run, here: Path, words: list, sentence: str) -> None:
+def test_what_is_refused_is_refused_before_any_video(kinoform: Run, here: Path, words: list, sentence: str) -> None:
     ran = kinoform("evaluate", "mini", "--device", "cpu", *words)
     assert ran.code == 2 and sentence in ran.sentence and ran.out == "" and not list(here.iterdir())

@@ -11,12 +11,12 @@ import torch
 from command_line import Ran, Run
 from kinoform.cli import console
 from kinoform.cli.events import EVENTS, Caution, Note
-from kinoform.cli.latents import film_name
+from kinoform.cli.latents import video_name
 from kinoform.cli.log import Log
 from kinoform.cli.progress import stages
-from kinoform.recipes import mini_training
+from kinoform.mini import plans as mini_training
+from kinoform.mini.training.plan import Plan
 from kinoform.training.optimizer import Schedule
-from kinoform.training.plan import Plan
 from kinoform.training.stage import TrainingSpec
 
 MINI_PLAN = mini_training.plan
@@ -64,8 +64,8 @@ def streamed(ran: Ran) -> list[dict]:
     return events
 
 
-def test_films_are_streamed_stage_by_stage(kinoform: Run, model: list[str]) -> None:
-    words = ["--count", 2, "--steps", 4, "-o", "film.gif", "--json-stream"]
+def test_videos_are_streamed_stage_by_stage(kinoform: Run, model: list[str]) -> None:
+    words = ["--count", 2, "--steps", 4, "-o", "video.gif", "--json-stream"]
     events = streamed(kinoform("generate", "a red zebra", *model, *words))
     assert kinds(events)[0] == "started" and kinds(events)[-1] == "finished"
     assert events[0]["command"] == "generate" and events[0]["options"]["steps"] == 4
@@ -79,21 +79,21 @@ def test_films_are_streamed_stage_by_stage(kinoform: Run, model: list[str]) -> N
     last = [told for told in events if told["event"] == "step" and told["step"] == told["total"]]
     assert len(last) == 5 and all(told["seconds_left"] == 0 for told in last)
     results = [told["result"] for told in events if told["event"] == "result"]
-    assert [told["output"] for told in results] == ["film_1.gif", "film_2.gif"]
-    assert kinds(events).index("result") < len(events) - 3, "each film is told when it is there"
+    assert [told["output"] for told in results] == ["video_1.gif", "video_2.gif"]
+    assert kinds(events).index("result") < len(events) - 3, "each video is told when it is there"
 
 
 def test_results_are_as_the_page_says(kinoform: Run, model: list[str], here: Path) -> None:
     fields = table("Result of `generate`, `animate`, `bridge`, `decode` and `rerun`")
-    made = kinoform("generate", "a red ball", *model, "--seed", 7, "-o", "film.mp4", "--json").told[0]
+    made = kinoform("generate", "a red ball", *model, "--seed", 7, "-o", "video.mp4", "--json").told[0]
     check(made, fields, "generate")
     again = {name: kind for name, kind in fields.items() if name not in ("output", "contact_sheet")}
-    check(kinoform("info", "film.mp4", "--json").told[0], again, "info")
+    check(kinoform("info", "video.mp4", "--json").told[0], again, "info")
     plan = kinoform("generate", "a red ball", *model, "--dry-run", "--json").told[0]
     check(plan, table("Result of `--dry-run`"), "--dry-run")
-    assert {file.name for file in here.iterdir()} == {"film.mp4"}
+    assert {file.name for file in here.iterdir()} == {"video.mp4"}
     more = table("Result of `--dry-run` of `edit`, `extend` and `outpaint`")
-    source = Path(__file__).parents[2] / "examples" / "inputs" / "mini" / "film.mp4"
+    source = Path(__file__).parents[2] / "examples" / "inputs" / "mini" / "video.mp4"
     edit = kinoform("extend", source, "--prompt", "a red ball", "--dry-run", "--json").told[0]
     check(edit, table("Result of `--dry-run`") | more, "--dry-run of extend")
 
@@ -120,16 +120,16 @@ STEPS = 2
 
 
 def hasty_plan() -> Plan:
-    """That of the embedded model, with few and short films."""
+    """That of the embedded model, with few and short videos."""
     plan = MINI_PLAN()
-    films = replace(plan.autoencoder.films, num_frames=5)
+    videos = replace(plan.autoencoder.videos, num_frames=5)
     short = TrainingSpec(schedule=Schedule(warmup=1, total=STEPS))
     return replace(
         plan,
-        autoencoder=replace(plan.autoencoder, films=films, batch=1, fit_films=100), autoencoder_training=short,
-        text=replace(plan.text, films=films, batch=2), text_training=short,
-        transformer=replace(plan.transformer, films=films, batch=2), transformer_training=short,
-        gate=0.0, gate_films=1,
+        autoencoder=replace(plan.autoencoder, videos=videos, batch=1, fit_videos=100), autoencoder_training=short,
+        text=replace(plan.text, videos=videos, batch=2), text_training=short,
+        transformer=replace(plan.transformer, videos=videos, batch=2), transformer_training=short,
+        gate=0.0, gate_videos=1,
     )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_errors_are_json_where_json_is_asked_for(kinoform: Run, words: list[str]
 
 
 def test_an_interruption_is_the_last_event(kinoform: Run, folder: Path) -> None:
-    words = ["--model", folder, "--recipe", "troubled_recipes:ctrl_c", "--device", "cpu", "-o", "film.mp4"]
+    words = ["--model", folder, "--recipe", "troubled_recipes:ctrl_c", "--device", "cpu", "-o", "video.mp4"]
     events = streamed(kinoform("generate", "a red ball", *words, "--json-stream"))
     assert (events[-1]["kind"], events[-1]["exit_code"]) == ("Interrupted", 130)
 
@@ -202,7 +202,7 @@ def logged(here: Path) -> list[dict]:
 def test_the_log_tells_all_but_the_prompts(kinoform: Run, model: list[str], here: Path) -> None:
     words = [PROMPT, *model, "--negative", "ugly castle", "--seed", 7, "--log", "run.log"]
     assert kinoform("generate", *words).code == 0
-    assert kinoform("generate", *words).code == 2, "the film, which is named after the prompt, exists"
+    assert kinoform("generate", *words).code == 2, "the video, which is named after the prompt, exists"
     (here / "prompts.txt").write_text(f"{PROMPT}\n", encoding="utf-8")
     assert kinoform("generate", *words[1:], "--prompts", "prompts.txt", "--force").code == 0
     told = logged(here)
@@ -216,13 +216,13 @@ def test_the_log_tells_all_but_the_prompts(kinoform: Run, model: list[str], here
     assert [each["seed"] for each in results] == [7, 7]
 
 
-def test_the_log_of_a_lost_film_does_not_tell_its_name(
+def test_the_log_of_a_lost_video_does_not_tell_its_name(
     kinoform: Run, model: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*words: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kinoform.cli.films.save", fail)
+    monkeypatch.setattr("kinoform.cli.write_videos.save", fail)
     long = PROMPT + " with an extraordinarily magnificent drawbridge"
     ran = kinoform("generate", long, *model, "--seed", 7, "--log", "run.log")
     assert ran.code == 1 and "scarlet" in ran.err, "people are told how to finish"
@@ -230,8 +230,8 @@ def test_the_log_of_a_lost_film_does_not_tell_its_name(
     monkeypatch.chdir(here)
     kept = next(here.glob("*.latents.safetensors"))
     assert kinoform("decode", kept.name, *model, "--log", "run.log").code == 0
-    film = Path(str(film_name(kept))).name
-    assert kinoform("rerun", film, *model, "--log", "run.log").code == 0
+    video = Path(str(video_name(kept))).name
+    assert kinoform("rerun", video, *model, "--log", "run.log").code == 0
     text = json.dumps(logged(here), ensure_ascii=False).casefold()
     assert text.count('"result":') == 2
     assert "latents are kept; finish" in text and not [word for word in [*SECRETS, "magnif", "extra"] if word in text]

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from command_line import Ran, Run
 from kinoform.cli.generate import generate
 from kinoform.errors import UsageError
-from kinoform.media.film import Film
+from kinoform.loading.lora_saving import save_lora
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_video
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach
 from kinoform.recipes.load import load
-from kinoform.weights.lora_saving import save_lora
 from tiny_recipe import tiny
 
 OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
@@ -27,7 +27,7 @@ OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
 REFUSED = {"code", "out", "files"}
 """What is seen of an option that this model, which has all its parts, or this machine cannot follow."""
 
-FILM = ["--film", "../film.mkv"]
+VIDEO = ["--video", "../video.mkv"]
 EDITED = {"frames", "params.task", "params.inputs", "params.conditions"}
 LORA = ("params.inputs", "params.loras", "params.model")
 
@@ -53,19 +53,19 @@ CHANGES = {
     "guidance_rule": (["--guidance-rule", "zero-star"], {"frames", "params.guidance_rule"}),
     "shift": (["--shift", "9"], {"frames", "params.shift"}),
     "solver": (["--solver", "euler"], {"frames", "params.solver"}),
-    "sampler": ([*FILM, "--source-prompt", "a", "--sampler", "flow-edit(averages=2)"], {*EDITED, "params.sampler"}),
+    "sampler": ([*VIDEO, "--source-prompt", "a", "--sampler", "flow-edit(averages=2)"], {*EDITED, "params.sampler"}),
     "negative": (["--negative", "a blue cat"], {"frames", "params.negative_prompt"}),
     "seed": (["--seed", "8"], {"frames", "params.seed"}),
     "count": (["--count", "2"], {"files", "out"}),
     "image": (["--image", "../mask.png"], REFUSED),
     "last_image": (["--last-image", "../mask.png"], REFUSED),
     "frame": (["--frame", "1=../mask.png"], REFUSED),
-    "film": (FILM, {"frames", "params.task", "params.inputs"}),
-    "mask": ([*FILM, "--mask", "../mask.png"], {"frames", "params.task", "params.inputs"}),
-    "fit_mask": ([*FILM, "--mask", "../odd.png", "--fit-mask"], {"frames", "params.task", "params.inputs"}),
+    "video": (VIDEO, {"frames", "params.task", "params.inputs"}),
+    "mask": ([*VIDEO, "--mask", "../mask.png"], {"frames", "params.task", "params.inputs"}),
+    "fit_mask": ([*VIDEO, "--mask", "../odd.png", "--fit-mask"], {"frames", "params.task", "params.inputs"}),
     "reference": (["--reference", "../mask.png"], REFUSED),
-    "strength": ([*FILM, "--strength", "0.5"], EDITED),
-    "source_prompt": ([*FILM, "--source-prompt", "a"], {*EDITED, "params.sampler"}),
+    "strength": ([*VIDEO, "--strength", "0.5"], EDITED),
+    "source_prompt": ([*VIDEO, "--source-prompt", "a"], {*EDITED, "params.sampler"}),
     "context_scale": (["--context-scale", "1"], REFUSED),
     "exact_size": (["--exact-size"], REFUSED),
     "dtype": (["--dtype", "bfloat16"], {"frames", "params.dtype"}),
@@ -86,30 +86,30 @@ def words(options: dict[str, list[str]]) -> list[str]:
 
 
 def observed(here: Path, ran: Ran) -> dict[str, object]:
-    """Everything about a run that a user can see, with the first film's parameters one by one."""
-    films = sorted(here.glob("*.mp4"))
+    """Everything about a run that a user can see, with the first video's parameters one by one."""
+    videos = sorted(here.glob("*.mp4"))
     seen: dict[str, object] = {
         "code": ran.code,
         "out": ran.out,
         "files": sorted(file.name for file in here.iterdir()),
     }
-    if not films:
+    if not videos:
         return seen
-    frames, fps = read_video(films[0])
+    frames, fps = read_video(videos[0])
     seen |= {"frames": frames.tobytes(), "shape": frames.shape, "fps": fps}
     try:
-        params = read_params(films[0])
+        params = read_params(videos[0])
     except UsageError:
         return seen | {"carries": False}
     return seen | {"carries": True} | {f"params.{name}": value for name, value in params.items()}
 
 
 def write_material(place: Path, folder: Path) -> None:
-    """A film, a mask, and two LoRA files, one of which has a name that nobody knows."""
+    """A video, a mask, and two LoRA files, one of which has a name that nobody knows."""
     noise = np.random.default_rng(0)
     recipe = tiny()
     size = (recipe.num_frames, recipe.height, recipe.width)
-    Film(frames=noise.integers(0, 256, (*size, 3), dtype=np.uint8), fps=recipe.fps).save(place / "film.mkv")
+    Video(frames=noise.integers(0, 256, (*size, 3), dtype=np.uint8), fps=recipe.fps).save(place / "video.mkv")
     mask = np.zeros(size[1:], np.uint8)
     mask[:, : recipe.width // 2] = 255
     Image.fromarray(mask).save(place / "mask.png")
@@ -131,10 +131,10 @@ def test_every_option_is_tried() -> None:
 
 BASE = {
     "prompt": ["a red ball"],
-    "recipe": ["--recipe", "tiny_recipe:tiny_of_films"],
+    "recipe": ["--recipe", "tiny_recipe:tiny_of_videos"],
     "device": ["--device", "cpu"],
     "seed": ["--seed", "7"],
-    "output": ["-o", "film.mp4"],
+    "output": ["-o", "video.mp4"],
 }
 
 
@@ -146,10 +146,10 @@ def remembered() -> dict[str, object]:
 
 @pytest.fixture
 def plain(kinoform: Run, here: Path, folder: Path, remembered: dict[str, object]) -> dict[str, object]:
-    """The same; the film is taken away again."""
+    """The same; the video is taken away again."""
     if not remembered:
         remembered |= observed(here, kinoform("generate", *words(BASE), "--model", folder))
-        (here / "film.mp4").unlink()
+        (here / "video.mp4").unlink()
     return remembered
 
 
@@ -172,10 +172,10 @@ def test_an_option_changes_what_it_says(
         assert not untold, f"changed besides: {untold}"
 
 
-def test_force_is_what_replaces_a_film(kinoform: Run, here: Path, model: list[str]) -> None:
-    kinoform("generate", "a red ball", *model, "--seed", "7", "-o", "film.mp4")
-    before = observed(here, kinoform("generate", "a blue cat", *model, "--seed", "7", "-o", "film.mp4"))
-    after = observed(here, kinoform("generate", "a blue cat", *model, "--seed", "7", "-o", "film.mp4", "--force"))
+def test_force_is_what_replaces_a_video(kinoform: Run, here: Path, model: list[str]) -> None:
+    kinoform("generate", "a red ball", *model, "--seed", "7", "-o", "video.mp4")
+    before = observed(here, kinoform("generate", "a blue cat", *model, "--seed", "7", "-o", "video.mp4"))
+    after = observed(here, kinoform("generate", "a blue cat", *model, "--seed", "7", "-o", "video.mp4", "--force"))
     assert before["code"] == 2 and after["code"] == 0 and before["frames"] != after["frames"]
     assert (before["params.prompt"], after["params.prompt"]) == ("a red ball", "a blue cat")
 

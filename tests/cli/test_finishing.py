@@ -1,4 +1,4 @@
-"""A finished denoise is never lost: whatever stops the film then, `kinoform decode` makes it from the latents."""
+"""A finished denoise is never lost: whatever stops the video then, `kinoform decode` makes it from the latents."""
 
 import json
 import os
@@ -16,26 +16,26 @@ import troubled_recipes
 from command_line import Ran, Run
 from full_disk import full_disk
 from kinoform import owners
-from kinoform.cli.latents import film_name
+from kinoform.checkpoints.latents import SUFFIX, read_latents, save_latents
+from kinoform.cli.latents import video_name
 from kinoform.errors import KinoformError
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_video
-from kinoform.weights.latents import SUFFIX, read_latents, save_latents
+from kinoform.media.video_writer import read_video
 
 PROMPT = "a red ball"
-FILM = ["--seed", "7", "--dtype", "bfloat16", "--upscale", "8", "-o", "film.mp4"]
-LATENTS = "film.mp4" + SUFFIX
+VIDEO = ["--seed", "7", "--dtype", "bfloat16", "--upscale", "8", "-o", "video.mp4"]
+LATENTS = "video.mp4" + SUFFIX
 """Names as older versions gave them; now each run has a name of its own."""
 
 
 def kept_of(here: Path) -> Path:
-    return next(file for file in here.iterdir() if film_name(file) is not None)
+    return next(file for file in here.iterdir() if video_name(file) is not None)
 
 
 def names_in(here: Path) -> list[str]:
     """Names of all that lies here; latents without the tag of their run."""
-    films = {file: film_name(file) for file in here.iterdir()}
-    return sorted(file.name if film is None else Path(film).name + SUFFIX for file, film in films.items())
+    videos = {file: video_name(file) for file in here.iterdir()}
+    return sorted(file.name if video is None else Path(video).name + SUFFIX for file, video in videos.items())
 
 
 def advised(ran: Ran) -> list[str]:
@@ -52,12 +52,12 @@ def made() -> dict[str, bytes]:
 
 @pytest.fixture
 def whole(kinoform: Run, model: list[str], here: Path, made: dict[str, bytes]) -> bytes:
-    """The film as it should be; nothing of it is left in the folder."""
-    if "film" not in made:
-        assert kinoform("generate", PROMPT, *model, *FILM).code == 0
-        made["film"] = (here / "film.mp4").read_bytes()
-        (here / "film.mp4").unlink()
-    return made["film"]
+    """The video as it should be; nothing of it is left in the folder."""
+    if "video" not in made:
+        assert kinoform("generate", PROMPT, *model, *VIDEO).code == 0
+        made["video"] = (here / "video.mp4").read_bytes()
+        (here / "video.mp4").unlink()
+    return made["video"]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def kept(
     if "latents" not in made:
         with monkeypatch.context() as patch:
             patch.setattr("kinoform.pipelines.pipeline.decode", interrupted)
-            kinoform("generate", PROMPT, *model, *FILM)
+            kinoform("generate", PROMPT, *model, *VIDEO)
         made["latents"] = kept_of(here).read_bytes()
         kept_of(here).unlink()
     (here / LATENTS).write_bytes(made["latents"])
@@ -76,18 +76,18 @@ def kept(
 
 
 def test_a_full_disk_keeps_the_latents_and_what_was_there(kinoform: Run, model: list[str], here: Path, whole: bytes):
-    (here / "film.mp4").write_bytes(b"the film before")
+    (here / "video.mp4").write_bytes(b"the video before")
     with full_disk(len(whole) - 1000):
-        ran = kinoform("generate", PROMPT, *model, *FILM, "--force")
-    assert ran.code == 1 and "no room to write film.mp4" in ran.sentence and ran.out == ""
-    assert (here / "film.mp4").read_bytes() == b"the film before"
-    assert names_in(here) == ["film.mp4", LATENTS]
+        ran = kinoform("generate", PROMPT, *model, *VIDEO, "--force")
+    assert ran.code == 1 and "no room to write video.mp4" in ran.sentence and ran.out == ""
+    assert (here / "video.mp4").read_bytes() == b"the video before"
+    assert names_in(here) == ["video.mp4", LATENTS]
     assert kinoform(*advised(ran)).code == 0
-    assert (here / "film.mp4").read_bytes() == whole, "the same film, byte for byte"
-    assert [file.name for file in here.iterdir()] == ["film.mp4"]
+    assert (here / "video.mp4").read_bytes() == whole, "the same video, byte for byte"
+    assert [file.name for file in here.iterdir()] == ["video.mp4"]
 
 
-def test_latents_that_do_not_fit_beside_the_film_are_kept_elsewhere(
+def test_latents_that_do_not_fit_beside_the_video_are_kept_elsewhere(
     kinoform: Run, model: list[str], here: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spare = tmp_path / "spare"
@@ -101,19 +101,19 @@ def test_latents_that_do_not_fit_beside_the_film_are_kept_elsewhere(
 
     with monkeypatch.context() as patch:
         patch.setattr("kinoform.cli.latents.save_latents", save)
-        assert kinoform("generate", PROMPT, *model, *FILM).code == 0
-        assert (here / "film.mp4").read_bytes() == whole and not list(spare.iterdir())
-        (here / "film.mp4").unlink()
+        assert kinoform("generate", PROMPT, *model, *VIDEO).code == 0
+        assert (here / "video.mp4").read_bytes() == whole and not list(spare.iterdir())
+        (here / "video.mp4").unlink()
         patch.setattr("kinoform.cli.output.save_contact_sheet", interrupted)
-        ran = kinoform("generate", PROMPT, *model, *FILM, "--contact-sheet")
+        ran = kinoform("generate", PROMPT, *model, *VIDEO, "--contact-sheet")
     assert ran.code == 130 and len(list(spare.iterdir())) == 1
     assert kinoform(*advised(ran)).code == 0
-    assert sorted(file.name for file in here.iterdir()) == ["film.mp4", "film_sheet.png"]
+    assert sorted(file.name for file in here.iterdir()) == ["video.mp4", "video_sheet.png"]
 
 
 def test_a_disk_with_no_room_for_anything_says_so(kinoform: Run, model: list[str], here: Path) -> None:
     with full_disk(100):
-        ran = kinoform("generate", PROMPT, *model, *FILM)
+        ran = kinoform("generate", PROMPT, *model, *VIDEO)
     assert ran.code == 1 and "latents could not be kept" in ran.err and "finish with" not in ran.err
     assert not list(here.iterdir())
 
@@ -122,7 +122,7 @@ def interrupted(*words: object, **options: object) -> None:
     raise KeyboardInterrupt
 
 
-PLACES = ["kinoform.pipelines.pipeline.decode", "kinoform.media.film.Film.save", "kinoform.cli.films.save"]
+PLACES = ["kinoform.pipelines.pipeline.decode", "kinoform.media.video.Video.save", "kinoform.cli.write_videos.save"]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -131,11 +131,11 @@ def test_ctrl_c_after_the_denoise_keeps_the_latents(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(place, interrupted)
-        ran = kinoform("generate", PROMPT, *model, *FILM)
+        ran = kinoform("generate", PROMPT, *model, *VIDEO)
     assert ran.code == 130 and "interrupted" in ran.sentence
     assert names_in(here) == [LATENTS]
     assert kinoform(*advised(ran)).code == 0
-    assert (here / "film.mp4").read_bytes() == whole
+    assert (here / "video.mp4").read_bytes() == whole
 
 
 @pytest.mark.parametrize("recipe", ["ctrl_c", "terminated", "hung_up", "hung_up_twice"])
@@ -143,25 +143,25 @@ def test_a_signal_while_denoising_ends_within_the_step_and_leaves_nothing(
     kinoform: Run, folder: Path, here: Path, recipe: str
 ) -> None:
     troubled_recipes.begun.clear()
-    words = ["--model", folder, "--recipe", f"troubled_recipes:{recipe}", "--device", "cpu", "-o", "film.mp4"]
+    words = ["--model", folder, "--recipe", f"troubled_recipes:{recipe}", "--device", "cpu", "-o", "video.mp4"]
     ran = kinoform("generate", PROMPT, *words)
     assert ran.code == 130 and ran.sentence == "interrupted; no half-made file was left"
     assert troubled_recipes.begun == list(range(troubled_recipes.TROUBLED_STEP + 1))
     assert ran.out == "" and not list(here.iterdir())
 
 
-def test_the_films_before_an_interruption_are_told(
+def test_the_videos_before_an_interruption_are_told(
     kinoform: Run, model: list[str], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kinoform.cli.output import save
 
-    def second(film: object, name: str, how: object) -> dict:
-        return interrupted() if name == "film_2.gif" else save(film, name, how)
+    def second(video: object, name: str, how: object) -> dict:
+        return interrupted() if name == "video_2.gif" else save(video, name, how)
 
-    monkeypatch.setattr("kinoform.cli.films.save", second)
-    ran = kinoform("generate", PROMPT, *model, "--seed", "7", "--count", "3", "-o", "film.gif", "--json")
-    assert ran.code == 130 and [told["output"] for told in ran.told] == ["film_1.gif"]
-    assert names_in(here) == ["film_1.gif", "film_2.gif" + SUFFIX]
+    monkeypatch.setattr("kinoform.cli.write_videos.save", second)
+    ran = kinoform("generate", PROMPT, *model, "--seed", "7", "--count", "3", "-o", "video.gif", "--json")
+    assert ran.code == 130 and [told["output"] for told in ran.told] == ["video_1.gif"]
+    assert names_in(here) == ["video_1.gif", "video_2.gif" + SUFFIX]
 
 
 def test_what_was_asked_for_is_advised_again(
@@ -170,11 +170,11 @@ def test_what_was_asked_for_is_advised_again(
     with monkeypatch.context() as patch:
         patch.setattr("kinoform.pipelines.pipeline.decode", interrupted)
         ran = kinoform(
-            "generate", PROMPT, *model, "--seed", "7", "-o", "my film.mp4", "--no-metadata", "--contact-sheet"
+            "generate", PROMPT, *model, "--seed", "7", "-o", "my video.mp4", "--no-metadata", "--contact-sheet"
         )
     assert kinoform(*advised(ran)).code == 0
-    assert sorted(file.name for file in here.iterdir()) == ["my film.mp4", "my film_sheet.png"]
-    assert kinoform("info", "my film.mp4").code == 2
+    assert sorted(file.name for file in here.iterdir()) == ["my video.mp4", "my video_sheet.png"]
+    assert kinoform("info", "my video.mp4").code == 2
 
 
 def test_every_option_of_decode_changes_what_it_says(kinoform: Run, model: list[str], kept: Path, here: Path) -> None:
@@ -182,22 +182,22 @@ def test_every_option_of_decode_changes_what_it_says(kinoform: Run, model: list[
 
     def made(*words: str) -> Ran:
         kept.write_bytes(content)
-        (here / "film.mp4").unlink(missing_ok=True)
+        (here / "video.mp4").unlink(missing_ok=True)
         return kinoform("decode", kept.name, *model, *words)
 
-    assert made().out == "film.mp4\n" and not kept.exists()
-    assert read_video(here / "film.mp4")[0].shape == (3, 128, 128, 3)
+    assert made().out == "video.mp4\n" and not kept.exists()
+    assert read_video(here / "video.mp4")[0].shape == (3, 128, 128, 3)
     made("--upscale", "2")
-    assert read_video(here / "film.mp4")[0].shape == (3, 32, 32, 3)
+    assert read_video(here / "video.mp4")[0].shape == (3, 32, 32, 3)
     assert made("-o", "other.mp4").out == "other.mp4\n" and kept.exists()
     made("--contact-sheet")
-    assert (here / "film_sheet.png").is_file()
+    assert (here / "video_sheet.png").is_file()
     made("--no-metadata")
-    assert kinoform("info", "film.mp4").code == 2
+    assert kinoform("info", "video.mp4").code == 2
     told = made("--json").told[0]
-    assert told == {"output": "film.mp4", "contact_sheet": None, **read_params(here / "film.mp4")}
+    assert told == {"output": "video.mp4", "contact_sheet": None, **read_params(here / "video.mp4")}
     kept.write_bytes(content)
-    assert kinoform("decode", kept.name, *model).code == 2, "the film exists"
+    assert kinoform("decode", kept.name, *model).code == 2, "the video exists"
     assert kinoform("decode", kept.name, *model, "--force").code == 0
     kept.write_bytes(content)
     absent = "mps" if torch.cuda.is_available() else "cuda"
@@ -216,8 +216,8 @@ def test_latents_of_another_model_are_not_drawn(kinoform: Run, kept: Path, other
 DAMAGES = [
     ({"fps": "fast"}, "'fast' frames per second"),
     ({"fps": -1}, "-1 frames per second"),
-    ({"num_frames": 5}, "not a film of its own parameters"),
-    ({"width": None}, "not a film of its own parameters"),
+    ({"num_frames": 5}, "not a video of its own parameters"),
+    ({"width": None}, "not a video of its own parameters"),
     ({"upscale": 10**9}, "--upscale must be from 1 to 64"),
     ({"model": "tiny"}, "hash None"),
     ({"model": None}, "hash None"),
@@ -251,7 +251,7 @@ def test_files_that_are_no_latents_are_refused(kinoform: Run, model: list[str], 
     assert "does not hold latents" in refusal({"latents": latents}, {})
     assert "does not hold latents" in refusal({"latents": latents}, {"params": "[1]"})
     assert "does not hold latents" in refusal({"latents": latents}, {"params": "[" * 100_000})
-    assert "not a film of its own" in refusal({"latents": latents[:, :3].contiguous()}, about)
+    assert "not a video of its own" in refusal({"latents": latents[:, :3].contiguous()}, about)
     (here / SUFFIX).write_bytes(b"")
     for name in ("none" + SUFFIX, SUFFIX, "."):
         assert kinoform("decode", name, *model).code == 2
@@ -269,31 +269,31 @@ def test_kept_latents_are_exact(kept: Path) -> None:
 def test_of_two_runs_with_one_name_the_second_finishes_beside_the_first(
     kinoform: Run, model: list[str], here: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has latents of its own, and the advice to the second does not cost the first its film."""
+    """Each has latents of its own, and the advice to the second does not cost the first its video."""
     from kinoform.cli.output import save
 
     def after_the_other(*words: Any) -> dict[str, object]:
         assert names_in(here) == [LATENTS]
-        (here / "film.mp4").write_bytes(b"made by the other")
+        (here / "video.mp4").write_bytes(b"made by the other")
         return save(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr("kinoform.cli.films.save", after_the_other)
-        ran = kinoform("generate", PROMPT, *model, *FILM)
+        patch.setattr("kinoform.cli.write_videos.save", after_the_other)
+        ran = kinoform("generate", PROMPT, *model, *VIDEO)
     assert ran.refusal == "file_exists"
     assert kinoform(*advised(ran)).code == 0
-    assert (here / "film.mp4").read_bytes() == b"made by the other" and (here / "film_2.mp4").read_bytes() == whole
-    assert names_in(here) == ["film.mp4", LATENTS, "film_2.mp4"]
+    assert (here / "video.mp4").read_bytes() == b"made by the other" and (here / "video_2.mp4").read_bytes() == whole
+    assert names_in(here) == ["video.mp4", LATENTS, "video_2.mp4"]
 
 
 def test_latents_of_a_run_at_work_are_left_to_it(kinoform: Run, model: list[str], kept: Path, here: Path) -> None:
-    words = ["generate", PROMPT, *model, *FILM]
+    words = ["generate", PROMPT, *model, *VIDEO]
     assert kinoform(*words).refusal == "latents_waiting"
     own = owners.new_tag()
-    living = here / f"film.mp4.{own.replace(str(os.getpid()), str(os.getppid()))}{SUFFIX}"
+    living = here / f"video.mp4.{own.replace(str(os.getpid()), str(os.getppid()))}{SUFFIX}"
     kept.rename(living)
     assert kinoform(*words).refusal == "output_in_use"
-    former = here / f"film.mp4.{own}{SUFFIX}"
+    former = here / f"video.mp4.{own}{SUFFIX}"
     former.write_bytes(b"of an earlier run of this process")
     assert kinoform(*words, "--force").code == 0
     assert living.exists() and not former.exists()

@@ -1,4 +1,4 @@
-"""Pictures, films and masks on the command line: how they are said, what they do, how a film finds them again."""
+"""Images, videos and masks on the command line: how they are said, what they do, how a video finds them again."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from PIL import Image
 
 from command_line import Run
 from kinoform.cli.options import lora_of
-from kinoform.media.film import Film
+from kinoform.loading.lora_saving import save_lora
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_video
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach
 from kinoform.recipes.load import load
-from kinoform.weights.lora_saving import save_lora
 from kinoform.world.palette import BLUE, RED
 
 PROMPT = "a green ball bounces on a blue background"
@@ -27,7 +27,7 @@ def source(here: Path) -> Path:
     """A red square on blue, still."""
     frames = np.full((5, 64, 64, 3), BLUE.rgb, np.uint8)
     frames[:, SQUARE, SQUARE] = RED.rgb
-    return Film(frames=frames, fps=16.0).save(here / "source.mkv")
+    return Video(frames=frames, fps=16.0).save(here / "source.mkv")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def made(kinoform: Run, name: str, *options: object) -> np.ndarray:
 def test_the_weaker_the_redoing_the_nearer_the_source(kinoform: Run, source: Path) -> None:
     before = frames_of(source)
     gaps = [
-        np.abs(made(kinoform, f"{strength}.mkv", "--film", source.name, "--strength", strength) - before).mean()
+        np.abs(made(kinoform, f"{strength}.mkv", "--video", source.name, "--strength", strength) - before).mean()
         for strength in (0.125, 1.0)
     ]
     assert gaps[0] < gaps[1]
@@ -60,13 +60,13 @@ def test_the_weaker_the_redoing_the_nearer_the_source(kinoform: Run, source: Pat
 
 def test_outside_the_mask_the_source_stays(kinoform: Run, source: Path, mask: Path) -> None:
     before = frames_of(source)
-    after = made(kinoform, "masked.mkv", "--film", source.name, "--mask", mask.name)
+    after = made(kinoform, "masked.mkv", "--video", source.name, "--mask", mask.name)
     inside, outside = np.abs(after - before)[:, SQUARE, SQUARE], np.abs(after - before)[:, :8]
     assert outside.mean() < 6 < inside.mean()
 
 
-def test_a_film_is_edited_from_what_it_shows(kinoform: Run, source: Path) -> None:
-    told = ["--film", source.name, "--source-prompt", "a red square stays still on a blue background"]
+def test_a_video_is_edited_from_what_it_shows(kinoform: Run, source: Path) -> None:
+    told = ["--video", source.name, "--source-prompt", "a red square stays still on a blue background"]
     after = made(kinoform, "edited.mkv", *told)
     params = read_params(Path("edited.mkv"))
     assert params["sampler"] == "flow-edit"
@@ -74,11 +74,14 @@ def test_a_film_is_edited_from_what_it_shows(kinoform: Run, source: Path) -> Non
     assert np.abs(after - frames_of(source)).mean() > 0
 
 
-def test_a_film_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: Path) -> None:
-    given = ["--film", source.name, "--mask", mask.name, "--strength", 0.5, "--guidance-rule", "interval(low=0.3)"]
+def test_a_video_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: Path) -> None:
+    given = ["--video", source.name, "--mask", mask.name, "--strength", 0.5, "--guidance-rule", "interval(low=0.3)"]
     first = made(kinoform, "first.mkv", *given)
     params = read_params(Path("first.mkv"))
-    assert {name: each["file"] for name, each in params["inputs"].items()} == {"film": "source.mkv", "mask": "mask.png"}
+    assert {name: each["file"] for name, each in params["inputs"].items()} == {
+        "video": "source.mkv",
+        "mask": "mask.png",
+    }
     assert (params["conditions"], params["guidance_rule"]) == ({"strength": 0.5}, "interval(low=0.3)")
     assert kinoform("rerun", "first.mkv", "-o", "again.mkv").code == 0
     assert np.array_equal(first, frames_of(Path("again.mkv")))
@@ -101,11 +104,11 @@ def test_a_film_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: P
             "this model takes no frames; mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b would",
         ),
         (["--reference", "mask.png"], "this model takes no references"),
-        (["--film", "nothing.mp4"], "nothing.mp4"),
-        (["--mask", "mask.png"], "film"),
-        (["--strength", 0.5], "film"),
-        (["--film", "source.mkv", "--strength", 1.5], "1.5"),
-        (["--film", "source.mkv", "--sampler", "flow-edit"], "a source prompt"),
+        (["--video", "nothing.mp4"], "nothing.mp4"),
+        (["--mask", "mask.png"], "video"),
+        (["--strength", 0.5], "video"),
+        (["--video", "source.mkv", "--strength", 1.5], "1.5"),
+        (["--video", "source.mkv", "--sampler", "flow-edit"], "a source prompt"),
         (["--sampler", "euler"], "no sampler 'euler'"),
         (["--guidance-rule", "interval(low=2)"], "2"),
     ],
@@ -113,9 +116,9 @@ def test_a_film_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: P
 def test_what_cannot_be_is_refused_in_a_sentence(
     kinoform: Run, source: Path, mask: Path, options: list[object], sentence: str
 ) -> None:
-    ran = kinoform("generate", *MINI, *options, "-o", "film.mkv")
+    ran = kinoform("generate", *MINI, *options, "-o", "video.mkv")
     assert ran.code == 2 and sentence in ran.sentence
-    assert not Path("film.mkv").exists()
+    assert not Path("video.mkv").exists()
 
 
 @pytest.fixture
@@ -130,7 +133,7 @@ def lora(here: Path) -> Path:
     return here / "noise.safetensors"
 
 
-def test_a_lora_changes_the_film_and_is_found_again(kinoform: Run, lora: Path) -> None:
+def test_a_lora_changes_the_video_and_is_found_again(kinoform: Run, lora: Path) -> None:
     plain, half, whole = (
         made(kinoform, f"{name}.mkv", *(["--lora", f"noise.safetensors{strength}"] if strength is not None else []))
         for name, strength in (("plain", None), ("half", ":0.5"), ("whole", ""))

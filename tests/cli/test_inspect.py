@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from command_line import Run
+from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER
 from kinoform.recipes.load import ASSETS
-from kinoform.weights.storage.gguf_header import LLAMA_TEXT_ENCODER
 from official_folder import write_official_folder
 from weights.gguf_fixtures import write_gguf
 from weights.tiny_files import (

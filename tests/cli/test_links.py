@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from kinoform.checkpoints.hub import is_hub_id
+from kinoform.checkpoints.latents import read_latents
 from kinoform.files import check_no_link
 from kinoform.media.metadata import read_params
-from kinoform.media.reading import read_clip, read_mask, read_picture
+from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.recipes.load import load
-from kinoform.weights.hub import is_hub_id
-from kinoform.weights.latents import read_latents
 from refusals import refused
 
 LINKS = ("https://example.org/a.png", "http://example.org/a", "s3://bucket/a.mp4", "gs://bucket/a", "ftp://example.org/a",
@@ -20,7 +20,7 @@ LINKS = ("https://example.org/a.png", "http://example.org/a", "s3://bucket/a.mp4
 @pytest.mark.parametrize("link", LINKS)
 def test_links_are_refused_wherever_a_path_is_taken(link):
     path = Path(link)  # which has one slash less
-    for take in (read_picture, read_clip, read_mask, load, check_no_link):
+    for take in (read_image, read_clip, read_mask, load, check_no_link):
         for given in (link, path):
             with refused("link_not_fetched") as error:
                 take(given)
@@ -52,8 +52,8 @@ def test_the_path_of_a_file_link_works(tmp_path):
     shutil.copy(Path(__file__).parents[2] / "examples" / "inputs" / "mini" / "first.png", place)
     for link in (place.as_uri(), f"file://localhost{place}", f"file:{place}"):
         with refused("link_not_fetched") as error:
-            read_picture(link)
-        assert read_picture(str(error.value).split("give the path alone: ")[1]).size == read_picture(place).size
+            read_image(link)
+        assert read_image(str(error.value).split("give the path alone: ")[1]).size == read_image(place).size
 
 
 def test_a_page_of_the_hub_is_named_as_download_takes_it():

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from command_line import Ran, Run
-from kinoform.media.film import Film
-from kinoform.media.material import Clip
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_video
+from kinoform.media.types import InputVideo
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
 from kinoform.recipes.load import load
 from official_folder import write_official_folder
 
@@ -37,7 +37,7 @@ def material(here: Path) -> Path:
     for name in ("first", "last"):
         Image.fromarray(draw.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(here / f"{name}.png")
     frames = draw.integers(0, 256, (9, 64, 80, 3), dtype=np.uint8)
-    Film(frames=frames, fps=16.0).save(here / "source.mkv")
+    Video(frames=frames, fps=16.0).save(here / "source.mkv")
     mask = np.zeros((64, 80), np.uint8)
     mask[HOLE] = 255
     Image.fromarray(mask).save(here / "mask.png")
@@ -56,17 +56,17 @@ def told(ran: Ran) -> dict:
 WAYS = {
     "first frame": ("i2v", ["--image", "first.png"]),
     "first and last frame": ("flf2v", ["--image", "first.png", "--last-image", "last.png"]),
-    "mask and reference": ("vace", ["--film", "source.mkv", "--mask", "mask.png", "--reference", "first.png"]),
-    "a film redone": ("vace", ["--film", "source.mkv", "--strength", 0.5, "--reference", "first.png"]),
+    "mask and reference": ("vace", ["--video", "source.mkv", "--mask", "mask.png", "--reference", "first.png"]),
+    "a video redone": ("vace", ["--video", "source.mkv", "--strength", 0.5, "--reference", "first.png"]),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_in_makes_a_film(kinoform: Run, folders: Path, material: Path, way: str) -> None:
+def test_every_way_in_makes_a_video(kinoform: Run, folders: Path, material: Path, way: str) -> None:
     kind, options = WAYS[way]
-    made = told(kinoform("generate", PROMPT, "--model", folders / kind, *SMALL, *options, "-o", "film.mkv"))
+    made = told(kinoform("generate", PROMPT, "--model", folders / kind, *SMALL, *options, "-o", "video.mkv"))
     assert made["model"]["name"] == KINDS[kind] and made["task"] == kind
-    frames = frames_of("film.mkv")
+    frames = frames_of("video.mkv")
     assert frames.shape == (made["num_frames"], made["height"], made["width"], 3) and frames.std() > 1
 
 
@@ -78,37 +78,37 @@ def test_vace_is_given_every_frame_of_video_and_mask_whatever_their_rate(
     draw = np.random.default_rng(2)
     video = draw.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
     mask = np.repeat(draw.integers(0, 2, (9, 32, 32, 1), dtype=np.uint8) * 255, 3, axis=3)
-    Film(frames=video, fps=fps).save("video.mkv")
-    Film(frames=mask, fps=fps).save("mask.mkv")
-    options = ["--film", "video.mkv", "--mask", "mask.mkv", "--model", folders / "vace", *MADE, "--size", "32x32"]
-    made = told(kinoform("generate", PROMPT, *options, "--frames", 9, "-o", "film.mkv"))
+    Video(frames=video, fps=fps).save("video.mkv")
+    Video(frames=mask, fps=fps).save("mask.mkv")
+    options = ["--video", "video.mkv", "--mask", "mask.mkv", "--model", folders / "vace", *MADE, "--size", "32x32"]
+    made = told(kinoform("generate", PROMPT, *options, "--frames", 9, "-o", "video.mkv"))
     assert (made["num_frames"], made["fps"]) == (9, 16)
 
     pipe = load(folders / "vace", device="cpu")
-    for clip in (Clip(frames=video), Clip(frames=video, fps=fps)):
-        film = pipe(
-            PROMPT, film=clip, mask=list(mask), width=32, height=32, num_frames=9, num_inference_steps=2, seed=7
+    for clip in (InputVideo(frames=video), InputVideo(frames=video, fps=fps)):
+        video = pipe(
+            PROMPT, video=clip, mask=list(mask), width=32, height=32, num_frames=9, num_inference_steps=2, seed=7
         )
-        assert np.array_equal(film.frames, frames_of("film.mkv"))
+        assert np.array_equal(video.frames, frames_of("video.mkv"))
 
-    told(kinoform("rerun", "film.mkv", "--model", folders / "vace", "--device", "cpu", "-o", "again.mkv", "--json"))
-    assert np.array_equal(frames_of("again.mkv"), frames_of("film.mkv"))
+    told(kinoform("rerun", "video.mkv", "--model", folders / "vace", "--device", "cpu", "-o", "again.mkv", "--json"))
+    assert np.array_equal(frames_of("again.mkv"), frames_of("video.mkv"))
 
 
-def test_a_picture_is_animated(kinoform: Run, folders: Path, material: Path) -> None:
-    """By the command as by `generate`, whose film it is."""
-    told(kinoform("animate", "first.png", "--prompt", PROMPT, "--model", folders / "i2v", *SMALL, "-o", "film.mkv"))
+def test_a_image_is_animated(kinoform: Run, folders: Path, material: Path) -> None:
+    """By the command as by `generate`, whose video it is."""
+    told(kinoform("animate", "first.png", "--prompt", PROMPT, "--model", folders / "i2v", *SMALL, "-o", "video.mkv"))
     same = ["--image", "first.png", "--model", folders / "i2v", *SMALL, "-o", "same.mkv"]
     told(kinoform("generate", PROMPT, *same))
-    assert np.array_equal(frames_of("film.mkv"), frames_of("same.mkv"))
+    assert np.array_equal(frames_of("video.mkv"), frames_of("same.mkv"))
 
 
-def test_two_pictures_are_bridged(kinoform: Run, folders: Path, material: Path) -> None:
+def test_two_images_are_bridged(kinoform: Run, folders: Path, material: Path) -> None:
     model = ["--prompt", PROMPT, "--model", folders / "flf2v", *SMALL]
-    told(kinoform("bridge", "first.png", "last.png", *model, "-o", "film.mkv"))
+    told(kinoform("bridge", "first.png", "last.png", *model, "-o", "video.mkv"))
     told(kinoform("bridge", "last.png", "first.png", *model, "-o", "back.mkv"))
-    assert frames_of("film.mkv").shape == (5, 32, 32, 3)
-    assert not np.array_equal(frames_of("film.mkv"), frames_of("back.mkv")), "which picture is where matters"
+    assert frames_of("video.mkv").shape == (5, 32, 32, 3)
+    assert not np.array_equal(frames_of("video.mkv"), frames_of("back.mkv")), "which image is where matters"
 
 
 EDIT = ["edit", "source.mkv", "--prompt", PROMPT, "--mask", "mask.png", "--grow", 0, "--feather", 0, *SMALL]
@@ -119,47 +119,47 @@ EDIT = ["edit", "source.mkv", "--prompt", PROMPT, "--mask", "mask.png", "--grow"
     [("vace", []), ("vace", ["--reference", "first.png", "--strength", 0.5]), ("t2v", [])],
     ids=["vace", "all that vace takes", "a model of words alone"],
 )
-def test_a_film_is_edited(kinoform: Run, folders: Path, material: Path, kind: str, options: list[object]) -> None:
-    """With 9 frames of the film and 5 of the model, in two segments."""
-    made = told(kinoform(*EDIT, *options, "--model", folders / kind, "-o", "film.mkv"))
-    source, frames = frames_of("source.mkv"), frames_of("film.mkv")
+def test_a_video_is_edited(kinoform: Run, folders: Path, material: Path, kind: str, options: list[object]) -> None:
+    """With 9 frames of the video and 5 of the model, in two segments."""
+    made = told(kinoform(*EDIT, *options, "--model", folders / kind, "-o", "video.mkv"))
+    source, frames = frames_of("source.mkv"), frames_of("video.mkv")
     changed = np.zeros(frames.shape[1:3], bool)
     changed[HOLE] = True
     assert frames.shape == source.shape and made["fps"] == 16.0
     assert np.array_equal(frames[:, ~changed], source[:, ~changed])
     assert (frames[:, changed] != source[:, changed]).mean() > 0.5
-    assert read_params(Path("film.mkv"))["edit"]
+    assert read_params(Path("video.mkv"))["edit"]
 
 
 def test_a_model_is_asked_for_no_more_than_it_takes(kinoform: Run, folders: Path, material: Path) -> None:
     refused = {
         "takes no references": [*EDIT, "--reference", "first.png", "--model", folders / "t2v"],
-        "takes no film": [*EDIT, "--model", folders / "i2v"],
+        "takes no video": [*EDIT, "--model", folders / "i2v"],
         "takes no frames": ["animate", "first.png", "--prompt", PROMPT, "--model", folders / "vace", *SMALL],
-        "needs pictures for frames 0 and -1": [
+        "needs images for frames 0 and -1": [
             "animate", "first.png", "--prompt", PROMPT, "--model", folders / "flf2v", *SMALL,
         ],
     }  # fmt: skip
     there = sorted(material.iterdir())
     for says, words in refused.items():
-        ran = kinoform(*words, "-o", "film.mkv")
+        ran = kinoform(*words, "-o", "video.mkv")
         assert ran.code == 2 and says in ran.err, ran.err
     assert sorted(material.iterdir()) == there
 
 
 @pytest.mark.parametrize(("kind", "before"), [("vace", False), ("vace", True), ("i2v", False)])
-def test_a_film_is_extended(kinoform: Run, folders: Path, material: Path, kind: str, before: bool) -> None:
+def test_a_video_is_extended(kinoform: Run, folders: Path, material: Path, kind: str, before: bool) -> None:
     words = ["--prompt", PROMPT, "--frames", 4, "--context", 5, "--model", folders / kind, *MADE, "--size", "80x64"]
-    told(kinoform("extend", "source.mkv", *words, *(["--before"] if before else []), "-o", "film.mkv"))
-    frames, source = frames_of("film.mkv"), frames_of("source.mkv")
+    told(kinoform("extend", "source.mkv", *words, *(["--before"] if before else []), "-o", "video.mkv"))
+    frames, source = frames_of("video.mkv"), frames_of("source.mkv")
     assert len(frames) == 9 + 4
     assert np.array_equal(frames[4:] if before else frames[:9], source)
 
 
-def test_the_surroundings_of_a_film_are_made(kinoform: Run, folders: Path, material: Path) -> None:
+def test_the_surroundings_of_a_video_are_made(kinoform: Run, folders: Path, material: Path) -> None:
     """In the model's own size, which the recipe says."""
     model = ["--model", folders / "vace", "--recipe", "official_folder:small_vace"]
-    told(kinoform("outpaint", "source.mkv", "--prompt", PROMPT, "--to", "112x64", *model, *MADE, "-o", "film.mkv"))
-    frames = frames_of("film.mkv")
+    told(kinoform("outpaint", "source.mkv", "--prompt", PROMPT, "--to", "112x64", *model, *MADE, "-o", "video.mkv"))
+    frames = frames_of("video.mkv")
     assert frames.shape == (9, 64, 112, 3)
     assert np.array_equal(frames[:, :, 16:96], frames_of("source.mkv"))

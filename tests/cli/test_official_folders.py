@@ -1,4 +1,4 @@
-"""Official folders make films, and damaged ones are refused with the file, the fault and what to do."""
+"""Official folders make videos, and damaged ones are refused with the file, the fault and what to do."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from command_line import Run
 from diffusers_folder import write_diffusers_folder
-from kinoform.media.video import read_video
+from kinoform.media.video_writer import read_video
 from official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
 
 PROMPT = "a red cat runs slowly"
@@ -30,15 +30,15 @@ def copy(official: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(official, tmp_path / "wan"))
 
 
-def test_an_official_folder_makes_films(kinoform: Run, official: Path, here: Path, tmp_path: Path) -> None:
-    ran = kinoform("generate", PROMPT, "--model", official, *SMALL, "--json", "-o", "film.mp4")
+def test_an_official_folder_makes_videos(kinoform: Run, official: Path, here: Path, tmp_path: Path) -> None:
+    ran = kinoform("generate", PROMPT, "--model", official, *SMALL, "--json", "-o", "video.mp4")
     assert ran.code == 0, ran.err
     told = ran.told[0]
     assert (told["num_frames"], told["width"], told["height"], told["fps"]) == (5, 32, 16, 16.0)
     assert told["model"]["name"] == "t2v-1.3b" and "色调艳丽" in told["negative_prompt"]
     write_official_folder(tmp_path / "shards", shards=3)
     assert kinoform("generate", PROMPT, "--model", tmp_path / "shards", *SMALL, "-o", "again.mp4").code == 0
-    frames = [read_frames(here / name) for name in ("film.mp4", "again.mp4")]
+    frames = [read_frames(here / name) for name in ("video.mp4", "again.mp4")]
     assert frames[0] == frames[1], "shards hold the same weights"
 
 
@@ -149,15 +149,15 @@ def test_a_damaged_folder_is_refused_by_name(kinoform: Run, copy: Path, here: Pa
     assert ran.out == "" and not list(here.iterdir())
 
 
-def test_a_file_makes_the_film_of_its_folder(kinoform: Run, official: Path, here: Path) -> None:
+def test_a_file_makes_the_video_of_its_folder(kinoform: Run, official: Path, here: Path) -> None:
     for name, model in (("folder.mp4", official), ("file.mp4", official / SINGLE)):
         ran = kinoform("generate", PROMPT, "--model", model, *SMALL, "-o", name)
         assert ran.code == 0, ran.err
     assert read_frames(here / "folder.mp4") == read_frames(here / "file.mp4")
 
 
-def test_a_diffusers_folder_makes_the_film_of_the_official_one(kinoform: Run, here: Path, tmp_path: Path) -> None:
+def test_a_diffusers_folder_makes_the_video_of_the_official_one(kinoform: Run, here: Path, tmp_path: Path) -> None:
     write_diffusers_folder(tmp_path / "diffusers", shards=2)
-    ran = kinoform("generate", PROMPT, "--model", tmp_path / "diffusers", *SMALL, "-o", "film.mp4")
+    ran = kinoform("generate", PROMPT, "--model", tmp_path / "diffusers", *SMALL, "-o", "video.mp4")
     assert ran.code == 0, ran.err
-    assert read_frames(here / "film.mp4")
+    assert read_frames(here / "video.mp4")

@@ -1,4 +1,4 @@
-"""A model without autoencoder from the command line: trained, looked at, and asked for films."""
+"""A model without autoencoder from the command line: trained, looked at, and asked for videos."""
 
 import sys
 from pathlib import Path
@@ -34,8 +34,8 @@ def test_train_verify_inspect_and_generate(kinoform: Run, here: Path, monkeypatc
     model = ["--model", "runs/pixels/model", "--recipe", "own_pixels:recipe", "--device", "cpu"]
     for command in ("verify", "inspect"):
         assert kinoform(command, "runs/pixels/model").code == 0
-    ran = kinoform("generate", "a red ball", *model, "--steps", "2", "--seed", "1", "-o", "film.mkv")
-    assert ran.code == 0 and (here / "film.mkv").is_file(), ran.err
+    ran = kinoform("generate", "a red ball", *model, "--steps", "2", "--seed", "1", "-o", "video.mkv")
+    assert ran.code == 0 and (here / "video.mkv").is_file(), ran.err
     ran = kinoform("generate", "a red ball", *model, "--frames", "17", "-o", "other.mkv")
     assert ran.code == 2 and ran.sentence.endswith("16 and 20")
     ran = kinoform("generate", "a red ball", *model, "--seconds", "1.2", "--dry-run", "--json")

@@ -1,4 +1,4 @@
-"""`kinoform plan` says what a film would take and reads no weight."""
+"""`kinoform plan` says what a video would take and reads no weight."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image
 from command_line import Run
 from kinoform.cli.inputs import InputFiles
 from kinoform.conditions.inputs import Inputs
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from tiny_recipe import ADDRESS
 
 pytestmark = pytest.mark.usefixtures("unread")
@@ -45,7 +45,7 @@ def test_seconds_become_the_nearest_legal_frames(kinoform: Run) -> None:
     assert told["num_frames"] == 81
 
 
-def test_a_picture(kinoform: Run) -> None:
+def test_a_image(kinoform: Run) -> None:
     (told,) = kinoform("plan", "--recipe", "kinoform.recipes.wan21:t2i_14b", "--size", "1024x1024", "--json").told
     assert (told["num_frames"], told["tokens"]) == (1, 64 * 64)
 
@@ -133,7 +133,7 @@ def test_the_page_shows_what_the_program_prints(kinoform: Run, words: list[str])
     assert "\n".join(shown) in PAGE.read_text(encoding="utf-8")
 
 
-def test_a_picture_decides_the_size_that_is_planned(kinoform: Run, tmp_path: Path) -> None:
+def test_a_image_decides_the_size_that_is_planned(kinoform: Run, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((300, 300, 3), dtype=np.uint8)).save(tmp_path / "square.png")
     (told,) = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--json").told
     assert (told["width"], told["height"]) == (624, 624)
@@ -151,7 +151,7 @@ def test_inputs_are_read_once_for_two_sides(kinoform: Run, tmp_path: Path, monke
 
     monkeypatch.setattr(InputFiles, "read", counted)
     ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "flf2v-14b")
-    assert ran.code == 2 and "needs pictures for frames 0 and -1" in ran.sentence and asked == [16.0]
+    assert ran.code == 2 and "needs images for frames 0 and -1" in ran.sentence and asked == [16.0]
     ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "i2v-14b-720p")
     assert ran.code == 0 and asked == [16.0] * 2
 
@@ -159,16 +159,16 @@ def test_inputs_are_read_once_for_two_sides(kinoform: Run, tmp_path: Path, monke
 def test_a_model_that_chooses_frames_is_planned_with_all_of_them(kinoform: Run, tmp_path: Path) -> None:
     """81 frames at 30 per second: all of them for VACE, those of 16 per second for a video to begin from."""
     frames = np.random.default_rng(1).integers(0, 256, (81, 32, 48, 3), dtype=np.uint8)
-    Film(frames=frames, fps=30.0).save(tmp_path / "video.mkv")
+    Video(frames=frames, fps=30.0).save(tmp_path / "video.mkv")
     for model, count in (("vace-1.3b", 81), ("t2v-1.3b", 41)):
-        (told,) = kinoform("plan", "--model", model, "--film", tmp_path / "video.mkv", "--json").told
+        (told,) = kinoform("plan", "--model", model, "--video", tmp_path / "video.mkv", "--json").told
         assert told["num_frames"] == count
 
 
-def test_a_film_that_is_changed_is_asked_for_twice(kinoform: Run, tmp_path: Path) -> None:
+def test_a_video_that_is_changed_is_asked_for_twice(kinoform: Run, tmp_path: Path) -> None:
     for number in range(17):
         Image.fromarray(np.full((64, 64, 3), number, dtype=np.uint8)).save(tmp_path / f"{number:02}.png")
-    words = ["--film", tmp_path, "--source-prompt", "a ball", "--strength", "0.5", "--steps", "8", "--json"]
+    words = ["--video", tmp_path, "--source-prompt", "a ball", "--strength", "0.5", "--steps", "8", "--json"]
     (told,) = kinoform("plan", *words).told
     assert told["evaluations"] == {
         "fields": 2,
@@ -178,7 +178,7 @@ def test_a_film_that_is_changed_is_asked_for_twice(kinoform: Run, tmp_path: Path
     }  # four steps, under two prompts each
 
 
-def test_a_model_that_reads_pictures_beside_one_that_does_not(kinoform: Run) -> None:
+def test_a_model_that_reads_images_beside_one_that_does_not(kinoform: Run) -> None:
     out = kinoform("plan", "--model", "t2v-14b", "--compare", "i2v-14b-720p").out
     row = next(line for line in out.splitlines() if line.startswith("encode here"))
     assert row.split()[-2:] == ["0", "382.0"]

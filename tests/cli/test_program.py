@@ -100,7 +100,7 @@ def test_ctrl_c_ends_the_process_with_a_word(folder: Path, here: Path) -> None:
     words = ["generate", "a red ball", "--model", folder, "--recipe", "troubled_recipes:ctrl_c", "--device", "cpu"]
     paths = os.pathsep.join([str(TESTS), *sys.path])
     run = subprocess.run(
-        [sys.executable, "-c", f"{start}\nmain()", *words, "-o", "film.mp4"],
+        [sys.executable, "-c", f"{start}\nmain()", *words, "-o", "video.mp4"],
         capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths},
     )  # fmt: skip
     assert run.returncode == 130 == 128 + signal.SIGINT

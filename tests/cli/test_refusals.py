@@ -48,18 +48,18 @@ USAGE = [
     (["--recipe", "tiny"], "--recipe 'tiny' .* module:function"),
     (["--recipe", ":tiny"], "--recipe ':tiny'"),
     (["--recipe", ".tiny_recipe:tiny"], "--recipe '.tiny_recipe:tiny'"),
-    (["--recipe", "no_such_module:film"], "module 'no_such_module' .* cannot be imported"),
+    (["--recipe", "no_such_module:video"], "module 'no_such_module' .* cannot be imported"),
     (["--recipe", "tiny_recipe:tyni"], "no recipe 'tyni' in tiny_recipe; did you mean 'tiny'"),
     (["--recipe", "tiny_recipe:Path"], "returns a PosixPath, not a Recipe"),
-    (["-o", "film.avi"], "no film format '.avi'; did you mean '.mkv'"),
-    (["-o", "film.png"], "can hold one frame only; give a folder"),
-    (["-o", "no/such/film.mp4"], "folder no/such does not exist"),
+    (["-o", "video.avi"], "no video format '.avi'; did you mean '.mkv'"),
+    (["-o", "video.png"], "can hold one frame only; give a folder"),
+    (["-o", "no/such/video.mp4"], "folder no/such does not exist"),
     (["-o", ""], "no name to write to"),
     (["-o", "con.mp4"], "'con.mp4' is not legal on every system"),
     (["-o", "a:b.mp4"], "'a:b.mp4' is not legal on every system"),
     (["-o", "x" * 300 + ".mp4"], "too long for a file"),
     (["-o", "x" * 230 + ".mp4"], "too long for a file"),
-    (["-o", "/proc/film.mp4"], "/proc"),
+    (["-o", "/proc/video.mp4"], "/proc"),
     (["--model", "minni"], "no model, folder or file 'minni'; did you mean 'mini'"),
     (["--model", ""], "no model, folder or file ''"),
     (["--model", "x" * 5000], "no model, folder or file 'xxx"),
@@ -77,7 +77,7 @@ def test_options_that_cannot_be_meant(kinoform: Run, model: list[str], here: Pat
 
 
 PROMPTS = [
-    ("", "prompt is empty; say what the film should show"),
+    ("", "prompt is empty; say what the video should show"),
     ("  \t", "prompt is empty"),
     ("a\x00b", "U+0000 at character 2"),
     ("a\x1b]0;title\x07", "U+001B at character 2"),
@@ -113,16 +113,16 @@ def test_files_of_prompts_that_hold_none(kinoform: Run, model: list[str], here: 
 
 @pytest.mark.usefixtures("unread")
 def test_nothing_that_exists_is_replaced_unasked(kinoform: Run, model: list[str], here: Path) -> None:
-    taken = {"film.mp4": b"mine", "other_sheet.png": b"my sheet", "late.gif.latents.safetensors": b"my latents"}
+    taken = {"video.mp4": b"mine", "other_sheet.png": b"my sheet", "late.gif.latents.safetensors": b"my latents"}
     for name, content in taken.items():
         (here / name).write_bytes(content)
     (here / "frames").mkdir()
     (here / "frames" / "diary.txt").write_text("mine")
     for words, sentence in [
-        (["-o", "film.mp4"], "film.mp4 exists; choose another name or pass --force"),
+        (["-o", "video.mp4"], "video.mp4 exists; choose another name or pass --force"),
         (["-o", "other.gif", "--contact-sheet"], "other_sheet.png exists"),
         (["-o", "late.gif"], "late.gif.latents.safetensors waits to be finished; run kinoform decode"),
-        (["-o", "film.mp4/"], "film.mp4 is a file; choose another name for the folder"),
+        (["-o", "video.mp4/"], "video.mp4 is a file; choose another name for the folder"),
     ]:
         ran = kinoform("generate", PROMPT, *model, "--seed", "7", *words)
         assert ran.code == 2 and sentence in ran.sentence, ran.sentence
@@ -134,7 +134,7 @@ def test_nothing_that_exists_is_replaced_unasked(kinoform: Run, model: list[str]
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_named(kinoform: Run, model: list[str], here: Path) -> None:
     (here / "shut").mkdir(mode=0o500)
-    ran = kinoform("generate", PROMPT, *model, "--seed", "7", "-o", "shut/film.mp4")
+    ran = kinoform("generate", PROMPT, *model, "--seed", "7", "-o", "shut/video.mp4")
     assert ran.code == 2 and "the folder shut cannot be written; choose another with -o" in ran.sentence
 
 
@@ -146,7 +146,7 @@ def test_a_graphics_card_that_is_not_there_is_missed_at_once(kinoform: Run, fold
 
 
 @pytest.mark.usefixtures("unread")
-def test_a_film_beyond_the_memory_is_refused_with_a_code_of_its_own(kinoform: Run, model: list[str]) -> None:
+def test_a_video_beyond_the_memory_is_refused_with_a_code_of_its_own(kinoform: Run, model: list[str]) -> None:
     ran = kinoform("generate", PROMPT, *model, "--size", "99996x99996", "--frames", "99999")
     assert (ran.code, ran.refusal) == (4, "does_not_fit") and "what fits is" in ran.sentence
 
@@ -168,7 +168,7 @@ def test_memory_that_runs_out_on_the_way_is_told(kinoform: Run, model: list[str]
 
 
 def test_latents_that_are_no_numbers_are_told_with_their_step(kinoform: Run, folder: Path, here: Path) -> None:
-    words = ["--model", folder, "--recipe", "troubled_recipes:not_a_number", "--device", "cpu", "-o", "film.mp4"]
+    words = ["--model", folder, "--recipe", "troubled_recipes:not_a_number", "--device", "cpu", "-o", "video.mp4"]
     ran = kinoform("generate", PROMPT, *words)
-    assert ran.code == 1 and "not finite after step 3 of 200" in ran.sentence and "no film was made" in ran.sentence
+    assert ran.code == 1 and "not finite after step 3 of 200" in ran.sentence and "no video was made" in ran.sentence
     assert ran.out == "" and not list(here.iterdir())

@@ -1,4 +1,4 @@
-"""What the commands that change films show and tell beforehand: no weight is read, and no film is written."""
+"""What the commands that change videos show and tell beforehand: no weight is read, and no video is written."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from command_line import Ran, Run
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 
 SIZE, COUNT = (24, 32), 7
 OWN = {
@@ -22,13 +22,13 @@ every = pytest.mark.parametrize("command", OWN)
 
 @pytest.fixture
 def model(folder: Path) -> list[str]:
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_films", "--device", "cpu"]
+    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 @pytest.fixture
 def source(here: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (COUNT, *SIZE, 3), dtype=np.uint8)
-    Film(frames=noise, fps=12.0).save(here / "film.mkv")
+    Video(frames=noise, fps=12.0).save(here / "video.mkv")
     values = np.zeros(SIZE, np.uint8)
     values[8:14, 10:18] = 255
     Image.fromarray(values).save(here / "mask.png")
@@ -36,16 +36,16 @@ def source(here: Path) -> None:
 
 def asked(kinoform: Run, model: list[str], command: str, *words: object) -> Ran:
     usual = ["--prompt", "a cat", "--seed", 7, *OWN[command]]
-    return kinoform(command, "film.mkv", *usual, *model, "-o", "new.mkv", *words)
+    return kinoform(command, "video.mkv", *usual, *model, "-o", "new.mkv", *words)
 
 
 @every
-def test_a_preview_is_a_picture_beside_the_film_to_come(
+def test_a_preview_is_a_image_beside_the_video_to_come(
     kinoform: Run, model: list[str], here: Path, command: str
 ) -> None:
     ran = asked(kinoform, model, command, "--preview")
     assert ran.code == 0 and ran.out == "new_preview.png\n", ran.err
-    assert {file.name for file in here.iterdir()} == {"film.mkv", "mask.png", "new_preview.png"}
+    assert {file.name for file in here.iterdir()} == {"video.mkv", "mask.png", "new_preview.png"}
     sheet = np.asarray(Image.open("new_preview.png")).reshape(-1, 3)
     assert {(40, 170, 250)} <= set(map(tuple, sheet)) and len(np.unique(sheet, axis=0)) > 100
     assert asked(kinoform, model, command, "--preview").code == 2, "an older preview is not replaced"
@@ -61,15 +61,15 @@ def test_a_dry_run_tells_the_plan_of_what_is_made_at_once(
     (told,) = ran.told
     assert told["outputs"] == ["new.mkv"] and told["plan"]["num_frames"] == 3
     assert told["plan"]["width"] * told["plan"]["height"] <= 16 * 16
-    assert {file.name for file in here.iterdir()} == {"film.mkv", "mask.png"}
+    assert {file.name for file in here.iterdir()} == {"video.mkv", "mask.png"}
 
 
 @every
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-o", "film.mkv"], "film.mkv exists"),
-        (["-o", "new.avi"], "no film format '.avi'"),
+        (["-o", "video.mkv"], "video.mkv exists"),
+        (["-o", "new.avi"], "no video format '.avi'"),
         (["--reference", "mask.png"], "this model takes no references"),
     ],
     ids=["taken", "format", "input"],

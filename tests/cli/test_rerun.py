@@ -1,4 +1,4 @@
-"""`kinoform rerun`: a film makes itself again, frame by frame, and what a stranger wrote into one is not followed."""
+"""`kinoform rerun`: a video makes itself again, frame by frame, and what a stranger wrote into one is not followed."""
 
 import getpass
 import json
@@ -14,12 +14,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from command_line import Run
+from kinoform.checkpoints.hashes import file_hash
 from kinoform.errors import UsageError
-from kinoform.media.film import Film
 from kinoform.media.metadata import read_params
-from kinoform.media.video import read_video
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
 from kinoform.pipelines.recorded import Input, find_inputs
-from kinoform.weights.hashes import file_hash
 
 PROMPT = "a red ball moves left"
 MINI = ["a red ball bounces on a blue background", "--model", "mini", "--device", "cpu", "--steps", 2, "--frames", 5]
@@ -40,18 +40,18 @@ def _still(image: Image.Image, place: int) -> np.ndarray:
 
 
 KINDS = {
-    "film.mp4": [],
+    "video.mp4": [],
     "best.mp4": ["--crf", 3, "--codec", "av1", "--upscale", 3],
-    "film.webm": ["--codec", "av1", "--guidance", 3.5, "--shift", 2],
-    "film.mkv": ["--solver", "dpm++", "--dtype", "bfloat16"],
-    "film.webp": ["--negative", "blur"],
-    "film.gif": ["--fps", 11],
+    "video.webm": ["--codec", "av1", "--guidance", 3.5, "--shift", 2],
+    "video.mkv": ["--solver", "dpm++", "--dtype", "bfloat16"],
+    "video.webp": ["--negative", "blur"],
+    "video.gif": ["--fps", 11],
     "frames/": ["--size", "48x32", "--solver", "euler", "--upscale", 1],
 }
 
 
 @pytest.mark.parametrize(("name", "options"), KINDS.items(), ids=KINDS)
-def test_a_film_of_the_embedded_model_makes_itself_again(kinoform: Run, here: Path, name: str, options: list) -> None:
+def test_a_video_of_the_embedded_model_makes_itself_again(kinoform: Run, here: Path, name: str, options: list) -> None:
     assert kinoform("generate", *MINI, *options, "-o", name).code == 0
     ran = kinoform("rerun", name, "-o", f"again_{name}", "--json")
     assert ran.code == 0, ran.err
@@ -61,13 +61,13 @@ def test_a_film_of_the_embedded_model_makes_itself_again(kinoform: Run, here: Pa
     assert read_params(first) == read_params(second)
 
 
-def test_a_film_in_another_format_holds_the_same_frames(kinoform: Run, here: Path) -> None:
-    kinoform("generate", *MINI, "-o", "film.mp4", "--crf", 40)
-    assert kinoform("rerun", "film.mp4", "-o", "film.mkv").code == 0
-    assert kinoform("rerun", "film.mkv", "-o", "frames/").code == 0
-    assert np.array_equal(frames_of(here / "film.mkv"), frames_of(here / "frames"))
-    assert read_params(here / "film.mkv")["encoding"] == {"upscale": 4, "codec": "ffv1"}
-    assert not np.array_equal(frames_of(here / "film.mkv"), frames_of(here / "film.mp4"))
+def test_a_video_in_another_format_holds_the_same_frames(kinoform: Run, here: Path) -> None:
+    kinoform("generate", *MINI, "-o", "video.mp4", "--crf", 40)
+    assert kinoform("rerun", "video.mp4", "-o", "video.mkv").code == 0
+    assert kinoform("rerun", "video.mkv", "-o", "frames/").code == 0
+    assert np.array_equal(frames_of(here / "video.mkv"), frames_of(here / "frames"))
+    assert read_params(here / "video.mkv")["encoding"] == {"upscale": 4, "codec": "ffv1"}
+    assert not np.array_equal(frames_of(here / "video.mkv"), frames_of(here / "video.mp4"))
 
 
 @pytest.fixture(scope="module")
@@ -77,39 +77,39 @@ def made() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def film(kinoform: Run, here: Path, model: list[str], made: dict[str, bytes]) -> Path:
+def video(kinoform: Run, here: Path, model: list[str], made: dict[str, bytes]) -> Path:
     if not made:
-        assert kinoform("generate", PROMPT, *model, "--seed", 7, "-o", "film.mkv").code == 0
-        made["film"] = (here / "film.mkv").read_bytes()
-    (here / "film.mkv").write_bytes(made["film"])
-    return here / "film.mkv"
+        assert kinoform("generate", PROMPT, *model, "--seed", 7, "-o", "video.mkv").code == 0
+        made["video"] = (here / "video.mkv").read_bytes()
+    (here / "video.mkv").write_bytes(made["video"])
+    return here / "video.mkv"
 
 
 @pytest.fixture
 def own(model: list[str]) -> list[str]:
-    """The tiny model has no name that a film may choose."""
+    """The tiny model has no name that a video may choose."""
     return [word for word in model if word not in ("--device", "cpu")]
 
 
-def changed(film: Path, **changes: Any) -> Path:
-    """The same film with other parameters; None takes one out."""
-    params = {name: value for name, value in (read_params(film) | changes).items() if value is not None}
-    return rewritten(film, params)
+def changed(video: Path, **changes: Any) -> Path:
+    """The same video with other parameters; None takes one out."""
+    params = {name: value for name, value in (read_params(video) | changes).items() if value is not None}
+    return rewritten(video, params)
 
 
-def rewritten(film: Path, params: dict[str, Any]) -> Path:
-    target = film.with_name("changed.png")
-    still = Image.fromarray(frames_of(film)[0])
+def rewritten(video: Path, params: dict[str, Any]) -> Path:
+    target = video.with_name("changed.png")
+    still = Image.fromarray(frames_of(video)[0])
     about = PngInfo()
     about.add_text("parameters_json", json.dumps(params))
     still.save(target, pnginfo=about)
     return target
 
 
-def with_comment(film: Path, params: dict[str, Any]) -> Path:
+def with_comment(video: Path, params: dict[str, Any]) -> Path:
     """A copy as another program makes it, with all parameters in the comment."""
-    target = film.with_name("copied.mkv")
-    with av.open(str(film)) as source, av.open(str(target), "w") as copy:
+    target = video.with_name("copied.mkv")
+    with av.open(str(video)) as source, av.open(str(target), "w") as copy:
         stream = copy.add_stream_from_template(source.streams.video[0])
         copy.metadata["comment"] = json.dumps(params)
         for packet in source.demux(source.streams.video[0]):
@@ -119,20 +119,20 @@ def with_comment(film: Path, params: dict[str, Any]) -> Path:
     return target
 
 
-def test_unnamed_reruns_stand_beside_each_other(kinoform: Run, film: Path, own: list[str], here: Path) -> None:
-    ran = kinoform("rerun", film, *own)
-    assert ran.out == "film_again.mkv\n" and (here / "film_again.mkv").read_bytes() == film.read_bytes()
-    ran = kinoform("rerun", film, *own)
-    assert ran.code == 2 and "film_again.mkv exists" in ran.sentence
-    assert kinoform("rerun", film, *own, "--force", "--no-metadata", "--contact-sheet").code == 0
-    assert (here / "film_again_sheet.png").is_file()
+def test_unnamed_reruns_stand_beside_each_other(kinoform: Run, video: Path, own: list[str], here: Path) -> None:
+    ran = kinoform("rerun", video, *own)
+    assert ran.out == "video_again.mkv\n" and (here / "video_again.mkv").read_bytes() == video.read_bytes()
+    ran = kinoform("rerun", video, *own)
+    assert ran.code == 2 and "video_again.mkv exists" in ran.sentence
+    assert kinoform("rerun", video, *own, "--force", "--no-metadata", "--contact-sheet").code == 0
+    assert (here / "video_again_sheet.png").is_file()
     with pytest.raises(UsageError, match="carries no parameters"):
-        read_params(here / "film_again.mkv")
+        read_params(here / "video_again.mkv")
 
 
-def test_a_film_names_no_folder_and_no_user(film: Path, folder: Path) -> None:
-    secrets = {str(folder), str(film.parent), str(Path.home()), getpass.getuser(), platform.node()} - {"root", "/root"}
-    text = json.dumps(read_params(film))
+def test_a_video_names_no_folder_and_no_user(video: Path, folder: Path) -> None:
+    secrets = {str(folder), str(video.parent), str(Path.home()), getpass.getuser(), platform.node()} - {"root", "/root"}
+    text = json.dumps(read_params(video))
     assert not [secret for secret in secrets if secret in text]
 
 
@@ -142,25 +142,25 @@ def test_solvers_with_options_and_of_idea_files_are_found_again(kinoform: Run, h
         "from kinoform.solvers.unipc import UniPC\n"
         "def third(): return replace(tiny(), solver=UniPC(order=3), steps=6)\n"
     )
-    kinoform("generate", PROMPT, "--model", folder, "--recipe", "third_order:third", "--seed", 7, "-o", "film.mkv")
-    assert read_params(here / "film.mkv")["solver"] == "unipc(order=3)"
+    kinoform("generate", PROMPT, "--model", folder, "--recipe", "third_order:third", "--seed", 7, "-o", "video.mkv")
+    assert read_params(here / "video.mkv")["solver"] == "unipc(order=3)"
     for recipe in ("third_order:third", "tiny_recipe:tiny"):
-        ran = kinoform("rerun", "film.mkv", "--model", folder, "--recipe", recipe, "-o", "again.mkv", "--force")
+        ran = kinoform("rerun", "video.mkv", "--model", folder, "--recipe", recipe, "-o", "again.mkv", "--force")
         assert ran.code == 0, ran.err
-        assert np.array_equal(frames_of(here / "film.mkv"), frames_of(here / "again.mkv"))
+        assert np.array_equal(frames_of(here / "video.mkv"), frames_of(here / "again.mkv"))
 
 
-def test_the_model_must_be_the_one_of_the_film(kinoform: Run, film: Path, other_folder: Path, here: Path) -> None:
-    words = ["rerun", film, "--model", other_folder, "--recipe", "tiny_recipe:tiny", "-o", "again.mkv"]
-    made = read_params(film)["model"]["hash"]
+def test_the_model_must_be_the_one_of_the_video(kinoform: Run, video: Path, other_folder: Path, here: Path) -> None:
+    words = ["rerun", video, "--model", other_folder, "--recipe", "tiny_recipe:tiny", "-o", "again.mkv"]
+    made = read_params(video)["model"]["hash"]
     ran = kinoform(*words)
     assert ran.code == 3 and made in ran.sentence and "--force-model" in ran.sentence
     found = ran.sentence.split("found has '")[1][:16]
     assert found != made and not (here / "again.mkv").exists()
     ran = kinoform(*words, "--force-model")
-    assert ran.code == 0 and "the film will be another one" in ran.err
+    assert ran.code == 0 and "the video will be another one" in ran.err
     assert read_params(here / "again.mkv")["model"]["hash"] == found
-    assert not np.array_equal(frames_of(film), frames_of(here / "again.mkv"))
+    assert not np.array_equal(frames_of(video), frames_of(here / "again.mkv"))
 
 
 NOTES = [
@@ -171,25 +171,25 @@ NOTES = [
 
 
 @pytest.mark.parametrize(("change", "sentence"), NOTES, ids=str)
-def test_what_may_differ_is_told(kinoform: Run, film: Path, own: list[str], change: dict, sentence: str) -> None:
-    ran = kinoform("rerun", changed(film, **change), *own, "-o", "again.mkv")
-    assert ran.code == 0 and f"note: the film was {sentence}" in ran.err
+def test_what_may_differ_is_told(kinoform: Run, video: Path, own: list[str], change: dict, sentence: str) -> None:
+    ran = kinoform("rerun", changed(video, **change), *own, "-o", "again.mkv")
+    assert ran.code == 0 and f"note: the video was {sentence}" in ran.err
 
 
-def test_a_film_that_another_program_has_encoded_takes_the_usual_codec(
-    kinoform: Run, film: Path, own: list[str]
+def test_a_video_that_another_program_has_encoded_takes_the_usual_codec(
+    kinoform: Run, video: Path, own: list[str]
 ) -> None:
     for encoding in ({"codec": "h265"}, {"codec": "ffv1", "crf": 3}, {"crf": 99}):
-        params = {**read_params(film), "encoding": {"upscale": 2, **encoding}}
-        frames, rate = read_video(film)
-        Film(frames=frames, fps=rate, params=params).save(film.with_name("mute.mkv"), metadata=False, force=True)
-        ran = kinoform("rerun", with_comment(film.with_name("mute.mkv"), params), *own, "-o", "again.mkv", "--force")
+        params = {**read_params(video), "encoding": {"upscale": 2, **encoding}}
+        frames, rate = read_video(video)
+        Video(frames=frames, fps=rate, params=params).save(video.with_name("mute.mkv"), metadata=False, force=True)
+        ran = kinoform("rerun", with_comment(video.with_name("mute.mkv"), params), *own, "-o", "again.mkv", "--force")
         assert ran.code == 0 and "codec of .mkv by default" in ran.err
-        assert read_params(film.with_name("again.mkv"))["encoding"] == {"upscale": 2, "codec": "ffv1"}
+        assert read_params(video.with_name("again.mkv"))["encoding"] == {"upscale": 2, "codec": "ffv1"}
 
 
-def test_a_film_that_does_not_tell_its_machine_is_made_here(kinoform: Run, film: Path, own: list[str]) -> None:
-    ran = kinoform("rerun", changed(film, machine=None, encoding=None), *own, "-o", "again.mkv")
+def test_a_video_that_does_not_tell_its_machine_is_made_here(kinoform: Run, video: Path, own: list[str]) -> None:
+    ran = kinoform("rerun", changed(video, machine=None, encoding=None), *own, "-o", "again.mkv")
     assert ran.code == 0 and "note:" not in ran.err
 
 
@@ -251,12 +251,12 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("change", "sentence"), HOSTILE, ids=lambda value: str(value)[:40].replace("/", "_"))
 def test_parameters_of_strangers_are_refused_by_name(
-    kinoform: Run, film: Path, own: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, change: dict, sentence: str
+    kinoform: Run, video: Path, own: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, change: dict, sentence: str
 ) -> None:
-    source = changed(film, **change)
+    source = changed(video, **change)
     before = sorted(here.iterdir())
     monkeypatch.setattr(
-        "kinoform.weights.parts.load_module", lambda *words, **options: pytest.fail("weights were read")
+        "kinoform.loading.parts.load_module", lambda *words, **options: pytest.fail("weights were read")
     )
     ran = kinoform("rerun", source, *own, "-o", "again.mkv")
     assert ran.code == 2, ran.err
@@ -265,22 +265,22 @@ def test_parameters_of_strangers_are_refused_by_name(
     assert sorted(here.iterdir()) == before
 
 
-def test_a_film_does_not_choose_a_folder(kinoform: Run, film: Path, folder: Path, here: Path) -> None:
-    about = {"hash": read_params(film)["model"]["hash"]}
+def test_a_video_does_not_choose_a_folder(kinoform: Run, video: Path, folder: Path, here: Path) -> None:
+    about = {"hash": read_params(video)["model"]["hash"]}
     (here / "near").symlink_to(folder)
     for name in (str(folder), "near", ".", "org/model", "\x1b[2J"):
-        ran = kinoform("rerun", changed(film, model=about | {"name": name}), "-o", "again.mkv")
+        ran = kinoform("rerun", changed(video, model=about | {"name": name}), "-o", "again.mkv")
         assert ran.code == 2 and "say where that is with --model" in ran.sentence
 
 
-def test_a_film_without_a_seed_is_lost(kinoform: Run, film: Path, own: list[str]) -> None:
-    ran = kinoform("rerun", rewritten(film, read_params(film) | {"seed": None}), *own)
+def test_a_video_without_a_seed_is_lost(kinoform: Run, video: Path, own: list[str]) -> None:
+    ran = kinoform("rerun", rewritten(video, read_params(video) | {"seed": None}), *own)
     assert ran.code == 2 and "has no seed" in ran.sentence
 
 
-def test_a_model_that_cannot_be_read_is_refused_as_weights(kinoform: Run, film: Path, here: Path) -> None:
+def test_a_model_that_cannot_be_read_is_refused_as_weights(kinoform: Run, video: Path, here: Path) -> None:
     (here / "empty").mkdir()
-    assert kinoform("rerun", film, "--model", "empty", "--recipe", "tiny_recipe:tiny").code == 3
+    assert kinoform("rerun", video, "--model", "empty", "--recipe", "tiny_recipe:tiny").code == 3
 
 
 def test_inputs_are_those_that_were(tmp_path: Path) -> None:
@@ -289,26 +289,26 @@ def test_inputs_are_those_that_were(tmp_path: Path) -> None:
         place.mkdir()
         (place / "a.png").write_text(content)
     given = {"image": Input(file="a.png", sha256=file_hash(near / "a.png"))}
-    assert find_inputs(given, (near, far), Path("film.mp4")) == {"image": near / "a.png"}
-    with pytest.raises(UsageError, match=r"far/a\.png \(image\) is not the file that film\.mp4 was made from"):
-        find_inputs(given, (far, near), Path("film.mp4"))
+    assert find_inputs(given, (near, far), Path("video.mp4")) == {"image": near / "a.png"}
+    with pytest.raises(UsageError, match=r"far/a\.png \(image\) is not the file that video\.mp4 was made from"):
+        find_inputs(given, (far, near), Path("video.mp4"))
     (near / "a.png").unlink()
     with pytest.raises(UsageError, match=r"'a\.png' \(image\), which is not here"):
-        find_inputs(given, (near,), Path("film.mp4"))
+        find_inputs(given, (near,), Path("video.mp4"))
 
 
-def test_what_is_no_film_of_kinoform_is_refused(kinoform: Run, here: Path) -> None:
+def test_what_is_no_video_of_kinoform_is_refused(kinoform: Run, here: Path) -> None:
     frames = np.zeros((1, 8, 8, 3), np.uint8)
-    Film(frames=frames, fps=16.0, params={"prompt": "a cat"}).save(here / "a.png")
-    Film(frames=frames, fps=16.0).save(here / "b.png", metadata=False)
+    Video(frames=frames, fps=16.0, params={"prompt": "a cat"}).save(here / "a.png")
+    Video(frames=frames, fps=16.0).save(here / "b.png", metadata=False)
     for name, sentence in [("a.png", "does not say"), ("b.png", "carries no parameters"), ("c.png", "does not exist")]:
         ran = kinoform("rerun", name)
         assert ran.code == 2 and sentence in ran.sentence
 
 
-def test_another_dtype_may_be_asked_for_and_is_told(kinoform: Run, film: Path, own: list[str]) -> None:
-    ran = kinoform("rerun", film.name, *own, "--dtype", "bfloat16", "-o", "other.mkv")
+def test_another_dtype_may_be_asked_for_and_is_told(kinoform: Run, video: Path, own: list[str]) -> None:
+    ran = kinoform("rerun", video.name, *own, "--dtype", "bfloat16", "-o", "other.mkv")
     assert ran.code == 0 and "float32" in ran.err and "bfloat16" in ran.err
     assert read_params(Path("other.mkv"))["dtype"] == "bfloat16"
-    refusal = kinoform("rerun", film.name, *own, "--dtype", "float23", "-o", "third.mkv")
+    refusal = kinoform("rerun", video.name, *own, "--dtype", "float23", "-o", "third.mkv")
     assert refusal.code == 2

@@ -12,10 +12,11 @@ import torch
 import kinoform as package
 from command_line import Run
 from kinoform.errors import WeightsError
-from kinoform.training import adapter, stages
+from kinoform.loading.adapters import adapter_in
+from kinoform.loading.own import read_manifest
+from kinoform.mini.training import train as stages
+from kinoform.training import adapter
 from kinoform.training.lock import held
-from kinoform.weights.adapters import adapter_in
-from kinoform.weights.own import read_manifest
 
 OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
 """One that is not there."""
@@ -27,7 +28,7 @@ from training.test_adapter import short
 from training.test_stages import tiny_plan as plan
 
 
-def film():
+def video():
     return plan().recipe
 
 
@@ -64,13 +65,13 @@ def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plan_of_ones_own_is_trained_and_its_model_loaded(kinoform: Run, here: Path) -> None:
-    words = ["train", "own_idea:plan", "--recipe", "own_idea:film", "--json"]
+    words = ["train", "own_idea:plan", "--recipe", "own_idea:video", "--json"]
     ran = kinoform(*words)
     assert ran.code == 0, ran.err
     model = here / "runs" / "tiny" / "model"
     assert ran.told[0]["output"] == str(model.relative_to(here))
-    assert read_manifest(model).recipe == "own_idea:film"
-    pipeline = package.load(model, recipe="own_idea:film", device="cpu")
+    assert read_manifest(model).recipe == "own_idea:video"
+    pipeline = package.load(model, recipe="own_idea:video", device="cpu")
     assert pipeline("a red ball", num_inference_steps=1).frames.shape == (5, 32, 32, 3)
     first = (model / "manifest.json").read_bytes()
     again = kinoform(*words, "--force")
@@ -121,10 +122,10 @@ def test_a_transformer_on_another_model_is_trained_and_loaded(kinoform: Run, her
 REFUSED = [
     (["mimi"], "no training plan for 'mimi'; did you mean 'mini'"),
     (["own_idea:plan"], "say with --recipe module:function where the recipe of own_idea:plan is"),
-    (["own_idea:plan", "--recipe", "kinoform.recipes.mini:mini"], "mini:mini is not the recipe that the plan"),
-    (["own_idea:plam", "--recipe", "own_idea:film"], "no plan 'plam' in own_idea; did you mean 'plan'"),
+    (["own_idea:plan", "--recipe", "kinoform.mini.recipe:mini"], "mini:mini is not the recipe that the plan"),
+    (["own_idea:plam", "--recipe", "own_idea:video"], "no plan 'plam' in own_idea; did you mean 'plan'"),
     (
-        ["own_idea:nothing", "--recipe", "own_idea:film"],
+        ["own_idea:nothing", "--recipe", "own_idea:video"],
         "own_idea:nothing returns a str, not a Plan or TransformerPlan or AdapterPlan",
     ),
     (["own_idea:plan", "--recipe", "own_idea:nothing"], "own_idea:nothing returns a str, not a Recipe"),
@@ -132,7 +133,7 @@ REFUSED = [
     (["own-idea:plan"], "MODEL 'own-idea:plan' is not an address"),
     (["mini:frame"], "module 'mini' of plan 'mini:frame' cannot be imported"),
     (
-        ["mini:frames", "--recipe", "kinoform.recipes.mini:mini"],
+        ["mini:frames", "--recipe", "kinoform.mini.recipe:mini"],
         "mini:mini is not the recipe that the plan mini:frames",
     ),
     (["mini:frames", "-o", "none/a.safetensors"], "the folder none does not exist"),

@@ -1,4 +1,4 @@
-"""Encoders that are already in memory, and pictures for them."""
+"""Encoders that are already in memory, and images for them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from kinoform.errors import WeightsError
-from kinoform.media.material import Origin, Picture
+from kinoform.media.types import InputImage, Origin
 from kinoform.models.codec import Codec, Identity
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionEncoder, VisionSpec
@@ -46,7 +46,7 @@ def random_module(spec: Any, seed: int = 1) -> Any:
     return module
 
 
-def picture(seed: int, height: int, width: int) -> Picture:
+def image(seed: int, height: int, width: int) -> InputImage:
     """White noise, from a file named after the seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Picture(pixels=pixels, origin=Origin(file=f"{seed}.png", sha256=f"{seed:064x}"))
+    return InputImage(pixels=pixels, origin=Origin(file=f"{seed}.png", sha256=f"{seed:064x}"))

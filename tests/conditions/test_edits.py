@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from conditions.in_hand import picture
-from kinoform.conditions.edits import (
+from conditions.in_hand import image
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.vace import Vace
+from kinoform.conditions.vace_inputs import (
     GREY,
     between,
     extend,
@@ -13,63 +16,60 @@ from kinoform.conditions.edits import (
     reference_to_video,
     video_to_video,
 )
-from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import FilmSize
-from kinoform.conditions.vace import Vace
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip, Mask, Origin
+from kinoform.media.types import InputVideo, Mask, Origin
 
-PICTURE = picture(2, 8, 8)
+IMAGE = image(2, 8, 8)
 
 
-def clip(seed: int, frames: int = 5, height: int = 16, width: int = 32) -> Clip:
+def clip(seed: int, frames: int = 5, height: int = 16, width: int = 32) -> InputVideo:
     values = np.random.default_rng(seed).integers(0, 100, (frames, height, width, 3), dtype=np.uint8)
-    return Clip(frames=values, fps=16.0, origin=Origin(file=f"{seed}.mp4", sha256=f"{seed:064x}"))
+    return InputVideo(frames=values, fps=16.0, origin=Origin(file=f"{seed}.mp4", sha256=f"{seed:064x}"))
 
 
 def parts(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     """Frames and mask; grey wherever the mask is white, and inputs that VACE takes."""
-    assert inputs.film is not None and inputs.mask is not None
-    frames, mask = inputs.film.frames, np.broadcast_to(inputs.mask.values, inputs.film.frames.shape[:3])
+    assert inputs.video is not None and inputs.mask is not None
+    frames, mask = inputs.video.frames, np.broadcast_to(inputs.mask.values, inputs.video.frames.shape[:3])
     assert set(np.unique(mask)) == {0, 255} and (frames[mask == 255] == GREY).all()
-    Vace().check(inputs, FilmSize(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2]))
+    Vace().check(inputs, VideoSize(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2]))
     return frames, mask
 
 
 def test_references_and_controls_are_passed_on() -> None:
-    assert reference_to_video(PICTURE, PICTURE).references == (PICTURE, PICTURE)
-    film = clip(1)
-    made = video_to_video(film, (PICTURE,))
-    assert made.film is film and made.mask is None and made.references == (PICTURE,)
+    assert reference_to_video(IMAGE, IMAGE).references == (IMAGE, IMAGE)
+    video = clip(1)
+    made = video_to_video(video, (IMAGE,))
+    assert made.video is video and made.mask is None and made.references == (IMAGE,)
 
 
 @pytest.mark.parametrize("frames", [1, 5])
 def test_inpainting_hides_what_is_white_and_nothing_else(frames: int) -> None:
-    film, white = clip(1), np.zeros((frames, 16, 32), np.uint8)
+    video, white = clip(1), np.zeros((frames, 16, 32), np.uint8)
     white[:, 4:9, 10:20] = 255
-    shown, mask = parts(made := inpaint(film, Mask(values=white), (PICTURE,)))
-    assert np.array_equal(shown[mask == 0], film.frames[mask == 0]) and (mask == 255).sum() == 5 * 50
-    assert made.references == (PICTURE,) and made.film is not None and made.film.origin == film.origin
+    shown, mask = parts(made := inpaint(video, Mask(values=white), (IMAGE,)))
+    assert np.array_equal(shown[mask == 0], video.frames[mask == 0]) and (mask == 255).sum() == 5 * 50
+    assert made.references == (IMAGE,) and made.video is not None and made.video.origin == video.origin
 
 
-def test_outpainting_places_the_film_on_a_larger_canvas() -> None:
-    film = clip(1)
-    shown, mask = parts(outpaint(film, left=3, right=5, top=16, references=(PICTURE,)))
+def test_outpainting_places_the_video_on_a_larger_canvas() -> None:
+    video = clip(1)
+    shown, mask = parts(outpaint(video, left=3, right=5, top=16, references=(IMAGE,)))
     assert shown.shape == (5, 32, 40, 3)
-    assert np.array_equal(shown[:, 16:, 3:35], film.frames) and (mask == 0).sum() == film.frames[..., 0].size
+    assert np.array_equal(shown[:, 16:, 3:35], video.frames) and (mask == 0).sum() == video.frames[..., 0].size
     assert (mask[:, 16:, 3:35] == 0).all()
 
 
 @pytest.mark.parametrize(("before", "after"), [(4, 0), (0, 8), (3, 1)])
-def test_extending_keeps_the_film_where_it_stands(before: int, after: int) -> None:
-    film = clip(1)
-    shown, mask = parts(extend(film, before=before, after=after))
+def test_extending_keeps_the_video_where_it_stands(before: int, after: int) -> None:
+    video = clip(1)
+    shown, mask = parts(extend(video, before=before, after=after))
     assert len(shown) == before + 5 + after
-    assert np.array_equal(shown[before : before + 5], film.frames)
+    assert np.array_equal(shown[before : before + 5], video.frames)
     assert (mask[before : before + 5] == 0).all() and (mask == 255).any((1, 2)).sum() == before + after
 
 
-def test_what_joins_two_films_stands_between_them() -> None:
+def test_what_joins_two_videos_stands_between_them() -> None:
     first, second = clip(1), clip(2, frames=2)
     shown, mask = parts(between(first, second, frames=6))
     assert len(shown) == 13 and (mask == 255).all((1, 2)).tolist() == [False] * 5 + [True] * 6 + [False] * 2
@@ -77,13 +77,13 @@ def test_what_joins_two_films_stands_between_them() -> None:
 
 
 def test_what_cannot_be_done_is_refused() -> None:
-    film = clip(1)
-    with pytest.raises(UsageError, match="one picture at least"):
+    video = clip(1)
+    with pytest.raises(UsageError, match="one image at least"):
         reference_to_video()
     with pytest.raises(UsageError, match=r"the mask is 8x8 and 1\.mp4 32x16"):
-        inpaint(film, Mask(values=np.full((1, 8, 8), 255, np.uint8)))
-    for wrong in (lambda: outpaint(film), lambda: outpaint(film, left=-1, right=2), lambda: extend(film)):
+        inpaint(video, Mask(values=np.full((1, 8, 8), 255, np.uint8)))
+    for wrong in (lambda: outpaint(video), lambda: outpaint(video, left=-1, right=2), lambda: extend(video)):
         with pytest.raises(UsageError, match="are to be made; give whole numbers, none below 0 and one above"):
             wrong()
     with pytest.raises(UsageError, match=r"1\.mp4 is 32x16 and 2\.mp4 32x8; .* one size"):
-        between(film, clip(2, height=8), frames=4)
+        between(video, clip(2, height=8), frames=4)

@@ -1,12 +1,12 @@
-"""Which size a film takes from a picture, which part of a picture it shows, and with which pixels."""
+"""Which size a video takes from an image, which part of an image it shows, and with which pixels."""
 
 import numpy as np
 import pytest
 import torch
 
-from conditions.in_hand import picture
-from kinoform.conditions.fitting import fitted, kept_part, signal, size_of_area
-from kinoform.conditions.ports import Units
+from conditions.in_hand import image
+from kinoform.conditions.protocols import Units
+from kinoform.conditions.resize import fitted, kept_part, signal, size_of_area
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 AREAS = {"480p": 480 * 832, "720p": 720 * 1280}
@@ -75,8 +75,8 @@ def test_pixels_run_from_minus_one_to_one() -> None:
     assert torch.equal(signal(frames[:, ::-1, ::-1]), values.flip(2, 3))
 
 
-def test_a_picture_of_the_films_size_is_not_touched() -> None:
-    shown = picture(1, 6, 10)
+def test_a_image_of_the_videos_size_is_not_touched() -> None:
+    shown = image(1, 6, 10)
     found = fitted(shown.pixels[None], (6, 10), proportions=(6, 10))
     assert torch.equal(found, signal(shown.pixels[None]))
 
@@ -85,7 +85,7 @@ def test_a_picture_of_the_films_size_is_not_touched() -> None:
     ("size", "cropped"), [((8, 16), (6, 12)), ((5, 20), (3, 12)), ((6, 3), (9, 4)), ((9, 12), (9, 12))]
 )
 def test_pixels_are_the_bicubic_ones_of_the_kept_part(size: tuple[int, int], cropped: tuple[int, int]) -> None:
-    shown = picture(2, 9, 12)
+    shown = image(2, 9, 12)
     top, left = (9 - cropped[0]) // 2, (12 - cropped[1]) // 2
     part = shown.pixels[top : top + cropped[0], left : left + cropped[1]].astype(np.float64) / 127.5 - 1
     rows, columns = bicubic(cropped[0], size[0]), bicubic(cropped[1], size[1])

@@ -9,31 +9,31 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import CODECS, VISION, InHand, picture, random_module
+from conditions.in_hand import CODECS, VISION, InHand, image, random_module
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.ports import Conditioner, FilmSize
+from kinoform.conditions.protocols import Conditioner, VideoSize
 from kinoform.conditions.references import ImageRows, ReferenceRows, ReferenceTokens
-from kinoform.conditions.start_film import StartFilm
 from kinoform.conditions.vace import Vace
-from kinoform.media.material import Clip, Mask
+from kinoform.conditions.video_to_video import StartVideo
+from kinoform.media.types import InputVideo, Mask
 
-FILM = FilmSize(num_frames=9, height=16, width=32)
-CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (9, 16, 32, 3), dtype=np.uint8))
+VIDEO = VideoSize(num_frames=9, height=16, width=32)
+CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (9, 16, 32, 3), dtype=np.uint8))
 HALF = Mask(values=np.repeat(np.array([0, 255], np.uint8), 16)[None, None].repeat(16, axis=1))
-PICTURE = picture(2, 16, 32)
+IMAGE = image(2, 16, 32)
 ENCODERS = InHand(made_codec=random_module(CODECS["4"]), made_image=random_module(VISION))
 
 WAYS = {
-    "known frames": (KnownFrames(impose=True), Inputs(frames={0: PICTURE})),
+    "known frames": (KnownFrames(impose=True), Inputs(frames={0: IMAGE})),
     "no known frames": (KnownFrames(required=False), Inputs()),
-    "image tokens": (ImageTokens(), Inputs(frames={0: PICTURE})),
-    "vace": (Vace(), Inputs(film=CLIP, mask=HALF, references=(PICTURE,), strength=0.5)),
-    "start film": (StartFilm(), Inputs(film=CLIP, mask=HALF)),
-    "guests": (ReferenceTokens(), Inputs(references=(PICTURE,))),
-    "latent rows": (ReferenceRows(), Inputs(references=(PICTURE,))),
-    "image rows": (ReferenceRows(rows=ImageRows(width=VISION.dim)), Inputs(references=(PICTURE,))),
+    "image tokens": (ImageTokens(), Inputs(frames={0: IMAGE})),
+    "vace": (Vace(), Inputs(video=CLIP, mask=HALF, references=(IMAGE,), strength=0.5)),
+    "start video": (StartVideo(), Inputs(video=CLIP, mask=HALF)),
+    "guests": (ReferenceTokens(), Inputs(references=(IMAGE,))),
+    "latent rows": (ReferenceRows(), Inputs(references=(IMAGE,))),
+    "image rows": (ReferenceRows(rows=ImageRows(width=VISION.dim)), Inputs(references=(IMAGE,))),
 }
 
 
@@ -41,7 +41,7 @@ WAYS = {
 def test_a_weight_can_learn_from_what_is_given(name: str) -> None:
     way, inputs = WAYS[name]
     assert isinstance(way, Conditioner)
-    found = [each for each in tensors(way.give(inputs, FILM, ENCODERS)) if each.is_floating_point()]
+    found = [each for each in tensors(way.give(inputs, VIDEO, ENCODERS)) if each.is_floating_point()]
     assert found and not any(each.requires_grad for each in found)
     weight = torch.ones((), requires_grad=True)
     sum((weight * each).square().sum() for each in found).backward()

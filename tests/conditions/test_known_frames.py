@@ -1,4 +1,4 @@
-"""Any frames of a film as pictures: what the channels hold, whatever the order and the way they are named in."""
+"""Any frames of a video as images: what the channels hold, whatever the order and the way they are named in."""
 
 import re
 import warnings
@@ -10,25 +10,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import CODECS, InHand, picture, random_module
+from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.demand import Demand
-from kinoform.conditions.fitting import fitted, signal
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.known_frames import KnownFrames, in_film_order, packed_mask
-from kinoform.conditions.ports import Canvas, Conditioner, Encoders, FilmSize, Units
+from kinoform.conditions.known_frames import KnownFrames, in_video_order, packed_mask
+from kinoform.conditions.protocols import Canvas, Conditioner, Encoders, Units, VideoSize
+from kinoform.conditions.resize import fitted, signal
 from kinoform.errors import UsageError
-from kinoform.media.material import Picture
+from kinoform.media.types import InputImage
 from kinoform.models.codec import Codec, Identity
 from kinoform.types import Level
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
-FILM = FilmSize(num_frames=9, height=16, width=24)
-A, B, C = (picture(seed, FILM.height, FILM.width) for seed in (1, 2, 3))
+VIDEO = VideoSize(num_frames=9, height=16, width=24)
+A, B, C = (image(seed, VIDEO.height, VIDEO.width) for seed in (1, 2, 3))
 
 
-def channels(frames: dict[int, Picture], codec: Codec | None = None, film: FilmSize = FILM, **more: Any) -> Tensor:
+def channels(
+    frames: dict[int, InputImage], codec: Codec | None = None, video: VideoSize = VIDEO, **more: Any
+) -> Tensor:
     encoders = InHand(made_codec=codec or Identity())
-    given = KnownFrames().give(Inputs(frames=frames, **more), film, encoders)
+    given = KnownFrames().give(Inputs(frames=frames, **more), video, encoders)
     assert given.channels is not None and not given.context and given.canvas.lead == 0
     return given.channels
 
@@ -62,15 +64,15 @@ def test_the_masks_of_released_models() -> None:
     assert torch.equal(packed_mask([80, 0], 81, 4), expected)
 
 
-# The film behind it
+# The video behind it
 
 
 @pytest.mark.parametrize("places", [(0,), (0, 8), (5,), (0, 3, 4, 8), tuple(range(9))])
 def test_known_frames_are_shown_in_grey(places: tuple[int, ...]) -> None:
-    """With pixels as their own latents: one channel of mask, then the film, 0 where nothing is known."""
-    shown = {place: picture(10 + place, FILM.height, FILM.width) for place in places}
+    """With pixels as their own latents: one channel of mask, then the video, 0 where nothing is known."""
+    shown = {place: image(10 + place, VIDEO.height, VIDEO.width) for place in places}
     found = channels(shown)
-    expected = torch.zeros(1, 4, 9, FILM.height, FILM.width)
+    expected = torch.zeros(1, 4, 9, VIDEO.height, VIDEO.width)
     for place, each in shown.items():
         expected[0, 0, place] = 1
         expected[0, 1:, place] = signal(each.pixels[None])[0]
@@ -78,13 +80,13 @@ def test_known_frames_are_shown_in_grey(places: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("time", CODECS)
-def test_mask_then_latents_of_the_whole_film(time: str) -> None:
+def test_mask_then_latents_of_the_whole_video(time: str) -> None:
     codec = random_module(CODECS[time])
     found = channels({0: A, 5: B, 8: C}, codec)
-    film = torch.zeros(1, 3, 9, FILM.height, FILM.width)
+    video = torch.zeros(1, 3, 9, VIDEO.height, VIDEO.width)
     for place, each in ((0, A), (5, B), (8, C)):
-        film[:, :, place] = signal(each.pixels[None])
-    latents, _ = codec.encode(film)
+        video[:, :, place] = signal(each.pixels[None])
+    latents, _ = codec.encode(video)
     mask = packed_mask([0, 5, 8], 9, int(time))
     assert found.shape[1] == int(time) + CODECS[time].channels
     assert (found[:, : int(time)] == mask[None, :, :, None, None]).all()
@@ -92,7 +94,7 @@ def test_mask_then_latents_of_the_whole_film(time: str) -> None:
 
 
 @pytest.mark.parametrize("time", CODECS)
-def test_the_film_arrives_in_chunks(time: str) -> None:
+def test_the_video_arrives_in_chunks(time: str) -> None:
     """However long it is, no more than one latent frame's worth is held at a time."""
     codec, seen = random_module(CODECS[time]), []
     encode = codec.encode
@@ -101,8 +103,8 @@ def test_the_film_arrives_in_chunks(time: str) -> None:
     assert seen == [1] + [int(time)] * (8 // int(time))
 
 
-def test_a_film_of_one_frame() -> None:
-    found = channels({-1: A}, random_module(CODECS["4"]), FilmSize(num_frames=1, height=16, width=24))
+def test_a_video_of_one_frame() -> None:
+    found = channels({-1: A}, random_module(CODECS["4"]), VideoSize(num_frames=1, height=16, width=24))
     assert found.shape == (1, 20, 1, 2, 3) and (found[:, :4] == 1).all()
 
 
@@ -114,8 +116,8 @@ def test_frames_count_from_either_end_in_any_order() -> None:
     wanted = channels({0: A, 3: B, 8: C}, codec)
     for order in permutations([(0, A), (-6, B), (-1, C)]):
         assert torch.equal(channels(dict(order), codec), wanted)
-    assert not torch.equal(channels({0: A, 3: C, 8: B}, codec), wanted), "which picture is where matters"
-    assert list(in_film_order({-1: A, 0: B, 4: C}, 9)) == [0, 4, 8]
+    assert not torch.equal(channels({0: A, 3: C, 8: B}, codec), wanted), "which image is where matters"
+    assert list(in_video_order({-1: A, 0: B, 4: C}, 9)) == [0, 4, 8]
 
 
 def test_the_same_bytes_twice() -> None:
@@ -130,71 +132,71 @@ def test_the_same_bytes_twice() -> None:
     ("asked", "size"),
     [((480, 832), (464, 832)), ((832, 480), (464, 832)), ((720, 1280), (720, 1248)), ((600, 600), (448, 784))],
 )
-def test_the_film_takes_the_proportions_of_its_first_picture(asked: tuple[int, int], size: tuple[int, int]) -> None:
-    """In the area that is asked for; the picture that comes first in the film, not in the mapping."""
-    frames = {-1: picture(1, 100, 50), 0: picture(2, 480, 832)}
-    film = FilmSize(num_frames=81, height=asked[0], width=asked[1])
-    found = KnownFrames().size(Inputs(frames=frames), film, WAN)
+def test_the_video_takes_the_proportions_of_its_first_image(asked: tuple[int, int], size: tuple[int, int]) -> None:
+    """In the area that is asked for; the image that comes first in the video, not in the mapping."""
+    frames = {-1: image(1, 100, 50), 0: image(2, 480, 832)}
+    video = VideoSize(num_frames=81, height=asked[0], width=asked[1])
+    found = KnownFrames().size(Inputs(frames=frames), video, WAN)
     assert (found.num_frames, found.height, found.width) == (81, *size)
-    assert KnownFrames().size(Inputs(frames=frames, exact_size=True), film, WAN) == film
+    assert KnownFrames().size(Inputs(frames=frames, exact_size=True), video, WAN) == video
 
 
-def test_the_first_picture_fills_the_film() -> None:
-    """Whole, though the film's proportions are rounded to tokens; pictures of its proportions likewise."""
-    first, second = picture(1, 33, 50), picture(2, 66, 100)
+def test_the_first_image_fills_the_video() -> None:
+    """Whole, though the video's proportions are rounded to tokens; images of its proportions likewise."""
+    first, second = image(1, 33, 50), image(2, 66, 100)
     found = channels({0: first, 5: second})
     for place, each in ((0, first), (5, second)):
         expected = fitted(each.pixels[None], (16, 24), proportions=each.size)
         assert torch.equal(found[:, 1:, place], expected)
 
 
-def test_other_pictures_are_cropped_to_the_first() -> None:
+def test_other_images_are_cropped_to_the_first() -> None:
     """They show what they show in the middle: a border that the first has no room for is not seen."""
-    middle = picture(1, 32, 48)
+    middle = image(1, 32, 48)
     wide = torch.zeros(32, 80, 3, dtype=torch.uint8).numpy()
     wide[:, 16:64] = middle.pixels
-    found = channels({0: picture(2, 16, 24), 3: Picture(pixels=wide)})
-    assert torch.equal(found[:, :, 3], channels({0: picture(2, 16, 24), 3: middle})[:, :, 3])
+    found = channels({0: image(2, 16, 24), 3: InputImage(pixels=wide)})
+    assert torch.equal(found[:, :, 3], channels({0: image(2, 16, 24), 3: middle})[:, :, 3])
 
 
 def test_an_exact_size_crops_the_first_too() -> None:
     tall = torch.zeros(96, 48, 3, dtype=torch.uint8).numpy()
-    tall[32:64] = picture(1, 32, 48).pixels
-    found = channels({0: Picture(pixels=tall)}, exact_size=True)
-    assert torch.equal(found, channels({0: picture(1, 32, 48)}))
-    assert not torch.equal(found, channels({0: Picture(pixels=tall)}))
+    tall[32:64] = image(1, 32, 48).pixels
+    found = channels({0: InputImage(pixels=tall)}, exact_size=True)
+    assert torch.equal(found, channels({0: image(1, 32, 48)}))
+    assert not torch.equal(found, channels({0: InputImage(pixels=tall)}))
 
 
 def test_cropping_is_said() -> None:
-    wide = picture(7, 16, 80)
+    wide = image(7, 16, 80)
     for shown in (Inputs(frames={0: A, 1: wide}), Inputs(frames={0: wide}, exact_size=True)):
         with pytest.warns(UserWarning, match=r"^7\.png of 80x16 is cropped to 24x16, the proportions of 24x16$"):
-            KnownFrames().check(shown, FILM)
+            KnownFrames().check(shown, VIDEO)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        KnownFrames().check(Inputs(frames={0: wide, 1: picture(8, 32, 160)}), FILM)
+        KnownFrames().check(Inputs(frames={0: wide, 1: image(8, 32, 160)}), VIDEO)
 
 
-# Where pictures may be missing, and where what is known stays
+# Where images may be missing, and where what is known stays
 
 
 @pytest.mark.parametrize("time", CODECS)
-def test_without_pictures_every_channel_is_zero(time: str) -> None:
-    """Not the latents of a grey film, which would reach the patch embedding."""
+def test_without_images_every_channel_is_zero(time: str) -> None:
+    """Not the latents of a grey video, which would reach the patch embedding."""
     codec, way = random_module(CODECS[time]), KnownFrames(required=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert way.size(Inputs(), FILM, WAN) == FILM
-        way.check(Inputs(), FILM)
-    found, told = way.give(Inputs(), FILM, InHand(made_codec=codec)).channels, channels({0: A}, codec)
+        assert way.size(Inputs(), VIDEO, WAN) == VIDEO
+        way.check(Inputs(), VIDEO)
+    found, told = way.give(Inputs(), VIDEO, InHand(made_codec=codec)).channels, channels({0: A}, codec)
     assert found is not None and found.shape == told.shape and found.dtype == told.dtype and not found.any()
-    assert way.demand(Inputs(), FILM, WAN, 0) == Demand() != KnownFrames().demand(Inputs(), FILM, WAN, 0)
+    assert way.demand(Inputs(), VIDEO, WAN, 0) == Demand() != KnownFrames().demand(Inputs(), VIDEO, WAN, 0)
 
 
-def test_optional_pictures_are_given_as_required_ones() -> None:
+def test_optional_images_are_given_as_required_ones() -> None:
     inputs, encoders = Inputs(frames={0: A, 8: B}), InHand(made_codec=random_module(CODECS["4"]))
     for more in ({"required": False}, {"impose": True}, {"required": False, "impose": True}):
-        found, wanted = (way.give(inputs, FILM, encoders) for way in (KnownFrames(**more), KnownFrames()))
+        found, wanted = (way.give(inputs, VIDEO, encoders) for way in (KnownFrames(**more), KnownFrames()))
         assert found.channels is not None and wanted.channels is not None and wanted.canvas == Canvas()
         assert torch.equal(found.channels, wanted.channels)
 
@@ -205,8 +207,8 @@ def test_optional_pictures_are_given_as_required_ones() -> None:
 )
 def test_latent_frames_that_are_wholly_known_stay(places: tuple[int, ...], kept: list[int]) -> None:
     """Frame 0 alone is the first of them; each of the others holds four."""
-    shown = {place: picture(10 + place, FILM.height, FILM.width) for place in places}
-    given = KnownFrames(impose=True).give(Inputs(frames=shown), FILM, InHand(made_codec=random_module(CODECS["4"])))
+    shown = {place: image(10 + place, VIDEO.height, VIDEO.width) for place in places}
+    given = KnownFrames(impose=True).give(Inputs(frames=shown), VIDEO, InHand(made_codec=random_module(CODECS["4"])))
     known, drawn = given.canvas.known, torch.Generator().manual_seed(0)
     assert given.channels is not None and (known is None) == (not kept)
     if known is None:
@@ -222,10 +224,10 @@ def test_latent_frames_that_are_wholly_known_stay(places: tuple[int, ...], kept:
 # What is refused
 
 
-def asked(frames: dict[Any, Picture]) -> Callable[[], object]:
+def asked(frames: dict[Any, InputImage]) -> Callable[[], object]:
     def ask() -> None:
         inputs = Inputs(frames=frames)
-        KnownFrames().check(inputs, KnownFrames().size(inputs, FilmSize(num_frames=81, height=480, width=832), WAN))
+        KnownFrames().check(inputs, KnownFrames().size(inputs, VideoSize(num_frames=81, height=480, width=832), WAN))
 
     return ask
 
@@ -233,17 +235,17 @@ def asked(frames: dict[Any, Picture]) -> Callable[[], object]:
 @pytest.mark.parametrize(
     ("frames", "sentence"),
     [
-        ({}, "needs a picture .* none is given; give one for frame 0"),
-        ({81: A}, r"1\.png is given for frame 81, but a film of 81 frames has 0 to 80, or -81 to -1"),
+        ({}, "needs an image .* none is given; give one for frame 0"),
+        ({81: A}, r"1\.png is given for frame 81, but a video of 81 frames has 0 to 80, or -81 to -1"),
         ({0: A, -82: B}, r"2\.png is given for frame -82, but"),
-        ({40: A, -41: B}, "frames 40 and -41 of a film of 81 frames are the same; give one picture"),
+        ({40: A, -41: B}, "frames 40 and -41 of a video of 81 frames are the same; give one image"),
         ({True: A}, "frame True; give a whole number"),
-        ({0: picture(4, 2, 4000)}, r"4\.png of 4000x2 is too narrow .* 832x480; crop it, or pass --exact-size"),
-        ({0: picture(4, 4000, 2)}, r"4\.png of 2x4000 is too narrow"),
+        ({0: image(4, 2, 4000)}, r"4\.png of 4000x2 is too narrow .* 832x480; crop it, or pass --exact-size"),
+        ({0: image(4, 4000, 2)}, r"4\.png of 2x4000 is too narrow"),
     ],
     ids=["none", "beyond", "before", "twice", "truth", "flat", "tall"],
 )
-def test_one_sentence_before_any_weight_is_read(frames: dict[Any, Picture], sentence: str) -> None:
+def test_one_sentence_before_any_weight_is_read(frames: dict[Any, InputImage], sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         asked(frames)()
     told = str(caught.value)

@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 import pytest
 
-from kinoform.conditions.handed import inputs_of
+from kinoform.conditions.coerce import inputs_of
 from kinoform.conditions.mask_fitting import fitted_mask
-from kinoform.media.material import Clip, Mask
+from kinoform.media.types import InputVideo, Mask
 from refusals import refused
 
-FILM = Clip(frames=np.zeros((6, 24, 33, 3), np.uint8), fps=8.0)
+VIDEO = InputVideo(frames=np.zeros((6, 24, 33, 3), np.uint8), fps=8.0)
 
 
 def mask(frames: int, height: int, width: int) -> Mask:
@@ -24,14 +24,14 @@ def test_a_mask_of_the_right_form_stays_as_it_is() -> None:
         warnings.simplefilter("error")
         for frames in (1, 6):
             given = mask(frames, 24, 33)
-            assert fitted_mask(given, FILM, fit=False) is given
+            assert fitted_mask(given, VIDEO, fit=False) is given
 
 
 @pytest.mark.parametrize("size", [(12, 16), (12, 17), (48, 66), (48, 67)])
 def test_half_and_twice_the_size_are_fitted_aloud(size: tuple[int, int]) -> None:
     with pytest.warns(UserWarning, match="it is stretched to that"):
-        fitted = fitted_mask(mask(1, *size), FILM, fit=False)
-    assert fitted.size == FILM.size
+        fitted = fitted_mask(mask(1, *size), VIDEO, fit=False)
+    assert fitted.size == VIDEO.size
     white = fitted.values[0] >= 128
     assert white[:12].all() and not white[12:].any()
 
@@ -40,18 +40,18 @@ def test_half_and_twice_the_size_are_fitted_aloud(size: tuple[int, int]) -> None
 def test_one_frame_too_few_or_too_many_is_fitted_aloud(frames: int, said: str) -> None:
     values = np.arange(frames, dtype=np.uint8)[:, None, None].repeat(24, 1).repeat(33, 2)
     with pytest.warns(UserWarning, match=said):
-        fitted = fitted_mask(Mask(values=values), FILM, fit=False)
+        fitted = fitted_mask(Mask(values=values), VIDEO, fit=False)
     assert fitted.values[:, 0, 0].tolist() == [*range(min(frames, 6)), *[4] * (6 - min(frames, 6))]
 
 
 @pytest.mark.parametrize(("form", "code"), [((1, 20, 20), "mask_size_differs"), ((3, 24, 33), "mask_length_differs")])
 def test_what_is_refused_is_fitted_where_that_is_asked_for(form: tuple[int, int, int], code: str) -> None:
     with refused(code) as caught:
-        fitted_mask(mask(*form), FILM, fit=False)
+        fitted_mask(mask(*form), VIDEO, fit=False)
     assert "--fit-mask" in str(caught.value) and "fit_mask=True" in str(caught.value)
     with pytest.warns(UserWarning, match="stretched|spread"):
-        fitted = fitted_mask(mask(*form), FILM, fit=True)
-    assert fitted.size == FILM.size and len(fitted.values) in (1, 6)
+        fitted = fitted_mask(mask(*form), VIDEO, fit=True)
+    assert fitted.size == VIDEO.size and len(fitted.values) in (1, 6)
     white = fitted.values >= 128
     assert white[:, :12].all() and not white[:, 12:].any()
 
@@ -59,26 +59,26 @@ def test_what_is_refused_is_fitted_where_that_is_asked_for(form: tuple[int, int,
 @pytest.mark.parametrize("fit", [False, True])
 def test_a_mask_that_lies_on_its_side_is_never_stretched(fit: bool) -> None:
     with refused("mask_size_differs") as caught:
-        fitted_mask(mask(1, 33, 24), FILM, fit=fit)
+        fitted_mask(mask(1, 33, 24), VIDEO, fit=fit)
     assert "turn it" in str(caught.value)
 
 
 def test_inputs_fit_the_mask_of_a_video_alike() -> None:
     with pytest.warns(UserWarning, match="it is stretched to that"):
-        found = inputs_of(film=FILM, mask=mask(1, 12, 17).values).mask
-    assert found is not None and found.size == FILM.size
+        found = inputs_of(video=VIDEO, mask=mask(1, 12, 17).values).mask
+    assert found is not None and found.size == VIDEO.size
     with pytest.warns(UserWarning, match="its last one stays"):
-        found = inputs_of(film=FILM, mask=mask(5, 24, 33).values).mask
+        found = inputs_of(video=VIDEO, mask=mask(5, 24, 33).values).mask
     assert found is not None and len(found.values) == 6
     with refused("mask_size_differs"):
-        inputs_of(film=FILM, mask=mask(1, 20, 20).values)
+        inputs_of(video=VIDEO, mask=mask(1, 20, 20).values)
     with pytest.warns(UserWarning, match="it is stretched to that"):
-        found = inputs_of(film=FILM, mask=mask(1, 20, 20).values, fit_mask=True).mask
-    assert found is not None and found.size == FILM.size
+        found = inputs_of(video=VIDEO, mask=mask(1, 20, 20).values, fit_mask=True).mask
+    assert found is not None and found.size == VIDEO.size
 
 
 def test_a_mask_read_in_part_is_not_spread() -> None:
     """Another run may read another part of it, and would spread it otherwise."""
     with refused("mask_length_differs") as caught:
-        inputs_of(film=FILM, mask=mask(3, 24, 33).values, fit_mask=True)
+        inputs_of(video=VIDEO, mask=mask(3, 24, 33).values, fit_mask=True)
     assert "--fit-mask" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What VACE reads, against a packing by hand, pixel by pixel, with films and pictures already in the film's size."""
+"""What VACE reads, against a packing by hand, pixel by pixel, with videos and images already in the video's size."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conditions.in_hand import CODECS, InHand, picture, random_module
+from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.packing import control_size, covering, on_white, packed_mask, shown_frames
-from kinoform.conditions.ports import FilmSize, Given, Units
+from kinoform.conditions.protocols import Given, Units, VideoSize
 from kinoform.conditions.vace import Vace
-from kinoform.media.material import Clip, Mask, Picture
+from kinoform.conditions.vace_latents import control_size, covering, on_white, packed_mask, shown_frames
+from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.models.codec import Codec, Identity
 from kinoform.models.side_blocks import Control
 from models.recorded import gap
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 FRAMES, HEIGHT, WIDTH = 9, 16, 24
-FILM = FilmSize(num_frames=FRAMES, height=HEIGHT, width=WIDTH)
-CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8))
-PICTURES = tuple(picture(seed, HEIGHT, WIDTH) for seed in (2, 3, 4))
+VIDEO = VideoSize(num_frames=FRAMES, height=HEIGHT, width=WIDTH)
+CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8))
+IMAGES = tuple(image(seed, HEIGHT, WIDTH) for seed in (2, 3, 4))
 
 
 def noisy(frames: int) -> np.ndarray:
@@ -47,16 +47,16 @@ MASKS = {
 MADE_CODECS = {name: random_module(spec) for name, spec in CODECS.items()} | {"identity": Identity()}
 
 
-def given_by(inputs: Inputs, codec: Codec, film: FilmSize = FILM) -> tuple[Tensor, Given]:
-    given = Vace().give(inputs, film, InHand(made_codec=codec))
+def given_by(inputs: Inputs, codec: Codec, video: VideoSize = VIDEO) -> tuple[Tensor, Given]:
+    given = Vace().give(inputs, video, InHand(made_codec=codec))
     control = given.branches["vace"]
     assert isinstance(control, Control)
     assert not given.context and given.channels is None and given.clean is None
     return control.latents, given
 
 
-def by_hand(codec: Codec, clip: np.ndarray | None, mask: np.ndarray | None, references: Sequence[Picture]) -> Tensor:
-    """Each half encoded as one film; the mask walked pixel by pixel."""
+def by_hand(codec: Codec, clip: np.ndarray | None, mask: np.ndarray | None, references: Sequence[InputImage]) -> Tensor:
+    """Each half encoded as one video; the mask walked pixel by pixel."""
     time, rows, columns = codec.stride
     count, halves = 1 + (FRAMES - 1) // time, np.zeros((2, 3, FRAMES, HEIGHT, WIDTH), np.float32)
     cells = torch.zeros(rows * columns, len(references) + count, HEIGHT // rows, WIDTH // columns)
@@ -86,8 +86,8 @@ def by_hand(codec: Codec, clip: np.ndarray | None, mask: np.ndarray | None, refe
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("codec", MADE_CODECS)
 def test_the_control_is_packed_as_by_hand(codec: str, name: str, references: int) -> None:
-    made, mask, shown = MADE_CODECS[codec], MASKS[name], PICTURES[:references]
-    inputs = Inputs(film=CLIP, mask=None if mask is None else Mask(values=mask), references=shown)
+    made, mask, shown = MADE_CODECS[codec], MASKS[name], IMAGES[:references]
+    inputs = Inputs(video=CLIP, mask=None if mask is None else Mask(values=mask), references=shown)
     found, given = given_by(inputs, made)
     wanted = by_hand(made, CLIP.frames, mask, shown)
     latents = 2 * made.channels
@@ -98,20 +98,20 @@ def test_the_control_is_packed_as_by_hand(codec: str, name: str, references: int
 
 
 @pytest.mark.parametrize("references", [0, 3])
-def test_without_a_film_everything_is_grey_and_to_be_made(references: int) -> None:
+def test_without_a_video_everything_is_grey_and_to_be_made(references: int) -> None:
     codec = MADE_CODECS["4"]
-    found, _ = given_by(Inputs(references=PICTURES[:references]), codec)
-    assert gap(found, by_hand(codec, None, None, PICTURES[:references])) < 1e-5
+    found, _ = given_by(Inputs(references=IMAGES[:references]), codec)
+    assert gap(found, by_hand(codec, None, None, IMAGES[:references])) < 1e-5
     assert (found[:, 32:, references:] == 1).all() and (found[:, 32:, :references] == 0).all()
 
 
 def test_a_reference_does_not_depend_on_the_others() -> None:
     """Bit for bit: each is encoded alone; and the same request twice is the same bytes."""
     codec = MADE_CODECS["4"]
-    three, again = (given_by(Inputs(film=CLIP, references=PICTURES), codec)[0] for _ in range(2))
+    three, again = (given_by(Inputs(video=CLIP, references=IMAGES), codec)[0] for _ in range(2))
     assert torch.equal(three, again)
-    for place, one in enumerate(PICTURES):
-        alone, _ = given_by(Inputs(film=CLIP, references=(one,)), codec)
+    for place, one in enumerate(IMAGES):
+        alone, _ = given_by(Inputs(video=CLIP, references=(one,)), codec)
         assert torch.equal(alone[:, :, 0], three[:, :, place]) and torch.equal(alone[:, :, 1:], three[:, :, 3:])
 
 
@@ -160,10 +160,10 @@ def test_latent_frames_take_the_official_frames_of_the_mask(frames: int, taken: 
 def test_the_size_follows_the_official_rule(
     given: tuple[int, int, int], asked: tuple[int, int, int], made: tuple[int, int, int]
 ) -> None:
-    """By hand: at most as many tokens as asked, of 16x16 pixels and 4 frames, in the film's proportions."""
+    """By hand: at most as many tokens as asked, of 16x16 pixels and 4 frames, in the video's proportions."""
     frames, *size = given
-    film = FilmSize(num_frames=asked[0], height=asked[1], width=asked[2])
-    found = control_size(frames, (size[0], size[1]), film, WAN)
+    video = VideoSize(num_frames=asked[0], height=asked[1], width=asked[2])
+    found = control_size(frames, (size[0], size[1]), video, WAN)
     assert (found.num_frames, found.height, found.width) == made
 
 
@@ -178,7 +178,7 @@ def test_frames_are_taken_evenly_from_the_first_to_the_last() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 48), (48, 16), (32, 40), (20, 25)])
-def test_a_film_covers_its_size_from_the_middle(size: tuple[int, int]) -> None:
+def test_a_video_covers_its_size_from_the_middle(size: tuple[int, int]) -> None:
     frames = np.random.default_rng(6).integers(0, 256, (2, 20, 25, 3), dtype=np.uint8)
     scale = max(size[0] / 20, size[1] / 25)
     outer = round(20 * scale), round(25 * scale)
@@ -195,5 +195,5 @@ def test_a_reference_stands_whole_in_the_middle_of_white() -> None:
     inner = found[:, 10:22]  # 40 columns become 48, so 10 rows become 12
     assert (inner == -1).all() and found.sum() == 3 * 48 * (32 - 12) - 3 * 48 * 12
     large = np.zeros((320, 480, 3), np.uint8)
-    assert (on_white(large, (32, 48)) == -1).all(), "a picture of the film's proportions fills it"
+    assert (on_white(large, (32, 48)) == -1).all(), "an image of the video's proportions fills it"
     assert on_white(np.zeros((1, 5000, 3), np.uint8), (16, 16)).eq(-1).sum() == 3 * 16, "one row is left of it"

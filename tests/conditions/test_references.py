@@ -1,4 +1,4 @@
-"""References: fitted to the film's size, encoded one by one, and taken in whole films by either door."""
+"""References: fitted to the video's size, encoded one by one, and taken in whole videos by either door."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import CODECS, VISION, InHand, picture, random_module
-from kinoform.conditions.fitting import signal
+from conditions.in_hand import CODECS, VISION, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import NOTHING, Conditioner, FilmSize, Units
+from kinoform.conditions.protocols import NOTHING, Conditioner, Units, VideoSize
 from kinoform.conditions.references import (
     MARK,
     ImageRows,
@@ -24,28 +23,29 @@ from kinoform.conditions.references import (
     on_white,
     to_cover,
 )
+from kinoform.conditions.resize import signal
 from kinoform.errors import UsageError, WeightsError
-from kinoform.media.material import Picture
+from kinoform.loading.additions import Additions, with_additions
+from kinoform.media.types import InputImage
 from kinoform.models.context import ReferenceStream
-from kinoform.models.guests import ReferenceGuests
+from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.vision import image_rows
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.weights.additions import Additions, with_additions
 from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 
-FILM = FilmSize(num_frames=5, height=16, width=24)
+VIDEO = VideoSize(num_frames=5, height=16, width=24)
 CODEC = random_module(CODECS["2"])
 ENCODERS = InHand(made_codec=CODEC, made_image=random_module(VISION))
 ROWS = LatentRows(channels=5)
-A, B, C = picture(1, 16, 24), picture(2, 30, 20), picture(3, 11, 90)
+A, B, C = image(1, 16, 24), image(2, 30, 20), image(3, 11, 90)
 
 
-def plain(colour: tuple[int, int, int], height: int, width: int) -> Picture:
-    return Picture(pixels=np.full((height, width, 3), colour, dtype=np.uint8))
+def plain(colour: tuple[int, int, int], height: int, width: int) -> InputImage:
+    return InputImage(pixels=np.full((height, width, 3), colour, dtype=np.uint8))
 
 
-def shown(*pictures: Picture) -> Inputs:
-    return Inputs(references=pictures)
+def shown(*images: InputImage) -> Inputs:
+    return Inputs(references=images)
 
 
 # Fitting
@@ -53,35 +53,35 @@ def shown(*pictures: Picture) -> Inputs:
 
 @pytest.mark.parametrize("size", [(16, 24), (1, 1), (7, 1), (1, 999), (500, 3), (160, 240), (17, 23)])
 @pytest.mark.parametrize("fit", [on_white, to_cover])
-def test_any_picture_gets_the_size_of_the_film_in_range(fit: Callable, size: tuple[int, int]) -> None:
-    found = fit(picture(4, *size), FILM)
+def test_any_image_gets_the_size_of_the_video_in_range(fit: Callable, size: tuple[int, int]) -> None:
+    found = fit(image(4, *size), VIDEO)
     assert found.shape == (1, 3, 16, 24) and found.dtype == torch.float32
     assert found.min() >= -1 and found.max() <= 1
 
 
 @pytest.mark.parametrize("fit", [on_white, to_cover])
-def test_a_picture_of_the_film_s_size_is_itself(fit: Callable) -> None:
-    assert torch.equal(fit(A, FILM), signal(A.pixels[None]))
+def test_a_image_of_the_video_s_size_is_itself(fit: Callable) -> None:
+    assert torch.equal(fit(A, VIDEO), signal(A.pixels[None]))
 
 
-def test_on_white_the_whole_picture_stands_in_the_middle() -> None:
-    tall = on_white(plain((0, 0, 0), 32, 16), FILM)  # becomes 16x8
+def test_on_white_the_whole_image_stands_in_the_middle() -> None:
+    tall = on_white(plain((0, 0, 0), 32, 16), VIDEO)  # becomes 16x8
     assert tall[..., 8:16].max() < -0.999 and (tall[..., :8] == 1).all() and (tall[..., 16:] == 1).all()
-    wide = on_white(plain((0, 0, 0), 6, 48), FILM)  # becomes 3x24
+    wide = on_white(plain((0, 0, 0), 6, 48), VIDEO)  # becomes 3x24
     assert wide[:, :, 6:9].max() < -0.999 and (wide[:, :, :6] == 1).all() and (wide[:, :, 9:] == 1).all()
 
 
 def test_covering_cuts_the_sides_and_keeps_the_middle() -> None:
     pixels = np.zeros((16, 96, 3), dtype=np.uint8)
     pixels[:, 36:60] = 255
-    assert to_cover(Picture(pixels=pixels), FILM).min() > 0.999
+    assert to_cover(InputImage(pixels=pixels), VIDEO).min() > 0.999
 
 
-def test_a_shrunk_picture_is_smoothed() -> None:
+def test_a_shrunk_image_is_smoothed() -> None:
     """Every second column black: without antialiasing one of the two would win."""
     pixels = np.zeros((160, 240, 3), dtype=np.uint8)
     pixels[:, ::2] = 255
-    found = on_white(Picture(pixels=pixels), FILM)
+    found = on_white(InputImage(pixels=pixels), VIDEO)
     assert found[..., 2:-2].abs().max() < 0.1
 
 
@@ -91,45 +91,43 @@ def test_a_shrunk_picture_is_smoothed() -> None:
 def test_the_protocol_is_kept() -> None:
     for each in (ReferenceTokens(), ReferenceRows()):
         assert isinstance(each, Conditioner) and each.takes == {"references"}
-        assert each.size(shown(C), FILM, Units(stride=(4, 8, 8), patch=(1, 2, 2))) == FILM
+        assert each.size(shown(C), VIDEO, Units(stride=(4, 8, 8), patch=(1, 2, 2))) == VIDEO
 
 
-def test_every_picture_is_one_latent_frame_by_itself() -> None:
-    given = ReferenceTokens().give(shown(A, B, C), FILM, ENCODERS)
+def test_every_image_is_one_latent_frame_by_itself() -> None:
+    given = ReferenceTokens().give(shown(A, B, C), VIDEO, ENCODERS)
     assert given.branches.keys() == {"references"} and not given.context and given.channels is None
     found = given.branches["references"]
     for latents, each in zip(found, (A, B, C), strict=True):
         assert latents.shape == (1, 5, 1, 8, 12)
-        alone = ReferenceTokens().give(shown(each), FILM, ENCODERS).branches["references"]
+        alone = ReferenceTokens().give(shown(each), VIDEO, ENCODERS).branches["references"]
         assert torch.equal(latents, alone[0])
 
 
 def test_the_fit_and_the_branch_are_the_recipe_s_choice() -> None:
-    given = ReferenceTokens(branch="subject", fit=to_cover).give(shown(C), FILM, ENCODERS)
-    latents, _ = CODEC.encode(to_cover(C, FILM)[:, :, None])
+    given = ReferenceTokens(branch="subject", fit=to_cover).give(shown(C), VIDEO, ENCODERS)
+    latents, _ = CODEC.encode(to_cover(C, VIDEO)[:, :, None])
     assert torch.equal(given.branches["subject"][0], latents)
-    assert not torch.equal(latents, latents_of(C, FILM, ENCODERS))
+    assert not torch.equal(latents, latents_of(C, VIDEO, ENCODERS))
 
 
 @pytest.mark.parametrize("conditioner", [ReferenceTokens(), ReferenceRows(rows=ROWS)], ids=["guests", "rows"])
-def test_no_picture_gives_nothing_and_too_many_are_refused(conditioner: Conditioner) -> None:
-    conditioner.check(shown(), FILM)
-    conditioner.check(shown(A, B, C, A), FILM)
-    assert conditioner.give(shown(), FILM, ENCODERS) is NOTHING
+def test_no_image_gives_nothing_and_too_many_are_refused(conditioner: Conditioner) -> None:
+    conditioner.check(shown(), VIDEO)
+    conditioner.check(shown(A, B, C, A), VIDEO)
+    assert conditioner.give(shown(), VIDEO, ENCODERS) is NOTHING
     with pytest.raises(UsageError, match="5 references are given; this model reads at most 4"):
-        conditioner.check(shown(A, B, C, A, B), FILM)
-    with pytest.raises(
-        UsageError, match="the picture is of one colour and shows nothing; give a picture of what shall"
-    ):
-        conditioner.check(shown(A, Picture(pixels=np.full((9, 9, 3), 127, np.uint8))), FILM)
+        conditioner.check(shown(A, B, C, A, B), VIDEO)
+    with pytest.raises(UsageError, match="the image is of one colour and shows nothing; give an image of what shall"):
+        conditioner.check(shown(A, InputImage(pixels=np.full((9, 9, 3), 127, np.uint8))), VIDEO)
 
 
 # Rows
 
 
-def rows(*pictures: Picture, source: LatentRows | ImageRows = ROWS) -> Tensor:
+def rows(*images: InputImage, source: LatentRows | ImageRows = ROWS) -> Tensor:
     conditioner = ReferenceRows(rows=source)
-    given = conditioner.give(shown(*pictures), FILM, ENCODERS)
+    given = conditioner.give(shown(*images), VIDEO, ENCODERS)
     found = given.context["reference"]
     assert (
         given.context.keys() == {"reference"} and found.shape[2] == conditioner.width and found.dtype == torch.float32
@@ -138,7 +136,7 @@ def rows(*pictures: Picture, source: LatentRows | ImageRows = ROWS) -> Tensor:
 
 
 def test_latent_rows_are_the_patches_each_beside_its_place() -> None:
-    found, latents = rows(B)[0], latents_of(B, FILM, ENCODERS)
+    found, latents = rows(B)[0], latents_of(B, VIDEO, ENCODERS)
     assert len(found) == 4 * 6
     naive = torch.stack([
         latents[0, :, 0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten()
@@ -150,7 +148,7 @@ def test_latent_rows_are_the_patches_each_beside_its_place() -> None:
     assert all((one - other).abs().max() > 1e-2 for one, other in combinations(places, 2)), "every place has its mark"
 
 
-def test_rows_of_several_pictures_differ_in_their_number_alone() -> None:
+def test_rows_of_several_images_differ_in_their_number_alone() -> None:
     alone, both = rows(A), rows(A, A)
     assert torch.equal(both[:, : alone.shape[1]], alone)
     second = both[:, alone.shape[1] :]
@@ -163,10 +161,10 @@ def test_image_rows_are_those_of_the_image_encoder() -> None:
     assert found.shape[1] == 2 * VISION.rows
     assert torch.equal(found[:, : VISION.rows, :-MARK], image_rows(ENCODERS.image(), signal(B.pixels[None])))
     with pytest.raises(WeightsError, match="no image encoder"):
-        ReferenceRows(rows=ImageRows()).give(shown(B), FILM, InHand(made_codec=CODEC))
+        ReferenceRows(rows=ImageRows()).give(shown(B), VIDEO, InHand(made_codec=CODEC))
 
 
-# Whole films
+# Whole videos
 
 
 @pytest.fixture(scope="module")
@@ -188,37 +186,37 @@ def widened(folder: Path, conditioner: Conditioner, additions: Additions) -> Pip
     return replace(pipeline, parts=with_additions(pipeline.parts, additions, pipeline.recipe.transformer))
 
 
-def latents(pipe: Pipeline, *pictures: Picture, seed: int = 7, **changes: object) -> Tensor:
-    asked = pipe.request("a red ball moves left", seed=seed, inputs=shown(*pictures), **changes)
+def latents(pipe: Pipeline, *images: InputImage, seed: int = 7, **changes: object) -> Tensor:
+    asked = pipe.request("a red ball moves left", seed=seed, inputs=shown(*images), **changes)
     return next(pipe.latents([asked], lambda progress: None))
 
 
-def test_a_film_with_guests_follows_them_and_is_always_the_same(folder: Path) -> None:
+def test_a_video_with_guests_follows_them_and_is_always_the_same(folder: Path) -> None:
     pipe, base = guests(folder), tiny_pipeline(folder)
-    assert torch.equal(latents(pipe), latents(base)), "without pictures it is the base's film"
-    films = [latents(pipe, *each) for each in ((A,), (B,), (A, B), (B, A))]
-    assert all(film.shape == latents(base).shape and film.isfinite().all() for film in films)
-    assert all((one - other).abs().max() > 1e-3 for one, other in combinations(films, 2))
-    assert torch.equal(latents(guests(folder), A, B), films[2])
+    assert torch.equal(latents(pipe), latents(base)), "without images it is the base's video"
+    videos = [latents(pipe, *each) for each in ((A,), (B,), (A, B), (B, A))]
+    assert all(video.shape == latents(base).shape and video.isfinite().all() for video in videos)
+    assert all((one - other).abs().max() > 1e-3 for one, other in combinations(videos, 2))
+    assert torch.equal(latents(guests(folder), A, B), videos[2])
 
 
-def test_a_stream_that_was_added_leaves_whole_films_as_they_were(folder: Path) -> None:
+def test_a_stream_that_was_added_leaves_whole_videos_as_they_were(folder: Path) -> None:
     pipe, base = stream(folder), tiny_pipeline(folder)
     for guidance in (1.0, 4.0):
         assert torch.equal(latents(pipe, A, C, guidance=guidance), latents(base, guidance=guidance))
     opened = pipe.parts.transformer(torch.float32, torch.device("cpu"))
     opened.get_parameter("blocks.0.cross_attention.streams.reference.gate").fill_(0.5)
     open_pipe = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: opened))
-    films = [latents(open_pipe, A), latents(open_pipe, C), latents(open_pipe, A, C), latents(base)]
-    assert all((one - other).abs().max() > 1e-4 for one, other in combinations(films, 2)), "an open gate admits it"
+    videos = [latents(open_pipe, A), latents(open_pipe, C), latents(open_pipe, A, C), latents(base)]
+    assert all((one - other).abs().max() > 1e-4 for one, other in combinations(videos, 2)), "an open gate admits it"
 
 
 @pytest.mark.parametrize("door", [guests, stream])
 def test_one_request_of_several_gives_what_it_gives_alone(folder: Path, door: Callable[[Path], Pipeline]) -> None:
     pipe = door(folder)
     asked = [
-        pipe.request("a red ball moves left", seed=7 + number, inputs=shown(*pictures))
-        for number, pictures in enumerate([(A, B), (), (C,)])
+        pipe.request("a red ball moves left", seed=7 + number, inputs=shown(*images))
+        for number, images in enumerate([(A, B), (), (C,)])
     ]
     together = list(pipe.latents(asked, lambda progress: None))
     assert all(

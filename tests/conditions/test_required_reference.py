@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from conditions.in_hand import picture
+from conditions.in_hand import image
 from kinoform.conditions.demand import Demand
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
-from kinoform.conditions.ports import FilmSize, Units
+from kinoform.conditions.protocols import Units, VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
 from kinoform.errors import UsageError
-from kinoform.models.guests import ReferenceGuests
+from kinoform.loading.additions import Additions, with_additions
+from kinoform.models.in_context import ReferenceGuests
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.weights.additions import Additions, with_additions
 from tiny_recipe import tiny_pipeline, write_tiny_folder
 
-FILM, UNITS = FilmSize(num_frames=5, height=16, width=24), Units(stride=(2, 4, 4), patch=(1, 2, 2))
-PICTURE = picture(1, 16, 24)
+VIDEO, UNITS = VideoSize(num_frames=5, height=16, width=24), Units(stride=(2, 4, 4), patch=(1, 2, 2))
+IMAGE = image(1, 16, 24)
 OPTIONAL = [ReferenceTokens(), ReferenceRows(rows=LatentRows(channels=5))]
 either = pytest.mark.parametrize("conditioner", OPTIONAL, ids=["guests", "rows"])
 
@@ -27,23 +27,23 @@ def needing(conditioner: ReferenceTokens | ReferenceRows) -> ReferenceTokens | R
 
 
 def demand(conditioner: ReferenceTokens | ReferenceRows, inputs: Inputs) -> Demand:
-    return conditioner.demand(inputs, FILM, UNITS, 0)
+    return conditioner.demand(inputs, VIDEO, UNITS, 0)
 
 
 @either
 def test_only_where_it_is_required_its_lack_is_refused(conditioner: ReferenceTokens | ReferenceRows) -> None:
-    conditioner.check(NO_INPUTS, FILM)
-    needing(conditioner).check(Inputs(references=(PICTURE,)), FILM)
-    with pytest.raises(UsageError, match=r"needs a picture of what shall appear, and none is given; give .* reference"):
-        needing(conditioner).check(NO_INPUTS, FILM)
+    conditioner.check(NO_INPUTS, VIDEO)
+    needing(conditioner).check(Inputs(references=(IMAGE,)), VIDEO)
+    with pytest.raises(UsageError, match=r"needs an image of what shall appear, and none is given; give .* reference"):
+        needing(conditioner).check(NO_INPUTS, VIDEO)
 
 
 @either
 def test_without_one_the_usual_case_is_planned(conditioner: ReferenceTokens | ReferenceRows) -> None:
-    one = demand(conditioner, Inputs(references=(PICTURE,)))
+    one = demand(conditioner, Inputs(references=(IMAGE,)))
     assert demand(needing(conditioner), NO_INPUTS) == replace(one, held=0) != demand(conditioner, NO_INPUTS)
-    assert demand(needing(conditioner), Inputs(references=(PICTURE,) * 3)) == demand(
-        conditioner, Inputs(references=(PICTURE,) * 3)
+    assert demand(needing(conditioner), Inputs(references=(IMAGE,) * 3)) == demand(
+        conditioner, Inputs(references=(IMAGE,) * 3)
     )
 
 
@@ -62,5 +62,5 @@ def test_a_pipeline_refuses_before_any_weight_is_read(pipe: Pipeline) -> None:
     parts = replace(pipe.parts, text_encoder=never, codec=never, transformer=never, tokenizer=never)
     with pytest.raises(UsageError, match="none is given"):
         replace(pipe, parts=parts)("a red ball", seed=1)
-    film = pipe("a red ball", seed=1, inputs=Inputs(references=(PICTURE,)))
-    assert film.frames.shape == (3, 16, 16, 3)
+    video = pipe("a red ball", seed=1, inputs=Inputs(references=(IMAGE,)))
+    assert video.frames.shape == (3, 16, 16, 3)

@@ -7,22 +7,22 @@ import pytest
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.media.material import Clip, Mask, Picture
+from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.pipelines.request import Request, request
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED
 
-IMAGE = Picture(pixels=np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-CLIP = Clip(frames=np.random.default_rng(2).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8))
+IMAGE = InputImage(pixels=np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+CLIP = InputVideo(frames=np.random.default_rng(2).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8))
 MASK = Mask(values=np.pad(np.full((1, 64, 32), 255, np.uint8), ((0, 0), (0, 0), (32, 0))))
 MADE = [
     ("t2v-1.3b", {}, {}, "t2v"),
     ("t2v-14b", {"num_frames": 1}, {}, "t2i"),
     ("t2i-14b", {}, {}, "t2i"),
-    ("t2v-1.3b", {}, {"film": CLIP}, "v2v"),
-    ("t2v-1.3b", {}, {"film": CLIP, "mask": MASK}, "v2v"),
-    ("mini", {}, {"film": CLIP, "source_prompt": "a ball"}, "v2v"),
-    ("mini", {"num_frames": 1}, {"film": CLIP}, "i2i"),
+    ("t2v-1.3b", {}, {"video": CLIP}, "v2v"),
+    ("t2v-1.3b", {}, {"video": CLIP, "mask": MASK}, "v2v"),
+    ("mini", {}, {"video": CLIP, "source_prompt": "a ball"}, "v2v"),
+    ("mini", {"num_frames": 1}, {"video": CLIP}, "i2i"),
     ("i2v-14b-480p", {}, {"frames": {0: IMAGE}}, "i2v"),
     ("i2v-14b-480p", {}, {"frames": {-81: IMAGE}}, "i2v"),
     ("flf2v-14b", {}, {"frames": {0: IMAGE, -1: IMAGE}}, "flf2v"),
@@ -32,9 +32,9 @@ MADE = [
     ("mini:frames", {}, {"frames": {16: IMAGE}}, "frames2v"),
     ("mini:frames", {}, {"frames": {0: IMAGE, 8: IMAGE, 16: IMAGE}}, "frames2v"),
     ("vace-1.3b", {}, {}, "t2v"),
-    ("vace-1.3b", {}, {"film": CLIP}, "vace"),
+    ("vace-1.3b", {}, {"video": CLIP}, "vace"),
     ("vace-14b", {}, {"references": (IMAGE,)}, "vace"),
-    ("mini:vace", {}, {"film": CLIP, "mask": MASK}, "vace"),
+    ("mini:vace", {}, {"video": CLIP, "mask": MASK}, "vace"),
     ("mini:reference", {}, {"references": (IMAGE,)}, "r2v"),
     ("mini-factorized", {}, {}, "t2v"),
     ("mini-factorized", {}, {"references": (IMAGE,)}, "r2v"),
@@ -57,7 +57,7 @@ def test_what_is_made_has_its_word(name: str, changes: dict, inputs: dict, task:
 class Depth(KnownFrames):
     """A conditioner from outside, with a word of its own."""
 
-    def task(self, inputs: Inputs, film: object) -> str | None:
+    def task(self, inputs: Inputs, video: object) -> str | None:
         return "depth2v"
 
 

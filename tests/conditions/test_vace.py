@@ -1,4 +1,4 @@
-"""VACE end to end on a tiny model: references are cut off, films are the same alone and together; and refusals."""
+"""VACE end to end on a tiny model: references are cut off, videos are the same alone and together; and refusals."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from conditions.in_hand import InHand, picture
-from kinoform.conditions.clips import clip_chunks
-from kinoform.conditions.fitting import signal
+from conditions.in_hand import InHand, image
+from kinoform.conditions.clip_checks import clip_chunks
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import Conditioner, FilmSize, Units
+from kinoform.conditions.protocols import Conditioner, Units, VideoSize
+from kinoform.conditions.resize import signal
 from kinoform.conditions.vace import Vace
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip, Mask, Origin, Picture
-from kinoform.models.codec import encode_film
+from kinoform.media.types import InputImage, InputVideo, Mask, Origin
+from kinoform.models.codec import encode_video
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Latents
@@ -23,13 +23,13 @@ from models.recorded import spread
 from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
-ASKED = FilmSize(num_frames=81, height=480, width=832)
+ASKED = VideoSize(num_frames=81, height=480, width=832)
 PROMPT = "a red ball moves left"
 
 
-def clip(frames: int = 9, height: int = 32, width: int = 48) -> Clip:
+def clip(frames: int = 9, height: int = 32, width: int = 48) -> InputVideo:
     values = np.random.default_rng(1).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
-    return Clip(frames=values, origin=Origin(file="walk.mp4", sha256="0" * 64))
+    return InputVideo(frames=values, origin=Origin(file="walk.mp4", sha256="0" * 64))
 
 
 def mask(frames: int = 9, height: int = 32, width: int = 48, value: int = 255) -> Mask:
@@ -38,21 +38,21 @@ def mask(frames: int = 9, height: int = 32, width: int = 48, value: int = 255) -
 
 
 NEARLY_GREY = 120 + np.random.default_rng(3).integers(0, 8, (20, 20, 3), dtype=np.uint8)
-GREY = Picture(pixels=NEARLY_GREY, origin=Origin(file="grey.png", sha256="2" * 64))
+GREY = InputImage(pixels=NEARLY_GREY, origin=Origin(file="grey.png", sha256="2" * 64))
 
 
-def sized(inputs: Inputs, asked: FilmSize = ASKED) -> FilmSize:
-    film = Vace().size(inputs, asked, WAN)
-    Vace().check(inputs, film)
-    return film
+def sized(inputs: Inputs, asked: VideoSize = ASKED) -> VideoSize:
+    video = Vace().size(inputs, asked, WAN)
+    Vace().check(inputs, video)
+    return video
 
 
 def test_it_keeps_the_protocol() -> None:
     assert isinstance(Vace(), Conditioner)
-    assert Vace().takes == {"film", "mask", "references", "strength", "context_scale"}
+    assert Vace().takes == {"video", "mask", "references", "strength", "context_scale"}
 
 
-# A whole film
+# A whole video
 
 
 @pytest.fixture(scope="module")
@@ -66,75 +66,77 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return replace(loaded, parts=parts)
 
 
-def films(pipe: Pipeline, *asked: tuple[int, Inputs]) -> list[Latents]:
+def videos(pipe: Pipeline, *asked: tuple[int, Inputs]) -> list[Latents]:
     requests = [pipe.request(PROMPT, seed=seed, inputs=inputs) for seed, inputs in asked]
     return list(pipe.latents(requests, lambda progress: None))
 
 
 SMALL = clip(3, 16, 16)
-ASKED_SMALL, CPU = FilmSize(num_frames=3, height=16, width=16), torch.device("cpu")
+ASKED_SMALL, CPU = VideoSize(num_frames=3, height=16, width=16), torch.device("cpu")
 HALF = Mask(values=np.repeat(np.array([0, 255], np.uint8), 8)[None, None].repeat(16, axis=1))
 WISHES = {
     "nothing": Inputs(),
-    "control film": Inputs(film=SMALL),
-    "mask": Inputs(film=SMALL, mask=HALF),
-    "one reference": Inputs(references=(picture(2, 16, 16),)),
-    "everything": Inputs(film=SMALL, mask=HALF, references=(picture(2, 16, 16), picture(3, 10, 30))),
-    "weaker": Inputs(film=SMALL, context_scale=0.5),
+    "control video": Inputs(video=SMALL),
+    "mask": Inputs(video=SMALL, mask=HALF),
+    "one reference": Inputs(references=(image(2, 16, 16),)),
+    "everything": Inputs(video=SMALL, mask=HALF, references=(image(2, 16, 16), image(3, 10, 30))),
+    "weaker": Inputs(video=SMALL, context_scale=0.5),
 }
 
 
-def test_every_wish_changes_the_film_and_not_its_length(pipe: Pipeline) -> None:
-    made = [films(pipe, (7, inputs))[0] for inputs in WISHES.values()]
-    assert all(film.shape == (1, 4, 2, 8, 8) for film in made), "references are cut off"
-    for place, film in enumerate(made):
-        assert all(not torch.allclose(film, other, atol=1e-3) for other in made[:place])
+def test_every_wish_changes_the_video_and_not_its_length(pipe: Pipeline) -> None:
+    made = [videos(pipe, (7, inputs))[0] for inputs in WISHES.values()]
+    assert all(video.shape == (1, 4, 2, 8, 8) for video in made), "references are cut off"
+    for place, video in enumerate(made):
+        assert all(not torch.allclose(video, other, atol=1e-3) for other in made[:place])
 
 
-def test_a_film_is_the_same_alone_and_among_others_and_again(pipe: Pipeline) -> None:
-    asked = [(7, WISHES["everything"]), (8, WISHES["control film"]), (7, WISHES["everything"])]
-    together = films(pipe, *asked)
+def test_a_video_is_the_same_alone_and_among_others_and_again(pipe: Pipeline) -> None:
+    asked = [(7, WISHES["everything"]), (8, WISHES["control video"]), (7, WISHES["everything"])]
+    together = videos(pipe, *asked)
     assert torch.equal(together[0], together[2])
-    assert all(torch.equal(film, films(pipe, each)[0]) for film, each in zip(together[:2], asked[:2], strict=True))
+    assert all(torch.equal(video, videos(pipe, each)[0]) for video, each in zip(together[:2], asked[:2], strict=True))
 
 
 def test_the_order_of_references_counts(pipe: Pipeline) -> None:
-    one, other = picture(2, 16, 16), picture(3, 16, 16)
-    made = [films(pipe, (7, Inputs(references=pair)))[0] for pair in ((one, other), (other, one))]
+    one, other = image(2, 16, 16), image(3, 16, 16)
+    made = [videos(pipe, (7, Inputs(references=pair)))[0] for pair in ((one, other), (other, one))]
     assert not torch.allclose(*made, atol=1e-3)
 
 
-def test_a_scale_of_zero_is_the_film_without_side_blocks(pipe: Pipeline) -> None:
-    found, _ = films(pipe, (7, Inputs(film=SMALL, context_scale=0.0)), (7, Inputs()))
+def test_a_scale_of_zero_is_the_video_without_side_blocks(pipe: Pipeline) -> None:
+    found, _ = videos(pipe, (7, Inputs(video=SMALL, context_scale=0.0)), (7, Inputs()))
     plain = replace(pipe, recipe=replace(pipe.recipe, conditioners=()))
-    assert torch.equal(found, films(plain, (7, Inputs()))[0])
+    assert torch.equal(found, videos(plain, (7, Inputs()))[0])
 
 
-# A start from the film
+# A start from the video
 
 
 @pytest.mark.parametrize("strength", [0.25, 0.5])
-def test_a_strength_below_one_begins_from_the_film_and_its_references(strength: float) -> None:
-    """With pixels as their own latents: the film as it is, though the mask takes it apart for the side blocks."""
-    shown = (picture(2, 16, 16), picture(3, 16, 16))
-    inputs = Inputs(film=SMALL, mask=HALF, references=shown, strength=strength)
+def test_a_strength_below_one_begins_from_the_video_and_its_references(strength: float) -> None:
+    """With pixels as their own latents: the video as it is, though the mask takes it apart for the side blocks."""
+    shown = (image(2, 16, 16), image(3, 16, 16))
+    inputs = Inputs(video=SMALL, mask=HALF, references=shown, strength=strength)
     canvas = Vace().give(inputs, ASKED_SMALL, InHand()).canvas
-    assert canvas.start is not None and canvas.pictures is not None
+    assert canvas.start is not None and canvas.images is not None
     assert torch.equal(canvas.start[0].transpose(0, 1), signal(SMALL.frames)) and canvas.strength == strength
     for place, each in enumerate(shown):
-        assert torch.equal(canvas.pictures[:, :, place], signal(each.pixels[None]))
+        assert torch.equal(canvas.images[:, :, place], signal(each.pixels[None]))
 
 
 @pytest.mark.parametrize("strength", [None, 1.0])
 def test_a_whole_strength_begins_from_noise(pipe: Pipeline, strength: float | None) -> None:
-    inputs = Inputs(film=SMALL, strength=strength)
-    assert torch.equal(films(pipe, (7, inputs))[0], films(pipe, (7, Inputs(film=SMALL)))[0])
+    inputs = Inputs(video=SMALL, strength=strength)
+    assert torch.equal(videos(pipe, (7, inputs))[0], videos(pipe, (7, Inputs(video=SMALL)))[0])
 
 
-@pytest.mark.parametrize("references", [(), (picture(2, 16, 16),)], ids=["film", "film and reference"])
-def test_a_weaker_strength_stays_nearer_to_the_film(pipe: Pipeline, references: tuple[Picture, ...]) -> None:
-    found = [films(pipe, (7, Inputs(film=SMALL, references=references, strength=each)))[0] for each in (0.4, 0.7, 1.0)]
-    shown = encode_film(pipe.parts.codec(CPU), clip_chunks(SMALL, ASKED_SMALL, 2))
+@pytest.mark.parametrize("references", [(), (image(2, 16, 16),)], ids=["video", "video and reference"])
+def test_a_weaker_strength_stays_nearer_to_the_video(pipe: Pipeline, references: tuple[InputImage, ...]) -> None:
+    found = [
+        videos(pipe, (7, Inputs(video=SMALL, references=references, strength=each)))[0] for each in (0.4, 0.7, 1.0)
+    ]
+    shown = encode_video(pipe.parts.codec(CPU), clip_chunks(SMALL, ASKED_SMALL, 2))
     far = [(each - shown).square().mean().item() for each in found]
     assert far == sorted(far) and far[0] < far[1] < far[2]
     assert all(each.shape == shown.shape for each in found), "references are cut off here too"
@@ -143,21 +145,21 @@ def test_a_weaker_strength_stays_nearer_to_the_film(pipe: Pipeline, references: 
 # Sizes and warnings
 
 
-def test_the_film_has_the_size_of_the_control_and_says_so(recwarn: pytest.WarningsRecorder) -> None:
-    assert sized(Inputs(film=clip(9, 32, 48))) == FilmSize(num_frames=9, height=32, width=48)
-    assert sized(Inputs(references=(picture(2, 30, 40),))) == ASKED
+def test_the_video_has_the_size_of_the_control_and_says_so(recwarn: pytest.WarningsRecorder) -> None:
+    assert sized(Inputs(video=clip(9, 32, 48))) == VideoSize(num_frames=9, height=32, width=48)
+    assert sized(Inputs(references=(image(2, 30, 40),))) == ASKED
     assert not recwarn.list
     with pytest.warns(UserWarning, match=r"walk\.mp4 of 11 frames of 50x40 is read as 9 of 48x32"):
-        assert sized(Inputs(film=clip(11, 40, 50))).num_frames == 9
+        assert sized(Inputs(video=clip(11, 40, 50))).num_frames == 9
 
 
-def test_a_mask_is_resized_and_sampled_with_its_film() -> None:
-    """A mask that is white where the film is bright stays so, whatever is taken of the two."""
+def test_a_mask_is_resized_and_sampled_with_its_video() -> None:
+    """A mask that is white where the video is bright stays so, whatever is taken of the two."""
     bright = np.zeros((11, 40, 50), np.uint8)
     bright[::2, :20], bright[1::2, 20:] = 255, 255
-    inputs = Inputs(film=Clip(frames=bright[..., None].repeat(3, axis=3)), mask=Mask(values=bright))
-    film = FilmSize(num_frames=9, height=32, width=48)
-    pixels = Vace().give(inputs, film, InHand()).branches["vace"].latents[0]  # identity codec: 3 + 3 + 1 channels
+    inputs = Inputs(video=InputVideo(frames=bright[..., None].repeat(3, axis=3)), mask=Mask(values=bright))
+    video = VideoSize(num_frames=9, height=32, width=48)
+    pixels = Vace().give(inputs, video, InHand()).branches["vace"].latents[0]  # identity codec: 3 + 3 + 1 channels
     kept, changed, shown = pixels[:3], pixels[3:6], pixels[6]
     assert torch.equal(shown > 0.5, changed[0] > 0) and (kept <= 0).all()
     assert (shown[:, 4] == torch.tensor([1, 0, 1, 0, 0, 1, 0, 0, 1])[:, None]).all(), "frames 0 1 2 3 5 6 7 9 10"
@@ -169,17 +171,17 @@ def test_a_mask_is_resized_and_sampled_with_its_film() -> None:
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
-        (Inputs(film=clip(4)), r"walk\.mp4 has 4 frames; a film to follow or to change has 5 at least"),
-        (Inputs(film=clip(9, 15, 40)), r"walk\.mp4 is 40x15; .* is 16x16 at least"),
-        (Inputs(mask=mask()), r"mask\.png says where a film changes, and no film is given"),
-        (Inputs(mask=mask(), references=(picture(2, 8, 8),)), "no film is given"),
-        (Inputs(film=clip(), mask=mask(height=16)), r"mask\.png is 48x16 and walk\.mp4 48x32"),
-        (Inputs(film=clip(), mask=mask(frames=8)), r"mask\.png has 8 frames and walk\.mp4 9"),
-        (Inputs(film=clip(), mask=mask(value=127)), r"mask\.png has no white"),
-        (Inputs(strength=0.5), "a strength without a film changes nothing"),
-        (Inputs(references=(GREY,)), r"grey\.png is of one colour and shows nothing; give a picture of what"),
+        (Inputs(video=clip(4)), r"walk\.mp4 has 4 frames; a video to follow or to change has 5 at least"),
+        (Inputs(video=clip(9, 15, 40)), r"walk\.mp4 is 40x15; .* is 16x16 at least"),
+        (Inputs(mask=mask()), r"mask\.png says where a video changes, and no video is given"),
+        (Inputs(mask=mask(), references=(image(2, 8, 8),)), "no video is given"),
+        (Inputs(video=clip(), mask=mask(height=16)), r"mask\.png is 48x16 and walk\.mp4 48x32"),
+        (Inputs(video=clip(), mask=mask(frames=8)), r"mask\.png has 8 frames and walk\.mp4 9"),
+        (Inputs(video=clip(), mask=mask(value=127)), r"mask\.png has no white"),
+        (Inputs(strength=0.5), "a strength without a video changes nothing"),
+        (Inputs(references=(GREY,)), r"grey\.png is of one colour and shows nothing; give an image of what"),
         *[
-            (Inputs(film=clip(), strength=strength), "strength must be above 0 and at most 1, not")
+            (Inputs(video=clip(), strength=strength), "strength must be above 0 and at most 1, not")
             for strength in (0.0, -0.5, 1.5, float("nan"), float("inf"))
         ],
         *[(Inputs(context_scale=scale), "from 0 to 10, not") for scale in (-0.1, 11.0, float("nan"), float("inf"))],
@@ -194,4 +196,4 @@ def test_what_does_not_fit_is_refused_in_one_sentence(inputs: Any, says: str) ->
 @pytest.mark.parametrize(("name", "value"), [("width", 18), ("height", 22), ("num_frames", 4)])
 def test_a_size_that_cannot_be_made_is_refused(pipe: Pipeline, name: str, value: int) -> None:
     with pytest.raises(UsageError, match=f"{value}.* cannot be made; the nearest are"):
-        pipe.request(PROMPT, seed=1, inputs=Inputs(references=(picture(2, 8, 8),)), **{name: value})
+        pipe.request(PROMPT, seed=1, inputs=Inputs(references=(image(2, 8, 8),)), **{name: value})

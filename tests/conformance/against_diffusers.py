@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kinoform.families.names import DIT
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
-from kinoform.weights.names import DIT
 from models.recorded import spread
 from official_folder import official_tensors
 
@@ -39,11 +39,11 @@ SPEC = DiTSpec(dim=256, ffn_dim=96, heads=2, layers=2, context=(TextStream(width
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of transformer: its official `model_type`, and how many pictures its image rows come from."""
+    """A kind of transformer: its official `model_type`, and how many images its image rows come from."""
 
     model_type: str
     spec: DiTSpec
-    pictures: int = 0
+    images: int = 0
 
 
 def _with_image(positions: int) -> DiTSpec:
@@ -53,8 +53,8 @@ def _with_image(positions: int) -> DiTSpec:
 
 KINDS: Mapping[str, Kind] = {
     "t2v": Kind(model_type="t2v", spec=SPEC),
-    "i2v": Kind(model_type="i2v", spec=_with_image(0), pictures=1),
-    "flf2v": Kind(model_type="flf2v", spec=_with_image(2 * IMAGE_ROWS), pictures=2),
+    "i2v": Kind(model_type="i2v", spec=_with_image(0), images=1),
+    "flf2v": Kind(model_type="flf2v", spec=_with_image(2 * IMAGE_ROWS), images=2),
     "expert-i2v": Kind(model_type="i2v", spec=replace(SPEC, in_channels=36)),
 }
 
@@ -84,8 +84,8 @@ def question(kind: Kind, time: float) -> tuple[Tensor, Tensor, Conditions]:
     x = torch.randn(1, 16, 3, 8, 6, generator=draw)
     extra = kind.spec.in_channels - 16
     context = {"text": torch.randn(1, 11, TEXT_WIDTH, generator=draw)}
-    if kind.pictures:
-        context["image"] = torch.randn(1, kind.pictures * IMAGE_ROWS, IMAGE_WIDTH, generator=draw)
+    if kind.images:
+        context["image"] = torch.randn(1, kind.images * IMAGE_ROWS, IMAGE_WIDTH, generator=draw)
     channels = torch.randn(1, extra, 3, 8, 6, generator=draw) if extra else None
     return x, torch.tensor([time]), Conditions(context=context, channels=channels)
 
@@ -97,7 +97,7 @@ def ours(model: DiT, x: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
 
 @torch.inference_mode()
 def theirs(model: Any, x: Tensor, time: Tensor, conditions: Conditions) -> Tensor:
-    """diffusers wants the channels joined, the text padded, and a row of the batch for each picture."""
+    """diffusers wants the channels joined, the text padded, and a row of the batch for each image."""
     rows = conditions.context["text"]
     image = conditions.context.get("image")
     return model(

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from conformance.golden import Golden
+from kinoform.families.names import DIT
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
-from kinoform.models.ports import Stream
+from kinoform.models.protocols import Stream
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
-from kinoform.weights.names import DIT
 
 
 def model_of(golden: Golden) -> DiT:

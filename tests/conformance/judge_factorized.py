@@ -10,7 +10,7 @@ from torch import Tensor
 from conformance.golden import Golden
 from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiTSpec
-from kinoform.models.factorized import FactorizedBlock
+from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
 from models.naive_factorized import Sizes
@@ -21,7 +21,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One film: latents [c, f, h, w], rows of text and, in some, of a reference picture."""
+    """One video: latents [c, f, h, w], rows of text and, in some, of a reference image."""
 
     name: str
     x: Tensor
@@ -31,9 +31,9 @@ class Case:
 
 
 def cases(golden: Golden) -> Iterator[Case]:
-    """The films of the file, numbered from 0."""
+    """The videos of the file, numbered from 0."""
     for number, timestep in enumerate(golden.inputs["t"].tolist()):
-        name = f"film{number}"
+        name = f"video{number}"
         yield Case(
             name=name,
             x=golden.inputs[f"{name}.x"],
@@ -51,7 +51,7 @@ def sizes_of(golden: Golden, order: Order) -> Sizes:
 
 @torch.inference_mode()
 def judge(golden: Golden) -> dict[str, Tensor | list[Tensor]]:
-    """Every film in both orders, in float32."""
+    """Every video in both orders, in float32."""
     c, found = golden.config, dict[str, Tensor | list[Tensor]]()
     for order in ORDERS:
         model = DiTSpec(

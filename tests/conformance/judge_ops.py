@@ -46,8 +46,8 @@ def _rotated(x: Tensor, grids: list[list[int]]) -> Tensor:
     y = x.clone()
     for sample, (frames, height, width) in enumerate(grids):
         grid = Grid(frames=frames, height=height, width=width)
-        film = x[sample : sample + 1, : grid.tokens]
-        y[sample, : grid.tokens] = rotate(film, rotary(grid_positions(grid), x.shape[-1]))[0]
+        video = x[sample : sample + 1, : grid.tokens]
+        y[sample, : grid.tokens] = rotate(video, rotary(grid_positions(grid), x.shape[-1]))[0]
     return y
 
 

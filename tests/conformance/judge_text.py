@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from conformance.golden import Golden
+from kinoform.families.names import TEXT_ENCODER
 from kinoform.models.text import TextEncoder, TextSpec
-from kinoform.weights.names import TEXT_ENCODER
 
 
 def load_official(spec: TextSpec, weights: Mapping[str, Tensor]) -> TextEncoder:

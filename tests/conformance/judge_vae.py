@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from conformance.golden import Golden
+from kinoform.families.names import VAE21
 from kinoform.models.vae import VAE, VAESpec
-from kinoform.weights.names import VAE21
 
 
 def model_of(golden: Golden) -> VAE:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from conformance.against_diffusers import SAME, gap
 from diffusers_folder import EMBED, SHARED
+from kinoform.conversion.convert import Wanted, convert
+from kinoform.families.names import TEXT_ENCODER, VAE21
 from kinoform.models.vae import VAE
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.names import TEXT_ENCODER, VAE21
 from official_folder import CODEC, TEXT, official_tensors, tiny_modules
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
@@ -37,8 +37,8 @@ def test_the_autoencoder_goes_to_diffusers_and_back(frames: int, tmp_path: Path)
     convert(tmp_path / "Wan2.1_VAE.pth", tmp_path / "vae", Wanted(to="diffusers"))
     judge, report = AutoencoderKLWan.from_pretrained(tmp_path / "vae", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
-    film = torch.rand(1, 3, frames, 48, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    found = _gaps(copy.deepcopy(model).double(), copy.deepcopy(judge).eval().double(), film.double())
+    video = torch.rand(1, 3, frames, 48, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    found = _gaps(copy.deepcopy(model).double(), copy.deepcopy(judge).eval().double(), video.double())
     print("encode {:.1e}, decode {:.1e}".format(*found))
     assert max(found) < CLOSE
     judge.save_pretrained(tmp_path / "saved")
@@ -46,11 +46,11 @@ def test_the_autoencoder_goes_to_diffusers_and_back(frames: int, tmp_path: Path)
     assert_equal(load_file(tmp_path / "back.safetensors"), tensors)
 
 
-def _gaps(model: VAE, judge: Any, film: Tensor) -> tuple[float, float]:
+def _gaps(model: VAE, judge: Any, video: Tensor) -> tuple[float, float]:
     """Between the latents, and between the videos; the decoder is asked itself, as `decode` takes float32."""
     mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (CODEC.mean, CODEC.std))
-    latents, _ = model.encode(film)
-    mode, plain = judge.encode(film).latent_dist.mode(), latents * std + mean
+    latents, _ = model.encode(video)
+    mode, plain = judge.encode(video).latent_dist.mode(), latents * std + mean
     decoded, _ = model.decoder(model.expand(plain), None)
     return gap(plain, mode), gap(decoded.clamp(-1, 1), judge.decode(plain).sample)
 

@@ -1,4 +1,4 @@
-"""diffusers opens the whole folders that `convert` writes of models with pictures and films, and saves the same."""
+"""diffusers opens the whole folders that `convert` writes of models with images and videos, and saves the same."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.parts import released_parts
+from kinoform.conversion.convert import Wanted, convert
+from kinoform.loading.parts import released_parts
 from official_folder import TRANSFORMERS, tiny_modules, write_official_folder
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"

@@ -1,17 +1,17 @@
-"""diffusers' WanImageToVideoPipeline makes the same film of the same pictures: of a first, or of a first and a last.
+"""diffusers' WanImageToVideoPipeline makes the same video of the same images: of a first, or of a first and a last.
 
 Where the two disagree, diffusers has left the official code, and this test goes around it:
 
 * levels and solver: see test_diffusers_pipeline.py, whose scheduler is used here too;
-* a picture of another size is resized with Lanczos (a tensor to the nearest pixel) and stretched to the film; the
-  official code and kinoform take bicubic without antialiasing, and crop a last picture of other proportions. So
-  the pictures have the film's size here;
-* the image encoder is shown the middle of a picture, antialiased, where the official code stretches the whole
-  picture to a square. So it is told kinoform's rows; not as `image_embeds`, which the pipeline refuses beside
+* an image of another size is resized with Lanczos (a tensor to the nearest pixel) and stretched to the video; the
+  official code and kinoform take bicubic without antialiasing, and crop a last image of other proportions. So
+  the images have the video's size here;
+* the image encoder is shown the middle of an image, antialiased, where the official code stretches the whole
+  image to a square. So it is told kinoform's rows; not as `image_embeds`, which the pipeline refuses beside
   the `image` that it needs for the channels, but by its `encode_image`;
 * of a last frame it knows no more than the official code; frames between have no counterpart.
 
-The mask and its place before the latents, the grey film, and the order of the pictures' rows need no help.
+The mask and its place before the latents, the grey video, and the order of the images' rows need no help.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import InHand, picture, random_module
+from conditions.in_hand import InHand, image, random_module
 from conformance.against_diffusers import (
     IMAGE_ROWS,
     IMAGE_WIDTH,
@@ -34,20 +34,20 @@ from conformance.against_diffusers import (
     write_official_transformer,
 )
 from conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, ROWS, SHIFT, STEPS, OurScheduler
-from kinoform.conditions.fitting import signal
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.ports import Conditioner, FilmSize, Given, together
-from kinoform.media.material import Picture
-from kinoform.models.codec import decode_film
+from kinoform.conditions.protocols import Conditioner, Given, VideoSize, together
+from kinoform.conditions.resize import signal
+from kinoform.conversion.convert import Wanted, convert
+from kinoform.families.names import VAE21
+from kinoform.media.types import InputImage
+from kinoform.models.codec import decode_video
 from kinoform.models.dit import DiT
 from kinoform.models.vision import VisionSpec
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import sample
 from kinoform.solvers.unipc import UniPC
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.names import VAE21
 from official_folder import official_tensors, tiny_modules
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
@@ -56,13 +56,13 @@ CHANNELS = 5e-5
 """Of the RMS: as the codec alone, see test_diffusers_codec_and_text.py."""
 
 HEIGHT, WIDTH = 32, 48
-FIRST, LAST = (picture(seed, HEIGHT, WIDTH) for seed in (1, 2))
+FIRST, LAST = (image(seed, HEIGHT, WIDTH) for seed in (1, 2))
 VISION = VisionSpec(image=32, patch=2, dim=IMAGE_WIDTH, heads=2, layers=2, dim_ffn=24)
 ENCODERS = InHand(made_codec=tiny_modules().autoencoder, made_image=random_module(VISION))
 
 CONDITIONERS: Mapping[str, tuple[Conditioner, ...]] = {
     "i2v": (KnownFrames(), ImageTokens()),
-    "flf2v": (KnownFrames(), ImageTokens(pictures=2)),
+    "flf2v": (KnownFrames(), ImageTokens(images=2)),
     "expert-i2v": (KnownFrames(),),
 }
 
@@ -70,19 +70,19 @@ CONDITIONERS: Mapping[str, tuple[Conditioner, ...]] = {
 @torch.inference_mode()
 @pytest.mark.parametrize("num_frames", [5, 9])
 @pytest.mark.parametrize("name", CONDITIONERS)
-def test_the_film_is_the_same(name: str, num_frames: int, tmp_path: Path) -> None:
-    """Whatever the number of frames; the official code makes films from two pictures with 81 frames alone."""
-    film = FilmSize(num_frames=num_frames, height=HEIGHT, width=WIDTH)
-    pictures = (FIRST, LAST) if name == "flf2v" else (FIRST,)
-    shown = dict(zip((0, -1), pictures, strict=False))
+def test_the_video_is_the_same(name: str, num_frames: int, tmp_path: Path) -> None:
+    """Whatever the number of frames; the official code makes videos from two images with 81 frames alone."""
+    video = VideoSize(num_frames=num_frames, height=HEIGHT, width=WIDTH)
+    images = (FIRST, LAST) if name == "flf2v" else (FIRST,)
+    shown = dict(zip((0, -1), images, strict=False))
     conditioners = CONDITIONERS[name]
-    given = together(each.give(Inputs(frames=shown), film, ENCODERS) for each in conditioners)
+    given = together(each.give(Inputs(frames=shown), video, ENCODERS) for each in conditioners)
     assert given.channels is not None and given.channels.shape[1] == 20
     model = tiny_transformer(KINDS[name])
     judge = their_pipeline(name, model, given, tmp_path)
 
     told = {"image": pixels(FIRST), "last_image": pixels(LAST) if name == "flf2v" else None}
-    found = gap(given.channels, their_channels(judge, film, told))
+    found = gap(given.channels, their_channels(judge, video, told))
     print(f"{name}, channels {found:.1e}")
     assert found < CHANNELS
 
@@ -90,19 +90,19 @@ def test_the_film_is_the_same(name: str, num_frames: int, tmp_path: Path) -> Non
     rows = drawn(8, 1, ROWS, TEXT_WIDTH), drawn(9, 1, ROWS, TEXT_WIDTH)
     field = text_field(model, rows, noise, GUIDANCE, given)
     *_, last = sample(UniPC(), field, noise, UniPC().levels(STEPS, SHIFT))
-    ours = torch.cat(list(decode_film(ENCODERS.codec(), last.x)), dim=2).clamp(-1, 1) / 2 + 0.5
+    ours = torch.cat(list(decode_video(ENCODERS.codec(), last.x)), dim=2).clamp(-1, 1) / 2 + 0.5
     theirs = judge(
         **told, prompt_embeds=rows[0], negative_prompt_embeds=rows[1], latents=noise, num_inference_steps=STEPS,
         guidance_scale=GUIDANCE, height=HEIGHT, width=WIDTH, num_frames=num_frames, output_type="pt",
     ).frames  # fmt: skip
-    assert ours.std() > 0.01, "the film shows something"
+    assert ours.std() > 0.01, "the video shows something"
     found = (ours.transpose(1, 2) - theirs).abs().max().item()
     print(f"{name}, frames {found:.1e}")
     assert found < FRAMES
 
 
 def their_pipeline(name: str, model: DiT, given: Given, folder: Path) -> Any:
-    """Of the same weights; it reads prompts and pictures as rows that are given."""
+    """Of the same weights; it reads prompts and images as rows that are given."""
     from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3DModel
 
     written = write_official_transformer(folder / "official", KINDS[name], model)
@@ -123,16 +123,14 @@ def their_pipeline(name: str, model: DiT, given: Given, folder: Path) -> Any:
     return pipeline
 
 
-def their_channels(judge: Any, film: FilmSize, told: Mapping[str, Tensor | None]) -> Tensor:
-    pictures = {name: None if value is None else value * 2 - 1 for name, value in told.items()}
-    size = {"height": film.height, "width": film.width, "num_frames": film.num_frames}
-    _, channels = judge.prepare_latents(
-        **pictures, batch_size=1, device=torch.device("cpu"), dtype=torch.float32, **size
-    )
+def their_channels(judge: Any, video: VideoSize, told: Mapping[str, Tensor | None]) -> Tensor:
+    images = {name: None if value is None else value * 2 - 1 for name, value in told.items()}
+    size = {"height": video.height, "width": video.width, "num_frames": video.num_frames}
+    _, channels = judge.prepare_latents(**images, batch_size=1, device=torch.device("cpu"), dtype=torch.float32, **size)
     return channels
 
 
-def pixels(shown: Picture) -> Tensor:
+def pixels(shown: InputImage) -> Tensor:
     """In [0, 1], as diffusers takes tensors."""
     return signal(shown.pixels[None]) / 2 + 0.5
 

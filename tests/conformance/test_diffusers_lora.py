@@ -18,13 +18,13 @@ from conformance.against_diffusers import (
     with_exact_times,
     write_official_transformer,
 )
+from kinoform.conversion.convert import Wanted, convert
+from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
+from kinoform.loading.lora import attach_file, layer_sizes
+from kinoform.loading.lora_file import open_lora
+from kinoform.loading.lora_saving import save_lora
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.lora import attach_file, layer_sizes
-from kinoform.weights.lora_files import open_lora
-from kinoform.weights.lora_names import COMFY, DIFFUSERS, Form
-from kinoform.weights.lora_saving import save_lora
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 pytest.importorskip("peft", reason="diffusers needs peft to load a LoRA: pip install peft")

@@ -1,8 +1,8 @@
-"""A whole model travels to diffusers' WanPipeline, makes the same film there, and what that saves loads here.
+"""A whole model travels to diffusers' WanPipeline, makes the same video there, and what that saves loads here.
 
 diffusers' own schedulers walk other noise levels than the official ones (its UniPC begins at sigma 1 - 1e-6
 and ends at 1/1000 before the shift, the official one goes from 0.999 to 0), which under guidance makes another
-film of the same seed: 0.3 of the RMS on random models. So its scheduler is replaced by one that holds
+video of the same seed: 0.3 of the RMS on random models. So its scheduler is replaced by one that holds
 kinoform's levels and solver; the network, the guidance, the loop and the autoencoder are all diffusers'.
 """
 
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from conformance.against_diffusers import with_exact_times
 from kinoform.conditions.text import text_rows
-from kinoform.models.codec import decode_film
+from kinoform.conversion.convert import Wanted, convert
+from kinoform.loading.parts import Parts, released_parts
+from kinoform.models.codec import decode_video
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import Solver, sample
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Latents, Level, Velocity
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.parts import Parts, released_parts
 from official_folder import tiny_modules, write_official_folder
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
@@ -99,20 +99,20 @@ def test_prompts_are_read_alike(folder: Path, pipeline: Any) -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("solver", [UniPC(), DPMSolver()], ids=["unipc", "dpm++"])
-def test_the_film_is_the_same(solver: Solver, folder: Path, pipeline: Any) -> None:
+def test_the_video_is_the_same(solver: Solver, folder: Path, pipeline: Any) -> None:
     parts = released_parts(folder)
     rows = rows_of(parts)
     noise = torch.randn(1, 16, 3, 4, 6, generator=torch.Generator().manual_seed(7))
     model = parts.transformer(torch.float32, CPU)
     field = text_field(model, rows, noise, GUIDANCE)
     *_, last = sample(solver, field, noise, solver.levels(STEPS, SHIFT))
-    ours = torch.cat(list(decode_film(parts.codec(CPU), last.x)), dim=2).clamp(-1, 1) / 2 + 0.5
+    ours = torch.cat(list(decode_video(parts.codec(CPU), last.x)), dim=2).clamp(-1, 1) / 2 + 0.5
     pipeline.scheduler = OurScheduler(solver)
     theirs = pipeline(
         prompt_embeds=rows[0], negative_prompt_embeds=rows[1], latents=noise, num_inference_steps=STEPS,
         guidance_scale=GUIDANCE, height=32, width=48, num_frames=9, output_type="pt",
     ).frames  # fmt: skip
-    assert ours.std() > 0.01, "the film shows something"
+    assert ours.std() > 0.01, "the video shows something"
     found = (ours.transpose(1, 2) - theirs).abs().max().item()
     print(f"frames {found:.1e}")
     assert found < FRAMES

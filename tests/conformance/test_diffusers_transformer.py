@@ -18,7 +18,7 @@ from conformance.against_diffusers import (
     with_exact_times,
     write_official_transformer,
 )
-from kinoform.weights.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Wanted, convert
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 

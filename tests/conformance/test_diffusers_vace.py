@@ -1,13 +1,13 @@
-"""diffusers' WanVACEPipeline packs the same control and makes the same film, where it follows the official code.
+"""diffusers' WanVACEPipeline packs the same control and makes the same video, where it follows the official code.
 
 Where it does not (0.42.1):
 
 * It puts each reference in front of those before it, so that several stand in reverse order; the official code
   keeps their order. Given in reverse, they are packed as here.
-* The mask of the references is as long as the film at most: with more references than latent frames it fails.
+* The mask of the references is as long as the video at most: with more references than latent frames it fails.
   (The official code has the same slip; here there are as many zero frames as references.)
-* It keeps the film's size, or shrinks it to the asked area with Lanczos; the official code resizes by its
-  budget of tokens, bicubic, and crops. So the films here already have their size.
+* It keeps the video's size, or shrinks it to the asked area with Lanczos; the official code resizes by its
+  budget of tokens, bicubic, and crops. So the videos here already have their size.
 * It first resizes references whose sides are not multiples of 8; those here have such sides.
 * Its schedulers and its float32 sinusoid: see test_diffusers_pipeline.py and against_diffusers.py.
 """
@@ -21,38 +21,38 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conditions.in_hand import InHand, picture
+from conditions.in_hand import InHand, image
 from conformance.against_diffusers import with_exact_times
 from conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, SHIFT, STEPS, OurScheduler
 from diffusers_folder import CONFIGS
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import FilmSize, Given
+from kinoform.conditions.protocols import Given, VideoSize
 from kinoform.conditions.vace import Vace
-from kinoform.media.material import Clip, Mask, Picture
-from kinoform.models.codec import decode_film
+from kinoform.families.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
+from kinoform.media.types import InputImage, InputVideo, Mask
+from kinoform.models.codec import decode_video
 from kinoform.models.dit import DiT
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.vae import VAE
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import sample
 from kinoform.solvers.unipc import UniPC
-from kinoform.weights.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
 from official_folder import TEXT, TRANSFORMER, official_tensors, tiny_modules
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 
 SIDE = SideBlocks(layers=(0, 2))
-FILM = FilmSize(num_frames=9, height=32, width=48)
+VIDEO = VideoSize(num_frames=9, height=32, width=48)
 SCALE = 0.7
-CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (9, 32, 48, 3), dtype=np.uint8))
+CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (9, 32, 48, 3), dtype=np.uint8))
 GREYS = Mask(values=np.random.default_rng(2).integers(0, 256, (9, 32, 48), dtype=np.uint8))
-PICTURES = tuple(picture(seed, height, width) for seed, height, width in ((3, 24, 16), (4, 64, 48), (5, 32, 48)))
+IMAGES = tuple(image(seed, height, width) for seed, height, width in ((3, 24, 16), (4, 64, 48), (5, 32, 48)))
 CASES = {
-    "control film": Inputs(film=CLIP),
-    "mask of greys": Inputs(film=CLIP, mask=GREYS),
-    "one reference": Inputs(references=PICTURES[:1]),
-    "mask and reference": Inputs(film=CLIP, mask=GREYS, references=PICTURES[1:2]),
-    "three references": Inputs(film=CLIP, mask=GREYS, references=PICTURES),
+    "control video": Inputs(video=CLIP),
+    "mask of greys": Inputs(video=CLIP, mask=GREYS),
+    "one reference": Inputs(references=IMAGES[:1]),
+    "mask and reference": Inputs(video=CLIP, mask=GREYS, references=IMAGES[1:2]),
+    "three references": Inputs(video=CLIP, mask=GREYS, references=IMAGES),
 }
 
 
@@ -79,12 +79,12 @@ def judge(parts: tuple[DiT, VAE]) -> Any:
 
 
 def ours(parts: tuple[DiT, VAE], inputs: Inputs) -> Given:
-    return Vace().give(replace(inputs, context_scale=SCALE), FILM, InHand(made_codec=parts[1]))
+    return Vace().give(replace(inputs, context_scale=SCALE), VIDEO, InHand(made_codec=parts[1]))
 
 
-def theirs(inputs: Inputs, references: tuple[Picture, ...]) -> dict[str, Any]:
+def theirs(inputs: Inputs, references: tuple[InputImage, ...]) -> dict[str, Any]:
     """The inputs as diffusers takes them."""
-    clip, mask = inputs.film, inputs.mask
+    clip, mask = inputs.video, inputs.mask
     return {
         "video": None if clip is None else [Image.fromarray(frame) for frame in clip.frames],
         "mask": None if mask is None else [Image.fromarray(frame) for frame in mask.values],
@@ -109,7 +109,7 @@ def test_the_control_is_packed_alike(name: str, parts: tuple[DiT, VAE], judge: A
 
 @pytest.mark.parametrize("name", ["mask of greys", "three references"])
 @torch.inference_mode()
-def test_the_film_is_the_same(name: str, parts: tuple[DiT, VAE], judge: Any) -> None:
+def test_the_video_is_the_same(name: str, parts: tuple[DiT, VAE], judge: Any) -> None:
     inputs, (model, codec), draw = CASES[name], parts, torch.Generator().manual_seed(7)
     given, told = ours(parts, inputs), theirs(inputs, tuple(reversed(inputs.references)))
     noise = torch.randn(1, 16, 3 + given.canvas.lead, 4, 6, generator=draw)
@@ -118,15 +118,15 @@ def test_the_film_is_the_same(name: str, parts: tuple[DiT, VAE], judge: Any) -> 
         each[:, :5] = torch.randn(1, 5, TEXT.dim, generator=draw)
     levels = UniPC().levels(STEPS, SHIFT)
     *_, last = sample(UniPC(), text_field(model, rows, noise, GUIDANCE, given), noise, levels)
-    film = torch.cat(list(decode_film(codec, last.x[:, :, given.canvas.lead :])), dim=2).clamp(-1, 1) / 2 + 0.5
+    video = torch.cat(list(decode_video(codec, last.x[:, :, given.canvas.lead :])), dim=2).clamp(-1, 1) / 2 + 0.5
     wanted = judge(
         **told, prompt_embeds=rows[0], negative_prompt_embeds=rows[1], latents=noise, num_inference_steps=STEPS,
         guidance_scale=GUIDANCE, conditioning_scale=SCALE, height=32, width=48, num_frames=9, output_type="pt",
     ).frames  # fmt: skip
-    assert film.std() > 0.01, "the film shows something"
-    film = film.transpose(1, 2)
-    assert film.shape == wanted.shape == (1, 9, 3, 32, 48)
-    largest = (film - wanted).abs().max().item()
+    assert video.std() > 0.01, "the video shows something"
+    video = video.transpose(1, 2)
+    assert video.shape == wanted.shape == (1, 9, 3, 32, 48)
+    largest = (video - wanted).abs().max().item()
     print(f"{name}: frames {largest:.1e}")
     assert largest < FRAMES
 

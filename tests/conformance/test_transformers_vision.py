@@ -1,6 +1,6 @@
 """transformers reads what `convert` writes of an image encoder, and computes the same.
 
-What disagrees by design: diffusers resizes pictures by the short side, with antialiasing, and crops the middle;
+What disagrees by design: diffusers resizes images by the short side, with antialiasing, and crops the middle;
 the official code and kinoform stretch them to a square without antialiasing. The judge gets kinoform's pixels.
 """
 
@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conformance.against_diffusers import SAME, gap
+from kinoform.conversion.convert import Wanted, convert
 from kinoform.models.vision import preprocess
-from kinoform.weights.conversion.convert import Wanted, convert
 from official_folder import VISION, tower
 from tower_files import tower_of
 
@@ -28,8 +28,8 @@ def test_the_image_encoder_goes_to_transformers_and_back(tmp_path: Path) -> None
     convert(tmp_path / "tower.safetensors", tmp_path / "there", Wanted(to="diffusers"))
     judge, report = CLIPVisionModel.from_pretrained(tmp_path / "there", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
-    pictures = torch.rand(2, 3, 40, 72, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    pixels = preprocess(pictures, VISION.image)
+    images = torch.rand(2, 3, 40, 72, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    pixels = preprocess(images, VISION.image)
     theirs = judge.eval()(pixels, output_hidden_states=True).hidden_states[-2]
     encoder = tower_of(VISION, tower())
     found = gap(encoder(pixels), theirs)

@@ -1,4 +1,4 @@
-"""Models that draw by rule, so that it is known what an edit must come to, and films and masks for them."""
+"""Models that draw by rule, so that it is known what an edit must come to, and videos and masks for them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.errors import Interrupted
 from kinoform.pipelines.generate import Callback, Progress
 from kinoform.pipelines.pipeline import Pipeline
@@ -21,7 +21,7 @@ STEPS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Pretended(Pipeline):
-    """Its films are a function of the request, which it remembers; its latents say nothing."""
+    """Its videos are a function of the request, which it remembers; its latents say nothing."""
 
     draw: Draw
     seen: list[Request] = field(default_factory=list)
@@ -39,8 +39,8 @@ class Pretended(Pipeline):
 
 
 def pretended(folder: Path, draw: Draw, **changes: Any) -> Pretended:
-    """9 frames of 16x16 at most, from films; `changes` are fields of the recipe."""
-    real = tiny_pipeline(folder, **{"conditioners": (StartFilm(),), "num_frames": 9, **changes})
+    """9 frames of 16x16 at most, from videos; `changes` are fields of the recipe."""
+    real = tiny_pipeline(folder, **{"conditioners": (StartVideo(),), "num_frames": 9, **changes})
     return Pretended(**{each.name: getattr(real, each.name) for each in fields(real)}, draw=draw)
 
 
@@ -51,13 +51,13 @@ def noise(asked: Request) -> np.ndarray:
 
 
 def copied(asked: Request) -> np.ndarray:
-    """The film itself: the model that changes nothing."""
-    assert asked.inputs.film is not None
-    return asked.inputs.film.frames.copy()
+    """The video itself: the model that changes nothing."""
+    assert asked.inputs.video is not None
+    return asked.inputs.video.frames.copy()
 
 
 def painted(*colour: int) -> Draw:
-    """The film with one colour wherever it may change."""
+    """The video with one colour wherever it may change."""
 
     def draw(asked: Request) -> np.ndarray:
         frames, mask = copied(asked), asked.inputs.mask
@@ -67,7 +67,7 @@ def painted(*colour: int) -> Draw:
     return draw
 
 
-def film(frames: int, height: int, width: int, *, seed: int = 1000) -> np.ndarray:
+def video(frames: int, height: int, width: int, *, seed: int = 1000) -> np.ndarray:
     """Noise, of which no two pixels need be alike."""
     return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
 

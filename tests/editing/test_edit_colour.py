@@ -1,4 +1,4 @@
-"""Colours brought to those of the film around."""
+"""Colours brought to those of the video around."""
 
 import numpy as np
 import pytest

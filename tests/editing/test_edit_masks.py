@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from editing.pretend import far, film, painted, pretended, spots
+from editing.pretend import far, painted, pretended, spots, video
 from kinoform.editing.edit import edit
 from kinoform.editing.masks import alpha_of, distance, ring, soft
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip, Mask, Origin
+from kinoform.media.types import InputVideo, Mask, Origin
 from refusals import refused
 
 SIZES = [(37, 53), (100, 64), (1, 9), (8, 1)]
@@ -21,8 +21,10 @@ def white_frame(height: int, width: int, seed: int = 0) -> np.ndarray:
     return spots(1, height, width, seed=seed)[0]
 
 
-def clip(frames: int, height: int, width: int) -> Clip:
-    return Clip(frames=np.zeros((frames, height, width, 3), np.uint8), origin=Origin(file="film.mp4", sha256="0" * 64))
+def clip(frames: int, height: int, width: int) -> InputVideo:
+    return InputVideo(
+        frames=np.zeros((frames, height, width, 3), np.uint8), origin=Origin(file="video.mp4", sha256="0" * 64)
+    )
 
 
 def mask(values: np.ndarray) -> Mask:
@@ -81,7 +83,7 @@ def test_one_frame_stands_for_all_and_no_mask_for_everything() -> None:
 
 @pytest.mark.parametrize("shape", [(6, 12, 11), (6, 13, 10), (5, 12, 10)])
 def test_a_mask_of_another_size_or_length_is_refused_naming_both(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"hole\.png .* film\.mp4"):
+    with pytest.raises(UsageError, match=r"hole\.png .* video\.mp4"):
         alpha_of(mask(np.full(shape, 255)), clip(6, 12, 10), grow=0, feather=0.0)
 
 
@@ -106,7 +108,7 @@ def test_a_mask_that_leaves_nothing_is_told_of_also_when_it_grew_to_it() -> None
 
 
 def test_an_edit_fits_its_mask(folder: Path) -> None:
-    source = film(9, 16, 16)
+    source = video(9, 16, 16)
     with refused("mask_size_differs"):
         edit(pretended(folder, painted(1, 2, 3)), source, "a cat", mask=np.ones((9, 10), bool), seed=1)
     settings = EditSettings(fit_mask=True)
@@ -114,4 +116,4 @@ def test_an_edit_fits_its_mask(folder: Path) -> None:
         edited = edit(
             pretended(folder, painted(1, 2, 3)), source, "a cat", mask=np.ones((9, 10), bool), seed=1, settings=settings
         )
-    assert (edited.film.frames == (1, 2, 3)).all()
+    assert (edited.video.frames == (1, 2, 3)).all()

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from editing.pretend import copied, film, noise, painted, pretended
-from kinoform.conditions.edits import GREY
-from kinoform.conditions.start_film import StartFilm
+from editing.pretend import copied, noise, painted, pretended, video
 from kinoform.conditions.vace import Vace
+from kinoform.conditions.vace_inputs import GREY
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.editing.edit import carry_out
-from kinoform.editing.plan import EditPlan, plan_edit
+from kinoform.editing.edit_plan import EditPlan, plan_edit
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import Pipeline
@@ -26,7 +26,7 @@ PROMPT, SHOWN = "a red ball moves left", "a blue cat"
 
 
 def plan(pipe: Pipeline, **changes: Any) -> EditPlan:
-    return plan_edit(pipe, **{"film": film(14, 16, 16), "prompt": PROMPT, "seed": 7, **changes})
+    return plan_edit(pipe, **{"video": video(14, 16, 16), "prompt": PROMPT, "seed": 7, **changes})
 
 
 def hole(frames: int = 1) -> np.ndarray:
@@ -43,29 +43,29 @@ def weightless(folder: Path) -> Pipeline:
     def refuse(*asked: object) -> Any:
         raise AssertionError("weights were read")
 
-    pipe = tiny_pipeline(folder, conditioners=(StartFilm(),), num_frames=9)
+    pipe = tiny_pipeline(folder, conditioners=(StartVideo(),), num_frames=9)
     parts = replace(pipe.parts, tokenizer=refuse, text_encoder=refuse, transformer=refuse, codec=refuse)
     return replace(pipe, parts=parts)
 
 
 def test_later_segments_know_what_was_made_of_the_frames_they_share(folder: Path) -> None:
     pipe, settings = pretended(folder, painted(200, 10, 30)), EditSettings(grow=0, feather=0.0, overlap=4)
-    source = film(14, 16, 16)
-    edited = carry_out(plan(pipe, film=source, mask=hole(), settings=settings))
+    source = video(14, 16, 16)
+    edited = carry_out(plan(pipe, video=source, mask=hole(), settings=settings))
     first, second = (asked.inputs for asked in pipe.seen)
-    assert first.film is not None and first.mask is not None
-    assert second.film is not None and second.mask is not None
-    assert np.array_equal(first.film.frames, source[:9])
+    assert first.video is not None and first.mask is not None
+    assert second.video is not None and second.mask is not None
+    assert np.array_equal(first.video.frames, source[:9])
     assert (first.mask.values[:, :, 8:] == 255).all() and not first.mask.values[:, :, :8].any()
     held = 3  # of the 4 shared frames, 1 + 2n fill latent frames
     assert not second.mask.values[:held].any()
     assert np.array_equal(second.mask.values[held:], first.mask.values[held:])
-    assert np.array_equal(second.film.frames[:held], edited.film.frames[5 : 5 + held])
-    assert np.array_equal(second.film.frames[held:], source[5 + held :])
+    assert np.array_equal(second.video.frames[:held], edited.video.frames[5 : 5 + held])
+    assert np.array_equal(second.video.frames[held:], source[5 + held :])
     assert [asked.seed for asked in pipe.seen] == [7, 8]
 
 
-def test_a_whole_film_goes_on_from_segment_to_segment_as_well(folder: Path) -> None:
+def test_a_whole_video_goes_on_from_segment_to_segment_as_well(folder: Path) -> None:
     pipe = pretended(folder, noise)
     carry_out(plan(pipe))
     first, second = (asked.inputs for asked in pipe.seen)
@@ -86,11 +86,11 @@ def test_all_segments_are_redone_as_strongly_as_one_alone(
     assert all(isinstance(asked.sampler, FlowEdit) == ("source_prompt" in wishes) for asked in pipe.seen)
 
 
-def test_a_short_film_is_filled_up_with_its_last_frame(folder: Path) -> None:
-    pipe, source = pretended(folder, noise), film(6, 16, 16)
-    edited = carry_out(plan(pipe, film=source, mask=hole()))
-    clip = pipe.seen[0].inputs.film
-    assert clip is not None and len(clip.frames) == 7 and len(edited.film.frames) == 6
+def test_a_short_video_is_filled_up_with_its_last_frame(folder: Path) -> None:
+    pipe, source = pretended(folder, noise), video(6, 16, 16)
+    edited = carry_out(plan(pipe, video=source, mask=hole()))
+    clip = pipe.seen[0].inputs.video
+    assert clip is not None and len(clip.frames) == 7 and len(edited.video.frames) == 6
     assert np.array_equal(clip.frames[-1], source[-1])
 
 
@@ -98,20 +98,20 @@ def test_what_is_under_the_mask_is_shown_or_grey(folder: Path) -> None:
     for shown in (True, False):
         pipe = pretended(folder, noise)
         settings = EditSettings(grow=0, feather=0.0, show_source=shown)
-        carry_out(plan(pipe, film=film(9, 16, 16), mask=hole(), settings=settings))
-        clip = pipe.seen[0].inputs.film
+        carry_out(plan(pipe, video=video(9, 16, 16), mask=hole(), settings=settings))
+        clip = pipe.seen[0].inputs.video
         assert clip is not None
-        assert np.array_equal(clip.frames[:, :, :8], film(9, 16, 16)[:, :, :8])
+        assert np.array_equal(clip.frames[:, :, :8], video(9, 16, 16)[:, :, :8])
         assert (clip.frames[:, :, 8:] == GREY).all() == (not shown)
 
 
 def test_a_mask_that_leaves_the_model_nothing_is_not_handed_to_it(folder: Path) -> None:
     white = np.ones((1, 16, 16), bool)
     white[0, 0, 0] = False
-    pipe, source = pretended(folder, noise), film(9, 16, 16)
-    edited = carry_out(plan(pipe, film=source, mask=white, settings=EditSettings(grow=0, feather=0.0)))
+    pipe, source = pretended(folder, noise), video(9, 16, 16)
+    edited = carry_out(plan(pipe, video=source, mask=white, settings=EditSettings(grow=0, feather=0.0)))
     assert pipe.seen[0].inputs.mask is None and pipe.seen[0].inputs.strength == 1.0
-    assert np.array_equal(edited.film.frames[:, 0, 0], source[:, 0, 0])
+    assert np.array_equal(edited.video.frames[:, 0, 0], source[:, 0, 0])
 
 
 def test_a_prompt_is_rewritten_once(folder: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_prompt_is_rewritten_once(folder: Path) -> None:
 
 def test_references_and_their_scale_reach_models_that_take_them(folder: Path) -> None:
     pipe = pretended(folder, noise, conditioners=(Vace(),))
-    carry_out(plan(pipe, mask=hole(), references=[film(1, 8, 8)[0]], context_scale=0.5))
+    carry_out(plan(pipe, mask=hole(), references=[video(1, 8, 8)[0]], context_scale=0.5))
     for asked in pipe.seen:
         assert len(asked.inputs.references) == 1 and asked.inputs.context_scale == 0.5
         assert (asked.num_frames, asked.height, asked.width) == (9, 16, 16)
@@ -138,9 +138,9 @@ def test_references_and_their_scale_reach_models_that_take_them(folder: Path) ->
     ("changes", "message"),
     [
         ({"mask": np.zeros((1, 16, 16), bool)}, "without white"),
-        ({"mask": hole()[:, :, 1:]}, "the mask is 15x16 and the film 16x16"),
-        ({"mask": hole(12)}, "the mask has 12 frames and the film 14"),
-        ({"film": film(1, 16, 16)}, "too short to edit: it has 1 frames; give 2 or more"),
+        ({"mask": hole()[:, :, 1:]}, "the mask is 15x16 and the video 16x16"),
+        ({"mask": hole(12)}, "the mask has 12 frames and the video 14"),
+        ({"video": video(1, 16, 16)}, "too short to edit: it has 1 frames; give 2 or more"),
         ({"strength": 0.0}, "strength must be above 0 and at most 1, not 0"),
         ({"strength": 1.5}, "strength must be above 0 and at most 1, not 1.5"),
         ({"strength": math.nan}, "strength must be above 0 and at most 1, not nan"),
@@ -149,10 +149,10 @@ def test_references_and_their_scale_reach_models_that_take_them(folder: Path) ->
         ({"seed": 2**63 - 1}, "seed must be a whole number"),
         ({"width": 18}, "a width of 18 cannot be made"),
         ({"num_frames": 8}, "8 frames cannot be made"),
-        ({"references": [film(1, 8, 8)[0]]}, "this model takes no references"),
+        ({"references": [video(1, 8, 8)[0]]}, "this model takes no references"),
         ({"context_scale": 1.0}, "this model takes no context scale"),
         ({"settings": EditSettings(overlap=9)}, "segments of 9 frames cannot overlap by 9"),
-        ({"settings": EditSettings(show_source=False)}, "would hide the whole film"),
+        ({"settings": EditSettings(show_source=False)}, "would hide the whole video"),
         ({"mask": hole(), "strength": 0.5, "settings": EditSettings(show_source=False)}, "change what is shown"),
     ],
     ids=lambda value: str(value)[:20] if isinstance(value, str) else "-".join(value),
@@ -164,8 +164,8 @@ def test_bad_input_is_refused_before_any_weight_is_read(
         plan(weightless, **changes)
 
 
-def test_a_model_that_takes_no_film_is_refused_naming_those_that_do(folder: Path) -> None:
-    with pytest.raises(UsageError, match="this model takes no film; mini"):
+def test_a_model_that_takes_no_video_is_refused_naming_those_that_do(folder: Path) -> None:
+    with pytest.raises(UsageError, match="this model takes no video; mini"):
         plan(tiny_pipeline(folder))
 
 
@@ -191,14 +191,14 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         EditSettings(**wrong)
 
 
-def test_a_rim_follows_the_size_of_the_film() -> None:
+def test_a_rim_follows_the_size_of_the_video() -> None:
     assert EditSettings().rim((64, 64)) == (1, 2.0)
     assert EditSettings().rim((480, 832)) == (8, 15.0)
     assert EditSettings(grow=0, feather=3.5).rim((480, 832)) == (0, 3.5)
 
 
 def test_warnings_of_the_plan_are_not_said_again(folder: Path) -> None:
-    pipe = pretended(folder, copied, conditioners=(StartFilm(),))
+    pipe = pretended(folder, copied, conditioners=(StartVideo(),))
     made = plan(pipe, mask=hole())
     with pytest.warns(UserWarning) as told:
         carry_out(made)

@@ -123,7 +123,7 @@ def test_a_report_is_json_whatever_its_figures() -> None:
 
 
 def test_a_report_says_what_was_kept_and_what_was_not() -> None:
-    assert report().sentences()[0] == "outside the mask (75.0% of the film) every pixel equals the source"
+    assert report().sentences()[0] == "outside the mask (75.0% of the video) every pixel equals the source"
     assert "DIFFER" in report(outside_equal=False).sentences()[0]
     assert "nothing of it is promised" in report(outside_pixels=0, changed_share=1.0).sentences()[0]
     for decibel, judged in ((35.0, "good"), (24.0, "fair"), (8.9, "bad")):

@@ -1,11 +1,11 @@
-"""Pieces of a film: that they cover it, overlap, and fade into each other."""
+"""Pieces of a video: that they cover it, overlap, and fade into each other."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from kinoform.conditions.ports import Units
+from kinoform.conditions.protocols import Units
 from kinoform.editing.segments import fade, spans
 from kinoform.errors import UsageError
 
@@ -13,13 +13,13 @@ WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 
 
 @pytest.mark.parametrize(("most", "overlap"), [(17, None), (17, 1), (17, 16), (9, 5), (81, None)])
-def test_spans_cover_the_film_in_legal_lengths_and_overlap_as_asked(most: int, overlap: int | None) -> None:
+def test_spans_cover_the_video_in_legal_lengths_and_overlap_as_asked(most: int, overlap: int | None) -> None:
     for num_frames in range(4, 90):
         check(num_frames, most, overlap)
 
 
 def check(num_frames: int, most: int, overlap: int | None) -> None:
-    found = spans(num_frames, most=most, overlap=overlap, units=WAN, name="film.mp4")
+    found = spans(num_frames, most=most, overlap=overlap, units=WAN, name="video.mp4")
     assert found[0].start == 0 and found[-1].stop == num_frames
     for span in found:
         assert span.length <= most and span.length % 4 == 1
@@ -46,8 +46,8 @@ def test_a_fade_rises_evenly_and_leaves_the_rest_to_the_earlier_span(shared: int
     assert (np.diff(weights) > 0).all()
 
 
-def test_too_short_a_film_and_too_long_an_overlap_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"film\.mp4 is too short to edit: it has 3 frames; give 4"):
-        spans(3, most=17, overlap=None, units=WAN, name="film.mp4")
+def test_too_short_a_video_and_too_long_an_overlap_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"video\.mp4 is too short to edit: it has 3 frames; give 4"):
+        spans(3, most=17, overlap=None, units=WAN, name="video.mp4")
     with pytest.raises(UsageError, match="segments of 17 frames cannot overlap by 17; give a smaller overlap"):
-        spans(40, most=17, overlap=17, units=WAN, name="film.mp4")
+        spans(40, most=17, overlap=17, units=WAN, name="video.mp4")

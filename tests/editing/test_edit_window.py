@@ -1,17 +1,17 @@
-"""Which part of a film the model sees, and that it comes back to the same place."""
+"""Which part of a video the model sees, and that it comes back to the same place."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from editing.pretend import film
-from kinoform.conditions.ports import Units
+from editing.pretend import video
+from kinoform.conditions.protocols import Units
 from kinoform.editing.window import Window, resized, whole, window_around
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 ASKED = [(64, 64), (480, 832), (48, 80)]
-FILMS = [(37, 53), (100, 64), (64, 64), (1080, 1920), (1920, 1080), (33, 400)]
+VIDEOS = [(37, 53), (100, 64), (64, 64), (1080, 1920), (1920, 1080), (33, 400)]
 
 
 def legal(window: Window, asked: tuple[int, int]) -> bool:
@@ -26,8 +26,8 @@ def even(window: Window) -> bool:
 
 
 @pytest.mark.parametrize("asked", ASKED)
-@pytest.mark.parametrize("size", FILMS)
-def test_a_whole_film_lies_in_a_window_of_legal_size_that_stretches_nothing(
+@pytest.mark.parametrize("size", VIDEOS)
+def test_a_whole_video_lies_in_a_window_of_legal_size_that_stretches_nothing(
     asked: tuple[int, int], size: tuple[int, int]
 ) -> None:
     window = whole(size, asked=asked, units=WAN)
@@ -37,7 +37,7 @@ def test_a_whole_film_lies_in_a_window_of_legal_size_that_stretches_nothing(
 
 
 @pytest.mark.parametrize("asked", ASKED)
-@pytest.mark.parametrize("size", FILMS)
+@pytest.mark.parametrize("size", VIDEOS)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_window_contains_all_that_changes(asked: tuple[int, int], size: tuple[int, int], seed: int) -> None:
     generator, changes = np.random.default_rng(seed), np.zeros(size, bool)
@@ -49,7 +49,7 @@ def test_a_window_contains_all_that_changes(asked: tuple[int, int], size: tuple[
     assert legal(window, asked) and even(window)
 
 
-def test_a_small_change_in_a_large_film_is_cut_out_at_its_own_resolution() -> None:
+def test_a_small_change_in_a_large_video_is_cut_out_at_its_own_resolution() -> None:
     changes = np.zeros((1080, 1920), bool)
     changes[5:40, 1880:1919] = True
     window = window_around(changes, margin=1.0, asked=(480, 832), units=WAN)
@@ -57,7 +57,7 @@ def test_a_small_change_in_a_large_film_is_cut_out_at_its_own_resolution() -> No
     assert window.inside(changes.shape) == (slice(0, 480), slice(1088, 1920))
 
 
-def test_a_wider_margin_shows_more_until_the_whole_film_is_seen() -> None:
+def test_a_wider_margin_shows_more_until_the_whole_video_is_seen() -> None:
     changes = np.zeros((1080, 1920), bool)
     changes[500:600, 900:1000] = True
     heights = [window_around(changes, margin=each, asked=(64, 64), units=WAN).height for each in (0.0, 1.0, 2.0, 9.0)]
@@ -67,13 +67,13 @@ def test_a_wider_margin_shows_more_until_the_whole_film_is_seen() -> None:
     )
 
 
-def test_a_film_of_other_proportions_is_made_in_those_that_give_most() -> None:
+def test_a_video_of_other_proportions_is_made_in_those_that_give_most() -> None:
     assert whole((1920, 1080), asked=(480, 832), units=WAN).made == (832, 480)
     assert whole((64, 66), asked=(64, 64), units=WAN).made == (64, 64)
 
 
-def test_what_is_seen_and_given_back_is_the_film_where_sizes_agree() -> None:
-    frame = film(1, 70, 90)[0]
+def test_what_is_seen_and_given_back_is_the_video_where_sizes_agree() -> None:
+    frame = video(1, 70, 90)[0]
     window = Window(top=-3, left=40, height=64, width=64, made=(64, 64))
     seen = window.seen(frame)
     rows, columns = window.inside((70, 90))
@@ -82,7 +82,7 @@ def test_what_is_seen_and_given_back_is_the_film_where_sizes_agree() -> None:
     assert np.array_equal(window.given_back(seen, (70, 90)), frame[rows, columns])
 
 
-def test_smooth_films_come_back_from_smaller_and_larger_windows() -> None:
+def test_smooth_videos_come_back_from_smaller_and_larger_windows() -> None:
     rows, columns = np.indices((100, 64))
     frame = np.stack([rows, columns * 2, 120 + 0 * rows], axis=-1).astype(np.uint8)
     for made in ((64, 64), (160, 160)):
@@ -103,5 +103,5 @@ def test_a_pixel_that_changes_is_never_lost_in_a_smaller_window() -> None:
 
 
 def test_equal_sizes_are_not_resampled() -> None:
-    pixels = film(1, 7, 5)[0].astype(np.float32)
+    pixels = video(1, 7, 5)[0].astype(np.float32)
     assert resized(pixels, (7, 5)) is pixels

@@ -1,4 +1,4 @@
-"""What a saved film kept is measured in its file, and outside the mask alone."""
+"""What a saved video kept is measured in its file, and outside the mask alone."""
 
 import math
 from pathlib import Path
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from kinoform.editing.edit import Edited
-from kinoform.editing.encoded import PROMISED, kept
+from kinoform.editing.encode_check import PROMISED, kept
 from kinoform.editing.report import EditReport
-from kinoform.media.film import Film
-from kinoform.media.video import read_video
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def edited() -> Edited:
         outside_equal=True, outside_pixels=int((alpha == 0).sum()), raw_psnr_outside_db=None, seam_delta_e=None,
         seam_delta_e_worst=None, colour_shift=(0.0, 0.0, 0.0), changed_share=float(alpha.mean()), segments=(),
     )  # fmt: skip
-    return Edited(film=Film(frames=frames, fps=12.0), raw=frames, alpha=alpha, report=report)
+    return Edited(video=Video(frames=frames, fps=12.0), raw=frames, alpha=alpha, report=report)
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "frames"])
 def test_a_lossless_file_keeps_everything(name: str, edited: Edited, tmp_path: Path) -> None:
-    found = kept(edited.film.save(tmp_path / name), edited)
+    found = kept(edited.video.save(tmp_path / name), edited)
     assert found.psnr_db == math.inf and found.promised
     assert found.as_json() == {"outside_equal": True, "psnr_outside_db": None}
 
 
 @pytest.mark.parametrize("crf", [10, 45])
 def test_what_an_encoder_loses_is_measured_outside(crf: int, edited: Edited, tmp_path: Path) -> None:
-    path = edited.film.save(tmp_path / "a.mp4", crf=crf)
-    errors = (read_video(path)[0].astype(float) - edited.film.frames)[edited.alpha == 0]
+    path = edited.video.save(tmp_path / "a.mp4", crf=crf)
+    errors = (read_video(path)[0].astype(float) - edited.video.frames)[edited.alpha == 0]
     found = kept(path, edited)
     assert found.psnr_db == pytest.approx(10 * np.log10(255**2 / np.mean(errors**2)), abs=0.5)
     assert found.promised is (found.psnr_db >= PROMISED) is (crf == 10)
@@ -46,7 +46,7 @@ def test_what_an_encoder_loses_is_measured_outside(crf: int, edited: Edited, tmp
 
 
 def test_nothing_is_promised_where_all_was_free(edited: Edited, tmp_path: Path) -> None:
-    everywhere = Edited(film=edited.film, raw=edited.raw, alpha=np.ones_like(edited.alpha), report=edited.report)
-    found = kept(edited.film.save(tmp_path / "a.mp4", crf=50), everywhere)
+    everywhere = Edited(video=edited.video, raw=edited.raw, alpha=np.ones_like(edited.alpha), report=edited.report)
+    found = kept(edited.video.save(tmp_path / "a.mp4", crf=50), everywhere)
     assert found.psnr_db is None and found.promised
     assert found.as_json() == {"outside_equal": False, "psnr_outside_db": None}

@@ -1,4 +1,4 @@
-"""A longer film holds the film bit for bit, and what is new goes on from it in its colours."""
+"""A longer video holds the video bit for bit, and what is new goes on from it in its colours."""
 
 import json
 from dataclasses import replace
@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from editing.pretend import STEPS, Draw, Pretended, pretended
-from kinoform.conditions.edits import GREY
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.ports import Conditioner
-from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.protocols import Conditioner
 from kinoform.conditions.vace import Vace
-from kinoform.editing.continuing import by_frames, by_mask
+from kinoform.conditions.vace_inputs import GREY
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.editing.edit import Edited
 from kinoform.editing.extend import extend
+from kinoform.editing.extend_plan import by_frames, by_mask
 from kinoform.editing.seam import delta_e
 from kinoform.errors import Interrupted, UsageError
-from kinoform.media.material import Clip, Origin
+from kinoform.media.types import InputVideo, Origin
 from kinoform.pipelines.generate import Progress
 from kinoform.pipelines.request import Request
 from tiny_recipe import tiny_pipeline
@@ -32,7 +32,7 @@ WAYS: dict[str, tuple[Conditioner, ...]] = {
     "frames": (KnownFrames(),),
     "frames and rows": (KnownFrames(), ImageTokens()),
     "vace": (Vace(),),
-    "start": (StartFilm(),),
+    "start": (StartVideo(),),
 }
 
 
@@ -41,20 +41,20 @@ def brightening(times: range, height: int = 16, width: int = 16) -> np.ndarray:
     return np.stack([PATTERN[:height, :width] + 2 * time for time in times]).astype(np.uint8)
 
 
-def film_of(frames: np.ndarray) -> Clip:
-    return Clip(frames=frames, fps=24.0, origin=Origin(file="film.mkv", sha256="0" * 64))
+def video_of(frames: np.ndarray) -> InputVideo:
+    return InputVideo(frames=frames, fps=24.0, origin=Origin(file="video.mkv", sha256="0" * 64))
 
 
 def known_of(asked: Request) -> dict[int, np.ndarray]:
     """The known frames of a request by number, however they were handed over."""
     if asked.inputs.frames:
         assert asked.inputs.exact_size and asked.inputs.given() == ("frames", "exact_size")
-        return {place: picture.pixels.astype(float) for place, picture in asked.inputs.frames.items()}
-    film, mask = asked.inputs.film, asked.inputs.mask
-    assert film is not None and mask is not None
-    white = mask.values.reshape(len(film.frames), -1) == 255
-    assert (white.all(1) | ~white.any(1)).all() and (film.frames[white.all(1)] == GREY).all()
-    return {int(place): film.frames[place].astype(float) for place in np.flatnonzero(~white.any(1))}
+        return {place: image.pixels.astype(float) for place, image in asked.inputs.frames.items()}
+    video, mask = asked.inputs.video, asked.inputs.mask
+    assert video is not None and mask is not None
+    white = mask.values.reshape(len(video.frames), -1) == 255
+    assert (white.all(1) | ~white.any(1)).all() and (video.frames[white.all(1)] == GREY).all()
+    return {int(place): video.frames[place].astype(float) for place in np.flatnonzero(~white.any(1))}
 
 
 def going_on(asked: Request) -> np.ndarray:
@@ -80,23 +80,23 @@ def model(folder: Path, draw: Draw, *conditioners: Conditioner) -> Pretended:
 
 @pytest.mark.parametrize("before", [False, True], ids=["after", "before"])
 @pytest.mark.parametrize("way", WAYS)
-def test_the_film_stays_and_goes_on(folder: Path, way: str, before: bool) -> None:
+def test_the_video_stays_and_goes_on(folder: Path, way: str, before: bool) -> None:
     source = brightening(range(20, 32))
-    made = extend(model(folder, faded, *WAYS[way]), film_of(source), PROMPT, num_frames=7, seed=1, before=before)
+    made = extend(model(folder, faded, *WAYS[way]), video_of(source), PROMPT, num_frames=7, seed=1, before=before)
     truth = brightening(range(13, 32) if before else range(20, 39))
-    assert np.abs(made.film.frames.astype(int) - truth).max() <= 3
-    kept = made.film.frames[7:] if before else made.film.frames[:12]
+    assert np.abs(made.video.frames.astype(int) - truth).max() <= 3
+    kept = made.video.frames[7:] if before else made.video.frames[:12]
     assert (
         np.array_equal(kept, source) and made.report.outside_equal and made.report.outside_pixels == source[..., 0].size
     )
-    assert made.film.fps == 24 and made.report.changed_share == pytest.approx(7 / 19)
+    assert made.video.fps == 24 and made.report.changed_share == pytest.approx(7 / 19)
     new = np.arange(19) < 7 if before else np.arange(19) >= 12
     assert np.array_equal(made.alpha[:, 5, 5], new.astype(np.float32)) and made.alpha.shape == (19, 16, 16)
     assert made.report.seam_delta_e is not None and made.report.seam_delta_e < 0.5
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 53), (64, 40), (8, 20)])
-def test_a_film_of_any_size_keeps_it(folder: Path, height: int, width: int) -> None:
+def test_a_video_of_any_size_keeps_it(folder: Path, height: int, width: int) -> None:
     source = brightening(range(9), height, width)
     sizes = []
 
@@ -105,8 +105,8 @@ def test_a_film_of_any_size_keeps_it(folder: Path, height: int, width: int) -> N
         return going_on(asked)
 
     made = extend(model(folder, draw, Vace()), source, PROMPT, num_frames=4, seed=1)
-    assert made.film.frames.shape == made.raw.shape == (13, height, width, 3)
-    assert np.array_equal(made.film.frames[:9], source) and made.film.fps == 8, "the rate of the recipe"
+    assert made.video.frames.shape == made.raw.shape == (13, height, width, 3)
+    assert np.array_equal(made.video.frames[:9], source) and made.video.fps == 8, "the rate of the recipe"
     ((tall, wide),) = sizes
     assert tall % 4 == wide % 4 == 0 and tall * wide <= 256
     assert (made.report.segments[0].height, made.report.segments[0].width) == (tall, wide)
@@ -117,8 +117,8 @@ def test_colours_are_matched_by_the_frames_that_were_redrawn(folder: Path) -> No
     made = extend(pipe, source, PROMPT, num_frames=4, seed=1)
     plain = extend(pipe, source, PROMPT, num_frames=4, seed=1, match_colours=False)
     truth = brightening(range(9, 13)).astype(int)
-    assert np.abs(made.film.frames[9:] - truth).mean() < 1 < 5 < np.abs(plain.film.frames[9:] - truth).mean()
-    assert np.array_equal(plain.film.frames[9:], plain.raw[9:]) and np.array_equal(made.raw, plain.raw)
+    assert np.abs(made.video.frames[9:] - truth).mean() < 1 < 5 < np.abs(plain.video.frames[9:] - truth).mean()
+    assert np.array_equal(plain.video.frames[9:], plain.raw[9:]) and np.array_equal(made.raw, plain.raw)
     red, green, blue = made.report.colour_shift
     assert green < blue < red and plain.report.colour_shift == (0, 0, 0)
     assert plain.report.seam_delta_e is not None and plain.report.seam_delta_e > 3
@@ -138,7 +138,7 @@ def test_several_passes_each_go_on_from_the_one_before(folder: Path, before: boo
     source = brightening(range(30, 36))
     pipe = model(folder, draw, Vace())
     made = extend(pipe, source, PROMPT, num_frames=11, seed=5, context=5, before=before)
-    frames = made.film.frames
+    frames = made.video.frames
     assert [each.seed for each in asked] == [5, 6, 7] == [each.seed for each in made.report.segments]
     assert [each.num_frames for each in asked] == [9, 9, 9], "4, 4 and 3 new ones, filled up to a legal length"
     for number, each in enumerate(asked):
@@ -162,25 +162,25 @@ def test_a_jump_at_the_seam_is_told(folder: Path) -> None:
 
     made = extend(model(folder, jumping, Vace()), source, PROMPT, num_frames=4, seed=1, context=5)
     steps = [delta_e(one.reshape(-1, 3), other.reshape(-1, 3)).mean() for one, other in pairwise(source)]
-    across = delta_e(source[-1].reshape(-1, 3), made.film.frames[5].reshape(-1, 3)).mean()
+    across = delta_e(source[-1].reshape(-1, 3), made.video.frames[5].reshape(-1, 3)).mean()
     assert made.report.seam_delta_e == pytest.approx(across - np.mean(steps)) and across > 5
     assert made.report.seam_delta_e_worst == made.report.segments[0].seam_delta_e == made.report.seam_delta_e
 
 
-def test_known_frames_stand_where_the_film_is() -> None:
-    clip = film_of(brightening(range(3)))
+def test_known_frames_stand_where_the_video_is() -> None:
+    clip = video_of(brightening(range(3)))
     assert list(by_frames(clip, 4, False).frames) == [0, 1, 2] and list(by_frames(clip, 4, True).frames) == [4, 5, 6]
     for before in (False, True):
-        pictures, film = by_frames(clip, 4, before).frames, by_mask(clip, 4, before).film
-        assert film is not None and len(film.frames) == 7
-        assert all(np.array_equal(film.frames[place], picture.pixels) for place, picture in pictures.items())
+        images, video = by_frames(clip, 4, before).frames, by_mask(clip, 4, before).video
+        assert video is not None and len(video.frames) == 7
+        assert all(np.array_equal(video.frames[place], image.pixels) for place, image in images.items())
 
 
-def test_a_film_tells_how_it_was_extended(folder: Path) -> None:
-    film = film_of(brightening(range(9)))
-    params = extend(model(folder, going_on, KnownFrames()), film, PROMPT, num_frames=4, seed=3).film.params
+def test_a_video_tells_how_it_was_extended(folder: Path) -> None:
+    video = video_of(brightening(range(9)))
+    params = extend(model(folder, going_on, KnownFrames()), video, PROMPT, num_frames=4, seed=3).video.params
     assert (params["task"], params["seed"], params["num_frames"], params["fps"]) == ("extend", 3, 13, 24.0)
-    assert params["inputs"] == {"film": {"file": "film.mkv", "sha256": "0" * 64}}
+    assert params["inputs"] == {"video": {"file": "video.mkv", "sha256": "0" * 64}}
     told = params["edit"]
     assert isinstance(told, dict) and told["outside_equal"] is True and told["segments"][0]["start"] == 9
     assert told["settings"] == {"before": False, "context": 5, "match_colours": True}
@@ -197,13 +197,13 @@ def test_progress_runs_through_all_passes_and_can_end_them(folder: Path) -> None
     words: dict[str, Any] = {"num_frames": 8, "seed": 1, "context": 5}
     extend(pipe, brightening(range(9)), PROMPT, tell=hear, **words)
     assert told == [(step, 2 * STEPS) for step in range(1, 2 * STEPS + 1)]
-    real = replace(tiny_pipeline(folder, conditioners=(StartFilm(),), num_frames=9))
+    real = replace(tiny_pipeline(folder, conditioners=(StartVideo(),), num_frames=9))
     with pytest.raises(Interrupted):
         extend(real, brightening(range(9)), PROMPT, tell=lambda now: now.stage != "denoise", **words)
 
 
 def test_the_seed_decides_what_a_model_makes(folder: Path) -> None:
-    pipe = tiny_pipeline(folder, conditioners=(StartFilm(),), num_frames=9)
+    pipe = tiny_pipeline(folder, conditioners=(StartVideo(),), num_frames=9)
     source = brightening(range(6), 24, 20)
 
     def made(seed: int, **changes: Any) -> Edited:
@@ -211,13 +211,13 @@ def test_the_seed_decides_what_a_model_makes(folder: Path) -> None:
 
     first, again, other = made(1), made(1), made(2)
     counted = extend(pipe, source, PROMPT, num_frames=np.int64(6), seed=np.uint32(1), context=np.int64(5))
-    assert np.array_equal(first.film.frames, counted.film.frames)
-    assert json.dumps(first.film.params) == json.dumps(counted.film.params), "numbers of numpy are plain ones"
-    assert np.array_equal(first.film.frames, again.film.frames)
-    assert not np.array_equal(first.film.frames[6:], other.film.frames[6:])
-    assert all(np.array_equal(each.film.frames[:6], source) for each in (first, other))
-    assert np.array_equal(made(1, before=True).film.frames[6:], source)
-    assert not np.array_equal(made(1, steps=2).film.frames, first.film.frames)
+    assert np.array_equal(first.video.frames, counted.video.frames)
+    assert json.dumps(first.video.params) == json.dumps(counted.video.params), "numbers of numpy are plain ones"
+    assert np.array_equal(first.video.frames, again.video.frames)
+    assert not np.array_equal(first.video.frames[6:], other.video.frames[6:])
+    assert all(np.array_equal(each.video.frames[:6], source) for each in (first, other))
+    assert np.array_equal(made(1, before=True).video.frames[6:], source)
+    assert not np.array_equal(made(1, steps=2).video.frames, first.video.frames)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -227,10 +227,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"num_frames": True}, "num_frames must be .*, not True"),
     ({"context": 0}, "context must be a whole number from 1 to 8, not 0"),
     ({"context": 9}, "context must be a whole number from 1 to 8, not 9"),
-    ({"film": brightening(range(1))}, "the film is too short to go on from: it has 1 frames; give 2 or more, or anim"),
-    ({"film": brightening(range(1)), "before": True}, "too short to go on from: it has 1 frames; give 2 or more"),
-    ({"film": np.full((5, 16, 16, 3), np.nan)}, "floats has values in 0..1, not from nan"),
-    ({"film": "nowhere.mp4"}, "nowhere.mp4"),
+    (
+        {"video": brightening(range(1))},
+        "the video is too short to go on from: it has 1 frames; give 2 or more, or anim",
+    ),
+    ({"video": brightening(range(1)), "before": True}, "too short to go on from: it has 1 frames; give 2 or more"),
+    ({"video": np.full((5, 16, 16, 3), np.nan)}, "floats has values in 0..1, not from nan"),
+    ({"video": "nowhere.mp4"}, "nowhere.mp4"),
     ({"prompt": " "}, "the prompt is empty"),
     ({"seed": 2**63 - 1, "num_frames": 9}, "seed must be"),
     ({"width": 18}, "a width of 18 cannot be made"),
@@ -240,15 +243,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "sentence"), REFUSED, ids=lambda value: str(value)[:20].split("\n")[0])
 def test_what_cannot_be_extended_is_refused_before_any_work(folder: Path, change: dict, sentence: str) -> None:
-    words = {"film": brightening(range(9)), "prompt": PROMPT, "num_frames": 4, "seed": 1, **change}
+    words = {"video": brightening(range(9)), "prompt": PROMPT, "num_frames": 4, "seed": 1, **change}
     with pytest.raises(UsageError, match=sentence) as refused:
-        extend(idle(folder, StartFilm()), **words)
+        extend(idle(folder, StartVideo()), **words)
     assert "\n" not in str(refused.value)
 
 
 def test_a_model_that_takes_neither_frames_nor_a_mask_says_who_would(folder: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"neither known frames nor a film with a mask, .*i2v-14b-480p.*vace-14b would"
+        UsageError, match=r"neither known frames nor a video with a mask, .*i2v-14b-480p.*vace-14b would"
     ):
         extend(idle(folder), brightening(range(9)), PROMPT, num_frames=4, seed=1)
 

@@ -1,4 +1,4 @@
-"""The surroundings of a film are made; the film stays bit for bit where it was put."""
+"""The surroundings of a video are made; the video stays bit for bit where it was put."""
 
 from pathlib import Path
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from editing.pretend import Pretended, film, noise, pretended
-from kinoform.conditions.edits import GREY
+from editing.pretend import Pretended, noise, pretended, video
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.start_film import StartFilm
 from kinoform.conditions.vace import Vace
+from kinoform.conditions.vace_inputs import GREY
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.editing.outpaint import ANCHORS, outpaint
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip
+from kinoform.media.types import InputVideo
 from tiny_recipe import tiny_pipeline
 
 PROMPT = "a blue cat"
@@ -36,21 +36,21 @@ def placed(made: np.ndarray, rows: int, columns: int, height: int, width: int) -
     ],
 )
 @pytest.mark.parametrize("frames", [5, 13])
-def test_the_film_stays_where_it_is_put(
+def test_the_video_stays_where_it_is_put(
     folder: Path, frames: int, size: tuple[int, int], wanted: tuple[int, int], anchor: str, place: tuple[int, int]
 ) -> None:
-    source, (height, width) = film(frames, *size), wanted
+    source, (height, width) = video(frames, *size), wanted
     made = outpaint(
         pretended(folder, noise),
-        Clip(frames=source, fps=24.0),
+        InputVideo(frames=source, fps=24.0),
         PROMPT,
         width=width,
         height=height,
         anchor=anchor,
         seed=1,
     )
-    assert made.film.frames.shape == (frames, height, width, 3) and made.film.fps == 24
-    assert np.array_equal(placed(made.film.frames, *place, *size), source)
+    assert made.video.frames.shape == (frames, height, width, 3) and made.video.fps == 24
+    assert np.array_equal(placed(made.video.frames, *place, *size), source)
     inside = placed(made.alpha, *place, *size)
     assert not inside.any() and (made.alpha > 0).sum() == made.alpha.size - inside.size
     assert made.report.outside_equal and made.report.outside_pixels == inside.size
@@ -58,23 +58,23 @@ def test_the_film_stays_where_it_is_put(
 
 def test_what_is_feathered_lies_in_what_is_made(folder: Path) -> None:
     made = outpaint(
-        pretended(folder, noise), film(5, 16, 16), PROMPT, width=40, height=16, seed=1,
+        pretended(folder, noise), video(5, 16, 16), PROMPT, width=40, height=16, seed=1,
         settings=EditSettings(feather=3.0, match_colours=False),
     )  # fmt: skip
     line = made.alpha[0, 8]
     assert line[12 : 12 + 16].max() == 0
     assert line[28:].tolist() == pytest.approx([0.25, 0.5, 0.75, *[1] * 9])
     assert line[:12].tolist() == line[:27:-1].tolist(), "the same on both sides"
-    edge = made.film.frames[:, :, 27].astype(float)
+    edge = made.video.frames[:, :, 27].astype(float)
     blend = np.rint(0.75 * edge + 0.25 * made.raw[:, :, 28])
-    assert np.abs(made.film.frames[:, :, 28] - blend).max() <= 1, "from the edge of the film to what is made"
-    assert np.array_equal(made.film.frames[:, :, 31:], made.raw[:, :, 31:])
+    assert np.abs(made.video.frames[:, :, 28] - blend).max() <= 1, "from the edge of the video to what is made"
+    assert np.array_equal(made.video.frames[:, :, 31:], made.raw[:, :, 31:])
 
 
 def test_a_narrow_rim_is_feathered_less(folder: Path) -> None:
     made = outpaint(
         pretended(folder, noise),
-        film(5, 16, 16),
+        video(5, 16, 16),
         PROMPT,
         width=18,
         height=16,
@@ -84,21 +84,21 @@ def test_a_narrow_rim_is_feathered_less(folder: Path) -> None:
     assert made.alpha[0, 8].tolist() == [1, *[0] * 16, 1]
 
 
-def test_the_model_sees_the_film_in_grey(folder: Path) -> None:
+def test_the_model_sees_the_video_in_grey(folder: Path) -> None:
     pipe = pretended(folder, noise, conditioners=(Vace(),))
-    source = film(5, 8, 8)
+    source = video(5, 8, 8)
     outpaint(pipe, source, PROMPT, width=16, height=16, seed=1, anchor="top-left")
     (asked,) = pipe.seen
-    assert asked.inputs.film is not None and asked.inputs.mask is not None
-    white = np.broadcast_to(asked.inputs.mask.values == 255, asked.inputs.film.frames.shape[:3])
+    assert asked.inputs.video is not None and asked.inputs.mask is not None
+    white = np.broadcast_to(asked.inputs.mask.values == 255, asked.inputs.video.frames.shape[:3])
     assert (asked.height, asked.width) == (16, 16) and (white[:, :8, :8] == False).all() and white[:, 8:].all()  # noqa: E712
-    assert np.array_equal(asked.inputs.film.frames[:, :8, :8], source)
-    assert (asked.inputs.film.frames[white] == GREY).all()
+    assert np.array_equal(asked.inputs.video.frames[:, :8, :8], source)
+    assert (asked.inputs.video.frames[white] == GREY).all()
 
 
-def test_a_film_that_is_scaled_down_stays_known_to_its_edge(folder: Path) -> None:
+def test_a_video_that_is_scaled_down_stays_known_to_its_edge(folder: Path) -> None:
     pipe = pretended(folder, noise)
-    outpaint(pipe, film(5, 16, 16), PROMPT, width=32, height=32, seed=1)
+    outpaint(pipe, video(5, 16, 16), PROMPT, width=32, height=32, seed=1)
     (asked,) = pipe.seen
     assert asked.inputs.mask is not None
     white = asked.inputs.mask.values == 255
@@ -106,8 +106,8 @@ def test_a_film_that_is_scaled_down_stays_known_to_its_edge(folder: Path) -> Non
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_is_made_has_the_colours_of_the_film(folder: Path) -> None:
-    """The model knows the whole picture, in other colours."""
+def test_what_is_made_has_the_colours_of_the_video(folder: Path) -> None:
+    """The model knows the whole image, in other colours."""
     rising = 60 + 6 * np.indices((16, 16)).sum(axis=0)
     for truth, seam in ((rising, 2.5), (np.full((16, 16), 120), 0.5)):
         frames = np.broadcast_to(truth[None, ..., None], (5, 16, 16, 3)).astype(np.uint8)
@@ -119,50 +119,50 @@ def test_what_is_made_has_the_colours_of_the_film(folder: Path) -> None:
             )
             for match in (True, False)
         )  # fmt: skip
-        far = [np.abs(each.film.frames.astype(int) - frames).mean() for each in (matched, left)]
+        far = [np.abs(each.video.frames.astype(int) - frames).mean() for each in (matched, left)]
         assert far[0] < 1 < 3 < far[1]
         assert matched.report.seam_delta_e is not None and matched.report.seam_delta_e < seam
 
 
-def test_a_real_model_leaves_the_film_as_it_is(folder: Path) -> None:
-    pipe, source = tiny_pipeline(folder, conditioners=(StartFilm(),), num_frames=5), film(8, 12, 20)
+def test_a_real_model_leaves_the_video_as_it_is(folder: Path) -> None:
+    pipe, source = tiny_pipeline(folder, conditioners=(StartVideo(),), num_frames=5), video(8, 12, 20)
     first, again, other = (outpaint(pipe, source, PROMPT, width=30, height=24, seed=seed) for seed in (1, 1, 2))
-    assert np.array_equal(first.film.frames, again.film.frames)
-    assert not np.array_equal(first.film.frames, other.film.frames)
-    assert np.array_equal(placed(first.film.frames, 6, 5, 12, 20), source)
-    assert first.film.params["width"] == 16, "the size that was made; the report tells the rest"
+    assert np.array_equal(first.video.frames, again.video.frames)
+    assert not np.array_equal(first.video.frames, other.video.frames)
+    assert np.array_equal(placed(first.video.frames, 6, 5, 12, 20), source)
+    assert first.video.params["width"] == 16, "the size that was made; the report tells the rest"
 
 
-def test_much_more_than_the_film_is_told(folder: Path) -> None:
-    with pytest.warns(UserWarning, match="40x40 has more than 4 times the area of the film of 16x16"):
-        outpaint(pretended(folder, noise), film(5, 16, 16), PROMPT, width=40, height=40, seed=1)
+def test_much_more_than_the_video_is_told(folder: Path) -> None:
+    with pytest.warns(UserWarning, match="40x40 has more than 4 times the area of the video of 16x16"):
+        outpaint(pretended(folder, noise), video(5, 16, 16), PROMPT, width=40, height=40, seed=1)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"width": 16, "height": 16}, "the film is 16x16, which 16x16 does not surround; ask for a larger size"),
-    ({"width": 8, "height": 32}, "the film is 16x16, which 8x32 does not surround"),
+    ({"width": 16, "height": 16}, "the video is 16x16, which 16x16 does not surround; ask for a larger size"),
+    ({"width": 8, "height": 32}, "the video is 16x16, which 8x32 does not surround"),
     ({"width": 0}, "width must be a whole number from 1 to 16384, not 0"),
     ({"height": -32}, "height must be .*, not -32"),
     ({"width": True}, "width must be .*, not True"),
     ({"width": 10**6}, "width must be .*, not 1000000"),
     ({"anchor": "middle"}, f"no anchor 'middle'; .*known: {', '.join(sorted(ANCHORS))}"),
-    ({"film": film(1, 16, 16)}, "too short to edit"),
-    ({"film": np.full((5, 16, 16, 3), np.nan)}, "floats has values in 0..1, not from nan"),
+    ({"video": video(1, 16, 16)}, "too short to edit"),
+    ({"video": np.full((5, 16, 16, 3), np.nan)}, "floats has values in 0..1, not from nan"),
     ({"prompt": ""}, "the prompt is empty"),
 ]
 
 
 @pytest.mark.parametrize(("change", "sentence"), REFUSED, ids=lambda value: str(value)[:20].split("\n")[0])
 def test_what_cannot_be_surrounded_is_refused_before_any_work(folder: Path, change: dict, sentence: str) -> None:
-    words = {"film": film(5, 16, 16), "prompt": PROMPT, "width": 24, "height": 32, "seed": 1, **change}
+    words = {"video": video(5, 16, 16), "prompt": PROMPT, "width": 24, "height": 32, "seed": 1, **change}
     with pytest.raises(UsageError, match=sentence) as refused:
         outpaint(idle(folder), **words)
     assert "\n" not in str(refused.value)
 
 
-def test_a_model_that_takes_no_film_says_who_would(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"this model takes no film; .*vace-14b would"):
-        outpaint(idle(folder, conditioners=(KnownFrames(),)), film(5, 16, 16), PROMPT, width=32, height=32, seed=1)
+def test_a_model_that_takes_no_video_says_who_would(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"this model takes no video; .*vace-14b would"):
+        outpaint(idle(folder, conditioners=(KnownFrames(),)), video(5, 16, 16), PROMPT, width=32, height=32, seed=1)
 
 
 def idle(folder: Path, **changes: Any) -> Pretended:

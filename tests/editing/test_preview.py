@@ -1,4 +1,4 @@
-"""A preview shows the film as it is where nothing changes, and tells change, blend and window apart."""
+"""A preview shows the video as it is where nothing changes, and tells change, blend and window apart."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from editing.pretend import film, noise, pretended
+from editing.pretend import noise, pretended, video
 from kinoform.editing import preview
-from kinoform.editing.continuing import plan_extend
+from kinoform.editing.extend_plan import plan_extend
 from kinoform.editing.preview import BLENDS, CHANGES, SEEN, outline, tinted
 from kinoform.editing.window import Window
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 
 
 def test_colours_are_laid_over_what_changes_and_nothing_else() -> None:
@@ -23,11 +23,11 @@ def test_colours_are_laid_over_what_changes_and_nothing_else() -> None:
     for place, colour in ((alpha == 0.5, BLENDS), (alpha == 1, CHANGES)):
         before, after = (np.abs(each[place].astype(float) - colour).mean() for each in (frame, shown))
         assert after < before / 2
-        assert len(np.unique(shown[place], axis=0)) > 1, "the film shines through"
+        assert len(np.unique(shown[place], axis=0)) > 1, "the video shines through"
 
 
 @pytest.mark.parametrize(("size", "wide"), [((40, 60), 1), ((600, 300), 3)])
-def test_a_window_is_drawn_where_it_lies_in_the_film(size: tuple[int, int], wide: int) -> None:
+def test_a_window_is_drawn_where_it_lies_in_the_video(size: tuple[int, int], wide: int) -> None:
     frame = np.zeros((*size, 3), np.uint8)
     outline(frame, Window(top=-4, left=10, height=24, width=20, made=(24, 20)))
     seen = (frame == SEEN).all(axis=-1)
@@ -37,17 +37,17 @@ def test_a_window_is_drawn_where_it_lies_in_the_film(size: tuple[int, int], wide
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_of_a_longer_film_it_shows_what_the_model_is_handed_and_where_it_goes_on(
+def test_of_a_longer_video_it_shows_what_the_model_is_handed_and_where_it_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
-    drawn: list[Film] = []
+    drawn: list[Video] = []
 
-    def sheet(film: Film) -> Image.Image:
-        drawn.append(film)
+    def sheet(video: Video) -> Image.Image:
+        drawn.append(video)
         return Image.new("RGB", (1, 1))
 
     monkeypatch.setattr(preview, "contact_sheet", sheet)
-    source = film(13, 16, 16)
+    source = video(13, 16, 16)
     plan = plan_extend(pretended(folder, noise), source, "a cat", num_frames=9, seed=1, before=before, context=2)
     preview.preview_extend(plan)
     (shown,) = drawn

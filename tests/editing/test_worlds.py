@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pretend import copied, film, noise, painted, pretended, spots
+from pretend import copied, noise, painted, pretended, spots, video
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.editing.continuing import plan_extend
 from kinoform.editing.edit import carry_out
+from kinoform.editing.edit_plan import plan_edit
+from kinoform.editing.extend_plan import plan_extend
+from kinoform.editing.image_to_video import animate, bridge
 from kinoform.editing.outpaint import plan_outpaint
-from kinoform.editing.picture import animate, bridge
-from kinoform.editing.plan import plan_edit
 from kinoform.editing.worlds import tell_worlds
-from kinoform.media.material import Clip, Picture
+from kinoform.media.types import InputImage, InputVideo
 from kinoform.pipelines.generate import Progress
 from kinoform.recipes.load import RELEASED, load
 
@@ -25,31 +25,31 @@ KNOWS = "knows only its own world, coloured shapes"
 def test_it_is_said_of_a_video_that_is_none_of_its_own(folder: Path) -> None:
     pipeline = pretended(folder, copied, world="coloured shapes")
     with pytest.warns(UserWarning, match=KNOWS):
-        plan_edit(pipeline, film(9, 24, 32), "a cat", seed=1)
+        plan_edit(pipeline, video(9, 24, 32), "a cat", seed=1)
     with pytest.warns(UserWarning, match=KNOWS):
-        plan_extend(pipeline, film(9, 24, 32), "a cat", num_frames=4, seed=1, context=2)
+        plan_extend(pipeline, video(9, 24, 32), "a cat", num_frames=4, seed=1, context=2)
     with pytest.warns(UserWarning, match=KNOWS):
-        plan_outpaint(pipeline, film(9, 24, 32), "a cat", width=48, height=32, seed=1)
+        plan_outpaint(pipeline, video(9, 24, 32), "a cat", width=48, height=32, seed=1)
 
 
 def test_nothing_is_said_of_its_own_videos_and_by_models_that_know_more(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for side in (16, 64):
-            plan_edit(pretended(folder, copied, world="coloured shapes"), film(9, side, side), "a cat", seed=1)
+            plan_edit(pretended(folder, copied, world="coloured shapes"), video(9, side, side), "a cat", seed=1)
         plan_outpaint(
-            pretended(folder, copied, world="coloured shapes"), film(9, 16, 16), "a cat", width=24, height=16, seed=1
+            pretended(folder, copied, world="coloured shapes"), video(9, 16, 16), "a cat", width=24, height=16, seed=1
         )
-        plan_edit(pretended(folder, copied), film(9, 24, 32), "a cat", seed=1)
+        plan_edit(pretended(folder, copied), video(9, 24, 32), "a cat", seed=1)
 
 
 def test_it_is_said_of_images_too(folder: Path) -> None:
     recipe = pretended(folder, copied, world="coloured shapes").recipe
-    image = Picture(pixels=np.zeros((24, 32, 3), np.uint8))
+    image = InputImage(pixels=np.zeros((24, 32, 3), np.uint8))
     with pytest.warns(UserWarning, match=rf"{KNOWS}.*kinoform download i2v-14b-480p"):
         tell_worlds(recipe, Inputs(frames={0: image}))
     with pytest.warns(UserWarning, match=rf"{KNOWS}.*kinoform download vace-1.3b"):
-        tell_worlds(recipe, Inputs(film=Clip(frames=film(9, 24, 32))))
+        tell_worlds(recipe, Inputs(video=InputVideo(frames=video(9, 24, 32))))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tell_worlds(recipe, Inputs())
@@ -58,7 +58,7 @@ def test_it_is_said_of_images_too(folder: Path) -> None:
 
 def test_python_says_it_as_the_commands_do(folder: Path) -> None:
     pipeline = pretended(folder, noise, world="coloured shapes", conditioners=(KnownFrames(),))
-    first, last = film(2, 24, 32)
+    first, last = video(2, 24, 32)
     with pytest.warns(UserWarning, match=KNOWS):
         animate(pipeline, first, "a cat", seed=1)
     with pytest.warns(UserWarning, match=KNOWS):
@@ -72,7 +72,7 @@ def test_every_embedded_model_says_what_it_knows(name: str) -> None:
 
 def test_progress_names_the_work_after_the_model(folder: Path) -> None:
     told: list[Progress] = []
-    plan = plan_edit(pretended(folder, painted(1, 2, 3)), film(13, 24, 32), "a cat", seed=1, mask=spots(13, 24, 32))
+    plan = plan_edit(pretended(folder, painted(1, 2, 3)), video(13, 24, 32), "a cat", seed=1, mask=spots(13, 24, 32))
     carry_out(plan, lambda now: told.append(now))
     composed = [each for each in told if each.stage == "compose"]
     assert [each.done for each in composed] == list(range(1, composed[0].total + 1))

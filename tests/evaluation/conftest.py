@@ -1,4 +1,4 @@
-"""The embedded models, and a painter in their place whose films are known."""
+"""The embedded models, and a painter in their place whose videos are known."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import pytest
 
 import kinoform
 from kinoform.evaluation.prompts import Asked
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 
 Paint = Callable[[Asked], np.ndarray]
@@ -25,12 +25,12 @@ def factorized() -> Pipeline:
 
 @pytest.fixture
 def paint(monkeypatch: pytest.MonkeyPatch) -> Callable[[Paint], None]:
-    """Let films be painted by a function of what is asked, whatever the model would make."""
+    """Let videos be painted by a function of what is asked, whatever the model would make."""
 
     def use(painted: Paint) -> None:
-        def film(pipeline: Pipeline, asked: Asked, changes: object) -> Film:
-            return Film(frames=painted(asked), fps=16.0)
+        def video(pipeline: Pipeline, asked: Asked, changes: object) -> Video:
+            return Video(frames=painted(asked), fps=16.0)
 
-        monkeypatch.setattr("kinoform.evaluation.evaluate._film", film)
+        monkeypatch.setattr("kinoform.evaluation.evaluate._video", video)
 
     return use

@@ -1,4 +1,4 @@
-"""The operations of a film are those of its plan, follow its settings, and are not guessed."""
+"""The operations of a video are those of its plan, follow its settings, and are not guessed."""
 
 from dataclasses import dataclass, replace
 
@@ -8,26 +8,26 @@ import torch
 from torch import nn
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.evaluation.cost import FilmFlops, film_flops
-from kinoform.media.material import Picture
+from kinoform.evaluation.cost import VideoFlops, video_flops
+from kinoform.media.types import InputImage
 from kinoform.models.attention.full import Full
 from kinoform.models.block import FullBlock
 from kinoform.models.dit import DiTSpec
-from kinoform.models.ports import Attend
+from kinoform.models.protocols import Attend
 from kinoform.pipelines.fit import sizes_of, work_of
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.plan.film import plan_film
+from kinoform.plan.video_plan import plan_video
 
 
-def flops(pipeline: Pipeline, **changes: object) -> FilmFlops:
-    found = film_flops(pipeline, pipeline.request("a red ball", seed=0, **changes))
+def flops(pipeline: Pipeline, **changes: object) -> VideoFlops:
+    found = video_flops(pipeline, pipeline.request("a red ball", seed=0, **changes))
     assert found is not None
     return found
 
 
 def test_they_are_those_of_the_plan(mini: Pipeline) -> None:
     work = work_of(mini.request("a red ball", seed=0))
-    plan = plan_film(sizes_of(mini.parts), work, dtype=torch.float32, device="cpu")
+    plan = plan_video(sizes_of(mini.parts), work, dtype=torch.float32, device="cpu")
     found = flops(mini)
     assert found.total == sum(stage.executed for stage in plan.flops.values())
     assert found.transformer == plan.flops["denoise"].executed
@@ -41,8 +41,8 @@ def test_they_follow_the_settings(mini: Pipeline) -> None:
 
 
 def test_a_reference_is_counted(mini: Pipeline, factorized: Pipeline) -> None:
-    picture = Picture(pixels=np.eye(64, dtype=np.uint8)[..., None].repeat(3, axis=-1) * 255)
-    without, with_one = flops(factorized), flops(factorized, inputs=Inputs(references=(picture,)))
+    image = InputImage(pixels=np.eye(64, dtype=np.uint8)[..., None].repeat(3, axis=-1) * 255)
+    without, with_one = flops(factorized), flops(factorized, inputs=Inputs(references=(image,)))
     assert with_one.transformer > without.transformer
     assert with_one.total - without.total > with_one.transformer - without.transformer, "the codec reads it"
     assert without.total - without.transformer == flops(mini).total - flops(mini).transformer, "they share the rest"
@@ -69,4 +69,4 @@ class Silent:
 @pytest.mark.parametrize("change", [{"block": FullBlock(attention=Nowhere())}, {"branches": (Silent(),)}])
 def test_what_is_not_told_is_not_guessed(mini: Pipeline, change: dict) -> None:
     parts = replace(mini.parts, transformer_spec=replace(mini.parts.transformer_spec, **change))
-    assert film_flops(replace(mini, parts=parts), mini.request("a red ball", seed=0)) is None
+    assert video_flops(replace(mini, parts=parts), mini.request("a red ball", seed=0)) is None

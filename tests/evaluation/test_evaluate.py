@@ -1,4 +1,4 @@
-"""What is asked for never changes, what is counted is what the films show, and two sides see the same prompts."""
+"""What is asked for never changes, what is counted is what the videos show, and two sides see the same prompts."""
 
 import json
 import weakref
@@ -14,7 +14,7 @@ from kinoform.evaluation.evaluate import evaluate
 from kinoform.evaluation.paired import differences
 from kinoform.evaluation.prompts import LEVELS, SPLITS, prompts
 from kinoform.evaluation.verdict import attributes
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.parse import parse
 from kinoform.world.render import render
@@ -38,7 +38,7 @@ def test_prompts_lie_on_their_side_and_say_their_scene(level: str, split: str) -
     assert all(is_held_out(each.scene.story) == (split == "held-out") for each in asked)
     assert all(parse(each.prompt) == each.scene.story for each in asked)
     assert [each.number for each in asked] == list(range(40))
-    assert asked[:7] == list(prompts(level, split, 7)), "fewer films are the first of more"
+    assert asked[:7] == list(prompts(level, split, 7)), "fewer videos are the first of more"
     assert len({each.seed for each in asked}) == 40
 
 
@@ -48,7 +48,7 @@ def test_no_two_streams_are_alike() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_films_of_the_scenes_themselves_are_right(mini: Pipeline, paint, level: str) -> None:
+def test_videos_of_the_scenes_themselves_are_right(mini: Pipeline, paint, level: str) -> None:
     paint(lambda asked: render(asked.scene))
     found = evaluate(mini, level=level, count=2)
     assert [split.split for split in found.splits] == list(SPLITS)
@@ -57,10 +57,10 @@ def test_films_of_the_scenes_themselves_are_right(mini: Pipeline, paint, level: 
         assert all(each.right == each.trials == 2 for name, each in split.skill.items() if name != "size")
         assert split.binding_error.right == 0 and split.count_constancy.right == 2
         assert split.background_drift in (0.0, None)
-        assert [film.prompt for film in split.films] == [asked.prompt for asked in prompts(level, split.split, 2)]
+        assert [video.prompt for video in split.videos] == [asked.prompt for asked in prompts(level, split.split, 2)]
 
 
-def test_films_of_something_else_are_wrong(mini: Pipeline, paint) -> None:
+def test_videos_of_something_else_are_wrong(mini: Pipeline, paint) -> None:
     paint(lambda asked: np.full((17, 64, 64, 3), asked.scene.things[0].subject.colour.rgb, dtype=np.uint8))
     for split in evaluate(mini, count=2).splits:
         assert split.skill["all_right"].right == split.skill["count"].right == split.skill["colour"].right == 0
@@ -68,27 +68,27 @@ def test_films_of_something_else_are_wrong(mini: Pipeline, paint) -> None:
         assert split.count_constancy.right == 2, "no object in any frame is constant"
 
 
-def test_films_are_made_one_at_a_time_and_each_as_if_alone(mini: Pipeline) -> None:
+def test_videos_are_made_one_at_a_time_and_each_as_if_alone(mini: Pipeline) -> None:
     kept: list[weakref.ref] = []
     second: list[np.ndarray] = []
     most = 0
 
-    def watch(split: str, number: int, film: Film) -> None:
+    def watch(split: str, number: int, video: Video) -> None:
         nonlocal most
-        kept.append(weakref.ref(film.frames))
+        kept.append(weakref.ref(video.frames))
         most = max(most, sum(each() is not None for each in kept))
         if (split, number) == ("held-out", 1):
-            second.append(film.frames.copy())
+            second.append(video.frames.copy())
 
     told: list[tuple[str, int, int]] = []
     evaluate(mini, count=2, steps=2, watch=watch, tell=lambda *words: told.append(words))
-    assert len(kept) == 4 and most <= 2, "the film before may live until the one after it is bound to its name"
+    assert len(kept) == 4 and most <= 2, "the video before may live until the one after it is bound to its name"
     assert told == [("L1 seen", 1, 2), ("L1 seen", 2, 2), ("L1 held-out", 1, 2), ("L1 held-out", 2, 2)]
     asked = list(prompts("L1", "held-out", 2))[1]
     assert np.array_equal(second[0], mini(asked.prompt, seed=asked.seed, num_inference_steps=2).frames)
 
 
-def test_two_sides_are_asked_for_the_same_films(mini: Pipeline, paint) -> None:
+def test_two_sides_are_asked_for_the_same_videos(mini: Pipeline, paint) -> None:
     places: list[Place] = []
     wrong = np.zeros((17, 64, 64, 3), dtype=np.uint8)
     painted: list[int] = []
@@ -99,7 +99,7 @@ def test_two_sides_are_asked_for_the_same_films(mini: Pipeline, paint) -> None:
 
     paint(alternating)
     right, left = Contender(pipeline=mini), Contender(pipeline=mini, changes={"steps": 3})
-    found = benchmark(right, left, levels=["L2"], count=2, watch=lambda place, film: places.append(place))
+    found = benchmark(right, left, levels=["L2"], count=2, watch=lambda place, video: places.append(place))
     assert painted[:4] == painted[4:]
     assert [place.side for place in places] == [0] * 4 + [1] * 4
     assert found.names == (f"mini steps={mini.recipe.steps}", "mini steps=3")
@@ -130,14 +130,14 @@ def test_a_side_beside_itself_differs_in_nothing(mini: Pipeline, paint) -> None:
         ({"guidance": float("nan")}, "guidance must be"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_any_film(mini: Pipeline, paint, words: dict, sentence: str) -> None:
-    paint(lambda asked: pytest.fail("a film was made"))
+def test_what_cannot_be_measured_is_refused_before_any_video(mini: Pipeline, paint, words: dict, sentence: str) -> None:
+    paint(lambda asked: pytest.fail("a video was made"))
     with pytest.raises(UsageError, match=sentence):
         evaluate(mini, **words)
 
 
-def test_a_model_of_other_words_is_refused_before_any_film(mini: Pipeline, paint, tmp_path: Path) -> None:
-    paint(lambda asked: pytest.fail("a film was made"))
+def test_a_model_of_other_words_is_refused_before_any_video(mini: Pipeline, paint, tmp_path: Path) -> None:
+    paint(lambda asked: pytest.fail("a video was made"))
     other = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"))
     with pytest.raises(WeightsError, match=r"tiny does not know \d+ of the \d+ words .* such as mini"):
         evaluate(other)

@@ -1,4 +1,4 @@
-"""What is counted of inputs is what the films show: perfect films are right, blind ones are at chance."""
+"""What is counted of inputs is what the videos show: perfect videos are right, blind ones are at chance."""
 
 import json
 import weakref
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import ReferenceTokens
-from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.errors import UsageError, WeightsError
 from kinoform.evaluation.benchmark import Contender
 from kinoform.evaluation.inputs.benchmark import benchmark_inputs
@@ -21,16 +21,16 @@ from kinoform.evaluation.inputs.making import Made, in_place, made
 from kinoform.evaluation.inputs.skill import CaseSkill
 from kinoform.evaluation.making import redrawn
 from kinoform.evaluation.verdict import judge
-from kinoform.media.film import Film
+from kinoform.loading.additions import with_additions
+from kinoform.media.video import Video
+from kinoform.mini import adapters as mini_adapters
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
-from kinoform.recipes import mini_adapters
-from kinoform.weights.additions import with_additions
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, scene_from_seed
 from tiny_recipe import tiny_pipeline, write_tiny_folder
 
-SIZE = FilmSize(num_frames=17, height=64, width=64)
+SIZE = VideoSize(num_frames=17, height=64, width=64)
 Painted = Callable[[Case], np.ndarray]
 BLACK = np.zeros((17, 64, 64, 3), dtype=np.uint8)
 EDITS = ("recolour", "reshape", "remove", "insert")
@@ -38,14 +38,14 @@ EDITS = ("recolour", "reshape", "remove", "insert")
 
 @pytest.fixture
 def paint(monkeypatch: pytest.MonkeyPatch) -> Callable[[Painted], None]:
-    """Let films be painted by a function of their case, whatever the model would make, under a codec without loss."""
+    """Let videos be painted by a function of their case, whatever the model would make, under a codec without loss."""
     monkeypatch.setattr("kinoform.evaluation.inputs.evaluate.redrawn", lambda pipeline, frames: frames)
 
     def use(painted: Painted) -> None:
         def made(pipeline: Pipeline, case: Case, changes: object) -> Made:
             frames, mask = painted(case), case.inputs.mask
             kept = case.kept if mask is None else mask.values < 128
-            return Made(film=Film(frames=frames, fps=16.0), raw=frames, kept=kept)
+            return Made(video=Video(frames=frames, fps=16.0), raw=frames, kept=kept)
 
         monkeypatch.setattr("kinoform.evaluation.inputs.evaluate.made", made)
 
@@ -55,7 +55,7 @@ def paint(monkeypatch: pytest.MonkeyPatch) -> Callable[[Painted], None]:
 @pytest.fixture
 def reader_of_all(mini: Pipeline) -> Pipeline:
     """A model that takes every input, of which only the requests are made."""
-    conditioners = (StartFilm(), KnownFrames(required=False), ReferenceTokens())
+    conditioners = (StartVideo(), KnownFrames(required=False), ReferenceTokens())
     return replace(mini, recipe=replace(mini.recipe, conditioners=conditioners))
 
 
@@ -63,7 +63,7 @@ def by_name(cases: tuple[CaseSkill, ...]) -> Mapping[str, CaseSkill]:
     return {case.name: case for case in cases}
 
 
-def test_perfect_films_are_right_in_every_task(reader_of_all: Pipeline, paint) -> None:
+def test_perfect_videos_are_right_in_every_task(reader_of_all: Pipeline, paint) -> None:
     paint(lambda case: rendered(case.target, SIZE))
     found = evaluate_inputs(reader_of_all, TASKS, count=1)
     names = {
@@ -86,7 +86,7 @@ def test_perfect_films_are_right_in_every_task(reader_of_all: Pipeline, paint) -
         assert case.ceiling_figures == case.figures
 
 
-def test_films_of_noise_are_wrong_in_every_task(reader_of_all: Pipeline, paint) -> None:
+def test_videos_of_noise_are_wrong_in_every_task(reader_of_all: Pipeline, paint) -> None:
     noise = np.random.default_rng(0)
     paint(lambda case: noise.integers(0, 256, (17, 64, 64, 3), dtype=np.uint8))
     for case in evaluate_inputs(reader_of_all, TASKS, count=1).cases:
@@ -94,7 +94,7 @@ def test_films_of_noise_are_wrong_in_every_task(reader_of_all: Pipeline, paint) 
         assert all(value < 15 for value in case.figures.values())
 
 
-def test_films_that_look_at_nothing_are_at_chance(reader_of_all: Pipeline, paint) -> None:
+def test_videos_that_look_at_nothing_are_at_chance(reader_of_all: Pipeline, paint) -> None:
     scenes = iter(range(1000))
     paint(lambda case: render(scene_from_seed(next(scenes))))
     (task,) = (task for task in TASKS if task.name == "identity")
@@ -106,8 +106,8 @@ def test_films_that_look_at_nothing_are_at_chance(reader_of_all: Pipeline, paint
 
 def test_the_source_is_no_edit(reader_of_all: Pipeline, paint) -> None:
     def source(case: Case) -> np.ndarray:
-        assert case.inputs.film is not None
-        return case.inputs.film.frames
+        assert case.inputs.video is not None
+        return case.inputs.video.frames
 
     paint(source)
     found = by_name(evaluate_inputs(reader_of_all, tasks_for(reader_of_all, EDITS), count=2).cases)
@@ -116,7 +116,7 @@ def test_the_source_is_no_edit(reader_of_all: Pipeline, paint) -> None:
         assert found[name].figures == {"kept_psnr": 100.0}, "outside the mask nothing is changed"
 
 
-def test_a_film_that_goes_on_as_its_frame_began_is_seen(reader_of_all: Pipeline, paint) -> None:
+def test_a_video_that_goes_on_as_its_frame_began_is_seen(reader_of_all: Pipeline, paint) -> None:
     """The frame alone may give a motion away; then the words count for nothing."""
 
     def former(case: Case) -> np.ndarray:
@@ -130,10 +130,10 @@ def test_a_film_that_goes_on_as_its_frame_began_is_seen(reader_of_all: Pipeline,
     assert case.skill["colour"].right == 3
 
 
-def test_cases_are_pooled_film_by_film(reader_of_all: Pipeline, paint) -> None:
+def test_cases_are_pooled_video_by_video(reader_of_all: Pipeline, paint) -> None:
     paint(lambda case: rendered(case.target, SIZE) if len(case.target.things) == 2 else BLACK)
     *single, joined = evaluate_inputs(reader_of_all, tasks_for(reader_of_all, EDITS), count=1).cases
-    assert joined.name == "all edits" and joined.joins == EDITS and len(joined.films) == 4
+    assert joined.name == "all edits" and joined.joins == EDITS and len(joined.videos) == 4
     assert joined.skill["edit_right"].right == sum(case.skill["edit_right"].right for case in single)
     assert joined.skill["edit_right"].trials == 4 and joined.skill["count"].right == 1
     assert joined.chance["edit_right"] == pytest.approx(np.mean([case.chance["edit_right"] for case in single]))
@@ -144,7 +144,7 @@ def test_the_ceiling_is_what_the_codec_makes_of_the_scene(mini: Pipeline, monkey
     monkeypatch.setattr(
         "kinoform.evaluation.inputs.evaluate.made",
         lambda pipeline, case, changes: Made(
-            film=Film(frames=frames(case), fps=16.0), raw=BLACK, kept=BLACK[..., 0] == 0
+            video=Video(frames=frames(case), fps=16.0), raw=BLACK, kept=BLACK[..., 0] == 0
         ),
     )
     case, _ = evaluate_inputs(mini, tasks_for(mini, ["recolour"]), count=1).cases
@@ -173,7 +173,7 @@ def test_a_side_that_takes_less_gets_less(mini: Pipeline, reader_of_all: Pipelin
     paint(painted)
     tasks = tasks_for(reader_of_all, ["identity", "insert reference"])
     found = benchmark_inputs(Contender(pipeline=reader_of_all), Contender(pipeline=mini), tasks, count=1)
-    assert seen[4:] == [("film", "mask"), (), (), ()], "what the model does not take is not handed over"
+    assert seen[4:] == [("video", "mask"), (), (), ()], "what the model does not take is not handed over"
     assert found.other is not None
     assert by_name(found.other.cases)["reference"].left_out == ("references",)
     (shape,) = (each for each in found.differences["reference"] if each.attribute == "identity")
@@ -184,15 +184,15 @@ def test_a_side_that_takes_less_gets_less(mini: Pipeline, reader_of_all: Pipelin
     assert told["differences"][0].keys() >= {"case", "attribute", "difference", "low", "high"}
 
 
-def test_films_are_edited_one_at_a_time_and_each_as_if_alone(mini: Pipeline) -> None:
+def test_videos_are_edited_one_at_a_time_and_each_as_if_alone(mini: Pipeline) -> None:
     kept: list[weakref.ref] = []
     frames: dict[tuple[str, int], np.ndarray] = {}
     told: list[tuple[str, int, int]] = []
 
-    def watch(name: str, number: int, case: Case, film: Film) -> None:
-        kept.append(weakref.ref(film.frames))
+    def watch(name: str, number: int, case: Case, video: Video) -> None:
+        kept.append(weakref.ref(video.frames))
         assert sum(each() is not None for each in kept) <= 2
-        frames[name, number] = film.frames.copy()
+        frames[name, number] = video.frames.copy()
 
     tasks = tasks_for(mini, ["reshape"])
     found = evaluate_inputs(mini, tasks, count=2, steps=2, watch=watch, tell=lambda *words: told.append(words))
@@ -201,7 +201,7 @@ def test_films_are_edited_one_at_a_time_and_each_as_if_alone(mini: Pipeline) -> 
     assert case.skill["outside_equal"].right == 2 and case.figures["seam_delta_e"] >= 0
     again: dict[tuple[str, int], np.ndarray] = {}
     evaluate_inputs(
-        mini, tasks, count=1, steps=2, watch=lambda name, n, case, film: again.update({(name, n): film.frames})
+        mini, tasks, count=1, steps=2, watch=lambda name, n, case, video: again.update({(name, n): video.frames})
     )
     assert np.array_equal(again["reshape", 0], frames["reshape", 0])
     assert not np.array_equal(frames["reshape", 0], frames["reshape", 1])
@@ -219,9 +219,9 @@ def test_what_the_codec_spoils_outside_the_mask_does_not_count_against_an_edit(m
     codec = redrawn(mini, rendered(case.target, SIZE))
     found = made(mini, case, {"steps": 1})
     laid, figures = in_place(case, found, codec)
-    assert case.inputs.film is not None and found.alpha is not None
+    assert case.inputs.video is not None and found.alpha is not None
     outside = found.alpha == 0
-    assert np.array_equal(laid[outside], case.inputs.film.frames[outside])
+    assert np.array_equal(laid[outside], case.inputs.video.frames[outside])
     assert np.array_equal(laid[found.alpha == 1], codec[found.alpha == 1]) and figures["seam_delta_e"] >= 0
     marks = [judge(case.target.story, L1, frames).marks["all_right"] for frames in (codec, laid)]
     assert marks == [False, True], "small things that bounce are too fast for this codec"
@@ -236,13 +236,13 @@ def test_a_first_frame_that_is_imposed_comes_back_as_the_codec_has_it(mini: Pipe
     assert cases["text alone"].figures == {}
 
 
-def test_references_and_films_reach_a_model_that_takes_both(mini: Pipeline) -> None:
+def test_references_and_videos_reach_a_model_that_takes_both(mini: Pipeline) -> None:
     model = put_onto(mini, mini_adapters.vace())
     assert [task.name for task in tasks_for(model)] == [*EDITS, "insert reference", "replace reference", "identity"]
     tasks = tasks_for(model, ["insert reference", "identity"])
     cases = by_name(evaluate_inputs(model, tasks, count=1, steps=1).cases)
     assert cases["insert reference"].skill["outside_equal"].right == 1
-    assert cases["reference"].films[0].seed == cases["other reference"].films[0].seed
+    assert cases["reference"].videos[0].seed == cases["other reference"].videos[0].seed
 
 
 def test_tasks_follow_from_what_a_model_takes(mini: Pipeline, reader_of_all: Pipeline) -> None:
@@ -258,14 +258,14 @@ def test_tasks_follow_from_what_a_model_takes(mini: Pipeline, reader_of_all: Pip
 @pytest.mark.parametrize(
     ("words", "sentence"), [({"count": 0}, "count must be at least 1, not 0"), ({"steps": 0}, "steps must be")]
 )
-def test_what_cannot_be_measured_is_refused_before_any_film(mini: Pipeline, paint, words: dict, sentence: str) -> None:
-    paint(lambda case: pytest.fail("a film was made"))
+def test_what_cannot_be_measured_is_refused_before_any_video(mini: Pipeline, paint, words: dict, sentence: str) -> None:
+    paint(lambda case: pytest.fail("a video was made"))
     with pytest.raises(UsageError, match=sentence):
         evaluate_inputs(mini, tasks_for(mini), **words)
 
 
-def test_a_model_of_other_words_is_refused_before_any_film(mini: Pipeline, paint, tmp_path) -> None:
-    paint(lambda case: pytest.fail("a film was made"))
+def test_a_model_of_other_words_is_refused_before_any_video(mini: Pipeline, paint, tmp_path) -> None:
+    paint(lambda case: pytest.fail("a video was made"))
     other = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"))
     with pytest.raises(WeightsError, match="tiny does not know"):
         evaluate_inputs(other, tasks_for(mini))

@@ -5,7 +5,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.evaluation.inputs.case import Case, Task, rendered
 from kinoform.evaluation.inputs.evaluate import TASKS
 from kinoform.evaluation.inputs.frames_tasks import starting_alike
@@ -19,7 +19,7 @@ from kinoform.world.reader import read
 from kinoform.world.sampling import L1, is_held_out, scene_from_seed
 from kinoform.world.shapes import Shape
 
-SIZE = FilmSize(num_frames=17, height=64, width=64)
+SIZE = VideoSize(num_frames=17, height=64, width=64)
 BY_NAME = {task.name: task for task in TASKS}
 EVERY = [pytest.param(task, id=task.name.replace(" ", "_")) for task in TASKS]
 EDITS = [pytest.param(task, id=task.name.replace(" ", "_")) for task in TASKS if "mask" in task.needs]
@@ -70,7 +70,7 @@ def test_no_case_gives_more_than_its_task_needs(task: Task) -> None:
         assert set(case.inputs.given()) - {"exact_size"} <= task.needs
 
 
-def test_a_film_of_another_motion_begins_with_the_same_frame() -> None:
+def test_a_video_of_another_motion_begins_with_the_same_frame() -> None:
     found = 0
     for seed in range(15):
         scene = scene_from_seed(seed, L1)
@@ -78,9 +78,9 @@ def test_a_film_of_another_motion_begins_with_the_same_frame() -> None:
         for other in starting_alike(scene):
             found += 1
             assert other.story.subjects[0].motion != scene.story.subjects[0].motion
-            film = rendered(other, SIZE)
-            assert np.abs(film[0] - first).max() <= 1, "the last bit of a place may differ"
-            assert judge(other.story, L1, film).marks["motion"], "and moves as it is told"
+            video = rendered(other, SIZE)
+            assert np.abs(video[0] - first).max() <= 1, "the last bit of a place may differ"
+            assert judge(other.story, L1, video).marks["motion"], "and moves as it is told"
     assert found > 15
 
 
@@ -95,8 +95,8 @@ def test_the_other_caption_tells_another_motion_than_the_frame_was_taken_from() 
 @pytest.mark.parametrize("task", EDITS)
 def test_all_that_an_edit_changes_is_inside_its_mask(task: Task) -> None:
     for case in cases(task, 5):
-        assert case.inputs.film is not None and case.inputs.mask is not None
-        source, target = case.inputs.film.frames, rendered(case.target, SIZE)
+        assert case.inputs.video is not None and case.inputs.mask is not None
+        source, target = case.inputs.video.frames, rendered(case.target, SIZE)
         white = case.inputs.mask.values >= 128
         assert np.array_equal(source[~white], target[~white]) and not np.array_equal(source, target)
         assert 0 < white.mean() < 0.6
@@ -105,8 +105,8 @@ def test_all_that_an_edit_changes_is_inside_its_mask(task: Task) -> None:
 @pytest.mark.parametrize("task", EDITS)
 def test_the_target_is_right_and_the_source_is_not(task: Task) -> None:
     for case in cases(task, 5):
-        assert case.inputs.film is not None
-        for frames, right in ((rendered(case.target, SIZE), True), (case.inputs.film.frames, False)):
+        assert case.inputs.video is not None
+        for frames, right in ((rendered(case.target, SIZE), True), (case.inputs.video.frames, False)):
             marks = judge(case.target.story, L1, frames).marks
             assert all(marks[name] for name in case.joint["edit_right"]) is right
 
@@ -129,8 +129,8 @@ def test_another_reference_differs_in_colour_and_shape_and_in_nothing_else() -> 
 
 def test_only_what_is_inserted_loses_its_noun() -> None:
     for case in cases(BY_NAME["insert reference"], 10):
-        assert case.inputs.film is not None
-        (stays,) = read(case.inputs.film.frames).things
+        assert case.inputs.video is not None
+        (stays,) = read(case.inputs.video.frames).things
         (comes,) = (thing for thing in case.target.story.subjects if thing.colour != stays.colour)
         ground = case.target.story.background.colour.name
         assert {stays.colour.name, ground} == set(words(case.prompt)) & {colour.name for colour in BACKGROUND_COLOURS}

@@ -1,4 +1,4 @@
-"""Films are judged by what they show: rendered ones are right, and each known change is marked."""
+"""Videos are judged by what they show: rendered ones are right, and each known change is marked."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def judged(asked: str, shown: str, level: Level) -> Verdict:
 
 
 @pytest.mark.parametrize(("sentence", "level"), [(PLAIN, L1), (LARGE, L3)])
-def test_a_rendered_film_is_right(sentence: str, level: Level) -> None:
+def test_a_rendered_video_is_right(sentence: str, level: Level) -> None:
     marks = judged(sentence, sentence, level).marks
     assert marks.pop("binding_error") is False
     assert all(marks.values()) and set(marks) == {*attributes(level), "count_constancy"}
@@ -65,17 +65,17 @@ def test_size_counts_where_a_word_says_it() -> None:
 
 
 def test_drift_is_measured_where_the_background_is_plain() -> None:
-    film = rendered(PLAIN)
-    assert judge(parse(PLAIN), L1, film).background_drift == 0
-    film[8:, :, :, 1] -= 30
-    assert judge(parse(PLAIN), L1, film).background_drift == 30
+    video = rendered(PLAIN)
+    assert judge(parse(PLAIN), L1, video).background_drift == 0
+    video[8:, :, :, 1] -= 30
+    assert judge(parse(PLAIN), L1, video).background_drift == 30
     assert judged(LARGE, LARGE, L3).background_drift is None
 
 
 def test_an_object_that_is_gone_for_one_frame_is_no_constant_count() -> None:
-    film = rendered(PLAIN)
-    film[7] = film[7, 0, 0]
-    verdict = judge(parse(PLAIN), L1, film)
+    video = rendered(PLAIN)
+    video[7] = video[7, 0, 0]
+    verdict = judge(parse(PLAIN), L1, video)
     assert not verdict.marks["count_constancy"] and verdict.marks["count"]
     assert verdict.marks["all_right"] and not verdict.marks["all_right_and_steady"]
 

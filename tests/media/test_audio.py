@@ -11,22 +11,22 @@ import pytest
 from av.stream import Disposition
 
 from kinoform.media.audio import record
+from kinoform.media.audio_process import EXACT
+from kinoform.media.audio_process import record as recorded
 from kinoform.media.codecs import VIDEO
-from kinoform.media.film import Film
-from kinoform.media.listening import EXACT
-from kinoform.media.listening import record as recorded
-from kinoform.media.material import Sound
 from kinoform.media.speakers import LAYOUTS, nearest_rate, speakers
 from kinoform.media.tracks import DECODED, VOICES, fit
-from kinoform.media.video import read_video
-from sounding_film import CLICK, FPS, click, heard, packets, write_sounding_film
+from kinoform.media.types import Sound
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
+from sounding_video import CLICK, FPS, click, heard, packets, write_sounding_video
 
 COUNT = 12
 MUXERS = {"mp4": "aac", "webm": "libopus", "mkv": "flac", "mov": "pcm_s16le"}
 
 
-def film(sound: Sound | None = None, count: int = COUNT) -> Film:
-    return Film(frames=np.full((count, 32, 32, 3), 90, np.uint8), fps=FPS, sound=sound)
+def video(sound: Sound | None = None, count: int = COUNT) -> Video:
+    return Video(frames=np.full((count, 32, 32, 3), 90, np.uint8), fps=FPS, sound=sound)
 
 
 def ignored(note: str) -> None:
@@ -52,12 +52,12 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("kind", VOICES)
 @pytest.mark.parametrize(("source", "start"), [*((source, 0.0) for source in MUXERS), ("mp4", 0.3)])
-def test_the_sound_is_heard_at_its_time_and_ends_with_the_film(
+def test_the_sound_is_heard_at_its_time_and_ends_with_the_video(
     source: str, kind: str, start: float, in_this_process: list[str], tmp_path: Path
 ) -> None:
-    original = write_sounding_film(tmp_path / f"source.{source}", MUXERS[source])
+    original = write_sounding_video(tmp_path / f"source.{source}", MUXERS[source])
     seconds = COUNT / FPS - start
-    path = film(sound_of(original, seconds, start)).save(tmp_path / f"result{kind}")
+    path = video(sound_of(original, seconds, start)).save(tmp_path / f"result{kind}")
     assert click(path) == pytest.approx(click(original) + start, abs=0.01)
     assert start + seconds - 0.1 < heard(path) < start + seconds + 0.1
     codec = av.open(str(original)).streams.audio[0].codec_context.codec.canonical_name
@@ -75,31 +75,31 @@ def test_what_is_coded_anew_can_be_decoded_here() -> None:
 
 
 def test_what_is_said_names_the_file(tmp_path: Path) -> None:
-    source = write_sounding_film(tmp_path / "source.mp4", "aac")
+    source = write_sounding_video(tmp_path / "source.mp4", "aac")
     sound = record(source, seconds=1.0)
     with pytest.warns(UserWarning, match=r"source.mp4 has sound in aac, which .webm does not take; it is coded anew"):
-        film(sound).save(tmp_path / "result.webm")
+        video(sound).save(tmp_path / "result.webm")
     assert click(tmp_path / "result.webm") == pytest.approx(CLICK, abs=0.01)
 
 
-def test_films_without_sound_give_none_without_a_word(tmp_path: Path) -> None:
-    film().save(tmp_path / "silent.mp4")
-    film().save(tmp_path / "frames")
+def test_videos_without_sound_give_none_without_a_word(tmp_path: Path) -> None:
+    video().save(tmp_path / "silent.mp4")
+    video().save(tmp_path / "frames")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in ("silent.mp4", "frames"):
             assert record(tmp_path / name, seconds=1.0) is None
 
 
-@pytest.mark.parametrize("name", ["frames/", "film.gif", "film.webp"])
+@pytest.mark.parametrize("name", ["frames/", "video.gif", "video.webp"])
 def test_formats_without_sound_are_told_of_it(name: str, tmp_path: Path) -> None:
-    source = write_sounding_film(tmp_path / "source.mp4", "aac")
+    source = write_sounding_video(tmp_path / "source.mp4", "aac")
     with pytest.warns(UserWarning, match="source.mp4 loses its sound, since .* has none; take .mp4"):
-        film(Sound(data=b"never looked at", name=source.name)).save(tmp_path / name)
+        video(Sound(data=b"never looked at", name=source.name)).save(tmp_path / name)
 
 
 def test_damaged_sound_is_left_out_with_a_word(tmp_path: Path) -> None:
-    source = write_sounding_film(tmp_path / "source.mp4", "aac")
+    source = write_sounding_video(tmp_path / "source.mp4", "aac")
     source.write_bytes(source.read_bytes()[:500])
     with pytest.warns(UserWarning, match="source.mp4 loses its sound"):
         assert record(source, seconds=1.0) is None
@@ -107,19 +107,19 @@ def test_damaged_sound_is_left_out_with_a_word(tmp_path: Path) -> None:
 
 
 def test_a_damaged_packet_is_silent_and_the_rest_is_heard(in_this_process: list[str], tmp_path: Path) -> None:
-    source = write_sounding_film(tmp_path / "source.mkv", "flac")
+    source = write_sounding_video(tmp_path / "source.mkv", "flac")
     data = bytearray(source.read_bytes())
     place = data.index(packets(source)[2])
     data[place : place + 8] = b"\0" * 8
     source.write_bytes(data)
-    path = film(sound_of(source, 1.0)).save(tmp_path / "result.webm")
+    path = video(sound_of(source, 1.0)).save(tmp_path / "result.webm")
     assert click(path) == pytest.approx(CLICK, abs=0.01) and "coded anew" in in_this_process[0]
 
 
-def test_the_same_film_with_sound_gives_the_same_bytes(in_this_process: list[str], tmp_path: Path) -> None:
-    source = write_sounding_film(tmp_path / "source.mp4", "aac")
+def test_the_same_video_with_sound_gives_the_same_bytes(in_this_process: list[str], tmp_path: Path) -> None:
+    source = write_sounding_video(tmp_path / "source.mp4", "aac")
     for kind in VOICES:
-        written = {film(sound_of(source, 1.0)).save(tmp_path / f"{n}{kind}").read_bytes() for n in range(3)}
+        written = {video(sound_of(source, 1.0)).save(tmp_path / f"{n}{kind}").read_bytes() for n in range(3)}
         assert len(written) == 1
 
 
@@ -168,7 +168,7 @@ def test_speakers_and_rates_that_an_encoder_does_not_take_are_mixed_and_heard(
     codec: str, layout: str, rate: int, kind: str, in_this_process: list[str], tmp_path: Path
 ) -> None:
     source = write_tracks(tmp_path / "source.mkv", [("libmp3lame" if codec == "mp3" else codec, layout, rate, "eng")])
-    path = film(sound_of(source, COUNT / FPS)).save(tmp_path / f"result{kind}")
+    path = video(sound_of(source, COUNT / FPS)).save(tmp_path / f"result{kind}")
     assert click(path) == pytest.approx(CLICK, abs=0.01)
     assert not any("damaged" in note or "loses" in note for note in in_this_process)
 
@@ -181,7 +181,7 @@ def test_sound_that_has_no_places_is_left_out_and_not_called_damaged(
     assert speakers("libopus", 48_000, frame) is None
     monkeypatch.setattr("kinoform.media.tracks.speakers", lambda *words: None)
     source = write_tracks(tmp_path / "source.mkv", [("flac", "quad", 48_000, "eng")])
-    path = film(sound_of(source, COUNT / FPS)).save(tmp_path / "result.webm")
+    path = video(sound_of(source, COUNT / FPS)).save(tmp_path / "result.webm")
     assert not av.open(str(path)).streams.audio
     assert "whose 4 channels (quad) cannot be mixed" in in_this_process[0] and "damaged" not in in_this_process[0]
 
@@ -202,7 +202,7 @@ def test_all_tracks_are_kept_in_order_with_their_languages_and_the_default(
 ) -> None:
     voices = [("aac", "stereo", 48_000, "eng"), ("ac3", "stereo", 48_000, "deu"), ("flac", "mono", 44_100, "fra")]
     source = write_tracks(tmp_path / "source.mkv", voices)
-    path = film(sound_of(source, COUNT / FPS)).save(tmp_path / f"result{kind}")
+    path = video(sound_of(source, COUNT / FPS)).save(tmp_path / f"result{kind}")
     with av.open(str(path)) as container:
         tracks = container.streams.audio
         assert [each.language for each in tracks] == ["eng", "deu", "fra"]
@@ -214,14 +214,14 @@ def test_all_tracks_are_kept_in_order_with_their_languages_and_the_default(
 
 @pytest.mark.parametrize("codec", EXACT)
 def test_samples_that_no_recording_holds_are_heard(codec: str, in_this_process: list[str], tmp_path: Path) -> None:
-    source = write_sounding_film(tmp_path / "source.mov", codec)
-    path = film(sound_of(source, COUNT / FPS)).save(tmp_path / "result.mp4")
+    source = write_sounding_video(tmp_path / "source.mov", codec)
+    path = video(sound_of(source, COUNT / FPS)).save(tmp_path / "result.mp4")
     assert click(path) == pytest.approx(CLICK, abs=0.01) and "coded anew as aac" in in_this_process[0]
 
 
 def test_a_track_that_cannot_be_read_is_named_and_the_others_stay(in_this_process: list[str], tmp_path: Path) -> None:
     source = write_tracks(tmp_path / "source.mkv", [("aac", "mono", 48_000, "eng"), ("mp2", "mono", 48_000, "deu")])
-    path = film(sound_of(source, COUNT / FPS)).save(tmp_path / "result.mp4")
+    path = video(sound_of(source, COUNT / FPS)).save(tmp_path / "result.mp4")
     assert [each.language for each in av.open(str(path)).streams.audio] == ["eng"]
     assert in_this_process == ["loses its sound track 2, in mp2, which is not read; convert the video"]
 

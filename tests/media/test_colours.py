@@ -1,4 +1,4 @@
-"""Pictures and films made for other displays come out as sRGB and BT.709 show them, and it is said."""
+"""Images and videos made for other displays come out as sRGB and BT.709 show them, and it is said."""
 
 import io
 import struct
@@ -15,10 +15,10 @@ from av.filter import Graph
 from av.video.reformatter import ColorRange
 from PIL import Image, ImageCms
 
+from kinoform.media.coerce import image_of
 from kinoform.media.light import ADOBE, BT709, PRIMARIES, Primaries, in_srgb, to_709
-from kinoform.media.reading import read_clip, read_mask, read_picture
-from kinoform.media.values import picture_of
-from strange_media import write_film
+from kinoform.media.read import read_clip, read_image, read_mask
+from strange_media import write_video
 
 P3, COLOUR, IN_SRGB = 12, (200, 60, 40), (219, 37, 13)
 """A colour of a display with these primaries and an exponent of 2.2, and the same in sRGB, by LittleCMS."""
@@ -72,19 +72,19 @@ def test_a_profile_is_applied_and_said(name, tmp_path):
         assert not near(frames[1], COLOUR[::-1], 3)
 
 
-def test_a_profile_counts_in_folders_masks_pictures_of_pillow_and_beside_transparency(tmp_path):
+def test_a_profile_counts_in_folders_masks_images_of_pillow_and_beside_transparency(tmp_path):
     pixels = np.full((16, 16, 4), (*COLOUR, 255), np.uint8)
     pixels[8:, :, 3] = 0
     (tmp_path / "frames").mkdir()
     for path in (tmp_path / "a.png", tmp_path / "frames" / "1.png"):
         Image.fromarray(pixels).save(path, icc_profile=display_p3())
     warnings.filterwarnings("ignore", message=".*white is put behind it")
-    for read in (read_picture, lambda path: picture_of(Image.open(path))):
+    for read in (read_image, lambda path: image_of(Image.open(path))):
         with pytest.warns(UserWarning, match="they become sRGB"):
-            picture = read(tmp_path / "a.png").pixels
-        assert near(picture[:8], IN_SRGB) and (picture[8:] == 255).all()
+            image = read(tmp_path / "a.png").pixels
+        assert near(image[:8], IN_SRGB) and (image[8:] == 255).all()
     with pytest.warns(UserWarning, match="they become sRGB"):
-        assert np.array_equal(read_clip(tmp_path / "frames").frames[0], picture)
+        assert np.array_equal(read_clip(tmp_path / "frames").frames[0], image)
     grey = Image.fromarray(np.linspace(0, 255, 256).astype(np.uint8).reshape(16, 16)).convert("RGB")
     grey.save(tmp_path / "mask.png", icc_profile=display_p3(2.6))
     with pytest.warns(UserWarning, match="they become sRGB"):
@@ -92,10 +92,10 @@ def test_a_profile_counts_in_folders_masks_pictures_of_pillow_and_beside_transpa
     assert mask[0, 0] == 0 and mask[-1, -1] == 255
 
 
-def test_a_profile_of_srgb_changes_no_pixel(noisy_film, tmp_path):
+def test_a_profile_of_srgb_changes_no_pixel(noisy_video, tmp_path):
     content = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.fromarray(noisy_film.frames[0]).save(tmp_path / "a.png", icc_profile=content)
-    assert np.array_equal(read_picture(tmp_path / "a.png").pixels, noisy_film.frames[0])
+    Image.fromarray(noisy_video.frames[0]).save(tmp_path / "a.png", icc_profile=content)
+    assert np.array_equal(read_image(tmp_path / "a.png").pixels, noisy_video.frames[0])
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -105,7 +105,7 @@ def test_grey_profiles_are_applied_to_greys(deep, tmp_path):
     grey.save(tmp_path / "a.png", icc_profile=content)
     warnings.filterwarnings("ignore", message=".*16 bits")
     with pytest.warns(UserWarning, match="they become sRGB"):
-        assert near(read_picture(tmp_path / "a.png").pixels, (188, 188, 188))
+        assert near(read_image(tmp_path / "a.png").pixels, (188, 188, 188))
 
 
 def test_a_profile_of_inks_is_applied_to_cmyk(tmp_path):
@@ -118,7 +118,7 @@ def test_a_profile_of_inks_is_applied_to_cmyk(tmp_path):
     head[12:16], head[20:24] = b"prtr", b"Lab "
     Image.new("CMYK", (16, 16), (200, 10, 10, 10)).save(tmp_path / "a.jpg", icc_profile=bytes(head))
     with pytest.warns(UserWarning, match="they become sRGB"):
-        found = read_picture(tmp_path / "a.jpg").pixels.astype(int)
+        found = read_image(tmp_path / "a.jpg").pixels.astype(int)
     assert np.ptp(found) <= 4 and 100 < found.mean() < 140
 
 
@@ -126,10 +126,10 @@ def test_a_profile_of_inks_is_applied_to_cmyk(tmp_path):
     (b"garbage", "damaged colour profile"), (display_p3()[:300], "damaged colour profile"),
     (profile(b"CMYK", {}), "for another kind of pixels"), (profile(b"GRAY", {b"kTRC": exponent(1)}), "another kind"),
 ])  # fmt: skip
-def test_profiles_that_cannot_be_applied_are_said(content, said, noisy_film, tmp_path):
-    Image.fromarray(noisy_film.frames[0]).save(tmp_path / "a.png", icc_profile=content)
+def test_profiles_that_cannot_be_applied_are_said(content, said, noisy_video, tmp_path):
+    Image.fromarray(noisy_video.frames[0]).save(tmp_path / "a.png", icc_profile=content)
     with pytest.warns(UserWarning, match=said):
-        assert np.array_equal(read_picture(tmp_path / "a.png").pixels, noisy_film.frames[0])
+        assert np.array_equal(read_image(tmp_path / "a.png").pixels, noisy_video.frames[0])
 
 
 def with_chunks(path: Path, image: Image.Image, **chunks: bytes) -> Path:
@@ -156,23 +156,23 @@ def test_chunks_of_png_that_name_a_display_count(tmp_path):
     for chunks in ({"cICP": bytes([P3, 13, 0, 1])}, wide, {"gAMA": struct.pack(">I", 45455), **wide}):
         path = with_chunks(tmp_path / "a.png", image, **chunks)
         with pytest.warns(UserWarning, match="they become sRGB"):
-            assert near(read_picture(path).pixels, (217, 42, 23))  # the curve of sRGB, not an exponent of 2.2
+            assert near(read_image(path).pixels, (217, 42, 23))  # the curve of sRGB, not an exponent of 2.2
     path = with_chunks(tmp_path / "a.png", Image.new("RGB", (16, 16), (128, 128, 128)), gAMA=struct.pack(">I", 100_000))
     with pytest.warns(UserWarning, match="they become sRGB"):
-        assert near(read_picture(path).pixels, (188, 188, 188))
+        assert near(read_image(path).pixels, (188, 188, 188))
 
 
 def test_chunks_of_png_that_name_srgb_change_nothing(tmp_path):
     image, usual = Image.new("RGB", (16, 16), COLOUR), {"gAMA": struct.pack(">I", 45455)}
     for chunks in (usual, {"cHRM": chromaticities(BT709), **usual}, {"sRGB": b"\0", "cHRM": chromaticities(ADOBE)},
                    {"cICP": bytes([1, 13, 0, 1])}):  # fmt: skip
-        assert (read_picture(with_chunks(tmp_path / "a.png", image, **chunks)).pixels == COLOUR).all()
+        assert (read_image(with_chunks(tmp_path / "a.png", image, **chunks)).pixels == COLOUR).all()
 
 
 def test_hdr_in_a_png_is_converted(tmp_path):
     path = with_chunks(tmp_path / "a.png", Image.new("RGB", (16, 16), (149, 149, 149)), cICP=bytes([9, 16, 0, 1]))
     with pytest.warns(UserWarning, match="is HDR"):
-        assert 200 < read_picture(path).pixels.min() < 250  # 203 cd/m2, white of paper
+        assert 200 < read_image(path).pixels.min() < 250  # 203 cd/m2, white of paper
 
 
 @pytest.mark.parametrize("numbers", [(0, 0), (2**31, 0), (31270, 0)])
@@ -180,7 +180,7 @@ def test_impossible_displays_are_said(numbers, tmp_path):
     chunk = struct.pack(">8I", *numbers * 4)
     path = with_chunks(tmp_path / "a.png", Image.new("RGB", (16, 16), COLOUR), cHRM=chunk, gAMA=bytes(4))
     with pytest.warns(UserWarning, match="damaged colour profile"):
-        assert (read_picture(path).pixels == COLOUR).all()
+        assert (read_image(path).pixels == COLOUR).all()
 
 
 def test_adobe_rgb_of_a_camera_is_told_by_exif(tmp_path):
@@ -188,7 +188,7 @@ def test_adobe_rgb_of_a_camera_is_told_by_exif(tmp_path):
     exif.get_ifd(0x8769)[0xA005] = {1: "R03"}
     Image.new("RGB", (16, 16), COLOUR).save(tmp_path / "a.jpg", exif=exif, quality=100)
     with pytest.warns(UserWarning, match="has the colours of Adobe RGB"):
-        assert near(read_picture(tmp_path / "a.jpg").pixels, (231, 61, 36), 4)
+        assert near(read_image(tmp_path / "a.jpg").pixels, (231, 61, 36), 4)
 
 
 def test_greys_stay_grey_in_all_primaries():
@@ -199,19 +199,19 @@ def test_greys_stay_grey_in_all_primaries():
 
 
 @pytest.mark.parametrize("number", PRIMARIES)
-def test_films_in_other_primaries_become_bt709(number, tmp_path):
+def test_videos_in_other_primaries_become_bt709(number, tmp_path):
     """A colour of BT.709, written in those primaries by the inverse of the matrix."""
     colour = np.array([180, 120, 90])
     wide = (np.linalg.inv(to_709(PRIMARIES[number]).astype(float)) @ (colour / 255) ** 2.4) ** (1 / 2.4)
     frames = np.broadcast_to(np.rint(65535 * wide).astype(np.uint16), (1, 16, 24, 3)).copy()
     tags = {"color_primaries": number, "color_trc": 1, "colorspace": 1}
     with pytest.warns(UserWarning, match="they become BT.709"):
-        assert near(read_clip(write_film(tmp_path / "a.mkv", frames, colours=tags)).frames, tuple(colour), 3)
+        assert near(read_clip(write_video(tmp_path / "a.mkv", frames, colours=tags)).frames, tuple(colour), 3)
 
 
 @pytest.mark.parametrize("encoder", ["libx264", "ffv1"])
 @pytest.mark.parametrize("range", [None, ColorRange.MPEG, ColorRange.JPEG])
-def test_grey_films_have_the_range_that_players_of_ffmpeg_give_them(encoder, range, tmp_path):
+def test_grey_videos_have_the_range_that_players_of_ffmpeg_give_them(encoder, range, tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=10, options={"crf": "0"} if encoder == "libx264" else {})

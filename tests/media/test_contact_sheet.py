@@ -5,15 +5,15 @@ import pytest
 from PIL import Image
 
 from kinoform.errors import UsageError
-from kinoform.media.film import Film
-from kinoform.media.sheet import BACKGROUND, contact_sheet, save_contact_sheet
+from kinoform.media.contact_sheet import BACKGROUND, contact_sheet, save_contact_sheet
+from kinoform.media.video import Video
 
 
-def plain_film(count: int, height: int, width: int, **params: object) -> Film:
+def plain_video(count: int, height: int, width: int, **params: object) -> Video:
     """Each frame has one colour of its own."""
     colours = np.stack([np.arange(count) * 2 + 50, 250 - np.arange(count), np.full(count, 200)], -1)
     frames = np.broadcast_to(colours[:, None, None].astype(np.uint8), (count, height, width, 3)).copy()
-    return Film(frames=frames, fps=16.0, params=params)
+    return Video(frames=frames, fps=16.0, params=params)
 
 
 def areas(sheet: Image.Image) -> dict[tuple[int, int, int], int]:
@@ -21,53 +21,53 @@ def areas(sheet: Image.Image) -> dict[tuple[int, int, int], int]:
     return {tuple(colour): count for count, colour in counted}
 
 
-def shown(film: Film, sheet: Image.Image, cell: int) -> list[int]:
+def shown(video: Video, sheet: Image.Image, cell: int) -> list[int]:
     """The frames whose colour covers a whole cell."""
     found = areas(sheet)
-    return [place for place, frame in enumerate(film.frames) if found.get(tuple(frame[0, 0].tolist()), 0) >= cell]
+    return [place for place, frame in enumerate(video.frames) if found.get(tuple(frame[0, 0].tolist()), 0) >= cell]
 
 
-def test_all_frames_of_a_short_film_appear_enlarged():
-    film = plain_film(17, 64, 64)
-    assert shown(film, contact_sheet(film, upscale=3), 192 * 192) == list(range(17))
+def test_all_frames_of_a_short_video_appear_enlarged():
+    video = plain_video(17, 64, 64)
+    assert shown(video, contact_sheet(video, upscale=3), 192 * 192) == list(range(17))
 
 
-def test_a_long_film_is_thinned_and_reduced():
-    film = plain_film(81, 240, 416)
-    sheet = contact_sheet(film)
-    assert shown(film, sheet, 256 * 148) == list(range(0, 81, 4))
+def test_a_long_video_is_thinned_and_reduced():
+    video = plain_video(81, 240, 416)
+    sheet = contact_sheet(video)
+    assert shown(video, sheet, 256 * 148) == list(range(0, 81, 4))
     assert sheet.width <= 1500 and sheet.height <= 1500
 
 
 def test_every_and_columns_are_obeyed():
-    film = plain_film(17, 64, 64)
-    sheet = contact_sheet(film, every=8, columns=2, upscale=1)
-    assert shown(film, sheet, 64 * 64) == [0, 8, 16]
+    video = plain_video(17, 64, 64)
+    sheet = contact_sheet(video, every=8, columns=2, upscale=1)
+    assert shown(video, sheet, 64 * 64) == [0, 8, 16]
     assert 2 * 64 < sheet.width < 3 * 64
-    wide = contact_sheet(film, columns=100, upscale=1)
+    wide = contact_sheet(video, columns=100, upscale=1)
     assert wide.width > 17 * 64
 
 
 def test_frames_stand_in_reading_order():
-    film = plain_film(6, 20, 30)
-    pixels = np.asarray(contact_sheet(film, columns=3, upscale=2))
-    places = [np.argwhere((pixels == frame[0, 0]).all(-1)).min(0).tolist() for frame in film.frames]
+    video = plain_video(6, 20, 30)
+    pixels = np.asarray(contact_sheet(video, columns=3, upscale=2))
+    places = [np.argwhere((pixels == frame[0, 0]).all(-1)).min(0).tolist() for frame in video.frames]
     assert places == sorted(places)
     rows, columns = {row for row, _ in places}, {column for _, column in places}
     assert (len(rows), len(columns)) == (2, 3)
 
 
-def test_small_frames_are_enlarged_pixel_by_pixel(noisy_film):
-    pixels = np.asarray(contact_sheet(noisy_film, columns=1, upscale=4))
-    enlarged = noisy_film.frames[0].repeat(4, axis=0).repeat(4, axis=1)
+def test_small_frames_are_enlarged_pixel_by_pixel(noisy_video):
+    pixels = np.asarray(contact_sheet(noisy_video, columns=1, upscale=4))
+    enlarged = noisy_video.frames[0].repeat(4, axis=0).repeat(4, axis=1)
     assert np.array_equal(pixels[8 : 8 + 128, 8 : 8 + 192], enlarged)
 
 
 def test_the_prompt_is_written_below_and_stays_inside():
-    film = plain_film(4, 64, 64)
-    bare = contact_sheet(film)
+    video = plain_video(4, 64, 64)
+    bare = contact_sheet(video)
     for prompt in ["a cat", "word " * 300, "x" * 3000, "红色的球 é 😀", "lone \ud800, nul \x00"]:
-        captioned = contact_sheet(plain_film(4, 64, 64, prompt=prompt, seed=7))
+        captioned = contact_sheet(plain_video(4, 64, 64, prompt=prompt, seed=7))
         assert captioned.width == bare.width
         assert bare.height < captioned.height <= bare.height + 4 * 20
         border = np.asarray(captioned)[:, -4:]
@@ -76,22 +76,22 @@ def test_the_prompt_is_written_below_and_stays_inside():
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 2000), (2000, 1), (300, 300)])
 def test_any_size_can_be_shown(height, width):
-    sheet = contact_sheet(plain_film(3, height, width, prompt="a long thin film"))
+    sheet = contact_sheet(plain_video(3, height, width, prompt="a long thin video"))
     assert sheet.width > 0 and sheet.height < 4000
 
 
 def test_it_is_saved_as_png_and_never_over_another(tmp_path):
-    film = plain_film(4, 64, 64)
-    path = save_contact_sheet(film, tmp_path / "a.png")
-    assert np.array_equal(np.asarray(Image.open(path)), np.asarray(contact_sheet(film)))
+    video = plain_video(4, 64, 64)
+    path = save_contact_sheet(video, tmp_path / "a.png")
+    assert np.array_equal(np.asarray(Image.open(path)), np.asarray(contact_sheet(video)))
     with pytest.raises(UsageError, match="exists"):
-        save_contact_sheet(film, path)
-    save_contact_sheet(film, path, force=True)
+        save_contact_sheet(video, path)
+    save_contact_sheet(video, path, force=True)
     with pytest.raises(UsageError, match=r"take a\.png"):
-        save_contact_sheet(film, tmp_path / "a.jpg")
+        save_contact_sheet(video, tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("option", ["columns", "every", "upscale"])
 def test_options_below_one_are_refused(option):
     with pytest.raises(UsageError, match=option):
-        contact_sheet(plain_film(2, 8, 8), **{option: 0})
+        contact_sheet(plain_video(2, 8, 8), **{option: 0})

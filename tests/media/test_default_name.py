@@ -33,4 +33,4 @@ def test_names_are_legal_everywhere(prompt, suffix, tmp_path):
 def test_names_tell_what_is_inside():
     assert default_name("A Red ball, bouncing!", 7) == "kinoform_a-red-ball-bouncing_7.mp4"
     assert default_name("Café crème", 0) == "kinoform_cafe-creme_0.mp4"
-    assert default_name("红色的球", 3, ".png") == "kinoform_film_3.png"
+    assert default_name("红色的球", 3, ".png") == "kinoform_video_3.png"

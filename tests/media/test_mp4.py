@@ -1,4 +1,4 @@
-"""An mp4 holds the film that was written, plays everywhere, and holds one film at a time in memory."""
+"""An mp4 holds the video that was written, plays everywhere, and holds one video at a time in memory."""
 
 import weakref
 from dataclasses import replace
@@ -11,8 +11,8 @@ import pytest
 
 from kinoform.errors import KinoformError, UsageError
 from kinoform.media.codecs import H264, VIDEO, encoding
-from kinoform.media.film import Film
-from kinoform.media.video import read_video, write_video
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video, write_video
 
 write_mp4 = partial(write_video, encoding=encoding(VIDEO[".mp4"]))
 
@@ -29,34 +29,34 @@ def atoms(path: Path) -> list[str]:
     return names
 
 
-def test_pictures_survive(smooth_film, tmp_path):
-    path = smooth_film.save(tmp_path / "a.mp4")
+def test_images_survive(smooth_video, tmp_path):
+    path = smooth_video.save(tmp_path / "a.mp4")
     frames, fps = read_video(path)
-    assert frames.shape == smooth_film.frames.shape
-    assert fps == smooth_film.fps
-    assert psnr(frames, smooth_film.frames) > 30
-    assert all(psnr(a, b) > 30 for a, b in zip(frames, smooth_film.frames, strict=True))
+    assert frames.shape == smooth_video.frames.shape
+    assert fps == smooth_video.fps
+    assert psnr(frames, smooth_video.frames) > 30
+    assert all(psnr(a, b) > 30 for a, b in zip(frames, smooth_video.frames, strict=True))
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128), (255, 255, 255)])
 def test_colours_survive(colour, tmp_path):
     """BT.601 in place of BT.709, or full in place of limited range, would move these by tens."""
-    film = Film(frames=np.full((3, 32, 32, 3), colour, np.uint8), fps=16.0)
-    frames, _ = read_video(film.save(tmp_path / "a.mp4"))
-    assert np.abs(frames.astype(int) - film.frames).max() <= 3
+    video = Video(frames=np.full((3, 32, 32, 3), colour, np.uint8), fps=16.0)
+    frames, _ = read_video(video.save(tmp_path / "a.mp4"))
+    assert np.abs(frames.astype(int) - video.frames).max() <= 3
 
 
 @pytest.mark.parametrize("fps", [1.0, 12.5, 16.0, 24.0, 24000 / 1001, 29.97])
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_count_and_rate_are_exact(count, fps, smooth_film, tmp_path):
-    film = Film(frames=smooth_film.frames[:count], fps=fps)
-    frames, rate = read_video(film.save(tmp_path / "a.mp4"))
+def test_count_and_rate_are_exact(count, fps, smooth_video, tmp_path):
+    video = Video(frames=smooth_video.frames[:count], fps=fps)
+    frames, rate = read_video(video.save(tmp_path / "a.mp4"))
     assert len(frames) == count
     assert rate == fps
 
 
-def test_every_browser_plays_it(smooth_film, tmp_path):
-    path = smooth_film.save(tmp_path / "a.mp4")
+def test_every_browser_plays_it(smooth_video, tmp_path):
+    path = smooth_video.save(tmp_path / "a.mp4")
     with av.open(str(path)) as container:
         codec = container.streams.video[0].codec_context
         assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")
@@ -65,14 +65,14 @@ def test_every_browser_plays_it(smooth_film, tmp_path):
     assert names.index("moov") < names.index("mdat")
 
 
-def test_the_same_film_gives_the_same_bytes(tmp_path):
-    """x264 with its defaults breaks this: some of twelve films like this one differ."""
+def test_the_same_video_gives_the_same_bytes(tmp_path):
+    """x264 with its defaults breaks this: some of twelve videos like this one differ."""
     y, x = np.mgrid[:50, :70]
     waves = [np.stack([np.sin(x / 20 + t / 5), np.cos(y / 15 - t / 7), np.sin((x + y) / 30)], -1) for t in range(17)]
-    film = Film(frames=(127.5 + 100 * np.stack(waves)).astype(np.uint8), fps=16.0)
+    video = Video(frames=(127.5 + 100 * np.stack(waves)).astype(np.uint8), fps=16.0)
     contents, elsewhere = set(), []
     for place in range(12):
-        contents.add(film.save(tmp_path / "a.mp4", force=True).read_bytes())
+        contents.add(video.save(tmp_path / "a.mp4", force=True).read_bytes())
         elsewhere.append(bytes(5000 * (place % 7)))
     assert len(contents) == 1
 
@@ -98,10 +98,10 @@ def test_frames_are_let_go_as_they_are_written(tmp_path):
 
 @pytest.mark.parametrize("height, width, advice", [(31, 64, "64x30"), (32, 63, "62x32"), (1, 1, "2x2")])
 def test_an_odd_size_is_refused_with_an_even_one(height, width, advice, tmp_path):
-    film = Film(frames=np.zeros((2, height, width, 3), np.uint8), fps=16.0)
+    video = Video(frames=np.zeros((2, height, width, 3), np.uint8), fps=16.0)
     with pytest.raises(UsageError, match=advice):
-        film.save(tmp_path / "a.mp4")
-    film.save(tmp_path / "a.mp4", upscale=2)
+        video.save(tmp_path / "a.mp4")
+    video.save(tmp_path / "a.mp4", upscale=2)
     assert read_video(tmp_path / "a.mp4")[0].shape == (2, 2 * height, 2 * width, 3)
 
 
@@ -114,16 +114,16 @@ def test_frames_of_two_sizes_and_no_frames_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failing_encoder_is_named_with_the_file(smooth_film, tmp_path):
+def test_a_failing_encoder_is_named_with_the_file(smooth_video, tmp_path):
     broken = replace(encoding(VIDEO[".mp4"]), codec=replace(H264, options={"preset": "no such preset"}))
     with pytest.raises(KinoformError, match=r"a\.mp4: the video encoder failed"):
-        write_video(iter(smooth_film.frames), tmp_path / "a.mp4", encoding=broken, fps=16.0)
+        write_video(iter(smooth_video.frames), tmp_path / "a.mp4", encoding=broken, fps=16.0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_film_is_refused_by_name(smooth_film, tmp_path):
-    smooth_film.save(tmp_path / "private.mp4")
-    (tmp_path / "a.mp4").write_bytes(b"not a film")
+def test_what_is_no_video_is_refused_by_name(smooth_video, tmp_path):
+    smooth_video.save(tmp_path / "private.mp4")
+    (tmp_path / "a.mp4").write_bytes(b"not a video")
     (tmp_path / "playlist.mp4").write_text("ffconcat version 1.0\nfile private.mp4\n")
     for name in ("a.mp4", "missing.mp4", "playlist.mp4"):
         with pytest.raises(UsageError, match=name):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from kinoform.media import notebook
-from kinoform.media.film import Film
 from kinoform.media.notebook import LONGEST_SIDE, html_of, shrunk
-from kinoform.media.video import read_video
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video
 
 
-def noise(frames: int, height: int, width: int) -> Film:
+def noise(frames: int, height: int, width: int) -> Video:
     draw = np.random.default_rng(1)
-    return Film(frames=draw.integers(0, 256, (frames, height, width, 3), dtype=np.uint8), fps=8.0)
+    return Video(frames=draw.integers(0, 256, (frames, height, width, 3), dtype=np.uint8), fps=8.0)
 
 
 def inside(page: str, kind: str, place: Path) -> Path:
@@ -28,22 +28,22 @@ def inside(page: str, kind: str, place: Path) -> Path:
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (63, 31), (1, 3), (500, 1000), (1, 2000)])
 def test_it_plays_in_a_small_size(tmp_path: Path, height: int, width: int) -> None:
-    film = noise(5, height, width)
-    page = film._repr_html_()
+    video = noise(5, height, width)
+    page = video._repr_html_()
     assert page.startswith("<video ") and " loop " in page and " muted " in page
     frames, rate = read_video(inside(page, "video/mp4", tmp_path / "shown.mp4"))
     assert rate == 8 and len(frames) == 5 and max(frames.shape[1:3]) <= LONGEST_SIDE
 
 
-def test_a_smooth_video_looks_as_it_is(smooth_film: Film, tmp_path: Path) -> None:
-    frames, _ = read_video(inside(html_of(smooth_film), "video/mp4", tmp_path / "shown.mp4"))
-    assert np.abs(frames.astype(float) - smooth_film.frames).mean() < 4
+def test_a_smooth_video_looks_as_it_is(smooth_video: Video, tmp_path: Path) -> None:
+    frames, _ = read_video(inside(html_of(smooth_video), "video/mp4", tmp_path / "shown.mp4"))
+    assert np.abs(frames.astype(float) - smooth_video.frames).mean() < 4
 
 
 def test_a_large_one_is_shrunk_to_the_mean_of_its_pixels() -> None:
-    film = noise(1, 4, 2 * LONGEST_SIDE)
-    means = film.frames.reshape(1, 2, 2, LONGEST_SIDE, 2, 3).mean(axis=(2, 4)).round()
-    assert np.array_equal(shrunk(film.frames), means)
+    video = noise(1, 4, 2 * LONGEST_SIDE)
+    means = video.frames.reshape(1, 2, 2, LONGEST_SIDE, 2, 3).mean(axis=(2, 4)).round()
+    assert np.array_equal(shrunk(video.frames), means)
 
 
 def test_a_single_frame_is_an_image(tmp_path: Path) -> None:
@@ -53,15 +53,15 @@ def test_a_single_frame_is_an_image(tmp_path: Path) -> None:
 
 
 def test_a_page_has_a_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    film = noise(6, 64, 64)
-    fine = len(html_of(film))
+    video = noise(6, 64, 64)
+    fine = len(html_of(video))
     monkeypatch.setattr(notebook, "MOST_BYTES", fine // 3)
-    coarse = html_of(film)
+    coarse = html_of(video)
     assert coarse.startswith("<video ") and len(coarse) < fine
     monkeypatch.setattr(notebook, "MOST_BYTES", 10)
-    inside(html_of(film), "image/png", tmp_path / "shown.png")
+    inside(html_of(video), "image/png", tmp_path / "shown.png")
 
 
 def test_a_video_says_of_itself_what_it_is_in_a_line() -> None:
-    film = Film(frames=np.zeros((3, 8, 16, 3), np.uint8), fps=23.5, params={"prompt": "x" * 1000})
-    assert repr(film) == "Film(3 frames of 16x8 at 23.5 fps)"
+    video = Video(frames=np.zeros((3, 8, 16, 3), np.uint8), fps=23.5, params={"prompt": "x" * 1000})
+    assert repr(video) == "Video(3 frames of 16x8 at 23.5 fps)"

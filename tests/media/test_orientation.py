@@ -9,11 +9,11 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 from PIL import Image
 
-from kinoform.conditions.handed import inputs_of
-from kinoform.media.film import Film
-from kinoform.media.material import Mask
-from kinoform.media.reading import read_clip, read_mask, read_picture
-from kinoform.media.values import mask_of
+from kinoform.conditions.coerce import inputs_of
+from kinoform.media.coerce import mask_of
+from kinoform.media.read import read_clip, read_image, read_mask
+from kinoform.media.types import Mask
+from kinoform.media.video import Video
 from refusals import refused
 
 ONE = 65536
@@ -35,13 +35,13 @@ pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 def corners() -> np.ndarray:
     """No turn and no mirror leaves it as it is."""
-    picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:, :32], picture[:24, :32] = 255, (255, 0, 0)
-    return picture
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:, :32], image[:24, :32] = 255, (255, 0, 0)
+    return image
 
 
 def held(path: Path, matrix: tuple[int, ...] | None = None, encoder: str = "libx264") -> Path:
-    """A film of two such frames; `matrix` is a, b, c, d in whole numbers."""
+    """A video of two such frames; `matrix` is a, b, c, d in whole numbers."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=10, options={"crf": "4"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -58,7 +58,7 @@ def held(path: Path, matrix: tuple[int, ...] | None = None, encoder: str = "libx
 
 @pytest.mark.parametrize("way", SHOWN)
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
-def test_films_stand_and_are_mirrored_as_their_matrix_says(suffix, way, tmp_path):
+def test_videos_stand_and_are_mirrored_as_their_matrix_says(suffix, way, tmp_path):
     encoder = "libvpx-vp9" if suffix == ".webm" else "libx264"
     matrix, shown = SHOWN[way]
     plain = held(tmp_path / f"plain{suffix}", encoder=encoder)
@@ -67,7 +67,7 @@ def test_films_stand_and_are_mirrored_as_their_matrix_says(suffix, way, tmp_path
     assert np.array_equal(read_clip(path).frames, expected)
 
 
-def test_a_matrix_within_the_stream_of_pictures_counts_too(tmp_path):
+def test_a_matrix_within_the_stream_of_images_counts_too(tmp_path):
     """Make a display orientation message of H.264."""
     plain, path = held(tmp_path / "plain.mkv"), tmp_path / "a.mkv"
     with av.open(str(plain)) as source, av.open(str(path), "w") as target:
@@ -81,7 +81,7 @@ def test_a_matrix_within_the_stream_of_pictures_counts_too(tmp_path):
     assert np.array_equal(read_clip(path).frames, read_clip(plain).frames[:, :, ::-1])
 
 
-def test_a_mask_is_turned_as_films_are(tmp_path):
+def test_a_mask_is_turned_as_videos_are(tmp_path):
     matrix, shown = SHOWN["mirrored along the diagonal"]
     path = held(tmp_path / "a.mp4", tuple(ONE * each for each in matrix))
     with pytest.warns(UserWarning, match="has colours"):
@@ -89,7 +89,7 @@ def test_a_mask_is_turned_as_films_are(tmp_path):
     assert np.array_equal(mask >= 128, shown(corners()[..., 1] > 128))
 
 
-def test_a_film_at_a_slant_is_turned_to_the_nearest_quarter_aloud(tmp_path):
+def test_a_video_at_a_slant_is_turned_to_the_nearest_quarter_aloud(tmp_path):
     path = held(tmp_path / "a.mp4", (7 * ONE // 10, ONE // 2, -ONE // 2, 7 * ONE // 10))
     with pytest.warns(UserWarning, match="at a slant"):
         assert read_clip(path).size == (48, 64)
@@ -107,28 +107,28 @@ QUARTERS = [way for way in SHOWN if SHOWN[way][0][0] == 0]
 
 
 @pytest.mark.parametrize("way", QUARTERS)
-def test_a_mask_that_lies_as_the_film_does_in_its_file_is_turned_with_it(way, tmp_path):
+def test_a_mask_that_lies_as_the_video_does_in_its_file_is_turned_with_it(way, tmp_path):
     """Make it as programs do that do not turn what they read."""
     matrix, shown = SHOWN[way]
     path = held(tmp_path / "a.mp4", tuple(ONE * each for each in matrix))
     Image.fromarray(lying_mask()).save(tmp_path / "mask.png")
-    film = read_clip(path)
+    video = read_clip(path)
     for value in (tmp_path / "mask.png", lying_mask(), Mask(values=lying_mask()[None])):
         with pytest.warns(UserWarning, match="turned to 48x64"):
-            mask = mask_of(value, film=film)
+            mask = mask_of(value, video=video)
         assert np.array_equal(mask.values[0], shown(lying_mask()))
-        red = (film.frames[0, ..., 0] > 128) & (film.frames[0, ..., 1] < 128)
+        red = (video.frames[0, ..., 0] > 128) & (video.frames[0, ..., 1] < 128)
         assert ((mask.values[0] == 255) == red).mean() > 0.98
-    standing = mask_of(shown(lying_mask()), film=film)  # nothing is said
+    standing = mask_of(shown(lying_mask()), video=video)  # nothing is said
     assert np.array_equal(standing.values[0], shown(lying_mask()))
     with pytest.warns(UserWarning, match="turned to 48x64"):
-        inputs = inputs_of(film=path, mask=tmp_path / "mask.png")
-    assert inputs.mask is not None and inputs.film is not None and inputs.mask.size == inputs.film.size
+        inputs = inputs_of(video=path, mask=tmp_path / "mask.png")
+    assert inputs.mask is not None and inputs.video is not None and inputs.mask.size == inputs.video.size
 
 
 def test_a_mask_of_another_size_stays_as_it_is(tmp_path):
-    film = read_clip(held(tmp_path / "a.mp4", (0, ONE, -ONE, 0)))
-    assert mask_of(np.full((24, 32), 255, np.uint8), film=film).size == (24, 32)
+    video = read_clip(held(tmp_path / "a.mp4", (0, ONE, -ONE, 0)))
+    assert mask_of(np.full((24, 32), 255, np.uint8), video=video).size == (24, 32)
 
 
 EXIF = {1: "as it is", 2: "mirrored across", 3: "half a turn", 4: "mirrored down", 5: "mirrored along the diagonal",
@@ -137,7 +137,7 @@ EXIF = {1: "as it is", 2: "mirrored across", 3: "half a turn", 4: "mirrored down
 
 @pytest.mark.parametrize("orientation", EXIF)
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "moving.png", "moving.webp", "two.jpg"])
-def test_pictures_and_animations_are_turned_as_their_exif_says(name, orientation, tmp_path):
+def test_images_and_animations_are_turned_as_their_exif_says(name, orientation, tmp_path):
     def written(path: Path, exif: Image.Exif | None) -> np.ndarray:
         image, options = Image.fromarray(corners()), {"lossless": True, "quality": 95}
         several = {"save_all": True, "append_images": [Image.fromarray(255 - corners())]} if name[0] in "mt" else {}
@@ -153,13 +153,13 @@ def test_pictures_and_animations_are_turned_as_their_exif_says(name, orientation
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_damaged_exif_data_does_not_cost_the_picture(suffix, tmp_path):
+def test_damaged_exif_data_does_not_cost_the_image(suffix, tmp_path):
     Image.fromarray(corners()).save(tmp_path / f"a{suffix}", exif=b"Exif\0\0garbage")
     if suffix != ".jpg":
         with pytest.warns(UserWarning, match="damaged Exif"):
-            assert read_picture(tmp_path / f"a{suffix}").size == (48, 64)
+            assert read_image(tmp_path / f"a{suffix}").size == (48, 64)
     else:  # Pillow looks there no further
-        assert read_picture(tmp_path / f"a{suffix}").size == (48, 64)
+        assert read_image(tmp_path / f"a{suffix}").size == (48, 64)
 
 
 def anamorphic(path: Path, shape: Fraction, encoder: str, matrix: tuple[int, ...] | None = None) -> Path:
@@ -212,13 +212,13 @@ def test_pixels_that_are_not_square_become_so_aloud(suffix, encoder, shape, tmp_
     height, width = disc.any(axis=1).sum(), disc.any(axis=0).sum()
     assert abs(width - height) <= 2, "the disc is round"
     # Saved and read again it has the same shape, and nothing is left to say.
-    again = read_clip(Film(frames=clip.frames, fps=10.0).save(tmp_path / "b.mp4"))
+    again = read_clip(Video(frames=clip.frames, fps=10.0).save(tmp_path / "b.mp4"))
     assert again.size == clip.size
     with pytest.warns(UserWarning, match="it is taken as"):
         assert read_mask(path).size == clip.size
 
 
-def test_pixels_become_square_before_the_film_is_turned(tmp_path):
+def test_pixels_become_square_before_the_video_is_turned(tmp_path):
     path = anamorphic(tmp_path / "a.mp4", Fraction(4, 3), "libx264", (0, ONE, -ONE, 0))
     with pytest.warns(UserWarning, match="taken as 86x48"):
         assert read_clip(path).size == (86, 48)
@@ -229,15 +229,15 @@ def test_pixels_that_are_nearly_square_are_left_alone(tmp_path):
 
 
 def test_pixels_of_an_absurd_shape_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("kinoform.media.footage.MOST_FILM_PIXELS", 64 * 48)
+    monkeypatch.setattr("kinoform.media.video_decoder.MOST_VIDEO_PIXELS", 64 * 48)
     with refused("media_too_large"):
         read_clip(anamorphic(tmp_path / "a.mp4", Fraction(4, 3), "libx264"))
 
 
-def test_a_mask_is_stretched_with_a_film_whose_pixels_are_not_square(tmp_path):
+def test_a_mask_is_stretched_with_a_video_whose_pixels_are_not_square(tmp_path):
     path = anamorphic(tmp_path / "a.mp4", Fraction(4, 3), "libx264", (0, ONE, -ONE, 0))
     with pytest.warns(UserWarning, match="taken as 86x48"):
-        film = read_clip(path)
+        video = read_clip(path)
     with pytest.warns(UserWarning, match="turned to 48x86"):
-        mask = mask_of(lying_mask(), film=film).values[0]
+        mask = mask_of(lying_mask(), video=video).values[0]
     assert mask.shape == (86, 48) and (mask[:42, 25:] == 255).all() and not mask[44:].any() and not mask[:, :23].any()

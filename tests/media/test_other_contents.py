@@ -1,4 +1,4 @@
-"""Other contents of cameras' and editors' files than their picture or film: neither read as frames nor in the way."""
+"""Other contents of cameras' and editors' files than their image or video: neither read as frames nor in the way."""
 
 import struct
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from kinoform.media.footage import opened
-from kinoform.media.kinds import MATROSKA
-from kinoform.media.listening import _packets
-from kinoform.media.reading import read_clip, read_picture
+from kinoform.media.audio_process import _packets
+from kinoform.media.read import read_clip, read_image
+from kinoform.media.sniff import MATROSKA
+from kinoform.media.video_decoder import opened
 from refusals import refused
 
 pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 
 @pytest.mark.parametrize("second", [Image.new("L", (24, 16), 90), Image.new("RGB", (48, 32), (9, 9, 9))])
-def test_a_photograph_with_a_preview_or_a_depth_map_is_one_frame(second, noisy_film, tmp_path):
-    photo = Image.fromarray(noisy_film.frames[0])
+def test_a_photograph_with_a_preview_or_a_depth_map_is_one_frame(second, noisy_video, tmp_path):
+    photo = Image.fromarray(noisy_video.frames[0])
     photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
     clip = read_clip(tmp_path / "a.jpg")
     assert clip.frames.shape == (1, 32, 48, 3) and clip.fps is None
-    assert np.array_equal(read_picture(tmp_path / "a.jpg").pixels, clip.frames[0])
+    assert np.array_equal(read_image(tmp_path / "a.jpg").pixels, clip.frames[0])
 
 
-def test_the_picture_for_who_shows_no_animation_is_no_frame_of_it(tmp_path):
+def test_the_image_for_who_shows_no_animation_is_no_frame_of_it(tmp_path):
     frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (200, 10, 20, 30)]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:], default_image=True, duration=100)
     clip = read_clip(tmp_path / "a.png")
@@ -48,20 +48,20 @@ BEHIND = {
 
 
 @pytest.mark.parametrize("what", BEHIND)
-def test_bytes_behind_the_end_are_left_alone(what, noisy_film, tmp_path):
+def test_bytes_behind_the_end_are_left_alone(what, noisy_video, tmp_path):
     for suffix in (".mp4", ".mkv", ".webm", ".gif", ".webp", ".png", ".jpg"):
         path = tmp_path / f"a{suffix}"
         if suffix in (".png", ".jpg"):
-            Image.fromarray(noisy_film.frames[0]).save(path)
+            Image.fromarray(noisy_video.frames[0]).save(path)
         else:
-            noisy_film.save(path, force=True)
+            noisy_video.save(path, force=True)
         whole = read_clip(path)
         path.write_bytes(path.read_bytes() + BEHIND[what])
         assert np.array_equal(read_clip(path).frames, whole.frames), suffix
 
 
-def test_what_is_no_box_before_the_index_is_damage(smooth_film, tmp_path):
-    path = smooth_film.save(tmp_path / "a.mp4")
+def test_what_is_no_box_before_the_index_is_damage(smooth_video, tmp_path):
+    path = smooth_video.save(tmp_path / "a.mp4")
     path.write_bytes(path.read_bytes().replace(b"moov", b"maav", 1))
     with refused("media_damaged"):
         read_clip(path)
@@ -103,23 +103,23 @@ def test_sound_is_that_of_the_video_track_that_is_read(starts, last, tmp_path):
     """Sound of a second; the track that is read is the second one, and either begins half a second late."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
-        films = []
+        videos = []
         for disposition in (OTHER, FIRST):
             stream = container.add_stream("ffv1", rate=16)
             stream.width, stream.height, stream.pix_fmt, stream.disposition = 64, 48, "bgr0", disposition
-            films.append(stream)
+            videos.append(stream)
         voice = container.add_stream("pcm_s16le", rate=48000, layout="mono")
         for place in range(10):
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="mono")
             sound.sample_rate, sound.pts, sound.time_base = 48000, 4800 * place, Fraction(1, 48000)
             container.mux(voice.encode(sound))
-            for stream, begins in zip(films, starts, strict=True):
+            for stream, begins in zip(videos, starts, strict=True):
                 if place >= begins:
                     frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
                     frame.pts, frame.time_base = 100 * place, Fraction(1, 1000)
                     stream.codec_context.time_base = Fraction(1, 1000)
                     container.mux(stream.encode(frame))
-        for stream in (*films, voice):
+        for stream in (*videos, voice):
             container.mux(stream.encode(None))
     with path.open("rb") as file:
         source = opened(file, MATROSKA)

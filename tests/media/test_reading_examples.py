@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kinoform.media.reading import read_clip, read_mask, read_picture
+from kinoform.media.read import read_clip, read_image, read_mask
 from strange_media import decoded_here
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PICTURES = ("first.png", "last.png", "reference.png", "second_reference.png")
+IMAGES = ("first.png", "last.png", "reference.png", "second_reference.png")
 
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch):
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
+    monkeypatch.setattr("kinoform.media.read.decoded", decoded_here)
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,10 @@ def remade(tmp_path_factory) -> Path:
 def test_the_script_makes_the_files_that_are_there(remade):
     there = EXAMPLES / "inputs" / "mini"
     assert {path.name for path in remade.iterdir()} == {path.name for path in there.iterdir()}
-    for name in PICTURES:
-        assert np.array_equal(read_picture(remade / name).pixels, read_picture(there / name).pixels)
+    for name in IMAGES:
+        assert np.array_equal(read_image(remade / name).pixels, read_image(there / name).pixels)
     assert np.array_equal(read_mask(remade / "mask.png").values, read_mask(there / "mask.png").values)
-    for name in ("film.mp4", "mask.mp4"):  # another version of the encoder may lose other details
+    for name in ("video.mp4", "mask.mp4"):  # another version of the encoder may lose other details
         ours, theirs = (read_clip(folder / name).frames.astype(float) for folder in (remade, there))
         assert np.abs(ours - theirs).mean() < 2
 
@@ -40,12 +40,12 @@ def test_the_script_makes_the_files_that_are_there(remade):
 @pytest.mark.parametrize("folder, frames, size", [("inputs", 33, (480, 832)), ("inputs/mini", 17, (64, 64))])
 def test_the_inputs_fit_each_other(folder, frames, size):
     there = EXAMPLES / folder
-    film, mask = read_clip(there / "film.mp4"), read_mask(there / "mask.mp4")
-    first, last = (read_picture(there / name) for name in PICTURES[:2])
-    assert film.fps == 16 and film.frames.shape == (frames, *size, 3) and mask.values.shape == (frames, *size)
+    video, mask = read_clip(there / "video.mp4"), read_mask(there / "mask.mp4")
+    first, last = (read_image(there / name) for name in IMAGES[:2])
+    assert video.fps == 16 and video.frames.shape == (frames, *size, 3) and mask.values.shape == (frames, *size)
     assert first.size == last.size == read_mask(there / "mask.png").size == size
-    assert np.abs(film.frames[0].astype(float) - first.pixels).mean() < 4
-    assert np.abs(film.frames[-1].astype(float) - last.pixels).mean() < 4
+    assert np.abs(video.frames[0].astype(float) - first.pixels).mean() < 4
+    assert np.abs(video.frames[-1].astype(float) - last.pixels).mean() < 4
     for place in (0, frames // 2, frames - 1):
-        object_here = np.abs(film.frames[place].astype(int) - film.frames[0, 0, 0]).max(axis=2) > 40
+        object_here = np.abs(video.frames[place].astype(int) - video.frames[0, 0, 0]).max(axis=2) > 40
         assert object_here.any() and (mask.values[place][object_here] > 250).mean() > 0.99

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from kinoform.errors import KinoformError, UsageError
-from kinoform.media import child, reading
-from kinoform.media.caps import MOST_FRAMES
-from kinoform.media.film import Film
-from kinoform.media.reading import read_clip, read_mask, read_picture
+from kinoform.media import decoder_client as child
+from kinoform.media import read as reading
+from kinoform.media.limits import MOST_FRAMES
+from kinoform.media.read import read_clip, read_image, read_mask
+from kinoform.media.video import Video
 from refusals import refused as refused_with
-from strange_media import decoded_here, large_jpeg, large_png, long_gif, write_film, write_sound
+from strange_media import decoded_here, large_jpeg, large_png, long_gif, write_sound, write_video
 
 DAMAGED = "is damaged or cut short; copy or export it again"
 
@@ -28,14 +29,14 @@ def here(monkeypatch) -> None:
 
 
 @pytest.fixture
-def files(smooth_film, tmp_path) -> dict[str, bytes]:
+def files(smooth_video, tmp_path) -> dict[str, bytes]:
     """A small file of every kind."""
-    film = Film(frames=smooth_film.frames[:5], fps=16.0)
+    video = Video(frames=smooth_video.frames[:5], fps=16.0)
     for suffix in (".mp4", ".webm", ".mkv", ".gif", ".webp"):
-        film.save(tmp_path / f"a{suffix}")
+        video.save(tmp_path / f"a{suffix}")
     for suffix in (".png", ".jpg"):
-        Image.fromarray(film.frames[0]).save(tmp_path / f"a{suffix}")
-    Image.fromarray(film.frames[0]).save(tmp_path / "still.webp")
+        Image.fromarray(video.frames[0]).save(tmp_path / f"a{suffix}")
+    Image.fromarray(video.frames[0]).save(tmp_path / "still.webp")
     return {path.name: path.read_bytes() for path in sorted(tmp_path.iterdir())}
 
 
@@ -78,7 +79,7 @@ def test_damage_anywhere_is_read_or_refused_but_breaks_nothing(files, tmp_path):
     script = f"""
 import io, sys, pathlib
 from kinoform.errors import UsageError
-from kinoform.media import decoding
+from kinoform.media import decoder_process as decoding
 decoding._limit({{"RLIMIT_AS": 2**32, "RLIMIT_CPU": 60, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}})
 read = 0
 for path in sorted(pathlib.Path({str(strange)!r}).iterdir()):
@@ -105,22 +106,22 @@ HUGE = {
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_gigantic_pictures_are_refused_by_their_header(name, here, tmp_path):
+def test_gigantic_images_are_refused_by_their_header(name, here, tmp_path):
     content, sentence = HUGE[name]
     (tmp_path / name).write_bytes(content)
-    for read in (read_picture, read_clip, read_mask):
+    for read in (read_image, read_clip, read_mask):
         assert re.match(sentence, refused(read, tmp_path / name))
 
 
-def test_gigantic_films_are_refused_by_their_header(here, smooth_film, tmp_path, monkeypatch):
+def test_gigantic_videos_are_refused_by_their_header(here, smooth_video, tmp_path, monkeypatch):
     with monkeypatch.context() as smaller:
-        smaller.setattr("kinoform.media.footage.MOST_FILM_PIXELS", 3071)
-        large = smooth_film.save(tmp_path / "large.mp4")
+        smaller.setattr("kinoform.media.video_decoder.MOST_VIDEO_PIXELS", 3071)
+        large = smooth_video.save(tmp_path / "large.mp4")
         assert refused(read_clip, large) == "has 64x48 pixels; at most 3071 a frame are read; make it smaller"
     frames = np.zeros((2, 16, 16, 3), np.uint8)
-    long = write_film(tmp_path / "long.mkv", frames, times=[0, 700_000], pixels="bgr0")
+    long = write_video(tmp_path / "long.mkv", frames, times=[0, 700_000], pixels="bgr0")
     assert refused(read_clip, long) == "lasts 700 s; at most 600 s are read; cut it first"
-    slow = write_film(tmp_path / "slow.mkv", frames, times=[0, 500_000], pixels="bgr0")
+    slow = write_video(tmp_path / "slow.mkv", frames, times=[0, 500_000], pixels="bgr0")
     assert "gives over 36000 frames" in refused(read_clip, slow, fps=1000.0)
 
 
@@ -130,75 +131,75 @@ NO_MEDIA = {
     "files.mov": (b"file '/etc/passwd'\n", "is a playlist"),
     "dash.mp4": (b"<MPD xmlns='urn:mpeg:dash:schema:mpd:2011'/>", "is a playlist"),
     "drawing.png": (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing"),
-    "photo.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIF or AVIF picture, which is not read; save"),
+    "photo.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIF or AVIF image, which is not read; save"),
     "old.mp4": (b"RIFF\0\0\0\0AVI LIST", r"is no png, .* file: it begins with b'RIFF"),
     "text.png": (b"hello, world", r"is no png, .* file: it begins with b'hello, w'; convert"),
 }
 
 
 @pytest.mark.parametrize("name", NO_MEDIA)
-def test_what_is_no_picture_and_no_film_is_refused_by_kind(name, here, tmp_path):
+def test_what_is_no_image_and_no_video_is_refused_by_kind(name, here, tmp_path):
     content, sentence = NO_MEDIA[name]
     (tmp_path / name).write_bytes(content)
-    for read in (read_picture, read_clip, read_mask):
+    for read in (read_image, read_clip, read_mask):
         assert re.match(sentence, refused(read, tmp_path / name))
 
 
-def test_sound_alone_no_frame_and_strange_codecs_are_refused(here, smooth_film, tmp_path):
+def test_sound_alone_no_frame_and_strange_codecs_are_refused(here, smooth_video, tmp_path):
     sound = write_sound(tmp_path / "sound.mp4")
-    assert refused(read_clip, sound) == "has sound but no picture; give a film"
+    assert refused(read_clip, sound) == "has sound but no image; give a video"
     nothing = np.zeros((0, 16, 16, 3), np.uint8)
-    empty = write_film(tmp_path / "empty.mkv", nothing, pixels="bgr0")
-    assert refused(read_clip, empty) == "has no frame; give another film"
-    empty = write_film(tmp_path / "empty.mp4", nothing, encoder="libx264", pixels="yuv420p")
-    assert refused(read_clip, empty) == "has no picture; give a film"
-    frames = smooth_film.frames[:2]
-    rare = write_film(tmp_path / "rare.mov", frames, encoder="qtrle", pixels="rgb24")
+    empty = write_video(tmp_path / "empty.mkv", nothing, pixels="bgr0")
+    assert refused(read_clip, empty) == "has no frame; give another video"
+    empty = write_video(tmp_path / "empty.mp4", nothing, encoder="libx264", pixels="yuv420p")
+    assert refused(read_clip, empty) == "has no image; give a video"
+    frames = smooth_video.frames[:2]
+    rare = write_video(tmp_path / "rare.mov", frames, encoder="qtrle", pixels="rgb24")
     assert refused(read_clip, rare) == "is coded as qtrle, which is not read; convert it to h264 in an mp4 file"
 
 
-def test_a_film_is_no_picture(here, smooth_film, tmp_path):
-    path = smooth_film.save(tmp_path / "a.mp4")
-    assert refused(read_picture, path) == "is a film, not a picture; give a png, jpeg or webp file"
+def test_a_video_is_no_image(here, smooth_video, tmp_path):
+    path = smooth_video.save(tmp_path / "a.mp4")
+    assert refused(read_image, path) == "is a video, not an image; give a png, jpeg or webp file"
 
 
-def test_paths_that_are_no_file_are_refused(smooth_film, tmp_path):
+def test_paths_that_are_no_file_are_refused(smooth_video, tmp_path):
     assert refused(read_clip, tmp_path / "missing.mp4") == "does not exist; check the name"
     (tmp_path / "empty").mkdir()
-    assert refused(read_clip, tmp_path / "empty").startswith("holds no pictures (.gif, .jpeg, .jpg, .png, .webp)")
+    assert refused(read_clip, tmp_path / "empty").startswith("holds no images (.gif, .jpeg, .jpg, .png, .webp)")
     os.mkfifo(tmp_path / "pipe.png")
-    assert refused(read_picture, tmp_path / "pipe.png") == "is not a regular file; save it as one first"
+    assert refused(read_image, tmp_path / "pipe.png") == "is not a regular file; save it as one first"
     with pytest.raises(UsageError, match=r"a\\x00b\.png cannot be read"):
-        read_picture("a\0b.png")
-    folder = smooth_film.save(tmp_path / "frames/")
-    assert refused(read_picture, folder) == "is a folder of 17 pictures; give one of them"
+        read_image("a\0b.png")
+    folder = smooth_video.save(tmp_path / "frames/")
+    assert refused(read_image, folder) == "is a folder of 17 images; give one of them"
 
 
-def test_frames_of_several_sizes_are_refused_by_name(here, noisy_film, tmp_path):
-    folder = noisy_film.save(tmp_path / "frames/")
+def test_frames_of_several_sizes_are_refused_by_name(here, noisy_video, tmp_path):
+    folder = noisy_video.save(tmp_path / "frames/")
     Image.new("RGB", (8, 4)).save(folder / "frame_00003.png")
     with pytest.raises(UsageError, match=r"frame_00003\.png is 8x4, but frame_00000\.png is 48x32; give frames of"):
         read_clip(folder)
-    (folder / "frame_00003.png").write_bytes(b"no picture")
+    (folder / "frame_00003.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match=r"frame_00003\.png is no png"):
         read_clip(folder)
 
 
-def test_above_the_caps_of_bytes_and_pixels_nothing_is_decoded(monkeypatch, here, smooth_film, tmp_path):
-    path = smooth_film.save(tmp_path / "a.mp4")
+def test_above_the_caps_of_bytes_and_pixels_nothing_is_decoded(monkeypatch, here, smooth_video, tmp_path):
+    path = smooth_video.save(tmp_path / "a.mp4")
     with path.open("ab") as file:
         file.truncate(2**30 + 1)  # takes no room on the disk
     assert refused(read_clip, path).startswith("takes 1024 MiB; at most 1024 MiB are read")
-    path = smooth_film.save(tmp_path / "b.mp4")
-    monkeypatch.setattr("kinoform.media.taking.MOST_RESULT", 17 * 48 * 64 * 3 - 1)
+    path = smooth_video.save(tmp_path / "b.mp4")
+    monkeypatch.setattr("kinoform.media.resample.MOST_RESULT", 17 * 48 * 64 * 3 - 1)
     assert refused(read_clip, path).startswith("gives 17 frames of 64x48, over")
     with pytest.warns(UserWarning, match="is cut to 16 frames"):
         assert len(read_clip(path, num_frames=16).frames) == 16
 
 
 @pytest.mark.parametrize("options", [{"fps": 0.0}, {"fps": float("nan")}, {"fps": 1e9}, {"num_frames": 0}])
-def test_rates_and_numbers_out_of_range_are_refused(options, smooth_film, tmp_path):
-    path = smooth_film.save(tmp_path / "a.mp4")
+def test_rates_and_numbers_out_of_range_are_refused(options, smooth_video, tmp_path):
+    path = smooth_video.save(tmp_path / "a.mp4")
     for read in (read_clip, read_mask):
         with pytest.raises(UsageError, match=f"{next(iter(options))} must be"):
             read(path, **options)
@@ -207,9 +208,9 @@ def test_rates_and_numbers_out_of_range_are_refused(options, smooth_film, tmp_pa
 # Of the process that decodes, and what it may do.
 
 
-def test_the_process_gives_what_this_one_would(smooth_film, tmp_path):
+def test_the_process_gives_what_this_one_would(smooth_video, tmp_path):
     for name in ("a.mp4", "frames/"):
-        path = smooth_film.save(tmp_path / name)
+        path = smooth_video.save(tmp_path / name)
         apart = read_clip(path).frames
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reading, "decoded", decoded_here)
@@ -243,22 +244,22 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_process_that_was_taken_over_can_do_nothing_here(what, smooth_film, tmp_path, monkeypatch):
+def test_a_process_that_was_taken_over_can_do_nothing_here(what, smooth_video, tmp_path, monkeypatch):
     script, sentence = HOSTILE[what]
     monkeypatch.setattr(child, "START", script)
-    monkeypatch.setattr("kinoform.media.caps.MOST_DECODING", 0 if what == "sleeps" else 60)
+    monkeypatch.setattr("kinoform.media.limits.MOST_DECODING", 0 if what == "sleeps" else 60)
     monkeypatch.setattr(child, "GRACE", 0.2)
     with pytest.raises(KinoformError, match=rf"a\.mp4:? .*{sentence}"):
-        read_clip(smooth_film.save(tmp_path / "a.mp4"))
+        read_clip(smooth_video.save(tmp_path / "a.mp4"))
 
 
 @pytest.mark.parametrize("script", [
     """print('x{"error": "a\\\\u001b[2J", "code": "bad"}')""",
     """print('h[1, 1, 3]\\nfabce{"fps": null, "times": null, "notes": ["a\\\\u001b[2J"]}')""",
 ])  # fmt: skip
-def test_nothing_that_such_a_process_says_reaches_a_terminal_raw(script, smooth_film, tmp_path, monkeypatch):
+def test_nothing_that_such_a_process_says_reaches_a_terminal_raw(script, smooth_video, tmp_path, monkeypatch):
     monkeypatch.setattr(child, "START", f"import sys; sys.stdin.read(); {script}")  # or nobody could hand it the job
-    path, said = smooth_film.save(tmp_path / "a.mp4"), []
+    path, said = smooth_video.save(tmp_path / "a.mp4"), []
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
         try:
@@ -270,10 +271,10 @@ def test_nothing_that_such_a_process_says_reaches_a_terminal_raw(script, smooth_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems limit time alone")
-def test_memory_and_disk_of_the_process_are_limited(smooth_film, tmp_path, monkeypatch):
+def test_memory_and_disk_of_the_process_are_limited(smooth_video, tmp_path, monkeypatch):
     replaced = "from kinoform.media import decoding; decoding._single = lambda *_: {act}; decoding.main()"
     start = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); " + replaced
-    path = smooth_film.save(tmp_path / "a.mp4")
+    path = smooth_video.save(tmp_path / "a.mp4")
     monkeypatch.setattr(child, "START", start.format(act="bytes(2**33)"))
     assert refused(read_clip, path) == "needs over 4 GiB to decode; make it smaller"
     left = tmp_path / "left"
@@ -285,15 +286,15 @@ def test_memory_and_disk_of_the_process_are_limited(smooth_film, tmp_path, monke
 def test_the_process_starts_light():
     """It must not load torch, and a program that reads nothing yet must not load FFmpeg."""
     script = (
-        "import sys, kinoform.media.reading, kinoform.media.values; print('torch' in sys.modules, 'av' in sys.modules)"
+        "import sys, kinoform.media.read, kinoform.media.coerce; print('torch' in sys.modules, 'av' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "False"]
 
 
-def test_modules_in_the_current_folder_are_not_imported(smooth_film, tmp_path, monkeypatch):
+def test_modules_in_the_current_folder_are_not_imported(smooth_video, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     for name in ("json.py", "numpy.py", "PIL.py", "av.py"):
         (tmp_path / name).write_text("raise SystemExit(1)")
-    assert len(read_clip(smooth_film.save("a.mp4")).frames) == 17
+    assert len(read_clip(smooth_video.save("a.mp4")).frames) == 17

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from kinoform.errors import UsageError
-from kinoform.media.film import Film
-from kinoform.media.material import Clip, Mask, Origin, Picture
-from kinoform.media.reading import read_clip, read_mask, read_picture
-from kinoform.media.values import clip_of, mask_of, picture_of
+from kinoform.media.coerce import clip_of, image_of, mask_of
+from kinoform.media.read import read_clip, read_image, read_mask
+from kinoform.media.types import InputImage, InputVideo, Mask, Origin
+from kinoform.media.video import Video
 
 ORIGIN = Origin(file="a.mp4", sha256="0" * 64)
 
@@ -20,31 +20,41 @@ pytestmark = pytest.mark.usefixtures("here_and_silent")
 
 
 @pytest.fixture
-def pixels(noisy_film) -> np.ndarray:
-    return noisy_film.frames[0]
+def pixels(noisy_video) -> np.ndarray:
+    return noisy_video.frames[0]
 
 
-def test_one_picture_in_every_form_is_the_same_picture(pixels, tmp_path):
+def test_one_image_in_every_form_is_the_same_image(pixels, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     opaque = np.concatenate([pixels, np.full((32, 48, 1), 255, np.uint8)], axis=2)
     image = Image.fromarray(pixels)
     forms = [tmp_path / "a.png", str(tmp_path / "a.png"), pixels, pixels / 255, (pixels / 255).astype(np.float32)]
-    for form in [*forms, opaque, image, image.convert("RGBA"), Picture(pixels=pixels)]:
-        assert np.array_equal(picture_of(form).pixels, pixels)
-    assert picture_of(tmp_path / "a.png").origin == read_picture(tmp_path / "a.png").origin
-    kept = Picture(pixels=pixels, origin=ORIGIN)
-    assert picture_of(kept) is kept
+    for form in [*forms, opaque, image, image.convert("RGBA"), InputImage(pixels=pixels)]:
+        assert np.array_equal(image_of(form).pixels, pixels)
+    assert image_of(tmp_path / "a.png").origin == read_image(tmp_path / "a.png").origin
+    kept = InputImage(pixels=pixels, origin=ORIGIN)
+    assert image_of(kept) is kept
 
 
-def test_one_film_in_every_form_is_the_same_film(noisy_film, tmp_path):
-    frames = noisy_film.frames
-    path = noisy_film.save(tmp_path / "a.mkv")
+def test_one_video_in_every_form_is_the_same_video(noisy_video, tmp_path):
+    frames = noisy_video.frames
+    path = noisy_video.save(tmp_path / "a.mkv")
     images = [Image.fromarray(each) for each in frames]
-    names = sorted(noisy_film.save(tmp_path / "frames/").iterdir())
-    mixed = [frames[0], images[1], names[2], Picture(pixels=frames[3]), frames[4] / 255, frames[5]]
-    for form in (path, frames, frames / 255, noisy_film, Clip(frames=frames), images, tuple(images), names, mixed):
+    names = sorted(noisy_video.save(tmp_path / "frames/").iterdir())
+    mixed = [frames[0], images[1], names[2], InputImage(pixels=frames[3]), frames[4] / 255, frames[5]]
+    for form in (
+        path,
+        frames,
+        frames / 255,
+        noisy_video,
+        InputVideo(frames=frames),
+        images,
+        tuple(images),
+        names,
+        mixed,
+    ):
         assert np.array_equal(clip_of(form).frames, frames)
-    assert [clip_of(form).fps for form in (path, noisy_film, frames, images)] == [16, 16, None, None]
+    assert [clip_of(form).fps for form in (path, noisy_video, frames, images)] == [16, 16, None, None]
     assert clip_of(path).origin == read_clip(path).origin
 
 
@@ -70,18 +80,18 @@ def test_one_mask_in_every_form_is_the_same_mask(tmp_path):
 
 
 @pytest.mark.parametrize("fps, num_frames", [(16.0, None), (60.0, None), (8.0, 4), (None, 5)])
-def test_a_clip_is_taken_as_its_file_is(fps, num_frames, smooth_film, tmp_path):
-    film = Film(frames=smooth_film.frames, fps=30.0)
-    path = film.save(tmp_path / "a.mkv")
+def test_a_clip_is_taken_as_its_file_is(fps, num_frames, smooth_video, tmp_path):
+    video = Video(frames=smooth_video.frames, fps=30.0)
+    path = video.save(tmp_path / "a.mkv")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        clips = [clip_of(form, fps=fps, num_frames=num_frames) for form in (path, read_clip(path), film)]
+        clips = [clip_of(form, fps=fps, num_frames=num_frames) for form in (path, read_clip(path), video)]
     for clip in clips:
         assert np.array_equal(clip.frames, clips[0].frames) and clip.fps == clips[0].fps
     assert clips[1].origin == clips[0].origin
     assert len(said) % 3 == 0
-    assert np.array_equal(clip_of(smooth_film.frames, fps=24.0).frames, smooth_film.frames)
-    assert clip_of(smooth_film.frames, fps=24.0).fps == 24
+    assert np.array_equal(clip_of(smooth_video.frames, fps=24.0).frames, smooth_video.frames)
+    assert clip_of(smooth_video.frames, fps=24.0).fps == 24
 
 
 def test_masks_are_cut_aloud_and_need_white(tmp_path):
@@ -98,27 +108,27 @@ def test_masks_are_cut_aloud_and_need_white(tmp_path):
 
 def test_what_is_lost_is_said(pixels):
     clear = np.zeros((32, 48, 4), np.uint8)
-    with pytest.warns(UserWarning, match="the picture is transparent in places; white"):
-        assert (picture_of(clear).pixels == 255).all()
+    with pytest.warns(UserWarning, match="the image is transparent in places; white"):
+        assert (image_of(clear).pixels == 255).all()
     with pytest.warns(UserWarning, match="the mask has colours"):
         mask_of(pixels)
 
 
 BAD = [
-    (picture_of, np.full((8, 8, 3), -0.5), "a picture of floats has values in 0..1, not from -0.5 to -0.5; rescale"),
-    (picture_of, np.full((8, 8, 3), 128.0), "values in 0..1, not from 128 to 128"),
-    (picture_of, np.full((8, 8, 3), np.nan), "values in 0..1, not from nan to nan"),
-    (picture_of, np.zeros((8, 8, 3), np.int64), "uint8 in 0..255 or floats in 0..1, not int64"),
-    (picture_of, np.zeros((8, 8, 2), np.uint8), r"\[height, width, 3\], not \[8, 8, 2\]"),
-    (picture_of, np.zeros((0, 8, 3), np.uint8), r"not \[0, 8, 3\]"),
-    (picture_of, np.zeros((2, 8, 8, 3), np.uint8), r"not \[2, 8, 8, 3\]"),
-    (picture_of, None, "a picture is a file name, a Pillow image, a numpy array, .* not NoneType"),
-    (picture_of, [1, 2], "not list"),
-    (clip_of, np.zeros((8, 8, 3), np.uint8), r"a film is .*, not ndarray \[8, 8, 3\]"),
-    (clip_of, [], "a film needs at least one frame"),
-    (clip_of, np.zeros((0, 8, 8, 3), np.uint8), "a film needs at least one frame"),
+    (image_of, np.full((8, 8, 3), -0.5), "an image of floats has values in 0..1, not from -0.5 to -0.5; rescale"),
+    (image_of, np.full((8, 8, 3), 128.0), "values in 0..1, not from 128 to 128"),
+    (image_of, np.full((8, 8, 3), np.nan), "values in 0..1, not from nan to nan"),
+    (image_of, np.zeros((8, 8, 3), np.int64), "uint8 in 0..255 or floats in 0..1, not int64"),
+    (image_of, np.zeros((8, 8, 2), np.uint8), r"\[height, width, 3\], not \[8, 8, 2\]"),
+    (image_of, np.zeros((0, 8, 3), np.uint8), r"not \[0, 8, 3\]"),
+    (image_of, np.zeros((2, 8, 8, 3), np.uint8), r"not \[2, 8, 8, 3\]"),
+    (image_of, None, "an image is a file name, a Pillow image, a numpy array, .* not NoneType"),
+    (image_of, [1, 2], "not list"),
+    (clip_of, np.zeros((8, 8, 3), np.uint8), r"a video is .*, not ndarray \[8, 8, 3\]"),
+    (clip_of, [], "a video needs at least one frame"),
+    (clip_of, np.zeros((0, 8, 8, 3), np.uint8), "a video needs at least one frame"),
     (clip_of, [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], "frame 0 is 8x8 and frame 1 is 9x8"),
-    (clip_of, b"a.mp4", "a film is a file name, .* not bytes"),
+    (clip_of, b"a.mp4", "a video is a file name, .* not bytes"),
     (mask_of, np.zeros(8, np.uint8), r"not \[8\]"),
     (mask_of, 3, "a mask is .* not int"),
     (mask_of, [], "a mask needs at least one frame"),
@@ -132,10 +142,10 @@ def test_other_values_are_refused(make, value, sentence, monkeypatch):
         make(value)
 
 
-def test_a_mask_is_read_at_the_rate_of_its_film(tmp_path):
+def test_a_mask_is_read_at_the_rate_of_its_video(tmp_path):
     moving = np.zeros((30, 16, 16, 3), np.uint8)
     moving[15:] = 255
-    path = Film(frames=moving, fps=30.0).save(tmp_path / "a.mkv")
+    path = Video(frames=moving, fps=30.0).save(tmp_path / "a.mkv")
     with pytest.warns(UserWarning, match="gives 16 frames at 16 per second"):
         mask = read_mask(path, fps=16.0)
     assert mask.values[:, 0, 0].tolist() == [0] * 8 + [255] * 8

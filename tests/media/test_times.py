@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from kinoform.media.codecs import CONTAINERS
-from kinoform.media.film import Film
-from kinoform.media.reading import read_clip
+from kinoform.media.coerce import clip_of
+from kinoform.media.read import read_clip
 from kinoform.media.timing import Times, laid
-from kinoform.media.values import clip_of
+from kinoform.media.video import Video
 from refusals import refused
 from strange_media import decoded_here
 
@@ -24,12 +24,12 @@ COUNT = len(TIMES.begins)
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
+    monkeypatch.setattr("kinoform.media.read.decoded", decoded_here)
 
 
-def uneven() -> Film:
+def uneven() -> Video:
     grey = np.arange(COUNT, dtype=np.uint8)[:, None, None, None] * 20
-    return Film(frames=np.broadcast_to(grey, (COUNT, 64, 64, 3)).copy(), fps=COUNT / 2.2, times=TIMES)
+    return Video(frames=np.broadcast_to(grey, (COUNT, 64, 64, 3)).copy(), fps=COUNT / 2.2, times=TIMES)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [(kind.suffix, each.name) for kind in CONTAINERS for each in kind.codecs])
@@ -61,8 +61,8 @@ def test_a_folder_of_frames_says_that_it_loses_them(tmp_path: Path) -> None:
     assert len(list((tmp_path / "frames").iterdir())) == COUNT
 
 
-def test_an_even_film_has_no_times_and_the_bytes_it_had(tmp_path: Path) -> None:
-    even = Film(frames=uneven().frames, fps=30.0)
+def test_an_even_video_has_no_times_and_the_bytes_it_had(tmp_path: Path) -> None:
+    even = Video(frames=uneven().frames, fps=30.0)
     for name in ("a.mp4", "a.mkv", "a.gif", "a.webp"):
         assert read_clip(even.save(tmp_path / name)).times is None or name == "a.gif"
     with av.open(str(tmp_path / "a.mp4")) as container:
@@ -71,7 +71,7 @@ def test_an_even_film_has_no_times_and_the_bytes_it_had(tmp_path: Path) -> None:
 
 def test_another_rate_or_length_follows_the_times(tmp_path: Path) -> None:
     path = uneven().save(tmp_path / "a.mkv")
-    same = clip_of(Film(frames=uneven().frames, fps=COUNT / 2.2, times=TIMES), fps=10.0)
+    same = clip_of(Video(frames=uneven().frames, fps=COUNT / 2.2, times=TIMES), fps=10.0)
     with pytest.warns(UserWarning, match="at 10 per second"):
         clip = read_clip(path, fps=10.0)
     assert clip.times is None and same.times is None
@@ -92,7 +92,7 @@ def test_times_that_are_none_are_refused() -> None:
         with refused("times_not_rising"):
             Times(tick=TICK, begins=begins, end=end)
     with refused("times_differ"):
-        Film(frames=uneven().frames[:-1], fps=10.0, times=TIMES)
+        Video(frames=uneven().frames[:-1], fps=10.0, times=TIMES)
 
 
 def test_an_uneven_animation_is_read_with_its_times(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from av.codec import CodecContext
 from av.codec.codec import UnknownCodecError
 from PIL import Image
 
-from kinoform.media.reading import read_clip, read_mask, read_picture
-from kinoform.media.values import mask_of
+from kinoform.media.coerce import mask_of
+from kinoform.media.read import read_clip, read_image, read_mask
 from refusals import refused
-from strange_media import PQ, decoded_here, write_film
+from strange_media import PQ, decoded_here, write_video
 
 HIDDEN, PAINT = (200, 0, 0), (0, 200, 0)
 PLACE = (slice(12, 36), slice(16, 48))
@@ -22,7 +22,7 @@ PLACE = (slice(12, 36), slice(16, 48))
 
 @pytest.fixture(autouse=True)
 def _here_and_silent(monkeypatch):
-    monkeypatch.setattr("kinoform.media.reading.decoded", decoded_here)
+    monkeypatch.setattr("kinoform.media.read.decoded", decoded_here)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*(bits per colour|is HDR)")
@@ -45,7 +45,7 @@ def photograph() -> np.ndarray:
     return pixels
 
 
-def film(path: Path, pixels: np.ndarray, encoder: str, kind: str, tags: dict[str, str] | None = None) -> Path:
+def video(path: Path, pixels: np.ndarray, encoder: str, kind: str, tags: dict[str, str] | None = None) -> Path:
     with av.open(str(path), "w") as container:
         options = {"auto-alt-ref": "0", "crf": "4", "b": "1M"} if encoder.startswith("libvpx") else {}
         stream = container.add_stream(encoder, rate=10, options=options)
@@ -67,23 +67,23 @@ def animation(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
-FILMS = {
-    "vp8.webm": lambda path, pixels: film(path, pixels, "libvpx", "yuva420p"),
-    "vp9.webm": lambda path, pixels: film(path, pixels, "libvpx-vp9", "yuva420p"),
-    "vp9.mkv": lambda path, pixels: film(path, pixels, "libvpx-vp9", "yuva420p"),
-    "4444.mov": lambda path, pixels: film(path, pixels, "prores_ks", "yuva444p10le"),
-    "bgra.mkv": lambda path, pixels: film(path, pixels, "ffv1", "bgra"),
-    "yuva.mkv": lambda path, pixels: film(path, pixels, "ffv1", "yuva444p"),
-    "deep.mkv": lambda path, pixels: film(path, pixels, "ffv1", "gbrap16le"),
+VIDEOS = {
+    "vp8.webm": lambda path, pixels: video(path, pixels, "libvpx", "yuva420p"),
+    "vp9.webm": lambda path, pixels: video(path, pixels, "libvpx-vp9", "yuva420p"),
+    "vp9.mkv": lambda path, pixels: video(path, pixels, "libvpx-vp9", "yuva420p"),
+    "4444.mov": lambda path, pixels: video(path, pixels, "prores_ks", "yuva444p10le"),
+    "bgra.mkv": lambda path, pixels: video(path, pixels, "ffv1", "bgra"),
+    "yuva.mkv": lambda path, pixels: video(path, pixels, "ffv1", "yuva444p"),
+    "deep.mkv": lambda path, pixels: video(path, pixels, "ffv1", "gbrap16le"),
     "a.gif": animation,
     "a.webp": animation,
     "a.png": animation,
 }
 
 
-@pytest.mark.parametrize("name", FILMS)
+@pytest.mark.parametrize("name", VIDEOS)
 def test_white_is_put_behind_and_the_paint_is_the_mask(name, tmp_path):
-    path = FILMS[name](tmp_path / name, box())
+    path = VIDEOS[name](tmp_path / name, box())
     with pytest.warns(UserWarning, match="transparent in places; white is put behind it"):
         frames = read_clip(path).frames.astype(int)
     assert (frames[:, 2, 2] > 247).all() and np.abs(frames[:, 24, 32] - PAINT).max() < 12
@@ -92,15 +92,15 @@ def test_white_is_put_behind_and_the_paint_is_the_mask(name, tmp_path):
     assert (mask[:, 2, 2] < 8).all() and (mask[:, 24, 32] > 247).all()
 
 
-@pytest.mark.parametrize("name", [name for name in FILMS if name != "a.gif"])
+@pytest.mark.parametrize("name", [name for name in VIDEOS if name != "a.gif"])
 def test_the_hole_of_a_photograph_is_the_mask(name, tmp_path):
-    path = FILMS[name](tmp_path / name, photograph())
-    with pytest.warns(UserWarning, match="a picture with a transparent hole; the hole changes"):
+    path = VIDEOS[name](tmp_path / name, photograph())
+    with pytest.warns(UserWarning, match="an image with a transparent hole; the hole changes"):
         mask = read_mask(path).values
     assert (mask[:, 24, 32] > 247).all() and (mask[:, 2, 2] < 8).all() and (mask[:, 40, 60] < 8).all()
 
 
-def test_the_hole_is_the_mask_in_arrays_and_pictures_of_pillow_too(tmp_path):
+def test_the_hole_is_the_mask_in_arrays_and_images_of_pillow_too(tmp_path):
     hole = np.where(photograph()[..., 3] == 0, 255, 0)[None]
     Image.fromarray(photograph()).save(tmp_path / "a.png")
     for value in (photograph(), Image.fromarray(photograph()), tmp_path / "a.png", [photograph()]):
@@ -134,7 +134,7 @@ def greys() -> np.ndarray:
 
 
 @pytest.mark.parametrize("make", [two_colours, greys])
-def test_what_may_be_paint_or_a_picture_is_refused(make, tmp_path):
+def test_what_may_be_paint_or_a_image_is_refused(make, tmp_path):
     Image.fromarray(make()).save(tmp_path / "a.png")
     with refused("mask_ambiguous"):
         read_mask(tmp_path / "a.png")
@@ -145,7 +145,7 @@ def test_what_may_be_paint_or_a_picture_is_refused(make, tmp_path):
 
 
 def test_hdr_keeps_its_transparency(tmp_path):
-    path = write_film(tmp_path / "a.mkv", box()[None], pixels="yuva444p10le", colours=PQ)
+    path = write_video(tmp_path / "a.mkv", box()[None], pixels="yuva444p10le", colours=PQ)
     with pytest.warns(UserWarning, match="white is put behind it"):
         frame = read_clip(path).frames[0]
     assert (frame[2, 2] == 255).all() and frame[24, 32].min() < 200
@@ -153,20 +153,20 @@ def test_hdr_keeps_its_transparency(tmp_path):
 
 def test_transparency_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
     """Transparency in a codec that has no reader for it, and with an FFmpeg that lacks the reader."""
-    opaque = film(tmp_path / "a.mkv", box(), "libsvtav1", "yuv420p", {"alpha_mode": "1"})
+    opaque = video(tmp_path / "a.mkv", box(), "libsvtav1", "yuv420p", {"alpha_mode": "1"})
     with pytest.warns(UserWarning, match="transparency that is not read in av1"):
         read_clip(opaque)
-    path = film(tmp_path / "a.webm", box(), "libvpx-vp9", "yuva420p")
+    path = video(tmp_path / "a.webm", box(), "libvpx-vp9", "yuva420p")
 
     def lacks(name: str, mode: str) -> CodecContext:
         raise UnknownCodecError(name)
 
-    monkeypatch.setattr("kinoform.media.footage.CodecContext.create", lacks)
+    monkeypatch.setattr("kinoform.media.video_decoder.CodecContext.create", lacks)
     with refused("media_unsupported"):
         read_clip(path)
 
 
-def test_a_hole_is_no_matter_in_a_picture(tmp_path):
+def test_a_hole_is_no_matter_in_a_image(tmp_path):
     Image.fromarray(photograph()).save(tmp_path / "a.png")
     with pytest.warns(UserWarning, match="white is put behind it"):
-        assert (read_picture(tmp_path / "a.png").pixels[24, 32] == 255).all()
+        assert (read_image(tmp_path / "a.png").pixels[24, 32] == 255).all()

@@ -1,16 +1,16 @@
-"""A wall shows every film whole, at the same time, in its own place."""
+"""A wall shows every video whole, at the same time, in its own place."""
 
 import numpy as np
 import pytest
 
 from kinoform.errors import UsageError
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.media.wall import wall
 
 
-def film(value: int, prompt: str = "a film", *, side: int = 40, fps: float = 16.0) -> Film:
+def video(value: int, prompt: str = "a video", *, side: int = 40, fps: float = 16.0) -> Video:
     frames = np.arange(5, dtype=np.uint8)[:, None, None, None] + np.full((5, side, side, 3), value, np.uint8)
-    return Film(frames=frames, fps=fps, params={"prompt": prompt})
+    return Video(frames=frames, fps=fps, params={"prompt": prompt})
 
 
 def found(frames: np.ndarray, value: int) -> tuple[int, int, int]:
@@ -19,8 +19,8 @@ def found(frames: np.ndarray, value: int) -> tuple[int, int, int]:
     return len(rows), int(rows.min()), int(columns.min())
 
 
-def test_every_film_has_its_place() -> None:
-    shown = wall([film(50), film(90), film(130), film(170)], columns=3, upscale=2)
+def test_every_video_has_its_place() -> None:
+    shown = wall([video(50), video(90), video(130), video(170)], columns=3, upscale=2)
     assert len(shown.frames) == 5 and shown.fps == 16
     places = [found(shown.frames, value) for value in (50, 90, 130, 170)]
     assert [count for count, _, _ in places] == [6400] * 4
@@ -30,21 +30,21 @@ def test_every_film_has_its_place() -> None:
 
 
 def test_a_prompt_stands_beneath() -> None:
-    bare, said = (wall([film(50, prompt)]).frames for prompt in ("", "a red ball bounces"))
+    bare, said = (wall([video(50, prompt)]).frames for prompt in ("", "a red ball bounces"))
     assert said.shape[1] > bare.shape[1]
     assert (said[:, bare.shape[1] :] > 200).any() and not (bare > 200).any()
 
 
 def test_prompts_are_kept() -> None:
-    shown = wall([film(50, "one"), film(60, "two")])
-    assert shown.params["films"] == [{"prompt": "one"}, {"prompt": "two"}]
+    shown = wall([video(50, "one"), video(60, "two")])
+    assert shown.params["videos"] == [{"prompt": "one"}, {"prompt": "two"}]
 
 
 @pytest.mark.parametrize(
-    ("films", "options"),
-    [([], {}), ([film(1)], {"columns": 0}), ([film(1)], {"upscale": 0}), ([film(1), film(1, side=32)], {}),
-     ([film(1), film(1, fps=8.0)], {})],
+    ("videos", "options"),
+    [([], {}), ([video(1)], {"columns": 0}), ([video(1)], {"upscale": 0}), ([video(1), video(1, side=32)], {}),
+     ([video(1), video(1, fps=8.0)], {})],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(films: list[Film], options: dict[str, int]) -> None:
+def test_what_does_not_fit_is_refused(videos: list[Video], options: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        wall(films, **options)
+        wall(videos, **options)

@@ -12,9 +12,9 @@ from full_disk import full_disk
 from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_writable, whole, whole_folder
 from kinoform.media.codecs import VIDEO, encoding
-from kinoform.media.film import Film
-from kinoform.media.pictures import write_frames, write_gif, write_webp
-from kinoform.media.video import read_video, write_video
+from kinoform.media.image_writer import write_frames, write_gif, write_webp
+from kinoform.media.video import Video
+from kinoform.media.video_writer import read_video, write_video
 
 WRITERS = {
     **{f"a{suffix}": partial(write_video, encoding=encoding(container)) for suffix, container in VIDEO.items()},
@@ -29,15 +29,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_nothing_is_replaced_without_force(name, noisy_film, smooth_film, tmp_path):
-    noisy_film.save(tmp_path / name)
+def test_nothing_is_replaced_without_force(name, noisy_video, smooth_video, tmp_path):
+    noisy_video.save(tmp_path / name)
     before = contents(tmp_path)
     with pytest.raises(UsageError, match="exists; choose another name or pass --force"):
-        smooth_film.save(tmp_path / name)
+        smooth_video.save(tmp_path / name)
     assert contents(tmp_path) == before
-    smooth_film.save(tmp_path / name, force=True)
+    smooth_video.save(tmp_path / name, force=True)
     after = contents(tmp_path)
-    smooth_film.save(tmp_path / f"fresh_{name}")
+    smooth_video.save(tmp_path / f"fresh_{name}")
     fresh = {file.removeprefix("fresh_"): text for file, text in contents(tmp_path).items() if "fresh" in file}
     assert after == fresh
 
@@ -46,13 +46,13 @@ def test_nothing_is_replaced_without_force(name, noisy_film, smooth_film, tmp_pa
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError, MemoryError])
 @pytest.mark.parametrize("after", [0, 1, 5])
 @pytest.mark.parametrize("existing", [True, False])
-def test_a_failure_midway_leaves_what_was(name, write, failure, after, existing, noisy_film, tmp_path):
+def test_a_failure_midway_leaves_what_was(name, write, failure, after, existing, noisy_video, tmp_path):
     if existing:
-        noisy_film.save(tmp_path / name)
+        noisy_video.save(tmp_path / name)
     before = contents(tmp_path)
 
     def frames():
-        yield from noisy_film.frames[:after]
+        yield from noisy_video.frames[:after]
         raise failure
 
     with pytest.raises(failure):
@@ -62,19 +62,19 @@ def test_a_failure_midway_leaves_what_was(name, write, failure, after, existing,
 
 
 @pytest.mark.parametrize("name", [*WRITERS, "a.png"])
-def test_a_full_disk_leaves_what_was(name, noisy_film, tmp_path):
-    film = Film(frames=noisy_film.frames[:1], fps=16.0) if name == "a.png" else noisy_film
-    film.save(tmp_path / name)
+def test_a_full_disk_leaves_what_was(name, noisy_video, tmp_path):
+    video = Video(frames=noisy_video.frames[:1], fps=16.0) if name == "a.png" else noisy_video
+    video.save(tmp_path / name)
     before = contents(tmp_path)
     size = len(next(iter(before.values())))
     for limit in [0, 1, *np.linspace(100, size - 1, 5).astype(int).tolist()]:
         with full_disk(limit), pytest.raises(KinoformError, match="no room to write") as error:
-            film.save(tmp_path / name, force=True)
+            video.save(tmp_path / name, force=True)
         assert name in str(error.value) and "\n" not in str(error.value)
         assert contents(tmp_path) == before
         assert len(list(tmp_path.iterdir())) == 1
     with full_disk(2 * size):
-        film.save(tmp_path / name, force=True)
+        video.save(tmp_path / name, force=True)
     assert contents(tmp_path) == before
 
 
@@ -108,22 +108,22 @@ def test_a_file_system_without_links_will_do(monkeypatch, tmp_path):
     assert contents(tmp_path) == {"a": b"new", "b": b"first"}
 
 
-def test_force_never_removes_what_is_not_a_frame(noisy_film, tmp_path):
-    noisy_film.save(tmp_path / "frames")
+def test_force_never_removes_what_is_not_a_frame(noisy_video, tmp_path):
+    noisy_video.save(tmp_path / "frames")
     (tmp_path / "frames" / "thesis.txt").write_text("years of work")
     before = contents(tmp_path)
     with pytest.raises(UsageError, match=r"thesis\.txt"):
-        noisy_film.save(tmp_path / "frames", force=True)
+        noisy_video.save(tmp_path / "frames", force=True)
     assert contents(tmp_path) == before
 
 
-def test_an_empty_folder_is_filled_and_a_link_is_followed(noisy_film, tmp_path):
+def test_an_empty_folder_is_filled_and_a_link_is_followed(noisy_video, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real", target_is_directory=True)
-    noisy_film.save(tmp_path / "link")
+    noisy_video.save(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
-    assert len(list((tmp_path / "real").iterdir())) == len(noisy_film.frames)
-    noisy_film.save(tmp_path / "link", force=True)
+    assert len(list((tmp_path / "real").iterdir())) == len(noisy_video.frames)
+    noisy_video.save(tmp_path / "link", force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
 
 
@@ -173,7 +173,7 @@ def test_names_that_some_system_refuses_are_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["红球 😀.mp4", "café's film (2).mp4", "😀" * 59 + ".mp4", "console.mp4", ".hidden.mp4"]
+    "name", ["红球 😀.mp4", "café's video (2).mp4", "😀" * 59 + ".mp4", "console.mp4", ".hidden.mp4"]
 )
 def test_other_names_are_fine(name, tmp_path):
     WRITERS["a.mp4"](np.zeros((1, 16, 16, 3), np.uint8), tmp_path / name, fps=16.0)
@@ -181,10 +181,10 @@ def test_other_names_are_fine(name, tmp_path):
     assert read_video(tmp_path / name)[0].shape == (1, 16, 16, 3)
 
 
-def test_a_relative_name_that_looks_like_an_address_is_a_file(monkeypatch, tmp_path, smooth_film):
+def test_a_relative_name_that_looks_like_an_address_is_a_file(monkeypatch, tmp_path, smooth_video):
     monkeypatch.chdir(tmp_path)
-    smooth_film.save("http.mp4")
-    smooth_film.save("frames/")
+    smooth_video.save("http.mp4")
+    smooth_video.save("frames/")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "http.mp4"]
 
 

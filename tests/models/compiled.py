@@ -13,7 +13,7 @@ from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
-from kinoform.models.factorized import FactorizedBlock
+from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.side_blocks import Control, SideBlocks
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Level

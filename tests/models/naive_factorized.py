@@ -1,4 +1,4 @@
-"""The whole factorized model again, to be seen through: numpy in float64, one film, one token, one head at a time.
+"""The whole factorized model again, to be seen through: numpy in float64, one video, one token, one head at a time.
 
 Nothing of kinoform is used but the names of the weights. Slow on purpose; test_factorized_naive.py compares.
 """
@@ -47,14 +47,14 @@ class Weights:
 def velocity(
     held: Mapping[str, Array], sizes: Sizes, x: Array, timestep: float, text: Array, reference: Array | None = None
 ) -> Array:
-    """The velocity [c, f, h, w] of latents x at a timestep, told rows of text and, if there are any, of a picture."""
+    """The velocity [c, f, h, w] of latents x at a timestep, told rows of text and, if there are any, of an image."""
     weights = Weights(held=held)
     tokens = {place: embedded(weights, volume(x, place, sizes.patch)) for place in places(x, sizes.patch)}
     level = weights.linear("time_embedding.2", silu(weights.linear("time_embedding.0", waves(timestep, sizes.waves))))
     rows = weights.linear("time_projection.1", silu(level)).reshape(9, -1)
     context = {"text": [text_row(weights, row) for row in padded(text, sizes.rows)]}
     if reference is not None:
-        context["reference"] = [picture_row(weights.under("context.reference"), row) for row in reference]
+        context["reference"] = [image_row(weights.under("context.reference"), row) for row in reference]
     for layer in range(sizes.layers):
         tokens = block(weights.under(f"blocks.{layer}"), sizes, tokens, rows, context)
     found = np.zeros_like(x)
@@ -177,7 +177,7 @@ def text_row(weights: Weights, row: Array) -> Array:
     return weights.linear("context.text.layers.2", gelu_tanh(weights.linear("context.text.layers.0", row)))
 
 
-def picture_row(weights: Weights, row: Array) -> Array:
+def image_row(weights: Weights, row: Array) -> Array:
     row = normed(row, 1e-5) * weights["norm_in.weight"] + weights["norm_in.bias"]
     hidden = weights.linear("layers.0", row)
     hidden = hidden * np.array([0.5 * (1 + erf(value / sqrt(2))) for value in hidden])

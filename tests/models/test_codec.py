@@ -1,4 +1,4 @@
-"""Codecs: legal sizes, whole films, and pixels for the eye."""
+"""Codecs: legal sizes, whole videos, and pixels for the eye."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import UsageError
-from kinoform.models.codec import Codec, Identity, check_size, decode_film, encode_film, latent_size, to_uint8
+from kinoform.models.codec import Codec, Identity, check_size, decode_video, encode_video, latent_size, to_uint8
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import Patch
 from models.recorded import gap, spread
@@ -87,22 +87,22 @@ def test_volume_patches_of_pixels_name_their_multiples():
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 9])
-def test_a_film_is_the_same_in_chunks_of_any_length(chunk: int):
+def test_a_video_is_the_same_in_chunks_of_any_length(chunk: int):
     vae = VAESpec(dim=4, channels=2, multipliers=(1, 2), residual_blocks=1, time_downsample=(True,), mean=(), std=())
     codec = vae.build().requires_grad_(False)
     spread(codec, seed=1)
     latents = torch.randn(1, 2, 5, 2, 2, generator=torch.Generator().manual_seed(2))
     whole, _ = codec.decode(latents)
-    parts = list(decode_film(codec, latents, chunk))
+    parts = list(decode_video(codec, latents, chunk))
     assert len(parts) == -(-5 // chunk), "one at a time"
     assert gap(torch.cat(parts, dim=2), whole) < 1e-5
     pixels = whole[:, :, :9]
     chunks = [pixels[:, :, :1], *pixels[:, :, 1:].split(2 * chunk, dim=2)]
-    assert gap(encode_film(codec, iter(chunks)), codec.encode(pixels)[0]) < 1e-5
+    assert gap(encode_video(codec, iter(chunks)), codec.encode(pixels)[0]) < 1e-5
 
 
 def test_decoding_waits_for_the_reader():
-    """The film is made as it is read, so no more than a chunk is ever held."""
+    """The video is made as it is read, so no more than a chunk is ever held."""
     calls: list[int] = []
 
     class Counting(Identity):
@@ -110,9 +110,9 @@ def test_decoding_waits_for_the_reader():
             calls.append(latents.shape[2])
             return latents, ()
 
-    film = decode_film(Counting(), torch.zeros(1, 3, 4, 2, 2))
+    video = decode_video(Counting(), torch.zeros(1, 3, 4, 2, 2))
     assert calls == []
-    next(film)
+    next(video)
     assert calls == [1]
 
 

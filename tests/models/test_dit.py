@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import UsageError
+from kinoform.families.names import DIT
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import FLOAT32_PARTS, DiT, DiTSpec, cast_weights, initialise, keeps_float32
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Grid, Level
-from kinoform.weights.names import DIT
 from models.recorded import Figures, drawn, fill, gap, spread
 
 RECORDED = DiTSpec(dim=96, ffn_dim=160, heads=4, layers=3, context=(TextStream(width=32),))
@@ -107,7 +107,7 @@ def test_equals_the_recorded_levels_by_token():
 # Prepare once, step many times
 
 
-def test_a_prepared_film_may_be_stepped_again_and_again(i2v: DiT):
+def test_a_prepared_video_may_be_stepped_again_and_again(i2v: DiT):
     given, x = i2v_conditions(), latents()
     prepared = i2v.prepare(given, GRID)
     kept = copy.deepcopy(prepared)
@@ -199,7 +199,7 @@ def test_clean_tokens_are_at_timestep_zero(tiny: DiT):
     velocity = tiny.velocities(latents(2), level, (prepared,))[0]
     assert torch.equal(velocity, tiny(latents(2), torch.where(clean, 0.0, 600.0).expand(2, -1), plain))
     for times in (once, once[:, None].expand(-1, GRID.tokens)):
-        assert torch.equal(velocity, tiny(latents(2), times, prepared)), "by a level of the film, and by token"
+        assert torch.equal(velocity, tiny(latents(2), times, prepared)), "by a level of the video, and by token"
     assert gap(velocity, tiny(latents(2), once, plain)) > 1e-2
     nobody = tiny.prepare(replace(given, clean=torch.zeros_like(clean)), GRID)
     assert gap(tiny.velocities(latents(2), level, (nobody,))[0], tiny(latents(2), once, plain)) < 1e-5

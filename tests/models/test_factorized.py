@@ -15,8 +15,8 @@ from kinoform.models.attention.factorized import Alternating, within_frames, wit
 from kinoform.models.block import FullBlock
 from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec, initialise
-from kinoform.models.factorized import FactorizedBlock, SpaceTimeBlock
-from kinoform.models.guests import ReferenceGuests
+from kinoform.models.factorized_block import FactorizedBlock, SpaceTimeBlock
+from kinoform.models.in_context import ReferenceGuests
 from kinoform.ops.attention import attend
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions, rotary, rotate
@@ -47,7 +47,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def film(seed: int = 1, batch: int = 2) -> Tensor:
+def video(seed: int = 1, batch: int = 2) -> Tensor:
     return drawn(seed, batch, 4, GRID.frames, 2 * GRID.height, 2 * GRID.width)
 
 
@@ -76,13 +76,13 @@ def kernel_shapes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, .
 
 def test_the_kernel_sees_frames_then_places_as_rows_of_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     with kernel_shapes(monkeypatch) as seen:
-        velocity(built(replace(BETWEEN, layers=1)), film())
+        velocity(built(replace(BETWEEN, layers=1)), video())
     places = GRID.height * GRID.width
     assert seen == [(2 * GRID.frames, places, 24), (2 * places, GRID.frames, 24)]
 
 
 def moved(attention: Callable[..., Tensor], token: int) -> set[int]:
-    """Which tokens of the film see a change of one of them."""
+    """Which tokens of the video see a change of one of them."""
     before = qkv()
     after = [x.clone() for x in before]
     for x in after:
@@ -116,9 +116,9 @@ def test_kernels_equal_a_loop_over_every_query(attention: Callable[..., Tensor],
 
 
 def may_see(space: bool, query: int, key: int) -> bool:
-    places, film = GRID.height * GRID.width, GRID.tokens
-    if query >= film or key >= film:
-        return key >= film if query >= film else space
+    places, video = GRID.height * GRID.width, GRID.tokens
+    if query >= video or key >= video:
+        return key >= video if query >= video else space
     return query // places == key // places if space else query % places == key % places
 
 
@@ -151,8 +151,8 @@ def test_positions_that_a_row_shares_change_nothing(attention: Callable[..., Ten
 
 
 @SPECS
-def test_swapping_samples_swaps_films(spec: DiTSpec) -> None:
-    model, x = built(spec), film()
+def test_swapping_samples_swaps_videos(spec: DiTSpec) -> None:
+    model, x = built(spec), video()
     times, rows = torch.tensor([700.0, 300.0], dtype=torch.float64), drawn(2, 2, 5, 12)
 
     def made(order: list[int]) -> Tensor:
@@ -169,12 +169,12 @@ def test_rows_of_time_at_zero_leave_space_alone_to_the_last_bit(spec: DiTSpec) -
     model.time_projection[1].bias.data[6 * spec.dim :] = 0  # type: ignore[index]
     for block in model.blocks:
         cast(SpaceTimeBlock, block).modulation.data[:, 6:] = 0
-    before = velocity(model, film())
+    before = velocity(model, video())
     for block in model.blocks:
         for parameter in cast(SpaceTimeBlock, block).time_attention.parameters():
             parameter.data.mul_(-3)
-    assert torch.equal(velocity(model, film()), before)
-    x = film()
+    assert torch.equal(velocity(model, video()), before)
+    x = video()
     x[:, :, 2] += 1
     assert torch.equal(velocity(model, x)[:, :, :2], before[:, :, :2]), "no frame knows of another"
 
@@ -183,24 +183,24 @@ def test_rows_of_time_at_zero_leave_space_alone_to_the_last_bit(spec: DiTSpec) -
 def test_guests_are_seen_and_a_gated_reference_begins_unseen(spec: DiTSpec) -> None:
     streams = (*spec.context, ReferenceStream(width=7))
     model = built(replace(spec, context=streams, branches=(ReferenceGuests(),)))
-    alone = velocity(model, film())
-    picture = (drawn(5, 1, 4, 1, 4, 4),)
-    assert (velocity(model, film(), branches={"references": picture}) - alone).abs().max() > 1e-3
+    alone = velocity(model, video())
+    image = (drawn(5, 1, 4, 1, 4, 4),)
+    assert (velocity(model, video(), branches={"references": image}) - alone).abs().max() > 1e-3
     rows = {"reference": drawn(6, 2, 3, 7)}
-    assert (velocity(model, film(), context=rows) - alone).abs().max() > 1e-3
+    assert (velocity(model, video(), context=rows) - alone).abs().max() > 1e-3
     for block in model.blocks:
         gate = cast(SpaceTimeBlock, block).cross_attention.stream("reference").gate
         assert gate is not None
         gate.data.zero_()
-    assert torch.equal(velocity(model, film(), context=rows), alone)
+    assert torch.equal(velocity(model, video(), context=rows), alone)
 
 
 def test_full_weights_run_under_alternating_attention() -> None:
     full = replace(BETWEEN, block=FullBlock())
     model, other = built(full), built(replace(full, block=FullBlock(attention=Alternating())))
     other.load_state_dict(model.state_dict())
-    assert (velocity(model, film()) - velocity(other, film())).abs().max() > 1e-3
-    x = film()
+    assert (velocity(model, video()) - velocity(other, video())).abs().max() > 1e-3
+    x = video()
     x[:, :, 2] += 1
     one = replace(full, layers=1, block=FullBlock(attention=Alternating()))
-    assert torch.equal(velocity(built(one), x)[:, :, :2], velocity(built(one), film())[:, :, :2])
+    assert torch.equal(velocity(built(one), x)[:, :, :2], velocity(built(one), video())[:, :, :2])

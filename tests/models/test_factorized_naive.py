@@ -11,7 +11,7 @@ from conformance.golden import DEFAULT_FOLDER, read
 from conformance.judge_factorized import ORDERS, cases, sizes_of
 from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
-from kinoform.models.factorized import FactorizedBlock
+from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.ops.patch import Patch, grid_of
 from kinoform.types import Conditions
 from models.naive_factorized import Sizes, velocity
@@ -47,12 +47,12 @@ def naive(model: DiT, x: Tensor, times: Tensor, text: Tensor, reference: Tensor 
     assert isinstance(block, FactorizedBlock)
     sizes = Sizes(heads=spec.heads, layers=spec.layers, patch=spec.patch, rows=5, waves=16,
                   time_first=block.cross == "after")  # fmt: skip
-    films = [
+    videos = [
         velocity(weights, sizes, x[n].numpy(), float(times[n]), text[n].numpy(),
                  None if reference is None else reference[n].numpy())
         for n in range(len(x))
     ]  # fmt: skip
-    return torch.from_numpy(np.stack(films))
+    return torch.from_numpy(np.stack(videos))
 
 
 @pytest.mark.parametrize("order", ["between", "after"])

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.errors import NonFiniteError, UsageError
-from kinoform.models.adapted import Adapted, AdaptedPacked, Adapter, linear_layers
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.linear import Linear
@@ -23,6 +22,7 @@ from kinoform.models.lora import (
     unmerge,
     with_adapters,
 )
+from kinoform.models.lora_linear import Adapted, AdaptedPacked, Adapter, linear_layers
 from kinoform.models.packed import PackedLinear
 from kinoform.types import Conditions, Grid
 from models.recorded import gap, spread

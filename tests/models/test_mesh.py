@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.models.ports import Attend, Heads, Mesh, Modulation, Stream
+from kinoform.models.protocols import Attend, Heads, Mesh, Modulation, Stream
 from kinoform.models.side_blocks import Control
 from kinoform.ops.rope import Rotary
 from kinoform.types import Conditions, Grid, Level
@@ -24,10 +24,10 @@ from models.toys import (
     TINY,
     TOLD,
     GuestSpec,
-    Pictures,
-    film,
+    Images,
     noise,
     random_dit,
+    video,
 )
 
 
@@ -83,7 +83,7 @@ def on_two_ranks(share: float, step: Callable[[Mesh], Any]) -> list[Any]:
 
 
 def test_splitting_and_gathering_undo_each_other():
-    """All that has one entry per token: 50 with guests, 45 in the film."""
+    """All that has one entry per token: 50 with guests, 45 in the video."""
     stream = Stream(
         tokens=noise(1, 2, 50, 3), start=noise(2, 2, 45, 3), rotary=Rotary(noise(3, 50, 4), noise(4, 50, 4)),
         grid=GRID, modulation=Modulation(embedding=noise(5, 1, 2, 3), rows=noise(6, 1, 2, 6, 3),
@@ -109,12 +109,12 @@ EVERYTHING = replace(
 )
 TOLD_EVERYTHING = Conditions(
     context={**TOLD.context, "reference": noise(6, 1, 7, 6)},
-    channels=film(7, channels=2),
+    channels=video(7, channels=2),
     clean=torch.arange(GRID.tokens) < 7,
     branches={
-        "guests": Pictures(film(9, frames=1), -1.0, 0.0),
-        "vace": Control(latents=film(12, channels=5), scale=0.8),
-        "more": Pictures(film(10, frames=2), 7.5, 250.0),
+        "guests": Images(video(9, frames=1), -1.0, 0.0),
+        "vace": Control(latents=video(12, channels=5), scale=0.8),
+        "more": Images(video(10, frames=2), 7.5, 250.0),
     },
 )
 MESHES = {
@@ -135,7 +135,7 @@ def test_two_ranks_give_what_one_gives(name: str, share: float):
     def step(mesh: Mesh | None) -> Tensor:
         prepared = model.prepare(told, GRID, mesh)
         other = model.prepare(replace(told, context={**told.context, "text": noise(14, 1, 3, 10)}), GRID, mesh)
-        return torch.stack(model.velocities(film(), level, (prepared, other)))
+        return torch.stack(model.velocities(video(), level, (prepared, other)))
 
     alone, counts = step(None), {}
     hook = model.blocks[0].feed_forward.register_forward_hook(

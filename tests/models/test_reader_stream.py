@@ -10,12 +10,12 @@ from kinoform.models.context import ImageEmbedding, ImageStream, Reader, ReaderS
 from kinoform.models.cost import CostedRows
 from kinoform.models.dit import DiT
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, attach
-from kinoform.models.ports import ContextSpec
+from kinoform.models.protocols import ContextSpec
 from kinoform.models.vision import Block, BlockSizes, VisionSpec
 from kinoform.ops import cpu
 from kinoform.ops.flops import count_flops
 from models.recorded import gap, spread
-from models.toys import TEXT, TINY, TOLD, film, noise, random_dit, run
+from models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
 
 SPEC = ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12)
 STREAM = ReferenceStream(width=6, reader=SPEC)
@@ -57,7 +57,7 @@ def test_a_row_knows_of_the_others_where_there_is_a_reader() -> None:
         one, two = built(stream)(rows), built(stream)(other)
         assert (gap(two[0, :4], one[0, :4]) > 1e-2) is told
         assert gap(two[0, 4], one[0, 4]) > 1e-2
-        assert gap(two[1], one[1]) < 1e-6, "films of a batch know nothing of one another"
+        assert gap(two[1], one[1]) < 1e-6, "videos of a batch know nothing of one another"
 
 
 def test_rows_have_no_order_but_what_they_say() -> None:
@@ -116,10 +116,10 @@ def test_a_model_with_a_reader_begins_as_the_model_without() -> None:
     base, model = random_dit(TINY), random_dit(READING, seed=5)
     model.load_state_dict(base.state_dict(), strict=False)
     shown = replace(TOLD, context={**TOLD.context, "reference": noise(6, 1, 7, 6)})
-    assert gap(run(model, film(), shown), run(base, film())) > 1e-3
+    assert gap(run(model, video(), shown), run(base, video())) > 1e-3
     close(model)
-    assert torch.equal(run(model, film(), shown), run(base, film()))
-    assert torch.equal(run(model, film(), TOLD), run(base, film())), "it may be left out"
+    assert torch.equal(run(model, video(), shown), run(base, video()))
+    assert torch.equal(run(model, video(), TOLD), run(base, video())), "it may be left out"
 
 
 def close(model: DiT) -> None:

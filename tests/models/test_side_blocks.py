@@ -9,14 +9,14 @@ from torch import Tensor
 
 from kinoform.errors import UsageError
 from kinoform.models.dit import DiT, initialise
-from kinoform.models.ports import Branch, BranchSpec, Mesh, Modulation, Stream
+from kinoform.models.protocols import Branch, BranchSpec, Mesh, Modulation, Stream
 from kinoform.models.side_blocks import Control, SideBlocks, SideBranch
 from kinoform.ops.patch import unpatch
 from kinoform.ops.rope import grid_positions, rotary
 from kinoform.types import Conditions, Level
 from models.recorded import gap
 from models.test_mesh import on_two_ranks
-from models.toys import GRID, TIMES, TINY, TOLD, GuestSpec, Pictures, film, noise, random_dit, run
+from models.toys import GRID, TIMES, TINY, TOLD, GuestSpec, Images, noise, random_dit, run, video
 
 SIDE = SideBlocks(channels=5, layers=(0, 2))
 SPEC = replace(TINY, branches=(SIDE,))
@@ -25,7 +25,7 @@ LEVEL = Level(sigma=0.6, timestep=600.0)
 
 
 def controlled(seed: int = 12, scale: float = 1.0, told: Conditions = TOLD) -> Conditions:
-    return replace(told, branches={"vace": Control(latents=film(seed, channels=5), scale=scale)})
+    return replace(told, branches={"vace": Control(latents=video(seed, channels=5), scale=scale)})
 
 
 def other_prompt(told: Conditions) -> Conditions:
@@ -72,9 +72,9 @@ def test_it_keeps_the_protocol():
 
 @pytest.mark.parametrize("times", [TIMES, BY_TOKEN], ids=["one level", "levels by token"])
 def test_hints_one_by_one_equal_all_hints_first(times: Tensor):
-    model, control = random_dit(SPEC), Control(latents=film(12, channels=5), scale=0.6)
-    ours = run(model, film(), replace(TOLD, branches={"vace": control}), times)
-    assert torch.equal(ours, stacked(model, film(), control, times))
+    model, control = random_dit(SPEC), Control(latents=video(12, channels=5), scale=0.6)
+    ours = run(model, video(), replace(TOLD, branches={"vace": control}), times)
+    assert torch.equal(ours, stacked(model, video(), control, times))
 
 
 def test_a_hint_is_made_when_its_layer_is_reached():
@@ -83,7 +83,7 @@ def test_a_hint_is_made_when_its_layer_is_reached():
         block.feed_forward.register_forward_hook(lambda *_, layer=layer: order.append(f"main {layer}"))
     for place, after in enumerate(side_of(model).after):
         after.register_forward_hook(lambda *_, place=place: order.append(f"hint {place}"))
-    run(model, film(), controlled())
+    run(model, video(), controlled())
     assert order == ["main 0", "hint 0", "main 1", "main 2", "hint 1"]
 
 
@@ -91,18 +91,18 @@ def test_a_fresh_branch_has_no_effect_and_then_counts_as_much_as_it_is_told():
     model = SPEC.build().requires_grad_(False)
     initialise(model, torch.Generator().manual_seed(4))
     model.head.linear.weight.normal_(generator=torch.Generator().manual_seed(5))
-    alone = run(model, film())
+    alone = run(model, video())
     assert alone.abs().max() > 0.1
-    assert torch.equal(run(model, film(), controlled()), alone)
+    assert torch.equal(run(model, video(), controlled()), alone)
     side_of(model).after[1].weight.fill_diagonal_(0.5)
-    assert torch.equal(run(model, film(), controlled(scale=0.0)), alone)
-    moved = [gap(run(model, film(), controlled(scale=scale)), alone) for scale in (0.1, 0.5, 1.0)]
+    assert torch.equal(run(model, video(), controlled(scale=0.0)), alone)
+    moved = [gap(run(model, video(), controlled(scale=scale)), alone) for scale in (0.1, 0.5, 1.0)]
     assert 1e-3 < moved[0] < moved[1] < moved[2]
 
 
 def test_every_weight_learns():
     model = random_dit(SPEC).requires_grad_(True)
-    run(model, film(), controlled()).square().sum().backward()
+    run(model, video(), controlled()).square().sum().backward()
     for name, weight in model.branches.named_parameters():
         assert weight.grad is not None and weight.grad.abs().sum() > 0, name
 
@@ -112,18 +112,18 @@ def test_each_prompt_has_side_blocks_of_its_own():
     model = random_dit(SPEC)
     told = [controlled(), other_prompt(controlled())]
     prepared = [model.prepare(each, GRID) for each in told]
-    both = model.velocities(film(), LEVEL, prepared)
-    assert torch.equal(both[0], model(film(), TIMES, prepared[0]))
-    assert torch.equal(both[1], model(film(), TIMES, prepared[1]))
-    again = model.velocities(film(), LEVEL, prepared)
+    both = model.velocities(video(), LEVEL, prepared)
+    assert torch.equal(both[0], model(video(), TIMES, prepared[0]))
+    assert torch.equal(both[1], model(video(), TIMES, prepared[1]))
+    again = model.velocities(video(), LEVEL, prepared)
     assert all(torch.equal(a, b) for a, b in zip(both, again, strict=True)), "nothing is kept from step to step"
     mixed = prepared[0]._replace(payloads=prepared[1].payloads)
-    assert gap(model(film(), TIMES, mixed), both[0]) > 1e-2
+    assert gap(model(video(), TIMES, mixed), both[0]) > 1e-2
 
 
 def test_samples_of_a_batch_have_their_own_control():
     model = random_dit(SPEC)
-    x, controls = torch.cat([film(2), film(3)]), torch.cat([film(seed, channels=5) for seed in (12, 13)])
+    x, controls = torch.cat([video(2), video(3)]), torch.cat([video(seed, channels=5) for seed in (12, 13)])
     told = Conditions(
         context={"text": TOLD.context["text"].expand(2, -1, -1)}, branches={"vace": Control(latents=controls)}
     )
@@ -139,7 +139,7 @@ CROWDED = replace(TINY, branches=(GuestSpec(), SIDE, GuestSpec(name="more")))
 
 def crowd(seed: int, told: Conditions) -> Conditions:
     """Guests that are invited before the side blocks open, and after."""
-    before, after = Pictures(film(seed, frames=1), -1.0, 0.0), Pictures(film(seed + 1, frames=2), 7.5, 250.0)
+    before, after = Images(video(seed, frames=1), -1.0, 0.0), Images(video(seed + 1, frames=2), 7.5, 250.0)
     return replace(told, branches={"guests": before, **told.branches, "more": after})
 
 
@@ -147,33 +147,33 @@ def test_side_blocks_do_not_see_guests():
     """The first hint is the same whoever is invited; from there on guests act through the main blocks."""
     model, heard = random_dit(CROWDED), []
     side_of(model).after[0].register_forward_hook(lambda module, given, out: heard.append(out))
-    films = [run(model, film(), told) for told in (controlled(), crowd(9, controlled()), crowd(20, controlled()))]
+    videos = [run(model, video(), told) for told in (controlled(), crowd(9, controlled()), crowd(20, controlled()))]
     assert all(hint.shape == heard[0].shape and gap(hint, heard[0]) < 1e-5 for hint in heard)
-    assert gap(films[1], films[0]) > 1e-2 and gap(films[2], films[1]) > 1e-2
+    assert gap(videos[1], videos[0]) > 1e-2 and gap(videos[2], videos[1]) > 1e-2
 
 
 def test_hints_change_no_guest():
-    """After the one block whose hint is large, the film's tokens have moved and the guests' have not."""
+    """After the one block whose hint is large, the video's tokens have moved and the guests' have not."""
     model = random_dit(replace(CROWDED, layers=1, branches=(GuestSpec(), replace(SIDE, layers=(0,)))))
     ends = []
     model.head.register_forward_hook(lambda module, given, out: ends.append(given[0]))
     for scale in (0.0, 10.0):
-        guests = {"guests": Pictures(film(9, frames=1), -1.0, 0.0)}
+        guests = {"guests": Images(video(9, frames=1), -1.0, 0.0)}
         told = controlled(scale=scale)
-        run(model, film(), replace(told, branches={**guests, **told.branches}))
+        run(model, video(), replace(told, branches={**guests, **told.branches}))
     moved = (ends[1] - ends[0]).abs().amax((0, 2))
     assert (moved[: GRID.tokens] > 1e-2).all() and (moved[GRID.tokens :] == 0).all() and len(moved) > GRID.tokens
 
 
 @pytest.mark.parametrize("share", [0.5, 0.3, 0.8])
-@pytest.mark.parametrize("guests", [False, True], ids=["film alone", "with guests"])
+@pytest.mark.parametrize("guests", [False, True], ids=["video alone", "with guests"])
 def test_two_ranks_give_what_one_gives(guests: bool, share: float):
     spec = CROWDED if guests else SPEC
     model, told = random_dit(spec), crowd(9, controlled()) if guests else controlled()
 
     def step(mesh: Mesh | None) -> Tensor:
         prepared = [model.prepare(each, GRID, mesh) for each in (told, other_prompt(told))]
-        return torch.stack(model.velocities(film(), LEVEL, prepared))
+        return torch.stack(model.velocities(video(), LEVEL, prepared))
 
     alone = step(None)
     assert all(gap(found, alone) < 1e-5 for found in on_two_ranks(share, step))
@@ -193,7 +193,7 @@ def test_a_layer_that_the_model_lacks_is_refused():
         SideBlocks(layers=(0, 3)).build(TINY)
 
 
-@pytest.mark.parametrize("latents", [film(1, channels=4), film(1, channels=5, frames=4), noise(1, 1, 5, 3, 3, 4)])
+@pytest.mark.parametrize("latents", [video(1, channels=4), video(1, channels=5, frames=4), noise(1, 1, 5, 3, 3, 4)])
 def test_a_control_of_another_size_is_refused(latents: Tensor):
     told = replace(TOLD, branches={"vace": Control(latents=latents)})
     with pytest.raises(UsageError, match="5 channels on the grid"):

@@ -61,7 +61,7 @@ def test_each_channel_is_added_times_what_its_level_says() -> None:
 
 
 def test_tokens_have_gates_of_their_own_level() -> None:
-    """A film whose frames have two levels is, where nothing mixes tokens, frames of two films."""
+    """A video whose frames have two levels is, where nothing mixes tokens, frames of two videos."""
     model = opened()
     model.blocks[0].get_parameter("self_attention.o.weight").zero_()
     model.blocks[0].get_parameter("self_attention.o.bias").zero_()

@@ -10,9 +10,9 @@ from torch import Tensor
 from conformance.golden import DEFAULT_FOLDER, bound_of, distance, read
 from conformance.judge_text import judge, load_official
 from kinoform.errors import UsageError
+from kinoform.families.names import TEXT_ENCODER
 from kinoform.models.text import UMT5_XXL, TextEncoder, TextSpec, encode, initialise, relative_buckets
 from kinoform.models.tokenizer import Tokens
-from kinoform.weights.names import TEXT_ENCODER
 
 SMALL = TextSpec(vocab=100, dim=64, dim_attention=64, dim_ffn=96, heads=4, layers=3)
 BUCKETS = {

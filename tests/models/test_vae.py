@@ -1,4 +1,4 @@
-"""The autoencoder: recorded figures; films in chunks, in causal order, at constant memory."""
+"""The autoencoder: recorded figures; videos in chunks, in causal order, at constant memory."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import UsageError
+from kinoform.families.names import VAE21
 from kinoform.models.vae import VAE, VAESpec
-from kinoform.weights.names import VAE21
 from models.recorded import Figures, drawn, fill, gap, spread
 
 RECORDED = VAESpec(dim=8, channels=4, mean=(), std=())
@@ -45,13 +45,13 @@ def random_vae(spec: VAESpec) -> VAE:
     return built
 
 
-def film(vae: VAE, latent_frames: int = LATENT_FRAMES, seed: int = 2) -> Tensor:
+def video(vae: VAE, latent_frames: int = LATENT_FRAMES, seed: int = 2) -> Tensor:
     time, height, width = vae.stride
     shape = (1, 3, 1 + time * (latent_frames - 1), 2 * height, 3 * width)
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def latent_film(vae: VAE, frames: int = LATENT_FRAMES, seed: int = 3) -> Tensor:
+def latent_video(vae: VAE, frames: int = LATENT_FRAMES, seed: int = 3) -> Tensor:
     return torch.randn(1, vae.channels, frames, 2, 3, generator=torch.Generator().manual_seed(seed))
 
 
@@ -65,7 +65,7 @@ def chunked(half: Any, x: Tensor, lengths: list[int]) -> tuple[Tensor, Any]:
 
 
 def in_pixels(vae: VAE, parts: tuple[int, ...]) -> list[int]:
-    """Latent frames of each chunk to pixel frames: the film's first frame stands alone."""
+    """Latent frames of each chunk to pixel frames: the video's first frame stands alone."""
     return [vae.stride[0] * n - (vae.stride[0] - 1) * (place == 0) for place, n in enumerate(parts)]
 
 
@@ -102,7 +102,7 @@ def test_equals_the_recorded_decoder():
 
 
 def test_encoding_in_chunks_equals_encoding_whole(vae: VAE):
-    x = film(vae)
+    x = video(vae)
     whole, _ = vae.encode(x)
     assert whole.shape == (1, vae.channels, LATENT_FRAMES, 2, 3)
     for parts in splits(LATENT_FRAMES):
@@ -111,16 +111,16 @@ def test_encoding_in_chunks_equals_encoding_whole(vae: VAE):
 
 
 def test_decoding_in_chunks_equals_decoding_whole(vae: VAE):
-    z = latent_film(vae)
+    z = latent_video(vae)
     whole, _ = vae.decode(z)
-    assert whole.shape == film(vae).shape
+    assert whole.shape == video(vae).shape
     for parts in splits(LATENT_FRAMES):
         pixels, _ = chunked(vae.decode, z, list(parts))
         assert gap(pixels, whole) < 1e-5, parts
 
 
 def test_a_latent_frame_never_sees_a_later_frame(vae: VAE):
-    x, other = film(vae), film(vae, seed=4)
+    x, other = video(vae), video(vae, seed=4)
     before, _ = vae.encode(x)
     for seen, end in enumerate(accumulate(in_pixels(vae, (1,) * (LATENT_FRAMES - 1))), start=1):
         after, _ = vae.encode(torch.cat([x[:, :, :end], other[:, :, end:]], dim=2))
@@ -129,7 +129,7 @@ def test_a_latent_frame_never_sees_a_later_frame(vae: VAE):
 
 
 def test_a_frame_never_sees_a_later_latent_frame(vae: VAE):
-    z, other = latent_film(vae), latent_film(vae, seed=5)
+    z, other = latent_video(vae), latent_video(vae, seed=5)
     before, _ = vae.decode(z)
     for seen, end in enumerate(accumulate(in_pixels(vae, (1,) * (LATENT_FRAMES - 1))), start=1):
         after, _ = vae.decode(torch.cat([z[:, :, :seen], other[:, :, seen:]], dim=2))
@@ -140,21 +140,21 @@ def test_a_frame_never_sees_a_later_latent_frame(vae: VAE):
 def test_an_earlier_frame_is_remembered_in_the_next_chunk():
     """But not by a linear encoder, whose patches stand alone."""
     vae = random_vae(TINY)
-    x, z = film(vae), latent_film(vae)
-    _, after_film = vae.encode(x[:, :, :5])
-    _, after_other = vae.encode(film(vae, seed=6)[:, :, :5])
-    assert gap(vae.encode(x[:, :, 5:9], after_film)[0], vae.encode(x[:, :, 5:9], after_other)[0]) > 1e-2
-    _, after_film = vae.decode(z[:, :, :2])
-    _, after_other = vae.decode(latent_film(vae, seed=7)[:, :, :2])
-    assert gap(vae.decode(z[:, :, 2:3], after_film)[0], vae.decode(z[:, :, 2:3], after_other)[0]) > 1e-2
+    x, z = video(vae), latent_video(vae)
+    _, after_video = vae.encode(x[:, :, :5])
+    _, after_other = vae.encode(video(vae, seed=6)[:, :, :5])
+    assert gap(vae.encode(x[:, :, 5:9], after_video)[0], vae.encode(x[:, :, 5:9], after_other)[0]) > 1e-2
+    _, after_video = vae.decode(z[:, :, :2])
+    _, after_other = vae.decode(latent_video(vae, seed=7)[:, :, :2])
+    assert gap(vae.decode(z[:, :, 2:3], after_video)[0], vae.decode(z[:, :, 2:3], after_other)[0]) > 1e-2
 
 
-def test_a_picture_is_a_film_of_one_frame(vae: VAE):
-    x = film(vae)
+def test_a_image_is_a_video_of_one_frame(vae: VAE):
+    x = video(vae)
     latents, _ = vae.encode(x[:, :, :1])
     assert latents.shape[2] == 1
     assert gap(latents, vae.encode(x)[0][:, :, :1]) < 1e-5
-    z = latent_film(vae)
+    z = latent_video(vae)
     pixels, _ = vae.decode(z[:, :, :1])
     assert pixels.shape[2] == 1
     assert gap(pixels, vae.decode(z)[0][:, :, :1]) < 1e-5
@@ -162,31 +162,31 @@ def test_a_picture_is_a_film_of_one_frame(vae: VAE):
 
 def test_seventeen_frames_are_five_latent_frames():
     vae = random_vae(TINY)
-    x = film(vae)
+    x = video(vae)
     assert x.shape[2] == 17
     assert vae.encode(x)[0].shape[2] == 5
-    assert vae.decode(latent_film(vae, 5))[0].shape[2] == 17
+    assert vae.decode(latent_video(vae, 5))[0].shape[2] == 17
 
 
 @pytest.mark.parametrize("count", [0, 2, 3, 4, 8, 16])
 def test_a_first_chunk_of_another_length_is_refused(count: int):
     vae = random_vae(TINY)
     with pytest.raises(UsageError, match=rf"{count} frames.*1 \+ 4n"):
-        vae.encode(film(vae)[:, :, :count])
+        vae.encode(video(vae)[:, :, :count])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("name", sorted(SPECS.keys() - {"other strides"}))
 def test_a_later_chunk_of_another_length_is_refused(name: str, count: int):
     vae = random_vae(SPECS[name])
-    _, history = vae.encode(film(vae)[:, :, :1])
+    _, history = vae.encode(video(vae)[:, :, :1])
     with pytest.raises(UsageError, match=f"{count} frames.* 4n"):
-        vae.encode(film(vae)[:, :, 1 : 1 + count], history)
+        vae.encode(video(vae)[:, :, 1 : 1 + count], history)
 
 
-def test_memory_does_not_grow_with_the_film_nor_with_the_chunk(vae: VAE):
+def test_memory_does_not_grow_with_the_video_nor_with_the_chunk(vae: VAE):
     """What is remembered is a few frames of features, and never a view that keeps a whole chunk alive."""
-    x, z = film(vae), latent_film(vae)
+    x, z = video(vae), latent_video(vae)
     needed = sum(t.nbytes for t in tensors(vae.encode(x[:, :, :1])[1]))
     for parts in [(1, 1), (1,) * LATENT_FRAMES, (LATENT_FRAMES,)]:
         frames = in_pixels(vae, parts)
@@ -200,18 +200,18 @@ def test_memory_does_not_grow_with_the_film_nor_with_the_chunk(vae: VAE):
 
 
 def test_a_history_may_be_used_twice(vae: VAE):
-    """It is a value: continuing one film in two ways gives each its own continuation."""
-    z = latent_film(vae)
+    """It is a value: continuing one video in two ways gives each its own continuation."""
+    z = latent_video(vae)
     _, history = vae.decode(z[:, :, :2])
     first, _ = vae.decode(z[:, :, 2:4], history)
-    vae.decode(latent_film(vae, seed=8)[:, :, :3], history)
+    vae.decode(latent_video(vae, seed=8)[:, :, :3], history)
     again, _ = vae.decode(z[:, :, 2:4], history)
     assert torch.equal(first, again)
 
 
 def test_latents_are_the_mean_and_nothing_is_drawn():
     vae = random_vae(TINY)
-    x, state = film(vae), torch.get_rng_state()
+    x, state = video(vae), torch.get_rng_state()
     latents, _ = vae.encode(x)
     assert torch.equal(vae.encode(x)[0], latents)
     assert torch.equal(torch.get_rng_state(), state)
@@ -222,7 +222,7 @@ def test_latents_are_the_mean_and_nothing_is_drawn():
 
 def test_normalising_is_undone_and_is_what_encode_and_decode_do():
     vae, plain = random_vae(TINY), random_vae(replace(TINY, mean=(), std=()))
-    x, z = film(vae), latent_film(vae)
+    x, z = video(vae), latent_video(vae)
     assert torch.allclose(vae.denormalise(vae.normalise(z)), z, atol=1e-6)
     wanted = (z - torch.tensor(TINY.mean).view(1, 3, 1, 1, 1)) / torch.tensor(TINY.std).view(1, 3, 1, 1, 1)
     assert torch.allclose(vae.normalise(z), wanted)
@@ -236,16 +236,16 @@ def test_the_shortcut_stands_beside_the_network():
     both, network = random_vae(SPECS["shortcut"]), random_vae(SHALLOW)
     network.load_state_dict(both.state_dict(), strict=False)
     assert both.shortcut is not None
-    x, z = film(both), latent_film(both)
+    x, z = video(both), latent_video(both)
     linear = both.shortcut.encode(x, first=True)
     assert gap(both.denormalise(both.encode(x)[0]), network.denormalise(network.encode(x)[0]) + linear) < 1e-5
     shown, _ = both.shortcut.decode(both.denormalise(z), None)
     assert gap(both.decode(z)[0], network.decode(z)[0] + shown) < 1e-5
 
 
-def test_a_still_film_has_the_same_linear_latents_throughout():
+def test_a_still_video_has_the_same_linear_latents_throughout():
     vae = random_vae(SPECS["linear encoder"])
-    still = film(vae)[:, :, :1].expand(-1, -1, 17, -1, -1)
+    still = video(vae)[:, :, :1].expand(-1, -1, 17, -1, -1)
     latents, _ = vae.encode(still)
     assert torch.allclose(latents, latents[:, :, :1].expand_as(latents), atol=1e-6)
 
@@ -256,10 +256,10 @@ def test_a_linear_encoder_alone_needs_the_shortcut():
         replace(TINY, linear_encoder=True)
 
 
-def test_films_of_a_batch_do_not_meet(vae: VAE):
-    pair = torch.cat([film(vae), film(vae, seed=9)])
+def test_videos_of_a_batch_do_not_meet(vae: VAE):
+    pair = torch.cat([video(vae), video(vae, seed=9)])
     assert gap(vae.encode(pair)[0][1:], vae.encode(pair[1:])[0]) < 1e-5
-    z = torch.cat([latent_film(vae), latent_film(vae, seed=10)])
+    z = torch.cat([latent_video(vae), latent_video(vae, seed=10)])
     assert gap(vae.decode(z)[0][1:], vae.decode(z[1:])[0]) < 1e-5
 
 
@@ -267,7 +267,7 @@ def test_gradients_reach_every_weight_that_is_used():
     """Not the half of the moments that makes the variance, which nobody reads."""
     vae = SPECS["shortcut"].build()
     spread(vae, seed=1)
-    latents, _ = vae.encode(film(vae, 2))
+    latents, _ = vae.encode(video(vae, 2))
     vae.decode(latents)[0].square().sum().backward()
     for name, weight in vae.named_parameters():
         assert weight.grad is not None and weight.grad.abs().sum() > 0, name

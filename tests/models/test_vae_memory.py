@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.models.codec import decode_film, encode_film, given_up
+from kinoform.models.codec import decode_video, encode_video, given_up
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vae_blocks import FrameAttention, Memory
 from live_bytes import LiveBytes
@@ -24,12 +24,12 @@ def built(spec: VAESpec = SPEC) -> VAE:
 
 
 def chunks(vae: VAE, half: str) -> list[Tensor]:
-    """Four pieces, as a film has them."""
+    """Four pieces, as a video has them."""
     generator = torch.Generator().manual_seed(2)
     if half == "decode":
         return list(torch.randn(1, vae.channels, 4, 8, 8, generator=generator).split(1, dim=2))
-    film = torch.rand(1, 3, 13, 64, 64, generator=generator) * 2 - 1
-    return [film[:, :, :1], *film[:, :, 1:].split(4, dim=2)]
+    video = torch.rand(1, 3, 13, 64, 64, generator=generator) * 2 - 1
+    return [video[:, :, :1], *video[:, :, 1:].split(4, dim=2)]
 
 
 def held(history: Any) -> int:
@@ -55,8 +55,8 @@ def test_a_history_that_is_given_up_is_freed_while_the_next_is_made(half: str):
 
 
 @pytest.mark.parametrize("half", ["encode", "decode"])
-def test_a_film_is_worked_on_with_one_history(half: str):
-    """A film of four pieces takes no more than its worst piece with a history given up."""
+def test_a_video_is_worked_on_with_one_history(half: str):
+    """A video of four pieces takes no more than its worst piece with a history given up."""
     vae = built()
     pieces = chunks(vae, half)
     history, most = None, 0
@@ -68,22 +68,22 @@ def test_a_film_is_worked_on_with_one_history(half: str):
     size = held(history)
     with LiveBytes() as live:
         if half == "decode":
-            for frames in decode_film(vae, torch.cat(pieces, dim=2)):
+            for frames in decode_video(vae, torch.cat(pieces, dim=2)):
                 del frames
         else:
-            encode_film(vae, iter(pieces))
+            encode_video(vae, iter(pieces))
     assert live.peak < most + 1.2 * size, "the pieces were counted without the history that they began with"
     assert live.now == 0
 
 
 @pytest.mark.parametrize("shortcut", [False, True])
-def test_a_film_is_that_of_a_history_kept(shortcut: bool):
+def test_a_video_is_that_of_a_history_kept(shortcut: bool):
     vae = built(replace(SPEC, shortcut=shortcut))
     pieces, history, wanted = chunks(vae, "decode"), None, []
     for piece in pieces:
         frames, history = vae.decode(piece, history)
         wanted.append(frames)
-    assert all(map(torch.equal, decode_film(vae, torch.cat(pieces, dim=2)), wanted))
+    assert all(map(torch.equal, decode_video(vae, torch.cat(pieces, dim=2)), wanted))
 
 
 @pytest.mark.parametrize("laid", [False, True])

@@ -11,7 +11,7 @@ from torch import Tensor
 from kinoform.models.codec import Codec, CodecSpec, Identity
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec
-from kinoform.models.factorized import FactorizedBlock
+from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import Patch, grid_of, patches, unpatch
 from kinoform.ops.rope import Rotary, grid_positions, rotary
@@ -31,7 +31,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def film(batch: int = 1) -> Tensor:
+def video(batch: int = 1) -> Tensor:
     return drawn(1, batch, 3, *(n * p for n, p in zip((GRID.frames, GRID.height, GRID.width), VOLUME, strict=True)))
 
 
@@ -50,7 +50,7 @@ def velocity(model: DiT, x: Tensor, order: Tensor | None = None) -> Tensor:
 
 
 def moved(x: Tensor, order: Tensor) -> Tensor:
-    """The film whose token i is token order[i] of x."""
+    """The video whose token i is token order[i] of x."""
     tokens = rearrange(patches(x, VOLUME)[:, order], "b l (c p) -> b l (p c)", c=3)
     return unpatch(tokens, GRID, VOLUME)
 
@@ -71,20 +71,20 @@ def test_the_way_out_undoes_the_way_in_for_patches_on_any_axis(patch: Patch) -> 
 
 @ORDERS
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_volumes_that_take_their_places_along_give_the_same_film_elsewhere(block: FactorizedBlock, axis: int) -> None:
+def test_volumes_that_take_their_places_along_give_the_same_video_elsewhere(block: FactorizedBlock, axis: int) -> None:
     """Whole frames, rows or columns of the grid change places: so do their velocities, and nothing else happens."""
-    model, x = built(block), film(2)
+    model, x = built(block), video(2)
     sizes = (GRID.frames, GRID.height, GRID.width)
     order = torch.arange(GRID.tokens).reshape(sizes).roll(1, axis).flatten()
     found = velocity(model, moved(x, order), order)
     torch.testing.assert_close(found, moved(velocity(model, x), order), rtol=0, atol=2e-5)
-    assert (velocity(model, moved(x, order)) - found).abs().max() > 1e-3, "left behind, places make another film"
+    assert (velocity(model, moved(x, order)) - found).abs().max() > 1e-3, "left behind, places make another video"
 
 
 @ORDERS
 def test_only_distances_count(block: FactorizedBlock) -> None:
-    """The whole film elsewhere in time and space is the same film."""
-    model, x = built(block), film()
+    """The whole video elsewhere in time and space is the same video."""
+    model, x = built(block), video()
     prepared = model.prepare(Conditions(context={"text": drawn(2, 1, 5, 12)}), GRID)
     elsewhere = rotary(grid_positions(GRID) + torch.tensor([5.0, -3.0, 11.0]), SPEC.dim // SPEC.heads)
     found = model(x, torch.tensor([400.0]), prepared._replace(rotary=elsewhere))

@@ -1,4 +1,4 @@
-"""Pictures as words: rows that stand behind the prompt's and are read by the same k and v, in the same softmax."""
+"""Images as words: rows that stand behind the prompt's and are read by the same k and v, in the same softmax."""
 
 from dataclasses import replace
 
@@ -9,12 +9,12 @@ from kinoform.errors import UsageError
 from kinoform.models.context import ReaderSpec, WordStream
 from kinoform.models.cost import CostedRows
 from kinoform.models.dit import joined
-from kinoform.models.ports import ContextSpec
+from kinoform.models.protocols import ContextSpec
 from kinoform.ops import cpu
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from models.recorded import gap, spread
-from models.toys import TEXT, TINY, TOLD, film, noise, random_dit, run
+from models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
 
 STREAM = WordStream(width=6, words=3, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
 SAYING = replace(TINY, context=(TEXT, STREAM))
@@ -38,21 +38,21 @@ def test_blocks_have_nothing_of_their_own_for_it() -> None:
     assert names and all(name.startswith("context.reference.") for name in names)
 
 
-def test_without_pictures_the_model_is_the_one_without() -> None:
+def test_without_images_the_model_is_the_one_without() -> None:
     base, model = random_dit(TINY), random_dit(SAYING, seed=5)
     model.load_state_dict(base.state_dict(), strict=False)
-    assert torch.equal(run(model, film()), run(base, film()))
+    assert torch.equal(run(model, video()), run(base, video()))
     shown = replace(TOLD, context={**TOLD.context, "reference": noise(6, 1, 7, 6)})
-    assert gap(run(model, film(), shown), run(base, film())) > 1e-3
+    assert gap(run(model, video(), shown), run(base, video())) > 1e-3
 
 
 def test_its_rows_are_read_as_rows_of_the_prompt() -> None:
     """The keys are those of text, of the prompt's rows with the words behind them; no other stream is left."""
     model = random_dit(SAYING)
-    rows, pictures = TOLD.context["text"], noise(6, 1, 7, 6)
-    grid = grid_of(film(), TINY.patch)
-    told = model.prepare(replace(TOLD, context={"text": rows, "reference": pictures}), grid)
-    both = torch.cat([model.context["text"](rows), model.context["reference"](pictures)], dim=1)
+    rows, images = TOLD.context["text"], noise(6, 1, 7, 6)
+    grid = grid_of(video(), TINY.patch)
+    told = model.prepare(replace(TOLD, context={"text": rows, "reference": images}), grid)
+    both = torch.cat([model.context["text"](rows), model.context["reference"](images)], dim=1)
     assert list(told.context) == ["text"] and torch.equal(told.context["text"], both)
     for layer, keys in enumerate(told.keys):
         block = model.blocks[layer]
@@ -67,10 +67,10 @@ def test_streams_that_join_nothing_stay_apart() -> None:
     assert torch.equal(joined(rows, (TEXT, STREAM))["text"], torch.cat(list(rows.values()), dim=1))
 
 
-def test_words_of_pictures_alone_are_refused() -> None:
+def test_words_of_images_alone_are_refused() -> None:
     model = random_dit(SAYING)
     with pytest.raises(UsageError, match=r"context streams \['reference'\] given"):
-        model.prepare(replace(TOLD, context={"reference": noise(6, 1, 7, 6)}), grid_of(film(), TINY.patch))
+        model.prepare(replace(TOLD, context={"reference": noise(6, 1, 7, 6)}), grid_of(video(), TINY.patch))
 
 
 @pytest.mark.parametrize("count", [1, 7])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kinoform.models.block import FullBlock, SelfAttention, TransformerBlock, shift_scale_gate
 from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec, PatchEmbedding
-from kinoform.models.ports import Attend, Guests, Stream
+from kinoform.models.protocols import Attend, Guests, Stream
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.ops.attention import attend
 from kinoform.ops.patch import grid_of
@@ -75,7 +75,7 @@ class NineRowBlock(TransformerBlock):
 # Branches
 
 
-class Pictures(NamedTuple):
+class Images(NamedTuple):
     """What the guest branch is told: latents, the place in time of the first of them, and their timestep."""
 
     latents: Tensor
@@ -98,7 +98,7 @@ class GuestBranch(nn.Module):
         super().__init__()
         self.embed = PatchEmbedding(spec.out_channels, spec.dim, spec.patch)
 
-    def prepare(self, payload: Pictures, context: Mapping[str, Tensor], grid: Grid) -> Guests:
+    def prepare(self, payload: Images, context: Mapping[str, Tensor], grid: Grid) -> Guests:
         places = grid_positions(grid_of(payload.latents, self.embed.patch))
         places[:, 0] += payload.start
         tokens = self.embed.part(payload.latents, 0) + self.embed.bias
@@ -138,7 +138,7 @@ class CountBranch(nn.Module):
         return replace(stream, tokens=torch.full_like(stream.tokens, 0).index_fill(2, torch.tensor([0]), state))
 
 
-# A small transformer, a film, and what it is told
+# A small transformer, a video, and what it is told
 
 TEXT = TextStream(width=10, rows=8)
 TINY = DiTSpec(dim=24, ffn_dim=40, heads=4, layers=3, in_channels=4, out_channels=4, frequency_width=32,
@@ -160,7 +160,7 @@ def noise(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def film(seed: int = 2, channels: int = 4, frames: int = GRID.frames) -> Tensor:
+def video(seed: int = 2, channels: int = 4, frames: int = GRID.frames) -> Tensor:
     return noise(seed, 1, channels, frames, GRID.height, GRID.width)
 
 

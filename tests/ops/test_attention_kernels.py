@@ -36,7 +36,7 @@ def test_text():
     encoder(torch.zeros(2, 4, dtype=torch.long), mask)
 
 
-def test_pictures():
+def test_images():
     VisionSpec(image=28, patch=14, dim=16, heads=2, layers=2, dim_ffn=16).build()(drawn(1, 3, 28, 28))
 
 

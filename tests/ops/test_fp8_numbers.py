@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from kinoform.checkpoints.fp8 import Scaled
 from kinoform.ops.fp8 import PORTION, widened
-from kinoform.weights.storage.fp8 import Scaled
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 BITS = {torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}

@@ -1,4 +1,4 @@
-"""Films as rows of tokens: the order on the way in is a convolution's, on the way out the head's."""
+"""Videos as rows of tokens: the order on the way in is a convolution's, on the way out the head's."""
 
 import pytest
 import torch
@@ -11,14 +11,14 @@ from kinoform.types import Grid
 PATCHES: list[Patch] = [(1, 2, 2), (4, 8, 8), (1, 1, 1), (2, 1, 4)]
 
 
-def film(patch: Patch, channels: int = 3) -> torch.Tensor:
+def video(patch: Patch, channels: int = 3) -> torch.Tensor:
     sides = [n * p for n, p in zip((2, 3, 4), patch, strict=True)]
     return torch.randn(2, channels, *sides, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_patches_are_what_a_convolution_reads(patch: Patch):
-    x = film(patch)
+    x = video(patch)
     kernel = torch.randn(5, 3, *patch, generator=torch.Generator().manual_seed(2))
     wanted = F.conv3d(x.double(), kernel.double(), stride=patch).flatten(2).transpose(1, 2)
     assert torch.allclose(patches(x, patch).double() @ kernel.double().flatten(1).T, wanted)
@@ -26,7 +26,7 @@ def test_patches_are_what_a_convolution_reads(patch: Patch):
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_unpatch_undoes_patches_once_channels_are_fastest(patch: Patch):
-    x = film(patch)
+    x = video(patch)
     tokens = rearrange(patches(x, patch), "b l (c p) -> b l (p c)", c=3)
     assert torch.equal(unpatch(tokens, grid_of(x, patch), patch), x)
 

@@ -91,7 +91,7 @@ def test_far_places_are_as_exact_as_near_ones():
     assert far.cos.dtype == far.sin.dtype == torch.float32
 
 
-def test_the_film_is_walked_with_width_fastest():
+def test_the_video_is_walked_with_width_fastest():
     walk = grid_positions(Grid(frames=2, height=3, width=4))
     assert walk.shape == (24, 3)
     assert walk[:6].tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 0, 3], [0, 1, 0], [0, 1, 1]]

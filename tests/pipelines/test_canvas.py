@@ -1,4 +1,4 @@
-"""Frames before a film beside a film to begin from and what is known of it, whichever conditioners give them."""
+"""Frames before a video beside a video to begin from and what is known of it, whichever conditioners give them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import Canvas, Encoders, FilmSize, Given, Known, Units
-from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.protocols import Canvas, Encoders, Given, Known, Units, VideoSize
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip
+from kinoform.media.types import InputVideo
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Latents
 from tiny_recipe import tiny_pipeline
 
 PROMPT = "a red ball moves left"
-CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8))
-PICTURES = torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(2))
-FILM = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-"""Latents of two pictures, and of a film of five frames."""
+CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8))
+IMAGES = torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(2))
+VIDEO = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+"""Latents of two images, and of a video of five frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +33,17 @@ class Handed:
     def takes(self) -> frozenset[str]:
         return frozenset()
 
-    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked
 
-    def check(self, inputs: Inputs, film: FilmSize) -> None:
+    def check(self, inputs: Inputs, video: VideoSize) -> None:
         return None
 
-    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
         return Given(canvas=self.canvas)
 
 
-BEFORE = Handed(canvas=Canvas(lead=2, pictures=PICTURES))
+BEFORE = Handed(canvas=Canvas(lead=2, images=IMAGES))
 
 
 @pytest.fixture(scope="module")
@@ -57,27 +57,27 @@ def made(pipe: Pipeline, *conditioners: object, **inputs: object) -> Latents:
     return next(asked.latents([request], lambda progress: None))
 
 
-def test_a_start_stands_behind_the_pictures_before_it(pipe: Pipeline) -> None:
+def test_a_start_stands_behind_the_images_before_it(pipe: Pipeline) -> None:
     """In either order of the conditioners, as if one of them had given all of it."""
-    beside = [made(pipe, *ways, film=CLIP, strength=0.5) for ways in ((StartFilm(), BEFORE), (BEFORE, StartFilm()))]
+    beside = [made(pipe, *ways, video=CLIP, strength=0.5) for ways in ((StartVideo(), BEFORE), (BEFORE, StartVideo()))]
     assert torch.equal(*beside) and beside[0].shape == (1, 4, 3, 8, 8)
-    assert not torch.equal(beside[0], made(pipe, StartFilm(), film=CLIP, strength=0.5))
-    whole = made(pipe, Handed(canvas=Canvas(lead=2, pictures=PICTURES, start=FILM, strength=0.5)))
-    assert torch.equal(whole, made(pipe, BEFORE, Handed(canvas=Canvas(start=FILM, strength=0.5))))
+    assert not torch.equal(beside[0], made(pipe, StartVideo(), video=CLIP, strength=0.5))
+    whole = made(pipe, Handed(canvas=Canvas(lead=2, images=IMAGES, start=VIDEO, strength=0.5)))
+    assert torch.equal(whole, made(pipe, BEFORE, Handed(canvas=Canvas(start=VIDEO, strength=0.5))))
 
 
-def test_what_is_known_of_a_film_stays_behind_frames_before_it(pipe: Pipeline) -> None:
+def test_what_is_known_of_a_video_stays_behind_frames_before_it(pipe: Pipeline) -> None:
     """The middle latent frame is known; without frames before it as well."""
     mask = torch.tensor([False, True, False])[None, None, :, None, None]
-    known = Handed(canvas=Canvas(known=Known(latents=FILM, mask=mask)))
+    known = Handed(canvas=Canvas(known=Known(latents=VIDEO, mask=mask)))
     for ways in ((known,), (BEFORE, known)):
         found = made(pipe, *ways)
-        assert torch.allclose(found[:, :, 1], FILM[:, :, 1], atol=1e-6)
-        assert not torch.allclose(found[:, :, 0], FILM[:, :, 0], atol=0.1)
+        assert torch.allclose(found[:, :, 1], VIDEO[:, :, 1], atol=1e-6)
+        assert not torch.allclose(found[:, :, 0], VIDEO[:, :, 0], atol=0.1)
 
 
 def test_a_start_behind_frames_that_nobody_knows_is_refused(pipe: Pipeline) -> None:
     unknown = Handed(canvas=Canvas(lead=2))
     assert made(pipe, unknown).shape == (1, 4, 3, 8, 8)
-    with pytest.raises(UsageError, match="2 latent frames stand before a film to begin from, and nothing says what"):
-        made(pipe, unknown, StartFilm(), film=CLIP, strength=0.5)
+    with pytest.raises(UsageError, match="2 latent frames stand before a video to begin from, and nothing says what"):
+        made(pipe, unknown, StartVideo(), video=CLIP, strength=0.5)

@@ -1,4 +1,4 @@
-"""A film that cannot fit is refused before any work with its plan and what would fit; one that fits never is."""
+"""A video that cannot fit is refused before any work with its plan and what would fit; one that fits never is."""
 
 import re
 from dataclasses import replace
@@ -63,25 +63,25 @@ def test_the_change_that_it_names_fits_and_the_next_larger_does_not() -> None:
         refusal(there, replace(WORK, **change))
 
 
-def test_where_no_film_fits_none_is_promised() -> None:
-    assert "no film of this model does; choose another --dtype, --device or model" in refusal(20 * 10**9)
+def test_where_no_video_fits_none_is_promised() -> None:
+    assert "no video of this model does; choose another --dtype, --device or model" in refusal(20 * 10**9)
 
 
-def test_a_single_frame_has_no_shorter_film() -> None:
+def test_a_single_frame_has_no_shorter_video() -> None:
     told = refusal(24 * 10**9, replace(WORK, width=16000, height=9600, num_frames=1))
     assert "frames or" not in told
 
 
-def test_films_that_fit_one_at_a_time_are_refused_together_and_the_advice_fits() -> None:
+def test_videos_that_fit_one_at_a_time_are_refused_together_and_the_advice_fits() -> None:
     """The first of two is decoded beside the transformer, which takes more than to denoise it."""
     there = round(SURE * taken(WORK)) + 1
     refuse_above(there, SIZES, WORK, NARROW, GPU)
     with refused("does_not_fit") as caught:
         refuse_above(there, SIZES, replace(WORK, others=True), NARROW, GPU)
-    assert "stage decode" in str(caught.value) and "one film at a time does fit" in str(caught.value)
+    assert "stage decode" in str(caught.value) and "one video at a time does fit" in str(caught.value)
 
 
-def test_two_films_are_refused_before_any_weight_is_read(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_videos_are_refused_before_any_weight_is_read(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [pipe.request("a red ball", seed=seed) for seed in (1, 2)]
     seen: list[bool] = []
     monkeypatch.setattr(fit, "refuse_above", lambda there, sizes, work, dtype, device: seen.append(work.others))
@@ -108,7 +108,7 @@ def test_a_request_is_refused_before_any_weight_is_read(pipe: Pipeline, monkeypa
     pipe.request("a red ball", seed=1)
 
 
-def test_a_film_beyond_every_machine_is_refused(pipe: Pipeline) -> None:
+def test_a_video_beyond_every_machine_is_refused(pipe: Pipeline) -> None:
     with pytest.raises(FitError, match=r"99999 frames of 99996x99996 do not fit: stage \w+ takes about"):
         pipe.request("a red ball", seed=1, num_frames=99_999, width=99_996, height=99_996)
 

@@ -13,35 +13,35 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.media.material import Clip
+from kinoform.media.types import InputVideo
 from kinoform.pipelines.keeping import kept
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.solvers.field import MemoryField, guided
 from kinoform.types import Field, Level
-from tiny_recipe import tiny_of_films, tiny_pipeline
+from tiny_recipe import tiny_of_videos, tiny_pipeline
 
 PROMPT = "a red ball"
 CPU = torch.device("cpu")
-CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8))
+CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8))
 
 
 @pytest.fixture
 def pipe(folder: Path) -> Pipeline:
     """Nothing of it is loaded yet."""
-    return tiny_pipeline(folder, conditioners=tiny_of_films().conditioners)
+    return tiny_pipeline(folder, conditioners=tiny_of_videos().conditioners)
 
 
 def words(pipe: Pipeline) -> None:
     pipe(PROMPT, seed=1)
 
 
-def film(pipe: Pipeline) -> None:
-    pipe(PROMPT, seed=1, film=CLIP)
+def video(pipe: Pipeline) -> None:
+    pipe(PROMPT, seed=1, video=CLIP)
 
 
 def inside(pipe: Pipeline) -> None:
     with torch.inference_mode():
-        pipe(PROMPT, seed=1, film=CLIP)
+        pipe(PROMPT, seed=1, video=CLIP)
 
 
 def one_part(pipe: Pipeline) -> None:
@@ -50,7 +50,7 @@ def one_part(pipe: Pipeline) -> None:
 
 
 FIRST: dict[str, Callable[[Pipeline], None]] = {"nothing": lambda pipe: None} | {
-    each.__name__: each for each in (words, film, inside, one_part)
+    each.__name__: each for each in (words, video, inside, one_part)
 }
 
 

@@ -21,7 +21,7 @@ HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
     ("device", "dtype", "wanted"),
     [(THERE, BRAIN, HALF), (THERE, HALF, HALF), (THERE, FULL, FULL), (CPU, BRAIN, BRAIN), (CPU, FULL, FULL)],
 )
-def test_pictures_are_read_in_float16_on_accelerators(
+def test_images_are_read_in_float16_on_accelerators(
     tmp_path: Path, device: torch.device, dtype: torch.dtype, wanted: torch.dtype
 ) -> None:
     asked = []

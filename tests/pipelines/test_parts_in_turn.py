@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.start_film import StartFilm
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.errors import NonFiniteError
-from kinoform.media.material import Clip
+from kinoform.loading.parts import own_parts
+from kinoform.media.types import InputVideo
 from kinoform.pipelines import generate
 from kinoform.pipelines.fit import sizes_of, work_of
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.plan.film import plan_film
+from kinoform.plan.video_plan import plan_video
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, PlainGuidance, ZeroStar
-from kinoform.weights.parts import own_parts
 from refusals import refused
 from tiny_recipe import tiny
 
@@ -66,9 +66,9 @@ def test_only_one_network_is_in_memory_at_a_time(fresh: Pipeline) -> None:
     watching = replace(fresh, parts=replace(fresh.parts, **{name: watched(name) for name in networks}))
     asked = [watching.request(PROMPT, seed=seed) for seed in (1, 2)]
     for each, latents in zip(asked, watching.latents(asked, lambda progress: None), strict=True):
-        watching.film(each, latents, lambda progress: None)
+        watching.video(each, latents, lambda progress: None)
     assert [name for name, _ in loaded] == ["text_encoder", "transformer", "codec", "codec"]
-    assert beside == [[], [], ["transformer"], []], "the transformer stays for the second film, and for no longer"
+    assert beside == [[], [], ["transformer"], []], "the transformer stays for the second video, and for no longer"
 
 
 @pytest.mark.parametrize(("guidance", "branches"), [(1.0, 1), (0.0, 2), (4.0, 2)])
@@ -101,8 +101,8 @@ class Lying(Silent):
         return False
 
 
-CLIP = Clip(frames=np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8))
-FROM = {"inputs": Inputs(film=CLIP, source_prompt="a blue cat")}
+CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8))
+FROM = {"inputs": Inputs(video=CLIP, source_prompt="a blue cat")}
 READ = [
     ({"guidance": 4.0}, 2, 2),
     ({"guidance": 1.0}, 1, 1),
@@ -138,11 +138,11 @@ def test_the_negative_prompt_is_encoded_and_prepared_only_where_it_is_read(
     parts = replace(
         fresh.parts, text_encoder=watched("text_encoder", "forward"), transformer=watched("transformer", "prepare")
     )
-    watching = replace(fresh, parts=parts, recipe=replace(fresh.recipe, conditioners=(StartFilm(),)))
+    watching = replace(fresh, parts=parts, recipe=replace(fresh.recipe, conditioners=(StartVideo(),)))
     asked = watching.request(PROMPT, seed=1, **changes)
     next(watching.latents([asked], lambda progress: None))
     assert (calls.count("text_encoder"), calls.count("transformer")) == (texts, prepared)
-    plan = plan_film(sizes_of(fresh.parts), work_of(asked), dtype=torch.float32, device="cpu")
+    plan = plan_video(sizes_of(fresh.parts), work_of(asked), dtype=torch.float32, device="cpu")
     together = plan.asked.together
     assert plan.work.prompts == texts and together.fields + together.negatives == prepared
 
@@ -183,7 +183,7 @@ def test_numbers_that_fail_are_named_with_their_step(fresh: Pipeline, step: int,
     assert len(calls) == step, "nothing is computed on"
 
 
-def test_weights_that_go_bad_after_loading_make_no_film(pipe: Pipeline, folder: Path) -> None:
+def test_weights_that_go_bad_after_loading_make_no_video(pipe: Pipeline, folder: Path) -> None:
     broken = replace(pipe, parts=replace(pipe.parts, transformer=lambda *_: model))
     model = own_parts(folder, pipe.recipe.transformer, pipe.recipe.codec, pipe.recipe.text).transformer(
         torch.float32, HERE.device
@@ -194,7 +194,7 @@ def test_weights_that_go_bad_after_loading_make_no_film(pipe: Pipeline, folder: 
         broken(PROMPT, seed=1)
 
 
-def test_frames_that_are_no_numbers_make_no_film(fresh: Pipeline) -> None:
+def test_frames_that_are_no_numbers_make_no_video(fresh: Pipeline) -> None:
     def load(device: torch.device) -> Any:
         codec = fresh.parts.codec(device)
         codec.expand.bias.data[:] = torch.nan
@@ -230,7 +230,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(fresh: Pipeline) -> Non
         replace(fresh, parts=replace(fresh.parts, transformer=load))(PROMPT, seed=1)
 
 
-def test_a_batch_makes_the_films_that_are_made_alone(pipe: Pipeline) -> None:
+def test_a_batch_makes_the_videos_that_are_made_alone(pipe: Pipeline) -> None:
     words = ("a red ball", "a blue cat moves left", "a red ball")
     asked = [pipe.request(prompt, seed=seed) for seed, prompt in enumerate(words)]
     together = list(pipe.latents(asked, lambda progress: None))

@@ -8,7 +8,7 @@ import pytest
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip, Mask, Picture
+from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import LARGEST_SEED, MOST_PROMPT, MOST_STEPS
 from kinoform.recipes import wan21
@@ -46,18 +46,18 @@ ILLEGAL = [
 
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
-FROM_FILMS = "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b"
-FROM_PICTURES = "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b"
+FROM_VIDEOS = "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b"
+FROM_IMAGES = "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b"
 UNTAKEN = [
-    (Inputs(frames={0: Picture(pixels=PIXELS)}), f"no frames; {FROM_PICTURES} would"),
-    (Inputs(film=Clip(frames=PIXELS[None])), f"no film; {FROM_FILMS} would"),
-    (Inputs(mask=Mask(values=PIXELS[None, ..., 0])), f"no mask; {FROM_FILMS} would"),
-    (Inputs(references=(Picture(pixels=PIXELS),)),
+    (Inputs(frames={0: InputImage(pixels=PIXELS)}), f"no frames; {FROM_IMAGES} would"),
+    (Inputs(video=InputVideo(frames=PIXELS[None])), f"no video; {FROM_VIDEOS} would"),
+    (Inputs(mask=Mask(values=PIXELS[None, ..., 0])), f"no mask; {FROM_VIDEOS} would"),
+    (Inputs(references=(InputImage(pixels=PIXELS),)),
      "no references; mini-factorized, mini:vace, mini:reference, vace-1.3b, vace-14b, or a recipe with reference "
      "additions, would"),
-    (Inputs(strength=0.5), f"no strength; {FROM_FILMS} would"),
+    (Inputs(strength=0.5), f"no strength; {FROM_VIDEOS} would"),
     (Inputs(context_scale=0.5), "no context scale; mini:vace, vace-1.3b, vace-14b would"),
-    (Inputs(exact_size=True), f"no exact size, since it makes every size exactly; {FROM_PICTURES} would"),
+    (Inputs(exact_size=True), f"no exact size, since it makes every size exactly; {FROM_IMAGES} would"),
 ]  # fmt: skip
 
 

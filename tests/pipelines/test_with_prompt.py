@@ -6,25 +6,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import CODECS, InHand, picture, random_module
+from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.ports import NOTHING, Canvas, Conditioner, FilmSize, Given, Units, together
+from kinoform.conditions.protocols import NOTHING, Canvas, Conditioner, Given, Units, VideoSize, together
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
 from kinoform.conditions.vace import Vace
 from kinoform.models.context import ReaderSpec, ReferenceStream
-from kinoform.models.guests import ReferenceGuests
+from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.side_blocks import Control
 from kinoform.pipelines.generate import text_field
 from kinoform.types import Conditions, Level
 from models.recorded import gap
-from models.toys import GRID, SIDE, TEXT, TINY, film, noise, random_dit
+from models.toys import GRID, SIDE, TEXT, TINY, noise, random_dit, video
 
 STREAM = ReferenceStream(width=6, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
 SPEC = replace(TINY, in_channels=8, context=(TEXT, STREAM), branches=(SIDE, ReferenceGuests()))
-MODEL, X, LEVEL, SCALE = random_dit(SPEC), film(), Level(sigma=0.6, timestep=600.0), 3.5
+MODEL, X, LEVEL, SCALE = random_dit(SPEC), video(), Level(sigma=0.6, timestep=600.0), 3.5
 POSITIVE, NEGATIVE = noise(3, 1, 5, 10), noise(4, 1, 2, 10)
-BOTH = Given(channels=film(5), branches={"vace": Control(latents=film(6, channels=5), scale=0.7)})
+BOTH = Given(channels=video(5), branches={"vace": Control(latents=video(6, channels=5), scale=0.7)})
 """What stands beside either prompt."""
 
 SHOWN = {
@@ -46,7 +46,7 @@ def velocity(rows: Tensor, given: Given) -> Tensor:
 
 @pytest.mark.parametrize("name", SHOWN)
 @pytest.mark.parametrize("beside", [NOTHING, BOTH], ids=["alone", "beside others"])
-def test_guidance_goes_past_the_negative_prompt_without_pictures(name: str, beside: Given) -> None:
+def test_guidance_goes_past_the_negative_prompt_without_images(name: str, beside: Given) -> None:
     given = together([beside, SHOWN[name]])
     if beside is NOTHING:
         given = replace(given, channels=torch.zeros_like(X))
@@ -85,25 +85,25 @@ def test_names_of_all_contributions_are_united() -> None:
     assert together([]).with_prompt == together([BOTH]).with_prompt == frozenset()
 
 
-FILM = FilmSize(num_frames=5, height=16, width=24)
+VIDEO = VideoSize(num_frames=5, height=16, width=24)
 ROWS = ReferenceRows(rows=LatentRows(channels=5))
 
 
 @pytest.mark.parametrize(
     ("conditioner", "inputs", "wanted"),
     [
-        (ReferenceTokens(), Inputs(references=(picture(1, 16, 24),)), {"references"}),
-        (ReferenceTokens(branch="subject"), Inputs(references=(picture(1, 16, 24),)), {"subject"}),
-        (ROWS, Inputs(references=(picture(1, 16, 24),)), {"reference"}),
-        (replace(ROWS, stream="subject"), Inputs(references=(picture(1, 16, 24),)), {"subject"}),
-        (Vace(), Inputs(references=(picture(1, 16, 24),)), set()),
-        (KnownFrames(), Inputs(frames={0: picture(1, 16, 24)}), set()),
+        (ReferenceTokens(), Inputs(references=(image(1, 16, 24),)), {"references"}),
+        (ReferenceTokens(branch="subject"), Inputs(references=(image(1, 16, 24),)), {"subject"}),
+        (ROWS, Inputs(references=(image(1, 16, 24),)), {"reference"}),
+        (replace(ROWS, stream="subject"), Inputs(references=(image(1, 16, 24),)), {"subject"}),
+        (Vace(), Inputs(references=(image(1, 16, 24),)), set()),
+        (KnownFrames(), Inputs(frames={0: image(1, 16, 24)}), set()),
     ],
     ids=["guests", "guests of another name", "rows", "rows of another name", "control", "frames"],
 )
 def test_references_belong_to_the_prompt(conditioner: Conditioner, inputs: Inputs, wanted: set[str]) -> None:
     """And a plan is told so."""
-    given = conditioner.give(inputs, FILM, InHand(made_codec=random_module(CODECS["2"])))
+    given = conditioner.give(inputs, VIDEO, InHand(made_codec=random_module(CODECS["2"])))
     assert given.with_prompt == wanted and wanted <= given.context.keys() | given.branches.keys()
     units = Units(stride=(2, 2, 2), patch=(1, 2, 2))
-    assert conditioner.demand(inputs, FILM, units, 0).with_prompt == wanted  # type: ignore[attr-defined]
+    assert conditioner.demand(inputs, VIDEO, units, 0).with_prompt == wanted  # type: ignore[attr-defined]

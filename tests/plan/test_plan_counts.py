@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kinoform.models.codec import decode_film, encode_film
+from kinoform.models.codec import decode_video, encode_video
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec, cast_weights
 from kinoform.models.text import TextSpec
@@ -44,11 +44,11 @@ CODECS = {
 def test_the_codec(spec: VAESpec, frames: int) -> None:
     """Not in inference mode, where a machine's own kernels may take the place of those that are counted."""
     codec, (time, rows, columns) = spec.build(), spec.stride
-    film = torch.zeros(1, 3, 1 + (frames - 1) * time, 2 * rows, 3 * columns)
-    chunks = [film[:, :, :1], *(film[:, :, 1:].split(time, dim=2) if frames > 1 else ())]
+    video = torch.zeros(1, 3, 1 + (frames - 1) * time, 2 * rows, 3 * columns)
+    chunks = [video[:, :, :1], *(video[:, :, 1:].split(time, dim=2) if frames > 1 else ())]
     latents = torch.zeros(1, spec.channels, frames, 2, 3)
-    assert count_flops(lambda: list(decode_film(codec, latents))) == decode_work(spec, (frames, 2, 3)).flops
-    assert count_flops(lambda: encode_film(codec, iter(chunks))) == encode_work(spec, (frames, 2, 3)).flops
+    assert count_flops(lambda: list(decode_video(codec, latents))) == decode_work(spec, (frames, 2, 3)).flops
+    assert count_flops(lambda: encode_video(codec, iter(chunks))) == encode_work(spec, (frames, 2, 3)).flops
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -77,7 +77,7 @@ def test_one_forward_of_the_transformer() -> None:
     assert counted == transformer_flops(DIT, grid).forward
 
 
-def test_a_forward_that_reads_pictures_too() -> None:
+def test_a_forward_that_reads_images_too() -> None:
     spec = replace(DIT, in_channels=7, context=(*DIT.context, ImageStream(width=14, positions=5)))
     model, x = spec.build(), torch.randn(1, 4, 2, 4, 4)
     grid = grid_of(x, spec.patch)
@@ -88,7 +88,7 @@ def test_a_forward_that_reads_pictures_too() -> None:
 
 
 @pytest.mark.parametrize(("guidance", "pairs"), [(4.0, 3), (1.0, 0), (0.0, 3)])
-def test_a_whole_film_as_it_is_denoised(guidance: float, pairs: int) -> None:
+def test_a_whole_video_as_it_is_denoised(guidance: float, pairs: int) -> None:
     model, x, steps = DIT.build(), torch.randn(1, 4, 3, 4, 6), 3
     rows = torch.randn(1, ROWS, 10), (None if guidance == 1 else torch.randn(1, ROWS, 10))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoform.models.codec import decode_film, encode_film
+from kinoform.models.codec import decode_video, encode_video
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.fit import sizes_of, work_of
 from kinoform.pipelines.generate import Progress
@@ -14,7 +14,7 @@ from kinoform.plan.autoencoder import decode_work, encode_work
 from kinoform.plan.kernels import Kernels
 from kinoform.plan.memory import peaks
 from live_bytes import LiveBytes
-from plan.planned_films import FILMS, pipeline_of
+from plan.planned_videos import VIDEOS, pipeline_of
 
 OTHER = VAESpec(dim=24, multipliers=(1, 3, 2), time_downsample=(True, False))
 
@@ -32,12 +32,12 @@ OTHER = VAESpec(dim=24, multipliers=(1, 3, 2), time_downsample=(True, False))
     ],
     ids=str,
 )
-def test_what_a_film_holds_is_predicted_within_a_tenth(
+def test_what_a_video_holds_is_predicted_within_a_tenth(
     kind: str, dtype: torch.dtype, parts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a processor whose products are faster than fused attention, and on one where they are not."""
     monkeypatch.setattr("kinoform.ops.attention.multiplies", lambda asked: parts and asked == dtype)
-    recipe, inputs = FILMS[kind]
+    recipe, inputs = VIDEOS[kind]
     pipe = pipeline_of(recipe, dtype)
     asked = pipe.request("a ball", seed=1, inputs=inputs(np.random.default_rng(1)))
     seen: dict[str, int] = {}
@@ -64,16 +64,16 @@ def test_what_a_film_holds_is_predicted_within_a_tenth(
 )
 def test_what_the_codec_holds_is_predicted_within_a_twentieth(spec: VAESpec, frames: int) -> None:
     codec, (time, rows, columns), size = spec.build().requires_grad_(False), spec.stride, (frames, 12, 14)
-    film = torch.zeros(1, 3, 1 + (frames - 1) * time, 12 * rows, 14 * columns)
+    video = torch.zeros(1, 3, 1 + (frames - 1) * time, 12 * rows, 14 * columns)
     latents = torch.zeros(1, spec.channels, *size)
-    whole = film.split((1, *[time] * (frames - 1)), dim=2)
+    whole = video.split((1, *[time] * (frames - 1)), dim=2)
 
     def decode() -> None:
-        for pixels in decode_film(codec, latents):
-            assert pixels.shape[3] == film.shape[3]
+        for pixels in decode_video(codec, latents):
+            assert pixels.shape[3] == video.shape[3]
 
     assert decode_work(spec, size).peak == pytest.approx(alive(decode), rel=0.05)
-    chunks = alive(lambda: encode_film(codec, (chunk.clone() for chunk in whole)))
+    chunks = alive(lambda: encode_video(codec, (chunk.clone() for chunk in whole)))
     assert encode_work(spec, size).peak == pytest.approx(chunks, rel=0.05)
 
 

@@ -8,14 +8,14 @@ import torch
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.errors import UsageError
-from kinoform.media.material import Picture
+from kinoform.media.types import InputImage
 from kinoform.models.block import FullBlock
-from kinoform.models.ports import Attend
-from kinoform.plan.film import plan_film
+from kinoform.models.protocols import Attend
 from kinoform.plan.kernels import Kernels
 from kinoform.plan.memory import Peak, peaks
 from kinoform.plan.parameters import codec_count, text_count, transformer_count, vision_count
 from kinoform.plan.transformer import transformer_flops
+from kinoform.plan.video_plan import plan_video
 from kinoform.plan.work import Sizes, Work
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import VISION, i2v_14b_480p, t2v_1_3b, t2v_14b, vace_14b
@@ -26,7 +26,7 @@ RECIPE = t2v_1_3b()
 SIZES = Sizes(transformer=RECIPE.transformer, codec=RECIPE.codec, text=RECIPE.text)
 WORK = Work(width=832, height=480, num_frames=81, steps=50, guidance=5.0)
 
-PICTURE = Picture(pixels=np.zeros((10, 20, 3), dtype=np.uint8))
+IMAGE = InputImage(pixels=np.zeros((10, 20, 3), dtype=np.uint8))
 
 
 def stages(sizes: Sizes, work: Work, dtype: torch.dtype = torch.bfloat16, device: str = "cuda") -> dict[str, Peak]:
@@ -52,7 +52,7 @@ def test_parts_that_are_kept_add_up() -> None:
 
 
 @pytest.mark.parametrize("change", [{"num_frames": 85}, {"width": 848}, {"height": 496}], ids=str)
-def test_a_larger_film_takes_more_to_denoise_and_to_decode(change: dict[str, int]) -> None:
+def test_a_larger_video_takes_more_to_denoise_and_to_decode(change: dict[str, int]) -> None:
     before, after = stages(SIZES, WORK, device="cpu"), stages(SIZES, replace(WORK, **change), device="cpu")
     assert after["text"] == before["text"]
     assert after["denoise"].activations > before["denoise"].activations
@@ -101,11 +101,11 @@ def test_copies_of_kernels_are_counted_where_they_are_made() -> None:
 
 
 def test_one_frame_has_no_history_to_read() -> None:
-    still, film = (stages(SIZES, replace(WORK, num_frames=n))["decode"] for n in (1, 5))
-    assert still.activations < film.activations
+    still, video = (stages(SIZES, replace(WORK, num_frames=n))["decode"] for n in (1, 5))
+    assert still.activations < video.activations
 
 
-def test_a_film_that_others_follow_is_decoded_beside_the_transformer() -> None:
+def test_a_video_that_others_follow_is_decoded_beside_the_transformer() -> None:
     last, first = (stages(SIZES, replace(WORK, others=others)) for others in (False, True))
     assert first["decode"].weights == last["decode"].weights + last["denoise"].weights
     assert all(first[stage] == last[stage] for stage in ("text", "denoise"))
@@ -114,7 +114,7 @@ def test_a_film_that_others_follow_is_decoded_beside_the_transformer() -> None:
 
 
 def test_a_plan_names_its_worst_stage_and_is_plain_values() -> None:
-    plan = plan_film(SIZES, WORK, dtype=torch.bfloat16, device="cuda")
+    plan = plan_video(SIZES, WORK, dtype=torch.bfloat16, device="cuda")
     told = plan.as_json()
     assert plan.worst.total == max(peak["total"] for peak in told["peaks"].values())
     assert told["weight_bytes"]["bfloat16"]["text encoder"] == 2 * told["parameters"]["text encoder"]
@@ -122,12 +122,12 @@ def test_a_plan_names_its_worst_stage_and_is_plain_values() -> None:
     assert told["tokens"] == 32_760
 
 
-def test_a_film_that_the_codec_cannot_hold_is_not_planned() -> None:
+def test_a_video_that_the_codec_cannot_hold_is_not_planned() -> None:
     with pytest.raises(UsageError, match="80 frames cannot be made; the nearest are 77 and 81"):
-        plan_film(SIZES, replace(WORK, num_frames=80), dtype=torch.float32, device="cpu")
+        plan_video(SIZES, replace(WORK, num_frames=80), dtype=torch.float32, device="cpu")
 
 
-# Films from pictures and controls
+# Videos from images and controls
 
 
 def sized(recipe: Recipe) -> Sizes:
@@ -159,19 +159,19 @@ def test_each_door_takes_memory() -> None:
                          for recipe in (t2v_14b(), i2v_14b_480p(), vace_14b()))  # fmt: skip
     constants = 2 * 2 * 32_760 * 5120
     assert wide > plain + constants and side > plain + constants
-    more = replace(WORK, conditioners=vace_14b().conditioners, inputs=Inputs(references=(PICTURE,)))
+    more = replace(WORK, conditioners=vace_14b().conditioners, inputs=Inputs(references=(IMAGE,)))
     assert stages(sized(vace_14b()), more)["denoise"].activations > side
 
 
-def test_a_film_that_is_changed_is_prepared_for_twice() -> None:
+def test_a_video_that_is_changed_is_prepared_for_twice() -> None:
     recipe = t2v_14b()
     once = stages(sized(recipe), WORK)["denoise"].activations
     twice = stages(sized(recipe), replace(WORK, sampler=FlowEdit()))["denoise"].activations
     assert twice > once + 2 * 40 * 512 * 5120 * 4
 
 
-def test_pictures_lie_on_the_host() -> None:
-    given = replace(WORK, inputs=Inputs(references=(PICTURE, PICTURE)))
+def test_images_lie_on_the_host() -> None:
+    given = replace(WORK, inputs=Inputs(references=(IMAGE, IMAGE)))
     for device, bytes_ in (("cpu", 2 * 600), ("cuda", 0)):
         before, after = stages(SIZES, WORK, device=device), stages(SIZES, given, device=device)
         assert all(after[stage].total == before[stage].total + bytes_ for stage in before)

@@ -5,26 +5,26 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kinoform.mini.recipe import mini
 from kinoform.models.attention.factorized import Alternating, WithinFrames, WithinPlaces
 from kinoform.models.attention.full import Full
 from kinoform.models.block import FullBlock
 from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiTSpec
-from kinoform.models.factorized import FactorizedBlock
-from kinoform.models.guests import ReferenceGuests
-from kinoform.models.ports import BlockSpec
+from kinoform.models.factorized_block import FactorizedBlock
+from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.protocols import BlockSpec
 from kinoform.models.side_blocks import Control, SideBlocks
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.generate import text_field
 from kinoform.plan.crossover import BLOCKS, Crossovers, crossovers
 from kinoform.plan.evaluations import Evaluations
-from kinoform.plan.film import plan_film
 from kinoform.plan.memory import peaks
 from kinoform.plan.transformer import transformer_flops
+from kinoform.plan.video_plan import plan_video
 from kinoform.plan.work import Sizes, Told, Work
 from kinoform.recipe import Recipe
-from kinoform.recipes.mini import mini
 from kinoform.recipes.wan21 import t2v_14b
 from kinoform.solvers.base import sample
 from kinoform.solvers.euler import Euler
@@ -44,11 +44,11 @@ KINDS: dict[str, BlockSpec] = {
     "after": FactorizedBlock(cross="after"),
 }
 each_kind = pytest.mark.parametrize("block", KINDS.values(), ids=KINDS)
-FILM, GRID = (1, 4, 3, 4, 8), Grid(frames=3, height=2, width=4)
+VIDEO, GRID = (1, 4, 3, 4, 8), Grid(frames=3, height=2, width=4)
 
 
 def counted(spec: DiTSpec, conditions: Conditions) -> float:
-    model, x = spec.build(), torch.randn(FILM)
+    model, x = spec.build(), torch.randn(VIDEO)
     return count_flops(lambda: model(x, torch.tensor([500.0]), model.prepare(conditions, grid_of(x, spec.patch))))
 
 
@@ -67,7 +67,7 @@ def test_a_forward_with_guests_side_blocks_and_rows_of_references(block: BlockSp
         context={"text": torch.randn(1, ROWS, 10), "reference": torch.randn(1, 3, 7)},
         branches={
             "references": (torch.randn(1, 4, 1, 4, 6), torch.randn(1, 4, 1, 2, 2)),
-            "vace": Control(latents=torch.randn(1, 5, *FILM[2:])),
+            "vace": Control(latents=torch.randn(1, 5, *VIDEO[2:])),
         },
     )
     given = Told(rows={"reference": 3}, branches={"references": 6 + 1, "vace": GRID.tokens})
@@ -77,7 +77,7 @@ def test_a_forward_with_guests_side_blocks_and_rows_of_references(block: BlockSp
 @each_kind
 def test_what_guidance_shares_is_done_once(block: BlockSpec) -> None:
     spec, steps = replace(DIT, block=block), 2
-    model, x, rows = spec.build(), torch.randn(FILM), (torch.randn(1, ROWS, 10), torch.randn(1, ROWS, 10))
+    model, x, rows = spec.build(), torch.randn(VIDEO), (torch.randn(1, ROWS, 10), torch.randn(1, ROWS, 10))
 
     def denoise() -> None:
         list(sample(Euler(), text_field(model, rows, x, 4.0), x, Euler().levels(steps, 3.0)))
@@ -96,18 +96,18 @@ def test_time_before_the_context_is_shared_too() -> None:
 
 @pytest.mark.parametrize("guests", [0, 7])
 def test_the_pairs_are_those_that_see_each_other(guests: int) -> None:
-    places, film = GRID.height * GRID.width, GRID.tokens
-    everyone = range(film + guests)
+    places, video = GRID.height * GRID.width, GRID.tokens
+    everyone = range(video + guests)
     pairs = [(query, key) for query in everyone for key in everyone]
 
-    def both_on_the_film(query: int, key: int) -> bool:
-        return query < film and key < film
+    def both_on_the_video(query: int, key: int) -> bool:
+        return query < video and key < video
 
     def within_frames(query: int, key: int) -> bool:
-        return query // places == key // places if both_on_the_film(query, key) else key >= film
+        return query // places == key // places if both_on_the_video(query, key) else key >= video
 
     def within_places(query: int, key: int) -> bool:
-        return query % places == key % places if both_on_the_film(query, key) else min(query, key) >= film
+        return query % places == key % places if both_on_the_video(query, key) else min(query, key) >= video
 
     assert Full().cost(0, GRID, guests).pairs == len(pairs)
     assert WithinFrames().cost(0, GRID, guests).pairs == sum(within_frames(*pair) for pair in pairs)
@@ -128,7 +128,7 @@ def sizes_of(recipe: Recipe, block: BlockSpec) -> Sizes:
 
 
 def test_the_kernel_gets_frames_and_places_in_its_batch() -> None:
-    plan = plan_film(sizes_of(t2v_14b(), FactorizedBlock()), WORK, dtype=torch.bfloat16, device="cuda")
+    plan = plan_video(sizes_of(t2v_14b(), FactorizedBlock()), WORK, dtype=torch.bfloat16, device="cuda")
     shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
     assert shapes["q, k, v within frames"] == (21, 30 * 52, 40, 128)
     assert shapes["q, k, v within places"] == (30 * 52, 21, 40, 128)
@@ -173,7 +173,7 @@ def test_the_crossover_is_where_pairs_outweigh_projections(recipe: Recipe, width
         assert flops["alternating"] < flops["full"]
 
 
-def test_films_of_one_place_are_never_cheaper() -> None:
+def test_videos_of_one_place_are_never_cheaper() -> None:
     assert found(mini(), 16, 16).sizes[0].cheaper_from is None
 
 

@@ -10,10 +10,10 @@ from kinoform.models.dit import DiTSpec
 from kinoform.models.text import UMT5_XXL
 from kinoform.models.vae import VAESpec
 from kinoform.plan.autoencoder import decode_work, encode_work
-from kinoform.plan.film import FilmPlan, plan_film
 from kinoform.plan.parameters import codec_count, text_count, transformer_count
 from kinoform.plan.text import text_flops
 from kinoform.plan.transformer import transformer_flops
+from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.work import Sizes, Work
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import NEGATIVE, t2i_14b, t2v_1_3b, t2v_14b
@@ -29,11 +29,11 @@ SIDES = {"480p": (832, 480), "720p": (1280, 720)}
 CASES = [(SMALL, "480p"), (SMALL, "720p"), (LARGE, "480p"), (LARGE, "720p")]
 
 
-def planned(recipe: Recipe, size: str, **changes: float) -> FilmPlan:
+def planned(recipe: Recipe, size: str, **changes: float) -> VideoPlan:
     width, height = SIDES[size]
     sizes = Sizes(transformer=recipe.transformer, codec=recipe.codec, text=recipe.text)
     work = Work(width=width, height=height, num_frames=81, steps=recipe.steps, guidance=recipe.guidance)
-    return plan_film(sizes, replace(work, **changes), dtype=torch.bfloat16, device="cuda")
+    return plan_video(sizes, replace(work, **changes), dtype=torch.bfloat16, device="cuda")
 
 
 @pytest.mark.parametrize(("recipe", "size"), CASES, ids=lambda value: getattr(value, "name", value))
@@ -83,11 +83,11 @@ def test_a_forward_takes_the_operations_of_the_table(
     assert round(found.forward / 1e12, 1) == total
 
 
-PICTURES = [(0, "480p", 1686.4), (0, "720p", 6540.5), (514, "480p", 1694.4), (514, "720p", 6557.5)]
+IMAGES = [(0, "480p", 1686.4), (0, "720p", 6540.5), (514, "480p", 1694.4), (514, "720p", 6557.5)]
 
 
-@pytest.mark.parametrize(("places", "size", "total"), PICTURES)
-def test_a_stream_of_pictures_adds_what_the_table_says(places: int, size: str, total: float) -> None:
+@pytest.mark.parametrize(("places", "size", "total"), IMAGES)
+def test_a_stream_of_images_adds_what_the_table_says(places: int, size: str, total: float) -> None:
     spec = replace(LARGE.transformer, in_channels=36, context=(TextStream(), ImageStream(positions=places)))
     assert round(transformer_flops(spec, GRIDS[size]).forward / 1e12, 1) == total
 
@@ -116,7 +116,7 @@ def test_the_codec_remembers_as_much_as_was_seen() -> None:
     assert remembered == {"480p": (2.09, 3.52), "720p": (4.82, 8.12)}
 
 
-def test_a_whole_film_as_the_official_code_makes_it() -> None:
+def test_a_whole_video_as_the_official_code_makes_it() -> None:
     """Two prompts of 9.7 TFLOP, 652,340 for 50 steps of 14B at 720p, 639 for the frames."""
     flops = planned(LARGE, "720p").flops
     assert round(text_flops(UMT5_XXL, 512) / 1e12, 2) == 4.84

@@ -1,4 +1,4 @@
-"""Films from pictures, controls and references: planned operations and shapes are those of the real thing, exactly."""
+"""Videos from images, controls and references: planned operations and shapes are those of the real thing, exactly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,19 +14,19 @@ from kinoform.cli.plan_report import report
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.ports import Conditioner, Encoders, FilmSize, Given, Units, together
+from kinoform.conditions.protocols import Conditioner, Encoders, Given, Units, VideoSize, together
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
-from kinoform.conditions.start_film import StartFilm
 from kinoform.conditions.vace import Vace
-from kinoform.media.material import Clip, Picture
+from kinoform.conditions.video_to_video import StartVideo
+from kinoform.media.types import InputImage, InputVideo
 from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
 from kinoform.models.codec import Codec, Identity
 from kinoform.models.context import ImageStream, ReaderSpec, ReferenceStream, TextStream, WordStream
 from kinoform.models.dit import DiTSpec
-from kinoform.models.factorized import FactorizedBlock
-from kinoform.models.guests import ReferenceGuests
-from kinoform.models.ports import BlockSpec
+from kinoform.models.factorized_block import FactorizedBlock
+from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.protocols import BlockSpec
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
@@ -36,7 +36,7 @@ from kinoform.ops.flops import count_flops
 from kinoform.pipelines.fit import work_of
 from kinoform.pipelines.generate import denoise, noise_of
 from kinoform.pipelines.request import Request, request
-from kinoform.plan.film import FilmPlan, plan_film
+from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.vision import vision_flops
 from kinoform.plan.work import Sizes
 from kinoform.recipe import Recipe
@@ -55,8 +55,8 @@ PLAIN = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16, context=(TEXT,)
 )
 DRAW = np.random.default_rng(1)
-PICTURES = tuple(Picture(pixels=DRAW.integers(0, 256, (16, 24, 3), dtype=np.uint8)) for _ in range(3))
-CLIP = Clip(frames=DRAW.integers(0, 256, (5, 16, 24, 3), dtype=np.uint8))
+IMAGES = tuple(InputImage(pixels=DRAW.integers(0, 256, (16, 24, 3), dtype=np.uint8)) for _ in range(3))
+CLIP = InputVideo(frames=DRAW.integers(0, 256, (5, 16, 24, 3), dtype=np.uint8))
 
 
 def recipe(conditioners: tuple[Conditioner, ...], **changes: Any) -> Recipe:
@@ -69,7 +69,7 @@ def recipe(conditioners: tuple[Conditioner, ...], **changes: Any) -> Recipe:
 
 SEEING = recipe((KnownFrames(), ImageTokens()), in_channels=4 + 2 + 4, context=(TEXT, ImageStream(width=VISION.dim)))
 BOTH_ENDS = replace(
-    recipe((KnownFrames(), ImageTokens(pictures=2)), in_channels=10),
+    recipe((KnownFrames(), ImageTokens(images=2)), in_channels=10),
     transformer=replace(
         PLAIN, in_channels=10, context=(TEXT, ImageStream(width=VISION.dim, positions=2 * VISION.rows))
     ),
@@ -83,7 +83,7 @@ READ = ReferenceStream(width=READER.width, reader=ReaderSpec(dim=8, heads=2, lay
 SAID = WordStream(width=READER.width, words=3, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=12))
 SAYING = recipe((READER,), context=(TEXT, SAID))
 READ_FIRST = recipe((READER,), context=(TEXT, READ))
-REDOING = recipe((StartFilm(),))
+REDOING = recipe((StartVideo(),))
 
 
 def of(block: BlockSpec, made: Recipe) -> Recipe:
@@ -92,50 +92,50 @@ def of(block: BlockSpec, made: Recipe) -> Recipe:
 
 BETWEEN, AFTER, ALTERNATING = FactorizedBlock(), FactorizedBlock(cross="after"), FullBlock(attention=Alternating())
 
-FILMS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
+VIDEOS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "words": (REDOING, NO_INPUTS, {}),
-    "first frame": (SEEING, Inputs(frames={0: PICTURES[0]}, exact_size=True), {}),
-    "first and last frame": (BOTH_ENDS, Inputs(frames={0: PICTURES[0], -1: PICTURES[1]}, exact_size=True), {}),
+    "first frame": (SEEING, Inputs(frames={0: IMAGES[0]}, exact_size=True), {}),
+    "first and last frame": (BOTH_ENDS, Inputs(frames={0: IMAGES[0], -1: IMAGES[1]}, exact_size=True), {}),
     "side blocks without inputs": (CONTROLLED, NO_INPUTS, {}),
-    "side blocks and a control": (CONTROLLED, Inputs(film=CLIP), {}),
-    "side blocks and a film half redone": (CONTROLLED, Inputs(film=CLIP, references=PICTURES[:1], strength=0.5), {}),
-    "pictures that may be missing": (WIDE, Inputs(frames={0: PICTURES[0]}, exact_size=True), {}),
-    "pictures that are missing": (WIDE, NO_INPUTS, {}),
-    "side blocks and references": (CONTROLLED, Inputs(references=PICTURES[:2]), {}),
-    "side blocks, one prompt": (CONTROLLED, Inputs(references=PICTURES[:1]), {"guidance": 1.0}),
-    "guests": (GUESTS, Inputs(references=PICTURES), {}),
+    "side blocks and a control": (CONTROLLED, Inputs(video=CLIP), {}),
+    "side blocks and a video half redone": (CONTROLLED, Inputs(video=CLIP, references=IMAGES[:1], strength=0.5), {}),
+    "images that may be missing": (WIDE, Inputs(frames={0: IMAGES[0]}, exact_size=True), {}),
+    "images that are missing": (WIDE, NO_INPUTS, {}),
+    "side blocks and references": (CONTROLLED, Inputs(references=IMAGES[:2]), {}),
+    "side blocks, one prompt": (CONTROLLED, Inputs(references=IMAGES[:1]), {"guidance": 1.0}),
+    "guests": (GUESTS, Inputs(references=IMAGES), {}),
     "no guests": (GUESTS, NO_INPUTS, {}),
-    "reference stream": (READING, Inputs(references=PICTURES[:2]), {}),
-    "references as words": (SAYING, Inputs(references=PICTURES[:1]), {}),
-    "references as words, one prompt": (SAYING, Inputs(references=PICTURES[:1]), {"guidance": 1.0}),
+    "reference stream": (READING, Inputs(references=IMAGES[:2]), {}),
+    "references as words": (SAYING, Inputs(references=IMAGES[:1]), {}),
+    "references as words, one prompt": (SAYING, Inputs(references=IMAGES[:1]), {"guidance": 1.0}),
     "no references as words": (SAYING, NO_INPUTS, {}),
     "no references to read": (READING, NO_INPUTS, {}),
-    "references read together": (READ_FIRST, Inputs(references=PICTURES[:2]), {}),
+    "references read together": (READ_FIRST, Inputs(references=IMAGES[:2]), {}),
     "none to be read together": (READ_FIRST, NO_INPUTS, {}),
-    "references, one prompt": (READ_FIRST, Inputs(references=PICTURES[:2]), {"guidance": 1.0}),
-    "guests, one prompt": (GUESTS, Inputs(references=PICTURES[:1]), {"guidance": 1.0}),
+    "references, one prompt": (READ_FIRST, Inputs(references=IMAGES[:2]), {"guidance": 1.0}),
+    "guests, one prompt": (GUESTS, Inputs(references=IMAGES[:1]), {"guidance": 1.0}),
     "references, guided within an interval": (
         READING,
-        Inputs(references=PICTURES[:1]),
+        Inputs(references=IMAGES[:1]),
         {"guidance_rule": Interval(low=0.3, high=0.8)},
     ),
-    "half redone": (REDOING, Inputs(film=CLIP, strength=0.5), {}),
-    "changed": (REDOING, Inputs(film=CLIP, source_prompt="a cat"), {"sampler": FlowEdit(averages=2, plain_steps=1)}),
+    "half redone": (REDOING, Inputs(video=CLIP, strength=0.5), {}),
+    "changed": (REDOING, Inputs(video=CLIP, source_prompt="a cat"), {"sampler": FlowEdit(averages=2, plain_steps=1)}),
     "changed towards references": (
-        recipe((READER, StartFilm()), context=(TEXT, READ)),
-        Inputs(film=CLIP, source_prompt="a cat", references=PICTURES[:2]),
+        recipe((READER, StartVideo()), context=(TEXT, READ)),
+        Inputs(video=CLIP, source_prompt="a cat", references=IMAGES[:2]),
         {"sampler": FlowEdit(averages=2, plain_steps=1)},
     ),
     "changed towards references, one prompt": (
-        recipe((ReferenceTokens(), StartFilm()), branches=(ReferenceGuests(),)),
-        Inputs(film=CLIP, source_prompt="a cat", references=PICTURES[:1]),
+        recipe((ReferenceTokens(), StartVideo()), branches=(ReferenceGuests(),)),
+        Inputs(video=CLIP, source_prompt="a cat", references=IMAGES[:1]),
         {"sampler": FlowEdit(source_guidance=1.0), "guidance": 1.0},
     ),
     "guided within an interval": (REDOING, NO_INPUTS, {"guidance_rule": Interval(low=0.3, high=0.8)}),
-    "space, then guests in it": (of(BETWEEN, GUESTS), Inputs(references=PICTURES[:2]), {}),
-    "space and time, then references": (of(AFTER, READING), Inputs(references=PICTURES[:2]), {}),
+    "space, then guests in it": (of(BETWEEN, GUESTS), Inputs(references=IMAGES[:2]), {}),
+    "space and time, then references": (of(AFTER, READING), Inputs(references=IMAGES[:2]), {}),
     "space and time, then words": (of(AFTER, REDOING), NO_INPUTS, {}),
-    "space or time, and side blocks": (of(ALTERNATING, CONTROLLED), Inputs(film=CLIP, references=PICTURES[:1]), {}),
+    "space or time, and side blocks": (of(ALTERNATING, CONTROLLED), Inputs(video=CLIP, references=IMAGES[:1]), {}),
     "still at first": (REDOING, NO_INPUTS, {"guidance_rule": ZeroStar(zero_steps=2)}),
 }
 
@@ -163,19 +163,19 @@ class Random:
         return VISION.build()
 
 
-def asked_and_planned(name: str) -> tuple[Recipe, Request, FilmPlan]:
-    made, inputs, changes = FILMS[name]
+def asked_and_planned(name: str) -> tuple[Recipe, Request, VideoPlan]:
+    made, inputs, changes = VIDEOS[name]
     asked = request(made, "a ball", 1, inputs=inputs, **changes).sized(made.codec, made.transformer)
     sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text, image=made.image)
-    return made, asked, plan_film(sizes, work_of(asked), dtype=torch.float32, device="cpu")
+    return made, asked, plan_video(sizes, work_of(asked), dtype=torch.float32, device="cpu")
 
 
 def given_to(asked: Request) -> Given:
     encoders: Encoders = Random()
-    return together(each.give(asked.inputs, asked.film, encoders) for each in asked.conditioners)
+    return together(each.give(asked.inputs, asked.video, encoders) for each in asked.conditioners)
 
 
-@pytest.mark.parametrize("name", FILMS)
+@pytest.mark.parametrize("name", VIDEOS)
 def test_operations_are_those_that_are_executed(name: str) -> None:
     """Of encoding the inputs and of denoising, both counted by PyTorch on the pipeline's own functions."""
     made, asked, plan = asked_and_planned(name)
@@ -191,7 +191,7 @@ def test_operations_are_those_that_are_executed(name: str) -> None:
     assert not plan.uncounted
 
 
-@pytest.mark.parametrize("name", FILMS)
+@pytest.mark.parametrize("name", VIDEOS)
 def test_shapes_are_those_that_are_given(name: str) -> None:
     _, asked, plan = asked_and_planned(name)
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_the_negative_prompt_takes_what_words_alone_take(name: str) -> None:
     )
 
 
-def test_one_picture_in_the_image_encoder() -> None:
+def test_one_image_in_the_image_encoder() -> None:
     encoder, pixels = VISION.build(), torch.zeros(1, 3, 5, 7)
     assert count_flops(lambda: image_rows(encoder, pixels)) == vision_flops(VISION)
     assert round(vision_flops(VisionSpec()) / 1e12, 3) == 0.324
@@ -250,11 +250,11 @@ PARAMETERS = {
 }
 
 
-def planned(name: str, width: int, height: int, inputs: Inputs = NO_INPUTS) -> FilmPlan:
+def planned(name: str, width: int, height: int, inputs: Inputs = NO_INPUTS) -> VideoPlan:
     made = RELEASED[name]()
     sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text, image=made.image)
     asked = request(made, "a ball", 1, width=width, height=height, inputs=inputs)
-    return plan_film(sizes, work_of(asked), dtype=torch.bfloat16, device="cuda")
+    return plan_video(sizes, work_of(asked), dtype=torch.bfloat16, device="cuda")
 
 
 @pytest.mark.parametrize(("name", "width", "height"), TOTALS)
@@ -274,7 +274,7 @@ def test_every_released_recipe_is_counted_wholly(name: str) -> None:
 
 def test_tensors_have_the_shapes_of_the_data_flow() -> None:
     shapes = {each.name: each.shape for each in planned("i2v-14b-720p", 1280, 720).tensors}
-    assert shapes["films to encode"] == (1, 3, 81, 720, 1280)
+    assert shapes["videos to encode"] == (1, 3, 81, 720, 1280)
     assert shapes["channels"] == (1, 20, 21, 90, 160)
     assert shapes["latents and channels"] == (1, 36, 21, 90, 160)
     assert shapes["image encoder rows"] == (1, 257, 1280)
@@ -287,7 +287,7 @@ def test_tensors_have_the_shapes_of_the_data_flow() -> None:
 
 @pytest.mark.parametrize(("width", "height", "tokens"), [(832, 480, 34_320), (1280, 720, 79_200)])
 def test_a_reference_of_vace_is_a_latent_frame_more(width: int, height: int, tokens: int) -> None:
-    plan = planned("vace-1.3b", width, height, Inputs(references=PICTURES[:1]))
+    plan = planned("vace-1.3b", width, height, Inputs(references=IMAGES[:1]))
     shapes = {each.name: each.shape for each in plan.tensors}
     assert plan.tokens == tokens and plan.lead == 1
     assert shapes["branch vace"] == (1, 96, 22, height // 8, width // 8)
@@ -308,12 +308,12 @@ class Silent:
     def build(self, spec: DiTSpec) -> nn.Module:
         return nn.Linear(2, 3)
 
-    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked
 
-    def check(self, inputs: Inputs, film: FilmSize) -> None: ...
+    def check(self, inputs: Inputs, video: VideoSize) -> None: ...
 
-    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
         raise NotImplementedError
 
 
@@ -321,7 +321,7 @@ def test_what_is_not_counted_is_said() -> None:
     made = recipe((Silent(), Silent()), branches=(Silent(),))
     sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text)
     work = work_of(request(made, "a ball", 1))
-    plan, plain = (plan_film(each, work, dtype=torch.float32, device="cpu") for each in (
+    plan, plain = (plan_video(each, work, dtype=torch.float32, device="cpu") for each in (
         sizes, replace(sizes, transformer=PLAIN)
     ))  # fmt: skip
     assert plan.uncounted == ("what Silent encodes and gives", "the branch 'silent' beyond its weights")
@@ -335,11 +335,11 @@ def test_a_codec_of_another_kind_is_named(module: bool) -> None:
     """Its weights are counted where it is a module; what it computes and holds is not known."""
     made = replace(recipe((), context=(TEXT,)), codec=OwnCodec(module=module))
     sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text)
-    plan = plan_film(sizes, work_of(request(made, "a ball", 1)), dtype=torch.float32, device="cpu")
+    plan = plan_video(sizes, work_of(request(made, "a ball", 1)), dtype=torch.float32, device="cpu")
     assert plan.parameters["codec"].parameters == (6 if module else 0)
     assert plan.uncounted == ("the codec OwnCodec beyond its weights" if module else "the codec OwnCodec",)
     assert plan.as_json()["not_counted"] == list(plan.uncounted)
     text = report("idea", plan)
     assert f"not counted: {plan.uncounted[0]}" in text and text.endswith("whether that is all is not known")
     pixels = replace(sizes, codec=Identity())
-    assert plan_film(pixels, plan.work, dtype=torch.float32, device="cpu").uncounted == ()
+    assert plan_video(pixels, plan.work, dtype=torch.float32, device="cpu").uncounted == ()

@@ -9,7 +9,9 @@ import pytest
 from comfy_files import write_sparse
 from kinoform.conditions.inputs import RECIPES, Inputs
 from kinoform.errors import WeightsError
-from kinoform.media.material import Picture
+from kinoform.families.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
+from kinoform.loading.load import on_meta
+from kinoform.media.types import InputImage
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
@@ -18,8 +20,6 @@ from kinoform.pipelines.request import request
 from kinoform.recipe import find
 from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED, load
 from kinoform.recipes.wan21 import NEGATIVE
-from kinoform.weights.load import on_meta
-from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from official_folder import WORDS
 
 DEFAULTS = {
@@ -69,7 +69,7 @@ def test_the_shift_is_that_of_the_official_command_line_at_every_size(name: str)
 
 def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_image_makes_of_it() -> None:
     recipe = RELEASED["i2v-14b-720p"]()
-    narrow = Inputs(frames={0: Picture(pixels=np.zeros((64, 1200, 3), np.uint8))})
+    narrow = Inputs(frames={0: InputImage(pixels=np.zeros((64, 1200, 3), np.uint8))})
     asked = request(recipe, "a cat", 1, inputs=narrow).sized(recipe.codec, recipe.transformer)
     assert asked.width * asked.height < 1280 * 720 and asked.shift == 5.0
     small = request(recipe, "a cat", 1, inputs=narrow, width=832, height=480)
@@ -102,7 +102,7 @@ def test_sizes_and_side_layers_come_from_structure(name: str, others: dict[str, 
     assert load(file, **others, device="cpu").recipe == made
 
 
-def test_twins_that_read_pictures_must_be_told_apart(others: dict[str, Path], tmp_path: Path) -> None:
+def test_twins_that_read_images_must_be_told_apart(others: dict[str, Path], tmp_path: Path) -> None:
     small, large = RELEASED["i2v-14b-480p"](), RELEASED["i2v-14b-720p"]()
     assert small.transformer == large.transformer
     file = write_sparse(tmp_path / "x.safetensors", on_meta(large.transformer.build), DIT)

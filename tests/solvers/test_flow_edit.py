@@ -1,4 +1,4 @@
-"""Samplers on velocities that are known exactly: normal data, whose mean and spread a film's prompt decides."""
+"""Samplers on velocities that are known exactly: normal data, whose mean and spread a video's prompt decides."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,9 +17,9 @@ from refusals import refused
 from solvers.toy import SOLVERS, gap, noise
 
 SHAPE = (1, 4, 2, 3, 5)
-FILM, FIRST_NOISE = noise(1, *SHAPE), noise(2, *SHAPE)
+VIDEO, FIRST_NOISE = noise(1, *SHAPE), noise(2, *SHAPE)
 SHIFT = noise(3, *SHAPE)
-"""From the mean of what the film shows to the mean of what the prompt says."""
+"""From the mean of what the video shows to the mean of what the prompt says."""
 
 
 def normal(mean: Tensor | float, spread: float = 0.5) -> Field:
@@ -48,7 +48,7 @@ def run_of(
         first=first,
         noise=FIRST_NOISE,
         draw=draws(seed),
-        start=FILM,
+        start=VIDEO,
         source=None if source is None else lambda scale: source,
     )
 
@@ -69,11 +69,11 @@ def test_from_noise_it_is_the_solver() -> None:
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_from_a_film_that_is_redone_wholly_it_begins_with_the_noise_itself(name: str) -> None:
+def test_from_a_video_that_is_redone_wholly_it_begins_with_the_noise_itself(name: str) -> None:
     run = run_of(normal(SHIFT), solver=name)
     alone = replace(run, start=None)
-    for with_film, without in zip(Denoise().steps(run), Denoise().steps(alone), strict=True):
-        assert torch.equal(with_film.x, without.x)
+    for with_video, without in zip(Denoise().steps(run), Denoise().steps(alone), strict=True):
+        assert torch.equal(with_video.x, without.x)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 10, 16, 50, 100, 1000])
@@ -87,7 +87,7 @@ def test_a_strength_is_a_share_of_the_steps(steps: int) -> None:
 
 
 @pytest.mark.parametrize("first", [1, 4, 9])
-def test_from_a_film_it_begins_with_the_mixture_of_its_level(first: int) -> None:
+def test_from_a_video_it_begins_with_the_mixture_of_its_level(first: int) -> None:
     seen: list[tuple[Tensor, Level]] = []
 
     def watched(x: Tensor, level: Level) -> Tensor:
@@ -97,13 +97,13 @@ def test_from_a_film_it_begins_with_the_mixture_of_its_level(first: int) -> None
     run = run_of(watched, first=first, solver="unipc2")
     steps = list(Denoise().steps(run))
     x, level = seen[0]
-    assert level == run.levels[first] and torch.equal(x, noised(FILM, FIRST_NOISE, level))
+    assert level == run.levels[first] and torch.equal(x, noised(VIDEO, FIRST_NOISE, level))
     assert [step.index for step in steps] == list(range(first, 10))
 
 
-def test_the_later_it_begins_the_more_of_the_film_is_kept() -> None:
+def test_the_later_it_begins_the_more_of_the_video_is_kept() -> None:
     gaps = [
-        gap(last(Denoise().steps(run_of(normal(SHIFT), steps=100, first=first))), FILM) for first in (0, 50, 90, 99)
+        gap(last(Denoise().steps(run_of(normal(SHIFT), steps=100, first=first))), VIDEO) for first in (0, 50, 90, 99)
     ]
     assert gaps == sorted(gaps, reverse=True) and gaps[-1] < 0.1 < gaps[0]
 
@@ -113,12 +113,12 @@ def test_kept_values_stay_and_the_rest_moves() -> None:
     place[..., 0] = True
 
     def keep(x: Tensor, level: Level) -> Tensor:
-        return torch.where(place, noised(FILM, FIRST_NOISE, level), x)
+        return torch.where(place, noised(VIDEO, FIRST_NOISE, level), x)
 
     for sampler in (Denoise(), FlowEdit(), FlowEdit(plain_steps=4)):
         made = last(sampler.steps(replace(run_of(normal(SHIFT), normal(0.0), first=2), keep=keep)))
-        assert torch.equal(made[place], FILM[place])
-        assert not torch.isclose(made[~place], FILM[~place]).any()
+        assert torch.equal(made[place], VIDEO[place])
+        assert not torch.isclose(made[~place], VIDEO[~place]).any()
 
 
 # FlowEdit
@@ -126,29 +126,29 @@ def test_kept_values_stay_and_the_rest_moves() -> None:
 
 @pytest.mark.parametrize("averages", [1, 3])
 @pytest.mark.parametrize("first", [0, 6])
-def test_one_prompt_twice_gives_the_film_back(averages: int, first: int) -> None:
+def test_one_prompt_twice_gives_the_video_back(averages: int, first: int) -> None:
     sampler = FlowEdit(averages=averages)
     for step in sampler.steps(run_of(normal(SHIFT), normal(SHIFT), first=first)):
-        assert torch.equal(step.x, FILM) and torch.equal(step.x0, FILM)
+        assert torch.equal(step.x, VIDEO) and torch.equal(step.x0, VIDEO)
 
 
 @pytest.mark.parametrize("averages", [1, 3])
 @pytest.mark.parametrize("spread", [0.1, 1.0])
-def test_between_films_of_one_spread_the_film_moves_by_the_difference_of_means(averages: int, spread: float) -> None:
+def test_between_videos_of_one_spread_the_video_moves_by_the_difference_of_means(averages: int, spread: float) -> None:
     """z - x = (1 - sigma) shift solves the equation whatever the noise, and Euler follows a straight line exactly."""
     mean = noise(4, *SHAPE)
     run = run_of(normal(mean + SHIFT, spread), normal(mean, spread))
     for step in FlowEdit(averages=averages).steps(run):
-        assert gap(step.x, FILM + (1 - step.level.sigma) * SHIFT) < 1e-5
-        assert gap(step.x0, FILM + SHIFT) < 1e-5
+        assert gap(step.x, VIDEO + (1 - step.level.sigma) * SHIFT) < 1e-5
+        assert gap(step.x0, VIDEO + SHIFT) < 1e-5
     assert step.level == CLEAN
 
 
-def test_beginning_later_changes_the_film_less() -> None:
+def test_beginning_later_changes_the_video_less() -> None:
     sizes = []
     for first in (0, 3, 6, 9):
         made = last(FlowEdit().steps(run_of(normal(SHIFT), normal(0.0), first=first)))
-        sizes.append(((made - FILM) / SHIFT).mean().item())
+        sizes.append(((made - VIDEO) / SHIFT).mean().item())
     assert sizes == sorted(sizes, reverse=True) and 0 < sizes[-1] < sizes[0] == pytest.approx(1, abs=1e-4)
 
 
@@ -156,24 +156,24 @@ def test_more_noises_a_step_make_the_change_more_certain() -> None:
     """Where the spreads differ the change depends on the noise; a mean over n noises varies like 1/n."""
 
     def variance(averages: int) -> float:
-        films = [
+        videos = [
             last(FlowEdit(averages=averages).steps(run_of(normal(0.0, 0.2), normal(0.0, 1.0), seed=seed, steps=5)))
             for seed in range(40)
         ]
-        return torch.stack(films).var(dim=0).mean().item()
+        return torch.stack(videos).var(dim=0).mean().item()
 
     assert 5 < variance(1) / variance(8) < 12
 
 
 def test_the_noise_is_what_is_drawn_and_another_at_every_evaluation() -> None:
-    def film(seed: int) -> Tensor:
+    def video(seed: int) -> Tensor:
         return last(FlowEdit(averages=2).steps(run_of(normal(0.0, 0.2), normal(0.0), seed=seed)))
 
-    assert torch.equal(film(7), film(7)) and not torch.equal(film(7), film(8))
+    assert torch.equal(video(7), video(7)) and not torch.equal(video(7), video(8))
     seen: list[Tensor] = []
 
     def watched(x: Tensor, level: Level) -> Tensor:
-        seen.append((x - (1 - level.sigma) * FILM) / level.sigma)
+        seen.append((x - (1 - level.sigma) * VIDEO) / level.sigma)
         return normal(0.0)(x, level)
 
     list(FlowEdit(averages=2).steps(run_of(normal(SHIFT), watched, steps=4)))
@@ -193,10 +193,10 @@ def test_both_prompts_are_asked_with_one_noise_at_one_level() -> None:
         return watching
 
     target, source = watched("target", normal(SHIFT)), watched("source", normal(0.0))
-    edited = FILM
+    edited = VIDEO
     for step in FlowEdit().steps(run_of(target, source)):
         (beside, level), (noisy, same) = asked["target"][-1], asked["source"][-1]
-        assert level == same and torch.allclose(beside - noisy, edited - FILM, atol=1e-5)
+        assert level == same and torch.allclose(beside - noisy, edited - VIDEO, atol=1e-5)
         edited = step.x
     assert len(asked["target"]) == len(asked["source"]) == 10
 
@@ -230,16 +230,16 @@ def test_plain_steps_follow_the_prompt_alone(solver: str) -> None:
     assert steps[-1].level == CLEAN and torch.isfinite(steps[-1].x).all()
 
 
-def test_all_plain_it_is_a_start_from_the_film() -> None:
+def test_all_plain_it_is_a_start_from_the_video() -> None:
     run = run_of(normal(SHIFT), normal(0.0), first=6)
     pairs = zip(FlowEdit(plain_steps=8).steps(run), Denoise().steps(run), strict=True)
     assert all(torch.equal(ours.x, theirs.x) for ours, theirs in pairs)
 
 
 @pytest.mark.parametrize("missing", ["start", "source"])
-def test_without_a_film_there_is_nothing_to_change(missing: str) -> None:
+def test_without_a_video_there_is_nothing_to_change(missing: str) -> None:
     run = replace(run_of(normal(SHIFT), normal(0.0)), **{missing: None})
-    with pytest.raises(UsageError, match="give the film, and in a source prompt"):
+    with pytest.raises(UsageError, match="give the video, and in a source prompt"):
         next(FlowEdit().steps(run))
 
 

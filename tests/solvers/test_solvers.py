@@ -49,12 +49,12 @@ def test_the_last_step_returns_its_data_prediction(solver: Solver) -> None:
 
 @every_solver
 def test_a_straight_path_is_followed_exactly(solver: Solver) -> None:
-    """With v = (x - film) / sigma, the flow towards one film, any number of steps ends at that film."""
-    film = noise(1, *X.shape)
+    """With v = (x - video) / sigma, the flow towards one video, any number of steps ends at that video."""
+    video = noise(1, *X.shape)
     for steps in (1, 2, 5, 16):
-        path = run(solver, X, steps, field=lambda x, level: (x - film) / level.sigma)
-        assert gap(path[-1].x, film) < 5e-6
-        assert all(gap(step.x0, film) < 5e-6 for step in path)
+        path = run(solver, X, steps, field=lambda x, level: (x - video) / level.sigma)
+        assert gap(path[-1].x, video) < 5e-6
+        assert all(gap(step.x0, video) < 5e-6 for step in path)
 
 
 @every_solver

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.training.loop import train
 from kinoform.training.metrics import read
 from kinoform.training.stage import Upkeep
-from kinoform.training.transformer import TransformerStage
 from training.test_stages import tiny_plan, untrained
 
 

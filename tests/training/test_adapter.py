@@ -9,25 +9,25 @@ import pytest
 import torch
 from torch import nn
 
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import ReferenceTokens
 from kinoform.errors import UsageError
-from kinoform.models.guests import ReferenceGuests
+from kinoform.loading.additions import Additions
+from kinoform.loading.parts import Parts
+from kinoform.mini.adapter_plans import frames, reference_guests, reference_stream, reference_words, vace
+from kinoform.mini.recipe import mini
+from kinoform.mini.training.adapter_dataset import ReferenceSamples
+from kinoform.mini.training.transformer_stage import Frozen
+from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
 from kinoform.recipes.load import load
-from kinoform.recipes.mini import mini
-from kinoform.recipes.mini_adapter_plans import frames, reference_guests, reference_stream, reference_words, vace
 from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
-from kinoform.training.adapter_samples import ReferenceSamples
 from kinoform.training.devices import moved
+from kinoform.training.distributed import Alone, Part
 from kinoform.training.loop import Learner
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.training.team import Alone, Part
-from kinoform.training.transformer import Frozen
-from kinoform.weights.additions import Additions
-from kinoform.weights.parts import Parts
 from kinoform.world.sampling import L1
 
 PLANS = {
@@ -128,18 +128,18 @@ def test_another_model_is_another_training(tmp_path: Path) -> None:
 
 
 def test_samples_are_a_function_of_seed_and_step() -> None:
-    film = FilmSize(num_frames=5, height=32, width=32)
+    video = VideoSize(num_frames=5, height=32, width=32)
     for plan in PLANS.values():
-        one, again, other = (plan().samples.draw(step, 6, film) for step in (1, 1, 2))
-        assert all(np.array_equal(a.film, b.film) and a.prompt == b.prompt for a, b in zip(one, again, strict=True))
-        assert not all(np.array_equal(a.film, b.film) for a, b in zip(one, other, strict=True))
+        one, again, other = (plan().samples.draw(step, 6, video) for step in (1, 1, 2))
+        assert all(np.array_equal(a.video, b.video) and a.prompt == b.prompt for a, b in zip(one, again, strict=True))
+        assert not all(np.array_equal(a.video, b.video) for a, b in zip(one, other, strict=True))
 
 
 META = torch.device("meta")
 
 
 def brief(name: str) -> AdapterPlan:
-    """A plan with small batches of short films."""
+    """A plan with small batches of short videos."""
     plan = PLANS[name]()
     return replace(plan, batch=2, precision=torch.float32, recipe=replace(plan.recipe, num_frames=5))
 

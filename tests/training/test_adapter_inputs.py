@@ -13,19 +13,19 @@ from PIL import Image
 from torch import Tensor
 
 import kinoform
-from kinoform.conditions.handed import inputs_of
+from kinoform.conditions.coerce import inputs_of
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import Given
+from kinoform.conditions.protocols import Given
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip
+from kinoform.loading.additions import with_additions
+from kinoform.media.types import InputVideo
+from kinoform.mini import adapter_plans as mini_adapter_plans
+from kinoform.mini.training.transformer_stage import Frozen
 from kinoform.pipelines.generate import Machine, encode_inputs, encode_prompts
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
-from kinoform.recipes import mini_adapter_plans
 from kinoform.training.adapter import AdapterStage
-from kinoform.training.samples import Sample
-from kinoform.training.transformer import Frozen
-from kinoform.weights.additions import with_additions
+from kinoform.training.adapter_data import Sample
 
 PLANS = {
     plan.name: plan
@@ -60,7 +60,7 @@ def stage(name: str) -> AdapterStage:
 def samples(name: str) -> dict[tuple[str, ...], Sample]:
     """By what is given: the first of each kind in a batch. A sample of nothing is one whose inputs were left out."""
     plan, found = PLANS[name], {}
-    for sample in plan.samples.draw(0, plan.batch, PLANS[name].film):
+    for sample in plan.samples.draw(0, plan.batch, PLANS[name].video):
         found.setdefault(sample.inputs.given(), sample)
     return found
 
@@ -77,7 +77,7 @@ def encoded(request: Request) -> Given:
 
 
 def test_every_way_in_is_drawn_and_left_out() -> None:
-    taken = {"frames": {"frames"}, "vace": {"film", "mask", "references"}, "guests": {"references"}}
+    taken = {"frames": {"frames"}, "vace": {"video", "mask", "references"}, "guests": {"references"}}
     for name, wanted in {**taken, "stream": {"references"}, "words": {"references"}}.items():
         assert set().union(*samples(name)) == wanted and () in samples(name)
 
@@ -87,7 +87,7 @@ def test_a_training_sees_what_a_request_gives(name: str) -> None:
     """Of everything that is drawn, and of nothing where it was left out; the rows of the prompt too."""
     for kind, sample in samples(name).items():
         asked = requested(name, sample, as_arrays(sample.inputs))
-        assert asked.film == PLANS[name].film, kind
+        assert asked.video == PLANS[name].video, kind
         assert same(stage(name).given(sample), encoded(asked)), kind
         rows = encode_prompts(base().parts, [asked], MACHINE, lambda progress: None)[0][0]
         assert torch.equal(stage(name)._frozen.rows([sample.prompt]), rows), kind
@@ -103,7 +103,7 @@ def test_a_training_sees_what_files_give(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
     """Groups of those that fill the same doors alike; nothing is lost between them."""
-    trained, drawn = stage(name), PLANS[name].samples.draw(0, 2, PLANS[name].film)
+    trained, drawn = stage(name), PLANS[name].samples.draw(0, 2, PLANS[name].video)
     wanted = [list(doors(trained.given(sample))) for sample in drawn]
     found = []
     for group in trained.batch(0):
@@ -115,13 +115,13 @@ def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
         assert any(len(one) == len(other) and all(map(torch.equal, one, other)) for other in found)
 
 
-def test_a_film_that_becomes_itself_is_detected() -> None:
+def test_a_video_that_becomes_itself_is_detected() -> None:
     frames = np.random.default_rng(1).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8)
-    with pytest.raises(UsageError, match="the source and the target of 'a red ball' are the same film"):
-        Sample(inputs=Inputs(film=Clip(frames=frames.copy())), prompt="a red ball", film=frames)
+    with pytest.raises(UsageError, match="the source and the target of 'a red ball' are the same video"):
+        Sample(inputs=Inputs(video=InputVideo(frames=frames.copy())), prompt="a red ball", video=frames)
     other = frames.copy()
     other[-1, -1, -1, -1] ^= 1
-    assert Sample(inputs=Inputs(film=Clip(frames=other)), prompt="a red ball", film=frames).film is frames
+    assert Sample(inputs=Inputs(video=InputVideo(frames=other)), prompt="a red ball", video=frames).video is frames
 
 
 def doors(given: Given) -> Iterator[Tensor]:
@@ -158,18 +158,18 @@ def same(one: Any, other: Any) -> bool:
 
 def as_arrays(inputs: Inputs) -> Inputs:
     return inputs_of(
-        frames={place: picture.pixels for place, picture in inputs.frames.items()},
-        film=None if inputs.film is None else inputs.film.frames,
+        frames={place: image.pixels for place, image in inputs.frames.items()},
+        video=None if inputs.video is None else inputs.video.frames,
         mask=None if inputs.mask is None else inputs.mask.values,
         references=[each.pixels for each in inputs.references],
     )
 
 
 def from_files(inputs: Inputs, folder: Path) -> Inputs:
-    """From png files; films and masks from folders of them."""
+    """From png files; videos and masks from folders of them."""
     return inputs_of(
-        frames={place: png(folder / f"frame{place}.png", picture.pixels) for place, picture in inputs.frames.items()},
-        film=None if inputs.film is None else pngs(folder / "film", inputs.film.frames),
+        frames={place: png(folder / f"frame{place}.png", image.pixels) for place, image in inputs.frames.items()},
+        video=None if inputs.video is None else pngs(folder / "video", inputs.video.frames),
         mask=None if inputs.mask is None else pngs(folder / "mask", inputs.mask.values),
         references=[png(folder / f"reference{n}.png", each.pixels) for n, each in enumerate(inputs.references)],
     )

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kinoform.errors import UsageError
-from kinoform.training.average import AverageSpec
+from kinoform.training.ema import AverageSpec
 
 
 def module(value: float) -> nn.Linear:

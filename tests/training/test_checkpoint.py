@@ -16,7 +16,7 @@ from kinoform.errors import FitError, KinoformError, NonFiniteError, UsageError
 from kinoform.training import checkpoint
 from kinoform.training.checkpoint import Checkpoint, Progress, latest, save, sweep
 from kinoform.training.fingerprint import difference, fingerprint
-from kinoform.training.randomness import randomness, restore_randomness, seed_everything
+from kinoform.training.rng import randomness, restore_randomness, seed_everything
 
 PRINT = {"training.width": "8"}
 

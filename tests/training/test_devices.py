@@ -15,19 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
+from kinoform.mini.training.autoencoder_stage import AutoencoderStage
+from kinoform.mini.training.text_stage import TextStage
+from kinoform.mini.training.train import prepare_tokenizer
+from kinoform.mini.training.transformer_stage import Frozen, TransformerStage
 from kinoform.models.vae import VAE
 from kinoform.training import devices, loop
-from kinoform.training.autoencoder import AutoencoderStage
 from kinoform.training.checkpoint import latest
 from kinoform.training.devices import CPU, check_compiler, device_of, moved
+from kinoform.training.distributed import Alone, Part
 from kinoform.training.fingerprint import fingerprint
 from kinoform.training.loop import Learner, train
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 from kinoform.training.stage import Stage, TrainingSpec, Upkeep
-from kinoform.training.stages import prepare_tokenizer
-from kinoform.training.team import Alone, Part
-from kinoform.training.text import TextStage
-from kinoform.training.transformer import Frozen, TransformerStage
 from training.test_stages import tiny_plan
 from training.tiny_stage import SPEC, UPKEEP, TinyStage
 

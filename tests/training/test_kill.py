@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from kinoform.errors import UsageError
+from kinoform.mini.training.transformer_stage import TransformerStage
+from kinoform.training.distributed import together
 from kinoform.training.lock import held
 from kinoform.training.loop import train
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.training.team import together
-from kinoform.training.transformer import TransformerStage
 from training import tiny_stage
 from training.test_stages import tiny_plan, untrained
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from kinoform.mini.training.dataset import Videos
+from kinoform.mini.training.probe_loss import CELL, CHOICES, LessonSpec, Probe, Tap, facts_of
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec, initialise
-from kinoform.training.films import Films
-from kinoform.training.lesson import CELL, CHOICES, LessonSpec, Probe, Tap, facts_of
 from kinoform.types import Conditions, Grid
 from kinoform.world.dyes import dyed
 from kinoform.world.motions import MOTIONS
@@ -20,7 +20,7 @@ from kinoform.world.sampling import L1, L3, place, scene_from_seed
 from kinoform.world.scene import Scene
 from kinoform.world.shapes import SHAPES
 
-FILMS = Films(level=L3, num_frames=9, height=64, width=64)
+VIDEOS = Videos(level=L3, num_frames=9, height=64, width=64)
 STRIDE, PATCH = (4, 8, 8), (1, 2, 2)
 SPEC = DiTSpec(
     dim=24, ffn_dim=32, heads=2, layers=3, in_channels=2, out_channels=2, context=(TextStream(width=8, rows=4),)
@@ -34,7 +34,7 @@ def scene(prompt: str) -> Scene:
 @pytest.mark.parametrize("seed", range(8))
 def test_cover_is_the_share_of_each_cell_that_objects_cover(seed: int) -> None:
     found = scene_from_seed(seed, L1)
-    (cover,), _ = facts_of([found], FILMS, STRIDE, PATCH, 0.05)
+    (cover,), _ = facts_of([found], VIDEOS, STRIDE, PATCH, 0.05)
     pixels = coverage(found, num_frames=9, height=64, width=64)[0]
     of_first = pixels[0].reshape(16, CELL, 16, CELL).mean((1, 3))
     of_last = pixels[5:].reshape(4, 16, CELL, 16, CELL).mean((0, 2, 4))
@@ -48,7 +48,7 @@ def test_cover_is_the_share_of_each_cell_that_objects_cover(seed: int) -> None:
 
 def test_answers_are_those_of_the_object_that_is_there() -> None:
     two = scene("a red ball rests and a blue star rests on a white background")
-    _, (answers,) = facts_of([two], FILMS, STRIDE, PATCH, 0.05)
+    _, (answers,) = facts_of([two], VIDEOS, STRIDE, PATCH, 0.05)
     named = [
         None if colour < 0 else (BACKGROUND_COLOURS[colour].name, SHAPES[shape].name, MOTIONS[motion].name)
         for _, colour, shape, motion in answers.tolist()
@@ -59,7 +59,7 @@ def test_answers_are_those_of_the_object_that_is_there() -> None:
 
 
 def test_a_token_without_an_object_is_not_asked_for_one() -> None:
-    cover, answers = facts_of([scene("a red ball rests on a white background")], FILMS, STRIDE, PATCH, 0.05)
+    cover, answers = facts_of([scene("a red ball rests on a white background")], VIDEOS, STRIDE, PATCH, 0.05)
     there = cover.mean(-1) > 0.05
     assert there.any() and not there.all()
     assert torch.equal(answers[..., 1] >= 0, there)
@@ -68,7 +68,7 @@ def test_a_token_without_an_object_is_not_asked_for_one() -> None:
 def test_a_colour_that_no_word_tells_is_not_asked_for() -> None:
     found = scene("a red ball rests on a white background")
     (answers,), (of_dyed,) = (
-        facts_of([each], FILMS, STRIDE, PATCH, 0.05)[1] for each in (found, dyed(found, (0, 99, 0)))
+        facts_of([each], VIDEOS, STRIDE, PATCH, 0.05)[1] for each in (found, dyed(found, (0, 99, 0)))
     )
     assert (answers[:, 1] >= 0).any() and (of_dyed[:, 1] == -1).all()
     assert torch.equal(answers[:, [0, 2, 3]], of_dyed[:, [0, 2, 3]])
@@ -89,7 +89,7 @@ def test_asking_leaves_weights_and_velocity_alone() -> None:
 
 def test_the_loss_of_a_probe_that_says_nothing() -> None:
     """Zero everywhere: the squared cover, and the logarithm of the number of choices wherever it is asked."""
-    facts = facts_of([scene_from_seed(3, L3), scene_from_seed(4, L3)], FILMS, STRIDE, PATCH, 0.05)
+    facts = facts_of([scene_from_seed(3, L3), scene_from_seed(4, L3)], VIDEOS, STRIDE, PATCH, 0.05)
     probe, spec = Probe(24, STRIDE, PATCH, 1e-6), LessonSpec()
     for parameter in probe.parameters():
         torch.nn.init.zeros_(parameter)

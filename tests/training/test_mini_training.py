@@ -2,8 +2,8 @@
 
 import torch
 
-from kinoform.recipes.mini_training import in_blocks, inner_convolutions, plan
-from kinoform.training.transformer import Pupil
+from kinoform.mini.plans import in_blocks, inner_convolutions, plan
+from kinoform.mini.training.transformer_stage import Pupil
 
 
 def test_muon_has_the_matrices_of_the_blocks_and_nothing_else() -> None:

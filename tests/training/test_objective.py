@@ -25,7 +25,7 @@ def test_the_ends_of_the_path_are_the_data_and_the_noise() -> None:
     assert torch.equal(noised(X0, torch.ones(5), NOISE), NOISE)
 
 
-def test_each_film_has_its_own_level() -> None:
+def test_each_video_has_its_own_level() -> None:
     x = noised(X0, torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0]), NOISE)
     assert torch.equal(x[0::2], X0[0::2])
     assert torch.equal(x[1::2], NOISE[1::2])

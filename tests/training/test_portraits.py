@@ -1,4 +1,4 @@
-"""Portraits beside captions: the transformer learns from the rows that a request gives, and from the same films."""
+"""Portraits beside captions: the transformer learns from the rows that a request gives, and from the same videos."""
 
 from dataclasses import replace
 
@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows
-from kinoform.media.material import Picture
+from kinoform.media.types import InputImage
+from kinoform.mini.training.autoencoder_stage import new_autoencoder
+from kinoform.mini.training.probe_loss import Facts
+from kinoform.mini.training.train import prepare_tokenizer
+from kinoform.mini.training.transformer_stage import Batch, Frozen, Portraits, TransformerConfig, TransformerStage
 from kinoform.models.context import ReaderSpec, ReferenceStream
-from kinoform.training.autoencoder import new_autoencoder
-from kinoform.training.encoders import CodecAlone
-from kinoform.training.lesson import Facts
-from kinoform.training.stages import prepare_tokenizer
-from kinoform.training.team import Part
-from kinoform.training.transformer import Batch, Frozen, Portraits, TransformerConfig, TransformerStage
+from kinoform.training.codec_only import CodecAlone
+from kinoform.training.distributed import Part
 from kinoform.world.sampling import L1, L3
 from models.recorded import spread
 from training.test_stages import tiny_plan
@@ -27,11 +27,11 @@ PLAIN = tiny_plan().transformer
 SHOWING = replace(
     PLAIN,
     transformer=replace(PLAIN.transformer, context=(*PLAIN.transformer.context, STREAM)),
-    films=replace(PLAIN.films, level=L1),
+    videos=replace(PLAIN.videos, level=L1),
     portraits=Portraits(rows=ROWS),
     batch=12,
 )
-"""Of films of one object each."""
+"""Of videos of one object each."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_without_portraits_a_batch_is_one_part(frozen: Frozen) -> None:
     assert list(none.parts()) == [(slice(None), {})] and torch.equal(found.x0, none.x0)
 
 
-def test_films_noise_and_levels_are_those_without_portraits(frozen: Frozen) -> None:
+def test_videos_noise_and_levels_are_those_without_portraits(frozen: Frozen) -> None:
     for step in (0, 3):
         one, other = batch(frozen, replace(SHOWING, portraits=None), step), batch(frozen, sharing(0.5), step)
         assert torch.equal(one.x0, other.x0) and torch.equal(one.noise, other.noise)
@@ -73,10 +73,10 @@ def test_the_shares_are_those_that_are_asked_for(frozen: Frozen) -> None:
     assert all(not torch.equal(one, other) for one, other in zip(named, unnamed, strict=True))
 
 
-def test_only_films_of_one_object_have_a_portrait(frozen: Frozen) -> None:
+def test_only_videos_of_one_object_have_a_portrait(frozen: Frozen) -> None:
     config = sharing(1.0)
-    config = replace(config, films=replace(config.films, level=L3))
-    scenes, _ = config.films.scenes(0, config.batch)
+    config = replace(config, videos=replace(config.videos, level=L3))
+    scenes, _ = config.videos.scenes(0, config.batch)
     single = [place for place, scene in enumerate(scenes) if len(scene.things) == 1]
     assert 0 < len(single) < config.batch
     assert batch(frozen, config).shown.tolist() == single
@@ -91,8 +91,8 @@ def test_a_caption_that_is_dropped_takes_its_portrait_away(frozen: Frozen) -> No
 
 
 def test_the_rows_are_those_of_a_request(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bit for bit, of the very pictures that were drawn."""
-    import kinoform.training.transformer as module
+    """Bit for bit, of the very images that were drawn."""
+    import kinoform.mini.training.transformer_stage as module
 
     drawn, draw = [], module.portrait
 
@@ -104,15 +104,15 @@ def test_the_rows_are_those_of_a_request(frozen: Frozen, monkeypatch: pytest.Mon
     stage = TransformerStage(sharing(0.5), frozen)
     drawn.clear()
     found = stage.batch(1)
-    film = FilmSize(num_frames=5, height=32, width=32)
+    video = VideoSize(num_frames=5, height=32, width=32)
     assert len(drawn) == len(found.shown) > 2
     for pixels, rows in zip(drawn, found.context["reference"], strict=True):
-        given = ROWS.give(Inputs(references=(Picture(pixels=pixels),)), film, CodecAlone(frozen.codec))
+        given = ROWS.give(Inputs(references=(InputImage(pixels=pixels),)), video, CodecAlone(frozen.codec))
         assert torch.equal(given.context["reference"][0], rows)
 
 
 def test_what_is_dyed_has_the_colour_of_its_portrait_and_no_word_for_it(frozen: Frozen) -> None:
-    """Film and portrait; only where the caption leaves the object to the portrait, and of that only the share."""
+    """Video and portrait; only where the caption leaves the object to the portrait, and of that only the share."""
 
     def dyeing(share: float, unnamed: float = 1.0) -> Batch:
         config = sharing(1.0, unnamed=unnamed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoform.training.questions import QUESTIONS, Answers
+from kinoform.mini.training.attributes import QUESTIONS, Answers
 from kinoform.world.caption import caption
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L3, sample_story

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-import kinoform.training.reader as module
+import kinoform.mini.training.reference_stage as module
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows
 from kinoform.errors import UsageError, WeightsError
-from kinoform.media.material import Picture
+from kinoform.media.types import InputImage
+from kinoform.mini.training.autoencoder_stage import new_autoencoder
+from kinoform.mini.training.reference_stage import ASKED, ReaderConfig, ReaderPlan, ReaderStage, Reading, train_reader
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.vae import VAE
-from kinoform.training.autoencoder import new_autoencoder
-from kinoform.training.average import AverageSpec
-from kinoform.training.encoders import CodecAlone
+from kinoform.training.codec_only import CodecAlone
+from kinoform.training.ema import AverageSpec
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.reader import ASKED, ReaderConfig, ReaderPlan, ReaderStage, Reading, train_reader
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.world.sampling import COLOUR_JITTER, L3, colour_is_held_out
 from kinoform.world.scene import Thing
@@ -28,7 +28,7 @@ from training.test_stages import tiny_plan
 ROWS = ReferenceRows(rows=LatentRows(channels=8))
 CONFIG = ReaderConfig(
     stream=ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=16, heads=2, layers=1, dim_ffn=16)),
-    rows=ROWS, dim=24, eps=1e-6, film=FilmSize(num_frames=5, height=32, width=32), level=L3, batch=16,
+    rows=ROWS, dim=24, eps=1e-6, video=VideoSize(num_frames=5, height=32, width=32), level=L3, batch=16,
 )  # fmt: skip
 PLAN = ReaderPlan(
     config=replace(CONFIG, batch=4),
@@ -49,31 +49,31 @@ def codec() -> VAE:
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Thing, Picture]]:
-    """Everything that has been drawn: of what, and the picture."""
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Thing, InputImage]]:
+    """Everything that has been drawn: of what, and the image."""
     drawn, draw = [], module.portrait
 
     def noted(thing: Thing, *words: object, **sizes: int) -> object:
         pixels = draw(thing, *words, **sizes)
-        drawn.append((thing, Picture(pixels=pixels)))
+        drawn.append((thing, InputImage(pixels=pixels)))
         return pixels
 
     monkeypatch.setattr(module, "portrait", noted)
     return drawn
 
 
-def test_the_rows_are_those_of_a_request(codec: VAE, shown: list[tuple[Thing, Picture]]) -> None:
+def test_the_rows_are_those_of_a_request(codec: VAE, shown: list[tuple[Thing, InputImage]]) -> None:
     stage = ReaderStage(CONFIG, CodecAlone(codec))
     shown.clear()
     found = stage.batch(3)
     assert len(found.rows) == len(shown) == CONFIG.batch
-    for rows, (_, picture) in zip(found.rows, shown, strict=True):
-        given = ROWS.give(Inputs(references=(picture,)), CONFIG.film, CodecAlone(codec))
+    for rows, (_, image) in zip(found.rows, shown, strict=True):
+        given = ROWS.give(Inputs(references=(image,)), CONFIG.video, CodecAlone(codec))
         assert torch.equal(given.context["reference"][0], rows)
     assert torch.equal(found.rows, stage.batch(3).rows) and not torch.equal(found.rows, stage.batch(4).rows)
 
 
-def test_answers_are_what_is_shown_and_nothing_is_held_out(codec: VAE, shown: list[tuple[Thing, Picture]]) -> None:
+def test_answers_are_what_is_shown_and_nothing_is_held_out(codec: VAE, shown: list[tuple[Thing, InputImage]]) -> None:
     stage = ReaderStage(CONFIG, CodecAlone(codec))
     shown.clear()
     found = [stage.batch(step) for step in range(6)]
@@ -84,15 +84,15 @@ def test_answers_are_what_is_shown_and_nothing_is_held_out(codec: VAE, shown: li
     assert not any(colour_is_held_out(subject.colour, subject.shape) for subject in subjects)
 
 
-def test_nothing_is_asked_of_a_colour_that_no_word_tells(codec: VAE, shown: list[tuple[Thing, Picture]]) -> None:
+def test_nothing_is_asked_of_a_colour_that_no_word_tells(codec: VAE, shown: list[tuple[Thing, InputImage]]) -> None:
     """And what answers its question has no gradient from it."""
     stage = ReaderStage(replace(CONFIG, dyed=0.5), CodecAlone(codec))
     shown.clear()
     found = stage.batch(2)
     asked = found.answers[:, 0] >= 0
     assert 0 < asked.sum() < CONFIG.batch and (found.answers[:, 1] >= 0).all()
-    for (thing, picture), named in zip(shown, asked.tolist(), strict=True):
-        near = np.abs(picture.pixels.astype(int) - thing.subject.colour.rgb).max(-1) <= COLOUR_JITTER
+    for (thing, image), named in zip(shown, asked.tolist(), strict=True):
+        near = np.abs(image.pixels.astype(int) - thing.subject.colour.rgb).max(-1) <= COLOUR_JITTER
         assert (near.mean() > 0.02) == named, thing.subject
     all_dyed = ReaderStage(replace(CONFIG, dyed=1.0), CodecAlone(codec))
     all_dyed.loss(all_dyed.batch(0)).backward()
@@ -101,7 +101,7 @@ def test_nothing_is_asked_of_a_colour_that_no_word_tells(codec: VAE, shown: list
 
 
 def test_a_reader_learns(codec: VAE) -> None:
-    """About pictures that it was not trained on."""
+    """About images that it was not trained on."""
     stage = ReaderStage(replace(CONFIG, batch=32), CodecAlone(codec))
     optimizer, others = torch.optim.Adam(stage.modules().parameters(), 1e-2), stage.batch(1000)
     before, right = stage.loss(others).item(), stage.accuracy(others)

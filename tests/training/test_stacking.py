@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from kinoform.conditions.ports import Canvas, Given, Known
+from kinoform.conditions.protocols import Canvas, Given, Known
 from kinoform.errors import UsageError
 from kinoform.models.side_blocks import Control
-from kinoform.training.stacking import alike, stacked
+from kinoform.training.collate import alike, stacked
 
 
 def given(value: float, *, rows: int = 2, scale: float = 1.0, lead: int = 0) -> Given:
@@ -24,7 +24,7 @@ def test_tensors_stand_one_behind_the_other_wherever_they_are() -> None:
     assert whole.branches["vace"].scale == 1.0 and whole.channels is None
 
 
-def test_what_is_known_of_a_film_is_not_learned() -> None:
+def test_what_is_known_of_a_video_is_not_learned() -> None:
     latents = torch.zeros(1, 3, 1, 2, 2)
     known = Known(latents=latents, mask=latents[:, :1] == 0)
     whole = stacked([Given(channels=latents, canvas=Canvas(known=known))] * 2)

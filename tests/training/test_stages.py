@@ -7,22 +7,22 @@ import pytest
 import torch
 
 from kinoform.errors import KinoformError
+from kinoform.mini.training.autoencoder_stage import AutoencoderConfig, new_autoencoder
+from kinoform.mini.training.dataset import Videos
+from kinoform.mini.training.plan import Plan
+from kinoform.mini.training.probe_loss import LessonSpec
+from kinoform.mini.training.text_stage import TextConfig, TextStage
+from kinoform.mini.training.train import prepare_tokenizer, train_autoencoder, train_plan
+from kinoform.mini.training.transformer_stage import Frozen, Pupil, TransformerConfig, TransformerStage
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
-from kinoform.training.autoencoder import AutoencoderConfig, new_autoencoder
-from kinoform.training.films import Films
-from kinoform.training.lesson import LessonSpec
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.plan import Plan
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.training.stages import prepare_tokenizer, train_autoencoder, train_plan
-from kinoform.training.text import TextConfig, TextStage
-from kinoform.training.transformer import Frozen, Pupil, TransformerConfig, TransformerStage
 from kinoform.types import Conditions
 from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import L1
@@ -43,18 +43,18 @@ def tiny_plan(**changes: object) -> Plan:
         ),
         width=32, height=32, num_frames=5,
     )  # fmt: skip
-    films = Films(level=L1, num_frames=5, height=32, width=32)
+    videos = Videos(level=L1, num_frames=5, height=32, width=32)
     short = TrainingSpec(schedule=Schedule(warmup=1, total=3), optimizer=OptimizerSpec(hidden=no_matrix))
     plan = Plan(
         recipe=recipe,
         words=vocabulary(),
-        autoencoder=AutoencoderConfig(codec=recipe.codec, films=films, batch=2, fit_films=50),
+        autoencoder=AutoencoderConfig(codec=recipe.codec, videos=videos, batch=2, fit_videos=50),
         autoencoder_training=short,
-        text=TextConfig(text=recipe.text, films=films, batch=4),
+        text=TextConfig(text=recipe.text, videos=videos, batch=4),
         text_training=short,
         transformer=TransformerConfig(
             transformer=recipe.transformer,
-            films=films,
+            videos=videos,
             levels=LevelSampling(),
             negative_prompt="",
             batch=4,
@@ -62,7 +62,7 @@ def tiny_plan(**changes: object) -> Plan:
         ),
         transformer_training=short,
         gate=0.0,
-        gate_films=3,
+        gate_videos=3,
     )
     return replace(plan, **changes)
 
@@ -133,7 +133,7 @@ def test_low_precision_rounds_what_is_computed_with_and_not_what_is_learnt(tmp_p
 
 
 def test_training_sees_what_generation_sees(tmp_path: Path) -> None:
-    """Text rows, latents and the dropped caption are those that a pipeline would make of the same film."""
+    """Text rows, latents and the dropped caption are those that a pipeline would make of the same video."""
     from kinoform.conditions.text import text_rows
 
     plan = tiny_plan()
@@ -142,8 +142,8 @@ def test_training_sees_what_generation_sees(tmp_path: Path) -> None:
     stage = TransformerStage(replace(plan.transformer, dropout=1.0), frozen)
     batch = stage.batch(0)
     assert torch.allclose(batch.rows, text_rows(tokenizer, encoder, [""]).expand_as(batch.rows), atol=1e-6)
-    films = plan.transformer.films
-    latents, _ = codec.encode(films.pixels(films.scenes(0, 4)[0]))
+    videos = plan.transformer.videos
+    latents, _ = codec.encode(videos.pixels(videos.scenes(0, 4)[0]))
     assert torch.equal(batch.x0, latents)
     kept = TransformerStage(replace(plan.transformer, dropout=0.0), frozen).batch(0)
     assert torch.equal(kept.x0, batch.x0) and not torch.equal(kept.rows, batch.rows)

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from kinoform.errors import KinoformError, NonFiniteError, UsageError
+from kinoform.mini.training.train import train_plan
+from kinoform.training.distributed import Alone, Part, Team, loopback, together
 from kinoform.training.loop import Learner
 from kinoform.training.metrics import read
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.training.stages import train_plan
-from kinoform.training.team import Alone, Part, Team, loopback, together
 from training.test_stages import QUIET, tiny_plan
 
 LONG = TrainingSpec(schedule=Schedule(warmup=1, total=100_000), optimizer=OptimizerSpec(hidden=no_matrix))

@@ -1,4 +1,4 @@
-"""What can be told in words is learnt from the base; a prompt that is dropped takes its pictures away."""
+"""What can be told in words is learnt from the base; a prompt that is dropped takes its images away."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,44 +10,44 @@ import torch
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.ports import Conditioner, FilmSize
+from kinoform.conditions.protocols import Conditioner, VideoSize
 from kinoform.conditions.references import ReferenceRows, ReferenceTokens
 from kinoform.conditions.vace import Vace
 from kinoform.errors import UsageError
-from kinoform.media.material import Picture
+from kinoform.loading.additions import Additions
+from kinoform.media.types import InputImage
+from kinoform.mini.training.adapter_dataset import EditSamples, FrameSamples, ReferenceSamples
+from kinoform.mini.training.reference_stage import Read, ReaderConfig, ReaderPlan
+from kinoform.mini.training.transformer_stage import Frozen
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.dit import DiT, cast_weights
-from kinoform.models.guests import ReferenceGuests
+from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
 from kinoform.ops.patch import grid_of
 from kinoform.training.adapter import AdapterPlan, AdapterStage
-from kinoform.training.adapter_samples import EditSamples, FrameSamples, ReferenceSamples
+from kinoform.training.adapter_data import Sample
 from kinoform.training.objective import LevelSampling, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.reader import Read, ReaderConfig, ReaderPlan
-from kinoform.training.samples import Sample
 from kinoform.training.stage import TrainingSpec
-from kinoform.training.transformer import Frozen
 from kinoform.types import Conditions
-from kinoform.weights.additions import Additions
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L1, L3
 from models.recorded import spread
 from tiny_recipe import WORDS, tiny
 
 DRAW = np.random.default_rng(1)
-FILMS = [DRAW.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8) for _ in range(4)]
-PICTURE = Picture(pixels=DRAW.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-SHOWN = Inputs(references=(PICTURE,))
+VIDEOS = [DRAW.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8) for _ in range(4)]
+IMAGE = InputImage(pixels=DRAW.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+SHOWN = Inputs(references=(IMAGE,))
 TRAINING = TrainingSpec(schedule=Schedule(warmup=0, total=2), optimizer=OptimizerSpec(hidden=no_matrix))
 ROWS = ReferenceRows(rows=replace(ReferenceRows().rows, channels=4))
 """Of the tiny model's latents."""
 
 
 def sample(place: int, inputs: Inputs, told: str | None, prompt: str = "a red ball") -> Sample:
-    return Sample(inputs=inputs, prompt=prompt, film=FILMS[place], told=told)
+    return Sample(inputs=inputs, prompt=prompt, video=VIDEOS[place], told=told)
 
 
 ALL = (
@@ -56,7 +56,7 @@ ALL = (
     sample(2, SHOWN, None),
     sample(3, Inputs(), None),
 )
-"""Told or not, with a picture or without one."""
+"""Told or not, with an image or without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Same:
 
     samples: Sequence[Sample] = field(default=ALL)
 
-    def draw(self, step: int, count: int, film: FilmSize) -> list[Sample]:
+    def draw(self, step: int, count: int, video: VideoSize) -> list[Sample]:
         return list(self.samples[:count])
 
 
@@ -130,7 +130,7 @@ def untold(samples: Sequence[Sample] = ALL) -> Same:
 def test_what_is_told_has_the_velocity_of_the_base_under_these_words(
     name: str, stage: Make, base: DiT, frozen: Frozen
 ) -> None:
-    """Bit for bit; of all others it is the noise less the film, over the same noisy latents."""
+    """Bit for bit; of all others it is the noise less the video, over the same noisy latents."""
     groups = stage(WAYS[name]).batch(0)
     drawn = stage(replace(WAYS[name], samples=untold())).batch(0)
     for group, plain, told, places in zip(
@@ -141,7 +141,7 @@ def test_what_is_told_has_the_velocity_of_the_base_under_these_words(
         prepared = base.prepare(rows, grid_of(group.x, base.spec.patch))
         assert torch.equal(group.target[:1], base(group.x[:1], timesteps(group.sigma[:1]), prepared))
         assert torch.equal(group.target[1], plain.target[1]) and not torch.equal(group.target[0], plain.target[0])
-        signal = torch.from_numpy(np.stack([FILMS[place] for place in places])).movedim(-1, 1) / 127.5 - 1
+        signal = torch.from_numpy(np.stack([VIDEOS[place] for place in places])).movedim(-1, 1) / 127.5 - 1
         x0, _ = frozen.codec.encode(signal)
         assert torch.allclose(plain.x - plain.sigma[:, None, None, None, None] * plain.target, x0, atol=1e-5)
 
@@ -166,8 +166,8 @@ def test_what_is_told_weighs_more(stage: Make) -> None:
     assert trained.loss(groups).item() == pytest.approx(torch.cat(each).mean().item(), rel=1e-5)
 
 
-def test_behind_pictures_nothing_is_told_in_words(stage: Make) -> None:
-    with pytest.raises(UsageError, match="a film behind pictures cannot be told in words alone"):
+def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:
+    with pytest.raises(UsageError, match="a video behind images cannot be told in words alone"):
         stage(WAYS["side blocks"])
     assert stage(replace(WAYS["side blocks"], samples=untold())).batch(0)[0].given.canvas.lead == 1
 
@@ -176,7 +176,7 @@ def test_behind_pictures_nothing_is_told_in_words(stage: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["guests", "stream"])
-def test_a_dropped_prompt_takes_its_pictures_away(name: str, stage: Make, base: DiT, frozen: Frozen) -> None:
+def test_a_dropped_prompt_takes_its_images_away(name: str, stage: Make, base: DiT, frozen: Frozen) -> None:
     (group,) = stage(replace(WAYS[name], dropout=1.0)).batch(0)
     (plain,) = stage(replace(WAYS[name], dropout=1.0, samples=untold())).batch(0)
     assert not group.given.context and not group.given.branches
@@ -185,11 +185,11 @@ def test_a_dropped_prompt_takes_its_pictures_away(name: str, stage: Make, base: 
     wanted = base(group.x[:2], timesteps(group.sigma[:2]), base.prepare(rows, grid_of(group.x, base.spec.patch)))
     assert torch.equal(group.target[:2], wanted) and torch.equal(group.target[2:], plain.target[2:])
     kept = stage(WAYS[name]).batch(0)
-    assert torch.equal(torch.cat([each.x for each in kept]), group.x[[0, 2, 1, 3]]), "films and noise stay"
+    assert torch.equal(torch.cat([each.x for each in kept]), group.x[[0, 2, 1, 3]]), "videos and noise stay"
 
 
 def test_frames_stand_beside_either_prompt(stage: Make) -> None:
-    first = Inputs(frames={0: Picture(pixels=FILMS[0][0])})
+    first = Inputs(frames={0: InputImage(pixels=VIDEOS[0][0])})
     made = replace(WAYS["frames"], samples=Same(samples=[sample(n, first, None) for n in range(4)]))
     (kept,), (dropped,) = (stage(replace(made, dropout=share)).batch(0) for share in (0.0, 1.0))
     assert kept.given.channels is not None and kept.given.channels.any()
@@ -203,7 +203,7 @@ def test_frames_stand_beside_either_prompt(stage: Make) -> None:
 def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, base: DiT, frozen: Frozen) -> None:
     stream = ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
     config = ReaderConfig(
-        stream=stream, rows=ROWS, dim=24, eps=1e-6, film=FilmSize(num_frames=3, height=16, width=16), level=L1
+        stream=stream, rows=ROWS, dim=24, eps=1e-6, video=VideoSize(num_frames=3, height=16, width=16), level=L1
     )
     made = replace(
         plan(ROWS, Additions(context=(stream,))),
@@ -222,11 +222,11 @@ def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, bas
 
 
 def test_the_world_tells_what_words_alone_can_make() -> None:
-    film = FilmSize(num_frames=5, height=32, width=32)
-    for each in ReferenceSamples(level=L1, seed=0).draw(0, 20, film):
+    video = VideoSize(num_frames=5, height=32, width=32)
+    for each in ReferenceSamples(level=L1, seed=0).draw(0, 20, video):
         assert each.told is not None and parse(each.told)
     for samples in (FrameSamples(level=L3, seed=0), EditSamples(level=L3, seed=0)):
-        drawn = samples.draw(0, 40, film)
+        drawn = samples.draw(0, 40, video)
         assert all((each.told is None) == bool(each.inputs.given()) for each in drawn)
         assert {None} < {each.told for each in drawn}
         assert all(each.told in (None, each.prompt) for each in drawn)

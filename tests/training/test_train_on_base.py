@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
+from kinoform.loading.parts import Parts
+from kinoform.mini.factorized_plans import plan as factorized
+from kinoform.mini.plans import plan as plan_of_mini
+from kinoform.mini.training.reference_stage import train_reader
+from kinoform.mini.training.train import CPU, train_on_base
 from kinoform.recipes.load import load
-from kinoform.recipes.mini_factorized_training import plan as factorized
-from kinoform.recipes.mini_training import plan as plan_of_mini
 from kinoform.training.metrics import read
-from kinoform.training.reader import train_reader
 from kinoform.training.stage import Upkeep
-from kinoform.training.stages import CPU, train_on_base
-from kinoform.weights.parts import Parts
 from on_base_recipes import plan, with_other_words, without_references
 
 QUIET = Upkeep(show_progress=False)
@@ -89,8 +89,8 @@ def test_what_is_not_of_the_base_is_refused(tmp_path: Path) -> None:
         train_on_base(with_other_words(), parts(), tmp_path, QUIET)
 
 
-def test_the_factorized_model_learns_from_the_films_of_mini() -> None:
-    """What differs is the transformer and the portraits: films, noise and levels are the same, but for dyed objects."""
+def test_the_factorized_model_learns_from_the_videos_of_mini() -> None:
+    """The transformer and the portraits differ: videos, noise and levels are the same, but for dyed objects."""
     made, of_mini = factorized(), plan_of_mini()
     assert replace(made.transformer, transformer=of_mini.transformer.transformer, portraits=None) == of_mini.transformer
     assert (made.transformer_training, made.words) == (of_mini.transformer_training, of_mini.words)

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kinoform.training.distributed import Part, Team
 from kinoform.training.loop import train
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.training.team import Part, Team
 
 
 def middle_layer(name: str, parameter: Tensor) -> bool:

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from kinoform.checkpoints.files import Checkpoint, open_checkpoint
+from kinoform.checkpoints.fp8 import plain
+from kinoform.checkpoints.gguf import open_gguf
 from kinoform.errors import WeightsError
-from kinoform.weights.files import Checkpoint, open_checkpoint
-from kinoform.weights.storage.fp8 import plain
-from kinoform.weights.storage.gguf_file import open_gguf
 
 EXTREMES = [0, 1, 2, 7, 255, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
 NAMES = ["", "é" * 2000, "\ud800", "\u202eweight", "a\nb", "\x00", "\x1b[31m", "__metadata__", "../../x", "𝔵.weight"]

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kinoform.models.adapted import Adapted, linear_layers
+from kinoform.loading.lora import layer_sizes
+from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
 from kinoform.models.dit import DiT, DiTSpec
-from kinoform.weights.lora import layer_sizes
-from kinoform.weights.lora_files import LoRAFile, Sizes, open_lora
+from kinoform.models.lora_linear import Adapted, linear_layers
 from official_folder import TRANSFORMER, tiny_modules
 
 Q = "blocks.0.self_attention.q"

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
 from kinoform.errors import KinoformError, NonFiniteError, UsageError, WeightsError
+from kinoform.loading.adapter_saving import save_adapter
+from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
+from kinoform.loading.additions import Additions
+from kinoform.loading.parts import Parts
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, bare, merge
 from kinoform.models.packed import PackedLinear
-from kinoform.weights.adapter_saving import save_adapter
-from kinoform.weights.adapters import AdapterFile, adapter_in, with_adapter
-from kinoform.weights.additions import Additions
-from kinoform.weights.parts import Parts
 from tiny_recipe import tiny, write_tiny_folder
 
 SPEC = tiny().transformer

@@ -11,12 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kinoform.checkpoints.hashes import file_hash
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import Encoders, FilmSize, Given, Units
+from kinoform.conditions.protocols import Encoders, Given, Units, VideoSize
 from kinoform.errors import UsageError, WeightsError
+from kinoform.loading.additions import Additions, stored_spec, with_additions
+from kinoform.loading.own import Modules, save_own
+from kinoform.loading.parts import own_parts
 from kinoform.models.context import ReferenceStream
 from kinoform.models.dit import DiT, cast_weights, keeps_float32
-from kinoform.models.guests import ReferenceGuests
+from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.lora import LoRASpec, adapters_of
 from kinoform.models.packed import PackedLinear
 from kinoform.models.side_blocks import SideBlocks
@@ -24,12 +28,8 @@ from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Conditions, Level
-from kinoform.weights.additions import Additions, stored_spec, with_additions
-from kinoform.weights.hashes import file_hash
-from kinoform.weights.own import Modules, save_own
-from kinoform.weights.parts import own_parts
 from models.recorded import gap
-from models.toys import GRID, SIDE, TEXT, TINY, TOLD, film, noise, random_dit, run
+from models.toys import GRID, SIDE, TEXT, TINY, TOLD, noise, random_dit, run, video
 from tiny_recipe import ADDRESS, WORDS, tiny, write_tiny_folder
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def told(additions: Additions, scale: float = 100.0) -> Conditions:
     count = sum(additions.channels.values())
     return replace(
         TOLD,
-        channels=scale * film(30, channels=count) if count else None,
+        channels=scale * video(30, channels=count) if count else None,
         context={**TOLD.context, **{stream.name: scale * noise(31, 1, 7, 6) for stream in additions.context}},
     )
 
@@ -58,11 +58,11 @@ def test_a_widened_model_begins_as_the_base_bit_for_bit(additions: Additions) ->
     base = random_dit(TINY)
     wide = additions.onto(base)
     assert wide.spec == additions.to(TINY) and not wide.training
-    assert torch.equal(run(wide, film(), told(additions)), run(base, film()))
+    assert torch.equal(run(wide, video(), told(additions)), run(base, video()))
     shown = told(additions)
     prompts = [shown, replace(shown, context=told(additions, 7.0).context)]
-    both = wide.velocities(film(), LEVEL, [wide.prepare(each, GRID) for each in prompts])
-    assert all(torch.equal(each, base.velocities(film(), LEVEL, (base.prepare(TOLD, GRID),))[0]) for each in both)
+    both = wide.velocities(video(), LEVEL, [wide.prepare(each, GRID) for each in prompts])
+    assert all(torch.equal(each, base.velocities(video(), LEVEL, (base.prepare(TOLD, GRID),))[0]) for each in both)
 
 
 def test_what_is_added_can_count() -> None:
@@ -70,10 +70,10 @@ def test_what_is_added_can_count() -> None:
     base = random_dit(TINY)
     wide = ALL.onto(base)
     for change in ("patch_embedding.weight", "blocks.1.cross_attention.streams.reference.gate"):
-        before = run(wide, film(), told(ALL, 1.0))
+        before = run(wide, video(), told(ALL, 1.0))
         parameter = wide.get_parameter(change)
         parameter.add_(noise(41, *parameter.shape))
-        assert gap(run(wide, film(), told(ALL, 1.0)), before) > 1e-3
+        assert gap(run(wide, video(), told(ALL, 1.0)), before) > 1e-3
 
 
 def test_the_base_is_shared_and_stays_as_it_was() -> None:
@@ -99,8 +99,8 @@ def test_what_is_new_begins_alike_every_time_and_by_its_seed() -> None:
 
 
 @pytest.mark.parametrize("extra", [0, 3])
-def test_guests_are_embedded_at_first_as_the_film_is(extra: int) -> None:
-    """Also where the base has conditioning channels of its own, for which a picture has nothing."""
+def test_guests_are_embedded_at_first_as_the_video_is(extra: int) -> None:
+    """Also where the base has conditioning channels of its own, for which an image has nothing."""
     base = random_dit(replace(TINY, in_channels=TINY.in_channels + extra))
     weights = GUESTS.onto(base).state_dict()
     own = weights["branches.references.patch_embedding.weight"]
@@ -147,7 +147,7 @@ def test_packed_layers_stay_packed() -> None:
     pack(base, place)
     wide = ALL.onto(base)
     assert wide.get_submodule(place) is base.get_submodule(place)
-    assert torch.equal(run(wide, film(), told(ALL)), run(base, film()))
+    assert torch.equal(run(wide, video(), told(ALL)), run(base, video()))
 
 
 def test_a_model_with_parts_that_its_spec_does_not_know_is_not_widened() -> None:
@@ -207,7 +207,7 @@ def test_only_what_was_added_learns() -> None:
     assert learning.keys() - own == {"patch_embedding.weight"}
     assert len(own) == 8 + 6 * TINY.layers + 2, "the stream's embedding, k, v, norm and gate of each block, guests"
     guests = (noise(40, 1, 4, 1, 3, 5),)
-    run(wide, film(), replace(told(ALL, 1.0), branches={"references": guests})).square().sum().backward()
+    run(wide, video(), replace(told(ALL, 1.0), branches={"references": guests})).square().sum().backward()
     for name, parameter in wide.named_parameters():
         assert (parameter.grad is not None) == (name in learning), name
     patch = learning["patch_embedding.weight"].grad
@@ -253,13 +253,13 @@ class Loud:
     scale: float
     takes: frozenset[str] = frozenset()
 
-    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked
 
-    def check(self, inputs: Inputs, film: FilmSize) -> None:
+    def check(self, inputs: Inputs, video: VideoSize) -> None:
         return None
 
-    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
         return Given(
             channels=self.scale * noise(1, 1, 4, 2, 8, 8), context={"reference": self.scale * noise(2, 1, 5, 6)}
         )
@@ -295,7 +295,7 @@ def rewrite(folder: Path, change: Mapping[str, Tensor | None]) -> None:
     manifest.write_text(json.dumps(told))
 
 
-def test_a_whole_film_is_the_base_s_at_first(folder: Path) -> None:
+def test_a_whole_video_is_the_base_s_at_first(folder: Path) -> None:
     wide = pipeline(folder, MADE, loud=50.0)
     assert wide.parts.transformer_spec.in_channels == SPEC.in_channels + 4
     assert torch.equal(latents(wide), latents(pipeline(folder)))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from diffusers_folder import write_diffusers_folder
+from kinoform.checkpoints.cached import IDS
+from kinoform.families.weight_sets import weight_sets
 from kinoform.recipes.load import load
-from kinoform.weights.cached import IDS
-from kinoform.weights.identity.sets import weight_sets
 from official_folder import write_official_folder
 from refusals import refused
 

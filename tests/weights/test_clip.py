@@ -9,9 +9,9 @@ from torch import Tensor
 
 from diffusers_folder import huggingface_tower
 from kinoform.errors import WeightsError
-from kinoform.weights.places import Source
-from kinoform.weights.recognise import recognised
-from kinoform.weights.sizes import shapes_of, vision_spec
+from kinoform.families.specs import shapes_of, vision_spec
+from kinoform.loading.detect import recognised
+from kinoform.loading.sources import Source
 from official_folder import VISION, tower
 from tower_files import source_tower, tower_of
 

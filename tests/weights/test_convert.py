@@ -13,14 +13,14 @@ from torch import Tensor
 
 from comfy_files import SINGLE, comfy_codec, comfy_transformer, spiece_bytes, write_comfy_folders
 from diffusers_folder import huggingface_text
+from kinoform.checkpoints.files import open_checkpoint
+from kinoform.checkpoints.headers import read_header
+from kinoform.checkpoints.write import Outgoing, write_safetensors, write_set
+from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.layouts import DIALECTS
 from kinoform.errors import KinoformError, UsageError, WeightsError
+from kinoform.loading.parts import own_parts, released_parts
 from kinoform.models.tokenizer import build_word_tokenizer
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.conversion.layouts import DIALECTS
-from kinoform.weights.conversion.writing import Outgoing, write_safetensors, write_set
-from kinoform.weights.files import open_checkpoint
-from kinoform.weights.parts import own_parts, released_parts
-from kinoform.weights.storage.headers import read_header
 from official_folder import CODEC, CONFIG, TEXT, WORDS, tiny_modules, write_official_folder
 
 CPU = torch.device("cpu")
@@ -306,9 +306,7 @@ def test_what_cannot_be_asked_for_is_refused(official: Path, tmp_path: Path) -> 
 def test_a_disk_too_small_is_told_before_the_work(
     official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "kinoform.weights.conversion.convert.shutil.disk_usage", lambda place: SimpleNamespace(free=1000)
-    )
+    monkeypatch.setattr("kinoform.conversion.convert.shutil.disk_usage", lambda place: SimpleNamespace(free=1000))
     assert_refused(official, tmp_path / "out", wanted("diffusers"), "no room", "GB", kind=KinoformError)
 
 

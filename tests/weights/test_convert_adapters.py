@@ -10,15 +10,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
-from kinoform.models.adapted import linear_layers
+from kinoform.conversion.convert import Wanted, convert
+from kinoform.loading.adapter_saving import save_adapter
+from kinoform.loading.adapters import adapter_in, with_adapter
+from kinoform.loading.additions import Additions
+from kinoform.loading.lora import attach_file, layer_sizes
+from kinoform.loading.lora_file import open_lora
+from kinoform.loading.parts import Parts
 from kinoform.models.dit import DiT
-from kinoform.weights.adapter_saving import save_adapter
-from kinoform.weights.adapters import adapter_in, with_adapter
-from kinoform.weights.additions import Additions
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.lora import attach_file, layer_sizes
-from kinoform.weights.lora_files import open_lora
-from kinoform.weights.parts import Parts
+from kinoform.models.lora_linear import linear_layers
 from refusals import refused
 from tiny_recipe import tiny, write_tiny_folder
 

@@ -9,15 +9,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusers_folder import write_diffusers_folder
+from kinoform.conversion.convert import Wanted, convert
 from kinoform.errors import UsageError, WeightsError
-from kinoform.models.factorized import ROWS, TIME, FactorizedBlock
+from kinoform.loading.own import Modules, read_manifest, save_own
+from kinoform.loading.verify import verify_path
+from kinoform.models.factorized_block import ROWS, TIME, FactorizedBlock
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.ops.patch import grid_of
 from kinoform.recipes.load import load
 from kinoform.types import Conditions
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.own import Modules, read_manifest, save_own
-from kinoform.weights.verify import verify_path
 from official_folder import SINGLE, TRANSFORMER, WORDS, tiny_modules, write_official_folder
 
 CPU = torch.device("cpu")

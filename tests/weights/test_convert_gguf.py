@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from comfy_files import comfy_codec
+from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, read_gguf_header
+from kinoform.conversion.convert import Wanted, convert
 from kinoform.errors import WeightsError
+from kinoform.families.dialects import DIFFUSERS_TO_OFFICIAL
+from kinoform.families.names import DIT, TEXT_ENCODER
+from kinoform.loading.parts import own_parts, released_parts
 from kinoform.models.context import TextStream
 from kinoform.models.tokenizer import build_word_tokenizer
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.dialects import DIFFUSERS_TO_OFFICIAL
-from kinoform.weights.names import DIT, TEXT_ENCODER
-from kinoform.weights.parts import own_parts, released_parts
-from kinoform.weights.storage.gguf_header import LLAMA_TEXT_ENCODER, read_gguf_header
 from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
 
 CPU = torch.device("cpu")

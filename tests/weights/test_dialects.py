@@ -9,13 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kinoform.checkpoints.files import open_checkpoint
 from kinoform.errors import WeightsError
-from kinoform.models.context import ImageStream, TextStream
-from kinoform.models.dit import DiTSpec
-from kinoform.models.side_blocks import SideBlocks
-from kinoform.models.text import TextSpec
-from kinoform.models.vae import VAESpec
-from kinoform.weights.dialects import (
+from kinoform.families.dialects import (
     DIFFUSERS_DIT,
     DIFFUSERS_TO_OFFICIAL,
     DIFFUSERS_VAE21,
@@ -25,10 +21,14 @@ from kinoform.weights.dialects import (
     vae21_to_official,
     vae22_to_official,
 )
-from kinoform.weights.files import open_checkpoint
-from kinoform.weights.load import on_meta
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21, Names
-from kinoform.weights.spelling import untied, without_prefix
+from kinoform.families.names import DIT, TEXT_ENCODER, VAE21, Names
+from kinoform.loading.load import on_meta
+from kinoform.loading.tied_embeddings import untied, without_prefix
+from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.dit import DiTSpec
+from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.text import TextSpec
+from kinoform.models.vae import VAESpec
 from weights.tiny_files import (
     FAMILIES,
     TO_DIFFUSERS,

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from diffusers_folder import EMBED, INDEX, SHARED, write_diffusers_folder
 from kinoform.errors import WeightsError
-from kinoform.weights.parts import Parts, released_parts
-from kinoform.weights.places import Given
+from kinoform.loading.parts import Parts, released_parts
+from kinoform.loading.sources import Given
 from official_folder import CODEC, TEXT, TRANSFORMER, tiny_modules
 from refusals import refused
 

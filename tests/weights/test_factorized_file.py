@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from comfy_files import SINGLE
+from kinoform.conversion.convert import Wanted, convert
 from kinoform.errors import WeightsError
+from kinoform.families.identify import inspect_path
+from kinoform.loading.own import save_own
 from kinoform.models.block import FullBlock
-from kinoform.models.factorized import FactorizedBlock
-from kinoform.models.ports import BlockSpec
+from kinoform.models.factorized_block import FactorizedBlock
+from kinoform.models.protocols import BlockSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
-from kinoform.weights.conversion.convert import Wanted, convert
-from kinoform.weights.identity.identify import inspect_path
-from kinoform.weights.own import save_own
 from official_folder import TRANSFORMERS, WORDS, tiny_modules
 from tiny_recipe import write_tiny_folder
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from kinoform.checkpoints.cached import IDS
+from kinoform.families.hints import hints
+from kinoform.families.identify import inspect_path
 from kinoform.recipes.load import load
-from kinoform.weights.cached import IDS
-from kinoform.weights.identity.hints import hints
-from kinoform.weights.identity.identify import inspect_path
 from refusals import refused
 from weights.tiny_files import Shapes, linear, prefixed, transformer, write_header
 

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kinoform.checkpoints.files import Checkpoint, open_checkpoint
+from kinoform.checkpoints.fp8 import plain
+from kinoform.checkpoints.packed import PackedStored
 from kinoform.errors import WeightsError
-from kinoform.weights.files import Checkpoint, open_checkpoint
-from kinoform.weights.storage.fp8 import plain
-from kinoform.weights.storage.packed import PackedStored
 
 E4M3, E5M2, I8 = torch.float8_e4m3fn, torch.float8_e5m2, torch.int8
 MODULE = "blocks.0.ffn.0"

@@ -23,11 +23,11 @@ from gguf_fixtures import (
     write_gguf,
 )
 
+from kinoform.checkpoints.gguf import open_gguf
+from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, STORAGE, read_gguf_header
+from kinoform.checkpoints.packed import PackedStored
 from kinoform.errors import UsageError, WeightsError
-from kinoform.weights.names import TEXT_ENCODER
-from kinoform.weights.storage.gguf_file import open_gguf
-from kinoform.weights.storage.gguf_header import LLAMA_TEXT_ENCODER, STORAGE, read_gguf_header
-from kinoform.weights.storage.packed import PackedStored
+from kinoform.families.names import TEXT_ENCODER
 from official_folder import official_tensors, tiny_modules
 
 SAMPLE = {

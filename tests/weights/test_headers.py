@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from kinoform.checkpoints.formats import DTYPES, open_safetensors
+from kinoform.checkpoints.headers import WIDTHS, Entry, check_file, read_header, read_json
 from kinoform.errors import WeightsError
-from kinoform.weights.storage.formats import DTYPES, open_safetensors
-from kinoform.weights.storage.headers import WIDTHS, Entry, check_file, read_header, read_json
 from weights.tiny_files import transformer, write_header
 
 GB = 1_000_000_000
@@ -142,7 +142,7 @@ def test_json_files_are_objects_of_bounded_size(tmp_path: Path) -> None:
 def test_headers_are_read_and_identified_without_pytorch(tmp_path: Path) -> None:
     path = write_header(tmp_path / "w.safetensors", transformer())
     code = (
-        "import sys; from pathlib import Path; from kinoform.weights.identity.identify import inspect_path;"
+        "import sys; from pathlib import Path; from kinoform.families.identify import inspect_path;"
         "found = inspect_path(Path(sys.argv[1]))[0].family; print(found, 'torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from kinoform.checkpoints.hub import fetch, folder_name, is_hub_id, listing
 from kinoform.errors import KinoformError, UsageError, WeightsError
 from kinoform.recipes.load import load
-from kinoform.weights.hub import fetch, folder_name, is_hub_id, listing
 from official_folder import write_official_folder
 from refusals import refused
 from weights.stand_in_hub import COMMIT, Hub, serving
@@ -182,7 +182,7 @@ def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch: pytest
 def test_a_full_disk_is_told_before_the_work(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = listing(ID)
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("kinoform.weights.hub.shutil.disk_usage", lambda place: usage)
+    monkeypatch.setattr("kinoform.checkpoints.hub.shutil.disk_usage", lambda place: usage)
     with pytest.raises(KinoformError, match="GB are free"):
         fetch(found, tmp_path, silent)
     assert not hub.asked

@@ -6,12 +6,12 @@ from types import MappingProxyType
 
 import pytest
 
+from kinoform.checkpoints.headers import Entry, read_header
 from kinoform.errors import UsageError, WeightsError
+from kinoform.families.identify import Identity, identify, identify_parts, inspect_path
+from kinoform.loading.load import on_meta
+from kinoform.mini.recipe import mini
 from kinoform.recipes.load import ASSETS
-from kinoform.recipes.mini import mini
-from kinoform.weights.identity.identify import Identity, identify, identify_parts, inspect_path
-from kinoform.weights.load import on_meta
-from kinoform.weights.storage.headers import Entry, read_header
 from weights.tiny_files import (
     CHANNELS,
     FAMILIES,
@@ -308,5 +308,5 @@ def test_the_embedded_model_is_told_by_its_manifest() -> None:
     recipe = mini()
     for part, spec in (("transformer", recipe.transformer), ("codec", recipe.codec), ("text_encoder", recipe.text)):
         assert parts[part].dialect == "kinoform" and parts[part].missing == parts[part].unknown == ()
-        assert (parts[part].chosen, parts[part].evidence) == ("kinoform.recipes.mini:mini", "manifest")
+        assert (parts[part].chosen, parts[part].evidence) == ("kinoform.mini.recipe:mini", "manifest")
         assert parts[part].parameters == sum(p.numel() for p in on_meta(spec.build).parameters())

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kinoform.checkpoints.files import Checkpoint, open_checkpoint
 from kinoform.errors import WeightsError
+from kinoform.families.names import DIT
+from kinoform.loading.load import WHOLE, load_module, match, on_meta, sample
 from kinoform.models.dit import cast_weights, keeps_float32
-from kinoform.weights.files import Checkpoint, open_checkpoint
-from kinoform.weights.load import WHOLE, load_module, match, on_meta, sample
-from kinoform.weights.names import DIT
 from official_folder import TRANSFORMER, official_tensors, tiny_modules
 
 CPU = torch.device("cpu")

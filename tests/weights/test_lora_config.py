@@ -10,8 +10,8 @@ from lora_fixtures import DIFFUSERS_Q, RANK, Q, opened, pair, written
 from safetensors.torch import save_file
 
 from kinoform.errors import WeightsError
-from kinoform.weights.identity.identify import inspect_path
-from kinoform.weights.lora_config import PEFT
+from kinoform.families.identify import inspect_path
+from kinoform.families.lora_config import PEFT
 from refusals import refused
 
 OTHER = "blocks.1.attn1.to_q"

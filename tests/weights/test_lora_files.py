@@ -14,19 +14,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kinoform.checkpoints.fp8 import Scaled
 from kinoform.errors import KinoformError, NonFiniteError, UsageError, WeightsError
-from kinoform.models.adapted import linear_layers
+from kinoform.families.lora_config import PEFT
+from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
+from kinoform.loading.lora import attach_file, layer_sizes, relative_size, with_loras
+from kinoform.loading.lora_file import open_lora
+from kinoform.loading.lora_saving import save_lora
+from kinoform.loading.parts import Parts, released_parts
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, merge
+from kinoform.models.lora_linear import linear_layers
 from kinoform.models.packed import PackedLinear
-from kinoform.weights.lora import attach_file, layer_sizes, relative_size, with_loras
-from kinoform.weights.lora_config import PEFT
-from kinoform.weights.lora_files import open_lora
-from kinoform.weights.lora_names import COMFY, DIFFUSERS, Form
-from kinoform.weights.lora_saving import save_lora
-from kinoform.weights.parts import Parts, released_parts
-from kinoform.weights.storage.fp8 import Scaled
 from official_folder import TRANSFORMER, write_official_folder
 
 CPU = torch.device("cpu")
@@ -213,7 +213,7 @@ def test_files_that_cannot_be_right_are_refused_by_their_header(kind: str, tmp_p
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
-def test_numbers_that_would_spoil_a_film_are_refused(value: float, tmp_path: Path) -> None:
+def test_numbers_that_would_spoil_a_video_are_refused(value: float, tmp_path: Path) -> None:
     tensors = pair()
     tensors[A][1, 2] = value
     model = base()

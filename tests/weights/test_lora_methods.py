@@ -8,8 +8,8 @@ import torch
 from lora_fixtures import DIFFUSERS_Q, DIM, OFFICIAL_Q, RANK, Q, opened, pair, written
 from torch import Tensor
 
-from kinoform.weights.identity.identify import inspect_path
-from kinoform.weights.lora_files import open_lora
+from kinoform.families.identify import inspect_path
+from kinoform.loading.lora_file import open_lora
 from refusals import refused
 
 VECTOR, MATRIX = torch.ones(DIM), torch.ones(DIM, DIM)

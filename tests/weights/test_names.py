@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
+from kinoform.families.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21, Names
+from kinoform.loading.load import on_meta
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
@@ -17,8 +19,6 @@ from kinoform.recipes.wan21 import (
     vace_1_3b,
     vace_14b,
 )
-from kinoform.weights.load import on_meta
-from kinoform.weights.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21, Names
 
 MODELS = {
     "t2v-1.3b": (t2v_1_3b().transformer.build, DIT, 1_418_996_800, 825),

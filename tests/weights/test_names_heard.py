@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from diffusers_folder import INDEX, write_diffusers_folder
+from kinoform.families.identify import inspect_path
+from kinoform.loading.parts import released_parts
+from kinoform.loading.sources import Given
 from kinoform.recipes.load import load
-from kinoform.weights.identity.identify import inspect_path
-from kinoform.weights.parts import released_parts
-from kinoform.weights.places import Given
 from official_folder import write_official_folder
 from refusals import refused
 from weights.gguf_fixtures import write_gguf

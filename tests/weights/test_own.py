@@ -9,17 +9,17 @@ import torch
 from gguf_fixtures import write_gguf
 
 from comfy_files import SINGLE
+from kinoform.checkpoints.files import open_checkpoint
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
+from kinoform.families.identify import inspect_path
+from kinoform.families.names import DIT
+from kinoform.loading.load import load_module
+from kinoform.loading.load_packed import load_packed
+from kinoform.loading.own import MANIFEST, Modules, read_manifest, save_own
+from kinoform.loading.parts import Parts, own_parts
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
-from kinoform.weights.files import open_checkpoint
-from kinoform.weights.identity.identify import inspect_path
-from kinoform.weights.load import load_module
-from kinoform.weights.load_packed import load_packed
-from kinoform.weights.names import DIT
-from kinoform.weights.own import MANIFEST, Modules, read_manifest, save_own
-from kinoform.weights.parts import Parts, own_parts
 from official_folder import CODEC, TEXT, TRANSFORMER, TRANSFORMERS, VISION, WORDS, official_tensors, tiny_modules
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ MADE = {"steps": 1200, "data": ["squares"], "loss": 0.25}
 
 def write(folder: Path, modules: Modules | None = None, **changes) -> Path:
     words = build_word_tokenizer(WORDS).to_str()
-    options = {"tokenizer_json": words, "recipe": "kinoform.recipes.mini:mini", "made": MADE} | changes
+    options = {"tokenizer_json": words, "recipe": "kinoform.mini.recipe:mini", "made": MADE} | changes
     save_own(folder, modules or tiny_modules(), **options)
     return folder
 
@@ -68,7 +68,7 @@ def test_an_image_encoder_is_saved_and_loaded(tmp_path: Path) -> None:
     assert all(torch.equal(value, expected[name].half().float()) for name, value in loaded.items())
     (told,) = (part for part in inspect_path(folder) if part.part == "image_encoder")
     assert (told.family, told.dialect, told.missing, told.unknown) == ("clip", "kinoform", (), ())
-    assert (told.sizes["layers"], told.chosen) == (VISION.layers, "kinoform.recipes.mini:mini")
+    assert (told.sizes["layers"], told.chosen) == (VISION.layers, "kinoform.mini.recipe:mini")
     with pytest.raises(WeightsError, match="an image encoder and its recipe none"):
         own_parts(folder, spec, CODEC, TEXT)
     with pytest.raises(WeightsError, match="no image encoder and its recipe one"):
@@ -80,7 +80,7 @@ def test_an_image_encoder_is_saved_and_loaded(tmp_path: Path) -> None:
 
 def test_the_manifest_tells_everything(folder: Path) -> None:
     manifest = read_manifest(folder)
-    assert manifest.recipe == "kinoform.recipes.mini:mini" and manifest.made == MADE
+    assert manifest.recipe == "kinoform.mini.recipe:mini" and manifest.made == MADE
     assert set(manifest.parts) | {MANIFEST} == {file.name for file in folder.iterdir()}
     assert json.loads((folder / MANIFEST).read_text())["format"] == 1
 

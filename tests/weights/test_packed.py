@@ -10,20 +10,20 @@ from gguf_fixtures import write_gguf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kinoform.checkpoints.files import Checkpoint
+from kinoform.checkpoints.formats import open_safetensors
+from kinoform.checkpoints.fp8 import plain
+from kinoform.checkpoints.gguf import open_gguf
+from kinoform.checkpoints.packed import PackedStored
 from kinoform.errors import WeightsError
+from kinoform.families.names import DIT
+from kinoform.loading.load import load_module
+from kinoform.loading.load_packed import load_packed
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.linear import Linear
 from kinoform.models.packed import PackedLinear
 from kinoform.types import Conditions, Grid
-from kinoform.weights.files import Checkpoint
-from kinoform.weights.load import load_module
-from kinoform.weights.load_packed import load_packed
-from kinoform.weights.names import DIT
-from kinoform.weights.storage.formats import open_safetensors
-from kinoform.weights.storage.fp8 import plain
-from kinoform.weights.storage.gguf_file import open_gguf
-from kinoform.weights.storage.packed import PackedStored
 from official_folder import official_tensors
 
 CPU = torch.device("cpu")

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kinoform.checkpoints.hashes import model_hash
 from kinoform.errors import WeightsError
+from kinoform.loading.load import load_module
+from kinoform.loading.parts import released_parts
 from kinoform.models.dit import DiT, cast_weights
 from kinoform.models.text import encode
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
-from kinoform.weights.hashes import model_hash
-from kinoform.weights.load import load_module
-from kinoform.weights.parts import released_parts
 from official_folder import (
     CODEC,
     CODEC_FILE,
@@ -65,8 +65,8 @@ def test_freed_memory_goes_back_before_a_part_is_loaded(folder: Path, monkeypatc
         done.append("load")
         return load_module(*given, **named)
 
-    monkeypatch.setattr("kinoform.weights.parts.release_memory", lambda: done.append("release"))
-    monkeypatch.setattr("kinoform.weights.parts.load_module", load)
+    monkeypatch.setattr("kinoform.loading.parts.release_memory", lambda: done.append("release"))
+    monkeypatch.setattr("kinoform.loading.parts.load_module", load)
     found = released_parts(folder)
     assert not done
     found.text_encoder(torch.bfloat16, CPU)

@@ -8,13 +8,13 @@ import torch
 from gguf_fixtures import finish, write_gguf
 from safetensors.torch import save_file
 
+from kinoform.checkpoints.files import open_checkpoint, open_file
+from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER
+from kinoform.checkpoints.shards import MOST_SHARDS, read_shard, shard_name, shards_of
 from kinoform.errors import WeightsError
-from kinoform.weights.files import open_checkpoint, open_file
-from kinoform.weights.identity.sets import weight_sets
-from kinoform.weights.names import TEXT_ENCODER
-from kinoform.weights.recognise import whole_set
-from kinoform.weights.shards import MOST_SHARDS, read_shard, shard_name, shards_of
-from kinoform.weights.storage.gguf_header import LLAMA_TEXT_ENCODER
+from kinoform.families.names import TEXT_ENCODER
+from kinoform.families.weight_sets import weight_sets
+from kinoform.loading.detect import whole_set
 from official_folder import official_tensors, tiny_modules
 
 SETS = {

@@ -9,16 +9,16 @@ from safetensors.torch import load_file, save_file
 from comfy_files import SINGLE, comfy_codec, comfy_transformer, spiece_bytes, write_comfy_folders, write_sparse
 from diffusers_folder import huggingface_text, write_diffusers_folder
 from kinoform.errors import UsageError, WeightsError
+from kinoform.families.names import DIT, TEXT_ENCODER, VAE21
+from kinoform.loading.load import on_meta
+from kinoform.loading.parts import Parts, released_parts
+from kinoform.loading.sources import Given
 from kinoform.models.packed import PackedLinear
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.recipes.load import load
 from kinoform.recipes.wan21 import t2v_1_3b, t2v_14b
-from kinoform.weights.load import on_meta
-from kinoform.weights.names import DIT, TEXT_ENCODER, VAE21
-from kinoform.weights.parts import Parts, released_parts
-from kinoform.weights.places import Given
 from official_folder import CODEC, TEXT, WORDS, tiny_modules, write_official_folder, write_transformer
 from weights.gguf_fixtures import write_gguf
 
@@ -72,7 +72,7 @@ def test_every_dtype_is_widened(dtype: torch.dtype, tmp_path: Path) -> None:
     assert torch.equal(weight, full.get_submodule("blocks.1.feed_forward.0").weight)
 
 
-def test_a_gguf_file_makes_the_film_of_its_unpacked_weights(file: Path) -> None:
+def test_a_gguf_file_makes_the_video_of_its_unpacked_weights(file: Path) -> None:
     """Its matrices stay packed in memory unless asked otherwise; other parts are found as for any single file."""
     tensors = comfy_transformer()
     packed = {name: "Q8_0" for name, value in tensors.items() if value.dim() == 2 and ".ffn." in name}
@@ -86,11 +86,11 @@ def test_a_gguf_file_makes_the_film_of_its_unpacked_weights(file: Path) -> None:
         for pipe in (small, large)
     ]
     assert layers == [len(packed), 0]
-    films = [
+    videos = [
         pipe("a red", width=32, height=32, num_frames=5, num_inference_steps=2, seed=1).frames
         for pipe in (small, large)
     ]
-    assert (films[0] == films[1]).all() and films[0].std() > 0
+    assert (videos[0] == videos[1]).all() and videos[0].std() > 0
 
 
 def test_folders_below_the_home_of_transformers_are_understood(file: Path) -> None:

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from comfy_files import SINGLE, comfy_transformer
 from diffusers_folder import write_diffusers_folder
-from kinoform.weights.files import open_checkpoint
-from kinoform.weights.identity.sets import disputes, weight_sets
-from kinoform.weights.parts import released_parts
+from kinoform.checkpoints.files import open_checkpoint
+from kinoform.families.weight_sets import disputes, weight_sets
+from kinoform.loading.parts import released_parts
 from official_folder import write_official_folder
 from refusals import refused
 

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from comfy_files import comfy_transformer
-from kinoform.weights.conversion.holdings import holdings
-from kinoform.weights.identity.identify import inspect_path
-from kinoform.weights.parts import released_parts
+from kinoform.conversion.source import holdings
+from kinoform.families.identify import inspect_path
+from kinoform.loading.parts import released_parts
 from refusals import refused
 
 E4M3, F32 = torch.float8_e4m3fn, torch.float32

@@ -13,7 +13,7 @@ from torch import Tensor
 from comfy_files import write_comfy_folders
 from diffusers_folder import write_diffusers_folder
 from kinoform.errors import WeightsError
-from kinoform.weights.verify import Verified, verify_path
+from kinoform.loading.verify import Verified, verify_path
 from official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
 from tiny_recipe import write_tiny_folder
 

@@ -31,7 +31,7 @@ def test_no_dye_is_near_to_what_it_must_not_be() -> None:
         assert ground not in found and len(set(found)) > 4
 
 
-def test_a_film_and_a_portrait_show_the_dye() -> None:
+def test_a_video_and_a_portrait_show_the_dye() -> None:
     scene, dye = scene_from_seed(3, L1), (90, 10, 200)
     (thing,), (plain,) = dyed(scene, dye).things, scene.things
     assert thing.rgb == dye and is_dyed(thing) and not is_dyed(plain)

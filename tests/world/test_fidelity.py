@@ -17,9 +17,9 @@ def scene_of(sentence: str = BALL) -> Scene:
     return place(parse(sentence), np.random.default_rng(0))
 
 
-def shifted(film: np.ndarray, by: int) -> np.ndarray:
+def shifted(video: np.ndarray, by: int) -> np.ndarray:
     """Every value `by` levels nearer to the middle of the range."""
-    return np.where(film < 128, film + by, film - by).astype(np.uint8)
+    return np.where(video < 128, video + by, video - by).astype(np.uint8)
 
 
 @pytest.mark.parametrize("error", [1, 5, 20])
@@ -31,10 +31,10 @@ def test_a_known_error_everywhere_is_the_same_everywhere(error: int) -> None:
     assert foreground_psnr(shifted(rendered, error), rendered, coverage(scene)) == pytest.approx(expected)
 
 
-def test_an_exact_film_has_no_error() -> None:
+def test_an_exact_video_has_no_error() -> None:
     scene = scene_of()
-    film = render(scene)
-    assert psnr(film, film) == foreground_psnr(film, film, coverage(scene)) == math.inf
+    video = render(scene)
+    assert psnr(video, video) == foreground_psnr(video, video, coverage(scene)) == math.inf
 
 
 def test_only_errors_on_an_object_count_in_the_foreground() -> None:
@@ -53,12 +53,12 @@ def test_both_of_two_objects_are_foreground() -> None:
     scene = scene_of("a red square stays still and a white ball stays still on a blue background")
     rendered, cover = render(scene), coverage(scene)
     for thing in cover:
-        film = np.where(thing[..., None] > 0.5, shifted(rendered, 60), rendered)
-        assert foreground_psnr(film, rendered, cover) < 20
+        video = np.where(thing[..., None] > 0.5, shifted(rendered, 60), rendered)
+        assert foreground_psnr(video, rendered, cover) < 20
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_films_of_another_scene_or_without_the_object_fail(seed: int) -> None:
+def test_videos_of_another_scene_or_without_the_object_fail(seed: int) -> None:
     scene = scene_from_seed(seed, L1)
     rendered, cover = render(scene), coverage(scene)
     other = render(scene_from_seed(seed + 100, L1))
@@ -72,12 +72,12 @@ def test_films_of_another_scene_or_without_the_object_fail(seed: int) -> None:
     assert foreground_psnr(late, render(moving), coverage(moving)) < 15
 
 
-def test_films_that_do_not_fit_are_refused() -> None:
+def test_videos_that_do_not_fit_are_refused() -> None:
     scene = scene_of()
-    film = render(scene)
+    video = render(scene)
     with pytest.raises(UsageError, match="1x64x64 is compared with one of 17x64x64"):
-        psnr(film[:1], film)
+        psnr(video[:1], video)
     with pytest.raises(UsageError, match="coverage of 5x64x64"):
-        foreground_psnr(film, film, coverage(scene, num_frames=5))
+        foreground_psnr(video, video, coverage(scene, num_frames=5))
     with pytest.raises(UsageError, match="no foreground"):
-        foreground_psnr(film, film, np.zeros((1, 17, 64, 64), dtype=np.float32))
+        foreground_psnr(video, video, np.zeros((1, 17, 64, 64), dtype=np.float32))

@@ -50,7 +50,7 @@ def test_objects_go_and_come(kind: str, before: int, after: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("level", [L1, L3], ids=["L1", "L3"])
-def test_beyond_what_is_covered_both_films_are_the_same(kind: str, level: Level) -> None:
+def test_beyond_what_is_covered_both_videos_are_the_same(kind: str, level: Level) -> None:
     for pair in drawn(kind, level):
         source, target, touched = render(pair.source, **SIZE), render(pair.target, **SIZE), covered(pair, **SIZE)
         assert np.array_equal(source[~touched], target[~touched])

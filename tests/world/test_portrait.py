@@ -7,10 +7,10 @@ from kinoform.world.sampling import L1, scene_from_seed
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_portrait_shows_who_the_object_is_and_nothing_of_its_film(seed: int) -> None:
+def test_a_portrait_shows_who_the_object_is_and_nothing_of_its_video(seed: int) -> None:
     thing = scene_from_seed(seed, L1).things[0]
-    picture = portrait(thing, np.random.default_rng(seed), height=96, width=96)
-    reading = read(picture[None])
+    image = portrait(thing, np.random.default_rng(seed), height=96, width=96)
+    reading = read(image[None])
     assert reading.background.colour in GROUNDS
     (shown,) = reading.things
     assert (shown.colour, shown.shape) == (thing.subject.colour, thing.subject.shape)

@@ -17,17 +17,17 @@ from kinoform.world.shapes import CROSS, RING, SHAPES, STAR
 ATTRIBUTES = ("background", "texture", "camera", "count", "colour", "shape", "motion", "size")
 
 
-def rates(level, films, *, held_out=False, spoil=lambda film: film, **size) -> dict[str, float]:
+def rates(level, videos, *, held_out=False, spoil=lambda video: video, **size) -> dict[str, float]:
     right = Counter()
-    for seed in range(films):
+    for seed in range(videos):
         scene = scene_from_seed(seed, level, held_out=held_out)
         score = compare(scene.story, read(spoil(render(scene, **size))))
         right.update({name: getattr(score, name) for name in ATTRIBUTES})
-    return {name: right[name] / films for name in ATTRIBUTES}
+    return {name: right[name] / videos for name in ATTRIBUTES}
 
 
 def judged(asked: Story, shown: Story, seed: int = 0, **size) -> Score:
-    """The score, against one story, of a film of another that shares all free values."""
+    """The score, against one story, of a video of another that shares all free values."""
     return compare(asked, read(render(place(shown, np.random.default_rng(seed)), **size)))
 
 
@@ -36,14 +36,14 @@ def wrong(score: Score) -> set[str]:
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-@pytest.mark.parametrize(("level", "films"), [(L1, 60), (L2, 25), (L3, 25)], ids=["L1", "L2", "L3"])
-def test_rendered_films_are_read_right(level, films, held_out) -> None:
-    assert min(rates(level, films, held_out=held_out).values()) >= 0.99
+@pytest.mark.parametrize(("level", "videos"), [(L1, 60), (L2, 25), (L3, 25)], ids=["L1", "L2", "L3"])
+def test_rendered_videos_are_read_right(level, videos, held_out) -> None:
+    assert min(rates(level, videos, held_out=held_out).values()) >= 0.99
 
 
-def softened(film: np.ndarray, rounds: int = 1) -> np.ndarray:
+def softened(video: np.ndarray, rounds: int = 1) -> np.ndarray:
     """Blurred by (1, 2, 1) / 4 along both axes, so many times."""
-    soft = film.astype(np.float32)
+    soft = video.astype(np.float32)
     for axis in (1, 2) * rounds:
         soft = (np.roll(soft, 1, axis) + 2 * soft + np.roll(soft, -1, axis)) / 4
     return soft
@@ -52,8 +52,8 @@ def softened(film: np.ndarray, rounds: int = 1) -> np.ndarray:
 def test_noise_and_blur_do_not_change_the_reading() -> None:
     generator = np.random.default_rng(0)
 
-    def spoil(film: np.ndarray) -> np.ndarray:
-        soft = softened(film)
+    def spoil(video: np.ndarray) -> np.ndarray:
+        soft = softened(video)
         return np.clip(soft + generator.normal(0, 8, soft.shape), 0, 255).astype(np.uint8)
 
     assert min(rates(L1, 25, spoil=spoil).values()) >= 0.96
@@ -63,8 +63,8 @@ def test_noise_and_blur_do_not_change_the_reading() -> None:
 def test_soft_edges_do_not_change_the_colour(shape) -> None:
     subject = Subject(colour=WHITE, shape=shape, motion=STILL)
     story = Story(subjects=(subject,), background=Background(colour=BLACK, texture=PLAIN))
-    film = render(place(story, np.random.default_rng(0)), num_frames=2)
-    assert wrong(compare(story, read(softened(film, rounds=4).astype(np.uint8)))) == set()
+    video = render(place(story, np.random.default_rng(0)), num_frames=2)
+    assert wrong(compare(story, read(softened(video, rounds=4).astype(np.uint8)))) == set()
 
 
 def with_subject(story: Story, **change) -> Story:
@@ -97,7 +97,7 @@ def test_one_changed_attribute_is_the_one_judged_wrong(seed: int) -> None:
     assert wrong(judged(moving, with_subject(moving, shape=shape), seed)) == {"shape"}
 
 
-def test_an_object_in_a_film_without_one_is_not_seen() -> None:
+def test_an_object_in_a_video_without_one_is_not_seen() -> None:
     scene = scene_from_seed(0, L2)
     reading = read(render(replace(scene, things=())))
     assert reading.count == 0 and reading.things == ()
@@ -131,11 +131,11 @@ def test_the_path_is_the_objects() -> None:
 
 
 @pytest.mark.parametrize("shape", [(17, 64, 64, 3), (1, 64, 64, 3), (2, 1, 1, 3), (5, 8, 24, 3), (3, 2, 2, 3)])
-def test_any_film_can_be_read(shape) -> None:
+def test_any_video_can_be_read(shape) -> None:
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, shape, dtype=np.uint8)
     halves = np.where(np.arange(shape[2])[:, None] < shape[2] // 2, noise[:, :1, :1], 255 - noise[:, :1, :1])
-    films = [noise, np.broadcast_to(halves, shape), np.zeros(shape, np.uint8), noise // 32 + 100]
-    for film in films:
-        reading = read(np.ascontiguousarray(film).astype(np.uint8))
+    videos = [noise, np.broadcast_to(halves, shape), np.zeros(shape, np.uint8), noise // 32 + 100]
+    for video in videos:
+        reading = read(np.ascontiguousarray(video).astype(np.uint8))
         assert reading.count >= len(reading.things)

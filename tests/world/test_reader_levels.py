@@ -1,4 +1,4 @@
-"""Textures, sizes, the camera and two objects at every shipped size: right films pass, and one change is seen."""
+"""Textures, sizes, the camera and two objects at every shipped size: right videos pass, and one change is seen."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ from kinoform.world.shapes import SHAPES
 ATTRIBUTES = ("background", "texture", "camera", "count", "colour", "shape", "motion", "size")
 LEVELS = {"L1": L1, "L2": L2, "L3": L3}
 SIZES_IN_PIXELS = ((64, 64), (64, 112), (96, 96), (96, 176), (128, 128), (128, 224))
-FILMS = 3
+VIDEOS = 3
 
 
 def wrong(score: Score) -> set[str]:
@@ -31,12 +31,12 @@ def wrong(score: Score) -> set[str]:
 @pytest.mark.parametrize(("height", "width"), SIZES_IN_PIXELS)
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_level_is_read_at_every_size(level: str, height: int, width: int, num_frames: int) -> None:
-    for number in range(FILMS):
-        # Other films in every setting, half of them held out.
+    for number in range(VIDEOS):
+        # Other videos in every setting, half of them held out.
         generator = np.random.default_rng([num_frames, height, width, number])
         scene = sample_scene(LEVELS[level], generator, held_out=bool(number % 2))
-        film = render(scene, num_frames=num_frames, height=height, width=width)
-        assert wrong(compare(scene.story, read(film))) == set(), f"film {number}"
+        video = render(scene, num_frames=num_frames, height=height, width=width)
+        assert wrong(compare(scene.story, read(video))) == set(), f"video {number}"
 
 
 def drawn(level: Level, seed: int, **wanted: object) -> Scene:
@@ -63,7 +63,7 @@ def changed(scene: Scene, which: int, **change: object) -> Scene:
 
 
 def assert_only(name: str, asked: Story, shown: Scene, **size: int) -> None:
-    """The film of `shown` is read as `shown`, and of all that was asked only `name` is wrong."""
+    """The video of `shown` is read as `shown`, and of all that was asked only `name` is wrong."""
     reading = read(render(shown, **size))
     assert wrong(compare(shown.story, reading)) == set()
     assert wrong(compare(asked, reading)) == {name}
@@ -98,14 +98,14 @@ def subject_changes(scene: Scene, which: int, generator: np.random.Generator) ->
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_one_change_of_a_textured_film_is_the_one_judged_wrong(seed: int) -> None:
+def test_one_change_of_a_textured_video_is_the_one_judged_wrong(seed: int) -> None:
     scene = drawn(L2, seed, textured=True, panned=False)
     for name, shown in (*ground_changes(scene), *subject_changes(scene, 0, np.random.default_rng(seed))):
         assert_only(name, scene.story, shown)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_one_change_of_a_panned_film_is_the_one_judged_wrong(seed: int) -> None:
+def test_one_change_of_a_panned_video_is_the_one_judged_wrong(seed: int) -> None:
     scene = drawn(L2, seed, panned=True)
     for name, shown in (*ground_changes(scene), *subject_changes(scene, 0, np.random.default_rng(seed))):
         assert_only(name, scene.story, shown)
@@ -116,8 +116,8 @@ def test_one_change_of_a_panned_film_is_the_one_judged_wrong(seed: int) -> None:
 def test_another_camera_is_judged_wrong(asked, shown, texture) -> None:
     scene = drawn(L2, 3, panned=True)
     story = replace(scene.story, background=replace(scene.story.background, texture=texture))
-    film = replace(scene, story=replace(story, camera=shown), drift=0.36 * shown.drift)
-    assert_only("camera", replace(story, camera=asked), film)
+    video = replace(scene, story=replace(story, camera=shown), drift=0.36 * shown.drift)
+    assert_only("camera", replace(story, camera=asked), video)
 
 
 @pytest.mark.parametrize(("asked", "shown"), [(SMALL, MEDIUM), (SMALL, LARGE), (LARGE, MEDIUM), (LARGE, SMALL)])
@@ -168,7 +168,7 @@ def test_a_missing_or_added_object_is_judged_wrong(seed: int) -> None:
 
 @pytest.mark.parametrize("camera", [PANS_LEFT, PANS_RIGHT], ids=lambda camera: camera.name)
 @pytest.mark.parametrize(("height", "width"), SIZES_IN_PIXELS[1::2])
-def test_one_change_is_seen_in_wide_films(height: int, width: int, camera) -> None:
+def test_one_change_is_seen_in_wide_videos(height: int, width: int, camera) -> None:
     scene = drawn(L2, 1, panned=True)
     scene = replace(scene, story=replace(scene.story, camera=camera), drift=0.4 * camera.drift)
     size = {"num_frames": 33, "height": height, "width": width}

@@ -47,11 +47,11 @@ def test_shapes_are_centred_and_have_their_folds_and_reach(shape) -> None:
 
 
 def test_edges_are_one_pixel_wide() -> None:
-    film = render(scene_of(SQUARE), num_frames=1, height=100, width=100)[0, 50].astype(int)
+    video = render(scene_of(SQUARE), num_frames=1, height=100, width=100)[0, 50].astype(int)
     # The square spans 0.254 to 0.746 of the frame, so the pixels 25 and 74 are 60 % covered.
-    assert (film[:25] == BLUE.rgb).all() and (film[26:74] == RED.rgb).all() and (film[75:] == BLUE.rgb).all()
+    assert (video[:25] == BLUE.rgb).all() and (video[26:74] == RED.rgb).all() and (video[75:] == BLUE.rgb).all()
     mixed = np.array(BLUE.rgb) + 0.6 * (np.array(RED.rgb) - BLUE.rgb)
-    assert np.abs(film[[25, 74]] - mixed).max() <= 1
+    assert np.abs(video[[25, 74]] - mixed).max() <= 1
 
 
 def test_one_corner_points_up_until_it_spins() -> None:
@@ -64,7 +64,7 @@ def test_one_corner_points_up_until_it_spins() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_wide_film_is_the_square_one_with_more_background(seed: int) -> None:
+def test_a_wide_video_is_the_square_one_with_more_background(seed: int) -> None:
     scene = scene_from_seed(seed, L3)
     wide, square = render(scene, width=112), render(scene)
     assert (wide[:, :, 24:88] == square).all()
@@ -74,8 +74,8 @@ def test_a_wide_film_is_the_square_one_with_more_background(seed: int) -> None:
 
 @pytest.mark.parametrize("texture", [PLAIN, STRIPES, CHECKER], ids=lambda texture: texture.name)
 def test_textures_go_on_with_their_period(texture) -> None:
-    film = render(scene_of(STAR, texture=texture), width=128).astype(int)
-    edge, later = film[:, :, :16], film[:, :, 112:128]
+    video = render(scene_of(STAR, texture=texture), width=128).astype(int)
+    edge, later = video[:, :, :16], video[:, :, 112:128]
     assert np.abs(edge - later).max() <= 1
     assert (np.ptp(edge.astype(int), axis=2) > 10).any() == (texture != PLAIN)
     assert (np.ptp(edge.astype(int), axis=1) > 10).any() == (texture == CHECKER)
@@ -85,27 +85,27 @@ def test_the_second_shade_is_mixed_with_gray_and_grays_with_white() -> None:
     scene = scene_of(STAR, texture=STRIPES)
     for colour, other in ((YELLOW, (128, 128, 128)), (GRAY, (245, 245, 245))):
         ground = Background(colour=colour, texture=STRIPES)
-        film = render(replace(scene, story=replace(scene.story, background=ground)), num_frames=1)
-        shades = {tuple(pixel) for pixel in film[0, 0].tolist()}
+        video = render(replace(scene, story=replace(scene.story, background=ground)), num_frames=1)
+        shades = {tuple(pixel) for pixel in video[0, 0].tolist()}
         mixed = tuple(round(a + 0.22 * (b - a)) for a, b in zip(colour.rgb, other, strict=True))
         assert colour.rgb in shades and mixed in shades
 
 
 def test_a_pan_moves_background_and_object_together() -> None:
-    film = render(scene_of(STAR, texture=CHECKER, camera=PANS_LEFT), num_frames=3, height=80, width=80)
+    video = render(scene_of(STAR, texture=CHECKER, camera=PANS_LEFT), num_frames=3, height=80, width=80)
     # The drift is 0.4 of the frame: 16 pixels to the right from each of the three frames to the next.
-    assert np.abs(film[1, :, 16:].astype(int) - film[0, :, :-16]).max() <= 1
+    assert np.abs(video[1, :, 16:].astype(int) - video[0, :, :-16]).max() <= 1
 
 
-def test_frames_and_sizes_show_the_same_film() -> None:
+def test_frames_and_sizes_show_the_same_video() -> None:
     scene = scene_from_seed(3, L3)
-    film = render(scene)
-    assert np.abs(render(scene, num_frames=9).astype(int) - film[::2]).max() <= 1
+    video = render(scene)
+    assert np.abs(render(scene, num_frames=9).astype(int) - video[::2]).max() <= 1
     large = render(scene, height=128, width=128).astype(float)
     halved = large.reshape(17, 64, 2, 64, 2, 3).mean(axis=(2, 4))
-    assert np.abs(halved - film).mean() < 1
+    assert np.abs(halved - video).mean() < 1
 
 
-def test_an_empty_film_is_refused() -> None:
+def test_an_empty_video_is_refused() -> None:
     with pytest.raises(UsageError, match="0 frames"):
         render(scene_from_seed(0), num_frames=0)

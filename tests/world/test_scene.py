@@ -135,7 +135,7 @@ def test_two_objects_stand_left_and_right() -> None:
     assert scene.things[0].radius / (0.9 * 0.25) == pytest.approx(1, abs=0.075)
 
 
-def test_films_that_cannot_be_are_refused() -> None:
+def test_videos_that_cannot_be_are_refused() -> None:
     ball = Subject(colour=RED, shape=BALL, motion=STILL)
     with pytest.raises(UsageError, match="ball looks alike"):
         Subject(colour=RED, shape=BALL, motion=SPIN)

@@ -1,4 +1,4 @@
-"""`make world` measures: all right on rendered films, and 1 as exit status when the reader is shown others."""
+"""`make world` measures: all right on rendered videos, and 1 as exit status when the reader is shown others."""
 
 import importlib.util
 import json
@@ -34,19 +34,19 @@ def test_settings_are_36_different_ones(script: ModuleType) -> None:
     assert len(names) == 36 and {"L1 17x64x64", "L2 33x96x176", "L3 33x128x224"} <= names
 
 
-def test_rendered_films_are_all_right(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rendered_videos_are_all_right(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(script) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["setting"] for row in rows] == ["L2 17x64x64", "L2 17x64x112"]
     assert all(row[name] == 1 for row in rows for name in script.ATTRIBUTES)
 
 
-def test_films_of_another_scene_are_below_the_bound(script: ModuleType, capsys, monkeypatch) -> None:
-    films = []
+def test_videos_of_another_scene_are_below_the_bound(script: ModuleType, capsys, monkeypatch) -> None:
+    videos = []
     render, read = script.render, script.read
-    monkeypatch.setattr(script, "render", lambda scene, **size: films.append(render(scene, **size)) or films[-1])
-    # Each film is judged by the one before.
-    monkeypatch.setattr(script, "read", lambda film: read(films[max(len(films) - 2, 0)]))
+    monkeypatch.setattr(script, "render", lambda scene, **size: videos.append(render(scene, **size)) or videos[-1])
+    # Each video is judged by the one before.
+    monkeypatch.setattr(script, "read", lambda video: read(videos[max(len(videos) - 2, 0)]))
     assert ended(script) == 1
     row = json.loads(capsys.readouterr().out.splitlines()[0])
     assert row["colour"] < 0.9 and row["shape"] < 0.9

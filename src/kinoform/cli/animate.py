@@ -1,4 +1,4 @@
-"""`kinoform animate`: a film that begins with a picture."""
+"""`kinoform animate`: a video that begins with an image."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from kinoform.cli.generate import generate
-from kinoform.cli.options import FILM, ModelName, option
+from kinoform.cli.options import VIDEO, ModelName, option
 from kinoform.cli.sharing import sharing
 
 OTHER_INPUTS = (
-    "prompts", "image", "last_image", "frame", "film", "mask", "reference", "strength", "source_prompt",
+    "prompts", "image", "last_image", "frame", "video", "mask", "reference", "strength", "source_prompt",
     "context_scale", "sampler", "fit_mask",
 )  # fmt: skip
-"""What else a film may be made from, which is not for films from pictures."""
+"""What else a video may be made from, which is not for videos from images."""
 
 
 @sharing(generate, without=OTHER_INPUTS)
 def animate(
-    picture: Annotated[Path, typer.Argument(help="The first frame.")],
-    prompt: Annotated[str, option(FILM, "What happens in the film.")],
+    image: Annotated[Path, typer.Argument(help="The first frame.")],
+    prompt: Annotated[str, option(VIDEO, "What happens in the video.")],
     model: ModelName = "mini:frames",
     **options: Any,
 ) -> None:
-    """Make a film that begins with a picture."""
-    generate(prompt, image=picture, model=model, **options)
+    """Make a video that begins with an image."""
+    generate(prompt, image=image, model=model, **options)

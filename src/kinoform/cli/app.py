@@ -45,7 +45,7 @@ def _guarded() -> int:
     except KeyboardInterrupt:
         return console.fail(Interrupted("interrupted; no half-made file was left", code="interrupted"))
     except MemoryError:
-        sentence = "this machine has too little memory for that; make the film smaller"
+        sentence = "this machine has too little memory for that; make the video smaller"
         return console.fail(FitError(sentence, code="out_of_memory"))
     except OSError as error:
         return console.fail(KinoformError(f"{error.filename or 'a file'}: {error.strerror or error}", code="system"))

@@ -1,4 +1,4 @@
-"""`kinoform bridge`: a film that leads from one picture to another."""
+"""`kinoform bridge`: a video that leads from one image to another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from kinoform.cli.animate import OTHER_INPUTS
 from kinoform.cli.generate import generate
-from kinoform.cli.options import FILM, ModelName, option
+from kinoform.cli.options import VIDEO, ModelName, option
 from kinoform.cli.sharing import sharing
 
 
@@ -17,9 +17,9 @@ from kinoform.cli.sharing import sharing
 def bridge(
     first: Annotated[Path, typer.Argument(help="The first frame.")],
     last: Annotated[Path, typer.Argument(help="The last frame.")],
-    prompt: Annotated[str, option(FILM, "What happens between them.")],
+    prompt: Annotated[str, option(VIDEO, "What happens between them.")],
     model: ModelName = "mini:frames",
     **options: Any,
 ) -> None:
-    """Make a film that leads from one picture to another."""
+    """Make a video that leads from one image to another."""
     generate(prompt, image=first, last_image=last, model=model, **options)

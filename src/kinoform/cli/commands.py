@@ -22,24 +22,26 @@ class Entry:
     help: str
 
 
-FILMS, WEIGHTS, MODELS, MACHINE = "Films", "Weights", "Models", "Before the work"
+VIDEOS, WEIGHTS, MODELS, MACHINE = "Videos", "Weights", "Models", "Before the work"
 
 COMMANDS: Mapping[str, Entry] = {
-    "generate": Entry(panel=FILMS, help="Make films from words, pictures and films."),
-    "animate": Entry(panel=FILMS, help="Make a film that begins with a picture."),
-    "bridge": Entry(panel=FILMS, help="Make a film that leads from one picture to another."),
+    "generate": Entry(panel=VIDEOS, help="Make videos from words, images and videos."),
+    "animate": Entry(panel=VIDEOS, help="Make a video that begins with an image."),
+    "bridge": Entry(panel=VIDEOS, help="Make a video that leads from one image to another."),
     "edit": Entry(
-        panel=FILMS,
-        help="Change what a mask shows white, or a whole film, as the prompt says; the rest stays bit for bit.",
+        panel=VIDEOS,
+        help="Change what a mask shows white, or a whole video, as the prompt says; the rest stays bit for bit.",
     ),
-    "extend": Entry(panel=FILMS, help="Make a film longer, after its end or before its beginning."),
+    "extend": Entry(panel=VIDEOS, help="Make a video longer, after its end or before its beginning."),
     "outpaint": Entry(
-        panel=FILMS, help="Make a film wider or higher: its surroundings are made, it stays bit for bit."
+        panel=VIDEOS, help="Make a video wider or higher: its surroundings are made, it stays bit for bit."
     ),
-    "rerun": Entry(panel=FILMS, help="Make a film again from its own parameters: on the same machine, the same film."),
-    "decode": Entry(panel=FILMS, help="Turn kept latents into their film."),
-    "info": Entry(panel=FILMS, help="Print the parameters that a film carries."),
-    "plan": Entry(panel=MACHINE, help="Say what a film would take: tensor shapes, parameters, operations, memory."),
+    "rerun": Entry(
+        panel=VIDEOS, help="Make a video again from its own parameters: on the same machine, the same video."
+    ),
+    "decode": Entry(panel=VIDEOS, help="Turn kept latents into their video."),
+    "info": Entry(panel=VIDEOS, help="Print the parameters that a video carries."),
+    "plan": Entry(panel=MACHINE, help="Say what a video would take: tensor shapes, parameters, operations, memory."),
     "doctor": Entry(panel=MACHINE, help="Say what this machine can do."),
     "inspect": Entry(
         panel=WEIGHTS, help="Say what weights are: part, architecture, dialect, storage, sizes, and what is missing."
@@ -51,7 +53,8 @@ COMMANDS: Mapping[str, Entry] = {
         help="Fetch the files of a model that kinoform needs; a broken download goes on where it stopped.",
     ),
     "evaluate": Entry(
-        panel=MODELS, help="Measure prompt-following on the world's held-back prompts; the same films on every machine."
+        panel=MODELS,
+        help="Measure prompt-following on the world's held-back prompts; the same videos on every machine.",
     ),
     "train": Entry(
         panel=MODELS,
@@ -88,7 +91,7 @@ HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="kinoform",
     cls=Commands,
-    help="Films from words. `kinoform generate PROMPT` makes one with the embedded model.",
+    help="Videos from words. `kinoform generate PROMPT` makes one with the embedded model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings=HELP,
@@ -114,4 +117,4 @@ def _version(shown: bool) -> bool:
 def common(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Films from words. `kinoform generate PROMPT` makes one with the embedded model."""
+    """Videos from words. `kinoform generate PROMPT` makes one with the embedded model."""

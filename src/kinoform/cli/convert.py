@@ -34,9 +34,9 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Write weights in another layout, tensor by tensor. Numbers stay as they are unless --dtype says otherwise."""
+    from kinoform.conversion.convert import OWN, Wanted
+    from kinoform.conversion.convert import convert as write
     from kinoform.recipes.load import DTYPES
-    from kinoform.weights.conversion.convert import OWN, Wanted
-    from kinoform.weights.conversion.convert import convert as write
 
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}", code="unknown_dtype")
@@ -73,8 +73,8 @@ def bytes_of(text: str) -> int:
 
 def _recipe(source: Path, variant: str | None) -> str | None:
     """The address of the recipe of the released model that the weights are, if there is but one."""
+    from kinoform.families.identify import inspect_path
     from kinoform.recipes.load import RELEASED
-    from kinoform.weights.identity.identify import inspect_path
 
     part = next((each for each in inspect_path(source) if each.part == "transformer"), None)
     if part is None:

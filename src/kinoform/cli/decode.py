@@ -1,4 +1,4 @@
-"""`kinoform decode`: finish a run whose film could not be written."""
+"""`kinoform decode`: finish a run whose video could not be written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.chosen import Chosen
+from kinoform.cli.model_options import Chosen
 from kinoform.cli.options import (
     AsJson,
     ContactSheet,
@@ -51,20 +51,20 @@ def decode(
     variant: Variant = None,
     lora: Loras = None,
     lora_ignore_unknown: IgnoreUnknown = False,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="By default the film's first name.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="By default the video's first name.")] = None,
     device: DeviceName = "auto",
-    upscale: Annotated[int | None, typer.Option(help="By default as asked when the film was made.")] = None,
+    upscale: Annotated[int | None, typer.Option(help="By default as asked when the video was made.")] = None,
     force: Force = False,
     as_json: AsJson = False,
     no_metadata: NoMetadata = False,
     contact_sheet: ContactSheet = False,
 ) -> None:
-    """Turn kept latents into their film."""
+    """Turn kept latents into their video."""
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.latents import film_name
+    from kinoform.checkpoints.latents import read_latents
+    from kinoform.cli.latents import video_name
     from kinoform.cli.output import Output, check, save
-    from kinoform.media.film import Film
-    from kinoform.weights.latents import read_latents
+    from kinoform.media.video import Video
 
     values, params = read_latents(latents)
     console.keep_private(*_prompts(params))
@@ -81,10 +81,10 @@ def decode(
             code="latents_of_other_model",
         )
     codec = pipeline.parts.codec_spec
-    shape = _film_size(codec.stride, values)
+    shape = _video_size(codec.stride, values)
     if values.shape[1] != codec.channels or [params.get(side) for side in SIDES] != list(shape):
         raise UsageError(
-            f"{latents} holds {list(values.shape)}, which is not a film of its own parameters",
+            f"{latents} holds {list(values.shape)}, which is not a video of its own parameters",
             code="latents_inconsistent",
         )
     kept, codec_name, crf = params.pop("upscale", 1), params.pop("codec", None), params.pop("crf", None)
@@ -96,8 +96,8 @@ def decode(
     check(name, shape, how)
     fps = _fps(latents, params)
     with bars() as tell:
-        told = save(Film(frames=pipeline.frames(values, tell), fps=fps, params=params), name, how)
-    if Path(film_name(latents) or "").name == Path(name).name:
+        told = save(Video(frames=pipeline.frames(values, tell), fps=fps, params=params), name, how)
+    if Path(video_name(latents) or "").name == Path(name).name:
         latents.unlink(missing_ok=True)
     console.result(name, told, as_json=as_json)
 
@@ -108,24 +108,24 @@ def _prompts(params: dict[str, object]) -> list[str]:
     return [str(text) for text in (params.get("prompt", ""), params.get("negative_prompt", ""), source)]
 
 
-def _film_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:
-    """(frames, height, width) of the film of such latents."""
+def _video_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:
+    """(frames, height, width) of the video of such latents."""
     (time, rows, columns), (frames, height, width) = stride, latents.shape[2:]
     return 1 + (frames - 1) * time, height * rows, width * columns
 
 
 def _output(file: Path, output: str | None) -> str:
-    """The film's place: beside its latents, under the name that it was to have, unless another is given."""
-    from kinoform.cli.latents import film_name
+    """The video's place: beside its latents, under the name that it was to have, unless another is given."""
+    from kinoform.checkpoints.latents import SUFFIX
+    from kinoform.cli.latents import video_name
     from kinoform.cli.output import placed
-    from kinoform.weights.latents import SUFFIX
 
-    name = film_name(file)
+    name = video_name(file)
     if output is not None:
         return placed(output, Path(name or f"{file.stem}.mp4").name)
     if name is None:
         raise UsageError(
-            f"{file} is not named like kept latents, FILM{SUFFIX}; name the film with -o", code="output_name_missing"
+            f"{file} is not named like kept latents, VIDEO{SUFFIX}; name the video with -o", code="output_name_missing"
         )
     return name
 
@@ -144,11 +144,12 @@ def _hash(params: dict[str, object]) -> object:
 
 
 def _fps(file: Path, params: dict[str, object]) -> float:
-    from kinoform.media.caps import RATES
+    from kinoform.media.limits import RATES
 
     fps = params.get("fps")
     if not isinstance(fps, int | float) or not RATES[0] <= fps <= RATES[1]:
         raise UsageError(
-            f"{file} says {fps!r} frames per second, which no film has; make the film anew", code="latents_inconsistent"
+            f"{file} says {fps!r} frames per second, which no video has; make the video anew",
+            code="latents_inconsistent",
         )
     return float(fps)

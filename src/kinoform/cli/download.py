@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from kinoform.checkpoints.cached import IDS, SAME_WEIGHTS
 from kinoform.cli import console
 from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, AsJson, option
 from kinoform.cli.progress import stages
 from kinoform.errors import Interrupted, UsageError
-from kinoform.weights.cached import IDS, SAME_WEIGHTS
 
 MB = 1_000_000
 
@@ -28,8 +28,8 @@ def download(
 
     Weights and settings only, never code; sizes and hashes are compared.
     """
+    from kinoform.checkpoints.hub import fetch, folder_name, listing
     from kinoform.recipes.load import cache_folder
-    from kinoform.weights.hub import fetch, folder_name, listing
 
     if model in MODELS and model not in VARIANTS:
         raise UsageError(f"{model} comes with kinoform; there is nothing to fetch", code="nothing_to_fetch")

@@ -1,4 +1,4 @@
-"""`kinoform edit`: change a part of a film and leave the rest as it is."""
+"""`kinoform edit`: change a part of a video and leave the rest as it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.editing import EDIT, DryRun, Feather, NoColourMatch, Overlap, Preview, Prompt, Shared
+from kinoform.cli.edit_common import EDIT, DryRun, Feather, NoColourMatch, Overlap, Preview, Prompt, Shared
 from kinoform.cli.inputs import INPUTS, ContextScale, MaskFile, References, Strength
 from kinoform.cli.options import MODEL, model_names, option
 from kinoform.cli.sharing import sharing
@@ -17,14 +17,14 @@ from kinoform.cli.sharing import sharing
 
 @sharing(Shared)
 def edit(
-    film: Annotated[Path, typer.Argument(help="A film or folder of frames; it stays as it is.")],
+    video: Annotated[Path, typer.Argument(help="A video or folder of frames; it stays as it is.")],
     prompt: Prompt,
     mask: MaskFile = None,
     reference: References = None,
     strength: Strength = None,
     source_prompt: Annotated[
         str | None,
-        option(INPUTS, "What the film shows now, to edit it into the prompt.", "--source-prompt", "--from-prompt"),
+        option(INPUTS, "What the video shows now, to edit it into the prompt.", "--source-prompt", "--from-prompt"),
     ] = None,
     context_scale: ContextScale = None,
     grow: Annotated[
@@ -45,14 +45,14 @@ def edit(
     dry_run: DryRun = False,
     **options: Any,
 ) -> None:
-    """Change what a mask shows white, or a whole film, as the prompt says; the rest stays bit for bit."""
+    """Change what a mask shows white, or a whole video, as the prompt says; the rest stays bit for bit."""
     console.keep_private(prompt, source_prompt, options["negative"])
     shared = Shared(model=model or ("mini:vace" if source_prompt is None else "mini"), **options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.edited import carried_out, order, rehearsed, show
     from kinoform.editing import preview as drawing
     from kinoform.editing.edit import carry_out
-    from kinoform.editing.plan import plan_edit
+    from kinoform.editing.edit_plan import plan_edit
     from kinoform.editing.settings import EditSettings
 
     settings = EditSettings(
@@ -60,12 +60,12 @@ def edit(
         show_source=not hide_source, fit_mask=fit_mask,
     )  # fmt: skip
     ordered = order(
-        "edit", film, prompt, shared, mask=mask, reference=reference, strength=strength, source_prompt=source_prompt,
+        "edit", video, prompt, shared, mask=mask, reference=reference, strength=strength, source_prompt=source_prompt,
         context_scale=context_scale, grow=grow, feather=feather, margin=margin, overlap=overlap,
         hide_source=hide_source, fit_mask=fit_mask, no_colour_match=no_colour_match,
     )  # fmt: skip
     plan = plan_edit(
-        ordered.pipeline, film, prompt, seed=ordered.seed, mask=mask, references=reference or (), strength=strength,
+        ordered.pipeline, video, prompt, seed=ordered.seed, mask=mask, references=reference or (), strength=strength,
         source_prompt=source_prompt, context_scale=context_scale, settings=settings, **shared.changes(),
     )  # fmt: skip
     frames = len(plan.source.frames)

@@ -1,4 +1,4 @@
-"""The work of every command that changes a film: it is made, saved with its sound, measured in its file, told of."""
+"""The work of every command that changes a video: it is made, saved with its sound, measured in its file, told of."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from PIL import Image
 
 from kinoform.cli import console
-from kinoform.cli.editing import Shared, again
-from kinoform.cli.films import rehearse
+from kinoform.cli.edit_common import Shared, again
 from kinoform.cli.latents import check_latents, passes_kept, seed_kept
 from kinoform.cli.output import Output, check, placed, save
 from kinoform.cli.progress import bars
+from kinoform.cli.write_videos import rehearse
 from kinoform.editing.edit import Edited
-from kinoform.editing.encoded import PROMISED, Kept, kept
+from kinoform.editing.encode_check import PROMISED, Kept, kept
 from kinoform.editing.passes import Passes
 from kinoform.errors import UsageError
 from kinoform.files import check_writable, whole
 from kinoform.media.names import default_name
-from kinoform.media.video import evened
+from kinoform.media.video_writer import evened
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline, random_seed
 from kinoform.pipelines.request import Request
@@ -37,7 +37,7 @@ Shape: TypeAlias = tuple[int, int, int]
 class Order:
     """What a command is to do: with a model, to a file, for a prompt, under a seed, saved somehow.
 
-    `words` make the same film again, without the seed; `spoken` tells that the user chose that.
+    `words` make the same video again, without the seed; `spoken` tells that the user chose that.
     """
 
     pipeline: Pipeline
@@ -52,12 +52,12 @@ class Order:
     words: tuple[str, ...]
 
     def final(self, shape: Shape) -> Shape:
-        """The shape of the film that is saved, where one of `shape` is made."""
+        """The shape of the video that is saved, where one of `shape` is made."""
         frames, height, width = shape
         return (frames, height + height % 2, width + width % 2) if self.even else shape
 
     def name(self, size: tuple[int, int]) -> str:
-        """The place of a film of this height and width; mp4 takes even sides alone."""
+        """The place of a video of this height and width; mp4 takes even sides alone."""
         even = all(side % 2 == 0 for side in size)
         return placed(self.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
 
@@ -90,7 +90,7 @@ def order(command: str, file: Path, prompt: str, shared: Shared, **own: Any) -> 
 
 
 def show(ordered: Order, sheet: Image.Image) -> None:
-    """Save a preview beside the film to come."""
+    """Save a preview beside the video to come."""
     named = Path(placed(ordered.output, ordered.file.name))
     target, encoded = named.with_name(f"{named.stem}_preview.png"), io.BytesIO()
     check_writable(target, force=ordered.how.force)
@@ -101,13 +101,13 @@ def show(ordered: Order, sheet: Image.Image) -> None:
 
 
 def rehearsed(ordered: Order, model: str, asked: Request, shape: Shape, plan: Planned) -> None:
-    """Tell what a film of `shape` would take, of which `asked` is the first request; refuse what `carried_out` does."""
+    """Tell what a video of `shape` takes, of which `asked` is the first request; refuse what `carried_out` does."""
     name = _checked(ordered, shape)
     rehearse(model, ordered.pipeline, [asked], [name], ordered.how, passes=plan.passes, beside=plan.beside)
 
 
 def carried_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None:
-    """Make a film of `shape` (frames, height, width), save it, and tell of it.
+    """Make a video of `shape` (frames, height, width), save it, and tell of it.
 
     What can be refused about its file is refused first, and what was made is kept until it is saved.
     """
@@ -121,9 +121,9 @@ def carried_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None
         with bars() as tell:
             edited = make(tell, passes)
         edited = _evened(edited) if ordered.even else edited
-        told: Any = edited.film.params.get("edit", {})
-        params = {**edited.film.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
-        result = save(replace(edited.film, params=params), name, how)
+        told: Any = edited.video.params.get("edit", {})
+        params = {**edited.video.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
+        result = save(replace(edited.video, params=params), name, how)
     found = _kept(name, edited)
     if not how.as_json and not console.streams():
         for sentence in (*edited.report.sentences(), *_said(name, found)):
@@ -137,7 +137,7 @@ def carried_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None
 
 
 def _checked(ordered: Order, shape: Shape) -> str:
-    """The name of the film to come, about which all that can be is refused."""
+    """The name of the video to come, about which all that can be is refused."""
     shape = ordered.final(shape)
     name = ordered.name(shape[1:])
     try:
@@ -154,12 +154,12 @@ def _checked(ordered: Order, shape: Shape) -> str:
 
 
 def _evened(edited: Edited) -> Edited:
-    film = replace(edited.film, frames=evened(edited.film.frames))
-    return replace(edited, film=film, raw=evened(edited.raw), alpha=evened(edited.alpha))
+    video = replace(edited.video, frames=evened(edited.video.frames))
+    return replace(edited, video=video, raw=evened(edited.raw), alpha=evened(edited.alpha))
 
 
 def _kept(name: str, edited: Edited) -> Kept | None:
-    """None where the file is beyond what is read back, of which a word is said: the film is saved all the same."""
+    """None where the file is beyond what is read back, of which a word is said: the video is saved all the same."""
     try:
         return kept(name, edited)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""`kinoform evaluate`: how often films show what their prompts, or their inputs, say."""
+"""`kinoform evaluate`: how often videos show what their prompts, or their inputs, say."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinoform.cli.evaluate_inputs import judge_inputs
-from kinoform.cli.judging import Judging, PageFile
+from kinoform.cli.evaluate_report import Judging, PageFile
 from kinoform.cli.options import (
-    FILM,
     OUTPUT,
+    VIDEO,
     AsJson,
     DeviceName,
     DtypeName,
@@ -33,42 +33,42 @@ if TYPE_CHECKING:
     from kinoform.evaluation.benchmark import Place
     from kinoform.evaluation.inputs.benchmark import InputsPlace
     from kinoform.evaluation.inputs.case import Case
-    from kinoform.media.film import Film
+    from kinoform.media.video import Video
 
-MOST_FILMS = 100_000
+MOST_VIDEOS = 100_000
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model to judge.", autocompletion=model_names)] = "mini",
-    level: Annotated[list[str] | None, option(FILM, "L1, L2 or L3; may be repeated, all of them if left out.")] = None,
-    count: Annotated[int, option(FILM, "Films per level and split, or scenes per task.")] = 200,
+    level: Annotated[list[str] | None, option(VIDEO, "L1, L2 or L3; may be repeated, all of them if left out.")] = None,
+    count: Annotated[int, option(VIDEO, "Videos per level and split, or scenes per task.")] = 200,
     compare: Annotated[
-        str | None, option(FILM, "A model, settings as steps=8,guidance=3, or MODEL,steps=8.", complete=model_names)
+        str | None, option(VIDEO, "A model, settings as steps=8,guidance=3, or MODEL,steps=8.", complete=model_names)
     ] = None,
-    inputs: Annotated[bool, option(FILM, "Judge how frames, masks and references are followed.", "--inputs")] = False,
+    inputs: Annotated[bool, option(VIDEO, "Judge how frames, masks and references are followed.", "--inputs")] = False,
     recipe: RecipeName = None,
     variant: Variant = None,
-    task: Annotated[list[str] | None, option(FILM, "Which of the tasks of --inputs; may be repeated.")] = None,
+    task: Annotated[list[str] | None, option(VIDEO, "Which of the tasks of --inputs; may be repeated.")] = None,
     steps: Steps = None,
     guidance: Guidance = None,
     shift: Shift = None,
     solver: SolverName = None,
     device: DeviceName = "auto",
     dtype: DtypeName = "auto",
-    html: Annotated[Path | None, option(OUTPUT, "Also write a page with tables and films.")] = None,
-    html_films: Annotated[int, option(OUTPUT, "Films of a kind on the page.")] = 24,
+    html: Annotated[Path | None, option(OUTPUT, "Also write a page with tables and videos.")] = None,
+    html_videos: Annotated[int, option(OUTPUT, "Videos of a kind on the page.")] = 24,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure prompt-following on the world's held-back prompts; the same films on every machine."""
-    for name, value, least in (("--count", count, 1), ("--html-films", html_films, 0)):
-        if not least <= value <= MOST_FILMS:
-            raise UsageError(f"{name} must be from {least} to {MOST_FILMS}, not {value}", code="value_out_of_range")
+    """Measure prompt-following on the world's held-back prompts; the same videos on every machine."""
+    for name, value, least in (("--count", count, 1), ("--html-videos", html_videos, 0)):
+        if not least <= value <= MOST_VIDEOS:
+            raise UsageError(f"{name} must be from {least} to {MOST_VIDEOS}, not {value}", code="value_out_of_range")
     if inputs and level:
         raise UsageError("--inputs judges tasks in place of levels; leave out --level", code="options_conflict")
     if task and not inputs:
         raise UsageError("--task chooses among the tasks of --inputs; pass that too", code="option_missing")
-    page = PageFile(path=html, films=html_films, force=force)
+    page = PageFile(path=html, videos=html_videos, force=force)
     page.check()
     side = Side(
         model=model, recipe=recipe, variant=variant, device=device, dtype=dtype,
@@ -83,24 +83,24 @@ def evaluate(
 
 
 def judge_prompts(asked: Judging, level: list[str] | None) -> None:
-    """Films of the prompts of some levels, or of all, and of what pictures show where a side takes references."""
+    """Videos of the prompts of some levels, or of all, and of what images show where a side takes references."""
     # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.evaluation.combined_report import judgement, judgement_page, judgement_tables, stages_of
     from kinoform.evaluation.inputs.page import strip
-    from kinoform.evaluation.judgement import judgement, judgement_page, judgement_tables, stages_of
-    from kinoform.evaluation.page import picture
+    from kinoform.evaluation.page import image
     from kinoform.evaluation.prompts import LEVELS
 
     levels = list(dict.fromkeys(level or LEVELS))
-    pictures: dict[Place, bytes] = {}
+    images: dict[Place, bytes] = {}
     strips: dict[InputsPlace, bytes] = {}
 
-    def watch(place: Place, film: Film) -> None:
+    def watch(place: Place, video: Video) -> None:
         if asked.page.shows(place.number):
-            pictures[place] = picture(film)
+            images[place] = image(video)
 
-    def watch_identity(place: InputsPlace, case: Case, film: Film) -> None:
+    def watch_identity(place: InputsPlace, case: Case, video: Video) -> None:
         if asked.page.shows(place.number):
-            strips[place] = picture(strip(case, film))
+            strips[place] = image(strip(case, video))
 
     mine, theirs = contenders(asked.first, asked.other)
     titles = {stage: stage for stage in stages_of(mine, theirs, levels)}
@@ -110,6 +110,6 @@ def judge_prompts(asked: Judging, level: list[str] | None) -> None:
         )
     if asked.page.path is not None:
         command = asked.command(word for name in levels for word in ("--level", name))
-        asked.page.write(judgement_page(found, command=command, pictures=pictures, strips=strips))
+        asked.page.write(judgement_page(found, command=command, images=images, strips=strips))
     sides = [side[0] for side in found.words.sides]
     asked.show(found.as_json(), found.words.names, sides, judgement_tables(found))

@@ -21,7 +21,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A kind of work of `total` pieces begins; `item` of `items` where it comes once for each of several films."""
+    """A kind of work of `total` pieces begins; `item` of `items` where it comes once for each of several videos."""
 
     event: ClassVar[str] = "stage"
     stage: str

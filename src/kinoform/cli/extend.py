@@ -1,4 +1,4 @@
-"""`kinoform extend`: make a film longer."""
+"""`kinoform extend`: make a video longer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.editing import DryRun, NoColourMatch, Preview, Prompt, Shared
+from kinoform.cli.edit_common import DryRun, NoColourMatch, Preview, Prompt, Shared
 from kinoform.cli.inputs import References
-from kinoform.cli.options import FILM, frames_of, option
+from kinoform.cli.options import VIDEO, frames_of, option
 from kinoform.cli.sharing import sharing
 
 
 @sharing(Shared)
 def extend(
-    film: Annotated[Path, typer.Argument(help="A film or folder of frames; it stays as it is.")],
+    video: Annotated[Path, typer.Argument(help="A video or folder of frames; it stays as it is.")],
     prompt: Prompt,
-    frames: Annotated[int | None, option(FILM, "New frames; by default as many as are made at once.")] = None,
-    seconds: Annotated[float | None, option(FILM, "The same as a length.")] = None,
-    before: Annotated[bool, option(FILM, "Before the beginning instead of after the end.", "--before")] = False,
+    frames: Annotated[int | None, option(VIDEO, "New frames; by default as many as are made at once.")] = None,
+    seconds: Annotated[float | None, option(VIDEO, "The same as a length.")] = None,
+    before: Annotated[bool, option(VIDEO, "Before the beginning instead of after the end.", "--before")] = False,
     context: Annotated[
-        int | None, option(FILM, "Frames of the film that the model goes on from; by default 9.")
+        int | None, option(VIDEO, "Frames of the video that the model goes on from; by default 9.")
     ] = None,
     reference: References = None,
     no_colour_match: NoColourMatch = False,
@@ -31,21 +31,21 @@ def extend(
     dry_run: DryRun = False,
     **options: Any,
 ) -> None:
-    """Make a film longer, after its end or before its beginning."""
+    """Make a video longer, after its end or before its beginning."""
     console.keep_private(prompt, options["negative"])
     shared = Shared(**options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.edited import carried_out, order, rehearsed, show
     from kinoform.editing import preview as drawing
-    from kinoform.editing.continuing import most_new, pace, plan_extend
     from kinoform.editing.extend import carry_out
-    from kinoform.media.reading import read_clip
+    from kinoform.editing.extend_plan import most_new, pace, plan_extend
+    from kinoform.media.read import read_clip
 
     ordered = order(
-        "extend", film, prompt, shared, frames=frames, seconds=seconds, before=before, context=context,
+        "extend", video, prompt, shared, frames=frames, seconds=seconds, before=before, context=context,
         reference=reference, no_colour_match=no_colour_match,
     )  # fmt: skip
-    source, recipe = read_clip(film, sound=True), ordered.pipeline.recipe
+    source, recipe = read_clip(video, sound=True), ordered.pipeline.recipe
     there = len(source.frames)
     new = frames_of(frames, seconds, pace(source, recipe, context, before), 1)
     plan = plan_extend(

@@ -1,4 +1,4 @@
-"""`kinoform generate`: from a prompt to a saved film."""
+"""`kinoform generate`: from a prompt to a saved video."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.chosen import Chosen
 from kinoform.cli.inputs import (
     ContextScale,
     ExactSize,
@@ -20,13 +19,14 @@ from kinoform.cli.inputs import (
     LastImage,
     MaskFile,
     References,
-    SourceFilm,
     SourcePrompt,
+    SourceVideo,
     Strength,
 )
+from kinoform.cli.model_options import Chosen
 from kinoform.cli.options import (
-    FILM,
     OUTPUT,
+    VIDEO,
     AsJson,
     ContactSheet,
     DeviceName,
@@ -62,14 +62,14 @@ from kinoform.errors import UsageError
 if TYPE_CHECKING:
     from kinoform.recipe import Recipe
 
-MOST_FILMS = 10_000
+MOST_VIDEOS = 10_000
 
 SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 """Marks of web pages, chats and word processors that break a line without ending it: white space in a prompt."""
 
 
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="What the film shows.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="What the video shows.")] = None,
     model: ModelName = "mini",
     recipe: RecipeName = None,
     text_encoder: TextEncoderFile = None,
@@ -79,25 +79,27 @@ def generate(
     variant: Variant = None,
     lora: Loras = None,
     lora_ignore_unknown: IgnoreUnknown = False,
-    size: Annotated[str | None, option(FILM, "WIDTHxHEIGHT in pixels.")] = None,
-    frames: Annotated[int | None, option(FILM, "Number of frames, 1 + 4n for Wan.")] = None,
-    seconds: Annotated[float | None, option(FILM, "Length, to the nearest legal --frames.")] = None,
-    fps: Annotated[float | None, option(FILM, "Frames per second of the saved film.")] = None,
+    size: Annotated[str | None, option(VIDEO, "WIDTHxHEIGHT in pixels.")] = None,
+    frames: Annotated[int | None, option(VIDEO, "Number of frames, 1 + 4n for Wan.")] = None,
+    seconds: Annotated[float | None, option(VIDEO, "Length, to the nearest legal --frames.")] = None,
+    fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video.")] = None,
     steps: Steps = None,
-    fast: Annotated[bool, option(FILM, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False,
+    fast: Annotated[
+        bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")
+    ] = False,
     guidance: Guidance = None,
     guidance_rule: GuidanceRule = None,
     shift: Shift = None,
     solver: SolverName = None,
     sampler: SamplerName = None,
-    negative: Annotated[str | None, option(FILM, "What the film should not show; '' for nothing.")] = None,
-    seed: Annotated[int | None, option(FILM, "The same seed makes the same film.")] = None,
-    count: Annotated[int, option(FILM, "Films per prompt, with seeds seed, seed + 1, ...")] = 1,
-    prompts: Annotated[Path | None, option(FILM, "A text file, one prompt a line.")] = None,
+    negative: Annotated[str | None, option(VIDEO, "What the video should not show; '' for nothing.")] = None,
+    seed: Annotated[int | None, option(VIDEO, "The same seed makes the same video.")] = None,
+    count: Annotated[int, option(VIDEO, "Videos per prompt, with seeds seed, seed + 1, ...")] = 1,
+    prompts: Annotated[Path | None, option(VIDEO, "A text file, one prompt a line.")] = None,
     image: Image = None,
     last_image: LastImage = None,
     frame: KnownFrame = None,
-    film: SourceFilm = None,
+    video: SourceVideo = None,
     mask: MaskFile = None,
     fit_mask: FitMask = False,
     reference: References = None,
@@ -107,7 +109,7 @@ def generate(
     exact_size: ExactSize = False,
     dtype: DtypeName = "auto",
     device: DeviceName = "auto",
-    upscale: Annotated[int | None, option(OUTPUT, "Repeat every pixel, for small films.")] = None,
+    upscale: Annotated[int | None, option(OUTPUT, "Repeat every pixel, for small videos.")] = None,
     codec: Annotated[
         str | None, option(OUTPUT, "h264 or av1 in .mp4, vp9 or av1 in .webm, any in .mkv.", complete=codec_names)
     ] = None,
@@ -115,21 +117,21 @@ def generate(
     output: Annotated[
         str | None, option(OUTPUT, ".mp4 .webm .mkv .gif .webp .png name/ or a folder.", "--output", "-o")
     ] = None,
-    dry_run: Annotated[bool, option(OUTPUT, "Print the plan of the film instead of making it.", "--dry-run")] = False,
+    dry_run: Annotated[bool, option(OUTPUT, "Print the plan of the video instead of making it.", "--dry-run")] = False,
     force: Force = False,
     as_json: AsJson = False,
     no_metadata: NoMetadata = False,
     contact_sheet: ContactSheet = False,
 ) -> None:
-    """Make films from words, pictures and films."""
+    """Make videos from words, images and videos."""
     console.keep_private(prompt, negative, source_prompt)
     texts = _prompts(prompt, prompts)
     console.keep_private(*texts)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.films import make, rehearse
     from kinoform.cli.latents import check_latents
-    from kinoform.cli.output import Output, check, film_names
-    from kinoform.conditions.ports import most_of, rate_of
+    from kinoform.cli.output import Output, check, video_names
+    from kinoform.cli.write_videos import make, rehearse
+    from kinoform.conditions.protocols import most_of, rate_of
     from kinoform.editing.worlds import tell_worlds
     from kinoform.pipelines.pipeline import random_seed
 
@@ -140,7 +142,7 @@ def generate(
     )  # fmt: skip
     pipeline = chosen.load()
     files = InputFiles(
-        image=image, last_image=last_image, frames=frame or (), film=film, mask=mask, references=reference or (),
+        image=image, last_image=last_image, frames=frame or (), video=video, mask=mask, references=reference or (),
         strength=strength, source_prompt=source_prompt, context_scale=context_scale, exact_size=exact_size,
         fit_mask=fit_mask,
     )  # fmt: skip
@@ -165,7 +167,7 @@ def generate(
         upscale=pipeline.recipe.upscale if upscale is None else upscale,
         force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json, codec=codec, crf=crf,
     )  # fmt: skip
-    names = film_names(asked, output)
+    names = video_names(asked, output)
     for each, name in zip(asked, names, strict=True):
         check(name, (each.num_frames, each.height, each.width), how)
     check_latents(names, force=force)
@@ -211,6 +213,6 @@ def _prompts(prompt: str | None, file: Path | None) -> list[str]:
 
 
 def _count(count: int) -> int:
-    if not 1 <= count <= MOST_FILMS:
-        raise UsageError(f"--count must be from 1 to {MOST_FILMS}, not {count}", code="value_out_of_range")
+    if not 1 <= count <= MOST_VIDEOS:
+        raise UsageError(f"--count must be from 1 to {MOST_VIDEOS}, not {count}", code="value_out_of_range")
     return count

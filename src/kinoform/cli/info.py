@@ -1,4 +1,4 @@
-"""`kinoform info`: how a film was made."""
+"""`kinoform info`: how a video was made."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kinoform.media.metadata import read_params
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="A film or a folder of frames that kinoform saved.")],
+    file: Annotated[Path, typer.Argument(help="A video or a folder of frames that kinoform saved.")],
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Print the parameters that a film carries."""
+    """Print the parameters that a video carries."""
     params = read_params(file)
     console.result("\n".join(_lines(params)), params, as_json=as_json)
 

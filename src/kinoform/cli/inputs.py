@@ -1,4 +1,4 @@
-"""Options for pictures, films and masks, and how they become the inputs of a request."""
+"""Options for images, videos and masks, and how they become the inputs of a request."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ LastImage: TypeAlias = Annotated[Path | None, option(INPUTS, "The last frame; th
 KnownFrame: TypeAlias = Annotated[
     list[str] | None, option(INPUTS, "NUMBER=FILE: a known frame, from 0 on, -1 the last; repeatable.", "--frame")
 ]
-SourceFilm: TypeAlias = Annotated[
-    Path | None, option(INPUTS, "A film or folder of frames to start from, to follow or to change.", "--film")
+SourceVideo: TypeAlias = Annotated[
+    Path | None, option(INPUTS, "A video or folder of frames to start from, to follow or to change.", "--video")
 ]
 MaskFile: TypeAlias = Annotated[
-    Path | None, option(INPUTS, "Where the film changes: white; still or moving.", "--mask")
+    Path | None, option(INPUTS, "Where the video changes: white; still or moving.", "--mask")
 ]
 References: TypeAlias = Annotated[
-    list[Path] | None, option(INPUTS, "A picture of what shall appear; repeatable.", "--reference")
+    list[Path] | None, option(INPUTS, "An image of what shall appear; repeatable.", "--reference")
 ]
-Strength: TypeAlias = Annotated[float | None, option(INPUTS, "How far --film is redone, above 0, up to 1.")]
-SourcePrompt: TypeAlias = Annotated[str | None, option(INPUTS, "What --film shows now, to edit it into the prompt.")]
-ContextScale: TypeAlias = Annotated[float | None, option(INPUTS, "How strongly a control film counts; 1 as trained.")]
+Strength: TypeAlias = Annotated[float | None, option(INPUTS, "How far --video is redone, above 0, up to 1.")]
+SourcePrompt: TypeAlias = Annotated[str | None, option(INPUTS, "What --video shows now, to edit it into the prompt.")]
+ContextScale: TypeAlias = Annotated[float | None, option(INPUTS, "How strongly a control video counts; 1 as trained.")]
 FitMask: TypeAlias = Annotated[bool, option(INPUTS, "Stretch a mask of another size.", "--fit-mask")]
 ExactSize: TypeAlias = Annotated[
-    bool, option(INPUTS, "Keep --size instead of the proportions of the picture.", "--exact-size")
+    bool, option(INPUTS, "Keep --size instead of the proportions of the image.", "--exact-size")
 ]
 
 
@@ -47,7 +47,7 @@ class InputFiles:
     image: Path | None = None
     last_image: Path | None = None
     frames: Sequence[str] = ()
-    film: Path | None = None
+    video: Path | None = None
     mask: Path | None = None
     references: Sequence[Path] = ()
     strength: float | None = None
@@ -57,12 +57,12 @@ class InputFiles:
     fit_mask: bool = False
 
     def read(self, fps: float | None = None, num_frames: int | None = None) -> Inputs:
-        """Pictures and films in memory, films at `fps` frames per second, None for their own, and `num_frames` at most.
+        """Images and videos in memory, videos at `fps` frames per second, None for their own, and `num_frames` at most.
 
         Raises UsageError for files that are missing or cannot be read.
         """
         # Imported here because numpy takes time that help and completion do without.
-        from kinoform.conditions.handed import inputs_of
+        from kinoform.conditions.coerce import inputs_of
 
         return inputs_of(
             fps=fps,
@@ -70,7 +70,7 @@ class InputFiles:
             image=self.image,
             last_image=self.last_image,
             frames=[_numbered(text) for text in self.frames],
-            film=self.film,
+            video=self.video,
             mask=self.mask,
             references=self.references,
             strength=self.strength,

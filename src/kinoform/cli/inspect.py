@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
+from kinoform.checkpoints.cached import opened
 from kinoform.cli import console
-from kinoform.cli.chosen import weights_at
+from kinoform.cli.model_options import weights_at
 from kinoform.errors import UsageError, WeightsError
-from kinoform.weights.cached import opened
-from kinoform.weights.identity.identify import identify_set
-from kinoform.weights.identity.identity import Identity
-from kinoform.weights.identity.sets import WeightSet, weight_sets
-from kinoform.weights.identity.verdict import verdict
+from kinoform.families.identify import identify_set
+from kinoform.families.identity import Identity
+from kinoform.families.weight_sets import WeightSet, weight_sets
+from kinoform.loading.verdict import verdict
 
 FEW = 3
 LONGEST = 120

@@ -1,4 +1,4 @@
-"""Latents of a film, kept until it is saved: each run has a file of its own, so that none loses another's work."""
+"""Latents of a video, kept until it is saved: each run has a file of its own, so that none loses another's work."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from kinoform.checkpoints.latents import SUFFIX, holds_passes, read_passes, resuming, save_latents, save_passes
 from kinoform.cli import console
 from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_writable
 from kinoform.numbers import whole_of
 from kinoform.owners import TAG, at_work, new_tag
 from kinoform.types import Latents
-from kinoform.weights.latents import SUFFIX, holds_passes, read_passes, resuming, save_latents, save_passes
 
-KEPT = re.compile(rf"(?P<film>.+?)(\.(?P<tag>{TAG}))?{re.escape(SUFFIX)}", re.DOTALL)
+KEPT = re.compile(rf"(?P<video>.+?)(\.(?P<tag>{TAG}))?{re.escape(SUFFIX)}", re.DOTALL)
 """The name of kept latents; older versions gave them no tag."""
 
 TAKEN = {"file_exists", "written_meanwhile"}
-"""Codes of what a run meets that comes second to its film's name."""
+"""Codes of what a run meets that comes second to its video's name."""
 
 
 def latents_path(name: str) -> Path:
-    """The place where a run keeps the latents of the film `name`: beside it, under a name that no other run has."""
+    """The place where a run keeps the latents of the video `name`: beside it, under a name that no other run has."""
     path = Path(name)
     return path.with_name(f"{path.name}.{new_tag()}{SUFFIX}")
 
 
-def film_name(latents: Path) -> str | None:
-    """The name of the film that kept latents are for; None where a file is not named like such."""
+def video_name(latents: Path) -> str | None:
+    """The name of the video that kept latents are for; None where a file is not named like such."""
     match = KEPT.fullmatch(latents.name)
-    return None if match is None else str(latents.with_name(match["film"]))
+    return None if match is None else str(latents.with_name(match["video"]))
 
 
 def check_latents(names: Sequence[str], *, force: bool, resumed: Path | None = None) -> None:
-    """Raise UsageError where latents for such films wait already, another run makes one, or a name is too long.
+    """Raise UsageError where latents for such videos wait already, another run makes one, or a name is too long.
 
     Those that are `resumed` wait no longer.
     """
@@ -47,7 +47,7 @@ def check_latents(names: Sequence[str], *, force: bool, resumed: Path | None = N
             continue
         if _at_work(path):
             raise UsageError(
-                f"{film_name(path)} is being made by another run; wait until that has ended, or choose another name "
+                f"{video_name(path)} is being made by another run; wait until that has ended, or choose another name "
                 "with -o",
                 code="output_in_use",
             )
@@ -66,7 +66,7 @@ def latents_kept(
     """Hold the latents on disk during the block; if it fails or is interrupted, say how to finish.
 
     `again` are the words that `kinoform decode` needs besides the file. With `force` they replace those of earlier
-    runs for the same film, unless these are at work.
+    runs for the same video, unless these are at work.
     """
     places: list[Path] = []
     try:
@@ -104,7 +104,7 @@ def passes_kept(
     """Hold each pass of an edit on disk during the block; if it fails or is interrupted, say how to finish.
 
     `again` are the words of the command, and `params` tell of its edit. Passes in the file `resumed` are known; it
-    goes when the block is done, as does one of an earlier run for the same film with `force`.
+    goes when the block is done, as does one of an earlier run for the same video with `force`.
     Raises UsageError for a file of another edit.
     """
     kept = KeptPasses(params, name, {} if resumed is None else _resumed(resumed, params))
@@ -145,7 +145,7 @@ def _resumed(file: Path, params: Mapping[str, object]) -> dict[int, Latents]:
 
 
 def _keep(save: Callable[[Path], None], name: str, places: list[Path]) -> None:
-    """Save beside the film; where that fails, in the folder for temporary files, which may be another disk.
+    """Save beside the video; where that fails, in the folder for temporary files, which may be another disk.
 
     Each place is told before it is tried, since a signal may come at any time. Once it held something, it is tried
     again, and what is behind it goes when a later one holds all.
@@ -162,19 +162,19 @@ def _keep(save: Callable[[Path], None], name: str, places: list[Path]) -> None:
         for path in places[:-1]:
             path.unlink(missing_ok=True)
     except (KinoformError, OSError) as error:
-        console.note(f"warning: the latents could not be kept while the film is saved: {error}")
+        console.note(f"warning: the latents could not be kept while the video is saved: {error}")
 
 
 def _is_taken(error: BaseException) -> bool:
-    """Whether another run made a film of the same name meanwhile."""
+    """Whether another run made a video of the same name meanwhile."""
     return isinstance(error, KinoformError) and error.code in TAKEN
 
 
 def _where(latents: Path, name: str, error: BaseException) -> list[str]:
-    """Options that say where the film goes; not over one that another run made meanwhile."""
+    """Options that say where the video goes; not over one that another run made meanwhile."""
     if _is_taken(error):
         return ["-o", _free(name)]
-    output = [] if film_name(latents) == str(Path(name)) else ["-o", name]
+    output = [] if video_name(latents) == str(Path(name)) else ["-o", name]
     return [*output, *(["--force"] if Path(name).exists() else [])]
 
 
@@ -188,11 +188,11 @@ def _free(name: str) -> str:
 
 
 def _waiting(names: Iterable[str]) -> Iterator[Path]:
-    """Latents of earlier runs for films of these names."""
-    films = {str(Path(name)) for name in names}
-    for folder in sorted({Path(name).parent for name in films}):
+    """Latents of earlier runs for videos of these names."""
+    videos = {str(Path(name)) for name in names}
+    for folder in sorted({Path(name).parent for name in videos}):
         with suppress(OSError):  # of which `check` has more to say
-            yield from (each for each in sorted(folder.iterdir()) if film_name(each) in films)
+            yield from (each for each in sorted(folder.iterdir()) if video_name(each) in videos)
 
 
 def _replace_former(name: str, own: Path | None) -> None:

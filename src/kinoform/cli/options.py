@@ -38,7 +38,7 @@ SAMPLERS = ("denoise", "flow-edit")
 GUIDANCE_RULES = ("cfg", "interval", "zero-star")
 CODECS = ("h264", "vp9", "av1", "ffv1")
 
-MODEL, FILM, OUTPUT = "Model", "Film", "Output"
+MODEL, VIDEO, OUTPUT = "Model", "Video", "Output"
 """Under which heading an option stands in the help."""
 
 WEIGHTS = (".safetensors", ".gguf", ".pth", ".pt")
@@ -108,7 +108,7 @@ RecipeName: TypeAlias = Annotated[str | None, option(MODEL, "module:function tha
 TextEncoderFile: TypeAlias = Annotated[str | None, option(MODEL, "A file, where --model is a single file.")]
 VAEFile: TypeAlias = Annotated[str | None, option(MODEL, "The same for the autoencoder.")]
 TokenizerPath: TypeAlias = Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder.")]
-ImageEncoderFile: TypeAlias = Annotated[str | None, option(MODEL, "The same for the encoder of pictures.")]
+ImageEncoderFile: TypeAlias = Annotated[str | None, option(MODEL, "The same for the encoder of images.")]
 Loras: TypeAlias = Annotated[
     list[str] | None, option(MODEL, "FILE[:STRENGTH]: a LoRA on the transformer; repeatable.", "--lora")
 ]
@@ -120,19 +120,19 @@ Variant: TypeAlias = Annotated[
 ]
 DeviceName: TypeAlias = Annotated[str, option(MODEL, "auto, cpu, cuda or mps.", complete=device_names)]
 DtypeName: TypeAlias = Annotated[str, option(MODEL, "auto, float32, bfloat16 or float16.", complete=dtype_names)]
-SolverName: TypeAlias = Annotated[str | None, option(FILM, "unipc, dpm++ or euler.", complete=solver_names)]
+SolverName: TypeAlias = Annotated[str | None, option(VIDEO, "unipc, dpm++ or euler.", complete=solver_names)]
 SamplerName: TypeAlias = Annotated[
-    str | None, option(FILM, "denoise, or flow-edit to change a film.", complete=sampler_names)
+    str | None, option(VIDEO, "denoise, or flow-edit to change a video.", complete=sampler_names)
 ]
 GuidanceRule: TypeAlias = Annotated[
-    str | None, option(FILM, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=guidance_names)
+    str | None, option(VIDEO, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=guidance_names)
 ]
-Steps: TypeAlias = Annotated[int | None, option(FILM, "Denoising steps.")]
-Guidance: TypeAlias = Annotated[float | None, option(FILM, "Classifier-free guidance; 1 is none.")]
-Shift: TypeAlias = Annotated[float | None, option(FILM, "Bends the noise levels towards noise.")]
+Steps: TypeAlias = Annotated[int | None, option(VIDEO, "Denoising steps.")]
+Guidance: TypeAlias = Annotated[float | None, option(VIDEO, "Classifier-free guidance; 1 is none.")]
+Shift: TypeAlias = Annotated[float | None, option(VIDEO, "Bends the noise levels towards noise.")]
 Force: TypeAlias = Annotated[bool, option(OUTPUT, "Replace files that exist.", "--force")]
 AsJson: TypeAlias = Annotated[bool, option(OUTPUT, "Results as JSON, one object a line.", "--json")]
-NoMetadata: TypeAlias = Annotated[bool, option(OUTPUT, "Keep parameters out of the film.", "--no-metadata/--metadata")]
+NoMetadata: TypeAlias = Annotated[bool, option(OUTPUT, "Keep parameters out of the video.", "--no-metadata/--metadata")]
 ContactSheet: TypeAlias = Annotated[
     bool, option(OUTPUT, "Also lay the frames out on a png.", "--contact-sheet/--no-contact-sheet")
 ]
@@ -168,7 +168,7 @@ def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
         return None
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
         raise UsageError(
-            f"{said} {address!r} is not an address; write module:function, for example my_idea:film",
+            f"{said} {address!r} is not an address; write module:function, for example my_idea:video",
             code="recipe_invalid",
         )
     if os.getcwd() not in sys.path:

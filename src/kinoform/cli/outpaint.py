@@ -1,4 +1,4 @@
-"""`kinoform outpaint`: make what lies around a film."""
+"""`kinoform outpaint`: make what lies around a video."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.editing import DryRun, Feather, NoColourMatch, Overlap, Preview, Prompt, Shared
+from kinoform.cli.edit_common import DryRun, Feather, NoColourMatch, Overlap, Preview, Prompt, Shared
 from kinoform.cli.inputs import References
-from kinoform.cli.options import FILM, option, size_of
+from kinoform.cli.options import VIDEO, option, size_of
 from kinoform.cli.sharing import sharing
 
 
 @sharing(Shared, without=("size",))
 def outpaint(
-    film: Annotated[Path, typer.Argument(help="A film or folder of frames; it stays as it is.")],
+    video: Annotated[Path, typer.Argument(help="A video or folder of frames; it stays as it is.")],
     prompt: Prompt,
-    to: Annotated[str, option(FILM, "WIDTHxHEIGHT of the film that is made, in pixels.")],
-    anchor: Annotated[str, option(FILM, "Where the film stands: center, top, bottom-left, ...")] = "center",
+    to: Annotated[str, option(VIDEO, "WIDTHxHEIGHT of the video that is made, in pixels.")],
+    anchor: Annotated[str, option(VIDEO, "Where the video stands: center, top, bottom-left, ...")] = "center",
     reference: References = None,
     feather: Feather = None,
     overlap: Overlap = None,
@@ -29,7 +29,7 @@ def outpaint(
     dry_run: DryRun = False,
     **options: Any,
 ) -> None:
-    """Make a film wider or higher: its surroundings are made, it stays bit for bit."""
+    """Make a video wider or higher: its surroundings are made, it stays bit for bit."""
     console.keep_private(prompt, options["negative"])
     shared = Shared(**options)
     # Imported here because PyTorch takes seconds, which help and completion do without.
@@ -42,11 +42,11 @@ def outpaint(
     assert width is not None and height is not None
     settings = EditSettings(feather=feather, overlap=overlap, match_colours=not no_colour_match)
     ordered = order(
-        "outpaint", film, prompt, shared, to=to, anchor=anchor, reference=reference, feather=feather, overlap=overlap,
+        "outpaint", video, prompt, shared, to=to, anchor=anchor, reference=reference, feather=feather, overlap=overlap,
         no_colour_match=no_colour_match,
     )  # fmt: skip
     plan = plan_outpaint(
-        ordered.pipeline, film, prompt, width=width, height=height, anchor=anchor, seed=ordered.seed,
+        ordered.pipeline, video, prompt, width=width, height=height, anchor=anchor, seed=ordered.seed,
         references=reference or (), settings=settings, **shared.changes(),
     )  # fmt: skip
     frames = len(plan.source.frames)

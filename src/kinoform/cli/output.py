@@ -1,4 +1,4 @@
-"""Places where films go: their names, and what can be refused about them early."""
+"""Places where videos go: their names, and what can be refused about them early."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from kinoform.errors import UsageError
 from kinoform.files import check_writable
-from kinoform.media.film import Film, check_output
+from kinoform.media.contact_sheet import save_contact_sheet
 from kinoform.media.metadata import FRAME_PATTERN
 from kinoform.media.names import default_name
-from kinoform.media.sheet import save_contact_sheet
+from kinoform.media.video import Video, check_output
 from kinoform.pipelines.request import Request
 
 MOST_UPSCALE = 64
@@ -21,7 +21,7 @@ MOST_UPSCALE = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """How films are saved."""
+    """How videos are saved."""
 
     upscale: int
     force: bool
@@ -33,19 +33,19 @@ class Output:
 
 
 def placed(output: str | None, default: str) -> str:
-    """The place of a film: `output`, or into that folder if it is there, under the `default` name.
+    """The place of a video: `output`, or into that folder if it is there, under the `default` name.
 
-    A folder that holds frames and nothing else is itself a film, to be replaced with `--force`.
+    A folder that holds frames and nothing else is itself a video, to be replaced with `--force`.
     """
     if not output:
         return default if output is None else output
-    if not os.path.isdir(output) or _is_film(Path(output)):  # Path.is_dir raises for names that no system takes
+    if not os.path.isdir(output) or _is_video(Path(output)):  # Path.is_dir raises for names that no system takes
         return output
     return str(Path(output, default)) + ("/" if default.endswith("/") else "")
 
 
-def film_names(asked: Sequence[Request], output: str | None) -> list[str]:
-    """The place of each film; several films get numbers, so that none replaces another."""
+def video_names(asked: Sequence[Request], output: str | None) -> list[str]:
+    """The place of each video; several videos get numbers, so that none replaces another."""
     if output is None or placed(output, "x") != output:
         return [placed(output, name) for name in _default_names(asked)]
     if len(asked) == 1 or not Path(output).name:  # a nameless path is refused, with reasons, by `check`
@@ -56,7 +56,7 @@ def film_names(asked: Sequence[Request], output: str | None) -> list[str]:
     return [f"{path.parent / f'{stem}_{n:0{digits}}'}{suffix}" for n in range(1, len(asked) + 1)]
 
 
-def _is_film(folder: Path) -> bool:
+def _is_video(folder: Path) -> bool:
     found = list(folder.iterdir())
     return bool(found) and all(entry.match(FRAME_PATTERN) for entry in found)
 
@@ -96,10 +96,10 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
         ) from error
 
 
-def save(film: Film, name: str, how: Output) -> dict[str, object]:
-    """Write the film, and its contact sheet where asked for; return what is to be told of them."""
-    film.save(name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata)
+def save(video: Video, name: str, how: Output) -> dict[str, object]:
+    """Write the video, and its contact sheet where asked for; return what is to be told of them."""
+    video.save(name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata)
     if how.sheet:
-        save_contact_sheet(film, sheet_path(name), force=how.force)
-    params = film.saved_params(name, upscale=how.upscale, codec=how.codec, crf=how.crf)
+        save_contact_sheet(video, sheet_path(name), force=how.force)
+    params = video.saved_params(name, upscale=how.upscale, codec=how.codec, crf=how.crf)
     return {"output": name, "contact_sheet": str(sheet_path(name)) if how.sheet else None, **params}

@@ -1,4 +1,4 @@
-"""`kinoform plan`: shapes, parameters, operations and memory of a film, before anything loads."""
+"""`kinoform plan`: shapes, parameters, operations and memory of a video, before anything loads."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from kinoform.cli.inputs import (
     LastImage,
     MaskFile,
     References,
-    SourceFilm,
     SourcePrompt,
+    SourceVideo,
     Strength,
 )
 from kinoform.cli.options import (
@@ -35,12 +35,12 @@ from kinoform.cli.options import (
     solver_named,
 )
 from kinoform.cli.plan_report import comparison, crossing, report
-from kinoform.conditions.ports import most_of, rate_of
+from kinoform.conditions.protocols import most_of, rate_of
 from kinoform.errors import UsageError, nearest
 from kinoform.pipelines.fit import work_of
 from kinoform.pipelines.request import request
 from kinoform.plan.crossover import crossovers
-from kinoform.plan.film import FilmPlan, plan_film
+from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.work import Sizes, Work
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.load import ADAPTERS, DEVICES, DTYPES, EMBEDDED, RELEASED, choose_machine, load
@@ -63,7 +63,7 @@ def plan(
     image: Image = None,
     last_image: LastImage = None,
     frame: KnownFrame = None,
-    film: SourceFilm = None,
+    video: SourceVideo = None,
     mask: MaskFile = None,
     reference: References = None,
     strength: Strength = None,
@@ -76,10 +76,10 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Say what a film would take: tensor shapes, parameters, operations, memory. No weight is read."""
+    """Say what a video would take: tensor shapes, parameters, operations, memory. No weight is read."""
     kind, number = machine_of(device, dtype)
     files = InputFiles(
-        image=image, last_image=last_image, frames=frame or (), film=film, mask=mask, references=reference or (),
+        image=image, last_image=last_image, frames=frame or (), video=video, mask=mask, references=reference or (),
         strength=strength, source_prompt=source_prompt, exact_size=exact_size,
     )  # fmt: skip
     rules = {
@@ -96,7 +96,7 @@ def plan(
         changes = {"width": width, "height": height, "num_frames": count, "steps": steps, "guidance": guidance}
         most = most_of(made.conditioners, made.num_frames if count is None else count)
         inputs = read(rate_of(made.conditioners, made.fps), most)
-        asked = request(made, "any film", 0, inputs=inputs, **changes, **rules)
+        asked = request(made, "any video", 0, inputs=inputs, **changes, **rules)
         sizes = Sizes(
             transformer=made.transformer if made.additions is None else made.additions.to(made.transformer),
             codec=made.codec,
@@ -108,9 +108,9 @@ def plan(
             asked = asked.sized(sizes.codec, sizes.transformer)
         return sizes, work_of(asked), made.fps
 
-    def planned(name: str, wanted: str | None) -> FilmPlan:
+    def planned(name: str, wanted: str | None) -> VideoPlan:
         sizes, work, _ = asked_for(name, wanted)
-        return plan_film(sizes, work, dtype=number, device=kind)
+        return plan_video(sizes, work, dtype=number, device=kind)
 
     if compare in FACTORIZED and not os.path.exists(compare):
         sizes, work, fps = asked_for(model, size)

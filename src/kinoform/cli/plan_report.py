@@ -1,4 +1,4 @@
-"""The plan of a film as text: one in full, two side by side, or both kinds of attention."""
+"""The plan of a video as text: one in full, two side by side, or both kinds of attention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from kinoform.pipelines.fit import memory_of
 from kinoform.plan.crossover import BLOCKS, Crossover, Crossovers, Length
-from kinoform.plan.film import FilmPlan
+from kinoform.plan.video_plan import VideoPlan
 
 PARTS = ("text encoder", "image encoder", "transformer", "codec")
 STAGES = ("text", "encode", "denoise", "decode")
@@ -27,7 +27,7 @@ LABELS = {
 """What people read of the parts of a block; another block's parts are read by their names."""
 
 
-def report(name: str, plan: FilmPlan) -> str:
+def report(name: str, plan: VideoPlan) -> str:
     """The whole plan as lines of text."""
     work, forward = plan.work, plan.transformer
     dtypes = (torch.float32, torch.bfloat16, plan.dtype)
@@ -73,10 +73,10 @@ def report(name: str, plan: FilmPlan) -> str:
     return "\n".join(lines)
 
 
-def comparison(first: tuple[str, FilmPlan], second: tuple[str, FilmPlan]) -> str:
+def comparison(first: tuple[str, VideoPlan], second: tuple[str, VideoPlan]) -> str:
     """Two plans side by side, with the ratio of the second to the first."""
     (left, one), (right, other) = first, second
-    rows: list[tuple[str, Callable[[FilmPlan], int], Callable[[int], str]]] = [
+    rows: list[tuple[str, Callable[[VideoPlan], int], Callable[[int], str]]] = [
         ("frames", lambda plan: plan.work.num_frames, _whole),
         ("width", lambda plan: plan.work.width, _whole),
         ("height", lambda plan: plan.work.height, _whole),
@@ -125,19 +125,19 @@ def _row(length: Length) -> list[str]:
     ]
 
 
-def _parameters(plan: FilmPlan, part: str) -> int:
+def _parameters(plan: VideoPlan, part: str) -> int:
     return plan.parameters[part].parameters if part in plan.parameters else 0
 
 
-def _executed(plan: FilmPlan, stage: str) -> int:
+def _executed(plan: VideoPlan, stage: str) -> int:
     return plan.flops[stage].executed if stage in plan.flops else 0
 
 
-def _peak(plan: FilmPlan, stage: str) -> int:
+def _peak(plan: VideoPlan, stage: str) -> int:
     return next((peak.total for peak in plan.peaks if peak.stage == stage), 0)
 
 
-def _forward(plan: FilmPlan) -> list[tuple[str, int]]:
+def _forward(plan: VideoPlan) -> list[tuple[str, int]]:
     """Of all layers together, the largest part first, branches and the rest behind them."""
     forward = plan.transformer
     parts = sorted(forward.parts.items(), key=lambda part: -part[1])
@@ -148,7 +148,7 @@ def _forward(plan: FilmPlan) -> list[tuple[str, int]]:
     ]
 
 
-def _verdict(plan: FilmPlan) -> str:
+def _verdict(plan: VideoPlan) -> str:
     worst = plan.worst
     told = f"the most memory: {_giga(worst.total)} GB in stage {worst.stage}"
     if plan.device == "cuda" and not torch.cuda.is_available():

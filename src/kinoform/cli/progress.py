@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 STAGES = {
     "text": "reading the prompt",
-    "encode": "reading pictures and films",
-    "denoise": "making the film",
+    "encode": "reading images and videos",
+    "denoise": "making the video",
     "decode": "drawing frames",
     "compose": "laying it over the video",
 }
@@ -33,9 +33,9 @@ STEP_EVERY = 0.1
 
 
 @contextmanager
-def bars(films: int = 1) -> Iterator[Callback]:
-    """For `films` films; what is yielded is told of a pipeline's progress."""
-    with stages(STAGES, items=films, once={"text", "encode"}) as tell:
+def bars(videos: int = 1) -> Iterator[Callback]:
+    """For `videos` videos; what is yielded is told of a pipeline's progress."""
+    with stages(STAGES, items=videos, once={"text", "encode"}) as tell:
 
         def heard(now: Progress) -> None:
             tell(now.stage, now.done, now.total)

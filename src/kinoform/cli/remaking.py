@@ -1,4 +1,4 @@
-"""What a film that is made again takes from the first one, and in what it may differ."""
+"""What a video that is made again takes from the first one, and in what it may differ."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import torch
 from kinoform.cli import console
 from kinoform.cli.options import lora_of
 from kinoform.cli.output import MOST_UPSCALE
-from kinoform.conditions.handed import Material, inputs_of
+from kinoform.conditions.coerce import Material, inputs_of
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import most_of, rate_of
+from kinoform.conditions.protocols import most_of, rate_of
 from kinoform.errors import UsageError, WeightsError
-from kinoform.media.film import format_of
+from kinoform.loading.additions import Additions
+from kinoform.media.video import format_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import Place, Recorded, Wishes
 from kinoform.pipelines.request import Request
@@ -30,7 +31,6 @@ from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
 from kinoform.solvers.sampler import Sampler
 from kinoform.version import __version__
-from kinoform.weights.additions import Additions
 
 EARLIER = "t2v"
 
@@ -58,7 +58,7 @@ def loras(told: Recorded, files: Mapping[str, Path], given: Sequence[str]) -> tu
 
 
 def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
-    """Raise WeightsError, naming both orders of channels or both hashes, unless this model made the film.
+    """Raise WeightsError, naming both orders of channels or both hashes, unless this model made the video.
 
     If `forced`, only tell.
     """
@@ -67,10 +67,10 @@ def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
         return
     if not forced:
         raise WeightsError(
-            f"{sentence}; pass the right --model{_trusted(told)}, or --force-model to make another film with this one",
+            f"{sentence}; pass the right --model{_trusted(told)}, or --force-model to make another video with this one",
             code="weights_wrong_model",
         )
-    console.note(f"note: {sentence}; the film will be another one")
+    console.note(f"note: {sentence}; the video will be another one")
 
 
 def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Request:
@@ -78,7 +78,7 @@ def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Re
     recipe, inputs = pipeline.recipe, _inputs(pipeline.recipe, told, files)
     with warnings.catch_warnings():
         if inputs.frames:
-            warnings.simplefilter("ignore")  # of pictures that would be cropped if the size were exact
+            warnings.simplefilter("ignore")  # of images that would be cropped if the size were exact
         asked = pipeline.request(
             told.prompt,
             seed=told.seed,
@@ -86,7 +86,7 @@ def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Re
             solver=_named(told.solver, recipe.solver, solver_of),
             sampler=_named(told.sampler, recipe.sampler, sampler_of),
             guidance_rule=_named(told.guidance_rule, recipe.guidance_rule, guidance_of),
-            # The recorded size is the one asked for in the proportions of the picture; fitted again it would shrink.
+            # The recorded size is the one asked for in the proportions of the image; fitted again it would shrink.
             inputs=replace(inputs, exact_size=True) if inputs.frames else inputs,
         )
     return replace(asked, inputs=inputs)
@@ -111,17 +111,17 @@ def _other_channels(recipe: Recipe, told: Recorded) -> str | None:
     if told.channels is None or list(told.channels.items()) == list(order.items()):
         return None
     shown = json.dumps(told.channels)[:LONGEST]
-    return f"the film was made by a model that reads the channels {shown}, this one reads {json.dumps(order)}"
+    return f"the video was made by a model that reads the channels {shown}, this one reads {json.dumps(order)}"
 
 
 def _other_hash(found: str, told: Recorded) -> str | None:
     if found == told.model_hash:
         return None
-    return f"the film was made by a model with hash {told.model_hash[:64]!r}, the one found has {found!r}"
+    return f"the video was made by a model with hash {told.model_hash[:64]!r}, the one found has {found!r}"
 
 
 def _trusted(told: Recorded) -> str:
-    """Advice for a film of a recipe outside the package: a stranger's file must not choose code."""
+    """Advice for a video of a recipe outside the package: a stranger's file must not choose code."""
     return "" if told.recipe is None else f", and --recipe {json.dumps(told.recipe)[:LONGEST]} if you trust it"
 
 
@@ -141,7 +141,7 @@ def _inputs(recipe: Recipe, told: Recorded, files: Mapping[str, Path]) -> Inputs
         if name in told.loras:
             continue
         kind, _, number = name.partition(":")
-        if name == "film" or name == "mask":
+        if name == "video" or name == "mask":
             material[name] = path
         elif kind in ("frame", "reference") and re.fullmatch(r"-?\d{1,6}", number):
             (frames if kind == "frame" else references).append((int(number), path))
@@ -156,8 +156,8 @@ def _inputs(recipe: Recipe, told: Recorded, files: Mapping[str, Path]) -> Inputs
     return inputs_of(fps=rate, num_frames=most, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
 
 
-def wishes(told: Recorded, film: Path, name: str) -> Wishes:
-    """As `film` was saved; its codec only if the file to come, `name`, is of the same kind and takes it.
+def wishes(told: Recorded, video: Path, name: str) -> Wishes:
+    """As `video` was saved; its codec only if the file to come, `name`, is of the same kind and takes it.
 
     Raises UsageError for an `upscale` out of range.
     """
@@ -166,12 +166,12 @@ def wishes(told: Recorded, film: Path, name: str) -> Wishes:
         raise UsageError(
             f"its upscale must be from 1 to {MOST_UPSCALE}, not {found.upscale}", code="value_out_of_range"
         )
-    if Path(name).suffix.lower() != film.suffix.lower():
+    if Path(name).suffix.lower() != video.suffix.lower():
         return Wishes(upscale=found.upscale)
     try:
-        format_of(film, codec=found.codec, crf=found.crf)
-    except UsageError as error:  # another program has put the film into this kind of file
-        console.note(f"note: {error}; the codec of {film.suffix} by default is taken")
+        format_of(video, codec=found.codec, crf=found.crf)
+    except UsageError as error:  # another program has put the video into this kind of file
+        console.note(f"note: {error}; the codec of {video.suffix} by default is taken")
         return Wishes(upscale=found.upscale)
     return found
 
@@ -179,11 +179,11 @@ def wishes(told: Recorded, film: Path, name: str) -> Wishes:
 def differences(pipeline: Pipeline, told: Recorded) -> Iterator[str]:
     """What may change the last bits of the numbers."""
     if told.version != __version__:
-        yield f"the film was made by kinoform {told.version[:40]}, this is {__version__}; it may come out otherwise"
+        yield f"the video was made by kinoform {told.version[:40]}, this is {__version__}; it may come out otherwise"
     dtype = str(pipeline.machine.dtype).removeprefix("torch.")
     if told.dtype != dtype:
-        yield f"the film was made in {told.dtype}, this is {dtype}; it may come out otherwise"
+        yield f"the video was made in {told.dtype}, this is {dtype}; it may come out otherwise"
     here = Place(device=pipeline.machine.device.type, threads=torch.get_num_threads(), torch=torch.__version__)
     for name, then, now in zip(("device", "threads", "PyTorch"), astuple(told.machine), astuple(here), strict=True):
         if then is not None and then != now:
-            yield f"the film was made with {name} {str(then)[:40]}, this is {now}; its last bits may differ"
+            yield f"the video was made with {name} {str(then)[:40]}, this is {now}; its last bits may differ"

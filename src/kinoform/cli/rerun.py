@@ -1,4 +1,4 @@
-"""`kinoform rerun`: make a film again from what it carries."""
+"""`kinoform rerun`: make a video again from what it carries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.chosen import Chosen
+from kinoform.cli.model_options import Chosen
 from kinoform.cli.options import (
     MODEL,
     OUTPUT,
@@ -34,7 +34,7 @@ from kinoform.errors import UsageError
 
 
 def rerun(
-    film: Annotated[Path, typer.Argument(help="A film or a folder of frames that kinoform saved.")],
+    video: Annotated[Path, typer.Argument(help="A video or a folder of frames that kinoform saved.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -68,21 +68,21 @@ def rerun(
     no_metadata: NoMetadata = False,
     contact_sheet: ContactSheet = False,
 ) -> None:
-    """Make a film again from its own parameters: on the same machine, the same film."""
+    """Make a video again from its own parameters: on the same machine, the same video."""
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli import remaking
-    from kinoform.cli.films import make
     from kinoform.cli.latents import check_latents
     from kinoform.cli.output import Output, check, placed
+    from kinoform.cli.write_videos import make
     from kinoform.media.metadata import read_params
     from kinoform.pipelines.recorded import find_inputs, recorded
 
-    told = recorded(read_params(film), film)
+    told = recorded(read_params(video), video)
     console.keep_private(told.prompt, str(told.asked["negative_prompt"]), str(told.conditions.get("source_prompt", "")))
     needed = {name: each for name, each in told.inputs.items() if not (lora and name in told.loras)}
-    files = find_inputs(needed, (film.parent, Path()), film)
-    name = placed(output, _again(film))
-    with _named(film):
+    files = find_inputs(needed, (video.parent, Path()), video)
+    name = placed(output, _again(video))
+    with _named(video):
         chosen = Chosen(
             model=model or remaking.model_name(told), recipe=recipe, device=device or told.machine.device or "auto",
             dtype=dtype or told.dtype, text_encoder=text_encoder, vae=vae, tokenizer=tokenizer,
@@ -93,7 +93,7 @@ def rerun(
         remaking.check_model(pipeline, told, forced=force_model)
         asked = remaking.request(pipeline, told, files)
         remaking.check_task(told, asked, forced=force_model)
-        wishes = remaking.wishes(told, film, name)
+        wishes = remaking.wishes(told, video, name)
     how = Output(
         upscale=wishes.upscale, codec=wishes.codec, crf=wishes.crf,
         force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json,
@@ -106,14 +106,14 @@ def rerun(
 
 
 @contextmanager
-def _named(film: Path) -> Iterator[None]:
-    """What is refused was asked for by the film, so the sentence begins with its name."""
+def _named(video: Path) -> Iterator[None]:
+    """What is refused was asked for by the video, so the sentence begins with its name."""
     try:
         yield
     except UsageError as error:
-        raise UsageError(str(error) if str(film) in str(error) else f"{film}: {error}", code=error.code) from error
+        raise UsageError(str(error) if str(video) in str(error) else f"{video}: {error}", code=error.code) from error
 
 
-def _again(film: Path) -> str:
-    """A name in the current folder, as that of any film that nobody named."""
-    return f"{film.stem}_again{film.suffix}" if film.is_file() else f"{film.resolve().name}_again/"
+def _again(video: Path) -> str:
+    """A name in the current folder, as that of any video that nobody named."""
+    return f"{video.stem}_again{video.suffix}" if video.is_file() else f"{video.resolve().name}_again/"

@@ -45,7 +45,7 @@ SETTINGS: Mapping[str, type] = {
     "log": str,
     "log_prompts": bool,
 }
-"""What can be set, by the names of the options: those that belong to a user or a machine, not to one film."""
+"""What can be set, by the names of the options: those that belong to a user or a machine, not to one video."""
 
 UNFILED = {"recipe", "log", "log_prompts"}
 """What no file may set: it may lie in a stranger's folder, and these run code or write elsewhere."""

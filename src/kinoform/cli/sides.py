@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from kinoform.cli.chosen import Chosen
+from kinoform.cli.model_options import Chosen
 from kinoform.cli.options import solver_named
 from kinoform.cli.settings import KINDS
 from kinoform.errors import UsageError, nearest
@@ -31,7 +31,7 @@ EXAMPLE = "--compare steps=8,guidance=3"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """A model and how it makes films; what is None comes from its recipe."""
+    """A model and how it makes videos; what is None comes from its recipe."""
 
     model: str
     recipe: str | None = None

@@ -15,10 +15,10 @@ from kinoform.cli.progress import stages
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from kinoform.loading.parts import Parts
+    from kinoform.mini.training.plan import Plan, TransformerPlan
     from kinoform.training.adapter import AdapterPlan
-    from kinoform.training.plan import Plan, TransformerPlan
     from kinoform.training.stage import Upkeep
-    from kinoform.weights.parts import Parts
 
 STAGES = {
     "autoencoder": "autoencoder",
@@ -28,11 +28,11 @@ STAGES = {
 }
 ADAPTER_STAGES = {"reader": "reader of references", "adapter": "adapter"}
 PLANS = {
-    "mini": "kinoform.recipes.mini_training:plan",
-    "mini-factorized": "kinoform.recipes.mini_factorized_training:plan",
-    "mini:frames": "kinoform.recipes.mini_adapter_plans:frames",
-    "mini:vace": "kinoform.recipes.mini_adapter_plans:vace",
-    "mini:reference": "kinoform.recipes.mini_adapter_plans:reference",
+    "mini": "kinoform.mini.plans:plan",
+    "mini-factorized": "kinoform.mini.factorized_plans:plan",
+    "mini:frames": "kinoform.mini.adapter_plans:frames",
+    "mini:vace": "kinoform.mini.adapter_plans:vace",
+    "mini:reference": "kinoform.mini.adapter_plans:reference",
 }
 SHARD_BYTES = 14_000_000
 
@@ -51,7 +51,7 @@ def train(
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile the transformer.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; one is the most efficient for small models.")] = 1,
     processes: Annotated[int, typer.Option(help="Processes that share the transformer's batches; one a core.")] = 1,
-    sample_every: Annotated[int, typer.Option(help="Steps between sheets of sample films; 0 for none.")] = 500,
+    sample_every: Annotated[int, typer.Option(help="Steps between sheets of sample videos; 0 for none.")] = 500,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -89,10 +89,10 @@ def train(
 
 def _plan(model: str, recipe: str | None) -> tuple[Plan | TransformerPlan | AdapterPlan, str]:
     """The plan, and the address of its recipe, by which the model is loaded when it is trained."""
+    from kinoform.mini.training.plan import Plan, TransformerPlan
     from kinoform.recipe import find, returned
     from kinoform.recipes.load import ADAPTERS, EMBEDDED
     from kinoform.training.adapter import AdapterPlan
-    from kinoform.training.plan import Plan, TransformerPlan
 
     if model not in PLANS and ":" not in model:
         raise UsageError(
@@ -128,11 +128,11 @@ def _model(
     from functools import partial
 
     from kinoform.files import check_folder_writable
-    from kinoform.recipes.show import show_films
+    from kinoform.loading.own import HOLDS, Modules, save_own
+    from kinoform.mini.sample_sheet import show_videos
+    from kinoform.mini.training.plan import Plan
+    from kinoform.mini.training.train import train_on_base, train_plan
     from kinoform.training.lock import held
-    from kinoform.training.plan import Plan
-    from kinoform.training.stages import train_on_base, train_plan
-    from kinoform.weights.own import HOLDS, Modules, save_own
 
     folder = run or Path("runs") / plan.recipe.name
     target = output or folder / "model"
@@ -140,7 +140,7 @@ def _model(
         check_folder_writable(target, holds=HOLDS, force=force)
     work = partial(train_plan, plan) if isinstance(plan, Plan) else partial(train_on_base, plan, _parts_of(plan.base))
     with held(folder), stages(STAGES, drawn=False) as tell:  # the training draws its own bar, with the loss
-        found = work(folder, replace(upkeep, tell=tell), show_films(plan.recipe), processes=processes)
+        found = work(folder, replace(upkeep, tell=tell), show_videos(plan.recipe), processes=processes)
     parts = Modules(transformer=found.transformer, autoencoder=found.codec, text_encoder=found.text_encoder)
     save_own(
         target, parts, tokenizer_json=found.tokenizer_json, recipe=address, made=found.report,
@@ -163,9 +163,9 @@ def _adapter(
     from dataclasses import replace
 
     from kinoform.files import check_writable
+    from kinoform.loading.adapter_saving import save_adapter
     from kinoform.training.adapter import train_adapter
     from kinoform.training.lock import held
-    from kinoform.weights.adapter_saving import save_adapter
 
     folder = run or Path("runs") / f"{plan.base}-{plan.name}"
     target = output or folder / "adapter.safetensors"

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.chosen import weights_at
+from kinoform.cli.model_options import weights_at
 from kinoform.cli.progress import stages
 from kinoform.errors import WeightsError
 from kinoform.files import check_no_link
-from kinoform.weights.verify import Finding, Verified, verify_path
+from kinoform.loading.verify import Finding, Verified, verify_path
 
 MB = 1_000_000
 ADVICE = "fetch it again"

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from kinoform.media.material import Clip, Mask, Origin, Picture
+from kinoform.media.types import InputImage, InputVideo, Mask, Origin
 from kinoform.numbers import plain, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inputs:
-    """Pictures, a film and a mask, and how strongly they count; what is absent is empty or None.
+    """Images, a video and a mask, and how strongly they count; what is absent is empty or None.
 
     `frames`: known frames by number, counted from 0, negative ones from the end;
-    `film`: the film to start from, to follow or to change;
-    `mask`: where `film` changes (white) and where it stays (black);
-    `references`: pictures of what shall appear;
-    `strength`: in (0, 1], how far a start from `film` is redone, 1 wholly; None where there is nothing to redo;
-    `source_prompt`: what `film` shows now, for editing it into what the prompt says;
-    `context_scale`: how strongly control films count, 1 as trained;
-    `exact_size`: the film keeps the size that is asked for, instead of the proportions of the first frame.
+    `video`: the video to start from, to follow or to change;
+    `mask`: where `video` changes (white) and where it stays (black);
+    `references`: images of what shall appear;
+    `strength`: in (0, 1], how far a start from `video` is redone, 1 wholly; None where there is nothing to redo;
+    `source_prompt`: what `video` shows now, for editing it into what the prompt says;
+    `context_scale`: how strongly control videos count, 1 as trained;
+    `exact_size`: the video keeps the size that is asked for, instead of the proportions of the first frame.
     """
 
-    frames: Mapping[int, Picture] = field(default_factory=dict)
-    film: Clip | None = None
+    frames: Mapping[int, InputImage] = field(default_factory=dict)
+    video: InputVideo | None = None
     mask: Mask | None = None
-    references: tuple[Picture, ...] = ()
+    references: tuple[InputImage, ...] = ()
     strength: float | None = None
     source_prompt: str | None = None
     context_scale: float | None = None
@@ -39,7 +39,7 @@ class Inputs:
         """Names of the fields that hold something, in the order above."""
         present = {
             "frames": bool(self.frames),
-            "film": self.film is not None,
+            "video": self.video is not None,
             "mask": self.mask is not None,
             "references": bool(self.references),
             "strength": self.strength is not None,
@@ -50,25 +50,25 @@ class Inputs:
         return tuple(name for name, here in present.items() if here)
 
     def origins(self) -> Iterator[tuple[str, Origin | None]]:
-        """Each piece of material by the name it has in a film's parameters, and the file it came from."""
-        for place, picture in self.frames.items():
-            yield f"frame:{place}", picture.origin
-        if self.film is not None:
-            yield "film", self.film.origin
+        """Each piece of material by the name it has in a video's parameters, and the file it came from."""
+        for place, image in self.frames.items():
+            yield f"frame:{place}", image.origin
+        if self.video is not None:
+            yield "video", self.video.origin
         if self.mask is not None:
             yield "mask", self.mask.origin
-        for number, picture in enumerate(self.references):
-            yield f"reference:{number}", picture.origin
+        for number, image in enumerate(self.references):
+            yield f"reference:{number}", image.origin
 
 
 NO_INPUTS = Inputs()
 
 HOW = {"strength": float, "source_prompt": str, "context_scale": float, "exact_size": bool}
-"""The fields that hold no material but say how it counts, and their types in a film's parameters."""
+"""The fields that hold no material but say how it counts, and their types in a video's parameters."""
 
 RECIPES = {
     "frames": "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
-    "film": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
+    "video": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
     "mask": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
     "references": "mini-factorized, mini:vace, mini:reference, vace-1.3b, vace-14b",
     "strength": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",

@@ -1,4 +1,4 @@
-"""Known frames as channels: the first, the last, or any frames of a film are given as pictures.
+"""Known frames as channels: the first, the last, or any frames of a video are given as images.
 
 Source: the official Wan 2.1 image-to-video and first-last-frame pipelines, which know frame 0, or 0 and the last.
 """
@@ -15,25 +15,25 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from kinoform.conditions.clips import by
+from kinoform.conditions.clip_checks import by
 from kinoform.conditions.demand import Demand
-from kinoform.conditions.fitting import FLOATS, Size, fitted, kept_part, size_of_area
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import Canvas, Encoders, FilmSize, Given, Known, Units
+from kinoform.conditions.protocols import Canvas, Encoders, Given, Known, Units, VideoSize
+from kinoform.conditions.resize import FLOATS, Size, fitted, kept_part, size_of_area
 from kinoform.errors import UsageError
-from kinoform.media.material import Picture
-from kinoform.models.codec import Pixels, encode_film, latent_size
+from kinoform.media.types import InputImage
+from kinoform.models.codec import Pixels, encode_video, latent_size
 from kinoform.numbers import whole_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFrames:
-    """Channels behind the noisy latents: which frames are known, then the latents of a film that shows these.
+    """Channels behind the noisy latents: which frames are known, then the latents of a video that shows these.
 
-    The film takes the proportions of its first known picture, in the area that is asked for, unless
-    `exact_size` keeps the size. Pictures of other proportions are cropped in the middle.
+    The video takes the proportions of its first known image, in the area that is asked for, unless
+    `exact_size` keeps the size. Images of other proportions are cropped in the middle.
 
-    Unless they are `required`, no pictures is legal: mask and latents are 0, so that a patch embedding reads nothing.
+    Unless they are `required`, no images is legal: mask and latents are 0, so that a patch embedding reads nothing.
     With `impose`, latent frames all of whose frames are known also stay what the codec made of them, to which the
     unknown frames before are mid-grey.
     """
@@ -45,62 +45,62 @@ class KnownFrames:
     def takes(self) -> frozenset[str]:
         return frozenset({"frames", "exact_size"})
 
-    def task(self, inputs: Inputs, film: FilmSize) -> str | None:
+    def task(self, inputs: Inputs, video: VideoSize) -> str | None:
         """i2v from the first frame, flf2v from the first and the last, frames2v from others."""
-        known = set(in_film_order(inputs.frames, film.num_frames))
+        known = set(in_video_order(inputs.frames, video.num_frames))
         if not known:
             return None
         if known == {0}:
             return "i2v"
-        return "flf2v" if known == {0, film.num_frames - 1} else "frames2v"
+        return "flf2v" if known == {0, video.num_frames - 1} else "frames2v"
 
-    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
-        """Raises UsageError as `in_film_order`, and for a picture whose film would be less than a token wide."""
+    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
+        """Raises UsageError as `in_video_order`, and for an image whose video would be less than a token wide."""
         if inputs.exact_size or not inputs.frames:
             return asked
-        first = _first(in_film_order(inputs.frames, asked.num_frames))
+        first = _first(in_video_order(inputs.frames, asked.num_frames))
         height, width = size_of_area(first.size, asked.height * asked.width, units)
         if not height or not width:
             raise UsageError(
-                f"{first.name} of {by(first.size)} is too narrow for a film with the area of "
+                f"{first.name} of {by(first.size)} is too narrow for a video with the area of "
                 f"{by((asked.height, asked.width))}; crop it, or pass --exact-size",
                 code="image_too_narrow",
             )
         return replace(asked, height=height, width=width)
 
-    def check(self, inputs: Inputs, film: FilmSize) -> None:
-        """Raises UsageError as `in_film_order`, and without a required picture; warns of pictures that are cropped."""
+    def check(self, inputs: Inputs, video: VideoSize) -> None:
+        """Raises UsageError as `in_video_order`, and without a required image; warns of images that are cropped."""
         if not inputs.frames:
             if not self.required:
                 return
             raise UsageError(
-                "this model needs a picture for at least one frame, and none is given; give one for frame 0",
+                "this model needs an image for at least one frame, and none is given; give one for frame 0",
                 code="input_missing",
             )
-        known = in_film_order(inputs.frames, film.num_frames)
-        proportions = _proportions(known, inputs, film)
-        for picture in known.values():
-            rows, columns = kept_part(picture.size, proportions)
+        known = in_video_order(inputs.frames, video.num_frames)
+        proportions = _proportions(known, inputs, video)
+        for image in known.values():
+            rows, columns = kept_part(image.size, proportions)
             kept = rows.stop - rows.start, columns.stop - columns.start
-            if kept != picture.size:
+            if kept != image.size:
                 shape = f"{by(kept)}, the proportions of {by(proportions)}"
-                warnings.warn(f"{picture.name} of {by(picture.size)} is cropped to {shape}", stacklevel=2)
+                warnings.warn(f"{image.name} of {by(image.size)} is cropped to {shape}", stacklevel=2)
 
-    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
         if not inputs.frames and not self.required:
             return Demand()
-        return Demand(films=1, held=max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0))
+        return Demand(videos=1, held=max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0))
 
     @torch.no_grad()
-    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
-        codec, known = encoders.codec(), in_film_order(inputs.frames, film.num_frames)
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+        codec, known = encoders.codec(), in_video_order(inputs.frames, video.num_frames)
         time = codec.stride[0]
         if not known:
-            size = latent_size(codec, film.num_frames, film.height, film.width)
+            size = latent_size(codec, video.num_frames, video.height, video.width)
             return Given(channels=torch.zeros(1, time + codec.channels, *size, device=encoders.device))
-        chunks = film_of(known, film, time, proportions=_proportions(known, inputs, film))
-        latents = encode_film(codec, (chunk.to(encoders.device) for chunk in chunks))
-        mask = packed_mask(known, film.num_frames, time).to(latents)[None, :, :, None, None]
+        chunks = video_of(known, video, time, proportions=_proportions(known, inputs, video))
+        latents = encode_video(codec, (chunk.to(encoders.device) for chunk in chunks))
+        mask = packed_mask(known, video.num_frames, time).to(latents)[None, :, :, None, None]
         # The models were trained with the mask first.
         channels = torch.cat([mask.expand(-1, -1, -1, *latents.shape[3:]), latents], dim=1)
         whole = mask.bool().all(dim=1, keepdim=True)
@@ -108,32 +108,32 @@ class KnownFrames:
         return Given(channels=channels, canvas=Canvas(known=kept))
 
 
-def in_film_order(frames: Mapping[int, Picture], num_frames: int) -> dict[int, Picture]:
-    """Pictures by the number of their frame, from 0, in this order.
+def in_video_order(frames: Mapping[int, InputImage], num_frames: int) -> dict[int, InputImage]:
+    """Images by the number of their frame, from 0, in this order.
 
-    Raises UsageError for a number that is not whole or outside the film, and for two that are the same frame.
+    Raises UsageError for a number that is not whole or outside the video, and for two that are the same frame.
     """
-    places: dict[int, tuple[int, Picture]] = {}
-    for asked, picture in frames.items():
+    places: dict[int, tuple[int, InputImage]] = {}
+    for asked, image in frames.items():
         number = whole_of(asked)
         if number is None:
             raise UsageError(
-                f"{picture.name} is given for frame {asked!r}; give a whole number", code="not_a_whole_number"
+                f"{image.name} is given for frame {asked!r}; give a whole number", code="not_a_whole_number"
             )
         if not -num_frames <= number < num_frames:
             raise UsageError(
-                f"{picture.name} is given for frame {asked}, but a film of {num_frames} frames has "
+                f"{image.name} is given for frame {asked}, but a video of {num_frames} frames has "
                 f"0 to {num_frames - 1}, or -{num_frames} to -1 from the end",
                 code="frame_outside_video",
             )
         place = number % num_frames
         if place in places:
             raise UsageError(
-                f"frames {places[place][0]} and {asked} of a film of {num_frames} frames are the same; "
-                "give one picture for it",
+                f"frames {places[place][0]} and {asked} of a video of {num_frames} frames are the same; "
+                "give one image for it",
                 code="frame_given_twice",
             )
-        places[place] = number, picture
+        places[place] = number, image
     return {place: places[place][1] for place in sorted(places)}
 
 
@@ -147,20 +147,20 @@ def packed_mask(known: Iterable[int], num_frames: int, time: int) -> Float[Tenso
     return rearrange(torch.cat([mask[:1].expand(time - 1), mask]), "(f time) -> time f", time=time)
 
 
-def film_of(known: Mapping[int, Picture], film: FilmSize, time: int, *, proportions: Size) -> Iterator[Pixels]:
+def video_of(known: Mapping[int, InputImage], video: VideoSize, time: int, *, proportions: Size) -> Iterator[Pixels]:
     """The known frames, mid-grey (0) elsewhere: one frame, then `time` frames at a time, as codecs take them."""
-    size = film.height, film.width
-    for first, after in pairwise([0, *range(1, film.num_frames + 1, time)]):
+    size = video.height, video.width
+    for first, after in pairwise([0, *range(1, video.num_frames + 1, time)]):
         chunk = torch.zeros(1, 3, after - first, *size)
         for place in known.keys() & range(first, after):
             chunk[:, :, place - first] = fitted(known[place].pixels[None], size, proportions=proportions)
         yield chunk
 
 
-def _proportions(known: Mapping[int, Picture], inputs: Inputs, film: FilmSize) -> Size:
-    """What pictures are cropped to: the first of them fills the film, unless the film's size was fixed before."""
-    return (film.height, film.width) if inputs.exact_size else _first(known).size
+def _proportions(known: Mapping[int, InputImage], inputs: Inputs, video: VideoSize) -> Size:
+    """What images are cropped to: the first of them fills the video, unless the video's size was fixed before."""
+    return (video.height, video.width) if inputs.exact_size else _first(known).size
 
 
-def _first(known: Mapping[int, Picture]) -> Picture:
+def _first(known: Mapping[int, InputImage]) -> InputImage:
     return next(iter(known.values()))

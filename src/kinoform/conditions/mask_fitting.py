@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 
-from kinoform.conditions.clips import by
-from kinoform.conditions.fitting import Size
+from kinoform.conditions.clip_checks import by
+from kinoform.conditions.resize import Size
 from kinoform.errors import UsageError
-from kinoform.media.material import Clip, Mask
+from kinoform.media.types import InputVideo, Mask
 
 Values = UInt8[np.ndarray, "_ height width"]
 
 
-def fitted_mask(mask: Mask, film: Clip, *, fit: bool, whole: bool = True) -> Mask:
+def fitted_mask(mask: Mask, video: InputVideo, *, fit: bool, whole: bool = True) -> Mask:
     """The mask in the size and length of the video.
 
     Half and twice the size, and one frame too few or too many, are fitted in any case: white stays where it was.
@@ -26,26 +26,26 @@ def fitted_mask(mask: Mask, film: Clip, *, fit: bool, whole: bool = True) -> Mas
     and is not `whole`. Warns of what is done.
     Raises UsageError for what would have to be guessed.
     """
-    values = _long(_large(mask, film, fit=fit), mask, film, fit=fit, whole=whole)
+    values = _long(_large(mask, video, fit=fit), mask, video, fit=fit, whole=whole)
     return mask if values is mask.values else replace(mask, values=values)
 
 
-def _large(mask: Mask, film: Clip, *, fit: bool) -> Values:
-    if mask.size == film.size:
+def _large(mask: Mask, video: InputVideo, *, fit: bool) -> Values:
+    if mask.size == video.size:
         return mask.values
-    named = f"{mask.name} is {by(mask.size)} and {film.name} {by(film.size)}"
-    if mask.size == film.size[::-1] and mask.size[0] != mask.size[1]:
+    named = f"{mask.name} is {by(mask.size)} and {video.name} {by(video.size)}"
+    if mask.size == video.size[::-1] and mask.size[0] != mask.size[1]:
         raise UsageError(
             f"{named}, so it lies on its side; turn it so that it stands as the video is shown",
             code="mask_size_differs",
         )
-    if not (fit or _halved(mask.size, film.size) or _halved(film.size, mask.size)):
+    if not (fit or _halved(mask.size, video.size) or _halved(video.size, mask.size)):
         raise UsageError(
             f"{named}; give a mask of that size, or pass --fit-mask (fit_mask=True in Python) to stretch it",
             code="mask_size_differs",
         )
     warnings.warn(f"{named}; it is stretched to that", stacklevel=5)
-    return np.stack([_stretched(frame, film.size) for frame in mask.values])
+    return np.stack([_stretched(frame, video.size) for frame in mask.values])
 
 
 def _halved(small: Size, large: Size) -> bool:
@@ -59,11 +59,11 @@ def _stretched(frame: UInt8[np.ndarray, "rows columns"], size: Size) -> UInt8[np
     return np.rint(F.interpolate(values, size=size, mode="area")[0, 0].numpy()).astype(np.uint8)
 
 
-def _long(values: Values, mask: Mask, film: Clip, *, fit: bool, whole: bool) -> Values:
-    there, wanted = len(values), len(film.frames)
+def _long(values: Values, mask: Mask, video: InputVideo, *, fit: bool, whole: bool) -> Values:
+    there, wanted = len(values), len(video.frames)
     if there in (1, wanted):
         return values
-    named = f"{mask.name} has {there} frames and {film.name} {wanted}"
+    named = f"{mask.name} has {there} frames and {video.name} {wanted}"
     if abs(there - wanted) == 1:
         warnings.warn(
             f"{named}; " + ("its last one stays" if there < wanted else "its last one is left out"), stacklevel=5

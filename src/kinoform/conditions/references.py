@@ -1,4 +1,4 @@
-"""Pictures of what shall appear: as guests of self-attention, or as rows of a stream of their own."""
+"""Images of what shall appear: as guests of self-attention, or as rows of a stream of their own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.conditions.demand import Demand
-from kinoform.conditions.fitting import FLOATS, check_shows, kept_part, signal
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import NOTHING, Encoders, FilmSize, Given, Units
+from kinoform.conditions.protocols import NOTHING, Encoders, Given, Units, VideoSize
+from kinoform.conditions.resize import FLOATS, check_shows, kept_part, signal
 from kinoform.errors import UsageError
-from kinoform.media.material import Picture
+from kinoform.media.types import InputImage
 from kinoform.models.vision import image_rows
 from kinoform.ops.patch import Patch, grid_of, patches
 from kinoform.ops.rope import grid_positions
@@ -25,37 +25,37 @@ from kinoform.types import Latents
 
 MOST = 4
 MARK = 16
-"""Columns that tell a row's place, or its picture's number."""
+"""Columns that tell a row's place, or its image's number."""
 
 
 Pixels: TypeAlias = Float[Tensor, "1 3 height width"]
-Fit: TypeAlias = Callable[[Picture, FilmSize], Pixels]
-"""A picture of any size in that of the film, in [-1, 1]; so its sides are always such as the model can hold."""
+Fit: TypeAlias = Callable[[InputImage, VideoSize], Pixels]
+"""An image of any size in that of the video, in [-1, 1]; so its sides are always such as the model can hold."""
 
 
-def on_white(picture: Picture, film: FilmSize) -> Pixels:
-    """The whole picture, as large as fits, in the middle of a white canvas."""
-    height, width = picture.size
-    scale = min(film.height / height, film.width / width)
-    rows = max(1, min(film.height, round(height * scale)))
-    columns = max(1, min(film.width, round(width * scale)))
-    canvas = torch.ones(1, 3, film.height, film.width)
-    top, left = (film.height - rows) // 2, (film.width - columns) // 2
-    canvas[:, :, top : top + rows, left : left + columns] = _resized(signal(picture.pixels[None]), rows, columns)
+def on_white(image: InputImage, video: VideoSize) -> Pixels:
+    """The whole image, as large as fits, in the middle of a white canvas."""
+    height, width = image.size
+    scale = min(video.height / height, video.width / width)
+    rows = max(1, min(video.height, round(height * scale)))
+    columns = max(1, min(video.width, round(width * scale)))
+    canvas = torch.ones(1, 3, video.height, video.width)
+    top, left = (video.height - rows) // 2, (video.width - columns) // 2
+    canvas[:, :, top : top + rows, left : left + columns] = _resized(signal(image.pixels[None]), rows, columns)
     return canvas
 
 
-def to_cover(picture: Picture, film: FilmSize) -> Pixels:
-    """The largest part, in the middle of the picture, that has the proportions of the film."""
-    rows, columns = kept_part(picture.size, (film.height, film.width))
-    return _resized(signal(picture.pixels[None, rows, columns]), film.height, film.width)
+def to_cover(image: InputImage, video: VideoSize) -> Pixels:
+    """The largest part, in the middle of the image, that has the proportions of the video."""
+    rows, columns = kept_part(image.size, (video.height, video.width))
+    return _resized(signal(image.pixels[None, rows, columns]), video.height, video.width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _References:
-    """What both ways in have in common: they take at most `most` pictures, of any size.
+    """What both ways in have in common: they take at most `most` images, of any size.
 
-    The pictures say what shall appear, as the prompt does: the negative prompt goes without them, and guidance
+    The images say what shall appear, as the prompt does: the negative prompt goes without them, and guidance
     strengthens both. Unless they are `required`, none is legal.
     """
 
@@ -66,17 +66,17 @@ class _References:
     def takes(self) -> frozenset[str]:
         return frozenset({"references"})
 
-    def task(self, inputs: Inputs, film: FilmSize) -> str | None:
+    def task(self, inputs: Inputs, video: VideoSize) -> str | None:
         return "r2v" if inputs.references else None
 
-    def size(self, inputs: Inputs, asked: FilmSize, units: Units) -> FilmSize:
+    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked
 
-    def check(self, inputs: Inputs, film: FilmSize) -> None:
-        """Raises UsageError without a required picture, for more than `most`, and for one of one colour."""
+    def check(self, inputs: Inputs, video: VideoSize) -> None:
+        """Raises UsageError without a required image, for more than `most`, and for one of one colour."""
         if self.required and not inputs.references:
             raise UsageError(
-                "this model needs a picture of what shall appear, and none is given; give it as a reference",
+                "this model needs an image of what shall appear, and none is given; give it as a reference",
                 code="input_missing",
             )
         if len(inputs.references) > self.most:
@@ -86,46 +86,46 @@ class _References:
         check_shows(inputs.references)
 
     def _count(self, inputs: Inputs) -> int:
-        """How many pictures there are; in a plan without any, how many there must be."""
+        """How many images there are; in a plan without any, how many there must be."""
         return len(inputs.references) or int(self.required)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceTokens(_References):
-    """Latents of each picture by itself, for a branch such as `models.guests.ReferenceGuests`.
+    """Latents of each image by itself, for a branch such as `models.guests.ReferenceGuests`.
 
-    Without pictures the branch is left out, and the model is the one without it.
+    Without images the branch is left out, and the model is the one without it.
     """
 
     branch: str = "references"
     fit: Fit = on_white
 
-    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
+    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
         count = self._count(inputs)
         branches = {self.branch: count} if count else {}
         return Demand(stills=count, held=_held(inputs), branches=branches, with_prompt=frozenset({self.branch}))
 
     @torch.no_grad()
-    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
         if not inputs.references:
             return NOTHING
-        found = tuple(latents_of(picture, film, encoders, self.fit) for picture in inputs.references)
+        found = tuple(latents_of(image, video, encoders, self.fit) for image in inputs.references)
         return Given(branches={self.branch: found}, with_prompt=frozenset({self.branch}))
 
 
 @runtime_checkable
 class RowsOf(Protocol):
-    """How a picture becomes rows [1, n, width] for cross-attention; `demand` is that of one picture."""
+    """How an image becomes rows [1, n, width] for cross-attention; `demand` is that of one image."""
 
     @property
     def width(self) -> int: ...
-    def demand(self, stream: str, film: FilmSize, units: Units, picture_rows: int) -> Demand: ...
-    def __call__(self, picture: Picture, film: FilmSize, encoders: Encoders) -> Float[Tensor, "1 n w"]: ...
+    def demand(self, stream: str, video: VideoSize, units: Units, rows_of_images: int) -> Demand: ...
+    def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentRows:
-    """Patches of the picture's latents, each beside its row and its column: detail as the codec keeps it."""
+    """Patches of the image's latents, each beside its row and its column: detail as the codec keeps it."""
 
     channels: int = 16
     patch: Patch = (1, 2, 2)
@@ -135,13 +135,13 @@ class LatentRows:
     def width(self) -> int:
         return self.channels * self.patch[0] * self.patch[1] * self.patch[2] + 2 * MARK
 
-    def demand(self, stream: str, film: FilmSize, units: Units, picture_rows: int) -> Demand:
-        sides = film.height, film.width
+    def demand(self, stream: str, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+        sides = video.height, video.width
         rows, columns = (s // n // p for s, n, p in zip(sides, units.stride[1:], self.patch[1:], strict=True))
         return Demand(stills=1, rows={stream: rows * columns})
 
-    def __call__(self, picture: Picture, film: FilmSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
-        latents = latents_of(picture, film, encoders, self.fit)
+    def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
+        latents = latents_of(image, video, encoders, self.fit)
         _, row, column = grid_positions(grid_of(latents, self.patch)).T
         places = torch.cat([sinusoid(row, MARK), sinusoid(column, MARK)], dim=-1).to(latents.device)
         return torch.cat([patches(latents, self.patch), places[None]], dim=-1)
@@ -149,22 +149,22 @@ class LatentRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRows:
-    """What the image encoder sees in the whole picture, stretched to its square: meaning rather than detail."""
+    """What the image encoder sees in the whole image, stretched to its square: meaning rather than detail."""
 
     width: int = 1280
 
-    def demand(self, stream: str, film: FilmSize, units: Units, picture_rows: int) -> Demand:
-        return Demand(pictures=1, rows={stream: picture_rows})
+    def demand(self, stream: str, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+        return Demand(images=1, rows={stream: rows_of_images})
 
-    def __call__(self, picture: Picture, film: FilmSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
-        return image_rows(encoders.image(), signal(picture.pixels[None]).to(encoders.device)).float()
+    def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
+        return image_rows(encoders.image(), signal(image.pixels[None]).to(encoders.device)).float()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRows(_References):
-    """Rows of all pictures, each beside its picture's number, for a stream such as `ReferenceStream`.
+    """Rows of all images, each beside its image's number, for a stream such as `ReferenceStream`.
 
-    The stream must be `width` wide. Without pictures it is left out, and the model is the one without it.
+    The stream must be `width` wide. Without images it is left out, and the model is the one without it.
     """
 
     rows: RowsOf = field(default_factory=LatentRows)
@@ -174,37 +174,37 @@ class ReferenceRows(_References):
     def width(self) -> int:
         return self.rows.width + MARK
 
-    def demand(self, inputs: Inputs, film: FilmSize, units: Units, picture_rows: int) -> Demand:
-        each, count = self.rows.demand(self.stream, film, units, picture_rows), self._count(inputs)
+    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+        each, count = self.rows.demand(self.stream, video, units, rows_of_images), self._count(inputs)
         return replace(
             each,
             stills=count * each.stills,
-            pictures=count * each.pictures,
+            images=count * each.images,
             held=_held(inputs),
             rows={name: count * rows for name, rows in each.rows.items()},
             with_prompt=frozenset({self.stream}),
         )
 
-    def give(self, inputs: Inputs, film: FilmSize, encoders: Encoders) -> Given:
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
         if not inputs.references:
             return NOTHING
-        rows = self.read(inputs.references, film, encoders)
+        rows = self.read(inputs.references, video, encoders)
         return Given(context={self.stream: rows}, with_prompt=frozenset({self.stream}))
 
     @torch.no_grad()
-    def read(self, pictures: Sequence[Picture], film: FilmSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
-        """The rows of one or more pictures, one behind the other."""
+    def read(self, images: Sequence[InputImage], video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
+        """The rows of one or more images, one behind the other."""
         found = []
-        for number, picture in enumerate(pictures):
-            rows = self.rows(picture, film, encoders)
+        for number, image in enumerate(images):
+            rows = self.rows(image, video, encoders)
             mark = sinusoid(rows.new_full(rows.shape[:2], number), MARK)
             found.append(torch.cat([rows, mark], dim=-1))
         return torch.cat(found, dim=1)
 
 
-def latents_of(picture: Picture, film: FilmSize, encoders: Encoders, fit: Fit = on_white) -> Latents:
-    """One latent frame [1, c, 1, h, w] of a picture in the film's size."""
-    latents, _ = encoders.codec().encode(fit(picture, film)[:, :, None].to(encoders.device))
+def latents_of(image: InputImage, video: VideoSize, encoders: Encoders, fit: Fit = on_white) -> Latents:
+    """One latent frame [1, c, 1, h, w] of an image in the video's size."""
+    latents, _ = encoders.codec().encode(fit(image, video)[:, :, None].to(encoders.device))
     return latents
 
 
@@ -214,4 +214,4 @@ def _resized(pixels: Pixels, height: int, width: int) -> Float[Tensor, "1 3 rows
 
 
 def _held(inputs: Inputs) -> int:
-    return max((FLOATS * picture.pixels.nbytes for picture in inputs.references), default=0)
+    return max((FLOATS * image.pixels.nbytes for image in inputs.references), default=0)

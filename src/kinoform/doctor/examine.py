@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kinoform.doctor import machine, versions
 from kinoform.doctor.report import BAD, Finding, Report, Section, section
 
-FIRST_FILM = 'kinoform generate "a red ball bounces on a blue background"'
+FIRST_VIDEO = 'kinoform generate "a red ball bounces on a blue background"'
 MODELS = "embedded models"
 TORCH = ("processor", "PyTorch build", "attention", "products")
 """Rows under whose own names a PyTorch that cannot be imported shows."""
@@ -68,8 +68,8 @@ def embedded() -> Iterator[Finding]:
     """Every file of the embedded models, its SHA-256 compared with the manifest's; their adapters, put onto them."""
     import torch
 
+    from kinoform.loading.own import read_manifest, verify
     from kinoform.recipes.load import ADAPTERS, ASSETS, EMBEDDED, adapter_asset, load
-    from kinoform.weights.own import read_manifest, verify
 
     for name in EMBEDDED:
         folder = ASSETS / name
@@ -89,15 +89,15 @@ def next_step(sections: tuple[Section, ...]) -> str:
     if MODELS in rows and not any(each.name in TORCH for each in bad):
         return "The embedded model is damaged or missing: install kinoform again, then run kinoform doctor once more."
     if "accelerator" in rows and rows["accelerator"].state == BAD:
-        return f"Install the PyTorch for this machine's GPU ({CUDA_PAGE}); until then films are made on the CPU."
+        return f"Install the PyTorch for this machine's GPU ({CUDA_PAGE}); until then videos are made on the CPU."
     if bad:
         return f"Mend first: {bad[0].name}, {bad[0].value}."
     if any(name.startswith("cuda") for name in rows):
         return (
-            f"All is well. Make a film: {FIRST_FILM}; then, with an official folder of weights, "
+            f"All is well. Make a video: {FIRST_VIDEO}; then, with an official folder of weights, "
             "add --model FOLDER, in bfloat16 on the GPU by default."
         )
     return (
-        f"All is well. Make a film, in seconds on this machine: {FIRST_FILM}; "
-        "the released models want a GPU, without one a film of theirs takes hours."
+        f"All is well. Make a video, in seconds on this machine: {FIRST_VIDEO}; "
+        "the released models want a GPU, without one a video of theirs takes hours."
     )

@@ -29,7 +29,7 @@ SIDE, REPEATS = 512, 5
 
 
 def device_here() -> torch.device:
-    """The device that films are made on by default."""
+    """The device that videos are made on by default."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

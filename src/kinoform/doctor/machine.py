@@ -89,7 +89,7 @@ def accelerators() -> Iterator[Finding]:
         reason = "this PyTorch cannot use it" if torch.version.cuda else "this PyTorch was built for CPUs only"
         yield Finding(
             name="accelerator",
-            value=f"an NVIDIA driver is here, but {reason}" if unused else "none; films are made on the CPU",
+            value=f"an NVIDIA driver is here, but {reason}" if unused else "none; videos are made on the CPU",
             state=BAD if unused else NOTE,
             facts={"unused": unused},
         )

@@ -1,4 +1,4 @@
-"""The colours of what a model made, brought to those of the film around it: an affine map of each channel."""
+"""The colours of what a model made, brought to those of the video around it: an affine map of each channel."""
 
 from __future__ import annotations
 

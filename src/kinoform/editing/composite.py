@@ -1,4 +1,4 @@
-"""What was made, laid over the film: the film's own bytes wherever nothing may change."""
+"""What was made, laid over the video: the video's own bytes wherever nothing may change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Editing a film: what the mask shows white is made anew, and every other pixel stays as it is."""
+"""Editing a video: what the mask shows white is made anew, and every other pixel stays as it is."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from jaxtyping import UInt8
 
 from kinoform.editing.colour import SAME, Affine, Moments, alike, match, moments
 from kinoform.editing.composite import composite, crossfaded
+from kinoform.editing.edit_plan import EditPlan, Segment, plan_edit
 from kinoform.editing.masks import Alpha, ring
 from kinoform.editing.passes import UNKEPT, Passes, latents_of
-from kinoform.editing.plan import EditPlan, Segment, plan_edit
 from kinoform.editing.report import (
     EditReport,
     SegmentReport,
@@ -29,7 +29,7 @@ from kinoform.editing.report import (
 from kinoform.editing.segments import fade
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import Interrupted
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.pipelines.generate import Callback, Progress
 from kinoform.pipelines.pipeline import Pipeline
 
@@ -45,13 +45,13 @@ Drawn = UInt8[np.ndarray, "n tall wide 3"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Edited:
-    """`film` has the size, times, length and sound of the source, and the report in its params under "edit".
+    """`video` has the size, times, length and sound of the source, and the report in its params under "edit".
 
     `raw` is what the model made, in the pixels of the source and before anything was laid over; the source where the
     model was not asked. `alpha` is how much of it counted.
     """
 
-    film: Film
+    video: Video
     raw: Frames = field(repr=False)
     alpha: Alpha = field(repr=False)
     report: EditReport
@@ -69,7 +69,7 @@ class _Made:
 
 def edit(
     pipeline: Pipeline,
-    film: object,
+    video: object,
     prompt: str,
     *,
     seed: int,
@@ -81,16 +81,16 @@ def edit(
     tell: Callback | None = None,
     **changes: Any,
 ) -> Edited:
-    """Edit a film as the prompt says, where the mask is white (>= 128), or everywhere without a mask.
+    """Edit a video as the prompt says, where the mask is white (>= 128), or everywhere without a mask.
 
-    Beyond the mask grown and feathered the result is the source's, bit for bit. Films longer than the model's are
+    Beyond the mask grown and feathered the result is the source's, bit for bit. Videos longer than the model's are
     made in overlapping segments with the seeds `seed`, `seed` + 1, ...; larger ones around the mask, or as a whole in
     the size of the model. `changes` are other arguments of `Pipeline.request`, and `context_scale`. `tell` hears the
     progress over all segments and ends the work by returning False. Raises and warns as `plan_edit`; warns as well
     when next to nothing has changed.
     """
     plan = plan_edit(
-        pipeline, film, prompt, seed=seed, mask=mask, references=references, strength=strength,
+        pipeline, video, prompt, seed=seed, mask=mask, references=references, strength=strength,
         source_prompt=source_prompt, settings=settings, **changes,
     )  # fmt: skip
     return carry_out(plan, tell)
@@ -110,10 +110,10 @@ def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNK
         made.append(_Made(segment=segment, colours=colours, squares=squares, count=values))
     report = _report(plan, result, made, step)
     _tell_change(plan, result)
-    film = Film(
+    video = Video(
         frames=result, fps=plan.fps, params=_params(plan, report), times=plan.source.times, sound=plan.source.sound
     )
-    return Edited(film=film, raw=raw, alpha=plan.alpha, report=report)
+    return Edited(video=video, raw=raw, alpha=plan.alpha, report=report)
 
 
 def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback, passes: Passes) -> Drawn:
@@ -131,7 +131,7 @@ def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback,
 
 
 def _counted(plan: EditPlan, tell: Callback) -> Callable[[], None]:
-    """Called for each frame that is compared, laid over the film, and reported of; tells of it."""
+    """Called for each frame that is compared, laid over the video, and reported of; tells of it."""
     total = sum(2 * (each.span.stop - each.span.start) for each in plan.segments) + len(plan.source.frames)
     steps = count(1)
 
@@ -144,8 +144,8 @@ def _counted(plan: EditPlan, tell: Callback) -> Callable[[], None]:
 
 def _compared(plan: EditPlan, segment: Segment, frames: Drawn, step: Callable[[], None]) -> tuple[Affine, float, int]:
     """How the colours around the mask are to change; the squared errors outside the mask, and of how many values."""
-    span, window, film = segment.span, segment.window, plan.source.size
-    rows, columns = window.inside(film)
+    span, window, video = segment.span, segment.window, plan.source.size
+    rows, columns = window.inside(video)
     width = max(2, round(RING * window.scale))
     there, redrawn, squares, values = Moments(), Moments(), 0.0, 0
     for place, frame in zip(range(span.start, span.stop), frames, strict=False):
@@ -153,7 +153,7 @@ def _compared(plan: EditPlan, segment: Segment, frames: Drawn, step: Callable[[]
         rim = plan.alpha[place, rows, columns]
         if rim.min() > 0:
             continue
-        source, large = plan.source.frames[place, rows, columns], window.given_back(frame, film)
+        source, large = plan.source.frames[place, rows, columns], window.given_back(frame, video)
         around, outside = ring(rim[None], width)[0], rim == 0
         around[around] = alike(source[around], large[around])
         there, redrawn = there + moments(source[around]), redrawn + moments(large[around])
@@ -172,12 +172,12 @@ def _lay(
     step: Callable[[], None],
 ) -> None:
     """Into `result` and `raw`, faded over the frames that the segment shares with the one before."""
-    span, window, film = segment.span, segment.window, plan.source.size
-    rows, columns = window.inside(film)
+    span, window, video = segment.span, segment.window, plan.source.size
+    rows, columns = window.inside(video)
     weights = [*fade(span.shared), *[1.0] * (span.stop - span.start - span.shared)]
     for place, frame, weight in zip(range(span.start, span.stop), frames, weights, strict=False):
         step()
-        large = window.given_back(frame, film)
+        large = window.given_back(frame, video)
         source, rim = plan.source.frames[place, rows, columns], plan.alpha[place, rows, columns]
         laid = composite(source, colours(large), rim)
         for whole, part in ((result, laid), (raw, np.rint(large).astype(np.uint8))):

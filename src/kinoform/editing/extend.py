@@ -1,4 +1,4 @@
-"""A film made longer, after its end or before its beginning: what is there stays bit for bit, what is new goes on."""
+"""A video made longer, after its end or before its beginning: what is there stays bit for bit, what is new goes on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from kinoform.editing.colour import SAME, Affine, alike, match, moments
-from kinoform.editing.continuing import Continuation, Frames, plan_extend
 from kinoform.editing.edit import Edited
+from kinoform.editing.extend_plan import Continuation, Frames, plan_extend
 from kinoform.editing.passes import UNKEPT, Passes, latents_of
 from kinoform.editing.report import (
     EditReport,
@@ -25,7 +25,7 @@ from kinoform.editing.report import (
     worst_of,
 )
 from kinoform.editing.seam import delta_e
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.numbers import Whole
 from kinoform.pipelines.generate import Callback, Progress
 from kinoform.pipelines.pipeline import Pipeline
@@ -33,7 +33,7 @@ from kinoform.pipelines.pipeline import Pipeline
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Pass:
-    """`new` is `raw` in the colours of the film; `redrawn` is what the model made of the frames that it knew."""
+    """`new` is `raw` in the colours of the video; `redrawn` is what the model made of the frames that it knew."""
 
     new: Frames = field(repr=False)
     raw: Frames = field(repr=False)
@@ -44,7 +44,7 @@ class _Pass:
 
 def extend(
     pipeline: Pipeline,
-    film: object,
+    video: object,
     prompt: str,
     *,
     num_frames: Whole,
@@ -56,10 +56,10 @@ def extend(
     tell: Callback | None = None,
     **changes: Any,
 ) -> Edited:
-    """The film with `num_frames` more behind it, or `before` it, in its own size and at its own rate.
+    """The video with `num_frames` more behind it, or `before` it, in its own size and at its own rate.
 
     The model is handed the nearest `context` frames (9, or half of those that it makes at once) and redraws them; by
-    these the colours of what is new are matched to the film. Where more are asked for there are several passes, each
+    these the colours of what is new are matched to the video. Where more are asked for there are several passes, each
     from the last frames of the one before, with the seeds `seed`, `seed` + 1, ... `changes` are other arguments of
     `Pipeline.request`, and `tell` is as in `edit`. The sound is heard at its time.
     The report counts new frames as changed, and its seams lie between the frames on both sides of them: max(0, dE
@@ -67,7 +67,7 @@ def extend(
     Raises as `plan_extend`, before any weight is read, and as a call of the pipeline.
     """
     plan = plan_extend(
-        pipeline, film, prompt, num_frames=num_frames, seed=seed, before=before, context=context,
+        pipeline, video, prompt, num_frames=num_frames, seed=seed, before=before, context=context,
         references=references, match_colours=match_colours, **changes,
     )  # fmt: skip
     return carry_out(plan, tell)
@@ -140,7 +140,7 @@ def _edited(plan: Continuation, passes: Sequence[_Pass]) -> Edited:
     new[kept] = 0
     report = _report(plan, passes, result[kept])
     return Edited(
-        film=Film(
+        video=Video(
             frames=result, fps=plan.fps, params=_params(plan, report, len(result)), times=plan.times, sound=plan.sound
         ),
         raw=raw,

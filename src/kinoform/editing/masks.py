@@ -1,4 +1,4 @@
-"""Where a film may change, and how far: a mask grown, and feathered on its outside."""
+"""Where a video may change, and how far: a mask grown, and feathered on its outside."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from kinoform.conditions.clips import WHITE, check_same
-from kinoform.media.material import Clip, Mask
+from kinoform.conditions.clip_checks import WHITE, check_same
+from kinoform.media.types import InputVideo, Mask
 
 DARK, BRIGHT = 32, 223
-"""Greys between these are neither black nor white, as encoders of films leave them."""
+"""Greys between these are neither black nor white, as encoders of videos leave them."""
 
 MANY = 0.02
 """The share of grey pixels that is told of; the smooth edge of a brush is less."""
@@ -20,10 +20,10 @@ NONE = 2**20
 """More pixels than any line has."""
 
 Alpha = Float32[np.ndarray, "f height width"]
-"""0 where a film stays, 1 where it changes wholly."""
+"""0 where a video stays, 1 where it changes wholly."""
 
 
-def alpha_of(mask: Mask | None, film: Clip, *, grow: int, feather: float) -> Alpha:
+def alpha_of(mask: Mask | None, video: InputVideo, *, grow: int, feather: float) -> Alpha:
     """1 up to `grow` pixels from white, then falling, 0 beyond grow + feather; without a mask 1 everywhere.
 
     alpha = 1 - (d - grow) / (feather + 1), d the distance to the nearest white pixel's centre. A mask of one frame
@@ -31,15 +31,15 @@ def alpha_of(mask: Mask | None, film: Clip, *, grow: int, feather: float) -> Alp
     Raises UsageError for a mask of another size or length, naming both. Warns of greys and of a mask that leaves
     nothing as it is.
     """
-    shape = len(film.frames), *film.size
+    shape = len(video.frames), *video.size
     if mask is None:
         return np.broadcast_to(np.float32(1), shape)
-    check_same(mask, film)
+    check_same(mask, video)
     _tell_greys(mask)
     alpha = np.stack([soft(frame >= WHITE, grow=grow, feather=feather) for frame in mask.values])
     if alpha.min() > 0:
         rim = f", grown by {grow} and feathered by {feather:g} pixels," if (mask.values < WHITE).any() else ""
-        warnings.warn(f"{mask.name}{rim} is white everywhere, so nothing of the film is sure to stay", stacklevel=3)
+        warnings.warn(f"{mask.name}{rim} is white everywhere, so nothing of the video is sure to stay", stacklevel=3)
     return np.broadcast_to(alpha, shape)
 
 

@@ -1,4 +1,4 @@
-"""A film on a larger canvas: the film itself stays bit for bit where it is put, and its surroundings are made."""
+"""A video on a larger canvas: the video itself stays bit for bit where it is put, and its surroundings are made."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from kinoform.conditions.clips import by
-from kinoform.conditions.fitting import Size
+from kinoform.conditions.clip_checks import by
+from kinoform.conditions.resize import Size
 from kinoform.editing import edit
 from kinoform.editing.edit import Edited
+from kinoform.editing.edit_plan import EditPlan, plan_source
 from kinoform.editing.passes import UNKEPT, Passes
-from kinoform.editing.plan import EditPlan, plan_source
 from kinoform.editing.settings import EditSettings
 from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError, nearest
-from kinoform.media.material import Clip, Mask
-from kinoform.media.values import clip_of
+from kinoform.media.coerce import clip_of
+from kinoform.media.types import InputVideo, Mask
 from kinoform.numbers import Whole, whole
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline
@@ -27,7 +27,7 @@ from kinoform.pipelines.pipeline import Pipeline
 LARGEST_SIDE = 16384
 
 FAR = 4
-"""From this many times the area of the film on, most of what is shown is made up."""
+"""From this many times the area of the video on, most of what is shown is made up."""
 
 ANCHORS: Mapping[str, tuple[float, float]] = {
     "center": (0.5, 0.5),
@@ -40,12 +40,12 @@ ANCHORS: Mapping[str, tuple[float, float]] = {
     "bottom-left": (1.0, 0.0),
     "bottom-right": (1.0, 1.0),
 }
-"""Which share of what is added along height and width stands above and to the left of the film."""
+"""Which share of what is added along height and width stands above and to the left of the video."""
 
 
 def outpaint(
     pipeline: Pipeline,
-    film: object,
+    video: object,
     prompt: str,
     *,
     width: Whole,
@@ -55,21 +55,21 @@ def outpaint(
     tell: Callback | None = None,
     **changes: Any,
 ) -> Edited:
-    """A film of width x height pixels that holds the film at `anchor` (a key of ANCHORS); `changes` as in `edit`.
+    """A video of width x height pixels that holds the video at `anchor` (a key of ANCHORS); `changes` as in `edit`.
 
-    The `feather` of the settings lies wholly in what is made: there the edge of the film, repeated, fades into it.
-    Raises UsageError as `edit` does, for a size that is not larger than the film, and for an unknown anchor; warns
+    The `feather` of the settings lies wholly in what is made: there the edge of the video, repeated, fades into it.
+    Raises UsageError as `edit` does, for a size that is not larger than the video, and for an unknown anchor; warns
     of one with more than four times its area.
     """
     plan = plan_outpaint(
-        pipeline, film, prompt, width=width, height=height, anchor=anchor, settings=settings, **changes
+        pipeline, video, prompt, width=width, height=height, anchor=anchor, settings=settings, **changes
     )
     return carry_out(plan, tell)
 
 
 def plan_outpaint(
     pipeline: Pipeline,
-    film: object,
+    video: object,
     prompt: str,
     *,
     width: Whole,
@@ -78,14 +78,14 @@ def plan_outpaint(
     settings: EditSettings | None = None,
     **changes: Any,
 ) -> EditPlan:
-    """What `outpaint` of the same arguments will do: an edit of the film on its larger canvas. Raises and warns so."""
-    clip = clip_of(film, sound=True)
+    """What `outpaint` of the same arguments will do: an edit of the video on its larger canvas. Raises and warns so."""
+    clip = clip_of(video, sound=True)
     wanted = whole("height", height, 1, LARGEST_SIDE), whole("width", width, 1, LARGEST_SIDE)
     sides = _sides(clip, wanted, anchor)
     settings = settings or EditSettings()
     _, wished = settings.rim(clip.size)
     feather = min(int(wished), min(count for side in sides for count in side if count) - 1)
-    # The model sees grey around the film, as it was trained; the repeated edge is for the composite alone.
+    # The model sees grey around the video, as it was trained; the repeated edge is for the composite alone.
     settings = replace(settings, grow=0, feather=float(feather), show_source=False)
     canvas = replace(clip, frames=np.pad(clip.frames, ((0, 0), *sides, (0, 0)), mode="edge"))
     tell_world(pipeline.recipe, clip.name, clip.size)
@@ -101,8 +101,8 @@ def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNK
         return edit.carry_out(plan, tell, passes)
 
 
-def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels to be made above and below the film, and to its left and right."""
+def _sides(clip: InputVideo, wanted: Size, anchor: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels to be made above and below the video, and to its left and right."""
     if anchor not in ANCHORS:
         raise UsageError(f"no anchor {anchor!r}; {nearest(anchor, ANCHORS)}", code="unknown_name")
     more = [side - there for side, there in zip(wanted, clip.size, strict=True)]
@@ -114,7 +114,7 @@ def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tupl
     if wanted[0] * wanted[1] > FAR * clip.size[0] * clip.size[1]:
         warnings.warn(
             f"{by(wanted)} has more than {FAR} times the area of {clip.name} of {by(clip.size)}; little holds what is "
-            "made so far out to the film",
+            "made so far out to the video",
             stacklevel=3,
         )
     before = [int(share * count) for share, count in zip(ANCHORS[anchor], more, strict=True)]
@@ -122,7 +122,7 @@ def _sides(clip: Clip, wanted: Size, anchor: str) -> tuple[tuple[int, int], tupl
 
 
 def _around(size: Size, sides: tuple[tuple[int, int], tuple[int, int]], feather: int) -> Mask:
-    """White beyond `feather` pixels from the film, so that what is feathered ends at its edge."""
+    """White beyond `feather` pixels from the video, so that what is feathered ends at its edge."""
     (top, bottom), (left, right) = sides
     rows, columns = (
         slice(max(0, before - feather), before + length + feather)

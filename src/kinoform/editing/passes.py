@@ -13,7 +13,7 @@ from kinoform.pipelines.request import Request
 from kinoform.types import Latents
 
 ELSEWHERE = {"version", "machine"}
-"""Parameters of a film that say where it is made, and not what."""
+"""Parameters of a video that say where it is made, and not what."""
 
 
 @runtime_checkable
@@ -52,6 +52,6 @@ def latents_of(pipeline: Pipeline, asked: Request, number: int, passes: Passes, 
 
 
 def identity(params: Mapping[str, object], **own: object) -> str:
-    """A hash of all that decides what the passes come to: the parameters of the film, and what an edit adds."""
+    """A hash of all that decides what the passes come to: the parameters of the video, and what an edit adds."""
     what = {name: value for name, value in params.items() if name not in ELSEWHERE} | own
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What is going to be made, as a picture; no weight is read for it."""
+"""What is going to be made, as an image; no weight is read for it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from kinoform.editing.continuing import Continuation
-from kinoform.editing.plan import EditPlan
+from kinoform.editing.edit_plan import EditPlan
+from kinoform.editing.extend_plan import Continuation
 from kinoform.editing.window import Window
-from kinoform.media.film import Film
-from kinoform.media.sheet import CELL_SIDE, contact_sheet
+from kinoform.media.contact_sheet import CELL_SIDE, contact_sheet
+from kinoform.media.video import Video
 
 CHANGES, BLENDS, SEEN = (235, 40, 90), (250, 200, 40), (40, 170, 250)
-"""Red where the film changes wholly, yellow where old and new are blended, blue around what the model sees."""
+"""Red where the video changes wholly, yellow where old and new are blended, blue around what the model sees."""
 
 TINT = 0.55
-"""How much of the colour is laid over the film."""
+"""How much of the colour is laid over the video."""
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
 
 def preview(plan: EditPlan) -> Image.Image:
-    """A contact sheet of the film with the mask in colours, grown and feathered as it counts, and a legend."""
+    """A contact sheet of the video with the mask in colours, grown and feathered as it counts, and a legend."""
     frames = np.stack([tinted(*each) for each in zip(plan.source.frames, plan.alpha, strict=True)])
     for segment in plan.segments:
         for frame in frames[segment.span.start : segment.span.stop]:
             outline(frame, segment.window)
     told = f"{plan.asked.prompt} - red changes, yellow is blended, the model sees what is inside blue"
-    return contact_sheet(Film(frames=frames, fps=plan.fps, params={"prompt": told}))
+    return contact_sheet(Video(frames=frames, fps=plan.fps, params={"prompt": told}))
 
 
 def preview_extend(plan: Continuation) -> Image.Image:
@@ -44,7 +44,7 @@ def preview_extend(plan: Continuation) -> Image.Image:
     told = f"{plan.asked.prompt} - red is made, the model sees what is inside blue"
     if len(plan.portions) > 1:
         told += f"; the first of {len(plan.portions)} passes"
-    return contact_sheet(Film(frames=frames, fps=plan.fps, params={"prompt": told}))
+    return contact_sheet(Video(frames=frames, fps=plan.fps, params={"prompt": told}))
 
 
 def tinted(frame: Frame, alpha: Float32[np.ndarray, "height width"]) -> Frame:

@@ -46,10 +46,10 @@ class EditReport:
     """`outside` are the pixels, over all frames, that lie beyond the feathered mask.
 
     `outside_equal`: all of them are the source's, bit for bit (as is said of none at all);
-    `raw_psnr_outside_db`: of what the model made, before it was laid over the film, against the source, at those of
+    `raw_psnr_outside_db`: of what the model made, before it was laid over the video, against the source, at those of
     them that it was shown; None where there are none, infinite where they are equal;
     `seam_delta_e`: mean of `seam_differences`, and `seam_delta_e_worst` that of the worst frame; None without a border;
-    `colour_shift`: that of the segments on the mean; `changed_share`: of the film's pixels that are not outside.
+    `colour_shift`: that of the segments on the mean; `changed_share`: of the video's pixels that are not outside.
     """
 
     outside_equal: bool
@@ -108,8 +108,8 @@ class EditReport:
 
     def _promise(self) -> str:
         if not self.outside_pixels:
-            return "the whole film was free to change, so nothing of it is promised to be equal"
-        stays = f"outside the mask ({1 - self.changed_share:.1%} of the film)"
+            return "the whole video was free to change, so nothing of it is promised to be equal"
+        stays = f"outside the mask ({1 - self.changed_share:.1%} of the video)"
         return f"{stays} every pixel equals the source" if self.outside_equal else f"{stays} PIXELS DIFFER"
 
 

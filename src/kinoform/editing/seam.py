@@ -1,4 +1,4 @@
-"""How much the border of an edit shows: colour differences across it, beyond those that the film had there."""
+"""How much the border of an edit shows: colour differences across it, beyond those that the video had there."""
 
 from __future__ import annotations
 

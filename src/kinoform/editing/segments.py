@@ -1,4 +1,4 @@
-"""A film longer than a model makes, in overlapping pieces; a shorter one filled up to a length that it makes."""
+"""A video longer than a model makes, in overlapping pieces; a shorter one filled up to a length that it makes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from kinoform.conditions.ports import Units
+from kinoform.conditions.protocols import Units
 from kinoform.errors import UsageError
 
 PART = 4
@@ -17,7 +17,7 @@ PART = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Frames `start` up to `stop` of a film, of which a model makes `length`: the last is repeated to fill up.
+    """Frames `start` up to `stop` of a video, of which a model makes `length`: the last is repeated to fill up.
 
     `shared` frames at the beginning belong to the span before as well.
     """
@@ -28,7 +28,7 @@ class Span:
     shared: int
 
     def places(self) -> list[int]:
-        """The frame of the film that stands at each frame to be made."""
+        """The frame of the video that stands at each frame to be made."""
         return [min(self.start + place, self.stop - 1) for place in range(self.length)]
 
     def held(self, time: int) -> int:
@@ -37,10 +37,10 @@ class Span:
 
 
 def spans(num_frames: int, *, most: int, overlap: int | None, units: Units, name: str) -> tuple[Span, ...]:
-    """The fewest spans of `most` frames that cover a film and overlap by `overlap`, evenly laid; or one shorter span.
+    """The fewest spans of `most` frames that cover a video and overlap by `overlap`, evenly laid; or one shorter span.
 
-    Raises UsageError for a film shorter than a latent frame, and for an overlap as long as a span. `name` is what
-    the error calls the film.
+    Raises UsageError for a video shorter than a latent frame, and for an overlap as long as a span. `name` is what
+    the error calls the video.
     """
     time = units.stride[0]
     if num_frames < time:
@@ -65,7 +65,7 @@ def fade(shared: int) -> Float32[np.ndarray, " shared"]:
 
 
 def legal(num_frames: int, units: Units) -> int:
-    """The least legal length of a film that holds so many frames."""
+    """The least legal length of a video that holds so many frames."""
     time, part = units.stride[0], units.patch[0]
     latent_frames = 1 + -(-(num_frames - 1) // time)
     return 1 + time * (-(-latent_frames // part) * part - 1)

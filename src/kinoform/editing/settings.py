@@ -1,4 +1,4 @@
-"""How a film is edited besides what the model is told."""
+"""How a video is edited besides what the model is told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_MARGIN = 100.0
 MOST_FRAMES = 100_000
 
 GROWN, FEATHERED = 64, 32
-"""Shares of a film's shorter side that a mask grows and is feathered by, where nobody says: 1/64 and 1/32."""
+"""Shares of a video's shorter side that a mask grows and is feathered by, where nobody says: 1/64 and 1/32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class EditSettings:
         )
 
     def rim(self, size: tuple[int, int]) -> tuple[int, float]:
-        """(grow, feather) of a film of this size (height, width)."""
+        """(grow, feather) of a video of this size (height, width)."""
         shorter = min(size)
         grow = math.ceil(shorter / GROWN) if self.grow is None else self.grow
         return grow, float(math.ceil(shorter / FEATHERED)) if self.feather is None else float(self.feather)

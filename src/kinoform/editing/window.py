@@ -1,4 +1,4 @@
-"""The part of a film that a model sees: around what changes, or all of it, in a size that the model can make."""
+"""The part of a video that a model sees: around what changes, or all of it, in a size that the model can make."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float32, UInt8
 
-from kinoform.conditions.fitting import Size
-from kinoform.conditions.ports import Units
+from kinoform.conditions.protocols import Units
+from kinoform.conditions.resize import Size
 
 WORTHWHILE = 0.5
-"""The largest share of a film's area that is cut out: a larger window would gain little and lose what surrounds it."""
+"""The largest share of a video's area that is cut out: a larger window would gain little and lose what surrounds it."""
 
 AS_ASKED = 1.25
 """Another size than the one asked for is taken when a source pixel gets this many times more of it along a side."""
@@ -23,9 +23,9 @@ AS_ASKED = 1.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Rows and columns of a film, from `top` and `left`, which a model sees in the size `made` (height, width).
+    """Rows and columns of a video, from `top` and `left`, which a model sees in the size `made` (height, width).
 
-    A window may reach beyond the film, whose edge is repeated there. Its sides are to `made` as one whole number to
+    A window may reach beyond the video, whose edge is repeated there. Its sides are to `made` as one whole number to
     another, the same along both, so that nothing is stretched.
     """
 
@@ -40,24 +40,24 @@ class Window:
         """Source pixels along one made pixel."""
         return self.height / self.made[0]
 
-    def inside(self, film: Size) -> tuple[slice, slice]:
-        """Rows and columns of the film that lie in the window."""
-        rows = slice(max(0, self.top), min(film[0], self.top + self.height))
-        return rows, slice(max(0, self.left), min(film[1], self.left + self.width))
+    def inside(self, video: Size) -> tuple[slice, slice]:
+        """Rows and columns of the video that lie in the window."""
+        rows = slice(max(0, self.top), min(video[0], self.top + self.height))
+        return rows, slice(max(0, self.left), min(video[1], self.left + self.width))
 
     def seen(self, frame: UInt8[np.ndarray, "rows columns 3"]) -> UInt8[np.ndarray, "tall wide 3"]:
         """The window of a frame in the size made: bicubic, antialiased where it becomes smaller."""
         return _bytes(resized(self._cut(frame).astype(np.float32), self.made))
 
     def touched(self, changes: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "tall wide"]:
-        """Pixels of the size made in which a pixel of the film has any part that changes."""
+        """Pixels of the size made in which a pixel of the video has any part that changes."""
         cut = torch.from_numpy(self._cut(changes).astype(np.float32))[None, None]
         return (F.interpolate(cut, size=self.made, mode="area")[0, 0] > 0).numpy()
 
-    def given_back(self, frame: UInt8[np.ndarray, "tall wide 3"], film: Size) -> Float32[np.ndarray, "rows columns 3"]:
-        """A made frame in the pixels of the film, 0 to 255, where the window lies `inside` it."""
+    def given_back(self, frame: UInt8[np.ndarray, "tall wide 3"], video: Size) -> Float32[np.ndarray, "rows columns 3"]:
+        """A made frame in the pixels of the video, 0 to 255, where the window lies `inside` it."""
         large = resized(frame.astype(np.float32), (self.height, self.width)).clip(0, 255)
-        rows, columns = self.inside(film)
+        rows, columns = self.inside(video)
         top, left = rows.start - self.top, columns.start - self.left
         return large[top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
 
@@ -70,23 +70,23 @@ class Window:
 def window_around(changes: Bool[np.ndarray, "rows columns"], *, margin: float, asked: Size, units: Units) -> Window:
     """The window around all that changes, and `margin` lengths of its longer side more, if that is a small part.
 
-    Otherwise that of the whole film. A window around something is never magnified: it is as large as `made` at least.
+    Otherwise that of the whole video. A window around something is never magnified: it is as large as `made` at least.
     """
-    film: Size = (changes.shape[0], changes.shape[1])
+    video: Size = (changes.shape[0], changes.shape[1])
     rows, columns = _extent(changes.max(axis=1)), _extent(changes.max(axis=0))
     more = math.ceil(margin * max(rows[1] - rows[0], columns[1] - columns[0]))
     box = rows[1] - rows[0] + 2 * more, columns[1] - columns[0] + 2 * more
     height, width, made = _covering(box, asked, units, magnify=False)
-    if height > film[0] or width > film[1] or height * width > WORTHWHILE * film[0] * film[1]:
-        return whole(film, asked=asked, units=units)
-    top, left = _placed(rows, height, film[0]), _placed(columns, width, film[1])
+    if height > video[0] or width > video[1] or height * width > WORTHWHILE * video[0] * video[1]:
+        return whole(video, asked=asked, units=units)
+    top, left = _placed(rows, height, video[0]), _placed(columns, width, video[1])
     return Window(top=top, left=left, height=height, width=width, made=made)
 
 
-def whole(film: Size, *, asked: Size, units: Units) -> Window:
-    """All of a film, in the middle of a window of the nearest proportions that a model can make."""
-    height, width, made = _covering(film, asked, units, magnify=True)
-    return Window(top=(film[0] - height) // 2, left=(film[1] - width) // 2, height=height, width=width, made=made)
+def whole(video: Size, *, asked: Size, units: Units) -> Window:
+    """All of a video, in the middle of a window of the nearest proportions that a model can make."""
+    height, width, made = _covering(video, asked, units, magnify=True)
+    return Window(top=(video[0] - height) // 2, left=(video[1] - width) // 2, height=height, width=width, made=made)
 
 
 def resized(pixels: Float32[np.ndarray, "rows columns c"], size: Size) -> Float32[np.ndarray, "tall wide c"]:
@@ -124,9 +124,9 @@ def _extent(line: Bool[np.ndarray, " n"]) -> tuple[int, int]:
     return int(places[0]), int(places[-1]) + 1
 
 
-def _placed(extent: tuple[int, int], length: int, film: int) -> int:
-    """Where a window of this length begins: with the extent in its middle, and within the film."""
-    return min(max(0, (extent[0] + extent[1] - length) // 2), film - length)
+def _placed(extent: tuple[int, int], length: int, video: int) -> int:
+    """Where a window of this length begins: with the extent in its middle, and within the video."""
+    return min(max(0, (extent[0] + extent[1] - length) // 2), video - length)
 
 
 def _bytes(values: Float32[np.ndarray, "rows columns c"]) -> UInt8[np.ndarray, "rows columns c"]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import warnings
 
-from kinoform.conditions.fitting import Size
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.resize import Size
 from kinoform.recipe import Recipe
 
 
 def tell_worlds(recipe: Recipe, given: Inputs) -> None:
     """Warn as `tell_world` does of the video, else of the first image, that a video is made from."""
-    if given.film is not None:
-        tell_world(recipe, given.film.name, given.film.size)
+    if given.video is not None:
+        tell_world(recipe, given.video.name, given.video.size)
     for image in list(given.frames.values())[:1]:
         tell_world(recipe, image.name, image.size, instead="i2v-14b-480p")
 

@@ -10,20 +10,20 @@ from kinoform.evaluation.evaluate import Tell, check_judgeable, evaluate
 from kinoform.evaluation.prompts import LEVELS
 from kinoform.evaluation.report import Report
 from kinoform.evaluation.skill import Evaluation
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """A model, and the `changes` of its recipe's defaults under which it makes its films."""
+    """A model, and the `changes` of its recipe's defaults under which it makes its videos."""
 
     pipeline: Pipeline
     changes: Mapping[str, object] = field(default_factory=dict)
 
 
 class Place(NamedTuple):
-    """Which film: `side` is 0 for the first contender, 1 for the other; `number` counts from 0 in its split."""
+    """Which video: `side` is 0 for the first contender, 1 for the other; `number` counts from 0 in its split."""
 
     side: int
     level: str
@@ -38,11 +38,11 @@ def benchmark(
     levels: Sequence[str] = tuple(LEVELS),
     count: int = 200,
     tell: Tell = lambda stage, done, total: None,
-    watch: Callable[[Place, Film], None] = lambda place, film: None,
+    watch: Callable[[Place, Video], None] = lambda place, video: None,
 ) -> Report:
-    """Evaluate each side at each level with `count` films per split; `watch` sees every film once.
+    """Evaluate each side at each level with `count` videos per split; `watch` sees every video once.
 
-    Raises what `evaluate` raises for either side, before the first film is made.
+    Raises what `evaluate` raises for either side, before the first video is made.
     """
     sides = [first] if other is None else [first, other]
     for side in sides:
@@ -57,5 +57,5 @@ def benchmark(
     return Report(first=tuple(found[0]), other=tuple(found[1]) if other else ())
 
 
-def _watching(watch: Callable[[Place, Film], None], side: int, level: str) -> Callable[[str, int, Film], None]:
-    return lambda split, number, film: watch(Place(side, level, split, number), film)
+def _watching(watch: Callable[[Place, Video], None], side: int, level: str) -> Callable[[str, int, Video], None]:
+    return lambda split, number, video: watch(Place(side, level, split, number), video)

@@ -1,4 +1,4 @@
-"""What a film takes in operations, as `kinoform plan` counts them."""
+"""What a video takes in operations, as `kinoform plan` counts them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from kinoform.errors import UsageError
 from kinoform.pipelines.fit import sizes_of, work_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
-from kinoform.plan.film import plan_film
+from kinoform.plan.video_plan import plan_video
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FilmFlops:
-    """Operations of one film as kinoform runs it, 2 per multiply-add; `total` includes those of the `transformer`."""
+class VideoFlops:
+    """Operations of one video as kinoform runs it, 2 per multiply-add; `total` includes those of the `transformer`."""
 
     total: int
     transformer: int
 
 
-def film_flops(pipeline: Pipeline, asked: Request) -> FilmFlops | None:
-    """Of the film that is asked for; None where a part of the model does not tell what it takes.
+def video_flops(pipeline: Pipeline, asked: Request) -> VideoFlops | None:
+    """Of the video that is asked for; None where a part of the model does not tell what it takes.
 
     The text is counted at the full length of a prompt.
     """
     machine = pipeline.machine
     try:
-        plan = plan_film(sizes_of(pipeline.parts), work_of(asked), dtype=machine.dtype, device=machine.device.type)
+        plan = plan_video(sizes_of(pipeline.parts), work_of(asked), dtype=machine.dtype, device=machine.device.type)
     except UsageError:  # a request was checked when it was made, so these are blocks without a cost
         return None
     if plan.uncounted:
         return None
     executed = {stage: flops.executed for stage, flops in plan.flops.items()}
-    return FilmFlops(total=sum(executed.values()), transformer=executed["denoise"])
+    return VideoFlops(total=sum(executed.values()), transformer=executed["denoise"])

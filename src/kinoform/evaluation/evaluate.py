@@ -1,4 +1,4 @@
-"""Make the films of a level and count what they show, beside the codec's ceiling and chance."""
+"""Make the videos of a level and count what they show, beside the codec's ceiling and chance."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from time import perf_counter
 from typing import TypeAlias
 
 from kinoform.errors import UsageError, WeightsError, nearest
-from kinoform.evaluation.cost import film_flops
-from kinoform.evaluation.making import EXACT, film_of, redrawn
+from kinoform.evaluation.cost import video_flops
+from kinoform.evaluation.making import EXACT, redrawn, video_of
 from kinoform.evaluation.prompts import LEVELS, SPLITS, Asked, prompts
 from kinoform.evaluation.skill import Evaluation, SplitSkill, Trial, split_skill
 from kinoform.evaluation.verdict import attributes, judge
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.caption import vocabulary
 from kinoform.world.fidelity import foreground_psnr, psnr
@@ -22,10 +22,10 @@ from kinoform.world.score import chance
 SETTINGS = ("width", "height", "num_frames", "steps", "guidance", "shift", "solver", "dtype")
 
 Tell: TypeAlias = Callable[[str, int, int], None]
-"""Called after each film with level and split, the films of the split that are done, and all of them."""
+"""Called after each video with level and split, the videos of the split that are done, and all of them."""
 
-Watch: TypeAlias = Callable[[str, int, Film], None]
-"""Called with split and number of each film, and the film, which is not kept."""
+Watch: TypeAlias = Callable[[str, int, Video], None]
+"""Called with split and number of each video, and the video, which is not kept."""
 
 
 def evaluate(
@@ -34,10 +34,10 @@ def evaluate(
     level: str = "L1",
     count: int = 200,
     tell: Tell = lambda stage, done, total: None,
-    watch: Watch = lambda split, number, film: None,
+    watch: Watch = lambda split, number, video: None,
     **changes: object,
 ) -> Evaluation:
-    """Make `count` films per split of a level, one at a time, and read them; `changes` go into every request.
+    """Make `count` videos per split of a level, one at a time, and read them; `changes` go into every request.
 
     Raises UsageError for an unknown level, a `count` below 1 or a request that cannot be made, and WeightsError
     for a model that does not know the world's words.
@@ -49,20 +49,20 @@ def evaluate(
         trials = []
         for asked in prompts(level, split, count):
             begun = perf_counter()
-            film = _film(pipeline, asked, changes)
+            video = _video(pipeline, asked, changes)
             seconds = perf_counter() - begun
-            watch(split, asked.number, film)
-            trials.append(_trial(pipeline, level, asked, film, seconds))
+            watch(split, asked.number, video)
+            trials.append(_trial(pipeline, level, asked, video, seconds))
             tell(stage_of(level, split), asked.number + 1, count)
         return split_skill(split, names, trials)
 
-    any_film = pipeline.request("x", seed=0, **changes)
-    params = pipeline.params(any_film)
+    any_video = pipeline.request("x", seed=0, **changes)
+    params = pipeline.params(any_video)
     return Evaluation(
         model=pipeline.recipe.name,
         fingerprint=pipeline.parts.fingerprint(),
         settings={name: params[name] for name in SETTINGS},
-        flops=film_flops(pipeline, any_film),
+        flops=video_flops(pipeline, any_video),
         level=level,
         chance={name: getattr(guess, name) for name in names},
         splits=tuple(judged(split) for split in SPLITS),
@@ -70,7 +70,7 @@ def evaluate(
 
 
 def check_judgeable(pipeline: Pipeline, level: str, count: int, changes: Mapping[str, object]) -> None:
-    """Refuse before the first film what `evaluate` refuses, and raise what it raises."""
+    """Refuse before the first video what `evaluate` refuses, and raise what it raises."""
     if level not in LEVELS:
         raise UsageError(f"no level {level[:60]!r}; {nearest(level[:60], LEVELS)}", code="unknown_name")
     if count < 1:
@@ -97,15 +97,15 @@ def stage_of(level: str, split: str) -> str:
     return f"{level} {split}"
 
 
-def _trial(pipeline: Pipeline, level: str, asked: Asked, film: Film, seconds: float) -> Trial:
-    num_frames, height, width, _ = film.frames.shape
+def _trial(pipeline: Pipeline, level: str, asked: Asked, video: Video, seconds: float) -> Trial:
+    num_frames, height, width, _ = video.frames.shape
     size = {"num_frames": num_frames, "height": height, "width": width}
     rendered = render(asked.scene, **size)
     shown = redrawn(pipeline, rendered)
     return Trial(
         prompt=asked.prompt,
         seed=asked.seed,
-        film=judge(asked.scene.story, LEVELS[level], film.frames),
+        video=judge(asked.scene.story, LEVELS[level], video.frames),
         ceiling=judge(asked.scene.story, LEVELS[level], shown),
         ceiling_psnr=min(EXACT, psnr(shown, rendered)),
         ceiling_foreground_psnr=min(EXACT, foreground_psnr(shown, rendered, coverage(asked.scene, **size))),
@@ -113,5 +113,5 @@ def _trial(pipeline: Pipeline, level: str, asked: Asked, film: Film, seconds: fl
     )
 
 
-def _film(pipeline: Pipeline, asked: Asked, changes: Mapping[str, object]) -> Film:
-    return film_of(pipeline, asked.prompt, asked.seed, **changes)
+def _video(pipeline: Pipeline, asked: Asked, changes: Mapping[str, object]) -> Video:
+    return video_of(pipeline, asked.prompt, asked.seed, **changes)

@@ -15,15 +15,15 @@ from kinoform.world.score import NORMAL_95
 
 @runtime_checkable
 class Judged(Protocol):
-    """A film's trial, whatever was asked for."""
+    """A video's trial, whatever was asked for."""
 
     @property
-    def film(self) -> Verdict: ...
+    def video(self) -> Verdict: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The share of the other side less that of the first, over `trials` prompts that both sides have films of.
+    """The share of the other side less that of the first, over `trials` prompts that both sides have videos of.
 
     `only_first` prompts were right on the first side alone, `only_other` on the other alone; `low` and `high` bound
     the difference with 95 % confidence.
@@ -51,11 +51,11 @@ class Difference:
 def differences(first: Evaluation, other: Evaluation) -> tuple[Difference, ...]:
     """For each split every attribute, then binding error and count constancy.
 
-    Raises UsageError unless both evaluations asked for the same films.
+    Raises UsageError unless both evaluations asked for the same videos.
     """
     if first.level != other.level or _asked(first) != _asked(other):
         raise UsageError(
-            f"{first.model} and {other.model} were asked for other films; use the same level and count",
+            f"{first.model} and {other.model} were asked for other videos; use the same level and count",
             code="videos_not_paired",
         )
     return tuple(_differences(first, other))
@@ -80,21 +80,21 @@ def paired_interval(only_first: int, only_other: int, trials: int) -> tuple[floa
 
 
 def _asked(evaluation: Evaluation) -> list[tuple[str, str, int]]:
-    return [(split.split, film.prompt, film.seed) for split in evaluation.splits for film in split.films]
+    return [(split.split, video.prompt, video.seed) for split in evaluation.splits for video in split.videos]
 
 
 def _differences(first: Evaluation, other: Evaluation) -> Iterator[Difference]:
     for mine, theirs in zip(first.splits, other.splits, strict=True):
         for name in (*mine.skill, *STEADY):
-            yield difference(first.level, mine.split, name, mine.films, theirs.films)
+            yield difference(first.level, mine.split, name, mine.videos, theirs.videos)
 
 
 def difference(level: str, split: str, name: str, first: Sequence[Judged], other: Sequence[Judged]) -> Difference:
-    """Of one mark, over the films that have it on both sides."""
+    """Of one mark, over the videos that have it on both sides."""
     pairs = [
-        (mine.film.marks[name], theirs.film.marks[name])
+        (mine.video.marks[name], theirs.video.marks[name])
         for mine, theirs in zip(first, other, strict=True)
-        if name in mine.film.marks and name in theirs.film.marks
+        if name in mine.video.marks and name in theirs.video.marks
     ]
     only_first, only_other = pairs.count((True, False)), pairs.count((False, True))
     low, high = paired_interval(only_first, only_other, len(pairs))

@@ -20,7 +20,7 @@ SPLITS = ("seen", "held-out")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A prompt, the seed of its film, and a scene that shows what it says; `number` counts from 0 in its split."""
+    """A prompt, the seed of its video, and a scene that shows what it says; `number` counts from 0 in its split."""
 
     number: int
     prompt: str

@@ -1,4 +1,4 @@
-"""The result of a whole evaluation: all levels of one side, or of two that made films of the same prompts."""
+"""The result of a whole evaluation: all levels of one side, or of two that made videos of the same prompts."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""What many films show: shares with intervals, for the films of a model and for the ceiling of its codec."""
+"""What many videos show: shares with intervals, for the videos of a model and for the ceiling of its codec."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from kinoform.evaluation.cost import FilmFlops
+from kinoform.evaluation.cost import VideoFlops
 from kinoform.evaluation.verdict import Verdict
 from kinoform.world.score import wilson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """How many of `trials` films were right, and the 95 % Wilson interval of the share."""
+    """How many of `trials` videos were right, and the 95 % Wilson interval of the share."""
 
     right: int
     trials: int
@@ -27,14 +27,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One prompt: its film, and what the codec's reconstruction of the rendered scene shows; `seconds` to make.
+    """One prompt: its video, and what the codec's reconstruction of the rendered scene shows; `seconds` to make.
 
     The PSNR of that reconstruction is in dB, over the whole frame and over what objects cover.
     """
 
     prompt: str
     seed: int
-    film: Verdict
+    video: Verdict
     ceiling: Verdict
     ceiling_psnr: float
     ceiling_foreground_psnr: float
@@ -43,10 +43,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSkill:
-    """One split's figures. What begins with `ceiling` reads the codec's own reconstructions of rendered films.
+    """One split's figures. What begins with `ceiling` reads the codec's own reconstructions of rendered videos.
 
-    `skill` and `ceiling` have a share for each attribute. `background_drift`, 0 to 255, is the mean over films
-    whose prompt has a plain background; None without any. PSNR is in dB, the mean over films.
+    `skill` and `ceiling` have a share for each attribute. `background_drift`, 0 to 255, is the mean over videos
+    whose prompt has a plain background; None without any. PSNR is in dB, the mean over videos.
     """
 
     split: str
@@ -59,21 +59,21 @@ class SplitSkill:
     ceiling_drift: float | None
     ceiling_psnr: float
     ceiling_foreground_psnr: float
-    seconds_per_film: float
-    films: tuple[Trial, ...]
+    seconds_per_video: float
+    videos: tuple[Trial, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """One level: prompts of seen combinations, and prompts with a combination held out of training.
 
-    `flops` are those of one film, None where the model does not tell them.
+    `flops` are those of one video, None where the model does not tell them.
     """
 
     model: str
     fingerprint: str
     settings: dict[str, object]
-    flops: FilmFlops | None
+    flops: VideoFlops | None
     level: str
     chance: dict[str, float]
     splits: tuple[SplitSkill, ...]
@@ -83,26 +83,26 @@ class Evaluation:
 
 
 def split_skill(split: str, names: Sequence[str], trials: Sequence[Trial]) -> SplitSkill:
-    """The figures of one split, from its films; `names` are the attributes of the level."""
-    films, redrawn = [trial.film for trial in trials], [trial.ceiling for trial in trials]
+    """The figures of one split, from its videos; `names` are the attributes of the level."""
+    videos, redrawn = [trial.video for trial in trials], [trial.ceiling for trial in trials]
     return SplitSkill(
         split=split,
-        skill={name: share(films, name) for name in names},
+        skill={name: share(videos, name) for name in names},
         ceiling={name: share(redrawn, name) for name in names},
-        binding_error=share(films, "binding_error"),
-        count_constancy=share(films, "count_constancy"),
+        binding_error=share(videos, "binding_error"),
+        count_constancy=share(videos, "count_constancy"),
         ceiling_constancy=share(redrawn, "count_constancy"),
-        background_drift=mean_drift(films),
+        background_drift=mean_drift(videos),
         ceiling_drift=mean_drift(redrawn),
         ceiling_psnr=sum(trial.ceiling_psnr for trial in trials) / len(trials),
         ceiling_foreground_psnr=sum(trial.ceiling_foreground_psnr for trial in trials) / len(trials),
-        seconds_per_film=sum(trial.seconds for trial in trials) / len(trials),
-        films=tuple(trials),
+        seconds_per_video=sum(trial.seconds for trial in trials) / len(trials),
+        videos=tuple(trials),
     )
 
 
 def share(verdicts: Sequence[Verdict], name: str) -> Share:
-    """The share of a mark, over the films that have it."""
+    """The share of a mark, over the videos that have it."""
     return share_of([verdict.marks[name] for verdict in verdicts if name in verdict.marks])
 
 
@@ -112,6 +112,6 @@ def share_of(marks: Sequence[bool]) -> Share:
 
 
 def mean_drift(verdicts: Sequence[Verdict]) -> float | None:
-    """Over the films whose prompt has a plain background; None without any."""
+    """Over the videos whose prompt has a plain background; None without any."""
     drifts = [verdict.background_drift for verdict in verdicts if verdict.background_drift is not None]
     return sum(drifts) / len(drifts) if drifts else None

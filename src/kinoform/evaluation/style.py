@@ -18,7 +18,7 @@ caption { text-align: left; font-weight: 600; padding-bottom: .4rem; white-space
 th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child { text-align: left; padding-left: 0; }
 tbody th { font-weight: 400; }
-.films { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, calc(var(--sides) * 10rem)), 1fr));
+.videos { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, calc(var(--sides) * 10rem)), 1fr));
   gap: .75rem; }
 .card { background: var(--card); border-radius: .4rem; padding: .6rem; border-top: .3rem solid var(--right); }
 .card > p { margin: 0 0 .4rem; font-weight: 600; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinoform.evaluation.cost import FilmFlops
+from kinoform.evaluation.cost import VideoFlops
 from kinoform.evaluation.paired import Difference
 from kinoform.evaluation.report import Report
 from kinoform.evaluation.skill import Evaluation, Share, SplitSkill, mean_drift
@@ -42,19 +42,19 @@ def tables(report: Report) -> tuple[Table, ...]:
 
 
 def cost_table(report: Report) -> Table:
-    """What a film takes on each side: seconds, the mean over all films, and operations."""
+    """What a video takes on each side: seconds, the mean over all videos, and operations."""
     seconds = [
-        [film.seconds for evaluation in side for split in evaluation.splits for film in split.films]
+        [video.seconds for evaluation in side for split in evaluation.splits for video in split.videos]
         for side in report.sides
     ]
     flops = [side[0].flops for side in report.sides]
     return Table(
         level="",
-        title="what a film takes",
+        title="what a video takes",
         heading=("", *report.names),
         rows=(
-            ("seconds a film", *(f"{sum(each) / len(each):.2f}" for each in seconds)),
-            ("GFLOP a film", *map(flops_cell, flops)),
+            ("seconds a video", *(f"{sum(each) / len(each):.2f}" for each in seconds)),
+            ("GFLOP a video", *map(flops_cell, flops)),
             ("of these the transformer", *("-" if each is None else _giga(each.transformer) for each in flops)),
         ),
     )
@@ -72,18 +72,18 @@ def _alone(evaluation: Evaluation) -> Table:
         for name in evaluation.chance
     ]
     constancy = _pooled([split.ceiling_constancy for split in splits])
-    drift = _number(mean_drift([film.ceiling for split in splits for film in split.films]))
+    drift = _number(mean_drift([video.ceiling for split in splits for video in split.videos]))
     rows += [
         ("binding error", *(share_cell(split.binding_error) for split in splits), "", ""),
         ("count constancy", *(share_cell(split.count_constancy) for split in splits), constancy, ""),
         ("background drift", *(_number(split.background_drift) for split in splits), drift, ""),
         ("PSNR, dB", *("" for _ in splits), _mean([split.ceiling_psnr for split in splits]), ""),
         ("PSNR on objects, dB", *("" for _ in splits), _mean([split.ceiling_foreground_psnr for split in splits]), ""),
-        ("seconds a film", *(f"{split.seconds_per_film:.2f}" for split in splits), "", ""),
+        ("seconds a video", *(f"{split.seconds_per_video:.2f}" for split in splits), "", ""),
     ]
     return Table(
         level=evaluation.level,
-        title=f"{evaluation.level}: films that show what was asked, of {len(splits[0].films)} a split",
+        title=f"{evaluation.level}: videos that show what was asked, of {len(splits[0].videos)} a split",
         heading=("", *(split.split for split in splits), "codec ceiling", "chance"),
         rows=tuple(rows),
     )
@@ -99,11 +99,11 @@ def _beside(report: Report, evaluation: Evaluation, mine: SplitSkill, theirs: Sp
     rows = [(label(name), *map(share_cell, pair), difference_cell(found[name])) for name, pair in pairs.items()]
     rows += [
         ("background drift", _number(mine.background_drift), _number(theirs.background_drift), ""),
-        ("seconds a film", f"{mine.seconds_per_film:.2f}", f"{theirs.seconds_per_film:.2f}", ""),
+        ("seconds a video", f"{mine.seconds_per_video:.2f}", f"{theirs.seconds_per_video:.2f}", ""),
     ]
     return Table(
         level=level,
-        title=f"{level}, {split}: films that show what was asked, of {len(mine.films)}",
+        title=f"{level}, {split}: videos that show what was asked, of {len(mine.videos)}",
         heading=("", *report.names, "difference"),
         rows=tuple(rows),
     )
@@ -113,7 +113,7 @@ def label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " "))
 
 
-def flops_cell(flops: FilmFlops | None) -> str:
+def flops_cell(flops: VideoFlops | None) -> str:
     return "-" if flops is None else _giga(flops.total)
 
 

@@ -1,4 +1,4 @@
-"""Judge one film: what it shows, which attributes are as asked, and what changes that must not."""
+"""Judge one video: what it shows, which attributes are as asked, and what changes that must not."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kinoform.world.score import compare
 ALL_AND_STEADY = "all_right_and_steady"
 
 STEADY = ("binding_error", "count_constancy")
-"""What is marked on every film besides the attributes."""
+"""What is marked on every video besides the attributes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one film shows.
+    """What one video shows.
 
     `read` says it in words. `marks` has an entry for each attribute of the level (`size` where a word says it),
     for `binding_error` (the background has the colour asked of an object) and for `count_constancy` (every frame
@@ -49,7 +49,7 @@ def attributes(level: Level) -> tuple[str, ...]:
 
 
 def judge(story: Story, level: Level, frames: UInt8[np.ndarray, "f h w 3"]) -> Verdict:
-    """Hold the frames of a film against what was asked."""
+    """Hold the frames of a video against what was asked."""
     reading, seen = read(frames), sightings(frames)
     score = compare(story, reading)
     silent = set() if says_size(story) else {"size"}

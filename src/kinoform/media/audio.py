@@ -15,16 +15,16 @@ import av
 from av.container import OutputContainer
 from av.stream import Disposition
 
-from kinoform.media.caps import MOST_DECODING
-from kinoform.media.child import GRACE
 from kinoform.media.codecs import VIDEO
-from kinoform.media.found import PathLike, printable
-from kinoform.media.material import Sound
+from kinoform.media.decoder_client import GRACE
+from kinoform.media.limits import MOST_DECODING
+from kinoform.media.paths import PathLike, printable
+from kinoform.media.types import Sound
 
 MOST_SOUND = 2**28
 """Bytes of sound that are taken: ten minutes at 3.5 megabits per second."""
 
-START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.listening import main; main()"
+START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.audio_process import main; main()"
 """What the process that reads the file runs, as in `media.child`."""
 
 LOST = "loses its sound, which cannot be read; convert the video to mp4 with sound in aac"

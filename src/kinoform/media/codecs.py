@@ -35,7 +35,7 @@ H264 = Codec(
     name="h264",
     encoder="libx264",
     pixels="yuv420p",
-    # Without the last, x264 gives other bytes in some runs; see test_the_same_film_gives_the_same_bytes.
+    # Without the last, x264 gives other bytes in some runs; see test_the_same_video_gives_the_same_bytes.
     options={"preset": "medium", "x264-params": "cpu-independent=1"},
     crf=18,
     most_crf=51,
@@ -88,7 +88,7 @@ CONTAINERS = (
         suffix=".mp4",
         muxer="mp4",
         demuxer="mov",
-        # The index comes before the pictures, so that a film plays while it loads; any metadata key is kept.
+        # The index comes before the images, so that a video plays while it loads; any metadata key is kept.
         layout={"movflags": "+faststart+use_metadata_tags"},
         codecs=(H264, AV1),
     ),
@@ -100,7 +100,7 @@ VIDEO = {container.suffix: container for container in CONTAINERS}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How one film is encoded. `crf` is None for a lossless codec."""
+    """How one video is encoded. `crf` is None for a lossless codec."""
 
     container: Container
     codec: Codec
@@ -120,7 +120,7 @@ def encoding(container: Container, codec: str | None = None, crf: Whole | None =
     chosen = container.codecs[0] if codec is None else known.get(codec)
     if chosen is None:
         raise UsageError(
-            f"no codec {codec!r} in {container.suffix} films; {nearest(str(codec), known)}", code="unknown_codec"
+            f"no codec {codec!r} in {container.suffix} videos; {nearest(str(codec), known)}", code="unknown_codec"
         )
     if crf is not None and chosen.lossless:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Frames of a video as 8-bit RGB with the colours of BT.709, whatever the film was made for."""
+"""Frames of a video as 8-bit RGB with the colours of BT.709, whatever the video was made for."""
 
 import numpy as np
 from av import VideoFrame
@@ -12,11 +12,11 @@ MATRICES = {1, 4, 5, 6, 7, 9, 10}
 """Ways from luma and chroma to RGB that swscale knows (ISO/IEC 23091-2)."""
 
 LARGEST_SD = (576, 1024)
-"""Height and width up to which a film that names no matrix is taken for BT.601, and else for BT.709, as players do."""
+"""Height and width up to which a video that names no matrix is taken for BT.601, and else for BT.709, as players do."""
 
 
 def rgb(frame: VideoFrame, size: tuple[int, int], say: Say) -> UInt8[np.ndarray, "h w _"]:
-    """RGB in this height and width, or RGBA of a film with transparency.
+    """RGB in this height and width, or RGBA of a video with transparency.
 
     Says what is converted: more than 8 bits, HDR, other primaries.
     """

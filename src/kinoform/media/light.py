@@ -1,4 +1,4 @@
-"""Light behind numbers: pictures and frames made for other displays, as BT.709 and sRGB show them.
+"""Light behind numbers: images and frames made for other displays, as BT.709 and sRGB show them.
 
 Codes of primaries and transfer functions are those of ISO/IEC 23091-2 (ITU-T H.273).
 """
@@ -41,7 +41,7 @@ NAMES = {
     5: "PAL",
     6: "NTSC",
     7: "SMPTE 240M",
-    8: "film",
+    8: "video",
     9: "BT.2020",
     11: "DCI-P3",
     12: "Display P3",

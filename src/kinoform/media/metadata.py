@@ -1,4 +1,4 @@
-"""How a film was made, carried inside its file: written as JSON, read back as from a stranger."""
+"""How a video was made, carried inside its file: written as JSON, read back as from a stranger."""
 
 import json
 import math
@@ -60,11 +60,11 @@ def encode(params: Mapping[str, object]) -> str:
         text = json.dumps(about, allow_nan=False, default=_number)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"the parameters of the film cannot be written as JSON: {error}", code="metadata_not_json"
+            f"the parameters of the video cannot be written as JSON: {error}", code="metadata_not_json"
         ) from error
     if len(text) > LARGEST:
         raise UsageError(
-            f"the parameters of the film take {len(text)} characters; at most {LARGEST} are kept", code="too_long"
+            f"the parameters of the video take {len(text)} characters; at most {LARGEST} are kept", code="too_long"
         )
     return text
 
@@ -201,7 +201,7 @@ def _first_frame(folder: Path) -> Path:
     frames = sorted(folder.glob(FRAME_PATTERN))
     if not frames:
         raise UsageError(
-            f"{folder} holds no {FRAME_PATTERN}; give a film or a folder of its frames", code="folder_without_images"
+            f"{folder} holds no {FRAME_PATTERN}; give a video or a folder of its frames", code="folder_without_images"
         )
     return frames[0]
 

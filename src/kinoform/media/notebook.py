@@ -13,10 +13,10 @@ from einops import reduce
 from jaxtyping import UInt8
 from PIL import Image
 
-from kinoform.media.video import evened
+from kinoform.media.video_writer import evened
 
 if TYPE_CHECKING:
-    from kinoform.media.film import Film
+    from kinoform.media.video import Video
 
 LONGEST_SIDE = 480
 """Pixels of what is shown; a larger video is shrunk by a whole number."""
@@ -31,17 +31,17 @@ QUALITIES = (23, 35, 47)
 """CRF of H.264, the next where the one before is too large."""
 
 
-def html_of(film: Film) -> str:
+def html_of(video: Video) -> str:
     """An HTML element that plays the video in a loop; its first frame where even a coarse one is too large."""
-    frames = shrunk(film.frames)
+    frames = shrunk(video.frames)
     height, width = frames.shape[1:3]
     factor = max(1, SHOWN // max(height, width))
     rendering = "pixelated" if factor > 1 else "auto"
     style = f'width="{width * factor}" style="max-width: 100%; image-rendering: {rendering}"'
-    video = None if len(frames) == 1 else _video(film, evened(frames))
-    if video is None:
+    encoded = None if len(frames) == 1 else _encoded(video, evened(frames))
+    if encoded is None:
         return f'<img src="data:image/png;base64,{_text(_image(frames[0]))}" {style}>'
-    source = f'src="data:video/mp4;base64,{_text(video)}"'
+    source = f'src="data:video/mp4;base64,{_text(encoded)}"'
     return f"<video {source} {style} controls loop autoplay muted playsinline></video>"
 
 
@@ -58,8 +58,8 @@ def shrunk(frames: UInt8[np.ndarray, "f height width 3"]) -> UInt8[np.ndarray, "
     return np.stack([mean.round().astype(np.uint8) for mean in means])
 
 
-def _video(film: Film, frames: UInt8[np.ndarray, "f h w 3"]) -> bytes | None:
-    small = type(film)(frames=frames, fps=film.fps, times=film.times)
+def _encoded(video: Video, frames: UInt8[np.ndarray, "f h w 3"]) -> bytes | None:
+    small = type(video)(frames=frames, fps=video.fps, times=video.times)
     with TemporaryDirectory() as folder:
         for quality in QUALITIES:
             path = small.save(Path(folder, "shown.mp4"), crf=quality, metadata=False, force=True)

@@ -1,4 +1,4 @@
-"""Paint in a mask: as brightness, as a brush on a transparent ground, or as a hole in a picture."""
+"""Paint in a mask: as brightness, as a brush on a transparent ground, or as a hole in an image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from kinoform.media.flat import over
+from kinoform.media.alpha import over
 from kinoform.media.remarks import Refused, Say
 
 LUMA = np.array([19595, 38470, 7471], np.uint32)
@@ -25,13 +25,13 @@ FEW = 0.1
 """The share of greys that black and white paint may have at its edges."""
 
 FAINT = 16
-"""Opacity up to which a pixel of a lossy film is none: coders leave some where there was none."""
+"""Opacity up to which a pixel of a lossy video is none: coders leave some where there was none."""
 
 NEARLY_ALL = 0.99
-"""The share of a brush's pixels that have its colour in a lossy film; edges are left out."""
+"""The share of a brush's pixels that have its colour in a lossy video; edges are left out."""
 
 MANY_COLOURS = 64
-"""Colours, 16 levels of a channel taken as one, from which on visible pixels are a picture and no paint."""
+"""Colours, 16 levels of a channel taken as one, from which on visible pixels are an image and no paint."""
 
 Meaning: TypeAlias = Callable[[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]], np.ndarray]
 """The values of a mask, of colours and opacity."""
@@ -42,7 +42,7 @@ class Paint:
     """The paint in the frames of one mask, of RGB or RGBA pixels.
 
     The first frame that is transparent in places decides for all what that means: one colour on a transparent
-    ground is a brush, many colours are a picture whose hole is what changes, and black and white stand on black.
+    ground is a brush, many colours are an image whose hole is what changes, and black and white stand on black.
     `lossy`: a coder may have moved the colours a little.
     """
 
@@ -73,7 +73,7 @@ class Paint:
             say("is transparent in places; black is put behind it, so nothing changes there")
             return lambda colours, alpha: _brightness(over(colours, alpha, 0), say)
         if len(np.unique(visible >> 4, axis=0)) >= MANY_COLOURS:
-            say("is a picture with a transparent hole; the hole changes, as in ComfyUI's mask editor")
+            say("is an image with a transparent hole; the hole changes, as in ComfyUI's mask editor")
             return lambda colours, alpha: 255 - alpha
         raise Refused(
             "is transparent in places and has several colours or greys elsewhere, so either may be the mask; paint "

@@ -1,4 +1,4 @@
-"""Colours of pictures in sRGB, whichever they were saved in: ICC profiles, chunks of png, Exif of cameras."""
+"""Colours of images in sRGB, whichever they were saved in: ICC profiles, chunks of png, Exif of cameras."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from kinoform.media.light import ADOBE, ADOBE_EXPONENT, BT709, HLG, NAMES, PQ, P
 from kinoform.media.remarks import Say
 
 CODES = "cicp"
-"""The key under which a picture's information holds what `png_codes` found."""
+"""The key under which an image's information holds what `png_codes` found."""
 
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Pillow's modes for the kinds of colours that profiles describe."""
@@ -99,7 +99,7 @@ def _by_profile(image: Image.Image, content: bytes, say: Say) -> Image.Image:
 def _is_adobe_rgb(image: Image.Image) -> bool:
     try:
         return image.getexif().get_ifd(INTEROPERABILITY).get(INDEX) == ADOBE_RGB
-    except (SyntaxError, ValueError, struct.error):  # damaged, which is told where pictures are turned
+    except (SyntaxError, ValueError, struct.error):  # damaged, which is told where images are turned
         return False
 
 

@@ -1,4 +1,4 @@
-"""Frames with their times, and the same film at another rate: at each time the frame that is on screen then."""
+"""Frames with their times, and the same video at another rate: at each time the frame that is on screen then."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,202 +1,193 @@
-"""Video in and out: mp4, webm and mkv, written frame by frame in constant memory."""
+"""A video: frames, their rate, and how they were made; the result of every pipeline."""
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from fractions import Fraction
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-import av
 import numpy as np
-from av import Packet
-from av.container import OutputContainer
-from av.error import FFmpegError
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from av.video.stream import VideoStream
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 
-from kinoform.errors import KinoformError, UsageError, nearest
-from kinoform.files import check_writable, whole
-from kinoform.media.audio import Fitted, mixed
-from kinoform.media.codecs import AV1, H264, VIDEO, Codec, Encoding
-from kinoform.media.metadata import tags
+from kinoform.errors import UsageError, nearest
+from kinoform.media import image_writer as images
+from kinoform.media.audio import Fitted, fitted
+from kinoform.media.codecs import VIDEO, encoding
+from kinoform.media.limits import RATES
 from kinoform.media.timing import Times
+from kinoform.media.types import Sound, check_times
+from kinoform.media.video_writer import check_video, write_video
+from kinoform.numbers import Whole, real, settle, whole
 
-LARGEST_DENOMINATOR = 1001
-"""Enough to give 24000/1001 and its relatives exactly."""
-
-RGB_MATRIX = 0
-"""The colour matrix of pixels that stay RGB (ISO/IEC 23091-2: identity), which PyAV has no name for."""
-
-
-def check_video(path: Path, *, encoding: Encoding, shape: tuple[int, int, int], force: bool) -> None:
-    """Refuse early what `write_video` would refuse late. `shape`: frames, height, width. Raises UsageError."""
-    _check_size(encoding, *shape[1:])
-    check_writable(path, force=force)
+MOST_UPSCALE = 1024
+"""Times that each pixel is repeated along both sides at most."""
 
 
-def write_video(
-    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
-    path: Path,
-    *,
-    encoding: Encoding,
-    fps: float,
-    times: Times | None = None,
-    params: Mapping[str, object] | None = None,
-    force: bool = False,
-    sound: Fitted | None = None,
-) -> None:
-    """Write RGB frames, taken one at a time: as RGB with a lossless codec, else in 4:2:0 with BT.709 colours.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Video:
+    """RGB frames in 0..255, `fps` of them per second, and JSON-able `params` that tell how they were made.
 
-    The same film gives the same bytes on every machine with the same encoder version. Frames are shown at `times`,
-    where given, else `fps` of them in a second. `params` go into the metadata, None writes none; `sound` was fitted
-    to this kind of file. Raises UsageError when there is no frame,
-    a side is odd in 4:2:0, frames differ in size or the file exists without `force`; KinoformError when the
-    encoder fails or the disk is full. On any error, a file that stood there is untouched.
+    `times` are those of frames that do not all stay as long, with `fps` as their mean rate; `sound` is heard with them.
+    Raises UsageError when there is no frame, frames are not uint8 RGB, `fps` is below 0.01 or above 1000, or there
+    are times of another number of frames.
     """
-    check_writable(path, force=force)
-    texts = tags(params)
-    frames = iter(frames)
-    first = next(frames, None)
-    if first is None:
-        raise UsageError(f"{path}: a film needs at least one frame", code="frames_missing")
-    height, width, _ = first.shape
-    _check_size(encoding, height, width)
-    _hush(encoding.codec)
-    kind = encoding.container
-    with whole(path, force=force) as temporary, _same_priority():
-        try:
-            with av.open(str(temporary), "w", format=kind.muxer, options=dict(kind.layout)) as container:
-                container.metadata.update(texts)
-                stream = _stream(container, encoding, height, width, fps, times)
-                with mixed(container, sound) as until:
-                    _encode(chain([first], frames), container, stream, times, until)
-        except FFmpegError as error:
-            if isinstance(error, OSError):  # `whole` knows what to say about a disk
-                raise
-            raise KinoformError(f"{path}: the video encoder failed: {error}", code="encoder_failed") from error
 
+    frames: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
+    fps: float
+    params: Mapping[str, object] = field(default_factory=dict)
+    times: Times | None = field(default=None, repr=False)
+    sound: Sound | None = None
 
-@contextmanager
-def _same_priority() -> Iterator[None]:
-    """SVT-AV1 makes a process that root runs a real-time one, which starves all others; then it is what it was."""
-    if not hasattr(os, "sched_getscheduler"):
-        yield
-        return
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        yield
-    finally:
-        if os.sched_getscheduler(0) != before[0]:
-            os.sched_setscheduler(0, *before)
-
-
-def read_video(path: Path) -> tuple[UInt8[np.ndarray, "f h w 3"], float]:
-    """All frames as RGB, and the frames per second. Raises UsageError when the file cannot be read."""
-    kind = VIDEO.get(path.suffix.lower())
-    if kind is None:
-        raise UsageError(
-            f"{path}: no video format {path.suffix!r}; {nearest(path.suffix, VIDEO)}", code="unknown_format"
-        )
-    try:
-        # The format is given, or a playlist with this extension could make the library open other files.
-        with av.open(str(path.absolute()), format=kind.demuxer, metadata_errors="replace") as container:
-            stream = container.streams.video[0]
-            frames = [frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(stream)]
-            return np.stack(frames), float(stream.average_rate or 0)
-    except (FFmpegError, OSError, IndexError, ValueError) as error:
-        raise UsageError(
-            f"{path} is not a {kind.suffix[1:]} film that can be read: {error}", code="media_damaged"
-        ) from error
-
-
-def evened(values: Shaped[np.ndarray, "f height width ..."]) -> Shaped[np.ndarray, "f h w ..."]:
-    """Repeat the last row and column where their number is odd, since 4:2:0 takes even ones."""
-    rows, columns = (side % 2 for side in values.shape[1:3])
-    return np.pad(values, ((0, 0), (0, rows), (0, columns), *[(0, 0)] * (values.ndim - 3)), mode="edge")
-
-
-def _check_size(encoding: Encoding, height: int, width: int) -> None:
-    if encoding.codec.halves_colour and (height % 2 or width % 2):
-        even = f"{max(2, width // 2 * 2)}x{max(2, height // 2 * 2)}"
-        kind = encoding.container.suffix[1:]
-        raise UsageError(
-            f"{kind} needs an even width and height with {encoding.codec.name}, not {width}x{height}; "
-            f"take {even}, an even upscale, a lossless .mkv, or write a folder of frames",
-            code="size_not_multiple",
-        )
-
-
-def _hush(codec: Codec) -> None:
-    """SVT-AV1 writes its settings to stderr for every film; only this variable stops it."""
-    if codec is AV1:
-        os.environ.setdefault("SVT_LOG", "1")
-
-
-def _stream(
-    container: OutputContainer, encoding: Encoding, height: int, width: int, fps: float, times: Times | None
-) -> VideoStream:
-    rate = Fraction(fps).limit_denominator(LARGEST_DENOMINATOR)
-    stream = container.add_stream(encoding.codec.encoder, rate=rate, options=encoding.options)
-    assert isinstance(stream, VideoStream)
-    stream.height, stream.width, stream.pix_fmt = height, width, encoding.codec.pixels
-    codec = stream.codec_context
-    codec.time_base = 1 / rate if times is None else times.tick
-    if times is not None and encoding.codec is H264:
-        # In mp4, how long the last frame stays is that of the last one written, which must not be another.
-        codec.max_b_frames = 0
-    # x264 decides differently with each number of threads; one thread gives the same file on every machine.
-    codec.thread_count = 1
-    codec.color_primaries = ColorPrimaries.BT709
-    codec.color_trc = ColorTrc.BT709
-    codec.colorspace = RGB_MATRIX if encoding.codec.lossless else Colorspace.ITU709
-    codec.color_range = ColorRange.JPEG if encoding.codec.lossless else ColorRange.MPEG
-    return stream
-
-
-def _encode(
-    frames: Iterator[np.ndarray],
-    container: OutputContainer,
-    stream: VideoStream,
-    times: Times | None,
-    until: Callable[[float], None],
-) -> None:
-    """Sound is written beside the frames that it is heard with, so that a film plays while it loads."""
-    tick = stream.codec_context.time_base
-    stays = {} if times is None else dict(zip(times.begins, (round(stay / tick) for stay in times.stays), strict=True))
-    for place, pixels in enumerate(frames):
-        first = (stream.height, stream.width, 3)
-        if pixels.shape != first:
+    def __post_init__(self) -> None:
+        shape = self.frames.shape
+        if self.frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
             raise UsageError(
-                f"frame {place} has the shape {pixels.shape}, the first one has {first}", code="sizes_differ"
+                f"a video is uint8 [frames, height, width, 3], not {self.frames.dtype} {list(shape)}", code="wrong_type"
             )
-        frame = _converted(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), stream)
-        frame.pts = place if times is None else times.begins[place]
-        frame.time_base = tick
-        container.mux(_staying(stream.encode(frame), stays))
-        until(float(frame.pts * tick))
-    container.mux(_staying(stream.encode(), stays))
-    until(math.inf)
+        settle(self, fps=real("fps", self.fps, *RATES))
+        check_times(self.times, len(self.frames))
+
+    def __repr__(self) -> str:
+        frames, height, width, _ = self.frames.shape
+        return f"Video({frames} frames of {width}x{height} at {self.fps:g} fps)"
+
+    def _repr_html_(self) -> str:
+        """HTML for notebooks: a small video that plays, without sound, of 4 MB at most."""
+        from kinoform.media.notebook import html_of  # a notebook's alone
+
+        return html_of(self)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        upscale: Whole = 1,
+        codec: str | None = None,
+        crf: Whole | None = None,
+        metadata: bool = True,
+    ) -> Path:
+        """Write the video in the format that the name asks for, and return its path.
+
+        `.mp4` (codec h264 or av1), `.webm` (vp9 or av1), `.mkv` (ffv1, lossless; or h264, vp9, av1), `.gif`,
+        `.webp`, `.png` for a single frame; a name without extension or with `/` at its end is a folder of
+        lossless png frames. `crf` is the quality of a video that is not lossless, 0 the best. `upscale`
+        repeats every pixel that many times along both sides, `metadata=False` leaves `params` out.
+        Sound is kept in videos, coded anew where that kind of file does not take its codec; times in all but
+        folders. Warns of that, and of what is lost.
+        Raises UsageError as `check_output` does, and KinoformError when the encoder fails or the disk is
+        full; a file that stood there is then untouched.
+        """
+        factor = whole("upscale", upscale, 1, MOST_UPSCALE)
+        shape = _upscaled_shape(self.frames.shape, factor)
+        check_output(path, shape=shape, force=force, codec=codec, crf=crf)
+        params = self.saved_params(path, upscale=upscale, codec=codec, crf=crf) if metadata else None
+        target = Path(path)
+        sound = None if self.sound is None else fitted(self.sound, _suffix(path))
+        write = format_of(path, codec=codec, crf=crf, sound=sound).write
+        write(_upscaled(self.frames, factor), target, fps=self.fps, times=self.times, params=params, force=force)
+        return target
+
+    def saved_params(
+        self, path: str | os.PathLike[str], *, upscale: Whole = 1, codec: str | None = None, crf: Whole | None = None
+    ) -> dict[str, object]:
+        """The parameters that `save` writes into the file: those of the video, and how it is encoded there."""
+        chosen = format_of(path, codec=codec, crf=crf).settings
+        return {**self.params, "encoding": {"upscale": whole("upscale", upscale, 1, MOST_UPSCALE), **chosen}}
 
 
-def _staying(packets: list[Packet], stays: Mapping[int, int]) -> list[Packet]:
-    """Give packets their own durations, since encoders give the last one that of a mean frame."""
-    for packet in packets:
-        if packet.pts is not None and packet.pts in stays:
-            packet.duration = stays[packet.pts]
-    return packets
+@runtime_checkable
+class Write(Protocol):
+    def __call__(
+        self,
+        frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+        path: Path,
+        *,
+        fps: float,
+        times: Times | None,
+        params: Mapping[str, object] | None,
+        force: bool,
+    ) -> None: ...
 
 
-def _converted(frame: av.VideoFrame, stream: VideoStream) -> av.VideoFrame:
-    pixels, colours = stream.pix_fmt, stream.codec_context.colorspace
-    if colours == RGB_MATRIX:
-        return frame.reformat(format=pixels, threads=1)
-    return frame.reformat(
-        format=pixels,
-        src_color_range=ColorRange.JPEG,
-        dst_color_range=ColorRange.MPEG,
-        dst_colorspace=Colorspace.ITU709,
-        threads=1,
-    )
+@runtime_checkable
+class Check(Protocol):
+    def __call__(self, path: Path, *, shape: tuple[int, int, int], force: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How videos of one kind are written, and what can be refused before there is a video.
+
+    `settings` are the choices of the encoder that the parameters in the file tell of.
+    """
+
+    write: Write
+    check: Check
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+FOLDER = Format(write=images.write_frames, check=images.check_frames)
+IMAGES = {
+    ".png": Format(write=images.write_png, check=images.check_png),
+    ".gif": Format(write=images.write_gif, check=images.check_animation),
+    ".webp": Format(write=images.write_webp, check=images.check_animation),
+}
+
+
+def format_of(
+    path: str | os.PathLike[str], *, codec: str | None = None, crf: Whole | None = None, sound: Fitted | None = None
+) -> Format:
+    """The format that a name asks for, of a video with `sound`. Raises UsageError for an unknown extension or codec."""
+    name, suffix = os.fspath(path), _suffix(path)
+    if suffix in VIDEO:
+        chosen = encoding(VIDEO[suffix], codec, crf)
+        return Format(
+            write=partial(write_video, encoding=chosen, sound=sound),
+            check=partial(check_video, encoding=chosen),
+            settings={"codec": chosen.codec.name} | ({} if chosen.crf is None else {"crf": chosen.crf}),
+        )
+    if suffix and suffix not in IMAGES:
+        known = nearest(suffix, [*VIDEO, *IMAGES])
+        raise UsageError(
+            f"{name}: no video format {suffix!r}; {known}, or name/ for a folder of png", code="unknown_format"
+        )
+    if codec is not None or crf is not None:
+        raise UsageError(
+            f"{name}: a codec and its crf are for {', '.join(VIDEO)}; leave them out or change the name",
+            code="options_conflict",
+        )
+    return IMAGES[suffix] if suffix else FOLDER
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    """The extension that says the format; empty for a folder of frames."""
+    return "" if os.fspath(path).endswith(("/", os.sep)) else Path(path).suffix.lower()
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int, int],
+    force: bool,
+    codec: str | None = None,
+    crf: Whole | None = None,
+) -> None:
+    """Refuse before the work what `Video.save` would refuse after it; `shape` is frames, height, width.
+
+    Raises UsageError for an unknown extension, codec or quality, a name that is taken (without `force`) or
+    not legal, a folder that is missing, an odd size for a video that is not lossless, or several frames for
+    one png.
+    """
+    format_of(path, codec=codec, crf=crf).check(Path(path), shape=shape, force=force)
+
+
+def _upscaled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
+    frames, height, width, _ = shape
+    return frames, height * factor, width * factor
+
+
+def _upscaled(frames: np.ndarray, factor: int) -> Iterator[np.ndarray]:
+    for frame in frames:
+        yield frame.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,4 +1,4 @@
-"""Words on pictures: a text as lines that fit a width, in the font that comes with Pillow."""
+"""Words on images: a text as lines that fit a width, in the font that comes with Pillow."""
 
 import unicodedata
 
@@ -6,7 +6,7 @@ from PIL import ImageFont
 
 CAPTION_SIZE, LINE_HEIGHT, MOST_LINES = 14, 20, 4
 LONGEST_CAPTION = 2000
-"""Characters of a text that are looked at; more would not fit four lines of a wide picture."""
+"""Characters of a text that are looked at; more would not fit four lines of a wide image."""
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -21,7 +21,7 @@ from kinoform.models.cost import (
     self_products,
 )
 from kinoform.models.linear import Linear, entering
-from kinoform.models.ports import Attend, AttentionScheme, ContextSpec, Heads, KeysValues, Stream
+from kinoform.models.protocols import Attend, AttentionScheme, ContextSpec, Heads, KeysValues, Stream
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm, modulate, rms_norm
 from kinoform.ops.rope import rotate

@@ -1,4 +1,4 @@
-"""Codecs: films to latents and back, chunk by chunk, with what they remember as a value."""
+"""Codecs: videos to latents and back, chunk by chunk, with what they remember as a value."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -88,13 +88,13 @@ class Strided(Protocol):
 
 
 def latent_size(codec: Strided, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-    """(frames, height, width) of the latents of a film whose size is legal."""
+    """(frames, height, width) of the latents of a video whose size is legal."""
     time, rows, columns = codec.stride
     return 1 + (num_frames - 1) // time, height // rows, width // columns
 
 
 def check_size(codec: Strided, patch: Patch, num_frames: int, height: int, width: int) -> None:
-    """Raise UsageError, with the nearest legal values, when codec and patch cannot hold the film.
+    """Raise UsageError, with the nearest legal values, when codec and patch cannot hold the video.
 
     Frames must be 1 + n * time stride, in whole patches; sides must be multiples of stride * patch.
     """
@@ -122,8 +122,8 @@ def _either(values: list[int]) -> str:
     return " and ".join(str(value) for value in values)
 
 
-def encode_film(codec: Codec, chunks: Iterable[Pixels]) -> Latents:
-    """Latents of a film that arrives in chunks; only one chunk of pixels is ever held."""
+def encode_video(codec: Codec, chunks: Iterable[Pixels]) -> Latents:
+    """Latents of a video that arrives in chunks; only one chunk of pixels is ever held."""
     history, found = None, []
     for chunk in chunks:
         latents, history = codec.encode(chunk, history)
@@ -132,8 +132,8 @@ def encode_film(codec: Codec, chunks: Iterable[Pixels]) -> Latents:
     return torch.cat(found, dim=2)
 
 
-def decode_film(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixels]:
-    """The film of `latents`, `chunk` latent frames at a time, at constant memory."""
+def decode_video(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixels]:
+    """The video of `latents`, `chunk` latent frames at a time, at constant memory."""
     history = None
     for part in latents.split(chunk, dim=2):
         pixels, history = codec.decode(part, history)

@@ -59,7 +59,7 @@ class ImageStream:
 
     @property
     def usual_rows(self) -> int:
-        """As many as have places, or those of one picture as ViT-H/14 reads it."""
+        """As many as have places, or those of one image as ViT-H/14 reads it."""
         return self.positions or VIT_H_ROWS
 
     def products(self, dim: int, rows: int) -> int:
@@ -101,7 +101,7 @@ class ReaderSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceStream:
-    """Rows of reference pictures [b, n, width], through the layers of the image stream, behind a gate.
+    """Rows of reference images [b, n, width], through the layers of the image stream, behind a gate.
 
     The stream has k, v and norm of its own in every block; its gate begins at 0, so that a model which gets
     the stream added begins as the model that it was. Without `reader` no row knows of another.
@@ -115,7 +115,7 @@ class ReferenceStream:
 
     @property
     def usual_rows(self) -> int:
-        """None: without pictures it is left out."""
+        """None: without images it is left out."""
         return 0
 
     def products(self, dim: int, rows: int) -> int:
@@ -134,9 +134,9 @@ class ReferenceStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordStream:
-    """Rows of reference pictures [b, n, width], read as `words` rows that stand behind those of the prompt.
+    """Rows of reference images [b, n, width], read as `words` rows that stand behind those of the prompt.
 
-    Each of these asks the rows of all pictures together by a learned query. The blocks read them as words: by the k, v
+    Each of these asks the rows of all images together by a learned query. The blocks read them as words: by the k, v
     and norm of text, in one softmax with it. The idea is that of textual inversion (Gal et al. 2022), with a network in
     place of a search.
     """
@@ -150,7 +150,7 @@ class WordStream:
 
     @property
     def usual_rows(self) -> int:
-        """None: without pictures it is left out."""
+        """None: without images it is left out."""
         return 0
 
     def products(self, dim: int, rows: int) -> int:
@@ -164,7 +164,7 @@ class WordStream:
         return self.words if rows else 0
 
     def build(self, dim: int, eps: float) -> nn.Module:
-        return PictureWords(self, dim)
+        return ImageWords(self, dim)
 
 
 class TextEmbedding(nn.Module):
@@ -225,8 +225,8 @@ class Reader(nn.Module):
         return rows
 
 
-class PictureWords(nn.Module):
-    """What a reader makes of pictures, in as many rows as there are queries."""
+class ImageWords(nn.Module):
+    """What a reader makes of images, in as many rows as there are queries."""
 
     def __init__(self, spec: WordStream, dim: int) -> None:
         super().__init__()

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class AttentionCost(NamedTuple):
-    """What one self-attention takes, given q, k and v of a film's tokens and its guests.
+    """What one self-attention takes, given q, k and v of a video's tokens and its guests.
 
-    `pairs`: of a query and a key that it sees. `rows`: sequences of the film that stand in the kernel's batch, each
+    `pairs`: of a query and a key that it sees. `rows`: sequences of the video that stand in the kernel's batch, each
     `within` one of what this names. `keys` and `results`: tokens whose k and v, or what was found for them, are laid
     out in memory once more.
     """
 
     pairs: int
     rows: int = 1
-    within: str = "film"
+    within: str = "video"
     keys: int = 0
     results: int = 0
 
@@ -32,7 +32,7 @@ class BlockCost:
     """What one block takes for one prompt: multiply-adds of its parts, in their order, by name.
 
     `before_context` and `after_context` are of a velocity, `keys` those of the cross-attention's k and v, which are
-    made once a film. `attention` has an entry for each self-attention.
+    made once a video. `attention` has an entry for each self-attention.
     """
 
     before_context: Mapping[str, int]
@@ -45,9 +45,9 @@ class BlockCost:
 class BranchCost:
     """What a branch adds, for one prompt. `once` and `each` are multiply-adds: of `prepare`, and of a velocity.
 
-    `blocks`: the layers of further blocks of the model's own kind over the film's tokens, which read the context and
-    have a residual stream of their own; `guests`: tokens that join the film's; `channels`: of the latents that it is
-    given; `kept`: numbers in the weights' dtype that `prepare` keeps for a film.
+    `blocks`: the layers of further blocks of the model's own kind over the video's tokens, which read the context and
+    have a residual stream of their own; `guests`: tokens that join the video's; `channels`: of the latents that it is
+    given; `kept`: numbers in the weights' dtype that `prepare` keeps for a video.
     """
 
     blocks: tuple[int, ...] = ()
@@ -60,9 +60,9 @@ class BranchCost:
 
 @runtime_checkable
 class Costed(Protocol):
-    """A branch spec that tells its cost for a film of `film` tokens, given latents of `given` tokens."""
+    """A branch spec that tells its cost for a video of `video` tokens, given latents of `given` tokens."""
 
-    def cost(self, spec: DiTSpec, film: int, given: int) -> BranchCost: ...
+    def cost(self, spec: DiTSpec, video: int, given: int) -> BranchCost: ...
 
 
 @runtime_checkable

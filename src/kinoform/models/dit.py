@@ -19,7 +19,7 @@ from kinoform.errors import UsageError
 from kinoform.models.block import FullBlock
 from kinoform.models.context import TextStream
 from kinoform.models.linear import Linear
-from kinoform.models.ports import (
+from kinoform.models.protocols import (
     Alone,
     Block,
     BlockSpec,
@@ -83,7 +83,7 @@ class DiTSpec:
 
 
 class Prepared(NamedTuple):
-    """What stays the same at every step of one film and one prompt."""
+    """What stays the same at every step of one video and one prompt."""
 
     channels: Latents | None
     constant: Float[Tensor, "b l d"]  # the patch embedding of `channels`, plus its bias; float32
@@ -137,7 +137,7 @@ class Head(nn.Module):
 
 
 class DiT(nn.Module):
-    """`prepare` once a film, then `forward` (or `velocities`, for guidance) at every step."""
+    """`prepare` once a video, then `forward` (or `velocities`, for guidance) at every step."""
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class DiT(nn.Module):
         return self._finish(x, *self._begin(x, timesteps, prepared), prepared)
 
     def velocities(self, x: Latents, level: Level, prepared: Sequence[Prepared]) -> list[Velocity]:
-        """One velocity per prepared condition (guidance needs two), at one level of the whole film.
+        """One velocity per prepared condition (guidance needs two), at one level of the whole video.
 
         Conditions that differ in their context alone share the embedding and block 0's self-attention: the same
         numbers, computed once.
@@ -301,7 +301,7 @@ class DiT(nn.Module):
             )
         if conditions.clean is not None and len(conditions.clean) != grid.tokens:
             raise UsageError(
-                f"{len(conditions.clean)} tokens are called clean or not; the film has {grid.tokens}",
+                f"{len(conditions.clean)} tokens are called clean or not; the video has {grid.tokens}",
                 code="wrong_shape",
             )
 

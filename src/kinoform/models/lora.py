@@ -1,6 +1,6 @@
 """LoRA on a finished model, from outside: attached by patterns of layer names, set, merged and unmerged.
 
-What an adapter computes, and what its parameters are called: models/adapted.py. A new adapter is float32; one
+What an adapter computes, and what its parameters are called: models/lora_linear.py. A new adapter is float32; one
 from a file has the dtype that its layer computes in.
 """
 
@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from kinoform.errors import NonFiniteError, UsageError, nearest
-from kinoform.models.adapted import Adapted, AdaptedPacked, Adapter, device_of, linear_layers
 from kinoform.models.linear import Linear
+from kinoform.models.lora_linear import Adapted, AdaptedPacked, Adapter, device_of, linear_layers
 from kinoform.models.packed import PackedLinear
 
 BLOCKS = ("self_attention.*", "cross_attention.*", "feed_forward.*")

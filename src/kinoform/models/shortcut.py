@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinoform.models.vae_blocks import Changed, Video, last_frames
+from kinoform.models.vae_blocks import Changed, Frames, last_frames
 from kinoform.ops.patch import Patch
 
 REACH = (2, 3, 3)
@@ -18,9 +18,9 @@ REACH = (2, 3, 3)
 class LinearShortcut(nn.Module):
     """latents = A (patch - centre) per whole-depth patch; pixels = a causal convolution of latents.
 
-    Fitted in closed form (`kinoform.training.shortcut.fit_shortcut`), it gives a small autoencoder a good
+    Fitted in closed form (`kinoform.mini.training.fit_linear_codec.fit_shortcut`), it gives a small autoencoder a good
     start on little compute. A patch is (time, height, width) pixels; the first frame is coded as a patch
-    that stands still, so that a still picture has the same latents at every place in time.
+    that stands still, so that a still image has the same latents at every place in time.
     """
 
     def __init__(self, channels: int, stride: Patch) -> None:
@@ -32,12 +32,12 @@ class LinearShortcut(nn.Module):
         self.synthesis = nn.Parameter(torch.zeros(width, channels, *REACH))
         self.offset = nn.Parameter(torch.zeros(width))
 
-    def encode(self, pixels: Video, first: bool) -> Changed:
+    def encode(self, pixels: Frames, first: bool) -> Changed:
         """Latents [b, c, f, h, w] of the next frames: 1 + n * time of them at first, then n * time."""
-        rows = film_patches(pixels, self.stride) if first else whole_patches(pixels, self.stride)
+        rows = video_patches(pixels, self.stride) if first else whole_patches(pixels, self.stride)
         return rearrange((rows - self.centre) @ self.analysis.T, "b t h w c -> b c t h w")
 
-    def decode(self, latents: Video, past: Tensor | None) -> tuple[Changed, Tensor]:
+    def decode(self, latents: Frames, past: Tensor | None) -> tuple[Changed, Tensor]:
         """Pixels of the next latent frames; `past` is the latent frame before them, None at the beginning."""
         before = torch.zeros_like(latents[:, :, :1]) if past is None else past
         seen = torch.cat([before, latents], dim=2)
@@ -51,7 +51,7 @@ class LinearShortcut(nn.Module):
         return pixels, last_frames(seen, 1)
 
 
-def whole_patches(pixels: Video, stride: Patch) -> Float[Tensor, "b _ _ _ p"]:
+def whole_patches(pixels: Frames, stride: Patch) -> Float[Tensor, "b _ _ _ p"]:
     """Patches of pixels as rows [b, t, h, w, 3 * time * height * width]."""
     time, height, width = stride
     return rearrange(
@@ -59,7 +59,7 @@ def whole_patches(pixels: Video, stride: Patch) -> Float[Tensor, "b _ _ _ p"]:
     )  # fmt: skip
 
 
-def film_patches(pixels: Video, stride: Patch) -> Float[Tensor, "b _ _ _ p"]:
-    """The patches of a film from its beginning: its first frame, repeated, fills a patch of its own."""
+def video_patches(pixels: Frames, stride: Patch) -> Float[Tensor, "b _ _ _ p"]:
+    """The patches of a video from its beginning: its first frame, repeated, fills a patch of its own."""
     still = pixels[:, :, :1].expand(-1, -1, stride[0] - 1, -1, -1)
     return whole_patches(torch.cat([still, pixels], dim=2), stride)

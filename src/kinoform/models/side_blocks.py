@@ -1,4 +1,4 @@
-"""Side blocks: a second, shorter row of blocks that reads a control film and leaves hints in the main row.
+"""Side blocks: a second, shorter row of blocks that reads a control video and leaves hints in the main row.
 
 Source: VACE (Jiang et al., "VACE: All-in-One Video Creation and Editing", 2025), as the official Wan 2.1 code has it.
 """
@@ -18,7 +18,7 @@ from kinoform.errors import UsageError
 from kinoform.models.cost import BranchCost
 from kinoform.models.dit import DiTSpec, PatchEmbedding
 from kinoform.models.linear import Linear
-from kinoform.models.ports import Block, KeysValues, Stream
+from kinoform.models.protocols import Block, KeysValues, Stream
 from kinoform.ops.patch import covers
 from kinoform.ops.rope import Rotary
 from kinoform.types import Grid, Latents
@@ -26,7 +26,7 @@ from kinoform.types import Grid, Latents
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """What side blocks are told: latents [b, channels, f, h, w] on the grid of the film, and how much hints count."""
+    """What side blocks are told: latents [b, channels, f, h, w] on the grid of the video, and how much hints count."""
 
     latents: Latents
     scale: float = 1.0
@@ -55,14 +55,14 @@ class SideBlocks:
         """Where they are added to a model, the side blocks begin as the main blocks beside them, as VACE's did."""
         return {f"blocks.{place}.": f"blocks.{layer}." for place, layer in enumerate(self.layers)}
 
-    def cost(self, spec: DiTSpec, film: int, given: int) -> BranchCost:
+    def cost(self, spec: DiTSpec, video: int, given: int) -> BranchCost:
         square = spec.dim * spec.dim
         return BranchCost(
             blocks=self.layers,
-            once=film * (self.channels * prod(spec.patch) * spec.dim + square),
-            each=film * len(self.layers) * square,
+            once=video * (self.channels * prod(spec.patch) * spec.dim + square),
+            each=video * len(self.layers) * square,
             channels=self.channels,
-            kept=film * spec.dim,
+            kept=video * spec.dim,
         )
 
     def build(self, spec: DiTSpec) -> SideBranch:
@@ -76,7 +76,7 @@ class SideBlocks:
 
 
 class Side(NamedTuple):
-    """What passes from side block to side block: once a film all but `stream`, which begins at every step."""
+    """What passes from side block to side block: once a video all but `stream`, which begins at every step."""
 
     start: Float[Tensor, "b l d"]
     keys: tuple[KeysValues, ...]
@@ -87,7 +87,7 @@ class Side(NamedTuple):
 class SideBranch(nn.Module):
     """x of main block l = block(x) + scale * after(c), where c is what side block j has made of
 
-    c0 = before(patches of the control) + patches of the noisy film, for l = layers[j]. `before` and `after`
+    c0 = before(patches of the control) + patches of the noisy video, for l = layers[j]. `before` and `after`
     start at zero: a fresh branch has no effect.
     """
 
@@ -103,7 +103,7 @@ class SideBranch(nn.Module):
             nn.init.zeros_(cast(Linear, linear).bias)
 
     def prepare(self, payload: Control, context: Mapping[str, Tensor], grid: Grid) -> Side:
-        """Raises UsageError for a control of another number of channels, or of another size than the film."""
+        """Raises UsageError for a control of another number of channels, or of another size than the video."""
         latents, embedding = payload.latents, self.patch_embedding
         if latents.shape[1] != self.channels or not covers(grid, latents, embedding.patch):
             wants = f"{self.channels} channels on the grid {grid}"
@@ -118,7 +118,7 @@ class SideBranch(nn.Module):
         )
 
     def open(self, stream: Stream, payload: Side) -> tuple[None, Side]:
-        side = replace(_film_of(stream), tokens=(payload.start + stream.start).float())
+        side = replace(_video_of(stream), tokens=(payload.start + stream.start).float())
         return None, payload._replace(stream=side.split())
 
     def after_block(self, layer: int, stream: Stream, state: Side) -> tuple[Stream, Side]:
@@ -138,20 +138,20 @@ class SideBranch(nn.Module):
         return cast(Block, self.blocks[place])
 
 
-def _film_of(stream: Stream) -> Stream:
+def _video_of(stream: Stream) -> Stream:
     """A whole stream without its guests."""
-    film, index = stream.grid.tokens, stream.modulation.index
+    video, index = stream.grid.tokens, stream.modulation.index
     return replace(
         stream,
-        tokens=stream.tokens[:, :film],
-        rotary=Rotary(stream.rotary.cos[:film], stream.rotary.sin[:film]),
-        modulation=replace(stream.modulation, index=None if index is None else index[:, :film]),
+        tokens=stream.tokens[:, :video],
+        rotary=Rotary(stream.rotary.cos[:video], stream.rotary.sin[:video]),
+        modulation=replace(stream.modulation, index=None if index is None else index[:, :video]),
         guests=0,
     )
 
 
 def _among_guests(change: Float[Tensor, "b m d"], stream: Stream) -> Float[Tensor, "b l d"]:
-    """This rank's share of a change of the film's tokens; guests, on whatever rank they lie, are not changed."""
+    """This rank's share of a change of the video's tokens; guests, on whatever rank they lie, are not changed."""
     if not stream.guests:
         return change
     whole = F.pad(stream.mesh.gather(change, 1), (0, 0, 0, stream.guests))

@@ -24,12 +24,12 @@ from kinoform.models.vae_blocks import (
     Downsample,
     DownsampleTime,
     FrameAttention,
+    Frames,
     Memory,
     Past,
     ResidualBlock,
     Upsample,
     UpsampleTime,
-    Video,
 )
 
 WAN21_MEAN = (
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         self.norm_out = ChannelNorm(widths[-1], 3)
         self.conv_out = CausalConv3d(widths[-1], 2 * spec.channels)
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
+    def forward(self, x: Frames, past: Past) -> tuple[Changed, Past]:
         memory = Memory(past)
         x = self.conv_in(memory.padded(x.contiguous()))
         for layer in (*self.downsamples, *self.middle):
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         self.norm_out = ChannelNorm(widths[-1], 3)
         self.conv_out = CausalConv3d(widths[-1], 3)
 
-    def forward(self, x: Video, past: Past) -> tuple[Changed, Past]:
+    def forward(self, x: Frames, past: Past) -> tuple[Changed, Past]:
         memory = Memory(past)
         x = self.conv_in(memory.padded(x.contiguous()))
         for layer in (*self.middle, *self.upsamples):
@@ -172,7 +172,7 @@ class VAE(nn.Module):
     def stride(self) -> tuple[int, int, int]:
         return self.spec.stride
 
-    def encode(self, pixels: Video, history: History | None = None) -> tuple[Changed, History]:
+    def encode(self, pixels: Frames, history: History | None = None) -> tuple[Changed, History]:
         """Normalised mean latents (no sampling) of the next frames; pixels [b, 3, t, height, width] in [-1, 1].
 
         Raises UsageError unless t is 1 + 4n in the first chunk and 4n in the later ones (for stride 4).
@@ -193,7 +193,7 @@ class VAE(nn.Module):
             latents = latents + self.shortcut.encode(pixels, first=history is None)
         return self.normalise(latents), History(network)
 
-    def decode(self, latents: Video, history: History | None = None) -> tuple[Changed, History]:
+    def decode(self, latents: Frames, history: History | None = None) -> tuple[Changed, History]:
         """The next frames, [b, 3, t, height, width] around [-1, 1], not clamped."""
         latents = self.denormalise(latents.float())
         past = history or History()
@@ -204,13 +204,13 @@ class VAE(nn.Module):
         linear, shortcut = self.shortcut.decode(latents, past.shortcut)
         return pixels + linear, History(network, shortcut)
 
-    def normalise(self, latents: Video) -> Video:
+    def normalise(self, latents: Frames) -> Frames:
         """(latents - mean) / std, per channel."""
         if not self.spec.mean:
             return latents
         return (latents - self._channel(latents, self.spec.mean)) / self._channel(latents, self.spec.std)
 
-    def denormalise(self, latents: Video) -> Video:
+    def denormalise(self, latents: Frames) -> Frames:
         """latents * std + mean, per channel."""
         if not self.spec.mean:
             return latents

@@ -1,6 +1,6 @@
 """Parts of the causal video autoencoder. What they remember of earlier frames stands in one `Memory`.
 
-Running a film in chunks gives what running it whole gives, for every legal chunking.
+Running a video in chunks gives what running it whole gives, for every legal chunking.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kinoform.ops.attention import attend
 
-Video = Float[Tensor, "b c t h w"]
+Frames = Float[Tensor, "b c t h w"]
 Changed = Float[Tensor, "b _ _ _ _"]
 Past: TypeAlias = "tuple[Tensor, ...] | list[Tensor] | None"
 """Frames that layers remember, in the order in which these run; a list is given up as it is read. None at first."""
@@ -35,13 +35,13 @@ class Memory:
         self._past.reverse()
         self._next: list[Tensor] = []
 
-    def behind(self, x: Video, frames: int) -> Changed:
+    def behind(self, x: Frames, frames: int) -> Changed:
         """x with its layer's past in front; the last `frames` of the two are what the layer remembers now."""
         found = x if self.first else torch.cat([self._past.pop(), x], dim=2)
         self._next.append(last_frames(found, frames))
         return found
 
-    def padded(self, x: Video) -> Changed:
+    def padded(self, x: Frames) -> Changed:
         """x with two frames in front: its layer's past, zeros at first."""
         return self.behind(torch.cat([_blank(x, 2), x], dim=2) if self.first else x, 2)
 
@@ -54,7 +54,7 @@ class Memory:
 class Layer(nn.Module):
     """A part that may look back: `forward(x, memory) -> y`."""
 
-    def forward(self, x: Video, memory: Memory) -> Changed:
+    def forward(self, x: Frames, memory: Memory) -> Changed:
         raise NotImplementedError
 
 
@@ -81,11 +81,11 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(inputs, outputs, 3, padding=(0, 1, 1))
 
 
-def _blank(x: Video, frames: int) -> Changed:
+def _blank(x: Frames, frames: int) -> Changed:
     return x.new_zeros(*x.shape[:2], frames, *x.shape[3:])
 
 
-def last_frames(x: Video, frames: int) -> Changed:
+def last_frames(x: Frames, frames: int) -> Changed:
     """A copy: a view would keep the whole chunk in memory, in every layer, until the next one."""
     return x[:, :, -frames:].clone()
 
@@ -99,7 +99,7 @@ class ResidualBlock(Layer):
         self.conv1, self.conv2 = CausalConv3d(inputs, outputs), CausalConv3d(outputs, outputs)
         self.shortcut = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else None
 
-    def forward(self, x: Video, memory: Memory) -> Changed:
+    def forward(self, x: Frames, memory: Memory) -> Changed:
         y = self.conv1(memory.padded(F.silu(self.norm1(x), inplace=True)))
         y = F.silu(self.norm2(y), inplace=True)  # line by line, so that what is read can be freed
         y = memory.padded(y)
@@ -116,14 +116,14 @@ class FrameAttention(Layer):
         self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.proj = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Video, memory: Memory) -> Changed:
+    def forward(self, x: Frames, memory: Memory) -> Changed:
         frames = rearrange(x, "b c t h w -> (b t) c h w")
         rows = rearrange(self.to_qkv(self.norm(frames)), "n (three c) h w -> three n (h w) 1 c", three=3)
         seen = self.proj(rearrange(attend(*rows.unbind(0)), "n (h w) 1 c -> n c h w", h=x.shape[3]))
         return x + rearrange(seen, "(b t) c h w -> b c t h w", b=len(x))
 
 
-def _each_frame(layer: Callable[[Tensor], Tensor], x: Video) -> Changed:
+def _each_frame(layer: Callable[[Tensor], Tensor], x: Frames) -> Changed:
     return rearrange(layer(rearrange(x, "b c t h w -> (b t) c h w")), "(b t) c h w -> b c t h w", b=len(x))
 
 
@@ -134,7 +134,7 @@ class Downsample(Layer):
         super().__init__()
         self.resample = nn.Conv2d(channels, channels, 3, stride=2)
 
-    def forward(self, x: Video, memory: Memory) -> Changed:
+    def forward(self, x: Frames, memory: Memory) -> Changed:
         return _each_frame(self.resample, F.pad(x, (0, 1, 0, 1)))
 
 
@@ -145,7 +145,7 @@ class DownsampleTime(Downsample):
         super().__init__(channels)
         self.time_conv = nn.Conv3d(channels, channels, (3, 1, 1), stride=(2, 1, 1))
 
-    def forward(self, x: Video, memory: Memory) -> Changed:
+    def forward(self, x: Frames, memory: Memory) -> Changed:
         window = memory.behind(super().forward(x, memory), 1)
         found = [window[:, :, :1]] if memory.first else []
         if window.shape[2] > 1:
@@ -160,7 +160,7 @@ class Upsample(Layer):
         super().__init__()
         self.resample = nn.Conv2d(channels, channels // 2, 3, padding=1)
 
-    def forward(self, x: Video, memory: Memory) -> Changed:
+    def forward(self, x: Frames, memory: Memory) -> Changed:
         return _each_frame(self._double, x)
 
     def _double(self, frames: Float[Tensor, "n c h w"]) -> Tensor:
@@ -174,7 +174,7 @@ class UpsampleTime(Upsample):
         super().__init__(channels)
         self.time_conv = nn.Conv3d(channels, 2 * channels, (3, 1, 1))
 
-    def forward(self, x: Video, memory: Memory) -> Changed:
+    def forward(self, x: Frames, memory: Memory) -> Changed:
         found, later = [], x
         if memory.first:
             found, later = [x[:, :, :1]], x[:, :, 1:]

@@ -1,4 +1,4 @@
-"""The CLIP vision tower that reads pictures for image-to-video models: all patches, one block before the last.
+"""The CLIP vision tower that reads images for image-to-video models: all patches, one block before the last.
 
 Source: CLIP (Radford et al., 2021) as OpenCLIP's ViT-H/14 with XLM-RoBERTa, of which the official Wan 2.1 code
 takes the visual half.
@@ -22,14 +22,14 @@ from kinoform.ops.norm import layer_norm
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of red, green and blue in 0..1, over the pictures that CLIP was trained with."""
+"""Of red, green and blue in 0..1, over the images that CLIP was trained with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionSpec:
     """The shape of a tower; the defaults are ViT-H/14. `layers` counts the last block, which is never built.
 
-    Raises UsageError when the patch does not divide the picture, or the heads the width.
+    Raises UsageError when the patch does not divide the image, or the heads the width.
     """
 
     image: int = 224
@@ -43,7 +43,7 @@ class VisionSpec:
     def __post_init__(self) -> None:
         if self.image % self.patch:
             raise UsageError(
-                f"patches of {self.patch} do not divide pictures of {self.image}; change either",
+                f"patches of {self.patch} do not divide images of {self.image}; change either",
                 code="spec_not_divisible",
             )
         if self.dim % self.heads:
@@ -53,7 +53,7 @@ class VisionSpec:
 
     @property
     def rows(self) -> int:
-        """One for the whole picture and one for each patch: 257 in ViT-H/14."""
+        """One for the whole image and one for each patch: 257 in ViT-H/14."""
         return 1 + (self.image // self.patch) ** 2
 
     def build(self) -> VisionEncoder:
@@ -61,7 +61,7 @@ class VisionSpec:
 
 
 class VisionEncoder(nn.Module):
-    """A picture to rows of features. The last block, the norm and the projection after it are never used."""
+    """An image to rows of features. The last block, the norm and the projection after it are never used."""
 
     def __init__(self, spec: VisionSpec) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class VisionEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers - 1))
 
     def forward(self, pixels: Float[Tensor, "b 3 image image"]) -> Float[Tensor, "b n d"]:
-        """Features of normalised pixels (see `preprocess`), the whole picture's row first; sums are float32."""
+        """Features of normalised pixels (see `preprocess`), the whole image's row first; sums are float32."""
         patches = rearrange(
             pixels, "b c (h p) (w q) -> b (h w) (c p q)", p=self.spec.patch, q=self.spec.patch
         ).to(self.patch_embedding.dtype)  # fmt: skip
@@ -131,5 +131,5 @@ def preprocess(pixels: Float[Tensor, "b 3 height width"], size: int) -> Float[Te
 
 @torch.no_grad()
 def image_rows(encoder: VisionEncoder, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
-    """Features of each picture, RGB in [-1, 1] of any size."""
+    """Features of each image, RGB in [-1, 1] of any size."""
     return encoder(preprocess(pixels, encoder.spec.image))

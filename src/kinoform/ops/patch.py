@@ -1,4 +1,4 @@
-"""A film's latents as a row of tokens, and back."""
+"""A video's latents as a row of tokens, and back."""
 
 from einops import rearrange
 from jaxtyping import Float

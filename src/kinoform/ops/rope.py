@@ -19,7 +19,7 @@ class Rotary(NamedTuple):
 
 
 def grid_positions(grid: Grid) -> Float[Tensor, "l 3"]:
-    """Coordinates (t, h, w) of a film's tokens, w fastest, each axis counted from 0; float64, on the CPU.
+    """Coordinates (t, h, w) of a video's tokens, w fastest, each axis counted from 0; float64, on the CPU.
 
     There they stay: Apple's GPUs have no float64.
     """

@@ -1,4 +1,4 @@
-"""The encoders of pictures and films, loaded when a conditioner asks for them."""
+"""The encoders of images and videos, loaded when a conditioner asks for them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from functools import cached_property
 
 import torch
 
+from kinoform.loading.parts import Parts
 from kinoform.models.codec import Codec
 from kinoform.models.vision import VisionEncoder
-from kinoform.weights.parts import Parts
 
 
 def image_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:

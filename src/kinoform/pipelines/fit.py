@@ -1,4 +1,4 @@
-"""Whether a film fits this machine: what its plan says before the work, and what PyTorch says during it."""
+"""Whether a video fits this machine: what its plan says before the work, and what PyTorch says during it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from kinoform.errors import FitError
+from kinoform.loading.parts import Parts
 from kinoform.pipelines.request import Request
 from kinoform.plan.memory import Peak, peaks
 from kinoform.plan.uncounted import uncounted
 from kinoform.plan.work import Sizes, Work
-from kinoform.weights.parts import Parts
 
 SIGNS = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 """How PyTorch's allocators say it where they have no type for it."""
@@ -27,7 +27,7 @@ SURE = 0.8
 LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Where Linux says how much a container may use."""
 
-LESS = "make the film smaller or shorter, or choose another --dtype or --device"
+LESS = "make the video smaller or shorter, or choose another --dtype or --device"
 
 
 @contextmanager
@@ -44,10 +44,10 @@ def fitting(what: str, advice: str = LESS) -> Iterator[None]:
 def check_fit(
     asked: Request, parts: Parts, dtype: torch.dtype, device: torch.device, *, others: bool = False, beside: int = 0
 ) -> None:
-    """Raise FitError, before any work, for a film whose plan says that it cannot fit; see `kinoform plan`.
+    """Raise FitError, before any work, for a video whose plan says that it cannot fit; see `kinoform plan`.
 
-    With `others` more films follow, so that this one is decoded beside the transformer. Warns where a part of the
-    recipe does not tell what it takes, since a film that passes may then be far from fitting.
+    With `others` more videos follow, so that this one is decoded beside the transformer. Warns where a part of the
+    recipe does not tell what it takes, since a video that passes may then be far from fitting.
     `beside` are bytes of the host that a video which is edited takes beside the work.
     """
     host = memory_of(torch.device("cpu"))
@@ -80,7 +80,7 @@ def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, devic
         return _fits(_worst(sizes, changed, dtype, device), there)
 
     beside = (
-        ", the transformer's for the films that follow among them" if work.others and worst.stage == "decode" else ""
+        ", the transformer's for the videos that follow among them" if work.others and worst.stage == "decode" else ""
     )
     raise FitError(
         f"{work.num_frames} frames of {work.width}x{work.height} do not fit: stage {worst.stage} takes about "
@@ -146,7 +146,7 @@ def _name(device: torch.device) -> str:
 
 def _advice(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> str:
     if work.others and fits(replace(work, others=False)):
-        return "one film at a time does fit: make each by a call or command of its own"
+        return "one video at a time does fit: make each by a call or command of its own"
     shorter, smaller = _shorter(sizes, work, fits), _smaller(sizes, work, fits)
     found = []
     if shorter is not None:
@@ -155,7 +155,7 @@ def _advice(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> str:
         found.append(f"{smaller.width}x{smaller.height}")
     if found:
         return f"what fits is {' or '.join(found)}, otherwise as asked"
-    return "no film of this model does; choose another --dtype, --device or model"
+    return "no video of this model does; choose another --dtype, --device or model"
 
 
 def _shorter(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> Work | None:

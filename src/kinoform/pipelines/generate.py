@@ -1,4 +1,4 @@
-"""The whole story on one page: requests in, films out."""
+"""The whole story on one page: requests in, videos out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kinoform.conditions.ports import NOTHING, Canvas, Given, Known, together
+from kinoform.conditions.protocols import NOTHING, Canvas, Given, Known, together
 from kinoform.conditions.text import text_rows
 from kinoform.errors import Interrupted, NonFiniteError, UsageError
-from kinoform.models.codec import Codec, CodecSpec, decode_film, latent_size, to_uint8
+from kinoform.loading.parts import Parts
+from kinoform.models.codec import Codec, CodecSpec, decode_video, latent_size, to_uint8
 from kinoform.models.dit import DiT
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.encoders import PartEncoders
@@ -24,14 +25,13 @@ from kinoform.solvers.field import MemoryField, guided
 from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
 from kinoform.types import Field, Latents, Level, Velocity
-from kinoform.weights.parts import Parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """`done` of `total` in a stage: "text" (prompts), "encode" (inputs), "denoise" (steps), "decode" (latent frames).
 
-    An edit goes on with "compose" (frames). While denoising, `x0` are the latents of the film as predicted now.
+    An edit goes on with "compose" (frames). While denoising, `x0` are the latents of the video as predicted now.
     """
 
     stage: str
@@ -53,7 +53,7 @@ class Machine:
 
 
 Rows: TypeAlias = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor]
-"""Context rows of the prompt, of the negative prompt (None where nothing reads it) and, where a film is to be changed,
+"""Context rows of the prompt, of the negative prompt (None where nothing reads it) and, where a video is to be changed,
 of what it shows."""
 
 
@@ -86,7 +86,7 @@ def _rows(request: Request, rows: Mapping[str, Tensor]) -> Rows:
 
 @torch.no_grad()
 def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback) -> list[Given]:
-    """What each request's pictures and films give, door by door; the encoders are gone when this returns.
+    """What each request's images and videos give, door by door; the encoders are gone when this returns.
 
     Nothing is loaded for requests of words alone, and what several requests share is encoded once.
     """
@@ -95,7 +95,7 @@ def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, t
     given: list[Given] = []
     for done, request in enumerate(requests, start=1):
         if (key := _what(request)) not in found:
-            found[key] = together(each.give(request.inputs, request.film, encoders) for each in request.conditioners)
+            found[key] = together(each.give(request.inputs, request.video, encoders) for each in request.conditioners)
         given.append(found[key])
         if request.inputs.given():
             _report(tell, Progress(stage="encode", done=done, total=len(requests)))
@@ -103,16 +103,16 @@ def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, t
 
 
 def _what(request: Request) -> tuple[object, ...]:
-    """All that decides what the inputs of a request give, objects by identity: equal films are not compared."""
-    return id(request.inputs), request.film, *map(id, request.conditioners)
+    """All that decides what the inputs of a request give, objects by identity: equal videos are not compared."""
+    return id(request.inputs), request.video, *map(id, request.conditioners)
 
 
 def noise_of(
     codec: CodecSpec, request: Request, generator: torch.Generator | None = None, *, lead: int = 0
 ) -> Callable[[], Latents]:
-    """Draws latents of pure noise, others at each call: float32, on the CPU, so that a seed means one film anywhere.
+    """Draws latents of pure noise, others at each call: float32, on the CPU, so that a seed means one video anywhere.
 
-    `lead` latent frames more stand before the film.
+    `lead` latent frames more stand before the video.
     """
     generator = generator or torch.Generator().manual_seed(request.seed)
     frames, *sides = latent_size(codec, request.num_frames, request.height, request.width)
@@ -123,9 +123,9 @@ def noise_of(
 def denoise(
     model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], tell: Callback, given: Given = NOTHING
 ) -> Latents:
-    """Follow the velocity from noise, or from the start that is given, to latents of a film.
+    """Follow the velocity from noise, or from the start that is given, to latents of a video.
 
-    The first noise that `draw` returns is the film's. Raises NonFiniteError, naming the step, when a value
+    The first noise that `draw` returns is the video's. Raises NonFiniteError, naming the step, when a value
     stops being a number, FitError when memory runs out, and Interrupted when `tell` returns False.
     """
     run, lead = prepare_run(model, request, rows, draw, given), given.canvas.lead
@@ -135,7 +135,7 @@ def denoise(
         if not bool(torch.isfinite(x).all()):
             raise NonFiniteError(
                 f"the latents are not finite after step {step.index + 1} of {request.steps} "
-                f"(timestep {run.levels[step.index].timestep:g}); no film was made; try --dtype float32",
+                f"(timestep {run.levels[step.index].timestep:g}); no video was made; try --dtype float32",
                 code="not_finite",
             )
         _report(tell, Progress(stage="denoise", done=done, total=total, x0=step.x0[:, :, lead:]))
@@ -168,23 +168,23 @@ def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Lat
 
 
 def _start(canvas: Canvas, noise: Latents) -> Latents | None:
-    """The latents to begin from, behind those of the pictures before the film. Raises UsageError without these."""
+    """The latents to begin from, behind those of the images before the video. Raises UsageError without these."""
     if canvas.start is None:
         return None
-    if canvas.lead and canvas.pictures is None:
+    if canvas.lead and canvas.images is None:
         raise UsageError(
-            f"{canvas.lead} latent frames stand before a film to begin from, and nothing says what they show; "
+            f"{canvas.lead} latent frames stand before a video to begin from, and nothing says what they show; "
             "leave a conditioner out of the recipe",
             code="conditioners_conflict",
         )
-    before = [] if canvas.pictures is None else [canvas.pictures]
+    before = [] if canvas.images is None else [canvas.images]
     return torch.cat([*before, canvas.start], dim=2).to(noise)
 
 
 def _kept(known: Known, noise: Latents, lead: int, x: Latents, level: Level) -> Latents:
-    """`x` with what is known of the film; the `lead` frames before it are free."""
-    film = known.impose(x[:, :, lead:], level, noise[:, :, lead:])
-    return torch.cat([x[:, :, :lead], film], dim=2)
+    """`x` with what is known of the video; the `lead` frames before it are free."""
+    video = known.impose(x[:, :, lead:], level, noise[:, :, lead:])
+    return torch.cat([x[:, :, :lead], video], dim=2)
 
 
 def _check_heard(model: nn.Module) -> None:
@@ -231,7 +231,7 @@ def decode(codec: Codec, latents: Latents, device: torch.device, tell: Callback)
     Raises NonFiniteError, since NaN would become some colour, and Interrupted when `tell` returns False.
     """
     frames, total = [], latents.shape[2]
-    for done, pixels in enumerate(decode_film(codec, latents.to(device)), start=1):
+    for done, pixels in enumerate(decode_video(codec, latents.to(device)), start=1):
         if not bool(torch.isfinite(pixels).all()):
             raise NonFiniteError(
                 f"the frames decoded from latent frame {done} of {total} are not finite", code="not_finite"
@@ -247,7 +247,7 @@ def latents_of(
 ) -> Iterator[Latents]:  # fmt: skip
     """Denoised latents of one request after the other: text and inputs for all, then the transformer, loaded once.
 
-    The transformer is gone when the last latents are handed out, so that their film is decoded without it.
+    The transformer is gone when the last latents are handed out, so that their video is decoded without it.
     """
     with fitting("the text encoder"):
         rows = encode_prompts(parts, requests, machine, tell)
@@ -259,7 +259,7 @@ def latents_of(
 
     def denoised(model: DiT, request: Request, each: Rows, given: Given) -> Latents:
         draw = noise_of(parts.codec_spec, request, generator, lead=given.canvas.lead)
-        with fitting(f"a film of {request.num_frames} frames of {request.width}x{request.height}"):
+        with fitting(f"a video of {request.num_frames} frames of {request.width}x{request.height}"):
             return denoise(model, request, each, draw, tell, given)
 
     *others, last = zip(requests, rows, inputs, strict=True)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from kinoform.weights.parts import Parts
+from kinoform.loading.parts import Parts
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The object that `kinoform.load` returns: call it with a prompt, get a film."""
+"""The object that `kinoform.load` returns: call it with a prompt, get a video."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from jaxtyping import UInt8
 from typing_extensions import Unpack
 
-from kinoform.conditions.handed import Material, inputs_of
+from kinoform.conditions.coerce import Material, inputs_of
 from kinoform.conditions.inputs import HOW, Inputs
-from kinoform.conditions.ports import most_of, rate_of
+from kinoform.conditions.protocols import most_of, rate_of
 from kinoform.errors import UsageError
-from kinoform.media.film import Film
-from kinoform.media.material import Origin
+from kinoform.loading.parts import Parts
+from kinoform.media.types import Origin
+from kinoform.media.video import Video
 from kinoform.numbers import Number, Whole
 from kinoform.pipelines.fit import check_fit, fitting
 from kinoform.pipelines.generate import Callback, Machine, Progress, decode, latents_of
@@ -28,14 +29,13 @@ from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Sampler
 from kinoform.types import Latents
 from kinoform.version import __version__
-from kinoform.weights.parts import Parts
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """A LoRA file on the transformer of a pipeline, which its parts hold already: what a film tells of it."""
+    """A LoRA file on the transformer of a pipeline, which its parts hold already: what a video tells of it."""
 
     origin: Origin
     strength: float
@@ -43,7 +43,7 @@ class Lora:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A recipe, the parts of a model, and a machine. Nothing is read from disk before the first film.
+    """A recipe, the parts of a model, and a machine. Nothing is read from disk before the first video.
 
     `address` is that of a recipe which was asked for, as `module:function`. `extend` rewrites prompts before they
     are encoded (a function str -> str), for prompt extension.
@@ -84,16 +84,16 @@ class Pipeline:
         callback: Callback | None = None,
         inputs: Inputs | None = None,
         **material: Unpack[Material],
-    ) -> Film:
-        """Make one film; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
+    ) -> Video:
+        """Make one video; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
-        `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the film of its seed,
+        `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the video of its seed,
         one that has drawn before leaves None as the seed in `params`. `callback` sees every step with the
-        film as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
-        `material` are pictures and films, as paths, pictures of Pillow or arrays: `image`, `last_image`, `frames`,
-        `film`, `mask` (white changes), `references`, and how they count; or all of
+        video as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
+        `material` are images and videos, as paths, images of Pillow or arrays: `image`, `last_image`, `frames`,
+        `video`, `mask` (white changes), `references`, and how they count; or all of
         them at once as `inputs`. See `conditions.inputs.Inputs`.
-        Raises UsageError before any weight is read when a value is out of range, FitError when the film
+        Raises UsageError before any weight is read when a value is out of range, FitError when the video
         cannot fit, WeightsError for damaged weights, NonFiniteError when the numbers fail.
         """
         if inputs is not None and material:
@@ -122,10 +122,10 @@ class Pipeline:
         )
         tell = callback or _silent
         latents = next(self.latents([asked], tell, generator))
-        film = self.film(asked, latents, tell)
+        video = self.video(asked, latents, tell)
         if generator is not None and known is None:
-            return replace(film, params={**film.params, "seed": None})
-        return film
+            return replace(video, params={**video.params, "seed": None})
+        return video
 
     def request(self, prompt: str, *, seed: Whole, **changes: object) -> Request:
         """A checked request with this recipe's defaults."""
@@ -137,7 +137,7 @@ class Pipeline:
     def latents(
         self, requests: Sequence[Request], tell: Callback, generator: torch.Generator | None = None
     ) -> Iterator[Latents]:
-        """Denoised latents of each request in turn; keep them until the film is safely written.
+        """Denoised latents of each request in turn; keep them until the video is safely written.
 
         Raises FitError, before any weight is read, when one of several cannot be decoded beside the transformer.
         """
@@ -145,18 +145,18 @@ class Pipeline:
             check_fit(each, self.parts, self.machine.dtype, self.machine.device, others=True)
         return latents_of(self.parts, requests, self.machine, tell, generator)
 
-    def film(self, asked: Request, latents: Latents, tell: Callback) -> Film:
-        """Decode latents into the film that was asked for."""
-        return Film(frames=self.frames(latents, tell), fps=asked.fps, params=self.params(asked))
+    def video(self, asked: Request, latents: Latents, tell: Callback) -> Video:
+        """Decode latents into the video that was asked for."""
+        return Video(frames=self.frames(latents, tell), fps=asked.fps, params=self.params(asked))
 
     def frames(self, latents: Latents, tell: Callback) -> UInt8[np.ndarray, "t height width 3"]:
         """Decode latents that this model made."""
         device = self.machine.device
-        with fitting("the decoded film", "choose another --device, or make a smaller or shorter film"):
+        with fitting("the decoded video", "choose another --device, or make a smaller or shorter video"):
             return decode(self.parts.codec(device), latents, device, tell)
 
     def params(self, asked: Request) -> dict[str, object]:
-        """All that is needed to make the film again, as it stands in the saved file."""
+        """All that is needed to make the video again, as it stands in the saved file."""
         return {
             "schema": SCHEMA,
             "tool": "kinoform",

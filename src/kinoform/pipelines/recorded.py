@@ -1,4 +1,4 @@
-"""What a film says of how it was made, checked as the words of a stranger, so that it can be made again."""
+"""What a video says of how it was made, checked as the words of a stranger, so that it can be made again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kinoform.checkpoints.hashes import file_hash
 from kinoform.conditions.inputs import HOW
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
 from kinoform.version import __version__
-from kinoform.weights.hashes import file_hash
 
 LARGEST_NUMBER = 2**63
 """No parameter is larger, and most arithmetic with longer numbers fails."""
@@ -38,10 +38,10 @@ ENCODING = {"upscale": int, "codec": str, "crf": int}
 INPUT = {"file": str, "sha256": str}
 
 CHANGING = ("edit", "extend", "outpaint")
-"""Commands that make a film from another one; it carries their words, which are shown and never followed."""
+"""Commands that make a video from another one; it carries their words, which are shown and never followed."""
 
 NEVER = {"--recipe", "--output", "-o", "--force"}
-"""Words that no command of a film holds: they run code and replace files."""
+"""Words that no command of a video holds: they run code and replace files."""
 
 MOST_WORDS = 200
 
@@ -53,7 +53,7 @@ KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """A file that a film was made from: its name without folders, and the SHA-256 of its bytes."""
+    """A file that a video was made from: its name without folders, and the SHA-256 of its bytes."""
 
     file: str
     sha256: str
@@ -61,7 +61,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a film was made; None where it does not tell."""
+    """Where a video was made; None where it does not tell."""
 
     device: str | None = None
     threads: int | None = None
@@ -70,7 +70,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """How a film was saved: arguments of `Film.save`."""
+    """How a video was saved: arguments of `Video.save`."""
 
     upscale: int = 1
     codec: str | None = None
@@ -79,7 +79,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The parameters of a film, of the right types but with any values.
+    """The parameters of a video, of the right types but with any values.
 
     `asked` are arguments of `Pipeline.request`; prompt, seed and the solver's name stand beside them. `channels`
     are what the model's patch embedding reads, in order, and `recipe` is an address; None where nothing was added.
@@ -106,15 +106,15 @@ class Recorded:
 
 
 def recorded(params: Mapping[str, object], source: Path) -> Recorded:
-    """Read the parameters that a film `source` carries.
+    """Read the parameters that a video `source` carries.
 
-    Raises UsageError, naming the film and the value, for another schema, for a key that is missing
-    or unknown, and for a value of another type; for a film that was made by changing another one it says how.
+    Raises UsageError, naming the video and the value, for another schema, for a key that is missing
+    or unknown, and for a value of another type; for a video that was made by changing another one it says how.
     """
     _check_schema(params, source)
     if "edit" in params:
         raise UsageError(
-            f"{source} was made by changing another film; {_made_by(params['edit'])}", code="video_was_edited"
+            f"{source} was made by changing another video; {_made_by(params['edit'])}", code="video_was_edited"
         )
     if params.get("seed", 0) is None:
         raise UsageError(
@@ -147,7 +147,7 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
 
 
 def find_inputs(inputs: Mapping[str, Input], folders: Sequence[Path], source: Path) -> dict[str, Path]:
-    """The files that a film was made from, in the first of the folders that has each.
+    """The files that a video was made from, in the first of the folders that has each.
 
     Raises UsageError, naming the file, when one is missing or is not what it was.
     """
@@ -156,7 +156,7 @@ def find_inputs(inputs: Mapping[str, Input], folders: Sequence[Path], source: Pa
         places = [folder / each.file for folder in folders if (folder / each.file).is_file()]
         if not places:
             raise UsageError(
-                f"{source} was made from {each.file!r} ({name}), which is not here; put it beside the film",
+                f"{source} was made from {each.file!r} ({name}), which is not here; put it beside the video",
                 code="file_missing",
             )
         if (now := file_hash(places[0])) != each.sha256:
@@ -185,7 +185,7 @@ def _check_schema(params: Mapping[str, object], source: Path) -> None:
 
 
 def _made_by(edit: object) -> str:
-    """The command that changes that film again, as far as it says one that only does this."""
+    """The command that changes that video again, as far as it says one that only does this."""
     words = edit.get("command") if isinstance(edit, Mapping) else None
     plain = isinstance(words, list) and all(isinstance(word, str) for word in words)
     if not plain or not words or len(words) > MOST_WORDS or words[0] not in CHANGING or NEVER & {*words}:
@@ -205,7 +205,7 @@ def _object(
     if unknown := [inside + name for name in found if name not in kinds]:
         raise UsageError(
             f"{source} carries {_shown(unknown[0])}, which kinoform {__version__} does not know; "
-            "take the version that made the film",
+            "take the version that made the video",
             code="metadata_unsupported",
         )
     return {name: _value(each, kinds[name], f"{source} says that its {inside}{name}") for name, each in found.items()}

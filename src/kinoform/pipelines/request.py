@@ -1,4 +1,4 @@
-"""A request: one film, completely described; checked once, before any weight is read."""
+"""A request: one video, completely described; checked once, before any weight is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kinoform.conditions.inputs import CALLED, NO_INPUTS, RECIPES, RECIPES_BESIDES, Inputs
-from kinoform.conditions.ports import Conditioner, FilmSize, Units, task_of
+from kinoform.conditions.protocols import Conditioner, Units, VideoSize, task_of
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
 from kinoform.models.dit import DiTSpec
@@ -36,7 +36,7 @@ REAL = {"guidance": (0.0, MOST_GUIDANCE), "shift": (0.01, MOST_SHIFT), "fps": (0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A film that is asked for. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1.
+    """A video that is asked for. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1.
 
     Numbers of numpy are kept as plain ones. Raises UsageError, naming the value and the nearest legal ones, for
     anything out of range.
@@ -61,7 +61,7 @@ class Request:
     def __post_init__(self) -> None:
         check_prompt(self.prompt, "prompt")
         if not self.prompt.strip():
-            raise UsageError("the prompt is empty; say what the film should show", code="prompt_missing")
+            raise UsageError("the prompt is empty; say what the video should show", code="prompt_missing")
         check_prompt(self.negative_prompt, "negative prompt")
         settle(self, **_plain_numbers({name: getattr(self, name) for name in (*WHOLE, *REAL)}))
         _value("solver", self.solver, Solver, "UniPC()")
@@ -72,13 +72,13 @@ class Request:
         self._check_edit()
 
     @property
-    def film(self) -> FilmSize:
-        return FilmSize(num_frames=self.num_frames, height=self.height, width=self.width)
+    def video(self) -> VideoSize:
+        return VideoSize(num_frames=self.num_frames, height=self.height, width=self.width)
 
     @property
     def task(self) -> str:
         """A word for what is made, for the metadata, such as t2v or i2v."""
-        return task_of(self.conditioners, self.inputs, self.film)
+        return task_of(self.conditioners, self.inputs, self.video)
 
     @property
     def reads_negative(self) -> bool:
@@ -88,10 +88,10 @@ class Request:
     def sized(self, codec: CodecSpec, transformer: DiTSpec) -> Request:
         """The same request in the size that its inputs ask for.
 
-        Raises UsageError unless codec and patch can hold the film and the inputs are such as the conditioners
+        Raises UsageError unless codec and patch can hold the video and the inputs are such as the conditioners
         take.
         """
-        film, units = self.film, Units(stride=codec.stride, patch=transformer.patch)
+        video, units = self.video, Units(stride=codec.stride, patch=transformer.patch)
         taken = frozenset[str]().union(*(each.takes for each in self.conditioners))
         for name in self.inputs.given():
             if name not in taken:
@@ -100,25 +100,25 @@ class Request:
                     f"this model takes no {CALLED.get(name, name)}; {takers} would", code="input_not_taken"
                 )
         for each in self.conditioners:
-            film = each.size(self.inputs, film, units)
-        check_size(codec, transformer.patch, film.num_frames, film.height, film.width)
+            video = each.size(self.inputs, video, units)
+        check_size(codec, transformer.patch, video.num_frames, video.height, video.width)
         for each in self.conditioners:
-            each.check(self.inputs, film)
-        return replace(self, num_frames=film.num_frames, height=film.height, width=film.width)
+            each.check(self.inputs, video)
+        return replace(self, num_frames=video.num_frames, height=video.height, width=video.width)
 
     def _check_edit(self) -> None:
-        """A source prompt and a sampler that reads it belong together, and need a film."""
+        """A source prompt and a sampler that reads it belong together, and need a video."""
         source = self.inputs.source_prompt
-        if self.sampler.edits and (source is None or self.inputs.film is None):
+        if self.sampler.edits and (source is None or self.inputs.video is None):
             raise UsageError(
-                f"the sampler {name_of(self.sampler)} changes a film; give one, and a source prompt of what it shows",
+                f"the sampler {name_of(self.sampler)} changes a video; give one, and a source prompt of what it shows",
                 code="input_missing",
             )
         if source is not None:
             check_prompt(source, "source prompt")
             if not self.sampler.edits:
                 raise UsageError(
-                    "a source prompt is read by a sampler that changes films; choose flow-edit for it",
+                    "a source prompt is read by a sampler that changes videos; choose flow-edit for it",
                     code="options_conflict",
                 )
 

@@ -48,7 +48,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodecWork:
-    """Work of a whole film. `history` is kept between chunks, `peak` is the most at any time, that included.
+    """Work of a whole video. `history` is kept between chunks, `peak` is the most at any time, that included.
 
     `copies` come on top where kernels make copies.
     """
@@ -70,9 +70,9 @@ def decode_work(spec: CodecSpec, latents: tuple[int, int, int]) -> CodecWork:
     frames, height, width = latents
     first = list(_decoder(spec, Place(1, height, width), first=True))
     if frames == 1:
-        return _film(first, first, 0, beside=0)
+        return _video(first, first, 0, beside=0)
     later = list(_decoder(spec, Place(1, height, width), first=False))
-    return _film(first, later, frames - 1, beside=_pixels(spec, latents, spec.stride[0]))
+    return _video(first, later, frames - 1, beside=_pixels(spec, latents, spec.stride[0]))
 
 
 def encode_work(spec: CodecSpec, latents: tuple[int, int, int]) -> CodecWork:
@@ -83,9 +83,9 @@ def encode_work(spec: CodecSpec, latents: tuple[int, int, int]) -> CodecWork:
     time, rows, columns = spec.stride
     first = list(_encoder(spec, Place(1, height * rows, width * columns), first=True))
     if frames == 1:
-        return _film(first, first, 0, beside=_pixels(spec, latents, 1))
+        return _video(first, first, 0, beside=_pixels(spec, latents, 1))
     later = list(_encoder(spec, Place(time, height * rows, width * columns), first=False))
-    return _film(first, later, frames - 1, beside=_pixels(spec, latents, time))
+    return _video(first, later, frames - 1, beside=_pixels(spec, latents, time))
 
 
 def _pixels(spec: VAESpec, latents: tuple[int, int, int], frames: int) -> int:
@@ -94,7 +94,7 @@ def _pixels(spec: VAESpec, latents: tuple[int, int, int], frames: int) -> int:
     return FLOAT * 3 * frames * latents[1] * rows * latents[2] * columns
 
 
-def _film(first: list[Layer], later: list[Layer], count: int, *, beside: int) -> CodecWork:
+def _video(first: list[Layer], later: list[Layer], count: int, *, beside: int) -> CodecWork:
     """Later chunks begin with a whole history, which is given up layer by layer while the next one grows."""
     flops = sum(layer.flops for layer in first) + count * sum(layer.flops for layer in later)
     history = sum(layer.kept for layer in later)

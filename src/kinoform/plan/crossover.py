@@ -13,8 +13,8 @@ import torch
 
 from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
-from kinoform.models.factorized import FactorizedBlock
-from kinoform.models.ports import BlockSpec
+from kinoform.models.factorized_block import FactorizedBlock
+from kinoform.models.protocols import BlockSpec
 from kinoform.plan.memory import peaks
 from kinoform.plan.parameters import transformer_count
 from kinoform.plan.transformer import transformer_flops
@@ -28,12 +28,12 @@ BLOCKS: Mapping[str, BlockSpec] = {
 SIDES = {"480p": (832, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
 SECONDS = (5.0, 10.0, 20.0, 30.0, 60.0)
 LONGEST = 3600.0
-"""Seconds of film beyond which no crossover is sought."""
+"""Seconds of video beyond which no crossover is sought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forward:
-    """`flops` of one branch of one step; `peak` bytes while a film is denoised."""
+    """`flops` of one branch of one step; `peak` bytes while a video is denoised."""
 
     flops: int
     peak: int
@@ -41,7 +41,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
-    """A film of one length, with a forward for each key of BLOCKS."""
+    """A video of one length, with a forward for each key of BLOCKS."""
 
     seconds: float
     num_frames: int
@@ -51,7 +51,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crossover:
-    """Films of one size. From `cheaper_from` frames on factorized takes fewer operations; None: never in an hour."""
+    """Videos of one size. From `cheaper_from` frames on factorized takes fewer operations; None: never in an hour."""
 
     name: str
     width: int
@@ -62,7 +62,7 @@ class Crossover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crossovers:
-    """Of one model, at its film's own size and at those of SIDES. `parameters` of the transformer by key of BLOCKS."""
+    """Of one model, at its video's own size and at those of SIDES. `parameters` of the transformer by key of BLOCKS."""
 
     fps: float
     parameters: Mapping[str, int]
@@ -73,9 +73,9 @@ class Crossovers:
 
 
 def crossovers(sizes: Sizes, work: Work, *, fps: float, dtype: torch.dtype, device: str) -> Crossovers:
-    """Of the film that is asked for and of films of SECONDS. Sides that the model cannot make are the next it can.
+    """Of the video that is asked for and of videos of SECONDS. Sides that the model cannot make are the next it can.
 
-    Raises UsageError when the codec cannot hold the film that is asked for.
+    Raises UsageError when the codec cannot hold the video that is asked for.
     """
     check(sizes, work)
     kinds = {
@@ -87,14 +87,14 @@ def crossovers(sizes: Sizes, work: Work, *, fps: float, dtype: torch.dtype, devi
     counts = sorted({work.num_frames, *(_frames(sizes, seconds, fps) for seconds in SECONDS)})
     found = []
     for name, (width, height) in sides.items():
-        films = [replace(work, width=width, height=height, num_frames=count) for count in counts]
+        videos = [replace(work, width=width, height=height, num_frames=count) for count in counts]
         found.append(
             Crossover(
                 name=name,
                 width=width,
                 height=height,
-                cheaper_from=cheaper_from(kinds["full"], kinds["factorized"], films[0], fps),
-                lengths=tuple(_length(kinds, film, fps, dtype=dtype, device=device) for film in films),
+                cheaper_from=cheaper_from(kinds["full"], kinds["factorized"], videos[0], fps),
+                lengths=tuple(_length(kinds, video, fps, dtype=dtype, device=device) for video in videos),
             )
         )
     parameters = {name: transformer_count(kind.transformer).parameters for name, kind in kinds.items()}
@@ -109,20 +109,20 @@ def cheaper_from(full: Sizes, factorized: Sizes, work: Work, fps: float) -> int 
     counts = _legal(full, _frames(full, LONGEST, fps))
 
     def cheaper(count: int) -> bool:
-        film = replace(work, num_frames=count)
-        return _flops(factorized, film) < _flops(full, film)
+        video = replace(work, num_frames=count)
+        return _flops(factorized, video) < _flops(full, video)
 
     place = bisect_left(counts, True, key=cheaper)
     return counts[place] if place < len(counts) else None
 
 
-def _length(kinds: Mapping[str, Sizes], film: Work, fps: float, *, dtype: torch.dtype, device: str) -> Length:
+def _length(kinds: Mapping[str, Sizes], video: Work, fps: float, *, dtype: torch.dtype, device: str) -> Length:
     forwards = {}
     for name, kind in kinds.items():
-        denoising = next(peak for peak in peaks(kind, film, dtype, device) if peak.stage == "denoise")
-        forwards[name] = Forward(flops=_flops(kind, film), peak=denoising.total)
-    tokens = grid_of(kinds["full"], film).tokens
-    return Length(seconds=film.num_frames / fps, num_frames=film.num_frames, tokens=tokens, forwards=forwards)
+        denoising = next(peak for peak in peaks(kind, video, dtype, device) if peak.stage == "denoise")
+        forwards[name] = Forward(flops=_flops(kind, video), peak=denoising.total)
+    tokens = grid_of(kinds["full"], video).tokens
+    return Length(seconds=video.num_frames / fps, num_frames=video.num_frames, tokens=tokens, forwards=forwards)
 
 
 def _flops(sizes: Sizes, work: Work) -> int:

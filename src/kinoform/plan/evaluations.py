@@ -1,4 +1,4 @@
-"""How often a film asks the transformer: counted by running its sampler on a velocity that costs nothing."""
+"""How often a video asks the transformer: counted by running its sampler on a velocity that costs nothing."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Evaluations:
 
 
 def fields_of(work: Work) -> int:
-    """Velocities that are prepared: that of the prompt, and that of the source prompt where a film is changed."""
+    """Velocities that are prepared: that of the prompt, and that of the source prompt where a video is changed."""
     return 2 if work.sampler.edits else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Of the prompt, and of the source prompt where a film is changed."""
+    """Of the prompt, and of the source prompt where a video is changed."""
 
     prompt: Evaluations
     source: Evaluations
@@ -52,7 +52,7 @@ class Asked:
 
 
 def evaluations(work: Work, strength: float | None) -> Asked:
-    """Of a film that begins at `strength` from another, None from noise; exact for any solver, sampler and guidance.
+    """Of a video that begins at `strength` from another, None from noise; exact for any solver, sampler and guidance.
 
     Raises UsageError where the solver's levels do not fall, as denoising itself would.
     """

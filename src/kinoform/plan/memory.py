@@ -1,4 +1,4 @@
-"""Peak memory of each stage of a film: the interpreter, the weights that are there, and what the work holds.
+"""Peak memory of each stage of a video: the interpreter, the weights that are there, and what the work holds.
 
 The work's share counts, at its worst moment, the tensors alive in models/dit.py, models/text.py and
 models/vae.py; benchmarks/peak_memory.py compares the sums with what processes were seen to take.
@@ -28,7 +28,7 @@ from kinoform.plan.work import Sizes, Told, Work, canvas_of, context_rows, deman
 FLOAT = torch.float32.itemsize
 
 INTERPRETER = {"cpu": 280_000_000}
-"""Bytes of a process that has imported everything and made a film of no size, measured with PyTorch 2.13 for CPUs."""
+"""Bytes of a process that has imported everything and made a video of no size, measured with PyTorch 2.13 for CPUs."""
 
 ACCELERATOR = 500_000_000
 """Bytes of an accelerator's memory that its driver and libraries take, about."""
@@ -71,7 +71,7 @@ def peaks(
     """The stages text, encode (where there is anything to encode), denoise and decode on a device of type `device`.
 
     The networks are in `dtype`. Parts that are kept stay beside those that come after them, and so does the transformer
-    where other films follow. Without `kernels` they are those of this machine.
+    where other videos follow. Without `kernels` they are those of this machine.
     """
     kernels = kernels_of(device, dtype) if kernels is None else kernels
     text, transformer = text_count(sizes.text).bytes(dtype), transformer_count(sizes.transformer).bytes(dtype)
@@ -82,7 +82,7 @@ def peaks(
     found = [("text", text, Taken(_encoding(sizes.text, dtype)))]
     if reading is not None:
         found.append(("encode", after_text + reading[0], reading[1]))
-    read_by = codec if kept and any(each.films or each.stills for each in demands(sizes, work)) else 0
+    read_by = codec if kept and any(each.videos or each.stills for each in demands(sizes, work)) else 0
     found.append(("denoise", after_text + read_by + transformer, _denoising(sizes, work, dtype, kernels)))
     beside = transformer if kept or work.others else 0
     found.append(("decode", codec + after_text + beside, _decoding(sizes, work, device, kernels)))
@@ -103,11 +103,11 @@ def _reading(sizes: Sizes, work: Work, dtype: torch.dtype, device: str, kernels:
     latents, weights, moments = latents_of(sizes, work), {}, []
     for each in demands(sizes, work):
         held = each.held if device == "cpu" else 0
-        if each.films or each.stills:
+        if each.videos or each.stills:
             weights["codec"] = codec_count(sizes.codec).bytes(dtype)
-            encoding = encode_work(sizes.codec, latents if each.films else (1, *latents[1:]))
+            encoding = encode_work(sizes.codec, latents if each.videos else (1, *latents[1:]))
             moments.append((sum(weights.values()), _taken(encoding, held, kernels)))
-        if each.pictures and sizes.image is not None:
+        if each.images and sizes.image is not None:
             weights["image"] = vision_count(sizes.image).bytes(dtype)
             moments.append((sum(weights.values()), Taken(held + vision_bytes(sizes.image, dtype.itemsize))))
     return max(moments, key=lambda moment: moment[0] + sum(moment[1]), default=None)
@@ -119,17 +119,17 @@ def _taken(work: CodecWork, beside: int, kernels: Kernels) -> Taken:
 
 def _denoising(sizes: Sizes, work: Work, dtype: torch.dtype, kernels: Kernels) -> Taken:
     """What is prepared for both prompts of each field, the solver's tensors, and the widest moment of a block."""
-    spec, film, given, item = sizes.transformer, grid_of(sizes, work).tokens, told(sizes, work), dtype.itemsize
-    costs = [cost for _, cost in branch_costs(spec, film, given)]
+    spec, video, given, item = sizes.transformer, grid_of(sizes, work).tokens, told(sizes, work), dtype.itemsize
+    costs = [cost for _, cost in branch_costs(spec, video, given)]
     rows, blocks = sum(context_rows(spec, given).values()), sum(len(cost.blocks) for cost in costs)
     keys = (spec.layers + blocks) * rows * spec.dim * 2 * item
-    phases = FLOAT * film * (spec.dim // spec.heads)
-    constant = FLOAT * film * spec.dim if spec.in_channels > spec.out_channels else 0
+    phases = FLOAT * video * (spec.dim // spec.heads)
+    constant = FLOAT * video * spec.dim if spec.in_channels > spec.out_channels else 0
     kept = item * (rows * spec.dim + sum(cost.kept for cost in costs))
     prepared = (2 if work.reads_negative else 1) * fields_of(work) * (keys + phases + constant + kept)
     latents = FLOAT * spec.out_channels * prod(canvas_of(sizes, work))
     conditions = FLOAT * _given_values(sizes, work)
-    sides = film * SIDE_STREAMS * FLOAT * spec.dim if blocks else 0
+    sides = video * SIDE_STREAMS * FLOAT * spec.dim if blocks else 0
     outside = prepared + SOLVER_COPIES * latents + conditions + sides
     plain, all_of_it = (_working(sizes, work, item, parts=parts) for parts in (False, kernels.parts))
     return Taken(outside + plain, all_of_it - plain)
@@ -140,10 +140,10 @@ def _working(sizes: Sizes, work: Work, item: int, *, parts: bool) -> int:
 
     Where branches are at work guidance shares nothing: what the first prompt began with stays beside the second.
     """
-    spec, film, given = sizes.transformer, grid_of(sizes, work).tokens, told(sizes, work)
+    spec, video, given = sizes.transformer, grid_of(sizes, work).tokens, told(sizes, work)
     first, second = (_under(sizes, work, each, item, parts=parts) for each in (given, given.negative()))
-    costs = [cost for _, cost in branch_costs(spec, film, given)]
-    begun = FLOAT * spec.dim * (2 * film + sum(cost.guests for cost in costs)) if costs else 0
+    costs = [cost for _, cost in branch_costs(spec, video, given)]
+    begun = FLOAT * spec.dim * (2 * video + sum(cost.guests for cost in costs)) if costs else 0
     return max(first, second + begun)
 
 

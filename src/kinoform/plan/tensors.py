@@ -1,4 +1,4 @@
-"""The tensors that a film passes through, with their shapes, in the order in which they are made."""
+"""The tensors that a video passes through, with their shapes, in the order in which they are made."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def tensors(sizes: Sizes, work: Work, dtype: torch.dtype) -> tuple[TensorPlan, .
 
 
 def _encoded(sizes: Sizes, work: Work, network: str) -> Iterator[TensorPlan]:
-    """What the encoders of films and pictures take; a number of them where there are several."""
+    """What the encoders of videos and images take; a number of them where there are several."""
     needed = demands(sizes, work)
-    films, stills, pictures = (sum(getattr(each, name) for each in needed) for name in ("films", "stills", "pictures"))
-    if films:
-        shape = (films, 3, work.num_frames, work.height, work.width)
-        yield TensorPlan(name="films to encode", shape=shape, dtype="float32")
+    videos, stills, images = (sum(getattr(each, name) for each in needed) for name in ("videos", "stills", "images"))
+    if videos:
+        shape = (videos, 3, work.num_frames, work.height, work.width)
+        yield TensorPlan(name="videos to encode", shape=shape, dtype="float32")
     if stills:
         yield TensorPlan(name="frames to encode", shape=(stills, 3, 1, work.height, work.width), dtype="float32")
-    if pictures and sizes.image is not None:
-        yield TensorPlan(name="image encoder rows", shape=(pictures, sizes.image.rows, sizes.image.dim), dtype=network)
+    if images and sizes.image is not None:
+        yield TensorPlan(name="image encoder rows", shape=(images, sizes.image.rows, sizes.image.dim), dtype=network)
 
 
 def _rows(sizes: Sizes, work: Work, network: str) -> Iterator[TensorPlan]:
@@ -86,12 +86,12 @@ def _conditions(sizes: Sizes, work: Work) -> Iterator[TensorPlan]:
 
 
 def _within(sizes: Sizes, work: Work, network: str) -> Iterator[TensorPlan]:
-    """q, k, v of the film as the attention kernel gets them, where the scheme puts parts of it into the batch."""
+    """q, k, v of the video as the attention kernel gets them, where the scheme puts parts of it into the batch."""
     spec, grid = sizes.transformer, grid_of(sizes, work)
     blocks = block_costs(spec, range(spec.layers), grid, told(sizes, work), _guests(sizes, work)) or ()
     found = {seen.within: seen.rows for block in blocks for seen in block.attention}
     for within, rows in found.items():
-        if within != "film":
+        if within != "video":
             shape = (rows, grid.tokens // rows, spec.heads, spec.dim // spec.heads)
             yield TensorPlan(name=f"q, k, v within {within}", shape=shape, dtype=network)
 

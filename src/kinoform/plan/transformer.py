@@ -66,7 +66,7 @@ class OutsideFlops:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchFlops:
-    """A branch that is given something, one guidance branch: what it makes once a film, and at each velocity."""
+    """A branch that is given something, one guidance branch: what it makes once a video, and at each velocity."""
 
     once: int
     each: int
@@ -78,7 +78,7 @@ class BranchFlops:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerFlops:
-    """Of a transformer and a film, with a block for each layer."""
+    """Of a transformer and a video, with a block for each layer."""
 
     blocks: tuple[BlockFlops, ...]
     outside: OutsideFlops
@@ -98,7 +98,7 @@ class TransformerFlops:
 
     @property
     def prepare(self) -> int:
-        """What is made of the conditions once a film: embedded rows and channels, k and v, what branches are given."""
+        """What is made of the conditions once a video: embedded rows and channels, k and v, what branches are given."""
         once = sum(branch.once for branch in self.branches.values())
         keys = sum(block.cross_keys for block in self.blocks)
         return self.outside.context_embedding + self.outside.channel_embedding + keys + once
@@ -116,11 +116,11 @@ class TransformerFlops:
         return blocks - self.blocks[0].before_context + self.outside.head + each
 
     def official(self, velocities: int, negative: TransformerFlops | None = None) -> int:
-        """A film as the official code makes it: two whole forwards a velocity, whatever the guidance."""
+        """A video as the official code makes it: two whole forwards a velocity, whatever the guidance."""
         return velocities * (self.forward + (negative or self).forward)
 
     def executed(self, asked: Evaluations, negative: TransformerFlops | None = None) -> int:
-        """A film as kinoform makes it; `negative` is what the negative prompt takes where it is given less.
+        """A video as kinoform makes it; `negative` is what the negative prompt takes where it is given less.
 
         Each velocity begins once for both prompts, or for each where branches are at work.
         """
@@ -146,7 +146,7 @@ def transformer_flops(spec: DiTSpec, grid: Grid, given: Told = NOTHING_TOLD) -> 
             code="cost_unknown",
         )
     dim, patch = spec.dim, prod(spec.patch)
-    times = 1 + 2 * inviting  # with guests, the levels of film and guests are embedded anew
+    times = 1 + 2 * inviting  # with guests, the levels of video and guests are embedded anew
     embedded = sum(each.products(dim, rows[each.name]) for each in spec.context if isinstance(each, CostedRows))
     gates = (2 if inviting else 1) * dim * spec.out_channels if spec.skip else 0
     outside = OutsideFlops(

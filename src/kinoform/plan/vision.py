@@ -4,7 +4,7 @@ from kinoform.models.vision import VisionSpec
 
 
 def vision_flops(spec: VisionSpec) -> int:
-    """One picture: n rows, d wide, f in the feed-forward, in all blocks but the last, which is not run.
+    """One image: n rows, d wide, f in the feed-forward, in all blocks but the last, which is not run.
 
     2 * patches * 3 p^2 d + (layers - 1) * 2 * (n (4 d^2 + 2 d f) + 2 n^2 d).
     """

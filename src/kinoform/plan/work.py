@@ -1,4 +1,4 @@
-"""What is planned: a model's sizes and one film, checked, with the sizes that follow from both."""
+"""What is planned: a model's sizes and one video, checked, with the sizes that follow from both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kinoform.conditions.demand import Demand, Demanding
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
-from kinoform.conditions.ports import Conditioner, FilmSize, Units
+from kinoform.conditions.protocols import Conditioner, Units, VideoSize
 from kinoform.models.codec import CodecSpec, check_size, latent_size
 from kinoform.models.cost import CostedRows
 from kinoform.models.dit import DiTSpec
@@ -37,9 +37,9 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One film: sides in pixels, how it is denoised, and what it is made from.
+    """One video: sides in pixels, how it is denoised, and what it is made from.
 
-    With `others` more films follow, for which the transformer stays while this one is decoded.
+    With `others` more videos follow, for which the transformer stays while this one is decoded.
     """
 
     width: int
@@ -56,8 +56,8 @@ class Work:
     others: bool = False
 
     @property
-    def film(self) -> FilmSize:
-        return FilmSize(num_frames=self.num_frames, height=self.height, width=self.width)
+    def video(self) -> VideoSize:
+        return VideoSize(num_frames=self.num_frames, height=self.height, width=self.width)
 
     @property
     def prompts(self) -> int:
@@ -70,10 +70,10 @@ class Work:
 
     @property
     def material(self) -> int:
-        """Bytes of the pictures and films that are given."""
-        clip, mask = self.inputs.film, self.inputs.mask
-        pictures = (*self.inputs.frames.values(), *self.inputs.references)
-        still = sum(picture.pixels.nbytes for picture in pictures)
+        """Bytes of the images and videos that are given."""
+        clip, mask = self.inputs.video, self.inputs.mask
+        images = (*self.inputs.frames.values(), *self.inputs.references)
+        still = sum(image.pixels.nbytes for image in images)
         return still + (0 if clip is None else clip.frames.nbytes) + (0 if mask is None else mask.values.nbytes)
 
 
@@ -100,7 +100,7 @@ NOTHING_TOLD = Told()
 
 
 def check(sizes: Sizes, work: Work) -> None:
-    """Raise UsageError, with the nearest legal values, when codec and patch cannot hold the film."""
+    """Raise UsageError, with the nearest legal values, when codec and patch cannot hold the video."""
     check_size(sizes.codec, sizes.transformer.patch, work.num_frames, work.height, work.width)
 
 
@@ -108,7 +108,7 @@ def demands(sizes: Sizes, work: Work) -> list[Demand]:
     """Of the conditioners in their order; of those that tell."""
     rows = 0 if sizes.image is None else sizes.image.rows
     return [
-        each.demand(work.inputs, work.film, sizes.units, rows)
+        each.demand(work.inputs, work.video, sizes.units, rows)
         for each in work.conditioners
         if isinstance(each, Demanding)
     ]
@@ -130,12 +130,12 @@ def told(sizes: Sizes, work: Work) -> Told:
 
 
 def latents_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
-    """(frames, height, width) of the film's latents."""
+    """(frames, height, width) of the video's latents."""
     return latent_size(sizes.codec, work.num_frames, work.height, work.width)
 
 
 def canvas_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
-    """`latents_of` with the frames that are denoised before the film and cut off."""
+    """`latents_of` with the frames that are denoised before the video and cut off."""
     frames, height, width = latents_of(sizes, work)
     return sum(each.lead for each in demands(sizes, work)) + frames, height, width
 

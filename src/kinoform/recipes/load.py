@@ -12,10 +12,22 @@ from pathlib import Path
 
 import torch
 
+from kinoform.checkpoints.cached import SAME_WEIGHTS, opened, released_snapshot, snapshot_of
+from kinoform.checkpoints.hashes import file_hash
+from kinoform.checkpoints.hub import folder_name, is_hub_id
 from kinoform.errors import UsageError, WeightsError, nearest
+from kinoform.families.hints import hints
+from kinoform.families.usable import one_model
 from kinoform.files import check_no_link
 from kinoform.folders import user_folder
-from kinoform.media.material import Origin
+from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
+from kinoform.loading.additions import Additions, stored_spec, with_additions
+from kinoform.loading.detect_block import as_stored
+from kinoform.loading.lora import with_loras
+from kinoform.loading.own import MANIFEST, TRANSFORMER, read_manifest
+from kinoform.loading.parts import Parts, own_parts, released_parts
+from kinoform.loading.sources import Given, Source
+from kinoform.media.types import Origin
 from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.keeping import kept
@@ -31,32 +43,20 @@ from kinoform.recipes.wan21 import (
     vace_1_3b,
     vace_14b,
 )
-from kinoform.weights.adapters import AdapterFile, adapter_in, with_adapter
-from kinoform.weights.additions import Additions, stored_spec, with_additions
-from kinoform.weights.blocks import as_stored
-from kinoform.weights.cached import SAME_WEIGHTS, opened, released_snapshot, snapshot_of
-from kinoform.weights.hashes import file_hash
-from kinoform.weights.hub import folder_name, is_hub_id
-from kinoform.weights.identity.hints import hints
-from kinoform.weights.identity.usable import one_model
-from kinoform.weights.lora import with_loras
-from kinoform.weights.own import MANIFEST, TRANSFORMER, read_manifest
-from kinoform.weights.parts import Parts, own_parts, released_parts
-from kinoform.weights.places import Given, Source
 
 EMBEDDED = {
-    "mini": "kinoform.recipes.mini:mini",
-    "mini-factorized": "kinoform.recipes.mini_factorized:mini_factorized",
+    "mini": "kinoform.mini.recipe:mini",
+    "mini-factorized": "kinoform.mini.factorized_recipe:mini_factorized",
 }
 
 ADAPTERS = {
-    "mini:frames": "kinoform.recipes.mini_adapters:frames",
-    "mini:vace": "kinoform.recipes.mini_adapters:vace",
-    "mini:reference": "kinoform.recipes.mini_adapters:reference",
+    "mini:frames": "kinoform.mini.adapters:frames",
+    "mini:vace": "kinoform.mini.adapters:vace",
+    "mini:reference": "kinoform.mini.adapters:reference",
 }
 """Embedded models with an embedded adapter, and its recipe."""
 
-COMPARED = ("kinoform.recipes.mini_adapters:reference_guests", "kinoform.recipes.mini_adapters:reference_stream")
+COMPARED = ("kinoform.mini.adapters:reference_guests", "kinoform.mini.adapters:reference_stream")
 """Recipes of adapters of which the better one is embedded."""
 
 RELEASED = {
@@ -107,7 +107,7 @@ def load(
     A folder is kinoform's own, an official one, or one of diffusers; a hub id (ORG/NAME) is the one that
     `kinoform download` fetched, or another program into the cache of Hugging Face; a file holds a transformer, and its
     other parts are looked for in ComfyUI's folders and beside it unless `text_encoder`, `codec`, `tokenizer` and, for
-    models that read pictures, `image_encoder` name them. An adapter file, as `kinoform train` writes it, stands for the
+    models that read images, `image_encoder` name them. An adapter file, as `kinoform train` writes it, stands for the
     model that it names with the adapter on. `variant` is the released model that the weights are, for files whose
     structure leaves several or whose names contradict it. `recipe` ("module:function") replaces the defaults, and the
     sizes where weights do not state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and
@@ -170,7 +170,7 @@ def choose_machine(device: str, dtype: str) -> Machine:
         device = next(name for name in ("cuda", "mps", "cpu") if present[name])
         if device == "mps":
             warnings.warn(
-                "device auto takes mps, Apple's GPU, where no film has been compared with a CPU's yet; cpu is slower",
+                "device auto takes mps, Apple's GPU, where no video has been compared with a CPU's yet; cpu is slower",
                 stacklevel=3,
             )
     if not present[device]:

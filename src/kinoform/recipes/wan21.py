@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.start_film import StartFilm
 from kinoform.conditions.vace import Vace
+from kinoform.conditions.video_to_video import StartVideo
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.side_blocks import SideBlocks
@@ -18,22 +18,22 @@ NEGATIVE = (
     "杂乱的背景，三条腿，背景人很多，倒着走"
 )
 SHAKING, CUTTING = "镜头晃动，", "镜头切换，"
-"""What models that begin with a picture are told to avoid as well."""
+"""What models that begin with an image are told to avoid as well."""
 
 SMALL = DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=30)
 LARGE = DiTSpec(dim=5120, ffn_dim=13824, heads=40, layers=40)
 MASK_AND_LATENTS = 4 + 16
-"""Channels behind the noisy latents: which of four frames are known, and the latents of a film that shows them."""
+"""Channels behind the noisy latents: which of four frames are known, and the latents of a video that shows them."""
 
 VISION = VisionSpec()
 
-SHIFT_OF_PICTURES = BySize(area=832 * 480, small=3.0, large=5.0)
+SHIFT_OF_IMAGES = BySize(area=832 * 480, small=3.0, large=5.0)
 """The official program goes by the size that is asked for, not by the weights, of which it knows but one kind."""
 
 
 def t2v_1_3b() -> Recipe:
     """T2V-1.3B: 832x480 (or 480x832), 81 frames at 16 fps, 50 steps of UniPC, shift 5, guidance 5."""
-    return Recipe(name="t2v-1.3b", transformer=SMALL, negative_prompt=NEGATIVE, conditioners=(StartFilm(),))
+    return Recipe(name="t2v-1.3b", transformer=SMALL, negative_prompt=NEGATIVE, conditioners=(StartVideo(),))
 
 
 def t2v_14b() -> Recipe:
@@ -42,7 +42,7 @@ def t2v_14b() -> Recipe:
 
 
 def t2i_14b() -> Recipe:
-    """T2I-14B: T2V-14B for one picture, 1280x720 by default, 1024x1024 too; saved as png."""
+    """T2I-14B: T2V-14B for one image, 1280x720 by default, 1024x1024 too; saved as png."""
     return replace(t2v_14b(), name="t2i-14b", num_frames=1)
 
 
@@ -61,7 +61,7 @@ def i2v_14b_720p() -> Recipe:
         transformer=_seeing(ImageStream(width=VISION.dim)),
         image=VISION,
         steps=40,
-        shift=SHIFT_OF_PICTURES,
+        shift=SHIFT_OF_IMAGES,
         negative_prompt=SHAKING + NEGATIVE,
         width=1280,
         height=720,
@@ -78,12 +78,12 @@ def flf2v_14b() -> Recipe:
         steps=50,
         shift=16.0,
         negative_prompt=CUTTING + SHAKING + NEGATIVE,
-        conditioners=(KnownFrames(), ImageTokens(pictures=2)),
+        conditioners=(KnownFrames(), ImageTokens(images=2)),
     )
 
 
 def vace_1_3b() -> Recipe:
-    """VACE-1.3B: from a film to follow or to change, a mask, pictures of what shall appear; 832x480, shift 16."""
+    """VACE-1.3B: from a video to follow or to change, a mask, images of what shall appear; 832x480, shift 16."""
     return replace(
         t2v_1_3b(),
         name="vace-1.3b",

@@ -1,4 +1,4 @@
-"""What a solver is, and the one loop that runs it from noise to a film."""
+"""What a solver is, and the one loop that runs it from noise to a video."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -69,7 +69,7 @@ class Step:
 
     @property
     def x0(self) -> Latents:
-        """The film as predicted in this step: a preview, recognisable long before `x` is."""
+        """The video as predicted in this step: a preview, recognisable long before `x` is."""
         return self.state.x0
 
 
@@ -117,7 +117,7 @@ def velocity_at(x: Latents, field: Field, level: Level) -> Velocity:
 
 
 def data_prediction(x: Latents, field: Field, level: Level) -> Latents:
-    """x0 = x - sigma·v: the film that the network sees behind the noise."""
+    """x0 = x - sigma·v: the video that the network sees behind the noise."""
     return x - level.sigma * velocity_at(x, field, level)
 
 

@@ -1,4 +1,4 @@
-"""FlowEdit: from one film to another along the difference of two velocities (Kulikov et al. 2024)."""
+"""FlowEdit: from one video to another along the difference of two velocities (Kulikov et al. 2024)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_AVERAGES, MOST_GUIDANCE, MOST_PLAIN = 100, 100.0, 1000
 class FlowEdit:
     """z' = z + (sigma' - sigma) mean_n(v(z + x_n - x, sigma) - u(x_n, sigma)), x_n = (1 - sigma) x + sigma n.
 
-    x is the film to be changed and where z begins; v is the velocity of the prompt, u that of what x shows,
+    x is the video to be changed and where z begins; v is the velocity of the prompt, u that of what x shows,
     at `source_guidance`. Nothing is inverted, and with v = u nothing changes. The mean is over `averages`
     noises, drawn anew at every step. The first n_max of the paper is where the run begins, by its strength;
     the last `plain_steps` (n_min) follow v alone, by the solver. The other steps take the levels of the
@@ -52,16 +52,16 @@ class FlowEdit:
             )
 
     def steps(self, run: Run) -> Iterator[Step]:
-        """Raises UsageError when the run has no film to change, or no velocity of what it shows."""
+        """Raises UsageError when the run has no video to change, or no velocity of what it shows."""
         if run.start is None or run.source is None:
             raise UsageError(
-                "FlowEdit changes a film; give the film, and in a source prompt what it shows", code="input_missing"
+                "FlowEdit changes a video; give the video, and in a source prompt what it shows", code="input_missing"
             )
-        source, film = run.source(self.source_guidance), begun(run.start, None).x
-        edited, turn = film, max(run.first, len(run.levels) - 1 - self.plain_steps)
+        source, video = run.source(self.source_guidance), begun(run.start, None).x
+        edited, turn = video, max(run.first, len(run.levels) - 1 - self.plain_steps)
         for index in range(run.first, turn):
             level, target = interval(run.levels, index)
-            velocity = self._difference(run, source, film, edited, level)
+            velocity = self._difference(run, source, video, edited, level)
             x0 = edited - level.sigma * velocity
             edited = edited + (target.sigma - level.sigma) * velocity
             if run.keep is not None:
@@ -69,14 +69,14 @@ class FlowEdit:
             state = State(x=edited, x0=x0, history=None)
             yield Step(index=index, level=target, state=state, memory=None)
         if turn < len(run.levels) - 1:
-            x = (edited - film) + noised(film, run.noise, run.levels[turn])
+            x = (edited - video) + noised(video, run.noise, run.levels[turn])
             yield from sample(run.solver, run.field, x, run.levels, start=turn, keep=run.keep)
 
-    def _difference(self, run: Run, source: Field, film: Latents, edited: Latents, level: Level) -> Velocity:
-        """How the film changes, on the mean over noises; (edited - film) first, which is exactly 0 at the start."""
-        total = torch.zeros_like(film)
+    def _difference(self, run: Run, source: Field, video: Latents, edited: Latents, level: Level) -> Velocity:
+        """How the video changes, on the mean over noises; (edited - video) first, which is exactly 0 at the start."""
+        total = torch.zeros_like(video)
         for _ in range(self.averages):
-            noisy = noised(film, run.draw(), level)
-            beside = (edited - film) + noisy
+            noisy = noised(video, run.draw(), level)
+            beside = (edited - video) + noisy
             total += velocity_at(beside, run.field, level) - velocity_at(noisy, source, level)
         return total / self.averages

@@ -95,7 +95,7 @@ class ZeroStar:
     """CFG-Zero* (Fan et al. 2025): v = s v_negative + scale (v_positive - s v_negative), and 0 at the beginning.
 
     s = <v_positive, v_negative> / |v_negative|^2, of each sample by itself. The velocity is 0, and nothing is
-    evaluated, in the first `zero_steps` steps of the list; a film that begins later passes none of them.
+    evaluated, in the first `zero_steps` steps of the list; a video that begins later passes none of them.
     Raises UsageError for a negative number of steps.
     """
 

@@ -1,4 +1,4 @@
-"""How noisy the film is at each step: evenly spaced levels, bent by the shift."""
+"""How noisy the video is at each step: evenly spaced levels, bent by the shift."""
 
 import math
 
@@ -55,7 +55,7 @@ def level_at(sigma: float, *, exact_timestep: bool = False) -> Level:
 
 def _falling(start: float, steps: int, shift: float, *, exact_timesteps: bool) -> tuple[Level, ...]:
     if steps < 1:
-        raise UsageError(f"steps is {steps}; a film needs at least 1 step", code="value_out_of_range")
+        raise UsageError(f"steps is {steps}; a video needs at least 1 step", code="value_out_of_range")
     if not (math.isfinite(shift) and shift > 0):
         raise UsageError(
             f"shift is {shift}; give a positive number (1 leaves the levels evenly spaced)", code="value_out_of_range"

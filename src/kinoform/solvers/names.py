@@ -1,4 +1,4 @@
-"""The names by which people ask for solvers, samplers and guidance, and by which films remember theirs."""
+"""The names by which people ask for solvers, samplers and guidance, and by which videos remember theirs."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Samplers: what is done with a solver and a velocity to make a film, from noise or from another film."""
+"""Samplers: what is done with a solver and a velocity to make a video, from noise or from another video."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SLACK = 1e-4
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """What a sampler makes one film with.
+    """What a sampler makes one video with.
 
-    `field` is the velocity of the prompt. `levels` are those of the solver, and the film begins at
-    levels[first]. `noise` is the film's own, `draw` gives other noise at each call. `start` are latents of a
-    film to begin from; `source` is the velocity of what that film shows, at a guidance scale; both are None
+    `field` is the velocity of the prompt. `levels` are those of the solver, and the video begins at
+    levels[first]. `noise` is the video's own, `draw` gives other noise at each call. `start` are latents of a
+    video to begin from; `source` is the velocity of what that video shows, at a guidance scale; both are None
     where nothing is given. `keep` re-imposes known values.
     """
 
@@ -39,7 +39,7 @@ class Run:
 class Sampler(Protocol):
     """An algorithm around a solver: a frozen value that keeps nothing between calls.
 
-    `edits` says whether it needs `Run.start` and `Run.source`. `check` raises UsageError where a film cannot
+    `edits` says whether it needs `Run.start` and `Run.source`. `check` raises UsageError where a video cannot
     be made in so many steps. `steps` yields after each step from `Run.first` to the last; stop asking to cancel.
     """
 
@@ -71,7 +71,7 @@ def negative_is_read(rule: Guidance, scale: float, sampler: Sampler) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denoise:
-    """The solver alone: from noise, or from a film that noise is mixed into (SDEdit, Meng et al. 2021).
+    """The solver alone: from noise, or from a video that noise is mixed into (SDEdit, Meng et al. 2021).
 
     A run of all steps begins from the noise itself, whatever it is given to begin from: the first sigma of some
     solvers is a little below 1, and the networks would make much of the little that shows through.
@@ -96,5 +96,5 @@ def noised(x0: Latents, noise: Latents, level: Level) -> Latents:
 
 
 def first_step(steps: int, strength: float) -> int:
-    """Where a film that is redone by `strength` in (0, 1] begins: the last `strength` of the steps, one at least."""
+    """Where a video that is redone by `strength` in (0, 1] begins: the last `strength` of the steps, one at least."""
     return steps - max(1, min(steps, int(steps * strength + SLACK)))

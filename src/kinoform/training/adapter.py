@@ -15,35 +15,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kinoform.conditions.ports import FilmSize, Given, together
+from kinoform.conditions.protocols import Given, VideoSize, together
 from kinoform.errors import UsageError
+from kinoform.loading.additions import Additions
+from kinoform.loading.parts import Parts
+from kinoform.mini.training.dataset import step_generator
+from kinoform.mini.training.reference_stage import Read, ReaderPlan
+from kinoform.mini.training.textual_inversion_stage import WordsPlan
+from kinoform.mini.training.transformer_stage import Frozen
 from kinoform.models.codec import to_signed
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
+from kinoform.training.adapter_data import Sample, Samples
+from kinoform.training.codec_only import CodecAlone
+from kinoform.training.collate import alike, stacked
 from kinoform.training.devices import apart
-from kinoform.training.encoders import CodecAlone
-from kinoform.training.films import step_generator
+from kinoform.training.distributed import Alone, Part, Team
+from kinoform.training.distributed import together as in_processes
 from kinoform.training.loop import finished
 from kinoform.training.objective import LevelSampling, noised, timesteps, velocity_target
-from kinoform.training.picture_words import WordsPlan
-from kinoform.training.reader import Read, ReaderPlan
-from kinoform.training.samples import Sample, Samples
-from kinoform.training.stacking import alike, stacked
 from kinoform.training.stage import TrainingSpec, Upkeep
-from kinoform.training.team import Alone, Part, Team
-from kinoform.training.team import together as in_processes
-from kinoform.training.transformer import Frozen
 from kinoform.types import Conditions, Latents, Velocity
-from kinoform.weights.additions import Additions
-from kinoform.weights.parts import Parts
 
 CPU = torch.device("cpu")
 
 LEAD = 4
-"""Latent frames of noise that are drawn for pictures before the film, whether there are any or not."""
+"""Latent frames of noise that are drawn for images before the video, whether there are any or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,8 @@ class AdapterPlan:
     reader: ReaderPlan | WordsPlan | None = None
 
     @property
-    def film(self) -> FilmSize:
-        return FilmSize(num_frames=self.recipe.num_frames, height=self.recipe.height, width=self.recipe.width)
+    def video(self) -> VideoSize:
+        return VideoSize(num_frames=self.recipe.num_frames, height=self.recipe.height, width=self.recipe.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +118,11 @@ def train_adapter(
 
 
 def deciding(plan: AdapterPlan, base_hash: str) -> dict[str, object]:
-    """All of a plan that decides the weights, and the hash of the model that is adapted; not how it makes films."""
+    """All of a plan that decides the weights, and the hash of the model that is adapted; not how it makes videos."""
     recipe = plan.recipe
     told = {each.name: getattr(plan, each.name) for each in fields(plan) if each.name not in ("recipe", "training")}
     parts = {name: getattr(recipe, name) for name in ("transformer", "additions", "conditioners", "negative_prompt")}
-    return {"base_hash": base_hash, **told, **parts, "film": plan.film}
+    return {"base_hash": base_hash, **told, **parts, "video": plan.video}
 
 
 class Pupil(nn.Module):
@@ -176,20 +176,20 @@ class AdapterStage:
         generator = step_generator(plan.seed, step)
         dropped = (torch.rand(plan.batch, generator=generator) < plan.dropout)[mine].tolist()
         sigma = plan.levels.draw((plan.batch,), generator, step)[mine]
-        drawn = plan.samples.draw(step, plan.batch, plan.film)[mine]
+        drawn = plan.samples.draw(step, plan.batch, plan.video)[mine]
         samples = [self._dropped(sample) if drop else sample for sample, drop in zip(drawn, dropped, strict=True)]
         given = [self.given(sample) for sample in drawn]
         given = [each.negative() if drop else each for each, drop in zip(given, dropped, strict=True)]
-        films, _ = self._frozen.codec.encode(to_signed(np.stack([sample.film for sample in samples])))
-        channels, frames, *sides = films.shape[1:]
+        videos, _ = self._frozen.codec.encode(to_signed(np.stack([sample.video for sample in samples])))
+        channels, frames, *sides = videos.shape[1:]
         noise = torch.randn(plan.batch, channels, LEAD + frames, *sides, generator=generator)[mine]
-        drawings = [_Drawing(*each) for each in zip(samples, given, films, noise, sigma, strict=True)]
+        drawings = [_Drawing(*each) for each in zip(samples, given, videos, noise, sigma, strict=True)]
         return tuple(self._group([drawings[n] for n in places], len(given)) for places in alike(given))
 
     def given(self, sample: Sample) -> Given:
         """What the conditioners give of a sample's inputs: what they would give of a request's."""
-        film, conditioners = self._plan.film, self._plan.recipe.conditioners
-        return together(each.give(sample.inputs, film, self._encoders) for each in conditioners)
+        video, conditioners = self._plan.video, self._plan.recipe.conditioners
+        return together(each.give(sample.inputs, video, self._encoders) for each in conditioners)
 
     def loss(self, batch: tuple[Group, ...]) -> Float[Tensor, ""]:
         rounded = {
@@ -207,18 +207,18 @@ class AdapterStage:
         return replace(sample, prompt=negative, told=None if sample.told is None else negative)
 
     def _group(self, drawings: list[_Drawing], of: int) -> Group:
-        """The films behind the pictures that stand before them, which are denoised to what they are."""
+        """The videos behind the images that stand before them, which are denoised to what they are."""
         lead = drawings[0].given.canvas.lead
         x0 = torch.stack([each.x0 for each in drawings])
-        pictures = [each.given.canvas.pictures for each in drawings if each.given.canvas.pictures is not None]
-        x0 = torch.cat([torch.cat(pictures), x0], dim=2) if lead else x0
+        images = [each.given.canvas.images for each in drawings if each.given.canvas.images is not None]
+        x0 = torch.cat([torch.cat(images), x0], dim=2) if lead else x0
         noise = torch.stack([each.noise[:, LEAD - lead :] for each in drawings])
         sigma = torch.stack([each.sigma for each in drawings])
         x, target = noised(x0, sigma, noise), velocity_target(x0, noise)
         told = [n for n, each in enumerate(drawings) if each.sample.told is not None]
         if told and lead:
             raise UsageError(
-                "a film behind pictures cannot be told in words alone; leave `told` out of such samples",
+                "a video behind images cannot be told in words alone; leave `told` out of such samples",
                 code="told_behind_images",
             )
         if told:
@@ -246,7 +246,7 @@ class AdapterStage:
 
 
 class _Drawing(NamedTuple):
-    """One sample, what the conditioners gave of it, its film, and the noise that is put over it at a level."""
+    """One sample, what the conditioners gave of it, its video, and the noise that is put over it at a level."""
 
     sample: Sample
     given: Given

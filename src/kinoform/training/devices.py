@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.training.team import Part
+from kinoform.training.distributed import Part
 
 CPU = torch.device("cpu")
 

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from kinoform.errors import Interrupted, KinoformError, NonFiniteError, UsageError
 from kinoform.stopping import PATIENCE, stop_signals
 from kinoform.training import checkpoint
-from kinoform.training.average import Average
 from kinoform.training.checkpoint import Checkpoint, Progress
 from kinoform.training.devices import CPU, device_of, moved
+from kinoform.training.distributed import Alone, Team
+from kinoform.training.ema import Average
 from kinoform.training.fingerprint import fingerprint
 from kinoform.training.lock import held
 from kinoform.training.metrics import Log, Measurement, bar
-from kinoform.training.randomness import kept_randomness, randomness, restore_randomness, seed_everything
+from kinoform.training.rng import kept_randomness, randomness, restore_randomness, seed_everything
 from kinoform.training.stage import Stage, TrainingSpec, Upkeep
-from kinoform.training.team import Alone, Team
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ _OPEN = 2.0**-24  # the distance of u from 0 and 1: a float32 sigma never rounds
 class LevelSampling:
     """How the noise levels of a training batch are drawn; see `shifted_uniform`.
 
-    From step `late_from` on with `late_shift`, where there is one: first what a film shows, which is decided
+    From step `late_from` on with `late_shift`, where there is one: first what a video shows, which is decided
     near pure noise, then how it is drawn.
     """
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.training.team import Alone, Team
+from kinoform.training.distributed import Alone, Team
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Of an odd quintic whose fifth iterate maps [0.003, 1] into about [0.68, 1.2] (Jordan et al. 2024)."""

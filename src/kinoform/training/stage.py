@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.training.average import AverageSpec
 from kinoform.training.devices import CPU, check_device
+from kinoform.training.ema import AverageSpec
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 
 

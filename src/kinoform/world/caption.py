@@ -31,7 +31,7 @@ def caption(story: Story, generator: np.random.Generator) -> str:
 
 
 def unnamed_caption(story: Story, generator: np.random.Generator, *, named: Collection[int] = ()) -> str:
-    """A sentence without nouns, for a film whose objects pictures show: "moves left on a blue background".
+    """A sentence without nouns, for a video whose objects images show: "moves left on a blue background".
 
     The objects whose places are in `named` keep their nouns. Under a camera that pans, which leaves no motion to
     tell either, an unnamed object is not mentioned at all.

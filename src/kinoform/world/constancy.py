@@ -1,4 +1,4 @@
-"""Constancy of a film: of the colour of a plain background, of the number of objects, and of each one's place, near
+"""Constancy of a video: of the colour of a plain background, of the number of objects, and of each one's place, near
 to where it just was."""
 
 import math
@@ -14,7 +14,7 @@ from kinoform.world.reader_ground import border_mask, find_ground
 from kinoform.world.reader_objects import FOREGROUND, centroids, find_objects
 
 FASTEST = 4.0
-"""Frame sides that an object may move during a film at its greatest speed; of this world bouncing is the fastest, with
+"""Frame sides that an object may move during a video at its greatest speed; of this world bouncing is the fastest, with
 2.24 (0.14 between two of 17 frames)."""
 
 Point: TypeAlias = tuple[float, float]
@@ -32,7 +32,7 @@ def background_drift(frames: UInt8[np.ndarray, "f h w 3"]) -> float:
     """The largest distance between the border's colours in any two frames, 0 to 255.
 
     max over frames f, g and channels c of |m[f, c] - m[g, c]|, m the median over the frame's border. Of a
-    rendered film it is 0 if the background is plain and no object covers half of the border; it says nothing
+    rendered video it is 0 if the background is plain and no object covers half of the border; it says nothing
     of textures.
     """
     _, height, width, _ = frames.shape
@@ -41,7 +41,7 @@ def background_drift(frames: UInt8[np.ndarray, "f h w 3"]) -> float:
 
 
 def sightings(frames: UInt8[np.ndarray, "f h w 3"]) -> tuple[Sighting, ...]:
-    """Objects in each frame, found as in whole films, against the background of the whole film."""
+    """Objects in each frame, found as in whole videos, against the background of the whole video."""
     planes = np.ascontiguousarray(np.moveaxis(frames, -1, 0), dtype=np.float32)
     ground = find_ground(planes)
     _, distance = ground.place(planes)

@@ -1,4 +1,4 @@
-"""Ten motions as functions of film time u, which runs from 0 at the first frame to 1 at the last."""
+"""Ten motions as functions of video time u, which runs from 0 at the first frame to 1 at the last."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Two scenes that differ in one object: what a film shows, and what it shall show after an edit."""
+"""Two scenes that differ in one object: what a video shows, and what it shall show after an edit."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ KINDS: Mapping[str, Callable[[Level, np.random.Generator, bool], Pair | None]] =
 def _altered(
     kind: str, level: Level, generator: np.random.Generator, held_out: bool, changes: Sequence[Mapping[str, Any]]
 ) -> Pair | None:
-    """A scene, and as its source the same scene before one of the changes; None where there is no such film."""
+    """A scene, and as its source the same scene before one of the changes; None where there is no such video."""
     target = sample_scene(level, generator, held_out=held_out)
     place = int(generator.integers(len(target.things)))
     scenes = [_with(target, place, change) for change in changes]
@@ -110,7 +110,7 @@ def _altered(
 
 
 def _with(scene: Scene, place: int, change: Mapping[str, Any]) -> Scene | None:
-    """The scene with one object changed; None where the world has no such film."""
+    """The scene with one object changed; None where the world has no such video."""
     things = list(scene.things)
     try:
         subject = replace(things[place].subject, **change)

@@ -22,7 +22,7 @@ def parse(sentence: str) -> Story:
     """The story that a sentence of the grammar tells; "a" and "an" are taken for each other.
 
     Raises UsageError when the sentence is not of the grammar, naming the words it does not know, or when
-    the world has no such film.
+    the world has no such video.
     """
     text = " ".join(words(sentence)).replace(" ,", ",")
     for pattern in _sentences():

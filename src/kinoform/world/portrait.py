@@ -1,4 +1,4 @@
-"""A picture of one object by itself: what a reference shows of it, and nothing of the film."""
+"""An image of one object by itself: what a reference shows of it, and nothing of the video."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def portrait(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The object on plain gray or white: its colour and shape, in another size, shade and place, upright.
 
-    So a picture can be no frame of the film, and what is common to both is who the object is. With `dye`, red, green
+    So an image can be no frame of the video, and what is common to both is who the object is. With `dye`, red, green
     and blue from 0 to 255, it has this colour in place of its own.
     """
     grounds = [ground for ground in GROUNDS if ground != thing.subject.colour]

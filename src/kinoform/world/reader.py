@@ -1,4 +1,4 @@
-"""Watch a film and say what it shows, from its frames alone; the judge of every film that a model makes."""
+"""Watch a video and say what it shows, from its frames alone; the judge of every video that a model makes."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from kinoform.world.shapes import Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """An object as the film shows it.
+    """An object as the video shows it.
 
     `area` is its median in frame squares; `path` its centroid (x, y down) in frame sides, in each frame
     where it was found. Its motion is that in the world: the camera's drift is taken off.
@@ -36,7 +36,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a film shows; `things` from left to right, as many as `count` but at most four."""
+    """What a video shows; `things` from left to right, as many as `count` but at most four."""
 
     background: Background
     camera: Camera
@@ -45,7 +45,7 @@ class Reading:
 
 
 def read(frames: UInt8[np.ndarray, "f h w 3"]) -> Reading:
-    """Background, camera and objects of any film, whether it comes from this world or not.
+    """Background, camera and objects of any video, whether it comes from this world or not.
 
     Background by majority of the border over palette and shades; foreground by distance from the segment
     between the two shades; objects as connected regions; colour by the median of the eroded region; shape by

@@ -1,4 +1,4 @@
-"""Read the background of a film: its colour, its texture, and how far it drifts."""
+"""Read the background of a video: its colour, its texture, and how far it drifts."""
 
 import math
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ from kinoform.world.motions import (
 )
 
 GROWN, SHRUNK = 1.7, 0.6
-"""Ratio of the mean area in the last third of the film to that in the first."""
+"""Ratio of the mean area in the last third of the video to that in the first."""
 
 STILL_EXTENT = 0.1
 CIRCLE_EXTENT = 0.2

@@ -1,4 +1,4 @@
-"""Find the objects of a film: how many there are, and for each its colour and how it covers the pixels."""
+"""Find the objects of a video: how many there are, and for each its colour and how it covers the pixels."""
 
 from dataclasses import dataclass
 

@@ -15,7 +15,7 @@ from kinoform.world.scene import Scene, Thing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lattice:
-    """Film times, world places of the pixel centres in frame sides, and the pixels per frame side."""
+    """Video times, world places of the pixel centres in frame sides, and the pixels per frame side."""
 
     u: Float32[np.ndarray, " f"]
     x: Float32[np.ndarray, " w"]
@@ -24,16 +24,16 @@ class _Lattice:
 
 
 def render(scene: Scene, *, num_frames: int = 17, height: int = 64, width: int = 64) -> UInt8[np.ndarray, "f h w 3"]:
-    """The film of a scene. Raises UsageError for a size below one frame of one pixel."""
+    """The video of a scene. Raises UsageError for a size below one frame of one pixel."""
     lattice = _lattice(num_frames, height, width)
     planes = _background(scene, lattice)
     for thing in scene.things:
         cover = _cover(thing, scene.drift, lattice)
         planes = [plane + cover * (value - plane) for plane, value in zip(planes, thing.rgb, strict=True)]
-    film = np.empty((num_frames, height, width, 3), dtype=np.uint8)
+    video = np.empty((num_frames, height, width, 3), dtype=np.uint8)
     for channel, plane in enumerate(planes):
-        film[..., channel] = plane + np.float32(0.5)
-    return film
+        video[..., channel] = plane + np.float32(0.5)
+    return video
 
 
 def coverage(
@@ -47,7 +47,7 @@ def coverage(
 def _lattice(num_frames: int, height: int, width: int) -> _Lattice:
     if min(num_frames, height, width) < 1:
         raise UsageError(
-            f"a film of {num_frames} frames of {height}x{width} is empty; use at least 1 of each",
+            f"a video of {num_frames} frames of {height}x{width} is empty; use at least 1 of each",
             code="value_out_of_range",
         )
     side = min(height, width)

@@ -48,7 +48,7 @@ HELD_OUT_MOTIONS = (
 PAIR_PLACES = (0.26, 0.74)
 RADIUS_JITTER = 0.075
 COLOUR_JITTER = 6
-FILM_TIMES = 33
+VIDEO_TIMES = 33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def motion_is_held_out(shape: Shape, motion: Motion) -> bool:
 
 
 def sample_story(level: Level, generator: np.random.Generator, *, held_out: bool = False) -> Story:
-    """What the film is about, drawn again until it lies on the side of the split that was asked for."""
+    """What the video is about, drawn again until it lies on the side of the split that was asked for."""
     while True:
         story = _draw_story(level, generator)
         if is_held_out(story) == held_out:
@@ -169,7 +169,7 @@ def _loose_thing(subject: Subject, generator: np.random.Generator, *, shrink: fl
 def _home(thing: Thing, generator: np.random.Generator, *, drift: float) -> tuple[float, float]:
     """A place from which the whole motion fits the frame, or the middle of the frame if none does."""
     motion, along = thing.subject.motion, generator.random(2)
-    u = np.linspace(0, 1, FILM_TIMES)
+    u = np.linspace(0, 1, VIDEO_TIMES)
     track = motion.track(u, thing.freedom)
     reach = thing.subject.shape.reach * thing.radius * track.scale
     x = 0.5 if motion.centred_x or drift else _between(track.dx, reach, float(along[0]))

@@ -1,4 +1,4 @@
-"""A story is all that a caption can say of a film; a scene adds what the caption leaves free."""
+"""A story is all that a caption can say of a video; a scene adds what the caption leaves free."""
 
 from dataclasses import dataclass
 
@@ -51,9 +51,9 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What a caption says of a film; two subjects are named from left to right.
+    """What a caption says of a video; two subjects are named from left to right.
 
-    Raises UsageError where the world has no such film: an object in the background's colour, two objects
+    Raises UsageError where the world has no such video: an object in the background's colour, two objects
     alike in colour or leaving their halves, a pan without texture or with anything but one still object.
     """
 
@@ -102,9 +102,9 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """All that a film is made from; a later thing hides an earlier one where they touch.
+    """All that a video is made from; a later thing hides an earlier one where they touch.
 
-    `drift` is how far the world moves to the right in the frame during the film, in frame sides: 0 unless
+    `drift` is how far the world moves to the right in the frame during the video, in frame sides: 0 unless
     the camera pans, negative when it pans right.
     """
 

@@ -1,4 +1,4 @@
-"""Compare what a film shows with what was asked, and say how sure a measured skill is."""
+"""Compare what a video shows with what was asked, and say how sure a measured skill is."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NORMAL_95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Which attributes of a film are as asked; `colour`, `shape`, `motion` of every object.
+    """Which attributes of a video are as asked; `colour`, `shape`, `motion` of every object.
 
     `size` is judged where a word says it and stays outside `all_right`. `binding_error`: the background
     has the colour asked of an object.
@@ -60,7 +60,7 @@ class Chance:
 
     @property
     def all_right_and_steady(self) -> float:
-        """The chance of `all_right`, since a guess is a whole film, in which nothing flickers."""
+        """The chance of `all_right`, since a guess is a whole video, in which nothing flickers."""
         return self.all_right
 
 

@@ -10,11 +10,11 @@ from kinoform.evaluation.evaluate import Tell
 from kinoform.evaluation.inputs.case import Case, Task
 from kinoform.evaluation.inputs.evaluate import InputsWatch, check_tasks, evaluate_inputs
 from kinoform.evaluation.inputs.report import InputsReport
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 
 
 class InputsPlace(NamedTuple):
-    """Which film: `side` is 0 for the first contender, 1 for the other; `number` is that of the scene, from 0."""
+    """Which video: `side` is 0 for the first contender, 1 for the other; `number` is that of the scene, from 0."""
 
     side: int
     case: str
@@ -28,11 +28,11 @@ def benchmark_inputs(
     *,
     count: int = 200,
     tell: Tell = lambda stage, done, total: None,
-    watch: Callable[[InputsPlace, Case, Film], None] = lambda place, case, film: None,
+    watch: Callable[[InputsPlace, Case, Video], None] = lambda place, case, video: None,
 ) -> InputsReport:
-    """Evaluate each side with `count` scenes a task; `watch` sees every film once.
+    """Evaluate each side with `count` scenes a task; `watch` sees every video once.
 
-    Raises what `evaluate_inputs` raises for either side, before the first film is made.
+    Raises what `evaluate_inputs` raises for either side, before the first video is made.
     """
     sides = [first] if other is None else [first, other]
     for side in sides:
@@ -46,5 +46,5 @@ def benchmark_inputs(
     return InputsReport(first=found[0], other=None if other is None else found[1])
 
 
-def _watching(watch: Callable[[InputsPlace, Case, Film], None], side: int) -> InputsWatch:
-    return lambda name, number, case, film: watch(InputsPlace(side, name, number), case, film)
+def _watching(watch: Callable[[InputsPlace, Case, Video], None], side: int) -> InputsWatch:
+    return lambda name, number, case, video: watch(InputsPlace(side, name, number), case, video)

@@ -1,4 +1,4 @@
-"""What is asked of a model that reads inputs: tasks, which draw scenes, and cases, each a film to be made of one."""
+"""What is asked of a model that reads inputs: tasks, which draw scenes, and cases, each a video to be made of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.evaluation.prompts import EVALUATION_SEED
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, Level
@@ -21,10 +21,10 @@ LARGEST_SEED = 2**31
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
-    """One film to be made: it shall show the story of `target`, the scene whose rendering a perfect model makes.
+    """One video to be made: it shall show the story of `target`, the scene whose rendering a perfect model makes.
 
     `kept` are the pixels of `target` that the inputs give; an edit tells them itself. Each of `joint` is right when
-    all attributes that it lists are. `former` is a story whose motion the film shall not have.
+    all attributes that it lists are. `former` is a story whose motion the video shall not have.
     """
 
     prompt: str
@@ -36,7 +36,7 @@ class Case:
     former: Story | None = None
 
 
-Draw: TypeAlias = Callable[[np.random.Generator, FilmSize], Mapping[str, Case]]
+Draw: TypeAlias = Callable[[np.random.Generator, VideoSize], Mapping[str, Case]]
 """The cases of one scene by name, all of which share its randomness."""
 
 
@@ -54,7 +54,7 @@ class Task:
     level: Level = L1
     pool: str = ""
 
-    def cases(self, number: int, size: FilmSize) -> Mapping[str, Case]:
+    def cases(self, number: int, size: VideoSize) -> Mapping[str, Case]:
         """The cases of scene `number`, counted from 0: the same on every machine, and no training's."""
         return self.draw(np.random.default_rng([EVALUATION_SEED, self.stream, number]), size)
 
@@ -63,5 +63,5 @@ def seed_from(generator: np.random.Generator) -> int:
     return int(generator.integers(LARGEST_SEED))
 
 
-def rendered(scene: Scene, size: FilmSize) -> UInt8[np.ndarray, "f h w 3"]:
+def rendered(scene: Scene, size: VideoSize) -> UInt8[np.ndarray, "f h w 3"]:
     return render(scene, **asdict(size))

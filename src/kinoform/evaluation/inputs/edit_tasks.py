@@ -1,4 +1,4 @@
-"""Edits of one object: recolour, reshape, remove, insert; and insert, or put in its place, what a picture shows."""
+"""Edits of one object: recolour, reshape, remove, insert; and insert, or put in its place, what an image shows."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from functools import partial
 import numpy as np
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.evaluation.inputs.case import Case, Task, rendered, seed_from
-from kinoform.media.material import Clip, Mask, Picture
+from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.world.caption import caption, unnamed_caption
 from kinoform.world.components import boxed
 from kinoform.world.pairs import Pair, covered, draw_pair
 from kinoform.world.portrait import portrait
 from kinoform.world.sampling import L1
 
-NEEDS = frozenset({"film", "mask"})
+NEEDS = frozenset({"video", "mask"})
 PAIRED = replace(L1, paired=1.0)
 OBJECT = ("count", "colour", "shape")
 ASKED_FOR: Mapping[str, tuple[str, ...]] = {
@@ -30,15 +30,15 @@ ASKED_FOR: Mapping[str, tuple[str, ...]] = {
 """By kind of edit, the attributes that make it right. Of what remains after a removal, since noise has a count too."""
 
 
-def edited(kind: str, generator: np.random.Generator, size: FilmSize) -> Mapping[str, Case]:
-    """A film, where the object is before and after, and the caption of what the film shall be."""
+def edited(kind: str, generator: np.random.Generator, size: VideoSize) -> Mapping[str, Case]:
+    """A video, where the object is before and after, and the caption of what the video shall be."""
     pair = draw_pair(kind, L1, generator, held_out=True)
     prompt = caption(pair.target.story, generator)
     return {kind: _case(pair, prompt, ASKED_FOR[kind], generator, size)}
 
 
-def inserted_reference(generator: np.random.Generator, size: FilmSize) -> Mapping[str, Case]:
-    """The caption has no noun for the object to be inserted, whose picture is given."""
+def inserted_reference(generator: np.random.Generator, size: VideoSize) -> Mapping[str, Case]:
+    """The caption has no noun for the object to be inserted, whose image is given."""
     pair = draw_pair("insert", L1, generator, held_out=True)
     named = set(range(len(pair.target.things))) - {pair.place}
     prompt = unnamed_caption(pair.target.story, generator, named=named)
@@ -46,8 +46,8 @@ def inserted_reference(generator: np.random.Generator, size: FilmSize) -> Mappin
     return {"insert reference": replace(case, inputs=replace(case.inputs, references=(_shown(pair, generator, size),)))}
 
 
-def replaced_reference(generator: np.random.Generator, size: FilmSize) -> Mapping[str, Case]:
-    """The film's one object becomes what a picture shows; the caption has no noun."""
+def replaced_reference(generator: np.random.Generator, size: VideoSize) -> Mapping[str, Case]:
+    """The video's one object becomes what an image shows; the caption has no noun."""
     pair = draw_pair("replace", L1, generator, held_out=True)
     case = _case(pair, unnamed_caption(pair.target.story, generator), OBJECT, generator, size)
     return {
@@ -71,19 +71,21 @@ EDIT_TASKS = (
 )
 
 
-def _shown(pair: Pair, generator: np.random.Generator, size: FilmSize) -> Picture:
+def _shown(pair: Pair, generator: np.random.Generator, size: VideoSize) -> InputImage:
     """The object that shall come."""
     thing = pair.target.things[pair.place]
-    return Picture(pixels=portrait(thing, generator, height=size.height, width=size.width))
+    return InputImage(pixels=portrait(thing, generator, height=size.height, width=size.width))
 
 
-def _case(pair: Pair, prompt: str, asked_for: tuple[str, ...], generator: np.random.Generator, size: FilmSize) -> Case:
+def _case(pair: Pair, prompt: str, asked_for: tuple[str, ...], generator: np.random.Generator, size: VideoSize) -> Case:
     # A box, for the outline of what shall come would tell its shape.
     changed = boxed(covered(pair, **asdict(size)))
     return Case(
         prompt=prompt,
         seed=seed_from(generator),
         target=pair.target,
-        inputs=Inputs(film=Clip(frames=rendered(pair.source, size)), mask=Mask(values=changed.astype(np.uint8) * 255)),
+        inputs=Inputs(
+            video=InputVideo(frames=rendered(pair.source, size)), mask=Mask(values=changed.astype(np.uint8) * 255)
+        ),
         joint={"edit_right": asked_for},
     )

@@ -1,4 +1,4 @@
-"""Make the films of the tasks that a model's inputs allow, and count what they show, beside the codec's ceiling."""
+"""Make the videos of the tasks that a model's inputs allow, and count what they show, beside the codec's ceiling."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool
 
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.errors import UsageError, nearest
-from kinoform.evaluation.cost import FilmFlops, film_flops
+from kinoform.evaluation.cost import VideoFlops, video_flops
 from kinoform.evaluation.evaluate import SETTINGS, Tell, check_words
 from kinoform.evaluation.inputs.case import Case, Task, rendered
 from kinoform.evaluation.inputs.edit_tasks import EDIT_TASKS
@@ -23,7 +23,7 @@ from kinoform.evaluation.inputs.making import Frames, Made, in_place, made, take
 from kinoform.evaluation.inputs.skill import CaseSkill, InputsEvaluation, InputsTrial, case_skill, pooled
 from kinoform.evaluation.making import EXACT, redrawn
 from kinoform.evaluation.verdict import Verdict, attributes, judge
-from kinoform.media.film import Film
+from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.fidelity import foreground_psnr
 from kinoform.world.sampling import Level
@@ -34,8 +34,8 @@ TASKS = (*FRAMES_TASKS, *EDIT_TASKS, *IDENTITY_TASKS)
 
 Redraw: TypeAlias = Callable[[Scene], Frames]
 
-InputsWatch: TypeAlias = Callable[[str, int, Case, Film], None]
-"""Called with the case's name, the number of its scene, the case and its film, which is not kept."""
+InputsWatch: TypeAlias = Callable[[str, int, Case, Video], None]
+"""Called with the case's name, the number of its scene, the case and its video, which is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class _Bench:
     """What all cases of one model share."""
 
     pipeline: Pipeline
-    size: FilmSize
+    size: VideoSize
     takes: frozenset[str]
     redraw: Redraw
     watch: InputsWatch
@@ -78,10 +78,10 @@ def evaluate_inputs(
     *,
     count: int = 200,
     tell: Tell = lambda stage, done, total: None,
-    watch: InputsWatch = lambda name, number, case, film: None,
+    watch: InputsWatch = lambda name, number, case, video: None,
     **changes: Any,
 ) -> InputsEvaluation:
-    """Make the films of `count` scenes a task, one at a time, and read them; `changes` go into every request.
+    """Make the videos of `count` scenes a task, one at a time, and read them; `changes` go into every request.
 
     Inputs that the model does not take are left out, and its figures say so. Raises as `check_tasks`.
     """
@@ -104,7 +104,7 @@ def evaluate_inputs(
 
 
 def check_tasks(pipeline: Pipeline, tasks: Sequence[Task], count: int, changes: Mapping[str, Any]) -> None:
-    """Refuse before the first film what cannot be measured.
+    """Refuse before the first video what cannot be measured.
 
     Raises UsageError for a `count` below 1 or a request that cannot be made, and WeightsError for a model that does
     not know the world's words.
@@ -121,7 +121,7 @@ def check_tasks(pipeline: Pipeline, tasks: Sequence[Task], count: int, changes: 
 
 def _bench(pipeline: Pipeline, watch: InputsWatch, changes: Mapping[str, Any]) -> _Bench:
     recipe = pipeline.recipe
-    size = FilmSize(num_frames=recipe.num_frames, height=recipe.height, width=recipe.width)
+    size = VideoSize(num_frames=recipe.num_frames, height=recipe.height, width=recipe.width)
     # A scene's cases have at most two targets, and come one after the other.
     redraw = lru_cache(maxsize=2)(lambda scene: redrawn(pipeline, rendered(scene, size)))
     return _Bench(
@@ -159,13 +159,13 @@ def _trial(bench: _Bench, level: Level, name: str, number: int, case: Case) -> I
     begun = perf_counter()
     found = made(bench.pipeline, reduced, bench.changes)
     seconds = perf_counter() - begun
-    bench.watch(name, number, case, found.film)
+    bench.watch(name, number, case, found.video)
     redrawn_target = bench.redraw(case.target)
     laid, ceiling_figures = in_place(case, found, redrawn_target)
     return InputsTrial(
         prompt=case.prompt,
         seed=case.seed,
-        film=_verdict(case, level, found.film.frames, found.marks),
+        video=_verdict(case, level, found.video.frames, found.marks),
         ceiling=_verdict(case, level, laid, {}),
         figures={**_kept_psnr(case, found, found.raw, bench.size), **found.figures},
         ceiling_figures={**_kept_psnr(case, found, redrawn_target, bench.size), **ceiling_figures},
@@ -173,25 +173,25 @@ def _trial(bench: _Bench, level: Level, name: str, number: int, case: Case) -> I
     )
 
 
-def _flops(bench: _Bench, case: Case) -> FilmFlops | None:
-    """Of a film from the case's inputs; an edit may be made in several pieces, and is not counted."""
+def _flops(bench: _Bench, case: Case) -> VideoFlops | None:
+    """Of a video from the case's inputs; an edit may be made in several pieces, and is not counted."""
     inputs = without_strangers(case.inputs, bench.takes)
-    if inputs.film is not None:
+    if inputs.video is not None:
         return None
-    return film_flops(
+    return video_flops(
         bench.pipeline, bench.pipeline.request(case.prompt, seed=case.seed, inputs=inputs, **bench.changes)
     )
 
 
 def _verdict(case: Case, level: Level, frames: Frames, promised: Mapping[str, bool]) -> Verdict:
-    """What a film shows, with the marks of its case, which come first, and of what was promised."""
+    """What a video shows, with the marks of its case, which come first, and of what was promised."""
     found = judge(case.target.story, level, frames)
     joint = {name: all(found.marks[each] for each in parts) for name, parts in case.joint.items()}
     former = {} if case.former is None else {"former_motion": judge(case.former, level, frames).marks["motion"]}
     return replace(found, marks={**joint, **found.marks, **former, **promised})
 
 
-def _kept_psnr(case: Case, found: Made, frames: Frames, size: FilmSize) -> dict[str, float]:
+def _kept_psnr(case: Case, found: Made, frames: Frames, size: VideoSize) -> dict[str, float]:
     """The PSNR of what was given and shall stay; nothing where nothing was."""
     kept: Bool[np.ndarray, "f h w"] | None = found.kept
     if kept is None or not kept.any():

@@ -1,4 +1,4 @@
-"""Films from their first frame, or first and last: do these come back, and does the rest follow the words?"""
+"""Videos from their first frame, or first and last: do these come back, and does the rest follow the words?"""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from jaxtyping import Bool
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.evaluation.inputs.case import Case, Task, rendered, seed_from
-from kinoform.media.material import Picture
+from kinoform.media.types import InputImage
 from kinoform.world.caption import caption
 from kinoform.world.motions import MOTIONS, SPIN, Motion
-from kinoform.world.sampling import FILM_TIMES, L1, RADIUS_JITTER, is_held_out, sample_scene
+from kinoform.world.sampling import L1, RADIUS_JITTER, VIDEO_TIMES, is_held_out, sample_scene
 from kinoform.world.scene import LARGE, SMALL, Scene
 
 NEEDS = frozenset({"frames"})
 SMALLEST, LARGEST = SMALL.radius * (1 - RADIUS_JITTER), LARGE.radius * (1 + RADIUS_JITTER)
 
 
-def known_frames(generator: np.random.Generator, size: FilmSize) -> Mapping[str, Case]:
+def known_frames(generator: np.random.Generator, size: VideoSize) -> Mapping[str, Case]:
     """The same prompt and noise with the first frame, with both ends, and with words alone."""
     scene = sample_scene(L1, generator, held_out=True)
     alone = Case(prompt=caption(scene.story, generator), seed=seed_from(generator), target=scene)
@@ -32,7 +32,7 @@ def known_frames(generator: np.random.Generator, size: FilmSize) -> Mapping[str,
     }
 
 
-def other_caption(generator: np.random.Generator, size: FilmSize) -> Mapping[str, Case]:
+def other_caption(generator: np.random.Generator, size: VideoSize) -> Mapping[str, Case]:
     """A first frame from which its object could move in two ways, and the caption of one of them."""
     while True:
         scene = sample_scene(L1, generator, held_out=True)
@@ -58,10 +58,10 @@ FRAMES_TASKS = (
 )
 
 
-def _knowing(case: Case, size: FilmSize, *places: int) -> Case:
-    film = rendered(case.target, size)
-    frames = {place: Picture(pixels=film[place]) for place in places}
-    return replace(case, inputs=Inputs(frames=frames, exact_size=True), kept=_at(places, film.shape[:3]))
+def _knowing(case: Case, size: VideoSize, *places: int) -> Case:
+    video = rendered(case.target, size)
+    frames = {place: InputImage(pixels=video[place]) for place in places}
+    return replace(case, inputs=Inputs(frames=frames, exact_size=True), kept=_at(places, video.shape[:3]))
 
 
 def _at(places: tuple[int, ...], shape: tuple[int, ...]) -> Bool[np.ndarray, "f h w"]:
@@ -71,7 +71,7 @@ def _at(places: tuple[int, ...], shape: tuple[int, ...]) -> Bool[np.ndarray, "f 
 
 
 def _moved(scene: Scene, motion: Motion) -> Scene | None:
-    """The object with another motion, placed so that its first frame stays; None where the world has no such film."""
+    """The object with another motion, placed so that its first frame stays; None where the world has no such video."""
     (thing,) = scene.things
     if motion == SPIN and not thing.subject.shape.fold:
         return None
@@ -89,7 +89,7 @@ def _moved(scene: Scene, motion: Motion) -> Scene | None:
 
 def _is_usual(scene: Scene) -> bool:
     (thing,) = scene.things
-    track = thing.subject.motion.track(np.linspace(0, 1, FILM_TIMES), thing.freedom)
+    track = thing.subject.motion.track(np.linspace(0, 1, VIDEO_TIMES), thing.freedom)
     reach = thing.subject.shape.reach * thing.radius * track.scale
     inside = all(
         np.all(home + way >= reach) and np.all(home + way <= 1 - reach)

@@ -1,4 +1,4 @@
-"""Films of what a picture shows: does the object come from the picture, when the prompt names none?"""
+"""Videos of what an image shows: does the object come from the image, when the prompt names none?"""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.ports import FilmSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.evaluation.inputs.case import Case, Task, seed_from
-from kinoform.media.material import Picture
+from kinoform.media.types import InputImage
 from kinoform.world.caption import unnamed_caption
 from kinoform.world.motions import SPIN
 from kinoform.world.palette import OBJECT_COLOURS
@@ -22,8 +22,8 @@ from kinoform.world.shapes import SHAPES
 JOINT = {"identity": ("colour", "shape")}
 
 
-def identity(generator: np.random.Generator, size: FilmSize) -> Mapping[str, Case]:
-    """The same prompt and noise with a picture of the object, with none, and with one of another object."""
+def identity(generator: np.random.Generator, size: VideoSize) -> Mapping[str, Case]:
+    """The same prompt and noise with an image of the object, with none, and with one of another object."""
     scene = sample_scene(L1, generator, held_out=True)
     case = Case(prompt=unnamed_caption(scene.story, generator), seed=seed_from(generator), target=scene, joint=JOINT)
     other = with_another_object(scene, generator)
@@ -50,6 +50,6 @@ def with_another_object(scene: Scene, generator: np.random.Generator) -> Scene:
 IDENTITY_TASKS = (Task(name="identity", needs=frozenset({"references"}), stream=120, draw=identity),)
 
 
-def _of(scene: Scene, generator: np.random.Generator, size: FilmSize) -> Inputs:
+def _of(scene: Scene, generator: np.random.Generator, size: VideoSize) -> Inputs:
     shown = portrait(scene.things[0], generator, height=size.height, width=size.width)
-    return Inputs(references=(Picture(pixels=shown),))
+    return Inputs(references=(InputImage(pixels=shown),))

@@ -1,4 +1,4 @@
-"""The film of a case: from a request with inputs, or an edit; and what was promised of it."""
+"""The video of a case: from a request with inputs, or an edit; and what was promised of it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kinoform.editing.edit import edit
 from kinoform.editing.report import mean_of, seams
 from kinoform.editing.settings import EditSettings
 from kinoform.evaluation.inputs.case import Case
-from kinoform.evaluation.making import film_of
-from kinoform.media.film import Film
+from kinoform.evaluation.making import video_of
+from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 
 EDIT = EditSettings(grow=2)
@@ -28,13 +28,13 @@ Frames: TypeAlias = UInt8[np.ndarray, "f h w 3"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Made:
-    """A film, and what was promised of it.
+    """A video, and what was promised of it.
 
     `raw` are the frames as the model made them, before any of the source was put back; `kept` are the pixels that
     shall be as they were given, None where nothing was; `alpha` is how much of `raw` counted, None for all of it.
     """
 
-    film: Film
+    video: Video
     raw: Frames
     kept: Bool[np.ndarray, "f h w"] | None
     alpha: Float32[np.ndarray, "f h w"] | None = None
@@ -43,18 +43,18 @@ class Made:
 
 
 def made(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Made:
-    """An edit where there is a film to change, else a film from the inputs."""
-    return _generated(pipeline, case, changes) if case.inputs.film is None else _edited(pipeline, case, changes)
+    """An edit where there is a video to change, else a video from the inputs."""
+    return _generated(pipeline, case, changes) if case.inputs.video is None else _edited(pipeline, case, changes)
 
 
 def in_place(case: Case, found: Made, frames: Frames) -> tuple[Frames, dict[str, float]]:
     """Other frames in place of `raw`, laid over the source as those were, and the figures of that edit."""
-    if case.inputs.film is None or found.alpha is None:
+    if case.inputs.video is None or found.alpha is None:
         return frames, {}
-    source = case.inputs.film.frames
+    source = case.inputs.video.frames
     parts = zip(source, frames.astype(np.float32), found.alpha, strict=True)
     laid = np.stack([composite(*each) for each in parts])
-    _, feather = EDIT.rim(case.inputs.film.size)
+    _, feather = EDIT.rim(case.inputs.video.size)
     return laid, _seam(mean_of(seams(source, laid, found.alpha, feather=feather)))
 
 
@@ -69,8 +69,8 @@ def without_strangers(inputs: Inputs, takes: frozenset[str]) -> Inputs:
 
 
 def _generated(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Made:
-    film = film_of(pipeline, case.prompt, case.seed, inputs=case.inputs, **changes)
-    return Made(film=film, raw=film.frames, kept=case.kept)
+    video = video_of(pipeline, case.prompt, case.seed, inputs=case.inputs, **changes)
+    return Made(video=video, raw=video.frames, kept=case.kept)
 
 
 def _edited(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Made:
@@ -78,7 +78,7 @@ def _edited(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Made:
         warnings.simplefilter("ignore")  # an edit that changes nothing is counted, and need not be told of
         found = edit(
             pipeline,
-            case.inputs.film,
+            case.inputs.video,
             case.prompt,
             mask=case.inputs.mask,
             references=case.inputs.references,
@@ -87,7 +87,7 @@ def _edited(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Made:
             **changes,
         )
     return Made(
-        film=found.film,
+        video=found.video,
         raw=found.raw,
         kept=found.alpha == 0,
         alpha=found.alpha,

@@ -1,4 +1,4 @@
-"""How well one model follows its inputs, or two that made films of the same scenes."""
+"""How well one model follows its inputs, or two that made videos of the same scenes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEVEL, SPLIT = "L1", "held-out"
 
 @dataclass(frozen=True, kw_only=True)
 class InputsReport:
-    """`other` has made films of the same scenes, with those of the inputs that it takes."""
+    """`other` has made videos of the same scenes, with those of the inputs that it takes."""
 
     first: InputsEvaluation
     other: InputsEvaluation | None = None
@@ -48,4 +48,4 @@ class InputsReport:
 
 def _differences(mine: CaseSkill, theirs: CaseSkill) -> Iterator[Difference]:
     for mark in mine.skill:
-        yield difference(LEVEL, SPLIT, mark, mine.films, theirs.films)
+        yield difference(LEVEL, SPLIT, mark, mine.videos, theirs.videos)

@@ -38,10 +38,10 @@ def _alone(report: InputsReport, case: CaseSkill) -> Table:
         for name, said in FIGURES.items()
         if name in case.figures
     ]
-    rows.append(("seconds a film", f"{case.seconds_per_film:.2f}", "", ""))
+    rows.append(("seconds a video", f"{case.seconds_per_video:.2f}", "", ""))
     if case.flops is not None:
-        rows.append(("GFLOP a film", flops_cell(case.flops), "", ""))
-    heading = ("", "films", "codec ceiling", "chance")
+        rows.append(("GFLOP a video", flops_cell(case.flops), "", ""))
+    heading = ("", "videos", "codec ceiling", "chance")
     return Table(level=LEVEL, title=_title(report, [case]), heading=heading, rows=tuple(rows))
 
 
@@ -58,9 +58,9 @@ def _beside(report: InputsReport, mine: CaseSkill, theirs: CaseSkill) -> Table:
     rows += [
         (said, _figure(mine, name), _figure(theirs, name), "") for name, said in FIGURES.items() if name in mine.figures
     ]
-    rows.append(("seconds a film", f"{mine.seconds_per_film:.2f}", f"{theirs.seconds_per_film:.2f}", ""))
+    rows.append(("seconds a video", f"{mine.seconds_per_video:.2f}", f"{theirs.seconds_per_video:.2f}", ""))
     if mine.flops is not None or theirs.flops is not None:
-        rows.append(("GFLOP a film", flops_cell(mine.flops), flops_cell(theirs.flops), ""))
+        rows.append(("GFLOP a video", flops_cell(mine.flops), flops_cell(theirs.flops), ""))
     heading = ("", *report.names, "difference")
     return Table(level=LEVEL, title=_title(report, [mine, theirs]), heading=heading, rows=tuple(rows))
 
@@ -73,7 +73,7 @@ def _title(report: InputsReport, cases: Sequence[CaseSkill]) -> str:
         for name, case in zip(report.names, cases, strict=True)
         if case.left_out
     ]
-    return f"{first.name}{joined}, of {len(first.films)} held-out films{''.join(without)}"
+    return f"{first.name}{joined}, of {len(first.videos)} held-out videos{''.join(without)}"
 
 
 def _figure(case: CaseSkill, name: str) -> str:

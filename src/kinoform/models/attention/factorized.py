@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.models.cost import AttentionCost
-from kinoform.models.ports import Attend, Heads, KeyHeads
+from kinoform.models.protocols import Attend, Heads, KeyHeads
 from kinoform.ops.attention import attend
 from kinoform.types import Grid
 
@@ -58,16 +58,16 @@ class Alternating:
 
 def within_frames(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
     """Each frame by itself. Guests are seen from every frame, and see one another."""
-    film = grid.tokens
-    seen = [_frames(x, grid) for x in (q[:, :film], k[:, :film], v[:, :film])]
-    if q.shape[1] == film:
-        return _film(attend(*seen), grid)
-    guests = [x[:, film:] for x in (q, k, v)]
+    video = grid.tokens
+    seen = [_frames(x, grid) for x in (q[:, :video], k[:, :video], v[:, :video])]
+    if q.shape[1] == video:
+        return _video(attend(*seen), grid)
+    guests = [x[:, video:] for x in (q, k, v)]
     keys, values = (
         torch.cat([own, repeat(more, "b g heads k -> (b f) g heads k", f=grid.frames)], dim=1)
         for own, more in zip(seen[1:], guests[1:], strict=True)
     )
-    return torch.cat([_film(attend(seen[0], keys, values), grid), attend(*guests)], dim=1)
+    return torch.cat([_video(attend(seen[0], keys, values), grid), attend(*guests)], dim=1)
 
 
 def frames_cost(grid: Grid, guests: int) -> AttentionCost:
@@ -82,13 +82,13 @@ def frames_cost(grid: Grid, guests: int) -> AttentionCost:
 
 
 def within_places(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
-    """Each place by itself, at all times. Guests, which are at no place of the film, see one another."""
-    film, places = grid.tokens, grid.height * grid.width
-    rows = (rearrange(x[:, :film], "b (f p) heads k -> (b p) f heads k", p=places) for x in (q, k, v))
+    """Each place by itself, at all times. Guests, which are at no place of the video, see one another."""
+    video, places = grid.tokens, grid.height * grid.width
+    rows = (rearrange(x[:, :video], "b (f p) heads k -> (b p) f heads k", p=places) for x in (q, k, v))
     found = rearrange(attend(*rows), "(b p) f heads k -> b (f p) heads k", p=places)
-    if q.shape[1] == film:
+    if q.shape[1] == video:
         return found
-    return torch.cat([found, attend(*(x[:, film:] for x in (q, k, v)))], dim=1)
+    return torch.cat([found, attend(*(x[:, video:] for x in (q, k, v)))], dim=1)
 
 
 def places_cost(grid: Grid, guests: int) -> AttentionCost:
@@ -104,5 +104,5 @@ def _frames(x: KeyHeads, grid: Grid) -> Float[Tensor, "rows p heads k"]:
     return rearrange(x, "b (f p) heads k -> (b f) p heads k", f=grid.frames)
 
 
-def _film(x: Float[Tensor, "rows p heads k"], grid: Grid) -> Heads:
+def _video(x: Float[Tensor, "rows p heads k"], grid: Grid) -> Heads:
     return rearrange(x, "(b f) p heads k -> b (f p) heads k", f=grid.frames)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kinoform.models.cost import AttentionCost
-from kinoform.models.ports import Attend, Heads, KeyHeads
+from kinoform.models.protocols import Attend, Heads, KeyHeads
 from kinoform.ops.attention import attend
 from kinoform.types import Grid
 

@@ -1,0 +1,195 @@
+"""The two file formats of weights, opened by their headers: safetensors, and PyTorch's zip of tensors.
+
+Both are read without running anything that the file says.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kinoform.checkpoints.headers import FETCH, HEADER_BYTES, MAX_TENSORS, Header, check_file, read_header
+from kinoform.errors import WeightsError
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+REMAPPED = 128_000_000
+NESTED, SHOWN = 2, 60
+SPELLINGS = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One tensor of a file: what its header says, and `read`, which fetches a fresh copy of the data."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    file: Path
+    read: Callable[[], Tensor]
+
+
+def open_safetensors(path: Path) -> dict[str, Stored]:
+    """Tensors by name. Raises WeightsError when the header is damaged or does not describe the whole file."""
+    return stored(read_header(path))
+
+
+def stored(header: Header) -> dict[str, Stored]:
+    """The tensors that a header describes; nothing of them is read yet."""
+    tensors = {}
+    for name, entry in header.entries.items():
+        dtype = DTYPES[entry.dtype]
+        read = partial(read_data, header.path, header.data_start + entry.begin, entry.shape, dtype)
+        tensors[name] = Stored(shape=entry.shape, dtype=dtype, file=header.path, read=read)
+    return tensors
+
+
+def read_data(path: Path, start: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor that lies in one piece from byte `start` on. Raises WeightsError when the file has shrunk."""
+    # Read, not mapped: a file that shrinks under a mapping kills the process, and a mapping that has been
+    # walked through counts as memory in use.
+    data = torch.empty(prod(shape) * dtype.itemsize, dtype=torch.uint8, device="cpu")
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            got = file.readinto(data.numpy().data)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read any more ({error.strerror}); {FETCH}", code="weights_unreadable"
+        ) from error
+    if got != len(data):
+        raise WeightsError(f"{path} was cut short while it was being read; {FETCH}", code="weights_changed_meanwhile")
+    return data.view(dtype).view(shape)
+
+
+def open_pickle(path: Path) -> dict[str, Stored]:
+    """Tensors by name of a pickle that holds one dictionary of tensors, in others or not; the data is memory-mapped.
+
+    Raises WeightsError for anything else. Code in the file is never run: only PyTorch's reader of plain
+    tensors sees it, after the archive's sizes have been checked.
+    """
+    check_file(path)
+    _check_archive(path)
+    mapping = _Mapping(path)
+    return {
+        name: Stored(
+            shape=tuple(value.shape), dtype=value.dtype, file=path, read=partial(mapping.copy, name, value.shape)
+        )
+        for name, value in mapping.tensors.items()
+    }
+
+
+class _Mapping:
+    """The tensors of a file, mapped anew after REMAPPED bytes: pages that were read count as memory in use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.tensors, self.read = path, _mapped(path), 0
+
+    def copy(self, name: str, shape: torch.Size) -> Tensor:
+        if self.read > REMAPPED:
+            self.tensors = {}  # or both mappings would be there at once
+            self.tensors, self.read = _mapped(self.path), 0
+        value = self.tensors.get(name)
+        if value is None or value.shape != shape:
+            raise WeightsError(
+                f"{self.path} changed while it was being read; {FETCH}", code="weights_changed_meanwhile"
+            )
+        self.read += value.nbytes
+        return value.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds code or objects besides tensors, and none of it was run; get the .safetensors",
+            code="pickle_unsafe",
+        ) from error
+    except Exception as error:  # damaged bytes lead the reader to errors of every kind
+        raise WeightsError(f"{path} is damaged; {FETCH}", code="weights_damaged") from error
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(
+            f"{path} holds a {type(loaded).__name__}, not a dictionary of tensors", code="pickle_unsupported"
+        )
+    size = path.stat().st_size
+    tensors = _innermost(path, loaded)
+    for name, value in tensors.items():
+        if value.layout != torch.strided or not value.is_cpu:
+            raise WeightsError(
+                f"{path} is not a plain dictionary of tensors: {name!r} is something else", code="pickle_unsupported"
+            )
+        if value.numel() * value.element_size() > size:
+            raise WeightsError(
+                f"{path} claims a tensor {name!r} that is larger than the file; {FETCH}", code="weights_damaged"
+            )
+    return tensors
+
+
+def _innermost(path: Path, loaded: Mapping[object, object]) -> dict[str, Tensor]:
+    """The only dictionary of tensors, though it lie in others, as trainers save it beside their state."""
+    found = list(_dictionaries((), loaded))
+    if not found:
+        strange = [name for name, each in loaded.items() if not isinstance(name, str) or not isinstance(each, Tensor)]
+        raise WeightsError(
+            f"{path} is not a plain dictionary of tensors: {str(strange[0])[:SHOWN]!r} is something else"
+            if strange
+            else f"{path} holds no tensors; {FETCH}",
+            code="pickle_unsupported",
+        )
+    if len(found) > 1:
+        places = [place for place, _ in found]
+        place = next((each for each in places if "ema" in each[-1].lower()), places[0])
+        inside, target = "".join(f"[{word!r}]" for word in place), path.with_suffix(f".{place[-1]}.pth")
+        listed = ", ".join(".".join(each)[:SHOWN] for each in places)
+        raise WeightsError(
+            f"{path} holds {len(found)} dictionaries of tensors, {listed}; "
+            'write the one you want to a file of its own, with: python -c "import torch; torch.save(torch.load('
+            f"{str(path)!r}, map_location='cpu', weights_only=True){inside}, {str(target)!r})\"",
+            code="weights_ambiguous",
+        )
+    return found[0][1]
+
+
+def _dictionaries(
+    place: tuple[str, ...], value: Mapping[object, object]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Every dictionary of nothing but tensors, and the names that lead to it; an optimizer's numbered state is none."""
+    named = {name: each for name, each in value.items() if isinstance(name, str)}
+    if named and len(named) == len(value) and all(isinstance(each, Tensor) for each in named.values()):
+        yield place, {name: each for name, each in named.items() if isinstance(each, Tensor)}
+        return
+    if len(place) < NESTED:
+        for name, each in named.items():
+            if isinstance(each, Mapping):
+                yield from _dictionaries((*place, name), each)
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is cut short, damaged, or older than PyTorch 1.6; {FETCH} or get the .safetensors",
+            code="weights_damaged",
+        ) from error
+    if len(records) > MAX_TENSORS:
+        raise WeightsError(
+            f"{path} holds more than {MAX_TENSORS} tensors; it is not a model of this family", code="weights_too_many"
+        )
+    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+    pickles = max((record.file_size for record in records if record.filename.endswith(".pkl")), default=0)
+    if packed or pickles > HEADER_BYTES or sum(r.file_size for r in records) > path.stat().st_size:
+        raise WeightsError(
+            f"{path} is packed in a way that PyTorch never writes; get the .safetensors", code="pickle_unsupported"
+        )

@@ -1,0 +1,123 @@
+"""Safetensors files written tensor by tensor: header first, then the data, so that one tensor at a time is in memory.
+
+The format's own library writes only tensors that are all in memory. https://github.com/huggingface/safetensors
+"""
+
+import json
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kinoform.checkpoints.formats import SPELLINGS
+from kinoform.checkpoints.shards import shard_name
+from kinoform.errors import UsageError, WeightsError
+from kinoform.ops.fp8 import widened
+
+CHUNK = 1 << 22
+"""Numbers that are cast at once."""
+
+ALIGNMENT = 8
+METADATA = {"format": "pt"}
+"""Without it transformers refuses a file."""
+
+Wrote = Callable[[int], None]
+"""Called with the bytes just written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A tensor to be written as `dtype`; `read` fetches it when its turn comes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+    @property
+    def bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def write_safetensors(
+    path: Path, tensors: Iterable[Outgoing], wrote: Wrote, metadata: Mapping[str, str] = METADATA
+) -> None:
+    """The widest numbers come first, so that each tensor lies at a multiple of its width.
+
+    Raises WeightsError for values that are too large for their dtype, and as the readers do.
+    """
+    ordered = sorted(tensors, key=lambda each: -each.dtype.itemsize)
+    with path.open("wb") as file:
+        file.write(_header(ordered, metadata))
+        for each in ordered:
+            flat = each.read().flatten()
+            for part in flat.split(CHUNK):
+                data = _cast(path, each, part)
+                file.write(data.contiguous().view(torch.uint8).numpy().data)
+                wrote(data.nbytes)
+            del flat
+
+
+def write_set(folder: Path, stem: str, tensors: Sequence[Outgoing], limit: int | None, wrote: Wrote) -> None:
+    """One file, or with `limit` numbered shards of at most so many bytes each, with their index.
+
+    Raises UsageError when one tensor alone is larger than a shard; otherwise as `write_safetensors`.
+    """
+    shards = [list(tensors)] if limit is None else _shards(stem, tensors, limit)
+    if len(shards) == 1:
+        write_safetensors(folder / f"{stem}.safetensors", shards[0], wrote)
+        return
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        name = shard_name(stem, number, len(shards))
+        write_safetensors(folder / name, shard, wrote)
+        weight_map |= {each.name: name for each in shard}
+    index = {"metadata": {"total_size": sum(each.bytes for each in tensors)}, "weight_map": weight_map}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _header(tensors: Iterable[Outgoing], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    place = 0
+    for each in tensors:
+        end = place + each.bytes
+        entries[each.name] = {"dtype": SPELLINGS[each.dtype], "shape": each.shape, "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _cast(path: Path, each: Outgoing, part: Tensor) -> Tensor:
+    if part.dtype == each.dtype:
+        return part
+    data = widened(part, each.dtype)
+    if not data.isfinite().all():
+        fault = "values too large" if part.isfinite().all() else "NaN or infinity, which it would hide"
+        raise WeightsError(
+            f"{each.name} has {fault} for {each.dtype}; {path.name} was not written",
+            code="weights_overflow_dtype" if part.isfinite().all() else "weights_not_finite",
+        )
+    return data
+
+
+def _shards(stem: str, tensors: Iterable[Outgoing], limit: int) -> list[list[Outgoing]]:
+    """Tensors in their order, a new shard whenever the next would not fit."""
+    shards: list[list[Outgoing]] = [[]]
+    held = 0
+    for each in tensors:
+        if each.bytes > limit:
+            raise UsageError(
+                f"{stem}: {each.name} alone has {each.bytes} bytes; raise --shard-size above that",
+                code="shard_too_small",
+            )
+        if held + each.bytes > limit and shards[-1]:
+            shards.append([])
+            held = 0
+        shards[-1].append(each)
+        held += each.bytes
+    return shards

@@ -1,0 +1,225 @@
+"""How a wish enters: a conditioner turns inputs into what the transformer and the sampler are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kinoform.conditions.inputs import Inputs
+from kinoform.errors import UsageError
+from kinoform.models.codec import Codec
+from kinoform.models.vision import VisionEncoder
+from kinoform.numbers import Whole
+from kinoform.ops.patch import Patch
+from kinoform.types import Conditions, Latents, Level
+
+Rate = TypeVar("Rate")
+Count = TypeVar("Count", bound=Whole)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoSize:
+    """Frames, and pixels along height and width, of a video to be made."""
+
+    num_frames: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """What sizes must be multiples of: the codec's `stride` (time, height, width) and the transformer's `patch`."""
+
+    stride: Patch
+    patch: Patch
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """Pixels that one token covers along height and width."""
+        return self.stride[1] * self.patch[1], self.stride[2] * self.patch[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Latents that are known where `mask` is true; imposed after each step.
+
+    `noised`: at level sigma they read (1 - sigma) latents + sigma noise, with the noise that the video began
+    with; otherwise they stay clean throughout, as the first frame of Wan 2.2 TI2V does.
+    """
+
+    latents: Latents
+    mask: Bool[Tensor, "#b 1 f #h #w"]
+    noised: bool = True
+
+    def impose(self, x: Latents, level: Level, noise: Latents) -> Latents:
+        values = self.latents.to(x)
+        if self.noised:
+            values = (1 - level.sigma) * values + level.sigma * noise.to(x)
+        return torch.where(self.mask.to(x.device), values, x)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canvas:
+    """What the sampler starts from and keeps.
+
+    `lead` latent frames are denoised before the video and cut off; `images` are what they show in the end, which a
+    training and a start need. `start` are latents of a video to begin from at `strength` in (0, 1] of the steps
+    instead of from noise alone; `known` values are re-imposed. Neither of these two holds the leading frames.
+    """
+
+    lead: int = 0
+    images: Float[Tensor, "b c lead h w"] | None = None
+    start: Latents | None = None
+    strength: float = 1.0
+    known: Known | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a conditioner contributes, door by door; see `Conditions`. Nothing by default.
+
+    The context streams and branches named in `with_prompt` belong to the prompt: the negative prompt goes without them,
+    so that guidance strengthens what they say.
+    """
+
+    context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict)
+    channels: Latents | None = None
+    clean: Bool[Tensor, " l"] | None = None
+    branches: Mapping[str, Any] = field(default_factory=dict)
+    canvas: Canvas = Canvas()
+    with_prompt: frozenset[str] = frozenset()
+
+    def negative(self) -> Given:
+        """What stands beside the negative prompt."""
+        context = {name: rows for name, rows in self.context.items() if name not in self.with_prompt}
+        branches = {name: payload for name, payload in self.branches.items() if name not in self.with_prompt}
+        return replace(self, context=context, branches=branches, with_prompt=frozenset())
+
+    def conditions(self, text: Float[Tensor, "b n d"]) -> Conditions:
+        """With a prompt's rows."""
+        context = {"text": text, **self.context}
+        return Conditions(context=context, channels=self.channels, clean=self.clean, branches=self.branches)
+
+
+NOTHING = Given()
+
+
+@runtime_checkable
+class Encoders(Protocol):
+    """The encoders of a model, each loaded when it is first asked for and dropped before the transformer comes.
+
+    `image` raises WeightsError where the model has none.
+    """
+
+    @property
+    def device(self) -> torch.device: ...
+    def codec(self) -> Codec: ...
+    def image(self) -> VisionEncoder: ...
+
+
+@runtime_checkable
+class Conditioner(Protocol):
+    """One way in, by value: a recipe lists those that its model was trained with.
+
+    `takes` names the fields of `Inputs` it reads. `size` is the video that the inputs ask for, where
+    `asked` is what the request or the recipe says and `units` what it must fit; most return `asked`.
+    `check` refuses, before any weight is read, inputs that are missing or do not fit the video. `give` encodes.
+    """
+
+    @property
+    def takes(self) -> frozenset[str]: ...
+    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize: ...
+    def check(self, inputs: Inputs, video: VideoSize) -> None: ...
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given: ...
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A conditioner that chooses by itself which frames of a video it shows, if `every_frame` is true.
+
+    It is handed all of them, and all frames of a mask, whatever their rate. Without this member a conditioner is
+    handed videos at the frame rate of the one to be made, and no more frames than that has.
+    """
+
+    @property
+    def every_frame(self) -> bool: ...
+
+
+def rate_of(conditioners: Iterable[Conditioner], fps: Rate) -> Rate | None:
+    """Frames per second at which these are handed videos, where `fps` is the rate to be made; None for every frame."""
+    return None if _chosen(conditioners) else fps
+
+
+def most_of(conditioners: Iterable[Conditioner], num_frames: Count) -> Count | None:
+    """Frames that these are handed of a video at most, where `num_frames` are to be made; None for all."""
+    return None if _chosen(conditioners) else num_frames
+
+
+def _chosen(conditioners: Iterable[Conditioner]) -> bool:
+    return any(isinstance(each, Choosing) and each.every_frame for each in conditioners)
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """A conditioner that has a word for what is made where it takes part, such as i2v; None where it does not."""
+
+    def task(self, inputs: Inputs, video: VideoSize) -> str | None: ...
+
+
+def task_of(conditioners: Iterable[Conditioner], inputs: Inputs, video: VideoSize) -> str:
+    """A word for what is made, for the metadata: that of the first conditioner that has one, else t2v or t2i."""
+    words = (each.task(inputs, video) for each in conditioners if isinstance(each, Naming))
+    return next((word for word in words if word is not None), "t2i" if video.num_frames == 1 else "t2v")
+
+
+def together(parts: Iterable[Given]) -> Given:
+    """All contributions as one: channels one behind the other in order, everything else at most once.
+
+    Raises UsageError when two fill the same door.
+    """
+    found = Given()
+    for part in parts:
+        found = Given(
+            context=_union("context stream", found.context, part.context),
+            channels=_behind(found.channels, part.channels),
+            clean=_one("clean tokens", found.clean, part.clean),
+            branches=_union("branch", found.branches, part.branches),
+            canvas=_canvas(found.canvas, part.canvas),
+            with_prompt=found.with_prompt | part.with_prompt,
+        )
+    return found
+
+
+def _canvas(one: Canvas, other: Canvas) -> Canvas:
+    return Canvas(
+        lead=one.lead + other.lead,
+        images=_one("images before the video", one.images, other.images),
+        start=_one("a start", one.start, other.start),
+        strength=min(one.strength, other.strength),
+        known=_one("known latents", one.known, other.known),
+    )
+
+
+def _union(what: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    if twice := one.keys() & other.keys():
+        raise UsageError(
+            f"two conditioners fill the {what} {sorted(twice)[0]!r}; leave one out of the recipe",
+            code="conditioners_conflict",
+        )
+    return {**one, **other}
+
+
+def _behind(one: Latents | None, other: Latents | None) -> Latents | None:
+    given = [each for each in (one, other) if each is not None]
+    return torch.cat(given, dim=1) if given else None
+
+
+def _one(what: str, one: Any, other: Any) -> Any:
+    if one is not None and other is not None:
+        raise UsageError(f"two conditioners give {what}; leave one out of the recipe", code="conditioners_conflict")
+    return other if one is None else one

@@ -1,0 +1,131 @@
+"""A video to begin from: redone by a strength, inside a mask only, or changed by a sampler; with any model."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+
+from kinoform.conditions.clip_checks import (
+    by,
+    check_strength,
+    check_video_given,
+    clip_chunks,
+    free_cells,
+    kept_mask,
+    legal_length,
+)
+from kinoform.conditions.demand import Demand
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.protocols import NOTHING, Canvas, Encoders, Given, Known, Units, VideoSize
+from kinoform.conditions.resize import FLOATS, kept_part
+from kinoform.errors import UsageError
+from kinoform.media.types import InputVideo
+from kinoform.models.codec import encode_video
+from kinoform.ops.patch import Patch
+from kinoform.types import Latents
+
+NEED_VIDEO = ("mask", "strength", "source_prompt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartVideo:
+    """Start latents and a start level (SDEdit, Meng et al. 2021); nothing without a video.
+
+    Black of a mask stays: its latents are re-imposed after each step, with the video's noise at that level
+    (blended diffusion, Avrahami et al. 2022), and the rest is redone wholly unless the inputs say less.
+    Without a mask `strength` is the default. A longer video loses its end, a shorter one shortens what is made.
+    """
+
+    strength: float = 0.7
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset({"video", *NEED_VIDEO})
+
+    def task(self, inputs: Inputs, video: VideoSize) -> str | None:
+        """v2v, or i2i where one frame is made."""
+        if inputs.video is None:
+            return None
+        return "i2i" if video.num_frames == 1 else "v2v"
+
+    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
+        """Raises UsageError for a video that is too short; warns when frames are lost or missing."""
+        clip = inputs.video
+        if clip is None:
+            return asked
+        there, length = len(clip.frames), legal_length(clip, asked, units)
+        if length < there:
+            warnings.warn(f"{clip.name} has {there} frames; the first {length} are taken", stacklevel=2)
+        if length < asked.num_frames:
+            warnings.warn(
+                f"{length} frames are made instead of {asked.num_frames}, the length of {clip.name}", stacklevel=2
+            )
+        return replace(asked, num_frames=length)
+
+    def check(self, inputs: Inputs, video: VideoSize) -> None:
+        """Raises UsageError for what needs a video and has none, a strength out of range, or a mask that does
+        not fit or is of one colour; warns when the video is resized or cropped."""
+        check_video_given(inputs, *NEED_VIDEO)
+        clip = inputs.video
+        if clip is None:
+            return
+        check_strength(inputs.strength)
+        _tell_fit(clip, video)
+        if inputs.mask is not None:
+            white = kept_mask(inputs.mask, clip, video)
+            if not white.any():
+                raise UsageError(
+                    f"{inputs.mask.name} shows no white; white is what changes, so nothing would", code="mask_empty"
+                )
+            if white.all():
+                raise UsageError(
+                    f"{inputs.mask.name} is white everywhere; leave it out to change the whole video", code="mask_full"
+                )
+
+    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+        if inputs.video is None:
+            return Demand()
+        held = FLOATS * units.stride[0] * inputs.video.frames[0].nbytes
+        return Demand(videos=1, held=held, strength=self._strength(inputs))
+
+    @torch.no_grad()
+    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+        """Raises UsageError when the mask leaves no latent cell black, which only the codec knows."""
+        if inputs.video is None:
+            return NOTHING
+        codec = encoders.codec()
+        chunks = clip_chunks(inputs.video, video, codec.stride[0])
+        start = encode_video(codec, (chunk.to(encoders.device) for chunk in chunks))
+        known = self._known(inputs, video, start, codec.stride)
+        return Given(canvas=Canvas(start=start, strength=self._strength(inputs), known=known))
+
+    def _strength(self, inputs: Inputs) -> float:
+        if inputs.strength is not None:
+            return inputs.strength
+        # A sampler that changes videos begins from the video itself, so that the mask alone does not redo it.
+        return self.strength if inputs.mask is None or inputs.source_prompt is not None else 1.0
+
+    def _known(self, inputs: Inputs, video: VideoSize, start: Latents, stride: Patch) -> Known | None:
+        if inputs.video is None or inputs.mask is None:
+            return None
+        free = free_cells(kept_mask(inputs.mask, inputs.video, video), video, stride)
+        if free.all():
+            time, height, width = stride
+            raise UsageError(
+                f"no part of {inputs.mask.name} is black over {width}x{height} pixels and {time} frames of the video, "
+                "so nothing would stay; give it larger black parts",
+                code="mask_full",
+            )
+        return Known(latents=start, mask=~free[None, None].to(start.device))
+
+
+def _tell_fit(clip: InputVideo, video: VideoSize) -> None:
+    """Warn of a video in another size than the one to be made."""
+    if clip.size == (video.height, video.width):
+        return
+    rows, columns = kept_part(clip.size, (video.height, video.width))
+    kept = rows.stop - rows.start, columns.stop - columns.start
+    cropped = "" if kept == clip.size else f", of which the middle {by(kept)} is taken"
+    warnings.warn(f"{clip.name} of {by(clip.size)}{cropped} is brought to {video.width}x{video.height}", stacklevel=3)

@@ -1,0 +1,72 @@
+"""An adapter of kinoform as a LoRA file that others read, where it changes layers and adds nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from kinoform.checkpoints.write import Outgoing
+from kinoform.errors import UsageError, WeightsError
+from kinoform.families.adapter_files import DOWN, UP
+from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
+from kinoform.loading.adapters import AdapterFile
+from kinoform.loading.lora_saving import lora_metadata, outgoing_alpha
+
+FORMS = {"comfy": COMFY, "diffusers": DIFFUSERS}
+LISTED, SHOWN = 3, 80
+
+
+def lora_of(file: AdapterFile, to: str, dtype: torch.dtype | None) -> tuple[tuple[Outgoing, ...], dict[str, str]]:
+    """The tensors of a LoRA with the adapter's changes, scale 1, and its metadata; `dtype` None keeps the numbers.
+
+    Raises UsageError for a dialect without LoRA files, WeightsError for an adapter that adds to its model, or is
+    damaged.
+    """
+    if to not in FORMS:
+        raise UsageError(
+            f"{file.path} is an adapter, which becomes a LoRA file: give --to comfy or --to diffusers, not {to}",
+            code="options_conflict",
+        )
+    layers = [name.removesuffix(DOWN) for name in file.tensors if name.endswith(DOWN)]
+    matrices = {layer + piece for layer in layers for piece in (DOWN, UP)}
+    if added := [name for name in file.tensors if name not in matrices]:
+        listed = ", ".join(name[:SHOWN] for name in added[:LISTED]) + (", ..." if len(added) > LISTED else "")
+        raise WeightsError(
+            f"{file.path} adds {len(added)} tensors to its model ({listed}), for which LoRA files have no place; it "
+            "works as kinoform's adapter only: give it as --model",
+            code="adapter_not_lora",
+        )
+    ranks = [_rank(file, layer) for layer in layers]
+    tensors = tuple(each for layer in layers for each in _layer(file, layer, FORMS[to], dtype))
+    return tensors, lora_metadata(ranks, ranks, file.claims.base_hash)
+
+
+def check_options(path: Path, target: Path, *, shards: bool, prefix: str) -> None:
+    """Raises UsageError for what a LoRA file has not."""
+    if target.suffix.lower() != ".safetensors":
+        raise UsageError(
+            f"{path} becomes one LoRA file; give a name that ends in .safetensors: {target.name}.safetensors",
+            code="wrong_suffix",
+        )
+    if shards or prefix:
+        option = "--shard-size" if shards else "--prefix"
+        raise UsageError(f"{path} becomes a LoRA file, which has no {option}; leave it out", code="options_conflict")
+
+
+def _rank(file: AdapterFile, layer: str) -> int:
+    down, up = file.tensors[layer + DOWN], file.tensors.get(layer + UP)
+    if up is None or len(down.shape) != 2 or len(up.shape) != 2 or not 0 < down.shape[0] == up.shape[1]:
+        raise WeightsError(
+            f"{file.path}: the two matrices of {layer[:SHOWN]} do not fit each other; fetch it again",
+            code="weights_damaged",
+        )
+    return down.shape[0]
+
+
+def _layer(file: AdapterFile, layer: str, form: Form, dtype: torch.dtype | None) -> Iterator[Outgoing]:
+    for ending, piece in ((DOWN, "down"), (UP, "up")):
+        stored = file.tensors[layer + ending]
+        name = form.written(layer, piece)
+        yield Outgoing(name=name, shape=stored.shape, dtype=dtype or stored.dtype, read=stored.read)
+    if form.alpha:
+        yield outgoing_alpha(form, layer, float(_rank(file, layer)))

@@ -1,0 +1,250 @@
+"""Weights from one dialect to another, tensor by tensor: numbers are never changed but by a dtype that is asked for."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from kinoform.checkpoints.hashes import file_hash
+from kinoform.checkpoints.write import METADATA, Outgoing, Wrote, write_safetensors, write_set
+from kinoform.conversion.adapters import check_options, lora_of
+from kinoform.conversion.factorized import factorized, own_holdings
+from kinoform.conversion.layouts import DIALECTS, Dialect, Layout, WeightFile, outgoing
+from kinoform.conversion.source import Holdings, holdings
+from kinoform.errors import KinoformError, UsageError, nearest
+from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
+from kinoform.loading.adapters import AdapterFile, adapter_in
+from kinoform.loading.own import FORMAT, MANIFEST, FileRecord, Manifest
+
+SUFFIX = ".safetensors"
+HOLDS = "*.[sjm][aso][fod][en]*"
+"""*.safetensors, *.json and *.model: a folder with anything else in it is never replaced."""
+
+ADDRESS = re.compile(r"[\w.]+:\w+")
+FACTORIZED = "factorized"
+"""kinoform's own layout with other blocks: the one conversion that is not the same model in another spelling."""
+
+KNOWN = {**DIALECTS, FACTORIZED: DIALECTS["kinoform"]}
+OWN = ("kinoform", FACTORIZED)
+"""Those that become a folder of kinoform's own."""
+
+SHARDED = ("official", "diffusers", *OWN)
+
+Tell = Callable[[int, int], None]
+"""Called with the bytes that are written and those to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How weights are to be written.
+
+    `to` is one of KNOWN. `dtype` None leaves numbers as they are stored (those with scales become
+    float32). With `shard_bytes` no weight file holds more bytes of numbers. `prefix` stands before the names
+    of a transformer for ComfyUI. `recipe` (module:function) is what a folder of kinoform's own is loaded by.
+    """
+
+    to: str
+    dtype: torch.dtype | None = None
+    shard_bytes: int | None = None
+    prefix: str = ""
+    recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.to not in KNOWN:
+            raise UsageError(f"no dialect {self.to!r}; {nearest(self.to, KNOWN)}", code="unknown_name")
+        if self.prefix and not self.dialect.prefix:
+            raise UsageError(
+                f"--prefix stands before ComfyUI's names only, not those of {self.to}; leave it out",
+                code="options_conflict",
+            )
+        if self.recipe is not None and not ADDRESS.fullmatch(self.recipe):
+            raise UsageError(f"recipe {self.recipe!r} is not an address; write module:function", code="recipe_invalid")
+        if self.shard_bytes is not None and (self.shard_bytes < 1 or self.to not in SHARDED):
+            raise UsageError(
+                f"--shard-size must be positive, and is for {', '.join(SHARDED)}; leave it out",
+                code="value_out_of_range" if self.shard_bytes < 1 else "options_conflict",
+            )
+
+    @property
+    def dialect(self) -> Dialect:
+        return KNOWN[self.to]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """`files` are what was written, in the order of their names; `bytes` are those of the tensors."""
+
+    files: tuple[Path, ...]
+    tensors: int
+    bytes: int
+
+
+def convert(
+    source: Path,
+    target: Path,
+    wanted: Wanted,
+    *,
+    variant: str | None = None,
+    force: bool = False,
+    tell: Tell = lambda done, total: None,
+) -> Converted:
+    """Write the model or the part at `source` as `target`, whole or not at all.
+
+    An adapter that adds nothing to its model becomes a LoRA file. A whole model becomes a folder, a part a file that
+    ends in .safetensors, or, where the dialect has such a thing, a folder with its config.json. At most one tensor of
+    the source is in memory at a time.
+    `variant` is the released model that a transformer is. Raises WeightsError for a source that kinoform
+    cannot read or build, UsageError for a target that exists (see `kinoform.files` for `force`), lies
+    around the source or has no place for it, KinoformError when the disk is full.
+    """
+    if source.is_file() and (adapter := adapter_in(source)) is not None:
+        return _adapter(adapter, target, wanted, force=force, tell=tell)
+    own = wanted.to == FACTORIZED and (source / MANIFEST).is_file()
+    found = own_holdings(source) if own else holdings(source, variant)
+    _check_apart(found.path, found.files, target)
+    tensors = {name: outgoing(each, wanted.dialect, dtype=wanted.dtype, prefix=wanted.prefix)
+               for name, each in found.parts.items()}  # fmt: skip
+    if wanted.to == FACTORIZED:
+        tensors = _factorized(found, tensors)
+    if target.suffix.lower() == SUFFIX:
+        return _to_file(found, target, wanted, tensors, force=force, tell=tell)
+    layout = _layout(found, target, wanted, tensors)
+    check_folder_writable(target, holds=HOLDS, force=force, deep=True)
+    meter = _Meter(layout.weights, target, tell)
+    with whole_folder(target, holds=HOLDS, force=force, deep=True) as temporary:
+        _write(temporary, layout, wanted.shard_bytes, meter.wrote)
+        if wanted.to in OWN:
+            _write_manifest(temporary, str(wanted.recipe))
+        files = sorted(file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file())
+    return Converted(files=tuple(target / file for file in files), tensors=meter.tensors, bytes=meter.total)
+
+
+def _adapter(adapter: AdapterFile, target: Path, wanted: Wanted, *, force: bool, tell: Tell) -> Converted:
+    check_options(adapter.path, target, shards=wanted.shard_bytes is not None, prefix=wanted.prefix)
+    tensors, metadata = lora_of(adapter, wanted.to, wanted.dtype)
+    _check_apart(adapter.path, (adapter.path,), target)
+    return _one_file(target, tensors, metadata, force=force, tell=tell)
+
+
+def _factorized(found: Holdings, tensors: dict[str, tuple[Outgoing, ...]]) -> dict[str, tuple[Outgoing, ...]]:
+    if found.vocabulary is None or "transformer" not in tensors:
+        raise UsageError(
+            f"{found.path} is one part of a model; a factorized one is a folder: give the whole model",
+            code="part_not_model",
+        )
+    return {**tensors, "transformer": factorized(found.path, tensors["transformer"])}
+
+
+def _to_file(
+    found: Holdings,
+    target: Path,
+    wanted: Wanted,
+    tensors: dict[str, tuple[Outgoing, ...]],
+    *,
+    force: bool,
+    tell: Tell,
+) -> Converted:
+    if len(tensors) > 1:
+        raise UsageError(
+            f"{found.path} is a whole model, which becomes a folder; give a name without {SUFFIX}",
+            code="model_not_part",
+        )
+    if wanted.shard_bytes is not None:
+        raise UsageError(
+            f"{target} is one file; leave out --shard-size, or give a name without {SUFFIX}", code="options_conflict"
+        )
+    ((_, written),) = tensors.items()
+    return _one_file(target, written, METADATA, force=force, tell=tell)
+
+
+def _one_file(
+    target: Path, tensors: tuple[Outgoing, ...], metadata: Mapping[str, str], *, force: bool, tell: Tell
+) -> Converted:
+    check_writable(target, force=force)
+    meter = _Meter((WeightFile(place=target, tensors=tensors),), target, tell)
+    with whole(target, force=force) as temporary:
+        write_safetensors(temporary, tensors, meter.wrote, metadata)
+    return Converted(files=(target,), tensors=meter.tensors, bytes=meter.total)
+
+
+def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tuple[Outgoing, ...]]) -> Layout:
+    if found.vocabulary is not None:
+        if wanted.to in OWN and wanted.recipe is None:
+            raise UsageError(
+                f"{found.path} may be several models, or none that was released; say which by --variant or --recipe",
+                code="model_ambiguous",
+            )
+        return wanted.dialect.model(found, tensors)
+    ((name, part),) = found.parts.items()
+    layout = wanted.dialect.part(part, tensors[name])
+    if layout is None:
+        raise UsageError(
+            f"{found.path} is one part of a model, for which {wanted.to} has no folder; "
+            f"give a file: {target.name}{SUFFIX}",
+            code="part_not_model",
+        )
+    return layout
+
+
+def _check_apart(source: Path, files: tuple[Path, ...], target: Path) -> None:
+    """The source must outlive its conversion."""
+    place = target.resolve()
+    for file in (source, *files):
+        if place == file.resolve() or place in file.resolve().parents:
+            raise UsageError(
+                f"{target} would replace {file}, which is read; choose another name", code="would_replace_source"
+            )
+    if source.resolve() in place.parents:
+        raise UsageError(
+            f"{target} lies in {source}, which would then hold two models; choose another folder",
+            code="target_in_source",
+        )
+
+
+class _Meter:
+    """Counts what is written against what there is to write, for which the disk must have room."""
+
+    def __init__(self, weights: tuple[WeightFile, ...], target: Path, tell: Tell) -> None:
+        self.tensors = sum(len(file.tensors) for file in weights)
+        self.total = sum(each.bytes for file in weights for each in file.tensors)
+        self.done, self.tell = 0, tell
+        free = shutil.disk_usage(target.absolute().parent).free
+        if free < self.total:
+            raise KinoformError(
+                f"no room to write {target}: it needs {self.total / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
+                "free some space or choose another disk",
+                code="disk_full",
+            )
+
+    def wrote(self, count: int) -> None:
+        self.done += count
+        self.tell(self.done, self.total)
+
+
+def _write(folder: Path, layout: Layout, limit: int | None, wrote: Wrote) -> None:
+    for weights in layout.weights:
+        place = folder / weights.place
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_set(place.parent, place.name, weights.tensors, limit if weights.shards else None, wrote)
+    for name in (*layout.documents, *layout.copies, *layout.raw):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    for name, document in layout.documents.items():
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    for name, file in layout.copies.items():
+        shutil.copyfile(file, folder / name)
+    for name, stored in layout.raw.items():
+        (folder / name).write_bytes(stored.read().numpy().tobytes())
+
+
+def _write_manifest(folder: Path, recipe: str) -> None:
+    records = {
+        file.name: FileRecord(sha256=file_hash(file), bytes=file.stat().st_size) for file in sorted(folder.iterdir())
+    }
+    manifest = Manifest(recipe=recipe, parts=records, made={"by": "kinoform convert"})
+    text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

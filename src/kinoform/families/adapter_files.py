@@ -1,0 +1,88 @@
+"""What an adapter file says of itself, in the metadata of its header. Read without PyTorch.
+
+kinoform_adapter  the version of the form, 1
+base, base_hash   the model that it was trained on, by name and by the hash of its files
+recipe            module:function of the recipe that adds to that model
+channels          {name: number} of what the patch embedding reads, in order, as JSON
+made              how it was trained, as a JSON object
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kinoform.checkpoints.headers import FETCH
+from kinoform.errors import WeightsError
+
+MARK, FORMAT = "kinoform_adapter", "1"
+DOWN, UP = ".adapter.down", ".adapter.up"
+"""What stands behind the name of a changed layer: its change is up @ down."""
+
+LONGEST = {"base": 100, "base_hash": 16, "recipe": 256, "channels": 10_000, "made": 1_000_000}
+FORMS = {"base": r"[\w.:-]+", "base_hash": "[0-9a-f]{16}", "recipe": r"[\w.]+:\w+"}
+MOST_CHANNELS = 1 << 16
+SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterClaims:
+    """The metadata, of the right types but with any values."""
+
+    base: str
+    base_hash: str
+    recipe: str
+    channels: Mapping[str, int]
+    made: Mapping[str, Any]
+
+
+def is_adapter(metadata: Mapping[str, str]) -> bool:
+    return MARK in metadata
+
+
+def adapter_claims(path: Path, metadata: Mapping[str, str]) -> AdapterClaims:
+    """Raises WeightsError for metadata that are missing, damaged, or of a later version of kinoform."""
+    version = metadata.get(MARK)
+    if version != FORMAT:
+        said = "no adapter" if version is None else f"an adapter of format {version[:SHOWN]!r}, not {FORMAT}"
+        raise WeightsError(
+            f"{path} is {said}; update kinoform, or give the file that `kinoform train` wrote", code="adapter_damaged"
+        )
+    for key, longest in LONGEST.items():
+        if not 1 <= len(metadata.get(key, "")) <= longest:
+            raise WeightsError(
+                f"{path} does not say its {key} in 1 to {longest} letters; {FETCH}", code="adapter_damaged"
+            )
+    for key, form in FORMS.items():
+        if not re.fullmatch(form, metadata[key]):
+            raise WeightsError(
+                f"{path} says that its {key} is {metadata[key][:SHOWN]!r}, which is none; {FETCH}",
+                code="adapter_damaged",
+            )
+    channels = _object(path, "channels", metadata)
+    for name, count in channels.items():
+        if type(count) is not int or not 1 <= count <= MOST_CHANNELS:
+            raise WeightsError(
+                f"{path}: the number of its channels {name[:SHOWN]!r} is none; {FETCH}", code="adapter_damaged"
+            )
+    return AdapterClaims(
+        base=metadata["base"],
+        base_hash=metadata["base_hash"],
+        recipe=metadata["recipe"],
+        channels=channels,
+        made=_object(path, "made", metadata),
+    )
+
+
+def _object(path: Path, key: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        found = json.loads(metadata[key])
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: its {key} are not valid JSON; {FETCH}", code="adapter_damaged") from error
+    if not isinstance(found, dict):
+        raise WeightsError(
+            f"{path}: its {key} are a {type(found).__name__}, not a JSON object; {FETCH}", code="adapter_damaged"
+        )
+    return found

@@ -1,0 +1,48 @@
+"""Other weights beside those that a folder means: which of the two is wanted is asked, not guessed."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from kinoform.errors import KinoformError, WeightsError
+from kinoform.families.identify import identify_set
+from kinoform.families.weight_sets import sets_in
+
+ARGUMENTS = {
+    "text_encoder": "--text-encoder FILE",
+    "codec": "--vae FILE",
+    "image_encoder": "--image-encoder FILE",
+    "transformer": "--model FILE",
+}
+
+
+def check_alone(folder: Path, part: str, chosen: Iterable[Path]) -> None:
+    """Raises WeightsError where the folder holds that part a second time, under any name, beside the chosen files."""
+    files = tuple(chosen)
+    for rival in rivals(folder, part, files):
+        raise twice(folder, part, files[0], rival)
+
+
+def twice(folder: Path, part: str, first: Path, second: Path) -> WeightsError:
+    """The refusal of a folder with two files of one part."""
+    return WeightsError(
+        f"{folder} holds a {part.replace('_', ' ')} in {first.name} and another in {second.name}; pass "
+        f"{ARGUMENTS.get(part, 'the file of one')}, or move one of them away",
+        code="weights_ambiguous",
+    )
+
+
+def files_with(part: str, folder: Path) -> list[Path]:
+    """The first files of the sets in a folder that hold that part."""
+    return sorted(rivals(folder, part, ()))
+
+
+def rivals(folder: Path, part: str, chosen: Iterable[Path]) -> Iterator[Path]:
+    """The first files of other sets in a folder that hold that part; what cannot be read is none."""
+    taken = set(chosen)
+    names = [each.name for each in folder.iterdir() if each.is_file()]
+    for weights in sets_in(folder, names):
+        if taken.isdisjoint(weights.files):
+            with suppress(KinoformError):
+                if any(each.part == part for each in identify_set(weights)):
+                    yield weights.path

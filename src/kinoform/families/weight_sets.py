@@ -1,0 +1,161 @@
+"""Weights as they lie in files: a single one, numbered shards, or everything in a folder."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinoform.checkpoints.cached import opened
+from kinoform.checkpoints.gguf_header import read_gguf_header
+from kinoform.checkpoints.headers import (
+    FETCH,
+    MAX_TENSORS,
+    SAFETENSORS,
+    WEIGHT_SUFFIXES,
+    check_file,
+    layer_formats,
+    read_header,
+)
+from kinoform.checkpoints.shards import shards_of
+from kinoform.checkpoints.stems import STEMS, checked, files_of, groups, listed, passed_over
+from kinoform.errors import WeightsError
+from kinoform.families.storage import Described
+
+INDEX = ".safetensors.index.json"
+DEPTH = 3
+MOST_FILES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightSet:
+    """The files that hold one set of tensors; `path` names them: the file, or the first shard.
+
+    Where an `index` lists them, it is held against them when they are read.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    index: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensors:
+    """What the headers of a set say."""
+
+    tensors: Mapping[str, Described]
+    metadata: Mapping[str, str]
+
+
+def weight_sets(path: Path) -> tuple[WeightSet, ...]:
+    """The set that a file belongs to, or all sets in a folder and the folders in it, in the order of names.
+
+    Raises WeightsError when there are none, or more files than any model has.
+    """
+    path = opened(Path(os.path.expanduser(path)))
+    if not path.is_dir():
+        check_file(path)
+        if path.suffix.lower() not in WEIGHT_SUFFIXES:
+            raise WeightsError(
+                f"{path} is not a weight file; give one that ends in {', '.join(WEIGHT_SUFFIXES)}",
+                code="weights_unsupported_storage",
+            )
+        return (_set_of(path),)
+    found: dict[Path, WeightSet] = {}
+    count = 0
+    for place, names in _walk(path):
+        count += len(names)
+        if count > MOST_FILES:
+            raise WeightsError(
+                f"{path} holds more than {MOST_FILES} weight files; give the folder of one model",
+                code="weights_too_many",
+            )
+        found |= {each.path: each for each in sets_in(place, names)}
+    if not found:
+        raise WeightsError(
+            f"{path} holds no weight files ({', '.join(WEIGHT_SUFFIXES)}); check the folder", code="weights_missing"
+        )
+    return tuple(found[each] for each in sorted(found))
+
+
+def sets_in(folder: Path, names: Iterable[str]) -> Iterator[WeightSet]:
+    """The sets that these files of one folder make, without those that others stand before (see stems.py)."""
+    left = {folder / name for name in names if _is_weights(name)}
+    for index in sorted(folder.glob(f"*{INDEX}")):
+        try:
+            files = listed(index).files
+        except WeightsError:
+            files = (index,)  # whose fault is told when it is read
+        left -= set(files)
+        yield WeightSet(path=files[0], files=files, index=index)
+    for file in left - passed_over(folder):
+        yield _set_of(file)
+
+
+def disputes(path: Path) -> Iterator[WeightsError]:
+    """Reasons why the files called after a stem are not one set: two sets, a damaged index, a file that is missing."""
+    for place, _ in _walk(path) if path.is_dir() else ():
+        for stem in STEMS:
+            try:
+                if groups(place, stem):
+                    files_of(place / stem)
+            except WeightsError as error:
+                yield error
+
+
+def read_set(weights: WeightSet) -> Tensors:
+    """Headers only; but a .pth file imports PyTorch, without which nothing of it can be read.
+
+    Raises WeightsError naming a shard that is missing, or as the readers of headers do.
+    """
+    tensors: dict[str, Described] = {}
+    metadata: dict[str, str] = {}
+    for file in weights.files if weights.index is None else checked(listed(weights.index)):
+        held, told = _read(file)
+        if repeated := tensors.keys() & held.keys():
+            raise WeightsError(
+                f"tensor {min(repeated)!r} is in {file} and in an earlier file of its set; {FETCH}",
+                code="weights_ambiguous",
+            )
+        tensors |= held
+        metadata |= told
+        if len(tensors) > MAX_TENSORS:
+            raise WeightsError(
+                f"{file} and its set hold more than {MAX_TENSORS} tensors; it is no model of this family",
+                code="weights_too_many",
+            )
+    if not tensors:
+        raise WeightsError(f"{weights.path} holds no tensors; {FETCH}", code="weights_missing")
+    return Tensors(tensors=tensors, metadata=metadata)
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder with the names of its weight files, hidden folders and those far below left out."""
+    depth = len(folder.parts)
+    for place, folders, names in os.walk(folder):
+        below = len(Path(place).parts) - depth < DEPTH
+        folders[:] = sorted(name for name in folders if below and not name.startswith("."))
+        yield Path(place), sorted(filter(_is_weights, names))
+
+
+def _is_weights(name: str) -> bool:
+    """Whether the name is one of weights; of `.bin`, which anything may be called, only those of transformers."""
+    suffix = Path(name).suffix.lower()
+    return suffix in WEIGHT_SUFFIXES and (suffix != ".bin" or "pytorch_model" in name)
+
+
+def _set_of(file: Path) -> WeightSet:
+    files = shards_of(file)
+    return WeightSet(path=files[0], files=files)
+
+
+def _read(file: Path) -> tuple[Mapping[str, Described], Mapping[str, str]]:
+    suffix = file.suffix.lower()
+    if suffix in SAFETENSORS:
+        header = read_header(file)
+        return header.entries, {**header.metadata, **layer_formats(header)}
+    if suffix == ".gguf":
+        gguf = read_gguf_header(file)
+        return gguf.entries, gguf.metadata
+    from kinoform.checkpoints.formats import open_pickle  # which imports PyTorch
+
+    return open_pickle(file), {}

@@ -1,0 +1,158 @@
+"""From a checkpoint to a module: built without memory, then filled tensor by tensor, each cast once.
+
+Strict in both directions: every tensor has its place or is known to be unused, every place its tensor.
+"""
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from kinoform.checkpoints.files import Checkpoint
+from kinoform.errors import WeightsError
+from kinoform.families.names import Names
+from kinoform.families.usable import other_model
+from kinoform.ops.fp8 import widened
+
+WHOLE = 1_000_000
+SAMPLES = 4096
+LISTED = 3
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def load_module(
+    build: Callable[[], Module],
+    checkpoint: Checkpoint,
+    *,
+    names: Names | None = None,
+    dtype_of: Callable[[str], torch.dtype],
+    device: torch.device,
+    unused: Iterable[str] = (),
+) -> Module:
+    """The module of `build` with the checkpoint's weights, for inference: eval mode, no gradients.
+
+    `names` translates the file's names (None: they are kinoform's own); `dtype_of` gives the dtype of each
+    parameter by its own name; `unused` are shell patterns of names in the file that no model reads.
+    At no time is more than one stored tensor in memory beside the module. Raises WeightsError as
+    `match` does, and when values are NaN or infinite (looked for in a sample, see `sample`), too large for
+    their dtype, or all zero in the whole file.
+    """
+    module = on_meta(build)
+    alive = False
+    for own, name in match(module, checkpoint, names=names, unused=unused).items():
+        stored = checkpoint.read(name)
+        dtype = dtype_of(own)
+        alive |= _check_values(checkpoint, name, stored, dtype)
+        owner, _, leaf = own.rpartition(".")
+        value = nn.Parameter(_cast(stored, dtype, device), requires_grad=False)
+        setattr(module.get_submodule(owner), leaf, value)
+        del stored
+    if not alive:
+        raise WeightsError(
+            f"{checkpoint.path} holds nothing but zeros: its download broke off; fetch it again", code="weights_damaged"
+        )
+    return module.eval()
+
+
+def on_meta(build: Callable[[], Module]) -> Module:
+    """The module with shapes and no memory. Buffers are not supported: checkpoints do not hold them."""
+    with torch.device("meta"), _WithoutDrawing():
+        module = build()
+    assert not list(module.buffers()), f"{type(module).__name__} has buffers, which no checkpoint fills"
+    return module
+
+
+class _WithoutDrawing(TorchFunctionMode):
+    """Embeddings are not drawn: on the meta device that would import 800 modules, seconds of them."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        return given["tensor"] if func is nn.init.normal_ else func(*args, **given)
+
+
+def match(
+    module: nn.Module, checkpoint: Checkpoint, *, names: Names | None = None, unused: Iterable[str] = ()
+) -> dict[str, str]:
+    """Own name -> name in the file, for every parameter; reads headers only.
+
+    Raises WeightsError when tensors are missing, of another shape, not floating point, or left over.
+    """
+    wanted = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    ignored = tuple(unused)
+    found: dict[str, str] = {}
+    left: list[str] = []
+    for name in checkpoint.tensors:
+        own = name if names is None else names.ours(name)
+        if own is not None and own in wanted:
+            found[own] = name
+        elif not any(fnmatchcase(name, pattern) for pattern in ignored):
+            left.append(name)
+    missing = [own if names is None else names.theirs(own) for own in wanted if own not in found]
+    _check_complete(checkpoint, missing, left, len(wanted))
+    for own, name in found.items():
+        stored = checkpoint.tensors[name]
+        if stored.shape != wanted[own]:
+            raise WeightsError(
+                f"{stored.file}: {name} has shape {list(stored.shape)}, the model needs {list(wanted[own])}; "
+                "these are weights of a model of another size",
+                code="weights_wrong_shape",
+            )
+        if not stored.dtype.is_floating_point:
+            raise WeightsError(
+                f"{stored.file}: {name} is {stored.dtype}; get weights that are not quantised",
+                code="weights_unsupported_storage",
+            )
+    return {own: found[own] for own in wanted}
+
+
+def sample(values: Shaped[Tensor, "..."]) -> Shaped[Tensor, " n"]:
+    """Up to a million values whole; of more, about 4096 evenly spaced ones, the first and the last."""
+    flat = values.flatten()
+    if len(flat) <= WHOLE:
+        return flat
+    # An odd step, or every sample of a matrix whose width is a power of two would be in one column.
+    return torch.cat([flat[:: len(flat) // SAMPLES | 1], flat[-1:]])
+
+
+def _cast(stored: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Narrow numbers travel to the device as they are."""
+    narrow = stored.dtype.itemsize == 1
+    return widened(stored.to(device), dtype) if narrow else stored.to(device=device, dtype=dtype)
+
+
+def _check_complete(checkpoint: Checkpoint, missing: list[str], left: list[str], count: int) -> None:
+    faults = []
+    if missing:
+        faults.append(f"lacks {len(missing)} of the model's {count} tensors ({_listed(missing)})")
+    if left:
+        faults.append(f"has {len(left)} tensors that the model does not know ({_listed(left)})")
+    if faults:
+        place = checkpoint.files[0] if len(checkpoint.files) == 1 else checkpoint.path
+        raise other_model(f"{place} {' and '.join(faults)}", lacks=bool(missing), strange=bool(left))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+
+
+def _check_values(checkpoint: Checkpoint, name: str, stored: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a sample has any value but zero."""
+    values = sample(stored).float()
+    if not values.to(dtype).isfinite().all():
+        file = checkpoint.tensors[name].file
+        if values.isfinite().all():
+            raise WeightsError(
+                f"{file}: {name} has values too large for {dtype}; load it as torch.bfloat16",
+                code="weights_overflow_dtype",
+            )
+        raise WeightsError(
+            f"{file}: {name} holds NaN or infinity; the file is damaged, fetch it again", code="weights_not_finite"
+        )
+    return bool(values.any())

@@ -1,0 +1,126 @@
+"""LoRA files on a model: put there when its transformer is loaded, in memory that the adapters alone take."""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kinoform.checkpoints.formats import Stored
+from kinoform.checkpoints.hashes import model_hash
+from kinoform.errors import WeightsError
+from kinoform.loading.load import on_meta
+from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
+from kinoform.loading.parts import Parts
+from kinoform.models.dit import DiT
+from kinoform.models.lora import adapters_of, check_strength, with_adapters
+from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_layers
+from kinoform.models.packed import PackedLinear
+
+SAMPLED_ROWS = 64
+USUAL = (1e-5, 0.5)
+"""Of ||change|| / ||W||. Below it nothing is seen, above it the change buries what the model knew."""
+
+
+def with_loras(
+    parts: Parts,
+    loras: Sequence[tuple[Path, float]],
+    report: Callable[[str], None],
+    *,
+    ignore_unknown: bool = False,
+) -> Parts:
+    """Parts whose transformer is loaded with these LoRA files on it, each with its strength.
+
+    Headers are read now, and `report` gets one line for each file; the matrices are read with the
+    transformer, in the dtype of its products. The fingerprint tells files and strengths apart. Adapters have
+    the name of their file. Warns when a change is far smaller or larger than changes are. Raises WeightsError
+    as `open_lora` does, UsageError for a strength that is no number from -100 to 100.
+    """
+    if not loras:
+        return parts
+    layers = layer_sizes(on_meta(parts.transformer_spec.build))
+    opened = []
+    for path, strength in loras:
+        check_strength(strength)
+        file = open_lora(path, layers, ignore_unknown=ignore_unknown)
+        report(file.told(strength))
+        opened.append((file, strength))
+
+    def transformer(dtype: torch.dtype, device: torch.device) -> DiT:
+        model = parts.transformer(dtype, device)
+        for file, strength in opened:
+            model = attach_file(model, file, strength)
+        return model
+
+    def fingerprint() -> str:
+        told = [parts.fingerprint(), *(f"{model_hash(file.files)} {strength!r}" for file, strength in opened)]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+    return replace(parts, transformer=transformer, fingerprint=fingerprint)
+
+
+def layer_sizes(model: DiT) -> Sizes:
+    return {name: (layer.out_features, layer.in_features) for name, layer in linear_layers(model).items()}
+
+
+def attach_file(model: DiT, file: LoRAFile, strength: float) -> DiT:
+    """A copy of the model with the file's adapters, without gradients; see `with_adapters`.
+
+    Raises WeightsError for NaN, infinity, and values too large for the dtype of a layer's products.
+    """
+    layers, adapters = linear_layers(model), {}
+    for place, change in file.changes.items():
+        dtype, device = dtype_of(layers[place]), device_of(layers[place])
+        down, up = (_values(each, place, dtype) for each in (change.down, change.up))
+        adapter = Adapter(down.to(device), up.to(device), change.alpha).requires_grad_(False)
+        adapter.strength = strength
+        adapters[place] = adapter
+    name = _free_name(file.path, adapters_of(model))
+    model = with_adapters(model, name, adapters)
+    low, high = USUAL
+    size = relative_size(model, name)
+    if strength and not low <= size <= high:
+        warnings.warn(
+            f"{file.path.name} at strength {strength:g} changes the weights by {size:.2g} of their size; "
+            f"{low:g} to {high:g} is usual: check its strength, and that it is for this model",
+            stacklevel=2,
+        )
+    return model
+
+
+def relative_size(model: DiT, name: str) -> float:
+    """||change|| / ||W|| over the layers of an adapter; of each W about 64 rows are looked at."""
+    layers, change, base = linear_layers(model), 0.0, 0.0
+    for place, adapter in adapters_of(model)[name].items():
+        layer = layers[place]
+        change += adapter.size() ** 2
+        step = layer.out_features // SAMPLED_ROWS | 1
+        some = layer.packing.unpack(layer.rows[::step]) if isinstance(layer, PackedLinear) else layer.weight[::step]
+        base += some.detach().cpu().double().square().sum().item() * layer.out_features / len(some)
+    return (change / base) ** 0.5 if base else float("inf")
+
+
+def _values(stored: Stored, place: str, dtype: torch.dtype) -> Tensor:
+    values = stored.read()
+    if not values.float().isfinite().all():
+        raise WeightsError(
+            f"{stored.file}: the change of {place} holds NaN or infinity; fetch it again", code="weights_not_finite"
+        )
+    cast = values.to(dtype)
+    if not cast.isfinite().all():
+        raise WeightsError(
+            f"{stored.file}: the change of {place} is too large for {dtype}; use --dtype bfloat16",
+            code="weights_overflow_dtype",
+        )
+    return cast
+
+
+def _free_name(path: Path, taken: Mapping[str, object]) -> str:
+    """The file's name as a word; with a number when that is taken."""
+    word = "lora_" + re.sub(r"[^A-Za-z0-9]+", "_", path.stem)[:48].strip("_")
+    names = (word if number == 1 else f"{word}_{number}" for number in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)

@@ -1,0 +1,230 @@
+"""kinoform's own folder: the parts as safetensors, a tokenizer and a manifest with their hashes.
+
+    transformer.safetensors  autoencoder.safetensors  text_encoder.safetensors  tokenizer.json  manifest.json
+    image_encoder.safetensors, where the model has one; a model of pixels has no autoencoder
+
+Weights have kinoform's own names and any floating dtype; a part may come in numbered shards.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinoform.checkpoints.files import open_checkpoint
+from kinoform.checkpoints.hashes import file_hash
+from kinoform.checkpoints.headers import read_json
+from kinoform.checkpoints.shards import shard_name
+from kinoform.errors import NonFiniteError, UsageError, WeightsError
+from kinoform.families.identify import MANIFEST
+from kinoform.files import whole_folder
+from kinoform.loading.sources import Places, Source
+from kinoform.loading.tokenizer_file import vocabulary_file
+from kinoform.models.packed import PackedLinear
+from kinoform.models.tokenizer import JSON_FILE
+
+FORMAT = 1
+TRANSFORMER, CODEC, TEXT_ENCODER, IMAGE_ENCODER = "transformer", "autoencoder", "text_encoder", "image_encoder"
+
+HOLDS = "*.[sj][as][fo][en]*"
+"""Both *.safetensors and *.json: a folder with anything else in it is never replaced."""
+
+HASHED = 64_000_000
+ENTRY = 256
+"""Bytes that a tensor takes in a safetensors header besides its name, generously."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modules:
+    """The finished parts of a model, as they are saved; not all models have an autoencoder or an image encoder."""
+
+    transformer: nn.Module
+    autoencoder: nn.Module | None
+    text_encoder: nn.Module
+    image_encoder: nn.Module | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """`recipe` is module:function; `parts` by file name; `made` says how it was trained, in free JSON."""
+
+    recipe: str
+    parts: Mapping[str, FileRecord]
+    made: Mapping[str, Any]
+
+
+def save_own(
+    folder: Path,
+    modules: Modules,
+    *,
+    tokenizer_json: str,
+    recipe: str,
+    made: Mapping[str, Any],
+    dtype: torch.dtype = torch.float16,
+    max_shard_bytes: int | None = None,
+    force: bool = False,
+) -> Manifest:
+    """Write the folder whole or not at all; with `max_shard_bytes` no weight file is larger.
+
+    Raises UsageError when the folder exists (see `whole_folder` for `force`), when `recipe` is not
+    module:function, a weight is packed or one tensor alone is larger than a shard; NonFiniteError when a
+    weight is NaN, infinite, or too large for `dtype`.
+    """
+    if not re.fullmatch(r"[\w.]+:\w+", recipe):
+        raise UsageError(f"recipe {recipe!r} is not an address; write module:function", code="recipe_invalid")
+    named = {
+        TRANSFORMER: modules.transformer,
+        CODEC: modules.autoencoder,
+        TEXT_ENCODER: modules.text_encoder,
+        IMAGE_ENCODER: modules.image_encoder,
+    }
+    parts = {stem: module for stem, module in named.items() if module is not None}
+    for stem, module in parts.items():
+        _check_unpacked(stem, module)
+    with whole_folder(folder, holds=HOLDS, force=force) as temporary:
+        for stem, module in parts.items():
+            _write_part(temporary, stem, _cast(stem, module, dtype), max_shard_bytes)
+        (temporary / JSON_FILE).write_text(tokenizer_json, encoding="utf-8")
+        manifest = Manifest(
+            recipe=recipe,
+            parts={file.name: _record(file) for file in sorted(temporary.iterdir())},
+            made=dict(made),
+        )
+        text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False, allow_nan=False)
+        (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises WeightsError when the manifest is missing, damaged, or of a later version of kinoform."""
+    path = folder / MANIFEST
+    found = read_json(path)
+    if found.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} has format {found.get('format')!r}, not {FORMAT}; update kinoform to read it",
+            code="manifest_unsupported",
+        )
+    try:
+        recipe, parts, made = found["recipe"], found["parts"], found["made"]
+        records = {name: FileRecord(sha256=part["sha256"], bytes=part["bytes"]) for name, part in parts.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} is damaged: no usable {error}; fetch the folder again", code="manifest_damaged"
+        ) from error
+    if not isinstance(recipe, str) or not isinstance(made, dict):
+        raise WeightsError(
+            f"{path} is damaged: recipe or made is of the wrong type; fetch the folder again", code="manifest_damaged"
+        )
+    return Manifest(recipe=recipe, parts=records, made=made)
+
+
+def own_places(folder: Path, manifest: Manifest) -> Places:
+    """Raises WeightsError when a file is missing, not of the manifest's size, or not in the manifest."""
+    for name, record in manifest.parts.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise WeightsError(
+                f"{file} is missing, though {MANIFEST} names it; fetch the folder again", code="weights_incomplete"
+            )
+        if file.stat().st_size != record.bytes:
+            raise WeightsError(
+                f"{file} has {file.stat().st_size} bytes, {MANIFEST} says {record.bytes}; fetch it again",
+                code="weights_damaged",
+            )
+    names = (*manifest.parts, *(file.name for file in folder.iterdir()))
+
+    def part(stem: str) -> Source | None:
+        return Source(place=folder / stem) if any(name.startswith(stem) for name in names) else None
+
+    places = Places(
+        path=folder,
+        transformer=Source(place=folder / TRANSFORMER),
+        text_encoder=Source(place=folder / TEXT_ENCODER),
+        codec=part(CODEC),
+        tokenizer=vocabulary_file(folder),
+        image_encoder=part(IMAGE_ENCODER),
+    )
+    parts = (places.transformer, places.text_encoder, places.codec, places.image_encoder)
+    held = (file for part in parts if part is not None for file in open_checkpoint(part.place).files)
+    for file in (*held, places.tokenizer):
+        if file.name not in manifest.parts:
+            raise WeightsError(
+                f"{file} is not in {MANIFEST}; remove it, or fetch the folder again", code="weights_ambiguous"
+            )
+    return places
+
+
+def verify(manifest: Manifest, files: Iterable[Path]) -> None:
+    """Compare the SHA-256 of files below 64 MB with the manifest. Raises WeightsError naming the file."""
+    for file in files:
+        record = manifest.parts[file.name]
+        if record.bytes < HASHED and file_hash(file) != record.sha256:
+            raise WeightsError(
+                f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}; fetch it again", code="weights_damaged"
+            )
+
+
+def _check_unpacked(stem: str, module: nn.Module) -> None:
+    """A packed weight is no parameter, and would be left out."""
+    packed = [name for name, layer in module.named_modules() if isinstance(layer, PackedLinear)]
+    if packed:
+        raise UsageError(
+            f"{stem}: {len(packed)} weights are packed as their file stores them, first {packed[0]}; "
+            "load the model with keep_packed=False to save it",
+            code="weights_packed",
+        )
+
+
+def _cast(stem: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    found = {}
+    for name, parameter in module.named_parameters():
+        value = parameter.detach().to(device="cpu", dtype=dtype).contiguous()
+        if not value.isfinite().all():
+            raise NonFiniteError(
+                f"{stem}: {name} is NaN, infinite or too large for {dtype}; nothing was written", code="not_finite"
+            )
+        found[name] = value
+    return found
+
+
+def _write_part(folder: Path, stem: str, tensors: dict[str, Tensor], limit: int | None) -> None:
+    from safetensors.torch import save_file
+
+    shards = [tensors] if limit is None else _shards(stem, tensors, limit)
+    for number, shard in enumerate(shards, 1):
+        name = f"{stem}.safetensors" if len(shards) == 1 else shard_name(stem, number, len(shards))
+        save_file(shard, folder / name, metadata={"format": "pt"})
+
+
+def _shards(stem: str, tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
+    """Tensors in their order, a new shard whenever the next would not fit."""
+    shards: list[dict[str, Tensor]] = [{}]
+    room = limit - ENTRY
+    for name, value in tensors.items():
+        needed = value.nbytes + len(name.encode()) + ENTRY
+        if needed > limit - ENTRY:
+            raise UsageError(
+                f"{stem}: {name} alone needs {needed} bytes; raise max_shard_bytes above that",
+                code="shard_too_small",
+            )
+        if needed > room:
+            shards.append({})
+            room = limit - ENTRY
+        shards[-1][name] = value
+        room -= needed
+    return shards
+
+
+def _record(file: Path) -> FileRecord:
+    return FileRecord(sha256=file_hash(file), bytes=file.stat().st_size)

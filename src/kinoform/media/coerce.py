@@ -1,0 +1,201 @@
+"""Images, videos and masks from what a program has: file names, Pillow images, arrays, sequences of those."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from itertools import accumulate
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from kinoform.errors import UsageError
+from kinoform.media.alpha import flat
+from kinoform.media.image_decoder import pixels_of
+from kinoform.media.paint import Paint
+from kinoform.media.read import painted, read_clip, read_image, read_mask, wish, with_white
+from kinoform.media.remarks import Refused, Say
+from kinoform.media.resample import Pace, Wish, rate, taken, times
+from kinoform.media.timing import Source, Timed
+from kinoform.media.types import InputImage, InputVideo, Mask
+from kinoform.numbers import Number, Whole
+
+EXACT = Fraction(1, 10**9)
+"""The tick of times that no file has rounded."""
+
+
+def image_of(value: object) -> InputImage:
+    """An Image itself, or one of a file name, a Pillow image, or an array [h, w], [h, w, 3] or [h, w, 4].
+
+    Arrays are uint8, or floats in 0..1. Warns of transparency, behind which white is put. Raises UsageError for
+    other values, and as `read_image` does.
+    """
+    if isinstance(value, InputImage):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return read_image(value)
+    with _aloud("the image") as say:
+        return InputImage(pixels=flat(_pixels(value, "an image", say), say))
+
+
+def clip_of(
+    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, sound: bool = False
+) -> InputVideo:
+    """A InputVideo, a Video, a file name, an array [f, h, w, 3] (or 4), or a sequence of what `image_of` takes.
+
+    `fps`, `num_frames` and `sound` are as in `read_clip`; arrays and sequences have no times, as images in a folder.
+    Warns and raises UsageError as `read_clip` and `image_of` do, and for other values.
+    """
+    if isinstance(value, str | os.PathLike):
+        return read_clip(value, fps=fps, num_frames=num_frames, sound=sound)
+    asked = wish(fps, num_frames)
+    if isinstance(value, InputVideo):
+        return _taken(value, asked)
+    if (isinstance(value, np.ndarray) and value.ndim == 4) or isinstance(value, list | tuple):
+        return _taken(InputVideo(frames=_stacked((image_of(each).pixels for each in value), "a video")), asked)
+    from kinoform.media.video import Video  # not for the others, since it brings FFmpeg along
+
+    if not isinstance(value, Video):
+        raise _unknown("a video", value)
+    return _taken(InputVideo(frames=value.frames, fps=value.fps, times=value.times, sound=value.sound), asked)
+
+
+def mask_of(
+    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, video: InputVideo | None = None
+) -> Mask:
+    """A Mask, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of images.
+
+    Arrays may have 3 or 4 channels as their last axis. They are uint8, bool, or floats in 0..1. `fps` and
+    `num_frames` are as in `read_mask`. A mask in the size that the frames of `video` have in their file, before they
+    are turned and stretched as they are shown, is turned and stretched too, and it is said.
+    Raises UsageError as `read_mask` does, for a mask without white, and for other values.
+    """
+    if isinstance(value, str | os.PathLike):
+        return _standing(read_mask(value, fps=fps, num_frames=num_frames), video)
+    most = wish(fps, num_frames).num_frames
+    if isinstance(value, Mask):
+        mask = value
+    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and _is_several(value)):
+        paint = Paint()
+        mask = Mask(values=_stacked((_painted(each, paint) for each in value), "a mask"))
+    else:
+        mask = Mask(values=_painted(value, Paint())[None])
+    if most is not None and len(mask.values) > most:
+        warnings.warn(f"{mask.name} is cut to {most} frames", stacklevel=2)
+        mask = Mask(values=mask.values[:most], origin=mask.origin)
+    return with_white(_standing(mask, video))
+
+
+def _standing(mask: Mask, video: InputVideo | None) -> Mask:
+    if video is None or video.stance is None or mask.size == video.size or mask.size != video.stance.coded:
+        return mask
+    height, width = video.size
+    warnings.warn(
+        f"{mask.name} lies as {video.name} does in its file; it is turned to {width}x{height} with it", stacklevel=3
+    )
+    return replace(mask, values=np.stack([video.stance.shown(each, video.size) for each in mask.values]))
+
+
+def _is_several(values: np.ndarray) -> bool:
+    """Whether an array is a video of masks; with three axes and 3 or 4 as the last one it is an image in colour."""
+    return values.ndim == 4 or (values.ndim == 3 and values.shape[2] not in (3, 4))
+
+
+@contextmanager
+def _aloud(name: str) -> Iterator[Say]:
+    """Warn, at the caller of whoever uses this, of all that was said, each once."""
+    notes: dict[str, None] = {}
+    try:
+        yield lambda note: notes.setdefault(note)
+    except Refused as error:
+        raise UsageError(f"{name} {error}", code=error.code) from error
+    for note in notes:
+        warnings.warn(f"{name} {note}", stacklevel=4)
+
+
+def _taken(clip: InputVideo, asked: Wish) -> InputVideo:
+    if asked.fps is None and asked.num_frames is None:
+        return clip
+    own = None if clip.fps is None else Fraction(clip.fps)
+    stays = [Fraction(0) if own is None else 1 / own] * len(clip.frames) if clip.times is None else clip.times.stays
+    ends = list(accumulate(stays))
+    source = Source(
+        size=clip.size,
+        frames=(
+            Timed(pixels=partial(np.asarray, frame), time=end - stay, end=end)
+            for frame, stay, end in zip(clip.frames, stays, ends, strict=True)
+        ),
+        tick=Fraction(0) if own is None else EXACT if clip.times is None else clip.times.tick,
+        rate=own,
+        count=len(clip.frames),
+        seconds=ends[-1],
+    )
+    pace = Pace()
+    with _aloud(clip.name) as say:
+        frames = np.stack(list(taken(source, asked, pace, say)))
+    own_times = times(source, asked, pace, len(frames))
+    return replace(clip, frames=frames, fps=rate(source, asked, pace), times=own_times)
+
+
+def _painted(value: object, paint: Paint) -> UInt8[np.ndarray, "h w"]:
+    if isinstance(value, InputImage):
+        value = value.pixels
+    if isinstance(value, str | os.PathLike):
+        return painted(value, Wish(mask=True, single=True)).values[0]
+    with _aloud("the mask") as say:
+        return paint.values(_pixels(value, "a mask", say), say)
+
+
+def _pixels(value: object, what: str, say: Say) -> UInt8[np.ndarray, "h w _"]:
+    if isinstance(value, Image.Image):
+        return pixels_of(value, say)
+    if not isinstance(value, np.ndarray):
+        raise _unknown(what, value)
+    pixels = _bytes(value, what)
+    if pixels.ndim == 2:
+        return np.stack([pixels] * 3, axis=-1)
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size:
+        raise UsageError(f"{what} is an array [height, width, 3], not {list(value.shape)}", code="wrong_type")
+    return pixels
+
+
+def _bytes(values: np.ndarray, what: str) -> UInt8[np.ndarray, "..."]:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    if not np.issubdtype(values.dtype, np.floating):
+        raise UsageError(
+            f"{what} is uint8 in 0..255 or floats in 0..1, not {values.dtype}; convert it", code="wrong_type"
+        )
+    if values.size and not (values.min() >= 0 and values.max() <= 1):  # NaN is neither
+        found = f"{values.min():g} to {values.max():g}"
+        raise UsageError(
+            f"{what} of floats has values in 0..1, not from {found}; rescale it, or give uint8",
+            code="value_out_of_range",
+        )
+    return np.rint(values * 255).astype(np.uint8)
+
+
+def _stacked(frames: Iterable[np.ndarray], what: str) -> np.ndarray:
+    every = list(frames)
+    if not every:
+        raise UsageError(f"{what} needs at least one frame", code="frames_missing")
+    for place, frame in enumerate(every):
+        if frame.shape != every[0].shape:
+            one, other = f"{every[0].shape[1]}x{every[0].shape[0]}", f"{frame.shape[1]}x{frame.shape[0]}"
+            raise UsageError(
+                f"{what} has one size, but frame 0 is {one} and frame {place} is {other}; make them alike",
+                code="sizes_differ",
+            )
+    return np.stack(every)
+
+
+def _unknown(what: str, value: object) -> UsageError:
+    kinds = "a file name, a Pillow image, a numpy array, or (for videos and masks) a list of these"
+    shape = f" {list(value.shape)}" if isinstance(value, np.ndarray) else ""
+    return UsageError(f"{what} is {kinds}, not {type(value).__name__}{shape}", code="wrong_type")

@@ -1,0 +1,162 @@
+"""Decoding in a process of its own, so that a hostile file can neither harm this one nor hold it up."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BufferedIOBase, BufferedReader
+from threading import Timer
+from typing import Any
+
+import numpy as np
+
+from kinoform.errors import KinoformError, UsageError
+from kinoform.media import limits as caps
+from kinoform.media.decoder_process import Job
+from kinoform.media.paths import printable
+from kinoform.media.timing import Times
+from kinoform.media.upright import Stance
+
+LONGEST_LINE = 2**20
+"""Bytes of a message that are read: it tells of one file, at most the times of all its frames."""
+
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.decoder_process import main; main()"
+)
+"""What the process runs: isolated from the current folder, with the modules that this one finds."""
+
+GRACE = 10
+"""Seconds to start the process, beyond those to decode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """Frames [f, h, w, c] of uint8, their rate, their own times where they keep none, and what is to be said.
+
+    Each of the `notes` is the rest of a sentence; `heard` tells that the file has other tracks, and `stance` how the
+    frames lie in it.
+    """
+
+    frames: np.ndarray
+    fps: float | None
+    times: Times | None
+    heard: bool
+    stance: Stance | None
+    notes: tuple[str, ...]
+
+
+def decoded(job: Job) -> Decoded:
+    """The frames of a job. Raises UsageError when a file cannot be read, or takes too long or too much memory."""
+    modules = json.dumps([place for place in sys.path if place])
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", START, modules],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        clock = Timer(caps.MOST_DECODING + GRACE, process.kill)
+        clock.start()
+        assert process.stdin is not None and isinstance(process.stdout, BufferedReader)
+        try:
+            process.stdin.write(job.written())
+            process.stdin.close()
+            return _received(process.stdout)
+        except (EOFError, BrokenPipeError) as error:
+            process.stdout.close()  # ends a process that still writes
+            raise _failure(process.wait(), job.name) from error
+        finally:
+            clock.cancel()
+            process.kill()
+
+
+def _received(stream: BufferedIOBase) -> Decoded:
+    """What `decoding` writes, checked, since a hostile file may have taken that process over.
+
+    Raises EOFError when that is anything else, or ends early, and UsageError with what is wrong with the file.
+    """
+    frames, count = np.empty((0, 0, 0, 0), np.uint8), 0
+    while (letter := stream.read(1)) in (b"h", b"f"):
+        if letter == b"h":
+            frames = np.empty((1, *_shape(_line(stream, list))), np.uint8)
+            continue
+        if not frames.size or (count + 1) * frames[0].nbytes > caps.MOST_RESULT:
+            raise EOFError
+        if count == len(frames):
+            # In place: the system moves pages instead of copying them.
+            frames.resize((2 * count, *frames.shape[1:]), refcheck=False)
+        if stream.readinto(frames[count].data) < frames[count].nbytes:
+            raise EOFError
+        count += 1
+    end = _line(stream, dict)
+    if letter == b"x" and isinstance(end.get("error"), str):
+        raise UsageError(printable(end["error"]), code=_code(end.get("code")))
+    notes, fps = end.get("notes"), end.get("fps")
+    if letter != b"e" or not count or not isinstance(notes, list) or not isinstance(fps, float | int | None):
+        raise EOFError
+    frames.resize((count, *frames.shape[1:]), refcheck=False)
+    return Decoded(
+        frames=frames, fps=None if fps is None else float(fps), times=_times(end.get("times"), count),
+        heard=end.get("heard") is True, stance=_stance(end.get("stance")),
+        notes=tuple(printable(str(each)) for each in notes),
+    )  # fmt: skip
+
+
+def _times(listed: object, count: int) -> Times | None:
+    if listed is None:
+        return None
+    if not isinstance(listed, list) or len(listed) != count + 3 or not all(type(each) is int for each in listed):
+        raise EOFError
+    try:
+        return Times(tick=Fraction(*listed[:2]), begins=tuple(listed[2:-1]), end=listed[-1])
+    except (ValueError, ZeroDivisionError) as error:
+        raise EOFError from error
+
+
+def _stance(listed: object) -> Stance | None:
+    if listed is None:
+        return None
+    if not isinstance(listed, list) or len(listed) != 6 or not all(type(each) is int for each in listed):
+        raise EOFError
+    if not all(abs(each) < 2**32 for each in listed):
+        raise EOFError
+    height, width, a, b, c, d = listed
+    return Stance(coded=(height, width), matrix=(a, b, c, d))
+
+
+def _code(code: object) -> str:
+    if not isinstance(code, str) or not re.fullmatch("[a-z][a-z0-9_]{0,39}", code):
+        raise EOFError
+    return code
+
+
+def _line(stream: BufferedIOBase, kind: type) -> Any:
+    try:
+        message = json.loads(stream.readline(LONGEST_LINE))
+    except (ValueError, RecursionError) as error:
+        raise EOFError from error
+    if not isinstance(message, kind):
+        raise EOFError
+    return message
+
+
+def _shape(sides: list[Any]) -> list[int]:
+    if len(sides) != 3 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise EOFError
+    if math.prod(sides) > caps.MOST_RESULT or sides[2] not in (1, 3):
+        raise EOFError
+    return sides
+
+
+def _failure(code: int, name: str) -> KinoformError:
+    if code < 0:  # ended by a signal: from the clock, a limit, or its own crash
+        limits = f"{caps.MOST_DECODING} s and {caps.MOST_MEMORY // 2**30} GiB"
+        return UsageError(
+            f"{name} cannot be decoded within {limits}; convert it, or make it shorter or smaller",
+            code="media_too_large",
+        )
+    return KinoformError(
+        f"{name}: the process that decodes it ended early ({code}); does {sys.executable} run?", code="decoder_ended"
+    )

@@ -1,0 +1,163 @@
+"""The process that decodes a stranger's files: a job comes in as JSON, frames go out as bytes, and nothing else.
+
+Messages out begin with a letter: `h` JSON of the frames' shape, once; `f` one frame; then `e` JSON of the rate and
+of what is to be said, or `x` JSON of what is wrong, a sentence about the file and its code. JSON ends with its line.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from io import BufferedIOBase, BufferedReader
+
+import numpy as np
+
+from kinoform.errors import UsageError
+from kinoform.media.image_decoder import stills
+from kinoform.media.limits import MOST_DECODING, MOST_MEMORY
+from kinoform.media.remarks import Refused, Say
+from kinoform.media.resample import Pace, Wish, rate, sides, taken, times
+from kinoform.media.sniff import FIRST, kind_of
+from kinoform.media.timing import Source, Timed
+
+try:
+    import resource
+except ImportError:  # Windows; there, only the time limit of the process that waits for this one protects
+    resource = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Files to decode: one video or image, or the images of a folder in order.
+
+    `names` is what errors call each, and `name` the whole.
+    """
+
+    name: str
+    paths: list[str]
+    names: list[str]
+    wish: Wish = field(default_factory=Wish)
+
+    def written(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def read(text: bytes) -> "Job":
+        values = json.loads(text)
+        return Job(**{**values, "wish": Wish(**values["wish"])})
+
+
+def main() -> None:
+    """Do the job that standard input describes."""
+    job, out = Job.read(sys.stdin.buffer.read()), os.fdopen(1, "wb")
+    confine()
+    try:
+        decode(job, out)
+    except UsageError as error:
+        _send(out, b"x", {"error": str(error), "code": error.code})
+    out.flush()
+
+
+def confine() -> None:
+    """Limit this process: its memory, its time, and what it writes to disk, not even a dump of the memory."""
+    _limit({"RLIMIT_AS": MOST_MEMORY, "RLIMIT_CPU": MOST_DECODING, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0})
+
+
+def decode(job: Job, out: BufferedIOBase) -> None:
+    """Write the messages of a job to `out`, but for `x`, in whose place UsageError is raised."""
+    notes: dict[str, None] = {}  # each once, in order
+    with _named(job.name):
+        if len(job.paths) > 1:
+            frames = _images(job, notes.setdefault)
+            _write(Source(size=(1, 1), frames=frames, count=len(job.paths)), job.wish, notes, out)
+            return
+        with open(job.paths[0], "rb") as file:
+            _write(_single(file, job.wish, notes.setdefault), job.wish, notes, out)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Whatever goes wrong with a file, as a sentence about it."""
+    try:
+        yield
+    except (UsageError, BrokenPipeError):
+        raise
+    except Refused as error:
+        raise UsageError(f"{name} {error}", code=error.code) from error
+    except MemoryError as error:
+        raise UsageError(
+            f"{name} needs over {MOST_MEMORY // 2**30} GiB to decode; make it smaller", code="media_too_large"
+        ) from error
+    except Exception as error:  # libraries raise anything over a damaged file
+        raise UsageError(f"{name} is damaged or cut short; copy or export it again", code="media_damaged") from error
+
+
+def _single(file: BufferedReader, wish: Wish, say: Say) -> Source:
+    kind, length = kind_of(file.read(FIRST)), os.fstat(file.fileno()).st_size
+    file.seek(0)
+    if not kind.demuxer:
+        return stills(file, kind, length, say)
+    if wish.single:
+        raise Refused("is a video, not an image; give a png, jpeg or webp file", code="not_an_image")
+    from kinoform.media.video_decoder import footage  # not for images: FFmpeg takes longer to load than they to read
+
+    return footage(file, kind, length, say)
+
+
+def _images(job: Job, say: Say) -> Iterator[Timed]:
+    """The first frame of each image of a folder, without times."""
+    size = None
+    for path, name in zip(job.paths, job.names, strict=True):
+        with _named(name), open(path, "rb") as file:
+            kind = kind_of(file.read(FIRST))
+            file.seek(0)
+            if kind.demuxer:
+                raise Refused("is a video; take it out of the folder, or give it alone", code="video_among_images")
+            source = stills(file, kind, os.fstat(file.fileno()).st_size, say)
+            pixels = next(source.frames).pixels()
+            size = size or pixels.shape
+            if pixels.shape[:2] != size[:2]:
+                raise Refused(
+                    f"is {sides(pixels.shape)}, but {job.names[0]} is {sides(size)}; give frames of one size",
+                    code="sizes_differ",
+                )
+        yield Timed(pixels=lambda here=pixels: here, time=Fraction(0), end=Fraction(0))
+
+
+def _write(source: Source, wish: Wish, notes: dict[str, None], out: BufferedIOBase) -> None:
+    pace, shape, count = Pace(), None, 0
+    for pixels in taken(source, wish, pace, notes.setdefault):
+        if shape is None:
+            shape = pixels.shape
+            _send(out, b"h", shape)
+        count += 1
+        out.write(b"f")
+        out.write(np.ascontiguousarray(pixels).data)
+    own = times(source, wish, pace, count)
+    listed = own and [own.tick.numerator, own.tick.denominator, *own.begins, own.end]
+    _send(
+        out,
+        b"e",
+        {
+            "fps": rate(source, wish, pace),
+            "times": listed,
+            "heard": source.heard,
+            "stance": pace.stance and [*pace.stance.coded, *pace.stance.matrix],
+            "notes": list(notes),
+        },
+    )
+
+
+def _send(out: BufferedIOBase, letter: bytes, message: object) -> None:
+    out.write(letter + json.dumps(message).encode() + b"\n")
+
+
+def _limit(limits: Mapping[str, int]) -> None:
+    if resource is None:
+        return
+    for name, most in limits.items():
+        with suppress(ValueError, OSError):  # macOS has no limit of memory, and others may have set lower ones
+            resource.setrlimit(getattr(resource, name), (most, most))

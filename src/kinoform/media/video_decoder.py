@@ -1,0 +1,185 @@
+"""Videos by FFmpeg: mp4, mov, webm, mkv."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from io import BufferedReader
+from typing import NoReturn
+
+import av
+import numpy as np
+from av import VideoFrame
+from av.codec import CodecContext
+from av.codec.codec import UnknownCodecError
+from av.container import InputContainer
+from av.error import EOFError as FFmpegEnd
+from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
+
+from kinoform.media.colours import rgb
+from kinoform.media.lengths import matroska_end, mov_end
+from kinoform.media.limits import MOST_VIDEO_PIXELS
+from kinoform.media.remarks import Refused, Say
+from kinoform.media.sniff import MATROSKA, Kind
+from kinoform.media.timing import Source, Timed
+from kinoform.media.upright import NO_TURN, Stance, squared, turned
+
+CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1"}
+"""What cameras, editors and browsers write. Rarer decoders are tried by fewer people and their attackers."""
+
+TRANSPARENT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders of transparency that lies beside the stream, by codec; FFmpeg's own leave it out."""
+
+USUAL_RATE = Fraction(25)
+"""Frames per second of a video that does not say."""
+
+
+def footage(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
+    """The frames of the first video in a file of `length` bytes. Raises Refused, or whatever PyAV raises.
+
+    The format is given and other files are refused, so that no playlist and no link leads elsewhere.
+    """
+    end = matroska_end(file) if kind is MATROSKA else mov_end(file, length)
+    if end > length:
+        raise EOFError
+    file.seek(0)
+    container = opened(file, kind)
+    stream = _video(container, say)
+    codec = stream.codec_context
+    shape = stream.sample_aspect_ratio
+    height, width = size = squared((codec.height, codec.width), shape)
+    if max(width * height, codec.width * codec.height) > MOST_VIDEO_PIXELS:
+        raise Refused(
+            f"has {width}x{height} pixels; at most {MOST_VIDEO_PIXELS} a frame are read; make it smaller",
+            code="media_too_large",
+        )
+    if shape and size != (codec.height, codec.width):
+        say(f"has pixels {shape.numerator}:{shape.denominator} wide; it is taken as {width}x{height}, as players do")
+    decoder = _decoder(stream, say)
+    # A header may promise less than the frames then ask for.
+    decoder.options = {"max_pixels": str(MOST_VIDEO_PIXELS)}
+    # One thread needs the least memory, and damage is found in the same place every time.
+    decoder.thread_count = 1
+    assert stream.time_base is not None
+    seconds = Fraction(container.duration, av.time_base) if container.duration else None
+    return Source(
+        size=size,
+        frames=_frames(container, stream, decoder, say),
+        tick=stream.time_base,
+        rate=stream.average_rate,
+        count=stream.frames or None,
+        seconds=stream.duration * stream.time_base if stream.duration else seconds,
+        lossy=True,
+        heard=bool(container.streams.audio or container.streams.subtitles),
+    )
+
+
+def opened(file: BufferedReader, kind: Kind) -> InputContainer:
+    """The container in a file, which can lead to no other file. Raises Refused, or whatever PyAV raises."""
+    try:
+        return av.open(
+            file,
+            "r",
+            format=kind.demuxer,
+            container_options={"protocol_whitelist": "file"},
+            io_open=_refuse_links,
+            metadata_errors="replace",
+        )
+    except FFmpegEnd as error:  # of a file that is whole
+        raise Refused("has no frame; give another video", code="media_no_video") from error
+
+
+def _refuse_links(url: str, flags: int, options: object) -> NoReturn:
+    raise Refused("leads to another file; give a video that is whole", code="media_has_links")
+
+
+def tracks(container: InputContainer) -> list[VideoStream]:
+    """The video tracks, first the one that players show: the one marked as default, else the first in the file."""
+    images = Disposition.attached_pic | Disposition.timed_thumbnails
+    videos = [stream for stream in container.streams.video if not stream.disposition & images]
+    return sorted(videos, key=lambda stream: not stream.disposition & Disposition.default)
+
+
+def _video(container: InputContainer, say: Say) -> VideoStream:
+    videos = tracks(container)
+    if not videos:
+        sound = "has sound but no image" if container.streams.audio else "has no image"
+        raise Refused(f"{sound}; give a video", code="media_no_video")
+    if len(videos) > 1:
+        place = 1 + sum(other.index < videos[0].index for other in videos)
+        say(f"has {len(videos)} video tracks; number {place} is taken")
+    codec = videos[0].codec_context
+    name = codec.codec.canonical_name if codec else "unknown"
+    if name not in CODECS:
+        raise Refused(
+            f"is coded as {name}, which is not read; convert it to h264 in an mp4 file", code="media_unsupported"
+        )
+    return videos[0]
+
+
+def _decoder(stream: VideoStream, say: Say) -> VideoCodecContext:
+    """The stream's own, or for transparency beside the stream (Matroska's alpha mode) one that reads it."""
+    codec = stream.codec_context
+    if {key.lower(): text for key, text in stream.metadata.items()}.get("alpha_mode") != "1":
+        return codec
+    reader = TRANSPARENT.get(codec.codec.canonical_name)
+    if reader is None:
+        say(f"has transparency that is not read in {codec.codec.canonical_name}; hidden colours show")
+        return codec
+    try:
+        decoder = CodecContext.create(reader, "r")
+    except UnknownCodecError as error:
+        raise Refused(
+            f"is transparent, which needs an FFmpeg with {reader}; convert it to prores 4444 in a mov file",
+            code="media_unsupported",
+        ) from error
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = codec.extradata
+    return decoder
+
+
+def _frames(container: InputContainer, stream: VideoStream, decoder: VideoCodecContext, say: Say) -> Iterator[Timed]:
+    """Frames with times from 0 on. A frame ends where the next begins, the last after its own duration."""
+    waiting, start, tick = None, None, stream.time_base or Fraction(1)
+    usual, matrix = 1 / (stream.average_rate or USUAL_RATE), NO_TURN
+    for frame in _decoded(container, stream, decoder):
+        if frame.interlaced_frame:
+            say("is interlaced; its half images stay woven into each other")
+        # A display orientation within the stream holds from its frame on.
+        if (orientation := frame.side_data.get("DISPLAYMATRIX")) is not None:
+            matrix = np.frombuffer(bytes(orientation), np.int32)
+        time = Fraction(0) if waiting is None else waiting.end
+        if frame.pts is not None:
+            start = frame.pts * tick - time if start is None else start
+            time = frame.pts * tick - start
+        if waiting is not None:
+            time = max(time, waiting.time)
+            yield replace(waiting, end=time)
+        stays = frame.duration * tick if frame.duration else usual
+        a, b, _, c, d = matrix[:5].tolist()
+        waiting = Timed(
+            pixels=partial(_upright, frame, stream.sample_aspect_ratio, matrix, say),
+            time=time,
+            end=time + stays,
+            stance=Stance(coded=(frame.height, frame.width), matrix=(a, b, c, d)),
+        )
+    if waiting is not None:
+        yield waiting
+
+
+def _decoded(container: InputContainer, stream: VideoStream, decoder: VideoCodecContext) -> Iterator[VideoFrame]:
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise EOFError
+        for frame in decoder.decode(packet):
+            if decoder.name == "libvpx":
+                frame.colorspace = Colorspace.ITU601  # of all VP8; FFmpeg's own decoder says so
+            yield frame
+
+
+def _upright(frame: VideoFrame, shape: Fraction | None, matrix: np.ndarray, say: Say) -> np.ndarray:
+    """Pixels turned, mirrored and stretched as the file says that they are shown."""
+    return turned(rgb(frame, squared((frame.height, frame.width), shape), say), matrix, say)

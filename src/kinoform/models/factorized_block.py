@@ -1,0 +1,104 @@
+"""The factorized block: spatial attention, cross-attention, temporal attention, feed-forward; each its own weights.
+
+No released model is built so (docs/wan22.md); it is the second of the two systems that kinoform holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kinoform.models.attention.factorized import WithinFrames, WithinPlaces
+from kinoform.models.block import CrossAttention, SelfAttention, feed_forward, shift_scale_gate
+from kinoform.models.cost import BlockCost, cross_products, feed_forward_products, key_products, self_products
+from kinoform.models.protocols import Attend, KeysValues, Stream
+from kinoform.ops.norm import layer_norm, modulate
+from kinoform.types import Grid
+
+if TYPE_CHECKING:
+    from kinoform.models.dit import DiTSpec
+
+SPACE, FEED_FORWARD, TIME = 0, 3, 6
+"""The first of three rows of modulation each (shift, scale, gate). Time stands last, where a full block has none."""
+
+ROWS = 9
+
+SPATIAL, TEMPORAL = WithinFrames(), WithinPlaces()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorizedBlock:
+    """space, cross, time, feed-forward; or, with `cross` "after", space, time, cross, feed-forward.
+
+    Context, of text and of reference images beside it, enters by the cross-attention. What comes before it is the
+    same under every prompt, and guidance computes it once: in the first order space alone, in the second time too.
+    """
+
+    cross: Literal["between", "after"] = "between"
+
+    @property
+    def modulation_rows(self) -> int:
+        return ROWS
+
+    def build(self, spec: DiTSpec, layer: int) -> SpaceTimeBlock:
+        return SpaceTimeBlock(spec, layer, time_first=self.cross == "after")
+
+    def cost(self, spec: DiTSpec, layer: int, grid: Grid, *, rows: int, guests: int) -> BlockCost:
+        tokens, seen = grid.tokens + guests, tuple(each.cost(layer, grid, guests) for each in (SPATIAL, TEMPORAL))
+        space, time = (
+            self_products(spec, name, tokens, each.pairs) for name, each in zip(("space", "time"), seen, strict=True)
+        )
+        cross, last = cross_products(spec, tokens, rows), feed_forward_products(spec, tokens)
+        return BlockCost(
+            before_context=space | time if self.cross == "after" else space,
+            after_context=cross | last if self.cross == "after" else cross | time | last,
+            keys=key_products(spec, rows),
+            attention=seen,
+        )
+
+
+class SpaceTimeBlock(nn.Module):
+    """Nine rows of `modulation` + level: shift, scale, gate of space, of the feed-forward, of time.
+
+    Each part adds gate * part(norm -> scale and shift); the cross-attention, behind an affine norm, adds itself. With
+    the rows of time at 0 the block is spatial attention, cross-attention and feed-forward alone, to the last bit.
+    """
+
+    def __init__(self, spec: DiTSpec, layer: int, *, time_first: bool) -> None:
+        super().__init__()
+        self.eps, self.time_first = spec.eps, time_first
+        self.space, self.time = SPATIAL.at(layer), TEMPORAL.at(layer)
+        self.modulation = nn.Parameter(torch.zeros(1, ROWS, spec.dim))
+        self.self_attention = SelfAttention(spec.dim, spec.heads, spec.eps)
+        self.cross_norm = nn.LayerNorm(spec.dim, eps=spec.eps) if spec.cross_norm else None
+        self.cross_attention = CrossAttention(spec.dim, spec.heads, spec.eps, spec.context)
+        self.time_attention = SelfAttention(spec.dim, spec.heads, spec.eps)
+        self.feed_forward = feed_forward(spec)
+
+    def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
+        return self.cross_attention.keys(context)
+
+    def forward(self, stream: Stream, keys: KeysValues) -> Stream:
+        return self.after_context(self.before_context(stream), keys)
+
+    def before_context(self, stream: Stream) -> Stream:
+        stream = self._attended(stream, self.self_attention, self.space, SPACE)
+        return self._attended(stream, self.time_attention, self.time, TIME) if self.time_first else stream
+
+    def after_context(self, stream: Stream, keys: KeysValues) -> Stream:
+        norm = self.cross_norm
+        x = stream.tokens if norm is None else layer_norm(stream.tokens, self.eps, norm.weight, norm.bias)
+        stream = stream.add(self.cross_attention(x, keys))
+        if not self.time_first:
+            stream = self._attended(stream, self.time_attention, self.time, TIME)
+        shift, scale, gate = shift_scale_gate(self.modulation, stream, FEED_FORWARD)
+        return stream.add(self.feed_forward(modulate(stream.tokens, self.eps, shift, scale)), gate)
+
+    def _attended(self, stream: Stream, attention: SelfAttention, kernel: Attend, first: int) -> Stream:
+        shift, scale, gate = shift_scale_gate(self.modulation, stream, first)
+        x = modulate(stream.tokens, self.eps, shift, scale)
+        return stream.add(attention(x, stream, kernel), gate)

@@ -1,0 +1,201 @@
+"""The doors of the transformer: what may be plugged in, and what passes through.
+
+A block, an attention scheme, a context stream, a branch and a mesh are each a protocol here and a value
+elsewhere. The transformer knows only these; it never learns the name of a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from kinoform.ops.rope import Rotary
+from kinoform.types import Grid
+
+if TYPE_CHECKING:
+    from kinoform.models.dit import DiTSpec
+
+Heads: TypeAlias = Float[Tensor, "b l heads k"]
+KeyHeads: TypeAlias = Float[Tensor, "b n heads k"]
+Attend: TypeAlias = Callable[[Heads, KeyHeads, KeyHeads, Grid], Heads]
+"""Self-attention of (q, k, v), all rotated; video tokens first, in the order of the grid, then guests."""
+
+
+@runtime_checkable
+class AttentionScheme(Protocol):
+    """Who sees whom, without weights. A frozen value; `at` may differ from layer to layer."""
+
+    def at(self, layer: int) -> Attend: ...
+
+
+@runtime_checkable
+class Mesh(Protocol):
+    """How a token axis is shared out among ranks; the only thing sequence parallelism may touch.
+
+    `split` keeps this rank's part of `axis`, `gather` is its inverse, `attend` runs a scheme's attention
+    so that every query of this rank sees the keys of all ranks.
+    """
+
+    def split(self, x: Tensor, axis: int) -> Tensor: ...
+    def gather(self, x: Tensor, axis: int) -> Tensor: ...
+    def attend(self, kernel: Attend, q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """The mesh of one rank: nothing is split."""
+
+    def split(self, x: Tensor, axis: int) -> Tensor:
+        return x
+
+    def gather(self, x: Tensor, axis: int) -> Tensor:
+        return x
+
+    def attend(self, kernel: Attend, q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
+        return kernel(q, k, v, grid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modulation:
+    """The noise levels that are present and which token has which.
+
+    `embedding` [b, levels, d] is read by the head, `rows` [b, levels, r, d] by the blocks, both float32;
+    with an `index` they are those of the whole batch, b = 1. `index` [b, l] names the level of each
+    token; None when all tokens of a sample share one, the usual case, for which no per-token copy is made.
+    """
+
+    embedding: Float[Tensor, "#b levels d"]
+    rows: Float[Tensor, "#b levels r d"]
+    index: Int[Tensor, "b l"] | None = None
+
+    def of_tokens(self, table: Float[Tensor, "#b levels d"]) -> Float[Tensor, "#b n d"]:
+        """The row of each token: [b, 1, d] to broadcast when there is one level, else gathered [b, l, d]."""
+        if self.index is None:
+            return table
+        table = table.expand(len(self.index), -1, -1)
+        return torch.take_along_dim(table, self.index[..., None], dim=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What flows through the blocks. Tokens [b, l, d] are the float32 residual stream.
+
+    `rotary` holds the phases of their positions, `start` the patch-embedded input of the video's tokens
+    (before block 0), `context` the embedded context rows by stream name. `guests` tokens stand after the video.
+    """
+
+    tokens: Float[Tensor, "b l d"]
+    start: Float[Tensor, "b m d"]
+    rotary: Rotary
+    grid: Grid
+    modulation: Modulation
+    context: Mapping[str, Tensor]
+    mesh: Mesh = Alone()
+    guests: int = 0
+
+    def add(self, change: Float[Tensor, "b l d"], gate: Float[Tensor, "#b #l d"] | None = None) -> Stream:
+        """tokens + change * gate."""
+        sums = self.tokens + change if gate is None else torch.addcmul(self.tokens, change, gate)
+        return replace(self, tokens=sums)
+
+    def split(self) -> Stream:
+        """This rank's share of everything that has one entry per token."""
+        index = self.modulation.index
+        if index is not None:
+            index = self.mesh.split(index, 1)
+        return replace(
+            self,
+            tokens=self.mesh.split(self.tokens, 1),
+            start=self.mesh.split(self.start, 1),
+            rotary=Rotary(self.mesh.split(self.rotary.cos, 0), self.mesh.split(self.rotary.sin, 0)),
+            modulation=replace(self.modulation, index=index),
+        )
+
+    def gather(self) -> Stream:
+        """The inverse of `split`."""
+        index = self.modulation.index
+        if index is not None:
+            index = self.mesh.gather(index, 1)
+        return replace(
+            self,
+            tokens=self.mesh.gather(self.tokens, 1),
+            start=self.mesh.gather(self.start, 1),
+            rotary=Rotary(self.mesh.gather(self.rotary.cos, 0), self.mesh.gather(self.rotary.sin, 0)),
+            modulation=replace(self.modulation, index=index),
+        )
+
+
+KeysValues: TypeAlias = Mapping[str, tuple[KeyHeads, KeyHeads]]
+"""Cross-attention's k and v of one block, by stream name: the same at every step, so made once a video."""
+
+
+@runtime_checkable
+class Block(Protocol):
+    """One layer. `before_context` is all that does not depend on the context rows; guidance shares it."""
+
+    def keys(self, context: Mapping[str, Tensor]) -> KeysValues: ...
+    def __call__(self, stream: Stream, keys: KeysValues) -> Stream: ...
+    def before_context(self, stream: Stream) -> Stream: ...
+    def after_context(self, stream: Stream, keys: KeysValues) -> Stream: ...
+
+
+@runtime_checkable
+class BlockSpec(Protocol):
+    """A kind of block, by value. `modulation_rows` is how many rows of modulation it reads (6 or 9)."""
+
+    @property
+    def modulation_rows(self) -> int: ...
+    def build(self, spec: DiTSpec, layer: int) -> nn.Module: ...
+
+
+@runtime_checkable
+class ContextSpec(Protocol):
+    """A named stream of context rows: its embedding, and how blocks read it.
+
+    It has k, v and norm of its own in every block and, where it is `gated`, a learned gate (from 0); or it `joins`
+    another stream, whose k and v read its rows behind the others. A gated or joining stream may be left out.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def gated(self) -> bool: ...
+    @property
+    def joins(self) -> str | None: ...
+    def build(self, dim: int, eps: float) -> nn.Module: ...
+
+
+class Guests(NamedTuple):
+    """Tokens that join self-attention without being part of the video, with places and a level of their own."""
+
+    tokens: Float[Tensor, "b g d"]
+    positions: Float[Tensor, "g 3"]
+    timestep: float
+
+
+@runtime_checkable
+class Branch(Protocol):
+    """A module beside the blocks. Its running state is a value that passes through, never an attribute.
+
+    `prepare` runs once a video, `open` once a step before block 0 (it may invite guests), `after_block`
+    after each block, `close` after the last.
+    """
+
+    def prepare(self, payload: Any, context: Mapping[str, Tensor], grid: Grid) -> Any: ...
+    def open(self, stream: Stream, payload: Any) -> tuple[Guests | None, Any]: ...
+    def after_block(self, layer: int, stream: Stream, state: Any) -> tuple[Stream, Any]: ...
+    def close(self, stream: Stream, state: Any) -> Stream: ...
+
+
+@runtime_checkable
+class BranchSpec(Protocol):
+    """A kind of branch, by value; `name` is where its payload stands in the conditions."""
+
+    @property
+    def name(self) -> str: ...
+    def build(self, spec: DiTSpec) -> nn.Module: ...

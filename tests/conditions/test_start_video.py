@@ -1,0 +1,257 @@
+"""A video to begin from: its length and size, what a mask lets change, and the sentences for what does not fit."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conditions.in_hand import CODECS, InHand, random_module
+from kinoform.conditions.clip_checks import clip_chunks, free_cells
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.protocols import NOTHING, Conditioner, Given, Units, VideoSize
+from kinoform.conditions.resize import signal
+from kinoform.conditions.video_to_video import StartVideo
+from kinoform.errors import UsageError
+from kinoform.media.types import InputVideo, Mask, Origin
+from kinoform.models.codec import Identity, encode_video
+from kinoform.types import Level
+
+WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
+VIDEO = VideoSize(num_frames=9, height=16, width=24)
+PIXELS = InHand()
+STRIDED = InHand(made_codec=random_module(CODECS["2"]))
+"""Latent frames of 1, 2, 2, 2 and 2 frames, latent cells of 2x2 pixels."""
+
+
+def clip(frames: int = 9, height: int = 16, width: int = 24, seed: int = 1) -> InputVideo:
+    values = np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    return InputVideo(frames=values, fps=16.0, origin=Origin(file="ball.mp4", sha256="0" * 64))
+
+
+def mask(white: Any, frames: int = 1, height: int = 16, width: int = 24) -> Mask:
+    """Black but for `white`, an index of [frame, row, column]."""
+    values = np.zeros((frames, height, width), dtype=np.uint8)
+    values[white] = 255
+    return Mask(values=values, origin=Origin(file="hole.png", sha256="1" * 64))
+
+
+def given(encoders: InHand = PIXELS, size: VideoSize = VIDEO, **inputs: Any) -> Given:
+    """After the checks, without their warnings."""
+    asked, way = Inputs(**inputs), StartVideo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        way.check(asked, size)
+    return way.give(asked, size, encoders)
+
+
+def sentence(**inputs: Any) -> str:
+    with pytest.raises(UsageError) as refused:
+        given(**inputs)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_the_protocol_is_kept() -> None:
+    assert isinstance(StartVideo(), Conditioner)
+    assert StartVideo().takes == {"video", "mask", "strength", "source_prompt"}
+
+
+def test_without_a_video_it_is_silent() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert StartVideo().size(Inputs(), VIDEO, WAN) == VIDEO
+        StartVideo().check(Inputs(), VIDEO)
+    assert StartVideo().give(Inputs(), VIDEO, PIXELS) is NOTHING
+
+
+# Length and size
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "made"),
+    [(9, 9, 9), (30, 9, 9), (9, 81, 9), (12, 81, 9), (80, 81, 77), (5, 81, 5), (3, 1, 1), (1, 1, 1)],
+)
+def test_a_video_is_as_long_as_asked_for_or_as_the_clip(there: int, asked: int, made: int) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        size = StartVideo().size(Inputs(video=clip(there)), VideoSize(num_frames=asked, height=16, width=24), WAN)
+    assert size == VideoSize(num_frames=made, height=16, width=24)
+    told = " ".join(str(each.message) for each in said)
+    assert (f"ball.mp4 has {there} frames; the first {made} are taken" in told) == (made < there)
+    assert (f"{made} frames are made instead of {asked}" in told) == (made < asked)
+
+
+@pytest.mark.parametrize(("patch", "there", "made"), [((2, 2, 2), 27, 21), ((2, 2, 2), 5, 5), ((3, 1, 1), 22, 21)])
+def test_whole_patches_of_latent_frames_are_made(patch: tuple[int, int, int], there: int, made: int) -> None:
+    units = Units(stride=(4, 8, 8), patch=patch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        size = StartVideo().size(Inputs(video=clip(there)), VideoSize(num_frames=81, height=16, width=24), units)
+    assert size.num_frames == made and (1 + (made - 1) // 4) % patch[0] == 0
+
+
+@pytest.mark.parametrize("there", [1, 2, 4])
+def test_a_clip_too_short_for_a_video_is_refused(there: int) -> None:
+    with pytest.raises(UsageError, match=f"ball.mp4 is too short for a video: it has {there} frames; give 5 or more"):
+        StartVideo().size(Inputs(video=clip(there)), VIDEO, WAN)
+
+
+def test_a_video_of_the_right_size_is_taken_as_it_is() -> None:
+    whole = clip()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StartVideo().check(Inputs(video=whole), VIDEO)
+    start = given(video=whole).canvas.start
+    assert start is not None and torch.equal(start[0].transpose(0, 1), signal(whole.frames))
+
+
+def test_chunks_are_the_video() -> None:
+    """Of any size: what is encoded piece by piece is what stands in the frames one by one."""
+    longer = clip(12, 40, 30)
+    chunks = list(clip_chunks(longer, VIDEO, 4))
+    assert [chunk.shape for chunk in chunks] == [(1, 3, frames, 16, 24) for frames in (1, 4, 4)]
+    alone = [next(clip_chunks(InputVideo(frames=longer.frames[i : i + 1]), VIDEO, 4)) for i in range(9)]
+    assert torch.equal(torch.cat(chunks, dim=2), torch.cat(alone, dim=2))
+    assert all(chunk.abs().max() <= 1 for chunk in chunks)
+
+
+def test_the_middle_of_other_proportions_is_kept_and_said() -> None:
+    """48x16 in the proportions of 24x16 is its middle, of the right size already."""
+    wide = clip(width=48)
+    with pytest.warns(UserWarning, match="ball.mp4 of 48x16, of which the middle 24x16 is taken is brought to 24x16"):
+        StartVideo().check(Inputs(video=wide), VIDEO)
+    start = given(video=wide).canvas.start
+    assert start is not None and torch.equal(start[0].transpose(0, 1), signal(wide.frames[:, :, 12:36]))
+
+
+def test_a_resize_is_said_and_is_antialiased() -> None:
+    """A fine checkerboard becomes grey, and does not turn into stripes."""
+    board = np.indices((9, 64, 96)).sum(0)[..., None].repeat(3, -1) % 2 * 255
+    large = InputVideo(frames=board.astype(np.uint8))
+    with pytest.warns(UserWarning, match="the video of 96x64 is brought to 24x16"):
+        StartVideo().check(Inputs(video=large), VIDEO)
+    start = given(video=large).canvas.start
+    assert start is not None and start.abs().mean() < 0.02
+
+
+def test_a_video_is_encoded_as_the_codec_encodes_videos() -> None:
+    whole = clip()
+    start = given(STRIDED, video=whole).canvas.start
+    pixels = signal(whole.frames).transpose(0, 1)[None]
+    expected = encode_video(STRIDED.codec(), iter([pixels[:, :, :1], pixels[:, :, 1:5], pixels[:, :, 5:]]))
+    assert start is not None and start.shape == (1, 5, 5, 8, 12)
+    assert torch.allclose(start, expected, atol=1e-5)
+    again = given(STRIDED, video=whole).canvas.start
+    assert again is not None and torch.equal(start, again)
+
+
+# Strength and mask
+
+
+def test_strength_by_default() -> None:
+    whole, hole = clip(), mask(np.s_[:, :8, :])
+    assert given(video=whole).canvas.strength == 0.7
+    assert given(video=whole, mask=hole).canvas.strength == 1.0
+    assert given(video=whole, mask=hole, source_prompt="a ball").canvas.strength == 0.7
+    for more in ({}, {"mask": hole}):
+        assert given(video=whole, strength=0.3, **more).canvas.strength == 0.3
+
+
+def test_black_stays_and_white_changes() -> None:
+    whole, hole = clip(), mask(np.s_[:, 4:9, 10:20])
+    canvas = given(video=whole, mask=hole).canvas
+    assert canvas.known is not None and canvas.start is not None and canvas.known.noised
+    x, noise = torch.randn(2, *canvas.start.shape, generator=torch.Generator().manual_seed(0)).unbind()
+    for sigma in (0.0, 0.4, 1.0):
+        kept = canvas.known.impose(x, Level(sigma=sigma, timestep=1000 * sigma), noise)
+        mixed = (1 - sigma) * canvas.start + sigma * noise
+        white = torch.from_numpy(hole.values > 0).expand(9, -1, -1)
+        assert torch.equal(kept[..., white], x[..., white])
+        assert torch.allclose(kept[..., ~white], mixed[..., ~white])
+
+
+def test_a_cell_is_free_where_any_of_its_pixels_in_any_frame_is_white() -> None:
+    draw = np.random.default_rng(3)
+    for stride in ((1, 1, 1), (2, 2, 4), (4, 8, 8)):
+        for _ in range(5):
+            white = draw.random((9, 16, 24)) < 0.02
+            free = free_cells(white, VIDEO, stride)
+            for f, h, w in np.ndindex(*free.shape):
+                frames = slice(0, 1) if f == 0 else slice(1 + (f - 1) * stride[0], 1 + f * stride[0])
+                rows = slice(h * stride[1], (h + 1) * stride[1])
+                columns = slice(w * stride[2], (w + 1) * stride[2])
+                assert free[f, h, w] == white[frames, rows, columns].any()
+
+
+def test_one_frame_of_a_mask_stands_for_all() -> None:
+    once = np.random.default_rng(4).random((1, 16, 24)) < 0.02
+    assert torch.equal(free_cells(once, VIDEO, (2, 4, 4)), free_cells(once.repeat(9, 0), VIDEO, (2, 4, 4)))
+
+
+def test_a_mask_of_a_larger_video_loses_no_white() -> None:
+    """A single white pixel of 640x480 frees the one or the few cells that it lies in."""
+    draw = np.random.default_rng(5)
+    for _ in range(20):
+        row, column = draw.integers(480), draw.integers(640)
+        white = np.zeros((1, 480, 640), dtype=bool)
+        white[0, row, column] = True
+        free = free_cells(white, VideoSize(num_frames=5, height=48, width=64), (4, 8, 8))
+        assert free[:, row // 80, column // 80].all() and free[0].sum() <= 4
+
+
+def test_grey_is_white_from_the_middle_on() -> None:
+    values = np.zeros((1, 16, 24), dtype=np.uint8)
+    values[0, :, 0], values[0, :, 1], values[0, :, 2] = 127, 128, 255
+    known = given(video=clip(), mask=Mask(values=values)).canvas.known
+    assert (
+        known is not None and not known.mask[..., 1:3].any() and known.mask[..., 0].all() and known.mask[..., 3:].all()
+    )
+
+
+def test_frames_of_a_mask_go_with_the_frames_of_the_video() -> None:
+    longer, hole = clip(12), mask(np.s_[:5, :4], frames=12)
+    known = given(STRIDED, video=longer, mask=hole).canvas.known
+    assert known is not None
+    free = ~known.mask[0, 0]
+    assert free[:3, :2].all() and not free[3:].any() and not free[:, 2:].any()
+
+
+# Sentences
+
+
+@pytest.mark.parametrize("wish", [{"strength": 0.5}, {"source_prompt": "a ball"}, {"mask": mask(np.s_[:, :4])}])
+def test_what_needs_a_video_is_refused_without_one(wish: dict) -> None:
+    name = next(iter(wish)).replace("_", " ")
+    assert sentence(**wish) == f"a {name} without a video changes nothing; give the video too"
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.1, 1.01, float("nan"), float("inf")])
+def test_a_strength_out_of_range_is_named(strength: float) -> None:
+    assert f"strength must be above 0 and at most 1, not {strength!r}" in sentence(video=clip(), strength=strength)
+
+
+REFUSED = [
+    (mask(np.s_[:0]), "hole.png shows no white; white is what changes"),
+    (mask(np.s_[:]), "hole.png is white everywhere; leave it out"),
+    (mask(np.s_[:, :4], height=8), "hole.png is 24x8 and ball.mp4 24x16; give a mask of that size"),
+    (mask(np.s_[:, :4], frames=5), "hole.png has 5 frames and ball.mp4 9; give a mask of one frame"),
+    (mask(np.s_[:, :4], frames=10), "hole.png has 10 frames and ball.mp4 9"),
+]
+
+
+@pytest.mark.parametrize(("hole", "told"), REFUSED, ids=lambda each: str(each)[:30])
+def test_a_mask_that_does_not_fit_is_refused(hole: Mask, told: str) -> None:
+    assert told in sentence(video=clip(), mask=hole)
+
+
+def test_white_outside_the_part_that_is_shown_is_none() -> None:
+    assert "shows no white" in sentence(video=clip(width=48), mask=mask(np.s_[:, :, :10], width=48))
+
+
+def test_a_mask_without_a_black_cell_is_refused() -> None:
+    dotted = mask(np.s_[:, ::2, ::2])
+    with pytest.raises(UsageError, match=r"no part of hole.png is black over 2x2 pixels and 2 frames of the video"):
+        given(STRIDED, video=clip(), mask=dotted)
+    assert given(InHand(made_codec=Identity()), video=clip(), mask=dotted).canvas.known is not None

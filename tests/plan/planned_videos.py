@@ -1,0 +1,103 @@
+"""Videos of random models, one for each kind of thing that takes memory, small enough for a test to make."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from kinoform.conditions.image_tokens import ImageTokens
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.references import ReferenceTokens
+from kinoform.conditions.vace import Vace
+from kinoform.loading.parts import Parts
+from kinoform.media.types import InputImage, InputVideo
+from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.dit import DiTSpec, cast_weights
+from kinoform.models.factorized_block import FactorizedBlock
+from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.text import TextSpec
+from kinoform.models.tokenizer import Piece, Tokenizer
+from kinoform.models.vae import VAESpec
+from kinoform.models.vision import VisionSpec
+from kinoform.pipelines.generate import Machine
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.recipe import Recipe
+
+Module = TypeVar("Module", bound=nn.Module)
+
+ROWS = 16
+TEXT = TextStream(width=64, rows=ROWS)
+VISION = VisionSpec(image=56, dim=64, heads=2, layers=3, dim_ffn=128)
+BASE = Recipe(
+    name="small",
+    transformer=DiTSpec(dim=384, ffn_dim=512, heads=4, layers=3, context=(TEXT,)),
+    codec=VAESpec(dim=16, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,)),
+    text=TextSpec(vocab=8, dim=64, dim_attention=64, dim_ffn=128, heads=2, layers=1, length=ROWS),
+    steps=2,
+    width=64,
+    height=64,
+    num_frames=9,
+)
+SEEING = replace(
+    BASE,
+    transformer=replace(BASE.transformer, in_channels=16 + 2 + 16, context=(TEXT, ImageStream(width=VISION.dim))),
+    image=VISION,
+    conditioners=(KnownFrames(), ImageTokens()),
+)
+FOLLOWING = replace(
+    BASE,
+    transformer=replace(BASE.transformer, branches=(SideBlocks(layers=(0,), channels=2 * 16 + 2 * 2),)),
+    conditioners=(Vace(),),
+)
+FACTORIZED = replace(BASE, transformer=replace(BASE.transformer, block=FactorizedBlock()))
+INVITING = replace(
+    FACTORIZED,
+    transformer=replace(FACTORIZED.transformer, branches=(ReferenceGuests(),)),
+    conditioners=(ReferenceTokens(),),
+)
+
+
+def image(draw: np.random.Generator) -> InputImage:
+    return InputImage(pixels=draw.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+
+
+def clip(draw: np.random.Generator) -> InputVideo:
+    return InputVideo(frames=draw.integers(0, 256, (9, 64, 64, 3), dtype=np.uint8))
+
+
+VIDEOS: dict[str, tuple[Recipe, Callable[[np.random.Generator], Inputs]]] = {
+    "text": (BASE, lambda draw: Inputs()),
+    "image": (SEEING, lambda draw: Inputs(frames={0: image(draw)})),
+    "factorized": (FACTORIZED, lambda draw: Inputs()),
+    "guests": (INVITING, lambda draw: Inputs(references=tuple(image(draw) for _ in range(4)))),
+    "control": (FOLLOWING, lambda draw: Inputs(video=clip(draw), references=(image(draw),))),
+}
+
+
+def pipeline_of(recipe: Recipe, dtype: torch.dtype) -> Pipeline:
+    parts = Parts(
+        tokenizer=lambda: Tokenizer(split=lambda text: [Piece(3, text)], pad=0, end=1, unknown=2),
+        text_encoder=lambda dtype, device: drawn(recipe.text.build).to(dtype),
+        transformer=lambda dtype, device: cast_weights(drawn(recipe.transformer.build), dtype),
+        codec=lambda device: drawn(recipe.codec.build),
+        image_encoder=lambda dtype, device: drawn(VISION.build),
+        transformer_spec=recipe.transformer,
+        codec_spec=recipe.codec,
+        text_spec=recipe.text,
+        image_spec=recipe.image,
+        fingerprint=lambda: "",
+    )
+    machine = Machine(device=torch.device("cpu"), dtype=dtype)
+    return Pipeline(recipe=recipe, parts=parts, machine=machine)
+
+
+def drawn(build: Callable[[], Module]) -> Module:
+    module, generator = build(), torch.Generator().manual_seed(1)
+    for parameter in module.requires_grad_(False).parameters():
+        parameter.normal_(std=0.02, generator=generator)
+    return module

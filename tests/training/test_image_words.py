@@ -1,0 +1,100 @@
+"""Portraits learn to say what the base's own words for them are."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import kinoform
+from kinoform.conditions.inputs import Inputs
+from kinoform.errors import UsageError
+from kinoform.media.types import InputImage
+from kinoform.mini import adapter_plans as mini_adapter_plans
+from kinoform.mini.training.textual_inversion_stage import WordsPlan, WordsStage
+from kinoform.mini.training.transformer_stage import Frozen
+from kinoform.models.context import ReaderSpec
+from kinoform.models.dit import DiT
+from kinoform.training.codec_only import CodecAlone
+from kinoform.training.ema import AverageSpec
+from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_matrix
+from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.world.portrait import portrait
+from kinoform.world.sampling import sample_scene
+
+QUIET = Upkeep(show_progress=False)
+CPU = torch.device("cpu")
+
+
+def plan(steps: int, **changes: object) -> WordsPlan:
+    whole = mini_adapter_plans.reference_words().reader
+    assert isinstance(whole, WordsPlan)
+    stream = replace(whole.config.stream, reader=ReaderSpec(dim=32, heads=2, layers=1, dim_ffn=32))
+    training = TrainingSpec(
+        schedule=Schedule(warmup=1, total=steps),
+        optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=3e-3), hidden=no_matrix),
+        average=AverageSpec(decay=0.5, every=1),
+    )
+    return WordsPlan(config=replace(whole.config, stream=stream, **{"batch": 8, **changes}), training=training)
+
+
+@cache
+def frozen() -> Frozen:
+    parts = kinoform.load("mini", device="cpu").parts
+    text = parts.text_encoder(torch.float32, CPU)
+    return Frozen(codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=text)
+
+
+@cache
+def base() -> DiT:
+    return kinoform.load("mini", device="cpu").parts.transformer(torch.float32, CPU)
+
+
+def test_the_words_are_the_base_s_own() -> None:
+    """Colour and shape of the portrait's object, each as blocks of the base would read it in a prompt by itself."""
+    stage = WordsStage(plan(1).config, base(), frozen())
+    found = stage._words([("red", "ball"), ("green", "ball")])
+    for place, word in (((0, 0), "red"), ((0, 1), "ball"), ((1, 0), "green"), ((1, 1), "ball")):
+        assert torch.allclose(found[place], base().context["text"](frozen().rows([word]))[0, 0], atol=1e-4)
+
+
+def test_its_rows_are_those_of_a_request() -> None:
+    config = plan(1, dyed=0.0).config
+    batch = WordsStage(config, base(), frozen()).batch(3)
+    generator = np.random.default_rng([config.seed, 3])
+    thing = sample_scene(config.level, generator).things[0]
+    generator.random()
+    image = InputImage(pixels=portrait(thing, generator, height=64, width=64))
+    wanted = config.rows.give(Inputs(references=(image,)), config.video, CodecAlone(frozen().codec))
+    assert torch.equal(batch.rows[:1], wanted.context["reference"]) and bool((batch.told == 1).all())
+    own = WordsStage(config, base(), frozen())._words([(thing.subject.colour.name, thing.subject.shape.name)])
+    assert torch.allclose(batch.words[:1], own, atol=1e-4)
+
+
+def test_no_word_tells_the_colour_of_what_is_dyed() -> None:
+    batch = WordsStage(plan(1, dyed=1.0).config, base(), frozen()).batch(0)
+    assert batch.told.tolist() == [[0.0, 1.0]] * 8
+
+
+def test_a_dyed_portrait_has_that_colour() -> None:
+    thing = sample_scene(plan(1).config.level, np.random.default_rng(1)).things[0]
+    pixels = portrait(thing, np.random.default_rng(2), dye=(90, 10, 200))
+    assert (pixels == (90, 10, 200)).all(-1).mean() > 0.05
+
+
+def test_it_learns_to_say_them(tmp_path: Path) -> None:
+    """In a few steps: fewer errors than at the start, and resumed to the same weights."""
+    made = plan(24, batch=16)
+    stage = WordsStage(made.config, base(), frozen())
+    before = stage.loss(stage.batch(10**6)).item()
+    whole = made.train(base(), frozen(), tmp_path / "whole", QUIET)
+    stage.modules().load_state_dict(whole.weights)
+    assert stage.loss(stage.batch(10**6)).item() < 0.8 * before
+    right = whole.report["accuracy"]
+    assert isinstance(right, dict) and right.keys() == {"colour", "shape"} and whole.report["steps"] == 24
+    again = made.train(base(), frozen(), tmp_path / "whole", QUIET)
+    assert all(torch.equal(value, again.weights[name]) for name, value in whole.weights.items())
+    with pytest.raises(UsageError, match="seed"):
+        plan(24, batch=16, seed=6).train(base(), frozen(), tmp_path / "whole", QUIET)
