@@ -139,7 +139,7 @@ def assert_learns(pipe: Pipeline, model: DiT, learning: dict[str, nn.Parameter],
     before = {name: value.clone() for name, value in model.state_dict().items()}
     video = pipe.request(PROMPT, seed=1, inputs=inputs).video
     (conditioner,) = pipe.recipe.conditioners
-    given = conditioner.give(inputs, video, PartEncoders(pipe.parts, CPU, torch.float32))
+    given = conditioner.encode(inputs, video, PartEncoders(pipe.parts, CPU, torch.float32))
     generator = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(1, 4, 2, 8, 8, generator=generator) for _ in range(2))
     told = given.conditions(torch.randn(1, 8, 16, generator=generator))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Encoders, Given, Units, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
 from kinoform.loading.additions import Additions
 from kinoform.models.codec import latent_size
 from kinoform.recipe import Recipe
@@ -29,9 +29,9 @@ class Zeros:
     def check(self, inputs: Inputs, video: VideoSize) -> None:
         """Nothing can be wrong."""
 
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         sides = latent_size(encoders.codec(), video.num_frames, video.height, video.width)
-        return Given(channels=torch.zeros(1, self.channels, *sides, device=encoders.device))
+        return ConditionerOutput(channels=torch.zeros(1, self.channels, *sides, device=encoders.device))
 
 
 def depth_then_pose() -> Recipe:

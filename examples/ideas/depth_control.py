@@ -19,7 +19,7 @@ import torch
 
 from kinoform.conditions.clip_checks import clip_chunks
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Encoders, Given, Units, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
 from kinoform.errors import UsageError
 from kinoform.loading.additions import Additions
 from kinoform.media.types import InputVideo
@@ -55,13 +55,15 @@ class DepthVideo:
             raise UsageError(f"{clip.name} has {there} frames, and {wanted} are to be made; ask for fewer")
 
     @torch.no_grad()
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         codec = encoders.codec()
         if inputs.video is None:
             frames, height, width = latent_size(codec, video.num_frames, video.height, video.width)
-            return Given(channels=torch.zeros(1, codec.channels, frames, height, width, device=encoders.device))
+            return ConditionerOutput(
+                channels=torch.zeros(1, codec.channels, frames, height, width, device=encoders.device)
+            )
         chunks = clip_chunks(grey(inputs.video), video, codec.stride[0])
-        return Given(channels=encode_video(codec, (chunk.to(encoders.device) for chunk in chunks)))
+        return ConditionerOutput(channels=encode_video(codec, (chunk.to(encoders.device) for chunk in chunks)))
 
 
 def grey(clip: InputVideo) -> InputVideo:

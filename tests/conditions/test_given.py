@@ -41,7 +41,7 @@ WAYS = {
 def test_a_weight_can_learn_from_what_is_given(name: str) -> None:
     way, inputs = WAYS[name]
     assert isinstance(way, Conditioner)
-    found = [each for each in tensors(way.give(inputs, VIDEO, ENCODERS)) if each.is_floating_point()]
+    found = [each for each in tensors(way.encode(inputs, VIDEO, ENCODERS)) if each.is_floating_point()]
     assert found and not any(each.requires_grad for each in found)
     weight = torch.ones((), requires_grad=True)
     sum((weight * each).square().sum() for each in found).backward()

@@ -30,7 +30,7 @@ ENCODERS = InHand(made_image=random_module(VISION))
 
 
 def rows(frames: dict[int, InputImage], images: int) -> Tensor:
-    given = ImageTokens(images=images).give(Inputs(frames=frames), VIDEO, ENCODERS)
+    given = ImageTokens(images=images).encode(Inputs(frames=frames), VIDEO, ENCODERS)
     assert given.context.keys() == {"image"} and given.channels is None
     return given.context["image"]
 

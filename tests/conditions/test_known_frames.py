@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from conditions.in_hand import CODECS, InHand, image, random_module
-from kinoform.conditions.demand import Demand
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames, in_video_order, packed_mask
-from kinoform.conditions.protocols import Canvas, Conditioner, Encoders, Units, VideoSize
+from kinoform.conditions.protocols import Conditioner, EncodeCost, Encoders, LatentConstraints, Units, VideoSize
 from kinoform.conditions.resize import fitted, signal
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
@@ -30,8 +29,8 @@ def channels(
     frames: dict[int, InputImage], codec: Codec | None = None, video: VideoSize = VIDEO, **more: Any
 ) -> Tensor:
     encoders = InHand(made_codec=codec or Identity())
-    given = KnownFrames().give(Inputs(frames=frames, **more), video, encoders)
-    assert given.channels is not None and not given.context and given.canvas.lead == 0
+    given = KnownFrames().encode(Inputs(frames=frames, **more), video, encoders)
+    assert given.channels is not None and not given.context and given.constraints.prefix_frames == 0
     return given.channels
 
 
@@ -188,16 +187,16 @@ def test_without_images_every_channel_is_zero(time: str) -> None:
         warnings.simplefilter("error")
         assert way.size(Inputs(), VIDEO, WAN) == VIDEO
         way.check(Inputs(), VIDEO)
-    found, told = way.give(Inputs(), VIDEO, InHand(made_codec=codec)).channels, channels({0: A}, codec)
+    found, told = way.encode(Inputs(), VIDEO, InHand(made_codec=codec)).channels, channels({0: A}, codec)
     assert found is not None and found.shape == told.shape and found.dtype == told.dtype and not found.any()
-    assert way.demand(Inputs(), VIDEO, WAN, 0) == Demand() != KnownFrames().demand(Inputs(), VIDEO, WAN, 0)
+    assert way.estimate(Inputs(), VIDEO, WAN, 0) == EncodeCost() != KnownFrames().estimate(Inputs(), VIDEO, WAN, 0)
 
 
 def test_optional_images_are_given_as_required_ones() -> None:
     inputs, encoders = Inputs(frames={0: A, 8: B}), InHand(made_codec=random_module(CODECS["4"]))
     for more in ({"required": False}, {"impose": True}, {"required": False, "impose": True}):
-        found, wanted = (way.give(inputs, VIDEO, encoders) for way in (KnownFrames(**more), KnownFrames()))
-        assert found.channels is not None and wanted.channels is not None and wanted.canvas == Canvas()
+        found, wanted = (way.encode(inputs, VIDEO, encoders) for way in (KnownFrames(**more), KnownFrames()))
+        assert found.channels is not None and wanted.channels is not None and wanted.constraints == LatentConstraints()
         assert torch.equal(found.channels, wanted.channels)
 
 
@@ -208,8 +207,8 @@ def test_optional_images_are_given_as_required_ones() -> None:
 def test_latent_frames_that_are_wholly_known_stay(places: tuple[int, ...], kept: list[int]) -> None:
     """Frame 0 alone is the first of them; each of the others holds four."""
     shown = {place: image(10 + place, VIDEO.height, VIDEO.width) for place in places}
-    given = KnownFrames(impose=True).give(Inputs(frames=shown), VIDEO, InHand(made_codec=random_module(CODECS["4"])))
-    known, drawn = given.canvas.known, torch.Generator().manual_seed(0)
+    given = KnownFrames(impose=True).encode(Inputs(frames=shown), VIDEO, InHand(made_codec=random_module(CODECS["4"])))
+    known, drawn = given.constraints.inpainting, torch.Generator().manual_seed(0)
     assert given.channels is not None and (known is None) == (not kept)
     if known is None:
         return

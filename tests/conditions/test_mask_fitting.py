@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from kinoform.conditions.coerce import inputs_of
+from kinoform.conditions.coerce import to_inputs
 from kinoform.conditions.mask_fitting import fitted_mask
 from kinoform.media.types import InputVideo, Mask
 from refusals import refused
@@ -65,20 +65,20 @@ def test_a_mask_that_lies_on_its_side_is_never_stretched(fit: bool) -> None:
 
 def test_inputs_fit_the_mask_of_a_video_alike() -> None:
     with pytest.warns(UserWarning, match="it is stretched to that"):
-        found = inputs_of(video=VIDEO, mask=mask(1, 12, 17).values).mask
+        found = to_inputs(video=VIDEO, mask=mask(1, 12, 17).values).mask
     assert found is not None and found.size == VIDEO.size
     with pytest.warns(UserWarning, match="its last one stays"):
-        found = inputs_of(video=VIDEO, mask=mask(5, 24, 33).values).mask
+        found = to_inputs(video=VIDEO, mask=mask(5, 24, 33).values).mask
     assert found is not None and len(found.values) == 6
     with refused("mask_size_differs"):
-        inputs_of(video=VIDEO, mask=mask(1, 20, 20).values)
+        to_inputs(video=VIDEO, mask=mask(1, 20, 20).values)
     with pytest.warns(UserWarning, match="it is stretched to that"):
-        found = inputs_of(video=VIDEO, mask=mask(1, 20, 20).values, fit_mask=True).mask
+        found = to_inputs(video=VIDEO, mask=mask(1, 20, 20).values, fit_mask=True).mask
     assert found is not None and found.size == VIDEO.size
 
 
 def test_a_mask_read_in_part_is_not_spread() -> None:
     """Another run may read another part of it, and would spread it otherwise."""
     with refused("mask_length_differs") as caught:
-        inputs_of(video=VIDEO, mask=mask(3, 24, 33).values, fit_mask=True)
+        to_inputs(video=VIDEO, mask=mask(3, 24, 33).values, fit_mask=True)
     assert "--fit-mask" not in str(caught.value)

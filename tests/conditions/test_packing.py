@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Given, Units, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, Units, VideoSize
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_latents import control_size, covering, on_white, packed_mask, shown_frames
 from kinoform.media.types import InputImage, InputVideo, Mask
@@ -47,8 +47,8 @@ MASKS = {
 MADE_CODECS = {name: random_module(spec) for name, spec in CODECS.items()} | {"identity": Identity()}
 
 
-def given_by(inputs: Inputs, codec: Codec, video: VideoSize = VIDEO) -> tuple[Tensor, Given]:
-    given = Vace().give(inputs, video, InHand(made_codec=codec))
+def given_by(inputs: Inputs, codec: Codec, video: VideoSize = VIDEO) -> tuple[Tensor, ConditionerOutput]:
+    given = Vace().encode(inputs, video, InHand(made_codec=codec))
     control = given.branches["vace"]
     assert isinstance(control, Control)
     assert not given.context and given.channels is None and given.clean is None
@@ -94,7 +94,7 @@ def test_the_control_is_packed_as_by_hand(codec: str, name: str, references: int
     assert found.shape == wanted.shape and found.shape[1] == latents + made.stride[1] * made.stride[2]
     assert gap(found[:, :latents], wanted[:, :latents]) < 1e-5
     assert torch.allclose(found[:, latents:], wanted[:, latents:], rtol=0, atol=1e-7)
-    assert given.canvas.lead == references
+    assert given.constraints.prefix_frames == references
 
 
 @pytest.mark.parametrize("references", [0, 3])

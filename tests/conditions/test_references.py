@@ -95,17 +95,17 @@ def test_the_protocol_is_kept() -> None:
 
 
 def test_every_image_is_one_latent_frame_by_itself() -> None:
-    given = ReferenceTokens().give(shown(A, B, C), VIDEO, ENCODERS)
+    given = ReferenceTokens().encode(shown(A, B, C), VIDEO, ENCODERS)
     assert given.branches.keys() == {"references"} and not given.context and given.channels is None
     found = given.branches["references"]
     for latents, each in zip(found, (A, B, C), strict=True):
         assert latents.shape == (1, 5, 1, 8, 12)
-        alone = ReferenceTokens().give(shown(each), VIDEO, ENCODERS).branches["references"]
+        alone = ReferenceTokens().encode(shown(each), VIDEO, ENCODERS).branches["references"]
         assert torch.equal(latents, alone[0])
 
 
 def test_the_fit_and_the_branch_are_the_recipe_s_choice() -> None:
-    given = ReferenceTokens(branch="subject", fit=to_cover).give(shown(C), VIDEO, ENCODERS)
+    given = ReferenceTokens(branch="subject", fit=to_cover).encode(shown(C), VIDEO, ENCODERS)
     latents, _ = CODEC.encode(to_cover(C, VIDEO)[:, :, None])
     assert torch.equal(given.branches["subject"][0], latents)
     assert not torch.equal(latents, latents_of(C, VIDEO, ENCODERS))
@@ -115,7 +115,7 @@ def test_the_fit_and_the_branch_are_the_recipe_s_choice() -> None:
 def test_no_image_gives_nothing_and_too_many_are_refused(conditioner: Conditioner) -> None:
     conditioner.check(shown(), VIDEO)
     conditioner.check(shown(A, B, C, A), VIDEO)
-    assert conditioner.give(shown(), VIDEO, ENCODERS) is NOTHING
+    assert conditioner.encode(shown(), VIDEO, ENCODERS) is NOTHING
     with pytest.raises(UsageError, match="5 references are given; this model reads at most 4"):
         conditioner.check(shown(A, B, C, A, B), VIDEO)
     with pytest.raises(UsageError, match="the image is of one colour and shows nothing; give an image of what shall"):
@@ -127,7 +127,7 @@ def test_no_image_gives_nothing_and_too_many_are_refused(conditioner: Conditione
 
 def rows(*images: InputImage, source: LatentRows | ImageRows = ROWS) -> Tensor:
     conditioner = ReferenceRows(rows=source)
-    given = conditioner.give(shown(*images), VIDEO, ENCODERS)
+    given = conditioner.encode(shown(*images), VIDEO, ENCODERS)
     found = given.context["reference"]
     assert (
         given.context.keys() == {"reference"} and found.shape[2] == conditioner.width and found.dtype == torch.float32
@@ -161,7 +161,7 @@ def test_image_rows_are_those_of_the_image_encoder() -> None:
     assert found.shape[1] == 2 * VISION.rows
     assert torch.equal(found[:, : VISION.rows, :-MARK], image_rows(ENCODERS.image(), signal(B.pixels[None])))
     with pytest.raises(WeightsError, match="no image encoder"):
-        ReferenceRows(rows=ImageRows()).give(shown(B), VIDEO, InHand(made_codec=CODEC))
+        ReferenceRows(rows=ImageRows()).encode(shown(B), VIDEO, InHand(made_codec=CODEC))
 
 
 # Whole videos

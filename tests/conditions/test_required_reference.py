@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from conditions.in_hand import image
-from kinoform.conditions.demand import Demand
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
-from kinoform.conditions.protocols import Units, VideoSize
+from kinoform.conditions.protocols import EncodeCost, Units, VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
 from kinoform.errors import UsageError
 from kinoform.loading.additions import Additions, with_additions
@@ -26,8 +25,8 @@ def needing(conditioner: ReferenceTokens | ReferenceRows) -> ReferenceTokens | R
     return replace(conditioner, required=True)
 
 
-def demand(conditioner: ReferenceTokens | ReferenceRows, inputs: Inputs) -> Demand:
-    return conditioner.demand(inputs, VIDEO, UNITS, 0)
+def estimate(conditioner: ReferenceTokens | ReferenceRows, inputs: Inputs) -> EncodeCost:
+    return conditioner.estimate(inputs, VIDEO, UNITS, 0)
 
 
 @either
@@ -40,9 +39,9 @@ def test_only_where_it_is_required_its_lack_is_refused(conditioner: ReferenceTok
 
 @either
 def test_without_one_the_usual_case_is_planned(conditioner: ReferenceTokens | ReferenceRows) -> None:
-    one = demand(conditioner, Inputs(references=(IMAGE,)))
-    assert demand(needing(conditioner), NO_INPUTS) == replace(one, held=0) != demand(conditioner, NO_INPUTS)
-    assert demand(needing(conditioner), Inputs(references=(IMAGE,) * 3)) == demand(
+    one = estimate(conditioner, Inputs(references=(IMAGE,)))
+    assert estimate(needing(conditioner), NO_INPUTS) == replace(one, held=0) != estimate(conditioner, NO_INPUTS)
+    assert estimate(needing(conditioner), Inputs(references=(IMAGE,) * 3)) == estimate(
         conditioner, Inputs(references=(IMAGE,) * 3)
     )
 

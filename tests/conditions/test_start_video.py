@@ -10,7 +10,7 @@ import torch
 from conditions.in_hand import CODECS, InHand, random_module
 from kinoform.conditions.clip_checks import clip_chunks, free_cells
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import NOTHING, Conditioner, Given, Units, VideoSize
+from kinoform.conditions.protocols import NOTHING, Conditioner, ConditionerOutput, Units, VideoSize
 from kinoform.conditions.resize import signal
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.errors import UsageError
@@ -37,13 +37,13 @@ def mask(white: Any, frames: int = 1, height: int = 16, width: int = 24) -> Mask
     return Mask(values=values, origin=Origin(file="hole.png", sha256="1" * 64))
 
 
-def given(encoders: InHand = PIXELS, size: VideoSize = VIDEO, **inputs: Any) -> Given:
+def given(encoders: InHand = PIXELS, size: VideoSize = VIDEO, **inputs: Any) -> ConditionerOutput:
     """After the checks, without their warnings."""
     asked, way = Inputs(**inputs), StartVideo()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         way.check(asked, size)
-    return way.give(asked, size, encoders)
+    return way.encode(asked, size, encoders)
 
 
 def sentence(**inputs: Any) -> str:
@@ -63,7 +63,7 @@ def test_without_a_video_it_is_silent() -> None:
         warnings.simplefilter("error")
         assert StartVideo().size(Inputs(), VIDEO, WAN) == VIDEO
         StartVideo().check(Inputs(), VIDEO)
-    assert StartVideo().give(Inputs(), VIDEO, PIXELS) is NOTHING
+    assert StartVideo().encode(Inputs(), VIDEO, PIXELS) is NOTHING
 
 
 # Length and size
@@ -103,7 +103,7 @@ def test_a_video_of_the_right_size_is_taken_as_it_is() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         StartVideo().check(Inputs(video=whole), VIDEO)
-    start = given(video=whole).canvas.start
+    start = given(video=whole).constraints.init_latents
     assert start is not None and torch.equal(start[0].transpose(0, 1), signal(whole.frames))
 
 
@@ -122,7 +122,7 @@ def test_the_middle_of_other_proportions_is_kept_and_said() -> None:
     wide = clip(width=48)
     with pytest.warns(UserWarning, match="ball.mp4 of 48x16, of which the middle 24x16 is taken is brought to 24x16"):
         StartVideo().check(Inputs(video=wide), VIDEO)
-    start = given(video=wide).canvas.start
+    start = given(video=wide).constraints.init_latents
     assert start is not None and torch.equal(start[0].transpose(0, 1), signal(wide.frames[:, :, 12:36]))
 
 
@@ -132,18 +132,18 @@ def test_a_resize_is_said_and_is_antialiased() -> None:
     large = InputVideo(frames=board.astype(np.uint8))
     with pytest.warns(UserWarning, match="the video of 96x64 is brought to 24x16"):
         StartVideo().check(Inputs(video=large), VIDEO)
-    start = given(video=large).canvas.start
+    start = given(video=large).constraints.init_latents
     assert start is not None and start.abs().mean() < 0.02
 
 
 def test_a_video_is_encoded_as_the_codec_encodes_videos() -> None:
     whole = clip()
-    start = given(STRIDED, video=whole).canvas.start
+    start = given(STRIDED, video=whole).constraints.init_latents
     pixels = signal(whole.frames).transpose(0, 1)[None]
     expected = encode_video(STRIDED.codec(), iter([pixels[:, :, :1], pixels[:, :, 1:5], pixels[:, :, 5:]]))
     assert start is not None and start.shape == (1, 5, 5, 8, 12)
     assert torch.allclose(start, expected, atol=1e-5)
-    again = given(STRIDED, video=whole).canvas.start
+    again = given(STRIDED, video=whole).constraints.init_latents
     assert again is not None and torch.equal(start, again)
 
 
@@ -152,21 +152,21 @@ def test_a_video_is_encoded_as_the_codec_encodes_videos() -> None:
 
 def test_strength_by_default() -> None:
     whole, hole = clip(), mask(np.s_[:, :8, :])
-    assert given(video=whole).canvas.strength == 0.7
-    assert given(video=whole, mask=hole).canvas.strength == 1.0
-    assert given(video=whole, mask=hole, source_prompt="a ball").canvas.strength == 0.7
+    assert given(video=whole).constraints.strength == 0.7
+    assert given(video=whole, mask=hole).constraints.strength == 1.0
+    assert given(video=whole, mask=hole, source_prompt="a ball").constraints.strength == 0.7
     for more in ({}, {"mask": hole}):
-        assert given(video=whole, strength=0.3, **more).canvas.strength == 0.3
+        assert given(video=whole, strength=0.3, **more).constraints.strength == 0.3
 
 
 def test_black_stays_and_white_changes() -> None:
     whole, hole = clip(), mask(np.s_[:, 4:9, 10:20])
-    canvas = given(video=whole, mask=hole).canvas
-    assert canvas.known is not None and canvas.start is not None and canvas.known.noised
-    x, noise = torch.randn(2, *canvas.start.shape, generator=torch.Generator().manual_seed(0)).unbind()
+    constraints = given(video=whole, mask=hole).constraints
+    assert constraints.inpainting is not None and constraints.init_latents is not None and constraints.inpainting.noised
+    x, noise = torch.randn(2, *constraints.init_latents.shape, generator=torch.Generator().manual_seed(0)).unbind()
     for sigma in (0.0, 0.4, 1.0):
-        kept = canvas.known.impose(x, Level(sigma=sigma, timestep=1000 * sigma), noise)
-        mixed = (1 - sigma) * canvas.start + sigma * noise
+        kept = constraints.inpainting.impose(x, Level(sigma=sigma, timestep=1000 * sigma), noise)
+        mixed = (1 - sigma) * constraints.init_latents + sigma * noise
         white = torch.from_numpy(hole.values > 0).expand(9, -1, -1)
         assert torch.equal(kept[..., white], x[..., white])
         assert torch.allclose(kept[..., ~white], mixed[..., ~white])
@@ -204,7 +204,7 @@ def test_a_mask_of_a_larger_video_loses_no_white() -> None:
 def test_grey_is_white_from_the_middle_on() -> None:
     values = np.zeros((1, 16, 24), dtype=np.uint8)
     values[0, :, 0], values[0, :, 1], values[0, :, 2] = 127, 128, 255
-    known = given(video=clip(), mask=Mask(values=values)).canvas.known
+    known = given(video=clip(), mask=Mask(values=values)).constraints.inpainting
     assert (
         known is not None and not known.mask[..., 1:3].any() and known.mask[..., 0].all() and known.mask[..., 3:].all()
     )
@@ -212,7 +212,7 @@ def test_grey_is_white_from_the_middle_on() -> None:
 
 def test_frames_of_a_mask_go_with_the_frames_of_the_video() -> None:
     longer, hole = clip(12), mask(np.s_[:5, :4], frames=12)
-    known = given(STRIDED, video=longer, mask=hole).canvas.known
+    known = given(STRIDED, video=longer, mask=hole).constraints.inpainting
     assert known is not None
     free = ~known.mask[0, 0]
     assert free[:3, :2].all() and not free[3:].any() and not free[:, 2:].any()
@@ -254,4 +254,4 @@ def test_a_mask_without_a_black_cell_is_refused() -> None:
     dotted = mask(np.s_[:, ::2, ::2])
     with pytest.raises(UsageError, match=r"no part of hole.png is black over 2x2 pixels and 2 frames of the video"):
         given(STRIDED, video=clip(), mask=dotted)
-    assert given(InHand(made_codec=Identity()), video=clip(), mask=dotted).canvas.known is not None
+    assert given(InHand(made_codec=Identity()), video=clip(), mask=dotted).constraints.inpainting is not None

@@ -118,11 +118,14 @@ def test_a_strength_below_one_begins_from_the_video_and_its_references(strength:
     """With pixels as their own latents: the video as it is, though the mask takes it apart for the side blocks."""
     shown = (image(2, 16, 16), image(3, 16, 16))
     inputs = Inputs(video=SMALL, mask=HALF, references=shown, strength=strength)
-    canvas = Vace().give(inputs, ASKED_SMALL, InHand()).canvas
-    assert canvas.start is not None and canvas.images is not None
-    assert torch.equal(canvas.start[0].transpose(0, 1), signal(SMALL.frames)) and canvas.strength == strength
+    constraints = Vace().encode(inputs, ASKED_SMALL, InHand()).constraints
+    assert constraints.init_latents is not None and constraints.prefix_latents is not None
+    assert (
+        torch.equal(constraints.init_latents[0].transpose(0, 1), signal(SMALL.frames))
+        and constraints.strength == strength
+    )
     for place, each in enumerate(shown):
-        assert torch.equal(canvas.images[:, :, place], signal(each.pixels[None]))
+        assert torch.equal(constraints.prefix_latents[:, :, place], signal(each.pixels[None]))
 
 
 @pytest.mark.parametrize("strength", [None, 1.0])
@@ -159,7 +162,7 @@ def test_a_mask_is_resized_and_sampled_with_its_video() -> None:
     bright[::2, :20], bright[1::2, 20:] = 255, 255
     inputs = Inputs(video=InputVideo(frames=bright[..., None].repeat(3, axis=3)), mask=Mask(values=bright))
     video = VideoSize(num_frames=9, height=32, width=48)
-    pixels = Vace().give(inputs, video, InHand()).branches["vace"].latents[0]  # identity codec: 3 + 3 + 1 channels
+    pixels = Vace().encode(inputs, video, InHand()).branches["vace"].latents[0]  # identity codec: 3 + 3 + 1 channels
     kept, changed, shown = pixels[:3], pixels[3:6], pixels[6]
     assert torch.equal(shown > 0.5, changed[0] > 0) and (kept <= 0).all()
     assert (shown[:, 4] == torch.tensor([1, 0, 1, 0, 0, 1, 0, 0, 1])[:, None]).all(), "frames 0 1 2 3 5 6 7 9 10"

@@ -37,7 +37,7 @@ from conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, ROWS, SHIFT, S
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.protocols import Conditioner, Given, VideoSize, together
+from kinoform.conditions.protocols import Conditioner, ConditionerOutput, VideoSize, together
 from kinoform.conditions.resize import signal
 from kinoform.conversion.convert import Wanted, convert
 from kinoform.families.names import VAE21
@@ -76,7 +76,7 @@ def test_the_video_is_the_same(name: str, num_frames: int, tmp_path: Path) -> No
     images = (FIRST, LAST) if name == "flf2v" else (FIRST,)
     shown = dict(zip((0, -1), images, strict=False))
     conditioners = CONDITIONERS[name]
-    given = together(each.give(Inputs(frames=shown), video, ENCODERS) for each in conditioners)
+    given = together(each.encode(Inputs(frames=shown), video, ENCODERS) for each in conditioners)
     assert given.channels is not None and given.channels.shape[1] == 20
     model = tiny_transformer(KINDS[name])
     judge = their_pipeline(name, model, given, tmp_path)
@@ -101,7 +101,7 @@ def test_the_video_is_the_same(name: str, num_frames: int, tmp_path: Path) -> No
     assert found < FRAMES
 
 
-def their_pipeline(name: str, model: DiT, given: Given, folder: Path) -> Any:
+def their_pipeline(name: str, model: DiT, given: ConditionerOutput, folder: Path) -> Any:
     """Of the same weights; it reads prompts and images as rows that are given."""
     from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3DModel
 

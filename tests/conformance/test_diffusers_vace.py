@@ -26,7 +26,7 @@ from conformance.against_diffusers import with_exact_times
 from conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, SHIFT, STEPS, OurScheduler
 from diffusers_folder import CONFIGS
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Given, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, VideoSize
 from kinoform.conditions.vace import Vace
 from kinoform.families.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
 from kinoform.media.types import InputImage, InputVideo, Mask
@@ -78,8 +78,8 @@ def judge(parts: tuple[DiT, VAE]) -> Any:
     return pipeline
 
 
-def ours(parts: tuple[DiT, VAE], inputs: Inputs) -> Given:
-    return Vace().give(replace(inputs, context_scale=SCALE), VIDEO, InHand(made_codec=parts[1]))
+def ours(parts: tuple[DiT, VAE], inputs: Inputs) -> ConditionerOutput:
+    return Vace().encode(replace(inputs, context_scale=SCALE), VIDEO, InHand(made_codec=parts[1]))
 
 
 def theirs(inputs: Inputs, references: tuple[InputImage, ...]) -> dict[str, Any]:
@@ -112,13 +112,16 @@ def test_the_control_is_packed_alike(name: str, parts: tuple[DiT, VAE], judge: A
 def test_the_video_is_the_same(name: str, parts: tuple[DiT, VAE], judge: Any) -> None:
     inputs, (model, codec), draw = CASES[name], parts, torch.Generator().manual_seed(7)
     given, told = ours(parts, inputs), theirs(inputs, tuple(reversed(inputs.references)))
-    noise = torch.randn(1, 16, 3 + given.canvas.lead, 4, 6, generator=draw)
+    noise = torch.randn(1, 16, 3 + given.constraints.prefix_frames, 4, 6, generator=draw)
     rows: tuple[Tensor, Tensor] = (torch.zeros(1, TEXT.length, TEXT.dim), torch.zeros(1, TEXT.length, TEXT.dim))
     for each in rows:
         each[:, :5] = torch.randn(1, 5, TEXT.dim, generator=draw)
     levels = UniPC().levels(STEPS, SHIFT)
     *_, last = sample(UniPC(), text_field(model, rows, noise, GUIDANCE, given), noise, levels)
-    video = torch.cat(list(decode_video(codec, last.x[:, :, given.canvas.lead :])), dim=2).clamp(-1, 1) / 2 + 0.5
+    video = (
+        torch.cat(list(decode_video(codec, last.x[:, :, given.constraints.prefix_frames :])), dim=2).clamp(-1, 1) / 2
+        + 0.5
+    )
     wanted = judge(
         **told, prompt_embeds=rows[0], negative_prompt_embeds=rows[1], latents=noise, num_inference_steps=STEPS,
         guidance_scale=GUIDANCE, conditioning_scale=SCALE, height=32, width=48, num_frames=9, output_type="pt",

@@ -9,7 +9,7 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 from PIL import Image
 
-from kinoform.conditions.coerce import inputs_of
+from kinoform.conditions.coerce import to_inputs
 from kinoform.media.coerce import mask_of
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.types import Mask
@@ -122,7 +122,7 @@ def test_a_mask_that_lies_as_the_video_does_in_its_file_is_turned_with_it(way, t
     standing = mask_of(shown(lying_mask()), video=video)  # nothing is said
     assert np.array_equal(standing.values[0], shown(lying_mask()))
     with pytest.warns(UserWarning, match="turned to 48x64"):
-        inputs = inputs_of(video=path, mask=tmp_path / "mask.png")
+        inputs = to_inputs(video=path, mask=tmp_path / "mask.png")
     assert inputs.mask is not None and inputs.video is not None and inputs.mask.size == inputs.video.size
 
 

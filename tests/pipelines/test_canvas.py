@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Canvas, Encoders, Given, Known, Units, VideoSize
+from kinoform.conditions.protocols import (
+    ConditionerOutput,
+    Encoders,
+    InpaintingConstraint,
+    LatentConstraints,
+    Units,
+    VideoSize,
+)
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
@@ -27,7 +34,7 @@ VIDEO = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 class Handed:
     """Gives a canvas, whatever the inputs are."""
 
-    canvas: Canvas
+    constraints: LatentConstraints
 
     @property
     def takes(self) -> frozenset[str]:
@@ -39,11 +46,11 @@ class Handed:
     def check(self, inputs: Inputs, video: VideoSize) -> None:
         return None
 
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
-        return Given(canvas=self.canvas)
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
+        return ConditionerOutput(constraints=self.constraints)
 
 
-BEFORE = Handed(canvas=Canvas(lead=2, images=IMAGES))
+BEFORE = Handed(constraints=LatentConstraints(prefix_frames=2, prefix_latents=IMAGES))
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +69,19 @@ def test_a_start_stands_behind_the_images_before_it(pipe: Pipeline) -> None:
     beside = [made(pipe, *ways, video=CLIP, strength=0.5) for ways in ((StartVideo(), BEFORE), (BEFORE, StartVideo()))]
     assert torch.equal(*beside) and beside[0].shape == (1, 4, 3, 8, 8)
     assert not torch.equal(beside[0], made(pipe, StartVideo(), video=CLIP, strength=0.5))
-    whole = made(pipe, Handed(canvas=Canvas(lead=2, images=IMAGES, start=VIDEO, strength=0.5)))
-    assert torch.equal(whole, made(pipe, BEFORE, Handed(canvas=Canvas(start=VIDEO, strength=0.5))))
+    whole = made(
+        pipe,
+        Handed(constraints=LatentConstraints(prefix_frames=2, prefix_latents=IMAGES, init_latents=VIDEO, strength=0.5)),
+    )
+    assert torch.equal(
+        whole, made(pipe, BEFORE, Handed(constraints=LatentConstraints(init_latents=VIDEO, strength=0.5)))
+    )
 
 
 def test_what_is_known_of_a_video_stays_behind_frames_before_it(pipe: Pipeline) -> None:
     """The middle latent frame is known; without frames before it as well."""
     mask = torch.tensor([False, True, False])[None, None, :, None, None]
-    known = Handed(canvas=Canvas(known=Known(latents=VIDEO, mask=mask)))
+    known = Handed(constraints=LatentConstraints(inpainting=InpaintingConstraint(latents=VIDEO, mask=mask)))
     for ways in ((known,), (BEFORE, known)):
         found = made(pipe, *ways)
         assert torch.allclose(found[:, :, 1], VIDEO[:, :, 1], atol=1e-6)
@@ -77,7 +89,7 @@ def test_what_is_known_of_a_video_stays_behind_frames_before_it(pipe: Pipeline) 
 
 
 def test_a_start_behind_frames_that_nobody_knows_is_refused(pipe: Pipeline) -> None:
-    unknown = Handed(canvas=Canvas(lead=2))
+    unknown = Handed(constraints=LatentConstraints(prefix_frames=2))
     assert made(pipe, unknown).shape == (1, 4, 3, 8, 8)
     with pytest.raises(UsageError, match="2 latent frames stand before a video to begin from, and nothing says what"):
         made(pipe, unknown, StartVideo(), video=CLIP, strength=0.5)

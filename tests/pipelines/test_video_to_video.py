@@ -51,9 +51,9 @@ def made(pipe: Pipeline, asked: Request) -> Tensor:
 
 
 def start_of(pipe: Pipeline, asked: Request) -> Tensor:
-    start = StartVideo().give(asked.inputs, asked.video, PartEncoders(pipe.parts, torch.device("cpu"), torch.float32))
-    assert start.canvas.start is not None
-    return start.canvas.start
+    start = StartVideo().encode(asked.inputs, asked.video, PartEncoders(pipe.parts, torch.device("cpu"), torch.float32))
+    assert start.constraints.init_latents is not None
+    return start.constraints.init_latents
 
 
 def model_of(pipe: Pipeline) -> DiT:
@@ -226,11 +226,11 @@ def test_a_batch_makes_the_videos_that_are_made_alone_and_makes_them_again(pipe:
 
 def test_what_several_videos_begin_from_is_encoded_once(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     shared, encoded = Inputs(video=CLIP), []
-    give = StartVideo.give
+    encode = StartVideo.encode
 
     def counted(self: StartVideo, inputs: Inputs, *rest: Any) -> Any:
         encoded.append(inputs)
-        return give(self, inputs, *rest)
+        return encode(self, inputs, *rest)
 
     alone = [made(pipe, pipe.request(PROMPT, seed=seed, inputs=shared, steps=2)) for seed in (1, 2)]
     monkeypatch.setattr(StartVideo, "give", counted)

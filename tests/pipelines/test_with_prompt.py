@@ -9,7 +9,15 @@ from torch import Tensor
 from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.protocols import NOTHING, Canvas, Conditioner, Given, Units, VideoSize, together
+from kinoform.conditions.protocols import (
+    NOTHING,
+    Conditioner,
+    ConditionerOutput,
+    LatentConstraints,
+    Units,
+    VideoSize,
+    together,
+)
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
 from kinoform.conditions.vace import Vace
 from kinoform.models.context import ReaderSpec, ReferenceStream
@@ -24,19 +32,20 @@ STREAM = ReferenceStream(width=6, reader=ReaderSpec(dim=8, heads=2, layers=1, di
 SPEC = replace(TINY, in_channels=8, context=(TEXT, STREAM), branches=(SIDE, ReferenceGuests()))
 MODEL, X, LEVEL, SCALE = random_dit(SPEC), video(), Level(sigma=0.6, timestep=600.0), 3.5
 POSITIVE, NEGATIVE = noise(3, 1, 5, 10), noise(4, 1, 2, 10)
-BOTH = Given(channels=video(5), branches={"vace": Control(latents=video(6, channels=5), scale=0.7)})
+BOTH = ConditionerOutput(channels=video(5), branches={"vace": Control(latents=video(6, channels=5), scale=0.7)})
 """What stands beside either prompt."""
 
 SHOWN = {
-    "guests": Given(
-        branches={"references": (noise(7, 1, 4, 1, GRID.height, GRID.width),)}, with_prompt=frozenset({"references"})
+    "guests": ConditionerOutput(
+        branches={"references": (noise(7, 1, 4, 1, GRID.height, GRID.width),)},
+        dropped_for_cfg=frozenset({"references"}),
     ),
-    "stream": Given(context={"reference": noise(8, 1, 7, 6)}, with_prompt=frozenset({"reference"})),
+    "stream": ConditionerOutput(context={"reference": noise(8, 1, 7, 6)}, dropped_for_cfg=frozenset({"reference"})),
 }
 SHOWN["guests and stream"] = together(SHOWN.values())
 
 
-def velocity(rows: Tensor, given: Given) -> Tensor:
+def velocity(rows: Tensor, given: ConditionerOutput) -> Tensor:
     """By hand, of one prompt and all that is given."""
     conditions = Conditions(
         context={"text": rows, **given.context}, channels=given.channels, clean=given.clean, branches=given.branches
@@ -46,7 +55,7 @@ def velocity(rows: Tensor, given: Given) -> Tensor:
 
 @pytest.mark.parametrize("name", SHOWN)
 @pytest.mark.parametrize("beside", [NOTHING, BOTH], ids=["alone", "beside others"])
-def test_guidance_goes_past_the_negative_prompt_without_images(name: str, beside: Given) -> None:
+def test_guidance_goes_past_the_negative_prompt_without_images(name: str, beside: ConditionerOutput) -> None:
     given = together([beside, SHOWN[name]])
     if beside is NOTHING:
         given = replace(given, channels=torch.zeros_like(X))
@@ -69,20 +78,22 @@ def test_what_does_not_belong_to_the_prompt_stands_beside_both() -> None:
 
 
 def test_beside_the_negative_prompt_stands_all_but_what_is_named() -> None:
-    canvas = Canvas(lead=1)
+    constraints = LatentConstraints(prefix_frames=1)
     given = replace(
-        together([BOTH, SHOWN["guests and stream"]]), clean=torch.zeros(GRID.tokens, dtype=torch.bool), canvas=canvas
+        together([BOTH, SHOWN["guests and stream"]]),
+        clean=torch.zeros(GRID.tokens, dtype=torch.bool),
+        constraints=constraints,
     )
     found = given.negative()
-    assert found.context == {} and list(found.branches) == ["vace"] and found.with_prompt == frozenset()
-    assert found.channels is given.channels and found.clean is given.clean and found.canvas is canvas
+    assert found.context == {} and list(found.branches) == ["vace"] and found.dropped_for_cfg == frozenset()
+    assert found.channels is given.channels and found.clean is given.clean and found.constraints is constraints
     assert given.conditions(POSITIVE).context.keys() == {"text", "reference"}
-    assert replace(given, with_prompt=frozenset()).negative() == replace(given, with_prompt=frozenset())
+    assert replace(given, dropped_for_cfg=frozenset()).negative() == replace(given, dropped_for_cfg=frozenset())
 
 
 def test_names_of_all_contributions_are_united() -> None:
-    assert SHOWN["guests and stream"].with_prompt == {"references", "reference"}
-    assert together([]).with_prompt == together([BOTH]).with_prompt == frozenset()
+    assert SHOWN["guests and stream"].dropped_for_cfg == {"references", "reference"}
+    assert together([]).dropped_for_cfg == together([BOTH]).dropped_for_cfg == frozenset()
 
 
 VIDEO = VideoSize(num_frames=5, height=16, width=24)
@@ -103,7 +114,7 @@ ROWS = ReferenceRows(rows=LatentRows(channels=5))
 )
 def test_references_belong_to_the_prompt(conditioner: Conditioner, inputs: Inputs, wanted: set[str]) -> None:
     """And a plan is told so."""
-    given = conditioner.give(inputs, VIDEO, InHand(made_codec=random_module(CODECS["2"])))
-    assert given.with_prompt == wanted and wanted <= given.context.keys() | given.branches.keys()
+    given = conditioner.encode(inputs, VIDEO, InHand(made_codec=random_module(CODECS["2"])))
+    assert given.dropped_for_cfg == wanted and wanted <= given.context.keys() | given.branches.keys()
     units = Units(stride=(2, 2, 2), patch=(1, 2, 2))
-    assert conditioner.demand(inputs, VIDEO, units, 0).with_prompt == wanted  # type: ignore[attr-defined]
+    assert conditioner.estimate(inputs, VIDEO, units, 0).dropped_for_cfg == wanted  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from kinoform.cli.plan_report import report
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.protocols import Conditioner, Encoders, Given, Units, VideoSize, together
+from kinoform.conditions.protocols import Conditioner, ConditionerOutput, Encoders, Units, VideoSize, together
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.video_to_video import StartVideo
@@ -170,9 +170,9 @@ def asked_and_planned(name: str) -> tuple[Recipe, Request, VideoPlan]:
     return made, asked, plan_video(sizes, work_of(asked), dtype=torch.float32, device="cpu")
 
 
-def given_to(asked: Request) -> Given:
+def given_to(asked: Request) -> ConditionerOutput:
     encoders: Encoders = Random()
-    return together(each.give(asked.inputs, asked.video, encoders) for each in asked.conditioners)
+    return together(each.encode(asked.inputs, asked.video, encoders) for each in asked.conditioners)
 
 
 @pytest.mark.parametrize("name", VIDEOS)
@@ -185,7 +185,7 @@ def test_operations_are_those_that_are_executed(name: str) -> None:
     with torch.no_grad():
         assert count_flops(lambda: given_to(asked)) == plan.reading
         given = given_to(asked)
-        draw = noise_of(made.codec, asked, lead=given.canvas.lead)
+        draw = noise_of(made.codec, asked, lead=given.constraints.prefix_frames)
         counted = count_flops(lambda: denoise(model, asked, rows, draw, lambda progress: None, given))
     assert counted == plan.flops["denoise"].executed
     assert not plan.uncounted
@@ -197,8 +197,8 @@ def test_shapes_are_those_that_are_given(name: str) -> None:
     with torch.no_grad():
         given = given_to(asked)
     shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
-    assert plan.lead == given.canvas.lead
-    assert shapes["noise, latents"] == (1, 4, 3 + given.canvas.lead, 8, 12)
+    assert plan.lead == given.constraints.prefix_frames
+    assert shapes["noise, latents"] == (1, 4, 3 + given.constraints.prefix_frames, 8, 12)
     assert shapes.get("channels") == (None if given.channels is None else tuple(given.channels.shape))
     for stream, rows in given.context.items():
         assert shapes[f"{stream} rows, embedded"] == (1, rows.shape[1], 24)
@@ -313,7 +313,7 @@ class Silent:
 
     def check(self, inputs: Inputs, video: VideoSize) -> None: ...
 
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         raise NotImplementedError
 
 

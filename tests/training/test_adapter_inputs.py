@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 import kinoform
-from kinoform.conditions.coerce import inputs_of
+from kinoform.conditions.coerce import to_inputs
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Given
+from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.errors import UsageError
 from kinoform.loading.additions import with_additions
 from kinoform.media.types import InputVideo
@@ -72,7 +72,7 @@ def requested(name: str, sample: Sample, inputs: Inputs) -> Request:
     return replace(base(), recipe=recipe, parts=parts).request(sample.prompt, seed=1, inputs=inputs)
 
 
-def encoded(request: Request) -> Given:
+def encoded(request: Request) -> ConditionerOutput:
     return encode_inputs(base().parts, [request], MACHINE, lambda progress: None)[0]
 
 
@@ -124,7 +124,7 @@ def test_a_video_that_becomes_itself_is_detected() -> None:
     assert Sample(inputs=Inputs(video=InputVideo(frames=other)), prompt="a red ball", video=frames).video is frames
 
 
-def doors(given: Given) -> Iterator[Tensor]:
+def doors(given: ConditionerOutput) -> Iterator[Tensor]:
     """All tensors that the transformer is given, in a fixed order."""
     yield from tensors([dict(sorted(given.context.items())), given.channels, dict(sorted(given.branches.items()))])
 
@@ -157,7 +157,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def as_arrays(inputs: Inputs) -> Inputs:
-    return inputs_of(
+    return to_inputs(
         frames={place: image.pixels for place, image in inputs.frames.items()},
         video=None if inputs.video is None else inputs.video.frames,
         mask=None if inputs.mask is None else inputs.mask.values,
@@ -167,7 +167,7 @@ def as_arrays(inputs: Inputs) -> Inputs:
 
 def from_files(inputs: Inputs, folder: Path) -> Inputs:
     """From png files; videos and masks from folders of them."""
-    return inputs_of(
+    return to_inputs(
         frames={place: png(folder / f"frame{place}.png", image.pixels) for place, image in inputs.frames.items()},
         video=None if inputs.video is None else pngs(folder / "video", inputs.video.frames),
         mask=None if inputs.mask is None else pngs(folder / "mask", inputs.mask.values),

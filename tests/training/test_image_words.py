@@ -67,7 +67,7 @@ def test_its_rows_are_those_of_a_request() -> None:
     thing = sample_scene(config.level, generator).things[0]
     generator.random()
     image = InputImage(pixels=portrait(thing, generator, height=64, width=64))
-    wanted = config.rows.give(Inputs(references=(image,)), config.video, CodecAlone(frozen().codec))
+    wanted = config.rows.encode(Inputs(references=(image,)), config.video, CodecAlone(frozen().codec))
     assert torch.equal(batch.rows[:1], wanted.context["reference"]) and bool((batch.told == 1).all())
     own = WordsStage(config, base(), frozen())._words([(thing.subject.colour.name, thing.subject.shape.name)])
     assert torch.allclose(batch.words[:1], own, atol=1e-4)

@@ -107,7 +107,7 @@ def test_the_rows_are_those_of_a_request(frozen: Frozen, monkeypatch: pytest.Mon
     video = VideoSize(num_frames=5, height=32, width=32)
     assert len(drawn) == len(found.shown) > 2
     for pixels, rows in zip(drawn, found.context["reference"], strict=True):
-        given = ROWS.give(Inputs(references=(InputImage(pixels=pixels),)), video, CodecAlone(frozen.codec))
+        given = ROWS.encode(Inputs(references=(InputImage(pixels=pixels),)), video, CodecAlone(frozen.codec))
         assert torch.equal(given.context["reference"][0], rows)
 
 

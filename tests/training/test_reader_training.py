@@ -68,7 +68,7 @@ def test_the_rows_are_those_of_a_request(codec: VAE, shown: list[tuple[Thing, In
     found = stage.batch(3)
     assert len(found.rows) == len(shown) == CONFIG.batch
     for rows, (_, image) in zip(found.rows, shown, strict=True):
-        given = ROWS.give(Inputs(references=(image,)), CONFIG.video, CodecAlone(codec))
+        given = ROWS.encode(Inputs(references=(image,)), CONFIG.video, CodecAlone(codec))
         assert torch.equal(given.context["reference"][0], rows)
     assert torch.equal(found.rows, stage.batch(3).rows) and not torch.equal(found.rows, stage.batch(4).rows)
 

@@ -1,18 +1,18 @@
 import pytest
 import torch
 
-from kinoform.conditions.protocols import Canvas, Given, Known
+from kinoform.conditions.protocols import ConditionerOutput, InpaintingConstraint, LatentConstraints
 from kinoform.errors import UsageError
 from kinoform.models.side_blocks import Control
 from kinoform.training.collate import alike, stacked
 
 
-def given(value: float, *, rows: int = 2, scale: float = 1.0, lead: int = 0) -> Given:
+def given(value: float, *, rows: int = 2, scale: float = 1.0, lead: int = 0) -> ConditionerOutput:
     latents = torch.full((1, 3, 1 + lead, 2, 2), value)
-    return Given(
+    return ConditionerOutput(
         context={"reference": torch.full((1, rows, 4), value)},
         branches={"vace": Control(latents=latents, scale=scale), "guests": (latents[:, :1], latents[:, 1:])},
-        canvas=Canvas(lead=lead),
+        constraints=LatentConstraints(prefix_frames=lead),
     )
 
 
@@ -26,16 +26,24 @@ def test_tensors_stand_one_behind_the_other_wherever_they_are() -> None:
 
 def test_what_is_known_of_a_video_is_not_learned() -> None:
     latents = torch.zeros(1, 3, 1, 2, 2)
-    known = Known(latents=latents, mask=latents[:, :1] == 0)
-    whole = stacked([Given(channels=latents, canvas=Canvas(known=known))] * 2)
-    assert whole.canvas.known is None and whole.channels is not None and len(whole.channels) == 2
+    known = InpaintingConstraint(latents=latents, mask=latents[:, :1] == 0)
+    whole = stacked([ConditionerOutput(channels=latents, constraints=LatentConstraints(inpainting=known))] * 2)
+    assert whole.constraints.inpainting is None and whole.channels is not None and len(whole.channels) == 2
 
 
 def test_unlike_doors_shapes_and_numbers_are_kept_apart() -> None:
-    every = [given(1.0), Given(), given(2.0, rows=5), given(3.0), given(4.0, scale=0.5), given(5.0, lead=1), Given()]
+    every = [
+        given(1.0),
+        ConditionerOutput(),
+        given(2.0, rows=5),
+        given(3.0),
+        given(4.0, scale=0.5),
+        given(5.0, lead=1),
+        ConditionerOutput(),
+    ]
     assert alike(every) == [[0, 3], [1, 6], [2], [4], [5]]
 
 
 def test_clean_tokens_are_refused() -> None:
     with pytest.raises(UsageError, match="clean tokens"):
-        stacked([Given(clean=torch.ones(4, dtype=torch.bool))])
+        stacked([ConditionerOutput(clean=torch.ones(4, dtype=torch.bool))])

@@ -169,7 +169,7 @@ def test_what_is_told_weighs_more(stage: Make) -> None:
 def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:
     with pytest.raises(UsageError, match="a video behind images cannot be told in words alone"):
         stage(WAYS["side blocks"])
-    assert stage(replace(WAYS["side blocks"], samples=untold())).batch(0)[0].given.canvas.lead == 1
+    assert stage(replace(WAYS["side blocks"], samples=untold())).batch(0)[0].given.constraints.prefix_frames == 1
 
 
 # Dropped prompts

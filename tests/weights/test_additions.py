@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Encoders, Given, Units, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
 from kinoform.errors import UsageError, WeightsError
 from kinoform.loading.additions import Additions, stored_spec, with_additions
 from kinoform.loading.own import Modules, save_own
@@ -259,8 +259,8 @@ class Loud:
     def check(self, inputs: Inputs, video: VideoSize) -> None:
         return None
 
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
-        return Given(
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
+        return ConditionerOutput(
             channels=self.scale * noise(1, 1, 4, 2, 8, 8), context={"reference": self.scale * noise(2, 1, 5, 6)}
         )
 

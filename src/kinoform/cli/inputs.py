@@ -62,9 +62,9 @@ class InputFiles:
         Raises UsageError for files that are missing or cannot be read.
         """
         # Imported here because numpy takes time that help and completion do without.
-        from kinoform.conditions.coerce import inputs_of
+        from kinoform.conditions.coerce import to_inputs
 
-        return inputs_of(
+        return to_inputs(
             fps=fps,
             num_frames=num_frames,
             image=self.image,

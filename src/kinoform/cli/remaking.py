@@ -15,7 +15,7 @@ import torch
 from kinoform.cli import console
 from kinoform.cli.options import lora_of
 from kinoform.cli.output import MOST_UPSCALE
-from kinoform.conditions.coerce import Material, inputs_of
+from kinoform.conditions.coerce import InputKwargs, to_inputs
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import most_of, rate_of
 from kinoform.errors import UsageError, WeightsError
@@ -136,7 +136,7 @@ def _inputs(recipe: Recipe, told: Recorded, files: Mapping[str, Path]) -> Inputs
     """The recorded inputs, read from the files that were found. Raises UsageError for a place that is none."""
     frames: list[tuple[int, object]] = []
     references: list[tuple[int, object]] = []
-    material: Material = {}
+    material: InputKwargs = {}
     for name, path in files.items():
         if name in told.loras:
             continue
@@ -153,7 +153,7 @@ def _inputs(recipe: Recipe, told: Recorded, files: Mapping[str, Path]) -> Inputs
     material["references"] = [path for _, path in sorted(references)]
     rate = rate_of(recipe.conditioners, float(told.asked["fps"]))  # type: ignore[arg-type]
     most = most_of(recipe.conditioners, told.asked["num_frames"])  # type: ignore[arg-type]
-    return inputs_of(fps=rate, num_frames=most, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
+    return to_inputs(fps=rate, num_frames=most, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
 
 
 def wishes(told: Recorded, video: Path, name: str) -> Wishes:

@@ -13,8 +13,8 @@ from kinoform.media.types import InputImage
 from kinoform.numbers import Number, Whole, plain, whole_of
 
 
-class Material(TypedDict, total=False):
-    """The arguments of `inputs_of`; images, videos and masks as `media.values` takes them."""
+class InputKwargs(TypedDict, total=False):
+    """The arguments of `to_inputs`; images, videos and masks as `media.values` takes them."""
 
     image: object
     last_image: object
@@ -29,7 +29,7 @@ class Material(TypedDict, total=False):
     fit_mask: bool
 
 
-def inputs_of(
+def to_inputs(
     *,
     fps: Number | None = None,
     num_frames: Whole | None = None,

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from kinoform.conditions.demand import Demand
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import in_video_order
-from kinoform.conditions.protocols import Encoders, Given, Units, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoders, Units, VideoSize
 from kinoform.conditions.resize import FLOATS, signal
 from kinoform.errors import UsageError
 from kinoform.models.vision import image_rows
@@ -46,15 +45,15 @@ class ImageTokens:
             needs = "an image for frame 0" if self.images == 1 else "images for frames 0 and -1"
             raise UsageError(f"this model needs {needs}, and {len(known) or 'none'} is given", code="input_missing")
 
-    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
         held = max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0)
-        return Demand(images=self.images, held=held, rows={"image": self.images * rows_of_images})
+        return EncodeCost(images=self.images, held=held, context_tokens={"image": self.images * image_tokens})
 
     @torch.no_grad()
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         known = list(in_video_order(inputs.frames, video.num_frames).values())
         read = known[:1] if self.images == 1 else [known[0], known[-1]]
         encoder = encoders.image()
         # One at a time: an image's rows must not depend on what else is given.
         rows = [image_rows(encoder, signal(image.pixels[None]).to(encoders.device)) for image in read]
-        return Given(context={"image": torch.cat(rows, dim=1)})
+        return ConditionerOutput(context={"image": torch.cat(rows, dim=1)})

@@ -16,9 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.conditions.clip_checks import by
-from kinoform.conditions.demand import Demand
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Canvas, Encoders, Given, Known, Units, VideoSize
+from kinoform.conditions.protocols import (
+    ConditionerOutput,
+    EncodeCost,
+    Encoders,
+    InpaintingConstraint,
+    LatentConstraints,
+    Units,
+    VideoSize,
+)
 from kinoform.conditions.resize import FLOATS, Size, fitted, kept_part, size_of_area
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
@@ -86,26 +93,28 @@ class KnownFrames:
                 shape = f"{by(kept)}, the proportions of {by(proportions)}"
                 warnings.warn(f"{image.name} of {by(image.size)} is cropped to {shape}", stacklevel=2)
 
-    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
         if not inputs.frames and not self.required:
-            return Demand()
-        return Demand(videos=1, held=max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0))
+            return EncodeCost()
+        return EncodeCost(
+            videos=1, held=max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0)
+        )
 
     @torch.no_grad()
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         codec, known = encoders.codec(), in_video_order(inputs.frames, video.num_frames)
         time = codec.stride[0]
         if not known:
             size = latent_size(codec, video.num_frames, video.height, video.width)
-            return Given(channels=torch.zeros(1, time + codec.channels, *size, device=encoders.device))
+            return ConditionerOutput(channels=torch.zeros(1, time + codec.channels, *size, device=encoders.device))
         chunks = video_of(known, video, time, proportions=_proportions(known, inputs, video))
         latents = encode_video(codec, (chunk.to(encoders.device) for chunk in chunks))
         mask = packed_mask(known, video.num_frames, time).to(latents)[None, :, :, None, None]
         # The models were trained with the mask first.
         channels = torch.cat([mask.expand(-1, -1, -1, *latents.shape[3:]), latents], dim=1)
         whole = mask.bool().all(dim=1, keepdim=True)
-        kept = Known(latents=latents, mask=whole) if self.impose and whole.any() else None
-        return Given(channels=channels, canvas=Canvas(known=kept))
+        kept = InpaintingConstraint(latents=latents, mask=whole) if self.impose and whole.any() else None
+        return ConditionerOutput(channels=channels, constraints=LatentConstraints(inpainting=kept))
 
 
 def in_video_order(frames: Mapping[int, InputImage], num_frames: int) -> dict[int, InputImage]:

@@ -45,8 +45,8 @@ class Units:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """Latents that are known where `mask` is true; imposed after each step.
+class InpaintingConstraint:
+    """Latents that are kept where `mask` is true; imposed after each step.
 
     `noised`: at level sigma they read (1 - sigma) latents + sigma noise, with the noise that the video began
     with; otherwise they stay clean throughout, as the first frame of Wan 2.2 TI2V does.
@@ -64,49 +64,50 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Canvas:
-    """What the sampler starts from and keeps.
+class LatentConstraints:
+    """Latents that the sampler starts from and keeps.
 
-    `lead` latent frames are denoised before the video and cut off; `images` are what they show in the end, which a
-    training and a start need. `start` are latents of a video to begin from at `strength` in (0, 1] of the steps
-    instead of from noise alone; `known` values are re-imposed. Neither of these two holds the leading frames.
+    `prefix_frames` latent frames are denoised before the video and cut off; `prefix_latents` are what they show in the
+    end, which training and `init_latents` need. `init_latents` are those of a video to begin from at `strength` in
+    (0, 1] of the steps, instead of from noise alone; `inpainting` is re-imposed after each step. Neither of these two
+    holds the prefix.
     """
 
-    lead: int = 0
-    images: Float[Tensor, "b c lead h w"] | None = None
-    start: Latents | None = None
+    prefix_frames: int = 0
+    prefix_latents: Float[Tensor, "b c prefix h w"] | None = None
+    init_latents: Latents | None = None
     strength: float = 1.0
-    known: Known | None = None
+    inpainting: InpaintingConstraint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """What a conditioner contributes, door by door; see `Conditions`. Nothing by default.
+class ConditionerOutput:
+    """Contribution of a conditioner to each extension point of the transformer; see `Conditions`. Empty by default.
 
-    The context streams and branches named in `with_prompt` belong to the prompt: the negative prompt goes without them,
-    so that guidance strengthens what they say.
+    The context sources and branches named in `dropped_for_cfg` belong to the prompt: the negative prompt goes without
+    them, so that guidance strengthens what they say.
     """
 
     context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict)
     channels: Latents | None = None
     clean: Bool[Tensor, " l"] | None = None
     branches: Mapping[str, Any] = field(default_factory=dict)
-    canvas: Canvas = Canvas()
-    with_prompt: frozenset[str] = frozenset()
+    constraints: LatentConstraints = LatentConstraints()
+    dropped_for_cfg: frozenset[str] = frozenset()
 
-    def negative(self) -> Given:
-        """What stands beside the negative prompt."""
-        context = {name: rows for name, rows in self.context.items() if name not in self.with_prompt}
-        branches = {name: payload for name, payload in self.branches.items() if name not in self.with_prompt}
-        return replace(self, context=context, branches=branches, with_prompt=frozenset())
+    def negative(self) -> ConditionerOutput:
+        """Return what stands beside the negative prompt."""
+        context = {name: tokens for name, tokens in self.context.items() if name not in self.dropped_for_cfg}
+        branches = {name: payload for name, payload in self.branches.items() if name not in self.dropped_for_cfg}
+        return replace(self, context=context, branches=branches, dropped_for_cfg=frozenset())
 
     def conditions(self, text: Float[Tensor, "b n d"]) -> Conditions:
-        """With a prompt's rows."""
+        """Return the transformer's conditions with the context tokens of a prompt."""
         context = {"text": text, **self.context}
         return Conditions(context=context, channels=self.channels, clean=self.clean, branches=self.branches)
 
 
-NOTHING = Given()
+NOTHING = ConditionerOutput()
 
 
 @runtime_checkable
@@ -128,14 +129,47 @@ class Conditioner(Protocol):
 
     `takes` names the fields of `Inputs` it reads. `size` is the video that the inputs ask for, where
     `asked` is what the request or the recipe says and `units` what it must fit; most return `asked`.
-    `check` refuses, before any weight is read, inputs that are missing or do not fit the video. `give` encodes.
+    `check` refuses, before any weight is read, inputs that are missing or do not fit the video. `encode` encodes.
     """
 
     @property
     def takes(self) -> frozenset[str]: ...
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize: ...
     def check(self, inputs: Inputs, video: VideoSize) -> None: ...
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given: ...
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeCost:
+    """Cost of `Conditioner.encode`, known before anything is encoded; videos and stills have the size of the video to
+    be made.
+
+    `videos` and `stills`: whole videos and single frames for the codec; `images`: for the image encoder;
+    `held`: bytes of pixels on the host meanwhile. `context_tokens`: by context source; `branches`: latent frames by
+    branch; `prefix_frames`: latent frames before the video; `strength`: that of a video to begin from, None without;
+    `dropped_for_cfg`: as in `ConditionerOutput`.
+    """
+
+    videos: int = 0
+    stills: int = 0
+    images: int = 0
+    held: int = 0
+    context_tokens: Mapping[str, int] = field(default_factory=dict)
+    branches: Mapping[str, int] = field(default_factory=dict)
+    prefix_frames: int = 0
+    strength: float | None = None
+    dropped_for_cfg: frozenset[str] = frozenset()
+
+
+@runtime_checkable
+class EstimatesCost(Protocol):
+    """Conditioner that states its cost. `image_tokens` are those of the image encoder for one image.
+
+    Inputs may be missing, as in a plan without any; then it states that of the usual case. A conditioner without this
+    method works as well, but plans say that it is not counted.
+    """
+
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost: ...
 
 
 @runtime_checkable
@@ -177,31 +211,31 @@ def task_of(conditioners: Iterable[Conditioner], inputs: Inputs, video: VideoSiz
     return next((word for word in words if word is not None), "t2i" if video.num_frames == 1 else "t2v")
 
 
-def together(parts: Iterable[Given]) -> Given:
-    """All contributions as one: channels one behind the other in order, everything else at most once.
+def together(parts: Iterable[ConditionerOutput]) -> ConditionerOutput:
+    """Join all contributions: channels one behind the other in order, everything else at most once.
 
-    Raises UsageError when two fill the same door.
+    Raises UsageError when two contribute the same.
     """
-    found = Given()
+    found = ConditionerOutput()
     for part in parts:
-        found = Given(
-            context=_union("context stream", found.context, part.context),
+        found = ConditionerOutput(
+            context=_union("context source", found.context, part.context),
             channels=_behind(found.channels, part.channels),
             clean=_one("clean tokens", found.clean, part.clean),
             branches=_union("branch", found.branches, part.branches),
-            canvas=_canvas(found.canvas, part.canvas),
-            with_prompt=found.with_prompt | part.with_prompt,
+            constraints=_constraints(found.constraints, part.constraints),
+            dropped_for_cfg=found.dropped_for_cfg | part.dropped_for_cfg,
         )
     return found
 
 
-def _canvas(one: Canvas, other: Canvas) -> Canvas:
-    return Canvas(
-        lead=one.lead + other.lead,
-        images=_one("images before the video", one.images, other.images),
-        start=_one("a start", one.start, other.start),
+def _constraints(one: LatentConstraints, other: LatentConstraints) -> LatentConstraints:
+    return LatentConstraints(
+        prefix_frames=one.prefix_frames + other.prefix_frames,
+        prefix_latents=_one("latents before the video", one.prefix_latents, other.prefix_latents),
+        init_latents=_one("latents to begin from", one.init_latents, other.init_latents),
         strength=min(one.strength, other.strength),
-        known=_one("known latents", one.known, other.known),
+        inpainting=_one("known latents", one.inpainting, other.inpainting),
     )
 
 

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from kinoform.conditions.demand import Demand
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import NOTHING, Encoders, Given, Units, VideoSize
+from kinoform.conditions.protocols import NOTHING, ConditionerOutput, EncodeCost, Encoders, Units, VideoSize
 from kinoform.conditions.resize import FLOATS, check_shows, kept_part, signal
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
@@ -100,26 +99,26 @@ class ReferenceTokens(_References):
     branch: str = "references"
     fit: Fit = on_white
 
-    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
         count = self._count(inputs)
         branches = {self.branch: count} if count else {}
-        return Demand(stills=count, held=_held(inputs), branches=branches, with_prompt=frozenset({self.branch}))
+        return EncodeCost(stills=count, held=_held(inputs), branches=branches, dropped_for_cfg=frozenset({self.branch}))
 
     @torch.no_grad()
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         if not inputs.references:
             return NOTHING
         found = tuple(latents_of(image, video, encoders, self.fit) for image in inputs.references)
-        return Given(branches={self.branch: found}, with_prompt=frozenset({self.branch}))
+        return ConditionerOutput(branches={self.branch: found}, dropped_for_cfg=frozenset({self.branch}))
 
 
 @runtime_checkable
 class RowsOf(Protocol):
-    """How an image becomes rows [1, n, width] for cross-attention; `demand` is that of one image."""
+    """How an image becomes rows [1, n, width] for cross-attention; `estimate` is the cost of one image."""
 
     @property
     def width(self) -> int: ...
-    def demand(self, stream: str, video: VideoSize, units: Units, rows_of_images: int) -> Demand: ...
+    def estimate(self, stream: str, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost: ...
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]: ...
 
 
@@ -135,10 +134,10 @@ class LatentRows:
     def width(self) -> int:
         return self.channels * self.patch[0] * self.patch[1] * self.patch[2] + 2 * MARK
 
-    def demand(self, stream: str, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+    def estimate(self, stream: str, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
         sides = video.height, video.width
         rows, columns = (s // n // p for s, n, p in zip(sides, units.stride[1:], self.patch[1:], strict=True))
-        return Demand(stills=1, rows={stream: rows * columns})
+        return EncodeCost(stills=1, context_tokens={stream: rows * columns})
 
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
         latents = latents_of(image, video, encoders, self.fit)
@@ -153,8 +152,8 @@ class ImageRows:
 
     width: int = 1280
 
-    def demand(self, stream: str, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
-        return Demand(images=1, rows={stream: rows_of_images})
+    def estimate(self, stream: str, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
+        return EncodeCost(images=1, context_tokens={stream: image_tokens})
 
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
         return image_rows(encoders.image(), signal(image.pixels[None]).to(encoders.device)).float()
@@ -174,22 +173,22 @@ class ReferenceRows(_References):
     def width(self) -> int:
         return self.rows.width + MARK
 
-    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
-        each, count = self.rows.demand(self.stream, video, units, rows_of_images), self._count(inputs)
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
+        each, count = self.rows.estimate(self.stream, video, units, image_tokens), self._count(inputs)
         return replace(
             each,
             stills=count * each.stills,
             images=count * each.images,
             held=_held(inputs),
-            rows={name: count * rows for name, rows in each.rows.items()},
-            with_prompt=frozenset({self.stream}),
+            context_tokens={name: count * tokens for name, tokens in each.context_tokens.items()},
+            dropped_for_cfg=frozenset({self.stream}),
         )
 
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         if not inputs.references:
             return NOTHING
         rows = self.read(inputs.references, video, encoders)
-        return Given(context={self.stream: rows}, with_prompt=frozenset({self.stream}))
+        return ConditionerOutput(context={self.stream: rows}, dropped_for_cfg=frozenset({self.stream}))
 
     @torch.no_grad()
     def read(self, images: Sequence[InputImage], video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:

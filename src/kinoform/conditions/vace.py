@@ -13,9 +13,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from kinoform.conditions.clip_checks import WHITE, by, check_same, check_strength, check_video_given
-from kinoform.conditions.demand import Demand
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import Canvas, Encoders, Given, Units, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoders, LatentConstraints, Units, VideoSize
 from kinoform.conditions.resize import Size, check_shows
 from kinoform.conditions.vace_latents import (
     control_size,
@@ -99,21 +98,21 @@ class Vace:
             was, becomes = f"{len(clip.frames)} frames of {by(clip.size)}", f"{video.num_frames} of {by(made)}"
             warnings.warn(f"{clip.name} of {was} is read as {becomes}", stacklevel=2)
 
-    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
         lead, time = len(inputs.references), units.stride[0]
         pixels = video.num_frames * video.height * video.width
         redone = _redone(inputs)
-        return Demand(
+        return EncodeCost(
             videos=1 if inputs.video is None else 2 if redone is None else 3,
             stills=lead,
             held=0 if inputs.video is None else 4 * pixels,  # red, green, blue and mask, a byte each
             branches={self.branch: lead + 1 + (video.num_frames - 1) // time},
-            lead=lead,
+            prefix_frames=lead,
             strength=redone,
         )
 
     @torch.no_grad()
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         codec, device, size = encoders.codec(), encoders.device, (video.height, video.width)
         redone, start = _redone(inputs), None
         if inputs.video is None:
@@ -132,13 +131,13 @@ class Vace:
             scale=1.0 if inputs.context_scale is None else float(inputs.context_scale),
         )
         shown = [each[:, : codec.channels] for each in references]
-        canvas = Canvas(
-            lead=len(shown),
-            images=torch.cat(shown, dim=2) if shown else None,
-            start=start,
+        constraints = LatentConstraints(
+            prefix_frames=len(shown),
+            prefix_latents=torch.cat(shown, dim=2) if shown else None,
+            init_latents=start,
             strength=1.0 if redone is None else redone,
         )
-        return Given(branches={self.branch: control}, canvas=canvas)
+        return ConditionerOutput(branches={self.branch: control}, constraints=constraints)
 
 
 def check_mask(mask: Mask, video: InputVideo | None) -> None:

@@ -16,9 +16,17 @@ from kinoform.conditions.clip_checks import (
     kept_mask,
     legal_length,
 )
-from kinoform.conditions.demand import Demand
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import NOTHING, Canvas, Encoders, Given, Known, Units, VideoSize
+from kinoform.conditions.protocols import (
+    NOTHING,
+    ConditionerOutput,
+    EncodeCost,
+    Encoders,
+    InpaintingConstraint,
+    LatentConstraints,
+    Units,
+    VideoSize,
+)
 from kinoform.conditions.resize import FLOATS, kept_part
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
@@ -84,14 +92,14 @@ class StartVideo:
                     f"{inputs.mask.name} is white everywhere; leave it out to change the whole video", code="mask_full"
                 )
 
-    def demand(self, inputs: Inputs, video: VideoSize, units: Units, rows_of_images: int) -> Demand:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
         if inputs.video is None:
-            return Demand()
+            return EncodeCost()
         held = FLOATS * units.stride[0] * inputs.video.frames[0].nbytes
-        return Demand(videos=1, held=held, strength=self._strength(inputs))
+        return EncodeCost(videos=1, held=held, strength=self._strength(inputs))
 
     @torch.no_grad()
-    def give(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> Given:
+    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         """Raises UsageError when the mask leaves no latent cell black, which only the codec knows."""
         if inputs.video is None:
             return NOTHING
@@ -99,7 +107,9 @@ class StartVideo:
         chunks = clip_chunks(inputs.video, video, codec.stride[0])
         start = encode_video(codec, (chunk.to(encoders.device) for chunk in chunks))
         known = self._known(inputs, video, start, codec.stride)
-        return Given(canvas=Canvas(start=start, strength=self._strength(inputs), known=known))
+        return ConditionerOutput(
+            constraints=LatentConstraints(init_latents=start, strength=self._strength(inputs), inpainting=known)
+        )
 
     def _strength(self, inputs: Inputs) -> float:
         if inputs.strength is not None:
@@ -107,7 +117,7 @@ class StartVideo:
         # A sampler that changes videos begins from the video itself, so that the mask alone does not redo it.
         return self.strength if inputs.mask is None or inputs.source_prompt is not None else 1.0
 
-    def _known(self, inputs: Inputs, video: VideoSize, start: Latents, stride: Patch) -> Known | None:
+    def _known(self, inputs: Inputs, video: VideoSize, start: Latents, stride: Patch) -> InpaintingConstraint | None:
         if inputs.video is None or inputs.mask is None:
             return None
         free = free_cells(kept_mask(inputs.mask, inputs.video, video), video, stride)
@@ -118,7 +128,7 @@ class StartVideo:
                 "so nothing would stay; give it larger black parts",
                 code="mask_full",
             )
-        return Known(latents=start, mask=~free[None, None].to(start.device))
+        return InpaintingConstraint(latents=start, mask=~free[None, None].to(start.device))
 
 
 def _tell_fit(clip: InputVideo, video: VideoSize) -> None:

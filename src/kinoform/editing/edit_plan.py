@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kinoform.conditions.clip_checks import free_cells
-from kinoform.conditions.demand import Demanding
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.mask_fitting import fitted_mask
-from kinoform.conditions.protocols import Units, VideoSize
+from kinoform.conditions.protocols import EstimatesCost, Units, VideoSize
 from kinoform.conditions.resize import Size
 from kinoform.conditions.vace_inputs import GREY
 from kinoform.editing.masks import Alpha, alpha_of
@@ -211,9 +210,9 @@ def _with_strength(asked: Request, units: Units) -> Request:
     """With the default strength said aloud: segments with known frames, or without a mask, would have another."""
     given, video = asked.inputs, asked.video
     demands = (
-        each.demand(given, video, units, 0)
+        each.estimate(given, video, units, 0)
         for each in asked.conditioners
-        if "strength" in each.takes and isinstance(each, Demanding)
+        if "strength" in each.takes and isinstance(each, EstimatesCost)
     )
     strengths = [demand.strength for demand in demands if demand.strength is not None]
     return replace(asked, inputs=replace(given, strength=min(strengths))) if strengths else asked

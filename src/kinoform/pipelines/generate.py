@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kinoform.conditions.protocols import NOTHING, Canvas, Given, Known, together
+from kinoform.conditions.protocols import NOTHING, ConditionerOutput, InpaintingConstraint, LatentConstraints, together
 from kinoform.conditions.text import text_rows
 from kinoform.errors import Interrupted, NonFiniteError, UsageError
 from kinoform.loading.parts import Parts
@@ -85,17 +85,19 @@ def _rows(request: Request, rows: Mapping[str, Tensor]) -> Rows:
 
 
 @torch.no_grad()
-def encode_inputs(parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback) -> list[Given]:
+def encode_inputs(
+    parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback
+) -> list[ConditionerOutput]:
     """What each request's images and videos give, door by door; the encoders are gone when this returns.
 
     Nothing is loaded for requests of words alone, and what several requests share is encoded once.
     """
     encoders = PartEncoders(parts, machine.device, machine.dtype)
-    found: dict[tuple[object, ...], Given] = {}
-    given: list[Given] = []
+    found: dict[tuple[object, ...], ConditionerOutput] = {}
+    given: list[ConditionerOutput] = []
     for done, request in enumerate(requests, start=1):
         if (key := _what(request)) not in found:
-            found[key] = together(each.give(request.inputs, request.video, encoders) for each in request.conditioners)
+            found[key] = together(each.encode(request.inputs, request.video, encoders) for each in request.conditioners)
         given.append(found[key])
         if request.inputs.given():
             _report(tell, Progress(stage="encode", done=done, total=len(requests)))
@@ -121,14 +123,19 @@ def noise_of(
 
 @torch.no_grad()
 def denoise(
-    model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], tell: Callback, given: Given = NOTHING
+    model: DiT,
+    request: Request,
+    rows: Rows,
+    draw: Callable[[], Latents],
+    tell: Callback,
+    given: ConditionerOutput = NOTHING,
 ) -> Latents:
     """Follow the velocity from noise, or from the start that is given, to latents of a video.
 
     The first noise that `draw` returns is the video's. Raises NonFiniteError, naming the step, when a value
     stops being a number, FitError when memory runs out, and Interrupted when `tell` returns False.
     """
-    run, lead = prepare_run(model, request, rows, draw, given), given.canvas.lead
+    run, lead = prepare_run(model, request, rows, draw, given), given.constraints.prefix_frames
     x, total = run.noise, request.steps - run.first
     for done, step in enumerate(request.sampler.steps(run), start=1):
         x = step.x
@@ -142,15 +149,17 @@ def denoise(
     return x[:, :, lead:]
 
 
-def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], given: Given = NOTHING) -> Run:
+def prepare_run(
+    model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], given: ConditionerOutput = NOTHING
+) -> Run:
     """What the request's sampler works with, on the device of the model."""
-    device, canvas = model.patch_embedding.weight.device, given.canvas
+    device, constraints = model.patch_embedding.weight.device, given.constraints
     noise = draw().to(device)
     levels = request.solver.levels(request.steps, request.shift)
     guide = partial(request.guidance_rule.guide, levels=levels)
     positive, negative, *source = rows
 
-    def velocity(of: Tensor, given: Given, guidance: float) -> Field:
+    def velocity(of: Tensor, given: ConditionerOutput, guidance: float) -> Field:
         beside = negative if reads_negative(request.guidance_rule, guidance) else None
         return text_field(model, (of, beside), noise, guidance, given, guide)
 
@@ -158,30 +167,32 @@ def prepare_run(model: DiT, request: Request, rows: Rows, draw: Callable[[], Lat
         solver=request.solver,
         field=velocity(positive, given, request.guidance),
         levels=levels,
-        first=first_step(request.steps, canvas.strength),
+        first=first_step(request.steps, constraints.strength),
         noise=noise,
         draw=lambda: draw().to(device),
-        start=_start(canvas, noise),
+        start=_start(constraints, noise),
         source=partial(velocity, source[0], given.negative()) if source else None,
-        keep=None if canvas.known is None else partial(_kept, canvas.known, noise, canvas.lead),
+        keep=None
+        if constraints.inpainting is None
+        else partial(_kept, constraints.inpainting, noise, constraints.prefix_frames),
     )
 
 
-def _start(canvas: Canvas, noise: Latents) -> Latents | None:
+def _start(constraints: LatentConstraints, noise: Latents) -> Latents | None:
     """The latents to begin from, behind those of the images before the video. Raises UsageError without these."""
-    if canvas.start is None:
+    if constraints.init_latents is None:
         return None
-    if canvas.lead and canvas.images is None:
+    if constraints.prefix_frames and constraints.prefix_latents is None:
         raise UsageError(
-            f"{canvas.lead} latent frames stand before a video to begin from, and nothing says what they show; "
-            "leave a conditioner out of the recipe",
+            f"{constraints.prefix_frames} latent frames stand before a video to begin from, and nothing says what they "
+            "show; leave a conditioner out of the recipe",
             code="conditioners_conflict",
         )
-    before = [] if canvas.images is None else [canvas.images]
-    return torch.cat([*before, canvas.start], dim=2).to(noise)
+    before = [] if constraints.prefix_latents is None else [constraints.prefix_latents]
+    return torch.cat([*before, constraints.init_latents], dim=2).to(noise)
 
 
-def _kept(known: Known, noise: Latents, lead: int, x: Latents, level: Level) -> Latents:
+def _kept(known: InpaintingConstraint, noise: Latents, lead: int, x: Latents, level: Level) -> Latents:
     """`x` with what is known of the video; the `lead` frames before it are free."""
     video = known.impose(x[:, :, lead:], level, noise[:, :, lead:])
     return torch.cat([x[:, :, :lead], video], dim=2)
@@ -198,7 +209,7 @@ def _check_heard(model: nn.Module) -> None:
 
 
 def text_field(
-    model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, guidance: float, given: Given = NOTHING,
+    model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, guidance: float, given: ConditionerOutput = NOTHING,
     guide: Callable[..., MemoryField] = guided,
 ) -> Field:  # fmt: skip
     """The velocity of a prompt guided past its negative, by `guide`; the prompt's alone where that asks for it.
@@ -257,8 +268,8 @@ def latents_of(
         model = parts.transformer(machine.dtype, machine.device)
         _check_heard(model)
 
-    def denoised(model: DiT, request: Request, each: Rows, given: Given) -> Latents:
-        draw = noise_of(parts.codec_spec, request, generator, lead=given.canvas.lead)
+    def denoised(model: DiT, request: Request, each: Rows, given: ConditionerOutput) -> Latents:
+        draw = noise_of(parts.codec_spec, request, generator, lead=given.constraints.prefix_frames)
         with fitting(f"a video of {request.num_frames} frames of {request.width}x{request.height}"):
             return denoise(model, request, each, draw, tell, given)
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 from typing_extensions import Unpack
 
-from kinoform.conditions.coerce import Material, inputs_of
+from kinoform.conditions.coerce import InputKwargs, to_inputs
 from kinoform.conditions.inputs import HOW, Inputs
 from kinoform.conditions.protocols import most_of, rate_of
 from kinoform.errors import UsageError
@@ -83,7 +83,7 @@ class Pipeline:
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
         inputs: Inputs | None = None,
-        **material: Unpack[Material],
+        **material: Unpack[InputKwargs],
     ) -> Video:
         """Make one video; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
@@ -116,7 +116,7 @@ class Pipeline:
             guidance=guidance_scale,
             guidance_rule=guidance_rule,
             sampler=sampler,
-            inputs=inputs or inputs_of(fps=rate, num_frames=most, **material),
+            inputs=inputs or to_inputs(fps=rate, num_frames=most, **material),
             shift=shift,
             solver=solver,
         )

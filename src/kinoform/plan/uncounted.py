@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kinoform.conditions.demand import Demanding
+from kinoform.conditions.protocols import EstimatesCost
 from kinoform.models.cost import Costed, CostedRows
 from kinoform.models.vae import VAESpec
 from kinoform.plan.parameters import codec_count
@@ -25,7 +25,7 @@ def _found(sizes: Sizes, work: Work) -> Iterator[str]:
     if block_costs(spec, range(spec.layers), grid_of(sizes, work), told(sizes, work), 0) is None:
         yield f"what the attention of {type(spec.block).__name__} lays out"
     for each in work.conditioners:
-        if not isinstance(each, Demanding):
+        if not isinstance(each, EstimatesCost):
             yield f"what {type(each).__name__} encodes and gives"
     for stream in spec.context:
         if not isinstance(stream, CostedRows):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from kinoform.conditions.demand import Demand
+from kinoform.conditions.protocols import EncodeCost
 from kinoform.plan.autoencoder import CodecWork, decode_work, encode_work
 from kinoform.plan.evaluations import Asked, Evaluations, evaluations
 from kinoform.plan.memory import Peak, peaks
@@ -127,7 +127,7 @@ def plan_video(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> 
         transformer=transformer_flops(sizes.transformer, grid, given),
         negative=transformer_flops(sizes.transformer, grid, given.negative()),
         asked=evaluations(work, strength),
-        lead=sum(each.lead for each in needed),
+        lead=sum(each.prefix_frames for each in needed),
         text=text_flops(sizes.text, sizes.text.length),
         decode=decode_work(sizes.codec, latents),
         encode=encode_work(sizes.codec, latents),
@@ -137,7 +137,7 @@ def plan_video(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> 
     )
 
 
-def _reading(sizes: Sizes, needed: list[Demand], latents: tuple[int, int, int]) -> int:
+def _reading(sizes: Sizes, needed: list[EncodeCost], latents: tuple[int, int, int]) -> int:
     videos, stills, images = (sum(getattr(each, name) for each in needed) for name in ("videos", "stills", "images"))
     still = encode_work(sizes.codec, (1, *latents[1:])).flops
     seen = 0 if sizes.image is None else images * vision_flops(sizes.image)

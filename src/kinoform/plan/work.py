@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kinoform.conditions.demand import Demand, Demanding
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
-from kinoform.conditions.protocols import Conditioner, Units, VideoSize
+from kinoform.conditions.protocols import Conditioner, EncodeCost, EstimatesCost, Units, VideoSize
 from kinoform.models.codec import CodecSpec, check_size, latent_size
 from kinoform.models.cost import CostedRows
 from kinoform.models.dit import DiTSpec
@@ -81,16 +80,16 @@ class Work:
 class Told:
     """What the transformer is told besides text: rows by context stream, tokens of latents by branch.
 
-    It is told nothing of those named in `with_prompt` beside the negative prompt.
+    It is told nothing of those named in `dropped_for_cfg` beside the negative prompt.
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
     branches: Mapping[str, int] = field(default_factory=dict)
-    with_prompt: frozenset[str] = frozenset()
+    dropped_for_cfg: frozenset[str] = frozenset()
 
     def negative(self) -> Told:
         rows, branches = (
-            {name: count for name, count in each.items() if name not in self.with_prompt}
+            {name: count for name, count in each.items() if name not in self.dropped_for_cfg}
             for each in (self.rows, self.branches)
         )
         return Told(rows=rows, branches=branches)
@@ -104,13 +103,13 @@ def check(sizes: Sizes, work: Work) -> None:
     check_size(sizes.codec, sizes.transformer.patch, work.num_frames, work.height, work.width)
 
 
-def demands(sizes: Sizes, work: Work) -> list[Demand]:
+def demands(sizes: Sizes, work: Work) -> list[EncodeCost]:
     """Of the conditioners in their order; of those that tell."""
     rows = 0 if sizes.image is None else sizes.image.rows
     return [
-        each.demand(work.inputs, work.video, sizes.units, rows)
+        each.estimate(work.inputs, work.video, sizes.units, rows)
         for each in work.conditioners
-        if isinstance(each, Demanding)
+        if isinstance(each, EstimatesCost)
     ]
 
 
@@ -118,15 +117,15 @@ def told(sizes: Sizes, work: Work) -> Told:
     """By all conditioners together."""
     rows: dict[str, int] = {}
     branches: dict[str, int] = {}
-    with_prompt: frozenset[str] = frozenset()
+    dropped_for_cfg: frozenset[str] = frozenset()
     for each in demands(sizes, work):
-        rows |= each.rows
+        rows |= each.context_tokens
         branches |= each.branches
-        with_prompt |= each.with_prompt
+        dropped_for_cfg |= each.dropped_for_cfg
     grid, part = grid_of(sizes, work), sizes.transformer.patch[0]
     frame = grid.height * grid.width
     tokens = {name: frames // part * frame for name, frames in branches.items()}
-    return Told(rows=rows, branches=tokens, with_prompt=with_prompt)
+    return Told(rows=rows, branches=tokens, dropped_for_cfg=dropped_for_cfg)
 
 
 def latents_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
@@ -137,7 +136,7 @@ def latents_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
 def canvas_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
     """`latents_of` with the frames that are denoised before the video and cut off."""
     frames, height, width = latents_of(sizes, work)
-    return sum(each.lead for each in demands(sizes, work)) + frames, height, width
+    return sum(each.prefix_frames for each in demands(sizes, work)) + frames, height, width
 
 
 def grid_of(sizes: Sizes, work: Work) -> Grid:

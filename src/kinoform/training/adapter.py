@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kinoform.conditions.protocols import Given, VideoSize, together
+from kinoform.conditions.protocols import ConditionerOutput, VideoSize, together
 from kinoform.errors import UsageError
 from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
@@ -91,7 +91,7 @@ class Group:
     x: Latents
     sigma: Float[Tensor, " b"]
     rows: Float[Tensor, "b n r"]
-    given: Given
+    given: ConditionerOutput
     target: Velocity
     weight: Float[Tensor, "b 1 1 1 1"]
     share: float
@@ -132,7 +132,9 @@ class Pupil(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Latents, sigma: Float[Tensor, " b"], rows: Float[Tensor, "b n r"], given: Given) -> Velocity:
+    def forward(
+        self, x: Latents, sigma: Float[Tensor, " b"], rows: Float[Tensor, "b n r"], given: ConditionerOutput
+    ) -> Velocity:
         prepared = self.model.prepare(given.conditions(rows), grid_of(x, self.model.spec.patch))
         return self.model(x, timesteps(sigma), prepared)
 
@@ -186,10 +188,10 @@ class AdapterStage:
         drawings = [_Drawing(*each) for each in zip(samples, given, videos, noise, sigma, strict=True)]
         return tuple(self._group([drawings[n] for n in places], len(given)) for places in alike(given))
 
-    def given(self, sample: Sample) -> Given:
+    def given(self, sample: Sample) -> ConditionerOutput:
         """What the conditioners give of a sample's inputs: what they would give of a request's."""
         video, conditioners = self._plan.video, self._plan.recipe.conditioners
-        return together(each.give(sample.inputs, video, self._encoders) for each in conditioners)
+        return together(each.encode(sample.inputs, video, self._encoders) for each in conditioners)
 
     def loss(self, batch: tuple[Group, ...]) -> Float[Tensor, ""]:
         rounded = {
@@ -208,9 +210,13 @@ class AdapterStage:
 
     def _group(self, drawings: list[_Drawing], of: int) -> Group:
         """The videos behind the images that stand before them, which are denoised to what they are."""
-        lead = drawings[0].given.canvas.lead
+        lead = drawings[0].given.constraints.prefix_frames
         x0 = torch.stack([each.x0 for each in drawings])
-        images = [each.given.canvas.images for each in drawings if each.given.canvas.images is not None]
+        images = [
+            each.given.constraints.prefix_latents
+            for each in drawings
+            if each.given.constraints.prefix_latents is not None
+        ]
         x0 = torch.cat([torch.cat(images), x0], dim=2) if lead else x0
         noise = torch.stack([each.noise[:, LEAD - lead :] for each in drawings])
         sigma = torch.stack([each.sigma for each in drawings])
@@ -249,7 +255,7 @@ class _Drawing(NamedTuple):
     """One sample, what the conditioners gave of it, its video, and the noise that is put over it at a level."""
 
     sample: Sample
-    given: Given
+    given: ConditionerOutput
     x0: Float[Tensor, "c f h w"]
     noise: Float[Tensor, "c m h w"]
     sigma: Float[Tensor, ""]

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kinoform.conditions.protocols import Canvas, Given
+from kinoform.conditions.protocols import ConditionerOutput, LatentConstraints
 from kinoform.errors import UsageError
 
 
-def alike(given: Sequence[Given]) -> list[list[int]]:
+def alike(given: Sequence[ConditionerOutput]) -> list[list[int]]:
     """Places of those with the same doors, shapes and plain values; in the order of the first of each kind."""
     found: dict[object, list[int]] = defaultdict(list)
     for place, each in enumerate(given):
-        found[_form((each.context, each.channels, each.branches, each.canvas.lead))].append(place)
+        found[_form((each.context, each.channels, each.branches, each.constraints.prefix_frames))].append(place)
     return list(found.values())
 
 
-def stacked(given: Sequence[Given]) -> Given:
+def stacked(given: Sequence[ConditionerOutput]) -> ConditionerOutput:
     """One contribution for a batch: tensors one behind the other along their first axis, all else as the first has it.
 
     What is known of the video is left out: it is imposed while a video is made, not learned. Raises UsageError for
@@ -33,12 +33,12 @@ def stacked(given: Sequence[Given]) -> Given:
             "clean tokens are the same for a whole batch; an adapter cannot learn from them", code="input_not_taken"
         )
     first = given[0]
-    return Given(
+    return ConditionerOutput(
         context=_joined([each.context for each in given]),
         channels=_joined([each.channels for each in given]),
         branches=_joined([each.branches for each in given]),
-        canvas=Canvas(lead=first.canvas.lead),
-        with_prompt=first.with_prompt,
+        constraints=LatentConstraints(prefix_frames=first.constraints.prefix_frames),
+        dropped_for_cfg=first.dropped_for_cfg,
     )
 
 
