@@ -127,7 +127,7 @@ def video(plan: Plan, dtype: torch.dtype, peak: float) -> Row:
     x, rows = noise(plan.whole), (prompt(plan.whole.text), prompt(plan.whole.text) / 2)
     request = Request(
         prompt="given as rows", negative_prompt="", seed=0, width=width, height=height, num_frames=frames, fps=16,
-        steps=plan.steps, guidance=GUIDANCE, shift=SHIFT, solver=UniPC(),
+        steps=plan.steps, guidance_scale=GUIDANCE, shift=SHIFT, solver=UniPC(),
     )  # fmt: skip
 
     def mine() -> Tensor:

@@ -168,7 +168,7 @@ def predicted_crossing(side: int) -> int | None:
     full, factorized = (
         Sizes(transformer=SPECS[name], codec=RECIPE.codec, text=RECIPE.text) for name in ("full", "factorized")
     )
-    work = Work(width=side, height=side, num_frames=1, steps=1, guidance=1.0)
+    work = Work(width=side, height=side, num_frames=1, steps=1, guidance_scale=1.0)
     return cheaper_from(full, factorized, work, RECIPE.fps)
 
 

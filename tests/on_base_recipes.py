@@ -34,7 +34,7 @@ def recipe() -> Recipe:
             context=(*base.transformer.context, STREAM),
         ),
         conditioners=(REFERENCE_ROWS,),
-        width=32, height=32, num_frames=5, steps=2, guidance=2.0,
+        width=32, height=32, num_frames=5, steps=2, guidance_scale=2.0,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def tiny() -> Recipe:
         ),
         steps=3, fast_steps=2,
         shift=3.0,
-        guidance=4.0,
+        guidance_scale=4.0,
         negative_prompt="ugly",
         width=16,
         height=16,

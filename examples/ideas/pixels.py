@@ -71,7 +71,7 @@ def recipe() -> Recipe:
         ),
         steps=16,
         shift=3.0,
-        guidance=2.5,
+        guidance_scale=2.5,
         width=32,
         height=32,
         num_frames=16,

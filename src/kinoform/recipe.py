@@ -39,16 +39,16 @@ class BySize:
 class Recipe:
     """The parts' sizes and the defaults of a request. Derive one from another with `dataclasses.replace`.
 
-    `codec` is `Identity()` for a model of pixels, which then has no autoencoder; `image` is the encoder of a model
-    that reads images as rows of context, else None; `width`, `height` in pixels, `num_frames` of the video at `fps`
-    frames per second; `shift` bends the noise levels, `guidance` scales the difference between prompt and negative
+    `codec` is `Identity()` for a model of pixels, which then has no autoencoder; `image` is the encoder of a model that
+    reads images as rows of context, else None; `width`, `height` in pixels, `num_frames` of the video at `fps` frames
+    per second; `shift` bends the noise levels, `guidance_scale` multiplies the difference between prompt and negative
     prompt; `upscale` repeats pixels in what is saved, for videos too small to look at. `fast_steps` takes the place of
     `steps` when speed is asked for; None where nobody has measured what it costs. `conditioners` are the ways in
     besides the prompt that the model was trained with, in the order of their channels; `sampler` is the algorithm
-    around the solver, `guidance_rule` how the velocities under the two prompts become one. `additions` are put onto
-    the transformer of the weights, unless they hold them; `transformer` is that without them. `world` says in a
-    phrase what the model has seen, for one that has seen nothing else and so cannot know what other videos show; None
-    for the released ones.
+    around the solver, `guidance_rule` how the velocities under the two prompts become one. `additions` are put onto the
+    transformer of the weights, unless they hold them; `transformer` is that without them. `world` says in a phrase what
+    the model has seen, for one that has seen nothing else and so cannot know what other videos show; None for the
+    released ones.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Recipe:
     solver: Solver = field(default_factory=UniPC)
     steps: int = 50
     shift: float | BySize = 5.0
-    guidance: float = 5.0
+    guidance_scale: float = 5.0
     negative_prompt: str = ""
     width: int = 832
     height: int = 480

@@ -45,7 +45,7 @@ def completed(kinoform: Run, monkeypatch: pytest.MonkeyPatch, shell: str, *words
     ("words", "offered", "other"),
     [
         (["gen"], "generate", "decode"),
-        (["generate", "--gui"], "--guidance", "--seed"),
+        (["generate", "--gui"], "--guidance-scale", "--seed"),
         (["generate", "--solver", "u"], "unipc", "euler"),
         (["generate", "--device", "cp"], "cpu", "cuda"),
         (["generate", "--dtype", "bf"], "bfloat16", "float32"),

@@ -42,9 +42,9 @@ def test_every_model_has_its_row() -> None:
 def test_the_defaults_are_those_of_the_recipe(name: str) -> None:
     recipe = RECIPES[name]()
     size, *told = rows("command-line.md", "recipe | size")[name]
-    frames, fps, steps, solver, shift, guidance, negative = told
-    found = [recipe.num_frames, recipe.fps, recipe.steps, recipe.guidance]
-    assert [number(each) for each in (frames, fps, steps, guidance)] == found
+    frames, fps, steps, solver, shift, guidance_scale, negative = told
+    found = [recipe.num_frames, recipe.fps, recipe.steps, recipe.guidance_scale]
+    assert [number(each) for each in (frames, fps, steps, guidance_scale)] == found
     assert solver == name_of(recipe.solver) and (negative == "empty") == (recipe.negative_prompt == "")
     assert f"{recipe.width}x{recipe.height}" in size or name == "i2v-14b-720p"
     assert recipe.upscale == 1 or f"{recipe.width * recipe.upscale}x{recipe.height * recipe.upscale}" in size

@@ -38,7 +38,7 @@ SHARED: dict[str, tuple[object, str]] = {
     "size": ("32x16", "width height"),
     "frames": (5, "num_frames"),
     "steps": (2, "steps"),
-    "guidance": (2.0, "guidance"),
+    "guidance_scale": (2.0, "guidance_scale"),
     "guidance_rule": ("zero-star", "guidance_rule"),
     "shift": (2.0, "shift"),
     "solver": ("euler", "solver"),
@@ -119,7 +119,7 @@ EXTEND = {
     "context": (["--context", "5"], {"context", "num_frames"}),
     "reference": (["--reference", "a.png"], {"references"}),
     "no_colour_match": (["--no-colour-match"], {"match_colours"}),
-    "guidance": (["--guidance", "3"], {"guidance"}),
+    "guidance_scale": (["--guidance-scale", "3"], {"guidance_scale"}),
 }
 OUTPAINT = {
     "to": (["--to", "64x48"], {"width", "height"}),

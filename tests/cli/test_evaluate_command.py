@@ -11,7 +11,7 @@ from kinoform.errors import UsageError
 from kinoform.media.video import Video
 from kinoform.world.render import render
 
-FIRST = Side(model="mini", device="cpu", dtype="auto", steps=2, guidance=None, shift=None, solver=None)
+FIRST = Side(model="mini", device="cpu", dtype="auto", steps=2, guidance_scale=None, shift=None, solver=None)
 FEW = ("--level", "L1", "--count", 1, "--device", "cpu")
 
 
@@ -78,11 +78,11 @@ def test_another_precision_is_another_side(kinoform: Run, painted: list[dict]) -
 
 
 def test_settings_that_are_not_said_are_those_of_the_first() -> None:
-    assert beside(FIRST, "steps=8,guidance=3") == Side(
-        model="mini", device="cpu", dtype="auto", steps=8, guidance=3.0, shift=None, solver=None
+    assert beside(FIRST, "steps=8,guidance_scale=3") == Side(
+        model="mini", device="cpu", dtype="auto", steps=8, guidance_scale=3.0, shift=None, solver=None
     )
     assert beside(FIRST, "other") == Side(
-        model="other", device="cpu", dtype="auto", steps=2, guidance=None, shift=None, solver=None
+        model="other", device="cpu", dtype="auto", steps=2, guidance_scale=None, shift=None, solver=None
     )
     far = beside(FIRST, "some/folder, solver=unipc(order=3, lower_order_final=False),shift = 4")
     assert (far.model, far.shift, far.steps) == ("some/folder", 4.0, 2)
@@ -106,7 +106,7 @@ def test_a_path_may_hold_any_sign(here: Path) -> None:
         ("steps=many", "steps must be a whole number, not 'many'"),
         ("steps=2.5", "steps must be a whole number, not '2.5'"),
         ("steps=", "steps must be a whole number, not ''"),
-        ("guidance=much", "guidance must be a number, not 'much'"),
+        ("guidance_scale=much", "guidance_scale must be a number, not 'much'"),
         ("steps=2,steps=3", "steps twice"),
     ],
 )
@@ -121,7 +121,7 @@ def test_settings_that_cannot_be_meant(text: str, sentence: str) -> None:
     [
         (["--compare", "stesp=8"], "did you mean 'steps'"),
         (["--compare", "steps=0"], "steps must be a whole number from 1 to 1000, not 0"),
-        (["--compare", "guidance=nan"], "guidance must be a number from 0 to 100, not nan"),
+        (["--compare", "guidance_scale=nan"], "guidance_scale must be a number from 0 to 100, not nan"),
         (["--compare", "solver=unipcc"], "no solver 'unipcc'; did you mean 'unipc'"),
         (["--compare", "dtype=float23"], "no dtype 'float23'"),
         (["--compare", "nosuchmodel"], "no model, folder or file 'nosuchmodel'"),
@@ -146,10 +146,10 @@ def test_a_model_of_other_words_is_refused(kinoform: Run, folder: Path) -> None:
 
 
 def test_the_page_tells_its_own_command(kinoform: Run, painted: list[dict], here: Path) -> None:
-    words = ("evaluate", "mini", *FEW, "--steps", 2, "--compare", "guidance=3", "--html-videos", 1)
+    words = ("evaluate", "mini", *FEW, "--steps", 2, "--compare", "guidance_scale=3", "--html-videos", 1)
     assert kinoform(*words, "--html", "page.html").code == 0
     text = (here / "page.html").read_text(encoding="utf-8")
-    command = "kinoform evaluate mini --device cpu --steps 2 --level L1 --count 1 --compare guidance=3"
+    command = "kinoform evaluate mini --device cpu --steps 2 --level L1 --count 1 --compare guidance_scale=3"
     assert f"<code>{command}</code>" in text and text.count("<img") == 4
     assert kinoform(*words, "--html", "page.html", "--html-videos", 0, "--force").code == 0
     assert (here / "page.html").read_text(encoding="utf-8").count("<img") == 0

@@ -49,7 +49,7 @@ CHANGES = {
     "fps": (["--fps", "12"], {"fps", "params.fps"}),
     "steps": (["--steps", "4"], {"frames", "params.steps"}),
     "fast": (["--fast"], {"frames", "params.steps"}),
-    "guidance": (["--guidance", "7"], {"frames", "params.guidance"}),
+    "guidance_scale": (["--guidance-scale", "7"], {"frames", "params.guidance_scale"}),
     "guidance_rule": (["--guidance-rule", "zero-star"], {"frames", "params.guidance_rule"}),
     "shift": (["--shift", "9"], {"frames", "params.shift"}),
     "solver": (["--solver", "euler"], {"frames", "params.solver"}),
@@ -183,7 +183,7 @@ def test_force_is_what_replaces_a_video(kinoform: Run, here: Path, model: list[s
 def test_the_recipe_gives_what_no_option_says(kinoform: Run, model: list[str]) -> None:
     told = kinoform("generate", "a red ball", *model, "--seed", "7", "--json", "-o", "x.gif").told[0]
     recipe = tiny()
-    assert (told["steps"], told["shift"], told["guidance"]) == (recipe.steps, recipe.shift, recipe.guidance)
+    assert (told["steps"], told["shift"], told["guidance_scale"]) == (recipe.steps, recipe.shift, recipe.guidance_scale)
     assert told["negative_prompt"] == recipe.negative_prompt
     plain = kinoform("generate", "a red ball", *model, "--negative", "", "--seed", "7", "--json", "-o", "y.gif")
     assert plain.told[0]["negative_prompt"] == "", "an empty negative prompt is not the recipe's"

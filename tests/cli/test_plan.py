@@ -31,7 +31,7 @@ def test_a_released_model_without_its_weights(kinoform: Run) -> None:
 
 
 def test_as_json_with_every_option(kinoform: Run) -> None:
-    words = ["--size", "480x832", "--frames", "5", "--steps", "4", "--guidance", "1", "--dtype", "float32"]
+    words = ["--size", "480x832", "--frames", "5", "--steps", "4", "--guidance-scale", "1", "--dtype", "float32"]
     ran = kinoform("plan", *LARGE, *words, "--json")
     (told,) = ran.told
     assert (told["width"], told["height"], told["num_frames"], told["steps"]) == (480, 832, 5, 4)
@@ -103,7 +103,7 @@ REFUSED = [
     (["--frames", "80", "--model", "t2v-14b"], "the nearest are 77 and 81"),
     (["--size", "0x64"], "width must be a whole number from 1"),
     (["--steps", "0"], "steps must be a whole number from 1 to 1000, not 0"),
-    (["--guidance", "nan"], "guidance must be a number from 0 to 100, not nan"),
+    (["--guidance-scale", "nan"], "guidance_scale must be a number from 0 to 100, not nan"),
     (["--compare", "9x9x9"], "is not WIDTHxHEIGHT"),
     (["--compare", "nobody"], "no model, folder or file 'nobody'"),
     (["--frames", "5", "--seconds", "1"], "say the same thing"),

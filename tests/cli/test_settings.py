@@ -81,11 +81,11 @@ def test_the_nearest_file_counts(kinoform: Run, here: Path, tmp_path: Path, monk
 
 
 def test_a_table_is_for_its_command_alone(kinoform: Run, here: Path) -> None:
-    (here / "kinoform.toml").write_text("steps = 4\n[generate]\nsteps = 5\n[evaluate]\nsteps = 6\nguidance = 3\n")
+    (here / "kinoform.toml").write_text("steps = 4\n[generate]\nsteps = 5\n[evaluate]\nsteps = 6\nguidance_scale = 3\n")
     generate = told(kinoform("generate", "--show-settings", "--json"))
     evaluate = told(kinoform("evaluate", "--show-settings", "--json"))
     assert (generate["steps"]["value"], evaluate["steps"]["value"]) == (5, 6)
-    assert (generate["guidance"]["value"], evaluate["guidance"]["value"]) == (None, 3.0)
+    assert (generate["guidance_scale"]["value"], evaluate["guidance_scale"]["value"]) == (None, 3.0)
 
 
 def test_keys_may_be_spelt_as_flags_are(kinoform: Run, here: Path, model: list[str]) -> None:
@@ -100,7 +100,7 @@ def test_people_see_where_values_come_from(kinoform: Run, here: Path) -> None:
     (here / "kinoform.toml").write_text("steps = 4\n")
     lines = [line.split() for line in kinoform("generate", "--shift", "3", "--show-settings").out.splitlines()]
     assert ["steps", "4", "kinoform.toml"] in lines and ["shift", "3.0", "flag"] in lines
-    assert ["guidance", "-", "recipe"] in lines and ["model", "mini", "default"] in lines
+    assert ["guidance_scale", "-", "recipe"] in lines and ["model", "mini", "default"] in lines
 
 
 def test_a_length_said_by_flag_replaces_one_said_elsewhere(kinoform: Run, model: list[str], here: Path) -> None:
@@ -135,7 +135,7 @@ REFUSED = [
     ("steps = '4'", "kinoform.toml: steps must be a whole number, not '4'"),
     ("steps = 4.0", "kinoform.toml: steps must be a whole number, not '4.0'"),
     ("steps = true", "kinoform.toml: steps must be a whole number, not 'True'"),
-    ("guidance = [1]", "kinoform.toml: guidance must be a number"),
+    ("guidance_scale = [1]", "kinoform.toml: guidance_scale must be a number"),
     ("solver = 3", "kinoform.toml: solver must be text in quotes, not '3'"),
     ("contact_sheet = 1", "kinoform.toml: contact_sheet must be true or false, not '1'"),
     ("[generat]\nsteps = 4", "kinoform.toml: no table [generat]; did you mean 'generate'"),

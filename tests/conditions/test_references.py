@@ -202,8 +202,10 @@ def test_a_video_with_guests_follows_them_and_is_always_the_same(folder: Path) -
 
 def test_a_stream_that_was_added_leaves_whole_videos_as_they_were(folder: Path) -> None:
     pipe, base = stream(folder), tiny_pipeline(folder)
-    for guidance in (1.0, 4.0):
-        assert torch.equal(latents(pipe, A, C, guidance=guidance), latents(base, guidance=guidance))
+    for guidance_scale in (1.0, 4.0):
+        assert torch.equal(
+            latents(pipe, A, C, guidance_scale=guidance_scale), latents(base, guidance_scale=guidance_scale)
+        )
     opened = pipe.parts.transformer(torch.float32, torch.device("cpu"))
     opened.get_parameter("blocks.0.cross_attention.streams.reference.gate").fill_(0.5)
     open_pipe = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: opened))

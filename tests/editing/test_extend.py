@@ -223,7 +223,7 @@ def test_the_seed_decides_what_a_model_makes(folder: Path) -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"num_frames": 0}, "num_frames must be a whole number from 1 to 10000, not 0"),
     ({"num_frames": -4}, "num_frames must be .*, not -4"),
-    ({"guidance": float("nan")}, "guidance must be a number from 0 to 100, not nan"),
+    ({"guidance_scale": float("nan")}, "guidance_scale must be a number from 0 to 100, not nan"),
     ({"num_frames": True}, "num_frames must be .*, not True"),
     ({"context": 0}, "context must be a whole number from 1 to 8, not 0"),
     ({"context": 9}, "context must be a whole number from 1 to 8, not 9"),

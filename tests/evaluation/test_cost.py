@@ -37,7 +37,7 @@ def test_they_are_those_of_the_plan(mini: Pipeline) -> None:
 def test_they_follow_the_settings(mini: Pipeline) -> None:
     few, more = flops(mini, steps=4), flops(mini, steps=8)
     assert more.total - few.total == more.transformer - few.transformer > 0
-    assert flops(mini, steps=4, guidance=1.0).transformer < 0.6 * few.transformer, "one prompt in place of two"
+    assert flops(mini, steps=4, guidance_scale=1.0).transformer < 0.6 * few.transformer, "one prompt in place of two"
 
 
 def test_a_reference_is_counted(mini: Pipeline, factorized: Pipeline) -> None:

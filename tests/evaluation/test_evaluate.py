@@ -127,7 +127,7 @@ def test_a_side_beside_itself_differs_in_nothing(mini: Pipeline, paint) -> None:
         ({"level": "L4"}, "no level 'L4'.*L1, L2, L3"),
         ({"count": 0}, "count must be at least 1, not 0"),
         ({"steps": 0}, "steps must be"),
-        ({"guidance": float("nan")}, "guidance must be"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_any_video(mini: Pipeline, paint, words: dict, sentence: str) -> None:

@@ -39,7 +39,10 @@ def test_rates_are_numbers_of_any_library(fps, tmp_path):
 
 
 def test_counts_are_numbers_of_any_library(tmp_path):
-    video, two = Video(frames=FRAMES, fps=8.0, params={"seed": np.int64(3), "guidance": np.float32(2.5)}), np.int64(2)
+    video, two = (
+        Video(frames=FRAMES, fps=8.0, params={"seed": np.int64(3), "guidance_scale": np.float32(2.5)}),
+        np.int64(2),
+    )
     assert (
         contact_sheet(video, columns=two, every=two, upscale=two).size
         == contact_sheet(video, columns=2, every=2, upscale=2).size
@@ -49,7 +52,7 @@ def test_counts_are_numbers_of_any_library(tmp_path):
         == wall([video, video], columns=2, upscale=2).frames.shape
     )
     read = read_params(video.save(tmp_path / "a.mp4", upscale=two, crf=np.int8(20)))
-    assert (read["seed"], read["guidance"]) == (3, 2.5)
+    assert (read["seed"], read["guidance_scale"]) == (3, 2.5)
     assert read["encoding"] == {"upscale": 2, "codec": "h264", "crf": 20}
     assert len(json.dumps(video.saved_params("a.mp4", upscale=two)["encoding"])) > 0
 

@@ -43,7 +43,7 @@ def test_parameters_come_back(name, prompt, tmp_path):
     params = {
         "prompt": prompt,
         "seed": 2**63,
-        "guidance": 5.5,
+        "guidance_scale": 5.5,
         "loras": [{"name": "x"}],
         "negative_prompt": None,
     }
@@ -78,7 +78,7 @@ def test_the_comment_is_enough(smooth_video, tmp_path):
 
 def test_the_customary_text_is_what_galleries_parse():
     params = {"prompt": "a cat\x00\x1b[31m", "negative_prompt": "blur", "steps": 30, "solver": "UniPC"}
-    text = tags({**params, "guidance": 5.0, "seed": 7, "width": 832, "height": 480})["parameters"]
+    text = tags({**params, "guidance_scale": 5.0, "seed": 7, "width": 832, "height": 480})["parameters"]
     prompt, negative, settings = text.split("\n")
     assert prompt == "a cat  [31m"
     assert negative == "Negative prompt: blur"
@@ -136,7 +136,7 @@ HOSTILE = {
     "deeper than is read": '{"a":' * (DEEPEST + 1) + "1" + "}" * (DEEPEST + 1),
     "no number": '{"seed": NaN}',
     "infinity": '{"seed": -Infinity}',
-    "too large a number": '{"guidance": 1e999}',
+    "too large a number": '{"guidance_scale": 1e999}',
     "a number of many digits": '{"seed": ' + "9" * 10_000 + "}",
 }
 

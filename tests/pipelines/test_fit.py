@@ -19,7 +19,7 @@ from refusals import refused
 
 RECIPE = t2v_14b()
 SIZES = Sizes(transformer=RECIPE.transformer, codec=RECIPE.codec, text=RECIPE.text)
-WORK = Work(width=1280, height=720, num_frames=81, steps=50, guidance=5.0)
+WORK = Work(width=1280, height=720, num_frames=81, steps=50, guidance_scale=5.0)
 GPU, NARROW = torch.device("cuda"), torch.bfloat16
 
 

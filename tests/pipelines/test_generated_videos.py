@@ -105,7 +105,7 @@ def test_params_are_enough_to_make_the_video_again(pipe: Pipeline, tmp_path: Pat
     again = pipe(
         told["prompt"],
         num_inference_steps=told["steps"],
-        guidance_scale=told["guidance"],
+        guidance_scale=told["guidance_scale"],
         **{key: told[key] for key in keys},
     )
     assert same(video, again)

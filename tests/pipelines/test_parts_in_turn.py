@@ -71,14 +71,14 @@ def test_only_one_network_is_in_memory_at_a_time(fresh: Pipeline) -> None:
     assert beside == [[], [], ["transformer"], []], "the transformer stays for the second video, and for no longer"
 
 
-@pytest.mark.parametrize(("guidance", "branches"), [(1.0, 1), (0.0, 2), (4.0, 2)])
-def test_guidance_1_evaluates_the_prompt_alone(fresh: Pipeline, guidance: float, branches: int) -> None:
+@pytest.mark.parametrize(("guidance_scale", "branches"), [(1.0, 1), (0.0, 2), (4.0, 2)])
+def test_guidance_1_evaluates_the_prompt_alone(fresh: Pipeline, guidance_scale: float, branches: int) -> None:
     calls = []
 
     def count(model: Any) -> None:
         model.head.register_forward_hook(lambda *_: calls.append(1))
 
-    with_transformer(fresh, count)(PROMPT, seed=1, num_inference_steps=3, guidance_scale=guidance)
+    with_transformer(fresh, count)(PROMPT, seed=1, num_inference_steps=3, guidance_scale=guidance_scale)
     assert len(calls) == 3 * branches
 
 
@@ -104,16 +104,16 @@ class Lying(Silent):
 CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8))
 FROM = {"inputs": Inputs(video=CLIP, source_prompt="a blue cat")}
 READ = [
-    ({"guidance": 4.0}, 2, 2),
-    ({"guidance": 1.0}, 1, 1),
-    ({"guidance": 0.0}, 2, 2),
-    ({"guidance": 1.0, "guidance_rule": ZeroStar()}, 1, 1),
-    ({"guidance": 1.0, "guidance_rule": Interval(low=0.2)}, 1, 1),
-    ({"guidance": 4.0, "guidance_rule": Interval(low=0.2)}, 2, 2),
-    ({"guidance": 1.0, "guidance_rule": Silent()}, 2, 2),
-    ({"guidance": 1.0, **FROM}, 3, 3),
-    ({"guidance": 1.0, "sampler": FlowEdit(source_guidance=1.0), **FROM}, 2, 2),
-    ({"guidance": 4.0, "sampler": FlowEdit(source_guidance=1.0), **FROM}, 3, 3),
+    ({"guidance_scale": 4.0}, 2, 2),
+    ({"guidance_scale": 1.0}, 1, 1),
+    ({"guidance_scale": 0.0}, 2, 2),
+    ({"guidance_scale": 1.0, "guidance_rule": ZeroStar()}, 1, 1),
+    ({"guidance_scale": 1.0, "guidance_rule": Interval(low=0.2)}, 1, 1),
+    ({"guidance_scale": 4.0, "guidance_rule": Interval(low=0.2)}, 2, 2),
+    ({"guidance_scale": 1.0, "guidance_rule": Silent()}, 2, 2),
+    ({"guidance_scale": 1.0, **FROM}, 3, 3),
+    ({"guidance_scale": 1.0, "sampler": FlowEdit(source_guidance=1.0), **FROM}, 2, 2),
+    ({"guidance_scale": 4.0, "sampler": FlowEdit(source_guidance=1.0), **FROM}, 3, 3),
 ]
 """Changes of a request, the texts that are encoded for it, and the conditions that are prepared."""
 

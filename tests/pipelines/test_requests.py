@@ -24,9 +24,9 @@ ILLEGAL = [
     ({"width": 100_004}, "width .* not 100004"),
     ({"steps": 0}, "steps .* 1 to 1000, not 0"),
     ({"steps": 1001}, "steps .* not 1001"),
-    ({"guidance": float("nan")}, "guidance .* 0 to 100, not nan"),
-    ({"guidance": -0.1}, "guidance .* not -0.1"),
-    ({"guidance": 101}, "guidance .* not 101"),
+    ({"guidance_scale": float("nan")}, "guidance_scale .* 0 to 100, not nan"),
+    ({"guidance_scale": -0.1}, "guidance_scale .* not -0.1"),
+    ({"guidance_scale": 101}, "guidance_scale .* not 101"),
     ({"shift": 0}, "shift .* not 0"),
     ({"shift": float("inf")}, "shift .* not inf"),
     ({"fps": 0}, "fps .* not 0"),
@@ -83,7 +83,7 @@ LEGAL = [
     {"num_frames": 1},
     {"steps": 1},
     {"steps": 1000},
-    {"guidance": 0},
+    {"guidance_scale": 0},
     {"shift": 0.01},
     {"fps": 23.976},
     {"seed": LARGEST_SEED},
@@ -101,7 +101,17 @@ def test_values_at_the_edge_are_taken_as_they_are(pipe: Pipeline, change: dict) 
 
 def test_what_is_not_said_comes_from_the_recipe(pipe: Pipeline) -> None:
     asked, recipe = pipe.request("a red ball", seed=1, steps=None), pipe.recipe
-    for name in ("negative_prompt", "width", "height", "num_frames", "fps", "steps", "guidance", "shift", "solver"):
+    for name in (
+        "negative_prompt",
+        "width",
+        "height",
+        "num_frames",
+        "fps",
+        "steps",
+        "guidance_scale",
+        "shift",
+        "solver",
+    ):
         assert getattr(asked, name) == getattr(recipe, name)
 
 

@@ -155,7 +155,7 @@ def test_black_stays_bit_for_bit_and_white_is_made(pipe: Pipeline) -> None:
 
 
 def test_one_prompt_twice_gives_the_video_back(pipe: Pipeline) -> None:
-    asked = ask(pipe, video=CLIP, source_prompt=PROMPT, sampler=FlowEdit(source_guidance=3.0), guidance=3.0)
+    asked = ask(pipe, video=CLIP, source_prompt=PROMPT, sampler=FlowEdit(source_guidance=3.0), guidance_scale=3.0)
     assert torch.equal(made(pipe, asked), start_of(pipe, asked))
 
 

@@ -87,13 +87,13 @@ def test_a_forward_that_reads_images_too() -> None:
     assert counted == transformer_flops(spec, grid).forward
 
 
-@pytest.mark.parametrize(("guidance", "pairs"), [(4.0, 3), (1.0, 0), (0.0, 3)])
-def test_a_whole_video_as_it_is_denoised(guidance: float, pairs: int) -> None:
+@pytest.mark.parametrize(("guidance_scale", "pairs"), [(4.0, 3), (1.0, 0), (0.0, 3)])
+def test_a_whole_video_as_it_is_denoised(guidance_scale: float, pairs: int) -> None:
     model, x, steps = DIT.build(), torch.randn(1, 4, 3, 4, 6), 3
-    rows = torch.randn(1, ROWS, 10), (None if guidance == 1 else torch.randn(1, ROWS, 10))
+    rows = torch.randn(1, ROWS, 10), (None if guidance_scale == 1 else torch.randn(1, ROWS, 10))
 
     def denoise() -> None:
-        list(sample(Euler(), text_field(model, rows, x, guidance), x, Euler().levels(steps, 3.0)))
+        list(sample(Euler(), text_field(model, rows, x, guidance_scale), x, Euler().levels(steps, 3.0)))
 
     planned = transformer_flops(DIT, grid_of(x, DIT.patch))
     asked = Evaluations(fields=1, negatives=int(pairs > 0), pairs=pairs, singles=steps - pairs)

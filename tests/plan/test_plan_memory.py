@@ -24,7 +24,7 @@ from kinoform.types import Grid
 
 RECIPE = t2v_1_3b()
 SIZES = Sizes(transformer=RECIPE.transformer, codec=RECIPE.codec, text=RECIPE.text)
-WORK = Work(width=832, height=480, num_frames=81, steps=50, guidance=5.0)
+WORK = Work(width=832, height=480, num_frames=81, steps=50, guidance_scale=5.0)
 
 IMAGE = InputImage(pixels=np.zeros((10, 20, 3), dtype=np.uint8))
 
@@ -60,8 +60,11 @@ def test_a_larger_video_takes_more_to_denoise_and_to_decode(change: dict[str, in
 
 
 def test_steps_do_not_change_the_memory_and_a_prompt_less_does() -> None:
-    assert stages(SIZES, WORK) == stages(SIZES, replace(WORK, steps=4, guidance=4.0))
-    one, two = (stages(SIZES, replace(WORK, guidance=guidance))["denoise"].activations for guidance in (1.0, 5.0))
+    assert stages(SIZES, WORK) == stages(SIZES, replace(WORK, steps=4, guidance_scale=4.0))
+    one, two = (
+        stages(SIZES, replace(WORK, guidance_scale=guidance_scale))["denoise"].activations
+        for guidance_scale in (1.0, 5.0)
+    )
     assert one < two
 
 

@@ -120,7 +120,7 @@ def test_the_pairs_are_those_that_see_each_other(guests: int) -> None:
 # Shapes, memory
 
 
-WORK = Work(width=832, height=480, num_frames=81, steps=50, guidance=5.0)
+WORK = Work(width=832, height=480, num_frames=81, steps=50, guidance_scale=5.0)
 
 
 def sizes_of(recipe: Recipe, block: BlockSpec) -> Sizes:
@@ -155,7 +155,7 @@ def test_what_is_laid_out_once_more_takes_memory() -> None:
 
 
 def found(recipe: Recipe, width: int, height: int) -> Crossovers:
-    work = Work(width=width, height=height, num_frames=17, steps=1, guidance=1.0)
+    work = Work(width=width, height=height, num_frames=17, steps=1, guidance_scale=1.0)
     return crossovers(sizes_of(recipe, FullBlock()), work, fps=16.0, dtype=torch.float32, device="cpu")
 
 

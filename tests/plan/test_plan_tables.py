@@ -32,7 +32,7 @@ CASES = [(SMALL, "480p"), (SMALL, "720p"), (LARGE, "480p"), (LARGE, "720p")]
 def planned(recipe: Recipe, size: str, **changes: float) -> VideoPlan:
     width, height = SIDES[size]
     sizes = Sizes(transformer=recipe.transformer, codec=recipe.codec, text=recipe.text)
-    work = Work(width=width, height=height, num_frames=81, steps=recipe.steps, guidance=recipe.guidance)
+    work = Work(width=width, height=height, num_frames=81, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
     return plan_video(sizes, replace(work, **changes), dtype=torch.bfloat16, device="cuda")
 
 
@@ -126,7 +126,7 @@ def test_a_whole_video_as_the_official_code_makes_it() -> None:
 
 
 def test_what_is_kept_and_shared_is_not_done_again() -> None:
-    whole, single = planned(LARGE, "480p"), planned(LARGE, "480p", guidance=1.0)
+    whole, single = planned(LARGE, "480p"), planned(LARGE, "480p", guidance_scale=1.0)
     official, executed = whole.flops["denoise"].official, whole.flops["denoise"].executed
     block, steps = whole.transformer.blocks[0], 50
     saved = (steps - 1) * 2 * 40 * block.cross_keys + steps * block.before_context
@@ -138,7 +138,7 @@ def test_what_is_kept_and_shared_is_not_done_again() -> None:
 def test_the_official_defaults() -> None:
     assert [recipe.name for recipe in (SMALL, LARGE, t2i_14b())] == ["t2v-1.3b", "t2v-14b", "t2i-14b"]
     for recipe in (SMALL, LARGE, t2i_14b()):
-        assert (recipe.steps, recipe.shift, recipe.guidance, recipe.fps) == (50, 5.0, 5.0, 16.0)
+        assert (recipe.steps, recipe.shift, recipe.guidance_scale, recipe.fps) == (50, 5.0, 5.0, 16.0)
         assert recipe.negative_prompt == NEGATIVE
     assert (SMALL.width, SMALL.height, SMALL.num_frames) == (832, 480, 81)
     assert (LARGE.width, LARGE.height, LARGE.num_frames) == (1280, 720, 81)

@@ -63,7 +63,7 @@ def recipe(conditioners: tuple[Conditioner, ...], **changes: Any) -> Recipe:
     return Recipe(
         name="tiny", transformer=replace(PLAIN, **changes), codec=CODEC, image=VISION, conditioners=conditioners,
         text=TextSpec(vocab=9, dim=10, dim_attention=8, dim_ffn=12, heads=2, layers=1, buckets=8, length=ROWS),
-        width=24, height=16, num_frames=5, steps=4, shift=3.0, guidance=4.0,
+        width=24, height=16, num_frames=5, steps=4, shift=3.0, guidance_scale=4.0,
     )  # fmt: skip
 
 
@@ -102,18 +102,18 @@ VIDEOS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "images that may be missing": (WIDE, Inputs(frames={0: IMAGES[0]}, exact_size=True), {}),
     "images that are missing": (WIDE, NO_INPUTS, {}),
     "side blocks and references": (CONTROLLED, Inputs(references=IMAGES[:2]), {}),
-    "side blocks, one prompt": (CONTROLLED, Inputs(references=IMAGES[:1]), {"guidance": 1.0}),
+    "side blocks, one prompt": (CONTROLLED, Inputs(references=IMAGES[:1]), {"guidance_scale": 1.0}),
     "guests": (GUESTS, Inputs(references=IMAGES), {}),
     "no guests": (GUESTS, NO_INPUTS, {}),
     "reference stream": (READING, Inputs(references=IMAGES[:2]), {}),
     "references as words": (SAYING, Inputs(references=IMAGES[:1]), {}),
-    "references as words, one prompt": (SAYING, Inputs(references=IMAGES[:1]), {"guidance": 1.0}),
+    "references as words, one prompt": (SAYING, Inputs(references=IMAGES[:1]), {"guidance_scale": 1.0}),
     "no references as words": (SAYING, NO_INPUTS, {}),
     "no references to read": (READING, NO_INPUTS, {}),
     "references read together": (READ_FIRST, Inputs(references=IMAGES[:2]), {}),
     "none to be read together": (READ_FIRST, NO_INPUTS, {}),
-    "references, one prompt": (READ_FIRST, Inputs(references=IMAGES[:2]), {"guidance": 1.0}),
-    "guests, one prompt": (GUESTS, Inputs(references=IMAGES[:1]), {"guidance": 1.0}),
+    "references, one prompt": (READ_FIRST, Inputs(references=IMAGES[:2]), {"guidance_scale": 1.0}),
+    "guests, one prompt": (GUESTS, Inputs(references=IMAGES[:1]), {"guidance_scale": 1.0}),
     "references, guided within an interval": (
         READING,
         Inputs(references=IMAGES[:1]),
@@ -129,7 +129,7 @@ VIDEOS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "changed towards references, one prompt": (
         recipe((ReferenceTokens(), StartVideo()), branches=(ReferenceGuests(),)),
         Inputs(video=CLIP, source_prompt="a cat", references=IMAGES[:1]),
-        {"sampler": FlowEdit(source_guidance=1.0), "guidance": 1.0},
+        {"sampler": FlowEdit(source_guidance=1.0), "guidance_scale": 1.0},
     ),
     "guided within an interval": (REDOING, NO_INPUTS, {"guidance_rule": Interval(low=0.3, high=0.8)}),
     "space, then guests in it": (of(BETWEEN, GUESTS), Inputs(references=IMAGES[:2]), {}),

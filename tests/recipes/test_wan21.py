@@ -41,7 +41,7 @@ def test_defaults_are_those_of_the_official_command_line(name: str) -> None:
     shift = request(recipe, "a cat", 1).shift
     found = (recipe.width, recipe.height, recipe.num_frames, recipe.steps, shift)
     assert (*found, recipe.negative_prompt.removesuffix(NEGATIVE)) == DEFAULTS[name]
-    assert (recipe.name, recipe.guidance, recipe.fps, recipe.negative_prompt.endswith(NEGATIVE)) == (
+    assert (recipe.name, recipe.guidance_scale, recipe.fps, recipe.negative_prompt.endswith(NEGATIVE)) == (
         name,
         5.0,
         16,

@@ -81,7 +81,7 @@ def test_transformers_with_such_a_module_are_named(name: str, tmp_path: Path) ->
 )
 def test_names_of_models_for_few_steps_bring_a_note_with_the_settings(name: str, steps: int, shift: int) -> None:
     told = [note for note in hints([name]) if "--steps" in note]
-    assert len(told) == 1 and told[0].endswith(f"--steps {steps} --guidance 1 --shift {shift}")
+    assert len(told) == 1 and told[0].endswith(f"--steps {steps} --guidance-scale 1 --shift {shift}")
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_the_note_is_told_by_inspect_and_when_it_is_loaded(tmp_path: Path) -> No
     told: list[str] = []
     load(file, device="cpu", report=told.append)
     (note,) = inspect_path(file)[0].notes
-    assert told == [f"{file}: {note}"] and "--guidance 1" in note
+    assert told == [f"{file}: {note}"] and "--guidance-scale 1" in note

@@ -89,7 +89,7 @@ class Shared:
         None
     )
     steps: Steps = None
-    guidance: Guidance = None
+    guidance_scale: Guidance = None
     guidance_rule: GuidanceRule = None
     shift: Shift = None
     solver: SolverName = None
@@ -128,7 +128,8 @@ class Shared:
         width, height = size_of(self.size)
         said = {
             "width": width, "height": height, "num_frames": self.frames, "negative_prompt": self.negative,
-            "steps": self.steps, "guidance": self.guidance, "guidance_rule": guidance_named(self.guidance_rule),
+            "steps": self.steps, "guidance_scale": self.guidance_scale,
+            "guidance_rule": guidance_named(self.guidance_rule),
             "shift": self.shift, "solver": solver_named(self.solver), "sampler": sampler_named(self.sampler),
         }  # fmt: skip
         return {name: value for name, value in said.items() if value is not None}

@@ -43,14 +43,15 @@ def evaluate(
     level: Annotated[list[str] | None, option(VIDEO, "L1, L2 or L3; may be repeated, all of them if left out.")] = None,
     count: Annotated[int, option(VIDEO, "Videos per level and split, or scenes per task.")] = 200,
     compare: Annotated[
-        str | None, option(VIDEO, "A model, settings as steps=8,guidance=3, or MODEL,steps=8.", complete=model_names)
+        str | None,
+        option(VIDEO, "A model, settings as steps=8,guidance_scale=3, or MODEL,steps=8.", complete=model_names),
     ] = None,
     inputs: Annotated[bool, option(VIDEO, "Judge how frames, masks and references are followed.", "--inputs")] = False,
     recipe: RecipeName = None,
     variant: Variant = None,
     task: Annotated[list[str] | None, option(VIDEO, "Which of the tasks of --inputs; may be repeated.")] = None,
     steps: Steps = None,
-    guidance: Guidance = None,
+    guidance_scale: Guidance = None,
     shift: Shift = None,
     solver: SolverName = None,
     device: DeviceName = "auto",
@@ -72,7 +73,7 @@ def evaluate(
     page.check()
     side = Side(
         model=model, recipe=recipe, variant=variant, device=device, dtype=dtype,
-        steps=steps, guidance=guidance, shift=shift, solver=solver,
+        steps=steps, guidance_scale=guidance_scale, shift=shift, solver=solver,
     )  # fmt: skip
     other = None if compare is None else beside(side, compare)
     asked = Judging(first=side, compare=compare, other=other, count=count, page=page, as_json=as_json)

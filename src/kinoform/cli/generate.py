@@ -87,7 +87,7 @@ def generate(
     fast: Annotated[
         bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")
     ] = False,
-    guidance: Guidance = None,
+    guidance_scale: Guidance = None,
     guidance_rule: GuidanceRule = None,
     shift: Shift = None,
     solver: SolverName = None,
@@ -155,7 +155,7 @@ def generate(
         "negative_prompt": negative, "width": width, "height": height, "fps": fps,
         "steps": _fast_steps(pipeline.recipe, steps) if fast else steps,
         "num_frames": length,
-        "guidance": guidance, "guidance_rule": guidance_named(guidance_rule), "shift": shift,
+        "guidance_scale": guidance_scale, "guidance_rule": guidance_named(guidance_rule), "shift": shift,
         "solver": solver_named(solver), "sampler": sampler_named(sampler),
         "inputs": files.read(rate_of(ways_in, rate), most),
     }  # fmt: skip

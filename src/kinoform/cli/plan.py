@@ -56,7 +56,7 @@ def plan(
     frames: Annotated[int | None, typer.Option(help="Number of frames, 1 + 4n for Wan.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length, to the nearest legal --frames.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
     guidance_rule: GuidanceRule = None,
     solver: SolverName = None,
     sampler: SamplerName = None,
@@ -93,7 +93,13 @@ def plan(
         made, kept = recipe_of(name, recipe if name == model else None)
         width, height = size_of(wanted)
         count = frames_of(frames, seconds, made.fps, made.codec.stride[0], made.transformer.patch[0])
-        changes = {"width": width, "height": height, "num_frames": count, "steps": steps, "guidance": guidance}
+        changes = {
+            "width": width,
+            "height": height,
+            "num_frames": count,
+            "steps": steps,
+            "guidance_scale": guidance_scale,
+        }
         most = most_of(made.conditioners, made.num_frames if count is None else count)
         inputs = read(rate_of(made.conditioners, made.fps), most)
         asked = request(made, "any video", 0, inputs=inputs, **changes, **rules)

@@ -33,7 +33,7 @@ def report(name: str, plan: VideoPlan) -> str:
     dtypes = (torch.float32, torch.bfloat16, plan.dtype)
     lines = [
         f"{name}: {work.num_frames} frames of {work.width}x{work.height}, {work.steps} steps, "
-        f"guidance {work.guidance:g}, {_dtype(plan.dtype)} on {plan.device}",
+        f"guidance {work.guidance_scale:g}, {_dtype(plan.dtype)} on {plan.device}",
         "",
         *_table(["tensor", "shape", "dtype"], [(t.name, "x".join(map(str, t.shape)), t.dtype) for t in plan.tensors]),
         "",

@@ -28,7 +28,7 @@ SETTINGS: Mapping[str, type] = {
     "seconds": float,
     "fps": float,
     "steps": int,
-    "guidance": float,
+    "guidance_scale": float,
     "shift": float,
     "solver": str,
     "sampler": str,
@@ -65,7 +65,8 @@ TAKEN: Mapping[str, frozenset[str]] = {
 """The settings that a command heeds, as far as it has such an option; the others do exactly what they are told."""
 
 FROM_RECIPE = {
-    "size", "frames", "fps", "steps", "guidance", "shift", "solver", "sampler", "guidance_rule", "negative", "upscale",
+    "size", "frames", "fps", "steps", "guidance_scale", "shift", "solver", "sampler", "guidance_rule", "negative",
+    "upscale",
 }  # fmt: skip
 """The settings that the recipe has a value for."""
 

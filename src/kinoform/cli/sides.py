@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SETTINGS: Mapping[str, type] = {
     "steps": int,
-    "guidance": float,
+    "guidance_scale": float,
     "shift": float,
     "solver": str,
     "dtype": str,
@@ -26,7 +26,7 @@ SETTINGS: Mapping[str, type] = {
 }
 """What may differ between two sides besides the model."""
 
-EXAMPLE = "--compare steps=8,guidance=3"
+EXAMPLE = "--compare steps=8,guidance_scale=3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +39,17 @@ class Side:
     device: str
     dtype: str
     steps: int | None
-    guidance: float | None
+    guidance_scale: float | None
     shift: float | None
     solver: str | None
 
     def words(self) -> list[str]:
         """The words of the command line that say the same."""
         told = {name: value for name, value in asdict(self).items() if name != "model" and value not in (None, "auto")}
-        return [self.model, *(word for name, value in told.items() for word in (f"--{name}", f"{value}"))]
+        return [
+            self.model,
+            *(word for name, value in told.items() for word in (f"--{name.replace('_', '-')}", f"{value}")),
+        ]
 
 
 def beside(first: Side, text: str) -> Side:
@@ -108,5 +111,6 @@ def _chosen(side: Side) -> Chosen:
 
 def _changes(side: Side) -> dict[str, object]:
     return {
-        "steps": side.steps, "guidance": side.guidance, "shift": side.shift, "solver": solver_named(side.solver),
+        "steps": side.steps, "guidance_scale": side.guidance_scale, "shift": side.shift,
+        "solver": solver_named(side.solver),
     }  # fmt: skip

@@ -19,7 +19,7 @@ from kinoform.world.fidelity import foreground_psnr, psnr
 from kinoform.world.render import coverage, render
 from kinoform.world.score import chance
 
-SETTINGS = ("width", "height", "num_frames", "steps", "guidance", "shift", "solver", "dtype")
+SETTINGS = ("width", "height", "num_frames", "steps", "guidance_scale", "shift", "solver", "dtype")
 
 Tell: TypeAlias = Callable[[str, int, int], None]
 """Called after each video with level and split, the videos of the split that are done, and all of them."""

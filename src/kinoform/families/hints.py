@@ -18,7 +18,7 @@ class FewSteps:
     shift: int
 
     def text(self, steps: int) -> str:
-        return f"made for few steps ({self.name}); use --steps {steps} --guidance 1 --shift {self.shift}"
+        return f"made for few steps ({self.name}); use --steps {steps} --guidance-scale 1 --shift {self.shift}"
 
 
 FEW_STEPS = (

@@ -39,7 +39,7 @@ FRAME_PATTERN = "frame_*.png"
 PRINTED = (
     ("Steps", "steps"),
     ("Sampler", "solver"),
-    ("CFG scale", "guidance"),
+    ("CFG scale", "guidance_scale"),
     ("Seed", "seed"),
     ("Size", "size"),
     ("Model hash", "model_hash"),

@@ -25,7 +25,7 @@ def frames() -> Recipe:
     return replace(
         mini(),
         name="mini:frames",
-        guidance=1.5,
+        guidance_scale=1.5,
         conditioners=(KnownFrames(required=False, impose=True),),
         additions=Additions(channels={"frames": TIME + LATENT_CHANNELS}),
     )

@@ -55,7 +55,7 @@ def mini() -> Recipe:
         solver=UniPC(),
         steps=16,
         shift=8.0,
-        guidance=2.5,
+        guidance_scale=2.5,
         width=64,
         height=64,
         num_frames=17,

@@ -108,7 +108,7 @@ def work_of(asked: Request) -> Work:
         height=asked.height,
         num_frames=asked.num_frames,
         steps=asked.steps,
-        guidance=asked.guidance,
+        guidance_scale=asked.guidance_scale,
         shift=asked.shift,
         solver=asked.solver,
         sampler=asked.sampler,

@@ -159,13 +159,13 @@ def prepare_run(
     guide = partial(request.guidance_rule.guide, levels=levels)
     positive, negative, *source = rows
 
-    def velocity(of: Tensor, given: ConditionerOutput, guidance: float) -> Field:
-        beside = negative if reads_negative(request.guidance_rule, guidance) else None
-        return text_field(model, (of, beside), noise, guidance, given, guide)
+    def velocity(of: Tensor, given: ConditionerOutput, guidance_scale: float) -> Field:
+        beside = negative if reads_negative(request.guidance_rule, guidance_scale) else None
+        return text_field(model, (of, beside), noise, guidance_scale, given, guide)
 
     return Run(
         solver=request.solver,
-        field=velocity(positive, given, request.guidance),
+        field=velocity(positive, given, request.guidance_scale),
         levels=levels,
         first=first_step(request.steps, constraints.strength),
         noise=noise,
@@ -209,8 +209,8 @@ def _check_heard(model: nn.Module) -> None:
 
 
 def text_field(
-    model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, guidance: float, given: ConditionerOutput = NOTHING,
-    guide: Callable[..., MemoryField] = guided,
+    model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, guidance_scale: float,
+    given: ConditionerOutput = NOTHING, guide: Callable[..., MemoryField] = guided,
 ) -> Field:  # fmt: skip
     """The velocity of a prompt guided past its negative, by `guide`; the prompt's alone where that asks for it.
 
@@ -232,7 +232,7 @@ def text_field(
     def single(x: Latents, level: Level) -> Velocity:
         return model.velocities(x, level, (positive,))[0]
 
-    return guide(both, guidance, positive=single)
+    return guide(both, guidance_scale, positive=single)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ LARGEST_NUMBER = 2**63
 
 ASKED = {
     "negative_prompt": str, "width": int, "height": int, "num_frames": int, "fps": float, "steps": int,
-    "guidance": float, "shift": float,
+    "guidance_scale": float, "shift": float,
 }  # fmt: skip
 NEEDED = {
     "schema": int, "tool": str, "version": str, "task": str, "prompt": str, "seed": int, "solver": str, **ASKED,

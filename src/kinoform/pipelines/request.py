@@ -30,7 +30,7 @@ WHOLE = {
     "seed": (0, LARGEST_SEED), "steps": (1, MOST_STEPS), "width": (1, MOST_SIZE), "height": (1, MOST_SIZE),
     "num_frames": (1, MOST_SIZE),
 }  # fmt: skip
-REAL = {"guidance": (0.0, MOST_GUIDANCE), "shift": (0.01, MOST_SHIFT), "fps": (0.1, MOST_FPS)}
+REAL = {"guidance_scale": (0.0, MOST_GUIDANCE), "shift": (0.01, MOST_SHIFT), "fps": (0.1, MOST_FPS)}
 """Numbers of a request, and their least and largest values."""
 
 
@@ -50,7 +50,7 @@ class Request:
     num_frames: int
     fps: float
     steps: int
-    guidance: float
+    guidance_scale: float
     shift: float
     solver: Solver
     sampler: Sampler = field(default_factory=Denoise)
@@ -83,7 +83,7 @@ class Request:
     @property
     def reads_negative(self) -> bool:
         """Whether the negative prompt counts; otherwise it is not even encoded."""
-        return negative_is_read(self.guidance_rule, self.guidance, self.sampler)
+        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler)
 
     def sized(self, codec: CodecSpec, transformer: DiTSpec) -> Request:
         """The same request in the size that its inputs ask for.
@@ -137,7 +137,7 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
             "num_frames",
             "fps",
             "steps",
-            "guidance",
+            "guidance_scale",
             "shift",
             "solver",
             "sampler",

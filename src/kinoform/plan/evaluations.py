@@ -75,7 +75,7 @@ def evaluations(work: Work, strength: float | None) -> Asked:
 
     run = Run(
         solver=work.solver,
-        field=velocity(prompt, work.guidance),
+        field=velocity(prompt, work.guidance_scale),
         levels=levels,
         first=first_step(work.steps, 1.0 if strength is None else strength),
         noise=point,

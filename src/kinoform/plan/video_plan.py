@@ -19,7 +19,7 @@ from kinoform.plan.uncounted import uncounted
 from kinoform.plan.vision import vision_flops
 from kinoform.plan.work import Sizes, Work, check, demands, grid_of, latents_of, told
 
-MADE = ("width", "height", "num_frames", "steps", "guidance")
+MADE = ("width", "height", "num_frames", "steps", "guidance_scale")
 """What a plan in JSON says of its video."""
 
 

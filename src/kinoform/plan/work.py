@@ -45,7 +45,7 @@ class Work:
     height: int
     num_frames: int
     steps: int
-    guidance: float
+    guidance_scale: float
     shift: float = 5.0
     solver: Solver = field(default_factory=UniPC)
     sampler: Sampler = field(default_factory=Denoise)
@@ -65,7 +65,7 @@ class Work:
 
     @property
     def reads_negative(self) -> bool:
-        return negative_is_read(self.guidance_rule, self.guidance, self.sampler)
+        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler)
 
     @property
     def material(self) -> int:
