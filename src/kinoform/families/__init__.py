@@ -1,0 +1,31 @@
+"""Knowledge about files of weights: one file per released kind of a part, and what all of them share.
+
+A new family is one file that ends in a `Family`, and its place in FAMILIES. Nothing here needs PyTorch to be imported.
+"""
+
+from kinoform.families.clip import CLIP
+from kinoform.families.family import Family, Released
+from kinoform.families.umt5 import UMT5
+from kinoform.families.vae21 import VAE21
+from kinoform.families.wan21 import FIRST_LAST_FRAME, IMAGE_TO_VIDEO, TEXT_TO_VIDEO, VACE
+from kinoform.families.wan22 import IMAGE_TO_VIDEO_22, TEXT_IMAGE_TO_VIDEO
+
+__all__ = ["FAMILIES", "Family", "Released", "released_models"]
+
+FAMILIES: tuple[Family, ...] = (
+    TEXT_TO_VIDEO,
+    IMAGE_TO_VIDEO,
+    FIRST_LAST_FRAME,
+    VACE,
+    IMAGE_TO_VIDEO_22,
+    TEXT_IMAGE_TO_VIDEO,
+    UMT5,
+    VAE21,
+    CLIP,
+)
+"""All families, those of transformers first; the order is that in which parts of one file are listed."""
+
+
+def released_models() -> tuple[Released, ...]:
+    """The released models of all families."""
+    return tuple(model for family in FAMILIES for model in family.released)

@@ -8,7 +8,9 @@ from typing import Any
 
 from kinoform.checkpoints.headers import read_json
 from kinoform.errors import WeightsError
-from kinoform.families.specs import MAX_SIZE
+
+MAX_SIZE = 1 << 18
+"""Above every width and vocabulary of this family; what claims more is damaged."""
 
 SHOWN = 60
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.errors import UsageError, WeightsError
+from kinoform.families.config_file import MAX_SIZE
 from kinoform.families.names import Names
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
@@ -21,9 +22,6 @@ from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import UMT5_XXL, TextSpec
 from kinoform.models.vae import WAN21_MEAN, WAN21_STD, VAESpec
 from kinoform.models.vision import VisionSpec
-
-MAX_SIZE = 1 << 18
-"""Above every width and vocabulary of this family; what claims more is damaged."""
 
 MAX_LAYERS = 1000
 LARGEST_IMAGE = 2048

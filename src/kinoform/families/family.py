@@ -1,0 +1,242 @@
+"""Released kinds of model parts as values: how files of one are known, named, sized, described and released."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinoform.errors import WeightsError
+from kinoform.families.config_file import MAX_SIZE, Config
+from kinoform.families.names import Names
+
+if TYPE_CHECKING:  # PyTorch takes seconds, which help, completion and downloads do without
+    from kinoform.checkpoints.files import Checkpoint
+    from kinoform.checkpoints.write import Outgoing
+
+MAX_LAYERS = 1000
+
+TRANSFORMER, CODEC, TEXT_ENCODER, IMAGE_ENCODER = "transformer", "codec", "text_encoder", "image_encoder"
+LORA, ADAPTER = "lora", "adapter"
+
+UNREAD = ("*spiece_model", "*logit_scale")
+"""Shell patterns of tensors that ComfyUI adds to text encoders: the tokenizer, and a number that only CLIP uses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The shapes of one part's tensors under kinoform's own names, and the path to name in errors.
+
+    `own` says that the file itself has these names. Without `strict` what the shapes leave open is guessed rather
+    than refused: enough to list what a file lacks, not to run it.
+    """
+
+    path: Path
+    by_name: Mapping[str, tuple[int, ...]]
+    own: bool = False
+    strict: bool = True
+
+    def length(self, *axes: tuple[str, int], otherwise: int | None = None) -> int:
+        """The length of the first of these (name, axis) that is there; `#` in a name is the number of any layer.
+
+        Raises WeightsError when none is there and nothing stands in `otherwise`, or for a length out of range.
+        """
+        for name, axis in axes:
+            shape = self._shape(name)
+            if shape is not None and len(shape) > axis:
+                if 1 <= shape[axis] <= MAX_SIZE:
+                    return shape[axis]
+                break
+        else:
+            if otherwise is not None:
+                return otherwise
+        raise WeightsError(
+            f"{self.path} has no usable tensor for {axes[0][0]!r}; these are weights of another model",
+            code="weights_incomplete",
+        )
+
+    def has(self, start: str) -> bool:
+        """Whether any name begins so."""
+        return any(name.startswith(start) for name in self.by_name)
+
+    def layers(self, under: str = "blocks") -> int:
+        """One more than the highest number behind `under.`, 0 without any. Raises WeightsError above MAX_LAYERS."""
+        pattern = re.compile(rf"{re.escape(under)}\.(\d{{1,9}})\.")
+        numbers = (int(match[1]) for name in self.by_name if (match := pattern.match(name)))
+        count = 1 + max(numbers, default=-1)
+        if count > MAX_LAYERS:
+            raise WeightsError(
+                f"{self.path} claims {count} layers; it is not a model of this family", code="weights_wrong_model"
+            )
+        return count
+
+    def _shape(self, name: str) -> tuple[int, ...] | None:
+        if "#" not in name:
+            return self.by_name.get(name)
+        pattern = re.compile(re.escape(name).replace(r"\#", r"\d+"))
+        return next((shape for key, shape in self.by_name.items() if pattern.fullmatch(key)), None)
+
+
+def unchanged(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint itself, for dialects whose tensors are those of the module."""
+    return checkpoint
+
+
+def as_written(tensors: tuple[Outgoing, ...]) -> tuple[Outgoing, ...]:
+    """The tensors themselves, for dialects whose tensors are those of the module."""
+    return tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dialect:
+    """The spelling of a part in the files of one program.
+
+    A file is of this dialect when it holds `needed` of the `signatures`, behind any common prefix. `table` leads from
+    its names to kinoform's own; where it depends on how many blocks there are, `table_of` makes it from the names in
+    the file or from a spec. Names that begin as one of `unused` are read by nobody. `prepare` makes the tensors of an
+    opened file those of the module, `restore` the other way round. `prefix` is what the dialect's own files write
+    before every name.
+    """
+
+    name: str
+    signatures: frozenset[str]
+    needed: int
+    table: Names | None = None
+    table_of: Callable[[Iterable[str]], Names] | None = None
+    table_for: Callable[[Any], Names] | None = None
+    unused: tuple[str, ...] = ()
+    prepare: Callable[[Checkpoint], Checkpoint] = unchanged
+    restore: Callable[[tuple[Outgoing, ...]], tuple[Outgoing, ...]] = as_written
+    prefix: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether its names are kinoform's own."""
+        return self.table is OWN_NAMES
+
+    def names(self, held: Iterable[str]) -> Names:
+        """The table for a file with these names."""
+        if self.table is not None:
+            return self.table
+        assert self.table_of is not None
+        return self.table_of(held)
+
+    def names_for(self, spec: Any) -> Names:
+        """The table for a part of these sizes."""
+        if self.table is not None:
+            return self.table
+        assert self.table_for is not None
+        return self.table_for(spec)
+
+
+OWN_NAMES = Names(rows=(("*", "*"),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigForm:
+    """The config.json of one dialect: `stated` are the values that follow from a spec, `constant` all others.
+
+    A file is of this form when it has `key`. `facts` reads what no shape tells, as arguments of `Family.spec`; all that
+    is `stated` but the `unchecked` keys must agree with the weights.
+    """
+
+    dialect: str
+    key: str
+    stated: Callable[[Any], Mapping[str, object]]
+    facts: Callable[[Config, Shapes], Mapping[str, Any]] = lambda config, shapes: {}
+    constant: Mapping[str, object] = field(default_factory=dict)
+    unchecked: frozenset[str] = frozenset()
+
+    def written(self, spec: Any) -> dict[str, object]:
+        """The whole file, keys in alphabetical order."""
+        return dict(sorted({**self.constant, **self.stated(spec)}.items()))
+
+    def check(self, config: Config, spec: Any) -> None:
+        """Raises WeightsError naming both values where the file contradicts the weights."""
+        stated = self.stated(spec)
+        config.check({key: value for key, value in stated.items() if key not in self.unchecked})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """One released model: its sizes, its repository on the hub, and facts that no structure tells.
+
+    `recipes` are the names under which kinoform makes videos with it, none where it cannot. `noise` is high or low for
+    the experts of Wan 2.2, `height` the size in pixels that a model was trained for, `shift` the flow shift.
+    """
+
+    name: str
+    dim: int
+    layers: int
+    hub: str = ""
+    recipes: tuple[str, ...] = ()
+    version: str = "2.1"
+    noise: str = ""
+    height: int = 0
+    shift: float = 5.0
+
+    @property
+    def task(self) -> str:
+        """The task, such as i2v."""
+        return self.name.partition("-")[0]
+
+    @property
+    def size(self) -> str:
+        """The size, such as 14b; of two experts, that of one."""
+        return self.name.split("-")[1].removeprefix("a")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Family:
+    """One kind of a part: everything that kinoform knows about files of it.
+
+    `fits` tells it from families of the same dialects. `spec` reads the sizes off the shapes, with facts that only a
+    config.json tells as further arguments; `sizes` are those that `kinoform inspect` shows. `unread` are shell
+    patterns, by own names, of tensors that no model reads. `model_type` is what the official config.json calls a
+    transformer, `saved_by` its class there, `pipelines` the classes of diffusers with such a transformer, the one that
+    is written first; `channels` are those that a transformer reads and makes.
+    """
+
+    name: str
+    part: str
+    description: str
+    dialects: tuple[Dialect, ...] = ()
+    spec: Callable[..., Any]
+    sizes: Callable[[Any], Mapping[str, int]]
+    fits: Callable[[Shapes], bool] = lambda shapes: True
+    unread: Callable[[Any], tuple[str, ...]] = lambda spec: ()
+    configs: tuple[ConfigForm, ...] = ()
+    released: tuple[Released, ...] = ()
+    reads_images: bool = False
+    model_type: str = ""
+    saved_by: str = "WanModel"
+    pipelines: tuple[str, ...] = ()
+    channels: tuple[int, int] = (0, 0)
+
+    @property
+    def supported(self) -> bool:
+        """Whether kinoform makes videos with it; of transformers, whether any released one has a recipe."""
+        return self.part != TRANSFORMER or any(model.recipes for model in self.released)
+
+    def dialect(self, name: str) -> Dialect:
+        """The dialect of that name, which must be one of `dialects`."""
+        return next(dialect for dialect in self.dialects if dialect.name == name)
+
+    def read(self, shapes: Shapes, config: Config | None) -> Any:
+        """The spec of a part from its shapes and the config.json beside it.
+
+        Raises WeightsError when the shapes are of no such model, or config.json contradicts them.
+        """
+        if config is None or not self.configs:
+            return self.spec(shapes)
+        form = next((each for each in self.configs if each.key in config.values), self.configs[-1])
+        spec = self.spec(shapes, **form.facts(config, shapes))
+        form.check(config, spec)
+        return spec
+
+    def config(self, dialect: str, spec: Any) -> dict[str, object] | None:
+        """The config.json that a dialect wants beside such a part; None where it wants none."""
+        form = next((form for form in self.configs if form.dialect == dialect), None)
+        return None if form is None else form.written(spec)
