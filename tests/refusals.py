@@ -9,8 +9,13 @@ from kinoform.errors import KinoformError
 
 
 @contextmanager
-def refused(code: str) -> Iterator[pytest.ExceptionInfo[KinoformError]]:
-    """The block raises a KinoformError of this code; what is yielded holds it afterwards, under `value`."""
+def refused(code: str, *named: str) -> Iterator[pytest.ExceptionInfo[KinoformError]]:
+    """The block raises a KinoformError of this code; what is yielded holds it afterwards, under `value`.
+
+    Its message holds each of `named`: a file, a number, a name, an option. Words of the sentence do not belong here.
+    """
     with pytest.raises(KinoformError) as caught:
         yield caught
     assert caught.value.code == code, f"{caught.value.code}: {caught.value}"
+    lacking = [name for name in named if name not in str(caught.value)]
+    assert not lacking, f"{lacking} not in: {caught.value}"

@@ -48,14 +48,14 @@ def test_the_result_says_what_was_written(kinoform: Run, official: Path, here: P
 def test_a_part_becomes_a_file(kinoform: Run, official: Path, here: Path) -> None:
     assert kinoform("convert", official / CODEC_FILE, "vae.safetensors", "--to", "comfy").code == 0
     ran = kinoform("convert", official / CODEC_FILE, "vae.safetensors", "--to", "comfy")
-    assert ran.code == 2 and "--force" in ran.sentence
+    assert ran.refusal == "file_exists" and "--force" in ran.sentence
     assert kinoform("convert", official / CODEC_FILE, "vae.safetensors", "--to", "comfy", "--force").code == 0
     assert [file.name for file in here.iterdir()] == ["vae.safetensors"]
 
 
 def test_a_folder_of_kinoform_names_its_recipe(kinoform: Run, official: Path, here: Path) -> None:
     ran = kinoform("convert", official, "own", "--to", "kinoform")
-    assert ran.code == 2 and "--recipe" in ran.sentence
+    assert ran.refusal == "model_ambiguous" and "--recipe" in ran.sentence
     assert kinoform("convert", official, "own", "--to", "kinoform", "--recipe", RECIPE).code == 0
     assert kinoform("convert", "own", "again", "--to", "kinoform").code == 0
     found = [json.loads((here / name / "manifest.json").read_text()) for name in ("own", "again")]
@@ -64,28 +64,28 @@ def test_a_folder_of_kinoform_names_its_recipe(kinoform: Run, official: Path, he
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "parts"),
+    ("words", "code", "named"),
     [
-        (["--to", "offical"], 2, ["official"]),
-        (["--to", "diffusers", "--dtype", "bf16"], 2, ["bfloat16"]),
-        (["--to", "diffusers", "--shard-size", "big"], 2, ["5GB"]),
-        (["--to", "comfy", "--shard-size", "5GB"], 2, ["--shard-size"]),
-        (["--to", "official", "--prefix", "model."], 2, ["--prefix"]),
-        (["--to", "official", "--variant", "flf2v-14b"], 2, ["flf2v-14b"]),
+        (["--to", "offical"], "unknown_name", "official"),
+        (["--to", "diffusers", "--dtype", "bf16"], "unknown_dtype", "bfloat16"),
+        (["--to", "diffusers", "--shard-size", "big"], "bad_value", "5GB"),
+        (["--to", "comfy", "--shard-size", "5GB"], "options_conflict", "--shard-size"),
+        (["--to", "official", "--prefix", "model."], "options_conflict", "--prefix"),
+        (["--to", "official", "--variant", "flf2v-14b"], "variant_contradicts_weights", "flf2v-14b"),
     ],
 )
 def test_what_cannot_be_done_is_said(
-    words: list[str], code: int, parts: list[str], kinoform: Run, official: Path, here: Path
+    words: list[str], code: str, named: str, kinoform: Run, official: Path, here: Path
 ) -> None:
     ran = kinoform("convert", official, "there", *words)
-    assert ran.code == code and all(part in ran.sentence for part in parts), ran.err
+    assert ran.refusal == code and named in ran.sentence, ran.err
     assert not list(here.iterdir())
 
 
 def test_a_damaged_source_is_named(kinoform: Run, official: Path, here: Path) -> None:
     (here / SINGLE).write_bytes((official / SINGLE).read_bytes()[:-9])
     ran = kinoform("convert", SINGLE, "x.safetensors", "--to", "official")
-    assert ran.code == 3 and "cut short" in ran.sentence
+    assert ran.refusal == "weights_damaged"
     assert kinoform("convert", "nothing", "x.safetensors", "--to", "official").code == 3
 
 

@@ -44,7 +44,7 @@ def test_what_is_no_id_or_not_there_is_one_sentence(kinoform: Run, here: Path, m
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         for word, expected in (("model", "ORG/NAME"), ("some/other", "has no some/other")):
             ran = kinoform("download", word)
-            assert ran.code == 2 and expected in ran.sentence
+            assert ran.refusal == "unknown_model" and expected in ran.sentence
     assert not list(here.iterdir())
 
 

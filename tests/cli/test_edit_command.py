@@ -141,36 +141,38 @@ def write_masks(here: Path) -> None:
 
 
 REFUSED = [
-    (["--mask", "empty.png"], ["empty.png", "without white", "paint white"]),
-    (["--mask", "grey.png"], ["grey.png", "brightest value is 100"]),
-    (["--mask", "small.png"], ["small.png", "8x8", "32x24"]),
-    (["--mask", "short_mask.mkv"], ["short_mask.mkv", "3 frames", "7"]),
-    (["--mask", "none.png"], ["none.png does not exist"]),
-    (["--strength", "0"], ["strength", "0"]),
-    (["--strength", "1.5"], ["strength", "1.5"]),
-    (["--strength", "nan"], ["strength", "nan"]),
-    (["--grow", "-1"], ["grow must be a whole number from 0", "-1"]),
-    (["--feather", "nan"], ["feather must be a number from 0", "nan"]),
-    (["--overlap", "0"], ["overlap", "0"]),
-    (["--reference", "mask.png"], ["this model takes no references"]),
-    (["--context-scale", "2"], ["this model takes no context scale"]),
-    (["--frames", "4"], ["4 frames", "3 and 5"]),
-    (["--size", "18x16"], ["width of 18"]),
-    (["-o", "new.avi"], ["no video format '.avi'"]),
-    (["-o", "video.mkv"], ["video.mkv exists"]),
-    (["--hide-source"], ["without a mask"]),
+    (["--mask", "empty.png"], "mask_empty", ["empty.png", "0 of 255"]),
+    (["--mask", "grey.png"], "mask_empty", ["grey.png", "100"]),
+    (["--mask", "small.png"], "mask_size_differs", ["small.png", "8x8", "32x24"]),
+    (["--mask", "short_mask.mkv"], "mask_length_differs", ["short_mask.mkv", "3 frames", "7"]),
+    (["--mask", "none.png"], "file_missing", ["none.png"]),
+    (["--strength", "0"], "value_out_of_range", ["strength", "0"]),
+    (["--strength", "1.5"], "value_out_of_range", ["strength", "1.5"]),
+    (["--strength", "nan"], "value_out_of_range", ["strength", "nan"]),
+    (["--grow", "-1"], "value_out_of_range", ["grow", "-1"]),
+    (["--feather", "nan"], "value_out_of_range", ["feather", "nan"]),
+    (["--overlap", "0"], "value_out_of_range", ["overlap", "0"]),
+    (["--reference", "mask.png"], "input_not_taken", ["vace-14b"]),
+    (["--context-scale", "2"], "input_not_taken", ["mini:vace"]),
+    (["--frames", "4"], "frames_not_multiple", ["3 and 5"]),
+    (["--size", "18x16"], "size_not_multiple", ["16 and 20"]),
+    (["-o", "new.avi"], "unknown_format", ["'.avi'"]),
+    (["-o", "video.mkv"], "file_exists", ["video.mkv"]),
+    (["--hide-source"], "input_missing", ["show_source=False"]),
 ]
 
 
 @pytest.mark.usefixtures("unread")
-@pytest.mark.parametrize(("words", "said"), REFUSED, ids=lambda value: " ".join(value)[:40])
+@pytest.mark.parametrize(
+    ("words", "code", "named"), REFUSED, ids=lambda value: value if isinstance(value, str) else " ".join(value)[:40]
+)
 def test_what_cannot_be_meant_is_refused(
-    kinoform: Run, model: list[str], source: np.ndarray, here: Path, words: list[str], said: list[str]
+    kinoform: Run, model: list[str], source: np.ndarray, here: Path, words: list[str], code: str, named: list[str]
 ) -> None:
     write_masks(here)
     before = sorted(here.iterdir())
     ran = kinoform("edit", "video.mkv", *WORDS, *model, *words)
-    assert ran.code == 2 and all(word in ran.sentence for word in said), ran.sentence
+    assert ran.refusal == code and all(name in ran.sentence for name in named), ran.sentence
     assert ran.out == "" and sorted(here.iterdir()) == before
 
 
@@ -179,9 +181,9 @@ def test_videos_that_cannot_be_edited_are_refused(
     kinoform: Run, model: list[str], source: np.ndarray, here: Path
 ) -> None:
     write_masks(here)
-    for name, said in {"none.mp4": "none.mp4 does not exist", "short.mkv": "short.mkv is too short to edit"}.items():
+    for name, code in {"none.mp4": "file_missing", "short.mkv": "video_too_short"}.items():
         ran = kinoform("edit", name, *WORDS, *model)
-        assert ran.code == 2 and said in ran.sentence, ran.sentence
+        assert ran.refusal == code and name in ran.sentence, ran.sentence
 
 
 def test_what_changes_nothing_or_everything_is_told(
@@ -207,7 +209,7 @@ def test_an_edited_video_says_how_to_make_it_again(kinoform: Run, model: list[st
     words = ["--mask", "parts/mask.png", *RIM, "--steps", 4, "--no-colour-match"]
     assert kinoform("edit", "video.mkv", *WORDS, *words, *model, "-o", "new.mkv").code == 0
     ran = kinoform("rerun", "new.mkv")
-    assert ran.code == 2 and "new.mkv was made by changing another video; change that one again: " in ran.sentence
+    assert ran.refusal == "video_was_edited" and "new.mkv" in ran.sentence
     command = shlex.split(ran.sentence.split("again: ")[1])
     assert "--recipe" not in command and "parts/mask.png" not in command
     Path("parts/mask.png").rename("mask.png")
@@ -225,4 +227,4 @@ def test_a_strangers_command_is_not_shown(kinoform: Run, source: np.ndarray, her
     params: dict[str, object] = {"tool": "kinoform", "schema": 1, "edit": {"command": command}}
     Video(frames=source, fps=12.0, params=params).save(here / "strange.mkv")
     ran = kinoform("rerun", "strange.mkv")
-    assert ran.code == 2 and "it does not say how" in ran.sentence
+    assert ran.refusal == "video_was_edited"

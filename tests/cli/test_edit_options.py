@@ -188,20 +188,24 @@ def test_what_is_left_open_is_as_the_page_says(kinoform: Run, here: Path, asked:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "code", "named"),
     [
-        (["extend", "video.mp4", "--prompt", "a", "--frames", "2", "--seconds", "1"], "--frames and --seconds"),
-        (["extend", "video.mp4", "--prompt", "a", "--seconds", "nan"], "--seconds must be between 0 and 3600, not nan"),
-        (["outpaint", "video.mp4", "--prompt", "a", "--to", "64"], "--to '64' is not WIDTHxHEIGHT"),
-        (["outpaint", "video.mp4", "--prompt", "a", "--to", "48x32", "--feather", "nan"], "feather must be a number"),
-        (["edit", "video.mp4", "--prompt", "a", "--solver", "eulr"], "no solver 'eulr'"),
+        (["extend", "video.mp4", "--prompt", "a", "--frames", "2", "--seconds", "1"], "options_conflict", "--seconds"),
+        (["extend", "video.mp4", "--prompt", "a", "--seconds", "nan"], "value_out_of_range", "--seconds"),
+        (["outpaint", "video.mp4", "--prompt", "a", "--to", "64"], "bad_value", "'64'"),
+        (
+            ["outpaint", "video.mp4", "--prompt", "a", "--to", "48x32", "--feather", "nan"],
+            "value_out_of_range",
+            "feather",
+        ),
+        (["edit", "video.mp4", "--prompt", "a", "--solver", "eulr"], "unknown_solver", "'eulr'"),
     ],
 )
 def test_words_that_cannot_be_meant(
-    kinoform: Run, here: Path, asked: dict[str, object], words: list[str], sentence: str
+    kinoform: Run, here: Path, asked: dict[str, object], words: list[str], code: str, named: str
 ) -> None:
     ran = kinoform(*words)
-    assert ran.code == 2 and sentence in ran.sentence and not list(here.iterdir())
+    assert ran.refusal == code and named in ran.sentence and not list(here.iterdir())
 
 
 @pytest.mark.parametrize(

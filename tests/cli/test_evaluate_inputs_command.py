@@ -75,15 +75,17 @@ def test_the_page_tells_its_own_command(kinoform: Run, painted: list[dict], here
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "code", "named"),
     [
-        (["--inputs", "--task", "remov"], "mini has no task 'remov'; did you mean 'remove'"),
-        (["--inputs", "--level", "L1"], "--inputs judges tasks in place of levels; leave out --level"),
-        (["--task", "remove"], "--task chooses among the tasks of --inputs; pass that too"),
-        (["--inputs", "--steps", 0], "steps must be a whole number from 1 to 1000, not 0"),
-        (["--inputs", "--html", "no/such/page.html"], "folder no/such does not exist"),
+        (["--inputs", "--task", "remov"], "unknown_name", "'remove'"),
+        (["--inputs", "--level", "L1"], "options_conflict", "--level"),
+        (["--task", "remove"], "option_missing", "--task"),
+        (["--inputs", "--steps", 0], "value_out_of_range", "steps"),
+        (["--inputs", "--html", "no/such/page.html"], "folder_missing", "no/such"),
     ],
 )
-def test_what_is_refused_is_refused_before_any_video(kinoform: Run, here: Path, words: list, sentence: str) -> None:
+def test_what_is_refused_is_refused_before_any_video(
+    kinoform: Run, here: Path, words: list, code: str, named: str
+) -> None:
     ran = kinoform("evaluate", "mini", "--device", "cpu", *words)
-    assert ran.code == 2 and sentence in ran.sentence and ran.out == "" and not list(here.iterdir())
+    assert ran.refusal == code and named in ran.sentence and ran.out == "" and not list(here.iterdir())

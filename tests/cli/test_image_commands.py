@@ -52,15 +52,15 @@ def test_a_video_from_images_is_that_of_generate_and_is_made_again(
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "code", "named"),
     [
-        (["animate", FIRST, "--model", "mini"], "this model takes no frames"),
-        (["bridge", FIRST, LAST, "--model", "mini"], "this model takes no frames"),
-        (["animate", "nothing.png", "--model", "mini"], "nothing.png does not exist"),
-        (["animate", IMAGES / "video.mp4", "--model", "mini"], "is a video, not an image"),
+        (["animate", FIRST, "--model", "mini"], "input_not_taken", "i2v-14b-480p"),
+        (["bridge", FIRST, LAST, "--model", "mini"], "input_not_taken", "i2v-14b-480p"),
+        (["animate", "nothing.png", "--model", "mini"], "file_missing", "nothing.png"),
+        (["animate", IMAGES / "video.mp4", "--model", "mini"], "not_an_image", "video.mp4"),
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused(kinoform: Run, here: Path, words: list[object], sentence: str) -> None:
+def test_what_cannot_be_is_refused(kinoform: Run, here: Path, words: list[object], code: str, named: str) -> None:
     ran = kinoform(*words, "--prompt", "a red cat runs", "-o", "video.mkv")
-    assert ran.code == 2 and sentence in ran.sentence and not list(here.iterdir())
+    assert ran.refusal == code and named in ran.sentence and not list(here.iterdir())

@@ -57,12 +57,15 @@ def test_a_file_of_28_gb_is_told_and_the_missing_word_named(kinoform: Run, big: 
 
 
 def test_a_wrong_variant_is_refused(kinoform: Run, big: Path) -> None:
-    for variant, expected in (("ti2v-5b", "t2v-14b, t2v-a14b-high or t2v-a14b-low"), ("t2v14b", "did you mean")):
+    for variant, code, named in (
+        ("ti2v-5b", "variant_contradicts_weights", "t2v-14b, t2v-a14b-high or t2v-a14b-low"),
+        ("t2v14b", "unknown_variant", "'t2v-14b'"),
+    ):
         ran = kinoform("inspect", big, "--variant", variant)
-        assert ran.code == 2 and expected in ran.sentence
+        assert ran.refusal == code and named in ran.sentence
     write_header(big.with_name("lora.safetensors"), lora("comfy"))
     ran = kinoform("inspect", big.with_name("lora.safetensors"), "--variant", "t2v-14b")
-    assert ran.code == 2 and "--variant" in ran.sentence
+    assert ran.refusal == "variant_ambiguous" and "--variant" in ran.sentence
 
 
 def test_json_holds_everything(kinoform: Run, here: Path) -> None:
@@ -105,7 +108,7 @@ def test_one_shard_stands_for_its_set(kinoform: Run, here: Path) -> None:
     assert told["parts"][0]["missing"] == []
     third.unlink()
     ran = kinoform("inspect", first)
-    assert ran.code == 3 and str(third) in ran.sentence
+    assert ran.refusal == "weights_missing" and str(third) in ran.sentence
 
 
 def test_gguf_files_are_told_by_either_tool_s_names(kinoform: Run, here: Path) -> None:

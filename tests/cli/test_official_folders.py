@@ -61,7 +61,7 @@ def test_released_models_are_looked_for_in_the_cache(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     ran = kinoform("generate", PROMPT, "--model", "t2v-1.3b", *SMALL)
-    assert ran.code == 3 and str(tmp_path / "cache" / "kinoform" / "t2v-1.3b") in ran.sentence
+    assert ran.refusal == "weights_missing" and str(tmp_path / "cache" / "kinoform" / "t2v-1.3b") in ran.sentence
     shutil.copytree(official, tmp_path / "cache" / "kinoform" / "t2v-1.3b")
     assert kinoform("generate", PROMPT, "--model", "t2v-1.3b", *SMALL).code == 0
 
@@ -109,42 +109,59 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 PAGE = b"<!DOCTYPE html><html>Log in</html>"
 
 DAMAGES = {
-    "missing tensor": (transformer(lambda t: t.pop(BIAS)), [SINGLE, "lacks 1", BIAS]),
-    "missing size": (transformer(lambda t: t.pop(HEAD)), [SINGLE, HEAD]),
-    "surplus tensor": (transformer(lambda t: t.update(loose=torch.ones(1))), [SINGLE, "1 tensors", "loose"]),
-    "hostile name": (transformer(lambda t: t.update({"\x1b[2J": torch.ones(1)})), [SINGLE, r"\x1b[2J"]),
-    "wrong shape": (transformer(lambda t: t.update({BIAS: t[BIAS][:-1].clone()})), [SINGLE, BIAS, "shape"]),
-    "wrong size": (transformer(lambda t: t.update({HEAD: t[HEAD][:-1].clone()})), [SINGLE, "channels"]),
-    "integers": (transformer(lambda t: t.update({HEAD: t[HEAD].char()})), [SINGLE, HEAD, "int8 without scales"]),
-    "NaN": (transformer(lambda t: t[HEAD].fill_(torch.nan)), [SINGLE, HEAD, "NaN"]),
+    "missing tensor": (transformer(lambda t: t.pop(BIAS)), "weights_incomplete", [SINGLE, BIAS]),
+    "missing size": (transformer(lambda t: t.pop(HEAD)), "weights_incomplete", [SINGLE, HEAD]),
+    "surplus tensor": (transformer(lambda t: t.update(loose=torch.ones(1))), "weights_unknown_keys", [SINGLE, "loose"]),
+    "hostile name": (
+        transformer(lambda t: t.update({"\x1b[2J": torch.ones(1)})),
+        "weights_unknown_keys",
+        [SINGLE, r"\x1b[2J"],
+    ),
+    "wrong shape": (
+        transformer(lambda t: t.update({BIAS: t[BIAS][:-1].clone()})),
+        "weights_wrong_shape",
+        [SINGLE, BIAS],
+    ),
+    "wrong size": (
+        transformer(lambda t: t.update({HEAD: t[HEAD][:-1].clone()})),
+        "weights_unsupported_model",
+        [SINGLE],
+    ),
+    "integers": (
+        transformer(lambda t: t.update({HEAD: t[HEAD].char()})),
+        "weights_unsupported_storage",
+        [SINGLE, HEAD, "int8"],
+    ),
+    "NaN": (transformer(lambda t: t[HEAD].fill_(torch.nan)), "weights_not_finite", [SINGLE, HEAD]),
     "NaN in text": (
         pickled(TEXT_FILE, lambda t: t["norm.weight"].fill_(torch.inf)),
-        [TEXT_FILE, "norm.weight", "NaN"],
+        "weights_not_finite",
+        [TEXT_FILE, "norm.weight"],
     ),
-    "cut": (cut(SINGLE), [SINGLE, "cut short", "fetch it again"]),
-    "cut pth": (cut(CODEC_FILE), [CODEC_FILE, "cut short", "fetch it again"]),
-    "web page": (written(SINGLE, PAGE), [SINGLE, "web page", "log in"]),
-    "web page pth": (written(TEXT_FILE, PAGE), [TEXT_FILE, "web page"]),
-    "pointer": (written(CODEC_FILE, POINTER), [CODEC_FILE, "git-LFS pointer", "git lfs pull"]),
-    "empty": (written(SINGLE, b""), [SINGLE, "empty"]),
-    "no codec": (lambda folder: (folder / CODEC_FILE).unlink(), [CODEC_FILE, "does not exist"]),
-    "no tokenizer": (lambda folder: shutil.rmtree(folder / "google"), ["tokenizer"]),
-    "no config": (lambda folder: (folder / "config.json").unlink(), ["config.json", "must tell more"]),
-    "i2v": (configured(model_type="i2v"), ["model_type is 'i2v'", "a text-to-video transformer"]),
-    "ti2v": (configured(model_type="ti2v"), ["is a ti2v model", "t2v, i2v, flf2v, vace"]),
-    "vace": (configured(model_type="vace"), ["is a WanModel", "VaceWanModel of type vace"]),
-    "other layers": (configured(num_layers=5), ["config.json", "num_layers is 5, the weights have 3"]),
+    "cut": (cut(SINGLE), "weights_damaged", [SINGLE]),
+    "cut pth": (cut(CODEC_FILE), "weights_damaged", [CODEC_FILE]),
+    "web page": (written(SINGLE, PAGE), "weights_not_downloaded", [SINGLE]),
+    "web page pth": (written(TEXT_FILE, PAGE), "weights_not_downloaded", [TEXT_FILE]),
+    "pointer": (written(CODEC_FILE, POINTER), "weights_not_downloaded", [CODEC_FILE, "git lfs pull"]),
+    "empty": (written(SINGLE, b""), "weights_damaged", [SINGLE]),
+    "no codec": (lambda folder: (folder / CODEC_FILE).unlink(), "weights_missing", [CODEC_FILE]),
+    "no tokenizer": (lambda folder: shutil.rmtree(folder / "google"), "tokenizer_missing", ["tokenizer"]),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "config_missing", ["config.json"]),
+    "i2v": (configured(model_type="i2v"), "config_contradicts_weights", ["'i2v'"]),
+    "ti2v": (configured(model_type="ti2v"), "config_unsupported", ["ti2v", "t2v, i2v, flf2v, vace"]),
+    "vace": (configured(model_type="vace"), "config_unsupported", ["VaceWanModel"]),
+    "other layers": (configured(num_layers=5), "config_contradicts_weights", ["config.json", "num_layers"]),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_folder_is_refused_by_name(kinoform: Run, copy: Path, here: Path, kind: str) -> None:
-    damage, parts = DAMAGES[kind]
+    damage, code, named = DAMAGES[kind]
     damage(copy)
     ran = kinoform("generate", PROMPT, "--model", copy, *SMALL)
-    assert ran.code == 3, ran.err
-    for part in parts:
-        assert part in ran.sentence, ran.sentence
+    assert ran.refusal == code, ran.err
+    for name in named:
+        assert name in ran.sentence, ran.sentence
     assert len(ran.sentence) < 500
     assert ran.out == "" and not list(here.iterdir())
 

@@ -66,16 +66,16 @@ def test_a_dry_run_tells_the_plan_of_what_is_made_at_once(
 
 @every
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "code", "named"),
     [
-        (["-o", "video.mkv"], "video.mkv exists"),
-        (["-o", "new.avi"], "no video format '.avi'"),
-        (["--reference", "mask.png"], "this model takes no references"),
+        (["-o", "video.mkv"], "file_exists", "video.mkv"),
+        (["-o", "new.avi"], "unknown_format", "'.avi'"),
+        (["--reference", "mask.png"], "input_not_taken", "vace-14b"),
     ],
     ids=["taken", "format", "input"],
 )
 def test_a_dry_run_refuses_what_the_work_would(
-    kinoform: Run, model: list[str], command: str, words: list[str], said: str
+    kinoform: Run, model: list[str], command: str, words: list[str], code: str, named: str
 ) -> None:
     ran = asked(kinoform, model, command, "--dry-run", *words)
-    assert ran.code == 2 and said in ran.sentence and ran.out == ""
+    assert ran.refusal == code and named in ran.sentence and ran.out == ""

@@ -16,8 +16,8 @@ from kinoform.conditions.vace_inputs import (
     reference_to_video,
     video_to_video,
 )
-from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo, Mask, Origin
+from refusals import refused
 
 IMAGE = image(2, 8, 8)
 
@@ -78,12 +78,12 @@ def test_what_joins_two_videos_stands_between_them() -> None:
 
 def test_what_cannot_be_done_is_refused() -> None:
     video = clip(1)
-    with pytest.raises(UsageError, match="one image at least"):
+    with refused("input_missing"):
         reference_to_video()
-    with pytest.raises(UsageError, match=r"the mask is 8x8 and 1\.mp4 32x16"):
+    with refused("mask_size_differs", "8x8", "1.mp4 32x16"):
         inpaint(video, Mask(values=np.full((1, 8, 8), 255, np.uint8)))
     for wrong in (lambda: outpaint(video), lambda: outpaint(video, left=-1, right=2), lambda: extend(video)):
-        with pytest.raises(UsageError, match="are to be made; give whole numbers, none below 0 and one above"):
+        with refused("bad_value"):
             wrong()
-    with pytest.raises(UsageError, match=r"1\.mp4 is 32x16 and 2\.mp4 32x8; .* one size"):
+    with refused("sizes_differ", "1.mp4", "2.mp4", "32x8"):
         between(video, clip(2, height=8), frames=4)

@@ -12,7 +12,6 @@ from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import ReferenceTokens
 from kinoform.conditions.video_to_video import StartVideo
-from kinoform.errors import UsageError, WeightsError
 from kinoform.evaluation.benchmark import Contender
 from kinoform.evaluation.inputs.benchmark import benchmark_inputs
 from kinoform.evaluation.inputs.case import Case, rendered
@@ -28,6 +27,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, scene_from_seed
+from refusals import refused
 from tiny_recipe import tiny_pipeline, write_tiny_folder
 
 SIZE = VideoSize(num_frames=17, height=64, width=64)
@@ -248,24 +248,22 @@ def test_references_and_videos_reach_a_model_that_takes_both(mini: Pipeline) -> 
 def test_tasks_follow_from_what_a_model_takes(mini: Pipeline, reader_of_all: Pipeline) -> None:
     assert [task.name for task in tasks_for(mini)] == list(EDITS)
     assert tasks_for(reader_of_all) == TASKS
-    with pytest.raises(UsageError, match="mini has no task 'recolor'; did you mean 'recolour'"):
+    with refused("unknown_name", "'recolor'", "'recolour'"):
         tasks_for(mini, ["recolor"])
     deaf = replace(mini, recipe=replace(mini.recipe, conditioners=()))
-    with pytest.raises(UsageError, match="mini takes no inputs, for which there is no task"):
+    with refused("task_missing"):
         tasks_for(deaf)
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"), [({"count": 0}, "count must be at least 1, not 0"), ({"steps": 0}, "steps must be")]
-)
-def test_what_cannot_be_measured_is_refused_before_any_video(mini: Pipeline, paint, words: dict, sentence: str) -> None:
+@pytest.mark.parametrize("words", [{"count": 0}, {"steps": 0}])
+def test_what_cannot_be_measured_is_refused_before_any_video(mini: Pipeline, paint, words: dict) -> None:
     paint(lambda case: pytest.fail("a video was made"))
-    with pytest.raises(UsageError, match=sentence):
+    with refused("value_out_of_range", next(iter(words))):
         evaluate_inputs(mini, tasks_for(mini), **words)
 
 
 def test_a_model_of_other_words_is_refused_before_any_video(mini: Pipeline, paint, tmp_path) -> None:
     paint(lambda case: pytest.fail("a video was made"))
     other = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"))
-    with pytest.raises(WeightsError, match="tiny does not know"):
+    with refused("weights_wrong_vocabulary"):
         evaluate_inputs(other, tasks_for(mini))

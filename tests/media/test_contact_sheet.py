@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinoform.errors import UsageError
 from kinoform.media.contact_sheet import BACKGROUND, contact_sheet, save_contact_sheet
 from kinoform.media.video import Video
+from refusals import refused
 
 
 def plain_video(count: int, height: int, width: int, **params: object) -> Video:
@@ -84,14 +84,14 @@ def test_it_is_saved_as_png_and_never_over_another(tmp_path):
     video = plain_video(4, 64, 64)
     path = save_contact_sheet(video, tmp_path / "a.png")
     assert np.array_equal(np.asarray(Image.open(path)), np.asarray(contact_sheet(video)))
-    with pytest.raises(UsageError, match="exists"):
+    with refused("file_exists"):
         save_contact_sheet(video, path)
     save_contact_sheet(video, path, force=True)
-    with pytest.raises(UsageError, match=r"take a\.png"):
+    with refused("wrong_suffix", "a.png"):
         save_contact_sheet(video, tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("option", ["columns", "every", "upscale"])
 def test_options_below_one_are_refused(option):
-    with pytest.raises(UsageError, match=option):
+    with refused("value_out_of_range", option):
         contact_sheet(plain_video(2, 8, 8), **{option: 0})

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from kinoform.errors import UsageError
 from kinoform.media.codecs import VIDEO
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
+from refusals import refused
 
 
 @pytest.fixture
@@ -192,5 +192,5 @@ def test_colours_of_a_mask_are_said_to_be_lost(pixels, tmp_path):
 @pytest.mark.parametrize("brightest", [0, 127])
 def test_a_mask_without_white_is_refused(brightest, tmp_path):
     Image.new("L", (16, 16), brightest).save(tmp_path / "a.png")
-    with pytest.raises(UsageError, match=rf"a\.png is a mask without white: .* {brightest} of 255; paint"):
+    with refused("mask_empty", "a.png", f"{brightest} of 255"):
         read_mask(tmp_path / "a.png")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinoform.errors import KinoformError, UsageError
+from kinoform.errors import UsageError
 from kinoform.media import decoder_client as child
 from kinoform.media import read as reading
 from kinoform.media.limits import MOST_FRAMES
@@ -169,7 +169,7 @@ def test_paths_that_are_no_file_are_refused(smooth_video, tmp_path):
     assert refused(read_clip, tmp_path / "empty").startswith("holds no images (.gif, .jpeg, .jpg, .png, .webp)")
     os.mkfifo(tmp_path / "pipe.png")
     assert refused(read_image, tmp_path / "pipe.png") == "is not a regular file; save it as one first"
-    with pytest.raises(UsageError, match=r"a\\x00b\.png cannot be read"):
+    with refused_with("file_unreadable", r"a\x00b.png"):
         read_image("a\0b.png")
     folder = smooth_video.save(tmp_path / "frames/")
     assert refused(read_image, folder) == "is a folder of 17 images; give one of them"
@@ -178,10 +178,10 @@ def test_paths_that_are_no_file_are_refused(smooth_video, tmp_path):
 def test_frames_of_several_sizes_are_refused_by_name(here, noisy_video, tmp_path):
     folder = noisy_video.save(tmp_path / "frames/")
     Image.new("RGB", (8, 4)).save(folder / "frame_00003.png")
-    with pytest.raises(UsageError, match=r"frame_00003\.png is 8x4, but frame_00000\.png is 48x32; give frames of"):
+    with refused_with("sizes_differ", "frame_00003.png", "8x4", "frame_00000.png", "48x32"):
         read_clip(folder)
     (folder / "frame_00003.png").write_bytes(b"no image")
-    with pytest.raises(UsageError, match=r"frame_00003\.png is no png"):
+    with refused_with("media_unsupported", "frame_00003.png"):
         read_clip(folder)
 
 
@@ -201,7 +201,7 @@ def test_above_the_caps_of_bytes_and_pixels_nothing_is_decoded(monkeypatch, here
 def test_rates_and_numbers_out_of_range_are_refused(options, smooth_video, tmp_path):
     path = smooth_video.save(tmp_path / "a.mp4")
     for read in (read_clip, read_mask):
-        with pytest.raises(UsageError, match=f"{next(iter(options))} must be"):
+        with refused_with("value_out_of_range", next(iter(options))):
             read(path, **options)
 
 
@@ -216,7 +216,7 @@ def test_the_process_gives_what_this_one_would(smooth_video, tmp_path):
             patch.setattr(reading, "decoded", decoded_here)
             assert np.array_equal(apart, read_clip(path).frames)
     path.joinpath("frame_00004.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(UsageError, match=rf"frame_00004\.png {DAMAGED}"):
+    with refused_with("media_damaged", "frame_00004.png"):
         read_clip(path)
 
 
@@ -231,25 +231,25 @@ def test_the_code_of_a_refusal_comes_through(tmp_path):
 
 
 HOSTILE = {
-    "sleeps": ("import time; time.sleep(60)", "cannot be decoded within .* s and 4 GiB; convert it, or make it"),
-    "crashes": ("import os; os.kill(os.getpid(), 11)", "cannot be decoded within"),
-    "exits": ("raise SystemExit(3)", r"the process that decodes it ended early \(3\)"),
-    "lies": ("print('h[9999999, 9999999, 3]')", "ended early"),
-    "babbles": ("print('f' * 10**6)", "ended early"),
-    "ends early": ("print('h[9, 9, 3]'); print('f')", "ended early"),
-    "stands nowhere": ('print(\'h[1, 1, 1]\\nfxe{"fps": null, "notes": [], "stance": [1, 2, "a"]}\')', "ended early"),
-    "makes up a code": ('print(\'x{"error": "is bad", "code": "A b"}\')', "ended early"),
-    "sends no number": ('print(\'h[1, 1, 1]\\nfxe{"fps": "a", "notes": []}\')', "ended early"),
+    "sleeps": ("import time; time.sleep(60)", "media_too_large"),
+    "crashes": ("import os; os.kill(os.getpid(), 11)", "media_too_large"),
+    "exits": ("raise SystemExit(3)", "decoder_ended"),
+    "lies": ("print('h[9999999, 9999999, 3]')", "decoder_ended"),
+    "babbles": ("print('f' * 10**6)", "decoder_ended"),
+    "ends early": ("print('h[9, 9, 3]'); print('f')", "decoder_ended"),
+    "stands nowhere": ('print(\'h[1, 1, 1]\\nfxe{"fps": null, "notes": [], "stance": [1, 2, "a"]}\')', "decoder_ended"),
+    "makes up a code": ('print(\'x{"error": "is bad", "code": "A b"}\')', "decoder_ended"),
+    "sends no number": ('print(\'h[1, 1, 1]\\nfxe{"fps": "a", "notes": []}\')', "decoder_ended"),
 }
 
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_process_that_was_taken_over_can_do_nothing_here(what, smooth_video, tmp_path, monkeypatch):
-    script, sentence = HOSTILE[what]
+    script, code = HOSTILE[what]
     monkeypatch.setattr(child, "START", script)
     monkeypatch.setattr("kinoform.media.limits.MOST_DECODING", 0 if what == "sleeps" else 60)
     monkeypatch.setattr(child, "GRACE", 0.2)
-    with pytest.raises(KinoformError, match=rf"a\.mp4:? .*{sentence}"):
+    with refused_with(code, "a.mp4"):
         read_clip(smooth_video.save(tmp_path / "a.mp4"))
 
 

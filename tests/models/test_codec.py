@@ -12,13 +12,14 @@ from kinoform.models.codec import Codec, Identity, check_size, decode_video, enc
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import Patch
 from models.recorded import gap, spread
+from refusals import refused
 
 WAN = VAESpec()
 VOLUMES: Patch = (4, 8, 8)
 
 
-def refusal(codec: Any, patch: Patch, frames: int, height: int, width: int) -> str:
-    with pytest.raises(UsageError) as caught:
+def refusal(code: str, codec: Any, patch: Patch, frames: int, height: int, width: int) -> str:
+    with refused(code) as caught:
         check_size(codec, patch, frames, height, width)
     return str(caught.value)
 
@@ -51,7 +52,7 @@ def test_latents_have_one_frame_and_then_one_for_every_four():
 
 @pytest.mark.parametrize(("frames", "near"), [(80, "77 and 81"), (82, "81 and 85"), (2, "1 and 5"), (0, "1")])
 def test_a_wrong_number_of_frames_is_told_the_nearest(frames: int, near: str):
-    text = refusal(WAN, (1, 2, 2), frames, 480, 832)
+    text = refusal("frames_not_multiple", WAN, (1, 2, 2), frames, 480, 832)
     assert text.startswith(f"{frames} frames") and text.endswith(f" {near}")
 
 
@@ -66,7 +67,7 @@ def test_a_wrong_number_of_frames_is_told_the_nearest(frames: int, near: str):
     ],
 )
 def test_a_wrong_side_is_told_the_nearest(height: int, width: int, axis: str, wrong: int, near: str):
-    text = refusal(WAN, (1, 2, 2), 81, height, width)
+    text = refusal("size_not_multiple", WAN, (1, 2, 2), 81, height, width)
     assert f"{axis} of {wrong}" in text and text.endswith(f" {near}")
 
 
@@ -82,8 +83,8 @@ def test_exactly_the_sizes_that_divide_are_legal():
 
 
 def test_volume_patches_of_pixels_name_their_multiples():
-    assert refusal(Identity(), VOLUMES, 6, 16, 16).endswith(" 4 and 8")
-    assert refusal(Identity(), VOLUMES, 4, 16, 20).endswith(" 16 and 24")
+    assert "4 and 8" in refusal("frames_not_multiple", Identity(), VOLUMES, 6, 16, 16)
+    assert "16 and 24" in refusal("size_not_multiple", Identity(), VOLUMES, 4, 16, 20)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 9])

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.errors import UsageError
 from kinoform.families.names import DIT
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import FLOAT32_PARTS, DiT, DiTSpec, cast_weights, initialise, keeps_float32
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Grid, Level
 from models.recorded import Figures, drawn, fill, gap, spread
+from refusals import refused
 
 RECORDED = DiTSpec(dim=96, ffn_dim=160, heads=4, layers=3, context=(TextStream(width=32),))
 TEXT = TextStream(width=10, rows=8)
@@ -224,21 +224,21 @@ def test_the_level_of_a_token_belongs_to_that_token():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    ("wrong", "code", "named"),
     [
-        ({"context": {"text": rows()}}, "text.*image"),
-        ({"context": {"image": rows(12, 4)}}, "text"),
-        ({"context": {"text": rows(), "image": rows(12, 4), "sound": rows()}}, "sound"),
-        ({"channels": None}, "0 conditioning channels.*3"),
-        ({"channels": latents(channels=4)}, "4 conditioning channels.*3"),
-        ({"channels": latents(channels=3)[:, :, :2]}, r"\(1, 3, 2, 4, 4\).*grid"),
-        ({"clean": torch.zeros(5, dtype=torch.bool)}, "5 tokens.*12"),
-        ({"branches": {"sketch": 1}}, "sketch"),
-        ({"context": {"text": rows(count=9), "image": rows(12, 4)}}, "9 text rows.*8"),
+        ({"context": {"text": rows()}}, "context_not_taken", "['text']"),
+        ({"context": {"image": rows(12, 4)}}, "context_not_taken", "['image']"),
+        ({"context": {"text": rows(), "image": rows(12, 4), "sound": rows()}}, "context_not_taken", "sound"),
+        ({"channels": None}, "wrong_shape", "0 conditioning"),
+        ({"channels": latents(channels=4)}, "wrong_shape", "4 conditioning"),
+        ({"channels": latents(channels=3)[:, :, :2]}, "wrong_shape", "(1, 3, 2, 4, 4)"),
+        ({"clean": torch.zeros(5, dtype=torch.bool)}, "wrong_shape", "5 tokens"),
+        ({"branches": {"sketch": 1}}, "model_lacks_part", "sketch"),
+        ({"context": {"text": rows(count=9), "image": rows(12, 4)}}, "too_long", "9 text rows"),
     ],
 )
-def test_conditions_that_do_not_fit_are_refused(i2v: DiT, wrong: dict, named: str):
-    with pytest.raises(UsageError, match=named):
+def test_conditions_that_do_not_fit_are_refused(i2v: DiT, wrong: dict, code: str, named: str):
+    with refused(code, named):
         i2v.prepare(replace(i2v_conditions(), **wrong), GRID)
 
 
@@ -246,13 +246,20 @@ def test_conditions_that_do_not_fit_are_refused(i2v: DiT, wrong: dict, named: st
 def test_latents_that_were_not_prepared_for_are_refused(i2v: DiT, shape: tuple[int, ...]):
     """Also those with the wrong channels, which would otherwise meet the weights of other channels."""
     prepared = i2v.prepare(i2v_conditions(), GRID)
-    with pytest.raises(UsageError, match=f"{shape[1]}, {shape[2]}.*4 channels.*Grid"):
+    with refused("wrong_shape", f"{shape[1]}, {shape[2]}", "4 channels"):
         i2v(torch.zeros(shape), torch.tensor([500.0]), prepared)
 
 
-@pytest.mark.parametrize("change", [{"heads": 5}, {"dim": 22}, {"in_channels": 3}])
-def test_an_impossible_shape_is_refused(change: dict[str, int]):
-    with pytest.raises(UsageError, match=str(next(iter(change.values())))):
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"heads": 5}, "spec_not_divisible"),
+        ({"dim": 22}, "spec_not_divisible"),
+        ({"in_channels": 3}, "spec_inconsistent"),
+    ],
+)
+def test_an_impossible_shape_is_refused(change: dict[str, int], code: str):
+    with refused(code, str(next(iter(change.values())))):
         replace(TINY, **change)
 
 

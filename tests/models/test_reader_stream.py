@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kinoform.errors import UsageError
 from kinoform.models.context import ImageEmbedding, ImageStream, Reader, ReaderSpec, ReferenceStream
 from kinoform.models.cost import CostedRows
 from kinoform.models.dit import DiT
@@ -16,6 +15,7 @@ from kinoform.ops import cpu
 from kinoform.ops.flops import count_flops
 from models.recorded import gap, spread
 from models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
+from refusals import refused
 
 SPEC = ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12)
 STREAM = ReferenceStream(width=6, reader=SPEC)
@@ -36,7 +36,7 @@ def test_the_protocols_are_kept() -> None:
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(UsageError, match="3 heads do not divide the width 8 of a reader"):
+    with refused("spec_not_divisible", "3", "8"):
         ReaderSpec(dim=8, heads=3)
 
 

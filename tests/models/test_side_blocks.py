@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.errors import UsageError
 from kinoform.models.dit import DiT, initialise
 from kinoform.models.protocols import Branch, BranchSpec, Mesh, Modulation, Stream
 from kinoform.models.side_blocks import Control, SideBlocks, SideBranch
@@ -17,6 +16,7 @@ from kinoform.types import Conditions, Level
 from models.recorded import gap
 from models.test_mesh import on_two_ranks
 from models.toys import GRID, TIMES, TINY, TOLD, GuestSpec, Images, noise, random_dit, run, video
+from refusals import refused
 
 SIDE = SideBlocks(channels=5, layers=(0, 2))
 SPEC = replace(TINY, branches=(SIDE,))
@@ -184,17 +184,17 @@ def test_two_ranks_give_what_one_gives(guests: bool, share: float):
 
 @pytest.mark.parametrize("layers", [(), (-1, 0), (2, 0), (0, 0)])
 def test_layers_that_do_not_ascend_are_refused(layers: tuple[int, ...]):
-    with pytest.raises(UsageError, match="ascend"):
+    with refused("spec_inconsistent"):
         SideBlocks(layers=layers)
 
 
 def test_a_layer_that_the_model_lacks_is_refused():
-    with pytest.raises(UsageError, match="layer 3; the model has 3"):
+    with refused("spec_inconsistent", "layer 3"):
         SideBlocks(layers=(0, 3)).build(TINY)
 
 
 @pytest.mark.parametrize("latents", [video(1, channels=4), video(1, channels=5, frames=4), noise(1, 1, 5, 3, 3, 4)])
 def test_a_control_of_another_size_is_refused(latents: Tensor):
     told = replace(TOLD, branches={"vace": Control(latents=latents)})
-    with pytest.raises(UsageError, match="5 channels on the grid"):
+    with refused("wrong_shape", "5 channels"):
         random_dit(SPEC).prepare(told, GRID)

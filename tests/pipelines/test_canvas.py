@@ -17,10 +17,10 @@ from kinoform.conditions.protocols import (
     VideoSize,
 )
 from kinoform.conditions.video_to_video import StartVideo
-from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Latents
+from refusals import refused
 from tiny_recipe import tiny_pipeline
 
 PROMPT = "a red ball moves left"
@@ -91,5 +91,5 @@ def test_what_is_known_of_a_video_stays_behind_frames_before_it(pipe: Pipeline) 
 def test_a_start_behind_frames_that_nobody_knows_is_refused(pipe: Pipeline) -> None:
     unknown = Handed(constraints=LatentConstraints(prefix_frames=2))
     assert made(pipe, unknown).shape == (1, 4, 3, 8, 8)
-    with pytest.raises(UsageError, match="2 latent frames stand before a video to begin from, and nothing says what"):
+    with refused("conditioners_conflict", "2"):
         made(pipe, unknown, StartVideo(), video=CLIP, strength=0.5)

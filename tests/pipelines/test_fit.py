@@ -102,14 +102,14 @@ def test_a_request_is_refused_before_any_weight_is_read(pipe: Pipeline, monkeypa
     monkeypatch.setattr(fit, "memory_of", lambda device: needed)
     pipe.request("a red ball", seed=1)
     monkeypatch.setattr(fit, "memory_of", lambda device: needed // 2)
-    with pytest.raises(FitError, match=r"3 frames of 16x16 do not fit: stage .* this machine has"):
+    with refused("does_not_fit", "3 frames of 16x16"):
         pipe.request("a red ball", seed=1)
     monkeypatch.setattr(fit, "memory_of", lambda device: None)
     pipe.request("a red ball", seed=1)
 
 
 def test_a_video_beyond_every_machine_is_refused(pipe: Pipeline) -> None:
-    with pytest.raises(FitError, match=r"99999 frames of 99996x99996 do not fit: stage \w+ takes about"):
+    with refused("does_not_fit", "99999 frames of 99996x99996"):
         pipe.request("a red ball", seed=1, num_frames=99_999, width=99_996, height=99_996)
 
 

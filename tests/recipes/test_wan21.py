@@ -8,7 +8,6 @@ import pytest
 
 from comfy_files import write_sparse
 from kinoform.conditions.inputs import RECIPES, Inputs
-from kinoform.errors import WeightsError
 from kinoform.families.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from kinoform.loading.load import on_meta
 from kinoform.media.types import InputImage
@@ -21,6 +20,7 @@ from kinoform.recipe import find
 from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED, load
 from kinoform.recipes.wan21 import NEGATIVE
 from official_folder import WORDS
+from refusals import refused
 
 DEFAULTS = {
     "t2v-1.3b": (832, 480, 81, 50, 5.0, ""),
@@ -109,7 +109,7 @@ def test_twins_that_read_images_must_be_told_apart(others: dict[str, Path], tmp_
     tower = VisionSpec(layers=33)  # a module builds all blocks but the last
     write_sparse(tmp_path / "clip.safetensors", on_meta(tower.build), IMAGE_ENCODER)
     given = {**others, "image_encoder": tmp_path / "clip.safetensors"}
-    with pytest.raises(WeightsError, match=r"i2v-14b-480p or i2v-14b-720p.*--variant"):
+    with refused("weights_ambiguous", "i2v-14b-480p or i2v-14b-720p", "--variant"):
         load(file, **given, device="cpu")
     assert load(file, **given, variant="i2v-14b-480p", device="cpu").recipe == small
     named = file.rename(tmp_path / "wan2.1_i2v_720p_14B_fp16.safetensors")

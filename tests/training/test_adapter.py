@@ -11,7 +11,6 @@ from torch import nn
 
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import ReferenceTokens
-from kinoform.errors import UsageError
 from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
 from kinoform.mini.adapter_plans import frames, reference_guests, reference_stream, reference_words, vace
@@ -29,6 +28,7 @@ from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.world.sampling import L1
+from refusals import refused
 
 PLANS = {
     "frames": frames,
@@ -123,7 +123,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 
 def test_another_model_is_another_training(tmp_path: Path) -> None:
     train_adapter(short(), parts(), tmp_path, QUIET)
-    with pytest.raises(UsageError, match="base_hash"):
+    with refused("checkpoint_of_other_plan", "base_hash"):
         train_adapter(short(), replace(parts(), fingerprint=lambda: "another"), tmp_path, QUIET)
 
 

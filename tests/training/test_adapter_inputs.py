@@ -16,7 +16,6 @@ import kinoform
 from kinoform.conditions.coerce import to_inputs
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput
-from kinoform.errors import UsageError
 from kinoform.loading.additions import with_additions
 from kinoform.media.types import InputVideo
 from kinoform.mini import adapter_plans as mini_adapter_plans
@@ -26,6 +25,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.training.adapter import AdapterStage
 from kinoform.training.adapter_data import Sample
+from refusals import refused
 
 PLANS = {
     plan.name: plan
@@ -117,7 +117,7 @@ def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
 
 def test_a_video_that_becomes_itself_is_detected() -> None:
     frames = np.random.default_rng(1).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8)
-    with pytest.raises(UsageError, match="the source and the target of 'a red ball' are the same video"):
+    with refused("sample_unchanged", "'a red ball'"):
         Sample(inputs=Inputs(video=InputVideo(frames=frames.copy())), prompt="a red ball", video=frames)
     other = frames.copy()
     other[-1, -1, -1, -1] ^= 1

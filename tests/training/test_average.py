@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kinoform.errors import UsageError
 from kinoform.training.ema import AverageSpec
+from refusals import refused
 
 
 def module(value: float) -> nn.Linear:
@@ -75,5 +75,5 @@ def test_a_restored_average_continues_bit_for_bit() -> None:
 
 
 def test_a_decay_of_one_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"decay 1\.0"):
+    with refused("value_out_of_range", "decay 1.0"):
         AverageSpec(decay=1.0)

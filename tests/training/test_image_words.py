@@ -5,12 +5,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 import kinoform
 from kinoform.conditions.inputs import Inputs
-from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
 from kinoform.mini import adapter_plans as mini_adapter_plans
 from kinoform.mini.training.textual_inversion_stage import WordsPlan, WordsStage
@@ -23,6 +21,7 @@ from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_ma
 from kinoform.training.stage import TrainingSpec, Upkeep
 from kinoform.world.portrait import portrait
 from kinoform.world.sampling import sample_scene
+from refusals import refused
 
 QUIET = Upkeep(show_progress=False)
 CPU = torch.device("cpu")
@@ -96,5 +95,5 @@ def test_it_learns_to_say_them(tmp_path: Path) -> None:
     assert isinstance(right, dict) and right.keys() == {"colour", "shape"} and whole.report["steps"] == 24
     again = made.train(base(), frozen(), tmp_path / "whole", QUIET)
     assert all(torch.equal(value, again.weights[name]) for name, value in whole.weights.items())
-    with pytest.raises(UsageError, match="seed"):
+    with refused("checkpoint_of_other_plan", "seed"):
         plan(24, batch=16, seed=6).train(base(), frozen(), tmp_path / "whole", QUIET)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kinoform.errors import UsageError
 from kinoform.training.lock import held
 from kinoform.training.loop import train
+from refusals import refused
 from training.tiny_stage import SPEC, UPKEEP, TinyStage
 
 HOLD = "import sys, time; from pathlib import Path; from kinoform.training.lock import held\n"
@@ -22,7 +22,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_goes(tmp
     assert first.stdout is not None
     with first:
         assert first.stdout.readline() == "held\n"
-        with pytest.raises(UsageError, match=f"another process is training into {tmp_path}; wait"):
+        with refused("training_locked", str(tmp_path)):
             train(TinyStage(at=pytest.fail), tmp_path, SPEC, UPKEEP)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"], "nothing is touched"
         os.kill(first.pid, signal.SIGKILL)
@@ -32,7 +32,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_goes(tmp
 
 def test_it_is_free_again_after_a_failure_and_other_folders_are_free_all_along(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), held(tmp_path / "a"):
-        with held(tmp_path / "b"), pytest.raises(UsageError, match="another process"), held(tmp_path / "a"):
+        with held(tmp_path / "b"), refused("training_locked"), held(tmp_path / "a"):
             pass
         raise ZeroDivisionError
     with held(tmp_path / "a"):
@@ -42,9 +42,9 @@ def test_it_is_free_again_after_a_failure_and_other_folders_are_free_all_along(t
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "run"
     file.write_text("mine")
-    with pytest.raises(UsageError, match=f"{file} is a file; choose a folder"):
+    with refused("not_a_folder", str(file)):
         train(TinyStage(), file, SPEC, UPKEEP)
-    with pytest.raises(UsageError, match=r"run/below cannot be written \(Not a directory\); choose another"):
+    with refused("folder_not_writable", "run/below", "Not a directory"):
         train(TinyStage(), file / "below", SPEC, UPKEEP)
     assert file.read_text() == "mine"
 
@@ -54,5 +54,5 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> N
     place = Path("/proc/kinoform") if Path("/proc").is_dir() else tmp_path / "closed"
     if place.parent == tmp_path:
         place.mkdir(mode=0o500)
-    with pytest.raises(UsageError, match=f"the folder {place} cannot be written .*; choose another for the training"):
+    with refused("folder_not_writable", str(place)):
         train(TinyStage(), place, SPEC, UPKEEP)

@@ -13,7 +13,6 @@ from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, VideoSize
 from kinoform.conditions.references import ReferenceRows, ReferenceTokens
 from kinoform.conditions.vace import Vace
-from kinoform.errors import UsageError
 from kinoform.loading.additions import Additions
 from kinoform.media.types import InputImage
 from kinoform.mini.training.adapter_dataset import EditSamples, FrameSamples, ReferenceSamples
@@ -35,6 +34,7 @@ from kinoform.types import Conditions
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L1, L3
 from models.recorded import spread
+from refusals import refused
 from tiny_recipe import WORDS, tiny
 
 DRAW = np.random.default_rng(1)
@@ -167,7 +167,7 @@ def test_what_is_told_weighs_more(stage: Make) -> None:
 
 
 def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:
-    with pytest.raises(UsageError, match="a video behind images cannot be told in words alone"):
+    with refused("told_behind_images"):
         stage(WAYS["side blocks"])
     assert stage(replace(WAYS["side blocks"], samples=untold())).batch(0)[0].given.constraints.prefix_frames == 1
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kinoform.errors import UsageError
 from kinoform.loading.parts import Parts
 from kinoform.mini.factorized_plans import plan as factorized
 from kinoform.mini.plans import plan as plan_of_mini
@@ -18,6 +17,7 @@ from kinoform.recipes.load import load
 from kinoform.training.metrics import read
 from kinoform.training.stage import Upkeep
 from on_base_recipes import plan, with_other_words, without_references
+from refusals import refused
 
 QUIET = Upkeep(show_progress=False)
 
@@ -83,9 +83,9 @@ def test_processes_share_batches_of_which_some_have_no_portrait(tmp_path: Path) 
 
 def test_what_is_not_of_the_base_is_refused(tmp_path: Path) -> None:
     other = replace(plan(), recipe=replace(plan().recipe, text=replace(plan().recipe.text, length=24)))
-    with pytest.raises(UsageError, match="tiny-on-mini has not the codec and the text encoder of mini"):
+    with refused("recipe_mismatch", "tiny-on-mini"):
         train_on_base(other, parts(), tmp_path, QUIET)
-    with pytest.raises(UsageError, match="the words of the plan are not the vocabulary of mini, in its order"):
+    with refused("vocabulary_mismatch", "mini"):
         train_on_base(with_other_words(), parts(), tmp_path, QUIET)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusers_folder import write_diffusers_folder
 from kinoform.conversion.convert import Wanted, convert
-from kinoform.errors import UsageError, WeightsError
+from kinoform.errors import WeightsError
 from kinoform.loading.own import Modules, read_manifest, save_own
 from kinoform.loading.verify import verify_path
 from kinoform.models.factorized_block import ROWS, TIME, FactorizedBlock
@@ -19,6 +19,7 @@ from kinoform.ops.patch import grid_of
 from kinoform.recipes.load import load
 from kinoform.types import Conditions
 from official_folder import SINGLE, TRANSFORMER, WORDS, tiny_modules, write_official_folder
+from refusals import refused
 
 CPU = torch.device("cpu")
 OUT = "transformer.safetensors"
@@ -144,15 +145,15 @@ def test_full_weights_are_not_read_into_factorized_blocks(model: Path, order: st
 
 
 def test_what_cannot_become_factorized_is_refused(own: Path, official: Path, out: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="already"):
+    with refused("factorized_already"):
         converted(out, tmp_path / "twice")
-    with pytest.raises(UsageError, match="--recipe"):
+    with refused("model_ambiguous", "--recipe"):
         convert(own, tmp_path / "nameless", Wanted(to="factorized"))
-    with pytest.raises(UsageError, match="give the whole model"):
+    with refused("part_not_model"):
         converted(official / SINGLE, tmp_path / "part")
-    with pytest.raises(UsageError, match="becomes a folder"):
+    with refused("model_not_part"):
         converted(official, tmp_path / "file.safetensors")
-    with pytest.raises(UsageError, match="factorized"):
+    with refused("unknown_name", "'factorized'"):
         Wanted(to="factorised")
     assert not list(tmp_path.iterdir())
 
@@ -170,7 +171,7 @@ def test_other_rows_than_those_of_full_attention_are_refused(name: str, shape: t
     modules = tiny_modules()
     odd = Modules(transformer=Odd(), autoencoder=modules.autoencoder, text_encoder=modules.text_encoder)
     write_own(tmp_path / "odd", odd)
-    with pytest.raises(WeightsError, match=rf"{name} has shape"):
+    with refused("weights_wrong_shape", name):
         converted(tmp_path / "odd", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -180,7 +181,7 @@ def test_a_damaged_folder_is_not_converted(tmp_path: Path) -> None:
     held = load_file(tmp_path / "own" / OUT)
     held["patch_embedding.bias"] += 1
     save_file(held, tmp_path / "own" / OUT, metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match="SHA-256"):
+    with refused("weights_damaged"):
         converted(tmp_path / "own", tmp_path / "out")
 
 
@@ -194,5 +195,5 @@ def test_files_that_the_manifest_does_not_name_or_misnames_do_not_pass(tmp_path:
         transformer=modules.text_encoder, autoencoder=modules.autoencoder, text_encoder=modules.text_encoder
     )
     write_own(tmp_path / "swapped", swapped)
-    with pytest.raises(WeightsError, match=r"transformer\.safetensors is no transformer"):
+    with refused("weights_wrong_part", "transformer.safetensors"):
         converted(tmp_path / "swapped", tmp_path / "other")

@@ -16,13 +16,13 @@ from torch import Tensor
 from comfy_files import comfy_codec
 from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, read_gguf_header
 from kinoform.conversion.convert import Wanted, convert
-from kinoform.errors import WeightsError
 from kinoform.families.dialects import DIFFUSERS_TO_OFFICIAL
 from kinoform.families.names import DIT, TEXT_ENCODER
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.models.context import TextStream
 from kinoform.models.tokenizer import build_word_tokenizer
 from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
+from refusals import refused
 
 CPU = torch.device("cpu")
 SPEC = replace(TRANSFORMER, dim=256, ffn_dim=512, heads=2, layers=1, context=(TextStream(width=TEXT.dim, rows=512),))
@@ -181,7 +181,7 @@ def test_a_truncated_file_is_refused_in_one_sentence(transformer: Path, tmp_path
     for length in (3, 20, start // 2, start, start + 1, len(content) // 2, len(content) - gguf.GGUF_DEFAULT_ALIGNMENT):
         cut.write_bytes(content[:length])
         for target, to in (("out", "diffusers"), ("out.safetensors", "kinoform")):
-            with pytest.raises(WeightsError, match=r"wan\.gguf") as caught:
+            with refused("weights_damaged", "wan.gguf") as caught:
                 convert(cut, tmp_path / target, Wanted(to=to))
             assert "\n" not in str(caught.value) and caught.value.exit_code == 3
             assert list(tmp_path.iterdir()) == [cut], "nothing is left behind"
@@ -196,6 +196,6 @@ def test_a_file_cut_while_it_is_converted_leaves_nothing(transformer: Path, tmp_
             with cut.open("r+b") as file:
                 file.truncate(read_gguf_header(transformer).data_start)
 
-    with pytest.raises(WeightsError, match="cut short while") as caught:
+    with refused("weights_changed_meanwhile") as caught:
         convert(cut, tmp_path / "out.safetensors", Wanted(to="official"), tell=cutting)
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == [cut]

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kinoform.checkpoints.files import Checkpoint, open_checkpoint
-from kinoform.errors import WeightsError
 from kinoform.families.names import DIT
 from kinoform.loading.load import WHOLE, load_module, match, on_meta, sample
 from kinoform.models.dit import cast_weights, keeps_float32
 from official_folder import TRANSFORMER, official_tensors, tiny_modules
+from refusals import refused
 
 CPU = torch.device("cpu")
 
@@ -29,8 +29,8 @@ def load(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, unused: tup
     return load_module(TRANSFORMER.build, checkpoint, names=DIT, dtype_of=lambda name: dtype, device=CPU, unused=unused)
 
 
-def refusal(act: Callable[[], object]) -> str:
-    with pytest.raises(WeightsError) as caught:
+def refusal(code: str, act: Callable[[], object]) -> str:
+    with refused(code) as caught:
         act()
     sentence = str(caught.value)
     assert "\n" not in sentence and len(sentence) < 400
@@ -91,57 +91,58 @@ def test_building_takes_no_memory() -> None:
 
 def test_missing_and_surplus_tensors_are_named(tensors, tmp_path) -> None:
     tensors["blocks.0.norm7.weight"] = tensors.pop("blocks.2.cross_attn.q.bias")
-    sentence = refusal(lambda: load(stored(tmp_path, tensors)))
+    sentence = refusal("weights_wrong_model", lambda: load(stored(tmp_path, tensors)))
     for part in (
         "w.safetensors",
-        "lacks 1 of",
         "blocks.2.cross_attn.q.bias",
-        "has 1 tensors",
         "blocks.0.norm7",
     ):
         assert part in sentence
     for index in range(50):
         tensors[f"loose.{index}"] = torch.zeros(1)
-    sentence = refusal(lambda: load(stored(tmp_path, tensors)))
-    assert "has 51 tensors" in sentence and sentence.count("loose.") <= 3
+    sentence = refusal("weights_wrong_model", lambda: load(stored(tmp_path, tensors)))
+    assert "51" in sentence and sentence.count("loose.") <= 3
 
 
 def test_tensors_known_to_be_unused_are_left_alone(tensors, tmp_path) -> None:
     tensors["textual.0.weight"] = torch.full((1,), torch.nan)
     checkpoint = stored(tmp_path, tensors)
-    assert "textual" in refusal(lambda: load(checkpoint))
+    assert "textual" in refusal("weights_unknown_keys", lambda: load(checkpoint))
     load(checkpoint, unused=("textual.*",))
 
 
 def test_a_wrong_shape_is_named_with_both_shapes(tensors, tmp_path) -> None:
     tensors["head.head.weight"] = tensors["head.head.weight"][:, :-1].contiguous()
-    sentence = refusal(lambda: match(on_meta(TRANSFORMER.build), stored(tmp_path, tensors), names=DIT))
+    sentence = refusal(
+        "weights_wrong_shape", lambda: match(on_meta(TRANSFORMER.build), stored(tmp_path, tensors), names=DIT)
+    )
     for part in ("w.safetensors", "head.head.weight", "[64, 23]", "[64, 24]"):
         assert part in sentence
 
 
 def test_integers_are_refused(tensors, tmp_path) -> None:
     tensors["head.head.weight"] = tensors["head.head.weight"].to(torch.int8)
-    sentence = refusal(lambda: load(stored(tmp_path, tensors)))
-    assert "head.head.weight" in sentence and "quantised" in sentence
+    sentence = refusal("weights_unsupported_storage", lambda: load(stored(tmp_path, tensors)))
+    assert "head.head.weight" in sentence
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_any_non_finite_value_of_a_small_tensor_is_found(tensors, tmp_path, value) -> None:
     tensors["blocks.1.ffn.0.weight"][17, 3] = value
-    sentence = refusal(lambda: load(stored(tmp_path, tensors)))
-    assert "w.safetensors" in sentence and "blocks.1.ffn.0.weight" in sentence and "NaN" in sentence
+    sentence = refusal("weights_not_finite", lambda: load(stored(tmp_path, tensors)))
+    assert "w.safetensors" in sentence and "blocks.1.ffn.0.weight" in sentence
 
 
 def test_values_too_large_for_the_dtype_are_told_apart_from_damage(tensors, tmp_path) -> None:
     tensors["blocks.1.ffn.0.weight"][0, 0] = 1e6
     checkpoint = stored(tmp_path, tensors)
-    assert "too large for torch.float16" in refusal(lambda: load(checkpoint, torch.float16))
+    assert "torch.float16" in refusal("weights_overflow_dtype", lambda: load(checkpoint, torch.float16))
     load(checkpoint, torch.bfloat16)
 
 
 def test_a_file_of_zeros_is_refused(tensors, tmp_path) -> None:
-    assert "zeros" in refusal(lambda: load(stored(tmp_path, {n: torch.zeros_like(v) for n, v in tensors.items()})))
+    zeros = {name: torch.zeros_like(value) for name, value in tensors.items()}
+    refusal("weights_damaged", lambda: load(stored(tmp_path, zeros)))
 
 
 def test_the_sample_of_a_large_tensor_is_small_and_spread() -> None:

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from kinoform.checkpoints.files import open_checkpoint, open_file
 from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER
 from kinoform.checkpoints.shards import MOST_SHARDS, read_shard, shard_name, shards_of
-from kinoform.errors import WeightsError
 from kinoform.families.names import TEXT_ENCODER
 from kinoform.families.weight_sets import weight_sets
 from kinoform.loading.detect import whole_set
 from official_folder import official_tensors, tiny_modules
+from refusals import refused
 
 SETS = {
     "model": "model-00002-of-00003.safetensors",
@@ -68,7 +68,7 @@ def test_any_file_of_a_set_opens_all_of_it(ending: str, tmp_path: Path) -> None:
         assert [each.files for each in weight_sets(file)] == [tuple(files)] and whole_set(file) == files[0]
         assert list(open_file(file).tensors) == [name]
     files[0].unlink()
-    with pytest.raises(WeightsError, match="w-00001-"):
+    with refused("weights_missing", "w-00001-"):
         open_checkpoint(files[1])
 
 
@@ -79,7 +79,7 @@ def test_a_stem_means_its_safetensors_in_any_letter_case(tmp_path: Path) -> None
     found = open_checkpoint(tmp_path / "w")
     assert found.tensors.keys() == {"a", "b"} and all(file.suffix == ".SAFETENSORS" for file in found.files)
     save_file({"c": torch.ones(2)}, tmp_path / "w-00001-of-00001.safetensors")
-    with pytest.raises(WeightsError, match="two sets"):
+    with refused("weights_ambiguous"):
         open_checkpoint(tmp_path / "w")
 
 

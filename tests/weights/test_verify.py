@@ -12,9 +12,9 @@ from torch import Tensor
 
 from comfy_files import write_comfy_folders
 from diffusers_folder import write_diffusers_folder
-from kinoform.errors import WeightsError
 from kinoform.loading.verify import Verified, verify_path
 from official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
+from refusals import refused
 from tiny_recipe import write_tiny_folder
 
 HEAD = "head.head.weight"
@@ -128,11 +128,11 @@ def test_hashes_of_a_manifest_are_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["nonsense", f"{'0' * 64}  ../outside", f"{'0' * 64}  /etc/passwd", "0" * 64])
 def test_a_record_that_cannot_be_used_is_refused(line: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "sums").write_text(line)
-    with pytest.raises(WeightsError, match="sums"):
+    with refused("hashes_unreadable", "sums"):
         verify_path(folder, hashes=tmp_path / "sums")
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text(json.dumps({}))
-    with pytest.raises(WeightsError, match="holds no weights"):
+    with refused("weights_missing"):
         verify_path(tmp_path)

@@ -3,12 +3,12 @@ import math
 import numpy as np
 import pytest
 
-from kinoform.errors import UsageError
 from kinoform.world.fidelity import foreground_psnr, psnr
 from kinoform.world.parse import parse
 from kinoform.world.render import coverage, render
 from kinoform.world.sampling import L1, place, scene_from_seed
 from kinoform.world.scene import Scene
+from refusals import refused
 
 BALL = "a white ball grows on a blue background"
 
@@ -75,9 +75,9 @@ def test_videos_of_another_scene_or_without_the_object_fail(seed: int) -> None:
 def test_videos_that_do_not_fit_are_refused() -> None:
     scene = scene_of()
     video = render(scene)
-    with pytest.raises(UsageError, match="1x64x64 is compared with one of 17x64x64"):
+    with refused("sizes_differ", "1x64x64", "17x64x64"):
         psnr(video[:1], video)
-    with pytest.raises(UsageError, match="coverage of 5x64x64"):
+    with refused("sizes_differ", "5x64x64"):
         foreground_psnr(video, video, coverage(scene, num_frames=5))
-    with pytest.raises(UsageError, match="no foreground"):
+    with refused("scene_empty"):
         foreground_psnr(video, video, np.zeros((1, 17, 64, 64), dtype=np.float32))

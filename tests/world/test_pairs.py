@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from kinoform.errors import UsageError
 from kinoform.world.pairs import KINDS, Pair, covered, draw_pair
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, L3, Level, is_held_out
 from kinoform.world.scene import Scene
+from refusals import refused
 
 SIZE = {"num_frames": 5, "height": 32, "width": 32}
 
@@ -58,5 +58,5 @@ def test_beyond_what_is_covered_both_videos_are_the_same(kind: str, level: Level
 
 
 def test_another_kind_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="'repaint'"):
+    with refused("unknown_name", "'repaint'"):
         draw_pair("repaint", L1, np.random.default_rng(0))

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from kinoform.errors import UsageError
 from kinoform.world.backgrounds import FIXED, PLAIN, Background
 from kinoform.world.motions import CIRCLE, LEFT
 from kinoform.world.palette import BLUE, GREEN, RED
@@ -11,6 +10,7 @@ from kinoform.world.sampling import L1, L3
 from kinoform.world.scene import MEDIUM, SMALL
 from kinoform.world.score import chance, compare, wilson
 from kinoform.world.shapes import BALL, RING
+from refusals import refused
 
 ASKED = parse("a red ball moves left on a blue background")
 
@@ -68,7 +68,7 @@ def test_wilson_intervals_are_the_published_ones() -> None:
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
     assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
     assert wilson(0, 0) == (0.0, 1.0)
-    with pytest.raises(UsageError, match="5 successes in 4"):
+    with refused("value_out_of_range", "5", "4"):
         wilson(5, 4)
 
 
