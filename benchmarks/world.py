@@ -18,7 +18,7 @@ import numpy as np
 
 from kinoform.world.reader import read
 from kinoform.world.render import render
-from kinoform.world.sampling import L1, L2, L3, Level, sample_scene
+from kinoform.world.sampling import L1, L2, L3, Difficulty, sample_scene
 from kinoform.world.scene import MEDIUM, Scene
 from kinoform.world.score import Score, compare
 
@@ -108,7 +108,7 @@ def measure(setting: Setting, count: int) -> Measured:
     )
 
 
-def scenes(level: Level, count: int) -> Iterator[Scene]:
+def scenes(level: Difficulty, count: int) -> Iterator[Scene]:
     for number in range(count):
         yield sample_scene(level, np.random.default_rng([SEED, number]), held_out=bool(number % 2))
 

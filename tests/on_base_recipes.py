@@ -7,13 +7,13 @@ from kinoform.mini.adapters import REFERENCE_ROWS
 from kinoform.mini.recipe import mini
 from kinoform.mini.training.dataset import Videos
 from kinoform.mini.training.plan import TransformerPlan
-from kinoform.mini.training.probe_loss import LessonSpec
-from kinoform.mini.training.reference_stage import ReaderConfig, ReaderPlan
-from kinoform.mini.training.transformer_stage import Portraits, TransformerConfig
+from kinoform.mini.training.probe_loss import ProbeLoss
+from kinoform.mini.training.reference_stage import ReferenceEncoderConfig, ReferenceEncoderPlan
+from kinoform.mini.training.transformer_stage import ReferenceImages, TransformerConfig
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.dit import DiTSpec
 from kinoform.recipe import Recipe
-from kinoform.training.ema import AverageSpec
+from kinoform.training.ema import EMASpec
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec
@@ -39,12 +39,12 @@ def recipe() -> Recipe:
 
 
 def plan() -> TransformerPlan:
-    """Three steps of the reader and of the transformer."""
+    """Three steps of the encoder and of the transformer."""
     made = recipe()
     training = TrainingSpec(
         schedule=Schedule(warmup=0, total=3),
         optimizer=OptimizerSpec(hidden=no_matrix),
-        average=AverageSpec(decay=0.5, every=1),
+        ema=EMASpec(decay=0.5, every=1),
     )
     video = VideoSize(num_frames=5, height=32, width=32)
     return TransformerPlan(
@@ -57,12 +57,12 @@ def plan() -> TransformerPlan:
             levels=LevelSampling(),
             negative_prompt=made.negative_prompt,
             batch=4,
-            lesson=LessonSpec(layer=0),
-            portraits=Portraits(rows=REFERENCE_ROWS, share=0.6),
+            probe_loss=ProbeLoss(layer=0),
+            reference_images=ReferenceImages(rows=REFERENCE_ROWS, share=0.6),
         ),
         transformer_training=training,
-        reader=ReaderPlan(
-            config=ReaderConfig(
+        encoder=ReferenceEncoderPlan(
+            config=ReferenceEncoderConfig(
                 stream=STREAM, rows=REFERENCE_ROWS, dim=24, eps=made.transformer.eps, video=video, level=L1, batch=4
             ),
             training=training,
@@ -77,8 +77,8 @@ def without_references() -> TransformerPlan:
     return replace(
         made,
         recipe=replace(made.recipe, transformer=spec, conditioners=()),
-        transformer=replace(made.transformer, transformer=spec, portraits=None),
-        reader=None,
+        transformer=replace(made.transformer, transformer=spec, reference_images=None),
+        encoder=None,
     )
 
 

@@ -110,7 +110,7 @@ def test_one_step_of_training_changes_what_it_names_and_nothing_else(idea: Modul
     pipe, inputs = on_tiny(idea, folder), INPUTS[idea.__name__]
     model = pipe.parts.transformer(torch.float32, CPU)
     assert pipe.recipe.additions is not None
-    learning = pipe.recipe.additions.let_learn(model)
+    learning = pipe.recipe.additions.mark_trainable(model)
     named = {name for name, _ in model.named_parameters() if any(fnmatchcase(name, p) for p in idea.LEARNS)}
     assert learning and named == set(learning)
     assert_learns(pipe, model, learning, inputs)
@@ -123,7 +123,7 @@ def test_adapters_learn_beside_what_was_added_and_nothing_else_does(idea: Module
     pipe, inputs = on_tiny(idea, folder), INPUTS[idea.__name__]
     assert pipe.recipe.additions is not None
     base, generator = pipe.parts.transformer(torch.float32, CPU), torch.Generator().manual_seed(0)
-    model, learning = pipe.recipe.additions.learning(base, idea.ADAPTERS, generator, name=idea.NAME)
+    model, learning = pipe.recipe.additions.trainable(base, idea.ADAPTERS, generator, name=idea.NAME)
     shown = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: model))
     with torch.no_grad():
         assert torch.allclose(latents(shown, inputs), latents(tiny_pipeline(folder)), atol=1e-5)

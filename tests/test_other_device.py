@@ -20,7 +20,7 @@ from kinoform.editing.settings import EditSettings
 from kinoform.mini.training.autoencoder_stage import AutoencoderStage
 from kinoform.mini.training.text_stage import TextStage
 from kinoform.mini.training.train import prepare_tokenizer
-from kinoform.mini.training.transformer_stage import Frozen, TransformerStage
+from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.vae import VAE
 from kinoform.models.vision import image_rows
 from kinoform.pipelines.pipeline import Pipeline
@@ -29,7 +29,8 @@ from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.unipc import UniPC
 from kinoform.training.devices import moved
-from kinoform.training.distributed import Alone
+from kinoform.training.distributed import SingleProcess
+from kinoform.training.frozen import FrozenParts
 from kinoform.training.loop import Learner
 from other_device import THERE, There, another_device
 from tiny_recipe import tiny_pipeline, write_tiny_folder
@@ -133,7 +134,7 @@ def test_a_step_of_training_is_that_of_the_cpu(tmp_path: Path, device: torch.dev
     else:
         codec, encoder = plan.recipe.codec.build().eval(), plan.recipe.text.build().eval()
         assert isinstance(codec, VAE)
-        stage = TransformerStage(plan.transformer, Frozen(codec=codec, tokenizer=tokenizer, text_encoder=encoder))
+        stage = TransformerStage(plan.transformer, FrozenParts(codec=codec, tokenizer=tokenizer, text_encoder=encoder))
     other = deepcopy(stage)
     found = [_gradients(stage, torch.device("cpu"), plan), _gradients(other, device, plan)]
     assert found[0] and all(torch.allclose(*pair, atol=1e-4) for pair in zip(*found, strict=True))
@@ -141,7 +142,7 @@ def test_a_step_of_training_is_that_of_the_cpu(tmp_path: Path, device: torch.dev
 
 def _gradients(stage: Any, device: torch.device, plan: Any) -> list[Tensor]:
     """Step as gradients are clipped. The optimizer's own kernel knows real devices only."""
-    learner = Learner(stage.modules().to(device), plan.transformer_training, Alone())
+    learner = Learner(stage.modules().to(device), plan.transformer_training, SingleProcess())
     learner.gradients(stage.loss(moved(stage.batch(1), device)))
     learner.clipped()
     return [each.grad.detach().cpu() for each in stage.modules().parameters() if each.grad is not None]

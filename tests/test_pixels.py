@@ -17,15 +17,16 @@ from kinoform.loading.own import Modules, read_manifest, save_own
 from kinoform.loading.parts import own_parts
 from kinoform.loading.verify import verify_path
 from kinoform.mini.training.plan import Plan
-from kinoform.mini.training.probe_loss import LessonSpec
+from kinoform.mini.training.probe_loss import ProbeLoss
 from kinoform.mini.training.train import Trained, prepare_tokenizer, train_plan
-from kinoform.mini.training.transformer_stage import Frozen, TransformerStage
+from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.codec import Identity
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
+from kinoform.training.frozen import FrozenParts
 from kinoform.training.optimizer import Schedule
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 from refusals import refused
 from tiny_recipe import tiny, write_tiny_folder
 
@@ -60,7 +61,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(pixels: ModuleType, run: Path) -> Trained:
-    return train_plan(short(pixels.plan()), run, Upkeep(show_progress=False))
+    return train_plan(short(pixels.plan()), run, RunOptions(show_progress=False))
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +94,13 @@ def test_it_makes_the_video_of_its_seed(pipe: Pipeline) -> None:
 
 def test_it_learns_to_denoise_pixels(pixels: ModuleType, tmp_path: Path) -> None:
     plan: Plan = pixels.plan()
-    frozen = Frozen(
+    frozen = FrozenParts(
         codec=plan.recipe.codec.build(),
         tokenizer=prepare_tokenizer(plan, tmp_path),
         text_encoder=plan.recipe.text.build().eval(),
     )
-    alone = LessonSpec(layer=0, cover=0.0, answers=0.0)
-    stage = TransformerStage(replace(plan.transformer, batch=4, lesson=alone), frozen)
+    alone = ProbeLoss(layer=0, cover=0.0, answers=0.0)
+    stage = TransformerStage(replace(plan.transformer, batch=4, probe_loss=alone), frozen)
     batches = [stage.batch(step) for step in range(4)]
     for batch in batches:
         assert torch.equal(batch.x0.abs().clamp(max=1), batch.x0.abs()) and batch.x0.shape == (4, 3, 16, 32, 32)

@@ -31,7 +31,7 @@ from kinoform.recipes.wan21 import t2v_1_3b
 
 NAME = "depth"
 LEARNS = ("patch_embedding.weight",)
-"""Parameters, as shell patterns; `Additions.let_learn` leaves the channels of the base without gradient."""
+"""Parameters, as shell patterns; `Additions.mark_trainable` leaves the channels of the base without gradient."""
 
 ADAPTERS = LoRASpec(patterns=("self_attention.*", "feed_forward.*"), rank=16)
 

@@ -21,7 +21,7 @@ are blurred.
 
 from kinoform.mini.training.dataset import Videos
 from kinoform.mini.training.plan import Plan
-from kinoform.mini.training.probe_loss import LessonSpec
+from kinoform.mini.training.probe_loss import ProbeLoss
 from kinoform.mini.training.text_stage import TextConfig
 from kinoform.mini.training.transformer_stage import TransformerConfig
 from kinoform.models.codec import Identity
@@ -95,7 +95,7 @@ def plan() -> Plan:
             videos=videos,
             levels=LevelSampling(shift=3.0),
             negative_prompt=made.negative_prompt,
-            lesson=LessonSpec(layer=1),
+            probe_loss=ProbeLoss(layer=1),
         ),
         transformer_training=TrainingSpec(schedule=Schedule(warmup=50, total=3000, hold=0.65), optimizer=optimizer),
     )

@@ -14,12 +14,12 @@ from kinoform.cli.events import EVENTS, Caution, Note
 from kinoform.cli.latents import video_name
 from kinoform.cli.log import Log
 from kinoform.cli.progress import stages
-from kinoform.mini import plans as mini_training
+from kinoform.mini import plans
 from kinoform.mini.training.plan import Plan
 from kinoform.training.optimizer import Schedule
 from kinoform.training.stage import TrainingSpec
 
-MINI_PLAN = mini_training.plan
+MINI_PLAN = plans.mini
 
 PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
 TYPES = {
@@ -106,7 +106,7 @@ def test_an_evaluation_is_streamed(kinoform: Run) -> None:
 
 
 def test_a_training_is_streamed(kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mini_training, "plan", hasty_plan)
+    monkeypatch.setattr(plans, "mini", hasty_plan)
     threads = torch.get_num_threads()
     events = streamed(kinoform("train", "--sample-every", 0, "--json-stream"))
     torch.set_num_threads(threads)

@@ -105,7 +105,7 @@ def test_a_transformer_on_another_model_is_trained_and_loaded(kinoform: Run, her
     model = here / "runs" / "tiny-on-mini" / "model"
     told = ran.told[0]
     assert told["output"] == str(model.relative_to(here)) and told["base"] == "mini"
-    assert told["reader"]["steps"] == told["transformer"]["steps"] == 3
+    assert told["encoder"]["steps"] == told["transformer"]["steps"] == 3
     with refused("recipe_not_trusted", "--recipe on_base_recipes:recipe"):
         package.load(model, device="cpu")
     pipeline = package.load(model, recipe="on_base_recipes:recipe", device="cpu")

@@ -10,7 +10,7 @@ from kinoform.evaluation.verdict import Verdict, attributes, in_words, judge
 from kinoform.world.parse import parse
 from kinoform.world.reader import read
 from kinoform.world.render import render
-from kinoform.world.sampling import L1, L2, L3, Level, place
+from kinoform.world.sampling import L1, L2, L3, Difficulty, place
 
 LARGE = "a large red star and a green ball, each stays still on a striped blue background"
 PLAIN = "a red star spins on a white background"
@@ -20,12 +20,12 @@ def rendered(sentence: str) -> np.ndarray:
     return render(place(parse(sentence), np.random.default_rng(0)))
 
 
-def judged(asked: str, shown: str, level: Level) -> Verdict:
+def judged(asked: str, shown: str, level: Difficulty) -> Verdict:
     return judge(parse(asked), level, rendered(shown))
 
 
 @pytest.mark.parametrize(("sentence", "level"), [(PLAIN, L1), (LARGE, L3)])
-def test_a_rendered_video_is_right(sentence: str, level: Level) -> None:
+def test_a_rendered_video_is_right(sentence: str, level: Difficulty) -> None:
     marks = judged(sentence, sentence, level).marks
     assert marks.pop("binding_error") is False
     assert all(marks.values()) and set(marks) == {*attributes(level), "count_constancy"}
@@ -54,7 +54,7 @@ def test_a_level_is_judged_by_what_it_varies() -> None:
     one = ("background", "count", "colour", "shape", "motion", "all_right", "all_right_and_steady")
     assert attributes(L1) == one
     assert set(attributes(L2)) == set(attributes(L3)) == {*one, "texture", "camera", "size"}
-    assert set(attributes(Level(panned=1.0))) == set(one), "no camera pans over plain backgrounds"
+    assert set(attributes(Difficulty(panned=1.0))) == set(one), "no camera pans over plain backgrounds"
     assert set(attributes(replace(L1, sized=0.5))) == {*one, "size"}
 
 

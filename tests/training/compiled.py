@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.training.loop import train
 from kinoform.training.metrics import read
-from kinoform.training.stage import Upkeep
+from kinoform.training.stage import RunOptions
 from training.test_stages import tiny_plan, untrained
 
 
@@ -24,8 +24,8 @@ def main() -> None:
     folder, plan = Path(sys.argv[1]), tiny_plan()
     frozen = untrained(plan, folder)
     for compile in (False, True):
-        upkeep = Upkeep(show_progress=False, compile=compile)
+        options = RunOptions(show_progress=False, compile=compile)
         place = folder / str(compile)
-        train(TransformerStage(plan.transformer, frozen), place, plan.transformer_training, upkeep)
+        train(TransformerStage(plan.transformer, frozen), place, plan.transformer_training, options)
         losses = [entry.loss for entry in read(place / "losses.jsonl")]
         print(json.dumps([losses, counters["stats"]["calls_captured"], counters["graph_break"]]))

@@ -13,20 +13,20 @@ from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import ReferenceTokens
 from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
-from kinoform.mini.adapter_plans import frames, reference_guests, reference_stream, reference_words, vace
+from kinoform.mini.plans import frames, reference_guests, reference_stream, reference_words, vace
 from kinoform.mini.recipe import mini
 from kinoform.mini.training.adapter_dataset import ReferenceSamples
-from kinoform.mini.training.transformer_stage import Frozen
 from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
 from kinoform.recipes.load import load
 from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
 from kinoform.training.devices import moved
-from kinoform.training.distributed import Alone, Part
+from kinoform.training.distributed import Rank, SingleProcess
+from kinoform.training.frozen import FrozenParts
 from kinoform.training.loop import Learner
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.world.sampling import L1
 from refusals import refused
 
@@ -37,7 +37,7 @@ PLANS = {
     "stream": reference_stream,
     "words": reference_words,
 }
-QUIET = Upkeep(show_progress=False)
+QUIET = RunOptions(show_progress=False)
 
 
 @cache
@@ -45,14 +45,14 @@ def parts() -> Parts:
     return load("mini").parts
 
 
-def frozen() -> Frozen:
+def frozen() -> FrozenParts:
     of = parts()
-    return Frozen(codec=of.codec(CPU), tokenizer=of.tokenizer(), text_encoder=of.text_encoder(torch.float32, CPU))
+    return FrozenParts(codec=of.codec(CPU), tokenizer=of.tokenizer(), text_encoder=of.text_encoder(torch.float32, CPU))
 
 
-def stage(plan: AdapterPlan, part: Part | None = None) -> AdapterStage:
+def stage(plan: AdapterPlan, rank: Rank | None = None) -> AdapterStage:
     base = parts().transformer(plan.precision, CPU)
-    return AdapterStage(plan, base, frozen(), base_hash="of the base", part=part)
+    return AdapterStage(plan, base, frozen(), base_hash="of the base", rank=rank)
 
 
 def short(steps: int = 3) -> AdapterPlan:
@@ -104,7 +104,7 @@ def test_a_batch_is_that_of_its_step_whoever_makes_it() -> None:
     plan = short()
     whole, again = (stage(plan).batch(2) for _ in range(2))
     assert all(torch.equal(a.x, b.x) and torch.equal(a.target, b.target) for a, b in zip(whole, again, strict=True))
-    losses = [stage(plan, Part(index, 2)) for index in range(2)]
+    losses = [stage(plan, Rank(index, 2)) for index in range(2)]
     halves = [float(each.loss(each.batch(2)).detach()) for each in losses]
     assert np.mean(halves) == pytest.approx(float(stage(plan).loss(whole).detach()), rel=1e-5)
 
@@ -154,7 +154,7 @@ def test_an_adapter_learns_on_a_device_while_its_base_is_asked_on_the_cpu(
     monkeypatch.setattr(torch.Tensor, "cpu", lambda x: x if x.device == CPU else torch.zeros(x.shape, dtype=x.dtype))
     adam = torch.optim.AdamW  # whose fused form knows real devices only
     monkeypatch.setattr("torch.optim.AdamW", lambda parameters, fused, **options: adam(parameters, **options))
-    learner = Learner(there.modules().to(META).train(), plan.training, Alone())
+    learner = Learner(there.modules().to(META).train(), plan.training, SingleProcess())
     for step in range(2):
         batch = there.batch(step)
         for one, two in zip(batch, here.batch(step), strict=True):

@@ -18,23 +18,23 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.loading.additions import with_additions
 from kinoform.media.types import InputVideo
-from kinoform.mini import adapter_plans as mini_adapter_plans
-from kinoform.mini.training.transformer_stage import Frozen
+from kinoform.mini import plans
 from kinoform.pipelines.generate import Machine, encode_inputs, encode_prompts
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.training.adapter import AdapterStage
 from kinoform.training.adapter_data import Sample
+from kinoform.training.frozen import FrozenParts
 from refusals import refused
 
 PLANS = {
     plan.name: plan
     for plan in (
-        mini_adapter_plans.frames(),
-        mini_adapter_plans.vace(),
-        mini_adapter_plans.reference_guests(),
-        mini_adapter_plans.reference_stream(),
-        mini_adapter_plans.reference_words(),
+        plans.frames(),
+        plans.vace(),
+        plans.reference_guests(),
+        plans.reference_stream(),
+        plans.reference_words(),
     )
 }
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def base() -> Pipeline:
 @cache
 def stage(name: str) -> AdapterStage:
     parts, plan = base().parts, PLANS[name]
-    frozen = Frozen(
+    frozen = FrozenParts(
         codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
     )
     small = replace(plan, batch=2, dropout=0.0, precision=torch.float32)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kinoform.training.ema import AverageSpec
+from kinoform.training.ema import EMASpec
 from refusals import refused
 
 
@@ -16,7 +16,7 @@ def module(value: float) -> nn.Linear:
 
 
 def test_the_average_follows_its_formula() -> None:
-    spec, expected = AverageSpec(decay=0.25, every=1), 0.0
+    spec, expected = EMASpec(decay=0.25, every=1), 0.0
     average = spec.begin(module(0.0))
     for n in range(12):
         keep = min(0.25, (1 + n) / (10 + n))
@@ -26,7 +26,7 @@ def test_the_average_follows_its_formula() -> None:
 
 
 def test_it_moves_only_every_few_steps() -> None:
-    average = AverageSpec(every=4).begin(module(0.0))
+    average = EMASpec(every=4).begin(module(0.0))
     changed = []
     for step in range(12):
         before = average.tensors["bias"].clone()
@@ -37,7 +37,7 @@ def test_it_moves_only_every_few_steps() -> None:
 
 def test_it_is_float32_and_independent_of_a_half_precision_module() -> None:
     net = module(1.0).bfloat16()
-    average = AverageSpec(every=1).begin(net)
+    average = EMASpec(every=1).begin(net)
     assert {tensor.dtype for tensor in average.tensors.values()} == {torch.float32}
     nn.init.zeros_(net.bias)
     assert average.tensors["bias"].tolist() == [1, 1, 1]
@@ -48,7 +48,7 @@ def test_it_is_float32_and_independent_of_a_half_precision_module() -> None:
 
 def test_swapped_weights_come_back_even_after_an_error() -> None:
     net = module(0.0)
-    average = AverageSpec(every=1).begin(module(7.0))
+    average = EMASpec(every=1).begin(module(7.0))
     with pytest.raises(RuntimeError, match="inside"), average.swapped(net):
         assert net.weight.unique().tolist() == [7]
         raise RuntimeError("inside")
@@ -58,11 +58,11 @@ def test_swapped_weights_come_back_even_after_an_error() -> None:
 def test_frozen_parameters_are_left_out() -> None:
     net = module(1.0)
     net.bias.requires_grad_(False)
-    assert AverageSpec().begin(net).tensors.keys() == {"weight"}
+    assert EMASpec().begin(net).tensors.keys() == {"weight"}
 
 
 def test_a_restored_average_continues_bit_for_bit() -> None:
-    spec = AverageSpec(decay=0.9, every=2)
+    spec = EMASpec(decay=0.9, every=2)
     average = spec.begin(module(0.0))
     for step in range(5):
         average.update(module(step + 0.3), step)
@@ -76,4 +76,4 @@ def test_a_restored_average_continues_bit_for_bit() -> None:
 
 def test_a_decay_of_one_is_refused() -> None:
     with refused("value_out_of_range", "decay 1.0"):
-        AverageSpec(decay=1.0)
+        EMASpec(decay=1.0)

@@ -17,19 +17,20 @@ from torch import Tensor, nn
 from kinoform.mini.training.autoencoder_stage import AutoencoderStage
 from kinoform.mini.training.text_stage import TextStage
 from kinoform.mini.training.train import prepare_tokenizer
-from kinoform.mini.training.transformer_stage import Frozen, TransformerStage
+from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.vae import VAE
 from kinoform.training import devices, loop
 from kinoform.training.checkpoint import latest
 from kinoform.training.devices import CPU, check_compiler, device_of, moved
-from kinoform.training.distributed import Alone, Part
+from kinoform.training.distributed import Rank, SingleProcess
 from kinoform.training.fingerprint import fingerprint
+from kinoform.training.frozen import FrozenParts
 from kinoform.training.loop import Learner, train
 from kinoform.training.optimizer import OptimizerSpec, Schedule
-from kinoform.training.stage import Stage, TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, Stage, TrainingSpec
 from refusals import refused
 from training.test_stages import tiny_plan
-from training.tiny_stage import SPEC, UPKEEP, TinyStage
+from training.tiny_stage import OPTIONS, SPEC, TinyStage
 
 META = torch.device("meta")
 
@@ -77,7 +78,7 @@ def every_stage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
     autoencoder, text = AutoencoderStage(plan.autoencoder), TextStage(plan.text, tokenizer)
     codec = deepcopy(autoencoder.modules())
     assert isinstance(codec, VAE)
-    frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=plan.recipe.text.build().eval())
+    frozen = FrozenParts(codec=codec, tokenizer=tokenizer, text_encoder=plan.recipe.text.build().eval())
     transformer = TransformerStage(replace(plan.transformer, precision=torch.bfloat16), frozen)
     return {"autoencoder": autoencoder, "text": text, "transformer": transformer}
 
@@ -115,7 +116,7 @@ class Matrices(TinyStage):
 def test_all_that_learns_is_on_the_device() -> None:
     stage = Matrices()
     spec = TrainingSpec(schedule=Schedule(warmup=0, total=4), optimizer=OptimizerSpec())
-    learner = Learner(stage.modules().to(META), spec, Alone())
+    learner = Learner(stage.modules().to(META), spec, SingleProcess())
     for step in range(4):
         loss = learner.gradients(stage.loss(moved(stage.batch(step), META)))
         assert learner.clipped().device == loss.device == META
@@ -134,9 +135,9 @@ def test_batches_go_to_the_device_and_checkpoints_come_from_it(tmp_path: Path, m
 
     monkeypatch.setattr(loop, "moved", heard)
     stage = TinyStage()
-    train(stage, tmp_path, SPEC, replace(UPKEEP, device=device))
+    train(stage, tmp_path, SPEC, replace(OPTIONS, device=device))
     assert asked.count((device, tuple)) == SPEC.schedule.total
-    saves = SPEC.schedule.total // UPKEEP.save_every
+    saves = SPEC.schedule.total // OPTIONS.save_every
     assert [target for target, _ in asked if target is not device] == [CPU] * (saves + 1), "each save, and the end"
     found = latest(tmp_path / "checkpoints", fingerprint({"stage": stage.config, "training": SPEC}))
     assert found is not None
@@ -149,7 +150,7 @@ def test_a_device_that_cannot_compute_is_refused_in_one_sentence(name: str) -> N
     if (name == "cuda" and torch.cuda.is_available()) or (name == "mps" and torch.backends.mps.is_available()):
         pytest.skip(f"this machine has {name}")
     with refused("device_unsupported", repr(name)) as caught:
-        Upkeep(device=torch.device(name))
+        RunOptions(device=torch.device(name))
     assert "\n" not in str(caught.value)
 
 
@@ -176,7 +177,7 @@ def test_what_is_compiled_is_what_computes(tmp_path: Path) -> None:
 def test_processes_take_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     cuda, second = torch.device("cuda"), torch.device("cuda", 1)
-    assert [device_of(Part(index, 3), cuda).index for index in range(3)] == [0, 1, 0]
-    assert device_of(Part(), cuda) == cuda
-    assert device_of(Part(0, 3), second) == second
-    assert device_of(Part(1, 3), CPU) == CPU
+    assert [device_of(Rank(index, 3), cuda).index for index in range(3)] == [0, 1, 0]
+    assert device_of(Rank(), cuda) == cuda
+    assert device_of(Rank(0, 3), second) == second
+    assert device_of(Rank(1, 3), CPU) == CPU

@@ -15,17 +15,17 @@ import pytest
 
 from kinoform.errors import UsageError
 from kinoform.mini.training.transformer_stage import TransformerStage
-from kinoform.training.distributed import together
+from kinoform.training.distributed import spawn
 from kinoform.training.lock import held
 from kinoform.training.loop import train
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 from training import tiny_stage
 from training.test_stages import tiny_plan, untrained
 
 KILLS = 10
 SPEC = TrainingSpec(schedule=Schedule(warmup=5, total=45), optimizer=OptimizerSpec(hidden=no_matrix))
-UPKEEP = Upkeep(save_every=4, show_progress=False)
+OPTIONS = RunOptions(save_every=4, show_progress=False)
 
 
 @pytest.fixture(autouse=True)
@@ -80,14 +80,14 @@ def test_killed_at_ten_random_moments_the_losses_are_bit_equal(tmp_path: Path, s
     victim, peaceful, chance = tmp_path / "victim", tmp_path / "peaceful", random.Random(7)
     ends = []
     for aim in [0, *sorted(chance.sample(range(1, SPEC.schedule.total // 2), KILLS - 1))]:
-        child = forked(lambda: train(stage, victim, SPEC, UPKEEP))
+        child = forked(lambda: train(stage, victim, SPEC, OPTIONS))
         wait_for_lines(child, victim, aim)
         time.sleep(chance.uniform(0, 0.02))
         kill(child)
         ends.append(count(victim))
     assert max(ends) < SPEC.schedule.total, "all inside"
     for folder in (victim, peaceful):
-        assert os.waitpid(forked(lambda folder=folder: train(stage, folder, SPEC, UPKEEP)), 0)[1] == 0
+        assert os.waitpid(forked(lambda folder=folder: train(stage, folder, SPEC, OPTIONS)), 0)[1] == 0
     assert [entry["step"] for entry in lines(victim)] == list(range(SPEC.schedule.total))
     assert lines(victim) == lines(peaceful)
 
@@ -95,16 +95,16 @@ def test_killed_at_ten_random_moments_the_losses_are_bit_equal(tmp_path: Path, s
 def test_a_team_killed_at_a_random_moment_says_the_same_losses(tmp_path: Path) -> None:
     victim, peaceful, chance = tmp_path / "victim", tmp_path / "peaceful", random.Random(8)
     victim.mkdir()
-    child = forked(lambda: together(2, tiny_stage.share, (victim, 0.02)))
+    child = forked(lambda: spawn(2, tiny_stage.share, (victim, 0.02)))
     wait_for_lines(child, victim, chance.randint(6, 20))
     for member in (0, 1):
         os.kill(int((victim / f"process-{member}").read_text()), signal.SIGKILL)
     kill(child)
     wait_until_free(victim)
     assert 5 < count(victim) < tiny_stage.STEPS
-    together(2, tiny_stage.share, (victim, 0.0))
+    spawn(2, tiny_stage.share, (victim, 0.0))
     peaceful.mkdir()
-    together(2, tiny_stage.share, (peaceful, 0.0))
+    spawn(2, tiny_stage.share, (peaceful, 0.0))
     assert lines(victim) == lines(peaceful)
     assert len(lines(victim)) == tiny_stage.STEPS
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kinoform.mini.training.dataset import Videos
-from kinoform.mini.training.probe_loss import CELL, CHOICES, LessonSpec, Probe, Tap, facts_of
+from kinoform.mini.training.probe_loss import CELL, CHOICES, FeatureTap, ProbeHead, ProbeLoss, probe_targets
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec, initialise
 from kinoform.types import Conditions, Grid
@@ -34,7 +34,7 @@ def scene(prompt: str) -> Scene:
 @pytest.mark.parametrize("seed", range(8))
 def test_cover_is_the_share_of_each_cell_that_objects_cover(seed: int) -> None:
     found = scene_from_seed(seed, L1)
-    (cover,), _ = facts_of([found], VIDEOS, STRIDE, PATCH, 0.05)
+    (cover,), _ = probe_targets([found], VIDEOS, STRIDE, PATCH, 0.05)
     pixels = coverage(found, num_frames=9, height=64, width=64)[0]
     of_first = pixels[0].reshape(16, CELL, 16, CELL).mean((1, 3))
     of_last = pixels[5:].reshape(4, 16, CELL, 16, CELL).mean((0, 2, 4))
@@ -48,7 +48,7 @@ def test_cover_is_the_share_of_each_cell_that_objects_cover(seed: int) -> None:
 
 def test_answers_are_those_of_the_object_that_is_there() -> None:
     two = scene("a red ball rests and a blue star rests on a white background")
-    _, (answers,) = facts_of([two], VIDEOS, STRIDE, PATCH, 0.05)
+    _, (answers,) = probe_targets([two], VIDEOS, STRIDE, PATCH, 0.05)
     named = [
         None if colour < 0 else (BACKGROUND_COLOURS[colour].name, SHAPES[shape].name, MOTIONS[motion].name)
         for _, colour, shape, motion in answers.tolist()
@@ -59,7 +59,7 @@ def test_answers_are_those_of_the_object_that_is_there() -> None:
 
 
 def test_a_token_without_an_object_is_not_asked_for_one() -> None:
-    cover, answers = facts_of([scene("a red ball rests on a white background")], VIDEOS, STRIDE, PATCH, 0.05)
+    cover, answers = probe_targets([scene("a red ball rests on a white background")], VIDEOS, STRIDE, PATCH, 0.05)
     there = cover.mean(-1) > 0.05
     assert there.any() and not there.all()
     assert torch.equal(answers[..., 1] >= 0, there)
@@ -68,14 +68,14 @@ def test_a_token_without_an_object_is_not_asked_for_one() -> None:
 def test_a_colour_that_no_word_tells_is_not_asked_for() -> None:
     found = scene("a red ball rests on a white background")
     (answers,), (of_dyed,) = (
-        facts_of([each], VIDEOS, STRIDE, PATCH, 0.05)[1] for each in (found, dyed(found, (0, 99, 0)))
+        probe_targets([each], VIDEOS, STRIDE, PATCH, 0.05)[1] for each in (found, dyed(found, (0, 99, 0)))
     )
     assert (answers[:, 1] >= 0).any() and (of_dyed[:, 1] == -1).all()
     assert torch.equal(answers[:, [0, 2, 3]], of_dyed[:, [0, 2, 3]])
 
 
 def test_asking_leaves_weights_and_velocity_alone() -> None:
-    plain, tapped = SPEC.build(), replace(SPEC, branches=(Tap(layer=1),)).build()
+    plain, tapped = SPEC.build(), replace(SPEC, branches=(FeatureTap(layer=1),)).build()
     initialise(plain, torch.Generator().manual_seed(0))
     torch.nn.init.normal_(plain.head.linear.weight)
     tapped.load_state_dict(plain.state_dict())
@@ -89,12 +89,12 @@ def test_asking_leaves_weights_and_velocity_alone() -> None:
 
 def test_the_loss_of_a_probe_that_says_nothing() -> None:
     """Zero everywhere: the squared cover, and the logarithm of the number of choices wherever it is asked."""
-    facts = facts_of([scene_from_seed(3, L3), scene_from_seed(4, L3)], VIDEOS, STRIDE, PATCH, 0.05)
-    probe, spec = Probe(24, STRIDE, PATCH, 1e-6), LessonSpec()
+    targets = probe_targets([scene_from_seed(3, L3), scene_from_seed(4, L3)], VIDEOS, STRIDE, PATCH, 0.05)
+    probe, spec = ProbeHead(24, STRIDE, PATCH, 1e-6), ProbeLoss()
     for parameter in probe.parameters():
         torch.nn.init.zeros_(parameter)
-    asked = (facts.answers >= 0).double().mean((0, 1))
+    asked = (targets.answers >= 0).double().mean((0, 1))
     expected = (
-        spec.cover * facts.cover.double().square().mean() + spec.answers * (asked * torch.tensor(CHOICES).log()).sum()
+        spec.cover * targets.cover.double().square().mean() + spec.answers * (asked * torch.tensor(CHOICES).log()).sum()
     )
-    assert probe(torch.randn(2, 48, 24), facts, spec).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert probe(torch.randn(2, 48, 24), targets, spec).item() == pytest.approx(expected.item(), rel=1e-5)

@@ -11,7 +11,7 @@ import pytest
 from kinoform.training.lock import held
 from kinoform.training.loop import train
 from refusals import refused
-from training.tiny_stage import SPEC, UPKEEP, TinyStage
+from training.tiny_stage import OPTIONS, SPEC, TinyStage
 
 HOLD = "import sys, time; from pathlib import Path; from kinoform.training.lock import held\n"
 HOLD += "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -23,7 +23,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_goes(tmp
     with first:
         assert first.stdout.readline() == "held\n"
         with refused("training_locked", str(tmp_path)):
-            train(TinyStage(at=pytest.fail), tmp_path, SPEC, UPKEEP)
+            train(TinyStage(at=pytest.fail), tmp_path, SPEC, OPTIONS)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"], "nothing is touched"
         os.kill(first.pid, signal.SIGKILL)
     with held(tmp_path):
@@ -43,9 +43,9 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "run"
     file.write_text("mine")
     with refused("not_a_folder", str(file)):
-        train(TinyStage(), file, SPEC, UPKEEP)
+        train(TinyStage(), file, SPEC, OPTIONS)
     with refused("folder_not_writable", "run/below", "Not a directory"):
-        train(TinyStage(), file / "below", SPEC, UPKEEP)
+        train(TinyStage(), file / "below", SPEC, OPTIONS)
     assert file.read_text() == "mine"
 
 
@@ -55,4 +55,4 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> N
     if place.parent == tmp_path:
         place.mkdir(mode=0o500)
     with refused("folder_not_writable", str(place)):
-        train(TinyStage(), place, SPEC, UPKEEP)
+        train(TinyStage(), place, SPEC, OPTIONS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoform.mini.training.attributes import QUESTIONS, Answers
+from kinoform.mini.training.attributes import ATTRIBUTES, AttributeHeads
 from kinoform.world.caption import caption
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L3, sample_story
@@ -12,7 +12,7 @@ from kinoform.world.sampling import L3, sample_story
 
 def answers(prompt: str) -> dict[str, str | None]:
     story = parse(prompt)
-    found = {question.name: question.choices[question.place(story)] for question in QUESTIONS}
+    found = {attribute.name: attribute.choices[attribute.index(story)] for attribute in ATTRIBUTES}
     return {name: None if choice is None else choice.name for name, choice in found.items()}
 
 
@@ -41,15 +41,15 @@ def test_a_caption_answers_every_question(number: int) -> None:
     generator = np.random.default_rng(number)
     story = sample_story(L3, generator)
     read = parse(caption(story, generator))
-    assert [question.place(read) for question in QUESTIONS] == [question.place(story) for question in QUESTIONS]
+    assert [attribute.index(read) for attribute in ATTRIBUTES] == [attribute.index(story) for attribute in ATTRIBUTES]
 
 
 def test_answers_are_read_off_the_rows_that_a_query_finds() -> None:
     """At first off all alike; of rows that are masked nothing is read."""
-    reading, rows = Answers(6, QUESTIONS[:2]), torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(1))
+    reading, rows = AttributeHeads(6, ATTRIBUTES[:2]), torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(1))
     found = reading(rows)
-    assert [scores.shape for scores in found] == [(3, len(question.choices)) for question in QUESTIONS[:2]]
-    for answer, scores in zip(reading.answers, found, strict=True):
+    assert [scores.shape for scores in found] == [(3, len(attribute.choices)) for attribute in ATTRIBUTES[:2]]
+    for answer, scores in zip(reading.classifiers, found, strict=True):
         assert torch.allclose(scores, answer(rows.mean(1)), atol=1e-6)
     torch.nn.init.normal_(reading.queries)
     mask = torch.tensor([True, True, False, False, False]).expand(3, 5)

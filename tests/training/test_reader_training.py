@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -13,43 +14,55 @@ from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows
 from kinoform.media.types import InputImage
 from kinoform.mini.training.autoencoder_stage import new_autoencoder
-from kinoform.mini.training.reference_stage import ASKED, ReaderConfig, ReaderPlan, ReaderStage, Reading, train_reader
+from kinoform.mini.training.reference_stage import (
+    COLOUR,
+    SHAPE,
+    AttributeStage,
+    ReferenceClassifier,
+    ReferenceEncoderConfig,
+    ReferenceEncoderPlan,
+)
+from kinoform.mini.training.train import prepare_tokenizer
 from kinoform.models.context import ReaderSpec, ReferenceStream
-from kinoform.models.vae import VAE
-from kinoform.training.codec_only import CodecAlone
-from kinoform.training.ema import AverageSpec
+from kinoform.training.ema import EMASpec
+from kinoform.training.frozen import CodecOnly, FrozenParts
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.world.sampling import COLOUR_JITTER, L3, colour_is_held_out
 from kinoform.world.scene import Thing
 from refusals import refused
 from training.test_stages import tiny_plan
 
 ROWS = ReferenceRows(rows=LatentRows(channels=8))
-CONFIG = ReaderConfig(
+CONFIG = ReferenceEncoderConfig(
     stream=ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=16, heads=2, layers=1, dim_ffn=16)),
     rows=ROWS, dim=24, eps=1e-6, video=VideoSize(num_frames=5, height=32, width=32), level=L3, batch=16,
 )  # fmt: skip
-PLAN = ReaderPlan(
+PLAN = ReferenceEncoderPlan(
     config=replace(CONFIG, batch=4),
     training=TrainingSpec(
         schedule=Schedule(warmup=1, total=4),
         optimizer=OptimizerSpec(hidden=no_matrix),
-        average=AverageSpec(decay=0.5, every=1),
+        ema=EMASpec(decay=0.5, every=1),
     ),
 )
-QUIET = Upkeep(show_progress=False)
+Shown: TypeAlias = list[tuple[Thing, InputImage]]
+QUIET = RunOptions(show_progress=False)
+BASE = tiny_plan().recipe.transformer.build()
+"""Nothing is asked of it."""
 
 
 @pytest.fixture(scope="module")
-def codec() -> VAE:
-    config = tiny_plan().autoencoder
-    assert config is not None
-    return new_autoencoder(config)
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> FrozenParts:
+    plan = tiny_plan()
+    assert plan.autoencoder is not None
+    tokenizer = prepare_tokenizer(plan, tmp_path_factory.mktemp("words"))
+    codec, encoder = new_autoencoder(plan.autoencoder), plan.recipe.text.build().eval()
+    return FrozenParts(codec=codec, tokenizer=tokenizer, text_encoder=encoder)
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Thing, InputImage]]:
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     """Everything that has been drawn: of what, and the image."""
     drawn, draw = [], module.portrait
 
@@ -62,47 +75,51 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Thing, InputImage]]:
     return drawn
 
 
-def test_the_rows_are_those_of_a_request(codec: VAE, shown: list[tuple[Thing, InputImage]]) -> None:
-    stage = ReaderStage(CONFIG, CodecAlone(codec))
+def test_the_rows_are_those_of_a_request(frozen: FrozenParts, shown: Shown) -> None:
+    stage = AttributeStage(CONFIG, BASE, frozen)
     shown.clear()
     found = stage.batch(3)
     assert len(found.rows) == len(shown) == CONFIG.batch
     for rows, (_, image) in zip(found.rows, shown, strict=True):
-        given = ROWS.encode(Inputs(references=(image,)), CONFIG.video, CodecAlone(codec))
+        given = ROWS.encode(Inputs(references=(image,)), CONFIG.video, CodecOnly(frozen.codec))
         assert torch.equal(given.context["reference"][0], rows)
     assert torch.equal(found.rows, stage.batch(3).rows) and not torch.equal(found.rows, stage.batch(4).rows)
 
 
-def test_answers_are_what_is_shown_and_nothing_is_held_out(codec: VAE, shown: list[tuple[Thing, InputImage]]) -> None:
-    stage = ReaderStage(CONFIG, CodecAlone(codec))
+def test_answers_are_what_is_shown_and_nothing_is_held_out(
+    frozen: FrozenParts, shown: list[tuple[Thing, InputImage]]
+) -> None:
+    stage = AttributeStage(CONFIG, BASE, frozen)
     shown.clear()
     found = [stage.batch(step) for step in range(6)]
-    told = [[question.choices[n] for question, n in zip(ASKED, row.tolist(), strict=True)]
-            for each in found for row in each.answers]  # fmt: skip
+    told = [[attribute.choices[n] for attribute, n in zip((COLOUR, SHAPE), row.tolist(), strict=True)]
+            for each in found for row in each.values]  # fmt: skip
     subjects = [thing.subject for thing, _ in shown]
     assert told == [[subject.colour, subject.shape] for subject in subjects]
     assert not any(colour_is_held_out(subject.colour, subject.shape) for subject in subjects)
 
 
-def test_nothing_is_asked_of_a_colour_that_no_word_tells(codec: VAE, shown: list[tuple[Thing, InputImage]]) -> None:
+def test_nothing_is_asked_of_a_colour_that_no_word_tells(
+    frozen: FrozenParts, shown: list[tuple[Thing, InputImage]]
+) -> None:
     """And what answers its question has no gradient from it."""
-    stage = ReaderStage(replace(CONFIG, dyed=0.5), CodecAlone(codec))
+    stage = AttributeStage(replace(CONFIG, off_palette=0.5), BASE, frozen)
     shown.clear()
     found = stage.batch(2)
-    asked = found.answers[:, 0] >= 0
-    assert 0 < asked.sum() < CONFIG.batch and (found.answers[:, 1] >= 0).all()
+    asked = found.values[:, 0] >= 0
+    assert 0 < asked.sum() < CONFIG.batch and (found.values[:, 1] >= 0).all()
     for (thing, image), named in zip(shown, asked.tolist(), strict=True):
         near = np.abs(image.pixels.astype(int) - thing.subject.colour.rgb).max(-1) <= COLOUR_JITTER
         assert (near.mean() > 0.02) == named, thing.subject
-    all_dyed = ReaderStage(replace(CONFIG, dyed=1.0), CodecAlone(codec))
-    all_dyed.loss(all_dyed.batch(0)).backward()
-    colour, shape = all_dyed.modules().answers.answers
+    nameless = AttributeStage(replace(CONFIG, off_palette=1.0), BASE, frozen)
+    nameless.loss(nameless.batch(0)).backward()
+    colour, shape = nameless.modules().heads.classifiers
     assert not colour.weight.grad.any() and shape.weight.grad.any()
 
 
-def test_a_reader_learns(codec: VAE) -> None:
+def test_a_reader_learns(frozen: FrozenParts) -> None:
     """About images that it was not trained on."""
-    stage = ReaderStage(replace(CONFIG, batch=32), CodecAlone(codec))
+    stage = AttributeStage(replace(CONFIG, batch=32), BASE, frozen)
     optimizer, others = torch.optim.Adam(stage.modules().parameters(), 1e-2), stage.batch(1000)
     before, right = stage.loss(others).item(), stage.accuracy(others)
     for step in range(40):
@@ -115,28 +132,28 @@ def test_a_reader_learns(codec: VAE) -> None:
     assert after.keys() == {"first colour", "first shape"} and after["first colour"] > right["first colour"]
 
 
-def test_a_training_goes_on_where_it_was_stopped(codec: VAE, tmp_path: Path) -> None:
-    whole = train_reader(PLAN, codec, tmp_path / "whole", QUIET)
-    stopped = train_reader(PLAN, codec, tmp_path / "parts", replace(QUIET, seconds=1e-9, save_every=1))
+def test_a_training_goes_on_where_it_was_stopped(frozen: FrozenParts, tmp_path: Path) -> None:
+    whole = PLAN.train(BASE, frozen, tmp_path / "whole", QUIET)
+    stopped = PLAN.train(BASE, frozen, tmp_path / "parts", replace(QUIET, seconds=1e-9, save_every=1))
     assert stopped.report["steps"] == 1
     assert not all(torch.equal(stopped.weights[name], value) for name, value in whole.weights.items())
-    rest = train_reader(PLAN, codec, tmp_path / "parts", QUIET)
+    rest = PLAN.train(BASE, frozen, tmp_path / "parts", QUIET)
     assert rest.report["steps"] == whole.report["steps"] == 4 and rest.report["accuracy"] == whole.report["accuracy"]
     assert rest.weights.keys() == whole.weights.keys() == CONFIG.stream.build(24, 1e-6).state_dict().keys()
     assert all(torch.equal(rest.weights[name], value) for name, value in whole.weights.items())
     with refused("checkpoint_of_other_plan", "seed"):
-        train_reader(replace(PLAN, config=replace(PLAN.config, seed=6)), codec, tmp_path / "parts", QUIET)
+        replace(PLAN, config=replace(PLAN.config, seed=6)).train(BASE, frozen, tmp_path / "parts", QUIET)
 
 
-def test_a_reader_begins_from_its_seed_alone(codec: VAE) -> None:
-    first, again, other = (ReaderStage(replace(CONFIG, seed=n), CodecAlone(codec)).modules() for n in (5, 5, 6))
-    assert isinstance(first, Reading)
+def test_a_reader_begins_from_its_seed_alone(frozen: FrozenParts) -> None:
+    first, again, other = (AttributeStage(replace(CONFIG, seed=n), BASE, frozen).modules() for n in (5, 5, 6))
+    assert isinstance(first, ReferenceClassifier)
     same = [torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)]
     assert all(same)
     assert not torch.equal(first.embedding[0].enter.weight, other.embedding[0].enter.weight)
 
 
-def test_there_is_no_image_encoder_in_a_training(codec: VAE) -> None:
-    assert CodecAlone(codec).codec() is codec
+def test_there_is_no_image_encoder_in_a_training(frozen: FrozenParts) -> None:
+    assert CodecOnly(frozen.codec).codec() is frozen.codec
     with refused("part_missing"):
-        CodecAlone(codec).image()
+        CodecOnly(frozen.codec).image()

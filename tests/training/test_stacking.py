@@ -2,7 +2,7 @@ import torch
 
 from kinoform.conditions.protocols import ConditionerOutput, InpaintingConstraint, LatentConstraints
 from kinoform.models.side_blocks import Control
-from kinoform.training.collate import alike, stacked
+from kinoform.training.collate import collate, group_similar
 from refusals import refused
 
 
@@ -16,7 +16,7 @@ def given(value: float, *, rows: int = 2, scale: float = 1.0, lead: int = 0) -> 
 
 
 def test_tensors_stand_one_behind_the_other_wherever_they_are() -> None:
-    whole = stacked([given(1.0), given(2.0), given(3.0)])
+    whole = collate([given(1.0), given(2.0), given(3.0)])
     assert whole.context["reference"][:, 0, 0].tolist() == [1, 2, 3]
     assert whole.branches["vace"].latents[:, 0, 0, 0, 0].tolist() == [1, 2, 3]
     assert [each.shape[0] for each in whole.branches["guests"]] == [3, 3]
@@ -26,7 +26,7 @@ def test_tensors_stand_one_behind_the_other_wherever_they_are() -> None:
 def test_what_is_known_of_a_video_is_not_learned() -> None:
     latents = torch.zeros(1, 3, 1, 2, 2)
     known = InpaintingConstraint(latents=latents, mask=latents[:, :1] == 0)
-    whole = stacked([ConditionerOutput(channels=latents, constraints=LatentConstraints(inpainting=known))] * 2)
+    whole = collate([ConditionerOutput(channels=latents, constraints=LatentConstraints(inpainting=known))] * 2)
     assert whole.constraints.inpainting is None and whole.channels is not None and len(whole.channels) == 2
 
 
@@ -40,9 +40,9 @@ def test_unlike_doors_shapes_and_numbers_are_kept_apart() -> None:
         given(5.0, lead=1),
         ConditionerOutput(),
     ]
-    assert alike(every) == [[0, 3], [1, 6], [2], [4], [5]]
+    assert group_similar(every) == [[0, 3], [1, 6], [2], [4], [5]]
 
 
 def test_clean_tokens_are_refused() -> None:
     with refused("input_not_taken"):
-        stacked([ConditionerOutput(clean=torch.ones(4, dtype=torch.bool))])
+        collate([ConditionerOutput(clean=torch.ones(4, dtype=torch.bool))])

@@ -8,25 +8,26 @@ import torch
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig, new_autoencoder
 from kinoform.mini.training.dataset import Videos
 from kinoform.mini.training.plan import Plan
-from kinoform.mini.training.probe_loss import LessonSpec
+from kinoform.mini.training.probe_loss import ProbeLoss
 from kinoform.mini.training.text_stage import TextConfig, TextStage
 from kinoform.mini.training.train import prepare_tokenizer, train_autoencoder, train_plan
-from kinoform.mini.training.transformer_stage import Frozen, Pupil, TransformerConfig, TransformerStage
+from kinoform.mini.training.transformer_stage import ProbedModel, TransformerConfig, TransformerStage
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
+from kinoform.training.frozen import FrozenParts
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.types import Conditions
 from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import L1
 from refusals import refused
 
-QUIET = Upkeep(show_progress=False)
+QUIET = RunOptions(show_progress=False)
 
 
 def tiny_plan(**changes: object) -> Plan:
@@ -57,7 +58,7 @@ def tiny_plan(**changes: object) -> Plan:
             levels=LevelSampling(),
             negative_prompt="",
             batch=4,
-            lesson=LessonSpec(layer=0),
+            probe_loss=ProbeLoss(layer=0),
         ),
         transformer_training=short,
         gate=0.0,
@@ -68,8 +69,8 @@ def tiny_plan(**changes: object) -> Plan:
 
 def test_every_stage_runs_and_reports(tmp_path: Path) -> None:
     shown = []
-    upkeep = Upkeep(show_progress=False, sample_every=2)
-    found = train_plan(tiny_plan(), tmp_path, upkeep, lambda model, frozen, path: shown.append(path.name))
+    options = RunOptions(show_progress=False, sample_every=2)
+    found = train_plan(tiny_plan(), tmp_path, options, lambda model, frozen, path: shown.append(path.name))
     assert set(found.report) == {"autoencoder", "text_encoder", "transformer"}
     assert all(report["steps"] == 3 and report["flops"] > 0 for report in found.report.values())
     assert shown == ["step-00000002.png"]
@@ -99,19 +100,19 @@ def test_text_training_learns(tmp_path: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def untrained(plan: Plan, folder: Path) -> Frozen:
+def untrained(plan: Plan, folder: Path) -> FrozenParts:
     codec, encoder = new_autoencoder(plan.autoencoder), plan.recipe.text.build().eval()
-    return Frozen(codec=codec, tokenizer=prepare_tokenizer(plan, folder), text_encoder=encoder)
+    return FrozenParts(codec=codec, tokenizer=prepare_tokenizer(plan, folder), text_encoder=encoder)
 
 
 def test_low_precision_rounds_what_is_computed_with_and_not_what_is_learnt(tmp_path: Path) -> None:
     """The loss is that of a model cast as generation casts it; weights and gradients stay in float32."""
     plan = tiny_plan()
     frozen = untrained(plan, tmp_path)
-    config = replace(plan.transformer, lesson=LessonSpec(layer=0, cover=0.0, answers=0.0))
+    config = replace(plan.transformer, probe_loss=ProbeLoss(layer=0, cover=0.0, answers=0.0))
     stage = TransformerStage(replace(config, precision=torch.bfloat16), frozen)
     pupil, batch = stage.modules(), stage.batch(0)
-    assert isinstance(pupil, Pupil)
+    assert isinstance(pupil, ProbedModel)
     model = pupil.model
     torch.nn.init.normal_(model.head.linear.weight)
     loss = stage.loss(batch)

@@ -18,11 +18,11 @@ from torch import nn
 
 from kinoform.errors import NonFiniteError
 from kinoform.mini.training.train import train_plan
-from kinoform.training.distributed import Alone, Part, Team, loopback, together
+from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, loopback, spawn
 from kinoform.training.loop import Learner
 from kinoform.training.metrics import read
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 from refusals import refused
 from training.test_stages import QUIET, tiny_plan
 
@@ -31,21 +31,21 @@ LONG = TrainingSpec(schedule=Schedule(warmup=1, total=100_000), optimizer=Optimi
 
 def test_parts_make_up_the_whole() -> None:
     for of in (1, 2, 3, 6):
-        dealt = [number for index in range(of) for number in list(range(6))[Part(index, of).slice(6)]]
+        dealt = [number for index in range(of) for number in list(range(6))[Rank(index, of).slice(6)]]
         assert dealt == list(range(6))
     with refused("batch_not_divisible", "6", "4"):
-        Part(0, 4).slice(6)
+        Rank(0, 4).slice(6)
 
 
-def agree(team: Team, folder: Path) -> None:
-    values = [torch.full((2, 3), float(team.part.index)), torch.tensor(10.0 * team.part.index)]
-    team.mean(values)
-    found = [values[0].eq(0.5).all().item(), values[1].item(), team.any(team.part.index == 1), team.any(False)]
-    (folder / str(team.part.index)).write_text(str(found))
+def agree(group: ProcessGroup, folder: Path) -> None:
+    values = [torch.full((2, 3), float(group.rank.index)), torch.tensor(10.0 * group.rank.index)]
+    group.mean(values)
+    found = [values[0].eq(0.5).all().item(), values[1].item(), group.any(group.rank.index == 1), group.any(False)]
+    (folder / str(group.rank.index)).write_text(str(found))
 
 
 def test_processes_share_means_and_flags(tmp_path: Path) -> None:
-    together(2, agree, (tmp_path,))
+    spawn(2, agree, (tmp_path,))
     assert [(tmp_path / name).read_text() for name in "01"] == ["[True, 5.0, True, False]"] * 2
 
 
@@ -58,8 +58,8 @@ def test_every_process_hands_over_every_gradient() -> None:
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module["first"].parameters())
 
 
-class Noting(Alone):
-    """What is handed to the team."""
+class Noting(SingleProcess):
+    """What is handed to the group."""
 
     shapes: ClassVar[list[torch.Size]] = []
 
@@ -67,66 +67,66 @@ class Noting(Alone):
         self.shapes.extend(each.shape for each in tensors)
 
 
-def cubes(team: Team, folder: Path) -> None:
+def cubes(group: ProcessGroup, folder: Path) -> None:
     stacks, handed = [torch.arange(12.0).view(3, 2, 2), torch.full((1, 5), -2.0)], []
 
     def cubed(stack: torch.Tensor) -> torch.Tensor:
         handed.append(len(stack))
         return stack**3
 
-    found = team.shared(cubed, stacks)
+    found = group.map_sharded(cubed, stacks)
     same = all(torch.equal(each, stack**3) for each, stack in zip(found, stacks, strict=True))
-    (folder / str(team.part.index)).write_text(f"{same} {handed}")
+    (folder / str(group.rank.index)).write_text(f"{same} {handed}")
 
 
 def test_processes_do_their_share_and_hear_the_rest(tmp_path: Path) -> None:
-    together(2, cubes, (tmp_path,))
+    spawn(2, cubes, (tmp_path,))
     assert [(tmp_path / name).read_text() for name in "01"] == ["True [2, 1]", "True [1, 0]"]
 
 
-def descend(team: Team, folder: Path) -> None:
+def descend(group: ProcessGroup, folder: Path) -> None:
     """Three steps of Muon on matrices of two shapes, with the same gradients in every process."""
     weights = [(f"{n}", nn.Parameter(torch.zeros(4, 3 + n % 2))) for n in range(5)]
-    optimizer, generator = OptimizerSpec().build(weights, team), torch.Generator().manual_seed(0)
+    optimizer, generator = OptimizerSpec().build(weights, group), torch.Generator().manual_seed(0)
     for _ in range(3):
         for _, weight in weights:
             weight.grad = torch.randn(weight.shape, generator=generator)
         optimizer.step(1.0)
-    torch.save([weight.detach() for _, weight in weights], folder / str(team.part.index))
+    torch.save([weight.detach() for _, weight in weights], folder / str(group.rank.index))
 
 
 def test_muon_that_is_shared_steps_as_muon_alone(tmp_path: Path) -> None:
-    together(2, descend, (tmp_path,))
+    spawn(2, descend, (tmp_path,))
     first, second = (torch.load(tmp_path / name) for name in "01")
     assert all(map(torch.equal, first, second)), "processes must not drift apart"
     (tmp_path / "alone").mkdir()
-    descend(Alone(), tmp_path / "alone")
+    descend(SingleProcess(), tmp_path / "alone")
     for shared, alone in zip(first, torch.load(tmp_path / "alone" / "0"), strict=True):
         assert torch.allclose(shared, alone, atol=1e-6)
 
 
-def fail(team: Team) -> None:
-    if team.part.index == 1:
+def fail(group: ProcessGroup) -> None:
+    if group.rank.index == 1:
         raise NonFiniteError("of the second process")
-    while not team.any(False):
+    while not group.any(False):
         time.sleep(0.01)
 
 
 def test_the_failure_of_one_process_ends_all_and_is_told() -> None:
     with refused("not_finite"):
-        together(2, fail)
+        spawn(2, fail)
 
 
-def vanish(team: Team) -> None:
-    if team.part.index == 1:
+def vanish(group: ProcessGroup) -> None:
+    if group.rank.index == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    while not team.any(False):
+    while not group.any(False):
         time.sleep(0.01)
 
 
 def test_a_killed_process_ends_all_with_a_sentence() -> None:
     with refused("process_killed", "2"):
-        together(2, vanish)
+        spawn(2, vanish)
 
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         assert (shared.samples, shared.flops) == (alone.samples, pytest.approx(alone.flops, rel=0.01))
 
 
-def abort_at_the_end(team: Team) -> None:
+def abort_at_the_end(group: ProcessGroup) -> None:
     atexit.register(os.abort)
 
 
 def test_what_goes_wrong_behind_the_work_does_not_undo_it() -> None:
-    together(2, abort_at_the_end)
+    spawn(2, abort_at_the_end)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_the_processes_start(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_the_processes_start(tmp
 
 def main(folder: str) -> None:
     plan = tiny_plan(transformer_training=LONG)
-    train_plan(plan, Path(folder), Upkeep(save_every=1000, show_progress=False), processes=2)
+    train_plan(plan, Path(folder), RunOptions(save_every=1000, show_progress=False), processes=2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -198,11 +198,11 @@ def test_processes_meet_over_an_interface_that_is_there() -> None:
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
-    keep_all = Upkeep(save_every=1, keep=3, show_progress=False)
+    keep_all = RunOptions(save_every=1, keep=3, show_progress=False)
     train_plan(tiny_plan(), tmp_path, keep_all, processes=2)
     log, checkpoints = tmp_path / "transformer" / "losses.jsonl", tmp_path / "transformer" / "checkpoints"
-    together = [entry.loss for entry in read(log)]
+    spawn = [entry.loss for entry in read(log)]
     for step in (2, 3):
         shutil.rmtree(checkpoints / f"step-{step:08d}")
     train_plan(tiny_plan(), tmp_path, keep_all)
-    assert [entry.loss for entry in read(log)] == pytest.approx(together, rel=1e-4)
+    assert [entry.loss for entry in read(log)] == pytest.approx(spawn, rel=1e-4)

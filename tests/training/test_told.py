@@ -16,8 +16,7 @@ from kinoform.conditions.vace import Vace
 from kinoform.loading.additions import Additions
 from kinoform.media.types import InputImage
 from kinoform.mini.training.adapter_dataset import EditSamples, FrameSamples, ReferenceSamples
-from kinoform.mini.training.reference_stage import Read, ReaderConfig, ReaderPlan
-from kinoform.mini.training.transformer_stage import Frozen
+from kinoform.mini.training.reference_stage import ReferenceEncoderConfig, ReferenceEncoderPlan
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.dit import DiT, cast_weights
 from kinoform.models.in_context import ReferenceGuests
@@ -27,6 +26,7 @@ from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
 from kinoform.ops.patch import grid_of
 from kinoform.training.adapter import AdapterPlan, AdapterStage
 from kinoform.training.adapter_data import Sample
+from kinoform.training.frozen import FrozenParts, TrainedEncoder
 from kinoform.training.objective import LevelSampling, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec
@@ -105,17 +105,17 @@ def base() -> DiT:
 
 
 @pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> FrozenParts:
     folder, made = tmp_path_factory.mktemp("words"), tiny()
     build_word_tokenizer(WORDS).save(str(folder / "tokenizer.json"))
     encoder, codec = made.text.build().requires_grad_(False).eval(), made.codec.build().requires_grad_(False).eval()
     spread(encoder, 2)
     spread(codec, 3)
-    return Frozen(codec=codec, tokenizer=load_tokenizer(folder), text_encoder=encoder)
+    return FrozenParts(codec=codec, tokenizer=load_tokenizer(folder), text_encoder=encoder)
 
 
 @pytest.fixture
-def stage(base: DiT, frozen: Frozen) -> Make:
+def stage(base: DiT, frozen: FrozenParts) -> Make:
     return lambda made, **changes: AdapterStage(made, base, frozen, base_hash="of the base", **changes)
 
 
@@ -128,7 +128,7 @@ def untold(samples: Sequence[Sample] = ALL) -> Same:
 
 @pytest.mark.parametrize("name", ["guests", "stream"])
 def test_what_is_told_has_the_velocity_of_the_base_under_these_words(
-    name: str, stage: Make, base: DiT, frozen: Frozen
+    name: str, stage: Make, base: DiT, frozen: FrozenParts
 ) -> None:
     """Bit for bit; of all others it is the noise less the video, over the same noisy latents."""
     groups = stage(WAYS[name]).batch(0)
@@ -161,9 +161,11 @@ def test_what_is_told_weighs_more(stage: Make) -> None:
     groups = trained.batch(0)
     assert [group.weight.flatten().tolist() for group in groups] == [[3, 1], [3, 1]]
     assert [group.share for group in groups] == [0.5, 0.5]
-    each = [(group.weight * (trained.modules()(group.x, group.sigma, group.rows, group.given) - group.target).square())
-            for group in groups]  # fmt: skip
-    assert trained.loss(groups).item() == pytest.approx(torch.cat(each).mean().item(), rel=1e-5)
+    errors = [
+        group.weight * (trained.modules()(group.x, group.sigma, group.given.conditions(group.rows)) - group.target) ** 2
+        for group in groups
+    ]
+    assert trained.loss(groups).item() == pytest.approx(torch.cat(errors).mean().item(), rel=1e-5)
 
 
 def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:
@@ -176,7 +178,7 @@ def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["guests", "stream"])
-def test_a_dropped_prompt_takes_its_images_away(name: str, stage: Make, base: DiT, frozen: Frozen) -> None:
+def test_a_dropped_prompt_takes_its_images_away(name: str, stage: Make, base: DiT, frozen: FrozenParts) -> None:
     (group,) = stage(replace(WAYS[name], dropout=1.0)).batch(0)
     (plain,) = stage(replace(WAYS[name], dropout=1.0, samples=untold())).batch(0)
     assert not group.given.context and not group.given.branches
@@ -200,22 +202,21 @@ def test_frames_stand_beside_either_prompt(stage: Make) -> None:
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, base: DiT, frozen: Frozen) -> None:
+def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, base: DiT, frozen: FrozenParts) -> None:
     stream = ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
-    config = ReaderConfig(
+    config = ReferenceEncoderConfig(
         stream=stream, rows=ROWS, dim=24, eps=1e-6, video=VideoSize(num_frames=3, height=16, width=16), level=L1
     )
     made = replace(
         plan(ROWS, Additions(context=(stream,))),
-        reader=ReaderPlan(config=config, training=TRAINING), precision=precision,
+        encoder=ReferenceEncoderPlan(config=config, training=TRAINING), precision=precision,
     )  # fmt: skip
     learnt = stream.build(24, 1e-6)
     spread(learnt, 5)
     low = cast_weights(Additions().onto(base), precision)
     assert isinstance(low, DiT)
-    trained = AdapterStage(
-        made, low, frozen, base_hash="of the base", read=Read(weights=learnt.state_dict(), report={})
-    )
+    encoder = TrainedEncoder(stream="reference", weights=learnt.state_dict(), frozen=False, report={})
+    trained = AdapterStage(made, low, frozen, base_hash="of the base", encoder=encoder)
     found = trained.modules().model.context["reference"].state_dict()
     assert found.keys() == learnt.state_dict().keys()
     assert all(torch.equal(value, found[name]) for name, value in learnt.state_dict().items())

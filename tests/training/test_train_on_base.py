@@ -9,17 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.loading.parts import Parts
-from kinoform.mini.factorized_plans import plan as factorized
-from kinoform.mini.plans import plan as plan_of_mini
-from kinoform.mini.training.reference_stage import train_reader
+from kinoform.mini.plans import mini as plan_of_mini
+from kinoform.mini.plans import mini_factorized as factorized
+from kinoform.mini.training.plan import TransformerPlan
+from kinoform.mini.training.reference_stage import ReferenceEncoderPlan
 from kinoform.mini.training.train import CPU, train_on_base
 from kinoform.recipes.load import load
+from kinoform.training.frozen import FrozenParts, TrainedEncoder
 from kinoform.training.metrics import read
-from kinoform.training.stage import Upkeep
+from kinoform.training.stage import RunOptions
 from on_base_recipes import plan, with_other_words, without_references
 from refusals import refused
 
-QUIET = Upkeep(show_progress=False)
+QUIET = RunOptions(show_progress=False)
 
 
 @cache
@@ -32,9 +34,16 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in found)
 
 
+def encoder_trained(plan: TransformerPlan, folder: Path) -> TrainedEncoder:
+    assert plan.encoder is not None
+    text = parts().text_encoder(torch.float32, CPU)
+    frozen = FrozenParts(codec=parts().codec(CPU), tokenizer=parts().tokenizer(), text_encoder=text)
+    return plan.encoder.train(parts().transformer(torch.float32, CPU), frozen, folder / "encoder", QUIET)
+
+
 def test_all_but_the_transformer_is_the_base_s(tmp_path: Path) -> None:
     found = train_on_base(plan(), parts(), tmp_path, QUIET)
-    assert list(found.report) == ["base", "reader", "transformer"] and found.report["base"] == "mini"
+    assert list(found.report) == ["base", "encoder", "transformer"] and found.report["base"] == "mini"
     assert found.codec is not None and same(found.codec, parts().codec(CPU))
     assert same(found.text_encoder, parts().text_encoder(torch.float32, CPU))
     assert found.tokenizer_json == (tmp_path / "tokenizer.json").read_text()
@@ -45,35 +54,33 @@ def test_all_but_the_transformer_is_the_base_s(tmp_path: Path) -> None:
 
 def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     whole = train_on_base(plan(), parts(), tmp_path / "whole", QUIET)
-    reader = plan().reader
-    assert reader is not None
-    train_reader(reader, parts().codec(CPU), tmp_path / "parts" / "reader", QUIET)
+    encoder_trained(plan(), tmp_path / "parts")
     stopped = train_on_base(plan(), parts(), tmp_path / "parts", replace(QUIET, seconds=1e-9, save_every=1))
     assert not same(stopped.transformer, whole.transformer)
     rest = train_on_base(plan(), parts(), tmp_path / "parts", QUIET)
     assert same(rest.transformer, whole.transformer)
 
 
-@pytest.mark.parametrize("stays", [True, False])
-def test_what_was_read_stays_or_learns_on(tmp_path: Path, stays: bool) -> None:
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_encoder_stays_or_learns_on(tmp_path: Path, frozen: bool) -> None:
     made = plan()
-    assert made.reader is not None and not made.reader.stays
-    reader = train_reader(made.reader, parts().codec(CPU), tmp_path / "reader", QUIET)
-    found = train_on_base(replace(made, reader=replace(made.reader, stays=stays)), parts(), tmp_path, QUIET)
+    assert isinstance(made.encoder, ReferenceEncoderPlan) and not made.encoder.frozen
+    trained = encoder_trained(made, tmp_path)
+    found = train_on_base(replace(made, encoder=replace(made.encoder, frozen=frozen)), parts(), tmp_path, QUIET)
     kept = found.transformer.context["reference"].state_dict()
-    assert all(torch.equal(kept[name], value) for name, value in reader.weights.items()) is stays
+    assert all(torch.equal(kept[name], value) for name, value in trained.weights.items()) is frozen
 
 
 def test_without_references_there_is_no_reader(tmp_path: Path) -> None:
     found = train_on_base(without_references(), parts(), tmp_path, QUIET)
-    assert list(found.report) == ["base", "transformer"] and not (tmp_path / "reader").exists()
+    assert list(found.report) == ["base", "transformer"] and not (tmp_path / "encoder").exists()
 
 
 def test_processes_share_batches_of_which_some_have_no_portrait(tmp_path: Path) -> None:
     """A part may be without any, and then what reads them gets no gradient there."""
     made = plan()
-    assert made.transformer.portraits is not None
-    rare = replace(made.transformer, portraits=replace(made.transformer.portraits, share=0.3))
+    assert made.transformer.reference_images is not None
+    rare = replace(made.transformer, reference_images=replace(made.transformer.reference_images, share=0.3))
     one, two = (
         train_on_base(replace(made, transformer=rare), parts(), tmp_path / str(n), QUIET, processes=n) for n in (1, 2)
     )
@@ -92,10 +99,13 @@ def test_what_is_not_of_the_base_is_refused(tmp_path: Path) -> None:
 def test_the_factorized_model_learns_from_the_videos_of_mini() -> None:
     """The transformer and the portraits differ: videos, noise and levels are the same, but for dyed objects."""
     made, of_mini = factorized(), plan_of_mini()
-    assert replace(made.transformer, transformer=of_mini.transformer.transformer, portraits=None) == of_mini.transformer
+    assert (
+        replace(made.transformer, transformer=of_mini.transformer.transformer, reference_images=None)
+        == of_mini.transformer
+    )
     assert (made.transformer_training, made.words) == (of_mini.transformer_training, of_mini.words)
     assert (made.recipe.codec, made.recipe.text) == (of_mini.recipe.codec, of_mini.recipe.text)
-    assert made.reader is not None and made.transformer.portraits is not None
-    assert made.reader.stays and made.reader.config.stream == made.recipe.transformer.context[-1]
-    assert made.reader.config.rows == made.transformer.portraits.rows == made.recipe.conditioners[0]
+    assert isinstance(made.encoder, ReferenceEncoderPlan) and made.transformer.reference_images is not None
+    assert made.encoder.frozen and made.encoder.config.stream == made.recipe.transformer.context[-1]
+    assert made.encoder.config.rows == made.transformer.reference_images.rows == made.recipe.conditioners[0]
     assert made.transformer.transformer == made.recipe.transformer

@@ -19,9 +19,9 @@ from kinoform.training import checkpoint
 from kinoform.training.fingerprint import fingerprint
 from kinoform.training.loop import Outcome, train
 from kinoform.training.metrics import Measurement, read
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 from refusals import refused
-from training.tiny_stage import SPEC, STEPS, UPKEEP, TinyConfig, TinyStage
+from training.tiny_stage import OPTIONS, SPEC, STEPS, TinyConfig, TinyStage
 
 
 def losses(folder: Path) -> list[Measurement]:
@@ -42,14 +42,14 @@ def _fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     folder = tmp_path_factory.mktemp("whole")
-    return folder, train(TinyStage(), folder, SPEC, UPKEEP)
+    return folder, train(TinyStage(), folder, SPEC, OPTIONS)
 
 
 def assert_same(folder: Path, outcome: Outcome, whole: tuple[Path, Outcome]) -> None:
     assert losses(folder) == losses(whole[0])
     assert replace(outcome.progress, seconds=0.0) == replace(whole[1].progress, seconds=0.0)
-    expected = whole[1].average.tensors
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in outcome.average.tensors.items())
+    expected = whole[1].ema.tensors
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in outcome.ema.tensors.items())
     assert not list(folder.rglob(".*")), "nothing is left lying about"
 
 
@@ -79,7 +79,7 @@ def test_killed_at_a_random_step_it_continues_bit_for_bit(tmp_path: Path, whole:
     done = len(losses(tmp_path))
     assert victim <= done < STEPS
     stage = TinyStage(TinyConfig(), at=(taken := []).append)
-    outcome = train(stage, tmp_path, SPEC, UPKEEP)
+    outcome = train(stage, tmp_path, SPEC, OPTIONS)
     assert taken == list(range(taken[0], STEPS)), "it continued rather than began again"
     assert 0 < taken[0] <= done
     assert_same(tmp_path, outcome, whole)
@@ -105,14 +105,14 @@ def test_killed_inside_a_save_it_continues_bit_for_bit(
         patch.setattr(os, "fsync", fatal)
         patch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(Killed):
-            train(TinyStage(), tmp_path, SPEC, UPKEEP)
-    outcome = train(TinyStage(), tmp_path, SPEC, UPKEEP)
+            train(TinyStage(), tmp_path, SPEC, OPTIONS)
+    outcome = train(TinyStage(), tmp_path, SPEC, OPTIONS)
     assert_same(tmp_path, outcome, whole)
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
-    train(TinyStage(), tmp_path, SPEC, UPKEEP)
-    outcome = train(TinyStage(at=pytest.fail), tmp_path, SPEC, UPKEEP)
+    train(TinyStage(), tmp_path, SPEC, OPTIONS)
+    outcome = train(TinyStage(at=pytest.fail), tmp_path, SPEC, OPTIONS)
     assert_same(tmp_path, outcome, whole)
 
 
@@ -132,16 +132,16 @@ def test_a_signal_ends_after_the_step_and_loses_nothing(
     before = signal.getsignal(number)
     stage = TinyStage(at=lambda step: os.kill(os.getpid(), number) if step == 11 else None)
     with refused("training_stopped", number.name, f"12 of {STEPS} ") as caught:
-        train(stage, tmp_path, SPEC, UPKEEP)
+        train(stage, tmp_path, SPEC, OPTIONS)
     assert caught.value.exit_code == 130
     assert signal.getsignal(number) is before
     assert saved_steps(tmp_path)[-1] == 12
-    assert_same(tmp_path, train(TinyStage(), tmp_path, SPEC, UPKEEP), whole)
+    assert_same(tmp_path, train(TinyStage(), tmp_path, SPEC, OPTIONS), whole)
 
 
 def test_it_trains_in_a_thread_where_signals_cannot_be_heard(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(train(TinyStage(), tmp_path, SPEC, UPKEEP)))
+    thread = threading.Thread(target=lambda: outcomes.append(train(TinyStage(), tmp_path, SPEC, OPTIONS)))
     thread.start()
     thread.join()
     assert_same(tmp_path, outcomes[0], whole)
@@ -149,12 +149,12 @@ def test_it_trains_in_a_thread_where_signals_cannot_be_heard(tmp_path: Path, who
 
 def test_a_spent_budget_saves_and_more_budget_continues(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     slow = TinyStage(at=lambda step: time.sleep(0.05 if step == 7 else 0))
-    outcome = train(slow, tmp_path, SPEC, replace(UPKEEP, seconds=0.05, save_every=1000))
+    outcome = train(slow, tmp_path, SPEC, replace(OPTIONS, seconds=0.05, save_every=1000))
     assert outcome.progress.step <= 8
     assert outcome.progress.seconds >= 0.05
     assert saved_steps(tmp_path) == [outcome.progress.step]
-    assert train(slow, tmp_path, SPEC, replace(UPKEEP, seconds=0.05)).progress == outcome.progress
-    assert_same(tmp_path, train(TinyStage(), tmp_path, SPEC, UPKEEP), whole)
+    assert train(slow, tmp_path, SPEC, replace(OPTIONS, seconds=0.05)).progress == outcome.progress
+    assert_same(tmp_path, train(TinyStage(), tmp_path, SPEC, OPTIONS), whole)
 
 
 @pytest.mark.filterwarnings("ignore:batch")
@@ -163,7 +163,7 @@ def test_a_bad_batch_is_skipped_counted_and_logged(tmp_path: Path, value: float)
     stage = TinyStage()
     stage.poisoned = {4: value, 5: value, 20: value}
     with pytest.warns(UserWarning, match="batch 20 gave loss .* skipped"):
-        outcome = train(stage, tmp_path, SPEC, UPKEEP)
+        outcome = train(stage, tmp_path, SPEC, OPTIONS)
     bad = [entry.step for entry in losses(tmp_path) if entry.loss is None]
     assert bad == [4, 5, 20]
     assert outcome.progress.skipped == 3
@@ -178,7 +178,7 @@ def test_a_skipped_step_changes_no_weight(tmp_path: Path) -> None:
     stage.poisoned = {0: float("nan")}
     first = stage.net[0].weight.detach().clone()
     stage._at = lambda step: seen.append(stage.net[0].weight.detach().clone())
-    train(stage, tmp_path, SPEC, UPKEEP)
+    train(stage, tmp_path, SPEC, OPTIONS)
     assert torch.equal(seen[1], first)
     assert not torch.equal(seen[2], first)
 
@@ -203,7 +203,7 @@ class SteepStage(TinyStage):
 
 @pytest.mark.filterwarnings("ignore:batch")
 def test_a_finite_loss_with_a_bad_gradient_is_skipped_too(tmp_path: Path) -> None:
-    outcome = train(SteepStage(), tmp_path, SPEC, UPKEEP)
+    outcome = train(SteepStage(), tmp_path, SPEC, OPTIONS)
     entry = losses(tmp_path)[3]
     assert entry.loss is not None
     assert entry.gradient_norm is None
@@ -215,7 +215,7 @@ def test_too_many_bad_batches_in_a_row_end_it_with_good_checkpoints(tmp_path: Pa
     stage = TinyStage()
     stage.poisoned = dict.fromkeys(range(11, STEPS), float("nan"))
     with refused("training_not_finite", "batch 13", "nan"):
-        train(stage, tmp_path, SPEC, UPKEEP)
+        train(stage, tmp_path, SPEC, OPTIONS)
     assert saved_steps(tmp_path) == [5, 10]
     assert len(losses(tmp_path)) == 14
 
@@ -235,7 +235,7 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path, whole: tu
             pytest.warns(UserWarning, match=r"log .* has to wait"),
             pytest.warns(UserWarning, match="goes on without a new checkpoint: the log"),
         ):
-            outcome = train(TinyStage(at=fill), tmp_path, SPEC, UPKEEP)
+            outcome = train(TinyStage(at=fill), tmp_path, SPEC, OPTIONS)
     assert_same(tmp_path, outcome, whole)
 
 
@@ -258,22 +258,22 @@ def test_a_failed_save_is_a_warning_and_the_next_one_counts(
     disk = FullDisk(monkeypatch)
     stage = TinyStage(at=lambda step: setattr(disk, "full", step < 12))
     with pytest.warns(UserWarning, match="goes on without a new checkpoint: the disk is full"):
-        outcome = train(stage, tmp_path, SPEC, UPKEEP)
+        outcome = train(stage, tmp_path, SPEC, OPTIONS)
     assert_same(tmp_path, outcome, whole)
 
 
 def test_a_failed_last_save_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FullDisk(monkeypatch)
     with refused("does_not_fit"):
-        train(TinyStage(), tmp_path, SPEC, replace(UPKEEP, save_every=1000))
+        train(TinyStage(), tmp_path, SPEC, replace(OPTIONS, save_every=1000))
 
 
 def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
-    train(TinyStage(), tmp_path, SPEC, UPKEEP)
+    train(TinyStage(), tmp_path, SPEC, OPTIONS)
     with refused("checkpoint_of_other_plan", "stage.width: saved 8, now 16"):
-        train(TinyStage(TinyConfig(width=16)), tmp_path, SPEC, UPKEEP)
+        train(TinyStage(TinyConfig(width=16)), tmp_path, SPEC, OPTIONS)
     with refused("checkpoint_of_other_plan", "training.clip: saved 1.0, now 2.0"):
-        train(TinyStage(), tmp_path, replace(SPEC, clip=2.0), UPKEEP)
+        train(TinyStage(), tmp_path, replace(SPEC, clip=2.0), OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
         lambda state: state["learner"]["model"].pop("0.weight"),
         lambda state: state["learner"]["model"].update({"0.weight": torch.zeros(2, 2)}),
         lambda state: state["learner"]["optimizer"].pop("adam"),
-        lambda state: state["learner"].update(average=None),
+        lambda state: state["learner"].update(ema=None),
         lambda state: state["randomness"].update(numpy=("MT19937",)),
     ],
 )
@@ -297,14 +297,14 @@ def test_a_state_that_does_not_fit_is_refused_in_a_sentence(
     change(found.state)
     checkpoint.save(tmp_path / "checkpoints", found)
     with refused("checkpoint_damaged", "40 steps"):
-        train(TinyStage(), tmp_path, SPEC, UPKEEP)
+        train(TinyStage(), tmp_path, SPEC, OPTIONS)
 
 
 def test_samples_show_the_average_and_do_not_disturb(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     stage = TinyStage()
-    outcome = train(stage, tmp_path, SPEC, replace(UPKEEP, sample_every=20))
+    outcome = train(stage, tmp_path, SPEC, replace(OPTIONS, sample_every=20))
     assert [step for step, _ in stage.sampled] == [20, 40]
-    assert torch.equal(stage.sampled[-1][1], outcome.average.tensors["0.weight"])
+    assert torch.equal(stage.sampled[-1][1], outcome.ema.tensors["0.weight"])
     assert not torch.equal(stage.sampled[-1][1], stage.net[0].weight)
     assert (tmp_path / "samples" / "40.txt").read_text() == "training: False"
     assert stage.net.training
@@ -315,7 +315,7 @@ def test_a_failed_sample_is_only_a_warning(tmp_path: Path, whole: tuple[Path, Ou
     stage = TinyStage()
     stage.sample = lambda step, folder: 1 / 0
     with pytest.warns(UserWarning, match="sample after [24]0 steps failed: ZeroDivisionError"):
-        outcome = train(stage, tmp_path, SPEC, replace(UPKEEP, sample_every=20))
+        outcome = train(stage, tmp_path, SPEC, replace(OPTIONS, sample_every=20))
     assert stage.net.training
     assert_same(tmp_path, outcome, whole)
 
@@ -329,7 +329,7 @@ def test_gradients_are_clipped_and_their_own_norm_logged(tmp_path: Path) -> None
         if step
         else 0.0
     )
-    train(stage, tmp_path, replace(SPEC, clip=0.5), UPKEEP)
+    train(stage, tmp_path, replace(SPEC, clip=0.5), OPTIONS)
     assert max(lengths) == pytest.approx(0.5, rel=1e-4)
     assert max(entry.gradient_norm or 0 for entry in losses(tmp_path)) > 5
 
@@ -337,7 +337,7 @@ def test_gradients_are_clipped_and_their_own_norm_logged(tmp_path: Path) -> None
 @pytest.mark.parametrize("wrong", [{"save_every": 0}, {"keep": 0}, {"sample_every": -1}])
 def test_impossible_upkeep_is_refused(wrong: dict[str, int]) -> None:
     with refused("value_out_of_range", next(iter(wrong))):
-        Upkeep(**wrong)
+        RunOptions(**wrong)
 
 
 def test_an_impossible_training_is_refused() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kinoform.training.distributed import Part, Team
+from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.loop import train
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised
 from kinoform.training.optimizer import OptimizerSpec, Schedule
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 
 
 def middle_layer(name: str, parameter: Tensor) -> bool:
@@ -23,7 +23,7 @@ def middle_layer(name: str, parameter: Tensor) -> bool:
 
 STEPS = 40
 SPEC = TrainingSpec(schedule=Schedule(warmup=5, total=STEPS), optimizer=OptimizerSpec(hidden=middle_layer), patience=3)
-UPKEEP = Upkeep(save_every=5, show_progress=False)
+OPTIONS = RunOptions(save_every=5, show_progress=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class TinyStage:
     """Six numbers from noise; the dropout makes the global generator matter. `at` is called at every step."""
 
     def __init__(
-        self, config: TinyConfig | None = None, *, at: Callable[[int], None] | None = None, part: Part | None = None
+        self, config: TinyConfig | None = None, *, at: Callable[[int], None] | None = None, rank: Rank | None = None
     ) -> None:
-        self.config, self._part = config or TinyConfig(), part or Part()
+        self.config, self._rank = config or TinyConfig(), rank or Rank()
         self.samples_per_step, self.flops_per_step = self.config.samples, 1e3
         self.poisoned: dict[int, float] = {}
         self.sampled: list[tuple[int, Tensor]] = []
@@ -58,7 +58,7 @@ class TinyStage:
         shape = (self.config.samples, 6)
         x0 = torch.rand(shape, generator=generator)
         noise = torch.randn(shape, generator=generator)
-        sigma, mine = LevelSampling().draw(shape[:1], generator, step), self._part.slice(self.config.samples)
+        sigma, mine = LevelSampling().draw(shape[:1], generator, step), self._rank.slice(self.config.samples)
         return step, x0[mine], noise[mine], sigma[mine]
 
     def loss(self, batch: tuple[int, Tensor, Tensor, Tensor]) -> Tensor:
@@ -76,10 +76,10 @@ class TinyStage:
 
 def main() -> None:
     torch.set_num_threads(1)
-    train(TinyStage(at=lambda step: time.sleep(0.02)), Path(sys.argv[1]), SPEC, UPKEEP)
+    train(TinyStage(at=lambda step: time.sleep(0.02)), Path(sys.argv[1]), SPEC, OPTIONS)
 
 
-def share(team: Team, folder: Path, seconds: float) -> None:
+def share(group: ProcessGroup, folder: Path, seconds: float) -> None:
     """One process of a team, waiting at each step; it says in the folder which process it is."""
-    (folder / f"process-{team.part.index}").write_text(str(os.getpid()))
-    train(TinyStage(at=lambda step: time.sleep(seconds), part=team.part), folder, SPEC, UPKEEP, team)
+    (folder / f"process-{group.rank.index}").write_text(str(os.getpid()))
+    train(TinyStage(at=lambda step: time.sleep(seconds), rank=group.rank), folder, SPEC, OPTIONS, group)

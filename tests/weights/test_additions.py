@@ -203,7 +203,7 @@ def test_the_order_of_the_channels_is_plain_data() -> None:
 
 def test_only_what_was_added_learns() -> None:
     wide = ALL.onto(random_dit(TINY))
-    learning = ALL.let_learn(wide)
+    learning = ALL.mark_trainable(wide)
     own = {name for name in learning if "reference" in name}
     assert learning.keys() - own == {"patch_embedding.weight"}
     assert len(own) == 8 + 6 * TINY.layers + 2, "the stream's embedding, k, v, norm and gate of each block, guests"
@@ -220,9 +220,9 @@ def test_only_what_was_added_learns() -> None:
 
 def test_adapters_learn_beside_what_was_added() -> None:
     wide, spec = ALL.onto(random_dit(TINY)), LoRASpec(patterns=("feed_forward.*",), rank=2)
-    alone, added = ALL.learning(wide, None, torch.Generator(), name="frames")
-    assert alone is wide and added.keys() == ALL.let_learn(wide).keys()
-    adapted, both = ALL.learning(wide, spec, torch.Generator().manual_seed(1), name="frames")
+    alone, added = ALL.trainable(wide, None, torch.Generator(), name="frames")
+    assert alone is wide and added.keys() == ALL.mark_trainable(wide).keys()
+    adapted, both = ALL.trainable(wide, spec, torch.Generator().manual_seed(1), name="frames")
     assert adapters_of(adapted).keys() == {"frames"} and not adapters_of(wide)
     assert len(both) == len(added) + 2 * len(adapters_of(adapted)["frames"]) > len(added)
     assert {name for name, each in adapted.named_parameters() if each.requires_grad} == both.keys()

@@ -6,7 +6,7 @@ from kinoform.world.caption import caption, unnamed_caption, vocabulary, words
 from kinoform.world.grammar import MOTION_PHRASES, SHAPE_PHRASES
 from kinoform.world.motions import LEFT, STILL
 from kinoform.world.parse import parse
-from kinoform.world.sampling import L1, L2, L3, Level, sample_story, scene_from_seed
+from kinoform.world.sampling import L1, L2, L3, Difficulty, sample_story, scene_from_seed
 from kinoform.world.scene import LARGE, SMALL
 from kinoform.world.shapes import BALL, RING
 from refusals import refused
@@ -14,7 +14,7 @@ from refusals import refused
 
 @pytest.mark.parametrize("level", [L1, L2, L3], ids=["L1", "L2", "L3"])
 @pytest.mark.parametrize("held_out", [False, True])
-def test_captions_tell_their_story(level: Level, held_out: bool) -> None:
+def test_captions_tell_their_story(level: Difficulty, held_out: bool) -> None:
     generator = np.random.default_rng(1)
     for seed in range(100):
         story = scene_from_seed(seed, level, held_out=held_out).story

@@ -3,14 +3,14 @@ import pytest
 
 from kinoform.world.pairs import KINDS, Pair, covered, draw_pair
 from kinoform.world.render import render
-from kinoform.world.sampling import L1, L3, Level, is_held_out
+from kinoform.world.sampling import L1, L3, Difficulty, is_held_out
 from kinoform.world.scene import Scene
 from refusals import refused
 
 SIZE = {"num_frames": 5, "height": 32, "width": 32}
 
 
-def drawn(kind: str, level: Level = L3, *, held_out: bool = False, count: int = 20) -> list[Pair]:
+def drawn(kind: str, level: Difficulty = L3, *, held_out: bool = False, count: int = 20) -> list[Pair]:
     generator = np.random.default_rng(3)
     return [draw_pair(kind, level, generator, held_out=held_out) for _ in range(count)]
 
@@ -50,7 +50,7 @@ def test_objects_go_and_come(kind: str, before: int, after: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("level", [L1, L3], ids=["L1", "L3"])
-def test_beyond_what_is_covered_both_videos_are_the_same(kind: str, level: Level) -> None:
+def test_beyond_what_is_covered_both_videos_are_the_same(kind: str, level: Difficulty) -> None:
     for pair in drawn(kind, level):
         source, target, touched = render(pair.source, **SIZE), render(pair.target, **SIZE), covered(pair, **SIZE)
         assert np.array_equal(source[~touched], target[~touched])

@@ -12,7 +12,7 @@ from kinoform.world.motions import PAIR_MOTIONS, SPIN, STILL
 from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS
 from kinoform.world.reader import read
 from kinoform.world.render import render
-from kinoform.world.sampling import L1, L2, L3, Level, place, sample_scene, sample_story
+from kinoform.world.sampling import L1, L2, L3, Difficulty, place, sample_scene, sample_story
 from kinoform.world.scene import LARGE, MEDIUM, SIZES, SMALL, Scene, Story
 from kinoform.world.score import Score, compare
 from kinoform.world.shapes import SHAPES
@@ -39,7 +39,7 @@ def test_every_level_is_read_at_every_size(level: str, height: int, width: int, 
         assert wrong(compare(scene.story, read(video))) == set(), f"video {number}"
 
 
-def drawn(level: Level, seed: int, **wanted: object) -> Scene:
+def drawn(level: Difficulty, seed: int, **wanted: object) -> Scene:
     """A scene of the level whose story has these: `count`, `panned`, `textured`."""
     generator = np.random.default_rng(seed)
     while True:

@@ -23,7 +23,7 @@ from kinoform.world.sampling import (
     L1,
     L2,
     L3,
-    Level,
+    Difficulty,
     colour_is_held_out,
     is_held_out,
     motion_is_held_out,
@@ -41,13 +41,13 @@ U = np.linspace(0, 1, 401)
 
 
 @LEVELS
-def test_a_seed_names_one_scene(level: Level) -> None:
+def test_a_seed_names_one_scene(level: Difficulty) -> None:
     assert scene_from_seed(7, level) == scene_from_seed(7, level)
     assert len({scene_from_seed(seed, level).things for seed in range(50)}) == 50
 
 
 @LEVELS
-def test_the_split_is_kept(level: Level) -> None:
+def test_the_split_is_kept(level: Difficulty) -> None:
     for seed in range(100):
         seen = scene_from_seed(seed, level).story
         held = scene_from_seed(seed, level, held_out=True).story

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from kinoform.loading.parts import Parts
     from kinoform.mini.training.plan import Plan, TransformerPlan
     from kinoform.training.adapter import AdapterPlan
-    from kinoform.training.stage import Upkeep
+    from kinoform.training.stage import RunOptions
 
 STAGES = {
     "autoencoder": "autoencoder",
     "text": "text encoder",
-    "reader": "reader of references",
+    "encoder": "encoder of reference images",
     "transformer": "transformer",
 }
-ADAPTER_STAGES = {"reader": "reader of references", "adapter": "adapter"}
+ADAPTER_STAGES = {"encoder": "encoder of reference images", "adapter": "adapter"}
 PLANS = {
-    "mini": "kinoform.mini.plans:plan",
-    "mini-factorized": "kinoform.mini.factorized_plans:plan",
-    "mini:frames": "kinoform.mini.adapter_plans:frames",
-    "mini:vace": "kinoform.mini.adapter_plans:vace",
-    "mini:reference": "kinoform.mini.adapter_plans:reference",
+    "mini": "kinoform.mini.plans:mini",
+    "mini-factorized": "kinoform.mini.plans:mini_factorized",
+    "mini:frames": "kinoform.mini.plans:frames",
+    "mini:vace": "kinoform.mini.plans:vace",
+    "mini:reference": "kinoform.mini.plans:reference",
 }
 SHARD_BYTES = 14_000_000
 
@@ -68,21 +68,21 @@ def train(
     from kinoform.recipes.load import choose_machine
     from kinoform.training.adapter import AdapterPlan
     from kinoform.training.devices import check_compiler
-    from kinoform.training.stage import Upkeep
+    from kinoform.training.stage import RunOptions
 
     plan, address = _plan(model, recipe)
     machine = choose_machine(device, "auto")
     if compiled:
         check_compiler(machine.device)
     torch.set_num_threads(threads)
-    upkeep = Upkeep(
+    options = RunOptions(
         save_every=100, sample_every=sample_every, show_progress=not console.streams(),
         device=machine.device, compile=compiled,
     )  # fmt: skip
     if isinstance(plan, AdapterPlan):
-        target, report = _adapter(plan, address, run, output, upkeep, processes=processes, force=force)
+        target, report = _adapter(plan, address, run, output, options, processes=processes, force=force)
     else:
-        target, report = _model(plan, address, run, output, upkeep, processes=processes, force=force)
+        target, report = _model(plan, address, run, output, options, processes=processes, force=force)
     text = f"{target}\n{json.dumps(report, indent=2)}"
     console.result(text, {"output": str(target), **report}, as_json=as_json)
 
@@ -118,7 +118,7 @@ def _model(
     address: str,
     run: Path | None,
     output: Path | None,
-    upkeep: Upkeep,
+    options: RunOptions,
     *,
     processes: int,
     force: bool,
@@ -140,7 +140,7 @@ def _model(
         check_folder_writable(target, holds=HOLDS, force=force)
     work = partial(train_plan, plan) if isinstance(plan, Plan) else partial(train_on_base, plan, _parts_of(plan.base))
     with held(folder), stages(STAGES, drawn=False) as tell:  # the training draws its own bar, with the loss
-        found = work(folder, replace(upkeep, tell=tell), show_videos(plan.recipe), processes=processes)
+        found = work(folder, replace(options, on_progress=tell), show_videos(plan.recipe), processes=processes)
     parts = Modules(transformer=found.transformer, autoencoder=found.codec, text_encoder=found.text_encoder)
     save_own(
         target, parts, tokenizer_json=found.tokenizer_json, recipe=address, made=found.report,
@@ -154,7 +154,7 @@ def _adapter(
     address: str,
     run: Path | None,
     output: Path | None,
-    upkeep: Upkeep,
+    options: RunOptions,
     *,
     processes: int,
     force: bool,
@@ -178,7 +178,7 @@ def _adapter(
             code="recipe_mismatch",
         )
     with held(folder), stages(ADAPTER_STAGES, drawn=False) as tell:
-        found = train_adapter(plan, parts, folder / "adapter", replace(upkeep, tell=tell), processes=processes)
+        found = train_adapter(plan, parts, folder / "adapter", replace(options, on_progress=tell), processes=processes)
     save_adapter(
         target, found.model, plan.recipe.additions, name=plan.name, base=plan.base, base_hash=parts.fingerprint(),
         recipe=address, made=found.report, force=force,

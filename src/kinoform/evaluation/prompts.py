@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kinoform.world.caption import caption
-from kinoform.world.sampling import L1, L2, L3, Level, sample_scene
+from kinoform.world.sampling import L1, L2, L3, Difficulty, sample_scene
 from kinoform.world.scene import Scene
 
 EVALUATION_SEED = 1_000_003
 """Scenes and noise of the evaluation come from here; trainings use other seeds."""
 
-LEVELS: Mapping[str, Level] = {"L1": L1, "L2": L2, "L3": L3}
+LEVELS: Mapping[str, Difficulty] = {"L1": L1, "L2": L2, "L3": L3}
 SPLITS = ("seen", "held-out")
 
 

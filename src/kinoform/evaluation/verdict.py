@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from kinoform.world.backgrounds import FIXED, PLAIN
 from kinoform.world.constancy import background_drift, sightings, steady
 from kinoform.world.reader import Observed, Reading, read
-from kinoform.world.sampling import Level
+from kinoform.world.sampling import Difficulty
 from kinoform.world.scene import MEDIUM, Story
 from kinoform.world.score import compare
 
@@ -35,7 +35,7 @@ class Verdict:
     background_drift: float | None
 
 
-def attributes(level: Level) -> tuple[str, ...]:
+def attributes(level: Difficulty) -> tuple[str, ...]:
     """What is judged at a level: texture, camera and size only where it varies them.
 
     The count is judged at every level, since no object, or two for one, is a failure wherever one is asked for.
@@ -48,7 +48,7 @@ def attributes(level: Level) -> tuple[str, ...]:
     return ("background", *texture, *camera, "count", "colour", "shape", "motion", "all_right", ALL_AND_STEADY, *size)
 
 
-def judge(story: Story, level: Level, frames: UInt8[np.ndarray, "f h w 3"]) -> Verdict:
+def judge(story: Story, level: Difficulty, frames: UInt8[np.ndarray, "f h w 3"]) -> Verdict:
     """Hold the frames of a video against what was asked."""
     reading, seen = read(frames), sightings(frames)
     score = compare(story, reading)

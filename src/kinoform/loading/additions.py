@@ -120,34 +120,34 @@ class Additions:
             setattr(wide.get_submodule(owner), leaf, values[name])
         return wide.eval()
 
-    def let_learn(self, model: DiT) -> dict[str, nn.Parameter]:
+    def mark_trainable(self, model: DiT) -> dict[str, nn.Parameter]:
         """Turn on the gradients of what was added to this model, by name; those of all else stay as they are: off,
         in a loaded model, but for adapters.
 
         Of the patch embedding, only the added channels get a gradient; weight decay would change the others.
         """
-        learning = {
+        trainable = {
             name: parameter
             for name, parameter in model.named_parameters()
             if self.own(name) or (name == PATCH and self.channels)
         }
-        for parameter in learning.values():
+        for parameter in trainable.values():
             parameter.requires_grad_(True)
-        if PATCH in learning:
+        if PATCH in trainable:
             first = model.spec.in_channels - sum(self.channels.values())
-            learning[PATCH].register_hook(lambda gradient: _without_first(gradient, first))
-        return learning
+            trainable[PATCH].register_hook(lambda gradient: _without_first(gradient, first))
+        return trainable
 
-    def learning(
+    def trainable(
         self, model: DiT, lora: LoRASpec | None, generator: torch.Generator, *, name: str
     ) -> tuple[DiT, dict[str, nn.Parameter]]:
-        """The widened model with a new adapter `name`, if any, and what learns in it by name: that and `let_learn`.
+        """The widened model with a new adapter `name`, if any, and by name what is trainable in it.
 
         With an adapter it is a copy that shares all weights. Raises UsageError as `attach` does.
         """
         adapted = model if lora is None else attach(model, lora, name=name, generator=generator)
         matrices = {each: value for each, value in adapted.named_parameters() if f".adapters.{name}." in each}
-        return adapted, {**self.let_learn(adapted), **matrices}
+        return adapted, {**self.mark_trainable(adapted), **matrices}
 
     def _started(self, wide: DiT, base: DiT) -> Iterator[tuple[str, Tensor]]:
         """Values of the parameters of added streams and branches."""

@@ -1,6 +1,6 @@
 """The adapters of the embedded model: known frames, videos to change, images of what shall appear.
 
-Each is the embedded model with something put onto it; how they were trained is in mini/adapter_plans.py, what
+Each is the embedded model with something put onto it; how they were trained is in mini/plans.py, what
 they can do in docs/editing.md.
 """
 

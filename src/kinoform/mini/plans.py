@@ -1,40 +1,63 @@
-"""How the embedded model is trained from nothing: `kinoform train mini`."""
+"""How the embedded models are trained: `kinoform train mini`, `mini-factorized`, `mini:frames`, `mini:vace`, ..."""
 
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from kinoform.mini.recipe import mini
+from kinoform.conditions.protocols import VideoSize
+from kinoform.mini import adapters
+from kinoform.mini.factorized_recipe import IMAGES
+from kinoform.mini.factorized_recipe import mini_factorized as factorized_recipe
+from kinoform.mini.recipe import mini as mini_recipe
+from kinoform.mini.training.adapter_dataset import EditSamples, FrameSamples, ReferenceSamples
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig
 from kinoform.mini.training.dataset import Videos
-from kinoform.mini.training.plan import Plan
+from kinoform.mini.training.plan import Plan, TransformerPlan
+from kinoform.mini.training.reference_stage import (
+    ReferenceEncoderConfig,
+    ReferenceEncoderPlan,
+    TextualInversionStage,
+)
 from kinoform.mini.training.text_stage import TextConfig
-from kinoform.mini.training.transformer_stage import TransformerConfig
+from kinoform.mini.training.transformer_stage import ReferenceImages, TransformerConfig
+from kinoform.models.context import ReferenceStream, WordStream
+from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.models.vae import VAESpec
-from kinoform.training.ema import AverageSpec
+from kinoform.recipe import Recipe
+from kinoform.training.adapter import AdapterPlan
+from kinoform.training.adapter_data import Samples
+from kinoform.training.ema import EMASpec
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import AdamSpec, MuonSpec, OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec
 from kinoform.world.caption import vocabulary
-from kinoform.world.sampling import Level
+from kinoform.world.sampling import Difficulty
 
-WORLD = Level(textured=0.3, sized=0.3, panned=0.25, paired=0.25)
+WORLD = Difficulty(textured=0.3, sized=0.3, panned=0.25, paired=0.25)
 """Everything of L3, more than a third of it as simple as L1."""
 
+SINGLE = Difficulty(textured=0.3, sized=0.3)
+"""One object and a camera at rest: what a reference image shows is then no question."""
 
-def in_blocks(name: str, parameter: object) -> bool:
-    """The hidden matrices of the transformer, which Muon takes; AdamW has the rest, the lesson's probe too."""
-    return name.startswith("model.blocks.") and name.endswith(".weight") and getattr(parameter, "ndim", 0) == 2
-
-
-def inner_convolutions(name: str, parameter: object) -> bool:
-    """The decoder's kernels between its first and its last layer."""
-    return ".conv_" not in name and getattr(parameter, "ndim", 0) >= 4 and name.startswith("decoder.")
+OFF_PALETTE = 0.5
+"""The share of objects that only a reference image shows whose colour no word names. No pair of colour and shape stands
+for another then, and one that was never shown is read as well as any."""
 
 
-def plan() -> Plan:
-    """How mini is trained: two hours of one core for the transformer, minutes for the rest."""
-    recipe = mini()
+def in_blocks(name: str, parameter: Tensor) -> bool:
+    """Take the hidden matrices of the transformer; AdamW has the rest, the probe's too."""
+    return name.startswith("model.blocks.") and name.endswith(".weight") and parameter.ndim == 2
+
+
+def inner_convolutions(name: str, parameter: Tensor) -> bool:
+    """Take the decoder's kernels between its first and its last layer."""
+    return ".conv_" not in name and parameter.ndim >= 4 and name.startswith("decoder.")
+
+
+def mini() -> Plan:
+    """Three stages from nothing: two hours of one core for the transformer, minutes for the rest."""
+    recipe = mini_recipe()
     assert isinstance(recipe.codec, VAESpec)
     videos = Videos(level=WORLD, num_frames=recipe.num_frames, height=recipe.height, width=recipe.width, seed=20261120)
     return Plan(
@@ -48,7 +71,7 @@ def plan() -> Plan:
                 adam=AdamSpec(learning_rate=1e-3),
                 hidden=inner_convolutions,
             ),
-            average=AverageSpec(decay=0.98, every=2),
+            ema=EMASpec(decay=0.98, every=2),
         ),
         text=TextConfig(text=recipe.text, videos=videos),
         text_training=TrainingSpec(
@@ -70,4 +93,129 @@ def plan() -> Plan:
                 hidden=in_blocks,
             ),
         ),
+    )
+
+
+def mini_factorized() -> TransformerPlan:
+    """The videos, noise, levels, batches and steps of `mini`; some captions leave the object to a reference image."""
+    recipe, full = factorized_recipe(), mini()
+    images = ReferenceImages(rows=adapters.REFERENCE_ROWS, off_palette=OFF_PALETTE)
+    encoder = reference_encoder(recipe, IMAGES)
+    training = encoder.training
+    return TransformerPlan(
+        base="mini",
+        recipe=recipe,
+        words=full.words,
+        transformer=replace(full.transformer, transformer=recipe.transformer, reference_images=images),
+        transformer_training=full.transformer_training,
+        encoder=replace(
+            encoder,
+            config=replace(encoder.config, off_palette=OFF_PALETTE),
+            training=replace(training, schedule=replace(training.schedule, total=3600)),
+            frozen=True,
+        ),
+    )
+
+
+def frames() -> AdapterPlan:
+    """How `mini:frames` learns from the frames that are known."""
+    return _adapter("frames", adapters.frames(), FrameSamples(level=WORLD, seed=20261121), rank=16, steps=2000)
+
+
+def vace() -> AdapterPlan:
+    """How `mini:vace` learns from videos to change."""
+    samples = EditSamples(level=WORLD, seed=20261122)
+    return _adapter("vace", adapters.vace(), samples, rank=6, steps=3000, learning_rate=1.5e-3)
+
+
+def reference_guests() -> AdapterPlan:
+    """How reference images are learnt as tokens that self-attention sees."""
+    return _reference("guests", adapters.reference_guests(), rank=24)
+
+
+def reference_stream() -> AdapterPlan:
+    """How reference images are learnt as a gated stream of cross-attention."""
+    recipe = adapters.reference_stream()
+    plan = _reference("stream", recipe, rank=5)
+    muon = MuonSpec(learning_rate=0.02, precision=torch.bfloat16)
+    optimizer = replace(plan.training.optimizer, muon=muon, hidden=_stream_matrices)
+    return replace(
+        plan,
+        encoder=reference_encoder(recipe, adapters.READ),
+        training=replace(plan.training, optimizer=optimizer),
+    )
+
+
+def reference_words() -> AdapterPlan:
+    """How a reference image is learnt as words of the prompt, by textual inversion first."""
+    recipe = adapters.reference_words()
+    training = TrainingSpec(
+        schedule=Schedule(warmup=50, total=4000),
+        optimizer=OptimizerSpec(
+            adam=AdamSpec(learning_rate=1e-3),
+            muon=MuonSpec(learning_rate=0.02, precision=torch.bfloat16),
+            hidden=_encoder_matrices,
+        ),
+    )
+    encoder = reference_encoder(recipe, adapters.SAID)
+    config = replace(encoder.config, off_palette=OFF_PALETTE)
+    encoder = replace(encoder, config=config, training=training, stage=TextualInversionStage, frozen=True)
+    return replace(_reference("words", recipe, rank=20), encoder=encoder)
+
+
+def reference() -> AdapterPlan:
+    """How `mini:reference` is trained."""
+    return reference_words()
+
+
+def reference_encoder(recipe: Recipe, stream: ReferenceStream | WordStream) -> ReferenceEncoderPlan:
+    """How a recipe's stream of reference images learns colour and shape before the rest learns."""
+    return ReferenceEncoderPlan(
+        config=ReferenceEncoderConfig(
+            stream=stream,
+            rows=adapters.REFERENCE_ROWS,
+            dim=recipe.transformer.dim,
+            eps=recipe.transformer.eps,
+            video=VideoSize(num_frames=recipe.num_frames, height=recipe.height, width=recipe.width),
+            level=SINGLE,
+        ),
+        training=TrainingSpec(
+            schedule=Schedule(warmup=50, total=1200),
+            optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=1e-3), hidden=no_matrix),
+        ),
+    )
+
+
+def _encoder_matrices(name: str, parameter: Tensor) -> bool:
+    return ".blocks." in name and parameter.ndim == 2
+
+
+def _stream_matrices(name: str, parameter: Tensor) -> bool:
+    """Take those of an added stream, which are whole; the thin ones of the low-rank changes are AdamW's."""
+    added = ".streams.reference." in name or ".context.reference." in name
+    return added and name.endswith(".weight") and parameter.ndim == 2
+
+
+def _reference(name: str, recipe: Recipe, *, rank: int) -> AdapterPlan:
+    """Plan at the levels of a video's steps: what an image says is decided near pure noise, then the video shows it."""
+    plan = _adapter(name, recipe, ReferenceSamples(level=SINGLE, seed=20261123), rank=rank, steps=1000)
+    return replace(plan, levels=LevelSampling(shift=8.0))
+
+
+def _adapter(
+    name: str, recipe: Recipe, samples: Samples, *, rank: int, steps: int, learning_rate: float = 2e-3
+) -> AdapterPlan:
+    """A model of 2 MB at most, which the rank sees to, from about 20 minutes of one core."""
+    return AdapterPlan(
+        name=name,
+        base="mini",
+        recipe=recipe,
+        lora=LoRASpec(patterns=(*BLOCKS, "!branches.*"), rank=rank),
+        samples=samples,
+        levels=LevelSampling(shift=3.0),
+        training=TrainingSpec(
+            schedule=Schedule(warmup=50, total=steps, hold=0.5),
+            optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=learning_rate), hidden=no_matrix),
+        ),
+        precision=torch.bfloat16,
     )

@@ -11,11 +11,11 @@ import torch
 
 from kinoform.media.contact_sheet import save_contact_sheet
 from kinoform.media.video import Video
-from kinoform.mini.training.transformer_stage import Frozen
 from kinoform.models.dit import DiT
 from kinoform.pipelines.generate import decode, denoise, noise_of
 from kinoform.pipelines.request import request
 from kinoform.recipe import Recipe
+from kinoform.training.frozen import FrozenParts
 
 PROMPTS = (
     "a red ball bounces on a blue background",
@@ -25,12 +25,12 @@ PROMPTS = (
 )
 
 
-def show_videos(recipe: Recipe) -> Callable[[DiT, Frozen, Path], None]:
+def show_videos(recipe: Recipe) -> Callable[[DiT, FrozenParts, Path], None]:
     """A picklable function that draws PROMPTS, one video a row, seeds 0 to 3."""
     return partial(_show, recipe)
 
 
-def _show(recipe: Recipe, model: DiT, frozen: Frozen, path: Path) -> None:
+def _show(recipe: Recipe, model: DiT, frozen: FrozenParts, path: Path) -> None:
     rows = frozen.rows([*PROMPTS, recipe.negative_prompt])
     videos = []
     for seed, prompt in enumerate(PROMPTS):

@@ -12,32 +12,27 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from kinoform.conditions.protocols import ConditionerOutput, VideoSize, together
 from kinoform.errors import UsageError
 from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
-from kinoform.mini.training.dataset import step_generator
-from kinoform.mini.training.reference_stage import Read, ReaderPlan
-from kinoform.mini.training.textual_inversion_stage import WordsPlan
-from kinoform.mini.training.transformer_stage import Frozen
 from kinoform.models.codec import to_signed
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
 from kinoform.ops.flops import count_flops
-from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
 from kinoform.training.adapter_data import Sample, Samples
-from kinoform.training.codec_only import CodecAlone
-from kinoform.training.collate import alike, stacked
+from kinoform.training.collate import collate, group_similar
 from kinoform.training.devices import apart
-from kinoform.training.distributed import Alone, Part, Team
-from kinoform.training.distributed import together as in_processes
+from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, spawn
+from kinoform.training.frozen import CodecOnly, EncoderPlan, FrozenParts, TrainedEncoder
 from kinoform.training.loop import finished
-from kinoform.training.objective import LevelSampling, noised, timesteps, velocity_target
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.objective import LevelSampling, TrainableModel, noised, predict_velocity, velocity_target
+from kinoform.training.rng import step_generator
+from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.types import Conditions, Latents, Velocity
 
 CPU = torch.device("cpu")
@@ -53,8 +48,8 @@ class AdapterPlan:
     `recipe` has the additions and the conditioners; `lora` says which layers get low-rank changes (None for
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the
     recipe's negative prompt, for guidance, and whose inputs are those that stand beside it; that inputs are left out at
-    times is up to `samples`. What is told in words (see `Sample`) weighs `told_weight` in the loss. `reader` is what an
-    added reference stream learns first. `precision` is that of the products.
+    times is up to `samples`. What is told in words (see `Sample`) weighs `told_weight` in the loss. `encoder` is
+    how the embedding of an added context stream learns first. `precision` is that of the products.
     """
 
     name: str
@@ -69,7 +64,7 @@ class AdapterPlan:
     told_weight: float = 4.0
     seed: int = 4
     precision: torch.dtype = torch.float32
-    reader: ReaderPlan | WordsPlan | None = None
+    encoder: EncoderPlan | None = None
 
     @property
     def video(self) -> VideoSize:
@@ -85,8 +80,8 @@ class TrainedAdapter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """Samples of a batch that fill the same doors alike; `share` is their part of the batch."""
+class SampleGroup:
+    """Samples of a batch whose inputs have the same shapes; `share` is their part of the batch."""
 
     x: Latents
     sigma: Float[Tensor, " b"]
@@ -98,23 +93,23 @@ class Group:
 
 
 def train_adapter(
-    plan: AdapterPlan, parts: Parts, folder: Path, upkeep: Upkeep | None = None, *, processes: int = 1
+    plan: AdapterPlan, parts: Parts, folder: Path, options: RunOptions | None = None, *, processes: int = 1
 ) -> TrainedAdapter:
     """Train below `folder`, or go on there; `parts` are those of the model that is adapted.
 
     Raises what `train` raises, and UsageError when the batch cannot be shared by the processes.
     """
     base = parts.transformer(plan.precision, CPU)
-    frozen = Frozen(
+    frozen = FrozenParts(
         codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
     )
-    upkeep = replace(upkeep or Upkeep(), sample_every=0)
-    read = None if plan.reader is None else plan.reader.train(base, frozen, folder / "reader", upkeep)
-    work = plan, base, frozen, parts.fingerprint(), read, folder, upkeep
+    options = replace(options or RunOptions(), sample_every=0)
+    encoder = None if plan.encoder is None else plan.encoder.train(base, frozen, folder / "encoder", options)
+    work = plan, base, frozen, parts.fingerprint(), encoder, folder, options
     if processes > 1:
-        Part(0, processes).slice(plan.batch)  # refused here rather than in every process
-        in_processes(processes, _train, work)
-    return _train(Alone(), *work)
+        Rank(0, processes).slice(plan.batch)  # refused here rather than in every process
+        spawn(processes, _train, work)
+    return _train(SingleProcess(), *work)
 
 
 def deciding(plan: AdapterPlan, base_hash: str) -> dict[str, object]:
@@ -125,56 +120,39 @@ def deciding(plan: AdapterPlan, base_hash: str) -> dict[str, object]:
     return {"base_hash": base_hash, **told, **parts, "video": plan.video}
 
 
-class Pupil(nn.Module):
-    """The model, from noisy latents and what was given to a velocity; compiled or replaced as one."""
-
-    def __init__(self, model: DiT) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, x: Latents, sigma: Float[Tensor, " b"], rows: Float[Tensor, "b n r"], given: ConditionerOutput
-    ) -> Velocity:
-        prepared = self.model.prepare(given.conditions(rows), grid_of(x, self.model.spec.patch))
-        return self.model(x, timesteps(sigma), prepared)
-
-
 class AdapterStage:
     """A step's samples, encoded as the inputs of a request are; see `Stage`.
 
-    `base` may share its weights with others; it is not changed. `read` is what the reference stream begins with, if
-    it was trained before. `part` is what this process makes of every batch.
+    `base` may share its weights with others; it is not changed. `encoder` is what that of the plan
+    learnt, if it has one. `rank` says what this process makes of every batch.
     """
 
     def __init__(
-        self, plan: AdapterPlan, base: DiT, frozen: Frozen, *, base_hash: str,
-        read: Read | None = None, part: Part | None = None,
+        self, plan: AdapterPlan, base: DiT, frozen: FrozenParts, *, base_hash: str,
+        encoder: TrainedEncoder | None = None, rank: Rank | None = None,
     ) -> None:  # fmt: skip
         self.config = deciding(plan, base_hash)
-        self._plan, self._frozen, self._part = plan, frozen, part or Part()
-        self._encoders = CodecAlone(frozen.codec)
+        self._plan, self._frozen, self._rank = plan, frozen, rank or Rank()
+        self._encoders = CodecOnly(frozen.codec)
         generator, additions = torch.Generator().manual_seed(plan.seed), plan.recipe.additions or Additions()
-        widened, learning = additions.learning(additions.onto(base), plan.lora, generator, name=plan.name)
+        widened, trainable = additions.trainable(additions.onto(base), plan.lora, generator, name=plan.name)
         model = apart(widened, base)  # it goes to the device, and the base is asked on the CPU
         assert isinstance(model, DiT)
-        for parameter in learning.values():
+        for parameter in trainable.values():
             parameter.data = parameter.data.float()
-        if plan.reader is not None:
-            embedding = model.context[plan.reader.config.stream.name]
-            if read is not None:
-                embedding.load_state_dict(read.weights)
-            embedding.requires_grad_(not plan.reader.stays)
-        self._pupil, self._base = Pupil(model), base
+        if encoder is not None:
+            encoder.load_into(model)
+        self._model, self._base = TrainableModel(model), base
         batch = self.batch(0)
         self.samples_per_step = plan.batch
-        self.flops_per_step = 3.0 * self._part.of * count_flops(lambda: self.loss(batch))
+        self.flops_per_step = 3.0 * self._rank.world_size * count_flops(lambda: self.loss(batch))
 
-    def modules(self) -> Pupil:
-        return self._pupil
+    def modules(self) -> TrainableModel:
+        return self._model
 
     @torch.no_grad()
-    def batch(self, step: int) -> tuple[Group, ...]:
-        plan, mine = self._plan, self._part.slice(self._plan.batch)
+    def batch(self, step: int) -> tuple[SampleGroup, ...]:
+        plan, mine = self._plan, self._rank.slice(self._plan.batch)
         generator = step_generator(plan.seed, step)
         dropped = (torch.rand(plan.batch, generator=generator) < plan.dropout)[mine].tolist()
         sigma = plan.levels.draw((plan.batch,), generator, step)[mine]
@@ -186,17 +164,17 @@ class AdapterStage:
         channels, frames, *sides = videos.shape[1:]
         noise = torch.randn(plan.batch, channels, LEAD + frames, *sides, generator=generator)[mine]
         drawings = [_Drawing(*each) for each in zip(samples, given, videos, noise, sigma, strict=True)]
-        return tuple(self._group([drawings[n] for n in places], len(given)) for places in alike(given))
+        return tuple(self._group([drawings[n] for n in places], len(given)) for places in group_similar(given))
 
     def given(self, sample: Sample) -> ConditionerOutput:
         """What the conditioners give of a sample's inputs: what they would give of a request's."""
         video, conditioners = self._plan.video, self._plan.recipe.conditioners
         return together(each.encode(sample.inputs, video, self._encoders) for each in conditioners)
 
-    def loss(self, batch: tuple[Group, ...]) -> Float[Tensor, ""]:
+    def loss(self, batch: tuple[SampleGroup, ...]) -> Float[Tensor, ""]:
         rounded = {
             name: weight if keeps_float32(name) else weight.to(self._plan.precision)
-            for name, weight in self._pupil.named_parameters()
+            for name, weight in self._model.named_parameters()
             if weight.requires_grad
         }
         return torch.stack([group.share * self._loss(group, rounded) for group in batch]).sum()
@@ -208,7 +186,7 @@ class AdapterStage:
         negative = self._plan.recipe.negative_prompt
         return replace(sample, prompt=negative, told=None if sample.told is None else negative)
 
-    def _group(self, drawings: list[_Drawing], of: int) -> Group:
+    def _group(self, drawings: list[_Drawing], of: int) -> SampleGroup:
         """The videos behind the images that stand before them, which are denoised to what they are."""
         lead = drawings[0].given.constraints.prefix_frames
         x0 = torch.stack([each.x0 for each in drawings])
@@ -231,11 +209,11 @@ class AdapterStage:
             target[told] = self._by_base(x[told], sigma[told], [drawings[n].sample.told or "" for n in told])
         weight = torch.ones(len(drawings), 1, 1, 1, 1)
         weight[told] = self._plan.told_weight
-        return Group(
+        return SampleGroup(
             x=x,
             sigma=sigma,
             rows=self._frozen.rows([each.sample.prompt for each in drawings]),
-            given=stacked([each.given for each in drawings]),
+            given=collate([each.given for each in drawings]),
             target=target,
             weight=weight,
             share=len(drawings) / of,
@@ -243,11 +221,10 @@ class AdapterStage:
 
     def _by_base(self, x: Latents, sigma: Float[Tensor, " b"], prompts: list[str]) -> Velocity:
         """The velocity of the model that is adapted, from words alone."""
-        conditions = Conditions(context={"text": self._frozen.rows(prompts)})
-        return self._base(x, timesteps(sigma), self._base.prepare(conditions, grid_of(x, self._base.spec.patch)))
+        return predict_velocity(self._base, x, sigma, Conditions(context={"text": self._frozen.rows(prompts)}))
 
-    def _loss(self, group: Group, rounded: dict[str, Tensor]) -> Float[Tensor, ""]:
-        velocity = functional_call(self._pupil, rounded, (group.x, group.sigma, group.rows, group.given))
+    def _loss(self, group: SampleGroup, rounded: dict[str, Tensor]) -> Float[Tensor, ""]:
+        velocity = functional_call(self._model, rounded, (group.x, group.sigma, group.given.conditions(group.rows)))
         return (group.weight * (velocity.float() - group.target).square()).mean()
 
 
@@ -262,10 +239,12 @@ class _Drawing(NamedTuple):
 
 
 def _train(
-    team: Team, plan: AdapterPlan, base: DiT, frozen: Frozen, base_hash: str, read: Read | None, folder: Path,
-    upkeep: Upkeep,
+    group: ProcessGroup, plan: AdapterPlan, base: DiT, frozen: FrozenParts, base_hash: str,
+    encoder: TrainedEncoder | None, folder: Path, options: RunOptions,
 ) -> TrainedAdapter:  # fmt: skip
-    stage = AdapterStage(plan, base, frozen, base_hash=base_hash, read=read, part=team.part)
-    pupil, report = finished(stage, folder, plan.training, upkeep, team)
-    assert isinstance(pupil, Pupil)
-    return TrainedAdapter(model=pupil.model, report=report if read is None else report | {"reader": read.report})
+    stage = AdapterStage(plan, base, frozen, base_hash=base_hash, encoder=encoder, rank=group.rank)
+    module, report = finished(stage, folder, plan.training, options, group)
+    assert isinstance(module, TrainableModel)
+    return TrainedAdapter(
+        model=module.model, report=report if encoder is None else report | {"encoder": encoder.report}
+    )

@@ -14,7 +14,7 @@ from kinoform.conditions.protocols import ConditionerOutput, LatentConstraints
 from kinoform.errors import UsageError
 
 
-def alike(given: Sequence[ConditionerOutput]) -> list[list[int]]:
+def group_similar(given: Sequence[ConditionerOutput]) -> list[list[int]]:
     """Places of those with the same doors, shapes and plain values; in the order of the first of each kind."""
     found: dict[object, list[int]] = defaultdict(list)
     for place, each in enumerate(given):
@@ -22,7 +22,7 @@ def alike(given: Sequence[ConditionerOutput]) -> list[list[int]]:
     return list(found.values())
 
 
-def stacked(given: Sequence[ConditionerOutput]) -> ConditionerOutput:
+def collate(given: Sequence[ConditionerOutput]) -> ConditionerOutput:
     """One contribution for a batch: tensors one behind the other along their first axis, all else as the first has it.
 
     What is known of the video is left out: it is imposed while a video is made, not learned. Raises UsageError for

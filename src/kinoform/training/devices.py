@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.training.distributed import Part
+from kinoform.training.distributed import Rank
 
 CPU = torch.device("cpu")
 
@@ -37,11 +37,11 @@ def check_compiler(device: torch.device) -> None:
         ) from failure
 
 
-def device_of(part: Part, device: torch.device) -> torch.device:
+def device_of(rank: Rank, device: torch.device) -> torch.device:
     """Processes that share "cuda" take its devices in turn; a device with a number is meant as it stands."""
-    if device.type != "cuda" or device.index is not None or part.of == 1:
+    if device.type != "cuda" or device.index is not None or rank.world_size == 1:
         return device
-    return torch.device("cuda", part.index % torch.cuda.device_count())
+    return torch.device("cuda", rank.index % torch.cuda.device_count())
 
 
 def apart(module: nn.Module, other: nn.Module) -> nn.Module:

@@ -28,36 +28,36 @@ PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Part `index` of `of` equal parts of every batch."""
+class Rank:
+    """Process `index` of `world_size`, each of which computes an equal part of every batch."""
 
     index: int = 0
-    of: int = 1
+    world_size: int = 1
 
     def slice(self, count: int) -> slice:
         """Which of `count` samples. Raises UsageError when they cannot be dealt out evenly."""
-        if count % self.of:
+        if count % self.world_size:
             raise UsageError(
-                f"a batch of {count} cannot be shared by {self.of} processes; give a divisor of {count}",
+                f"a batch of {count} cannot be shared by {self.world_size} processes; give a divisor of {count}",
                 code="batch_not_divisible",
             )
-        share = count // self.of
+        share = count // self.world_size
         return slice(self.index * share, (self.index + 1) * share)
 
 
 @runtime_checkable
-class Team(Protocol):
-    """What a process of a training has to agree on with the others."""
+class ProcessGroup(Protocol):
+    """The processes that share a training, and what one of them has to agree on with the others."""
 
     @property
-    def part(self) -> Part: ...
+    def rank(self) -> Rank: ...
 
     def mean(self, tensors: Iterable[Tensor]) -> None:
         """Replace each float32 tensor by its mean over the processes, in place."""
         ...
 
-    def shared(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
-        """`work(stack)` of each, shape for shape; of [k, ...] each process may do some of the k and hear the rest.
+    def map_sharded(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
+        """`work(stack)` of each, shape for shape; of [k, ...] each process may do some of the k and get the rest.
 
         Every process hands over the same float32 stacks, and `work` treats each of the k by itself.
         """
@@ -68,43 +68,43 @@ class Team(Protocol):
         ...
 
 
-class Alone:
-    """The team of one."""
+class SingleProcess:
+    """A group of one."""
 
-    part = Part()
+    rank = Rank()
 
     def mean(self, tensors: Iterable[Tensor]) -> None: ...
 
-    def shared(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
+    def map_sharded(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
         return [work(stack) for stack in stacks]
 
     def any(self, flag: bool) -> bool:
         return flag
 
 
-class Processes:
-    """One of the processes that `together` started."""
+class GlooGroup:
+    """One of the processes that `spawn` started."""
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
+    def __init__(self, rank: Rank) -> None:
+        self.rank = rank
         self._parent = os.getppid()
 
     def mean(self, tensors: Iterable[Tensor]) -> None:
         parts = list(tensors)
         flat = torch.cat([part.flatten() for part in parts]).cpu()  # where gloo works on every machine
         distributed.all_reduce(flat)
-        flat /= self.part.of
+        flat /= self.rank.world_size
         for part, found in zip(parts, _split(flat, parts), strict=True):
             part.copy_(found.view_as(part))
 
-    def shared(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
+    def map_sharded(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
         """On accelerators each process does it all, which takes less time than to tell of it."""
         if any(stack.device.type != "cpu" for stack in stacks):
             return [work(stack) for stack in stacks]
         flat = torch.zeros(sum(stack.numel() for stack in stacks))
         found = [part.view_as(stack) for part, stack in zip(_split(flat, stacks), stacks, strict=True)]
         for result, stack in zip(found, stacks, strict=True):
-            mine = slice(self.part.index, None, self.part.of)
+            mine = slice(self.rank.index, None, self.rank.world_size)
             result[mine] = work(stack[mine])
         distributed.all_reduce(flat)
         return found
@@ -120,8 +120,8 @@ def _split(flat: Tensor, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return flat.split([each.numel() for each in like])
 
 
-def together(count: int, work: Callable[..., object], arguments: Sequence[Any] = ()) -> None:
-    """Run `work(team, *arguments)` in `count` processes with as many threads each as this one has.
+def spawn(count: int, work: Callable[..., object], arguments: Sequence[Any] = ()) -> None:
+    """Run `work(group, *arguments)` in `count` processes with as many threads each as this one has.
 
     Function and arguments must be picklable. Ctrl-C, SIGTERM and SIGHUP are handed to the first process, once each,
     and are for `work` to obey. Raises the KinoformError that one of them raised, or one of its own when a
@@ -164,7 +164,7 @@ def _member(
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     distributed.init_process_group("gloo", init_method=meeting, rank=index, world_size=count, timeout=PATIENCE)
     try:
-        work(Processes(Part(index, count)), *arguments)
+        work(GlooGroup(Rank(index, count)), *arguments)
     except KinoformError as failure:
         failures.put(failure)
         raise
@@ -185,7 +185,7 @@ def loopback() -> str | None:
 def _heed_the_first_alone(index: int) -> None:
     """Keep a terminal's Ctrl-C from every process but the first, which must not have it twice."""
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # the first has it from `together`
+        os.setpgrp()  # the first has it from `spawn`
     elif index > 0:  # on Windows, where the first has it from the terminal
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -12,7 +12,7 @@ from kinoform.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AverageSpec:
+class EMASpec:
     """Update n (from 0) keeps min(decay, (1 + n) / (10 + n)) of the average; updates come `every` steps."""
 
     decay: float = 0.985
@@ -25,14 +25,14 @@ class AverageSpec:
                 code="value_out_of_range",
             )
 
-    def begin(self, module: nn.Module) -> "Average":
-        return Average(module, self)
+    def begin(self, module: nn.Module) -> "EMA":
+        return EMA(module, self)
 
 
-class Average:
+class EMA:
     """Float32 copies of one module's trained parameters; buffers and frozen parameters are not averaged."""
 
-    def __init__(self, module: nn.Module, spec: AverageSpec) -> None:
+    def __init__(self, module: nn.Module, spec: EMASpec) -> None:
         self._spec = spec
         self._updates = 0
         self.tensors = {name: parameter.detach().float().clone() for name, parameter in _trained(module).items()}

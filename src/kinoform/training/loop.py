@@ -21,38 +21,38 @@ from kinoform.stopping import PATIENCE, stop_signals
 from kinoform.training import checkpoint
 from kinoform.training.checkpoint import Checkpoint, Progress
 from kinoform.training.devices import CPU, device_of, moved
-from kinoform.training.distributed import Alone, Team
-from kinoform.training.ema import Average
+from kinoform.training.distributed import ProcessGroup, SingleProcess
+from kinoform.training.ema import EMA
 from kinoform.training.fingerprint import fingerprint
 from kinoform.training.lock import held
 from kinoform.training.metrics import Log, Measurement, bar
 from kinoform.training.rng import kept_randomness, randomness, restore_randomness, seed_everything
-from kinoform.training.stage import Stage, TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, Stage, TrainingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The module of the stage holds the last weights; `average` holds the ones to ship; both are on the CPU."""
+    """The module of the stage holds the last weights; `ema` holds the ones to ship; both are on the CPU."""
 
     progress: Progress
-    average: Average
+    ema: EMA
 
 
 class Learner:
-    """All that changes while training, on the module's device. `team` are the processes that share each batch."""
+    """All that changes while training, on the module's device. `group` are the processes that share each batch."""
 
-    def __init__(self, module: nn.Module, spec: TrainingSpec, team: Team) -> None:
-        self.module, self.spec, self.team = module, spec, team
-        self.optimizer = spec.optimizer.build(module.named_parameters(), team)
-        self.average = spec.average.begin(module)
+    def __init__(self, module: nn.Module, spec: TrainingSpec, group: ProcessGroup) -> None:
+        self.module, self.spec, self.group = module, spec, group
+        self.optimizer = spec.optimizer.build(module.named_parameters(), group)
+        self.ema = spec.ema.begin(module)
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     def gradients(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Leave the team's mean gradients in the parameters; its mean loss."""
+        """Leave the group's mean gradients in the parameters; its mean loss."""
         self.optimizer.clear()
         loss.backward()
         mean = loss.detach().float()
-        self.team.mean([mean, *map(_gradient, self._parameters)])
+        self.group.mean([mean, *map(_gradient, self._parameters)])
         return mean
 
     def clipped(self) -> Float[Tensor, ""]:
@@ -61,45 +61,45 @@ class Learner:
 
     def apply(self, step: int) -> None:
         self.optimizer.step(self.spec.schedule.factor(step))
-        self.average.update(self.module, step)
+        self.ema.update(self.module, step)
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {"model": self.module, "optimizer": self.optimizer, "average": self.average}
+        parts = {"model": self.module, "optimizer": self.optimizer, "ema": self.ema}
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average.load_state_dict(state["average"])
+        self.ema.load_state_dict(state["ema"])
 
 
 def train(
-    stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep | None = None, team: Team | None = None
+    stage: Stage, folder: Path, spec: TrainingSpec, options: RunOptions | None = None, group: ProcessGroup | None = None
 ) -> Outcome:
     """Begin, or continue from the newest complete checkpoint in `folder`, until the schedule's end.
 
     Killed at any moment and called again, the losses are those of the uninterrupted training, bit for bit
-    (on one device, with deterministic kernels). In a team (see `together`) every process calls this with a
+    (on one device, with deterministic kernels). In a group (see `spawn`) every process calls this with a
     stage that makes its part of the batches, and the first one keeps the folder. Writes
     `folder`/checkpoints, `folder`/losses.jsonl and `folder`/samples. Raises Interrupted after Ctrl-C or
     SIGTERM or SIGHUP, when the step is finished and saved; NonFiniteError after too many bad batches; UsageError for
     a folder of another training, one that another process is training into, and one that cannot be written.
     """
-    upkeep, team = upkeep or Upkeep(), team or Alone()
-    if team.part.index:
+    options, group = options or RunOptions(), group or SingleProcess()
+    if group.rank.index:
         with kept_randomness():
-            return _follow(_Run(stage, folder, spec, upkeep, team))
+            return _follow(_Run(stage, folder, spec, options, group))
     with held(folder), kept_randomness():
-        return _lead(_Run(stage, folder, spec, upkeep, team))
+        return _lead(_Run(stage, folder, spec, options, group))
 
 
 def finished(
-    stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep, team: Team | None = None
+    stage: Stage, folder: Path, spec: TrainingSpec, options: RunOptions, group: ProcessGroup | None = None
 ) -> tuple[nn.Module, dict[str, object]]:
     """Train; then the stage's module with its averaged weights, frozen, and how far its training went."""
-    outcome = train(stage, folder, spec, upkeep, team)
+    outcome = train(stage, folder, spec, options, group)
     module = stage.modules().eval()
-    outcome.average.copy_to(module)
+    outcome.ema.copy_to(module)
     progress = outcome.progress
     return module.requires_grad_(False), {
         "steps": progress.step,
@@ -111,7 +111,7 @@ def finished(
 
 def _follow(run: "_Run") -> Outcome:
     for _ in run.steps():
-        if run.team.any(False):
+        if run.group.any(False):
             break
     return run.outcome()
 
@@ -120,15 +120,15 @@ def _lead(run: "_Run") -> Outcome:
     folder, total = run.folder, run.spec.schedule.total
     with (
         Log(folder / "losses.jsonl", step=run.progress.step) as log,
-        bar(total, done=run.progress.step, shown=run.upkeep.show_progress) as tell,
+        bar(total, done=run.progress.step, shown=run.options.show_progress) as draw,
         _stop_signals() as signals,
     ):
         for measurement in run.steps():
             log.write(measurement)
-            tell(measurement.step + 1, measurement.loss)
-            if run.upkeep.tell is not None:
-                run.upkeep.tell(folder.name, measurement.step + 1, total)
-            if run.team.any(bool(signals)):
+            draw(measurement.step + 1, measurement.loss)
+            if run.options.on_progress is not None:
+                run.options.on_progress(folder.name, measurement.step + 1, total)
+            if run.group.any(bool(signals)):
                 run.save(log, must=True)
                 cause = signals[0] if signals else "the end of the process that began it"
                 raise Interrupted(
@@ -142,19 +142,21 @@ def _lead(run: "_Run") -> Outcome:
 
 
 class _Run:
-    def __init__(self, stage: Stage, folder: Path, spec: TrainingSpec, upkeep: Upkeep, team: Team) -> None:
-        self.stage, self.folder, self.spec, self.upkeep, self.team = stage, folder, spec, upkeep, team
+    def __init__(
+        self, stage: Stage, folder: Path, spec: TrainingSpec, options: RunOptions, group: ProcessGroup
+    ) -> None:
+        self.stage, self.folder, self.spec, self.options, self.group = stage, folder, spec, options, group
         self.checkpoints = folder / "checkpoints"
         self.fingerprint = fingerprint({"stage": stage.config, "training": spec})
-        if team.part.index == 0:
+        if group.rank.index == 0:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             checkpoint.sweep(self.checkpoints)
-        team.any(False)  # nobody reads before the folder is in order
-        self.device = device_of(team.part, upkeep.device)
+        group.any(False)  # nobody reads before the folder is in order
+        self.device = device_of(group.rank, options.device)
         module = stage.modules().to(self.device).train()
-        if upkeep.compile:
+        if options.compile:
             module.compile()
-        self.learner = Learner(module, spec, team)
+        self.learner = Learner(module, spec, group)
         self.progress, self.saved = self._start()
 
     def _start(self) -> tuple[Progress, int | None]:
@@ -198,8 +200,8 @@ class _Run:
         return moved(self.stage.batch(step), self.device) if step < self.spec.schedule.total else None
 
     def _out_of_time(self) -> bool:
-        budget = self.upkeep.seconds
-        return budget is not None and self.team.any(self.progress.seconds >= budget)
+        budget = self.options.seconds
+        return budget is not None and self.group.any(self.progress.seconds >= budget)
 
     def _after(self, finite: bool, seconds: float) -> Progress:
         now = self.progress
@@ -236,8 +238,8 @@ class _Run:
         warnings.warn(f"{bad}; its step was skipped ({self.progress.skipped} so far)", stacklevel=2)
 
     def keep_up(self, log: Log) -> None:
-        step, every = self.progress.step, self.upkeep.sample_every
-        if step % self.upkeep.save_every == 0:
+        step, every = self.progress.step, self.options.sample_every
+        if step % self.options.save_every == 0:
             self.save(log)
         if every and step % every == 0:
             self._sample(step)
@@ -250,7 +252,7 @@ class _Run:
         found = Checkpoint(progress=self.progress, fingerprint=self.fingerprint, state=state)
         try:
             log.sync()
-            checkpoint.save(self.checkpoints, found, keep=self.upkeep.keep)
+            checkpoint.save(self.checkpoints, found, keep=self.options.keep)
             self.saved = self.progress.step
         except NonFiniteError:
             raise
@@ -260,16 +262,16 @@ class _Run:
             warnings.warn(f"training goes on without a new checkpoint: {failure}", stacklevel=2)
 
     def outcome(self) -> Outcome:
-        average = self.learner.average
+        ema = self.learner.ema
         self.learner.module.to(CPU)
-        average.tensors = moved(average.tensors, CPU)
-        return Outcome(progress=self.progress, average=average)
+        ema.tensors = moved(ema.tensors, CPU)
+        return Outcome(progress=self.progress, ema=ema)
 
     def _sample(self, step: int) -> None:
         module, folder = self.learner.module, self.folder / "samples"
         try:
             folder.mkdir(exist_ok=True)
-            with kept_randomness(), torch.no_grad(), self.learner.average.swapped(module.eval()):
+            with kept_randomness(), torch.no_grad(), self.learner.ema.swapped(module.eval()):
                 self.stage.sample(step, folder)
         except Exception as failure:
             # A preview is not worth a night of training, whatever is wrong with it.

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinoform.errors import UsageError
+from kinoform.models.dit import DiT
+from kinoform.ops.patch import grid_of
+from kinoform.types import Conditions, Latents, Velocity
 
 TIMESTEPS = 1000.0
 """What a network reads is sigma times this; in training without the truncation of the official sampler."""
@@ -90,3 +93,19 @@ def flow_matching_loss(
     """
     squared = (velocity.float() - velocity_target(x0.float(), noise.float())).square()
     return squared.mean() if weight is None else (weight.float() * squared).mean()
+
+
+def predict_velocity(model: DiT, x: Latents, sigma: Float[Tensor, " b"], conditions: Conditions) -> Velocity:
+    """Ask the model for the velocity of noisy latents, each at a level of its own."""
+    return model(x, timesteps(sigma), model.prepare(conditions, grid_of(x, model.spec.patch)))
+
+
+class TrainableModel(nn.Module):
+    """The model, from noisy latents, their levels and conditions to a velocity; compiled or replaced as one."""
+
+    def __init__(self, model: DiT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Latents, sigma: Float[Tensor, " b"], conditions: Conditions) -> Velocity:
+        return predict_velocity(self.model, x, sigma, conditions)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.training.distributed import Alone, Team
+from kinoform.training.distributed import ProcessGroup, SingleProcess
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Of an odd quintic whose fifth iterate maps [0.003, 1] into about [0.68, 1.2] (Jordan et al. 2024)."""
@@ -62,8 +62,8 @@ class MuonSpec:
     iterations: int = 5
     precision: torch.dtype = torch.float32
 
-    def build(self, parameters: list[nn.Parameter], team: Team | None = None) -> "Muon":
-        return Muon(parameters, self, team)
+    def build(self, parameters: list[nn.Parameter], group: ProcessGroup | None = None) -> "Muon":
+        return Muon(parameters, self, group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +108,8 @@ class OptimizerSpec:
     adam: AdamSpec = field(default_factory=AdamSpec)
     hidden: Callable[[str, Tensor], bool] = every_matrix
 
-    def build(self, named: Iterable[tuple[str, nn.Parameter]], team: Team | None = None) -> "Optimizer":
-        """For one process of a `team`, whose gradients are the same in all when it steps.
+    def build(self, named: Iterable[tuple[str, nn.Parameter]], group: ProcessGroup | None = None) -> "Optimizer":
+        """For one process of a `group`, whose gradients are the same in all when it steps.
 
         Raises UsageError when nothing can be trained, and when `hidden` takes a vector, which Muon cannot.
 
@@ -135,7 +135,7 @@ class OptimizerSpec:
             )
         parts: dict[str, torch.optim.Optimizer] = {}
         if hidden:
-            parts["muon"] = self.muon.build([parameter for name, parameter in trained if name in hidden], team)
+            parts["muon"] = self.muon.build([parameter for name, parameter in trained if name in hidden], group)
         if len(hidden) < len(trained):
             parts["adam"] = self.adam.build([parameter for name, parameter in trained if name not in hidden])
         return Optimizer(parts)
@@ -151,8 +151,8 @@ class Optimizer:
     def step(self, factor: float) -> None:
         """Update every parameter that has a gradient."""
         for name, part in self.parts.items():
-            for group in part.param_groups:
-                group["lr"] = factor * self._rates[name]
+            for settings in part.param_groups:
+                settings["lr"] = factor * self._rates[name]
             part.step()
 
     def clear(self) -> None:
@@ -171,26 +171,27 @@ class Muon(torch.optim.Optimizer):
     """Steps by the nearest orthogonal matrix to the Nesterov momentum, times sqrt(max(1, rows / columns)).
 
     Convolution kernels count as matrices [out, everything else]. Matrices of one shape share one batched
-    Newton-Schulz iteration; the processes of a team share the matrices.
+    Newton-Schulz iteration; the processes of a group share the matrices.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], spec: MuonSpec, team: Team | None = None) -> None:
+    def __init__(self, parameters: list[nn.Parameter], spec: MuonSpec, group: ProcessGroup | None = None) -> None:
         super().__init__(parameters, {"lr": spec.learning_rate})
-        self._spec, self._team = spec, team or Alone()
+        self._spec, self._group = spec, group or SingleProcess()
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            alike: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
-            for parameter in group["params"]:
+        for settings in self.param_groups:
+            by_shape: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+            for parameter in settings["params"]:
                 if parameter.grad is not None:
-                    alike[parameter.shape[0], parameter[0].numel()].append(parameter)
+                    by_shape[parameter.shape[0], parameter[0].numel()].append(parameter)
             stacks = [
                 torch.stack([self._ahead(parameter).reshape(shape) for parameter in parameters])
-                for shape, parameters in alike.items()
+                for shape, parameters in by_shape.items()
             ]
-            for parameters, directions in zip(alike.values(), self._team.shared(self._directions, stacks), strict=True):
-                self._move(parameters, directions, group["lr"])
+            directions = self._group.map_sharded(self._directions, stacks)
+            for parameters, direction in zip(by_shape.values(), directions, strict=True):
+                self._move(parameters, direction, settings["lr"])
 
     def _directions(self, matrices: Float[Tensor, "k r c"]) -> Float[Tensor, "k r c"]:
         return orthogonalized(matrices, iterations=self._spec.iterations, precision=self._spec.precision)

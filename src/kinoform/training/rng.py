@@ -1,4 +1,4 @@
-"""The global random generators, as a value: only what draws inside a network, such as dropout, needs them."""
+"""A generator for each step, and the global ones as a value, which only what draws inside a network needs: dropout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator for the noise of one step, apart from every other step's and seed's."""
+    words = np.random.SeedSequence([seed, step]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
 
 def seed_everything(seed: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.training.devices import CPU, check_device
-from kinoform.training.ema import AverageSpec
+from kinoform.training.ema import EMASpec
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 
 
@@ -37,7 +37,7 @@ class Stage(Protocol):
     def batch(self, step: int) -> Any:
         """Data, noise and levels of one step: a pure function of the step's index and of seeds in `config`.
 
-        In a team it is a part of that step's data, of equal size in every process; `samples_per_step` and
+        In a group of processes it is a part of that step's data, of equal size in every process; `samples_per_step` and
         `flops_per_step` count the whole. It must not touch the global generators; it is called once ahead of the step.
         It is made on the CPU, whatever the device, as tensors in dictionaries, lists, tuples and dataclasses.
         """
@@ -62,7 +62,7 @@ class TrainingSpec:
 
     schedule: Schedule
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
-    average: AverageSpec = field(default_factory=AverageSpec)
+    ema: EMASpec = field(default_factory=EMASpec)
     clip: float = 1.0
     patience: int = 10
     seed: int = 0
@@ -76,11 +76,11 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upkeep:
+class RunOptions:
     """How a run is kept, which leaves alone what is trained: all intervals in steps.
 
     `seconds` is the wall-clock budget over all runs together; when it is spent the training saves and
-    returns. `sample_every` 0 shows no samples. `tell` is called after every step with the name of the
+    returns. `sample_every` 0 shows no samples. `on_progress` is called after every step with the name of the
     training's folder, the steps done, and all of them. `device` and `compile`, which has the stage's module
     compiled by PyTorch and so speeds up what calls it, change the last bits of the losses only; a run may go
     on with others. Raises UsageError for a device that is not there.
@@ -91,7 +91,7 @@ class Upkeep:
     sample_every: int = 0
     seconds: float | None = None
     show_progress: bool = True
-    tell: Callable[[str, int, int], None] | None = None
+    on_progress: Callable[[str, int, int], None] | None = None
     device: torch.device = CPU
     compile: bool = False
 

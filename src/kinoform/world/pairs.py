@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from kinoform.errors import UsageError, nearest
 from kinoform.world.palette import OBJECT_COLOURS
 from kinoform.world.render import coverage
-from kinoform.world.sampling import Level, is_held_out, sample_scene
+from kinoform.world.sampling import Difficulty, is_held_out, sample_scene
 from kinoform.world.scene import Scene, Thing
 from kinoform.world.shapes import SHAPES
 
@@ -41,7 +41,7 @@ class Pair:
         return tuple(scene.things[self.place] for scene in self.holding)
 
 
-def draw_pair(kind: str, level: Level, generator: np.random.Generator, *, held_out: bool = False) -> Pair:
+def draw_pair(kind: str, level: Difficulty, generator: np.random.Generator, *, held_out: bool = False) -> Pair:
     """A pair whose target has a held-out combination, or neither of whose scenes has one.
 
     Raises UsageError for an unknown kind.
@@ -60,20 +60,20 @@ def covered(pair: Pair, *, num_frames: int = 17, height: int = 64, width: int = 
     return np.max([coverage(scene, **size)[pair.place] for scene in pair.holding], axis=0) > 0
 
 
-def _recoloured(level: Level, generator: np.random.Generator, held_out: bool) -> Pair | None:
+def _recoloured(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair | None:
     return _altered("recolour", level, generator, held_out, [{"colour": colour} for colour in OBJECT_COLOURS])
 
 
-def _reshaped(level: Level, generator: np.random.Generator, held_out: bool) -> Pair | None:
+def _reshaped(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair | None:
     return _altered("reshape", level, generator, held_out, [{"shape": shape} for shape in SHAPES])
 
 
-def _replaced(level: Level, generator: np.random.Generator, held_out: bool) -> Pair | None:
+def _replaced(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair | None:
     others = [{"colour": colour, "shape": shape} for colour in OBJECT_COLOURS for shape in SHAPES]
     return _altered("replace", level, generator, held_out, others)
 
 
-def _removed(level: Level, generator: np.random.Generator, held_out: bool) -> Pair:
+def _removed(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair:
     """One of two goes."""
     source = sample_scene(replace(level, paired=1.0), generator, held_out=held_out)
     place = int(generator.integers(2))
@@ -82,12 +82,12 @@ def _removed(level: Level, generator: np.random.Generator, held_out: bool) -> Pa
     return Pair(kind="remove", source=source, target=replace(source, story=story, things=rest), place=place)
 
 
-def _inserted(level: Level, generator: np.random.Generator, held_out: bool) -> Pair:
+def _inserted(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair:
     away = _removed(level, generator, held_out)
     return replace(away, kind="insert", source=away.target, target=away.source)
 
 
-KINDS: Mapping[str, Callable[[Level, np.random.Generator, bool], Pair | None]] = {
+KINDS: Mapping[str, Callable[[Difficulty, np.random.Generator, bool], Pair | None]] = {
     "recolour": _recoloured,
     "reshape": _reshaped,
     "replace": _replaced,
@@ -97,7 +97,7 @@ KINDS: Mapping[str, Callable[[Level, np.random.Generator, bool], Pair | None]] =
 
 
 def _altered(
-    kind: str, level: Level, generator: np.random.Generator, held_out: bool, changes: Sequence[Mapping[str, Any]]
+    kind: str, level: Difficulty, generator: np.random.Generator, held_out: bool, changes: Sequence[Mapping[str, Any]]
 ) -> Pair | None:
     """A scene, and as its source the same scene before one of the changes; None where there is no such video."""
     target = sample_scene(level, generator, held_out=held_out)

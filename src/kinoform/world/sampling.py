@@ -52,7 +52,7 @@ VIDEO_TIMES = 33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
+class Difficulty:
     """How often a scene has each feature, as probabilities.
 
     `textured`: stripes or checker; `sized`: an object is small or large; `panned`: the camera pans, given a
@@ -65,17 +65,17 @@ class Level:
     paired: float = 0.0
 
 
-L1 = Level()
-L2 = Level(textured=2 / 3, sized=2 / 3, panned=0.25)
+L1 = Difficulty()
+L2 = Difficulty(textured=2 / 3, sized=2 / 3, panned=0.25)
 L3 = replace(L2, paired=0.5)
 
 
-def sample_scene(level: Level, generator: np.random.Generator, *, held_out: bool = False) -> Scene:
+def sample_scene(level: Difficulty, generator: np.random.Generator, *, held_out: bool = False) -> Scene:
     """A scene of the level: with at least one held-out combination, or with none."""
     return place(sample_story(level, generator, held_out=held_out), generator)
 
 
-def scene_from_seed(seed: int, level: Level = L1, *, held_out: bool = False) -> Scene:
+def scene_from_seed(seed: int, level: Difficulty = L1, *, held_out: bool = False) -> Scene:
     """The scene that this seed names, the same on every machine."""
     return sample_scene(level, np.random.default_rng(seed), held_out=held_out)
 
@@ -98,7 +98,7 @@ def motion_is_held_out(shape: Shape, motion: Motion) -> bool:
     return (shape, motion) in HELD_OUT_MOTIONS
 
 
-def sample_story(level: Level, generator: np.random.Generator, *, held_out: bool = False) -> Story:
+def sample_story(level: Difficulty, generator: np.random.Generator, *, held_out: bool = False) -> Story:
     """What the video is about, drawn again until it lies on the side of the split that was asked for."""
     while True:
         story = _draw_story(level, generator)
@@ -118,7 +118,7 @@ def place(story: Story, generator: np.random.Generator) -> Scene:
     return Scene(story=story, things=tuple(things), drift=drift)
 
 
-def _draw_story(level: Level, generator: np.random.Generator) -> Story:
+def _draw_story(level: Difficulty, generator: np.random.Generator) -> Story:
     count = 2 if generator.random() < level.paired else 1
     texture = _pick(generator, (STRIPES, CHECKER)) if generator.random() < level.textured else PLAIN
     pans = generator.random() < level.panned and texture != PLAIN and count == 1
@@ -132,7 +132,9 @@ def _draw_story(level: Level, generator: np.random.Generator) -> Story:
     )
 
 
-def _draw_subject(colour: Colour, motions: tuple[Motion, ...], level: Level, generator: np.random.Generator) -> Subject:
+def _draw_subject(
+    colour: Colour, motions: tuple[Motion, ...], level: Difficulty, generator: np.random.Generator
+) -> Subject:
     shape = _pick(generator, SHAPES)
     visible = motions if shape.fold else tuple(motion for motion in motions if motion != SPIN)
     size: Size = _pick(generator, (SMALL, LARGE)) if generator.random() < level.sized else MEDIUM

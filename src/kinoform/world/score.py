@@ -8,7 +8,7 @@ from kinoform.world.backgrounds import CAMERAS, TEXTURES
 from kinoform.world.motions import MOTIONS
 from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS
 from kinoform.world.reader import Reading
-from kinoform.world.sampling import Level
+from kinoform.world.sampling import Difficulty
 from kinoform.world.scene import MEDIUM, SIZES, Story
 from kinoform.world.shapes import SHAPES
 
@@ -82,7 +82,7 @@ def compare(story: Story, reading: Reading) -> Score:
     )
 
 
-def chance(level: Level) -> Chance:
+def chance(level: Difficulty) -> Chance:
     """1/11, 1/3, 1/3, 1/2, 1/10, 1/6, 1/10, 1/3: one over the number of values.
 
     A guess that is uniform over K values is right with probability 1/K however the truth is distributed; an

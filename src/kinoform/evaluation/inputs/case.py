@@ -13,7 +13,7 @@ from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.evaluation.prompts import EVALUATION_SEED
 from kinoform.world.render import render
-from kinoform.world.sampling import L1, Level
+from kinoform.world.sampling import L1, Difficulty
 from kinoform.world.scene import Scene, Story
 
 LARGEST_SEED = 2**31
@@ -51,7 +51,7 @@ class Task:
     needs: frozenset[str]
     stream: int
     draw: Draw = field(repr=False)
-    level: Level = L1
+    level: Difficulty = L1
     pool: str = ""
 
     def cases(self, number: int, size: VideoSize) -> Mapping[str, Case]:

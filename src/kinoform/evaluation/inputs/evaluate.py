@@ -26,7 +26,7 @@ from kinoform.evaluation.verdict import Verdict, attributes, judge
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.fidelity import foreground_psnr
-from kinoform.world.sampling import Level
+from kinoform.world.sampling import Difficulty
 from kinoform.world.scene import Scene
 from kinoform.world.score import chance
 
@@ -154,7 +154,7 @@ def _judged(bench: _Bench, task: Task, count: int, tell: Tell) -> list[CaseSkill
     ]
 
 
-def _trial(bench: _Bench, level: Level, name: str, number: int, case: Case) -> InputsTrial:
+def _trial(bench: _Bench, level: Difficulty, name: str, number: int, case: Case) -> InputsTrial:
     reduced = replace(case, inputs=without_strangers(case.inputs, bench.takes))
     begun = perf_counter()
     found = made(bench.pipeline, reduced, bench.changes)
@@ -183,7 +183,7 @@ def _flops(bench: _Bench, case: Case) -> VideoFlops | None:
     )
 
 
-def _verdict(case: Case, level: Level, frames: Frames, promised: Mapping[str, bool]) -> Verdict:
+def _verdict(case: Case, level: Difficulty, frames: Frames, promised: Mapping[str, bool]) -> Verdict:
     """What a video shows, with the marks of its case, which come first, and of what was promised."""
     found = judge(case.target.story, level, frames)
     joint = {name: all(found.marks[each] for each in parts) for name, parts in case.joint.items()}
@@ -200,7 +200,7 @@ def _kept_psnr(case: Case, found: Made, frames: Frames, size: VideoSize) -> dict
     return {"kept_psnr": min(EXACT, error)}
 
 
-def _chance(level: Level, case: Case) -> dict[str, float]:
+def _chance(level: Difficulty, case: Case) -> dict[str, float]:
     guess = chance(level)
     single = {name: float(getattr(guess, name)) for name in attributes(level)}
     joint = {name: float(np.prod([single[each] for each in parts])) for name, parts in case.joint.items()}

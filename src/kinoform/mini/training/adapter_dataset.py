@@ -19,7 +19,7 @@ from kinoform.world.components import boxed, dilate
 from kinoform.world.pairs import KINDS, Pair, covered, draw_pair
 from kinoform.world.portrait import portrait
 from kinoform.world.render import render
-from kinoform.world.sampling import Level, sample_scene
+from kinoform.world.sampling import Difficulty, sample_scene
 from kinoform.world.scene import Scene
 
 Frames: TypeAlias = UInt8[np.ndarray, "f h w 3"]
@@ -35,7 +35,7 @@ class FrameSamples:
     The numbers are shares; what is left of 1 are videos from words.
     """
 
-    level: Level
+    level: Difficulty
     seed: int
     first: float = 0.35
     both: float = 0.25
@@ -72,7 +72,7 @@ class ReferenceSamples:
     `absent` has neither portrait nor a prompt that needs one. All are told in words that name both.
     """
 
-    level: Level
+    level: Difficulty
     seed: int
     unnamed: float = 0.65
     absent: float = 0.2
@@ -100,7 +100,7 @@ class EditSamples:
     source; a share `referenced` of those with an object to come has its portrait, and then half leave it unnamed.
     """
 
-    level: Level
+    level: Difficulty
     seed: int
     pairs: float = 0.6
     outpainted: float = 0.08

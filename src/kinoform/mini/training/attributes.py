@@ -1,4 +1,4 @@
-"""What a story tells, as questions with a fixed choice of answers: the text encoder learns to read them off."""
+"""What a story tells, as attributes with a fixed choice of values, and what learns to read them off."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,60 +16,60 @@ from kinoform.world.scene import SIZES, Story
 from kinoform.world.shapes import SHAPES
 
 NOBODY = None
-"""The answer to whatever is asked of an object that is not there."""
+"""The value of every attribute of an object that is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """`answer(story)` is one of `choices`."""
+class Attribute:
+    """`value(story)` is one of `choices`."""
 
     name: str
     choices: tuple[Any, ...]
-    answer: Callable[[Story], Any]
+    value: Callable[[Story], Any]
 
-    def place(self, story: Story) -> int:
-        """Which of the choices, from 0."""
-        return self.choices.index(self.answer(story))
-
-
-def _of_object(story: Story, *, place: int, attribute: str) -> Any:
-    return getattr(story.subjects[place], attribute) if place < len(story.subjects) else NOBODY
+    def index(self, story: Story) -> int:
+        """The index among the choices of the story's value."""
+        return self.choices.index(self.value(story))
 
 
-def _about_object(place: int, name: str) -> tuple[Question, ...]:
+def _of_object(story: Story, *, index: int, attribute: str) -> Any:
+    return getattr(story.subjects[index], attribute) if index < len(story.subjects) else NOBODY
+
+
+def _object_attributes(index: int, name: str) -> tuple[Attribute, ...]:
     attributes = {"colour": OBJECT_COLOURS, "shape": SHAPES, "motion": MOTIONS, "size": SIZES}
     return tuple(
-        Question(
+        Attribute(
             name=f"{name} {attribute}",
             choices=(*choices, NOBODY),
-            answer=partial(_of_object, place=place, attribute=attribute),
+            value=partial(_of_object, index=index, attribute=attribute),
         )
         for attribute, choices in attributes.items()
     )
 
 
-QUESTIONS = (
-    Question(name="background", choices=BACKGROUND_COLOURS, answer=lambda story: story.background.colour),
-    Question(name="texture", choices=TEXTURES, answer=lambda story: story.background.texture),
-    Question(name="camera", choices=CAMERAS, answer=lambda story: story.camera),
-    *_about_object(0, "first"),
-    *_about_object(1, "second"),
+ATTRIBUTES = (
+    Attribute(name="background", choices=BACKGROUND_COLOURS, value=lambda story: story.background.colour),
+    Attribute(name="texture", choices=TEXTURES, value=lambda story: story.background.texture),
+    Attribute(name="camera", choices=CAMERAS, value=lambda story: story.camera),
+    *_object_attributes(0, "first"),
+    *_object_attributes(1, "second"),
 )
 
 
-class Answers(nn.Module):
-    """A learned query and a linear answer for each question, which reads it off the rows that the query finds."""
+class AttributeHeads(nn.Module):
+    """A learned query and a linear classifier for each attribute, which reads it off the rows that the query finds."""
 
-    def __init__(self, dim: int, questions: Sequence[Question]) -> None:
+    def __init__(self, dim: int, attributes: Sequence[Attribute]) -> None:
         super().__init__()
-        self.queries = nn.Parameter(torch.zeros(len(questions), dim))
-        self.answers = nn.ModuleList(nn.Linear(dim, len(question.choices)) for question in questions)
+        self.queries = nn.Parameter(torch.zeros(len(attributes), dim))
+        self.classifiers = nn.ModuleList(nn.Linear(dim, len(attribute.choices)) for attribute in attributes)
 
     def forward(
         self, rows: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
     ) -> list[Float[Tensor, "b choices"]]:
-        """Scores of each question's choices; of rows where the mask is false nothing is read."""
+        """Scores of each attribute's choices; of rows where the mask is false nothing is read."""
         scores = rows @ self.queries.T
         scores = scores if mask is None else scores.masked_fill(~mask[..., None], -torch.inf)
         pooled = torch.einsum("bnq,bnd->qbd", scores.softmax(1), rows)
-        return [answer(row) for answer, row in zip(self.answers, pooled, strict=True)]
+        return [classifier(row) for classifier, row in zip(self.classifiers, pooled, strict=True)]

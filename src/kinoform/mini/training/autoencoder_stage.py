@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinoform.mini.training.dataset import Videos, step_generator
+from kinoform.mini.training.dataset import Videos
 from kinoform.mini.training.fit_linear_codec import fit_shortcut
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vae_blocks import CausalConv3d, ResidualBlock
 from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
+from kinoform.training.rng import step_generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class AutoencoderConfig:
     seed: int = 1
 
 
-class Batch(NamedTuple):
+class AutoencoderBatch(NamedTuple):
     pixels: Float[Tensor, "b 3 t height width"]
     weight: Float[Tensor, "b 1 t height width"]
     noise: Float[Tensor, "b c f h w"]
@@ -52,18 +53,18 @@ class AutoencoderStage:
     def modules(self) -> nn.Module:
         return self._vae
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> AutoencoderBatch:
         config = self.config
         scenes, _ = config.videos.scenes(step, config.batch)
         objects = config.videos.objects(scenes).float()
         noise = torch.randn(config.batch, *self._shape, generator=step_generator(config.seed, step))
-        return Batch(
+        return AutoencoderBatch(
             pixels=config.videos.pixels(scenes),
             weight=1 + (config.foreground - 1) * objects,
             noise=config.noise * noise,
         )
 
-    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+    def loss(self, batch: AutoencoderBatch) -> Float[Tensor, ""]:
         latents, _ = self._vae.encode(batch.pixels)
         pixels, _ = self._vae.decode(latents + batch.noise)
         error = pixels - batch.pixels

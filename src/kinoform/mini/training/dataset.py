@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kinoform.models.codec import to_signed
 from kinoform.world.render import coverage, render
-from kinoform.world.sampling import L1, Level, sample_scene
+from kinoform.world.sampling import L1, Difficulty, sample_scene
 from kinoform.world.scene import Scene
 
 HELD_BACK = 2_000_000_000
@@ -23,12 +23,12 @@ class Videos:
     Before step `early_steps` the level is `early`: a curriculum from simple videos to all of them.
     """
 
-    level: Level
+    level: Difficulty
     num_frames: int
     height: int
     width: int
     seed: int = 0
-    early: Level = L1
+    early: Difficulty = L1
     early_steps: int = 0
 
     def scenes(self, step: int, count: int) -> tuple[list[Scene], np.random.Generator]:
@@ -47,9 +47,3 @@ class Videos:
         size = {"num_frames": self.num_frames, "height": self.height, "width": self.width}
         covers = np.stack([coverage(scene, **size).max(axis=0) for scene in scenes])
         return torch.from_numpy(covers > 0.5)[:, None]
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """A generator for the noise of one step, apart from every other step's and seed's."""
-    words = np.random.SeedSequence([seed, step]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))

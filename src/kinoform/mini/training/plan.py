@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from kinoform.errors import UsageError
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig
-from kinoform.mini.training.reference_stage import ReaderPlan
 from kinoform.mini.training.text_stage import TextConfig
 from kinoform.mini.training.transformer_stage import TransformerConfig
 from kinoform.recipe import Recipe
+from kinoform.training.frozen import EncoderPlan
 from kinoform.training.stage import TrainingSpec
-from kinoform.world.sampling import L1, L2, L3, Level
+from kinoform.world.sampling import L1, L2, L3, Difficulty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Plan:
     text_training: TrainingSpec
     transformer: TransformerConfig
     transformer_training: TrainingSpec
-    levels: tuple[Level, ...] = (L1, L2, L3)
+    levels: tuple[Difficulty, ...] = (L1, L2, L3)
     gate: float = 0.9
     gate_videos: int = 100
 
@@ -49,7 +49,7 @@ class Plan:
 class TransformerPlan:
     """A transformer on the codec and the text encoder of the finished model called `base`, so that two can be compared.
 
-    `words` is the base's vocabulary, in order. `reader` is what its stream of references learns first, if it has one.
+    `words` is the base's vocabulary, in order. `encoder` is how that of its reference images, if any, learns first.
     """
 
     base: str
@@ -57,4 +57,4 @@ class TransformerPlan:
     words: tuple[str, ...]
     transformer: TransformerConfig
     transformer_training: TrainingSpec
-    reader: ReaderPlan | None = None
+    encoder: EncoderPlan | None = None

@@ -41,7 +41,7 @@ CHOICES = (len(BACKGROUND_COLOURS), len(BACKGROUND_COLOURS), len(SHAPES), len(MO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LessonSpec:
+class ProbeLoss:
     """Which block is asked (`layer`, from 0) and what the answers weigh against the denoising loss.
 
     `cover` weighs the mean squared error of the share of each cell that objects cover, `answers` the
@@ -54,23 +54,23 @@ class LessonSpec:
     present: float = 0.05
 
 
-class Facts(NamedTuple):
+class ProbeTargets(NamedTuple):
     """Per token: the cover of its cells, and the places of the answers in CHOICES; -1 is not asked."""
 
     cover: Float[Tensor, "b l cells"]
     answers: Int[Tensor, "b l questions"]
 
 
-def facts_of(scenes: list[Scene], videos: Videos, stride: Patch, patch: Patch, present: float) -> Facts:
+def probe_targets(scenes: list[Scene], videos: Videos, stride: Patch, patch: Patch, present: float) -> ProbeTargets:
     """Facts of the tokens that `stride` (of the codec) and `patch` (of the transformer) cut videos into."""
-    found = [_facts(scene, videos, stride, patch, present) for scene in scenes]
-    return Facts(
+    found = [_targets(scene, videos, stride, patch, present) for scene in scenes]
+    return ProbeTargets(
         cover=torch.from_numpy(np.stack([cover for cover, _ in found])),
         answers=torch.from_numpy(np.stack([answers for _, answers in found])),
     )
 
 
-def _facts(
+def _targets(
     scene: Scene, videos: Videos, stride: Patch, patch: Patch, present: float
 ) -> tuple[Float[np.ndarray, "l cells"], Int[np.ndarray, "l questions"]]:
     size = {"height": videos.height // CELL, "width": videos.width // CELL}
@@ -99,7 +99,7 @@ def _of(thing: Thing) -> tuple[int, int, int]:
     return colour, SHAPES.index(subject.shape), MOTIONS.index(subject.motion)
 
 
-class Probe(nn.Module):
+class ProbeHead(nn.Module):
     """One linear layer that reads all answers off a token."""
 
     def __init__(self, dim: int, stride: Patch, patch: Patch, eps: float) -> None:
@@ -108,30 +108,30 @@ class Probe(nn.Module):
         self.cells = stride[1] * patch[1] * stride[2] * patch[2] // CELL**2
         self.linear = nn.Linear(dim, self.cells + sum(CHOICES))
 
-    def forward(self, tokens: Float[Tensor, "b l d"], facts: Facts, spec: LessonSpec) -> Float[Tensor, ""]:
+    def forward(self, tokens: Float[Tensor, "b l d"], targets: ProbeTargets, spec: ProbeLoss) -> Float[Tensor, ""]:
         """The weighted sum of all errors, each a mean over all tokens."""
         cover, *scores = self.linear(layer_norm(tokens, self.eps)).split((self.cells, *CHOICES), dim=-1)
-        loss = spec.cover * (cover - facts.cover).square().mean()
+        loss = spec.cover * (cover - targets.cover).square().mean()
         for place, score in enumerate(scores):
             wrong = F.cross_entropy(
-                score.flatten(0, 1), facts.answers[..., place].flatten(), ignore_index=-1, reduction="sum"
+                score.flatten(0, 1), targets.answers[..., place].flatten(), ignore_index=-1, reduction="sum"
             )
-            loss = loss + spec.answers * wrong / facts.answers[..., place].numel()
+            loss = loss + spec.answers * wrong / targets.answers[..., place].numel()
         return loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tap:
+class FeatureTap:
     """A branch without weights that puts the tokens behind one block into the list that is its payload."""
 
     layer: int
     name: str = "tap"
 
     def build(self, spec: DiTSpec) -> nn.Module:
-        return _Tap(self.layer)
+        return _FeatureTap(self.layer)
 
 
-class _Tap(nn.Module):
+class _FeatureTap(nn.Module):
     def __init__(self, layer: int) -> None:
         super().__init__()
         self.layer = layer

@@ -1,6 +1,8 @@
-"""What comes before a reference stream is trained: its reader learns what images show, by answering questions.
+"""The encoder of reference images, trained by itself before the model that reads it.
 
-As with the text encoder: learnt together with a transformer, an image's colour is found, its shape is not.
+Learnt together with a transformer, the colour of an image's object is found, its shape is not. Two stages have the same
+images and config: `AttributeStage` learns to name colour and shape, `TextualInversionStage` to give the very rows that
+the words for them have in a finished model (after Gal et al. 2022, "An Image is Worth One Word").
 """
 
 from __future__ import annotations
@@ -12,143 +14,216 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kinoform.conditions.protocols import Encoders, VideoSize
+from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import ReferenceRows
 from kinoform.media.types import InputImage
-from kinoform.mini.training.attributes import QUESTIONS, Answers
+from kinoform.mini.training.attributes import ATTRIBUTES, AttributeHeads
 from kinoform.mini.training.dataset import HELD_BACK
-from kinoform.mini.training.transformer_stage import Frozen
-from kinoform.models.codec import Codec
-from kinoform.models.context import ReferenceStream
+from kinoform.models.context import ReferenceStream, WordStream
 from kinoform.models.dit import DiT
 from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
-from kinoform.training.codec_only import CodecAlone
+from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
 from kinoform.training.loop import finished
-from kinoform.training.stage import TrainingSpec, Upkeep
+from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.world.dyes import any_colour
 from kinoform.world.portrait import portrait
-from kinoform.world.sampling import Level, sample_scene
+from kinoform.world.sampling import Difficulty, sample_scene
+from kinoform.world.scene import Thing
 
-ASKED = tuple(question for question in QUESTIONS if question.name in ("first colour", "first shape"))
-COLOUR = [question.name for question in ASKED].index("first colour")
+COLOUR, SHAPE = (
+    next(attribute for attribute in ATTRIBUTES if attribute.name == name) for name in ("first colour", "first shape")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReaderConfig:
-    """The stream whose reader learns, of a transformer `dim` wide, and the conditioner that makes its rows.
+class ReferenceEncoderConfig:
+    """The stream whose embedding learns, of a transformer `dim` wide, and the conditioner that makes its rows.
 
-    Portraits are of the first object of scenes of `level`, in the size of the video. The share `dyed` of them have a
-    colour that no word tells, of which nothing is asked.
+    Images show the first object of scenes of `level`, in the size of the video. The share `off_palette` of them
+    have a colour that no word names, of which nothing is asked: a shape is then learnt apart from the colours that it
+    is seen in. No such colour is near to one that is held out with its shape.
     """
 
-    stream: ReferenceStream
+    stream: ReferenceStream | WordStream
     rows: ReferenceRows
     dim: int
     eps: float
     video: VideoSize
-    level: Level
-    dyed: float = 0.0
+    level: Difficulty
+    off_palette: float = 0.0
     batch: int = 64
     seed: int = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReaderPlan:
-    """What is read, and how it is trained; whether it `stays` so while the rest learns."""
+class _ReferenceStage:
+    """What both stages share: the images of a batch and their rows."""
 
-    config: ReaderConfig
-    training: TrainingSpec
-    stays: bool = False
+    def __init__(self, config: ReferenceEncoderConfig, parts: FrozenParts) -> None:
+        self.config, self.samples_per_step = config, config.batch
+        self._encoders = CodecOnly(parts.codec)
 
-    def train(self, base: DiT, frozen: Frozen, folder: Path, upkeep: Upkeep) -> Read:
-        """As `train_reader`; nothing of the base is asked but its codec."""
-        return train_reader(self, frozen.codec, folder, upkeep)
-
-
-class Batch(NamedTuple):
-    """Answers are places among the choices of each question; -1 is not asked."""
-
-    rows: Float[Tensor, "b n w"]
-    answers: Int[Tensor, "b questions"]
-
-
-class Reading(nn.Module):
-    """The stream's embedding, which has the reader, and for this stage only what answers off its rows."""
-
-    def __init__(self, config: ReaderConfig) -> None:
-        super().__init__()
-        self.embedding = config.stream.build(config.dim, config.eps)
-        self.answers = Answers(config.dim, ASKED)
-
-    def forward(self, rows: Float[Tensor, "b n w"]) -> list[Float[Tensor, "b choices"]]:
-        return self.answers(self.embedding(rows))
-
-
-class ReaderStage:
-    """Cross-entropy over the colour and the shape of what a portrait shows; see `Stage`."""
-
-    def __init__(self, config: ReaderConfig, encoders: Encoders) -> None:
-        self.config, self._encoders = config, encoders
-        with seeded(config.seed):
-            self._reading = Reading(config)
-        rows = self.batch(0).rows
-        self.samples_per_step = config.batch
-        self.flops_per_step = 3.0 * count_flops(lambda: self._reading(rows))
-
-    def modules(self) -> Reading:
-        return self._reading
-
-    def batch(self, step: int) -> Batch:
-        config, generator = self.config, np.random.default_rng([self.config.seed, step])
-        scenes = [sample_scene(config.level, generator) for _ in range(config.batch)]
-        dyed = generator.random(config.batch) < config.dyed if config.dyed else np.zeros(config.batch, dtype=bool)
-        height, width = config.video.height, config.video.width
-        rows = []
-        for scene, is_dyed in zip(scenes, dyed, strict=True):
-            thing = scene.things[0]
-            dye = any_colour(thing.subject.shape, generator) if is_dyed else None
-            image = InputImage(pixels=portrait(thing, generator, height=height, width=width, dye=dye))
-            rows.append(config.rows.read((image,), config.video, self._encoders))
-        answers = torch.tensor([[question.place(scene.story) for question in ASKED] for scene in scenes])
-        answers[torch.from_numpy(dyed), COLOUR] = -1
-        return Batch(rows=torch.cat(rows), answers=answers)
-
-    def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        found = self._reading(batch.rows)
-        wrong = [
-            F.cross_entropy(row, batch.answers[:, n], ignore_index=-1, reduction="sum") for n, row in enumerate(found)
-        ]
-        return torch.stack(wrong).sum() / len(batch.answers)
+    def _rows(self, thing: Thing, generator: np.random.Generator, *, off_palette: bool) -> Float[Tensor, "1 n w"]:
+        config = self.config
+        dye = any_colour(thing.subject.shape, generator) if off_palette else None
+        pixels = portrait(thing, generator, height=config.video.height, width=config.video.width, dye=dye)
+        return config.rows.read((InputImage(pixels=pixels),), config.video, self._encoders)
 
     def sample(self, step: int, folder: Path) -> None:
         """Nothing to look at."""
 
+
+class AttributeBatch(NamedTuple):
+    """`values` are indices among the choices of colour and shape; -1 is not asked."""
+
+    rows: Float[Tensor, "b n w"]
+    values: Int[Tensor, "b attributes"]
+
+
+class ReferenceClassifier(nn.Module):
+    """The stream's embedding and, for this stage only, what reads the attributes off its rows."""
+
+    def __init__(self, config: ReferenceEncoderConfig) -> None:
+        super().__init__()
+        self.embedding = config.stream.build(config.dim, config.eps)
+        self.heads = AttributeHeads(config.dim, (COLOUR, SHAPE))
+
+    def forward(self, rows: Float[Tensor, "b n w"]) -> list[Float[Tensor, "b choices"]]:
+        return self.heads(self.embedding(rows))
+
+
+class AttributeStage(_ReferenceStage):
+    """Cross-entropy over the colour and the shape of what an image shows; see `Stage`. `base` is not asked."""
+
+    def __init__(self, config: ReferenceEncoderConfig, base: DiT, parts: FrozenParts) -> None:
+        super().__init__(config, parts)
+        with seeded(config.seed):
+            self._classifier = ReferenceClassifier(config)
+        rows = self.batch(0).rows
+        self.flops_per_step = 3.0 * count_flops(lambda: self._classifier(rows))
+
+    @property
+    def embedding(self) -> nn.Module:
+        return self._classifier.embedding
+
+    def modules(self) -> ReferenceClassifier:
+        return self._classifier
+
+    def batch(self, step: int) -> AttributeBatch:
+        config, generator = self.config, np.random.default_rng([self.config.seed, step])
+        scenes = [sample_scene(config.level, generator) for _ in range(config.batch)]
+        nameless = np.zeros(config.batch, dtype=bool)
+        if config.off_palette:
+            nameless = generator.random(config.batch) < config.off_palette
+        rows = [
+            self._rows(scene.things[0], generator, off_palette=off_palette)
+            for scene, off_palette in zip(scenes, nameless.tolist(), strict=True)
+        ]
+        values = torch.tensor([[COLOUR.index(scene.story), SHAPE.index(scene.story)] for scene in scenes])
+        values[torch.from_numpy(nameless), 0] = -1
+        return AttributeBatch(rows=torch.cat(rows), values=values)
+
+    def loss(self, batch: AttributeBatch) -> Float[Tensor, ""]:
+        errors = [
+            F.cross_entropy(scores, batch.values[:, n], ignore_index=-1, reduction="sum")
+            for n, scores in enumerate(self._classifier(batch.rows))
+        ]
+        return torch.stack(errors).sum() / len(batch.values)
+
     @torch.no_grad()
-    def accuracy(self, batch: Batch) -> dict[str, float]:
-        """The share of right answers to each question, among those that are asked."""
-        found, asked = self._reading(batch.rows), batch.answers >= 0
+    def accuracy(self, batch: AttributeBatch) -> dict[str, float]:
+        """The share of right answers about each attribute, among those that are asked."""
+        asked = batch.values >= 0
         return {
-            question.name: (row.argmax(1) == batch.answers[:, n])[asked[:, n]].float().mean().item()
-            for n, (question, row) in enumerate(zip(ASKED, found, strict=True))
+            attribute.name: (scores.argmax(1) == batch.values[:, n])[asked[:, n]].float().mean().item()
+            for n, (attribute, scores) in enumerate(zip((COLOUR, SHAPE), self._classifier(batch.rows), strict=True))
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Read:
-    """Weights of a stream's embedding that was trained by itself; and how far its training went."""
+class TokenBatch(NamedTuple):
+    """`weight` is 1 where a token is to be learnt, 0 for a colour that no word names."""
 
-    weights: dict[str, Tensor]
-    report: dict[str, object]
+    rows: Float[Tensor, "b n w"]
+    tokens: Float[Tensor, "b words d"]
+    weight: Float[Tensor, "b words"]
 
 
-def train_reader(plan: ReaderPlan, codec: Codec, folder: Path, upkeep: Upkeep) -> Read:
-    """Train below `folder`, or go on there. Raises what `train` raises."""
-    stage = ReaderStage(plan.config, CodecAlone(codec))
-    # The embedding is used as it is, and would stay compiled.
-    _, report = finished(stage, folder, plan.training, replace(upkeep, sample_every=0, compile=False))
-    right = stage.accuracy(stage.batch(HELD_BACK))
-    return Read(weights=stage.modules().embedding.state_dict(), report=report | {"accuracy": right})
+class TextualInversionStage(_ReferenceStage):
+    """The squared error of an image's tokens against those that `base` makes of the words, relative to these.
+
+    Behind the rows of a prompt they are words that the base knows already; what follows only has to fit them in.
+    See `Stage`.
+    """
+
+    def __init__(self, config: ReferenceEncoderConfig, base: DiT, parts: FrozenParts) -> None:
+        super().__init__(config, parts)
+        self._base, self._parts = base, parts
+        with seeded(config.seed):
+            self.embedding = config.stream.build(config.dim, config.eps)
+        batch = self.batch(0)
+        self.flops_per_step = 3.0 * count_flops(lambda: self.loss(batch))
+
+    def modules(self) -> nn.Module:
+        return self.embedding
+
+    @torch.no_grad()
+    def batch(self, step: int) -> TokenBatch:
+        config, generator = self.config, np.random.default_rng([self.config.seed, step])
+        rows, words, weight = [], [], []
+        for _ in range(config.batch):
+            thing = sample_scene(config.level, generator).things[0]
+            nameless = bool(generator.random() < config.off_palette)
+            rows.append(self._rows(thing, generator, off_palette=nameless))
+            words.append((thing.subject.colour.name, thing.subject.shape.name))
+            weight.append((float(not nameless), 1.0))
+        return TokenBatch(rows=torch.cat(rows), tokens=self._tokens(words), weight=torch.tensor(weight))
+
+    def loss(self, batch: TokenBatch) -> Float[Tensor, ""]:
+        error = (self.embedding(batch.rows).float() - batch.tokens).square().mean(-1)
+        return (batch.weight * error).sum() / batch.weight.sum() / batch.tokens.square().mean()
+
+    @torch.no_grad()
+    def accuracy(self, batch: TokenBatch) -> dict[str, float]:
+        """Of the words that are to be learnt, the share whose token is the nearest among those of the batch."""
+        tokens = self.embedding(batch.rows).float()
+        return {
+            name: self._nearest(tokens[:, n], batch.tokens[:, n], batch.weight[:, n] > 0)
+            for n, name in enumerate(("colour", "shape"))
+        }
+
+    def _nearest(self, tokens: Float[Tensor, "b d"], words: Float[Tensor, "b d"], asked: Bool[Tensor, " b"]) -> float:
+        kinds = words.unique(dim=0)
+        nearest = kinds[torch.cdist(tokens[asked], kinds).argmin(1)]
+        return (nearest == words[asked]).all(1).float().mean().item()
+
+    def _tokens(self, words: list[tuple[str, str]]) -> Float[Tensor, "b words d"]:
+        """Each word by itself, as the transformer's blocks read it."""
+        kinds = sorted({word for pair in words for word in pair})
+        embedded = self._base.context["text"](self._parts.rows(kinds))[:, 0].float()
+        return embedded[torch.tensor([[kinds.index(word) for word in pair] for pair in words])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceEncoderPlan:
+    """What the encoder learns first, by which stage, and whether it stays `frozen` while the rest learns."""
+
+    config: ReferenceEncoderConfig
+    training: TrainingSpec
+    stage: type[AttributeStage | TextualInversionStage] = AttributeStage
+    frozen: bool = False
+
+    def train(self, base: DiT, parts: FrozenParts, folder: Path, options: RunOptions) -> TrainedEncoder:
+        """See `EncoderPlan`. Raises what `train` raises."""
+        stage = self.stage(self.config, base, parts)
+        # The embedding is used as it is, and would stay compiled.
+        _, report = finished(stage, folder, self.training, replace(options, sample_every=0, compile=False))
+        accuracy = stage.accuracy(stage.batch(HELD_BACK))  # type: ignore[arg-type]
+        return TrainedEncoder(
+            stream=self.config.stream.name,
+            weights=stage.embedding.state_dict(),
+            frozen=self.frozen,
+            report=report | {"accuracy": accuracy},
+        )

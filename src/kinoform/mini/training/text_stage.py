@@ -1,4 +1,4 @@
-"""Stage two: the text encoder learns what captions say, by answering questions about them; then it is frozen.
+"""Stage two: the text encoder learns what captions say, as attributes that are read off its rows; then it is frozen.
 
 Why first, and alone: trained together with the transformer, words were learnt but not what they belong to.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kinoform.mini.training.attributes import QUESTIONS, Answers
+from kinoform.mini.training.attributes import ATTRIBUTES, AttributeHeads
 from kinoform.mini.training.dataset import Videos
 from kinoform.models.text import TextSpec, encode, initialise
 from kinoform.models.tokenizer import Tokenizer, Tokens
@@ -31,65 +31,65 @@ class TextConfig:
     seed: int = 2
 
 
-class Batch(NamedTuple):
+class TextBatch(NamedTuple):
     tokens: Tokens
-    answers: Int[Tensor, "b questions"]
+    values: Int[Tensor, "b attributes"]
 
 
-class Probes(nn.Module):
-    """The encoder and, for this stage only, what answers off its rows."""
+class CaptionClassifier(nn.Module):
+    """The encoder and, for this stage only, what reads the attributes off its rows."""
 
     def __init__(self, spec: TextSpec) -> None:
         super().__init__()
         self.encoder = spec.build()
-        self.answers = Answers(spec.dim, QUESTIONS)
+        self.heads = AttributeHeads(spec.dim, ATTRIBUTES)
 
-    def forward(self, tokens: Tokens) -> list[Float[Tensor, "b answers"]]:
-        return self.answers(encode(self.encoder, tokens), tokens.mask)
+    def forward(self, tokens: Tokens) -> list[Float[Tensor, "b choices"]]:
+        return self.heads(encode(self.encoder, tokens), tokens.mask)
 
 
 class TextStage:
-    """Cross-entropy over the questions; a caption per story, never of a held-out combination."""
+    """Cross-entropy over the attributes; a caption per story, never of a held-out combination."""
 
     def __init__(self, config: TextConfig, tokenizer: Tokenizer) -> None:
         self.config, self._tokenizer = config, tokenizer
         with seeded(config.seed):
-            self._probes = Probes(config.text)
+            self._classifier = CaptionClassifier(config.text)
         generator = torch.Generator().manual_seed(config.seed)
-        initialise(self._probes.encoder, generator)
-        for answer in self._probes.answers.answers:
-            assert isinstance(answer, nn.Linear)
-            nn.init.normal_(answer.weight, std=0.02, generator=generator)
-            nn.init.zeros_(answer.bias)
+        initialise(self._classifier.encoder, generator)
+        for classifier in self._classifier.heads.classifiers:
+            assert isinstance(classifier, nn.Linear)
+            nn.init.normal_(classifier.weight, std=0.02, generator=generator)
+            nn.init.zeros_(classifier.bias)
         tokens = self.batch(0).tokens
         self.samples_per_step = config.batch
-        self.flops_per_step = 3.0 * count_flops(lambda: self._probes(tokens))
+        self.flops_per_step = 3.0 * count_flops(lambda: self._classifier(tokens))
 
     def modules(self) -> nn.Module:
-        return self._probes
+        return self._classifier
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> TextBatch:
         scenes, generator = self.config.videos.scenes(step, self.config.batch)
         stories = [scene.story for scene in scenes]
         captions = [caption(story, generator) for story in stories]
-        return Batch(
+        return TextBatch(
             tokens=self._tokenizer(captions, self.config.text.length),
-            answers=torch.tensor([[question.place(story) for question in QUESTIONS] for story in stories]),
+            values=torch.tensor([[attribute.index(story) for attribute in ATTRIBUTES] for story in stories]),
         )
 
-    def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        found = self._probes(batch.tokens)
-        losses = [F.cross_entropy(row, batch.answers[:, place]) for place, row in enumerate(found)]
+    def loss(self, batch: TextBatch) -> Float[Tensor, ""]:
+        found = self._classifier(batch.tokens)
+        losses = [F.cross_entropy(row, batch.values[:, place]) for place, row in enumerate(found)]
         return torch.stack(losses).sum()
 
     def sample(self, step: int, folder: Path) -> None:
         """Nothing to look at."""
 
     @torch.no_grad()
-    def accuracy(self, batch: Batch) -> dict[str, float]:
-        """The share of right answers to each question."""
-        found = self._probes(batch.tokens)
+    def accuracy(self, batch: TextBatch) -> dict[str, float]:
+        """The share of right values of each attribute."""
+        found = self._classifier(batch.tokens)
         return {
-            question.name: (row.argmax(1) == batch.answers[:, place]).float().mean().item()
-            for place, (question, row) in enumerate(zip(QUESTIONS, found, strict=True))
+            attribute.name: (row.argmax(1) == batch.values[:, place]).float().mean().item()
+            for place, (attribute, row) in enumerate(zip(ATTRIBUTES, found, strict=True))
         }

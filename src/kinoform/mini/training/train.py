@@ -11,17 +11,17 @@ from kinoform.loading.parts import Parts
 from kinoform.mini.training.autoencoder_stage import AutoencoderStage
 from kinoform.mini.training.dataset import HELD_BACK, Videos
 from kinoform.mini.training.plan import Plan, TransformerPlan
-from kinoform.mini.training.reference_stage import Read, train_reader
 from kinoform.mini.training.text_stage import TextStage
-from kinoform.mini.training.transformer_stage import Frozen, TransformerStage
+from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.codec import to_uint8
 from kinoform.models.dit import DiT
 from kinoform.models.text import TextEncoder
 from kinoform.models.tokenizer import Tokenizer, build_word_tokenizer, load_tokenizer
 from kinoform.models.vae import VAE
-from kinoform.training.distributed import Alone, Part, Team, together
+from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, spawn
+from kinoform.training.frozen import FrozenParts, TrainedEncoder
 from kinoform.training.loop import finished
-from kinoform.training.stage import Upkeep
+from kinoform.training.stage import RunOptions
 from kinoform.world.reader import read as read_video
 from kinoform.world.score import compare
 
@@ -49,12 +49,12 @@ def prepare_tokenizer(plan: Plan | TransformerPlan, folder: Path) -> Tokenizer:
     return load_tokenizer(folder)
 
 
-def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, dict[str, object]]:
+def train_autoencoder(plan: Plan, folder: Path, options: RunOptions) -> tuple[VAE, dict[str, object]]:
     """Stage one, and its gate. Raises KinoformError when reconstructions cannot be read well enough."""
     config, training = plan.autoencoder, plan.autoencoder_training
     assert config is not None and training is not None, "a plan has both, or a codec without weights"
     stage = AutoencoderStage(config)
-    vae, report = finished(stage, folder / "autoencoder", training, upkeep)
+    vae, report = finished(stage, folder / "autoencoder", training, options)
     assert isinstance(vae, VAE)
     right = [readable(vae, replace(config.videos, level=level), plan.gate_videos) for level in plan.levels]
     if min(right) < plan.gate:
@@ -67,21 +67,25 @@ def train_autoencoder(plan: Plan, folder: Path, upkeep: Upkeep) -> tuple[VAE, di
     return vae, report | {"readable": right}
 
 
-def train_text(plan: Plan, folder: Path, tokenizer: Tokenizer, upkeep: Upkeep) -> tuple[TextEncoder, dict[str, object]]:
+def train_text(
+    plan: Plan, folder: Path, tokenizer: Tokenizer, options: RunOptions
+) -> tuple[TextEncoder, dict[str, object]]:
     """Stage two; the probes are dropped, the encoder is frozen."""
     stage = TextStage(plan.text, tokenizer)
-    _, report = finished(stage, folder / "text", plan.text_training, upkeep)
+    _, report = finished(stage, folder / "text", plan.text_training, options)
     probes = stage.modules()
     encoder = probes.encoder
     assert isinstance(encoder, TextEncoder)
     return encoder, report | {"accuracy": stage.accuracy(stage.batch(HELD_BACK))}
 
 
-Show = Callable[[DiT, Frozen, Path], None]
+Show = Callable[[DiT, FrozenParts, Path], None]
 """Draws videos of a transformer, as an image at a path."""
 
 
-def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = None, *, processes: int = 1) -> Trained:
+def train_plan(
+    plan: Plan, folder: Path, options: RunOptions, show: Show | None = None, *, processes: int = 1
+) -> Trained:
     """All stages below `folder`, without the first where the codec has no weights. `show` draws videos meanwhile.
 
     With `processes` above 1 the transformer's batches are shared by as many processes, each with the number
@@ -89,14 +93,14 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
     """
     tokenizer = prepare_tokenizer(plan, folder)
     # The modules of these stages are used as they are, and would stay compiled.
-    quiet = replace(upkeep, sample_every=0, compile=False)
+    quiet = replace(options, sample_every=0, compile=False)
     codec: VAE | None = None
     report: dict[str, object] = {}
     if not plan.recipe.codec.weightless:
         codec, report["autoencoder"] = train_autoencoder(plan, folder, quiet)
     encoder, report["text_encoder"] = train_text(plan, folder, tokenizer, quiet)
-    frozen = Frozen(codec=codec or plan.recipe.codec.build(), tokenizer=tokenizer, text_encoder=encoder)
-    transformer, report["transformer"] = _shared(plan, frozen, folder, upkeep, show, processes)
+    frozen = FrozenParts(codec=codec or plan.recipe.codec.build(), tokenizer=tokenizer, text_encoder=encoder)
+    transformer, report["transformer"] = _shared(plan, frozen, folder, options, show, processes)
     return Trained(
         codec=codec,
         text_encoder=encoder,
@@ -107,9 +111,15 @@ def train_plan(plan: Plan, folder: Path, upkeep: Upkeep, show: Show | None = Non
 
 
 def train_on_base(
-    plan: TransformerPlan, parts: Parts, folder: Path, upkeep: Upkeep, show: Show | None = None, *, processes: int = 1
+    plan: TransformerPlan,
+    parts: Parts,
+    folder: Path,
+    options: RunOptions,
+    show: Show | None = None,
+    *,
+    processes: int = 1,
 ) -> Trained:
-    """The reader of references, if any, and the transformer below `folder`; all else is that of `parts`.
+    """The encoder of reference images, if any, and the transformer below `folder`; all else is that of `parts`.
 
     Raises UsageError when codec, text encoder or vocabulary of the plan are not those of `parts`.
     """
@@ -126,38 +136,38 @@ def train_on_base(
             f"the words of the plan are not the vocabulary of {plan.base}, in its order; give those",
             code="vocabulary_mismatch",
         )
-    frozen = Frozen(codec=codec, tokenizer=tokenizer, text_encoder=parts.text_encoder(torch.float32, CPU))
-    read = None if plan.reader is None else train_reader(plan.reader, codec, folder / "reader", upkeep)
-    transformer, report = _shared(plan, frozen, folder, upkeep, show, processes, read)
+    frozen = FrozenParts(codec=codec, tokenizer=tokenizer, text_encoder=parts.text_encoder(torch.float32, CPU))
+    encoder = None
+    if plan.encoder is not None:
+        encoder = plan.encoder.train(parts.transformer(torch.float32, CPU), frozen, folder / "encoder", options)
+    transformer, report = _shared(plan, frozen, folder, options, show, processes, encoder)
     return Trained(
         codec=codec,
         text_encoder=frozen.text_encoder,
         tokenizer_json=(folder / "tokenizer.json").read_text(encoding="utf-8"),
         transformer=transformer,
-        report={"base": plan.base, **({} if read is None else {"reader": read.report}), "transformer": report},
+        report={"base": plan.base, **({} if encoder is None else {"encoder": encoder.report}), "transformer": report},
     )
 
 
 def _shared(
-    plan: Plan | TransformerPlan, frozen: Frozen, folder: Path, upkeep: Upkeep, show: Show | None, processes: int,
-    read: Read | None = None,
+    plan: Plan | TransformerPlan, frozen: FrozenParts, folder: Path, options: RunOptions, show: Show | None,
+    processes: int, encoder: TrainedEncoder | None = None,
 ) -> tuple[DiT, dict[str, object]]:  # fmt: skip
     """The transformer, whose batches are shared by as many processes."""
     if processes > 1:
-        Part(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
-        together(processes, _train_transformer, (plan, frozen, folder, replace(upkeep, tell=None), show, read))
-    return _train_transformer(Alone(), plan, frozen, folder, upkeep, show, read)
+        Rank(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
+        spawn(processes, _train_transformer, (plan, frozen, folder, replace(options, on_progress=None), show, encoder))
+    return _train_transformer(SingleProcess(), plan, frozen, folder, options, show, encoder)
 
 
 def _train_transformer(
-    team: Team, plan: Plan | TransformerPlan, frozen: Frozen, folder: Path, upkeep: Upkeep, show: Show | None,
-    read: Read | None,
+    group: ProcessGroup, plan: Plan | TransformerPlan, frozen: FrozenParts, folder: Path, options: RunOptions,
+    show: Show | None, encoder: TrainedEncoder | None,
 ) -> tuple[DiT, dict[str, object]]:  # fmt: skip
     draw = None if show is None else lambda model, path: show(model, frozen, path)
-    known = None if read is None else read.weights
-    stays = isinstance(plan, TransformerPlan) and plan.reader is not None and plan.reader.stays
-    stage = TransformerStage(plan.transformer, frozen, draw, team.part, known, stays=stays)
-    _, report = finished(stage, folder / "transformer", plan.transformer_training, upkeep, team)
+    stage = TransformerStage(plan.transformer, frozen, draw, group.rank, encoder)
+    _, report = finished(stage, folder / "transformer", plan.transformer_training, options, group)
     return stage.transformer(), report
 
 
