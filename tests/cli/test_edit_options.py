@@ -11,32 +11,27 @@ import pytest
 import kinoform.editing.encode_check  # it takes what is replaced here, and has to keep it
 import kinoform.editing.outpaint  # noqa: F401
 from command_line import Run
-from kinoform.cli.animate import OTHER_INPUTS, animate
-from kinoform.cli.bridge import bridge
+from kinoform.cli.animate import animate, bridge
 from kinoform.cli.edit import edit
-from kinoform.cli.edit_common import Shared, again
+from kinoform.cli.edit_common import again
 from kinoform.cli.extend import extend
 from kinoform.cli.generate import generate
+from kinoform.cli.inputs import InputOptions
+from kinoform.cli.option_groups import JoinOptions, MachineOptions, ModelOptions, OutputOptions, VideoOptions
 from kinoform.cli.outpaint import outpaint
 from kinoform.errors import KinoformError
 from kinoform.media.types import InputVideo
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
 
-SHARED: dict[str, tuple[object, str]] = {
-    "model": ("t2v-1.3b", "loaded"),
-    "recipe": ("tiny_recipe:tiny", "loaded"),
-    "text_encoder": ("a", "loaded"),
-    "vae": ("a", "loaded"),
-    "tokenizer": ("a", "loaded"),
-    "image_encoder": ("a", "loaded"),
-    "variant": ("t2v-1.3b", "loaded"),
-    "lora": (["a.safetensors:0.5"], "loaded"),
-    "lora_ignore_unknown": (True, "loaded"),
-    "dtype": ("bfloat16", "loaded"),
-    "device": ("cpu", "loaded"),
+MODEL = {
+    "model": "t2v-1.3b", "recipe": "tiny_recipe:tiny", "text_encoder": "a", "vae": "a", "tokenizer": "a",
+    "image_encoder": "a", "variant": "t2v-1.3b", "lora": ["a.safetensors:0.5"], "lora_ignore_unknown": True,
+}  # fmt: skip
+VIDEO: dict[str, tuple[object, str]] = {
     "size": ("32x16", "width height"),
     "frames": (5, "num_frames"),
+    "fps": (9.0, "fps"),
     "steps": (2, "steps"),
     "guidance_scale": (2.0, "guidance_scale"),
     "guidance_rule": ("zero-star", "guidance_rule"),
@@ -44,6 +39,9 @@ SHARED: dict[str, tuple[object, str]] = {
     "solver": ("euler", "solver"),
     "sampler": ("flow-edit", "sampler"),
     "negative": ("", "negative_prompt"),
+}
+OUTPUT: dict[str, tuple[object, str]] = {
+    "upscale": (2, "upscale"),
     "codec": ("av1", "codec"),
     "crf": (3, "crf"),
     "force": (True, "force"),
@@ -53,43 +51,57 @@ SHARED: dict[str, tuple[object, str]] = {
 }
 """A value of each option, and what it changes."""
 
-NAMED = {"seed", "output", "resume", "even"}
+READ = {"seconds", "fast", "seed", "count", "prompts", "output", "dry_run"}
 """Options that are read by the commands themselves; the tests of these use them throughout."""
 
 
-def meant(shared: Shared) -> dict[str, object]:
-    how = shared.how()
-    return {
-        "loaded": shared.chosen(),
-        **shared.changes(),
-        **{field.name: getattr(how, field.name) for field in fields(how)},
-    }
+def names(*groups: type) -> set[str]:
+    return {field.name for group in groups for field in fields(group)}
 
 
 def test_every_shared_option_is_tried() -> None:
-    assert SHARED.keys() | NAMED == {field.name for field in fields(Shared)}
+    assert MODEL.keys() == names(ModelOptions)
+    assert VIDEO.keys() | OUTPUT.keys() | READ == names(VideoOptions, OutputOptions)
 
 
-@pytest.mark.parametrize("option", SHARED)
-def test_a_shared_option_changes_what_it_says(option: str) -> None:
-    value, expected = SHARED[option]
-    before, after = meant(Shared()), meant(replace(Shared(), **{option: value}))
-    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == {*expected.split()}
+@pytest.mark.parametrize("option", MODEL)
+def test_an_option_of_the_model_is_asked_of_the_loader(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("kinoform.recipes.load.load", lambda *words, **options: asked.append((words, options)))
+    for model in (ModelOptions(), replace(ModelOptions(), **{option: MODEL[option]})):
+        model.load(MachineOptions())
+    assert asked[0] != asked[1]
+
+
+@pytest.mark.parametrize("option", VIDEO)
+def test_an_option_of_the_video_changes_what_it_says(option: str) -> None:
+    value, expected = VIDEO[option]
+    assert replace(VideoOptions(), **{option: value}).changes().keys() == {*expected.split()}
+
+
+@pytest.mark.parametrize("option", OUTPUT)
+def test_an_option_of_the_file_changes_what_it_says(option: str) -> None:
+    value, expected = OUTPUT[option]
+    before, after = OutputOptions().how(1), replace(OutputOptions(), **{option: value}).how(1)
+    assert {field.name for field in fields(before) if getattr(before, field.name) != getattr(after, field.name)} == {
+        expected
+    }
 
 
 @pytest.mark.parametrize("command", [edit, extend, outpaint])
 def test_a_command_has_its_own_options_and_the_shared_ones(command: Any) -> None:
     here = inspect.signature(command).parameters
-    missing = {"outpaint": {"size"}}.get(command.__name__, set())
-    assert {field.name for field in fields(Shared)} - missing <= here.keys()
-    assert {"video", "prompt"} <= here.keys() and "options" not in here
+    missing = {"seconds", "fps", "fast", "count", "prompts", "upscale"} | ({"size"} if command is outpaint else set())
+    shared = names(ModelOptions, VideoOptions, MachineOptions, OutputOptions)
+    assert shared - missing <= here.keys() and {"video", "prompt", "even", "resume", "preview"} <= here.keys()
 
 
 @pytest.mark.parametrize(("command", "images"), [(animate, {"image"}), (bridge, {"first", "last"})])
 def test_videos_from_images_have_the_options_of_generate(command: Any, images: set[str]) -> None:
     here, there = (inspect.signature(each).parameters for each in (command, generate))
-    assert here.keys() == there.keys() - {*OTHER_INPUTS} | images
-    differ = {name for name in here.keys() & there.keys() if here[name].default != there[name].default}
+    others = names(InputOptions) - {"exact_size"} | {"prompts", "sampler"}
+    assert here.keys() == there.keys() - others | images
+    differ = {name for name in here.keys() & there.keys() - images if here[name].default != there[name].default}
     assert differ == {"model", "prompt"} and here["model"].default == "mini:frames"
 
 
@@ -145,7 +157,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
     mini = load("mini", device="cpu")
 
-    def loaded(chosen: Any) -> Pipeline:
+    def loaded(chosen: Any, machine: MachineOptions) -> Pipeline:
         told["model"] = chosen.model
         return mini
 
@@ -153,10 +165,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         told.update({name: value for name, value in words.items() if name != "tell"}, prompt=prompt)
         raise Asked("asked")
 
-    monkeypatch.setattr("kinoform.cli.model_options.Chosen.load", loaded)
+    monkeypatch.setattr("kinoform.cli.option_groups.ModelOptions.load", loaded)
     clip = InputVideo(frames=np.zeros((9, 16, 24, 3), np.uint8), fps=8.0)
     monkeypatch.setattr("kinoform.media.read.read_clip", lambda path, **options: clip)
-    for place in ("plan.plan_edit", "continuing.plan_extend", "outpaint.plan_outpaint"):
+    for place in ("edit_plan.plan_edit", "extend_plan.plan_extend", "outpaint.plan_outpaint"):
         monkeypatch.setattr(f"kinoform.editing.{place}", ask)
     return told
 
@@ -217,14 +229,13 @@ def test_what_has_to_be_said_is_asked_for(kinoform: Run, words: list[str]) -> No
 
 
 def test_the_words_that_make_a_video_again_name_no_folder() -> None:
-    shared = Shared(
-        model="/home/me/wan", lora=["styles/a.safetensors:0.5"], recipe="mine:video", output="x.mp4", steps=4,
-        negative="1/2",
-    )  # fmt: skip
-    words = again("edit", Path("/videos/a.mp4"), shared, prompt="a/b", mask=Path("/m/mask.png"), grow=0, feather=None,
-                  hide_source=True, no_colour_match=False, reference=[Path("r/1.png"), Path("r/2.png")])  # fmt: skip
+    video, output = VideoOptions(steps=4, negative="1/2"), OutputOptions(output="x.mp4")
+    model = ModelOptions(model="/home/me/wan", lora=["styles/a.safetensors:0.5"], recipe="mine:video")
+    inputs = InputOptions(mask=Path("/m/mask.png"), reference=[Path("r/1.png"), Path("r/2.png")])
+    join = JoinOptions(grow=0, hide_source=True)
+    words = again("edit", Path("/videos/a.mp4"), "a/b", model, inputs, join, video, output)
     assert words == (
-        "edit", "a.mp4", "--prompt", "a/b", "--mask", "mask.png", "--grow", "0", "--hide-source",
-        "--reference", "1.png", "--reference", "2.png", "--model", "wan", "--lora", "a.safetensors:0.5",
-        "--steps", "4", "--negative", "1/2",
+        "edit", "a.mp4", "--prompt", "a/b", "--model", "wan", "--lora", "a.safetensors:0.5", "--mask", "mask.png",
+        "--reference", "1.png", "--reference", "2.png", "--grow", "0", "--hide-source", "--steps", "4",
+        "--negative", "1/2",
     )  # fmt: skip

@@ -153,7 +153,7 @@ def test_passes_that_do_not_fit_beside_the_video_are_kept_elsewhere(
 
     with monkeypatch.context() as patch:
         patch.setattr("kinoform.cli.latents.save_passes", save)
-        patch.setattr("kinoform.cli.edited.save", interrupted_in(1, print))
+        patch.setattr("kinoform.cli.edit_common.save", interrupted_in(1, print))
         ran = kinoform("edit", "video.mkv", *COMMANDS["edit"], *VIDEO, *model)
     assert ran.code == 130 and len(list(spare.iterdir())) == 1 and not kept_in(here)
     assert kinoform(*advised(ran)).code == 0 and not list(spare.iterdir())
@@ -164,7 +164,7 @@ def test_what_is_kept_is_for_the_same_edit_alone(
 ) -> None:
     words = ["edit", "video.mkv", *COMMANDS["edit"], *VIDEO, *model]
     with monkeypatch.context() as patch:
-        patch.setattr("kinoform.cli.edited.save", interrupted_in(1, print))
+        patch.setattr("kinoform.cli.edit_common.save", interrupted_in(1, print))
         kinoform(*words)
     file = kept_in(here)[0]
     assert kinoform("decode", file, *model).refusal == "passes_of_an_edit"

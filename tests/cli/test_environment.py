@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Run
-from kinoform.cli.commands import COMMANDS
+from kinoform.cli.command_list import COMMANDS
 from kinoform.cli.settings import settings_file
 from kinoform.recipes.load import cache_folder
 
@@ -45,7 +45,7 @@ def no_home(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_home")
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [entry.name for entry in COMMANDS])
 def test_every_command_works_without_a_home(kinoform: Run, command: str) -> None:
     ran = kinoform(command, *WORDS.get(command, ["none.mp4"]))
     assert ran.code in ((0,) if command in ("doctor", "plan") else (2, 3)) and "home" not in ran.err, ran.err

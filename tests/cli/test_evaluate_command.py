@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from command_line import Run
+from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
 from kinoform.cli.sides import Side, beside
 from kinoform.media.video import Video
 from kinoform.world.render import render
 from refusals import refused
 
-FIRST = Side(model="mini", device="cpu", dtype="auto", steps=2, guidance_scale=None, shift=None, solver=None)
+CPU = MachineOptions(device="cpu")
+FIRST = Side(model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=2))
 FEW = ("--level", "L1", "--count", 1, "--device", "cpu")
 
 
@@ -79,21 +81,20 @@ def test_another_precision_is_another_side(kinoform: Run, painted: list[dict]) -
 
 def test_settings_that_are_not_said_are_those_of_the_first() -> None:
     assert beside(FIRST, "steps=8,guidance_scale=3") == Side(
-        model="mini", device="cpu", dtype="auto", steps=8, guidance_scale=3.0, shift=None, solver=None
+        model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=8, guidance_scale=3.0)
     )
-    assert beside(FIRST, "other") == Side(
-        model="other", device="cpu", dtype="auto", steps=2, guidance_scale=None, shift=None, solver=None
-    )
+    assert beside(FIRST, "other") == Side(model=ModelOptions(model="other"), machine=CPU, made=VideoOptions(steps=2))
     far = beside(FIRST, "some/folder, solver=unipc(order=3, lower_order_final=False),shift = 4")
-    assert (far.model, far.shift, far.steps) == ("some/folder", 4.0, 2)
-    assert far.solver == "unipc(order=3, lower_order_final=False)"
+    assert (far.model.model, far.made.shift, far.made.steps) == ("some/folder", 4.0, 2)
+    assert far.made.solver == "unipc(order=3, lower_order_final=False)"
 
 
 def test_a_path_may_hold_any_sign(here: Path) -> None:
     (here / "a=1,b").mkdir()
     (here / "a=1").mkdir()
-    assert beside(FIRST, "a=1,b").model == "a=1,b"
-    assert (beside(FIRST, "a=1,steps=3").model, beside(FIRST, "a=1,steps=3").steps) == ("a=1", 3)
+    assert beside(FIRST, "a=1,b").model.model == "a=1,b"
+    changed = beside(FIRST, "a=1,steps=3")
+    assert (changed.model.model, changed.made.steps) == ("a=1", 3)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from command_line import Run
-from kinoform.cli.options import lora_of
+from kinoform.cli.values import lora_of
 from kinoform.loading.lora_saving import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Run
-from kinoform.cli.options import frames_of
+from kinoform.cli.values import frames_of
 from kinoform.errors import UsageError
 from kinoform.models.codec import Identity, check_size
 from kinoform.models.vae import VAESpec

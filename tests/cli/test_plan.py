@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from command_line import Run
-from kinoform.cli.inputs import InputFiles
+from kinoform.cli.inputs import InputOptions
 from kinoform.conditions.inputs import Inputs
 from kinoform.media.video import Video
 from tiny_recipe import ADDRESS
@@ -145,13 +145,13 @@ def test_a_image_decides_the_size_that_is_planned(kinoform: Run, tmp_path: Path)
 def test_inputs_are_read_once_for_two_sides(kinoform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.zeros((300, 300, 3), dtype=np.uint8)).save(tmp_path / "square.png")
     asked: list[float | None] = []
-    read = InputFiles.read
+    read = InputOptions.read
 
-    def counted(self: InputFiles, fps: float | None = None, *most: int | None) -> Inputs:
+    def counted(self: InputOptions, fps: float | None = None, *most: int | None) -> Inputs:
         asked.append(fps)
         return read(self, fps, *most)
 
-    monkeypatch.setattr(InputFiles, "read", counted)
+    monkeypatch.setattr(InputOptions, "read", counted)
     ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "flf2v-14b")
     assert ran.refusal == "input_missing" and "0 and -1" in ran.sentence and asked == [16.0]
     ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "i2v-14b-720p")

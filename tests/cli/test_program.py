@@ -10,7 +10,8 @@ import pytest
 
 from command_line import Run
 from kinoform import __version__
-from kinoform.cli.commands import COMMANDS, loaded
+from kinoform.cli.command_list import COMMANDS, Entry
+from kinoform.cli.commands import loaded
 
 TESTS = Path(__file__).parents[1]
 START = "import sys; from kinoform.cli.app import main"
@@ -34,8 +35,8 @@ LIGHT = [
 def test_alone_it_says_how_to_use_it(kinoform: Run) -> None:
     ran = kinoform()
     shown = ran.out + ran.err
-    for command in COMMANDS:
-        assert command in shown
+    for entry in COMMANDS:
+        assert entry.name in shown
     assert ran.code in (0, 2)
 
 
@@ -50,9 +51,9 @@ def test_words_about_the_program_do_without_pytorch(words: list[str]) -> None:
     assert run.stderr.splitlines()[-1] == "False"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_says_of_itself_what_the_list_says(name: str) -> None:
-    assert " ".join(str(loaded(name).help).split()).startswith(COMMANDS[name].help)
+@pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
+def test_a_command_says_of_itself_what_the_list_says(entry: Entry) -> None:
+    assert " ".join(str(loaded(entry.name).help).split()).startswith(entry.help)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["generate", "--help"]], ids=" ".join)

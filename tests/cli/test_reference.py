@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kinoform.cli.commands import COMMANDS
+from kinoform.cli.command_list import COMMANDS
 from kinoform.cli.reference import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -17,7 +17,7 @@ def test_the_page_is_the_program() -> None:
 def test_every_command_has_its_section() -> None:
     page = PAGE.read_text()
     assert [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")] == [
-        *COMMANDS,
+        *(entry.name for entry in COMMANDS),
         "In every command",
     ]
     assert all(line.count(" | ") == 3 for line in page.splitlines() if line.startswith("| `--"))

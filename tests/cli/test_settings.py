@@ -1,14 +1,13 @@
 """Settings: the flag before the environment, that before a file, that before the recipe; nothing is taken unseen."""
 
-import types
-import typing
 from pathlib import Path
 
 import pytest
 
 from command_line import Ran, Run
-from kinoform.cli.commands import function_of
-from kinoform.cli.settings import SETTINGS, TAKEN, UNFILED, variable
+from kinoform.cli.command_list import COMMANDS
+from kinoform.cli.commands import loaded
+from kinoform.cli.settings import SETTINGS, variable
 from tiny_recipe import tiny
 
 PROMPT = "a red ball"
@@ -16,7 +15,7 @@ PROMPT = "a red ball"
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*SETTINGS, "config"]:
+    for name in SETTINGS:
         monkeypatch.delenv(variable(name), raising=False)
 
 
@@ -25,23 +24,27 @@ def told(ran: Ran) -> dict[str, dict]:
     return ran.told[0]
 
 
-def types_of(command: str) -> dict[str, type]:
-    """The type of each parameter of a command, without what else it may be or carry."""
-    hints = typing.get_type_hints(function_of(command))
-    return {name: _bare(hint) for name, hint in hints.items()}
+UNFILED = [name for name, (_, mark) in SETTINGS.items() if not mark.in_file]
 
 
-def _bare(hint: object) -> type:
-    inner = [each for each in typing.get_args(hint) if each is not types.NoneType]
-    return inner[0] if len(inner) == 1 else hint  # type: ignore[return-value]
+def test_no_file_sets_what_runs_code_or_writes_elsewhere() -> None:
+    assert UNFILED == ["recipe", "config", "log", "log_prompts"]
 
 
-def test_every_setting_is_an_option_of_that_type() -> None:
-    everywhere = {"log": str, "log_prompts": bool}
-    known = [types_of(command) for command in TAKEN]
-    for name, kind in SETTINGS.items():
-        found = {each[name] for each in known if name in each} or {everywhere[name]}
-        assert found == {kind}, name
+def test_what_a_command_heeds_is_an_option_of_it_that_the_environment_says_too() -> None:
+    for entry in COMMANDS:
+        command = loaded(entry.name)
+        assert bool(command.settings) == entry.heeds_settings
+        variables = {each.name: each.envvar for each in command.params}
+        assert {name: variables[name] for name in command.settings} == {
+            name: variable(name) for name in command.settings
+        }
+
+
+@pytest.mark.parametrize("command", ["generate", "animate", "bridge", "edit", "outpaint", "plan"])
+def test_commands_that_make_videos_heed_what_they_share(command: str) -> None:
+    shared = {"model", "vae", "frames", "steps", "guidance", "solver", "negative", "dtype", "device", "contact_sheet"}
+    assert shared <= loaded(command).settings.keys()
 
 
 def test_each_source_yields_to_the_one_before_it(
@@ -125,7 +128,7 @@ def test_commands_that_follow_a_file_do_not_follow_settings(
     monkeypatch.setenv("KINOFORM_MODEL", "t2v-14b")
     (here / "kinoform.toml").write_text("model = 't2v-14b'\nupscale = 3\ndevice = 'cpu'\n")
     shown = told(kinoform("decode", "x.latents.safetensors", "--show-settings", "--json"))
-    assert shown.keys() == TAKEN["decode"] and shown["device"]["from"] == "kinoform.toml"
+    assert shown.keys() == {"device", "contact_sheet", "no_metadata"} and shown["device"]["from"] == "kinoform.toml"
 
 
 REFUSED = [
@@ -144,7 +147,7 @@ REFUSED = [
     ("steps = ", "settings_damaged", "TOML"),
     ("a = " + "[" * 5000, "settings_damaged", "TOML"),
     ("#" * 1_000_001, "settings_damaged", "TOML"),
-    *((f"{name} = 'x'", "setting_not_in_file", name) for name in sorted(UNFILED)),
+    *((f"{name} = 'x'", "setting_not_in_file", name) for name in UNFILED),
 ]
 
 

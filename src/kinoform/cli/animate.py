@@ -1,29 +1,50 @@
-"""`kinoform animate`: a video that begins with an image."""
+"""`kinoform animate` and `kinoform bridge`: a video that begins with an image, or leads from one to another."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeAlias
 
 import typer
 
-from kinoform.cli.generate import generate
-from kinoform.cli.options import VIDEO, ModelName, option
-from kinoform.cli.sharing import sharing
+from kinoform.cli.generate import make_videos
+from kinoform.cli.inputs import InputOptions
+from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
+from kinoform.cli.options import VIDEO, command, option, varied
 
-OTHER_INPUTS = (
-    "prompts", "image", "last_image", "frame", "video", "mask", "reference", "strength", "source_prompt",
-    "context_scale", "sampler", "fit_mask",
-)  # fmt: skip
-"""What else a video may be made from, which is not for videos from images."""
+FramesModel: TypeAlias = Annotated[ModelOptions, varied(default={"model": "mini:frames"})]
+FramesVideo: TypeAlias = Annotated[VideoOptions, varied(without=("sampler", "prompts"))]
+FramesInputs: TypeAlias = Annotated[InputOptions, varied(only=("exact_size",))]
+"""What else a video may be made from is not for videos from images."""
 
 
-@sharing(generate, without=OTHER_INPUTS)
+@command
 def animate(
     image: Annotated[Path, typer.Argument(help="The first frame.")],
     prompt: Annotated[str, option(VIDEO, "What happens in the video.")],
-    model: ModelName = "mini:frames",
-    **options: Any,
+    *,
+    model: FramesModel,
+    made: FramesVideo,
+    inputs: FramesInputs,
+    machine: MachineOptions,
+    output: OutputOptions,
 ) -> None:
     """Make a video that begins with an image."""
-    generate(prompt, image=image, model=model, **options)
+    make_videos(prompt, model, made, replace(inputs, image=image), machine, output)
+
+
+@command
+def bridge(
+    first: Annotated[Path, typer.Argument(help="The first frame.")],
+    last: Annotated[Path, typer.Argument(help="The last frame.")],
+    prompt: Annotated[str, option(VIDEO, "What happens between them.")],
+    *,
+    model: FramesModel,
+    made: FramesVideo,
+    inputs: FramesInputs,
+    machine: MachineOptions,
+    output: OutputOptions,
+) -> None:
+    """Make a video that leads from one image to another."""
+    make_videos(prompt, model, made, replace(inputs, image=first, last_image=last), machine, output)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand
@@ -12,11 +15,13 @@ from typer.core import TyperCommand
 from kinoform.cli import console
 from kinoform.cli.events import Finished, Started
 from kinoform.cli.log import Log
-from kinoform.cli.settings import FROM_RECIPE, SETTINGS, TAKEN, settings_file, settings_in, variable
+from kinoform.cli.option_groups import CommonOptions
+from kinoform.cli.options import Setting, command, settings_of
+from kinoform.cli.settings import SETTINGS, settings_file, settings_in, variable
 from kinoform.errors import UsageError
 from kinoform.version import __version__
 
-TOLD = frozenset(SETTINGS) - {"negative"} | {"seed", "count", "force"}
+TOLD = {name for name, (_, mark) in SETTINGS.items() if not mark.private} | {"seed", "count", "force"}
 """Options that are told of when a command starts: none that holds a prompt or may be named after one."""
 
 RIVALS = ("frames", "seconds")
@@ -31,7 +36,9 @@ Context: TypeAlias = Any
 
 
 class Command(TyperCommand):
-    """A command that heeds the common options, around its own work."""
+    """A command that heeds the common options, around its own work, and those settings that it has an option for."""
+
+    settings: Mapping[str, tuple[type, Setting]] = {}
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         try:
@@ -67,17 +74,21 @@ class Command(TyperCommand):
         return value
 
 
-def add_common(command: TyperCommand) -> TyperCommand:
-    """Give a command the common options, and its settings their environment variables."""
+def add_common(program: Command, settings: Mapping[str, tuple[type, Setting]]) -> Command:
+    """Give a command the common options, and its settings, which are among its options, their environment variables."""
     shared = typer.Typer(add_completion=False)
     shared.command()(_common)
-    command.params += typer.main.get_command(shared).params
-    taken = TAKEN.get(str(command.name), frozenset())
-    for option in command.params:
-        if option.param_type_name == "option" and option.name in taken | {"config", "log", "log_prompts"}:
+    common = typer.main.get_command(shared).params
+    program.params += common
+    program.settings = settings
+    everywhere = settings_of(inspect.signature(_common).parameters.values())
+    for option in program.params:
+        if option.name in settings or (option in common and option.name in everywhere):
             option.envvar = variable(option.name)
             option.show_envvar = False  # type: ignore[attr-defined]
-    return command
+        if option in common and option.name == "config":
+            option.callback = lambda ctx, _, given: _configure(ctx, given)
+    return program
 
 
 def _configure(ctx: Context, given: Path | None) -> Path | None:
@@ -86,33 +97,17 @@ def _configure(ctx: Context, given: Path | None) -> Path | None:
         return given
     file = settings_file(given)
     if file is not None:
-        options = {each.name for each in ctx.command.params if each.param_type_name == "option"}
-        found = settings_in(file, str(ctx.info_name))
-        ctx.default_map = {name: value for name, value in found.items() if name in options}
+        ctx.default_map = settings_in(file, str(ctx.info_name), ctx.command.settings)
     return file
 
 
-PANEL = "In every command"
 EPILOG = "What an option leaves open, KINOFORM_OPTION in the environment or option = VALUE in kinoform.toml may say."
-COMMON = ("config", "log", "log_prompts", "json_stream", "show_settings")
+COMMON = tuple(field.name for field in fields(CommonOptions))
+"""The names of the options that every command has."""
 
 
-def _common(
-    config: Annotated[
-        Path | None,
-        typer.Option(is_eager=True, callback=_configure, rich_help_panel=PANEL, help="Settings, else ./kinoform.toml."),
-    ] = None,
-    log: Annotated[Path | None, typer.Option(rich_help_panel=PANEL, help="Append JSON lines, without prompts.")] = None,
-    log_prompts: Annotated[
-        bool, typer.Option("--log-prompts/--no-log-prompts", rich_help_panel=PANEL, help="Prompts in the log too.")
-    ] = False,
-    json_stream: Annotated[
-        bool, typer.Option("--json-stream", rich_help_panel=PANEL, help="Progress, result and errors as JSON lines.")
-    ] = False,
-    show_settings: Annotated[
-        bool, typer.Option("--show-settings", rich_help_panel=PANEL, help="Print all settings, and stop.")
-    ] = False,
-) -> None:
+@command
+def _common(common: CommonOptions) -> None:
     """The options that all commands have."""
 
 
@@ -143,13 +138,13 @@ def _plain(value: object) -> object:
 def _where(ctx: Context, name: str, file: Path | None) -> str:
     origin = _origin(ctx, name)
     if origin == "DEFAULT":
-        return "recipe" if name in FROM_RECIPE and ctx.params[name] is None else "default"
+        return "recipe" if SETTINGS[name][1].from_recipe and ctx.params[name] is None else "default"
     return {"DEFAULT_MAP": str(file), "ENVIRONMENT": variable(name), "COMMANDLINE": "flag"}[origin]
 
 
 def _show(ctx: Context, file: Path | None) -> None:
     """Every setting of the command, with its value and where that comes from."""
-    names = [name for name in SETTINGS if name in ctx.params and name in TAKEN.get(str(ctx.info_name), ())]
+    names = [name for name in SETTINGS if name in ctx.command.settings]
     data = {name: {"value": _plain(ctx.params[name]), "from": _where(ctx, name, file)} for name in names}
     width = max(map(len, names), default=0)
     lines = (f"{name:<{width}}  {_shown(each['value']):<20}  {each['from']}" for name, each in data.items())

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.options import OUTPUT, AsJson, Force, Variant, option
+from kinoform.cli.option_groups import ModelOptions, OutputOptions
+from kinoform.cli.options import OUTPUT, command, option, varied
 from kinoform.cli.progress import stages
 from kinoform.errors import UsageError, nearest
 
@@ -19,6 +20,7 @@ UNITS = {"gb": 1_000_000_000, "mb": 1_000_000, "kb": 1000, "": 1}
 MB = 1_000_000
 
 
+@command
 def convert(
     source: Annotated[
         Path, typer.Argument(help="A file or folder of weights, in any layout, or an adapter.", metavar="IN")
@@ -29,9 +31,9 @@ def convert(
     shard_size: Annotated[str | None, option(OUTPUT, "Largest weight file, such as 5GB; else one a part.")] = None,
     prefix: Annotated[str, option(OUTPUT, "For comfy: what stands before the transformer's names.")] = "",
     recipe: Annotated[str | None, option(OUTPUT, "For kinoform: module:function that describes the model.")] = None,
-    variant: Variant = None,
-    force: Force = False,
-    as_json: AsJson = False,
+    *,
+    model: Annotated[ModelOptions, varied(only=("variant",))],
+    output: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Write weights in another layout, tensor by tensor. Numbers stay as they are unless --dtype says otherwise."""
     from kinoform.conversion.convert import OWN, Wanted
@@ -45,11 +47,11 @@ def convert(
         dtype=None if dtype is None else DTYPES[dtype],
         shard_bytes=None if shard_size is None else bytes_of(shard_size),
         prefix=prefix,
-        recipe=recipe or (_recipe(source, variant) if to in OWN else None),
+        recipe=recipe or (_recipe(source, model.variant) if to in OWN else None),
     )
     with stages({"write": "writing (MB)"}) as tell:
         done = write(
-            source, target, wanted, variant=variant, force=force,
+            source, target, wanted, variant=model.variant, force=output.force,
             tell=lambda done, total: tell("write", done // MB, total // MB + 1),
         )  # fmt: skip
     text = "\n".join(f"{file}  {file.stat().st_size / MB:.1f} MB" for file in done.files)
@@ -60,7 +62,7 @@ def convert(
         "tensors": done.tensors,
         "bytes": done.bytes,
     }
-    console.result(text, data, as_json=as_json)
+    console.result(text, data, as_json=output.as_json)
 
 
 def bytes_of(text: str) -> int:

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.model_options import Chosen
-from kinoform.cli.options import (
-    AsJson,
-    ContactSheet,
-    DeviceName,
-    Force,
-    IgnoreUnknown,
-    ImageEncoderFile,
-    Loras,
-    NoMetadata,
-    RecipeName,
-    TextEncoderFile,
-    TokenizerPath,
-    VAEFile,
-    Variant,
-    lora_of,
-    model_names,
-)
+from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions
+from kinoform.cli.options import command, varied
 from kinoform.cli.progress import bars
 from kinoform.errors import UsageError
 
@@ -37,44 +22,42 @@ SIDES = ("num_frames", "height", "width")
 """Parameters that have to agree with the shape of the latents."""
 
 
+@command
 def decode(
     latents: Annotated[Path, typer.Argument(help="A file that ends in .latents.safetensors.")],
+    *,
     model: Annotated[
-        str | None,
-        typer.Option(help="The model that made them; by default the recorded one.", autocompletion=model_names),
-    ] = None,
-    recipe: RecipeName = None,
-    text_encoder: TextEncoderFile = None,
-    vae: VAEFile = None,
-    tokenizer: TokenizerPath = None,
-    image_encoder: ImageEncoderFile = None,
-    variant: Variant = None,
-    lora: Loras = None,
-    lora_ignore_unknown: IgnoreUnknown = False,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="By default the video's first name.")] = None,
-    device: DeviceName = "auto",
-    upscale: Annotated[int | None, typer.Option(help="By default as asked when the video was made.")] = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    no_metadata: NoMetadata = False,
-    contact_sheet: ContactSheet = False,
+        ModelOptions,
+        varied(
+            default={"model": None},
+            help={"model": "The model that made them; by default the recorded one."},
+            settings=(),
+        ),
+    ],
+    machine: Annotated[MachineOptions, varied(only=("device",))],
+    output: Annotated[
+        OutputOptions,
+        varied(
+            without=("codec", "crf", "dry_run"),
+            help={
+                "output": "By default the video's first name.",
+                "upscale": "By default as asked when the video was made.",
+            },
+            settings=("no_metadata", "contact_sheet"),
+        ),
+    ],
 ) -> None:
     """Turn kept latents into their video."""
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.checkpoints.latents import read_latents
     from kinoform.cli.latents import video_name
-    from kinoform.cli.output import Output, check, save
+    from kinoform.cli.output import check, save
     from kinoform.media.video import Video
 
     values, params = read_latents(latents)
     console.keep_private(*_prompts(params))
-    name = _output(latents, output)
-    chosen = Chosen(
-        model=model or _recorded(latents, params), recipe=recipe, device=device,
-        text_encoder=text_encoder, vae=vae, tokenizer=tokenizer, image_encoder=image_encoder, variant=variant,
-        loras=tuple(map(lora_of, lora or ())), ignore_unknown=lora_ignore_unknown,
-    )  # fmt: skip
-    pipeline = chosen.load()
+    name = _output(latents, output.output)
+    pipeline = replace(model, model=model.model or _recorded(latents, params)).load(machine)
     if (made := _hash(params)) != pipeline.parts.fingerprint():
         raise UsageError(
             f"{latents} was made by a model with hash {made}, not by this one; pass its --model",
@@ -88,18 +71,18 @@ def decode(
             code="latents_inconsistent",
         )
     kept, codec_name, crf = params.pop("upscale", 1), params.pop("codec", None), params.pop("crf", None)
-    how = Output(
-        upscale=upscale if upscale is not None else kept if isinstance(kept, int) else 1,
-        force=force, metadata=not no_metadata, sheet=contact_sheet, as_json=as_json,
-        codec=codec_name if isinstance(codec_name, str) else None, crf=crf if isinstance(crf, int) else None,
-    )  # fmt: skip
+    how = replace(
+        output,
+        codec=codec_name if isinstance(codec_name, str) else None,
+        crf=crf if isinstance(crf, int) else None,
+    ).how(kept if isinstance(kept, int) else 1)
     check(name, shape, how)
     fps = _fps(latents, params)
     with bars() as tell:
         told = save(Video(frames=pipeline.frames(values, tell), fps=fps, params=params), name, how)
     if Path(video_name(latents) or "").name == Path(name).name:
         latents.unlink(missing_ok=True)
-    console.result(name, told, as_json=as_json)
+    console.result(name, told, as_json=output.as_json)
 
 
 def _prompts(params: dict[str, object]) -> list[str]:

@@ -9,20 +9,23 @@ import typer
 
 from kinoform.checkpoints.cached import IDS, SAME_WEIGHTS
 from kinoform.cli import console
-from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, AsJson, option
+from kinoform.cli.option_groups import OutputOptions
+from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, command, option, varied
 from kinoform.cli.progress import stages
 from kinoform.errors import Interrupted, UsageError
 
 MB = 1_000_000
 
 
+@command
 def download(
     model: Annotated[str, typer.Argument(help="t2v-1.3b, vace-1.3b, i2v-14b-480p, ..., or a hub id: ORG/NAME.")],
     file: Annotated[list[str] | None, option(MODEL, "Only this file; repeat it for more.")] = None,
     revision: Annotated[str | None, option(MODEL, "A branch, tag or commit.")] = None,
     output: Annotated[Path | None, option(OUTPUT, "A folder, else one in the cache.", "-o", "--output")] = None,
     only_list: Annotated[bool, option(OUTPUT, "List files and sizes, fetch nothing.", "--list")] = False,
-    as_json: AsJson = False,
+    *,
+    told: Annotated[OutputOptions, varied(only=("as_json",))],
 ) -> None:
     """Fetch the files of a model that kinoform needs; a broken download goes on where it stopped.
 
@@ -51,7 +54,7 @@ def download(
         "fetched": not only_list,
     }
     if only_list:
-        console.result("\n".join(rows), data, as_json=as_json)
+        console.result("\n".join(rows), data, as_json=told.as_json)
         return
     for row in rows:
         console.note(row)
@@ -62,4 +65,4 @@ def download(
             raise Interrupted(
                 "interrupted; what was fetched stays, and the same command goes on from there", code="interrupted"
             ) from None
-    console.result(str(folder), data, as_json=as_json)
+    console.result(str(folder), data, as_json=told.as_json)

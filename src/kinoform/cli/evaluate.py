@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,22 +10,8 @@ import typer
 
 from kinoform.cli.evaluate_inputs import judge_inputs
 from kinoform.cli.evaluate_report import Judging, PageFile
-from kinoform.cli.options import (
-    OUTPUT,
-    VIDEO,
-    AsJson,
-    DeviceName,
-    DtypeName,
-    Force,
-    Guidance,
-    RecipeName,
-    Shift,
-    SolverName,
-    Steps,
-    Variant,
-    model_names,
-    option,
-)
+from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
+from kinoform.cli.options import OUTPUT, VIDEO, command, model_names, option, varied
 from kinoform.cli.progress import stages
 from kinoform.cli.sides import Side, beside, contenders
 from kinoform.errors import UsageError
@@ -38,28 +25,23 @@ if TYPE_CHECKING:
 MOST_VIDEOS = 100_000
 
 
+@command
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model to judge.", autocompletion=model_names)] = "mini",
     level: Annotated[list[str] | None, option(VIDEO, "L1, L2 or L3; may be repeated, all of them if left out.")] = None,
     count: Annotated[int, option(VIDEO, "Videos per level and split, or scenes per task.")] = 200,
     compare: Annotated[
-        str | None,
-        option(VIDEO, "A model, settings as steps=8,guidance_scale=3, or MODEL,steps=8.", complete=model_names),
+        str | None, option(VIDEO, "A model, settings as steps=8,guidance_scale=3, or MODEL,steps=8.", complete=model_names)
     ] = None,
     inputs: Annotated[bool, option(VIDEO, "Judge how frames, masks and references are followed.", "--inputs")] = False,
-    recipe: RecipeName = None,
-    variant: Variant = None,
     task: Annotated[list[str] | None, option(VIDEO, "Which of the tasks of --inputs; may be repeated.")] = None,
-    steps: Steps = None,
-    guidance_scale: Guidance = None,
-    shift: Shift = None,
-    solver: SolverName = None,
-    device: DeviceName = "auto",
-    dtype: DtypeName = "auto",
+    *,
+    named: Annotated[ModelOptions, varied(only=("recipe", "variant"))],
+    made: Annotated[VideoOptions, varied(only=("steps", "guidance_scale", "shift", "solver"))],
+    machine: MachineOptions,
     html: Annotated[Path | None, option(OUTPUT, "Also write a page with tables and videos.")] = None,
     html_videos: Annotated[int, option(OUTPUT, "Videos of a kind on the page.")] = 24,
-    force: Force = False,
-    as_json: AsJson = False,
+    told: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Measure prompt-following on the world's held-back prompts; the same videos on every machine."""
     for name, value, least in (("--count", count, 1), ("--html-videos", html_videos, 0)):
@@ -69,14 +51,11 @@ def evaluate(
         raise UsageError("--inputs judges tasks in place of levels; leave out --level", code="options_conflict")
     if task and not inputs:
         raise UsageError("--task chooses among the tasks of --inputs; pass that too", code="option_missing")
-    page = PageFile(path=html, videos=html_videos, force=force)
+    page = PageFile(path=html, videos=html_videos, force=told.force)
     page.check()
-    side = Side(
-        model=model, recipe=recipe, variant=variant, device=device, dtype=dtype,
-        steps=steps, guidance_scale=guidance_scale, shift=shift, solver=solver,
-    )  # fmt: skip
+    side = Side(model=replace(named, model=model), made=made, machine=machine)
     other = None if compare is None else beside(side, compare)
-    asked = Judging(first=side, compare=compare, other=other, count=count, page=page, as_json=as_json)
+    asked = Judging(first=side, compare=compare, other=other, count=count, page=page, as_json=told.as_json)
     if inputs:
         judge_inputs(asked, task or [])
     else:

@@ -2,62 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.edit_common import DryRun, NoColourMatch, Preview, Prompt, Shared
-from kinoform.cli.inputs import References
-from kinoform.cli.options import VIDEO, frames_of, option
-from kinoform.cli.sharing import sharing
+from kinoform.cli.inputs import InputOptions
+from kinoform.cli.option_groups import (
+    EditModel,
+    EditOutput,
+    EditOutputOptions,
+    JoinOptions,
+    MachineOptions,
+    VideoOptions,
+    edit_video,
+)
+from kinoform.cli.options import VIDEO, command, option, varied
+from kinoform.cli.values import frames_of
 
 
-@sharing(Shared)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendOptions:
+    """How much is made, and on which side."""
+
+    frames: Annotated[int | None, option(VIDEO, "New frames; by default as many as are made at once.")] = None
+    seconds: Annotated[float | None, option(VIDEO, "The same as a length.")] = None
+    before: Annotated[bool, option(VIDEO, "Before the beginning instead of after the end.", "--before")] = False
+    context: Annotated[int | None, option(VIDEO, "Frames of the video that the model goes on from; by default 9.")] = (
+        None
+    )
+
+
+@command
 def extend(
     video: Annotated[Path, typer.Argument(help="A video or folder of frames; it stays as it is.")],
-    prompt: Prompt,
-    frames: Annotated[int | None, option(VIDEO, "New frames; by default as many as are made at once.")] = None,
-    seconds: Annotated[float | None, option(VIDEO, "The same as a length.")] = None,
-    before: Annotated[bool, option(VIDEO, "Before the beginning instead of after the end.", "--before")] = False,
-    context: Annotated[
-        int | None, option(VIDEO, "Frames of the video that the model goes on from; by default 9.")
-    ] = None,
-    reference: References = None,
-    no_colour_match: NoColourMatch = False,
-    preview: Preview = False,
-    dry_run: DryRun = False,
-    **options: Any,
+    prompt: Annotated[str, option(VIDEO, "What the video shall show.")],
+    *,
+    new: ExtendOptions,
+    inputs: Annotated[InputOptions, varied(only=("reference",))],
+    join: Annotated[JoinOptions, varied(only=("no_colour_match",))],
+    model: EditModel,
+    made: Annotated[VideoOptions, edit_video("frames")],
+    machine: MachineOptions,
+    output: EditOutput,
+    editing: EditOutputOptions,
 ) -> None:
     """Make a video longer, after its end or before its beginning."""
-    console.keep_private(prompt, options["negative"])
-    shared = Shared(**options)
+    console.keep_private(prompt, made.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edited import carried_out, order, rehearsed, show
-    from kinoform.editing import preview as drawing
+    from kinoform.cli.edit_common import finish, order
+    from kinoform.editing import preview
     from kinoform.editing.extend import carry_out
     from kinoform.editing.extend_plan import most_new, pace, plan_extend
     from kinoform.media.read import read_clip
 
     ordered = order(
-        "extend", video, prompt, shared, frames=frames, seconds=seconds, before=before, context=context,
-        reference=reference, no_colour_match=no_colour_match,
+        "extend", video, prompt, new, inputs, join, model=model, video=made, machine=machine, output=output,
+        editing=editing,
     )  # fmt: skip
     source, recipe = read_clip(video, sound=True), ordered.pipeline.recipe
     there = len(source.frames)
-    new = frames_of(frames, seconds, pace(source, recipe, context, before), 1)
+    frames = frames_of(new.frames, new.seconds, pace(source, recipe, new.context, new.before), 1)
     plan = plan_extend(
-        ordered.pipeline, source, prompt, num_frames=most_new(recipe, there, context) if new is None else new,
-        seed=ordered.seed, before=before, context=context, references=reference or (),
-        match_colours=not no_colour_match, **shared.changes(),
+        ordered.pipeline, source, prompt,
+        num_frames=most_new(recipe, there, new.context) if frames is None else frames,
+        seed=ordered.seed, before=new.before, context=new.context, references=inputs.reference or (),
+        match_colours=not join.no_colour_match, **made.changes(),
     )  # fmt: skip
-    made = sum(plan.portions)
-    shape = (there + made, *source.size)
-    if preview:
-        show(ordered, drawing.preview_extend(plan))
-    elif dry_run:
-        rehearsed(ordered, shared.model, plan.request(0, plan.nearest(source.frames)), shape, plan)
-    else:
-        carried_out(ordered, shape, plan, partial(carry_out, plan))
+    finish(
+        ordered, (there + sum(plan.portions), *source.size), plan, draw=partial(preview.preview_extend, plan),
+        first=lambda: plan.request(0, plan.nearest(source.frames)), make=partial(carry_out, plan),
+    )  # fmt: skip

@@ -11,7 +11,7 @@ import typer
 
 from kinoform.checkpoints.cached import opened
 from kinoform.cli import console
-from kinoform.cli.model_options import weights_at
+from kinoform.cli.values import weights_at
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.identify import identify_set
 from kinoform.families.identity import Identity

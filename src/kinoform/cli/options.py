@@ -1,22 +1,17 @@
-"""Options that several commands share, what completes them, and how their words are read."""
+"""Options of commands: how one is declared, how groups of them become a signature, and what completes them."""
 
 from __future__ import annotations
 
-import math
+import inspect
 import os
-import re
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
+from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
 
 import typer
-
-from kinoform.errors import UsageError
-
-if TYPE_CHECKING:
-    from kinoform.solvers.base import Solver
-    from kinoform.solvers.guidance import Guidance as GuidanceValue
-    from kinoform.solvers.sampler import Sampler
+from typer.models import OptionInfo
 
 # Help and completion read this file, which therefore repeats these names rather than import PyTorch.
 VARIANTS = (
@@ -44,41 +39,182 @@ MODEL, VIDEO, OUTPUT = "Model", "Video", "Output"
 WEIGHTS = (".safetensors", ".gguf", ".pth", ".pt")
 """Files that are offered where a model is completed."""
 
+Completion: TypeAlias = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Mark of an option that the environment and a settings file may set: of a user or a machine, not of one video.
+
+    With `in_file` False no file may set it: a file may lie in a stranger's folder, and the option runs code or writes
+    elsewhere. `from_recipe` tells that the recipe has a value where nobody says one, `path` that a ~ stands for the
+    user's home, `private` that it holds words of the user, which no event repeats.
+    """
+
+    in_file: bool = True
+    from_recipe: bool = False
+    path: bool = False
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Varied:
+    """A command's own view of a group: `only` these options or all, some left out, other defaults, other help.
+
+    Of its settings the command heeds those in `settings`, None for all.
+    """
+
+    only: Collection[str] | None
+    without: Collection[str]
+    default: Mapping[str, object]
+    help: Mapping[str, str]
+    settings: Collection[str] | None
+
+
+def varied(
+    *,
+    only: Collection[str] | None = None,
+    without: Collection[str] = (),
+    default: Mapping[str, object] | None = None,
+    help: Mapping[str, str] | None = None,
+    settings: Collection[str] | None = None,
+) -> Varied:
+    """Vary a group of options for one command: `model: Annotated[ModelOptions, varied(only=("variant",))]`."""
+    return Varied(only=only, without=without, default=default or {}, help=help or {}, settings=settings)
+
+
+def option(panel: str | None, help: str, *names: str, complete: Completion | None = None, eager: bool = False) -> Any:
+    """Declare an option under the heading `panel`; without `names` it is called like its parameter or field.
+
+    `complete` offers values while one is typed; an `eager` option is read before all others.
+    """
+    return typer.Option(*names, help=help, rich_help_panel=panel, autocompletion=complete, is_eager=eager)
+
+
+def command(function: Callable[..., object]) -> Callable[..., object]:
+    """Make a command of a function whose parameters are options, arguments, or groups of options.
+
+    A group is a dataclass each of whose fields is an option, declared as a parameter would be:
+    `steps: Annotated[int | None, option(VIDEO, "Denoising steps.")] = None`. The command's signature has the fields in
+    the place of the group; when it runs, the function gets the filled dataclass, in which options that `varied` leaves
+    out have the group's defaults. Raises TypeError where two options have one name.
+    """
+    hints, signature = get_type_hints(function, include_extras=True), inspect.signature(function)
+    groups = {name: found for name in signature.parameters if (found := _group(hints[name])) is not None}
+    shown = {name: list(_options(*group)) for name, group in groups.items()}
+    parameters = [
+        each
+        for name, own in signature.parameters.items()
+        for each in shown.get(name, [own.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)])
+    ]
+    names = [each.name for each in parameters]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TypeError(f"{function.__name__} has two options of the name {twice[0]}")
+
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+
+    @wraps(function)
+    def run(**values: Any) -> object:
+        given = defaults | values
+        own = {name: given[name] for name in signature.parameters if name not in groups}
+        filled = {
+            name: group(**{each.name: given[each.name] for each in shown[name]}) for name, (group, _) in groups.items()
+        }
+        return function(**own, **filled)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+    return run
+
+
+def options_of(group: type) -> Iterator[inspect.Parameter]:
+    """The options of a group, as parameters with their annotations."""
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
+        )
+
+
+def settings_of(parameters: Iterable[inspect.Parameter]) -> dict[str, tuple[type, Setting]]:
+    """The settings among options: the type of each, without None, and its mark."""
+    found = {}
+    for each in parameters:
+        for mark in get_args(each.annotation)[1:]:
+            if isinstance(mark, Setting):
+                kind = get_args(each.annotation)[0]
+                found[each.name] = (next((part for part in get_args(kind) if part is not type(None)), kind), mark)
+    return found
+
+
+def words_of(
+    group: object,
+    *,
+    without: Collection[str] = (),
+    spell: Callable[[str, object], str] = lambda name, value: str(value),
+) -> Iterator[str]:
+    """Yield the words of the command line that fill a group so; what is at its default, None or False needs none.
+
+    `spell` writes the value of the option that it is given the name of.
+    """
+    for each in options_of(type(group)):
+        value = getattr(group, each.name)
+        if each.name in without or value is None or value == each.default:
+            continue
+        flag = f"--{each.name.replace('_', '-')}"
+        for item in value if isinstance(value, list | tuple) else [value]:
+            yield from (flag,) if item is True else (flag, spell(each.name, item))
+
+
+def _group(hint: Any) -> tuple[type, Varied] | None:
+    """The group that a parameter's annotation names, and how it is varied; None for an option of its own."""
+    kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return None
+    return kind, next((mark for mark in marks if isinstance(mark, Varied)), varied())
+
+
+def _options(group: type, view: Varied) -> Iterator[inspect.Parameter]:
+    """The options of a group that a view of it shows. Raises TypeError for a name that the group does not have."""
+    every = {each.name: each for each in options_of(group)}
+    if unknown := {*(view.only or ()), *view.without, *view.default, *view.help} - every.keys():
+        raise TypeError(f"{group.__name__} has no option {sorted(unknown)[0]}")
+    for name, each in every.items():
+        if name in view.without or (view.only is not None and name not in view.only):
+            continue
+        heeded = view.settings is None or name in view.settings
+        yield each.replace(
+            default=view.default.get(name, each.default),
+            annotation=_marked(each.annotation, help=view.help.get(name), setting=heeded),
+        )
+
+
+def _marked(annotation: Any, *, help: str | None, setting: bool) -> Any:
+    """The same option, with another help if there is one, and without its mark as a setting where it is none."""
+    kind, *marks = get_args(annotation)
+    changed = []
+    for mark in marks:
+        if isinstance(mark, OptionInfo) and help is not None:
+            mark = copy(mark)
+            mark.help = help
+        if setting or not isinstance(mark, Setting):
+            changed.append(mark)
+    return Annotated[(kind, *changed)]
+
+
+def one_of(names: tuple[str, ...]) -> Completion:
+    """Complete what begins like one of these names."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
 
 def model_names(incomplete: str) -> list[str]:
-    return [*_beginning(MODELS, incomplete), *_paths(incomplete, WEIGHTS)]
-
-
-def variant_names(incomplete: str) -> list[str]:
-    return _beginning(VARIANTS, incomplete)
-
-
-def device_names(incomplete: str) -> list[str]:
-    return _beginning(DEVICES, incomplete)
-
-
-def dtype_names(incomplete: str) -> list[str]:
-    return _beginning(DTYPES, incomplete)
-
-
-def solver_names(incomplete: str) -> list[str]:
-    return _beginning(SOLVERS, incomplete)
-
-
-def sampler_names(incomplete: str) -> list[str]:
-    return _beginning(SAMPLERS, incomplete)
-
-
-def guidance_names(incomplete: str) -> list[str]:
-    return _beginning(GUIDANCE_RULES, incomplete)
-
-
-def codec_names(incomplete: str) -> list[str]:
-    return _beginning(CODECS, incomplete)
-
-
-def _beginning(names: tuple[str, ...], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
+    """Complete the name of a model, or the path of weights."""
+    return [*one_of(MODELS)(incomplete), *_paths(incomplete, WEIGHTS)]
 
 
 def _paths(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
@@ -94,118 +230,3 @@ def _paths(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
         for entry in fitting
         if entry.is_dir() or entry.name.endswith(suffixes)
     ]
-
-
-def option(panel: str, help: str, *names: str, complete: Callable[[str], list[str]] | None = None) -> Any:
-    """An option under the heading `panel`; without `names` it is called like its parameter."""
-    return typer.Option(*names, help=help, rich_help_panel=panel, autocompletion=complete)
-
-
-ModelName: TypeAlias = Annotated[
-    str, option(MODEL, f"{', '.join(MODELS)}, a folder or a file of weights.", complete=model_names)
-]
-RecipeName: TypeAlias = Annotated[str | None, option(MODEL, "module:function that returns a Recipe.")]
-TextEncoderFile: TypeAlias = Annotated[str | None, option(MODEL, "A file, where --model is a single file.")]
-VAEFile: TypeAlias = Annotated[str | None, option(MODEL, "The same for the autoencoder.")]
-TokenizerPath: TypeAlias = Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder.")]
-ImageEncoderFile: TypeAlias = Annotated[str | None, option(MODEL, "The same for the encoder of images.")]
-Loras: TypeAlias = Annotated[
-    list[str] | None, option(MODEL, "FILE[:STRENGTH]: a LoRA on the transformer; repeatable.", "--lora")
-]
-IgnoreUnknown: TypeAlias = Annotated[
-    bool, option(MODEL, "Use a LoRA although some of its names are unknown.", "--lora-ignore-unknown")
-]
-Variant: TypeAlias = Annotated[
-    str | None, option(MODEL, "Which released model the weights are.", complete=variant_names)
-]
-DeviceName: TypeAlias = Annotated[str, option(MODEL, "auto, cpu, cuda or mps.", complete=device_names)]
-DtypeName: TypeAlias = Annotated[str, option(MODEL, "auto, float32, bfloat16 or float16.", complete=dtype_names)]
-SolverName: TypeAlias = Annotated[str | None, option(VIDEO, "unipc, dpm++ or euler.", complete=solver_names)]
-SamplerName: TypeAlias = Annotated[
-    str | None, option(VIDEO, "denoise, or flow-edit to change a video.", complete=sampler_names)
-]
-GuidanceRule: TypeAlias = Annotated[
-    str | None, option(VIDEO, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=guidance_names)
-]
-Steps: TypeAlias = Annotated[int | None, option(VIDEO, "Denoising steps.")]
-Guidance: TypeAlias = Annotated[float | None, option(VIDEO, "Classifier-free guidance; 1 is none.")]
-Shift: TypeAlias = Annotated[float | None, option(VIDEO, "Bends the noise levels towards noise.")]
-Force: TypeAlias = Annotated[bool, option(OUTPUT, "Replace files that exist.", "--force")]
-AsJson: TypeAlias = Annotated[bool, option(OUTPUT, "Results as JSON, one object a line.", "--json")]
-NoMetadata: TypeAlias = Annotated[bool, option(OUTPUT, "Keep parameters out of the video.", "--no-metadata/--metadata")]
-ContactSheet: TypeAlias = Annotated[
-    bool, option(OUTPUT, "Also lay the frames out on a png.", "--contact-sheet/--no-contact-sheet")
-]
-
-
-def solver_named(name: str | None) -> Solver | None:
-    """By name, with options if need be: "unipc(order=3)". Raises UsageError for what is unknown."""
-    from kinoform.solvers.names import solver_of
-
-    return None if name is None else solver_of(name)
-
-
-def sampler_named(name: str | None) -> Sampler | None:
-    """As `solver_named`, for the algorithm around the solver."""
-    from kinoform.solvers.names import sampler_of
-
-    return None if name is None else sampler_of(name)
-
-
-def guidance_named(name: str | None) -> GuidanceValue | None:
-    """As `solver_named`, for what becomes of the negative prompt."""
-    from kinoform.solvers.names import guidance_of
-
-    return None if name is None else guidance_of(name)
-
-
-def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
-    """The address, for whose module the current folder is searched too, last of all places.
-
-    Raises UsageError unless it is module:function.
-    """
-    if address is None:
-        return None
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
-        raise UsageError(
-            f"{said} {address!r} is not an address; write module:function, for example my_idea:video",
-            code="recipe_invalid",
-        )
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    return address
-
-
-def lora_of(text: str) -> tuple[str, float]:
-    """(file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number."""
-    file, colon, number = text.rpartition(":")
-    try:
-        return (file, float(number)) if colon and file else (text, 1.0)
-    except ValueError:
-        return text, 1.0
-
-
-def size_of(text: str | None, said: str = "--size") -> tuple[int | None, int | None]:
-    """(width, height) of "832x480" or, as the official command line has it, "832*480"."""
-    if text is None:
-        return None, None
-    match = re.fullmatch(r"(\d{1,6})[x*×](\d{1,6})", text.strip().lower())
-    if match is None:
-        raise UsageError(f"{said} {text!r} is not WIDTHxHEIGHT; write for example 832x480", code="bad_value")
-    return int(match[1]), int(match[2])
-
-
-def frames_of(
-    frames: int | None, seconds: float | None, fps: float, time_stride: int, time_patch: int = 1
-) -> int | None:
-    """The number of frames: as said, or the one nearest to `seconds` at `fps` that `models.codec.check_size` allows."""
-    if frames is not None and seconds is not None:
-        raise UsageError("--frames and --seconds say the same thing; give one of them", code="options_conflict")
-    if seconds is None:
-        return frames
-    if not 0 < seconds <= 3600:
-        raise UsageError(f"--seconds must be between 0 and 3600, not {seconds}", code="value_out_of_range")
-    if not math.isfinite(fps):
-        raise UsageError(f"fps must be a number from 0.1 to 240, not {fps}", code="value_out_of_range")
-    fewest, step = 1 + time_stride * (time_patch - 1), time_stride * time_patch
-    return fewest + step * max(0, round((seconds * fps - fewest) / step))

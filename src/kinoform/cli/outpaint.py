@@ -2,58 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.edit_common import DryRun, Feather, NoColourMatch, Overlap, Preview, Prompt, Shared
-from kinoform.cli.inputs import References
-from kinoform.cli.options import VIDEO, option, size_of
-from kinoform.cli.sharing import sharing
+from kinoform.cli.inputs import InputOptions
+from kinoform.cli.option_groups import (
+    EditModel,
+    EditOutput,
+    EditOutputOptions,
+    JoinOptions,
+    MachineOptions,
+    VideoOptions,
+    edit_video,
+)
+from kinoform.cli.options import VIDEO, command, option, varied
+from kinoform.cli.values import size_of
 
 
-@sharing(Shared, without=("size",))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanvasOptions:
+    """What the video is made larger to, and where it stands there."""
+
+    to: Annotated[str, option(VIDEO, "WIDTHxHEIGHT of the video that is made, in pixels.")]
+    anchor: Annotated[str, option(VIDEO, "Where the video stands: center, top, bottom-left, ...")] = "center"
+
+
+@command
 def outpaint(
     video: Annotated[Path, typer.Argument(help="A video or folder of frames; it stays as it is.")],
-    prompt: Prompt,
-    to: Annotated[str, option(VIDEO, "WIDTHxHEIGHT of the video that is made, in pixels.")],
-    anchor: Annotated[str, option(VIDEO, "Where the video stands: center, top, bottom-left, ...")] = "center",
-    reference: References = None,
-    feather: Feather = None,
-    overlap: Overlap = None,
-    no_colour_match: NoColourMatch = False,
-    preview: Preview = False,
-    dry_run: DryRun = False,
-    **options: Any,
+    prompt: Annotated[str, option(VIDEO, "What the video shall show.")],
+    *,
+    canvas: CanvasOptions,
+    inputs: Annotated[InputOptions, varied(only=("reference",))],
+    join: Annotated[JoinOptions, varied(only=("feather", "overlap", "no_colour_match"))],
+    model: EditModel,
+    made: Annotated[VideoOptions, edit_video("size")],
+    machine: MachineOptions,
+    output: EditOutput,
+    editing: EditOutputOptions,
 ) -> None:
     """Make a video wider or higher: its surroundings are made, it stays bit for bit."""
-    console.keep_private(prompt, options["negative"])
-    shared = Shared(**options)
+    console.keep_private(prompt, made.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edited import carried_out, order, rehearsed, show
-    from kinoform.editing import preview as drawing
+    from kinoform.cli.edit_common import finish, order
+    from kinoform.editing import preview
     from kinoform.editing.outpaint import carry_out, plan_outpaint
-    from kinoform.editing.settings import EditSettings
 
-    width, height = size_of(to, "--to")
+    width, height = size_of(canvas.to, "--to")
     assert width is not None and height is not None
-    settings = EditSettings(feather=feather, overlap=overlap, match_colours=not no_colour_match)
+    settings = join.settings()
     ordered = order(
-        "outpaint", video, prompt, shared, to=to, anchor=anchor, reference=reference, feather=feather, overlap=overlap,
-        no_colour_match=no_colour_match,
+        "outpaint", video, prompt, canvas, inputs, join, model=model, video=made, machine=machine, output=output,
+        editing=editing,
     )  # fmt: skip
     plan = plan_outpaint(
-        ordered.pipeline, video, prompt, width=width, height=height, anchor=anchor, seed=ordered.seed,
-        references=reference or (), settings=settings, **shared.changes(),
+        ordered.pipeline, video, prompt, width=width, height=height, anchor=canvas.anchor, seed=ordered.seed,
+        references=inputs.reference or (), settings=settings, **made.changes(),
     )  # fmt: skip
-    frames = len(plan.source.frames)
-    shape = (frames, height, width)
-    if preview:
-        show(ordered, drawing.preview(plan))
-    elif dry_run:
-        rehearsed(ordered, shared.model, plan.request(plan.segments[0], plan.source.frames), shape, plan)
-    else:
-        carried_out(ordered, shape, plan, partial(carry_out, plan))
+    finish(
+        ordered, (len(plan.source.frames), height, width), plan, draw=partial(preview.preview, plan),
+        first=lambda: plan.request(plan.segments[0], plan.source.frames), make=partial(carry_out, plan),
+    )  # fmt: skip

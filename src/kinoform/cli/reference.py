@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 
 from typer.core import TyperCommand
 
-from kinoform.cli.commands import COMMANDS, loaded
+from kinoform.cli.command_list import COMMANDS
+from kinoform.cli.commands import loaded
 from kinoform.cli.common import COMMON
-from kinoform.cli.settings import UNFILED
+from kinoform.cli.settings import SETTINGS
 
 Parameter: TypeAlias = Any
 """The parser's option or argument; its class is public under another name in each version of typer."""
@@ -33,8 +34,8 @@ Each command has these, and `-h`, `--help`.
 
 def reference() -> str:
     """The whole page as Markdown: one section a command, in the order of `kinoform --help`."""
-    commands = {name: loaded(name) for name in COMMANDS}
-    contents = [f"| [`{name}`](#{name}) | {entry.help} |" for name, entry in COMMANDS.items()]
+    commands = {entry.name: loaded(entry.name) for entry in COMMANDS}
+    contents = [f"| [`{entry.name}`](#{entry.name}) | {entry.help} |" for entry in COMMANDS]
     sections = [line for name, command in commands.items() for line in _section(name, command)]
     common = [_row(each) for each in commands["generate"].params if each.name in COMMON]
     head = [HEAD, "| command | |", "|---|---|", *contents, ""]
@@ -80,7 +81,7 @@ def _default(each: Parameter) -> str:
 def _elsewhere(each: Parameter) -> str:
     if each.envvar is None:
         return ""
-    return f"`{each.envvar}`" + ("" if each.name in UNFILED or each.name == "config" else ", file")
+    return f"`{each.envvar}`" + (", file" if SETTINGS[each.name][1].in_file else "")
 
 
 def _line(text: str | None) -> str:

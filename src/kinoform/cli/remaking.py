@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,6 @@ from typing import TypeVar
 import torch
 
 from kinoform.cli import console
-from kinoform.cli.options import lora_of
 from kinoform.cli.output import MOST_UPSCALE
 from kinoform.conditions.coerce import InputKwargs, to_inputs
 from kinoform.conditions.inputs import Inputs
@@ -50,11 +49,9 @@ def model_name(told: Recorded) -> str:
     return told.model_name
 
 
-def loras(told: Recorded, files: Mapping[str, Path], given: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """The recorded LoRA files in order, each with its strength; those `given` on the command line, if there are any."""
-    if given:
-        return tuple(map(lora_of, given))
-    return tuple((str(files[name]), strength) for name, strength in told.loras.items())
+def loras(told: Recorded, files: Mapping[str, Path]) -> list[str]:
+    """The recorded LoRA files in order, each with its strength, as `--lora` takes them."""
+    return [f"{files[name]}:{strength}" for name, strength in told.loras.items()]
 
 
 def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from kinoform.cli.command_list import COMMANDS
+from kinoform.cli.option_groups import GROUPS
+from kinoform.cli.options import options_of, settings_of
 from kinoform.errors import UsageError, nearest
 from kinoform.files import check_no_link
 from kinoform.folders import user_folder
@@ -16,62 +19,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
-SETTINGS: Mapping[str, type] = {
-    "model": str,
-    "recipe": str,
-    "text_encoder": str,
-    "vae": str,
-    "tokenizer": str,
-    "image_encoder": str,
-    "size": str,
-    "frames": int,
-    "seconds": float,
-    "fps": float,
-    "steps": int,
-    "guidance_scale": float,
-    "shift": float,
-    "solver": str,
-    "sampler": str,
-    "guidance_rule": str,
-    "negative": str,
-    "dtype": str,
-    "device": str,
-    "upscale": int,
-    "no_metadata": bool,
-    "contact_sheet": bool,
-    "threads": int,
-    "processes": int,
-    "sample_every": int,
-    "log": str,
-    "log_prompts": bool,
-}
-"""What can be set, by the names of the options: those that belong to a user or a machine, not to one video."""
-
-UNFILED = {"recipe", "log", "log_prompts"}
-"""What no file may set: it may lie in a stranger's folder, and these run code or write elsewhere."""
-
-TAKEN: Mapping[str, frozenset[str]] = {
-    "generate": frozenset(SETTINGS),
-    "animate": frozenset(SETTINGS),
-    "bridge": frozenset(SETTINGS),
-    "edit": frozenset(SETTINGS),
-    "extend": frozenset(SETTINGS) - {"frames", "seconds"},
-    "outpaint": frozenset(SETTINGS),
-    "plan": frozenset(SETTINGS),
-    "evaluate": frozenset(SETTINGS),
-    "train": frozenset(SETTINGS),
-    "decode": frozenset({"device", "contact_sheet", "no_metadata"}),
-}
-"""The settings that a command heeds, as far as it has such an option; the others do exactly what they are told."""
-
-FROM_RECIPE = {
-    "size", "frames", "fps", "steps", "guidance_scale", "shift", "solver", "sampler", "guidance_rule", "negative",
-    "upscale",
-}  # fmt: skip
-"""The settings that the recipe has a value for."""
+SETTINGS = {name: found for group in GROUPS for name, found in settings_of(options_of(group)).items()}
+"""What can be set, by the names of the options: the type of each, and how it is marked."""
 
 KINDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
-PATHS = {"model", "text_encoder", "vae", "tokenizer", "image_encoder"}
 MOST_BYTES = 1_000_000
 
 
@@ -95,20 +46,21 @@ def settings_file(given: Path | None) -> Path | None:
     return next(filter(os.path.isfile, places), None)  # not Path.is_file, which raises in a home of somebody else
 
 
-def settings_in(file: Path, command: str) -> dict[str, object]:
-    """What a file sets for a command: what stands at its top, then what stands in the command's own table.
+def settings_in(file: Path, command: str, heeded: Collection[str]) -> dict[str, object]:
+    """What a file sets of what a command heeds: what stands at its top, then what stands in the command's own table.
 
     Raises UsageError, naming file and key, for unknown keys and tables and for values of the wrong type.
     """
     told = _parsed(file)
     tables = {name: value for name, value in told.items() if isinstance(value, dict)}
-    if unknown := sorted(tables.keys() - TAKEN.keys()):
+    known = [entry.name for entry in COMMANDS if entry.heeds_settings]
+    if unknown := sorted(tables.keys() - {*known}):
         raise UsageError(
-            f"{file}: no table [{unknown[0][:60]}]; {nearest(unknown[0][:60], TAKEN)}", code="settings_unknown_table"
+            f"{file}: no table [{unknown[0][:60]}]; {nearest(unknown[0][:60], known)}", code="settings_unknown_table"
         )
     top = _checked({key: value for key, value in told.items() if key not in tables}, file, "")
     own = {name: _checked(table, file, f"[{name}] ") for name, table in tables.items()}
-    return {name: value for name, value in (top | own.get(command, {})).items() if name in TAKEN.get(command, ())}
+    return {name: value for name, value in (top | own.get(command, {})).items() if name in heeded}
 
 
 def _parsed(file: Path) -> dict[str, object]:
@@ -133,26 +85,26 @@ def _checked(table: Mapping[str, object], file: Path, place: str) -> dict[str, o
 def _setting(key: str, file: Path, place: str) -> str:
     """The name of the option: keys may have dashes, as the flags have."""
     name = key.replace("-", "_")
-    if name in UNFILED:
+    if name in SETTINGS and not SETTINGS[name][1].in_file:
         raise UsageError(
             f"{file}: {place}{key} cannot be set in a file, which may be a stranger's; "
             f"use the flag or {variable(name)}",
             code="setting_not_in_file",
         )
     if name not in SETTINGS:
+        known = [name for name, (_, mark) in SETTINGS.items() if mark.in_file]
         raise UsageError(
-            f"{file}: no setting {place}{key[:60]!r}; {nearest(key[:60], SETTINGS.keys() - UNFILED)}",
-            code="settings_unknown_key",
+            f"{file}: no setting {place}{key[:60]!r}; {nearest(key[:60], known)}", code="settings_unknown_key"
         )
     return name
 
 
 def _value(key: str, value: object, file: Path, place: str) -> object:
     name = key.replace("-", "_")
-    wanted = SETTINGS[name]
+    wanted, mark = SETTINGS[name]
     legal = (int, float) if wanted is float else wanted
     if not isinstance(value, legal) or (isinstance(value, bool) and wanted is not bool):
         raise UsageError(f"{file}: {place}{key} must be {KINDS[wanted]}, not {str(value)[:60]!r}", code="wrong_type")
-    if name in PATHS and isinstance(value, str) and value.startswith("~"):
+    if mark.path and isinstance(value, str) and value.startswith("~"):
         return os.path.expanduser(value)
     return value

@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from kinoform.cli.model_options import Chosen
-from kinoform.cli.options import solver_named
-from kinoform.cli.settings import KINDS
+from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
+from kinoform.cli.options import words_of
+from kinoform.cli.settings import KINDS, SETTINGS
+from kinoform.cli.values import solver_named
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from kinoform.evaluation.benchmark import Contender
 
-SETTINGS: Mapping[str, type] = {
-    "steps": int,
-    "guidance_scale": float,
-    "shift": float,
-    "solver": str,
-    "dtype": str,
-    "device": str,
-}
-"""What may differ between two sides besides the model."""
+COMPARED = ("steps", "guidance_scale", "shift", "solver", "dtype", "device")
+"""The settings that may differ between two sides besides the model."""
 
 EXAMPLE = "--compare steps=8,guidance_scale=3"
 
@@ -33,23 +27,20 @@ EXAMPLE = "--compare steps=8,guidance_scale=3"
 class Side:
     """A model and how it makes videos; what is None comes from its recipe."""
 
-    model: str
-    recipe: str | None = None
-    variant: str | None = None
-    device: str
-    dtype: str
-    steps: int | None
-    guidance_scale: float | None
-    shift: float | None
-    solver: str | None
+    model: ModelOptions
+    made: VideoOptions
+    machine: MachineOptions
 
     def words(self) -> list[str]:
         """The words of the command line that say the same."""
-        told = {name: value for name, value in asdict(self).items() if name != "model" and value not in (None, "auto")}
-        return [
-            self.model,
-            *(word for name, value in told.items() for word in (f"--{name.replace('_', '-')}", f"{value}")),
-        ]
+        named = replace(self.model, model=None)
+        return [str(self.model.model), *words_of(named), *words_of(self.machine), *words_of(self.made)]
+
+    def setting(self, values: Mapping[str, Any]) -> Side:
+        """The same side with other settings."""
+        made = {name: value for name, value in values.items() if hasattr(self.made, name)}
+        machine = {name: value for name, value in values.items() if hasattr(self.machine, name)}
+        return replace(self, made=replace(self.made, **made), machine=replace(self.machine, **machine))
 
 
 def beside(first: Side, text: str) -> Side:
@@ -61,19 +52,20 @@ def beside(first: Side, text: str) -> Side:
     # A comma within brackets belongs to a solver's options.
     start, *rest = [text] if os.path.exists(text) else re.split(r",(?![^()]*\))", text)
     if "=" in start and not os.path.exists(start):
-        return replace(first, **_settings([start, *rest]))
-    return replace(first, model=start, recipe=None, variant=None, **_settings(rest))
+        return first.setting(_settings([start, *rest]))
+    return replace(first, model=ModelOptions(model=start)).setting(_settings(rest))
 
 
 def contenders(first: Side, other: Side | None) -> tuple[Contender, Contender | None]:
     """Both sides, with their models loaded; one that serves both is loaded once. Raises as loading does."""
     from kinoform.evaluation.benchmark import Contender
 
-    pipeline = _chosen(first).load()
+    pipeline = first.model.load(first.machine)
     mine = Contender(pipeline=pipeline, changes=_changes(first))
     if other is None:
         return mine, None
-    theirs = pipeline if _chosen(other) == _chosen(first) else _chosen(other).load()
+    same = (other.model, other.machine) == (first.model, first.machine)
+    theirs = pipeline if same else other.model.load(other.machine)
     return mine, Contender(pipeline=theirs, changes=_changes(other))
 
 
@@ -81,9 +73,9 @@ def _settings(pieces: list[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for piece in pieces:
         name, _, value = (part.strip() for part in piece.partition("="))
-        if name not in SETTINGS:
+        if name not in COMPARED:
             raise UsageError(
-                f"--compare has no setting {name[:60]!r}; {nearest(name[:60], SETTINGS)}", code="unknown_name"
+                f"--compare has no setting {name[:60]!r}; {nearest(name[:60], COMPARED)}", code="unknown_name"
             )
         if name in found:
             raise UsageError(f"--compare says {name} twice; say it once", code="said_twice")
@@ -92,7 +84,7 @@ def _settings(pieces: list[str]) -> dict[str, object]:
 
 
 def _value(name: str, text: str) -> object:
-    kind = SETTINGS[name]
+    kind, _ = SETTINGS[name]
     try:
         if text:
             return kind(text)
@@ -103,14 +95,6 @@ def _value(name: str, text: str) -> object:
     )
 
 
-def _chosen(side: Side) -> Chosen:
-    return Chosen(
-        model=side.model, recipe=side.recipe, variant=side.variant, device=side.device, dtype=side.dtype
-    )  # fmt: skip
-
-
 def _changes(side: Side) -> dict[str, object]:
-    return {
-        "steps": side.steps, "guidance_scale": side.guidance_scale, "shift": side.shift,
-        "solver": solver_named(side.solver),
-    }  # fmt: skip
+    made = side.made
+    return {"steps": made.steps, "guidance_scale": made.guidance_scale, "shift": made.shift, "solver": solver_named(made.solver)}

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.options import AsJson, DeviceName, Force, RecipeName, recipe_named
+from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, TrainingOptions
+from kinoform.cli.options import command, varied
 from kinoform.cli.progress import stages
+from kinoform.cli.values import recipe_named
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ PLANS = {
 SHARD_BYTES = 14_000_000
 
 
+@command
 def train(
     model: Annotated[
         str,
@@ -44,18 +47,17 @@ def train(
             help=f"{', '.join(PLANS)}, or module:function that returns a Plan, a TransformerPlan or an AdapterPlan."
         ),
     ] = "mini",
-    recipe: RecipeName = None,
+    *,
+    named: Annotated[ModelOptions, varied(only=("recipe",))],
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the model or adapter goes.")] = None,
-    device: DeviceName = "auto",
+    place: Annotated[MachineOptions, varied(only=("device",))],
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile the transformer.")] = False,
-    threads: Annotated[int, typer.Option(help="CPU threads; one is the most efficient for small models.")] = 1,
-    processes: Annotated[int, typer.Option(help="Processes that share the transformer's batches; one a core.")] = 1,
-    sample_every: Annotated[int, typer.Option(help="Steps between sheets of sample videos; 0 for none.")] = 500,
-    force: Force = False,
-    as_json: AsJson = False,
+    training: TrainingOptions,
+    told: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Train autoencoder, text encoder and transformer, one after the other, or an adapter; Ctrl-C saves and stops."""
+    threads, processes, sample_every = training.threads, training.processes, training.sample_every
     if threads < 1 or processes < 1 or sample_every < 0:
         raise UsageError(
             "--threads and --processes must be 1 or more and --sample-every 0 or more, not "
@@ -70,8 +72,8 @@ def train(
     from kinoform.training.devices import check_compiler
     from kinoform.training.stage import RunOptions
 
-    plan, address = _plan(model, recipe)
-    machine = choose_machine(device, "auto")
+    plan, address = _plan(model, named.recipe)
+    machine = choose_machine(place.device or "auto", "auto")
     if compiled:
         check_compiler(machine.device)
     torch.set_num_threads(threads)
@@ -80,11 +82,11 @@ def train(
         device=machine.device, compile=compiled,
     )  # fmt: skip
     if isinstance(plan, AdapterPlan):
-        target, report = _adapter(plan, address, run, output, options, processes=processes, force=force)
+        target, report = _adapter(plan, address, run, output, options, processes=processes, force=told.force)
     else:
-        target, report = _model(plan, address, run, output, options, processes=processes, force=force)
+        target, report = _model(plan, address, run, output, options, processes=processes, force=told.force)
     text = f"{target}\n{json.dumps(report, indent=2)}"
-    console.result(text, {"output": str(target), **report}, as_json=as_json)
+    console.result(text, {"output": str(target), **report}, as_json=told.as_json)
 
 
 def _plan(model: str, recipe: str | None) -> tuple[Plan | TransformerPlan | AdapterPlan, str]:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.model_options import weights_at
 from kinoform.cli.progress import stages
+from kinoform.cli.values import weights_at
 from kinoform.errors import WeightsError
 from kinoform.files import check_no_link
 from kinoform.loading.verify import Finding, Verified, verify_path

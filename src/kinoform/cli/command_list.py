@@ -1,0 +1,126 @@
+"""The commands: an entry and a file each. Nothing is imported here, so that the list costs nothing to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A command in the list of all: its line there, and the heading that it stands under.
+
+    The command is the function of its name in `module`, by default in the module of its name. With `heeds_settings`
+    False it does exactly what its words say.
+    """
+
+    name: str
+    panel: str
+    help: str
+    module: str | None = None
+    heeds_settings: bool = True
+
+
+VIDEOS, WEIGHTS, MODELS, MACHINE = "Videos", "Weights", "Models", "Before the work"
+
+COMMANDS = (
+    Entry(
+        name="generate",
+        panel=VIDEOS,
+        help="Make videos from words, images and videos.",
+    ),
+    Entry(
+        name="animate",
+        panel=VIDEOS,
+        help="Make a video that begins with an image.",
+    ),
+    Entry(
+        name="bridge",
+        panel=VIDEOS,
+        module="animate",
+        help="Make a video that leads from one image to another.",
+    ),
+    Entry(
+        name="edit",
+        panel=VIDEOS,
+        help="Change what a mask shows white, or a whole video, as the prompt says; the rest stays bit for bit.",
+    ),
+    Entry(
+        name="extend",
+        panel=VIDEOS,
+        help="Make a video longer, after its end or before its beginning.",
+    ),
+    Entry(
+        name="outpaint",
+        panel=VIDEOS,
+        help="Make a video wider or higher: its surroundings are made, it stays bit for bit.",
+    ),
+    Entry(
+        name="rerun",
+        panel=VIDEOS,
+        heeds_settings=False,
+        help="Make a video again from its own parameters: on the same machine, the same video.",
+    ),
+    Entry(
+        name="decode",
+        panel=VIDEOS,
+        help="Turn kept latents into their video.",
+    ),
+    Entry(
+        name="info",
+        panel=VIDEOS,
+        heeds_settings=False,
+        help="Print the parameters that a video carries.",
+    ),
+    Entry(
+        name="plan",
+        panel=MACHINE,
+        help="Say what a video would take: tensor shapes, parameters, operations, memory.",
+    ),
+    Entry(
+        name="doctor",
+        panel=MACHINE,
+        heeds_settings=False,
+        help="Say what this machine can do.",
+    ),
+    Entry(
+        name="inspect",
+        panel=WEIGHTS,
+        heeds_settings=False,
+        help="Say what weights are: part, architecture, dialect, storage, sizes, and what is missing.",
+    ),
+    Entry(
+        name="verify",
+        panel=WEIGHTS,
+        heeds_settings=False,
+        help="Read every tensor and compare every recorded hash.",
+    ),
+    Entry(
+        name="convert",
+        panel=WEIGHTS,
+        heeds_settings=False,
+        help="Write weights in another layout, tensor by tensor.",
+    ),
+    Entry(
+        name="download",
+        panel=WEIGHTS,
+        heeds_settings=False,
+        help="Fetch the files of a model that kinoform needs; a broken download goes on where it stopped.",
+    ),
+    Entry(
+        name="evaluate",
+        panel=MODELS,
+        help="Measure prompt-following on the world's held-back prompts; the same videos on every machine.",
+    ),
+    Entry(
+        name="train",
+        panel=MODELS,
+        help="Train autoencoder, text encoder and transformer, one after the other, or an adapter; "
+        "Ctrl-C saves and stops.",
+    ),
+)
+"""In the order of `kinoform --help`."""
+
+
+def entry_of(name: str) -> Entry:
+    """The entry of a command."""
+    return next(entry for entry in COMMANDS if entry.name == name)

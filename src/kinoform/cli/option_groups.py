@@ -1,0 +1,278 @@
+"""The options that commands share, each declared once: what is loaded, what is made, where it runs, how it is saved.
+
+`kinoform.cli.options.command` makes them the signature of every command that takes a group; settings files, names in
+the environment, completion and the reference are read from the fields. The inputs of a video are in
+`kinoform.cli.inputs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from kinoform.cli import console
+from kinoform.cli.options import (
+    CODECS,
+    DEVICES,
+    DTYPES,
+    GUIDANCE_RULES,
+    MODEL,
+    MODELS,
+    OUTPUT,
+    SAMPLERS,
+    SOLVERS,
+    VARIANTS,
+    VIDEO,
+    Setting,
+    Varied,
+    model_names,
+    one_of,
+    option,
+    varied,
+    words_of,
+)
+from kinoform.cli.values import frames_of, guidance_named, lora_of, recipe_named, sampler_named, size_of, solver_named
+
+if TYPE_CHECKING:
+    from kinoform.cli.output import Output
+    from kinoform.editing.settings import EditSettings
+    from kinoform.pipelines.pipeline import Pipeline
+
+SET, RECIPE_HAS, PLACE = Setting(), Setting(from_recipe=True), Setting(path=True)
+"""A setting; one that the recipe has a value for; one that is a path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """What is loaded; what is None is found by `kinoform.load` itself, `model` by the command."""
+
+    model: Annotated[
+        str | None, option(MODEL, f"{', '.join(MODELS)}, a folder or a file of weights.", complete=model_names), PLACE
+    ] = "mini"
+    recipe: Annotated[str | None, option(MODEL, "module:function that returns a Recipe."), Setting(in_file=False)] = (
+        None
+    )
+    text_encoder: Annotated[str | None, option(MODEL, "A file, where --model is a single file."), PLACE] = None
+    vae: Annotated[str | None, option(MODEL, "The same for the autoencoder."), PLACE] = None
+    tokenizer: Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder."), PLACE] = None
+    image_encoder: Annotated[str | None, option(MODEL, "The same for the encoder of images."), PLACE] = None
+    variant: Annotated[
+        str | None, option(MODEL, "Which released model the weights are.", complete=one_of(VARIANTS))
+    ] = None
+    lora: Annotated[list[str] | None, option(MODEL, "FILE[:STRENGTH]: a LoRA on the transformer; repeatable.")] = None
+    lora_ignore_unknown: Annotated[
+        bool, option(MODEL, "Use a LoRA although some of its names are unknown.", "--lora-ignore-unknown")
+    ] = False
+
+    def load(self, machine: MachineOptions) -> Pipeline:
+        """Load the model, as far as that reads no weight. Raises what `kinoform.load` raises."""
+        # Imported here because PyTorch takes seconds, which help and completion do without.
+        from kinoform.recipes.load import load
+
+        assert self.model is not None
+        parts: dict[str, Any] = {
+            "text_encoder": self.text_encoder, "codec": self.vae, "tokenizer": self.tokenizer,
+            "image_encoder": self.image_encoder, "variant": self.variant,
+        }  # fmt: skip
+        given = {name: value for name, value in parts.items() if value is not None}
+        return load(
+            self.model, recipe=recipe_named(self.recipe), loras=tuple(map(lora_of, self.lora or ())),
+            ignore_unknown=self.lora_ignore_unknown, report=console.note,
+            device=machine.device or "auto", dtype=machine.dtype or "auto", **given,
+        )  # fmt: skip
+
+    def words(self, machine: MachineOptions) -> list[str]:
+        """The words that name the same model to `kinoform decode`, which would otherwise take the recorded one."""
+        named = replace(self, model=None)
+        return ["--model", str(self.model), *words_of(named), *words_of(machine, without=("dtype",))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoOptions:
+    """What is made of a prompt; what is None comes from the recipe."""
+
+    size: Annotated[str | None, option(VIDEO, "WIDTHxHEIGHT in pixels."), RECIPE_HAS] = None
+    frames: Annotated[int | None, option(VIDEO, "Number of frames, 1 + 4n for Wan."), RECIPE_HAS] = None
+    seconds: Annotated[float | None, option(VIDEO, "Length, to the nearest legal --frames."), SET] = None
+    fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video."), RECIPE_HAS] = None
+    steps: Annotated[int | None, option(VIDEO, "Denoising steps."), RECIPE_HAS] = None
+    fast: Annotated[bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False
+    guidance_scale: Annotated[float | None, option(VIDEO, "Classifier-free guidance; 1 is none."), RECIPE_HAS] = None
+    guidance_rule: Annotated[
+        str | None,
+        option(VIDEO, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=one_of(GUIDANCE_RULES)),
+        RECIPE_HAS,
+    ] = None
+    shift: Annotated[float | None, option(VIDEO, "Bends the noise levels towards noise."), RECIPE_HAS] = None
+    solver: Annotated[str | None, option(VIDEO, "unipc, dpm++ or euler.", complete=one_of(SOLVERS)), RECIPE_HAS] = None
+    sampler: Annotated[
+        str | None, option(VIDEO, "denoise, or flow-edit to change a video.", complete=one_of(SAMPLERS)), RECIPE_HAS
+    ] = None
+    negative: Annotated[
+        str | None,
+        option(VIDEO, "What the video should not show; '' for nothing."),
+        Setting(from_recipe=True, private=True),
+    ] = None
+    seed: Annotated[int | None, option(VIDEO, "The same seed makes the same video.")] = None
+    count: Annotated[int, option(VIDEO, "Videos per prompt, with seeds seed, seed + 1, ...")] = 1
+    prompts: Annotated[Path | None, option(VIDEO, "A text file, one prompt a line.")] = None
+
+    def num_frames(self, fps: float, time_stride: int, time_patch: int) -> int | None:
+        """The number of frames, of `frames` or of `seconds` at `fps`; see `frames_of`."""
+        return frames_of(self.frames, self.seconds, fps, time_stride, time_patch)
+
+    def changes(self) -> dict[str, Any]:
+        """Return what differs from the recipe's request. Raises UsageError for words that name nothing."""
+        width, height = size_of(self.size)
+        said = {
+            "width": width, "height": height, "num_frames": self.frames, "fps": self.fps,
+            "negative_prompt": self.negative, "steps": self.steps, "guidance_scale": self.guidance_scale,
+            "guidance_rule": guidance_named(self.guidance_rule), "shift": self.shift,
+            "solver": solver_named(self.solver), "sampler": sampler_named(self.sampler),
+        }  # fmt: skip
+        return {name: value for name, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineOptions:
+    """Where the work is done, and in what numbers; None where a command finds that itself."""
+
+    dtype: Annotated[str | None, option(MODEL, "auto, float32, bfloat16 or float16.", complete=one_of(DTYPES)), SET] = (
+        "auto"
+    )
+    device: Annotated[str | None, option(MODEL, "auto, cpu, cuda or mps.", complete=one_of(DEVICES)), SET] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """How a video is saved and what is told of it."""
+
+    upscale: Annotated[int | None, option(OUTPUT, "Repeat every pixel, for small videos."), RECIPE_HAS] = None
+    codec: Annotated[
+        str | None,
+        option(OUTPUT, "h264 or av1 in .mp4, vp9 or av1 in .webm, any in .mkv.", complete=one_of(CODECS)),
+    ] = None
+    crf: Annotated[int | None, option(OUTPUT, "Quality of a video, 0 the best; h264 to 51, others to 63.")] = None
+    output: Annotated[
+        str | None, option(OUTPUT, ".mp4 .webm .mkv .gif .webp .png name/ or a folder.", "--output", "-o")
+    ] = None
+    dry_run: Annotated[bool, option(OUTPUT, "Print the plan of the video instead of making it.", "--dry-run")] = False
+    force: Annotated[bool, option(OUTPUT, "Replace files that exist.", "--force")] = False
+    as_json: Annotated[bool, option(OUTPUT, "Results as JSON, one object a line.", "--json")] = False
+    no_metadata: Annotated[
+        bool, option(OUTPUT, "Keep parameters out of the video.", "--no-metadata/--metadata"), SET
+    ] = False
+    contact_sheet: Annotated[
+        bool, option(OUTPUT, "Also lay the frames out on a png.", "--contact-sheet/--no-contact-sheet"), SET
+    ] = False
+
+    def how(self, upscale: int) -> Output:
+        """How the video is saved, each pixel repeated `upscale` times along both sides unless the options say else."""
+        from kinoform.cli.output import Output
+
+        return Output(
+            upscale=upscale if self.upscale is None else self.upscale, force=self.force, metadata=not self.no_metadata,
+            sheet=self.contact_sheet, as_json=self.as_json, codec=self.codec, crf=self.crf,
+        )  # fmt: skip
+
+
+EDIT = "Edit"
+"""Under which heading the options stand that say how what is made joins the video."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinOptions:
+    """How what is made joins the video that is there."""
+
+    grow: Annotated[
+        int | None, option(EDIT, "Pixels that the mask grows by; by default a 64th of the shorter side.")
+    ] = None
+    feather: Annotated[
+        float | None, option(EDIT, "Pixels over which old and new are blended; by default a 32nd of the shorter side.")
+    ] = None
+    margin: Annotated[float, option(EDIT, "What the model sees around the mask, in lengths of its longer side.")] = 1.0
+    overlap: Annotated[
+        int | None, option(EDIT, "Frames that two segments of a long video share; by default a quarter.")
+    ] = None
+    hide_source: Annotated[bool, option(EDIT, "Show the model grey under the mask.", "--hide-source")] = False
+    no_colour_match: Annotated[
+        bool, option(EDIT, "Leave the colours of what is made as they come.", "--no-colour-match/--colour-match")
+    ] = False
+
+    def settings(self, *, fit_mask: bool = False) -> EditSettings:
+        """Return the settings of the edit. Raises UsageError for values out of range."""
+        from kinoform.editing.settings import EditSettings
+
+        return EditSettings(
+            grow=self.grow, feather=self.feather, margin=self.margin, overlap=self.overlap,
+            match_colours=not self.no_colour_match, show_source=not self.hide_source, fit_mask=fit_mask,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditOutputOptions:
+    """What a command that changes a video does beside saving it."""
+
+    even: Annotated[
+        bool, option(OUTPUT, "Repeat the last row or column of odd sides, which mp4 and webm do not take.", "--even")
+    ] = False
+    resume: Annotated[
+        Path | None, option(OUTPUT, "Latents of a run that was stopped, which are not made again.", "--resume")
+    ] = None
+    preview: Annotated[bool, option(OUTPUT, "Draw what will change on NAME_preview.png, and stop.", "--preview")] = (
+        False
+    )
+
+
+EditModel: TypeAlias = Annotated[ModelOptions, varied(default={"model": "mini:vace"})]
+EditOutput: TypeAlias = Annotated[
+    OutputOptions,
+    varied(
+        without=("upscale",),
+        help={"output": ".mp4 .webm .mkv .gif .webp name/", "dry_run": "Print the plan of the video, and stop."},
+    ),
+]
+"""A video that is edited keeps its size, and is no still image."""
+
+
+def edit_video(*without: str) -> Varied:
+    """Vary the options of a video for an edit: they say what the model makes at once; `without` some of them."""
+    return varied(
+        without=("seconds", "fps", "fast", "count", "prompts", *without),
+        help={
+            "size": "WIDTHxHEIGHT that the model works in; the video keeps its own.",
+            "frames": "Frames that the model makes at once; the video keeps its length.",
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """How the work of a training is shared and shown."""
+
+    threads: Annotated[int, option(None, "CPU threads; one is the most efficient for small models."), SET] = 1
+    processes: Annotated[int, option(None, "Processes that share the transformer's batches; one a core."), SET] = 1
+    sample_every: Annotated[int, option(None, "Steps between sheets of sample videos; 0 for none."), SET] = 500
+
+
+PANEL = "In every command"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonOptions:
+    """What every command has beside its own options."""
+
+    config: Annotated[
+        Path | None, option(PANEL, "Settings, else ./kinoform.toml.", eager=True), Setting(in_file=False)
+    ] = None
+    log: Annotated[Path | None, option(PANEL, "Append JSON lines, without prompts."), Setting(in_file=False)] = None
+    log_prompts: Annotated[
+        bool, option(PANEL, "Prompts in the log too.", "--log-prompts/--no-log-prompts"), Setting(in_file=False)
+    ] = False
+    json_stream: Annotated[bool, option(PANEL, "Progress, result and errors as JSON lines.", "--json-stream")] = False
+    show_settings: Annotated[bool, option(PANEL, "Print all settings, and stop.", "--show-settings")] = False
+
+
+GROUPS = (ModelOptions, VideoOptions, MachineOptions, OutputOptions, TrainingOptions, CommonOptions)
+"""All groups whose options may be settings."""

@@ -1,0 +1,101 @@
+"""Values of options: how their words are read."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kinoform.errors import UsageError
+
+if TYPE_CHECKING:
+    from kinoform.solvers.base import Solver
+    from kinoform.solvers.guidance import Guidance
+    from kinoform.solvers.sampler import Sampler
+
+
+def solver_named(name: str | None) -> Solver | None:
+    """By name, with options if need be: "unipc(order=3)". Raises UsageError for what is unknown."""
+    from kinoform.solvers.names import solver_of
+
+    return None if name is None else solver_of(name)
+
+
+def sampler_named(name: str | None) -> Sampler | None:
+    """As `solver_named`, for the algorithm around the solver."""
+    from kinoform.solvers.names import sampler_of
+
+    return None if name is None else sampler_of(name)
+
+
+def guidance_named(name: str | None) -> Guidance | None:
+    """As `solver_named`, for what becomes of the negative prompt."""
+    from kinoform.solvers.names import guidance_of
+
+    return None if name is None else guidance_of(name)
+
+
+def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
+    """The address, for whose module the current folder is searched too, last of all places.
+
+    Raises UsageError unless it is module:function.
+    """
+    if address is None:
+        return None
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
+        raise UsageError(
+            f"{said} {address!r} is not an address; write module:function, for example my_idea:video",
+            code="recipe_invalid",
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return address
+
+
+def lora_of(text: str) -> tuple[str, float]:
+    """(file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number."""
+    file, colon, number = text.rpartition(":")
+    try:
+        return (file, float(number)) if colon and file else (text, 1.0)
+    except ValueError:
+        return text, 1.0
+
+
+def size_of(text: str | None, said: str = "--size") -> tuple[int | None, int | None]:
+    """(width, height) of "832x480" or, as the official command line has it, "832*480"."""
+    if text is None:
+        return None, None
+    match = re.fullmatch(r"(\d{1,6})[x*×](\d{1,6})", text.strip().lower())
+    if match is None:
+        raise UsageError(f"{said} {text!r} is not WIDTHxHEIGHT; write for example 832x480", code="bad_value")
+    return int(match[1]), int(match[2])
+
+
+def frames_of(
+    frames: int | None, seconds: float | None, fps: float, time_stride: int, time_patch: int = 1
+) -> int | None:
+    """The number of frames: as said, or the one nearest to `seconds` at `fps` that `models.codec.check_size` allows."""
+    if frames is not None and seconds is not None:
+        raise UsageError("--frames and --seconds say the same thing; give one of them", code="options_conflict")
+    if seconds is None:
+        return frames
+    if not 0 < seconds <= 3600:
+        raise UsageError(f"--seconds must be between 0 and 3600, not {seconds}", code="value_out_of_range")
+    if not math.isfinite(fps):
+        raise UsageError(f"fps must be a number from 0.1 to 240, not {fps}", code="value_out_of_range")
+    fewest, step = 1 + time_stride * (time_patch - 1), time_stride * time_patch
+    return fewest + step * max(0, round((seconds * fps - fewest) / step))
+
+
+def weights_at(place: Path) -> Path:
+    """Find the weights that a command names by a path, or by a name as `--model` takes it."""
+    there = Path(os.path.expanduser(place))
+    if os.path.lexists(there):
+        return there
+    # Imported here because PyTorch takes seconds, which weights named by a path do without.
+    from kinoform.recipes.load import place_of
+
+    return place_of(str(there))
