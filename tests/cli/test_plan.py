@@ -184,3 +184,30 @@ def test_a_model_that_reads_images_beside_one_that_does_not(kinoform: Run) -> No
     out = kinoform("plan", "--model", "t2v-14b", "--compare", "i2v-14b-720p").out
     row = next(line for line in out.splitlines() if line.startswith("encode here"))
     assert row.split()[-2:] == ["0", "382.0"]
+
+
+def test_the_words_of_generate_are_planned(kinoform: Run, here: Path, folder: Path) -> None:
+    (here / "prompts.txt").write_text("a red ball\na blue cat\n")
+    words = ["--model", folder, "--recipe", ADDRESS, "--device", "cpu", "--seed", "3", "--json"]
+    one, two = (kinoform("plan", *words, *more).told[0] for more in (["a red ball"], ["--prompts", "prompts.txt"]))
+    several = kinoform("plan", *words, "a red ball", "--count", "2").told[0]
+    assert two == several and one["peaks"]["decode"]["weights"] <= two["peaks"]["decode"]["weights"]
+
+
+def test_of_several_videos_the_first_is_decoded_beside_the_transformer(kinoform: Run) -> None:
+    one, several = (
+        kinoform("plan", *LARGE, *words, "--json").told[0]["peaks"]["decode"]["weights"] for words in ([], ["--count", 2])
+    )
+    assert several > one
+
+
+def test_shift_and_scale_of_the_context_are_planned_too(kinoform: Run) -> None:
+    assert kinoform("plan", *LARGE, "--shift", "3", "--json").code == 0
+    assert kinoform("plan", *LARGE, "--shift", "0").refusal == "value_out_of_range"
+    assert kinoform("plan", "--count", "0").refusal == "value_out_of_range"
+    assert kinoform("plan", *LARGE, "--variant", "t2v-15b").refusal == "unknown_variant"
+
+
+def test_a_lora_is_compared_with_the_model(kinoform: Run, here: Path) -> None:
+    (here / "none.safetensors").write_bytes(b"no header")
+    assert kinoform("plan", *LARGE, "--lora", "none.safetensors").code == 3
