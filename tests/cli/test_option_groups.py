@@ -71,7 +71,11 @@ def test_words_fill_a_group_again() -> None:
     assert list(words_of(Paint())) == []
     filled = Paint(colour="red", glossy=True, brushes=["flat", "round"])
     assert list(words_of(filled)) == ["--colour", "red", "--glossy", "--brushes", "flat", "--brushes", "round"]
-    assert list(words_of(filled, without=("brushes",), spell=lambda name, value: name)) == ["--colour", "colour", "--glossy"]
+    assert list(words_of(filled, without=("brushes",), spell=lambda name, value: name)) == [
+        "--colour",
+        "colour",
+        "--glossy",
+    ]
     model = ModelOptions(model="mini", lora=["a.safetensors:0.5"])
     assert model.words(MachineOptions(device="cpu", dtype="float16")) == [
         "--model", "mini", "--lora", "a.safetensors:0.5", "--device", "cpu",

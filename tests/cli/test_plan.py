@@ -196,7 +196,8 @@ def test_the_words_of_generate_are_planned(kinoform: Run, here: Path, folder: Pa
 
 def test_of_several_videos_the_first_is_decoded_beside_the_transformer(kinoform: Run) -> None:
     one, several = (
-        kinoform("plan", *LARGE, *words, "--json").told[0]["peaks"]["decode"]["weights"] for words in ([], ["--count", 2])
+        kinoform("plan", *LARGE, *words, "--json").told[0]["peaks"]["decode"]["weights"]
+        for words in ([], ["--count", 2])
     )
     assert several > one
 

@@ -43,7 +43,18 @@ def test_what_a_command_heeds_is_an_option_of_it_that_the_environment_says_too()
 
 @pytest.mark.parametrize("command", ["generate", "animate", "bridge", "edit", "outpaint", "plan"])
 def test_commands_that_make_videos_heed_what_they_share(command: str) -> None:
-    shared = {"model", "vae", "frames", "steps", "guidance_scale", "solver", "negative", "dtype", "device", "contact_sheet"}
+    shared = {
+        "model",
+        "vae",
+        "frames",
+        "steps",
+        "guidance_scale",
+        "solver",
+        "negative",
+        "dtype",
+        "device",
+        "contact_sheet",
+    }
     assert shared <= loaded(command).settings.keys()
 
 

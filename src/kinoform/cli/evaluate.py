@@ -31,7 +31,8 @@ def evaluate(
     level: Annotated[list[str] | None, option(VIDEO, "L1, L2 or L3; may be repeated, all of them if left out.")] = None,
     count: Annotated[int, option(VIDEO, "Videos per level and split, or scenes per task.")] = 200,
     compare: Annotated[
-        str | None, option(VIDEO, "A model, settings as steps=8,guidance_scale=3, or MODEL,steps=8.", complete=model_names)
+        str | None,
+        option(VIDEO, "A model, settings as steps=8,guidance_scale=3, or MODEL,steps=8.", complete=model_names),
     ] = None,
     inputs: Annotated[bool, option(VIDEO, "Judge how frames, masks and references are followed.", "--inputs")] = False,
     task: Annotated[list[str] | None, option(VIDEO, "Which of the tasks of --inputs; may be repeated.")] = None,

@@ -97,4 +97,9 @@ def _value(name: str, text: str) -> object:
 
 def _changes(side: Side) -> dict[str, object]:
     made = side.made
-    return {"steps": made.steps, "guidance_scale": made.guidance_scale, "shift": made.shift, "solver": solver_named(made.solver)}
+    return {
+        "steps": made.steps,
+        "guidance_scale": made.guidance_scale,
+        "shift": made.shift,
+        "solver": solver_named(made.solver),
+    }
