@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from command_line import Run
-from kinoform.checkpoints.cached import IDS
 from official_folder import write_official_folder
 from weights.stand_in_hub import Hub, serving
 
@@ -49,7 +48,7 @@ def test_what_is_no_id_or_not_there_is_one_sentence(kinoform: Run, here: Path, m
 
 
 def test_a_download_that_was_interrupted_says_what_stays(kinoform: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*words: object) -> None:
+    def interrupted(*words: object, check: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kinoform.checkpoints.hub.fetch", interrupted)
@@ -63,7 +62,7 @@ def test_names_that_share_weights_or_need_none_are_explained(
     kinoform: Run, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with serving(Hub(id=IDS["t2v-14b"], files=FILES)) as hub:
+    with serving(Hub(id="Wan-AI/Wan2.1-T2V-14B", files=FILES)) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         ran = kinoform("download", "t2i-14b", "--json")
         assert ran.code == 0 and ran.told[0]["folder"] == str(tmp_path / "cache" / "kinoform" / "t2v-14b")

@@ -4,18 +4,25 @@ import builtins
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kinoform.checkpoints.hub import fetch, folder_name, is_hub_id, listing
+from kinoform.checkpoints import hub as hub_client
+from kinoform.checkpoints.hub import folder_name, is_hub_id
+from kinoform.families.folders import check_folder
+from kinoform.families.repository import needed
 from kinoform.recipes.load import load
 from official_folder import write_official_folder
 from refusals import refused
 from weights.stand_in_hub import COMMIT, Hub, serving
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'kinoform[hub]'")
+
+listing = partial(hub_client.listing, choose=needed)
+fetch = partial(hub_client.fetch, check=check_folder)
 
 ID = "some-org/Tiny-Wan"
 LARGE = bytes(range(256)) * 400
@@ -68,15 +75,15 @@ def read(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("needed", [OFFICIAL, DIFFUSERS, OWN], ids=["official", "diffusers", "kinoform"])
-def test_only_what_is_needed_is_fetched(needed: dict[str, bytes], hub: Hub, tmp_path: Path) -> None:
-    hub.files = needed | NEEDLESS
+@pytest.mark.parametrize("whole", [OFFICIAL, DIFFUSERS, OWN], ids=["official", "diffusers", "kinoform"])
+def test_only_what_is_needed_is_fetched(whole: dict[str, bytes], hub: Hub, tmp_path: Path) -> None:
+    hub.files = whole | NEEDLESS
     found = listing(ID)
-    assert {each.name: each.bytes for each in found.files} == {name: len(data) for name, data in needed.items()}
+    assert {each.name: each.bytes for each in found.files} == {name: len(data) for name, data in whole.items()}
     assert found.commit == COMMIT and not hub.asked, "listed before anything is fetched"
     told: list[tuple[int, int]] = []
     fetch(found, tmp_path / "model", lambda done, total: told.append((done, total)))
-    assert read(tmp_path / "model") == needed
+    assert read(tmp_path / "model") == whole
     assert told == sorted(told) and told[0][0] == 0 and told[-1] == (found.bytes, found.bytes)
 
 

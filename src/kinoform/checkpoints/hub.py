@@ -15,11 +15,8 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from kinoform.checkpoints.cached import IDS
 from kinoform.checkpoints.hashes import CHUNK, file_hash
-from kinoform.checkpoints.selection import needed
-from kinoform.errors import KinoformError, UsageError, WeightsError, nearest
-from kinoform.families.folders import check_folder
+from kinoform.errors import KinoformError, UsageError, WeightsError
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 REVISION = re.compile(r"[\w./-]{1,100}")
@@ -33,8 +30,11 @@ DATA = (".safetensors", ".sft", ".json", ".model", ".gguf", ".pth", ".pt", ".bin
 
 SETTINGS = ".json"
 
-Tell = Callable[[int, int], None]
+OnBytes = Callable[[int, int], None]
 """Called with the bytes that are here and all of them."""
+
+Choose = Callable[[str, Iterable[str]], set[str]]
+"""The files that are needed of a repository, from its id and the names of all its files; raises for unfit ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +71,15 @@ def folder_name(id: str) -> str:
     return id.replace("/", "--")
 
 
-def listing(id: str, *, revision: str | None = None, only: Iterable[str] = ()) -> Listing:
-    """What must be fetched of a model: nothing has been yet.
+def listing(id: str, *, choose: Choose, revision: str | None = None, only: Iterable[str] = ()) -> Listing:
+    """List what must be fetched of a model, and fetch nothing.
 
-    `only` names files, for repositories that are no model's folder, such as those of ComfyUI's files. Raises
-    UsageError for ids, revisions and files that are not there, KinoformError where the hub cannot be asked.
+    `only` names files, for repositories that are no model's folder, such as those of ComfyUI's files; without it
+    `choose` finds those that make a model. Raises UsageError for ids, revisions and files that are not there,
+    KinoformError where the hub cannot be asked.
     """
     if not is_hub_id(id):
-        close = f", or {nearest(id, IDS)}" if "/" not in id else ""
-        raise UsageError(f"{id!r} is no hub id; write ORG/NAME{close}", code="unknown_model")
+        raise UsageError(f"{id!r} is no hub id; write ORG/NAME", code="unknown_model")
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
         raise UsageError(f"{revision[:60]!r} is no revision; give a branch, a tag or a commit", code="bad_value")
     hub = _package()
@@ -89,17 +89,17 @@ def listing(id: str, *, revision: str | None = None, only: Iterable[str] = ()) -
     if not COMMIT.fullmatch(str(found.sha)):
         raise KinoformError(f"the hub names no commit of {id}; try again later", code="network_unreachable")
     known = {file.name: file for file in map(_remote, found.siblings or ())}
-    wanted = _named(id, only, known) if (only := tuple(only)) else needed(id, known)
+    wanted = _named(id, only, known) if (only := tuple(only)) else choose(id, known)
     files = tuple(known[name] for name in sorted(wanted))
     return Listing(id=id, commit=found.sha, files=files, whole=not only)
 
 
-def fetch(listed: Listing, folder: Path, tell: Tell) -> list[Path]:
+def fetch(listed: Listing, folder: Path, on_progress: OnBytes, *, check: Callable[[Path], None]) -> list[Path]:
     """Bring the files into the folder; those that are there whole are not fetched again.
 
-    Settings come first: WeightsError where they tell of a model that kinoform makes no videos with.
-    Raises KinoformError when the disk is too small or the hub breaks off (the next call goes on from there),
-    WeightsError when a file is not the one that was listed, which is then removed.
+    Settings come first, and `check` looks at the folder of a whole model that has nothing but them before the first
+    weight is fetched. Raises KinoformError when the disk is too small or the hub breaks off (the next call goes on
+    from there), WeightsError when a file is not the one that was listed, which is then removed.
     """
     hub = _package()
     places = [folder / file.name for file in listed.files]
@@ -112,12 +112,12 @@ def fetch(listed: Listing, folder: Path, tell: Tell) -> list[Path]:
             code="disk_full",
         )
     here = listed.bytes - missing
-    tell(here, listed.bytes)
+    on_progress(here, listed.bytes)
     for file, place, there in sorted(zip(listed.files, places, whole, strict=True), key=_settings_first):
         if listed.whole and not file.name.endswith(SETTINGS):
-            check_folder(folder)  # before the first weight, now that the settings are here
+            check(folder)
         if not there:
-            _fetch(hub, listed, file, place, lambda done, here=here: tell(here + done, listed.bytes))
+            _fetch(hub, listed, file, place, lambda done, here=here: on_progress(here + done, listed.bytes))
             here += file.bytes
     return places
 
@@ -126,7 +126,7 @@ def _settings_first(row: tuple[RemoteFile, Path, bool]) -> bool:
     return not row[0].name.endswith(SETTINGS)
 
 
-def _fetch(hub: ModuleType, listed: Listing, file: RemoteFile, place: Path, tell: Callable[[int], None]) -> None:
+def _fetch(hub: ModuleType, listed: Listing, file: RemoteFile, place: Path, on_length: Callable[[int], None]) -> None:
     """Begun under a name made of the hash, so that only the rest of this very file is ever added to it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{(file.sha256 or file.blob or '')[:HASH_DIGITS]}.part")
@@ -136,7 +136,7 @@ def _fetch(hub: ModuleType, listed: Listing, file: RemoteFile, place: Path, tell
         had = 0
     url = hub.hf_hub_url(listed.id, file.name, revision=listed.commit, endpoint=_endpoint())
     headers = hub.utils.build_hf_headers()
-    with _Counted(part, tell) as opened, _without_bars(hub):
+    with _CountingFile(part, on_length) as opened, _without_bars(hub):
         # Not hf_hub_download, which begins anew after a break.
         get = hub.file_download.http_get
         _asked(hub, listed.id, lambda: get(url, opened, resume_size=had, headers=headers, expected_size=file.bytes))
@@ -148,16 +148,16 @@ def _fetch(hub: ModuleType, listed: Listing, file: RemoteFile, place: Path, tell
     part.replace(place)
 
 
-class _Counted(io.FileIO):
-    """A file that is added to, and tells how long it is."""
+class _CountingFile(io.FileIO):
+    """A file that is added to, and says how long it is."""
 
-    def __init__(self, path: Path, tell: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, on_length: Callable[[int], None]) -> None:
         super().__init__(path, "ab")
-        self.heard = tell
+        self.on_length = on_length
 
     def write(self, data: Any, /) -> int:
         written = super().write(data)
-        self.heard(self.tell())
+        self.on_length(self.tell())
         return written
 
 

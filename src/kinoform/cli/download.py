@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from kinoform.checkpoints.cached import IDS, SAME_WEIGHTS
 from kinoform.cli import console
 from kinoform.cli.option_groups import OutputOptions
 from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, command, option, varied
 from kinoform.cli.progress import stages
-from kinoform.errors import Interrupted, UsageError
+from kinoform.errors import Interrupted, UsageError, nearest
+from kinoform.families import released_for, released_models
+from kinoform.families.folders import check_folder
+from kinoform.families.repository import needed
 
 MB = 1_000_000
 
@@ -36,13 +38,17 @@ def download(
 
     if model in MODELS and model not in VARIANTS:
         raise UsageError(f"{model} comes with kinoform; there is nothing to fetch", code="nothing_to_fetch")
-    name = SAME_WEIGHTS.get(model, model)
-    if name != model:
-        console.note(f"{model} has the weights of {name}, which are fetched")
-    id = IDS.get(name, name)
-    found = listing(id, revision=revision, only=file or ())
+    released = released_for(model)
+    if released is None and "/" not in model:
+        names = [name for each in released_models() for name in each.recipes]
+        raise UsageError(f"{model!r} is no hub id; write ORG/NAME, or {nearest(model, names)}", code="unknown_model")
+    if released is not None and released.name != model:
+        console.note(f"{model} has the weights of {released.name}, which are fetched")
+    id = model if released is None else released.hub
+    found = listing(id, choose=needed, revision=revision, only=file or ())
     home = cache_folder()
-    folder = output.expanduser() if output else (home / name if name in IDS else home / "hub" / folder_name(id))
+    usual = home / "hub" / folder_name(id) if released is None else home / released.name
+    folder = output.expanduser() if output else usual
     rows = [f"{each.bytes / MB:>10.1f} MB  {each.name}" for each in found.files]
     rows.append(f"{found.bytes / MB:>10.1f} MB  in all, of {id} at {found.commit[:8]}")
     data = {
@@ -60,7 +66,12 @@ def download(
         console.note(row)
     with stages({"fetch": "fetching (MB)"}) as tell:
         try:
-            fetch(found, folder, lambda done, total: tell("fetch", done // MB, total // MB + 1))
+            fetch(
+                found,
+                folder,
+                lambda done, total: tell("fetch", done // MB, total // MB + 1),
+                check=check_folder,
+            )
         except KeyboardInterrupt:
             raise Interrupted(
                 "interrupted; what was fetched stays, and the same command goes on from there", code="interrupted"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kinoform.checkpoints.cached import opened
+from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.cli import console
 from kinoform.cli.values import weights_at
 from kinoform.errors import UsageError, WeightsError
@@ -40,7 +40,7 @@ def inspect(
     Only headers are read. Exit code 3 when a file is damaged or no part of a Wan model; in a folder, after
     all others have been shown.
     """
-    path = opened(weights_at(path))
+    path = snapshot_at(weights_at(path))
     sets = weight_sets(path)
     parts, refused = ({sets[0]: identify_set(sets[0], variant)}, {}) if len(sets) == 1 else _all(sets, variant)
     _check_variant(parts, variant)

@@ -10,7 +10,7 @@ from kinoform.families.vae21 import VAE21
 from kinoform.families.wan21 import FIRST_LAST_FRAME, IMAGE_TO_VIDEO, TEXT_TO_VIDEO, VACE
 from kinoform.families.wan22 import IMAGE_TO_VIDEO_22, TEXT_IMAGE_TO_VIDEO
 
-__all__ = ["FAMILIES", "Family", "Released", "released_models"]
+__all__ = ["FAMILIES", "Family", "Released", "released_for", "released_models"]
 
 FAMILIES: tuple[Family, ...] = (
     TEXT_TO_VIDEO,
@@ -29,3 +29,8 @@ FAMILIES: tuple[Family, ...] = (
 def released_models() -> tuple[Released, ...]:
     """The released models of all families."""
     return tuple(model for family in FAMILIES for model in family.released)
+
+
+def released_for(recipe: str) -> Released | None:
+    """The released model whose weights the recipe of that name (as --model takes it) makes videos with."""
+    return next((model for model in released_models() if recipe in model.recipes), None)

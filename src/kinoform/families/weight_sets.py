@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinoform.checkpoints.cached import opened
 from kinoform.checkpoints.gguf_header import read_gguf_header
 from kinoform.checkpoints.headers import (
     FETCH,
@@ -16,6 +15,7 @@ from kinoform.checkpoints.headers import (
     layer_formats,
     read_header,
 )
+from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.shards import shards_of
 from kinoform.checkpoints.stems import STEMS, checked, files_of, groups, listed, passed_over
 from kinoform.errors import WeightsError
@@ -51,7 +51,7 @@ def weight_sets(path: Path) -> tuple[WeightSet, ...]:
 
     Raises WeightsError when there are none, or more files than any model has.
     """
-    path = opened(Path(os.path.expanduser(path)))
+    path = snapshot_at(Path(os.path.expanduser(path)))
     if not path.is_dir():
         check_file(path)
         if path.suffix.lower() not in WEIGHT_SUFFIXES:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
-from kinoform.checkpoints.cached import SAME_WEIGHTS, opened, released_snapshot, snapshot_of
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.hub import folder_name, is_hub_id
+from kinoform.checkpoints.hub_cache import released_snapshot, snapshot_at, snapshot_of
 from kinoform.errors import UsageError, WeightsError, nearest
+from kinoform.families import released_for
 from kinoform.families.hints import hints
 from kinoform.families.usable import one_model
 from kinoform.files import check_no_link
@@ -242,7 +243,7 @@ def _base(adapter: AdapterFile) -> str:
 def _found(name: str) -> str:
     """A hub id stands for the folder into which it was fetched, a folder of Hugging Face's cache for its snapshot."""
     if os.path.isdir(name):
-        return str(opened(Path(name)))
+        return str(snapshot_at(Path(name)))
     if not is_hub_id(name):
         return name
     place = cache_folder() / "hub" / folder_name(name)
@@ -274,15 +275,17 @@ def _existing(place: PathLike | None) -> Path | None:
     if not os.path.exists(there):
         check_no_link(place)
         raise WeightsError(f"{os.fspath(place)!r} does not exist; check the name", code="weights_missing")
-    return opened(Path(there))
+    return snapshot_at(Path(there))
 
 
 def _cached(name: str) -> Path:
     """The folder of a released model, fetched by kinoform or by another program."""
-    folder = cache_folder() / SAME_WEIGHTS.get(name, name)
+    released = released_for(name)
+    assert released is not None, f"{name} is no released model"
+    folder = cache_folder() / released.name
     if os.path.isdir(folder):  # Path.is_dir raises in a home of somebody else
         return folder
-    if (there := released_snapshot(name)) is not None:
+    if (there := released_snapshot(released.hub)) is not None:
         return there
     raise WeightsError(
         f"the weights of {name} are not here; fetch them into {folder} with: kinoform download {name}, or pass the "
@@ -331,7 +334,8 @@ def _released(
     *,
     keep_packed: bool | None,
 ) -> tuple[Recipe, Parts]:
-    weights = None if variant is None else SAME_WEIGHTS.get(variant, variant)
+    released = None if variant is None else released_for(variant)
+    weights = None if released is None else released.name
     block = None if recipe is None else recipe.transformer.block
     parts = released_parts(path, given, variant=weights, named=recipe is not None, keep_packed=keep_packed, block=block)
     made = recipe or RELEASED[variant or one_model(path, parts.models, family=parts.family)]()
