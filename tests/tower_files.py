@@ -8,10 +8,12 @@ from torch import Tensor
 
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import Stored
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.families.clip_qkv import separated, unused
 from kinoform.families.names import IMAGE_ENCODER, Names
+from kinoform.loading.detect import detect_part
 from kinoform.loading.load import load_module
-from kinoform.loading.sources import Source
+from kinoform.loading.sources import Opening, Overrides, PartFile
 from kinoform.models.vision import VisionEncoder, VisionSpec
 
 
@@ -31,9 +33,14 @@ def tower_of(spec: VisionSpec, tensors: Mapping[str, Tensor]) -> VisionEncoder:
     return _loaded(spec, held, IMAGE_ENCODER)
 
 
-def source_tower(spec: VisionSpec, source: Source) -> VisionEncoder:
+def opened_tower(file: Path) -> PartFile:
+    """A file with a vision tower, opened as for a load."""
+    return detect_part(file, "image_encoder", Opening(reader=HeaderReader(), overrides=Overrides()))
+
+
+def source_tower(spec: VisionSpec, source: PartFile) -> VisionEncoder:
     """The encoder of a file."""
-    return _loaded(spec, source.open(), source.names)
+    return _loaded(spec, source.checkpoint(), source.names)
 
 
 def _loaded(spec: VisionSpec, checkpoint: Checkpoint, names: Names | None) -> VisionEncoder:

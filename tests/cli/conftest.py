@@ -12,6 +12,7 @@ from command_line import Ran, Run
 from kinoform.cli import console
 from kinoform.cli.app import main
 from kinoform.errors import KinoformError
+from kinoform.loading.own import open_own
 from kinoform.loading.parts import Parts, own_parts
 from tiny_recipe import ADDRESS, tiny, write_tiny_folder
 
@@ -80,7 +81,7 @@ def model(folder: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def parts(folder: Path) -> Parts:
     recipe = tiny()
-    return own_parts(folder, recipe.transformer, recipe.codec, recipe.text)
+    return own_parts(open_own(folder), recipe.transformer, recipe.codec, recipe.text)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import torch
 
 import kinoform as package
 from command_line import Run
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.loading.adapters import adapter_in
 from kinoform.loading.own import read_manifest
 from kinoform.mini.training import train as stages
@@ -84,7 +85,7 @@ def test_an_adapter_of_ones_own_is_trained_and_loaded(kinoform: Run, here: Path)
     assert ran.code == 0, ran.err
     file = here / "runs" / "mini-guests" / "adapter.safetensors"
     assert ran.told[0]["output"] == str(file.relative_to(here)) and file.stat().st_size < 2_000_000
-    told = adapter_in(file)
+    told = adapter_in(file, HeaderReader())
     assert told is not None
     assert (told.claims.base, told.claims.recipe) == ("mini", "own_idea:adapted")
     assert ran.told[0] == {"output": str(file.relative_to(here)), **told.claims.made}

@@ -12,6 +12,7 @@ import torch
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.video_to_video import StartVideo
+from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts
 from kinoform.media.types import InputVideo
 from kinoform.pipelines import generate
@@ -32,7 +33,9 @@ HERE = Machine(device=torch.device("cpu"), dtype=torch.float32)
 def fresh(folder: Path) -> Pipeline:
     """A pipeline that loads its parts anew each time, as those of large models are."""
     recipe = tiny()
-    return Pipeline(recipe=recipe, parts=own_parts(folder, recipe.transformer, recipe.codec, recipe.text), machine=HERE)
+    return Pipeline(
+        recipe=recipe, parts=own_parts(open_own(folder), recipe.transformer, recipe.codec, recipe.text), machine=HERE
+    )
 
 
 def with_transformer(pipe: Pipeline, change: Callable[[Any], None]) -> Pipeline:
@@ -184,7 +187,7 @@ def test_numbers_that_fail_are_named_with_their_step(fresh: Pipeline, step: int,
 
 def test_weights_that_go_bad_after_loading_make_no_video(pipe: Pipeline, folder: Path) -> None:
     broken = replace(pipe, parts=replace(pipe.parts, transformer=lambda *_: model))
-    model = own_parts(folder, pipe.recipe.transformer, pipe.recipe.codec, pipe.recipe.text).transformer(
+    model = own_parts(open_own(folder), pipe.recipe.transformer, pipe.recipe.codec, pipe.recipe.text).transformer(
         torch.float32, HERE.device
     )
     broken(PROMPT, seed=1)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import KinoformError
 from kinoform.loading.adapter_saving import save_adapter
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
@@ -61,7 +62,7 @@ def save(
 
 
 def opened(path: Path) -> AdapterFile:
-    file = adapter_in(path)
+    file = adapter_in(path, HeaderReader())
     assert file is not None
     return file
 
@@ -169,7 +170,10 @@ def test_the_fingerprint_is_of_the_base_and_the_file(base: Parts, whole: Path, t
 
 def test_other_weights_are_no_adapters(base: Parts, tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"format": "pt"})
-    assert adapter_in(tmp_path / "a.safetensors") is None and adapter_in(tmp_path / "a.gguf") is None
+    assert (
+        adapter_in(tmp_path / "a.safetensors", HeaderReader()) is None
+        and adapter_in(tmp_path / "a.gguf", HeaderReader()) is None
+    )
 
 
 # What is refused
@@ -296,7 +300,7 @@ def test_damaged_files_are_read_or_refused_in_words(base: Parts, whole: Path, tm
     for _ in range(150):
         (tmp_path / "broken.safetensors").write_bytes(damaged_safetensors(dice, source))
         try:
-            if adapter_in(tmp_path / "broken.safetensors") is not None:
+            if adapter_in(tmp_path / "broken.safetensors", HeaderReader()) is not None:
                 loaded(base, tmp_path / "broken.safetensors")
         except KinoformError as error:
             assert "broken.safetensors" in str(error)

@@ -8,12 +8,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusers_folder import huggingface_tower
-from kinoform.families.specs import shapes_of, vision_spec
-from kinoform.loading.detect import recognised
-from kinoform.loading.sources import Source
+from kinoform.families.specs import vision_spec
+from kinoform.loading.sources import PartFile
 from official_folder import VISION, tower
 from refusals import refused
-from tower_files import source_tower, tower_of
+from tower_files import opened_tower, source_tower, tower_of
 
 PARTS = "qkv"
 
@@ -48,15 +47,15 @@ SPELLINGS = {
 }  # fmt: skip
 
 
-def source(folder: Path, tensors: dict[str, Tensor]) -> Source:
+def source(folder: Path, tensors: dict[str, Tensor]) -> PartFile:
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "clip_vision_h.safetensors")
-    return recognised(folder / "clip_vision_h.safetensors", "image_encoder")
+    return opened_tower(folder / "clip_vision_h.safetensors")
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_spelling_is_the_same_encoder(spelling: str, tmp_path: Path) -> None:
     found = source(tmp_path, SPELLINGS[spelling]())
-    assert found.family == "clip" and vision_spec(shapes_of(found.open(), found.names)) == VISION
+    assert found.family == "clip" and vision_spec(found.shapes()) == VISION
     expected = tower_of(VISION, tower()).state_dict()
     loaded = source_tower(VISION, found).state_dict()
     assert loaded.keys() == expected.keys()
@@ -92,13 +91,13 @@ def test_thirds_come_in_the_order_q_k_v() -> None:
 def test_damaged_towers_are_refused_by_name(change: dict[str, Tensor], code: str, named: str, tmp_path: Path) -> None:
     with refused(code, named) as caught:
         found = source(tmp_path, tower() | change)
-        source_tower(vision_spec(shapes_of(found.open(), found.names)), found)
+        source_tower(vision_spec(found.shapes()), found)
     assert "\n" not in str(caught.value) and "clip_vision_h.safetensors" in str(caught.value)
 
 
 def test_half_of_a_released_tower_is_no_tower(tmp_path: Path) -> None:
     """Fewer blocks would load, and the features be those of another depth."""
-    shapes = shapes_of(source(tmp_path, tower()).open(), source(tmp_path, tower()).names)
+    shapes = source(tmp_path, tower()).shapes()
     wide = {**shapes.by_name, "class_embedding": (1280,)}
     with refused("weights_incomplete", "3 of the 32"):
         vision_spec(type(shapes)(path=shapes.path, by_name=wide))

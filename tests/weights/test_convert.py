@@ -19,6 +19,7 @@ from kinoform.checkpoints.write import Outgoing, write_safetensors, write_set
 from kinoform.conversion.convert import Wanted, convert
 from kinoform.conversion.layouts import DIALECTS
 from kinoform.errors import KinoformError, UsageError, WeightsError
+from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.models.tokenizer import build_word_tokenizer
 from official_folder import CODEC, CONFIG, TEXT, WORDS, tiny_modules, write_official_folder
@@ -117,7 +118,7 @@ def test_what_is_written_loads(to: str, official: Path, tmp_path: Path) -> None:
     convert(official, tmp_path / "model", wanted(to))
     place = tmp_path / "model"
     if to == "kinoform":
-        parts = own_parts(place, SINGLE, CODEC, TEXT)
+        parts = own_parts(open_own(place), SINGLE, CODEC, TEXT)
     else:
         parts = released_parts(next((place / "diffusion_models").iterdir()) if to == "comfy" else place)
     source = tiny_modules(transformer=SINGLE).transformer.state_dict()

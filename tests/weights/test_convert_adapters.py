@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.conversion.convert import Wanted, convert
 from kinoform.loading.adapter_saving import save_adapter
 from kinoform.loading.adapters import adapter_in, with_adapter
@@ -43,7 +44,7 @@ def adapter(tmp_path: Path, base: Parts) -> Path:
 
 
 def merged(base: Parts, adapter: Path) -> dict[str, Tensor]:
-    file = adapter_in(adapter)
+    file = adapter_in(adapter, HeaderReader())
     assert file is not None
     model = with_adapter(base, None, tiny().transformer, file=file).transformer(torch.float32, CPU)
     return {name: layer.weight for name, layer in linear_layers(model).items()}

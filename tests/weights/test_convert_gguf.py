@@ -18,6 +18,7 @@ from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, read_gguf_heade
 from kinoform.conversion.convert import Wanted, convert
 from kinoform.families.dialects import DIFFUSERS_TO_OFFICIAL
 from kinoform.families.names import DIT, TEXT_ENCODER
+from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.models.context import TextStream
 from kinoform.models.tokenizer import build_word_tokenizer
@@ -168,7 +169,7 @@ def test_a_whole_model_loads_with_those_numbers(
 ) -> None:
     convert(model, tmp_path / "out", Wanted(to=to, recipe="tiny_recipe:tiny" if to == "kinoform" else None))
     own = to == "kinoform"
-    parts = own_parts(tmp_path / "out", SPEC, CODEC, TEXT) if own else released_parts(tmp_path / "out")
+    parts = own_parts(open_own(tmp_path / "out"), SPEC, CODEC, TEXT) if own else released_parts(tmp_path / "out")
     loaded = parts.transformer(torch.float32, CPU).state_dict()
     assert_same(loaded, {DIT.ours(name) or name: value.float() for name, value in numbers.items()})
     assert parts.text_encoder(torch.float32, CPU).spec.vocab == TEXT.vocab

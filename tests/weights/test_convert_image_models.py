@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusers_folder import huggingface_tower, transformer_config
 from kinoform.conversion.convert import Wanted, convert
-from kinoform.loading.detect import recognised
+from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.loading.verify import verify_path
 from official_folder import (
@@ -25,7 +25,7 @@ from official_folder import (
     write_official_folder,
 )
 from refusals import refused
-from tower_files import source_tower, tower_of
+from tower_files import opened_tower, source_tower, tower_of
 
 CPU = torch.device("cpu")
 KINDS = ("i2v", "flf2v", "vace")
@@ -50,7 +50,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 def assert_tower(file: Path) -> None:
     """The image encoder in this file is the tiny one."""
-    found = source_tower(VISION, recognised(file, "image_encoder"))
+    found = source_tower(VISION, opened_tower(file))
     assert_same(found.state_dict(), tower_of(VISION, tower()).state_dict())
 
 
@@ -79,7 +79,7 @@ def test_a_model_goes_to_diffusers_and_back(kind: str, official: dict[str, Path]
 def test_a_model_becomes_one_of_kinoforms_own(kind: str, official: dict[str, Path], tmp_path: Path) -> None:
     convert(official[kind], tmp_path / "own", Wanted(to="kinoform", recipe=RECIPE))
     spec, source = TRANSFORMERS[kind], tiny_modules(transformer=TRANSFORMERS[kind])
-    parts = own_parts(tmp_path / "own", spec, CODEC, TEXT, None if kind == "vace" else VISION)
+    parts = own_parts(open_own(tmp_path / "own"), spec, CODEC, TEXT, None if kind == "vace" else VISION)
     assert_same(parts.transformer(torch.float32, CPU).state_dict(), source.transformer.state_dict())
     if source.image_encoder is not None:
         assert_same(parts.image_encoder(torch.float32, CPU).state_dict(), source.image_encoder.state_dict())

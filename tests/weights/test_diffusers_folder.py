@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusers_folder import EMBED, INDEX, SHARED, write_diffusers_folder
 from kinoform.loading.parts import Parts, released_parts
-from kinoform.loading.sources import Given
+from kinoform.loading.sources import Overrides
 from official_folder import CODEC, TEXT, TRANSFORMER, tiny_modules
 from refusals import refused
 
@@ -135,7 +135,7 @@ def test_a_transformer_s_folder_alone_finds_the_parts_beside_it(shards: int, tmp
     assert_same_weights(
         released_parts(
             moved,
-            Given(text_encoder=rest / "text_encoder", codec=rest / "vae", tokenizer=rest / "tokenizer"),
+            Overrides(text_encoder=rest / "text_encoder", codec=rest / "vae", tokenizer=rest / "tokenizer"),
         )
     )
 

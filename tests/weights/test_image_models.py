@@ -15,7 +15,7 @@ from diffusers_folder import huggingface_text, huggingface_tower, write_diffuser
 from kinoform.conditions.inputs import Inputs
 from kinoform.families.names import DIT
 from kinoform.loading.parts import Parts, released_parts
-from kinoform.loading.sources import Given
+from kinoform.loading.sources import Overrides
 from kinoform.media.types import InputImage
 from kinoform.models.context import ImageStream
 from kinoform.models.dit import DiTSpec
@@ -216,7 +216,7 @@ def test_a_single_file_finds_its_image_encoder(single: Path, tmp_path: Path) -> 
     with refused("part_missing", "clip_vision", "--image-encoder FILE"):
         released_parts(single)
     for place in (Path(away), tmp_path / "official" / IMAGE_FILE):
-        assert_same_weights(released_parts(single, Given(image_encoder=place)), "i2v")
+        assert_same_weights(released_parts(single, Overrides(image_encoder=place)), "i2v")
 
 
 def test_side_blocks_stand_where_the_config_says(tmp_path: Path) -> None:

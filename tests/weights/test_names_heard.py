@@ -8,7 +8,7 @@ import pytest
 from diffusers_folder import INDEX, write_diffusers_folder
 from kinoform.families.identify import inspect_path
 from kinoform.loading.parts import released_parts
-from kinoform.loading.sources import Given
+from kinoform.loading.sources import Overrides
 from kinoform.recipes.load import load
 from official_folder import write_official_folder
 from refusals import refused
@@ -154,7 +154,7 @@ def test_half_an_official_folder_is_refused(expert: str, tmp_path: Path) -> None
 def test_an_expert_s_folder_alone_is_refused_or_asks(tmp_path: Path) -> None:
     write_official_folder(tmp_path / "wan")
     alone = tmp_path / "wan" / "low_noise_model"
-    given = Given(
+    given = Overrides(
         text_encoder=tmp_path / "wan" / "models_t5_umt5-xxl-enc-bf16.pth",
         codec=tmp_path / "wan" / "Wan2.1_VAE.pth",
         tokenizer=tmp_path / "wan" / "google" / "umt5-xxl",

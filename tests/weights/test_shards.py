@@ -13,7 +13,6 @@ from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER
 from kinoform.checkpoints.shards import MOST_SHARDS, read_shard, shard_name, shards_of
 from kinoform.families.names import TEXT_ENCODER
 from kinoform.families.weight_sets import weight_sets
-from kinoform.loading.detect import whole_set
 from official_folder import official_tensors, tiny_modules
 from refusals import refused
 
@@ -65,7 +64,7 @@ def test_any_file_of_a_set_opens_all_of_it(ending: str, tmp_path: Path) -> None:
     for file, name in zip(files, tensors, strict=True):
         checkpoint = open_checkpoint(file)
         assert checkpoint.files == tuple(files) and torch.equal(checkpoint.read("a"), tensors["a"])
-        assert [each.files for each in weight_sets(file)] == [tuple(files)] and whole_set(file) == files[0]
+        assert [each.files for each in weight_sets(file)] == [tuple(files)]
         assert list(open_file(file).tensors) == [name]
     files[0].unlink()
     with refused("weights_missing", "w-00001-"):

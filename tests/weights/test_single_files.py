@@ -12,7 +12,7 @@ from kinoform.errors import WeightsError
 from kinoform.families.names import DIT, TEXT_ENCODER, VAE21
 from kinoform.loading.load import on_meta
 from kinoform.loading.parts import Parts, released_parts
-from kinoform.loading.sources import Given
+from kinoform.loading.sources import Overrides
 from kinoform.models.packed import PackedLinear
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
     return write_comfy_folders(tmp_path / "models")
 
 
-def refusal(file: Path, given: Given = Given()) -> str:  # noqa: B008
+def refusal(file: Path, given: Overrides = Overrides()) -> str:  # noqa: B008
     with pytest.raises(WeightsError) as caught:
         released_parts(file, given)
     sentence = str(caught.value)
@@ -121,7 +121,7 @@ def test_several_that_fit_are_listed_and_one_may_be_named(file: Path) -> None:
     save_file(comfy_codec(), vae / "another.safetensors")
     sentence = refusal(file)
     assert all(part in sentence for part in ("several", "another.safetensors", "wan_2.1_vae.safetensors", "--vae FILE"))
-    assert_all_parts(released_parts(file, Given(codec=vae / "another.safetensors")))
+    assert_all_parts(released_parts(file, Overrides(codec=vae / "another.safetensors")))
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def test_a_part_that_is_nowhere_is_asked_for(folder: str, called: str, option: s
     sentence = refusal(file)
     for expected in (str(tmp_path / "models" / folder), str(file.parent), called, option):
         assert expected in sentence
-    given = Given(codec=tmp_path / part.name) if folder == "vae" else Given(text_encoder=tmp_path / part.name)
+    given = Overrides(codec=tmp_path / part.name) if folder == "vae" else Overrides(text_encoder=tmp_path / part.name)
     assert_all_parts(released_parts(file, given))
 
 
 def test_parts_of_other_layouts_may_be_named(file: Path, tmp_path: Path) -> None:
     write_diffusers_folder(tmp_path / "diffusers")
     folder = tmp_path / "diffusers"
-    given = Given(text_encoder=folder / "text_encoder", codec=folder / "vae", tokenizer=folder / "tokenizer")
+    given = Overrides(text_encoder=folder / "text_encoder", codec=folder / "vae", tokenizer=folder / "tokenizer")
     assert_all_parts(released_parts(file, given))
     assert released_parts(file, given).tokenizer()(["a red cat"], 9).mask.sum() == 4
 
@@ -148,7 +148,7 @@ def test_parts_of_other_layouts_may_be_named(file: Path, tmp_path: Path) -> None
 def test_named_parts_replace_those_of_folders(file: Path, tmp_path: Path) -> None:
     write_official_folder(tmp_path / "official", seed=5)
     codec = file.parents[1] / "vae" / "wan_2.1_vae.safetensors"
-    parts = released_parts(tmp_path / "official", Given(codec=codec))
+    parts = released_parts(tmp_path / "official", Overrides(codec=codec))
     expected = tiny_modules().autoencoder.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in parts.codec(CPU).state_dict().items())
 
@@ -177,13 +177,12 @@ def test_the_tokenizer_may_be_any_of_three(file: Path, tmp_path: Path) -> None:
     build_word_tokenizer(WORDS).save(str(words))
     assert released_parts(file).tokenizer()(["a red cat"], 9).mask.sum() == 4
     words.rename(tmp_path / "words.json")
-    assert released_parts(file, Given(tokenizer=tmp_path / "words.json")).tokenizer()(["a cat"], 9).mask.sum() == 3
+    assert released_parts(file, Overrides(tokenizer=tmp_path / "words.json")).tokenizer()(["a cat"], 9).mask.sum() == 3
     (tmp_path / "spiece.model").write_bytes(spiece_bytes().numpy().tobytes())
     for place in (tmp_path / "spiece.model", tmp_path):
-        assert released_parts(file, Given(tokenizer=place)).tokenizer()(["a red"], 9).unknown == ((),)
-    parts = released_parts(file, Given(tokenizer=file))
+        assert released_parts(file, Overrides(tokenizer=place)).tokenizer()(["a red"], 9).unknown == ((),)
     with refused("tokenizer_missing"):
-        parts.tokenizer()
+        released_parts(file, Overrides(tokenizer=file))
 
 
 def test_a_damaged_tokenizer_is_refused(file: Path) -> None:
@@ -199,7 +198,7 @@ def test_a_damaged_tokenizer_is_refused(file: Path) -> None:
 def test_what_is_no_transformer_of_wan_2_1_is_refused(file: Path) -> None:
     vae, text = (file.parents[1] / name for name in ("vae", "text_encoders"))
     assert "autoencoder" in refusal(vae / "wan_2.1_vae.safetensors") or "codec" in refusal(next(vae.iterdir()))
-    assert "give a file with a codec" in refusal(file, Given(codec=text / "umt5.safetensors"))
+    assert "give a file with a codec" in refusal(file, Overrides(codec=text / "umt5.safetensors"))
     wide = torch.randn(SINGLE.dim, 36, 1, 2, 2)
     save_file(load_file(file) | {"patch_embedding.weight": wide}, file)
     sentence = refusal(file)
@@ -211,7 +210,7 @@ def test_the_autoencoder_of_wan_2_2_is_refused_by_name(file: Path) -> None:
     mark = "decoder.upsamples.0.upsamples.0.residual.2.weight"
     save_file(comfy_codec() | {mark: torch.zeros(1)}, vae)
     assert "Wan 2.2" in refusal(file)
-    assert "Wan 2.2" in refusal(file, Given(codec=vae))
+    assert "Wan 2.2" in refusal(file, Overrides(codec=vae))
 
 
 def test_a_shard_stands_for_its_set(tmp_path: Path) -> None:

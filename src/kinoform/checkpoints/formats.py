@@ -14,7 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kinoform.checkpoints.headers import FETCH, HEADER_BYTES, MAX_TENSORS, Header, check_file, read_header
+from kinoform.checkpoints.headers import (
+    FETCH,
+    HEADER_BYTES,
+    MAX_TENSORS,
+    Entry,
+    Header,
+    check_file,
+    read_header,
+    stamp_of,
+)
 from kinoform.errors import WeightsError
 
 DTYPES = {
@@ -71,35 +80,50 @@ def read_data(path: Path, start: int, shape: tuple[int, ...], dtype: torch.dtype
     return data.view(dtype).view(shape)
 
 
-def open_pickle(path: Path) -> dict[str, Stored]:
-    """Tensors by name of a pickle that holds one dictionary of tensors, in others or not; the data is memory-mapped.
+def read_pickle_header(path: Path) -> Header:
+    """Describe the tensors of a pickle that holds one dictionary of them, in others or not; nothing stays mapped.
 
     Raises WeightsError for anything else. Code in the file is never run: only PyTorch's reader of plain
     tensors sees it, after the archive's sizes have been checked.
     """
     check_file(path)
+    stamp = stamp_of(path)
     _check_archive(path)
-    mapping = _Mapping(path)
-    return {
-        name: Stored(
-            shape=tuple(value.shape), dtype=value.dtype, file=path, read=partial(mapping.copy, name, value.shape)
-        )
-        for name, value in mapping.tensors.items()
+    entries = {
+        name: Entry(tuple(value.shape), SPELLINGS.get(value.dtype, str(value.dtype)), 0, value.nbytes)
+        for name, value in _mapped(path).items()
     }
+    return Header(path=path, entries=entries, metadata={}, data_start=0, stamp=stamp)
+
+
+def pickle_stored(header: Header) -> dict[str, Stored]:
+    """The tensors that the header of a pickle describes; they are memory-mapped while they are read one by one."""
+    mapping, tensors = _Mapping(header.path), {}
+    for name, entry in header.entries.items():
+        dtype = _dtype(entry.dtype)
+        read = partial(mapping.copy, name, entry.shape, dtype)
+        tensors[name] = Stored(shape=entry.shape, dtype=dtype, file=header.path, read=read)
+    return tensors
+
+
+def _dtype(spelled: str) -> torch.dtype:
+    """PyTorch's dtype of an entry's, whether safetensors has a word for it or not."""
+    return DTYPES[spelled] if spelled in DTYPES else getattr(torch, spelled.removeprefix("torch."))
 
 
 class _Mapping:
-    """The tensors of a file, mapped anew after REMAPPED bytes: pages that were read count as memory in use."""
+    """The tensors of a file, mapped when the first is read, and anew after REMAPPED bytes: pages that were read count
+    as memory in use."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.tensors, self.read = path, _mapped(path), 0
+        self.path, self.tensors, self.read = path, dict[str, Tensor](), 0
 
-    def copy(self, name: str, shape: torch.Size) -> Tensor:
-        if self.read > REMAPPED:
+    def copy(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if not self.tensors or self.read > REMAPPED:
             self.tensors = {}  # or both mappings would be there at once
             self.tensors, self.read = _mapped(self.path), 0
         value = self.tensors.get(name)
-        if value is None or value.shape != shape:
+        if value is None or value.shape != shape or value.dtype != dtype:
             raise WeightsError(
                 f"{self.path} changed while it was being read; {FETCH}", code="weights_changed_meanwhile"
             )

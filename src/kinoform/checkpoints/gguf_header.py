@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kinoform.checkpoints.headers import FETCH, HEADER_BYTES, Entry, Header, check_file
+from kinoform.checkpoints.headers import FETCH, HEADER_BYTES, Entry, Header, check_file, stamp_of
 from kinoform.errors import WeightsError
 from kinoform.families.names import Names
 
@@ -95,6 +95,7 @@ class _Walk:
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.file = path, file
+        self.stamp = stamp_of(path)
         self.size = os.fstat(file.fileno()).st_size
         self.position = self.strings = 0
 
@@ -117,7 +118,7 @@ class _Walk:
         start = -(-self.position // int(alignment)) * int(alignment)
         self.check_places(entries, start)
         entries = _official(self.reshaped(entries, shapes))
-        return Header(path=self.path, entries=entries, metadata=metadata, data_start=start)
+        return Header(path=self.path, entries=entries, metadata=metadata, data_start=start, stamp=self.stamp)
 
     def pairs(self, count: int) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
         """Single values as text, and the original shapes by the tensor's name."""

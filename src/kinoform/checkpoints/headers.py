@@ -5,6 +5,7 @@ https://github.com/huggingface/safetensors
 """
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ UNREAD = {"F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64"}
 """Further kinds of safetensors."""
 
 
+Stamp = tuple[int, int, int]
+"""Inode, size in bytes and time of the last change in ns of a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One tensor: its numbers are the bytes [begin, end) after the header."""
@@ -57,12 +62,23 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """`entries` in the order of the file; their places count from byte `data_start`."""
+    """`entries` in the order of the file; their places count from byte `data_start`.
+
+    `stamp` tells whether the file is still the one whose header this is (see `stamp_of`).
+    """
 
     path: Path
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
     data_start: int
+    stamp: Stamp
+
+    def check_unchanged(self) -> None:
+        """Raises WeightsError when the file has been replaced, changed or removed since its header was read."""
+        if stamp_of(self.path) != self.stamp:
+            raise WeightsError(
+                f"{self.path} changed after its header was read; load the model again", code="weights_changed_meanwhile"
+            )
 
 
 def check_file(path: Path) -> None:
@@ -89,9 +105,21 @@ def check_file(path: Path) -> None:
         )
 
 
+def stamp_of(path: Path) -> Stamp:
+    """Read what tells one state of a file from another. Raises WeightsError when the file cannot be reached."""
+    try:
+        told = os.stat(path)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read any more ({error.strerror}); {FETCH}", code="weights_unreadable"
+        ) from error
+    return told.st_ino, told.st_size, told.st_mtime_ns
+
+
 def read_header(path: Path) -> Header:
     """Raises WeightsError when the header is damaged or does not describe the whole file."""
     check_file(path)
+    stamp = stamp_of(path)
     length, found = _read(path)
     metadata = _metadata(path, found.pop("__metadata__", None))
     if len(found) > MAX_TENSORS:
@@ -100,7 +128,7 @@ def read_header(path: Path) -> Header:
         )
     entries = {name: _entry(path, name, value) for name, value in found.items()}
     _check_cover(path, 8 + length, sorted((entry.begin, entry.end) for entry in entries.values()))
-    return Header(path=path, entries=entries, metadata=metadata, data_start=8 + length)
+    return Header(path=path, entries=entries, metadata=metadata, data_start=8 + length, stamp=stamp)
 
 
 def layer_formats(header: Header) -> dict[str, str]:

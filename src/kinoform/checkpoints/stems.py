@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinoform.checkpoints.headers import FETCH, SAFETENSORS, read_header, read_json
-from kinoform.checkpoints.shards import MOST_SHARDS
+from kinoform.checkpoints.headers import FETCH, SAFETENSORS, WEIGHT_SUFFIXES, read_json
+from kinoform.checkpoints.reader import HeaderReader
+from kinoform.checkpoints.shards import MOST_SHARDS, shards_of
 from kinoform.errors import WeightsError
 
 STEM, TEXT_STEM = "diffusion_pytorch_model", "model"
@@ -40,7 +41,17 @@ def stem_of(folder: Path) -> str:
     return next((stem for stem in STEMS if groups(folder, stem)), STEM)
 
 
-def files_of(place: Path) -> tuple[Path, ...]:
+def files_at(place: Path, reader: HeaderReader) -> tuple[Path, ...]:
+    """Find the files that a path means: a shard stands for its set, a folder for the stem that its files are called
+    after, and `folder/stem` for the files of that stem. Raises WeightsError as `files_of`.
+    """
+    if place.is_dir():
+        return files_of(place / stem_of(place), reader)
+    named = place.is_file() or place.suffix.lower() in WEIGHT_SUFFIXES
+    return shards_of(place) if named else files_of(place, reader)
+
+
+def files_of(place: Path, reader: HeaderReader) -> tuple[Path, ...]:
     """The files that `folder/stem` means. Raises WeightsError where they are missing, incomplete or ambiguous."""
     folder, stem = place.parent, place.name
     left = preferred(groups(folder, stem))
@@ -50,7 +61,7 @@ def files_of(place: Path) -> tuple[Path, ...]:
         )
     for each in left:
         if each.index is not None or len(left) == 1:
-            checked(each)
+            checked(each, reader)
     if len(left) > 1:
         names = " and ".join(each.files[0].name for each in left[:LISTED])
         raise WeightsError(
@@ -104,14 +115,14 @@ def passed_over(folder: Path) -> set[Path]:
     return found
 
 
-def checked(group: Group) -> tuple[Path, ...]:
+def checked(group: Group, reader: HeaderReader) -> tuple[Path, ...]:
     """The files. Raises WeightsError where one is missing, or an index promises what its files lack."""
     for file in group.files:
         if not file.is_file():
             told = "other files of its set are there" if group.index is None else f"{group.index.name} names it"
             raise WeightsError(f"{file} is missing, though {told}; fetch it", code="weights_incomplete")
     if group.index is not None and not group.pickled:
-        held = {tensor for file in group.files for tensor in read_header(file).entries}
+        held = {tensor for file in group.files for tensor in reader.read(file).entries}
         if lacking := sorted(_map(group.index).keys() - held):
             raise WeightsError(
                 f"{group.index} promises {len(lacking)} tensors that its files lack, first {lacking[0]!r}; {FETCH}",

@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from kinoform.checkpoints.hub_cache import snapshot_at
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.cli import console
 from kinoform.cli.values import weights_at
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.identify import identify_set
+from kinoform.families.identify import identify_opened
 from kinoform.families.identity import Identity
-from kinoform.families.weight_sets import WeightSet, weight_sets
+from kinoform.families.weight_sets import WeightSet, open_set, weight_sets
 from kinoform.loading.verdict import verdict
 
 FEW = 3
@@ -42,9 +43,12 @@ def inspect(
     """
     path = snapshot_at(weights_at(path))
     sets = weight_sets(path)
-    parts, refused = ({sets[0]: identify_set(sets[0], variant)}, {}) if len(sets) == 1 else _all(sets, variant)
+    reader = HeaderReader()
+    parts, refused = _identified(sets, variant, reader)
+    if len(sets) == 1 and refused:
+        raise refused[sets[0]]
     _check_variant(parts, variant)
-    generate = _generate(path, parts, refused, named=variant is not None)
+    generate = _generate(path, parts, refused, reader, named=variant is not None)
     reasons = {each: str(error) for each, error in refused.items()}
     used = [f"generate     {generate.get('model') or 'refused: ' + generate['reason']}"]
     text = "\n\n".join([*(_shown(each, found) for each, found in parts.items()), *reasons.values(), *used])
@@ -65,24 +69,25 @@ def _generate(
     path: Path,
     parts: dict[WeightSet, tuple[Identity, ...]],
     refused: dict[WeightSet, WeightsError],
+    reader: HeaderReader,
     *,
     named: bool,
 ) -> dict[str, str]:
     """Tell what `kinoform generate` makes of it: the model, or why none."""
     try:
-        return {"model": verdict(path, parts, refused, named=named)}
+        return {"model": verdict(path, parts, refused, reader=reader, named=named)}
     except WeightsError as error:
         return {"code": error.code, "reason": str(error)}
 
 
-def _all(
-    sets: Iterable[WeightSet], variant: str | None
+def _identified(
+    sets: Iterable[WeightSet], variant: str | None, reader: HeaderReader
 ) -> tuple[dict[WeightSet, tuple[Identity, ...]], dict[WeightSet, WeightsError]]:
     """What each set is, or why it was refused."""
     parts, refused = {}, {}
     for each in sets:
         try:
-            parts[each] = identify_set(each, variant)
+            parts[each] = identify_opened(open_set(each, reader), variant)
         except WeightsError as error:
             refused[each] = error
     return parts, refused

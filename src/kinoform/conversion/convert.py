@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from kinoform.checkpoints.hashes import file_hash
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.write import METADATA, Outgoing, Wrote, write_safetensors, write_set
 from kinoform.conversion.adapters import check_options, lora_of
 from kinoform.conversion.factorized import factorized, own_holdings
@@ -101,7 +102,7 @@ def convert(
     cannot read or build, UsageError for a target that exists (see `kinoform.files` for `force`), lies
     around the source or has no place for it, KinoformError when the disk is full.
     """
-    if source.is_file() and (adapter := adapter_in(source)) is not None:
+    if source.is_file() and (adapter := adapter_in(source, HeaderReader())) is not None:
         return _adapter(adapter, target, wanted, force=force, tell=tell)
     own = wanted.to == FACTORIZED and (source / MANIFEST).is_file()
     found = own_holdings(source) if own else holdings(source, variant)

@@ -19,13 +19,11 @@ from kinoform.checkpoints.write import Outgoing
 from kinoform.conversion.source import IMAGE, Holdings, Part, Vocabulary
 from kinoform.errors import WeightsError
 from kinoform.families.configs import Untold
-from kinoform.families.identify import identify_set
-from kinoform.families.weight_sets import WeightSet
-from kinoform.loading.detect_block import TIME, has_time
-from kinoform.loading.own import Manifest, own_places, read_manifest, verify
-from kinoform.loading.sources import Source
+from kinoform.families.identify import identify_opened
+from kinoform.loading.own import Manifest, open_own, verify
+from kinoform.loading.sources import PartFile
 from kinoform.models.block import MODULATION_ROWS
-from kinoform.models.factorized_block import ROWS
+from kinoform.models.factorized_block import ROWS, TIME_ATTENTION, has_time_attention
 
 SPACE = re.compile(r"((?:.+\.)?blocks\.\d+)\.self_attention\.(.+)")
 TABLE, PROJECTION = re.compile(r"(?:.+\.)?blocks\.\d+\.modulation"), re.compile(r"time_projection\.1\.(weight|bias)")
@@ -37,7 +35,7 @@ def factorized(path: Path, tensors: Iterable[Outgoing]) -> tuple[Outgoing, ...]:
     Raises WeightsError, naming `path`, when the blocks are not those of full attention.
     """
     held = tuple(tensors)
-    if has_time(each.name for each in held):
+    if has_time_attention(each.name for each in held):
         raise WeightsError(f"{path} has factorized blocks already; load it as it is", code="factorized_already")
     return tuple(made for each in held for made in _grown(path, each))
 
@@ -45,31 +43,31 @@ def factorized(path: Path, tensors: Iterable[Outgoing]) -> tuple[Outgoing, ...]:
 def own_holdings(folder: Path) -> Holdings:
     """All parts of a folder of kinoform's own, whatever its recipe; tensors keep their names.
 
-    Raises WeightsError as `own_places` and `verify` do, and for a file that is another part than its name says.
+    Raises WeightsError as `open_own` and `verify` do, and for a file that is another part than its name says.
     """
-    manifest = read_manifest(folder)
-    places = own_places(folder, manifest)
-    sources = {
-        "transformer": places.transformer,
-        "text_encoder": places.text_encoder,
-        "codec": places.codec,
-        IMAGE: places.image_encoder,
+    own = open_own(folder)
+    held = {
+        "transformer": own.transformer,
+        "text_encoder": own.text_encoder,
+        "codec": own.codec,
+        IMAGE: own.image_encoder,
     }
-    parts = {name: _own_part(name, source, manifest) for name, source in sources.items() if source is not None}
-    held = [file for source in sources.values() if source is not None for file in source.open().files]
-    verify(manifest, [places.tokenizer])
-    vocabulary = Vocabulary(files=(places.tokenizer,))
-    return Holdings(path=folder, parts=parts, vocabulary=vocabulary, files=(*held, places.tokenizer))
+    parts = {name: _own_part(name, file, own.manifest) for name, file in held.items() if file is not None}
+    files = [file for part in held.values() if part is not None for file in part.files.files]
+    verify(own.manifest, [own.tokenizer.path])
+    vocabulary = Vocabulary(files=(own.tokenizer.path,))
+    return Holdings(path=folder, parts=parts, vocabulary=vocabulary, files=(*files, own.tokenizer.path))
 
 
-def _own_part(name: str, source: Source, manifest: Manifest) -> Part:
-    checkpoint = source.open()
-    verify(manifest, checkpoint.files)
-    first = checkpoint.files[0]
-    found = identify_set(WeightSet(path=first, files=checkpoint.files))
-    if [each.part for each in found] != [name]:
-        raise WeightsError(f"{first} is no {name.replace('_', ' ')}; fetch the folder again", code="weights_wrong_part")
-    return Part(identity=found[0], tensors=checkpoint.tensors, untold=Untold())
+def _own_part(name: str, file: PartFile, manifest: Manifest) -> Part:
+    files = file.files.files
+    verify(manifest, files)
+    found = identify_opened(file.files)
+    if [part.part for part in found] != [name]:
+        raise WeightsError(
+            f"{files[0]} is no {name.replace('_', ' ')}; fetch the folder again", code="weights_wrong_part"
+        )
+    return Part(identity=found[0], tensors=file.checkpoint().tensors, untold=Untold())
 
 
 def _grown(path: Path, each: Outgoing) -> Iterator[Outgoing]:
@@ -82,7 +80,7 @@ def _grown(path: Path, each: Outgoing) -> Iterator[Outgoing]:
         return
     yield each
     if match := SPACE.fullmatch(each.name):
-        yield replace(each, name=f"{match[1]}{TIME}{match[2]}")
+        yield replace(each, name=f"{match[1]}{TIME_ATTENTION}{match[2]}")
 
 
 def _with_rows(path: Path, each: Outgoing, axis: int) -> Outgoing:

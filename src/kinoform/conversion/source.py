@@ -5,27 +5,27 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from kinoform.checkpoints.files import Checkpoint, open_checkpoint
+from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import Stored
+from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.checkpoints.stems import STEM, TEXT_STEM
 from kinoform.errors import WeightsError
 from kinoform.families import clip_qkv as clip
 from kinoform.families.config_file import Config, read_config
 from kinoform.families.configs import MODEL_TYPES, Untold, untold
 from kinoform.families.dialects import HUGGINGFACE_TO_OFFICIAL_TOWER, OPENCLIP_TO_OFFICIAL
-from kinoform.families.identify import Identity, identify_set
+from kinoform.families.identify import Identity, identify_opened
 from kinoform.families.kinds import KINDS, Kind, translation
 from kinoform.families.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from kinoform.families.specs import Shapes, codec_spec, side_blocks, text_spec, transformer_spec, vision_spec
 from kinoform.families.usable import FAMILIES, READ_IMAGES, WANTED
-from kinoform.families.weight_sets import WeightSet, weight_sets
-from kinoform.loading.detect import whole_set
+from kinoform.families.weight_sets import open_set, weight_sets
 from kinoform.loading.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
 from kinoform.loading.load import match, on_meta
 from kinoform.loading.official import CONFIG, TOKENIZER
 from kinoform.loading.parts import UNUSED
-from kinoform.loading.sources import Source
-from kinoform.loading.tokenizer_file import held_vocabulary
+from kinoform.loading.sources import PartFile
+from kinoform.loading.tokenizer_file import tokenizer_in
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
@@ -82,23 +82,25 @@ class Holdings:
 def holdings(path: Path, variant: str | None = None) -> Holdings:
     """Headers only. Raises WeightsError for parts damaged or there twice, and for what kinoform cannot build."""
     parts: dict[str, Part] = {}
-    places: dict[str, Path] = {}
+    homes: dict[str, OpenedFiles] = {}
     files: list[Path] = []
+    reader = HeaderReader()
     for weights in weight_sets(path):
         files += weights.files
-        known = identify_set(weights)
+        opened = open_set(weights, reader)
+        known = identify_opened(opened)
         named = variant if any(each.part == "transformer" for each in known) else None
-        identities = known if named is None else identify_set(weights, named)
+        identities = known if named is None else identify_opened(opened, named)
         for identity in identities:
-            if identity.part in places:
-                both = f"{places[identity.part]} and {weights.path}"
+            if identity.part in homes:
+                both = f"{homes[identity.part].files[0]} and {weights.path}"
                 raise WeightsError(
                     f"{both} are both a {_word(identity.part)}; give the folder or file of one model",
                     code="weights_ambiguous",
                 )
-            places[identity.part] = weights.path
+            homes[identity.part] = opened
             others = tuple(each.prefix for each in identities if each is not identity)
-            parts[identity.part] = _part(weights, identity, others)
+            parts[identity.part] = _part(opened, identity, others)
     if len(parts) == 1:
         return Holdings(path=path, parts=parts, vocabulary=None, files=tuple(files))
     seeing = "transformer" in parts and parts["transformer"].identity.family in READ_IMAGES
@@ -117,25 +119,25 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
         raise WeightsError(
             f"{path} has an image encoder, which {FAMILIES[family]} does not read; take it out", code="part_not_read"
         )
-    vocabulary = _vocabulary(path, places["text_encoder"])
+    vocabulary = _vocabulary(path, homes["text_encoder"])
     return Holdings(path=path, parts=parts, vocabulary=vocabulary, files=(*files, *vocabulary.files))
 
 
-def _part(weights: WeightSet, identity: Identity, others: tuple[str, ...]) -> Part:
-    _check(weights.path, identity)
+def _part(opened: OpenedFiles, identity: Identity, others: tuple[str, ...]) -> Part:
+    path = opened.files[0]
+    _check(path, identity)
     kind = next(kind for kind in KINDS if (kind.part, kind.dialect) == (identity.part, identity.dialect))
-    source = Source(place=whole_set(weights.path), prefix=identity.prefix, others=others, unused=kind.unused)
-    stored = source.open().tensors
+    stored = PartFile(files=opened, identity=identity, others=others, unused=kind.unused).checkpoint().tensors
     official = _official(kind, stored)
     tensors = {
         name: each for spelled, each in stored.items() if (name := official(spelled)) is not None and _used(spelled)
     }
-    config = _config(weights.path, identity)
+    config = _config(path, identity)
     table = TABLES[identity.part]
-    own = Shapes(path=weights.path, by_name={table.ours(name) or name: each.shape for name, each in tensors.items()})
+    own = Shapes(path=path, by_name={table.ours(name) or name: each.shape for name, each in tensors.items()})
     spec = _spec(own, identity, config)
     unused = clip.unused(spec.layers) if isinstance(spec, VisionSpec) else ()
-    match(on_meta(spec.build), Checkpoint(path=weights.path, tensors=tensors), names=table, unused=unused)
+    match(on_meta(spec.build), Checkpoint(path=path, tensors=tensors), names=table, unused=unused)
     if isinstance(spec, VAESpec):
         return Part(identity=identity, tensors=tensors, untold=Untold(), codec=spec)
     if isinstance(spec, VisionSpec):
@@ -218,13 +220,12 @@ def _codec(own: Shapes, config: Config | None) -> VAESpec:
     return replace(spec, mean=mean, std=std)
 
 
-def _vocabulary(path: Path, text_encoder: Path) -> Vocabulary:
+def _vocabulary(path: Path, text_encoder: OpenedFiles) -> Vocabulary:
     """The files of the first folder that has a tokenizer, and the tensor that is one. Raises WeightsError."""
-    checkpoint = open_checkpoint(whole_set(text_encoder))
-    name = held_vocabulary(checkpoint)
-    tensor = None if name is None else checkpoint.tensors[name]
+    held = tokenizer_in(text_encoder)
+    tensor = None if held is None else held.stored()
     root = path if path.is_dir() else path.parent
-    folders = (root / TOKENIZER, root / DIFFUSERS_TOKENIZER, root, text_encoder.parent)
+    folders = (root / TOKENIZER, root / DIFFUSERS_TOKENIZER, root, text_encoder.files[0].parent)
     for folder in folders:
         files = tuple(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
         if any(file.name in (JSON_FILE, SENTENCEPIECE_FILE) for file in files):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinoform.checkpoints.headers import read_json
+from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.checkpoints.unsupported import check_storage
 from kinoform.errors import WeightsError
 from kinoform.families.adapter_files import DOWN, adapter_claims, is_adapter
@@ -24,9 +25,9 @@ from kinoform.families.released import RELEASED, Choice, choose, fitting
 from kinoform.families.spoken import names_of
 from kinoform.families.storage import Described, amounts, is_side, storage
 from kinoform.families.structure import Shapes
-from kinoform.families.weight_sets import WeightSet, read_set, weight_sets
+from kinoform.families.weight_sets import open_set, weight_sets
 
-__all__ = ["Identity", "identify", "identify_parts", "identify_set", "inspect_path"]
+__all__ = ["Identity", "identify", "identify_opened", "identify_parts", "inspect_path"]
 
 MANIFEST = "manifest.json"
 LONGEST = 256
@@ -45,14 +46,15 @@ class Evidence:
 
 def inspect_path(path: Path, flag: str | None = None) -> tuple[Identity, ...]:
     """The parts in a file or a folder of any layout; errors as in `identify`, and as for damaged files."""
-    return tuple(part for weights in weight_sets(path) for part in identify_set(weights, flag))
+    reader = HeaderReader()
+    return tuple(part for weights in weight_sets(path) for part in identify_opened(open_set(weights, reader), flag))
 
 
-def identify_set(weights: WeightSet, flag: str | None = None) -> tuple[Identity, ...]:
+def identify_opened(opened: OpenedFiles, flag: str | None = None) -> tuple[Identity, ...]:
     """The parts in one set of files; those of kinoform's own folders are told by their manifest."""
-    found = read_set(weights)
-    parts = identify_parts(found.tensors, path=weights.path, metadata=found.metadata, flag=flag)
-    manifest = weights.path.parent / MANIFEST
+    path = opened.files[0]
+    parts = identify_parts(opened.tensors, path=path, metadata=opened.metadata, flag=flag)
+    manifest = path.parent / MANIFEST
     if all(part.dialect != "kinoform" or part.base for part in parts) or not manifest.is_file():
         return parts
     recipe = read_json(manifest).get("recipe")

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import KinoformError, WeightsError
-from kinoform.families.identify import identify_set
-from kinoform.families.weight_sets import sets_in
+from kinoform.families.identify import identify_opened
+from kinoform.families.weight_sets import open_set, sets_in
 
 ARGUMENTS = {
     "text_encoder": "--text-encoder FILE",
@@ -16,10 +17,10 @@ ARGUMENTS = {
 }
 
 
-def check_alone(folder: Path, part: str, chosen: Iterable[Path]) -> None:
+def check_alone(folder: Path, part: str, chosen: Iterable[Path], reader: HeaderReader) -> None:
     """Raises WeightsError where the folder holds that part a second time, under any name, beside the chosen files."""
     files = tuple(chosen)
-    for rival in rivals(folder, part, files):
+    for rival in rivals(folder, part, files, reader):
         raise twice(folder, part, files[0], rival)
 
 
@@ -32,17 +33,17 @@ def twice(folder: Path, part: str, first: Path, second: Path) -> WeightsError:
     )
 
 
-def files_with(part: str, folder: Path) -> list[Path]:
+def files_with(part: str, folder: Path, reader: HeaderReader) -> list[Path]:
     """The first files of the sets in a folder that hold that part."""
-    return sorted(rivals(folder, part, ()))
+    return sorted(rivals(folder, part, (), reader))
 
 
-def rivals(folder: Path, part: str, chosen: Iterable[Path]) -> Iterator[Path]:
+def rivals(folder: Path, part: str, chosen: Iterable[Path], reader: HeaderReader) -> Iterator[Path]:
     """The first files of other sets in a folder that hold that part; what cannot be read is none."""
     taken = set(chosen)
     names = [each.name for each in folder.iterdir() if each.is_file()]
     for weights in sets_in(folder, names):
         if taken.isdisjoint(weights.files):
             with suppress(KinoformError):
-                if any(each.part == part for each in identify_set(weights)):
+                if any(each.part == part for each in identify_opened(open_set(weights, reader))):
                     yield weights.path

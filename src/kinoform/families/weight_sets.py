@@ -1,25 +1,16 @@
 """Weights as they lie in files: a single one, numbered shards, or everything in a folder."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinoform.checkpoints.gguf_header import read_gguf_header
-from kinoform.checkpoints.headers import (
-    FETCH,
-    MAX_TENSORS,
-    SAFETENSORS,
-    WEIGHT_SUFFIXES,
-    check_file,
-    layer_formats,
-    read_header,
-)
+from kinoform.checkpoints.headers import WEIGHT_SUFFIXES, check_file
 from kinoform.checkpoints.hub_cache import snapshot_at
+from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.checkpoints.shards import shards_of
 from kinoform.checkpoints.stems import STEMS, checked, files_of, groups, listed, passed_over
 from kinoform.errors import WeightsError
-from kinoform.families.storage import Described
 
 INDEX = ".safetensors.index.json"
 DEPTH = 3
@@ -36,14 +27,6 @@ class WeightSet:
     path: Path
     files: tuple[Path, ...]
     index: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensors:
-    """What the headers of a set say."""
-
-    tensors: Mapping[str, Described]
-    metadata: Mapping[str, str]
 
 
 def weight_sets(path: Path) -> tuple[WeightSet, ...]:
@@ -91,41 +74,24 @@ def sets_in(folder: Path, names: Iterable[str]) -> Iterator[WeightSet]:
         yield _set_of(file)
 
 
-def disputes(path: Path) -> Iterator[WeightsError]:
+def disputes(path: Path, reader: HeaderReader) -> Iterator[WeightsError]:
     """Reasons why the files called after a stem are not one set: two sets, a damaged index, a file that is missing."""
     for place, _ in _walk(path) if path.is_dir() else ():
         for stem in STEMS:
             try:
                 if groups(place, stem):
-                    files_of(place / stem)
+                    files_of(place / stem, reader)
             except WeightsError as error:
                 yield error
 
 
-def read_set(weights: WeightSet) -> Tensors:
-    """Headers only; but a .pth file imports PyTorch, without which nothing of it can be read.
+def open_set(weights: WeightSet, reader: HeaderReader) -> OpenedFiles:
+    """Open the headers of a set; those of a .pth file import PyTorch, without which nothing of it can be read.
 
     Raises WeightsError naming a shard that is missing, or as the readers of headers do.
     """
-    tensors: dict[str, Described] = {}
-    metadata: dict[str, str] = {}
-    for file in weights.files if weights.index is None else checked(listed(weights.index)):
-        held, told = _read(file)
-        if repeated := tensors.keys() & held.keys():
-            raise WeightsError(
-                f"tensor {min(repeated)!r} is in {file} and in an earlier file of its set; {FETCH}",
-                code="weights_ambiguous",
-            )
-        tensors |= held
-        metadata |= told
-        if len(tensors) > MAX_TENSORS:
-            raise WeightsError(
-                f"{file} and its set hold more than {MAX_TENSORS} tensors; it is no model of this family",
-                code="weights_too_many",
-            )
-    if not tensors:
-        raise WeightsError(f"{weights.path} holds no tensors; {FETCH}", code="weights_missing")
-    return Tensors(tensors=tensors, metadata=metadata)
+    files = weights.files if weights.index is None else checked(listed(weights.index), reader)
+    return reader.open(weights.path, files)
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -146,16 +112,3 @@ def _is_weights(name: str) -> bool:
 def _set_of(file: Path) -> WeightSet:
     files = shards_of(file)
     return WeightSet(path=files[0], files=files)
-
-
-def _read(file: Path) -> tuple[Mapping[str, Described], Mapping[str, str]]:
-    suffix = file.suffix.lower()
-    if suffix in SAFETENSORS:
-        header = read_header(file)
-        return header.entries, {**header.metadata, **layer_formats(header)}
-    if suffix == ".gguf":
-        gguf = read_gguf_header(file)
-        return gguf.entries, gguf.metadata
-    from kinoform.checkpoints.formats import open_pickle  # which imports PyTorch
-
-    return open_pickle(file), {}

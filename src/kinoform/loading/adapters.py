@@ -16,10 +16,11 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from kinoform.checkpoints.files import open_file
+from kinoform.checkpoints.files import checkpoint_of
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import model_hash
-from kinoform.checkpoints.headers import FETCH, read_header
+from kinoform.checkpoints.headers import FETCH
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import WeightsError
 from kinoform.families.adapter_files import DOWN, UP, AdapterClaims, adapter_claims, is_adapter
 from kinoform.loading.additions import PATCH, Additions
@@ -50,13 +51,13 @@ class AdapterFile:
     tensors: Mapping[str, Stored]
 
 
-def adapter_in(path: Path) -> AdapterFile | None:
+def adapter_in(path: Path, reader: HeaderReader) -> AdapterFile | None:
     """None for weights of any other kind. Raises WeightsError for a damaged file."""
-    if path.suffix.lower() != ".safetensors" or not is_adapter(read_header(path).metadata):
+    if path.suffix.lower() != ".safetensors" or not is_adapter(reader.read(path).metadata):
         return None
-    checkpoint = open_file(path)
-    claims = adapter_claims(path, checkpoint.metadata)
-    return AdapterFile(path=path, claims=claims, tensors=checkpoint.tensors)
+    opened = reader.open(path, (path,))
+    claims = adapter_claims(path, opened.metadata)
+    return AdapterFile(path=path, claims=claims, tensors=checkpoint_of(opened).tensors)
 
 
 def with_adapter(parts: Parts, additions: Additions | None, base: DiTSpec, *, file: AdapterFile) -> Parts:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from kinoform.checkpoints.files import open_checkpoint
 from kinoform.errors import UsageError, WeightsError
 from kinoform.loading.load import on_meta
-from kinoform.loading.own import TRANSFORMER, read_manifest
+from kinoform.loading.own import OwnFolder
 from kinoform.loading.parts import Parts
 from kinoform.models.block import StreamKeys
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
@@ -189,7 +187,7 @@ def with_additions(parts: Parts, additions: Additions | None, base: DiTSpec) -> 
     )
 
 
-def stored_spec(folder: Path, base: DiTSpec, additions: Additions | None) -> DiTSpec:
+def stored_spec(folder: OwnFolder, base: DiTSpec, additions: Additions | None) -> DiTSpec:
     """What a folder of kinoform's own holds: the spec `base`, or that with all additions.
 
     A folder that holds any part of the additions must hold all, as the strict load sees. Raises WeightsError
@@ -197,15 +195,15 @@ def stored_spec(folder: Path, base: DiTSpec, additions: Additions | None) -> DiT
     """
     if additions is None:
         return base
-    tensors, wide = open_checkpoint(folder / TRANSFORMER).tensors, additions.to(base)
+    tensors, wide = folder.transformer.files.tensors, additions.to(base)
     widened = additions.channels and PATCH in tensors and tensors[PATCH].shape[1:2] == (wide.in_channels,)
     if not widened and not any(additions.own(name) for name in tensors):
         return base
-    order, told = additions.order(base), read_manifest(folder).made.get("channels")
+    order, told = additions.order(base), folder.manifest.made.get("channels")
     if told is not None and (not isinstance(told, Mapping) or list(told.items()) != list(order.items())):
         shown = str(told)[:SHOWN]
         raise WeightsError(
-            f"{folder} reads the channels {shown}, the recipe gives {order}; use the recipe it is for",
+            f"{folder.path} reads the channels {shown}, the recipe gives {order}; use the recipe it is for",
             code="channels_differ",
         )
     return wide

@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kinoform.checkpoints.files import open_checkpoint
-from kinoform.checkpoints.shards import shards_of
-from kinoform.checkpoints.stems import STEM, files_of, stem_of
+from kinoform.checkpoints.stems import files_at
 from kinoform.errors import WeightsError
 from kinoform.families import dialects, names
+from kinoform.families.config_file import Config
 from kinoform.families.identify import identify_parts
 from kinoform.families.kinds import kind_of
 from kinoform.families.names import Names
 from kinoform.families.rivals import check_alone
 from kinoform.families.usable import check_family, one_model
-from kinoform.loading.sources import Source
+from kinoform.loading.sources import Opening, PartFile
 
 TABLES: Mapping[tuple[str, str], Names | None] = {
     ("transformer", "official"): names.DIT,
@@ -33,57 +32,52 @@ TABLES: Mapping[tuple[str, str], Names | None] = {
 }
 
 
-def recognised(place: Path, part: str, *, config: Path | None = None, variant: str | None = None) -> Source:
-    """The source of one part. Raises WeightsError when the place holds another, or one that kinoform cannot use."""
-    found = sources_in(whole_set(place), config=config, variant=variant)
+def detect_part(place: Path, part: str, opening: Opening, *, config: Config | None = None) -> PartFile:
+    """Open the one part that a file or a folder is to hold.
+
+    Raises WeightsError when the place holds another, more than one, or one that kinoform cannot use.
+    """
+    variant = opening.variant if part == "transformer" else None
+    found = detect_parts(place, opening, variant=variant)
     if place.is_dir():
-        check_alone(place, part, files_of(place / stem_of(place)))
+        check_alone(place, part, next(iter(found.values())).files.files, opening.reader)
     if part not in found:
         held = " and ".join(found).replace("_", " ")
         raise WeightsError(
             f"{place} is a {held}; give a file with a {part.replace('_', ' ')}", code="weights_wrong_part"
         )
-    return found[part]
+    return replace(found[part], config=config)
 
 
-def sources_in(place: Path, *, config: Path | None = None, variant: str | None = None) -> dict[str, Source]:
-    """By part: one, or those of a full checkpoint. Raises WeightsError for parts that kinoform cannot use."""
-    checkpoint = open_checkpoint(place)
-    path = checkpoint.files[0] if len(checkpoint.files) == 1 else place
-    parts = identify_parts(checkpoint.tensors, path=path, metadata=checkpoint.metadata, flag=variant)
-    for each in parts:
-        check_family(place, each)
+def detect_parts(place: Path, opening: Opening, *, variant: str | None = None) -> dict[str, PartFile]:
+    """Open the parts in a file or a folder: one, or those of a full checkpoint, by the name of the part.
+
+    `variant` is the released model that the transformer is. Raises WeightsError for parts that kinoform cannot use.
+    """
+    opened = opening.reader.open(place, files_at(place, opening.reader))
+    parts = identify_parts(opened.tensors, path=opened.files[0], metadata=opened.metadata, flag=variant)
+    for part in parts:
+        check_family(place, part)
     return {
-        each.part: Source(
-            place=place,
-            names=TABLES[each.part, each.dialect],
-            prefix=each.prefix,
-            others=tuple(other.prefix for other in parts if other is not each),
-            config=config,
-            unused=kind.unused if (kind := kind_of(each.part, each.dialect)) else (),
-            family=each.family,
-            models=(each.chosen,) if each.chosen else each.candidates,
-            doubt=each.doubt,
-            notes=each.notes,
+        part.part: PartFile(
+            files=opened,
+            identity=part,
+            names=TABLES[part.part, part.dialect],
+            others=tuple(other.prefix for other in parts if other is not part),
+            unused=kind.unused if (kind := kind_of(part.part, part.dialect)) else (),
         )
-        for each in parts
+        for part in parts
     }
 
 
-def settled(path: Path, transformer: Source, *, whole: bool, named: bool) -> Source:
-    """The transformer of a model, of which one model is left; `named`: the user has said which. See `one_model`.
+def settled(path: Path, transformer: PartFile, opening: Opening, *, whole: bool) -> PartFile:
+    """The transformer of a model, of which one model is left; see `one_model`.
 
     Comes before other parts are looked for, so that what cannot work is not asked for more.
     """
-    if named:
+    identity = transformer.identity
+    assert identity is not None, "only parts of kinoform's own are described by a recipe"
+    if opening.named or opening.variant is not None:
         return transformer
-    model = one_model(path, transformer.models, family=transformer.family, doubt=transformer.doubt, whole=whole)
-    return replace(transformer, models=(model,) if transformer.models else ())
-
-
-def whole_set(place: Path) -> Path:
-    """One path for each set: its first shard for any of them, for a folder what it is sure to mean."""
-    if place.is_dir():
-        stem = stem_of(place)
-        return place if stem == STEM else place / stem
-    return shards_of(place)[0]
+    model = one_model(path, transformer.models, family=identity.family, doubt=identity.doubt, whole=whole)
+    return replace(transformer, identity=replace(identity, chosen=model)) if transformer.models else transformer

@@ -1,4 +1,4 @@
-"""The official Wan 2.1 folder: where its parts lie, and what its config.json says.
+"""The official Wan 2.1 folder: where its parts lie, and which kinds of model it may hold.
 
 Source: the official code and its released folders.
 """
@@ -6,16 +6,18 @@ Source: the official code and its released folders.
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.families.config_file import Config, read_config, shown
-from kinoform.families.folders import check_folder
-from kinoform.families.specs import codec_spec, shapes_of, side_blocks, text_spec, transformer_spec, vision_spec
-from kinoform.families.usable import FAMILIES, READ_IMAGES
-from kinoform.loading.detect import recognised, settled
-from kinoform.loading.diffusers import diffusers_transformer
-from kinoform.loading.sources import Given, Places, Source, Specs
-from kinoform.loading.tokenizer_file import vocabulary_file
-from kinoform.models.dit import DiTSpec
-from kinoform.models.text import UMT5_XXL
+from kinoform.families.config_file import Config, read_config
+from kinoform.families.usable import READ_IMAGES
+from kinoform.loading.detect import detect_part, settled
+from kinoform.loading.part_specs import (
+    MODEL_TYPES,
+    opened_codec,
+    opened_image_encoder,
+    opened_text_encoder,
+    opened_transformer,
+)
+from kinoform.loading.sources import OpenedModel, Opening
+from kinoform.loading.tokenizer_file import tokenizer_at
 
 CONFIG = "config.json"
 TEXT_ENCODER = "models_t5_umt5-xxl-enc-bf16"
@@ -24,93 +26,39 @@ CODEC_22 = "Wan2.2_VAE"
 IMAGE_ENCODER = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 TOKENIZER = Path("google", "umt5-xxl")
 
-KINDS = {
-    "t2v": ("wan21-t2v", "WanModel"),
-    "i2v": ("wan21-i2v", "WanModel"),
-    "flf2v": ("wan21-flf2v", "WanModel"),
-    "vace": ("wan21-vace", "VaceWanModel"),
-}
-"""What config.json calls a model: the family of its transformer, and the class that saved it."""
 
-
-def official_places(folder: Path, given: Given, *, variant: str | None = None, named: bool = False) -> Places:
-    """Raises WeightsError when the folder or a part is missing, or is of another model; `named` as in `settled`."""
-    if not folder.is_dir():
-        raise WeightsError(f"{folder} is not a folder; give the folder that holds {CONFIG}", code="weights_missing")
-    check_folder(folder)
-    _check_kind(folder, read_config(folder / CONFIG))
-    transformer = recognised(folder, "transformer", config=folder / CONFIG, variant=variant)
-    transformer = settled(folder, transformer, whole=given.leaves_parts, named=named or variant is not None)
-    seeing = transformer.family in READ_IMAGES
-    return Places(
+def open_official(folder: Path, opening: Opening) -> OpenedModel:
+    """Raises WeightsError when a part is missing, is of another model, or contradicts config.json."""
+    config, given = read_config(folder / CONFIG), opening.overrides
+    _check_kind(folder, config)
+    file = detect_part(folder, "transformer", opening, config=config)
+    file = settled(folder, file, opening, whole=given.leaves_parts)
+    text = detect_part(given.text_encoder or _either(folder, TEXT_ENCODER), "text_encoder", opening)
+    codec = opened_codec(detect_part(given.codec or _codec(folder), "codec", opening))
+    tokenizer = tokenizer_at(given.tokenizer or folder / TOKENIZER, opening.reader)
+    image = None
+    if file.family in READ_IMAGES:
+        place = given.image_encoder or _either(folder, IMAGE_ENCODER)
+        image = opened_image_encoder(detect_part(place, "image_encoder", opening))
+    return OpenedModel(
         path=folder,
-        transformer=transformer,
-        text_encoder=recognised(given.text_encoder or _either(folder, TEXT_ENCODER), "text_encoder"),
-        codec=recognised(given.codec or _codec(folder), "codec"),
-        tokenizer=vocabulary_file(given.tokenizer or folder / TOKENIZER),
-        image_encoder=_image_encoder(folder, given) if seeing else None,
+        transformer=opened_transformer(file),
+        text_encoder=opened_text_encoder(text, beside=file),
+        codec=codec,
+        codec_spec=codec.spec,
+        tokenizer=tokenizer,
+        image_encoder=image,
     )
-
-
-def official_specs(places: Places) -> Specs:
-    """From the headers. Raises WeightsError when config.json contradicts them."""
-    config = None if places.transformer.config is None else read_config(places.transformer.config)
-    rows = UMT5_XXL.length if config is None or _of_diffusers(config) else config.number("text_len")
-    text, codec, image = places.text_encoder, places.codec, places.image_encoder
-    assert codec is not None, "all released models have an autoencoder"
-    return Specs(
-        path=places.path,
-        transformer=_transformer(places.transformer, config, rows),
-        codec=codec_spec(shapes_of(codec.open(), codec.names)),
-        text=text_spec(shapes_of(text.open(), text.names), length=rows),
-        image=None if image is None else vision_spec(shapes_of(image.open(), image.names)),
-    )
-
-
-def _transformer(source: Source, config: Config | None, rows: int) -> DiTSpec:
-    shapes = shapes_of(source.open(), source.names)
-    if config is None:
-        return transformer_spec(shapes, rows=rows)
-    if _of_diffusers(config):
-        return diffusers_transformer(source)
-    family, _ = KINDS.get(str(config.values.get("model_type")), ("", ""))
-    if source.family != family:
-        kind, held = shown(config.values.get("model_type")), FAMILIES[source.family]
-        raise WeightsError(
-            f"{config.path}: model_type is {kind}, the weights are {held}; they do not belong together",
-            code="config_contradicts_weights",
-        )
-    heads, eps = config.number("num_heads"), config.small("eps", 1e-6)
-    sides = config.rising("vace_layers", shapes.blocks())
-    spec = transformer_spec(shapes, heads=heads, rows=rows, eps=eps, side_layers=sides)
-    if (side := side_blocks(spec)) is not None:
-        config.check({"vace_in_dim": side.channels})
-    config.check(
-        {
-            "dim": spec.dim,
-            "ffn_dim": spec.ffn_dim,
-            "num_layers": spec.layers,
-            "in_dim": spec.in_channels,
-            "out_dim": spec.out_channels,
-            "freq_dim": spec.frequency_width,
-        }
-    )
-    return spec
-
-
-def _of_diffusers(config: Config) -> bool:
-    """Whether the settings beside a single file are those of a transformer in diffusers' layout."""
-    return "num_attention_heads" in config.values
 
 
 def _check_kind(folder: Path, config: Config) -> None:
     kind = config.values.get("model_type")
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in MODEL_TYPES:
         raise WeightsError(
-            f"{folder} is {_article(kind)} model; kinoform makes videos with {', '.join(KINDS)} models",
+            f"{folder} is {_article(kind)} model; kinoform makes videos with {', '.join(MODEL_TYPES)} models",
             code="config_unsupported",
         )
-    _, maker = KINDS[kind]
+    _, maker = MODEL_TYPES[kind]
     made_by = config.values.get("_class_name", maker)
     if made_by != maker:
         raise WeightsError(
@@ -129,10 +77,6 @@ def _codec(folder: Path) -> Path:
             code="weights_wrong_model",
         )
     return _either(folder, CODEC)
-
-
-def _image_encoder(folder: Path, given: Given) -> Source:
-    return recognised(given.image_encoder or _either(folder, IMAGE_ENCODER), "image_encoder")
 
 
 def _either(folder: Path, stem: str) -> Path:

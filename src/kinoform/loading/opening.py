@@ -6,29 +6,26 @@ from kinoform.errors import WeightsError
 from kinoform.families.folders import CONFIG, INDEX, check_folder, claims
 from kinoform.families.rivals import files_with
 from kinoform.families.weight_sets import weight_sets
-from kinoform.loading.diffusers import TRANSFORMER, diffusers_places, diffusers_specs
-from kinoform.loading.official import official_places, official_specs
-from kinoform.loading.single import single_places
-from kinoform.loading.sources import Given, Places, Specs
+from kinoform.loading.diffusers import TRANSFORMER, open_diffusers
+from kinoform.loading.official import open_official
+from kinoform.loading.single import open_single
+from kinoform.loading.sources import OpenedModel, Opening
 
 LISTED = 4
 
 
-def opened_model(path: Path, given: Given, *, variant: str | None, named: bool) -> tuple[Places, Specs]:
-    """The places of the parts, and their sizes. Raises WeightsError for what is missing or wrong."""
+def open_model(path: Path, opening: Opening) -> OpenedModel:
+    """Open all parts by their headers. Raises WeightsError for what is missing or wrong."""
     if not path.exists():
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
     if path.is_dir():
         check_folder(path)
         if (path / INDEX).is_file() or ((path / TRANSFORMER).is_dir() and not (path / CONFIG).is_file()):
-            places = diffusers_places(path, given, variant=variant, named=named)
-            return places, diffusers_specs(places)
+            return open_diffusers(path, opening)
         if "model_type" in claims(path / CONFIG) and not _of_transformers(path):
-            places = official_places(path, given, variant=variant, named=named)
-            return places, official_specs(places)
-        path = _transformer_in(path)
-    places = single_places(path, given, variant=variant, named=named)
-    return places, official_specs(places)
+            return open_official(path, opening)
+        path = _transformer_in(path, opening)
+    return open_single(path, opening)
 
 
 def _of_transformers(folder: Path) -> bool:
@@ -36,9 +33,9 @@ def _of_transformers(folder: Path) -> bool:
     return "architectures" in claims(folder / CONFIG)
 
 
-def _transformer_in(folder: Path) -> Path:
+def _transformer_in(folder: Path, opening: Opening) -> Path:
     """The only transformer that lies in a folder of no known layout, such as `transformer/` alone."""
-    found = files_with("transformer", folder)
+    found = files_with("transformer", folder, opening.reader)
     if len(found) == 1:
         return found[0]
     if found:

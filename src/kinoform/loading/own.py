@@ -16,15 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinoform.checkpoints.files import open_checkpoint
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import read_json
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.shards import shard_name
+from kinoform.checkpoints.stems import files_at
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
 from kinoform.families.identify import MANIFEST
 from kinoform.files import whole_folder
-from kinoform.loading.sources import Places, Source
-from kinoform.loading.tokenizer_file import vocabulary_file
+from kinoform.loading.sources import PartFile
+from kinoform.loading.tokenizer_file import TokenizerFile, tokenizer_at
 from kinoform.models.packed import PackedLinear
 from kinoform.models.tokenizer import JSON_FILE
 
@@ -62,6 +63,19 @@ class Manifest:
     recipe: str
     parts: Mapping[str, FileRecord]
     made: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFolder:
+    """A folder of kinoform's own, opened: its manifest, and the headers of its parts, whose sizes its recipe tells."""
+
+    path: Path
+    manifest: Manifest
+    transformer: PartFile
+    text_encoder: PartFile
+    codec: PartFile | None
+    image_encoder: PartFile | None
+    tokenizer: TokenizerFile
 
 
 def save_own(
@@ -129,8 +143,12 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(recipe=recipe, parts=records, made=made)
 
 
-def own_places(folder: Path, manifest: Manifest) -> Places:
-    """Raises WeightsError when a file is missing, not of the manifest's size, or not in the manifest."""
+def open_own(folder: Path, reader: HeaderReader | None = None) -> OwnFolder:
+    """Open the manifest and the headers.
+
+    Raises WeightsError when a file is missing, not of the manifest's size, or not in the manifest.
+    """
+    reader, manifest = reader or HeaderReader(), read_manifest(folder)
     for name, record in manifest.parts.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
@@ -143,26 +161,27 @@ def own_places(folder: Path, manifest: Manifest) -> Places:
                 code="weights_damaged",
             )
     names = (*manifest.parts, *(file.name for file in folder.iterdir()))
-
-    def part(stem: str) -> Source | None:
-        return Source(place=folder / stem) if any(name.startswith(stem) for name in names) else None
-
-    places = Places(
-        path=folder,
-        transformer=Source(place=folder / TRANSFORMER),
-        text_encoder=Source(place=folder / TEXT_ENCODER),
-        codec=part(CODEC),
-        tokenizer=vocabulary_file(folder),
-        image_encoder=part(IMAGE_ENCODER),
+    stems = (
+        TRANSFORMER,
+        TEXT_ENCODER,
+        *(stem for stem in (CODEC, IMAGE_ENCODER) if any(name.startswith(stem) for name in names)),
     )
-    parts = (places.transformer, places.text_encoder, places.codec, places.image_encoder)
-    held = (file for part in parts if part is not None for file in open_checkpoint(part.place).files)
-    for file in (*held, places.tokenizer):
+    tokenizer = tokenizer_at(folder, reader)
+    files = {stem: PartFile(files=reader.open(folder / stem, files_at(folder / stem, reader))) for stem in stems}
+    for file in (*(file for part in files.values() for file in part.files.files), tokenizer.path):
         if file.name not in manifest.parts:
             raise WeightsError(
                 f"{file} is not in {MANIFEST}; remove it, or fetch the folder again", code="weights_ambiguous"
             )
-    return places
+    return OwnFolder(
+        path=folder,
+        manifest=manifest,
+        transformer=files[TRANSFORMER],
+        text_encoder=files[TEXT_ENCODER],
+        codec=files.get(CODEC),
+        image_encoder=files.get(IMAGE_ENCODER),
+        tokenizer=tokenizer,
+    )
 
 
 def verify(manifest: Manifest, files: Iterable[Path]) -> None:

@@ -9,16 +9,16 @@ from typing import Generic, cast
 import torch
 
 from kinoform.checkpoints.hashes import model_hash
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families import clip_qkv as clip
 from kinoform.families.identify import VOCABULARY
-from kinoform.loading.detect_block import as_stored, check_blocks
 from kinoform.loading.load import Module, load_module, match, on_meta
 from kinoform.loading.load_packed import load_packed
-from kinoform.loading.opening import opened_model
-from kinoform.loading.own import own_places, read_manifest, verify
-from kinoform.loading.sources import Given, Places, Source, Specs
-from kinoform.loading.tokenizer_file import read_vocabulary
+from kinoform.loading.opening import open_model
+from kinoform.loading.own import OwnFolder, verify
+from kinoform.loading.part_specs import check_block, stored_block
+from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, Overrides, PartFile
 from kinoform.models.codec import Codec, CodecSpec
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.protocols import BlockSpec
@@ -64,36 +64,40 @@ class Parts:
     image_spec: VisionSpec | None = None
 
 
-NOTHING_GIVEN = Given()
+NO_OVERRIDES = Overrides()
 
 
 def released_parts(
     path: Path,
-    given: Given = NOTHING_GIVEN,
+    overrides: Overrides = NO_OVERRIDES,
     *,
     variant: str | None = None,
     named: bool = False,
     keep_packed: bool | None = None,
     block: BlockSpec | None = None,
+    reader: HeaderReader | None = None,
 ) -> Parts:
     """The parts of a Wan 2.1 model: an official folder, one of diffusers, or a transformer alone.
 
     `variant` names the released model where structure leaves several; `named`: which one it is need not be told, as
     a recipe says what is made of it. With `keep_packed` what is stored in
     few bits stays so in memory, with False nothing does; by default what a GGUF file holds does. `block` is the
-    kind of block that the weights are read into, otherwise the one that they are for. Raises
-    WeightsError naming what is missing or wrong, UsageError for an image encoder given to a model without.
+    kind of block that the weights are read into, otherwise the one that they are for; `reader` holds headers that were
+    parsed before. Raises WeightsError naming what is missing or wrong, UsageError for an image encoder given to a
+    model without.
     """
-    places, specs = opened_model(path, given, variant=variant, named=named)
-    if given.image_encoder is not None and places.image_encoder is None:
+    opening = Opening(reader=reader or HeaderReader(), overrides=overrides, variant=variant, named=named)
+    model = open_model(path, opening)
+    if overrides.image_encoder is not None and model.image_encoder is None:
         raise UsageError(f"{path} is a model that reads no images; leave out the image encoder", code="input_not_taken")
-    transformer = specs.transformer if block is None else replace(specs.transformer, block=block)
-    specs = replace(specs, transformer=as_stored(places.transformer, transformer))
-    return _parts(places, specs, verify=_trust, keep_packed=keep_packed)
+    transformer = model.transformer
+    wanted = transformer.spec if block is None else replace(transformer.spec, block=block)
+    transformer = replace(transformer, spec=stored_block(transformer.file, wanted))
+    return _parts(replace(model, transformer=transformer), verify=_trust, keep_packed=keep_packed)
 
 
 def own_parts(
-    folder: Path,
+    folder: OwnFolder,
     transformer_spec: DiTSpec,
     codec_spec: CodecSpec,
     text_spec: TextSpec,
@@ -101,72 +105,82 @@ def own_parts(
 ) -> Parts:
     """The parts of a folder written by `save_own`; hashes of small files are compared when they are read.
 
-    Raises WeightsError when the files are not those of the manifest, or do not have the specs' shapes, or when
-    there is an image encoder or an autoencoder without a spec, or a spec without one.
+    Raises WeightsError when the files do not have the specs' shapes, or when there is an image encoder or an
+    autoencoder without a spec, or a spec without one.
     """
-    manifest = read_manifest(folder)
-    places = own_places(folder, manifest)
-    if (image_spec is None) is not (places.image_encoder is None):
+    if (image_spec is None) is not (folder.image_encoder is None):
         told = ("an image encoder", "none") if image_spec is None else ("no image encoder", "one")
         raise WeightsError(
-            f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with",
+            f"{folder.path} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with",
             code="recipe_contradicts_weights",
         )
-    if codec_spec.weightless is not (places.codec is None):
+    if codec_spec.weightless is not (folder.codec is None):
         told = ("an autoencoder", "none") if codec_spec.weightless else ("no autoencoder", "one")
         raise WeightsError(
-            f"{folder} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with",
+            f"{folder.path} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with",
             code="recipe_contradicts_weights",
         )
-    specs = Specs(path=folder, transformer=transformer_spec, codec=codec_spec, text=text_spec, image=image_spec)
-    return _parts(places, specs, verify=partial(verify, manifest), keep_packed=False)
+    image = None
+    if folder.image_encoder is not None and image_spec is not None:
+        image = OpenedPart(file=folder.image_encoder, spec=image_spec)
+    model = OpenedModel(
+        path=folder.path,
+        transformer=OpenedPart(file=folder.transformer, spec=transformer_spec),
+        text_encoder=OpenedPart(file=folder.text_encoder, spec=text_spec),
+        codec=None if folder.codec is None else OpenedPart(file=folder.codec, spec=codec_spec),
+        codec_spec=codec_spec,
+        tokenizer=folder.tokenizer,
+        image_encoder=image,
+    )
+    return _parts(model, verify=partial(verify, folder.manifest), keep_packed=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part(Generic[Module]):
-    """A module and where its weights lie. Opened again at each use, so that no mapping outlives a load."""
+class _Loader(Generic[Module]):
+    """A module and the opened files of its weights, which are held against each other when it is made."""
 
     build: Callable[[], Module]
-    source: Source
+    file: PartFile
     verify: Verify
     keep_packed: bool | None = False
     unused: tuple[str, ...] = UNUSED
 
-    def check(self) -> tuple[Path, ...]:
-        checkpoint = self.source.open()
-        match(on_meta(self.build), checkpoint, names=self.source.names, unused=self.unused)
-        return checkpoint.files
+    def __post_init__(self) -> None:
+        match(on_meta(self.build), self.file.checkpoint(), names=self.file.names, unused=self.unused)
 
     def load(self, dtype_of: Callable[[str], torch.dtype], device: torch.device) -> Module:
+        """Read the data. The mapping of a pickle lives as long as this call."""
         release_memory()  # of the part before this one
-        checkpoint = self.source.open()
-        self.verify(checkpoint.files)
-        packed = self.source.place.suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed
+        files = self.file.files.files
+        self.verify(files)
+        packed = files[0].suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed
         load = load_packed if packed else load_module
         return load(
             self.build,
-            checkpoint,
-            names=self.source.names,
+            self.file.checkpoint(),
+            names=self.file.names,
             dtype_of=dtype_of,
             device=device,
             unused=self.unused,
         )
 
 
-def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | None) -> Parts:
-    check_blocks(places.path, specs.transformer, places.transformer)
-    transformer = _Part(
-        build=specs.transformer.build, source=places.transformer, verify=verify, keep_packed=keep_packed
-    )
-    text = _Part(build=specs.text.build, source=places.text_encoder, verify=verify, keep_packed=keep_packed)
-    codec = _codec(places.codec, specs.codec, verify)
-    image = _tower(places.image_encoder, specs.image, verify)
-    checked = (each.check() for each in (transformer, text, codec, image) if each is not None)
-    files = dict.fromkeys((*(file for held in checked for file in held), places.tokenizer))
+def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> Parts:
+    opened, codec_spec = model.transformer, model.codec_spec
+    check_block(model.path, opened)
+    transformer = _Loader(build=opened.spec.build, file=opened.file, verify=verify, keep_packed=keep_packed)
+    text_spec = model.text_encoder.spec
+    text = _Loader(build=text_spec.build, file=model.text_encoder.file, verify=verify, keep_packed=keep_packed)
+    codec = None
+    if model.codec is not None:  # the only codec with weights is the autoencoder
+        codec = _Loader(build=cast(Callable[[], VAE], codec_spec.build), file=model.codec.file, verify=verify)
+    image = _image_encoder(model.image_encoder, verify)
+    loaders = (each for each in (transformer, text, codec, image) if each is not None)
+    files = dict.fromkeys((*(file for each in loaders for file in each.file.files.files), model.tokenizer.path))
 
     def tokenizer() -> Tokenizer:
-        verify([places.tokenizer])
-        return read_vocabulary(places.tokenizer)
+        verify([model.tokenizer.path])
+        return model.tokenizer.read()
 
     return Parts(
         tokenizer=tokenizer,
@@ -174,30 +188,24 @@ def _parts(places: Places, specs: Specs, *, verify: Verify, keep_packed: bool | 
         transformer=lambda dtype, device: transformer.load(
             lambda name: torch.float32 if keeps_float32(name) else dtype, device
         ),
-        codec=lambda device: specs.codec.build() if codec is None else codec.load(lambda _: torch.float32, device),
-        transformer_spec=specs.transformer,
-        codec_spec=specs.codec,
-        text_spec=specs.text,
+        codec=lambda device: codec_spec.build() if codec is None else codec.load(lambda _: torch.float32, device),
+        transformer_spec=opened.spec,
+        codec_spec=codec_spec,
+        text_spec=text_spec,
         fingerprint=lambda: model_hash(files),
-        family=places.transformer.family,
-        models=places.transformer.models,
-        notes=places.transformer.notes,
+        family=opened.file.family,
+        models=opened.file.models,
+        notes=opened.file.notes,
         image_encoder=no_image_encoder if image is None else lambda dtype, device: image.load(lambda _: dtype, device),
-        image_spec=specs.image,
+        image_spec=None if model.image_encoder is None else model.image_encoder.spec,
     )
 
 
-def _codec(source: Source | None, spec: CodecSpec, verify: Verify) -> _Part[VAE] | None:
-    """None for a codec without weights; the only other kind is the autoencoder."""
-    if source is None:
+def _image_encoder(part: OpenedPart[VisionSpec] | None, verify: Verify) -> _Loader[VisionEncoder] | None:
+    if part is None:
         return None
-    return _Part(build=cast(Callable[[], VAE], spec.build), source=source, verify=verify)
-
-
-def _tower(source: Source | None, spec: VisionSpec | None, verify: Verify) -> _Part[VisionEncoder] | None:
-    if source is None or spec is None:
-        return None
-    return _Part(build=spec.build, source=source, verify=verify, unused=(*UNUSED, *clip.unused(spec.layers)))
+    unused = (*UNUSED, *clip.unused(part.spec.layers))
+    return _Loader(build=part.spec.build, file=part.file, verify=verify, unused=unused)
 
 
 def _trust(files: Iterable[Path]) -> None:

@@ -1,66 +1,31 @@
-"""Where the parts of a model lie, in which spelling, and how big each is."""
+"""The opened parts of a model: what each is, how its tensors are called, and its sizes; learned once and carried."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from kinoform.checkpoints.files import Checkpoint, open_checkpoint, under
+from kinoform.checkpoints.files import Checkpoint, checkpoint_of, under
 from kinoform.checkpoints.fp8 import plain
+from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.errors import WeightsError
 from kinoform.families.clip_qkv import separated
+from kinoform.families.config_file import Config
+from kinoform.families.identity import Identity
 from kinoform.families.names import Names
+from kinoform.families.specs import Shapes, shapes_of
 from kinoform.loading.tied_embeddings import untied
+from kinoform.loading.tokenizer_file import TokenizerFile
 from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec
 from kinoform.models.protocols import ContextSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """The weights of one part: a path for `open_checkpoint`, and how its tensors are called there.
-
-    `prefix` stands before every name of the part; names under `others` belong to other parts of the same
-    file. `names` translates to kinoform's own names (None: they are its own). `config` states the sizes a
-    second time. Names that begin as `unused` are read by nobody where they do not stand behind the prefix.
-    `family` is the architecture (see `Identity`), `models` the released models whose weights these may be, `doubt`
-    what names say against all of them, `notes` what else names say.
-    """
-
-    place: Path
-    names: Names | None = None
-    prefix: str = ""
-    others: tuple[str, ...] = ()
-    config: Path | None = None
-    unused: tuple[str, ...] = ()
-    family: str = ""
-    models: tuple[str, ...] = ()
-    doubt: str = ""
-    notes: tuple[str, ...] = ()
-
-    def open(self) -> Checkpoint:
-        """Headers only; scaled and packed storage reads as plain numbers. Raises WeightsError."""
-        held = under(open_checkpoint(self.place), self.prefix, others=self.others, unused=self.unused)
-        return separated(untied(plain(held)))
+Spec = TypeVar("Spec", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """`path` is the model as the user named it; `tokenizer` a file that `read_tokenizer` understands.
-
-    `codec` is None for models of pixels, `image_encoder` for those that read no images as rows of context.
-    """
-
-    path: Path
-    transformer: Source
-    text_encoder: Source
-    codec: Source | None
-    tokenizer: Path
-    image_encoder: Source | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class Overrides:
     """Parts that the user names one by one, in place of those that would be found."""
 
     text_encoder: Path | None = None
@@ -75,34 +40,118 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Specs:
-    """Sizes of the parts of a model. Raises WeightsError when one cannot read what another makes."""
+class Opening:
+    """The wishes of one load, and the reader that parses each header once for it.
+
+    `variant` is the released model that the weights are, where the user says so; `named`: the user has said what is
+    made of them, so which released model they are need not be told.
+    """
+
+    reader: HeaderReader
+    overrides: Overrides
+    variant: str | None = None
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFile:
+    """The files that hold one part, opened: parsed headers, and no file that stays open.
+
+    `identity` tells what it is, None for a part of kinoform's own, which its recipe describes. `names` translates to
+    kinoform's own names (None: they are its own). Names under the prefixes `others` belong to other parts of the same
+    files; those that begin as `unused` are read by nobody where they do not stand behind the part's prefix. `config`
+    states the sizes a second time.
+    """
+
+    files: OpenedFiles
+    identity: Identity | None = None
+    names: Names | None = None
+    others: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    config: Config | None = None
+
+    @property
+    def family(self) -> str:
+        """The architecture (see `Identity`), empty for a part of kinoform's own."""
+        return "" if self.identity is None else self.identity.family
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The released models whose weights these may be."""
+        if self.identity is None:
+            return ()
+        return (self.identity.chosen,) if self.identity.chosen else self.identity.candidates
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about settings and inputs that the names of the weights call for."""
+        return () if self.identity is None else self.identity.notes
+
+    def noted(self, note: str) -> "PartFile":
+        """The same with one more note."""
+        if self.identity is None:
+            return self
+        return replace(self, identity=replace(self.identity, notes=(*self.notes, note)))
+
+    def checkpoint(self) -> Checkpoint:
+        """The tensors of the part without prefix; scaled and packed storage reads as plain numbers.
+
+        Parses no header. Raises WeightsError for storage that is damaged, and when a file has changed.
+        """
+        prefix = "" if self.identity is None else self.identity.prefix
+        held = under(checkpoint_of(self.files), prefix, others=self.others, unused=self.unused)
+        return separated(untied(plain(held)))
+
+    def shapes(self) -> Shapes:
+        """The shapes by kinoform's own names. Raises WeightsError as `checkpoint`."""
+        return shapes_of(self.checkpoint(), self.names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedPart(Generic[Spec]):
+    """One part, opened, and the sizes that its headers and its config.json state."""
+
+    file: PartFile
+    spec: Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedModel:
+    """The opened parts of a model; `path` is the model as the user named it.
+
+    `codec` is None for models of pixels, whose `codec_spec`
+    has no weights; `image_encoder` for those that read no images as context tokens. Raises WeightsError when one part
+    cannot read what another makes.
+    """
 
     path: Path
-    transformer: DiTSpec
-    codec: CodecSpec
-    text: TextSpec
-    image: VisionSpec | None = None
+    transformer: OpenedPart[DiTSpec]
+    text_encoder: OpenedPart[TextSpec]
+    codec: OpenedPart[CodecSpec] | None
+    codec_spec: CodecSpec
+    tokenizer: TokenizerFile
+    image_encoder: OpenedPart[VisionSpec] | None = None
 
     def __post_init__(self) -> None:
-        if self.transformer.out_channels != self.codec.channels:
+        transformer, text = self.transformer.spec, self.text_encoder.spec
+        if transformer.out_channels != self.codec_spec.channels:
             codec, advice = "autoencoder", "use the autoencoder of the same release"
-            if self.codec.weightless:
+            if self.codec_spec.weightless:
                 codec, advice = "codec, which has no weights,", "correct the recipe"
             raise WeightsError(
-                f"{self.path}: the transformer makes {self.transformer.out_channels} latent channels, the "
-                f"{codec} reads {self.codec.channels}; {advice}",
+                f"{self.path}: the transformer makes {transformer.out_channels} latent channels, the "
+                f"{codec} reads {self.codec_spec.channels}; {advice}",
                 code="parts_mismatch",
             )
-        for stream in self.transformer.context:
-            if stream.name == "text" and getattr(stream, "width", self.text.dim) != self.text.dim:
+        for stream in transformer.context:
+            if stream.name == "text" and getattr(stream, "width", text.dim) != text.dim:
                 raise WeightsError(
-                    f"{self.path}: the transformer reads text rows of another width than the {self.text.dim} "
+                    f"{self.path}: the transformer reads text rows of another width than the {text.dim} "
                     "that the text encoder makes; use the text encoder of the same release",
                     code="parts_mismatch",
                 )
-            if stream.name == "image" and self.image is not None:
-                _check_image(self.path, stream, self.image)
+            if stream.name == "image" and self.image_encoder is not None:
+                _check_image(self.path, stream, self.image_encoder.spec)
 
 
 def _check_image(path: Path, stream: ContextSpec, image: VisionSpec) -> None:

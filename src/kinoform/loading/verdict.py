@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import WeightsError
 from kinoform.families.folders import PARTS, check_folder
 from kinoform.families.identity import Identity
@@ -19,6 +20,7 @@ def verdict(
     found: Mapping[WeightSet, tuple[Identity, ...]],
     refused: Mapping[WeightSet, WeightsError],
     *,
+    reader: HeaderReader,
     named: bool = False,
 ) -> str:
     """The released model or the recipe that the weights at a path are used as, from what is in them.
@@ -28,7 +30,7 @@ def verdict(
     """
     if path.is_dir():
         check_folder(path)
-        for error in disputes(path):
+        for error in disputes(path, reader):
             raise error
     weights, parts = _main(path, found, refused)
     if any(part.base for part in parts):
@@ -45,9 +47,9 @@ def verdict(
     if transformer.evidence == MANIFEST:
         if path.is_dir():
             # Imported here because PyTorch takes seconds, which weights of other programs do without.
-            from kinoform.loading.own import own_places, read_manifest
+            from kinoform.loading.own import open_own
 
-            own_places(path, read_manifest(path))
+            open_own(path, reader)
         return str(transformer.chosen)
     models = (transformer.chosen,) if transformer.chosen else transformer.candidates
     doubt = "" if named else transformer.doubt

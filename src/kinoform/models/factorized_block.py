@@ -5,7 +5,7 @@ No released model is built so (docs/wan22.md); it is the second of the two syste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,8 @@ SPACE, FEED_FORWARD, TIME = 0, 3, 6
 """The first of three rows of modulation each (shift, scale, gate). Time stands last, where a full block has none."""
 
 ROWS = 9
+TIME_ATTENTION = ".time_attention."
+"""In the names of parameters that only factorized blocks have."""
 
 SPATIAL, TEMPORAL = WithinFrames(), WithinPlaces()
 
@@ -102,3 +104,8 @@ class SpaceTimeBlock(nn.Module):
         shift, scale, gate = shift_scale_gate(self.modulation, stream, first)
         x = modulate(stream.tokens, self.eps, shift, scale)
         return stream.add(attention(x, stream, kernel), gate)
+
+
+def has_time_attention(names: Iterable[str]) -> bool:
+    """Whether these are names of parameters of factorized blocks."""
+    return any(TIME_ATTENTION in name for name in names)

@@ -15,6 +15,7 @@ import torch
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.hub import folder_name, is_hub_id
 from kinoform.checkpoints.hub_cache import released_snapshot, snapshot_at, snapshot_of
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families import released_for
 from kinoform.families.hints import hints
@@ -23,11 +24,11 @@ from kinoform.files import check_no_link
 from kinoform.folders import user_folder
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
 from kinoform.loading.additions import Additions, stored_spec, with_additions
-from kinoform.loading.detect_block import as_stored
 from kinoform.loading.lora import with_loras
-from kinoform.loading.own import MANIFEST, TRANSFORMER, read_manifest
+from kinoform.loading.own import MANIFEST, open_own
+from kinoform.loading.part_specs import stored_block
 from kinoform.loading.parts import Parts, own_parts, released_parts
-from kinoform.loading.sources import Given, Source
+from kinoform.loading.sources import Overrides
 from kinoform.media.types import Origin
 from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.generate import Machine
@@ -124,7 +125,8 @@ def load(
     chosen = None if recipe is None else find(recipe)
     if variant is not None and variant not in RELEASED:
         raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}", code="unknown_variant")
-    given = Given(
+    reader = HeaderReader()
+    overrides = Overrides(
         text_encoder=_existing(text_encoder),
         codec=_existing(codec),
         tokenizer=_existing(tokenizer),
@@ -132,19 +134,22 @@ def load(
     )
     files = [(Path(os.path.expanduser(file)), float(strength)) for file, strength in loras]
     wear = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
-    adapter, widen = _adapter(name), with_additions
+    adapter, widen = _adapter(name, reader), with_additions
     if adapter is not None:
         chosen = chosen or _trusted(adapter.path, adapter.claims.recipe)
         name, widen = _base(adapter), partial(with_adapter, file=adapter)
+    released = partial(
+        _released, recipe=chosen, overrides=overrides, widen=widen, wear=wear, keep_packed=keep_packed, reader=reader
+    )
     if name in EMBEDDED:
-        made, parts = _own(ASSETS / name, chosen, given, widen, wear)
+        made, parts = _own(ASSETS / name, chosen, overrides, widen, wear, reader)
     elif name in RELEASED:
         with _fetched_again(name):
-            made, parts = _released(_cached(name), chosen, given, variant or name, widen, wear, keep_packed=keep_packed)
+            made, parts = released(_cached(name), variant=variant or name)
     elif os.path.isfile(Path(name, MANIFEST)):
-        made, parts = _own(Path(name), chosen, given, widen, wear)
+        made, parts = _own(Path(name), chosen, overrides, widen, wear, reader)
     elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
-        made, parts = _released(Path(name), chosen, given, variant, widen, wear, keep_packed=keep_packed)
+        made, parts = released(Path(name), variant=variant)
     else:
         check_no_link(name)
         known = [*EMBEDDED, *ADAPTERS, *RELEASED]
@@ -216,7 +221,7 @@ def place_of(name: str) -> Path:
     return _cached(name) if name in RELEASED else Path(_found(name))
 
 
-def _adapter(name: str) -> AdapterFile | None:
+def _adapter(name: str, reader: HeaderReader) -> AdapterFile | None:
     """The adapter that a name or a path stands for, if it is one."""
     if name in ADAPTERS:
         file = adapter_asset(name)
@@ -225,8 +230,8 @@ def _adapter(name: str) -> AdapterFile | None:
                 f"there is no {file}; train it with `kinoform train {name}`, and give that file as --model",
                 code="weights_missing",
             )
-        return adapter_in(file)
-    return adapter_in(Path(name)) if os.path.isfile(name) else None
+        return adapter_in(file, reader)
+    return adapter_in(Path(name), reader) if os.path.isfile(name) else None
 
 
 def _base(adapter: AdapterFile) -> str:
@@ -294,16 +299,19 @@ def _cached(name: str) -> Path:
     )
 
 
-def _own(folder: Path, recipe: Recipe | None, given: Given, widen: Widen, wear: Wear) -> tuple[Recipe, Parts]:
-    if given != Given():
+def _own(
+    folder: Path, recipe: Recipe | None, overrides: Overrides, widen: Widen, wear: Wear, reader: HeaderReader
+) -> tuple[Recipe, Parts]:
+    if overrides != Overrides():
         raise UsageError(
             f"{folder} has all parts of its model; leave out those that are named one by one", code="options_conflict"
         )
-    address = read_manifest(folder).recipe
+    opened = open_own(folder, reader)
+    address = opened.manifest.recipe
     made = recipe or _trusted(folder, address)
-    made = replace(made, transformer=as_stored(Source(place=folder / TRANSFORMER), made.transformer))
-    held = stored_spec(folder, made.transformer, made.additions)
-    parts = own_parts(folder, held, made.codec, made.text, made.image)
+    made = replace(made, transformer=stored_block(opened.transformer, made.transformer))
+    held = stored_spec(opened, made.transformer, made.additions)
+    parts = own_parts(opened, held, made.codec, made.text, made.image)
     parts = wear(widen(parts, made.additions, made.transformer))
     small = address not in _addresses(RELEASED.values())
     return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
@@ -326,18 +334,21 @@ def _addresses(recipes: Iterable[Callable[[], Recipe]]) -> list[str]:
 
 def _released(
     path: Path,
+    *,
     recipe: Recipe | None,
-    given: Given,
+    overrides: Overrides,
     variant: str | None,
     widen: Widen,
     wear: Wear,
-    *,
     keep_packed: bool | None,
+    reader: HeaderReader,
 ) -> tuple[Recipe, Parts]:
     released = None if variant is None else released_for(variant)
     weights = None if released is None else released.name
     block = None if recipe is None else recipe.transformer.block
-    parts = released_parts(path, given, variant=weights, named=recipe is not None, keep_packed=keep_packed, block=block)
+    parts = released_parts(
+        path, overrides, variant=weights, named=recipe is not None, keep_packed=keep_packed, block=block, reader=reader
+    )
     made = recipe or RELEASED[variant or one_model(path, parts.models, family=parts.family)]()
     _check_doors(path, made, parts.transformer_spec)
     made = replace(

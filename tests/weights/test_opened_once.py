@@ -1,0 +1,111 @@
+"""A load parses the header of each file once, and keeps no file open; what changes between header and data is told."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from comfy_files import write_comfy_folders
+from diffusers_folder import write_diffusers_folder
+from kinoform.checkpoints import formats, gguf_header, reader
+from kinoform.checkpoints.headers import Header
+from kinoform.loading.parts import Parts, released_parts
+from kinoform.recipes.load import ASSETS, load
+from official_folder import SINGLE, TEXT_FILE, write_official_folder
+from refusals import refused
+
+CPU = torch.device("cpu")
+
+
+def official(root: Path) -> Path:
+    write_official_folder(root / "wan", shards=3, kind="i2v")
+    return root / "wan"
+
+
+def diffusers(root: Path) -> Path:
+    write_diffusers_folder(root / "wan")
+    return root / "wan"
+
+
+def own(root: Path) -> Path:
+    shutil.copytree(ASSETS / "mini", root / "wan")
+    return root / "wan"
+
+
+LAYOUTS: dict[str, tuple[Callable[[Path], Path], int, str | None]] = {
+    "official, in shards with an index": (official, 6, "i2v-14b-480p"),
+    "diffusers": (diffusers, 3, None),
+    "kinoform": (own, 3, None),
+    "single file": (write_comfy_folders, 3, None),
+}
+"""How each is written, and how many weight files it has, and which model it is."""
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
+    """How often the header of each file was parsed."""
+    counts: Counter[Path] = Counter()
+
+    def counted(read: Callable[[Path], Header]) -> Callable[[Path], Header]:
+        def call(path: Path) -> Header:
+            counts[path.resolve()] += 1
+            return read(path)
+
+        return call
+
+    monkeypatch.setattr(reader, "read_header", counted(reader.read_header))
+    monkeypatch.setattr(reader, "read_gguf_header", counted(gguf_header.read_gguf_header))
+    monkeypatch.setattr(formats, "read_pickle_header", counted(formats.read_pickle_header))
+    return counts
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_header_is_parsed_once(layout: str, parsed: Counter[Path], tmp_path: Path) -> None:
+    write, files, variant = LAYOUTS[layout]
+    parts = load(write(tmp_path), device="cpu", variant=variant).parts
+    assert len(parsed) == files and set(parsed.values()) == {1}
+    parts.tokenizer()
+    parts.transformer(torch.float32, CPU)
+    parts.text_encoder(torch.float32, CPU)
+    parts.codec(CPU)
+    assert set(parsed.values()) == {1}
+
+
+def mapped() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
+def loaded_text(parts: Parts) -> None:
+    parts.text_encoder(torch.float32, CPU)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="maps of memory are told by Linux alone")
+def test_no_mapping_of_a_pickle_outlives_a_load(tmp_path: Path) -> None:
+    write_official_folder(tmp_path / "wan")
+    parts = released_parts(tmp_path / "wan")
+    assert TEXT_FILE not in mapped()
+    loaded_text(parts)
+    assert TEXT_FILE not in mapped()
+
+
+def replaced(path: Path) -> None:
+    tensors = load_file(path)
+    path.unlink()
+    save_file({name: value + 1 for name, value in tensors.items()}, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [(replaced, "weights_changed_meanwhile"), (Path.unlink, "weights_unreadable")]
+)
+def test_a_file_that_changes_behind_its_header_is_refused(
+    change: Callable[[Path], None], code: str, tmp_path: Path
+) -> None:
+    write_official_folder(tmp_path / "wan")
+    parts = released_parts(tmp_path / "wan")
+    change(tmp_path / "wan" / SINGLE)
+    with refused(code):
+        parts.transformer(torch.float32, CPU)
