@@ -9,7 +9,7 @@ from torch import Tensor
 from kinoform.checkpoints.formats import Stored, pickle_stored, stored
 from kinoform.checkpoints.gguf import gguf_stored
 from kinoform.checkpoints.headers import PICKLES, Header
-from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
+from kinoform.checkpoints.reader import HeaderReader, OpenedFiles, check_unchanged
 from kinoform.checkpoints.stems import files_at
 
 
@@ -51,7 +51,7 @@ def checkpoint_of(opened: OpenedFiles) -> Checkpoint:
     """
     tensors: dict[str, Stored] = {}
     for header in opened.headers:
-        header.check_unchanged()
+        check_unchanged(header)
         tensors |= stored_in(header)
     return Checkpoint(path=opened.path, tensors=tensors, metadata=opened.metadata)
 

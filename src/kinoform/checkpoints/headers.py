@@ -73,13 +73,6 @@ class Header:
     data_start: int
     stamp: Stamp
 
-    def check_unchanged(self) -> None:
-        """Raises WeightsError when the file has been replaced, changed or removed since its header was read."""
-        if stamp_of(self.path) != self.stamp:
-            raise WeightsError(
-                f"{self.path} changed after its header was read; load the model again", code="weights_changed_meanwhile"
-            )
-
 
 def check_file(path: Path) -> None:
     """Raises WeightsError when the file is missing, empty, a web page, or a git-LFS pointer."""

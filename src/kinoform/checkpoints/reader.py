@@ -17,6 +17,7 @@ from kinoform.checkpoints.headers import (
     Header,
     layer_formats,
     read_header,
+    stamp_of,
 )
 from kinoform.errors import WeightsError
 from kinoform.files import check_no_link
@@ -83,6 +84,18 @@ class HeaderReader:
         if not tensors:
             raise WeightsError(f"{path} holds no tensors; {FETCH}", code="weights_missing")
         return OpenedFiles(path=path, headers=headers, tensors=tensors, metadata=metadata)
+
+
+def check_unchanged(header: Header) -> None:
+    """Hold the header against the file, which is parsed again only where it was touched.
+
+    Raises WeightsError when the file was removed, or describes other tensors than it did.
+    """
+    stamp = stamp_of(header.path)
+    if stamp != header.stamp and _parsed(header.path) != replace(header, stamp=stamp):
+        raise WeightsError(
+            f"{header.path} changed after its header was read; load the model again", code="weights_changed_meanwhile"
+        )
 
 
 def _parsed(file: Path) -> Header:

@@ -6,7 +6,7 @@ from pathlib import Path
 from kinoform.checkpoints.files import stored_in
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.headers import Header
-from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
+from kinoform.checkpoints.reader import HeaderReader, OpenedFiles, check_unchanged
 from kinoform.errors import WeightsError
 from kinoform.families.identify import VOCABULARY
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE, Tokenizer, load_tokenizer, tokenizer_of_bytes
@@ -27,7 +27,7 @@ class TokenizerFile:
         """The tensor of bytes, None where the file is a tokenizer and nothing else."""
         if self.header is None:
             return None
-        self.header.check_unchanged()
+        check_unchanged(self.header)
         return stored_in(self.header)[self.tensor]
 
     def read(self) -> Tokenizer:
