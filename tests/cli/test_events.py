@@ -10,9 +10,8 @@ import torch
 
 from command_line import Ran, Run
 from kinoform.cli import console
-from kinoform.cli.events import EVENTS, Caution, Note
+from kinoform.cli.events import EVENTS, Caution, Log, Note
 from kinoform.cli.latents import video_name
-from kinoform.cli.log import Log
 from kinoform.cli.progress import stages
 from kinoform.mini import plans
 from kinoform.mini.training.plan import Plan

@@ -13,8 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from kinoform.cli import console
-from kinoform.cli.events import Finished, Started
-from kinoform.cli.log import Log
+from kinoform.cli.events import Finished, Log, Started
 from kinoform.cli.option_groups import CommonOptions
 from kinoform.cli.options import Setting, command, settings_of
 from kinoform.cli.settings import SETTINGS, settings_file, settings_in, variable
