@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from kinoform.errors import KinoformError, UsageError
+from kinoform.errors import KinoformError, UsageError, WeightsError
 from kinoform.owners import TAG, ended, new_tag
 
 NAME_BYTES = 240
@@ -74,6 +74,15 @@ def check_no_link(path: str | os.PathLike[str]) -> None:
     how = f": kinoform download {hub['id']}" if hub else " and give the path of the file"
     shown = name if len(name) <= LONGEST_LINK else f"{name[:LONGEST_LINK]}..."
     raise UsageError(f"{shown} is a link, and links are not fetched; download it first{how}", code="link_not_fetched")
+
+
+def missing(
+    path: str | os.PathLike[str], advice: str = "check the name", *, weights: bool = False
+) -> UsageError | WeightsError:
+    """Return the error that tells of a path where nothing is. Raises UsageError for a link, where nothing can be."""
+    check_no_link(path)
+    sentence = f"{os.fspath(path)} does not exist; {advice}"
+    return WeightsError(sentence, code="weights_missing") if weights else UsageError(sentence, code="file_missing")
 
 
 def check_folder_writable(path: Path, *, holds: str, force: bool, deep: bool = False) -> None:

@@ -24,6 +24,7 @@ USAGE = [
     (["--size", "0x0"], "value_out_of_range", "width"),
     (["--size", "16"], "bad_value", "'16'"),
     (["--size", "16x16x16"], "bad_value", "'16x16x16'"),
+    (["--size", "999999999x16"], "value_out_of_range", "999999999x16"),
     (["--size", "-16x16"], "bad_value", "'-16x16'"),
     (["--steps", "0"], "value_out_of_range", "steps"),
     (["--fast", "--steps", "4"], "options_conflict", "--steps 4"),

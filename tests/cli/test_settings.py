@@ -157,7 +157,7 @@ REFUSED = [
     ("[evaluate]\nsteps = 'x'", "wrong_type", "[evaluate] steps"),
     ("steps = ", "settings_damaged", "TOML"),
     ("a = " + "[" * 5000, "settings_damaged", "TOML"),
-    ("#" * 1_000_001, "settings_damaged", "TOML"),
+    ("#" * 1_000_001, "file_too_large", "settings"),
     *((f"{name} = 'x'", "setting_not_in_file", name) for name in UNFILED),
 ]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kinoform.errors import WeightsError
-from kinoform.files import check_no_link
+from kinoform.files import missing
 
 MAX_TENSORS = 100_000
 HEADER_BYTES = 32_000_000
@@ -77,8 +77,7 @@ class Header:
 def check_file(path: Path) -> None:
     """Raises WeightsError when the file is missing, empty, a web page, or a git-LFS pointer."""
     if not path.is_file():
-        check_no_link(path)
-        raise WeightsError(f"{path} does not exist; check the name, or {FETCH}", code="weights_missing")
+        raise missing(path, f"check the name, or {FETCH}", weights=True)
     try:
         with path.open("rb") as file:
             start = file.read(256).lstrip().lower()

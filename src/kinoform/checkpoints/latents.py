@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from kinoform.errors import UsageError
-from kinoform.files import check_no_link, whole
+from kinoform.files import missing, whole
 from kinoform.types import Latents
 
 SUFFIX = ".latents.safetensors"
@@ -87,8 +87,7 @@ def _save(path: Path, latents: Mapping[str, Latents], params: Mapping[str, objec
 
 def _read(path: Path) -> tuple[dict[str, Latents], dict[str, object]]:
     if not path.is_file():
-        check_no_link(path)
-        raise UsageError(f"{path} does not exist; give a file that ends in {SUFFIX}", code="file_missing")
+        raise missing(path, f"give a file that ends in {SUFFIX}")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("params", "")

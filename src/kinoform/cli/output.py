@@ -13,10 +13,8 @@ from kinoform.files import check_writable
 from kinoform.media.contact_sheet import save_contact_sheet
 from kinoform.media.metadata import FRAME_PATTERN
 from kinoform.media.names import default_name
-from kinoform.media.video import Video, check_output
+from kinoform.media.video import MAX_UPSCALE, Video, check_output
 from kinoform.pipelines.request import Request
-
-MOST_UPSCALE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +77,8 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
 
     Raises UsageError, also where a try shows that the folder takes no file, whatever its permissions say.
     """
-    if not 1 <= how.upscale <= MOST_UPSCALE:
-        raise UsageError(f"--upscale must be from 1 to {MOST_UPSCALE}, not {how.upscale}", code="value_out_of_range")
+    if not 1 <= how.upscale <= MAX_UPSCALE:
+        raise UsageError(f"--upscale must be from 1 to {MAX_UPSCALE}, not {how.upscale}", code="value_out_of_range")
     frames, height, width = shape
     large = (frames, height * how.upscale, width * how.upscale)
     check_output(name, shape=large, force=how.force, codec=how.codec, crf=how.crf)

@@ -13,13 +13,12 @@ from typing import TypeVar
 import torch
 
 from kinoform.cli import console
-from kinoform.cli.output import MOST_UPSCALE
 from kinoform.conditions.coerce import InputKwargs, to_inputs
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import most_of, rate_of
 from kinoform.errors import UsageError, WeightsError
 from kinoform.loading.additions import Additions
-from kinoform.media.video import format_of
+from kinoform.media.video import MAX_UPSCALE, format_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import Place, Recorded, Wishes
 from kinoform.pipelines.request import Request
@@ -159,10 +158,8 @@ def wishes(told: Recorded, video: Path, name: str) -> Wishes:
     Raises UsageError for an `upscale` out of range.
     """
     found = told.encoding
-    if not 1 <= found.upscale <= MOST_UPSCALE:
-        raise UsageError(
-            f"its upscale must be from 1 to {MOST_UPSCALE}, not {found.upscale}", code="value_out_of_range"
-        )
+    if not 1 <= found.upscale <= MAX_UPSCALE:
+        raise UsageError(f"its upscale must be from 1 to {MAX_UPSCALE}, not {found.upscale}", code="value_out_of_range")
     if Path(name).suffix.lower() != video.suffix.lower():
         return Wishes(upscale=found.upscale)
     try:

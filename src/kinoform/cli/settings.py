@@ -70,6 +70,8 @@ def _parsed(file: Path) -> dict[str, object]:
                 f"{file} is larger than a file of settings can be; write one setting a line", code="file_too_large"
             )
         return tomllib.loads(file.read_text(encoding="utf-8"))
+    except UsageError:
+        raise
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror})", code="file_unreadable") from error
     except (ValueError, RecursionError) as error:

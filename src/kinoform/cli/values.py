@@ -64,13 +64,22 @@ def lora_of(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
+MAX_DIGITS = 6
+"""Digits of a side in pixels; what a model can make of it is known later."""
+
+
 def size_of(text: str | None, said: str = "--size") -> tuple[int | None, int | None]:
     """(width, height) of "832x480" or, as the official command line has it, "832*480"."""
     if text is None:
         return None, None
-    match = re.fullmatch(r"(\d{1,6})[x*×](\d{1,6})", text.strip().lower())
+    match = re.fullmatch(r"(\d+)[x*×](\d+)", text.strip().lower())
     if match is None:
-        raise UsageError(f"{said} {text!r} is not WIDTHxHEIGHT; write for example 832x480", code="bad_value")
+        raise UsageError(f"{said} {text[:40]!r} is not WIDTHxHEIGHT; write for example 832x480", code="bad_value")
+    if max(map(len, match.groups())) > MAX_DIGITS:
+        raise UsageError(
+            f"{said} {text[:40]} has a side of more than {MAX_DIGITS} digits; write for example 832x480",
+            code="value_out_of_range",
+        )
     return int(match[1]), int(match[2])
 
 

@@ -12,7 +12,7 @@ from kinoform.cli import console
 from kinoform.cli.progress import stages
 from kinoform.cli.values import weights_at
 from kinoform.errors import WeightsError
-from kinoform.files import check_no_link
+from kinoform.files import missing
 from kinoform.loading.verify import Finding, Verified, verify_path
 
 MB = 1_000_000
@@ -29,8 +29,7 @@ def verify(
     """Read every tensor and compare every recorded hash."""
     path = weights_at(path)
     if not path.exists():
-        check_no_link(path)
-        raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
+        raise missing(path, weights=True)
     with stages({"read": "reading (MB)"}) as tell:
         found = verify_path(path, hashes=hashes, tell=lambda done, total: tell("read", done // MB, total // MB + 1))
     console.result(_text(path, found), _data(path, found), as_json=as_json)

@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from PIL import Image
 
 from kinoform.errors import UsageError, nearest
-from kinoform.files import check_no_link
+from kinoform.files import missing
 from kinoform.media.codecs import CONTAINERS
 from kinoform.numbers import real_of, whole_of
 from kinoform.version import __version__
@@ -108,8 +108,7 @@ def read_params(path: Path) -> dict[str, object]:
     1 MiB, 16 levels deep, with finite numbers.
     """
     if not path.exists():
-        check_no_link(path)
-        raise UsageError(f"{path} does not exist; check the name", code="file_missing")
+        raise missing(path)
     if path.is_dir():
         return read_params(_first_frame(path))
     reader = READERS.get(path.suffix.lower())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kinoform.errors import UsageError
-from kinoform.files import check_no_link
+from kinoform.files import check_no_link, missing
 from kinoform.media.limits import MOST_BYTES, MOST_FRAMES
 from kinoform.media.types import Origin
 
@@ -44,7 +44,7 @@ def found(path: PathLike) -> Found:
     except UsageError:
         raise
     except FileNotFoundError as error:
-        raise UsageError(f"{name} does not exist; check the name", code="file_missing") from error
+        raise missing(name) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UsageError(
             f"{name} cannot be read ({getattr(error, 'strerror', None) or error})", code="file_unreadable"

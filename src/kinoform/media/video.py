@@ -20,7 +20,7 @@ from kinoform.media.types import Sound, check_times
 from kinoform.media.video_writer import check_video, write_video
 from kinoform.numbers import Whole, real, settle, whole
 
-MOST_UPSCALE = 1024
+MAX_UPSCALE = 64
 """Times that each pixel is repeated along both sides at most."""
 
 
@@ -79,7 +79,7 @@ class Video:
         Raises UsageError as `check_output` does, and KinoformError when the encoder fails or the disk is
         full; a file that stood there is then untouched.
         """
-        factor = whole("upscale", upscale, 1, MOST_UPSCALE)
+        factor = whole("upscale", upscale, 1, MAX_UPSCALE)
         shape = _upscaled_shape(self.frames.shape, factor)
         check_output(path, shape=shape, force=force, codec=codec, crf=crf)
         params = self.saved_params(path, upscale=upscale, codec=codec, crf=crf) if metadata else None
@@ -94,7 +94,7 @@ class Video:
     ) -> dict[str, object]:
         """The parameters that `save` writes into the file: those of the video, and how it is encoded there."""
         chosen = format_of(path, codec=codec, crf=crf).settings
-        return {**self.params, "encoding": {"upscale": whole("upscale", upscale, 1, MOST_UPSCALE), **chosen}}
+        return {**self.params, "encoding": {"upscale": whole("upscale", upscale, 1, MAX_UPSCALE), **chosen}}
 
 
 @runtime_checkable

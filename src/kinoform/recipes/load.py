@@ -20,7 +20,7 @@ from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families import released_for
 from kinoform.families.hints import hints
 from kinoform.families.usable import one_model
-from kinoform.files import check_no_link
+from kinoform.files import check_no_link, missing
 from kinoform.folders import user_folder
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
 from kinoform.loading.additions import Additions, stored_spec, with_additions
@@ -278,8 +278,7 @@ def _existing(place: PathLike | None) -> Path | None:
         return None
     there = os.path.expanduser(place)
     if not os.path.exists(there):
-        check_no_link(place)
-        raise WeightsError(f"{os.fspath(place)!r} does not exist; check the name", code="weights_missing")
+        raise missing(place, weights=True)
     return snapshot_at(Path(there))
 
 
