@@ -122,7 +122,7 @@ def test_a_transformer_on_another_model_is_trained_and_loaded(kinoform: Run, her
 REFUSED = [
     (["mimi"], "unknown_plan", "'mini'"),
     (["own_idea:plan"], "option_missing", "own_idea:plan"),
-    (["own_idea:plan", "--recipe", "kinoform.mini.recipe:mini"], "recipe_mismatch", "mini:mini"),
+    (["own_idea:plan", "--recipe", "kinoform.mini.recipe:mini"], "recipe_mismatch", "kinoform.mini.recipe:mini"),
     (["own_idea:plam", "--recipe", "own_idea:video"], "unknown_recipe", "'plan'"),
     (
         ["own_idea:nothing", "--recipe", "own_idea:video"],
