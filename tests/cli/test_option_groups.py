@@ -6,10 +6,13 @@ from typing import Annotated, get_args
 
 import pytest
 
-from kinoform.cli.generate import generate
+from command_line import Run
+from kinoform.cli.generate import MOST_VIDEOS, generate
 from kinoform.cli.option_groups import MachineOptions, ModelOptions
-from kinoform.cli.options import Setting, command, option, settings_of, varied, words_of
+from kinoform.cli.options import OF_RECIPE, Setting, command, option, settings_of, varied, words_of
 from kinoform.cli.plan import plan
+from kinoform.media.video import MAX_UPSCALE
+from kinoform.pipelines.request import REAL, WHOLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +98,19 @@ def test_mistakes_in_a_declaration_are_found_when_it_is_made() -> None:
 
 def test_a_plan_takes_all_that_videos_are_made_of() -> None:
     assert inspect.signature(generate).parameters.keys() == inspect.signature(plan).parameters.keys() - {"compare"}
+
+
+def test_the_help_says_the_ranges_that_requests_have() -> None:
+    told = helps(generate)
+    for name in ("steps", "shift", "fps"):
+        low, high = (WHOLE | REAL)[name]
+        assert f"{low:g} to {high:g}" in told[name]
+    assert f"1 to {MOST_VIDEOS}" in told["count"] and f"1 to {MAX_UPSCALE} times" in told["upscale"]
+
+
+def test_what_the_recipe_has_a_value_for_is_told_so(kinoform: Run) -> None:
+    parameters = inspect.signature(generate).parameters
+    shown = {name: get_args(each.annotation)[1].show_default for name, each in parameters.items()}
+    of_recipe = {name for name, (_, mark) in settings_of(parameters.values()).items() if mark.from_recipe}
+    assert {name for name, text in shown.items() if text == OF_RECIPE} == of_recipe > {"size", "steps", "negative"}
+    assert "the recipe's" in kinoform("generate", "--help").out

@@ -30,7 +30,10 @@ def animate(
     machine: MachineOptions,
     output: OutputOptions,
 ) -> None:
-    """Make a video that begins with an image."""
+    """Make a video that begins with an image.
+
+    For example: kinoform animate first.png --prompt "a red ball moves left"
+    """
     make_videos(prompt, model, made, replace(inputs, image=image), machine, output)
 
 
@@ -46,5 +49,8 @@ def bridge(
     machine: MachineOptions,
     output: OutputOptions,
 ) -> None:
-    """Make a video that leads from one image to another."""
+    """Make a video that leads from one image to another.
+
+    For example: kinoform bridge first.png last.png --prompt "a red ball moves left"
+    """
     make_videos(prompt, model, made, replace(inputs, image=first, last_image=last), machine, output)

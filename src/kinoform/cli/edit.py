@@ -49,7 +49,10 @@ def edit(
     output: EditOutput,
     editing: EditOutputOptions,
 ) -> None:
-    """Change what a mask shows white, or a whole video, as the prompt says; the rest stays bit for bit."""
+    """Change what a mask shows white, or a whole video, as the prompt says; the rest stays bit for bit.
+
+    For example: kinoform edit ball.mp4 --mask mask.png --prompt "a blue ball moves left"
+    """
     console.keep_private(prompt, source_prompt, made.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.edit_common import finish, order

@@ -50,7 +50,10 @@ def extend(
     output: EditOutput,
     editing: EditOutputOptions,
 ) -> None:
-    """Make a video longer, after its end or before its beginning."""
+    """Make a video longer, after its end or before its beginning.
+
+    For example: kinoform extend ball.mp4 --prompt "a red ball moves left" --seconds 1
+    """
     console.keep_private(prompt, made.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.edit_common import finish, order

@@ -37,7 +37,10 @@ def generate(
     machine: MachineOptions,
     output: OutputOptions,
 ) -> None:
-    """Make videos from words, images and videos."""
+    """Make videos from words, images and videos.
+
+    For example: kinoform generate "a red ball moves left" --seed 7 -o ball.mp4
+    """
     make_videos(prompt, model, made, inputs, machine, output)
 
 

@@ -50,9 +50,11 @@ class ModelOptions:
     model: Annotated[
         str | None, option(MODEL, f"{', '.join(MODELS)}, a folder or a file of weights.", complete=model_names), PLACE
     ] = "mini"
-    recipe: Annotated[str | None, option(MODEL, "module:function that returns a Recipe."), Setting(in_file=False)] = (
-        None
-    )
+    recipe: Annotated[
+        str | None,
+        option(MODEL, "module:function that returns a Recipe, such as my_idea:video."),
+        Setting(in_file=False),
+    ] = None
     text_encoder: Annotated[str | None, option(MODEL, "A file, where --model is a single file."), PLACE] = None
     vae: Annotated[str | None, option(MODEL, "The same for the autoencoder."), PLACE] = None
     tokenizer: Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder."), PLACE] = None
@@ -60,7 +62,10 @@ class ModelOptions:
     variant: Annotated[
         str | None, option(MODEL, "Which released model the weights are.", complete=one_of(VARIANTS))
     ] = None
-    lora: Annotated[list[str] | None, option(MODEL, "FILE[:STRENGTH]: a LoRA on the transformer; repeatable.")] = None
+    lora: Annotated[
+        list[str] | None,
+        option(MODEL, "FILE[:STRENGTH]: a LoRA on the transformer, such as style.safetensors:0.8; repeatable."),
+    ] = None
     lora_ignore_unknown: Annotated[
         bool, option(MODEL, "Use a LoRA although some of its names are unknown.", "--lora-ignore-unknown")
     ] = False
@@ -92,11 +97,11 @@ class ModelOptions:
 class VideoOptions:
     """What is made of a prompt; what is None comes from the recipe."""
 
-    size: Annotated[str | None, option(VIDEO, "WIDTHxHEIGHT in pixels."), RECIPE_HAS] = None
-    frames: Annotated[int | None, option(VIDEO, "Number of frames, 1 + 4n for Wan."), RECIPE_HAS] = None
-    seconds: Annotated[float | None, option(VIDEO, "Length, to the nearest legal --frames."), SET] = None
-    fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video."), RECIPE_HAS] = None
-    steps: Annotated[int | None, option(VIDEO, "Denoising steps."), RECIPE_HAS] = None
+    size: Annotated[str | None, option(VIDEO, "WIDTHxHEIGHT in pixels, such as 832x480."), RECIPE_HAS] = None
+    frames: Annotated[int | None, option(VIDEO, "Number of frames, 1 + 4n for Wan, such as 81."), RECIPE_HAS] = None
+    seconds: Annotated[float | None, option(VIDEO, "Length, above 0 to 3600; the nearest legal --frames."), SET] = None
+    fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video, 0.1 to 240."), RECIPE_HAS] = None
+    steps: Annotated[int | None, option(VIDEO, "Denoising steps, 1 to 1000."), RECIPE_HAS] = None
     fast: Annotated[bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False
     guidance_scale: Annotated[float | None, option(VIDEO, "Classifier-free guidance; 1 is none."), RECIPE_HAS] = None
     guidance_rule: Annotated[
@@ -104,18 +109,32 @@ class VideoOptions:
         option(VIDEO, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=one_of(GUIDANCE_RULES)),
         RECIPE_HAS,
     ] = None
-    shift: Annotated[float | None, option(VIDEO, "Bends the noise levels towards noise."), RECIPE_HAS] = None
-    solver: Annotated[str | None, option(VIDEO, "unipc, dpm++ or euler.", complete=one_of(SOLVERS)), RECIPE_HAS] = None
+    shift: Annotated[float | None, option(VIDEO, "Bends the noise levels towards noise, 0.01 to 1000."), RECIPE_HAS] = (
+        None
+    )
+    solver: Annotated[
+        str | None,
+        option(VIDEO, "unipc, dpm++ or euler; with options: unipc(order=3).", complete=one_of(SOLVERS)),
+        RECIPE_HAS,
+    ] = None
     sampler: Annotated[
-        str | None, option(VIDEO, "denoise, or flow-edit to change a video.", complete=one_of(SAMPLERS)), RECIPE_HAS
+        str | None,
+        option(
+            VIDEO,
+            "denoise, or flow-edit to change a video; with options: flow-edit(averages=2).",
+            complete=one_of(SAMPLERS),
+        ),
+        RECIPE_HAS,
     ] = None
     negative: Annotated[
         str | None,
         option(VIDEO, "What the video should not show; '' for nothing."),
         Setting(from_recipe=True, private=True),
     ] = None
-    seed: Annotated[int | None, option(VIDEO, "The same seed makes the same video.")] = None
-    count: Annotated[int, option(VIDEO, "Videos per prompt, with seeds seed, seed + 1, ...")] = 1
+    seed: Annotated[
+        int | None, option(VIDEO, "The same seed makes the same video; by default one is drawn and printed.")
+    ] = None
+    count: Annotated[int, option(VIDEO, "Videos per prompt, 1 to 10000, with seeds seed, seed + 1, ...")] = 1
     prompts: Annotated[Path | None, option(VIDEO, "A text file, one prompt a line.")] = None
 
     def num_frames(self, fps: float, time_stride: int, time_patch: int) -> int | None:
@@ -148,7 +167,9 @@ class MachineOptions:
 class OutputOptions:
     """How a video is saved and what is told of it."""
 
-    upscale: Annotated[int | None, option(OUTPUT, "Repeat every pixel, for small videos."), RECIPE_HAS] = None
+    upscale: Annotated[
+        int | None, option(OUTPUT, "Repeat every pixel 1 to 64 times along both sides, for small videos."), RECIPE_HAS
+    ] = None
     codec: Annotated[
         str | None,
         option(OUTPUT, "h264 or av1 in .mp4, vp9 or av1 in .webm, any in .mkv.", complete=one_of(CODECS)),
@@ -186,12 +207,15 @@ class JoinOptions:
     """How what is made joins the video that is there."""
 
     grow: Annotated[
-        int | None, option(EDIT, "Pixels that the mask grows by; by default a 64th of the shorter side.")
+        int | None, option(EDIT, "Pixels that the mask grows by, 0 to 512; by default a 64th of the shorter side.")
     ] = None
     feather: Annotated[
-        float | None, option(EDIT, "Pixels over which old and new are blended; by default a 32nd of the shorter side.")
+        float | None,
+        option(EDIT, "Pixels over which old and new are blended, 0 to 512; by default a 32nd of the shorter side."),
     ] = None
-    margin: Annotated[float, option(EDIT, "What the model sees around the mask, in lengths of its longer side.")] = 1.0
+    margin: Annotated[
+        float, option(EDIT, "What the model sees around the mask, in lengths of its longer side, 0 to 100.")
+    ] = 1.0
     overlap: Annotated[
         int | None, option(EDIT, "Frames that two segments of a long video share; by default a quarter.")
     ] = None

@@ -36,6 +36,9 @@ CODECS = ("h264", "vp9", "av1", "ffv1")
 MODEL, VIDEO, OUTPUT = "Model", "Video", "Output"
 """Under which heading an option stands in the help."""
 
+OF_RECIPE = "the recipe's"
+"""Shown as the default of what the recipe has a value for."""
+
 WEIGHTS = (".safetensors", ".gguf", ".pth", ".pt")
 """Files that are offered where a model is completed."""
 
@@ -191,16 +194,18 @@ def _options(group: type, view: Varied) -> Iterator[inspect.Parameter]:
 
 
 def _marked(annotation: Any, *, help: str | None, setting: bool) -> Any:
-    """The same option, with another help if there is one, and without its mark as a setting where it is none."""
+    """The same option, with another help if there is one, and without its mark as a setting where it is none.
+
+    The help of one that the recipe has a value for says so.
+    """
     kind, *marks = get_args(annotation)
-    changed = []
-    for mark in marks:
-        if isinstance(mark, OptionInfo) and help is not None:
-            mark = copy(mark)
-            mark.help = help
-        if setting or not isinstance(mark, Setting):
-            changed.append(mark)
-    return Annotated[(kind, *changed)]
+    info = copy(next(mark for mark in marks if isinstance(mark, OptionInfo)))
+    others = [mark for mark in marks if not isinstance(mark, OptionInfo) and (setting or not isinstance(mark, Setting))]
+    if help is not None:
+        info.help = help
+    if any(isinstance(mark, Setting) and mark.from_recipe for mark in others):
+        info.show_default = OF_RECIPE
+    return Annotated[(kind, info, *others)]
 
 
 def one_of(names: tuple[str, ...]) -> Completion:

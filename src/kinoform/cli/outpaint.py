@@ -46,7 +46,10 @@ def outpaint(
     output: EditOutput,
     editing: EditOutputOptions,
 ) -> None:
-    """Make a video wider or higher: its surroundings are made, it stays bit for bit."""
+    """Make a video wider or higher: its surroundings are made, it stays bit for bit.
+
+    For example: kinoform outpaint ball.mp4 --prompt "a red ball moves left" --to 384x256 --anchor left
+    """
     console.keep_private(prompt, made.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.edit_common import finish, order

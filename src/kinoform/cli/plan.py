@@ -50,6 +50,8 @@ def plan(
 ) -> None:
     """Say what a video would take: tensor shapes, parameters, operations, memory. No weight is read.
 
+    For example: kinoform plan --model t2v-14b --size 832x480 --seconds 5 --device cuda
+
     Takes all words of `kinoform generate`; those about the file to come change nothing here.
     """
     console.keep_private(prompt, made.negative, inputs.source_prompt)

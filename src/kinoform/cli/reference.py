@@ -73,6 +73,8 @@ def _argument(each: Parameter) -> str:
 
 
 def _default(each: Parameter) -> str:
+    if isinstance(each.show_default, str):
+        return each.show_default
     if each.default in (None, "") or each.required:
         return ""
     return ("on" if each.default else "off") if isinstance(each.default, bool) else f"`{each.default}`"
