@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from command_line import Run
+from kinoform.cli.evaluate_report import Side, beside
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
-from kinoform.cli.sides import Side, beside
 from kinoform.media.video import Video
 from kinoform.world.render import render
 from refusals import refused

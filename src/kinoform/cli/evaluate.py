@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinoform.cli.evaluate_inputs import judge_inputs
-from kinoform.cli.evaluate_report import Judging, PageFile
+from kinoform.cli.evaluate_report import Judging, PageFile, Side, beside, contenders
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
 from kinoform.cli.options import OUTPUT, VIDEO, command, model_names, option, varied
 from kinoform.cli.progress import stages
-from kinoform.cli.sides import Side, beside, contenders
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,3 +92,29 @@ def judge_prompts(asked: Judging, level: list[str] | None) -> None:
         asked.page.write(judgement_page(found, command=command, images=images, strips=strips))
     sides = [side[0] for side in found.words.sides]
     asked.show(found.as_json(), found.words.names, sides, judgement_tables(found))
+
+
+def judge_inputs(asked: Judging, names: list[str]) -> None:
+    """Videos of the tasks that the first model's inputs allow, or of those of them that are named."""
+    # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.evaluation.inputs.benchmark import benchmark_inputs
+    from kinoform.evaluation.inputs.evaluate import tasks_for
+    from kinoform.evaluation.inputs.page import inputs_page, strip
+    from kinoform.evaluation.inputs.tables import inputs_tables
+    from kinoform.evaluation.page import image
+
+    images: dict[InputsPlace, bytes] = {}
+
+    def watch(place: InputsPlace, case: Case, video: Video) -> None:
+        if asked.page.shows(place.number):
+            images[place] = image(strip(case, video))
+
+    mine, theirs = contenders(asked.first, asked.other)
+    tasks = tasks_for(mine.pipeline, names)
+    titles = {task.name: task.name for task in tasks}
+    with stages(titles, items=1 if theirs is None else 2) as tell:
+        report = benchmark_inputs(mine, theirs, tasks, count=asked.count, tell=tell, watch=watch)
+    if asked.page.path is not None:
+        command = asked.command(["--inputs", *(word for name in names for word in ("--task", name))])
+        asked.page.write(inputs_page(report, command=command, images=images))
+    asked.show(report.as_json(), report.names, report.sides, inputs_tables(report))
