@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from kinoform.checkpoints.formats import DTYPES, open_safetensors
-from kinoform.checkpoints.headers import WIDTHS, Entry, check_file, read_header, read_json
+from kinoform.checkpoints.headers import Entry, check_file, read_header, read_json
+from kinoform.checkpoints.storage import WIDTHS
 from kinoform.errors import WeightsError
 from weights.tiny_files import transformer, write_header
 

@@ -24,17 +24,12 @@ from kinoform.checkpoints.headers import (
     read_header,
     stamp_of,
 )
+from kinoform.checkpoints.storage import TORCH_NAMES, spelled
 from kinoform.errors import WeightsError
 
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
+DTYPES: dict[str, torch.dtype] = {spelling: getattr(torch, name) for spelling, name in TORCH_NAMES.items()}
 REMAPPED = 128_000_000
 NESTED, SHOWN = 2, 60
-SPELLINGS = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +85,7 @@ def read_pickle_header(path: Path) -> Header:
     stamp = stamp_of(path)
     _check_archive(path)
     entries = {
-        name: Entry(tuple(value.shape), SPELLINGS.get(value.dtype, str(value.dtype)), 0, value.nbytes)
-        for name, value in _mapped(path).items()
+        name: Entry(tuple(value.shape), spelled(value), 0, value.nbytes) for name, value in _mapped(path).items()
     }
     return Header(path=path, entries=entries, metadata={}, data_start=0, stamp=stamp)
 
@@ -106,9 +100,9 @@ def pickle_stored(header: Header) -> dict[str, Stored]:
     return tensors
 
 
-def _dtype(spelled: str) -> torch.dtype:
+def _dtype(name: str) -> torch.dtype:
     """PyTorch's dtype of an entry's, whether safetensors has a word for it or not."""
-    return DTYPES[spelled] if spelled in DTYPES else getattr(torch, spelled.removeprefix("torch."))
+    return DTYPES[name] if name in DTYPES else getattr(torch, name)
 
 
 class _Mapping:

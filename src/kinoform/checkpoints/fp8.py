@@ -23,18 +23,22 @@ from torch import Tensor
 
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import DTYPES, FETCH, Stored
-from kinoform.checkpoints.headers import FORMAT_BYTES, LAYER_FORMAT
+from kinoform.checkpoints.headers import FORMAT_BYTES
 from kinoform.checkpoints.packed import PackedStored
+from kinoform.checkpoints.storage import (
+    INPUT_SCALES,
+    LAYER_FORMAT,
+    MARKER,
+    QUANTIZATION,
+    SECOND_SCALE,
+    WEIGHT_SCALES,
+    is_side,
+)
 from kinoform.checkpoints.unsupported import FORMATS, unread_format
 from kinoform.errors import WeightsError
 from kinoform.ops.fp8 import widened
 
 WEIGHT = ".weight"
-MARKER = "scaled_fp8"
-METADATA = "_quantization_metadata"
-SCALES = (".scale_weight", ".weight_scale")
-INPUT_SCALES = (".scale_input", ".input_scale")
-SECOND_SCALE = ".weight_scale_2"
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 EIGHT_BITS = (*FP8, torch.int8)
@@ -77,7 +81,7 @@ def plain(checkpoint: Checkpoint) -> Checkpoint:
         _check_all_scaled(tensors, scales)
     found: dict[str, Stored] = {}
     for name, stored in tensors.items():
-        if _is_side(name):
+        if is_side(name):
             continue
         scale = scales.get(name.removesuffix(WEIGHT)) if name.endswith(WEIGHT) else None
         found[name] = _cast(stored) if scale is None else _scaled(tensors, name, scale)
@@ -93,12 +97,12 @@ def _refuse_four_bits(tensors: Mapping[str, Stored]) -> None:
 def _formats(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
     """What the file says of each quantised module of this part, from either place."""
     found: dict[str, dict[str, Any]] = {}
-    text = checkpoint.metadata.get(METADATA)
+    text = checkpoint.metadata.get(QUANTIZATION)
     if text is not None:
-        layers = _object(checkpoint.path, METADATA, text).get("layers")
+        layers = _object(checkpoint.path, QUANTIZATION, text).get("layers")
         if not isinstance(layers, dict) or not all(isinstance(settings, dict) for settings in layers.values()):
             raise WeightsError(
-                f"{checkpoint.path}: {METADATA} does not list the layers; {FETCH}", code="weights_damaged"
+                f"{checkpoint.path}: {QUANTIZATION} does not list the layers; {FETCH}", code="weights_damaged"
             )
         for layer, settings in layers.items():
             names = (layer, *(layer.removeprefix(prefix) for prefix in PREFIXES))
@@ -131,7 +135,7 @@ def _scales(tensors: Mapping[str, Stored]) -> dict[str, str]:
     """Module -> name of its scale. Every scale has its weight, every scale of inputs its scale."""
     found: dict[str, str] = {}
     for name, stored in tensors.items():
-        module = _module(name, SCALES)
+        module = _module(name, WEIGHT_SCALES)
         if module is None:
             continue
         if module in found:
@@ -187,15 +191,11 @@ def _is_marked(tensors: Mapping[str, Stored]) -> bool:
 
 def _check_all_scaled(tensors: Mapping[str, Stored], scales: Mapping[str, str]) -> None:
     for name, stored in tensors.items():
-        if stored.dtype in FP8 and not _is_side(name) and name.removesuffix(WEIGHT) not in scales:
+        if stored.dtype in FP8 and not is_side(name) and name.removesuffix(WEIGHT) not in scales:
             raise WeightsError(
                 f"{stored.file}: {name!r} is fp8 and lacks its scale, in a file whose weights are scaled; {FETCH}",
                 code="weight_without_scale",
             )
-
-
-def _is_side(name: str) -> bool:
-    return name == MARKER or name.endswith((*SCALES, *INPUT_SCALES, LAYER_FORMAT))
 
 
 def _module(name: str, suffixes: tuple[str, ...]) -> str | None:

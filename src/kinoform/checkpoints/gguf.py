@@ -13,16 +13,11 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from kinoform.checkpoints.formats import Stored, read_data
+from kinoform.checkpoints.formats import DTYPES, Stored, read_data
 from kinoform.checkpoints.gguf_header import STORAGE, read_gguf_header
 from kinoform.checkpoints.headers import Entry, Header
 from kinoform.checkpoints.packed import PackedStored
 from kinoform.errors import UsageError
-
-PLAIN = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-}  # fmt: skip
 
 BLOCK = {name: values for name, values, _ in STORAGE.values()}
 
@@ -49,14 +44,14 @@ def open_gguf(path: Path) -> dict[str, Stored]:
 
 def gguf_stored(header: Header) -> dict[str, Stored]:
     """The tensors that a GGUF header describes. Raises UsageError as `open_gguf` does."""
-    if any(entry.dtype not in PLAIN for entry in header.entries.values()):
+    if any(entry.dtype not in DTYPES for entry in header.entries.values()):
         _package()
     return {name: _stored(header.path, header.data_start, entry) for name, entry in header.entries.items()}
 
 
 def _stored(path: Path, start: int, entry: Entry) -> Stored:
-    if entry.dtype in PLAIN:
-        dtype = PLAIN[entry.dtype]
+    if entry.dtype in DTYPES:
+        dtype = DTYPES[entry.dtype]
         read = partial(read_data, path, start + entry.begin, entry.shape, dtype)
         return Stored(shape=entry.shape, dtype=dtype, file=path, read=read)
     # Blocks may run across the rows of a tensor that was flattened before it was quantised.

@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from kinoform.checkpoints.storage import LAYER_FORMAT, WIDTHS
 from kinoform.errors import WeightsError
 from kinoform.files import missing
 
@@ -28,19 +29,13 @@ MAX_NAME = 1024
 MAX_DIMS = 32
 MAX_NUMBER = 1 << 63
 
-LAYER_FORMAT, FORMAT_BYTES = ".comfy_quant", 4096
-"""The end of the name of a tensor of text, and how long that may be."""
+FORMAT_BYTES = 4096
+"""The most that a tensor of text on a layer may have."""
 
 FETCH = "fetch it again"
 SAFETENSORS = (".safetensors", ".sft")
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 WEIGHT_SUFFIXES = (*SAFETENSORS, ".gguf", *PICKLES)
-
-WIDTHS = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
-}  # fmt: skip
-"""Bytes of one number by its kind, as safetensors spells it."""
 
 UNREAD = {"F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64"}
 """Further kinds of safetensors."""

@@ -10,9 +10,16 @@ from collections.abc import Iterator, Mapping
 from math import ceil, prod
 from pathlib import Path
 
-from kinoform.checkpoints.headers import LAYER_FORMAT
+from kinoform.checkpoints.storage import (
+    FP8,
+    INPUT_SCALES,
+    LAYER_FORMAT,
+    QUANTIZATION,
+    WEIGHT_SCALES,
+    Described,
+    spelled,
+)
 from kinoform.errors import WeightsError
-from kinoform.families.storage import QUANTIZATION, Described, spelled
 
 NAMED = {
     "quanto": re.compile(r"\.weight\._(?:data|scale|shift)(?:\._(?:data|scale|shift))*$"),
@@ -30,10 +37,8 @@ NAMED = {
 }
 """Storage -> a name that only it has, the more telling first: nunchaku too has a qweight."""
 
-SCALES = (".scale_weight", ".weight_scale")
-KNOWN_SCALES = {"scale_weight", "weight_scale", "scale_input", "input_scale"}
+KNOWN_SCALES = {ending.removeprefix(".") for ending in (*WEIGHT_SCALES, *INPUT_SCALES)}
 WIDE = {"F32", "F16", "BF16"}
-FP8 = {"F8_E4M3", "F8_E5M2"}
 INTEGERS = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"}
 BLOCKS = (128, 64, 32)
 
@@ -105,7 +110,7 @@ def _by_dtypes(tensors: Mapping[str, Described]) -> Iterator[tuple[str, str]]:
         dtype = spelled(weight)
         if module == name or dtype not in FP8 | INTEGERS:
             continue
-        scale = next((tensors[module + ending] for ending in SCALES if module + ending in tensors), None)
+        scale = next((tensors[module + ending] for ending in WEIGHT_SCALES if module + ending in tensors), None)
         leaves = beside.get(module, [])
         if "scales" in leaves and "biases" in leaves and dtype == "U32":
             yield "MLX", name

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kinoform.checkpoints.formats import SPELLINGS
 from kinoform.checkpoints.shards import shard_name
+from kinoform.checkpoints.storage import spelled
 from kinoform.errors import UsageError, WeightsError
 from kinoform.ops.fp8 import widened
 
@@ -85,7 +85,7 @@ def _header(tensors: Iterable[Outgoing], metadata: Mapping[str, str]) -> bytes:
     place = 0
     for each in tensors:
         end = place + each.bytes
-        entries[each.name] = {"dtype": SPELLINGS[each.dtype], "shape": each.shape, "data_offsets": [place, end]}
+        entries[each.name] = {"dtype": spelled(each), "shape": each.shape, "data_offsets": [place, end]}
         place = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)

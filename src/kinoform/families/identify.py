@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kinoform.checkpoints.headers import read_json
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
+from kinoform.checkpoints.storage import Described, amounts, is_side, storage
 from kinoform.checkpoints.unsupported import check_storage
 from kinoform.errors import WeightsError
 from kinoform.families.adapter_files import DOWN, adapter_claims, is_adapter
@@ -23,7 +24,6 @@ from kinoform.families.lora_endings import methods
 from kinoform.families.lora_files import is_undotted, lora_dialect, lora_prefix, lora_sizes, not_lora
 from kinoform.families.released import RELEASED, Choice, choose, fitting
 from kinoform.families.spoken import names_of
-from kinoform.families.storage import Described, amounts, is_side, storage
 from kinoform.families.structure import Shapes
 from kinoform.families.weight_sets import open_set, weight_sets
 

@@ -1,4 +1,4 @@
-"""How much a set of tensors holds, and how its numbers are stored."""
+"""Spellings of how numbers are stored in files: dtypes, and the names of scales beside weights. Needs no PyTorch."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,21 +7,38 @@ from math import prod
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from kinoform.checkpoints.headers import WIDTHS
+TORCH_NAMES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""PyTorch's names of dtypes by their spelling in safetensors and GGUF."""
 
-MARKER = "scaled_fp8"
-MIXED = (".weight_scale", ".weight_scale_2", ".input_scale", ".comfy_quant")
-SCALED = (".scale_weight", ".scale_input")
-QUANTIZATION = "_quantization_metadata"
+WIDTHS = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+"""Bytes of one number by the spelling of its dtype."""
 
 FP8 = {"F8_E4M3", "F8_E5M2"}
-SPELLINGS = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0",
-    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
-    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
-"""PyTorch's names of dtypes as safetensors spells them."""
+SPELLINGS = {name: spelling for spelling, name in TORCH_NAMES.items()}
+
+MARKER = "scaled_fp8"
+"""An empty tensor which says that every fp8 weight has a scale."""
+
+WEIGHT_SCALES, INPUT_SCALES = (".scale_weight", ".weight_scale"), (".scale_input", ".input_scale")
+"""Ends of names of scales: those of files with a marker, and those of mixed precision."""
+
+SECOND_SCALE = ".weight_scale_2"
+LAYER_FORMAT = ".comfy_quant"
+"""The end of the name of a tensor of text on how a layer is stored."""
+
+MIXED = (WEIGHT_SCALES[1], INPUT_SCALES[1], SECOND_SCALE, LAYER_FORMAT)
+SCALED = (WEIGHT_SCALES[0], INPUT_SCALES[0])
+
+QUANTIZATION = "_quantization_metadata"
+"""The key of a header's metadata that lists how layers are stored."""
 
 
 @runtime_checkable
@@ -45,6 +62,7 @@ class Amounts:
 
 
 def amounts(tensors: Mapping[str, Described]) -> Amounts:
+    """Count tensors, numbers and bytes."""
     dtypes = Counter(spelled(tensor) for tensor in tensors.values())
     return Amounts(
         dtypes=dict(sorted(dtypes.items())),
@@ -55,7 +73,7 @@ def amounts(tensors: Mapping[str, Described]) -> Amounts:
 
 
 def storage(tensors: Mapping[str, Described], path: Path, metadata: Mapping[str, str]) -> str:
-    """plain, fp8 (a cast), fp8-scaled (scale_weight), fp8-mixed (weight_scale) or gguf."""
+    """Name the storage: plain, fp8 (a cast), fp8-scaled (scale_weight), fp8-mixed (weight_scale) or gguf."""
     found = {spelled(tensor) for tensor in tensors.values()}
     if path.suffix.lower() == ".gguf" or not found <= WIDTHS.keys():
         return "gguf"
@@ -68,7 +86,7 @@ def storage(tensors: Mapping[str, Described], path: Path, metadata: Mapping[str,
 
 
 def is_side(name: str) -> bool:
-    """Whether this belongs to how a weight is stored, and is no parameter itself."""
+    """Whether a tensor of that name belongs to how a weight is stored, and is no parameter itself."""
     return name == MARKER or name.endswith((*MIXED, *SCALED))
 
 
