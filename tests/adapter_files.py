@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from kinoform.loading.adapter_saving import save_adapter
+from kinoform.loading.adapters import save_adapter
 from kinoform.loading.additions import PATCH, Additions
 from kinoform.loading.parts import Parts
 from kinoform.models.context import ReferenceStream

@@ -8,7 +8,7 @@ import torch
 
 from adapter_files import write_adapter, write_adapter_of
 from command_line import Run
-from kinoform.loading.lora_saving import save_lora
+from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach

@@ -15,7 +15,7 @@ import torch
 
 import kinoform as package
 from command_line import Run
-from kinoform.loading.lora_saving import save_lora
+from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.models.lora import LoRASpec, attach

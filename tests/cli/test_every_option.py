@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from command_line import Ran, Run
 from kinoform.cli.generate import generate
 from kinoform.errors import UsageError
-from kinoform.loading.lora_saving import save_lora
+from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video

@@ -9,7 +9,7 @@ from PIL import Image
 
 from command_line import Run
 from kinoform.cli.values import lora_of
-from kinoform.loading.lora_saving import save_lora
+from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video

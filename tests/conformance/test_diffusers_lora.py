@@ -20,9 +20,8 @@ from conformance.against_diffusers import (
 )
 from kinoform.conversion.convert import Wanted, convert
 from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
-from kinoform.loading.lora import attach_file, layer_sizes
+from kinoform.loading.lora import attach_file, layer_sizes, save_lora
 from kinoform.loading.lora_file import open_lora
-from kinoform.loading.lora_saving import save_lora
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach
 

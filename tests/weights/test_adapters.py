@@ -16,8 +16,7 @@ from torch import Tensor
 from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import KinoformError
-from kinoform.loading.adapter_saving import save_adapter
-from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
+from kinoform.loading.adapters import AdapterFile, adapter_in, save_adapter, with_adapter
 from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
 from kinoform.models.context import ReaderSpec, ReferenceStream

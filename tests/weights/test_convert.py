@@ -235,7 +235,7 @@ def test_one_tensor_at_a_time_is_in_memory(tmp_path: Path) -> None:
         return value
 
     tensors = [Outgoing(name=str(n), shape=(100,), dtype=torch.bfloat16, read=read) for n in range(5)]
-    write_set(tmp_path, "x", tensors, 250, lambda count: None)
+    write_set(tmp_path, "x", tensors, 750, lambda count: None)
     assert len(alive) == 5 and len(list(tmp_path.glob("*.safetensors"))) == 5
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.conversion.convert import Wanted, convert
-from kinoform.loading.adapter_saving import save_adapter
-from kinoform.loading.adapters import adapter_in, with_adapter
+from kinoform.loading.adapters import adapter_in, save_adapter, with_adapter
 from kinoform.loading.additions import Additions
 from kinoform.loading.lora import attach_file, layer_sizes
 from kinoform.loading.lora_file import open_lora

@@ -18,9 +18,8 @@ from kinoform.checkpoints.fp8 import Scaled
 from kinoform.errors import KinoformError
 from kinoform.families.lora_config import PEFT
 from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
-from kinoform.loading.lora import attach_file, layer_sizes, relative_size, with_loras
+from kinoform.loading.lora import attach_file, layer_sizes, relative_size, save_lora, with_loras
 from kinoform.loading.lora_file import open_lora
-from kinoform.loading.lora_saving import save_lora
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT

@@ -12,8 +12,7 @@ from comfy_files import SINGLE
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.families.identify import inspect_path
 from kinoform.families.names import DIT
-from kinoform.loading.load import load_module
-from kinoform.loading.load_packed import load_packed
+from kinoform.loading.load import load_module, load_packed
 from kinoform.loading.own import MANIFEST, Modules, open_own, read_manifest, save_own
 from kinoform.loading.parts import Parts, own_parts
 from kinoform.models.context import ImageStream, TextStream
@@ -114,7 +113,7 @@ def test_packed_weights_are_refused_and_not_left_out(tmp_path: Path) -> None:
 def test_shards_stay_below_the_limit_and_load_alike(folder: Path, tmp_path: Path) -> None:
     limit = 30_000
     sharded = write(tmp_path / "sharded", max_shard_bytes=limit)
-    files = sorted(sharded.glob("transformer*"))
+    files = sorted(sharded.glob("transformer*.safetensors"))
     assert len(files) > 2
     assert files[0].name == f"transformer-00001-of-{len(files):05d}.safetensors"
     assert all(file.stat().st_size <= limit for file in sharded.glob("*.safetensors"))

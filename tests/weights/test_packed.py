@@ -16,8 +16,7 @@ from kinoform.checkpoints.fp8 import plain
 from kinoform.checkpoints.gguf import open_gguf
 from kinoform.checkpoints.packed import PackedStored
 from kinoform.families.names import DIT
-from kinoform.loading.load import load_module
-from kinoform.loading.load_packed import load_packed
+from kinoform.loading.load import load_module, load_packed
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.linear import Linear

@@ -22,6 +22,9 @@ CHUNK = 1 << 22
 """Numbers that are cast at once."""
 
 ALIGNMENT = 8
+ENTRY = 256
+"""Bytes that a tensor takes in a header besides its name, generously."""
+
 METADATA = {"format": "pt"}
 """Without it transformers refuses a file."""
 
@@ -63,7 +66,7 @@ def write_safetensors(
 
 
 def write_set(folder: Path, stem: str, tensors: Sequence[Outgoing], limit: int | None, wrote: Wrote) -> None:
-    """One file, or with `limit` numbered shards of at most so many bytes each, with their index.
+    """One file, or with `limit` numbered shards that are no larger files than that, with their index.
 
     Raises UsageError when one tensor alone is larger than a shard; otherwise as `write_safetensors`.
     """
@@ -108,16 +111,18 @@ def _cast(path: Path, each: Outgoing, part: Tensor) -> Tensor:
 def _shards(stem: str, tensors: Iterable[Outgoing], limit: int) -> list[list[Outgoing]]:
     """Tensors in their order, a new shard whenever the next would not fit."""
     shards: list[list[Outgoing]] = [[]]
-    held = 0
-    for each in tensors:
-        if each.bytes > limit:
+    left = room = limit - ENTRY
+    for tensor in tensors:
+        needed = tensor.bytes + len(tensor.name.encode()) + ENTRY
+        if needed > room:
             raise UsageError(
-                f"{stem}: {each.name} alone has {each.bytes} bytes; raise --shard-size above that",
+                f"{stem}: {tensor.name} alone needs a file of {needed + ENTRY} bytes; make shards (--shard-size, "
+                "max_shard_bytes) no smaller than that",
                 code="shard_too_small",
             )
-        if held + each.bytes > limit and shards[-1]:
+        if needed > left:
             shards.append([])
-            held = 0
-        shards[-1].append(each)
-        held += each.bytes
+            left = room
+        shards[-1].append(tensor)
+        left -= needed
     return shards

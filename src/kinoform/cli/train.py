@@ -165,7 +165,7 @@ def _adapter(
     from dataclasses import replace
 
     from kinoform.files import check_writable
-    from kinoform.loading.adapter_saving import save_adapter
+    from kinoform.loading.adapters import save_adapter
     from kinoform.training.adapter import train_adapter
     from kinoform.training.lock import held
 

@@ -10,7 +10,7 @@ from kinoform.errors import UsageError, WeightsError
 from kinoform.families.adapter_files import DOWN, UP
 from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
 from kinoform.loading.adapters import AdapterFile
-from kinoform.loading.lora_saving import lora_metadata, outgoing_alpha
+from kinoform.loading.lora import lora_metadata, outgoing_alpha
 
 FORMS = {"comfy": COMFY, "diffusers": DIFFUSERS}
 LISTED, SHOWN = 3, 80

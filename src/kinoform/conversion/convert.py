@@ -4,12 +4,11 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.write import METADATA, Outgoing, Wrote, write_safetensors, write_set
 from kinoform.conversion.adapters import check_options, lora_of
@@ -19,7 +18,7 @@ from kinoform.conversion.source import Holdings, holdings
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
 from kinoform.loading.adapters import AdapterFile, adapter_in
-from kinoform.loading.own import FORMAT, MANIFEST, FileRecord, Manifest
+from kinoform.loading.own import MANIFEST, write_manifest
 
 SUFFIX = ".safetensors"
 HOLDS = "*.[sjm][aso][fod][en]*"
@@ -119,7 +118,7 @@ def convert(
     with whole_folder(target, holds=HOLDS, force=force, deep=True) as temporary:
         _write(temporary, layout, wanted.shard_bytes, meter.wrote)
         if wanted.to in OWN:
-            _write_manifest(temporary, str(wanted.recipe))
+            write_manifest(temporary, str(wanted.recipe), {"by": "kinoform convert"})
         files = sorted(file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file())
     return Converted(files=tuple(target / file for file in files), tensors=meter.tensors, bytes=meter.total)
 
@@ -240,12 +239,3 @@ def _write(folder: Path, layout: Layout, limit: int | None, wrote: Wrote) -> Non
         shutil.copyfile(file, folder / name)
     for name, stored in layout.raw.items():
         (folder / name).write_bytes(stored.read().numpy().tobytes())
-
-
-def _write_manifest(folder: Path, recipe: str) -> None:
-    records = {
-        file.name: FileRecord(sha256=file_hash(file), bytes=file.stat().st_size) for file in sorted(folder.iterdir())
-    }
-    manifest = Manifest(recipe=recipe, parts=records, made={"by": "kinoform convert"})
-    text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

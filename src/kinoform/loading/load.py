@@ -1,9 +1,10 @@
-"""From a checkpoint to a module: built without memory, then filled tensor by tensor, each cast once.
+"""From a checkpoint to a module: built without memory, then filled tensor by tensor, each cast once or kept packed.
 
 Strict in both directions: every tensor has its place or is known to be unused, every place its tensor.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -13,14 +14,19 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kinoform.checkpoints.files import Checkpoint
+from kinoform.checkpoints.formats import Stored
+from kinoform.checkpoints.packed import PackedStored
 from kinoform.errors import WeightsError
 from kinoform.families.names import Names
 from kinoform.families.usable import other_model
+from kinoform.models.dit import keeps_float32
+from kinoform.models.packed import PackedLinear
 from kinoform.ops.fp8 import widened
 
 WHOLE = 1_000_000
 SAMPLES = 4096
 LISTED = 3
+SAMPLED_ROWS = 64
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -156,3 +162,67 @@ def _check_values(checkpoint: Checkpoint, name: str, stored: Tensor, dtype: torc
             f"{file}: {name} holds NaN or infinity; the file is damaged, fetch it again", code="weights_not_finite"
         )
     return bool(values.any())
+
+
+def load_packed(
+    build: Callable[[], Module],
+    checkpoint: Checkpoint,
+    *,
+    names: Names | None = None,
+    dtype_of: Callable[[str], torch.dtype],
+    device: torch.device,
+    unused: Iterable[str] = (),
+) -> Module:
+    """As `load_module`, but each linear layer that is stored packed becomes a PackedLinear.
+
+    The numbers that it computes are those of `load_module`. What the model keeps in float32 is unpacked,
+    and so is everything that is no linear layer. Raises WeightsError as `load_module` does; NaN and
+    infinity are looked for in up to 64 rows of a packed matrix.
+    """
+    whole, ignored = on_meta(build), tuple(unused)
+    places = match(whole, checkpoint, names=names, unused=ignored)
+    packed = {own: name for own, name in places.items() if _stays(whole, own, checkpoint.tensors[name])}
+
+    def bare() -> Module:
+        module = build()
+        for own in packed:
+            module.get_submodule(_owner(own)).register_parameter("weight", None)
+        return module
+
+    rest = {name: stored for name, stored in checkpoint.tensors.items() if name not in packed.values()}
+    module = load_module(
+        bare, replace(checkpoint, tensors=rest), names=names, dtype_of=dtype_of, device=device, unused=ignored
+    )
+    for own, name in packed.items():
+        stored = checkpoint.tensors[name]
+        assert isinstance(stored, PackedStored)
+        linear = module.get_submodule(_owner(own))
+        assert isinstance(linear, nn.Linear)
+        rows = stored.rows()
+        _check_rows(stored, name, rows, dtype_of(own))
+        layer = PackedLinear(rows.to(device), stored.packing, linear.bias, dtype_of(own))
+        module.set_submodule(_owner(own), layer)
+    return module.eval()
+
+
+def _stays(module: nn.Module, own: str, stored: Stored) -> bool:
+    linear = isinstance(module.get_submodule(_owner(own)), nn.Linear)
+    return linear and isinstance(stored, PackedStored) and not keeps_float32(own)
+
+
+def _owner(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
+
+
+def _check_rows(stored: PackedStored, name: str, rows: Tensor, dtype: torch.dtype) -> None:
+    some = stored.packing.unpack(rows[:: len(rows) // SAMPLED_ROWS | 1])
+    if not some.isfinite().all():
+        raise WeightsError(
+            f"{stored.file}: {name} holds NaN or infinity; the file is damaged, fetch it again",
+            code="weights_not_finite",
+        )
+    if not some.to(dtype).isfinite().all():
+        raise WeightsError(
+            f"{stored.file}: {name} has values too large for {dtype}; load it as torch.bfloat16",
+            code="weights_overflow_dtype",
+        )

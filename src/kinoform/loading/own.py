@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import read_json
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.checkpoints.shards import shard_name
 from kinoform.checkpoints.stems import files_at
+from kinoform.checkpoints.write import Outgoing, write_set
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
 from kinoform.families.identify import MANIFEST
 from kinoform.files import whole_folder
@@ -36,8 +36,6 @@ HOLDS = "*.[sj][as][fo][en]*"
 """Both *.safetensors and *.json: a folder with anything else in it is never replaced."""
 
 HASHED = 64_000_000
-ENTRY = 256
-"""Bytes that a tensor takes in a safetensors header besides its name, generously."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +106,17 @@ def save_own(
         _check_unpacked(stem, module)
     with whole_folder(folder, holds=HOLDS, force=force) as temporary:
         for stem, module in parts.items():
-            _write_part(temporary, stem, _cast(stem, module, dtype), max_shard_bytes)
+            write_set(temporary, stem, _outgoing(stem, module, dtype), max_shard_bytes, lambda count: None)
         (temporary / JSON_FILE).write_text(tokenizer_json, encoding="utf-8")
-        manifest = Manifest(
-            recipe=recipe,
-            parts={file.name: _record(file) for file in sorted(temporary.iterdir())},
-            made=dict(made),
-        )
-        text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False, allow_nan=False)
-        (temporary / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        return write_manifest(temporary, recipe, made)
+
+
+def write_manifest(folder: Path, recipe: str, made: Mapping[str, Any]) -> Manifest:
+    """Write the manifest of all files in a folder, with their hashes."""
+    parts = {file.name: _record(file) for file in sorted(folder.iterdir())}
+    manifest = Manifest(recipe=recipe, parts=parts, made=dict(made))
+    text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return manifest
 
 
@@ -205,44 +205,17 @@ def _check_unpacked(stem: str, module: nn.Module) -> None:
         )
 
 
-def _cast(stem: str, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    found = {}
+def _outgoing(stem: str, module: nn.Module, dtype: torch.dtype) -> list[Outgoing]:
+    """The parameters, cast before anything is written."""
+    tensors = []
     for name, parameter in module.named_parameters():
         value = parameter.detach().to(device="cpu", dtype=dtype).contiguous()
         if not value.isfinite().all():
             raise NonFiniteError(
                 f"{stem}: {name} is NaN, infinite or too large for {dtype}; nothing was written", code="not_finite"
             )
-        found[name] = value
-    return found
-
-
-def _write_part(folder: Path, stem: str, tensors: dict[str, Tensor], limit: int | None) -> None:
-    from safetensors.torch import save_file
-
-    shards = [tensors] if limit is None else _shards(stem, tensors, limit)
-    for number, shard in enumerate(shards, 1):
-        name = f"{stem}.safetensors" if len(shards) == 1 else shard_name(stem, number, len(shards))
-        save_file(shard, folder / name, metadata={"format": "pt"})
-
-
-def _shards(stem: str, tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
-    """Tensors in their order, a new shard whenever the next would not fit."""
-    shards: list[dict[str, Tensor]] = [{}]
-    room = limit - ENTRY
-    for name, value in tensors.items():
-        needed = value.nbytes + len(name.encode()) + ENTRY
-        if needed > limit - ENTRY:
-            raise UsageError(
-                f"{stem}: {name} alone needs {needed} bytes; raise max_shard_bytes above that",
-                code="shard_too_small",
-            )
-        if needed > room:
-            shards.append({})
-            room = limit - ENTRY
-        shards[-1][name] = value
-        room -= needed
-    return shards
+        tensors.append(Outgoing(name=name, shape=tuple(value.shape), dtype=dtype, read=value.detach))
+    return tensors
 
 
 def _record(file: Path) -> FileRecord:

@@ -13,8 +13,7 @@ from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families import clip_qkv as clip
 from kinoform.families.identify import VOCABULARY
-from kinoform.loading.load import Module, load_module, match, on_meta
-from kinoform.loading.load_packed import load_packed
+from kinoform.loading.load import Module, load_module, load_packed, match, on_meta
 from kinoform.loading.opening import open_model
 from kinoform.loading.own import OwnFolder, verify
 from kinoform.loading.part_specs import check_block, stored_block
