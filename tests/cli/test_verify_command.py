@@ -1,9 +1,44 @@
 """`kinoform verify` says whether weights are whole, and its exit code says it again."""
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
+
 from command_line import Run
+from kinoform.errors import WeightsError
+from kinoform.recipes.load import load
+from official_folder import write_official_folder
+
+SHARDS = tuple(f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2))
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
+
+
+def shard_gone(folder: Path) -> None:
+    (folder / SHARDS[1]).unlink()
+
+
+def shard_gone_without_index(folder: Path) -> None:
+    (folder / INDEX).unlink()
+    (folder / SHARDS[0]).unlink()
+
+
+def shard_cut(folder: Path) -> None:
+    (folder / SHARDS[0]).write_bytes((folder / SHARDS[0]).read_bytes()[:-9])
+
+
+def shard_a_page(folder: Path) -> None:
+    (folder / SHARDS[1]).write_text("<html>log in</html>")
+
+
+def index_damaged(folder: Path) -> None:
+    (folder / INDEX).write_text('{"weight_map": []}')
+
+
+DAMAGES: Mapping[str, Callable[[Path], None]] = {
+    each.__name__: each for each in (shard_gone, shard_gone_without_index, shard_cut, shard_a_page, index_damaged)
+}
 
 
 def test_a_whole_folder_is_told_so(kinoform: Run, folder: Path) -> None:
@@ -24,8 +59,8 @@ def test_a_damaged_folder_is_named_with_its_fault(kinoform: Run, folder: Path, t
     ran = kinoform("verify", copy, "--json")
     assert ran.code == 3
     assert [fault["text"] for fault in ran.told[0]["faults"]] == [
-        "holds NaN or infinity",
         "has another SHA-256 than the one on record",
+        "holds NaN or infinity",
     ]
     assert not ran.told[0]["whole"]
 
@@ -41,3 +76,13 @@ def test_the_advice_is_given_once(kinoform: Run, folder: Path, tmp_path: Path) -
     file.write_bytes(file.read_bytes()[:-100])
     ran = kinoform("verify", copy)
     assert ran.refusal == "weights_damaged" and ran.sentence.count("fetch it again") == 1
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_folder_has_one_code_everywhere(damage: str, kinoform: Run, tmp_path: Path) -> None:
+    write_official_folder(tmp_path / "wan", shards=2)
+    DAMAGES[damage](tmp_path / "wan")
+    told = kinoform("inspect", tmp_path / "wan", "--json").told[0]["generate"]
+    with pytest.raises(WeightsError) as caught:
+        load(tmp_path / "wan", device="cpu")
+    assert kinoform("verify", tmp_path / "wan").refusal == caught.value.code == told["code"]

@@ -37,7 +37,7 @@ def verify(
         first, more = str(found.faults[0]), len(found.faults) - 1
         advice = "" if first.endswith(ADVICE) else f"; {ADVICE}"
         others = f" (and {more} more {'fault' if more == 1 else 'faults'})" if more else ""
-        raise WeightsError(f"{first}{advice}{others}", code="weights_damaged")
+        raise WeightsError(f"{first}{advice}{others}", code=found.faults[0].code)
 
 
 def _text(path: Path, found: Verified) -> str:
@@ -57,4 +57,4 @@ def _data(path: Path, found: Verified) -> dict[str, object]:
 
 
 def _entry(finding: Finding) -> dict[str, object]:
-    return {"file": str(finding.file), "tensor": finding.tensor, "text": finding.text}
+    return {"file": str(finding.file), "tensor": finding.tensor, "text": finding.text, "code": finding.code}

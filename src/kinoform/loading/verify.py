@@ -4,17 +4,20 @@ Headers are checked whenever a file is opened; here is what takes minutes on 28 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from torch import Tensor
 
-from kinoform.checkpoints.files import open_checkpoint, open_file
+from kinoform.checkpoints.files import checkpoint_of
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
+from kinoform.checkpoints.reader import HeaderReader
+from kinoform.checkpoints.shards import shards_of
+from kinoform.checkpoints.stems import files_of
 from kinoform.errors import WeightsError
 from kinoform.loading.own import MANIFEST, read_manifest
 
@@ -31,12 +34,14 @@ Tell = Callable[[int, int], None]
 class Finding:
     """`tensor` is None where the whole file is meant; `text` ends the sentence that they begin.
 
-    Not `certain` is a matrix of zeros, which some models have and broken downloads too.
+    `code` is that with which loading refuses the file. Not `certain` is a matrix of zeros, which some models have and
+    broken downloads too.
     """
 
     file: Path
     tensor: str | None
     text: str
+    code: str
     certain: bool = True
 
     def __str__(self) -> str:
@@ -78,18 +83,20 @@ def verify_path(path: Path, *, hashes: Path | None = None, tell: Tell = lambda d
     """
     files = _weight_files(path)
     recorded = _recorded(path, hashes)
-    faults, doubts = list(_incomplete(path)), []
+    reader = HeaderReader()
+    faults, doubts = list(_incomplete(path, files, reader)), []
     works: list[_Work] = []
     for file in sorted({*files, *recorded}):
         try:
-            tensors = open_file(file).tensors if file in files else {}
+            tensors = checkpoint_of(reader.open(file, (file,))).tensors if file in files else {}
         except WeightsError as error:
-            faults.append(Finding(file=file, tensor=None, text=_without(file, error)))
+            faults.append(_refused(file, error))
             continue
         if file.is_file():
             works.append(_Work(file=file, tensors=tensors, hash=recorded.get(file)))
         else:
-            faults.append(Finding(file=file, tensor=None, text="is missing, though its hash is on record"))
+            text = "is missing, though its hash is on record"
+            faults.append(Finding(file=file, tensor=None, text=text, code="weights_incomplete"))
     total, done = sum(work.bytes for work in works), 0
     for work in works:
         for advance, finding in _look(work):
@@ -148,40 +155,49 @@ def _inside(folder: Path, name: str, source: Path) -> Path:
     return folder / name
 
 
-def _incomplete(path: Path) -> Iterator[Finding]:
-    """Shards that an index promises and the folder lacks."""
-    for index in sorted(path.rglob(f"*{INDEX}")) if path.is_dir() else ():
+def _incomplete(path: Path, files: Iterable[Path], reader: HeaderReader) -> Iterator[Finding]:
+    """Shards that an index promises and the folder lacks, and those that the numbers of others promise."""
+    indices = sorted(path.rglob(f"*{INDEX}")) if path.is_dir() else []
+    indexed = {index.parent for index in indices}
+    sets = {shards_of(file) for file in files if file.parent not in indexed}
+    for file in sorted(shard for shards in sets for shard in shards if not shard.is_file()):
+        text = "is missing, though other files of its set are there"
+        yield Finding(file=file, tensor=None, text=text, code="weights_incomplete")
+    for index in indices:
         try:
-            open_checkpoint(index.with_name(index.name.removesuffix(INDEX)))
+            files_of(index.with_name(index.name.removesuffix(INDEX)), reader)
         except WeightsError as error:
-            yield Finding(file=index, tensor=None, text=_without(index, error))
+            yield _refused(index, error)
 
 
 def _look(work: _Work) -> Iterator[tuple[int, Finding | None]]:
-    """(bytes done, what was found) for each tensor and for the hash."""
+    """(bytes done, what was found) for the hash, which tells more, and for each tensor."""
+    if work.hash is not None:
+        told = Finding(
+            file=work.file, tensor=None, text="has another SHA-256 than the one on record", code="weights_damaged"
+        )
+        yield work.file.stat().st_size, None if file_hash(work.file) == work.hash else told
     alive = not work.tensors
     for name, stored in work.tensors.items():
         size = prod(stored.shape) * stored.dtype.itemsize
         try:
             values = stored.read()
         except WeightsError as error:
-            yield size, Finding(file=work.file, tensor=name, text=_without(work.file, error))
+            yield size, _refused(work.file, error, tensor=name)
             return
         finite, some = _is_finite(values), bool(values.any())
         matrix = values.dim() > 1  # vectors, such as biases, may well be zero
         del values
         alive |= some
         if not finite:
-            yield size, Finding(file=work.file, tensor=name, text="holds NaN or infinity")
+            yield size, Finding(file=work.file, tensor=name, text="holds NaN or infinity", code="weights_not_finite")
         elif matrix and not some:
-            yield size, Finding(file=work.file, tensor=name, text="is all zeros", certain=False)
+            yield size, Finding(file=work.file, tensor=name, text="is all zeros", code="weights_damaged", certain=False)
         else:
             yield size, None
     if not alive:
-        yield 0, Finding(file=work.file, tensor=None, text="holds nothing but zeros: its download broke off")
-    if work.hash is not None:
-        fault = None if file_hash(work.file) == work.hash else "has another SHA-256 than the one on record"
-        yield work.file.stat().st_size, None if fault is None else Finding(file=work.file, tensor=None, text=fault)
+        text = "holds nothing but zeros: its download broke off"
+        yield 0, Finding(file=work.file, tensor=None, text=text, code="weights_damaged")
 
 
 def _is_finite(values: Tensor) -> bool:
@@ -189,5 +205,6 @@ def _is_finite(values: Tensor) -> bool:
     return all(bool(part.float().isfinite().all()) for part in parts)
 
 
-def _without(file: Path, error: WeightsError) -> str:
-    return str(error).removeprefix(f"{file}: ").removeprefix(f"{file} ")
+def _refused(file: Path, error: WeightsError, *, tensor: str | None = None) -> Finding:
+    text = str(error).removeprefix(f"{file}: ").removeprefix(f"{file} ")
+    return Finding(file=file, tensor=tensor, text=text, code=error.code)
