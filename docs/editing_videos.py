@@ -24,7 +24,7 @@ def main() -> None:
         Video(frames=longer.frames[8:], fps=frames.recipe.fps),
         kinoform.animate(frames, first, SHOWN, seed=SEED),
         kinoform.bridge(frames, first, last, SHOWN, seed=SEED),
-        reference("moves right on a blue background", references=[star], seed=SEED),
+        reference("moves right on a blue background", reference_images=[star], seed=SEED),
     ]
     print(wall(videos, upscale=3).save(TARGET, force=True))
 

@@ -30,7 +30,7 @@ def main() -> None:
     told = [pipe(prompt, seed=seed) for pipe in (full, factorized) for seed, prompt in enumerate(prompts)]
     still = [np.repeat(image[None], len(told[0].frames), axis=0) for image in images]
     shown = [
-        factorized(prompt, references=[image], seed=seed)
+        factorized(prompt, reference_images=[image], seed=seed)
         for seed, (prompt, image) in enumerate(zip(nameless, images, strict=True))
     ]
     videos = [*told, *(Video(frames=frames, fps=full.recipe.fps) for frames in still), *shown]

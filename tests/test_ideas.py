@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import kinoform
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES, VIDEO
 from kinoform.loading.additions import with_additions
 from kinoform.media.types import InputImage, InputVideo
 from kinoform.media.video import Video
@@ -39,9 +40,9 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 
 INPUTS = {
-    "depth_control": Inputs(video=InputVideo(frames=noise(1, 6, 20, 40, 3))),
+    "depth_control": Inputs({VIDEO: InputVideo(frames=noise(1, 6, 20, 40, 3))}),
     "reference_branch": Inputs(
-        references=(InputImage(pixels=noise(2, 30, 10, 3)), InputImage(pixels=noise(3, 9, 9, 3)))
+        {REFERENCE_IMAGES: (InputImage(pixels=noise(2, 30, 10, 3)), InputImage(pixels=noise(3, 9, 9, 3)))}
     ),
 }
 
@@ -163,4 +164,4 @@ def test_a_depth_video_that_is_too_short_is_refused(folder: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(IDEAS))
     pipe = on_tiny(importlib.import_module("depth_control"), folder)
     with refused("usage", "2 frames"):
-        pipe.request(PROMPT, seed=1, inputs=Inputs(video=InputVideo(frames=noise(1, 2, 16, 16, 3))))
+        pipe.request(PROMPT, seed=1, inputs=Inputs({VIDEO: InputVideo(frames=noise(1, 2, 16, 16, 3))}))

@@ -89,9 +89,10 @@ SCRIPT = """
 from fractions import Fraction
 import numpy as np, torch
 from kinoform.conditions.vace_inputs import extend
-from kinoform.conditions.coerce import inputs_of
+from kinoform.conditions.coerce import to_inputs
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import in_video_order
+from kinoform.conditions.standard_inputs import CONTEXT_SCALE, FRAMES, STRENGTH, VIDEO
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo, InputImage
@@ -113,18 +114,19 @@ for value, read in [
 assert repr(Every(period=np.int64(2))) == repr(Every(period=2))
 assert repr(Drift(limit=np.float32(1))) == repr(Drift(limit=1.0))
 
-inputs = Inputs(strength=np.float32(0.5), context_scale=torch.tensor(2))
-assert repr((inputs.strength, inputs.context_scale)) == "(0.5, 2.0)"
+inputs = Inputs({STRENGTH: np.float32(0.5), CONTEXT_SCALE: torch.tensor(2)})
+assert repr((inputs[STRENGTH], inputs[CONTEXT_SCALE])) == "(0.5, 2.0)"
 first, last = (np.full((4, 4, 3), shade, np.uint8) for shade in (0, 9))
-frames = inputs_of(frames={np.int64(-1): last, torch.tensor(0): first}, fps=np.float32(8)).frames
+frames = to_inputs([FRAMES], {"frames": {np.int64(-1): last, torch.tensor(0): first}})[FRAMES]
 assert repr(sorted(frames)) == "[-1, 0]"
 ordered = in_video_order({np.int64(-1): InputImage(pixels=last), torch.tensor(0): InputImage(pixels=first)}, 5)
 assert list(ordered) == [0, 4]
 rim = EditSettings(grow=np.int64(2), feather=np.float32(1.5), overlap=torch.tensor(3))
 assert repr(rim) == repr(EditSettings(grow=2, feather=1.5, overlap=3))
 clip = InputVideo(frames=np.stack([first] * 3))
-assert len(extend(clip, after=np.int64(2)).video.frames) == 5
-for refused in (lambda: extend(clip, after=True), lambda: UniPC(order=True), lambda: inputs_of(frames={True: first})):
+assert len(extend(clip, after=np.int64(2))[VIDEO].frames) == 5
+twice = {"frames": {True: first}}
+for refused in (lambda: extend(clip, after=True), lambda: UniPC(order=True), lambda: to_inputs([FRAMES], twice)):
     try:
         refused()
     except UsageError:

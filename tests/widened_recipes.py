@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
 from kinoform.loading.additions import Additions
 from kinoform.models.codec import latent_size
@@ -20,8 +20,8 @@ class Zeros:
     channels: int
 
     @property
-    def takes(self) -> frozenset[str]:
-        return frozenset()
+    def inputs(self) -> tuple[InputField[object], ...]:
+        return ()
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked

@@ -20,6 +20,7 @@ import torch
 from kinoform.conditions.clip_checks import clip_chunks
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
+from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError
 from kinoform.loading.additions import Additions
 from kinoform.media.types import InputVideo
@@ -49,7 +50,7 @@ class DepthVideo:
 
     def check(self, inputs: Inputs, video: VideoSize) -> None:
         """Raises UsageError for a depth video that is shorter than the video to be made."""
-        clip = inputs.video
+        clip = inputs[VIDEO]
         if clip is not None and len(clip.frames) < video.num_frames:
             there, wanted = len(clip.frames), video.num_frames
             raise UsageError(f"{clip.name} has {there} frames, and {wanted} are to be made; ask for fewer")
@@ -57,12 +58,13 @@ class DepthVideo:
     @torch.no_grad()
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         codec = encoders.codec()
-        if inputs.video is None:
+        clip = inputs[VIDEO]
+        if clip is None:
             frames, height, width = latent_size(codec, video.num_frames, video.height, video.width)
             return ConditionerOutput(
                 channels=torch.zeros(1, codec.channels, frames, height, width, device=encoders.device)
             )
-        chunks = clip_chunks(grey(inputs.video), video, codec.stride[0])
+        chunks = clip_chunks(grey(clip), video, codec.stride[0])
         return ConditionerOutput(channels=encode_video(codec, (chunk.to(encoders.device) for chunk in chunks)))
 
 

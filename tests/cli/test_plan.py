@@ -8,7 +8,8 @@ from PIL import Image
 
 from command_line import Run
 from kinoform.cli.inputs import InputOptions
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.input_kinds import ReadOptions
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.media.video import Video
 from tiny_recipe import ADDRESS
 
@@ -147,9 +148,9 @@ def test_inputs_are_read_once_for_two_sides(kinoform: Run, tmp_path: Path, monke
     asked: list[float | None] = []
     read = InputOptions.read
 
-    def counted(self: InputOptions, fps: float | None = None, *most: int | None) -> Inputs:
-        asked.append(fps)
-        return read(self, fps, *most)
+    def counted(self: InputOptions, known: tuple[InputField[object], ...], options: ReadOptions) -> Inputs:
+        asked.append(options.fps)  # type: ignore[arg-type]
+        return read(self, known, options)
 
     monkeypatch.setattr(InputOptions, "read", counted)
     ran = kinoform("plan", "--model", "i2v-14b-480p", "--image", tmp_path / "square.png", "--compare", "flf2v-14b")

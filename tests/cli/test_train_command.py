@@ -111,7 +111,7 @@ def test_a_transformer_on_another_model_is_trained_and_loaded(kinoform: Run, her
         package.load(model, device="cpu")
     pipeline = package.load(model, recipe="on_base_recipes:recipe", device="cpu")
     portrait = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    plain, shown = (pipeline("a red ball", seed=1, references=given).frames for given in ([], [portrait]))
+    plain, shown = (pipeline("a red ball", seed=1, reference_images=given).frames for given in ([], [portrait]))
     assert plain.shape == shown.shape == (5, 32, 32, 3)
     first = (model / "manifest.json").read_bytes()
     again = kinoform(*words, "--force")
@@ -122,7 +122,7 @@ def test_a_transformer_on_another_model_is_trained_and_loaded(kinoform: Run, her
 REFUSED = [
     (["mimi"], "unknown_plan", "'mini'"),
     (["own_idea:plan"], "option_missing", "own_idea:plan"),
-    (["own_idea:plan", "--recipe", "kinoform.mini.recipe:mini"], "recipe_mismatch", "kinoform.mini.recipe:mini"),
+    (["own_idea:plan", "--recipe", "kinoform.mini.recipe:mini"], "recipe_mismatch", "mini:mini"),
     (["own_idea:plam", "--recipe", "own_idea:video"], "unknown_recipe", "'plan'"),
     (
         ["own_idea:nothing", "--recipe", "own_idea:video"],

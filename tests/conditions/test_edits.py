@@ -6,6 +6,7 @@ import pytest
 from conditions.in_hand import image
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_inputs import (
     GREY,
@@ -29,18 +30,18 @@ def clip(seed: int, frames: int = 5, height: int = 16, width: int = 32) -> Input
 
 def parts(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     """Frames and mask; grey wherever the mask is white, and inputs that VACE takes."""
-    assert inputs.video is not None and inputs.mask is not None
-    frames, mask = inputs.video.frames, np.broadcast_to(inputs.mask.values, inputs.video.frames.shape[:3])
+    assert inputs[VIDEO] is not None and inputs[MASK] is not None
+    frames, mask = inputs[VIDEO].frames, np.broadcast_to(inputs[MASK].values, inputs[VIDEO].frames.shape[:3])
     assert set(np.unique(mask)) == {0, 255} and (frames[mask == 255] == GREY).all()
     Vace().check(inputs, VideoSize(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2]))
     return frames, mask
 
 
 def test_references_and_controls_are_passed_on() -> None:
-    assert reference_to_video(IMAGE, IMAGE).references == (IMAGE, IMAGE)
+    assert reference_to_video(IMAGE, IMAGE)[REFERENCE_IMAGES] == (IMAGE, IMAGE)
     video = clip(1)
     made = video_to_video(video, (IMAGE,))
-    assert made.video is video and made.mask is None and made.references == (IMAGE,)
+    assert made[VIDEO] is video and made[MASK] is None and made[REFERENCE_IMAGES] == (IMAGE,)
 
 
 @pytest.mark.parametrize("frames", [1, 5])
@@ -49,12 +50,12 @@ def test_inpainting_hides_what_is_white_and_nothing_else(frames: int) -> None:
     white[:, 4:9, 10:20] = 255
     shown, mask = parts(made := inpaint(video, Mask(values=white), (IMAGE,)))
     assert np.array_equal(shown[mask == 0], video.frames[mask == 0]) and (mask == 255).sum() == 5 * 50
-    assert made.references == (IMAGE,) and made.video is not None and made.video.origin == video.origin
+    assert made[REFERENCE_IMAGES] == (IMAGE,) and made[VIDEO] is not None and made[VIDEO].origin == video.origin
 
 
 def test_outpainting_places_the_video_on_a_larger_canvas() -> None:
     video = clip(1)
-    shown, mask = parts(outpaint(video, left=3, right=5, top=16, references=(IMAGE,)))
+    shown, mask = parts(outpaint(video, left=3, right=5, top=16, reference_images=(IMAGE,)))
     assert shown.shape == (5, 32, 40, 3)
     assert np.array_equal(shown[:, 16:, 3:35], video.frames) and (mask == 0).sum() == video.frames[..., 0].size
     assert (mask[:, 16:, 3:35] == 0).all()

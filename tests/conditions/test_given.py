@@ -15,6 +15,8 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, VideoSize
 from kinoform.conditions.references import ImageRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, STRENGTH
+from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo, Mask
@@ -26,14 +28,14 @@ IMAGE = image(2, 16, 32)
 ENCODERS = InHand(made_codec=random_module(CODECS["4"]), made_image=random_module(VISION))
 
 WAYS = {
-    "known frames": (KnownFrames(impose=True), Inputs(frames={0: IMAGE})),
+    "known frames": (KnownFrames(impose=True), Inputs({FRAMES: {0: IMAGE}})),
     "no known frames": (KnownFrames(required=False), Inputs()),
-    "image tokens": (ImageTokens(), Inputs(frames={0: IMAGE})),
-    "vace": (Vace(), Inputs(video=CLIP, mask=HALF, references=(IMAGE,), strength=0.5)),
-    "start video": (StartVideo(), Inputs(video=CLIP, mask=HALF)),
-    "guests": (ReferenceTokens(), Inputs(references=(IMAGE,))),
-    "latent rows": (ReferenceRows(), Inputs(references=(IMAGE,))),
-    "image rows": (ReferenceRows(rows=ImageRows(width=VISION.dim)), Inputs(references=(IMAGE,))),
+    "image tokens": (ImageTokens(), Inputs({FRAMES: {0: IMAGE}})),
+    "vace": (Vace(), Inputs({VIDEO_INPUT: CLIP, MASK: HALF, REFERENCE_IMAGES: (IMAGE,), STRENGTH: 0.5})),
+    "start video": (StartVideo(), Inputs({VIDEO_INPUT: CLIP, MASK: HALF})),
+    "guests": (ReferenceTokens(), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
+    "latent rows": (ReferenceRows(), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
+    "image rows": (ReferenceRows(rows=ImageRows(width=VISION.dim)), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
 }
 
 

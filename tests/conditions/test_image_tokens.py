@@ -14,6 +14,7 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, Units, VideoSize
 from kinoform.conditions.resize import signal
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
 from kinoform.media.types import InputImage
 from kinoform.models.context import ImageStream
 from kinoform.models.vision import image_rows
@@ -29,15 +30,15 @@ ENCODERS = InHand(made_image=random_module(VISION))
 
 
 def rows(frames: dict[int, InputImage], images: int) -> Tensor:
-    given = ImageTokens(images=images).encode(Inputs(frames=frames), VIDEO, ENCODERS)
+    given = ImageTokens(images=images).encode(Inputs({FRAMES: frames}), VIDEO, ENCODERS)
     assert given.context.keys() == {"image"} and given.channels is None
     return given.context["image"]
 
 
 def test_the_protocol_is_kept() -> None:
     tokens = ImageTokens()
-    assert isinstance(tokens, Conditioner) and tokens.takes == {"frames"}
-    assert tokens.size(Inputs(frames={0: C}), VIDEO, Units(stride=(4, 8, 8), patch=(1, 2, 2))) == VIDEO
+    assert isinstance(tokens, Conditioner) and tokens.inputs == (FRAMES,)
+    assert tokens.size(Inputs({FRAMES: {0: C}}), VIDEO, Units(stride=(4, 8, 8), patch=(1, 2, 2))) == VIDEO
 
 
 def test_the_first_known_image_is_read_as_it_was_given() -> None:
@@ -69,7 +70,7 @@ def test_one_sentence_before_any_weight_is_read(
     images: int, frames: dict[int, InputImage], code: str, named: str
 ) -> None:
     with refused(code, named):
-        ImageTokens(images=images).check(Inputs(frames=frames), VIDEO)
+        ImageTokens(images=images).check(Inputs({FRAMES: frames}), VIDEO)
 
 
 @pytest.mark.parametrize("images", [0, 3, -1])
@@ -106,7 +107,7 @@ def latents(pipe: Pipeline, *given: Inputs) -> list[Tensor]:
     return [each.clone() for each in pipe.latents(asked, lambda progress: None)]
 
 
-SHOWN = Inputs(frames={0: A, -1: B})
+SHOWN = Inputs({FRAMES: {0: A, -1: B}})
 
 
 def test_the_same_request_twice_gives_the_same_bytes(pipe: Pipeline) -> None:
@@ -121,7 +122,7 @@ def test_the_same_request_twice_gives_the_same_bytes(pipe: Pipeline) -> None:
 
 
 def test_a_video_of_a_batch_is_the_video_made_alone(pipe: Pipeline) -> None:
-    others, more = Inputs(frames={0: B, 1: C}, exact_size=True), Inputs(frames={0: C, 2: A})
+    others, more = Inputs({FRAMES: {0: B, 1: C}, EXACT_SIZE: True}), Inputs({FRAMES: {0: C, 2: A}})
     first, second, third = latents(pipe, SHOWN, others, SHOWN)
     assert second.shape != first.shape and not torch.equal(first, third), "sizes and seeds differ"
     assert torch.equal(latents(pipe, SHOWN)[0], first)
@@ -141,8 +142,8 @@ def test_a_video_of_a_batch_is_the_video_made_alone(pipe: Pipeline) -> None:
 def test_every_image_shows_in_the_video(
     pipe: Pipeline, change: Callable[[dict[int, InputImage]], dict[int, InputImage]]
 ) -> None:
-    before = Inputs(frames=SHOWN.frames, exact_size=True)
-    after = replace(before, frames=change(dict(SHOWN.frames)))
+    before = Inputs({FRAMES: SHOWN[FRAMES], EXACT_SIZE: True})
+    after = before | {FRAMES: change(dict(SHOWN[FRAMES]))}
     one, other = latents(pipe, before)[0], latents(pipe, after)[0]
     assert (one - other).abs().max() > 1e-3 * one.abs().max()
 
@@ -151,7 +152,7 @@ def test_images_are_missed_before_anything_is_loaded(pipe: Pipeline) -> None:
     with refused("input_missing"):
         pipe.request("a red ball", seed=1)
     with refused("input_missing", "0 and -1"):
-        pipe.request("a red ball", seed=1, inputs=Inputs(frames={0: A}))
+        pipe.request("a red ball", seed=1, inputs=Inputs({FRAMES: {0: A}}))
 
 
 def test_a_model_without_the_door_names_those_that_have_it(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames, in_video_order, packed_mask
 from kinoform.conditions.protocols import Conditioner, EncodeCost, Encoders, LatentConstraints, Units, VideoSize
 from kinoform.conditions.resize import fitted, signal
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
 from kinoform.media.types import InputImage
 from kinoform.models.codec import Codec, Identity
 from kinoform.types import Level
+from named_inputs import named
 from refusals import refused
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
@@ -28,14 +30,17 @@ def channels(
     frames: dict[int, InputImage], codec: Codec | None = None, video: VideoSize = VIDEO, **more: Any
 ) -> Tensor:
     encoders = InHand(made_codec=codec or Identity())
-    given = KnownFrames().encode(Inputs(frames=frames, **more), video, encoders)
+    given = KnownFrames().encode(named(frames=frames, **more), video, encoders)
     assert given.channels is not None and not given.context and given.constraints.prefix_frames == 0
     return given.channels
 
 
 def test_protocols_are_kept() -> None:
     assert isinstance(KnownFrames(), Conditioner) and isinstance(InHand(), Encoders)
-    assert KnownFrames().takes == {"frames", "exact_size"}
+    assert KnownFrames().inputs == (
+        FRAMES,
+        EXACT_SIZE,
+    )
 
 
 # The mask
@@ -134,9 +139,9 @@ def test_the_video_takes_the_proportions_of_its_first_image(asked: tuple[int, in
     """In the area that is asked for; the image that comes first in the video, not in the mapping."""
     frames = {-1: image(1, 100, 50), 0: image(2, 480, 832)}
     video = VideoSize(num_frames=81, height=asked[0], width=asked[1])
-    found = KnownFrames().size(Inputs(frames=frames), video, WAN)
+    found = KnownFrames().size(Inputs({FRAMES: frames}), video, WAN)
     assert (found.num_frames, found.height, found.width) == (81, *size)
-    assert KnownFrames().size(Inputs(frames=frames, exact_size=True), video, WAN) == video
+    assert KnownFrames().size(Inputs({FRAMES: frames, EXACT_SIZE: True}), video, WAN) == video
 
 
 def test_the_first_image_fills_the_video() -> None:
@@ -167,12 +172,12 @@ def test_an_exact_size_crops_the_first_too() -> None:
 
 def test_cropping_is_said() -> None:
     wide = image(7, 16, 80)
-    for shown in (Inputs(frames={0: A, 1: wide}), Inputs(frames={0: wide}, exact_size=True)):
+    for shown in (Inputs({FRAMES: {0: A, 1: wide}}), Inputs({FRAMES: {0: wide}, EXACT_SIZE: True})):
         with pytest.warns(UserWarning, match=r"^7\.png of 80x16 is cropped to 24x16, the proportions of 24x16$"):
             KnownFrames().check(shown, VIDEO)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        KnownFrames().check(Inputs(frames={0: wide, 1: image(8, 32, 160)}), VIDEO)
+        KnownFrames().check(Inputs({FRAMES: {0: wide, 1: image(8, 32, 160)}}), VIDEO)
 
 
 # Where images may be missing, and where what is known stays
@@ -192,7 +197,7 @@ def test_without_images_every_channel_is_zero(time: str) -> None:
 
 
 def test_optional_images_are_given_as_required_ones() -> None:
-    inputs, encoders = Inputs(frames={0: A, 8: B}), InHand(made_codec=random_module(CODECS["4"]))
+    inputs, encoders = Inputs({FRAMES: {0: A, 8: B}}), InHand(made_codec=random_module(CODECS["4"]))
     for more in ({"required": False}, {"impose": True}, {"required": False, "impose": True}):
         found, wanted = (way.encode(inputs, VIDEO, encoders) for way in (KnownFrames(**more), KnownFrames()))
         assert found.channels is not None and wanted.channels is not None and wanted.constraints == LatentConstraints()
@@ -206,7 +211,9 @@ def test_optional_images_are_given_as_required_ones() -> None:
 def test_latent_frames_that_are_wholly_known_stay(places: tuple[int, ...], kept: list[int]) -> None:
     """Frame 0 alone is the first of them; each of the others holds four."""
     shown = {place: image(10 + place, VIDEO.height, VIDEO.width) for place in places}
-    given = KnownFrames(impose=True).encode(Inputs(frames=shown), VIDEO, InHand(made_codec=random_module(CODECS["4"])))
+    given = KnownFrames(impose=True).encode(
+        Inputs({FRAMES: shown}), VIDEO, InHand(made_codec=random_module(CODECS["4"]))
+    )
     known, drawn = given.constraints.inpainting, torch.Generator().manual_seed(0)
     assert given.channels is not None and (known is None) == (not kept)
     if known is None:
@@ -224,7 +231,7 @@ def test_latent_frames_that_are_wholly_known_stay(places: tuple[int, ...], kept:
 
 def asked(frames: dict[Any, InputImage]) -> Callable[[], object]:
     def ask() -> None:
-        inputs = Inputs(frames=frames)
+        inputs = Inputs({FRAMES: frames})
         KnownFrames().check(inputs, KnownFrames().size(inputs, VideoSize(num_frames=81, height=480, width=832), WAN))
 
     return ask

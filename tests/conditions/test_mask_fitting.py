@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from kinoform.conditions.coerce import to_inputs
+from kinoform.conditions.input_kinds import ReadOptions
 from kinoform.conditions.mask_fitting import fitted_mask
+from kinoform.conditions.standard_inputs import MASK, STANDARD_INPUTS
 from kinoform.media.types import InputVideo, Mask
 from refusals import refused
 
@@ -63,22 +65,27 @@ def test_a_mask_that_lies_on_its_side_is_never_stretched(fit: bool) -> None:
     assert "turn it" in str(caught.value)
 
 
+def read_with(values: np.ndarray, *, fit_mask: bool = False) -> Mask | None:
+    given = {"video": VIDEO, "mask": values}
+    return to_inputs(STANDARD_INPUTS, given, ReadOptions(fit_mask=fit_mask))[MASK]
+
+
 def test_inputs_fit_the_mask_of_a_video_alike() -> None:
     with pytest.warns(UserWarning, match="it is stretched to that"):
-        found = to_inputs(video=VIDEO, mask=mask(1, 12, 17).values).mask
+        found = read_with(mask(1, 12, 17).values)
     assert found is not None and found.size == VIDEO.size
     with pytest.warns(UserWarning, match="its last one stays"):
-        found = to_inputs(video=VIDEO, mask=mask(5, 24, 33).values).mask
+        found = read_with(mask(5, 24, 33).values)
     assert found is not None and len(found.values) == 6
     with refused("mask_size_differs"):
-        to_inputs(video=VIDEO, mask=mask(1, 20, 20).values)
+        read_with(mask(1, 20, 20).values)
     with pytest.warns(UserWarning, match="it is stretched to that"):
-        found = to_inputs(video=VIDEO, mask=mask(1, 20, 20).values, fit_mask=True).mask
+        found = read_with(mask(1, 20, 20).values, fit_mask=True)
     assert found is not None and found.size == VIDEO.size
 
 
 def test_a_mask_read_in_part_is_not_spread() -> None:
     """Another run may read another part of it, and would spread it otherwise."""
     with refused("mask_length_differs") as caught:
-        to_inputs(video=VIDEO, mask=mask(3, 24, 33).values, fit_mask=True)
+        read_with(mask(3, 24, 33).values, fit_mask=True)
     assert "--fit-mask" not in str(caught.value)

@@ -12,6 +12,8 @@ from torch import Tensor
 from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput, Units, VideoSize
+from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES
+from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_latents import control_size, covering, on_white, packed_mask, shown_frames
 from kinoform.media.types import InputImage, InputVideo, Mask
@@ -87,7 +89,7 @@ def by_hand(codec: Codec, clip: np.ndarray | None, mask: np.ndarray | None, refe
 @pytest.mark.parametrize("codec", MADE_CODECS)
 def test_the_control_is_packed_as_by_hand(codec: str, name: str, references: int) -> None:
     made, mask, shown = MADE_CODECS[codec], MASKS[name], IMAGES[:references]
-    inputs = Inputs(video=CLIP, mask=None if mask is None else Mask(values=mask), references=shown)
+    inputs = Inputs({VIDEO_INPUT: CLIP, MASK: None if mask is None else Mask(values=mask), REFERENCE_IMAGES: shown})
     found, given = given_by(inputs, made)
     wanted = by_hand(made, CLIP.frames, mask, shown)
     latents = 2 * made.channels
@@ -100,7 +102,7 @@ def test_the_control_is_packed_as_by_hand(codec: str, name: str, references: int
 @pytest.mark.parametrize("references", [0, 3])
 def test_without_a_video_everything_is_grey_and_to_be_made(references: int) -> None:
     codec = MADE_CODECS["4"]
-    found, _ = given_by(Inputs(references=IMAGES[:references]), codec)
+    found, _ = given_by(Inputs({REFERENCE_IMAGES: IMAGES[:references]}), codec)
     assert gap(found, by_hand(codec, None, None, IMAGES[:references])) < 1e-5
     assert (found[:, 32:, references:] == 1).all() and (found[:, 32:, :references] == 0).all()
 
@@ -108,10 +110,10 @@ def test_without_a_video_everything_is_grey_and_to_be_made(references: int) -> N
 def test_a_reference_does_not_depend_on_the_others() -> None:
     """Bit for bit: each is encoded alone; and the same request twice is the same bytes."""
     codec = MADE_CODECS["4"]
-    three, again = (given_by(Inputs(video=CLIP, references=IMAGES), codec)[0] for _ in range(2))
+    three, again = (given_by(Inputs({VIDEO_INPUT: CLIP, REFERENCE_IMAGES: IMAGES}), codec)[0] for _ in range(2))
     assert torch.equal(three, again)
     for place, one in enumerate(IMAGES):
-        alone, _ = given_by(Inputs(video=CLIP, references=(one,)), codec)
+        alone, _ = given_by(Inputs({VIDEO_INPUT: CLIP, REFERENCE_IMAGES: (one,)}), codec)
         assert torch.equal(alone[:, :, 0], three[:, :, place]) and torch.equal(alone[:, :, 1:], three[:, :, 3:])
 
 

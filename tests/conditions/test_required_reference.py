@@ -9,6 +9,7 @@ from conditions.in_hand import image
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import EncodeCost, Units, VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.loading.additions import Additions, with_additions
 from kinoform.models.in_context import ReferenceGuests
 from kinoform.pipelines.pipeline import Pipeline
@@ -32,17 +33,17 @@ def estimate(conditioner: ReferenceTokens | ReferenceRows, inputs: Inputs) -> En
 @either
 def test_only_where_it_is_required_its_lack_is_refused(conditioner: ReferenceTokens | ReferenceRows) -> None:
     conditioner.check(NO_INPUTS, VIDEO)
-    needing(conditioner).check(Inputs(references=(IMAGE,)), VIDEO)
+    needing(conditioner).check(Inputs({REFERENCE_IMAGES: (IMAGE,)}), VIDEO)
     with refused("input_missing"):
         needing(conditioner).check(NO_INPUTS, VIDEO)
 
 
 @either
 def test_without_one_the_usual_case_is_planned(conditioner: ReferenceTokens | ReferenceRows) -> None:
-    one = estimate(conditioner, Inputs(references=(IMAGE,)))
+    one = estimate(conditioner, Inputs({REFERENCE_IMAGES: (IMAGE,)}))
     assert estimate(needing(conditioner), NO_INPUTS) == replace(one, held=0) != estimate(conditioner, NO_INPUTS)
-    assert estimate(needing(conditioner), Inputs(references=(IMAGE,) * 3)) == estimate(
-        conditioner, Inputs(references=(IMAGE,) * 3)
+    assert estimate(needing(conditioner), Inputs({REFERENCE_IMAGES: (IMAGE,) * 3})) == estimate(
+        conditioner, Inputs({REFERENCE_IMAGES: (IMAGE,) * 3})
     )
 
 
@@ -61,5 +62,5 @@ def test_a_pipeline_refuses_before_any_weight_is_read(pipe: Pipeline) -> None:
     parts = replace(pipe.parts, text_encoder=never, codec=never, transformer=never, tokenizer=never)
     with refused("input_missing"):
         replace(pipe, parts=parts)("a red ball", seed=1)
-    video = pipe("a red ball", seed=1, inputs=Inputs(references=(IMAGE,)))
+    video = pipe("a red ball", seed=1, inputs=Inputs({REFERENCE_IMAGES: (IMAGE,)}))
     assert video.frames.shape == (3, 16, 16, 3)

@@ -12,10 +12,13 @@ from kinoform.conditions.clip_checks import clip_chunks, free_cells
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import NOTHING, Conditioner, ConditionerOutput, Units, VideoSize
 from kinoform.conditions.resize import signal
+from kinoform.conditions.standard_inputs import MASK, SOURCE_PROMPT, STRENGTH
+from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo, Mask, Origin
 from kinoform.models.codec import Identity, encode_video
 from kinoform.types import Level
+from named_inputs import named
 from refusals import refused
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
@@ -39,7 +42,7 @@ def mask(white: Any, frames: int = 1, height: int = 16, width: int = 24) -> Mask
 
 def given(encoders: InHand = PIXELS, size: VideoSize = VIDEO, **inputs: Any) -> ConditionerOutput:
     """After the checks, without their warnings."""
-    asked, way = Inputs(**inputs), StartVideo()
+    asked, way = named(**inputs), StartVideo()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         way.check(asked, size)
@@ -55,7 +58,12 @@ def sentence(code: str, **inputs: Any) -> str:
 
 def test_the_protocol_is_kept() -> None:
     assert isinstance(StartVideo(), Conditioner)
-    assert StartVideo().takes == {"video", "mask", "strength", "source_prompt"}
+    assert StartVideo().inputs == (
+        VIDEO_INPUT,
+        MASK,
+        STRENGTH,
+        SOURCE_PROMPT,
+    )
 
 
 def test_without_a_video_it_is_silent() -> None:
@@ -76,7 +84,9 @@ def test_without_a_video_it_is_silent() -> None:
 def test_a_video_is_as_long_as_asked_for_or_as_the_clip(there: int, asked: int, made: int) -> None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        size = StartVideo().size(Inputs(video=clip(there)), VideoSize(num_frames=asked, height=16, width=24), WAN)
+        size = StartVideo().size(
+            Inputs({VIDEO_INPUT: clip(there)}), VideoSize(num_frames=asked, height=16, width=24), WAN
+        )
     assert size == VideoSize(num_frames=made, height=16, width=24)
     told = " ".join(str(each.message) for each in said)
     assert (f"ball.mp4 has {there} frames; the first {made} are taken" in told) == (made < there)
@@ -88,21 +98,23 @@ def test_whole_patches_of_latent_frames_are_made(patch: tuple[int, int, int], th
     units = Units(stride=(4, 8, 8), patch=patch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        size = StartVideo().size(Inputs(video=clip(there)), VideoSize(num_frames=81, height=16, width=24), units)
+        size = StartVideo().size(
+            Inputs({VIDEO_INPUT: clip(there)}), VideoSize(num_frames=81, height=16, width=24), units
+        )
     assert size.num_frames == made and (1 + (made - 1) // 4) % patch[0] == 0
 
 
 @pytest.mark.parametrize("there", [1, 2, 4])
 def test_a_clip_too_short_for_a_video_is_refused(there: int) -> None:
     with refused("video_too_short", "ball.mp4", f"{there} ", "5"):
-        StartVideo().size(Inputs(video=clip(there)), VIDEO, WAN)
+        StartVideo().size(Inputs({VIDEO_INPUT: clip(there)}), VIDEO, WAN)
 
 
 def test_a_video_of_the_right_size_is_taken_as_it_is() -> None:
     whole = clip()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        StartVideo().check(Inputs(video=whole), VIDEO)
+        StartVideo().check(Inputs({VIDEO_INPUT: whole}), VIDEO)
     start = given(video=whole).constraints.init_latents
     assert start is not None and torch.equal(start[0].transpose(0, 1), signal(whole.frames))
 
@@ -121,7 +133,7 @@ def test_the_middle_of_other_proportions_is_kept_and_said() -> None:
     """48x16 in the proportions of 24x16 is its middle, of the right size already."""
     wide = clip(width=48)
     with pytest.warns(UserWarning, match="ball.mp4 of 48x16, of which the middle 24x16 is taken is brought to 24x16"):
-        StartVideo().check(Inputs(video=wide), VIDEO)
+        StartVideo().check(Inputs({VIDEO_INPUT: wide}), VIDEO)
     start = given(video=wide).constraints.init_latents
     assert start is not None and torch.equal(start[0].transpose(0, 1), signal(wide.frames[:, :, 12:36]))
 
@@ -131,7 +143,7 @@ def test_a_resize_is_said_and_is_antialiased() -> None:
     board = np.indices((9, 64, 96)).sum(0)[..., None].repeat(3, -1) % 2 * 255
     large = InputVideo(frames=board.astype(np.uint8))
     with pytest.warns(UserWarning, match="the video of 96x64 is brought to 24x16"):
-        StartVideo().check(Inputs(video=large), VIDEO)
+        StartVideo().check(Inputs({VIDEO_INPUT: large}), VIDEO)
     start = given(video=large).constraints.init_latents
     assert start is not None and start.abs().mean() < 0.02
 

@@ -11,6 +11,7 @@ from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.pipelines.request import Request, request
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED
+from named_inputs import named
 
 IMAGE = InputImage(pixels=np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 CLIP = InputVideo(frames=np.random.default_rng(2).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8))
@@ -33,11 +34,11 @@ MADE = [
     ("mini:frames", {}, {"frames": {0: IMAGE, 8: IMAGE, 16: IMAGE}}, "frames2v"),
     ("vace-1.3b", {}, {}, "t2v"),
     ("vace-1.3b", {}, {"video": CLIP}, "vace"),
-    ("vace-14b", {}, {"references": (IMAGE,)}, "vace"),
+    ("vace-14b", {}, {"reference_images": (IMAGE,)}, "vace"),
     ("mini:vace", {}, {"video": CLIP, "mask": MASK}, "vace"),
-    ("mini:reference", {}, {"references": (IMAGE,)}, "r2v"),
+    ("mini:reference", {}, {"reference_images": (IMAGE,)}, "r2v"),
     ("mini-factorized", {}, {}, "t2v"),
-    ("mini-factorized", {}, {"references": (IMAGE,)}, "r2v"),
+    ("mini-factorized", {}, {"reference_images": (IMAGE,)}, "r2v"),
 ]
 
 
@@ -50,7 +51,7 @@ def recipe_of(name: str) -> Recipe:
 @pytest.mark.parametrize(("name", "changes", "inputs", "task"), MADE, ids=lambda each: str(each)[:30])
 def test_what_is_made_has_its_word(name: str, changes: dict, inputs: dict, task: str) -> None:
     recipe = recipe_of(name)
-    asked = request(recipe, "a ball", 1, inputs=Inputs(**inputs), **changes)
+    asked = request(recipe, "a ball", 1, inputs=named(**inputs), **changes)
     assert asked.sized(recipe.codec, recipe.transformer).task == task
 
 

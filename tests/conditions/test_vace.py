@@ -12,6 +12,7 @@ from kinoform.conditions.clip_checks import clip_chunks
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import Conditioner, Units, VideoSize
 from kinoform.conditions.resize import signal
+from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES, STRENGTH, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.media.types import InputImage, InputVideo, Mask, Origin
 from kinoform.models.codec import encode_video
@@ -49,7 +50,13 @@ def sized(inputs: Inputs, asked: VideoSize = ASKED) -> VideoSize:
 
 def test_it_keeps_the_protocol() -> None:
     assert isinstance(Vace(), Conditioner)
-    assert Vace().takes == {"video", "mask", "references", "strength", "context_scale"}
+    assert Vace().inputs == (
+        VIDEO,
+        MASK,
+        REFERENCE_IMAGES,
+        STRENGTH,
+        CONTEXT_SCALE,
+    )
 
 
 # A whole video
@@ -76,11 +83,11 @@ ASKED_SMALL, CPU = VideoSize(num_frames=3, height=16, width=16), torch.device("c
 HALF = Mask(values=np.repeat(np.array([0, 255], np.uint8), 8)[None, None].repeat(16, axis=1))
 WISHES = {
     "nothing": Inputs(),
-    "control video": Inputs(video=SMALL),
-    "mask": Inputs(video=SMALL, mask=HALF),
-    "one reference": Inputs(references=(image(2, 16, 16),)),
-    "everything": Inputs(video=SMALL, mask=HALF, references=(image(2, 16, 16), image(3, 10, 30))),
-    "weaker": Inputs(video=SMALL, context_scale=0.5),
+    "control video": Inputs({VIDEO: SMALL}),
+    "mask": Inputs({VIDEO: SMALL, MASK: HALF}),
+    "one reference": Inputs({REFERENCE_IMAGES: (image(2, 16, 16),)}),
+    "everything": Inputs({VIDEO: SMALL, MASK: HALF, REFERENCE_IMAGES: (image(2, 16, 16), image(3, 10, 30))}),
+    "weaker": Inputs({VIDEO: SMALL, CONTEXT_SCALE: 0.5}),
 }
 
 
@@ -100,12 +107,12 @@ def test_a_video_is_the_same_alone_and_among_others_and_again(pipe: Pipeline) ->
 
 def test_the_order_of_references_counts(pipe: Pipeline) -> None:
     one, other = image(2, 16, 16), image(3, 16, 16)
-    made = [videos(pipe, (7, Inputs(references=pair)))[0] for pair in ((one, other), (other, one))]
+    made = [videos(pipe, (7, Inputs({REFERENCE_IMAGES: pair})))[0] for pair in ((one, other), (other, one))]
     assert not torch.allclose(*made, atol=1e-3)
 
 
 def test_a_scale_of_zero_is_the_video_without_side_blocks(pipe: Pipeline) -> None:
-    found, _ = videos(pipe, (7, Inputs(video=SMALL, context_scale=0.0)), (7, Inputs()))
+    found, _ = videos(pipe, (7, Inputs({VIDEO: SMALL, CONTEXT_SCALE: 0.0})), (7, Inputs()))
     plain = replace(pipe, recipe=replace(pipe.recipe, conditioners=()))
     assert torch.equal(found, videos(plain, (7, Inputs()))[0])
 
@@ -117,7 +124,7 @@ def test_a_scale_of_zero_is_the_video_without_side_blocks(pipe: Pipeline) -> Non
 def test_a_strength_below_one_begins_from_the_video_and_its_references(strength: float) -> None:
     """With pixels as their own latents: the video as it is, though the mask takes it apart for the side blocks."""
     shown = (image(2, 16, 16), image(3, 16, 16))
-    inputs = Inputs(video=SMALL, mask=HALF, references=shown, strength=strength)
+    inputs = Inputs({VIDEO: SMALL, MASK: HALF, REFERENCE_IMAGES: shown, STRENGTH: strength})
     constraints = Vace().encode(inputs, ASKED_SMALL, InHand()).constraints
     assert constraints.init_latents is not None and constraints.prefix_latents is not None
     assert (
@@ -130,14 +137,15 @@ def test_a_strength_below_one_begins_from_the_video_and_its_references(strength:
 
 @pytest.mark.parametrize("strength", [None, 1.0])
 def test_a_whole_strength_begins_from_noise(pipe: Pipeline, strength: float | None) -> None:
-    inputs = Inputs(video=SMALL, strength=strength)
-    assert torch.equal(videos(pipe, (7, inputs))[0], videos(pipe, (7, Inputs(video=SMALL)))[0])
+    inputs = Inputs({VIDEO: SMALL, STRENGTH: strength})
+    assert torch.equal(videos(pipe, (7, inputs))[0], videos(pipe, (7, Inputs({VIDEO: SMALL})))[0])
 
 
 @pytest.mark.parametrize("references", [(), (image(2, 16, 16),)], ids=["video", "video and reference"])
 def test_a_weaker_strength_stays_nearer_to_the_video(pipe: Pipeline, references: tuple[InputImage, ...]) -> None:
     found = [
-        videos(pipe, (7, Inputs(video=SMALL, references=references, strength=each)))[0] for each in (0.4, 0.7, 1.0)
+        videos(pipe, (7, Inputs({VIDEO: SMALL, REFERENCE_IMAGES: references, STRENGTH: each})))[0]
+        for each in (0.4, 0.7, 1.0)
     ]
     shown = encode_video(pipe.parts.codec(CPU), clip_chunks(SMALL, ASKED_SMALL, 2))
     far = [(each - shown).square().mean().item() for each in found]
@@ -149,18 +157,18 @@ def test_a_weaker_strength_stays_nearer_to_the_video(pipe: Pipeline, references:
 
 
 def test_the_video_has_the_size_of_the_control_and_says_so(recwarn: pytest.WarningsRecorder) -> None:
-    assert sized(Inputs(video=clip(9, 32, 48))) == VideoSize(num_frames=9, height=32, width=48)
-    assert sized(Inputs(references=(image(2, 30, 40),))) == ASKED
+    assert sized(Inputs({VIDEO: clip(9, 32, 48)})) == VideoSize(num_frames=9, height=32, width=48)
+    assert sized(Inputs({REFERENCE_IMAGES: (image(2, 30, 40),)})) == ASKED
     assert not recwarn.list
     with pytest.warns(UserWarning, match=r"walk\.mp4 of 11 frames of 50x40 is read as 9 of 48x32"):
-        assert sized(Inputs(video=clip(11, 40, 50))).num_frames == 9
+        assert sized(Inputs({VIDEO: clip(11, 40, 50)})).num_frames == 9
 
 
 def test_a_mask_is_resized_and_sampled_with_its_video() -> None:
     """A mask that is white where the video is bright stays so, whatever is taken of the two."""
     bright = np.zeros((11, 40, 50), np.uint8)
     bright[::2, :20], bright[1::2, 20:] = 255, 255
-    inputs = Inputs(video=InputVideo(frames=bright[..., None].repeat(3, axis=3)), mask=Mask(values=bright))
+    inputs = Inputs({VIDEO: InputVideo(frames=bright[..., None].repeat(3, axis=3)), MASK: Mask(values=bright)})
     video = VideoSize(num_frames=9, height=32, width=48)
     pixels = Vace().encode(inputs, video, InHand()).branches["vace"].latents[0]  # identity codec: 3 + 3 + 1 channels
     kept, changed, shown = pixels[:3], pixels[3:6], pixels[6]
@@ -174,23 +182,15 @@ def test_a_mask_is_resized_and_sampled_with_its_video() -> None:
 @pytest.mark.parametrize(
     ("inputs", "code", "named"),
     [
-        (Inputs(video=clip(4)), "video_too_short", "walk.mp4"),
-        (Inputs(video=clip(9, 15, 40)), "video_too_small", "40x15"),
-        (Inputs(mask=mask()), "input_missing", "mask.png"),
-        (Inputs(mask=mask(), references=(image(2, 8, 8),)), "input_missing", "mask.png"),
-        (Inputs(video=clip(), mask=mask(height=16)), "mask_size_differs", "48x16"),
-        (Inputs(video=clip(), mask=mask(frames=8)), "mask_length_differs", "8 frames"),
-        (Inputs(video=clip(), mask=mask(value=127)), "mask_empty", "mask.png"),
-        (Inputs(strength=0.5), "input_missing", "strength"),
-        (Inputs(references=(GREY,)), "image_uniform", "grey.png"),
-        *[
-            (Inputs(video=clip(), strength=strength), "value_out_of_range", str(strength))
-            for strength in (0.0, -0.5, 1.5, float("nan"), float("inf"))
-        ],
-        *[
-            (Inputs(context_scale=scale), "value_out_of_range", str(scale))
-            for scale in (-0.1, 11.0, float("nan"), float("inf"))
-        ],
+        (Inputs({VIDEO: clip(4)}), "video_too_short", "walk.mp4"),
+        (Inputs({VIDEO: clip(9, 15, 40)}), "video_too_small", "40x15"),
+        (Inputs({MASK: mask()}), "input_missing", "mask.png"),
+        (Inputs({MASK: mask(), REFERENCE_IMAGES: (image(2, 8, 8),)}), "input_missing", "mask.png"),
+        (Inputs({VIDEO: clip(), MASK: mask(height=16)}), "mask_size_differs", "48x16"),
+        (Inputs({VIDEO: clip(), MASK: mask(frames=8)}), "mask_length_differs", "8 frames"),
+        (Inputs({VIDEO: clip(), MASK: mask(value=127)}), "mask_empty", "mask.png"),
+        (Inputs({STRENGTH: 0.5}), "input_missing", "strength"),
+        (Inputs({REFERENCE_IMAGES: (GREY,)}), "image_uniform", "grey.png"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(inputs: Any, code: str, named: str) -> None:
@@ -209,4 +209,4 @@ def test_what_does_not_fit_is_refused_in_one_sentence(inputs: Any, code: str, na
 )
 def test_a_size_that_cannot_be_made_is_refused(pipe: Pipeline, name: str, value: int, code: str, named: str) -> None:
     with refused(code, named):
-        pipe.request(PROMPT, seed=1, inputs=Inputs(references=(image(2, 8, 8),)), **{name: value})
+        pipe.request(PROMPT, seed=1, inputs=Inputs({REFERENCE_IMAGES: (image(2, 8, 8),)}), **{name: value})

@@ -39,6 +39,7 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, ConditionerOutput, VideoSize, together
 from kinoform.conditions.resize import signal
+from kinoform.conditions.standard_inputs import FRAMES as FRAMES_INPUT
 from kinoform.conversion.convert import Wanted, convert
 from kinoform.families.names import VAE21
 from kinoform.media.types import InputImage
@@ -76,7 +77,7 @@ def test_the_video_is_the_same(name: str, num_frames: int, tmp_path: Path) -> No
     images = (FIRST, LAST) if name == "flf2v" else (FIRST,)
     shown = dict(zip((0, -1), images, strict=False))
     conditioners = CONDITIONERS[name]
-    given = together(each.encode(Inputs(frames=shown), video, ENCODERS) for each in conditioners)
+    given = together(each.encode(Inputs({FRAMES_INPUT: shown}), video, ENCODERS) for each in conditioners)
     assert given.channels is not None and given.channels.shape[1] == 20
     model = tiny_transformer(KINDS[name])
     judge = their_pipeline(name, model, given, tmp_path)

@@ -27,6 +27,8 @@ from conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, SHIFT, STEPS, 
 from diffusers_folder import CONFIGS
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput, VideoSize
+from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES
+from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.vace import Vace
 from kinoform.families.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
 from kinoform.media.types import InputImage, InputVideo, Mask
@@ -48,11 +50,11 @@ CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (9, 32, 48, 3
 GREYS = Mask(values=np.random.default_rng(2).integers(0, 256, (9, 32, 48), dtype=np.uint8))
 IMAGES = tuple(image(seed, height, width) for seed, height, width in ((3, 24, 16), (4, 64, 48), (5, 32, 48)))
 CASES = {
-    "control video": Inputs(video=CLIP),
-    "mask of greys": Inputs(video=CLIP, mask=GREYS),
-    "one reference": Inputs(references=IMAGES[:1]),
-    "mask and reference": Inputs(video=CLIP, mask=GREYS, references=IMAGES[1:2]),
-    "three references": Inputs(video=CLIP, mask=GREYS, references=IMAGES),
+    "control video": Inputs({VIDEO_INPUT: CLIP}),
+    "mask of greys": Inputs({VIDEO_INPUT: CLIP, MASK: GREYS}),
+    "one reference": Inputs({REFERENCE_IMAGES: IMAGES[:1]}),
+    "mask and reference": Inputs({VIDEO_INPUT: CLIP, MASK: GREYS, REFERENCE_IMAGES: IMAGES[1:2]}),
+    "three references": Inputs({VIDEO_INPUT: CLIP, MASK: GREYS, REFERENCE_IMAGES: IMAGES}),
 }
 
 
@@ -79,12 +81,12 @@ def judge(parts: tuple[DiT, VAE]) -> Any:
 
 
 def ours(parts: tuple[DiT, VAE], inputs: Inputs) -> ConditionerOutput:
-    return Vace().encode(replace(inputs, context_scale=SCALE), VIDEO, InHand(made_codec=parts[1]))
+    return Vace().encode(inputs | {CONTEXT_SCALE: SCALE}, VIDEO, InHand(made_codec=parts[1]))
 
 
 def theirs(inputs: Inputs, references: tuple[InputImage, ...]) -> dict[str, Any]:
     """The inputs as diffusers takes them."""
-    clip, mask = inputs.video, inputs.mask
+    clip, mask = inputs[VIDEO_INPUT], inputs[MASK]
     return {
         "video": None if clip is None else [Image.fromarray(frame) for frame in clip.frames],
         "mask": None if mask is None else [Image.fromarray(frame) for frame in mask.values],
@@ -97,11 +99,11 @@ def theirs(inputs: Inputs, references: tuple[InputImage, ...]) -> dict[str, Any]
 def test_the_control_is_packed_alike(name: str, parts: tuple[DiT, VAE], judge: Any) -> None:
     inputs = CASES[name]
     found = ours(parts, inputs).branches["vace"].latents
-    told = theirs(inputs, tuple(reversed(inputs.references)))
+    told = theirs(inputs, tuple(reversed(inputs[REFERENCE_IMAGES])))
     video, mask, references = judge.preprocess_conditions(**told, height=32, width=48, num_frames=9)
     wanted = judge.prepare_video_latents(video, mask, references)
     wanted = torch.cat([wanted, judge.prepare_masks(mask, references)], dim=1)
-    assert found.shape == wanted.shape and found.shape[2] == 3 + len(inputs.references)
+    assert found.shape == wanted.shape and found.shape[2] == 3 + len(inputs[REFERENCE_IMAGES])
     largest = ((found - wanted).abs().amax() / wanted.std()).item()
     print(f"{name}: {largest:.1e}")
     assert largest < 1e-5
@@ -111,7 +113,7 @@ def test_the_control_is_packed_alike(name: str, parts: tuple[DiT, VAE], judge: A
 @torch.inference_mode()
 def test_the_video_is_the_same(name: str, parts: tuple[DiT, VAE], judge: Any) -> None:
     inputs, (model, codec), draw = CASES[name], parts, torch.Generator().manual_seed(7)
-    given, told = ours(parts, inputs), theirs(inputs, tuple(reversed(inputs.references)))
+    given, told = ours(parts, inputs), theirs(inputs, tuple(reversed(inputs[REFERENCE_IMAGES])))
     noise = torch.randn(1, 16, 3 + given.constraints.prefix_frames, 4, 6, generator=draw)
     rows: tuple[Tensor, Tensor] = (torch.zeros(1, TEXT.length, TEXT.dim), torch.zeros(1, TEXT.length, TEXT.dim))
     for each in rows:
@@ -139,6 +141,8 @@ def test_several_references_stand_there_in_reverse(parts: tuple[DiT, VAE], judge
     """The disagreement itself, so that it is noticed when it ends."""
     inputs = CASES["three references"]
     found = ours(parts, inputs).branches["vace"].latents[:, :16, :3]
-    video, mask, references = judge.preprocess_conditions(**theirs(inputs, inputs.references), height=32, width=48)
+    video, mask, references = judge.preprocess_conditions(
+        **theirs(inputs, inputs[REFERENCE_IMAGES]), height=32, width=48
+    )
     wanted = judge.prepare_video_latents(video, mask, references)[:, :16, :3]
     assert torch.allclose(found.flip(2), wanted, atol=1e-5) and not torch.allclose(found, wanted)

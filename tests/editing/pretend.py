@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kinoform.conditions.standard_inputs import MASK, VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.errors import Interrupted
 from kinoform.pipelines.generate import Callback, Progress
@@ -52,15 +53,15 @@ def noise(asked: Request) -> np.ndarray:
 
 def copied(asked: Request) -> np.ndarray:
     """The video itself: the model that changes nothing."""
-    assert asked.inputs.video is not None
-    return asked.inputs.video.frames.copy()
+    assert asked.inputs[VIDEO] is not None
+    return asked.inputs[VIDEO].frames.copy()
 
 
 def painted(*colour: int) -> Draw:
     """The video with one colour wherever it may change."""
 
     def draw(asked: Request) -> np.ndarray:
-        frames, mask = copied(asked), asked.inputs.mask
+        frames, mask = copied(asked), asked.inputs[MASK]
         frames[mask.values >= 128 if mask is not None else ...] = colour
         return frames
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from editing.pretend import copied, noise, painted, pretended, video
+from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES, STRENGTH, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_inputs import GREY
 from kinoform.conditions.video_to_video import StartVideo
@@ -82,14 +83,14 @@ def test_all_segments_are_redone_as_strongly_as_one_alone(
 ) -> None:
     pipe = pretended(folder, noise)
     carry_out(plan(pipe, **wishes))
-    assert [asked.inputs.strength for asked in pipe.seen] == [strength] * 2
+    assert [asked.inputs[STRENGTH] for asked in pipe.seen] == [strength] * 2
     assert all(isinstance(asked.sampler, FlowEdit) == ("source_prompt" in wishes) for asked in pipe.seen)
 
 
 def test_a_short_video_is_filled_up_with_its_last_frame(folder: Path) -> None:
     pipe, source = pretended(folder, noise), video(6, 16, 16)
     edited = carry_out(plan(pipe, video=source, mask=hole()))
-    clip = pipe.seen[0].inputs.video
+    clip = pipe.seen[0].inputs[VIDEO]
     assert clip is not None and len(clip.frames) == 7 and len(edited.video.frames) == 6
     assert np.array_equal(clip.frames[-1], source[-1])
 
@@ -99,7 +100,7 @@ def test_what_is_under_the_mask_is_shown_or_grey(folder: Path) -> None:
         pipe = pretended(folder, noise)
         settings = EditSettings(grow=0, feather=0.0, show_source=shown)
         carry_out(plan(pipe, video=video(9, 16, 16), mask=hole(), settings=settings))
-        clip = pipe.seen[0].inputs.video
+        clip = pipe.seen[0].inputs[VIDEO]
         assert clip is not None
         assert np.array_equal(clip.frames[:, :, :8], video(9, 16, 16)[:, :, :8])
         assert (clip.frames[:, :, 8:] == GREY).all() == (not shown)
@@ -110,7 +111,7 @@ def test_a_mask_that_leaves_the_model_nothing_is_not_handed_to_it(folder: Path) 
     white[0, 0, 0] = False
     pipe, source = pretended(folder, noise), video(9, 16, 16)
     edited = carry_out(plan(pipe, video=source, mask=white, settings=EditSettings(grow=0, feather=0.0)))
-    assert pipe.seen[0].inputs.mask is None and pipe.seen[0].inputs.strength == 1.0
+    assert pipe.seen[0].inputs[MASK] is None and pipe.seen[0].inputs[STRENGTH] == 1.0
     assert np.array_equal(edited.video.frames[:, 0, 0], source[:, 0, 0])
 
 
@@ -128,9 +129,9 @@ def test_a_prompt_is_rewritten_once(folder: Path) -> None:
 
 def test_references_and_their_scale_reach_models_that_take_them(folder: Path) -> None:
     pipe = pretended(folder, noise, conditioners=(Vace(),))
-    carry_out(plan(pipe, mask=hole(), references=[video(1, 8, 8)[0]], context_scale=0.5))
+    carry_out(plan(pipe, mask=hole(), reference_images=[video(1, 8, 8)[0]], context_scale=0.5))
     for asked in pipe.seen:
-        assert len(asked.inputs.references) == 1 and asked.inputs.context_scale == 0.5
+        assert len(asked.inputs[REFERENCE_IMAGES]) == 1 and asked.inputs[CONTEXT_SCALE] == 0.5
         assert (asked.num_frames, asked.height, asked.width) == (9, 16, 16)
 
 

@@ -13,6 +13,7 @@ from editing.pretend import STEPS, Draw, Pretended, pretended
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_inputs import GREY
 from kinoform.conditions.video_to_video import StartVideo
@@ -48,10 +49,10 @@ def video_of(frames: np.ndarray) -> InputVideo:
 
 def known_of(asked: Request) -> dict[int, np.ndarray]:
     """The known frames of a request by number, however they were handed over."""
-    if asked.inputs.frames:
-        assert asked.inputs.exact_size and asked.inputs.given() == ("frames", "exact_size")
-        return {place: image.pixels.astype(float) for place, image in asked.inputs.frames.items()}
-    video, mask = asked.inputs.video, asked.inputs.mask
+    if asked.inputs[FRAMES]:
+        assert asked.inputs[EXACT_SIZE] and [*asked.inputs] == [FRAMES, EXACT_SIZE]
+        return {place: image.pixels.astype(float) for place, image in asked.inputs[FRAMES].items()}
+    video, mask = asked.inputs[VIDEO], asked.inputs[MASK]
     assert video is not None and mask is not None
     white = mask.values.reshape(len(video.frames), -1) == 255
     assert (white.all(1) | ~white.any(1)).all() and (video.frames[white.all(1)] == GREY).all()

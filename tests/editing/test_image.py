@@ -10,6 +10,7 @@ from PIL import Image
 from editing.pretend import Pretended, noise, pretended, video
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.standard_inputs import FRAMES
 from kinoform.editing.image_to_video import animate, bridge
 from refusals import refused
 
@@ -26,7 +27,7 @@ def test_a_image_is_the_first_frame_and_decides_the_proportions(pipe: Pretended,
     Image.fromarray(FIRST).save(tmp_path / "first.png")
     made = animate(pipe, tmp_path / "first.png", PROMPT, seed=4, num_frames=5, num_inference_steps=2)
     (asked,) = pipe.seen
-    assert list(asked.inputs.frames) == [0] and np.array_equal(asked.inputs.frames[0].pixels, FIRST)
+    assert list(asked.inputs[FRAMES]) == [0] and np.array_equal(asked.inputs[FRAMES][0].pixels, FIRST)
     assert made.frames.shape == (5, 20, 8, 3), "the area of 16x16, in multiples of 4"
     assert (made.params["seed"], made.params["steps"], asked.seed) == (4, 2, 4)
     assert made.params["inputs"]["frame:0"]["file"] == "first.png"  # type: ignore[index]
@@ -37,7 +38,7 @@ def test_a_bridge_leads_from_one_image_to_the_other(pipe: Pretended) -> None:
         warnings.simplefilter("error")
         made = bridge(pipe, FIRST, LAST, PROMPT, seed=4)
     (asked,) = pipe.seen
-    frames = asked.inputs.frames
+    frames = asked.inputs[FRAMES]
     assert list(frames) == [0, -1]
     assert np.array_equal(frames[0].pixels, FIRST) and np.array_equal(frames[-1].pixels, LAST)
     assert made.frames.shape == (9, 20, 8, 3)

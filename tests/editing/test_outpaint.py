@@ -8,6 +8,7 @@ import pytest
 
 from editing.pretend import Pretended, noise, pretended, video
 from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.standard_inputs import MASK, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_inputs import GREY
 from kinoform.conditions.video_to_video import StartVideo
@@ -89,19 +90,19 @@ def test_the_model_sees_the_video_in_grey(folder: Path) -> None:
     source = video(5, 8, 8)
     outpaint(pipe, source, PROMPT, width=16, height=16, seed=1, anchor="top-left")
     (asked,) = pipe.seen
-    assert asked.inputs.video is not None and asked.inputs.mask is not None
-    white = np.broadcast_to(asked.inputs.mask.values == 255, asked.inputs.video.frames.shape[:3])
+    assert asked.inputs[VIDEO] is not None and asked.inputs[MASK] is not None
+    white = np.broadcast_to(asked.inputs[MASK].values == 255, asked.inputs[VIDEO].frames.shape[:3])
     assert (asked.height, asked.width) == (16, 16) and (white[:, :8, :8] == False).all() and white[:, 8:].all()  # noqa: E712
-    assert np.array_equal(asked.inputs.video.frames[:, :8, :8], source)
-    assert (asked.inputs.video.frames[white] == GREY).all()
+    assert np.array_equal(asked.inputs[VIDEO].frames[:, :8, :8], source)
+    assert (asked.inputs[VIDEO].frames[white] == GREY).all()
 
 
 def test_a_video_that_is_scaled_down_stays_known_to_its_edge(folder: Path) -> None:
     pipe = pretended(folder, noise)
     outpaint(pipe, video(5, 16, 16), PROMPT, width=32, height=32, seed=1)
     (asked,) = pipe.seen
-    assert asked.inputs.mask is not None
-    white = asked.inputs.mask.values == 255
+    assert asked.inputs[MASK] is not None
+    white = asked.inputs[MASK].values == 255
     assert not white[:, 4:12, 4:12].any() and white.sum() == white.size - len(white) * 64
 
 

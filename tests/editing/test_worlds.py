@@ -9,6 +9,7 @@ from pretend import copied, noise, painted, pretended, spots, video
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.standard_inputs import FRAMES, VIDEO
 from kinoform.editing.edit import carry_out
 from kinoform.editing.edit_plan import plan_edit
 from kinoform.editing.extend_plan import plan_extend
@@ -47,9 +48,9 @@ def test_it_is_said_of_images_too(folder: Path) -> None:
     recipe = pretended(folder, copied, world="coloured shapes").recipe
     image = InputImage(pixels=np.zeros((24, 32, 3), np.uint8))
     with pytest.warns(UserWarning, match=rf"{KNOWS}.*kinoform download i2v-14b-480p"):
-        tell_worlds(recipe, Inputs(frames={0: image}))
+        tell_worlds(recipe, Inputs({FRAMES: {0: image}}))
     with pytest.warns(UserWarning, match=rf"{KNOWS}.*kinoform download vace-1.3b"):
-        tell_worlds(recipe, Inputs(video=InputVideo(frames=video(9, 24, 32))))
+        tell_worlds(recipe, Inputs({VIDEO: InputVideo(frames=video(9, 24, 32))}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tell_worlds(recipe, Inputs())

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.evaluation.cost import VideoFlops, video_flops
 from kinoform.media.types import InputImage
 from kinoform.models.attention.full import Full
@@ -42,7 +43,7 @@ def test_they_follow_the_settings(mini: Pipeline) -> None:
 
 def test_a_reference_is_counted(mini: Pipeline, factorized: Pipeline) -> None:
     image = InputImage(pixels=np.eye(64, dtype=np.uint8)[..., None].repeat(3, axis=-1) * 255)
-    without, with_one = flops(factorized), flops(factorized, inputs=Inputs(references=(image,)))
+    without, with_one = flops(factorized), flops(factorized, inputs=Inputs({REFERENCE_IMAGES: (image,)}))
     assert with_one.transformer > without.transformer
     assert with_one.total - without.total > with_one.transformer - without.transformer, "the codec reads it"
     assert without.total - without.transformer == flops(mini).total - flops(mini).transformer, "they share the rest"

@@ -11,6 +11,7 @@ import pytest
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import ReferenceTokens
+from kinoform.conditions.standard_inputs import MASK, VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.evaluation.benchmark import Contender
 from kinoform.evaluation.inputs.benchmark import benchmark_inputs
@@ -43,7 +44,7 @@ def paint(monkeypatch: pytest.MonkeyPatch) -> Callable[[Painted], None]:
 
     def use(painted: Painted) -> None:
         def made(pipeline: Pipeline, case: Case, changes: object) -> Made:
-            frames, mask = painted(case), case.inputs.mask
+            frames, mask = painted(case), case.inputs[MASK]
             kept = case.kept if mask is None else mask.values < 128
             return Made(video=Video(frames=frames, fps=16.0), raw=frames, kept=kept)
 
@@ -106,8 +107,8 @@ def test_videos_that_look_at_nothing_are_at_chance(reader_of_all: Pipeline, pain
 
 def test_the_source_is_no_edit(reader_of_all: Pipeline, paint) -> None:
     def source(case: Case) -> np.ndarray:
-        assert case.inputs.video is not None
-        return case.inputs.video.frames
+        assert case.inputs[VIDEO] is not None
+        return case.inputs[VIDEO].frames
 
     paint(source)
     found = by_name(evaluate_inputs(reader_of_all, tasks_for(reader_of_all, EDITS), count=2).cases)
@@ -167,15 +168,15 @@ def test_a_side_that_takes_less_gets_less(mini: Pipeline, reader_of_all: Pipelin
     seen: list[tuple[str, ...]] = []
 
     def painted(case: Case) -> np.ndarray:
-        seen.append(case.inputs.given())
-        return rendered(case.target, SIZE) if case.inputs.given() else BLACK
+        seen.append(tuple(item.name for item in case.inputs))
+        return rendered(case.target, SIZE) if case.inputs else BLACK
 
     paint(painted)
     tasks = tasks_for(reader_of_all, ["identity", "insert reference"])
     found = benchmark_inputs(Contender(pipeline=reader_of_all), Contender(pipeline=mini), tasks, count=1)
     assert seen[4:] == [("video", "mask"), (), (), ()], "what the model does not take is not handed over"
     assert found.other is not None
-    assert by_name(found.other.cases)["reference"].left_out == ("references",)
+    assert by_name(found.other.cases)["reference"].left_out == ("reference images",)
     (shape,) = (each for each in found.differences["reference"] if each.attribute == "identity")
     assert (shape.only_first, shape.only_other, shape.difference) == (1, 0, -1.0)
     assert all(each.difference == 0 for each in found.differences["insert reference"])
@@ -219,9 +220,9 @@ def test_what_the_codec_spoils_outside_the_mask_does_not_count_against_an_edit(m
     codec = redrawn(mini, rendered(case.target, SIZE))
     found = made(mini, case, {"steps": 1})
     laid, figures = in_place(case, found, codec)
-    assert case.inputs.video is not None and found.alpha is not None
+    assert case.inputs[VIDEO] is not None and found.alpha is not None
     outside = found.alpha == 0
-    assert np.array_equal(laid[outside], case.inputs.video.frames[outside])
+    assert np.array_equal(laid[outside], case.inputs[VIDEO].frames[outside])
     assert np.array_equal(laid[found.alpha == 1], codec[found.alpha == 1]) and figures["seam_delta_e"] >= 0
     marks = [judge(case.target.story, L1, frames).marks["all_right"] for frames in (codec, laid)]
     assert marks == [False, True], "small things that bounce are too fast for this codec"

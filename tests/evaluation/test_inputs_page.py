@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import FRAMES, MASK
 from kinoform.evaluation.benchmark import Contender
 from kinoform.evaluation.inputs.benchmark import InputsPlace, benchmark_inputs
 from kinoform.evaluation.inputs.case import Case
@@ -31,8 +32,8 @@ def made(mini: Pipeline) -> tuple[InputsReport, dict[InputsPlace, bytes]]:
     def half(pipeline: Pipeline, case: Case, changes: object) -> Made:
         videos.append(case.prompt)
         frames = render(case.target) if len(videos) <= 4 else np.zeros((17, 64, 64, 3), dtype=np.uint8)
-        assert case.inputs.mask is not None
-        kept = case.inputs.mask.values < 128
+        assert case.inputs[MASK] is not None
+        kept = case.inputs[MASK].values < 128
         return Made(video=Video(frames=frames, fps=16.0), raw=frames, kept=kept, figures={"seam_delta_e": 1.25})
 
     def watch(place: InputsPlace, case: Case, video: Video) -> None:
@@ -85,7 +86,7 @@ def test_a_video_stands_to_the_right_of_what_it_was_made_from() -> None:
     frames = render(scene)
     video = Video(frames=frames, fps=16.0)
     known = InputImage(pixels=255 - frames[3])
-    shown = strip(Case(prompt="", seed=0, target=scene, inputs=Inputs(frames={0: known})), video)
+    shown = strip(Case(prompt="", seed=0, target=scene, inputs=Inputs({FRAMES: {0: known}})), video)
     assert shown.frames.shape == (17, 64, 128, 3) and np.array_equal(shown.frames[:, :, 64:], frames)
     assert all(np.array_equal(frame, known.pixels) for frame in shown.frames[:, :, :64])
     assert np.array_equal(strip(Case(prompt="", seed=0, target=scene), video).frames, frames)

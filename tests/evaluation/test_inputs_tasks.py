@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.evaluation.inputs.case import Case, Task, rendered
 from kinoform.evaluation.inputs.evaluate import TASKS
 from kinoform.evaluation.inputs.frames_tasks import starting_alike
@@ -67,7 +68,7 @@ def test_what_is_asked_for_is_held_out_of_training(task: Task) -> None:
 @pytest.mark.parametrize("task", EVERY)
 def test_no_case_gives_more_than_its_task_needs(task: Task) -> None:
     for case in task.cases(0, SIZE).values():
-        assert set(case.inputs.given()) - {"exact_size"} <= task.needs
+        assert {*case.inputs} - {EXACT_SIZE} <= task.needs
 
 
 def test_a_video_of_another_motion_begins_with_the_same_frame() -> None:
@@ -89,15 +90,15 @@ def test_the_other_caption_tells_another_motion_than_the_frame_was_taken_from() 
         assert case.former is not None and parse(case.prompt) == case.target.story
         (said,), (was,) = case.target.story.subjects, case.former.subjects
         assert said.motion != was.motion and (said.colour, said.shape) == (was.colour, was.shape)
-        assert np.array_equal(case.inputs.frames[0].pixels, rendered(case.target, SIZE)[0])
+        assert np.array_equal(case.inputs[FRAMES][0].pixels, rendered(case.target, SIZE)[0])
 
 
 @pytest.mark.parametrize("task", EDITS)
 def test_all_that_an_edit_changes_is_inside_its_mask(task: Task) -> None:
     for case in cases(task, 5):
-        assert case.inputs.video is not None and case.inputs.mask is not None
-        source, target = case.inputs.video.frames, rendered(case.target, SIZE)
-        white = case.inputs.mask.values >= 128
+        assert case.inputs[VIDEO] is not None and case.inputs[MASK] is not None
+        source, target = case.inputs[VIDEO].frames, rendered(case.target, SIZE)
+        white = case.inputs[MASK].values >= 128
         assert np.array_equal(source[~white], target[~white]) and not np.array_equal(source, target)
         assert 0 < white.mean() < 0.6
 
@@ -105,8 +106,8 @@ def test_all_that_an_edit_changes_is_inside_its_mask(task: Task) -> None:
 @pytest.mark.parametrize("task", EDITS)
 def test_the_target_is_right_and_the_source_is_not(task: Task) -> None:
     for case in cases(task, 5):
-        assert case.inputs.video is not None
-        for frames, right in ((rendered(case.target, SIZE), True), (case.inputs.video.frames, False)):
+        assert case.inputs[VIDEO] is not None
+        for frames, right in ((rendered(case.target, SIZE), True), (case.inputs[VIDEO].frames, False)):
             marks = judge(case.target.story, L1, frames).marks
             assert all(marks[name] for name in case.joint["edit_right"]) is right
 
@@ -123,14 +124,14 @@ def test_another_reference_differs_in_colour_and_shape_and_in_nothing_else() -> 
         (mine,), (theirs,) = one.target.story.subjects, other.target.story.subjects
         assert mine.colour != theirs.colour and mine.shape != theirs.shape and mine.motion == theirs.motion
         assert one.target.story.background == other.target.story.background
-        assert not none.inputs.given() and none.target == one.target
-        assert not np.array_equal(one.inputs.references[0].pixels, other.inputs.references[0].pixels)
+        assert not none.inputs and none.target == one.target
+        assert not np.array_equal(one.inputs[REFERENCE_IMAGES][0].pixels, other.inputs[REFERENCE_IMAGES][0].pixels)
 
 
 def test_only_what_is_inserted_loses_its_noun() -> None:
     for case in cases(BY_NAME["insert reference"], 10):
-        assert case.inputs.video is not None
-        (stays,) = read(case.inputs.video.frames).things
+        assert case.inputs[VIDEO] is not None
+        (stays,) = read(case.inputs[VIDEO].frames).things
         (comes,) = (thing for thing in case.target.story.subjects if thing.colour != stays.colour)
         ground = case.target.story.background.colour.name
         assert {stays.colour.name, ground} == set(words(case.prompt)) & {colour.name for colour in BACKGROUND_COLOURS}

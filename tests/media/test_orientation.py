@@ -10,6 +10,7 @@ from av.bitstream import BitStreamFilterContext
 from PIL import Image
 
 from kinoform.conditions.coerce import to_inputs
+from kinoform.conditions.standard_inputs import MASK, STANDARD_INPUTS, VIDEO
 from kinoform.media.coerce import mask_of
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.types import Mask
@@ -122,8 +123,8 @@ def test_a_mask_that_lies_as_the_video_does_in_its_file_is_turned_with_it(way, t
     standing = mask_of(shown(lying_mask()), video=video)  # nothing is said
     assert np.array_equal(standing.values[0], shown(lying_mask()))
     with pytest.warns(UserWarning, match="turned to 48x64"):
-        inputs = to_inputs(video=path, mask=tmp_path / "mask.png")
-    assert inputs.mask is not None and inputs.video is not None and inputs.mask.size == inputs.video.size
+        inputs = to_inputs(STANDARD_INPUTS, {"video": path, "mask": tmp_path / "mask.png"})
+    assert inputs[MASK] is not None and inputs[VIDEO] is not None and inputs[MASK].size == inputs[VIDEO].size
 
 
 def test_a_mask_of_another_size_stays_as_it_is(tmp_path):

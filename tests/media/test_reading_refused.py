@@ -272,9 +272,7 @@ def test_nothing_that_such_a_process_says_reaches_a_terminal_raw(script, smooth_
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems limit time alone")
 def test_memory_and_disk_of_the_process_are_limited(smooth_video, tmp_path, monkeypatch):
-    replaced = (
-        "from kinoform.media import decoder_process as decoding; decoding._single = lambda *_: {act}; decoding.main()"
-    )
+    replaced = "from kinoform.media import decoding; decoding._single = lambda *_: {act}; decoding.main()"
     start = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); " + replaced
     path = smooth_video.save(tmp_path / "a.mp4")
     monkeypatch.setattr(child, "START", start.format(act="bytes(2**33)"))

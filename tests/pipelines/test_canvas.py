@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import (
     ConditionerOutput,
     Encoders,
@@ -20,6 +20,7 @@ from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Latents
+from named_inputs import named
 from refusals import refused
 from tiny_recipe import tiny_pipeline
 
@@ -37,8 +38,8 @@ class Handed:
     constraints: LatentConstraints
 
     @property
-    def takes(self) -> frozenset[str]:
-        return frozenset()
+    def inputs(self) -> tuple[InputField[object], ...]:
+        return ()
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked
@@ -60,7 +61,7 @@ def pipe(folder: Path) -> Pipeline:
 
 def made(pipe: Pipeline, *conditioners: object, **inputs: object) -> Latents:
     asked = replace(pipe, recipe=replace(pipe.recipe, conditioners=conditioners))  # type: ignore[arg-type]
-    request = asked.request(PROMPT, seed=7, steps=6, inputs=Inputs(**inputs))  # type: ignore[arg-type]
+    request = asked.request(PROMPT, seed=7, steps=6, inputs=named(**inputs))  # type: ignore[arg-type]
     return next(asked.latents([request], lambda progress: None))
 
 

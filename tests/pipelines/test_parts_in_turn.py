@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import SOURCE_PROMPT, VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts
@@ -104,7 +105,7 @@ class Lying(Silent):
 
 
 CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8))
-FROM = {"inputs": Inputs(video=CLIP, source_prompt="a blue cat")}
+FROM = {"inputs": Inputs({VIDEO: CLIP, SOURCE_PROMPT: "a blue cat"})}
 READ = [
     ({"guidance_scale": 4.0}, 2, 2),
     ({"guidance_scale": 1.0}, 1, 1),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo, Mask
 from kinoform.models.dit import DiT
@@ -24,6 +25,7 @@ from kinoform.solvers.guidance import Interval, PlainGuidance, ZeroStar
 from kinoform.solvers.names import SOLVERS
 from kinoform.solvers.sampler import Denoise, noised
 from kinoform.types import Level
+from named_inputs import named
 from refusals import refused
 from tiny_recipe import tiny_pipeline
 
@@ -41,7 +43,7 @@ def pipe(folder: Path) -> Pipeline:
 def ask(pipe: Pipeline, prompt: str = PROMPT, *, seed: int = 7, **changes: Any) -> Request:
     """A request whose inputs and other fields stand side by side."""
     names = {"video", "mask", "strength", "source_prompt"}
-    inputs = Inputs(**{name: value for name, value in changes.items() if name in names})
+    inputs = named(**{name: value for name, value in changes.items() if name in names})
     rest = {name: value for name, value in changes.items() if name not in names}
     return pipe.request(prompt, seed=seed, inputs=inputs, **{"steps": 6, **rest})
 
@@ -225,7 +227,7 @@ def test_a_batch_makes_the_videos_that_are_made_alone_and_makes_them_again(pipe:
 
 
 def test_what_several_videos_begin_from_is_encoded_once(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    shared, encoded = Inputs(video=CLIP), []
+    shared, encoded = Inputs({VIDEO: CLIP}), []
     encode = StartVideo.encode
 
     def counted(self: StartVideo, inputs: Inputs, *rest: Any) -> Any:
@@ -233,9 +235,9 @@ def test_what_several_videos_begin_from_is_encoded_once(pipe: Pipeline, monkeypa
         return encode(self, inputs, *rest)
 
     alone = [made(pipe, pipe.request(PROMPT, seed=seed, inputs=shared, steps=2)) for seed in (1, 2)]
-    monkeypatch.setattr(StartVideo, "give", counted)
+    monkeypatch.setattr(StartVideo, "encode", counted)
     asked = [pipe.request(PROMPT, seed=seed, inputs=shared, steps=2) for seed in (1, 2)]
-    asked.append(pipe.request(PROMPT, seed=1, inputs=Inputs(video=CLIP), steps=2))
+    asked.append(pipe.request(PROMPT, seed=1, inputs=Inputs({VIDEO: CLIP}), steps=2))
     first, second, other = pipe.latents(asked, lambda progress: None)
     assert len(encoded) == 2 and encoded[0] is shared
     assert torch.equal(first, alone[0]) and torch.equal(second, alone[1]) and torch.equal(other, first)

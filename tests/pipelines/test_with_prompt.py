@@ -19,6 +19,7 @@ from kinoform.conditions.protocols import (
     together,
 )
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.conditions.vace import Vace
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.in_context import ReferenceGuests
@@ -103,12 +104,12 @@ ROWS = ReferenceRows(rows=LatentRows(channels=5))
 @pytest.mark.parametrize(
     ("conditioner", "inputs", "wanted"),
     [
-        (ReferenceTokens(), Inputs(references=(image(1, 16, 24),)), {"references"}),
-        (ReferenceTokens(branch="subject"), Inputs(references=(image(1, 16, 24),)), {"subject"}),
-        (ROWS, Inputs(references=(image(1, 16, 24),)), {"reference"}),
-        (replace(ROWS, stream="subject"), Inputs(references=(image(1, 16, 24),)), {"subject"}),
-        (Vace(), Inputs(references=(image(1, 16, 24),)), set()),
-        (KnownFrames(), Inputs(frames={0: image(1, 16, 24)}), set()),
+        (ReferenceTokens(), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"references"}),
+        (ReferenceTokens(branch="subject"), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"subject"}),
+        (ROWS, Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"reference"}),
+        (replace(ROWS, stream="subject"), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"subject"}),
+        (Vace(), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), set()),
+        (KnownFrames(), Inputs({FRAMES: {0: image(1, 16, 24)}}), set()),
     ],
     ids=["guests", "guests of another name", "rows", "rows of another name", "control", "frames"],
 )

@@ -12,6 +12,7 @@ from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.references import ReferenceTokens
+from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.loading.parts import Parts
 from kinoform.media.types import InputImage, InputVideo
@@ -72,10 +73,10 @@ def clip(draw: np.random.Generator) -> InputVideo:
 
 VIDEOS: dict[str, tuple[Recipe, Callable[[np.random.Generator], Inputs]]] = {
     "text": (BASE, lambda draw: Inputs()),
-    "image": (SEEING, lambda draw: Inputs(frames={0: image(draw)})),
+    "image": (SEEING, lambda draw: Inputs({FRAMES: {0: image(draw)}})),
     "factorized": (FACTORIZED, lambda draw: Inputs()),
-    "guests": (INVITING, lambda draw: Inputs(references=tuple(image(draw) for _ in range(4)))),
-    "control": (FOLLOWING, lambda draw: Inputs(video=clip(draw), references=(image(draw),))),
+    "guests": (INVITING, lambda draw: Inputs({REFERENCE_IMAGES: tuple(image(draw) for _ in range(4))})),
+    "control": (FOLLOWING, lambda draw: Inputs({VIDEO: clip(draw), REFERENCE_IMAGES: (image(draw),)})),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.models.block import FullBlock
 from kinoform.models.protocols import Attend
@@ -162,7 +163,7 @@ def test_each_door_takes_memory() -> None:
                          for recipe in (t2v_14b(), i2v_14b_480p(), vace_14b()))  # fmt: skip
     constants = 2 * 2 * 32_760 * 5120
     assert wide > plain + constants and side > plain + constants
-    more = replace(WORK, conditioners=vace_14b().conditioners, inputs=Inputs(references=(IMAGE,)))
+    more = replace(WORK, conditioners=vace_14b().conditioners, inputs=Inputs({REFERENCE_IMAGES: (IMAGE,)}))
     assert stages(sized(vace_14b()), more)["denoise"].activations > side
 
 
@@ -174,7 +175,7 @@ def test_a_video_that_is_changed_is_prepared_for_twice() -> None:
 
 
 def test_images_lie_on_the_host() -> None:
-    given = replace(WORK, inputs=Inputs(references=(IMAGE, IMAGE)))
+    given = replace(WORK, inputs=Inputs({REFERENCE_IMAGES: (IMAGE, IMAGE)}))
     for device, bytes_ in (("cpu", 2 * 600), ("cuda", 0)):
         before, after = stages(SIZES, WORK, device=device), stages(SIZES, given, device=device)
         assert all(after[stage].total == before[stage].total + bytes_ for stage in before)

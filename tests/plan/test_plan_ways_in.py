@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from kinoform.cli.plan_report import report
 from kinoform.conditions.image_tokens import ImageTokens
-from kinoform.conditions.inputs import NO_INPUTS, Inputs
+from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, ConditionerOutput, Encoders, Units, VideoSize, together
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, REFERENCE_IMAGES, SOURCE_PROMPT, STRENGTH, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputImage, InputVideo
@@ -94,48 +95,60 @@ BETWEEN, AFTER, ALTERNATING = FactorizedBlock(), FactorizedBlock(cross="after"),
 
 VIDEOS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "words": (REDOING, NO_INPUTS, {}),
-    "first frame": (SEEING, Inputs(frames={0: IMAGES[0]}, exact_size=True), {}),
-    "first and last frame": (BOTH_ENDS, Inputs(frames={0: IMAGES[0], -1: IMAGES[1]}, exact_size=True), {}),
+    "first frame": (SEEING, Inputs({FRAMES: {0: IMAGES[0]}, EXACT_SIZE: True}), {}),
+    "first and last frame": (BOTH_ENDS, Inputs({FRAMES: {0: IMAGES[0], -1: IMAGES[1]}, EXACT_SIZE: True}), {}),
     "side blocks without inputs": (CONTROLLED, NO_INPUTS, {}),
-    "side blocks and a control": (CONTROLLED, Inputs(video=CLIP), {}),
-    "side blocks and a video half redone": (CONTROLLED, Inputs(video=CLIP, references=IMAGES[:1], strength=0.5), {}),
-    "images that may be missing": (WIDE, Inputs(frames={0: IMAGES[0]}, exact_size=True), {}),
+    "side blocks and a control": (CONTROLLED, Inputs({VIDEO: CLIP}), {}),
+    "side blocks and a video half redone": (
+        CONTROLLED,
+        Inputs({VIDEO: CLIP, REFERENCE_IMAGES: IMAGES[:1], STRENGTH: 0.5}),
+        {},
+    ),
+    "images that may be missing": (WIDE, Inputs({FRAMES: {0: IMAGES[0]}, EXACT_SIZE: True}), {}),
     "images that are missing": (WIDE, NO_INPUTS, {}),
-    "side blocks and references": (CONTROLLED, Inputs(references=IMAGES[:2]), {}),
-    "side blocks, one prompt": (CONTROLLED, Inputs(references=IMAGES[:1]), {"guidance_scale": 1.0}),
-    "guests": (GUESTS, Inputs(references=IMAGES), {}),
+    "side blocks and references": (CONTROLLED, Inputs({REFERENCE_IMAGES: IMAGES[:2]}), {}),
+    "side blocks, one prompt": (CONTROLLED, Inputs({REFERENCE_IMAGES: IMAGES[:1]}), {"guidance_scale": 1.0}),
+    "guests": (GUESTS, Inputs({REFERENCE_IMAGES: IMAGES}), {}),
     "no guests": (GUESTS, NO_INPUTS, {}),
-    "reference stream": (READING, Inputs(references=IMAGES[:2]), {}),
-    "references as words": (SAYING, Inputs(references=IMAGES[:1]), {}),
-    "references as words, one prompt": (SAYING, Inputs(references=IMAGES[:1]), {"guidance_scale": 1.0}),
+    "reference stream": (READING, Inputs({REFERENCE_IMAGES: IMAGES[:2]}), {}),
+    "references as words": (SAYING, Inputs({REFERENCE_IMAGES: IMAGES[:1]}), {}),
+    "references as words, one prompt": (SAYING, Inputs({REFERENCE_IMAGES: IMAGES[:1]}), {"guidance_scale": 1.0}),
     "no references as words": (SAYING, NO_INPUTS, {}),
     "no references to read": (READING, NO_INPUTS, {}),
-    "references read together": (READ_FIRST, Inputs(references=IMAGES[:2]), {}),
+    "references read together": (READ_FIRST, Inputs({REFERENCE_IMAGES: IMAGES[:2]}), {}),
     "none to be read together": (READ_FIRST, NO_INPUTS, {}),
-    "references, one prompt": (READ_FIRST, Inputs(references=IMAGES[:2]), {"guidance_scale": 1.0}),
-    "guests, one prompt": (GUESTS, Inputs(references=IMAGES[:1]), {"guidance_scale": 1.0}),
+    "references, one prompt": (READ_FIRST, Inputs({REFERENCE_IMAGES: IMAGES[:2]}), {"guidance_scale": 1.0}),
+    "guests, one prompt": (GUESTS, Inputs({REFERENCE_IMAGES: IMAGES[:1]}), {"guidance_scale": 1.0}),
     "references, guided within an interval": (
         READING,
-        Inputs(references=IMAGES[:1]),
+        Inputs({REFERENCE_IMAGES: IMAGES[:1]}),
         {"guidance_rule": Interval(low=0.3, high=0.8)},
     ),
-    "half redone": (REDOING, Inputs(video=CLIP, strength=0.5), {}),
-    "changed": (REDOING, Inputs(video=CLIP, source_prompt="a cat"), {"sampler": FlowEdit(averages=2, plain_steps=1)}),
+    "half redone": (REDOING, Inputs({VIDEO: CLIP, STRENGTH: 0.5}), {}),
+    "changed": (
+        REDOING,
+        Inputs({VIDEO: CLIP, SOURCE_PROMPT: "a cat"}),
+        {"sampler": FlowEdit(averages=2, plain_steps=1)},
+    ),
     "changed towards references": (
         recipe((READER, StartVideo()), context=(TEXT, READ)),
-        Inputs(video=CLIP, source_prompt="a cat", references=IMAGES[:2]),
+        Inputs({VIDEO: CLIP, SOURCE_PROMPT: "a cat", REFERENCE_IMAGES: IMAGES[:2]}),
         {"sampler": FlowEdit(averages=2, plain_steps=1)},
     ),
     "changed towards references, one prompt": (
         recipe((ReferenceTokens(), StartVideo()), branches=(ReferenceGuests(),)),
-        Inputs(video=CLIP, source_prompt="a cat", references=IMAGES[:1]),
+        Inputs({VIDEO: CLIP, SOURCE_PROMPT: "a cat", REFERENCE_IMAGES: IMAGES[:1]}),
         {"sampler": FlowEdit(source_guidance=1.0), "guidance_scale": 1.0},
     ),
     "guided within an interval": (REDOING, NO_INPUTS, {"guidance_rule": Interval(low=0.3, high=0.8)}),
-    "space, then guests in it": (of(BETWEEN, GUESTS), Inputs(references=IMAGES[:2]), {}),
-    "space and time, then references": (of(AFTER, READING), Inputs(references=IMAGES[:2]), {}),
+    "space, then guests in it": (of(BETWEEN, GUESTS), Inputs({REFERENCE_IMAGES: IMAGES[:2]}), {}),
+    "space and time, then references": (of(AFTER, READING), Inputs({REFERENCE_IMAGES: IMAGES[:2]}), {}),
     "space and time, then words": (of(AFTER, REDOING), NO_INPUTS, {}),
-    "space or time, and side blocks": (of(ALTERNATING, CONTROLLED), Inputs(video=CLIP, references=IMAGES[:1]), {}),
+    "space or time, and side blocks": (
+        of(ALTERNATING, CONTROLLED),
+        Inputs({VIDEO: CLIP, REFERENCE_IMAGES: IMAGES[:1]}),
+        {},
+    ),
     "still at first": (REDOING, NO_INPUTS, {"guidance_rule": ZeroStar(zero_steps=2)}),
 }
 
@@ -180,7 +193,7 @@ def test_operations_are_those_that_are_executed(name: str) -> None:
     """Of encoding the inputs and of denoising, both counted by PyTorch on the pipeline's own functions."""
     made, asked, plan = asked_and_planned(name)
     model, prompt = made.transformer.build(), torch.randn(1, 3, 10)
-    source = () if asked.inputs.source_prompt is None else (prompt + 2,)
+    source = () if asked.inputs[SOURCE_PROMPT] is None else (prompt + 2,)
     rows = (prompt, prompt + 1 if asked.reads_negative else None, *source)
     with torch.no_grad():
         assert count_flops(lambda: given_to(asked)) == plan.reading
@@ -287,7 +300,7 @@ def test_tensors_have_the_shapes_of_the_data_flow() -> None:
 
 @pytest.mark.parametrize(("width", "height", "tokens"), [(832, 480, 34_320), (1280, 720, 79_200)])
 def test_a_reference_of_vace_is_a_latent_frame_more(width: int, height: int, tokens: int) -> None:
-    plan = planned("vace-1.3b", width, height, Inputs(references=IMAGES[:1]))
+    plan = planned("vace-1.3b", width, height, Inputs({REFERENCE_IMAGES: IMAGES[:1]}))
     shapes = {each.name: each.shape for each in plan.tensors}
     assert plan.tokens == tokens and plan.lead == 1
     assert shapes["branch vace"] == (1, 96, 22, height // 8, width // 8)
@@ -303,7 +316,7 @@ class Silent:
     """A branch, and what fills it, that say nothing of their cost."""
 
     name: str = "silent"
-    takes: frozenset[str] = frozenset()
+    inputs: tuple[InputField[object], ...] = ()
 
     def build(self, spec: DiTSpec) -> nn.Module:
         return nn.Linear(2, 3)

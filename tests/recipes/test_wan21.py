@@ -1,13 +1,13 @@
 """The released models: sizes from headers alone, official defaults, and who takes which inputs."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from comfy_files import write_sparse
-from kinoform.conditions.inputs import RECIPES, Inputs
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import CONTEXT_SCALE, FRAMES, STANDARD_INPUTS
 from kinoform.families.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
 from kinoform.loading.load import on_meta
 from kinoform.media.types import InputImage
@@ -16,8 +16,7 @@ from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.pipelines.request import request
-from kinoform.recipe import find
-from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED, load
+from kinoform.recipes.load import RELEASED, load, takers
 from kinoform.recipes.wan21 import NEGATIVE
 from official_folder import WORDS
 from refusals import refused
@@ -69,7 +68,7 @@ def test_the_shift_is_that_of_the_official_command_line_at_every_size(name: str)
 
 def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_image_makes_of_it() -> None:
     recipe = RELEASED["i2v-14b-720p"]()
-    narrow = Inputs(frames={0: InputImage(pixels=np.zeros((64, 1200, 3), np.uint8))})
+    narrow = Inputs({FRAMES: {0: InputImage(pixels=np.zeros((64, 1200, 3), np.uint8))}})
     asked = request(recipe, "a cat", 1, inputs=narrow).sized(recipe.codec, recipe.transformer)
     assert asked.width * asked.height < 1280 * 720 and asked.shift == 5.0
     small = request(recipe, "a cat", 1, inputs=narrow, width=832, height=480)
@@ -77,10 +76,9 @@ def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_ima
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:
-    recipes = [*map(find, (EMBEDDED | ADAPTERS).values()), *(make() for make in RELEASED.values())]
-    for field in fields(Inputs):
-        takers = [r.name for r in recipes if any(field.name in each.takes for each in r.conditioners)]
-        assert RECIPES[field.name] == ", ".join(takers), field.name
+    assert takers(FRAMES) == ("mini:frames", "i2v-14b-480p", "i2v-14b-720p", "flf2v-14b")
+    assert takers(CONTEXT_SCALE) == ("mini:vace", "vace-1.3b", "vace-14b")
+    assert all(takers(item) for item in STANDARD_INPUTS)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import kinoform
 from kinoform.conditions.coerce import to_inputs
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput
+from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, STANDARD_INPUTS, VIDEO
 from kinoform.loading.additions import with_additions
 from kinoform.media.types import InputVideo
 from kinoform.mini import plans
@@ -61,7 +62,7 @@ def samples(name: str) -> dict[tuple[str, ...], Sample]:
     """By what is given: the first of each kind in a batch. A sample of nothing is one whose inputs were left out."""
     plan, found = PLANS[name], {}
     for sample in plan.samples.draw(0, plan.batch, PLANS[name].video):
-        found.setdefault(sample.inputs.given(), sample)
+        found.setdefault(tuple(item.name for item in sample.inputs), sample)
     return found
 
 
@@ -118,10 +119,10 @@ def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
 def test_a_video_that_becomes_itself_is_detected() -> None:
     frames = np.random.default_rng(1).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8)
     with refused("sample_unchanged", "'a red ball'"):
-        Sample(inputs=Inputs(video=InputVideo(frames=frames.copy())), prompt="a red ball", video=frames)
+        Sample(inputs=Inputs({VIDEO: InputVideo(frames=frames.copy())}), prompt="a red ball", video=frames)
     other = frames.copy()
     other[-1, -1, -1, -1] ^= 1
-    assert Sample(inputs=Inputs(video=InputVideo(frames=other)), prompt="a red ball", video=frames).video is frames
+    assert Sample(inputs=Inputs({VIDEO: InputVideo(frames=other)}), prompt="a red ball", video=frames).video is frames
 
 
 def doors(given: ConditionerOutput) -> Iterator[Tensor]:
@@ -157,22 +158,26 @@ def same(one: Any, other: Any) -> bool:
 
 
 def as_arrays(inputs: Inputs) -> Inputs:
-    return to_inputs(
-        frames={place: image.pixels for place, image in inputs.frames.items()},
-        video=None if inputs.video is None else inputs.video.frames,
-        mask=None if inputs.mask is None else inputs.mask.values,
-        references=[each.pixels for each in inputs.references],
-    )
+    given = {
+        "frames": {place: image.pixels for place, image in inputs[FRAMES].items()},
+        "video": None if inputs[VIDEO] is None else inputs[VIDEO].frames,
+        "mask": None if inputs[MASK] is None else inputs[MASK].values,
+        "reference_images": [each.pixels for each in inputs[REFERENCE_IMAGES]],
+    }
+    return to_inputs(STANDARD_INPUTS, given)
 
 
 def from_files(inputs: Inputs, folder: Path) -> Inputs:
     """From png files; videos and masks from folders of them."""
-    return to_inputs(
-        frames={place: png(folder / f"frame{place}.png", image.pixels) for place, image in inputs.frames.items()},
-        video=None if inputs.video is None else pngs(folder / "video", inputs.video.frames),
-        mask=None if inputs.mask is None else pngs(folder / "mask", inputs.mask.values),
-        references=[png(folder / f"reference{n}.png", each.pixels) for n, each in enumerate(inputs.references)],
-    )
+    given = {
+        "frames": {place: png(folder / f"frame{place}.png", image.pixels) for place, image in inputs[FRAMES].items()},
+        "video": None if inputs[VIDEO] is None else pngs(folder / "video", inputs[VIDEO].frames),
+        "mask": None if inputs[MASK] is None else pngs(folder / "mask", inputs[MASK].values),
+        "reference_images": [
+            png(folder / f"reference{n}.png", each.pixels) for n, each in enumerate(inputs[REFERENCE_IMAGES])
+        ],
+    }
+    return to_inputs(STANDARD_INPUTS, given)
 
 
 def pngs(folder: Path, frames: np.ndarray) -> Path:

@@ -3,6 +3,8 @@ import numpy as np
 from kinoform.conditions.clip_checks import WHITE
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES
+from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
 from kinoform.mini.training.adapter_dataset import EditSamples, FrameSamples, ReferenceSamples
@@ -19,9 +21,9 @@ VIDEO = VideoSize(num_frames=9, height=64, width=64)
 def test_known_frames_are_those_of_the_video() -> None:
     samples = FrameSamples(level=L3, seed=0).draw(0, 60, VIDEO)
     for sample in samples:
-        for place, image in sample.inputs.frames.items():
+        for place, image in sample.inputs[FRAMES].items():
             assert np.array_equal(image.pixels, sample.video[place])
-    kinds = {tuple(sample.inputs.frames) for sample in samples}
+    kinds = {tuple(sample.inputs[FRAMES]) for sample in samples}
     assert {(), (0,), (0, 8), (8,)} <= kinds and len(kinds) > 5
 
 
@@ -32,9 +34,9 @@ def test_portraits_show_the_object_of_the_video_and_prompts_may_leave_it_unnamed
             assert not is_held_out(parse(sample.prompt))
         except UsageError:
             unnamed += 1
-            assert sample.inputs.references, "a video cannot come from a prompt that does not say of what"
-        absent += not sample.inputs.references
-        for image in sample.inputs.references:
+            assert sample.inputs[REFERENCE_IMAGES], "a video cannot come from a prompt that does not say of what"
+        absent += not sample.inputs[REFERENCE_IMAGES]
+        for image in sample.inputs[REFERENCE_IMAGES]:
             shown, video = read(image.pixels[None]), read(sample.video)
             assert shown.background.colour in GROUNDS
             assert shown.things[0].colour == video.things[0].colour
@@ -45,22 +47,22 @@ def test_an_edit_leaves_alone_what_is_black_in_its_mask() -> None:
     masked = hidden = whole = words = 0
     for sample in EditSamples(level=L3, seed=0).draw(0, 120, VIDEO):
         inputs = sample.inputs
-        if inputs.video is None:
-            words += inputs.given() == ()
+        if inputs[VIDEO_INPUT] is None:
+            words += not inputs
             continue
-        assert inputs.video.frames.shape == sample.video.shape
-        if inputs.mask is None:
+        assert inputs[VIDEO_INPUT].frames.shape == sample.video.shape
+        if inputs[MASK] is None:
             whole += 1
             continue
         masked += 1
-        black = np.broadcast_to(inputs.mask.values < WHITE, sample.video.shape[:3])
-        assert np.array_equal(inputs.video.frames[black], sample.video[black])
-        hidden += bool((inputs.video.frames[~black] == 127).all())
+        black = np.broadcast_to(inputs[MASK].values < WHITE, sample.video.shape[:3])
+        assert np.array_equal(inputs[VIDEO_INPUT].frames[black], sample.video[black])
+        hidden += bool((inputs[VIDEO_INPUT].frames[~black] == 127).all())
     assert min(masked, hidden, whole, words) > 3
 
 
 def test_to_copy_is_nothing_to_learn() -> None:
     video = np.zeros((5, 8, 8, 3), np.uint8)
     with refused("sample_unchanged"):
-        Sample(inputs=Inputs(video=InputVideo(frames=video)), prompt="a red ball", video=video.copy())
+        Sample(inputs=Inputs({VIDEO_INPUT: InputVideo(frames=video)}), prompt="a red ball", video=video.copy())
     assert Sample(inputs=NO_INPUTS, prompt="a red ball", video=video).video is video

@@ -9,6 +9,7 @@ import torch
 
 import kinoform
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.mini import plans
 from kinoform.mini.training.reference_stage import ReferenceEncoderPlan, TextualInversionStage
@@ -66,7 +67,7 @@ def test_its_rows_are_those_of_a_request() -> None:
     thing = sample_scene(config.level, generator).things[0]
     generator.random()
     image = InputImage(pixels=portrait(thing, generator, height=64, width=64))
-    wanted = config.rows.encode(Inputs(references=(image,)), config.video, CodecOnly(frozen().codec))
+    wanted = config.rows.encode(Inputs({REFERENCE_IMAGES: (image,)}), config.video, CodecOnly(frozen().codec))
     assert torch.equal(batch.rows[:1], wanted.context["reference"]) and bool((batch.weight == 1).all())
     own = TextualInversionStage(config, base(), frozen())._tokens(
         [(thing.subject.colour.name, thing.subject.shape.name)]

@@ -9,6 +9,7 @@ from torch import Tensor
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.mini.training.autoencoder_stage import new_autoencoder
 from kinoform.mini.training.probe_loss import ProbeTargets
@@ -112,7 +113,7 @@ def test_the_rows_are_those_of_a_request(frozen: FrozenParts, monkeypatch: pytes
     video = VideoSize(num_frames=5, height=32, width=32)
     assert len(drawn) == len(found.shown) > 2
     for pixels, rows in zip(drawn, found.context["reference"], strict=True):
-        given = ROWS.encode(Inputs(references=(InputImage(pixels=pixels),)), video, CodecOnly(frozen.codec))
+        given = ROWS.encode(Inputs({REFERENCE_IMAGES: (InputImage(pixels=pixels),)}), video, CodecOnly(frozen.codec))
         assert torch.equal(given.context["reference"][0], rows)
 
 

@@ -12,6 +12,7 @@ import kinoform.mini.training.reference_stage as module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.mini.training.autoencoder_stage import new_autoencoder
 from kinoform.mini.training.reference_stage import (
@@ -81,7 +82,7 @@ def test_the_rows_are_those_of_a_request(frozen: FrozenParts, shown: Shown) -> N
     found = stage.batch(3)
     assert len(found.rows) == len(shown) == CONFIG.batch
     for rows, (_, image) in zip(found.rows, shown, strict=True):
-        given = ROWS.encode(Inputs(references=(image,)), CONFIG.video, CodecOnly(frozen.codec))
+        given = ROWS.encode(Inputs({REFERENCE_IMAGES: (image,)}), CONFIG.video, CodecOnly(frozen.codec))
         assert torch.equal(given.context["reference"][0], rows)
     assert torch.equal(found.rows, stage.batch(3).rows) and not torch.equal(found.rows, stage.batch(4).rows)
 

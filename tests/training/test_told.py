@@ -12,6 +12,7 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, VideoSize
 from kinoform.conditions.references import ReferenceRows, ReferenceTokens
+from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.conditions.vace import Vace
 from kinoform.loading.additions import Additions
 from kinoform.media.types import InputImage
@@ -40,7 +41,7 @@ from tiny_recipe import WORDS, tiny
 DRAW = np.random.default_rng(1)
 VIDEOS = [DRAW.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8) for _ in range(4)]
 IMAGE = InputImage(pixels=DRAW.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-SHOWN = Inputs(references=(IMAGE,))
+SHOWN = Inputs({REFERENCE_IMAGES: (IMAGE,)})
 TRAINING = TrainingSpec(schedule=Schedule(warmup=0, total=2), optimizer=OptimizerSpec(hidden=no_matrix))
 ROWS = ReferenceRows(rows=replace(ReferenceRows().rows, channels=4))
 """Of the tiny model's latents."""
@@ -191,7 +192,7 @@ def test_a_dropped_prompt_takes_its_images_away(name: str, stage: Make, base: Di
 
 
 def test_frames_stand_beside_either_prompt(stage: Make) -> None:
-    first = Inputs(frames={0: InputImage(pixels=VIDEOS[0][0])})
+    first = Inputs({FRAMES: {0: InputImage(pixels=VIDEOS[0][0])}})
     made = replace(WAYS["frames"], samples=Same(samples=[sample(n, first, None) for n in range(4)]))
     (kept,), (dropped,) = (stage(replace(made, dropout=share)).batch(0) for share in (0.0, 1.0))
     assert kept.given.channels is not None and kept.given.channels.any()
@@ -228,6 +229,6 @@ def test_the_world_tells_what_words_alone_can_make() -> None:
         assert each.told is not None and parse(each.told)
     for samples in (FrameSamples(level=L3, seed=0), EditSamples(level=L3, seed=0)):
         drawn = samples.draw(0, 40, video)
-        assert all((each.told is None) == bool(each.inputs.given()) for each in drawn)
+        assert all((each.told is None) == bool(each.inputs) for each in drawn)
         assert {None} < {each.told for each in drawn}
         assert all(each.told in (None, each.prompt) for each in drawn)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kinoform.checkpoints.hashes import file_hash
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
 from kinoform.errors import WeightsError
 from kinoform.loading.additions import Additions, stored_spec, with_additions
@@ -252,7 +252,7 @@ class Loud:
     """A conditioner that fills the doors of MADE whatever is asked."""
 
     scale: float
-    takes: frozenset[str] = frozenset()
+    inputs: tuple[InputField[object], ...] = ()
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked

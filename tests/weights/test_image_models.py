@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from comfy_files import comfy_codec, spiece_bytes
 from diffusers_folder import huggingface_text, huggingface_tower, write_diffusers_folder
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.families.names import DIT
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.loading.sources import Overrides
@@ -171,9 +172,9 @@ def test_a_folder_makes_videos_from_what_it_takes_and_refuses_the_rest(kind: str
     write_official_folder(tmp_path / "model", kind=kind)
     pipe = load(tmp_path / "model", device="cpu")
     image = InputImage(pixels=np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3))
-    first = Inputs(frames={0: image})
-    fitting = {"t2v": Inputs(), "i2v": first, "flf2v": Inputs(frames={0: image, -1: image}),
-               "vace": Inputs(references=(image,))}  # fmt: skip
+    first = Inputs({FRAMES: {0: image}})
+    fitting = {"t2v": Inputs(), "i2v": first, "flf2v": Inputs({FRAMES: {0: image, -1: image}}),
+               "vace": Inputs({REFERENCE_IMAGES: (image,)})}  # fmt: skip
 
     def frames(inputs: Inputs) -> np.ndarray:
         sizes = {"width": 48, "height": 32, "num_frames": 5, "steps": 2}

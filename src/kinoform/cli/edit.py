@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.inputs import INPUTS, InputOptions
+from kinoform.cli.inputs import INPUTS, InputOptions, option_names
 from kinoform.cli.option_groups import (
     EditOutput,
     EditOutputOptions,
@@ -20,13 +20,15 @@ from kinoform.cli.option_groups import (
     VideoOptions,
     edit_video,
 )
-from kinoform.cli.options import VIDEO, command, option, varied
+from kinoform.cli.options import VIDEO as VIDEO_PANEL
+from kinoform.cli.options import command, option, varied
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, SOURCE_PROMPT, VIDEO
 
 
 @command
 def edit(
     video: Annotated[Path, typer.Argument(help="A video or folder of frames; it stays as it is.")],
-    prompt: Annotated[str, option(VIDEO, "What the video shall show.")],
+    prompt: Annotated[str, option(VIDEO_PANEL, "What the video shall show.")],
     source_prompt: Annotated[
         str | None,
         option(INPUTS, "What the video shows now, to edit it into the prompt.", "--source-prompt", "--from-prompt"),
@@ -35,7 +37,7 @@ def edit(
     inputs: Annotated[
         InputOptions,
         varied(
-            only=("mask", "fit_mask", "reference", "strength", "context_scale"),
+            without=option_names(FRAMES, VIDEO, EXACT_SIZE, SOURCE_PROMPT),
             help={"fit_mask": "Stretch a mask of another size, spread one of another length."},
         ),
     ],
@@ -56,20 +58,21 @@ def edit(
     console.keep_private(prompt, source_prompt, made.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.edit_common import finish, order
+    from kinoform.conditions.protocols import readable
     from kinoform.editing import preview
     from kinoform.editing.edit import carry_out
     from kinoform.editing.edit_plan import plan_edit
 
+    inputs = replace(inputs, source_prompt=source_prompt)
     settings = join.settings(fit_mask=inputs.fit_mask)
     ordered = order(
-        "edit", video, prompt, replace(inputs, source_prompt=source_prompt), join,
+        "edit", video, prompt, inputs, join,
         model=replace(model, model=model.model or ("mini:vace" if source_prompt is None else "mini")),
         video=made, machine=machine, output=output, editing=editing,
     )  # fmt: skip
     plan = plan_edit(
-        ordered.pipeline, video, prompt, seed=ordered.seed, mask=inputs.mask, references=inputs.reference or (),
-        strength=inputs.strength, source_prompt=source_prompt, context_scale=inputs.context_scale,
-        settings=settings, **made.changes(),
+        ordered.pipeline, video, prompt, seed=ordered.seed, settings=settings, **made.changes(),
+        **inputs.values(readable(ordered.pipeline.recipe.conditioners)),
     )  # fmt: skip
     finish(
         ordered, (len(plan.source.frames), *plan.source.size), plan, draw=partial(preview.preview, plan),

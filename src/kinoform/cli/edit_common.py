@@ -20,6 +20,7 @@ from kinoform.cli.options import words_of
 from kinoform.cli.output import Output, check, placed, save
 from kinoform.cli.progress import bars
 from kinoform.cli.write_videos import rehearse
+from kinoform.conditions.standard_inputs import STANDARD_INPUTS
 from kinoform.editing.edit import Edited
 from kinoform.editing.encode_check import PROMISED, Kept, kept
 from kinoform.editing.passes import Passes
@@ -35,7 +36,7 @@ Shape: TypeAlias = tuple[int, int, int]
 """Frames, height, width."""
 
 
-TEXTS = ("prompt", "negative", "source_prompt")
+TEXTS = ("prompt", "negative", *(item.key for item in STANDARD_INPUTS if item.kind.private))
 """Options whose words are kept whole; of all others the folders are left out."""
 
 UNTOLD = (
@@ -124,7 +125,8 @@ def again(command: str, file: Path, prompt: str, model: ModelOptions, *groups: o
     """The words of the command line that make the same video, with names of files but without their folders."""
 
     def spell(name: str, value: object) -> str:
-        return str(value) if name in TEXTS else re.split(r"[/\\]", str(value))[-1]
+        before, separator, path = str(value).rpartition("=")
+        return str(value) if name in TEXTS else before + separator + re.split(r"[/\\]", path)[-1]
 
     named = ("--model", spell("model", model.model))
     told = (

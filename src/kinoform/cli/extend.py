@@ -72,7 +72,7 @@ def extend(
     plan = plan_extend(
         ordered.pipeline, source, prompt,
         num_frames=most_new(recipe, there, new.context) if frames is None else frames,
-        seed=ordered.seed, before=new.before, context=new.context, references=inputs.reference or (),
+        seed=ordered.seed, before=new.before, context=new.context, reference_images=inputs.reference or (),
         match_colours=not join.no_colour_match, **made.changes(),
     )  # fmt: skip
     finish(

@@ -16,7 +16,8 @@ from kinoform.cli.options import command
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
-    from kinoform.conditions.inputs import Inputs
+    from kinoform.conditions.input_kinds import ReadOptions
+    from kinoform.conditions.inputs import InputField, Inputs
     from kinoform.models.codec import CodecSpec
     from kinoform.models.dit import DiTSpec
     from kinoform.recipe import Recipe
@@ -53,7 +54,7 @@ def make_videos(
     output: OutputOptions,
 ) -> None:
     """Make the videos that the options describe and save them, or tell what they take."""
-    console.keep_private(prompt, made.negative, inputs.source_prompt)
+    console.keep_private(prompt, made.negative, *inputs.private())
     texts = prompts_of(prompt, made.prompts)
     console.keep_private(*texts)
     # Imported here because PyTorch takes seconds, which help and completion do without.
@@ -64,7 +65,9 @@ def make_videos(
     from kinoform.pipelines.pipeline import random_seed
 
     pipeline = model.load(machine)
-    changes = changes_of(pipeline.recipe, pipeline.parts.codec_spec, pipeline.parts.transformer_spec, made, inputs.read)
+    changes = changes_of(
+        pipeline.recipe, pipeline.parts.codec_spec, pipeline.parts.transformer_spec, made, inputs.read, inputs.fit_mask
+    )
     first = random_seed() if made.seed is None else made.seed
     asked = [
         pipeline.request(text, seed=first + number, **changes)
@@ -90,18 +93,21 @@ def changes_of(
     codec: CodecSpec,
     transformer: DiTSpec,
     made: VideoOptions,
-    read: Callable[[float | None, int | None], Inputs],
+    read: Callable[[tuple[InputField[Any], ...], ReadOptions], Inputs],
+    fit_mask: bool,
 ) -> dict[str, Any]:
     """Return what differs from a recipe's request; the specs decide which lengths are legal.
 
-    `read` reads the inputs, at a rate and up to a number of frames.
+    `read` reads the inputs, of those that the model may be given, as the options say.
     """
-    from kinoform.conditions.protocols import most_of, rate_of
+    from kinoform.conditions.protocols import read_options, readable
 
-    fps, ways_in = recipe.fps if made.fps is None else made.fps, recipe.conditioners
+    fps = recipe.fps if made.fps is None else made.fps
     length = made.num_frames(fps, codec.stride[0], transformer.patch[0])
-    most = most_of(ways_in, recipe.num_frames if length is None else length)
-    changes = made.changes() | {"num_frames": length, "inputs": read(rate_of(ways_in, fps), most)}
+    options = read_options(
+        recipe.conditioners, fps=fps, num_frames=recipe.num_frames if length is None else length, fit_mask=fit_mask
+    )
+    changes = made.changes() | {"num_frames": length, "inputs": read(readable(recipe.conditioners), options)}
     return changes | ({"steps": _fast_steps(recipe, made.steps)} if made.fast else {})
 
 

@@ -1,75 +1,107 @@
-"""Options for images, videos and masks, and how they become the inputs of a request."""
+"""Options for images, videos, masks and other inputs: made from the fields that declare these."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated, Any
 
+from kinoform.cli import console
 from kinoform.cli.options import option
+from kinoform.conditions.coerce import to_inputs, unknown_input
+from kinoform.conditions.input_kinds import ImageKind, ReadOptions
+from kinoform.conditions.inputs import InputField, Inputs
+from kinoform.conditions.standard_inputs import STANDARD_INPUTS
 from kinoform.errors import UsageError
-
-if TYPE_CHECKING:
-    from kinoform.conditions.inputs import Inputs
 
 INPUTS = "Inputs"
 """Under which heading these options stand in the help."""
 
+PART = ImageKind()
+"""The kind of a part of an input that has a name of its own."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputOptions:
-    """Images, videos and masks that a video is made from, as they are named; nothing of it read yet."""
 
-    image: Annotated[Path | None, option(INPUTS, "The first frame; the same as --frame 0=FILE.")] = None
-    last_image: Annotated[Path | None, option(INPUTS, "The last frame; the same as --frame -1=FILE.")] = None
-    frame: Annotated[
-        list[str] | None, option(INPUTS, "NUMBER=FILE: a known frame, from 0 on, -1 the last; repeatable.", "--frame")
-    ] = None
-    video: Annotated[
-        Path | None, option(INPUTS, "A video or folder of frames to start from, to follow or to change.", "--video")
-    ] = None
-    mask: Annotated[Path | None, option(INPUTS, "Where the video changes: white; still or moving.", "--mask")] = None
+def option_names(*items: InputField[Any]) -> tuple[str, ...]:
+    """Return the names of the options of these fields."""
+    return tuple(name for item in items for name in (*item.kind.shorthands, item.key))
+
+
+def _declared() -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, type and default of each option."""
+    for item in STANDARD_INPUTS:
+        for name, (_, help) in item.kind.shorthands.items():
+            yield name, Annotated[PART.option | None, _option(name, help)], None
+        value = list[item.kind.option] if item.kind.repeatable else item.kind.option
+        if value is bool:
+            yield item.key, Annotated[bool, _option(item.key, item.help)], False
+        else:
+            yield item.key, Annotated[value | None, _option(item.key, item.help)], None
+
+
+def _option(name: str, help: str) -> Any:
+    return option(INPUTS, help, f"--{name.replace('_', '-')}")
+
+
+_Declared: Any = make_dataclass("_Declared", _declared(), frozen=True, kw_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(_Declared):
+    """Options of every input of the package, as they were said, and of inputs by name; nothing of them is read yet."""
+
     fit_mask: Annotated[bool, option(INPUTS, "Stretch a mask of another size.", "--fit-mask")] = False
-    reference: Annotated[
-        list[Path] | None, option(INPUTS, "An image of what shall appear; repeatable.", "--reference")
+    input: Annotated[
+        list[str] | None, option(INPUTS, "NAME=VALUE: any input that the model takes; repeatable.", "--input")
     ] = None
-    strength: Annotated[float | None, option(INPUTS, "How far --video is redone, above 0, up to 1.")] = None
-    source_prompt: Annotated[str | None, option(INPUTS, "What --video shows now, to edit it into the prompt.")] = None
-    context_scale: Annotated[float | None, option(INPUTS, "How strongly a control video counts; 1 as trained.")] = None
-    exact_size: Annotated[
-        bool, option(INPUTS, "Keep --size instead of the proportions of the image.", "--exact-size")
-    ] = False
 
-    def read(self, fps: float | None = None, num_frames: int | None = None) -> Inputs:
-        """Images and videos in memory, videos at `fps` frames per second, None for their own, and `num_frames` at most.
+    def read(self, known: tuple[InputField[Any], ...], options: ReadOptions) -> Inputs:
+        """Read the inputs that are given. Raises UsageError for one that is not `known`, and as `to_inputs`."""
+        return to_inputs(known, self.values(known), options)
 
-        Raises UsageError for files that are missing or cannot be read.
+    def values(self, known: Iterable[InputField[Any]] = STANDARD_INPUTS) -> dict[str, object]:
+        """Return what is given, by the keywords of Python.
+
+        Raises UsageError for an input that is not among the `known`, or is given twice.
         """
-        # Imported here because numpy takes time that help and completion do without.
-        from kinoform.conditions.coerce import to_inputs
+        given = {keyword: value for keyword, value in self._own() if value is not None and value is not False}
+        for keyword, value in self._named(tuple(known)):
+            if keyword in given:
+                raise UsageError(
+                    f"the input {keyword} is given by --input and by its own option; give it once",
+                    code="options_conflict",
+                )
+            given[keyword] = value
+        return given
 
-        return to_inputs(
-            fps=fps,
-            num_frames=num_frames,
-            image=self.image,
-            last_image=self.last_image,
-            frames=[_numbered(text) for text in self.frame or ()],
-            video=self.video,
-            mask=self.mask,
-            references=self.reference or (),
-            strength=self.strength,
-            source_prompt=self.source_prompt,
-            context_scale=self.context_scale,
-            exact_size=self.exact_size,
-            fit_mask=self.fit_mask,
-        )
+    def private(self) -> Iterator[str]:
+        """Yield texts that stay out of logs."""
+        yield from filter(None, (getattr(self, item.key) for item in STANDARD_INPUTS if item.kind.private))
 
+    def _own(self) -> Iterator[tuple[str, object]]:
+        """Yield the values of options, by keyword."""
+        for item in STANDARD_INPUTS:
+            value = getattr(self, item.key)
+            yield item.name, item.kind.parse(value, item.key) if item.kind.repeatable and value else value
+            yield from ((name, getattr(self, name)) for name in item.kind.shorthands)
 
-def _numbered(text: str) -> tuple[int, Path]:
-    match = re.fullmatch(r"(-?\d{1,6})=(.+)", text)
-    if match is None:
-        raise UsageError(
-            f"--frame {text!r} is not NUMBER=FILE; write for example --frame 0=first.png", code="bad_value"
-        )
-    return int(match[1]), Path(match[2])
+    def _named(self, known: tuple[InputField[Any], ...]) -> Iterator[tuple[str, object]]:
+        """Yield the values of `--input`, by keyword."""
+        keywords = {item.key: item.name for item in known}
+        kinds = {item.name: item.kind for item in known} | {
+            name: PART for item in known for name in item.kind.shorthands
+        }
+        texts: dict[str, list[str]] = {}
+        for text in self.input or ():
+            name, separator, value = text.partition("=")
+            if not separator:
+                raise UsageError(
+                    f"--input {text!r} is not NAME=VALUE; write for example --input strength=0.5", code="bad_value"
+                )
+            keyword = keywords.get(name, name)
+            if keyword not in kinds:
+                raise unknown_input(name, known)
+            if kinds[keyword].private:
+                console.keep_private(value)
+            texts.setdefault(keyword, []).append(value)
+        for keyword, several in texts.items():
+            yield keyword, kinds[keyword].parse(several, keyword)

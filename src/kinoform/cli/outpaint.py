@@ -65,7 +65,7 @@ def outpaint(
     )  # fmt: skip
     plan = plan_outpaint(
         ordered.pipeline, video, prompt, width=width, height=height, anchor=canvas.anchor, seed=ordered.seed,
-        references=inputs.reference or (), settings=settings, **made.changes(),
+        settings=settings, **made.changes(), **inputs.values(),
     )  # fmt: skip
     finish(
         ordered, (len(plan.source.frames), height, width), plan, draw=partial(preview.preview, plan),

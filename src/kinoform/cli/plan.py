@@ -29,7 +29,7 @@ from kinoform.plan.crossover import crossovers
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.work import Sizes, Work
 from kinoform.recipe import Recipe, find
-from kinoform.recipes.load import ADAPTERS, DEVICES, DTYPES, EMBEDDED, RELEASED, choose_machine
+from kinoform.recipes.load import ADAPTERS, DEVICES, DTYPES, EMBEDDED, RELEASED, choose_machine, takers
 
 FACTORIZED = ("factorized", "factorised")
 """What `--compare` takes besides models and sizes; a folder of that name comes first."""
@@ -54,7 +54,7 @@ def plan(
 
     Takes all words of `kinoform generate`; those about the file to come change nothing here.
     """
-    console.keep_private(prompt, made.negative, inputs.source_prompt)
+    console.keep_private(prompt, made.negative, *inputs.private())
     texts = ["any video"] if prompt is None and made.prompts is None else prompts_of(prompt, made.prompts)
     console.keep_private(*texts)
     others = len(texts) * checked_count(made.count) > 1
@@ -63,7 +63,7 @@ def plan(
 
     def asked_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Work, float]:
         recipe, kept = recipe_of(named)
-        changes = changes_of(recipe, recipe.codec, recipe.transformer, replace(made, size=size), read)
+        changes = changes_of(recipe, recipe.codec, recipe.transformer, replace(made, size=size), read, inputs.fit_mask)
         asked = request(recipe, texts[0], made.seed or 0, **changes)
         sizes = Sizes(
             transformer=recipe.transformer if recipe.additions is None else recipe.additions.to(recipe.transformer),
@@ -72,8 +72,8 @@ def plan(
             image=recipe.image,
             kept=kept,
         )
-        if asked.inputs.given():  # otherwise the usual case is planned, also of models that cannot do without
-            asked = asked.sized(sizes.codec, sizes.transformer)
+        if asked.inputs:  # otherwise the usual case is planned, also of models that cannot do without
+            asked = asked.sized(sizes.codec, sizes.transformer, takers)
         return sizes, replace(work_of(asked), others=others), asked.fps
 
     def planned(named: ModelOptions, size: str | None) -> VideoPlan:

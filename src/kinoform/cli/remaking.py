@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, replace
@@ -13,9 +12,10 @@ from typing import TypeVar
 import torch
 
 from kinoform.cli import console
-from kinoform.conditions.coerce import InputKwargs, to_inputs
+from kinoform.conditions.coerce import restored
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import most_of, rate_of
+from kinoform.conditions.protocols import readable
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
 from kinoform.errors import UsageError, WeightsError
 from kinoform.loading.additions import Additions
 from kinoform.media.video import MAX_UPSCALE, format_of
@@ -71,9 +71,9 @@ def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
 
 def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Request:
     """What was asked for, checked anew. Raises UsageError for values out of range."""
-    recipe, inputs = pipeline.recipe, _inputs(pipeline.recipe, told, files)
+    recipe, inputs = pipeline.recipe, _inputs(pipeline, told, files)
     with warnings.catch_warnings():
-        if inputs.frames:
+        if FRAMES in inputs:
             warnings.simplefilter("ignore")  # of images that would be cropped if the size were exact
         asked = pipeline.request(
             told.prompt,
@@ -83,7 +83,7 @@ def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Re
             sampler=_named(told.sampler, recipe.sampler, sampler_of),
             guidance_rule=_named(told.guidance_rule, recipe.guidance_rule, guidance_of),
             # The recorded size is the one asked for in the proportions of the image; fitted again it would shrink.
-            inputs=replace(inputs, exact_size=True) if inputs.frames else inputs,
+            inputs=inputs | {EXACT_SIZE: True} if FRAMES in inputs else inputs,
         )
     return replace(asked, inputs=inputs)
 
@@ -128,28 +128,15 @@ def _named(name: str | None, own: Named, read: Callable[[str], Named]) -> Named 
     return own if name_of(own) == name else read(name)
 
 
-def _inputs(recipe: Recipe, told: Recorded, files: Mapping[str, Path]) -> Inputs:
-    """The recorded inputs, read from the files that were found. Raises UsageError for a place that is none."""
-    frames: list[tuple[int, object]] = []
-    references: list[tuple[int, object]] = []
-    material: InputKwargs = {}
-    for name, path in files.items():
-        if name in told.loras:
-            continue
-        kind, _, number = name.partition(":")
-        if name == "video" or name == "mask":
-            material[name] = path
-        elif kind in ("frame", "reference") and re.fullmatch(r"-?\d{1,6}", number):
-            (frames if kind == "frame" else references).append((int(number), path))
-        else:
-            raise UsageError(
-                f"it was made from a {name[:40]!r}, which this version cannot take", code="input_not_taken"
-            )
-    material["fit_mask"] = True  # as it was then, since the files are the same
-    material["references"] = [path for _, path in sorted(references)]
-    rate = rate_of(recipe.conditioners, float(told.asked["fps"]))  # type: ignore[arg-type]
-    most = most_of(recipe.conditioners, told.asked["num_frames"])  # type: ignore[arg-type]
-    return to_inputs(fps=rate, num_frames=most, **material, frames=frames, **told.conditions)  # type: ignore[arg-type]
+def _inputs(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Inputs:
+    """The recorded inputs, read from the files that were found. Raises UsageError for what the model cannot take."""
+    options = pipeline.read_options(
+        fps=told.asked["fps"],  # type: ignore[arg-type]
+        num_frames=told.asked["num_frames"],  # type: ignore[arg-type]
+        fit_mask=True,  # as it was then, since the files are the same
+    )
+    own = {name: path for name, path in files.items() if name not in told.loras}
+    return restored(readable(pipeline.recipe.conditioners), own, told.conditions, options)
 
 
 def wishes(told: Recorded, video: Path, name: str) -> Wishes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,13 @@ from einops import reduce
 from jaxtyping import Bool
 from torch import Tensor
 
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import Units, VideoSize
 from kinoform.conditions.resize import kept_part, signal
+from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo, Mask
 from kinoform.models.codec import Pixels
-from kinoform.numbers import real_of
 from kinoform.ops.patch import Patch
 
 WHITE = 128
@@ -67,25 +68,11 @@ def kept_mask(mask: Mask, clip: InputVideo, video: VideoSize) -> Bool[np.ndarray
     return mask.values[: video.num_frames, rows, columns] >= WHITE
 
 
-def check_strength(strength: float | None) -> None:
-    """Raise UsageError for a strength outside (0, 1]; None is none."""
-    if strength is None:
-        return
-    number = real_of(strength)
-    if number is None or not 0 < number <= 1:
-        raise UsageError(
-            f"strength must be above 0 and at most 1, not {strength!r}; 1 redoes the video wholly",
-            code="wrong_type" if number is None else "value_out_of_range",
-        )
-
-
-def check_video_given(inputs: Inputs, *names: str) -> None:
+def check_video_given(inputs: Inputs, *fields: InputField[Any]) -> None:
     """Raise UsageError where one of these inputs is given without the video that it counts for."""
-    for name in inputs.given() if inputs.video is None else ():
-        if name in names:
-            raise UsageError(
-                f"a {name.replace('_', ' ')} without a video changes nothing; give the video too", code="input_missing"
-            )
+    for item in fields if VIDEO not in inputs else ():
+        if item in inputs:
+            raise UsageError(f"a {item.said} without a video changes nothing; give the video too", code="input_missing")
 
 
 def check_same(mask: Mask, clip: InputVideo) -> None:

@@ -1,89 +1,88 @@
-"""Inputs from what people hand over: paths, images of Pillow, arrays."""
+"""Inputs from what people hand over: paths, images of Pillow, arrays; and from what a video records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.mask_fitting import fitted_mask
-from kinoform.errors import UsageError
-from kinoform.media.coerce import clip_of, image_of, mask_of
-from kinoform.media.types import InputImage
-from kinoform.numbers import Number, Whole, plain, whole_of
+from kinoform.conditions.input_kinds import ReadOptions
+from kinoform.conditions.inputs import InputField, Inputs, by_name
+from kinoform.errors import UsageError, nearest
 
-
-class InputKwargs(TypedDict, total=False):
-    """The arguments of `to_inputs`; images, videos and masks as `media.values` takes them."""
-
-    image: object
-    last_image: object
-    frames: Mapping[Any, object] | Sequence[tuple[Whole, object]]
-    video: object
-    mask: object
-    references: Sequence[object]
-    strength: Number | None
-    source_prompt: str | None
-    context_scale: Number | None
-    exact_size: bool
-    fit_mask: bool
+InputKwargs: TypeAlias = Mapping[str, object]
+"""Values by the names of fields, and of parts of them (`image` is a part of `frames`); None for those not given."""
 
 
-def to_inputs(
-    *,
-    fps: Number | None = None,
-    num_frames: Whole | None = None,
-    image: object = None,
-    last_image: object = None,
-    frames: Mapping[Any, object] | Sequence[tuple[Whole, object]] = (),
-    video: object = None,
-    mask: object = None,
-    references: Sequence[object] = (),
-    strength: Number | None = None,
-    source_prompt: str | None = None,
-    context_scale: Number | None = None,
-    exact_size: bool = False,
-    fit_mask: bool = False,
-) -> Inputs:
-    """Inputs with everything read; `image` is frame 0, `last_image` frame -1, see `Inputs` for the others.
+def to_inputs(fields: Iterable[InputField[Any]], values: InputKwargs, options: ReadOptions | None = None) -> Inputs:
+    """Read the values of fields; see the kinds for what stands for a value.
 
-    A mask is brought to the size and length of the video as `fitted_mask` does, with `fit_mask` to any size.
-
-    Videos and masks that know their times are taken at `fps` frames per second, None for as they are, and of all
-    videos and masks no more than `num_frames` frames are read, None for all.
-
-    Raises UsageError for files that are missing or cannot be read, for arrays that are no images, and for a
-    frame that is given twice.
+    Raises UsageError for a name that no field has, for files that are missing or cannot be read, and for values that
+    are not of the field's kind.
     """
-    rate = plain(fps)
-    pairs: Iterable[tuple[Whole, object]] = frames.items() if isinstance(frames, Mapping) else frames
-    ends: list[tuple[Whole, object]] = [(0, image), (-1, last_image)]
-    clip = None if video is None else clip_of(video, fps=rate, num_frames=num_frames)
-    area = None if mask is None else mask_of(mask, fps=rate, num_frames=num_frames, video=clip)
-    return Inputs(
-        frames=dict(_once([*ends, *pairs])),
-        video=clip,
-        mask=area if area is None or clip is None else fitted_mask(area, clip, fit=fit_mask, whole=False),
-        references=tuple(image_of(each) for each in references),
-        strength=plain(strength),
-        source_prompt=source_prompt,
-        context_scale=plain(context_scale),
-        exact_size=exact_size,
-    )
+    given, options = _gathered(fields, values), options or ReadOptions()
+    read: dict[InputField[Any], Any] = {}
+    for item in sorted(given, key=lambda item: item.kind.after is not None):
+        others = {field.name: value for field, value in read.items()}
+        read[item] = item.kind.read(given[item], item.said, replace(options, others=others))
+    return Inputs({item: read[item] for item in given})
 
 
-def _once(said: Iterable[tuple[Whole, object]]) -> Iterator[tuple[int, InputImage]]:
-    seen: set[int] = set()
-    for number, value in said:
+def split(fields: Iterable[InputField[Any]], values: InputKwargs) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the values of fields, and those of other names."""
+    names = frozenset(name for item in fields for name in (item.name, *item.kind.shorthands))
+    ours = {name: value for name, value in values.items() if name in names}
+    return ours, {name: value for name, value in values.items() if name not in names}
+
+
+def restored(
+    fields: Iterable[InputField[Any]], files: Mapping[str, Path], records: Mapping[str, object], options: ReadOptions
+) -> Inputs:
+    """Read the inputs that a video was made from, by the keys of `Inputs.files` and `Inputs.records`.
+
+    Raises UsageError for a key that no field has, and for a record that is not of the field's kind.
+    """
+    named = by_name(fields)
+    keys = {item.key: item for item in named.values()}
+    parts: dict[InputField[Any], dict[str, Path]] = {}
+    for key, path in files.items():
+        name, _, number = key.partition(":")
+        parts.setdefault(_known(keys, name), {})[number] = path
+    plain = {_known(named, name): value for name, value in records.items()}
+    values = {item.name: item.kind.restore(parts.get(item, {}), plain.get(item)) for item in (parts | plain)}
+    return to_inputs(named.values(), values, options)
+
+
+def _gathered(fields: Iterable[InputField[Any]], values: InputKwargs) -> dict[InputField[Any], object]:
+    """Values by field, parts of a field put together; in the order of the fields."""
+    named = by_name(fields)
+    parts = {name: (item, number) for item in named.values() for name, (number, _) in item.kind.shorthands.items()}
+    found: dict[InputField[Any], Any] = {}
+    for name, value in values.items():
+        if name not in named and name not in parts:
+            raise unknown_input(name, named.values())
         if value is None:
             continue
-        found = whole_of(number)
-        if found is None:
-            raise UsageError(f"an image is given for frame {number!r}; give a whole number", code="not_a_whole_number")
-        if found in seen:
-            raise UsageError(
-                f"frame {number} is given twice; the image is frame 0, the last image frame -1",
-                code="frame_given_twice",
-            )
-        seen.add(found)
-        yield found, image_of(value)
+        if name in named:
+            pairs = value.items() if isinstance(value, Mapping) else value
+            before = found.get(named[name])
+            found[named[name]] = value if before is None else [*before, *pairs]  # type: ignore[misc]
+        else:
+            item, number = parts[name]
+            before = found.get(item, ())
+            pairs = before.items() if isinstance(before, Mapping) else before
+            found[item] = [*pairs, (number, value)]
+    return {item: found[item] for item in named.values() if item in found}
+
+
+def unknown_input(name: str, fields: Iterable[InputField[Any]]) -> UsageError:
+    """Return the refusal of a name that no field has, with the nearest name and all others."""
+    names = [name for item in fields for name in (item.name, *item.kind.shorthands)]
+    return UsageError(f"there is no input {name!r}; {nearest(name, names)}", code="input_unknown")
+
+
+def _known(fields: Mapping[str, InputField[Any]], name: str) -> InputField[Any]:
+    if name not in fields:
+        raise UsageError(f"it was made from a {name[:40]!r}, which this model cannot take", code="input_not_taken")
+    return fields[name]

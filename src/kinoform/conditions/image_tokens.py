@@ -6,13 +6,15 @@ Source: the official Wan 2.1 image-to-video and first-last-frame pipelines.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.known_frames import in_video_order
 from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoders, Units, VideoSize
 from kinoform.conditions.resize import FLOATS, signal
+from kinoform.conditions.standard_inputs import FRAMES
 from kinoform.errors import UsageError
 from kinoform.models.vision import image_rows
 
@@ -32,26 +34,26 @@ class ImageTokens:
             raise UsageError(f"the rows of 1 or 2 images are read, not of {self.images}", code="value_out_of_range")
 
     @property
-    def takes(self) -> frozenset[str]:
-        return frozenset({"frames"})
+    def inputs(self) -> tuple[InputField[Any], ...]:
+        return (FRAMES,)
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked
 
     def check(self, inputs: Inputs, video: VideoSize) -> None:
         """Raises UsageError when fewer frames are known than the model reads, and as `in_video_order`."""
-        known = in_video_order(inputs.frames, video.num_frames)
+        known = in_video_order(inputs[FRAMES], video.num_frames)
         if len(known) < self.images:
             needs = "an image for frame 0" if self.images == 1 else "images for frames 0 and -1"
             raise UsageError(f"this model needs {needs}, and {len(known) or 'none'} is given", code="input_missing")
 
     def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
-        held = max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0)
+        held = max((FLOATS * each.pixels.nbytes for each in inputs[FRAMES].values()), default=0)
         return EncodeCost(images=self.images, held=held, context_tokens={"image": self.images * image_tokens})
 
     @torch.no_grad()
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
-        known = list(in_video_order(inputs.frames, video.num_frames).values())
+        known = list(in_video_order(inputs[FRAMES], video.num_frames).values())
         read = known[:1] if self.images == 1 else [known[0], known[-1]]
         encoder = encoders.image()
         # One at a time: an image's rows must not depend on what else is given.

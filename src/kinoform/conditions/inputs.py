@@ -1,86 +1,145 @@
-"""What a request gives besides its prompt; plain values that the conditioners of a recipe read."""
+"""Declared inputs: what a model can be given besides a prompt, and the values that a request gives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from kinoform.media.types import InputImage, InputVideo, Mask, Origin
-from kinoform.numbers import plain, settle
+from kinoform.conditions.input_kinds import InputKind
+from kinoform.errors import UsageError
+
+if TYPE_CHECKING:
+    from kinoform.media.types import Origin
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Inputs:
-    """Images, a video and a mask, and how strongly they count; what is absent is empty or None.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputField(Generic[T]):
+    """Input that a conditioner reads: the one place where it is declared.
 
-    `frames`: known frames by number, counted from 0, negative ones from the end;
-    `video`: the video to start from, to follow or to change;
-    `mask`: where `video` changes (white) and where it stays (black);
-    `references`: images of what shall appear;
-    `strength`: in (0, 1], how far a start from `video` is redone, 1 wholly; None where there is nothing to redo;
-    `source_prompt`: what `video` shows now, for editing it into what the prompt says;
-    `context_scale`: how strongly control videos count, 1 as trained;
-    `exact_size`: the video keeps the size that is asked for, instead of the proportions of the first frame.
+    `name` is its keyword in Python and its name after `--input`; `kind` says how it is read, recorded and read again;
+    `help` is a sentence for people. `default` is what `inputs[field]` holds where it is not given, None for what the
+    kind holds then. `item` names one of several values, in options and metadata; `phrase` is what sentences call it.
+    Raises UsageError for a name that is no keyword, and for a kind that is none.
     """
 
-    frames: Mapping[int, InputImage] = field(default_factory=dict)
-    video: InputVideo | None = None
-    mask: Mask | None = None
-    references: tuple[InputImage, ...] = ()
-    strength: float | None = None
-    source_prompt: str | None = None
-    context_scale: float | None = None
-    exact_size: bool = False
+    name: str
+    kind: InputKind[T]
+    help: str
+    default: T | None = field(default=None, hash=False)
+    item: str | None = None
+    phrase: str | None = None
 
     def __post_init__(self) -> None:
-        settle(self, strength=plain(self.strength), context_scale=plain(self.context_scale))
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise UsageError(
+                f"an input is called {self.name!r}; write small letters, digits and _, a letter first",
+                code="input_name_invalid",
+            )
+        if not isinstance(self.kind, InputKind):
+            raise UsageError(
+                f"the input {self.name} is of the kind {self.kind!r}; give a value such as ImageKind() or NumberKind()",
+                code="input_kind_unknown",
+            )
 
-    def given(self) -> tuple[str, ...]:
-        """Names of the fields that hold something, in the order above."""
-        present = {
-            "frames": bool(self.frames),
-            "video": self.video is not None,
-            "mask": self.mask is not None,
-            "references": bool(self.references),
-            "strength": self.strength is not None,
-            "source_prompt": self.source_prompt is not None,
-            "context_scale": self.context_scale is not None,
-            "exact_size": self.exact_size,
-        }
-        return tuple(name for name, here in present.items() if here)
+    @property
+    def said(self) -> str:
+        """Return what sentences call it."""
+        return self.phrase or self.name.replace("_", " ")
 
-    def origins(self) -> Iterator[tuple[str, Origin | None]]:
-        """Each piece of material by the name it has in a video's parameters, and the file it came from."""
-        for place, image in self.frames.items():
-            yield f"frame:{place}", image.origin
-        if self.video is not None:
-            yield "video", self.video.origin
-        if self.mask is not None:
-            yield "mask", self.mask.origin
-        for number, image in enumerate(self.references):
-            yield f"reference:{number}", image.origin
+    @property
+    def key(self) -> str:
+        """Return the name of one value, as metadata and options have it."""
+        return self.item or self.name
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return every name that no other input may have."""
+        return frozenset({self.name, self.key, *self.kind.shorthands})
+
+
+Takers: TypeAlias = Callable[[InputField[Any]], Sequence[str]]
+"""Names of the models that take an input."""
+
+
+class Inputs(Mapping[InputField[Any], Any]):
+    """Values that a request gives, by their fields; a field that is not given has its default.
+
+    Values are checked and kept as plain ones; those that are None or empty count as not given. Iteration yields the
+    fields that are given. Raises UsageError for a value that its kind does not have.
+    """
+
+    def __init__(self, values: Mapping[InputField[Any], Any] | None = None) -> None:
+        given = {item: value for item, value in (values or {}).items() if value is not None}
+        checked = {item: item.kind.check(value, item.said) for item, value in given.items()}
+        self._values = {item: value for item, value in checked.items() if item.kind.says(value)}
+
+    def __getitem__(self, field: InputField[T], /) -> T:
+        if field in self._values:
+            return self._values[field]
+        return field.kind.empty() if field.default is None else field.default
+
+    def __contains__(self, field: object, /) -> bool:
+        return field in self._values
+
+    def __iter__(self) -> Iterator[InputField[Any]]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether this is the other one: equal videos are not compared."""
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __or__(self, others: Mapping[InputField[Any], Any]) -> Inputs:
+        """Return these inputs with others in their place; None takes one away."""
+        return Inputs({**self._values, **others})
+
+    def __repr__(self) -> str:
+        return f"Inputs({', '.join(f'{item.name}={value!r}' for item, value in self._values.items())})"
+
+    def only(self, fields: Iterable[InputField[Any]]) -> Inputs:
+        """Return the inputs that are among these fields."""
+        return Inputs({item: self._values[item] for item in self if item in frozenset(fields)})
+
+    def files(self) -> Iterator[tuple[str, Origin | None]]:
+        """Yield each file by its key in a video's metadata, and where it came from; None for what was never a file."""
+        for item, value in self._values.items():
+            for number, origin in item.kind.files(value):
+                yield f"{item.key}:{number}" if number else item.key, origin
+
+    def records(self) -> dict[str, object]:
+        """Return what a video's metadata hold besides the files, by the names of the fields."""
+        recorded = {item.name: item.kind.record(value) for item, value in self._values.items()}
+        return {name: value for name, value in recorded.items() if value is not None}
 
 
 NO_INPUTS = Inputs()
 
-HOW = {"strength": float, "source_prompt": str, "context_scale": float, "exact_size": bool}
-"""The fields that hold no material but say how it counts, and their types in a video's parameters."""
 
-RECIPES = {
-    "frames": "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
-    "video": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
-    "mask": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
-    "references": "mini-factorized, mini:vace, mini:reference, vace-1.3b, vace-14b",
-    "strength": "mini, mini-factorized, mini:vace, t2v-1.3b, t2v-14b, t2i-14b, vace-1.3b, vace-14b",
-    "source_prompt": "mini, mini-factorized, t2v-1.3b, t2v-14b, t2i-14b",
-    "context_scale": "mini:vace, vace-1.3b, vace-14b",
-    "exact_size": "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
-}
-"""Who takes what, for the error of a model that does not; a test holds it against the recipes."""
+def by_name(fields: Iterable[InputField[Any]], reserved: Iterable[str] = ()) -> dict[str, InputField[Any]]:
+    """Return fields by their names, each once.
 
-RECIPES_BESIDES = {"references": ", or a recipe with reference additions,"}
-"""Who else would, outside the package."""
-
-CALLED = {"source_prompt": "source prompt", "context_scale": "context scale",
-          "exact_size": "exact size, since it makes every size exactly"}  # fmt: skip
-"""What the same error calls a field, where that is not its name."""
+    Raises UsageError where two that differ share a name, or one has a `reserved` name.
+    """
+    found: dict[str, InputField[Any]] = {}
+    taken: dict[str, InputField[Any] | None] = dict.fromkeys(reserved)
+    for item in fields:
+        for name in sorted(item.names):
+            if taken.get(name, item) != item:
+                other = taken[name]
+                owner = "an argument of a request" if other is None else f"another input ({other.help})"
+                raise UsageError(
+                    f"the input {item.name} has the name {name}, which is that of {owner}; give it another name",
+                    code="input_name_taken",
+                )
+            taken[name] = item
+        found[item.name] = item
+    return found

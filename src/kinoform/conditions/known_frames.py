@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.conditions.clip_checks import by
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import (
     ConditionerOutput,
     EncodeCost,
@@ -27,6 +28,7 @@ from kinoform.conditions.protocols import (
     VideoSize,
 )
 from kinoform.conditions.resize import FLOATS, Size, fitted, kept_part, size_of_area
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
 from kinoform.models.codec import Pixels, encode_video, latent_size
@@ -49,12 +51,12 @@ class KnownFrames:
     impose: bool = False
 
     @property
-    def takes(self) -> frozenset[str]:
-        return frozenset({"frames", "exact_size"})
+    def inputs(self) -> tuple[InputField[Any], ...]:
+        return (FRAMES, EXACT_SIZE)
 
     def task(self, inputs: Inputs, video: VideoSize) -> str | None:
         """i2v from the first frame, flf2v from the first and the last, frames2v from others."""
-        known = set(in_video_order(inputs.frames, video.num_frames))
+        known = set(in_video_order(inputs[FRAMES], video.num_frames))
         if not known:
             return None
         if known == {0}:
@@ -63,9 +65,9 @@ class KnownFrames:
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         """Raises UsageError as `in_video_order`, and for an image whose video would be less than a token wide."""
-        if inputs.exact_size or not inputs.frames:
+        if inputs[EXACT_SIZE] or not inputs[FRAMES]:
             return asked
-        first = _first(in_video_order(inputs.frames, asked.num_frames))
+        first = _first(in_video_order(inputs[FRAMES], asked.num_frames))
         height, width = size_of_area(first.size, asked.height * asked.width, units)
         if not height or not width:
             raise UsageError(
@@ -77,14 +79,14 @@ class KnownFrames:
 
     def check(self, inputs: Inputs, video: VideoSize) -> None:
         """Raises UsageError as `in_video_order`, and without a required image; warns of images that are cropped."""
-        if not inputs.frames:
+        if not inputs[FRAMES]:
             if not self.required:
                 return
             raise UsageError(
                 "this model needs an image for at least one frame, and none is given; give one for frame 0",
                 code="input_missing",
             )
-        known = in_video_order(inputs.frames, video.num_frames)
+        known = in_video_order(inputs[FRAMES], video.num_frames)
         proportions = _proportions(known, inputs, video)
         for image in known.values():
             rows, columns = kept_part(image.size, proportions)
@@ -94,15 +96,15 @@ class KnownFrames:
                 warnings.warn(f"{image.name} of {by(image.size)} is cropped to {shape}", stacklevel=2)
 
     def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
-        if not inputs.frames and not self.required:
+        if not inputs[FRAMES] and not self.required:
             return EncodeCost()
         return EncodeCost(
-            videos=1, held=max((FLOATS * each.pixels.nbytes for each in inputs.frames.values()), default=0)
+            videos=1, held=max((FLOATS * each.pixels.nbytes for each in inputs[FRAMES].values()), default=0)
         )
 
     @torch.no_grad()
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
-        codec, known = encoders.codec(), in_video_order(inputs.frames, video.num_frames)
+        codec, known = encoders.codec(), in_video_order(inputs[FRAMES], video.num_frames)
         time = codec.stride[0]
         if not known:
             size = latent_size(codec, video.num_frames, video.height, video.width)
@@ -168,7 +170,7 @@ def video_of(known: Mapping[int, InputImage], video: VideoSize, time: int, *, pr
 
 def _proportions(known: Mapping[int, InputImage], inputs: Inputs, video: VideoSize) -> Size:
     """What images are cropped to: the first of them fills the video, unless the video's size was fixed before."""
-    return (video.height, video.width) if inputs.exact_size else _first(known).size
+    return (video.height, video.width) if inputs[EXACT_SIZE] else _first(known).size
 
 
 def _first(known: Mapping[int, InputImage]) -> InputImage:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.input_kinds import ReadOptions
+from kinoform.conditions.inputs import InputField, Inputs, by_name
+from kinoform.conditions.standard_inputs import STANDARD_INPUTS
 from kinoform.errors import UsageError
 from kinoform.models.codec import Codec
 from kinoform.models.vision import VisionEncoder
-from kinoform.numbers import Whole
+from kinoform.numbers import Number, Whole
 from kinoform.ops.patch import Patch
 from kinoform.types import Conditions, Latents, Level
-
-Rate = TypeVar("Rate")
-Count = TypeVar("Count", bound=Whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +124,15 @@ class Encoders(Protocol):
 
 @runtime_checkable
 class Conditioner(Protocol):
-    """One way in, by value: a recipe lists those that its model was trained with.
+    """Conditioning by value: a recipe lists those that its model was trained with.
 
-    `takes` names the fields of `Inputs` it reads. `size` is the video that the inputs ask for, where
-    `asked` is what the request or the recipe says and `units` what it must fit; most return `asked`.
-    `check` refuses, before any weight is read, inputs that are missing or do not fit the video. `encode` encodes.
+    `inputs` are the fields it reads: of this package (`standard_inputs`), or its own. `size` is the video that the
+    inputs ask for, where `asked` is what the request or the recipe says and `units` what it must fit; most return
+    `asked`. `check` refuses, before any weight is read, inputs that are missing or do not fit the video.
     """
 
     @property
-    def takes(self) -> frozenset[str]: ...
+    def inputs(self) -> tuple[InputField[Any], ...]: ...
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize: ...
     def check(self, inputs: Inputs, video: VideoSize) -> None: ...
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput: ...
@@ -184,18 +183,32 @@ class Choosing(Protocol):
     def every_frame(self) -> bool: ...
 
 
-def rate_of(conditioners: Iterable[Conditioner], fps: Rate) -> Rate | None:
-    """Frames per second at which these are handed videos, where `fps` is the rate to be made; None for every frame."""
-    return None if _chosen(conditioners) else fps
+def read_options(
+    conditioners: Iterable[Conditioner], *, fps: Number, num_frames: Whole, fit_mask: bool = False
+) -> ReadOptions:
+    """Return how inputs of these are read for a video of `num_frames` frames at `fps` frames per second."""
+    if any(isinstance(each, Choosing) and each.every_frame for each in conditioners):
+        return ReadOptions(fit_mask=fit_mask)
+    return ReadOptions(fps=fps, num_frames=num_frames, fit_mask=fit_mask)
 
 
-def most_of(conditioners: Iterable[Conditioner], num_frames: Count) -> Count | None:
-    """Frames that these are handed of a video at most, where `num_frames` are to be made; None for all."""
-    return None if _chosen(conditioners) else num_frames
+def declared(conditioners: Iterable[Conditioner], reserved: Iterable[str] = ()) -> tuple[InputField[Any], ...]:
+    """Return the inputs that conditioners read, each once.
+
+    Raises UsageError where two that differ share a name, one has that of another input of this package, or a
+    `reserved` one.
+    """
+    fields = tuple(dict.fromkeys(field for each in conditioners for field in each.inputs))
+    by_name((*STANDARD_INPUTS, *fields), reserved)
+    return fields
 
 
-def _chosen(conditioners: Iterable[Conditioner]) -> bool:
-    return any(isinstance(each, Choosing) and each.every_frame for each in conditioners)
+def readable(conditioners: Iterable[Conditioner]) -> tuple[InputField[Any], ...]:
+    """Return the inputs that may be named for a model with these: also those of this package that it does not take.
+
+    A request refuses these later, and names the models that take them.
+    """
+    return tuple(dict.fromkeys((*STANDARD_INPUTS, *declared(conditioners))))
 
 
 @runtime_checkable

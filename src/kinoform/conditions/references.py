@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import NOTHING, ConditionerOutput, EncodeCost, Encoders, Units, VideoSize
 from kinoform.conditions.resize import FLOATS, check_shows, kept_part, signal
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
 from kinoform.models.vision import image_rows
@@ -62,31 +63,32 @@ class _References:
     required: bool = False
 
     @property
-    def takes(self) -> frozenset[str]:
-        return frozenset({"references"})
+    def inputs(self) -> tuple[InputField[Any], ...]:
+        return (REFERENCE_IMAGES,)
 
     def task(self, inputs: Inputs, video: VideoSize) -> str | None:
-        return "r2v" if inputs.references else None
+        return "r2v" if inputs[REFERENCE_IMAGES] else None
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked
 
     def check(self, inputs: Inputs, video: VideoSize) -> None:
         """Raises UsageError without a required image, for more than `most`, and for one of one colour."""
-        if self.required and not inputs.references:
+        if self.required and not inputs[REFERENCE_IMAGES]:
             raise UsageError(
                 "this model needs an image of what shall appear, and none is given; give it as a reference",
                 code="input_missing",
             )
-        if len(inputs.references) > self.most:
+        if len(inputs[REFERENCE_IMAGES]) > self.most:
             raise UsageError(
-                f"{len(inputs.references)} references are given; this model reads at most {self.most}", code="too_many"
+                f"{len(inputs[REFERENCE_IMAGES])} references are given; this model reads at most {self.most}",
+                code="too_many",
             )
-        check_shows(inputs.references)
+        check_shows(inputs[REFERENCE_IMAGES])
 
     def _count(self, inputs: Inputs) -> int:
         """How many images there are; in a plan without any, how many there must be."""
-        return len(inputs.references) or int(self.required)
+        return len(inputs[REFERENCE_IMAGES]) or int(self.required)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +108,9 @@ class ReferenceTokens(_References):
 
     @torch.no_grad()
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
-        if not inputs.references:
+        if not inputs[REFERENCE_IMAGES]:
             return NOTHING
-        found = tuple(latents_of(image, video, encoders, self.fit) for image in inputs.references)
+        found = tuple(latents_of(image, video, encoders, self.fit) for image in inputs[REFERENCE_IMAGES])
         return ConditionerOutput(branches={self.branch: found}, dropped_for_cfg=frozenset({self.branch}))
 
 
@@ -185,9 +187,9 @@ class ReferenceRows(_References):
         )
 
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
-        if not inputs.references:
+        if not inputs[REFERENCE_IMAGES]:
             return NOTHING
-        rows = self.read(inputs.references, video, encoders)
+        rows = self.read(inputs[REFERENCE_IMAGES], video, encoders)
         return ConditionerOutput(context={self.stream: rows}, dropped_for_cfg=frozenset({self.stream}))
 
     @torch.no_grad()
@@ -213,4 +215,4 @@ def _resized(pixels: Pixels, height: int, width: int) -> Float[Tensor, "1 3 rows
 
 
 def _held(inputs: Inputs) -> int:
-    return max((FLOATS * image.pixels.nbytes for image in inputs.references), default=0)
+    return max((FLOATS * image.pixels.nbytes for image in inputs[REFERENCE_IMAGES]), default=0)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from kinoform.conditions.clip_checks import WHITE, by, check_same, check_strength, check_video_given
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.clip_checks import WHITE, by, check_same, check_video_given
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoders, LatentConstraints, Units, VideoSize
 from kinoform.conditions.resize import Size, check_shows
+from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES, STRENGTH, VIDEO
 from kinoform.conditions.vace_latents import (
     control_size,
     covering,
@@ -31,9 +33,6 @@ from kinoform.conditions.vace_latents import (
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo, Mask
 from kinoform.models.side_blocks import Control
-from kinoform.numbers import real
-
-MOST_SCALE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,64 +47,63 @@ class Vace:
     branch: str = "vace"
 
     @property
-    def takes(self) -> frozenset[str]:
-        return frozenset({"video", "mask", "references", "strength", "context_scale"})
+    def inputs(self) -> tuple[InputField[Any], ...]:
+        return (VIDEO, MASK, REFERENCE_IMAGES, STRENGTH, CONTEXT_SCALE)
 
     @property
     def every_frame(self) -> bool:
         return True
 
     def task(self, inputs: Inputs, video: VideoSize) -> str | None:
-        return "vace" if inputs.video is not None or inputs.references else None
+        return "vace" if inputs[VIDEO] is not None or inputs[REFERENCE_IMAGES] else None
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         """That of the video that is given, within the number of tokens of the one that is asked for.
 
         Raises UsageError for a video too short or too small for any.
         """
-        if inputs.video is None:
+        clip = inputs[VIDEO]
+        if clip is None:
             return asked
-        name, frames, least = inputs.video.name, len(inputs.video.frames), 1 + units.stride[0]
+        name, frames, least = clip.name, len(clip.frames), 1 + units.stride[0]
         if frames < least:
             raise UsageError(
                 f"{name} has {frames} frames; a video to follow or to change has {least} at least",
                 code="video_too_short",
             )
-        video = control_size(frames, inputs.video.size, asked, units)
+        video = control_size(frames, clip.size, asked, units)
         if not video.height:
             smallest = f"{units.side[1]}x{units.side[0]}"
             raise UsageError(
-                f"{name} is {by(inputs.video.size)}; a video to follow or to change is {smallest} at least",
+                f"{name} is {by(clip.size)}; a video to follow or to change is {smallest} at least",
                 code="video_too_small",
             )
         return video
 
     def check(self, inputs: Inputs, video: VideoSize) -> None:
-        """Raises UsageError for a mask that does not fit its video, a strength without a video or out of range, a
-        reference of one colour, and a context scale outside 0 to 10.
+        """Raises UsageError for a mask that does not fit its video, a strength without a video, and a reference of one
+        colour.
 
         Warns of a video that is resized, cropped or sampled.
         """
-        if inputs.mask is not None:
-            check_mask(inputs.mask, inputs.video)
-        check_video_given(inputs, "strength")
-        check_strength(inputs.strength)
-        check_shows(inputs.references)
-        if inputs.context_scale is not None:
-            real("the context scale", inputs.context_scale, 0.0, MOST_SCALE)
-        clip, made = inputs.video, (video.height, video.width)
+        mask = inputs[MASK]
+        if mask is not None:
+            check_mask(mask, inputs[VIDEO])
+        check_video_given(inputs, STRENGTH)
+        check_shows(inputs[REFERENCE_IMAGES])
+        clip, made = inputs[VIDEO], (video.height, video.width)
         if clip is not None and (len(clip.frames), clip.size) != (video.num_frames, made):
             was, becomes = f"{len(clip.frames)} frames of {by(clip.size)}", f"{video.num_frames} of {by(made)}"
             warnings.warn(f"{clip.name} of {was} is read as {becomes}", stacklevel=2)
 
     def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
-        lead, time = len(inputs.references), units.stride[0]
+        lead, time = len(inputs[REFERENCE_IMAGES]), units.stride[0]
         pixels = video.num_frames * video.height * video.width
         redone = _redone(inputs)
         return EncodeCost(
-            videos=1 if inputs.video is None else 2 if redone is None else 3,
+            videos=1 if inputs[VIDEO] is None else 2 if redone is None else 3,
             stills=lead,
-            held=0 if inputs.video is None else 4 * pixels,  # red, green, blue and mask, a byte each
+            held=0 if inputs[VIDEO] is None else 4 * pixels,  # red, green, blue and mask, a byte each
             branches={self.branch: lead + 1 + (video.num_frames - 1) // time},
             prefix_frames=lead,
             strength=redone,
@@ -114,21 +112,21 @@ class Vace:
     @torch.no_grad()
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         codec, device, size = encoders.codec(), encoders.device, (video.height, video.width)
-        redone, start = _redone(inputs), None
-        if inputs.video is None:
+        redone, start, clip = _redone(inputs), None, inputs[VIDEO]
+        if clip is None:
             mask = _everywhere(video.num_frames, size)
             halves = grey_halves(codec, video, device)
         else:
-            places = shown_frames(len(inputs.video.frames), video.num_frames)
-            mask = _fitted(inputs.mask, places, size)
-            frames = covering((inputs.video.frames[place] for place in places), size)
+            places = shown_frames(len(clip.frames), video.num_frames)
+            mask = _fitted(inputs[MASK], places, size)
+            frames = covering((clip.frames[place] for place in places), size)
             halves = video_halves(codec, frames, mask, device)
             start = None if redone is None else video_latents(codec, frames, device)
-        images = [on_white(image.pixels, size) for image in inputs.references]
+        images = [on_white(image.pixels, size) for image in inputs[REFERENCE_IMAGES]]
         references = list(reference_latents(codec, images, device))
         control = Control(
             latents=packed(halves, references, packed_mask(mask, codec.stride)),
-            scale=1.0 if inputs.context_scale is None else float(inputs.context_scale),
+            scale=inputs[CONTEXT_SCALE],
         )
         shown = [each[:, : codec.channels] for each in references]
         constraints = LatentConstraints(
@@ -154,7 +152,7 @@ def check_mask(mask: Mask, video: InputVideo | None) -> None:
 
 def _redone(inputs: Inputs) -> float | None:
     """The strength of a start from the video; None for one from noise alone."""
-    return None if inputs.video is None or inputs.strength in (None, 1) else inputs.strength
+    return None if inputs[VIDEO] is None or inputs[STRENGTH] in (None, 1) else inputs[STRENGTH]
 
 
 def _everywhere(frames: int, size: Size) -> UInt8[Tensor, "t height width"]:

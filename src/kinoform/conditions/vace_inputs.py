@@ -8,6 +8,7 @@ import numpy as np
 
 from kinoform.conditions.clip_checks import WHITE, by
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace import check_mask
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage, InputVideo, Mask
@@ -19,27 +20,33 @@ GREY = 127
 References = tuple[InputImage, ...]
 
 
-def reference_to_video(*references: InputImage) -> Inputs:
+def reference_to_video(*reference_images: InputImage) -> Inputs:
     """A video of what the images show. Raises UsageError without any."""
-    if not references:
+    if not reference_images:
         raise UsageError("no reference is given; give one image at least", code="input_missing")
-    return Inputs(references=references)
+    return Inputs({REFERENCE_IMAGES: reference_images})
 
 
-def video_to_video(control: InputVideo, references: References = ()) -> Inputs:
+def video_to_video(control: InputVideo, reference_images: References = ()) -> Inputs:
     """A video that moves as a control video does: depth, pose, lines, flow or grey, as VACE was trained with."""
-    return Inputs(video=control, references=references)
+    return Inputs({VIDEO: control, REFERENCE_IMAGES: reference_images})
 
 
-def inpaint(video: InputVideo, mask: Mask, references: References = ()) -> Inputs:
+def inpaint(video: InputVideo, mask: Mask, reference_images: References = ()) -> Inputs:
     """Make anew what is white in the mask. Raises UsageError for a mask that does not fit the video."""
     check_mask(mask, video)
     shown = np.where(mask.values[..., None] >= WHITE, GREY, video.frames)
-    return Inputs(video=_video(video, shown), mask=mask, references=references)
+    return Inputs({VIDEO: _video(video, shown), MASK: mask, REFERENCE_IMAGES: reference_images})
 
 
 def outpaint(
-    video: InputVideo, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0, references: References = ()
+    video: InputVideo,
+    *,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    reference_images: References = (),
 ) -> Inputs:
     """Make the surroundings: so many pixels on each side. Raises UsageError unless there are any, and none negative."""
     sides = (top, bottom), (left, right)
@@ -47,25 +54,25 @@ def outpaint(
     frames = np.pad(video.frames, ((0, 0), *sides, (0, 0)), constant_values=GREY)
     inside = np.zeros((1, *video.size), np.uint8)
     mask = np.pad(inside, ((0, 0), *sides), constant_values=255)
-    return Inputs(video=_video(video, frames), mask=Mask(values=mask), references=references)
+    return Inputs({VIDEO: _video(video, frames), MASK: Mask(values=mask), REFERENCE_IMAGES: reference_images})
 
 
-def extend(video: InputVideo, *, before: int = 0, after: int = 0, references: References = ()) -> Inputs:
+def extend(video: InputVideo, *, before: int = 0, after: int = 0, reference_images: References = ()) -> Inputs:
     """Make frames before or after a video, or both: 1 + 4n with it, or the whole is sampled. Raises as `outpaint`."""
     _check_counts("frames", (before, after))
-    return _joined(video, [before, video, after], references)
+    return _joined(video, [before, video, after], reference_images)
 
 
-def between(first: InputVideo, second: InputVideo, *, frames: int, references: References = ()) -> Inputs:
+def between(first: InputVideo, second: InputVideo, *, frames: int, reference_images: References = ()) -> Inputs:
     """Make what happens between two videos. Raises UsageError unless both have one size and `frames` is above 0."""
     _check_counts("frames", (frames,))
     if first.size != second.size:
         sizes = f"{first.name} is {by(first.size)} and {second.name} {by(second.size)}"
         raise UsageError(f"{sizes}; what joins two videos needs both in one size", code="sizes_differ")
-    return _joined(first, [first, frames, second], references)
+    return _joined(first, [first, frames, second], reference_images)
 
 
-def _joined(like: InputVideo, parts: list[InputVideo | int], references: References) -> Inputs:
+def _joined(like: InputVideo, parts: list[InputVideo | int], reference_images: References) -> Inputs:
     """Videos, which stay, and numbers of frames that are to be made."""
     frames, mask = [], []
     for part in parts:
@@ -74,7 +81,7 @@ def _joined(like: InputVideo, parts: list[InputVideo | int], references: Referen
         frames.append(shown)
         mask.append(np.full(shown.shape[:3], 255 if made else 0, np.uint8))
     video = _video(like, np.concatenate(frames))
-    return Inputs(video=video, mask=Mask(values=np.concatenate(mask)), references=references)
+    return Inputs({VIDEO: video, MASK: Mask(values=np.concatenate(mask)), REFERENCE_IMAGES: reference_images})
 
 
 def _video(like: InputVideo, frames: np.ndarray) -> InputVideo:

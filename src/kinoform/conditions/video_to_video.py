@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from kinoform.conditions.clip_checks import (
     by,
-    check_strength,
     check_video_given,
     clip_chunks,
     free_cells,
     kept_mask,
     legal_length,
 )
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import (
     NOTHING,
     ConditionerOutput,
@@ -28,13 +28,14 @@ from kinoform.conditions.protocols import (
     VideoSize,
 )
 from kinoform.conditions.resize import FLOATS, kept_part
+from kinoform.conditions.standard_inputs import MASK, SOURCE_PROMPT, STRENGTH, VIDEO
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
 from kinoform.models.codec import encode_video
 from kinoform.ops.patch import Patch
 from kinoform.types import Latents
 
-NEED_VIDEO = ("mask", "strength", "source_prompt")
+NEED_VIDEO = (MASK, STRENGTH, SOURCE_PROMPT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +50,18 @@ class StartVideo:
     strength: float = 0.7
 
     @property
-    def takes(self) -> frozenset[str]:
-        return frozenset({"video", *NEED_VIDEO})
+    def inputs(self) -> tuple[InputField[Any], ...]:
+        return (VIDEO, *NEED_VIDEO)
 
     def task(self, inputs: Inputs, video: VideoSize) -> str | None:
         """v2v, or i2i where one frame is made."""
-        if inputs.video is None:
+        if inputs[VIDEO] is None:
             return None
         return "i2i" if video.num_frames == 1 else "v2v"
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         """Raises UsageError for a video that is too short; warns when frames are lost or missing."""
-        clip = inputs.video
+        clip = inputs[VIDEO]
         if clip is None:
             return asked
         there, length = len(clip.frames), legal_length(clip, asked, units)
@@ -73,38 +74,40 @@ class StartVideo:
         return replace(asked, num_frames=length)
 
     def check(self, inputs: Inputs, video: VideoSize) -> None:
-        """Raises UsageError for what needs a video and has none, a strength out of range, or a mask that does
+        """Raises UsageError for what needs a video and has none, or a mask that does
         not fit or is of one colour; warns when the video is resized or cropped."""
         check_video_given(inputs, *NEED_VIDEO)
-        clip = inputs.video
+        clip = inputs[VIDEO]
         if clip is None:
             return
-        check_strength(inputs.strength)
         _tell_fit(clip, video)
-        if inputs.mask is not None:
-            white = kept_mask(inputs.mask, clip, video)
+        mask = inputs[MASK]
+        if mask is not None:
+            white = kept_mask(mask, clip, video)
             if not white.any():
                 raise UsageError(
-                    f"{inputs.mask.name} shows no white; white is what changes, so nothing would", code="mask_empty"
+                    f"{mask.name} shows no white; white is what changes, so nothing would", code="mask_empty"
                 )
             if white.all():
                 raise UsageError(
-                    f"{inputs.mask.name} is white everywhere; leave it out to change the whole video", code="mask_full"
+                    f"{mask.name} is white everywhere; leave it out to change the whole video", code="mask_full"
                 )
 
     def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
-        if inputs.video is None:
+        clip = inputs[VIDEO]
+        if clip is None:
             return EncodeCost()
-        held = FLOATS * units.stride[0] * inputs.video.frames[0].nbytes
+        held = FLOATS * units.stride[0] * clip.frames[0].nbytes
         return EncodeCost(videos=1, held=held, strength=self._strength(inputs))
 
     @torch.no_grad()
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         """Raises UsageError when the mask leaves no latent cell black, which only the codec knows."""
-        if inputs.video is None:
+        clip = inputs[VIDEO]
+        if clip is None:
             return NOTHING
         codec = encoders.codec()
-        chunks = clip_chunks(inputs.video, video, codec.stride[0])
+        chunks = clip_chunks(clip, video, codec.stride[0])
         start = encode_video(codec, (chunk.to(encoders.device) for chunk in chunks))
         known = self._known(inputs, video, start, codec.stride)
         return ConditionerOutput(
@@ -112,19 +115,21 @@ class StartVideo:
         )
 
     def _strength(self, inputs: Inputs) -> float:
-        if inputs.strength is not None:
-            return inputs.strength
+        strength = inputs[STRENGTH]
+        if strength is not None:
+            return strength
         # A sampler that changes videos begins from the video itself, so that the mask alone does not redo it.
-        return self.strength if inputs.mask is None or inputs.source_prompt is not None else 1.0
+        return self.strength if inputs[MASK] is None or inputs[SOURCE_PROMPT] is not None else 1.0
 
     def _known(self, inputs: Inputs, video: VideoSize, start: Latents, stride: Patch) -> InpaintingConstraint | None:
-        if inputs.video is None or inputs.mask is None:
+        clip, mask = inputs[VIDEO], inputs[MASK]
+        if clip is None or mask is None:
             return None
-        free = free_cells(kept_mask(inputs.mask, inputs.video, video), video, stride)
+        free = free_cells(kept_mask(mask, clip, video), video, stride)
         if free.all():
             time, height, width = stride
             raise UsageError(
-                f"no part of {inputs.mask.name} is black over {width}x{height} pixels and {time} frames of the video, "
+                f"no part of {mask.name} is black over {width}x{height} pixels and {time} frames of the video, "
                 "so nothing would stay; give it larger black parts",
                 code="mask_full",
             )

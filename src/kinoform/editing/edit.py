@@ -73,10 +73,6 @@ def edit(
     prompt: str,
     *,
     seed: int,
-    mask: object = None,
-    references: Sequence[object] = (),
-    strength: float | None = None,
-    source_prompt: str | None = None,
     settings: EditSettings | None = None,
     tell: Callback | None = None,
     **changes: Any,
@@ -85,15 +81,12 @@ def edit(
 
     Beyond the mask grown and feathered the result is the source's, bit for bit. Videos longer than the model's are
     made in overlapping segments with the seeds `seed`, `seed` + 1, ...; larger ones around the mask, or as a whole in
-    the size of the model. `changes` are other arguments of `Pipeline.request`, and `context_scale`. `tell` hears the
+    the size of the model. `changes` are inputs by name (`mask`, `reference_images`, `strength`, `source_prompt` and
+    whatever else the model takes) and other arguments of `Pipeline.request`. `tell` hears the
     progress over all segments and ends the work by returning False. Raises and warns as `plan_edit`; warns as well
     when next to nothing has changed.
     """
-    plan = plan_edit(
-        pipeline, video, prompt, seed=seed, mask=mask, references=references, strength=strength,
-        source_prompt=source_prompt, settings=settings, **changes,
-    )  # fmt: skip
-    return carry_out(plan, tell)
+    return carry_out(plan_edit(pipeline, video, prompt, seed=seed, settings=settings, **changes), tell)
 
 
 def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNKEPT) -> Edited:

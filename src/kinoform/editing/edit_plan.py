@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
 
 from kinoform.conditions.clip_checks import free_cells
+from kinoform.conditions.coerce import split, to_inputs
+from kinoform.conditions.input_kinds import ReadOptions
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.mask_fitting import fitted_mask
-from kinoform.conditions.protocols import EstimatesCost, Units, VideoSize
+from kinoform.conditions.protocols import EstimatesCost, Units, VideoSize, readable
 from kinoform.conditions.resize import Size
+from kinoform.conditions.standard_inputs import MASK, SOURCE_PROMPT, STRENGTH, VIDEO
 from kinoform.conditions.vace_inputs import GREY
 from kinoform.editing.masks import Alpha, alpha_of
 from kinoform.editing.passes import identity
@@ -22,7 +24,7 @@ from kinoform.editing.settings import EditSettings
 from kinoform.editing.window import Window, window_around
 from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError
-from kinoform.media.coerce import clip_of, image_of, mask_of
+from kinoform.media.coerce import clip_of
 from kinoform.media.types import InputVideo, Mask
 from kinoform.models.codec import check_size
 from kinoform.pipelines.fit import check_fit
@@ -93,13 +95,13 @@ class EditPlan:
             self.asked, seed=self.seed(segment), inputs=self._inputs(segment, result),
             num_frames=segment.span.length, height=height, width=width,
         )  # fmt: skip
-        asked = asked.sized(parts.codec_spec, parts.transformer_spec)
+        asked = self.pipeline.sized(asked)
         check_fit(asked, parts, machine.dtype, machine.device, beside=self.beside)
         return asked
 
     def _inputs(self, segment: Segment, result: UInt8[np.ndarray, "f height width 3"]) -> Inputs:
         span, window, stride = segment.span, segment.window, self.pipeline.parts.codec_spec.stride
-        held = span.held(stride[0]) if "mask" in _taken(self.asked) else 0
+        held = span.held(stride[0]) if MASK in self.pipeline.inputs else 0
         frames, changes = [], []
         for place, of_video in enumerate(span.places()):
             frames.append(window.seen((result if place < held else self.source.frames)[of_video]))
@@ -111,12 +113,13 @@ class EditPlan:
         size = VideoSize(num_frames=len(video), height=video.shape[1], width=video.shape[2])
         # Where no latent frame has a cell that stays, a mask has nothing to say to the model.
         everywhere = bool(free_cells(white, size, stride).all())
-        origin = None if given.mask is None else given.mask.origin
-        return replace(
-            given,
-            video=InputVideo(frames=video, fps=self.source.fps, origin=self.source.origin),
-            mask=None if everywhere else Mask(values=white.astype(np.uint8) * 255, origin=origin),
-        )
+        mask = given[MASK]
+        return given | {
+            VIDEO: InputVideo(frames=video, fps=self.source.fps, origin=self.source.origin),
+            MASK: None
+            if everywhere
+            else Mask(values=white.astype(np.uint8) * 255, origin=None if mask is None else mask.origin),
+        }
 
 
 def plan_edit(
@@ -125,15 +128,10 @@ def plan_edit(
     prompt: str,
     *,
     seed: int,
-    mask: object = None,
-    references: Sequence[object] = (),
-    strength: float | None = None,
-    source_prompt: str | None = None,
-    context_scale: float | None = None,
     settings: EditSettings | None = None,
     **changes: object,
 ) -> EditPlan:
-    """What `edit` of the same arguments will do.
+    """Plan what `edit` of the same arguments will do.
 
     Raises UsageError for a video that cannot be read or is shorter than a latent frame, for a mask without white or
     of another size or length, and for what the model does not take, naming those that do; FitError for what cannot
@@ -141,10 +139,7 @@ def plan_edit(
     """
     source = clip_of(video, sound=True)
     tell_world(pipeline.recipe, source.name, source.size)
-    return plan_source(
-        pipeline, source, prompt, seed=seed, mask=mask, references=references, strength=strength,
-        source_prompt=source_prompt, context_scale=context_scale, settings=settings or EditSettings(), **changes,
-    )  # fmt: skip
+    return plan_source(pipeline, source, prompt, seed=seed, settings=settings or EditSettings(), **changes)
 
 
 def plan_source(
@@ -154,22 +149,12 @@ def plan_source(
     *,
     seed: int,
     settings: EditSettings,
-    mask: object = None,
-    references: Sequence[object] = (),
-    strength: float | None = None,
-    source_prompt: str | None = None,
-    context_scale: float | None = None,
     **changes: object,
 ) -> EditPlan:
     """Plan as `plan_edit` does, for a video in memory, whatever world it shows. Raises and warns as that."""
-    given = Inputs(
-        video=source,
-        mask=None if mask is None else fitted_mask(mask_of(mask, video=source), source, fit=settings.fit_mask),
-        references=tuple(image_of(each) for each in references),
-        strength=strength,
-        source_prompt=source_prompt,
-        context_scale=context_scale,
-    )
+    fields = readable(pipeline.recipe.conditioners)
+    values, changes = split(fields, changes)
+    given = to_inputs(fields, {**values, VIDEO.name: source}, ReadOptions(fit_mask=settings.fit_mask, end=True))
     # A rewritten prompt is the same for all segments.
     prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
     asked = request(pipeline.recipe, prompt, seed, inputs=given, **changes)
@@ -178,7 +163,7 @@ def plan_source(
     check_size(codec, patch, asked.num_frames, asked.height, asked.width)
     units = Units(stride=codec.stride, patch=patch)
     grow, feather = settings.rim(source.size)
-    alpha = alpha_of(given.mask, source, grow=grow, feather=feather)
+    alpha = alpha_of(given[MASK], source, grow=grow, feather=feather)
     plan = EditPlan(
         pipeline=pipeline, asked=_with_strength(asked, units), source=source, alpha=alpha, rim=(grow, feather),
         settings=settings, segments=tuple(_segments(source, alpha, asked.video, settings, units)),
@@ -190,16 +175,17 @@ def plan_source(
 
 def _check_wishes(asked: Request, settings: EditSettings) -> None:
     given = asked.inputs
-    if given.source_prompt is not None and given.source_prompt.strip() == asked.prompt.strip():
+    source = given[SOURCE_PROMPT]
+    if source is not None and source.strip() == asked.prompt.strip():
         warnings.warn("the prompt says what the source prompt says, so it changes nothing", stacklevel=3)
     if settings.show_source:
         return
-    if given.mask is None:
+    if MASK not in given:
         raise UsageError(
             "without a mask show_source=False would hide the whole video; give a mask, or show the source",
             code="input_missing",
         )
-    if given.strength not in (None, 1) or given.source_prompt is not None:
+    if given[STRENGTH] not in (None, 1) or source is not None:
         raise UsageError(
             "a strength and a source prompt change what is shown; leave show_source as it is for them",
             code="inputs_conflict",
@@ -212,10 +198,10 @@ def _with_strength(asked: Request, units: Units) -> Request:
     demands = (
         each.estimate(given, video, units, 0)
         for each in asked.conditioners
-        if "strength" in each.takes and isinstance(each, EstimatesCost)
+        if STRENGTH in each.inputs and isinstance(each, EstimatesCost)
     )
     strengths = [demand.strength for demand in demands if demand.strength is not None]
-    return replace(asked, inputs=replace(given, strength=min(strengths))) if strengths else asked
+    return replace(asked, inputs=given | {STRENGTH: min(strengths)}) if strengths else asked
 
 
 def _segments(
@@ -238,7 +224,3 @@ def _segments(
 def held(frames: int, size: Size, *, per_pixel: int) -> int:
     """Bytes of so many frames of a size (height, width)."""
     return frames * size[0] * size[1] * per_pixel
-
-
-def _taken(asked: Request) -> frozenset[str]:
-    return frozenset[str]().union(*(each.takes for each in asked.conditioners))

@@ -51,7 +51,7 @@ def extend(
     seed: Whole,
     before: bool = False,
     context: Whole | None = None,
-    references: Sequence[object] = (),
+    reference_images: Sequence[object] = (),
     match_colours: bool = True,
     tell: Callback | None = None,
     **changes: Any,
@@ -68,7 +68,7 @@ def extend(
     """
     plan = plan_extend(
         pipeline, video, prompt, num_frames=num_frames, seed=seed, before=before, context=context,
-        references=references, match_colours=match_colours, **changes,
+        reference_images=reference_images, match_colours=match_colours, **changes,
     )  # fmt: skip
     return carry_out(plan, tell)
 

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 
 from kinoform import numbers
 from kinoform.conditions import vace_inputs as edits
-from kinoform.conditions.inputs import RECIPES, Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import Units
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.editing.edit_plan import held
 from kinoform.editing.passes import identity
 from kinoform.editing.segments import legal
@@ -133,9 +134,9 @@ class Continuation:
         inputs = self.hand(seen, length - len(known), self.before)
         asked = replace(
             self.asked, seed=self.seed(number), num_frames=length, height=height, width=width,
-            inputs=replace(inputs, references=self.asked.inputs.references),
+            inputs=inputs | {REFERENCE_IMAGES: self.asked.inputs[REFERENCE_IMAGES]},
         )  # fmt: skip
-        asked = asked.sized(parts.codec_spec, parts.transformer_spec)
+        asked = self.pipeline.sized(asked)
         check_fit(asked, parts, machine.dtype, machine.device, beside=self.beside)
         return asked
 
@@ -144,7 +145,7 @@ def by_frames(known: InputVideo, count: int, before: bool) -> Inputs:
     """As images of known frames."""
     first = count if before else 0
     images = {first + place: InputImage(pixels=frame) for place, frame in enumerate(known.frames)}
-    return Inputs(frames=images, exact_size=True)
+    return Inputs({FRAMES: images, EXACT_SIZE: True})
 
 
 def by_mask(known: InputVideo, count: int, before: bool) -> Inputs:
@@ -152,9 +153,9 @@ def by_mask(known: InputVideo, count: int, before: bool) -> Inputs:
     return edits.extend(known, before=count if before else 0, after=0 if before else count)
 
 
-WAYS: tuple[tuple[frozenset[str], Hand], ...] = (
-    (frozenset({"frames", "exact_size"}), by_frames),
-    (frozenset({"video", "mask"}), by_mask),
+WAYS: tuple[tuple[frozenset[InputField[Any]], Hand], ...] = (
+    (frozenset({FRAMES, EXACT_SIZE}), by_frames),
+    (frozenset({VIDEO, MASK}), by_mask),
 )
 """How frames are handed over, and what a model takes for it; the first that it takes is the way."""
 
@@ -168,7 +169,7 @@ def plan_extend(
     seed: Whole,
     before: bool = False,
     context: Whole | None = None,
-    references: Sequence[object] = (),
+    reference_images: Sequence[object] = (),
     match_colours: bool = True,
     **changes: object,
 ) -> Continuation:
@@ -178,7 +179,7 @@ def plan_extend(
     neither known frames nor a video with a mask, naming those that do; FitError for what cannot fit.
     """
     source = clip_of(video, sound=True)
-    given = Inputs(video=source, references=tuple(image_of(each) for each in references))
+    given = Inputs({VIDEO: source, REFERENCE_IMAGES: tuple(image_of(each) for each in reference_images)})
     tell_world(pipeline.recipe, source.name, source.size)
     # A rewritten prompt is the same for all passes.
     prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
@@ -191,7 +192,7 @@ def plan_extend(
     _check_length(source, codec.stride[0] if before else 2)
     held = min(context, len(source.frames))
     plan = Continuation(
-        pipeline=pipeline, asked=asked, source=source, hand=_way(asked), before=before, context=held,
+        pipeline=pipeline, asked=asked, source=source, hand=_way(pipeline), before=before, context=held,
         window=whole(
             source.size, asked=(asked.height, asked.width), units=Units(stride=codec.stride, patch=patch)
         ),
@@ -244,14 +245,14 @@ def _check_length(video: InputVideo, least: int) -> None:
         )
 
 
-def _way(asked: Request) -> Hand:
-    taken = frozenset[str]().union(*(each.takes for each in asked.conditioners))
+def _way(pipeline: Pipeline) -> Hand:
     for needs, hand in WAYS:
-        if needs <= taken:
+        if needs <= {*pipeline.inputs}:
             return hand
+    others = ", ".join([*pipeline.takers(FRAMES), *pipeline.takers(MASK)])
     raise UsageError(
-        "this model takes neither known frames nor a video with a mask, so it cannot go on from a video; "
-        f"{RECIPES['frames']}, {RECIPES['mask']} would",
+        "this model takes neither known frames nor a video with a mask, so it cannot go on from a video"
+        + (f"; {others} would" if others else ""),
         code="input_not_taken",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import FRAMES
 from kinoform.editing.worlds import tell_worlds
 from kinoform.media.coerce import image_of
 from kinoform.media.types import InputImage
@@ -35,5 +36,5 @@ def bridge(
 def _told(pipeline: Pipeline, first: object) -> InputImage:
     """The first image, read; warns where the model knows only a world that it is not of."""
     image = image_of(first)
-    tell_worlds(pipeline.recipe, Inputs(frames={0: image}))
+    tell_worlds(pipeline.recipe, Inputs({FRAMES: {0: image}}))
     return image

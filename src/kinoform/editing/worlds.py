@@ -6,14 +6,16 @@ import warnings
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.resize import Size
+from kinoform.conditions.standard_inputs import FRAMES, VIDEO
 from kinoform.recipe import Recipe
 
 
 def tell_worlds(recipe: Recipe, given: Inputs) -> None:
     """Warn as `tell_world` does of the video, else of the first image, that a video is made from."""
-    if given.video is not None:
-        tell_world(recipe, given.video.name, given.video.size)
-    for image in list(given.frames.values())[:1]:
+    video = given[VIDEO]
+    if video is not None:
+        tell_world(recipe, video.name, video.size)
+    for image in list(given[FRAMES].values())[:1]:
         tell_world(recipe, image.name, image.size, instead="i2v-14b-480p")
 
 

@@ -11,7 +11,6 @@ from kinoform.evaluation.inputs.benchmark import InputsPlace, benchmark_inputs
 from kinoform.evaluation.inputs.case import Case, Task
 from kinoform.evaluation.inputs.evaluate import check_tasks
 from kinoform.evaluation.inputs.identity_tasks import IDENTITY_TASKS
-from kinoform.evaluation.inputs.making import taken
 from kinoform.evaluation.inputs.page import sections
 from kinoform.evaluation.inputs.report import LEVEL, InputsReport
 from kinoform.evaluation.inputs.tables import inputs_tables
@@ -85,5 +84,5 @@ def judgement_page(
 
 def _identity_tasks(sides: Sequence[Contender], levels: Sequence[str]) -> tuple[Task, ...]:
     """Those that one of the sides can make whole."""
-    takes = [taken(side.pipeline) for side in sides]
+    takes = [frozenset(side.pipeline.inputs) for side in sides]
     return tuple(task for task in IDENTITY_TASKS if LEVEL in levels and any(task.needs <= each for each in takes))

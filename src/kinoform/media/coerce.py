@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,11 +18,12 @@ from kinoform.errors import UsageError
 from kinoform.media.alpha import flat
 from kinoform.media.image_decoder import pixels_of
 from kinoform.media.paint import Paint
+from kinoform.media.paths import found
 from kinoform.media.read import painted, read_clip, read_image, read_mask, wish, with_white
 from kinoform.media.remarks import Refused, Say
 from kinoform.media.resample import Pace, Wish, rate, taken, times
 from kinoform.media.timing import Source, Timed
-from kinoform.media.types import InputImage, InputVideo, Mask
+from kinoform.media.types import InputFile, InputImage, InputVideo, Mask
 from kinoform.numbers import Number, Whole
 
 EXACT = Fraction(1, 10**9)
@@ -88,6 +90,26 @@ def mask_of(
         warnings.warn(f"{mask.name} is cut to {most} frames", stacklevel=2)
         mask = Mask(values=mask.values[:most], origin=mask.origin)
     return with_white(_standing(mask, video))
+
+
+def file_of(value: object, name: str, *, largest: int) -> InputFile:
+    """Read a file of at most `largest` bytes; an InputFile is handed on.
+
+    Raises UsageError for a file that is missing or larger, for a folder, and for other values.
+    """
+    if isinstance(value, InputFile):
+        return value
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"the {name} is a file name, not {type(value).__name__}", code="wrong_type")
+    path = Path(value)
+    if path.is_dir():
+        raise UsageError(f"{value} is a folder; give a file", code="not_a_file")
+    files = found(value)
+    with files.paths[0].open("rb") as opened:
+        data = opened.read(largest + 1)
+    if len(data) > largest:
+        raise UsageError(f"{value} has more than {largest} bytes; give a smaller file", code="file_too_large")
+    return InputFile(data=data, origin=files.origin)
 
 
 def _standing(mask: Mask, video: InputVideo | None) -> Mask:

@@ -92,6 +92,27 @@ class InputVideo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InputFile:
+    """Bytes of a file. `origin` is None for bytes that were never a file."""
+
+    data: bytes = field(repr=False)
+    origin: Origin | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what an error calls it."""
+        return "the file" if self.origin is None else self.origin.file
+
+    @property
+    def text(self) -> str:
+        """Return the bytes as text. Raises UsageError where they are not UTF-8."""
+        try:
+            return self.data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{self.name} is not UTF-8 text: {error}", code="file_unreadable") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mask:
     """What is to change: 255 (white) everywhere it is, 0 where the video stays; grey lies between.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.conditions.protocols import NOTHING, ConditionerOutput, InpaintingConstraint, LatentConstraints, together
+from kinoform.conditions.standard_inputs import SOURCE_PROMPT
 from kinoform.conditions.text import text_rows
 from kinoform.errors import Interrupted, NonFiniteError, UsageError
 from kinoform.loading.parts import Parts
@@ -74,13 +75,13 @@ def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, 
 def texts_of(request: Request) -> tuple[str, ...]:
     """Texts that are read: the prompt, mostly the negative prompt, and the source prompt where there is one."""
     negative = (request.negative_prompt,) if request.reads_negative else ()
-    source = request.inputs.source_prompt
+    source = request.inputs[SOURCE_PROMPT]
     return request.prompt, *negative, *(() if source is None else (source,))
 
 
 def _rows(request: Request, rows: Mapping[str, Tensor]) -> Rows:
     negative = rows[request.negative_prompt] if request.reads_negative else None
-    source = request.inputs.source_prompt
+    source = request.inputs[SOURCE_PROMPT]
     return (rows[request.prompt], negative) if source is None else (rows[request.prompt], negative, rows[source])
 
 
@@ -99,7 +100,7 @@ def encode_inputs(
         if (key := _what(request)) not in found:
             found[key] = together(each.encode(request.inputs, request.video, encoders) for each in request.conditioners)
         given.append(found[key])
-        if request.inputs.given():
+        if request.inputs:
             _report(tell, Progress(stage="encode", done=done, total=len(requests)))
     return given
 

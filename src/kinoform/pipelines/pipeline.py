@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from inspect import signature
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from typing_extensions import Unpack
 
-from kinoform.conditions.coerce import InputKwargs, to_inputs
-from kinoform.conditions.inputs import HOW, Inputs
-from kinoform.conditions.protocols import most_of, rate_of
+from kinoform.conditions.coerce import to_inputs
+from kinoform.conditions.input_kinds import ReadOptions
+from kinoform.conditions.inputs import InputField, Inputs, Takers
+from kinoform.conditions.protocols import declared, read_options, readable
 from kinoform.errors import UsageError
 from kinoform.loading.parts import Parts
 from kinoform.media.types import Origin
@@ -46,7 +49,9 @@ class Pipeline:
     """A recipe, the parts of a model, and a machine. Nothing is read from disk before the first video.
 
     `address` is that of a recipe which was asked for, as `module:function`. `extend` rewrites prompts before they
-    are encoded (a function str -> str), for prompt extension.
+    are encoded (a function str -> str), for prompt extension. `takers` names models that take an input, for the
+    sentence that refuses one. Raises UsageError for a recipe of two inputs with one name, or with the name of an
+    argument of a request.
     """
 
     recipe: Recipe
@@ -55,6 +60,15 @@ class Pipeline:
     loras: tuple[Lora, ...] = ()
     address: str | None = None
     extend: Callable[[str], str] | None = None
+    takers: Takers = lambda field: ()
+
+    def __post_init__(self) -> None:
+        declared(self.recipe.conditioners, reserved_names())
+
+    @property
+    def inputs(self) -> tuple[InputField[Any], ...]:
+        """Return the inputs that the model takes."""
+        return declared(self.recipe.conditioners)
 
     def __repr__(self) -> str:
         recipe, dtype = self.recipe, str(self.machine.dtype).removeprefix("torch.")
@@ -82,27 +96,28 @@ class Pipeline:
         seed: Whole | None = None,
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
+        fit_mask: bool = False,
         inputs: Inputs | None = None,
-        **material: Unpack[InputKwargs],
+        **values: object,
     ) -> Video:
         """Make one video; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
         `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the video of its seed,
         one that has drawn before leaves None as the seed in `params`. `callback` sees every step with the
         video as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
-        `material` are images and videos, as paths, images of Pillow or arrays: `image`, `last_image`, `frames`,
-        `video`, `mask` (white changes), `references`, and how they count; or all of
-        them at once as `inputs`. See `conditions.inputs.Inputs`.
+        `values` are the inputs that the model takes, by name: images and videos, as paths, images of Pillow or
+        arrays (`image`, `last_image`, `frames`, `video`, `mask`, `reference_images`), how they count, and what a recipe
+        of your own declares; or all of them at once as `inputs`. docs/inputs.md lists them. `fit_mask` stretches a
+        mask of any size.
         Raises UsageError before any weight is read when a value is out of range, FitError when the video
         cannot fit, WeightsError for damaged weights, NonFiniteError when the numbers fail.
         """
-        if inputs is not None and material:
+        if inputs is not None and values:
             raise UsageError(
-                f"inputs and {', '.join(material)} are both given; put all of them into the inputs",
+                f"inputs and {', '.join(values)} are both given; put all of them into the inputs",
                 code="inputs_conflict",
             )
-        rate = rate_of(self.recipe.conditioners, self.recipe.fps if fps is None else fps)
-        most = most_of(self.recipe.conditioners, self.recipe.num_frames if num_frames is None else num_frames)
+        options = self.read_options(fps=fps, num_frames=num_frames, fit_mask=fit_mask)
         known = seed if generator is None else seed_of(generator, seed)
         asked = self.request(
             prompt,
@@ -116,7 +131,7 @@ class Pipeline:
             guidance_scale=guidance_scale,
             guidance_rule=guidance_rule,
             sampler=sampler,
-            inputs=inputs or to_inputs(fps=rate, num_frames=most, **material),
+            inputs=to_inputs(readable(self.recipe.conditioners), values, options) if inputs is None else inputs,
             shift=shift,
             solver=solver,
         )
@@ -127,12 +142,27 @@ class Pipeline:
             return replace(video, params={**video.params, "seed": None})
         return video
 
+    def read_options(
+        self, *, fps: Number | None = None, num_frames: Whole | None = None, fit_mask: bool = False
+    ) -> ReadOptions:
+        """Return how inputs are read for a video of so many frames; what is None comes from the recipe."""
+        return read_options(
+            self.recipe.conditioners,
+            fps=self.recipe.fps if fps is None else fps,
+            num_frames=self.recipe.num_frames if num_frames is None else num_frames,
+            fit_mask=fit_mask,
+        )
+
     def request(self, prompt: str, *, seed: Whole, **changes: object) -> Request:
-        """A checked request with this recipe's defaults."""
+        """Return a checked request with this recipe's defaults."""
         asked = request(self.recipe, self.extend(prompt) if self.extend else prompt, seed, **changes)
-        asked = asked.sized(self.parts.codec_spec, self.parts.transformer_spec)
+        asked = self.sized(asked)
         check_fit(asked, self.parts, self.machine.dtype, self.machine.device)
         return asked
+
+    def sized(self, asked: Request) -> Request:
+        """Return the request in the size that its inputs ask for. Raises UsageError as `Request.sized`."""
+        return asked.sized(self.parts.codec_spec, self.parts.transformer_spec, self.takers)
 
     def latents(
         self, requests: Sequence[Request], tell: Callback, generator: torch.Generator | None = None
@@ -198,16 +228,22 @@ class Pipeline:
 def _told(inputs: Inputs, loras: Sequence[Lora]) -> dict[str, object]:
     """Files by what they are, and how they count. Material that was never a file has an empty name."""
     worn = {f"lora:{number}": lora for number, lora in enumerate(loras)}
-    origins = [*inputs.origins(), *((name, lora.origin) for name, lora in worn.items())]
+    origins = [*inputs.files(), *((name, lora.origin) for name, lora in worn.items())]
     return {
         "inputs": {name: _file(origin) for name, origin in origins},
-        "conditions": {name: getattr(inputs, name) for name in inputs.given() if name in HOW},
+        "conditions": inputs.records(),
         "loras": {name: lora.strength for name, lora in worn.items()},
     }
 
 
 def _file(origin: Origin | None) -> dict[str, str]:
     return {"file": "", "sha256": ""} if origin is None else {"file": origin.file, "sha256": origin.sha256}
+
+
+@cache
+def reserved_names() -> frozenset[str]:
+    """Return the names of arguments of a request, which no input may have."""
+    return frozenset({field.name for field in fields(Request)} | signature(Pipeline.__call__).parameters.keys())
 
 
 def random_seed() -> int:

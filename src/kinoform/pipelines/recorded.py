@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from kinoform.checkpoints.hashes import file_hash
-from kinoform.conditions.inputs import HOW
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
 from kinoform.version import __version__
@@ -139,7 +138,10 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         machine=Place(**_object(values.get("machine", {}), MACHINE, source, inside="machine.")),
         encoding=Wishes(**_object(values.get("encoding", {}), ENCODING, source, inside="encoding.")),
         inputs=inputs,
-        conditions=_object(values.get("conditions", {}), HOW, source, inside="conditions."),
+        conditions={
+            name: _plain(each, f"{source} says that its conditions.{_shown(name)[1:-1]}")
+            for name, each in values.get("conditions", {}).items()
+        },
         sampler=values.get("sampler"),
         guidance_rule=values.get("guidance_rule"),
         loras=_object(values.get("loras", {}), dict.fromkeys(inputs, float), source, inside="loras."),
@@ -225,6 +227,12 @@ def _value(value: object, kind: type, said: str) -> object:
             code="metadata_damaged",
         )
     return value
+
+
+def _plain(value: object, said: str) -> object:
+    """The value of an input, which its kind checks when the model is known: text, a number, true or false."""
+    kind = str if isinstance(value, str) else bool if isinstance(value, bool) else float
+    return _value(value, kind, said)
 
 
 def _input(name: str, found: object, source: Path) -> Input:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from kinoform.conditions.inputs import CALLED, NO_INPUTS, RECIPES, RECIPES_BESIDES, Inputs
-from kinoform.conditions.protocols import Conditioner, Units, VideoSize, task_of
+from kinoform.conditions.input_kinds import check_text
+from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs, Takers
+from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declared, task_of
+from kinoform.conditions.standard_inputs import SOURCE_PROMPT, VIDEO
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
 from kinoform.models.dit import DiTSpec
@@ -23,7 +25,6 @@ MOST_STEPS, MOST_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
 MOST_SIZE = 100_000
 """Pixels along a side, and frames."""
 
-MOST_PROMPT = 20_000
 LARGEST_SEED = 2**63 - 1
 
 WHOLE = {
@@ -59,10 +60,10 @@ class Request:
     conditioners: tuple[Conditioner, ...] = ()
 
     def __post_init__(self) -> None:
-        check_prompt(self.prompt, "prompt")
+        check_text(self.prompt, "prompt")
         if not self.prompt.strip():
             raise UsageError("the prompt is empty; say what the video should show", code="prompt_missing")
-        check_prompt(self.negative_prompt, "negative prompt")
+        check_text(self.negative_prompt, "negative prompt")
         settle(self, **_plain_numbers({name: getattr(self, name) for name in (*WHOLE, *REAL)}))
         _value("solver", self.solver, Solver, "UniPC()")
         _value("sampler", self.sampler, Sampler, "FlowEdit()")
@@ -85,20 +86,16 @@ class Request:
         """Whether the negative prompt counts; otherwise it is not even encoded."""
         return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler)
 
-    def sized(self, codec: CodecSpec, transformer: DiTSpec) -> Request:
-        """The same request in the size that its inputs ask for.
+    def sized(self, codec: CodecSpec, transformer: DiTSpec, takers: Takers = lambda field: ()) -> Request:
+        """Return the same request in the size that its inputs ask for; `takers` names models that take an input.
 
-        Raises UsageError unless codec and patch can hold the video and the inputs are such as the conditioners
-        take.
+        Raises UsageError unless codec and patch can hold the video and the conditioners take the inputs.
         """
         video, units = self.video, Units(stride=codec.stride, patch=transformer.patch)
-        taken = frozenset[str]().union(*(each.takes for each in self.conditioners))
-        for name in self.inputs.given():
-            if name not in taken:
-                takers = RECIPES[name] + RECIPES_BESIDES.get(name, "")
-                raise UsageError(
-                    f"this model takes no {CALLED.get(name, name)}; {takers} would", code="input_not_taken"
-                )
+        fields = declared(self.conditioners)
+        for item in self.inputs:
+            if item not in fields:
+                raise not_taken(item, fields, takers(item))
         for each in self.conditioners:
             video = each.size(self.inputs, video, units)
         check_size(codec, transformer.patch, video.num_frames, video.height, video.width)
@@ -108,19 +105,17 @@ class Request:
 
     def _check_edit(self) -> None:
         """A source prompt and a sampler that reads it belong together, and need a video."""
-        source = self.inputs.source_prompt
-        if self.sampler.edits and (source is None or self.inputs.video is None):
+        source = self.inputs[SOURCE_PROMPT]
+        if self.sampler.edits and (source is None or VIDEO not in self.inputs):
             raise UsageError(
                 f"the sampler {name_of(self.sampler)} changes a video; give one, and a source prompt of what it shows",
                 code="input_missing",
             )
-        if source is not None:
-            check_prompt(source, "source prompt")
-            if not self.sampler.edits:
-                raise UsageError(
-                    "a source prompt is read by a sampler that changes videos; choose flow-edit for it",
-                    code="options_conflict",
-                )
+        if source is not None and not self.sampler.edits:
+            raise UsageError(
+                "a source prompt is read by a sampler that changes videos; choose flow-edit for it",
+                code="options_conflict",
+            )
 
 
 def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Request:
@@ -148,7 +143,7 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
     values |= {name: value for name, value in changes.items() if value is not None}
     inputs, sampler = values.get("inputs", NO_INPUTS), values["sampler"]
     if changes.get("sampler") is None and isinstance(inputs, Inputs) and isinstance(sampler, Sampler):
-        values["sampler"] = FlowEdit() if inputs.source_prompt is not None and not sampler.edits else sampler
+        values["sampler"] = FlowEdit() if SOURCE_PROMPT in inputs and not sampler.edits else sampler
     width, height = (whole(name, values[name], *WHOLE[name]) for name in ("width", "height"))
     values = {name: each.at(width, height) if isinstance(each, BySize) else each for name, each in values.items()}
     values |= _plain_numbers({**values, "seed": seed})
@@ -162,19 +157,11 @@ def _plain_numbers(values: Mapping[str, object]) -> dict[str, int | float]:
     }
 
 
-def check_prompt(text: str, name: str) -> None:
-    """Raise UsageError for control characters (but tab and line ends), lone surrogates, or endless text."""
-    if not isinstance(text, str):
-        raise UsageError(f"the {name} must be text, not {text!r}", code="wrong_type")
-    if len(text) > MOST_PROMPT:
-        raise UsageError(f"the {name} has {len(text)} characters; at most {MOST_PROMPT} are read", code="too_long")
-    for place, character in enumerate(text):
-        category = unicodedata.category(character)
-        if category == "Cs" or (category == "Cc" and character not in "\t\n\r"):
-            raise UsageError(
-                f"the {name} holds U+{ord(character):04X} at character {place + 1}; remove it",
-                code="character_not_allowed",
-            )
+def not_taken(item: InputField[Any], fields: Sequence[InputField[Any]], takers: Sequence[str]) -> UsageError:
+    """Return the refusal of an input that a model does not take: what it takes, and which models take the input."""
+    taken = ", ".join(field.said for field in fields) or "none besides the prompt"
+    others = f"; {', '.join(takers)} would" if takers else ""
+    return UsageError(f"this model takes no {item.said}{others}; its own inputs: {taken}", code="input_not_taken")
 
 
 def _value(name: str, value: object, kind: type, example: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from kinoform.conditions.protocols import EncodeCost
+from kinoform.conditions.standard_inputs import SOURCE_PROMPT
 from kinoform.plan.autoencoder import CodecWork, decode_work, encode_work
 from kinoform.plan.evaluations import Asked, Evaluations, evaluations
 from kinoform.plan.memory import Peak, peaks
@@ -60,7 +61,7 @@ class VideoPlan:
     @property
     def flops(self) -> Mapping[str, StageFlops]:
         """By stage. Text is counted at the full length of a prompt: an upper bound of what is executed."""
-        both = 2 + (self.work.inputs.source_prompt is not None)
+        both = 2 + (self.work.inputs[SOURCE_PROMPT] is not None)
         return {
             "text": StageFlops(official=both * self.text, executed=self.work.prompts * self.text),
             **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import Conditioner, EncodeCost, EstimatesCost, Units, VideoSize
+from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, SOURCE_PROMPT, VIDEO
 from kinoform.models.codec import CodecSpec, check_size, latent_size
 from kinoform.models.cost import CostedRows
 from kinoform.models.dit import DiTSpec
@@ -61,7 +62,7 @@ class Work:
     @property
     def prompts(self) -> int:
         """Prompts that are encoded: the prompt, the negative prompt if anything reads it, and a source prompt."""
-        return 1 + self.reads_negative + (self.inputs.source_prompt is not None)
+        return 1 + self.reads_negative + (self.inputs[SOURCE_PROMPT] is not None)
 
     @property
     def reads_negative(self) -> bool:
@@ -70,8 +71,8 @@ class Work:
     @property
     def material(self) -> int:
         """Bytes of the images and videos that are given."""
-        clip, mask = self.inputs.video, self.inputs.mask
-        images = (*self.inputs.frames.values(), *self.inputs.references)
+        clip, mask = self.inputs[VIDEO], self.inputs[MASK]
+        images = (*self.inputs[FRAMES].values(), *self.inputs[REFERENCE_IMAGES])
         still = sum(image.pixels.nbytes for image in images)
         return still + (0 if clip is None else clip.frames.nbytes) + (0 if mask is None else mask.values.nbytes)
 

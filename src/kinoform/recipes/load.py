@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,8 @@ from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.hub import folder_name, is_hub_id
 from kinoform.checkpoints.hub_cache import released_snapshot, snapshot_at, snapshot_of
 from kinoform.checkpoints.reader import HeaderReader
+from kinoform.conditions.inputs import InputField
+from kinoform.conditions.protocols import declared
 from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families import released_for
 from kinoform.families.hints import hints
@@ -162,7 +165,14 @@ def load(
         for note in notes:
             report(f"{place}: {note}")
     worn = tuple(map(_worn, files))
-    return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend, loras=worn, address=recipe)
+    return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend, loras=worn, address=recipe, takers=takers)
+
+
+def takers(item: InputField[Any]) -> tuple[str, ...]:
+    """Name the models of the package that take an input."""
+    recipes = {name: find(address) for name, address in (EMBEDDED | ADAPTERS).items()}
+    recipes |= {name: made() for name, made in RELEASED.items()}
+    return tuple(name for name, recipe in recipes.items() if item in declared(recipe.conditioners))
 
 
 def choose_machine(device: str, dtype: str) -> Machine:

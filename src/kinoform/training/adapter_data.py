@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError
 
 
@@ -29,7 +30,7 @@ class Sample:
     told: str | None = None
 
     def __post_init__(self) -> None:
-        source = self.inputs.video
+        source = self.inputs[VIDEO]
         if source is not None and np.array_equal(source.frames, self.video):
             raise UsageError(
                 f"the source and the target of {self.prompt!r} are the same video; draw another pair",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from kinoform.conditions.inputs import NO_INPUTS, Inputs
+from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.evaluation.prompts import EVALUATION_SEED
 from kinoform.world.render import render
@@ -48,7 +48,7 @@ class Task:
     """
 
     name: str
-    needs: frozenset[str]
+    needs: frozenset[InputField[Any]]
     stream: int
     draw: Draw = field(repr=False)
     level: Difficulty = L1

@@ -10,6 +10,7 @@ import numpy as np
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.evaluation.inputs.case import Case, Task, rendered, seed_from
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.world.caption import caption, unnamed_caption
@@ -18,7 +19,7 @@ from kinoform.world.pairs import Pair, covered, draw_pair
 from kinoform.world.portrait import portrait
 from kinoform.world.sampling import L1
 
-NEEDS = frozenset({"video", "mask"})
+NEEDS = frozenset({VIDEO, MASK})
 PAIRED = replace(L1, paired=1.0)
 OBJECT = ("count", "colour", "shape")
 ASKED_FOR: Mapping[str, tuple[str, ...]] = {
@@ -43,7 +44,9 @@ def inserted_reference(generator: np.random.Generator, size: VideoSize) -> Mappi
     named = set(range(len(pair.target.things))) - {pair.place}
     prompt = unnamed_caption(pair.target.story, generator, named=named)
     case = _case(pair, prompt, OBJECT, generator, size)
-    return {"insert reference": replace(case, inputs=replace(case.inputs, references=(_shown(pair, generator, size),)))}
+    return {
+        "insert reference": replace(case, inputs=case.inputs | {REFERENCE_IMAGES: (_shown(pair, generator, size),)})
+    }
 
 
 def replaced_reference(generator: np.random.Generator, size: VideoSize) -> Mapping[str, Case]:
@@ -51,7 +54,7 @@ def replaced_reference(generator: np.random.Generator, size: VideoSize) -> Mappi
     pair = draw_pair("replace", L1, generator, held_out=True)
     case = _case(pair, unnamed_caption(pair.target.story, generator), OBJECT, generator, size)
     return {
-        "replace reference": replace(case, inputs=replace(case.inputs, references=(_shown(pair, generator, size),)))
+        "replace reference": replace(case, inputs=case.inputs | {REFERENCE_IMAGES: (_shown(pair, generator, size),)})
     }
 
 
@@ -62,12 +65,12 @@ EDIT_TASKS = (
     Task(name="insert", needs=NEEDS, stream=113, draw=partial(edited, "insert"), level=PAIRED, pool="all edits"),
     Task(
         name="insert reference",
-        needs=NEEDS | {"references"},
+        needs=NEEDS | {REFERENCE_IMAGES},
         stream=114,
         draw=inserted_reference,
         level=PAIRED,
     ),
-    Task(name="replace reference", needs=NEEDS | {"references"}, stream=115, draw=replaced_reference),
+    Task(name="replace reference", needs=NEEDS | {REFERENCE_IMAGES}, stream=115, draw=replaced_reference),
 )
 
 
@@ -85,7 +88,7 @@ def _case(pair: Pair, prompt: str, asked_for: tuple[str, ...], generator: np.ran
         seed=seed_from(generator),
         target=pair.target,
         inputs=Inputs(
-            video=InputVideo(frames=rendered(pair.source, size)), mask=Mask(values=changed.astype(np.uint8) * 255)
+            {VIDEO: InputVideo(frames=rendered(pair.source, size)), MASK: Mask(values=changed.astype(np.uint8) * 255)}
         ),
         joint={"edit_right": asked_for},
     )

@@ -11,7 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool
 
+from kinoform.conditions.inputs import InputField
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError, nearest
 from kinoform.evaluation.cost import VideoFlops, video_flops
 from kinoform.evaluation.evaluate import SETTINGS, Tell, check_words
@@ -19,7 +21,7 @@ from kinoform.evaluation.inputs.case import Case, Task, rendered
 from kinoform.evaluation.inputs.edit_tasks import EDIT_TASKS
 from kinoform.evaluation.inputs.frames_tasks import FRAMES_TASKS
 from kinoform.evaluation.inputs.identity_tasks import IDENTITY_TASKS
-from kinoform.evaluation.inputs.making import Frames, Made, in_place, made, taken, without_strangers
+from kinoform.evaluation.inputs.making import Frames, Made, in_place, made
 from kinoform.evaluation.inputs.skill import CaseSkill, InputsEvaluation, InputsTrial, case_skill, pooled
 from kinoform.evaluation.making import EXACT, redrawn
 from kinoform.evaluation.verdict import Verdict, attributes, judge
@@ -44,7 +46,7 @@ class _Bench:
 
     pipeline: Pipeline
     size: VideoSize
-    takes: frozenset[str]
+    takes: frozenset[InputField[Any]]
     redraw: Redraw
     watch: InputsWatch
     changes: Mapping[str, Any]
@@ -55,12 +57,12 @@ def tasks_for(pipeline: Pipeline, names: Sequence[str] = ()) -> tuple[Task, ...]
 
     Raises UsageError for a model without inputs and for a name that is none of its tasks'.
     """
-    takes = taken(pipeline)
+    takes = frozenset(pipeline.inputs)
     found = tuple(task for task in TASKS if task.needs <= takes)
     if not found:
         raise UsageError(
-            f"{pipeline.recipe.name} takes {', '.join(sorted(takes)) or 'no inputs'}, for which there is no task; "
-            "leave out --inputs",
+            f"{pipeline.recipe.name} takes {', '.join(item.said for item in pipeline.inputs) or 'no inputs'}, "
+            "for which there is no task; leave out --inputs",
             code="task_missing",
         )
     known = [task.name for task in found]
@@ -115,7 +117,7 @@ def check_tasks(pipeline: Pipeline, tasks: Sequence[Task], count: int, changes: 
     bench = _bench(pipeline, lambda *words: None, changes)
     for task in tasks:
         for case in task.cases(0, bench.size).values():
-            inputs = without_strangers(case.inputs, bench.takes)
+            inputs = case.inputs.only(bench.takes)
             pipeline.request(case.prompt, seed=case.seed, inputs=inputs, **changes)
 
 
@@ -125,13 +127,13 @@ def _bench(pipeline: Pipeline, watch: InputsWatch, changes: Mapping[str, Any]) -
     # A scene's cases have at most two targets, and come one after the other.
     redraw = lru_cache(maxsize=2)(lambda scene: redrawn(pipeline, rendered(scene, size)))
     return _Bench(
-        pipeline=pipeline, size=size, takes=taken(pipeline), redraw=redraw, watch=watch, changes=changes
+        pipeline=pipeline, size=size, takes=frozenset(pipeline.inputs), redraw=redraw, watch=watch, changes=changes
     )  # fmt: skip
 
 
 def _first_inputs(bench: _Bench, task: Task) -> object:
     first = next(iter(task.cases(0, bench.size).values()))
-    return without_strangers(first.inputs, bench.takes)
+    return first.inputs.only(bench.takes)
 
 
 def _judged(bench: _Bench, task: Task, count: int, tell: Tell) -> list[CaseSkill]:
@@ -147,7 +149,7 @@ def _judged(bench: _Bench, task: Task, count: int, tell: Tell) -> list[CaseSkill
             name,
             trials[name],
             chance=_chance(task.level, case),
-            left_out=tuple(each for each in case.inputs.given() if each not in bench.takes),
+            left_out=tuple(item.said for item in case.inputs if item not in bench.takes),
             flops=_flops(bench, case),
         )
         for name, case in cases.items()
@@ -155,7 +157,7 @@ def _judged(bench: _Bench, task: Task, count: int, tell: Tell) -> list[CaseSkill
 
 
 def _trial(bench: _Bench, level: Difficulty, name: str, number: int, case: Case) -> InputsTrial:
-    reduced = replace(case, inputs=without_strangers(case.inputs, bench.takes))
+    reduced = replace(case, inputs=case.inputs.only(bench.takes))
     begun = perf_counter()
     found = made(bench.pipeline, reduced, bench.changes)
     seconds = perf_counter() - begun
@@ -175,8 +177,8 @@ def _trial(bench: _Bench, level: Difficulty, name: str, number: int, case: Case)
 
 def _flops(bench: _Bench, case: Case) -> VideoFlops | None:
     """Of a video from the case's inputs; an edit may be made in several pieces, and is not counted."""
-    inputs = without_strangers(case.inputs, bench.takes)
-    if inputs.video is not None:
+    inputs = case.inputs.only(bench.takes)
+    if VIDEO in inputs:
         return None
     return video_flops(
         bench.pipeline, bench.pipeline.request(case.prompt, seed=case.seed, inputs=inputs, **bench.changes)

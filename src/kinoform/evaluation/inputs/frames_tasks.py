@@ -10,6 +10,7 @@ from jaxtyping import Bool
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
 from kinoform.evaluation.inputs.case import Case, Task, rendered, seed_from
 from kinoform.media.types import InputImage
 from kinoform.world.caption import caption
@@ -17,7 +18,7 @@ from kinoform.world.motions import MOTIONS, SPIN, Motion
 from kinoform.world.sampling import L1, RADIUS_JITTER, VIDEO_TIMES, is_held_out, sample_scene
 from kinoform.world.scene import LARGE, SMALL, Scene
 
-NEEDS = frozenset({"frames"})
+NEEDS = frozenset({FRAMES})
 SMALLEST, LARGEST = SMALL.radius * (1 - RADIUS_JITTER), LARGE.radius * (1 + RADIUS_JITTER)
 
 
@@ -61,7 +62,7 @@ FRAMES_TASKS = (
 def _knowing(case: Case, size: VideoSize, *places: int) -> Case:
     video = rendered(case.target, size)
     frames = {place: InputImage(pixels=video[place]) for place in places}
-    return replace(case, inputs=Inputs(frames=frames, exact_size=True), kept=_at(places, video.shape[:3]))
+    return replace(case, inputs=Inputs({FRAMES: frames, EXACT_SIZE: True}), kept=_at(places, video.shape[:3]))
 
 
 def _at(places: tuple[int, ...], shape: tuple[int, ...]) -> Bool[np.ndarray, "f h w"]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.evaluation.inputs.case import Case, Task, seed_from
 from kinoform.media.types import InputImage
 from kinoform.world.caption import unnamed_caption
@@ -47,9 +48,9 @@ def with_another_object(scene: Scene, generator: np.random.Generator) -> Scene:
     return replace(scene, story=replace(scene.story, subjects=(thing.subject,)), things=(thing,))
 
 
-IDENTITY_TASKS = (Task(name="identity", needs=frozenset({"references"}), stream=120, draw=identity),)
+IDENTITY_TASKS = (Task(name="identity", needs=frozenset({REFERENCE_IMAGES}), stream=120, draw=identity),)
 
 
 def _of(scene: Scene, generator: np.random.Generator, size: VideoSize) -> Inputs:
     shown = portrait(scene.things[0], generator, height=size.height, width=size.width)
-    return Inputs(references=(InputImage(pixels=shown),))
+    return Inputs({REFERENCE_IMAGES: (InputImage(pixels=shown),)})

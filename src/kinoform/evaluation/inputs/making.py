@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from kinoform.conditions.inputs import NO_INPUTS, Inputs
+from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.editing.composite import composite
 from kinoform.editing.edit import edit
 from kinoform.editing.report import mean_of, seams
@@ -44,28 +44,19 @@ class Made:
 
 def made(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Made:
     """An edit where there is a video to change, else a video from the inputs."""
-    return _generated(pipeline, case, changes) if case.inputs.video is None else _edited(pipeline, case, changes)
+    return _generated(pipeline, case, changes) if VIDEO not in case.inputs else _edited(pipeline, case, changes)
 
 
 def in_place(case: Case, found: Made, frames: Frames) -> tuple[Frames, dict[str, float]]:
     """Other frames in place of `raw`, laid over the source as those were, and the figures of that edit."""
-    if case.inputs.video is None or found.alpha is None:
+    given = case.inputs[VIDEO]
+    if given is None or found.alpha is None:
         return frames, {}
-    source = case.inputs.video.frames
+    source = given.frames
     parts = zip(source, frames.astype(np.float32), found.alpha, strict=True)
     laid = np.stack([composite(*each) for each in parts])
-    _, feather = EDIT.rim(case.inputs.video.size)
+    _, feather = EDIT.rim(given.size)
     return laid, _seam(mean_of(seams(source, laid, found.alpha, feather=feather)))
-
-
-def taken(pipeline: Pipeline) -> frozenset[str]:
-    """The fields of `Inputs` that the model reads."""
-    return frozenset[str]().union(*(each.takes for each in pipeline.recipe.conditioners))
-
-
-def without_strangers(inputs: Inputs, takes: frozenset[str]) -> Inputs:
-    """The inputs less those that a model does not read."""
-    return replace(inputs, **{name: getattr(NO_INPUTS, name) for name in inputs.given() if name not in takes})
 
 
 def _generated(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Made:
@@ -78,10 +69,10 @@ def _edited(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Made:
         warnings.simplefilter("ignore")  # an edit that changes nothing is counted, and need not be told of
         found = edit(
             pipeline,
-            case.inputs.video,
+            case.inputs[VIDEO],
             case.prompt,
-            mask=case.inputs.mask,
-            references=case.inputs.references,
+            mask=case.inputs[MASK],
+            reference_images=case.inputs[REFERENCE_IMAGES],
             settings=EDIT,
             seed=case.seed,
             **changes,

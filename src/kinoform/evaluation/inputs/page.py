@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.evaluation.inputs.benchmark import InputsPlace
 from kinoform.evaluation.inputs.case import Case
 from kinoform.evaluation.inputs.report import InputsReport
@@ -42,11 +43,12 @@ def sections(report: InputsReport, images: Mapping[InputsPlace, bytes]) -> Itera
 
 def strip(case: Case, video: Video) -> Video:
     """A video to the right of what it was made from, all of one height: still images, or a video and its mask."""
-    given = [image.pixels for image in (*case.inputs.frames.values(), *case.inputs.references)]
+    given = [image.pixels for image in (*case.inputs[FRAMES].values(), *case.inputs[REFERENCE_IMAGES])]
     columns = [np.broadcast_to(each, (len(video.frames), *each.shape)) for each in given]
-    if case.inputs.video is not None and case.inputs.mask is not None:
-        mask = np.stack([case.inputs.mask.values] * 3, axis=-1)
-        columns = [case.inputs.video.frames, np.broadcast_to(mask, video.frames.shape), *columns]
+    source, mask = case.inputs[VIDEO], case.inputs[MASK]
+    if source is not None and mask is not None:
+        grey = np.stack([mask.values] * 3, axis=-1)
+        columns = [source.frames, np.broadcast_to(grey, video.frames.shape), *columns]
     return replace(video, frames=np.concatenate([*columns, video.frames], axis=2))
 
 

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace_inputs import extend, inpaint
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.training.adapter_data import Sample
@@ -52,7 +53,7 @@ class FrameSamples:
         frames = _rendered(scene, video)
         known = {place: InputImage(pixels=frames[place]) for place in self._known(generator, video.num_frames)}
         prompt = caption(scene.story, generator)
-        return Sample(inputs=Inputs(frames=known), prompt=prompt, video=frames, told=None if known else prompt)
+        return Sample(inputs=Inputs({FRAMES: known}), prompt=prompt, video=frames, told=None if known else prompt)
 
     def _known(self, generator: np.random.Generator, count: int) -> list[int]:
         some = sorted(generator.choice(count, size=int(generator.integers(2, 5)), replace=False).tolist())
@@ -88,7 +89,7 @@ class ReferenceSamples:
             return Sample(inputs=NO_INPUTS, prompt=told, video=frames, told=told)
         prompt = unnamed_caption(scene.story, generator) if chance < self.absent + self.unnamed else told
         images = tuple(_portrait(scene, place, generator, video) for place in range(len(scene.things)))
-        return Sample(inputs=Inputs(references=images), prompt=prompt, video=frames, told=told)
+        return Sample(inputs=Inputs({REFERENCE_IMAGES: images}), prompt=prompt, video=frames, told=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +128,14 @@ class EditSamples:
         pair = draw_pair(list(KINDS)[int(generator.integers(len(KINDS)))], self.level, generator)
         source, target = (InputVideo(frames=_rendered(scene, video)) for scene in (pair.source, pair.target))
         mask = _mask(pair, video, generator)
-        inputs = Inputs(video=source, mask=mask)
+        inputs = Inputs({VIDEO: source, MASK: mask})
         if generator.random() < self.whole:
-            inputs = Inputs(video=source)
+            inputs = Inputs({VIDEO: source})
         elif generator.random() < self.hidden:
             inputs = inpaint(source, mask)
         say = caption
         if pair.kind != "remove" and generator.random() < self.referenced:
-            inputs = replace(inputs, references=(_portrait(pair.target, pair.place, generator, video),))
+            inputs = inputs | {REFERENCE_IMAGES: (_portrait(pair.target, pair.place, generator, video),)}
             alone = len(pair.target.things) == 1
             say = unnamed_caption if alone and generator.random() < 0.5 else caption
         return Sample(inputs=inputs, prompt=say(pair.target.story, generator), video=target.frames)
@@ -157,7 +158,7 @@ class EditSamples:
 
     def _shown(self, generator: np.random.Generator, video: VideoSize) -> Sample:
         scene = sample_scene(replace(self.level, paired=0.0), generator)
-        inputs = Inputs(references=(_portrait(scene, 0, generator, video),))
+        inputs = Inputs({REFERENCE_IMAGES: (_portrait(scene, 0, generator, video),)})
         say = unnamed_caption if generator.random() < 0.5 else caption
         return Sample(inputs=inputs, prompt=say(scene.story, generator), video=_rendered(scene, video))
 
