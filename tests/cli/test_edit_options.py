@@ -107,7 +107,7 @@ def test_videos_from_images_have_the_options_of_generate(command: Any, images: s
 
 EDIT = {
     "mask": (["--mask", "m.png"], {"mask"}),
-    "reference": (["--reference", "a.png", "--reference", "b.png"], {"references"}),
+    "reference": (["--reference", "a.png", "--reference", "b.png"], {"reference_images"}),
     "strength": (["--strength", "0.5"], {"strength"}),
     "source_prompt": (["--source-prompt", "a cat"], {"source_prompt", "model"}),
     "from_prompt": (["--from-prompt", "a cat"], {"source_prompt", "model"}),
@@ -129,14 +129,14 @@ EXTEND = {
     "seconds": (["--seconds", "0.5"], {"num_frames"}),
     "before": (["--before"], {"before"}),
     "context": (["--context", "5"], {"context", "num_frames"}),
-    "reference": (["--reference", "a.png"], {"references"}),
+    "reference": (["--reference", "a.png"], {"reference_images"}),
     "no_colour_match": (["--no-colour-match"], {"match_colours"}),
     "guidance_scale": (["--guidance-scale", "3"], {"guidance_scale"}),
 }
 OUTPAINT = {
     "to": (["--to", "64x48"], {"width", "height"}),
     "anchor": (["--anchor", "top-left"], {"anchor"}),
-    "reference": (["--reference", "a.png"], {"references"}),
+    "reference": (["--reference", "a.png"], {"reference_images"}),
     "feather": (["--feather", "3.5"], {"settings"}),
     "overlap": (["--overlap", "2"], {"settings"}),
     "no_colour_match": (["--no-colour-match"], {"settings"}),

@@ -68,6 +68,7 @@ CHANGES = {
     "source_prompt": ([*VIDEO, "--source-prompt", "a"], {*EDITED, "params.sampler"}),
     "context_scale": (["--context-scale", "1"], REFUSED),
     "exact_size": (["--exact-size"], REFUSED),
+    "input": (["--input", "video=../video.mkv"], {"frames", "params.task", "params.inputs"}),
     "dtype": (["--dtype", "bfloat16"], {"frames", "params.dtype"}),
     "device": (["--device", OTHER_DEVICE], REFUSED),
     "upscale": (["--upscale", "3"], {"frames", "shape", "params.encoding"}),

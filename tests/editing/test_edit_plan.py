@@ -54,15 +54,15 @@ def test_later_segments_know_what_was_made_of_the_frames_they_share(folder: Path
     source = video(14, 16, 16)
     edited = carry_out(plan(pipe, video=source, mask=hole(), settings=settings))
     first, second = (asked.inputs for asked in pipe.seen)
-    assert first.video is not None and first.mask is not None
-    assert second.video is not None and second.mask is not None
-    assert np.array_equal(first.video.frames, source[:9])
-    assert (first.mask.values[:, :, 8:] == 255).all() and not first.mask.values[:, :, :8].any()
+    assert first[VIDEO] is not None and first[MASK] is not None
+    assert second[VIDEO] is not None and second[MASK] is not None
+    assert np.array_equal(first[VIDEO].frames, source[:9])
+    assert (first[MASK].values[:, :, 8:] == 255).all() and not first[MASK].values[:, :, :8].any()
     held = 3  # of the 4 shared frames, 1 + 2n fill latent frames
-    assert not second.mask.values[:held].any()
-    assert np.array_equal(second.mask.values[held:], first.mask.values[held:])
-    assert np.array_equal(second.video.frames[:held], edited.video.frames[5 : 5 + held])
-    assert np.array_equal(second.video.frames[held:], source[5 + held :])
+    assert not second[MASK].values[:held].any()
+    assert np.array_equal(second[MASK].values[held:], first[MASK].values[held:])
+    assert np.array_equal(second[VIDEO].frames[:held], edited.video.frames[5 : 5 + held])
+    assert np.array_equal(second[VIDEO].frames[held:], source[5 + held :])
     assert [asked.seed for asked in pipe.seen] == [7, 8]
 
 
@@ -70,8 +70,8 @@ def test_a_whole_video_goes_on_from_segment_to_segment_as_well(folder: Path) -> 
     pipe = pretended(folder, noise)
     carry_out(plan(pipe))
     first, second = (asked.inputs for asked in pipe.seen)
-    assert first.mask is None and second.mask is not None
-    assert not second.mask.values[0].any() and second.mask.values[-1].all()
+    assert first[MASK] is None and second[MASK] is not None
+    assert not second[MASK].values[0].any() and second[MASK].values[-1].all()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_references_and_their_scale_reach_models_that_take_them(folder: Path) ->
         ({"seed": 2**63 - 1}, "value_out_of_range", "seed"),
         ({"width": 18}, "size_not_multiple", "16 and 20"),
         ({"num_frames": 8}, "frames_not_multiple", "7 and 9"),
-        ({"references": [video(1, 8, 8)[0]]}, "input_not_taken", "mini:reference"),
+        ({"reference_images": [video(1, 8, 8)[0]]}, "input_not_taken", "mini:reference"),
         ({"context_scale": 1.0}, "input_not_taken", "mini:vace"),
         ({"settings": EditSettings(overlap=9)}, "value_out_of_range", "9"),
         ({"settings": EditSettings(show_source=False)}, "input_missing", "show_source=False"),

@@ -171,9 +171,9 @@ def test_a_jump_at_the_seam_is_told(folder: Path) -> None:
 
 def test_known_frames_stand_where_the_video_is() -> None:
     clip = video_of(brightening(range(3)))
-    assert list(by_frames(clip, 4, False).frames) == [0, 1, 2] and list(by_frames(clip, 4, True).frames) == [4, 5, 6]
+    assert [list(by_frames(clip, 4, before)[FRAMES]) for before in (False, True)] == [[0, 1, 2], [4, 5, 6]]
     for before in (False, True):
-        images, video = by_frames(clip, 4, before).frames, by_mask(clip, 4, before).video
+        images, video = by_frames(clip, 4, before)[FRAMES], by_mask(clip, 4, before)[VIDEO]
         assert video is not None and len(video.frames) == 7
         assert all(np.array_equal(video.frames[place], image.pixels) for place, image in images.items())
 
@@ -236,7 +236,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": " "}, "prompt_missing", "prompt"),
     ({"seed": 2**63 - 1, "num_frames": 9}, "value_out_of_range", "seed"),
     ({"width": 18}, "size_not_multiple", "16 and 20"),
-    ({"references": (brightening(range(1))[0],)}, "input_not_taken", "vace-14b"),
+    ({"reference_images": (brightening(range(1))[0],)}, "input_not_taken", "vace-14b"),
 ]
 
 

@@ -168,7 +168,7 @@ def test_a_side_that_takes_less_gets_less(mini: Pipeline, reader_of_all: Pipelin
     seen: list[tuple[str, ...]] = []
 
     def painted(case: Case) -> np.ndarray:
-        seen.append(tuple(item.name for item in case.inputs))
+        seen.append(tuple(item.said for item in case.inputs))
         return rendered(case.target, SIZE) if case.inputs else BLACK
 
     paint(painted)
@@ -176,7 +176,7 @@ def test_a_side_that_takes_less_gets_less(mini: Pipeline, reader_of_all: Pipelin
     found = benchmark_inputs(Contender(pipeline=reader_of_all), Contender(pipeline=mini), tasks, count=1)
     assert seen[4:] == [("video", "mask"), (), (), ()], "what the model does not take is not handed over"
     assert found.other is not None
-    assert by_name(found.other.cases)["reference"].left_out == ("reference images",)
+    assert by_name(found.other.cases)["reference"].left_out == ("references",)
     (shape,) = (each for each in found.differences["reference"] if each.attribute == "identity")
     assert (shape.only_first, shape.only_other, shape.difference) == (1, 0, -1.0)
     assert all(each.difference == 0 for each in found.differences["insert reference"])

@@ -40,7 +40,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch, paint: Callable, lossless: None) -> 
         return render(asked.scene)
 
     def made(pipeline: Pipeline, case: Case, changes: object) -> Made:
-        given = tuple(item.name for item in case.inputs)
+        given = tuple(item.said for item in case.inputs)
         seen.append((case.prompt, case.seed, given))
         frames = render(case.target)
         if not given:

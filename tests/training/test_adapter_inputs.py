@@ -62,7 +62,7 @@ def samples(name: str) -> dict[tuple[str, ...], Sample]:
     """By what is given: the first of each kind in a batch. A sample of nothing is one whose inputs were left out."""
     plan, found = PLANS[name], {}
     for sample in plan.samples.draw(0, plan.batch, PLANS[name].video):
-        found.setdefault(tuple(item.name for item in sample.inputs), sample)
+        found.setdefault(tuple(item.said for item in sample.inputs), sample)
     return found
 
 

@@ -46,6 +46,7 @@ MASK: InputField[Mask | None] = InputField(
 REFERENCE_IMAGES: InputField[tuple[InputImage, ...]] = InputField(
     name="reference_images",
     item="reference",
+    phrase="references",
     kind=ImagesKind(),
     help="An image of what shall appear; repeatable.",
 )
