@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from command_line import Run
-from kinoform.cli.evaluate_report import Side, beside
+from kinoform.cli.evaluate_report import ComparedModel, beside
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
 from kinoform.media.video import Video
 from kinoform.world.render import render
 from refusals import refused
 
 CPU = MachineOptions(device="cpu")
-FIRST = Side(model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=2))
+FIRST = ComparedModel(model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=2))
 FEW = ("--level", "L1", "--count", 1, "--device", "cpu")
 
 
@@ -80,10 +80,12 @@ def test_another_precision_is_another_side(kinoform: Run, painted: list[dict]) -
 
 
 def test_settings_that_are_not_said_are_those_of_the_first() -> None:
-    assert beside(FIRST, "steps=8,guidance_scale=3") == Side(
+    assert beside(FIRST, "steps=8,guidance_scale=3") == ComparedModel(
         model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=8, guidance_scale=3.0)
     )
-    assert beside(FIRST, "other") == Side(model=ModelOptions(model="other"), machine=CPU, made=VideoOptions(steps=2))
+    assert beside(FIRST, "other") == ComparedModel(
+        model=ModelOptions(model="other"), machine=CPU, made=VideoOptions(steps=2)
+    )
     far = beside(FIRST, "some/folder, solver=unipc(order=3, lower_order_final=False),shift = 4")
     assert (far.model.model, far.made.shift, far.made.steps) == ("some/folder", 4.0, 2)
     assert far.made.solver == "unipc(order=3, lower_order_final=False)"

@@ -10,7 +10,7 @@ import torch
 
 from command_line import Ran, Run
 from kinoform.cli import console
-from kinoform.cli.events import EVENTS, Caution, Log, Note
+from kinoform.cli.events import EVENTS, Caution, Note, RunLog
 from kinoform.cli.latents import video_name
 from kinoform.cli.progress import stages
 from kinoform.mini import plans
@@ -255,7 +255,7 @@ def test_a_log_that_cannot_be_written_is_refused_early(kinoform: Run, model: lis
 def test_a_log_that_fills_the_disk_does_not_end_the_work(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = Log(here / "run.log", lambda: ())
+    log = RunLog(here / "run.log", lambda: ())
     log(Note(message="one"))
 
     def full(*words: object, **options: object) -> None:

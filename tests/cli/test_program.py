@@ -10,7 +10,7 @@ import pytest
 
 from command_line import Run
 from kinoform import __version__
-from kinoform.cli.command_list import COMMANDS, Entry
+from kinoform.cli.command_list import COMMANDS, CommandEntry
 from kinoform.cli.commands import loaded
 
 TESTS = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def test_words_about_the_program_do_without_pytorch(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
-def test_a_command_says_of_itself_what_the_list_says(entry: Entry) -> None:
+def test_a_command_says_of_itself_what_the_list_says(entry: CommandEntry) -> None:
     assert " ".join(str(loaded(entry.name).help).split()).startswith(entry.help)
 
 

@@ -16,7 +16,7 @@ from kinoform.cli.options import VIDEO, command, option, varied
 FramesModel: TypeAlias = Annotated[ModelOptions, varied(default={"model": "mini:frames"})]
 FramesVideo: TypeAlias = Annotated[VideoOptions, varied(without=("sampler", "prompts"))]
 FramesInputs: TypeAlias = Annotated[InputOptions, varied(only=("exact_size",))]
-"""What else a video may be made from is not for videos from images."""
+"""Videos from images take no other inputs."""
 
 
 @command

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CommandEntry:
     """A command in the list of all: its line there, and the heading that it stands under.
 
     The command is the function of its name in `module`, by default in the module of its name. With `heeds_settings`
@@ -23,104 +23,104 @@ class Entry:
 VIDEOS, WEIGHTS, MODELS, MACHINE = "Videos", "Weights", "Models", "Before the work"
 
 COMMANDS = (
-    Entry(
+    CommandEntry(
         name="generate",
         panel=VIDEOS,
         help="Make videos from words, images and videos.",
     ),
-    Entry(
+    CommandEntry(
         name="animate",
         panel=VIDEOS,
         help="Make a video that begins with an image.",
     ),
-    Entry(
+    CommandEntry(
         name="bridge",
         panel=VIDEOS,
         module="animate",
         help="Make a video that leads from one image to another.",
     ),
-    Entry(
+    CommandEntry(
         name="edit",
         panel=VIDEOS,
         help="Change what a mask shows white, or a whole video, as the prompt says; the rest stays bit for bit.",
     ),
-    Entry(
+    CommandEntry(
         name="extend",
         panel=VIDEOS,
         help="Make a video longer, after its end or before its beginning.",
     ),
-    Entry(
+    CommandEntry(
         name="outpaint",
         panel=VIDEOS,
         help="Make a video wider or higher: its surroundings are made, it stays bit for bit.",
     ),
-    Entry(
+    CommandEntry(
         name="rerun",
         panel=VIDEOS,
         heeds_settings=False,
         help="Make a video again from its own parameters: on the same machine, the same video.",
     ),
-    Entry(
+    CommandEntry(
         name="decode",
         panel=VIDEOS,
         help="Turn kept latents into their video.",
     ),
-    Entry(
+    CommandEntry(
         name="info",
         panel=VIDEOS,
         heeds_settings=False,
         help="Print the parameters that a video carries.",
     ),
-    Entry(
+    CommandEntry(
         name="plan",
         panel=MACHINE,
         help="Say what a video would take: tensor shapes, parameters, operations, memory.",
     ),
-    Entry(
+    CommandEntry(
         name="doctor",
         panel=MACHINE,
         heeds_settings=False,
         help="Say what this machine can do.",
     ),
-    Entry(
+    CommandEntry(
         name="inspect",
         panel=WEIGHTS,
         heeds_settings=False,
         help="Say what weights are: part, architecture, dialect, storage, sizes, and what is missing.",
     ),
-    Entry(
+    CommandEntry(
         name="verify",
         panel=WEIGHTS,
         heeds_settings=False,
         help="Read every tensor and compare every recorded hash.",
     ),
-    Entry(
+    CommandEntry(
         name="convert",
         panel=WEIGHTS,
         heeds_settings=False,
         help="Write weights in another layout, tensor by tensor.",
     ),
-    Entry(
+    CommandEntry(
         name="download",
         panel=WEIGHTS,
         heeds_settings=False,
         help="Fetch the files of a model that kinoform needs; a broken download goes on where it stopped.",
     ),
-    Entry(
+    CommandEntry(
         name="evaluate",
         panel=MODELS,
         help="Measure prompt-following on the world's held-back prompts; the same videos on every machine.",
     ),
-    Entry(
+    CommandEntry(
         name="train",
         panel=MODELS,
         help="Train autoencoder, text encoder and transformer, one after the other, or an adapter; "
         "Ctrl-C saves and stops.",
     ),
 )
-"""In the order of `kinoform --help`."""
+"""All commands, in the order of `kinoform --help`."""
 
 
-def entry_of(name: str) -> Entry:
+def entry_of(name: str) -> CommandEntry:
     """The entry of a command."""
     return next(entry for entry in COMMANDS if entry.name == name)

@@ -1,4 +1,4 @@
-"""What all commands have: settings from elsewhere, a log, and events for programs."""
+"""Options that all commands have: settings from elsewhere, a log, and events for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from kinoform.cli import console
-from kinoform.cli.events import Finished, Log, Started
+from kinoform.cli.events import Finished, RunLog, Started
 from kinoform.cli.option_groups import CommonOptions
 from kinoform.cli.options import Setting, command, settings_of
 from kinoform.cli.settings import SETTINGS, settings_file, settings_in, variable
@@ -54,7 +54,7 @@ class Command(TyperCommand):
         if shown:
             return _show(ctx, file)
         if log is not None:
-            console.listen(Log(log, None if prompts else console.private))
+            console.listen(RunLog(log, None if prompts else console.private))
         begun = monotonic()
         console.tell(Started(command=str(ctx.info_name), version=__version__, options=_options(ctx)))
 
@@ -117,7 +117,7 @@ def _origin(ctx: Context, name: str) -> str:
 
 
 def _settle(ctx: Context) -> None:
-    """Of two options that say the same thing the one that was said nearer counts."""
+    """Keep the nearer one of two options that say the same thing."""
     if any(ctx.params.get(name) is None for name in RIVALS):
         return
     weaker, stronger = sorted(RIVALS, key=lambda name: RANKS.index(_origin(ctx, name)))
@@ -155,7 +155,7 @@ def _shown(value: object) -> str:
 
 
 def _blame(ctx: Context, file: Path | None) -> None:
-    """Before a refusal: what was not said by a flag, since the fault may be there."""
+    """Tell, before a refusal, what was not said by a flag, since the fault may be there."""
     names = [name for name in SETTINGS if name in ctx.params and _origin(ctx, name) in RANKS[1:3]]
     if names:
         console.note("set elsewhere: " + ", ".join(f"{name} by {_where(ctx, name, file)}" for name in names))

@@ -13,7 +13,7 @@ from kinoform.cli.events import Caution, Event, Failure, Note, Result, as_object
 from kinoform.errors import KinoformError
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys or cannot show: controls, marks that turn the line around, lone surrogates."""
+"""Characters that a terminal obeys or cannot show: controls, marks that turn the line around, lone surrogates."""
 
 
 def printable(text: str) -> str:
@@ -61,12 +61,12 @@ def listen(listener: Listener) -> None:
 
 
 def speaks_json() -> bool:
-    """Whether errors are JSON."""
+    """Tell whether errors are JSON."""
     return people not in _listeners.get()
 
 
 def streams() -> bool:
-    """Whether stdout carries events."""
+    """Tell whether stdout carries events."""
     return json_stream in _listeners.get()
 
 

@@ -56,7 +56,7 @@ UNTOLD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a command is to do: with a model, to a file, for a prompt, under a seed, saved somehow.
+    """A command to be carried out: with a model, to a file, for a prompt, under a seed, saved somehow.
 
     `words` make the same video again, without the seed; `seed_given` tells that the user chose that.
     """
@@ -221,7 +221,7 @@ def _evened(edited: Edited) -> Edited:
 
 
 def _kept(name: str, edited: Edited) -> Kept | None:
-    """None where the file is beyond what is read back, of which a word is said: the video is saved all the same."""
+    """Measure a saved file; None, with a warning, where it is beyond what is read back, since the video is saved."""
     try:
         return kept(name, edited)
     except UsageError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinoform.cli.evaluate_report import Judging, PageFile, Side, beside, contenders
+from kinoform.cli.evaluate_report import ComparedModel, Judging, PageFile, beside, contenders
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
 from kinoform.cli.options import OUTPUT, VIDEO, command, model_names, option, varied
 from kinoform.cli.progress import stages
@@ -52,7 +52,7 @@ def evaluate(
         raise UsageError("--task chooses among the tasks of --inputs; pass that too", code="option_missing")
     page = PageFile(path=html, videos=html_videos, force=told.force)
     page.check()
-    side = Side(model=replace(named, model=model), made=made, machine=machine)
+    side = ComparedModel(model=replace(named, model=model), made=made, machine=machine)
     other = None if compare is None else beside(side, compare)
     asked = Judging(first=side, compare=compare, other=other, count=count, page=page, as_json=told.as_json)
     if inputs:

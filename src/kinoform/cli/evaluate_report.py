@@ -32,7 +32,7 @@ EXAMPLE = "--compare steps=8,guidance_scale=3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ComparedModel:
     """A model and how it makes videos; what is None comes from its recipe."""
 
     model: ModelOptions
@@ -44,14 +44,14 @@ class Side:
         named = replace(self.model, model=None)
         return [str(self.model.model), *words_of(named), *words_of(self.machine), *words_of(self.made)]
 
-    def setting(self, values: Mapping[str, Any]) -> Side:
+    def setting(self, values: Mapping[str, Any]) -> ComparedModel:
         """The same side with other settings."""
         made = {name: value for name, value in values.items() if hasattr(self.made, name)}
         machine = {name: value for name, value in values.items() if hasattr(self.machine, name)}
         return replace(self, made=replace(self.made, **made), machine=replace(self.machine, **machine))
 
 
-def beside(first: Side, text: str) -> Side:
+def beside(first: ComparedModel, text: str) -> ComparedModel:
     """The side that `text` names: a model, settings of the first model, or both, model first.
 
     Settings that it does not name are those of `first`. Raises UsageError for settings that are unknown, said
@@ -64,8 +64,8 @@ def beside(first: Side, text: str) -> Side:
     return replace(first, model=ModelOptions(model=start)).setting(_settings(rest))
 
 
-def contenders(first: Side, other: Side | None) -> tuple[Contender, Contender | None]:
-    """Both sides, with their models loaded; one that serves both is loaded once. Raises as loading does."""
+def contenders(first: ComparedModel, other: ComparedModel | None) -> tuple[Contender, Contender | None]:
+    """Load the models of both sides; one that serves both is loaded once. Raises as loading does."""
     from kinoform.evaluation.benchmark import Contender
 
     pipeline = first.model.load(first.machine)
@@ -103,7 +103,7 @@ def _value(name: str, text: str) -> object:
     )
 
 
-def _changes(side: Side) -> dict[str, object]:
+def _changes(side: ComparedModel) -> dict[str, object]:
     made = side.made
     return {
         "steps": made.steps,
@@ -115,7 +115,7 @@ def _changes(side: Side) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageFile:
-    """Where the page goes, None for no page, and how many `videos` of a kind are on it."""
+    """The file of the page, None for no page, and how many `videos` of a kind are on it."""
 
     path: Path | None
     videos: int
@@ -127,7 +127,7 @@ class PageFile:
             check_writable(self.path, force=self.force)
 
     def shows(self, number: int) -> bool:
-        """Whether the video of this number, from 0, is on the page."""
+        """Tell whether the video of this number, from 0, is on the page."""
         return self.path is not None and number < self.videos
 
     def write(self, text: str) -> None:
@@ -141,9 +141,9 @@ class PageFile:
 class Judging:
     """`first`, and `other` as `compare` names it; `count` videos of a kind."""
 
-    first: Side
+    first: ComparedModel
     compare: str | None
-    other: Side | None
+    other: ComparedModel | None
     count: int
     page: PageFile
     as_json: bool

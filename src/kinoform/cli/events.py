@@ -30,7 +30,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class StageStarted:
     """A kind of work of `total` pieces begins; `item` of `items` where it comes once for each of several videos."""
 
     event: ClassVar[str] = "stage"
@@ -41,7 +41,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class StepDone:
     """`step` of `total` pieces are done, after `seconds` of this stage; `seconds_left` is None where unknown."""
 
     event: ClassVar[str] = "step"
@@ -98,8 +98,8 @@ class Finished:
     seconds: float
 
 
-Event: TypeAlias = Started | Stage | Step | Note | Caution | Result | Failure | Finished
-EVENTS = (Started, Stage, Step, Note, Caution, Result, Failure, Finished)
+Event: TypeAlias = Started | StageStarted | StepDone | Note | Caution | Result | Failure | Finished
+EVENTS = (Started, StageStarted, StepDone, Note, Caution, Result, Failure, Finished)
 
 
 def as_object(event: Event) -> dict[str, object]:
@@ -133,10 +133,10 @@ SHORTEST = 3
 """Letters of a word that is masked; shorter ones tell nothing."""
 
 PIECE = re.compile(r"[A-Za-z0-9]+|[^\x00-\x7f]")
-"""What is masked at once: a plain word, or one character of any other script."""
+"""Pieces that are masked as one: a plain word, or one character of any other script."""
 
 
-class Log:
+class RunLog:
     """Hears events and appends them to a file, one JSON object a line; steps are left out.
 
     `prompts` says which texts are private. Their words are masked in all messages, names of files and
@@ -155,7 +155,7 @@ class Log:
             ) from error
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Step):
+        if isinstance(event, StepDone):
             return
         told = as_object(event)
         if self._private is not None:

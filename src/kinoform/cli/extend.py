@@ -26,7 +26,7 @@ from kinoform.cli.values import frames_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendOptions:
-    """How much is made, and on which side."""
+    """The length of the new part, and its side."""
 
     frames: Annotated[int | None, option(VIDEO, "New frames; by default as many as are made at once.")] = None
     seconds: Annotated[float | None, option(VIDEO, "The same as a length.")] = None

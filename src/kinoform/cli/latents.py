@@ -166,7 +166,7 @@ def _keep(save: Callable[[Path], None], name: str, places: list[Path]) -> None:
 
 
 def _is_taken(error: BaseException) -> bool:
-    """Whether another run made a video of the same name meanwhile."""
+    """Tell whether another run made a video of the same name meanwhile."""
     return isinstance(error, KinoformError) and error.code in TAKEN
 
 

@@ -45,7 +45,7 @@ SET, RECIPE_HAS, PLACE = Setting(), Setting(from_recipe=True), Setting(path=True
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
-    """What is loaded; what is None is found by `kinoform.load` itself, `model` by the command."""
+    """The model that is loaded; `kinoform.load` finds what is None, and the command `model`."""
 
     model: Annotated[
         str | None, option(MODEL, f"{', '.join(MODELS)}, a folder or a file of weights.", complete=model_names), PLACE
@@ -95,7 +95,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoOptions:
-    """What is made of a prompt; what is None comes from the recipe."""
+    """The video that is made of a prompt; None stands for the recipe's value."""
 
     size: Annotated[str | None, option(VIDEO, "WIDTHxHEIGHT in pixels, such as 832x480."), RECIPE_HAS] = None
     frames: Annotated[int | None, option(VIDEO, "Number of frames, 1 + 4n for Wan, such as 81."), RECIPE_HAS] = None
@@ -155,7 +155,7 @@ class VideoOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineOptions:
-    """Where the work is done, and in what numbers; None where a command finds that itself."""
+    """The device that works, and the dtype of its numbers; None where a command finds these itself."""
 
     dtype: Annotated[str | None, option(MODEL, "auto, float32, bfloat16 or float16.", complete=one_of(DTYPES)), SET] = (
         "auto"
@@ -165,7 +165,7 @@ class MachineOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
-    """How a video is saved and what is told of it."""
+    """The file of a video, and the form in which results are told."""
 
     upscale: Annotated[
         int | None, option(OUTPUT, "Repeat every pixel 1 to 64 times along both sides, for small videos."), RECIPE_HAS
@@ -189,7 +189,7 @@ class OutputOptions:
     ] = False
 
     def how(self, upscale: int) -> Output:
-        """How the video is saved, each pixel repeated `upscale` times along both sides unless the options say else."""
+        """Return how the video is saved; `upscale` counts where the options say none."""
         from kinoform.cli.output import Output
 
         return Output(
@@ -199,12 +199,12 @@ class OutputOptions:
 
 
 EDIT = "Edit"
-"""Under which heading the options stand that say how what is made joins the video."""
+"""The heading of the options that say how new pixels join the video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinOptions:
-    """How what is made joins the video that is there."""
+    """The ways in which new pixels join the video that is there."""
 
     grow: Annotated[
         int | None, option(EDIT, "Pixels that the mask grows by, 0 to 512; by default a 64th of the shorter side.")
@@ -236,7 +236,7 @@ class JoinOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditOutputOptions:
-    """What a command that changes a video does beside saving it."""
+    """Options that commands which change a video have about their file."""
 
     even: Annotated[
         bool, option(OUTPUT, "Repeat the last row or column of odd sides, which mp4 and webm do not take.", "--even")
@@ -273,7 +273,7 @@ def edit_video(*without: str) -> Varied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptions:
-    """How the work of a training is shared and shown."""
+    """The processes of a training, and what it shows of itself."""
 
     threads: Annotated[int, option(None, "CPU threads; one is the most efficient for small models."), SET] = 1
     processes: Annotated[int, option(None, "Processes that share the transformer's batches; one a core."), SET] = 1
@@ -285,7 +285,7 @@ PANEL = "In every command"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonOptions:
-    """What every command has beside its own options."""
+    """Options of every command beside its own."""
 
     config: Annotated[
         Path | None, option(PANEL, "Settings, else ./kinoform.toml.", eager=True), Setting(in_file=False)

@@ -34,7 +34,7 @@ GUIDANCE_RULES = ("cfg", "interval", "zero-star")
 CODECS = ("h264", "vp9", "av1", "ffv1")
 
 MODEL, VIDEO, OUTPUT = "Model", "Video", "Output"
-"""Under which heading an option stands in the help."""
+"""The headings under which options stand in the help."""
 
 OF_RECIPE = "the recipe's"
 """Shown as the default of what the recipe has a value for."""

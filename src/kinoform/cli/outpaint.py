@@ -26,7 +26,7 @@ from kinoform.cli.values import size_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanvasOptions:
-    """What the video is made larger to, and where it stands there."""
+    """The size of the larger video, and the place of the old one in it."""
 
     to: Annotated[str, option(VIDEO, "WIDTHxHEIGHT of the video that is made, in pixels.")]
     anchor: Annotated[str, option(VIDEO, "Where the video stands: center, top, bottom-left, ...")] = "center"

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
 from kinoform.cli import console
-from kinoform.cli.events import Stage, Step
+from kinoform.cli.events import StageStarted, StepDone
 
 if TYPE_CHECKING:
     from kinoform.pipelines.generate import Callback, Progress
@@ -62,7 +62,9 @@ def stages(
                 item = 1 if clock is None else clock.item + 1
                 clock = clocks[stage] = _Clock(item, done, free)
                 console.tell(
-                    Stage(stage=stage, total=total, item=item if several else None, items=items if several else None)
+                    StageStarted(
+                        stage=stage, total=total, item=item if several else None, items=items if several else None
+                    )
                 )
             free = monotonic()
             step = clock.step(stage, done, total, items if several else None)
@@ -82,10 +84,10 @@ class _Clock:
         # Work that is continued, in its middle, is measured from there.
         self._first, self._begun = (0, free) if done <= 1 else (done, monotonic())
 
-    def step(self, stage: str, done: int, total: int, items: int | None) -> Step:
+    def step(self, stage: str, done: int, total: int, items: int | None) -> StepDone:
         self.done = done
         seconds, measured = monotonic() - self._begun, done - self._first
-        return Step(
+        return StepDone(
             stage=stage, step=done, total=total, item=None if items is None else self.item, items=items,
             seconds=round(seconds, 3),
             seconds_left=round(seconds / measured * (total - done), 3) if measured > 0 else None,
@@ -99,7 +101,7 @@ class _Clock:
 
 
 @contextmanager
-def _drawing(titles: Mapping[str, str], drawn: bool) -> Iterator[Callable[[Step], None]]:
+def _drawing(titles: Mapping[str, str], drawn: bool) -> Iterator[Callable[[StepDone], None]]:
     if console.streams() or not drawn:
         yield lambda step: None
     elif sys.stderr.isatty():
@@ -115,7 +117,7 @@ class _Lines:
     def __init__(self, titles: Mapping[str, str]) -> None:
         self._titles, self._told = titles, monotonic()
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: StepDone) -> None:
         if monotonic() - self._told < LINE_EVERY:
             return
         self._told = monotonic()
@@ -124,7 +126,7 @@ class _Lines:
 
 
 @contextmanager
-def _bars(titles: Mapping[str, str]) -> Iterator[Callable[[Step], None]]:
+def _bars(titles: Mapping[str, str]) -> Iterator[Callable[[StepDone], None]]:
     """One bar a stage, begun anew for each of several items."""
     # Rich is imported where something is drawn, since help and short commands do without it.
     from rich.console import Console
@@ -144,7 +146,7 @@ def _bars(titles: Mapping[str, str]) -> Iterator[Callable[[Step], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks, items = {}, {}
 
-        def draw(step: Step) -> None:
+        def draw(step: StepDone) -> None:
             if step.stage not in tasks:
                 tasks[step.stage] = progress.add_task("", total=step.total)
             elif step.item != items[step.stage]:
@@ -155,7 +157,7 @@ def _bars(titles: Mapping[str, str]) -> Iterator[Callable[[Step], None]]:
         yield draw
 
 
-def _title(titles: Mapping[str, str], step: Step) -> str:
+def _title(titles: Mapping[str, str], step: StepDone) -> str:
     return titles[step.stage] + ("" if step.item is None else f" {step.item}/{step.items}")
 
 

@@ -20,7 +20,7 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 SETTINGS = {name: found for group in GROUPS for name, found in settings_of(options_of(group)).items()}
-"""What can be set, by the names of the options: the type of each, and how it is marked."""
+"""All settings by the names of their options: the type of each, and its mark."""
 
 KINDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 MOST_BYTES = 1_000_000
@@ -47,7 +47,7 @@ def settings_file(given: Path | None) -> Path | None:
 
 
 def settings_in(file: Path, command: str, heeded: Collection[str]) -> dict[str, object]:
-    """What a file sets of what a command heeds: what stands at its top, then what stands in the command's own table.
+    """Read the settings of a file that a command heeds: those at its top, replaced by those in the command's own table.
 
     Raises UsageError, naming file and key, for unknown keys and tables and for values of the wrong type.
     """

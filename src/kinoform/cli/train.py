@@ -125,7 +125,7 @@ def _model(
     processes: int,
     force: bool,
 ) -> tuple[Path, Mapping[str, object]]:
-    """Where the whole model went, and how it was trained."""
+    """Train a whole model; return where it went, and its report."""
     from dataclasses import replace
     from functools import partial
 
@@ -161,7 +161,7 @@ def _adapter(
     processes: int,
     force: bool,
 ) -> tuple[Path, Mapping[str, object]]:
-    """Where the adapter went, and how it was trained."""
+    """Train an adapter; return where it went, and its report."""
     from dataclasses import replace
 
     from kinoform.files import check_writable
@@ -189,7 +189,7 @@ def _adapter(
 
 
 def _parts_of(base: str) -> Parts:
-    """Of a name alone: an adapter file that names a folder would be loaded nowhere else."""
+    """Load the parts of a model by name alone: an adapter file that names a folder would be loaded nowhere else."""
     from kinoform.recipes.load import EMBEDDED, RELEASED, load
 
     if base not in {*EMBEDDED, *RELEASED}:

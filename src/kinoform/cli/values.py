@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 def solver_named(name: str | None) -> Solver | None:
-    """By name, with options if need be: "unipc(order=3)". Raises UsageError for what is unknown."""
+    """Return the solver of a name, with options if need be: "unipc(order=3)". Raises UsageError for an unknown one."""
     from kinoform.solvers.names import solver_of
 
     return None if name is None else solver_of(name)
 
 
 def sampler_named(name: str | None) -> Sampler | None:
-    """As `solver_named`, for the algorithm around the solver."""
+    """Return the sampler of a name, as `solver_named` does."""
     from kinoform.solvers.names import sampler_of
 
     return None if name is None else sampler_of(name)
 
 
 def guidance_named(name: str | None) -> Guidance | None:
-    """As `solver_named`, for what becomes of the negative prompt."""
+    """Return the guidance rule of a name, as `solver_named` does."""
     from kinoform.solvers.names import guidance_of
 
     return None if name is None else guidance_of(name)
