@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import kinoform
-from kinoform.mini.training.train import train_plan
+from kinoform.mini.training.plan import train_plan
 from kinoform.ops.drawing import seeded
 from kinoform.training.loop import train
 from kinoform.training.rng import seed_everything

@@ -18,8 +18,8 @@ from kinoform.conditions.video_to_video import StartVideo
 from kinoform.editing.edit import edit
 from kinoform.editing.settings import EditSettings
 from kinoform.mini.training.autoencoder_stage import AutoencoderStage
+from kinoform.mini.training.plan import prepare_tokenizer
 from kinoform.mini.training.text_stage import TextStage
-from kinoform.mini.training.train import prepare_tokenizer
 from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.vae import VAE
 from kinoform.models.vision import image_rows

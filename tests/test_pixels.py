@@ -16,9 +16,8 @@ from kinoform.families.identify import inspect_path
 from kinoform.loading.own import Modules, open_own, read_manifest, save_own
 from kinoform.loading.parts import own_parts
 from kinoform.loading.verify import verify_path
-from kinoform.mini.training.plan import Plan
+from kinoform.mini.training.plan import Plan, Trained, prepare_tokenizer, train_plan
 from kinoform.mini.training.probe_loss import ProbeLoss
-from kinoform.mini.training.train import Trained, prepare_tokenizer, train_plan
 from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.codec import Identity
 from kinoform.models.vae import VAESpec

@@ -79,12 +79,11 @@ def find(address: str) -> Recipe:
 
     Raises UsageError when the module or the function is not there, or does not return a Recipe.
     """
-    return returned(address, Recipe)
+    return returned(address, Recipe, "recipe")
 
 
-def returned(address: str, kind: type[T], *others: type[T]) -> T:
-    """What `module:function` returns, if it is of this kind or one of the others. Raises UsageError as `find` does."""
-    noun = kind.__name__.lower()
+def returned(address: str, kind: type[T], noun: str) -> T:
+    """What `module:function` returns, if it is of the kind; errors call it `noun`. Raises UsageError as `find` does."""
     module_name, _, function_name = address.partition(":")
     if not function_name or not all(part.isidentifier() for part in module_name.split(".")):
         raise UsageError(
@@ -105,7 +104,6 @@ def returned(address: str, kind: type[T], *others: type[T]) -> T:
             f"no {noun} {function_name!r} in {module_name}; {nearest(function_name, known)}", code="unknown_recipe"
         )
     found = function()
-    if not isinstance(found, (kind, *others)):
-        wanted = " or ".join(each.__name__ for each in (kind, *others))
-        raise UsageError(f"{address} returns a {type(found).__name__}, not a {wanted}", code="recipe_invalid")
+    if not isinstance(found, kind):
+        raise UsageError(f"{address} returns a {type(found).__name__}, not a {kind.__name__}", code="recipe_invalid")
     return found

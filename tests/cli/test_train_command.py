@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import kinoform as package
 from command_line import Run
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.loading.adapters import adapter_in
 from kinoform.loading.own import read_manifest
-from kinoform.mini.training import train as stages
+from kinoform.mini.training import plan as stages
 from kinoform.training import adapter
 from kinoform.training.lock import held
 from refusals import refused
@@ -119,10 +120,30 @@ def test_a_transformer_on_another_model_is_trained_and_loaded(kinoform: Run, her
     assert (model / "manifest.json").read_bytes() == first
 
 
+def test_a_stage_of_ones_own_is_trained_from_one_file(kinoform: Run, here: Path) -> None:
+    source = (Path(__file__).parents[2] / "examples" / "ideas" / "flow_on_points.py").read_text()
+    (here / "own_stage.py").write_text(source.replace("warmup=50, total=2000", "warmup=1, total=6"))
+    words = ["train", "own_stage:plan", "--device", "cpu", "--json"]
+    ran = kinoform(*words)
+    assert ran.code == 0, ran.err
+    file = here / "runs" / "points" / "weights.safetensors"
+    assert ran.told[0]["output"] == str(file.relative_to(here)) and ran.told[0]["steps"] == 6
+    weights = load_file(file)
+    assert [tuple(each.shape) for name, each in sorted(weights.items()) if "weight" in name] == [
+        (64, 3),
+        (64, 64),
+        (2, 64),
+    ]
+    assert kinoform(*words).refusal == "file_exists"
+    again = kinoform(*words, "--force")
+    assert again.told[0] == ran.told[0], "a finished run is read, not repeated"
+    assert kinoform(*words, "--recipe", "own_idea:video").refusal == "recipe_mismatch"
+
+
 REFUSED = [
     (["mimi"], "unknown_plan", "'mini'"),
     (["own_idea:plan"], "option_missing", "own_idea:plan"),
-    (["own_idea:plan", "--recipe", "kinoform.mini.recipe:mini"], "recipe_mismatch", "mini:mini"),
+    (["own_idea:plan", "--recipe", "kinoform.mini.recipe:mini"], "recipe_mismatch", "recipe:mini"),
     (["own_idea:plam", "--recipe", "own_idea:video"], "unknown_recipe", "'plan'"),
     (
         ["own_idea:nothing", "--recipe", "own_idea:video"],

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.mini.training.autoencoder_stage import AutoencoderStage
+from kinoform.mini.training.plan import prepare_tokenizer
 from kinoform.mini.training.text_stage import TextStage
-from kinoform.mini.training.train import prepare_tokenizer
 from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.vae import VAE
 from kinoform.training import devices, loop

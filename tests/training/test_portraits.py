@@ -12,8 +12,8 @@ from kinoform.conditions.references import LatentRows, ReferenceRows
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.mini.training.autoencoder_stage import new_autoencoder
+from kinoform.mini.training.plan import prepare_tokenizer
 from kinoform.mini.training.probe_loss import ProbeTargets
-from kinoform.mini.training.train import prepare_tokenizer
 from kinoform.mini.training.transformer_stage import (
     ReferenceImages,
     TransformerBatch,

@@ -15,6 +15,7 @@ from kinoform.conditions.references import LatentRows, ReferenceRows
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.mini.training.autoencoder_stage import new_autoencoder
+from kinoform.mini.training.plan import prepare_tokenizer
 from kinoform.mini.training.reference_stage import (
     COLOUR,
     SHAPE,
@@ -23,7 +24,6 @@ from kinoform.mini.training.reference_stage import (
     ReferenceEncoderConfig,
     ReferenceEncoderPlan,
 )
-from kinoform.mini.training.train import prepare_tokenizer
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.training.ema import EMASpec
 from kinoform.training.frozen import CodecOnly, FrozenParts

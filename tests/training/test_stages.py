@@ -7,10 +7,9 @@ import torch
 
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig, new_autoencoder
 from kinoform.mini.training.dataset import Videos
-from kinoform.mini.training.plan import Plan
+from kinoform.mini.training.plan import Plan, prepare_tokenizer, train_autoencoder, train_plan
 from kinoform.mini.training.probe_loss import ProbeLoss
 from kinoform.mini.training.text_stage import TextConfig, TextStage
-from kinoform.mini.training.train import prepare_tokenizer, train_autoencoder, train_plan
 from kinoform.mini.training.transformer_stage import ProbedModel, TransformerConfig, TransformerStage
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, cast_weights

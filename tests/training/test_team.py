@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from kinoform.errors import NonFiniteError
-from kinoform.mini.training.train import train_plan
+from kinoform.mini.training.plan import train_plan
 from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, loopback, spawn
 from kinoform.training.loop import Learner
 from kinoform.training.metrics import read

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from kinoform.loading.parts import Parts
 from kinoform.mini.plans import mini as plan_of_mini
 from kinoform.mini.plans import mini_factorized as factorized
-from kinoform.mini.training.plan import TransformerPlan
+from kinoform.mini.training.plan import CPU, TransformerPlan, train_on_base
 from kinoform.mini.training.reference_stage import ReferenceEncoderPlan
-from kinoform.mini.training.train import CPU, train_on_base
 from kinoform.recipes.load import load
 from kinoform.training.frozen import FrozenParts, TrainedEncoder
 from kinoform.training.metrics import read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,17 +17,8 @@ from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from kinoform.loading.parts import Parts
-    from kinoform.mini.training.plan import Plan, TransformerPlan
-    from kinoform.training.adapter import AdapterPlan
-    from kinoform.training.stage import RunOptions
+    from kinoform.training.plan import TrainingPlan
 
-STAGES = {
-    "autoencoder": "autoencoder",
-    "text": "text encoder",
-    "encoder": "encoder of reference images",
-    "transformer": "transformer",
-}
-ADAPTER_STAGES = {"encoder": "encoder of reference images", "adapter": "adapter"}
 PLANS = {
     "mini": "kinoform.mini.plans:mini",
     "mini-factorized": "kinoform.mini.plans:mini_factorized",
@@ -36,27 +26,24 @@ PLANS = {
     "mini:vace": "kinoform.mini.plans:vace",
     "mini:reference": "kinoform.mini.plans:reference",
 }
-SHARD_BYTES = 14_000_000
 
 
 @command
 def train(
     model: Annotated[
         str,
-        typer.Argument(
-            help=f"{', '.join(PLANS)}, or module:function that returns a Plan, a TransformerPlan or an AdapterPlan."
-        ),
+        typer.Argument(help=f"{', '.join(PLANS)}, or module:function that returns a TrainingPlan."),
     ] = "mini",
     *,
     named: Annotated[ModelOptions, varied(only=("recipe",))],
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the model or adapter goes.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the result goes.")] = None,
     place: Annotated[MachineOptions, varied(only=("device",))],
-    compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile the transformer.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile what is trained.")] = False,
     training: TrainingOptions,
     told: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
-    """Train autoencoder, text encoder and transformer, one after the other, or an adapter; Ctrl-C saves and stops."""
+    """Train the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops."""
     threads, processes, sample_every = training.threads, training.processes, training.sample_every
     if threads < 1 or processes < 1 or sample_every < 0:
         raise UsageError(
@@ -68,8 +55,8 @@ def train(
     import torch
 
     from kinoform.recipes.load import choose_machine
-    from kinoform.training.adapter import AdapterPlan
     from kinoform.training.devices import check_compiler
+    from kinoform.training.plan import TrainingRun
     from kinoform.training.stage import RunOptions
 
     plan, address = _plan(model, named.recipe)
@@ -77,31 +64,35 @@ def train(
     if compiled:
         check_compiler(machine.device)
     torch.set_num_threads(threads)
-    options = RunOptions(
-        save_every=100, sample_every=sample_every, show_progress=not console.streams(),
-        device=machine.device, compile=compiled,
-    )  # fmt: skip
-    if isinstance(plan, AdapterPlan):
-        target, report = _adapter(plan, address, run, output, options, processes=processes, force=told.force)
-    else:
-        target, report = _model(plan, address, run, output, options, processes=processes, force=told.force)
-    text = f"{target}\n{json.dumps(report, indent=2)}"
-    console.result(text, {"output": str(target), **report}, as_json=told.as_json)
+    folder = run or Path("runs") / plan.run_name
+    target = output or folder / plan.output_name
+    if output is not None or target.exists():
+        plan.check_output(target, force=told.force)
+    with stages({}, drawn=False) as on_progress:  # the training draws its own bar, with the loss
+        options = RunOptions(
+            save_every=100, sample_every=sample_every, show_progress=not console.streams(),
+            on_progress=on_progress, device=machine.device, compile=compiled,
+        )  # fmt: skip
+        result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=_parts_of))
+    result.save(target, recipe=address, force=told.force)
+    text = f"{target}\n{json.dumps(result.report, indent=2)}"
+    console.result(text, {"output": str(target), **result.report}, as_json=told.as_json)
 
 
-def _plan(model: str, recipe: str | None) -> tuple[Plan | TransformerPlan | AdapterPlan, str]:
-    """The plan, and the address of its recipe, by which the model is loaded when it is trained."""
-    from kinoform.mini.training.plan import Plan, TransformerPlan
+def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:
+    """The plan, and the address of its recipe, if it has one, by which the model is loaded when it is trained."""
     from kinoform.recipe import find, returned
     from kinoform.recipes.load import ADAPTERS, EMBEDDED
-    from kinoform.training.adapter import AdapterPlan
+    from kinoform.training.plan import TrainingPlan
 
     if model not in PLANS and ":" not in model:
         raise UsageError(
             f"no training plan for {model!r}; {nearest(model, PLANS)}, or module:function", code="unknown_plan"
         )
-    plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), Plan, TransformerPlan, AdapterPlan)
+    plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), TrainingPlan, "plan")
     address = recipe_named(recipe) or (EMBEDDED | ADAPTERS).get(model)
+    if address is None and plan.recipe is None:
+        return plan, None
     if address is None:
         raise UsageError(
             f"say with --recipe module:function where the recipe of {model} is, to load the model later",
@@ -113,79 +104,6 @@ def _plan(model: str, recipe: str | None) -> tuple[Plan | TransformerPlan | Adap
             code="recipe_mismatch",
         )
     return plan, address
-
-
-def _model(
-    plan: Plan | TransformerPlan,
-    address: str,
-    run: Path | None,
-    output: Path | None,
-    options: RunOptions,
-    *,
-    processes: int,
-    force: bool,
-) -> tuple[Path, Mapping[str, object]]:
-    """Train a whole model; return where it went, and its report."""
-    from dataclasses import replace
-    from functools import partial
-
-    from kinoform.files import check_folder_writable
-    from kinoform.loading.own import HOLDS, Modules, save_own
-    from kinoform.mini.sample_sheet import show_videos
-    from kinoform.mini.training.plan import Plan
-    from kinoform.mini.training.train import train_on_base, train_plan
-    from kinoform.training.lock import held
-
-    folder = run or Path("runs") / plan.recipe.name
-    target = output or folder / "model"
-    if output is not None or target.exists():
-        check_folder_writable(target, holds=HOLDS, force=force)
-    work = partial(train_plan, plan) if isinstance(plan, Plan) else partial(train_on_base, plan, _parts_of(plan.base))
-    with held(folder), stages(STAGES, drawn=False) as tell:  # the training draws its own bar, with the loss
-        found = work(folder, replace(options, on_progress=tell), show_videos(plan.recipe), processes=processes)
-    parts = Modules(transformer=found.transformer, autoencoder=found.codec, text_encoder=found.text_encoder)
-    save_own(
-        target, parts, tokenizer_json=found.tokenizer_json, recipe=address, made=found.report,
-        max_shard_bytes=SHARD_BYTES, force=force,
-    )  # fmt: skip
-    return target, found.report
-
-
-def _adapter(
-    plan: AdapterPlan,
-    address: str,
-    run: Path | None,
-    output: Path | None,
-    options: RunOptions,
-    *,
-    processes: int,
-    force: bool,
-) -> tuple[Path, Mapping[str, object]]:
-    """Train an adapter; return where it went, and its report."""
-    from dataclasses import replace
-
-    from kinoform.files import check_writable
-    from kinoform.loading.adapters import save_adapter
-    from kinoform.training.adapter import train_adapter
-    from kinoform.training.lock import held
-
-    folder = run or Path("runs") / f"{plan.base}-{plan.name}"
-    target = output or folder / "adapter.safetensors"
-    if output is not None or target.exists():
-        check_writable(target, force=force)
-    parts = _parts_of(plan.base)
-    if parts.transformer_spec != plan.recipe.transformer:
-        raise UsageError(
-            f"the recipe of the adapter {plan.name} is not for a model like {plan.base}; derive it so",
-            code="recipe_mismatch",
-        )
-    with held(folder), stages(ADAPTER_STAGES, drawn=False) as tell:
-        found = train_adapter(plan, parts, folder / "adapter", replace(options, on_progress=tell), processes=processes)
-    save_adapter(
-        target, found.model, plan.recipe.additions, name=plan.name, base=plan.base, base_hash=parts.fingerprint(),
-        recipe=address, made=found.report, force=force,
-    )  # fmt: skip
-    return target, found.report
 
 
 def _parts_of(base: str) -> Parts:

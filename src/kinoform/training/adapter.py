@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,22 +17,25 @@ from torch.func import functional_call
 
 from kinoform.conditions.protocols import ConditionerOutput, VideoSize, together
 from kinoform.errors import UsageError
+from kinoform.files import check_writable
+from kinoform.loading.adapters import save_adapter
 from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
 from kinoform.models.codec import to_signed
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
-from kinoform.ops.flops import count_flops
 from kinoform.recipe import Recipe
 from kinoform.training.adapter_data import Sample, Samples
 from kinoform.training.collate import collate, group_similar
 from kinoform.training.devices import apart
-from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, spawn
+from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.frozen import CodecOnly, EncoderPlan, FrozenParts, TrainedEncoder
+from kinoform.training.lock import held
 from kinoform.training.loop import finished
 from kinoform.training.objective import LevelSampling, TrainableModel, noised, predict_velocity, velocity_target
+from kinoform.training.plan import TrainingRun, shared
 from kinoform.training.rng import step_generator
-from kinoform.training.stage import RunOptions, TrainingSpec
+from kinoform.training.stage import RunOptions, TrainingSpec, step_flops
 from kinoform.types import Conditions, Latents, Velocity
 
 CPU = torch.device("cpu")
@@ -66,6 +69,26 @@ class AdapterPlan:
     precision: torch.dtype = torch.float32
     encoder: EncoderPlan | None = None
 
+    output_name: ClassVar[str] = "adapter.safetensors"
+
+    @property
+    def run_name(self) -> str:
+        return f"{self.base}-{self.name}"
+
+    def check_output(self, path: Path, *, force: bool) -> None:
+        check_writable(path, force=force)
+
+    def train(self, run: TrainingRun) -> TrainedAdapter:
+        """See `TrainingPlan`. Raises UsageError when the recipe is not for a model like the base."""
+        parts = run.load_parts(self.base)
+        if parts.transformer_spec != self.recipe.transformer:
+            raise UsageError(
+                f"the recipe of the adapter {self.name} is not for a model like {self.base}; derive it so",
+                code="recipe_mismatch",
+            )
+        with held(run.folder):
+            return train_adapter(self, parts, run.folder / "adapter", run.options, processes=run.processes)
+
     @property
     def video(self) -> VideoSize:
         return VideoSize(num_frames=self.recipe.num_frames, height=self.recipe.height, width=self.recipe.width)
@@ -75,8 +98,18 @@ class AdapterPlan:
 class TrainedAdapter:
     """The model with its additions and low-rank changes, averaged; and how far its training went."""
 
+    plan: AdapterPlan
+    base_hash: str
     model: DiT
     report: dict[str, object]
+
+    def save(self, path: Path, *, recipe: str | None, force: bool) -> None:
+        """Write an adapter file; `recipe` must be an address, since it is loaded by it."""
+        assert recipe is not None, "its plan has a recipe"
+        save_adapter(
+            path, self.model, self.plan.recipe.additions, name=self.plan.name, base=self.plan.base,
+            base_hash=self.base_hash, recipe=recipe, made=self.report, force=force,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +138,8 @@ def train_adapter(
     )
     options = replace(options or RunOptions(), sample_every=0)
     encoder = None if plan.encoder is None else plan.encoder.train(base, frozen, folder / "encoder", options)
-    work = plan, base, frozen, parts.fingerprint(), encoder, folder, options
-    if processes > 1:
-        Rank(0, processes).slice(plan.batch)  # refused here rather than in every process
-        spawn(processes, _train, work)
-    return _train(SingleProcess(), *work)
+    Rank(0, processes).slice(plan.batch)  # refused here rather than in every process
+    return shared(processes, _train, options, plan, base, frozen, parts.fingerprint(), encoder, folder)
 
 
 def deciding(plan: AdapterPlan, base_hash: str) -> dict[str, object]:
@@ -143,9 +173,8 @@ class AdapterStage:
         if encoder is not None:
             encoder.load_into(model)
         self._model, self._base = TrainableModel(model), base
-        batch = self.batch(0)
         self.samples_per_step = plan.batch
-        self.flops_per_step = 3.0 * self._rank.world_size * count_flops(lambda: self.loss(batch))
+        self.flops_per_step = step_flops(self.loss, self.batch(0), self._rank)
 
     def modules(self) -> TrainableModel:
         return self._model
@@ -178,9 +207,6 @@ class AdapterStage:
             if weight.requires_grad
         }
         return torch.stack([group.share * self._loss(group, rounded) for group in batch]).sum()
-
-    def sample(self, step: int, folder: Path) -> None:
-        return None
 
     def _dropped(self, sample: Sample) -> Sample:
         negative = self._plan.recipe.negative_prompt
@@ -239,12 +265,12 @@ class _Drawing(NamedTuple):
 
 
 def _train(
-    group: ProcessGroup, plan: AdapterPlan, base: DiT, frozen: FrozenParts, base_hash: str,
-    encoder: TrainedEncoder | None, folder: Path, options: RunOptions,
+    group: ProcessGroup, options: RunOptions, plan: AdapterPlan, base: DiT, frozen: FrozenParts, base_hash: str,
+    encoder: TrainedEncoder | None, folder: Path,
 ) -> TrainedAdapter:  # fmt: skip
     stage = AdapterStage(plan, base, frozen, base_hash=base_hash, encoder=encoder, rank=group.rank)
     module, report = finished(stage, folder, plan.training, options, group)
     assert isinstance(module, TrainableModel)
-    return TrainedAdapter(
-        model=module.model, report=report if encoder is None else report | {"encoder": encoder.report}
-    )
+    if encoder is not None:
+        report["encoder"] = encoder.report
+    return TrainedAdapter(plan=plan, base_hash=base_hash, model=module.model, report=report)

@@ -27,7 +27,7 @@ from kinoform.training.fingerprint import fingerprint
 from kinoform.training.lock import held
 from kinoform.training.metrics import Log, Measurement, bar
 from kinoform.training.rng import kept_randomness, randomness, restore_randomness, seed_everything
-from kinoform.training.stage import RunOptions, Stage, TrainingSpec
+from kinoform.training.stage import RunOptions, SampledStage, Stage, TrainingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,8 +241,8 @@ class _Run:
         step, every = self.progress.step, self.options.sample_every
         if step % self.options.save_every == 0:
             self.save(log)
-        if every and step % every == 0:
-            self._sample(step)
+        if every and step % every == 0 and isinstance(self.stage, SampledStage):
+            self._sample(self.stage, step)
 
     def save(self, log: Log, *, must: bool = False) -> None:
         """Save unless saved; a failure on the way is a warning, since the next save may succeed."""
@@ -267,12 +267,12 @@ class _Run:
         ema.tensors = moved(ema.tensors, CPU)
         return Outcome(progress=self.progress, ema=ema)
 
-    def _sample(self, step: int) -> None:
+    def _sample(self, stage: SampledStage, step: int) -> None:
         module, folder = self.learner.module, self.folder / "samples"
         try:
             folder.mkdir(exist_ok=True)
             with kept_randomness(), torch.no_grad(), self.learner.ema.swapped(module.eval()):
-                self.stage.sample(step, folder)
+                stage.sample(step, folder)
         except Exception as failure:
             # A preview is not worth a night of training, whatever is wrong with it.
             warnings.warn(f"the sample after {step} steps failed: {failure!r}", stacklevel=2)

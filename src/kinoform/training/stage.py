@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
+from kinoform.ops.flops import count_flops
 from kinoform.training.devices import CPU, check_device
+from kinoform.training.distributed import Rank
 from kinoform.training.ema import EMASpec
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 
@@ -28,7 +30,9 @@ class Stage(Protocol):
     def samples_per_step(self) -> int: ...
 
     @property
-    def flops_per_step(self) -> float: ...
+    def flops_per_step(self) -> float:
+        """See `step_flops`."""
+        ...
 
     def modules(self) -> nn.Module:
         """What is trained and saved: always the same object, its first weights a function of `config`."""
@@ -47,9 +51,19 @@ class Stage(Protocol):
         """On the device where the modules and the batch are."""
         ...
 
+
+@runtime_checkable
+class SampledStage(Stage, Protocol):
+    """A stage whose averaged weights can be looked at while it is trained."""
+
     def sample(self, step: int, folder: Path) -> None:
-        """Show what the averaged weights make after `step` steps, in files below `folder`; may do nothing."""
+        """Show what they make after `step` steps, in files below `folder`."""
         ...
+
+
+def step_flops(loss: Callable[[Any], Tensor], batch: Any, rank: Rank | None = None) -> float:
+    """Floating-point operations of one step in all processes together: three times those of the loss of a batch."""
+    return 3.0 * (rank or Rank()).world_size * count_flops(lambda: loss(batch))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -69,9 +68,6 @@ class AutoencoderStage:
         pixels, _ = self._vae.decode(latents + batch.noise)
         error = pixels - batch.pixels
         return (batch.weight * (error.abs() + error.square())).mean() / batch.weight.mean()
-
-    def sample(self, step: int, folder: Path) -> None:
-        """Reconstructions are judged by the gate; there is nothing to draw here."""
 
 
 def new_autoencoder(config: AutoencoderConfig) -> VAE:

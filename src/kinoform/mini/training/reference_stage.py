@@ -25,10 +25,9 @@ from kinoform.mini.training.dataset import HELD_BACK
 from kinoform.models.context import ReferenceStream, WordStream
 from kinoform.models.dit import DiT
 from kinoform.ops.drawing import seeded
-from kinoform.ops.flops import count_flops
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
 from kinoform.training.loop import finished
-from kinoform.training.stage import RunOptions, TrainingSpec
+from kinoform.training.stage import RunOptions, TrainingSpec, step_flops
 from kinoform.world.dyes import any_colour
 from kinoform.world.portrait import portrait
 from kinoform.world.sampling import Difficulty, sample_scene
@@ -72,9 +71,6 @@ class _ReferenceStage:
         pixels = portrait(thing, generator, height=config.video.height, width=config.video.width, dye=dye)
         return config.rows.read((InputImage(pixels=pixels),), config.video, self._encoders)
 
-    def sample(self, step: int, folder: Path) -> None:
-        """Nothing to look at."""
-
 
 class AttributeBatch(NamedTuple):
     """`values` are indices among the choices of colour and shape; -1 is not asked."""
@@ -102,8 +98,7 @@ class AttributeStage(_ReferenceStage):
         super().__init__(config, parts)
         with seeded(config.seed):
             self._classifier = ReferenceClassifier(config)
-        rows = self.batch(0).rows
-        self.flops_per_step = 3.0 * count_flops(lambda: self._classifier(rows))
+        self.flops_per_step = step_flops(self.loss, self.batch(0))
 
     @property
     def embedding(self) -> nn.Module:
@@ -163,8 +158,7 @@ class TextualInversionStage(_ReferenceStage):
         self._base, self._parts = base, parts
         with seeded(config.seed):
             self.embedding = config.stream.build(config.dim, config.eps)
-        batch = self.batch(0)
-        self.flops_per_step = 3.0 * count_flops(lambda: self.loss(batch))
+        self.flops_per_step = step_flops(self.loss, self.batch(0))
 
     def modules(self) -> nn.Module:
         return self.embedding

@@ -4,7 +4,6 @@ Why first, and alone: trained together with the transformer, words were learnt b
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from kinoform.mini.training.dataset import Videos
 from kinoform.models.text import TextSpec, encode, initialise
 from kinoform.models.tokenizer import Tokenizer, Tokens
 from kinoform.ops.drawing import seeded
-from kinoform.ops.flops import count_flops
+from kinoform.training.stage import step_flops
 from kinoform.world.caption import caption
 
 
@@ -61,9 +60,8 @@ class TextStage:
             assert isinstance(classifier, nn.Linear)
             nn.init.normal_(classifier.weight, std=0.02, generator=generator)
             nn.init.zeros_(classifier.bias)
-        tokens = self.batch(0).tokens
         self.samples_per_step = config.batch
-        self.flops_per_step = 3.0 * count_flops(lambda: self._classifier(tokens))
+        self.flops_per_step = step_flops(self.loss, self.batch(0))
 
     def modules(self) -> nn.Module:
         return self._classifier
@@ -81,9 +79,6 @@ class TextStage:
         found = self._classifier(batch.tokens)
         losses = [F.cross_entropy(row, batch.values[:, place]) for place, row in enumerate(found)]
         return torch.stack(losses).sum()
-
-    def sample(self, step: int, folder: Path) -> None:
-        """Nothing to look at."""
 
     @torch.no_grad()
     def accuracy(self, batch: TextBatch) -> dict[str, float]:

@@ -19,12 +19,12 @@ from kinoform.mini.training.dataset import Videos
 from kinoform.mini.training.probe_loss import FeatureTap, ProbeHead, ProbeLoss, ProbeTargets, probe_targets
 from kinoform.models.dit import DiT, DiTSpec, initialise, keeps_float32
 from kinoform.ops.drawing import seeded
-from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import Patch
 from kinoform.training.distributed import Rank
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
 from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, predict_velocity
 from kinoform.training.rng import step_generator
+from kinoform.training.stage import step_flops
 from kinoform.types import Conditions, Latents, Velocity
 from kinoform.world.caption import caption, unnamed_caption
 from kinoform.world.dyes import any_colour, dyed
@@ -142,9 +142,8 @@ class TransformerStage:
             encoder.load_into(self._model.model)
         nn.init.normal_(self._model.probe.linear.weight, std=0.02, generator=generator)
         nn.init.zeros_(self._model.probe.linear.bias)
-        batch = self.batch(0)
         self.samples_per_step = config.batch
-        self.flops_per_step = 3.0 * self._rank.world_size * count_flops(lambda: self.loss(batch))
+        self.flops_per_step = step_flops(self.loss, self.batch(0), self._rank)
 
     def modules(self) -> nn.Module:
         return self._model
