@@ -15,6 +15,7 @@ from kinoform.models.codec import decode_video
 from kinoform.ops.cpu import emulates
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
+from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.generate import decode, denoise
 from kinoform.pipelines.request import Request
 from kinoform.solvers.unipc import UniPC
@@ -131,7 +132,7 @@ def video(plan: Plan, dtype: torch.dtype, peak: float) -> Row:
     )  # fmt: skip
 
     def mine() -> Tensor:
-        latents = denoise(ours, request, rows, lambda: x, lambda progress: None)
+        latents = denoise(in_memory(ours), request, rows, lambda: x, lambda progress: None)
         return torch.from_numpy(decode(codec, latents, x.device, lambda progress: None))
 
     def other() -> Tensor:

@@ -14,7 +14,7 @@ from official_folder import CODEC, TEXT, TRANSFORMER
 def full() -> Recipe:
     """Three blocks of full attention, nine frames of 32x32: three latent frames of 2x2 tokens."""
     return replace(
-        t2v_1_3b(), name="full", transformer=TRANSFORMER, codec=CODEC, text=TEXT,
+        t2v_1_3b(), name="full", transformers=(TRANSFORMER,), codec=CODEC, text=TEXT,
         width=32, height=32, num_frames=9, steps=2, negative_prompt="",
     )  # fmt: skip
 
@@ -36,4 +36,4 @@ def after() -> Recipe:
 
 
 def _with(block: BlockSpec) -> Recipe:
-    return replace(full(), transformer=replace(TRANSFORMER, block=block))
+    return replace(full(), transformers=(replace(TRANSFORMER, block=block),))

@@ -84,7 +84,7 @@ IMAGE_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 def small_vace() -> Recipe:
     """For the folder of the kind `vace`: videos of 64x32."""
     return replace(
-        vace_1_3b(), transformer=TRANSFORMERS["vace"], codec=CODEC, text=TEXT, width=64, height=32, num_frames=5
+        vace_1_3b(), transformers=(TRANSFORMERS["vace"],), codec=CODEC, text=TEXT, width=64, height=32, num_frames=5
     )
 
 

@@ -29,10 +29,10 @@ def recipe() -> Recipe:
     return replace(
         base,
         name="tiny-on-mini",
-        transformer=DiTSpec(
+        transformers=(DiTSpec(
             dim=24, ffn_dim=32, heads=2, layers=2, in_channels=32, out_channels=32, frequency_width=16,
             context=(*base.transformer.context, STREAM),
-        ),
+        ),),
         conditioners=(REFERENCE_ROWS,),
         width=32, height=32, num_frames=5, steps=2, guidance_scale=2.0,
     )  # fmt: skip
@@ -76,7 +76,7 @@ def without_references() -> TransformerPlan:
     spec = replace(made.recipe.transformer, context=mini().transformer.context)
     return replace(
         made,
-        recipe=replace(made.recipe, transformer=spec, conditioners=()),
+        recipe=replace(made.recipe, transformers=(spec,), conditioners=()),
         transformer=replace(made.transformer, transformer=spec, reference_images=None),
         encoder=None,
     )

@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def on_tiny(idea: ModuleType, folder: Path) -> Pipeline:
     made, pipe = idea.put_onto(tiny()), tiny_pipeline(folder)
-    return replace(pipe, recipe=made, parts=with_additions(pipe.parts, made.additions, made.transformer))
+    return replace(pipe, recipe=made, parts=with_additions(pipe.parts, made.additions, made.transformers))
 
 
 def latents(pipe: Pipeline, inputs: Inputs = NO_INPUTS, seed: int = 7) -> Tensor:
@@ -115,7 +115,7 @@ def test_one_step_of_training_changes_what_it_names_and_nothing_else(idea: Modul
     named = {name for name, _ in model.named_parameters() if any(fnmatchcase(name, p) for p in idea.LEARNS)}
     assert learning and named == set(learning)
     assert_learns(pipe, model, learning, inputs)
-    trained = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: model))
+    trained = replace(pipe, parts=replace(pipe.parts, transformers=(lambda dtype, device: model,)))
     with torch.no_grad():
         assert not torch.equal(latents(trained, inputs), latents(tiny_pipeline(folder)))
 
@@ -125,7 +125,7 @@ def test_adapters_learn_beside_what_was_added_and_nothing_else_does(idea: Module
     assert pipe.recipe.additions is not None
     base, generator = pipe.parts.transformer(torch.float32, CPU), torch.Generator().manual_seed(0)
     model, learning = pipe.recipe.additions.trainable(base, idea.ADAPTERS, generator, name=idea.NAME)
-    shown = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: model))
+    shown = replace(pipe, parts=replace(pipe.parts, transformers=(lambda dtype, device: model,)))
     with torch.no_grad():
         assert torch.allclose(latents(shown, inputs), latents(tiny_pipeline(folder)), atol=1e-5)
     matrices = adapters_of(model)[idea.NAME].values()

@@ -96,7 +96,7 @@ from kinoform.conditions.standard_inputs import CONTEXT_SCALE, FRAMES, STRENGTH,
 from kinoform.editing.settings import EditSettings
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo, InputImage
-from kinoform.solvers.cache import Drift, Every
+from kinoform.solvers.cache import EasyCache, FixedIntervalCache
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
@@ -111,8 +111,8 @@ for value, read in [
     (ZeroStar(zero_steps=np.int64(2)), guidance_of),
 ]:
     assert read(name_of(value)) == value, value
-assert repr(Every(period=np.int64(2))) == repr(Every(period=2))
-assert repr(Drift(limit=np.float32(1))) == repr(Drift(limit=1.0))
+assert repr(FixedIntervalCache(period=np.int64(2))) == repr(FixedIntervalCache(period=2))
+assert repr(EasyCache(limit=np.float32(1))) == repr(EasyCache(limit=1.0))
 
 inputs = Inputs({STRENGTH: np.float32(0.5), CONTEXT_SCALE: torch.tensor(2)})
 assert repr((inputs[STRENGTH], inputs[CONTEXT_SCALE])) == "(0.5, 2.0)"

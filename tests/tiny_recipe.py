@@ -27,10 +27,10 @@ def tiny() -> Recipe:
     """3 frames of 16x16, shown twice as large; frames 1 + 2n, sides multiples of 4."""
     return Recipe(
         name="tiny",
-        transformer=DiTSpec(
+        transformers=(DiTSpec(
             dim=24, ffn_dim=48, heads=2, layers=1, in_channels=4, out_channels=4, frequency_width=16,
             context=(TextStream(width=16, rows=ROWS),),
-        ),
+        ),),
         codec=VAESpec(
             dim=4, channels=4, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,), mean=(), std=(),
             shortcut=True, linear_encoder=True,

@@ -46,17 +46,19 @@ def recipe() -> Recipe:
     """16 frames of 32x32, shown eight times larger; a million parameters."""
     return Recipe(
         name="pixels",
-        transformer=DiTSpec(
-            dim=96,
-            ffn_dim=384,
-            heads=4,
-            layers=4,
-            in_channels=3,
-            out_channels=3,
-            patch=VOLUME,
-            skip=True,
-            context=(TextStream(width=TEXT_WIDTH, rows=TEXT_ROWS),),
-            block=FactorizedBlock(),
+        transformers=(
+            DiTSpec(
+                dim=96,
+                ffn_dim=384,
+                heads=4,
+                layers=4,
+                in_channels=3,
+                out_channels=3,
+                patch=VOLUME,
+                skip=True,
+                context=(TextStream(width=TEXT_WIDTH, rows=TEXT_ROWS),),
+                block=FactorizedBlock(),
+            ),
         ),
         codec=Identity(),
         text=TextSpec(

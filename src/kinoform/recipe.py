@@ -9,12 +9,15 @@ from typing import TypeVar
 from kinoform.conditions.protocols import Conditioner
 from kinoform.errors import UsageError, nearest
 from kinoform.loading.additions import Additions
+from kinoform.loading.parts import check_alike, the_only
 from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
+from kinoform.numbers import settle
 from kinoform.solvers.base import Solver
+from kinoform.solvers.experts import PerExpert, check_boundaries
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.sampler import Denoise, Sampler
 from kinoform.solvers.unipc import UniPC
@@ -39,27 +42,30 @@ class BySize:
 class Recipe:
     """The parts' sizes and the defaults of a request. Derive one from another with `dataclasses.replace`.
 
+    `transformers` are one, or several experts of which that of the highest noise is the first: expert i makes the steps
+    at timesteps of at least 1000·`boundaries`[i] that no expert before it makes, the last one all others.
+    `guidance_scale`, one for all experts or one for each, multiplies the difference between prompt and negative prompt.
     `codec` is `Identity()` for a model of pixels, which then has no autoencoder; `image` is the encoder of a model that
     reads images as rows of context, else None; `width`, `height` in pixels, `num_frames` of the video at `fps` frames
-    per second; `shift` bends the noise levels, `guidance_scale` multiplies the difference between prompt and negative
-    prompt; `upscale` repeats pixels in what is saved, for videos too small to look at. `fast_steps` takes the place of
-    `steps` when speed is asked for; None where nobody has measured what it costs. `conditioners` are the ways in
-    besides the prompt that the model was trained with, in the order of their channels; `sampler` is the algorithm
-    around the solver, `guidance_rule` how the velocities under the two prompts become one. `additions` are put onto the
-    transformer of the weights, unless they hold them; `transformer` is that without them. `world` says in a phrase what
-    the model has seen, for one that has seen nothing else and so cannot know what other videos show; None for the
-    released ones.
+    per second; `shift` bends the noise levels; `upscale` repeats pixels in what is saved, for videos too small to look
+    at. `fast_steps` takes the place of `steps` when speed is asked for; None where nobody has measured what it costs.
+    `conditioners` are the ways in besides the prompt that the model was trained with, in the order of their channels;
+    `sampler` is the algorithm around the solver, `guidance_rule` how the velocities under the two prompts become one.
+    `additions` are put onto each transformer of the weights, unless they hold them; `transformers` are those without
+    them. `world` says in a phrase what the model has seen, for one that has seen nothing else and so cannot know what
+    other videos show; None for the released ones.
     """
 
     name: str
-    transformer: DiTSpec
+    transformers: tuple[DiTSpec, ...]
+    boundaries: tuple[float, ...] = ()
     codec: CodecSpec = field(default_factory=VAESpec)
     text: TextSpec = field(default_factory=TextSpec)
     image: VisionSpec | None = None
     solver: Solver = field(default_factory=UniPC)
     steps: int = 50
     shift: float | BySize = 5.0
-    guidance_scale: float = 5.0
+    guidance_scale: PerExpert = 5.0
     negative_prompt: str = ""
     width: int = 832
     height: int = 480
@@ -72,6 +78,22 @@ class Recipe:
     guidance_rule: Guidance = field(default_factory=PlainGuidance)
     additions: Additions | None = None
     world: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError unless the transformers read the same inputs and their boundaries fall between 0 and 1."""
+        settle(self, boundaries=check_boundaries(self.boundaries))
+        if len(self.transformers) != len(self.boundaries) + 1:
+            raise UsageError(
+                f"the recipe {self.name} has {len(self.transformers)} transformers and {len(self.boundaries)} "
+                "boundaries; give one boundary between every two transformers",
+                code="boundary_invalid",
+            )
+        check_alike(self.transformers)
+
+    @property
+    def transformer(self) -> DiTSpec:
+        """The only transformer. Raises UsageError for a model of several, which cannot be trained or converted yet."""
+        return the_only(self.transformers)
 
 
 def find(address: str) -> Recipe:

@@ -90,13 +90,13 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     spec = replace(base.transformer, in_channels=4 + 2 + 4, context=(*base.transformer.context, stream))
     plain = tiny_pipeline(
         write_tiny_folder(tmp_path_factory.mktemp("tiny") / "model"),
-        transformer=spec,
+        transformers=(spec,),
         conditioners=(KnownFrames(), ImageTokens(images=images)),
     )
     parts = replace(
         plain.parts,
-        transformer_spec=spec,
-        transformer=lambda dtype, device: random_module(spec),
+        transformer_specs=(spec,),
+        transformers=(lambda dtype, device: random_module(spec),),
         image_encoder=lambda dtype, device: random_module(VISION),
     )
     return replace(plain, parts=parts)

@@ -184,7 +184,7 @@ def stream(folder: Path) -> Pipeline:
 
 def widened(folder: Path, conditioner: Conditioner, additions: Additions) -> Pipeline:
     pipeline = tiny_pipeline(folder, conditioners=(conditioner,), additions=additions)
-    return replace(pipeline, parts=with_additions(pipeline.parts, additions, pipeline.recipe.transformer))
+    return replace(pipeline, parts=with_additions(pipeline.parts, additions, pipeline.recipe.transformers))
 
 
 def latents(pipe: Pipeline, *images: InputImage, seed: int = 7, **changes: object) -> Tensor:
@@ -209,7 +209,7 @@ def test_a_stream_that_was_added_leaves_whole_videos_as_they_were(folder: Path) 
         )
     opened = pipe.parts.transformer(torch.float32, torch.device("cpu"))
     opened.get_parameter("blocks.0.cross_attention.streams.reference.gate").fill_(0.5)
-    open_pipe = replace(pipe, parts=replace(pipe.parts, transformer=lambda dtype, device: opened))
+    open_pipe = replace(pipe, parts=replace(pipe.parts, transformers=(lambda dtype, device: opened,)))
     videos = [latents(open_pipe, A), latents(open_pipe, C), latents(open_pipe, A, C), latents(base)]
     assert all((one - other).abs().max() > 1e-4 for one, other in combinations(videos, 2)), "an open gate admits it"
 

@@ -52,14 +52,14 @@ def pipe(tmp_path: Path) -> Pipeline:
     additions = Additions(branches=(ReferenceGuests(),))
     conditioners = (needing(ReferenceTokens()),)
     found = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"), conditioners=conditioners, additions=additions)
-    return replace(found, parts=with_additions(found.parts, additions, found.recipe.transformer))
+    return replace(found, parts=with_additions(found.parts, additions, found.recipe.transformers))
 
 
 def test_a_pipeline_refuses_before_any_weight_is_read(pipe: Pipeline) -> None:
     def never(*asked: object) -> None:
         raise AssertionError("a part was loaded")
 
-    parts = replace(pipe.parts, text_encoder=never, codec=never, transformer=never, tokenizer=never)
+    parts = replace(pipe.parts, text_encoder=never, codec=never, transformers=(never,), tokenizer=never)
     with refused("input_missing"):
         replace(pipe, parts=parts)("a red ball", seed=1)
     video = pipe("a red ball", seed=1, inputs=Inputs({REFERENCE_IMAGES: (IMAGE,)}))

@@ -52,7 +52,7 @@ def recipe_of(name: str) -> Recipe:
 def test_what_is_made_has_its_word(name: str, changes: dict, inputs: dict, task: str) -> None:
     recipe = recipe_of(name)
     asked = request(recipe, "a ball", 1, inputs=named(**inputs), **changes)
-    assert asked.sized(recipe.codec, recipe.transformer).task == task
+    assert asked.sized(recipe.codec, recipe.transformer.patch).task == task
 
 
 class Depth(KnownFrames):

@@ -69,7 +69,7 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     loaded = tiny_pipeline(folder, conditioners=(Vace(),))
     model = replace(tiny().transformer, layers=2, branches=(SideBlocks(channels=12, layers=(0, 1)),)).build()
     spread(model, 3)
-    parts = replace(loaded.parts, transformer=lambda dtype, device: model.requires_grad_(False).eval())
+    parts = replace(loaded.parts, transformers=(lambda dtype, device: model.requires_grad_(False).eval(),))
     return replace(loaded, parts=parts)
 
 

@@ -45,7 +45,7 @@ def weightless(folder: Path) -> Pipeline:
         raise AssertionError("weights were read")
 
     pipe = tiny_pipeline(folder, conditioners=(StartVideo(),), num_frames=9)
-    parts = replace(pipe.parts, tokenizer=refuse, text_encoder=refuse, transformer=refuse, codec=refuse)
+    parts = replace(pipe.parts, tokenizer=refuse, text_encoder=refuse, transformers=(refuse,), codec=refuse)
     return replace(pipe, parts=parts)
 
 

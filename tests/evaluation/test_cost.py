@@ -69,5 +69,5 @@ class Silent:
 
 @pytest.mark.parametrize("change", [{"block": FullBlock(attention=Nowhere())}, {"branches": (Silent(),)}])
 def test_what_is_not_told_is_not_guessed(mini: Pipeline, change: dict) -> None:
-    parts = replace(mini.parts, transformer_spec=replace(mini.parts.transformer_spec, **change))
+    parts = replace(mini.parts, transformer_specs=(replace(mini.parts.transformer_spec, **change),))
     assert video_flops(replace(mini, parts=parts), mini.request("a red ball", seed=0)) is None

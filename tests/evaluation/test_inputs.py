@@ -210,7 +210,7 @@ def test_videos_are_edited_one_at_a_time_and_each_as_if_alone(mini: Pipeline) ->
 
 def put_onto(mini: Pipeline, recipe: Recipe) -> Pipeline:
     """The embedded model with additions as they are before training."""
-    parts = with_additions(mini.parts, recipe.additions, mini.recipe.transformer)
+    parts = with_additions(mini.parts, recipe.additions, mini.recipe.transformers)
     return replace(mini, recipe=recipe, parts=parts)
 
 

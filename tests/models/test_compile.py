@@ -27,9 +27,9 @@ def test_what_is_compiled_is_what_computes() -> None:
 def test_a_wrapper_that_would_not_be_heard_is_refused_and_the_other_way_works(tmp_path: Path) -> None:
     pipe = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"))
     model = pipe.parts.transformer(torch.float32, torch.device("cpu"))
-    wrapped = replace(pipe.parts, transformer=lambda dtype, device: torch.compile(model, backend="eager"))
+    wrapped = replace(pipe.parts, transformers=(lambda dtype, device: torch.compile(model, backend="eager"),))
     with refused("compile_not_heard"):
         replace(pipe, parts=wrapped)("a red ball", seed=1)
     model.compile(backend="eager")
-    parts = replace(pipe.parts, transformer=lambda dtype, device: model)
+    parts = replace(pipe.parts, transformers=(lambda dtype, device: model,))
     assert replace(pipe, parts=parts)("a red ball", seed=1).frames.shape == (3, 16, 16, 3)

@@ -140,4 +140,4 @@ def test_released_models_name_their_own_legal_sizes() -> None:
         ({"height": 488}, "size_not_multiple", "480 and 496"),
     ]:
         with refused(code, named):
-            request(recipe, "a cat", 1, **change).sized(recipe.codec, recipe.transformer)
+            request(recipe, "a cat", 1, **change).sized(recipe.codec, recipe.transformer.patch)

@@ -36,7 +36,7 @@ TEXT = TextStream(width=64, rows=ROWS)
 VISION = VisionSpec(image=56, dim=64, heads=2, layers=3, dim_ffn=128)
 BASE = Recipe(
     name="small",
-    transformer=DiTSpec(dim=384, ffn_dim=512, heads=4, layers=3, context=(TEXT,)),
+    transformers=(DiTSpec(dim=384, ffn_dim=512, heads=4, layers=3, context=(TEXT,)),),
     codec=VAESpec(dim=16, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,)),
     text=TextSpec(vocab=8, dim=64, dim_attention=64, dim_ffn=128, heads=2, layers=1, length=ROWS),
     steps=2,
@@ -46,19 +46,19 @@ BASE = Recipe(
 )
 SEEING = replace(
     BASE,
-    transformer=replace(BASE.transformer, in_channels=16 + 2 + 16, context=(TEXT, ImageStream(width=VISION.dim))),
+    transformers=(replace(BASE.transformer, in_channels=16 + 2 + 16, context=(TEXT, ImageStream(width=VISION.dim))),),
     image=VISION,
     conditioners=(KnownFrames(), ImageTokens()),
 )
 FOLLOWING = replace(
     BASE,
-    transformer=replace(BASE.transformer, branches=(SideBlocks(layers=(0,), channels=2 * 16 + 2 * 2),)),
+    transformers=(replace(BASE.transformer, branches=(SideBlocks(layers=(0,), channels=2 * 16 + 2 * 2),)),),
     conditioners=(Vace(),),
 )
-FACTORIZED = replace(BASE, transformer=replace(BASE.transformer, block=FactorizedBlock()))
+FACTORIZED = replace(BASE, transformers=(replace(BASE.transformer, block=FactorizedBlock()),))
 INVITING = replace(
     FACTORIZED,
-    transformer=replace(FACTORIZED.transformer, branches=(ReferenceGuests(),)),
+    transformers=(replace(FACTORIZED.transformer, branches=(ReferenceGuests(),)),),
     conditioners=(ReferenceTokens(),),
 )
 
@@ -84,10 +84,10 @@ def pipeline_of(recipe: Recipe, dtype: torch.dtype) -> Pipeline:
     parts = Parts(
         tokenizer=lambda: Tokenizer(split=lambda text: [Piece(3, text)], pad=0, end=1, unknown=2),
         text_encoder=lambda dtype, device: drawn(recipe.text.build).to(dtype),
-        transformer=lambda dtype, device: cast_weights(drawn(recipe.transformer.build), dtype),
+        transformers=(lambda dtype, device: cast_weights(drawn(recipe.transformer.build), dtype),),
         codec=lambda device: drawn(recipe.codec.build),
         image_encoder=lambda dtype, device: drawn(VISION.build),
-        transformer_spec=recipe.transformer,
+        transformer_specs=(recipe.transformer,),
         codec_spec=recipe.codec,
         text_spec=recipe.text,
         image_spec=recipe.image,

@@ -34,6 +34,7 @@ from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionEncoder, VisionSpec, image_rows
 from kinoform.ops import cpu
 from kinoform.ops.flops import count_flops
+from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.fit import work_of
 from kinoform.pipelines.generate import denoise, noise_of
 from kinoform.pipelines.request import Request, request
@@ -62,7 +63,7 @@ CLIP = InputVideo(frames=DRAW.integers(0, 256, (5, 16, 24, 3), dtype=np.uint8))
 
 def recipe(conditioners: tuple[Conditioner, ...], **changes: Any) -> Recipe:
     return Recipe(
-        name="tiny", transformer=replace(PLAIN, **changes), codec=CODEC, image=VISION, conditioners=conditioners,
+        name="tiny", transformers=(replace(PLAIN, **changes),), codec=CODEC, image=VISION, conditioners=conditioners,
         text=TextSpec(vocab=9, dim=10, dim_attention=8, dim_ffn=12, heads=2, layers=1, buckets=8, length=ROWS),
         width=24, height=16, num_frames=5, steps=4, shift=3.0, guidance_scale=4.0,
     )  # fmt: skip
@@ -71,8 +72,8 @@ def recipe(conditioners: tuple[Conditioner, ...], **changes: Any) -> Recipe:
 SEEING = recipe((KnownFrames(), ImageTokens()), in_channels=4 + 2 + 4, context=(TEXT, ImageStream(width=VISION.dim)))
 BOTH_ENDS = replace(
     recipe((KnownFrames(), ImageTokens(images=2)), in_channels=10),
-    transformer=replace(
-        PLAIN, in_channels=10, context=(TEXT, ImageStream(width=VISION.dim, positions=2 * VISION.rows))
+    transformers=(
+        replace(PLAIN, in_channels=10, context=(TEXT, ImageStream(width=VISION.dim, positions=2 * VISION.rows))),
     ),
 )
 CONTROLLED = recipe((Vace(),), branches=(SideBlocks(layers=(0, 2), channels=2 * 4 + 2 * 2),))
@@ -88,7 +89,7 @@ REDOING = recipe((StartVideo(),))
 
 
 def of(block: BlockSpec, made: Recipe) -> Recipe:
-    return replace(made, transformer=replace(made.transformer, block=block))
+    return replace(made, transformers=(replace(made.transformer, block=block),))
 
 
 BETWEEN, AFTER, ALTERNATING = FactorizedBlock(), FactorizedBlock(cross="after"), FullBlock(attention=Alternating())
@@ -178,7 +179,7 @@ class Random:
 
 def asked_and_planned(name: str) -> tuple[Recipe, Request, VideoPlan]:
     made, inputs, changes = VIDEOS[name]
-    asked = request(made, "a ball", 1, inputs=inputs, **changes).sized(made.codec, made.transformer)
+    asked = request(made, "a ball", 1, inputs=inputs, **changes).sized(made.codec, made.transformer.patch)
     sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text, image=made.image)
     return made, asked, plan_video(sizes, work_of(asked), dtype=torch.float32, device="cpu")
 
@@ -199,7 +200,7 @@ def test_operations_are_those_that_are_executed(name: str) -> None:
         assert count_flops(lambda: given_to(asked)) == plan.reading
         given = given_to(asked)
         draw = noise_of(made.codec, asked, lead=given.constraints.prefix_frames)
-        counted = count_flops(lambda: denoise(model, asked, rows, draw, lambda progress: None, given))
+        counted = count_flops(lambda: denoise(in_memory(model), asked, rows, draw, lambda progress: None, given))
     assert counted == plan.flops["denoise"].executed
     assert not plan.uncounted
 

@@ -69,10 +69,10 @@ def test_the_shift_is_that_of_the_official_command_line_at_every_size(name: str)
 def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_image_makes_of_it() -> None:
     recipe = RELEASED["i2v-14b-720p"]()
     narrow = Inputs({FRAMES: {0: InputImage(pixels=np.zeros((64, 1200, 3), np.uint8))}})
-    asked = request(recipe, "a cat", 1, inputs=narrow).sized(recipe.codec, recipe.transformer)
+    asked = request(recipe, "a cat", 1, inputs=narrow).sized(recipe.codec, recipe.transformer.patch)
     assert asked.width * asked.height < 1280 * 720 and asked.shift == 5.0
     small = request(recipe, "a cat", 1, inputs=narrow, width=832, height=480)
-    assert small.sized(recipe.codec, recipe.transformer).shift == 3.0
+    assert small.sized(recipe.codec, recipe.transformer.patch).shift == 3.0
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:

@@ -111,11 +111,11 @@ def test_kept_values_stay_and_the_rest_moves() -> None:
     place = torch.zeros(SHAPE, dtype=torch.bool)
     place[..., 0] = True
 
-    def keep(x: Tensor, level: Level) -> Tensor:
+    def constrain(x: Tensor, level: Level) -> Tensor:
         return torch.where(place, noised(VIDEO, FIRST_NOISE, level), x)
 
     for sampler in (Denoise(), FlowEdit(), FlowEdit(plain_steps=4)):
-        made = last(sampler.steps(replace(run_of(normal(SHIFT), normal(0.0), first=2), keep=keep)))
+        made = last(sampler.steps(replace(run_of(normal(SHIFT), normal(0.0), first=2), constrain=constrain)))
         assert torch.equal(made[place], VIDEO[place])
         assert not torch.isclose(made[~place], VIDEO[~place]).any()
 

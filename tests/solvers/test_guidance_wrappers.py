@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kinoform.solvers.base import sample
-from kinoform.solvers.field import Remembering, apart, guided
+from kinoform.solvers.field import Stateful, cfg_pair, guided
 from kinoform.solvers.guidance import Guidance, Interval, PlainGuidance, ZeroStar, projection
 from kinoform.solvers.levels import dpmpp_levels, level_at
 from kinoform.solvers.names import GUIDANCE, guidance_of, name_of
@@ -30,16 +30,16 @@ def negative(x: Tensor, level: Level) -> Tensor:
     return torch.cos(x) - 1
 
 
-def guide(rule: Guidance, scale: float, field: Callable[[Tensor, Level], Tensor] = positive) -> Remembering[Tensor]:
-    return rule.guide(apart(field, negative), scale, positive=field, levels=LEVELS)
+def guide(rule: Guidance, scale: float, field: Callable[[Tensor, Level], Tensor] = positive) -> Stateful[Tensor]:
+    return rule.guide(cfg_pair(field, negative), scale, positive=field, levels=LEVELS)
 
 
-def counted(log: list[str], name: str, field: Callable[[Tensor, Level], Tensor]) -> Remembering[Tensor]:
-    def recall(x: Tensor, level: Level, memory: Any) -> tuple[Tensor, int]:
+def counted(log: list[str], name: str, field: Callable[[Tensor, Level], Tensor]) -> Stateful[Tensor]:
+    def evaluate(x: Tensor, level: Level, field_state: Any) -> tuple[Tensor, int]:
         log.append(name)
-        return field(x, level), (memory or 0) + 1
+        return field(x, level), (field_state or 0) + 1
 
-    return Remembering(recall)
+    return Stateful(evaluate)
 
 
 def evaluations(rule: Guidance, scale: float) -> list[str]:
@@ -47,7 +47,7 @@ def evaluations(rule: Guidance, scale: float) -> list[str]:
     found = []
     for level in LEVELS[:-1]:
         log: list[str] = []
-        pair = apart(counted(log, "+", positive), counted(log, "-", negative))
+        pair = cfg_pair(counted(log, "+", positive), counted(log, "-", negative))
         rule.guide(pair, scale, positive=counted(log, "+", positive), levels=LEVELS)(X, level)
         found.append("".join(log))
     return found
@@ -55,7 +55,7 @@ def evaluations(rule: Guidance, scale: float) -> list[str]:
 
 def test_plain_guidance_is_guidance() -> None:
     for scale in (0.0, 1.0, 4.0):
-        expected = guided(apart(positive, negative), scale, positive=positive)
+        expected = guided(cfg_pair(positive, negative), scale, positive=positive)
         for level in LEVELS:
             assert torch.equal(guide(PlainGuidance(), scale)(X, level), expected(X, level))
 
@@ -113,7 +113,7 @@ def test_zero_star_is_guidance_past_the_scaled_negative() -> None:
 
 
 def test_zero_star_agrees_with_plain_guidance_where_nothing_is_to_be_scaled() -> None:
-    same = ZeroStar(zero_steps=0).guide(apart(positive, positive), 4.0, positive=positive, levels=LEVELS)
+    same = ZeroStar(zero_steps=0).guide(cfg_pair(positive, positive), 4.0, positive=positive, levels=LEVELS)
     assert torch.allclose(same(X, LEVELS[0]), positive(X, LEVELS[0]), atol=1e-5)
 
 
@@ -152,12 +152,12 @@ def test_every_solver_runs_with_every_rule(rule: Guidance, solver) -> None:
 def test_memory_of_pair_and_positive_is_passed_on() -> None:
     log: list[str] = []
     for rule, expected in [(Interval(low=0.3, high=0.8), ((1, 1), 2)), (ZeroStar(zero_steps=2), ((1, 1), None))]:
-        pair = apart(counted(log, "+", positive), counted(log, "-", negative))
+        pair = cfg_pair(counted(log, "+", positive), counted(log, "-", negative))
         field = rule.guide(pair, 3.0, positive=counted(log, "+", positive), levels=LEVELS)
-        memory = None
+        field_state = None
         for level in (LEVELS[0], LEVELS[1], next(level for level in LEVELS if level.sigma < 0.7)):
-            _, memory = field.recall(X, level, memory)
-        assert memory == expected
+            _, field_state = field.evaluate(X, level, field_state)
+        assert field_state == expected
 
 
 NAMED = {

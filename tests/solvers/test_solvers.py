@@ -10,7 +10,7 @@ from torch import Tensor
 from kinoform.solvers.base import Solver, State, Step, resume, sample
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.euler import Euler
-from kinoform.solvers.field import Remembering
+from kinoform.solvers.field import Stateful
 from kinoform.solvers.levels import dpmpp_levels, level_at, unipc_levels
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Field, Level
@@ -26,9 +26,9 @@ def same(ours: list[Step], theirs: list[Step]) -> bool:
     return all(torch.equal(a.x, b.x) and torch.equal(a.x0, b.x0) and a.index == b.index for a, b in pairs)
 
 
-def counting(field: Field) -> Remembering:
+def counting(field: Field) -> Stateful:
     """Its memory is the number of its calls."""
-    return Remembering(lambda x, level, memory: (field(x, level), (memory or 0) + 1))
+    return Stateful(lambda x, level, field_state: (field(x, level), (field_state or 0) + 1))
 
 
 @every_solver
@@ -102,12 +102,12 @@ def test_resumed_runs_equal_whole_ones(solver: Solver) -> None:
     """From any step, more than once: a step is a value, and nothing is kept elsewhere."""
     levels = solver.levels(7, 5.0)
     whole = list(sample(solver, counting(wave), X, levels))
-    assert [step.memory for step in whole] == [1, 2, 3, 4, 5, 6, 7]
+    assert [step.field_state for step in whole] == [1, 2, 3, 4, 5, 6, 7]
     for step in whole:
         for _ in range(2):
             rest = list(resume(solver, counting(wave), step, levels))
             assert same(rest, whole[step.index + 1 :])
-            assert [after.memory for after in rest] == list(range(step.index + 2, 8))
+            assert [after.field_state for after in rest] == list(range(step.index + 2, 8))
 
 
 def test_euler_is_the_first_order() -> None:
@@ -126,19 +126,19 @@ def test_kept_values_are_imposed_at_the_start_and_after_each_step(solver: Solver
     """Frame 0 is held at a function of the level; frame 1, which no field mixes with it, is untouched."""
     levels, seen = solver.levels(6, 5.0), []
 
-    def keep(x: Tensor, level: Level) -> Tensor:
+    def constrain(x: Tensor, level: Level) -> Tensor:
         return torch.cat([torch.full_like(x[:, :, :1], level.sigma), x[:, :, 1:]], dim=2)
 
     def field(x: Tensor, level: Level) -> Tensor:
         seen.append(bool((x[:, :, 0] == level.sigma).all()))
         return wave(x, level)
 
-    path = list(sample(solver, field, X, levels, keep=keep))
+    path = list(sample(solver, field, X, levels, constrain=constrain))
     assert len(path) == 6 and seen == [True] * 6
     assert all((step.x[:, :, 0] == step.level.sigma).all() for step in path)
     free = run(solver, X, 6)
     assert all(gap(a.x[:, :, 1], b.x[:, :, 1]) < 2e-6 for a, b in zip(path, free, strict=True))
-    assert same(list(resume(solver, wave, path[2], levels, keep=keep)), path[3:])
+    assert same(list(resume(solver, wave, path[2], levels, constrain=constrain)), path[3:])
 
 
 def test_steps_are_taken_only_when_asked_for() -> None:
@@ -174,7 +174,7 @@ class Midpoint:
 def test_a_solver_may_look_twice() -> None:
     levels = Midpoint().levels(5, 5.0)
     path = list(sample(Midpoint(), counting(wave), X, levels))
-    assert [step.memory for step in path] == [2, 4, 6, 8, 10]
+    assert [step.field_state for step in path] == [2, 4, 6, 8, 10]
     assert isinstance(Midpoint(), Solver) and not isinstance(object(), Solver)
     assert all(isinstance(solver, Solver) for solver in SOLVERS.values())
 

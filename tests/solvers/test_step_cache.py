@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from kinoform.solvers.base import resume, sample
-from kinoform.solvers.cache import Drift, Every, Rule, cached
-from kinoform.solvers.field import Remembering, two_experts
+from kinoform.solvers.cache import EasyCache, FixedIntervalCache, Rule, cached
+from kinoform.solvers.experts import switched
+from kinoform.solvers.field import Stateful
 from kinoform.solvers.levels import level_at
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Level
@@ -30,51 +31,51 @@ def evaluated(rule: Rule, field=wave) -> tuple[list[int], Tensor]:
 
 
 def test_every_period() -> None:
-    assert evaluated(Every(period=2))[0] == [0, 2, 4, 6, 8, 10]
-    assert evaluated(Every(period=3))[0] == [0, 3, 6, 9]
+    assert evaluated(FixedIntervalCache(period=2))[0] == [0, 2, 4, 6, 8, 10]
+    assert evaluated(FixedIntervalCache(period=3))[0] == [0, 3, 6, 9]
     inside = [step for step, level in enumerate(LEVELS[:-1]) if 0.6 <= level.sigma <= 0.95]
-    seen, _ = evaluated(Every(period=100, lowest=0.6, highest=0.95))
+    seen, _ = evaluated(FixedIntervalCache(period=100, lowest=0.6, highest=0.95))
     assert seen == [step for step in range(12) if step not in inside]
-    plain = evaluated(Every(period=1))
+    plain = evaluated(FixedIntervalCache(period=1))
     *_, last = sample(UniPC(), wave, X, LEVELS)
     assert plain[0] == list(range(12)) and torch.equal(plain[1], last.x)
 
 
 def test_a_reused_velocity_is_the_last_one() -> None:
-    field = cached(wave, Every(period=2))
-    first, memory = field.recall(X, LEVELS[0], None)
-    again, memory = field.recall(X + 1, LEVELS[1], memory)
+    field = cached(wave, FixedIntervalCache(period=2))
+    first, field_state = field.evaluate(X, LEVELS[0], None)
+    again, field_state = field.evaluate(X + 1, LEVELS[1], field_state)
     assert torch.equal(again, first)
-    fresh, _ = field.recall(X + 1, LEVELS[1], memory)
+    fresh, _ = field.evaluate(X + 1, LEVELS[1], field_state)
     assert torch.equal(fresh, wave(X + 1, LEVELS[1]))
 
 
 def test_drift_reuses_what_does_not_change() -> None:
     """Two evaluations measure the rate; a constant velocity is never looked at again."""
-    assert evaluated(Drift(limit=0.01), lambda x, level: torch.ones_like(x))[0] == [0, 1]
-    assert evaluated(Drift(limit=0.0))[0] == list(range(12))
-    assert evaluated(Drift(limit=0.0), lambda x, level: torch.ones_like(x))[0] == list(range(12))
+    assert evaluated(EasyCache(limit=0.01), lambda x, level: torch.ones_like(x))[0] == [0, 1]
+    assert evaluated(EasyCache(limit=0.0))[0] == list(range(12))
+    assert evaluated(EasyCache(limit=0.0), lambda x, level: torch.ones_like(x))[0] == list(range(12))
 
 
 def test_drift_trades_evaluations_for_error() -> None:
     *_, last = sample(UniPC(), wave, X, LEVELS)
-    runs = [evaluated(Drift(limit=limit)) for limit in (0.0, 0.1, 0.4)]
+    runs = [evaluated(EasyCache(limit=limit)) for limit in (0.0, 0.1, 0.4)]
     counts, gaps = [len(seen) for seen, _ in runs], [gap(x, last.x) for _, x in runs]
     assert counts[0] > counts[1] > counts[2] and gaps[0] == 0 < gaps[1] < gaps[2] < 0.5
 
 
 def test_drift_expects_the_measured_rate() -> None:
     """For v = 2x the velocity moves by 2 per x: reused while 2·|dx| < limit·|v|."""
-    field = cached(lambda x, level: 2 * x, Drift(limit=0.1))
+    field = cached(lambda x, level: 2 * x, EasyCache(limit=0.1))
     ones = torch.ones_like(X)
-    _, memory = field.recall(ones, LEVELS[0], None)
-    _, memory = field.recall(2 * ones, LEVELS[1], memory)
-    assert memory.rate == pytest.approx(2)
-    assert field.recall(2.19 * ones, LEVELS[2], memory)[1].reuses == 1
-    assert field.recall(2.21 * ones, LEVELS[2], memory)[1].reuses == 0
+    _, field_state = field.evaluate(ones, LEVELS[0], None)
+    _, field_state = field.evaluate(2 * ones, LEVELS[1], field_state)
+    assert field_state.rate == pytest.approx(2)
+    assert field.evaluate(2.19 * ones, LEVELS[2], field_state)[1].reuses == 1
+    assert field.evaluate(2.21 * ones, LEVELS[2], field_state)[1].reuses == 0
 
 
-@pytest.mark.parametrize("rule", [Every(period=3), Drift(limit=0.2)])
+@pytest.mark.parametrize("rule", [FixedIntervalCache(period=3), EasyCache(limit=0.2)])
 def test_a_cached_run_resumes(rule: Rule) -> None:
     """The cache travels in the step: whoever goes on reuses what would have been reused."""
     whole = list(sample(UniPC(), cached(wave, rule), X, LEVELS))
@@ -85,28 +86,28 @@ def test_a_cached_run_resumes(rule: Rule) -> None:
 
 
 def test_a_field_used_twice_shares_nothing() -> None:
-    field = cached(wave, Every(period=2))
+    field = cached(wave, FixedIntervalCache(period=2))
     one, two = (list(sample(UniPC(), field, X, LEVELS)) for _ in range(2))
     assert all(torch.equal(a.x, b.x) for a, b in zip(one, two, strict=True))
 
 
 def test_experts_do_not_reuse_each_other() -> None:
-    rule = Every(period=100)
-    experts = two_experts(cached(lambda x, level: x, rule), cached(lambda x, level: -x, rule), 0.5)
-    _, memory = experts.recall(X, level_at(0.9), None)
-    velocity, _ = experts.recall(X, level_at(0.3), memory)
+    rule = FixedIntervalCache(period=100)
+    experts = switched((cached(lambda x, level: x, rule), cached(lambda x, level: -x, rule)), (0.5,))
+    _, field_state = experts.evaluate(X, level_at(0.9), None)
+    velocity, _ = experts.evaluate(X, level_at(0.3), field_state)
     assert torch.equal(velocity, -X)
 
 
 def test_the_inner_memory_waits_while_the_cache_answers() -> None:
-    inner = Remembering(lambda x, level, memory: (wave(x, level), (memory or 0) + 1))
-    path = list(sample(UniPC(), cached(inner, Every(period=4)), X, LEVELS))
-    assert [step.memory.inner for step in path] == [1] * 4 + [2] * 4 + [3] * 4
+    inner = Stateful(lambda x, level, field_state: (wave(x, level), (field_state or 0) + 1))
+    path = list(sample(UniPC(), cached(inner, FixedIntervalCache(period=4)), X, LEVELS))
+    assert [step.field_state.inner for step in path] == [1] * 4 + [2] * 4 + [3] * 4
 
 
 def test_impossible_rules_are_refused() -> None:
     with refused("value_out_of_range"):
-        Every(period=0)
+        FixedIntervalCache(period=0)
     for limit in (-0.1, float("nan")):
         with refused("value_out_of_range"):
-            Drift(limit=limit)
+            EasyCache(limit=limit)

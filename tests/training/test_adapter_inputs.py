@@ -69,7 +69,7 @@ def samples(name: str) -> dict[tuple[str, ...], Sample]:
 def requested(name: str, sample: Sample, inputs: Inputs) -> Request:
     """A request of the recipe, with all of its checks."""
     recipe = PLANS[name].recipe
-    parts = with_additions(base().parts, recipe.additions, base().recipe.transformer)
+    parts = with_additions(base().parts, recipe.additions, base().recipe.transformers)
     return replace(base(), recipe=recipe, parts=parts).request(sample.prompt, seed=1, inputs=inputs)
 
 

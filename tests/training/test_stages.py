@@ -32,10 +32,10 @@ QUIET = RunOptions(show_progress=False)
 def tiny_plan(**changes: object) -> Plan:
     recipe = Recipe(
         name="tiny",
-        transformer=DiTSpec(
+        transformers=(DiTSpec(
             dim=24, ffn_dim=32, heads=2, layers=2, in_channels=8, out_channels=8, frequency_width=16,
             context=(TextStream(width=16, rows=24),),
-        ),
+        ),),
         codec=VAESpec(dim=2, channels=8, residual_blocks=1, mean=(), std=(), shortcut=True, linear_encoder=True),
         text=TextSpec(
             vocab=len(vocabulary()) + 3, dim=16, dim_attention=16, dim_ffn=16, heads=2, layers=1, length=24

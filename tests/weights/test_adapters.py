@@ -37,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """Its transformer is always the same object, as in a pipeline that keeps its parts."""
     parts = base_parts(write_tiny_folder(tmp_path_factory.mktemp("models") / "tiny"))
     shared = parts.transformer(torch.float32, CPU)
-    return replace(parts, transformer=lambda dtype, device: shared)
+    return replace(parts, transformers=(lambda dtype, device: shared,))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def opened(path: Path) -> AdapterFile:
 
 
 def put_on(base: Parts, path: Path, additions: Additions | None = ALL) -> Parts:
-    return with_adapter(base, additions, SPEC, file=opened(path))
+    return with_adapter(base, additions, (SPEC,), file=opened(path))
 
 
 def loaded(base: Parts, path: Path, additions: Additions | None = ALL, dtype: torch.dtype = torch.float32) -> DiT:
@@ -143,7 +143,7 @@ def test_changes_stay_beside_a_weight_that_is_packed(base: Parts, whole: Path) -
     linear = packed.get_submodule(place)
     rows = linear.weight.detach().view(torch.uint8)
     packed.set_submodule(place, PackedLinear(rows, Plain(), linear.bias, torch.float32))
-    found = loaded(replace(base, transformer=lambda dtype, device: packed), whole)
+    found = loaded(replace(base, transformers=(lambda dtype, device: packed,)), whole)
     assert adapters_of(found).keys() == {"adapter"} and adapters_of(found)["adapter"].keys() == {place}
     x = torch.randn(1, 5, SPEC.dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -252,7 +252,7 @@ def test_words_that_do_not_fit_are_refused(
 
 
 def refused_unread(base: Parts, path: Path, code: str, named: str, additions: Additions | None = ALL) -> None:
-    unread = replace(base, transformer=lambda dtype, device: pytest.fail("weights were read"))
+    unread = replace(base, transformers=(lambda dtype, device: pytest.fail("weights were read"),))
     with refused(code, named) as caught:
         put_on(unread, path, additions)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 700
@@ -289,7 +289,9 @@ def test_numbers_that_are_none_are_refused_when_they_are_read(
     base: Parts, whole: Path, tmp_path: Path, tensors: Tensors, dtype: torch.dtype, code: str, named: str
 ) -> None:
     path = rewritten(whole, tmp_path / "a.safetensors", tensors)
-    half = replace(base, transformer=lambda dtype, device: Additions().onto(base.transformer(dtype, device)).to(dtype))
+    half = replace(
+        base, transformers=(lambda dtype, device: Additions().onto(base.transformer(dtype, device)).to(dtype),)
+    )
     with refused(code, named):
         put_on(half, path).transformer(dtype, CPU)
 

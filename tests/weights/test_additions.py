@@ -243,7 +243,7 @@ MADE = Additions(channels={"depth": 4}, context=(ReferenceStream(width=6),))
 def pipeline(folder: Path, additions: Additions | None = None, *, loud: float = 0.0) -> Pipeline:
     recipe = replace(tiny(), additions=additions, conditioners=(Loud(scale=loud),) if loud else ())
     parts = own_parts(open_own(folder), stored_spec(open_own(folder), SPEC, additions), recipe.codec, recipe.text)
-    parts = with_additions(parts, additions, SPEC)
+    parts = with_additions(parts, additions, (SPEC,))
     return Pipeline(recipe=recipe, parts=parts, machine=Machine(device=CPU, dtype=torch.float32))
 
 

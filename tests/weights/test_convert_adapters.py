@@ -45,7 +45,7 @@ def adapter(tmp_path: Path, base: Parts) -> Path:
 def merged(base: Parts, adapter: Path) -> dict[str, Tensor]:
     file = adapter_in(adapter, HeaderReader())
     assert file is not None
-    model = with_adapter(base, None, tiny().transformer, file=file).transformer(torch.float32, CPU)
+    model = with_adapter(base, None, tiny().transformers, file=file).transformer(torch.float32, CPU)
     return {name: layer.weight for name, layer in linear_layers(model).items()}
 
 

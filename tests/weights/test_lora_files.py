@@ -293,7 +293,7 @@ def test_parts_load_with_loras_on_them(parts: Parts, tmp_path: Path) -> None:
 def test_parts_that_are_kept_stay_free_of_loras(parts: Parts, tmp_path: Path) -> None:
     shared = parts.transformer(torch.float32, CPU)
     changed = with_loras(
-        replace(parts, transformer=lambda dtype, device: shared), [(written(tmp_path, pair()), 1.0)], print
+        replace(parts, transformers=(lambda dtype, device: shared,)), [(written(tmp_path, pair()), 1.0)], print
     )
     for _ in range(2):
         assert [*adapters_of(changed.transformer(torch.float32, CPU))] == ["lora_style"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kinoform.conditions.input_kinds import ReadOptions
     from kinoform.conditions.inputs import InputField, Inputs
     from kinoform.models.codec import CodecSpec
-    from kinoform.models.dit import DiTSpec
+    from kinoform.ops.patch import Patch
     from kinoform.recipe import Recipe
 
 MOST_VIDEOS = 10_000
@@ -66,7 +66,7 @@ def make_videos(
 
     pipeline = model.load(machine)
     changes = changes_of(
-        pipeline.recipe, pipeline.parts.codec_spec, pipeline.parts.transformer_spec, made, inputs.read, inputs.fit_mask
+        pipeline.recipe, pipeline.parts.codec_spec, pipeline.parts.patch, made, inputs.read, inputs.fit_mask
     )
     first = random_seed() if made.seed is None else made.seed
     asked = [
@@ -91,19 +91,19 @@ def make_videos(
 def changes_of(
     recipe: Recipe,
     codec: CodecSpec,
-    transformer: DiTSpec,
+    patch: Patch,
     made: VideoOptions,
     read: Callable[[tuple[InputField[Any], ...], ReadOptions], Inputs],
     fit_mask: bool,
 ) -> dict[str, Any]:
-    """Return what differs from a recipe's request; the specs decide which lengths are legal.
+    """Return what differs from a recipe's request; the codec and the patch decide which lengths are legal.
 
     `read` reads the inputs, of those that the model may be given, as the options say.
     """
     from kinoform.conditions.protocols import read_options, readable
 
     fps = recipe.fps if made.fps is None else made.fps
-    length = made.num_frames(fps, codec.stride[0], transformer.patch[0])
+    length = made.num_frames(fps, codec.stride[0], patch[0])
     options = read_options(
         recipe.conditioners, fps=fps, num_frames=recipe.num_frames if length is None else length, fit_mask=fit_mask
     )

@@ -19,11 +19,9 @@ from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.plan_report import comparison, crossing, report
 from kinoform.cli.values import lora_of, recipe_named
 from kinoform.errors import UsageError, nearest
-from kinoform.loading.load import on_meta
-from kinoform.loading.lora import layer_sizes
-from kinoform.loading.lora_file import open_lora
-from kinoform.models.lora import check_strength
-from kinoform.pipelines.fit import work_of
+from kinoform.loading.additions import Additions
+from kinoform.loading.lora import open_loras
+from kinoform.pipelines.fit import largest, work_of
 from kinoform.pipelines.request import request
 from kinoform.plan.crossover import crossovers
 from kinoform.plan.video_plan import VideoPlan, plan_video
@@ -63,17 +61,20 @@ def plan(
 
     def asked_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Work, float]:
         recipe, kept = recipe_of(named)
-        changes = changes_of(recipe, recipe.codec, recipe.transformer, replace(made, size=size), read, inputs.fit_mask)
+        changes = changes_of(
+            recipe, recipe.codec, recipe.transformers[0].patch, replace(made, size=size), read, inputs.fit_mask
+        )
         asked = request(recipe, texts[0], made.seed or 0, **changes)
+        add = (recipe.additions or Additions()).to
         sizes = Sizes(
-            transformer=recipe.transformer if recipe.additions is None else recipe.additions.to(recipe.transformer),
+            transformer=largest([add(spec) for spec in recipe.transformers]),
             codec=recipe.codec,
             text=recipe.text,
             image=recipe.image,
             kept=kept,
         )
         if asked.inputs:  # otherwise the usual case is planned, also of models that cannot do without
-            asked = asked.sized(sizes.codec, sizes.transformer, takers)
+            asked = asked.sized(sizes.codec, sizes.transformer.patch, takers)
         return sizes, replace(work_of(asked), others=others), asked.fps
 
     def planned(named: ModelOptions, size: str | None) -> VideoPlan:
@@ -136,8 +137,5 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, bool]:
 
 def _check_loras(model: ModelOptions, recipe: Recipe) -> None:
     """Tell of each LoRA file. Raises WeightsError where one does not fit the model, as `load` does."""
-    layers = layer_sizes(on_meta(recipe.transformer.build)) if model.lora else {}
-    for path, strength in map(lora_of, model.lora or ()):
-        check_strength(strength)
-        file = open_lora(Path(os.path.expanduser(path)), layers, ignore_unknown=model.lora_ignore_unknown)
-        console.note(file.told(strength))
+    files = [(Path(os.path.expanduser(path)), strength) for path, strength in map(lora_of, model.lora or ())]
+    open_loras(recipe.transformers, files, console.note, ignore_unknown=model.lora_ignore_unknown)

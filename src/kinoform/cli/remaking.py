@@ -25,6 +25,7 @@ from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
 from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED
 from kinoform.solvers.base import Solver
+from kinoform.solvers.experts import written
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
 from kinoform.solvers.sampler import Sampler
@@ -50,7 +51,7 @@ def model_name(told: Recorded) -> str:
 
 def loras(told: Recorded, files: Mapping[str, Path]) -> list[str]:
     """The recorded LoRA files in order, each with its strength, as `--lora` takes them."""
-    return [f"{files[name]}:{strength}" for name, strength in told.loras.items()]
+    return [f"{files[name]}:{written(strength)}" for name, strength in told.loras.items()]
 
 
 def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
@@ -103,7 +104,7 @@ def check_task(told: Recorded, asked: Request, *, forced: bool) -> None:
 
 def _other_channels(recipe: Recipe, told: Recorded) -> str | None:
     """Channels in another order have the same shapes, and make nonsense."""
-    order = (recipe.additions or Additions()).order(recipe.transformer)
+    order = (recipe.additions or Additions()).order(recipe.transformers[0])
     if told.channels is None or list(told.channels.items()) == list(order.items()):
         return None
     shown = json.dumps(told.channels)[:LONGEST]

@@ -13,6 +13,7 @@ from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
     from kinoform.solvers.base import Solver
+    from kinoform.solvers.experts import PerExpert
     from kinoform.solvers.guidance import Guidance
     from kinoform.solvers.sampler import Sampler
 
@@ -55,13 +56,21 @@ def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
     return address
 
 
-def lora_of(text: str) -> tuple[str, float]:
-    """(file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number."""
+def lora_of(text: str) -> tuple[str, PerExpert]:
+    """(file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number.
+
+    Several numbers, as in "style.safetensors:1,0", are the strengths on each transformer of a model.
+    """
     file, colon, number = text.rpartition(":")
     try:
-        return (file, float(number)) if colon and file else (text, 1.0)
+        return (file, _numbers(number)) if colon and file else (text, 1.0)
     except ValueError:
         return text, 1.0
+
+
+def _numbers(text: str) -> PerExpert:
+    first, *others = map(float, text.split(","))
+    return (first, *others) if others else first
 
 
 MAX_DIGITS = 6

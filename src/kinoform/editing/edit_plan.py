@@ -159,7 +159,7 @@ def plan_source(
     prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
     asked = request(pipeline.recipe, prompt, seed, inputs=given, **changes)
     _check_wishes(asked, settings)
-    codec, patch = pipeline.parts.codec_spec, pipeline.parts.transformer_spec.patch
+    codec, patch = pipeline.parts.codec_spec, pipeline.parts.patch
     check_size(codec, patch, asked.num_frames, asked.height, asked.width)
     units = Units(stride=codec.stride, patch=patch)
     grow, feather = settings.rim(source.size)

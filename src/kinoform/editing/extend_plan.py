@@ -128,7 +128,7 @@ class Continuation:
         Raises UsageError for what the model does not take, and FitError for what cannot fit.
         """
         (height, width), parts, machine = self.window.made, self.pipeline.parts, self.pipeline.machine
-        units = Units(stride=parts.codec_spec.stride, patch=parts.transformer_spec.patch)
+        units = Units(stride=parts.codec_spec.stride, patch=parts.patch)
         length = legal(len(known) + self.portions[number], units)
         seen = InputVideo(frames=np.stack([self.window.seen(frame) for frame in known]))
         inputs = self.hand(seen, length - len(known), self.before)
@@ -184,7 +184,7 @@ def plan_extend(
     # A rewritten prompt is the same for all passes.
     prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
     asked = request(pipeline.recipe, prompt, seed, inputs=given, **changes)
-    codec, patch = pipeline.parts.codec_spec, pipeline.parts.transformer_spec.patch
+    codec, patch = pipeline.parts.codec_spec, pipeline.parts.patch
     check_size(codec, patch, asked.num_frames, asked.height, asked.width)
     context = _context(asked.num_frames) if context is None else context
     num_frames, context = _checked_numbers(num_frames, context, asked.num_frames)

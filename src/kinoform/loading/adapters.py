@@ -41,7 +41,7 @@ from kinoform.loading.additions import PATCH, Additions
 from kinoform.loading.load import on_meta
 from kinoform.loading.lora import layer_sizes
 from kinoform.loading.lora_file import Sizes
-from kinoform.loading.parts import Parts
+from kinoform.loading.parts import Parts, the_only
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.lora import MAX_RANK, adapters_of, with_adapters
 from kinoform.models.lora_linear import Adapted, Adapter, device_of, linear_layers
@@ -75,15 +75,16 @@ def adapter_in(path: Path, reader: HeaderReader) -> AdapterFile | None:
     return AdapterFile(path=path, claims=claims, tensors=checkpoint_of(opened).tensors)
 
 
-def with_adapter(parts: Parts, additions: Additions | None, base: DiTSpec, *, file: AdapterFile) -> Parts:
-    """The parts of a model of the spec `base` with the additions and changes of the file on its transformer.
+def with_adapter(parts: Parts, additions: Additions | None, bases: tuple[DiTSpec, ...], *, file: AdapterFile) -> Parts:
+    """Put the additions and changes of a file on the transformer of a model, whose spec is the only one of `bases`.
 
     The header is held against the model now; numbers are read with the transformer. Changes are merged into the
     weights, in float32, and cost nothing afterwards; they stay beside weights that are packed. All other weights
-    are the base's. The fingerprint is of the base's and the file. Raises WeightsError for a file of another base, or
-    of other additions, and for names or shapes that are not those of this model.
+    are the base's. The fingerprint is of the base's and the file. Raises UsageError for a model of several
+    transformers, WeightsError for a file of another base, or of other additions, and for names or shapes that are not
+    those of this model.
     """
-    added = Additions() if additions is None else additions
+    added, base = Additions() if additions is None else additions, the_only(bases)
     _check_base(parts, file)
     _check_channels(file, added.order(base))
     shapes = added_shapes(added, base)
@@ -95,8 +96,8 @@ def with_adapter(parts: Parts, additions: Additions | None, base: DiTSpec, *, fi
 
     return replace(
         parts,
-        transformer=lambda dtype, device: _put_onto(parts.transformer(dtype, device), file, added, shapes, places),
-        transformer_spec=added.to(base),
+        transformers=(lambda dtype, device: _put_onto(parts.transformer(dtype, device), file, added, shapes, places),),
+        transformer_specs=(added.to(base),),
         fingerprint=fingerprint,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from kinoform.errors import UsageError, WeightsError
 from kinoform.loading.load import on_meta
 from kinoform.loading.own import OwnFolder
-from kinoform.loading.parts import Parts
+from kinoform.loading.parts import Parts, TransformerLoader
 from kinoform.models.block import StreamKeys
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.lora import LoRASpec, attach
@@ -165,26 +166,30 @@ class Additions:
             yield from ((f"branches.{branch.name}.{own}", value) for own, value in built.items())
 
 
-def with_additions(parts: Parts, additions: Additions | None, base: DiTSpec) -> Parts:
-    """The parts with additions to a transformer of the spec `base`; as they are when their weights hold them.
+def with_additions(parts: Parts, additions: Additions | None, bases: tuple[DiTSpec, ...]) -> Parts:
+    """The parts with additions to each transformer, of the specs `bases`; as they are when their weights hold them.
 
     The fingerprint tells additions apart: by their channels, seed, and the names and shapes of what is new.
     """
-    if additions is None or parts.transformer_spec != base:
+    if additions is None or parts.transformer_specs != bases:
         return parts
 
     def fingerprint() -> str:
-        new = on_meta(additions.to(base).build).named_parameters()
+        new = [item for base in bases for item in on_meta(additions.to(base).build).named_parameters()]
         shapes = [(name, tuple(value.shape)) for name, value in new if additions.own(name)]
-        told = parts.fingerprint(), list(additions.order(base).items()), additions.seed, shapes
+        told = parts.fingerprint(), list(additions.order(bases[0]).items()), additions.seed, shapes
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     return replace(
         parts,
-        transformer=lambda dtype, device: additions.onto(parts.transformer(dtype, device)),
-        transformer_spec=additions.to(base),
+        transformers=tuple(partial(_extended, additions, load) for load in parts.transformers),
+        transformer_specs=tuple(map(additions.to, bases)),
         fingerprint=fingerprint,
     )
+
+
+def _extended(additions: Additions, load: TransformerLoader, dtype: torch.dtype, device: torch.device) -> DiT:
+    return additions.onto(load(dtype, device))
 
 
 def stored_spec(folder: OwnFolder, base: DiTSpec, additions: Additions | None) -> DiTSpec:

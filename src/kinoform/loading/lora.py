@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,11 +22,12 @@ from kinoform.families.lora_names import ALPHA, COMFY, DOWN, UP, Form
 from kinoform.files import whole
 from kinoform.loading.load import on_meta
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
-from kinoform.loading.parts import Parts
-from kinoform.models.dit import DiT
-from kinoform.models.lora import adapters_of, check_strength, with_adapters
+from kinoform.loading.parts import Parts, TransformerLoader
+from kinoform.models.dit import DiT, DiTSpec
+from kinoform.models.lora import STRONGEST, adapters_of, with_adapters
 from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_layers
 from kinoform.models.packed import PackedLinear
+from kinoform.solvers.experts import PerExpert, check_per_expert, of_expert
 
 SUFFIX = ".safetensors"
 SAMPLED_ROWS = 64
@@ -35,12 +37,14 @@ USUAL = (1e-5, 0.5)
 
 def with_loras(
     parts: Parts,
-    loras: Sequence[tuple[Path, float]],
+    loras: Sequence[tuple[Path, PerExpert]],
     report: Callable[[str], None],
     *,
     ignore_unknown: bool = False,
 ) -> Parts:
-    """Parts whose transformer is loaded with these LoRA files on it, each with its strength.
+    """Parts whose transformers are loaded with these LoRA files on them, each with its strength.
+
+    A strength is for all transformers, or one for each, of which 0 leaves the file out.
 
     Headers are read now, and `report` gets one line for each file; the matrices are read with the
     transformer, in the dtype of its products. The fingerprint tells files and strengths apart. Adapters have
@@ -49,25 +53,52 @@ def with_loras(
     """
     if not loras:
         return parts
-    layers = layer_sizes(on_meta(parts.transformer_spec.build))
-    opened = []
-    for path, strength in loras:
-        check_strength(strength)
-        file = open_lora(path, layers, ignore_unknown=ignore_unknown)
-        report(file.told(strength))
-        opened.append((file, strength))
-
-    def transformer(dtype: torch.dtype, device: torch.device) -> DiT:
-        model = parts.transformer(dtype, device)
-        for file, strength in opened:
-            model = attach_file(model, file, strength)
-        return model
+    opened = open_loras(parts.transformer_specs, loras, report, ignore_unknown=ignore_unknown)
 
     def fingerprint() -> str:
-        told = [parts.fingerprint(), *(f"{model_hash(file.files)} {strength!r}" for file, strength in opened)]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+        files = [
+            f"{model_hash(file.files)} {strength!r}" + (f" {index}" if index else "")
+            for index, applied in enumerate(opened)
+            for file, strength in applied
+        ]
+        return hashlib.sha256("\n".join([parts.fingerprint(), *files]).encode()).hexdigest()[:16]
 
-    return replace(parts, transformer=transformer, fingerprint=fingerprint)
+    loaders = zip(parts.transformers, opened, strict=True)
+    return replace(
+        parts, transformers=tuple(partial(_with_files, load, files) for load, files in loaders), fingerprint=fingerprint
+    )
+
+
+def open_loras(
+    specs: Sequence[DiTSpec],
+    loras: Sequence[tuple[Path, PerExpert]],
+    report: Callable[[str], None],
+    *,
+    ignore_unknown: bool = False,
+) -> list[list[tuple[LoRAFile, float]]]:
+    """Read the headers of the files that go onto each transformer; see `with_loras`."""
+    opened: list[list[tuple[LoRAFile, float]]] = []
+    for index, spec in enumerate(specs):
+        layers, applied = layer_sizes(on_meta(spec.build)), []
+        where = "" if len(specs) == 1 else f"transformer {index + 1}: "
+        for path, strengths in loras:
+            check_per_expert("the strength of a LoRA", strengths, len(specs), -STRONGEST, STRONGEST)
+            strength = of_expert(strengths, index)
+            if strength or not isinstance(strengths, tuple):
+                file = open_lora(path, layers, ignore_unknown=ignore_unknown)
+                report(where + file.told(strength))
+                applied.append((file, strength))
+        opened.append(applied)
+    return opened
+
+
+def _with_files(
+    load: TransformerLoader, files: Sequence[tuple[LoRAFile, float]], dtype: torch.dtype, device: torch.device
+) -> DiT:
+    model = load(dtype, device)
+    for file, strength in files:
+        model = attach_file(model, file, strength)
+    return model
 
 
 def layer_sizes(model: DiT) -> Sizes:

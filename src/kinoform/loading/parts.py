@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, cast
+from typing import Generic, TypeAlias, TypeVar, cast
 
 import torch
 
@@ -26,11 +26,41 @@ from kinoform.models.tokenizer import Tokenizer
 from kinoform.models.vae import VAE
 from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
+from kinoform.ops.patch import Patch
+
+T = TypeVar("T")
 
 Verify = Callable[[Iterable[Path]], None]
 
 UNUSED = (f"*{VOCABULARY}", "*logit_scale")
 """What ComfyUI adds to text encoders: the tokenizer, and a number that only CLIP has a use for."""
+
+
+TransformerLoader: TypeAlias = Callable[[torch.dtype, torch.device], DiT]
+
+
+def the_only(transformers: tuple[T, ...]) -> T:
+    """Return the one transformer of a model. Raises UsageError where there are several."""
+    if len(transformers) != 1:
+        raise UsageError(
+            f"the model has {len(transformers)} transformers, and this is for models of one; load one by itself",
+            code="several_transformers",
+        )
+    return transformers[0]
+
+
+def check_alike(specs: tuple[DiTSpec, ...]) -> None:
+    """Raise UsageError unless the transformers of a model read and make the same things."""
+    if len({_interface(spec) for spec in specs}) != 1:
+        raise UsageError(
+            "the transformers of a model must have the same patch, channels, context streams and branches",
+            code="transformers_differ",
+        )
+
+
+def _interface(spec: DiTSpec) -> tuple[object, ...]:
+    context, branches = (tuple(item.name for item in items) for items in (spec.context, spec.branches))
+    return spec.patch, spec.in_channels, spec.out_channels, context, branches
 
 
 def no_image_encoder(dtype: torch.dtype, device: torch.device) -> VisionEncoder:
@@ -41,7 +71,7 @@ def no_image_encoder(dtype: torch.dtype, device: torch.device) -> VisionEncoder:
 class Parts:
     """What a pipeline needs of a model; no weight is read before its function is called.
 
-    Calls may raise WeightsError for damage that headers do not show. The transformer keeps its float32
+    Calls may raise WeightsError for damage that headers do not show. A transformer keeps its float32
     parts in float32 whatever the dtype; the codec is float32, or has no weights. Each call loads anew. `image_spec`
     is None for a model without image encoder. `family` is the transformer's architecture (see `Identity`), empty in
     kinoform's own folders; `models` are the released models whose weights these may be, none for a model of
@@ -50,9 +80,9 @@ class Parts:
 
     tokenizer: Callable[[], Tokenizer]
     text_encoder: Callable[[torch.dtype, torch.device], TextEncoder]
-    transformer: Callable[[torch.dtype, torch.device], DiT]
+    transformers: tuple[TransformerLoader, ...]
     codec: Callable[[torch.device], Codec]
-    transformer_spec: DiTSpec
+    transformer_specs: tuple[DiTSpec, ...]
     codec_spec: CodecSpec
     text_spec: TextSpec
     fingerprint: Callable[[], str]
@@ -61,6 +91,21 @@ class Parts:
     notes: tuple[str, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
     image_spec: VisionSpec | None = None
+
+    @property
+    def transformer(self) -> TransformerLoader:
+        """The only transformer. Raises UsageError for a model of several."""
+        return the_only(self.transformers)
+
+    @property
+    def transformer_spec(self) -> DiTSpec:
+        """The spec of the only transformer. Raises UsageError for a model of several."""
+        return the_only(self.transformer_specs)
+
+    @property
+    def patch(self) -> Patch:
+        """Latent frames, rows and columns of a token, the same for all transformers."""
+        return self.transformer_specs[0].patch
 
 
 NO_OVERRIDES = Overrides()
@@ -184,11 +229,13 @@ def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> P
     return Parts(
         tokenizer=tokenizer,
         text_encoder=lambda dtype, device: text.load(lambda name: dtype, device),
-        transformer=lambda dtype, device: transformer.load(
-            lambda name: torch.float32 if keeps_float32(name) else dtype, device
+        transformers=(
+            lambda dtype, device: transformer.load(
+                lambda name: torch.float32 if keeps_float32(name) else dtype, device
+            ),
         ),
         codec=lambda device: codec_spec.build() if codec is None else codec.load(lambda _: torch.float32, device),
-        transformer_spec=opened.spec,
+        transformer_specs=(opened.spec,),
         codec_spec=codec_spec,
         text_spec=text_spec,
         fingerprint=lambda: model_hash(files),

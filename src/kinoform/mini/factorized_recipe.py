@@ -24,6 +24,6 @@ def mini_factorized() -> Recipe:
     return replace(
         base,
         name="mini-factorized",
-        transformer=transformer,
+        transformers=(transformer,),
         conditioners=(REFERENCE_ROWS, *base.conditioners),
     )

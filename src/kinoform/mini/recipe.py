@@ -23,15 +23,17 @@ def mini() -> Recipe:
     """17 frames of 64x64 at 16 fps, shown four times larger; 5 million parameters, 4 of them in the transformer."""
     return Recipe(
         name="mini",
-        transformer=DiTSpec(
-            dim=192,
-            ffn_dim=768,
-            heads=4,
-            layers=6,
-            skip=True,
-            in_channels=LATENT_CHANNELS,
-            out_channels=LATENT_CHANNELS,
-            context=(TextStream(width=TEXT_WIDTH, rows=TEXT_ROWS),),
+        transformers=(
+            DiTSpec(
+                dim=192,
+                ffn_dim=768,
+                heads=4,
+                layers=6,
+                skip=True,
+                in_channels=LATENT_CHANNELS,
+                out_channels=LATENT_CHANNELS,
+                context=(TextStream(width=TEXT_WIDTH, rows=TEXT_ROWS),),
+            ),
         ),
         codec=VAESpec(
             dim=8,

@@ -12,6 +12,7 @@ import torch
 from kinoform.media.contact_sheet import save_contact_sheet
 from kinoform.media.video import Video
 from kinoform.models.dit import DiT
+from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.generate import decode, denoise, noise_of
 from kinoform.pipelines.request import request
 from kinoform.recipe import Recipe
@@ -36,7 +37,7 @@ def _show(recipe: Recipe, model: DiT, frozen: FrozenParts, path: Path) -> None:
     for seed, prompt in enumerate(PROMPTS):
         asked = request(recipe, prompt, seed)
         pair = (rows[seed : seed + 1], rows[-1:])
-        latents = denoise(model, asked, pair, noise_of(recipe.codec, asked), lambda progress: None)
+        latents = denoise(in_memory(model), asked, pair, noise_of(recipe.codec, asked), lambda progress: None)
         videos.append(decode(frozen.codec, latents, torch.device("cpu"), lambda progress: None)[::2])
     frames = np.concatenate(videos)
     caption = {"prompt": " / ".join(PROMPTS)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,13 @@ import torch
 
 from kinoform.errors import FitError
 from kinoform.loading.parts import Parts
+from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.request import Request
 from kinoform.plan.memory import Peak, peaks
+from kinoform.plan.parameters import transformer_count
 from kinoform.plan.uncounted import uncounted
 from kinoform.plan.work import Sizes, Work
+from kinoform.solvers.experts import of_expert
 
 SIGNS = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 """How PyTorch's allocators say it where they have no type for it."""
@@ -90,10 +93,15 @@ def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, devic
     )
 
 
+def largest(specs: Sequence[DiTSpec]) -> DiTSpec:
+    """Return the transformer that takes the most memory of those that have turns."""
+    return max(specs, key=lambda spec: transformer_count(spec).parameters)
+
+
 def sizes_of(parts: Parts, *, kept: bool = False) -> Sizes:
     """The sizes of a model's parts; `kept` as in `Sizes`."""
     return Sizes(
-        transformer=parts.transformer_spec,
+        transformer=largest(parts.transformer_specs),
         codec=parts.codec_spec,
         text=parts.text_spec,
         image=parts.image_spec,
@@ -108,7 +116,7 @@ def work_of(asked: Request) -> Work:
         height=asked.height,
         num_frames=asked.num_frames,
         steps=asked.steps,
-        guidance_scale=asked.guidance_scale,
+        guidance_scale=of_expert(asked.guidance_scale, 0),
         shift=asked.shift,
         solver=asked.solver,
         sampler=asked.sampler,

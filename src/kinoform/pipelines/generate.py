@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinoform.conditions.protocols import NOTHING, ConditionerOutput, InpaintingConstraint, LatentConstraints, together
 from kinoform.conditions.standard_inputs import SOURCE_PROMPT
@@ -20,9 +21,12 @@ from kinoform.models.codec import Codec, CodecSpec, decode_video, latent_size, t
 from kinoform.models.dit import DiT
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.encoders import PartEncoders
+from kinoform.pipelines.experts import Experts
 from kinoform.pipelines.fit import fitting
 from kinoform.pipelines.request import Request
-from kinoform.solvers.field import MemoryField, guided
+from kinoform.solvers.base import Step
+from kinoform.solvers.experts import PerExpert, expert_at, of_expert, switched
+from kinoform.solvers.field import StatefulField, guided
 from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
 from kinoform.types import Field, Latents, Level, Velocity
@@ -32,13 +36,18 @@ from kinoform.types import Field, Latents, Level, Velocity
 class Progress:
     """`done` of `total` in a stage: "text" (prompts), "encode" (inputs), "denoise" (steps), "decode" (latent frames).
 
-    An edit goes on with "compose" (frames). While denoising, `x0` are the latents of the video as predicted now.
+    An edit goes on with "compose" (frames). `x0` are the latents of a video as predicted in this step of denoising;
+    `video` is its number among those that are made together, and `expert` that of the transformer, of `experts`,
+    which made the step: where there are several, all videos pass through the first of them before the second comes.
     """
 
     stage: str
     done: int
     total: int
     x0: Latents | None = None
+    video: int = 0
+    expert: int = 0
+    experts: int = 1
 
 
 Callback = Callable[[Progress], bool | None]
@@ -59,7 +68,7 @@ of what it shows."""
 
 
 @torch.no_grad()
-def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback) -> list[Rows]:
+def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, on_progress: Callback) -> list[Rows]:
     """Context rows of each request; the encoder is gone when this returns."""
     encoder = parts.text_encoder(machine.dtype, machine.device)
     tokenizer = parts.tokenizer()
@@ -68,7 +77,7 @@ def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, 
         for text in texts_of(request):
             if text not in rows:
                 rows[text] = text_rows(tokenizer, encoder, [text])
-        _report(tell, Progress(stage="text", done=done, total=len(requests)))
+        _report(on_progress, Progress(stage="text", done=done, total=len(requests)))
     return [_rows(request, rows) for request in requests]
 
 
@@ -87,7 +96,7 @@ def _rows(request: Request, rows: Mapping[str, Tensor]) -> Rows:
 
 @torch.no_grad()
 def encode_inputs(
-    parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback
+    parts: Parts, requests: Sequence[Request], machine: Machine, on_progress: Callback
 ) -> list[ConditionerOutput]:
     """What each request's images and videos give, door by door; the encoders are gone when this returns.
 
@@ -101,7 +110,7 @@ def encode_inputs(
             found[key] = together(each.encode(request.inputs, request.video, encoders) for each in request.conditioners)
         given.append(found[key])
         if request.inputs:
-            _report(tell, Progress(stage="encode", done=done, total=len(requests)))
+            _report(on_progress, Progress(stage="encode", done=done, total=len(requests)))
     return given
 
 
@@ -122,47 +131,101 @@ def noise_of(
     return lambda: torch.randn(1, codec.channels, lead + frames, *sides, generator=generator)
 
 
-@torch.no_grad()
+class Denoising:
+    """A video between noise and latents, which waits where the range of another expert begins.
+
+    `latents` are those of the video at the level that was reached, without the frames that stand before it. The first
+    noise that `draw` returns is the video's; `video` is its number among several.
+    """
+
+    def __init__(
+        self,
+        experts: Experts,
+        request: Request,
+        rows: Rows,
+        draw: Callable[[], Latents],
+        on_progress: Callback,
+        given: ConditionerOutput = NOTHING,
+        *,
+        video: int = 0,
+    ) -> None:
+        run, self._prefix_frames = prepare_run(experts, request, rows, draw, given), given.constraints.prefix_frames
+        self._experts, self._request, self._on_progress, self._video = experts, request, on_progress, video
+        self._steps, self._done, self._total = iter(request.sampler.steps(run)), 0, request.steps - run.first
+        self._x, self._level = run.noise, run.levels[run.first]
+
+    @property
+    def latents(self) -> Latents:
+        return self._x[:, :, self._prefix_frames :]
+
+    @torch.no_grad()
+    def advance(self, expert: int) -> None:
+        """Do the steps up to the range of a later expert than this; what was prepared for them is dropped.
+
+        Raises NonFiniteError, naming the step, when a value stops being a number, FitError when memory runs out, and
+        Interrupted when `on_progress` returns False.
+        """
+        boundaries = self._request.boundaries
+        if expert_at(self._level, boundaries) > expert:
+            return
+        for step in self._steps:
+            self._check_finite(step)
+            now = expert_at(self._level, boundaries)
+            self._done, self._x, self._level = self._done + 1, step.x, step.level
+            self._report(now, step.x0[:, :, self._prefix_frames :])
+            if expert_at(self._level, boundaries) > expert:
+                break
+        self._experts.release_prepared()
+
+    def _report(self, expert: int, x0: Latents) -> None:
+        progress = Progress(
+            stage="denoise", done=self._done, total=self._total, x0=x0,
+            video=self._video, expert=expert, experts=len(self._experts),
+        )  # fmt: skip
+        _report(self._on_progress, progress)
+
+    def _check_finite(self, step: Step) -> None:
+        if not bool(torch.isfinite(step.x).all()):
+            raise NonFiniteError(
+                f"the latents are not finite after step {step.index + 1} of {self._request.steps} "
+                f"(timestep {self._level.timestep:g}); no video was made; try --dtype float32",
+                code="not_finite",
+            )
+
+
 def denoise(
-    model: DiT,
+    experts: Experts,
     request: Request,
     rows: Rows,
     draw: Callable[[], Latents],
-    tell: Callback,
+    on_progress: Callback,
     given: ConditionerOutput = NOTHING,
 ) -> Latents:
-    """Follow the velocity from noise, or from the start that is given, to latents of a video.
-
-    The first noise that `draw` returns is the video's. Raises NonFiniteError, naming the step, when a value
-    stops being a number, FitError when memory runs out, and Interrupted when `tell` returns False.
-    """
-    run, lead = prepare_run(model, request, rows, draw, given), given.constraints.prefix_frames
-    x, total = run.noise, request.steps - run.first
-    for done, step in enumerate(request.sampler.steps(run), start=1):
-        x = step.x
-        if not bool(torch.isfinite(x).all()):
-            raise NonFiniteError(
-                f"the latents are not finite after step {step.index + 1} of {request.steps} "
-                f"(timestep {run.levels[step.index].timestep:g}); no video was made; try --dtype float32",
-                code="not_finite",
-            )
-        _report(tell, Progress(stage="denoise", done=done, total=total, x0=step.x0[:, :, lead:]))
-    return x[:, :, lead:]
+    """Follow the velocity from noise, or from the start that is given, to latents of one video; see `Denoising`."""
+    video = Denoising(experts, request, rows, draw, on_progress, given)
+    for expert in range(len(experts)):
+        video.advance(expert)
+    return video.latents
 
 
 def prepare_run(
-    model: DiT, request: Request, rows: Rows, draw: Callable[[], Latents], given: ConditionerOutput = NOTHING
+    experts: Experts, request: Request, rows: Rows, draw: Callable[[], Latents], given: ConditionerOutput = NOTHING
 ) -> Run:
-    """What the request's sampler works with, on the device of the model."""
-    device, constraints = model.patch_embedding.weight.device, given.constraints
+    """Make what the request's sampler works with, on the device of the experts; none of these is loaded yet."""
+    device, constraints = experts.device, given.constraints
     noise = draw().to(device)
     levels = request.solver.levels(request.steps, request.shift)
     guide = partial(request.guidance_rule.guide, levels=levels)
     positive, negative, *source = rows
 
-    def velocity(of: Tensor, given: ConditionerOutput, guidance_scale: float) -> Field:
-        beside = negative if reads_negative(request.guidance_rule, guidance_scale) else None
-        return text_field(model, (of, beside), noise, guidance_scale, given, guide)
+    def of_expert_at(scale: float, text: Tensor, given: ConditionerOutput) -> Callable[[DiT], Field]:
+        beside = negative if reads_negative(request.guidance_rule, scale) else None
+        return lambda model: text_field(model, (text, beside), noise, scale, given, guide)
+
+    def velocity(text: Tensor, given: ConditionerOutput, guidance_scale: PerExpert) -> Field:
+        scales = (of_expert(guidance_scale, index) for index in range(len(experts)))
+        fields = [experts.field(index, of_expert_at(scale, text, given)) for index, scale in enumerate(scales)]
+        return switched(fields, request.boundaries)
 
     return Run(
         solver=request.solver,
@@ -173,7 +236,7 @@ def prepare_run(
         draw=lambda: draw().to(device),
         start=_start(constraints, noise),
         source=partial(velocity, source[0], given.negative()) if source else None,
-        keep=None
+        constrain=None
         if constraints.inpainting is None
         else partial(_kept, constraints.inpainting, noise, constraints.prefix_frames),
     )
@@ -199,19 +262,9 @@ def _kept(known: InpaintingConstraint, noise: Latents, lead: int, x: Latents, le
     return torch.cat([x[:, :, :lead], video], dim=2)
 
 
-def _check_heard(model: nn.Module) -> None:
-    """Raise UsageError for a model in the wrapper that `torch.compile` returns, behind which lies what is called."""
-    if hasattr(model, "_orig_mod"):
-        raise UsageError(
-            "the transformer is wrapped by torch.compile, and what generation calls lies behind the wrapper, so that "
-            "nothing would be compiled; call model.compile() instead",
-            code="compile_not_heard",
-        )
-
-
 def text_field(
     model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, guidance_scale: float,
-    given: ConditionerOutput = NOTHING, guide: Callable[..., MemoryField] = guided,
+    given: ConditionerOutput = NOTHING, guide: Callable[..., StatefulField] = guided,
 ) -> Field:  # fmt: skip
     """The velocity of a prompt guided past its negative, by `guide`; the prompt's alone where that asks for it.
 
@@ -237,10 +290,10 @@ def text_field(
 
 
 @torch.no_grad()
-def decode(codec: Codec, latents: Latents, device: torch.device, tell: Callback) -> np.ndarray:
+def decode(codec: Codec, latents: Latents, device: torch.device, on_progress: Callback) -> np.ndarray:
     """Frames uint8 [f, height, width, 3]; the codec works on one latent frame at a time.
 
-    Raises NonFiniteError, since NaN would become some colour, and Interrupted when `tell` returns False.
+    Raises NonFiniteError, since NaN would become some colour, and Interrupted when `on_progress` returns False.
     """
     frames, total = [], latents.shape[2]
     for done, pixels in enumerate(decode_video(codec, latents.to(device)), start=1):
@@ -249,41 +302,54 @@ def decode(codec: Codec, latents: Latents, device: torch.device, tell: Callback)
                 f"the frames decoded from latent frame {done} of {total} are not finite", code="not_finite"
             )
         frames.append(to_uint8(pixels[0]))
-        _report(tell, Progress(stage="decode", done=done, total=total))
+        _report(on_progress, Progress(stage="decode", done=done, total=total))
     return np.concatenate(frames)
 
 
 def latents_of(
-    parts: Parts, requests: Sequence[Request], machine: Machine, tell: Callback,
+    parts: Parts, requests: Sequence[Request], machine: Machine, on_progress: Callback,
     generator: torch.Generator | None = None,
 ) -> Iterator[Latents]:  # fmt: skip
-    """Denoised latents of one request after the other: text and inputs for all, then the transformer, loaded once.
+    """Denoised latents of one request after the other: text and inputs for all, then the transformers.
 
-    The transformer is gone when the last latents are handed out, so that their video is decoded without it.
+    Each transformer is loaded once: before the last one has its turn, all videos pass through the others, and wait.
+    The last is gone when the last latents are handed out, so that their video is decoded without it.
     """
     with fitting("the text encoder"):
-        rows = encode_prompts(parts, requests, machine, tell)
+        rows = encode_prompts(parts, requests, machine, on_progress)
     with fitting("what encodes the inputs"):
-        inputs = encode_inputs(parts, requests, machine, tell)
-    with fitting("the transformer"):
-        model = parts.transformer(machine.dtype, machine.device)
-        _check_heard(model)
+        inputs = encode_inputs(parts, requests, machine, on_progress)
+    experts = Experts([partial(load, machine.dtype, machine.device) for load in parts.transformers], machine.device)
 
-    def denoised(model: DiT, request: Request, each: Rows, given: ConditionerOutput) -> Latents:
-        draw = noise_of(parts.codec_spec, request, generator, lead=given.constraints.prefix_frames)
-        with fitting(f"a video of {request.num_frames} frames of {request.width}x{request.height}"):
-            return denoise(model, request, each, draw, tell, given)
+    def begun() -> Iterator[Denoising]:
+        for number, (request, text, given) in enumerate(zip(requests, rows, inputs, strict=True)):
+            draw = noise_of(parts.codec_spec, request, generator, lead=given.constraints.prefix_frames)
+            with _fitting_video(request):
+                video = Denoising(experts, request, text, draw, on_progress, given, video=number)
+            yield video
 
-    *others, last = zip(requests, rows, inputs, strict=True)
-    for request, each, given in others:
-        yield denoised(model, request, each, given)
-    latents = denoised(model, *last)
-    del model
-    yield latents
+    def advanced(videos: Iterable[Denoising], expert: int) -> Iterator[Denoising]:
+        for request, video in zip(requests, videos, strict=True):
+            with _fitting_video(request):
+                video.advance(expert)
+            yield video
+
+    *others, last = range(len(experts))
+    videos: Iterable[Denoising] = begun()
+    for expert in others:
+        videos = [*advanced(videos, expert)]
+    for number, video in enumerate(advanced(videos, last), start=1):
+        if number == len(requests):
+            experts.release()
+        yield video.latents
 
 
-def _report(tell: Callback, progress: Progress) -> None:
-    if tell(progress) is False:
+def _fitting_video(request: Request) -> AbstractContextManager[None]:
+    return fitting(f"a video of {request.num_frames} frames of {request.width}x{request.height}")
+
+
+def _report(on_progress: Callback, progress: Progress) -> None:
+    if on_progress(progress) is False:
         raise Interrupted(
             f"stopped in stage {progress.stage} after {progress.done} of {progress.total}", code="interrupted"
         )

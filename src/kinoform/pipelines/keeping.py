@@ -20,7 +20,7 @@ def kept(parts: Parts) -> Parts:
         parts,
         tokenizer=_Once(parts.tokenizer),
         text_encoder=_Once(parts.text_encoder),
-        transformer=_Once(parts.transformer),
+        transformers=tuple(map(_Once, parts.transformers)),
         codec=_Once(parts.codec),
         image_encoder=_Once(parts.image_encoder),
         fingerprint=_Once(parts.fingerprint),

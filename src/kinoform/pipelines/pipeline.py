@@ -27,6 +27,7 @@ from kinoform.pipelines.generate import Callback, Machine, Progress, decode, lat
 from kinoform.pipelines.request import LARGEST_SEED, Request, request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
+from kinoform.solvers.experts import PerExpert, written
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Sampler
@@ -41,7 +42,7 @@ class Lora:
     """A LoRA file on the transformer of a pipeline, which its parts hold already: what a video tells of it."""
 
     origin: Origin
-    strength: float
+    strength: PerExpert
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class Pipeline:
 
     def __repr__(self) -> str:
         recipe, dtype = self.recipe, str(self.machine.dtype).removeprefix("torch.")
-        worn = "".join(f", {lora.origin.file} at {lora.strength:g}" for lora in self.loras)
+        worn = "".join(f", {lora.origin.file} at {written(lora.strength)}" for lora in self.loras)
         return (
             f"Pipeline({recipe.name}{worn}: {recipe.num_frames} frames of {recipe.width}x{recipe.height} at "
             f"{recipe.fps:g} fps in {recipe.steps} steps, {dtype} on {self.machine.device})"
@@ -88,7 +89,7 @@ class Pipeline:
         num_frames: Whole | None = None,
         fps: Number | None = None,
         num_inference_steps: Whole | None = None,
-        guidance_scale: Number | None = None,
+        guidance_scale: Number | Sequence[Number] | None = None,
         guidance_rule: Guidance | None = None,
         shift: Number | None = None,
         solver: Solver | None = None,
@@ -102,8 +103,9 @@ class Pipeline:
     ) -> Video:
         """Make one video; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
-        `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the video of its seed,
-        one that has drawn before leaves None as the seed in `params`. `callback` sees every step with the
+        `guidance_scale` is a number, or one for each transformer of a model that has several, that of the highest
+        noise first. `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the video of its
+        seed, one that has drawn before leaves None as the seed in `params`. `callback` sees every step with the
         video as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
         `values` are the inputs that the model takes, by name: images and videos, as paths, images of Pillow or
         arrays (`image`, `last_image`, `frames`, `video`, `mask`, `reference_images`), how they count, and what a recipe
@@ -162,7 +164,7 @@ class Pipeline:
 
     def sized(self, asked: Request) -> Request:
         """Return the request in the size that its inputs ask for. Raises UsageError as `Request.sized`."""
-        return asked.sized(self.parts.codec_spec, self.parts.transformer_spec, self.takers)
+        return asked.sized(self.parts.codec_spec, self.parts.patch, self.takers)
 
     def latents(
         self, requests: Sequence[Request], tell: Callback, generator: torch.Generator | None = None
@@ -201,6 +203,7 @@ class Pipeline:
             "fps": asked.fps,
             "steps": asked.steps,
             "guidance_scale": asked.guidance_scale,
+            "boundaries": asked.boundaries,
             "shift": asked.shift,
             "solver": name_of(asked.solver),
             "sampler": name_of(asked.sampler),
@@ -221,7 +224,7 @@ class Pipeline:
         if additions is None:
             return {}
         address = {} if self.address is None else {"recipe": self.address}
-        order = additions.order(self.recipe.transformer)
+        order = additions.order(self.recipe.transformers[0])
         return {"channels": order, "additions_seed": additions.seed, **address}
 
 

@@ -7,27 +7,32 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
+from kinoform.solvers.experts import PerExpert
 from kinoform.version import __version__
 
 LARGEST_NUMBER = 2**63
 """No parameter is larger, and most arithmetic with longer numbers fails."""
 
-ASKED = {
+Kind: TypeAlias = type | str
+NUMBERS = "a number or a list of numbers"
+"""A kind beside the types: one for all transformers of a model, or one for each."""
+
+ASKED: Mapping[str, Kind] = {
     "negative_prompt": str, "width": int, "height": int, "num_frames": int, "fps": float, "steps": int,
-    "guidance_scale": float, "shift": float,
+    "guidance_scale": NUMBERS, "shift": float,
 }  # fmt: skip
-NEEDED = {
+NEEDED: Mapping[str, Kind] = {
     "schema": int, "tool": str, "version": str, "task": str, "prompt": str, "seed": int, "solver": str, **ASKED,
     "dtype": str, "model": dict,
 }  # fmt: skip
-OPTIONAL = {
+OPTIONAL: Mapping[str, Kind] = {
     "machine": dict, "encoding": dict, "inputs": dict, "conditions": dict, "sampler": str, "guidance_rule": str,
-    "loras": dict,
+    "loras": dict, "boundaries": list,
 }  # fmt: skip
 MODEL = {"name": str, "hash": str}
 ADDED = {"channels": dict, "additions_seed": int, "recipe": str}
@@ -47,7 +52,14 @@ MOST_WORDS = 200
 LONGEST_NAME = 255
 """Characters that file systems allow in a name."""
 
-KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a JSON object"}
+KINDS: Mapping[Kind, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a JSON object",
+    list: "a list",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +113,7 @@ class Recorded:
     conditions: Mapping[str, object]
     sampler: str | None
     guidance_rule: str | None
-    loras: Mapping[str, float]
+    loras: Mapping[str, PerExpert]
 
 
 def recorded(params: Mapping[str, object], source: Path) -> Recorded:
@@ -129,7 +141,10 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         prompt=values["prompt"],
         seed=values["seed"],
         solver=values["solver"],
-        asked={name: values[name] for name in ASKED},
+        asked={
+            **{name: values[name] for name in ASKED},
+            "boundaries": _numbers(values.get("boundaries", []), f"{source} says that a boundary"),
+        },
         dtype=values["dtype"],
         model_name=model["name"],
         model_hash=model["hash"],
@@ -144,7 +159,7 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         },
         sampler=values.get("sampler"),
         guidance_rule=values.get("guidance_rule"),
-        loras=_object(values.get("loras", {}), dict.fromkeys(inputs, float), source, inside="loras."),
+        loras=_object(values.get("loras", {}), dict.fromkeys(inputs, NUMBERS), source, inside="loras."),
     )
 
 
@@ -196,7 +211,7 @@ def _made_by(edit: object) -> str:
 
 
 def _object(
-    found: Any, kinds: Mapping[str, type], source: Path, *, needed: Mapping[str, type] | None = None, inside: str = ""
+    found: Any, kinds: Mapping[str, Kind], source: Path, *, needed: Mapping[str, Kind] | None = None, inside: str = ""
 ) -> dict[str, Any]:
     """The object with all of the `needed` keys, no others than those of `kinds`, and values of these kinds."""
     if missing := [inside + name for name in needed or {} if name not in found]:
@@ -213,7 +228,10 @@ def _object(
     return {name: _value(each, kinds[name], f"{source} says that its {inside}{name}") for name, each in found.items()}
 
 
-def _value(value: object, kind: type, said: str) -> object:
+def _value(value: object, kind: Kind, said: str) -> Any:
+    if kind == NUMBERS:
+        return _numbers(value, said) if isinstance(value, list) else _value(value, float, said)
+    assert isinstance(kind, type)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right = number if kind is float else isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
     if not right:
@@ -233,6 +251,10 @@ def _plain(value: object, said: str) -> object:
     """The value of an input, which its kind checks when the model is known: text, a number, true or false."""
     kind = str if isinstance(value, str) else bool if isinstance(value, bool) else float
     return _value(value, kind, said)
+
+
+def _numbers(values: Sequence[object], said: str) -> tuple[float, ...]:
+    return tuple(_value(value, float, said) for value in values)
 
 
 def _input(name: str, found: object, source: Path) -> Input:

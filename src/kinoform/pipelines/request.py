@@ -12,16 +12,17 @@ from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declare
 from kinoform.conditions.standard_inputs import SOURCE_PROMPT, VIDEO
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
-from kinoform.models.dit import DiTSpec
 from kinoform.numbers import Whole, real, settle, whole
+from kinoform.ops.patch import Patch
 from kinoform.recipe import BySize, Recipe
 from kinoform.solvers.base import Solver
+from kinoform.solvers.experts import PerExpert, check_boundaries, check_per_expert, of_expert
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
 
-MOST_STEPS, MOST_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
+MOST_STEPS, MAX_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
 MOST_SIZE = 100_000
 """Pixels along a side, and frames."""
 
@@ -31,13 +32,13 @@ WHOLE = {
     "seed": (0, LARGEST_SEED), "steps": (1, MOST_STEPS), "width": (1, MOST_SIZE), "height": (1, MOST_SIZE),
     "num_frames": (1, MOST_SIZE),
 }  # fmt: skip
-REAL = {"guidance_scale": (0.0, MOST_GUIDANCE), "shift": (0.01, MOST_SHIFT), "fps": (0.1, MOST_FPS)}
+REAL = {"shift": (0.01, MOST_SHIFT), "fps": (0.1, MOST_FPS)}
 """Numbers of a request, and their least and largest values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A video that is asked for. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1.
+    """A video to be made. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1; `boundaries` as in a recipe.
 
     Numbers of numpy are kept as plain ones. Raises UsageError, naming the value and the nearest legal ones, for
     anything out of range.
@@ -51,9 +52,10 @@ class Request:
     num_frames: int
     fps: float
     steps: int
-    guidance_scale: float
+    guidance_scale: PerExpert
     shift: float
     solver: Solver
+    boundaries: tuple[float, ...] = ()
     sampler: Sampler = field(default_factory=Denoise)
     guidance_rule: Guidance = field(default_factory=PlainGuidance)
     inputs: Inputs = NO_INPUTS
@@ -64,7 +66,8 @@ class Request:
         if not self.prompt.strip():
             raise UsageError("the prompt is empty; say what the video should show", code="prompt_missing")
         check_text(self.negative_prompt, "negative prompt")
-        settle(self, **_plain_numbers({name: getattr(self, name) for name in (*WHOLE, *REAL)}))
+        names = (*WHOLE, *REAL, "boundaries", "guidance_scale")
+        settle(self, **_plain_numbers({name: getattr(self, name) for name in names}))
         _value("solver", self.solver, Solver, "UniPC()")
         _value("sampler", self.sampler, Sampler, "FlowEdit()")
         _value("guidance_rule", self.guidance_rule, Guidance, "PlainGuidance()")
@@ -84,21 +87,23 @@ class Request:
     @property
     def reads_negative(self) -> bool:
         """Whether the negative prompt counts; otherwise it is not even encoded."""
-        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler)
+        experts = range(len(self.boundaries) + 1)
+        scales = [of_expert(self.guidance_scale, index) for index in experts]
+        return any(negative_is_read(self.guidance_rule, scale, self.sampler) for scale in scales)
 
-    def sized(self, codec: CodecSpec, transformer: DiTSpec, takers: Takers = lambda field: ()) -> Request:
+    def sized(self, codec: CodecSpec, patch: Patch, takers: Takers = lambda field: ()) -> Request:
         """Return the same request in the size that its inputs ask for; `takers` names models that take an input.
 
         Raises UsageError unless codec and patch can hold the video and the conditioners take the inputs.
         """
-        video, units = self.video, Units(stride=codec.stride, patch=transformer.patch)
+        video, units = self.video, Units(stride=codec.stride, patch=patch)
         fields = declared(self.conditioners)
         for item in self.inputs:
             if item not in fields:
                 raise not_taken(item, fields, takers(item))
         for each in self.conditioners:
             video = each.size(self.inputs, video, units)
-        check_size(codec, transformer.patch, video.num_frames, video.height, video.width)
+        check_size(codec, patch, video.num_frames, video.height, video.width)
         for each in self.conditioners:
             each.check(self.inputs, video)
         return replace(self, num_frames=video.num_frames, height=video.height, width=video.width)
@@ -133,6 +138,7 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
             "fps",
             "steps",
             "guidance_scale",
+            "boundaries",
             "shift",
             "solver",
             "sampler",
@@ -147,13 +153,25 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
     width, height = (whole(name, values[name], *WHOLE[name]) for name in ("width", "height"))
     values = {name: each.at(width, height) if isinstance(each, BySize) else each for name, each in values.items()}
     values |= _plain_numbers({**values, "seed": seed})
-    return Request(prompt=prompt, **values)  # type: ignore[arg-type]
+    made = Request(prompt=prompt, **values)  # type: ignore[arg-type]
+    if len(made.boundaries) != len(recipe.boundaries):
+        raise UsageError(
+            f"the model {recipe.name} has {len(recipe.transformers)} transformers; give {len(recipe.boundaries)} "
+            f"boundaries between them, not {made.boundaries}",
+            code="boundary_invalid",
+        )
+    return made
 
 
-def _plain_numbers(values: Mapping[str, object]) -> dict[str, int | float]:
+def _plain_numbers(values: Mapping[str, object]) -> dict[str, object]:
     """The numbers among the values, as plain ones. Raises UsageError for any out of range."""
-    return {name: whole(name, values[name], *limits) for name, limits in WHOLE.items()} | {
-        name: real(name, values[name], *limits) for name, limits in REAL.items()
+    boundaries = check_boundaries(values["boundaries"])
+    scale = check_per_expert("guidance_scale", values["guidance_scale"], len(boundaries) + 1, 0.0, MAX_GUIDANCE)
+    return {
+        **{name: whole(name, values[name], *limits) for name, limits in WHOLE.items()},
+        **{name: real(name, values[name], *limits) for name, limits in REAL.items()},
+        "boundaries": boundaries,
+        "guidance_scale": scale,
     }
 
 

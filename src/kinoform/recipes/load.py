@@ -48,6 +48,7 @@ from kinoform.recipes.wan21 import (
     vace_1_3b,
     vace_14b,
 )
+from kinoform.solvers.experts import PerExpert
 
 EMBEDDED = {
     "mini": "kinoform.mini.recipe:mini",
@@ -86,8 +87,8 @@ PathLike = str | os.PathLike[str]
 Wear = Callable[[Parts], Parts]
 """Puts the LoRA files on that were asked for."""
 
-Widen = Callable[[Parts, Additions | None, DiTSpec], Parts]
-"""Puts a recipe's additions onto a transformer of that spec: as they begin, or as they were trained."""
+Widen = Callable[[Parts, Additions | None, tuple[DiTSpec, ...]], Parts]
+"""Puts a recipe's additions onto transformers of these specs: as they begin, or as they were trained."""
 
 
 def load(
@@ -99,7 +100,7 @@ def load(
     codec: PathLike | None = None,
     tokenizer: PathLike | None = None,
     image_encoder: PathLike | None = None,
-    loras: Sequence[tuple[PathLike, float]] = (),
+    loras: Sequence[tuple[PathLike, float | Sequence[float]]] = (),
     ignore_unknown: bool = False,
     report: Callable[[str], None] = lambda line: None,
     keep_packed: bool | None = None,
@@ -117,7 +118,8 @@ def load(
     structure leaves several or whose names contradict it. `recipe` ("module:function") replaces the defaults, and the
     sizes where weights do not state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and
     are unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
-    `loras` are files and strengths, put on the transformer in order; unknown names in one are refused but with
+    `loras` are files and strengths, put on the transformer in order, a strength being one for each transformer where
+    there are several; unknown names in one are refused but with
     `ignore_unknown`. `report` gets a line for each, and one where the name of weights calls for settings or inputs.
     `device` is auto, cpu, cuda or mps; `dtype` is auto, float32, bfloat16 or float16. Headers are checked
     now: raises WeightsError for weights that are missing or of another model, UsageError for unknown names
@@ -135,7 +137,7 @@ def load(
         tokenizer=_existing(tokenizer),
         image_encoder=_existing(image_encoder),
     )
-    files = [(Path(os.path.expanduser(file)), float(strength)) for file, strength in loras]
+    files = [(Path(os.path.expanduser(file)), _strength(strength)) for file, strength in loras]
     wear = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
     adapter, widen = _adapter(name, reader), with_additions
     if adapter is not None:
@@ -173,6 +175,10 @@ def takers(item: InputField[Any]) -> tuple[str, ...]:
     recipes = {name: find(address) for name, address in (EMBEDDED | ADAPTERS).items()}
     recipes |= {name: made() for name, made in RELEASED.items()}
     return tuple(name for name, recipe in recipes.items() if item in declared(recipe.conditioners))
+
+
+def _strength(strength: float | Sequence[float]) -> PerExpert:
+    return tuple(map(float, strength)) if isinstance(strength, Sequence) else float(strength)
 
 
 def choose_machine(device: str, dtype: str) -> Machine:
@@ -278,7 +284,7 @@ def _fetched_again(name: str) -> Iterator[None]:
         ) from error
 
 
-def _worn(lora: tuple[Path, float]) -> Lora:
+def _worn(lora: tuple[Path, PerExpert]) -> Lora:
     file, strength = lora
     return Lora(origin=Origin(file=file.name, sha256=file_hash(file)), strength=strength)
 
@@ -318,10 +324,10 @@ def _own(
     opened = open_own(folder, reader)
     address = opened.manifest.recipe
     made = recipe or _trusted(folder, address)
-    made = replace(made, transformer=stored_block(opened.transformer, made.transformer))
+    made = replace(made, transformers=(stored_block(opened.transformer, made.transformer),))
     held = stored_spec(opened, made.transformer, made.additions)
     parts = own_parts(opened, held, made.codec, made.text, made.image)
-    parts = wear(widen(parts, made.additions, made.transformer))
+    parts = wear(widen(parts, made.additions, made.transformers))
     small = address not in _addresses(RELEASED.values())
     return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
 
@@ -354,27 +360,27 @@ def _released(
 ) -> tuple[Recipe, Parts]:
     released = None if variant is None else released_for(variant)
     weights = None if released is None else released.name
-    block = None if recipe is None else recipe.transformer.block
+    block = None if recipe is None else recipe.transformers[0].block
     parts = released_parts(
         path, overrides, variant=weights, named=recipe is not None, keep_packed=keep_packed, block=block, reader=reader
     )
     made = recipe or RELEASED[variant or one_model(path, parts.models, family=parts.family)]()
-    _check_doors(path, made, parts.transformer_spec)
+    _check_doors(path, made, parts.transformer_specs[0])
     made = replace(
         made,
-        transformer=parts.transformer_spec,
+        transformers=parts.transformer_specs,
         codec=parts.codec_spec,
         text=parts.text_spec,
         image=parts.image_spec,
     )
-    parts = wear(widen(parts, made.additions, made.transformer))
+    parts = wear(widen(parts, made.additions, made.transformers))
     return made, replace(parts, fingerprint=cache(parts.fingerprint))
 
 
 def _check_doors(path: Path, recipe: Recipe, held: DiTSpec) -> None:
     """Raises WeightsError when the recipe's inputs would not fill what these weights read beside the text."""
-    if list(_doors(recipe.transformer)) != list(_doors(held)):
-        found, wanted = (", ".join(_doors(spec)) or "text alone" for spec in (held, recipe.transformer))
+    if list(_doors(recipe.transformers[0])) != list(_doors(held)):
+        found, wanted = (", ".join(_doors(spec)) or "text alone" for spec in (held, recipe.transformers[0]))
         raise WeightsError(
             f"{path} reads {found}, the recipe {recipe.name} gives {wanted}; leave out --recipe, or derive it from "
             "the one for these weights",

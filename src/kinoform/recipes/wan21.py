@@ -33,12 +33,12 @@ SHIFT_OF_IMAGES = BySize(area=832 * 480, small=3.0, large=5.0)
 
 def t2v_1_3b() -> Recipe:
     """T2V-1.3B: 832x480 (or 480x832), 81 frames at 16 fps, 50 steps of UniPC, shift 5, guidance 5."""
-    return Recipe(name="t2v-1.3b", transformer=SMALL, negative_prompt=NEGATIVE, conditioners=(StartVideo(),))
+    return Recipe(name="t2v-1.3b", transformers=(SMALL,), negative_prompt=NEGATIVE, conditioners=(StartVideo(),))
 
 
 def t2v_14b() -> Recipe:
     """T2V-14B: 1280x720 by default, otherwise as T2V-1.3B."""
-    return replace(t2v_1_3b(), name="t2v-14b", transformer=LARGE, width=1280, height=720)
+    return replace(t2v_1_3b(), name="t2v-14b", transformers=(LARGE,), width=1280, height=720)
 
 
 def t2i_14b() -> Recipe:
@@ -58,7 +58,7 @@ def i2v_14b_720p() -> Recipe:
     """
     return Recipe(
         name="i2v-14b-720p",
-        transformer=_seeing(ImageStream(width=VISION.dim)),
+        transformers=(_seeing(ImageStream(width=VISION.dim)),),
         image=VISION,
         steps=40,
         shift=SHIFT_OF_IMAGES,
@@ -74,7 +74,7 @@ def flf2v_14b() -> Recipe:
     return replace(
         i2v_14b_720p(),
         name="flf2v-14b",
-        transformer=_seeing(ImageStream(width=VISION.dim, positions=2 * VISION.rows)),
+        transformers=(_seeing(ImageStream(width=VISION.dim, positions=2 * VISION.rows)),),
         steps=50,
         shift=16.0,
         negative_prompt=CUTTING + SHAKING + NEGATIVE,
@@ -87,7 +87,7 @@ def vace_1_3b() -> Recipe:
     return replace(
         t2v_1_3b(),
         name="vace-1.3b",
-        transformer=replace(SMALL, branches=(SideBlocks(layers=tuple(range(0, SMALL.layers, 2))),)),
+        transformers=(replace(SMALL, branches=(SideBlocks(layers=tuple(range(0, SMALL.layers, 2))),)),),
         shift=16.0,
         conditioners=(Vace(),),
     )
@@ -98,7 +98,7 @@ def vace_14b() -> Recipe:
     return replace(
         vace_1_3b(),
         name="vace-14b",
-        transformer=replace(LARGE, branches=(SideBlocks(layers=tuple(range(0, LARGE.layers, 5))),)),
+        transformers=(replace(LARGE, branches=(SideBlocks(layers=tuple(range(0, LARGE.layers, 5))),)),),
         width=1280,
         height=720,
     )

@@ -1,4 +1,4 @@
-"""What a solver is, and the one loop that runs it from noise to a video."""
+"""Solvers: their protocol, and the one loop that runs one from noise to a video."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -8,11 +8,11 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 
 from kinoform.errors import UsageError
-from kinoform.solvers.field import MemoryField, remembering
+from kinoform.solvers.field import StatefulField, stateful
 from kinoform.types import Field, Latents, Level, Velocity
 
 History = TypeVar("History")
-Keep = Callable[[Latents, Level], Latents]
+Constraint = Callable[[Latents, Level], Latents]
 """Re-imposes known values on latents at a level: a clean first frame, the surroundings of an inpainting."""
 
 
@@ -53,15 +53,15 @@ class Solver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What the loop yields: step `index` is done and `x` has come to `level`, that is levels[index + 1].
+    """A result of the loop: step `index` is done and `x` has come to `level`, that is levels[index + 1].
 
-    `state` and `memory` are all that `resume` needs to go on from here.
+    `state` and `field_state` are all that `resume` needs to go on from here.
     """
 
     index: int
     level: Level
     state: State[Any]
-    memory: Any
+    field_state: Any
 
     @property
     def x(self) -> Latents:
@@ -80,32 +80,32 @@ def sample(
     levels: tuple[Level, ...],
     *,
     start: int = 0,
-    keep: Keep | None = None,
+    constrain: Constraint | None = None,
 ) -> Iterator[Step]:
     """Carry `x` from levels[start] to the last level, yielding after each step; stop asking to cancel.
 
-    `keep` is applied to `x` and to the result of each step. A field that remembers begins with memory None.
+    `constrain` is applied to `x` and to the result of each step. A stateful field begins with the state None.
     Raises UsageError at once, before any step, where `start` is no step of the list or sigma does not
     fall strictly.
     """
     _check(levels, start)
-    first = x if keep is None else keep(x, levels[start])
-    before = Step(index=start - 1, level=levels[start], state=solver.init(first), memory=None)
-    return _run(solver, remembering(field), levels, before, keep)
+    first = x if constrain is None else constrain(x, levels[start])
+    before = Step(index=start - 1, level=levels[start], state=solver.init(first), field_state=None)
+    return _run(solver, stateful(field), levels, before, constrain)
 
 
 def resume(
-    solver: Solver, field: Field, step: Step, levels: tuple[Level, ...], *, keep: Keep | None = None
+    solver: Solver, field: Field, step: Step, levels: tuple[Level, ...], *, constrain: Constraint | None = None
 ) -> Iterator[Step]:
     """Go on after `step` as if the loop had never stopped; after the last step nothing is left to yield.
 
     Raises UsageError where `step` is no step of the list or sigma does not fall strictly.
     """
     _check(levels, step.index)
-    return _run(solver, remembering(field), levels, step, keep)
+    return _run(solver, stateful(field), levels, step, constrain)
 
 
-def begun(x: Latents, history: History) -> State[History]:
+def initial_state(x: Latents, history: History) -> State[History]:
     """A first state, widened to float32: steps are small differences, which bfloat16 would lose."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return State(x=wide, x0=wide, history=history)
@@ -142,26 +142,26 @@ def _check(levels: tuple[Level, ...], start: int) -> None:
 
 
 def _run(
-    solver: Solver, field: MemoryField, levels: tuple[Level, ...], before: Step, keep: Keep | None
+    solver: Solver, field: StatefulField, levels: tuple[Level, ...], before: Step, constrain: Constraint | None
 ) -> Iterator[Step]:
     for index in range(before.index + 1, len(levels) - 1):
-        level, threaded = levels[index + 1], _Threaded(field, before.memory)
-        state = solver.step(before.state, threaded, levels, index)
-        if keep is not None:
-            state = replace(state, x=keep(state.x, level))
-        before = Step(index=index, level=level, state=state, memory=threaded.memory)
+        level, evaluated = levels[index + 1], _WithState(field, before.field_state)
+        state = solver.step(before.state, evaluated, levels, index)
+        if constrain is not None:
+            state = replace(state, x=constrain(state.x, level))
+        before = Step(index=index, level=level, state=state, field_state=evaluated.field_state)
         yield before
 
 
-class _Threaded:
-    """A remembering field as solvers see it: plain, while memory passes from one evaluation to the next.
+class _WithState:
+    """A stateful field as solvers see it: plain, while its state passes from one evaluation to the next.
 
-    It lives for one step, so that a solver may evaluate as often as it needs and still knows no memory.
+    It lives for one step, so that a solver may evaluate as often as it needs and still knows no state.
     """
 
-    def __init__(self, field: MemoryField, memory: Any) -> None:
-        self.field, self.memory = field, memory
+    def __init__(self, field: StatefulField, field_state: Any) -> None:
+        self.field, self.field_state = field, field_state
 
     def __call__(self, x: Latents, level: Level) -> Velocity:
-        velocity, self.memory = self.field.recall(x, level, self.memory)
+        velocity, self.field_state = self.field.evaluate(x, level, self.field_state)
         return velocity

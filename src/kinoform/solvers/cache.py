@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from kinoform.numbers import real, settle, whole
-from kinoform.solvers.field import MemoryField, Remembering, remembering
+from kinoform.solvers.field import Stateful, StatefulField, stateful
 from kinoform.types import Field, Latents, Level, Velocity
 
-MOST_PERIOD, MOST_LIMIT = 1000, 1000.0
+MAX_PERIOD, MAX_LIMIT = 1000, 1000.0
 
 
 class Evaluation(NamedTuple):
     """The last true evaluation of a cached field.
 
     `rate` is the mean change of the velocity per mean change of x between the last two evaluations, None
-    after the first; `reuses` counts the calls answered from it since; `inner` is the field's own memory.
+    after the first; `reuses` counts the calls answered from it since; `inner` is the state of `field`.
     """
 
     x: Latents
@@ -36,29 +36,29 @@ class Rule(Protocol):
         ...
 
 
-def cached(field: Field, rule: Rule) -> MemoryField:
-    """`field`, evaluated only where `rule` does not call for the velocity of the last evaluation again.
+def cached(field: Field, rule: Rule) -> StatefulField:
+    """Evaluate `field` only where `rule` does not call for the velocity of the last evaluation again.
 
-    Cache each expert by itself, `two_experts(cached(high, rule), cached(low, rule), boundary)`, or the
+    Cache each expert by itself, `switched((cached(high, rule), cached(low, rule)), boundaries)`, or the
     second begins with a velocity of the first.
     """
-    inner = remembering(field)
+    inner = stateful(field)
 
-    def recall(x: Latents, level: Level, memory: Evaluation | None) -> tuple[Velocity, Evaluation]:
-        if memory is not None and rule.reuse(x, level, memory):
-            return memory.velocity, memory._replace(reuses=memory.reuses + 1)
-        velocity, inside = inner.recall(x, level, None if memory is None else memory.inner)
-        rate = _rate(x, velocity, memory) if memory is not None and rule.needs_rate else None
+    def evaluate(x: Latents, level: Level, last: Evaluation | None) -> tuple[Velocity, Evaluation]:
+        if last is not None and rule.reuse(x, level, last):
+            return last.velocity, last._replace(reuses=last.reuses + 1)
+        velocity, inside = inner.evaluate(x, level, None if last is None else last.inner)
+        rate = _rate(x, velocity, last) if last is not None and rule.needs_rate else None
         return velocity, Evaluation(x=x, velocity=velocity, rate=rate, reuses=0, inner=inside)
 
-    return Remembering(recall)
+    return Stateful(evaluate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Every:
+class FixedIntervalCache:
     """Evaluate every `period`-th call where `lowest` <= sigma <= `highest`, and every call outside.
 
-    1 evaluates at every step. Raises UsageError for a period that is not 1 to MOST_PERIOD.
+    1 evaluates at every step. Raises UsageError for a period that is not 1 to MAX_PERIOD.
     """
 
     period: int = 2
@@ -66,7 +66,7 @@ class Every:
     highest: float = 1.0
 
     def __post_init__(self) -> None:
-        settle(self, period=whole("period", self.period, 1, MOST_PERIOD))
+        settle(self, period=whole("period", self.period, 1, MAX_PERIOD))
 
     @property
     def needs_rate(self) -> bool:
@@ -77,12 +77,12 @@ class Every:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
+class EasyCache:
     """Reuse while the velocity is expected to have changed by no more than `limit` of its mean size.
 
     Expected is rate·mean|x - x_last| / mean|v_last|, with the rate of the last two evaluations, after
     EasyCache (Zhou et al. 2025). Waits for the device once per call. Calls outside `lowest` <= sigma <=
-    `highest` are evaluated; limit 0 reuses nothing. Raises UsageError for a limit that is not 0 to MOST_LIMIT.
+    `highest` are evaluated; limit 0 reuses nothing. Raises UsageError for a limit that is not 0 to MAX_LIMIT.
     """
 
     limit: float
@@ -90,7 +90,7 @@ class Drift:
     highest: float = 1.0
 
     def __post_init__(self) -> None:
-        settle(self, limit=real("limit", self.limit, 0.0, MOST_LIMIT))
+        settle(self, limit=real("limit", self.limit, 0.0, MAX_LIMIT))
 
     @property
     def needs_rate(self) -> bool:

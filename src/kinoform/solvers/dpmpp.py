@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kinoform.numbers import settle, whole
-from kinoform.solvers.base import State, begun, data_prediction, interval
+from kinoform.solvers.base import State, data_prediction, initial_state, interval
 from kinoform.solvers.levels import dpmpp_levels
 from kinoform.solvers.multistep import blend, moments, nodes, slope, span
 from kinoform.types import Field, Latents, Level
@@ -46,7 +46,7 @@ class DPMSolver:
         return dpmpp_levels(steps, shift)
 
     def init(self, x: Latents) -> State[Predictions]:
-        return begun(x, ())
+        return initial_state(x, ())
 
     def step(
         self, state: State[Predictions], field: Field, levels: tuple[Level, ...], index: int

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kinoform.solvers.base import State, begun, interval, velocity_at
+from kinoform.solvers.base import State, initial_state, interval, velocity_at
 from kinoform.solvers.levels import dpmpp_levels
 from kinoform.types import Field, Latents, Level
 
@@ -20,7 +20,7 @@ class Euler:
         return dpmpp_levels(steps, shift, exact_timesteps=self.exact_timesteps)
 
     def init(self, x: Latents) -> State[None]:
-        return begun(x, None)
+        return initial_state(x, None)
 
     def step(self, state: State[None], field: Field, levels: tuple[Level, ...], index: int) -> State[None]:
         level, target = interval(levels, index)

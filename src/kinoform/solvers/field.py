@@ -1,4 +1,4 @@
-"""Wrappers of a velocity: guidance and expert switching, for fields with a memory and without one."""
+"""Fields with a state, and guidance: wrappers of a velocity."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 
-from kinoform.solvers.levels import TIMESTEPS
 from kinoform.types import Field, Latents, Level, Velocity
 
 T = TypeVar("T")
@@ -18,81 +17,63 @@ Scale: TypeAlias = float | Callable[[Level], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Remembering(Generic[T]):
-    """A function of a point and a level that remembers, state in and state out.
+class Stateful(Generic[T]):
+    """A function of latents and a level that keeps a state between calls: the state goes in and comes out.
 
-    `recall` takes `(x, level, memory)`, where None is the memory of a function not called yet, and returns
-    its value and the memory for the next call. Called plainly it begins with no memory and drops what it
-    learns, which is never wrong, only slower; so a MemoryField is a Field.
+    `evaluate` takes `(x, level, state)`, where None is the state before the first call, and returns its value and
+    the state for the next call. Called plainly it begins without a state and drops the new one, which is never wrong,
+    only slower; so a StatefulField is a Field.
     """
 
-    recall: Callable[[Latents, Level, Any], tuple[T, Any]]
+    evaluate: Callable[[Latents, Level, Any], tuple[T, Any]]
 
     def __call__(self, x: Latents, level: Level) -> T:
-        return self.recall(x, level, None)[0]
+        return self.evaluate(x, level, None)[0]
 
 
-MemoryField: TypeAlias = Remembering[Velocity]
+StatefulField: TypeAlias = Stateful[Velocity]
 
 
-def remembering(function: Callable[[Latents, Level], T]) -> Remembering[T]:
-    """`function` itself where it remembers, otherwise lifted: its memory stays None."""
-    if isinstance(function, Remembering):
+def stateful(function: Callable[[Latents, Level], T]) -> Stateful[T]:
+    """Return `function` itself where it has a state; otherwise lift it: its state stays None."""
+    if isinstance(function, Stateful):
         return function
-    return Remembering(lambda x, level, memory: (function(x, level), None))
+    return Stateful(lambda x, level, state: (function(x, level), None))
 
 
-def apart(positive: Field, negative: Field) -> Remembering[Pair]:
-    """Both velocities by two evaluations, the positive one first, each with its own memory."""
-    first, second = remembering(positive), remembering(negative)
+def cfg_pair(positive: Field, negative: Field) -> Stateful[Pair]:
+    """Both velocities by two evaluations, the positive one first, each with its own state."""
+    first, second = stateful(positive), stateful(negative)
 
-    def recall(x: Latents, level: Level, memory: Any) -> tuple[Pair, Any]:
-        mine, other = memory or (None, None)
-        with_prompt, mine = first.recall(x, level, mine)
-        without, other = second.recall(x, level, other)
-        return (with_prompt, without), (mine, other)
+    def evaluate(x: Latents, level: Level, state: Any) -> tuple[Pair, Any]:
+        first_state, second_state = state or (None, None)
+        with_prompt, first_state = first.evaluate(x, level, first_state)
+        without, second_state = second.evaluate(x, level, second_state)
+        return (with_prompt, without), (first_state, second_state)
 
-    return Remembering(recall)
+    return Stateful(evaluate)
 
 
-def guided(pair: Callable[[Latents, Level], Pair], scale: Scale, *, positive: Field | None = None) -> MemoryField:
+def guided(pair: Callable[[Latents, Level], Pair], scale: Scale, *, positive: Field | None = None) -> StatefulField:
     """v = v_negative + scale·(v_positive - v_negative), in float32 at least.
 
     Classifier-free guidance, Ho & Salimans 2022. At levels where the scale is exactly 1 the result is the
-    positive velocity: from `positive`, evaluated alone with its own memory, or from the pair without it.
+    positive velocity: from `positive`, evaluated alone with its own state, or from the pair without it.
     """
-    both = remembering(pair)
-    single = None if positive is None else remembering(positive)
+    both = stateful(pair)
+    single = None if positive is None else stateful(positive)
 
-    def recall(x: Latents, level: Level, memory: Any) -> tuple[Velocity, Any]:
-        of_both, of_single = memory or (None, None)
+    def evaluate(x: Latents, level: Level, state: Any) -> tuple[Velocity, Any]:
+        pair_state, single_state = state or (None, None)
         strength = scale(level) if callable(scale) else scale
         if strength == 1 and single is not None:
-            velocity, of_single = single.recall(x, level, of_single)
+            velocity, single_state = single.evaluate(x, level, single_state)
         else:
-            (towards, away), of_both = both.recall(x, level, of_both)
+            (towards, away), pair_state = both.evaluate(x, level, pair_state)
             velocity = towards if strength == 1 else _beyond(away, towards, strength)
-        return velocity, (of_both, of_single)
+        return velocity, (pair_state, single_state)
 
-    return Remembering(recall)
-
-
-def two_experts(high: Field, low: Field, boundary: float) -> MemoryField:
-    """`high` at timesteps of at least 1000·boundary, `low` below; each keeps its own memory.
-
-    The *timestep* decides, which is truncated: at boundary 0.875 a sigma of 0.875 may be 874, low noise.
-    """
-    noisy, clear = remembering(high), remembering(low)
-
-    def recall(x: Latents, level: Level, memory: Any) -> tuple[Velocity, Any]:
-        of_noisy, of_clear = memory or (None, None)
-        if level.timestep >= TIMESTEPS * boundary:
-            velocity, of_noisy = noisy.recall(x, level, of_noisy)
-        else:
-            velocity, of_clear = clear.recall(x, level, of_clear)
-        return velocity, (of_noisy, of_clear)
-
-    return Remembering(recall)
+    return Stateful(evaluate)
 
 
 def _beyond(origin: Velocity, towards: Velocity, scale: float) -> Velocity:

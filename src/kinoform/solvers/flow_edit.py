@@ -9,7 +9,7 @@ import torch
 
 from kinoform.errors import UsageError
 from kinoform.numbers import real, settle, whole
-from kinoform.solvers.base import State, Step, begun, interval, sample, velocity_at
+from kinoform.solvers.base import State, Step, initial_state, interval, sample, velocity_at
 from kinoform.solvers.sampler import Run, noised
 from kinoform.types import CLEAN, Field, Latents, Level, Velocity
 
@@ -57,20 +57,20 @@ class FlowEdit:
             raise UsageError(
                 "FlowEdit changes a video; give the video, and in a source prompt what it shows", code="input_missing"
             )
-        source, video = run.source(self.source_guidance), begun(run.start, None).x
+        source, video = run.source(self.source_guidance), initial_state(run.start, None).x
         edited, turn = video, max(run.first, len(run.levels) - 1 - self.plain_steps)
         for index in range(run.first, turn):
             level, target = interval(run.levels, index)
             velocity = self._difference(run, source, video, edited, level)
             x0 = edited - level.sigma * velocity
             edited = edited + (target.sigma - level.sigma) * velocity
-            if run.keep is not None:
-                edited = run.keep(edited, CLEAN)
+            if run.constrain is not None:
+                edited = run.constrain(edited, CLEAN)
             state = State(x=edited, x0=x0, history=None)
-            yield Step(index=index, level=target, state=state, memory=None)
+            yield Step(index=index, level=target, state=state, field_state=None)
         if turn < len(run.levels) - 1:
             x = (edited - video) + noised(video, run.noise, run.levels[turn])
-            yield from sample(run.solver, run.field, x, run.levels, start=turn, keep=run.keep)
+            yield from sample(run.solver, run.field, x, run.levels, start=turn, constrain=run.constrain)
 
     def _difference(self, run: Run, source: Field, video: Latents, edited: Latents, level: Level) -> Velocity:
         """How the video changes, on the mean over noises; (edited - video) first, which is exactly 0 at the start."""

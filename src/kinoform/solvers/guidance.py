@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kinoform.errors import UsageError
 from kinoform.numbers import real, settle, whole
-from kinoform.solvers.field import MemoryField, Pair, Remembering, guided, remembering
+from kinoform.solvers.field import Pair, Stateful, StatefulField, guided, stateful
 from kinoform.types import Field, Latents, Level, Velocity
 
 PairField = Callable[[Latents, Level], Pair]
@@ -29,7 +29,7 @@ class Guidance(Protocol):
     """
 
     def check(self, steps: int) -> None: ...
-    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField: ...
+    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> StatefulField: ...
 
 
 @runtime_checkable
@@ -57,7 +57,7 @@ class PlainGuidance:
     def reads_negative(self, scale: float) -> bool:
         return scale != 1
 
-    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
+    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> StatefulField:
         return guided(pair, scale, positive=positive)
 
 
@@ -86,7 +86,7 @@ class Interval:
     def reads_negative(self, scale: float) -> bool:
         return scale != 1
 
-    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
+    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> StatefulField:
         return guided(pair, lambda level: scale if self.low <= level.sigma <= self.high else 1.0, positive=positive)
 
 
@@ -115,7 +115,7 @@ class ZeroStar:
     def reads_negative(self, scale: float) -> bool:
         return scale != 1
 
-    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> MemoryField:
+    def guide(self, pair: PairField, scale: float, *, positive: Field, levels: tuple[Level, ...]) -> StatefulField:
         field = guided(_projected(pair), scale, positive=positive)
         return _still_above(levels[self.zero_steps].sigma, field)
 
@@ -130,21 +130,21 @@ def projection(positive: Velocity, negative: Velocity) -> Float[Tensor, "b 1 1 1
     return torch.stack(scale).reshape(-1, 1, 1, 1, 1)
 
 
-def _projected(pair: PairField) -> Remembering[Pair]:
+def _projected(pair: PairField) -> Stateful[Pair]:
     """The pair with its negative velocity scaled."""
-    both = remembering(pair)
+    both = stateful(pair)
 
-    def recall(x: Latents, level: Level, memory: Any) -> tuple[Pair, Any]:
-        (positive, negative), memory = both.recall(x, level, memory)
-        return (positive, projection(positive, negative) * negative), memory
+    def evaluate(x: Latents, level: Level, state: Any) -> tuple[Pair, Any]:
+        (positive, negative), state = both.evaluate(x, level, state)
+        return (positive, projection(positive, negative) * negative), state
 
-    return Remembering(recall)
+    return Stateful(evaluate)
 
 
-def _still_above(sigma: float, field: MemoryField) -> MemoryField:
+def _still_above(sigma: float, field: StatefulField) -> StatefulField:
     """A velocity of 0 at higher levels."""
 
-    def recall(x: Latents, level: Level, memory: Any) -> tuple[Velocity, Any]:
-        return (torch.zeros_like(x), memory) if level.sigma > sigma else field.recall(x, level, memory)
+    def evaluate(x: Latents, level: Level, state: Any) -> tuple[Velocity, Any]:
+        return (torch.zeros_like(x), state) if level.sigma > sigma else field.evaluate(x, level, state)
 
-    return Remembering(recall)
+    return Stateful(evaluate)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from kinoform.solvers.base import Keep, Solver, Step, sample
+from kinoform.solvers.base import Constraint, Solver, Step, sample
 from kinoform.solvers.guidance import Guidance, reads_negative
 from kinoform.types import Field, Latents, Level
 
@@ -21,7 +21,7 @@ class Run:
     `field` is the velocity of the prompt. `levels` are those of the solver, and the video begins at
     levels[first]. `noise` is the video's own, `draw` gives other noise at each call. `start` are latents of a
     video to begin from; `source` is the velocity of what that video shows, at a guidance scale; both are None
-    where nothing is given. `keep` re-imposes known values.
+    where nothing is given. `constrain` re-imposes known values.
     """
 
     solver: Solver
@@ -32,7 +32,7 @@ class Run:
     draw: Callable[[], Latents]
     start: Latents | None = None
     source: Callable[[float], Field] | None = None
-    keep: Keep | None = None
+    constrain: Constraint | None = None
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ class Denoise:
     def steps(self, run: Run) -> Iterator[Step]:
         start = run.start if run.first else None
         x = run.noise if start is None else noised(start, run.noise, run.levels[run.first])
-        return sample(run.solver, run.field, x, run.levels, start=run.first, keep=run.keep)
+        return sample(run.solver, run.field, x, run.levels, start=run.first, constrain=run.constrain)
 
 
 def noised(x0: Latents, noise: Latents, level: Level) -> Latents:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kinoform.numbers import settle, whole
-from kinoform.solvers.base import State, begun, data_prediction, interval
+from kinoform.solvers.base import State, data_prediction, initial_state, interval
 from kinoform.solvers.levels import unipc_levels
 from kinoform.solvers.multistep import blend, nodes, slope, span, weights
 from kinoform.types import Field, Latents, Level
@@ -45,7 +45,7 @@ class UniPC:
         return unipc_levels(steps, shift)
 
     def init(self, x: Latents) -> State[Past]:
-        return begun(x, Past(anchor=x, predictions=(), order=0))
+        return initial_state(x, Past(anchor=x, predictions=(), order=0))
 
     def step(self, state: State[Past], field: Field, levels: tuple[Level, ...], index: int) -> State[Past]:
         level, target = interval(levels, index)

@@ -1,0 +1,78 @@
+"""The transformers of a model in turn: one is in memory at a time, with what is prepared for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from kinoform.errors import UsageError
+from kinoform.models.dit import DiT
+from kinoform.pipelines.fit import fitting
+from kinoform.solvers.field import Stateful, StatefulField, stateful
+from kinoform.types import Field, Latents, Level, Velocity
+
+
+class Experts:
+    """Transformers of which one at a time is loaded: at its first evaluation, when the one before it is dropped.
+
+    `load` holds a function for each, that of the highest noise first. A function may return the same module at every
+    call; then its module stays.
+    """
+
+    def __init__(self, load: Sequence[Callable[[], DiT]], device: torch.device) -> None:
+        self.device = device
+        self._load = tuple(load)
+        self._loaded: tuple[int, DiT] | None = None
+        self._fields: dict[Callable[[DiT], Field], StatefulField] = {}
+
+    def __len__(self) -> int:
+        return len(self._load)
+
+    def field(self, index: int, make: Callable[[DiT], Field]) -> StatefulField:
+        """A field of expert `index`: `make` prepares it at the first evaluation, and again after `release`."""
+
+        def evaluate(x: Latents, level: Level, state: Any) -> tuple[Velocity, Any]:
+            return self._prepared(index, make).evaluate(x, level, state)
+
+        return Stateful(evaluate)
+
+    def release_prepared(self) -> None:
+        """Drop what was prepared of a video; the expert stays."""
+        self._fields.clear()
+
+    def release(self) -> None:
+        """Drop the expert that is loaded, and what was prepared for it."""
+        self._fields.clear()
+        self._loaded = None
+
+    def _prepared(self, index: int, make: Callable[[DiT], Field]) -> StatefulField:
+        if self._loaded is None or self._loaded[0] != index:
+            self.release()
+            self._loaded = index, self._read(index)
+        if make not in self._fields:
+            self._fields[make] = stateful(make(self._loaded[1]))
+        return self._fields[make]
+
+    def _read(self, index: int) -> DiT:
+        with fitting("the transformer" if len(self) == 1 else f"transformer {index + 1} of {len(self)}"):
+            model = self._load[index]()
+        _check_not_wrapped(model)
+        return model
+
+
+def in_memory(model: DiT) -> Experts:
+    """The only transformer of a model, already loaded."""
+    return Experts((lambda: model,), model.patch_embedding.weight.device)
+
+
+def _check_not_wrapped(model: nn.Module) -> None:
+    """Raise UsageError for a model in the wrapper that `torch.compile` returns, behind which lies what is called."""
+    if hasattr(model, "_orig_mod"):
+        raise UsageError(
+            "the transformer is wrapped by torch.compile, and what generation calls lies behind the wrapper, so that "
+            "nothing would be compiled; call model.compile() instead",
+            code="compile_not_heard",
+        )

@@ -1,0 +1,81 @@
+"""Experts: several transformers, each for a range of noise levels, as in Wan 2.2 A14B."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+from kinoform.errors import UsageError
+from kinoform.numbers import real
+from kinoform.solvers.field import Stateful, StatefulField, stateful
+from kinoform.solvers.levels import TIMESTEPS
+from kinoform.types import Field, Latents, Level, Velocity
+
+PerExpert: TypeAlias = float | tuple[float, ...]
+"""A number for all experts, or one for each, that of the highest noise first."""
+
+
+def expert_at(level: Level, boundaries: Sequence[float]) -> int:
+    """Return the index of a level's expert: 0 at timesteps of at least 1000·boundaries[0], one more below each.
+
+    The *timestep* decides, which is truncated: at boundary 0.875 a sigma of 0.875 may be 874, the second expert's.
+    """
+    return sum(level.timestep < TIMESTEPS * boundary for boundary in boundaries)
+
+
+def switched(experts: Sequence[Field], boundaries: Sequence[float]) -> StatefulField:
+    """Evaluate at each level the expert whose range it is in, by `expert_at`; each keeps its own state.
+
+    `experts` are one more than the `boundaries`, that of the highest noise first.
+    """
+    fields = tuple(map(stateful, experts))
+
+    def evaluate(x: Latents, level: Level, state: Any) -> tuple[Velocity, Any]:
+        states = state or (None,) * len(fields)
+        index = expert_at(level, boundaries)
+        velocity, own = fields[index].evaluate(x, level, states[index])
+        return velocity, (*states[:index], own, *states[index + 1 :])
+
+    return Stateful(evaluate)
+
+
+def check_boundaries(boundaries: object) -> tuple[float, ...]:
+    """Return the boundaries as plain numbers. Raises UsageError unless they fall, all between 0 and 1."""
+    values = tuple(real("a boundary", value, 0.0, 1.0) for value in _sequence("boundaries", boundaries, "(0.875,)"))
+    if not all(0 < value < 1 for value in values) or not all(low < high for high, low in pairwise(values)):
+        raise UsageError(
+            f"boundaries are {values}; each must lie between 0 (clean) and 1 (noise), and below the one before it",
+            code="boundary_invalid",
+        )
+    return values
+
+
+def check_per_expert(name: str, value: object, experts: int, lowest: float, highest: float) -> PerExpert:
+    """Return a plain number, or one for each of so many `experts`.
+
+    Raises UsageError, with `name`, for values out of range, and for more or fewer numbers than experts.
+    """
+    if not isinstance(value, list | tuple):
+        return real(name, value, lowest, highest)
+    if len(value) != experts:
+        models = "one transformer" if experts == 1 else f"{experts} transformers"
+        raise UsageError(
+            f"{name} has {len(value)} numbers and the model {models}; give one number, or one for each transformer",
+            code="wrong_number_of_values",
+        )
+    return tuple(real(name, item, lowest, highest) for item in value)
+
+
+def of_expert(value: PerExpert, index: int) -> float:
+    """Return the number of one expert."""
+    return value[index] if isinstance(value, tuple) else value
+
+
+def written(value: PerExpert) -> str:
+    """Return the number, or the numbers with commas between them, as the command line takes them."""
+    return ",".join(str(number).removesuffix(".0") for number in (value if isinstance(value, tuple) else (value,)))
+
+
+def _sequence(name: str, value: object, example: str) -> Sequence[object]:
+    if isinstance(value, list | tuple):
+        return value
+    raise UsageError(f"{name} must be a tuple such as {example}, not {value!r}", code="wrong_type")
