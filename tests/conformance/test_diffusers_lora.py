@@ -19,7 +19,7 @@ from conformance.against_diffusers import (
     write_official_transformer,
 )
 from kinoform.conversion.convert import Wanted, convert
-from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
+from kinoform.families.lora_files import COMFY, DIFFUSERS, LoRADialect
 from kinoform.loading.lora import attach_file, layer_sizes, save_lora
 from kinoform.loading.lora_file import open_lora
 from kinoform.models.dit import DiT
@@ -54,13 +54,13 @@ def learned(model: DiT) -> DiT:
 
 @pytest.mark.parametrize("form", [COMFY, DIFFUSERS], ids=["comfy", "diffusers"])
 @pytest.mark.parametrize("kind", ["t2v", "i2v"])
-def test_diffusers_loads_what_is_saved(kind: str, form: Form, tmp_path: Path) -> None:
+def test_diffusers_loads_what_is_saved(kind: str, form: LoRADialect, tmp_path: Path) -> None:
     from diffusers import WanPipeline
 
     base = tiny_transformer(KINDS[kind])
     other, asked = judge(tmp_path, kind, base), question(KINDS[kind], 999.0)
     changed = learned(base)
-    save_lora(tmp_path / "style.safetensors", changed, form=form)
+    save_lora(tmp_path / "style.safetensors", changed, dialect=form)
     assert gap(ours(changed, *asked), theirs(other, *asked)) > SEEN
     state, metadata = WanPipeline.lora_state_dict(str(tmp_path / "style.safetensors"), return_lora_metadata=True)
     WanPipeline.load_lora_into_transformer(state, other, adapter_name="style", metadata=metadata)

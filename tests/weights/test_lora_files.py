@@ -17,7 +17,16 @@ from torch import Tensor
 from kinoform.checkpoints.fp8 import Scaled
 from kinoform.errors import KinoformError
 from kinoform.families.lora_config import PEFT
-from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
+from kinoform.families.lora_endings import method_of, taken_apart
+from kinoform.families.lora_files import (
+    COMFY,
+    DIFFUSERS,
+    LORA_DIALECTS,
+    LoRADialect,
+    is_undotted,
+    lora_dialect,
+    own_layer,
+)
 from kinoform.loading.lora import attach_file, layer_sizes, relative_size, save_lora, with_loras
 from kinoform.loading.lora_file import open_lora
 from kinoform.loading.parts import Parts, released_parts
@@ -50,7 +59,7 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor], within: floa
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_saved_is_read_back(form: str, alpha: float | None, tmp_path: Path) -> None:
     model = learned(base(WITH_IMAGE), LoRASpec(rank=RANK, alpha=alpha))
-    save_lora(tmp_path / "a.safetensors", model, form=FORMS[form], base="0123456789abcdef")
+    save_lora(tmp_path / "a.safetensors", model, dialect=FORMS[form], base="0123456789abcdef")
     file = open_lora(tmp_path / "a.safetensors", layer_sizes(model))
     assert file.dialect == form and not file.absent and not file.unknown
     assert len(file.changes) == TRANSFORMER.layers * 12
@@ -63,16 +72,24 @@ def test_what_is_saved_is_read_back(form: str, alpha: float | None, tmp_path: Pa
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_the_same_adapter_is_saved_as_the_same_bytes(form: Form, tmp_path: Path) -> None:
+def test_the_same_adapter_is_saved_as_the_same_bytes(form: LoRADialect, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_lora(tmp_path / f"{name}.safetensors", learned(base(), LoRASpec(rank=2)), form=form)
+        save_lora(tmp_path / f"{name}.safetensors", learned(base(), LoRASpec(rank=2)), dialect=form)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("dialect", LORA_DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_dialect_is_told_by_its_example_and_read_where_it_has_a_table(dialect: LoRADialect) -> None:
+    assert lora_dialect([dialect.example]) == dialect.name
+    end = taken_apart(dialect.example) or method_of(dialect.example)
+    assert end is not None
+    assert (own_layer(end.module) == Q) == (not is_undotted(dialect.example))
 
 
 def test_names_are_those_of_the_official_code_and_of_diffusers(tmp_path: Path) -> None:
     model = learned(base(WITH_IMAGE), LoRASpec(patterns=("blocks.1.*",), rank=2))
     for name, form in FORMS.items():
-        save_lora(tmp_path / f"{name}.safetensors", model, form=form)
+        save_lora(tmp_path / f"{name}.safetensors", model, dialect=form)
     comfy, diffusers = (load_file(tmp_path / f"{name}.safetensors").keys() for name in FORMS)
     modules = [f"{part}.{name}" for part in ("self_attn", "cross_attn") for name in "qkvo"]
     modules += ["cross_attn.k_img", "cross_attn.v_img", "ffn.0", "ffn.2"]
@@ -251,7 +268,7 @@ def test_layers_that_no_official_model_has_keep_their_own_names(tmp_path: Path) 
     own = replace(TRANSFORMER, context=(*TRANSFORMER.context, TextStream(width=5, rows=4, name="melody")))
     model = learned(base(own), LoRASpec(patterns=("streams.melody.*", "self_attention.q"), rank=2))
     for form in FORMS.values():
-        save_lora(tmp_path / "style.safetensors", model, form=form, force=True)
+        save_lora(tmp_path / "style.safetensors", model, dialect=form, force=True)
         file = open_lora(tmp_path / "style.safetensors", layer_sizes(model))
         assert same(changes(attach_file(base(own), file, 1.0)), changes(model))
         with refused("lora_unknown_keys", "melody"):

@@ -8,11 +8,11 @@ import torch
 from kinoform.checkpoints.write import Outgoing
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.adapter_files import DOWN, UP
-from kinoform.families.lora_names import COMFY, DIFFUSERS, Form
+from kinoform.families.lora_files import COMFY, DIFFUSERS, LoRADialect
 from kinoform.loading.adapters import AdapterFile
 from kinoform.loading.lora import lora_metadata, outgoing_alpha
 
-FORMS = {"comfy": COMFY, "diffusers": DIFFUSERS}
+WRITTEN = {dialect.name: dialect for dialect in (COMFY, DIFFUSERS)}
 LISTED, SHOWN = 3, 80
 
 
@@ -22,7 +22,7 @@ def lora_of(file: AdapterFile, to: str, dtype: torch.dtype | None) -> tuple[tupl
     Raises UsageError for a dialect without LoRA files, WeightsError for an adapter that adds to its model, or is
     damaged.
     """
-    if to not in FORMS:
+    if to not in WRITTEN:
         raise UsageError(
             f"{file.path} is an adapter, which becomes a LoRA file: give --to comfy or --to diffusers, not {to}",
             code="options_conflict",
@@ -37,7 +37,7 @@ def lora_of(file: AdapterFile, to: str, dtype: torch.dtype | None) -> tuple[tupl
             code="adapter_not_lora",
         )
     ranks = [_rank(file, layer) for layer in layers]
-    tensors = tuple(each for layer in layers for each in _layer(file, layer, FORMS[to], dtype))
+    tensors = tuple(each for layer in layers for each in _layer(file, layer, WRITTEN[to], dtype))
     return tensors, lora_metadata(ranks, ranks, file.claims.base_hash)
 
 
@@ -63,10 +63,10 @@ def _rank(file: AdapterFile, layer: str) -> int:
     return down.shape[0]
 
 
-def _layer(file: AdapterFile, layer: str, form: Form, dtype: torch.dtype | None) -> Iterator[Outgoing]:
+def _layer(file: AdapterFile, layer: str, dialect: LoRADialect, dtype: torch.dtype | None) -> Iterator[Outgoing]:
     for ending, piece in ((DOWN, "down"), (UP, "up")):
         stored = file.tensors[layer + ending]
-        name = form.written(layer, piece)
+        name = dialect.written(layer, piece)
         yield Outgoing(name=name, shape=stored.shape, dtype=dtype or stored.dtype, read=stored.read)
-    if form.alpha:
-        yield outgoing_alpha(form, layer, float(_rank(file, layer)))
+    if dialect.alpha:
+        yield outgoing_alpha(dialect, layer, float(_rank(file, layer)))

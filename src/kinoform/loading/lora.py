@@ -18,7 +18,8 @@ from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import model_hash
 from kinoform.checkpoints.write import METADATA, Outgoing, write_safetensors
 from kinoform.errors import NonFiniteError, UsageError, WeightsError, nearest
-from kinoform.families.lora_names import ALPHA, COMFY, DOWN, UP, Form
+from kinoform.families.lora_endings import ALPHA, DOWN, UP
+from kinoform.families.lora_files import COMFY, LoRADialect
 from kinoform.files import whole
 from kinoform.loading.load import on_meta
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
@@ -169,14 +170,14 @@ def save_lora(
     model: nn.Module,
     name: str = "lora",
     *,
-    form: Form = COMFY,
+    dialect: LoRADialect = COMFY,
     base: str = "",
     dtype: torch.dtype | None = None,
     force: bool = False,
 ) -> None:
     """Write one adapter of the model, whole or not at all; its strength is not part of it.
 
-    In the form DIFFUSERS, which has no alpha, the second matrix is multiplied by alpha / rank. Metadata: rank,
+    In the dialect DIFFUSERS, which has no alpha, the second matrix is multiplied by alpha / rank. Metadata: rank,
     alpha (as written), and `base`, the hash of the model it was made on. `dtype` None leaves numbers as they
     are held. Raises UsageError for an unknown adapter and as `whole` does, NonFiniteError for NaN,
     infinity, and values too large for `dtype`.
@@ -187,12 +188,12 @@ def save_lora(
     if name not in held:
         raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}", code="unknown_name")
     tensors = [
-        _outgoing(form.written(layer, piece), value, dtype)
+        _outgoing(dialect.written(layer, piece), value, dtype)
         for layer, adapter in held[name].items()
-        for piece, value in _pieces(adapter, form).items()
+        for piece, value in _pieces(adapter, dialect).items()
     ]
     adapters = held[name].values()
-    alphas = [adapter.alpha if form.alpha else adapter.rank for adapter in adapters]
+    alphas = [adapter.alpha if dialect.alpha else adapter.rank for adapter in adapters]
     metadata = lora_metadata([adapter.rank for adapter in adapters], alphas, base)
     with whole(path, force=force) as temporary:
         write_safetensors(temporary, tensors, lambda count: None, metadata)
@@ -202,14 +203,14 @@ def lora_metadata(ranks: Iterable[int], alphas: Iterable[int | float], base: str
     return {**METADATA, "rank": _all(ranks), "alpha": _all(alphas), "base_model_hash": base}
 
 
-def outgoing_alpha(form: Form, layer: str, alpha: float) -> Outgoing:
+def outgoing_alpha(dialect: LoRADialect, layer: str, alpha: float) -> Outgoing:
     value = torch.tensor(alpha, dtype=torch.float32)
-    return Outgoing(name=form.written(layer, ALPHA), shape=(), dtype=value.dtype, read=lambda: value)
+    return Outgoing(name=dialect.written(layer, ALPHA), shape=(), dtype=value.dtype, read=lambda: value)
 
 
-def _pieces(adapter: Adapter, form: Form) -> dict[str, Tensor]:
+def _pieces(adapter: Adapter, dialect: LoRADialect) -> dict[str, Tensor]:
     down, up = adapter.down.detach().cpu(), adapter.up.detach().cpu()
-    if form.alpha:
+    if dialect.alpha:
         return {DOWN: down, UP: up, ALPHA: torch.tensor(adapter.alpha, dtype=torch.float32)}
     scale = adapter.alpha / adapter.rank
     return {DOWN: down, UP: up if scale == 1 else up.float() * scale}

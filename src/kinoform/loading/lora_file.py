@@ -10,8 +10,7 @@ from kinoform.errors import WeightsError
 from kinoform.families.foreign import foreign
 from kinoform.families.lora_config import checked_alpha, peft_config, peft_config_file
 from kinoform.families.lora_endings import ALPHA, DOWN, SAVED, UP, method_of, taken_apart
-from kinoform.families.lora_files import is_undotted, lora_dialect, lora_sizes
-from kinoform.families.lora_names import elsewhere, own_layer, own_parameter
+from kinoform.families.lora_files import elsewhere, is_undotted, lora_dialect, lora_sizes, own_layer, own_parameter
 from kinoform.families.released import RELEASED
 from kinoform.models.lora import MAX_RANK
 
