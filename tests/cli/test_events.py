@@ -183,7 +183,7 @@ def test_counts_that_do_not_grow_begin_nothing_anew() -> None:
     with stages({"read": "reading"}) as tell:
         for done in (0, 0, 1, 1, 2, 2):
             tell("read", done, 2)
-    assert [type(event).__name__ for event in heard].count("Stage") == 1
+    assert [type(event).__name__ for event in heard].count("StageStarted") == 1
 
 
 PROMPT = "a Scarlet dräke von 红龙 behind the castle"
