@@ -13,12 +13,13 @@ What learns is the added slice (`LEARNS`) alone, or beside low-rank adapters (`A
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from kinoform.conditions.clip_checks import clip_chunks
-from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
 from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError
@@ -42,8 +43,8 @@ class DepthVideo:
     """Latents of a grey video, near is white, in the size and length of the video to be made; zeros without one."""
 
     @property
-    def takes(self) -> frozenset[str]:
-        return frozenset({"video"})
+    def inputs(self) -> tuple[InputField[Any], ...]:
+        return (VIDEO,)
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
         return asked

@@ -47,7 +47,8 @@ def rerun(
     from kinoform.pipelines.recorded import find_inputs, recorded
 
     told = recorded(read_params(video), video)
-    console.keep_private(told.prompt, str(told.asked["negative_prompt"]), str(told.conditions.get("source_prompt", "")))
+    texts = (value for value in told.conditions.values() if isinstance(value, str))
+    console.keep_private(told.prompt, str(told.asked["negative_prompt"]), *texts)
     needed = {name: each for name, each in told.inputs.items() if not (model.lora and name in told.loras)}
     files = find_inputs(needed, (video.parent, Path()), video)
     name = placed(output.output, _again(video))
