@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kinoform.checkpoints.file_sets import shard_name
 from kinoform.checkpoints.files import STEM, open_checkpoint
-from kinoform.checkpoints.shards import shard_name
 from kinoform.families.names import DIT
 from kinoform.loading.load import load_module, on_meta
 from kinoform.models.dit import DiTSpec, keeps_float32

@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from kinoform.checkpoints.files import Checkpoint, open_checkpoint
+from kinoform.checkpoints.files import open_checkpoint, open_file
 from kinoform.checkpoints.fp8 import plain
-from kinoform.checkpoints.gguf import open_gguf
 from kinoform.errors import WeightsError
 
 EXTREMES = [0, 1, 2, 7, 255, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
@@ -231,7 +230,7 @@ def cut(dice: random.Random, content: bytes) -> bytes:
 
 def read_all(path: Path) -> None:
     gguf = path.suffix == ".gguf"
-    found = Checkpoint(path=path, tensors=open_gguf(path)) if gguf else plain(open_checkpoint(path))
+    found = open_file(path) if gguf else plain(open_checkpoint(path))
     for name in found.tensors:
         found.read(name)
 

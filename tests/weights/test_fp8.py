@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kinoform.checkpoints.files import Checkpoint, open_checkpoint
+from kinoform.checkpoints.formats import PackedStored
 from kinoform.checkpoints.fp8 import plain
-from kinoform.checkpoints.packed import PackedStored
 from kinoform.errors import WeightsError
 from refusals import refused
 

@@ -23,9 +23,9 @@ from gguf_fixtures import (
     write_gguf,
 )
 
-from kinoform.checkpoints.gguf import open_gguf
+from kinoform.checkpoints.files import open_file
+from kinoform.checkpoints.formats import PackedStored
 from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, STORAGE, read_gguf_header
-from kinoform.checkpoints.packed import PackedStored
 from kinoform.errors import WeightsError
 from kinoform.families.names import TEXT_ENCODER
 from official_folder import official_tensors, tiny_modules
@@ -44,7 +44,7 @@ def refusal(path: Path, content: bytes | None = None) -> str:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(WeightsError) as caught:
-        open_gguf(path)
+        open_file(path)
     sentence = str(caught.value)
     assert str(path) in sentence and "\n" not in sentence and len(sentence) < 400
     return sentence
@@ -68,7 +68,7 @@ def test_the_header_is_what_the_package_reads(tmp_path: Path) -> None:
 
 
 def test_plain_tensors_come_back_as_they_were(tmp_path: Path) -> None:
-    found = open_gguf(write_gguf(tmp_path / "w.gguf", SAMPLE, {}))
+    found = open_file(write_gguf(tmp_path / "w.gguf", SAMPLE, {})).tensors
     assert found.keys() == SAMPLE.keys()
     for name, value in SAMPLE.items():
         read = found[name].read()
@@ -79,7 +79,7 @@ def test_plain_tensors_come_back_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quantisation", QUANTISABLE)
 def test_quantised_tensors_are_near_what_they_were(quantisation: str, tmp_path: Path) -> None:
     name = "blocks.0.ffn.0.weight"
-    stored = open_gguf(write_gguf(tmp_path / "w.gguf", SAMPLE, {name: quantisation}))[name]
+    stored = open_file(write_gguf(tmp_path / "w.gguf", SAMPLE, {name: quantisation})).tensors[name]
     assert isinstance(stored, PackedStored) and stored.dtype == torch.float32
     judge = gguf.quants.dequantize(gguf.quants.quantize(SAMPLE[name].numpy(), KINDS[quantisation]), KINDS[quantisation])
     assert torch.equal(stored.read(), torch.from_numpy(judge))
@@ -91,7 +91,7 @@ def test_quantised_tensors_are_near_what_they_were(quantisation: str, tmp_path: 
 def test_blocks_that_the_package_cannot_write_are_read_as_it_reads_them(quantisation: str, tmp_path: Path) -> None:
     values, width = gguf.GGML_QUANT_SIZES[KINDS[quantisation]]
     rows = random_blocks(quantisation, 5, 3)
-    stored = open_gguf(write_blocks(tmp_path / "w.gguf", "m.weight", quantisation, rows))["m.weight"]
+    stored = open_file(write_blocks(tmp_path / "w.gguf", "m.weight", quantisation, rows)).tensors["m.weight"]
     assert isinstance(stored, PackedStored) and stored.shape == (5, 3 * values)
     assert stored.rows().shape == (5, 3 * width) and np.array_equal(stored.rows().numpy(), rows)
     expected = gguf.quants.dequantize(rows, KINDS[quantisation])
@@ -105,13 +105,14 @@ def test_an_original_shape_wins_over_the_four_dimensions(tmp_path: Path) -> None
     name, value = "model.diffusion_model.patch_embedding.weight", SAMPLE["blocks.0.ffn.0.weight"]
     shape = (6, 16, 1, 2, 2)
     path = write_gguf(tmp_path / "w.gguf", {name: value}, {name: "Q8_0"}, shapes={name: shape})
-    stored = open_gguf(path)[name]
+    stored = open_file(path).tensors[name]
     assert stored.shape == shape and not isinstance(stored, PackedStored)
     flat = gguf.quants.dequantize(gguf.quants.quantize(value.numpy(), KINDS.Q8_0), KINDS.Q8_0)
     assert torch.equal(stored.read(), torch.from_numpy(flat).view(shape))
     # 24 values a row: the blocks of 32 run across the rows.
     across = write_gguf(tmp_path / "a.gguf", {"w": torch.ones(3, 32)}, {"w": "Q8_0"}, shapes={"w": (4, 24)})
-    assert open_gguf(across)["w"].read().shape == (4, 24) and not isinstance(open_gguf(across)["w"], PackedStored)
+    stored = open_file(across).tensors["w"]
+    assert stored.read().shape == (4, 24) and not isinstance(stored, PackedStored)
     wrong = write_gguf(tmp_path / "b.gguf", {"w": torch.ones(3, 32)}, {}, shapes={"w": (4, 25)})
     assert "[4, 25]" in refusal(wrong)
     astray = write_gguf(tmp_path / "c.gguf", {"w": torch.ones(3, 32)}, {}, shapes={"v": (96,)})
@@ -125,7 +126,7 @@ def test_llama_names_of_a_text_encoder_become_the_official_ones(tmp_path: Path) 
     assert {"token_embd.weight", "enc.blk.1.attn_rel_b.weight", "enc.blk.0.ffn_gate.weight"} <= theirs.keys()
     tensors = {name: encoder[official] for name, official in theirs.items()}
     path = write_gguf(tmp_path / "t.gguf", tensors, {}, architecture="t5encoder")
-    found = open_gguf(path)
+    found = open_file(path).tensors
     assert found.keys() == encoder.keys()
     assert all(torch.equal(found[name].read(), value) for name, value in encoder.items())
 
@@ -157,10 +158,10 @@ def test_without_the_package_headers_and_plain_tensors_are_read(
         return imported(module, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert torch.equal(open_gguf(plain)[name].read(), SAMPLE[name])
+    assert torch.equal(open_file(plain).tensors[name].read(), SAMPLE[name])
     assert read_gguf_header(quantised).entries[name].dtype == "Q8_0"
     with refused("package_missing", "pip install 'kinoform[gguf]'"):
-        open_gguf(quantised)
+        open_file(quantised)
 
 
 HUGE = (1 << 64) - 1
@@ -214,7 +215,7 @@ def test_every_cut_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_cut_after_it_was_opened_is_noticed(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "w.gguf", {"w": torch.ones(4, 32)}, {"w": "Q8_0"})
-    stored = open_gguf(path)["w"]
+    stored = open_file(path).tensors["w"]
     path.write_bytes(path.read_bytes()[:-80])
     with refused("weights_changed_meanwhile"):
         stored.read()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kinoform.checkpoints.formats import DTYPES, open_safetensors
+from kinoform.checkpoints.formats import DTYPES
 from kinoform.checkpoints.headers import Entry, check_file, read_header, read_json
 from kinoform.checkpoints.storage import WIDTHS
 from kinoform.errors import WeightsError
@@ -58,7 +58,7 @@ def test_every_dtype_of_a_header_is_one_of_pytorch_with_the_same_width(tmp_path:
     assert {name: e.dtype for name, e in read_header(tmp_path / "w.safetensors").entries.items()} == {
         n: n for n in DTYPES
     }
-    assert {name: e.dtype for name, e in open_safetensors(tmp_path / "w.safetensors").items()} == DTYPES
+    assert {name: e.dtype for name, e in open_file(tmp_path / "w.safetensors").tensors.items()} == DTYPES
 
 
 def test_a_file_of_28_gb_is_read_by_its_header(tmp_path: Path) -> None:

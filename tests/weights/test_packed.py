@@ -10,11 +10,9 @@ from gguf_fixtures import write_gguf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kinoform.checkpoints.files import Checkpoint
-from kinoform.checkpoints.formats import open_safetensors
+from kinoform.checkpoints.files import Checkpoint, open_file
+from kinoform.checkpoints.formats import PackedStored
 from kinoform.checkpoints.fp8 import plain
-from kinoform.checkpoints.gguf import open_gguf
-from kinoform.checkpoints.packed import PackedStored
 from kinoform.families.names import DIT
 from kinoform.loading.load import load_module, load_packed
 from kinoform.models.context import TextStream
@@ -49,7 +47,7 @@ def quantised(folder: Path, quantisation: str) -> Checkpoint:
     tensors = official()
     matrices = {name for name, value in tensors.items() if value.dim() == 2 and name.endswith("weight")}
     path = write_gguf(folder / "w.gguf", tensors, dict.fromkeys(matrices, quantisation))
-    return Checkpoint(path=path, tensors=open_gguf(path))
+    return open_file(path)
 
 
 def fp8(folder: Path, *, scaled: bool) -> Checkpoint:
@@ -65,7 +63,7 @@ def fp8(folder: Path, *, scaled: bool) -> Checkpoint:
             tensors[name] = value.to(torch.float8_e5m2)
     save_file(tensors, folder / "w.safetensors")
     path = folder / "w.safetensors"
-    return plain(Checkpoint(path=path, tensors=open_safetensors(path)))
+    return plain(open_file(path))
 
 
 FILES: dict[str, Callable[[Path], Checkpoint]] = {

@@ -8,9 +8,9 @@ import torch
 from gguf_fixtures import finish, write_gguf
 from safetensors.torch import save_file
 
+from kinoform.checkpoints.file_sets import MAX_SHARDS, read_shard, shard_name, shards_of
 from kinoform.checkpoints.files import open_checkpoint, open_file
 from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER
-from kinoform.checkpoints.shards import MOST_SHARDS, read_shard, shard_name, shards_of
 from kinoform.families.names import TEXT_ENCODER
 from kinoform.families.weight_sets import weight_sets
 from official_folder import official_tensors, tiny_modules
@@ -25,7 +25,7 @@ SETS = {
 OTHERS = (
     "model.safetensors", "model-00001-of-00002.pth", "model-1-of-2.safetensors", "-00001-of-00002.gguf",
     "model-00000-of-00002.gguf", "model-00003-of-00002.gguf", "model-00001-of-00000.gguf",
-    "model-00001-of-00002.gguf.part", "model-٠٠٠٠١-of-٠٠٠٠٢.gguf", f"model-00001-of-{MOST_SHARDS + 1:05d}.gguf",
+    "model-00001-of-00002.gguf.part", "model-٠٠٠٠١-of-٠٠٠٠٢.gguf", f"model-00001-of-{MAX_SHARDS + 1:05d}.gguf",
 )  # fmt: skip
 
 
@@ -45,8 +45,8 @@ def test_other_files_are_no_shards(name: str) -> None:
 
 
 def test_what_is_written_is_read() -> None:
-    shard = read_shard(shard_name("a.b", 7, MOST_SHARDS))
-    assert shard is not None and (shard.stem, shard.number, shard.total) == ("a.b", 7, MOST_SHARDS)
+    shard = read_shard(shard_name("a.b", 7, MAX_SHARDS))
+    assert shard is not None and (shard.stem, shard.number, shard.total) == ("a.b", 7, MAX_SHARDS)
 
 
 @pytest.mark.parametrize(

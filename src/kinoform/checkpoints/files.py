@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from kinoform.checkpoints.file_sets import files_at
 from kinoform.checkpoints.formats import Stored, pickle_stored, stored
 from kinoform.checkpoints.gguf import gguf_stored
 from kinoform.checkpoints.headers import PICKLES, Header
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles, check_unchanged
-from kinoform.checkpoints.stems import files_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

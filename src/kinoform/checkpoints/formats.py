@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from kinoform.checkpoints.headers import (
@@ -21,11 +22,11 @@ from kinoform.checkpoints.headers import (
     Entry,
     Header,
     check_file,
-    read_header,
     stamp_of,
 )
 from kinoform.checkpoints.storage import TORCH_NAMES, spelled
 from kinoform.errors import WeightsError
+from kinoform.models.packed import Packing
 
 DTYPES: dict[str, torch.dtype] = {spelling: getattr(torch, name) for spelling, name in TORCH_NAMES.items()}
 REMAPPED = 128_000_000
@@ -42,9 +43,15 @@ class Stored:
     read: Callable[[], Tensor]
 
 
-def open_safetensors(path: Path) -> dict[str, Stored]:
-    """Tensors by name. Raises WeightsError when the header is damaged or does not describe the whole file."""
-    return stored(read_header(path))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedStored(Stored):
+    """A stored matrix that can be had in two ways.
+
+    `read` gives float32 numbers; `rows` gives what the file holds of each row, to be kept as it is.
+    """
+
+    rows: Callable[[], UInt8[Tensor, "n bytes"]]
+    packing: Packing
 
 
 def stored(header: Header) -> dict[str, Stored]:

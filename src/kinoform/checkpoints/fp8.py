@@ -22,9 +22,8 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from kinoform.checkpoints.files import Checkpoint
-from kinoform.checkpoints.formats import DTYPES, FETCH, Stored
+from kinoform.checkpoints.formats import DTYPES, FETCH, PackedStored, Stored
 from kinoform.checkpoints.headers import FORMAT_BYTES
-from kinoform.checkpoints.packed import PackedStored
 from kinoform.checkpoints.storage import (
     INPUT_SCALES,
     LAYER_FORMAT,
@@ -67,7 +66,7 @@ class Scaled:
 def plain(checkpoint: Checkpoint) -> Checkpoint:
     """The same checkpoint with every scale multiplied into its weight when that is read.
 
-    Names come without prefix. Eight-bit matrices can be kept packed (see weights/packed.py). Raises
+    Names come without prefix. Eight-bit matrices can be kept packed (see models/packed.py). Raises
     WeightsError for a weight without its scale, a scale without its weight or of an impossible shape, and
     formats that cannot be read; and when a weight is read whose scale is not positive and finite.
     """

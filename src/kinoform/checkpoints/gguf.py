@@ -1,4 +1,4 @@
-"""GGUF files as tensors: each is unpacked when it is read, or kept packed (see weights/packed.py).
+"""GGUF files as tensors: each is unpacked when it is read, or kept packed (see models/packed.py).
 
 Blocks are unpacked by the gguf package: pip install 'kinoform[gguf]'. https://github.com/ggml-org/ggml
 """
@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from kinoform.checkpoints.formats import DTYPES, Stored, read_data
-from kinoform.checkpoints.gguf_header import STORAGE, read_gguf_header
+from kinoform.checkpoints.formats import DTYPES, PackedStored, Stored, read_data
+from kinoform.checkpoints.gguf_header import STORAGE
 from kinoform.checkpoints.headers import Entry, Header
-from kinoform.checkpoints.packed import PackedStored
 from kinoform.errors import UsageError
 
 BLOCK = {name: values for name, values, _ in STORAGE.values()}
@@ -34,16 +33,11 @@ class Blocks:
         return torch.from_numpy(package.quants.dequantize(rows.cpu().numpy(), kind)).to(rows.device)
 
 
-def open_gguf(path: Path) -> dict[str, Stored]:
-    """Tensors by name, of which nothing is read yet; quantised matrices can be kept packed.
-
-    Raises WeightsError as `read_gguf_header` does, UsageError when the gguf package is needed and missing.
-    """
-    return gguf_stored(read_gguf_header(path))
-
-
 def gguf_stored(header: Header) -> dict[str, Stored]:
-    """The tensors that a GGUF header describes. Raises UsageError as `open_gguf` does."""
+    """The tensors that a GGUF header describes, of which nothing is read yet; quantised matrices can be kept packed.
+
+    Raises UsageError when the gguf package is needed and missing.
+    """
     if any(entry.dtype not in DTYPES for entry in header.entries.values()):
         _package()
     return {name: _stored(header.path, header.data_start, entry) for name, entry in header.entries.items()}

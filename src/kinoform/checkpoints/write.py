@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kinoform.checkpoints.shards import shard_name
+from kinoform.checkpoints.file_sets import shard_name
 from kinoform.checkpoints.storage import spelled
 from kinoform.errors import UsageError, WeightsError
 from kinoform.ops.fp8 import widened

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from kinoform.checkpoints.file_sets import STEM, TEXT_STEM
 from kinoform.checkpoints.formats import Stored
-from kinoform.checkpoints.stems import STEM, TEXT_STEM
 from kinoform.checkpoints.write import Outgoing
 from kinoform.conversion.clip_towers import fused
 from kinoform.conversion.source import HEADS, IMAGE, TABLES, Holdings, Part, Vocabulary

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from kinoform.checkpoints.file_sets import STEM, TEXT_STEM
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
-from kinoform.checkpoints.stems import STEM, TEXT_STEM
 from kinoform.errors import WeightsError
 from kinoform.families import clip_qkv as clip
 from kinoform.families.config_file import Config, read_config

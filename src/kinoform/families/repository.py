@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from kinoform.checkpoints.shards import read_shard
+from kinoform.checkpoints.file_sets import read_shard
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.folders import CONFIG, EXPERTS, INDEX, PARTS, two_experts
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from kinoform.checkpoints.file_sets import PICKLED, STEMS
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
-from kinoform.checkpoints.stems import PICKLED, STEMS
 from kinoform.families.folders import INDEX, claims, has_experts, named_folders, origins
 
 FOLDERS = 2

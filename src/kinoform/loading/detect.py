@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kinoform.checkpoints.stems import files_at
+from kinoform.checkpoints.file_sets import files_at
 from kinoform.errors import WeightsError
 from kinoform.families import dialects, names
 from kinoform.families.config_file import Config

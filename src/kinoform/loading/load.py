@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kinoform.checkpoints.files import Checkpoint
-from kinoform.checkpoints.formats import Stored
-from kinoform.checkpoints.packed import PackedStored
+from kinoform.checkpoints.formats import PackedStored, Stored
 from kinoform.errors import WeightsError
 from kinoform.families.names import Names
 from kinoform.families.usable import other_model

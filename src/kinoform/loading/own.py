@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from kinoform.checkpoints.file_sets import files_at
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import read_json
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.checkpoints.stems import files_at
 from kinoform.checkpoints.write import Outgoing, write_set
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
 from kinoform.families.identify import MANIFEST

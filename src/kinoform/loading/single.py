@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kinoform.checkpoints.file_sets import STEM
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
-from kinoform.checkpoints.stems import STEM
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.config_file import read_config
 from kinoform.families.rivals import ARGUMENTS

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from kinoform.checkpoints.file_sets import files_of, shards_of
 from kinoform.checkpoints.files import checkpoint_of
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.checkpoints.shards import shards_of
-from kinoform.checkpoints.stems import files_of
 from kinoform.errors import WeightsError
 from kinoform.loading.own import MANIFEST, read_manifest
 
