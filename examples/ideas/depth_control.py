@@ -7,7 +7,7 @@ video, and as long as nothing has been trained, the videos are those of the mode
 embedding is zero. `recipe` widens the embedded model, `wan` the 1.3B one (`--model t2v-1.3b`).
 
 What learns is the added slice (`LEARNS`) alone, or beside low-rank adapters (`ADAPTERS`); see
-`Additions.learning`. One file then holds both (`weights.adapter_saving.save_adapter`).
+`Additions.trainable`. One file then holds both (`loading.adapters.save_adapter`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ answer is added through a layer that begins at zero: until something has been tr
 model itself. `recipe` is for the embedded model, `wan` for the 1.3B one (`--model t2v-1.3b`).
 
 What learns is the branch (`LEARNS`) alone, or beside low-rank adapters (`ADAPTERS`); see
-`Additions.learning`. One file then holds both (`weights.adapter_saving.save_adapter`).
+`Additions.trainable`. One file then holds both (`loading.adapters.save_adapter`).
 """
 
 from __future__ import annotations

@@ -23,8 +23,7 @@ from kinoform.mini import plans
 from kinoform.pipelines.generate import Machine, encode_inputs, encode_prompts
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
-from kinoform.training.adapter import AdapterStage
-from kinoform.training.adapter_data import Sample
+from kinoform.training.adapter import AdapterStage, Sample
 from kinoform.training.frozen import FrozenParts
 from refusals import refused
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kinoform.training import checkpoint
-from kinoform.training.checkpoint import Checkpoint, Progress, latest, save, sweep
+from kinoform.training.checkpoint import TrainingCheckpoint, TrainingProgress, latest, save, sweep
 from kinoform.training.fingerprint import difference, fingerprint
 from kinoform.training.rng import randomness, restore_randomness, seed_everything
 from refusals import refused
@@ -21,10 +21,10 @@ from refusals import refused
 PRINT = {"training.width": "8"}
 
 
-def example(step: int, value: float = 1.0) -> Checkpoint:
+def example(step: int, value: float = 1.0) -> TrainingCheckpoint:
     state = {"model": {"weight": torch.full((64, 64), value)}, "rates": [0.1, (1, None, "a")]}
-    progress = Progress(step=step, samples=4 * step, flops=1.5 * step, seconds=0.25, skipped=1, streak=0)
-    return Checkpoint(progress=progress, fingerprint=PRINT, state=state)
+    progress = TrainingProgress(step=step, samples=4 * step, flops=1.5 * step, seconds=0.25, skipped=1, streak=0)
+    return TrainingCheckpoint(progress=progress, fingerprint=PRINT, state=state)
 
 
 def names(folder: Path) -> list[str]:
@@ -152,7 +152,8 @@ def save_until(moment: float, folder: Path) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", counted(lambda handle: None))
         patch.setattr(os, "replace", counted(os.replace))
-        patch.setattr(checkpoint._Recorder, "write", counted(checkpoint._Recorder.write))
+        patch.setattr(os, "rename", counted(os.rename))
+        patch.setattr(checkpoint._HashingWriter, "write", counted(checkpoint._HashingWriter.write))
         patch.setattr(checkpoint.shutil, "rmtree", lambda *_, **__: None)
         with contextlib.suppress(Killed, RuntimeError):
             save(folder, example(10, 10.0), keep=1)
@@ -178,7 +179,7 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path: Path
 
 def test_a_full_disk_leaves_the_earlier_ones_and_says_what_is_needed(tmp_path: Path) -> None:
     save(tmp_path, example(5, 5.0))
-    original = checkpoint._Recorder.write
+    original = checkpoint._HashingWriter.write
     for room in (0, 200, 5000):  # bytes until the disk is full
         with pytest.MonkeyPatch.context() as patch:
 
@@ -192,12 +193,12 @@ def test_a_full_disk_leaves_the_earlier_ones_and_says_what_is_needed(tmp_path: P
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     return self.file.write(data)
 
-            def write(recorder: checkpoint._Recorder, data: bytes) -> int:
+            def write(recorder: checkpoint._HashingWriter, data: bytes) -> int:
                 if not isinstance(recorder.file, FullDisk):
                     recorder.file = FullDisk(recorder.file)
                 return original(recorder, data)
 
-            patch.setattr(checkpoint._Recorder, "write", write)
+            patch.setattr(checkpoint._HashingWriter, "write", write)
             with refused("checkpoint_disk_full", "step-00000010", "0.0 MB"):
                 save(tmp_path, example(10), keep=1)
         assert names(tmp_path) == ["step-00000005"]

@@ -25,8 +25,7 @@ from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
 from kinoform.ops.patch import grid_of
-from kinoform.training.adapter import AdapterPlan, AdapterStage
-from kinoform.training.adapter_data import Sample
+from kinoform.training.adapter import AdapterPlan, AdapterStage, Sample
 from kinoform.training.frozen import FrozenParts, TrainedEncoder
 from kinoform.training.objective import LevelSampling, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix

@@ -5,7 +5,7 @@ from kinoform.world.backgrounds import FIXED, PLAIN, Background
 from kinoform.world.motions import CIRCLE, LEFT
 from kinoform.world.palette import BLUE, GREEN, RED
 from kinoform.world.parse import parse
-from kinoform.world.reader import Observed, Reading
+from kinoform.world.reader import Observed, VideoReading
 from kinoform.world.sampling import L1, L3
 from kinoform.world.scene import MEDIUM, SMALL
 from kinoform.world.score import chance, compare, wilson
@@ -15,9 +15,9 @@ from refusals import refused
 ASKED = parse("a red ball moves left on a blue background")
 
 
-def shown(*, colour=RED, shape=BALL, motion=LEFT, size=MEDIUM, ground=BLUE, count=1) -> Reading:
+def shown(*, colour=RED, shape=BALL, motion=LEFT, size=MEDIUM, ground=BLUE, count=1) -> VideoReading:
     thing = Observed(colour=colour, shape=shape, motion=motion, size=size, area=0.1, path=((0.5, 0.5),))
-    return Reading(
+    return VideoReading(
         background=Background(colour=ground, texture=PLAIN),
         camera=FIXED,
         count=count,

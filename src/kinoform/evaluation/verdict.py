@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from kinoform.world.backgrounds import FIXED, PLAIN
 from kinoform.world.constancy import background_drift, sightings, steady
-from kinoform.world.reader import Observed, Reading, read
+from kinoform.world.reader import Observed, VideoReading, read
 from kinoform.world.sampling import Difficulty
 from kinoform.world.scene import MEDIUM, Story
 from kinoform.world.score import compare
@@ -71,7 +71,7 @@ def says_size(story: Story) -> bool:
     return any(subject.size != MEDIUM for subject in story.subjects)
 
 
-def in_words(reading: Reading) -> str:
+def in_words(reading: VideoReading) -> str:
     """What was read, as "small red ball: left; on checker blue, camera left"; medium and plain are not said."""
     more = reading.count - len(reading.things)
     things = [_thing(thing) for thing in reading.things] + ([f"and {more} more"] if more > 0 else [])

@@ -16,7 +16,7 @@ IMAGES = replace(READ, reader=ReaderSpec(dim=80, dim_ffn=160))
 
 
 def mini_factorized() -> Recipe:
-    """As `mini`, and with images of what shall appear; 5 million parameters in the transformer."""
+    """Return the recipe of `mini` with factorized blocks and reference images; 5 million parameters."""
     base = mini()
     transformer = replace(
         base.transformer, ffn_dim=384, block=FactorizedBlock(), context=(*base.transformer.context, IMAGES)

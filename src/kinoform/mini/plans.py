@@ -1,4 +1,4 @@
-"""How the embedded models are trained: `kinoform train mini`, `mini-factorized`, `mini:frames`, `mini:vace`, ..."""
+"""Plans of the embedded models and of their adapters, for `kinoform train`."""
 
 from dataclasses import replace
 
@@ -25,8 +25,7 @@ from kinoform.models.context import ReferenceStream, WordStream
 from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.models.vae import VAESpec
 from kinoform.recipe import Recipe
-from kinoform.training.adapter import AdapterPlan
-from kinoform.training.adapter_data import Samples
+from kinoform.training.adapter import AdapterPlan, Samples
 from kinoform.training.ema import EMASpec
 from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import AdamSpec, MuonSpec, OptimizerSpec, Schedule, no_matrix
@@ -118,23 +117,23 @@ def mini_factorized() -> TransformerPlan:
 
 
 def frames() -> AdapterPlan:
-    """How `mini:frames` learns from the frames that are known."""
+    """Train `mini:frames` on videos of which some frames are known."""
     return _adapter("frames", adapters.frames(), FrameSamples(level=WORLD, seed=20261121), rank=16, steps=2000)
 
 
 def vace() -> AdapterPlan:
-    """How `mini:vace` learns from videos to change."""
+    """Train `mini:vace` on videos to change."""
     samples = EditSamples(level=WORLD, seed=20261122)
     return _adapter("vace", adapters.vace(), samples, rank=6, steps=3000, learning_rate=1.5e-3)
 
 
 def reference_guests() -> AdapterPlan:
-    """How reference images are learnt as tokens that self-attention sees."""
+    """Train reference images as tokens that self-attention sees."""
     return _reference("guests", adapters.reference_guests(), rank=24)
 
 
 def reference_stream() -> AdapterPlan:
-    """How reference images are learnt as a gated stream of cross-attention."""
+    """Train reference images as a gated stream of cross-attention."""
     recipe = adapters.reference_stream()
     plan = _reference("stream", recipe, rank=5)
     muon = MuonSpec(learning_rate=0.02, precision=torch.bfloat16)
@@ -147,7 +146,7 @@ def reference_stream() -> AdapterPlan:
 
 
 def reference_words() -> AdapterPlan:
-    """How a reference image is learnt as words of the prompt, by textual inversion first."""
+    """Train a reference image as words of the prompt, by textual inversion first."""
     recipe = adapters.reference_words()
     training = TrainingSpec(
         schedule=Schedule(warmup=50, total=4000),
@@ -164,12 +163,12 @@ def reference_words() -> AdapterPlan:
 
 
 def reference() -> AdapterPlan:
-    """How `mini:reference` is trained."""
+    """Train `mini:reference`, the best of the three."""
     return reference_words()
 
 
 def reference_encoder(recipe: Recipe, stream: ReferenceStream | WordStream) -> ReferenceEncoderPlan:
-    """How a recipe's stream of reference images learns colour and shape before the rest learns."""
+    """Train a recipe's stream of reference images on colour and shape, before the rest learns."""
     return ReferenceEncoderPlan(
         config=ReferenceEncoderConfig(
             stream=stream,

@@ -1,17 +1,21 @@
 """How noisy the video is at each step: evenly spaced levels, bent by the shift."""
 
 import math
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from kinoform.errors import UsageError
 from kinoform.types import CLEAN, Level
+
+Value = TypeVar("Value", float, Tensor)
 
 TIMESTEPS = 1000
 UNIPC_START = float(np.float32(1 - 1 / TIMESTEPS))
 
 
-def shifted(u: float, shift: float) -> float:
+def shifted(u: Value, shift: float) -> Value:
     """S(u) = s·u / (1 + (s-1)·u): spends more steps at high noise for s > 1; S_a(S_b(u)) = S_ab(u).
 
     Esser et al. 2024, "Scaling rectified flow transformers", section 5.3.2.

@@ -5,17 +5,19 @@ The very conditioners of the recipe encode the samples, so a training never sees
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.func import functional_call
 
+from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput, VideoSize, together
+from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError
 from kinoform.files import check_writable
 from kinoform.loading.adapters import save_adapter
@@ -25,7 +27,6 @@ from kinoform.models.codec import to_signed
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
 from kinoform.recipe import Recipe
-from kinoform.training.adapter_data import Sample, Samples
 from kinoform.training.collate import collate, group_similar
 from kinoform.training.devices import apart
 from kinoform.training.distributed import ProcessGroup, Rank
@@ -44,9 +45,40 @@ LEAD = 4
 """Latent frames of noise that are drawn for images before the video, whether there are any or not."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """One video, and how it is asked for.
+
+    Where the model that is adapted makes the same video from words alone, these are `told`: its own velocity under them
+    is then what is learnt, which holds no chance, and not that of the one video that was drawn.
+    Raises UsageError when the video to be made is the video that is handed over: nothing is learned from that but
+    to copy, and the loss would look splendid.
+    """
+
+    inputs: Inputs
+    prompt: str
+    video: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
+    told: str | None = None
+
+    def __post_init__(self) -> None:
+        source = self.inputs[VIDEO]
+        if source is not None and np.array_equal(source.frames, self.video):
+            raise UsageError(
+                f"the source and the target of {self.prompt!r} are the same video; draw another pair",
+                code="sample_unchanged",
+            )
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A source of samples, by value: those of a step are a function of its number and of seeds."""
+
+    def draw(self, step: int, count: int, video: VideoSize) -> list[Sample]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterPlan:
-    """What is put onto the model called `base`, and how it learns.
+    """The changes that are put onto the model called `base`, and how they learn.
 
     `recipe` has the additions and the conditioners; `lora` says which layers get low-rank changes (None for
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the
@@ -196,7 +228,7 @@ class AdapterStage:
         return tuple(self._group([drawings[n] for n in places], len(given)) for places in group_similar(given))
 
     def given(self, sample: Sample) -> ConditionerOutput:
-        """What the conditioners give of a sample's inputs: what they would give of a request's."""
+        """Encode a sample's inputs as the conditioners would encode those of a request."""
         video, conditioners = self._plan.video, self._plan.recipe.conditioners
         return together(each.encode(sample.inputs, video, self._encoders) for each in conditioners)
 

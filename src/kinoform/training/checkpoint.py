@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from typing import Any, BinaryIO
 import torch
 
 from kinoform.errors import FitError, KinoformError, NonFiniteError, UsageError
+from kinoform.files import whole_folder
 from kinoform.training.fingerprint import difference
 
 FORMAT = 1
@@ -32,8 +32,8 @@ _MOST_BYTES = 10_000_000  # of a manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a training is. `step` steps are done, so it is also the index of the next one.
+class TrainingProgress:
+    """Counts of a training so far. `step` steps are done, so it is also the index of the next one.
 
     `samples` and `flops` count what was computed, skipped steps included; `seconds` is wall-clock time
     inside the training over all its runs; `streak` is the number of skipped steps just before now.
@@ -55,15 +55,15 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """`state` is a tree of dictionaries, lists and tuples over tensors, numbers, strings and None."""
 
-    progress: Progress
+    progress: TrainingProgress
     fingerprint: dict[str, str]
     state: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
+def save(folder: Path, checkpoint: TrainingCheckpoint, *, keep: int = 2) -> Path:
     """Write the checkpoint below `folder`, then delete older ones beyond `keep` in all.
 
     Raises NonFiniteError, writing nothing, when a tensor holds NaN or infinity; FitError when the disk is
@@ -73,15 +73,12 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     place = folder / f"step-{checkpoint.progress.step:08d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=folder))
-        try:
-            _write(temporary, checkpoint)
-            if place.exists():
-                _remove(place)
-            os.replace(temporary, place)
-            _sync_folder(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with whole_folder(place, holds="*", force=True) as temporary:
+            try:
+                _write(temporary, checkpoint)
+            except OSError as failure:
+                raise _explained(failure, place, checkpoint) from failure
+        _sync_folder(folder)
         # Newer ones can only be damaged, or this one would not have been made; they count for nothing.
         older = [each for each in _newest_first(folder) if each.name < place.name]
         for each in older[keep - 1 :]:
@@ -91,7 +88,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     return place
 
 
-def latest(folder: Path, fingerprint: dict[str, str]) -> Checkpoint | None:
+def latest(folder: Path, fingerprint: dict[str, str]) -> TrainingCheckpoint | None:
     """The newest complete checkpoint, or None; a damaged one is passed over with a warning naming the file.
 
     Raises UsageError when that checkpoint belongs to a training with another fingerprint.
@@ -126,7 +123,7 @@ class _Damaged(Exception):
     pass
 
 
-class _Recorder:
+class _HashingWriter:
     """A file that knows its length and SHA-256, and why it failed: torch.save hides the OSError."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -147,9 +144,9 @@ class _Recorder:
         self.file.flush()
 
 
-def _write(folder: Path, checkpoint: Checkpoint) -> None:
+def _write(folder: Path, checkpoint: TrainingCheckpoint) -> None:
     with (folder / "state.pt").open("wb") as file:
-        recorder = _Recorder(file)
+        recorder = _HashingWriter(file)
         try:
             torch.save(checkpoint.state, recorder)  # type: ignore[arg-type]
         except RuntimeError:
@@ -176,7 +173,7 @@ def _manifest(place: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             manifest = json.loads(file.read(_MOST_BYTES))
         readable = manifest["format"] == FORMAT
-        manifest["progress"] = Progress(**manifest["progress"])
+        manifest["progress"] = TrainingProgress(**manifest["progress"])
         complete = {"bytes", "sha256"} <= manifest.keys() and _is_text(manifest["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
         raise _Damaged(f"{path} is damaged ({failure})") from failure
@@ -206,14 +203,14 @@ def _check_whole(path: Path, manifest: dict[str, Any]) -> None:
         raise _Damaged(f"{path} is damaged: its SHA-256 is not the one in its manifest")
 
 
-def _read(place: Path, manifest: dict[str, Any]) -> Checkpoint:
+def _read(place: Path, manifest: dict[str, Any]) -> TrainingCheckpoint:
     try:
         state = torch.load(place / "state.pt", map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, *_UNPICKLING) as failure:
         raise _Damaged(f"{place / 'state.pt'} cannot be read ({failure})") from failure
     if not isinstance(state, dict):
         raise _Damaged(f"{place / 'state.pt'} holds a {type(state).__name__}, not a state")
-    return Checkpoint(progress=manifest["progress"], fingerprint=manifest["fingerprint"], state=state)
+    return TrainingCheckpoint(progress=manifest["progress"], fingerprint=manifest["fingerprint"], state=state)
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -243,7 +240,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _check_finite(checkpoint: Checkpoint) -> None:
+def _check_finite(checkpoint: TrainingCheckpoint) -> None:
     for name, tensor in _tensors(checkpoint.state):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NonFiniteError(
@@ -261,7 +258,7 @@ def _tensors(tree: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield from _tensors(branch, f"{name}.{key}" if name else str(key))
 
 
-def _explained(failure: OSError, place: Path, checkpoint: Checkpoint) -> KinoformError:
+def _explained(failure: OSError, place: Path, checkpoint: TrainingCheckpoint) -> KinoformError:
     if failure.errno not in _FULL:
         return KinoformError(
             f"{place} could not be written: {failure}; earlier checkpoints are intact", code="write_failed"

@@ -1,4 +1,4 @@
-"""What conditioners gave for single samples, as batches of those that fill the same doors alike."""
+"""Batches of what conditioners return for single samples, of those that have the same shapes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinoform.errors import UsageError
 
 
 def group_similar(given: Sequence[ConditionerOutput]) -> list[list[int]]:
-    """Places of those with the same doors, shapes and plain values; in the order of the first of each kind."""
+    """Indices of those with the same inputs, shapes and plain values; in the order of the first of each kind."""
     found: dict[object, list[int]] = defaultdict(list)
     for place, each in enumerate(given):
         found[_form((each.context, each.channels, each.branches, each.constraints.prefix_frames))].append(place)
@@ -57,7 +57,7 @@ def _joined(values: Sequence[Any]) -> Any:
 
 
 def _form(value: Any) -> object:
-    """What must be equal for two values to be joined."""
+    """The part of a value that must be equal for two to be joined."""
     if isinstance(value, Tensor):
         return tuple(value.shape[1:])
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Where a training computes: everything is made on the CPU from seeds, then moved to the device."""
+"""The device of a training: everything is made on the CPU from seeds, then moved to the device."""
 
 from collections.abc import Mapping
 from copy import deepcopy

@@ -24,7 +24,7 @@ from kinoform.errors import KinoformError, UsageError
 from kinoform.stopping import stop_signals
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others, who may be drawing samples."""
+"""The time for which a process waits for the others, which may be drawing samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Rank:
     world_size: int = 1
 
     def slice(self, count: int) -> slice:
-        """Which of `count` samples. Raises UsageError when they cannot be dealt out evenly."""
+        """Slice this process's part out of `count` samples. Raises UsageError when they cannot be dealt out evenly."""
         if count % self.world_size:
             raise UsageError(
                 f"a batch of {count} cannot be shared by {self.world_size} processes; give a divisor of {count}",
@@ -64,7 +64,7 @@ class ProcessGroup(Protocol):
         ...
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in one of the processes."""
+        """Tell whether the flag is set in one of the processes."""
         ...
 
 
@@ -110,7 +110,7 @@ class GlooGroup:
         return found
 
     def any(self, flag: bool) -> bool:
-        """Also when the process that started them is gone, or they would go on unseen."""
+        """Tell it also when the process that started them is gone, or they would go on unseen."""
         raised = torch.tensor(float(flag or os.getppid() != self._parent))
         distributed.all_reduce(raised)
         return bool(raised)

@@ -1,4 +1,4 @@
-"""What decides the outcome of a training, as readable text, so that two trainings can be compared."""
+"""A training's settings as readable text, so that two trainings can be compared."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass

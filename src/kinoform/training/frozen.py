@@ -72,7 +72,7 @@ class TrainedEncoder:
 
 @runtime_checkable
 class EncoderPlan(Protocol):
-    """How the embedding of a context stream learns by itself, before the model that reads it does."""
+    """A training of the embedding of a context stream by itself, before the model that reads it."""
 
     def train(self, base: DiT, parts: FrozenParts, folder: Path, options: RunOptions) -> TrainedEncoder:
         """Train below `folder`, or go on there; `base` is the finished model. Raises what `train` raises."""

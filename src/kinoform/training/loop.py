@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kinoform.errors import Interrupted, KinoformError, NonFiniteError, UsageError
 from kinoform.stopping import PATIENCE, stop_signals
 from kinoform.training import checkpoint
-from kinoform.training.checkpoint import Checkpoint, Progress
+from kinoform.training.checkpoint import TrainingCheckpoint, TrainingProgress
 from kinoform.training.devices import CPU, device_of, moved
 from kinoform.training.distributed import ProcessGroup, SingleProcess
 from kinoform.training.ema import EMA
@@ -34,7 +34,7 @@ from kinoform.training.stage import RunOptions, SampledStage, Stage, TrainingSpe
 class Outcome:
     """The module of the stage holds the last weights; `ema` holds the ones to ship; both are on the CPU."""
 
-    progress: Progress
+    progress: TrainingProgress
     ema: EMA
 
 
@@ -159,11 +159,11 @@ class _Run:
         self.learner = Learner(module, spec, group)
         self.progress, self.saved = self._start()
 
-    def _start(self) -> tuple[Progress, int | None]:
+    def _start(self) -> tuple[TrainingProgress, int | None]:
         found = checkpoint.latest(self.checkpoints, self.fingerprint)
         seed_everything(self.spec.seed)
         if found is None:
-            return Progress(), None
+            return TrainingProgress(), None
         try:
             self.learner.load_state_dict(found.state["learner"])
             restore_randomness(found.state["randomness"])
@@ -203,7 +203,7 @@ class _Run:
         budget = self.options.seconds
         return budget is not None and self.group.any(self.progress.seconds >= budget)
 
-    def _after(self, finite: bool, seconds: float) -> Progress:
+    def _after(self, finite: bool, seconds: float) -> TrainingProgress:
         now = self.progress
         return replace(
             now,
@@ -249,7 +249,7 @@ class _Run:
         if self.saved == self.progress.step:
             return
         state = moved({"learner": self.learner.state_dict(), "randomness": randomness()}, CPU)
-        found = Checkpoint(progress=self.progress, fingerprint=self.fingerprint, state=state)
+        found = TrainingCheckpoint(progress=self.progress, fingerprint=self.fingerprint, state=state)
         try:
             log.sync()
             checkpoint.save(self.checkpoints, found, keep=self.options.keep)

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: one JSON line per step for programs, one moving line for people."""
+"""Logs and progress of a training: one JSON line per step for programs, one moving line for people."""
 
 import errno
 import json

@@ -9,17 +9,15 @@ from torch import Tensor, nn
 from kinoform.errors import UsageError
 from kinoform.models.dit import DiT
 from kinoform.ops.patch import grid_of
+from kinoform.solvers.levels import TIMESTEPS, shifted
 from kinoform.types import Conditions, Latents, Velocity
-
-TIMESTEPS = 1000.0
-"""What a network reads is sigma times this; in training without the truncation of the official sampler."""
 
 _OPEN = 2.0**-24  # the distance of u from 0 and 1: a float32 sigma never rounds onto either end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelSampling:
-    """How the noise levels of a training batch are drawn; see `shifted_uniform`.
+    """A distribution of the noise levels of a training batch; see `shifted_uniform`.
 
     From step `late_from` on with `late_shift`, where there is one: first what a video shows, which is decided
     near pure noise, then how it is drawn.
@@ -43,11 +41,6 @@ class LevelSampling:
         return shifted_uniform(shape, shift, generator, stratified=self.stratified)
 
 
-def shifted(u: Float[Tensor, "..."], shift: float) -> Float[Tensor, "..."]:
-    """sigma = s u / (1 + (s - 1) u) maps [0, 1] onto itself: s above 1 favours noise, 1 is the identity."""
-    return shift * u / (1 + (shift - 1) * u)
-
-
 def shifted_uniform(
     shape: tuple[int, ...], shift: float, generator: torch.Generator, *, stratified: bool = False
 ) -> Float[Tensor, "..."]:
@@ -65,6 +58,7 @@ def shifted_uniform(
 
 
 def timesteps(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Scale levels to what a network reads, without the truncation of the official sampler."""
     return TIMESTEPS * sigma
 
 

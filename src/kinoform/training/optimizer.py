@@ -13,7 +13,7 @@ from kinoform.errors import UsageError
 from kinoform.training.distributed import ProcessGroup, SingleProcess
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Of an odd quintic whose fifth iterate maps [0.003, 1] into about [0.68, 1.2] (Jordan et al. 2024)."""
+"""Coefficients of an odd quintic whose fifth iterate maps [0.003, 1] into about [0.68, 1.2] (Jordan et al. 2024)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What `kinoform train` runs: a plan, which any module may return, of the package or of one file beside it."""
+"""Plans, which `kinoform train` runs: any module may return one, of the package or of one file beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """Where a plan is trained, and by how many processes; `load_parts` gives those of a finished model by its name."""
+    """The folder and the options of a training; `load_parts` loads the parts of a finished model by its name."""
 
     folder: Path
     load_parts: Callable[[str], Parts]
@@ -34,11 +34,11 @@ class TrainingRun:
 
 @runtime_checkable
 class TrainingResult(Protocol):
-    """What a training came to."""
+    """The outcome of a training."""
 
     @property
     def report(self) -> Mapping[str, object]:
-        """How far it went, as plain values."""
+        """The numbers of steps, samples and operations, and what was measured, as plain values."""
         ...
 
     def save(self, path: Path, *, recipe: str | None, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a training is made of: the stage that says what and on what, and the two values that say how."""
+"""The values of a training: a stage says what is trained and on what, a spec and options say how."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from kinoform.training.optimizer import OptimizerSpec, Schedule
 
 @runtime_checkable
 class Stage(Protocol):
-    """What is trained, on what, and by which loss."""
+    """A module that is trained, its batches and its loss."""
 
     @property
     def config(self) -> object:
@@ -35,7 +35,7 @@ class Stage(Protocol):
         ...
 
     def modules(self) -> nn.Module:
-        """What is trained and saved: always the same object, its first weights a function of `config`."""
+        """The module that is trained and saved: always the same object, its first weights a function of `config`."""
         ...
 
     def batch(self, step: int) -> Any:
@@ -68,7 +68,7 @@ def step_flops(loss: Callable[[Any], Tensor], batch: Any, rank: Rank | None = No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSpec:
-    """What decides the weights, beside the stage. `schedule.total` is the number of steps.
+    """The settings that decide the weights, beside the stage. `schedule.total` is the number of steps.
 
     `clip` bounds the gradients' common norm. After `patience` steps in a row without a finite loss and
     gradient the training gives up. `seed` starts the global generators, which only dropout should need.
@@ -91,7 +91,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How a run is kept, which leaves alone what is trained: all intervals in steps.
+    """Options of a run, which do not change what is trained: all intervals are in steps.
 
     `seconds` is the wall-clock budget over all runs together; when it is spent the training saves and
     returns. `sample_every` 0 shows no samples. `on_progress` is called after every step with the name of the

@@ -28,7 +28,7 @@ class Texture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Camera:
-    """What the camera does; `drift` is +1 when the world moves to the right in the frame, -1 to the left."""
+    """A movement of the camera; `drift` is +1 when the world moves to the right in the frame, -1 to the left."""
 
     name: str
     drift: int
@@ -36,7 +36,7 @@ class Camera:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Background:
-    """What lies behind the objects."""
+    """The ground behind the objects."""
 
     colour: Colour
     texture: Texture

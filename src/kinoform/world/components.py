@@ -68,7 +68,7 @@ def _joined(count: int, upper: Int[np.ndarray, " e"], lower: Int[np.ndarray, " e
 
 
 def boxed(mask: Bool[np.ndarray, "f h w"]) -> Bool[np.ndarray, "f h w"]:
-    """In each frame the smallest upright box around all that is in the mask."""
+    """Fill, in each frame, the smallest upright box around all that is in the mask."""
     found = []
     for axis in (1, 2):
         some = mask.any(axis=3 - axis, keepdims=True)

@@ -61,7 +61,7 @@ def counts(frames: UInt8[np.ndarray, "f h w 3"]) -> tuple[int, ...]:
 
 
 def steady(seen: Sequence[Sighting], count: int) -> bool:
-    """Whether every frame shows `count` objects, none of which leaps: each is near to where one was a frame before."""
+    """Tell whether every frame shows `count` objects, none of which leaps: each is near to one of the frame before."""
     if any(each.count != count for each in seen):
         return False
     furthest = FASTEST / max(1, len(seen) - 1)

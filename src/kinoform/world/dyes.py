@@ -34,5 +34,5 @@ def dyed(scene: Scene, dye: Dye) -> Scene:
 
 
 def is_dyed(thing: Thing) -> bool:
-    """Whether its colour is further from the word's than any shade of it."""
+    """Tell whether its colour is further from the word's than any shade of it."""
     return max(map(abs, thing.jitter)) > COLOUR_JITTER

@@ -1,4 +1,4 @@
-"""How faithfully an autoencoder gives back a rendered video: errors in decibels, of all pixels and of objects."""
+"""Fidelity of an autoencoder to a rendered video: errors in decibels, of all pixels and of objects."""
 
 import math
 

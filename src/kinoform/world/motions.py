@@ -19,7 +19,7 @@ AMPLITUDES = (0.34, 0.44)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freedom:
-    """What the name of a motion leaves open.
+    """The choices that the name of a motion leaves open.
 
     `amplitude` in frame sides (0.34 to 0.44), `phase` in turns (0 to 1), `sense` +1 clockwise on the screen
     or -1.
@@ -31,8 +31,8 @@ class Freedom:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Track:
-    """Where an object is at each u: offset from its home in frame sides, angle in radians, radius factor."""
+class Trajectory:
+    """Place an object at each u: offset from its home in frame sides, angle in radians, radius factor."""
 
     dx: Float[np.ndarray, " f"]
     dy: Float[np.ndarray, " f"]
@@ -40,7 +40,7 @@ class Track:
     scale: Float[np.ndarray, " f"]
 
 
-Path: TypeAlias = Callable[[np.ndarray, Freedom], Track]
+Path: TypeAlias = Callable[[np.ndarray, Freedom], Trajectory]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,39 +60,39 @@ def _moved(
     dy: Float[np.ndarray, " f"] | float = 0.0,
     angle: Float[np.ndarray, " f"] | float = 0.0,
     scale: Float[np.ndarray, " f"] | float = 1.0,
-) -> Track:
+) -> Trajectory:
     rest = np.zeros_like(u)
-    return Track(dx=rest + dx, dy=rest + dy, angle=rest + angle, scale=rest + scale)
+    return Trajectory(dx=rest + dx, dy=rest + dy, angle=rest + angle, scale=rest + scale)
 
 
-def _straight(u: Float[np.ndarray, " f"], freedom: Freedom, *, x: int = 0, y: int = 0) -> Track:
+def _straight(u: Float[np.ndarray, " f"], freedom: Freedom, *, x: int = 0, y: int = 0) -> Trajectory:
     """offset = direction * amplitude * (u - 1/2)."""
     travelled = freedom.amplitude * (u - 0.5)
     return _moved(u, dx=x * travelled, dy=y * travelled)
 
 
-def _bounce(u: Float[np.ndarray, " f"], freedom: Freedom) -> Track:
+def _bounce(u: Float[np.ndarray, " f"], freedom: Freedom) -> Trajectory:
     """dy = height * (1/2 - |cos(2 pi u)|): starts and ends high, meets the floor at u = 1/4 and 3/4."""
     return _moved(u, dy=BOUNCE_HEIGHT * (0.5 - np.abs(np.cos(2 * math.pi * u))))
 
 
-def _still(u: Float[np.ndarray, " f"], freedom: Freedom) -> Track:
+def _still(u: Float[np.ndarray, " f"], freedom: Freedom) -> Trajectory:
     return _moved(u)
 
 
-def _spin(u: Float[np.ndarray, " f"], freedom: Freedom) -> Track:
+def _spin(u: Float[np.ndarray, " f"], freedom: Freedom) -> Trajectory:
     return _moved(u, angle=freedom.sense * SPIN_ANGLE * u)
 
 
-def _grow(u: Float[np.ndarray, " f"], freedom: Freedom) -> Track:
+def _grow(u: Float[np.ndarray, " f"], freedom: Freedom) -> Trajectory:
     return _moved(u, scale=SMALLEST + (LARGEST - SMALLEST) * u)
 
 
-def _shrink(u: Float[np.ndarray, " f"], freedom: Freedom) -> Track:
+def _shrink(u: Float[np.ndarray, " f"], freedom: Freedom) -> Trajectory:
     return _moved(u, scale=LARGEST - (LARGEST - SMALLEST) * u)
 
 
-def _circle(u: Float[np.ndarray, " f"], freedom: Freedom) -> Track:
+def _circle(u: Float[np.ndarray, " f"], freedom: Freedom) -> Trajectory:
     turn = 2 * math.pi * (freedom.phase + freedom.sense * u)
     return _moved(u, dx=CIRCLE_RADIUS * np.cos(turn), dy=CIRCLE_RADIUS * np.sin(turn))
 
@@ -110,4 +110,4 @@ CIRCLE = Motion(name="circle", track=_circle)
 
 MOTIONS = (LEFT, RIGHT, UP, DOWN, BOUNCE, STILL, SPIN, GROW, SHRINK, CIRCLE)
 PAIR_MOTIONS = (UP, DOWN, BOUNCE, STILL, SPIN, GROW, SHRINK)
-"""What each of two objects may do: nothing that leaves its half of the frame."""
+"""Motions of each of two objects: none that leaves its half of the frame."""

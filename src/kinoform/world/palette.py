@@ -24,7 +24,7 @@ BLACK = Colour(name="black", rgb=(18, 18, 18))
 GRAY = Colour(name="gray", rgb=(128, 128, 128))
 
 OBJECT_COLOURS = (RED, GREEN, BLUE, YELLOW, ORANGE, PURPLE, CYAN, PINK, WHITE, BLACK)
-"""What an object may be; the order defines the held-out pairs."""
+"""Colours of objects; the order defines the held-out pairs."""
 
 BACKGROUND_COLOURS = (*OBJECT_COLOURS, GRAY)
 

@@ -16,7 +16,7 @@ from kinoform.world.scene import LARGE, SMALL, Scene, Story, Thing
 
 GROUNDS = (GRAY, WHITE)
 OFF_CENTRE = 0.08
-"""How far the object stands from the middle at most, along each axis, in frame sides."""
+"""The largest distance of the object from the middle, along each axis, in frame sides."""
 
 
 def portrait(

@@ -12,7 +12,7 @@ from kinoform.world.motions import GROW, LARGEST, SHRINK, SMALLEST, Motion
 from kinoform.world.palette import Colour
 from kinoform.world.reader_ground import find_ground, find_texture
 from kinoform.world.reader_motion import Tracked, find_motion
-from kinoform.world.reader_objects import FOREGROUND, Found, centroids, find_objects
+from kinoform.world.reader_objects import FOREGROUND, FoundObjects, centroids, find_objects
 from kinoform.world.reader_shape import find_shape
 from kinoform.world.scene import PAIR_SHRINK, SIZES, Size
 from kinoform.world.shapes import Shape
@@ -35,8 +35,8 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What a video shows; `things` from left to right, as many as `count` but at most four."""
+class VideoReading:
+    """The contents of a video; `things` from left to right, as many as `count` but at most four."""
 
     background: Background
     camera: Camera
@@ -44,7 +44,7 @@ class Reading:
     things: tuple[Observed, ...]
 
 
-def read(frames: UInt8[np.ndarray, "f h w 3"]) -> Reading:
+def read(frames: UInt8[np.ndarray, "f h w 3"]) -> VideoReading:
     """Background, camera and objects of any video, whether it comes from this world or not.
 
     Background by majority of the border over palette and shades; foreground by distance from the segment
@@ -59,7 +59,7 @@ def read(frames: UInt8[np.ndarray, "f h w 3"]) -> Reading:
     count, found = find_objects(planes, distance, foreground, ground.base.mean(axis=0))
     shrink = PAIR_SHRINK if count > 1 else 1.0
     per_frame = drift / max(1, len(frames) - 1)
-    return Reading(
+    return VideoReading(
         background=Background(colour=ground.colour, texture=texture),
         camera=camera,
         count=count,
@@ -67,7 +67,7 @@ def read(frames: UInt8[np.ndarray, "f h w 3"]) -> Reading:
     )
 
 
-def _observe(found: Found, *, drift: float, shrink: float) -> Observed:
+def _observe(found: FoundObjects, *, drift: float, shrink: float) -> Observed:
     """`drift` is the world's in frame sides per frame; `shrink` the factor on the radii of such a scene."""
     side = min(found.cover.shape[1:])
     area = found.cover.sum(axis=(1, 2))

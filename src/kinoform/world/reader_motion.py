@@ -27,7 +27,7 @@ STILL_EXTENT = 0.1
 CIRCLE_EXTENT = 0.2
 SPUN = math.radians(60)
 REVERSAL = 0.06
-"""How far an object must come back, in frame sides, for its turning to count."""
+"""The way that an object must come back, in frame sides, for its turning to count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def _gap(track: Tracked) -> float:
 
 
 def _reversals(place: Float[np.ndarray, " k"]) -> int:
-    """How often the direction changes, ignoring movements back of less than REVERSAL."""
+    """Count changes of direction, ignoring movements back of less than REVERSAL."""
     count, direction, extreme = 0, 0, float(place[0])
     for value in place.tolist():
         moved = value - extreme

@@ -28,7 +28,7 @@ CONTRAST = 1.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundObjects:
     """One object: `cover` is 0 to 1 per pixel of the frames with these numbers, `rgb` its median colour."""
 
     rgb: Float[np.ndarray, " 3"]
@@ -42,8 +42,8 @@ def find_objects(
     distance: Float[np.ndarray, "f h w"],
     foreground: Bool[np.ndarray, "f h w"],
     ground: Float[np.ndarray, " 3"],
-) -> tuple[int, list[Found]]:
-    """How many objects most frames show, and each from left to right (at most MOST_OBJECTS).
+) -> tuple[int, list[FoundObjects]]:
+    """Find the number of objects that most frames show, and each from left to right (at most MOST_OBJECTS).
 
     `distance` is each pixel's from the background, whose first shade is `ground`, in sRGB units.
     """
@@ -140,7 +140,7 @@ def _describe(
     distance: Float[np.ndarray, "f h w"],
     owner: Int[np.ndarray, "f h w"],
     place: int,
-) -> Found:
+) -> FoundObjects:
     """Colour by the median of the eroded region; coverage by how far a pixel is from background to object."""
     region = owner == place
     inner = erode(region)
@@ -151,4 +151,4 @@ def _describe(
     share = distance[frames] / np.median(distance[core])
     cover = np.where(near, np.clip(0.5 + CONTRAST * (share - 0.5), 0, 1), 0).astype(np.float32)
     colour = BACKGROUND_COLOURS[int(nearest_colour(rgb[None])[0])]
-    return Found(rgb=rgb, colour=colour, frames=frames, cover=cover)
+    return FoundObjects(rgb=rgb, colour=colour, frames=frames, cover=cover)

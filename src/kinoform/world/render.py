@@ -39,7 +39,7 @@ def render(scene: Scene, *, num_frames: int = 17, height: int = 64, width: int =
 def coverage(
     scene: Scene, *, num_frames: int = 17, height: int = 64, width: int = 64
 ) -> Float32[np.ndarray, "n f h w"]:
-    """How much of each pixel each thing covers, 0 to 1, as if no other thing hid it: the exact masks."""
+    """Compute the share of each pixel that each thing covers, 0 to 1, as if no other thing hid it: the exact masks."""
     lattice = _lattice(num_frames, height, width)
     return np.stack([_cover(thing, scene.drift, lattice) for thing in scene.things])
 

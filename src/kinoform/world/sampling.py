@@ -53,7 +53,7 @@ VIDEO_TIMES = 33
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difficulty:
-    """How often a scene has each feature, as probabilities.
+    """Probabilities of the features that a scene may have.
 
     `textured`: stripes or checker; `sized`: an object is small or large; `panned`: the camera pans, given a
     texture and one object; `paired`: two objects.
@@ -81,7 +81,7 @@ def scene_from_seed(seed: int, level: Difficulty = L1, *, held_out: bool = False
 
 
 def is_held_out(story: Story) -> bool:
-    """Whether any object has a combination that training never shows."""
+    """Tell whether any object has a combination that training never shows."""
     return any(
         colour_is_held_out(subject.colour, subject.shape) or motion_is_held_out(subject.shape, subject.motion)
         for subject in story.subjects
@@ -94,12 +94,12 @@ def colour_is_held_out(colour: Colour, shape: Shape) -> bool:
 
 
 def motion_is_held_out(shape: Shape, motion: Motion) -> bool:
-    """Whether the pair is one of the six that only validation shows."""
+    """Tell whether the pair is one of the six that only validation shows."""
     return (shape, motion) in HELD_OUT_MOTIONS
 
 
 def sample_story(level: Difficulty, generator: np.random.Generator, *, held_out: bool = False) -> Story:
-    """What the video is about, drawn again until it lies on the side of the split that was asked for."""
+    """Draw what the video is about, again until it lies on the side of the split that was asked for."""
     while True:
         story = _draw_story(level, generator)
         if is_held_out(story) == held_out:

@@ -29,7 +29,7 @@ PAIR_SHRINK = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a caption says of one object.
+    """The words of a caption about one object.
 
     Raises UsageError for a gray object, and for a round one that spins, which no one could see.
     """
@@ -51,7 +51,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What a caption says of a video; two subjects are named from left to right.
+    """The words of a caption about a video; two subjects are named from left to right.
 
     Raises UsageError where the world has no such video: an object in the background's colour, two objects
     alike in colour or leaving their halves, a pan without texture or with anything but one still object.

@@ -7,7 +7,7 @@ from kinoform.errors import UsageError
 from kinoform.world.backgrounds import CAMERAS, TEXTURES
 from kinoform.world.motions import MOTIONS
 from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS
-from kinoform.world.reader import Reading
+from kinoform.world.reader import VideoReading
 from kinoform.world.sampling import Difficulty
 from kinoform.world.scene import MEDIUM, SIZES, Story
 from kinoform.world.shapes import SHAPES
@@ -17,7 +17,7 @@ NORMAL_95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Which attributes of a video are as asked; `colour`, `shape`, `motion` of every object.
+    """The attributes of a video that are as asked; `colour`, `shape`, `motion` of every object.
 
     `size` is judged where a word says it and stays outside `all_right`. `binding_error`: the background
     has the colour asked of an object.
@@ -64,7 +64,7 @@ class Chance:
         return self.all_right
 
 
-def compare(story: Story, reading: Reading) -> Score:
+def compare(story: Story, reading: VideoReading) -> Score:
     """Judge a reading; with the wrong number of objects their colours, shapes and motions are wrong too."""
     pairs = list(zip(story.subjects, reading.things, strict=False))
     count = reading.count == len(story.subjects)

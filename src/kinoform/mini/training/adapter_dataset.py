@@ -14,7 +14,7 @@ from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace_inputs import extend, inpaint
 from kinoform.media.types import InputImage, InputVideo, Mask
-from kinoform.training.adapter_data import Sample
+from kinoform.training.adapter import Sample
 from kinoform.world.caption import caption, unnamed_caption
 from kinoform.world.components import boxed, dilate
 from kinoform.world.pairs import KINDS, Pair, covered, draw_pair
@@ -187,7 +187,7 @@ def _portrait(scene: Scene, place: int, generator: np.random.Generator, video: V
 
 
 def _mask(pair: Pair, video: VideoSize, generator: np.random.Generator) -> Mask:
-    """What the object touches, grown by 1 to MOST_GROWN pixels; a half as boxes, around each frame's or around all."""
+    """Draw a mask of what the object touches, grown by 1 to MOST_GROWN pixels; half are boxes, of a frame or of all."""
     touched = covered(pair, num_frames=video.num_frames, height=video.height, width=video.width)
     for _ in range(int(generator.integers(1, MOST_GROWN + 1))):
         touched = dilate(touched)
@@ -200,7 +200,7 @@ def _mask(pair: Pair, video: VideoSize, generator: np.random.Generator) -> Mask:
 
 
 def _span(side: int, generator: np.random.Generator) -> slice:
-    """From four tenths of a side to nine."""
+    """Draw from four tenths of a side to nine."""
     length = int(generator.integers(int(0.4 * side), int(0.9 * side) + 1))
     first = int(generator.integers(0, side - length + 1))
     return slice(first, first + length)

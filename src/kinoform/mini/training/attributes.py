@@ -1,4 +1,4 @@
-"""What a story tells, as attributes with a fixed choice of values, and what learns to read them off."""
+"""The attributes that a story tells, each with a fixed choice of values, and a module that learns to read them off."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ HELD_BACK = 2_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Videos:
-    """Which videos: `level` of the world, never a held-out combination; sizes in frames and pixels.
+    """Videos of a `level` of the world, never a held-out combination; sizes in frames and pixels.
 
     Before step `early_steps` the level is `early`: a curriculum from simple videos to all of them.
     """
@@ -43,7 +43,7 @@ class Videos:
         return to_signed(np.stack([render(scene, **size) for scene in scenes]))
 
     def objects(self, scenes: list[Scene]) -> Bool[Tensor, "b 1 t height width"]:
-        """Where an object covers more than half of a pixel."""
+        """Mark the pixels of which an object covers more than half."""
         size = {"num_frames": self.num_frames, "height": self.height, "width": self.width}
         covers = np.stack([coverage(scene, **size).max(axis=0) for scene in scenes])
         return torch.from_numpy(covers > 0.5)[:, None]

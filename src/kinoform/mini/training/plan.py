@@ -41,7 +41,7 @@ SHARD_BYTES = 14_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ModelPlan:
-    """What plans of whole models have in common; `words` is the vocabulary of the tokenizer, in order."""
+    """The parts that plans of whole models have in common; `words` is the vocabulary of the tokenizer, in order."""
 
     recipe: Recipe
     words: tuple[str, ...]
@@ -59,7 +59,7 @@ class _ModelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(_ModelPlan):
-    """What each stage trains and how; `words` is the vocabulary of the tokenizer, in order.
+    """Three stages from nothing.
 
     `gate` is the share of reconstructed videos, `gate_videos` of each of `levels`, that the reader must read
     wholly right before the transformer is trained. Where the codec of the recipe has no weights there is neither

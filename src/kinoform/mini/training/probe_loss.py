@@ -1,4 +1,4 @@
-"""What each token of a video shows, asked of the middle of a transformer while it learns to denoise.
+"""A probe that reads off the middle of a transformer what each token shows, while it learns to denoise.
 
 Before a token can draw its piece of an object it must know which object that is; denoising says so in few of
 its values, and slowly. The scene says it outright. After Yu et al. 2024, "Representation Alignment for
@@ -37,12 +37,12 @@ CELL = 4
 """The side in pixels of the cells whose cover is asked for."""
 
 CHOICES = (len(BACKGROUND_COLOURS), len(BACKGROUND_COLOURS), len(SHAPES), len(MOTIONS))
-"""Of the background's colour, asked of every token; of the object's colour, shape and motion, where one is."""
+"""Numbers of classes: the background's colour, for every token; the object's colour, shape and motion, where one is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeLoss:
-    """Which block is asked (`layer`, from 0) and what the answers weigh against the denoising loss.
+    """The block that is read (`layer`, from 0) and the weights of the probe's errors against the denoising loss.
 
     `cover` weighs the mean squared error of the share of each cell that objects cover, `answers` the
     cross-entropy of each question; an object is there where it covers more than `present` of a token.
@@ -93,7 +93,7 @@ def _answers(scene: Scene) -> Int[np.ndarray, "n questions"]:
 
 
 def _of(thing: Thing) -> tuple[int, int, int]:
-    """Nothing is asked of a colour that no word tells."""
+    """The classes of an object; -1, which is not asked, for a colour that no word names."""
     subject = thing.subject
     colour = -1 if is_dyed(thing) else BACKGROUND_COLOURS.index(subject.colour)
     return colour, SHAPES.index(subject.shape), MOTIONS.index(subject.motion)

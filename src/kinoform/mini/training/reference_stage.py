@@ -59,7 +59,7 @@ class ReferenceEncoderConfig:
 
 
 class _ReferenceStage:
-    """What both stages share: the images of a batch and their rows."""
+    """The images of a batch and their rows, which both stages share."""
 
     def __init__(self, config: ReferenceEncoderConfig, parts: FrozenParts) -> None:
         self.config, self.samples_per_step = config, config.batch
@@ -181,7 +181,7 @@ class TextualInversionStage(_ReferenceStage):
 
     @torch.no_grad()
     def accuracy(self, batch: TokenBatch) -> dict[str, float]:
-        """Of the words that are to be learnt, the share whose token is the nearest among those of the batch."""
+        """The share of the words to be learnt whose token is the nearest among those of the batch."""
         tokens = self.embedding(batch.rows).float()
         return {
             name: self._nearest(tokens[:, n], batch.tokens[:, n], batch.weight[:, n] > 0)
@@ -202,7 +202,7 @@ class TextualInversionStage(_ReferenceStage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceEncoderPlan:
-    """What the encoder learns first, by which stage, and whether it stays `frozen` while the rest learns."""
+    """The stage by which an encoder learns first, and whether it stays `frozen` while the rest learns."""
 
     config: ReferenceEncoderConfig
     training: TrainingSpec

@@ -83,7 +83,7 @@ class TransformerBatch(NamedTuple):
     context: dict[str, Tensor]
 
     def parts(self) -> Iterator[tuple[Tensor | slice, dict[str, Tensor]]]:
-        """Which samples have the same context streams besides text, and the rows of these."""
+        """Group samples with the same context streams besides text; yield their indices and those streams."""
         if not self.context:
             yield slice(None), {}
             return
@@ -196,7 +196,7 @@ class TransformerStage:
         return torch.stack(losses).sum()
 
     def _asked(self, scene: Scene, words: np.random.Generator) -> tuple[Scene, tuple[str, InputImage | None]]:
-        """What the video shows, a caption, and the reference image that goes with it."""
+        """Draw the scene to be shown, a caption, and the reference image that goes with it."""
         reference_images, videos = self.config.reference_images, self.config.videos
         if reference_images is None or len(scene.things) != 1 or words.random() >= reference_images.share:
             return scene, (caption(scene.story, words), None)
