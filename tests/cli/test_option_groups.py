@@ -7,10 +7,11 @@ from typing import Annotated, get_args
 import pytest
 
 from command_line import Run
-from kinoform.cli.generate import MOST_VIDEOS, generate
+from kinoform.cli.generate import generate
 from kinoform.cli.option_groups import MachineOptions, ModelOptions
 from kinoform.cli.options import OF_RECIPE, Setting, command, option, settings_of, varied, words_of
 from kinoform.cli.plan import plan
+from kinoform.cli.values import MAX_VIDEOS
 from kinoform.media.video import MAX_UPSCALE
 from kinoform.pipelines.request import REAL, WHOLE
 
@@ -105,7 +106,7 @@ def test_the_help_says_the_ranges_that_requests_have() -> None:
     for name in ("steps", "shift", "fps"):
         low, high = (WHOLE | REAL)[name]
         assert f"{low:g} to {high:g}" in told[name]
-    assert f"1 to {MOST_VIDEOS}" in told["count"] and f"1 to {MAX_UPSCALE} times" in told["upscale"]
+    assert f"1 to {MAX_VIDEOS}" in told["count"] and f"1 to {MAX_UPSCALE} times" in told["upscale"]
 
 
 def test_what_the_recipe_has_a_value_for_is_told_so(kinoform: Run) -> None:

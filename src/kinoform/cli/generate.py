@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,19 +10,7 @@ from kinoform.cli import console
 from kinoform.cli.inputs import InputOptions
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
 from kinoform.cli.options import command
-from kinoform.errors import UsageError
-
-if TYPE_CHECKING:
-    from kinoform.conditions.input_kinds import ReadOptions
-    from kinoform.conditions.inputs import InputField, Inputs
-    from kinoform.models.codec import CodecSpec
-    from kinoform.ops.patch import Patch
-    from kinoform.recipe import Recipe
-
-MOST_VIDEOS = 10_000
-
-SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-"""Marks of web pages, chats and word processors that break a line without ending it: white space in a prompt."""
+from kinoform.cli.values import checked_count, prompts_of
 
 
 @command
@@ -65,8 +50,8 @@ def make_videos(
     from kinoform.pipelines.pipeline import random_seed
 
     pipeline = model.load(machine)
-    changes = changes_of(
-        pipeline.recipe, pipeline.parts.codec_spec, pipeline.parts.patch, made, inputs.read, inputs.fit_mask
+    changes = made.request_changes(
+        pipeline.recipe, pipeline.parts.codec_spec, pipeline.parts.patch, inputs.read, fit_mask=inputs.fit_mask
     )
     first = random_seed() if made.seed is None else made.seed
     asked = [
@@ -86,66 +71,3 @@ def make_videos(
     if made.seed is None:
         console.note(f"seed {first}")
     make(pipeline, asked, names, how, model.words(machine))
-
-
-def changes_of(
-    recipe: Recipe,
-    codec: CodecSpec,
-    patch: Patch,
-    made: VideoOptions,
-    read: Callable[[tuple[InputField[Any], ...], ReadOptions], Inputs],
-    fit_mask: bool,
-) -> dict[str, Any]:
-    """Return what differs from a recipe's request; the codec and the patch decide which lengths are legal.
-
-    `read` reads the inputs, of those that the model may be given, as the options say.
-    """
-    from kinoform.conditions.protocols import read_options, readable
-
-    fps = recipe.fps if made.fps is None else made.fps
-    length = made.num_frames(fps, codec.stride[0], patch[0])
-    options = read_options(
-        recipe.conditioners, fps=fps, num_frames=recipe.num_frames if length is None else length, fit_mask=fit_mask
-    )
-    changes = made.changes() | {"num_frames": length, "inputs": read(readable(recipe.conditioners), options)}
-    return changes | ({"steps": _fast_steps(recipe, made.steps)} if made.fast else {})
-
-
-def _fast_steps(recipe: Recipe, steps: int | None) -> int:
-    if steps is not None:
-        raise UsageError(
-            f"--fast chooses the steps, and --steps {steps} too; give one of them", code="options_conflict"
-        )
-    if recipe.fast_steps is None:
-        raise UsageError(
-            f"what fewer steps cost {recipe.name} is not measured; choose them with --steps", code="fast_not_measured"
-        )
-    return recipe.fast_steps
-
-
-def prompts_of(prompt: str | None, file: Path | None) -> list[str]:
-    """Return the prompt, or those of a file, one a line. Raises UsageError for both, neither, or an empty file."""
-    if (prompt is None) == (file is None):
-        raise UsageError(
-            "give a prompt, or a file of prompts with --prompts; not both",
-            code="prompt_missing" if prompt is None else "options_conflict",
-        )
-    if prompt is not None:
-        return [prompt]
-    assert file is not None
-    try:
-        # Not splitlines, which would end a prompt at a soft break too.
-        lines = [SOFT_BREAK.sub(" ", line).strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read as UTF-8 text: {error}", code="file_unreadable") from error
-    found = [line for line in lines if line]
-    if not found:
-        raise UsageError(f"{file} holds no prompt; write one a line", code="prompt_missing")
-    return found
-
-
-def checked_count(count: int) -> int:
-    """Return the number of videos per prompt. Raises UsageError where it is out of range."""
-    if not 1 <= count <= MOST_VIDEOS:
-        raise UsageError(f"--count must be from 1 to {MOST_VIDEOS}, not {count}", code="value_out_of_range")
-    return count

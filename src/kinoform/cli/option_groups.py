@@ -7,6 +7,7 @@ the environment, completion and the reference are read from the fields. The inpu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -33,11 +34,17 @@ from kinoform.cli.options import (
     words_of,
 )
 from kinoform.cli.values import frames_of, guidance_named, lora_of, recipe_named, sampler_named, size_of, solver_named
+from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
     from kinoform.cli.output import Output
+    from kinoform.conditions.input_kinds import ReadOptions
+    from kinoform.conditions.inputs import InputField, Inputs
     from kinoform.editing.settings import EditSettings
+    from kinoform.models.codec import CodecSpec
+    from kinoform.ops.patch import Patch
     from kinoform.pipelines.pipeline import Pipeline
+    from kinoform.recipe import Recipe
 
 SET, RECIPE_HAS, PLACE = Setting(), Setting(from_recipe=True), Setting(path=True)
 """A setting; one that the recipe has a value for; one that is a path."""
@@ -137,9 +144,28 @@ class VideoOptions:
     count: Annotated[int, option(VIDEO, "Videos per prompt, 1 to 10000, with seeds seed, seed + 1, ...")] = 1
     prompts: Annotated[Path | None, option(VIDEO, "A text file, one prompt a line.")] = None
 
-    def num_frames(self, fps: float, time_stride: int, time_patch: int) -> int | None:
-        """The number of frames, of `frames` or of `seconds` at `fps`; see `frames_of`."""
-        return frames_of(self.frames, self.seconds, fps, time_stride, time_patch)
+    def request_changes(
+        self,
+        recipe: Recipe,
+        codec: CodecSpec,
+        patch: Patch,
+        read: Callable[[tuple[InputField[Any], ...], ReadOptions], Inputs],
+        *,
+        fit_mask: bool,
+    ) -> dict[str, Any]:
+        """Return what differs from the request of a recipe; codec and patch decide which lengths are legal.
+
+        `read` reads the inputs, of those that the model may be given, as the options say. Raises UsageError.
+        """
+        from kinoform.conditions.protocols import read_options, readable
+
+        fps = recipe.fps if self.fps is None else self.fps
+        length = frames_of(self.frames, self.seconds, fps, codec.stride[0], patch[0])
+        options = read_options(
+            recipe.conditioners, fps=fps, num_frames=recipe.num_frames if length is None else length, fit_mask=fit_mask
+        )
+        changes = self.changes() | {"num_frames": length, "inputs": read(readable(recipe.conditioners), options)}
+        return changes | ({"steps": self._fast_steps(recipe)} if self.fast else {})
 
     def changes(self) -> dict[str, Any]:
         """Return what differs from the recipe's request. Raises UsageError for words that name nothing."""
@@ -151,6 +177,18 @@ class VideoOptions:
             "solver": solver_named(self.solver), "sampler": sampler_named(self.sampler),
         }  # fmt: skip
         return {name: value for name, value in said.items() if value is not None}
+
+    def _fast_steps(self, recipe: Recipe) -> int:
+        if self.steps is not None:
+            raise UsageError(
+                f"--fast chooses the steps, and --steps {self.steps} too; give one of them", code="options_conflict"
+            )
+        if recipe.fast_steps is None:
+            raise UsageError(
+                f"what fewer steps cost {recipe.name} is not measured; choose them with --steps",
+                code="fast_not_measured",
+            )
+        return recipe.fast_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

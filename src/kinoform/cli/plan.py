@@ -12,12 +12,11 @@ import torch
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.generate import changes_of, checked_count, prompts_of
 from kinoform.cli.inputs import InputOptions
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
 from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.plan_report import comparison, crossing, report
-from kinoform.cli.values import lora_of, recipe_named
+from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named
 from kinoform.errors import UsageError, nearest
 from kinoform.loading.additions import Additions
 from kinoform.loading.lora import open_loras
@@ -61,8 +60,8 @@ def plan(
 
     def asked_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Work, float]:
         recipe, kept = recipe_of(named)
-        changes = changes_of(
-            recipe, recipe.codec, recipe.transformers[0].patch, replace(made, size=size), read, inputs.fit_mask
+        changes = replace(made, size=size).request_changes(
+            recipe, recipe.codec, recipe.transformers[0].patch, read, fit_mask=inputs.fit_mask
         )
         asked = request(recipe, texts[0], made.seed or 0, **changes)
         add = (recipe.additions or Additions()).to

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from kinoform.solvers.sampler import Sampler
 
 
+MAX_VIDEOS = 10_000
+"""Videos that one command makes of a prompt at most."""
+
+SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""Marks of web pages, chats and word processors that break a line without ending it: white space in a prompt."""
+
+
 def solver_named(name: str | None) -> Solver | None:
     """Return the solver of a name, with options if need be: "unipc(order=3)". Raises UsageError for an unknown one."""
     from kinoform.solvers.names import solver_of
@@ -71,6 +78,34 @@ def lora_of(text: str) -> tuple[str, PerExpert]:
 def _numbers(text: str) -> PerExpert:
     first, *others = map(float, text.split(","))
     return (first, *others) if others else first
+
+
+def prompts_of(prompt: str | None, file: Path | None) -> list[str]:
+    """Return the prompt, or those of a file, one a line. Raises UsageError for both, neither, or an empty file."""
+    if (prompt is None) == (file is None):
+        raise UsageError(
+            "give a prompt, or a file of prompts with --prompts; not both",
+            code="prompt_missing" if prompt is None else "options_conflict",
+        )
+    if prompt is not None:
+        return [prompt]
+    assert file is not None
+    try:
+        # Not splitlines, which would end a prompt at a soft break too.
+        lines = [SOFT_BREAK.sub(" ", line).strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read as UTF-8 text: {error}", code="file_unreadable") from error
+    found = [line for line in lines if line]
+    if not found:
+        raise UsageError(f"{file} holds no prompt; write one a line", code="prompt_missing")
+    return found
+
+
+def checked_count(count: int) -> int:
+    """Return the number of videos per prompt. Raises UsageError where it is out of range."""
+    if not 1 <= count <= MAX_VIDEOS:
+        raise UsageError(f"--count must be from 1 to {MAX_VIDEOS}, not {count}", code="value_out_of_range")
+    return count
 
 
 MAX_DIGITS = 6
