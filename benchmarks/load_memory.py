@@ -22,9 +22,10 @@ from torch import Tensor
 
 from kinoform.checkpoints.file_sets import shard_name
 from kinoform.checkpoints.files import STEM, open_checkpoint
-from kinoform.families.names import DIT
-from kinoform.loading.load import load_module, on_meta
+from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.loading.load import load_module
 from kinoform.models.dit import DiTSpec, keeps_float32
+from kinoform.models.meta import on_meta
 from kinoform.recipes.wan21 import t2v_1_3b
 
 BOUND = 1 << 30

@@ -10,8 +10,9 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from loaded import loaded
 from torch import Tensor, nn
 
-from kinoform.families.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
 from kinoform.families.names import Names
+from kinoform.families.transformer import DIFFUSERS_NAMES as DIFFUSERS_DIT
+from kinoform.families.vae21 import diffusers_names
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.vae import VAE, VAESpec
@@ -60,7 +61,7 @@ def autoencoders(dim: int) -> tuple[VAE, Any]:
     theirs: Any = AutoencoderKLWan(base_dim=dim)
     spec = VAESpec(dim=dim)
     ours = spec.build()
-    fill(ours, theirs, DIFFUSERS_VAE21)
+    fill(ours, theirs, diffusers_names())
     return loaded(spec.build, ours).eval().requires_grad_(False), theirs.eval().requires_grad_(False)
 
 

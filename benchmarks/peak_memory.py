@@ -21,7 +21,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kinoform.families.names import DIT, TEXT_ENCODER, VAE21, Names
+from kinoform.families.names import Names
+from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
+from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec

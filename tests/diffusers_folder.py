@@ -7,12 +7,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kinoform.families.dialects import (
-    DIFFUSERS_DIT,
-    DIFFUSERS_VAE21,
-    HUGGINGFACE_TEXT_ENCODER,
-    HUGGINGFACE_TO_OFFICIAL_TOWER,
-)
+from kinoform.families.clip import HUGGINGFACE_NAMES, OFFICIAL_NAMES
+from kinoform.families.transformer import DIFFUSERS_NAMES as DIFFUSERS_DIT
+from kinoform.families.umt5 import HUGGINGFACE_NAMES as HUGGINGFACE_TEXT_ENCODER
+from kinoform.families.vae21 import diffusers_names
 from kinoform.models.tokenizer import build_word_tokenizer
 from official_folder import (
     CODEC,
@@ -112,7 +110,7 @@ def write_diffusers_folder(
         (path / part).mkdir()
         (path / part / "config.json").write_text(json.dumps(config))
     write_transformer(path / "transformer", official_tensors(modules.transformer, DIFFUSERS_DIT), shards=shards)
-    write_transformer(path / "vae", official_tensors(modules.autoencoder, DIFFUSERS_VAE21), shards=1)
+    write_transformer(path / "vae", official_tensors(modules.autoencoder, diffusers_names()), shards=1)
     save_file(huggingface_text(seed, embeddings), path / "text_encoder" / "model.safetensors")
     if modules.image_encoder is not None:
         (path / "image_encoder").mkdir()
@@ -145,7 +143,7 @@ def huggingface_tower(seed: int = 0) -> dict[str, Tensor]:
     """The tensors of the tiny vision tower under the names of transformers, but for the head."""
     held = checkpoint_of({name.removeprefix("visual."): value for name, value in tower(seed).items()})
     return {
-        f"vision_model.{HUGGINGFACE_TO_OFFICIAL_TOWER.theirs(name)}": stored.read()
+        f"vision_model.{HUGGINGFACE_NAMES.theirs(OFFICIAL_NAMES.ours(name) or name)}": stored.read()
         for name, stored in held.tensors.items()
         if name != "head"
     }

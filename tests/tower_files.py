@@ -9,8 +9,9 @@ from torch import Tensor
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.families.clip_qkv import separated, unused
-from kinoform.families.names import IMAGE_ENCODER, Names
+from kinoform.families.clip import CLIP, separated
+from kinoform.families.clip import OFFICIAL_NAMES as IMAGE_ENCODER
+from kinoform.families.names import Names
 from kinoform.loading.detect import detect_part
 from kinoform.loading.load import load_module
 from kinoform.loading.sources import Opening, Overrides, PartFile
@@ -43,14 +44,14 @@ def source_tower(spec: VisionSpec, source: PartFile) -> VisionEncoder:
     return _loaded(spec, source.checkpoint(), source.names)
 
 
-def _loaded(spec: VisionSpec, checkpoint: Checkpoint, names: Names | None) -> VisionEncoder:
+def _loaded(spec: VisionSpec, checkpoint: Checkpoint, names: Names) -> VisionEncoder:
     return load_module(
         spec.build,
         checkpoint,
         names=names,
         dtype_of=lambda name: torch.float32,
         device=torch.device("cpu"),
-        unused=unused(spec.layers),
+        unused=(*CLIP.unread(spec), "embeddings.position_ids", "visual_projection.*"),
     )
 
 

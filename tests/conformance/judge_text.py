@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from conformance.golden import Golden
-from kinoform.families.names import TEXT_ENCODER
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.models.text import TextEncoder, TextSpec
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from conformance.golden import Golden
-from kinoform.families.names import VAE21
+from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE, VAESpec
 
 

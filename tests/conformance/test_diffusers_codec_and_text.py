@@ -12,7 +12,8 @@ from torch import Tensor
 from conformance.against_diffusers import SAME, gap
 from diffusers_folder import EMBED, SHARED
 from kinoform.conversion.convert import Wanted, convert
-from kinoform.families.names import TEXT_ENCODER, VAE21
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
+from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE
 from official_folder import CODEC, TEXT, official_tensors, tiny_modules
 

@@ -41,7 +41,7 @@ from kinoform.conditions.protocols import Conditioner, ConditionerOutput, VideoS
 from kinoform.conditions.resize import signal
 from kinoform.conditions.standard_inputs import FRAMES as FRAMES_INPUT
 from kinoform.conversion.convert import Wanted, convert
-from kinoform.families.names import VAE21
+from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.media.types import InputImage
 from kinoform.models.codec import decode_video
 from kinoform.models.dit import DiT

@@ -30,7 +30,8 @@ from kinoform.conditions.protocols import ConditionerOutput, VideoSize
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES
 from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.vace import Vace
-from kinoform.families.dialects import DIFFUSERS_DIT, DIFFUSERS_VAE21
+from kinoform.families.transformer import DIFFUSERS_NAMES as DIFFUSERS_DIT
+from kinoform.families.vae21 import diffusers_names
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.models.codec import decode_video
 from kinoform.models.dit import DiT
@@ -74,7 +75,7 @@ def judge(parts: tuple[DiT, VAE]) -> Any:
     transformer = WanVACETransformer3DModel(**told, vace_layers=list(SIDE.layers), vace_in_channels=SIDE.channels)
     transformer.load_state_dict(official_tensors(model, DIFFUSERS_DIT))
     vae = AutoencoderKLWan(**{key: value for key, value in CONFIGS["vae"].items() if not key.startswith("_")})
-    vae.load_state_dict(official_tensors(codec, DIFFUSERS_VAE21))
+    vae.load_state_dict(official_tensors(codec, diffusers_names()))
     pipeline = WanVACEPipeline(None, None, vae.eval(), OurScheduler(UniPC()), with_exact_times(transformer.eval()))  # type: ignore[arg-type]
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

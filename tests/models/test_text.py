@@ -9,7 +9,7 @@ from torch import Tensor
 
 from conformance.golden import DEFAULT_FOLDER, bound_of, distance, read
 from conformance.judge_text import judge, load_official
-from kinoform.families.names import TEXT_ENCODER
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.models.text import UMT5_XXL, TextEncoder, TextSpec, encode, initialise, relative_buckets
 from kinoform.models.tokenizer import Tokens
 from refusals import refused

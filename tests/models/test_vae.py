@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.families.names import VAE21
+from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE, VAESpec
 from models.recorded import Figures, drawn, fill, gap, spread
 from refusals import refused

@@ -8,9 +8,12 @@ import pytest
 from comfy_files import write_sparse
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE, FRAMES, STANDARD_INPUTS
-from kinoform.families.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
-from kinoform.loading.load import on_meta
+from kinoform.families.clip import OFFICIAL_NAMES as IMAGE_ENCODER
+from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
+from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.media.types import InputImage
+from kinoform.models.meta import on_meta
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusers_folder import huggingface_tower
-from kinoform.families.specs import vision_spec
+from kinoform.families.clip import CLIP
 from kinoform.loading.sources import PartFile
 from official_folder import VISION, tower
 from refusals import refused
@@ -55,7 +55,7 @@ def source(folder: Path, tensors: dict[str, Tensor]) -> PartFile:
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_spelling_is_the_same_encoder(spelling: str, tmp_path: Path) -> None:
     found = source(tmp_path, SPELLINGS[spelling]())
-    assert found.family == "clip" and vision_spec(found.shapes()) == VISION
+    assert found.family is CLIP and CLIP.spec(found.shapes()) == VISION
     expected = tower_of(VISION, tower()).state_dict()
     loaded = source_tower(VISION, found).state_dict()
     assert loaded.keys() == expected.keys()
@@ -91,7 +91,7 @@ def test_thirds_come_in_the_order_q_k_v() -> None:
 def test_damaged_towers_are_refused_by_name(change: dict[str, Tensor], code: str, named: str, tmp_path: Path) -> None:
     with refused(code, named) as caught:
         found = source(tmp_path, tower() | change)
-        source_tower(vision_spec(found.shapes()), found)
+        source_tower(CLIP.spec(found.shapes()), found)
     assert "\n" not in str(caught.value) and "clip_vision_h.safetensors" in str(caught.value)
 
 
@@ -100,4 +100,4 @@ def test_half_of_a_released_tower_is_no_tower(tmp_path: Path) -> None:
     shapes = source(tmp_path, tower()).shapes()
     wide = {**shapes.by_name, "class_embedding": (1280,)}
     with refused("weights_incomplete", "3 of the 32"):
-        vision_spec(type(shapes)(path=shapes.path, by_name=wide))
+        CLIP.spec(type(shapes)(path=shapes.path, by_name=wide))

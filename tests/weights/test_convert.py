@@ -269,7 +269,7 @@ def test_what_is_no_model_that_kinoform_builds_is_refused(official: Path, tmp_pa
     missing = {name: value for name, value in transformer.items() if name != "head.head.bias"}
     whole = transformer["patch_embedding.weight"].char()
     for tensors, word in (
-        (codec | wide, "Wan 2.2"),
+        (codec | wide, "decoder.upsamples.0.upsamples.0"),
         (lora, "LoRA"),
         (missing, "head.head.bias"),
         (transformer | {"head.head.bias": torch.ones(7)}, "shape"),

@@ -16,8 +16,9 @@ from torch import Tensor
 from comfy_files import comfy_codec
 from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, read_gguf_header
 from kinoform.conversion.convert import Wanted, convert
-from kinoform.families.dialects import DIFFUSERS_TO_OFFICIAL
-from kinoform.families.names import DIT, TEXT_ENCODER
+from kinoform.families.transformer import DIFFUSERS_NAMES
+from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.models.context import TextStream
@@ -123,7 +124,8 @@ def test_a_part_has_the_numbers_that_the_package_unpacks(
     to: str, transformer: Path, numbers: dict[str, Tensor], tmp_path: Path
 ) -> None:
     done = convert(transformer, tmp_path / "out.safetensors", Wanted(to=to))
-    spell = {"diffusers": DIFFUSERS_TO_OFFICIAL.theirs, "kinoform": DIT.ours}.get(to, str)
+    spells = {"diffusers": lambda name: DIFFUSERS_NAMES.theirs(DIT.ours(name) or name), "kinoform": DIT.ours}
+    spell = spells.get(to, str)
     assert_same(load_file(tmp_path / "out.safetensors"), {spell(name) or name: each for name, each in numbers.items()})
     assert (done.tensors, done.bytes) == (len(numbers), sum(value.nbytes for value in numbers.values()))
 

@@ -10,33 +10,26 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kinoform.checkpoints.files import open_checkpoint
-from kinoform.families.dialects import (
-    DIFFUSERS_DIT,
-    DIFFUSERS_TO_OFFICIAL,
-    DIFFUSERS_VAE21,
-    HUGGINGFACE_TEXT_ENCODER,
-    TIED,
-    diffusers_vae21,
-    vae21_to_official,
-    vae22_to_official,
-)
-from kinoform.families.names import DIT, TEXT_ENCODER, VAE21, Names
-from kinoform.loading.load import on_meta
-from kinoform.loading.tied_embeddings import untied, without_prefix
+from kinoform.families.names import Names
+from kinoform.families.transformer import DIFFUSERS_NAMES as DIFFUSERS_DIT
+from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.umt5 import HUGGINGFACE_NAMES as HUGGINGFACE_TEXT_ENCODER
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
+from kinoform.families.umt5 import TIED, untied
+from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
+from kinoform.families.vae21 import diffusers_names
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
+from kinoform.models.meta import on_meta
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from refusals import refused
 from weights.tiny_files import (
-    FAMILIES,
     TO_DIFFUSERS,
     TO_HUGGINGFACE,
     codec21,
-    codec22,
     diffusers_codec21,
-    diffusers_codec22,
     renamed,
     text_encoder,
     transformer,
@@ -61,9 +54,9 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Names, Names, Mapping[str, t
     "ti2v": (
         replace(DIT_SPEC, in_channels=48, out_channels=48).build, DIT, DIFFUSERS_DIT, transformer("wan22-ti2v"),
     ),
-    "codec": (VAESpec(dim=4).build, VAE21, DIFFUSERS_VAE21, codec21()),
+    "codec": (VAESpec(dim=4).build, VAE21, diffusers_names(), codec21()),
     "codec of single blocks": (
-        VAESpec(dim=4, residual_blocks=1).build, VAE21, diffusers_vae21(residual_blocks=1), codec21(blocks=1),
+        VAESpec(dim=4, residual_blocks=1).build, VAE21, diffusers_names(residual_blocks=1), codec21(blocks=1),
     ),
     "text": (
         TextSpec(vocab=50, dim=24, dim_attention=16, dim_ffn=40, heads=2, layers=2).build,
@@ -92,53 +85,25 @@ def test_each_dialect_names_every_parameter_once_there_and_back(model: str) -> N
     assert [other.ours(other.theirs(name)) for name in own] == list(own)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_diffusers_names_of_all_families_lead_to_the_official_ones_and_back(family: str) -> None:
-    shapes = transformer(family)
-    theirs = renamed(shapes, TO_DIFFUSERS)
-    assert len(theirs) == len(shapes)
-    assert [DIFFUSERS_TO_OFFICIAL.ours(name) for name in theirs] == list(shapes)
-    assert [DIFFUSERS_TO_OFFICIAL.theirs(name) for name in shapes] == list(theirs)
-
-
-def test_both_autoencoders_of_diffusers_lead_to_the_official_names_and_back() -> None:
-    for table, official, theirs in (
-        (vae21_to_official(), codec21(), diffusers_codec21()),
-        (vae22_to_official(), codec22(), diffusers_codec22()),
-    ):
-        assert {table.ours(name): shape for name, shape in theirs.items()} == official
-        assert {table.theirs(name): shape for name, shape in official.items()} == theirs
-
-
 def test_names_that_invite_a_mix_up_go_where_they_belong() -> None:
     assert DIFFUSERS_DIT.ours("blocks.3.norm2.weight") == "blocks.3.cross_norm.weight"
-    assert DIFFUSERS_TO_OFFICIAL.ours("blocks.3.norm2.weight") == "blocks.3.norm3.weight"
     assert DIFFUSERS_DIT.ours("blocks.3.norm3.weight") is None
     assert DIFFUSERS_DIT.ours("scale_shift_table") == "head.modulation"
     assert DIFFUSERS_DIT.ours("blocks.3.scale_shift_table") == "blocks.3.modulation"
     assert DIFFUSERS_DIT.ours("blocks.3.attn2.to_k.bias") == "blocks.3.cross_attention.streams.text.k.bias"
     assert DIFFUSERS_DIT.ours("blocks.3.attn2.add_k_proj.bias") == "blocks.3.cross_attention.streams.image.k.bias"
     assert DIFFUSERS_DIT.ours("proj_out.bias") == "head.linear.bias"
-    assert DIFFUSERS_TO_OFFICIAL.ours("vace_blocks.0.proj_out.bias") == "vace_blocks.0.after_proj.bias"
     assert DIFFUSERS_DIT.ours("vace_blocks.1.proj_out.bias") == "branches.vace.after.1.bias"
     assert DIFFUSERS_DIT.ours("vace_blocks.0.proj_in.bias") == "branches.vace.before.bias"
     assert DIFFUSERS_DIT.ours("vace_blocks.1.proj_in.bias") is None
-    assert DIFFUSERS_VAE21.ours("quant_conv.weight") == "moments.weight"
-    assert DIFFUSERS_VAE21.ours("post_quant_conv.weight") == "expand.weight"
-    assert DIFFUSERS_VAE21.ours("encoder.down_blocks.4.conv1.bias") == "encoder.downsamples.4.conv1.bias"
-    assert DIFFUSERS_VAE21.ours("decoder.up_blocks.1.resnets.0.conv1.bias") == "decoder.upsamples.4.conv1.bias"
-    assert DIFFUSERS_VAE21.ours("decoder.up_blocks.3.resnets.3.conv1.bias") is None
+    assert diffusers_names().ours("quant_conv.weight") == "moments.weight"
+    assert diffusers_names().ours("post_quant_conv.weight") == "expand.weight"
+    assert diffusers_names().ours("encoder.down_blocks.4.conv1.bias") == "encoder.downsamples.4.conv1.bias"
+    assert diffusers_names().ours("decoder.up_blocks.1.resnets.0.conv1.bias") == "decoder.upsamples.4.conv1.bias"
+    assert diffusers_names().ours("decoder.up_blocks.3.resnets.3.conv1.bias") is None
     wi = "encoder.block.1.layer.1.DenseReluDense.wi_"
     assert HUGGINGFACE_TEXT_ENCODER.ours(f"{wi}0.weight") == "blocks.1.feed_forward.gate.weight"
     assert HUGGINGFACE_TEXT_ENCODER.ours(f"{wi}1.weight") == "blocks.1.feed_forward.up.weight"
-
-
-def test_a_prefix_is_taken_off_and_what_lacks_it_is_left_out(tmp_path: Path) -> None:
-    save_file({"vae.a": torch.ones(1), "vae.vae.b": torch.ones(2), "c": torch.ones(3)}, tmp_path / "w.safetensors")
-    checkpoint = open_checkpoint(tmp_path / "w.safetensors")
-    assert set(without_prefix(checkpoint, "vae.").tensors) == {"a", "vae.b"}
-    assert without_prefix(checkpoint, "").tensors == checkpoint.tensors
-    assert torch.equal(without_prefix(checkpoint, "vae.").read("vae.b"), torch.ones(2))
 
 
 @pytest.mark.parametrize("held", [TIED[:1], TIED[1:], TIED])

@@ -27,7 +27,7 @@ from kinoform.checkpoints.files import open_file
 from kinoform.checkpoints.formats import PackedStored
 from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, STORAGE, read_gguf_header
 from kinoform.errors import WeightsError
-from kinoform.families.names import TEXT_ENCODER
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from official_folder import official_tensors, tiny_modules
 from refusals import refused
 

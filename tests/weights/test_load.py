@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kinoform.checkpoints.files import Checkpoint, open_checkpoint
-from kinoform.families.names import DIT
-from kinoform.loading.load import WHOLE, load_module, match, on_meta, sample
+from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.loading.load import WHOLE, load_module, match, sample
 from kinoform.models.dit import cast_weights, keeps_float32
+from kinoform.models.meta import on_meta
 from official_folder import TRANSFORMER, official_tensors, tiny_modules
 from refusals import refused
 

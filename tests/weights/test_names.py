@@ -5,8 +5,12 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from kinoform.families.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21, Names
-from kinoform.loading.load import on_meta
+from kinoform.families.clip import OFFICIAL_NAMES as IMAGE_ENCODER
+from kinoform.families.names import Names
+from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
+from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
+from kinoform.models.meta import on_meta
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec

@@ -190,7 +190,7 @@ def test_parts_of_another_model_are_refused(folder: Path) -> None:
     codec = torch.load(folder / CODEC_FILE, weights_only=True)
     mark = {"decoder.upsamples.0.upsamples.0.residual.2.weight": torch.zeros(1)}
     torch.save(codec | mark, folder / CODEC_FILE)
-    assert "Wan 2.2" in refusal(folder)
+    assert "decoder.upsamples.0.upsamples.0" in refusal(folder)
     torch.save({"w": torch.zeros(2)}, folder / CODEC_FILE)
     assert CODEC_FILE in refusal(folder)
     torch.save({name: value for name, value in codec.items() if name != "conv1.bias"}, folder / CODEC_FILE)

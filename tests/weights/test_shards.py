@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from kinoform.checkpoints.file_sets import MAX_SHARDS, read_shard, shard_name, shards_of
 from kinoform.checkpoints.files import open_checkpoint, open_file
 from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER
-from kinoform.families.names import TEXT_ENCODER
+from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.weight_sets import weight_sets
 from official_folder import official_tensors, tiny_modules
 from refusals import refused

@@ -13,7 +13,7 @@ from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.write import METADATA, Outgoing, Wrote, write_safetensors, write_set
 from kinoform.conversion.adapters import check_options, lora_of
 from kinoform.conversion.factorized import factorized, own_holdings
-from kinoform.conversion.layouts import DIALECTS, Dialect, Layout, WeightFile, outgoing
+from kinoform.conversion.layouts import DIALECTS, Layout, LayoutDialect, WeightFile, outgoing
 from kinoform.conversion.source import Holdings, holdings
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
@@ -70,7 +70,7 @@ class Wanted:
             )
 
     @property
-    def dialect(self) -> Dialect:
+    def dialect(self) -> LayoutDialect:
         return KNOWN[self.to]
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from kinoform.checkpoints.write import Outgoing
-from kinoform.conversion.source import IMAGE, Holdings, Part, Vocabulary
+from kinoform.conversion.source import Holdings, Part, Vocabulary
 from kinoform.errors import WeightsError
-from kinoform.families.configs import Untold
-from kinoform.families.identify import identify_opened
+from kinoform.families.family import IMAGE_ENCODER
+from kinoform.families.identify import detect_opened
 from kinoform.loading.own import Manifest, open_own, verify
 from kinoform.loading.sources import PartFile
 from kinoform.models.block import MODULATION_ROWS
@@ -50,7 +50,7 @@ def own_holdings(folder: Path) -> Holdings:
         "transformer": own.transformer,
         "text_encoder": own.text_encoder,
         "codec": own.codec,
-        IMAGE: own.image_encoder,
+        IMAGE_ENCODER: own.image_encoder,
     }
     parts = {name: _own_part(name, file, own.manifest) for name, file in held.items() if file is not None}
     files = [file for part in held.values() if part is not None for file in part.files.files]
@@ -62,12 +62,12 @@ def own_holdings(folder: Path) -> Holdings:
 def _own_part(name: str, file: PartFile, manifest: Manifest) -> Part:
     files = file.files.files
     verify(manifest, files)
-    found = identify_opened(file.files)
-    if [part.part for part in found] != [name]:
+    found = detect_opened(file.files)
+    if [part.identity.part for part in found] != [name]:
         raise WeightsError(
             f"{files[0]} is no {name.replace('_', ' ')}; fetch the folder again", code="weights_wrong_part"
         )
-    return Part(identity=found[0], tensors=file.checkpoint().tensors, untold=Untold())
+    return Part(identity=found[0].identity, tensors=file.checkpoint().tensors)
 
 
 def _grown(path: Path, each: Outgoing) -> Iterator[Outgoing]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -10,18 +11,18 @@ import torch
 from kinoform.checkpoints.file_sets import STEM, TEXT_STEM
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.write import Outgoing
-from kinoform.conversion.clip_towers import fused
-from kinoform.conversion.source import HEADS, IMAGE, TABLES, Holdings, Part, Vocabulary
-from kinoform.families import configs
-from kinoform.families.configs import AS_IT_IS, T5
-from kinoform.families.dialects import (
-    DIFFUSERS_TO_OFFICIAL,
-    HUGGINGFACE_TO_OFFICIAL,
-    HUGGINGFACE_TO_OFFICIAL_TOWER,
-    vae21_to_official,
+from kinoform.conversion.documents import (
+    AS_IT_IS,
+    T5,
+    image_processor,
+    pipeline,
+    scheduler,
+    tokenizer_config,
 )
+from kinoform.conversion.source import Holdings, Part, Vocabulary
+from kinoform.families.family import IMAGE_ENCODER, TRANSFORMER, Dialect, Family
 from kinoform.families.identify import VOCABULARY
-from kinoform.families.released import RELEASED
+from kinoform.families.transformer import text_rows
 from kinoform.loading import diffusers, official, own
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 
@@ -33,11 +34,6 @@ COMFY_DTYPES = {
     torch.float8_e5m2: "fp8_e5m2",
 }
 TOKENIZER_CONFIG = "tokenizer_config.json"
-
-TOWER_PREFIX, OFFICIAL_TOWER_PREFIX = "vision_model.", "visual."
-
-Spell = Callable[[str], str | None]
-"""From an official name to that of a dialect; None for what it does not keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,29 +56,40 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class LayoutDialect:
     """`model` lays out a whole model; `part` one part in a folder, where there is such a thing (else None).
 
-    `names` spells those of a part's tensors; with `prefix` something may stand before those of a transformer;
-    with `fuses` the q, k and v of an image encoder are one tensor.
+    `spellings` are the dialects of families in which its files are written, the first that a family has; with
+    `prefix` something may stand before the names of a transformer.
     """
 
-    names: Callable[[Part], Spell]
+    spellings: tuple[str, ...]
     model: Callable[[Holdings, Mapping[str, tuple[Outgoing, ...]]], Layout]
     part: Callable[[Part, tuple[Outgoing, ...]], Layout | None]
     prefix: bool = False
-    fuses: bool = False
 
 
-def outgoing(part: Part, dialect: Dialect, *, dtype: torch.dtype | None, prefix: str = "") -> tuple[Outgoing, ...]:
+def outgoing(part: Part, layout: LayoutDialect, *, dtype: torch.dtype | None, prefix: str = "") -> tuple[Outgoing, ...]:
     """The tensors of a part under the names of a dialect, as `dtype` or (None) as they are stored."""
-    before, spell = prefix if part.identity.part == "transformer" else "", dialect.names(part)
-    found = tuple(
-        Outgoing(name=before + spelled, shape=each.shape, dtype=dtype or each.dtype, read=each.read)
-        for name, each in part.tensors.items()
-        if (spelled := spell(name)) is not None
-    )
-    return fused(found) if dialect.fuses and part.image is not None else found
+    before = prefix if part.identity.part == TRANSFORMER else ""
+    if part.family is None:  # of a recipe's own, whose names stay
+        return tuple(_outgoing(before + name, each, dtype) for name, each in part.tensors.items())
+    dialect = _spelling(part.family, layout.spellings)
+    names, unread = dialect.names_for(part.spec), part.family.unread(part.spec)
+    tensors = []
+    for name, each in part.tensors.items():
+        optional = any(fnmatchcase(name, pattern) for pattern in unread)
+        if not optional or (not dialect.own and names.knows(name)):
+            tensors.append(_outgoing(before + dialect.prefix + names.theirs(name), each, dtype))
+    return dialect.restore(tuple(tensors))
+
+
+def _outgoing(name: str, stored: Stored, dtype: torch.dtype | None) -> Outgoing:
+    return Outgoing(name=name, shape=stored.shape, dtype=dtype or stored.dtype, read=stored.read)
+
+
+def _spelling(family: Family, spellings: tuple[str, ...]) -> Dialect:
+    return next(each for name in spellings for each in family.dialects if each.name == name)
 
 
 def _official_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
@@ -95,7 +102,7 @@ def _official_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]
             WeightFile(place=Path(official.CODEC), tensors=tensors["codec"]),
             *_tower(Path(official.IMAGE_ENCODER), tensors),
         ),
-        documents={Path(official.CONFIG): configs.official_transformer(transformer.identity, transformer.untold)},
+        documents={Path(official.CONFIG): transformer.document("official")},
         copies=copies,
         raw=raw,
     )
@@ -104,15 +111,14 @@ def _official_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]
 def _official_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout | None:
     if part.identity.part != "transformer":
         return None
-    config = configs.official_transformer(part.identity, part.untold)
-    return _beside(STEM, tensors, config)
+    return _beside(STEM, tensors, part.document("official"))
 
 
 def _diffusers_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
     folders = {"transformer": diffusers.TRANSFORMER, "text_encoder": diffusers.TEXT_ENCODER, "codec": diffusers.CODEC}
-    image = found.parts[IMAGE].image if IMAGE in found.parts else None
+    image = found.parts.get(IMAGE_ENCODER)
     if image is not None:
-        folders[IMAGE] = diffusers.IMAGE_ENCODER
+        folders[IMAGE_ENCODER] = diffusers.IMAGE_ENCODER
     weights: list[WeightFile] = []
     documents: dict[Path, Mapping[str, object]] = {}
     for name, folder in folders.items():
@@ -125,26 +131,23 @@ def _diffusers_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]
     # What another program saved names its own class; without that the file itself is obeyed, if there is one.
     tokenizer = AS_IT_IS if home / JSON_FILE in copies and not told else T5
     if not told:
-        rows = found.parts["transformer"].untold.rows
-        documents[home / TOKENIZER_CONFIG] = configs.tokenizer_config(tokenizer, rows)
-    identity = found.parts["transformer"].identity
+        documents[home / TOKENIZER_CONFIG] = tokenizer_config(tokenizer, text_rows(found.parts[TRANSFORMER].spec))
+    transformer = found.parts[TRANSFORMER]
+    assert transformer.family is not None, "only models of released families become folders of diffusers"
+    class_name = str(documents[Path(diffusers.TRANSFORMER, official.CONFIG)]["_class_name"])
     documents |= {
-        Path(diffusers.INDEX): configs.pipeline(tokenizer, identity.family, image=image is not None),
-        Path("scheduler", "scheduler_config.json"): configs.scheduler(identity),
+        Path(diffusers.INDEX): pipeline(tokenizer, transformer.family, class_name, image=image is not None),
+        Path("scheduler", "scheduler_config.json"): scheduler(transformer),
     }
     if image is not None:
-        documents[Path("image_processor", "preprocessor_config.json")] = configs.image_processor(image)
+        documents[Path("image_processor", "preprocessor_config.json")] = image_processor(image.spec)
     return Layout(weights=tuple(weights), documents=documents, copies=copies, raw=raw)
 
 
 def _diffusers_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout:
-    if part.codec is not None:
-        return _beside(STEM, tensors, configs.diffusers_codec(part.codec))
-    if part.image is not None:
-        return _beside(TEXT_STEM, tensors, configs.huggingface_tower(part.image))
-    if part.identity.part == "transformer":
-        return _beside(STEM, tensors, configs.diffusers_transformer(part.identity, part.untold))
-    return _beside(TEXT_STEM, tensors, configs.huggingface_text(part.identity, part.untold))
+    assert part.family is not None, "only parts of released families become folders of diffusers"
+    dialect = _spelling(part.family, DIFFUSERS_SPELLINGS).name
+    return _beside(TEXT_STEM if dialect == "huggingface" else STEM, tensors, part.document(dialect))
 
 
 def _beside(stem: str, tensors: tuple[Outgoing, ...], config: Mapping[str, object]) -> Layout:
@@ -175,10 +178,10 @@ def _comfy_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -
 
 
 def _comfy_name(part: Part) -> str:
-    chosen = part.identity.chosen
-    model = next((model for model in RELEASED if model.name == chosen), None)
+    assert part.family is not None, "only parts of released families become files of ComfyUI"
+    model = next((model for model in part.family.released if model.name == part.identity.chosen), None)
     if model is None:
-        return f"wan2.1_{configs.MODEL_TYPES[part.identity.family]}"
+        return f"wan2.1_{part.family.model_type}"
     size = re.sub(r"(\d)b\b", r"\1B", model.name)
     return f"wan{model.version}_{size}".replace("-", "_")
 
@@ -206,7 +209,7 @@ def _own_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> 
 
 def _tower(place: Path, tensors: Mapping[str, tuple[Outgoing, ...]]) -> tuple[WeightFile, ...]:
     """The image encoder, where there is one."""
-    return (WeightFile(place=place, tensors=tensors[IMAGE]),) if IMAGE in tensors else ()
+    return (WeightFile(place=place, tensors=tensors[IMAGE_ENCODER]),) if IMAGE_ENCODER in tensors else ()
 
 
 def _vocabulary(vocabulary: Vocabulary | None, home: Path) -> tuple[dict[Path, Path], dict[Path, Stored]]:
@@ -230,43 +233,15 @@ def _spoken(vocabulary: Vocabulary) -> Outgoing | None:
     return Outgoing(name=VOCABULARY, shape=tuple(data.shape), dtype=data.dtype, read=lambda: data)
 
 
-def _official_names(part: Part) -> Spell:
-    return OFFICIAL_TOWER_PREFIX.__add__ if part.image is not None else str
-
-
-def _diffusers_names(part: Part) -> Spell:
-    if part.codec is not None:
-        return vae21_to_official(part.codec.residual_blocks, len(part.codec.multipliers)).theirs
-    if part.image is not None:
-        return _tower_name
-    return (DIFFUSERS_TO_OFFICIAL if part.identity.part == "transformer" else HUGGINGFACE_TO_OFFICIAL).theirs
-
-
-def _tower_name(name: str) -> str | None:
-    return None if name in HEADS else TOWER_PREFIX + HUGGINGFACE_TO_OFFICIAL_TOWER.theirs(name)
-
-
-def _comfy_names(part: Part) -> Spell:
-    if part.image is not None:
-        return _tower_name
-    return HUGGINGFACE_TO_OFFICIAL.theirs if part.identity.part == "text_encoder" else str
-
-
-def _own_names(part: Part) -> Spell:
-    table = TABLES[part.identity.part]
-    if part.image is None:
-        return lambda name: table.ours(name) or name
-    last = f"blocks.{part.image.layers - 1}."
-    return lambda name: None if (own := table.ours(name)) is None or own.startswith(last) else own
-
-
 def _no_folder(part: Part, tensors: tuple[Outgoing, ...]) -> None:
     return None
 
 
-DIALECTS: Mapping[str, Dialect] = {
-    "official": Dialect(names=_official_names, model=_official_model, part=_official_part, fuses=True),
-    "diffusers": Dialect(names=_diffusers_names, model=_diffusers_model, part=_diffusers_part),
-    "comfy": Dialect(names=_comfy_names, model=_comfy_model, part=_no_folder, prefix=True),
-    "kinoform": Dialect(names=_own_names, model=_own_model, part=_no_folder),
+DIFFUSERS_SPELLINGS = ("diffusers", "huggingface")
+
+DIALECTS: Mapping[str, LayoutDialect] = {
+    "official": LayoutDialect(spellings=("official",), model=_official_model, part=_official_part),
+    "diffusers": LayoutDialect(spellings=DIFFUSERS_SPELLINGS, model=_diffusers_model, part=_diffusers_part),
+    "comfy": LayoutDialect(spellings=("huggingface", "official"), model=_comfy_model, part=_no_folder, prefix=True),
+    "kinoform": LayoutDialect(spellings=("kinoform",), model=_own_model, part=_no_folder),
 }

@@ -1,64 +1,64 @@
-"""What a path holds, made ready to be written in another dialect: every tensor under its official name."""
+"""What a path holds, made ready to be written in another dialect: every tensor under kinoform's own name."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from kinoform.checkpoints.file_sets import STEM, TEXT_STEM
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.errors import WeightsError
-from kinoform.families import clip_qkv as clip
 from kinoform.families.config_file import Config, read_config
-from kinoform.families.configs import MODEL_TYPES, Untold, untold
-from kinoform.families.dialects import HUGGINGFACE_TO_OFFICIAL_TOWER, OPENCLIP_TO_OFFICIAL
-from kinoform.families.identify import Identity, identify_opened
-from kinoform.families.kinds import KINDS, Kind, translation
-from kinoform.families.names import DIT, IMAGE_ENCODER, TEXT_ENCODER, VAE21
-from kinoform.families.specs import Shapes, codec_spec, side_blocks, text_spec, transformer_spec, vision_spec
-from kinoform.families.usable import FAMILIES, READ_IMAGES, WANTED
+from kinoform.families.family import (
+    ADAPTER,
+    CODEC,
+    IMAGE_ENCODER,
+    LORA,
+    TEXT_ENCODER,
+    TRANSFORMER,
+    UNREAD,
+    Family,
+    Shapes,
+)
+from kinoform.families.identify import DetectedPart, Identity, detect_opened
 from kinoform.families.weight_sets import open_set, weight_sets
 from kinoform.loading.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
-from kinoform.loading.load import match, on_meta
+from kinoform.loading.load import match
 from kinoform.loading.official import CONFIG, TOKENIZER
-from kinoform.loading.parts import UNUSED
 from kinoform.loading.sources import PartFile
 from kinoform.loading.tokenizer_file import tokenizer_in
-from kinoform.models.dit import DiTSpec
-from kinoform.models.text import TextSpec
+from kinoform.models.meta import on_meta
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
-from kinoform.models.vae import VAESpec
-from kinoform.models.vision import VisionSpec
 
-PARTS, IMAGE = ("transformer", "text_encoder", "codec"), "image_encoder"
-HELD = {
-    "kinoform": "of a kind that only its recipe describes",
-    "adapter": "an adapter, which is converted as a file of its own",
-}
+PARTS = (TRANSFORMER, TEXT_ENCODER, CODEC)
 LISTED, LONGEST = 3, 80
-TABLES = {"transformer": DIT, "text_encoder": TEXT_ENCODER, "codec": VAE21, IMAGE: IMAGE_ENCODER}
-TOWERS = {"huggingface": HUGGINGFACE_TO_OFFICIAL_TOWER, "openclip": OPENCLIP_TO_OFFICIAL}
-HEADS = ("head", "proj")
-"""CLIP's way to its text tower, official and OpenCLIP's, which no video model reads."""
-
-BUILT = {*MODEL_TYPES, "umt5", "vae21", "clip"}
 TOKENIZER_FILES = (JSON_FILE, SENTENCEPIECE_FILE, "tokenizer_config.json", "special_tokens_map.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part, complete: `tensors` by official name, and what no shape tells.
+    """One part, complete: `tensors` by own name, also those that no model reads.
 
-    Those of an image encoder are without prefix, and have q, k and v apart.
+    `family` is None for a part of kinoform's own that only its recipe describes; others have a `spec`, in which what
+    neither shapes nor `config` tell is a guess.
     """
 
     identity: Identity
     tensors: Mapping[str, Stored]
-    untold: Untold
-    codec: VAESpec | None = None
-    image: VisionSpec | None = None
+    family: Family | None = None
+    spec: Any = None
+    shapes: Shapes | None = None
+    config: Config | None = None
+
+    def document(self, dialect: str) -> dict[str, object]:
+        """The config.json of that dialect. Raises WeightsError where something in it is not known."""
+        assert self.family is not None and self.shapes is not None, "recipes need no config.json"
+        document = self.family.config(dialect, self.family.read(replace(self.shapes, strict=True), self.config))
+        assert document is not None, f"{self.family.name} has a config.json in {dialect}"
+        return document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +88,11 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
     for weights in weight_sets(path):
         files += weights.files
         opened = open_set(weights, reader)
-        known = identify_opened(opened)
-        named = variant if any(each.part == "transformer" for each in known) else None
-        identities = known if named is None else identify_opened(opened, named)
-        for identity in identities:
+        known = detect_opened(opened)
+        named = variant if any(each.identity.part == TRANSFORMER for each in known) else None
+        detected = known if named is None else detect_opened(opened, named)
+        for each in detected:
+            identity = each.identity
             if identity.part in homes:
                 both = f"{homes[identity.part].files[0]} and {weights.path}"
                 raise WeightsError(
@@ -99,70 +100,60 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
                     code="weights_ambiguous",
                 )
             homes[identity.part] = opened
-            others = tuple(each.prefix for each in identities if each is not identity)
-            parts[identity.part] = _part(opened, identity, others)
+            others = tuple(other.identity.prefix for other in detected if other is not each)
+            parts[identity.part] = _part(opened, each, others)
     if len(parts) == 1:
         return Holdings(path=path, parts=parts, vocabulary=None, files=tuple(files))
-    seeing = "transformer" in parts and parts["transformer"].identity.family in READ_IMAGES
-    if lacking := [_word(part) for part in (*PARTS, *([IMAGE] if seeing else [])) if part not in parts]:
+    family = parts[TRANSFORMER].family if TRANSFORMER in parts else None
+    seeing = family is not None and family.reads_images
+    if lacking := [_word(part) for part in (*PARTS, *([IMAGE_ENCODER] if seeing else [])) if part not in parts]:
         raise WeightsError(
             f"{path} lacks the {' and the '.join(lacking)}; give a whole model, or one part of it",
             code="weights_incomplete",
         )
-    family = parts["transformer"].identity.family
-    if family not in WANTED["transformer"]:
+    assert family is not None, "parts that only a recipe describes are refused"
+    if not family.supported:
         raise WeightsError(
-            f"{path} has {FAMILIES[family]}; kinoform converts whole models of Wan 2.1, else single parts",
+            f"{path} has {family.description}; kinoform converts whole models that it makes videos with, else single "
+            "parts",
             code="weights_unsupported_model",
         )
-    if IMAGE in parts and not seeing:
+    if IMAGE_ENCODER in parts and not seeing:
         raise WeightsError(
-            f"{path} has an image encoder, which {FAMILIES[family]} does not read; take it out", code="part_not_read"
+            f"{path} has an image encoder, which {family.description} does not read; take it out", code="part_not_read"
         )
     vocabulary = _vocabulary(path, homes["text_encoder"])
     return Holdings(path=path, parts=parts, vocabulary=vocabulary, files=(*files, *vocabulary.files))
 
 
-def _part(opened: OpenedFiles, identity: Identity, others: tuple[str, ...]) -> Part:
-    path = opened.files[0]
-    _check(path, identity)
-    kind = next(kind for kind in KINDS if (kind.part, kind.dialect) == (identity.part, identity.dialect))
-    stored = PartFile(files=opened, identity=identity, others=others, unused=kind.unused).checkpoint().tensors
-    official = _official(kind, stored)
-    tensors = {
-        name: each for spelled, each in stored.items() if (name := official(spelled)) is not None and _used(spelled)
-    }
+def _part(opened: OpenedFiles, detected: DetectedPart, others: tuple[str, ...]) -> Part:
+    path, identity, family = opened.files[0], detected.identity, detected.family
+    _check(path, detected)
+    assert family is not None, "_check refuses what only a recipe describes"
+    stored = PartFile(files=opened, detected=detected, others=others).checkpoint().tensors
+    named = ((detected.names.ours(name), each) for name, each in stored.items() if _used(name))
+    tensors = {name: each for name, each in named if name is not None}
+    by_name = {name: each.shape for name, each in tensors.items()}
+    shapes = Shapes(path=path, by_name=by_name, strict=False)
     config = _config(path, identity)
-    table = TABLES[identity.part]
-    own = Shapes(path=path, by_name={table.ours(name) or name: each.shape for name, each in tensors.items()})
-    spec = _spec(own, identity, config)
-    unused = clip.unused(spec.layers) if isinstance(spec, VisionSpec) else ()
-    match(on_meta(spec.build), Checkpoint(path=path, tensors=tensors), names=table, unused=unused)
-    if isinstance(spec, VAESpec):
-        return Part(identity=identity, tensors=tensors, untold=Untold(), codec=spec)
-    if isinstance(spec, VisionSpec):
-        return Part(identity=identity, tensors=tensors, untold=Untold(), image=spec)
-    more = Untold() if config is None else untold(config)
-    if isinstance(spec, DiTSpec) and (side := side_blocks(spec)) is not None:
-        more = replace(more, side_layers=side.layers)
-    return Part(identity=identity, tensors=tensors, untold=more)
+    spec = family.read(shapes, config)
+    match(on_meta(spec.build), Checkpoint(path=path, tensors=tensors), unused=family.unread(spec))
+    return Part(identity=identity, tensors=tensors, family=family, spec=spec, shapes=shapes, config=config)
 
 
-def _official(kind: Kind, names: Iterable[str]) -> Callable[[str], str | None]:
-    """From the names of a dialect; None for what has no official name."""
-    if kind.part != IMAGE:
-        return translation(kind, names).official
-    return TOWERS[kind.dialect].ours if kind.dialect in TOWERS else str
-
-
-def _check(path: Path, identity: Identity) -> None:
-    if identity.family == "lora":
+def _check(path: Path, detected: DetectedPart) -> None:
+    identity, family = detected.identity, detected.family
+    if identity.part == LORA:
         raise WeightsError(
             f"{path} is a LoRA, which changes a model and is none; give it as --lora, no conversion is needed",
             code="weights_unsupported_model",
         )
-    if identity.family not in BUILT:
-        held = FAMILIES.get(identity.family) or HELD.get(identity.family, f"a {identity.family}")
+    if family is None:
+        held = (
+            "an adapter, which is converted as a file of its own"
+            if identity.part == ADAPTER
+            else ("of a kind that only its recipe describes")
+        )
         raise WeightsError(
             f"{path} is {held}; kinoform converts only what it can build", code="weights_unsupported_model"
         )
@@ -171,14 +162,13 @@ def _check(path: Path, identity: Identity) -> None:
             f"{path} has factorized blocks, for which no other dialect has names; load it as it is",
             code="weights_unsupported_model",
         )
-    if identity.part == IMAGE and identity.dialect == "kinoform":
+    if identity.part == IMAGE_ENCODER and detected.dialect is not None and detected.dialect.own:
         raise WeightsError(
             f"{path} lacks the block of CLIP that no model reads; convert the file that it was made from",
             code="weights_incomplete",
         )
-    missing = tuple(name for name in identity.missing if identity.part != IMAGE or not name.endswith(HEADS))
     unknown = tuple(name for name in identity.unknown if _used(name))
-    for names, fault in ((missing, "lacks"), (unknown, "holds, beside the model's,")):
+    for names, fault in ((identity.missing, "lacks"), (unknown, "holds, beside the model's,")):
         if names:
             shown = ", ".join(name[:LONGEST] for name in names[:LISTED])
             raise WeightsError(
@@ -188,7 +178,7 @@ def _check(path: Path, identity: Identity) -> None:
 
 
 def _used(name: str) -> bool:
-    return not any(fnmatchcase(name, pattern) for pattern in UNUSED)
+    return not any(fnmatchcase(name, pattern) for pattern in UNREAD)
 
 
 def _config(path: Path, identity: Identity) -> Config | None:
@@ -196,28 +186,6 @@ def _config(path: Path, identity: Identity) -> Config | None:
     stems = (STEM, TEXT_STEM) if identity.dialect == "huggingface" else (STEM,)
     config = path.parent / CONFIG
     return read_config(config) if path.name.startswith(stems) and config.is_file() else None
-
-
-def _spec(own: Shapes, identity: Identity, config: Config | None) -> DiTSpec | TextSpec | VAESpec | VisionSpec:
-    """Of a transformer all but its heads, of which no shape depends."""
-    if identity.part == "codec":
-        return _codec(own, config)
-    if identity.part == IMAGE:
-        return vision_spec(own, heads=None if config is None else config.number("num_attention_heads"))
-    if config is not None:
-        config.check({"num_layers": identity.sizes["layers"]})
-    if identity.part == "text_encoder":
-        return text_spec(own)
-    sides = None if config is None else config.rising("vace_layers", own.blocks())
-    return transformer_spec(own, heads=1, side_layers=sides)
-
-
-def _codec(own: Shapes, config: Config | None) -> VAESpec:
-    spec = codec_spec(own)
-    if config is None or "latents_mean" not in config.values:
-        return spec
-    mean, std = (config.numbers(f"latents_{key}", spec.channels) for key in ("mean", "std"))
-    return replace(spec, mean=mean, std=std)
 
 
 def _vocabulary(path: Path, text_encoder: OpenedFiles) -> Vocabulary:

@@ -16,6 +16,7 @@ from typing import Any
 
 from kinoform.checkpoints.headers import FETCH
 from kinoform.errors import WeightsError
+from kinoform.families.family import ADAPTER, Family
 
 MARK, FORMAT = "kinoform_adapter", "1"
 DOWN, UP = ".adapter.down", ".adapter.up"
@@ -25,6 +26,9 @@ LONGEST = {"base": 100, "base_hash": 16, "recipe": 256, "channels": 10_000, "mad
 FORMS = {"base": r"[\w.:-]+", "base_hash": "[0-9a-f]{16}", "recipe": r"[\w.]+:\w+"}
 MOST_CHANNELS = 1 << 16
 SHOWN = 40
+
+
+ADAPTER_FAMILY = Family(name="adapter", part=ADAPTER, description="an adapter of kinoform, which adds to a model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

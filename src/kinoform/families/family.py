@@ -134,6 +134,10 @@ class Dialect:
 OWN_NAMES = Names(rows=(("*", "*"),))
 
 
+def _unbuilt(shapes: Shapes) -> Any:
+    raise AssertionError(f"{shapes.path} is no part of a model")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigForm:
     """The config.json of one dialect: `stated` are the values that follow from a spec, `constant` all others.
@@ -203,8 +207,8 @@ class Family:
     part: str
     description: str
     dialects: tuple[Dialect, ...] = ()
-    spec: Callable[..., Any]
-    sizes: Callable[[Any], Mapping[str, int]]
+    spec: Callable[..., Any] = field(default=_unbuilt)
+    sizes: Callable[[Any], Mapping[str, int]] = lambda spec: {}
     fits: Callable[[Shapes], bool] = lambda shapes: True
     unread: Callable[[Any], tuple[str, ...]] = lambda spec: ()
     configs: tuple[ConfigForm, ...] = ()
@@ -218,7 +222,7 @@ class Family:
     @property
     def supported(self) -> bool:
         """Whether kinoform makes videos with it; of transformers, whether any released one has a recipe."""
-        return self.part != TRANSFORMER or any(model.recipes for model in self.released)
+        return bool(self.dialects) and (self.part != TRANSFORMER or any(model.recipes for model in self.released))
 
     def dialect(self, name: str) -> Dialect:
         """The dialect of that name, which must be one of `dialects`."""

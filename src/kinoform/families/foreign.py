@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kinoform.errors import WeightsError
-from kinoform.families.structure import Structure
+from kinoform.families.family import Family, Shapes
+from kinoform.families.transformer import channels
+from kinoform.families.wan21 import IMAGE_TO_VIDEO
 
 MARKS = {
     "control_adapter.": "Wan-Fun with camera control",
@@ -69,22 +71,20 @@ OTHERS = {
 SHOWN = 60
 
 
-def check_offspring(path: Path, structure: Structure, names: Iterable[str]) -> None:
-    """Raises WeightsError when a transformer with these names is none of the released ones."""
+def check_relative(path: Path, family: Family | None, shapes: Shapes, names: Iterable[str]) -> None:
+    """Raises WeightsError when a transformer with these names and own shapes is none of the released ones."""
     held = tuple(names)
     for mark, model in MARKS.items():
         if any(name.startswith(mark) for name in held):
             raise _refused(path, f"is {model}")
-    sizes = structure.sizes
-    channels, made = sizes["in_channels"], sizes["out_channels"]
-    if structure.family == "kinoform":
-        model = CONTROL_CHANNELS.get(channels) if made == 16 else None
+    read, made = channels(shapes)
+    if family is None:
+        model = CONTROL_CHANNELS.get(read) if made == 16 else None
         like = f" ({model})" if model else ""
-        raise _refused(path, f"reads {channels} channels and makes {made}{like}")
-    wanted = 16 if structure.family == "wan21-vace" else 36
-    if structure.family in ("wan21-i2v", "wan21-flf2v", "wan21-vace") and (channels, made) != (wanted, 16):
-        raise _refused(path, f"reads {channels} channels and makes {made}, though built like {structure.family}")
-    if structure.family == "wan21-i2v" and (sizes["dim"], sizes["layers"]) == FUN_INPAINTING:
+        raise _refused(path, f"reads {read} channels and makes {made}{like}")
+    if (read, made) != family.channels:
+        raise _refused(path, f"reads {read} channels and makes {made}, though built like {family.name}")
+    if family is IMAGE_TO_VIDEO and (shapes.by_name["patch_embedding.weight"][0], shapes.layers()) == FUN_INPAINTING:
         raise _refused(path, "is Wan-Fun-1.3B-InP")
 
 

@@ -1,33 +1,41 @@
 """Which part of which model a set of tensors is, told by names and shapes alone.
 
 A part is known by names that only it has, whatever stands before them; its other names are then translated
-to the official ones, and compared with those that a model of these sizes must have.
+to kinoform's own, and compared with those of the module that it is loaded into.
 """
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinoform.checkpoints.headers import read_json
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.checkpoints.storage import Described, amounts, is_side, storage
 from kinoform.checkpoints.unsupported import check_storage
 from kinoform.errors import WeightsError
+from kinoform.families import FAMILIES, released_models
 from kinoform.families.adapter_files import DOWN, adapter_claims, is_adapter
-from kinoform.families.foreign import check_offspring, foreign, not_wan
+from kinoform.families.family import OWN_NAMES, TRANSFORMER, UNREAD, Dialect, Family, Shapes
+from kinoform.families.foreign import check_relative, foreign, not_wan
 from kinoform.families.hints import hints
 from kinoform.families.identity import Identity
-from kinoform.families.kinds import TRANSFORMER, Kind, kinds, translation
 from kinoform.families.lora_config import peft_method
 from kinoform.families.lora_endings import methods
 from kinoform.families.lora_files import is_undotted, lora_dialect, lora_prefix, lora_sizes, not_lora
-from kinoform.families.released import RELEASED, Choice, choose, fitting
+from kinoform.families.names import Names
+from kinoform.families.released import Choice, choose, fitting
 from kinoform.families.spoken import names_of
-from kinoform.families.structure import Shapes
 from kinoform.families.weight_sets import open_set, weight_sets
 
-__all__ = ["Identity", "identify", "identify_opened", "identify_parts", "inspect_path"]
+if TYPE_CHECKING:
+    from kinoform.checkpoints.files import Checkpoint
+
+__all__ = ["DetectedPart", "Identity", "detect", "identify", "identify_opened", "identify_parts", "inspect_path"]
 
 MANIFEST = "manifest.json"
 LONGEST = 256
@@ -44,6 +52,40 @@ class Evidence:
     flag: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectedPart:
+    """One part of a file: what it is in words, and the values by which it is read.
+
+    `family` is None for a LoRA, an adapter, and a part that only its recipe describes; the first two have no `dialect`
+    either. `names` leads from the names behind `identity.prefix`, as the dialect prepares them, to kinoform's own.
+    """
+
+    identity: Identity
+    family: Family | None = None
+    dialect: Dialect | None = None
+    names: Names = OWN_NAMES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One part in one dialect, which several families may share."""
+
+    part: str
+    dialect: Dialect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The sizes of a part, and the names of the file that its module lacks or needs."""
+
+    sizes: Mapping[str, int]
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+_NOTHING = Comparison(sizes={})
+
+
 def inspect_path(path: Path, flag: str | None = None) -> tuple[Identity, ...]:
     """The parts in a file or a folder of any layout; errors as in `identify`, and as for damaged files."""
     reader = HeaderReader()
@@ -52,15 +94,21 @@ def inspect_path(path: Path, flag: str | None = None) -> tuple[Identity, ...]:
 
 def identify_opened(opened: OpenedFiles, flag: str | None = None) -> tuple[Identity, ...]:
     """The parts in one set of files; those of kinoform's own folders are told by their manifest."""
+    return tuple(part.identity for part in detect_opened(opened, flag))
+
+
+def detect_opened(opened: OpenedFiles, flag: str | None = None) -> tuple[DetectedPart, ...]:
+    """The same with the family and the dialect of each part."""
     path = opened.files[0]
-    parts = identify_parts(opened.tensors, path=path, metadata=opened.metadata, flag=flag)
+    parts = detect(opened.tensors, path=path, metadata=opened.metadata, flag=flag)
     manifest = path.parent / MANIFEST
-    if all(part.dialect != "kinoform" or part.base for part in parts) or not manifest.is_file():
+    if all(part.dialect is None or not part.dialect.own for part in parts) or not manifest.is_file():
         return parts
     recipe = read_json(manifest).get("recipe")
     if not isinstance(recipe, str) or len(recipe) > LONGEST:
         raise WeightsError(f"{manifest} names no recipe; fetch the folder again", code="manifest_damaged")
-    return tuple(replace(part, candidates=(recipe,), chosen=recipe, evidence="manifest") for part in parts)
+    told = {"candidates": (recipe,), "chosen": recipe, "evidence": "manifest"}
+    return tuple(replace(part, identity=replace(part.identity, **told)) for part in parts)
 
 
 def identify(
@@ -91,25 +139,57 @@ def identify_parts(
     tensors: Mapping[str, Described], *, path: Path, metadata: Mapping[str, str], flag: str | None = None
 ) -> tuple[Identity, ...]:
     """Every part that lies in one file, the transformer first; errors as in `identify`."""
+    return tuple(part.identity for part in detect(tensors, path=path, metadata=metadata, flag=flag))
+
+
+def detect(
+    tensors: Mapping[str, Described], *, path: Path, metadata: Mapping[str, str], flag: str | None = None
+) -> tuple[DetectedPart, ...]:
+    """Every part that lies in one file with the family and the dialect it is of; errors as in `identify`."""
     evidence = Evidence(path=path, metadata=metadata, flag=flag)
     if is_adapter(metadata):
-        return (_adapter(tensors, evidence),)
+        return (DetectedPart(identity=_adapter(tensors, evidence)),)
     found = kinds(tensors)
     if not found and (dialect := lora_dialect(tensors)) is not None:
-        return (_lora(tensors, dialect, evidence),)
+        return (DetectedPart(identity=_lora(tensors, dialect, evidence)),)
     if not found and foreign(tensors):
         raise not_wan(path, tensors)
     check_storage(path, tensors, metadata)
     if not found:
         raise not_wan(path, tensors)
     _check_single(path, found)
-    places = {kind: prefixes[0] for kind, prefixes in found.items()}
-    held, left = _shared_out(tensors, places)
-    parts = [_part(kind, prefix, held[kind], evidence) for kind, prefix in places.items()]
-    unused = tuple(start for kind in places for start in kind.unused)
+    prefixes = {kind: held[0] for kind, held in found.items()}
+    held, left = _shared_out(tensors, prefixes)
+    parts = [_part(kind, prefix, held[kind], evidence) for kind, prefix in prefixes.items()]
+    unused = tuple(start for kind in prefixes for start in kind.dialect.unused)
     strangers = tuple(name for name in left if not name.startswith(unused))
-    parts[0] = replace(parts[0], unknown=parts[0].unknown + strangers)
+    first = parts[0].identity
+    parts[0] = replace(parts[0], identity=replace(first, unknown=first.unknown + strangers))
     return tuple(parts)
+
+
+def kinds(names: Iterable[str]) -> dict[Kind, tuple[str, ...]]:
+    """The parts and dialects that names speak for, with the prefixes under which they stand; transformers first."""
+    dialects: dict[Kind, list[Family]] = {}
+    for family in FAMILIES:
+        for dialect in family.dialects:
+            dialects.setdefault(Kind(part=family.part, dialect=dialect), []).append(family)
+    known: dict[str, list[Kind]] = {}
+    for kind in dialects:
+        for signature in kind.dialect.signatures:
+            known.setdefault(signature, []).append(kind)
+    counts: Counter[tuple[Kind, str]] = Counter()
+    deepest = max(signature.count(".") for signature in known) + 1
+    for name in names:
+        words = name.rsplit(".", deepest)
+        for first in range(len(words)):
+            signature = ".".join(words[first:])
+            counts.update((kind, name.removesuffix(signature)) for kind in known.get(signature, ()))
+    found = {
+        kind: tuple(sorted(prefix for held, prefix in counts if held == kind and counts[kind, prefix] >= needed))
+        for kind, needed in ((kind, kind.dialect.needed) for kind in dialects)
+    }
+    return {kind: prefixes for kind, prefixes in found.items() if prefixes}
 
 
 def _check_single(path: Path, found: Mapping[Kind, tuple[str, ...]]) -> None:
@@ -143,29 +223,37 @@ def _shared_out(
     return held, left
 
 
-def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: Evidence) -> Identity:
+def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: Evidence) -> DetectedPart:
     weights = {name: tensor for name, tensor in tensors.items() if not is_side(name)}
-    spelled = translation(kind, weights)
-    official = {name: spelled.official(name) for name in weights}
-    shapes = {own: tuple(weights[name].shape) for name, own in official.items() if own is not None}
-    structure = kind.structure(Shapes(path=evidence.path, shapes=shapes))
+    held = kind.dialect.prepare(_unread(evidence.path, weights)).tensors
+    table = kind.dialect.names(held)
+    own = {name: table.ours(name) for name in held}
+    by_name = {ours: held[name].shape for name, ours in own.items() if ours is not None}
+    shapes = Shapes(path=evidence.path, by_name=by_name, own=kind.dialect.own, strict=False)
+    families = [family for family in FAMILIES if kind.dialect in family.dialects]
+    family = next((family for family in families if family.fits(shapes)), None)
+    if kind.part == TRANSFORMER and not kind.dialect.own:
+        check_relative(evidence.path, family, shapes, weights)
+    family = family or (None if kind.dialect.own else families[0])
+    comparison = _NOTHING if family is None else _compared(family, kind.dialect, shapes, own, table)
+    if kind.dialect.own and comparison.unknown:
+        # Parts that no released model has: a recipe alone says what must be there.
+        family, comparison = None, replace(comparison, missing=(), unknown=())
     fits, choice, notes = (), Choice(name=None, evidence=""), ()
     if kind.part == TRANSFORMER:
-        if kind.dialect != "kinoform":
-            check_offspring(evidence.path, structure, weights)
-        fits = fitting(structure.family, structure.sizes)
         names = names_of(evidence.path, evidence.metadata)
-        choice = choose(fits, structure.family, path=evidence.path, names=names, flag=evidence.flag)
         notes = hints(names.near)
-    known = set(structure.names)
+        if family is not None:
+            fits = fitting(family, comparison.sizes)
+            choice = choose(fits, family, path=evidence.path, names=names, flag=evidence.flag)
     found = amounts(tensors)
-    return Identity(
+    identity = Identity(
         part=kind.part,
-        family=structure.family,
-        dialect=kind.dialect,
+        family="kinoform" if family is None else family.name,
+        dialect=kind.dialect.name,
         prefix=prefix,
         storage=storage(tensors, evidence.path, evidence.metadata),
-        sizes=structure.sizes,
+        sizes=comparison.sizes,
         dtypes=found.dtypes,
         tensors=found.tensors,
         parameters=found.parameters,
@@ -175,13 +263,56 @@ def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: E
         evidence=choice.evidence,
         doubt=choice.doubt,
         notes=notes,
-        missing=tuple(prefix + spelled.theirs(name) for name in structure.names if name not in shapes),
-        unknown=_under(prefix, (n for n, own in official.items() if own not in known), kind.unused),
+        missing=tuple(prefix + name for name in comparison.missing),
+        unknown=tuple(prefix + name for name in comparison.unknown),
     )
+    return DetectedPart(identity=identity, family=family, dialect=kind.dialect, names=table)
 
 
-def _under(prefix: str, names: Iterable[str], unused: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(prefix + name for name in names if not name.startswith(unused))
+def _compared(
+    family: Family, dialect: Dialect, shapes: Shapes, own: Mapping[str, str | None], table: Names
+) -> Comparison:
+    """Hold the names against those of the module that such a part is loaded into."""
+    # PyTorch takes seconds, which refusals of files that are no model do without.
+    from kinoform.models.meta import on_meta
+
+    spec = family.spec(shapes)
+    expected = [name for name, _ in on_meta(spec.build).named_parameters()]
+    known = {*expected}
+    unread = (*UNREAD, *family.unread(spec))
+    unknown = (
+        name
+        for name, ours in own.items()
+        if ours not in known
+        and not name.startswith(dialect.unused)
+        and not any(fnmatchcase(ours or name, pattern) for pattern in unread)
+    )
+    missing = (_spelled(table, name) for name in expected if name not in shapes.by_name)
+    return Comparison(sizes=family.sizes(spec), missing=tuple(missing), unknown=tuple(unknown))
+
+
+def _spelled(table: Names, own: str) -> str:
+    """The name in the file, or the own one where a damaged file led to a table that lacks it."""
+    try:
+        return table.theirs(own)
+    except WeightsError:
+        return own
+
+
+def _unread(path: Path, tensors: Mapping[str, Described]) -> Checkpoint:
+    """The headers as a checkpoint of which no number can be read; dtypes are all the same."""
+    from torch import Tensor, float32
+
+    from kinoform.checkpoints.files import Checkpoint
+    from kinoform.checkpoints.formats import Stored
+
+    def read() -> Tensor:
+        raise AssertionError("detection reads no numbers")
+
+    stored = {
+        name: Stored(shape=tuple(tensor.shape), dtype=float32, file=path, read=read) for name, tensor in tensors.items()
+    }
+    return Checkpoint(path=path, tensors=stored)
 
 
 def _lora(tensors: Mapping[str, Described], dialect: str, evidence: Evidence) -> Identity:
@@ -197,16 +328,16 @@ def _lora(tensors: Mapping[str, Described], dialect: str, evidence: Evidence) ->
         tensors=found.tensors,
         parameters=found.parameters,
         bytes=found.bytes,
-        candidates=tuple(model.name for model in RELEASED if model.dim == sizes.get("dim")),
+        candidates=tuple(model.name for model in released_models() if model.dim == sizes.get("dim")),
         chosen=None,
         evidence="",
         missing=(),
         unknown=not_lora(tensors),
-        methods=_unread(tensors, evidence),
+        methods=_unread_methods(tensors, evidence),
     )
 
 
-def _unread(tensors: Mapping[str, Described], evidence: Evidence) -> tuple[str, ...]:
+def _unread_methods(tensors: Mapping[str, Described], evidence: Evidence) -> tuple[str, ...]:
     """Methods of a LoRA that are not read: by their tensors, else by what peft says, else by its names."""
     said = peft_method(evidence.path, evidence.metadata)
     undotted = ("names with _ for dots",) if any(map(is_undotted, tensors)) else ()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from kinoform.errors import WeightsError
+from kinoform.families.family import LORA, Family
 from kinoform.families.lora_endings import ALPHA, DOWN, METHODS, UP, WHOLE, is_change, method_of, taken_apart
 from kinoform.families.names import Names
 from kinoform.families.transformer import DIFFUSERS_NAMES, OFFICIAL_NAMES
@@ -25,6 +26,8 @@ WIDE = re.compile(r"self_attn[._][qkv]$|self_attention\.[qkv]$|attn1[._]to_[qkv]
 """Layers that are as wide as the model."""
 
 MAX_LAYERS = 256
+
+LORA_FAMILY = Family(name="lora", part=LORA, description="a LoRA, which changes a model and is none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

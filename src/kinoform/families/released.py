@@ -1,4 +1,4 @@
-"""The released models, and which of those that fit a file's structure the file's name speaks for.
+"""The released models that fit a file's structure, and the one among them that the file's name speaks for.
 
 Structure does not tell 480P from 720P, Wan 2.1 from an expert of Wan 2.2, or one expert from the other.
 """
@@ -10,45 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kinoform.errors import UsageError, nearest
+from kinoform.families import released_models
+from kinoform.families.family import Family, Released
 from kinoform.families.spoken import FACTS as FACTS_OF_NAMES
 from kinoform.families.spoken import HIGH, LOW, Names, contradiction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
-    """`noise` is high or low for the experts of Wan 2.2, `height` the size that a model was trained for."""
-
-    name: str
-    family: str
-    dim: int
-    layers: int
-    version: str = "2.1"
-    noise: str = ""
-    height: int = 0
-
-    @property
-    def task(self) -> str:
-        return self.name.partition("-")[0]
-
-    @property
-    def size(self) -> str:
-        return self.name.split("-")[1].removeprefix("a")
-
-
-RELEASED = (
-    Released(name="t2v-1.3b", family="wan21-t2v", dim=1536, layers=30),
-    Released(name="t2v-14b", family="wan21-t2v", dim=5120, layers=40),
-    Released(name="t2v-a14b-high", family="wan21-t2v", dim=5120, layers=40, version="2.2", noise="high"),
-    Released(name="t2v-a14b-low", family="wan21-t2v", dim=5120, layers=40, version="2.2", noise="low"),
-    Released(name="i2v-14b-480p", family="wan21-i2v", dim=5120, layers=40, height=480),
-    Released(name="i2v-14b-720p", family="wan21-i2v", dim=5120, layers=40, height=720),
-    Released(name="flf2v-14b", family="wan21-flf2v", dim=5120, layers=40),
-    Released(name="vace-1.3b", family="wan21-vace", dim=1536, layers=30),
-    Released(name="vace-14b", family="wan21-vace", dim=5120, layers=40),
-    Released(name="i2v-a14b-high", family="wan22-i2v", dim=5120, layers=40, version="2.2", noise="high"),
-    Released(name="i2v-a14b-low", family="wan22-i2v", dim=5120, layers=40, version="2.2", noise="low"),
-    Released(name="ti2v-5b", family="wan22-ti2v", dim=3072, layers=30, version="2.2"),
-)
 
 SURE = {fact: FACTS_OF_NAMES[fact] for fact in ("version", "noise")}
 FACTS = {
@@ -76,19 +41,18 @@ class Choice:
     doubt: str = ""
 
 
-def fitting(family: str, sizes: Mapping[str, int]) -> tuple[Released, ...]:
+def fitting(family: Family, sizes: Mapping[str, int]) -> tuple[Released, ...]:
     """The released models of a family at the sizes that are known; none has blocks with a temporal attention."""
     return tuple(
         model
-        for model in RELEASED
-        if model.family == family
-        and not sizes.get("time_layers")
+        for model in family.released
+        if not sizes.get("time_layers")
         and sizes.get("dim", model.dim) == model.dim
         and sizes.get("layers", model.layers) == model.layers
     )
 
 
-def choose(fits: Iterable[Released], family: str, *, path: Path, names: Names, flag: str | None) -> Choice:
+def choose(fits: Iterable[Released], family: Family, *, path: Path, names: Names, flag: str | None) -> Choice:
     """Hear what speaks for one of the models that fit, or against all of them.
 
     Evidence in this order: the flag, the structure alone, the name of the file, those of the folders, a bare high or
@@ -117,16 +81,16 @@ def choose(fits: Iterable[Released], family: str, *, path: Path, names: Names, f
     return Choice(name=None, evidence="")
 
 
-def _flagged(fits: tuple[Released, ...], family: str, path: Path, flag: str) -> str:
-    known = {model.name: model for model in RELEASED}
+def _flagged(fits: tuple[Released, ...], family: Family, path: Path, flag: str) -> str:
+    known = {model.name: model for model in released_models()}
     if flag not in known:
         raise UsageError(f"no released model {flag!r}; {nearest(flag, known)}", code="unknown_variant")
     fitting_names = [model.name for model in fits]
-    if flag in fitting_names or (not fits and known[flag].family == family):
+    if flag in fitting_names or (not fits and known[flag] in family.released):
         return flag
     fit = f"; it may be {_either(fitting_names)}" if fits else ""
     raise UsageError(
-        f"{path} is not {flag}: its structure is that of {family}{fit}", code="variant_contradicts_weights"
+        f"{path} is not {flag}: its structure is that of {family.name}{fit}", code="variant_contradicts_weights"
     )
 
 

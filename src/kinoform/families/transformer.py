@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 HEAD_WIDTH = 128
 """Columns of an attention head in every released transformer; structure alone does not tell it."""
 
+FREQUENCY_WIDTH = 256
+"""Sines and cosines of a noise level in every released transformer."""
+
 MADE_FOR = "0.42.1"
 """The version of diffusers whose keys these are."""
 
@@ -133,7 +136,7 @@ def transformer_spec(
             in_channels=in_channels,
             out_channels=out_channels,
             patch=(first, second, third),
-            frequency_width=shapes.length(("time_embedding.0.weight", 1), otherwise=DiTSpec.frequency_width),
+            frequency_width=shapes.length(("time_embedding.0.weight", 1), otherwise=FREQUENCY_WIDTH),
             eps=eps,
             context=_context(shapes, rows),
             block=FactorizedBlock() if shapes.has(f"blocks.0.{TIME}.") else FullBlock(),

@@ -38,13 +38,13 @@ from kinoform.families.adapter_files import (
 )
 from kinoform.files import whole
 from kinoform.loading.additions import PATCH, Additions
-from kinoform.loading.load import on_meta
 from kinoform.loading.lora import layer_sizes
 from kinoform.loading.lora_file import Sizes
 from kinoform.loading.parts import Parts, the_only
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.lora import MAX_RANK, adapters_of, with_adapters
 from kinoform.models.lora_linear import Adapted, Adapter, device_of, linear_layers
+from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
 
 SUFFIX = ".safetensors"

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError, WeightsError
-from kinoform.loading.load import on_meta
 from kinoform.loading.own import OwnFolder
 from kinoform.loading.parts import Parts, TransformerLoader
 from kinoform.models.block import StreamKeys
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.lora import LoRASpec, attach
+from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
 from kinoform.models.protocols import BranchSpec, ContextSpec
 from kinoform.ops.drawing import seeded

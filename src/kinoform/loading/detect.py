@@ -1,35 +1,19 @@
 """From a weight file or folder to a part that kinoform reads: what it is, and how its tensors are called there."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from kinoform.checkpoints.file_sets import files_at
 from kinoform.errors import WeightsError
-from kinoform.families import dialects, names
 from kinoform.families.config_file import Config
-from kinoform.families.identify import identify_parts
-from kinoform.families.kinds import kind_of
-from kinoform.families.names import Names
+from kinoform.families.family import OWN_NAMES
+from kinoform.families.identify import detect
 from kinoform.families.rivals import check_alone
 from kinoform.families.usable import check_family, one_model
-from kinoform.loading.sources import Opening, PartFile
-
-TABLES: Mapping[tuple[str, str], Names | None] = {
-    ("transformer", "official"): names.DIT,
-    ("transformer", "diffusers"): dialects.DIFFUSERS_DIT,
-    ("transformer", "kinoform"): None,
-    ("text_encoder", "official"): names.TEXT_ENCODER,
-    ("text_encoder", "huggingface"): dialects.HUGGINGFACE_TEXT_ENCODER,
-    ("text_encoder", "kinoform"): None,
-    ("codec", "official"): names.VAE21,
-    ("codec", "diffusers"): dialects.DIFFUSERS_VAE21,
-    ("codec", "kinoform"): None,
-    ("image_encoder", "official"): names.IMAGE_ENCODER,
-    ("image_encoder", "huggingface"): dialects.HUGGINGFACE_IMAGE_ENCODER,
-    ("image_encoder", "openclip"): dialects.OPENCLIP_IMAGE_ENCODER,
-    ("image_encoder", "kinoform"): None,
-}
+from kinoform.loading.sources import OpenedPart, Opening, PartFile
+from kinoform.models.block import FullBlock
+from kinoform.models.dit import DiTSpec
+from kinoform.models.factorized_block import FactorizedBlock, has_time_attention
 
 
 def detect_part(place: Path, part: str, opening: Opening, *, config: Config | None = None) -> PartFile:
@@ -55,16 +39,14 @@ def detect_parts(place: Path, opening: Opening, *, variant: str | None = None) -
     `variant` is the released model that the transformer is. Raises WeightsError for parts that kinoform cannot use.
     """
     opened = opening.reader.open(place, files_at(place, opening.reader))
-    parts = identify_parts(opened.tensors, path=opened.files[0], metadata=opened.metadata, flag=variant)
+    parts = detect(opened.tensors, path=opened.files[0], metadata=opened.metadata, flag=variant)
     for part in parts:
-        check_family(place, part)
+        check_family(place, part.identity)
     return {
-        part.part: PartFile(
+        part.identity.part: PartFile(
             files=opened,
-            identity=part,
-            names=TABLES[part.part, part.dialect],
-            others=tuple(other.prefix for other in parts if other is not part),
-            unused=kind.unused if (kind := kind_of(part.part, part.dialect)) else (),
+            detected=part,
+            others=tuple(other.identity.prefix for other in parts if other is not part),
         )
         for part in parts
     }
@@ -75,9 +57,32 @@ def settled(path: Path, transformer: PartFile, opening: Opening, *, whole: bool)
 
     Comes before other parts are looked for, so that what cannot work is not asked for more.
     """
-    identity = transformer.identity
-    assert identity is not None, "only parts of kinoform's own are described by a recipe"
+    detected = transformer.detected
+    assert detected is not None and detected.family is not None, "parts of kinoform's own are described by a recipe"
     if opening.named or opening.variant is not None:
         return transformer
-    model = one_model(path, transformer.models, family=identity.family, doubt=identity.doubt, whole=whole)
-    return replace(transformer, identity=replace(identity, chosen=model)) if transformer.models else transformer
+    identity = detected.identity
+    model = one_model(path, transformer.models, family=detected.family, doubt=identity.doubt, whole=whole)
+    if not transformer.models:
+        return transformer
+    return replace(transformer, detected=replace(detected, identity=replace(identity, chosen=model)))
+
+
+def stored_block(file: PartFile, spec: DiTSpec) -> DiTSpec:
+    """The spec with factorized blocks where weights by own names have them, and it full ones.
+
+    So a model that was converted keeps the recipe of the one it was made from.
+    """
+    if spec.block != FullBlock() or file.names is not OWN_NAMES or not has_time_attention(file.files.tensors):
+        return spec
+    return replace(spec, block=FactorizedBlock())
+
+
+def check_block(path: Path, part: OpenedPart[DiTSpec]) -> None:
+    """Raise WeightsError where the spec has factorized blocks and the weights full ones; it names the command."""
+    if isinstance(part.spec.block, FactorizedBlock) and not has_time_attention(part.file.files.tensors):
+        raise WeightsError(
+            f"{path} holds blocks of full attention, the recipe's have a temporal attention of their own; "
+            f"make such weights first: kinoform convert --to factorized {path} OUT",
+            code="weights_wrong_model",
+        )

@@ -6,21 +6,12 @@ Source: https://github.com/huggingface/diffusers and the folders that it saves.
 from pathlib import Path
 
 from kinoform.errors import WeightsError
+from kinoform.families import FAMILIES
 from kinoform.families.config_file import read_config, shown
 from kinoform.families.folders import CONFIG, INDEX
-from kinoform.families.usable import FAMILIES, READ_IMAGES
 from kinoform.loading.detect import detect_part, settled
-from kinoform.loading.part_specs import opened_codec, opened_image_encoder, opened_text_encoder, opened_transformer
-from kinoform.loading.sources import OpenedModel, Opening, PartFile
+from kinoform.loading.sources import OpenedModel, Opening, PartFile, opened
 from kinoform.loading.tokenizer_file import tokenizer_at
-
-PIPELINES = {
-    "WanPipeline": ("wan21-t2v",),
-    "WanVideoToVideoPipeline": ("wan21-t2v",),
-    "WanImageToVideoPipeline": READ_IMAGES,
-    "WanVACEPipeline": ("wan21-vace",),
-}
-"""The families of transformers that a pipeline has; one of another class is read by its parts."""
 
 TRANSFORMER, TEXT_ENCODER, CODEC, TOKENIZER = "transformer", "text_encoder", "vae", "tokenizer"
 IMAGE_ENCODER = "image_encoder"
@@ -32,30 +23,32 @@ def open_diffusers(folder: Path, opening: Opening) -> OpenedModel:
     if not (folder / TRANSFORMER).is_dir():
         raise WeightsError(
             f"{folder} is a folder of {shown(made_by)} without {TRANSFORMER}/; give one of a Wan pipeline, such as "
-            f"{next(iter(PIPELINES))}",
+            f"{FAMILIES[0].pipelines[0]}",
             code="config_unsupported",
         )
     given = opening.overrides
     file = _part(folder / TRANSFORMER, "transformer", None, opening)
     file = settled(folder, file, opening, whole=given.leaves_parts)
-    if file.family not in PIPELINES.get(str(made_by), (file.family,)):
+    family = file.family
+    assert family is not None, "parts that only a recipe describes are refused"
+    known = {pipeline for each in FAMILIES for pipeline in each.pipelines}
+    if made_by in known and made_by not in family.pipelines:
         raise WeightsError(
-            f"{folder} is a {made_by} with {FAMILIES[file.family]}; they do not belong together, fetch the folder "
-            "again",
+            f"{folder} is a {made_by} with {family.description}; they do not belong together, fetch the folder again",
             code="config_contradicts_weights",
         )
-    if made_by is not None and made_by not in PIPELINES:
+    if made_by is not None and made_by not in known:
         file = file.noted(f"its pipeline is {shown(made_by)}, which kinoform does not know; it is read by its parts")
     text = _part(folder / TEXT_ENCODER, "text_encoder", given.text_encoder, opening)
-    codec = opened_codec(_part(folder / CODEC, "codec", given.codec, opening))
+    codec = opened(_part(folder / CODEC, "codec", given.codec, opening))
     tokenizer = tokenizer_at(given.tokenizer or folder / TOKENIZER, opening.reader)
     image = None
-    if file.family in READ_IMAGES:
-        image = opened_image_encoder(_part(folder / IMAGE_ENCODER, "image_encoder", given.image_encoder, opening))
+    if file.reads_images:
+        image = opened(_part(folder / IMAGE_ENCODER, "image_encoder", given.image_encoder, opening))
     return OpenedModel(
         path=folder,
-        transformer=opened_transformer(file),
-        text_encoder=opened_text_encoder(text),
+        transformer=opened(file),
+        text_encoder=opened(text),
         codec=codec,
         codec_spec=codec.spec,
         tokenizer=tokenizer,

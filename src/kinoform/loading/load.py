@@ -6,19 +6,20 @@ Strict in both directions: every tensor has its place or is known to be unused, 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import PackedStored, Stored
 from kinoform.errors import WeightsError
+from kinoform.families.family import OWN_NAMES
 from kinoform.families.names import Names
 from kinoform.families.usable import other_model
 from kinoform.models.dit import keeps_float32
+from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
 from kinoform.ops.fp8 import widened
 
@@ -34,15 +35,15 @@ def load_module(
     build: Callable[[], Module],
     checkpoint: Checkpoint,
     *,
-    names: Names | None = None,
+    names: Names = OWN_NAMES,
     dtype_of: Callable[[str], torch.dtype],
     device: torch.device,
     unused: Iterable[str] = (),
 ) -> Module:
     """The module of `build` with the checkpoint's weights, for inference: eval mode, no gradients.
 
-    `names` translates the file's names (None: they are kinoform's own); `dtype_of` gives the dtype of each
-    parameter by its own name; `unused` are shell patterns of names in the file that no model reads.
+    `names` translates the file's names, which otherwise are kinoform's own; `dtype_of` gives the dtype of each
+    parameter by its own name; `unused` are shell patterns of names, in the file or own, that no model reads.
     At no time is more than one stored tensor in memory beside the module. Raises WeightsError as
     `match` does, and when values are NaN or infinite (looked for in a sample, see `sample`), too large for
     their dtype, or all zero in the whole file.
@@ -64,26 +65,8 @@ def load_module(
     return module.eval()
 
 
-def on_meta(build: Callable[[], Module]) -> Module:
-    """The module with shapes and no memory. Buffers are not supported: checkpoints do not hold them."""
-    with torch.device("meta"), _WithoutDrawing():
-        module = build()
-    assert not list(module.buffers()), f"{type(module).__name__} has buffers, which no checkpoint fills"
-    return module
-
-
-class _WithoutDrawing(TorchFunctionMode):
-    """Embeddings are not drawn: on the meta device that would import 800 modules, seconds of them."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        given = kwargs or {}
-        return given["tensor"] if func is nn.init.normal_ else func(*args, **given)
-
-
 def match(
-    module: nn.Module, checkpoint: Checkpoint, *, names: Names | None = None, unused: Iterable[str] = ()
+    module: nn.Module, checkpoint: Checkpoint, *, names: Names = OWN_NAMES, unused: Iterable[str] = ()
 ) -> dict[str, str]:
     """Own name -> name in the file, for every parameter; reads headers only.
 
@@ -94,12 +77,12 @@ def match(
     found: dict[str, str] = {}
     left: list[str] = []
     for name in checkpoint.tensors:
-        own = name if names is None else names.ours(name)
+        own = names.ours(name)
         if own is not None and own in wanted:
             found[own] = name
-        elif not any(fnmatchcase(name, pattern) for pattern in ignored):
+        elif not any(fnmatchcase(spelled, pattern) for pattern in ignored for spelled in (name, own or name)):
             left.append(name)
-    missing = [own if names is None else names.theirs(own) for own in wanted if own not in found]
+    missing = [names.theirs(own) for own in wanted if own not in found]
     _check_complete(checkpoint, missing, left, len(wanted))
     for own, name in found.items():
         stored = checkpoint.tensors[name]
@@ -167,7 +150,7 @@ def load_packed(
     build: Callable[[], Module],
     checkpoint: Checkpoint,
     *,
-    names: Names | None = None,
+    names: Names = OWN_NAMES,
     dtype_of: Callable[[str], torch.dtype],
     device: torch.device,
     unused: Iterable[str] = (),

@@ -21,12 +21,12 @@ from kinoform.errors import NonFiniteError, UsageError, WeightsError, nearest
 from kinoform.families.lora_endings import ALPHA, DOWN, UP
 from kinoform.families.lora_files import COMFY, LoRADialect
 from kinoform.files import whole
-from kinoform.loading.load import on_meta
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
 from kinoform.loading.parts import Parts, TransformerLoader
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.lora import STRONGEST, adapters_of, with_adapters
 from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_layers
+from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
 from kinoform.solvers.experts import PerExpert, check_per_expert, of_expert
 

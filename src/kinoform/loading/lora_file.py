@@ -7,11 +7,11 @@ from pathlib import Path
 from kinoform.checkpoints.files import open_file
 from kinoform.checkpoints.formats import Stored
 from kinoform.errors import WeightsError
+from kinoform.families import released_models
 from kinoform.families.foreign import foreign
 from kinoform.families.lora_config import checked_alpha, peft_config, peft_config_file
 from kinoform.families.lora_endings import ALPHA, DOWN, SAVED, UP, method_of, taken_apart
 from kinoform.families.lora_files import elsewhere, is_undotted, lora_dialect, lora_sizes, own_layer, own_parameter
-from kinoform.families.released import RELEASED
 from kinoform.models.lora import MAX_RANK
 
 LISTED = 3
@@ -129,7 +129,7 @@ def _check_width(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> No
     width = found.get("dim", own)
     if not own or width == own:
         return
-    fitting = [each.name for each in RELEASED if each.dim == width and each.layers >= found["layers"]]
+    fitting = [each.name for each in released_models() if each.dim == width and each.layers >= found["layers"]]
     named = f", as {', '.join(fitting)}" if fitting else ", as no released one"
     raise WeightsError(
         f"{path} is for a model that is {width} wide{named}; this one is {own} wide: give it to a model of its size",

@@ -6,17 +6,12 @@ Source: the official code and its released folders.
 from pathlib import Path
 
 from kinoform.errors import WeightsError
+from kinoform.families import FAMILIES
 from kinoform.families.config_file import Config, read_config
-from kinoform.families.usable import READ_IMAGES
+from kinoform.families.transformer import text_rows
+from kinoform.families.usable import model_types
 from kinoform.loading.detect import detect_part, settled
-from kinoform.loading.part_specs import (
-    MODEL_TYPES,
-    opened_codec,
-    opened_image_encoder,
-    opened_text_encoder,
-    opened_transformer,
-)
-from kinoform.loading.sources import OpenedModel, Opening
+from kinoform.loading.sources import OpenedModel, Opening, opened
 from kinoform.loading.tokenizer_file import tokenizer_at
 
 CONFIG = "config.json"
@@ -34,16 +29,17 @@ def open_official(folder: Path, opening: Opening) -> OpenedModel:
     file = detect_part(folder, "transformer", opening, config=config)
     file = settled(folder, file, opening, whole=given.leaves_parts)
     text = detect_part(given.text_encoder or _either(folder, TEXT_ENCODER), "text_encoder", opening)
-    codec = opened_codec(detect_part(given.codec or _codec(folder), "codec", opening))
+    codec = opened(detect_part(given.codec or _codec(folder), "codec", opening))
     tokenizer = tokenizer_at(given.tokenizer or folder / TOKENIZER, opening.reader)
     image = None
-    if file.family in READ_IMAGES:
+    if file.reads_images:
         place = given.image_encoder or _either(folder, IMAGE_ENCODER)
-        image = opened_image_encoder(detect_part(place, "image_encoder", opening))
+        image = opened(detect_part(place, "image_encoder", opening))
+    transformer = opened(file)
     return OpenedModel(
         path=folder,
-        transformer=opened_transformer(file),
-        text_encoder=opened_text_encoder(text, beside=file),
+        transformer=transformer,
+        text_encoder=opened(text, length=text_rows(transformer.spec)),
         codec=codec,
         codec_spec=codec.spec,
         tokenizer=tokenizer,
@@ -53,12 +49,12 @@ def open_official(folder: Path, opening: Opening) -> OpenedModel:
 
 def _check_kind(folder: Path, config: Config) -> None:
     kind = config.values.get("model_type")
-    if not isinstance(kind, str) or kind not in MODEL_TYPES:
+    if not isinstance(kind, str) or kind not in model_types():
         raise WeightsError(
-            f"{folder} is {_article(kind)} model; kinoform makes videos with {', '.join(MODEL_TYPES)} models",
+            f"{folder} is {_article(kind)} model; kinoform makes videos with {', '.join(model_types())} models",
             code="config_unsupported",
         )
-    _, maker = MODEL_TYPES[kind]
+    maker = next(family.saved_by for family in FAMILIES if family.model_type == kind)
     made_by = config.values.get("_class_name", maker)
     if made_by != maker:
         raise WeightsError(

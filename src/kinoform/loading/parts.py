@@ -4,26 +4,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import torch
 
 from kinoform.checkpoints.hashes import model_hash
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families import clip_qkv as clip
-from kinoform.families.identify import VOCABULARY
-from kinoform.loading.load import Module, load_module, load_packed, match, on_meta
+from kinoform.families.family import Family
+from kinoform.loading.detect import check_block, stored_block
+from kinoform.loading.load import Module, load_module, load_packed, match
 from kinoform.loading.opening import open_model
 from kinoform.loading.own import OwnFolder, verify
-from kinoform.loading.part_specs import check_block, stored_block
-from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, Overrides, PartFile
+from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, Overrides
 from kinoform.models.codec import Codec, CodecSpec
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
+from kinoform.models.meta import on_meta
 from kinoform.models.protocols import BlockSpec
 from kinoform.models.text import TextEncoder, TextSpec
 from kinoform.models.tokenizer import Tokenizer
-from kinoform.models.vae import VAE
 from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
 from kinoform.ops.patch import Patch
@@ -31,9 +30,6 @@ from kinoform.ops.patch import Patch
 T = TypeVar("T")
 
 Verify = Callable[[Iterable[Path]], None]
-
-UNUSED = (f"*{VOCABULARY}", "*logit_scale")
-"""What ComfyUI adds to text encoders: the tokenizer, and a number that only CLIP has a use for."""
 
 
 TransformerLoader: TypeAlias = Callable[[torch.dtype, torch.device], DiT]
@@ -73,7 +69,7 @@ class Parts:
 
     Calls may raise WeightsError for damage that headers do not show. A transformer keeps its float32
     parts in float32 whatever the dtype; the codec is float32, or has no weights. Each call loads anew. `image_spec`
-    is None for a model without image encoder. `family` is the transformer's architecture (see `Identity`), empty in
+    is None for a model without image encoder. `family` is that of the transformer, None in
     kinoform's own folders; `models` are the released models whose weights these may be, none for a model of
     another size; `notes` are sentences about settings and inputs that the names of the weights call for.
     """
@@ -86,7 +82,7 @@ class Parts:
     codec_spec: CodecSpec
     text_spec: TextSpec
     fingerprint: Callable[[], str]
-    family: str = ""
+    family: Family | None = None
     models: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
@@ -184,43 +180,47 @@ class _Loader(Generic[Module]):
     """A module and the opened files of its weights, which are held against each other when it is made."""
 
     build: Callable[[], Module]
-    file: PartFile
+    part: OpenedPart[Any]
     verify: Verify
     keep_packed: bool | None = False
-    unused: tuple[str, ...] = UNUSED
 
     def __post_init__(self) -> None:
-        match(on_meta(self.build), self.file.checkpoint(), names=self.file.names, unused=self.unused)
+        file = self.part.file
+        match(on_meta(self.build), file.checkpoint(), names=file.names, unused=file.unread(self.part.spec))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of its weights."""
+        return self.part.file.files.files
 
     def load(self, dtype_of: Callable[[str], torch.dtype], device: torch.device) -> Module:
         """Read the data. The mapping of a pickle lives as long as this call."""
         release_memory()  # of the part before this one
-        files = self.file.files.files
-        self.verify(files)
-        packed = files[0].suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed
-        load = load_packed if packed else load_module
+        self.verify(self.files)
+        packed = self.files[0].suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed
+        load, file = load_packed if packed else load_module, self.part.file
         return load(
             self.build,
-            self.file.checkpoint(),
-            names=self.file.names,
+            file.checkpoint(),
+            names=file.names,
             dtype_of=dtype_of,
             device=device,
-            unused=self.unused,
+            unused=file.unread(self.part.spec),
         )
 
 
 def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> Parts:
     opened, codec_spec = model.transformer, model.codec_spec
     check_block(model.path, opened)
-    transformer = _Loader(build=opened.spec.build, file=opened.file, verify=verify, keep_packed=keep_packed)
-    text_spec = model.text_encoder.spec
-    text = _Loader(build=text_spec.build, file=model.text_encoder.file, verify=verify, keep_packed=keep_packed)
-    codec = None
-    if model.codec is not None:  # the only codec with weights is the autoencoder
-        codec = _Loader(build=cast(Callable[[], VAE], codec_spec.build), file=model.codec.file, verify=verify)
-    image = _image_encoder(model.image_encoder, verify)
+    transformer = _Loader(build=opened.spec.build, part=opened, verify=verify, keep_packed=keep_packed)
+    text_part, image_part = model.text_encoder, model.image_encoder
+    text = _Loader(build=text_part.spec.build, part=text_part, verify=verify, keep_packed=keep_packed)
+    codec: _Loader[Any] | None = None
+    if model.codec is not None:  # all codecs with weights are modules
+        codec = _Loader(build=cast(Any, codec_spec.build), part=model.codec, verify=verify)
+    image = None if image_part is None else _Loader(build=image_part.spec.build, part=image_part, verify=verify)
     loaders = (each for each in (transformer, text, codec, image) if each is not None)
-    files = dict.fromkeys((*(file for each in loaders for file in each.file.files.files), model.tokenizer.path))
+    files = dict.fromkeys((*(file for each in loaders for file in each.files), model.tokenizer.path))
 
     def tokenizer() -> Tokenizer:
         verify([model.tokenizer.path])
@@ -237,21 +237,14 @@ def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> P
         codec=lambda device: codec_spec.build() if codec is None else codec.load(lambda _: torch.float32, device),
         transformer_specs=(opened.spec,),
         codec_spec=codec_spec,
-        text_spec=text_spec,
+        text_spec=text_part.spec,
         fingerprint=lambda: model_hash(files),
         family=opened.file.family,
         models=opened.file.models,
         notes=opened.file.notes,
         image_encoder=no_image_encoder if image is None else lambda dtype, device: image.load(lambda _: dtype, device),
-        image_spec=None if model.image_encoder is None else model.image_encoder.spec,
+        image_spec=None if image_part is None else image_part.spec,
     )
-
-
-def _image_encoder(part: OpenedPart[VisionSpec] | None, verify: Verify) -> _Loader[VisionEncoder] | None:
-    if part is None:
-        return None
-    unused = (*UNUSED, *clip.unused(part.spec.layers))
-    return _Loader(build=part.spec.build, file=part.file, verify=verify, unused=unused)
 
 
 def _trust(files: Iterable[Path]) -> None:

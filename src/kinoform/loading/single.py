@@ -8,13 +8,13 @@ from typing import Any
 from kinoform.checkpoints.file_sets import STEM
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
 from kinoform.errors import UsageError, WeightsError
+from kinoform.families import FAMILIES
 from kinoform.families.config_file import read_config
 from kinoform.families.rivals import ARGUMENTS
-from kinoform.families.usable import READ_IMAGES
+from kinoform.families.transformer import text_rows
 from kinoform.loading.detect import detect_part, detect_parts, settled
 from kinoform.loading.official import CONFIG, TOKENIZER
-from kinoform.loading.part_specs import OPENED, opened_text_encoder, opened_transformer
-from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, PartFile
+from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, PartFile, opened
 from kinoform.loading.tokenizer_file import TokenizerFile, tokenizer_at, tokenizer_in
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 
@@ -30,11 +30,6 @@ SIBLINGS = {
 }
 """Folders of ComfyUI, and those beside `transformer/` in a folder of diffusers."""
 
-CALLED = {
-    "text_encoder": "umT5 text encoder",
-    "codec": "Wan 2.1 autoencoder",
-    "image_encoder": "CLIP image encoder",
-}
 LISTED, EXPLAINED = 4, 2
 
 
@@ -52,24 +47,24 @@ def open_single(path: Path, opening: Opening) -> OpenedModel:
             code="weights_wrong_part",
         )
     transformer = replace(settled(path, held["transformer"], opening, whole=False), config=config)
-    transformer = opened_transformer(transformer)
+    transformer = opened(transformer)
     spec, given = transformer.spec, opening.overrides
     widths = {stream.name: getattr(stream, "width", 0) for stream in spec.context}
 
     def part(name: str, place: Path | None, fits: Fits) -> OpenedPart[Any]:
         if place is not None:
-            return OPENED[name](detect_part(place, name, opening))
-        return OPENED[name](held[name]) if name in held else _search(path, name, fits, opening)
+            return opened(detect_part(place, name, opening))
+        return opened(held[name]) if name in held else _search(path, name, fits, opening)
 
     text = part("text_encoder", given.text_encoder, lambda each: each.spec.dim == widths["text"])
     codec = part("codec", given.codec, lambda each: each.spec.channels == spec.out_channels)
     image = None
-    if transformer.file.family in READ_IMAGES:
+    if transformer.file.reads_images:
         image = part("image_encoder", given.image_encoder, lambda each: each.spec.dim == widths["image"])
     return OpenedModel(
         path=path,
         transformer=transformer,
-        text_encoder=opened_text_encoder(text.file, beside=transformer.file),
+        text_encoder=opened(text.file, length=text_rows(spec)),
         codec=codec,
         codec_spec=codec.spec,
         tokenizer=_tokenizer(path, text.file, opening),
@@ -80,6 +75,7 @@ def open_single(path: Path, opening: Opening) -> OpenedModel:
 def _search(file: Path, part: str, fits: Fits, opening: Opening) -> OpenedPart[Any]:
     """The only file that fits: of the sibling folders, or if none does there, of those beside the file."""
     siblings = _siblings(file, part)
+    called = " or ".join(family.description for family in FAMILIES if family.part == part)
     refused: list[str] = []
     for folders in (siblings, [file.parent]):
         fitting = _fitting(
@@ -94,14 +90,12 @@ def _search(file: Path, part: str, fits: Fits, opening: Opening) -> OpenedPart[A
         if fitting:
             names = ", ".join(str(each.file.files.path) for each in fitting[:LISTED])
             raise WeightsError(
-                f"several files fit as {CALLED[part]} of {file}: {names}; pass {ARGUMENTS[part]}",
+                f"several files fit as {called} of {file}: {names}; pass {ARGUMENTS[part]}",
                 code="weights_ambiguous",
             )
     looked = " and ".join(str(folder) for folder in (*siblings, file.parent))
     why = f" ({', and '.join(refused[:EXPLAINED])})" if refused else ""
-    raise WeightsError(
-        f"no {CALLED[part]} that fits {file} in {looked}{why}; pass {ARGUMENTS[part]}", code="part_missing"
-    )
+    raise WeightsError(f"no file fits {file} as {called} in {looked}{why}; pass {ARGUMENTS[part]}", code="part_missing")
 
 
 def _fitting(
@@ -113,9 +107,9 @@ def _fitting(
         if candidate.suffix.lower() not in WEIGHT_SUFFIXES or not candidate.is_file():
             continue
         try:
-            opened = OPENED[part](detect_part(candidate, part, opening))
-            if fits(opened):
-                found.setdefault(opened.file.files.files[0], opened)
+            found_part = opened(detect_part(candidate, part, opening))
+            if fits(found_part):
+                found.setdefault(found_part.file.files.files[0], found_part)
         except (WeightsError, UsageError) as error:
             refused.append(str(error))
     return list(found.values())

@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kinoform.checkpoints.files import Checkpoint, checkpoint_of, under
 from kinoform.checkpoints.fp8 import plain
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.errors import WeightsError
-from kinoform.families.clip_qkv import separated
 from kinoform.families.config_file import Config
+from kinoform.families.family import OWN_NAMES, UNREAD, Family, Shapes
+from kinoform.families.identify import DetectedPart
 from kinoform.families.identity import Identity
 from kinoform.families.names import Names
-from kinoform.families.specs import Shapes, shapes_of
-from kinoform.loading.tied_embeddings import untied
 from kinoform.loading.tokenizer_file import TokenizerFile
 from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec
@@ -57,23 +56,34 @@ class Opening:
 class PartFile:
     """The files that hold one part, opened: parsed headers, and no file that stays open.
 
-    `identity` tells what it is, None for a part of kinoform's own, which its recipe describes. `names` translates to
-    kinoform's own names (None: they are its own). Names under the prefixes `others` belong to other parts of the same
-    files; those that begin as `unused` are read by nobody where they do not stand behind the part's prefix. `config`
-    states the sizes a second time.
+    `detected` tells what it is, None for a part of kinoform's own, which its recipe describes. Names under the prefixes
+    `others` belong to other parts of the same files. `config` states the sizes a second time.
     """
 
     files: OpenedFiles
-    identity: Identity | None = None
-    names: Names | None = None
+    detected: DetectedPart | None = None
     others: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
     config: Config | None = None
 
     @property
-    def family(self) -> str:
-        """The architecture (see `Identity`), empty for a part of kinoform's own."""
-        return "" if self.identity is None else self.identity.family
+    def identity(self) -> Identity | None:
+        """The part in words; None for one of kinoform's own."""
+        return None if self.detected is None else self.detected.identity
+
+    @property
+    def family(self) -> Family | None:
+        """The family, None for a part of kinoform's own."""
+        return None if self.detected is None else self.detected.family
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether this is a transformer that reads the tokens of an image encoder, as its family tells."""
+        return self.family is not None and self.family.reads_images
+
+    @property
+    def names(self) -> Names:
+        """The table from the file's names to kinoform's own."""
+        return OWN_NAMES if self.detected is None else self.detected.names
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -89,22 +99,36 @@ class PartFile:
 
     def noted(self, note: str) -> "PartFile":
         """The same with one more note."""
-        if self.identity is None:
+        if self.detected is None:
             return self
-        return replace(self, identity=replace(self.identity, notes=(*self.notes, note)))
+        identity = replace(self.detected.identity, notes=(*self.notes, note))
+        return replace(self, detected=replace(self.detected, identity=identity))
 
     def checkpoint(self) -> Checkpoint:
         """The tensors of the part without prefix; scaled and packed storage reads as plain numbers.
 
         Parses no header. Raises WeightsError for storage that is damaged, and when a file has changed.
         """
-        prefix = "" if self.identity is None else self.identity.prefix
-        held = under(checkpoint_of(self.files), prefix, others=self.others, unused=self.unused)
-        return separated(untied(plain(held)))
+        dialect = None if self.detected is None else self.detected.dialect
+        if self.detected is None or dialect is None:
+            return plain(under(checkpoint_of(self.files), "", others=self.others))
+        prefix = self.detected.identity.prefix
+        held = under(checkpoint_of(self.files), prefix, others=self.others, unused=dialect.unused)
+        return dialect.prepare(plain(held))
 
     def shapes(self) -> Shapes:
         """The shapes by kinoform's own names. Raises WeightsError as `checkpoint`."""
-        return shapes_of(self.checkpoint(), self.names)
+        named = ((self.names.ours(name), stored.shape) for name, stored in self.checkpoint().tensors.items())
+        own = self.detected is None or self.detected.dialect is None or self.detected.dialect.own
+        by_name = {name: shape for name, shape in named if name is not None}
+        return Shapes(path=self.files.path, by_name=by_name, own=own)
+
+    def unread(self, spec: object) -> tuple[str, ...]:
+        """Shell patterns of tensors, by names in the file or own ones, that no model reads."""
+        if self.detected is None or self.detected.family is None or self.detected.dialect is None:
+            return UNREAD
+        unused = (f"{start}*" for start in self.detected.dialect.unused)
+        return (*UNREAD, *self.detected.family.unread(spec), *unused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +137,18 @@ class OpenedPart(Generic[Spec]):
 
     file: PartFile
     spec: Spec
+
+
+def opened(file: PartFile, **facts: object) -> OpenedPart[Any]:
+    """Add the sizes, which the shapes, the config.json beside them and further `facts` tell.
+
+    Raises WeightsError when the shapes are of no such model, or config.json contradicts them.
+    """
+    family = file.family
+    assert family is not None, "parts of kinoform's own have the sizes of their recipe"
+    if file.config is None:
+        return OpenedPart(file=file, spec=family.spec(file.shapes(), **facts))
+    return OpenedPart(file=file, spec=family.read(file.shapes(), file.config))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import WeightsError
+from kinoform.families import family_named
 from kinoform.families.folders import PARTS, check_folder
 from kinoform.families.identity import Identity
 from kinoform.families.rivals import twice
@@ -53,7 +54,9 @@ def verdict(
         return str(transformer.chosen)
     models = (transformer.chosen,) if transformer.chosen else transformer.candidates
     doubt = "" if named else transformer.doubt
-    name = one_model(path, models, family=transformer.family, doubt=doubt, whole=path.is_dir() or named)
+    family = family_named(transformer.family)
+    assert family is not None, "check_family refuses what only a recipe describes"
+    name = one_model(path, models, family=family, doubt=doubt, whole=path.is_dir() or named)
     _check_complete(weights.path, transformer)
     return name
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
@@ -23,13 +22,16 @@ from kinoform.models.vae_blocks import (
     ChannelNorm,
     Downsample,
     DownsampleTime,
-    FrameAttention,
     Frames,
     Memory,
     Past,
     ResidualBlock,
     Upsample,
     UpsampleTime,
+    check_frames,
+    denormalised,
+    middle,
+    normalised,
 )
 
 WAN21_MEAN = (
@@ -95,7 +97,7 @@ class Encoder(nn.Module):
                 layers.append((DownsampleTime if spec.time_downsample[level] else Downsample)(outputs))
         self.conv_in = CausalConv3d(3, widths[0])
         self.downsamples = nn.ModuleList(layers)
-        self.middle = _middle(widths[-1])
+        self.middle = middle(widths[-1])
         self.norm_out = ChannelNorm(widths[-1], 3)
         self.conv_out = CausalConv3d(widths[-1], 2 * spec.channels)
 
@@ -120,9 +122,9 @@ class Decoder(nn.Module):
             for block in range(spec.residual_blocks + 1):
                 layers.append(ResidualBlock(inputs if block == 0 else outputs, outputs))
             if level < len(spec.time_downsample):
-                layers.append((UpsampleTime if spec.time_downsample[-1 - level] else Upsample)(outputs))
+                layers.append((UpsampleTime if spec.time_downsample[-1 - level] else Upsample)(outputs, outputs // 2))
         self.conv_in = CausalConv3d(spec.channels, widths[0])
-        self.middle = _middle(widths[0])
+        self.middle = middle(widths[0])
         self.upsamples = nn.ModuleList(layers)
         self.norm_out = ChannelNorm(widths[-1], 3)
         self.conv_out = CausalConv3d(widths[-1], 3)
@@ -134,10 +136,6 @@ class Decoder(nn.Module):
             x = layer(x, memory)
         x = self.conv_out(memory.padded(F.silu(self.norm_out(x), inplace=True)))
         return x, memory.kept()
-
-
-def _middle(width: int) -> nn.ModuleList:
-    return nn.ModuleList([ResidualBlock(width, width), FrameAttention(width), ResidualBlock(width, width)])
 
 
 class History(NamedTuple):
@@ -177,13 +175,7 @@ class VAE(nn.Module):
 
         Raises UsageError unless t is 1 + 4n in the first chunk and 4n in the later ones (for stride 4).
         """
-        time = self.stride[0]
-        if (pixels.shape[2] - (history is None)) % time or not pixels.shape[2]:
-            rule = f"1 + {time}n" if history is None else f"{time}n"
-            raise UsageError(
-                f"a chunk of {pixels.shape[2]} frames cannot be encoded here; it takes {rule}",
-                code="frames_not_multiple",
-            )
+        check_frames(pixels.shape[2], self.stride[0], first=history is None)
         past = history or History()
         latents, network = torch.zeros((), device=pixels.device), None
         if self.encoder is not None and self.moments is not None:
@@ -206,15 +198,8 @@ class VAE(nn.Module):
 
     def normalise(self, latents: Frames) -> Frames:
         """(latents - mean) / std, per channel."""
-        if not self.spec.mean:
-            return latents
-        return (latents - self._channel(latents, self.spec.mean)) / self._channel(latents, self.spec.std)
+        return normalised(latents, self.spec.mean, self.spec.std)
 
     def denormalise(self, latents: Frames) -> Frames:
         """latents * std + mean, per channel."""
-        if not self.spec.mean:
-            return latents
-        return latents * self._channel(latents, self.spec.std) + self._channel(latents, self.spec.mean)
-
-    def _channel(self, like: Tensor, values: tuple[float, ...]) -> Float[Tensor, "1 c 1 1 1"]:
-        return torch.tensor(values, dtype=torch.float32, device=like.device)[None, :, None, None, None]
+        return denormalised(latents, self.spec.mean, self.spec.std)

@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinoform.errors import UsageError
 from kinoform.ops.attention import attend
 
 Frames = Float[Tensor, "b c t h w"]
@@ -154,11 +155,11 @@ class DownsampleTime(Downsample):
 
 
 class Upsample(Layer):
-    """Twice the height and width by repetition, then a 3x3 convolution to half the channels."""
+    """Twice the height and width by repetition, then a 3x3 convolution."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.resample = nn.Conv2d(channels, channels // 2, 3, padding=1)
+        self.resample = nn.Conv2d(inputs, outputs, 3, padding=1)
 
     def forward(self, x: Frames, memory: Memory) -> Changed:
         return _each_frame(self._double, x)
@@ -170,9 +171,9 @@ class Upsample(Layer):
 class UpsampleTime(Upsample):
     """Twice the frames after the first, then space. The first frame is neither doubled nor seen by the rest."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.time_conv = nn.Conv3d(channels, 2 * channels, (3, 1, 1))
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.time_conv = nn.Conv3d(inputs, 2 * inputs, (3, 1, 1))
 
     def forward(self, x: Frames, memory: Memory) -> Changed:
         found, later = [], x
@@ -184,3 +185,31 @@ class UpsampleTime(Upsample):
             doubled = rearrange(pairs, "b (two c) t h w -> b c (t two) h w", two=2)
             found.append(doubled.contiguous())
         return super().forward(torch.cat(found, dim=2), memory)
+
+
+def middle(width: int) -> nn.ModuleList:
+    """The layers between the levels: a residual block, attention over each frame, a residual block."""
+    return nn.ModuleList([ResidualBlock(width, width), FrameAttention(width), ResidualBlock(width, width)])
+
+
+def check_frames(frames: int, time: int, *, first: bool) -> None:
+    """Raise UsageError unless a chunk has 1 + n * `time` frames, where it is the first, or n * `time` frames."""
+    if (frames - first) % time or not frames:
+        rule = f"1 + {time}n" if first else f"{time}n"
+        raise UsageError(
+            f"a chunk of {frames} frames cannot be encoded here; it takes {rule}", code="frames_not_multiple"
+        )
+
+
+def normalised(latents: Frames, mean: tuple[float, ...], std: tuple[float, ...]) -> Frames:
+    """(latents - mean) / std, per channel; with an empty mean the latents themselves."""
+    return (latents - _channel(latents, mean)) / _channel(latents, std) if mean else latents
+
+
+def denormalised(latents: Frames, mean: tuple[float, ...], std: tuple[float, ...]) -> Frames:
+    """latents * std + mean, per channel; with an empty mean the latents themselves."""
+    return latents * _channel(latents, std) + _channel(latents, mean) if mean else latents
+
+
+def _channel(like: Tensor, values: tuple[float, ...]) -> Float[Tensor, "1 c 1 1 1"]:
+    return torch.tensor(values, dtype=torch.float32, device=like.device)[None, :, None, None, None]

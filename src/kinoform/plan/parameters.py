@@ -9,9 +9,9 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from kinoform.loading.load import on_meta
 from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec, keeps_float32
+from kinoform.models.meta import on_meta
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 from kinoform.plan.work import Sizes

@@ -27,9 +27,9 @@ from kinoform.files import check_no_link, missing
 from kinoform.folders import user_folder
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
 from kinoform.loading.additions import Additions, stored_spec, with_additions
+from kinoform.loading.detect import stored_block
 from kinoform.loading.lora import with_loras
 from kinoform.loading.own import MANIFEST, open_own
-from kinoform.loading.part_specs import stored_block
 from kinoform.loading.parts import Parts, own_parts, released_parts
 from kinoform.loading.sources import Overrides
 from kinoform.media.types import Origin
@@ -364,6 +364,7 @@ def _released(
     parts = released_parts(
         path, overrides, variant=weights, named=recipe is not None, keep_packed=keep_packed, block=block, reader=reader
     )
+    assert parts.family is not None, "a family is detected in all weights without a manifest"
     made = recipe or RELEASED[variant or one_model(path, parts.models, family=parts.family)]()
     _check_doors(path, made, parts.transformer_specs[0])
     made = replace(
