@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from kinoform.checkpoints.files import open_file
 from kinoform.checkpoints.formats import DTYPES
 from kinoform.checkpoints.headers import Entry, check_file, read_header, read_json
 from kinoform.checkpoints.storage import WIDTHS
