@@ -15,7 +15,7 @@ from kinoform.checkpoints.reader import HeaderReader, OpenedFiles, check_unchang
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """`path` as the user gave it; `tensors` in the order of the files; `metadata` as their headers tell."""
+    """Tensors by name, in the order of the files; `path` is as the user gave it, `metadata` as the headers have it."""
 
     path: Path
     tensors: Mapping[str, Stored]
@@ -26,7 +26,7 @@ class Checkpoint:
         return tuple(dict.fromkeys(stored.file for stored in self.tensors.values()))
 
     def read(self, name: str) -> Tensor:
-        """The data of one tensor on the CPU, as stored; the caller owns it."""
+        """Read one tensor onto the CPU, as stored; the caller owns it."""
         return self.tensors[name].read()
 
 
@@ -45,7 +45,7 @@ def open_file(file: Path) -> Checkpoint:
 
 
 def checkpoint_of(opened: OpenedFiles) -> Checkpoint:
-    """The checkpoint that parsed headers describe; no header is parsed, and nothing stays open behind it.
+    """Make the checkpoint that parsed headers describe; no header is parsed, and nothing stays open behind it.
 
     Raises WeightsError for a file that has changed since its header was read.
     """
@@ -67,16 +67,16 @@ def stored_in(header: Header) -> dict[str, Stored]:
 def under(
     checkpoint: Checkpoint, prefix: str, *, others: tuple[str, ...] = (), unused: tuple[str, ...] = ()
 ) -> Checkpoint:
-    """The tensors under a prefix, without it; those under `others` left out; what is under neither stays as it is.
+    """Take the tensors under a prefix, without it, and leave out those under `others`.
 
-    So a strict load of one part names what belongs to none. Of the latter, those that begin as `unused` are
-    left out too.
+    Tensors under neither keep their names, so that a strict load of one part names them; those among them that begin
+    as `unused` are left out too.
     """
     within = tuple(other for other in others if other.startswith(prefix))
     tensors = {}
-    for name, each in checkpoint.tensors.items():
+    for name, tensor in checkpoint.tensors.items():
         if name.startswith(prefix) and not name.startswith(within):
-            tensors[name.removeprefix(prefix)] = each
+            tensors[name.removeprefix(prefix)] = tensor
         elif not name.startswith((*others, *unused)):
-            tensors[name] = each
+            tensors[name] = tensor
     return replace(checkpoint, tensors=tensors)

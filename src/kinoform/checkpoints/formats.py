@@ -1,4 +1,4 @@
-"""The two file formats of weights, opened by their headers: safetensors, and PyTorch's zip of tensors.
+"""Tensors of two file formats, opened by their headers: safetensors, and PyTorch's zip of tensors.
 
 Both are read without running anything that the file says.
 """
@@ -65,7 +65,7 @@ def stored(header: Header) -> dict[str, Stored]:
 
 
 def read_data(path: Path, start: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor that lies in one piece from byte `start` on. Raises WeightsError when the file has shrunk."""
+    """Read a tensor that lies in one piece from byte `start` on. Raises WeightsError when the file has shrunk."""
     # Read, not mapped: a file that shrinks under a mapping kills the process, and a mapping that has been
     # walked through counts as memory in use.
     data = torch.empty(prod(shape) * dtype.itemsize, dtype=torch.uint8, device="cpu")
@@ -161,42 +161,42 @@ def _mapped(path: Path) -> dict[str, Tensor]:
 
 
 def _innermost(path: Path, loaded: Mapping[object, object]) -> dict[str, Tensor]:
-    """The only dictionary of tensors, though it lie in others, as trainers save it beside their state."""
-    found = list(_dictionaries((), loaded))
-    if not found:
-        strange = [name for name, each in loaded.items() if not isinstance(name, str) or not isinstance(each, Tensor)]
+    """Find the only dictionary of tensors, though it lie in others, as trainers save it beside their state."""
+    dictionaries = list(_dictionaries((), loaded))
+    if not dictionaries:
+        others = [name for name, item in loaded.items() if not isinstance(name, str) or not isinstance(item, Tensor)]
         raise WeightsError(
-            f"{path} is not a plain dictionary of tensors: {str(strange[0])[:SHOWN]!r} is something else"
-            if strange
+            f"{path} is not a plain dictionary of tensors: {str(others[0])[:SHOWN]!r} is something else"
+            if others
             else f"{path} holds no tensors; {FETCH}",
             code="pickle_unsupported",
         )
-    if len(found) > 1:
-        places = [place for place, _ in found]
-        place = next((each for each in places if "ema" in each[-1].lower()), places[0])
-        inside, target = "".join(f"[{word!r}]" for word in place), path.with_suffix(f".{place[-1]}.pth")
-        listed = ", ".join(".".join(each)[:SHOWN] for each in places)
+    if len(dictionaries) > 1:
+        keys = [key for key, _ in dictionaries]
+        chosen = next((key for key in keys if "ema" in key[-1].lower()), keys[0])
+        inside, target = "".join(f"[{word!r}]" for word in chosen), path.with_suffix(f".{chosen[-1]}.pth")
+        listed = ", ".join(".".join(key)[:SHOWN] for key in keys)
         raise WeightsError(
-            f"{path} holds {len(found)} dictionaries of tensors, {listed}; "
+            f"{path} holds {len(dictionaries)} dictionaries of tensors, {listed}; "
             'write the one you want to a file of its own, with: python -c "import torch; torch.save(torch.load('
             f"{str(path)!r}, map_location='cpu', weights_only=True){inside}, {str(target)!r})\"",
             code="weights_ambiguous",
         )
-    return found[0][1]
+    return dictionaries[0][1]
 
 
 def _dictionaries(
-    place: tuple[str, ...], value: Mapping[object, object]
+    key: tuple[str, ...], value: Mapping[object, object]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """Every dictionary of nothing but tensors, and the names that lead to it; an optimizer's numbered state is none."""
-    named = {name: each for name, each in value.items() if isinstance(name, str)}
-    if named and len(named) == len(value) and all(isinstance(each, Tensor) for each in named.values()):
-        yield place, {name: each for name, each in named.items() if isinstance(each, Tensor)}
-        return
-    if len(place) < NESTED:
-        for name, each in named.items():
-            if isinstance(each, Mapping):
-                yield from _dictionaries((*place, name), each)
+    """Yield each dictionary of named tensors and nothing else, behind the keys that lead to it."""
+    named = {name: item for name, item in value.items() if isinstance(name, str)}
+    tensors = {name: item for name, item in named.items() if isinstance(item, Tensor)}
+    if tensors and len(tensors) == len(value):
+        yield key, tensors
+    elif len(key) < NESTED:
+        for name, item in named.items():
+            if isinstance(item, Mapping):
+                yield from _dictionaries((*key, name), item)
 
 
 def _check_archive(path: Path) -> None:

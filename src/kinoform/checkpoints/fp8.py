@@ -64,7 +64,7 @@ class Scaled:
 
 
 def plain(checkpoint: Checkpoint) -> Checkpoint:
-    """The same checkpoint with every scale multiplied into its weight when that is read.
+    """Make the checkpoint in which every scale is multiplied into its weight when that is read.
 
     Names come without prefix. Eight-bit matrices can be kept packed (see models/packed.py). Raises
     WeightsError for a weight without its scale, a scale without its weight or of an impossible shape, and
@@ -78,13 +78,13 @@ def plain(checkpoint: Checkpoint) -> Checkpoint:
         _check_format(tensors, module, settings)
     if scales or formats or _is_marked(tensors):
         _check_all_scaled(tensors, scales)
-    found: dict[str, Stored] = {}
+    result: dict[str, Stored] = {}
     for name, stored in tensors.items():
         if is_side(name):
             continue
         scale = scales.get(name.removesuffix(WEIGHT)) if name.endswith(WEIGHT) else None
-        found[name] = _cast(stored) if scale is None else _scaled(tensors, name, scale)
-    return replace(checkpoint, tensors=found)
+        result[name] = _cast(stored) if scale is None else _scaled(tensors, name, scale)
+    return replace(checkpoint, tensors=result)
 
 
 def _refuse_four_bits(tensors: Mapping[str, Stored]) -> None:
@@ -94,8 +94,8 @@ def _refuse_four_bits(tensors: Mapping[str, Stored]) -> None:
 
 
 def _formats(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """What the file says of each quantised module of this part, from either place."""
-    found: dict[str, dict[str, Any]] = {}
+    """Read what the file says of each quantised module of this part, in its metadata or beside the weight."""
+    result: dict[str, dict[str, Any]] = {}
     text = checkpoint.metadata.get(QUANTIZATION)
     if text is not None:
         layers = _object(checkpoint.path, QUANTIZATION, text).get("layers")
@@ -105,7 +105,7 @@ def _formats(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
             )
         for layer, settings in layers.items():
             names = (layer, *(layer.removeprefix(prefix) for prefix in PREFIXES))
-            found |= {name: settings for name in names if f"{name}{WEIGHT}" in checkpoint.tensors}
+            result |= {name: settings for name in names if f"{name}{WEIGHT}" in checkpoint.tensors}
     for name, stored in checkpoint.tensors.items():
         if name.endswith(LAYER_FORMAT):
             if stored.dtype != torch.uint8 or len(stored.shape) != 1 or stored.shape[0] > FORMAT_BYTES:
@@ -113,33 +113,33 @@ def _formats(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
                     f"{stored.file}: {name!r} is not a short text of bytes; {FETCH}", code="weights_damaged"
                 )
             text = stored.read().numpy().tobytes()
-            found[name.removesuffix(LAYER_FORMAT)] = _object(stored.file, name, text)
-    return found
+            result[name.removesuffix(LAYER_FORMAT)] = _object(stored.file, name, text)
+    return result
 
 
 def _object(file: Path, name: str, text: str | bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{file}: {name!r} is not valid JSON; {FETCH}", code="weights_damaged") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise WeightsError(
-            f"{file}: {name!r} holds a {type(found).__name__} where an object is expected; {FETCH}",
+            f"{file}: {name!r} holds a {type(value).__name__} where an object is expected; {FETCH}",
             code="weights_damaged",
         )
-    return found
+    return value
 
 
 def _scales(tensors: Mapping[str, Stored]) -> dict[str, str]:
-    """Module -> name of its scale. Every scale has its weight, every scale of inputs its scale."""
-    found: dict[str, str] = {}
+    """Map each module to the name of its scale; every scale has its weight, every scale of inputs its scale."""
+    scales: dict[str, str] = {}
     for name, stored in tensors.items():
         module = _module(name, WEIGHT_SCALES)
         if module is None:
             continue
-        if module in found:
+        if module in scales:
             raise WeightsError(
-                f"{stored.file}: {module!r} has two scales, {found[module]!r} and {name!r}; {FETCH}",
+                f"{stored.file}: {module!r} has two scales, {scales[module]!r} and {name!r}; {FETCH}",
                 code="weights_damaged",
             )
         weight = tensors.get(f"{module}{WEIGHT}")
@@ -150,15 +150,15 @@ def _scales(tensors: Mapping[str, Stored]) -> dict[str, str]:
         if weight.dtype == torch.uint8 or stored.dtype not in WIDE:
             what = f"{weight.dtype} with scales of {stored.dtype}".replace("torch.", "")
             raise _unreadable(stored, module, what)
-        found[module] = name
+        scales[module] = name
     for name, stored in tensors.items():
         module = _module(name, INPUT_SCALES)
-        if module is not None and module not in found:
+        if module is not None and module not in scales:
             raise WeightsError(
                 f"{stored.file}: {name!r} stands alone: {module!r} has no scale of its weight; {FETCH}",
                 code="scale_without_weight",
             )
-    return found
+    return scales
 
 
 def _check_format(tensors: Mapping[str, Stored], module: str, settings: Mapping[str, Any]) -> None:
@@ -179,7 +179,7 @@ def _check_format(tensors: Mapping[str, Stored], module: str, settings: Mapping[
 
 
 def _is_marked(tensors: Mapping[str, Stored]) -> bool:
-    """Whether the empty tensor is there that says that every fp8 weight has a scale."""
+    """Whether the marker is there. Raises WeightsError for one of another shape."""
     marker = tensors.get(MARKER)
     if marker is not None and marker.shape not in ((0,), (2,)):
         raise WeightsError(
@@ -202,7 +202,7 @@ def _module(name: str, suffixes: tuple[str, ...]) -> str | None:
 
 
 def _cast(stored: Stored) -> Stored:
-    """An fp8 matrix without scale can be kept packed as well."""
+    """Let an fp8 matrix without scale be kept packed as well."""
     if stored.dtype not in FP8 or len(stored.shape) != 2:
         return stored
     return PackedStored(
@@ -236,7 +236,7 @@ def _scaled(tensors: Mapping[str, Stored], name: str, scale_name: str) -> Stored
 
 
 def _layout(scale: Stored, scale_name: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """(rows, stretches) of the scales: one for all, one a row, or as many a row as divide its length."""
+    """Find the (rows, stretches) of the scales: one for all, one a row, or as many a row as divide its length."""
     if prod(scale.shape) == 1:
         return 1, 1
     if len(shape) >= 2 and scale.shape[:1] == shape[:1]:

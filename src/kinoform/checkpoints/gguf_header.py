@@ -1,4 +1,4 @@
-"""What a GGUF file says about itself, read without its tensors and without trusting it.
+"""Headers of GGUF files, read without the tensors and without trusting them.
 
 Layout: magic, version, counts, metadata pairs, tensor descriptions, then aligned data; all little-endian.
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -37,7 +37,7 @@ STORAGE = {
     10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176),
     14: ("Q6_K", 256, 210), 20: ("IQ4_NL", 32, 18), 23: ("IQ4_XS", 256, 136),
 }  # fmt: skip
-"""Number in the file -> name, values of a block, bytes of a block. Further kinds are refused."""
+"""Kinds by their number in the file: name, values of a block, bytes of a block. Further kinds are refused."""
 
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -91,7 +91,7 @@ def read_gguf_header(path: Path) -> Header:
 
 
 class _Walk:
-    """One pass over the header; every length is held against the file before it is used."""
+    """A pass over the header; every length is held against the file before it is used."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.file = path, file
@@ -121,7 +121,7 @@ class _Walk:
         return Header(path=self.path, entries=entries, metadata=metadata, data_start=start, stamp=self.stamp)
 
     def pairs(self, count: int) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
-        """Single values as text, and the original shapes by the tensor's name."""
+        """Read the single values as text, and the original shapes by the tensor's name."""
         metadata: dict[str, str] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         for _ in range(count):
@@ -145,7 +145,7 @@ class _Walk:
         return str(self.numbers(SCALARS[kind])[0])
 
     def array(self, wanted: bool) -> tuple[int, ...] | None:
-        """The numbers of an array that is wanted; any other is passed over."""
+        """Read the numbers of an array that is wanted; any other is passed over."""
         kind, count = self.numbers("IQ")
         if kind == STRING:
             self.strings += count
@@ -186,7 +186,7 @@ class _Walk:
         return entries
 
     def check_places(self, entries: Mapping[str, Entry], start: int) -> None:
-        """The tensors lie behind each other in the file, with or without gaps."""
+        """Check that the tensors lie behind each other in the file, with or without gaps."""
         position = 0
         for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
             if entry.begin < position:
@@ -215,7 +215,7 @@ class _Walk:
         return text
 
     def text(self, limit: int) -> str | None:
-        """A string of up to `limit` bytes; a longer one is passed over."""
+        """Read a string of up to `limit` bytes; a longer one is passed over."""
         (length,) = self.numbers("Q")
         if length <= limit:
             return self.exactly(length).decode()

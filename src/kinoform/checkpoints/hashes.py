@@ -1,4 +1,4 @@
-"""A short name for a set of weight files, quick even for 28 GB."""
+"""Hashes of weight files: of one, and a short name for a set, quick even for 28 GB."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ CHUNK = 1 << 20
 
 
 def model_hash(files: Iterable[Path]) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 over the files in the order of their names.
+    """Compute the first 16 hexadecimal digits of a SHA-256 over the files in the order of their names.
 
     Of each file: its length; all bytes up to 64 MB; of a longer one the first 4 MB (which hold the header),
     1024 evenly spaced blocks of 4 kB, and the last block. Names and folders do not count, so a copy has the
@@ -35,7 +35,7 @@ def model_hash(files: Iterable[Path]) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a whole file, 64 hexadecimal digits."""
+    """Compute the SHA-256 of a whole file, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -1,4 +1,4 @@
-"""What a safetensors file says about itself: names, shapes, places. Read without PyTorch and without its data.
+"""Headers of safetensors files: names, shapes and places of tensors, read without PyTorch and without the data.
 
 Nothing that the file says is trusted before it is held against the file's size.
 https://github.com/huggingface/safetensors
@@ -23,7 +23,7 @@ HEADER_BYTES = 32_000_000
 """More than any header or pickle of MAX_TENSORS real names; checked before it is read."""
 
 MARKS = {b"{": 1, b"[": 2, b":": 4, b",": 9}
-"""How often a sign stands in the entry of a tensor. Behind each stands a value, and each value takes memory."""
+"""Signs and how often each stands in the entry of a tensor; behind each stands a value, which takes memory."""
 
 MAX_NAME = 1024
 MAX_DIMS = 32
@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """`entries` in the order of the file; their places count from byte `data_start`.
+    """Header of one file: `entries` in the order of the file, whose places count from byte `data_start`.
 
     `stamp` tells whether the file is still the one whose header this is (see `stamp_of`).
     """
@@ -70,7 +70,7 @@ class Header:
 
 
 def check_file(path: Path) -> None:
-    """Raises WeightsError when the file is missing, empty, a web page, or a git-LFS pointer."""
+    """Check that a file is there. Raises WeightsError when it is missing, empty, a web page, or a git-LFS pointer."""
     if not path.is_file():
         raise missing(path, f"check the name, or {FETCH}", weights=True)
     try:
@@ -104,7 +104,10 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def read_header(path: Path) -> Header:
-    """Raises WeightsError when the header is damaged or does not describe the whole file."""
+    """Parse the header of a safetensors file.
+
+    Raises WeightsError when it is damaged or does not describe the whole file.
+    """
     check_file(path)
     stamp = stamp_of(path)
     length, found = _read(path)
@@ -119,7 +122,7 @@ def read_header(path: Path) -> Header:
 
 
 def layer_formats(header: Header) -> dict[str, str]:
-    """ComfyUI's texts on how each layer is stored, each in a short tensor beside it; by the tensor's name.
+    """Read ComfyUI's texts on how each layer is stored, each in a short tensor beside it; by the tensor's name.
 
     Raises WeightsError when the file cannot be read any more.
     """
@@ -144,7 +147,7 @@ def layer_formats(header: Header) -> dict[str, str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises WeightsError when the file is missing, damaged or not an object."""
+    """Read the object in a JSON file. Raises WeightsError when the file is missing, damaged or not an object."""
     check_file(path)
     try:
         if path.stat().st_size > HEADER_BYTES:
@@ -238,7 +241,7 @@ def _numbers(values: object) -> bool:
 
 
 def _check_cover(path: Path, start: int, places: list[tuple[int, int]]) -> None:
-    """The tensors follow each other without gap or overlap, up to the end of the file."""
+    """Check that the tensors follow each other without gap or overlap, up to the end of the file."""
     position = 0
     for begin, end in places:
         if begin != position:

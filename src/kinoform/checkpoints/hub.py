@@ -26,7 +26,7 @@ INSTALL = "fetching weights needs the package huggingface_hub: pip install 'kino
 HASH_DIGITS = 16
 
 DATA = (".safetensors", ".sft", ".json", ".model", ".gguf", ".pth", ".pt", ".bin", ".ckpt")
-"""What may be fetched at all: data, which is never run."""
+"""Files that may be fetched at all: data, which is never run."""
 
 SETTINGS = ".json"
 
@@ -39,7 +39,7 @@ Choose = Callable[[str, Iterable[str]], set[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
-    """`sha256` is known of large files, `blob` (the SHA-1 of git) of all others."""
+    """A file on the hub; `sha256` is known of large files, `blob` (the SHA-1 of git) of all others."""
 
     name: str
     bytes: int
@@ -62,12 +62,12 @@ class Listing:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether this may be ORG/NAME, and is no path to something that exists."""
+    """Whether a name may be ORG/NAME, and is no path to something that exists."""
     return ID.fullmatch(name) is not None and ".." not in name and not os.path.exists(name)
 
 
 def folder_name(id: str) -> str:
-    """What the folder of a hub id is called where many lie side by side."""
+    """Name the folder of a hub id where many lie side by side."""
     return id.replace("/", "--")
 
 
@@ -127,7 +127,7 @@ def _settings_first(row: tuple[RemoteFile, Path, bool]) -> bool:
 
 
 def _fetch(hub: ModuleType, listed: Listing, file: RemoteFile, place: Path, on_length: Callable[[int], None]) -> None:
-    """Begun under a name made of the hash, so that only the rest of this very file is ever added to it."""
+    """Fetch one file, under a name made of its hash until it is whole, so that only its own rest is added to it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{(file.sha256 or file.blob or '')[:HASH_DIGITS]}.part")
     had = part.stat().st_size if part.is_file() else 0
@@ -163,7 +163,7 @@ class _CountingFile(io.FileIO):
 
 @contextmanager
 def _without_bars(hub: ModuleType) -> Iterator[None]:
-    """Progress is told, not drawn by the package."""
+    """Keep the package from drawing bars of its own."""
     group = "huggingface_hub.http_get"
     drawn = not hub.utils.are_progress_bars_disabled(group)
     if drawn:
@@ -188,7 +188,7 @@ def _named(id: str, only: Iterable[str], known: Iterable[str]) -> set[str]:
 
 
 def _remote(found: Any) -> RemoteFile:
-    """Raises WeightsError for names that lead out of the folder, and for files without size or hash."""
+    """Check a listed file. Raises WeightsError for a name that leads out of the folder, and without size or hash."""
     name, size = found.rfilename, found.size
     place = PurePosixPath(name)
     inside = name and not place.is_absolute() and str(place) == name and not {"..", ".cache"} & set(place.parts)
@@ -212,7 +212,7 @@ def _is(place: Path, file: RemoteFile) -> bool:
 
 
 def _blob(place: Path) -> str:
-    """The name that git gives to a file's content."""
+    """Compute the name that git gives to a file's content."""
     digest = hashlib.sha1(b"blob %d\0" % place.stat().st_size, usedforsecurity=False)
     with place.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -221,7 +221,7 @@ def _blob(place: Path) -> str:
 
 
 def _asked(hub: ModuleType, id: str, ask: Callable[[], Any]) -> Any:
-    """The answer, or one sentence about why there is none."""
+    """Ask the hub; raises one sentence about why there is no answer."""
     errors = hub.errors
     try:
         return ask()

@@ -60,7 +60,7 @@ def read_passes(path: Path) -> tuple[dict[int, Latents], dict[str, object]]:
 
 
 def holds_passes(path: Path) -> bool:
-    """Whether a file holds the passes of an edit, and not the latents of a video; of a damaged one not."""
+    """Whether a file holds the passes of an edit, and not the latents of a video; False for a damaged one."""
     try:
         with safe_open(path, framework="pt") as file:
             return _are_passes(list(file.keys()))
@@ -69,7 +69,7 @@ def holds_passes(path: Path) -> bool:
 
 
 def resuming(path: Path) -> str:
-    """Advice on the passes of an edit."""
+    """Advise how the passes of an edit are used."""
     return f"run the command that made it again, with --resume {shlex.quote(str(path))}"
 
 

@@ -1,4 +1,4 @@
-"""Headers of weight files, each parsed once: what is known of a checkpoint before any of its data is read.
+"""Headers of weight files, each parsed once, before any data is read.
 
 Works without PyTorch, but for pickles, whose headers only PyTorch can read.
 """
@@ -25,7 +25,7 @@ from kinoform.files import check_no_link
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedFiles:
-    """The headers of the files that hold one set of tensors; no file stays open.
+    """Headers of the files that hold one set of tensors; no file stays open.
 
     `path` is the place as it was named; `tensors` stand in the order of the files.
     """

@@ -43,7 +43,7 @@ QUANTIZATION = "_quantization_metadata"
 
 @runtime_checkable
 class Described(Protocol):
-    """A tensor of a header or of a checkpoint; `dtype` is a spelling of safetensors or GGUF, or PyTorch's."""
+    """Tensor of a header or of a checkpoint; `dtype` is a spelling of safetensors or GGUF, or PyTorch's."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -53,7 +53,7 @@ class Described(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amounts:
-    """`dtypes` count tensors by spelling; `parameters` are numbers, without scales."""
+    """Counts of a set of tensors: `dtypes` by spelling; `parameters` are numbers, without scales."""
 
     dtypes: Mapping[str, int]
     tensors: int
@@ -97,7 +97,7 @@ def spelled(tensor: Described) -> str:
 
 
 def _length(tensor: Described) -> int:
-    """Bytes in the file."""
+    """Count the bytes in the file."""
     begin, end = getattr(tensor, "begin", None), getattr(tensor, "end", None)
     if isinstance(begin, int) and isinstance(end, int):
         return end - begin

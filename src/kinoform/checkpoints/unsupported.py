@@ -1,4 +1,4 @@
-"""Ways to store numbers that kinoform does not read, known by names, dtypes, shapes and metadata, and refused by name.
+"""Storage of numbers that kinoform does not read, known by names, dtypes, shapes and metadata, and refused by name.
 
 Sources: the writers' own formats of state dicts: optimum-quanto, bitsandbytes, torchao, nunchaku, TurboDiffusion,
 compressed-tensors, AutoAWQ and GPTQModel, HQQ, DFloat11, MLX, and ComfyUI's mixed precision.
@@ -52,7 +52,7 @@ SHOWN = 80
 
 
 def check_storage(path: Path, tensors: Mapping[str, Described], metadata: Mapping[str, str]) -> None:
-    """Raises WeightsError when the tensors are stored in a way that kinoform does not read."""
+    """Check that tensors are stored in a way that kinoform reads. Raises WeightsError naming the other way."""
     if (found := unread_storage(tensors, metadata)) is not None:
         storage, name = found
         raise WeightsError(
@@ -63,7 +63,7 @@ def check_storage(path: Path, tensors: Mapping[str, Described], metadata: Mappin
 
 
 def unread_storage(tensors: Mapping[str, Described], metadata: Mapping[str, str]) -> tuple[str, str] | None:
-    """The storage and a tensor that shows it; None for storage that is read, or damaged."""
+    """Name the storage and a tensor that shows it; None for storage that is read, or damaged."""
     for storage, ending in NAMED.items():
         if (name := next((name for name in tensors if ending.search(name)), None)) is not None:
             return storage, name
@@ -74,7 +74,7 @@ def unread_storage(tensors: Mapping[str, Described], metadata: Mapping[str, str]
 
 
 def unread_format(settings: Mapping[str, object]) -> str | None:
-    """ComfyUI's words for a layer whose numbers kinoform cannot make; None for a layer that it can."""
+    """Describe a layer of ComfyUI whose numbers kinoform cannot make; None for a layer whose numbers it can."""
     format = settings.get("format")
     changes = sorted(key for key, value in settings.items() if value and key not in HINTS)
     if isinstance(format, str) and format in FORMATS and not changes:
@@ -83,7 +83,7 @@ def unread_format(settings: Mapping[str, object]) -> str | None:
 
 
 def _formats(metadata: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """The settings of layers by name, from the header and from the texts of layers; what is damaged is passed over."""
+    """Yield the settings of layers by name, from the header and from the texts of layers, but for damaged ones."""
     whole = (_object(metadata.get(QUANTIZATION, "")) or {}).get("layers")
     yield from whole.items() if isinstance(whole, dict) and all(isinstance(v, dict) for v in whole.values()) else ()
     for name, text in metadata.items():
@@ -100,7 +100,7 @@ def _object(text: str) -> dict[str, object] | None:
 
 
 def _by_dtypes(tensors: Mapping[str, Described]) -> Iterator[tuple[str, str]]:
-    """Scales of a kind that is not read, beside matrices of few bits; or none at all beside whole numbers."""
+    """Yield storage whose scales are of a kind that is not read, or missing beside whole numbers."""
     beside: dict[str, list[str]] = {}
     for name in tensors:
         module, _, leaf = name.rpartition(".")

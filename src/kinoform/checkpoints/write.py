@@ -49,24 +49,24 @@ class Outgoing:
 def write_safetensors(
     path: Path, tensors: Iterable[Outgoing], wrote: Wrote, metadata: Mapping[str, str] = METADATA
 ) -> None:
-    """The widest numbers come first, so that each tensor lies at a multiple of its width.
+    """Write one file, the widest numbers first, so that each tensor lies at a multiple of its width.
 
     Raises WeightsError for values that are too large for their dtype, and as the readers do.
     """
-    ordered = sorted(tensors, key=lambda each: -each.dtype.itemsize)
+    ordered = sorted(tensors, key=lambda tensor: -tensor.dtype.itemsize)
     with path.open("wb") as file:
         file.write(_header(ordered, metadata))
-        for each in ordered:
-            flat = each.read().flatten()
+        for tensor in ordered:
+            flat = tensor.read().flatten()
             for part in flat.split(CHUNK):
-                data = _cast(path, each, part)
+                data = _cast(path, tensor, part)
                 file.write(data.contiguous().view(torch.uint8).numpy().data)
                 wrote(data.nbytes)
             del flat
 
 
 def write_set(folder: Path, stem: str, tensors: Sequence[Outgoing], limit: int | None, wrote: Wrote) -> None:
-    """One file, or with `limit` numbered shards that are no larger files than that, with their index.
+    """Write one file, or with `limit` (bytes) numbered shards that are no larger files, with their index.
 
     Raises UsageError when one tensor alone is larger than a shard; otherwise as `write_safetensors`.
     """
@@ -78,38 +78,38 @@ def write_set(folder: Path, stem: str, tensors: Sequence[Outgoing], limit: int |
     for number, shard in enumerate(shards, 1):
         name = shard_name(stem, number, len(shards))
         write_safetensors(folder / name, shard, wrote)
-        weight_map |= {each.name: name for each in shard}
-    index = {"metadata": {"total_size": sum(each.bytes for each in tensors)}, "weight_map": weight_map}
+        weight_map |= {tensor.name: name for tensor in shard}
+    index = {"metadata": {"total_size": sum(tensor.bytes for tensor in tensors)}, "weight_map": weight_map}
     (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _header(tensors: Iterable[Outgoing], metadata: Mapping[str, str]) -> bytes:
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
-    place = 0
-    for each in tensors:
-        end = place + each.bytes
-        entries[each.name] = {"dtype": spelled(each), "shape": each.shape, "data_offsets": [place, end]}
-        place = end
+    begin = 0
+    for tensor in tensors:
+        end = begin + tensor.bytes
+        entries[tensor.name] = {"dtype": spelled(tensor), "shape": tensor.shape, "data_offsets": [begin, end]}
+        begin = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     return struct.pack("<Q", len(text)) + text
 
 
-def _cast(path: Path, each: Outgoing, part: Tensor) -> Tensor:
-    if part.dtype == each.dtype:
+def _cast(path: Path, tensor: Outgoing, part: Tensor) -> Tensor:
+    if part.dtype == tensor.dtype:
         return part
-    data = widened(part, each.dtype)
+    data = widened(part, tensor.dtype)
     if not data.isfinite().all():
         fault = "values too large" if part.isfinite().all() else "NaN or infinity, which it would hide"
         raise WeightsError(
-            f"{each.name} has {fault} for {each.dtype}; {path.name} was not written",
+            f"{tensor.name} has {fault} for {tensor.dtype}; {path.name} was not written",
             code="weights_overflow_dtype" if part.isfinite().all() else "weights_not_finite",
         )
     return data
 
 
 def _shards(stem: str, tensors: Iterable[Outgoing], limit: int) -> list[list[Outgoing]]:
-    """Tensors in their order, a new shard whenever the next would not fit."""
+    """Divide tensors in their order, a new shard whenever the next would not fit."""
     shards: list[list[Outgoing]] = [[]]
     left = room = limit - ENTRY
     for tensor in tensors:
