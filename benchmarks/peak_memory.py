@@ -30,9 +30,9 @@ from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
-from kinoform.pipelines.fit import work_of
+from kinoform.pipelines.fit import workload_of
 from kinoform.plan.memory import peaks
-from kinoform.plan.work import Sizes
+from kinoform.plan.workload import Sizes
 from kinoform.recipes.load import load
 
 ROWS = 512
@@ -75,8 +75,8 @@ def measure(folder: Path, stage: str, dtype: str) -> dict[str, object]:
     started = high_water()
     video = pipe.video(asked, next(pipe.latents([asked], tell)), tell)
     video.save(folder / "video.png" if frames == 1 else folder / "video.mp4", force=True)
-    sizes = Sizes(transformer=pipe.parts.transformer_spec, codec=pipe.parts.codec_spec, text=pipe.parts.text_spec)
-    predicted = {peak.stage: peak.total for peak in peaks(sizes, work_of(asked), pipe.machine.dtype, "cpu")}
+    sizes = Sizes(transformers=(pipe.parts.transformer_spec,), codec=pipe.parts.codec_spec, text=pipe.parts.text_spec)
+    predicted = {peak.stage: peak.total for peak in peaks(sizes, workload_of(asked), pipe.machine.dtype, "cpu")}
     worst = max(predicted, key=lambda name: predicted[name])
     found = {"video": [frames, height, width], "dtype": dtype, "started": started, "stages": predicted, "seen": seen}
     return {**found, "bound_by": worst, "predicted": predicted[worst], "measured": high_water()}

@@ -24,16 +24,17 @@ from measure import in_turn
 from quiet import disturbing
 from torch import Tensor
 
+from kinoform.conditions.protocols import NOTHING
 from kinoform.mini.recipe import mini
 from kinoform.models.attention.factorized import within_places
 from kinoform.models.codec import latent_size
 from kinoform.models.dit import initialise
 from kinoform.ops.attention import attend
+from kinoform.ops.dry_run import Kernels
 from kinoform.ops.patch import grid_of
 from kinoform.plan.crossover import BLOCKS, cheaper_from
-from kinoform.plan.evaluations import Evaluations
-from kinoform.plan.transformer import transformer_flops
-from kinoform.plan.work import Sizes, Work
+from kinoform.plan.transformer import measured_transformer
+from kinoform.plan.workload import Sizes, Workload
 from kinoform.types import Conditions, Grid
 
 VIDEOS = {
@@ -148,9 +149,15 @@ def forward(frames: int, side: int, rounds: int) -> Forward:
 
 def velocity_flops(name: str, grid: Grid) -> int:
     """Of one velocity, without what is prepared once a video."""
-    planned = transformer_flops(SPECS[name], grid)
-    none, one = (planned.executed(Evaluations(fields=1, negatives=0, pairs=0, singles=count)) for count in (0, 1))
-    return one - none
+    frames, height, width = (
+        number * part for number, part in zip((grid.frames, grid.height, grid.width), SPECS[name].patch, strict=True)
+    )
+    text = torch.empty(1, RECIPE.text.length, RECIPE.text.dim, device="meta")
+    run = measured_transformer(SPECS[name]).run(
+        (frames, height, width), text, lambda: NOTHING, negative=False, prepared_fields=1,
+        kernels=Kernels(parts=False, ordered=False),
+    )  # fmt: skip
+    return run.prompt.velocity
 
 
 def crossing(rows: Sequence[Forward]) -> float | None:
@@ -166,9 +173,9 @@ def crossing(rows: Sequence[Forward]) -> float | None:
 
 def predicted_crossing(side: int) -> int | None:
     full, factorized = (
-        Sizes(transformer=SPECS[name], codec=RECIPE.codec, text=RECIPE.text) for name in ("full", "factorized")
+        Sizes(transformers=(SPECS[name],), codec=RECIPE.codec, text=RECIPE.text) for name in ("full", "factorized")
     )
-    work = Work(width=side, height=side, num_frames=1, steps=1, guidance_scale=1.0)
+    work = Workload(width=side, height=side, num_frames=1, steps=1, guidance_scale=1.0)
     return cheaper_from(full, factorized, work, RECIPE.fps)
 
 

@@ -24,10 +24,10 @@ from kinoform.conditions.references import ReferenceTokens
 from kinoform.loading.additions import Additions
 from kinoform.mini.recipe import mini
 from kinoform.models.block import RMSNorm, heads, merge
-from kinoform.models.dit import DiTSpec, PatchEmbedding
+from kinoform.models.dit import PatchEmbedding
 from kinoform.models.linear import Linear
 from kinoform.models.lora import LoRASpec
-from kinoform.models.protocols import KeyHeads, Stream
+from kinoform.models.protocols import KeyHeads, Stream, TransformerSizes
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm
 from kinoform.recipe import Recipe
@@ -56,14 +56,14 @@ class ReaderSpec:
         """The images are embedded, at first, as the video is."""
         return {f"patch_embedding.{leaf}": f"patch_embedding.{leaf}" for leaf in ("weight", "bias")}
 
-    def build(self, spec: DiTSpec) -> nn.Module:
+    def build(self, spec: TransformerSizes) -> nn.Module:
         return ReaderBranch(self, spec)
 
 
 class ReaderBranch(nn.Module):
     """Its payload are latents [1, c, 1, h, w] of images."""
 
-    def __init__(self, own: ReaderSpec, spec: DiTSpec) -> None:
+    def __init__(self, own: ReaderSpec, spec: TransformerSizes) -> None:
         super().__init__()
         self.layers = own.layers
         self.patch_embedding = PatchEmbedding(spec.out_channels, spec.dim, spec.patch)
@@ -96,7 +96,7 @@ class ReaderBranch(nn.Module):
 class Reader(nn.Module):
     """Cross-attention from the video's tokens to the images'; its last layer begins at zero."""
 
-    def __init__(self, spec: DiTSpec) -> None:
+    def __init__(self, spec: TransformerSizes) -> None:
         super().__init__()
         self.count, self.eps = spec.heads, spec.eps
         self.q, self.k, self.v, self.o = (Linear(spec.dim, spec.dim) for _ in range(4))

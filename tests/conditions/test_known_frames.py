@@ -12,11 +12,20 @@ from torch import Tensor
 from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames, in_video_order, packed_mask
-from kinoform.conditions.protocols import Conditioner, EncodeCost, Encoders, LatentConstraints, Units, VideoSize
+from kinoform.conditions.protocols import (
+    Conditioner,
+    EncodeCost,
+    Encoders,
+    EncoderSpecs,
+    LatentConstraints,
+    Units,
+    VideoSize,
+)
 from kinoform.conditions.resize import fitted, signal
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
 from kinoform.media.types import InputImage
 from kinoform.models.codec import Codec, Identity
+from kinoform.models.vae import VAESpec
 from kinoform.types import Level
 from named_inputs import named
 from refusals import refused
@@ -193,7 +202,12 @@ def test_without_images_every_channel_is_zero(time: str) -> None:
         way.check(Inputs(), VIDEO)
     found, told = way.encode(Inputs(), VIDEO, InHand(made_codec=codec)).channels, channels({0: A}, codec)
     assert found is not None and found.shape == told.shape and found.dtype == told.dtype and not found.any()
-    assert way.estimate(Inputs(), VIDEO, WAN, 0) == EncodeCost() != KnownFrames().estimate(Inputs(), VIDEO, WAN, 0)
+    encoders = EncoderSpecs(codec=VAESpec())
+    assert (
+        way.estimate(Inputs(), VIDEO, WAN, encoders)
+        == EncodeCost()
+        != KnownFrames().estimate(Inputs(), VIDEO, WAN, encoders)
+    )
 
 
 def test_optional_images_are_given_as_required_ones() -> None:

@@ -3,19 +3,15 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pytest
 import torch
-from torch import nn
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.evaluation.cost import VideoFlops, video_flops
 from kinoform.media.types import InputImage
-from kinoform.models.attention.full import Full
 from kinoform.models.block import FullBlock
-from kinoform.models.dit import DiTSpec
 from kinoform.models.protocols import Attend
-from kinoform.pipelines.fit import sizes_of, work_of
+from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.video_plan import plan_video
 
@@ -27,7 +23,7 @@ def flops(pipeline: Pipeline, **changes: object) -> VideoFlops:
 
 
 def test_they_are_those_of_the_plan(mini: Pipeline) -> None:
-    work = work_of(mini.request("a red ball", seed=0))
+    work = workload_of(mini.request("a red ball", seed=0))
     plan = plan_video(sizes_of(mini.parts), work, dtype=torch.float32, device="cpu")
     found = flops(mini)
     assert found.total == sum(stage.executed for stage in plan.flops.values())
@@ -51,23 +47,13 @@ def test_a_reference_is_counted(mini: Pipeline, factorized: Pipeline) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """Attention that says nothing of its cost."""
+    """Attention that asks for values, which a plan does not have."""
 
     def at(self, layer: int) -> Attend:
-        return Full().at(layer)
+        return lambda q, k, v, grid: v if q.sum().item() else q
 
 
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """A branch that says nothing of its cost."""
-
-    name: str = "silent"
-
-    def build(self, spec: DiTSpec) -> nn.Module:
-        return nn.Linear(2, 3)
-
-
-@pytest.mark.parametrize("change", [{"block": FullBlock(attention=Nowhere())}, {"branches": (Silent(),)}])
-def test_what_is_not_told_is_not_guessed(mini: Pipeline, change: dict) -> None:
-    parts = replace(mini.parts, transformer_specs=(replace(mini.parts.transformer_spec, **change),))
+def test_what_cannot_be_counted_is_not_guessed(mini: Pipeline) -> None:
+    block = FullBlock(attention=Nowhere())
+    parts = replace(mini.parts, transformer_specs=(replace(mini.parts.transformer_spec, block=block),))
     assert video_flops(replace(mini, parts=parts), mini.request("a red ball", seed=0)) is None

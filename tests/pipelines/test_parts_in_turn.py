@@ -17,7 +17,7 @@ from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts
 from kinoform.media.types import InputVideo
 from kinoform.pipelines import generate
-from kinoform.pipelines.fit import sizes_of, work_of
+from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.video_plan import plan_video
@@ -148,9 +148,9 @@ def test_the_negative_prompt_is_encoded_and_prepared_only_where_it_is_read(
     asked = watching.request(PROMPT, seed=1, **changes)
     next(watching.latents([asked], lambda progress: None))
     assert (calls.count("text_encoder"), calls.count("transformer")) == (texts, prepared)
-    plan = plan_video(sizes_of(fresh.parts), work_of(asked), dtype=torch.float32, device="cpu")
+    plan = plan_video(sizes_of(fresh.parts), workload_of(asked), dtype=torch.float32, device="cpu")
     together = plan.asked.together
-    assert plan.work.prompts == texts and together.fields + together.negatives == prepared
+    assert plan.workload.prompts == texts and together.fields + together.negatives == prepared
 
 
 def test_a_rule_that_reads_what_it_says_it_does_not_is_refused(fresh: Pipeline) -> None:

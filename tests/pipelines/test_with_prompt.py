@@ -13,6 +13,7 @@ from kinoform.conditions.protocols import (
     NOTHING,
     Conditioner,
     ConditionerOutput,
+    EncoderSpecs,
     LatentConstraints,
     Units,
     VideoSize,
@@ -24,6 +25,7 @@ from kinoform.conditions.vace import Vace
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.side_blocks import Control
+from kinoform.models.vae import VAESpec
 from kinoform.pipelines.generate import text_field
 from kinoform.types import Conditions, Level
 from models.recorded import gap
@@ -118,4 +120,5 @@ def test_references_belong_to_the_prompt(conditioner: Conditioner, inputs: Input
     given = conditioner.encode(inputs, VIDEO, InHand(made_codec=random_module(CODECS["2"])))
     assert given.dropped_for_cfg == wanted and wanted <= given.context.keys() | given.branches.keys()
     units = Units(stride=(2, 2, 2), patch=(1, 2, 2))
-    assert conditioner.estimate(inputs, VIDEO, units, 0).dropped_for_cfg == wanted  # type: ignore[attr-defined]
+    encoders = EncoderSpecs(codec=VAESpec())
+    assert conditioner.estimate(inputs, VIDEO, units, encoders).dropped_for_cfg == wanted  # type: ignore[attr-defined]

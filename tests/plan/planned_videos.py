@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.protocols import NOTHING, ConditionerOutput
 from kinoform.conditions.references import ReferenceTokens
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace import Vace
@@ -25,11 +26,31 @@ from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import Piece, Tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
+from kinoform.ops.dry_run import Kernels
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
+from kinoform.plan.transformer import DenoiseRun, measured_transformer
+from kinoform.plan.workload import Sizes
 from kinoform.recipe import Recipe
 
 Module = TypeVar("Module", bound=nn.Module)
+PLAIN_KERNELS = Kernels(parts=False, ordered=False)
+
+
+def sizes_of(recipe: Recipe, **changes: Any) -> Sizes:
+    """Sizes of a recipe's parts, those of its transformer changed."""
+    transformer = replace(recipe.transformer, **changes)
+    return Sizes(transformers=(transformer,), codec=recipe.codec, text=recipe.text, image=recipe.image)
+
+
+def run_of(spec: DiTSpec, latents: tuple[int, int, int], output: ConditionerOutput = NOTHING) -> DenoiseRun:
+    """The transformer under a prompt that fills its text source, and under the negative prompt."""
+    text = next(each for each in spec.context if isinstance(each, TextStream))
+    rows = torch.empty(1, text.rows, text.width, device="meta")
+    return measured_transformer(spec).run(
+        latents, rows, lambda: output, negative=True, prepared_fields=1, kernels=PLAIN_KERNELS
+    )
+
 
 ROWS = 16
 TEXT = TextStream(width=64, rows=ROWS)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.models.codec import decode_video, encode_video
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec, cast_weights
@@ -13,16 +14,16 @@ from kinoform.models.vae import VAESpec
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.generate import text_field
-from kinoform.plan.autoencoder import decode_work, encode_work
 from kinoform.plan.evaluations import Evaluations
-from kinoform.plan.parameters import codec_count, transformer_count
-from kinoform.plan.text import text_flops
-from kinoform.plan.transformer import transformer_flops
+from kinoform.plan.modules import codec_count, decode_run, encode_run, text_run
+from kinoform.plan.transformer import transformer_count
 from kinoform.solvers.base import sample
 from kinoform.solvers.euler import Euler
 from kinoform.types import Conditions
+from plan.planned_videos import PLAIN_KERNELS, run_of
 
 ROWS = 6
+NEVER = Evaluations(fields=0, negatives=0, pairs=0, singles=0)
 DIT = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16,
     context=(TextStream(width=10, rows=ROWS),),
@@ -47,8 +48,12 @@ def test_the_codec(spec: VAESpec, frames: int) -> None:
     video = torch.zeros(1, 3, 1 + (frames - 1) * time, 2 * rows, 3 * columns)
     chunks = [video[:, :, :1], *(video[:, :, 1:].split(time, dim=2) if frames > 1 else ())]
     latents = torch.zeros(1, spec.channels, frames, 2, 3)
-    assert count_flops(lambda: list(decode_video(codec, latents))) == decode_work(spec, (frames, 2, 3)).flops
-    assert count_flops(lambda: encode_video(codec, iter(chunks))) == encode_work(spec, (frames, 2, 3)).flops
+    assert (
+        count_flops(lambda: list(decode_video(codec, latents))) == decode_run(spec, (frames, 2, 3), PLAIN_KERNELS).flops
+    )
+    assert (
+        count_flops(lambda: encode_video(codec, iter(chunks))) == encode_run(spec, (frames, 2, 3), PLAIN_KERNELS).flops
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 3])
@@ -58,7 +63,7 @@ def test_what_the_codec_remembers(spec: VAESpec, frames: int) -> None:
     with torch.no_grad():
         for part in torch.zeros(1, spec.channels, frames, 2, 3).split(1, dim=2):
             _, history = spec.build().decode(part, history)
-    assert bytes_of(history) == decode_work(spec, (frames, 2, 3)).history
+    assert bytes_of(history) == decode_run(spec, (frames, 2, 3), PLAIN_KERNELS).history
 
 
 def bytes_of(history: object) -> int:
@@ -74,7 +79,7 @@ def test_one_forward_of_the_transformer() -> None:
     counted = count_flops(
         lambda: model(x, torch.tensor([500.0]), model.prepare(Conditions(context={"text": rows}), grid))
     )
-    assert counted == transformer_flops(DIT, grid).forward
+    assert counted == run_of(DIT, (3, 4, 6)).prompt.forward
 
 
 def test_a_forward_that_reads_images_too() -> None:
@@ -84,7 +89,8 @@ def test_a_forward_that_reads_images_too() -> None:
     rows = {"text": torch.randn(1, ROWS, 10), "image": torch.randn(1, 5, 14)}
     conditions = Conditions(context=rows, channels=torch.randn(1, 3, 2, 4, 4))
     counted = count_flops(lambda: model(x, torch.tensor([500.0]), model.prepare(conditions, grid)))
-    assert counted == transformer_flops(spec, grid).forward
+    given = ConditionerOutput(context={"image": rows["image"].to("meta")})
+    assert counted == run_of(spec, (2, 4, 4), given).prompt.forward
 
 
 @pytest.mark.parametrize(("guidance_scale", "pairs"), [(4.0, 3), (1.0, 0), (0.0, 3)])
@@ -95,17 +101,17 @@ def test_a_whole_video_as_it_is_denoised(guidance_scale: float, pairs: int) -> N
     def denoise() -> None:
         list(sample(Euler(), text_field(model, rows, x, guidance_scale), x, Euler().levels(steps, 3.0)))
 
-    planned = transformer_flops(DIT, grid_of(x, DIT.patch))
+    planned = run_of(DIT, (3, 4, 6))
     asked = Evaluations(fields=1, negatives=int(pairs > 0), pairs=pairs, singles=steps - pairs)
-    assert count_flops(denoise) == planned.executed(asked)
-    assert planned.executed(asked) < planned.official(steps)
+    assert count_flops(denoise) == planned.executed(asked, NEVER)
+    assert planned.executed(asked, NEVER) < planned.official(asked, NEVER)
 
 
 def test_the_text_encoder() -> None:
-    spec = TextSpec(vocab=9, dim=24, dim_attention=16, dim_ffn=40, heads=2, layers=2, buckets=8)
+    spec = TextSpec(vocab=9, dim=24, dim_attention=16, dim_ffn=40, heads=2, layers=2, buckets=8, length=7)
     ids = torch.ones(1, 7, dtype=torch.long)
     encoder = spec.build()
-    assert count_flops(lambda: encoder(ids, torch.ones_like(ids))) == text_flops(spec, 7)
+    assert count_flops(lambda: encoder(ids, torch.ones_like(ids))) == text_run(spec, torch.float32, PLAIN_KERNELS).flops
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

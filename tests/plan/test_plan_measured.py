@@ -8,13 +8,13 @@ import torch
 
 from kinoform.models.codec import decode_video, encode_video
 from kinoform.models.vae import VAESpec
-from kinoform.pipelines.fit import sizes_of, work_of
+from kinoform.ops.dry_run import Kernels
+from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.generate import Progress
-from kinoform.plan.autoencoder import decode_work, encode_work
-from kinoform.plan.kernels import Kernels
 from kinoform.plan.memory import peaks
+from kinoform.plan.modules import decode_run, encode_run
 from live_bytes import LiveBytes
-from plan.planned_videos import VIDEOS, pipeline_of
+from plan.planned_videos import PLAIN_KERNELS, VIDEOS, pipeline_of
 
 OTHER = VAESpec(dim=24, multipliers=(1, 3, 2), time_downsample=(True, False))
 
@@ -50,7 +50,7 @@ def test_what_a_video_holds_is_predicted_within_a_tenth(
         latents = next(pipe.latents([asked], tell))
         live.peak = live.now
         pipe.frames(latents, tell)
-    work = work_of(asked)
+    work = workload_of(asked)
     kernels = Kernels(parts=parts, ordered=False)
     found = {peak.stage: peak for peak in peaks(sizes_of(pipe.parts), work, dtype, "cpu", kernels)}
     for stage in ("denoise", "decode"):
@@ -72,9 +72,9 @@ def test_what_the_codec_holds_is_predicted_within_a_twentieth(spec: VAESpec, fra
         for pixels in decode_video(codec, latents):
             assert pixels.shape[3] == video.shape[3]
 
-    assert decode_work(spec, size).peak == pytest.approx(alive(decode), rel=0.05)
+    assert decode_run(spec, size, PLAIN_KERNELS).peak == pytest.approx(alive(decode), rel=0.05)
     chunks = alive(lambda: encode_video(codec, (chunk.clone() for chunk in whole)))
-    assert encode_work(spec, size).peak == pytest.approx(chunks, rel=0.05)
+    assert encode_run(spec, size, PLAIN_KERNELS).peak == pytest.approx(chunks, rel=0.05)
 
 
 def alive(work: Callable[[], object]) -> int:

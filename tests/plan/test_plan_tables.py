@@ -5,34 +5,30 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import UMT5_XXL
 from kinoform.models.vae import VAESpec
-from kinoform.plan.autoencoder import decode_work, encode_work
-from kinoform.plan.parameters import codec_count, text_count, transformer_count
-from kinoform.plan.text import text_flops
-from kinoform.plan.transformer import transformer_flops
+from kinoform.plan.modules import codec_count, decode_run, encode_run, text_count, text_run
+from kinoform.plan.transformer import transformer_count
 from kinoform.plan.video_plan import VideoPlan, plan_video
-from kinoform.plan.work import Sizes, Work
+from kinoform.plan.workload import Workload
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import NEGATIVE, t2i_14b, t2v_1_3b, t2v_14b
-from kinoform.types import Grid
+from plan.planned_videos import PLAIN_KERNELS, run_of, sizes_of
 
 SMALL, LARGE = t2v_1_3b(), t2v_14b()
 LATENTS = {"480p": (21, 60, 104), "720p": (21, 90, 160)}
 TOKENS = {"480p": 32_760, "720p": 75_600}
-GRIDS = {
-    size: Grid(frames=frames, height=height // 2, width=width // 2) for size, (frames, height, width) in LATENTS.items()
-}
 SIDES = {"480p": (832, 480), "720p": (1280, 720)}
 CASES = [(SMALL, "480p"), (SMALL, "720p"), (LARGE, "480p"), (LARGE, "720p")]
 
 
 def planned(recipe: Recipe, size: str, **changes: float) -> VideoPlan:
     width, height = SIDES[size]
-    sizes = Sizes(transformer=recipe.transformer, codec=recipe.codec, text=recipe.text)
-    work = Work(width=width, height=height, num_frames=81, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
+    sizes = sizes_of(recipe)
+    work = Workload(width=width, height=height, num_frames=81, steps=recipe.steps, guidance_scale=recipe.guidance_scale)
     return plan_video(sizes, replace(work, **changes), dtype=torch.bfloat16, device="cuda")
 
 
@@ -77,9 +73,9 @@ def test_a_forward_takes_the_operations_of_the_table(
 ) -> None:
     found = planned(recipe, size).transformer
     names = "self_projections", "self_attention", "cross_projections", "cross_keys", "cross_attention", "feed_forward"
-    each = [found.blocks[0].parts[name] for name in names]
+    each = [found.parts[name] / recipe.transformer.layers for name in names]
     assert [flops / 1e12 for flops in each] == pytest.approx(parts, abs=0.001)  # some last digits there are cut off
-    assert round(found.blocks[0].total / 1e12, 3 if block < 10 else 2) == block
+    assert round(sum(each) / 1e12, 3 if block < 10 else 2) == block
     assert round(found.forward / 1e12, 1) == total
 
 
@@ -89,7 +85,8 @@ IMAGES = [(0, "480p", 1686.4), (0, "720p", 6540.5), (514, "480p", 1694.4), (514,
 @pytest.mark.parametrize(("places", "size", "total"), IMAGES)
 def test_a_stream_of_images_adds_what_the_table_says(places: int, size: str, total: float) -> None:
     spec = replace(LARGE.transformer, in_channels=36, context=(TextStream(), ImageStream(positions=places)))
-    assert round(transformer_flops(spec, GRIDS[size]).forward / 1e12, 1) == total
+    rows = ConditionerOutput(context={"image": torch.empty(1, places or 257, 1280, device="meta")})
+    assert round(run_of(spec, LATENTS[size], rows).prompt.forward / 1e12, 1) == total
 
 
 CODEC = [
@@ -104,22 +101,22 @@ CODEC = [
 def test_the_codec_takes_the_operations_of_the_table(
     latents: tuple[int, int, int], encode: float, decode: float, digits: int
 ) -> None:
-    assert round(encode_work(VAESpec(), latents).flops / 1e12, digits) == encode
-    assert decode_work(VAESpec(), latents).flops / 1e12 == pytest.approx(decode, abs=0.05)
+    assert round(encode_run(VAESpec(), latents, PLAIN_KERNELS).flops / 1e12, digits) == encode
+    assert decode_run(VAESpec(), latents, PLAIN_KERNELS).flops / 1e12 == pytest.approx(decode, abs=0.05)
 
 
 def test_the_codec_remembers_as_much_as_was_seen() -> None:
     remembered = {
-        size: tuple(round(work(VAESpec(), latents).history / 2**30, 2) for work in (encode_work, decode_work))
+        size: round(decode_run(VAESpec(), latents, PLAIN_KERNELS).history / 2**30, 2)
         for size, latents in LATENTS.items()
     }
-    assert remembered == {"480p": (2.09, 3.52), "720p": (4.82, 8.12)}
+    assert remembered == {"480p": 3.52, "720p": 8.12}
 
 
 def test_a_whole_video_as_the_official_code_makes_it() -> None:
     """Two prompts of 9.7 TFLOP, 652,340 for 50 steps of 14B at 720p, 639 for the frames."""
     flops = planned(LARGE, "720p").flops
-    assert round(text_flops(UMT5_XXL, 512) / 1e12, 2) == 4.84
+    assert round(text_run(UMT5_XXL, torch.bfloat16, PLAIN_KERNELS).flops / 1e12, 2) == 4.84
     assert round(flops["text"].official / 1e12, 1) == 9.7
     assert round(flops["denoise"].official / 1e12) == pytest.approx(652_340, abs=10)
     assert round(flops["decode"].official / 1e12) == 639
@@ -128,8 +125,9 @@ def test_a_whole_video_as_the_official_code_makes_it() -> None:
 def test_what_is_kept_and_shared_is_not_done_again() -> None:
     whole, single = planned(LARGE, "480p"), planned(LARGE, "480p", guidance_scale=1.0)
     official, executed = whole.flops["denoise"].official, whole.flops["denoise"].executed
-    block, steps = whole.transformer.blocks[0], 50
-    saved = (steps - 1) * 2 * 40 * block.cross_keys + steps * block.before_context
+    parts, layers, steps = whole.transformer.parts, 40, 50
+    shared = (parts["self_projections"] + parts["self_attention"]) / layers
+    saved = (steps - 1) * 2 * parts["cross_keys"] + steps * shared
     assert official - executed == pytest.approx(saved, rel=0.01)
     assert single.flops["denoise"].executed == pytest.approx(official / 2, rel=0.01)
     assert single.flops["denoise"].official == official

@@ -1,20 +1,19 @@
 """Videos from images, controls and references: planned operations and shapes are those of the real thing, exactly."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from kinoform.cli.plan_report import report
 from kinoform.conditions.image_tokens import ImageTokens
-from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs
+from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.protocols import Conditioner, ConditionerOutput, Encoders, Units, VideoSize, together
+from kinoform.conditions.protocols import Conditioner, ConditionerOutput, Encoders, together
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, REFERENCE_IMAGES, SOURCE_PROMPT, STRENGTH, VIDEO
 from kinoform.conditions.vace import Vace
@@ -22,7 +21,7 @@ from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputImage, InputVideo
 from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
-from kinoform.models.codec import Codec, Identity
+from kinoform.models.codec import Codec
 from kinoform.models.context import ImageStream, ReaderSpec, ReferenceStream, TextStream, WordStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
@@ -35,17 +34,16 @@ from kinoform.models.vision import VisionEncoder, VisionSpec, image_rows
 from kinoform.ops import cpu
 from kinoform.ops.flops import count_flops
 from kinoform.pipelines.experts import in_memory
-from kinoform.pipelines.fit import work_of
+from kinoform.pipelines.fit import workload_of
 from kinoform.pipelines.generate import denoise, noise_of
 from kinoform.pipelines.request import Request, request
+from kinoform.plan.modules import vision_run
 from kinoform.plan.video_plan import VideoPlan, plan_video
-from kinoform.plan.vision import vision_flops
-from kinoform.plan.work import Sizes
 from kinoform.recipe import Recipe
 from kinoform.recipes.load import RELEASED
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
-from plan.own_codec import OwnCodec
+from plan.planned_videos import PLAIN_KERNELS, sizes_of
 
 ROWS = 6
 TEXT = TextStream(width=10, rows=ROWS)
@@ -180,8 +178,8 @@ class Random:
 def asked_and_planned(name: str) -> tuple[Recipe, Request, VideoPlan]:
     made, inputs, changes = VIDEOS[name]
     asked = request(made, "a ball", 1, inputs=inputs, **changes).sized(made.codec, made.transformer.patch)
-    sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text, image=made.image)
-    return made, asked, plan_video(sizes, work_of(asked), dtype=torch.float32, device="cpu")
+    sizes = sizes_of(made)
+    return made, asked, plan_video(sizes, workload_of(asked), dtype=torch.float32, device="cpu")
 
 
 def given_to(asked: Request) -> ConditionerOutput:
@@ -233,14 +231,14 @@ def test_the_negative_prompt_takes_what_words_alone_take(name: str) -> None:
     both = plan.transformer.forward + plan.negative.forward
     assert (
         plan.flops["denoise"].official
-        == plan.asked.prompt.velocities * both + plan.asked.source.velocities * 2 * plan.negative.forward
+        == plan.asked.prompt.nfe * both + plan.asked.source.nfe * 2 * plan.negative.forward
     )
 
 
 def test_one_image_in_the_image_encoder() -> None:
     encoder, pixels = VISION.build(), torch.zeros(1, 3, 5, 7)
-    assert count_flops(lambda: image_rows(encoder, pixels)) == vision_flops(VISION)
-    assert round(vision_flops(VisionSpec()) / 1e12, 3) == 0.324
+    assert count_flops(lambda: image_rows(encoder, pixels)) == vision_run(VISION, torch.float32, PLAIN_KERNELS).flops
+    assert round(vision_run(VisionSpec(), torch.float32, PLAIN_KERNELS).flops / 1e12, 3) == 0.324
 
 
 # Released models
@@ -266,9 +264,9 @@ PARAMETERS = {
 
 def planned(name: str, width: int, height: int, inputs: Inputs = NO_INPUTS) -> VideoPlan:
     made = RELEASED[name]()
-    sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text, image=made.image)
+    sizes = sizes_of(made)
     asked = request(made, "a ball", 1, width=width, height=height, inputs=inputs)
-    return plan_video(sizes, work_of(asked), dtype=torch.bfloat16, device="cuda")
+    return plan_video(sizes, workload_of(asked), dtype=torch.bfloat16, device="cuda")
 
 
 @pytest.mark.parametrize(("name", "width", "height"), TOTALS)
@@ -307,53 +305,3 @@ def test_a_reference_of_vace_is_a_latent_frame_more(width: int, height: int, tok
     assert shapes["branch vace"] == (1, 96, 22, height // 8, width // 8)
     assert shapes["noise, latents"] == shapes["prediction"] == (1, 16, 22, height // 8, width // 8)
     assert shapes["decoded pixels"] == (1, 3, 81, height, width)
-
-
-# What nobody counts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Silent:
-    """A branch, and what fills it, that say nothing of their cost."""
-
-    name: str = "silent"
-    inputs: tuple[InputField[object], ...] = ()
-
-    def build(self, spec: DiTSpec) -> nn.Module:
-        return nn.Linear(2, 3)
-
-    def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
-        return asked
-
-    def check(self, inputs: Inputs, video: VideoSize) -> None: ...
-
-    def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
-        raise NotImplementedError
-
-
-def test_what_is_not_counted_is_said() -> None:
-    made = recipe((Silent(), Silent()), branches=(Silent(),))
-    sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text)
-    work = work_of(request(made, "a ball", 1))
-    plan, plain = (plan_video(each, work, dtype=torch.float32, device="cpu") for each in (
-        sizes, replace(sizes, transformer=PLAIN)
-    ))  # fmt: skip
-    assert plan.uncounted == ("what Silent encodes and gives", "the branch 'silent' beyond its weights")
-    assert plan.as_json()["not_counted"] == list(plan.uncounted)
-    assert plan.transformer == plain.transformer
-    assert plan.parameters["transformer"].parameters == plain.parameters["transformer"].parameters + 9
-
-
-@pytest.mark.parametrize("module", [False, True])
-def test_a_codec_of_another_kind_is_named(module: bool) -> None:
-    """Its weights are counted where it is a module; what it computes and holds is not known."""
-    made = replace(recipe((), context=(TEXT,)), codec=OwnCodec(module=module))
-    sizes = Sizes(transformer=made.transformer, codec=made.codec, text=made.text)
-    plan = plan_video(sizes, work_of(request(made, "a ball", 1)), dtype=torch.float32, device="cpu")
-    assert plan.parameters["codec"].parameters == (6 if module else 0)
-    assert plan.uncounted == ("the codec OwnCodec beyond its weights" if module else "the codec OwnCodec",)
-    assert plan.as_json()["not_counted"] == list(plan.uncounted)
-    text = report("idea", plan)
-    assert f"not counted: {plan.uncounted[0]}" in text and text.endswith("whether that is all is not known")
-    pixels = replace(sizes, codec=Identity())
-    assert plan_video(pixels, plan.work, dtype=torch.float32, device="cpu").uncounted == ()

@@ -20,11 +20,11 @@ from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named
 from kinoform.errors import UsageError, nearest
 from kinoform.loading.additions import Additions
 from kinoform.loading.lora import open_loras
-from kinoform.pipelines.fit import largest, work_of
+from kinoform.pipelines.fit import workload_of
 from kinoform.pipelines.request import request
 from kinoform.plan.crossover import crossovers
 from kinoform.plan.video_plan import VideoPlan, plan_video
-from kinoform.plan.work import Sizes, Work
+from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.load import ADAPTERS, DEVICES, DTYPES, EMBEDDED, RELEASED, choose_machine, takers
 
@@ -58,7 +58,7 @@ def plan(
     kind, number = machine_of(machine)
     read = cache(inputs.read)  # once for both sides, unless their rates differ
 
-    def asked_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Work, float]:
+    def asked_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Workload, float]:
         recipe, kept = recipe_of(named)
         changes = replace(made, size=size).request_changes(
             recipe, recipe.codec, recipe.transformers[0].patch, read, fit_mask=inputs.fit_mask
@@ -66,7 +66,7 @@ def plan(
         asked = request(recipe, texts[0], made.seed or 0, **changes)
         add = (recipe.additions or Additions()).to
         sizes = Sizes(
-            transformer=largest([add(spec) for spec in recipe.transformers]),
+            transformers=tuple(add(spec) for spec in recipe.transformers),
             codec=recipe.codec,
             text=recipe.text,
             image=recipe.image,
@@ -74,16 +74,16 @@ def plan(
         )
         if asked.inputs:  # otherwise the usual case is planned, also of models that cannot do without
             asked = asked.sized(sizes.codec, sizes.transformer.patch, takers)
-        return sizes, replace(work_of(asked), others=others), asked.fps
+        return sizes, replace(workload_of(asked), others=others), asked.fps
 
     def planned(named: ModelOptions, size: str | None) -> VideoPlan:
-        sizes, work, _ = asked_for(named, size)
-        return plan_video(sizes, work, dtype=number, device=kind)
+        sizes, workload, _ = asked_for(named, size)
+        return plan_video(sizes, workload, dtype=number, device=kind)
 
     name, as_json = str(model.model), output.as_json
     if compare in FACTORIZED and not os.path.exists(compare):
-        sizes, work, fps = asked_for(model, made.size)
-        found = crossovers(sizes, work, fps=fps, dtype=number, device=kind)
+        sizes, workload, fps = asked_for(model, made.size)
+        found = crossovers(sizes, workload, fps=fps, dtype=number, device=kind)
         head = {"model": name, "dtype": str(number).removeprefix("torch."), "device": kind}
         console.result(crossing(head, found), {**head, **found.as_json()}, as_json=as_json)
         return

@@ -15,8 +15,6 @@ STAGES = ("text", "encode", "denoise", "decode")
 LABELS = {
     "self_projections": "self q, k, v, o",
     "self_attention": "self-attention",
-    "space_projections": "space q, k, v, o",
-    "space_attention": "attention in space",
     "time_projections": "time q, k, v, o",
     "time_attention": "attention in time",
     "cross_projections": "cross q, o",
@@ -29,11 +27,11 @@ LABELS = {
 
 def report(name: str, plan: VideoPlan) -> str:
     """The whole plan as lines of text."""
-    work, forward = plan.work, plan.transformer
+    workload, forward = plan.workload, plan.transformer
     dtypes = (torch.float32, torch.bfloat16, plan.dtype)
     lines = [
-        f"{name}: {work.num_frames} frames of {work.width}x{work.height}, {work.steps} steps, "
-        f"guidance {work.guidance_scale:g}, {_dtype(plan.dtype)} on {plan.device}",
+        f"{name}: {workload.num_frames} frames of {workload.width}x{workload.height}, {workload.steps} steps, "
+        f"guidance {workload.guidance_scale:g}, {_dtype(plan.dtype)} on {plan.device}",
         "",
         *_table(["tensor", "shape", "dtype"], [(t.name, "x".join(map(str, t.shape)), t.dtype) for t in plan.tensors]),
         "",
@@ -77,9 +75,9 @@ def comparison(first: tuple[str, VideoPlan], second: tuple[str, VideoPlan]) -> s
     """Two plans side by side, with the ratio of the second to the first."""
     (left, one), (right, other) = first, second
     rows: list[tuple[str, Callable[[VideoPlan], int], Callable[[int], str]]] = [
-        ("frames", lambda plan: plan.work.num_frames, _whole),
-        ("width", lambda plan: plan.work.width, _whole),
-        ("height", lambda plan: plan.work.height, _whole),
+        ("frames", lambda plan: plan.workload.num_frames, _whole),
+        ("width", lambda plan: plan.workload.width, _whole),
+        ("height", lambda plan: plan.workload.height, _whole),
         ("tokens", lambda plan: plan.tokens, _whole),
         *((f"{part}, parameters", lambda plan, part=part: _parameters(plan, part), _whole) for part in PARTS),
         ("one forward, TFLOP", lambda plan: plan.transformer.forward, _tera),
@@ -144,7 +142,7 @@ def _forward(plan: VideoPlan) -> list[tuple[str, int]]:
     return [
         *((LABELS.get(name, name.replace("_", " ")), value) for name, value in parts),
         *((f"branch {name}", branch.total) for name, branch in forward.branches.items()),
-        ("outside the blocks", forward.outside.total),
+        ("outside the blocks", sum(forward.outside.values())),
     ]
 
 

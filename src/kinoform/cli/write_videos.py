@@ -10,7 +10,7 @@ from kinoform.cli.latents import latents_kept
 from kinoform.cli.output import Output, save
 from kinoform.cli.plan_report import report
 from kinoform.cli.progress import bars
-from kinoform.pipelines.fit import sizes_of, work_of
+from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.plan.video_plan import plan_video
@@ -54,8 +54,8 @@ def rehearse(
     For an edit it is that of the first of its `passes`; `beside` it, its video takes so many bytes on the host.
     """
     sizes, machine = sizes_of(pipeline.parts, kept=model in {*EMBEDDED, *ADAPTERS}), pipeline.machine
-    work = replace(work_of(asked[0]), others=len(asked) > 1)
-    plan = plan_video(sizes, work, dtype=machine.dtype, device=machine.device.type)
+    workload = replace(workload_of(asked[0]), others=len(asked) > 1)
+    plan = plan_video(sizes, workload, dtype=machine.dtype, device=machine.device.type)
     whole = passes * sum(flops.executed for flops in plan.flops.values())
     edit = [
         f"this is the first of {passes} passes, all of one size at most: about {whole / 1e12:.3g} TFLOP in all",

@@ -12,7 +12,7 @@ import torch
 
 from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.known_frames import in_video_order
-from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoders, Units, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoders, EncoderSpecs, Units, VideoSize
 from kinoform.conditions.resize import FLOATS, signal
 from kinoform.conditions.standard_inputs import FRAMES
 from kinoform.errors import UsageError
@@ -47,9 +47,12 @@ class ImageTokens:
             needs = "an image for frame 0" if self.images == 1 else "images for frames 0 and -1"
             raise UsageError(f"this model needs {needs}, and {len(known) or 'none'} is given", code="input_missing")
 
-    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
         held = max((FLOATS * each.pixels.nbytes for each in inputs[FRAMES].values()), default=0)
-        return EncodeCost(images=self.images, held=held, context_tokens={"image": self.images * image_tokens})
+        if encoders.image is None:
+            return EncodeCost(images=self.images, held=held)
+        rows = torch.empty(1, self.images * encoders.image.rows, encoders.image.dim, device="meta")
+        return EncodeCost(images=self.images, held=held, context={"image": rows})
 
     @torch.no_grad()
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:

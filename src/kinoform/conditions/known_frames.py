@@ -22,6 +22,7 @@ from kinoform.conditions.protocols import (
     ConditionerOutput,
     EncodeCost,
     Encoders,
+    EncoderSpecs,
     InpaintingConstraint,
     LatentConstraints,
     Units,
@@ -95,7 +96,7 @@ class KnownFrames:
                 shape = f"{by(kept)}, the proportions of {by(proportions)}"
                 warnings.warn(f"{image.name} of {by(image.size)} is cropped to {shape}", stacklevel=2)
 
-    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
         if not inputs[FRAMES] and not self.required:
             return EncodeCost()
         return EncodeCost(

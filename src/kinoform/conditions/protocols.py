@@ -14,8 +14,8 @@ from kinoform.conditions.input_kinds import ReadOptions
 from kinoform.conditions.inputs import InputField, Inputs, by_name
 from kinoform.conditions.standard_inputs import STANDARD_INPUTS
 from kinoform.errors import UsageError
-from kinoform.models.codec import Codec
-from kinoform.models.vision import VisionEncoder
+from kinoform.models.codec import Codec, CodecSpec
+from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.numbers import Number, Whole
 from kinoform.ops.patch import Patch
 from kinoform.types import Conditions, Latents, Level
@@ -139,22 +139,30 @@ class Conditioner(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpecs:
+    """Kinds of the encoders that `Encoders` loads; `image` is None where the model has none."""
+
+    codec: CodecSpec
+    image: VisionSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeCost:
     """Cost of `Conditioner.encode`, known before anything is encoded; videos and stills have the size of the video to
     be made.
 
     `videos` and `stills`: whole videos and single frames for the codec; `images`: for the image encoder;
-    `held`: bytes of pixels on the host meanwhile. `context_tokens`: by context source; `branches`: latent frames by
-    branch; `prefix_frames`: latent frames before the video; `strength`: that of a video to begin from, None without;
-    `dropped_for_cfg`: as in `ConditionerOutput`.
+    `held`: bytes of pixels on the host meanwhile. `context`, `branches` and `dropped_for_cfg` are what `encode` will
+    return, on the meta device; `prefix_frames`: latent frames before the video; `strength`: that of a video to begin
+    from, None without.
     """
 
     videos: int = 0
     stills: int = 0
     images: int = 0
     held: int = 0
-    context_tokens: Mapping[str, int] = field(default_factory=dict)
-    branches: Mapping[str, int] = field(default_factory=dict)
+    context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict)
+    branches: Mapping[str, Any] = field(default_factory=dict)
     prefix_frames: int = 0
     strength: float | None = None
     dropped_for_cfg: frozenset[str] = frozenset()
@@ -162,13 +170,13 @@ class EncodeCost:
 
 @runtime_checkable
 class EstimatesCost(Protocol):
-    """Conditioner that states its cost. `image_tokens` are those of the image encoder for one image.
+    """Conditioner that states its cost.
 
     Inputs may be missing, as in a plan without any; then it states that of the usual case. A conditioner without this
     method works as well, but plans say that it is not counted.
     """
 
-    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost: ...
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost: ...
 
 
 @runtime_checkable

@@ -12,11 +12,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.protocols import NOTHING, ConditionerOutput, EncodeCost, Encoders, Units, VideoSize
+from kinoform.conditions.protocols import (
+    NOTHING,
+    ConditionerOutput,
+    EncodeCost,
+    Encoders,
+    EncoderSpecs,
+    Units,
+    VideoSize,
+)
 from kinoform.conditions.resize import FLOATS, check_shows, kept_part, signal
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
+from kinoform.models.codec import latent_size
 from kinoform.models.vision import image_rows
 from kinoform.ops.patch import Patch, grid_of, patches
 from kinoform.ops.rope import grid_positions
@@ -101,9 +110,11 @@ class ReferenceTokens(_References):
     branch: str = "references"
     fit: Fit = on_white
 
-    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
         count = self._count(inputs)
-        branches = {self.branch: count} if count else {}
+        size = latent_size(encoders.codec, 1, video.height, video.width)
+        images = tuple(torch.empty(1, encoders.codec.channels, *size, device="meta") for _ in range(count))
+        branches = {self.branch: images} if count else {}
         return EncodeCost(stills=count, held=_held(inputs), branches=branches, dropped_for_cfg=frozenset({self.branch}))
 
     @torch.no_grad()
@@ -120,7 +131,7 @@ class RowsOf(Protocol):
 
     @property
     def width(self) -> int: ...
-    def estimate(self, stream: str, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost: ...
+    def estimate(self, stream: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost: ...
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]: ...
 
 
@@ -136,10 +147,10 @@ class LatentRows:
     def width(self) -> int:
         return self.channels * self.patch[0] * self.patch[1] * self.patch[2] + 2 * MARK
 
-    def estimate(self, stream: str, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
+    def estimate(self, stream: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
         sides = video.height, video.width
         rows, columns = (s // n // p for s, n, p in zip(sides, units.stride[1:], self.patch[1:], strict=True))
-        return EncodeCost(stills=1, context_tokens={stream: rows * columns})
+        return EncodeCost(stills=1, context={stream: torch.empty(1, rows * columns, self.width, device="meta")})
 
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
         latents = latents_of(image, video, encoders, self.fit)
@@ -154,8 +165,9 @@ class ImageRows:
 
     width: int = 1280
 
-    def estimate(self, stream: str, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
-        return EncodeCost(images=1, context_tokens={stream: image_tokens})
+    def estimate(self, stream: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
+        rows = 0 if encoders.image is None else encoders.image.rows
+        return EncodeCost(images=1, context={stream: torch.empty(1, rows, self.width, device="meta")})
 
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
         return image_rows(encoders.image(), signal(image.pixels[None]).to(encoders.device)).float()
@@ -175,14 +187,18 @@ class ReferenceRows(_References):
     def width(self) -> int:
         return self.rows.width + MARK
 
-    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
-        each, count = self.rows.estimate(self.stream, video, units, image_tokens), self._count(inputs)
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
+        each, count = self.rows.estimate(self.stream, video, units, encoders), self._count(inputs)
         return replace(
             each,
             stills=count * each.stills,
             images=count * each.images,
             held=_held(inputs),
-            context_tokens={name: count * tokens for name, tokens in each.context_tokens.items()},
+            context={
+                name: torch.empty(1, count * rows.shape[1], self.width, device="meta")
+                for name, rows in each.context.items()
+                if count
+            },
             dropped_for_cfg=frozenset({self.stream}),
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -15,7 +16,15 @@ from torch import Tensor
 
 from kinoform.conditions.clip_checks import WHITE, by, check_same, check_video_given
 from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoders, LatentConstraints, Units, VideoSize
+from kinoform.conditions.protocols import (
+    ConditionerOutput,
+    EncodeCost,
+    Encoders,
+    EncoderSpecs,
+    LatentConstraints,
+    Units,
+    VideoSize,
+)
 from kinoform.conditions.resize import Size, check_shows
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES, STRENGTH, VIDEO
 from kinoform.conditions.vace_latents import (
@@ -32,6 +41,7 @@ from kinoform.conditions.vace_latents import (
 )
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo, Mask
+from kinoform.models.codec import latent_size
 from kinoform.models.side_blocks import Control
 
 
@@ -96,15 +106,17 @@ class Vace:
             was, becomes = f"{len(clip.frames)} frames of {by(clip.size)}", f"{video.num_frames} of {by(made)}"
             warnings.warn(f"{clip.name} of {was} is read as {becomes}", stacklevel=2)
 
-    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
-        lead, time = len(inputs[REFERENCE_IMAGES]), units.stride[0]
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
+        lead, codec = len(inputs[REFERENCE_IMAGES]), encoders.codec
+        frames, *sides = latent_size(codec, video.num_frames, video.height, video.width)
+        control = torch.empty(1, 2 * codec.channels + prod(codec.stride[1:]), lead + frames, *sides, device="meta")
         pixels = video.num_frames * video.height * video.width
         redone = _redone(inputs)
         return EncodeCost(
             videos=1 if inputs[VIDEO] is None else 2 if redone is None else 3,
             stills=lead,
             held=0 if inputs[VIDEO] is None else 4 * pixels,  # red, green, blue and mask, a byte each
-            branches={self.branch: lead + 1 + (video.num_frames - 1) // time},
+            branches={self.branch: Control(latents=control)},
             prefix_frames=lead,
             strength=redone,
         )

@@ -22,6 +22,7 @@ from kinoform.conditions.protocols import (
     ConditionerOutput,
     EncodeCost,
     Encoders,
+    EncoderSpecs,
     InpaintingConstraint,
     LatentConstraints,
     Units,
@@ -93,7 +94,7 @@ class StartVideo:
                     f"{mask.name} is white everywhere; leave it out to change the whole video", code="mask_full"
                 )
 
-    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, image_tokens: int) -> EncodeCost:
+    def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
         clip = inputs[VIDEO]
         if clip is None:
             return EncodeCost()

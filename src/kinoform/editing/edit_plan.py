@@ -13,7 +13,7 @@ from kinoform.conditions.clip_checks import free_cells
 from kinoform.conditions.coerce import split, to_inputs
 from kinoform.conditions.input_kinds import ReadOptions
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import EstimatesCost, Units, VideoSize, readable
+from kinoform.conditions.protocols import EncoderSpecs, EstimatesCost, Units, VideoSize, readable
 from kinoform.conditions.resize import Size
 from kinoform.conditions.standard_inputs import MASK, SOURCE_PROMPT, STRENGTH, VIDEO
 from kinoform.conditions.vace_inputs import GREY
@@ -26,7 +26,7 @@ from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError
 from kinoform.media.coerce import clip_of
 from kinoform.media.types import InputVideo, Mask
-from kinoform.models.codec import check_size
+from kinoform.models.codec import CodecSpec, check_size
 from kinoform.pipelines.fit import check_fit
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request, request
@@ -165,7 +165,7 @@ def plan_source(
     grow, feather = settings.rim(source.size)
     alpha = alpha_of(given[MASK], source, grow=grow, feather=feather)
     plan = EditPlan(
-        pipeline=pipeline, asked=_with_strength(asked, units), source=source, alpha=alpha, rim=(grow, feather),
+        pipeline=pipeline, asked=_with_strength(asked, units, codec), source=source, alpha=alpha, rim=(grow, feather),
         settings=settings, segments=tuple(_segments(source, alpha, asked.video, settings, units)),
     )  # fmt: skip
     plan.request(plan.segments[0], source.frames)  # the others differ from it in pixels and in their seeds
@@ -192,11 +192,11 @@ def _check_wishes(asked: Request, settings: EditSettings) -> None:
         )
 
 
-def _with_strength(asked: Request, units: Units) -> Request:
+def _with_strength(asked: Request, units: Units, codec: CodecSpec) -> Request:
     """With the default strength said aloud: segments with known frames, or without a mask, would have another."""
     given, video = asked.inputs, asked.video
     demands = (
-        each.estimate(given, video, units, 0)
+        each.estimate(given, video, units, EncoderSpecs(codec=codec))
         for each in asked.conditioners
         if STRENGTH in each.inputs and isinstance(each, EstimatesCost)
     )

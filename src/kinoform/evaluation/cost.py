@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinoform.errors import UsageError
-from kinoform.pipelines.fit import sizes_of, work_of
+from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.plan.video_plan import plan_video
@@ -20,15 +19,12 @@ class VideoFlops:
 
 
 def video_flops(pipeline: Pipeline, asked: Request) -> VideoFlops | None:
-    """Of the video that is asked for; None where a part of the model does not tell what it takes.
+    """Of the video that is asked for; None where a part of the model is not counted.
 
     The text is counted at the full length of a prompt.
     """
     machine = pipeline.machine
-    try:
-        plan = plan_video(sizes_of(pipeline.parts), work_of(asked), dtype=machine.dtype, device=machine.device.type)
-    except UsageError:  # a request was checked when it was made, so these are blocks without a cost
-        return None
+    plan = plan_video(sizes_of(pipeline.parts), workload_of(asked), dtype=machine.dtype, device=machine.device.type)
     if plan.uncounted:
         return None
     executed = {stage: flops.executed for stage, flops in plan.flops.items()}

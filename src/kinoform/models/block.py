@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -12,23 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.models.attention.full import Full
-from kinoform.models.cost import (
-    BlockCost,
-    CostedScheme,
-    cross_products,
-    feed_forward_products,
-    key_products,
-    self_products,
-)
 from kinoform.models.linear import Linear, entering
-from kinoform.models.protocols import Attend, AttentionScheme, ContextSpec, Heads, KeysValues, Stream
+from kinoform.models.protocols import Attend, AttentionScheme, ContextSpec, Heads, KeysValues, Stream, TransformerSizes
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm, modulate, rms_norm
 from kinoform.ops.rope import rotate
-from kinoform.types import Grid
-
-if TYPE_CHECKING:
-    from kinoform.models.dit import DiTSpec
 
 MODULATION_ROWS = 6  # shift, scale, gate of self-attention; shift, scale, gate of the feed-forward
 
@@ -43,19 +30,8 @@ class FullBlock:
     def modulation_rows(self) -> int:
         return MODULATION_ROWS
 
-    def build(self, spec: DiTSpec, layer: int) -> TransformerBlock:
+    def build(self, spec: TransformerSizes, layer: int) -> TransformerBlock:
         return TransformerBlock(spec, self.attention, layer)
-
-    def cost(self, spec: DiTSpec, layer: int, grid: Grid, *, rows: int, guests: int) -> BlockCost | None:
-        if not isinstance(self.attention, CostedScheme):
-            return None
-        tokens, seen = grid.tokens + guests, self.attention.cost(layer, grid, guests)
-        return BlockCost(
-            before_context=self_products(spec, "self", tokens, seen.pairs),
-            after_context=cross_products(spec, tokens, rows) | feed_forward_products(spec, tokens),
-            keys=key_products(spec, rows),
-            attention=(seen,),
-        )
 
 
 class RMSNorm(nn.Module):
@@ -153,7 +129,7 @@ class TransformerBlock(nn.Module):
     shift -> feed-forward -> gate. Norms, modulation and the residual sums are float32.
     """
 
-    def __init__(self, spec: DiTSpec, scheme: AttentionScheme, layer: int) -> None:
+    def __init__(self, spec: TransformerSizes, scheme: AttentionScheme, layer: int) -> None:
         super().__init__()
         self.attend, self.eps = scheme.at(layer), spec.eps
         self.modulation = nn.Parameter(torch.zeros(1, MODULATION_ROWS, spec.dim))
@@ -188,7 +164,7 @@ def shift_scale_gate(table: Float[Tensor, "1 rows d"], stream: Stream, first: in
     return [stream.modulation.of_tokens(rows[:, :, i]) for i in range(3)]
 
 
-def feed_forward(spec: DiTSpec) -> nn.Sequential:
+def feed_forward(spec: TransformerSizes) -> nn.Sequential:
     return nn.Sequential(
         Linear(spec.dim, spec.ffn_dim), nn.GELU(approximate="tanh"), Linear(spec.ffn_dim, spec.dim)
     )  # fmt: skip

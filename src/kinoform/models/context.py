@@ -13,7 +13,6 @@ from kinoform.models.vision import Block
 from kinoform.ops.norm import layer_norm
 
 IMAGE_EPS = 1e-5
-VIT_H_ROWS = 257
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +28,6 @@ class TextStream:
     name: str = "text"
     gated: bool = False
     joins: str | None = None
-
-    @property
-    def usual_rows(self) -> int:
-        return self.rows
-
-    def products(self, dim: int, rows: int) -> int:
-        return rows * (self.width * dim + dim * dim)
-
-    def read(self, rows: int) -> int:
-        return rows
 
     def build(self, dim: int, eps: float) -> nn.Module:
         return TextEmbedding(self, dim)
@@ -56,17 +45,6 @@ class ImageStream:
     name: str = "image"
     gated: bool = False
     joins: str | None = None
-
-    @property
-    def usual_rows(self) -> int:
-        """As many as have places, or those of one image as ViT-H/14 reads it."""
-        return self.positions or VIT_H_ROWS
-
-    def products(self, dim: int, rows: int) -> int:
-        return rows * (self.width * self.width + self.width * dim)
-
-    def read(self, rows: int) -> int:
-        return rows
 
     def build(self, dim: int, eps: float) -> nn.Module:
         return ImageEmbedding(self, dim)
@@ -93,11 +71,6 @@ class ReaderSpec:
                 code="spec_not_divisible",
             )
 
-    def products(self, width: int, rows: int) -> int:
-        """Multiply-adds of reading so many rows, as `Reader` does."""
-        each = width * self.dim + self.layers * (4 * self.dim**2 + 2 * self.dim * self.dim_ffn)
-        return rows * each + self.layers * 2 * rows**2 * self.dim
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceStream:
@@ -112,19 +85,6 @@ class ReferenceStream:
     name: str = "reference"
     gated: bool = True
     joins: str | None = None
-
-    @property
-    def usual_rows(self) -> int:
-        """None: without images it is left out."""
-        return 0
-
-    def products(self, dim: int, rows: int) -> int:
-        if self.reader is None:
-            return ImageStream(width=self.width).products(dim, rows)
-        return self.reader.products(self.width, rows) + ImageStream(width=self.reader.dim).products(dim, rows)
-
-    def read(self, rows: int) -> int:
-        return rows
 
     def build(self, dim: int, eps: float) -> nn.Module:
         if self.reader is None:
@@ -147,21 +107,6 @@ class WordStream:
     name: str = "reference"
     gated: bool = False
     joins: str | None = "text"
-
-    @property
-    def usual_rows(self) -> int:
-        """None: without images it is left out."""
-        return 0
-
-    def products(self, dim: int, rows: int) -> int:
-        if not rows:
-            return 0
-        asked = 2 * self.words * rows * self.reader.dim + self.words * self.reader.dim * dim
-        return self.reader.products(self.width, rows) + asked
-
-    def read(self, rows: int) -> int:
-        """How many rows the blocks read."""
-        return self.words if rows else 0
 
     def build(self, dim: int, eps: float) -> nn.Module:
         return ImageWords(self, dim)

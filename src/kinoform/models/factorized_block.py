@@ -7,20 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from kinoform.models.attention.factorized import WithinFrames, WithinPlaces
 from kinoform.models.block import CrossAttention, SelfAttention, feed_forward, shift_scale_gate
-from kinoform.models.cost import BlockCost, cross_products, feed_forward_products, key_products, self_products
-from kinoform.models.protocols import Attend, KeysValues, Stream
+from kinoform.models.protocols import Attend, KeysValues, Stream, TransformerSizes
 from kinoform.ops.norm import layer_norm, modulate
-from kinoform.types import Grid
-
-if TYPE_CHECKING:
-    from kinoform.models.dit import DiTSpec
 
 SPACE, FEED_FORWARD, TIME = 0, 3, 6
 """The first of three rows of modulation each (shift, scale, gate). Time stands last, where a full block has none."""
@@ -46,21 +41,8 @@ class FactorizedBlock:
     def modulation_rows(self) -> int:
         return ROWS
 
-    def build(self, spec: DiTSpec, layer: int) -> SpaceTimeBlock:
+    def build(self, spec: TransformerSizes, layer: int) -> SpaceTimeBlock:
         return SpaceTimeBlock(spec, layer, time_first=self.cross == "after")
-
-    def cost(self, spec: DiTSpec, layer: int, grid: Grid, *, rows: int, guests: int) -> BlockCost:
-        tokens, seen = grid.tokens + guests, tuple(each.cost(layer, grid, guests) for each in (SPATIAL, TEMPORAL))
-        space, time = (
-            self_products(spec, name, tokens, each.pairs) for name, each in zip(("space", "time"), seen, strict=True)
-        )
-        cross, last = cross_products(spec, tokens, rows), feed_forward_products(spec, tokens)
-        return BlockCost(
-            before_context=space | time if self.cross == "after" else space,
-            after_context=cross | last if self.cross == "after" else cross | time | last,
-            keys=key_products(spec, rows),
-            attention=seen,
-        )
 
 
 class SpaceTimeBlock(nn.Module):
@@ -70,7 +52,7 @@ class SpaceTimeBlock(nn.Module):
     the rows of time at 0 the block is spatial attention, cross-attention and feed-forward alone, to the last bit.
     """
 
-    def __init__(self, spec: DiTSpec, layer: int, *, time_first: bool) -> None:
+    def __init__(self, spec: TransformerSizes, layer: int, *, time_first: bool) -> None:
         super().__init__()
         self.eps, self.time_first = spec.eps, time_first
         self.space, self.time = SPATIAL.at(layer), TEMPORAL.at(layer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TypeAlias
 
 import torch
@@ -12,9 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.models.cost import BranchCost
-from kinoform.models.dit import DiTSpec, PatchEmbedding
-from kinoform.models.protocols import Guests, Stream
+from kinoform.models.dit import PatchEmbedding
+from kinoform.models.protocols import Guests, Stream, TransformerSizes
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions
 from kinoform.types import Grid
@@ -50,22 +48,14 @@ class ReferenceGuests:
         """Own parameter -> the model's parameter whose values it begins with."""
         return {"patch_embedding.weight": "patch_embedding.weight", "patch_embedding.bias": "patch_embedding.bias"}
 
-    def cost(self, spec: DiTSpec, video: int, given: int) -> BranchCost:
-        return BranchCost(
-            once=given * spec.out_channels * prod(spec.patch) * spec.dim,
-            guests=given,
-            channels=spec.out_channels,
-            kept=given * spec.dim,
-        )
-
-    def build(self, spec: DiTSpec) -> nn.Module:
+    def build(self, spec: TransformerSizes) -> nn.Module:
         return ReferenceBranch(self, spec)
 
 
 class ReferenceBranch(nn.Module):
     """Its payload are the images in the order of their places."""
 
-    def __init__(self, own: ReferenceGuests, spec: DiTSpec) -> None:
+    def __init__(self, own: ReferenceGuests, spec: TransformerSizes) -> None:
         super().__init__()
         self.gap = own.gap
         self.patch_embedding = PatchEmbedding(spec.out_channels, spec.dim, spec.patch)

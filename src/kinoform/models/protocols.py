@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from kinoform.ops.patch import Patch
 from kinoform.ops.rope import Rotary
 from kinoform.types import Grid
-
-if TYPE_CHECKING:
-    from kinoform.models.dit import DiTSpec
 
 Heads: TypeAlias = Float[Tensor, "b l heads k"]
 KeyHeads: TypeAlias = Float[Tensor, "b n heads k"]
@@ -150,7 +148,7 @@ class BlockSpec(Protocol):
 
     @property
     def modulation_rows(self) -> int: ...
-    def build(self, spec: DiTSpec, layer: int) -> nn.Module: ...
+    def build(self, spec: TransformerSizes, layer: int) -> nn.Module: ...
 
 
 @runtime_checkable
@@ -168,6 +166,34 @@ class ContextSpec(Protocol):
     @property
     def joins(self) -> str | None: ...
     def build(self, dim: int, eps: float) -> nn.Module: ...
+
+
+@runtime_checkable
+class TransformerSizes(Protocol):
+    """Sizes that blocks and branches are built from; `kinoform.models.dit.DiTSpec` says what they mean."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def ffn_dim(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def out_channels(self) -> int: ...
+    @property
+    def patch(self) -> Patch: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def cross_norm(self) -> bool: ...
+    @property
+    def context(self) -> tuple[ContextSpec, ...]: ...
+    @property
+    def block(self) -> BlockSpec: ...
 
 
 class Guests(NamedTuple):
@@ -198,4 +224,4 @@ class BranchSpec(Protocol):
 
     @property
     def name(self) -> str: ...
-    def build(self, spec: DiTSpec) -> nn.Module: ...
+    def build(self, spec: TransformerSizes) -> nn.Module: ...

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import prod
 from typing import NamedTuple, cast
 
 import torch.nn.functional as F
@@ -15,10 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.models.cost import BranchCost
-from kinoform.models.dit import DiTSpec, PatchEmbedding
+from kinoform.models.dit import PatchEmbedding
 from kinoform.models.linear import Linear
-from kinoform.models.protocols import Block, KeysValues, Stream
+from kinoform.models.protocols import Block, KeysValues, Stream, TransformerSizes
 from kinoform.ops.patch import covers
 from kinoform.ops.rope import Rotary
 from kinoform.types import Grid, Latents
@@ -55,17 +53,7 @@ class SideBlocks:
         """Where they are added to a model, the side blocks begin as the main blocks beside them, as VACE's did."""
         return {f"blocks.{place}.": f"blocks.{layer}." for place, layer in enumerate(self.layers)}
 
-    def cost(self, spec: DiTSpec, video: int, given: int) -> BranchCost:
-        square = spec.dim * spec.dim
-        return BranchCost(
-            blocks=self.layers,
-            once=video * (self.channels * prod(spec.patch) * spec.dim + square),
-            each=video * len(self.layers) * square,
-            channels=self.channels,
-            kept=video * spec.dim,
-        )
-
-    def build(self, spec: DiTSpec) -> SideBranch:
+    def build(self, spec: TransformerSizes) -> SideBranch:
         """Raises UsageError when the main row has no such layer."""
         if self.layers[-1] >= spec.layers:
             raise UsageError(
@@ -91,7 +79,7 @@ class SideBranch(nn.Module):
     start at zero: a fresh branch has no effect.
     """
 
-    def __init__(self, own: SideBlocks, spec: DiTSpec) -> None:
+    def __init__(self, own: SideBlocks, spec: TransformerSizes) -> None:
         super().__init__()
         self.layers, self.channels = own.layers, own.channels
         self.patch_embedding = PatchEmbedding(own.channels, spec.dim, spec.patch)

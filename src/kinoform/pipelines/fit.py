@@ -1,10 +1,10 @@
-"""Whether a video fits this machine: what its plan says before the work, and what PyTorch says during it."""
+"""Whether a video fits this machine: what its plan says before the workload, and what PyTorch says during it."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,9 @@ import torch
 
 from kinoform.errors import FitError
 from kinoform.loading.parts import Parts
-from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.request import Request
-from kinoform.plan.memory import Peak, peaks
-from kinoform.plan.parameters import transformer_count
-from kinoform.plan.uncounted import uncounted
-from kinoform.plan.work import Sizes, Work
+from kinoform.plan.memory import Needs, Peak, needs
+from kinoform.plan.workload import Sizes, Workload
 from kinoform.solvers.experts import of_expert
 
 SIGNS = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
@@ -47,11 +44,11 @@ def fitting(what: str, advice: str = LESS) -> Iterator[None]:
 def check_fit(
     asked: Request, parts: Parts, dtype: torch.dtype, device: torch.device, *, others: bool = False, beside: int = 0
 ) -> None:
-    """Raise FitError, before any work, for a video whose plan says that it cannot fit; see `kinoform plan`.
+    """Raise FitError, before any workload, for a video whose plan says that it cannot fit; see `kinoform plan`.
 
     With `others` more videos follow, so that this one is decoded beside the transformer. Warns where a part of the
     recipe does not tell what it takes, since a video that passes may then be far from fitting.
-    `beside` are bytes of the host that a video which is edited takes beside the work.
+    `beside` are bytes of the host that a video which is edited takes beside the workload.
     """
     host = memory_of(torch.device("cpu"))
     if host is not None and beside > SURE * host:
@@ -65,43 +62,42 @@ def check_fit(
         return
     if device.type == "cpu":
         there -= beside
-    sizes, work = sizes_of(parts), replace(work_of(asked), others=others)
-    refuse_above(there, sizes, work, dtype, device)
-    if missing := uncounted(sizes, work):
+    found = refuse_above(there, sizes_of(parts), replace(workload_of(asked), others=others), dtype, device)
+    if missing := found.uncounted:
         warnings.warn(
             f"whether this fits {_name(device)} is not known: nobody counts {', '.join(missing)}", stacklevel=3
         )
 
 
-def refuse_above(there: int, sizes: Sizes, work: Work, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise FitError when the work takes more than `there` bytes: in which stage, and the nearest change that fits."""
-    worst = _worst(sizes, work, dtype, device)
+def refuse_above(there: int, sizes: Sizes, workload: Workload, dtype: torch.dtype, device: torch.device) -> Needs:
+    """Return what the video needs. Raise FitError when that is more than `there` bytes: in which stage, and the nearest
+    change that fits.
+    """
+    found = needs(sizes, workload, dtype, device.type)
+    worst = found.worst
     if _fits(worst, there):
-        return
+        return found
 
-    def fits(changed: Work) -> bool:
-        return _fits(_worst(sizes, changed, dtype, device), there)
+    def fits(changed: Workload) -> bool:
+        return _fits(needs(sizes, changed, dtype, device.type).worst, there)
 
     beside = (
-        ", the transformer's for the videos that follow among them" if work.others and worst.stage == "decode" else ""
+        ", the transformer's for the videos that follow among them"
+        if workload.others and worst.stage == "decode"
+        else ""
     )
     raise FitError(
-        f"{work.num_frames} frames of {work.width}x{work.height} do not fit: stage {worst.stage} takes about "
-        f"{worst.total / 1e9:.1f} GB ({worst.weights / 1e9:.1f} GB of it weights{beside}), {_name(device)} has "
-        f"{there / 1e9:.1f} GB; {_advice(sizes, work, fits)}",
+        f"{workload.num_frames} frames of {workload.width}x{workload.height} do not fit: stage {worst.stage} takes "
+        f"about {worst.total / 1e9:.1f} GB ({worst.weights / 1e9:.1f} GB of it weights{beside}), {_name(device)} has "
+        f"{there / 1e9:.1f} GB; {_advice(sizes, workload, fits)}",
         code="does_not_fit",
     )
-
-
-def largest(specs: Sequence[DiTSpec]) -> DiTSpec:
-    """Return the transformer that takes the most memory of those that have turns."""
-    return max(specs, key=lambda spec: transformer_count(spec).parameters)
 
 
 def sizes_of(parts: Parts, *, kept: bool = False) -> Sizes:
     """The sizes of a model's parts; `kept` as in `Sizes`."""
     return Sizes(
-        transformer=largest(parts.transformer_specs),
+        transformers=tuple(parts.transformer_specs),
         codec=parts.codec_spec,
         text=parts.text_spec,
         image=parts.image_spec,
@@ -109,9 +105,9 @@ def sizes_of(parts: Parts, *, kept: bool = False) -> Sizes:
     )
 
 
-def work_of(asked: Request) -> Work:
+def workload_of(asked: Request) -> Workload:
     """The part of a request that decides what it takes."""
-    return Work(
+    return Workload(
         width=asked.width,
         height=asked.height,
         num_frames=asked.num_frames,
@@ -140,10 +136,6 @@ def memory_of(device: torch.device) -> int | None:
         return there
 
 
-def _worst(sizes: Sizes, work: Work, dtype: torch.dtype, device: torch.device) -> Peak:
-    return max(peaks(sizes, work, dtype, device.type), key=lambda peak: peak.total)
-
-
 def _fits(peak: Peak, there: int) -> bool:
     return SURE * peak.total <= there
 
@@ -152,10 +144,10 @@ def _name(device: torch.device) -> str:
     return "this machine" if device.type == "cpu" else f"device {device}"
 
 
-def _advice(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> str:
-    if work.others and fits(replace(work, others=False)):
+def _advice(sizes: Sizes, workload: Workload, fits: Callable[[Workload], bool]) -> str:
+    if workload.others and fits(replace(workload, others=False)):
         return "one video at a time does fit: make each by a call or command of its own"
-    shorter, smaller = _shorter(sizes, work, fits), _smaller(sizes, work, fits)
+    shorter, smaller = _shorter(sizes, workload, fits), _smaller(sizes, workload, fits)
     found = []
     if shorter is not None:
         found.append(f"{shorter.num_frames} frames")
@@ -166,30 +158,30 @@ def _advice(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> str:
     return "no video of this model does; choose another --dtype, --device or model"
 
 
-def _shorter(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> Work | None:
+def _shorter(sizes: Sizes, workload: Workload, fits: Callable[[Workload], bool]) -> Workload | None:
     """The most frames that fit at this size, fewer than asked for."""
     step = sizes.codec.stride[0] * sizes.transformer.patch[0]
     first = 1 + sizes.codec.stride[0] * (sizes.transformer.patch[0] - 1)
 
-    def changed(count: int) -> Work:
-        return replace(work, num_frames=first + step * (count - 1))
+    def changed(count: int) -> Workload:
+        return replace(workload, num_frames=first + step * (count - 1))
 
-    return _largest(changed, 1 + (work.num_frames - first) // step, fits)
+    return _largest(changed, 1 + (workload.num_frames - first) // step, fits)
 
 
-def _smaller(sizes: Sizes, work: Work, fits: Callable[[Work], bool]) -> Work | None:
+def _smaller(sizes: Sizes, workload: Workload, fits: Callable[[Workload], bool]) -> Workload | None:
     """The largest size that fits at this length, of nearly the same proportions."""
     rows, columns = (s * p for s, p in zip(sizes.codec.stride[1:], sizes.transformer.patch[1:], strict=True))
 
-    def changed(count: int) -> Work:
+    def changed(count: int) -> Workload:
         height = rows * count
-        width = columns * max(1, round(height * work.width / work.height / columns))
-        return replace(work, width=width, height=height)
+        width = columns * max(1, round(height * workload.width / workload.height / columns))
+        return replace(workload, width=width, height=height)
 
-    return _largest(changed, work.height // rows, fits)
+    return _largest(changed, workload.height // rows, fits)
 
 
-def _largest(changed: Callable[[int], Work], most: int, fits: Callable[[Work], bool]) -> Work | None:
+def _largest(changed: Callable[[int], Workload], most: int, fits: Callable[[Workload], bool]) -> Workload | None:
     """The work of the largest count below `most` that fits, found by halving; None when 1 does not."""
     low, high = 0, most
     while high - low > 1:

@@ -6,8 +6,10 @@ With T frames of P places, full attention takes (T P)^2 pairs, factorized T P^2 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from math import prod
 
 import torch
 
@@ -15,10 +17,10 @@ from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
 from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.protocols import BlockSpec
-from kinoform.plan.memory import peaks
-from kinoform.plan.parameters import transformer_count
-from kinoform.plan.transformer import transformer_flops
-from kinoform.plan.work import Sizes, Work, check, grid_of, told
+from kinoform.ops.dry_run import kernels_of
+from kinoform.plan.memory import denoise_peak, denoise_runs
+from kinoform.plan.transformer import transformer_count
+from kinoform.plan.workload import Sizes, Workload, check, grid_of
 
 BLOCKS: Mapping[str, BlockSpec] = {
     "full": FullBlock(),
@@ -27,6 +29,9 @@ BLOCKS: Mapping[str, BlockSpec] = {
 }
 SIDES = {"480p": (832, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
 SECONDS = (5.0, 10.0, 20.0, 30.0, 60.0)
+SAMPLES = 3
+"""Lengths that determine operations of every length, which are a polynomial of degree 2 in it."""
+
 LONGEST = 3600.0
 """Seconds of video beyond which no crossover is sought."""
 
@@ -72,61 +77,81 @@ class Crossovers:
         return asdict(self)
 
 
-def crossovers(sizes: Sizes, work: Work, *, fps: float, dtype: torch.dtype, device: str) -> Crossovers:
+def crossovers(sizes: Sizes, workload: Workload, *, fps: float, dtype: torch.dtype, device: str) -> Crossovers:
     """Of the video that is asked for and of videos of SECONDS. Sides that the model cannot make are the next it can.
 
     Raises UsageError when the codec cannot hold the video that is asked for.
     """
-    check(sizes, work)
+    check(sizes, workload)
     kinds = {
-        name: replace(sizes, transformer=replace(sizes.transformer, block=block)) for name, block in BLOCKS.items()
+        name: replace(sizes, transformers=(replace(sizes.transformer, block=block),)) for name, block in BLOCKS.items()
     }
     sides = {name: _whole_patches(sizes, wanted) for name, wanted in SIDES.items()}
-    if (work.width, work.height) not in sides.values():
-        sides = {"asked for": (work.width, work.height)} | sides
-    counts = sorted({work.num_frames, *(_frames(sizes, seconds, fps) for seconds in SECONDS)})
+    if (workload.width, workload.height) not in sides.values():
+        sides = {"asked for": (workload.width, workload.height)} | sides
+    counts = sorted({workload.num_frames, *(_frames(sizes, seconds, fps) for seconds in SECONDS)})
     found = []
     for name, (width, height) in sides.items():
-        videos = [replace(work, width=width, height=height, num_frames=count) for count in counts]
+        videos = [replace(workload, width=width, height=height, num_frames=count) for count in counts]
+        lengths = tuple(_length(kinds, video, fps, dtype=dtype, device=device) for video in videos)
+        full, factorized = (
+            polynomial({each.num_frames: each.forwards[kind].flops for each in lengths[:SAMPLES]})
+            for kind in ("full", "factorized")
+        )
         found.append(
             Crossover(
-                name=name,
-                width=width,
-                height=height,
-                cheaper_from=cheaper_from(kinds["full"], kinds["factorized"], videos[0], fps),
-                lengths=tuple(_length(kinds, video, fps, dtype=dtype, device=device) for video in videos),
+                name=name, width=width, height=height, lengths=lengths,
+                cheaper_from=_first(full, factorized, _legal(sizes, _frames(sizes, LONGEST, fps))),
             )
-        )
+        )  # fmt: skip
     parameters = {name: transformer_count(kind.transformer).parameters for name, kind in kinds.items()}
     return Crossovers(fps=fps, parameters=parameters, sizes=tuple(found))
 
 
-def cheaper_from(full: Sizes, factorized: Sizes, work: Work, fps: float) -> int | None:
-    """The fewest frames at which the second takes fewer operations; None where it never does within an hour.
-
-    The difference over T is a T P (P - 1) - b for some a, b >= 0, but for what does not grow: it changes sign once.
-    """
+def cheaper_from(full: Sizes, factorized: Sizes, workload: Workload, fps: float) -> int | None:
+    """The fewest frames at which the second takes fewer operations; None where it never does within an hour."""
     counts = _legal(full, _frames(full, LONGEST, fps))
+    one, other = (
+        polynomial({count: _flops(sizes, replace(workload, num_frames=count)) for count in counts[:SAMPLES]})
+        for sizes in (full, factorized)
+    )
+    return _first(one, other, counts)
 
-    def cheaper(count: int) -> bool:
-        video = replace(work, num_frames=count)
-        return _flops(factorized, video) < _flops(full, video)
 
-    place = bisect_left(counts, True, key=cheaper)
+def polynomial(samples: Mapping[int, int]) -> Callable[[int], Fraction]:
+    """The polynomial of least degree through the samples (Lagrange), exactly."""
+
+    def value(at: int) -> Fraction:
+        return sum(
+            (
+                found
+                * prod((Fraction(at - other, place - other) for other in samples if other != place), start=Fraction(1))
+                for place, found in samples.items()
+            ),
+            Fraction(0),
+        )
+
+    return value
+
+
+def _first(full: Callable[[int], Fraction], factorized: Callable[[int], Fraction], counts: Sequence[int]) -> int | None:
+    """The difference over T is a T P (P - 1) - b with a, b >= 0, but for what does not grow; its sign changes once."""
+    place = bisect_left(counts, True, key=lambda count: factorized(count) < full(count))
     return counts[place] if place < len(counts) else None
 
 
-def _length(kinds: Mapping[str, Sizes], video: Work, fps: float, *, dtype: torch.dtype, device: str) -> Length:
+def _length(kinds: Mapping[str, Sizes], video: Workload, fps: float, *, dtype: torch.dtype, device: str) -> Length:
     forwards = {}
     for name, kind in kinds.items():
-        denoising = next(peak for peak in peaks(kind, video, dtype, device) if peak.stage == "denoise")
-        forwards[name] = Forward(flops=_flops(kind, video), peak=denoising.total)
+        runs = denoise_runs(kind, video, dtype, kernels_of(device, dtype))
+        forwards[name] = Forward(flops=runs[0].prompt.forward, peak=denoise_peak(kind, video, runs, dtype, device))
     tokens = grid_of(kinds["full"], video).tokens
     return Length(seconds=video.num_frames / fps, num_frames=video.num_frames, tokens=tokens, forwards=forwards)
 
 
-def _flops(sizes: Sizes, work: Work) -> int:
-    return transformer_flops(sizes.transformer, grid_of(sizes, work), told(sizes, work)).forward
+def _flops(sizes: Sizes, workload: Workload) -> int:
+    dtype = torch.float32
+    return denoise_runs(sizes, workload, dtype, kernels_of("meta", dtype))[0].prompt.forward
 
 
 def _whole_patches(sizes: Sizes, sides: tuple[int, int]) -> tuple[int, int]:

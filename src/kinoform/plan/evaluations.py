@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from kinoform.plan.work import Work
+from kinoform.plan.workload import Workload
 from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
 from kinoform.types import Field, Latents, Level, Velocity
@@ -25,13 +25,13 @@ class Evaluations:
     singles: int
 
     @property
-    def velocities(self) -> int:
+    def nfe(self) -> int:
         return self.pairs + self.singles
 
 
-def fields_of(work: Work) -> int:
+def fields_of(workload: Workload) -> int:
     """Velocities that are prepared: that of the prompt, and that of the source prompt where a video is changed."""
-    return 2 if work.sampler.edits else 1
+    return 2 if workload.sampler.edits else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +51,14 @@ class Asked:
         )
 
 
-def evaluations(work: Work, strength: float | None) -> Asked:
+def evaluations(workload: Workload, strength: float | None) -> Asked:
     """Of a video that begins at `strength` from another, None from noise; exact for any solver, sampler and guidance.
 
     Raises UsageError where the solver's levels do not fall, as denoising itself would.
     """
     prompt, source = Counter[str](), Counter[str]()
     point = torch.zeros(1, 1, 1, 1, 1)
-    levels = work.solver.levels(work.steps, work.shift)
+    levels = workload.solver.levels(workload.steps, workload.shift)
 
     def velocity(counts: Counter[str], scale: float) -> Field:
         def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
@@ -70,20 +70,20 @@ def evaluations(work: Work, strength: float | None) -> Asked:
             return torch.zeros_like(x)
 
         counts["fields"] += 1
-        counts["negatives"] += reads_negative(work.guidance_rule, scale)
-        return work.guidance_rule.guide(both, scale, positive=single, levels=levels)
+        counts["negatives"] += reads_negative(workload.guidance_rule, scale)
+        return workload.guidance_rule.guide(both, scale, positive=single, levels=levels)
 
     run = Run(
-        solver=work.solver,
-        field=velocity(prompt, work.guidance_scale),
+        solver=workload.solver,
+        field=velocity(prompt, workload.guidance_scale),
         levels=levels,
-        first=first_step(work.steps, 1.0 if strength is None else strength),
+        first=first_step(workload.steps, 1.0 if strength is None else strength),
         noise=point,
         draw=partial(torch.zeros_like, point),
-        start=point if strength is not None or work.sampler.edits else None,
+        start=point if strength is not None or workload.sampler.edits else None,
         source=partial(velocity, source),
     )
-    for _ in work.sampler.steps(run):
+    for _ in workload.sampler.steps(run):
         pass
     return Asked(prompt=_counted(prompt), source=_counted(source))
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
 
 from kinoform.conditions.protocols import EncodeCost
 from kinoform.conditions.standard_inputs import SOURCE_PROMPT
-from kinoform.plan.autoencoder import CodecWork, decode_work, encode_work
-from kinoform.plan.evaluations import Asked, Evaluations, evaluations
-from kinoform.plan.memory import Peak, peaks
-from kinoform.plan.parameters import Count, counts
+from kinoform.ops.dry_run import Kernels, kernels_of
+from kinoform.plan.evaluations import Asked, evaluations
+from kinoform.plan.memory import Peak, denoise_runs, needs
+from kinoform.plan.modules import (
+    Count,
+    PartRun,
+    codec_count,
+    decode_run,
+    encode_run,
+    text_count,
+    text_run,
+    vision_count,
+    vision_run,
+)
 from kinoform.plan.tensors import TensorPlan, tensors
-from kinoform.plan.text import text_flops
-from kinoform.plan.transformer import TransformerFlops, transformer_flops
-from kinoform.plan.uncounted import uncounted
-from kinoform.plan.vision import vision_flops
-from kinoform.plan.work import Sizes, Work, check, demands, grid_of, latents_of, told
+from kinoform.plan.transformer import DenoiseRun, ForwardFlops, transformer_count
+from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of
 
 MADE = ("width", "height", "num_frames", "steps", "guidance_scale")
 """What a plan in JSON says of its video."""
@@ -36,45 +43,51 @@ class StageFlops:
 class VideoPlan:
     """What a video takes. `dtype` is that of text encoder and transformer, `device` a device's type.
 
-    `negative` is the transformer under the negative prompt. `lead` latent frames are denoised before the video;
-    `encode` is the work of encoding one whole video, `reading` the operations of all that is encoded; `uncounted` says
-    in words what nothing here counts.
+    `denoising` is the first transformer's run. `lead` latent frames are denoised before the video; `encode` is the work
+    of encoding one whole video, `reading` the operations of all that is encoded; `uncounted` says in words what nothing
+    here counts.
     """
 
-    work: Work
+    workload: Workload
     dtype: torch.dtype
     device: str
     tokens: int
     tensors: tuple[TensorPlan, ...]
     parameters: Mapping[str, Count]
-    transformer: TransformerFlops
-    negative: TransformerFlops
+    layers: int
+    denoising: DenoiseRun
     asked: Asked
     lead: int
     text: int
-    decode: CodecWork
-    encode: CodecWork
+    decode: PartRun
+    encode: PartRun
     reading: int
     peaks: tuple[Peak, ...]
     uncounted: tuple[str, ...]
 
     @property
+    def transformer(self) -> ForwardFlops:
+        """One forward of the transformer under the prompt."""
+        return self.denoising.prompt
+
+    @property
+    def negative(self) -> ForwardFlops:
+        """One forward of the transformer under the negative prompt."""
+        return self.denoising.negative
+
+    @property
     def flops(self) -> Mapping[str, StageFlops]:
         """By stage. Text is counted at the full length of a prompt: an upper bound of what is executed."""
-        both = 2 + (self.work.inputs[SOURCE_PROMPT] is not None)
+        both = 2 + (self.workload.inputs[SOURCE_PROMPT] is not None)
         return {
-            "text": StageFlops(official=both * self.text, executed=self.work.prompts * self.text),
+            "text": StageFlops(official=both * self.text, executed=self.workload.prompts * self.text),
             **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),
             "denoise": StageFlops(
-                official=self._denoising(lambda of, asked: of.official(asked.velocities, self.negative)),
-                executed=self._denoising(lambda of, asked: of.executed(asked, self.negative)),
+                official=self.denoising.official(self.asked.prompt, self.asked.source),
+                executed=self.denoising.executed(self.asked.prompt, self.asked.source),
             ),
             "decode": StageFlops(official=self.decode.flops, executed=self.decode.flops),
         }
-
-    def _denoising(self, count: Callable[[TransformerFlops, Evaluations], int]) -> int:
-        """The source prompt is asked with what the negative prompt is given."""
-        return count(self.transformer, self.asked.prompt) + count(self.negative, self.asked.source)
 
     @property
     def worst(self) -> Peak:
@@ -84,9 +97,9 @@ class VideoPlan:
     def as_json(self) -> dict[str, object]:
         """Plain values: numbers of parameters, bytes and operations."""
         return {
-            **{name: getattr(self.work, name) for name in MADE},
+            **{name: getattr(self.workload, name) for name in MADE},
             "lead": self.lead,
-            "others": self.work.others,
+            "others": self.workload.others,
             "evaluations": asdict(self.asked.together),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
@@ -100,8 +113,8 @@ class VideoPlan:
             "forward_flops": {
                 "total": self.transformer.forward,
                 "blocks": dict(self.transformer.parts),
-                "outside": asdict(self.transformer.outside),
-                "layers": len(self.transformer.blocks),
+                "outside": dict(self.transformer.outside),
+                "layers": self.layers,
                 "branches": {name: asdict(branch) for name, branch in self.transformer.branches.items()},
             },
             "encode_flops": self.encode.flops,
@@ -112,34 +125,48 @@ class VideoPlan:
         }
 
 
-def plan_video(sizes: Sizes, work: Work, *, dtype: torch.dtype, device: str) -> VideoPlan:
-    """Raises UsageError when the codec cannot hold the video or the operations of a part are not known."""
-    check(sizes, work)
-    latents, grid, needed = latents_of(sizes, work), grid_of(sizes, work), demands(sizes, work)
-    given = told(sizes, work)
-    strength = min((each.strength for each in needed if each.strength is not None), default=None)
+def plan_video(sizes: Sizes, workload: Workload, *, dtype: torch.dtype, device: str) -> VideoPlan:
+    """Plan a video. Raises UsageError when the codec cannot hold it."""
+    check(sizes, workload)
+    latents, costs, kernels = latents_of(sizes, workload), estimates(sizes, workload), kernels_of(device, dtype)
+    strength = min((each.strength for each in costs if each.strength is not None), default=None)
+    runs = denoise_runs(sizes, workload, dtype, kernels)
+    found = needs(sizes, workload, dtype, device, kernels, runs)
     return VideoPlan(
-        work=work,
+        workload=workload,
         dtype=dtype,
         device=device,
-        tokens=grid.tokens,
-        tensors=tensors(sizes, work, dtype),
+        tokens=grid_of(sizes, workload).tokens,
+        tensors=tensors(sizes, workload, runs[0], dtype),
         parameters=counts(sizes),
-        transformer=transformer_flops(sizes.transformer, grid, given),
-        negative=transformer_flops(sizes.transformer, grid, given.negative()),
-        asked=evaluations(work, strength),
-        lead=sum(each.prefix_frames for each in needed),
-        text=text_flops(sizes.text, sizes.text.length),
-        decode=decode_work(sizes.codec, latents),
-        encode=encode_work(sizes.codec, latents),
-        reading=_reading(sizes, needed, latents),
-        peaks=peaks(sizes, work, dtype, device),
-        uncounted=uncounted(sizes, work),
+        layers=sizes.transformer.layers,
+        denoising=runs[0],
+        asked=evaluations(workload, strength),
+        lead=sum(each.prefix_frames for each in costs),
+        text=text_run(sizes.text, dtype, kernels).flops,
+        decode=decode_run(sizes.codec, latents, kernels),
+        encode=encode_run(sizes.codec, latents, kernels),
+        reading=_reading(sizes, costs, latents, dtype, kernels),
+        peaks=found.peaks,
+        uncounted=found.uncounted,
     )
 
 
-def _reading(sizes: Sizes, needed: list[EncodeCost], latents: tuple[int, int, int]) -> int:
-    videos, stills, images = (sum(getattr(each, name) for each in needed) for name in ("videos", "stills", "images"))
-    still = encode_work(sizes.codec, (1, *latents[1:])).flops
-    seen = 0 if sizes.image is None else images * vision_flops(sizes.image)
-    return videos * encode_work(sizes.codec, latents).flops + stills * still + seen
+def counts(sizes: Sizes) -> dict[str, Count]:
+    """The count of each part: `text encoder`, `image encoder` where there is one, `transformer`, `codec`."""
+    transformers = [transformer_count(spec) for spec in sizes.transformers]
+    return {
+        "text encoder": text_count(sizes.text),
+        **({} if sizes.image is None else {"image encoder": vision_count(sizes.image)}),
+        "transformer": Count(
+            parameters=sum(each.parameters for each in transformers), wide=sum(each.wide for each in transformers)
+        ),
+        "codec": codec_count(sizes.codec),
+    }
+
+
+def _reading(sizes: Sizes, costs: list[EncodeCost], latents: LatentSize, dtype: torch.dtype, kernels: Kernels) -> int:
+    videos, stills, images = (sum(getattr(each, name) for each in costs) for name in ("videos", "stills", "images"))
+    found = videos * encode_run(sizes.codec, latents, kernels).flops if videos else 0
+    found += stills * encode_run(sizes.codec, (1, *latents[1:]), kernels).flops if stills else 0
+    return found + (images * vision_run(sizes.image, dtype, kernels).flops if images and sizes.image else 0)

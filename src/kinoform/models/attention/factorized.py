@@ -14,7 +14,6 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from kinoform.models.cost import AttentionCost
 from kinoform.models.protocols import Attend, Heads, KeyHeads
 from kinoform.ops.attention import attend
 from kinoform.types import Grid
@@ -27,9 +26,6 @@ class WithinFrames:
     def at(self, layer: int) -> Attend:
         return within_frames
 
-    def cost(self, layer: int, grid: Grid, guests: int) -> AttentionCost:
-        return frames_cost(grid, guests)
-
 
 @dataclass(frozen=True, slots=True)
 class WithinPlaces:
@@ -37,9 +33,6 @@ class WithinPlaces:
 
     def at(self, layer: int) -> Attend:
         return within_places
-
-    def cost(self, layer: int, grid: Grid, guests: int) -> AttentionCost:
-        return places_cost(grid, guests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +44,6 @@ class Alternating:
 
     def at(self, layer: int) -> Attend:
         return within_places if layer % 2 else within_frames
-
-    def cost(self, layer: int, grid: Grid, guests: int) -> AttentionCost:
-        return (places_cost if layer % 2 else frames_cost)(grid, guests)
 
 
 def within_frames(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
@@ -70,17 +60,6 @@ def within_frames(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
     return torch.cat([_video(attend(seen[0], keys, values), grid), attend(*guests)], dim=1)
 
 
-def frames_cost(grid: Grid, guests: int) -> AttentionCost:
-    places = grid.height * grid.width
-    return AttentionCost(
-        pairs=grid.tokens * (places + guests) + guests**2,
-        rows=grid.frames,
-        within="frames",
-        keys=grid.tokens + grid.frames * guests if guests else 0,
-        results=grid.tokens + guests if guests else 0,
-    )
-
-
 def within_places(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
     """Each place by itself, at all times. Guests, which are at no place of the video, see one another."""
     video, places = grid.tokens, grid.height * grid.width
@@ -89,15 +68,6 @@ def within_places(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
     if q.shape[1] == video:
         return found
     return torch.cat([found, attend(*(x[:, video:] for x in (q, k, v)))], dim=1)
-
-
-def places_cost(grid: Grid, guests: int) -> AttentionCost:
-    return AttentionCost(
-        pairs=grid.tokens * grid.frames + guests**2,
-        rows=grid.height * grid.width,
-        within="places",
-        results=grid.tokens + (grid.tokens + guests if guests else 0),
-    )
 
 
 def _frames(x: KeyHeads, grid: Grid) -> Float[Tensor, "rows p heads k"]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from kinoform.models.cost import AttentionCost
 from kinoform.models.protocols import Attend, Heads, KeyHeads
 from kinoform.ops.attention import attend
 from kinoform.types import Grid
@@ -14,9 +13,6 @@ class Full:
 
     def at(self, layer: int) -> Attend:
         return everywhere
-
-    def cost(self, layer: int, grid: Grid, guests: int) -> AttentionCost:
-        return AttentionCost(pairs=(grid.tokens + guests) ** 2)
 
 
 def everywhere(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:

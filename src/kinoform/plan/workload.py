@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
-from kinoform.conditions.protocols import Conditioner, EncodeCost, EstimatesCost, Units, VideoSize
+from kinoform.conditions.protocols import (
+    Conditioner,
+    ConditionerOutput,
+    EncodeCost,
+    EncoderSpecs,
+    EstimatesCost,
+    Units,
+    VideoSize,
+    together,
+)
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, SOURCE_PROMPT, VIDEO
 from kinoform.models.codec import CodecSpec, check_size, latent_size
-from kinoform.models.cost import CostedRows
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
@@ -19,16 +28,27 @@ from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Grid
 
+LatentSize: TypeAlias = tuple[int, int, int]
+"""Latent frames, their height and their width."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """The parts of a model. `kept`: parts stay in memory once loaded, as those of small models do."""
+    """Specs of the parts of a model.
 
-    transformer: DiTSpec
+    `transformers` take turns, as experts of noise levels do; all have the patch and the latents of the first. `kept`:
+    parts stay in memory once loaded, as those of small models do.
+    """
+
+    transformers: tuple[DiTSpec, ...]
     codec: CodecSpec
     text: TextSpec
     image: VisionSpec | None = None
     kept: bool = False
+
+    @property
+    def transformer(self) -> DiTSpec:
+        return self.transformers[0]
 
     @property
     def units(self) -> Units:
@@ -36,7 +56,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Workload:
     """One video: sides in pixels, how it is denoised, and what it is made from.
 
     With `others` more videos follow, for which the transformer stays while this one is decoded.
@@ -77,79 +97,42 @@ class Work:
         return still + (0 if clip is None else clip.frames.nbytes) + (0 if mask is None else mask.values.nbytes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What the transformer is told besides text: rows by context stream, tokens of latents by branch.
-
-    It is told nothing of those named in `dropped_for_cfg` beside the negative prompt.
-    """
-
-    rows: Mapping[str, int] = field(default_factory=dict)
-    branches: Mapping[str, int] = field(default_factory=dict)
-    dropped_for_cfg: frozenset[str] = frozenset()
-
-    def negative(self) -> Told:
-        rows, branches = (
-            {name: count for name, count in each.items() if name not in self.dropped_for_cfg}
-            for each in (self.rows, self.branches)
-        )
-        return Told(rows=rows, branches=branches)
-
-
-NOTHING_TOLD = Told()
-
-
-def check(sizes: Sizes, work: Work) -> None:
+def check(sizes: Sizes, workload: Workload) -> None:
     """Raise UsageError, with the nearest legal values, when codec and patch cannot hold the video."""
-    check_size(sizes.codec, sizes.transformer.patch, work.num_frames, work.height, work.width)
+    check_size(sizes.codec, sizes.transformer.patch, workload.num_frames, workload.height, workload.width)
 
 
-def demands(sizes: Sizes, work: Work) -> list[EncodeCost]:
-    """Of the conditioners in their order; of those that tell."""
-    rows = 0 if sizes.image is None else sizes.image.rows
+def estimates(sizes: Sizes, workload: Workload) -> list[EncodeCost]:
+    """Costs of the conditioners that state them, in their order."""
+    encoders = EncoderSpecs(codec=sizes.codec, image=sizes.image)
     return [
-        each.estimate(work.inputs, work.video, sizes.units, rows)
-        for each in work.conditioners
+        each.estimate(workload.inputs, workload.video, sizes.units, encoders)
+        for each in workload.conditioners
         if isinstance(each, EstimatesCost)
     ]
 
 
-def told(sizes: Sizes, work: Work) -> Told:
-    """By all conditioners together."""
-    rows: dict[str, int] = {}
-    branches: dict[str, int] = {}
-    dropped_for_cfg: frozenset[str] = frozenset()
-    for each in demands(sizes, work):
-        rows |= each.context_tokens
-        branches |= each.branches
-        dropped_for_cfg |= each.dropped_for_cfg
-    grid, part = grid_of(sizes, work), sizes.transformer.patch[0]
-    frame = grid.height * grid.width
-    tokens = {name: frames // part * frame for name, frames in branches.items()}
-    return Told(rows=rows, branches=tokens, dropped_for_cfg=dropped_for_cfg)
+def output_of(costs: Iterable[EncodeCost]) -> ConditionerOutput:
+    """Contributions of all conditioners to the transformer, on the meta device."""
+    return together(
+        ConditionerOutput(context=each.context, branches=each.branches, dropped_for_cfg=each.dropped_for_cfg)
+        for each in costs
+    )
 
 
-def latents_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
+def latents_of(sizes: Sizes, workload: Workload) -> LatentSize:
     """(frames, height, width) of the video's latents."""
-    return latent_size(sizes.codec, work.num_frames, work.height, work.width)
+    return latent_size(sizes.codec, workload.num_frames, workload.height, workload.width)
 
 
-def canvas_of(sizes: Sizes, work: Work) -> tuple[int, int, int]:
+def denoised_latents(sizes: Sizes, workload: Workload) -> LatentSize:
     """`latents_of` with the frames that are denoised before the video and cut off."""
-    frames, height, width = latents_of(sizes, work)
-    return sum(each.prefix_frames for each in demands(sizes, work)) + frames, height, width
+    frames, height, width = latents_of(sizes, workload)
+    return sum(each.prefix_frames for each in estimates(sizes, workload)) + frames, height, width
 
 
-def grid_of(sizes: Sizes, work: Work) -> Grid:
+def grid_of(sizes: Sizes, workload: Workload) -> Grid:
     """The patches of what is denoised along time, height and width."""
-    frames, height, width = (n // p for n, p in zip(canvas_of(sizes, work), sizes.transformer.patch, strict=True))
+    latents = denoised_latents(sizes, workload)
+    frames, height, width = (n // p for n, p in zip(latents, sizes.transformer.patch, strict=True))
     return Grid(frames=frames, height=height, width=width)
-
-
-def context_rows(spec: DiTSpec, given: Told) -> dict[str, int]:
-    """Rows that cross-attention reads, by stream: those that are given, otherwise the usual number."""
-    return {
-        stream.name: given.rows.get(stream.name, stream.usual_rows)
-        for stream in spec.context
-        if isinstance(stream, CostedRows)
-    }
