@@ -14,10 +14,9 @@ from kinoform.checkpoints.reader import HeaderReader
 from kinoform.cli import console
 from kinoform.cli.values import weights_at
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.identify import identify_opened
+from kinoform.families.identify import MANIFEST, identify_opened
 from kinoform.families.identity import Identity
 from kinoform.families.weight_sets import WeightSet, open_set, weight_sets
-from kinoform.loading.verdict import verdict
 
 FEW = 3
 LONGEST = 120
@@ -48,7 +47,7 @@ def inspect(
     if len(sets) == 1 and refused:
         raise refused[sets[0]]
     _check_variant(parts, variant)
-    generate = _generate(path, parts, refused, reader, named=variant is not None)
+    generate = _generate(path, (part for found in parts.values() for part in found), reader, variant=variant)
     reasons = {each: str(error) for each, error in refused.items()}
     used = [f"generate     {generate.get('model') or 'refused: ' + generate['reason']}"]
     text = "\n\n".join([*(_shown(each, found) for each, found in parts.items()), *reasons.values(), *used])
@@ -65,17 +64,20 @@ def inspect(
         raise typer.Exit(WeightsError.exit_code)
 
 
-def _generate(
-    path: Path,
-    parts: dict[WeightSet, tuple[Identity, ...]],
-    refused: dict[WeightSet, WeightsError],
-    reader: HeaderReader,
-    *,
-    named: bool,
-) -> dict[str, str]:
-    """Tell what `kinoform generate` makes of it: the model, or why none."""
+def _generate(path: Path, parts: Iterable[Identity], reader: HeaderReader, *, variant: str | None) -> dict[str, str]:
+    """Tell what `kinoform generate` makes of it, on the road that it takes itself: the model, or why none."""
+    # Imported here because PyTorch takes seconds, which files that are refused do without.
+    from kinoform.loading.opening import usable_model
+    from kinoform.loading.own import open_own
+    from kinoform.loading.sources import Opening, Overrides
+
+    for part in parts:
+        if part.base:
+            return {"model": part.base}
     try:
-        return {"model": verdict(path, parts, refused, reader=reader, named=named)}
+        if (path / MANIFEST).is_file():
+            return {"model": open_own(path, reader).manifest.recipe}
+        return {"model": usable_model(path, Opening(reader=reader, overrides=Overrides(), variant=variant))}
     except WeightsError as error:
         return {"code": error.code, "reason": str(error)}
 

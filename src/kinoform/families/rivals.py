@@ -21,16 +21,11 @@ def check_alone(folder: Path, part: str, chosen: Iterable[Path], reader: HeaderR
     """Raises WeightsError where the folder holds that part a second time, under any name, beside the chosen files."""
     files = tuple(chosen)
     for rival in rivals(folder, part, files, reader):
-        raise twice(folder, part, files[0], rival)
-
-
-def twice(folder: Path, part: str, first: Path, second: Path) -> WeightsError:
-    """The refusal of a folder with two files of one part."""
-    return WeightsError(
-        f"{folder} holds a {part.replace('_', ' ')} in {first.name} and another in {second.name}; pass "
-        f"{ARGUMENTS.get(part, 'the file of one')}, or move one of them away",
-        code="weights_ambiguous",
-    )
+        raise WeightsError(
+            f"{folder} holds a {part.replace('_', ' ')} in {files[0].name} and another in {rival.name}; pass "
+            f"{ARGUMENTS.get(part, 'the file of one')}, or move one of them away",
+            code="weights_ambiguous",
+        )
 
 
 def files_with(part: str, folder: Path, reader: HeaderReader) -> list[Path]:

@@ -73,17 +73,6 @@ def sets_in(folder: Path, names: Iterable[str]) -> Iterator[WeightSet]:
         yield _set_of(file)
 
 
-def disputes(path: Path, reader: HeaderReader) -> Iterator[WeightsError]:
-    """Reasons why the files called after a stem are not one set: two sets, a damaged index, a file that is missing."""
-    for place, _ in _walk(path) if path.is_dir() else ():
-        for stem in STEMS:
-            try:
-                if groups(place, stem):
-                    files_of(place / stem, reader)
-            except WeightsError as error:
-                yield error
-
-
 def open_set(weights: WeightSet, reader: HeaderReader) -> OpenedFiles:
     """Open the headers of a set; those of a .pth file import PyTorch, without which nothing of it can be read.
 

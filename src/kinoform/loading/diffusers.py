@@ -10,15 +10,15 @@ from kinoform.families import FAMILIES
 from kinoform.families.config_file import read_config, shown
 from kinoform.families.folders import CONFIG, INDEX
 from kinoform.loading.detect import detect_part, settled
-from kinoform.loading.sources import OpenedModel, Opening, PartFile, opened
+from kinoform.loading.sources import FoundModel, Opening, PartFile
 from kinoform.loading.tokenizer_file import tokenizer_at
 
 TRANSFORMER, TEXT_ENCODER, CODEC, TOKENIZER = "transformer", "text_encoder", "vae", "tokenizer"
 IMAGE_ENCODER = "image_encoder"
 
 
-def open_diffusers(folder: Path, opening: Opening) -> OpenedModel:
-    """Raises WeightsError when a part is missing, of another model, or not that of its pipeline or its config.json."""
+def find_diffusers(folder: Path, opening: Opening) -> FoundModel:
+    """Raises WeightsError when the transformer is missing, of another model, or not that of its pipeline."""
     made_by = read_config(folder / INDEX).values.get("_class_name") if (folder / INDEX).is_file() else None
     if not (folder / TRANSFORMER).is_dir():
         raise WeightsError(
@@ -26,9 +26,8 @@ def open_diffusers(folder: Path, opening: Opening) -> OpenedModel:
             f"{FAMILIES[0].pipelines[0]}",
             code="config_unsupported",
         )
-    given = opening.overrides
-    file = _part(folder / TRANSFORMER, "transformer", None, opening)
-    file = settled(folder, file, opening, whole=given.leaves_parts)
+    file = _part(folder / TRANSFORMER, "transformer", opening)
+    file = settled(folder, file, opening, whole=opening.overrides.leaves_parts)
     family = file.family
     assert family is not None, "parts that only a recipe describes are refused"
     known = {pipeline for each in FAMILIES for pipeline in each.pipelines}
@@ -39,26 +38,16 @@ def open_diffusers(folder: Path, opening: Opening) -> OpenedModel:
         )
     if made_by is not None and made_by not in known:
         file = file.noted(f"its pipeline is {shown(made_by)}, which kinoform does not know; it is read by its parts")
-    text = _part(folder / TEXT_ENCODER, "text_encoder", given.text_encoder, opening)
-    codec = opened(_part(folder / CODEC, "codec", given.codec, opening))
-    tokenizer = tokenizer_at(given.tokenizer or folder / TOKENIZER, opening.reader)
-    image = None
-    if file.reads_images:
-        image = opened(_part(folder / IMAGE_ENCODER, "image_encoder", given.image_encoder, opening))
-    return OpenedModel(
+    folders = {"text_encoder": folder / TEXT_ENCODER, "codec": folder / CODEC, "image_encoder": folder / IMAGE_ENCODER}
+    return FoundModel(
         path=folder,
-        transformer=opened(file),
-        text_encoder=opened(text),
-        codec=codec,
-        codec_spec=codec.spec,
-        tokenizer=tokenizer,
-        image_encoder=image,
+        transformer=file,
+        part=lambda part, transformer: _part(folders[part], part, opening),
+        tokenizer=lambda text: tokenizer_at(folder / TOKENIZER, opening.reader),
     )
 
 
-def _part(folder: Path, part: str, given: Path | None, opening: Opening) -> PartFile:
+def _part(folder: Path, part: str, opening: Opening) -> PartFile:
     """A part with its settings; one that has none has the sizes of all released models where no shape tells."""
-    if given is not None:
-        return detect_part(given, part, opening)
     config = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else None
     return detect_part(folder, part, opening, config=config)

@@ -8,10 +8,9 @@ from pathlib import Path
 from kinoform.errors import WeightsError
 from kinoform.families import FAMILIES
 from kinoform.families.config_file import Config, read_config
-from kinoform.families.transformer import text_rows
 from kinoform.families.usable import model_types
 from kinoform.loading.detect import detect_part, settled
-from kinoform.loading.sources import OpenedModel, Opening, opened
+from kinoform.loading.sources import FoundModel, Opening
 from kinoform.loading.tokenizer_file import tokenizer_at
 
 CONFIG = "config.json"
@@ -22,28 +21,17 @@ IMAGE_ENCODER = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 TOKENIZER = Path("google", "umt5-xxl")
 
 
-def open_official(folder: Path, opening: Opening) -> OpenedModel:
-    """Raises WeightsError when a part is missing, is of another model, or contradicts config.json."""
-    config, given = read_config(folder / CONFIG), opening.overrides
+def find_official(folder: Path, opening: Opening) -> FoundModel:
+    """Raises WeightsError when the transformer is missing, or of another model than config.json says."""
+    config = read_config(folder / CONFIG)
     _check_kind(folder, config)
-    file = detect_part(folder, "transformer", opening, config=config)
-    file = settled(folder, file, opening, whole=given.leaves_parts)
-    text = detect_part(given.text_encoder or _either(folder, TEXT_ENCODER), "text_encoder", opening)
-    codec = opened(detect_part(given.codec or _codec(folder), "codec", opening))
-    tokenizer = tokenizer_at(given.tokenizer or folder / TOKENIZER, opening.reader)
-    image = None
-    if file.reads_images:
-        place = given.image_encoder or _either(folder, IMAGE_ENCODER)
-        image = opened(detect_part(place, "image_encoder", opening))
-    transformer = opened(file)
-    return OpenedModel(
+    transformer = detect_part(folder, "transformer", opening, config=config)
+    places = {"text_encoder": _text_encoder, "codec": _codec, "image_encoder": _image_encoder}
+    return FoundModel(
         path=folder,
-        transformer=transformer,
-        text_encoder=opened(text, length=text_rows(transformer.spec)),
-        codec=codec,
-        codec_spec=codec.spec,
-        tokenizer=tokenizer,
-        image_encoder=image,
+        transformer=settled(folder, transformer, opening, whole=opening.overrides.leaves_parts),
+        part=lambda part, transformer: detect_part(places[part](folder), part, opening),
+        tokenizer=lambda text: tokenizer_at(folder / TOKENIZER, opening.reader),
     )
 
 
@@ -64,6 +52,14 @@ def _check_kind(folder: Path, config: Config) -> None:
 
 def _article(kind: object) -> str:
     return f"a{'n' if str(kind)[:1].lower() in 'aeio' else ''} {str(kind)[:40]}" if kind else "an unnamed kind of"
+
+
+def _text_encoder(folder: Path) -> Path:
+    return _either(folder, TEXT_ENCODER)
+
+
+def _image_encoder(folder: Path) -> Path:
+    return _either(folder, IMAGE_ENCODER)
 
 
 def _codec(folder: Path) -> Path:

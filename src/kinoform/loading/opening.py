@@ -1,31 +1,91 @@
-"""The parts of a model at a path, whatever layout it has: what is known is read, else what is wanted is named."""
+"""The road from a path to the opened parts of a model, whatever layout it has; what is missing or wrong is named."""
 
 from pathlib import Path
+from typing import Any
 
 from kinoform.errors import WeightsError
 from kinoform.families.folders import CONFIG, INDEX, check_folder, claims
 from kinoform.families.rivals import files_with
+from kinoform.families.transformer import text_rows
+from kinoform.families.usable import one_model
 from kinoform.families.weight_sets import weight_sets
-from kinoform.loading.diffusers import TRANSFORMER, open_diffusers
-from kinoform.loading.official import open_official
-from kinoform.loading.single import open_single
-from kinoform.loading.sources import OpenedModel, Opening
+from kinoform.loading.detect import detect_part
+from kinoform.loading.diffusers import TRANSFORMER, find_diffusers
+from kinoform.loading.official import find_official
+from kinoform.loading.single import find_single
+from kinoform.loading.sources import FoundModel, OpenedModel, OpenedPart, Opening, opened
+from kinoform.loading.tokenizer_file import tokenizer_at
+from kinoform.models.dit import DiTSpec
 
 LISTED = 4
+OTHERS = ("text_encoder", "codec", "image_encoder")
+ABSENT = ("weights_missing", "part_missing")
+"""Codes of parts that are not there, or that nobody has chosen yet."""
 
 
 def open_model(path: Path, opening: Opening) -> OpenedModel:
     """Open all parts by their headers. Raises WeightsError for what is missing or wrong."""
+    found = _find_model(path, opening)
+    transformer = opened(found.transformer)
+    text = _part(found, "text_encoder", transformer, opening)
+    codec = _part(found, "codec", transformer, opening)
+    chosen = opening.overrides.tokenizer
+    tokenizer = tokenizer_at(chosen, opening.reader) if chosen is not None else found.tokenizer(text.file)
+    reads_images = found.transformer.reads_images
+    return OpenedModel(
+        path=found.path,
+        transformer=transformer,
+        text_encoder=text,
+        codec=codec,
+        codec_spec=codec.spec,
+        tokenizer=tokenizer,
+        image_encoder=_part(found, "image_encoder", transformer, opening) if reads_images else None,
+    )
+
+
+def usable_model(path: Path, opening: Opening) -> str:
+    """The released model that the weights at a path are loaded as, though parts beside the transformer be absent.
+
+    Raises the WeightsError with which `open_model` and the load behind it refuse them otherwise.
+    """
+    found = _find_model(path, opening)
+    transformer = opened(found.transformer)
+    transformer.check_tensors()
+    for name in OTHERS:
+        if name == "image_encoder" and not found.transformer.reads_images:
+            continue
+        try:
+            _part(found, name, transformer, opening).check_tensors()
+        except WeightsError as error:
+            if error.code not in ABSENT:
+                raise
+    identity, family = found.transformer.identity, found.transformer.family
+    assert identity is not None and family is not None, "parts of kinoform's own are described by a recipe"
+    named = opening.named or opening.variant is not None
+    doubt = "" if named else identity.doubt
+    return one_model(path, found.transformer.models, family=family, doubt=doubt, whole=path.is_dir() or named)
+
+
+def _find_model(path: Path, opening: Opening) -> FoundModel:
+    """The model in the layout that the path has, its transformer opened."""
     if not path.exists():
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
     if path.is_dir():
         check_folder(path)
         if (path / INDEX).is_file() or ((path / TRANSFORMER).is_dir() and not (path / CONFIG).is_file()):
-            return open_diffusers(path, opening)
+            return find_diffusers(path, opening)
         if "model_type" in claims(path / CONFIG) and not _of_transformers(path):
-            return open_official(path, opening)
+            return find_official(path, opening)
         path = _transformer_in(path, opening)
-    return open_single(path, opening)
+    return find_single(path, opening)
+
+
+def _part(found: FoundModel, part: str, transformer: OpenedPart[DiTSpec], opening: Opening) -> OpenedPart[Any]:
+    """The part that the user names, else that of the layout."""
+    chosen = opening.overrides.of(part)
+    file = found.part(part, transformer) if chosen is None else detect_part(chosen, part, opening)
+    # The token limit of a prompt leaves no trace in the text encoder.
+    return opened(file, length=text_rows(transformer.spec)) if part == "text_encoder" else opened(file)
 
 
 def _of_transformers(folder: Path) -> bool:

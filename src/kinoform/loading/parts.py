@@ -13,13 +13,12 @@ from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.family import Family
 from kinoform.loading.detect import check_block, stored_block
-from kinoform.loading.load import Module, load_module, load_packed, match
+from kinoform.loading.load import Module, load_module, load_packed
 from kinoform.loading.opening import open_model
 from kinoform.loading.own import OwnFolder, verify
 from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, Overrides
 from kinoform.models.codec import Codec, CodecSpec
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
-from kinoform.models.meta import on_meta
 from kinoform.models.protocols import BlockSpec
 from kinoform.models.text import TextEncoder, TextSpec
 from kinoform.models.tokenizer import Tokenizer
@@ -185,8 +184,7 @@ class _Loader(Generic[Module]):
     keep_packed: bool | None = False
 
     def __post_init__(self) -> None:
-        file = self.part.file
-        match(on_meta(self.build), file.checkpoint(), names=file.names, unused=file.unread(self.part.spec))
+        self.part.check_tensors()
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -1,8 +1,9 @@
 """The opened parts of a model: what each is, how its tensors are called, and its sizes; learned once and carried."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from kinoform.checkpoints.files import Checkpoint, checkpoint_of, under
 from kinoform.checkpoints.fp8 import plain
@@ -13,14 +14,24 @@ from kinoform.families.family import OWN_NAMES, UNREAD, Family, Shapes
 from kinoform.families.identify import DetectedPart
 from kinoform.families.identity import Identity
 from kinoform.families.names import Names
+from kinoform.loading.load import match
 from kinoform.loading.tokenizer_file import TokenizerFile
 from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec
+from kinoform.models.meta import on_meta
 from kinoform.models.protocols import ContextSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 
-Spec = TypeVar("Spec", covariant=True)
+
+@runtime_checkable
+class Buildable(Protocol):
+    """The sizes of a module."""
+
+    def build(self) -> Any: ...
+
+
+Spec = TypeVar("Spec", bound=Buildable, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +42,10 @@ class Overrides:
     codec: Path | None = None
     tokenizer: Path | None = None
     image_encoder: Path | None = None
+
+    def of(self, part: str) -> Path | None:
+        """The place of one part beside the transformer, if the user named it."""
+        return {"text_encoder": self.text_encoder, "codec": self.codec, "image_encoder": self.image_encoder}[part]
 
     @property
     def leaves_parts(self) -> bool:
@@ -138,6 +153,12 @@ class OpenedPart(Generic[Spec]):
     file: PartFile
     spec: Spec
 
+    def check_tensors(self) -> None:
+        """Hold the tensors against those of the module. Raises WeightsError as `match`."""
+        match(
+            on_meta(self.spec.build), self.file.checkpoint(), names=self.file.names, unused=self.file.unread(self.spec)
+        )
+
 
 def opened(file: PartFile, **facts: object) -> OpenedPart[Any]:
     """Add the sizes, which the shapes, the config.json beside them and further `facts` tell.
@@ -149,6 +170,20 @@ def opened(file: PartFile, **facts: object) -> OpenedPart[Any]:
     if file.config is None:
         return OpenedPart(file=file, spec=family.spec(file.shapes(), **facts))
     return OpenedPart(file=file, spec=family.read(file.shapes(), file.config))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundModel:
+    """A model of one layout: its transformer, and functions that open the other parts where the layout has them.
+
+    `part` takes the part's name and the transformer that it must fit; `tokenizer` the text encoder. Both raise
+    WeightsError.
+    """
+
+    path: Path
+    transformer: PartFile
+    part: Callable[[str, "OpenedPart[DiTSpec]"], PartFile]
+    tokenizer: Callable[[PartFile], TokenizerFile]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
