@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinoform.checkpoints.file_sets import STEMS, checked, files_of, groups, listed, passed_over, shards_of
+from kinoform.checkpoints.file_sets import checked, listed, passed_over, shards_of
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES, check_file
 from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
