@@ -92,9 +92,9 @@ def _heed_signals() -> None:
             last = monotonic()
             raise KeyboardInterrupt
 
-    for each in stop_signals():
-        if signal.getsignal(each) != signal.SIG_IGN:
-            signal.signal(each, stop)
+    for item in stop_signals():
+        if signal.getsignal(item) != signal.SIG_IGN:
+            signal.signal(item, stop)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:

@@ -49,7 +49,7 @@ class Command(TyperCommand):
             raise
 
     def invoke(self, ctx: Context) -> object:
-        file, log, prompts, _, shown = (ctx.params.pop(each) for each in COMMON)
+        file, log, prompts, _, shown = (ctx.params.pop(item) for item in COMMON)
         _settle(ctx)
         if shown:
             return _show(ctx, file)
@@ -146,7 +146,7 @@ def _show(ctx: Context, file: Path | None) -> None:
     names = [name for name in SETTINGS if name in ctx.command.settings]
     data = {name: {"value": _plain(ctx.params[name]), "from": _where(ctx, name, file)} for name in names}
     width = max(map(len, names), default=0)
-    lines = (f"{name:<{width}}  {_shown(each['value']):<20}  {each['from']}" for name, each in data.items())
+    lines = (f"{name:<{width}}  {_shown(item['value']):<20}  {item['from']}" for name, item in data.items())
     console.result("\n".join(lines), data, as_json=bool(ctx.params.get("as_json")))
 
 

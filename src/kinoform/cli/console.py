@@ -86,7 +86,7 @@ def warn(text: str) -> None:
 
 def fail(error: KinoformError) -> int:
     """Tell of an error in one sentence, and return its exit code."""
-    kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == KinoformError.__module__)
+    kind = next(item.__name__ for item in type(error).__mro__ if item.__module__ == KinoformError.__module__)
     tell(Failure(kind=kind, code=error.code, message=str(error), exit_code=error.exit_code))
     return error.exit_code
 

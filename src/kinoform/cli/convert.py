@@ -78,7 +78,7 @@ def _recipe(source: Path, variant: str | None) -> str | None:
     from kinoform.families.identify import inspect_path
     from kinoform.recipes.load import RELEASED
 
-    part = next((each for each in inspect_path(source) if each.part == "transformer"), None)
+    part = next((item for item in inspect_path(source) if item.part == "transformer"), None)
     if part is None:
         return None
     if part.evidence == "manifest":  # a folder of kinoform's own says it itself

@@ -29,7 +29,7 @@ def doctor(
 def _lines(report: Report) -> Iterator[str]:
     for section in report.sections:
         yield section.title
-        for each in section.findings:
-            yield f"{MARKS[each.state]} {each.name:<21} {each.value}"
+        for item in section.findings:
+            yield f"{MARKS[item.state]} {item.name:<21} {item.value}"
         yield ""
     yield report.next_step

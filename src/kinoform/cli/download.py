@@ -40,7 +40,7 @@ def download(
         raise UsageError(f"{model} comes with kinoform; there is nothing to fetch", code="nothing_to_fetch")
     released = released_for(model)
     if released is None and "/" not in model:
-        names = [name for each in released_models() for name in each.recipes]
+        names = [name for item in released_models() for name in item.recipes]
         raise UsageError(f"{model!r} is no hub id; write ORG/NAME, or {nearest(model, names)}", code="unknown_model")
     if released is not None and released.name != model:
         console.note(f"{model} has the weights of {released.name}, which are fetched")
@@ -49,13 +49,13 @@ def download(
     home = cache_folder()
     usual = home / "hub" / folder_name(id) if released is None else home / released.name
     folder = output.expanduser() if output else usual
-    rows = [f"{each.bytes / MB:>10.1f} MB  {each.name}" for each in found.files]
+    rows = [f"{item.bytes / MB:>10.1f} MB  {item.name}" for item in found.files]
     rows.append(f"{found.bytes / MB:>10.1f} MB  in all, of {id} at {found.commit[:8]}")
     data = {
         "id": id,
         "commit": found.commit,
         "folder": str(folder),
-        "files": [{"file": each.name, "bytes": each.bytes} for each in found.files],
+        "files": [{"file": item.name, "bytes": item.bytes} for item in found.files],
         "bytes": found.bytes,
         "fetched": not only_list,
     }

@@ -78,17 +78,17 @@ def contenders(first: ComparedModel, other: ComparedModel | None) -> tuple[Conte
 
 
 def _settings(pieces: list[str]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for piece in pieces:
         name, _, value = (part.strip() for part in piece.partition("="))
         if name not in COMPARED:
             raise UsageError(
                 f"--compare has no setting {name[:60]!r}; {nearest(name[:60], COMPARED)}", code="unknown_name"
             )
-        if name in found:
+        if name in values:
             raise UsageError(f"--compare says {name} twice; say it once", code="said_twice")
-        found[name] = _value(name, value)
-    return found
+        values[name] = _value(name, value)
+    return values
 
 
 def _value(name: str, text: str) -> object:
@@ -150,18 +150,18 @@ class Judging:
 
     def command(self, words: Iterable[str]) -> str:
         """The line that makes the same videos again, with these `words` for what is judged."""
-        told = ["kinoform", "evaluate", *self.first.words(), *words, "--count", str(self.count)]
-        return shlex.join([*told, *([] if self.compare is None else ["--compare", self.compare])])
+        line = ["kinoform", "evaluate", *self.first.words(), *words, "--count", str(self.count)]
+        return shlex.join([*line, *([] if self.compare is None else ["--compare", self.compare])])
 
     def show(
-        self, told: Mapping[str, object], names: Sequence[str], sides: Sequence[Named], tables: Sequence[Table]
+        self, data: Mapping[str, object], names: Sequence[str], sides: Sequence[Named], tables: Sequence[Table]
     ) -> None:
-        """The result as JSON or as tables, and `told` to whoever listens to events."""
+        """The result as JSON or as tables, and `data` to whoever listens to events."""
         if self.as_json or console.streams():
-            console.result("", told, as_json=True)
+            console.result("", data, as_json=True)
         else:
             _print(names, sides, tables)
-            console.tell(Result(result=told))
+            console.tell(Result(result=data))
 
 
 def _print(names: Sequence[str], sides: Sequence[Named], tables: Sequence[Table]) -> None:
@@ -174,14 +174,14 @@ def _print(names: Sequence[str], sides: Sequence[Named], tables: Sequence[Table]
     out = Console(file=sys.stdout)
     for name, side in zip(names, sides, strict=True):
         out.print(escape(f"{name}: model {side.fingerprint}"), highlight=False)
-    for each in tables:
+    for item in tables:
         table = Drawn(
-            title=escape(each.title), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False,
+            title=escape(item.title), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False,
             collapse_padding=True,
         )  # fmt: skip
-        for heading in each.heading:
+        for heading in item.heading:
             table.add_column(escape(heading), justify="right" if heading else "left")
-        for row in each.rows:
+        for row in item.rows:
             table.add_row(*map(escape, row))
         out.print()
         out.print(table)

@@ -54,20 +54,20 @@ def make_videos(
         pipeline.recipe, pipeline.parts.codec_spec, pipeline.parts.patch, inputs.read, fit_mask=inputs.fit_mask
     )
     first = random_seed() if made.seed is None else made.seed
-    asked = [
+    requests = [
         pipeline.request(text, seed=first + number, **changes)
         for text in texts
         for number in range(checked_count(made.count))
     ]
     how = output.how(pipeline.recipe.upscale)
-    names = video_names(asked, output.output)
-    for each, name in zip(asked, names, strict=True):
-        check(name, (each.num_frames, each.height, each.width), how)
+    names = video_names(requests, output.output)
+    for request, name in zip(requests, names, strict=True):
+        check(name, (request.num_frames, request.height, request.width), how)
     check_latents(names, force=output.force)
-    tell_worlds(pipeline.recipe, asked[0].inputs)
+    tell_worlds(pipeline.recipe, requests[0].inputs)
     if output.dry_run:
-        rehearse(str(model.model), pipeline, asked, names, how)
+        rehearse(str(model.model), pipeline, requests, names, how)
         return
     if made.seed is None:
         console.note(f"seed {first}")
-    make(pipeline, asked, names, how, model.words(machine))
+    make(pipeline, requests, names, how, model.words(machine))

@@ -192,7 +192,7 @@ def _waiting(names: Iterable[str]) -> Iterator[Path]:
     videos = {str(Path(name)) for name in names}
     for folder in sorted({Path(name).parent for name in videos}):
         with suppress(OSError):  # of which `check` has more to say
-            yield from (each for each in sorted(folder.iterdir()) if video_name(each) in videos)
+            yield from (item for item in sorted(folder.iterdir()) if video_name(item) in videos)
 
 
 def _replace_former(name: str, own: Path | None) -> None:

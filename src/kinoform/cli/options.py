@@ -106,27 +106,30 @@ def command(function: Callable[..., object]) -> Callable[..., object]:
     groups = {name: found for name in signature.parameters if (found := _group(hints[name])) is not None}
     shown = {name: list(_options(*group)) for name, group in groups.items()}
     parameters = [
-        each
+        parameter
         for name, own in signature.parameters.items()
-        for each in shown.get(name, [own.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)])
+        for parameter in shown.get(name, [own.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)])
     ]
-    names = [each.name for each in parameters]
+    names = [parameter.name for parameter in parameters]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TypeError(f"{function.__name__} has two options of the name {twice[0]}")
 
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    defaults = {
+        parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty
+    }
 
     @wraps(function)
     def run(**values: Any) -> object:
         given = defaults | values
         own = {name: given[name] for name in signature.parameters if name not in groups}
         filled = {
-            name: group(**{each.name: given[each.name] for each in shown[name]}) for name, (group, _) in groups.items()
+            name: group(**{parameter.name: given[parameter.name] for parameter in shown[name]})
+            for name, (group, _) in groups.items()
         }
         return function(**own, **filled)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
     return run
 
 
@@ -143,11 +146,11 @@ def options_of(group: type) -> Iterator[inspect.Parameter]:
 def settings_of(parameters: Iterable[inspect.Parameter]) -> dict[str, tuple[type, Setting]]:
     """The settings among options: the type of each, without None, and its mark."""
     found = {}
-    for each in parameters:
-        for mark in get_args(each.annotation)[1:]:
+    for parameter in parameters:
+        for mark in get_args(parameter.annotation)[1:]:
             if isinstance(mark, Setting):
-                kind = get_args(each.annotation)[0]
-                found[each.name] = (next((part for part in get_args(kind) if part is not type(None)), kind), mark)
+                kind = get_args(parameter.annotation)[0]
+                found[parameter.name] = (next((part for part in get_args(kind) if part is not type(None)), kind), mark)
     return found
 
 
@@ -161,13 +164,13 @@ def words_of(
 
     `spell` writes the value of the option that it is given the name of.
     """
-    for each in options_of(type(group)):
-        value = getattr(group, each.name)
-        if each.name in without or value is None or value == each.default:
+    for parameter in options_of(type(group)):
+        value = getattr(group, parameter.name)
+        if parameter.name in without or value is None or value == parameter.default:
             continue
-        flag = f"--{each.name.replace('_', '-')}"
+        flag = f"--{parameter.name.replace('_', '-')}"
         for item in value if isinstance(value, list | tuple) else [value]:
-            yield from (flag,) if item is True else (flag, spell(each.name, item))
+            yield from (flag,) if item is True else (flag, spell(parameter.name, item))
 
 
 def _group(hint: Any) -> tuple[type, Varied] | None:
@@ -180,16 +183,16 @@ def _group(hint: Any) -> tuple[type, Varied] | None:
 
 def _options(group: type, view: Varied) -> Iterator[inspect.Parameter]:
     """The options of a group that a view of it shows. Raises TypeError for a name that the group does not have."""
-    every = {each.name: each for each in options_of(group)}
+    every = {parameter.name: parameter for parameter in options_of(group)}
     if unknown := {*(view.only or ()), *view.without, *view.default, *view.help} - every.keys():
         raise TypeError(f"{group.__name__} has no option {sorted(unknown)[0]}")
-    for name, each in every.items():
+    for name, parameter in every.items():
         if name in view.without or (view.only is not None and name not in view.only):
             continue
         heeded = view.settings is None or name in view.settings
-        yield each.replace(
-            default=view.default.get(name, each.default),
-            annotation=_marked(each.annotation, help=view.help.get(name), setting=heeded),
+        yield parameter.replace(
+            default=view.default.get(name, parameter.default),
+            annotation=_marked(parameter.annotation, help=view.help.get(name), setting=heeded),
         )
 
 

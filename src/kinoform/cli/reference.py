@@ -37,7 +37,7 @@ def reference() -> str:
     commands = {entry.name: loaded(entry.name) for entry in COMMANDS}
     contents = [f"| [`{entry.name}`](#{entry.name}) | {entry.help} |" for entry in COMMANDS]
     sections = [line for name, command in commands.items() for line in _section(name, command)]
-    common = [_row(each) for each in commands["generate"].params if each.name in COMMON]
+    common = [_row(parameter) for parameter in commands["generate"].params if parameter.name in COMMON]
     head = [HEAD, "| command | |", "|---|---|", *contents, ""]
     return "\n".join([*head, *sections, TAIL, *TABLE, *common]) + "\n"
 
@@ -46,44 +46,44 @@ TABLE = ("| option | meaning | default | also set by |", "|---|---|---|---|")
 
 
 def _section(name: str, command: TyperCommand) -> Iterator[str]:
-    own = [each for each in command.params if each.name not in COMMON]
-    words = [_argument(each) for each in own if each.param_type_name == "argument"]
+    own = [parameter for parameter in command.params if parameter.name not in COMMON]
+    words = [_argument(parameter) for parameter in own if parameter.param_type_name == "argument"]
     yield f"## {name}\n\n```\nkinoform {' '.join([name, *words, '[OPTIONS]'])}\n```\n"
     yield f"{_line(command.help)}\n"
     yield from TABLE
-    yield from (_row(each) for each in own)
+    yield from (_row(parameter) for parameter in own)
     yield ""
 
 
-def _row(each: Parameter) -> str:
-    cells = (f"`{_spelling(each)}`", _line(each.help), _default(each), _elsewhere(each))
+def _row(parameter: Parameter) -> str:
+    cells = (f"`{_spelling(parameter)}`", _line(parameter.help), _default(parameter), _elsewhere(parameter))
     return f"| {' | '.join(cells)} |"
 
 
-def _spelling(each: Parameter) -> str:
-    if each.param_type_name == "argument":
-        return _argument(each)
-    words = ", ".join([*each.opts, *each.secondary_opts])
-    return words if each.is_flag else f"{words} {str(each.name).upper()}"
+def _spelling(parameter: Parameter) -> str:
+    if parameter.param_type_name == "argument":
+        return _argument(parameter)
+    words = ", ".join([*parameter.opts, *parameter.secondary_opts])
+    return words if parameter.is_flag else f"{words} {str(parameter.name).upper()}"
 
 
-def _argument(each: Parameter) -> str:
-    word = str(each.name).upper()
-    return word if each.required else f"[{word}]"
+def _argument(parameter: Parameter) -> str:
+    word = str(parameter.name).upper()
+    return word if parameter.required else f"[{word}]"
 
 
-def _default(each: Parameter) -> str:
-    if isinstance(each.show_default, str):
-        return each.show_default
-    if each.default in (None, "") or each.required:
+def _default(parameter: Parameter) -> str:
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    if parameter.default in (None, "") or parameter.required:
         return ""
-    return ("on" if each.default else "off") if isinstance(each.default, bool) else f"`{each.default}`"
+    return ("on" if parameter.default else "off") if isinstance(parameter.default, bool) else f"`{parameter.default}`"
 
 
-def _elsewhere(each: Parameter) -> str:
-    if each.envvar is None:
+def _elsewhere(parameter: Parameter) -> str:
+    if parameter.envvar is None:
         return ""
-    return f"`{each.envvar}`" + (", file" if SETTINGS[each.name][1].in_file else "")
+    return f"`{parameter.envvar}`" + (", file" if SETTINGS[parameter.name][1].in_file else "")
 
 
 def _line(text: str | None) -> str:

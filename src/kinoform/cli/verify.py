@@ -41,7 +41,7 @@ def verify(
 
 
 def _text(path: Path, found: Verified) -> str:
-    lines = [f"{'fault':<7} {each}" for each in found.faults] + [f"{'zeros':<7} {each}" for each in found.doubts]
+    lines = [f"{'fault':<7} {item}" for item in found.faults] + [f"{'zeros':<7} {item}" for item in found.doubts]
     state = "damaged" if found.faults else "whole"
     lines.append(
         f"{path} is {state}: {found.files} files, {found.tensors} tensors, {found.bytes / 1e9:.3f} GB read, "
@@ -52,7 +52,7 @@ def _text(path: Path, found: Verified) -> str:
 
 def _data(path: Path, found: Verified) -> dict[str, object]:
     data = asdict(found)
-    faults, doubts = ([_entry(each) for each in group] for group in (found.faults, found.doubts))
+    faults, doubts = ([_entry(item) for item in group] for group in (found.faults, found.doubts))
     return {"path": str(path), "whole": not found.faults, **data, "faults": faults, "doubts": doubts}
 
 

@@ -38,7 +38,7 @@ SAME = Affine()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """How many pixels, the sum of each channel and of its square; those of two sets add."""
+    """The number of pixels, the sum of each channel and of its square; those of two sets add."""
 
     count: int = 0
     total: Float64[np.ndarray, " 3"] = field(default_factory=lambda: np.zeros(3))

@@ -1,4 +1,4 @@
-"""What was made, laid over the video: the video's own bytes wherever nothing may change."""
+"""Lays new pixels over the video, which keeps its own bytes wherever nothing may change."""
 
 from __future__ import annotations
 

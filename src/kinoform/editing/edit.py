@@ -59,7 +59,7 @@ class Edited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """What is told of a segment: the colours' map, and the squared errors outside the mask before it."""
+    """Facts of a segment: the colours' map, and the squared errors outside the mask before it."""
 
     segment: Segment
     colours: Affine
@@ -110,7 +110,7 @@ def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNK
 
 
 def _frames_of(plan: EditPlan, segment: Segment, result: Frames, tell: Callback, passes: Passes) -> Drawn:
-    """What the model makes of a segment, in its own size."""
+    """Make a segment with the model, in its own size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan has said them
         asked = plan.request(segment, result)
@@ -136,7 +136,7 @@ def _counted(plan: EditPlan, tell: Callback) -> Callable[[], None]:
 
 
 def _compared(plan: EditPlan, segment: Segment, frames: Drawn, step: Callable[[], None]) -> tuple[Affine, float, int]:
-    """How the colours around the mask are to change; the squared errors outside the mask, and of how many values."""
+    """Measure how the colours around the mask are to change; the squared errors outside it, and of how many values."""
     span, window, video = segment.span, segment.window, plan.source.size
     rows, columns = window.inside(video)
     width = max(2, round(RING * window.scale))
@@ -219,7 +219,7 @@ def _tell_change(plan: EditPlan, result: Frames) -> None:
 
 
 def _params(plan: EditPlan, report: EditReport) -> dict[str, object]:
-    """Those of the pipeline for what was handed over; the size is the largest that was made at once."""
+    """Return the parameters of the pipeline for this edit; the size is the largest that was made at once."""
     grow, feather = plan.rim
     settings = {**asdict(plan.settings), "grow": grow, "feather": feather}
     told = {"task": "edit", "fps": plan.fps, "edit": {"settings": settings, **report.as_json()}}

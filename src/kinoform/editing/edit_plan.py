@@ -60,7 +60,7 @@ class EditPlan:
 
     @property
     def fps(self) -> float:
-        """That of the source, or of the recipe where the source does not say."""
+        """Frames per second of the source, or of the recipe where the source does not say."""
         return self.pipeline.recipe.fps if self.source.fps is None else self.source.fps
 
     @property
@@ -85,7 +85,7 @@ class EditPlan:
         return self.asked.seed + segment.number
 
     def request(self, segment: Segment, result: UInt8[np.ndarray, "f height width 3"]) -> Request:
-        """What a segment asks of the model, where `result` is the video as far as it is edited.
+        """Return the request of a segment, where `result` is the video as far as it is edited.
 
         Frames that the segment shares with the one before are known, if the model takes a mask, so that what was
         made there goes on. Raises UsageError for what the model does not take, and FitError for what cannot fit.
@@ -193,7 +193,7 @@ def _check_wishes(asked: Request, settings: EditSettings) -> None:
 
 
 def _with_strength(asked: Request, units: Units, codec: CodecSpec) -> Request:
-    """With the default strength said aloud: segments with known frames, or without a mask, would have another."""
+    """Say the default strength aloud: segments with known frames, or without a mask, would have another."""
     given, video = asked.inputs, asked.video
     demands = (
         each.estimate(given, video, units, EncoderSpecs(codec=codec))

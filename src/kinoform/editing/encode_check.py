@@ -1,4 +1,4 @@
-"""What an encoder left of the promise: the saved video, read back, against the video that was edited."""
+"""Compares the saved video, read back, with the video that was edited: what the encoder left of the promise."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def _given_back(plan: Continuation, frames: Frames) -> Float32[np.ndarray, "f ro
 
 
 def _seam(known: Frames, new: Frames) -> float:
-    """How much more the colours change from the known frames to the new than from one known frame to the next."""
+    """Measure how much more colours change from the known frames to the new than between two known ones."""
     own = [_change(one, other) for one, other in pairwise(known)]
     return max(0.0, _change(known[-1], new[0]) - sum(own) / max(1, len(own)))
 
@@ -179,7 +179,7 @@ def _segments(plan: Continuation, passes: Sequence[_Pass]) -> Iterator[SegmentRe
 
 
 def _params(plan: Continuation, report: EditReport, num_frames: int) -> dict[str, object]:
-    """Those of the pipeline for what was handed over; the size is the one that was made."""
+    """Return the parameters of the pipeline for this video; the size is the one that was made."""
     settings = {"before": plan.before, "context": plan.context, "match_colours": plan.match_colours}
     told = {
         "task": "extend", "fps": plan.fps, "num_frames": num_frames,

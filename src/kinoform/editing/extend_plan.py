@@ -1,4 +1,4 @@
-"""How a video is continued: which of its frames a model is handed, how, and what it is to make in each pass."""
+"""Plans how a video is continued: which of its frames a model is handed, how, and what each pass makes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Continuation:
         return np.concatenate([new, known] if self.before else [known, new])
 
     def request(self, number: int, known: Frames) -> Request:
-        """What a pass asks of the model, from the known frames nearest to it.
+        """Return the request of a pass, from the known frames nearest to it.
 
         Raises UsageError for what the model does not take, and FitError for what cannot fit.
         """
@@ -142,14 +142,14 @@ class Continuation:
 
 
 def by_frames(known: InputVideo, count: int, before: bool) -> Inputs:
-    """As images of known frames."""
+    """Hand frames over as images of known frames."""
     first = count if before else 0
     images = {first + place: InputImage(pixels=frame) for place, frame in enumerate(known.frames)}
     return Inputs({FRAMES: images, EXACT_SIZE: True})
 
 
 def by_mask(known: InputVideo, count: int, before: bool) -> Inputs:
-    """As a video that is grey, and white in its mask, where it is to be made."""
+    """Hand frames over as a video that is grey, and white in its mask, where it is to be made."""
     return edits.extend(known, before=count if before else 0, after=0 if before else count)
 
 
@@ -173,7 +173,7 @@ def plan_extend(
     match_colours: bool = True,
     **changes: object,
 ) -> Continuation:
-    """What `extend` of the same arguments will do; of a video shorter than `context` all frames are handed over.
+    """Plan what `extend` of the same arguments will do; of a video shorter than `context` all frames are handed over.
 
     Raises UsageError for a video that cannot be read or is too short, a number out of range, and a model that takes
     neither known frames nor a video with a mask, naming those that do; FitError for what cannot fit.
@@ -211,7 +211,7 @@ def pace(source: InputVideo, recipe: Recipe, context: int | None, before: bool) 
 
 
 def most_new(recipe: Recipe, there: int, context: int | None) -> int:
-    """How many frames one pass adds to a video of `there` frames, at least 1."""
+    """Count the frames that one pass adds to a video of `there` frames, at least 1."""
     known = _context(recipe.num_frames) if context is None else context
     return max(1, recipe.num_frames - min(known, there))
 
@@ -222,7 +222,7 @@ def _stay(times: Times, context: int, before: bool) -> Fraction:
 
 
 def _context(made: int) -> int:
-    """Of the frames that are made at once, how many are known where nobody says."""
+    """Count the known ones of the frames that are made at once, where nobody says."""
     return min(CONTEXT, (made + 1) // 2)
 
 

@@ -1,4 +1,4 @@
-"""Where a video may change, and how far: a mask grown, and feathered on its outside."""
+"""Masks of an edit, which say where a video may change and how far: grown, and feathered on their outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is going to be made, as an image; no weight is read for it."""
+"""Draws what is going to be made as an image; no weight is read for it."""
 
 from __future__ import annotations
 

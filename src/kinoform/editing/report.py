@@ -1,4 +1,4 @@
-"""What an edit kept and what it changed, in numbers that anyone can check."""
+"""Numbers that anyone can check: what an edit kept, and what it changed."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _shown(seam: float) -> str:
 
 
 def outside_equal(source: Frames, result: Frames, alpha: Alpha) -> tuple[bool, int]:
-    """Whether all pixels of alpha 0 are equal, compared frame by frame, and how many there are."""
+    """Tell whether all pixels of alpha 0 are equal, compared frame by frame, and how many there are."""
     equal, count = True, 0
     for before, after, rim in zip(source, result, alpha, strict=True):
         outside = rim == 0
@@ -140,7 +140,7 @@ def seams(
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """Of those that there are; None without any."""
+    """Return the mean of those that there are; None without any."""
     there = [each for each in values if each is not None]
     return sum(there) / len(there) if there else None
 

@@ -1,4 +1,4 @@
-"""How much the border of an edit shows: colour differences across it, beyond those that the video had there."""
+"""Measures how much the border of an edit shows: differences of colour across it, beyond those of the video."""
 
 from __future__ import annotations
 

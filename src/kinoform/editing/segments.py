@@ -32,7 +32,7 @@ class Span:
         return [min(self.start + place, self.stop - 1) for place in range(self.length)]
 
     def held(self, time: int) -> int:
-        """How many shared frames fill latent frames that hold `time` frames, the first one alone."""
+        """Count the shared frames that fill latent frames that hold `time` frames, the first one alone."""
         return 1 + (self.shared - 1) // time * time if self.shared else 0
 
 

@@ -1,4 +1,4 @@
-"""How a video is edited besides what the model is told."""
+"""Settings of an edit besides what the model is told."""
 
 from __future__ import annotations
 

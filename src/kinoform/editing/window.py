@@ -109,7 +109,7 @@ def _covering(box: Size, asked: Size, units: Units, *, magnify: bool) -> tuple[i
 
 
 def _scaled(box: Size, sizes: Iterable[Size], magnify: bool) -> list[tuple[float, int, int, Size]]:
-    """By size: source pixels a made pixel as a number, and as parts / step; then the size itself."""
+    """Return by size: source pixels a made pixel as a number, and as parts / step; then the size itself."""
     found = []
     for size in sizes:
         step = math.gcd(*size)
@@ -125,7 +125,7 @@ def _extent(line: Bool[np.ndarray, " n"]) -> tuple[int, int]:
 
 
 def _placed(extent: tuple[int, int], length: int, video: int) -> int:
-    """Where a window of this length begins: with the extent in its middle, and within the video."""
+    """Place the beginning of a window of this length: with the extent in its middle, and within the video."""
     return min(max(0, (extent[0] + extent[1] - length) // 2), video - length)
 
 
