@@ -78,7 +78,7 @@ def plan_outpaint(
     settings: EditSettings | None = None,
     **changes: Any,
 ) -> EditPlan:
-    """Plan what `outpaint` of the same arguments will do: an edit of the video on its larger canvas. Raises as it does."""
+    """Plan what `outpaint` of the same arguments will do: an edit on a larger canvas. Raises as that does."""
     clip = clip_of(video, sound=True)
     wanted = whole("height", height, 1, LARGEST_SIDE), whole("width", width, 1, LARGEST_SIDE)
     sides = _sides(clip, wanted, anchor)
