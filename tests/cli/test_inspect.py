@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from command_line import Run
-from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER
+from kinoform.families.umt5 import LLAMA_CPP_NAMES, OFFICIAL_NAMES
 from kinoform.recipes.load import ASSETS
 from official_folder import write_official_folder
 from weights.gguf_fixtures import write_gguf
@@ -113,11 +113,12 @@ def test_one_shard_stands_for_its_set(kinoform: Run, here: Path) -> None:
 def test_gguf_files_are_told_by_either_tool_s_names(kinoform: Run, here: Path) -> None:
     official = {name: torch.zeros(shape) for name, shape in transformer().items()}
     write_gguf(here / "a.gguf", prefixed(official, "model.diffusion_model."), {})
-    text = {LLAMA_TEXT_ENCODER.theirs(name): torch.zeros(shape) for name, shape in text_encoder().items()}
+    own = {OFFICIAL_NAMES.ours(name) or name: shape for name, shape in text_encoder().items()}
+    text = {LLAMA_CPP_NAMES.theirs(name): torch.zeros(shape) for name, shape in own.items()}
     write_gguf(here / "b.gguf", text, {})
     first, second = kinoform("inspect", here, "--json").told[0]["parts"]
     assert (first["family"], first["prefix"], first["storage"]) == ("wan21-t2v", "model.diffusion_model.", "gguf")
-    assert (second["family"], second["dialect"], second["storage"]) == ("umt5", "official", "gguf")
+    assert (second["family"], second["dialect"], second["storage"]) == ("umt5", "llama.cpp", "gguf")
     assert first["missing"] == first["unknown"] == second["missing"] == second["unknown"] == []
 
 

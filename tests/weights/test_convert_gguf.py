@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from comfy_files import comfy_codec
-from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, read_gguf_header
+from kinoform.checkpoints.gguf_header import read_gguf_header
 from kinoform.conversion.convert import Wanted, convert
 from kinoform.families.transformer import DIFFUSERS_NAMES
 from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.umt5 import LLAMA_CPP_NAMES
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
@@ -92,8 +93,7 @@ def model(source: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def _llama() -> tuple[dict[str, Tensor], dict[str, str]]:
-    encoder = official_tensors(tiny_modules().text_encoder, TEXT_ENCODER)
-    tensors = {LLAMA_TEXT_ENCODER.theirs(name): value for name, value in encoder.items()}
+    tensors = official_tensors(tiny_modules().text_encoder, LLAMA_CPP_NAMES)
     return tensors, {name: "F16" for name, value in tensors.items() if value.dim() == 2}
 
 
@@ -161,7 +161,7 @@ def test_a_text_encoder_in_the_names_of_llama(text_encoder: Path, tmp_path: Path
     found = unpacked(text_encoder, tensors)
     assert_same(
         load_file(tmp_path / "out.safetensors"),
-        {LLAMA_TEXT_ENCODER.ours(name) or name: value for name, value in found.items()},
+        {TEXT_ENCODER.theirs(LLAMA_CPP_NAMES.ours(name) or name): value for name, value in found.items()},
     )
 
 

@@ -25,10 +25,8 @@ from gguf_fixtures import (
 
 from kinoform.checkpoints.files import open_file
 from kinoform.checkpoints.formats import PackedStored
-from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER, STORAGE, read_gguf_header
+from kinoform.checkpoints.gguf_header import STORAGE, read_gguf_header
 from kinoform.errors import WeightsError
-from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
-from official_folder import official_tensors, tiny_modules
 from refusals import refused
 
 SAMPLE = {
@@ -117,18 +115,6 @@ def test_an_original_shape_wins_over_the_four_dimensions(tmp_path: Path) -> None
     assert "[4, 25]" in refusal(wrong)
     astray = write_gguf(tmp_path / "c.gguf", {"w": torch.ones(3, 32)}, {}, shapes={"v": (96,)})
     assert "'v'" in refusal(astray)
-
-
-def test_llama_names_of_a_text_encoder_become_the_official_ones(tmp_path: Path) -> None:
-    encoder = official_tensors(tiny_modules().text_encoder, TEXT_ENCODER)
-    theirs = {LLAMA_TEXT_ENCODER.theirs(name): name for name in encoder}
-    assert len(theirs) == len(encoder) and all(LLAMA_TEXT_ENCODER.ours(t) == o for t, o in theirs.items())
-    assert {"token_embd.weight", "enc.blk.1.attn_rel_b.weight", "enc.blk.0.ffn_gate.weight"} <= theirs.keys()
-    tensors = {name: encoder[official] for name, official in theirs.items()}
-    path = write_gguf(tmp_path / "t.gguf", tensors, {}, architecture="t5encoder")
-    found = open_file(path).tensors
-    assert found.keys() == encoder.keys()
-    assert all(torch.equal(found[name].read(), value) for name, value in encoder.items())
 
 
 def test_a_vocabulary_is_passed_over_quickly_and_without_memory(tmp_path: Path) -> None:

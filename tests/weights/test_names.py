@@ -8,6 +8,7 @@ from torch import nn
 from kinoform.families.clip import OFFICIAL_NAMES as IMAGE_ENCODER
 from kinoform.families.names import Names
 from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.umt5 import LLAMA_CPP_NAMES
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.meta import on_meta
@@ -34,6 +35,7 @@ MODELS = {
     "vace-14b": (vace_14b().transformer.build, DIT, 17_337_592_896, 1331),
     "vae": (VAESpec().build, VAE21, 126_892_531, 194),
     "t5": (TextSpec().build, TEXT_ENCODER, 5_680_910_336, 242),
+    "t5 in GGUF": (TextSpec().build, LLAMA_CPP_NAMES, 5_680_910_336, 242),
     # 632,076,800 in 392 tensors, without the last block, the last norm and the head, and with q, k, v apart.
     "clip": (VisionSpec().build, IMAGE_ENCODER, 632_076_800 - 19_677_440 - 2_560 - 1_310_720, 5 + 31 * 16),
 }

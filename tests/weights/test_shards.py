@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 from kinoform.checkpoints.file_sets import MAX_SHARDS, read_shard, shard_name, shards_of
 from kinoform.checkpoints.files import open_checkpoint, open_file
-from kinoform.checkpoints.gguf_header import LLAMA_TEXT_ENCODER
-from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
+from kinoform.families.umt5 import LLAMA_CPP_NAMES
 from kinoform.families.weight_sets import weight_sets
 from official_folder import official_tensors, tiny_modules
 from refusals import refused
@@ -83,10 +82,10 @@ def test_a_stem_means_its_safetensors_in_any_letter_case(tmp_path: Path) -> None
 
 
 def test_files_that_the_gguf_package_split_are_one_set(tmp_path: Path) -> None:
-    encoder = official_tensors(tiny_modules().text_encoder, TEXT_ENCODER)
+    encoder = official_tensors(tiny_modules().text_encoder, LLAMA_CPP_NAMES)
     writer = gguf.GGUFWriter(tmp_path / "t5.gguf", "t5encoder", split_max_tensors=4)
     for name, value in encoder.items():
-        writer.add_tensor(LLAMA_TEXT_ENCODER.theirs(name), value.numpy())
+        writer.add_tensor(name, value.numpy())
     finish(writer, tmp_path / "t5.gguf")
     last = sorted(tmp_path.iterdir())[-1]
     found = open_checkpoint(last)

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 from kinoform.checkpoints.headers import FETCH, HEADER_BYTES, Entry, Header, check_file, stamp_of
 from kinoform.errors import WeightsError
-from kinoform.families.names import Names
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -47,29 +46,9 @@ LENGTH = struct.Struct("<Q")
 ORIGINAL_SHAPE = "comfy.gguf.orig_shape."
 """Metadata before a tensor's name: its true shape, where GGUF's four dimensions are too few."""
 
-LLAMA_TEXT_ENCODER = Names(
-    rows=(
-        ("token_embd.weight", "token_embedding.weight"),
-        ("enc.output_norm.weight", "norm.weight"),
-        ("enc.blk.#.attn_norm.weight", "blocks.#.norm1.weight"),
-        ("enc.blk.#.ffn_norm.weight", "blocks.#.norm2.weight"),
-        ("enc.blk.#.attn_q.weight", "blocks.#.attn.q.weight"),
-        ("enc.blk.#.attn_k.weight", "blocks.#.attn.k.weight"),
-        ("enc.blk.#.attn_v.weight", "blocks.#.attn.v.weight"),
-        ("enc.blk.#.attn_o.weight", "blocks.#.attn.o.weight"),
-        ("enc.blk.#.attn_rel_b.weight", "blocks.#.pos_embedding.embedding.weight"),
-        ("enc.blk.#.ffn_gate.weight", "blocks.#.ffn.gate.0.weight"),
-        ("enc.blk.#.ffn_up.weight", "blocks.#.ffn.fc1.weight"),
-        ("enc.blk.#.ffn_down.weight", "blocks.#.ffn.fc2.weight"),
-    )
-)
-"""llama.cpp's names of a T5 encoder -> the official names of umT5."""
-
 
 def read_gguf_header(path: Path) -> Header:
-    """Shapes in PyTorch's order, the storage as `dtype`, the single values (no arrays) as `metadata`.
-
-    llama.cpp's names of a T5 encoder become the official ones of umT5; other names stay as they are.
+    """Parse the header: shapes in PyTorch's order, the storage as `dtype`, the single values (no arrays) as `metadata`.
 
     Raises WeightsError when the file is no GGUF file, is cut short, when a count, length or place in it
     cannot be true, or when a tensor is stored in a way that kinoform cannot read.
@@ -117,7 +96,7 @@ class _Walk:
         entries = self.tensors(tensors)
         start = -(-self.position // int(alignment)) * int(alignment)
         self.check_places(entries, start)
-        entries = _official(self.reshaped(entries, shapes))
+        entries = self.reshaped(entries, shapes)
         return Header(path=self.path, entries=entries, metadata=metadata, data_start=start, stamp=self.stamp)
 
     def pairs(self, count: int) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
@@ -254,8 +233,3 @@ class _Walk:
 
     def damaged(self, what: str) -> WeightsError:
         return WeightsError(f"{self.path} has a damaged header: {what}; {FETCH}", code="weights_damaged")
-
-
-def _official(entries: dict[str, Entry]) -> dict[str, Entry]:
-    """llama.cpp's names of a T5 encoder become those of the official umT5; all others are official already."""
-    return {LLAMA_TEXT_ENCODER.ours(name) or name: entry for name, entry in entries.items()}

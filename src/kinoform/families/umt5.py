@@ -1,6 +1,7 @@
 """The umT5 text encoder, which every Wan model reads its prompt with.
 
-Sources: the official model; transformers' UMT5EncoderModel, and strict loading of mapped random weights.
+Sources: the official model; transformers' UMT5EncoderModel, and strict loading of mapped random weights; llama.cpp's
+names of a T5 encoder, which GGUF files have.
 """
 
 from __future__ import annotations
@@ -151,6 +152,23 @@ HUGGINGFACE_NAMES = Names(
     )
 )
 
+LLAMA_CPP_NAMES = Names(
+    rows=(
+        ("token_embd.weight", "token_embedding.weight"),
+        ("enc.output_norm.weight", "norm.weight"),
+        ("enc.blk.#.attn_norm.weight", "blocks.#.norm1.weight"),
+        ("enc.blk.#.ffn_norm.weight", "blocks.#.norm2.weight"),
+        ("enc.blk.#.attn_q.weight", "blocks.#.attention.q.weight"),
+        ("enc.blk.#.attn_k.weight", "blocks.#.attention.k.weight"),
+        ("enc.blk.#.attn_v.weight", "blocks.#.attention.v.weight"),
+        ("enc.blk.#.attn_o.weight", "blocks.#.attention.o.weight"),
+        ("enc.blk.#.attn_rel_b.weight", "blocks.#.position_bias.weight"),
+        ("enc.blk.#.ffn_gate.weight", "blocks.#.feed_forward.gate.weight"),
+        ("enc.blk.#.ffn_up.weight", "blocks.#.feed_forward.up.weight"),
+        ("enc.blk.#.ffn_down.weight", "blocks.#.feed_forward.down.weight"),
+    )
+)
+
 UMT5 = Family(
     name="umt5",
     part=TEXT_ENCODER,
@@ -174,6 +192,14 @@ UMT5 = Family(
             table=HUGGINGFACE_NAMES,
             unused=("decoder.", "lm_head."),
             prepare=untied,
+        ),
+        Dialect(
+            name="llama.cpp",
+            signatures=frozenset(
+                f"enc.blk.0.{name}.weight" for name in ("attn_q", "attn_rel_b", "ffn_gate", "ffn_up", "ffn_down")
+            ),
+            needed=3,
+            table=LLAMA_CPP_NAMES,
         ),
         Dialect(
             name="kinoform",
