@@ -22,9 +22,9 @@ from kinoform.mini.training.dataset import Videos
 from kinoform.models.protocols import Guests, Stream
 from kinoform.ops.norm import layer_norm
 from kinoform.ops.patch import Patch
-from kinoform.world.dyes import is_dyed
 from kinoform.world.motions import MOTIONS
 from kinoform.world.palette import BACKGROUND_COLOURS
+from kinoform.world.portrait import is_off_palette
 from kinoform.world.render import coverage
 from kinoform.world.scene import Scene, Thing
 from kinoform.world.shapes import SHAPES
@@ -95,7 +95,7 @@ def _answers(scene: Scene) -> Int[np.ndarray, "n questions"]:
 def _of(thing: Thing) -> tuple[int, int, int]:
     """The classes of an object; -1, which is not asked, for a colour that no word names."""
     subject = thing.subject
-    colour = -1 if is_dyed(thing) else BACKGROUND_COLOURS.index(subject.colour)
+    colour = -1 if is_off_palette(thing) else BACKGROUND_COLOURS.index(subject.colour)
     return colour, SHAPES.index(subject.shape), MOTIONS.index(subject.motion)
 
 

@@ -28,8 +28,7 @@ from kinoform.ops.drawing import seeded
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
 from kinoform.training.loop import finished
 from kinoform.training.stage import RunOptions, TrainingSpec, step_flops
-from kinoform.world.dyes import any_colour
-from kinoform.world.portrait import portrait
+from kinoform.world.portrait import off_palette_colour, portrait
 from kinoform.world.sampling import Difficulty, sample_scene
 from kinoform.world.scene import Thing
 
@@ -67,8 +66,8 @@ class _ReferenceStage:
 
     def _rows(self, thing: Thing, generator: np.random.Generator, *, off_palette: bool) -> Float[Tensor, "1 n w"]:
         config = self.config
-        dye = any_colour(thing.subject.shape, generator) if off_palette else None
-        pixels = portrait(thing, generator, height=config.video.height, width=config.video.width, dye=dye)
+        rgb = off_palette_colour(thing.subject.shape, generator) if off_palette else None
+        pixels = portrait(thing, generator, height=config.video.height, width=config.video.width, rgb=rgb)
         return config.rows.read((InputImage(pixels=pixels),), config.video, self._encoders)
 
 

@@ -27,8 +27,7 @@ from kinoform.training.rng import step_generator
 from kinoform.training.stage import step_flops
 from kinoform.types import Conditions, Latents, Velocity
 from kinoform.world.caption import caption, unnamed_caption
-from kinoform.world.dyes import any_colour, dyed
-from kinoform.world.portrait import portrait
+from kinoform.world.portrait import off_palette_colour, portrait, recoloured
 from kinoform.world.scene import Scene
 
 
@@ -200,11 +199,11 @@ class TransformerStage:
         reference_images, videos = self.config.reference_images, self.config.videos
         if reference_images is None or len(scene.things) != 1 or words.random() >= reference_images.share:
             return scene, (caption(scene.story, words), None)
-        named, dye = words.random() >= reference_images.unnamed, None
+        named, rgb = words.random() >= reference_images.unnamed, None
         if not named and words.random() < reference_images.off_palette:
-            dye = any_colour(scene.things[0].subject.shape, words, scene.story.background.colour)
-            scene = dyed(scene, dye)
-        shown = portrait(scene.things[0], words, height=videos.height, width=videos.width, dye=dye)
+            rgb = off_palette_colour(scene.things[0].subject.shape, words, scene.story.background.colour)
+            scene = recoloured(scene, rgb)
+        shown = portrait(scene.things[0], words, height=videos.height, width=videos.width, rgb=rgb)
         say = caption if named else unnamed_caption
         return scene, (say(scene.story, words), InputImage(pixels=shown))
 

@@ -11,10 +11,10 @@ from kinoform.mini.training.probe_loss import CELL, CHOICES, FeatureTap, ProbeHe
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec, initialise
 from kinoform.types import Conditions, Grid
-from kinoform.world.dyes import dyed
 from kinoform.world.motions import MOTIONS
 from kinoform.world.palette import BACKGROUND_COLOURS
 from kinoform.world.parse import parse
+from kinoform.world.portrait import recoloured
 from kinoform.world.render import coverage
 from kinoform.world.sampling import L1, L3, place, scene_from_seed
 from kinoform.world.scene import Scene
@@ -68,7 +68,7 @@ def test_a_token_without_an_object_is_not_asked_for_one() -> None:
 def test_a_colour_that_no_word_tells_is_not_asked_for() -> None:
     found = scene("a red ball rests on a white background")
     (answers,), (of_dyed,) = (
-        probe_targets([each], VIDEOS, STRIDE, PATCH, 0.05)[1] for each in (found, dyed(found, (0, 99, 0)))
+        probe_targets([each], VIDEOS, STRIDE, PATCH, 0.05)[1] for each in (found, recoloured(found, (0, 99, 0)))
     )
     assert (answers[:, 1] >= 0).any() and (of_dyed[:, 1] == -1).all()
     assert torch.equal(answers[:, [0, 2, 3]], of_dyed[:, [0, 2, 3]])

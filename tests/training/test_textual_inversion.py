@@ -82,7 +82,7 @@ def test_no_word_tells_the_colour_of_what_is_dyed() -> None:
 
 def test_a_dyed_portrait_has_that_colour() -> None:
     thing = sample_scene(plan(1).config.level, np.random.default_rng(1)).things[0]
-    pixels = portrait(thing, np.random.default_rng(2), dye=(90, 10, 200))
+    pixels = portrait(thing, np.random.default_rng(2), rgb=(90, 10, 200))
     assert (pixels == (90, 10, 200)).all(-1).mean() > 0.05
 
 
