@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 def trained(base: DiT, additions: Additions | None = ALL, lora: LoRASpec | None = LORA, seed: int = 0) -> DiT:
     """The model with the additions, all of which differ from how they begin."""
     added, generator = additions or Additions(), torch.Generator().manual_seed(seed)
-    model, learning = added.trainable(added.onto(base), lora, generator, name=NAME)
+    model, learning = added.trainable(added.apply(base), lora, generator, name=NAME)
     for name, parameter in learning.items():
         noise = 0.3 * torch.randn(parameter.shape, generator=generator)
         if name == PATCH:

@@ -213,7 +213,7 @@ def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, bas
     )  # fmt: skip
     learnt = stream.build(24, 1e-6)
     spread(learnt, 5)
-    low = cast_weights(Additions().onto(base), precision)
+    low = cast_weights(Additions().apply(base), precision)
     assert isinstance(low, DiT)
     encoder = TrainedEncoder(stream="reference", weights=learnt.state_dict(), frozen=False, report={})
     trained = AdapterStage(made, low, frozen, base_hash="of the base", encoder=encoder)

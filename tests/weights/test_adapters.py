@@ -139,7 +139,7 @@ def test_the_same_adapter_is_the_same_bytes_in_half_the_room(
 
 def test_changes_stay_beside_a_weight_that_is_packed(base: Parts, whole: Path) -> None:
     place, merged = "blocks.0.feed_forward.0", loaded(base, whole)
-    packed = Additions().onto(base.transformer(torch.float32, CPU))
+    packed = Additions().apply(base.transformer(torch.float32, CPU))
     linear = packed.get_submodule(place)
     rows = linear.weight.detach().view(torch.uint8)
     packed.set_submodule(place, PackedLinear(rows, Plain(), linear.bias, torch.float32))
@@ -290,7 +290,7 @@ def test_numbers_that_are_none_are_refused_when_they_are_read(
 ) -> None:
     path = rewritten(whole, tmp_path / "a.safetensors", tensors)
     half = replace(
-        base, transformers=(lambda dtype, device: Additions().onto(base.transformer(dtype, device)).to(dtype),)
+        base, transformers=(lambda dtype, device: Additions().apply(base.transformer(dtype, device)).to(dtype),)
     )
     with refused(code, named):
         put_on(half, path).transformer(dtype, CPU)

@@ -57,7 +57,7 @@ def told(additions: Additions, scale: float = 100.0) -> Conditions:
 @pytest.mark.parametrize("additions", [DEPTH, STREAM, GUESTS, ALL], ids=["channels", "stream", "guests", "all"])
 def test_a_widened_model_begins_as_the_base_bit_for_bit(additions: Additions) -> None:
     base = random_dit(TINY)
-    wide = additions.onto(base)
+    wide = additions.apply(base)
     assert wide.spec == additions.to(TINY) and not wide.training
     assert torch.equal(run(wide, video(), told(additions)), run(base, video()))
     shown = told(additions)
@@ -69,7 +69,7 @@ def test_a_widened_model_begins_as_the_base_bit_for_bit(additions: Additions) ->
 def test_what_is_added_can_count() -> None:
     """So that it is nought by its values alone."""
     base = random_dit(TINY)
-    wide = ALL.onto(base)
+    wide = ALL.apply(base)
     for change in ("patch_embedding.weight", "blocks.1.cross_attention.streams.reference.gate"):
         before = run(wide, video(), told(ALL, 1.0))
         parameter = wide.get_parameter(change)
@@ -80,7 +80,7 @@ def test_what_is_added_can_count() -> None:
 def test_the_base_is_shared_and_stays_as_it_was() -> None:
     base = random_dit(TINY)
     weights = {name: value.clone() for name, value in base.state_dict().items()}
-    wide = ALL.onto(base)
+    wide = ALL.apply(base)
     assert base.spec == TINY and base.state_dict().keys() == weights.keys()
     assert all(torch.equal(value, weights[name]) for name, value in base.state_dict().items())
     shared = wide.get_parameter("blocks.0.feed_forward.0.weight")
@@ -90,7 +90,7 @@ def test_the_base_is_shared_and_stays_as_it_was() -> None:
 def test_what_is_new_begins_alike_every_time_and_by_its_seed() -> None:
     base = random_dit(TINY)
     state = torch.get_rng_state()
-    one, again, other = (each.onto(base).state_dict() for each in (ALL, ALL, replace(ALL, seed=1)))
+    one, again, other = (each.apply(base).state_dict() for each in (ALL, ALL, replace(ALL, seed=1)))
     assert torch.equal(torch.get_rng_state(), state), "the global generator is not touched"
     assert all(torch.equal(value, again[name]) for name, value in one.items())
     name = "blocks.0.cross_attention.streams.reference.k.weight"
@@ -103,7 +103,7 @@ def test_what_is_new_begins_alike_every_time_and_by_its_seed() -> None:
 def test_guests_are_embedded_at_first_as_the_video_is(extra: int) -> None:
     """Also where the base has conditioning channels of its own, for which an image has nothing."""
     base = random_dit(replace(TINY, in_channels=TINY.in_channels + extra))
-    weights = GUESTS.onto(base).state_dict()
+    weights = GUESTS.apply(base).state_dict()
     own = weights["branches.references.patch_embedding.weight"]
     assert torch.equal(own, weights["patch_embedding.weight"][:, : TINY.out_channels])
     assert own.data_ptr() != weights["patch_embedding.weight"].data_ptr(), "one may learn without the other"
@@ -111,7 +111,7 @@ def test_guests_are_embedded_at_first_as_the_video_is(extra: int) -> None:
 
 def test_side_blocks_of_the_base_get_the_stream_too() -> None:
     base = random_dit(replace(TINY, branches=(SIDE,)))
-    wide = STREAM.onto(base)
+    wide = STREAM.apply(base)
     assert wide.get_parameter("branches.vace.blocks.1.cross_attention.streams.reference.gate").item() == 0
 
 
@@ -122,7 +122,7 @@ def test_side_blocks_begin_as_the_blocks_beside_them(packed: bool) -> None:
     if packed:
         pack(base, "blocks.2.feed_forward.0")
     side = SideBlocks(channels=5, layers=(0, 2))
-    wide = Additions(context=STREAM.context, branches=(side,)).onto(base)
+    wide = Additions(context=STREAM.context, branches=(side,)).apply(base)
     of_base = {name for name, _ in random_dit(TINY).blocks[0].named_parameters()}
     for place, layer in enumerate(side.layers):
         beside = dict(wide.branches["vace"].blocks[place].named_parameters())
@@ -135,7 +135,7 @@ def test_side_blocks_begin_as_the_blocks_beside_them(packed: bool) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_new_weights_have_the_dtypes_of_the_rest(dtype: torch.dtype) -> None:
-    wide = ALL.onto(cast_weights(random_dit(TINY), dtype))
+    wide = ALL.apply(cast_weights(random_dit(TINY), dtype))
     assert {name for name, each in wide.named_parameters() if each.dtype == torch.float32} == {
         name for name, _ in wide.named_parameters() if keeps_float32(name)
     }
@@ -146,7 +146,7 @@ def test_packed_layers_stay_packed() -> None:
     base = random_dit(TINY)
     place = "blocks.1.feed_forward.0"
     pack(base, place)
-    wide = ALL.onto(base)
+    wide = ALL.apply(base)
     assert wide.get_submodule(place) is base.get_submodule(place)
     assert torch.equal(run(wide, video(), told(ALL)), run(base, video()))
 
@@ -156,7 +156,7 @@ def test_a_model_with_parts_that_its_spec_does_not_know_is_not_widened() -> None
     base = random_dit(TINY)
     base.blocks[0].register_parameter("adapter", torch.nn.Parameter(torch.ones(1)))
     with refused("adapted_before_widening", "blocks.0.adapter"):
-        ALL.onto(base)
+        ALL.apply(base)
 
 
 def pack(model: DiT, place: str) -> None:
@@ -202,7 +202,7 @@ def test_the_order_of_the_channels_is_plain_data() -> None:
 
 
 def test_only_what_was_added_learns() -> None:
-    wide = ALL.onto(random_dit(TINY))
+    wide = ALL.apply(random_dit(TINY))
     learning = ALL.mark_trainable(wide)
     own = {name for name in learning if "reference" in name}
     assert learning.keys() - own == {"patch_embedding.weight"}
@@ -219,7 +219,7 @@ def test_only_what_was_added_learns() -> None:
 
 
 def test_adapters_learn_beside_what_was_added() -> None:
-    wide, spec = ALL.onto(random_dit(TINY)), LoRASpec(patterns=("feed_forward.*",), rank=2)
+    wide, spec = ALL.apply(random_dit(TINY)), LoRASpec(patterns=("feed_forward.*",), rank=2)
     alone, added = ALL.trainable(wide, None, torch.Generator(), name="frames")
     assert alone is wide and added.keys() == ALL.mark_trainable(wide).keys()
     adapted, both = ALL.trainable(wide, spec, torch.Generator().manual_seed(1), name="frames")
@@ -274,7 +274,7 @@ def latents(pipe: Pipeline) -> Tensor:
 def trained(folder: Path, out: Path, additions: Additions = MADE, made: Mapping[str, object] | None = None) -> DiT:
     """A model with additions that all count, saved at `out`."""
     parts = pipeline(folder).parts
-    wide = additions.onto(parts.transformer(torch.float32, CPU))
+    wide = additions.apply(parts.transformer(torch.float32, CPU))
     for name, parameter in wide.named_parameters():
         if additions.own(name) or name == "patch_embedding.weight":
             parameter.copy_(0.3 * noise(len(name), *parameter.shape))

@@ -13,7 +13,7 @@ from kinoform.cli.progress import stages
 from kinoform.cli.values import weights_at
 from kinoform.errors import WeightsError
 from kinoform.files import missing
-from kinoform.loading.verify import Finding, Verified, verify_path
+from kinoform.loading.verify import FileFault, Verified, verify_path
 
 MB = 1_000_000
 ADVICE = "fetch it again"
@@ -56,5 +56,5 @@ def _data(path: Path, found: Verified) -> dict[str, object]:
     return {"path": str(path), "whole": not found.faults, **data, "faults": faults, "doubts": doubts}
 
 
-def _entry(finding: Finding) -> dict[str, object]:
+def _entry(finding: FileFault) -> dict[str, object]:
     return {"file": str(finding.file), "tensor": finding.tensor, "text": finding.text, "code": finding.code}

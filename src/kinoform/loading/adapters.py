@@ -103,7 +103,7 @@ def with_adapter(parts: Parts, additions: Additions | None, bases: tuple[DiTSpec
 
 
 def added_shapes(additions: Additions, base: DiTSpec) -> dict[str, Shape]:
-    """What a file must hold of the additions themselves, by name."""
+    """The shapes of the additions that a file must hold, by name."""
     wide = {name: tuple(value.shape) for name, value in on_meta(additions.to(base).build).named_parameters()}
     found = {name: shape for name, shape in wide.items() if additions.own(name)}
     count = sum(additions.channels.values())
@@ -121,7 +121,7 @@ def _check_base(parts: Parts, file: AdapterFile) -> None:
 
 
 def _check_channels(file: AdapterFile, order: Mapping[str, int]) -> None:
-    """In another order the shapes would fit, and the videos be nonsense."""
+    """Raise WeightsError for channels in another order: the shapes would fit, and the videos be nonsense."""
     told = file.claims.channels
     if list(told.items()) != list(order.items()):
         shown = str(told)[:SHOWN]
@@ -185,7 +185,7 @@ def _check_tensor(file: AdapterFile, name: str, shape: Shape) -> None:
 @torch.no_grad()
 def _put_onto(model: DiT, file: AdapterFile, additions: Additions, shapes: Iterable[str], places: Iterable[str]) -> DiT:
     """A copy with the file's tensors, which shares all weights that it does not change."""
-    wide = additions.onto(model)
+    wide = additions.apply(model)
     for name in shapes:
         _set(file, wide, *_value(file, wide, name))
     layers, beside = linear_layers(wide), {}
@@ -300,7 +300,7 @@ def _adapters(model: DiT, name: str) -> dict[str, Adapter]:
 def _tensors(
     model: DiT, additions: Additions, bare: DiTSpec, adapters: Mapping[str, Adapter]
 ) -> Iterator[tuple[str, Tensor]]:
-    """By name; float32 where a sum or a product is made."""
+    """The tensors by name; float32 where a sum or a product is made."""
     changes = {f"{place}.weight": adapter for place, adapter in adapters.items()}
     for name in added_shapes(additions, bare):
         value = model.get_parameter(PATCH if name == ADDED else name).detach()

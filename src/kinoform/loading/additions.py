@@ -1,4 +1,4 @@
-"""What a recipe puts onto the transformer that weights hold, and with which values it begins."""
+"""Additions of a recipe to the transformer that weights hold, and the values with which they begin."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Additions:
         )
 
     def order(self, spec: DiTSpec) -> dict[str, int]:
-        """How many channels of what the widened patch embedding reads, in order; `spec` is without them."""
+        """The channels that the widened patch embedding reads, in order, with their number; `spec` is without them."""
         known = {KNOWN: spec.in_channels - spec.out_channels} if spec.in_channels > spec.out_channels else {}
         return {LATENTS: spec.out_channels, **known, **self.channels}
 
@@ -89,7 +89,7 @@ class Additions:
         streams = any(name.startswith(f"context.{s.name}.") or f".streams.{s.name}." in name for s in self.context)
         return streams or name.startswith(tuple(f"branches.{branch.name}." for branch in self.branches))
 
-    def onto(self, model: DiT) -> DiT:
+    def apply(self, model: DiT) -> DiT:
         """The finished model widened; it shares the weights of `model`, which stays as it was.
 
         What is new is kept in the dtypes of the rest, for inference.
@@ -189,11 +189,11 @@ def with_additions(parts: Parts, additions: Additions | None, bases: tuple[DiTSp
 
 
 def _extended(additions: Additions, load: TransformerLoader, dtype: torch.dtype, device: torch.device) -> DiT:
-    return additions.onto(load(dtype, device))
+    return additions.apply(load(dtype, device))
 
 
 def stored_spec(folder: OwnFolder, base: DiTSpec, additions: Additions | None) -> DiTSpec:
-    """What a folder of kinoform's own holds: the spec `base`, or that with all additions.
+    """The spec that a folder of kinoform's own holds: `base`, or that with all additions.
 
     A folder that holds any part of the additions must hold all, as the strict load sees. Raises WeightsError
     when it says that its channels are others, or stand in another order.

@@ -155,7 +155,7 @@ def load_packed(
     device: torch.device,
     unused: Iterable[str] = (),
 ) -> Module:
-    """As `load_module`, but each linear layer that is stored packed becomes a PackedLinear.
+    """Build and fill the module as `load_module` does; a linear layer that is stored packed becomes a PackedLinear.
 
     The numbers that it computes are those of `load_module`. What the model keeps in float32 is unpacked,
     and so is everything that is no linear layer. Raises WeightsError as `load_module` does; NaN and

@@ -80,7 +80,7 @@ class _Sorted:
 
 
 def open_lora(path: Path, layers: Sizes, *, ignore_unknown: bool = False) -> LoRAFile:
-    """What the file changes of a model with these layers. Reads the header, and the numbers called alpha.
+    """Open what a file changes of a model with these layers. Reads the header, and the numbers called alpha.
 
     Raises WeightsError for a damaged file, a dialect or a method that is not read, names that no Wan model has (unless
     `ignore_unknown`), matrices without their other half or of another model's size, an alpha that is no

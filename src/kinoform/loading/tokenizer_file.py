@@ -1,4 +1,4 @@
-"""Where a model's tokenizer lies: tokenizer.json, spiece.model, or a tensor of bytes in a text encoder's file."""
+"""The file of a model's tokenizer: tokenizer.json, spiece.model, or a tensor of bytes in a text encoder's file."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -30,7 +30,7 @@ Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class FileFault:
     """`tensor` is None where the whole file is meant; `text` ends the sentence that they begin.
 
     `code` is that with which loading refuses the file. Not `certain` is a matrix of zeros, which some models have and
@@ -55,8 +55,8 @@ class Verified:
     tensors: int
     bytes: int
     hashed: int
-    faults: tuple[Finding, ...]
-    doubts: tuple[Finding, ...]
+    faults: tuple[FileFault, ...]
+    doubts: tuple[FileFault, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def verify_path(path: Path, *, hashes: Path | None = None, tell: Tell = lambda d
             works.append(_Work(file=file, tensors=tensors, hash=recorded.get(file)))
         else:
             text = "is missing, though its hash is on record"
-            faults.append(Finding(file=file, tensor=None, text=text, code="weights_incomplete"))
+            faults.append(FileFault(file=file, tensor=None, text=text, code="weights_incomplete"))
     total, done = sum(work.bytes for work in works), 0
     for work in works:
         for advance, finding in _look(work):
@@ -154,14 +154,14 @@ def _inside(folder: Path, name: str, source: Path) -> Path:
     return folder / name
 
 
-def _incomplete(path: Path, files: Iterable[Path], reader: HeaderReader) -> Iterator[Finding]:
+def _incomplete(path: Path, files: Iterable[Path], reader: HeaderReader) -> Iterator[FileFault]:
     """Shards that an index promises and the folder lacks, and those that the numbers of others promise."""
     indices = sorted(path.rglob(f"*{INDEX}")) if path.is_dir() else []
     indexed = {index.parent for index in indices}
     sets = {shards_of(file) for file in files if file.parent not in indexed}
     for file in sorted(shard for shards in sets for shard in shards if not shard.is_file()):
         text = "is missing, though other files of its set are there"
-        yield Finding(file=file, tensor=None, text=text, code="weights_incomplete")
+        yield FileFault(file=file, tensor=None, text=text, code="weights_incomplete")
     for index in indices:
         try:
             files_of(index.with_name(index.name.removesuffix(INDEX)), reader)
@@ -169,10 +169,10 @@ def _incomplete(path: Path, files: Iterable[Path], reader: HeaderReader) -> Iter
             yield _refused(index, error)
 
 
-def _look(work: _Work) -> Iterator[tuple[int, Finding | None]]:
+def _look(work: _Work) -> Iterator[tuple[int, FileFault | None]]:
     """(bytes done, what was found) for the hash, which tells more, and for each tensor."""
     if work.hash is not None:
-        told = Finding(
+        told = FileFault(
             file=work.file, tensor=None, text="has another SHA-256 than the one on record", code="weights_damaged"
         )
         yield work.file.stat().st_size, None if file_hash(work.file) == work.hash else told
@@ -189,14 +189,17 @@ def _look(work: _Work) -> Iterator[tuple[int, Finding | None]]:
         del values
         alive |= some
         if not finite:
-            yield size, Finding(file=work.file, tensor=name, text="holds NaN or infinity", code="weights_not_finite")
+            yield size, FileFault(file=work.file, tensor=name, text="holds NaN or infinity", code="weights_not_finite")
         elif matrix and not some:
-            yield size, Finding(file=work.file, tensor=name, text="is all zeros", code="weights_damaged", certain=False)
+            yield (
+                size,
+                FileFault(file=work.file, tensor=name, text="is all zeros", code="weights_damaged", certain=False),
+            )
         else:
             yield size, None
     if not alive:
         text = "holds nothing but zeros: its download broke off"
-        yield 0, Finding(file=work.file, tensor=None, text=text, code="weights_damaged")
+        yield 0, FileFault(file=work.file, tensor=None, text=text, code="weights_damaged")
 
 
 def _is_finite(values: Tensor) -> bool:
@@ -204,6 +207,6 @@ def _is_finite(values: Tensor) -> bool:
     return all(bool(part.float().isfinite().all()) for part in parts)
 
 
-def _refused(file: Path, error: WeightsError, *, tensor: str | None = None) -> Finding:
+def _refused(file: Path, error: WeightsError, *, tensor: str | None = None) -> FileFault:
     text = str(error).removeprefix(f"{file}: ").removeprefix(f"{file} ")
-    return Finding(file=file, tensor=tensor, text=text, code=error.code)
+    return FileFault(file=file, tensor=tensor, text=text, code=error.code)

@@ -84,10 +84,10 @@ INCOMPLETE = ("weights_missing", "weights_incomplete", "part_missing", "tokenize
 """Codes of what a download that broke off leaves behind."""
 
 PathLike = str | os.PathLike[str]
-Wear = Callable[[Parts], Parts]
+ApplyLoras = Callable[[Parts], Parts]
 """Puts the LoRA files on that were asked for."""
 
-Widen = Callable[[Parts, Additions | None, tuple[DiTSpec, ...]], Parts]
+ApplyAdditions = Callable[[Parts, Additions | None, tuple[DiTSpec, ...]], Parts]
 """Puts a recipe's additions onto transformers of these specs: as they begin, or as they were trained."""
 
 
@@ -138,21 +138,27 @@ def load(
         image_encoder=_existing(image_encoder),
     )
     files = [(Path(os.path.expanduser(file)), _strength(strength)) for file, strength in loras]
-    wear = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
-    adapter, widen = _adapter(name, reader), with_additions
+    apply_loras = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
+    adapter, apply_additions = _adapter(name, reader), with_additions
     if adapter is not None:
         chosen = chosen or _trusted(adapter.path, adapter.claims.recipe)
-        name, widen = _base(adapter), partial(with_adapter, file=adapter)
+        name, apply_additions = _base(adapter), partial(with_adapter, file=adapter)
     released = partial(
-        _released, recipe=chosen, overrides=overrides, widen=widen, wear=wear, keep_packed=keep_packed, reader=reader
+        _released,
+        recipe=chosen,
+        overrides=overrides,
+        apply_additions=apply_additions,
+        apply_loras=apply_loras,
+        keep_packed=keep_packed,
+        reader=reader,
     )
     if name in EMBEDDED:
-        made, parts = _own(ASSETS / name, chosen, overrides, widen, wear, reader)
+        made, parts = _own(ASSETS / name, chosen, overrides, apply_additions, apply_loras, reader)
     elif name in RELEASED:
         with _fetched_again(name):
             made, parts = released(_cached(name), variant=variant or name)
     elif os.path.isfile(Path(name, MANIFEST)):
-        made, parts = _own(Path(name), chosen, overrides, widen, wear, reader)
+        made, parts = _own(Path(name), chosen, overrides, apply_additions, apply_loras, reader)
     elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
         made, parts = released(Path(name), variant=variant)
     else:
@@ -166,8 +172,10 @@ def load(
     for place, notes in ((name, parts.notes), *((file, hints((file.name,))) for file, _ in files)):
         for note in notes:
             report(f"{place}: {note}")
-    worn = tuple(map(_worn, files))
-    return Pipeline(recipe=made, parts=parts, machine=machine, extend=extend, loras=worn, address=recipe, takers=takers)
+    applied = tuple(map(_applied, files))
+    return Pipeline(
+        recipe=made, parts=parts, machine=machine, extend=extend, loras=applied, address=recipe, takers=takers
+    )
 
 
 def takers(item: InputField[Any]) -> tuple[str, ...]:
@@ -221,7 +229,7 @@ def cache_folder() -> Path:
 
 
 def adapter_asset(name: str) -> Path:
-    """Where the adapter of a name in ADAPTERS lies."""
+    """The file of the adapter of a name in ADAPTERS."""
     return ASSETS / f"{name.replace(':', '-')}.safetensors"
 
 
@@ -284,7 +292,7 @@ def _fetched_again(name: str) -> Iterator[None]:
         ) from error
 
 
-def _worn(lora: tuple[Path, PerExpert]) -> Lora:
+def _applied(lora: tuple[Path, PerExpert]) -> Lora:
     file, strength = lora
     return Lora(origin=Origin(file=file.name, sha256=file_hash(file)), strength=strength)
 
@@ -315,7 +323,12 @@ def _cached(name: str) -> Path:
 
 
 def _own(
-    folder: Path, recipe: Recipe | None, overrides: Overrides, widen: Widen, wear: Wear, reader: HeaderReader
+    folder: Path,
+    recipe: Recipe | None,
+    overrides: Overrides,
+    apply_additions: ApplyAdditions,
+    apply_loras: ApplyLoras,
+    reader: HeaderReader,
 ) -> tuple[Recipe, Parts]:
     if overrides != Overrides():
         raise UsageError(
@@ -327,7 +340,7 @@ def _own(
     made = replace(made, transformers=(stored_block(opened.transformer, made.transformer),))
     held = stored_spec(opened, made.transformer, made.additions)
     parts = own_parts(opened, held, made.codec, made.text, made.image)
-    parts = wear(widen(parts, made.additions, made.transformers))
+    parts = apply_loras(apply_additions(parts, made.additions, made.transformers))
     small = address not in _addresses(RELEASED.values())
     return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
 
@@ -353,8 +366,8 @@ def _released(
     recipe: Recipe | None,
     overrides: Overrides,
     variant: str | None,
-    widen: Widen,
-    wear: Wear,
+    apply_additions: ApplyAdditions,
+    apply_loras: ApplyLoras,
     keep_packed: bool | None,
     reader: HeaderReader,
 ) -> tuple[Recipe, Parts]:
@@ -374,7 +387,7 @@ def _released(
         text=parts.text_spec,
         image=parts.image_spec,
     )
-    parts = wear(widen(parts, made.additions, made.transformers))
+    parts = apply_loras(apply_additions(parts, made.additions, made.transformers))
     return made, replace(parts, fingerprint=cache(parts.fingerprint))
 
 

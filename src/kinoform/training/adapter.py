@@ -197,7 +197,7 @@ class AdapterStage:
         self._plan, self._frozen, self._rank = plan, frozen, rank or Rank()
         self._encoders = CodecOnly(frozen.codec)
         generator, additions = torch.Generator().manual_seed(plan.seed), plan.recipe.additions or Additions()
-        widened, trainable = additions.trainable(additions.onto(base), plan.lora, generator, name=plan.name)
+        widened, trainable = additions.trainable(additions.apply(base), plan.lora, generator, name=plan.name)
         model = apart(widened, base)  # it goes to the device, and the base is asked on the CPU
         assert isinstance(model, DiT)
         for parameter in trainable.values():
