@@ -15,7 +15,8 @@ import torch
 
 import kinoform
 from kinoform.evaluation.evaluate import evaluate
-from kinoform.evaluation.verdict import attributes
+from kinoform.evaluation.prompt_tasks import prompt_tasks
+from kinoform.evaluation.result import attributes
 from kinoform.loading.own import read_manifest
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
@@ -69,11 +70,11 @@ def test_the_same_seed_makes_the_same_video(mini: Pipeline) -> None:
 @pytest.mark.parametrize("level", VIDEOS)
 def test_it_follows_prompts(mini: Pipeline, level: str) -> None:
     videos = VIDEOS[level]
-    found = evaluate(mini, level=level, count=videos // 2)
-    right = {name: sum(split.skill[name].right for split in found.splits) for name in found.chance}
+    found = evaluate(mini, prompt_tasks([level]), count=videos // 2)
+    right = {name: sum(case.skill[name].right for case in found.cases) for name in found.cases[0].chance}
     print(f"{level}, of {videos}:", ", ".join(f"{name} {count}" for name, count in right.items()))
     assert {name: right[name] for name, floor in FLOORS[level].items() if right[name] < floor * videos} == {}
-    assert sum(split.ceiling["all_right"].right for split in found.splits) >= 0.8 * videos
+    assert sum(case.ceiling["all_right"].right for case in found.cases) >= 0.8 * videos
 
 
 def test_another_prompt_makes_another_video(mini: Pipeline) -> None:
@@ -104,12 +105,12 @@ def test_the_command_makes_the_video_that_python_makes(mini: Pipeline, tmp_path:
 
 
 def test_evaluation_counts_what_it_says(mini: Pipeline) -> None:
-    found = evaluate(mini, count=1, steps=1)
-    assert [split.split for split in found.splits] == ["seen", "held-out"]
-    for split in found.splits:
-        assert set(split.skill) == set(attributes(L1)) == set(found.chance)
+    found = evaluate(mini, prompt_tasks(["L1"]), count=1, steps=1)
+    assert [case.name for case in found.cases] == ["L1 seen", "L1 held-out"]
+    for case in found.cases:
+        assert set(attributes(L1)) == set(case.chance) < set(case.skill)
         assert all(
-            share.trials == 1 and 0 <= share.low <= share.share <= share.high <= 1 for share in split.skill.values()
+            share.trials == 1 and 0 <= share.low <= share.share <= share.high <= 1 for share in case.skill.values()
         )
     assert found.settings["steps"] == 1
     json.dumps(found.as_json())

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import kinoform
-from kinoform.evaluation.inputs.evaluate import evaluate_inputs, tasks_for
+from kinoform.evaluation.evaluate import evaluate, input_tasks
 from kinoform.recipes.load import ADAPTERS, adapter_asset
 
 MOST_BYTES = 2_000_000
@@ -47,7 +47,7 @@ def test_an_adapter_is_small_and_fits_its_base(name: str) -> None:
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_it_follows_its_inputs(name: str) -> None:
     pipeline = kinoform.load(name, device="cpu")
-    found = evaluate_inputs(pipeline, tasks_for(pipeline, TASKS[name]), count=SCENES)
+    found = evaluate(pipeline, input_tasks(pipeline, TASKS[name]), count=SCENES)
     cases = {case.name: case for case in found.cases}
     for case in found.cases:
         print(name, case.name, {mark: each.right for mark, each in case.skill.items()}, case.figures)

@@ -7,8 +7,9 @@ shipped weights reach on it, so that only a real regression fails, and far above
 import pytest
 
 import kinoform
-from kinoform.evaluation.benchmark import Contender
-from kinoform.evaluation.combined_report import judgement
+from kinoform.evaluation.benchmark import ModelUnderTest, default_tasks
+from kinoform.evaluation.evaluate import evaluate
+from kinoform.evaluation.prompt_tasks import SPLITS
 from kinoform.loading.own import read_manifest
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import ASSETS
@@ -47,11 +48,10 @@ def test_codec_and_text_encoder_are_those_of_mini() -> None:
 
 
 def test_it_follows_words_and_images(factorized: Pipeline) -> None:
-    found = judgement(Contender(pipeline=factorized), levels=["L1"], count=VIDEOS)
-    assert found.identity is not None
-    splits = found.words.sides[0][0].splits
-    right = {name: sum(split.skill[name].right for split in splits) for name in WORDS}
-    cases = {case.name: case.skill for case in found.identity.first.cases}
+    tasks = default_tasks([ModelUnderTest(pipeline=factorized)], ["L1"])
+    found = evaluate(factorized, tasks, count=VIDEOS)
+    right = {name: sum(found.case(f"L1 {split}").skill[name].right for split in SPLITS) for name in WORDS}
+    cases = {case.name: case.skill for case in found.cases}
     print(right, {name: {mark: each.right for mark, each in skill.items()} for name, skill in cases.items()})
     assert {name: right[name] for name, floor in WORDS.items() if right[name] < floor * 2 * VIDEOS} == {}
     for name, floors in IMAGES.items():

@@ -8,6 +8,7 @@ import pytest
 from command_line import Run
 from kinoform.cli.evaluate_report import ComparedModel, beside
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
+from kinoform.evaluation.generate import Generated
 from kinoform.media.video import Video
 from kinoform.world.render import render
 from refusals import refused
@@ -22,30 +23,31 @@ def painted(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """Videos show what is asked, at no cost; the changes with which each was asked for."""
     asked_for: list[dict] = []
 
-    def video(pipeline, asked, changes) -> Video:
+    def drawn(pipeline, case, changes) -> Generated:
         asked_for.append({**changes, "dtype": str(pipeline.machine.dtype)})
-        return Video(frames=render(asked.scene), fps=16.0)
+        frames = render(case.target)
+        return Generated(video=Video(frames=frames, fps=16.0), raw=frames, kept=None)
 
-    monkeypatch.setattr("kinoform.evaluation.evaluate._video", video)
+    monkeypatch.setattr("kinoform.evaluation.evaluate.generated", drawn)
     return asked_for
 
 
 @pytest.fixture
 def unmade(monkeypatch: pytest.MonkeyPatch) -> None:
-    def video(*words: object) -> None:
+    def drawn(*words: object) -> None:
         pytest.fail("a video was made")
 
-    monkeypatch.setattr("kinoform.evaluation.evaluate._video", video)
+    monkeypatch.setattr("kinoform.evaluation.evaluate.generated", drawn)
 
 
 def test_all_levels_and_splits_without_a_word(kinoform: Run, painted: list[dict]) -> None:
     ran = kinoform("evaluate", "--count", 1, "--device", "cpu", "--json")
     assert ran.code == 0, ran.err
     told = ran.told[0]
-    assert [level["level"] for level in told["levels"]] == ["L1", "L2", "L3"]
-    assert [split["split"] for split in told["levels"][2]["splits"]] == ["seen", "held-out"]
+    splits = [f"{level} {split}" for level in ("L1", "L2", "L3") for split in ("seen", "held-out")]
+    assert [case["name"] for case in told["cases"]] == splits
     assert told["other"] is None and told["differences"] is None and len(painted) == 6
-    assert told["levels"][0]["splits"][0]["videos"][0]["video"]["marks"]["all_right"] is True
+    assert told["cases"][0]["videos"][0]["video"]["marks"]["all_right"] is True
 
 
 def test_the_table_shows_what_the_level_varies(kinoform: Run, painted: list[dict]) -> None:
@@ -165,12 +167,13 @@ def test_the_page_tells_its_own_command(kinoform: Run, painted: list[dict], here
 def test_ctrl_c_leaves_no_page(kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    def video(pipeline, asked, changes) -> Video:
+    def drawn(pipeline, case, changes) -> Generated:
         if made:
             raise KeyboardInterrupt
-        made.append(asked.number)
-        return Video(frames=np.zeros((17, 64, 64, 3), dtype=np.uint8), fps=16.0)
+        made.append(case.seed)
+        frames = np.zeros((17, 64, 64, 3), dtype=np.uint8)
+        return Generated(video=Video(frames=frames, fps=16.0), raw=frames, kept=None)
 
-    monkeypatch.setattr("kinoform.evaluation.evaluate._video", video)
+    monkeypatch.setattr("kinoform.evaluation.evaluate.generated", drawn)
     ran = kinoform("evaluate", "mini", "--device", "cpu", "--count", 2, "--html", "page.html")
-    assert ran.code == 130 and made == [0] and ran.out == "" and not list(here.iterdir())
+    assert ran.code == 130 and len(made) == 1 and ran.out == "" and not list(here.iterdir())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from command_line import Run
-from kinoform.evaluation.inputs.making import Made
+from kinoform.evaluation.generate import Generated
 from kinoform.media.video import Video
 from kinoform.world.render import render
 
@@ -20,14 +20,14 @@ def painted(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """Videos show what is asked, at no cost; the changes with which each was asked for."""
     asked_for: list[dict] = []
 
-    def made(pipeline, case, changes) -> Made:
+    def made(pipeline, case, changes) -> Generated:
         asked_for.append(dict(changes))
         frames = render(case.target)
         kept = np.ones(frames.shape[:3], dtype=bool)
-        return Made(video=Video(frames=frames, fps=16.0), raw=frames, kept=kept)
+        return Generated(video=Video(frames=frames, fps=16.0), raw=frames, kept=kept)
 
-    monkeypatch.setattr("kinoform.evaluation.inputs.evaluate.made", made)
-    monkeypatch.setattr("kinoform.evaluation.inputs.evaluate.redrawn", lambda pipeline, frames: frames)
+    monkeypatch.setattr("kinoform.evaluation.evaluate.generated", made)
+    monkeypatch.setattr("kinoform.evaluation.evaluate.redrawn", lambda pipeline, frames: frames)
     return asked_for
 
 
@@ -38,7 +38,7 @@ def test_all_tasks_of_the_model_without_a_word(kinoform: Run, painted: list[dict
     assert [case["name"] for case in told["cases"]] == ["recolour", "reshape", "remove", "insert", "all edits"]
     assert told["cases"][0]["skill"]["edit_right"]["right"] == 1 and told["cases"][-1]["videos"] == []
     assert told["model"] == "mini" and told["other"] is None and told["differences"] is None
-    section = PAGE.split("### Result of `evaluate --inputs`")[1].split("###")[0]
+    section = PAGE.split("### Result of `evaluate`")[1].split("###")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == told.keys()
     assert all(f"`{name}`" in section for name in told["cases"][0])
     assert len(painted) == 4
@@ -56,14 +56,14 @@ def test_the_table_has_a_row_for_each_mark(kinoform: Run, painted: list[dict]) -
         "codec ceiling",
         "chance",
     )
-    assert all(row in shown for row in rows) and "insert, of 1 held-out videos" in shown
+    assert all(row in shown for row in rows) and "insert: of 1 videos" in shown
 
 
 def test_named_tasks_beside_other_settings(kinoform: Run, painted: list[dict]) -> None:
     ran = kinoform(*FEW, "--task", "reshape", "--task", "insert", "--steps", 2, "--compare", "steps=3")
     assert ran.code == 0, ran.err
     assert [asked["steps"] for asked in painted] == [2, 2, 3, 3]
-    assert "reshape, of 1 held-out videos" in ran.out and "recolour" not in ran.out
+    assert "reshape: of 1 videos" in ran.out and "recolour" not in ran.out
     assert all(words in ran.out for words in ("edit right", "difference", "kept PSNR, dB"))
 
 

@@ -6,16 +6,26 @@ from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from kinoform.evaluation.benchmark import Contender, Place, benchmark
-from kinoform.evaluation.page import image, page
-from kinoform.evaluation.prompts import Asked
+from kinoform.conditions.inputs import Inputs
+from kinoform.conditions.standard_inputs import FRAMES, MASK
+from kinoform.evaluation.benchmark import ModelUnderTest, VideoKey, benchmark
+from kinoform.evaluation.case import Case
+from kinoform.evaluation.evaluate import input_tasks
+from kinoform.evaluation.generate import Generated
+from kinoform.evaluation.metrics import Evaluation
+from kinoform.evaluation.page import page, thumbnail
+from kinoform.evaluation.prompt_tasks import prompt_tasks
 from kinoform.evaluation.report import Report
+from kinoform.evaluation.tables import tables
+from kinoform.media.types import InputImage
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.render import render
+from kinoform.world.sampling import scene_from_seed
 
 EMPTY = {"meta", "img"}
 
@@ -48,48 +58,56 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def made(mini: Pipeline) -> tuple[Report, dict[Place, bytes]]:
-    """Two videos a split on each of two sides; those of the second side have no object after the first frame."""
-    images: dict[Place, bytes] = {}
+def made(mini: Pipeline) -> tuple[Report, dict[VideoKey, bytes]]:
+    """Two videos a split, and of two kinds of edit, on each of two sides; those of the second show no object later."""
+    images: dict[VideoKey, bytes] = {}
     painted: list[int] = []
 
-    def half(pipeline: Pipeline, asked: Asked, changes: object) -> Video:
-        painted.append(asked.seed)
-        frames = render(asked.scene)
-        if len(painted) > 4:
-            frames[1:] = frames[0, 0, 0]
-        return Video(frames=frames, fps=16.0)
+    def half(pipeline: Pipeline, case: Case, changes: object) -> Generated:
+        painted.append(case.seed)
+        frames = render(case.target)
+        if len(painted) > 8:
+            frames[1:] = 0
+        mask = case.inputs[MASK]
+        kept, figures = (None, {}) if mask is None else (mask.values < 128, {"seam_delta_e": 1.25})
+        return Generated(video=Video(frames=frames, fps=16.0), raw=frames, kept=kept, figures=figures)
 
-    sides = Contender(pipeline=mini), Contender(pipeline=mini, changes={"steps": 3})
-    watch = lambda place, video: images.update({place: image(video)})  # noqa: E731
+    sides = ModelUnderTest(pipeline=mini), ModelUnderTest(pipeline=mini, changes={"steps": 3})
+    tasks = (*prompt_tasks(["L1"]), *input_tasks(mini, ["recolour", "remove"]))
+    keep = lambda key, case, video: images.update({key: thumbnail(case, video)})  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kinoform.evaluation.evaluate._video", half)
-        return benchmark(*sides, levels=["L1"], count=2, watch=watch), images
+        patch.setattr("kinoform.evaluation.evaluate.generated", half)
+        patch.setattr("kinoform.evaluation.evaluate.redrawn", lambda pipeline, frames: frames)
+        return benchmark(*sides, tasks, count=2, on_video=keep), images
+
+
+def trials(report: Report):
+    return [trial for side in report.sides for case in side.cases for trial in case.videos]
 
 
 def test_the_page_is_whole_and_stands_alone(made) -> None:
     report, images = made
-    text = page(report, command="kinoform evaluate mini", images=images)
+    text = page(report, command="kinoform evaluate <&>", images=images)
     read = Reader(text)
     assert read.open == []
     assert not re.search(r"https?:|//|@import|url\(", re.sub(r'"data:[^"]*"', "", text))
     assert "script" not in read.tags and "link" not in read.tags
     shown = "".join(read.words)
-    for split in report.first[0].splits:
-        for trial in split.videos:
-            assert trial.prompt in shown and trial.video.read in shown
-    assert report.first[0].fingerprint in shown and "kinoform evaluate mini" in shown
-    assert len(read.sources) == len(images) == 8
+    assert all(trial.prompt in shown and trial.video.read in shown for trial in trials(report))
+    assert report.first.fingerprint in shown and "kinoform evaluate <&>" in shown
+    assert all(table.title in shown for table in tables(report)) and "all edits" in shown
+    assert len(read.sources) == len(images) == 16, "pooled cases show no video twice"
 
 
 def test_videos_are_animations_in_the_page(made) -> None:
     report, images = made
     sources = Reader(page(report, command="", images=images)).sources
-    for source in sources:
+    for number, source in enumerate(sources):
         head, _, encoded = source.partition(",")
         image = Image.open(io.BytesIO(b64decode(encoded)))
         assert head == "data:image/webp;base64"
-        assert image.size == (64, 64) and milliseconds(image) == pytest.approx(17 / 16 * 1000, abs=1)
+        assert image.size == (64 if number < 8 else 3 * 64, 64), "an edit stands beside its source and its mask"
+        assert milliseconds(image) == pytest.approx(17 / 16 * 1000, abs=1)
 
 
 def milliseconds(image: Image.Image) -> int:
@@ -104,35 +122,31 @@ def milliseconds(image: Image.Image) -> int:
 def test_misses_can_be_seen(made) -> None:
     report, images = made
     both = Reader(page(report, command="", images=images))
-    assert both.cards == ["card wrong"] * 4, "the second side is wrong"
+    assert both.cards == ["card wrong"] * 8, "the second side is wrong"
     right = Reader(page(Report(first=report.first), command="", images=images))
-    assert right.cards == ["card"] * 4
-    assert "✗" not in "".join(right.words) and "".join(both.words).count("✗\xa0count constancy") == 4
+    assert right.cards == ["card"] * 8
+    assert "✗" not in "".join(right.words) and "✗\xa0count constancy" in "".join(both.words)
+
+
+def renamed(evaluation: Evaluation, evil: str) -> Evaluation:
+    cases = (
+        replace(case, videos=tuple(replace(trial, prompt=evil) for trial in case.videos)) for case in evaluation.cases
+    )
+    return replace(evaluation, model=evil, cases=tuple(cases))
 
 
 def test_names_and_prompts_are_text_whatever_they_hold(made) -> None:
     report, images = made
     evil = "<script>alert(1)</script>&\"'"
-    splits = tuple(
-        replace(split, videos=tuple(replace(video, prompt=evil) for video in split.videos))
-        for split in report.first[0].splits
-    )
-    named = Report(first=(replace(report.first[0], model=evil, splits=splits),))
-    text = page(named, command=evil, images=images)
+    text = page(Report(first=renamed(report.first, evil)), command=evil, images=images)
     assert evil not in text and "script" not in Reader(text).tags
-    assert "".join(Reader(text).words).count(evil) >= 4 + 3
+    assert "".join(Reader(text).words).count(evil) >= 8 + 3
 
 
 def test_the_same_evaluation_gives_the_same_bytes(made) -> None:
     report, images = made
-    later = Report(
-        first=tuple(
-            replace(each, splits=tuple(replace(split, seconds_per_video=9.0) for split in each.splits))
-            for each in report.first
-        ),
-        other=report.other,
-    )
-    first, again = (page(each, command="x", images=images) for each in (report, later))
+    later = replace(report.first, cases=tuple(replace(case, seconds_per_video=9.0) for case in report.first.cases))
+    first, again = (page(each, command="x", images=images) for each in (report, replace(report, first=later)))
     differing = [old for old, new in zip(first.splitlines(), again.splitlines(), strict=True) if old != new]
     assert differing and all("seconds a video" in line for line in differing)
     assert page(report, command="x", images=dict(reversed(images.items()))) == first
@@ -142,3 +156,46 @@ def test_without_images_there_are_tables_alone(made) -> None:
     report, _ = made
     read = Reader(page(report, command="", images={}))
     assert "table" in read.tags and "img" not in read.tags and not read.cards
+
+
+def test_every_case_has_its_table(made) -> None:
+    report, _ = made
+    *_, recolour, remove, joined = tables(report)
+    assert recolour.title == "recolour: of 2 videos"
+    assert joined.title == "all edits (recolour, remove): of 4 videos"
+    assert remove.heading == ("", "mini steps=16", "mini steps=3", "difference")
+    for table in (recolour, remove, joined):
+        assert all(len(row) == len(table.heading) for row in table.rows)
+        rows = {row[0]: row[1:] for row in table.rows}
+        assert rows["all right"][0].startswith("1.00") and rows["all right"][1].startswith("0.00")
+        assert rows["all right"][2].startswith("-1.00")
+        assert rows["kept PSNR, dB"][0] == "100.00 (+0.00)"
+        assert re.fullmatch(r"\d+\.\d\d \(-\d+\.\d\d\)", rows["kept PSNR, dB"][1])
+        assert rows["seam Delta E"][:2] == ("1.25", "1.25")
+
+
+def test_one_side_stands_beside_the_codec_and_chance(made) -> None:
+    level, recolour, remove, joined = tables(Report(first=made[0].first))
+    assert level.heading == ("", "seen", "held-out", "codec ceiling", "chance")
+    assert level.title == "L1: of 2 videos each" and level.cases == ("L1 seen", "L1 held-out")
+    rows = {row[0]: row[1:] for row in level.rows}
+    assert rows["PSNR, dB"] == ("", "", "100.00", "") and rows["all right"][2] == "1.00"
+    for table in (recolour, remove, joined):
+        rows = {row[0]: row[1:] for row in table.rows}
+        assert table.heading == ("", "videos", "codec ceiling", "chance")
+        assert rows["edit right"][1] == "1.00" and 0 < float(rows["edit right"][2]) < 1
+        assert rows["kept PSNR, dB"] == ("100.00 (+0.00)", "100.00", "")
+        assert all(len(row) == len(table.heading) for row in table.rows)
+
+
+def test_a_video_stands_to_the_right_of_what_it_was_made_from() -> None:
+    scene = scene_from_seed(0)
+    video = Video(frames=render(scene), fps=16.0)
+    known = InputImage(pixels=255 - video.frames[3])
+    beside = Image.open(
+        io.BytesIO(thumbnail(Case(prompt="", seed=0, target=scene, inputs=Inputs({FRAMES: {0: known}})), video))
+    )
+    pixels = np.asarray(beside.convert("RGB")).astype(int)
+    assert pixels.shape == (64, 128, 3)
+    assert np.abs(pixels[:, :64] - known.pixels).mean() < 12 < np.abs(pixels[:, 64:] - known.pixels).mean()
+    assert np.abs(pixels[:, 64:] - video.frames[0]).mean() < 12

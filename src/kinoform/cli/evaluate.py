@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinoform.cli.evaluate_report import ComparedModel, Judging, PageFile, beside, contenders
+from kinoform.cli.evaluate_report import ComparedModel, PageFile, beside, command_line, models_under_test, show
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
 from kinoform.cli.options import OUTPUT, VIDEO, command, model_names, option, varied
 from kinoform.cli.progress import stages
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
-    from kinoform.evaluation.benchmark import Place
-    from kinoform.evaluation.inputs.benchmark import InputsPlace
-    from kinoform.evaluation.inputs.case import Case
+    from kinoform.evaluation.benchmark import VideoKey
+    from kinoform.evaluation.case import Case
     from kinoform.media.video import Video
 
 MOST_VIDEOS = 100_000
@@ -54,67 +53,30 @@ def evaluate(
     page.check()
     side = ComparedModel(model=replace(named, model=model), made=made, machine=machine)
     other = None if compare is None else beside(side, compare)
-    asked = Judging(first=side, compare=compare, other=other, count=count, page=page, as_json=told.as_json)
+    # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.evaluation.benchmark import benchmark, default_tasks
+    from kinoform.evaluation.evaluate import input_tasks
+    from kinoform.evaluation.page import page as write_page
+    from kinoform.evaluation.page import thumbnail
+    from kinoform.evaluation.prompt_tasks import LEVELS
+
+    mine, theirs = models_under_test(side, other)
     if inputs:
-        judge_inputs(asked, task or [])
+        tasks = input_tasks(mine.pipeline, task or [])
+        words = ["--inputs", *(word for name in task or [] for word in ("--task", name))]
     else:
-        judge_prompts(asked, level)
+        levels = list(dict.fromkeys(level or LEVELS))
+        tasks = default_tasks([mine] if theirs is None else [mine, theirs], levels)
+        words = [word for name in levels for word in ("--level", name)]
+    images: dict[VideoKey, bytes] = {}
 
+    def on_video(key: VideoKey, case: Case, video: Video) -> None:
+        if page.shows(key.number):
+            images[key] = thumbnail(case, video)
 
-def judge_prompts(asked: Judging, level: list[str] | None) -> None:
-    """Videos of the prompts of some levels, or of all, and of what images show where a side takes references."""
-    # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.evaluation.combined_report import judgement, judgement_page, judgement_tables, stages_of
-    from kinoform.evaluation.inputs.page import strip
-    from kinoform.evaluation.page import image
-    from kinoform.evaluation.prompts import LEVELS
-
-    levels = list(dict.fromkeys(level or LEVELS))
-    images: dict[Place, bytes] = {}
-    strips: dict[InputsPlace, bytes] = {}
-
-    def watch(place: Place, video: Video) -> None:
-        if asked.page.shows(place.number):
-            images[place] = image(video)
-
-    def watch_identity(place: InputsPlace, case: Case, video: Video) -> None:
-        if asked.page.shows(place.number):
-            strips[place] = image(strip(case, video))
-
-    mine, theirs = contenders(asked.first, asked.other)
-    titles = {stage: stage for stage in stages_of(mine, theirs, levels)}
-    with stages(titles, items=1 if theirs is None else 2) as tell:
-        found = judgement(
-            mine, theirs, levels=levels, count=asked.count, tell=tell, watch=watch, watch_identity=watch_identity
-        )
-    if asked.page.path is not None:
-        command = asked.command(word for name in levels for word in ("--level", name))
-        asked.page.write(judgement_page(found, command=command, images=images, strips=strips))
-    sides = [side[0] for side in found.words.sides]
-    asked.show(found.as_json(), found.words.names, sides, judgement_tables(found))
-
-
-def judge_inputs(asked: Judging, names: list[str]) -> None:
-    """Videos of the tasks that the first model's inputs allow, or of those of them that are named."""
-    # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.evaluation.inputs.benchmark import benchmark_inputs
-    from kinoform.evaluation.inputs.evaluate import tasks_for
-    from kinoform.evaluation.inputs.page import inputs_page, strip
-    from kinoform.evaluation.inputs.tables import inputs_tables
-    from kinoform.evaluation.page import image
-
-    images: dict[InputsPlace, bytes] = {}
-
-    def watch(place: InputsPlace, case: Case, video: Video) -> None:
-        if asked.page.shows(place.number):
-            images[place] = image(strip(case, video))
-
-    mine, theirs = contenders(asked.first, asked.other)
-    tasks = tasks_for(mine.pipeline, names)
     titles = {task.name: task.name for task in tasks}
-    with stages(titles, items=1 if theirs is None else 2) as tell:
-        report = benchmark_inputs(mine, theirs, tasks, count=asked.count, tell=tell, watch=watch)
-    if asked.page.path is not None:
-        command = asked.command(["--inputs", *(word for name in names for word in ("--task", name))])
-        asked.page.write(inputs_page(report, command=command, images=images))
-    asked.show(report.as_json(), report.names, report.sides, inputs_tables(report))
+    with stages(titles, items=1 if theirs is None else 2) as on_progress:
+        report = benchmark(mine, theirs, tasks, count=count, on_progress=on_progress, on_video=on_video)
+    if page.path is not None:
+        page.write(write_page(report, command=command_line(side, compare, count, words), images=images))
+    show(report, as_json=told.as_json)

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,8 @@ from kinoform.errors import UsageError, nearest
 from kinoform.files import check_writable, whole
 
 if TYPE_CHECKING:
-    from kinoform.evaluation.benchmark import Contender
-    from kinoform.evaluation.report import Named
-    from kinoform.evaluation.tables import Table
+    from kinoform.evaluation.benchmark import ModelUnderTest
+    from kinoform.evaluation.report import Report
 
 COMPARED = ("steps", "guidance_scale", "shift", "solver", "dtype", "device")
 """The settings that may differ between two sides besides the model."""
@@ -64,17 +63,19 @@ def beside(first: ComparedModel, text: str) -> ComparedModel:
     return replace(first, model=ModelOptions(model=start)).setting(_settings(rest))
 
 
-def contenders(first: ComparedModel, other: ComparedModel | None) -> tuple[Contender, Contender | None]:
+def models_under_test(
+    first: ComparedModel, other: ComparedModel | None
+) -> tuple[ModelUnderTest, ModelUnderTest | None]:
     """Load the models of both sides; one that serves both is loaded once. Raises as loading does."""
-    from kinoform.evaluation.benchmark import Contender
+    from kinoform.evaluation.benchmark import ModelUnderTest
 
     pipeline = first.model.load(first.machine)
-    mine = Contender(pipeline=pipeline, changes=_changes(first))
+    mine = ModelUnderTest(pipeline=pipeline, changes=_changes(first))
     if other is None:
         return mine, None
     same = (other.model, other.machine) == (first.model, first.machine)
     theirs = pipeline if same else other.model.load(other.machine)
-    return mine, Contender(pipeline=theirs, changes=_changes(other))
+    return mine, ModelUnderTest(pipeline=theirs, changes=_changes(other))
 
 
 def _settings(pieces: list[str]) -> dict[str, object]:
@@ -137,45 +138,35 @@ class PageFile:
         console.note(f"page: {self.path}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judging:
-    """`first`, and `other` as `compare` names it; `count` videos of a kind."""
-
-    first: ComparedModel
-    compare: str | None
-    other: ComparedModel | None
-    count: int
-    page: PageFile
-    as_json: bool
-
-    def command(self, words: Iterable[str]) -> str:
-        """The line that makes the same videos again, with these `words` for what is judged."""
-        line = ["kinoform", "evaluate", *self.first.words(), *words, "--count", str(self.count)]
-        return shlex.join([*line, *([] if self.compare is None else ["--compare", self.compare])])
-
-    def show(
-        self, data: Mapping[str, object], names: Sequence[str], sides: Sequence[Named], tables: Sequence[Table]
-    ) -> None:
-        """The result as JSON or as tables, and `data` to whoever listens to events."""
-        if self.as_json or console.streams():
-            console.result("", data, as_json=True)
-        else:
-            _print(names, sides, tables)
-            console.tell(Result(result=data))
+def command_line(first: ComparedModel, compare: str | None, count: int, words: Iterable[str]) -> str:
+    """Return the line that makes the same videos again, with these `words` for what is judged."""
+    line = ["kinoform", "evaluate", *first.words(), *words, "--count", str(count)]
+    return shlex.join([*line, *([] if compare is None else ["--compare", compare])])
 
 
-def _print(names: Sequence[str], sides: Sequence[Named], tables: Sequence[Table]) -> None:
-    """The tables are the result, so they go to stdout."""
+def show(report: Report, *, as_json: bool) -> None:
+    """Print the result as JSON or as tables, and tell whoever listens to events."""
+    if as_json or console.streams():
+        console.result("", report.as_json(), as_json=True)
+    else:
+        _print(report)
+        console.tell(Result(result=report.as_json()))
+
+
+def _print(report: Report) -> None:
+    """Print the tables to stdout, since they are the result."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table as Drawn
+    from rich.table import Table
+
+    from kinoform.evaluation.tables import tables
 
     out = Console(file=sys.stdout)
-    for name, side in zip(names, sides, strict=True):
+    for name, side in zip(report.names, report.sides, strict=True):
         out.print(escape(f"{name}: model {side.fingerprint}"), highlight=False)
-    for item in tables:
-        table = Drawn(
+    for item in tables(report):
+        table = Table(
             title=escape(item.title), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False,
             collapse_padding=True,
         )  # fmt: skip
@@ -185,5 +176,5 @@ def _print(names: Sequence[str], sides: Sequence[Named], tables: Sequence[Table]
             table.add_row(*map(escape, row))
         out.print()
         out.print(table)
-    if len(sides) > 1:
+    if report.other is not None:
         out.print("difference: the second side less the first, 95 % interval; * where it excludes 0", highlight=False)

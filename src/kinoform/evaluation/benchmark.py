@@ -1,4 +1,4 @@
-"""Judge one model, or two sides on the same prompts and seeds, at several levels."""
+"""Evaluate one model, or two sides on the same scenes and seeds."""
 
 from __future__ import annotations
 
@@ -6,56 +6,72 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kinoform.evaluation.evaluate import Tell, check_judgeable, evaluate
-from kinoform.evaluation.prompts import LEVELS
+from kinoform.evaluation.case import Case, Task
+from kinoform.evaluation.evaluate import OnProgress, OnVideo, check_tasks, evaluate
+from kinoform.evaluation.identity_tasks import IDENTITY_TASKS
+from kinoform.evaluation.prompt_tasks import LEVELS, prompt_tasks
 from kinoform.evaluation.report import Report
-from kinoform.evaluation.skill import Evaluation
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
+from kinoform.world.sampling import L1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
+class ModelUnderTest:
     """A model, and the `changes` of its recipe's defaults under which it makes its videos."""
 
     pipeline: Pipeline
     changes: Mapping[str, object] = field(default_factory=dict)
 
 
-class Place(NamedTuple):
-    """Which video: `side` is 0 for the first contender, 1 for the other; `number` counts from 0 in its split."""
+class VideoKey(NamedTuple):
+    """Which video: `side` is 0 for the first model, 1 for the other; `number` is that of the scene, from 0."""
 
     side: int
-    level: str
-    split: str
+    case: str
     number: int
 
 
+def default_tasks(sides: Sequence[ModelUnderTest], levels: Sequence[str] = tuple(LEVELS)) -> tuple[Task, ...]:
+    """Return what is judged of models where nobody chooses: prompts of some levels, and identity.
+
+    Identity belongs to the level of its scenes, L1, and is judged where one side takes references; another that takes
+    none makes its videos without. Raises UsageError for a level that there is not.
+    """
+    takes = [frozenset(side.pipeline.inputs) for side in sides]
+    identity = (
+        task
+        for task in IDENTITY_TASKS
+        if any(LEVELS[level] == L1 for level in levels if level in LEVELS) and any(task.needs <= each for each in takes)
+    )
+    return (*prompt_tasks(levels), *identity)
+
+
 def benchmark(
-    first: Contender,
-    other: Contender | None = None,
+    first: ModelUnderTest,
+    other: ModelUnderTest | None,
+    tasks: Sequence[Task],
     *,
-    levels: Sequence[str] = tuple(LEVELS),
     count: int = 200,
-    tell: Tell = lambda stage, done, total: None,
-    watch: Callable[[Place, Video], None] = lambda place, video: None,
+    on_progress: OnProgress = lambda task, done, total: None,
+    on_video: Callable[[VideoKey, Case, Video], None] = lambda key, case, video: None,
 ) -> Report:
-    """Evaluate each side at each level with `count` videos per split; `watch` sees every video once.
+    """Evaluate each side with `count` scenes a task; `on_video` sees every video once.
 
     Raises what `evaluate` raises for either side, before the first video is made.
     """
     sides = [first] if other is None else [first, other]
     for side in sides:
-        for level in levels:
-            check_judgeable(side.pipeline, level, count, side.changes)
-    found: list[list[Evaluation]] = [[] for _ in sides]
-    for level in levels:
-        for number, side in enumerate(sides):
-            watching = _watching(watch, number, level)
-            evaluation = evaluate(side.pipeline, level=level, count=count, tell=tell, watch=watching, **side.changes)
-            found[number].append(evaluation)
-    return Report(first=tuple(found[0]), other=tuple(found[1]) if other else ())
+        check_tasks(side.pipeline, tasks, count, side.changes)
+    results = [
+        evaluate(
+            side.pipeline, tasks, count=count, on_progress=on_progress, on_video=_keyed(on_video, number),
+            **side.changes,
+        )
+        for number, side in enumerate(sides)
+    ]  # fmt: skip
+    return Report(first=results[0], other=None if other is None else results[1])
 
 
-def _watching(watch: Callable[[Place, Video], None], side: int, level: str) -> Callable[[str, int, Video], None]:
-    return lambda split, number, video: watch(Place(side, level, split, number), video)
+def _keyed(on_video: Callable[[VideoKey, Case, Video], None], side: int) -> OnVideo:
+    return lambda name, number, case, video: on_video(VideoKey(side, name, number), case, video)

@@ -1,86 +1,128 @@
-"""Make the videos of a level and count what they show, beside the codec's ceiling and chance."""
+"""Make the videos of tasks and count what they show, beside the codec's ceiling and chance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from time import perf_counter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
+
+from kinoform.conditions.inputs import InputField
+from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError, WeightsError, nearest
-from kinoform.evaluation.cost import video_flops
-from kinoform.evaluation.making import EXACT, redrawn, video_of
-from kinoform.evaluation.prompts import LEVELS, SPLITS, Asked, prompts
-from kinoform.evaluation.skill import Evaluation, SplitSkill, Trial, split_skill
-from kinoform.evaluation.verdict import attributes, judge
+from kinoform.evaluation.case import Case, Task, rendered
+from kinoform.evaluation.cost import VideoFlops, video_flops
+from kinoform.evaluation.edit_tasks import EDIT_TASKS
+from kinoform.evaluation.frame_tasks import FRAME_TASKS
+from kinoform.evaluation.generate import EXACT, Frames, Generated, generated, in_place, redrawn
+from kinoform.evaluation.identity_tasks import IDENTITY_TASKS
+from kinoform.evaluation.metrics import CaseMetrics, Evaluation, Trial, case_metrics, pooled
+from kinoform.evaluation.result import VideoResult, attributes, judge
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.caption import vocabulary
 from kinoform.world.fidelity import foreground_psnr, psnr
-from kinoform.world.render import coverage, render
+from kinoform.world.render import coverage
+from kinoform.world.sampling import Difficulty
+from kinoform.world.scene import Scene
 from kinoform.world.score import chance
+
+INPUT_TASKS = (*FRAME_TASKS, *EDIT_TASKS, *IDENTITY_TASKS)
 
 SETTINGS = ("width", "height", "num_frames", "steps", "guidance_scale", "shift", "solver", "dtype")
 
-Tell: TypeAlias = Callable[[str, int, int], None]
-"""Called after each video with level and split, the videos of the split that are done, and all of them."""
+OnProgress: TypeAlias = Callable[[str, int, int], None]
+"""Called after each scene with the task's name, the scenes of the task that are done, and all of them."""
 
-Watch: TypeAlias = Callable[[str, int, Video], None]
-"""Called with split and number of each video, and the video, which is not kept."""
+OnVideo: TypeAlias = Callable[[str, int, Case, Video], None]
+"""Called with the case's name, the number of its scene, the case and its video, which is not kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """What all cases of one model share."""
+
+    pipeline: Pipeline
+    size: VideoSize
+    takes: frozenset[InputField[Any]]
+    redraw: Callable[[Scene], Frames]
+    on_video: OnVideo
+    changes: Mapping[str, Any]
+
+
+def input_tasks(pipeline: Pipeline, names: Sequence[str] = ()) -> tuple[Task, ...]:
+    """Return the tasks for the inputs that a model takes, or those of them that are named.
+
+    Raises UsageError for a model without inputs and for a name that is none of its tasks'.
+    """
+    takes = frozenset(pipeline.inputs)
+    fitting = tuple(task for task in INPUT_TASKS if task.needs <= takes)
+    if not fitting:
+        raise UsageError(
+            f"{pipeline.recipe.name} takes {', '.join(item.said for item in pipeline.inputs) or 'no inputs'}, "
+            "for which there is no task; leave out --inputs",
+            code="task_missing",
+        )
+    known = [task.name for task in fitting]
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"{pipeline.recipe.name} has no task {name[:60]!r}; {nearest(name[:60], known)}", code="unknown_name"
+            )
+    return tuple(task for task in fitting if not names or task.name in names)
 
 
 def evaluate(
     pipeline: Pipeline,
+    tasks: Sequence[Task],
     *,
-    level: str = "L1",
     count: int = 200,
-    tell: Tell = lambda stage, done, total: None,
-    watch: Watch = lambda split, number, video: None,
-    **changes: object,
+    on_progress: OnProgress = lambda task, done, total: None,
+    on_video: OnVideo = lambda name, number, case, video: None,
+    **changes: Any,
 ) -> Evaluation:
-    """Make `count` videos per split of a level, one at a time, and read them; `changes` go into every request.
+    """Make the videos of `count` scenes a task, one at a time, and read them; `changes` go into every request.
 
-    Raises UsageError for an unknown level, a `count` below 1 or a request that cannot be made, and WeightsError
-    for a model that does not know the world's words.
+    Inputs that the model does not take are left out, and its figures say so. Raises as `check_tasks`.
     """
-    check_judgeable(pipeline, level, count, changes)
-    names, guess = attributes(LEVELS[level]), chance(LEVELS[level])
-
-    def judged(split: str) -> SplitSkill:
-        trials = []
-        for asked in prompts(level, split, count):
-            begun = perf_counter()
-            video = _video(pipeline, asked, changes)
-            seconds = perf_counter() - begun
-            watch(split, asked.number, video)
-            trials.append(_trial(pipeline, level, asked, video, seconds))
-            tell(stage_of(level, split), asked.number + 1, count)
-        return split_skill(split, names, trials)
-
-    any_video = pipeline.request("x", seed=0, **changes)
-    params = pipeline.params(any_video)
+    check_tasks(pipeline, tasks, count, changes)
+    bench = _bench(pipeline, on_video, changes)
+    cases: list[CaseMetrics] = []
+    pools: dict[str, list[CaseMetrics]] = {}
+    for task in tasks:
+        measured = _measured(bench, task, count, on_progress)
+        cases += measured
+        if task.pool:
+            pools.setdefault(task.pool, []).extend(measured)
+    params = pipeline.params(_request(bench, next(iter(tasks[0].cases(0, bench.size).values()))))
     return Evaluation(
         model=pipeline.recipe.name,
         fingerprint=pipeline.parts.fingerprint(),
         settings={name: params[name] for name in SETTINGS},
-        flops=video_flops(pipeline, any_video),
-        level=level,
-        chance={name: getattr(guess, name) for name in names},
-        splits=tuple(judged(split) for split in SPLITS),
+        cases=(*cases, *(pooled(name, several) for name, several in pools.items())),
     )
 
 
-def check_judgeable(pipeline: Pipeline, level: str, count: int, changes: Mapping[str, object]) -> None:
-    """Refuse before the first video what `evaluate` refuses, and raise what it raises."""
-    if level not in LEVELS:
-        raise UsageError(f"no level {level[:60]!r}; {nearest(level[:60], LEVELS)}", code="unknown_name")
+def check_tasks(pipeline: Pipeline, tasks: Sequence[Task], count: int, changes: Mapping[str, Any]) -> None:
+    """Refuse before the first video what cannot be measured.
+
+    Raises UsageError for a `count` below 1 or a request that cannot be made, and WeightsError for a model that does
+    not know the world's words.
+    """
     if count < 1:
         raise UsageError(f"count must be at least 1, not {count}", code="value_out_of_range")
-    pipeline.request("x", seed=0, **changes)
-    check_words(pipeline)
+    _check_words(pipeline)
+    bench = _bench(pipeline, lambda *_: None, changes)
+    for task in tasks:
+        for case in task.cases(0, bench.size).values():
+            _request(bench, case)
 
 
-def check_words(pipeline: Pipeline) -> None:
-    """Raise WeightsError for a model that does not know the world's words."""
+def _check_words(pipeline: Pipeline) -> None:
     words = vocabulary()
     tokens = pipeline.parts.tokenizer()(words, pipeline.parts.text_spec.length)
     strange = [word for word, unknown in zip(words, tokens.unknown, strict=True) if unknown]
@@ -92,26 +134,106 @@ def check_words(pipeline: Pipeline) -> None:
         )
 
 
-def stage_of(level: str, split: str) -> str:
-    """The name by which progress is told."""
-    return f"{level} {split}"
+def _bench(pipeline: Pipeline, on_video: OnVideo, changes: Mapping[str, Any]) -> _Bench:
+    sides = {name: changes.get(name, getattr(pipeline.recipe, name)) for name in ("num_frames", "height", "width")}
+    size = VideoSize(**sides)
+    # A scene's cases have at most two targets, and come one after the other.
+    redraw = lru_cache(maxsize=2)(lambda scene: redrawn(pipeline, rendered(scene, size)))
+    takes = frozenset(pipeline.inputs)
+    return _Bench(pipeline=pipeline, size=size, takes=takes, redraw=redraw, on_video=on_video, changes=changes)
 
 
-def _trial(pipeline: Pipeline, level: str, asked: Asked, video: Video, seconds: float) -> Trial:
-    num_frames, height, width, _ = video.frames.shape
-    size = {"num_frames": num_frames, "height": height, "width": width}
-    rendered = render(asked.scene, **size)
-    shown = redrawn(pipeline, rendered)
+def _request(bench: _Bench, case: Case) -> Any:
+    inputs = case.inputs.only(bench.takes)
+    return bench.pipeline.request(case.prompt, seed=case.seed, inputs=inputs, **bench.changes)
+
+
+def _measured(bench: _Bench, task: Task, count: int, on_progress: OnProgress) -> list[CaseMetrics]:
+    trials: dict[str, list[Trial]] = {}
+    cases: Mapping[str, Case] = {}
+    for number in range(count):
+        cases = task.cases(number, bench.size)
+        for name, case in cases.items():
+            trials.setdefault(name, []).append(_trial(bench, task.level, name, number, case))
+        on_progress(task.name, number + 1, count)
+    return [
+        case_metrics(
+            name,
+            trials[name],
+            table=task.table or name,
+            chance=_chance(task.level, case),
+            left_out=tuple(item.said for item in case.inputs if item not in bench.takes),
+            flops=_flops(bench, case),
+        )
+        for name, case in cases.items()
+    ]
+
+
+def _trial(bench: _Bench, level: Difficulty, name: str, number: int, case: Case) -> Trial:
+    reduced = replace(case, inputs=case.inputs.only(bench.takes))
+    start = perf_counter()
+    made = generated(bench.pipeline, reduced, bench.changes)
+    seconds = perf_counter() - start
+    bench.on_video(name, number, case, made.video)
+    ceiling = bench.redraw(case.target)
+    laid, ceiling_figures = in_place(reduced, made, ceiling)
+    video, shown = _result(case, level, made.video.frames, made.marks), _result(case, level, laid, {})
     return Trial(
-        prompt=asked.prompt,
-        seed=asked.seed,
-        video=judge(asked.scene.story, LEVELS[level], video.frames),
-        ceiling=judge(asked.scene.story, LEVELS[level], shown),
-        ceiling_psnr=min(EXACT, psnr(shown, rendered)),
-        ceiling_foreground_psnr=min(EXACT, foreground_psnr(shown, rendered, coverage(asked.scene, **size))),
+        prompt=case.prompt,
+        seed=case.seed,
+        video=video,
+        ceiling=shown,
+        figures={**_kept_psnr(case, made, made.raw, bench.size), **made.figures, **_drift(video)},
+        ceiling_figures={
+            **_kept_psnr(case, made, ceiling, bench.size),
+            **ceiling_figures,
+            **_drift(shown),
+            **_fidelity(case, ceiling, bench.size),
+        },
         seconds=seconds,
     )
 
 
-def _video(pipeline: Pipeline, asked: Asked, changes: Mapping[str, object]) -> Video:
-    return video_of(pipeline, asked.prompt, asked.seed, **changes)
+def _flops(bench: _Bench, case: Case) -> VideoFlops | None:
+    """Count a video from the case's inputs; an edit may be made in several pieces, and is not counted."""
+    if VIDEO in case.inputs.only(bench.takes):
+        return None
+    return video_flops(bench.pipeline, _request(bench, case))
+
+
+def _result(case: Case, level: Difficulty, frames: Frames, promised: Mapping[str, bool]) -> VideoResult:
+    """Read a video; the marks of its case come first, those of what was promised last."""
+    result = judge(case.target.story, level, frames)
+    joint = {name: all(result.marks[part] for part in parts) for name, parts in case.joint.items()}
+    former = {} if case.former is None else {"former_motion": judge(case.former, level, frames).marks["motion"]}
+    return replace(result, marks={**joint, **result.marks, **former, **promised})
+
+
+def _kept_psnr(case: Case, made: Generated, frames: Frames, size: VideoSize) -> dict[str, float]:
+    """Measure what was given and shall stay; nothing where nothing was."""
+    if made.kept is None or not made.kept.any():
+        return {}
+    error = foreground_psnr(frames, rendered(case.target, size), made.kept[None].astype(np.float32))
+    return {"kept_psnr": min(EXACT, error)}
+
+
+def _drift(result: VideoResult) -> dict[str, float]:
+    return {} if result.background_drift is None else {"background_drift": result.background_drift}
+
+
+def _fidelity(case: Case, frames: Frames, size: VideoSize) -> dict[str, float]:
+    """Measure a codec over the whole frame and over what objects cover."""
+    target = rendered(case.target, size)
+    covered = coverage(case.target, num_frames=size.num_frames, height=size.height, width=size.width)
+    return {
+        "psnr": min(EXACT, psnr(frames, target)),
+        "foreground_psnr": min(EXACT, foreground_psnr(frames, target, covered)),
+    }
+
+
+def _chance(level: Difficulty, case: Case) -> dict[str, float]:
+    guess = chance(level)
+    single = {name: float(getattr(guess, name)) for name in attributes(level)}
+    joint = {name: float(np.prod([single[part] for part in parts])) for name, parts in case.joint.items()}
+    former = {} if case.former is None else {"former_motion": guess.motion}
+    return {**joint, **single, **former}

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import asdict, dataclass
 
 from kinoform.errors import UsageError
-from kinoform.evaluation.skill import Evaluation
-from kinoform.evaluation.verdict import STEADY, Verdict
+from kinoform.evaluation.metrics import CaseMetrics
 from kinoform.world.score import NORMAL_95
-
-
-@runtime_checkable
-class Judged(Protocol):
-    """A video's trial, whatever was asked for."""
-
-    @property
-    def video(self) -> Verdict: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +18,8 @@ class Difference:
     the difference with 95 % confidence.
     """
 
-    level: str
-    split: str
-    attribute: str
+    case: str
+    mark: str
     trials: int
     only_first: int
     only_other: int
@@ -47,18 +35,19 @@ class Difference:
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 
+    def as_json(self) -> dict[str, object]:
+        """Return plain values; JSON has no NaN."""
+        return {**asdict(self), "difference": self.difference if self.trials else None}
 
-def differences(first: Evaluation, other: Evaluation) -> tuple[Difference, ...]:
-    """For each split every attribute, then binding error and count constancy.
 
-    Raises UsageError unless both evaluations asked for the same videos.
-    """
-    if first.level != other.level or _asked(first) != _asked(other):
+def differences(first: CaseMetrics, other: CaseMetrics) -> dict[str, Difference]:
+    """Compare every mark of a case. Raises UsageError unless both sides were asked for the same videos."""
+    if _asked(first) != _asked(other):
         raise UsageError(
-            f"{first.model} and {other.model} were asked for other videos; use the same level and count",
+            f"{first.name} was asked for other videos on each side; use the same tasks and count",
             code="videos_not_paired",
         )
-    return tuple(_differences(first, other))
+    return {mark: _difference(mark, first, other) for mark in first.skill}
 
 
 def paired_interval(only_first: int, only_other: int, trials: int) -> tuple[float, float]:
@@ -79,26 +68,20 @@ def paired_interval(only_first: int, only_other: int, trials: int) -> tuple[floa
     return max(-1.0, middle - half), min(1.0, middle + half)
 
 
-def _asked(evaluation: Evaluation) -> list[tuple[str, str, int]]:
-    return [(split.split, video.prompt, video.seed) for split in evaluation.splits for video in split.videos]
+def _asked(case: CaseMetrics) -> list[tuple[str, int]]:
+    return [(video.prompt, video.seed) for video in case.videos]
 
 
-def _differences(first: Evaluation, other: Evaluation) -> Iterator[Difference]:
-    for mine, theirs in zip(first.splits, other.splits, strict=True):
-        for name in (*mine.skill, *STEADY):
-            yield difference(first.level, mine.split, name, mine.videos, theirs.videos)
-
-
-def difference(level: str, split: str, name: str, first: Sequence[Judged], other: Sequence[Judged]) -> Difference:
-    """Of one mark, over the videos that have it on both sides."""
+def _difference(mark: str, first: CaseMetrics, other: CaseMetrics) -> Difference:
+    """Compare one mark, over the videos that have it on both sides."""
     pairs = [
-        (mine.video.marks[name], theirs.video.marks[name])
-        for mine, theirs in zip(first, other, strict=True)
-        if name in mine.video.marks and name in theirs.video.marks
+        (mine.video.marks[mark], theirs.video.marks[mark])
+        for mine, theirs in zip(first.videos, other.videos, strict=True)
+        if mark in mine.video.marks and mark in theirs.video.marks
     ]
     only_first, only_other = pairs.count((True, False)), pairs.count((False, True))
     low, high = paired_interval(only_first, only_other, len(pairs))
     return Difference(
-        level=level, split=split, attribute=name, trials=len(pairs),
+        case=first.name, mark=mark, trials=len(pairs),
         only_first=only_first, only_other=only_other, low=low, high=high,
     )  # fmt: skip

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kinoform.evaluation.cost import VideoFlops
+from kinoform.evaluation.metrics import CaseMetrics, Share
 from kinoform.evaluation.paired import Difference
 from kinoform.evaluation.report import Report
-from kinoform.evaluation.skill import Evaluation, Share, SplitSkill, mean_drift
 
 LABELS = {"size": "size, where said", "all_right_and_steady": "all right, steady"}
-"""Names of rows in tables, which must fit 80 columns, where they are not those of attributes."""
+"""Names of rows in tables, which must fit 80 columns, where they are not those of marks."""
+
+FIGURES: Mapping[str, str] = {
+    "kept_psnr": "kept PSNR, dB",
+    "seam_delta_e": "seam Delta E",
+    "background_drift": "background drift",
+    "psnr": "PSNR, dB",
+    "foreground_psnr": "PSNR on objects, dB",
+}
+"""What tables call the figures."""
 
 MARK = "*"
 """Behind a difference whose interval excludes 0."""
@@ -18,128 +28,128 @@ MARK = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The first cell of `heading` and of every row names the row."""
+    """The first cell of `heading` and of every row names the row; `cases` are the names of those that it is of."""
 
-    level: str
     title: str
+    cases: tuple[str, ...]
     heading: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def tables(report: Report) -> tuple[Table, ...]:
-    """One table a level; with two sides one a level and split instead, with the difference of each share.
-
-    The last one, of no level, is `cost_table`.
-    """
-    if not report.other:
-        return (*(_alone(evaluation) for evaluation in report.first), cost_table(report))
-    beside = (
-        _beside(report, level, mine, theirs)
-        for level, other in zip(report.first, report.other, strict=True)
-        for mine, theirs in zip(level.splits, other.splits, strict=True)
-    )
-    return (*beside, cost_table(report))
+    """Lay out a report: one side with its cases beside each other, two sides with a table for each case."""
+    if report.other is not None:
+        pairs = zip(report.first.cases, report.other.cases, strict=True)
+        return tuple(_compared(report, mine, theirs) for mine, theirs in pairs)
+    groups: dict[str, list[CaseMetrics]] = {}
+    for case in report.first.cases:
+        groups.setdefault(case.table, []).append(case)
+    return tuple(_alone(report, name, cases) for name, cases in groups.items())
 
 
-def cost_table(report: Report) -> Table:
-    """What a video takes on each side: seconds, the mean over all videos, and operations."""
-    seconds = [
-        [video.seconds for evaluation in side for split in evaluation.splits for video in split.videos]
-        for side in report.sides
-    ]
-    flops = [side[0].flops for side in report.sides]
-    return Table(
-        level="",
-        title="what a video takes",
-        heading=("", *report.names),
-        rows=(
-            ("seconds a video", *(f"{sum(each) / len(each):.2f}" for each in seconds)),
-            ("GFLOP a video", *map(flops_cell, flops)),
-            ("of these the transformer", *("-" if each is None else _giga(each.transformer) for each in flops)),
-        ),
-    )
+def label(name: str) -> str:
+    """Return what tables call a mark."""
+    return LABELS.get(name, name.replace("_", " "))
 
 
-def _alone(evaluation: Evaluation) -> Table:
-    splits = evaluation.splits
+def _alone(report: Report, name: str, cases: Sequence[CaseMetrics]) -> Table:
+    """Set cases of one side beside the codec's ceiling, over all of them, and chance."""
     rows = [
         (
-            label(name),
-            *(share_cell(split.skill[name]) for split in splits),
-            _pooled([split.ceiling[name] for split in splits]),
-            f"{evaluation.chance[name]:.3f}",
+            label(mark),
+            *(_share_cell(case.skill[mark]) for case in cases),
+            _pooled([case.ceiling[mark] for case in cases if mark in case.ceiling]),
+            f"{cases[0].chance[mark]:.3f}" if mark in cases[0].chance else "",
         )
-        for name in evaluation.chance
+        for mark in cases[0].skill
     ]
-    constancy = _pooled([split.ceiling_constancy for split in splits])
-    drift = _number(mean_drift([video.ceiling for split in splits for video in split.videos]))
     rows += [
-        ("binding error", *(share_cell(split.binding_error) for split in splits), "", ""),
-        ("count constancy", *(share_cell(split.count_constancy) for split in splits), constancy, ""),
-        ("background drift", *(_number(split.background_drift) for split in splits), drift, ""),
-        ("PSNR, dB", *("" for _ in splits), _mean([split.ceiling_psnr for split in splits]), ""),
-        ("PSNR on objects, dB", *("" for _ in splits), _mean([split.ceiling_foreground_psnr for split in splits]), ""),
-        ("seconds a video", *(f"{split.seconds_per_video:.2f}" for split in splits), "", ""),
+        (title, *(_figure(case, key) for case in cases), _ceiling(cases, key), "")
+        for key, title in FIGURES.items()
+        if any(key in case.figures or key in case.ceiling_figures for case in cases)
     ]
+    rows += [(title, *cells, "", "") for title, *cells in _cost(cases)]
+    single = len(cases) == 1
+    columns = ("videos",) if single else tuple(case.name.removeprefix(name).strip() for case in cases)
+    title = _title(report, cases[:1]) if single else f"{name}: of {len(cases[0].videos)} videos each"
     return Table(
-        level=evaluation.level,
-        title=f"{evaluation.level}: videos that show what was asked, of {len(splits[0].videos)} a split",
-        heading=("", *(split.split for split in splits), "codec ceiling", "chance"),
+        title=title,
+        cases=tuple(case.name for case in cases),
+        heading=("", *columns, "codec ceiling", "chance"),
         rows=tuple(rows),
     )
 
 
-def _beside(report: Report, evaluation: Evaluation, mine: SplitSkill, theirs: SplitSkill) -> Table:
-    level, split = evaluation.level, mine.split
-    found = {each.attribute: each for each in report.differences if (each.level, each.split) == (level, split)}
-    pairs = {name: (mine.skill[name], theirs.skill[name]) for name in mine.skill} | {
-        "binding_error": (mine.binding_error, theirs.binding_error),
-        "count_constancy": (mine.count_constancy, theirs.count_constancy),
-    }
-    rows = [(label(name), *map(share_cell, pair), difference_cell(found[name])) for name, pair in pairs.items()]
-    rows += [
-        ("background drift", _number(mine.background_drift), _number(theirs.background_drift), ""),
-        ("seconds a video", f"{mine.seconds_per_video:.2f}", f"{theirs.seconds_per_video:.2f}", ""),
+def _compared(report: Report, mine: CaseMetrics, theirs: CaseMetrics) -> Table:
+    rows = [
+        (
+            label(mark),
+            _share_cell(mine.skill[mark]),
+            _share_cell(theirs.skill[mark]) if mark in theirs.skill else "-",
+            _difference_cell(difference),
+        )
+        for mark, difference in report.differences[mine.name].items()
     ]
+    rows += [
+        (title, _figure(mine, key), _figure(theirs, key), "") for key, title in FIGURES.items() if key in mine.figures
+    ]
+    rows += [(title, *cells, "") for title, *cells in _cost([mine, theirs])]
     return Table(
-        level=level,
-        title=f"{level}, {split}: videos that show what was asked, of {len(mine.videos)}",
+        title=_title(report, [mine, theirs]),
+        cases=(mine.name,),
         heading=("", *report.names, "difference"),
         rows=tuple(rows),
     )
 
 
-def label(name: str) -> str:
-    return LABELS.get(name, name.replace("_", " "))
+def _cost(cases: Sequence[CaseMetrics]) -> Iterator[tuple[str, ...]]:
+    """Yield what a video takes: seconds, the mean, and operations where they are told."""
+    yield ("seconds a video", *(f"{case.seconds_per_video:.2f}" for case in cases))
+    if any(case.flops is not None for case in cases):
+        yield ("GFLOP a video", *(_giga(case.flops, "total") for case in cases))
+        yield ("transformer GFLOP", *(_giga(case.flops, "transformer") for case in cases))
 
 
-def flops_cell(flops: VideoFlops | None) -> str:
-    return "-" if flops is None else _giga(flops.total)
+def _title(report: Report, cases: Sequence[CaseMetrics]) -> str:
+    first = cases[0]
+    joined = f" ({', '.join(first.joins)})" if first.joins else ""
+    without = [
+        f"; {name} takes no {' and no '.join(case.left_out)}"
+        for name, case in zip(report.names, cases, strict=True)
+        if case.left_out
+    ]
+    return f"{first.name}{joined}: of {len(first.videos)} videos{''.join(without)}"
 
 
-def share_cell(share: Share) -> str:
+def _figure(case: CaseMetrics, key: str) -> str:
+    """The mean, and in brackets how far it is from the codec's."""
+    if key not in case.figures:
+        return ""
+    value, ceiling = case.figures[key], case.ceiling_figures.get(key)
+    return f"{value:.2f}" if ceiling is None else f"{value:.2f} ({value - ceiling:+.2f})"
+
+
+def _ceiling(cases: Sequence[CaseMetrics], key: str) -> str:
+    """The mean of the codec over all cases, which have equally many videos."""
+    values = [case.ceiling_figures[key] for case in cases if key in case.ceiling_figures]
+    return f"{sum(values) / len(values):.2f}" if values else ""
+
+
+def _share_cell(share: Share) -> str:
     return f"{share.share:.2f} [{share.low:.2f}, {share.high:.2f}]" if share.trials else "-"
 
 
-def difference_cell(found: Difference) -> str:
-    if not found.trials:
+def _difference_cell(difference: Difference) -> str:
+    if not difference.trials:
         return "-"
-    mark = f" {MARK}" if found.excludes_zero else ""
-    return f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}"
+    mark = f" {MARK}" if difference.excludes_zero else ""
+    return f"{difference.difference:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]{mark}"
 
 
-def _pooled(shares: list[Share]) -> str:
+def _pooled(shares: Sequence[Share]) -> str:
     trials = sum(share.trials for share in shares)
-    return f"{sum(share.right for share in shares) / trials:.2f}" if trials else "-"
+    return f"{sum(share.right for share in shares) / trials:.2f}" if trials else ""
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _giga(operations: int) -> str:
-    return f"{operations / 1e9:.2f}"
-
-
-def _mean(values: list[float]) -> str:
-    return f"{sum(values) / len(values):.1f}"
+def _giga(flops: VideoFlops | None, name: str) -> str:
+    return "-" if flops is None else f"{getattr(flops, name) / 1e9:.2f}"

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
-from kinoform.evaluation.inputs.case import Case, Task, rendered, seed_from
+from kinoform.evaluation.case import Case, Task, rendered, seed_from
 from kinoform.media.types import InputImage
 from kinoform.world.caption import caption
 from kinoform.world.motions import MOTIONS, SPIN, Motion
@@ -53,7 +53,7 @@ def starting_alike(scene: Scene) -> Iterator[Scene]:
             yield found
 
 
-FRAMES_TASKS = (
+FRAME_TASKS = (
     Task(name="known frames", needs=NEEDS, stream=100, draw=known_frames),
     Task(name="other caption", needs=NEEDS, stream=101, draw=other_caption),
 )

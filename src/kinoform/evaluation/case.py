@@ -1,4 +1,4 @@
-"""What is asked of a model that reads inputs: tasks, which draw scenes, and cases, each a video to be made of one."""
+"""Tasks, which draw scenes, and cases: each a video to be made of one scene, from a prompt and perhaps from inputs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from jaxtyping import Bool, UInt8
 
 from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs
 from kinoform.conditions.protocols import VideoSize
-from kinoform.evaluation.prompts import EVALUATION_SEED
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, Difficulty
 from kinoform.world.scene import Scene, Story
+
+EVALUATION_SEED = 1_000_003
+"""Scenes and noise of the evaluation come from here; trainings use other seeds."""
 
 LARGEST_SEED = 2**31
 
@@ -45,23 +47,27 @@ class Task:
     """Scenes from a `stream` of their own, for models that take the inputs in `needs`.
 
     `level` says what guessing gets right; `pool` names the figure into which those of several tasks are joined.
+    Cases of tasks of one `table` stand side by side in it; those of the others have a table each.
     """
 
     name: str
-    needs: frozenset[InputField[Any]]
     stream: int
     draw: Draw = field(repr=False)
+    needs: frozenset[InputField[Any]] = frozenset()
     level: Difficulty = L1
     pool: str = ""
+    table: str = ""
 
     def cases(self, number: int, size: VideoSize) -> Mapping[str, Case]:
-        """The cases of scene `number`, counted from 0: the same on every machine, and no training's."""
+        """Return the cases of scene `number`, counted from 0: the same on every machine, and no training's."""
         return self.draw(np.random.default_rng([EVALUATION_SEED, self.stream, number]), size)
 
 
 def seed_from(generator: np.random.Generator) -> int:
+    """Draw the seed of a video, below 2**31."""
     return int(generator.integers(LARGEST_SEED))
 
 
 def rendered(scene: Scene, size: VideoSize) -> UInt8[np.ndarray, "f h w 3"]:
+    """Render a scene in this size, 0 to 255."""
     return render(scene, **asdict(size))

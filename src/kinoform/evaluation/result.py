@@ -16,12 +16,9 @@ from kinoform.world.score import compare
 
 ALL_AND_STEADY = "all_right_and_steady"
 
-STEADY = ("binding_error", "count_constancy")
-"""What is marked on every video besides the attributes."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class VideoResult:
     """What one video shows.
 
     `read` says it in words. `marks` has an entry for each attribute of the level (`size` where a word says it),
@@ -48,7 +45,7 @@ def attributes(level: Difficulty) -> tuple[str, ...]:
     return ("background", *texture, *camera, "count", "colour", "shape", "motion", "all_right", ALL_AND_STEADY, *size)
 
 
-def judge(story: Story, level: Difficulty, frames: UInt8[np.ndarray, "f h w 3"]) -> Verdict:
+def judge(story: Story, level: Difficulty, frames: UInt8[np.ndarray, "f h w 3"]) -> VideoResult:
     """Hold the frames of a video against what was asked."""
     reading, seen = read(frames), sightings(frames)
     score = compare(story, reading)
@@ -60,7 +57,7 @@ def judge(story: Story, level: Difficulty, frames: UInt8[np.ndarray, "f h w 3"])
         if name not in silent
     }
     constant = all(each.count == seen[0].count for each in seen)
-    return Verdict(
+    return VideoResult(
         read=in_words(reading),
         marks=marks | {"binding_error": bool(score.binding_error), "count_constancy": constant},
         background_drift=background_drift(frames) if story.background.texture == PLAIN else None,

@@ -11,7 +11,7 @@ import numpy as np
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES, VIDEO
-from kinoform.evaluation.inputs.case import Case, Task, rendered, seed_from
+from kinoform.evaluation.case import Case, Task, rendered, seed_from
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.world.caption import caption, unnamed_caption
 from kinoform.world.components import boxed

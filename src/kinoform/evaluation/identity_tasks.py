@@ -10,7 +10,7 @@ import numpy as np
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
-from kinoform.evaluation.inputs.case import Case, Task, seed_from
+from kinoform.evaluation.case import Case, Task, seed_from
 from kinoform.media.types import InputImage
 from kinoform.world.caption import unnamed_caption
 from kinoform.world.motions import SPIN

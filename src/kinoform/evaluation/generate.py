@@ -1,0 +1,108 @@
+"""The video of a case: from a request, or an edit, and what was promised of it; and of a codec alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+
+from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES, VIDEO
+from kinoform.editing.composite import composite
+from kinoform.editing.edit import edit
+from kinoform.editing.report import mean_of, seams
+from kinoform.editing.settings import EditSettings
+from kinoform.evaluation.case import Case
+from kinoform.media.video import Video
+from kinoform.models.codec import to_signed, to_uint8
+from kinoform.pipelines.pipeline import Pipeline
+
+EDIT = EditSettings(grow=2)
+"""Masks are what the object touches and 2 pixels more; all else is as where nobody says."""
+
+EXACT = 100.0
+"""The PSNR in dB that stands for frames without error, whose PSNR is infinite and not JSON."""
+
+Frames: TypeAlias = UInt8[np.ndarray, "f h w 3"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Generated:
+    """A video, and what was promised of it.
+
+    `raw` are the frames as the model made them, before any of the source was put back; `kept` are the pixels that
+    shall be as they were given, None where nothing was; `alpha` is how much of `raw` counted, None for all of it.
+    """
+
+    video: Video
+    raw: Frames
+    kept: Bool[np.ndarray, "f h w"] | None
+    alpha: Float32[np.ndarray, "f h w"] | None = None
+    marks: Mapping[str, bool] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def generated(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Generated:
+    """Make an edit where there is a video to change, else a video from the prompt and the inputs.
+
+    `changes` of the recipe's defaults go into the request.
+    """
+    return _requested(pipeline, case, changes) if VIDEO not in case.inputs else _edited(pipeline, case, changes)
+
+
+def in_place(case: Case, result: Generated, frames: Frames) -> tuple[Frames, dict[str, float]]:
+    """Lay other frames over the source in place of `raw`, and return them with the figures of that edit."""
+    given = case.inputs[VIDEO]
+    if given is None or result.alpha is None:
+        return frames, {}
+    source = given.frames
+    parts = zip(source, frames.astype(np.float32), result.alpha, strict=True)
+    laid = np.stack([composite(*each) for each in parts])
+    _, feather = EDIT.rim(given.size)
+    return laid, _seam(mean_of(seams(source, laid, result.alpha, feather=feather)))
+
+
+@torch.inference_mode()
+def redrawn(pipeline: Pipeline, frames: Frames) -> Frames:
+    """Encode and decode a rendered video: what the codec alone can show."""
+    codec = pipeline.parts.codec(pipeline.machine.device)
+    latents, _ = codec.encode(to_signed(frames[None]).to(pipeline.machine.device))
+    return to_uint8(codec.decode(latents)[0][0])
+
+
+def _requested(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Generated:
+    request = pipeline.request(case.prompt, seed=case.seed, inputs=case.inputs, **changes)
+    latents = next(pipeline.latents([request], lambda progress: None))
+    video = pipeline.video(request, latents, lambda progress: None)
+    return Generated(video=video, raw=video.frames, kept=case.kept)
+
+
+def _edited(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Generated:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an edit that changes nothing is counted, and need not be told of
+        result = edit(
+            pipeline,
+            case.inputs[VIDEO],
+            case.prompt,
+            mask=case.inputs[MASK],
+            reference_images=case.inputs[REFERENCE_IMAGES],
+            settings=EDIT,
+            seed=case.seed,
+            **changes,
+        )
+    return Generated(
+        video=result.video,
+        raw=result.raw,
+        kept=result.alpha == 0,
+        alpha=result.alpha,
+        marks={"outside_equal": result.report.outside_equal},
+        figures=_seam(result.report.seam_delta_e),
+    )
+
+
+def _seam(value: float | None) -> dict[str, float]:
+    return {} if value is None else {"seam_delta_e": value}
