@@ -1,6 +1,7 @@
 """The docs are true in what can be checked: links lead somewhere, named tests exist, quoted code is in the source."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_named_tests_exist(page: Path) -> None:
     named = set(re.findall(r"`(test_\w+)`", page.read_text()))
     assert named <= TESTS, named - TESTS
+
+
+def test_the_table_of_inputs_is_that_of_the_fields() -> None:
+    """Written anew by `python docs/inputs_table.py`."""
+    page = ROOT / "docs" / "inputs.md"
+    writer = runpy.run_path(str(ROOT / "docs" / "inputs_table.py"))
+    assert writer["written"](page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8")
 
 
 def test_the_tour_quotes_the_source() -> None:
