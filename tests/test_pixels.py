@@ -147,12 +147,12 @@ def test_sizes_that_the_volumes_do_not_divide_are_told_the_nearest(
 def test_a_codec_and_its_file_belong_together(folder: Path, pipe: Pipeline, tmp_path: Path) -> None:
     spec, text = pipe.recipe.transformer, pipe.recipe.text
     with refused("recipe_contradicts_weights"):
-        own_parts(open_own(folder), spec, VAESpec(channels=3), text)
+        own_parts(open_own(folder), (spec,), VAESpec(channels=3), text)
     other, made = write_tiny_folder(tmp_path / "tiny"), tiny()
     with refused("recipe_contradicts_weights"):
-        own_parts(open_own(other), made.transformer, Identity(), made.text)
+        own_parts(open_own(other), (made.transformer,), Identity(), made.text)
     with refused("parts_mismatch", "4", "3"):
-        own_parts(open_own(folder), made.transformer, Identity(), text)
+        own_parts(open_own(folder), (made.transformer,), Identity(), text)
 
 
 def test_a_plan_trains_an_autoencoder_exactly_where_there_is_one(pixels: ModuleType) -> None:

@@ -1,12 +1,15 @@
 """A model of kinoform's own kind with random weights, small enough to make a video in milliseconds."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 
 import torch
 from torch import nn
 
 from kinoform.conditions.video_to_video import StartVideo
+from kinoform.families.identify import MANIFEST
 from kinoform.loading.own import Modules, save_own
 from kinoform.models import text
 from kinoform.models.context import TextStream
@@ -54,6 +57,21 @@ def tiny() -> Recipe:
 def tiny_of_videos() -> Recipe:
     """The same, which may also begin from a video."""
     return replace(tiny(), conditioners=(StartVideo(),))
+
+
+def tiny_of_two() -> Recipe:
+    """The same with two transformers, of which the first makes 4 of 6 steps."""
+    return replace(tiny(), transformers=2 * tiny().transformers, boundaries=(0.6,), steps=6, guidance_scale=(4.0, 2.0))
+
+
+def write_tiny_of_two(folder: Path) -> Path:
+    """The transformers of two folders of `write_tiny_folder`, with seeds 0 and 1, in one folder."""
+    first, other = write_tiny_folder(folder, seed=0), write_tiny_folder(folder.with_name("other"), seed=1)
+    copyfile(other / "transformer.safetensors", first / "transformer_2.safetensors")
+    manifest, theirs = (json.loads((place / MANIFEST).read_text(encoding="utf-8")) for place in (first, other))
+    manifest["parts"]["transformer_2.safetensors"] = theirs["parts"]["transformer.safetensors"]
+    (first / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    return first
 
 
 def write_tiny_folder(folder: Path, *, seed: int = 0) -> Path:

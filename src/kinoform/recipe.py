@@ -9,7 +9,8 @@ from typing import TypeVar
 from kinoform.conditions.protocols import Conditioner
 from kinoform.errors import UsageError, nearest
 from kinoform.loading.additions import Additions
-from kinoform.loading.parts import check_alike, the_only
+from kinoform.loading.parts import the_only
+from kinoform.loading.sources import check_alike
 from kinoform.models.codec import CodecSpec
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec

@@ -81,7 +81,7 @@ def model(folder: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def parts(folder: Path) -> Parts:
     recipe = tiny()
-    return own_parts(open_own(folder), recipe.transformer, recipe.codec, recipe.text)
+    return own_parts(open_own(folder), (recipe.transformer,), recipe.codec, recipe.text)
 
 
 @pytest.fixture

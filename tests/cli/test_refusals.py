@@ -164,7 +164,7 @@ def test_memory_that_runs_out_on_the_way_is_told(kinoform: Run, model: list[str]
     def denoise(*words: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr("kinoform.pipelines.generate.denoise", denoise)
+    monkeypatch.setattr("kinoform.pipelines.generate.Denoising.advance", denoise)
     ran = kinoform("generate", PROMPT, *model, "--seed", "7")
     assert ran.refusal == "out_of_memory" and "3 frames of 16x16" in ran.sentence
     assert not list(here.iterdir())

@@ -29,7 +29,7 @@ from kinoform.solvers.experts import PerExpert
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
 from refusals import refused
-from tiny_recipe import tiny, write_tiny_folder
+from tiny_recipe import tiny, tiny_of_two, write_tiny_folder
 
 PROMPT, STEPS, BOUNDARY = "a red ball", 6, 0.6
 CPU = torch.device("cpu")
@@ -38,9 +38,7 @@ HERE = Machine(device=CPU, dtype=torch.float32)
 
 def two(**changes: Any) -> Recipe:
     """A recipe of two transformers; with shift 3 the first makes 4 of 6 steps."""
-    (spec,) = tiny().transformers
-    made = replace(tiny(), transformers=(spec, spec), boundaries=(BOUNDARY,), steps=STEPS, guidance_scale=(4.0, 2.0))
-    return replace(made, **changes)
+    return replace(tiny_of_two(), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +46,7 @@ def each(tmp_path_factory: pytest.TempPathFactory) -> tuple[Parts, Parts]:
     """Two models of other weights, whose parts are loaded anew at each use."""
     made, root = tiny(), tmp_path_factory.mktemp("experts")
     folders = [write_tiny_folder(root / str(seed), seed=seed) for seed in (0, 1)]
-    first, second = (own_parts(open_own(folder), made.transformer, made.codec, made.text) for folder in folders)
+    first, second = (own_parts(open_own(folder), (made.transformer,), made.codec, made.text) for folder in folders)
     return first, second
 
 

@@ -35,7 +35,7 @@ def fresh(folder: Path) -> Pipeline:
     """A pipeline that loads its parts anew each time, as those of large models are."""
     recipe = tiny()
     return Pipeline(
-        recipe=recipe, parts=own_parts(open_own(folder), recipe.transformer, recipe.codec, recipe.text), machine=HERE
+        recipe=recipe, parts=own_parts(open_own(folder), (recipe.transformer,), recipe.codec, recipe.text), machine=HERE
     )
 
 
@@ -191,7 +191,7 @@ def test_numbers_that_fail_are_named_with_their_step(fresh: Pipeline, step: int,
 
 def test_weights_that_go_bad_after_loading_make_no_video(pipe: Pipeline, folder: Path) -> None:
     broken = replace(pipe, parts=replace(pipe.parts, transformers=(lambda *_: model,)))
-    model = own_parts(open_own(folder), pipe.recipe.transformer, pipe.recipe.codec, pipe.recipe.text).transformer(
+    model = own_parts(open_own(folder), (pipe.recipe.transformer,), pipe.recipe.codec, pipe.recipe.text).transformer(
         torch.float32, HERE.device
     )
     broken(PROMPT, seed=1)

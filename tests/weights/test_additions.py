@@ -15,7 +15,7 @@ from kinoform.checkpoints.hashes import file_hash
 from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
 from kinoform.errors import WeightsError
-from kinoform.loading.additions import Additions, stored_spec, with_additions
+from kinoform.loading.additions import Additions, stored_specs, with_additions
 from kinoform.loading.own import Modules, open_own, save_own
 from kinoform.loading.parts import own_parts
 from kinoform.models.context import ReferenceStream
@@ -242,7 +242,7 @@ MADE = Additions(channels={"depth": 4}, context=(ReferenceStream(width=6),))
 
 def pipeline(folder: Path, additions: Additions | None = None, *, loud: float = 0.0) -> Pipeline:
     recipe = replace(tiny(), additions=additions, conditioners=(Loud(scale=loud),) if loud else ())
-    parts = own_parts(open_own(folder), stored_spec(open_own(folder), SPEC, additions), recipe.codec, recipe.text)
+    parts = own_parts(open_own(folder), stored_specs(open_own(folder), (SPEC,), additions), recipe.codec, recipe.text)
     parts = with_additions(parts, additions, (SPEC,))
     return Pipeline(recipe=recipe, parts=parts, machine=Machine(device=CPU, dtype=torch.float32))
 
@@ -314,7 +314,7 @@ def test_a_folder_that_holds_the_additions_is_loaded_as_it_is(folder: Path, tmp_
 def test_channels_alone_are_seen_by_the_shape(folder: Path, tmp_path: Path) -> None:
     additions = Additions(channels={"depth": 4})
     saved = trained(folder, tmp_path / "wide", additions)
-    assert stored_spec(open_own(tmp_path / "wide"), SPEC, additions) == additions.to(SPEC)
+    assert stored_specs(open_own(tmp_path / "wide"), (SPEC,), additions) == (additions.to(SPEC),)
     loaded = pipeline(tmp_path / "wide", additions).parts.transformer(torch.float32, CPU)
     assert torch.equal(loaded.patch_embedding.weight, saved.patch_embedding.weight)
 
@@ -349,7 +349,7 @@ def test_a_base_that_lacks_anything_else_is_refused(tmp_path: Path) -> None:
 def test_nothing_is_padded_or_left_out_without_additions(folder: Path, tmp_path: Path) -> None:
     wide = replace(SPEC, in_channels=SPEC.in_channels + 4)
     with refused("weights_wrong_shape", "patch_embedding.weight"):
-        own_parts(open_own(folder), wide, tiny().codec, tiny().text)
+        own_parts(open_own(folder), (wide,), tiny().codec, tiny().text)
     trained(folder, tmp_path / "wide")
     with refused("weights_unknown_keys", "reference"):
         pipeline(tmp_path / "wide")
@@ -358,14 +358,14 @@ def test_nothing_is_padded_or_left_out_without_additions(folder: Path, tmp_path:
 def test_channels_in_another_order_are_refused(folder: Path, tmp_path: Path) -> None:
     one, other = Additions(channels={"depth": 4, "mask": 1}), Additions(channels={"mask": 1, "depth": 4})
     trained(folder, tmp_path / "wide", one, made={"channels": one.order(SPEC)})
-    assert stored_spec(open_own(tmp_path / "wide"), SPEC, one) == one.to(SPEC)
+    assert stored_specs(open_own(tmp_path / "wide"), (SPEC,), one) == (one.to(SPEC),)
     with refused("channels_differ", "depth", "mask"):
-        stored_spec(open_own(tmp_path / "wide"), SPEC, other)
+        stored_specs(open_own(tmp_path / "wide"), (SPEC,), other)
 
 
 @pytest.mark.parametrize("damage", [3, [["latents", 4]], "x" * 10_000], ids=["number", "list", "long text"])
 def test_a_damaged_order_is_one_sentence(folder: Path, tmp_path: Path, damage: object) -> None:
     trained(folder, tmp_path / "wide", DEPTH, made={"channels": damage})
     with pytest.raises(WeightsError) as caught:
-        stored_spec(open_own(tmp_path / "wide"), SPEC, DEPTH)
+        stored_specs(open_own(tmp_path / "wide"), (SPEC,), DEPTH)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600

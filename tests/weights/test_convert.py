@@ -118,7 +118,7 @@ def test_what_is_written_loads(to: str, official: Path, tmp_path: Path) -> None:
     convert(official, tmp_path / "model", wanted(to))
     place = tmp_path / "model"
     if to == "kinoform":
-        parts = own_parts(open_own(place), SINGLE, CODEC, TEXT)
+        parts = own_parts(open_own(place), (SINGLE,), CODEC, TEXT)
     else:
         parts = released_parts(next((place / "diffusion_models").iterdir()) if to == "comfy" else place)
     source = tiny_modules(transformer=SINGLE).transformer.state_dict()

@@ -171,7 +171,7 @@ def test_a_whole_model_loads_with_those_numbers(
 ) -> None:
     convert(model, tmp_path / "out", Wanted(to=to, recipe="tiny_recipe:tiny" if to == "kinoform" else None))
     own = to == "kinoform"
-    parts = own_parts(open_own(tmp_path / "out"), SPEC, CODEC, TEXT) if own else released_parts(tmp_path / "out")
+    parts = own_parts(open_own(tmp_path / "out"), (SPEC,), CODEC, TEXT) if own else released_parts(tmp_path / "out")
     loaded = parts.transformer(torch.float32, CPU).state_dict()
     assert_same(loaded, {DIT.ours(name) or name: value.float() for name, value in numbers.items()})
     assert parts.text_encoder(torch.float32, CPU).spec.vocab == TEXT.vocab

@@ -79,7 +79,7 @@ def test_a_model_goes_to_diffusers_and_back(kind: str, official: dict[str, Path]
 def test_a_model_becomes_one_of_kinoforms_own(kind: str, official: dict[str, Path], tmp_path: Path) -> None:
     convert(official[kind], tmp_path / "own", Wanted(to="kinoform", recipe=RECIPE))
     spec, source = TRANSFORMERS[kind], tiny_modules(transformer=TRANSFORMERS[kind])
-    parts = own_parts(open_own(tmp_path / "own"), spec, CODEC, TEXT, None if kind == "vace" else VISION)
+    parts = own_parts(open_own(tmp_path / "own"), (spec,), CODEC, TEXT, None if kind == "vace" else VISION)
     assert_same(parts.transformer(torch.float32, CPU).state_dict(), source.transformer.state_dict())
     if source.image_encoder is not None:
         assert_same(parts.image_encoder(torch.float32, CPU).state_dict(), source.image_encoder.state_dict())

@@ -33,7 +33,7 @@ def write(folder: Path, modules: Modules | None = None, **changes) -> Path:
 
 
 def opened(folder: Path) -> Parts:
-    return own_parts(open_own(folder), TRANSFORMER, CODEC, TEXT)
+    return own_parts(open_own(folder), (TRANSFORMER,), CODEC, TEXT)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_an_image_encoder_is_saved_and_loaded(tmp_path: Path) -> None:
     source = tiny_modules(transformer=spec)
     folder = write(tmp_path / "own", source)
     assert source.image_encoder is not None and "image_encoder.safetensors" in read_manifest(folder).parts
-    parts = own_parts(open_own(folder), spec, CODEC, TEXT, VISION)
+    parts = own_parts(open_own(folder), (spec,), CODEC, TEXT, VISION)
     loaded, expected = parts.image_encoder(torch.float32, CPU).state_dict(), source.image_encoder.state_dict()
     assert loaded.keys() == expected.keys() and parts.image_spec == VISION
     assert all(torch.equal(value, expected[name].half().float()) for name, value in loaded.items())
@@ -69,12 +69,12 @@ def test_an_image_encoder_is_saved_and_loaded(tmp_path: Path) -> None:
     assert (told.family, told.dialect, told.missing, told.unknown) == ("clip", "kinoform", (), ())
     assert (told.sizes["layers"], told.chosen) == (VISION.layers, "kinoform.mini.recipe:mini")
     with refused("recipe_contradicts_weights"):
-        own_parts(open_own(folder), spec, CODEC, TEXT)
+        own_parts(open_own(folder), (spec,), CODEC, TEXT)
     with refused("recipe_contradicts_weights"):
-        own_parts(open_own(write(tmp_path / "blind")), TRANSFORMER, CODEC, TEXT, VISION)
+        own_parts(open_own(write(tmp_path / "blind")), (TRANSFORMER,), CODEC, TEXT, VISION)
     with refused("parts_mismatch", "514", "80", "5"):
         streams = (*spec.context[:1], ImageStream(width=80, positions=514))
-        own_parts(open_own(folder), replace(spec, context=streams), CODEC, TEXT, VISION)
+        own_parts(open_own(folder), (replace(spec, context=streams),), CODEC, TEXT, VISION)
 
 
 def test_the_manifest_tells_everything(folder: Path) -> None:
@@ -104,7 +104,7 @@ def test_packed_weights_are_refused_and_not_left_out(tmp_path: Path) -> None:
                 write(tmp_path / "own", modules)
             assert not (tmp_path / "own").exists()
         else:
-            found = own_parts(open_own(write(tmp_path / "own", modules)), SINGLE, CODEC, TEXT).transformer(
+            found = own_parts(open_own(write(tmp_path / "own", modules)), (SINGLE,), CODEC, TEXT).transformer(
                 torch.float32, CPU
             )
             assert found.state_dict().keys() == source.transformer.state_dict().keys()
@@ -130,7 +130,7 @@ def test_models_with_extra_parts_are_no_different(tmp_path: Path) -> None:
     codec = spec.build()
     torch.nn.init.normal_(codec.shortcut.analysis, generator=torch.Generator().manual_seed(0))
     folder = write(tmp_path / "own", replace(tiny_modules(), autoencoder=codec), dtype=torch.float32)
-    loaded = own_parts(open_own(folder), TRANSFORMER, spec, TEXT).codec(CPU)
+    loaded = own_parts(open_own(folder), (TRANSFORMER,), spec, TEXT).codec(CPU)
     assert torch.equal(loaded.shortcut.analysis, codec.shortcut.analysis) and loaded.encoder is None
 
 
@@ -191,10 +191,10 @@ def test_a_damaged_manifest_is_refused(content: str, code: str, named: str, fold
 def test_weights_of_another_size_are_refused_when_opened(folder: Path) -> None:
     wide = replace(TRANSFORMER, ffn_dim=64)
     with refused("weights_wrong_shape", "feed_forward", "[56"):
-        own_parts(open_own(folder), wide, CODEC, TEXT)
+        own_parts(open_own(folder), (wide,), CODEC, TEXT)
     stream = TextStream(width=TEXT.dim + 1, rows=8)
     with refused("parts_mismatch"):
-        own_parts(open_own(folder), replace(TRANSFORMER, context=(stream,)), CODEC, TEXT)
+        own_parts(open_own(folder), (replace(TRANSFORMER, context=(stream,)),), CODEC, TEXT)
 
 
 def test_nothing_is_written_when_a_weight_cannot_be(tmp_path: Path) -> None:

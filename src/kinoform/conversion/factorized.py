@@ -21,6 +21,7 @@ from kinoform.errors import WeightsError
 from kinoform.families.family import IMAGE_ENCODER
 from kinoform.families.identify import detect_opened
 from kinoform.loading.own import Manifest, open_own, verify
+from kinoform.loading.parts import the_only
 from kinoform.loading.sources import PartFile
 from kinoform.models.block import MODULATION_ROWS
 from kinoform.models.factorized_block import ROWS, TIME_ATTENTION, has_time_attention
@@ -47,7 +48,7 @@ def own_holdings(folder: Path) -> Holdings:
     """
     own = open_own(folder)
     held = {
-        "transformer": own.transformer,
+        "transformer": the_only(own.transformers),
         "text_encoder": own.text_encoder,
         "codec": own.codec,
         IMAGE_ENCODER: own.image_encoder,

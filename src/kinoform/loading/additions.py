@@ -192,18 +192,19 @@ def _extended(additions: Additions, load: TransformerLoader, dtype: torch.dtype,
     return additions.apply(load(dtype, device))
 
 
-def stored_spec(folder: OwnFolder, base: DiTSpec, additions: Additions | None) -> DiTSpec:
-    """The spec that a folder of kinoform's own holds: `base`, or that with all additions.
+def stored_specs(folder: OwnFolder, bases: tuple[DiTSpec, ...], additions: Additions | None) -> tuple[DiTSpec, ...]:
+    """Return the specs of a folder of kinoform's own: `bases`, or these with all additions.
 
     A folder that holds any part of the additions must hold all, as the strict load sees. Raises WeightsError
     when it says that its channels are others, or stand in another order.
     """
     if additions is None:
-        return base
-    tensors, wide = folder.transformer.files.tensors, additions.to(base)
+        return bases
+    base, tensors = bases[0], folder.transformers[0].files.tensors
+    wide = additions.to(base)
     widened = additions.channels and PATCH in tensors and tensors[PATCH].shape[1:2] == (wide.in_channels,)
     if not widened and not any(additions.own(name) for name in tensors):
-        return base
+        return bases
     order, told = additions.order(base), folder.manifest.made.get("channels")
     if told is not None and (not isinstance(told, Mapping) or list(told.items()) != list(order.items())):
         shown = str(told)[:SHOWN]
@@ -211,7 +212,7 @@ def stored_spec(folder: OwnFolder, base: DiTSpec, additions: Additions | None) -
             f"{folder.path} reads the channels {shown}, the recipe gives {order}; use the recipe it is for",
             code="channels_differ",
         )
-    return wide
+    return tuple(map(additions.to, bases))
 
 
 def _named(place: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -41,7 +41,7 @@ def find_diffusers(folder: Path, opening: Opening) -> FoundModel:
     folders = {"text_encoder": folder / TEXT_ENCODER, "codec": folder / CODEC, "image_encoder": folder / IMAGE_ENCODER}
     return FoundModel(
         path=folder,
-        transformer=file,
+        transformers=(file,),
         part=lambda part, transformer: _part(folders[part], part, opening),
         tokenizer=lambda text: tokenizer_at(folder / TOKENIZER, opening.reader),
     )

@@ -29,7 +29,7 @@ def find_official(folder: Path, opening: Opening) -> FoundModel:
     places = {"text_encoder": _text_encoder, "codec": _codec, "image_encoder": _image_encoder}
     return FoundModel(
         path=folder,
-        transformer=settled(folder, transformer, opening, whole=opening.overrides.leaves_parts),
+        transformers=(settled(folder, transformer, opening, whole=opening.overrides.leaves_parts),),
         part=lambda part, transformer: detect_part(places[part](folder), part, opening),
         tokenizer=lambda text: tokenizer_at(folder / TOKENIZER, opening.reader),
     )

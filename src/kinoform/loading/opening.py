@@ -26,15 +26,16 @@ ABSENT = ("weights_missing", "part_missing")
 def open_model(path: Path, opening: Opening) -> OpenedModel:
     """Open all parts by their headers. Raises WeightsError for what is missing or wrong."""
     found = _find_model(path, opening)
-    transformer = opened(found.transformer)
+    transformers = tuple(map(opened, found.transformers))
+    transformer = transformers[0]
     text = _part(found, "text_encoder", transformer, opening)
     codec = _part(found, "codec", transformer, opening)
     chosen = opening.overrides.tokenizer
     tokenizer = tokenizer_at(chosen, opening.reader) if chosen is not None else found.tokenizer(text.file)
-    reads_images = found.transformer.reads_images
+    reads_images = found.transformers[0].reads_images
     return OpenedModel(
         path=found.path,
-        transformer=transformer,
+        transformers=transformers,
         text_encoder=text,
         codec=codec,
         codec_spec=codec.spec,
@@ -49,21 +50,22 @@ def usable_model(path: Path, opening: Opening) -> str:
     Raises the WeightsError with which `open_model` and the load behind it refuse them otherwise.
     """
     found = _find_model(path, opening)
-    transformer = opened(found.transformer)
-    transformer.check_tensors()
+    first, transformers = found.transformers[0], [opened(file) for file in found.transformers]
+    for transformer in transformers:
+        transformer.check_tensors()
     for name in OTHERS:
-        if name == "image_encoder" and not found.transformer.reads_images:
+        if name == "image_encoder" and not first.reads_images:
             continue
         try:
-            _part(found, name, transformer, opening).check_tensors()
+            _part(found, name, transformers[0], opening).check_tensors()
         except WeightsError as error:
             if error.code not in ABSENT:
                 raise
-    identity, family = found.transformer.identity, found.transformer.family
+    identity, family = first.identity, first.family
     assert identity is not None and family is not None, "parts of kinoform's own are described by a recipe"
     named = opening.named or opening.variant is not None
     doubt = "" if named else identity.doubt
-    return one_model(path, found.transformer.models, family=family, doubt=doubt, whole=path.is_dir() or named)
+    return one_model(path, first.models, family=family, doubt=doubt, whole=path.is_dir() or named)
 
 
 def _find_model(path: Path, opening: Opening) -> FoundModel:

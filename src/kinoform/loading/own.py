@@ -2,6 +2,7 @@
 
     transformer.safetensors  autoencoder.safetensors  text_encoder.safetensors  tokenizer.json  manifest.json
     image_encoder.safetensors, where the model has one; a model of pixels has no autoencoder
+    transformer_2.safetensors and so on, where the model has several; transformer.safetensors is that of high noise
 
 Weights have kinoform's own names and any floating dtype; a part may come in numbered shards.
 """
@@ -10,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from kinoform.families.identify import MANIFEST
 from kinoform.files import whole_folder
 from kinoform.loading.sources import PartFile
 from kinoform.loading.tokenizer_file import TokenizerFile, tokenizer_at
+from kinoform.models.dit import DiTSpec
 from kinoform.models.packed import PackedLinear
 from kinoform.models.tokenizer import JSON_FILE
 
@@ -69,11 +72,21 @@ class OwnFolder:
 
     path: Path
     manifest: Manifest
-    transformer: PartFile
+    transformers: tuple[PartFile, ...]
     text_encoder: PartFile
     codec: PartFile | None
     image_encoder: PartFile | None
     tokenizer: TokenizerFile
+
+    def paired(self, specs: tuple[DiTSpec, ...]) -> list[tuple[PartFile, DiTSpec]]:
+        """The transformers, each with its spec. Raises WeightsError for more or fewer specs."""
+        if len(specs) != len(self.transformers):
+            raise WeightsError(
+                f"{self.path} has {len(self.transformers)} transformers and its recipe {len(specs)}; pass the recipe "
+                "that it was made with",
+                code="recipe_contradicts_weights",
+            )
+        return list(zip(self.transformers, specs, strict=True))
 
 
 def save_own(
@@ -161,8 +174,12 @@ def open_own(folder: Path, reader: HeaderReader | None = None) -> OwnFolder:
                 code="weights_damaged",
             )
     names = (*manifest.parts, *(file.name for file in folder.iterdir()))
+    later = takewhile(
+        lambda stem: any(name.startswith(stem) for name in names), map(f"{TRANSFORMER}_{{}}".format, count(2))
+    )
+    transformers = (TRANSFORMER, *later)
     stems = (
-        TRANSFORMER,
+        *transformers,
         TEXT_ENCODER,
         *(stem for stem in (CODEC, IMAGE_ENCODER) if any(name.startswith(stem) for name in names)),
     )
@@ -176,7 +193,7 @@ def open_own(folder: Path, reader: HeaderReader | None = None) -> OwnFolder:
     return OwnFolder(
         path=folder,
         manifest=manifest,
-        transformer=files[TRANSFORMER],
+        transformers=tuple(files[stem] for stem in transformers),
         text_encoder=files[TEXT_ENCODER],
         codec=files.get(CODEC),
         image_encoder=files.get(IMAGE_ENCODER),

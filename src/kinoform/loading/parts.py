@@ -44,20 +44,6 @@ def the_only(transformers: tuple[T, ...]) -> T:
     return transformers[0]
 
 
-def check_alike(specs: tuple[DiTSpec, ...]) -> None:
-    """Raise UsageError unless the transformers of a model read and make the same things."""
-    if len({_interface(spec) for spec in specs}) != 1:
-        raise UsageError(
-            "the transformers of a model must have the same patch, channels, context streams and branches",
-            code="transformers_differ",
-        )
-
-
-def _interface(spec: DiTSpec) -> tuple[object, ...]:
-    context, branches = (tuple(item.name for item in items) for items in (spec.context, spec.branches))
-    return spec.patch, spec.in_channels, spec.out_channels, context, branches
-
-
 def no_image_encoder(dtype: torch.dtype, device: torch.device) -> VisionEncoder:
     raise WeightsError("this model has no image encoder; image-to-video models of Wan 2.1 do", code="part_missing")
 
@@ -129,15 +115,16 @@ def released_parts(
     model = open_model(path, opening)
     if overrides.image_encoder is not None and model.image_encoder is None:
         raise UsageError(f"{path} is a model that reads no images; leave out the image encoder", code="input_not_taken")
-    transformer = model.transformer
-    wanted = transformer.spec if block is None else replace(transformer.spec, block=block)
-    transformer = replace(transformer, spec=stored_block(transformer.file, wanted))
-    return _parts(replace(model, transformer=transformer), verify=_trust, keep_packed=keep_packed)
+    transformers = tuple(
+        replace(part, spec=stored_block(part.file, part.spec if block is None else replace(part.spec, block=block)))
+        for part in model.transformers
+    )
+    return _parts(replace(model, transformers=transformers), verify=_trust, keep_packed=keep_packed)
 
 
 def own_parts(
     folder: OwnFolder,
-    transformer_spec: DiTSpec,
+    transformer_specs: tuple[DiTSpec, ...],
     codec_spec: CodecSpec,
     text_spec: TextSpec,
     image_spec: VisionSpec | None = None,
@@ -164,7 +151,7 @@ def own_parts(
         image = OpenedPart(file=folder.image_encoder, spec=image_spec)
     model = OpenedModel(
         path=folder.path,
-        transformer=OpenedPart(file=folder.transformer, spec=transformer_spec),
+        transformers=tuple(OpenedPart(file=file, spec=spec) for file, spec in folder.paired(transformer_specs)),
         text_encoder=OpenedPart(file=folder.text_encoder, spec=text_spec),
         codec=None if folder.codec is None else OpenedPart(file=folder.codec, spec=codec_spec),
         codec_spec=codec_spec,
@@ -208,16 +195,19 @@ class _Loader(Generic[Module]):
 
 
 def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> Parts:
-    opened, codec_spec = model.transformer, model.codec_spec
-    check_block(model.path, opened)
-    transformer = _Loader(build=opened.spec.build, part=opened, verify=verify, keep_packed=keep_packed)
+    first, codec_spec = model.transformers[0].file, model.codec_spec
+    for part in model.transformers:
+        check_block(model.path, part)
+    transformers = [
+        _Loader(build=part.spec.build, part=part, verify=verify, keep_packed=keep_packed) for part in model.transformers
+    ]
     text_part, image_part = model.text_encoder, model.image_encoder
     text = _Loader(build=text_part.spec.build, part=text_part, verify=verify, keep_packed=keep_packed)
     codec: _Loader[Any] | None = None
     if model.codec is not None:  # all codecs with weights are modules
         codec = _Loader(build=cast(Any, codec_spec.build), part=model.codec, verify=verify)
     image = None if image_part is None else _Loader(build=image_part.spec.build, part=image_part, verify=verify)
-    loaders = (each for each in (transformer, text, codec, image) if each is not None)
+    loaders = (each for each in (*transformers, text, codec, image) if each is not None)
     files = dict.fromkeys((*(file for each in loaders for file in each.files), model.tokenizer.path))
 
     def tokenizer() -> Tokenizer:
@@ -227,22 +217,22 @@ def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> P
     return Parts(
         tokenizer=tokenizer,
         text_encoder=lambda dtype, device: text.load(lambda name: dtype, device),
-        transformers=(
-            lambda dtype, device: transformer.load(
-                lambda name: torch.float32 if keeps_float32(name) else dtype, device
-            ),
-        ),
+        transformers=tuple(partial(_load_transformer, loader) for loader in transformers),
         codec=lambda device: codec_spec.build() if codec is None else codec.load(lambda _: torch.float32, device),
-        transformer_specs=(opened.spec,),
+        transformer_specs=tuple(part.spec for part in model.transformers),
         codec_spec=codec_spec,
         text_spec=text_part.spec,
         fingerprint=lambda: model_hash(files),
-        family=opened.file.family,
-        models=opened.file.models,
-        notes=opened.file.notes,
+        family=first.family,
+        models=first.models,
+        notes=first.notes,
         image_encoder=no_image_encoder if image is None else lambda dtype, device: image.load(lambda _: dtype, device),
         image_spec=None if image_part is None else image_part.spec,
     )
+
+
+def _load_transformer(loader: _Loader[DiT], dtype: torch.dtype, device: torch.device) -> DiT:
+    return loader.load(lambda name: torch.float32 if keeps_float32(name) else dtype, device)
 
 
 def _trust(files: Iterable[Path]) -> None:

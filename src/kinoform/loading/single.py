@@ -46,7 +46,7 @@ def find_single(path: Path, opening: Opening) -> FoundModel:
         )
     return FoundModel(
         path=path,
-        transformer=replace(settled(path, held["transformer"], opening, whole=False), config=config),
+        transformers=(replace(settled(path, held["transformer"], opening, whole=False), config=config),),
         part=lambda part, transformer: held.get(part) or _search(path, part, transformer, opening),
         tokenizer=lambda text: _tokenizer(path, text),
     )

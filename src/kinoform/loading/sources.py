@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from kinoform.checkpoints.files import Checkpoint, checkpoint_of, under
 from kinoform.checkpoints.fp8 import plain
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
-from kinoform.errors import WeightsError
+from kinoform.errors import UsageError, WeightsError
 from kinoform.families.config_file import Config
 from kinoform.families.family import OWN_NAMES, UNREAD, Family, Shapes
 from kinoform.families.identify import DetectedPart
@@ -174,14 +174,14 @@ def opened(file: PartFile, **facts: object) -> OpenedPart[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundModel:
-    """A model of one layout: its transformer, and functions that open the other parts where the layout has them.
+    """A model of one layout: its transformers, and functions that open the other parts where the layout has them.
 
-    `part` takes the part's name and the transformer that it must fit; `tokenizer` the text encoder. Both raise
+    `part` takes the part's name and the first transformer, which it must fit; `tokenizer` the text encoder. Both raise
     WeightsError.
     """
 
     path: Path
-    transformer: PartFile
+    transformers: tuple[PartFile, ...]
     part: Callable[[str, "OpenedPart[DiTSpec]"], PartFile]
     tokenizer: Callable[[PartFile], TokenizerFile]
 
@@ -190,13 +190,13 @@ class FoundModel:
 class OpenedModel:
     """The opened parts of a model; `path` is the model as the user named it.
 
-    `codec` is None for models of pixels, whose `codec_spec`
-    has no weights; `image_encoder` for those that read no images as context tokens. Raises WeightsError when one part
-    cannot read what another makes.
+    `transformers` are one, or several experts, that of the highest noise first. `codec` is None for models of pixels,
+    whose `codec_spec` has no weights; `image_encoder` for those that read no images as context tokens. Raises
+    WeightsError when one part cannot read what another makes, UsageError for transformers that differ in their inputs.
     """
 
     path: Path
-    transformer: OpenedPart[DiTSpec]
+    transformers: tuple[OpenedPart[DiTSpec], ...]
     text_encoder: OpenedPart[TextSpec]
     codec: OpenedPart[CodecSpec] | None
     codec_spec: CodecSpec
@@ -204,7 +204,11 @@ class OpenedModel:
     image_encoder: OpenedPart[VisionSpec] | None = None
 
     def __post_init__(self) -> None:
-        transformer, text = self.transformer.spec, self.text_encoder.spec
+        check_alike(tuple(part.spec for part in self.transformers))
+        for part in self.transformers:
+            self._check(part.spec, self.text_encoder.spec)
+
+    def _check(self, transformer: DiTSpec, text: TextSpec) -> None:
         if transformer.out_channels != self.codec_spec.channels:
             codec, advice = "autoencoder", "use the autoencoder of the same release"
             if self.codec_spec.weightless:
@@ -223,6 +227,20 @@ class OpenedModel:
                 )
             if stream.name == "image" and self.image_encoder is not None:
                 _check_image(self.path, stream, self.image_encoder.spec)
+
+
+def check_alike(specs: tuple[DiTSpec, ...]) -> None:
+    """Raise UsageError unless the transformers of a model read and make the same things."""
+    if len({_interface(spec) for spec in specs}) != 1:
+        raise UsageError(
+            "the transformers of a model must have the same patch, channels, context streams and branches",
+            code="transformers_differ",
+        )
+
+
+def _interface(spec: DiTSpec) -> tuple[object, ...]:
+    context, branches = (tuple(item.name for item in items) for items in (spec.context, spec.branches))
+    return spec.patch, spec.in_channels, spec.out_channels, context, branches
 
 
 def _check_image(path: Path, stream: ContextSpec, image: VisionSpec) -> None:

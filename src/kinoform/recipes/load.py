@@ -26,7 +26,7 @@ from kinoform.families.usable import one_model
 from kinoform.files import check_no_link, missing
 from kinoform.folders import user_folder
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
-from kinoform.loading.additions import Additions, stored_spec, with_additions
+from kinoform.loading.additions import Additions, stored_specs, with_additions
 from kinoform.loading.detect import stored_block
 from kinoform.loading.lora import with_loras
 from kinoform.loading.own import MANIFEST, open_own
@@ -337,8 +337,9 @@ def _own(
     opened = open_own(folder, reader)
     address = opened.manifest.recipe
     made = recipe or _trusted(folder, address)
-    made = replace(made, transformers=(stored_block(opened.transformer, made.transformer),))
-    held = stored_spec(opened, made.transformer, made.additions)
+    blocks = tuple(stored_block(file, spec) for file, spec in opened.paired(made.transformers))
+    made = replace(made, transformers=blocks)
+    held = stored_specs(opened, made.transformers, made.additions)
     parts = own_parts(opened, held, made.codec, made.text, made.image)
     parts = apply_loras(apply_additions(parts, made.additions, made.transformers))
     small = address not in _addresses(RELEASED.values())

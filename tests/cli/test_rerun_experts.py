@@ -1,0 +1,27 @@
+"""A video of two transformers tells both, and is made again from itself."""
+
+from pathlib import Path
+
+import numpy as np
+
+from command_line import Run
+from kinoform.media.metadata import read_params
+from kinoform.media.read import read_clip
+from tiny_recipe import write_tiny_of_two
+
+WORDS = ("--recipe", "tiny_recipe:tiny_of_two", "--device", "cpu")
+
+
+def test_a_video_of_two_transformers_is_made_again(kinoform: Run, here: Path) -> None:
+    folder = write_tiny_of_two(here / "model")
+    assert kinoform("generate", "a red ball", "--model", folder, *WORDS, "--seed", 1, "-o", "video.mkv").code == 0
+    assert kinoform("rerun", "video.mkv", "--model", folder, *WORDS, "-o", "again.mkv").code == 0
+    first, again = (read_params(here / name) for name in ("video.mkv", "again.mkv"))
+    assert first["guidance_scale"] == [4.0, 2.0] and first["boundaries"] == [0.6] and again == first
+    assert np.array_equal(read_clip(here / "video.mkv").frames, read_clip(here / "again.mkv").frames)
+
+
+def test_a_folder_of_two_is_refused_for_a_recipe_of_one(kinoform: Run, here: Path) -> None:
+    folder = write_tiny_of_two(here / "model")
+    ran = kinoform("generate", "a red ball", "--model", folder, "--recipe", "tiny_recipe:tiny", "--device", "cpu")
+    assert ran.refusal == "recipe_contradicts_weights"
