@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE, VAESpec
+from kinoform.models.vae22 import VAE22, VAE22Spec
 from models.recorded import Figures, drawn, fill, gap, spread
 from refusals import refused
 
@@ -23,6 +24,9 @@ SPECS = {
     "network": TINY,
     "shortcut": replace(SHALLOW, shortcut=True),
     "linear encoder": replace(SHALLOW, shortcut=True, linear_encoder=True),
+    "Wan 2.2": VAE22Spec(
+        dim=4, decoder_dim=6, channels=3, residual_blocks=1, mean=(0.4, -1.1, 0.2), std=(1.5, 0.5, 2.0)
+    ),
     "other strides": replace(TINY, multipliers=(1, 2, 2), time_downsample=(True, False)),
 }
 LATENT_FRAMES = 5
@@ -35,23 +39,23 @@ def splits(total: int) -> list[tuple[int, ...]]:
 
 
 @pytest.fixture(scope="module", params=SPECS.values(), ids=SPECS)
-def vae(request: pytest.FixtureRequest) -> VAE:
+def vae(request: pytest.FixtureRequest) -> VAE | VAE22:
     return random_vae(request.param)
 
 
-def random_vae(spec: VAESpec) -> VAE:
+def random_vae(spec: VAESpec | VAE22Spec) -> VAE | VAE22:
     built = spec.build().eval().requires_grad_(False)
     spread(built, seed=1)
     return built
 
 
-def video(vae: VAE, latent_frames: int = LATENT_FRAMES, seed: int = 2) -> Tensor:
+def video(vae: VAE | VAE22, latent_frames: int = LATENT_FRAMES, seed: int = 2) -> Tensor:
     time, height, width = vae.stride
     shape = (1, 3, 1 + time * (latent_frames - 1), 2 * height, 3 * width)
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def latent_video(vae: VAE, frames: int = LATENT_FRAMES, seed: int = 3) -> Tensor:
+def latent_video(vae: VAE | VAE22, frames: int = LATENT_FRAMES, seed: int = 3) -> Tensor:
     return torch.randn(1, vae.channels, frames, 2, 3, generator=torch.Generator().manual_seed(seed))
 
 
@@ -64,7 +68,7 @@ def chunked(half: Any, x: Tensor, lengths: list[int]) -> tuple[Tensor, Any]:
     return torch.cat(found, dim=2), history
 
 
-def in_pixels(vae: VAE, parts: tuple[int, ...]) -> list[int]:
+def in_pixels(vae: VAE | VAE22, parts: tuple[int, ...]) -> list[int]:
     """Latent frames of each chunk to pixel frames: the video's first frame stands alone."""
     return [vae.stride[0] * n - (vae.stride[0] - 1) * (place == 0) for place, n in enumerate(parts)]
 
@@ -101,7 +105,7 @@ def test_equals_the_recorded_decoder():
     ).check(pixels)
 
 
-def test_encoding_in_chunks_equals_encoding_whole(vae: VAE):
+def test_encoding_in_chunks_equals_encoding_whole(vae: VAE | VAE22):
     x = video(vae)
     whole, _ = vae.encode(x)
     assert whole.shape == (1, vae.channels, LATENT_FRAMES, 2, 3)
@@ -110,7 +114,7 @@ def test_encoding_in_chunks_equals_encoding_whole(vae: VAE):
         assert gap(latents, whole) < 1e-5, parts
 
 
-def test_decoding_in_chunks_equals_decoding_whole(vae: VAE):
+def test_decoding_in_chunks_equals_decoding_whole(vae: VAE | VAE22):
     z = latent_video(vae)
     whole, _ = vae.decode(z)
     assert whole.shape == video(vae).shape
@@ -119,7 +123,7 @@ def test_decoding_in_chunks_equals_decoding_whole(vae: VAE):
         assert gap(pixels, whole) < 1e-5, parts
 
 
-def test_a_latent_frame_never_sees_a_later_frame(vae: VAE):
+def test_a_latent_frame_never_sees_a_later_frame(vae: VAE | VAE22):
     x, other = video(vae), video(vae, seed=4)
     before, _ = vae.encode(x)
     for seen, end in enumerate(accumulate(in_pixels(vae, (1,) * (LATENT_FRAMES - 1))), start=1):
@@ -128,7 +132,7 @@ def test_a_latent_frame_never_sees_a_later_frame(vae: VAE):
         assert gap(after[:, :, seen], before[:, :, seen]) > 1e-2
 
 
-def test_a_frame_never_sees_a_later_latent_frame(vae: VAE):
+def test_a_frame_never_sees_a_later_latent_frame(vae: VAE | VAE22):
     z, other = latent_video(vae), latent_video(vae, seed=5)
     before, _ = vae.decode(z)
     for seen, end in enumerate(accumulate(in_pixels(vae, (1,) * (LATENT_FRAMES - 1))), start=1):
@@ -149,7 +153,7 @@ def test_an_earlier_frame_is_remembered_in_the_next_chunk():
     assert gap(vae.decode(z[:, :, 2:3], after_video)[0], vae.decode(z[:, :, 2:3], after_other)[0]) > 1e-2
 
 
-def test_a_image_is_a_video_of_one_frame(vae: VAE):
+def test_a_image_is_a_video_of_one_frame(vae: VAE | VAE22):
     x = video(vae)
     latents, _ = vae.encode(x[:, :, :1])
     assert latents.shape[2] == 1
@@ -184,7 +188,7 @@ def test_a_later_chunk_of_another_length_is_refused(name: str, count: int):
         vae.encode(video(vae)[:, :, 1 : 1 + count], history)
 
 
-def test_memory_does_not_grow_with_the_video_nor_with_the_chunk(vae: VAE):
+def test_memory_does_not_grow_with_the_video_nor_with_the_chunk(vae: VAE | VAE22):
     """What is remembered is a few frames of features, and never a view that keeps a whole chunk alive."""
     x, z = video(vae), latent_video(vae)
     needed = sum(t.nbytes for t in tensors(vae.encode(x[:, :, :1])[1]))
@@ -199,7 +203,7 @@ def test_memory_does_not_grow_with_the_video_nor_with_the_chunk(vae: VAE):
         assert bytes_held(history) == needed
 
 
-def test_a_history_may_be_used_twice(vae: VAE):
+def test_a_history_may_be_used_twice(vae: VAE | VAE22):
     """It is a value: continuing one video in two ways gives each its own continuation."""
     z = latent_video(vae)
     _, history = vae.decode(z[:, :, :2])
@@ -256,7 +260,7 @@ def test_a_linear_encoder_alone_needs_the_shortcut():
         replace(TINY, linear_encoder=True)
 
 
-def test_videos_of_a_batch_do_not_meet(vae: VAE):
+def test_videos_of_a_batch_do_not_meet(vae: VAE | VAE22):
     pair = torch.cat([video(vae), video(vae, seed=9)])
     assert gap(vae.encode(pair)[0][1:], vae.encode(pair[1:])[0]) < 1e-5
     z = torch.cat([latent_video(vae), latent_video(vae, seed=10)])

@@ -18,18 +18,23 @@ from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.umt5 import TIED, untied
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.families.vae21 import diffusers_names
+from kinoform.families.vae22 import diffusers_names as diffusers_names_22
+from kinoform.families.vae22 import official_names
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.meta import on_meta
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
+from kinoform.models.vae22 import VAE22Spec
 from refusals import refused
 from weights.tiny_files import (
     TO_DIFFUSERS,
     TO_HUGGINGFACE,
     codec21,
+    codec22,
     diffusers_codec21,
+    diffusers_codec22,
     renamed,
     text_encoder,
     transformer,
@@ -55,6 +60,7 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Names, Names, Mapping[str, t
         replace(DIT_SPEC, in_channels=48, out_channels=48).build, DIT, DIFFUSERS_DIT, transformer("wan22-ti2v"),
     ),
     "codec": (VAESpec(dim=4).build, VAE21, diffusers_names(), codec21()),
+    "codec 2.2": (VAE22Spec(dim=4, decoder_dim=6).build, official_names(), diffusers_names_22(), codec22()),
     "codec of single blocks": (
         VAESpec(dim=4, residual_blocks=1).build, VAE21, diffusers_names(residual_blocks=1), codec21(blocks=1),
     ),
@@ -71,6 +77,7 @@ OTHERS = {
     "2.2 i2v": renamed(transformer("wan22-i2v"), TO_DIFFUSERS),
     "ti2v": renamed(transformer("wan22-ti2v"), TO_DIFFUSERS),
     "codec": diffusers_codec21(),
+    "codec 2.2": diffusers_codec22(),
     "codec of single blocks": diffusers_codec21(blocks=1),
     "text": renamed(text_encoder(), TO_HUGGINGFACE),
 }

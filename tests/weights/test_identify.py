@@ -20,7 +20,9 @@ from weights.tiny_files import (
     Shapes,
     clip,
     codec21,
+    codec22,
     diffusers_codec21,
+    diffusers_codec22,
     huggingface_clip,
     linear,
     lora,
@@ -78,6 +80,8 @@ PARTS = {
     "official codec": (codec21(), "codec", "vae21", "official"),
     "diffusers codec": (diffusers_codec21(), "codec", "vae21", "diffusers"),
     "codec of single blocks": (diffusers_codec21(blocks=1), "codec", "vae21", "diffusers"),
+    "official codec 2.2": (codec22(), "codec", "vae22", "official"),
+    "diffusers codec 2.2": (diffusers_codec22(), "codec", "vae22", "diffusers"),
     "official text encoder": (text_encoder(layers=3), "text_encoder", "umt5", "official"),
     "transformers' text encoder": (renamed(text_encoder(), TO_HUGGINGFACE), "text_encoder", "umt5", "huggingface"),
     "official image encoder": (clip(), "image_encoder", "clip", "official"),
@@ -98,7 +102,8 @@ def test_other_parts_in_their_dialects(name: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["official codec", "official text encoder", "transformers' image encoder", "transformer"]
+    "name",
+    ["official codec", "official codec 2.2", "official text encoder", "transformers' image encoder", "transformer"],
 )
 def test_what_is_missing_and_what_is_too_much_is_listed_as_the_file_spells_it(name: str) -> None:
     shapes = prefixed(transformer() if name == "transformer" else PARTS[name][0], "x.")

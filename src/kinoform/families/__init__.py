@@ -9,6 +9,7 @@ from kinoform.families.family import Family, Released
 from kinoform.families.lora_files import LORA_FAMILY
 from kinoform.families.umt5 import UMT5
 from kinoform.families.vae21 import VAE21
+from kinoform.families.vae22 import VAE22
 from kinoform.families.wan21 import FIRST_LAST_FRAME, IMAGE_TO_VIDEO, TEXT_TO_VIDEO, VACE
 from kinoform.families.wan22 import IMAGE_TO_VIDEO_22, TEXT_IMAGE_TO_VIDEO
 
@@ -23,6 +24,7 @@ FAMILIES: tuple[Family, ...] = (
     TEXT_IMAGE_TO_VIDEO,
     UMT5,
     VAE21,
+    VAE22,
     CLIP,
     LORA_FAMILY,
     ADAPTER_FAMILY,
