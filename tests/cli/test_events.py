@@ -221,7 +221,7 @@ def test_the_log_of_a_lost_video_does_not_tell_its_name(
     def fail(*words: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kinoform.cli.write_videos.save", fail)
+    monkeypatch.setattr("kinoform.cli.output.save", fail)
     long = PROMPT + " with an extraordinarily magnificent drawbridge"
     ran = kinoform("generate", long, *model, "--seed", 7, "--log", "run.log")
     assert ran.code == 1 and "scarlet" in ran.err, "people are told how to finish"

@@ -122,7 +122,7 @@ def interrupted(*words: object, **options: object) -> None:
     raise KeyboardInterrupt
 
 
-PLACES = ["kinoform.pipelines.pipeline.decode", "kinoform.media.video.Video.save", "kinoform.cli.write_videos.save"]
+PLACES = ["kinoform.pipelines.pipeline.decode", "kinoform.media.video.Video.save", "kinoform.cli.output.save"]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -158,7 +158,7 @@ def test_the_videos_before_an_interruption_are_told(
     def second(video: object, name: str, how: object) -> dict:
         return interrupted() if name == "video_2.gif" else save(video, name, how)
 
-    monkeypatch.setattr("kinoform.cli.write_videos.save", second)
+    monkeypatch.setattr("kinoform.cli.output.save", second)
     ran = kinoform("generate", PROMPT, *model, "--seed", "7", "--count", "3", "-o", "video.gif", "--json")
     assert ran.code == 130 and [told["output"] for told in ran.told] == ["video_1.gif"]
     assert names_in(here) == ["video_1.gif", "video_2.gif" + SUFFIX]
@@ -274,7 +274,7 @@ def test_of_two_runs_with_one_name_the_second_finishes_beside_the_first(
         return save(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr("kinoform.cli.write_videos.save", after_the_other)
+        patch.setattr("kinoform.cli.output.save", after_the_other)
         ran = kinoform("generate", PROMPT, *model, *VIDEO)
     assert ran.refusal == "file_exists"
     assert kinoform(*advised(ran)).code == 0

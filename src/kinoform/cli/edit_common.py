@@ -18,8 +18,8 @@ from kinoform.cli.latents import check_latents, passes_kept, seed_kept
 from kinoform.cli.option_groups import EditOutputOptions, MachineOptions, ModelOptions, OutputOptions, VideoOptions
 from kinoform.cli.options import words_of
 from kinoform.cli.output import Output, check, placed, save
+from kinoform.cli.plan import rehearse
 from kinoform.cli.progress import bars
-from kinoform.cli.write_videos import rehearse
 from kinoform.conditions.standard_inputs import STANDARD_INPUTS
 from kinoform.editing.edit import Edited
 from kinoform.editing.encode_check import PROMISED, Kept, kept

@@ -44,8 +44,8 @@ def make_videos(
     console.keep_private(*texts)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.latents import check_latents
-    from kinoform.cli.output import check, video_names
-    from kinoform.cli.write_videos import make, rehearse
+    from kinoform.cli.output import check, make, video_names
+    from kinoform.cli.plan import rehearse
     from kinoform.editing.worlds import tell_worlds
     from kinoform.pipelines.pipeline import random_seed
 

@@ -1,25 +1,29 @@
-"""Places where videos go: their names, and what can be refused about them early."""
+"""Videos are made one after the other and saved: under which names, and what can be refused of these early."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kinoform.cli import console
+from kinoform.cli.latents import latents_kept
+from kinoform.cli.progress import bars
 from kinoform.errors import UsageError
 from kinoform.files import check_writable
 from kinoform.media.contact_sheet import save_contact_sheet
 from kinoform.media.metadata import FRAME_PATTERN
 from kinoform.media.names import default_name
 from kinoform.media.video import MAX_UPSCALE, Video, check_output
+from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """How videos are saved."""
+    """The way in which videos are saved and told of."""
 
     upscale: int
     force: bool
@@ -94,6 +98,28 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
         ) from error
 
 
+def make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output, again: Sequence[str]) -> None:
+    """Make and save all videos; those that were saved are told, whatever happens then.
+
+    `again` are the words that `kinoform decode` needs besides the file of latents that is kept.
+    """
+    params = [pipeline.params(each) for each in asked]
+    words = [*again, *([] if how.metadata else ["--no-metadata"]), *(["--contact-sheet"] if how.sheet else [])]
+    wishes = {"upscale": how.upscale, "codec": how.codec, "crf": how.crf}
+    waiting: list[Mapping[str, object]] = []  # until the bars are gone, among which a line would be lost
+    try:
+        with bars(len(asked)) as tell:
+            latents_of_all = pipeline.latents(asked, tell)
+            for each, name, about, latents in zip(asked, names, params, latents_of_all, strict=True):
+                with latents_kept(latents, about | wishes, name, words, force=how.force):
+                    waiting.append(save(pipeline.video(each, latents, tell), name, how))
+                if console.streams():
+                    _tell(waiting.pop(), how)
+    finally:
+        for told in waiting:
+            _tell(told, how)
+
+
 def save(video: Video, name: str, how: Output) -> dict[str, object]:
     """Write the video, and its contact sheet where asked for; return what is to be told of them."""
     video.save(name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata)
@@ -101,3 +127,7 @@ def save(video: Video, name: str, how: Output) -> dict[str, object]:
         save_contact_sheet(video, sheet_path(name), force=how.force)
     params = video.saved_params(name, upscale=how.upscale, codec=how.codec, crf=how.crf)
     return {"output": name, "contact_sheet": str(sheet_path(name)) if how.sheet else None, **params}
+
+
+def _tell(told: Mapping[str, object], how: Output) -> None:
+    console.result(str(told["output"]), told, as_json=how.as_json)

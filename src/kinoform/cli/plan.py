@@ -1,12 +1,13 @@
-"""`kinoform plan`: shapes, parameters, operations and memory of a video, before anything loads."""
+"""`kinoform plan`, and the plans that other commands tell: shapes, parameters, operations, memory; no weight is read."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
@@ -15,21 +16,38 @@ from kinoform.cli import console
 from kinoform.cli.inputs import InputOptions
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
 from kinoform.cli.options import VIDEO, command, option, varied
-from kinoform.cli.plan_report import comparison, crossing, report
 from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named
 from kinoform.errors import UsageError, nearest
 from kinoform.loading.additions import Additions
 from kinoform.loading.lora import open_loras
-from kinoform.pipelines.fit import workload_of
-from kinoform.pipelines.request import request
-from kinoform.plan.crossover import crossovers
+from kinoform.pipelines.fit import memory_of, sizes_of, workload_of
+from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.request import Request, request
+from kinoform.plan.crossover import BLOCKS, Crossover, Crossovers, Length, crossovers
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.load import ADAPTERS, DEVICES, DTYPES, EMBEDDED, RELEASED, choose_machine, takers
 
+if TYPE_CHECKING:
+    from kinoform.cli.output import Output
+
 FACTORIZED = ("factorized", "factorised")
-"""What `--compare` takes besides models and sizes; a folder of that name comes first."""
+"""Words that `--compare` takes besides models and sizes; a folder of that name comes first."""
+
+PARTS = ("text encoder", "image encoder", "transformer", "codec")
+STAGES = ("text", "encode", "denoise", "decode")
+LABELS = {
+    "self_projections": "self q, k, v, o",
+    "self_attention": "self-attention",
+    "time_projections": "time q, k, v, o",
+    "time_attention": "attention in time",
+    "cross_projections": "cross q, o",
+    "cross_attention": "cross-attention",
+    "cross_keys": "cross k, v",
+    "feed_forward": "feed-forward",
+}
+"""Names that people read for the parts of a block; another block's parts are read by their names."""
 
 
 @command
@@ -98,6 +116,33 @@ def plan(
     console.result(comparison((name, first), (compare, second)), told, as_json=as_json)
 
 
+def rehearse(
+    model: str,
+    pipeline: Pipeline,
+    asked: list[Request],
+    names: list[str],
+    how: Output,
+    *,
+    passes: int = 1,
+    beside: int = 0,
+) -> None:
+    """Tell which videos would be made, and the plan of the first, which is that of all.
+
+    For an edit it is that of the first of its `passes`; `beside` it, its video takes so many bytes on the host.
+    """
+    sizes, machine = sizes_of(pipeline.parts, kept=model in {*EMBEDDED, *ADAPTERS}), pipeline.machine
+    workload = replace(workload_of(asked[0]), others=len(asked) > 1)
+    plan = plan_video(sizes, workload, dtype=machine.dtype, device=machine.device.type)
+    whole = passes * sum(flops.executed for flops in plan.flops.values())
+    edit = [
+        f"this is the first of {passes} passes, all of one size at most: about {whole / 1e12:.3g} TFLOP in all",
+        f"beside it the video itself takes {beside / 1e9:.2f} GB of the machine's memory",
+    ]
+    lines = [report(model, plan), "", *(edit if beside else []), *(f"would write {name}" for name in names)]
+    told = {"outputs": names, "plan": plan.as_json()} | ({"passes": passes, "beside": beside} if beside else {})
+    console.result("\n".join(lines), told, as_json=how.as_json)
+
+
 def machine_of(machine: MachineOptions) -> tuple[str, torch.dtype]:
     """The type of a device, which this machine may lack, and the dtype of the networks there."""
     device, dtype = machine.device or "auto", machine.dtype or "auto"
@@ -138,3 +183,157 @@ def _check_loras(model: ModelOptions, recipe: Recipe) -> None:
     """Tell of each LoRA file. Raises WeightsError where one does not fit the model, as `load` does."""
     files = [(Path(os.path.expanduser(path)), strength) for path, strength in map(lora_of, model.lora or ())]
     open_loras(recipe.transformers, files, console.note, ignore_unknown=model.lora_ignore_unknown)
+
+
+def report(name: str, plan: VideoPlan) -> str:
+    """The whole plan as lines of text."""
+    workload, forward = plan.workload, plan.transformer
+    dtypes = (torch.float32, torch.bfloat16, plan.dtype)
+    lines = [
+        f"{name}: {workload.num_frames} frames of {workload.width}x{workload.height}, {workload.steps} steps, "
+        f"guidance {workload.guidance_scale:g}, {_dtype(plan.dtype)} on {plan.device}",
+        "",
+        *_table(["tensor", "shape", "dtype"], [(t.name, "x".join(map(str, t.shape)), t.dtype) for t in plan.tensors]),
+        "",
+        *_table(
+            ["part", "parameters", "float32 GB", "bfloat16 GB", f"here, {_dtype(plan.dtype)} GB"],
+            [
+                (part, _whole(count.parameters), *(_giga(count.bytes(each)) for each in dtypes))
+                for part, count in plan.parameters.items()
+            ],
+        ),
+        "",
+        f"transformer, one branch of one step: {_tera(forward.forward)} TFLOP for {plan.tokens:,} tokens",
+        *_table(
+            ["  of it", "TFLOP", "share"],
+            [(f"  {label}", _tera(value), f"{value / forward.forward:.1%}") for label, value in _forward(plan)],
+        ),
+        "",
+        *_table(
+            ["stage", "official TFLOP", "here TFLOP"],
+            [(stage, _tera(flops.official), _tera(flops.executed)) for stage, flops in plan.flops.items()],
+        ),
+        "",
+        *_table(
+            ["memory, GB", "weights", "work", "kernels", "process", "peak"],
+            [
+                (
+                    peak.stage,
+                    *map(_giga, (peak.weights, peak.activations, peak.kernels, peak.fixed, peak.total)),
+                )
+                for peak in plan.peaks
+            ],
+        ),
+        "",
+        *(f"not counted: {what}" for what in plan.uncounted),
+        _verdict(plan),
+    ]
+    return "\n".join(lines)
+
+
+def comparison(first: tuple[str, VideoPlan], second: tuple[str, VideoPlan]) -> str:
+    """Two plans side by side, with the ratio of the second to the first."""
+    (left, one), (right, other) = first, second
+    rows: list[tuple[str, Callable[[VideoPlan], int], Callable[[int], str]]] = [
+        ("frames", lambda plan: plan.workload.num_frames, _whole),
+        ("width", lambda plan: plan.workload.width, _whole),
+        ("height", lambda plan: plan.workload.height, _whole),
+        ("tokens", lambda plan: plan.tokens, _whole),
+        *((f"{part}, parameters", lambda plan, part=part: _parameters(plan, part), _whole) for part in PARTS),
+        ("one forward, TFLOP", lambda plan: plan.transformer.forward, _tera),
+        *((f"{stage} here, TFLOP", lambda plan, stage=stage: _executed(plan, stage), _tera) for stage in STAGES),
+        *((f"{stage} peak, GB", lambda plan, stage=stage: _peak(plan, stage), _giga) for stage in STAGES),
+    ]
+    cells = []
+    for label, value, shown in rows:
+        a, b = value(one), value(other)
+        if a or b:
+            cells.append((label, shown(a), shown(b), f"{b / a:.2f}" if a else ""))
+    return "\n".join(_table(["", left, right, "ratio"], cells))
+
+
+def crossing(head: Mapping[str, str], found: Crossovers) -> str:
+    """A table for each size: lengths down, full and factorized attention across."""
+    full, factorized = (_whole(found.parameters[name]) for name in ("full", "factorized"))
+    lines = [
+        f"{head['model']}: one branch of one step by kind of attention, {head['dtype']} on {head['device']}",
+        f"parameters of the transformer: full and alternating {full}, factorized {factorized}",
+    ]
+    columns = ["TFLOP: full", "factorized", "ratio", "alternating", "GB: full", "factorized"]
+    for size in found.sizes:
+        lines += ["", f"{size.name}, {size.width}x{size.height}: {_turn(size, found.fps)}"]
+        lines += _table(["seconds", "frames", "tokens", *columns], [_row(length) for length in size.lengths])
+    return "\n".join(lines)
+
+
+def _turn(size: Crossover, fps: float) -> str:
+    if size.cheaper_from is None:
+        return "factorized is dearer at every length"
+    return f"factorized is cheaper from {_whole(size.cheaper_from)} frames ({size.cheaper_from / fps:.1f} s)"
+
+
+def _row(length: Length) -> list[str]:
+    full, factorized, alternating = (length.forwards[name] for name in BLOCKS)
+    return [
+        f"{length.seconds:.1f}",
+        _whole(length.num_frames),
+        _whole(length.tokens),
+        *(_tera(full.flops), _tera(factorized.flops), f"{factorized.flops / full.flops:.3f}", _tera(alternating.flops)),
+        *(_giga(full.peak), _giga(factorized.peak)),
+    ]
+
+
+def _parameters(plan: VideoPlan, part: str) -> int:
+    return plan.parameters[part].parameters if part in plan.parameters else 0
+
+
+def _executed(plan: VideoPlan, stage: str) -> int:
+    return plan.flops[stage].executed if stage in plan.flops else 0
+
+
+def _peak(plan: VideoPlan, stage: str) -> int:
+    return next((peak.total for peak in plan.peaks if peak.stage == stage), 0)
+
+
+def _forward(plan: VideoPlan) -> list[tuple[str, int]]:
+    """List the parts of all layers together, the largest first, branches and the rest behind them."""
+    forward = plan.transformer
+    parts = sorted(forward.parts.items(), key=lambda part: -part[1])
+    return [
+        *((LABELS.get(name, name.replace("_", " ")), value) for name, value in parts),
+        *((f"branch {name}", branch.total) for name, branch in forward.branches.items()),
+        ("outside the blocks", sum(forward.outside.values())),
+    ]
+
+
+def _verdict(plan: VideoPlan) -> str:
+    worst = plan.worst
+    told = f"the most memory: {_giga(worst.total)} GB in stage {worst.stage}"
+    if plan.device == "cuda" and not torch.cuda.is_available():
+        return told
+    there = memory_of(torch.device(plan.device))
+    told = told if there is None else f"{told}; this machine's {plan.device} has {_giga(there)} GB"
+    return f"{told}; whether that is all is not known" if plan.uncounted else told
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns apart by two spaces; the first to the left, the others to the right."""
+    every = [heading, *rows]
+    widths = [max(len(row[column]) for row in every) for column in range(len(heading))]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in every]
+
+
+def _tera(flops: int) -> str:
+    return f"{flops / 1e12:,.1f}" if flops >= 1e14 else f"{flops / 1e12:.4g}"
+
+
+def _giga(size: int) -> str:
+    return f"{size / 1e9:,.2f}"
+
+
+def _whole(number: int) -> str:
+    return f"{number:,.0f}"
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -41,8 +41,7 @@ def rerun(
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli import remaking
     from kinoform.cli.latents import check_latents
-    from kinoform.cli.output import check, placed
-    from kinoform.cli.write_videos import make
+    from kinoform.cli.output import check, make, placed
     from kinoform.media.metadata import read_params
     from kinoform.pipelines.recorded import find_inputs, recorded
 
