@@ -1,4 +1,4 @@
-"""`kinoform plan`, and the plans that other commands tell: shapes, parameters, operations, memory; no weight is read."""
+"""`kinoform plan`, and the plans that other commands tell: shapes, parameters, operations, memory."""
 
 from __future__ import annotations
 
