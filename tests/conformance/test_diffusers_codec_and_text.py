@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conformance.against_diffusers import SAME, gap
 from diffusers_folder import EMBED, SHARED
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE
@@ -35,7 +35,7 @@ def test_the_autoencoder_goes_to_diffusers_and_back(frames: int, tmp_path: Path)
     model = tiny_modules().autoencoder
     tensors = official_tensors(model, VAE21)
     torch.save(tensors, tmp_path / "Wan2.1_VAE.pth")
-    convert(tmp_path / "Wan2.1_VAE.pth", tmp_path / "vae", Wanted(to="diffusers"))
+    convert(tmp_path / "Wan2.1_VAE.pth", tmp_path / "vae", Conversion(to="diffusers"))
     judge, report = AutoencoderKLWan.from_pretrained(tmp_path / "vae", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     video = torch.rand(1, 3, frames, 48, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -43,7 +43,7 @@ def test_the_autoencoder_goes_to_diffusers_and_back(frames: int, tmp_path: Path)
     print("encode {:.1e}, decode {:.1e}".format(*found))
     assert max(found) < CLOSE
     judge.save_pretrained(tmp_path / "saved")
-    convert(tmp_path / "saved", tmp_path / "back.safetensors", Wanted(to="official"))
+    convert(tmp_path / "saved", tmp_path / "back.safetensors", Conversion(to="official"))
     assert_equal(load_file(tmp_path / "back.safetensors"), tensors)
 
 
@@ -65,7 +65,7 @@ def test_the_text_encoder_goes_to_transformers_and_back(embeddings: tuple[str, .
     model = tiny_modules().text_encoder
     tensors = official_tensors(model, TEXT_ENCODER)
     torch.save(tensors, tmp_path / "models_t5_umt5-xxl-enc-bf16.pth")
-    convert(tmp_path / "models_t5_umt5-xxl-enc-bf16.pth", tmp_path / "text", Wanted(to="diffusers"))
+    convert(tmp_path / "models_t5_umt5-xxl-enc-bf16.pth", tmp_path / "text", Conversion(to="diffusers"))
     file = tmp_path / "text" / "model.safetensors"
     held = load_file(file)
     embedding = held.pop(SHARED)
@@ -79,7 +79,7 @@ def test_the_text_encoder_goes_to_transformers_and_back(embeddings: tuple[str, .
     assert gap(*found) < SAME
     judge.save_pretrained(tmp_path / "saved")
     for folder in ("text", "saved"):
-        convert(tmp_path / folder, tmp_path / f"{folder}.safetensors", Wanted(to="official"))
+        convert(tmp_path / folder, tmp_path / f"{folder}.safetensors", Conversion(to="official"))
         assert_equal(load_file(tmp_path / f"{folder}.safetensors"), tensors)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import released_parts
 from official_folder import TRANSFORMERS, tiny_modules, write_official_folder
 
@@ -22,7 +22,7 @@ SHIFTS = {"i2v": 5.0, "flf2v": 16.0, "vace": 16.0}
 @pytest.mark.parametrize("kind", PIPELINES)
 def test_a_converted_folder_is_a_pipeline_there(kind: str, tmp_path: Path) -> None:
     write_official_folder(tmp_path / "official", kind=kind)
-    convert(tmp_path / "official", tmp_path / "there", Wanted(to="diffusers"))
+    convert(tmp_path / "official", tmp_path / "there", Conversion(to="diffusers"))
     pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "there")
     assert type(pipe).__name__ == PIPELINES[kind] and pipe.scheduler.config.flow_shift == SHIFTS[kind]
     pipe.save_pretrained(tmp_path / "saved")

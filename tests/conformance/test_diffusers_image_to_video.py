@@ -40,7 +40,7 @@ from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, ConditionerOutput, VideoSize, together
 from kinoform.conditions.resize import signal
 from kinoform.conditions.standard_inputs import FRAMES as FRAMES_INPUT
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.media.types import InputImage
 from kinoform.models.codec import decode_video
@@ -107,9 +107,9 @@ def their_pipeline(name: str, model: DiT, given: ConditionerOutput, folder: Path
     from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3DModel
 
     written = write_official_transformer(folder / "official", KINDS[name], model)
-    convert(written, folder / "transformer", Wanted(to="diffusers"))
+    convert(written, folder / "transformer", Conversion(to="diffusers"))
     torch.save(official_tensors(tiny_modules().autoencoder, VAE21), folder / "Wan2.1_VAE.pth")
-    convert(folder / "Wan2.1_VAE.pth", folder / "vae", Wanted(to="diffusers"))
+    convert(folder / "Wan2.1_VAE.pth", folder / "vae", Conversion(to="diffusers"))
     transformer = WanTransformer3DModel.from_pretrained(folder / "transformer").eval()
     pipeline = WanImageToVideoPipeline(
         tokenizer=None,

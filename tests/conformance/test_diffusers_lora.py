@@ -18,7 +18,7 @@ from conformance.against_diffusers import (
     with_exact_times,
     write_official_transformer,
 )
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.lora_files import COMFY, DIFFUSERS, LoRADialect
 from kinoform.loading.lora import attach_file, layer_sizes, save_lora
 from kinoform.loading.lora_file import open_lora
@@ -39,7 +39,9 @@ def judge(folder: Path, kind: str, model: DiT) -> Any:
     from diffusers import WanTransformer3DModel
 
     convert(
-        write_official_transformer(folder / "official", KINDS[kind], model), folder / "theirs", Wanted(to="diffusers")
+        write_official_transformer(folder / "official", KINDS[kind], model),
+        folder / "theirs",
+        Conversion(to="diffusers"),
     )
     return with_exact_times(WanTransformer3DModel.from_pretrained(folder / "theirs").eval())
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from conformance.against_diffusers import with_exact_times
 from kinoform.conditions.text import text_rows
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.models.codec import decode_video
 from kinoform.pipelines.generate import text_field
@@ -75,7 +75,11 @@ class OurScheduler:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("diffusers")
     write_official_folder(place / "official")
-    convert(place / "official", place / "theirs", Wanted(to="diffusers", dtype=torch.float32, shard_bytes=100_000))
+    convert(
+        place / "official",
+        place / "theirs",
+        Conversion(to="diffusers", dtype=torch.float32, shard_bytes=100_000),
+    )
     return place / "theirs"
 
 

@@ -18,7 +18,7 @@ from conformance.against_diffusers import (
     with_exact_times,
     write_official_transformer,
 )
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 
@@ -32,7 +32,7 @@ def test_a_transformer_goes_to_diffusers_and_back(name: str, tmp_path: Path) -> 
     kind = KINDS[name]
     model = tiny_transformer(kind)
     official = write_official_transformer(tmp_path / "official", kind, model)
-    convert(official, tmp_path / "theirs", Wanted(to="diffusers"))
+    convert(official, tmp_path / "theirs", Conversion(to="diffusers"))
     judge, report = WanTransformer3DModel.from_pretrained(tmp_path / "theirs", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     judge = judge.eval()
@@ -45,7 +45,7 @@ def test_a_transformer_goes_to_diffusers_and_back(name: str, tmp_path: Path) -> 
     found = gap(ours(model, *question(kind, 999.0)), theirs(with_exact_times(judge), *question(kind, 999.0)))
     print(f"{name}: {found:.1e} with a sinusoid in float64")
     assert found < SAME
-    convert(tmp_path / "saved", tmp_path / "back", Wanted(to="official"))
+    convert(tmp_path / "saved", tmp_path / "back", Conversion(to="official"))
     before, after = load_file(official / FILE), load_file(tmp_path / "back" / FILE)
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[tensor]) for tensor, value in before.items())
@@ -57,7 +57,7 @@ def test_the_judge_can_fail(tmp_path: Path) -> None:
 
     model = tiny_transformer(KINDS["t2v"])
     folder = write_official_transformer(tmp_path / "official", KINDS["t2v"], model)
-    convert(folder, tmp_path / "theirs", Wanted(to="diffusers"))
+    convert(folder, tmp_path / "theirs", Conversion(to="diffusers"))
     judge = WanTransformer3DModel.from_pretrained(tmp_path / "theirs").eval()
     norm = judge.blocks[1].norm2
     norm.weight.data.copy_(norm.weight.flip(0))

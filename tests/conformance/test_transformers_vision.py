@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conformance.against_diffusers import SAME, gap
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.models.vision import preprocess
 from official_folder import VISION, tower
 from tower_files import tower_of
@@ -25,7 +25,7 @@ def test_the_image_encoder_goes_to_transformers_and_back(tmp_path: Path) -> None
     from transformers import CLIPVisionModel
 
     save_file(tower(), tmp_path / "tower.safetensors")
-    convert(tmp_path / "tower.safetensors", tmp_path / "there", Wanted(to="diffusers"))
+    convert(tmp_path / "tower.safetensors", tmp_path / "there", Conversion(to="diffusers"))
     judge, report = CLIPVisionModel.from_pretrained(tmp_path / "there", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     images = torch.rand(2, 3, 40, 72, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -38,7 +38,7 @@ def test_the_image_encoder_goes_to_transformers_and_back(tmp_path: Path) -> None
     encoder.blocks[0].mlp[0].bias[3] += 0.5
     assert gap(encoder(pixels), theirs) > SAME, "the judge can fail"
     judge.save_pretrained(tmp_path / "saved")
-    convert(tmp_path / "saved", tmp_path / "back.safetensors", Wanted(to="official"))
+    convert(tmp_path / "saved", tmp_path / "back.safetensors", Conversion(to="official"))
     expected = {name: value for name, value in tower().items() if name != "visual.head"}
     back = load_file(tmp_path / "back.safetensors")
     assert back.keys() == expected.keys() and all(torch.equal(value, back[name]) for name, value in expected.items())

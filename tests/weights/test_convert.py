@@ -16,8 +16,8 @@ from diffusers_folder import huggingface_text
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.checkpoints.headers import read_header
 from kinoform.checkpoints.write import Outgoing, write_safetensors, write_set
-from kinoform.conversion.convert import Wanted, convert
-from kinoform.conversion.layouts import DIALECTS
+from kinoform.conversion.convert import Conversion, convert
+from kinoform.conversion.layouts import TARGETS
 from kinoform.errors import KinoformError, UsageError, WeightsError
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
@@ -35,8 +35,8 @@ PARTS = {
 }
 
 
-def wanted(to: str, **options: object) -> Wanted:
-    return Wanted(to=to, recipe=RECIPE if to == "kinoform" else None, **options)  # type: ignore[arg-type]
+def wanted(to: str, **options: object) -> Conversion:
+    return Conversion(to=to, recipe=RECIPE if to == "kinoform" else None, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def assert_same(found: dict[str, object], expected: dict[str, object]) -> None:
             assert value == other, name
 
 
-def assert_refused(source: Path, target: Path, options: Wanted, *words: str, kind: type[KinoformError]) -> None:
+def assert_refused(source: Path, target: Path, options: Conversion, *words: str, kind: type[KinoformError]) -> None:
     there = sorted(target.parent.rglob("*"))
     with pytest.raises(kind) as caught:
         convert(source, target, options)
@@ -104,10 +104,10 @@ def test_a_model_goes_there_and_back(to: str, official: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_goes_there_and_back(part: str, to: str, official: Path, tmp_path: Path) -> None:
     source = official / PARTS[part]
-    done = convert(source, tmp_path / "there.safetensors", Wanted(to=to))
+    done = convert(source, tmp_path / "there.safetensors", Conversion(to=to))
     assert done.files == (tmp_path / "there.safetensors",)
     assert (done.tensors, done.bytes) == (len(load_file(source)), sum(v.nbytes for v in load_file(source).values()))
-    convert(tmp_path / "there.safetensors", tmp_path / "back.safetensors", Wanted(to="official"))
+    convert(tmp_path / "there.safetensors", tmp_path / "back.safetensors", Conversion(to="official"))
     assert_same(dict(load_file(tmp_path / "back.safetensors")), dict(load_file(source)))
     as_official = to == "official" or (to == "comfy" and part != "text_encoder")
     assert (load_file(tmp_path / "there.safetensors").keys() == load_file(source).keys()) is as_official
@@ -140,24 +140,24 @@ def test_pickles_become_safetensors(tmp_path: Path) -> None:
 
 def test_shards_are_no_larger_than_said_and_have_their_index(official: Path, tmp_path: Path) -> None:
     limit = 500_000
-    convert(official / TRANSFORMER, tmp_path / "there", Wanted(to="diffusers", shard_bytes=limit))
+    convert(official / TRANSFORMER, tmp_path / "there", Conversion(to="diffusers", shard_bytes=limit))
     shards = sorted((tmp_path / "there").glob("*.safetensors"))
     assert len(shards) > 2 and all(sum(v.nbytes for v in load_file(each).values()) <= limit for each in shards)
     index = json.loads((tmp_path / "there" / f"{TRANSFORMER}.index.json").read_text())
     held = {name: each.name for each in shards for name in load_file(each)}
     assert index["weight_map"] == held
     assert index["metadata"]["total_size"] == sum(v.nbytes for v in load_file(official / TRANSFORMER).values())
-    convert(tmp_path / "there", tmp_path / "back.safetensors", Wanted(to="official"))
+    convert(tmp_path / "there", tmp_path / "back.safetensors", Conversion(to="official"))
     assert_same(dict(load_file(tmp_path / "back.safetensors")), dict(load_file(official / TRANSFORMER)))
     assert_refused(
-        official / TRANSFORMER, tmp_path / "other", Wanted(to="diffusers", shard_bytes=9), "alone", "--shard-size",
+        official / TRANSFORMER, tmp_path / "other", Conversion(to="diffusers", shard_bytes=9), "alone", "--shard-size",
         kind=UsageError,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_numbers_are_rounded_once_to_the_dtype_asked_for(dtype: torch.dtype, official: Path, tmp_path: Path) -> None:
-    convert(official / TRANSFORMER, tmp_path / "there.safetensors", Wanted(to="official", dtype=dtype))
+    convert(official / TRANSFORMER, tmp_path / "there.safetensors", Conversion(to="official", dtype=dtype))
     found = load_file(tmp_path / "there.safetensors")
     for name, value in load_file(official / TRANSFORMER).items():
         assert found[name].dtype == dtype and torch.equal(found[name], value.to(dtype))
@@ -168,7 +168,7 @@ def test_numbers_that_a_dtype_cannot_hold_are_refused(value: float, word: str, o
     tensors = load_file(official / TRANSFORMER)
     tensors["head.head.bias"][3] = value
     save_file(tensors, tmp_path / "in.safetensors")
-    narrow = Wanted(to="official", dtype=torch.float16)
+    narrow = Conversion(to="official", dtype=torch.float16)
     assert_refused(
         tmp_path / "in.safetensors", tmp_path / "out.safetensors", narrow, word, "head.head.bias", kind=WeightsError
     )
@@ -179,7 +179,7 @@ def test_scaled_weights_become_plain_numbers(official: Path, tmp_path: Path) -> 
     stored, scale = tensors[f"{name}.weight"].to(torch.float8_e4m3fn), torch.tensor(0.25)
     extra = {f"{name}.weight": stored, f"{name}.weight_scale": scale}
     save_file(tensors | extra, tmp_path / "in.safetensors")
-    convert(tmp_path / "in.safetensors", tmp_path / "out.safetensors", Wanted(to="official"))
+    convert(tmp_path / "in.safetensors", tmp_path / "out.safetensors", Conversion(to="official"))
     found = load_file(tmp_path / "out.safetensors")
     assert found.keys() == tensors.keys() and torch.equal(found[f"{name}.weight"], stored.float() * scale)
 
@@ -198,7 +198,7 @@ def test_a_full_checkpoint_is_taken_apart(official: Path, tmp_path: Path) -> Non
 
 
 def test_a_prefix_stands_before_the_transformer_alone(official: Path, tmp_path: Path) -> None:
-    convert(official, tmp_path / "out", Wanted(to="comfy", prefix="model.diffusion_model."))
+    convert(official, tmp_path / "out", Conversion(to="comfy", prefix="model.diffusion_model."))
     (file,), (codec,) = ((tmp_path / "out" / name).glob("*.safetensors") for name in ("diffusion_models", "vae"))
     assert all(name.startswith("model.diffusion_model.") for name in load_file(file))
     assert load_file(codec).keys() == comfy_codec().keys()
@@ -278,7 +278,7 @@ def test_what_is_no_model_that_kinoform_builds_is_refused(official: Path, tmp_pa
         ({"quantise.weight": torch.ones(2)}, "Wan"),
     ):
         save_file(tensors, tmp_path / "in.safetensors")
-        options = Wanted(to="diffusers")
+        options = Conversion(to="diffusers")
         assert_refused(
             tmp_path / "in.safetensors", tmp_path / "out.safetensors", options, "in.safetensors", word,
             kind=WeightsError,
@@ -300,13 +300,13 @@ def test_what_cannot_be_asked_for_is_refused(official: Path, tmp_path: Path) -> 
     assert_refused(official, tmp_path / "x.safetensors", wanted("comfy"), "whole model", "folder", kind=UsageError)
     assert_refused(part, tmp_path / "x", wanted("comfy"), "x.safetensors", kind=UsageError)
     assert_refused(part, tmp_path / "no" / "x.safetensors", wanted("comfy"), "does not exist", kind=UsageError)
-    assert_refused(official, tmp_path / "x", Wanted(to="kinoform"), "--recipe", kind=UsageError)
+    assert_refused(official, tmp_path / "x", Conversion(to="kinoform"), "--recipe", kind=UsageError)
     for options in (
         {"to": "offical"}, {"to": "official", "prefix": "model."}, {"to": "comfy", "shard_bytes": 5},
         {"to": "official", "shard_bytes": 0}, {"to": "kinoform", "recipe": "nothing"},
     ):  # fmt: skip
         with pytest.raises(UsageError):
-            Wanted(**options)
+            Conversion(**options)
 
 
 def test_a_disk_too_small_is_told_before_the_work(
@@ -318,7 +318,7 @@ def test_a_disk_too_small_is_told_before_the_work(
 
 def test_every_dialect_opens_as_one_checkpoint(official: Path, tmp_path: Path) -> None:
     counts = set()
-    for to in DIALECTS:
-        convert(official / TRANSFORMER, tmp_path / f"{to}.safetensors", Wanted(to=to))
+    for to in (target.name for target in TARGETS if target.grow is None):
+        convert(official / TRANSFORMER, tmp_path / f"{to}.safetensors", Conversion(to=to))
         counts.add(len(open_checkpoint(tmp_path / f"{to}.safetensors").tensors))
     assert counts == {len(comfy_transformer())}

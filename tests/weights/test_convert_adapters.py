@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.adapters import adapter_in, save_adapter, with_adapter
 from kinoform.loading.additions import Additions
 from kinoform.loading.lora import attach_file, layer_sizes
@@ -63,7 +63,7 @@ def with_lora(base: Parts, path: Path) -> tuple[DiT, dict[str, Tensor]]:
 def test_the_lora_changes_the_weights_as_the_adapter_does(
     dialect: str, base: Parts, adapter: Path, tmp_path: Path
 ) -> None:
-    done = convert(adapter, tmp_path / "style.safetensors", Wanted(to=dialect))
+    done = convert(adapter, tmp_path / "style.safetensors", Conversion(to=dialect))
     assert done.files == (tmp_path / "style.safetensors",) and done.tensors == len(load_file(done.files[0]))
     changed, found = with_lora(base, done.files[0])
     expected = merged(base, adapter)
@@ -77,35 +77,35 @@ def test_the_lora_changes_the_weights_as_the_adapter_does(
 
 def test_numbers_stay_as_they_are_unless_a_dtype_is_asked_for(adapter: Path, tmp_path: Path) -> None:
     for dtype, expected in ((None, torch.bfloat16), (torch.float16, torch.float16)):
-        convert(adapter, tmp_path / "style.safetensors", Wanted(to="comfy", dtype=dtype), force=True)
+        convert(adapter, tmp_path / "style.safetensors", Conversion(to="comfy", dtype=dtype), force=True)
         held = load_file(tmp_path / "style.safetensors")
         assert {value.dtype for name, value in held.items() if not name.endswith("alpha")} == {expected}
     before = sorted(value.flatten().tolist() for value in load_file(adapter).values())
-    convert(adapter, tmp_path / "same.safetensors", Wanted(to="diffusers"))
+    convert(adapter, tmp_path / "same.safetensors", Conversion(to="diffusers"))
     assert sorted(value.flatten().tolist() for value in load_file(tmp_path / "same.safetensors").values()) == before
 
 
 def test_what_a_lora_file_has_no_place_for_is_refused(base: Parts, tmp_path: Path) -> None:
     path = saved(tmp_path, base, ALL)
     with refused("adapter_not_lora") as caught:
-        convert(path, tmp_path / "style.safetensors", Wanted(to="comfy"))
+        convert(path, tmp_path / "style.safetensors", Conversion(to="comfy"))
     assert "--model" in str(caught.value) and "streams.reference" in str(caught.value)
 
 
 def test_other_wishes_are_refused_before_anything_is_written(adapter: Path, tmp_path: Path) -> None:
     target = tmp_path / "style.safetensors"
     for wanted, code in (
-        (Wanted(to="official"), "options_conflict"),
-        (Wanted(to="kinoform"), "options_conflict"),
-        (Wanted(to="comfy", prefix="model."), "options_conflict"),
-        (Wanted(to="diffusers", shard_bytes=100), "options_conflict"),
+        (Conversion(to="official"), "options_conflict"),
+        (Conversion(to="kinoform"), "options_conflict"),
+        (Conversion(to="comfy", prefix="model."), "options_conflict"),
+        (Conversion(to="diffusers", shard_bytes=100), "options_conflict"),
     ):
         with refused(code):
             convert(adapter, target, wanted)
     with refused("wrong_suffix"):
-        convert(adapter, tmp_path / "style", Wanted(to="comfy"))
+        convert(adapter, tmp_path / "style", Conversion(to="comfy"))
     with refused("would_replace_source"):
-        convert(adapter, adapter, Wanted(to="comfy"), force=True)
+        convert(adapter, adapter, Conversion(to="comfy"), force=True)
     assert [each.name for each in tmp_path.iterdir()] == [adapter.name]
 
 
@@ -116,11 +116,11 @@ def test_a_damaged_adapter_is_refused(adapter: Path, tmp_path: Path) -> None:
     place = next(name for name in tensors if name.endswith(".adapter.up"))
     save_file(tensors | {place: tensors[place][:, :1].clone()}, adapter, metadata=metadata)
     with refused("weights_damaged"):
-        convert(adapter, tmp_path / "style.safetensors", Wanted(to="comfy"))
+        convert(adapter, tmp_path / "style.safetensors", Conversion(to="comfy"))
 
 
 def test_a_lora_needs_no_conversion(tmp_path: Path) -> None:
     path = written(tmp_path, pair())
     with refused("weights_unsupported_model") as caught:
-        convert(path, tmp_path / "out.safetensors", Wanted(to="diffusers"))
+        convert(path, tmp_path / "out.safetensors", Conversion(to="diffusers"))
     assert "is a LoRA" in str(caught.value) and "--lora" in str(caught.value)

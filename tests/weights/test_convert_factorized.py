@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusers_folder import write_diffusers_folder
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.errors import WeightsError
 from kinoform.loading.own import Modules, read_manifest, save_own
 from kinoform.loading.verify import verify_path
@@ -57,7 +57,7 @@ def out(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def converted(source: Path, target: Path) -> Path:
-    convert(source, target, Wanted(to="factorized", recipe="factorized_recipes:full"))
+    convert(source, target, Conversion(to="factorized", recipe="factorized_recipes:full"))
     return target
 
 
@@ -123,7 +123,7 @@ def test_the_blocks_beside_the_main_ones_are_converted_too(tmp_path: Path) -> No
 
 
 def test_numbers_may_be_cast_and_files_split(own: Path, tmp_path: Path) -> None:
-    options = Wanted(to="factorized", recipe="a:b", dtype=torch.bfloat16, shard_bytes=30_000)
+    options = Conversion(to="factorized", recipe="a:b", dtype=torch.bfloat16, shard_bytes=30_000)
     convert(own, tmp_path / "out", options)
     shards = sorted((tmp_path / "out").glob("transformer-*.safetensors"))
     held = {name: value for file in shards for name, value in load_file(file).items()}
@@ -148,13 +148,13 @@ def test_what_cannot_become_factorized_is_refused(own: Path, official: Path, out
     with refused("factorized_already"):
         converted(out, tmp_path / "twice")
     with refused("model_ambiguous", "--recipe"):
-        convert(own, tmp_path / "nameless", Wanted(to="factorized"))
+        convert(own, tmp_path / "nameless", Conversion(to="factorized"))
     with refused("part_not_model"):
         converted(official / SINGLE, tmp_path / "part")
     with refused("model_not_part"):
         converted(official, tmp_path / "file.safetensors")
     with refused("unknown_name", "'factorized'"):
-        Wanted(to="factorised")
+        Conversion(to="factorised")
     assert not list(tmp_path.iterdir())
 
 

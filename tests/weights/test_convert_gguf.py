@@ -15,7 +15,7 @@ from torch import Tensor
 
 from comfy_files import comfy_codec
 from kinoform.checkpoints.gguf_header import read_gguf_header
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.transformer import DIFFUSERS_NAMES
 from kinoform.families.transformer import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import LLAMA_CPP_NAMES
@@ -123,7 +123,7 @@ def test_the_file_is_a_mixture(transformer: Path, numbers: dict[str, Tensor], so
 def test_a_part_has_the_numbers_that_the_package_unpacks(
     to: str, transformer: Path, numbers: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    done = convert(transformer, tmp_path / "out.safetensors", Wanted(to=to))
+    done = convert(transformer, tmp_path / "out.safetensors", Conversion(to=to))
     spells = {"diffusers": lambda name: DIFFUSERS_NAMES.theirs(DIT.ours(name) or name), "kinoform": DIT.ours}
     spell = spells.get(to, str)
     assert_same(load_file(tmp_path / "out.safetensors"), {spell(name) or name: each for name, each in numbers.items()})
@@ -132,10 +132,10 @@ def test_a_part_has_the_numbers_that_the_package_unpacks(
 
 def test_a_part_in_a_folder_has_its_config(transformer: Path, numbers: dict[str, Tensor], tmp_path: Path) -> None:
     for to, widths in (("official", {"dim": 256, "num_heads": 2}), ("diffusers", {"attention_head_dim": 128})):
-        convert(transformer, tmp_path / to, Wanted(to=to, shard_bytes=2_000_000))
+        convert(transformer, tmp_path / to, Conversion(to=to, shard_bytes=2_000_000))
         told = json.loads((tmp_path / to / "config.json").read_text())
         assert told.items() >= {**widths, "ffn_dim": 512, "num_layers": 1}.items()
-        convert(tmp_path / to, tmp_path / f"{to}.safetensors", Wanted(to="official"))
+        convert(tmp_path / to, tmp_path / f"{to}.safetensors", Conversion(to="official"))
         assert_same(load_file(tmp_path / f"{to}.safetensors"), numbers)
 
 
@@ -144,19 +144,19 @@ def test_numbered_files_are_one_source(source: dict[str, Tensor], numbers: dict[
     for number in (1, 2):
         held = {name: source[name] for name in names[number - 1 :: 2]}
         file = write(tmp_path / f"wan-{number:05d}-of-00002.gguf", held, STORED)
-    convert(file, tmp_path / "out.safetensors", Wanted(to="official"))
+    convert(file, tmp_path / "out.safetensors", Conversion(to="official"))
     assert_same(load_file(tmp_path / "out.safetensors"), numbers)
 
 
 def test_numbers_are_rounded_once_after_they_are_unpacked(
     transformer: Path, numbers: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    convert(transformer, tmp_path / "out.safetensors", Wanted(to="official", dtype=torch.bfloat16))
+    convert(transformer, tmp_path / "out.safetensors", Conversion(to="official", dtype=torch.bfloat16))
     assert_same(load_file(tmp_path / "out.safetensors"), {name: each.bfloat16() for name, each in numbers.items()})
 
 
 def test_a_text_encoder_in_the_names_of_llama(text_encoder: Path, tmp_path: Path) -> None:
-    convert(text_encoder, tmp_path / "out.safetensors", Wanted(to="official"))
+    convert(text_encoder, tmp_path / "out.safetensors", Conversion(to="official"))
     tensors, _ = _llama()
     found = unpacked(text_encoder, tensors)
     assert_same(
@@ -169,7 +169,7 @@ def test_a_text_encoder_in_the_names_of_llama(text_encoder: Path, tmp_path: Path
 def test_a_whole_model_loads_with_those_numbers(
     to: str, model: Path, numbers: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    convert(model, tmp_path / "out", Wanted(to=to, recipe="tiny_recipe:tiny" if to == "kinoform" else None))
+    convert(model, tmp_path / "out", Conversion(to=to, recipe="tiny_recipe:tiny" if to == "kinoform" else None))
     own = to == "kinoform"
     parts = own_parts(open_own(tmp_path / "out"), (SPEC,), CODEC, TEXT) if own else released_parts(tmp_path / "out")
     loaded = parts.transformer(torch.float32, CPU).state_dict()
@@ -185,7 +185,7 @@ def test_a_truncated_file_is_refused_in_one_sentence(transformer: Path, tmp_path
         cut.write_bytes(content[:length])
         for target, to in (("out", "diffusers"), ("out.safetensors", "kinoform")):
             with refused("weights_damaged", "wan.gguf") as caught:
-                convert(cut, tmp_path / target, Wanted(to=to))
+                convert(cut, tmp_path / target, Conversion(to=to))
             assert "\n" not in str(caught.value) and caught.value.exit_code == 3
             assert list(tmp_path.iterdir()) == [cut], "nothing is left behind"
 
@@ -200,5 +200,5 @@ def test_a_file_cut_while_it_is_converted_leaves_nothing(transformer: Path, tmp_
                 file.truncate(read_gguf_header(transformer).data_start)
 
     with refused("weights_changed_meanwhile") as caught:
-        convert(cut, tmp_path / "out.safetensors", Wanted(to="official"), tell=cutting)
+        convert(cut, tmp_path / "out.safetensors", Conversion(to="official"), tell=cutting)
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == [cut]

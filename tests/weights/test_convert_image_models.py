@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffusers_folder import huggingface_tower, transformer_config
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.loading.verify import verify_path
@@ -56,14 +56,14 @@ def assert_tower(file: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_goes_to_diffusers_and_back(kind: str, official: dict[str, Path], tmp_path: Path) -> None:
-    convert(official[kind], tmp_path / "there", Wanted(to="diffusers"))
+    convert(official[kind], tmp_path / "there", Conversion(to="diffusers"))
     index = json.loads((tmp_path / "there" / "model_index.json").read_text())
     assert index["_class_name"] == ("WanVACEPipeline" if kind == "vace" else "WanImageToVideoPipeline")
     config = json.loads((tmp_path / "there" / "transformer" / "config.json").read_text())
     assert config.items() >= transformer_config(kind).items()
     parts, source = released_parts(tmp_path / "there"), tiny_modules(transformer=TRANSFORMERS[kind])
     assert_same(parts.transformer(torch.float32, CPU).state_dict(), source.transformer.state_dict())
-    convert(tmp_path / "there", tmp_path / "back", Wanted(to="official"))
+    convert(tmp_path / "there", tmp_path / "back", Conversion(to="official"))
     back = json.loads((tmp_path / "back" / "config.json").read_text())
     assert back.items() >= {**official_config(kind), "text_len": 512, "_diffusers_version": "0.42.1"}.items()
     if kind == "vace":
@@ -77,14 +77,14 @@ def test_a_model_goes_to_diffusers_and_back(kind: str, official: dict[str, Path]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_becomes_one_of_kinoforms_own(kind: str, official: dict[str, Path], tmp_path: Path) -> None:
-    convert(official[kind], tmp_path / "own", Wanted(to="kinoform", recipe=RECIPE))
+    convert(official[kind], tmp_path / "own", Conversion(to="kinoform", recipe=RECIPE))
     spec, source = TRANSFORMERS[kind], tiny_modules(transformer=TRANSFORMERS[kind])
     parts = own_parts(open_own(tmp_path / "own"), (spec,), CODEC, TEXT, None if kind == "vace" else VISION)
     assert_same(parts.transformer(torch.float32, CPU).state_dict(), source.transformer.state_dict())
     if source.image_encoder is not None:
         assert_same(parts.image_encoder(torch.float32, CPU).state_dict(), source.image_encoder.state_dict())
         with refused("weights_incomplete", "image_encoder.safetensors"):
-            convert(tmp_path / "own", tmp_path / "back", Wanted(to="official"))
+            convert(tmp_path / "own", tmp_path / "back", Conversion(to="official"))
     checked = verify_path(tmp_path / "own")
     assert checked.faults == () and checked.hashed == len(parts_of(tmp_path / "own"))
 
@@ -94,7 +94,7 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def test_comfy_has_a_folder_for_the_image_encoder(official: dict[str, Path], tmp_path: Path) -> None:
-    done = convert(official["i2v"], tmp_path / "comfy", Wanted(to="comfy"))
+    done = convert(official["i2v"], tmp_path / "comfy", Conversion(to="comfy"))
     names = {str(file.relative_to(tmp_path / "comfy")) for file in done.files}
     assert {"clip_vision/clip_vision_h.safetensors", "diffusion_models/wan2.1_i2v_fp32.safetensors"} <= names
     file = tmp_path / "comfy" / "clip_vision" / "clip_vision_h.safetensors"
@@ -104,9 +104,9 @@ def test_comfy_has_a_folder_for_the_image_encoder(official: dict[str, Path], tmp
 
 @pytest.mark.parametrize("to", ["official", "diffusers", "comfy"])
 def test_an_image_encoder_alone_goes_there_and_back(to: str, official: dict[str, Path], tmp_path: Path) -> None:
-    convert(official["i2v"] / IMAGE_FILE, tmp_path / "there.safetensors", Wanted(to=to))
+    convert(official["i2v"] / IMAGE_FILE, tmp_path / "there.safetensors", Conversion(to=to))
     assert_tower(tmp_path / "there.safetensors")
-    convert(tmp_path / "there.safetensors", tmp_path / "back.safetensors", Wanted(to="official"))
+    convert(tmp_path / "there.safetensors", tmp_path / "back.safetensors", Conversion(to="official"))
     lost = set() if to == "official" else HEAD
     expected = {name: value.half() for name, value in tower().items() if name not in lost}
     assert_same(load_file(tmp_path / "back.safetensors"), expected)
@@ -119,4 +119,4 @@ def test_a_model_without_its_image_encoder_is_half_a_model(official: dict[str, P
     (tmp_path / "more" / IMAGE_FILE).write_bytes((official["i2v"] / IMAGE_FILE).read_bytes())
     for folder, code in (("half", "weights_incomplete"), ("more", "part_not_read")):
         with refused(code, folder):
-            convert(tmp_path / folder, tmp_path / "out", Wanted(to="diffusers"))
+            convert(tmp_path / folder, tmp_path / "out", Conversion(to="diffusers"))

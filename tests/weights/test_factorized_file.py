@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from comfy_files import SINGLE
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.identify import inspect_path
 from kinoform.loading.own import save_own
 from kinoform.models.block import FullBlock
@@ -34,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "full", tiny_modules(transformer=SINGLE), tokenizer_json=build_word_tokenizer(WORDS).to_str(),
         recipe="factorized_recipes:full", made={}, dtype=torch.float32,
     )  # fmt: skip
-    convert(root / "full", root / "factorized", Wanted(to="factorized", recipe="factorized_recipes:full"))
+    convert(root / "full", root / "factorized", Conversion(to="factorized", recipe="factorized_recipes:full"))
     for kind in KINDS:
         shutil.copy(root / kind / FILE, root / f"{kind}.safetensors")
     return root
@@ -92,7 +92,7 @@ def test_what_a_damaged_file_lacks_is_named(models: Path, tmp_path: Path, kind: 
 
 def test_no_other_dialect_has_names_for_its_blocks(models: Path, tmp_path: Path) -> None:
     with refused("weights_unsupported_model"):
-        convert(models / "factorized.safetensors", tmp_path / "out.safetensors", Wanted(to="comfy"))
+        convert(models / "factorized.safetensors", tmp_path / "out.safetensors", Conversion(to="comfy"))
 
 
 def test_a_file_that_only_its_recipe_describes_asks_for_its_folder(tmp_path: Path) -> None:

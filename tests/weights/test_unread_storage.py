@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from comfy_files import comfy_transformer
-from kinoform.conversion.source import holdings
+from kinoform.conversion.model_contents import model_contents
 from kinoform.families.identify import inspect_path
 from kinoform.loading.parts import released_parts
 from refusals import refused
@@ -222,7 +222,7 @@ def written(folder: Path, way: Way, *, prefix: str = "", suffix: str = ".safeten
 
 def assert_refused_alike(file: Path, called: str) -> None:
     sentences = set()
-    for act in (inspect_path, released_parts, holdings):
+    for act in (inspect_path, released_parts, model_contents):
         with refused("weights_unsupported_storage") as caught:
             act(file)
         sentences.add(str(caught.value))
@@ -260,7 +260,7 @@ def test_dtypes_of_safetensors_that_are_not_read_are_no_damage(dtype: str, tmp_p
     file = tmp_path / "w.safetensors"
     header = json.dumps({"blocks.0.ffn.0.weight": {"dtype": dtype, "shape": [4, 4], "data_offsets": [0, 8]}}).encode()
     file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
-    for act in (inspect_path, released_parts, holdings):
+    for act in (inspect_path, released_parts, model_contents):
         with refused("weights_unsupported_storage") as caught:
             act(file)
         assert dtype in str(caught.value)

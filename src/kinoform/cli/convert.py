@@ -36,18 +36,19 @@ def convert(
     output: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Write weights in another layout, tensor by tensor. Numbers stay as they are unless --dtype says otherwise."""
-    from kinoform.conversion.convert import OWN, Wanted
+    from kinoform.conversion.convert import Conversion
     from kinoform.conversion.convert import convert as write
+    from kinoform.conversion.layouts import target_named
     from kinoform.recipes.load import DTYPES
 
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}", code="unknown_dtype")
-    wanted = Wanted(
+    wanted = Conversion(
         to=to,
         dtype=None if dtype is None else DTYPES[dtype],
         shard_bytes=None if shard_size is None else bytes_of(shard_size),
         prefix=prefix,
-        recipe=recipe or (_recipe(source, model.variant) if to in OWN else None),
+        recipe=recipe or (_recipe(source, model.variant) if target_named(to).own else None),
     )
     with stages({"write": "writing (MB)"}) as tell:
         done = write(

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import torch
 
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.write import METADATA, Outgoing, Wrote, write_safetensors, write_set
-from kinoform.conversion.adapters import check_options, lora_of
-from kinoform.conversion.factorized import factorized, own_holdings
-from kinoform.conversion.layouts import DIALECTS, Layout, LayoutDialect, WeightFile, outgoing
-from kinoform.conversion.source import Holdings, holdings
-from kinoform.errors import KinoformError, UsageError, nearest
+from kinoform.conversion.adapter_to_lora import check_options, lora_of
+from kinoform.conversion.layouts import TARGETS, Layout, Target, WeightFile, outgoing, target_named
+from kinoform.conversion.model_contents import ModelContents, model_contents, own_contents
+from kinoform.errors import KinoformError, UsageError
+from kinoform.families.family import TRANSFORMER
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
 from kinoform.loading.adapters import AdapterFile, adapter_in
 from kinoform.loading.own import MANIFEST, write_manifest
@@ -25,24 +25,16 @@ HOLDS = "*.[sjm][aso][fod][en]*"
 """*.safetensors, *.json and *.model: a folder with anything else in it is never replaced."""
 
 ADDRESS = re.compile(r"[\w.]+:\w+")
-FACTORIZED = "factorized"
-"""kinoform's own layout with other blocks: the one conversion that is not the same model in another spelling."""
-
-KNOWN = {**DIALECTS, FACTORIZED: DIALECTS["kinoform"]}
-OWN = ("kinoform", FACTORIZED)
-"""Those that become a folder of kinoform's own."""
-
-SHARDED = ("official", "diffusers", *OWN)
 
 Tell = Callable[[int, int], None]
 """Called with the bytes that are written and those to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """How weights are to be written.
+class Conversion:
+    """Settings of a conversion.
 
-    `to` is one of KNOWN. `dtype` None leaves numbers as they are stored (those with scales become
+    `to` is the name of a target. `dtype` None leaves numbers as they are stored (those with scales become
     float32). With `shard_bytes` no weight file holds more bytes of numbers. `prefix` stands before the names
     of a transformer for ComfyUI. `recipe` (module:function) is what a folder of kinoform's own is loaded by.
     """
@@ -54,28 +46,29 @@ class Wanted:
     recipe: str | None = None
 
     def __post_init__(self) -> None:
-        if self.to not in KNOWN:
-            raise UsageError(f"no dialect {self.to!r}; {nearest(self.to, KNOWN)}", code="unknown_name")
-        if self.prefix and not self.dialect.prefix:
+        target = self.target
+        if self.prefix and not target.prefix:
             raise UsageError(
                 f"--prefix stands before ComfyUI's names only, not those of {self.to}; leave it out",
                 code="options_conflict",
             )
         if self.recipe is not None and not ADDRESS.fullmatch(self.recipe):
             raise UsageError(f"recipe {self.recipe!r} is not an address; write module:function", code="recipe_invalid")
-        if self.shard_bytes is not None and (self.shard_bytes < 1 or self.to not in SHARDED):
+        if self.shard_bytes is not None and (self.shard_bytes < 1 or not target.shards):
+            sharded = ", ".join(target.name for target in TARGETS if target.shards)
             raise UsageError(
-                f"--shard-size must be positive, and is for {', '.join(SHARDED)}; leave it out",
+                f"--shard-size must be positive, and is for {sharded}; leave it out",
                 code="value_out_of_range" if self.shard_bytes < 1 else "options_conflict",
             )
 
     @property
-    def dialect(self) -> LayoutDialect:
-        return KNOWN[self.to]
+    def target(self) -> Target:
+        """The layout. Raises UsageError for a name that none has."""
+        return target_named(self.to)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Converted:
+class ConversionResult:
     """`files` are what was written, in the order of their names; `bytes` are those of the tensors."""
 
     files: tuple[Path, ...]
@@ -86,12 +79,12 @@ class Converted:
 def convert(
     source: Path,
     target: Path,
-    wanted: Wanted,
+    wanted: Conversion,
     *,
     variant: str | None = None,
     force: bool = False,
     tell: Tell = lambda done, total: None,
-) -> Converted:
+) -> ConversionResult:
     """Write the model or the part at `source` as `target`, whole or not at all.
 
     An adapter that adds nothing to its model becomes a LoRA file. A whole model becomes a folder, a part a file that
@@ -103,13 +96,15 @@ def convert(
     """
     if source.is_file() and (adapter := adapter_in(source, HeaderReader())) is not None:
         return _adapter(adapter, target, wanted, force=force, tell=tell)
-    own = wanted.to == FACTORIZED and (source / MANIFEST).is_file()
-    found = own_holdings(source) if own else holdings(source, variant)
+    own = wanted.target.grow is not None and (source / MANIFEST).is_file()
+    found = own_contents(source) if own else model_contents(source, variant)
     _check_apart(found.path, found.files, target)
-    tensors = {name: outgoing(each, wanted.dialect, dtype=wanted.dtype, prefix=wanted.prefix)
-               for name, each in found.parts.items()}  # fmt: skip
-    if wanted.to == FACTORIZED:
-        tensors = _factorized(found, tensors)
+    tensors = {
+        name: outgoing(part, wanted.target, dtype=wanted.dtype, prefix=wanted.prefix)
+        for name, part in found.parts.items()
+    }
+    if wanted.target.grow is not None:
+        tensors = _grown(found, tensors, wanted.target.grow)
     if target.suffix.lower() == SUFFIX:
         return _to_file(found, target, wanted, tensors, force=force, tell=tell)
     layout = _layout(found, target, wanted, tensors)
@@ -117,37 +112,41 @@ def convert(
     meter = _Meter(layout.weights, target, tell)
     with whole_folder(target, holds=HOLDS, force=force, deep=True) as temporary:
         _write(temporary, layout, wanted.shard_bytes, meter.wrote)
-        if wanted.to in OWN:
+        if wanted.target.own:
             write_manifest(temporary, str(wanted.recipe), {"by": "kinoform convert"})
         files = sorted(file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file())
-    return Converted(files=tuple(target / file for file in files), tensors=meter.tensors, bytes=meter.total)
+    return ConversionResult(files=tuple(target / file for file in files), tensors=meter.tensors, bytes=meter.total)
 
 
-def _adapter(adapter: AdapterFile, target: Path, wanted: Wanted, *, force: bool, tell: Tell) -> Converted:
+def _adapter(adapter: AdapterFile, target: Path, wanted: Conversion, *, force: bool, tell: Tell) -> ConversionResult:
     check_options(adapter.path, target, shards=wanted.shard_bytes is not None, prefix=wanted.prefix)
-    tensors, metadata = lora_of(adapter, wanted.to, wanted.dtype)
+    tensors, metadata = lora_of(adapter, wanted.to, wanted.target.lora, wanted.dtype)
     _check_apart(adapter.path, (adapter.path,), target)
     return _one_file(target, tensors, metadata, force=force, tell=tell)
 
 
-def _factorized(found: Holdings, tensors: dict[str, tuple[Outgoing, ...]]) -> dict[str, tuple[Outgoing, ...]]:
-    if found.vocabulary is None or "transformer" not in tensors:
+def _grown(
+    found: ModelContents,
+    tensors: dict[str, tuple[Outgoing, ...]],
+    grow: Callable[[Path, Iterable[Outgoing]], tuple[Outgoing, ...]],
+) -> dict[str, tuple[Outgoing, ...]]:
+    if found.tokenizer is None or TRANSFORMER not in tensors:
         raise UsageError(
             f"{found.path} is one part of a model; a factorized one is a folder: give the whole model",
             code="part_not_model",
         )
-    return {**tensors, "transformer": factorized(found.path, tensors["transformer"])}
+    return {**tensors, TRANSFORMER: grow(found.path, tensors[TRANSFORMER])}
 
 
 def _to_file(
-    found: Holdings,
+    found: ModelContents,
     target: Path,
-    wanted: Wanted,
+    wanted: Conversion,
     tensors: dict[str, tuple[Outgoing, ...]],
     *,
     force: bool,
     tell: Tell,
-) -> Converted:
+) -> ConversionResult:
     if len(tensors) > 1:
         raise UsageError(
             f"{found.path} is a whole model, which becomes a folder; give a name without {SUFFIX}",
@@ -163,24 +162,24 @@ def _to_file(
 
 def _one_file(
     target: Path, tensors: tuple[Outgoing, ...], metadata: Mapping[str, str], *, force: bool, tell: Tell
-) -> Converted:
+) -> ConversionResult:
     check_writable(target, force=force)
     meter = _Meter((WeightFile(place=target, tensors=tensors),), target, tell)
     with whole(target, force=force) as temporary:
         write_safetensors(temporary, tensors, meter.wrote, metadata)
-    return Converted(files=(target,), tensors=meter.tensors, bytes=meter.total)
+    return ConversionResult(files=(target,), tensors=meter.tensors, bytes=meter.total)
 
 
-def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tuple[Outgoing, ...]]) -> Layout:
-    if found.vocabulary is not None:
-        if wanted.to in OWN and wanted.recipe is None:
+def _layout(found: ModelContents, target: Path, wanted: Conversion, tensors: dict[str, tuple[Outgoing, ...]]) -> Layout:
+    if found.tokenizer is not None:
+        if wanted.target.own and wanted.recipe is None:
             raise UsageError(
                 f"{found.path} may be several models, or none that was released; say which by --variant or --recipe",
                 code="model_ambiguous",
             )
-        return wanted.dialect.model(found, tensors)
+        return wanted.target.model(found, tensors)
     ((name, part),) = found.parts.items()
-    layout = wanted.dialect.part(part, tensors[name])
+    layout = wanted.target.part(part, tensors[name])
     if layout is None:
         raise UsageError(
             f"{found.path} is one part of a model, for which {wanted.to} has no folder; "
@@ -191,14 +190,14 @@ def _layout(found: Holdings, target: Path, wanted: Wanted, tensors: dict[str, tu
 
 
 def _check_apart(source: Path, files: tuple[Path, ...], target: Path) -> None:
-    """The source must outlive its conversion."""
-    place = target.resolve()
+    """Check that the source outlives its conversion. Raises UsageError."""
+    resolved = target.resolve()
     for file in (source, *files):
-        if place == file.resolve() or place in file.resolve().parents:
+        if resolved == file.resolve() or resolved in file.resolve().parents:
             raise UsageError(
                 f"{target} would replace {file}, which is read; choose another name", code="would_replace_source"
             )
-    if source.resolve() in place.parents:
+    if source.resolve() in resolved.parents:
         raise UsageError(
             f"{target} lies in {source}, which would then hold two models; choose another folder",
             code="target_in_source",
@@ -206,11 +205,11 @@ def _check_apart(source: Path, files: tuple[Path, ...], target: Path) -> None:
 
 
 class _Meter:
-    """Counts what is written against what there is to write, for which the disk must have room."""
+    """Counter of the bytes written of those to write, for which the disk must have room."""
 
     def __init__(self, weights: tuple[WeightFile, ...], target: Path, tell: Tell) -> None:
         self.tensors = sum(len(file.tensors) for file in weights)
-        self.total = sum(each.bytes for file in weights for each in file.tensors)
+        self.total = sum(tensor.bytes for file in weights for tensor in file.tensors)
         self.done, self.tell = 0, tell
         free = shutil.disk_usage(target.absolute().parent).free
         if free < self.total:

@@ -3,7 +3,7 @@
 Keys and values: folders saved by diffusers 0.42 and transformers 5.
 """
 
-from kinoform.conversion.source import Part
+from kinoform.conversion.model_contents import Part
 from kinoform.families import released_models
 from kinoform.families.family import Family
 from kinoform.families.transformer import MADE_FOR

@@ -1,7 +1,7 @@
-"""What a model looks like on disk in each dialect: its weight files, the names in them, and what lies beside them."""
+"""Layouts of models on disk, one for each target of a conversion: weight files, names in them, files beside them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,9 +19,12 @@ from kinoform.conversion.documents import (
     scheduler,
     tokenizer_config,
 )
-from kinoform.conversion.source import Holdings, Part, Vocabulary
+from kinoform.conversion.factorized import factorized
+from kinoform.conversion.model_contents import ModelContents, Part, TokenizerParts
+from kinoform.errors import UsageError, nearest
 from kinoform.families.family import IMAGE_ENCODER, TRANSFORMER, Dialect, Family
 from kinoform.families.identify import VOCABULARY
+from kinoform.families.lora_files import COMFY, DIFFUSERS, LoRADialect
 from kinoform.families.transformer import text_rows
 from kinoform.loading import diffusers, official, own
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
@@ -56,31 +59,47 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayoutDialect:
-    """`model` lays out a whole model; `part` one part in a folder, where there is such a thing (else None).
+class Target:
+    """A layout that weights are converted to.
 
-    `spellings` are the dialects of families in which its files are written, the first that a family has; with
-    `prefix` something may stand before the names of a transformer.
+    `spellings` are the dialects of families in which its files are written, the first that a family has. `model` lays
+    out a whole model, `part` one part in a folder, None where there is no such thing. With `shards` weights may come
+    in several files, with `prefix` something may stand before the names of a transformer; an `own` one is kinoform's
+    folder, which names a recipe. `lora` is the dialect in which an adapter is written, `grow` makes other blocks of
+    those of a transformer (named by the path) before it is written.
     """
 
+    name: str
     spellings: tuple[str, ...]
-    model: Callable[[Holdings, Mapping[str, tuple[Outgoing, ...]]], Layout]
-    part: Callable[[Part, tuple[Outgoing, ...]], Layout | None]
+    model: Callable[[ModelContents, Mapping[str, tuple[Outgoing, ...]]], Layout]
+    part: Callable[[Part, tuple[Outgoing, ...]], Layout | None] = lambda part, tensors: None
+    shards: bool = False
     prefix: bool = False
+    own: bool = False
+    lora: LoRADialect | None = None
+    grow: Callable[[Path, Iterable[Outgoing]], tuple[Outgoing, ...]] | None = None
 
 
-def outgoing(part: Part, layout: LayoutDialect, *, dtype: torch.dtype | None, prefix: str = "") -> tuple[Outgoing, ...]:
-    """The tensors of a part under the names of a dialect, as `dtype` or (None) as they are stored."""
+def target_named(name: str) -> Target:
+    """Find a target. Raises UsageError for a name that none has."""
+    known = {target.name: target for target in TARGETS}
+    if name not in known:
+        raise UsageError(f"no dialect {name!r}; {nearest(name, known)}", code="unknown_name")
+    return known[name]
+
+
+def outgoing(part: Part, target: Target, *, dtype: torch.dtype | None, prefix: str = "") -> tuple[Outgoing, ...]:
+    """Name the tensors of a part as a target has them, as `dtype` or (None) as they are stored."""
     before = prefix if part.identity.part == TRANSFORMER else ""
     if part.family is None:  # of a recipe's own, whose names stay
-        return tuple(_outgoing(before + name, each, dtype) for name, each in part.tensors.items())
-    dialect = _spelling(part.family, layout.spellings)
+        return tuple(_outgoing(before + name, stored, dtype) for name, stored in part.tensors.items())
+    dialect = _spelling(part.family, target.spellings)
     names, unread = dialect.names_for(part.spec), part.family.unread(part.spec)
     tensors = []
-    for name, each in part.tensors.items():
+    for name, stored in part.tensors.items():
         optional = any(fnmatchcase(name, pattern) for pattern in unread)
         if not optional or (not dialect.own and names.knows(name)):
-            tensors.append(_outgoing(before + dialect.prefix + names.theirs(name), each, dtype))
+            tensors.append(_outgoing(before + dialect.prefix + names.theirs(name), stored, dtype))
     return dialect.restore(tuple(tensors))
 
 
@@ -89,12 +108,12 @@ def _outgoing(name: str, stored: Stored, dtype: torch.dtype | None) -> Outgoing:
 
 
 def _spelling(family: Family, spellings: tuple[str, ...]) -> Dialect:
-    return next(each for name in spellings for each in family.dialects if each.name == name)
+    return next(dialect for name in spellings for dialect in family.dialects if dialect.name == name)
 
 
-def _official_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
+def _official_model(found: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
     transformer = found.parts["transformer"]
-    copies, raw = _vocabulary(found.vocabulary, official.TOKENIZER)
+    copies, raw = _tokenizer_files(found.tokenizer, official.TOKENIZER)
     return Layout(
         weights=(
             WeightFile(place=Path(STEM), tensors=tensors["transformer"], shards=True),
@@ -114,7 +133,7 @@ def _official_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout | None:
     return _beside(STEM, tensors, part.document("official"))
 
 
-def _diffusers_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
+def _diffusers_model(found: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
     folders = {"transformer": diffusers.TRANSFORMER, "text_encoder": diffusers.TEXT_ENCODER, "codec": diffusers.CODEC}
     image = found.parts.get(IMAGE_ENCODER)
     if image is not None:
@@ -126,7 +145,7 @@ def _diffusers_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]
         weights += [replace(each, place=folder / each.place) for each in part.weights]
         documents |= {folder / place: document for place, document in part.documents.items()}
     home = Path(diffusers.TOKENIZER)
-    copies, raw = _vocabulary(found.vocabulary, home)
+    copies, raw = _tokenizer_files(found.tokenizer, home)
     told = home / TOKENIZER_CONFIG in copies
     # What another program saved names its own class; without that the file itself is obeyed, if there is one.
     tokenizer = AS_IT_IS if home / JSON_FILE in copies and not told else T5
@@ -155,14 +174,14 @@ def _beside(stem: str, tensors: tuple[Outgoing, ...], config: Mapping[str, objec
     return Layout(weights=(weights,), documents={Path(official.CONFIG): config})
 
 
-def _comfy_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
+def _comfy_model(found: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
     """The tokenizer goes into the text encoder's file, or, where there is only a tokenizer.json, beside it."""
-    vocabulary = found.vocabulary
-    assert vocabulary is not None
+    tokenizer = found.tokenizer
+    assert tokenizer is not None
     text, copies = tensors["text_encoder"], {}
-    if (spoken := _spoken(vocabulary)) is not None:
+    if (spoken := _spoken(tokenizer)) is not None:
         text = (*text, replace(spoken, name=VOCABULARY))
-    for file in vocabulary.files:
+    for file in tokenizer.files:
         if file.name == JSON_FILE:
             copies[Path("text_encoders", JSON_FILE)] = file
     transformer = _comfy_name(found.parts["transformer"])
@@ -195,8 +214,8 @@ def _comfy_file(folder: str, name: str, tensors: tuple[Outgoing, ...]) -> Weight
     return WeightFile(place=Path(folder, f"{name}_{COMFY_DTYPES.get(most, 'mixed')}"), tensors=tensors)
 
 
-def _own_model(found: Holdings, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
-    copies, raw = _vocabulary(found.vocabulary, Path())
+def _own_model(found: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
+    copies, raw = _tokenizer_files(found.tokenizer, Path())
     kept = {place: file for place, file in copies.items() if place.name in (JSON_FILE, SENTENCEPIECE_FILE)}
     stems = {"transformer": own.TRANSFORMER, "codec": own.CODEC, "text_encoder": own.TEXT_ENCODER}
     weights = (
@@ -212,36 +231,40 @@ def _tower(place: Path, tensors: Mapping[str, tuple[Outgoing, ...]]) -> tuple[We
     return (WeightFile(place=place, tensors=tensors[IMAGE_ENCODER]),) if IMAGE_ENCODER in tensors else ()
 
 
-def _vocabulary(vocabulary: Vocabulary | None, home: Path) -> tuple[dict[Path, Path], dict[Path, Stored]]:
+def _tokenizer_files(tokenizer: TokenizerParts | None, home: Path) -> tuple[dict[Path, Path], dict[Path, Stored]]:
     """Files to copy and tensors to write out, by their places."""
-    assert vocabulary is not None
-    copies = {home / file.name: file for file in vocabulary.files}
+    assert tokenizer is not None
+    copies = {home / file.name: file for file in tokenizer.files}
     place = home / SENTENCEPIECE_FILE
-    raw = {place: vocabulary.tensor} if vocabulary.tensor is not None and place not in copies else {}
+    raw = {place: tokenizer.tensor} if tokenizer.tensor is not None and place not in copies else {}
     return copies, raw
 
 
-def _spoken(vocabulary: Vocabulary) -> Outgoing | None:
+def _spoken(tokenizer: TokenizerParts) -> Outgoing | None:
     """A SentencePiece model as a tensor of bytes."""
-    if vocabulary.tensor is not None:
-        held = vocabulary.tensor
+    if tokenizer.tensor is not None:
+        held = tokenizer.tensor
         return Outgoing(name=VOCABULARY, shape=held.shape, dtype=held.dtype, read=held.read)
-    file = next((file for file in vocabulary.files if file.name == SENTENCEPIECE_FILE), None)
+    file = next((file for file in tokenizer.files if file.name == SENTENCEPIECE_FILE), None)
     if file is None:
         return None
     data = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
     return Outgoing(name=VOCABULARY, shape=tuple(data.shape), dtype=data.dtype, read=lambda: data)
 
 
-def _no_folder(part: Part, tensors: tuple[Outgoing, ...]) -> None:
-    return None
-
-
 DIFFUSERS_SPELLINGS = ("diffusers", "huggingface")
 
-DIALECTS: Mapping[str, LayoutDialect] = {
-    "official": LayoutDialect(spellings=("official",), model=_official_model, part=_official_part),
-    "diffusers": LayoutDialect(spellings=DIFFUSERS_SPELLINGS, model=_diffusers_model, part=_diffusers_part),
-    "comfy": LayoutDialect(spellings=("huggingface", "official"), model=_comfy_model, part=_no_folder, prefix=True),
-    "kinoform": LayoutDialect(spellings=("kinoform",), model=_own_model, part=_no_folder),
-}
+TARGETS = (
+    Target(name="official", spellings=("official",), model=_official_model, part=_official_part, shards=True),
+    Target(
+        name="diffusers",
+        spellings=DIFFUSERS_SPELLINGS,
+        model=_diffusers_model,
+        part=_diffusers_part,
+        shards=True,
+        lora=DIFFUSERS,
+    ),
+    Target(name="comfy", spellings=("huggingface", "official"), model=_comfy_model, prefix=True, lora=COMFY),
+    Target(name="kinoform", spellings=("kinoform",), model=_own_model, shards=True, own=True),
+    Target(name="factorized", spellings=("kinoform",), model=_own_model, shards=True, own=True, grow=factorized),
+)

@@ -1,4 +1,4 @@
-"""What a path holds, made ready to be written in another dialect: every tensor under kinoform's own name."""
+"""Contents of a path, made ready to be written in another dialect: every tensor under kinoform's own name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +28,8 @@ from kinoform.families.weight_sets import open_set, weight_sets
 from kinoform.loading.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
 from kinoform.loading.load import match
 from kinoform.loading.official import CONFIG, TOKENIZER
+from kinoform.loading.own import Manifest, open_own, verify
+from kinoform.loading.parts import the_only
 from kinoform.loading.sources import PartFile
 from kinoform.loading.tokenizer_file import tokenizer_in
 from kinoform.models.meta import on_meta
@@ -62,7 +64,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vocabulary:
+class TokenizerParts:
     """The tokenizer of a model: its files, and the tensor that holds it in ComfyUI's text encoders."""
 
     files: tuple[Path, ...]
@@ -70,17 +72,20 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings:
+class ModelContents:
     """The parts by name: one of them, or all of a model with its tokenizer. `files` are all that is read."""
 
     path: Path
     parts: Mapping[str, Part]
-    vocabulary: Vocabulary | None
+    tokenizer: TokenizerParts | None
     files: tuple[Path, ...]
 
 
-def holdings(path: Path, variant: str | None = None) -> Holdings:
-    """Headers only. Raises WeightsError for parts damaged or there twice, and for what kinoform cannot build."""
+def model_contents(path: Path, variant: str | None = None) -> ModelContents:
+    """Open all parts by their headers.
+
+    Raises WeightsError for parts damaged or there twice, and for those that kinoform cannot build.
+    """
     parts: dict[str, Part] = {}
     homes: dict[str, OpenedFiles] = {}
     files: list[Path] = []
@@ -89,10 +94,10 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
         files += weights.files
         opened = open_set(weights, reader)
         known = detect_opened(opened)
-        named = variant if any(each.identity.part == TRANSFORMER for each in known) else None
+        named = variant if any(item.identity.part == TRANSFORMER for item in known) else None
         detected = known if named is None else detect_opened(opened, named)
-        for each in detected:
-            identity = each.identity
+        for item in detected:
+            identity = item.identity
             if identity.part in homes:
                 both = f"{homes[identity.part].files[0]} and {weights.path}"
                 raise WeightsError(
@@ -100,10 +105,10 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
                     code="weights_ambiguous",
                 )
             homes[identity.part] = opened
-            others = tuple(other.identity.prefix for other in detected if other is not each)
-            parts[identity.part] = _part(opened, each, others)
+            others = tuple(other.identity.prefix for other in detected if other is not item)
+            parts[identity.part] = _part(opened, item, others)
     if len(parts) == 1:
-        return Holdings(path=path, parts=parts, vocabulary=None, files=tuple(files))
+        return ModelContents(path=path, parts=parts, tokenizer=None, files=tuple(files))
     family = parts[TRANSFORMER].family if TRANSFORMER in parts else None
     seeing = family is not None and family.reads_images
     if lacking := [_word(part) for part in (*PARTS, *([IMAGE_ENCODER] if seeing else [])) if part not in parts]:
@@ -122,8 +127,36 @@ def holdings(path: Path, variant: str | None = None) -> Holdings:
         raise WeightsError(
             f"{path} has an image encoder, which {family.description} does not read; take it out", code="part_not_read"
         )
-    vocabulary = _vocabulary(path, homes["text_encoder"])
-    return Holdings(path=path, parts=parts, vocabulary=vocabulary, files=(*files, *vocabulary.files))
+    tokenizer = _tokenizer(path, homes[TEXT_ENCODER])
+    return ModelContents(path=path, parts=parts, tokenizer=tokenizer, files=(*files, *tokenizer.files))
+
+
+def own_contents(folder: Path) -> ModelContents:
+    """Open all parts of a folder of kinoform's own, whatever its recipe; tensors keep their names.
+
+    Raises WeightsError as `open_own` and `verify` do, and for a file that is another part than its name says.
+    """
+    own = open_own(folder)
+    held = {
+        TRANSFORMER: the_only(own.transformers),
+        TEXT_ENCODER: own.text_encoder,
+        CODEC: own.codec,
+        IMAGE_ENCODER: own.image_encoder,
+    }
+    parts = {name: _own_part(name, file, own.manifest) for name, file in held.items() if file is not None}
+    files = [file for part in held.values() if part is not None for file in part.files.files]
+    verify(own.manifest, [own.tokenizer.path])
+    tokenizer = TokenizerParts(files=(own.tokenizer.path,))
+    return ModelContents(path=folder, parts=parts, tokenizer=tokenizer, files=(*files, own.tokenizer.path))
+
+
+def _own_part(name: str, file: PartFile, manifest: Manifest) -> Part:
+    files = file.files.files
+    verify(manifest, files)
+    detected = detect_opened(file.files)
+    if [part.identity.part for part in detected] != [name]:
+        raise WeightsError(f"{files[0]} is no {_word(name)}; fetch the folder again", code="weights_wrong_part")
+    return Part(identity=detected[0].identity, tensors=file.checkpoint().tensors)
 
 
 def _part(opened: OpenedFiles, detected: DetectedPart, others: tuple[str, ...]) -> Part:
@@ -131,9 +164,9 @@ def _part(opened: OpenedFiles, detected: DetectedPart, others: tuple[str, ...]) 
     _check(path, detected)
     assert family is not None, "_check refuses what only a recipe describes"
     stored = PartFile(files=opened, detected=detected, others=others).checkpoint().tensors
-    named = ((detected.names.ours(name), each) for name, each in stored.items() if _used(name))
-    tensors = {name: each for name, each in named if name is not None}
-    by_name = {name: each.shape for name, each in tensors.items()}
+    named = ((detected.names.ours(name), tensor) for name, tensor in stored.items() if _used(name))
+    tensors = {name: tensor for name, tensor in named if name is not None}
+    by_name = {name: tensor.shape for name, tensor in tensors.items()}
     shapes = Shapes(path=path, by_name=by_name, strict=False)
     config = _config(path, identity)
     spec = family.read(shapes, config)
@@ -188,8 +221,8 @@ def _config(path: Path, identity: Identity) -> Config | None:
     return read_config(config) if path.name.startswith(stems) and config.is_file() else None
 
 
-def _vocabulary(path: Path, text_encoder: OpenedFiles) -> Vocabulary:
-    """The files of the first folder that has a tokenizer, and the tensor that is one. Raises WeightsError."""
+def _tokenizer(path: Path, text_encoder: OpenedFiles) -> TokenizerParts:
+    """Find the files of the first folder that has a tokenizer, and the tensor that is one. Raises WeightsError."""
     held = tokenizer_in(text_encoder)
     tensor = None if held is None else held.stored()
     root = path if path.is_dir() else path.parent
@@ -197,13 +230,13 @@ def _vocabulary(path: Path, text_encoder: OpenedFiles) -> Vocabulary:
     for folder in folders:
         files = tuple(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
         if any(file.name in (JSON_FILE, SENTENCEPIECE_FILE) for file in files):
-            return Vocabulary(files=files, tensor=tensor)
+            return TokenizerParts(files=files, tensor=tensor)
     if tensor is None:
         looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
         raise WeightsError(
             f"{path} has no tokenizer: no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}", code="tokenizer_missing"
         )
-    return Vocabulary(files=(), tensor=tensor)
+    return TokenizerParts(files=(), tensor=tensor)
 
 
 def _word(part: str) -> str:

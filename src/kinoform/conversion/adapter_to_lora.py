@@ -8,21 +8,22 @@ import torch
 from kinoform.checkpoints.write import Outgoing
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.adapter_files import DOWN, UP
-from kinoform.families.lora_files import COMFY, DIFFUSERS, LoRADialect
+from kinoform.families.lora_files import LoRADialect
 from kinoform.loading.adapters import AdapterFile
 from kinoform.loading.lora import lora_metadata, outgoing_alpha
 
-WRITTEN = {dialect.name: dialect for dialect in (COMFY, DIFFUSERS)}
 LISTED, SHOWN = 3, 80
 
 
-def lora_of(file: AdapterFile, to: str, dtype: torch.dtype | None) -> tuple[tuple[Outgoing, ...], dict[str, str]]:
-    """The tensors of a LoRA with the adapter's changes, scale 1, and its metadata; `dtype` None keeps the numbers.
+def lora_of(
+    file: AdapterFile, to: str, dialect: LoRADialect | None, dtype: torch.dtype | None
+) -> tuple[tuple[Outgoing, ...], dict[str, str]]:
+    """Make the tensors of a LoRA with the adapter's changes, scale 1, and its metadata; `dtype` None keeps the numbers.
 
-    Raises UsageError for a dialect without LoRA files, WeightsError for an adapter that adds to its model, or is
-    damaged.
+    Raises UsageError for a target `to` without LoRA files (no `dialect`), WeightsError for an adapter that adds to its
+    model, or is damaged.
     """
-    if to not in WRITTEN:
+    if dialect is None:
         raise UsageError(
             f"{file.path} is an adapter, which becomes a LoRA file: give --to comfy or --to diffusers, not {to}",
             code="options_conflict",
@@ -37,12 +38,12 @@ def lora_of(file: AdapterFile, to: str, dtype: torch.dtype | None) -> tuple[tupl
             code="adapter_not_lora",
         )
     ranks = [_rank(file, layer) for layer in layers]
-    tensors = tuple(each for layer in layers for each in _layer(file, layer, WRITTEN[to], dtype))
+    tensors = tuple(tensor for layer in layers for tensor in _layer(file, layer, dialect, dtype))
     return tensors, lora_metadata(ranks, ranks, file.claims.base_hash)
 
 
 def check_options(path: Path, target: Path, *, shards: bool, prefix: str) -> None:
-    """Raises UsageError for what a LoRA file has not."""
+    """Check the options of writing a LoRA file. Raises UsageError for one that it has not."""
     if target.suffix.lower() != ".safetensors":
         raise UsageError(
             f"{path} becomes one LoRA file; give a name that ends in .safetensors: {target.name}.safetensors",
