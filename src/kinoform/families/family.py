@@ -30,13 +30,14 @@ class Shapes:
     """The shapes of one part's tensors under kinoform's own names, and the path to name in errors.
 
     `own` says that the file itself has these names. Without `strict` what the shapes leave open is guessed rather
-    than refused: enough to list what a file lacks, not to run it.
+    than refused: enough to list what a file lacks, not to run it. `spelled` gives the file's own names for errors.
     """
 
     path: Path
     by_name: Mapping[str, tuple[int, ...]]
     own: bool = False
     strict: bool = True
+    spelled: Callable[[str], str] = str
 
     def length(self, *axes: tuple[str, int], otherwise: int | None = None) -> int:
         """The length of the first of these (name, axis) that is there; `#` in a name is the number of any layer.
@@ -53,7 +54,7 @@ class Shapes:
             if otherwise is not None:
                 return otherwise
         raise WeightsError(
-            f"{self.path} has no usable tensor for {axes[0][0]!r}; these are weights of another model",
+            f"{self.path} has no usable tensor for {self.spelled(axes[0][0])!r}; these are weights of another model",
             code="weights_incomplete",
         )
 

@@ -229,7 +229,7 @@ def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: E
     table = kind.dialect.names(held)
     own = {name: table.ours(name) for name in held}
     by_name = {ours: held[name].shape for name, ours in own.items() if ours is not None}
-    shapes = Shapes(path=evidence.path, by_name=by_name, own=kind.dialect.own, strict=False)
+    shapes = Shapes(path=evidence.path, by_name=by_name, own=kind.dialect.own, strict=False, spelled=table.spelled)
     families = [family for family in FAMILIES if kind.dialect in family.dialects]
     family = next((family for family in families if family.fits(shapes)), None)
     if kind.part == TRANSFORMER and not kind.dialect.own:
@@ -287,16 +287,8 @@ def _compared(
         and not name.startswith(dialect.unused)
         and not any(fnmatchcase(ours or name, pattern) for pattern in unread)
     )
-    missing = (_spelled(table, name) for name in expected if name not in shapes.by_name)
+    missing = (table.spelled(name) for name in expected if name not in shapes.by_name)
     return Comparison(sizes=family.sizes(spec), missing=tuple(missing), unknown=tuple(unknown))
-
-
-def _spelled(table: Names, own: str) -> str:
-    """The name in the file, or the own one where a damaged file led to a table that lacks it."""
-    try:
-        return table.theirs(own)
-    except WeightsError:
-        return own
 
 
 def _unread(path: Path, tensors: Mapping[str, Described]) -> Checkpoint:

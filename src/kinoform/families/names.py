@@ -39,6 +39,10 @@ class Names:
             )
         return found
 
+    def spelled(self, own: str) -> str:
+        """The name in the file, or the own one where the table lacks it."""
+        return self.theirs(own) if self.knows(own) else own
+
     def knows(self, own: str) -> bool:
         """Whether one of kinoform's parameters has a name in the file."""
         return _translate(own, self._backward) is not None

@@ -136,7 +136,7 @@ class PartFile:
         named = ((self.names.ours(name), stored.shape) for name, stored in self.checkpoint().tensors.items())
         own = self.detected is None or self.detected.dialect is None or self.detected.dialect.own
         by_name = {name: shape for name, shape in named if name is not None}
-        return Shapes(path=self.files.path, by_name=by_name, own=own)
+        return Shapes(path=self.files.path, by_name=by_name, own=own, spelled=self.names.spelled)
 
     def unread(self, spec: object) -> tuple[str, ...]:
         """Shell patterns of tensors, by names in the file or own ones, that no model reads."""
