@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kinoform.checkpoints.file_sets import shard_name
 from kinoform.checkpoints.files import STEM, open_checkpoint
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.load import load_module
 from kinoform.models.dit import DiTSpec, keeps_float32
 from kinoform.models.meta import on_meta

@@ -11,7 +11,7 @@ from loaded import loaded
 from torch import Tensor, nn
 
 from kinoform.families.names import Names
-from kinoform.families.transformer import DIFFUSERS_NAMES as DIFFUSERS_DIT
+from kinoform.families.transformer_names import DIFFUSERS_NAMES as DIFFUSERS_DIT
 from kinoform.families.vae21 import diffusers_names
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32

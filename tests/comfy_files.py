@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffusers_folder import huggingface_text
 from kinoform.families.names import Names
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.context import TextStream
 from official_folder import TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules

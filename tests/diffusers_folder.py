@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kinoform.families.clip import HUGGINGFACE_NAMES, OFFICIAL_NAMES
-from kinoform.families.transformer import DIFFUSERS_NAMES as DIFFUSERS_DIT
+from kinoform.families.transformer_names import DIFFUSERS_NAMES as DIFFUSERS_DIT
 from kinoform.families.umt5 import HUGGINGFACE_NAMES as HUGGINGFACE_TEXT_ENCODER
 from kinoform.families.vae21 import diffusers_names
 from kinoform.models.tokenizer import build_word_tokenizer

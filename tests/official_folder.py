@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kinoform.families.names import Names
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.loading.own import Modules

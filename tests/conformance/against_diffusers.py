@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.ops.patch import grid_of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from conformance.golden import Golden
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.protocols import Stream

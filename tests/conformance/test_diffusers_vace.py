@@ -30,7 +30,7 @@ from kinoform.conditions.protocols import ConditionerOutput, VideoSize
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES
 from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.vace import Vace
-from kinoform.families.transformer import DIFFUSERS_NAMES as DIFFUSERS_DIT
+from kinoform.families.transformer_names import DIFFUSERS_NAMES as DIFFUSERS_DIT
 from kinoform.families.vae21 import diffusers_names
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.models.codec import decode_video

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import FLOAT32_PARTS, DiT, DiTSpec, cast_weights, initialise, keeps_float32
 from kinoform.ops.patch import grid_of

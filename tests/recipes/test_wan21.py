@@ -9,7 +9,7 @@ from comfy_files import write_sparse
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE, FRAMES, STANDARD_INPUTS
 from kinoform.families.clip import OFFICIAL_NAMES as IMAGE_ENCODER
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.media.types import InputImage

@@ -16,8 +16,8 @@ from torch import Tensor
 from comfy_files import comfy_codec
 from kinoform.checkpoints.gguf_header import read_gguf_header
 from kinoform.conversion.convert import Conversion, convert
-from kinoform.families.transformer import DIFFUSERS_NAMES
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import DIFFUSERS_NAMES
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import LLAMA_CPP_NAMES
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.loading.own import open_own

@@ -11,8 +11,8 @@ from torch import nn
 
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.families.names import Names
-from kinoform.families.transformer import DIFFUSERS_NAMES as DIFFUSERS_DIT
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import DIFFUSERS_NAMES as DIFFUSERS_DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import HUGGINGFACE_NAMES as HUGGINGFACE_TEXT_ENCODER
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.umt5 import TIED, untied

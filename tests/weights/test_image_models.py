@@ -14,7 +14,7 @@ from comfy_files import comfy_codec, spiece_bytes
 from diffusers_folder import huggingface_text, huggingface_tower, write_diffusers_folder
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.loading.sources import Overrides
 from kinoform.media.types import InputImage

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kinoform.checkpoints.files import Checkpoint, open_checkpoint
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.load import WHOLE, load_module, match, sample
 from kinoform.models.dit import cast_weights, keeps_float32
 from kinoform.models.meta import on_meta

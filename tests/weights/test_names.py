@@ -7,7 +7,7 @@ from torch import nn
 
 from kinoform.families.clip import OFFICIAL_NAMES as IMAGE_ENCODER
 from kinoform.families.names import Names
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import LLAMA_CPP_NAMES
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21

@@ -11,7 +11,7 @@ from gguf_fixtures import write_gguf
 from comfy_files import SINGLE
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.families.identify import inspect_path
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.load import load_module, load_packed
 from kinoform.loading.own import MANIFEST, Modules, open_own, read_manifest, save_own
 from kinoform.loading.parts import Parts, own_parts

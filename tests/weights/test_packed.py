@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kinoform.checkpoints.files import Checkpoint, open_file
 from kinoform.checkpoints.formats import PackedStored
 from kinoform.checkpoints.fp8 import plain
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.load import load_module, load_packed
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from comfy_files import SINGLE, comfy_codec, comfy_transformer, spiece_bytes, write_comfy_folders, write_sparse
 from diffusers_folder import huggingface_text, write_diffusers_folder
 from kinoform.errors import WeightsError
-from kinoform.families.transformer import OFFICIAL_NAMES as DIT
+from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.loading.parts import Parts, released_parts

@@ -14,7 +14,7 @@ from kinoform.errors import WeightsError
 from kinoform.families.family import LORA, Family
 from kinoform.families.lora_endings import ALPHA, DOWN, METHODS, UP, WHOLE, is_change, method_of, taken_apart
 from kinoform.families.names import Names
-from kinoform.families.transformer import DIFFUSERS_NAMES, OFFICIAL_NAMES
+from kinoform.families.transformer_names import DIFFUSERS_NAMES, OFFICIAL_NAMES
 
 WRITTEN = {DOWN: ".lora_A.weight", UP: ".lora_B.weight", ALPHA: ".alpha"}
 """The endings that are written."""
