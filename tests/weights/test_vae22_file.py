@@ -10,7 +10,7 @@ from torch import Tensor
 
 from comfy_files import write_comfy_folders
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.conversion.convert import Wanted, convert
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.vae22 import VAE22, diffusers_names, official_names
 from kinoform.loading.detect import detect_part
 from kinoform.loading.load import load_module
@@ -52,10 +52,10 @@ def test_either_spelling_is_the_same_codec(spelling: str, tmp_path: Path) -> Non
 
 def test_it_goes_to_diffusers_with_its_settings_and_back(tmp_path: Path) -> None:
     save_file(tensors("official"), tmp_path / "vae.safetensors")
-    convert(tmp_path / "vae.safetensors", tmp_path / "vae", Wanted(to="diffusers"))
+    convert(tmp_path / "vae.safetensors", tmp_path / "vae", Conversion(to="diffusers"))
     config = json.loads((tmp_path / "vae" / "config.json").read_text())
     assert config["is_residual"] is True and (config["base_dim"], config["decoder_base_dim"]) == (4, 6)
-    convert(tmp_path / "vae", tmp_path / "back.safetensors", Wanted(to="official"))
+    convert(tmp_path / "vae", tmp_path / "back.safetensors", Conversion(to="official"))
     back = load_file(tmp_path / "back.safetensors")
     assert back.keys() == tensors("official").keys()
     assert all(torch.equal(value, back[name]) for name, value in tensors("official").items())
