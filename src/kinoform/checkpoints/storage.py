@@ -52,7 +52,7 @@ class Described(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Amounts:
+class TensorStats:
     """Counts of a set of tensors: `dtypes` by spelling; `parameters` are numbers, without scales."""
 
     dtypes: Mapping[str, int]
@@ -61,10 +61,10 @@ class Amounts:
     bytes: int
 
 
-def amounts(tensors: Mapping[str, Described]) -> Amounts:
+def tensor_stats(tensors: Mapping[str, Described]) -> TensorStats:
     """Count tensors, numbers and bytes."""
     dtypes = Counter(spelled(tensor) for tensor in tensors.values())
-    return Amounts(
+    return TensorStats(
         dtypes=dict(sorted(dtypes.items())),
         tensors=len(tensors),
         parameters=sum(prod(tensor.shape) for name, tensor in tensors.items() if not is_side(name)),

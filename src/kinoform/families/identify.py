@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kinoform.checkpoints.headers import read_json
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
-from kinoform.checkpoints.storage import Described, amounts, is_side, storage
+from kinoform.checkpoints.storage import Described, is_side, storage, tensor_stats
 from kinoform.checkpoints.unsupported import check_storage
 from kinoform.errors import WeightsError
 from kinoform.families import FAMILIES, released_models
@@ -246,7 +246,7 @@ def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: E
         if family is not None:
             fits = fitting(family, comparison.sizes)
             choice = choose(fits, family, path=evidence.path, names=names, flag=evidence.flag)
-    found = amounts(tensors)
+    found = tensor_stats(tensors)
     identity = Identity(
         part=kind.part,
         family="kinoform" if family is None else family.name,
@@ -308,7 +308,7 @@ def _unread(path: Path, tensors: Mapping[str, Described]) -> Checkpoint:
 
 
 def _lora(tensors: Mapping[str, Described], dialect: str, evidence: Evidence) -> Identity:
-    sizes, found = lora_sizes(tensors), amounts(tensors)
+    sizes, found = lora_sizes(tensors), tensor_stats(tensors)
     return Identity(
         part="lora",
         family="lora",
@@ -337,7 +337,7 @@ def _unread_methods(tensors: Mapping[str, Described], evidence: Evidence) -> tup
 
 
 def _adapter(tensors: Mapping[str, Described], evidence: Evidence) -> Identity:
-    claims, found = adapter_claims(evidence.path, evidence.metadata), amounts(tensors)
+    claims, found = adapter_claims(evidence.path, evidence.metadata), tensor_stats(tensors)
     ranks = [tensor.shape[0] for name, tensor in tensors.items() if name.endswith(DOWN) and tensor.shape]
     sizes = {"added": len(tensors) - 2 * len(ranks), "changed": len(ranks), "rank": max(ranks, default=0)}
     return Identity(

@@ -12,7 +12,7 @@ class Identity:
     in one file, each under its prefix. `family` is the architecture: wan21-t2v, wan21-i2v, wan21-flf2v,
     wan21-vace, wan22-i2v, wan22-ti2v; vae21, vae22; umt5; clip; lora; adapter; or kinoform for one that only its
     recipe describes. `dialect` says whose names these are behind the `prefix`: official, diffusers,
-    huggingface, openclip, kinoform, or a dialect of LoRAs (see loras.py). `storage` is plain, fp8 (a cast),
+    huggingface, openclip, kinoform, or a dialect of LoRAs (see lora_files.py). `storage` is plain, fp8 (a cast),
     fp8-scaled, fp8-mixed or gguf. `sizes` are what the shapes tell; `dtypes` count tensors; `parameters`
     are numbers without scales.
 

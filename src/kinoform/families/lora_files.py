@@ -84,7 +84,7 @@ LORA_DIALECTS = (
         name="kohya",
         example="lora_unet_blocks_0_self_attn_q.lora_down.weight",
         signature=re.compile("^lora_(?:unet_|te)"),
-        prefixes=("lora_unet_", "lora_unet__", "lora_te"),
+        prefixes=("lora_unet__", "lora_unet_", "lora_te"),
     ),
     LoRADialect(
         name="full-delta",
