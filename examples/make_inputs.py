@@ -11,12 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kinoform.media.video import Video
-from kinoform.world.parse import parse
-from kinoform.world.portrait import portrait
-from kinoform.world.render import coverage, render
-from kinoform.world.sampling import place
-from kinoform.world.scene import Scene
+from kinoform import Video
+from kinoform.mini import Scene, coverage, parse, place, portrait, render
 
 TARGET = Path(__file__).parent / "inputs"
 FPS = 16.0

@@ -21,22 +21,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kinoform.conditions.input_kinds import FileKind
-from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoders, Units, VideoSize
-from kinoform.errors import UsageError
-from kinoform.loading.additions import Additions
-from kinoform.media.types import InputFile
-from kinoform.mini.recipe import mini
-from kinoform.models.codec import latent_size
-from kinoform.models.lora import LoRASpec
-from kinoform.recipe import Recipe
-from kinoform.recipes.wan21 import t2v_1_3b
+from kinoform.api import (
+    Additions,
+    ConditionerOutput,
+    EncodeCost,
+    Encoders,
+    FileKind,
+    InputField,
+    InputFile,
+    Inputs,
+    LoRASpec,
+    Recipe,
+    Units,
+    UsageError,
+    VideoSize,
+    latent_size,
+    t2v_1_3b,
+)
+from kinoform.mini import mini
 
 NAME = "camera"
 AXES = ("pan", "tilt", "zoom")
 LEARNS = ("patch_embedding.weight",)
-"""Parameters, as shell patterns; `Additions.let_learn` leaves the channels of the base without gradient."""
+"""Parameters, as shell patterns; `Additions.mark_trainable` leaves the channels of the base without gradient."""
 
 ADAPTERS = LoRASpec(patterns=("self_attention.*", "feed_forward.*"), rank=16)
 

@@ -7,7 +7,7 @@ video, and as long as nothing has been trained, the videos are those of the mode
 embedding is zero. `recipe` widens the embedded model, `wan` the 1.3B one (`--model t2v-1.3b`).
 
 What learns is the added slice (`LEARNS`) alone, or beside low-rank adapters (`ADAPTERS`); see
-`Additions.trainable`. One file then holds both (`loading.adapters.save_adapter`).
+`Additions.trainable`. One file then holds both (`kinoform.api.save_adapter`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinoform.conditions.clip_checks import clip_chunks
-from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.protocols import ConditionerOutput, Encoders, Units, VideoSize
-from kinoform.conditions.standard_inputs import VIDEO
-from kinoform.errors import UsageError
-from kinoform.loading.additions import Additions
-from kinoform.media.types import InputVideo
-from kinoform.mini.recipe import mini
-from kinoform.models.codec import encode_video, latent_size
-from kinoform.models.lora import LoRASpec
-from kinoform.recipe import Recipe
-from kinoform.recipes.wan21 import t2v_1_3b
+from kinoform.api import (
+    VIDEO,
+    Additions,
+    ConditionerOutput,
+    Encoders,
+    InputField,
+    Inputs,
+    InputVideo,
+    LoRASpec,
+    Recipe,
+    Units,
+    UsageError,
+    VideoSize,
+    clip_chunks,
+    encode_video,
+    latent_size,
+    t2v_1_3b,
+)
+from kinoform.mini import mini
 
 NAME = "depth"
 LEARNS = ("patch_embedding.weight",)

@@ -15,13 +15,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinoform.ops.drawing import seeded
-from kinoform.training.distributed import Rank
-from kinoform.training.objective import LevelSampling, flow_matching_loss, noised
-from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.plan import StagePlan
-from kinoform.training.rng import step_generator
-from kinoform.training.stage import TrainingSpec, step_flops
+from kinoform.api import (
+    LevelSampling,
+    OptimizerSpec,
+    Rank,
+    Schedule,
+    StagePlan,
+    TrainingSpec,
+    flow_matching_loss,
+    no_matrix,
+    noised,
+    seeded,
+    step_flops,
+    step_generator,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +42,7 @@ class PointsConfig:
 
 
 class PointsStage:
-    """A velocity of two numbers from a point and its noise level; see `kinoform.training.stage.Stage`."""
+    """A velocity of two numbers from a point and its noise level; see `kinoform.api.Stage`."""
 
     def __init__(self, rank: Rank) -> None:
         self.config, self._rank = PointsConfig(), rank

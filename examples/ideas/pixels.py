@@ -19,22 +19,21 @@ in `transformer/samples`, every 500 steps. At the end colours are the prompt's, 
 are blurred.
 """
 
-from kinoform.mini.training.dataset import Videos
-from kinoform.mini.training.plan import Plan
-from kinoform.mini.training.probe_loss import ProbeLoss
-from kinoform.mini.training.text_stage import TextConfig
-from kinoform.mini.training.transformer_stage import TransformerConfig
-from kinoform.models.codec import Identity
-from kinoform.models.context import TextStream
-from kinoform.models.dit import DiTSpec
-from kinoform.models.factorized_block import FactorizedBlock
-from kinoform.models.text import TextSpec
-from kinoform.recipe import Recipe
-from kinoform.training.objective import LevelSampling
-from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_matrix
-from kinoform.training.stage import TrainingSpec
-from kinoform.world.caption import vocabulary
-from kinoform.world.sampling import L1
+from kinoform.api import (
+    AdamSpec,
+    DiTSpec,
+    FactorizedBlock,
+    Identity,
+    LevelSampling,
+    OptimizerSpec,
+    Recipe,
+    Schedule,
+    TextSpec,
+    TextStream,
+    TrainingSpec,
+    no_matrix,
+)
+from kinoform.mini import L1, Plan, ProbeLoss, TextConfig, TransformerConfig, Videos, vocabulary
 
 VOLUME = (4, 8, 8)
 """Frames, rows and columns of a token."""

@@ -8,7 +8,7 @@ answer is added through a layer that begins at zero: until something has been tr
 model itself. `recipe` is for the embedded model, `wan` for the 1.3B one (`--model t2v-1.3b`).
 
 What learns is the branch (`LEARNS`) alone, or beside low-rank adapters (`ADAPTERS`); see
-`Additions.trainable`. One file then holds both (`loading.adapters.save_adapter`).
+`Additions.trainable`. One file then holds both (`kinoform.api.save_adapter`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from kinoform.conditions.references import ReferenceTokens
-from kinoform.loading.additions import Additions
-from kinoform.mini.recipe import mini
-from kinoform.models.block import RMSNorm, heads, merge
-from kinoform.models.dit import PatchEmbedding
-from kinoform.models.linear import Linear
-from kinoform.models.lora import LoRASpec
-from kinoform.models.protocols import KeyHeads, Stream, TransformerSizes
-from kinoform.ops.attention import attend
-from kinoform.ops.norm import layer_norm
-from kinoform.recipe import Recipe
-from kinoform.recipes.wan21 import t2v_1_3b
-from kinoform.types import Grid
+from kinoform.api import (
+    Additions,
+    Grid,
+    KeyHeads,
+    Linear,
+    LoRASpec,
+    PatchEmbedding,
+    Recipe,
+    ReferenceTokens,
+    RMSNorm,
+    Stream,
+    TransformerSizes,
+    attend,
+    layer_norm,
+    merge_heads,
+    split_heads,
+    t2v_1_3b,
+)
+from kinoform.mini import mini
 
 NAME = "reader"
 LEARNS = (f"branches.{NAME}.*",)
@@ -106,12 +112,12 @@ class Reader(nn.Module):
 
     def keys(self, tokens: Tensor) -> tuple[KeyHeads, KeyHeads]:
         tokens = layer_norm(tokens, self.eps)
-        return heads(self.norm_k(self.k(tokens)), self.count), heads(self.v(tokens), self.count)
+        return split_heads(self.norm_k(self.k(tokens)), self.count), split_heads(self.v(tokens), self.count)
 
     def forward(self, tokens: Tensor, keys: tuple[KeyHeads, KeyHeads]) -> Tensor:
-        q = heads(self.norm_q(self.q(layer_norm(tokens, self.eps))), self.count)
+        q = split_heads(self.norm_q(self.q(layer_norm(tokens, self.eps))), self.count)
         k, v = (each.expand(len(tokens), -1, -1, -1) for each in keys)
-        return self.o(merge(attend(q, k, v)))
+        return self.o(merge_heads(attend(q, k, v)))
 
 
 def put_onto(base: Recipe) -> Recipe:

@@ -6,39 +6,33 @@
 >>> video.save("a.mp4")
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kinoform.version import __version__
-
-__all__ = ["Video", "__version__", "animate", "bridge", "edit", "extend", "load", "outpaint"]
+from kinoform.lazy import lazy_names
+from kinoform.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from kinoform.editing.edit import edit
-    from kinoform.editing.extend import extend
-    from kinoform.editing.image_to_video import animate, bridge
-    from kinoform.editing.outpaint import outpaint
-    from kinoform.media.video import Video
-    from kinoform.recipes.load import load
+    from kinoform.editing.edit import edit as edit
+    from kinoform.editing.extend import extend as extend
+    from kinoform.editing.image_to_video import animate as animate
+    from kinoform.editing.image_to_video import bridge as bridge
+    from kinoform.editing.outpaint import outpaint as outpaint
+    from kinoform.media.video import Video as Video
+    from kinoform.recipes.load import load as load
 
-PLACES = {
-    "Video": "kinoform.media.video",
-    "animate": "kinoform.editing.image_to_video",
-    "bridge": "kinoform.editing.image_to_video",
-    "edit": "kinoform.editing.edit",
-    "extend": "kinoform.editing.extend",
-    "load": "kinoform.recipes.load",
-    "outpaint": "kinoform.editing.outpaint",
+PUBLIC: dict[str, dict[str, str]] = {
+    "Videos": {
+        "kinoform.recipes.load": "load",
+        "kinoform.media.video": "Video",
+    },
+    "Editing": {
+        "kinoform.editing.image_to_video": "animate bridge",
+        "kinoform.editing.edit": "edit",
+        "kinoform.editing.extend": "extend",
+        "kinoform.editing.outpaint": "outpaint",
+    },
 }
+"""Names by the module that defines them, in groups of one purpose."""
 
-
-def __dir__() -> list[str]:
-    """All names, also those that are not loaded yet."""
-    return sorted({*globals(), *__all__})
-
-
-def __getattr__(name: str) -> object:
-    """Load the heavy parts when they are first asked for, so that `import kinoform` stays light."""
-    if name not in PLACES:
-        raise AttributeError(f"module 'kinoform' has no attribute {name!r}")
-    return getattr(import_module(PLACES[name]), name)
+if not TYPE_CHECKING:
+    __all__, __dir__, __getattr__ = lazy_names(__name__, PUBLIC)

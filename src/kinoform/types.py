@@ -12,12 +12,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Latents: TypeAlias = Float[Tensor, "b c f h w"]
+"""Videos as the transformer denoises them: normalised latents of the codec; pixels in [-1, 1] in a model of pixels."""
+
 Velocity: TypeAlias = Float[Tensor, "b c f h w"]
+"""Derivatives dx/dsigma of noisy latents, noise - data where the network is right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """How noisy a video is. `sigma` in [0, 1] is read by solvers, `timestep` in [0, 1000] by networks.
+    """Noise level of a video: `sigma` in [0, 1] is read by solvers, `timestep` in [0, 1000] by networks.
 
     The two are kept apart because the official timestep is the *truncated* product of 1000 and a
     float64 sigma, while solvers use that sigma rounded to float32.
@@ -28,6 +31,7 @@ class Level:
 
 
 CLEAN = Level(sigma=0.0, timestep=0.0)
+"""The level without noise, at which every run ends."""
 
 Field: TypeAlias = Callable[[Latents, Level], Velocity]
 """The velocity dx/dsigma = noise - data at a point and a level; all that a solver knows of a network."""
@@ -35,7 +39,7 @@ Field: TypeAlias = Callable[[Latents, Level], Velocity]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """How many tokens a video has along time, height and width."""
+    """Numbers of tokens of a video along time, height and width."""
 
     frames: int
     height: int
@@ -48,12 +52,12 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """Everything a transformer is told about the video besides its noisy latents, by the door it enters.
+    """Inputs of a transformer besides the noisy latents, by its extension points.
 
     `context`: rows for cross-attention by stream name (`text` is always there), each [b, n, width];
     `channels`: latents concatenated on the channel axis after the noisy ones;
     `clean`: tokens (in video order) whose noise level is 0 while the others are denoised;
-    `branches`: what each branch of the model is given, by the branch's name.
+    `branches`: the payload of each branch, by the branch's name.
     """
 
     context: Mapping[str, Float[Tensor, "_ _ _"]]

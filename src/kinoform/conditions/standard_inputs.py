@@ -79,3 +79,4 @@ EXACT_SIZE: InputField[bool] = InputField(
 STANDARD_INPUTS: tuple[InputField[Any], ...] = (
     FRAMES, VIDEO, MASK, REFERENCE_IMAGES, STRENGTH, SOURCE_PROMPT, CONTEXT_SCALE, EXACT_SIZE,
 )  # fmt: skip
+"""All inputs that this package declares; an input of one's own has another name than these."""

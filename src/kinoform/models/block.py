@@ -46,11 +46,13 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
-def heads(x: Float[Tensor, "b l d"], count: int) -> Heads:
+def split_heads(x: Float[Tensor, "b l d"], count: int) -> Heads:
+    """Cut the width d of each token into `count` heads of width k = d / count."""
     return rearrange(x, "b l (heads d) -> b l heads d", heads=count)
 
 
-def merge(x: Heads) -> Float[Tensor, "b l d"]:
+def merge_heads(x: Heads) -> Float[Tensor, "b l d"]:
+    """Join the heads of each token, as the inverse of `split_heads`."""
     return rearrange(x, "b l heads d -> b l (heads d)")
 
 
@@ -66,11 +68,11 @@ class SelfAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b l d"], stream: Stream, kernel: Attend) -> Tensor:
         """Attend by `kernel`. `stream` lends its phases, grid and mesh; its tokens are not read."""
         x = entering(x, self.q, self.k, self.v)
-        q = rotate(heads(self.norm_q(self.q(x)), self.count), stream.rotary)
-        k = rotate(heads(self.norm_k(self.k(x)), self.count), stream.rotary)
-        v = heads(self.v(x), self.count)
+        q = rotate(split_heads(self.norm_q(self.q(x)), self.count), stream.rotary)
+        k = rotate(split_heads(self.norm_k(self.k(x)), self.count), stream.rotary)
+        v = split_heads(self.v(x), self.count)
         del x  # attention needs its room
-        return self.o(merge(stream.mesh.attend(kernel, q, k, v, stream.grid)))
+        return self.o(merge_heads(stream.mesh.attend(kernel, q, k, v, stream.grid)))
 
 
 class StreamKeys(nn.Module):
@@ -107,11 +109,11 @@ class CrossAttention(nn.Module):
             own = self.stream(name)
             rows = entering(rows, own.k, own.v)
             v = own.v(rows)
-            found[name] = (heads(own.norm_k(own.k(rows)).to(v.dtype), self.count), heads(v, self.count))
+            found[name] = (split_heads(own.norm_k(own.k(rows)).to(v.dtype), self.count), split_heads(v, self.count))
         return found
 
     def forward(self, x: Float[Tensor, "b l d"], keys: KeysValues) -> Float[Tensor, "b l d"]:
-        q, seen = heads(self.norm_q(self.q(x)), self.count), None
+        q, seen = split_heads(self.norm_q(self.q(x)), self.count), None
         for name, (k, v) in keys.items():
             q = q.to(v.dtype)  # once, since the streams compute in one dtype
             own = attend(q, k, v)
@@ -119,7 +121,7 @@ class CrossAttention(nn.Module):
             own = own if gate is None else own * gate.to(own.dtype)
             seen = own if seen is None else seen + own
         assert seen is not None, "the text stream is always there"
-        return self.o(merge(seen))
+        return self.o(merge_heads(seen))
 
 
 class TransformerBlock(nn.Module):

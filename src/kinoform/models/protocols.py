@@ -19,7 +19,11 @@ from kinoform.ops.rope import Rotary
 from kinoform.types import Grid
 
 Heads: TypeAlias = Float[Tensor, "b l heads k"]
+"""Queries of l tokens, or what attention returns for them, by head; k is the width of a head."""
+
 KeyHeads: TypeAlias = Float[Tensor, "b n heads k"]
+"""Keys or values of n tokens, by head."""
+
 Attend: TypeAlias = Callable[[Heads, KeyHeads, KeyHeads, Grid], Heads]
 """Self-attention of (q, k, v), all rotated; video tokens first, in the order of the grid, then guests."""
 

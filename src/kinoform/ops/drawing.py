@@ -48,4 +48,8 @@ class DrawnFrom(TorchFunctionMode):
 
 
 def seeded(seed: int) -> DrawnFrom:
+    """Return a context within which weights and noise are drawn as after `torch.manual_seed(seed)`.
+
+    The global generators stay as they are.
+    """
     return DrawnFrom(torch.Generator().manual_seed(seed))

@@ -7,6 +7,7 @@ from torch import Tensor
 from kinoform.types import Grid
 
 Patch = tuple[int, int, int]
+"""Sizes along time, height and width, in latent cells for a patch and in pixels for a codec's stride."""
 
 
 def grid_of(x: Float[Tensor, "b c f h w"], patch: Patch) -> Grid:

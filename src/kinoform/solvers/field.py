@@ -32,6 +32,7 @@ class Stateful(Generic[T]):
 
 
 StatefulField: TypeAlias = Stateful[Velocity]
+"""Velocity field that keeps a state, such as a cache of earlier evaluations; it is a `Field` too."""
 
 
 def stateful(function: Callable[[Latents, Level], T]) -> Stateful[T]:

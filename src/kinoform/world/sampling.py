@@ -66,8 +66,13 @@ class Difficulty:
 
 
 L1 = Difficulty()
+"""One object of medium size that moves over a plain background."""
+
 L2 = Difficulty(textured=2 / 3, sized=2 / 3, panned=0.25)
+"""One object; two thirds of the scenes have a texture, two thirds of the objects another size, and cameras may pan."""
+
 L3 = replace(L2, paired=0.5)
+"""Scenes of L2, and in half of them two objects."""
 
 
 def sample_scene(level: Difficulty, generator: np.random.Generator, *, held_out: bool = False) -> Scene:

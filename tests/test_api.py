@@ -1,0 +1,110 @@
+"""The public names: which there are, that each is there and described, and that examples need no other."""
+
+import ast
+import importlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+import kinoform
+from kinoform import api, mini
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = importlib.util.spec_from_file_location("api_page", ROOT / "docs" / "api_page.py")
+assert SCRIPT is not None and SCRIPT.loader is not None
+api_page = importlib.util.module_from_spec(SCRIPT)
+SCRIPT.loader.exec_module(api_page)
+
+MODULES = {"kinoform": kinoform, "kinoform.api": api, "kinoform.mini": mini}
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+
+NAMES = {
+    "kinoform": """
+        Video animate bridge edit extend load outpaint
+    """,
+    "kinoform.api": """
+        AdamSpec AdapterPlan Additions Alternating Attend AttentionScheme Block BlockSpec Branch BranchSpec BySize
+        CLEAN CONTEXT_SCALE Choosing Codec CodecSpec Conditioner ConditionerOutput Conditions ContextSpec Control
+        Copying DPMSolver Denoise DiT DiTSpec EMASpec EXACT_SIZE EncodeCost EncoderSpecs Encoders EstimatesCost
+        Euler Evaluation FRAMES FactorizedBlock Field FileKind FitError FlagKind FlowEdit Full FullBlock Grid Guests
+        Guidance Heads Identity ImageKind ImageRows ImageStream ImageTokens ImagesKind InpaintingConstraint
+        InputField InputFile InputImage InputKind InputVideo Inputs Interrupted Interval KeyHeads KeysValues
+        KinoformError KnownFrames LatentConstraints LatentRows Latents Level LevelSampling Linear LoRASpec MASK
+        Machine Mask MaskKind ModelUnderTest Modulation MuonSpec Naming NonFiniteError NumberKind NumberedImagesKind
+        OptimizerSpec Origin Parts Patch PatchEmbedding Pipeline PlainGuidance Progress REFERENCE_IMAGES RMSNorm
+        Rank ReadOptions Reading Recipe ReferenceGuests ReferenceRows ReferenceStream ReferenceTokens Report Request
+        RowsOf Run RunOptions SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule
+        SideBlocks Solver SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided
+        TextKind TextSpec TextStream TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
+        TransformerSizes UniPC Units UsageError VAE22Spec VAESpec VIDEO Vace Velocity VideoKind VideoSize
+        VisionEncoder VisionSpec WeightsError WithinFrames WithinPlaces WordStream ZeroStar attach attend bare
+        benchmark cfg_pair clip_chunks data_prediction decode_video default_tasks dpmpp_levels encode_video evaluate
+        every_matrix flf2v_14b flow_matching_loss guided i2v_14b_480p i2v_14b_720p initial_state input_tasks
+        interval latent_size layer_norm level_at merge merge_heads modulate no_matrix noised predict_velocity
+        read_clip read_image read_mask rms_norm sample save_adapter save_lora seeded set_strength split_heads
+        stateful step_flops step_generator t2i_14b t2v_14b t2v_1_3b unipc_levels unmerge vace_14b vace_1_3b
+        velocity_at velocity_target
+    """,
+    "kinoform.mini": """
+        AutoencoderConfig Difficulty L1 L2 L3 Plan ProbeLoss Scene TextConfig TransformerConfig TransformerPlan
+        Videos coverage mini mini_factorized parse place portrait render vocabulary
+    """,
+}
+"""Programs of others import these: what is taken away or renamed here breaks them, and the changelog says so."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_public_names_are_these(module: str) -> None:
+    assert sorted(MODULES[module].__all__) == sorted(NAMES[module].split())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_can_be_had(module: str) -> None:
+    assert all(getattr(MODULES[module], name) is not None for name in NAMES[module].split())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_type_checkers_see_the_same_names(module: str) -> None:
+    file = MODULES[module].__file__
+    assert file is not None
+    blocks = [node for node in ast.parse(Path(file).read_text()).body if isinstance(node, ast.If)]
+    imports = [node for node in blocks[0].body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname: node.module for node in imports for alias in node.names if alias.name == alias.asname}
+    entries = [entry for group in api_page.names(MODULES[module].PUBLIC).values() for entry in group]
+    assert seen == {entry.name: entry.module for entry in entries}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_is_described(module: str) -> None:
+    entries = [entry for group in api_page.names(MODULES[module].PUBLIC).values() for entry in group]
+    assert [f"{entry.module}.{entry.name}" for entry in entries if not entry.doc] == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_import_public_names_alone(path: Path) -> None:
+    deeper = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "kinoform":
+            public = NAMES.get(node.module or "", "").split()
+            deeper += [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in public]
+        elif isinstance(node, ast.Import):
+            deeper += [alias.name for alias in node.names if alias.name.startswith("kinoform.")]
+    assert deeper == []
+
+
+def test_no_name_means_two_things() -> None:
+    every = [name for module in NAMES.values() for name in module.split()]
+    assert sorted(every) == sorted(set(every))
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    for module in MODULES.values():
+        with pytest.raises(AttributeError, match="flim"):
+            module.flim  # noqa: B018
+
+
+def test_the_page_is_that_of_the_names() -> None:
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == api_page.page(), (
+        "run: python docs/api_page.py > docs/api.md"
+    )
