@@ -97,17 +97,17 @@ def convert(
     if source.is_file() and (adapter := adapter_in(source, HeaderReader())) is not None:
         return _adapter(adapter, target, wanted, force=force, tell=tell)
     own = wanted.target.grow is not None and (source / MANIFEST).is_file()
-    found = own_contents(source) if own else model_contents(source, variant)
-    _check_apart(found.path, found.files, target)
+    contents = own_contents(source) if own else model_contents(source, variant)
+    _check_apart(contents.path, contents.files, target)
     tensors = {
         name: outgoing(part, wanted.target, dtype=wanted.dtype, prefix=wanted.prefix)
-        for name, part in found.parts.items()
+        for name, part in contents.parts.items()
     }
     if wanted.target.grow is not None:
-        tensors = _grown(found, tensors, wanted.target.grow)
+        tensors = _grown(contents, tensors, wanted.target.grow)
     if target.suffix.lower() == SUFFIX:
-        return _to_file(found, target, wanted, tensors, force=force, tell=tell)
-    layout = _layout(found, target, wanted, tensors)
+        return _to_file(contents, target, wanted, tensors, force=force, tell=tell)
+    layout = _layout(contents, target, wanted, tensors)
     check_folder_writable(target, holds=HOLDS, force=force, deep=True)
     meter = _Meter(layout.weights, target, tell)
     with whole_folder(target, holds=HOLDS, force=force, deep=True) as temporary:
@@ -126,20 +126,20 @@ def _adapter(adapter: AdapterFile, target: Path, wanted: Conversion, *, force: b
 
 
 def _grown(
-    found: ModelContents,
+    contents: ModelContents,
     tensors: dict[str, tuple[Outgoing, ...]],
     grow: Callable[[Path, Iterable[Outgoing]], tuple[Outgoing, ...]],
 ) -> dict[str, tuple[Outgoing, ...]]:
-    if found.tokenizer is None or TRANSFORMER not in tensors:
+    if contents.tokenizer is None or TRANSFORMER not in tensors:
         raise UsageError(
-            f"{found.path} is one part of a model; a factorized one is a folder: give the whole model",
+            f"{contents.path} is one part of a model; a factorized one is a folder: give the whole model",
             code="part_not_model",
         )
-    return {**tensors, TRANSFORMER: grow(found.path, tensors[TRANSFORMER])}
+    return {**tensors, TRANSFORMER: grow(contents.path, tensors[TRANSFORMER])}
 
 
 def _to_file(
-    found: ModelContents,
+    contents: ModelContents,
     target: Path,
     wanted: Conversion,
     tensors: dict[str, tuple[Outgoing, ...]],
@@ -149,7 +149,7 @@ def _to_file(
 ) -> ConversionResult:
     if len(tensors) > 1:
         raise UsageError(
-            f"{found.path} is a whole model, which becomes a folder; give a name without {SUFFIX}",
+            f"{contents.path} is a whole model, which becomes a folder; give a name without {SUFFIX}",
             code="model_not_part",
         )
     if wanted.shard_bytes is not None:
@@ -164,25 +164,27 @@ def _one_file(
     target: Path, tensors: tuple[Outgoing, ...], metadata: Mapping[str, str], *, force: bool, tell: Tell
 ) -> ConversionResult:
     check_writable(target, force=force)
-    meter = _Meter((WeightFile(place=target, tensors=tensors),), target, tell)
+    meter = _Meter((WeightFile(path=target, tensors=tensors),), target, tell)
     with whole(target, force=force) as temporary:
         write_safetensors(temporary, tensors, meter.wrote, metadata)
     return ConversionResult(files=(target,), tensors=meter.tensors, bytes=meter.total)
 
 
-def _layout(found: ModelContents, target: Path, wanted: Conversion, tensors: dict[str, tuple[Outgoing, ...]]) -> Layout:
-    if found.tokenizer is not None:
+def _layout(
+    contents: ModelContents, target: Path, wanted: Conversion, tensors: dict[str, tuple[Outgoing, ...]]
+) -> Layout:
+    if contents.tokenizer is not None:
         if wanted.target.own and wanted.recipe is None:
             raise UsageError(
-                f"{found.path} may be several models, or none that was released; say which by --variant or --recipe",
+                f"{contents.path} may be several models, or none that was released; say which by --variant or --recipe",
                 code="model_ambiguous",
             )
-        return wanted.target.model(found, tensors)
-    ((name, part),) = found.parts.items()
+        return wanted.target.model(contents, tensors)
+    ((name, part),) = contents.parts.items()
     layout = wanted.target.part(part, tensors[name])
     if layout is None:
         raise UsageError(
-            f"{found.path} is one part of a model, for which {wanted.to} has no folder; "
+            f"{contents.path} is one part of a model, for which {wanted.to} has no folder; "
             f"give a file: {target.name}{SUFFIX}",
             code="part_not_model",
         )
@@ -226,9 +228,9 @@ class _Meter:
 
 def _write(folder: Path, layout: Layout, limit: int | None, wrote: Wrote) -> None:
     for weights in layout.weights:
-        place = folder / weights.place
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_set(place.parent, place.name, weights.tensors, limit if weights.shards else None, wrote)
+        path = folder / weights.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_set(path.parent, path.name, weights.tensors, limit if weights.shards else None, wrote)
     for name in (*layout.documents, *layout.copies, *layout.raw):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     for name, document in layout.documents.items():

@@ -1,6 +1,7 @@
 """Layouts of models on disk, one for each target of a conversion: weight files, names in them, files beside them."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -41,16 +42,16 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFile:
-    """`place` is relative and without suffix; `shards` says whether readers take it in several files."""
+    """Weights of one part: `path` is relative and without suffix, `shards`: readers take several files."""
 
-    place: Path
+    path: Path
     tensors: tuple[Outgoing, ...]
     shards: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """All files by relative place: weights, JSON `documents`, files that are copied, tensors of `raw` bytes."""
+    """All files by relative path: weights, JSON `documents`, files that are copied, tensors of `raw` bytes."""
 
     weights: tuple[WeightFile, ...]
     documents: Mapping[Path, Mapping[str, object]] = field(default_factory=dict)
@@ -111,14 +112,14 @@ def _spelling(family: Family, spellings: tuple[str, ...]) -> Dialect:
     return next(dialect for name in spellings for dialect in family.dialects if dialect.name == name)
 
 
-def _official_model(found: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
-    transformer = found.parts["transformer"]
-    copies, raw = _tokenizer_files(found.tokenizer, official.TOKENIZER)
+def _official_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
+    transformer = contents.parts["transformer"]
+    copies, raw = _tokenizer_files(contents.tokenizer, official.TOKENIZER)
     return Layout(
         weights=(
-            WeightFile(place=Path(STEM), tensors=tensors["transformer"], shards=True),
-            WeightFile(place=Path(official.TEXT_ENCODER), tensors=tensors["text_encoder"]),
-            WeightFile(place=Path(official.CODEC), tensors=tensors["codec"]),
+            WeightFile(path=Path(STEM), tensors=tensors["transformer"], shards=True),
+            WeightFile(path=Path(official.TEXT_ENCODER), tensors=tensors["text_encoder"]),
+            WeightFile(path=Path(official.CODEC), tensors=tensors["codec"]),
             *_tower(Path(official.IMAGE_ENCODER), tensors),
         ),
         documents={Path(official.CONFIG): transformer.document("official")},
@@ -133,25 +134,25 @@ def _official_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout | None:
     return _beside(STEM, tensors, part.document("official"))
 
 
-def _diffusers_model(found: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
+def _diffusers_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
     folders = {"transformer": diffusers.TRANSFORMER, "text_encoder": diffusers.TEXT_ENCODER, "codec": diffusers.CODEC}
-    image = found.parts.get(IMAGE_ENCODER)
+    image = contents.parts.get(IMAGE_ENCODER)
     if image is not None:
         folders[IMAGE_ENCODER] = diffusers.IMAGE_ENCODER
     weights: list[WeightFile] = []
     documents: dict[Path, Mapping[str, object]] = {}
     for name, folder in folders.items():
-        part = _diffusers_part(found.parts[name], tensors[name])
-        weights += [replace(each, place=folder / each.place) for each in part.weights]
-        documents |= {folder / place: document for place, document in part.documents.items()}
+        part = _diffusers_part(contents.parts[name], tensors[name])
+        weights += [replace(file, path=folder / file.path) for file in part.weights]
+        documents |= {folder / path: document for path, document in part.documents.items()}
     home = Path(diffusers.TOKENIZER)
-    copies, raw = _tokenizer_files(found.tokenizer, home)
-    told = home / TOKENIZER_CONFIG in copies
+    copies, raw = _tokenizer_files(contents.tokenizer, home)
+    has_config = home / TOKENIZER_CONFIG in copies
     # What another program saved names its own class; without that the file itself is obeyed, if there is one.
-    tokenizer = AS_IT_IS if home / JSON_FILE in copies and not told else T5
-    if not told:
-        documents[home / TOKENIZER_CONFIG] = tokenizer_config(tokenizer, text_rows(found.parts[TRANSFORMER].spec))
-    transformer = found.parts[TRANSFORMER]
+    tokenizer = AS_IT_IS if home / JSON_FILE in copies and not has_config else T5
+    if not has_config:
+        documents[home / TOKENIZER_CONFIG] = tokenizer_config(tokenizer, text_rows(contents.parts[TRANSFORMER].spec))
+    transformer = contents.parts[TRANSFORMER]
     assert transformer.family is not None, "only models of released families become folders of diffusers"
     class_name = str(documents[Path(diffusers.TRANSFORMER, official.CONFIG)]["_class_name"])
     documents |= {
@@ -170,26 +171,29 @@ def _diffusers_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout:
 
 
 def _beside(stem: str, tensors: tuple[Outgoing, ...], config: Mapping[str, object]) -> Layout:
-    weights = WeightFile(place=Path(stem), tensors=tensors, shards=True)
+    weights = WeightFile(path=Path(stem), tensors=tensors, shards=True)
     return Layout(weights=(weights,), documents={Path(official.CONFIG): config})
 
 
-def _comfy_model(found: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
-    """The tokenizer goes into the text encoder's file, or, where there is only a tokenizer.json, beside it."""
-    tokenizer = found.tokenizer
+def _comfy_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
+    """Lay out a whole model of ComfyUI.
+
+    The tokenizer goes into the text encoder's file, or, where there is only a tokenizer.json, beside it.
+    """
+    tokenizer = contents.tokenizer
     assert tokenizer is not None
     text, copies = tensors["text_encoder"], {}
-    if (spoken := _spoken(tokenizer)) is not None:
-        text = (*text, replace(spoken, name=VOCABULARY))
+    if (pieces := _pieces(tokenizer)) is not None:
+        text = (*text, replace(pieces, name=VOCABULARY))
     for file in tokenizer.files:
         if file.name == JSON_FILE:
             copies[Path("text_encoders", JSON_FILE)] = file
-    transformer = _comfy_name(found.parts["transformer"])
+    transformer = _comfy_name(contents.parts["transformer"])
     return Layout(
         weights=(
             _comfy_file("diffusion_models", transformer, tensors["transformer"]),
             _comfy_file("text_encoders", "umt5_xxl", text),
-            WeightFile(place=Path("vae", "wan_2.1_vae"), tensors=tensors["codec"]),
+            WeightFile(path=Path("vae", "wan_2.1_vae"), tensors=tensors["codec"]),
             *_tower(Path("clip_vision", "clip_vision_h"), tensors),
         ),
         copies=copies,
@@ -206,42 +210,42 @@ def _comfy_name(part: Part) -> str:
 
 
 def _comfy_file(folder: str, name: str, tensors: tuple[Outgoing, ...]) -> WeightFile:
-    """Named after the dtype that most of its numbers have, as ComfyUI's files are."""
-    amounts: dict[torch.dtype, int] = {}
-    for each in tensors:
-        amounts[each.dtype] = amounts.get(each.dtype, 0) + each.bytes
-    most = max(amounts, key=lambda dtype: amounts[dtype])
-    return WeightFile(place=Path(folder, f"{name}_{COMFY_DTYPES.get(most, 'mixed')}"), tensors=tensors)
+    """Name a file after the dtype that most of its numbers have, as ComfyUI's files are."""
+    sizes: Counter[torch.dtype] = Counter()
+    for tensor in tensors:
+        sizes[tensor.dtype] += tensor.bytes
+    ((usual, _),) = sizes.most_common(1)
+    return WeightFile(path=Path(folder, f"{name}_{COMFY_DTYPES.get(usual, 'mixed')}"), tensors=tensors)
 
 
-def _own_model(found: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
-    copies, raw = _tokenizer_files(found.tokenizer, Path())
-    kept = {place: file for place, file in copies.items() if place.name in (JSON_FILE, SENTENCEPIECE_FILE)}
+def _own_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
+    copies, raw = _tokenizer_files(contents.tokenizer, Path())
+    kept = {path: file for path, file in copies.items() if path.name in (JSON_FILE, SENTENCEPIECE_FILE)}
     stems = {"transformer": own.TRANSFORMER, "codec": own.CODEC, "text_encoder": own.TEXT_ENCODER}
     weights = (
-        WeightFile(place=Path(stem), tensors=tensors[part], shards=True)
+        WeightFile(path=Path(stem), tensors=tensors[part], shards=True)
         for part, stem in stems.items()
         if part in tensors
     )
     return Layout(weights=(*weights, *_tower(Path(own.IMAGE_ENCODER), tensors)), copies=kept, raw=raw)
 
 
-def _tower(place: Path, tensors: Mapping[str, tuple[Outgoing, ...]]) -> tuple[WeightFile, ...]:
-    """The image encoder, where there is one."""
-    return (WeightFile(place=place, tensors=tensors[IMAGE_ENCODER]),) if IMAGE_ENCODER in tensors else ()
+def _tower(path: Path, tensors: Mapping[str, tuple[Outgoing, ...]]) -> tuple[WeightFile, ...]:
+    """Lay out the image encoder, where there is one."""
+    return (WeightFile(path=path, tensors=tensors[IMAGE_ENCODER]),) if IMAGE_ENCODER in tensors else ()
 
 
 def _tokenizer_files(tokenizer: TokenizerParts | None, home: Path) -> tuple[dict[Path, Path], dict[Path, Stored]]:
-    """Files to copy and tensors to write out, by their places."""
+    """Find the files to copy and the tensors to write out, by their paths."""
     assert tokenizer is not None
     copies = {home / file.name: file for file in tokenizer.files}
-    place = home / SENTENCEPIECE_FILE
-    raw = {place: tokenizer.tensor} if tokenizer.tensor is not None and place not in copies else {}
+    path = home / SENTENCEPIECE_FILE
+    raw = {path: tokenizer.tensor} if tokenizer.tensor is not None and path not in copies else {}
     return copies, raw
 
 
-def _spoken(tokenizer: TokenizerParts) -> Outgoing | None:
-    """A SentencePiece model as a tensor of bytes."""
+def _pieces(tokenizer: TokenizerParts) -> Outgoing | None:
+    """Make a tensor of bytes of a SentencePiece model; None without one."""
     if tokenizer.tensor is not None:
         held = tokenizer.tensor
         return Outgoing(name=VOCABULARY, shape=held.shape, dtype=held.dtype, read=held.read)
