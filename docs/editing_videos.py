@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import kinoform
+from kinoform.media.contact_sheet import video_grid
 from kinoform.media.read import read_clip
 from kinoform.media.video import Video
-from kinoform.media.wall import wall
 
 INPUTS = Path(__file__).parents[1] / "examples" / "inputs" / "mini"
 TARGET = Path(__file__).parent / "images" / "editing.webp"
@@ -26,7 +26,7 @@ def main() -> None:
         kinoform.bridge(frames, first, last, SHOWN, seed=SEED),
         reference("moves right on a blue background", reference_images=[star], seed=SEED),
     ]
-    print(wall(videos, upscale=3).save(TARGET, force=True))
+    print(video_grid(videos, upscale=3).save(TARGET, force=True))
 
 
 if __name__ == "__main__":

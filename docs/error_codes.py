@@ -21,8 +21,8 @@ OF_CLASSES = {
     "Interrupted": "the user, or a callback, ended the work early",
 }
 
-CLASSES = {name: getattr(errors, name) for name in OF_CLASSES} | {"Refused": errors.UsageError}
-"""Errors by the name they are raised by; media's Refused becomes a UsageError in the process that asked."""
+CLASSES = {name: getattr(errors, name) for name in OF_CLASSES} | {"UnsupportedFile": errors.UsageError}
+"""Errors by the name they are raised by; media's UnsupportedFile becomes a UsageError in the process that asked."""
 
 NONE, HANDED_ON = "", "(handed on)"
 
@@ -89,7 +89,7 @@ def _raised(root: Path) -> Iterator[Raised]:
                 continue
             given = next((each.value for each in node.keywords if each.arg == "code"), None)
             says = _sentence(node.args[0], texts) if node.args else ""
-            says = f"{{name}} {says}" if name == "Refused" else says
+            says = f"{{name}} {says}" if name == "UnsupportedFile" else says
             for code in _codes(given):
                 yield Raised(place=f"{shown}:{node.lineno}", kind=CLASSES[name].__name__, code=code, says=says)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import kinoform
-from kinoform.media.wall import wall
+from kinoform.media.contact_sheet import video_grid
 from kinoform.world.caption import caption
 from kinoform.world.sampling import scene_from_seed
 
@@ -16,7 +16,7 @@ def main() -> None:
     pipe = kinoform.load("mini")
     prompts = [caption(scene_from_seed(seed).story, np.random.default_rng(seed)) for seed in range(6)]
     videos = [pipe(prompt, seed=seed) for seed, prompt in enumerate(prompts)]
-    print(wall(videos, upscale=3).save(TARGET, force=True))
+    print(video_grid(videos, upscale=3).save(TARGET, force=True))
     for seed, prompt in enumerate(prompts):
         print(f"seed {seed}: {prompt}")
 

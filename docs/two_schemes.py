@@ -10,8 +10,8 @@ import numpy as np
 
 import kinoform
 from kinoform.evaluation.identity_tasks import with_another_object
+from kinoform.media.contact_sheet import video_grid
 from kinoform.media.video import Video
-from kinoform.media.wall import wall
 from kinoform.world.caption import caption, unnamed_caption
 from kinoform.world.portrait import portrait
 from kinoform.world.sampling import L1, scene_from_seed
@@ -34,7 +34,7 @@ def main() -> None:
         for seed, (prompt, image) in enumerate(zip(nameless, images, strict=True))
     ]
     videos = [*told, *(Video(frames=frames, fps=full.recipe.fps) for frames in still), *shown]
-    print(wall(videos, columns=len(SEEDS), upscale=2).save(TARGET, force=True))
+    print(video_grid(videos, columns=len(SEEDS), upscale=2).save(TARGET, force=True))
     for seed in SEEDS:
         print(f"seed {seed}: {prompts[seed]} | {nameless[seed]}")
 

@@ -8,7 +8,7 @@ from strange_media import decoded_here, long_video
 
 def test_the_command_reads_no_more_than_it_needs(kinoform, tmp_path, monkeypatch):
     monkeypatch.setattr("kinoform.media.read.decoded", decoded_here)
-    monkeypatch.setattr("kinoform.media.resample.MOST_RESULT", 18 * 64 * 64 * 3)
+    monkeypatch.setattr("kinoform.media.resample.MAX_RESULT", 18 * 64 * 64 * 3)
     path = long_video(tmp_path / "a.mkv", 20, 30)
     run = kinoform("generate", "a red ball", "--video", str(path), "--frames", "17", "--steps", "1", "--size", "64x64",
                    "--seed", "1", "--strength", ".1", "--upscale", "1", "-o", str(tmp_path / "b.mkv"))  # fmt: skip

@@ -15,7 +15,7 @@ from kinoform.media.audio_process import EXACT
 from kinoform.media.audio_process import record as recorded
 from kinoform.media.codecs import VIDEO
 from kinoform.media.speakers import LAYOUTS, nearest_rate, speakers
-from kinoform.media.tracks import DECODED, VOICES, fit
+from kinoform.media.tracks import DECODED, SOUND_CODECS, fit
 from kinoform.media.types import Sound
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
@@ -46,11 +46,11 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def asked(job: dict[str, str], data: bytes, name: str) -> bytes:
         return fit(data, job["suffix"], told.append)
 
-    monkeypatch.setattr("kinoform.media.audio._asked", asked)
+    monkeypatch.setattr("kinoform.media.audio._processed", asked)
     return told
 
 
-@pytest.mark.parametrize("kind", VOICES)
+@pytest.mark.parametrize("kind", SOUND_CODECS)
 @pytest.mark.parametrize(("source", "start"), [*((source, 0.0) for source in MUXERS), ("mp4", 0.3)])
 def test_the_sound_is_heard_at_its_time_and_ends_with_the_video(
     source: str, kind: str, start: float, in_this_process: list[str], tmp_path: Path
@@ -61,7 +61,7 @@ def test_the_sound_is_heard_at_its_time_and_ends_with_the_video(
     assert click(path) == pytest.approx(click(original) + start, abs=0.01)
     assert start + seconds - 0.1 < heard(path) < start + seconds + 0.1
     codec = av.open(str(original)).streams.audio[0].codec_context.codec.canonical_name
-    takes = VOICES[kind].takes
+    takes = SOUND_CODECS[kind].takes
     if takes is None or codec in takes:
         copied, first = packets(path), packets(original).index(packets(path)[0])
         assert not in_this_process and first <= 1 and copied == packets(original)[first : first + len(copied)]
@@ -71,7 +71,9 @@ def test_the_sound_is_heard_at_its_time_and_ends_with_the_video(
 
 
 def test_what_is_coded_anew_can_be_decoded_here() -> None:
-    assert all(av.Codec(name, "r") and av.Codec(voice.encoder, "w") for voice in VOICES.values() for name in DECODED)
+    assert all(
+        av.Codec(name, "r") and av.Codec(codecs.encoder, "w") for codecs in SOUND_CODECS.values() for name in DECODED
+    )
 
 
 def test_what_is_said_names_the_file(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_a_damaged_packet_is_silent_and_the_rest_is_heard(in_this_process: list[
 
 def test_the_same_video_with_sound_gives_the_same_bytes(in_this_process: list[str], tmp_path: Path) -> None:
     source = write_sounding_video(tmp_path / "source.mp4", "aac")
-    for kind in VOICES:
+    for kind in SOUND_CODECS:
         written = {video(sound_of(source, 1.0)).save(tmp_path / f"{n}{kind}").read_bytes() for n in range(3)}
         assert len(written) == 1
 
@@ -153,7 +155,7 @@ def write_tracks(path: Path, voices: Sequence[tuple[str, str, int, str]]) -> Pat
     return path
 
 
-@pytest.mark.parametrize("kind", VOICES)
+@pytest.mark.parametrize("kind", SOUND_CODECS)
 @pytest.mark.parametrize(
     ("codec", "layout", "rate"),
     [
@@ -186,7 +188,7 @@ def test_sound_that_has_no_places_is_left_out_and_not_called_damaged(
     assert "whose 4 channels (quad) cannot be mixed" in in_this_process[0] and "damaged" not in in_this_process[0]
 
 
-@pytest.mark.parametrize("encoder", sorted({voice.encoder for voice in VOICES.values()}))
+@pytest.mark.parametrize("encoder", sorted({codecs.encoder for codecs in SOUND_CODECS.values()}))
 def test_every_encoder_has_speakers_for_every_number_of_channels(encoder: str) -> None:
     for layout in (*LAYOUTS, "5.1(side)", "7.1(wide)", "3.1", "4.1", "octagonal", "downmix"):
         samples = np.zeros((1, 960 * av.AudioLayout(layout).nb_channels), np.int16)
@@ -196,7 +198,7 @@ def test_every_encoder_has_speakers_for_every_number_of_channels(encoder: str) -
     assert nearest_rate("aac", 192_000) == 96_000 and nearest_rate("aac", 37_800) == 44_100
 
 
-@pytest.mark.parametrize("kind", VOICES)
+@pytest.mark.parametrize("kind", SOUND_CODECS)
 def test_all_tracks_are_kept_in_order_with_their_languages_and_the_default(
     kind: str, in_this_process: list[str], tmp_path: Path
 ) -> None:
@@ -242,4 +244,4 @@ def test_subtitles_are_said_to_be_left_out(tmp_path: Path) -> None:
         container.mux(packet)
     told: list[str] = []
     assert recorded(source, 1.0, told.append) == b"" and "1 tracks of subtitles" in told[0]
-    assert set(VIDEO) == set(VOICES)
+    assert set(VIDEO) == set(SOUND_CODECS)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from kinoform.files import check_writable
-from kinoform.media.names import default_name
+from kinoform.media.paths import default_name
 
 PROMPTS = [
     "a red ball",

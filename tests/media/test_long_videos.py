@@ -61,7 +61,7 @@ def test_a_part_of_any_length_is_read(seconds, rate, shown, tmp_path):
 
 
 def test_more_than_fits_is_no_matter_where_little_is_used(shown, tmp_path, monkeypatch):
-    monkeypatch.setattr("kinoform.media.resample.MOST_RESULT", 18 * 64 * 64 * 3)
+    monkeypatch.setattr("kinoform.media.resample.MAX_RESULT", 18 * 64 * 64 * 3)
     path = long_video(tmp_path / "a.mkv", 20, 30)
     with refused("media_too_large"):
         read_clip(path)

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from kinoform.media.coerce import clip_of, mask_of
-from kinoform.media.contact_sheet import contact_sheet
+from kinoform.media.contact_sheet import contact_sheet, video_grid
 from kinoform.media.metadata import read_params
 from kinoform.media.read import read_clip
 from kinoform.media.types import InputVideo
 from kinoform.media.video import Video
-from kinoform.media.wall import wall
 from refusals import refused
 
 FRAMES = np.zeros((9, 16, 16, 3), np.uint8)
@@ -48,8 +47,8 @@ def test_counts_are_numbers_of_any_library(tmp_path):
         == contact_sheet(video, columns=2, every=2, upscale=2).size
     )
     assert (
-        wall([video, video], columns=two, upscale=two).frames.shape
-        == wall([video, video], columns=2, upscale=2).frames.shape
+        video_grid([video, video], columns=two, upscale=two).frames.shape
+        == video_grid([video, video], columns=2, upscale=2).frames.shape
     )
     read = read_params(video.save(tmp_path / "a.mp4", upscale=two, crf=np.int8(20)))
     assert (read["seed"], read["guidance_scale"]) == (3, 2.5)
@@ -73,7 +72,7 @@ def test_what_is_no_number_is_no_rate(make):
     lambda video: video.save("a.mp4", upscale=True),
     lambda video: video.saved_params("a.mp4", upscale=1.5),
     lambda video: contact_sheet(video, every=True),
-    lambda video: wall([video], columns=1.0),
+    lambda video: video_grid([video], columns=1.0),
 ])  # fmt: skip
 def test_what_is_no_whole_number_is_no_count(make):
     with refused("not_a_whole_number"):

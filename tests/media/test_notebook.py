@@ -55,10 +55,10 @@ def test_a_single_frame_is_an_image(tmp_path: Path) -> None:
 def test_a_page_has_a_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     video = noise(6, 64, 64)
     fine = len(html_of(video))
-    monkeypatch.setattr(notebook, "MOST_BYTES", fine // 3)
+    monkeypatch.setattr(notebook, "MAX_BYTES", fine // 3)
     coarse = html_of(video)
     assert coarse.startswith("<video ") and len(coarse) < fine
-    monkeypatch.setattr(notebook, "MOST_BYTES", 10)
+    monkeypatch.setattr(notebook, "MAX_BYTES", 10)
     inside(html_of(video), "image/png", tmp_path / "shown.png")
 
 

@@ -230,7 +230,7 @@ def test_pixels_that_are_nearly_square_are_left_alone(tmp_path):
 
 
 def test_pixels_of_an_absurd_shape_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("kinoform.media.video_decoder.MOST_VIDEO_PIXELS", 64 * 48)
+    monkeypatch.setattr("kinoform.media.video_decoder.MAX_VIDEO_PIXELS", 64 * 48)
     with refused("media_too_large"):
         read_clip(anamorphic(tmp_path / "a.mp4", Fraction(4, 3), "libx264"))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from kinoform.media.audio_process import _packets
 from kinoform.media.read import read_clip, read_image
 from kinoform.media.sniff import MATROSKA
-from kinoform.media.video_decoder import opened
+from kinoform.media.video_decoder import open_container
 from refusals import refused
 
 pytestmark = pytest.mark.usefixtures("here_and_silent")
@@ -122,6 +122,6 @@ def test_sound_is_that_of_the_video_track_that_is_read(starts, last, tmp_path):
         for stream in (*videos, voice):
             container.mux(stream.encode(None))
     with path.open("rb") as file:
-        source = opened(file, MATROSKA)
+        source = open_container(file, MATROSKA)
         packets = list(_packets(source, source.streams.audio, 10.0))
     assert abs(float(packets[-1].pts * packets[-1].time_base) - last) < 0.01

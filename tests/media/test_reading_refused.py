@@ -14,7 +14,7 @@ from PIL import Image
 from kinoform.errors import UsageError
 from kinoform.media import decoder_client as child
 from kinoform.media import read as reading
-from kinoform.media.limits import MOST_FRAMES
+from kinoform.media.limits import MAX_FRAMES
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.video import Video
 from refusals import refused as refused_with
@@ -101,7 +101,7 @@ HUGE = {
     "png.webp": (large_png(2**31 - 1, 2**31 - 1), r"has \d{15,} pixels; at most"),
     "a.jpg": (large_jpeg(65_535), r"has 4294836225 pixels; at most"),
     "screen.gif": (long_gif(1, side=65_535), r"has 4294836225 pixels; at most"),
-    "long.gif": (long_gif(10**5), rf"has more than {MOST_FRAMES} frames, the most that are read; cut it first"),
+    "long.gif": (long_gif(10**5), rf"has more than {MAX_FRAMES} frames, the most that are read; cut it first"),
 }
 
 
@@ -115,7 +115,7 @@ def test_gigantic_images_are_refused_by_their_header(name, here, tmp_path):
 
 def test_gigantic_videos_are_refused_by_their_header(here, smooth_video, tmp_path, monkeypatch):
     with monkeypatch.context() as smaller:
-        smaller.setattr("kinoform.media.video_decoder.MOST_VIDEO_PIXELS", 3071)
+        smaller.setattr("kinoform.media.video_decoder.MAX_VIDEO_PIXELS", 3071)
         large = smooth_video.save(tmp_path / "large.mp4")
         assert refused(read_clip, large) == "has 64x48 pixels; at most 3071 a frame are read; make it smaller"
     frames = np.zeros((2, 16, 16, 3), np.uint8)
@@ -191,7 +191,7 @@ def test_above_the_caps_of_bytes_and_pixels_nothing_is_decoded(monkeypatch, here
         file.truncate(2**30 + 1)  # takes no room on the disk
     assert refused(read_clip, path).startswith("takes 1024 MiB; at most 1024 MiB are read")
     path = smooth_video.save(tmp_path / "b.mp4")
-    monkeypatch.setattr("kinoform.media.resample.MOST_RESULT", 17 * 48 * 64 * 3 - 1)
+    monkeypatch.setattr("kinoform.media.resample.MAX_RESULT", 17 * 48 * 64 * 3 - 1)
     assert refused(read_clip, path).startswith("gives 17 frames of 64x48, over")
     with pytest.warns(UserWarning, match="is cut to 16 frames"):
         assert len(read_clip(path, num_frames=16).frames) == 16
@@ -247,7 +247,7 @@ HOSTILE = {
 def test_a_process_that_was_taken_over_can_do_nothing_here(what, smooth_video, tmp_path, monkeypatch):
     script, code = HOSTILE[what]
     monkeypatch.setattr(child, "START", script)
-    monkeypatch.setattr("kinoform.media.limits.MOST_DECODING", 0 if what == "sleeps" else 60)
+    monkeypatch.setattr("kinoform.media.limits.MAX_DECODING", 0 if what == "sleeps" else 60)
     monkeypatch.setattr(child, "GRACE", 0.2)
     with refused_with(code, "a.mp4"):
         read_clip(smooth_video.save(tmp_path / "a.mp4"))
@@ -272,7 +272,7 @@ def test_nothing_that_such_a_process_says_reaches_a_terminal_raw(script, smooth_
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems limit time alone")
 def test_memory_and_disk_of_the_process_are_limited(smooth_video, tmp_path, monkeypatch):
-    replaced = "from kinoform.media import decoding; decoding._single = lambda *_: {act}; decoding.main()"
+    replaced = "from kinoform.media import decoder_process as d; d._single = lambda *_: {act}; d.main()"
     start = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); " + replaced
     path = smooth_video.save(tmp_path / "a.mp4")
     monkeypatch.setattr(child, "START", start.format(act="bytes(2**33)"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kinoform.media.read import read_clip, read_mask
-from kinoform.media.timing import Timed, at_rate, exact
+from kinoform.media.resample import TimedFrame, at_rate, exact_rate
 from kinoform.media.video import Video
 from strange_media import HLG, PQ, WIDE, turned, write_video
 
@@ -23,11 +23,11 @@ def shown(path: Path, **options: float | None) -> list[int]:
     return read_clip(path, **options).frames[:, 0, 0, 0].tolist()
 
 
-def at(times: list[int]) -> list[Timed]:
+def at(times: list[int]) -> list[TimedFrame]:
     """Frames that begin at these milliseconds, the last one for 100 ms."""
     pairs = zip(times, [*times[1:], times[-1] + 100], strict=True)
     return [
-        Timed(pixels=lambda n=n: np.array(n), time=Fraction(start, 1000), end=Fraction(end, 1000))
+        TimedFrame(pixels=lambda n=n: np.array(n), time=Fraction(start, 1000), end=Fraction(end, 1000))
         for n, (start, end) in enumerate(pairs)
     ]
 
@@ -35,7 +35,7 @@ def at(times: list[int]) -> list[Timed]:
 @pytest.mark.parametrize("times", [[0, 100, 200, 300], [0, 40, 80, 300, 320], [0], [0, 0, 500]])
 @pytest.mark.parametrize("fps", [0.5, 3.0, 10.0, 16.0, 60.0])
 def test_each_frame_of_a_new_rate_is_the_one_on_screen_then(times, fps):
-    frames, rate = at(times), exact(fps)
+    frames, rate = at(times), exact_rate(fps)
     found = [int(frame.pixels()) for frame in at_rate(frames, rate, Fraction(0))]
     expected, place = [], 0
     while place / rate < frames[-1].end:

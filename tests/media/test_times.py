@@ -12,7 +12,7 @@ from PIL import Image
 from kinoform.media.codecs import CONTAINERS
 from kinoform.media.coerce import clip_of
 from kinoform.media.read import read_clip
-from kinoform.media.timing import Times, laid
+from kinoform.media.resample import Times, times_from
 from kinoform.media.video import Video
 from refusals import refused
 from strange_media import decoded_here
@@ -83,8 +83,8 @@ def test_another_rate_or_length_follows_the_times(tmp_path: Path) -> None:
 
 def test_frames_at_one_time_are_put_a_tick_apart() -> None:
     at_once = [Fraction(0), Fraction(1, 10), Fraction(1, 10), Fraction(1, 10), Fraction(2, 10)]
-    assert laid(at_once, Fraction(2, 10), Fraction(1, 10)).begins == (0, 1, 2, 3, 4)
-    assert laid(at_once, Fraction(2, 10), Fraction(1, 10)).end == 5
+    assert times_from(at_once, Fraction(2, 10), Fraction(1, 10)).begins == (0, 1, 2, 3, 4)
+    assert times_from(at_once, Fraction(2, 10), Fraction(1, 10)).end == 5
 
 
 def test_times_that_are_none_are_refused() -> None:

@@ -26,7 +26,7 @@ from kinoform.editing.encode_check import PROMISED, Kept, kept
 from kinoform.editing.passes import Passes
 from kinoform.errors import UsageError
 from kinoform.files import check_writable, whole
-from kinoform.media.names import default_name
+from kinoform.media.paths import default_name
 from kinoform.media.video_writer import evened
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline, random_seed

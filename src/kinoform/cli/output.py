@@ -15,7 +15,7 @@ from kinoform.errors import UsageError
 from kinoform.files import check_writable
 from kinoform.media.contact_sheet import save_contact_sheet
 from kinoform.media.metadata import FRAME_PATTERN
-from kinoform.media.names import default_name
+from kinoform.media.paths import default_name
 from kinoform.media.video import MAX_UPSCALE, Video, check_output
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request

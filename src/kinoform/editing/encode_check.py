@@ -39,7 +39,7 @@ class Kept:
 def kept(path: str | os.PathLike[str], edited: Edited) -> Kept:
     """Read a saved video and compare it, frame by frame, with the edited one, which is the source's own outside.
 
-    Raises UsageError for a file that cannot be read, or is above the caps of `media.caps`.
+    Raises UsageError for a file that cannot be read, or is above the limits of `media.limits`.
     """
     video = edited.video
     with warnings.catch_warnings():

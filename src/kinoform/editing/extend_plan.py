@@ -23,7 +23,7 @@ from kinoform.editing.window import Window, whole
 from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError
 from kinoform.media.coerce import clip_of, image_of
-from kinoform.media.timing import Times, laid
+from kinoform.media.resample import Times, times_from
 from kinoform.media.types import InputImage, InputVideo, Sound
 from kinoform.models.codec import check_size
 from kinoform.numbers import Whole
@@ -83,7 +83,7 @@ class Continuation:
         else:
             begins = [begin * own.tick for begin in own.begins]
             begins += [own.seconds + place * stay for place in range(added)]
-        return laid(begins, own.seconds + added * stay, own.tick)
+        return times_from(begins, own.seconds + added * stay, own.tick)
 
     @property
     def sound(self) -> Sound | None:

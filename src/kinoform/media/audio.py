@@ -17,22 +17,22 @@ from av.stream import Disposition
 
 from kinoform.media.codecs import VIDEO
 from kinoform.media.decoder_client import GRACE
-from kinoform.media.limits import MOST_DECODING
+from kinoform.media.limits import MAX_DECODING
 from kinoform.media.paths import PathLike, printable
 from kinoform.media.types import Sound
 
-MOST_SOUND = 2**28
+MAX_SOUND = 2**28
 """Bytes of sound that are taken: ten minutes at 3.5 megabits per second."""
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.audio_process import main; main()"
-"""What the process that reads the file runs, as in `media.child`."""
+"""The program of the process that reads the file, as in `media.decoder_client`."""
 
 LOST = "loses its sound, which cannot be read; convert the video to mp4 with sound in aac"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """A file of sound alone, of the kind that it is to be mixed into, and what is said of each track of it."""
+    """A file of sound alone, of the kind that it is to be mixed into, with the metadata of each track."""
 
     data: bytes
     tracks: tuple[Mapping[str, object], ...]
@@ -41,21 +41,21 @@ class Fitted:
 
 
 def record(path: PathLike, *, seconds: float) -> Sound | None:
-    """All sound tracks of a video, as far as they are heard in its first `seconds`; None where there is none to be had.
+    """Copy all sound tracks of a video, as far as they are heard in its first `seconds`; None where it has none.
 
     Their packets are copied, so that the file is of no use any more. Warns of what has to be left out. The file is
     read in a process of its own, as its images are.
     """
-    place = Path(path).absolute()
-    if not place.is_file():
+    absolute = Path(path).absolute()
+    if not absolute.is_file():
         return None
     name = printable(str(path))
-    data = _asked({"path": str(place), "seconds": seconds}, b"", name)
+    data = _processed({"path": str(absolute), "seconds": seconds}, b"", name)
     return Sound(data=data, name=name) if data else None
 
 
 def fitted(sound: Sound, suffix: str) -> Fitted | None:
-    """The sound for a video with this extension; None where none can be heard in it.
+    """Fit the sound to a video with this extension; None where none can be heard in it.
 
     Tracks that this kind of file does not take are coded anew. Warns of that, and of what has to be left out.
     """
@@ -64,7 +64,7 @@ def fitted(sound: Sound, suffix: str) -> Fitted | None:
         kind = suffix or "a folder of frames"
         warnings.warn(f"{sound.name} loses its sound, since {kind} has none; take {', '.join(VIDEO)}", stacklevel=3)
         return None
-    head, _, data = _asked({"suffix": suffix}, sound.data, sound.name).partition(b"\n")
+    head, _, data = _processed({"suffix": suffix}, sound.data, sound.name).partition(b"\n")
     return Fitted(data=data, tracks=_tracks(head), suffix=suffix, start=sound.start) if head else None
 
 
@@ -80,7 +80,7 @@ def mixed(container: OutputContainer, sound: Fitted | None) -> Iterator[Callable
             target = targets[stream.index] = container.add_stream_from_template(stream)
             target.metadata.update({key: str(about[key]) for key in ("language", "title") if about[key]})
             target.disposition = Disposition.default if about["default"] else Disposition(0)
-        packets = (each for each in source.demux() if each.pts is not None and each.dts is not None)
+        packets = (item for item in source.demux() if item.pts is not None and item.dts is not None)
         waiting = next(packets, None)
 
         def until(time: float) -> None:
@@ -100,23 +100,23 @@ def mixed(container: OutputContainer, sound: Fitted | None) -> Iterator[Callable
 
 def _tracks(line: bytes) -> tuple[Mapping[str, object], ...]:
     tracks = json.loads(line)
-    return tuple({key: each[key] for key in ("language", "title", "default")} for each in tracks)
+    return tuple({key: item[key] for key in ("language", "title", "default")} for item in tracks)
 
 
-def _asked(job: Mapping[str, object], data: bytes, name: str) -> bytes:
-    """Bytes that the other process gives back, empty where there are none; warns of what it says of the file."""
-    notes, result = _answered(json.dumps(job).encode() + b"\n" + data)
+def _processed(job: Mapping[str, object], data: bytes, name: str) -> bytes:
+    """Return the bytes of the other process, empty where there are none; warns of what it says of the file."""
+    notes, result = _exchanged(json.dumps(job).encode() + b"\n" + data)
     for note in notes:
         warnings.warn(f"{name} {note}", stacklevel=4)
     return result
 
 
-def _answered(job: bytes) -> tuple[list[str], bytes]:
-    modules = json.dumps([place for place in sys.path if place])
+def _exchanged(job: bytes) -> tuple[list[str], bytes]:
+    modules = json.dumps([folder for folder in sys.path if folder])
     try:
         ran = subprocess.run(
             [sys.executable, "-I", "-c", START, modules], input=job,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=MOST_DECODING + GRACE, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=MAX_DECODING + GRACE, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return [LOST], b""
@@ -125,6 +125,6 @@ def _answered(job: bytes) -> tuple[list[str], bytes]:
         notes = json.loads(line)
     except (ValueError, RecursionError):
         return [LOST], b""
-    if ran.returncode or not isinstance(notes, list) or len(data) > MOST_SOUND:
+    if ran.returncode or not isinstance(notes, list) or len(data) > MAX_SOUND:
         return [LOST], b""
     return [printable(str(note)) for note in notes], data

@@ -19,19 +19,19 @@ from av.stream import Disposition
 
 from kinoform.media.codecs import REPEATABLE
 from kinoform.media.decoder_process import confine
-from kinoform.media.remarks import Refused, Say
-from kinoform.media.sniff import FIRST, kind_of
+from kinoform.media.diagnostics import UnsupportedFile, Warn
+from kinoform.media.sniff import FIRST, sniff_format
 from kinoform.media.speakers import usual
-from kinoform.media.tracks import Coded, Coder, Heard, Track, canonical, decoded, fit, joined
-from kinoform.media.video_decoder import opened, tracks
+from kinoform.media.tracks import Coded, Coder, RecordedTrack, Track, canonical, decoded, fit, joined
+from kinoform.media.video_decoder import open_container, tracks
 
-MOST_TRACKS = 32
+MAX_TRACKS = 32
 
 EXACT = {
     "pcm_alaw": "pcm_s16le", "pcm_mulaw": "pcm_s16le", "pcm_s8": "pcm_s16le",
     "pcm_f32be": "pcm_f32le", "pcm_f64be": "pcm_f64le",
 }  # fmt: skip
-"""Samples that Matroska cannot hold, and what holds them exactly."""
+"""Codecs of samples that Matroska cannot hold, and those that hold them exactly."""
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
             result = record(Path(job["path"]), job["seconds"], notes.append)
         else:
             result = fit(data, job["suffix"], notes.append)
-    except Refused as error:
+    except UnsupportedFile as error:
         notes, result = [f"loses its sound: it {error}"], b""
     except Exception:  # libraries raise anything over a damaged file
         notes, result = ["loses its sound, which is damaged or cut short; copy or export it again"], b""
@@ -52,45 +52,45 @@ def main() -> None:
     out.flush()
 
 
-def record(path: Path, seconds: float, say: Say) -> bytes:
-    """All sound tracks of a file, as far as they are heard in its first `seconds`; empty where it has none.
+def record(path: Path, seconds: float, warn: Warn) -> bytes:
+    """Copy all sound tracks of a file, as far as they are heard in its first `seconds`; empty where it has none.
 
-    Their packets are copied. Raises Refused, or whatever PyAV raises.
+    Their packets are copied. Raises UnsupportedFile, or whatever PyAV raises.
     """
     with path.open("rb") as file:
-        kind = kind_of(file.read(FIRST))
+        kind = sniff_format(file.read(FIRST))
         file.seek(0)
         if not kind.demuxer:
             return b""
-        source = opened(file, kind)
+        source = open_container(file, kind)
         if source.streams.subtitles:
-            say(f"has {len(source.streams.subtitles)} tracks of subtitles, which are left out")
+            warn(f"has {len(source.streams.subtitles)} tracks of subtitles, which are left out")
         if not source.streams.audio:
             return b""
-        return _recorded(source, seconds, say)
+        return _recorded(source, seconds, warn)
 
 
-def _recorded(source: InputContainer, seconds: float, say: Say) -> bytes:
-    written, taken = io.BytesIO(), dict[int, _Recorder]()
+def _recorded(source: InputContainer, seconds: float, warn: Warn) -> bytes:
+    written, recorders = io.BytesIO(), dict[int, _Recorder]()
     # Matroska takes nearly all codecs, but counts milliseconds: the times of the packets stand beside it.
     with av.open(written, "w", format="matroska", options=dict(REPEATABLE)) as target:
-        for place, stream in enumerate(source.streams.audio):
+        for index, stream in enumerate(source.streams.audio):
             try:
-                if place >= MOST_TRACKS:
+                if index >= MAX_TRACKS:
                     raise ValueError
-                taken[stream.index] = _Recorder(stream, target)
+                recorders[stream.index] = _Recorder(stream, target)
             except ValueError:
-                say(f"loses its sound track {place + 1}, in {canonical(stream)}, which is not read; convert the video")
-        if not taken:
+                warn(f"loses its sound track {index + 1}, in {canonical(stream)}, which is not read; convert the video")
+        if not recorders:
             return b""
-        streams = [each for each in source.streams.audio if each.index in taken]
+        streams = [item for item in source.streams.audio if item.index in recorders]
         for packet in _packets(source, streams, seconds):
-            for made in taken[packet.stream_index].packets(packet):
+            for made in recorders[packet.stream_index].packets(packet):
                 target.mux(made)
-        for each in taken.values():
-            for made in each.rest():
+        for item in recorders.values():
+            for made in item.rest():
                 target.mux(made)
-    return joined([each.heard for each in taken.values()], written.getvalue())
+    return joined([item.recorded for item in recorders.values()], written.getvalue())
 
 
 class _Recorder:
@@ -108,7 +108,7 @@ class _Recorder:
             layout = usual(stream.codec_context.layout)
             self._coder = Coder(stream, layout, Coded(encoder=encoder, layout=layout, rate=rate), target)
             tick = Fraction(1, rate)
-        self.heard = Heard(track=_track(stream, tick), packets=[])
+        self.recorded = RecordedTrack(track=_track(stream, tick), packets=[])
 
     def packets(self, packet: Packet) -> Iterator[Packet]:
         if self._coder is None:
@@ -122,7 +122,7 @@ class _Recorder:
             yield from map(self._noted, self._coder.rest())
 
     def _noted(self, packet: Packet) -> Packet:
-        self.heard.packets.append((packet.pts or 0, packet.dts or 0, packet.duration or 0))
+        self.recorded.packets.append((packet.pts or 0, packet.dts or 0, packet.duration or 0))
         return packet
 
 
@@ -139,8 +139,8 @@ def _track(stream: AudioStream, tick: Fraction) -> Track:
 def _packets(source: InputContainer, streams: Sequence[AudioStream], seconds: float) -> Iterator[Packet]:
     """Packets that are heard while the video lasts; time 0 is that of its first frame."""
     shown = tracks(source)[:1]
-    begin = next((each.start_time * each.time_base for each in shown if each.start_time and each.time_base), 0)
-    waiting = {each.index for each in streams}
+    begin = next((item.start_time * item.time_base for item in shown if item.start_time and item.time_base), 0)
+    waiting = {item.index for item in streams}
     for packet in source.demux(*streams):
         if packet.pts is None or packet.dts is None or not packet.size:
             continue

@@ -1,4 +1,4 @@
-"""Which video files are written: their containers, the codecs in each, and the settings of the encoders."""
+"""Video files that are written: their containers, the codecs in each, and the settings of the encoders."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from kinoform.numbers import Whole, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Codec:
+class VideoCodec:
     """An encoder of FFmpeg, the pixels it is given, and its options.
 
-    `crf` is the constant quality by default, from 0 (best) to `most_crf`; None for a lossless codec.
+    `crf` is the constant quality by default, from 0 (best) to `max_crf`; None for a lossless codec.
     """
 
     name: str
@@ -19,7 +19,7 @@ class Codec:
     pixels: str
     options: Mapping[str, str]
     crf: int | None = None
-    most_crf: int = 63
+    max_crf: int = 63
 
     @property
     def lossless(self) -> bool:
@@ -27,20 +27,20 @@ class Codec:
 
     @property
     def halves_colour(self) -> bool:
-        """Whether two by two pixels share a colour, so that both sides have to be even."""
+        """True if two by two pixels share a colour, so that both sides have to be even."""
         return self.pixels.startswith("yuv420p")
 
 
-H264 = Codec(
+H264 = VideoCodec(
     name="h264",
     encoder="libx264",
     pixels="yuv420p",
     # Without the last, x264 gives other bytes in some runs; see test_the_same_video_gives_the_same_bytes.
     options={"preset": "medium", "x264-params": "cpu-independent=1"},
     crf=18,
-    most_crf=51,
+    max_crf=51,
 )
-VP9 = Codec(
+VP9 = VideoCodec(
     name="vp9",
     encoder="libvpx-vp9",
     pixels="yuv420p",
@@ -48,7 +48,7 @@ VP9 = Codec(
     options={"b": "0", "deadline": "good", "cpu-used": "2"},
     crf=24,
 )
-AV1 = Codec(
+AV1 = VideoCodec(
     name="av1",
     encoder="libsvtav1",
     pixels="yuv420p10le",
@@ -56,7 +56,7 @@ AV1 = Codec(
     options={"preset": "6", "svtav1-params": "lp=1"},
     crf=24,
 )
-FFV1 = Codec(
+FFV1 = VideoCodec(
     name="ffv1",
     encoder="ffv1",
     # yuv444p would lose the last bit of most colours; this is RGB in the order of bytes that the encoder takes.
@@ -77,7 +77,7 @@ class Container:
     muxer: str
     demuxer: str
     layout: Mapping[str, str]
-    codecs: tuple[Codec, ...]
+    codecs: tuple[VideoCodec, ...]
 
 
 REPEATABLE = {"fflags": "+bitexact"}
@@ -100,10 +100,10 @@ VIDEO = {container.suffix: container for container in CONTAINERS}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How one video is encoded. `crf` is None for a lossless codec."""
+    """The way one video is encoded. `crf` is None for a lossless codec."""
 
     container: Container
-    codec: Codec
+    codec: VideoCodec
     crf: int | None
 
     @property
@@ -112,11 +112,11 @@ class Encoding:
 
 
 def encoding(container: Container, codec: str | None = None, crf: Whole | None = None) -> Encoding:
-    """The container's default codec and quality, or those named.
+    """Choose the container's default codec and quality, or those named.
 
     Raises UsageError for a codec that the container does not take, and for a quality out of its range.
     """
-    known = {each.name: each for each in container.codecs}
+    known = {item.name: item for item in container.codecs}
     chosen = container.codecs[0] if codec is None else known.get(codec)
     if chosen is None:
         raise UsageError(
@@ -126,5 +126,5 @@ def encoding(container: Container, codec: str | None = None, crf: Whole | None =
         raise UsageError(
             f"{chosen.name} is lossless and has no crf; leave it out, or take another codec", code="options_conflict"
         )
-    best = chosen.crf if crf is None else whole(f"crf of {chosen.name}", crf, 0, chosen.most_crf)
+    best = chosen.crf if crf is None else whole(f"crf of {chosen.name}", crf, 0, chosen.max_crf)
     return Encoding(container=container, codec=chosen, crf=best)

@@ -16,13 +16,12 @@ from PIL import Image
 
 from kinoform.errors import UsageError
 from kinoform.media.alpha import flat
+from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.image_decoder import pixels_of
 from kinoform.media.paint import Paint
-from kinoform.media.paths import found
-from kinoform.media.read import painted, read_clip, read_image, read_mask, wish, with_white
-from kinoform.media.remarks import Refused, Say
-from kinoform.media.resample import Pace, Wish, rate, taken, times
-from kinoform.media.timing import Source, Timed
+from kinoform.media.paths import find_files
+from kinoform.media.read import painted, read_clip, read_image, read_mask, read_options, with_white
+from kinoform.media.resample import FrameTimingStats, ReadOptions, Source, TimedFrame, rate, resample_frames, times
 from kinoform.media.types import InputFile, InputImage, InputVideo, Mask
 from kinoform.numbers import Number, Whole
 
@@ -31,7 +30,7 @@ EXACT = Fraction(1, 10**9)
 
 
 def image_of(value: object) -> InputImage:
-    """An Image itself, or one of a file name, a Pillow image, or an array [h, w], [h, w, 3] or [h, w, 4].
+    """Return an InputImage itself, or one of a file name, a Pillow image, or an array [h, w], [h, w, 3] or [h, w, 4].
 
     Arrays are uint8, or floats in 0..1. Warns of transparency, behind which white is put. Raises UsageError for
     other values, and as `read_image` does.
@@ -40,36 +39,36 @@ def image_of(value: object) -> InputImage:
         return value
     if isinstance(value, str | os.PathLike):
         return read_image(value)
-    with _aloud("the image") as say:
-        return InputImage(pixels=flat(_pixels(value, "an image", say), say))
+    with _warnings_of("the image") as warn:
+        return InputImage(pixels=flat(_pixels(value, "an image", warn), warn))
 
 
 def clip_of(
     value: object, *, fps: Number | None = None, num_frames: Whole | None = None, sound: bool = False
 ) -> InputVideo:
-    """A InputVideo, a Video, a file name, an array [f, h, w, 3] (or 4), or a sequence of what `image_of` takes.
+    """Return an InputVideo of one, a Video, a file name, an array [f, h, w, 3 or 4], or a sequence for `image_of`.
 
     `fps`, `num_frames` and `sound` are as in `read_clip`; arrays and sequences have no times, as images in a folder.
     Warns and raises UsageError as `read_clip` and `image_of` do, and for other values.
     """
     if isinstance(value, str | os.PathLike):
         return read_clip(value, fps=fps, num_frames=num_frames, sound=sound)
-    asked = wish(fps, num_frames)
+    options = read_options(fps, num_frames)
     if isinstance(value, InputVideo):
-        return _taken(value, asked)
+        return _resampled(value, options)
     if (isinstance(value, np.ndarray) and value.ndim == 4) or isinstance(value, list | tuple):
-        return _taken(InputVideo(frames=_stacked((image_of(each).pixels for each in value), "a video")), asked)
+        return _resampled(InputVideo(frames=_stacked((image_of(item).pixels for item in value), "a video")), options)
     from kinoform.media.video import Video  # not for the others, since it brings FFmpeg along
 
     if not isinstance(value, Video):
         raise _unknown("a video", value)
-    return _taken(InputVideo(frames=value.frames, fps=value.fps, times=value.times, sound=value.sound), asked)
+    return _resampled(InputVideo(frames=value.frames, fps=value.fps, times=value.times, sound=value.sound), options)
 
 
 def mask_of(
     value: object, *, fps: Number | None = None, num_frames: Whole | None = None, video: InputVideo | None = None
 ) -> Mask:
-    """A Mask, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of images.
+    """Return a Mask of one, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of images.
 
     Arrays may have 3 or 4 channels as their last axis. They are uint8, bool, or floats in 0..1. `fps` and
     `num_frames` are as in `read_mask`. A mask in the size that the frames of `video` have in their file, before they
@@ -78,17 +77,17 @@ def mask_of(
     """
     if isinstance(value, str | os.PathLike):
         return _standing(read_mask(value, fps=fps, num_frames=num_frames), video)
-    most = wish(fps, num_frames).num_frames
+    max_frames = read_options(fps, num_frames).num_frames
     if isinstance(value, Mask):
         mask = value
     elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and _is_several(value)):
         paint = Paint()
-        mask = Mask(values=_stacked((_painted(each, paint) for each in value), "a mask"))
+        mask = Mask(values=_stacked((_painted(item, paint) for item in value), "a mask"))
     else:
         mask = Mask(values=_painted(value, Paint())[None])
-    if most is not None and len(mask.values) > most:
-        warnings.warn(f"{mask.name} is cut to {most} frames", stacklevel=2)
-        mask = Mask(values=mask.values[:most], origin=mask.origin)
+    if max_frames is not None and len(mask.values) > max_frames:
+        warnings.warn(f"{mask.name} is cut to {max_frames} frames", stacklevel=2)
+        mask = Mask(values=mask.values[:max_frames], origin=mask.origin)
     return with_white(_standing(mask, video))
 
 
@@ -104,7 +103,7 @@ def file_of(value: object, name: str, *, largest: int) -> InputFile:
     path = Path(value)
     if path.is_dir():
         raise UsageError(f"{value} is a folder; give a file", code="not_a_file")
-    files = found(value)
+    files = find_files(value)
     with files.paths[0].open("rb") as opened:
         data = opened.read(largest + 1)
     if len(data) > largest:
@@ -119,28 +118,28 @@ def _standing(mask: Mask, video: InputVideo | None) -> Mask:
     warnings.warn(
         f"{mask.name} lies as {video.name} does in its file; it is turned to {width}x{height} with it", stacklevel=3
     )
-    return replace(mask, values=np.stack([video.stance.shown(each, video.size) for each in mask.values]))
+    return replace(mask, values=np.stack([video.stance.shown(item, video.size) for item in mask.values]))
 
 
 def _is_several(values: np.ndarray) -> bool:
-    """Whether an array is a video of masks; with three axes and 3 or 4 as the last one it is an image in colour."""
+    """True if an array is a video of masks; with three axes and 3 or 4 as the last one it is an image in colour."""
     return values.ndim == 4 or (values.ndim == 3 and values.shape[2] not in (3, 4))
 
 
 @contextmanager
-def _aloud(name: str) -> Iterator[Say]:
+def _warnings_of(name: str) -> Iterator[Warn]:
     """Warn, at the caller of whoever uses this, of all that was said, each once."""
     notes: dict[str, None] = {}
     try:
         yield lambda note: notes.setdefault(note)
-    except Refused as error:
+    except UnsupportedFile as error:
         raise UsageError(f"{name} {error}", code=error.code) from error
     for note in notes:
         warnings.warn(f"{name} {note}", stacklevel=4)
 
 
-def _taken(clip: InputVideo, asked: Wish) -> InputVideo:
-    if asked.fps is None and asked.num_frames is None:
+def _resampled(clip: InputVideo, options: ReadOptions) -> InputVideo:
+    if options.fps is None and options.num_frames is None:
         return clip
     own = None if clip.fps is None else Fraction(clip.fps)
     stays = [Fraction(0) if own is None else 1 / own] * len(clip.frames) if clip.times is None else clip.times.stays
@@ -148,7 +147,7 @@ def _taken(clip: InputVideo, asked: Wish) -> InputVideo:
     source = Source(
         size=clip.size,
         frames=(
-            Timed(pixels=partial(np.asarray, frame), time=end - stay, end=end)
+            TimedFrame(pixels=partial(np.asarray, frame), time=end - stay, end=end)
             for frame, stay, end in zip(clip.frames, stays, ends, strict=True)
         ),
         tick=Fraction(0) if own is None else EXACT if clip.times is None else clip.times.tick,
@@ -156,25 +155,25 @@ def _taken(clip: InputVideo, asked: Wish) -> InputVideo:
         count=len(clip.frames),
         seconds=ends[-1],
     )
-    pace = Pace()
-    with _aloud(clip.name) as say:
-        frames = np.stack(list(taken(source, asked, pace, say)))
-    own_times = times(source, asked, pace, len(frames))
-    return replace(clip, frames=frames, fps=rate(source, asked, pace), times=own_times)
+    stats = FrameTimingStats()
+    with _warnings_of(clip.name) as warn:
+        frames = np.stack(list(resample_frames(source, options, stats, warn)))
+    own_times = times(source, options, stats, len(frames))
+    return replace(clip, frames=frames, fps=rate(source, options, stats), times=own_times)
 
 
 def _painted(value: object, paint: Paint) -> UInt8[np.ndarray, "h w"]:
     if isinstance(value, InputImage):
         value = value.pixels
     if isinstance(value, str | os.PathLike):
-        return painted(value, Wish(mask=True, single=True)).values[0]
-    with _aloud("the mask") as say:
-        return paint.values(_pixels(value, "a mask", say), say)
+        return painted(value, ReadOptions(mask=True, single=True)).values[0]
+    with _warnings_of("the mask") as warn:
+        return paint.values(_pixels(value, "a mask", warn), warn)
 
 
-def _pixels(value: object, what: str, say: Say) -> UInt8[np.ndarray, "h w _"]:
+def _pixels(value: object, what: str, warn: Warn) -> UInt8[np.ndarray, "h w _"]:
     if isinstance(value, Image.Image):
-        return pixels_of(value, say)
+        return pixels_of(value, warn)
     if not isinstance(value, np.ndarray):
         raise _unknown(what, value)
     pixels = _bytes(value, what)
@@ -195,26 +194,26 @@ def _bytes(values: np.ndarray, what: str) -> UInt8[np.ndarray, "..."]:
             f"{what} is uint8 in 0..255 or floats in 0..1, not {values.dtype}; convert it", code="wrong_type"
         )
     if values.size and not (values.min() >= 0 and values.max() <= 1):  # NaN is neither
-        found = f"{values.min():g} to {values.max():g}"
+        given = f"{values.min():g} to {values.max():g}"
         raise UsageError(
-            f"{what} of floats has values in 0..1, not from {found}; rescale it, or give uint8",
+            f"{what} of floats has values in 0..1, not from {given}; rescale it, or give uint8",
             code="value_out_of_range",
         )
     return np.rint(values * 255).astype(np.uint8)
 
 
 def _stacked(frames: Iterable[np.ndarray], what: str) -> np.ndarray:
-    every = list(frames)
-    if not every:
+    images = list(frames)
+    if not images:
         raise UsageError(f"{what} needs at least one frame", code="frames_missing")
-    for place, frame in enumerate(every):
-        if frame.shape != every[0].shape:
-            one, other = f"{every[0].shape[1]}x{every[0].shape[0]}", f"{frame.shape[1]}x{frame.shape[0]}"
+    for index, frame in enumerate(images):
+        if frame.shape != images[0].shape:
+            one, other = f"{images[0].shape[1]}x{images[0].shape[0]}", f"{frame.shape[1]}x{frame.shape[0]}"
             raise UsageError(
-                f"{what} has one size, but frame 0 is {one} and frame {place} is {other}; make them alike",
+                f"{what} has one size, but frame 0 is {one} and frame {index} is {other}; make them alike",
                 code="sizes_differ",
             )
-    return np.stack(every)
+    return np.stack(images)
 
 
 def _unknown(what: str, value: object) -> UsageError:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from kinoform.errors import KinoformError, UsageError
-from kinoform.media import limits as caps
+from kinoform.media import limits
 from kinoform.media.decoder_process import Job
 from kinoform.media.paths import printable
-from kinoform.media.timing import Times
+from kinoform.media.resample import Times
 from kinoform.media.upright import Stance
 
 LONGEST_LINE = 2**20
@@ -26,7 +26,7 @@ LONGEST_LINE = 2**20
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.decoder_process import main; main()"
 )
-"""What the process runs: isolated from the current folder, with the modules that this one finds."""
+"""The program of the process: isolated from the current folder, with the modules that this one finds."""
 
 GRACE = 10
 """Seconds to start the process, beyond those to decode."""
@@ -36,28 +36,28 @@ GRACE = 10
 class Decoded:
     """Frames [f, h, w, c] of uint8, their rate, their own times where they keep none, and what is to be said.
 
-    Each of the `notes` is the rest of a sentence; `heard` tells that the file has other tracks, and `stance` how the
-    frames lie in it.
+    Each of the `notes` is the rest of a sentence; `has_audio` tells that the file has other tracks, and `stance`
+    how the frames lie in it.
     """
 
     frames: np.ndarray
     fps: float | None
     times: Times | None
-    heard: bool
+    has_audio: bool
     stance: Stance | None
     notes: tuple[str, ...]
 
 
 def decoded(job: Job) -> Decoded:
-    """The frames of a job. Raises UsageError when a file cannot be read, or takes too long or too much memory."""
-    modules = json.dumps([place for place in sys.path if place])
+    """Decode the frames of a job. Raises UsageError when a file cannot be read, or takes too much time or memory."""
+    modules = json.dumps([folder for folder in sys.path if folder])
     with subprocess.Popen(
         [sys.executable, "-I", "-c", START, modules],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as process:
-        clock = Timer(caps.MOST_DECODING + GRACE, process.kill)
+        clock = Timer(limits.MAX_DECODING + GRACE, process.kill)
         clock.start()
         assert process.stdin is not None and isinstance(process.stdout, BufferedReader)
         try:
@@ -73,7 +73,7 @@ def decoded(job: Job) -> Decoded:
 
 
 def _received(stream: BufferedIOBase) -> Decoded:
-    """What `decoding` writes, checked, since a hostile file may have taken that process over.
+    """The messages of the process, checked, since a hostile file may have taken that process over.
 
     Raises EOFError when that is anything else, or ends early, and UsageError with what is wrong with the file.
     """
@@ -82,7 +82,7 @@ def _received(stream: BufferedIOBase) -> Decoded:
         if letter == b"h":
             frames = np.empty((1, *_shape(_line(stream, list))), np.uint8)
             continue
-        if not frames.size or (count + 1) * frames[0].nbytes > caps.MOST_RESULT:
+        if not frames.size or (count + 1) * frames[0].nbytes > limits.MAX_RESULT:
             raise EOFError
         if count == len(frames):
             # In place: the system moves pages instead of copying them.
@@ -99,15 +99,15 @@ def _received(stream: BufferedIOBase) -> Decoded:
     frames.resize((count, *frames.shape[1:]), refcheck=False)
     return Decoded(
         frames=frames, fps=None if fps is None else float(fps), times=_times(end.get("times"), count),
-        heard=end.get("heard") is True, stance=_stance(end.get("stance")),
-        notes=tuple(printable(str(each)) for each in notes),
+        has_audio=end.get("has_audio") is True, stance=_stance(end.get("stance")),
+        notes=tuple(printable(str(item)) for item in notes),
     )  # fmt: skip
 
 
 def _times(listed: object, count: int) -> Times | None:
     if listed is None:
         return None
-    if not isinstance(listed, list) or len(listed) != count + 3 or not all(type(each) is int for each in listed):
+    if not isinstance(listed, list) or len(listed) != count + 3 or not all(type(item) is int for item in listed):
         raise EOFError
     try:
         return Times(tick=Fraction(*listed[:2]), begins=tuple(listed[2:-1]), end=listed[-1])
@@ -118,9 +118,9 @@ def _times(listed: object, count: int) -> Times | None:
 def _stance(listed: object) -> Stance | None:
     if listed is None:
         return None
-    if not isinstance(listed, list) or len(listed) != 6 or not all(type(each) is int for each in listed):
+    if not isinstance(listed, list) or len(listed) != 6 or not all(type(item) is int for item in listed):
         raise EOFError
-    if not all(abs(each) < 2**32 for each in listed):
+    if not all(abs(item) < 2**32 for item in listed):
         raise EOFError
     height, width, a, b, c, d = listed
     return Stance(coded=(height, width), matrix=(a, b, c, d))
@@ -145,16 +145,16 @@ def _line(stream: BufferedIOBase, kind: type) -> Any:
 def _shape(sides: list[Any]) -> list[int]:
     if len(sides) != 3 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise EOFError
-    if math.prod(sides) > caps.MOST_RESULT or sides[2] not in (1, 3):
+    if math.prod(sides) > limits.MAX_RESULT or sides[2] not in (1, 3):
         raise EOFError
     return sides
 
 
 def _failure(code: int, name: str) -> KinoformError:
     if code < 0:  # ended by a signal: from the clock, a limit, or its own crash
-        limits = f"{caps.MOST_DECODING} s and {caps.MOST_MEMORY // 2**30} GiB"
+        bounds = f"{limits.MAX_DECODING} s and {limits.MAX_MEMORY // 2**30} GiB"
         return UsageError(
-            f"{name} cannot be decoded within {limits}; convert it, or make it shorter or smaller",
+            f"{name} cannot be decoded within {bounds}; convert it, or make it shorter or smaller",
             code="media_too_large",
         )
     return KinoformError(

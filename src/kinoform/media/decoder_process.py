@@ -16,12 +16,20 @@ from io import BufferedIOBase, BufferedReader
 import numpy as np
 
 from kinoform.errors import UsageError
-from kinoform.media.image_decoder import stills
-from kinoform.media.limits import MOST_DECODING, MOST_MEMORY
-from kinoform.media.remarks import Refused, Say
-from kinoform.media.resample import Pace, Wish, rate, sides, taken, times
-from kinoform.media.sniff import FIRST, kind_of
-from kinoform.media.timing import Source, Timed
+from kinoform.media.diagnostics import UnsupportedFile, Warn
+from kinoform.media.image_decoder import open_image
+from kinoform.media.limits import MAX_DECODING, MAX_MEMORY
+from kinoform.media.resample import (
+    FrameTimingStats,
+    ReadOptions,
+    Source,
+    TimedFrame,
+    rate,
+    resample_frames,
+    sides,
+    times,
+)
+from kinoform.media.sniff import FIRST, sniff_format
 
 try:
     import resource
@@ -39,7 +47,7 @@ class Job:
     name: str
     paths: list[str]
     names: list[str]
-    wish: Wish = field(default_factory=Wish)
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     def written(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -47,7 +55,7 @@ class Job:
     @staticmethod
     def read(text: bytes) -> "Job":
         values = json.loads(text)
-        return Job(**{**values, "wish": Wish(**values["wish"])})
+        return Job(**{**values, "options": ReadOptions(**values["options"])})
 
 
 def main() -> None:
@@ -63,7 +71,7 @@ def main() -> None:
 
 def confine() -> None:
     """Limit this process: its memory, its time, and what it writes to disk, not even a dump of the memory."""
-    _limit({"RLIMIT_AS": MOST_MEMORY, "RLIMIT_CPU": MOST_DECODING, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0})
+    _limit({"RLIMIT_AS": MAX_MEMORY, "RLIMIT_CPU": MAX_DECODING, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0})
 
 
 def decode(job: Job, out: BufferedIOBase) -> None:
@@ -72,80 +80,82 @@ def decode(job: Job, out: BufferedIOBase) -> None:
     with _named(job.name):
         if len(job.paths) > 1:
             frames = _images(job, notes.setdefault)
-            _write(Source(size=(1, 1), frames=frames, count=len(job.paths)), job.wish, notes, out)
+            _write(Source(size=(1, 1), frames=frames, count=len(job.paths)), job.options, notes, out)
             return
         with open(job.paths[0], "rb") as file:
-            _write(_single(file, job.wish, notes.setdefault), job.wish, notes, out)
+            _write(_single(file, job.options, notes.setdefault), job.options, notes, out)
 
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Whatever goes wrong with a file, as a sentence about it."""
+    """Raise whatever goes wrong with a file as a sentence about it."""
     try:
         yield
     except (UsageError, BrokenPipeError):
         raise
-    except Refused as error:
+    except UnsupportedFile as error:
         raise UsageError(f"{name} {error}", code=error.code) from error
     except MemoryError as error:
         raise UsageError(
-            f"{name} needs over {MOST_MEMORY // 2**30} GiB to decode; make it smaller", code="media_too_large"
+            f"{name} needs over {MAX_MEMORY // 2**30} GiB to decode; make it smaller", code="media_too_large"
         ) from error
     except Exception as error:  # libraries raise anything over a damaged file
         raise UsageError(f"{name} is damaged or cut short; copy or export it again", code="media_damaged") from error
 
 
-def _single(file: BufferedReader, wish: Wish, say: Say) -> Source:
-    kind, length = kind_of(file.read(FIRST)), os.fstat(file.fileno()).st_size
+def _single(file: BufferedReader, options: ReadOptions, warn: Warn) -> Source:
+    kind, length = sniff_format(file.read(FIRST)), os.fstat(file.fileno()).st_size
     file.seek(0)
     if not kind.demuxer:
-        return stills(file, kind, length, say)
-    if wish.single:
-        raise Refused("is a video, not an image; give a png, jpeg or webp file", code="not_an_image")
-    from kinoform.media.video_decoder import footage  # not for images: FFmpeg takes longer to load than they to read
+        return open_image(file, kind, length, warn)
+    if options.single:
+        raise UnsupportedFile("is a video, not an image; give a png, jpeg or webp file", code="not_an_image")
+    from kinoform.media.video_decoder import open_video  # not for images: FFmpeg takes longer to load than they to read
 
-    return footage(file, kind, length, say)
+    return open_video(file, kind, length, warn)
 
 
-def _images(job: Job, say: Say) -> Iterator[Timed]:
-    """The first frame of each image of a folder, without times."""
+def _images(job: Job, warn: Warn) -> Iterator[TimedFrame]:
+    """Yield the first frame of each image of a folder, without times."""
     size = None
     for path, name in zip(job.paths, job.names, strict=True):
         with _named(name), open(path, "rb") as file:
-            kind = kind_of(file.read(FIRST))
+            kind = sniff_format(file.read(FIRST))
             file.seek(0)
             if kind.demuxer:
-                raise Refused("is a video; take it out of the folder, or give it alone", code="video_among_images")
-            source = stills(file, kind, os.fstat(file.fileno()).st_size, say)
+                raise UnsupportedFile(
+                    "is a video; take it out of the folder, or give it alone", code="video_among_images"
+                )
+            source = open_image(file, kind, os.fstat(file.fileno()).st_size, warn)
             pixels = next(source.frames).pixels()
             size = size or pixels.shape
             if pixels.shape[:2] != size[:2]:
-                raise Refused(
+                raise UnsupportedFile(
                     f"is {sides(pixels.shape)}, but {job.names[0]} is {sides(size)}; give frames of one size",
                     code="sizes_differ",
                 )
-        yield Timed(pixels=lambda here=pixels: here, time=Fraction(0), end=Fraction(0))
+        yield TimedFrame(pixels=lambda here=pixels: here, time=Fraction(0), end=Fraction(0))
 
 
-def _write(source: Source, wish: Wish, notes: dict[str, None], out: BufferedIOBase) -> None:
-    pace, shape, count = Pace(), None, 0
-    for pixels in taken(source, wish, pace, notes.setdefault):
+def _write(source: Source, options: ReadOptions, notes: dict[str, None], out: BufferedIOBase) -> None:
+    stats, shape, count = FrameTimingStats(), None, 0
+    for pixels in resample_frames(source, options, stats, notes.setdefault):
         if shape is None:
             shape = pixels.shape
             _send(out, b"h", shape)
         count += 1
         out.write(b"f")
         out.write(np.ascontiguousarray(pixels).data)
-    own = times(source, wish, pace, count)
+    own = times(source, options, stats, count)
     listed = own and [own.tick.numerator, own.tick.denominator, *own.begins, own.end]
     _send(
         out,
         b"e",
         {
-            "fps": rate(source, wish, pace),
+            "fps": rate(source, options, stats),
             "times": listed,
-            "heard": source.heard,
-            "stance": pace.stance and [*pace.stance.coded, *pace.stance.matrix],
+            "has_audio": source.has_audio,
+            "stance": stats.stance and [*stats.stance.coded, *stats.stance.matrix],
             "notes": list(notes),
         },
     )
@@ -158,6 +168,6 @@ def _send(out: BufferedIOBase, letter: bytes, message: object) -> None:
 def _limit(limits: Mapping[str, int]) -> None:
     if resource is None:
         return
-    for name, most in limits.items():
+    for name, max_ in limits.items():
         with suppress(ValueError, OSError):  # macOS has no limit of memory, and others may have set lower ones
-            resource.setrlimit(getattr(resource, name), (most, most))
+            resource.setrlimit(getattr(resource, name), (max_, max_))

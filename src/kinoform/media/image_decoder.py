@@ -11,11 +11,11 @@ from io import BufferedReader
 import numpy as np
 from PIL import Image, ImageOps
 
-from kinoform.media.limits import MOST_FRAMES, MOST_IMAGE_PIXELS
+from kinoform.media.diagnostics import UnsupportedFile, Warn
+from kinoform.media.limits import MAX_FRAMES, MAX_IMAGE_PIXELS
 from kinoform.media.profiles import CODES, png_codes, srgb
-from kinoform.media.remarks import Refused, Say
-from kinoform.media.sniff import GIF, JPEG, PNG, WEBP, Kind
-from kinoform.media.timing import Source, Timed
+from kinoform.media.resample import Source, TimedFrame
+from kinoform.media.sniff import GIF, JPEG, PNG, WEBP, FileFormat
 
 UNTIMED = 100
 """Milliseconds that a frame without a duration stays, as browsers show it."""
@@ -24,21 +24,21 @@ DEEP = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes for 16 bits of grey, which its own conversion would cut off at 255."""
 
 EXTENSION, FRAME, END = 0x21, 0x2C, 0x3B
-"""What a block of a gif begins with."""
+"""Bytes that a block of a gif begins with."""
 
 COLOUR_TABLE = 0x80
 """The bit that announces a colour table, whose size is in the lowest three."""
 
 
-def stills(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
-    """The frames of an image or animation of `length` bytes. Raises Refused, or whatever Pillow raises."""
+def open_image(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) -> Source:
+    """Open an image or animation of `length` bytes. Raises UnsupportedFile, or whatever Pillow raises."""
     if kind is GIF:
         _check_gif(file)
     if kind is WEBP:
         _check_webp(file, length)
     codes = png_codes(file) if kind is PNG else None
     file.seek(0)
-    image = _opened(file, kind)
+    image = _open(file, kind)
     if codes is not None:
         image.info[CODES] = codes
     # What follows in a jpeg is a preview, a depth or a gain map; a png may have an image for who shows no animation.
@@ -46,31 +46,31 @@ def stills(file: BufferedReader, kind: Kind, length: int, say: Say) -> Source:
     count = 1 if kind is JPEG else getattr(image, "n_frames", 1) - first
     return Source(
         size=(image.height, image.width),
-        frames=_frames(image, first, count, say),
+        frames=_frames(image, first, count, warn),
         tick=Fraction(1, 100 if kind is GIF else 1000) if count > 1 else Fraction(0),
         count=count,
     )
 
 
-def pixels_of(image: Image.Image, say: Say) -> np.ndarray:
-    """An image of any mode upright and in sRGB, as RGB, or as RGBA where it is transparent."""
-    upright = _upright(image, say)
+def pixels_of(image: Image.Image, warn: Warn) -> np.ndarray:
+    """Convert an image of any mode, upright and in sRGB, to RGB, or to RGBA where it is transparent."""
+    upright = _upright(image, warn)
     if upright.mode in DEEP:
-        say("has 16 bits per pixel; they are converted to 8")
+        warn("has 16 bits per pixel; they are converted to 8")
         grey = np.rint(np.asarray(upright).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
-        return np.asarray(srgb(Image.fromarray(grey), image, say))
+        return np.asarray(srgb(Image.fromarray(grey), image, warn))
     if not upright.has_transparency_data:
-        return np.asarray(srgb(upright, image, say))
+        return np.asarray(srgb(upright, image, warn))
     whole = upright.convert("RGBA")
     colours = whole.convert("L") if upright.mode in ("LA", "La") else whole.convert("RGB")
-    return np.dstack([np.asarray(srgb(colours, image, say)), np.asarray(whole.getchannel("A"))])
+    return np.dstack([np.asarray(srgb(colours, image, warn)), np.asarray(whole.getchannel("A"))])
 
 
-def _upright(image: Image.Image, say: Say) -> Image.Image:
+def _upright(image: Image.Image, warn: Warn) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except (SyntaxError, ValueError, struct.error):  # whatever Pillow raises over tags
-        say("has damaged Exif data, so it is not turned")
+        warn("has damaged Exif data, so it is not turned")
         return image
 
 
@@ -90,9 +90,9 @@ def _check_gif(file: BufferedReader) -> None:
             raise ValueError(f"block {block}")
         while size := file.read(1)[0]:
             file.seek(size, 1)
-        if frames > MOST_FRAMES:
-            raise Refused(
-                f"has more than {MOST_FRAMES} frames, the most that are read; cut it first", code="media_too_large"
+        if frames > MAX_FRAMES:
+            raise UnsupportedFile(
+                f"has more than {MAX_FRAMES} frames, the most that are read; cut it first", code="media_too_large"
             )
 
 
@@ -106,29 +106,31 @@ def _check_webp(file: BufferedReader, length: int) -> None:
         raise EOFError
 
 
-def _opened(file: BufferedReader, kind: Kind) -> Image.Image:
-    limit = f"pixels; at most {MOST_IMAGE_PIXELS} are read; make it smaller"
+def _open(file: BufferedReader, kind: FileFormat) -> Image.Image:
+    limit = f"pixels; at most {MAX_IMAGE_PIXELS} are read; make it smaller"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(file, formats=[kind.pillow])
     except Image.DecompressionBombError as error:  # from twice the size on that only warns
-        found = re.search(r"\d+", str(error))
-        raise Refused(f"has {found.group() if found else 'too many'} {limit}", code="media_too_large") from error
-    if image.width * image.height > MOST_IMAGE_PIXELS:
-        raise Refused(f"has {image.width}x{image.height} {limit}", code="media_too_large")
+        pixels = re.search(r"\d+", str(error))
+        raise UnsupportedFile(
+            f"has {pixels.group() if pixels else 'too many'} {limit}", code="media_too_large"
+        ) from error
+    if image.width * image.height > MAX_IMAGE_PIXELS:
+        raise UnsupportedFile(f"has {image.width}x{image.height} {limit}", code="media_too_large")
     return image
 
 
-def _frames(image: Image.Image, first: int, count: int, say: Say) -> Iterator[Timed]:
+def _frames(image: Image.Image, first: int, count: int, warn: Warn) -> Iterator[TimedFrame]:
     time = Fraction(0)
-    for place in range(first, first + count):
-        image.seek(place)
+    for index in range(first, first + count):
+        image.seek(index)
         image.load()
         end = time + Fraction(_milliseconds(image), 1000)
         # A copy, since the next frame is painted over this one.
         still = image.copy() if count > 1 else image
-        yield Timed(pixels=partial(pixels_of, still, say), time=time, end=end)
+        yield TimedFrame(pixels=partial(pixels_of, still, warn), time=time, end=end)
         time = end
 
 

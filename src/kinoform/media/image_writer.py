@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from kinoform.errors import UsageError
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
 from kinoform.media.metadata import FRAME_PATTERN, encode, exif, tags
-from kinoform.media.timing import Times
+from kinoform.media.resample import Times
 
 Frames = Iterable[UInt8[np.ndarray, "h w 3"]]
 Params = Mapping[str, object] | None
@@ -56,8 +56,8 @@ def write_frames(
     Raises UsageError, and KinoformError when the disk is full.
     """
     with whole_folder(path, holds=FRAME_PATTERN, force=force) as temporary:
-        for place, pixels in enumerate(frames):
-            (temporary / f"frame_{place:05d}.png").write_bytes(_png(pixels, params))
+        for index, pixels in enumerate(frames):
+            (temporary / f"frame_{index:05d}.png").write_bytes(_png(pixels, params))
         if not any(temporary.iterdir()):
             raise UsageError(f"{path}: a video needs at least one frame", code="frames_missing")
     if times is not None:
@@ -103,7 +103,7 @@ def write_webp(
 
 
 def webp(images: list[Image.Image], *, fps: float, times: Times | None = None, params: Params = None) -> bytes:
-    """The file that `write_webp` writes, of at least one image."""
+    """Encode the file that `write_webp` writes, of at least one image."""
     durations = list(_whole_ticks(len(images), fps, times, 1000))
     return _animated(images, durations, format="WEBP", quality=WEBP_QUALITY, exif=exif(params))
 
@@ -130,8 +130,8 @@ def _whole_ticks(frames: int, fps: float, times: Times | None, second: int) -> I
     if times is not None:
         yield from (round(stay * second) for stay in times.rounded(Fraction(1, second)).stays)
         return
-    for place in range(frames):
-        yield round((place + 1) * second / fps) - round(place * second / fps)
+    for index in range(frames):
+        yield round((index + 1) * second / fps) - round(index * second / fps)
 
 
 def _png(pixels: np.ndarray, params: Params) -> bytes:

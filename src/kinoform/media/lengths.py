@@ -1,8 +1,8 @@
-"""The end that a video file says it has, read before FFmpeg sees it: one that was cut says more than is there."""
+"""Ends that video files say they have, read before FFmpeg sees them: one that was cut says more than is there."""
 
 from io import BufferedReader
 
-MOST_BOXES = 100_000
+MAX_BOXES = 100_000
 """Top-level parts of an mp4 file that are looked at: a live recording has two for each second or so."""
 
 BOXES = frozenset(
@@ -15,14 +15,14 @@ UNKNOWN_LENGTH = 2**56 - 1
 
 
 def mov_end(file: BufferedReader, length: int) -> int:
-    """The end of the last top-level box of an mp4 or mov file: beyond its `length` if that box was cut.
+    """Find the end of the last top-level box of an mp4 or mov file: beyond its `length` if that box was cut.
 
     Behind the index (`moov`) whatever is no box ends the search, as in FFmpeg; before it, it is damage. Raises
     ValueError for that.
     """
-    place, boxes, index = 0, 0, False
-    while place + 8 <= length:
-        file.seek(place)
+    index, boxes, index = 0, 0, False
+    while index + 8 <= length:
+        file.seek(index)
         head = file.read(16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if size == 1:
@@ -30,18 +30,18 @@ def mov_end(file: BufferedReader, length: int) -> int:
         if size == 0:  # up to the end of the file, wherever that is
             return length
         boxes += 1
-        strange = size < 8 or (kind not in BOXES and place + size > length)
+        strange = size < 8 or (kind not in BOXES and index + size > length)
         if index and strange:
-            return place
-        if strange or boxes > MOST_BOXES:
+            return index
+        if strange or boxes > MAX_BOXES:
             raise ValueError(f"box {boxes} of {size} bytes")
         index = index or kind == b"moov"
-        place += size
-    return place
+        index += size
+    return index
 
 
 def matroska_end(file: BufferedReader) -> int:
-    """The end of the segment, which holds everything: beyond the file if that was cut. 0 if it does not say."""
+    """Find the end of the segment, which holds everything: beyond the file if that was cut. 0 if it does not say."""
     file.seek(4)
     file.seek(_vint(file), 1)
     file.seek(4, 1)

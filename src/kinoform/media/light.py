@@ -34,7 +34,7 @@ PRIMARIES = {
     12: Primaries((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), D65),
     22: Primaries((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), D65),
 }
-"""All but those of BT.709."""
+"""Primaries by code: all but those of BT.709."""
 
 NAMES = {
     4: "NTSC",
@@ -70,7 +70,7 @@ ROWS = 128
 
 
 def narrowed(wide: UInt16[np.ndarray, "h w 3"], primaries: Primaries, transfer: int) -> UInt8[np.ndarray, "h w 3"]:
-    """BT.709 of 16-bit RGB codes of a video with other primaries, or of HDR, whose highlights roll off."""
+    """Convert to BT.709 16-bit RGB codes of a video with other primaries, or of HDR, whose highlights roll off."""
     light, shown, matrix = _light(transfer), _shown(transfer in (PQ, HLG)), to_709(primaries)
     parts = [_narrowed(wide[row : row + ROWS], light, shown, matrix, transfer) for row in range(0, len(wide), ROWS)]
     return np.concatenate(parts)
@@ -79,7 +79,7 @@ def narrowed(wide: UInt16[np.ndarray, "h w 3"], primaries: Primaries, transfer: 
 def in_srgb(
     pixels: UInt8[np.ndarray, "h w 3"], primaries: Primaries, exponent: float | None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """sRGB of RGB with other primaries, whose light is code ** `exponent`, None for that of sRGB itself."""
+    """Convert to sRGB the RGB with other primaries, whose light is code ** `exponent`, None for that of sRGB itself."""
     code = np.linspace(0, 1, 256)
     light = (_srgb_light(code) if exponent is None else code**exponent).astype(np.float32)
     matrix, shown = to_709(primaries), _srgb_shown()
@@ -92,7 +92,7 @@ def in_srgb(
 
 @cache
 def to_709(primaries: Primaries) -> Float32[np.ndarray, "3 3"]:
-    """Linear light from these primaries to those of BT.709; white stays white."""
+    """Return the matrix of linear light from these primaries to those of BT.709; white stays white."""
     source, target = _to_xyz(primaries), _to_xyz(BT709)
     cones = BRADFORD @ source.sum(axis=1), BRADFORD @ target.sum(axis=1)
     adapted = np.linalg.inv(BRADFORD) @ np.diag(cones[1] / cones[0]) @ BRADFORD

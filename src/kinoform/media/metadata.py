@@ -1,4 +1,4 @@
-"""How a video was made, carried inside its file: written as JSON, read back as from a stranger."""
+"""The making of a video, told inside its file: written as JSON, read back as from a stranger."""
 
 import json
 import math
@@ -32,7 +32,7 @@ EXIF_BLOCK, USER_COMMENT = 0x8769, 0x9286
 """The Exif tag UserComment and the block it stands in, where image galleries look for text in webp files."""
 
 UNICODE = b"UNICODE\0"
-"""How a UserComment says that UTF-16 follows (Exif 2.32, table 9)."""
+"""The mark by which a UserComment says that UTF-16 follows (Exif 2.32, table 9)."""
 
 FRAME_PATTERN = "frame_*.png"
 
@@ -51,7 +51,7 @@ PRINTED = (
 
 
 def encode(params: Mapping[str, object]) -> str:
-    """The parameters as one line of ASCII JSON, with the names of this program and of the schema.
+    """Encode the parameters as one line of ASCII JSON, with the names of this program and of the schema.
 
     Raises UsageError when a value is not JSON (NaN included) or the whole is above 1 MiB.
     """
@@ -70,16 +70,16 @@ def encode(params: Mapping[str, object]) -> str:
 
 
 def _number(value: object) -> int | float:
-    """Numbers of numpy and fractions, as JSON has them. Raises TypeError for all else."""
-    found = whole_of(value)
-    number = real_of(value) if found is None else found
+    """Convert numbers of numpy and fractions to those of JSON. Raises TypeError for all else."""
+    integer = whole_of(value)
+    number = real_of(value) if integer is None else integer
     if number is None:
         raise TypeError(f"{type(value).__name__} is no value of JSON")
     return number
 
 
 def tags(params: Mapping[str, object] | None) -> dict[str, str]:
-    """Key and text for containers that carry any key; empty for None.
+    """Return key and text for containers that carry any key; empty for None.
 
     `parameters_json` is the source of truth. `comment` repeats it because programs that copy a video keep
     this standard key and drop others. `parameters` is the text that image galleries read (the format of
@@ -92,7 +92,7 @@ def tags(params: Mapping[str, object] | None) -> dict[str, str]:
 
 
 def exif(params: Mapping[str, object] | None) -> Image.Exif:
-    """The same for webp: JSON as the image's description, the galleries' text as the user's comment."""
+    """The parameters as Exif, for webp: JSON as the image's description, the galleries' text as the user's comment."""
     block = Image.Exif()
     if params is not None:
         block[DESCRIPTION] = encode(params)
@@ -101,7 +101,7 @@ def exif(params: Mapping[str, object] | None) -> Image.Exif:
 
 
 def read_params(path: Path) -> dict[str, object]:
-    """The parameters in an mp4, webm, mkv, png, gif or webp file, or in a folder of frames.
+    """Read the parameters in an mp4, webm, mkv, png, gif or webp file, or in a folder of frames.
 
     The file is not trusted: it is opened by the reader of its extension only, and no pixels are decoded.
     Raises UsageError when there is no such file, it cannot be read, or it holds no JSON object of at most
@@ -155,7 +155,7 @@ def _depth(value: object) -> int:
     """Levels of objects and lists, counted up to one more than is read."""
     level, depth = [value], 0
     while level and depth <= DEEPEST:
-        insides = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        insides = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
         depth += bool(insides)
         level = [inner for inside in insides for inner in inside]
     return depth

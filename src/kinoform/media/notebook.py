@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from kinoform.media.video import Video
 
 LONGEST_SIDE = 480
-"""Pixels of what is shown; a larger video is shrunk by a whole number."""
+"""Pixels of the longer side of what is shown; a larger video is shrunk by a whole number."""
 
 SHOWN = 320
 """Pixels on the page, at least, of the longer side."""
 
-MOST_BYTES = 4_000_000
+MAX_BYTES = 4_000_000
 """Bytes of the video in the page, before base64 makes four of three."""
 
 QUALITIES = (23, 35, 47)
@@ -32,7 +32,7 @@ QUALITIES = (23, 35, 47)
 
 
 def html_of(video: Video) -> str:
-    """An HTML element that plays the video in a loop; its first frame where even a coarse one is too large."""
+    """Return an HTML element that plays the video in a loop; its first frame where even a coarse one is too large."""
     frames = shrunk(video.frames)
     height, width = frames.shape[1:3]
     factor = max(1, SHOWN // max(height, width))
@@ -46,7 +46,7 @@ def html_of(video: Video) -> str:
 
 
 def shrunk(frames: UInt8[np.ndarray, "f height width 3"]) -> UInt8[np.ndarray, "f h w 3"]:
-    """The mean of squares of pixels, so large that the longer side has at most LONGEST_SIDE of them."""
+    """Return the mean of squares of pixels, so large that the longer side has at most LONGEST_SIDE of them."""
     height, width = frames.shape[1:3]
     by = -(-max(height, width) // LONGEST_SIDE)
     if by == 1:
@@ -54,7 +54,7 @@ def shrunk(frames: UInt8[np.ndarray, "f height width 3"]) -> UInt8[np.ndarray, "
     rows, columns = max(1, height // by), max(1, width // by)
     tall, wide = min(by, height), min(by, width)  # of a strip narrower than a square
     whole = frames[:, : rows * tall, : columns * wide]
-    means = (reduce(each, "(h p) (w q) c -> h w c", np.mean, p=tall, q=wide) for each in whole)
+    means = (reduce(item, "(h p) (w q) c -> h w c", np.mean, p=tall, q=wide) for item in whole)
     return np.stack([mean.round().astype(np.uint8) for mean in means])
 
 
@@ -63,7 +63,7 @@ def _encoded(video: Video, frames: UInt8[np.ndarray, "f h w 3"]) -> bytes | None
     with TemporaryDirectory() as folder:
         for quality in QUALITIES:
             path = small.save(Path(folder, "shown.mp4"), crf=quality, metadata=False, force=True)
-            if path.stat().st_size <= MOST_BYTES:
+            if path.stat().st_size <= MAX_BYTES:
                 return path.read_bytes()
     return None
 

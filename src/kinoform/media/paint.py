@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from kinoform.media.alpha import over
-from kinoform.media.remarks import Refused, Say
+from kinoform.media.diagnostics import UnsupportedFile, Warn
 
 LUMA = np.array([19595, 38470, 7471], np.uint32)
 """Shares of red, green and blue in brightness (BT.601), of 65,536, so that a grey keeps its value exactly."""
@@ -49,33 +49,33 @@ class Paint:
     lossy: bool = False
     meaning: Meaning | None = None
 
-    def values(self, pixels: UInt8[np.ndarray, "h w _"], say: Say) -> UInt8[np.ndarray, "h w"]:
-        """255 where something changes. Raises Refused where transparency may mean either."""
+    def values(self, pixels: UInt8[np.ndarray, "h w _"], warn: Warn) -> UInt8[np.ndarray, "h w"]:
+        """Return 255 where something changes. Raises UnsupportedFile where transparency may mean either."""
         colours = pixels[..., :3]
         alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.full(pixels.shape[:2], 255, np.uint8)
         if self.meaning is None:
             if alpha.min() == 255:
-                return _brightness(colours, say)
+                return _brightness(colours, warn)
             if not self._visible(alpha).any():
                 return alpha
-            self.meaning = self._decided(colours, alpha, say)
+            self.meaning = self._decided(colours, alpha, warn)
         return self.meaning(colours, alpha)
 
-    def _decided(self, colours: np.ndarray, alpha: np.ndarray, say: Say) -> Meaning:
+    def _decided(self, colours: np.ndarray, alpha: np.ndarray, warn: Warn) -> Meaning:
         seen = self._visible(alpha)
         visible = colours[seen]
         if (visible == visible[:1]).all() or (self.lossy and _one_colour(colours[_inside(seen)])):
-            say("is painted in one colour on a transparent ground; what is painted changes")
+            warn("is painted in one colour on a transparent ground; what is painted changes")
             return lambda colours, alpha: alpha
         spread = np.ptp(visible, axis=1)
         grey = (visible[:, 0] > DARK) & (visible[:, 0] < BRIGHT)
         if (spread <= COLOURED).all() and grey.mean() < FEW:
-            say("is transparent in places; black is put behind it, so nothing changes there")
-            return lambda colours, alpha: _brightness(over(colours, alpha, 0), say)
+            warn("is transparent in places; black is put behind it, so nothing changes there")
+            return lambda colours, alpha: _brightness(over(colours, alpha, 0), warn)
         if len(np.unique(visible >> 4, axis=0)) >= MANY_COLOURS:
-            say("is an image with a transparent hole; the hole changes, as in ComfyUI's mask editor")
+            warn("is an image with a transparent hole; the hole changes, as in ComfyUI's mask editor")
             return lambda colours, alpha: 255 - alpha
-        raise Refused(
+        raise UnsupportedFile(
             "is transparent in places and has several colours or greys elsewhere, so either may be the mask; paint "
             "white what changes and black what stays, without transparency",
             code="mask_ambiguous",
@@ -100,7 +100,7 @@ def _inside(visible: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return inside[2:-2, 2:-2]
 
 
-def _brightness(colours: UInt8[np.ndarray, "h w 3"], say: Say) -> UInt8[np.ndarray, "h w"]:
+def _brightness(colours: UInt8[np.ndarray, "h w 3"], warn: Warn) -> UInt8[np.ndarray, "h w"]:
     if int(np.ptp(colours, axis=2).max()) > COLOURED:
-        say("has colours; only their brightness counts as a mask")
+        warn("has colours; only their brightness counts as a mask")
     return ((colours @ LUMA + 2**15) >> 16).astype(np.uint8)

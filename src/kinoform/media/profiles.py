@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from kinoform.media.diagnostics import Warn
 from kinoform.media.light import ADOBE, ADOBE_EXPONENT, BT709, HLG, NAMES, PQ, PRIMARIES, Primaries, in_srgb, narrowed
-from kinoform.media.remarks import Say
 
 CODES = "cicp"
 """The key under which an image's information holds what `png_codes` found."""
@@ -28,27 +28,27 @@ INTEROPERABILITY, INDEX, ADOBE_RGB = 0xA005, 1, "R03"
 """Places where Exif names the colours of a photograph (DCF 2.0), and the name of Adobe RGB."""
 
 LONGEST_NAME = 40
-MOST_CHUNKS = 1000
+MAX_CHUNKS = 1000
 
 
-def srgb(image: Image.Image, about: Image.Image, say: Say) -> Image.Image:
-    """An image as RGB in sRGB, without transparency; `about` has its information. Says what is converted."""
+def srgb(image: Image.Image, about: Image.Image, warn: Warn) -> Image.Image:
+    """Convert an image to RGB in sRGB, without transparency; `about` has its information. Warns of conversions."""
     info = about.info
     if (codes := info.get(CODES)) is not None:
-        return _by_codes(image.convert("RGB"), codes, say)
+        return _by_codes(image.convert("RGB"), codes, warn)
     if info.get("icc_profile"):
-        return _by_profile(image, info["icc_profile"], say)
+        return _by_profile(image, info["icc_profile"], warn)
     if "srgb" not in info and ("gamma" in info or "chromaticity" in info):
-        return _by_numbers(image.convert("RGB"), info, say)
+        return _by_numbers(image.convert("RGB"), info, warn)
     if _is_adobe_rgb(about):
-        return _converted(image.convert("RGB"), ADOBE, ADOBE_EXPONENT, "Adobe RGB", say)
+        return _converted(image.convert("RGB"), ADOBE, ADOBE_EXPONENT, "Adobe RGB", warn)
     return image.convert("RGB")
 
 
 def png_codes(file: BufferedReader) -> tuple[int, int] | None:
-    """Primaries and transfer function of a png's cICP chunk, which Pillow does not read; None if there is none."""
+    """Read primaries and transfer function in a png's cICP chunk, which Pillow does not; None if there is none."""
     file.seek(8)
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         head = file.read(8)
         if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
             return None
@@ -60,22 +60,22 @@ def png_codes(file: BufferedReader) -> tuple[int, int] | None:
     return None
 
 
-def _by_codes(image: Image.Image, codes: Sequence[int], say: Say) -> Image.Image:
+def _by_codes(image: Image.Image, codes: Sequence[int], warn: Warn) -> Image.Image:
     number, transfer = codes
     primaries = PRIMARIES.get(number, BT709)
     if transfer not in (PQ, HLG):
-        return image if primaries is BT709 else _converted(image, primaries, None, NAMES[number], say)
-    say("is HDR; it is converted to sRGB")
+        return image if primaries is BT709 else _converted(image, primaries, None, NAMES[number], warn)
+    warn("is HDR; it is converted to sRGB")
     return Image.fromarray(narrowed(np.asarray(image).astype(np.uint16) * 257, primaries, transfer))
 
 
-def _by_profile(image: Image.Image, content: bytes, say: Say) -> Image.Image:
+def _by_profile(image: Image.Image, content: bytes, warn: Warn) -> Image.Image:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
         core: Any = profile.profile
         mode = MODES.get(core.xcolor_space.strip())
         if mode is None or (mode == "CMYK") != (image.mode == "CMYK") or (mode == "L" and not _is_grey(image)):
-            say("has a colour profile for another kind of pixels, which is not applied")
+            warn("has a colour profile for another kind of pixels, which is not applied")
             return image.convert("RGB")
         transform = ImageCms.buildTransform(
             profile,
@@ -89,10 +89,10 @@ def _by_profile(image: Image.Image, content: bytes, say: Say) -> Image.Image:
             return image.convert("RGB")
         converted = ImageCms.applyTransform(image.convert(mode), transform)
         assert converted is not None
-        say(f"has the colours of {_name(profile)}; they become sRGB")
+        warn(f"has the colours of {_name(profile)}; they become sRGB")
         return converted
     except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
-        say("has a damaged colour profile, which is not applied")
+        warn("has a damaged colour profile, which is not applied")
         return image.convert("RGB")
 
 
@@ -125,7 +125,7 @@ def _name(profile: ImageCms.ImageCmsProfile) -> str:
     return "".join(letter for letter in name if letter.isprintable()) or "a profile of its own"
 
 
-def _by_numbers(image: Image.Image, info: dict[Any, Any], say: Say) -> Image.Image:
+def _by_numbers(image: Image.Image, info: dict[Any, Any], warn: Warn) -> Image.Image:
     """Convert by the exponent and the chromaticities that a png states; one without the other is that of sRGB."""
     gamma, wide = info.get("gamma", 1 / 2.2), BT709
     if "chromaticity" in info:
@@ -136,15 +136,15 @@ def _by_numbers(image: Image.Image, info: dict[Any, Any], say: Say) -> Image.Ima
         if exponent is None:
             return image
         wide = BT709
-    return _converted(image, wide, exponent, "its own display", say)
+    return _converted(image, wide, exponent, "its own display", warn)
 
 
-def _converted(image: Image.Image, wide: Primaries, exponent: float | None, name: str, say: Say) -> Image.Image:
+def _converted(image: Image.Image, wide: Primaries, exponent: float | None, name: str, warn: Warn) -> Image.Image:
     try:
         with np.errstate(all="raise", under="ignore"):
             pixels = in_srgb(np.asarray(image), wide, exponent)
     except (ArithmeticError, ValueError, np.linalg.LinAlgError):
-        say("has a damaged colour profile, which is not applied")
+        warn("has a damaged colour profile, which is not applied")
         return image
-    say(f"has the colours of {name}; they become sRGB")
+    warn(f"has the colours of {name}; they become sRGB")
     return Image.fromarray(pixels)

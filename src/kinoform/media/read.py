@@ -6,9 +6,9 @@ from dataclasses import replace
 from kinoform.errors import UsageError
 from kinoform.media.decoder_client import Decoded, decoded
 from kinoform.media.decoder_process import Job
-from kinoform.media.limits import MOST_FRAMES, RATES
-from kinoform.media.paths import PathLike, found, printable
-from kinoform.media.resample import Wish
+from kinoform.media.limits import MAX_FRAMES, RATES
+from kinoform.media.paths import PathLike, find_files, printable
+from kinoform.media.resample import ReadOptions
 from kinoform.media.types import InputImage, InputVideo, Mask, Origin
 from kinoform.numbers import Number, Whole, real, whole
 
@@ -17,20 +17,20 @@ WHITE = 128
 
 
 def read_image(path: PathLike) -> InputImage:
-    """A png, jpeg or webp file, or the first frame of an animation, turned as its Exif tag says.
+    """Read a png, jpeg or webp file, or the first frame of an animation, turned as its Exif tag says.
 
     The contents decide what a file is, not its name. Warns of what is changed or left out: transparency (white is
     put behind it), 16 bits, further frames. Raises UsageError when the file is missing, something else, damaged
-    or cut short, or above a cap of `media.caps`. Files are decoded in a process of their own.
+    or cut short, or above a limit of `media.limits`. Files are decoded in a process of their own.
     """
-    took, origin = _read(path, Wish(single=True))
-    return InputImage(pixels=took.frames[0], origin=origin)
+    result, origin = _read(path, ReadOptions(single=True))
+    return InputImage(pixels=result.frames[0], origin=origin)
 
 
 def read_clip(
     path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None, sound: bool = False
 ) -> InputVideo:
-    """An mp4, mov, webm or mkv video, a gif or animated webp, a folder of frames, or an image as one frame.
+    """Read an mp4, mov, webm or mkv video, a gif or animated webp, a folder of frames, or an image as one frame.
 
     The frames of a folder come in natural order (2 before 10). `fps` takes a video at that rate: frame k is the
     one on screen at k / fps. Images have no times: all are taken, and `fps` is their rate. `num_frames` takes at
@@ -39,9 +39,9 @@ def read_clip(
     Warns of what is changed or left out. Raises UsageError as `read_image` does, and for a folder without
     images, frames of several sizes, sound alone, and a rate or number out of range.
     """
-    took, origin = _read(path, wish(fps, num_frames))
-    clip = InputVideo(frames=took.frames, fps=took.fps, origin=origin, times=took.times, stance=took.stance)
-    if not sound or clip.seconds is None or not took.heard:
+    result, origin = _read(path, read_options(fps, num_frames))
+    clip = InputVideo(frames=result.frames, fps=result.fps, origin=origin, times=result.times, stance=result.stance)
+    if not sound or clip.seconds is None or not result.has_audio:
         return clip
     from kinoform.media.audio import record  # not for the others, since it brings FFmpeg along
 
@@ -49,31 +49,31 @@ def read_clip(
 
 
 def read_mask(path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None) -> Mask:
-    """An image or video, white where something changes. Greys stay; of colours the brightness counts.
+    """Read an image or video, white where something changes. Greys stay; of colours the brightness counts.
 
     In an image with one colour of paint on a transparent ground, what is painted changes. Otherwise as
     `read_clip`. Raises UsageError also when no pixel of any frame is white (128 or more).
     """
-    return with_white(painted(path, wish(fps, num_frames, mask=True)))
+    return with_white(painted(path, read_options(fps, num_frames, mask=True)))
 
 
-def wish(fps: Number | None, num_frames: Whole | None, *, mask: bool = False) -> Wish:
-    """Raises UsageError for a rate below 0.01 or above 1000, and for less than one frame."""
-    return Wish(
+def read_options(fps: Number | None, num_frames: Whole | None, *, mask: bool = False) -> ReadOptions:
+    """Check options of reading. Raises UsageError for a rate below 0.01 or above 1000, and for less than one frame."""
+    return ReadOptions(
         fps=None if fps is None else real("fps", fps, *RATES),
-        num_frames=None if num_frames is None else whole("num_frames", num_frames, 1, MOST_FRAMES),
+        num_frames=None if num_frames is None else whole("num_frames", num_frames, 1, MAX_FRAMES),
         mask=mask,
     )
 
 
-def painted(path: PathLike, asked: Wish) -> Mask:
-    """A mask that may be black: one frame of several, say. Raises UsageError as `read_clip` does."""
-    took, origin = _read(path, asked)
-    return Mask(values=took.frames[..., 0], origin=origin)
+def painted(path: PathLike, options: ReadOptions) -> Mask:
+    """Read a mask that may be black: one frame of several, say. Raises UsageError as `read_clip` does."""
+    result, origin = _read(path, options)
+    return Mask(values=result.frames[..., 0], origin=origin)
 
 
 def with_white(mask: Mask) -> Mask:
-    """The mask itself. Raises UsageError when nothing in it is white."""
+    """Return the mask itself. Raises UsageError when nothing in it is white."""
     brightest = int(mask.values.max())
     if brightest < WHITE:
         raise UsageError(
@@ -84,17 +84,17 @@ def with_white(mask: Mask) -> Mask:
     return mask
 
 
-def _read(path: PathLike, asked: Wish) -> tuple[Decoded, Origin]:
-    files = found(path)
-    if asked.single and len(files.paths) > 1:
+def _read(path: PathLike, options: ReadOptions) -> tuple[Decoded, Origin]:
+    files = find_files(path)
+    if options.single and len(files.paths) > 1:
         raise UsageError(f"{files.name} is a folder of {len(files.paths)} images; give one of them", code="not_a_file")
     job = Job(
         name=files.name,
-        paths=[str(each) for each in files.paths],
-        names=[files.name] if len(files.paths) == 1 else [printable(each.name) for each in files.paths],
-        wish=asked,
+        paths=[str(item) for item in files.paths],
+        names=[files.name] if len(files.paths) == 1 else [printable(item.name) for item in files.paths],
+        options=options,
     )
-    took = decoded(job)
-    for note in took.notes:
+    result = decoded(job)
+    for note in result.notes:
         warnings.warn(f"{files.name} {note}", stacklevel=3)
-    return took, files.origin
+    return result, files.origin

@@ -1,15 +1,15 @@
-"""What a file is, by its first bytes: a name may say anything, and a library must not guess."""
+"""Formats of files by their first bytes: a name may say anything, and a library must not guess."""
 
 from dataclasses import dataclass
 
-from kinoform.media.remarks import Refused
+from kinoform.media.diagnostics import UnsupportedFile
 
 FIRST = 512
-"""Bytes that tell what a file is."""
+"""Bytes that tell the format of a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class FileFormat:
     """A format that is read: what people call it, and the one reader of Pillow or of FFmpeg for it."""
 
     name: str
@@ -17,13 +17,13 @@ class Kind:
     demuxer: str = ""
 
 
-PNG = Kind(name="png", pillow="PNG")
-JPEG = Kind(name="jpeg", pillow="JPEG")
-WEBP = Kind(name="webp", pillow="WEBP")
-GIF = Kind(name="gif", pillow="GIF")
+PNG = FileFormat(name="png", pillow="PNG")
+JPEG = FileFormat(name="jpeg", pillow="JPEG")
+WEBP = FileFormat(name="webp", pillow="WEBP")
+GIF = FileFormat(name="gif", pillow="GIF")
 # The mov reader knows the files of mp4, m4v and 3gp too, the matroska one those of webm.
-MOV = Kind(name="mp4 or mov", demuxer="mov")
-MATROSKA = Kind(name="webm or mkv", demuxer="matroska")
+MOV = FileFormat(name="mp4 or mov", demuxer="mov")
+MATROSKA = FileFormat(name="webm or mkv", demuxer="matroska")
 
 BEGINNINGS = {
     b"\x89PNG\r\n\x1a\n": PNG,
@@ -33,14 +33,14 @@ BEGINNINGS = {
     b"\x1a\x45\xdf\xa3": MATROSKA,
 }
 BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"}
-"""What an mp4 or mov file may begin with, after four bytes of size."""
+"""Boxes that an mp4 or mov file may begin with, after four bytes of size."""
 
 STILL_BRANDS = {b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"}
 PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"file ", b"<MPD", b"[playlist]")
 
 
-def kind_of(first: bytes) -> Kind:
-    """The kind of a file that begins like this. Raises Refused for all that is not read."""
+def sniff_format(first: bytes) -> FileFormat:
+    """Return the format of a file that begins like this. Raises UnsupportedFile for others."""
     for beginning, kind in BEGINNINGS.items():
         if first.startswith(beginning):
             return kind
@@ -49,11 +49,11 @@ def kind_of(first: bytes) -> Kind:
     if first[4:8] in BOXES and first[8:12] not in STILL_BRANDS:
         return MOV
     if not first:
-        raise Refused("is empty; save or copy it again", code="file_empty")
-    raise Refused(_what_else(first), code="media_unsupported")
+        raise UnsupportedFile("is empty; save or copy it again", code="file_empty")
+    raise UnsupportedFile(_reason(first), code="media_unsupported")
 
 
-def _what_else(first: bytes) -> str:
+def _reason(first: bytes) -> str:
     text = first.lstrip(b"\xef\xbb\xbf \t\r\n")
     if first[4:8] == b"ftyp":
         return "is a HEIF or AVIF image, which is not read; save it as png or jpeg"

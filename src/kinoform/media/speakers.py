@@ -20,7 +20,7 @@ UNNAMED = re.compile(r"\d+ channels")
 
 
 def named(frame: AudioFrame, layout: str) -> AudioFrame:
-    """The frame with speakers to its channels: those of `layout`, where the frame does not say; else the usual ones.
+    """Name the speakers of a frame's channels: those of `layout`, where the frame does not say; else the usual ones.
 
     A frame of more channels than have a usual meaning stays as it is.
     """
@@ -38,7 +38,7 @@ def named(frame: AudioFrame, layout: str) -> AudioFrame:
 
 
 def usual(layout: AudioLayout) -> str:
-    """The name of the speakers, of channels of which only the number is known those that they usually are for."""
+    """Return the name of the speakers; where only the number of channels is known, that of the usual ones."""
     return USUAL.get(layout.nb_channels, layout.name) if UNNAMED.fullmatch(layout.name) else layout.name
 
 
@@ -47,17 +47,17 @@ class Mixer:
 
     def __init__(self, *, format: AudioFormat, layout: str, rate: int) -> None:
         self._format, self._layout, self._rate = format, layout, rate
-        self._taken, self._resampler = ("", "", 0), self._new()
+        self._form, self._resampler = ("", "", 0), self._new()
 
     def mixed(self, frame: AudioFrame) -> Iterator[AudioFrame]:
-        taken = frame.format.name, frame.layout.name, frame.sample_rate
-        if taken != self._taken:
+        form = frame.format.name, frame.layout.name, frame.sample_rate
+        if form != self._form:
             yield from self.rest()
-            self._taken, self._resampler = taken, self._new()
+            self._form, self._resampler = form, self._new()
         yield from self._resampler.resample(frame)
 
     def rest(self) -> Iterator[AudioFrame]:
-        if self._taken[0]:
+        if self._form[0]:
             yield from self._resampler.resample(None)
 
     def _new(self) -> AudioResampler:
@@ -65,21 +65,21 @@ class Mixer:
 
 
 def sample_format(encoder: str) -> AudioFormat:
-    """The form of samples that an encoder is given."""
+    """Return the form of samples that an encoder is given."""
     return (Codec(encoder, "w").audio_formats or [AudioFormat("s16")])[0]
 
 
 def nearest_rate(encoder: str, rate: int) -> int:
-    """The rate itself, else the lowest above it that the encoder takes, else the highest, in Hz."""
+    """Return the rate itself, else the lowest above it that the encoder takes, else the highest, in Hz."""
     rates = Codec(encoder, "w").audio_rates or [rate]
-    return min((each for each in rates if each >= rate), default=max(rates))
+    return min((item for item in rates if item >= rate), default=max(rates))
 
 
 def speakers(encoder: str, rate: int, frame: AudioFrame) -> str | None:
-    """The speakers nearest to those of the frame that the encoder takes and the frame can be mixed into."""
+    """Return the speakers nearest to those of the frame that the encoder takes and the frame can be mixed into."""
     count, own = frame.layout.nb_channels, frame.layout.name
-    fewer = [each for each in LAYOUTS if AudioLayout(each).nb_channels <= count]
-    return next((each for each in (own, *fewer) if _takes(encoder, rate, each) and _mixes(frame, each)), None)
+    fewer = [item for item in LAYOUTS if AudioLayout(item).nb_channels <= count]
+    return next((item for item in (own, *fewer) if _takes(encoder, rate, item) and _mixes(frame, item)), None)
 
 
 def _takes(encoder: str, rate: int, layout: str) -> bool:

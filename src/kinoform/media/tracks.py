@@ -13,12 +13,12 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from kinoform.media.codecs import REPEATABLE, VIDEO
-from kinoform.media.remarks import Refused, Say
+from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.speakers import Mixer, named, nearest_rate, sample_format, speakers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Voice:
+class SoundCodecs:
     """The codecs of sound that a kind of video takes as they are, None for all that can be written into it.
 
     The `encoder` is for all others, with its rate in Hz where it has one.
@@ -30,11 +30,11 @@ class Voice:
 
 
 COMMON = frozenset({"aac", "ac3", "eac3", "flac", "mp3", "opus"})
-VOICES: Mapping[str, Voice] = {
-    ".mp4": Voice(takes=COMMON | {"alac"}, encoder="aac"),
+SOUND_CODECS: Mapping[str, SoundCodecs] = {
+    ".mp4": SoundCodecs(takes=COMMON | {"alac"}, encoder="aac"),
     # Opus knows few rates, this one among them.
-    ".webm": Voice(takes=frozenset({"opus", "vorbis"}), encoder="libopus", rate=48_000),
-    ".mkv": Voice(takes=None, encoder="libopus", rate=48_000),
+    ".webm": SoundCodecs(takes=frozenset({"opus", "vorbis"}), encoder="libopus", rate=48_000),
+    ".mkv": SoundCodecs(takes=None, encoder="libopus", rate=48_000),
 }
 
 PCM = frozenset({
@@ -45,8 +45,8 @@ PCM = frozenset({
 DECODED = COMMON | PCM | {"alac", "vorbis"}
 """Codecs that are coded anew. Rarer decoders are tried by fewer people and their attackers."""
 
-LEAST_BITS, BITS = 128_000, 64_000
-"""Bits a second of what is coded anew: of the whole at least, and of each channel."""
+MIN_BITS, BITS = 128_000, 64_000
+"""Bits a second of a track that is coded anew: of the whole at least, and of each channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class RecordedTrack:
     """A track, and the presentation time, decoding time and duration of each packet, in its ticks."""
 
     track: Track
@@ -70,38 +70,40 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fitted:
-    """A track to be written: as it is, or coded anew; `say` is the rest of a sentence about it, if there is one."""
+    """A track to be written: as it is, or coded anew."""
 
-    heard: Heard
+    recorded: RecordedTrack
     coded: "Coded | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coded:
+    """The encoder of a track that is coded anew, with its speakers and its rate in Hz."""
+
     encoder: str
     layout: str
     rate: int
 
 
-def joined(tracks: Sequence[Heard], data: bytes) -> bytes:
-    """Recorded tracks as bytes, which `fit` reads."""
-    return json.dumps([asdict(each) for each in tracks]).encode() + b"\n" + data
+def joined(tracks: Sequence[RecordedTrack], data: bytes) -> bytes:
+    """Encode recorded tracks as bytes, which `fit` reads."""
+    return json.dumps([asdict(item) for item in tracks]).encode() + b"\n" + data
 
 
-def fit(recorded: bytes, suffix: str, say: Say) -> bytes:
-    """A line of JSON of the tracks, and a file of sound alone of this kind; empty where none can be heard in it.
+def fit(recording: bytes, suffix: str, warn: Warn) -> bytes:
+    """Return a line of JSON of the tracks, and a file of sound alone of this kind; empty where none can be heard in it.
 
     Raises whatever PyAV raises.
     """
-    heard, data = _parted(recorded)
+    recorded, data = _parted(recording)
     fitted = dict[int, _Fitted]()
-    for place, each in enumerate(heard):
-        what = "sound" if len(heard) == 1 else f"a sound track {place + 1}"
+    for index, item in enumerate(recorded):
+        what = "sound" if len(recorded) == 1 else f"a sound track {index + 1}"
         try:
-            fitted[place] = _fitted(data, place, each, suffix, lambda text, what=what: say(f"has {what} {text}"))
-        except Refused as error:
-            lost = "its sound" if len(heard) == 1 else f"its sound track {place + 1}"
-            say(f"loses {lost}, {error}")
+            fitted[index] = _fitted(data, index, item, suffix, lambda text, what=what: warn(f"has {what} {text}"))
+        except UnsupportedFile as error:
+            lost = "its sound" if len(recorded) == 1 else f"its sound track {index + 1}"
+            warn(f"loses {lost}, {error}")
     if not fitted:
         return b""
     written = io.BytesIO()
@@ -109,24 +111,24 @@ def fit(recorded: bytes, suffix: str, say: Say) -> bytes:
         written, "w", format=VIDEO[suffix].muxer, options=dict(REPEATABLE)
     ) as target:  # fmt: skip
         _write(source, fitted, target)
-    about = [_about(each.heard.track) for each in fitted.values()]
+    about = [_about(item.recorded.track) for item in fitted.values()]
     return json.dumps(about).encode() + b"\n" + written.getvalue()
 
 
 def canonical(stream: AudioStream) -> str:
-    """The name of its codec, whoever decodes it."""
+    """Return the name of its codec, whoever decodes it."""
     codec = stream.codec_context
     return codec.codec.canonical_name if codec else "an unknown codec"
 
 
-def _parted(recorded: bytes) -> tuple[list[Heard], bytes]:
-    head, _, data = recorded.partition(b"\n")
+def _parted(recording: bytes) -> tuple[list[RecordedTrack], bytes]:
+    head, _, data = recording.partition(b"\n")
     tracks = [
-        Heard(
-            track=Track(**{**each["track"], "tick": tuple(each["track"]["tick"])}),
-            packets=[tuple(packet) for packet in each["packets"]],
+        RecordedTrack(
+            track=Track(**{**item["track"], "tick": tuple(item["track"]["tick"])}),
+            packets=[tuple(packet) for packet in item["packets"]],
         )
-        for each in json.loads(head)
+        for item in json.loads(head)
     ]
     return tracks, data
 
@@ -139,32 +141,32 @@ def _source(data: bytes) -> InputContainer:
     return av.open(io.BytesIO(data), "r", format="matroska")
 
 
-def _fitted(data: bytes, place: int, heard: Heard, suffix: str, say: Say) -> _Fitted:
-    """Decide how a track is written. Raises Refused for one that cannot be, with the end of a sentence about it."""
-    voice = VOICES[suffix]
+def _fitted(data: bytes, index: int, recorded: RecordedTrack, suffix: str, warn: Warn) -> _Fitted:
+    """Decide how a track is written. Raises UnsupportedFile for one that cannot be, with the end of a sentence about it."""
+    codecs = SOUND_CODECS[suffix]
     with _source(data) as source:
-        stream = source.streams.audio[place]
+        stream = source.streams.audio[index]
         name = canonical(stream)
-        if (voice.takes is None or name in voice.takes) and _written_as_is(stream, suffix):
-            return _Fitted(heard=heard)
+        if (codecs.takes is None or name in codecs.takes) and _written_as_is(stream, suffix):
+            return _Fitted(recorded=recorded)
         if name not in DECODED:
-            raise Refused(f"in {name}, which is not read; convert the video", code="media_unsupported")
+            raise UnsupportedFile(f"in {name}, which is not read; convert the video", code="media_unsupported")
         first = _first(source, stream)
     if first is None:
-        raise Refused("which is damaged; copy or export the video again", code="media_damaged")
-    first = named(first, heard.track.layout)
-    rate = voice.rate or nearest_rate(voice.encoder, first.sample_rate)
-    layout = speakers(voice.encoder, rate, first)
+        raise UnsupportedFile("which is damaged; copy or export the video again", code="media_damaged")
+    first = named(first, recorded.track.layout)
+    rate = codecs.rate or nearest_rate(codecs.encoder, first.sample_rate)
+    layout = speakers(codecs.encoder, rate, first)
     there, channels = first.layout.name, first.layout.nb_channels
     if layout is None:
-        raise Refused(
+        raise UnsupportedFile(
             f"whose {channels} channels ({there}) cannot be mixed for {suffix}; convert it to stereo",
             code="media_unsupported",
         )
     change = "" if layout == there else f", for {layout} speakers instead of {there}"
     change += f", at {rate} instead of {first.sample_rate} Hz" if rate < first.sample_rate else ""
-    say(f"in {name}, which {suffix} does not take; it is coded anew as {voice.encoder}{change}")
-    return _Fitted(heard=heard, coded=Coded(encoder=voice.encoder, layout=layout, rate=rate))
+    warn(f"in {name}, which {suffix} does not take; it is coded anew as {codecs.encoder}{change}")
+    return _Fitted(recorded=recorded, coded=Coded(encoder=codecs.encoder, layout=layout, rate=rate))
 
 
 def _written_as_is(stream: AudioStream, suffix: str) -> bool:
@@ -186,19 +188,19 @@ def _first(source: InputContainer, stream: AudioStream) -> AudioFrame | None:
 
 
 def decoded(packet: Packet) -> list[AudioFrame]:
-    """The frames of a packet; none of one that is damaged, as players leave it silent."""
+    """Decode the frames of a packet; none of one that is damaged, as players leave it silent."""
     try:
-        return [each for each in packet.decode() if isinstance(each, AudioFrame)]
+        return [item for item in packet.decode() if isinstance(item, AudioFrame)]
     except FFmpegError:
         return []
 
 
 def _write(source: InputContainer, fitted: Mapping[int, _Fitted], target: OutputContainer) -> None:
-    places = {each.index: place for place, each in enumerate(source.streams.audio)}
-    writers = {place: _Writer(source.streams.audio[place], each, target) for place, each in fitted.items()}
-    streams = [source.streams.audio[place] for place in fitted]
+    positions = {item.index: index for index, item in enumerate(source.streams.audio)}
+    writers = {index: _Writer(source.streams.audio[index], item, target) for index, item in fitted.items()}
+    streams = [source.streams.audio[index] for index in fitted]
     for packet in source.demux(*streams):
-        for made in writers[places[packet.stream_index]].packets(packet):
+        for made in writers[positions[packet.stream_index]].packets(packet):
             target.mux(made)
     for writer in writers.values():
         for made in writer.rest():
@@ -209,11 +211,11 @@ class _Writer:
     """One track on its way into the file, at the times that were recorded for its packets."""
 
     def __init__(self, stream: AudioStream, fitted: _Fitted, target: OutputContainer) -> None:
-        self._times, self._tick = iter(fitted.heard.packets), Fraction(*fitted.heard.track.tick)
+        self._times, self._tick = iter(fitted.recorded.packets), Fraction(*fitted.recorded.track.tick)
         if fitted.coded is None:
             self._target, self._coder = target.add_stream_from_template(stream), None
         else:
-            self._coder = Coder(stream, fitted.heard.track.layout, fitted.coded, target)
+            self._coder = Coder(stream, fitted.recorded.track.layout, fitted.coded, target)
 
     def packets(self, packet: Packet) -> Iterator[Packet]:
         if not packet.size:
@@ -240,7 +242,7 @@ class Coder:
         self._codec = stream.codec_context
         self._codec.layout, self._codec.format = AudioLayout(coded.layout), sample_format(coded.encoder)
         self._codec.time_base = Fraction(1, coded.rate)
-        self._codec.bit_rate = max(LEAST_BITS, BITS * self._codec.layout.nb_channels)
+        self._codec.bit_rate = max(MIN_BITS, BITS * self._codec.layout.nb_channels)
         self._encode = stream.encode
         self._mixer = Mixer(format=self._codec.format, layout=coded.layout, rate=coded.rate)
 

@@ -1,4 +1,4 @@
-"""Images, videos and masks that a video is made from, as arrays; reading them from files is `media.reading`."""
+"""Images, videos and masks that a video is made from, as arrays; reading them from files is `media.read`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kinoform.errors import UsageError
-from kinoform.media.timing import Times
+from kinoform.media.resample import Times
 from kinoform.media.upright import Stance
 from kinoform.numbers import plain, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The file that material came from: its name without folders, and the SHA-256 of its bytes (hexadecimal)."""
+    """The file that an input came from: its name without folders, and the SHA-256 of its bytes (hexadecimal)."""
 
     file: str
     sha256: str
@@ -32,7 +32,7 @@ class Sound:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InputImage:
-    """RGB in 0..255. `origin` is None for pixels that were never a file. Raises UsageError for other arrays."""
+    """An image, RGB in 0..255. `origin` is None for pixels of no file. Raises UsageError for other arrays."""
 
     pixels: UInt8[np.ndarray, "h w 3"] = field(repr=False)
     origin: Origin | None = None
@@ -48,13 +48,13 @@ class InputImage:
 
     @property
     def name(self) -> str:
-        """What an error calls it."""
+        """The name of it in errors."""
         return "the image" if self.origin is None else self.origin.file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InputVideo:
-    """RGB frames in 0..255, `fps` of them per second (None where nobody says). Raises UsageError as `InputImage`.
+    """A video: RGB frames in 0..255, `fps` of them per second (None: unknown). Raises UsageError as `InputImage`.
 
     `times` are those of frames that do not all stay as long, whose mean rate is `fps` then; `sound` is what is heard
     with them, where it was asked for; `stance` is how they lay in a file, for masks that lie so too.
@@ -87,7 +87,7 @@ class InputVideo:
 
     @property
     def name(self) -> str:
-        """What an error calls it."""
+        """The name of it in errors."""
         return "the video" if self.origin is None else self.origin.file
 
 
@@ -100,7 +100,7 @@ class InputFile:
 
     @property
     def name(self) -> str:
-        """Return what an error calls it."""
+        """The name of it in errors."""
         return "the file" if self.origin is None else self.origin.file
 
     @property
@@ -114,7 +114,7 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mask:
-    """What is to change: 255 (white) everywhere it is, 0 where the video stays; grey lies between.
+    """The area that is to change: 255 (white) everywhere it is, 0 where the video stays; grey lies between.
 
     One frame stands for all frames of a video. Raises UsageError as `InputImage`.
     """
@@ -133,7 +133,7 @@ class Mask:
 
     @property
     def name(self) -> str:
-        """What an error calls it."""
+        """The name of it in errors."""
         return "the mask" if self.origin is None else self.origin.file
 
 
@@ -149,5 +149,5 @@ def _check(what: str, values: object, axes: str) -> None:
     rank = axes.count(",") + 1
     right = isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.ndim == rank and values.size > 0
     if not right or (axes.endswith("3") and values.shape[-1] != 3):  # type: ignore[union-attr]
-        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise UsageError(f"{what} is uint8 [{axes}], not {found}", code="wrong_type")
+        given = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise UsageError(f"{what} is uint8 [{axes}], not {given}", code="wrong_type")

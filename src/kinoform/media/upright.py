@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from kinoform.media.remarks import Say
+from kinoform.media.diagnostics import Warn
 
 NO_TURN = np.array([1, 0, 0, 0, 1, 0, 0, 0, 1], np.int32)
 
@@ -36,7 +36,7 @@ class Stance:
 
 
 def turned(
-    pixels: UInt8[np.ndarray, "rows columns c"], matrix: Int[np.ndarray, "9"], say: Say
+    pixels: UInt8[np.ndarray, "rows columns c"], matrix: Int[np.ndarray, "9"], warn: Warn
 ) -> UInt8[np.ndarray, "height width c"]:
     """Turn by quarters and mirror, so that column x and row y are shown at (a x + c y, b x + d y).
 
@@ -50,12 +50,12 @@ def turned(
         across, down, rest = c, b, abs(a) + abs(d)
         pixels = pixels.swapaxes(0, 1)
     if rest > SLANTED * (abs(across) + abs(down)):
-        say("is to be shown at a slant; it is turned by whole quarters only")
+        warn("is to be shown at a slant; it is turned by whole quarters only")
     return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
 def squared(size: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:
-    """Height and width of a frame whose pixels are `shape` times as wide as high, with square ones, before any turn.
+    """Return height and width with square pixels, before any turn, of a frame with pixels `shape` times as wide as high.
 
     One side grows, as in browsers, so that nothing is lost; to an even number, since h264 takes no other.
     """

@@ -15,7 +15,7 @@ from kinoform.media import image_writer as images
 from kinoform.media.audio import Fitted, fitted
 from kinoform.media.codecs import VIDEO, encoding
 from kinoform.media.limits import RATES
-from kinoform.media.timing import Times
+from kinoform.media.resample import Times
 from kinoform.media.types import Sound, check_times
 from kinoform.media.video_writer import check_video, write_video
 from kinoform.numbers import Whole, real, settle, whole
@@ -118,7 +118,7 @@ class Check(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """How videos of one kind are written, and what can be refused before there is a video.
+    """The writer of one kind of video, and the check of what can be refused before there is a video.
 
     `settings` are the choices of the encoder that the parameters in the file tell of.
     """
@@ -139,7 +139,7 @@ IMAGES = {
 def format_of(
     path: str | os.PathLike[str], *, codec: str | None = None, crf: Whole | None = None, sound: Fitted | None = None
 ) -> Format:
-    """The format that a name asks for, of a video with `sound`. Raises UsageError for an unknown extension or codec."""
+    """Return the format that a name asks for, with `sound`. Raises UsageError for an unknown extension or codec."""
     name, suffix = os.fspath(path), _suffix(path)
     if suffix in VIDEO:
         chosen = encoding(VIDEO[suffix], codec, crf)

@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
@@ -20,12 +19,9 @@ from jaxtyping import Shaped, UInt8
 from kinoform.errors import KinoformError, UsageError, nearest
 from kinoform.files import check_writable, whole
 from kinoform.media.audio import Fitted, mixed
-from kinoform.media.codecs import AV1, H264, VIDEO, Codec, Encoding
+from kinoform.media.codecs import AV1, H264, VIDEO, Encoding, VideoCodec
 from kinoform.media.metadata import tags
-from kinoform.media.timing import Times
-
-LARGEST_DENOMINATOR = 1001
-"""Enough to give 24000/1001 and its relatives exactly."""
+from kinoform.media.resample import Times, exact_rate
 
 RGB_MATRIX = 0
 """The colour matrix of pixels that stay RGB (ISO/IEC 23091-2: identity), which PyAV has no name for."""
@@ -94,7 +90,7 @@ def _same_priority() -> Iterator[None]:
 
 
 def read_video(path: Path) -> tuple[UInt8[np.ndarray, "f h w 3"], float]:
-    """All frames as RGB, and the frames per second. Raises UsageError when the file cannot be read."""
+    """Read all frames as RGB, and the frames per second. Raises UsageError when the file cannot be read."""
     kind = VIDEO.get(path.suffix.lower())
     if kind is None:
         raise UsageError(
@@ -129,7 +125,7 @@ def _check_size(encoding: Encoding, height: int, width: int) -> None:
         )
 
 
-def _hush(codec: Codec) -> None:
+def _hush(codec: VideoCodec) -> None:
     """SVT-AV1 writes its settings to stderr for every video; only this variable stops it."""
     if codec is AV1:
         os.environ.setdefault("SVT_LOG", "1")
@@ -138,7 +134,7 @@ def _hush(codec: Codec) -> None:
 def _stream(
     container: OutputContainer, encoding: Encoding, height: int, width: int, fps: float, times: Times | None
 ) -> VideoStream:
-    rate = Fraction(fps).limit_denominator(LARGEST_DENOMINATOR)
+    rate = exact_rate(fps)
     stream = container.add_stream(encoding.codec.encoder, rate=rate, options=encoding.options)
     assert isinstance(stream, VideoStream)
     stream.height, stream.width, stream.pix_fmt = height, width, encoding.codec.pixels
@@ -166,14 +162,14 @@ def _encode(
     """Sound is written beside the frames that it is heard with, so that a video plays while it loads."""
     tick = stream.codec_context.time_base
     stays = {} if times is None else dict(zip(times.begins, (round(stay / tick) for stay in times.stays), strict=True))
-    for place, pixels in enumerate(frames):
+    for index, pixels in enumerate(frames):
         first = (stream.height, stream.width, 3)
         if pixels.shape != first:
             raise UsageError(
-                f"frame {place} has the shape {pixels.shape}, the first one has {first}", code="sizes_differ"
+                f"frame {index} has the shape {pixels.shape}, the first one has {first}", code="sizes_differ"
             )
         frame = _converted(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), stream)
-        frame.pts = place if times is None else times.begins[place]
+        frame.pts = index if times is None else times.begins[index]
         frame.time_base = tick
         container.mux(_staying(stream.encode(frame), stays))
         until(float(frame.pts * tick))

@@ -1,24 +1,24 @@
-"""Words on images: a text as lines that fit a width, in the font that comes with Pillow."""
+"""Text on images: a text as lines that fit a width, in the font that comes with Pillow."""
 
 import unicodedata
 
 from PIL import ImageFont
 
-CAPTION_SIZE, LINE_HEIGHT, MOST_LINES = 14, 20, 4
+CAPTION_SIZE, LINE_HEIGHT, MAX_LINES = 14, 20, 4
 LONGEST_CAPTION = 2000
 """Characters of a text that are looked at; more would not fit four lines of a wide image."""
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """At most four lines, no wider than `width` pixels; the last ends in `...` when words are left out."""
+    """Break a text into at most four lines, at most `width` pixels wide; the last ends in `...` if words are left out."""
     font = ImageFont.load_default(CAPTION_SIZE)
     lines = _lines(_drawable(text[:LONGEST_CAPTION]), width, font)
-    if len(lines) <= MOST_LINES:
+    if len(lines) <= MAX_LINES:
         return lines
-    last = lines[MOST_LINES - 1]
+    last = lines[MAX_LINES - 1]
     while last and font.getlength(last + "...") > width:
         last = last[:-1]
-    return [*lines[: MOST_LINES - 1], last + "..."]
+    return [*lines[: MAX_LINES - 1], last + "..."]
 
 
 def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:

@@ -1,11 +1,11 @@
-"""A wall shows every video whole, at the same time, in its own place."""
+"""A grid shows every video whole, at the same time, in its own place."""
 
 import numpy as np
 import pytest
 
 from kinoform.errors import UsageError
+from kinoform.media.contact_sheet import video_grid
 from kinoform.media.video import Video
-from kinoform.media.wall import wall
 
 
 def video(value: int, prompt: str = "a video", *, side: int = 40, fps: float = 16.0) -> Video:
@@ -20,7 +20,7 @@ def found(frames: np.ndarray, value: int) -> tuple[int, int, int]:
 
 
 def test_every_video_has_its_place() -> None:
-    shown = wall([video(50), video(90), video(130), video(170)], columns=3, upscale=2)
+    shown = video_grid([video(50), video(90), video(130), video(170)], columns=3, upscale=2)
     assert len(shown.frames) == 5 and shown.fps == 16
     places = [found(shown.frames, value) for value in (50, 90, 130, 170)]
     assert [count for count, _, _ in places] == [6400] * 4
@@ -30,13 +30,13 @@ def test_every_video_has_its_place() -> None:
 
 
 def test_a_prompt_stands_beneath() -> None:
-    bare, said = (wall([video(50, prompt)]).frames for prompt in ("", "a red ball bounces"))
+    bare, said = (video_grid([video(50, prompt)]).frames for prompt in ("", "a red ball bounces"))
     assert said.shape[1] > bare.shape[1]
     assert (said[:, bare.shape[1] :] > 200).any() and not (bare > 200).any()
 
 
 def test_prompts_are_kept() -> None:
-    shown = wall([video(50, "one"), video(60, "two")])
+    shown = video_grid([video(50, "one"), video(60, "two")])
     assert shown.params["videos"] == [{"prompt": "one"}, {"prompt": "two"}]
 
 
@@ -47,4 +47,4 @@ def test_prompts_are_kept() -> None:
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(videos: list[Video], options: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        wall(videos, **options)
+        video_grid(videos, **options)
