@@ -20,8 +20,8 @@ from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.image_decoder import pixels_of
 from kinoform.media.paint import Paint
 from kinoform.media.paths import find_files
-from kinoform.media.read import painted, read_clip, read_image, read_mask, read_options, with_white
-from kinoform.media.resample import FrameTimingStats, ReadOptions, Source, TimedFrame, rate, resample_frames, times
+from kinoform.media.read import decode_options, painted, read_clip, read_image, read_mask, with_white
+from kinoform.media.resample import DecodeOptions, FrameTimingStats, Source, TimedFrame, rate, resample_frames, times
 from kinoform.media.types import InputFile, InputImage, InputVideo, Mask
 from kinoform.numbers import Number, Whole
 
@@ -53,7 +53,7 @@ def clip_of(
     """
     if isinstance(value, str | os.PathLike):
         return read_clip(value, fps=fps, num_frames=num_frames, sound=sound)
-    options = read_options(fps, num_frames)
+    options = decode_options(fps, num_frames)
     if isinstance(value, InputVideo):
         return _resampled(value, options)
     if (isinstance(value, np.ndarray) and value.ndim == 4) or isinstance(value, list | tuple):
@@ -77,7 +77,7 @@ def mask_of(
     """
     if isinstance(value, str | os.PathLike):
         return _standing(read_mask(value, fps=fps, num_frames=num_frames), video)
-    max_frames = read_options(fps, num_frames).num_frames
+    max_frames = decode_options(fps, num_frames).num_frames
     if isinstance(value, Mask):
         mask = value
     elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and _is_several(value)):
@@ -138,7 +138,7 @@ def _warnings_of(name: str) -> Iterator[Warn]:
         warnings.warn(f"{name} {note}", stacklevel=4)
 
 
-def _resampled(clip: InputVideo, options: ReadOptions) -> InputVideo:
+def _resampled(clip: InputVideo, options: DecodeOptions) -> InputVideo:
     if options.fps is None and options.num_frames is None:
         return clip
     own = None if clip.fps is None else Fraction(clip.fps)
@@ -166,7 +166,7 @@ def _painted(value: object, paint: Paint) -> UInt8[np.ndarray, "h w"]:
     if isinstance(value, InputImage):
         value = value.pixels
     if isinstance(value, str | os.PathLike):
-        return painted(value, ReadOptions(mask=True, single=True)).values[0]
+        return painted(value, DecodeOptions(mask=True, single=True)).values[0]
     with _warnings_of("the mask") as warn:
         return paint.values(_pixels(value, "a mask", warn), warn)
 

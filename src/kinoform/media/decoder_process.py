@@ -20,8 +20,8 @@ from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.image_decoder import open_image
 from kinoform.media.limits import MAX_DECODING, MAX_MEMORY
 from kinoform.media.resample import (
+    DecodeOptions,
     FrameTimingStats,
-    ReadOptions,
     Source,
     TimedFrame,
     rate,
@@ -47,7 +47,7 @@ class Job:
     name: str
     paths: list[str]
     names: list[str]
-    options: ReadOptions = field(default_factory=ReadOptions)
+    options: DecodeOptions = field(default_factory=DecodeOptions)
 
     def written(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -55,7 +55,7 @@ class Job:
     @staticmethod
     def read(text: bytes) -> "Job":
         values = json.loads(text)
-        return Job(**{**values, "options": ReadOptions(**values["options"])})
+        return Job(**{**values, "options": DecodeOptions(**values["options"])})
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def _named(name: str) -> Iterator[None]:
         raise UsageError(f"{name} is damaged or cut short; copy or export it again", code="media_damaged") from error
 
 
-def _single(file: BufferedReader, options: ReadOptions, warn: Warn) -> Source:
+def _single(file: BufferedReader, options: DecodeOptions, warn: Warn) -> Source:
     kind, length = sniff_format(file.read(FIRST)), os.fstat(file.fileno()).st_size
     file.seek(0)
     if not kind.demuxer:
@@ -137,7 +137,7 @@ def _images(job: Job, warn: Warn) -> Iterator[TimedFrame]:
         yield TimedFrame(pixels=lambda here=pixels: here, time=Fraction(0), end=Fraction(0))
 
 
-def _write(source: Source, options: ReadOptions, notes: dict[str, None], out: BufferedIOBase) -> None:
+def _write(source: Source, options: DecodeOptions, notes: dict[str, None], out: BufferedIOBase) -> None:
     stats, shape, count = FrameTimingStats(), None, 0
     for pixels in resample_frames(source, options, stats, notes.setdefault):
         if shape is None:

@@ -8,7 +8,7 @@ from kinoform.media.decoder_client import Decoded, decoded
 from kinoform.media.decoder_process import Job
 from kinoform.media.limits import MAX_FRAMES, RATES
 from kinoform.media.paths import PathLike, find_files, printable
-from kinoform.media.resample import ReadOptions
+from kinoform.media.resample import DecodeOptions
 from kinoform.media.types import InputImage, InputVideo, Mask, Origin
 from kinoform.numbers import Number, Whole, real, whole
 
@@ -23,7 +23,7 @@ def read_image(path: PathLike) -> InputImage:
     put behind it), 16 bits, further frames. Raises UsageError when the file is missing, something else, damaged
     or cut short, or above a limit of `media.limits`. Files are decoded in a process of their own.
     """
-    result, origin = _read(path, ReadOptions(single=True))
+    result, origin = _read(path, DecodeOptions(single=True))
     return InputImage(pixels=result.frames[0], origin=origin)
 
 
@@ -39,7 +39,7 @@ def read_clip(
     Warns of what is changed or left out. Raises UsageError as `read_image` does, and for a folder without
     images, frames of several sizes, sound alone, and a rate or number out of range.
     """
-    result, origin = _read(path, read_options(fps, num_frames))
+    result, origin = _read(path, decode_options(fps, num_frames))
     clip = InputVideo(frames=result.frames, fps=result.fps, origin=origin, times=result.times, stance=result.stance)
     if not sound or clip.seconds is None or not result.has_audio:
         return clip
@@ -54,19 +54,19 @@ def read_mask(path: PathLike, *, fps: Number | None = None, num_frames: Whole | 
     In an image with one colour of paint on a transparent ground, what is painted changes. Otherwise as
     `read_clip`. Raises UsageError also when no pixel of any frame is white (128 or more).
     """
-    return with_white(painted(path, read_options(fps, num_frames, mask=True)))
+    return with_white(painted(path, decode_options(fps, num_frames, mask=True)))
 
 
-def read_options(fps: Number | None, num_frames: Whole | None, *, mask: bool = False) -> ReadOptions:
+def decode_options(fps: Number | None, num_frames: Whole | None, *, mask: bool = False) -> DecodeOptions:
     """Check options of reading. Raises UsageError for a rate below 0.01 or above 1000, and for less than one frame."""
-    return ReadOptions(
+    return DecodeOptions(
         fps=None if fps is None else real("fps", fps, *RATES),
         num_frames=None if num_frames is None else whole("num_frames", num_frames, 1, MAX_FRAMES),
         mask=mask,
     )
 
 
-def painted(path: PathLike, options: ReadOptions) -> Mask:
+def painted(path: PathLike, options: DecodeOptions) -> Mask:
     """Read a mask that may be black: one frame of several, say. Raises UsageError as `read_clip` does."""
     result, origin = _read(path, options)
     return Mask(values=result.frames[..., 0], origin=origin)
@@ -84,7 +84,7 @@ def with_white(mask: Mask) -> Mask:
     return mask
 
 
-def _read(path: PathLike, options: ReadOptions) -> tuple[Decoded, Origin]:
+def _read(path: PathLike, options: DecodeOptions) -> tuple[Decoded, Origin]:
     files = find_files(path)
     if options.single and len(files.paths) > 1:
         raise UsageError(f"{files.name} is a folder of {len(files.paths)} images; give one of them", code="not_a_file")

@@ -112,7 +112,7 @@ def at_rate(frames: Iterable[TimedFrame], fps: Fraction, tick: Fraction) -> Iter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadOptions:
+class DecodeOptions:
     """Options of reading a file.
 
     `single`: the first frame alone; `mask`: the painted area instead of colours, [h, w, 1]; `fps`: the rate to take
@@ -140,7 +140,7 @@ class FrameTimingStats:
     stance: Stance | None = None
 
     def count(self, frames: Iterable[TimedFrame]) -> Iterator[TimedFrame]:
-        """Yield the frames, counted as they go by. Raises UnsupportedFile when they last longer than any header may say."""
+        """Yield the frames, counted as they go by. Raises UnsupportedFile when they last too long."""
         for frame in frames:
             stays = frame.end - frame.time
             self.stance = self.stance if self.begins else frame.stance
@@ -161,7 +161,9 @@ class FrameTimingStats:
         return self.shortest is None or self.longest - self.shortest <= 2 * tick
 
 
-def resample_frames(source: Source, options: ReadOptions, stats: FrameTimingStats, warn: Warn) -> Iterator[np.ndarray]:
+def resample_frames(
+    source: Source, options: DecodeOptions, stats: FrameTimingStats, warn: Warn
+) -> Iterator[np.ndarray]:
     """Yield the pixels of each frame, all of one size.
 
     Raises UnsupportedFile for what is above the limits, early if the header tells.
@@ -190,7 +192,7 @@ def resample_frames(source: Source, options: ReadOptions, stats: FrameTimingStat
     _warn_of_rate(source, options, stats, count, warn)
 
 
-def rate(source: Source, options: ReadOptions, stats: FrameTimingStats) -> float | None:
+def rate(source: Source, options: DecodeOptions, stats: FrameTimingStats) -> float | None:
     """Return the frames per second of what was read; None where neither the file nor the options say."""
     if options.fps is not None:
         return float(options.fps)
@@ -199,7 +201,7 @@ def rate(source: Source, options: ReadOptions, stats: FrameTimingStats) -> float
     return float(source.rate if source.rate and stats.even(source.tick) else stats.frames / stats.end)
 
 
-def times(source: Source, options: ReadOptions, stats: FrameTimingStats, count: int) -> Times | None:
+def times(source: Source, options: DecodeOptions, stats: FrameTimingStats, count: int) -> Times | None:
     """Return the times of the `count` frames that were read, where they are the file's own and not even."""
     if options.fps is not None or options.single or not source.tick or not count or stats.even(source.tick):
         return None
@@ -212,7 +214,7 @@ def sides(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _check_header(source: Source, options: ReadOptions) -> None:
+def _check_header(source: Source, options: DecodeOptions) -> None:
     seconds, count = source.seconds, source.count
     if options.max_frames is None and seconds is not None and seconds > MAX_SECONDS:
         raise _too_long(seconds)
@@ -254,7 +256,7 @@ def _too_long(seconds: Fraction) -> UnsupportedFile:
     )
 
 
-def _warn_of_rate(source: Source, options: ReadOptions, stats: FrameTimingStats, count: int, warn: Warn) -> None:
+def _warn_of_rate(source: Source, options: DecodeOptions, stats: FrameTimingStats, count: int, warn: Warn) -> None:
     if not source.tick or options.single:
         return
     even = stats.even(source.tick)

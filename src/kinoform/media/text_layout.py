@@ -10,7 +10,7 @@ LONGEST_CAPTION = 2000
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Break a text into at most four lines, at most `width` pixels wide; the last ends in `...` if words are left out."""
+    """Break a text into at most four lines, at most `width` pixels wide; the last ends in `...` if words are cut."""
     font = ImageFont.load_default(CAPTION_SIZE)
     lines = _lines(_drawable(text[:LONGEST_CAPTION]), width, font)
     if len(lines) <= MAX_LINES:

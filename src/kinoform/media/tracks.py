@@ -142,7 +142,7 @@ def _source(data: bytes) -> InputContainer:
 
 
 def _fitted(data: bytes, index: int, recorded: RecordedTrack, suffix: str, warn: Warn) -> _Fitted:
-    """Decide how a track is written. Raises UnsupportedFile for one that cannot be, with the end of a sentence about it."""
+    """Decide how a track is written. Raises UnsupportedFile, with the end of a sentence, if it cannot be."""
     codecs = SOUND_CODECS[suffix]
     with _source(data) as source:
         stream = source.streams.audio[index]

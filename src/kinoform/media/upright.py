@@ -55,7 +55,7 @@ def turned(
 
 
 def squared(size: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:
-    """Return height and width with square pixels, before any turn, of a frame with pixels `shape` times as wide as high.
+    """Return height and width in square pixels, before any turn; those of the frame are `shape` times as wide as high.
 
     One side grows, as in browsers, so that nothing is lost; to an even number, since h264 takes no other.
     """

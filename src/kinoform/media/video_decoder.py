@@ -45,7 +45,7 @@ LARGEST_SD = (576, 1024)
 
 
 def open_video(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) -> Source:
-    """Open the first video in a file of `length` bytes. Raises UnsupportedFile, or whatever PyAV raises.
+    """Open the first video in a file of `length` bytes. Raises UnsupportedFile and PyAV's errors.
 
     The format is given and other files are refused, so that no playlist and no link leads elsewhere.
     """
@@ -85,7 +85,7 @@ def open_video(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) 
 
 
 def open_container(file: BufferedReader, kind: FileFormat) -> InputContainer:
-    """Open the container in a file, which can lead to no other file. Raises UnsupportedFile, or whatever PyAV raises."""
+    """Open the container in a file, which can lead to no other file. Raises UnsupportedFile and PyAV's errors."""
     try:
         return av.open(
             file,
