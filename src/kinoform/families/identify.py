@@ -67,7 +67,7 @@ class DetectedPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class PartDialect:
     """One part in one dialect, which several families may share."""
 
     part: str
@@ -168,17 +168,17 @@ def detect(
     return tuple(parts)
 
 
-def kinds(names: Iterable[str]) -> dict[Kind, tuple[str, ...]]:
+def kinds(names: Iterable[str]) -> dict[PartDialect, tuple[str, ...]]:
     """The parts and dialects that names speak for, with the prefixes under which they stand; transformers first."""
-    dialects: dict[Kind, list[Family]] = {}
+    dialects: dict[PartDialect, list[Family]] = {}
     for family in FAMILIES:
         for dialect in family.dialects:
-            dialects.setdefault(Kind(part=family.part, dialect=dialect), []).append(family)
-    known: dict[str, list[Kind]] = {}
+            dialects.setdefault(PartDialect(part=family.part, dialect=dialect), []).append(family)
+    known: dict[str, list[PartDialect]] = {}
     for kind in dialects:
         for signature in kind.dialect.signatures:
             known.setdefault(signature, []).append(kind)
-    counts: Counter[tuple[Kind, str]] = Counter()
+    counts: Counter[tuple[PartDialect, str]] = Counter()
     deepest = max(signature.count(".") for signature in known) + 1
     for name in names:
         words = name.rsplit(".", deepest)
@@ -192,7 +192,7 @@ def kinds(names: Iterable[str]) -> dict[Kind, tuple[str, ...]]:
     return {kind: prefixes for kind, prefixes in found.items() if prefixes}
 
 
-def _check_single(path: Path, found: Mapping[Kind, tuple[str, ...]]) -> None:
+def _check_single(path: Path, found: Mapping[PartDialect, tuple[str, ...]]) -> None:
     places: dict[str, list[str]] = {}
     for kind, prefixes in found.items():
         places.setdefault(kind.part, []).extend(prefixes)
@@ -206,11 +206,11 @@ def _check_single(path: Path, found: Mapping[Kind, tuple[str, ...]]) -> None:
 
 
 def _shared_out(
-    tensors: Mapping[str, Described], places: Mapping[Kind, str]
-) -> tuple[dict[Kind, dict[str, Described]], list[str]]:
+    tensors: Mapping[str, Described], places: Mapping[PartDialect, str]
+) -> tuple[dict[PartDialect, dict[str, Described]], list[str]]:
     """The tensors of each part, without its prefix; and names that stand under none."""
     longest_first = sorted(places, key=lambda kind: len(places[kind]), reverse=True)
-    held: dict[Kind, dict[str, Described]] = {kind: {} for kind in places}
+    held: dict[PartDialect, dict[str, Described]] = {kind: {} for kind in places}
     left = []
     for name, tensor in tensors.items():
         kind = next((kind for kind in longest_first if name.startswith(places[kind])), None)
@@ -223,7 +223,7 @@ def _shared_out(
     return held, left
 
 
-def _part(kind: Kind, prefix: str, tensors: Mapping[str, Described], evidence: Evidence) -> DetectedPart:
+def _part(kind: PartDialect, prefix: str, tensors: Mapping[str, Described], evidence: Evidence) -> DetectedPart:
     weights = {name: tensor for name, tensor in tensors.items() if not is_side(name)}
     held = kind.dialect.prepare(_unread(evidence.path, weights)).tensors
     table = kind.dialect.names(held)

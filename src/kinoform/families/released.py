@@ -13,7 +13,7 @@ from kinoform.errors import UsageError, nearest
 from kinoform.families import released_models
 from kinoform.families.family import Family, Released
 from kinoform.families.spoken import FACTS as FACTS_OF_NAMES
-from kinoform.families.spoken import HIGH, LOW, Names, contradiction
+from kinoform.families.spoken import HIGH, LOW, SpokenNames, contradiction
 
 SURE = {fact: FACTS_OF_NAMES[fact] for fact in ("version", "noise")}
 FACTS = {
@@ -52,7 +52,7 @@ def fitting(family: Family, sizes: Mapping[str, int]) -> tuple[Released, ...]:
     )
 
 
-def choose(fits: Iterable[Released], family: Family, *, path: Path, names: Names, flag: str | None) -> Choice:
+def choose(fits: Iterable[Released], family: Family, *, path: Path, names: SpokenNames, flag: str | None) -> Choice:
     """Hear what speaks for one of the models that fit, or against all of them.
 
     Evidence in this order: the flag, the structure alone, the name of the file, those of the folders, a bare high or

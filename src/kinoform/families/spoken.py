@@ -64,7 +64,7 @@ class Facts(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
+class SpokenNames:
     """`own` is what the file or folder itself is called; `folders` those above it, the nearest first."""
 
     own: str
@@ -79,7 +79,7 @@ class Names:
         return (self.own, self.metadata, *model)
 
 
-def names_of(path: Path, metadata: Mapping[str, str]) -> Names:
+def names_of(path: Path, metadata: Mapping[str, str]) -> SpokenNames:
     """The names around a file or folder of weights."""
     place = path.absolute()
     is_file = place.suffix.lower() in WEIGHT_SUFFIXES
@@ -87,7 +87,7 @@ def names_of(path: Path, metadata: Mapping[str, str]) -> Names:
     told = [metadata.get(key, "") for key in METADATA]
     if folders and (not is_file or place.name.startswith(SILENT)):
         told += origins(place.parent if is_file else place)
-    return Names(
+    return SpokenNames(
         own=place.name if is_file else "",
         metadata=" ".join(each[:LONGEST] for each in told).strip(),
         folders=tuple(map(_called, folders)),
@@ -102,7 +102,7 @@ def _called(folder: Path) -> str:
     return f"{folder.name} high noise" if folder.name == "transformer" and twin else folder.name
 
 
-def contradiction(models: Sequence[Facts], names: Names, *, sized: bool = True) -> str:
+def contradiction(models: Sequence[Facts], names: SpokenNames, *, sized: bool = True) -> str:
     """The words in which the names contradict all of the models; empty where they agree or are silent.
 
     Not `sized`: the models are of other sizes, so what names say of that is not heard.
@@ -123,7 +123,7 @@ def said_in(fact: str, text: str) -> list[str]:
     return [value for value, pattern in FACTS[fact] if re.search(pattern, text.lower())]
 
 
-def _heard(names: Names) -> dict[str, str]:
+def _heard(names: SpokenNames) -> dict[str, str]:
     """Each fact as the nearest name has it that speaks of it; one that says two things says neither."""
     found: dict[str, str] = {}
     depth: dict[str, int] = {}
