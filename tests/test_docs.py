@@ -2,13 +2,16 @@
 
 import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+FOLDERS = ("src", "tests", "examples", "benchmarks", "docs")
 TESTS = {name for file in ROOT.glob("tests/**/*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+FILES = [str(file.relative_to(ROOT)) for top in FOLDERS for file in ROOT.glob(f"{top}/**/*.py")]
 SOURCE = "".join(file.read_text() for file in sorted(ROOT.glob("src/**/*.py")))
 
 
@@ -37,3 +40,31 @@ def test_the_tour_quotes_the_source() -> None:
     assert len(blocks) > 10
     foreign = [block for block in blocks if block not in SOURCE]
     assert not foreign
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    """Files of Python in backticks; a name that begins with `my_` is that of a file which readers write."""
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    named = {name for code in re.findall(r"`([^`\n]+)`", prose) for name in re.findall(r"[\w./-]+\.py\b", code)}
+    missing = [name for name in named if not name.startswith("my_") and not any(map(ends(name), FILES))]
+    assert not missing
+
+
+def ends(name: str) -> Callable[[str], bool]:
+    return lambda file: f"/{file}".endswith(f"/{name.removeprefix('./')}")
+
+
+def test_the_direction_rule_is_that_of_the_contract() -> None:
+    rule = re.search(r"## The direction rule\n\n```\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    contract = re.search(r'type = "layers"\nlayers = \[(.*?)\]', (ROOT / "pyproject.toml").read_text(), re.DOTALL)
+    assert rule is not None and contract is not None
+    layers = re.findall(r'"(.*?)"', contract[1])
+    assert " ".join(rule[1].split()) == " > ".join(layers).replace("kinoform.", "")
+
+
+def test_the_list_of_pages_is_whole() -> None:
+    listed = (ROOT / "docs" / "README.md").read_text(), (ROOT / "docs" / "decisions" / "README.md").read_text()
+    for text, folder in zip(listed, ("docs", "docs/decisions"), strict=True):
+        pages = {page.name for page in (ROOT / folder).glob("*.md")} - {"README.md"}
+        assert pages <= set(re.findall(r"\(([\w.-]+\.md)\)", text))

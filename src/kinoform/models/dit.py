@@ -154,7 +154,7 @@ class DiT(nn.Module):
     def prepare(self, conditions: Conditions, grid: Grid, mesh: Mesh | None = None) -> Prepared:
         """Text MLP, cross-attention keys, phases, the constant part of the patch embedding.
 
-        Raises UsageError when the conditions do not fill the model's doors: a missing or unknown context
+        Raises UsageError when the conditions are not those of the model: a missing or unknown context
         stream or branch, conditioning channels of another number or size, clean tokens of another number.
         """
         self._check(conditions, grid)

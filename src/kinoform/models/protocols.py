@@ -1,4 +1,4 @@
-"""The doors of the transformer: what may be plugged in, and what passes through.
+"""Extension points of the transformer: protocols of its parts, and the values that pass between them.
 
 A block, an attention scheme, a context stream, a branch and a mesh are each a protocol here and a value
 elsewhere. The transformer knows only these; it never learns the name of a condition.

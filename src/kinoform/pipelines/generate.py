@@ -98,7 +98,7 @@ def _rows(request: Request, rows: Mapping[str, Tensor]) -> Rows:
 def encode_inputs(
     parts: Parts, requests: Sequence[Request], machine: Machine, on_progress: Callback
 ) -> list[ConditionerOutput]:
-    """What each request's images and videos give, door by door; the encoders are gone when this returns.
+    """Encode the images and videos of each request; the encoders are gone when this returns.
 
     Nothing is loaded for requests of words alone, and what several requests share is encoded once.
     """
