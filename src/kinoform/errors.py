@@ -25,7 +25,7 @@ class KinoformError(Exception):
 
 
 class UsageError(KinoformError, ValueError):
-    """A request that cannot be carried out as written."""
+    """Request that cannot be carried out as written."""
 
     exit_code = 2
     code = "usage"
@@ -39,20 +39,20 @@ class WeightsError(KinoformError, ValueError):
 
 
 class FitError(KinoformError):
-    """The request does not fit this machine."""
+    """Request that does not fit this machine."""
 
     exit_code = 4
     code = "does_not_fit"
 
 
 class NonFiniteError(KinoformError, ArithmeticError):
-    """A tensor that must be finite holds NaN or infinity."""
+    """Tensor that must be finite and holds NaN or infinity."""
 
     code = "not_finite"
 
 
 class Interrupted(KinoformError):
-    """The user, or a callback, ended the work early."""
+    """End of the work before it was done, by the user or by a callback."""
 
     exit_code = 130
     code = "interrupted"

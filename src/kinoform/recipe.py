@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BySize:
-    """A default that depends on the size: `small` for videos of at most `area` pixels a frame, `large` above."""
+    """Default that depends on the size: `small` for videos of at most `area` pixels a frame, `large` above."""
 
     area: int
     small: float
@@ -41,7 +41,7 @@ class BySize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """The parts' sizes and the defaults of a request. Derive one from another with `dataclasses.replace`.
+    """Sizes of a model's parts and defaults of its requests. Derive one from another with `dataclasses.replace`.
 
     `transformers` are one, or several experts of which that of the highest noise is the first: expert i makes the steps
     at timesteps of at least 1000·`boundaries`[i] that no expert before it makes, the last one all others.

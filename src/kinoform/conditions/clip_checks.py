@@ -44,7 +44,7 @@ def legal_length(clip: InputVideo, asked: VideoSize, units: Units) -> int:
 
 
 def clip_chunks(clip: InputVideo, video: VideoSize, time: int) -> Iterator[Pixels]:
-    """The first frames of `clip` in the size of `video`, as a codec of this time stride takes them: 1, then `time`.
+    """Yield the first frames of `clip` in the size of `video`, as codecs of this time stride take them: 1, then `time`.
 
     The middle of a clip of other proportions is kept; then bicubic, antialiased, since clips are often larger
     than videos.

@@ -32,7 +32,7 @@ class VideoSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """What sizes must be multiples of: the codec's `stride` (time, height, width) and the transformer's `patch`."""
+    """Units that sizes are multiples of: the codec's `stride` (time, height, width) and the transformer's `patch`."""
 
     stride: Patch
     patch: Patch
@@ -124,7 +124,7 @@ class Encoders(Protocol):
 
 @runtime_checkable
 class Conditioner(Protocol):
-    """Conditioning by value: a recipe lists those that its model was trained with.
+    """Conditioning of a model, by value: a recipe lists those that its model was trained with.
 
     `inputs` are the fields it reads: of this package (`standard_inputs`), or its own. `size` is the video that the
     inputs ask for, where `asked` is what the request or the recipe says and `units` what it must fit; most return
@@ -181,7 +181,7 @@ class EstimatesCost(Protocol):
 
 @runtime_checkable
 class Choosing(Protocol):
-    """A conditioner that chooses by itself which frames of a video it shows, if `every_frame` is true.
+    """Conditioner that chooses by itself which frames of a video it shows, if `every_frame` is true.
 
     It is handed all of them, and all frames of a mask, whatever their rate. Without this member a conditioner is
     handed videos at the frame rate of the one to be made, and no more frames than that has.
@@ -221,7 +221,7 @@ def readable(conditioners: Iterable[Conditioner]) -> tuple[InputField[Any], ...]
 
 @runtime_checkable
 class Naming(Protocol):
-    """A conditioner that has a word for what is made where it takes part, such as i2v; None where it does not."""
+    """Conditioner that names the task where it takes part, such as i2v; `task` is None where it does not."""
 
     def task(self, inputs: Inputs, video: VideoSize) -> str | None: ...
 

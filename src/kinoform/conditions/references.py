@@ -102,7 +102,7 @@ class _References:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceTokens(_References):
-    """Latents of each image by itself, for a branch such as `models.guests.ReferenceGuests`.
+    """Latents of each image by itself, for a branch such as `ReferenceGuests`.
 
     Without images the branch is left out, and the model is the one without it.
     """
@@ -127,7 +127,7 @@ class ReferenceTokens(_References):
 
 @runtime_checkable
 class RowsOf(Protocol):
-    """How an image becomes rows [1, n, width] for cross-attention; `estimate` is the cost of one image."""
+    """Encoding of an image as rows [1, n, width] for cross-attention; `estimate` is the cost of one image."""
 
     @property
     def width(self) -> int: ...
@@ -161,7 +161,7 @@ class LatentRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRows:
-    """What the image encoder sees in the whole image, stretched to its square: meaning rather than detail."""
+    """Features of the image encoder for the whole image, stretched to its square: meaning rather than detail."""
 
     width: int = 1280
 

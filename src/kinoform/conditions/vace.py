@@ -47,7 +47,7 @@ from kinoform.models.side_blocks import Control
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vace:
-    """What `branch` of the transformer reads; without a video and a mask, everything is to be made.
+    """Input of the VACE blocks, the branch `branch`; without a video and a mask, everything is to be made.
 
     A video counts with all of its frames, whatever its rate; as many are shown as there is room for, evenly.
     References stand as latent frames before the video, are denoised with it and cut off. With a strength below 1

@@ -56,7 +56,7 @@ def extend(
     tell: Callback | None = None,
     **changes: Any,
 ) -> Edited:
-    """The video with `num_frames` more behind it, or `before` it, in its own size and at its own rate.
+    """Continue the video by `num_frames` behind it, or `before` it, in its own size and at its own frame rate.
 
     The model is handed the nearest `context` frames (9, or half of those that it makes at once) and redraws them; by
     these the colours of what is new are matched to the video. Where more are asked for there are several passes, each

@@ -15,7 +15,7 @@ from kinoform.pipelines.pipeline import Pipeline
 
 
 def animate(pipeline: Pipeline, image: object, prompt: str, *, seed: Whole | None = None, **changes: Any) -> Video:
-    """A video that begins with the image, in its proportions; `changes` are as in a call of the pipeline.
+    """Make a video that begins with the image, in its proportions; `changes` are as in a call of the pipeline.
 
     Raises UsageError before any weight is read for a model that takes no frames, naming those that do, and for an
     image that cannot be read or is too narrow for a video.
@@ -26,7 +26,7 @@ def animate(pipeline: Pipeline, image: object, prompt: str, *, seed: Whole | Non
 def bridge(
     pipeline: Pipeline, first: object, last: object, prompt: str, *, seed: Whole | None = None, **changes: Any
 ) -> Video:
-    """A video that begins with one image, in its proportions, and ends with another. Raises as `animate`.
+    """Make a video that begins with one image, in its proportions, and ends with another. Raises as `animate`.
 
     Warns of a last image of other proportions, of which the middle is taken.
     """

@@ -55,7 +55,7 @@ def outpaint(
     tell: Callback | None = None,
     **changes: Any,
 ) -> Edited:
-    """A video of width x height pixels that holds the video at `anchor` (a key of ANCHORS); `changes` as in `edit`.
+    """Make a video of width x height pixels around the video at `anchor` (a key of ANCHORS); `changes` as in `edit`.
 
     The `feather` of the settings lies wholly in what is made: there the edge of the video, repeated, fades into it.
     Raises UsageError as `edit` does, for a size that is not larger than the video, and for an unknown anchor; warns

@@ -18,7 +18,7 @@ from kinoform.world.sampling import L1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUnderTest:
-    """A model, and the `changes` of its recipe's defaults under which it makes its videos."""
+    """Model, and the `changes` of its recipe's defaults under which it makes its videos."""
 
     pipeline: Pipeline
     changes: Mapping[str, object] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class VideoKey(NamedTuple):
 
 
 def default_tasks(sides: Sequence[ModelUnderTest], levels: Sequence[str] = tuple(LEVELS)) -> tuple[Task, ...]:
-    """Return what is judged of models where nobody chooses: prompts of some levels, and identity.
+    """Return the tasks of models where none are chosen: prompts of these levels, and identity.
 
     Identity belongs to the level of its scenes, L1, and is judged where one side takes references; another that takes
     none makes its videos without. Raises UsageError for a level that there is not.

@@ -71,7 +71,7 @@ class CaseMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """All cases of one model, pooled ones last."""
+    """Evaluation of one model: all its cases, pooled ones last."""
 
     model: str
     fingerprint: str

@@ -12,7 +12,7 @@ from kinoform.evaluation.paired import Difference, differences
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`other` has made videos of the same scenes, from those of the inputs that it takes."""
+    """Evaluations of one model, or of two. `other` made videos of the same scenes, with the inputs that it takes."""
 
     first: Evaluation
     other: Evaluation | None = None

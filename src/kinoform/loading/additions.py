@@ -29,7 +29,7 @@ LISTED, SHOWN = 3, 200
 
 @runtime_checkable
 class Copying(Protocol):
-    """A branch some of whose parameters begin as the model's own: own name -> name in the model.
+    """Branch some of whose parameters begin as the model's own: `copies` has the model's name for each of its own.
 
     A name that ends in a dot stands for all parameters below it; those that the model lacks, as of an added stream,
     begin as they are built. Of a wider parameter, what the branch has no room for is left out.

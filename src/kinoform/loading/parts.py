@@ -50,7 +50,7 @@ def no_image_encoder(dtype: torch.dtype, device: torch.device) -> VisionEncoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of a model that a pipeline needs; no weight is read before its function is called.
+    """Parts of a model that a pipeline needs; no weight is read before its function is called.
 
     Calls may raise WeightsError for damage that headers do not show. A transformer keeps its float32
     parts in float32 whatever the dtype; the codec is float32, or has no weights. Each call loads anew. `image_spec`

@@ -20,7 +20,7 @@ WORLD = "one or two coloured shapes that move over a plain, striped or checkered
 
 
 def mini() -> Recipe:
-    """17 frames of 64x64 at 16 fps, shown four times larger; 5 million parameters, 4 of them in the transformer."""
+    """Return the recipe of `mini`: 17 frames of 64x64 at 16 fps, shown four times larger; 5 million parameters."""
     return Recipe(
         name="mini",
         transformers=(

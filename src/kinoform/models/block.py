@@ -22,7 +22,7 @@ MODULATION_ROWS = 6  # shift, scale, gate of self-attention; shift, scale, gate 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullBlock:
-    """x + gate * self_attention; + cross_attention; + gate * feed_forward, who sees whom by `attention`."""
+    """Block of the released models: x + gate * self_attention; + cross_attention; + gate * feed_forward."""
 
     attention: AttentionScheme = field(default_factory=Full)
 

@@ -18,7 +18,7 @@ Pixels = Float[Tensor, "b 3 t height width"]
 
 @runtime_checkable
 class Codec(Protocol):
-    """Pixels [b, 3, t, height, width] in [-1, 1] to latents [b, channels, f, h, w] and back.
+    """Autoencoder of videos: pixels [b, 3, t, height, width] in [-1, 1] to latents [b, channels, f, h, w] and back.
 
     `stride` is (time, height, width). The first frame stands alone, so 1 + n * time frames make 1 + n
     latent frames. `encode` takes 1 + n * time frames first (history None), then multiples of `time`;
@@ -42,7 +42,7 @@ class GivenUp(Protocol):
 
 @runtime_checkable
 class CodecSpec(Protocol):
-    """A kind of codec, by value. One that is `weightless` has nothing to train, to save or to load."""
+    """Kind of codec, by value. One that is `weightless` has nothing to train, to save or to load."""
 
     @property
     def channels(self) -> int: ...
@@ -55,7 +55,7 @@ class CodecSpec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The codec of pixel models, and its own spec: latents are the pixels, in [-1, 1]."""
+    """Codec of pixel models, and its own spec: latents are the pixels, in [-1, 1]."""
 
     @property
     def channels(self) -> int:
@@ -81,14 +81,14 @@ class Identity:
 
 @runtime_checkable
 class Strided(Protocol):
-    """A codec, or its spec: something that knows its stride (time, height, width)."""
+    """Codec, or its spec, that knows its stride (time, height, width)."""
 
     @property
     def stride(self) -> Patch: ...
 
 
 def latent_size(codec: Strided, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-    """(frames, height, width) of the latents of a video whose size is legal."""
+    """Return (frames, height, width) of the latents of a video whose size is legal."""
     time, rows, columns = codec.stride
     return 1 + (num_frames - 1) // time, height // rows, width // columns
 
@@ -123,7 +123,7 @@ def _either(values: list[int]) -> str:
 
 
 def encode_video(codec: Codec, chunks: Iterable[Pixels]) -> Latents:
-    """Latents of a video that arrives in chunks; only one chunk of pixels is ever held."""
+    """Encode a video that arrives in chunks to latents [b, c, f, h, w]; only one chunk of pixels is ever held."""
     history, found = None, []
     for chunk in chunks:
         latents, history = codec.encode(chunk, history)
@@ -133,7 +133,7 @@ def encode_video(codec: Codec, chunks: Iterable[Pixels]) -> Latents:
 
 
 def decode_video(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixels]:
-    """The video of `latents`, `chunk` latent frames at a time, at constant memory."""
+    """Decode `latents` to pixels, yielding `chunk` latent frames at a time, at constant memory."""
     history = None
     for part in latents.split(chunk, dim=2):
         pixels, history = codec.decode(part, history)

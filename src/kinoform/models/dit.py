@@ -44,7 +44,7 @@ FLOAT32_PARTS = ("time_embedding", "time_projection", "head", "modulation", "nor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiTSpec:
-    """Sizes and plugs of a transformer; the defaults are those that all released Wan models share.
+    """Sizes and exchangeable parts of a transformer; the defaults are those that all released Wan models share.
 
     `in_channels` counts the noisy latents (`out_channels` of them) and any conditioning channels after
     them. `head width = dim / heads`. `branches` are modules beside the blocks, by value. With `skip` the
@@ -97,7 +97,7 @@ class Prepared(NamedTuple):
 
 
 class PatchEmbedding(nn.Module):
-    """A convolution whose kernel is its stride, as a product over patches; weight [d, c, pt, ph, pw]."""
+    """Convolution whose kernel is its stride, as a product over patches; weight [d, c, pt, ph, pw]."""
 
     def __init__(self, channels: int, dim: int, patch: Patch) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Head(nn.Module):
 
 
 class DiT(nn.Module):
-    """`prepare` once a video, then `forward` (or `velocities`, for guidance) at every step."""
+    """Transformer of Wan. Call `prepare` once a video, then `forward` (or `velocities`, for guidance) at every step."""
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()

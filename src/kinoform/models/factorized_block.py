@@ -29,7 +29,7 @@ SPATIAL, TEMPORAL = WithinFrames(), WithinPlaces()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactorizedBlock:
-    """space, cross, time, feed-forward; or, with `cross` "after", space, time, cross, feed-forward.
+    """Block of space, cross, time, feed-forward; with `cross` "after", of space, time, cross, feed-forward.
 
     Context, of text and of reference images beside it, enters by the cross-attention. What comes before it is the
     same under every prompt, and guidance computes it once: in the first order space alone, in the second time too.

@@ -33,7 +33,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRASpec:
-    """Which linear layers get an adapter, of which rank, scaled by alpha / rank (alpha None: by 1).
+    """Choice of the linear layers that get an adapter, its rank, and its scale alpha / rank (alpha None: 1).
 
     A pattern is a shell pattern of layer names that may begin at any dot: "self_attention.*",
     "cross_attention.[qo]", "streams.image.*", "blocks.1?.feed_forward.*". One that begins with "!" takes
@@ -54,7 +54,7 @@ class LoRASpec:
 
 
 def attach(model: Module, spec: LoRASpec, *, name: str = "lora", generator: torch.Generator) -> Module:
-    """A copy of the model with a new adapter on every layer that the spec chooses; see `with_adapters`.
+    """Return a copy of the model with a new adapter on every layer that the spec chooses; see `with_adapters`.
 
     A is Kaiming uniform (bound 1 / sqrt(in)), drawn on the CPU in the order of the model's layers, B is zero:
     where nothing learns, the copy computes what the model computes, bit for bit. Raises UsageError when a
@@ -100,7 +100,7 @@ def with_adapters(model: Module, name: str, adapters: Mapping[str, Adapter]) -> 
 
 
 def bare(model: Module) -> Module:
-    """A copy without adapters that shares all other weights: those that are merged, else the base's."""
+    """Return a copy without adapters that shares all other weights: those that are merged, else the base's."""
     found = _sharing(model)
     for place, layer in _adapted(model).items():
         plain: Linear
@@ -123,7 +123,7 @@ def adapters_of(model: nn.Module) -> dict[str, dict[str, Adapter]]:
 
 
 def set_strength(model: nn.Module, name: str, strength: float) -> None:
-    """How much an adapter counts from here on; at 0 it is not computed at all.
+    """Set the strength of an adapter from here on; at 0 it is not computed at all.
 
     What `DiT.prepare` made before holds keys and values of the strength before. Raises UsageError for an
     unknown name, a number that is not from -100 to 100, a merged model.

@@ -30,7 +30,7 @@ Attend: TypeAlias = Callable[[Heads, KeyHeads, KeyHeads, Grid], Heads]
 
 @runtime_checkable
 class AttentionScheme(Protocol):
-    """Who sees whom, without weights. A frozen value; `at` may differ from layer to layer."""
+    """Pattern of self-attention, a frozen value without weights; `at` may differ from layer to layer."""
 
     def at(self, layer: int) -> Attend: ...
 
@@ -64,7 +64,7 @@ class Alone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modulation:
-    """The noise levels that are present and which token has which.
+    """Noise levels that are present, and which token has which.
 
     `embedding` [b, levels, d] is read by the head, `rows` [b, levels, r, d] by the blocks, both float32;
     with an `index` they are those of the whole batch, b = 1. `index` [b, l] names the level of each
@@ -85,7 +85,7 @@ class Modulation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """What flows through the blocks. Tokens [b, l, d] are the float32 residual stream.
+    """State that flows through the blocks. Tokens [b, l, d] are the float32 residual stream.
 
     `rotary` holds the phases of their positions, `start` the patch-embedded input of the video's tokens
     (before block 0), `context` the embedded context rows by stream name. `guests` tokens stand after the video.
@@ -138,7 +138,7 @@ KeysValues: TypeAlias = Mapping[str, tuple[KeyHeads, KeyHeads]]
 
 @runtime_checkable
 class Block(Protocol):
-    """One layer. `before_context` is all that does not depend on the context rows; guidance shares it."""
+    """Layer of the transformer. `before_context` is what does not depend on the context rows; guidance shares it."""
 
     def keys(self, context: Mapping[str, Tensor]) -> KeysValues: ...
     def __call__(self, stream: Stream, keys: KeysValues) -> Stream: ...
@@ -148,7 +148,7 @@ class Block(Protocol):
 
 @runtime_checkable
 class BlockSpec(Protocol):
-    """A kind of block, by value. `modulation_rows` is how many rows of modulation it reads (6 or 9)."""
+    """Kind of block, by value. `modulation_rows` is the number of rows of modulation that it reads (6 or 9)."""
 
     @property
     def modulation_rows(self) -> int: ...
@@ -174,7 +174,7 @@ class ContextSpec(Protocol):
 
 @runtime_checkable
 class TransformerSizes(Protocol):
-    """Sizes that blocks and branches are built from; `kinoform.models.dit.DiTSpec` says what they mean."""
+    """Sizes that blocks and branches are built from; `kinoform.api.DiTSpec` says what they mean."""
 
     @property
     def dim(self) -> int: ...
@@ -210,7 +210,7 @@ class Guests(NamedTuple):
 
 @runtime_checkable
 class Branch(Protocol):
-    """A module beside the blocks. Its running state is a value that passes through, never an attribute.
+    """Module beside the blocks. Its running state is a value that passes through, never an attribute.
 
     `prepare` runs once a video, `open` once a step before block 0 (it may invite guests), `after_block`
     after each block, `close` after the last.
@@ -224,7 +224,7 @@ class Branch(Protocol):
 
 @runtime_checkable
 class BranchSpec(Protocol):
-    """A kind of branch, by value; `name` is where its payload stands in the conditions."""
+    """Kind of branch, by value; `name` is where its payload stands in the conditions."""
 
     @property
     def name(self) -> str: ...

@@ -24,7 +24,7 @@ from kinoform.types import Grid, Latents
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """What side blocks are told: latents [b, channels, f, h, w] on the grid of the video, and how much hints count."""
+    """Control of side blocks: latents [b, channels, f, h, w] on the grid of the video, and the weight of the hints."""
 
     latents: Latents
     scale: float = 1.0

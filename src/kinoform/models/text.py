@@ -20,7 +20,7 @@ HALF_HEADROOM = 1000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSpec:
-    """The shape of an encoder; the defaults are umT5-XXL. `length` is the token limit of a prompt.
+    """Sizes of a text encoder; the defaults are umT5-XXL. `length` is the token limit of a prompt.
 
     Raises UsageError when the heads do not divide `dim_attention`, or when `buckets` is not a multiple of
     4 below 4 * `max_distance` (half of them per direction, half of those one distance wide).

@@ -27,7 +27,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionSpec:
-    """The shape of a tower; the defaults are ViT-H/14. `layers` counts the last block, which is never built.
+    """Sizes of an image encoder; the defaults are ViT-H/14. `layers` counts the last block, which is never built.
 
     Raises UsageError when the patch does not divide the image, or the heads the width.
     """

@@ -21,7 +21,7 @@ def attend(
     v: Float[Tensor, "b n heads k"],
     mask: Bool[Tensor, "b 1 l n"] | None = None,
 ) -> Float[Tensor, "b l heads k"]:
-    """Every query sees every key (Vaswani et al., 2017), or those that `mask` allows (True = may see).
+    """Attend from every query to every key (Vaswani et al., 2017), or to those that `mask` allows (True).
 
     q and k are rounded to v's dtype, as the official kernel does. PyTorch picks the fastest kernel that
     this machine has, except on a CPU, where matrix products are faster than its fused kernel.

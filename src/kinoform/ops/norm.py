@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def rms_norm(x: Float[Tensor, "*b d"], weight: Float[Tensor, " d"], eps: float) -> Float[Tensor, "*b d"]:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich, 2019).
+    """Compute x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich, 2019).
 
     The quotient is formed in float32 and rounded to x's dtype before the product with `weight`, as the
     official code does; a float32 weight therefore gives a float32 result.
@@ -22,7 +22,7 @@ def layer_norm(
     weight: Float[Tensor, " d"] | None = None,
     bias: Float[Tensor, " d"] | None = None,
 ) -> Float[Tensor, "*b d"]:
-    """(x - mean) / sqrt(variance + eps), affine when weight and bias are given; a float32 result."""
+    """Compute (x - mean) / sqrt(variance + eps) in float32, affine when weight and bias are given."""
     wide = x.float()
     scale = None if weight is None else weight.float()
     shift = None if bias is None else bias.float()
@@ -32,7 +32,7 @@ def layer_norm(
 def modulate(
     x: Float[Tensor, "b l d"], eps: float, shift: Float[Tensor, "#b #l d"], scale: Float[Tensor, "#b #l d"]
 ) -> Float[Tensor, "b l d"]:
-    """layer_norm(x) * (1 + scale) + shift; where all tokens have the same, as the affine part of the norm."""
+    """Compute layer_norm(x) * (1 + scale) + shift; where all tokens have the same, as the affine part of the norm."""
     if shift.numel() == scale.numel() == x.shape[-1]:
         return layer_norm(x, eps, 1 + scale.flatten(), shift.flatten())
     return torch.addcmul(shift, layer_norm(x, eps), 1 + scale)

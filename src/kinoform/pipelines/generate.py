@@ -34,8 +34,9 @@ from kinoform.types import Field, Latents, Level, Velocity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`done` of `total` in a stage: "text" (prompts), "encode" (inputs), "denoise" (steps), "decode" (latent frames).
+    """Progress of a stage, `done` of `total`.
 
+    Stages are "text" (prompts), "encode" (inputs), "denoise" (steps) and "decode" (latent frames).
     An edit goes on with "compose" (frames). `x0` are the latents of a video as predicted in this step of denoising;
     `video` is its number among those that are made together, and `expert` that of the transformer, of `experts`,
     which made the step: where there are several, all videos pass through the first of them before the second comes.
@@ -56,7 +57,7 @@ Callback = Callable[[Progress], bool | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where to compute, and in which precision the networks' products are taken."""
+    """Device to compute on, and dtype of the networks' products."""
 
     device: torch.device
     dtype: torch.dtype

@@ -47,7 +47,7 @@ class Lora:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A recipe, the parts of a model, and a machine. Nothing is read from disk before the first video.
+    """Recipe, parts of a model, and a machine, ready to make videos. Nothing is read from disk before the first video.
 
     `address` is that of a recipe which was asked for, as `module:function`. `extend` rewrites prompts before they
     are encoded (a function str -> str), for prompt extension. `takers` names models that take an input, for the

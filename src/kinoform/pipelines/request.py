@@ -38,7 +38,7 @@ REAL = {"shift": (0.01, MOST_SHIFT), "fps": (0.1, MOST_FPS)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A video to be made. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1; `boundaries` as in a recipe.
+    """Video to be made. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1; `boundaries` as in a recipe.
 
     Numbers of numpy are kept as plain ones. Raises UsageError, naming the value and the nearest legal ones, for
     anything out of range.

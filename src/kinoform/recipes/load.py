@@ -108,7 +108,7 @@ def load(
     dtype: str = "auto",
     extend: Callable[[str], str] | None = None,
 ) -> Pipeline:
-    """A pipeline for an embedded model (`mini`, `mini:frames`), a released one by name, a folder, or one file.
+    """Open an embedded model (`mini`, `mini:frames`), a released one by name, a folder, or one file, as a pipeline.
 
     A folder is kinoform's own, an official one, or one of diffusers; a hub id (ORG/NAME) is the one that
     `kinoform download` fetched, or another program into the cache of Hugging Face; a file holds a transformer, and its

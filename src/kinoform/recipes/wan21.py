@@ -32,27 +32,30 @@ SHIFT_OF_IMAGES = BySize(area=832 * 480, small=3.0, large=5.0)
 
 
 def t2v_1_3b() -> Recipe:
-    """T2V-1.3B: 832x480 (or 480x832), 81 frames at 16 fps, 50 steps of UniPC, shift 5, guidance 5."""
+    """Return the recipe of T2V-1.3B: 832x480 (or 480x832), 81 frames at 16 fps.
+
+    50 steps of UniPC, shift 5, guidance 5.
+    """
     return Recipe(name="t2v-1.3b", transformers=(SMALL,), negative_prompt=NEGATIVE, conditioners=(StartVideo(),))
 
 
 def t2v_14b() -> Recipe:
-    """T2V-14B: 1280x720 by default, otherwise as T2V-1.3B."""
+    """Return the recipe of T2V-14B: 1280x720 by default, otherwise as T2V-1.3B."""
     return replace(t2v_1_3b(), name="t2v-14b", transformers=(LARGE,), width=1280, height=720)
 
 
 def t2i_14b() -> Recipe:
-    """T2I-14B: T2V-14B for one image, 1280x720 by default, 1024x1024 too; saved as png."""
+    """Return the recipe of T2I-14B: T2V-14B for one image, 1280x720 by default, 1024x1024 too; saved as png."""
     return replace(t2v_14b(), name="t2i-14b", num_frames=1)
 
 
 def i2v_14b_480p() -> Recipe:
-    """I2V-14B-480P: the area of 832x480, otherwise as I2V-14B-720P."""
+    """Return the recipe of I2V-14B-480P: the area of 832x480, otherwise as I2V-14B-720P."""
     return replace(i2v_14b_720p(), name="i2v-14b-480p", width=832, height=480)
 
 
 def i2v_14b_720p() -> Recipe:
-    """I2V-14B-720P: from a first frame, in its proportions; the area of 1280x720, 40 steps.
+    """Return the recipe of I2V-14B-720P: from a first frame, in its proportions; the area of 1280x720, 40 steps.
 
     The shift is 3 up to the area of 832x480, 5 above.
     """
@@ -70,7 +73,7 @@ def i2v_14b_720p() -> Recipe:
 
 
 def flf2v_14b() -> Recipe:
-    """FLF2V-14B: from a first and a last frame; the area of 1280x720, 50 steps, shift 16."""
+    """Return the recipe of FLF2V-14B: from a first and a last frame; the area of 1280x720, 50 steps, shift 16."""
     return replace(
         i2v_14b_720p(),
         name="flf2v-14b",
@@ -83,7 +86,7 @@ def flf2v_14b() -> Recipe:
 
 
 def vace_1_3b() -> Recipe:
-    """VACE-1.3B: from a video to follow or to change, a mask, images of what shall appear; 832x480, shift 16."""
+    """Return the recipe of VACE-1.3B: 832x480, shift 16; from a video to follow or to change, a mask, references."""
     return replace(
         t2v_1_3b(),
         name="vace-1.3b",
@@ -94,7 +97,7 @@ def vace_1_3b() -> Recipe:
 
 
 def vace_14b() -> Recipe:
-    """VACE-14B: 1280x720 by default (or 832x480), otherwise as VACE-1.3B."""
+    """Return the recipe of VACE-14B: 1280x720 by default (or 832x480), otherwise as VACE-1.3B."""
     return replace(
         vace_1_3b(),
         name="vace-14b",

@@ -18,7 +18,7 @@ Constraint = Callable[[Latents, Level], Latents]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State(Generic[History]):
-    """All that a solver knows between two steps.
+    """State of a solver between two steps.
 
     `x` are the latents at the level reached; `x0` is the data prediction x - sigma·v of the step that led
     there, and x itself before any step; `history` is the solver's own. All are float32, or float64 where
@@ -32,7 +32,7 @@ class State(Generic[History]):
 
 @runtime_checkable
 class Solver(Protocol):
-    """A numerical method for dx/dsigma = v(x, sigma): a frozen value that keeps nothing between calls."""
+    """Numerical method for dx/dsigma = v(x, sigma): a frozen value that keeps nothing between calls."""
 
     def levels(self, steps: int, shift: float) -> tuple[Level, ...]:
         """The steps + 1 levels of the method's own grid, the last one CLEAN."""
@@ -53,7 +53,7 @@ class Solver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A result of the loop: step `index` is done and `x` has come to `level`, that is levels[index + 1].
+    """Result of the loop: step `index` is done and `x` has come to `level`, that is levels[index + 1].
 
     `state` and `field_state` are all that `resume` needs to go on from here.
     """
@@ -106,23 +106,23 @@ def resume(
 
 
 def initial_state(x: Latents, history: History) -> State[History]:
-    """A first state, widened to float32: steps are small differences, which bfloat16 would lose."""
+    """Return a first state, widened to float32: steps are small differences, which bfloat16 would lose."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return State(x=wide, x0=wide, history=history)
 
 
 def velocity_at(x: Latents, field: Field, level: Level) -> Velocity:
-    """v(x, level) in the precision of `x`, whatever the network computes in."""
+    """Return v(x, level) in the precision of `x`, whatever the network computes in."""
     return field(x, level).to(x.dtype)
 
 
 def data_prediction(x: Latents, field: Field, level: Level) -> Latents:
-    """x0 = x - sigma·v: the video that the network sees behind the noise."""
+    """Return x0 = x - sigma·v: the video that the network sees behind the noise."""
     return x - level.sigma * velocity_at(x, field, level)
 
 
 def interval(levels: tuple[Level, ...], index: int) -> tuple[Level, Level]:
-    """Where step `index` begins and where it ends. Raises UsageError when the list has no such step."""
+    """Return the levels at which step `index` begins and ends. Raises UsageError when the list has no such step."""
     if not 0 <= index < len(levels) - 1:
         raise UsageError(
             f"there is no step {index} in a list of {len(levels) - 1}; the first is step 0", code="value_out_of_range"

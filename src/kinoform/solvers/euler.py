@@ -9,7 +9,7 @@ from kinoform.types import Field, Latents, Level
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Euler:
-    """x_(i+1) = x + (sigma_(i+1) - sigma_i)·v, on the grid of DPM-Solver++, whose first order it equals.
+    """Euler's method, x_(i+1) = x + (sigma_(i+1) - sigma_i)·v, on the grid of DPM-Solver++, whose first order it is.
 
     `exact_timesteps` gives the network 1000·sigma untruncated, for checkpoints distilled with that.
     """

@@ -18,7 +18,7 @@ Scale: TypeAlias = float | Callable[[Level], float]
 
 @dataclass(frozen=True, slots=True)
 class Stateful(Generic[T]):
-    """A function of latents and a level that keeps a state between calls: the state goes in and comes out.
+    """Function of latents and a level that keeps a state between calls: the state goes in and comes out.
 
     `evaluate` takes `(x, level, state)`, where None is the state before the first call, and returns its value and
     the state for the next call. Called plainly it begins without a state and drops the new one, which is never wrong,
@@ -43,7 +43,7 @@ def stateful(function: Callable[[Latents, Level], T]) -> Stateful[T]:
 
 
 def cfg_pair(positive: Field, negative: Field) -> Stateful[Pair]:
-    """Both velocities by two evaluations, the positive one first, each with its own state."""
+    """Return both velocities by two evaluations, the positive one first, each with its own state."""
     first, second = stateful(positive), stateful(negative)
 
     def evaluate(x: Latents, level: Level, state: Any) -> tuple[Pair, Any]:
@@ -56,7 +56,7 @@ def cfg_pair(positive: Field, negative: Field) -> Stateful[Pair]:
 
 
 def guided(pair: Callable[[Latents, Level], Pair], scale: Scale, *, positive: Field | None = None) -> StatefulField:
-    """v = v_negative + scale·(v_positive - v_negative), in float32 at least.
+    """Return the field v = v_negative + scale·(v_positive - v_negative), in float32 at least.
 
     Classifier-free guidance, Ho & Salimans 2022. At levels where the scale is exactly 1 the result is the
     positive velocity: from `positive`, evaluated alone with its own state, or from the pair without it.

@@ -18,7 +18,9 @@ MOST_AVERAGES, MOST_GUIDANCE, MOST_PLAIN = 100, 100.0, 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowEdit:
-    """z' = z + (sigma' - sigma) mean_n(v(z + x_n - x, sigma) - u(x_n, sigma)), x_n = (1 - sigma) x + sigma n.
+    """FlowEdit (Kulikov et al. 2024), which changes a video without inverting it.
+
+    z' = z + (sigma' - sigma) mean_n(v(z + x_n - x, sigma) - u(x_n, sigma)), x_n = (1 - sigma) x + sigma n.
 
     x is the video to be changed and where z begins; v is the velocity of the prompt, u that of what x shows,
     at `source_guidance`. Nothing is inverted, and with v = u nothing changes. The mean is over `averages`

@@ -21,7 +21,7 @@ MOST_ZERO = 1000
 
 @runtime_checkable
 class Guidance(Protocol):
-    """How the velocities under the two prompts become one: a frozen value.
+    """Rule by which the velocities under the two prompts become one: a frozen value.
 
     `guide` wraps the pair at a scale for a run along `levels`, the whole list; `positive` is the first of the
     pair, evaluated alone. Gradients are not recorded, but a rule may ask for them (`torch.enable_grad`). `check` raises
@@ -34,7 +34,7 @@ class Guidance(Protocol):
 
 @runtime_checkable
 class Reading(Protocol):
-    """A rule that tells whether it asks for the velocity under the negative prompt at a scale, at any level.
+    """Rule that tells whether it asks for the velocity under the negative prompt at a scale, at any level.
 
     Where it does not, the negative prompt is neither encoded nor prepared, and `pair` must not be called.
     """
@@ -49,7 +49,7 @@ def reads_negative(rule: Guidance, scale: float) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainGuidance:
-    """The same scale at every level (Ho & Salimans 2022); see `guided`."""
+    """Guidance at the same scale at every level (Ho & Salimans 2022); see `guided`."""
 
     def check(self, steps: int) -> None:
         """Any number of steps will do."""

@@ -24,7 +24,7 @@ def shifted(u: Value, shift: float) -> Value:
 
 
 def unipc_levels(steps: int, shift: float) -> tuple[Level, ...]:
-    """The grid of the official UniPC: S over `steps` even points from float32(0.999), then CLEAN.
+    """Return the grid of the official UniPC: S over `steps` even points from float32(0.999), then CLEAN.
 
     Returns steps + 1 levels. Raises UsageError for steps < 1 or a shift that is not positive and finite.
     """
@@ -32,7 +32,7 @@ def unipc_levels(steps: int, shift: float) -> tuple[Level, ...]:
 
 
 def dpmpp_levels(steps: int, shift: float, *, exact_timesteps: bool = False) -> tuple[Level, ...]:
-    """The grid of the official DPM-Solver++, and of Euler: S over `steps` even points from 1, then CLEAN.
+    """Return the grid of the official DPM-Solver++, and of Euler: S over `steps` even points from 1, then CLEAN.
 
     `exact_timesteps` leaves 1000·sigma untruncated, for checkpoints that were distilled with it.
     Returns steps + 1 levels. Raises UsageError for steps < 1 or a shift that is not positive and finite.
@@ -41,7 +41,7 @@ def dpmpp_levels(steps: int, shift: float, *, exact_timesteps: bool = False) -> 
 
 
 def level_at(sigma: float, *, exact_timestep: bool = False) -> Level:
-    """The level of any sigma in [0, 1], on a grid or off it.
+    """Return the level of any sigma in [0, 1], on a grid or off it.
 
     The timestep is the truncated product of 1000 and the float64 sigma; only then is sigma rounded to
     float32. Raises UsageError outside [0, 1].

@@ -16,7 +16,7 @@ SLACK = 1e-4
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """What a sampler makes one video with.
+    """Material of a sampler for one video.
 
     `field` is the velocity of the prompt. `levels` are those of the solver, and the video begins at
     levels[first]. `noise` is the video's own, `draw` gives other noise at each call. `start` are latents of a
@@ -37,7 +37,7 @@ class Run:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """An algorithm around a solver: a frozen value that keeps nothing between calls.
+    """Algorithm around a solver: a frozen value that keeps nothing between calls.
 
     `edits` says whether it needs `Run.start` and `Run.source`. `check` raises UsageError where a video cannot
     be made in so many steps. `steps` yields after each step from `Run.first` to the last; stop asking to cancel.
@@ -51,7 +51,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class SourceGuided(Protocol):
-    """A sampler that tells the one scale at which it asks for `Run.source`."""
+    """Sampler that tells the one scale at which it asks for `Run.source`."""
 
     @property
     def source_guidance(self) -> float: ...
@@ -71,7 +71,7 @@ def negative_is_read(rule: Guidance, scale: float, sampler: Sampler) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denoise:
-    """The solver alone: from noise, or from a video that noise is mixed into (SDEdit, Meng et al. 2021).
+    """Sampling by the solver alone: from noise, or from a noised video (SDEdit, Meng et al. 2021).
 
     A run of all steps begins from the noise itself, whatever it is given to begin from: the first sigma of some
     solvers is a little below 1, and the networks would make much of the little that shows through.

@@ -47,7 +47,7 @@ LEAD = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
-    """One video, and how it is asked for.
+    """Video of a training, with the inputs and the prompt that ask for it.
 
     Where the model that is adapted makes the same video from words alone, these are `told`: its own velocity under them
     is then what is learnt, which holds no chance, and not that of the one video that was drawn.
@@ -71,14 +71,14 @@ class Sample:
 
 @runtime_checkable
 class Samples(Protocol):
-    """A source of samples, by value: those of a step are a function of its number and of seeds."""
+    """Source of samples, by value: those of a step are a function of its number and of seeds."""
 
     def draw(self, step: int, count: int, video: VideoSize) -> list[Sample]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterPlan:
-    """The changes that are put onto the model called `base`, and how they learn.
+    """Plan of a training of additions and low-rank changes of the model called `base`.
 
     `recipe` has the additions and the conditioners; `lora` says which layers get low-rank changes (None for
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the

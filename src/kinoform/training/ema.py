@@ -13,7 +13,7 @@ from kinoform.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EMASpec:
-    """Update n (from 0) keeps min(decay, (1 + n) / (10 + n)) of the average; updates come `every` steps."""
+    """Moving average of weights: update n (from 0) keeps min(decay, (1 + n) / (10 + n)) of it, `every` steps."""
 
     decay: float = 0.985
     every: int = 4

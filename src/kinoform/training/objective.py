@@ -17,7 +17,7 @@ _OPEN = 2.0**-24  # the distance of u from 0 and 1: a float32 sigma never rounds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelSampling:
-    """A distribution of the noise levels of a training batch; see `shifted_uniform`.
+    """Distribution of the noise levels of a training batch; see `shifted_uniform`.
 
     From step `late_from` on with `late_shift`, where there is one: first what a video shows, which is decided
     near pure noise, then how it is drawn.
@@ -65,13 +65,13 @@ def timesteps(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def noised(
     x0: Float[Tensor, "b *shape"], sigma: Float[Tensor, " b"], noise: Float[Tensor, "b *shape"]
 ) -> Float[Tensor, "b *shape"]:
-    """x_t = (1 - sigma) x0 + sigma eps; sigma 0 gives the data, 1 the noise, both exactly."""
+    """Return x_t = (1 - sigma) x0 + sigma eps; sigma 0 gives the data, 1 the noise, both exactly."""
     level = sigma.reshape(-1, *[1] * (x0.ndim - 1))
     return (1 - level) * x0 + level * noise
 
 
 def velocity_target(x0: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"]) -> Float[Tensor, "b *shape"]:
-    """v = eps - x0 = dx_t / dsigma, hence x0 = x_t - sigma v."""
+    """Return v = eps - x0 = dx_t / dsigma, hence x0 = x_t - sigma v."""
     return noise - x0
 
 
@@ -81,7 +81,7 @@ def flow_matching_loss(
     x0: Float[Tensor, "b *shape"],
     weight: Float[Tensor, "#b *#shape"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of weight * (velocity - (eps - x0))^2 over all elements, in float32.
+    """Return the mean of weight * (velocity - (eps - x0))^2 over all elements, in float32.
 
     The weight broadcasts against the data and is not normalised: a weight of mean 1 keeps the scale.
     """

@@ -18,7 +18,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The learning rate's factor: linear warm-up, constant until `hold * total`, then linear down to `final`.
+    """Factor of the learning rate: linear warm-up, constant until `hold * total`, then linear down to `final`.
 
     `warmup` and `total` count steps; `total` is the length of the training.
     """
@@ -68,7 +68,7 @@ class MuonSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdamSpec:
-    """AdamW (Loshchilov & Hutter 2019)."""
+    """AdamW (Loshchilov & Hutter 2019); `weight_decay` is decoupled, per unit of learning rate."""
 
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
@@ -98,7 +98,7 @@ def no_matrix(name: str, parameter: Tensor) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerSpec:
-    """`hidden(name, parameter)` says which parameters Muon takes.
+    """Muon for the parameters that `hidden(name, parameter)` takes, AdamW for all others.
 
     Embeddings, norms, biases, modulation, and the first and last layers belong to AdamW: their rows are
     not the two sides of one linear map (Jordan et al. 2024).

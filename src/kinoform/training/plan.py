@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """The folder and the options of a training; `load_parts` loads the parts of a finished model by its name."""
+    """Folder and options of a training; `load_parts` loads the parts of a finished model by its name."""
 
     folder: Path
     load_parts: Callable[[str], Parts]
@@ -34,7 +34,7 @@ class TrainingRun:
 
 @runtime_checkable
 class TrainingResult(Protocol):
-    """The outcome of a training."""
+    """Outcome of a training."""
 
     @property
     def report(self) -> Mapping[str, object]:
@@ -48,7 +48,7 @@ class TrainingResult(Protocol):
 
 @runtime_checkable
 class TrainingPlan(Protocol):
-    """A value that says all that is trained and how. `StagePlan` is the simplest one."""
+    """Plan of a training: a value that says what is trained and how. `StagePlan` is the simplest one."""
 
     @property
     def run_name(self) -> str:
@@ -76,7 +76,7 @@ class TrainingPlan(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """One stage by itself. `stage(rank)` makes it, in each of several processes with a rank of its own."""
+    """Plan of one stage by itself. `stage(rank)` makes it, in each of several processes with a rank of its own."""
 
     run_name: str
     stage: Callable[[Rank], Stage]
@@ -94,7 +94,7 @@ class StagePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModule:
-    """The module of a stage with its averaged weights."""
+    """Module of a stage with its averaged weights."""
 
     module: nn.Module
     report: dict[str, object]

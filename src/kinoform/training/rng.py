@@ -9,7 +9,7 @@ import torch
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """A generator for the noise of one step, apart from every other step's and seed's."""
+    """Return a generator for the noise of one step, apart from every other step's and seed's."""
     words = np.random.SeedSequence([seed, step]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
 

@@ -19,7 +19,7 @@ from kinoform.training.optimizer import OptimizerSpec, Schedule
 
 @runtime_checkable
 class Stage(Protocol):
-    """A module that is trained, its batches and its loss."""
+    """Module that is trained, its batches and its loss."""
 
     @property
     def config(self) -> object:
@@ -54,7 +54,7 @@ class Stage(Protocol):
 
 @runtime_checkable
 class SampledStage(Stage, Protocol):
-    """A stage whose averaged weights can be looked at while it is trained."""
+    """Stage whose averaged weights can be looked at while it is trained."""
 
     def sample(self, step: int, folder: Path) -> None:
         """Show what they make after `step` steps, in files below `folder`."""
@@ -62,13 +62,13 @@ class SampledStage(Stage, Protocol):
 
 
 def step_flops(loss: Callable[[Any], Tensor], batch: Any, rank: Rank | None = None) -> float:
-    """Floating-point operations of one step in all processes together: three times those of the loss of a batch."""
+    """Count the floating-point operations of a step in all processes: three times those of the loss of a batch."""
     return 3.0 * (rank or Rank()).world_size * count_flops(lambda: loss(batch))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSpec:
-    """The settings that decide the weights, beside the stage. `schedule.total` is the number of steps.
+    """Settings that decide the weights, beside the stage. `schedule.total` is the number of steps.
 
     `clip` bounds the gradients' common norm. After `patience` steps in a row without a finite loss and
     gradient the training gives up. `seed` starts the global generators, which only dropout should need.

@@ -45,7 +45,7 @@ def words(sentence: str) -> list[str]:
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word that a caption can contain, the comma among them, in alphabetical order."""
+    """List every word that a caption can contain, the comma among them, in alphabetical order."""
     tables = (
         grammar.SHAPE_PHRASES,
         grammar.SIZE_PHRASES,

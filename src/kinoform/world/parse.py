@@ -19,7 +19,7 @@ EXAMPLE = "a red ball moves left on a blue background"
 
 
 def parse(sentence: str) -> Story:
-    """The story that a sentence of the grammar tells; "a" and "an" are taken for each other.
+    """Return the story that a sentence of the grammar tells; "a" and "an" are taken for each other.
 
     Raises UsageError when the sentence is not of the grammar, naming the words it does not know, or when
     the world has no such video.

@@ -31,7 +31,7 @@ def portrait(
     width: int = 64,
     rgb: RGB | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The object on plain gray or white: its colour and shape, in another size, shade and place, upright.
+    """Draw the object on plain gray or white: its colour and shape, in another size, shade and place, upright.
 
     So an image can be no frame of the video, and what is common to both is who the object is. With `rgb`, red, green
     and blue from 0 to 255, it has this colour in place of its own.

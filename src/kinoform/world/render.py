@@ -24,7 +24,7 @@ class _Lattice:
 
 
 def render(scene: Scene, *, num_frames: int = 17, height: int = 64, width: int = 64) -> UInt8[np.ndarray, "f h w 3"]:
-    """The video of a scene. Raises UsageError for a size below one frame of one pixel."""
+    """Draw the video of a scene, RGB in 0..255. Raises UsageError for a size below one frame of one pixel."""
     lattice = _lattice(num_frames, height, width)
     planes = _background(scene, lattice)
     for thing in scene.things:

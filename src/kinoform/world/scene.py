@@ -102,7 +102,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """All that a video is made from; a later thing hides an earlier one where they touch.
+    """Scene that a video is made from; a later thing hides an earlier one where they touch.
 
     `drift` is how far the world moves to the right in the frame during the video, in frame sides: 0 unless
     the camera pans, negative when it pans right.

@@ -19,8 +19,11 @@ from kinoform.training.rng import step_generator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoencoderConfig:
-    """`noise` is added to the latents, as the transformer's videos will not lie exactly on them; `foreground`
-    is the weight of an object's pixels, which are few, against 1 elsewhere."""
+    """Settings of the autoencoder's stage.
+
+    `noise` is added to the latents, as the transformer's videos will not lie exactly on them; `foreground` is the
+    weight of an object's pixels, which are few, against 1 elsewhere.
+    """
 
     codec: VAESpec
     videos: Videos

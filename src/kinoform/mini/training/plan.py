@@ -59,7 +59,7 @@ class _ModelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(_ModelPlan):
-    """Three stages from nothing.
+    """Plan of a model from nothing, in three stages: autoencoder, text encoder, transformer.
 
     `gate` is the share of reconstructed videos, `gate_videos` of each of `levels`, that the reader must read
     wholly right before the transformer is trained. Where the codec of the recipe has no weights there is neither
@@ -93,7 +93,7 @@ class Plan(_ModelPlan):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerPlan(_ModelPlan):
-    """A transformer on the codec and the text encoder of the finished model called `base`, so that two can be compared.
+    """Plan of a transformer on the codec and the text encoder of the finished model called `base`, to compare the two.
 
     `words` is the base's vocabulary, in order. `encoder` is how that of its reference images, if any, learns first.
     """

@@ -42,7 +42,7 @@ CHOICES = (len(BACKGROUND_COLOURS), len(BACKGROUND_COLOURS), len(SHAPES), len(MO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeLoss:
-    """The block that is read (`layer`, from 0) and the weights of the probe's errors against the denoising loss.
+    """Loss of a probe: the block that is read (`layer`, from 0), and weights against the denoising loss.
 
     `cover` weighs the mean squared error of the share of each cell that objects cover, `answers` the
     cross-entropy of each question; an object is there where it covers more than `present` of a token.

@@ -22,7 +22,7 @@ from kinoform.world.caption import caption
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
-    """`videos` gives the stories; nothing is rendered here."""
+    """Settings of the text encoder's stage. `videos` gives the stories; nothing is rendered here."""
 
     text: TextSpec
     videos: Videos

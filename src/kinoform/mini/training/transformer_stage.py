@@ -47,7 +47,9 @@ class ReferenceImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerConfig:
-    """`dropout` is the share of videos whose caption is replaced by `negative_prompt`, for guidance, without image.
+    """Settings of the transformer's stage.
+
+    `dropout` is the share of videos whose caption is replaced by `negative_prompt`, for guidance, without image.
 
     `precision` is that of the products in the blocks, whose weights are rounded to it as generation rounds
     them; the weights that learn are float32.

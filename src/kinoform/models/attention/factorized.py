@@ -21,7 +21,7 @@ from kinoform.types import Grid
 
 @dataclass(frozen=True, slots=True)
 class WithinFrames:
-    """Spatial attention in every layer."""
+    """Spatial attention in every layer: tokens see those of their own frame."""
 
     def at(self, layer: int) -> Attend:
         return within_frames
@@ -29,7 +29,7 @@ class WithinFrames:
 
 @dataclass(frozen=True, slots=True)
 class WithinPlaces:
-    """Temporal attention in every layer."""
+    """Temporal attention in every layer: tokens see those at their own place in all frames."""
 
     def at(self, layer: int) -> Attend:
         return within_places
@@ -37,7 +37,7 @@ class WithinPlaces:
 
 @dataclass(frozen=True, slots=True)
 class Alternating:
-    """Space in layers 0, 2, 4, ... and time in the others: factorised without a weight of its own.
+    """Spatial attention in layers 0, 2, 4, ... and temporal attention in the others, without weights of its own.
 
     So the full block of a released checkpoint runs under it, though it was not trained for that.
     """

@@ -9,7 +9,7 @@ from kinoform.types import Grid
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """The scheme of every released Wan model."""
+    """Attention of every token to every token, as in every released Wan model."""
 
     def at(self, layer: int) -> Attend:
         return everywhere
