@@ -28,7 +28,7 @@ NAMES = {
         CLEAN CONTEXT_SCALE Choosing Codec CodecSpec Conditioner ConditionerOutput Conditions ContextSpec Control
         Copying DPMSolver Denoise DiT DiTSpec EMASpec EXACT_SIZE EncodeCost EncoderSpecs Encoders EstimatesCost
         Euler Evaluation FRAMES FactorizedBlock Field FileKind FitError FlagKind FlowEdit Full FullBlock Grid Guests
-        Guidance Heads Identity ImageKind ImageRows ImageStream ImageTokens ImagesKind InpaintingConstraint
+        Guidance Heads IdentityCodec ImageKind ImageRows ImageStream ImageTokens ImagesKind InpaintingConstraint
         InputField InputFile InputImage InputKind InputVideo Inputs Interrupted Interval KeyHeads KeysValues
         KinoformError KnownFrames LatentConstraints LatentRows Latents Level LevelSampling Linear LoRASpec MASK
         Machine Mask MaskKind ModelUnderTest Modulation MuonSpec Naming NonFiniteError NumberKind NumberedImagesKind

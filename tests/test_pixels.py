@@ -19,7 +19,7 @@ from kinoform.loading.verify import verify_path
 from kinoform.mini.training.plan import Plan, Trained, prepare_tokenizer, train_plan
 from kinoform.mini.training.probe_loss import ProbeLoss
 from kinoform.mini.training.transformer_stage import TransformerStage
-from kinoform.models.codec import Identity
+from kinoform.models.codec import IdentityCodec
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
@@ -150,9 +150,9 @@ def test_a_codec_and_its_file_belong_together(folder: Path, pipe: Pipeline, tmp_
         own_parts(open_own(folder), (spec,), VAESpec(channels=3), text)
     other, made = write_tiny_folder(tmp_path / "tiny"), tiny()
     with refused("recipe_contradicts_weights"):
-        own_parts(open_own(other), (made.transformer,), Identity(), made.text)
+        own_parts(open_own(other), (made.transformer,), IdentityCodec(), made.text)
     with refused("parts_mismatch", "4", "3"):
-        own_parts(open_own(folder), (made.transformer,), Identity(), text)
+        own_parts(open_own(folder), (made.transformer,), IdentityCodec(), text)
 
 
 def test_a_plan_trains_an_autoencoder_exactly_where_there_is_one(pixels: ModuleType) -> None:

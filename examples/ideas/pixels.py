@@ -23,7 +23,7 @@ from kinoform.api import (
     AdamSpec,
     DiTSpec,
     FactorizedBlock,
-    Identity,
+    IdentityCodec,
     LevelSampling,
     OptimizerSpec,
     Recipe,
@@ -59,7 +59,7 @@ def recipe() -> Recipe:
                 block=FactorizedBlock(),
             ),
         ),
-        codec=Identity(),
+        codec=IdentityCodec(),
         text=TextSpec(
             vocab=len(vocabulary()) + 3,  # and pad, end, unknown
             dim=TEXT_WIDTH,

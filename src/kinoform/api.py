@@ -83,12 +83,11 @@ if TYPE_CHECKING:
     from kinoform.models.attention.factorized import WithinPlaces as WithinPlaces
     from kinoform.models.attention.full import Full as Full
     from kinoform.models.block import FullBlock as FullBlock
-    from kinoform.models.block import RMSNorm as RMSNorm
     from kinoform.models.block import merge_heads as merge_heads
     from kinoform.models.block import split_heads as split_heads
     from kinoform.models.codec import Codec as Codec
     from kinoform.models.codec import CodecSpec as CodecSpec
-    from kinoform.models.codec import Identity as Identity
+    from kinoform.models.codec import IdentityCodec as IdentityCodec
     from kinoform.models.codec import Strided as Strided
     from kinoform.models.codec import decode_video as decode_video
     from kinoform.models.codec import encode_video as encode_video
@@ -109,6 +108,7 @@ if TYPE_CHECKING:
     from kinoform.models.lora import merge as merge
     from kinoform.models.lora import set_strength as set_strength
     from kinoform.models.lora import unmerge as unmerge
+    from kinoform.models.norm import RMSNorm as RMSNorm
     from kinoform.models.protocols import Attend as Attend
     from kinoform.models.protocols import AttentionScheme as AttentionScheme
     from kinoform.models.protocols import Block as Block
@@ -261,7 +261,8 @@ PUBLIC: dict[str, dict[str, str]] = {
             "TransformerSizes Stream Modulation Block BlockSpec AttentionScheme Attend Heads KeyHeads KeysValues "
             "ContextSpec Branch BranchSpec Guests"
         ),
-        "kinoform.models.block": "FullBlock RMSNorm split_heads merge_heads",
+        "kinoform.models.block": "FullBlock split_heads merge_heads",
+        "kinoform.models.norm": "RMSNorm",
         "kinoform.models.factorized_block": "FactorizedBlock",
         "kinoform.models.attention.full": "Full",
         "kinoform.models.attention.factorized": "WithinFrames WithinPlaces Alternating",
@@ -273,7 +274,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.ops.norm": "layer_norm rms_norm modulate",
     },
     "Autoencoders and encoders": {
-        "kinoform.models.codec": "Codec CodecSpec Strided Identity latent_size encode_video decode_video",
+        "kinoform.models.codec": "Codec CodecSpec Strided IdentityCodec latent_size encode_video decode_video",
         "kinoform.models.vae": "VAESpec",
         "kinoform.models.vae22": "VAE22Spec",
         "kinoform.models.text": "TextSpec",

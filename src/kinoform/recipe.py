@@ -46,7 +46,7 @@ class Recipe:
     `transformers` are one, or several experts of which that of the highest noise is the first: expert i makes the steps
     at timesteps of at least 1000·`boundaries`[i] that no expert before it makes, the last one all others.
     `guidance_scale`, one for all experts or one for each, multiplies the difference between prompt and negative prompt.
-    `codec` is `Identity()` for a model of pixels, which then has no autoencoder; `image` is the encoder of a model that
+    `codec` is `IdentityCodec()` for a model of pixels, without an autoencoder; `image` is the encoder of a model that
     reads images as rows of context, else None; `width`, `height` in pixels, `num_frames` of the video at `fps` frames
     per second; `shift` bends the noise levels; `upscale` repeats pixels in what is saved, for videos too small to look
     at. `fast_steps` takes the place of `steps` when speed is asked for; None where nobody has measured what it costs.

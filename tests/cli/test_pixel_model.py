@@ -8,7 +8,7 @@ import pytest
 from command_line import Run
 from kinoform.cli.values import frames_of
 from kinoform.errors import UsageError
-from kinoform.models.codec import Identity, check_size
+from kinoform.models.codec import IdentityCodec, check_size
 from kinoform.models.vae import VAESpec
 
 IDEAS = Path(__file__).parents[2] / "examples" / "ideas"
@@ -42,9 +42,11 @@ def test_train_verify_inspect_and_generate(kinoform: Run, here: Path, monkeypatc
     assert ran.code == 0 and ran.told[0]["plan"]["num_frames"] == 20, ran.err
 
 
-@pytest.mark.parametrize("codec", [Identity(), VAESpec()])
+@pytest.mark.parametrize("codec", [IdentityCodec(), VAESpec()])
 @pytest.mark.parametrize("volume", [1, 2, 4])
-def test_seconds_become_the_nearest_frames_that_codec_and_volume_hold(codec: Identity | VAESpec, volume: int) -> None:
+def test_seconds_become_the_nearest_frames_that_codec_and_volume_hold(
+    codec: IdentityCodec | VAESpec, volume: int
+) -> None:
     def legal(frames: int) -> bool:
         try:
             check_size(codec, (volume, 1, 1), frames, 8, 8)

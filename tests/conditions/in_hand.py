@@ -8,7 +8,7 @@ import torch
 
 from kinoform.errors import WeightsError
 from kinoform.media.types import InputImage, Origin
-from kinoform.models.codec import Codec, Identity
+from kinoform.models.codec import Codec, IdentityCodec
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionEncoder, VisionSpec
 from models.recorded import spread
@@ -26,7 +26,7 @@ CODECS = {
 class InHand:
     """`Encoders` that load nothing; pixels are their own latents unless a codec is given."""
 
-    made_codec: Codec = field(default_factory=Identity)
+    made_codec: Codec = field(default_factory=IdentityCodec)
     made_image: VisionEncoder | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 

@@ -24,7 +24,7 @@ from kinoform.conditions.protocols import (
 from kinoform.conditions.resize import fitted, signal
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
 from kinoform.media.types import InputImage
-from kinoform.models.codec import Codec, Identity
+from kinoform.models.codec import Codec, IdentityCodec
 from kinoform.models.vae import VAESpec
 from kinoform.types import Level
 from named_inputs import named
@@ -38,7 +38,7 @@ A, B, C = (image(seed, VIDEO.height, VIDEO.width) for seed in (1, 2, 3))
 def channels(
     frames: dict[int, InputImage], codec: Codec | None = None, video: VideoSize = VIDEO, **more: Any
 ) -> Tensor:
-    encoders = InHand(made_codec=codec or Identity())
+    encoders = InHand(made_codec=codec or IdentityCodec())
     given = KnownFrames().encode(named(frames=frames, **more), video, encoders)
     assert given.channels is not None and not given.context and given.constraints.prefix_frames == 0
     return given.channels

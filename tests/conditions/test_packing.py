@@ -17,7 +17,7 @@ from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_latents import control_size, covering, on_white, packed_mask, shown_frames
 from kinoform.media.types import InputImage, InputVideo, Mask
-from kinoform.models.codec import Codec, Identity
+from kinoform.models.codec import Codec, IdentityCodec
 from kinoform.models.side_blocks import Control
 from models.recorded import gap
 
@@ -46,7 +46,7 @@ MASKS = {
     "greys": noisy(FRAMES),
     "one frame of greys for all": noisy(1),
 }
-MADE_CODECS = {name: random_module(spec) for name, spec in CODECS.items()} | {"identity": Identity()}
+MADE_CODECS = {name: random_module(spec) for name, spec in CODECS.items()} | {"identity": IdentityCodec()}
 
 
 def given_by(inputs: Inputs, codec: Codec, video: VideoSize = VIDEO) -> tuple[Tensor, ConditionerOutput]:

@@ -16,7 +16,7 @@ from kinoform.conditions.standard_inputs import MASK, SOURCE_PROMPT, STRENGTH
 from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo, Mask, Origin
-from kinoform.models.codec import Identity, encode_video
+from kinoform.models.codec import IdentityCodec, encode_video
 from kinoform.types import Level
 from named_inputs import named
 from refusals import refused
@@ -265,4 +265,4 @@ def test_a_mask_without_a_black_cell_is_refused() -> None:
     dotted = mask(np.s_[:, ::2, ::2])
     with refused("mask_full", "hole.png", "2x2"):
         given(STRIDED, video=clip(), mask=dotted)
-    assert given(InHand(made_codec=Identity()), video=clip(), mask=dotted).constraints.inpainting is not None
+    assert given(InHand(made_codec=IdentityCodec()), video=clip(), mask=dotted).constraints.inpainting is not None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import UsageError
-from kinoform.models.codec import Codec, Identity, check_size, decode_video, encode_video, latent_size, to_uint8
+from kinoform.models.codec import Codec, IdentityCodec, check_size, decode_video, encode_video, latent_size, to_uint8
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import Patch
 from models.recorded import gap, spread
@@ -33,16 +33,16 @@ def legal(codec: Any, patch: Patch, frames: int, height: int, width: int) -> boo
 
 
 def test_both_codecs_keep_the_protocol():
-    assert isinstance(Identity(), Codec)
+    assert isinstance(IdentityCodec(), Codec)
     assert isinstance(VAESpec(dim=2, multipliers=(1, 1), time_downsample=(True,)).build(), Codec)
 
 
 def test_identity_gives_back_what_it_takes():
     pixels = torch.randn(1, 3, 6, 4, 4)
-    latents, history = Identity().encode(pixels)
+    latents, history = IdentityCodec().encode(pixels)
     assert torch.equal(latents, pixels)
-    assert torch.equal(Identity().decode(latents, history)[0], pixels)
-    assert latent_size(Identity(), 6, 4, 4) == (6, 4, 4)
+    assert torch.equal(IdentityCodec().decode(latents, history)[0], pixels)
+    assert latent_size(IdentityCodec(), 6, 4, 4) == (6, 4, 4)
 
 
 def test_latents_have_one_frame_and_then_one_for_every_four():
@@ -74,17 +74,17 @@ def test_a_wrong_side_is_told_the_nearest(height: int, width: int, axis: str, wr
 def test_exactly_the_sizes_that_divide_are_legal():
     for frames in range(-3, 30):
         assert legal(WAN, (1, 2, 2), frames, 480, 832) == (frames > 0 and frames % 4 == 1), frames
-        assert legal(Identity(), VOLUMES, frames, 16, 16) == (frames > 0 and frames % 4 == 0), frames
+        assert legal(IdentityCodec(), VOLUMES, frames, 16, 16) == (frames > 0 and frames % 4 == 0), frames
         assert legal(WAN, (3, 2, 2), frames, 480, 832) == (frames > 0 and frames % 12 == 9), frames
     for side in range(-3, 70):
         assert legal(WAN, (1, 2, 2), 81, side, 832) == legal(WAN, (1, 2, 2), 81, 480, side), side
         assert legal(WAN, (1, 2, 2), 81, side, 832) == (side > 0 and side % 16 == 0), side
-        assert legal(Identity(), VOLUMES, 4, side, 16) == (side > 0 and side % 8 == 0), side
+        assert legal(IdentityCodec(), VOLUMES, 4, side, 16) == (side > 0 and side % 8 == 0), side
 
 
 def test_volume_patches_of_pixels_name_their_multiples():
-    assert "4 and 8" in refusal("frames_not_multiple", Identity(), VOLUMES, 6, 16, 16)
-    assert "16 and 24" in refusal("size_not_multiple", Identity(), VOLUMES, 4, 16, 20)
+    assert "4 and 8" in refusal("frames_not_multiple", IdentityCodec(), VOLUMES, 6, 16, 16)
+    assert "16 and 24" in refusal("size_not_multiple", IdentityCodec(), VOLUMES, 4, 16, 20)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 9])
@@ -106,7 +106,7 @@ def test_decoding_waits_for_the_reader():
     """The video is made as it is read, so no more than a chunk is ever held."""
     calls: list[int] = []
 
-    class Counting(Identity):
+    class Counting(IdentityCodec):
         def decode(self, latents: Tensor, history: Any = None) -> tuple[Tensor, Any]:
             calls.append(latents.shape[2])
             return latents, ()

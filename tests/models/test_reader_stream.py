@@ -9,7 +9,7 @@ from kinoform.models.context import ImageEmbedding, ImageStream, Reader, ReaderS
 from kinoform.models.dit import DiT
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, attach
 from kinoform.models.protocols import ContextSpec
-from kinoform.models.vision import Block, BlockSizes, VisionSpec
+from kinoform.models.vision import BlockSizes, VisionBlock, VisionSpec
 from models.recorded import gap, spread
 from models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
 from refusals import refused
@@ -69,7 +69,7 @@ def test_it_is_a_layer_then_blocks_of_the_image_encoder() -> None:
     naive = torch.nn.functional.layer_norm(rows, (6,), reader.norm_in.weight, reader.norm_in.bias, SPEC.eps)
     naive = reader.enter(naive)
     for block in reader.blocks:
-        assert isinstance(block, Block)
+        assert isinstance(block, VisionBlock)
         naive = block(naive)
     plain = ImageStream(width=SPEC.dim).build(TINY.dim, TINY.eps)
     plain.load_state_dict(embedding.state_dict())

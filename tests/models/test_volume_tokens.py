@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from kinoform.models.codec import Codec, CodecSpec, Identity
+from kinoform.models.codec import Codec, CodecSpec, IdentityCodec
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
@@ -56,7 +56,7 @@ def moved(x: Tensor, order: Tensor) -> Tensor:
 
 
 def test_codecs_and_their_specs_keep_the_protocols() -> None:
-    for spec in (Identity(), VAESpec(dim=2, multipliers=(1, 1), time_downsample=(True,))):
+    for spec in (IdentityCodec(), VAESpec(dim=2, multipliers=(1, 1), time_downsample=(True,))):
         assert isinstance(spec, CodecSpec) and isinstance(spec.build(), Codec)
         assert (spec.build().stride, spec.build().channels) == (spec.stride, spec.channels)
         assert spec.weightless is not isinstance(spec.build(), torch.nn.Module)

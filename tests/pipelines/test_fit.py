@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kinoform.errors import FitError
-from kinoform.models.codec import Identity
+from kinoform.models.codec import IdentityCodec
 from kinoform.pipelines import fit
 from kinoform.pipelines.fit import SURE, check_fit, memory_of, refuse_above, workload_of
 from kinoform.pipelines.pipeline import Pipeline
@@ -94,7 +94,7 @@ def test_two_videos_are_refused_before_any_weight_is_read(pipe: Pipeline, monkey
     assert seen == [True], "the last is decoded without the transformer"
 
 
-class AskingCodec(Identity):
+class AskingCodec(IdentityCodec):
     """Asks for values, which a plan does not have."""
 
     def decode(self, latents: torch.Tensor, history: object = None) -> tuple[torch.Tensor, tuple[()]]:

@@ -21,7 +21,7 @@ from kinoform.conditions.protocols import (
 )
 from kinoform.models.attention.full import everywhere
 from kinoform.models.block import FullBlock, TransformerBlock
-from kinoform.models.codec import Codec, Identity, decode_video
+from kinoform.models.codec import Codec, IdentityCodec, decode_video
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.protocols import Attend, Guests, Stream, TransformerSizes
@@ -41,7 +41,7 @@ SPEC = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=3, in_channels=3, out_channels=3, frequency_width=16, context=(TEXT,)
 )  # fmt: skip
 BASE = Recipe(
-    name="idea", transformers=(SPEC,), codec=Identity(),
+    name="idea", transformers=(SPEC,), codec=IdentityCodec(),
     text=TextSpec(vocab=9, dim=10, dim_attention=8, dim_ffn=12, heads=2, layers=1, buckets=8, length=6),
     width=24, height=16, num_frames=5, steps=4,
 )  # fmt: skip

@@ -9,7 +9,7 @@ import typer
 
 from kinoform.cli import console
 from kinoform.doctor.examine import examine
-from kinoform.doctor.report import BAD, GOOD, NOTE, Report
+from kinoform.doctor.report import BAD, GOOD, NOTE, DoctorReport
 
 MARKS = {GOOD: " ", NOTE: "-", BAD: "!"}
 
@@ -26,7 +26,7 @@ def doctor(
     console.result("\n".join(_lines(found)), found.as_json(), as_json=as_json)
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: DoctorReport) -> Iterator[str]:
     for section in report.sections:
         yield section.title
         for item in section.findings:

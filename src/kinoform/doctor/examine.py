@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kinoform.doctor import machine, versions
-from kinoform.doctor.report import BAD, Finding, Report, Section, section
+from kinoform.doctor.report import BAD, DoctorReport, Finding, Section, section
 
 FIRST_VIDEO = 'kinoform generate "a red ball bounces on a blue background"'
 MODELS = "embedded models"
@@ -15,7 +15,7 @@ TORCH = ("processor", "PyTorch build", "attention", "products")
 CUDA_PAGE = "https://pytorch.org/get-started/locally"
 
 
-def examine() -> Report:
+def examine() -> DoctorReport:
     """Look at everything; takes seconds, reads the embedded weights, writes nothing that stays.
 
     What cannot be looked at is a row of its own, so that a broken PyTorch or a damaged model is told of.
@@ -49,7 +49,7 @@ def examine() -> Report:
         ),
         section("models", ((MODELS, embedded),)),
     )
-    return Report(sections=sections, next_step=next_step(sections))
+    return DoctorReport(sections=sections, next_step=next_step(sections))
 
 
 def attention() -> Iterator[Finding]:

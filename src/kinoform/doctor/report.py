@@ -26,7 +26,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class DoctorReport:
     sections: tuple[Section, ...]
     next_step: str
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from kinoform.models.attention.full import Full
 from kinoform.models.linear import Linear, entering
+from kinoform.models.norm import RMSNorm
 from kinoform.models.protocols import Attend, AttentionScheme, ContextSpec, Heads, KeysValues, Stream, TransformerSizes
 from kinoform.ops.attention import attend
-from kinoform.ops.norm import layer_norm, modulate, rms_norm
+from kinoform.ops.norm import layer_norm, modulate
 from kinoform.ops.rope import rotate
 
 MODULATION_ROWS = 6  # shift, scale, gate of self-attention; shift, scale, gate of the feed-forward
@@ -32,18 +33,6 @@ class FullBlock:
 
     def build(self, spec: TransformerSizes, layer: int) -> TransformerBlock:
         return TransformerBlock(spec, self.attention, layer)
-
-
-class RMSNorm(nn.Module):
-    """RMS norm with a weight; over the whole width, all heads together, as Wan's queries and keys have it."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.eps = eps
-
-    def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        return rms_norm(x, self.weight, self.eps)
 
 
 def split_heads(x: Float[Tensor, "b l d"], count: int) -> Heads:

@@ -54,7 +54,7 @@ class CodecSpec(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityCodec:
     """Codec of pixel models, and its own spec: latents are the pixels, in [-1, 1]."""
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.models.linear import Linear
-from kinoform.models.vision import Block
+from kinoform.models.vision import VisionBlock
 from kinoform.ops.norm import layer_norm
 
 IMAGE_EPS = 1e-5
@@ -157,7 +157,7 @@ class Reader(nn.Module):
         self.eps = spec.eps
         self.norm_in = nn.LayerNorm(width, eps=spec.eps)
         self.enter = Linear(width, spec.dim)
-        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
+        self.blocks = nn.ModuleList(VisionBlock(spec) for _ in range(spec.layers))
         for layer in self.modules():
             if isinstance(layer, Linear):
                 nn.init.xavier_uniform_(layer.weight)

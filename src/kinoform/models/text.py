@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.models.linear import Linear
+from kinoform.models.norm import RMSNorm
 from kinoform.models.tokenizer import Tokens
-from kinoform.ops.norm import rms_norm
 
 EPSILON = 1e-6
 HALF_HEADROOM = 1000.0
@@ -66,8 +66,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.spec = spec
         self.token_embedding = nn.Embedding(spec.vocab, spec.dim)
-        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
-        self.norm = RMSNorm(spec.dim)
+        self.blocks = nn.ModuleList(TextEncoderBlock(spec) for _ in range(spec.layers))
+        self.norm = RMSNorm(spec.dim, EPSILON)
 
     def forward(
         self, ids: Int[Tensor, "b n"], mask: Int[Tensor, "b n"] | Bool[Tensor, "b n"]
@@ -84,14 +84,14 @@ class TextEncoder(nn.Module):
         return self.norm(x)
 
 
-class Block(nn.Module):
+class TextEncoderBlock(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
     def __init__(self, spec: TextSpec) -> None:
         super().__init__()
-        self.norm1 = RMSNorm(spec.dim)
+        self.norm1 = RMSNorm(spec.dim, EPSILON)
         self.attention = Attention(spec)
-        self.norm2 = RMSNorm(spec.dim)
+        self.norm2 = RMSNorm(spec.dim, EPSILON)
         self.feed_forward = FeedForward(spec.dim, spec.dim_ffn)
         self.position_bias = nn.Embedding(spec.buckets, spec.heads)
 
@@ -142,17 +142,6 @@ class FeedForward(nn.Module):
         return self.down(self.up(x) * F.gelu(self.gate(x), approximate="tanh"))
 
 
-class RMSNorm(nn.Module):
-    """The weight of `rms_norm`."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        return rms_norm(x, self.weight, EPSILON)
-
-
 def relative_buckets(length: int, spec: TextSpec) -> Int[Tensor, "n n"]:
     """The row of the bias table for each (query, key), on the CPU.
 
@@ -195,7 +184,7 @@ def initialise(encoder: TextEncoder, generator: torch.Generator) -> None:
     draw(encoder.token_embedding, 1.0)
     encoder.norm.weight.fill_(1)
     for block in encoder.blocks:
-        assert isinstance(block, Block)
+        assert isinstance(block, TextEncoderBlock)
         attention, feed_forward = block.attention, block.feed_forward
         draw(attention.q, 1 / (spec.dim * spec.dim_attention))
         for layer in (attention.k, attention.v, feed_forward.gate, feed_forward.up):

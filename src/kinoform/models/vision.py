@@ -70,7 +70,7 @@ class VisionEncoder(nn.Module):
         self.positions = nn.Parameter(torch.zeros(spec.rows, spec.dim))
         self.patch_embedding = nn.Parameter(torch.zeros(spec.dim, 3, spec.patch, spec.patch))
         self.norm_in = nn.LayerNorm(spec.dim, eps=spec.eps)
-        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers - 1))
+        self.blocks = nn.ModuleList(VisionBlock(spec) for _ in range(spec.layers - 1))
 
     def forward(self, pixels: Float[Tensor, "b 3 image image"]) -> Float[Tensor, "b n d"]:
         """Features of normalised pixels (see `preprocess`), the whole image's row first; sums are float32."""
@@ -99,7 +99,7 @@ class BlockSizes(Protocol):
     def eps(self) -> float: ...
 
 
-class Block(nn.Module):
+class VisionBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); GELU is the exact one."""
 
     def __init__(self, spec: BlockSizes) -> None:

@@ -10,7 +10,7 @@ from kinoform.types import Field, Latents, Level, Velocity
 MAX_PERIOD, MAX_LIMIT = 1000, 1000.0
 
 
-class Evaluation(NamedTuple):
+class VelocityEvaluation(NamedTuple):
     """The last true evaluation of a cached field.
 
     `rate` is the mean change of the velocity per mean change of x between the last two evaluations, None
@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
 class Rule(Protocol):
     """When the last velocity is still good: a frozen value."""
 
-    def reuse(self, x: Latents, level: Level, last: Evaluation) -> bool: ...
+    def reuse(self, x: Latents, level: Level, last: VelocityEvaluation) -> bool: ...
 
     @property
     def needs_rate(self) -> bool:
@@ -44,12 +44,12 @@ def cached(field: Field, rule: Rule) -> StatefulField:
     """
     inner = stateful(field)
 
-    def evaluate(x: Latents, level: Level, last: Evaluation | None) -> tuple[Velocity, Evaluation]:
+    def evaluate(x: Latents, level: Level, last: VelocityEvaluation | None) -> tuple[Velocity, VelocityEvaluation]:
         if last is not None and rule.reuse(x, level, last):
             return last.velocity, last._replace(reuses=last.reuses + 1)
         velocity, inside = inner.evaluate(x, level, None if last is None else last.inner)
         rate = _rate(x, velocity, last) if last is not None and rule.needs_rate else None
-        return velocity, Evaluation(x=x, velocity=velocity, rate=rate, reuses=0, inner=inside)
+        return velocity, VelocityEvaluation(x=x, velocity=velocity, rate=rate, reuses=0, inner=inside)
 
     return Stateful(evaluate)
 
@@ -72,7 +72,7 @@ class FixedIntervalCache:
     def needs_rate(self) -> bool:
         return False
 
-    def reuse(self, x: Latents, level: Level, last: Evaluation) -> bool:
+    def reuse(self, x: Latents, level: Level, last: VelocityEvaluation) -> bool:
         return self.lowest <= level.sigma <= self.highest and last.reuses + 1 < self.period
 
 
@@ -96,13 +96,13 @@ class EasyCache:
     def needs_rate(self) -> bool:
         return True
 
-    def reuse(self, x: Latents, level: Level, last: Evaluation) -> bool:
+    def reuse(self, x: Latents, level: Level, last: VelocityEvaluation) -> bool:
         if last.rate is None or not self.lowest <= level.sigma <= self.highest:
             return False
         moved = (x - last.x).abs().mean() / last.velocity.float().abs().mean()
         return last.rate * moved.item() < self.limit
 
 
-def _rate(x: Latents, velocity: Velocity, last: Evaluation) -> float | None:
+def _rate(x: Latents, velocity: Velocity, last: VelocityEvaluation) -> float | None:
     moved = (x - last.x).abs().mean().item()
     return (velocity.float() - last.velocity.float()).abs().mean().item() / moved if moved > 0 else last.rate
