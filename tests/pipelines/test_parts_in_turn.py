@@ -149,7 +149,8 @@ def test_the_negative_prompt_is_encoded_and_prepared_only_where_it_is_read(
     next(watching.latents([asked], lambda progress: None))
     assert (calls.count("text_encoder"), calls.count("transformer")) == (texts, prepared)
     plan = plan_video(sizes_of(fresh.parts), workload_of(asked), dtype=torch.float32, device="cpu")
-    together = plan.asked.together
+    (asked_of_one,) = plan.asked
+    together = asked_of_one.together
     assert plan.workload.prompts == texts and together.fields + together.negatives == prepared
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
@@ -31,7 +29,6 @@ from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionEncoder, VisionSpec, image_rows
-from kinoform.ops import cpu
 from kinoform.ops.flops import count_flops
 from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.fit import workload_of
@@ -152,15 +149,7 @@ VIDEOS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def countable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plain products alone, since a machine's own kernels and fused attention are not counted in inference mode."""
-
-    def attention(q: Tensor, k: Tensor, v: Tensor, **masks: object) -> Tensor:
-        return (q @ k.transpose(-1, -2)).softmax(-1) @ v
-
-    monkeypatch.setattr(cpu, "_onednn", lambda: None)
-    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+pytestmark = pytest.mark.usefixtures("countable")
 
 
 class Random:
@@ -228,11 +217,9 @@ def test_the_negative_prompt_takes_what_words_alone_take(name: str) -> None:
     (_, _, plan), (_, _, words) = asked_and_planned(name), asked_and_planned(ALONE[name])
     assert plan.negative == words.transformer == words.negative
     assert (plan.transformer.forward > plan.negative.forward) is (name != ALONE[name])
+    (asked,) = plan.asked
     both = plan.transformer.forward + plan.negative.forward
-    assert (
-        plan.flops["denoise"].official
-        == plan.asked.prompt.nfe * both + plan.asked.source.nfe * 2 * plan.negative.forward
-    )
+    assert plan.flops["denoise"].official == asked.prompt.nfe * both + asked.source.nfe * 2 * plan.negative.forward
 
 
 def test_one_image_in_the_image_encoder() -> None:

@@ -28,6 +28,7 @@ from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.load import ADAPTERS, DEVICES, DTYPES, EMBEDDED, RELEASED, choose_machine, takers
+from kinoform.solvers.experts import of_expert, written
 
 if TYPE_CHECKING:
     from kinoform.cli.output import Output
@@ -191,7 +192,7 @@ def report(name: str, plan: VideoPlan) -> str:
     dtypes = (torch.float32, torch.bfloat16, plan.dtype)
     lines = [
         f"{name}: {workload.num_frames} frames of {workload.width}x{workload.height}, {workload.steps} steps, "
-        f"guidance {workload.guidance_scale:g}, {_dtype(plan.dtype)} on {plan.device}",
+        f"guidance {written(workload.guidance_scale)}, {_dtype(plan.dtype)} on {plan.device}",
         "",
         *_table(["tensor", "shape", "dtype"], [(t.name, "x".join(map(str, t.shape)), t.dtype) for t in plan.tensors]),
         "",
@@ -208,6 +209,7 @@ def report(name: str, plan: VideoPlan) -> str:
             ["  of it", "TFLOP", "share"],
             [(f"  {label}", _tera(value), f"{value / forward.forward:.1%}") for label, value in _forward(plan)],
         ),
+        *_turns(plan),
         "",
         *_table(
             ["stage", "official TFLOP", "here TFLOP"],
@@ -293,6 +295,17 @@ def _executed(plan: VideoPlan, stage: str) -> int:
 
 def _peak(plan: VideoPlan, stage: str) -> int:
     return next((peak.total for peak in plan.peaks if peak.stage == stage), 0)
+
+
+def _turns(plan: VideoPlan) -> list[str]:
+    """Say how often each of several transformers is evaluated."""
+    scale, number = plan.workload.guidance_scale, len(plan.asked)
+    return [
+        f"transformer {index + 1} of {number}: {asked.together.nfe} evaluations, guidance "
+        f"{written(of_expert(scale, index))}, {_tera(run.executed(asked.prompt, asked.source))} TFLOP here"
+        for index, (run, asked) in enumerate(zip(plan.denoising, plan.asked, strict=True))
+        if number > 1
+    ]
 
 
 def _forward(plan: VideoPlan) -> list[tuple[str, int]]:

@@ -16,7 +16,6 @@ from kinoform.loading.parts import Parts
 from kinoform.pipelines.request import Request
 from kinoform.plan.memory import Needs, Peak, needs
 from kinoform.plan.workload import Sizes, Workload
-from kinoform.solvers.experts import of_expert
 
 SIGNS = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 """How PyTorch's allocators say it where they have no type for it."""
@@ -112,7 +111,8 @@ def workload_of(asked: Request) -> Workload:
         height=asked.height,
         num_frames=asked.num_frames,
         steps=asked.steps,
-        guidance_scale=of_expert(asked.guidance_scale, 0),
+        guidance_scale=asked.guidance_scale,
+        boundaries=asked.boundaries,
         shift=asked.shift,
         solver=asked.solver,
         sampler=asked.sampler,

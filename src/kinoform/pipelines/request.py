@@ -16,7 +16,7 @@ from kinoform.numbers import Whole, real, settle, whole
 from kinoform.ops.patch import Patch
 from kinoform.recipe import BySize, Recipe
 from kinoform.solvers.base import Solver
-from kinoform.solvers.experts import PerExpert, check_boundaries, check_per_expert, of_expert
+from kinoform.solvers.experts import PerExpert, check_boundaries, check_per_expert
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.names import name_of
@@ -87,9 +87,7 @@ class Request:
     @property
     def reads_negative(self) -> bool:
         """Whether the negative prompt counts; otherwise it is not even encoded."""
-        experts = range(len(self.boundaries) + 1)
-        scales = [of_expert(self.guidance_scale, index) for index in experts]
-        return any(negative_is_read(self.guidance_rule, scale, self.sampler) for scale in scales)
+        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler)
 
     def sized(self, codec: CodecSpec, patch: Patch, takers: Takers = lambda field: ()) -> Request:
         """Return the same request in the size that its inputs ask for; `takers` names models that take an input.

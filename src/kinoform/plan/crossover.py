@@ -21,6 +21,7 @@ from kinoform.ops.dry_run import kernels_of
 from kinoform.plan.memory import denoise_peak, denoise_runs
 from kinoform.plan.transformer import transformer_count
 from kinoform.plan.workload import Sizes, Workload, check, grid_of
+from kinoform.solvers.experts import of_expert
 
 BLOCKS: Mapping[str, BlockSpec] = {
     "full": FullBlock(),
@@ -80,9 +81,10 @@ class Crossovers:
 def crossovers(sizes: Sizes, workload: Workload, *, fps: float, dtype: torch.dtype, device: str) -> Crossovers:
     """Of the video that is asked for and of videos of SECONDS. Sides that the model cannot make are the next it can.
 
-    Raises UsageError when the codec cannot hold the video that is asked for.
+    Of several transformers the first is compared. Raises UsageError when the codec cannot hold the video.
     """
     check(sizes, workload)
+    workload = replace(workload, guidance_scale=of_expert(workload.guidance_scale, 0), boundaries=())
     kinds = {
         name: replace(sizes, transformers=(replace(sizes.transformer, block=block),)) for name, block in BLOCKS.items()
     }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
 from kinoform.plan.workload import Workload
+from kinoform.solvers.experts import PerExpert, expert_at, of_expert, switched
+from kinoform.solvers.field import Stateful, StatefulField, stateful
 from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
 from kinoform.types import Field, Latents, Level, Velocity
@@ -29,6 +33,17 @@ class Evaluations:
         return self.pairs + self.singles
 
 
+def total(counted: Iterable[Evaluations]) -> Evaluations:
+    """Return the evaluations of several together."""
+    found = [*counted]
+    return Evaluations(
+        fields=sum(each.fields for each in found),
+        negatives=sum(each.negatives for each in found),
+        pairs=sum(each.pairs for each in found),
+        singles=sum(each.singles for each in found),
+    )
+
+
 def fields_of(workload: Workload) -> int:
     """Velocities that are prepared: that of the prompt, and that of the source prompt where a video is changed."""
     return 2 if workload.sampler.edits else 1
@@ -36,48 +51,42 @@ def fields_of(workload: Workload) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Of the prompt, and of the source prompt where a video is changed."""
+    """Evaluations of one transformer for the prompt, and for the source prompt where a video is changed."""
 
     prompt: Evaluations
     source: Evaluations
 
     @property
     def together(self) -> Evaluations:
-        return Evaluations(
-            fields=self.prompt.fields + self.source.fields,
-            negatives=self.prompt.negatives + self.source.negatives,
-            pairs=self.prompt.pairs + self.source.pairs,
-            singles=self.prompt.singles + self.source.singles,
-        )
+        return total((self.prompt, self.source))
 
 
-def evaluations(workload: Workload, strength: float | None) -> Asked:
-    """Of a video that begins at `strength` from another, None from noise; exact for any solver, sampler and guidance.
+def experts_reached(workload: Workload, strength: float | None) -> set[int]:
+    """Return the indices of the transformers in whose range a step begins; the others are never loaded."""
+    levels = workload.solver.levels(workload.steps, workload.shift)
+    return {expert_at(level, workload.boundaries) for level in levels[_first(workload, strength) : -1]}
 
-    Raises UsageError where the solver's levels do not fall, as denoising itself would.
+
+def evaluations(workload: Workload, strength: float | None) -> tuple[Asked, ...]:
+    """Count the evaluations of each transformer, exactly for any solver, sampler and guidance.
+
+    The video begins at `strength` from another, None from noise. Raises UsageError where the solver's levels do not
+    fall, as denoising itself would.
     """
-    prompt, source = Counter[str](), Counter[str]()
+    experts = range(len(workload.boundaries) + 1)
+    prompt, source = ([Counter[str]() for _ in experts] for _ in range(2))
     point = torch.zeros(1, 1, 1, 1, 1)
     levels = workload.solver.levels(workload.steps, workload.shift)
 
-    def velocity(counts: Counter[str], scale: float) -> Field:
-        def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
-            counts["pairs"] += 1
-            return torch.zeros_like(x), torch.zeros_like(x)
-
-        def single(x: Latents, level: Level) -> Velocity:
-            counts["singles"] += 1
-            return torch.zeros_like(x)
-
-        counts["fields"] += 1
-        counts["negatives"] += reads_negative(workload.guidance_rule, scale)
-        return workload.guidance_rule.guide(both, scale, positive=single, levels=levels)
+    def velocity(counts: list[Counter[str]], scale: PerExpert) -> Field:
+        fields = [_counted_field(workload, levels, counts[index], of_expert(scale, index)) for index in experts]
+        return switched(fields, workload.boundaries)
 
     run = Run(
         solver=workload.solver,
         field=velocity(prompt, workload.guidance_scale),
         levels=levels,
-        first=first_step(workload.steps, 1.0 if strength is None else strength),
+        first=_first(workload, strength),
         noise=point,
         draw=partial(torch.zeros_like, point),
         start=point if strength is not None or workload.sampler.edits else None,
@@ -85,7 +94,36 @@ def evaluations(workload: Workload, strength: float | None) -> Asked:
     )
     for _ in workload.sampler.steps(run):
         pass
-    return Asked(prompt=_counted(prompt), source=_counted(source))
+    return tuple(Asked(prompt=_counted(own), source=_counted(other)) for own, other in zip(prompt, source, strict=True))
+
+
+def _first(workload: Workload, strength: float | None) -> int:
+    return first_step(workload.steps, 1.0 if strength is None else strength)
+
+
+def _counted_field(workload: Workload, levels: tuple[Level, ...], counts: Counter[str], scale: float) -> StatefulField:
+    """A velocity of one expert, which is prepared at its first evaluation."""
+
+    def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
+        counts["pairs"] += 1
+        return torch.zeros_like(x), torch.zeros_like(x)
+
+    def single(x: Latents, level: Level) -> Velocity:
+        counts["singles"] += 1
+        return torch.zeros_like(x)
+
+    guided = stateful(workload.guidance_rule.guide(both, scale, positive=single, levels=levels))
+    prepared = False
+
+    def evaluate(x: Latents, level: Level, state: Any) -> tuple[Velocity, Any]:
+        nonlocal prepared
+        if not prepared:
+            prepared = True
+            counts["fields"] += 1
+            counts["negatives"] += reads_negative(workload.guidance_rule, scale)
+        return guided.evaluate(x, level, state)
+
+    return Stateful(evaluate)
 
 
 def _counted(counts: Counter[str]) -> Evaluations:

@@ -16,7 +16,7 @@ import torch
 from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, EstimatesCost
 from kinoform.ops.dry_run import Kernels, kernels_of
 from kinoform.ops.meta_shapes import META
-from kinoform.plan.evaluations import fields_of
+from kinoform.plan.evaluations import experts_reached, fields_of
 from kinoform.plan.modules import (
     FLOAT32,
     PartRun,
@@ -30,7 +30,9 @@ from kinoform.plan.modules import (
     vision_run,
 )
 from kinoform.plan.transformer import DenoiseRun, measured_transformer, transformer_count
-from kinoform.plan.workload import Sizes, Workload, denoised_latents, estimates, latents_of, output_of
+from kinoform.plan.workload import Sizes, Workload, denoised_latents, estimates, latents_of, output_of, strength_of
+from kinoform.solvers.experts import of_expert
+from kinoform.solvers.sampler import negative_is_read
 
 INTERPRETER = {"cpu": 280_000_000}
 """Bytes of a process that has imported everything and made a video of no size, measured with PyTorch 2.13 for CPUs."""
@@ -106,7 +108,7 @@ def needs(
     if reading is not None:
         found.append(("encode", reading._replace(weights=_kept_text(sizes, dtype) + reading.weights)))
     found.append(("denoise", _denoising(sizes, workload, costs, runs, dtype)))
-    found.append(("decode", _decoding(sizes, workload, decode, dtype, device)))
+    found.append(("decode", _decoding(sizes, workload, costs, decode, dtype, device)))
     fixed, material = INTERPRETER.get(device, ACCELERATOR), workload.material if device == "cpu" else 0
     return Needs(
         peaks=tuple(
@@ -123,11 +125,13 @@ def needs(
 def denoise_runs(sizes: Sizes, workload: Workload, dtype: torch.dtype, kernels: Kernels) -> tuple[DenoiseRun, ...]:
     """Run each transformer with the prompts of the video; without its branches where it cannot be run with them."""
     text = torch.empty(1, sizes.text.length, sizes.text.dim, dtype=dtype, device=META)
-    negative, fields, latents = workload.reads_negative, fields_of(workload), denoised_latents(sizes, workload)
+    fields, latents = fields_of(workload), denoised_latents(sizes, workload)
     found = []
-    for spec in sizes.transformers:
+    for index, spec in enumerate(sizes.transformers):
+        scale = of_expert(workload.guidance_scale, index)
+        negative = negative_is_read(workload.guidance_rule, scale, workload.sampler)
 
-        def run(branches: bool, spec=spec) -> DenoiseRun:
+        def run(branches: bool, spec=spec, negative=negative) -> DenoiseRun:
             def output() -> ConditionerOutput:
                 given = output_of(estimates(sizes, workload))
                 return given if branches else replace(given, branches={})
@@ -175,22 +179,32 @@ def _reading(
 def _denoising(
     sizes: Sizes, workload: Workload, costs: Sequence[EncodeCost], runs: Sequence[DenoiseRun], dtype: torch.dtype
 ) -> Moment:
-    """The transformer that takes the most, the solver's tensors, and the parts that are kept."""
+    """The transformer that takes the most of those that are loaded, the solver's tensors, and what is kept."""
     kept, beside = sizes.kept, _kept_text(sizes, dtype)
     if kept and any(each.videos or each.stills for each in costs):
         beside += codec_count(sizes.codec).bytes(dtype)
-    weights = [transformer_count(spec).bytes(dtype) for spec in sizes.transformers]
+    weights = _loaded_transformers(sizes, workload, costs, dtype)
     solver = SOLVER_COPIES * FLOAT32 * sizes.transformer.out_channels * prod(denoised_latents(sizes, workload))
     moments = (
-        Moment(beside + (sum(weights) if kept else own), run.peak + solver, run.copies)
-        for own, run in zip(weights, runs, strict=True)
+        Moment(beside + (sum(weights.values()) if kept else own), runs[index].peak + solver, runs[index].copies)
+        for index, own in weights.items()
     )
     return max(moments, key=sum)
 
 
-def _decoding(sizes: Sizes, workload: Workload, decode: PartRun, dtype: torch.dtype, device: str) -> Moment:
+def _loaded_transformers(
+    sizes: Sizes, workload: Workload, costs: Sequence[EncodeCost], dtype: torch.dtype
+) -> dict[int, int]:
+    """Bytes of each transformer that makes steps, by its index, in the order in which they are loaded."""
+    reached = sorted(experts_reached(workload, strength_of(costs)))
+    return {index: transformer_count(sizes.transformers[index]).bytes(dtype) for index in reached}
+
+
+def _decoding(
+    sizes: Sizes, workload: Workload, costs: Sequence[EncodeCost], decode: PartRun, dtype: torch.dtype, device: str
+) -> Moment:
     """The codec's peak beside the frames; at the end, without it, the frames twice. Frames are on the host."""
-    transformers = [transformer_count(spec).bytes(dtype) for spec in sizes.transformers]
+    transformers = [*_loaded_transformers(sizes, workload, costs, dtype).values()]
     beside = sum(transformers) if sizes.kept else transformers[-1] if workload.others else 0
     weights = codec_count(sizes.codec).bytes(dtype) + _kept_text(sizes, dtype) + beside
     frames = 3 * workload.num_frames * workload.height * workload.width if device == "cpu" else 0

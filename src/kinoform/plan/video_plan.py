@@ -10,7 +10,7 @@ import torch
 from kinoform.conditions.protocols import EncodeCost
 from kinoform.conditions.standard_inputs import SOURCE_PROMPT
 from kinoform.ops.dry_run import Kernels, kernels_of
-from kinoform.plan.evaluations import Asked, evaluations
+from kinoform.plan.evaluations import Asked, evaluations, total
 from kinoform.plan.memory import Peak, denoise_runs, needs
 from kinoform.plan.modules import (
     Count,
@@ -25,9 +25,9 @@ from kinoform.plan.modules import (
 )
 from kinoform.plan.tensors import TensorPlan, tensors
 from kinoform.plan.transformer import DenoiseRun, ForwardFlops, transformer_count
-from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of
+from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of, strength_of
 
-MADE = ("width", "height", "num_frames", "steps", "guidance_scale")
+MADE = ("width", "height", "num_frames", "steps", "guidance_scale", "boundaries")
 """What a plan in JSON says of its video."""
 
 
@@ -43,9 +43,9 @@ class StageFlops:
 class VideoPlan:
     """What a video takes. `dtype` is that of text encoder and transformer, `device` a device's type.
 
-    `denoising` is the first transformer's run. `lead` latent frames are denoised before the video; `encode` is the work
-    of encoding one whole video, `reading` the operations of all that is encoded; `uncounted` says in words what nothing
-    here counts.
+    `denoising` and `asked` have an item for each transformer. `lead` latent frames are denoised before the video;
+    `encode` is the work of encoding one whole video, `reading` the operations of all that is encoded; `uncounted` says
+    in words what nothing here counts.
     """
 
     workload: Workload
@@ -55,8 +55,8 @@ class VideoPlan:
     tensors: tuple[TensorPlan, ...]
     parameters: Mapping[str, Count]
     layers: int
-    denoising: DenoiseRun
-    asked: Asked
+    denoising: tuple[DenoiseRun, ...]
+    asked: tuple[Asked, ...]
     lead: int
     text: int
     decode: PartRun
@@ -67,24 +67,25 @@ class VideoPlan:
 
     @property
     def transformer(self) -> ForwardFlops:
-        """One forward of the transformer under the prompt."""
-        return self.denoising.prompt
+        """One forward of the first transformer under the prompt."""
+        return self.denoising[0].prompt
 
     @property
     def negative(self) -> ForwardFlops:
-        """One forward of the transformer under the negative prompt."""
-        return self.denoising.negative
+        """One forward of the first transformer under the negative prompt."""
+        return self.denoising[0].negative
 
     @property
     def flops(self) -> Mapping[str, StageFlops]:
         """By stage. Text is counted at the full length of a prompt: an upper bound of what is executed."""
         both = 2 + (self.workload.inputs[SOURCE_PROMPT] is not None)
+        turns = [*zip(self.denoising, self.asked, strict=True)]
         return {
             "text": StageFlops(official=both * self.text, executed=self.workload.prompts * self.text),
             **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),
             "denoise": StageFlops(
-                official=self.denoising.official(self.asked.prompt, self.asked.source),
-                executed=self.denoising.executed(self.asked.prompt, self.asked.source),
+                official=sum(run.official(asked.prompt, asked.source) for run, asked in turns),
+                executed=sum(run.executed(asked.prompt, asked.source) for run, asked in turns),
             ),
             "decode": StageFlops(official=self.decode.flops, executed=self.decode.flops),
         }
@@ -100,7 +101,7 @@ class VideoPlan:
             **{name: getattr(self.workload, name) for name in MADE},
             "lead": self.lead,
             "others": self.workload.others,
-            "evaluations": asdict(self.asked.together),
+            "evaluations": asdict(total(asked.together for asked in self.asked)),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
             "tokens": self.tokens,
@@ -129,7 +130,6 @@ def plan_video(sizes: Sizes, workload: Workload, *, dtype: torch.dtype, device: 
     """Plan a video. Raises UsageError when the codec cannot hold it."""
     check(sizes, workload)
     latents, costs, kernels = latents_of(sizes, workload), estimates(sizes, workload), kernels_of(device, dtype)
-    strength = min((each.strength for each in costs if each.strength is not None), default=None)
     runs = denoise_runs(sizes, workload, dtype, kernels)
     found = needs(sizes, workload, dtype, device, kernels, runs)
     return VideoPlan(
@@ -140,8 +140,8 @@ def plan_video(sizes: Sizes, workload: Workload, *, dtype: torch.dtype, device: 
         tensors=tensors(sizes, workload, runs[0], dtype),
         parameters=counts(sizes),
         layers=sizes.transformer.layers,
-        denoising=runs[0],
-        asked=evaluations(workload, strength),
+        denoising=runs,
+        asked=evaluations(workload, strength_of(costs)),
         lead=sum(each.prefix_frames for each in costs),
         text=text_run(sizes.text, dtype, kernels).flops,
         decode=decode_run(sizes.codec, latents, kernels),

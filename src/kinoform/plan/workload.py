@@ -23,6 +23,7 @@ from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
+from kinoform.solvers.experts import PerExpert
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
 from kinoform.solvers.unipc import UniPC
@@ -57,7 +58,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One video: sides in pixels, how it is denoised, and what it is made from.
+    """One video: sides in pixels, how it is denoised, and what it is made from. `boundaries` are as in a recipe.
 
     With `others` more videos follow, for which the transformer stays while this one is decoded.
     """
@@ -66,7 +67,8 @@ class Workload:
     height: int
     num_frames: int
     steps: int
-    guidance_scale: float
+    guidance_scale: PerExpert
+    boundaries: tuple[float, ...] = ()
     shift: float = 5.0
     solver: Solver = field(default_factory=UniPC)
     sampler: Sampler = field(default_factory=Denoise)
@@ -110,6 +112,11 @@ def estimates(sizes: Sizes, workload: Workload) -> list[EncodeCost]:
         for each in workload.conditioners
         if isinstance(each, EstimatesCost)
     ]
+
+
+def strength_of(costs: Iterable[EncodeCost]) -> float | None:
+    """Return the share of the steps that a video begun from another is redone by; None for one from noise."""
+    return min((each.strength for each in costs if each.strength is not None), default=None)
 
 
 def output_of(costs: Iterable[EncodeCost]) -> ConditionerOutput:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from kinoform.solvers.base import Constraint, Solver, Step, sample
+from kinoform.solvers.experts import PerExpert
 from kinoform.solvers.guidance import Guidance, reads_negative
 from kinoform.types import Field, Latents, Level
 
@@ -57,16 +58,16 @@ class SourceGuided(Protocol):
     def source_guidance(self) -> float: ...
 
 
-def negative_is_read(rule: Guidance, scale: float, sampler: Sampler) -> bool:
-    """Whether a run reads the negative prompt, for the prompt at `scale` or for a source prompt.
+def negative_is_read(rule: Guidance, scale: PerExpert, sampler: Sampler) -> bool:
+    """Whether a run reads the negative prompt, for the prompt at `scale`, of any expert, or for a source prompt.
 
     Taken for granted where the rule or the sampler does not tell.
     """
-    if not sampler.edits:
-        return reads_negative(rule, scale)
-    if not isinstance(sampler, SourceGuided):
+    if sampler.edits and not isinstance(sampler, SourceGuided):
         return True
-    return reads_negative(rule, scale) or reads_negative(rule, sampler.source_guidance)
+    scales = scale if isinstance(scale, tuple) else (scale,)
+    source = (sampler.source_guidance,) if sampler.edits and isinstance(sampler, SourceGuided) else ()
+    return any(reads_negative(rule, each) for each in (*scales, *source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
