@@ -68,3 +68,10 @@ def test_the_list_of_pages_is_whole() -> None:
     for text, folder in zip(listed, ("docs", "docs/decisions"), strict=True):
         pages = {page.name for page in (ROOT / folder).glob("*.md")} - {"README.md"}
         assert pages <= set(re.findall(r"\(([\w.-]+\.md)\)", text))
+
+
+def test_the_names_of_the_glossary_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\|[^|]*\|([^|]*)\|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    named = {word for row in rows for code in re.findall(r"`([^`]+)`", row) for word in code.split(".")}
+    assert named
+    assert named <= set(re.findall(r"\w+", SOURCE)), named - set(re.findall(r"\w+", SOURCE))

@@ -76,16 +76,16 @@ def test_vace_is_given_every_frame_of_video_and_mask_whatever_their_rate(
 ) -> None:
     """Take frames as the official program does; so frames alone decide the result, and it is made again the same."""
     draw = np.random.default_rng(2)
-    video = draw.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    frames = draw.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
     mask = np.repeat(draw.integers(0, 2, (9, 32, 32, 1), dtype=np.uint8) * 255, 3, axis=3)
-    Video(frames=video, fps=fps).save("video.mkv")
+    Video(frames=frames, fps=fps).save("given.mkv")
     Video(frames=mask, fps=fps).save("mask.mkv")
-    options = ["--video", "video.mkv", "--mask", "mask.mkv", "--model", folders / "vace", *MADE, "--size", "32x32"]
+    options = ["--video", "given.mkv", "--mask", "mask.mkv", "--model", folders / "vace", *MADE, "--size", "32x32"]
     made = told(kinoform("generate", PROMPT, *options, "--frames", 9, "-o", "video.mkv"))
     assert (made["num_frames"], made["fps"]) == (9, 16)
 
     pipe = load(folders / "vace", device="cpu")
-    for clip in (InputVideo(frames=video), InputVideo(frames=video, fps=fps)):
+    for clip in (InputVideo(frames=frames), InputVideo(frames=frames, fps=fps)):
         video = pipe(
             PROMPT, video=clip, mask=list(mask), width=32, height=32, num_frames=9, num_inference_steps=2, seed=7
         )

@@ -33,7 +33,7 @@ class Case:
 def cases(golden: Golden) -> Iterator[Case]:
     """The videos of the file, numbered from 0."""
     for number, timestep in enumerate(golden.inputs["t"].tolist()):
-        name = f"video{number}"
+        name = f"film{number}"  # as the file calls its videos
         yield Case(
             name=name,
             x=golden.inputs[f"{name}.x"],
