@@ -65,6 +65,9 @@ if TYPE_CHECKING:
     from kinoform.evaluation.evaluate import input_tasks as input_tasks
     from kinoform.evaluation.metrics import Evaluation as Evaluation
     from kinoform.evaluation.report import Report as Report
+    from kinoform.families.lora_files import COMFY_LORA as COMFY_LORA
+    from kinoform.families.lora_files import DIFFUSERS_LORA as DIFFUSERS_LORA
+    from kinoform.families.lora_files import LoRADialect as LoRADialect
     from kinoform.loading.adapters import save_adapter as save_adapter
     from kinoform.loading.additions import Additions as Additions
     from kinoform.loading.additions import Copying as Copying
@@ -184,6 +187,8 @@ if TYPE_CHECKING:
     from kinoform.training.adapter import Samples as Samples
     from kinoform.training.distributed import Rank as Rank
     from kinoform.training.ema import EMASpec as EMASpec
+    from kinoform.training.metrics import Measurement as Measurement
+    from kinoform.training.metrics import read_metrics as read_metrics
     from kinoform.training.objective import LevelSampling as LevelSampling
     from kinoform.training.objective import flow_matching_loss as flow_matching_loss
     from kinoform.training.objective import noised as noised
@@ -294,6 +299,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     "Low-rank adapters": {
         "kinoform.models.lora": "LoRASpec attach set_strength merge unmerge bare",
         "kinoform.loading.lora": "save_lora",
+        "kinoform.families.lora_files": "LoRADialect COMFY_LORA DIFFUSERS_LORA",
         "kinoform.loading.adapters": "save_adapter",
     },
     "Training": {
@@ -305,6 +311,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.training.objective": "LevelSampling flow_matching_loss noised predict_velocity velocity_target",
         "kinoform.training.distributed": "Rank",
         "kinoform.training.rng": "step_generator",
+        "kinoform.training.metrics": "Measurement read_metrics",
         "kinoform.ops.drawing": "seeded",
     },
     "Evaluation": {

@@ -19,7 +19,7 @@ from conformance.against_diffusers import (
     write_official_transformer,
 )
 from kinoform.conversion.convert import Conversion, convert
-from kinoform.families.lora_files import COMFY, DIFFUSERS, LoRADialect
+from kinoform.families.lora_files import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
 from kinoform.loading.lora import attach_file, layer_sizes, save_lora
 from kinoform.loading.lora_file import open_lora
 from kinoform.models.dit import DiT
@@ -54,7 +54,7 @@ def learned(model: DiT) -> DiT:
     return found
 
 
-@pytest.mark.parametrize("form", [COMFY, DIFFUSERS], ids=["comfy", "diffusers"])
+@pytest.mark.parametrize("form", [COMFY_LORA, DIFFUSERS_LORA], ids=["comfy", "diffusers"])
 @pytest.mark.parametrize("kind", ["t2v", "i2v"])
 def test_diffusers_loads_what_is_saved(kind: str, form: LoRADialect, tmp_path: Path) -> None:
     from diffusers import WanPipeline

@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 
 from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.training.loop import train
-from kinoform.training.metrics import read
+from kinoform.training.metrics import read_metrics
 from kinoform.training.stage import RunOptions
 from training.test_stages import tiny_plan, untrained
 
@@ -27,5 +27,5 @@ def main() -> None:
         options = RunOptions(show_progress=False, compile=compile)
         place = folder / str(compile)
         train(TransformerStage(plan.transformer, frozen), place, plan.transformer_training, options)
-        losses = [entry.loss for entry in read(place / "losses.jsonl")]
+        losses = [entry.loss for entry in read_metrics(place / "losses.jsonl")]
         print(json.dumps([losses, counters["stats"]["calls_captured"], counters["graph_break"]]))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from full_disk import full_disk
-from kinoform.training.metrics import Log, Measurement, bar, read
+from kinoform.training.metrics import Log, Measurement, bar, read_metrics
 from refusals import refused
 
 
@@ -31,7 +31,7 @@ def test_each_line_can_be_read_while_the_log_is_open(tmp_path: Path) -> None:
     path = tmp_path / "losses.jsonl"
     with Log(path, step=0) as log:
         log.write(entry(0))
-        assert read(path) == [entry(0)]
+        assert read_metrics(path) == [entry(0)]
         log.write(replace(entry(1), loss=None))
         assert json.loads(path.read_text().splitlines()[1])["loss"] is None
 
@@ -48,7 +48,7 @@ def test_a_resumed_log_is_one_clean_sequence(tmp_path: Path, torn: str) -> None:
     with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(torn)
     fill(path, range(6, 12))
-    assert read(path) == [entry(step) for step in range(12)]
+    assert read_metrics(path) == [entry(step) for step in range(12)]
     assert len(path.read_text().splitlines()) == 12
 
 
@@ -57,7 +57,7 @@ def test_a_last_line_without_its_end_is_completed(tmp_path: Path) -> None:
     fill(path, range(3))
     path.write_text(path.read_text().rstrip("\n"))
     fill(path, range(3, 5))
-    assert read(path) == [entry(step) for step in range(5)]
+    assert read_metrics(path) == [entry(step) for step in range(5)]
 
 
 def test_floats_survive_bit_for_bit(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_floats_survive_bit_for_bit(tmp_path: Path) -> None:
     odd = replace(entry(0), loss=0.1 + 0.2, gradient_norm=1e-300)
     with Log(path, step=0) as log:
         log.write(odd)
-    assert read(path) == [odd]
+    assert read_metrics(path) == [odd]
 
 
 def test_lines_wait_for_room_with_one_warning_and_a_checkpoint_waits_for_them(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_lines_wait_for_room_with_one_warning_and_a_checkpoint_waits_for_them(tm
             with refused("write_failed", "losses.jsonl"):
                 log.sync()
         log.sync()
-        assert read(path) == [entry(step) for step in range(3)]
+        assert read_metrics(path) == [entry(step) for step in range(3)]
         log.write(entry(3))
-    assert read(path) == [entry(step) for step in range(4)]
+    assert read_metrics(path) == [entry(step) for step in range(4)]
 
 
 def test_a_line_that_was_cut_by_a_full_disk_is_dropped_on_resume(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_line_that_was_cut_by_a_full_disk_is_dropped_on_resume(tmp_path: Path)
         log.write(entry(3))
     assert not path.read_bytes().endswith(b"\n"), "a part of the line is there"
     fill(path, range(3, 5))
-    assert read(path) == [entry(step) for step in range(5)]
+    assert read_metrics(path) == [entry(step) for step in range(5)]
 
 
 def test_a_short_training_shows_no_bar(capfd: pytest.CaptureFixture[str]) -> None:

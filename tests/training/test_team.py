@@ -21,7 +21,7 @@ from kinoform.errors import NonFiniteError
 from kinoform.mini.training.plan import train_plan
 from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, loopback, spawn
 from kinoform.training.loop import Learner
-from kinoform.training.metrics import read
+from kinoform.training.metrics import read_metrics
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
 from refusals import refused
@@ -137,7 +137,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     for name, parameter in one.transformer.named_parameters():
         assert torch.allclose(parameter, two.transformer.get_parameter(name), atol=2e-4), name
     assert any(parameter.any() for parameter in two.transformer.head.parameters()), "it learnt something"
-    logs = [read(tmp_path / name / "transformer" / "losses.jsonl") for name in ("one", "two")]
+    logs = [read_metrics(tmp_path / name / "transformer" / "losses.jsonl") for name in ("one", "two")]
     for alone, shared in zip(*logs, strict=True):
         assert shared.loss == pytest.approx(alone.loss, rel=1e-5)
         assert (shared.samples, shared.flops) == (alone.samples, pytest.approx(alone.flops, rel=0.01))
@@ -175,7 +175,7 @@ def test_a_signal_ends_all_processes_after_a_step_and_saves_it(tmp_path: Path, n
     finally:
         started.kill()  # its children end when it is gone
     assert "Interrupted: stopped by " + number.name in told
-    steps = len(read(log))
+    steps = len(read_metrics(log))
     assert (tmp_path / "transformer" / "checkpoints" / f"step-{steps:08d}").is_dir()
 
 
@@ -203,8 +203,8 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     keep_all = RunOptions(save_every=1, keep=3, show_progress=False)
     train_plan(tiny_plan(), tmp_path, keep_all, processes=2)
     log, checkpoints = tmp_path / "transformer" / "losses.jsonl", tmp_path / "transformer" / "checkpoints"
-    spawn = [entry.loss for entry in read(log)]
+    spawn = [entry.loss for entry in read_metrics(log)]
     for step in (2, 3):
         shutil.rmtree(checkpoints / f"step-{step:08d}")
     train_plan(tiny_plan(), tmp_path, keep_all)
-    assert [entry.loss for entry in read(log)] == pytest.approx(spawn, rel=1e-4)
+    assert [entry.loss for entry in read_metrics(log)] == pytest.approx(spawn, rel=1e-4)

@@ -15,7 +15,7 @@ from kinoform.mini.training.plan import CPU, TransformerPlan, train_on_base
 from kinoform.mini.training.reference_stage import ReferenceEncoderPlan
 from kinoform.recipes.load import load
 from kinoform.training.frozen import FrozenParts, TrainedEncoder
-from kinoform.training.metrics import read
+from kinoform.training.metrics import read_metrics
 from kinoform.training.stage import RunOptions
 from on_base_recipes import plan, with_other_words, without_references
 from refusals import refused
@@ -47,7 +47,7 @@ def test_all_but_the_transformer_is_the_base_s(tmp_path: Path) -> None:
     assert same(found.text_encoder, parts().text_encoder(torch.float32, CPU))
     assert found.tokenizer_json == (tmp_path / "tokenizer.json").read_text()
     assert found.transformer.spec == plan().recipe.transformer and not found.transformer.training
-    losses = [entry.loss for entry in read(tmp_path / "transformer" / "losses.jsonl")]
+    losses = [entry.loss for entry in read_metrics(tmp_path / "transformer" / "losses.jsonl")]
     assert len(losses) == 3 and None not in losses
 
 

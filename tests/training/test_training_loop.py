@@ -18,7 +18,7 @@ from kinoform.errors import FitError
 from kinoform.training import checkpoint
 from kinoform.training.fingerprint import fingerprint
 from kinoform.training.loop import Outcome, train
-from kinoform.training.metrics import Measurement, read
+from kinoform.training.metrics import Measurement, read_metrics
 from kinoform.training.stage import RunOptions, TrainingSpec
 from refusals import refused
 from training.tiny_stage import OPTIONS, SPEC, STEPS, TinyConfig, TinyStage
@@ -26,7 +26,7 @@ from training.tiny_stage import OPTIONS, SPEC, STEPS, TinyConfig, TinyStage
 
 def losses(folder: Path) -> list[Measurement]:
     """The log without the clock, which no two runs share."""
-    return [replace(entry, seconds=0.0) for entry in read(folder / "losses.jsonl")]
+    return [replace(entry, seconds=0.0) for entry in read_metrics(folder / "losses.jsonl")]
 
 
 def saved_steps(folder: Path) -> list[int]:

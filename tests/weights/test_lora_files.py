@@ -19,8 +19,8 @@ from kinoform.errors import KinoformError
 from kinoform.families.lora_config import PEFT
 from kinoform.families.lora_endings import method_of, taken_apart
 from kinoform.families.lora_files import (
-    COMFY,
-    DIFFUSERS,
+    COMFY_LORA,
+    DIFFUSERS_LORA,
     LORA_DIALECTS,
     LoRADialect,
     is_undotted,
@@ -39,7 +39,7 @@ from official_folder import TRANSFORMER, write_official_folder
 from refusals import refused
 
 CPU = torch.device("cpu")
-FORMS = {"comfy": COMFY, "diffusers": DIFFUSERS}
+FORMS = {"comfy": COMFY_LORA, "diffusers": DIFFUSERS_LORA}
 WITH_IMAGE = replace(TRANSFORMER, context=(*TRANSFORMER.context, ImageStream(width=12)))
 
 

@@ -25,7 +25,7 @@ from kinoform.conversion.model_contents import ModelContents, Part, TokenizerPar
 from kinoform.errors import UsageError, nearest
 from kinoform.families.family import IMAGE_ENCODER, TRANSFORMER, Dialect, Family
 from kinoform.families.identify import VOCABULARY
-from kinoform.families.lora_files import COMFY, DIFFUSERS, LoRADialect
+from kinoform.families.lora_files import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
 from kinoform.families.transformer import text_rows
 from kinoform.loading import diffusers, official, own
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
@@ -266,9 +266,9 @@ TARGETS = (
         model=_diffusers_model,
         part=_diffusers_part,
         shards=True,
-        lora=DIFFUSERS,
+        lora=DIFFUSERS_LORA,
     ),
-    Target(name="comfy", spellings=("huggingface", "official"), model=_comfy_model, prefix=True, lora=COMFY),
+    Target(name="comfy", spellings=("huggingface", "official"), model=_comfy_model, prefix=True, lora=COMFY_LORA),
     Target(name="kinoform", spellings=("kinoform",), model=_own_model, shards=True, own=True),
     Target(name="factorized", spellings=("kinoform",), model=_own_model, shards=True, own=True, grow=factorized),
 )

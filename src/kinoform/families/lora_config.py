@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kinoform.checkpoints.headers import read_json
 from kinoform.errors import WeightsError
-from kinoform.families.lora_files import DIFFUSERS, without_prefix
+from kinoform.families.lora_files import DIFFUSERS_LORA, without_prefix
 
 PEFT = "lora_adapter_metadata"
 """The key under which diffusers keeps the configuration of peft."""
@@ -134,7 +134,7 @@ def _said(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
         ) from error
     if not isinstance(found, dict):
         raise WeightsError(f"{path}: its {PEFT} are no object; fetch it again", code="lora_damaged")
-    return {key.removeprefix(DIFFUSERS.prefixes[0]): value for key, value in found.items()}
+    return {key.removeprefix(DIFFUSERS_LORA.prefixes[0]): value for key, value in found.items()}
 
 
 def _pattern(path: Path, key: str) -> Pattern:

@@ -32,7 +32,7 @@ LORA_FAMILY = Family(name="lora", part=LORA, description="a LoRA, which changes 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRADialect:
-    """The spelling of layers by one kind of program.
+    """Spelling of layers in the LoRA files of one kind of program.
 
     A file is of the first dialect whose `signature` is found in one of its names, as in `example`. `prefixes` are
     words that stand before the names of modules, the one that is written first. `names` leads from a parameter's name
@@ -57,7 +57,7 @@ class LoRADialect:
         return f"{self.prefixes[0]}{module}{WRITTEN[piece]}"
 
 
-DIFFUSERS = LoRADialect(
+DIFFUSERS_LORA = LoRADialect(
     name="diffusers",
     example="transformer.blocks.0.attn1.to_q.lora_A.weight",
     signature=re.compile(r"\.attn[12]\."),
@@ -65,13 +65,16 @@ DIFFUSERS = LoRADialect(
     names=DIFFUSERS_NAMES,
     alpha=False,
 )
-COMFY = LoRADialect(
+"""Names that diffusers writes; without an alpha, so that the scale is in the second matrix."""
+
+COMFY_LORA = LoRADialect(
     name="comfy",
     example="diffusion_model.blocks.0.self_attn.q.lora_A.weight",
     signature=re.compile(""),
     prefixes=("diffusion_model.", "model.diffusion_model.", "model."),
     names=OFFICIAL_NAMES,
 )
+"""Names that ComfyUI and most trainers write: the official ones behind a prefix, with an alpha."""
 
 LORA_DIALECTS = (
     LoRADialect(
@@ -91,7 +94,7 @@ LORA_DIALECTS = (
         example="diffusion_model.blocks.0.self_attn.q.diff_b",
         signature=re.compile(rf"(?:{METHODS[WHOLE]})$"),
     ),
-    DIFFUSERS,
+    DIFFUSERS_LORA,
     LoRADialect(
         name="peft",
         example="base_model.model.blocks.0.self_attn.q.lora_A.weight",
@@ -112,7 +115,7 @@ LORA_DIALECTS = (
         signature=re.compile(r"^(?:vace_)?blocks\."),
         names=OFFICIAL_NAMES,
     ),
-    COMFY,
+    COMFY_LORA,
 )
 """All dialects, the more telling first; the last is that of files without any sign."""
 

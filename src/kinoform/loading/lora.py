@@ -19,7 +19,7 @@ from kinoform.checkpoints.hashes import model_hash
 from kinoform.checkpoints.write import METADATA, Outgoing, write_safetensors
 from kinoform.errors import NonFiniteError, UsageError, WeightsError, nearest
 from kinoform.families.lora_endings import ALPHA, DOWN, UP
-from kinoform.families.lora_files import COMFY, LoRADialect
+from kinoform.families.lora_files import COMFY_LORA, LoRADialect
 from kinoform.files import whole
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
 from kinoform.loading.parts import Parts, TransformerLoader
@@ -170,14 +170,14 @@ def save_lora(
     model: nn.Module,
     name: str = "lora",
     *,
-    dialect: LoRADialect = COMFY,
+    dialect: LoRADialect = COMFY_LORA,
     base: str = "",
     dtype: torch.dtype | None = None,
     force: bool = False,
 ) -> None:
     """Write one adapter of the model, whole or not at all; its strength is not part of it.
 
-    In the dialect DIFFUSERS, which has no alpha, the second matrix is multiplied by alpha / rank. Metadata: rank,
+    In the dialect DIFFUSERS_LORA, which has no alpha, the second matrix is multiplied by alpha / rank. Metadata: rank,
     alpha (as written), and `base`, the hash of the model it was made on. `dtype` None leaves numbers as they
     are held. Raises UsageError for an unknown adapter and as `whole` does, NonFiniteError for NaN,
     infinity, and values too large for `dtype`.

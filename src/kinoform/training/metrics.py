@@ -22,7 +22,7 @@ _SHOWN_AFTER = 2.0  # seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One step. `step` is its index from 0; `samples`, `flops`, `seconds` are totals after it.
+    """Measurement of one step. `step` is its index from 0; `samples`, `flops`, `seconds` are totals after it.
 
     `learning_rate` is AdamW's; Muon's is in proportion.
     `loss` and `gradient_norm` (before clipping) are None where they were not finite: such a step was skipped.
@@ -92,8 +92,8 @@ class Log:
         self._file.close()
 
 
-def read(path: Path) -> list[Measurement]:
-    """All measurements of a log, in order; a last line cut short by a kill is left out."""
+def read_metrics(path: Path) -> list[Measurement]:
+    """Read all measurements of a log, in order; a last line cut short by a kill is left out."""
     entries = (_entry(line) for line in path.read_text(encoding="utf-8").split("\n"))
     return [entry for entry in entries if entry is not None]
 
