@@ -6,7 +6,7 @@ from typing import Any
 
 from kinoform.conditions.inputs import InputField
 from kinoform.conditions.standard_inputs import STANDARD_INPUTS
-from kinoform.recipes.load import takers
+from kinoform.recipes.catalogue import takers
 
 PAGE = Path(__file__).parent / "inputs.md"
 HEAD = ("| option | Python | takes it | what it does |", "|---|---|---|---|")

@@ -20,7 +20,7 @@ from kinoform.evaluation.result import attributes
 from kinoform.loading.own import read_manifest
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.recipes.load import ASSETS
+from kinoform.recipes.catalogue import ASSETS
 from kinoform.world.parse import parse
 from kinoform.world.reader import read
 from kinoform.world.sampling import L1

@@ -11,7 +11,7 @@ import torch
 
 import kinoform
 from kinoform.evaluation.evaluate import evaluate, input_tasks
-from kinoform.recipes.load import ADAPTERS, adapter_asset
+from kinoform.recipes.catalogue import ADAPTERS, adapter_asset
 
 MOST_BYTES = 2_000_000
 SCENES = 10

@@ -12,7 +12,7 @@ from kinoform.evaluation.evaluate import evaluate
 from kinoform.evaluation.prompt_tasks import SPLITS
 from kinoform.loading.own import read_manifest
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.recipes.load import ASSETS
+from kinoform.recipes.catalogue import ASSETS
 
 MOST_BYTES = 12_000_000
 VIDEOS = 10

@@ -12,7 +12,7 @@ from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach
-from kinoform.recipes import load
+from kinoform.recipes import catalogue, load
 from official_folder import write_official_folder
 from refusals import refused
 from tiny_recipe import ADDRESS
@@ -26,8 +26,8 @@ def adapter(here: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of the tiny model, where that and the adapter pass for embedded ones: `tiny`, `tiny:depth`."""
     path = write_adapter(here / "tiny-depth.safetensors", folder, DEPTH)
     monkeypatch.setattr(load, "ASSETS", folder.parent)
-    monkeypatch.setitem(load.EMBEDDED, "tiny", ADDRESS)
-    monkeypatch.setitem(load.ADAPTERS, "tiny:depth", DEPTH)
+    monkeypatch.setitem(catalogue.EMBEDDED, "tiny", ADDRESS)
+    monkeypatch.setitem(catalogue.ADAPTERS, "tiny:depth", DEPTH)
     monkeypatch.setattr(load, "adapter_asset", lambda name: path)
     return path
 

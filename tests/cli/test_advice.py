@@ -31,6 +31,7 @@ WRITING = {*LOADING, "convert", "train"}
 
 SHARED = {
     "files.py": WRITING,
+    "recipes/catalogue.py": LOADING,
     "recipes/load.py": LOADING,
     "loading/lora.py": {*LOADING} - {"decode"},
     "families/usable.py": LOADING,

@@ -12,15 +12,15 @@ import pytest
 from command_line import Run
 from kinoform.cli.options import CODECS, DEVICES, DTYPES, MODELS, SOLVERS, VARIANTS
 from kinoform.media.codecs import CONTAINERS
-from kinoform.recipes import load
+from kinoform.recipes import catalogue, load
 from kinoform.solvers import names
 
 PROGRAM = "import sys; sys.argv[0] = 'kinoform'; from kinoform.cli.app import main"
 
 
 def test_the_names_that_are_offered_are_those_there_are() -> None:
-    assert list(MODELS) == [*load.EMBEDDED, *load.ADAPTERS, *load.RELEASED]
-    assert list(VARIANTS) == list(load.RELEASED)
+    assert list(MODELS) == [*catalogue.EMBEDDED, *catalogue.ADAPTERS, *catalogue.RELEASED]
+    assert list(VARIANTS) == list(catalogue.RELEASED)
     assert list(DEVICES) == list(load.DEVICES)
     assert list(DTYPES) == ["auto", *load.DTYPES]
     assert list(SOLVERS) == list(names.SOLVERS)

@@ -10,7 +10,7 @@ import pytest
 from kinoform.media.codecs import VIDEO
 from kinoform.media.video import IMAGES
 from kinoform.recipe import Recipe, find
-from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED
+from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
 from kinoform.solvers.names import name_of
 
 DOCS = Path(__file__).parents[2] / "docs"

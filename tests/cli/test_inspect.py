@@ -10,7 +10,7 @@ import torch
 
 from command_line import Run
 from kinoform.families.umt5 import LLAMA_CPP_NAMES, OFFICIAL_NAMES
-from kinoform.recipes.load import ASSETS
+from kinoform.recipes.catalogue import ASSETS
 from official_folder import write_official_folder
 from weights.gguf_fixtures import write_gguf
 from weights.tiny_files import (

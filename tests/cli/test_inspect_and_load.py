@@ -13,7 +13,8 @@ from comfy_files import comfy_codec, comfy_transformer, write_comfy_folders
 from command_line import Run
 from diffusers_folder import INDEX, write_diffusers_folder
 from kinoform.errors import KinoformError
-from kinoform.recipes.load import ASSETS, load
+from kinoform.recipes.catalogue import ASSETS
+from kinoform.recipes.load import load
 from official_folder import write_official_folder
 from weights.tiny_files import linear, lora, transformer, write_header
 

@@ -10,7 +10,7 @@ from kinoform.conditions.known_frames import KnownFrames
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.pipelines.request import Request, request
 from kinoform.recipe import Recipe, find
-from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED
+from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
 from named_inputs import named
 
 IMAGE = InputImage(pixels=np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))

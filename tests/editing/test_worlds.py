@@ -18,7 +18,8 @@ from kinoform.editing.outpaint import plan_outpaint
 from kinoform.editing.worlds import tell_worlds
 from kinoform.media.types import InputImage, InputVideo
 from kinoform.pipelines.generate import Progress
-from kinoform.recipes.load import RELEASED, load
+from kinoform.recipes.catalogue import RELEASED
+from kinoform.recipes.load import load
 
 KNOWS = "knows only its own world, coloured shapes"
 

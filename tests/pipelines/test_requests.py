@@ -23,7 +23,7 @@ from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import LARGEST_SEED, MOST_STEPS
 from kinoform.recipes import wan21
-from kinoform.recipes.load import takers
+from kinoform.recipes.catalogue import takers
 from kinoform.solvers.names import SOLVERS
 from refusals import refused
 

@@ -37,7 +37,7 @@ from kinoform.pipelines.request import Request, request
 from kinoform.plan.modules import vision_run
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.recipe import Recipe
-from kinoform.recipes.load import RELEASED
+from kinoform.recipes.catalogue import RELEASED
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
 from plan.planned_videos import PLAIN_KERNELS, sizes_of

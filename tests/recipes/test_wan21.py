@@ -19,7 +19,8 @@ from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.pipelines.request import request
-from kinoform.recipes.load import RELEASED, load, takers
+from kinoform.recipes.catalogue import RELEASED, takers
+from kinoform.recipes.load import load
 from kinoform.recipes.wan21 import NEGATIVE
 from official_folder import WORDS
 from refusals import refused

@@ -10,7 +10,7 @@ from kinoform.checkpoints.headers import Entry, read_header
 from kinoform.families.identify import Identity, identify, identify_parts, inspect_path
 from kinoform.mini.recipe import mini
 from kinoform.models.meta import on_meta
-from kinoform.recipes.load import ASSETS
+from kinoform.recipes.catalogue import ASSETS
 from refusals import refused
 from weights.tiny_files import (
     CHANNELS,

@@ -14,7 +14,8 @@ from diffusers_folder import write_diffusers_folder
 from kinoform.checkpoints import formats, gguf_header, reader
 from kinoform.checkpoints.headers import Header
 from kinoform.loading.parts import Parts, released_parts
-from kinoform.recipes.load import ASSETS, load
+from kinoform.recipes.catalogue import ASSETS
+from kinoform.recipes.load import load
 from official_folder import SINGLE, TEXT_FILE, write_official_folder
 from refusals import refused
 

@@ -77,7 +77,7 @@ def bytes_of(text: str) -> int:
 def _recipe(source: Path, variant: str | None) -> str | None:
     """The address of the recipe of the released model that the weights are, if there is but one."""
     from kinoform.families.identify import inspect_path
-    from kinoform.recipes.load import RELEASED
+    from kinoform.recipes.catalogue import RELEASED
 
     part = next((item for item in inspect_path(source) if item.part == "transformer"), None)
     if part is None:

@@ -34,7 +34,7 @@ def download(
     Weights and settings only, never code; sizes and hashes are compared.
     """
     from kinoform.checkpoints.hub import fetch, folder_name, listing
-    from kinoform.recipes.load import cache_folder
+    from kinoform.recipes.catalogue import cache_folder
 
     if model in MODELS and model not in VARIANTS:
         raise UsageError(f"{model} comes with kinoform; there is nothing to fetch", code="nothing_to_fetch")

@@ -27,7 +27,8 @@ from kinoform.plan.crossover import BLOCKS, Crossover, Crossovers, Length, cross
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipe import Recipe, find
-from kinoform.recipes.load import ADAPTERS, DEVICES, DTYPES, EMBEDDED, RELEASED, choose_machine, takers
+from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, takers
+from kinoform.recipes.load import DEVICES, DTYPES, choose_machine
 from kinoform.solvers.experts import of_expert, written
 
 if TYPE_CHECKING:

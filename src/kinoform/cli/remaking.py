@@ -23,7 +23,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import Place, Recorded, Wishes
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
-from kinoform.recipes.load import ADAPTERS, EMBEDDED, RELEASED
+from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
 from kinoform.solvers.base import Solver
 from kinoform.solvers.experts import written
 from kinoform.solvers.guidance import Guidance

@@ -82,7 +82,7 @@ def train(
 def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:
     """The plan, and the address of its recipe, if it has one, by which the model is loaded when it is trained."""
     from kinoform.recipe import find, returned
-    from kinoform.recipes.load import ADAPTERS, EMBEDDED
+    from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED
     from kinoform.training.plan import TrainingPlan
 
     if model not in PLANS and ":" not in model:
@@ -108,7 +108,8 @@ def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:
 
 def _parts_of(base: str) -> Parts:
     """Load the parts of a model by name alone: an adapter file that names a folder would be loaded nowhere else."""
-    from kinoform.recipes.load import EMBEDDED, RELEASED, load
+    from kinoform.recipes.catalogue import EMBEDDED, RELEASED
+    from kinoform.recipes.load import load
 
     if base not in {*EMBEDDED, *RELEASED}:
         raise UsageError(

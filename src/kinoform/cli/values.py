@@ -149,6 +149,6 @@ def weights_at(place: Path) -> Path:
     if os.path.lexists(there):
         return there
     # Imported here because PyTorch takes seconds, which weights named by a path do without.
-    from kinoform.recipes.load import place_of
+    from kinoform.recipes.catalogue import place_of
 
     return place_of(str(there))

@@ -69,7 +69,8 @@ def embedded() -> Iterator[Finding]:
     import torch
 
     from kinoform.loading.own import read_manifest, verify
-    from kinoform.recipes.load import ADAPTERS, ASSETS, EMBEDDED, adapter_asset, load
+    from kinoform.recipes.catalogue import ADAPTERS, ASSETS, EMBEDDED, adapter_asset
+    from kinoform.recipes.load import load
 
     for name in EMBEDDED:
         folder = ASSETS / name

@@ -97,7 +97,7 @@ def accelerators() -> Iterator[Finding]:
 
 def cache() -> Iterator[Finding]:
     """Where weights of released models are looked for: whether it can be written, and the room there."""
-    from kinoform.recipes.load import cache_folder
+    from kinoform.recipes.catalogue import cache_folder
 
     folder = cache_folder()
     there = next(place for place in (folder, *folder.parents) if os.path.exists(place))

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from kinoform.checkpoints.hashes import file_hash
-from kinoform.checkpoints.hub import folder_name, is_hub_id
-from kinoform.checkpoints.hub_cache import released_snapshot, snapshot_at, snapshot_of
+from kinoform.checkpoints.hub import is_hub_id
+from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.conditions.inputs import InputField
-from kinoform.conditions.protocols import declared
 from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families import released_for
 from kinoform.families.hints import hints
 from kinoform.families.usable import one_model
 from kinoform.files import check_no_link, missing
-from kinoform.folders import user_folder
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
 from kinoform.loading.additions import Additions, stored_specs, with_additions
 from kinoform.loading.detect import stored_block
@@ -38,44 +34,20 @@ from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.keeping import kept
 from kinoform.pipelines.pipeline import Lora, Pipeline
 from kinoform.recipe import Recipe, find
-from kinoform.recipes.wan21 import (
-    flf2v_14b,
-    i2v_14b_480p,
-    i2v_14b_720p,
-    t2i_14b,
-    t2v_1_3b,
-    t2v_14b,
-    vace_1_3b,
-    vace_14b,
+from kinoform.recipes.catalogue import (
+    ADAPTERS,
+    ASSETS,
+    EMBEDDED,
+    RELEASED,
+    adapter_asset,
+    addresses,
+    cached,
+    resolve,
+    takers,
+    trusted,
 )
 from kinoform.solvers.experts import PerExpert
 
-EMBEDDED = {
-    "mini": "kinoform.mini.recipe:mini",
-    "mini-factorized": "kinoform.mini.factorized_recipe:mini_factorized",
-}
-
-ADAPTERS = {
-    "mini:frames": "kinoform.mini.adapters:frames",
-    "mini:vace": "kinoform.mini.adapters:vace",
-    "mini:reference": "kinoform.mini.adapters:reference",
-}
-"""Embedded models with an embedded adapter, and its recipe."""
-
-COMPARED = ("kinoform.mini.adapters:reference_guests", "kinoform.mini.adapters:reference_stream")
-"""Recipes of adapters of which the better one is embedded."""
-
-RELEASED = {
-    "t2v-1.3b": t2v_1_3b,
-    "t2v-14b": t2v_14b,
-    "t2i-14b": t2i_14b,
-    "i2v-14b-480p": i2v_14b_480p,
-    "i2v-14b-720p": i2v_14b_720p,
-    "flf2v-14b": flf2v_14b,
-    "vace-1.3b": vace_1_3b,
-    "vace-14b": vace_14b,
-}
-ASSETS = Path(__file__).parents[1] / "assets"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -126,7 +98,7 @@ def load(
     and for a device that is not there.
     """
     machine = choose_machine(device, dtype)
-    name = _found(os.path.expanduser(os.fspath(model)))
+    name = resolve(os.path.expanduser(os.fspath(model)))
     chosen = None if recipe is None else find(recipe)
     if variant is not None and variant not in RELEASED:
         raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}", code="unknown_variant")
@@ -141,7 +113,7 @@ def load(
     apply_loras = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
     adapter, apply_additions = _adapter(name, reader), with_additions
     if adapter is not None:
-        chosen = chosen or _trusted(adapter.path, adapter.claims.recipe)
+        chosen = chosen or trusted(adapter.path, adapter.claims.recipe)
         name, apply_additions = _base(adapter), partial(with_adapter, file=adapter)
     released = partial(
         _released,
@@ -156,7 +128,7 @@ def load(
         made, parts = _own(ASSETS / name, chosen, overrides, apply_additions, apply_loras, reader)
     elif name in RELEASED:
         with _fetched_again(name):
-            made, parts = released(_cached(name), variant=variant or name)
+            made, parts = released(cached(name), variant=variant or name)
     elif os.path.isfile(Path(name, MANIFEST)):
         made, parts = _own(Path(name), chosen, overrides, apply_additions, apply_loras, reader)
     elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
@@ -176,13 +148,6 @@ def load(
     return Pipeline(
         recipe=made, parts=parts, machine=machine, extend=extend, loras=applied, address=recipe, takers=takers
     )
-
-
-def takers(item: InputField[Any]) -> tuple[str, ...]:
-    """Name the models of the package that take an input."""
-    recipes = {name: find(address) for name, address in (EMBEDDED | ADAPTERS).items()}
-    recipes |= {name: made() for name, made in RELEASED.items()}
-    return tuple(name for name, recipe in recipes.items() if item in declared(recipe.conditioners))
 
 
 def _strength(strength: float | Sequence[float]) -> PerExpert:
@@ -220,31 +185,6 @@ def _usual_dtype(device: str) -> torch.dtype:
     return torch.float32 if device == "cpu" else torch.bfloat16
 
 
-def cache_folder() -> Path:
-    """The folder where weights of released models are looked for: $XDG_CACHE_HOME/kinoform, else ~/.cache/kinoform.
-
-    Where no home is known, as in some containers, .cache/kinoform in the current folder.
-    """
-    return (user_folder("XDG_CACHE_HOME", ".cache") or Path(".cache")) / "kinoform"
-
-
-def adapter_asset(name: str) -> Path:
-    """The file of the adapter of a name in ADAPTERS."""
-    return ASSETS / f"{name.replace(':', '-')}.safetensors"
-
-
-def place_of(name: str) -> Path:
-    """Find the weights that a name of `load` stands for; a path, or a name that is none, stands for itself.
-
-    Raises WeightsError for a released model that was not fetched, with the command that fetches it.
-    """
-    if name in EMBEDDED:
-        return ASSETS / name
-    if name in ADAPTERS:
-        return adapter_asset(name)
-    return _cached(name) if name in RELEASED else Path(_found(name))
-
-
 def _adapter(name: str, reader: HeaderReader) -> AdapterFile | None:
     """The adapter that a name or a path stands for, if it is one."""
     if name in ADAPTERS:
@@ -267,16 +207,6 @@ def _base(adapter: AdapterFile) -> str:
             code="adapter_base_unknown",
         )
     return name
-
-
-def _found(name: str) -> str:
-    """A hub id stands for the folder into which it was fetched, a folder of Hugging Face's cache for its snapshot."""
-    if os.path.isdir(name):
-        return str(snapshot_at(Path(name)))
-    if not is_hub_id(name):
-        return name
-    place = cache_folder() / "hub" / folder_name(name)
-    return str(place) if os.path.isdir(place) else str(snapshot_of(name) or name)
 
 
 @contextmanager
@@ -306,22 +236,6 @@ def _existing(place: PathLike | None) -> Path | None:
     return snapshot_at(Path(there))
 
 
-def _cached(name: str) -> Path:
-    """The folder of a released model, fetched by kinoform or by another program."""
-    released = released_for(name)
-    assert released is not None, f"{name} is no released model"
-    folder = cache_folder() / released.name
-    if os.path.isdir(folder):  # Path.is_dir raises in a home of somebody else
-        return folder
-    if (there := released_snapshot(released.hub)) is not None:
-        return there
-    raise WeightsError(
-        f"the weights of {name} are not here; fetch them into {folder} with: kinoform download {name}, or pass the "
-        "path of a folder that has them as --model",
-        code="weights_missing",
-    )
-
-
 def _own(
     folder: Path,
     recipe: Recipe | None,
@@ -336,29 +250,14 @@ def _own(
         )
     opened = open_own(folder, reader)
     address = opened.manifest.recipe
-    made = recipe or _trusted(folder, address)
+    made = recipe or trusted(folder, address)
     blocks = tuple(stored_block(file, spec) for file, spec in opened.paired(made.transformers))
     made = replace(made, transformers=blocks)
     held = stored_specs(opened, made.transformers, made.additions)
     parts = own_parts(opened, held, made.codec, made.text, made.image)
     parts = apply_loras(apply_additions(parts, made.additions, made.transformers))
-    small = address not in _addresses(RELEASED.values())
+    small = address not in addresses(RELEASED.values())
     return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
-
-
-def _trusted(place: Path, address: str) -> Recipe:
-    """The recipe that weights name, if it is one of kinoform's own: a weight file must not choose code."""
-    own = (*EMBEDDED.values(), *ADAPTERS.values(), *COMPARED)
-    if address not in (*own, *_addresses(RELEASED.values())):
-        raise WeightsError(
-            f"{place} was made by the recipe {address!r}; pass --recipe {address} if you trust it",
-            code="recipe_not_trusted",
-        )
-    return find(address)
-
-
-def _addresses(recipes: Iterable[Callable[[], Recipe]]) -> list[str]:
-    return [f"{recipe.__module__}:{recipe.__name__}" for recipe in recipes]
 
 
 def _released(

@@ -1,0 +1,137 @@
+"""Models by name: those that are embedded, their adapters, the released ones; and the places of their weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from kinoform.checkpoints.hub import folder_name, is_hub_id
+from kinoform.checkpoints.hub_cache import released_snapshot, snapshot_at, snapshot_of
+from kinoform.conditions.inputs import InputField
+from kinoform.conditions.protocols import declared
+from kinoform.errors import WeightsError
+from kinoform.families import released_for
+from kinoform.folders import user_folder
+from kinoform.recipe import Recipe, find
+from kinoform.recipes.wan21 import (
+    flf2v_14b,
+    i2v_14b_480p,
+    i2v_14b_720p,
+    t2i_14b,
+    t2v_1_3b,
+    t2v_14b,
+    vace_1_3b,
+    vace_14b,
+)
+
+EMBEDDED = {
+    "mini": "kinoform.mini.recipe:mini",
+    "mini-factorized": "kinoform.mini.factorized_recipe:mini_factorized",
+}
+
+ADAPTERS = {
+    "mini:frames": "kinoform.mini.adapters:frames",
+    "mini:vace": "kinoform.mini.adapters:vace",
+    "mini:reference": "kinoform.mini.adapters:reference",
+}
+"""Embedded models with an embedded adapter, and its recipe."""
+
+COMPARED = ("kinoform.mini.adapters:reference_guests", "kinoform.mini.adapters:reference_stream")
+"""Recipes of adapters of which the better one is embedded."""
+
+RELEASED = {
+    "t2v-1.3b": t2v_1_3b,
+    "t2v-14b": t2v_14b,
+    "t2i-14b": t2i_14b,
+    "i2v-14b-480p": i2v_14b_480p,
+    "i2v-14b-720p": i2v_14b_720p,
+    "flf2v-14b": flf2v_14b,
+    "vace-1.3b": vace_1_3b,
+    "vace-14b": vace_14b,
+}
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def cache_folder() -> Path:
+    """The folder where weights of released models are looked for: $XDG_CACHE_HOME/kinoform, else ~/.cache/kinoform.
+
+    Where no home is known, as in some containers, .cache/kinoform in the current folder.
+    """
+    return (user_folder("XDG_CACHE_HOME", ".cache") or Path(".cache")) / "kinoform"
+
+
+def adapter_asset(name: str) -> Path:
+    """The file of the adapter of a name in ADAPTERS."""
+    return ASSETS / f"{name.replace(':', '-')}.safetensors"
+
+
+def place_of(name: str) -> Path:
+    """Find the weights that a name of `load` stands for; a path, or a name that is none, stands for itself.
+
+    Raises WeightsError for a released model that was not fetched, with the command that fetches it.
+    """
+    if name in EMBEDDED:
+        return ASSETS / name
+    if name in ADAPTERS:
+        return adapter_asset(name)
+    return cached(name) if name in RELEASED else Path(resolve(name))
+
+
+def resolve(name: str) -> str:
+    """Resolve a hub id to the folder into which it was fetched, a folder of Hugging Face's cache to its snapshot.
+
+    Any other name stands for itself.
+    """
+    if os.path.isdir(name):
+        return str(snapshot_at(Path(name)))
+    if not is_hub_id(name):
+        return name
+    place = cache_folder() / "hub" / folder_name(name)
+    return str(place) if os.path.isdir(place) else str(snapshot_of(name) or name)
+
+
+def cached(name: str) -> Path:
+    """Return the folder of a released model, fetched by kinoform or by another program.
+
+    Raises WeightsError for a model that was not fetched, with the command that fetches it.
+    """
+    released = released_for(name)
+    assert released is not None, f"{name} is no released model"
+    folder = cache_folder() / released.name
+    if os.path.isdir(folder):  # Path.is_dir raises in a home of somebody else
+        return folder
+    if (there := released_snapshot(released.hub)) is not None:
+        return there
+    raise WeightsError(
+        f"the weights of {name} are not here; fetch them into {folder} with: kinoform download {name}, or pass the "
+        "path of a folder that has them as --model",
+        code="weights_missing",
+    )
+
+
+def trusted(place: Path, address: str) -> Recipe:
+    """Return the recipe that weights name, if it is one of kinoform's own: a weight file must not choose code.
+
+    Raises WeightsError for any other.
+    """
+    own = (*EMBEDDED.values(), *ADAPTERS.values(), *COMPARED)
+    if address not in (*own, *addresses(RELEASED.values())):
+        raise WeightsError(
+            f"{place} was made by the recipe {address!r}; pass --recipe {address} if you trust it",
+            code="recipe_not_trusted",
+        )
+    return find(address)
+
+
+def addresses(recipes: Iterable[Callable[[], Recipe]]) -> list[str]:
+    """Return the address, module:function, of each recipe."""
+    return [f"{recipe.__module__}:{recipe.__name__}" for recipe in recipes]
+
+
+def takers(item: InputField[Any]) -> tuple[str, ...]:
+    """Name the models of the package that take an input."""
+    recipes = {name: find(address) for name, address in (EMBEDDED | ADAPTERS).items()}
+    recipes |= {name: made() for name, made in RELEASED.items()}
+    return tuple(name for name, recipe in recipes.items() if item in declared(recipe.conditioners))
