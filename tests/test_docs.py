@@ -13,6 +13,10 @@ FOLDERS = ("src", "tests", "examples", "benchmarks", "docs")
 TESTS = {name for file in ROOT.glob("tests/**/*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
 FILES = [str(file.relative_to(ROOT)) for top in FOLDERS for file in ROOT.glob(f"{top}/**/*.py")]
 SOURCE = "".join(file.read_text() for file in sorted(ROOT.glob("src/**/*.py")))
+WORDS = set(re.findall(r"\w+", SOURCE))
+OPTIONS = set(re.findall(r"--[a-z][a-z0-9-]*", (ROOT / "docs" / "cli.md").read_text()))
+FOREIGN = {"--jaxtyping-packages"}
+"""An option of pytest, in a decision."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -45,14 +49,35 @@ def test_the_tour_quotes_the_source() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_files_exist(page: Path) -> None:
     """Files of Python in backticks; a name that begins with `my_` is that of a file which readers write."""
-    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    named = {name for code in re.findall(r"`([^`\n]+)`", prose) for name in re.findall(r"[\w./-]+\.py\b", code)}
+    named = {name for code in in_backticks(page) for name in re.findall(r"[\w./-]+\.py\b", code)}
     missing = [name for name in named if not name.startswith("my_") and not any(map(ends(name), FILES))]
     assert not missing
 
 
 def ends(name: str) -> Callable[[str], bool]:
     return lambda file: f"/{file}".endswith(f"/{name.removeprefix('./')}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_classes_exist(page: Path) -> None:
+    """Names that begin with a capital and stand in backticks alone, with arguments or a member."""
+    found = (re.fullmatch(r"([A-Z][a-z]{2,}\w*)(\.\w+|\(.*\))*", code) for code in in_backticks(page))
+    named = {match[1] for match in found if match}
+    assert named <= WORDS, named - WORDS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_options_exist(page: Path) -> None:
+    """Options in backticks and in quoted commands; those of the official program have underscores."""
+    commands = re.findall(r"^kinoform .*", page.read_text(), re.MULTILINE)
+    options = {
+        name for code in (*in_backticks(page), *commands) for name in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)
+    }
+    assert {name for name in options if "_" not in name} <= OPTIONS | FOREIGN
+
+
+def in_backticks(page: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
 
 
 def test_the_direction_rule_is_that_of_the_contract() -> None:
@@ -74,4 +99,4 @@ def test_the_names_of_the_glossary_are_those_of_the_code() -> None:
     rows = re.findall(r"^\|[^|]*\|([^|]*)\|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
     named = {word for row in rows for code in re.findall(r"`([^`]+)`", row) for word in code.split(".")}
     assert named
-    assert named <= set(re.findall(r"\w+", SOURCE)), named - set(re.findall(r"\w+", SOURCE))
+    assert named <= WORDS, named - WORDS
