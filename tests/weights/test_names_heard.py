@@ -32,7 +32,7 @@ CONTRADICTED = [
     ("wan21-flf2v", BIG, "wan22-flf2v-low-noise-14b.safetensors"),
     ("wan21-t2v", SMALL, "Wan2.2-Experiments/model.safetensors"),
     ("wan21-t2v", SMALL, "Wan2.2-X/high_noise_model/diffusion_pytorch_model.safetensors"),
-    ("wan21-t2v", {}, "wan2.2_t2v_high_noise_pruned.safetensors"),
+    ("wan21-t2v", {"dim": 1280, "ffn": 64, "layers": 2}, "wan2.2_t2v_high_noise_pruned.safetensors"),
 ]
 SETTLED = [
     ("wan21-t2v", BIG, "Wan2_2-T2V-A14B_HIGH.safetensors"),
