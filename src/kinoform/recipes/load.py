@@ -1,4 +1,4 @@
-"""From a model's name, folder or file to a pipeline; nothing heavy is read yet."""
+"""Loading: a pipeline from a model's name, folder or file; nothing heavy is read yet."""
 
 from __future__ import annotations
 
