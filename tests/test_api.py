@@ -35,8 +35,8 @@ NAMES = {
     "kinoform.api": """
         AdamSpec AdapterPlan Additions Alternating Attend AttentionScheme
         Block BlockSpec Branch BranchSpec BySize
-        CLEAN COMFY_LORA CONTEXT_SCALE Choosing Codec CodecSpec Conditioner ConditionerOutput Conditions ContextSpec
-        Control Copying
+        CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Conditioner ConditionerOutput Conditions
+        ContextSpec Control CopiesWeights
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec
         EMASpec EXACT_SIZE EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
         FRAMES FactorizedBlock Field FileKind FitError FlagKind FlowEdit Full FullBlock
@@ -47,10 +47,10 @@ NAMES = {
         KeyHeads KeysValues KinoformError KnownFrames
         LatentConstraints LatentRows Latents Level LevelSampling Linear LoRADialect LoRASpec
         MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
-        Naming NonFiniteError NumberKind NumberedImagesKind
+        NamesTask NonFiniteError NumberKind NumberedImagesKind
         OptimizerSpec Origin
         Parts Patch PatchEmbedding Pipeline PlainGuidance Progress
-        REFERENCE_IMAGES RMSNorm Rank ReadOptions Reading Recipe ReferenceGuests ReferenceRows ReferenceStream
+        REFERENCE_IMAGES RMSNorm Rank ReadOptions ReadsNegative Recipe ReferenceGuests ReferenceRows ReferenceStream
         ReferenceTokens Report Request RowsOf Run RunOptions
         SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule SideBlocks Solver
         SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kinoform.conditions.inputs import InputField as InputField
     from kinoform.conditions.inputs import Inputs as Inputs
     from kinoform.conditions.known_frames import KnownFrames as KnownFrames
-    from kinoform.conditions.protocols import Choosing as Choosing
+    from kinoform.conditions.protocols import ChoosesFrames as ChoosesFrames
     from kinoform.conditions.protocols import Conditioner as Conditioner
     from kinoform.conditions.protocols import ConditionerOutput as ConditionerOutput
     from kinoform.conditions.protocols import EncodeCost as EncodeCost
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kinoform.conditions.protocols import EstimatesCost as EstimatesCost
     from kinoform.conditions.protocols import InpaintingConstraint as InpaintingConstraint
     from kinoform.conditions.protocols import LatentConstraints as LatentConstraints
-    from kinoform.conditions.protocols import Naming as Naming
+    from kinoform.conditions.protocols import NamesTask as NamesTask
     from kinoform.conditions.protocols import Units as Units
     from kinoform.conditions.protocols import VideoSize as VideoSize
     from kinoform.conditions.references import ImageRows as ImageRows
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from kinoform.families.lora_files import LoRADialect as LoRADialect
     from kinoform.loading.adapters import save_adapter as save_adapter
     from kinoform.loading.additions import Additions as Additions
-    from kinoform.loading.additions import Copying as Copying
+    from kinoform.loading.additions import CopiesWeights as CopiesWeights
     from kinoform.loading.lora import save_lora as save_lora
     from kinoform.loading.parts import Parts as Parts
     from kinoform.media.read import read_clip as read_clip
@@ -172,7 +172,7 @@ if TYPE_CHECKING:
     from kinoform.solvers.guidance import Guidance as Guidance
     from kinoform.solvers.guidance import Interval as Interval
     from kinoform.solvers.guidance import PlainGuidance as PlainGuidance
-    from kinoform.solvers.guidance import Reading as Reading
+    from kinoform.solvers.guidance import ReadsNegative as ReadsNegative
     from kinoform.solvers.guidance import ZeroStar as ZeroStar
     from kinoform.solvers.levels import dpmpp_levels as dpmpp_levels
     from kinoform.solvers.levels import level_at as level_at
@@ -222,7 +222,7 @@ if TYPE_CHECKING:
 PUBLIC: dict[str, dict[str, str]] = {
     "Recipes and models": {
         "kinoform.recipe": "Recipe BySize",
-        "kinoform.loading.additions": "Additions Copying",
+        "kinoform.loading.additions": "Additions CopiesWeights",
         "kinoform.loading.parts": "Parts",
         "kinoform.recipes.wan21": "t2v_1_3b t2v_14b t2i_14b i2v_14b_480p i2v_14b_720p flf2v_14b vace_1_3b vace_14b",
         "kinoform.pipelines.pipeline": "Pipeline",
@@ -246,8 +246,8 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "Conditioners": {
         "kinoform.conditions.protocols": (
-            "Conditioner EstimatesCost Choosing Naming ConditionerOutput LatentConstraints InpaintingConstraint "
-            "EncodeCost Encoders EncoderSpecs VideoSize Units"
+            "Conditioner EstimatesCost ChoosesFrames NamesTask ConditionerOutput LatentConstraints "
+            "InpaintingConstraint EncodeCost Encoders EncoderSpecs VideoSize Units"
         ),
         "kinoform.conditions.video_to_video": "StartVideo",
         "kinoform.conditions.known_frames": "KnownFrames",
@@ -293,7 +293,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.solvers.unipc": "UniPC",
         "kinoform.solvers.sampler": "Sampler SourceGuided Run Denoise",
         "kinoform.solvers.flow_edit": "FlowEdit",
-        "kinoform.solvers.guidance": "Guidance Reading PlainGuidance Interval ZeroStar",
+        "kinoform.solvers.guidance": "Guidance ReadsNegative PlainGuidance Interval ZeroStar",
         "kinoform.solvers.field": "Stateful StatefulField stateful cfg_pair guided",
     },
     "Low-rank adapters": {

@@ -180,7 +180,7 @@ class EstimatesCost(Protocol):
 
 
 @runtime_checkable
-class Choosing(Protocol):
+class ChoosesFrames(Protocol):
     """Conditioner that chooses by itself which frames of a video it shows, if `every_frame` is true.
 
     It is handed all of them, and all frames of a mask, whatever their rate. Without this member a conditioner is
@@ -195,7 +195,7 @@ def read_options(
     conditioners: Iterable[Conditioner], *, fps: Number, num_frames: Whole, fit_mask: bool = False
 ) -> ReadOptions:
     """Return how inputs of these are read for a video of `num_frames` frames at `fps` frames per second."""
-    if any(isinstance(each, Choosing) and each.every_frame for each in conditioners):
+    if any(isinstance(each, ChoosesFrames) and each.every_frame for each in conditioners):
         return ReadOptions(fit_mask=fit_mask)
     return ReadOptions(fps=fps, num_frames=num_frames, fit_mask=fit_mask)
 
@@ -220,7 +220,7 @@ def readable(conditioners: Iterable[Conditioner]) -> tuple[InputField[Any], ...]
 
 
 @runtime_checkable
-class Naming(Protocol):
+class NamesTask(Protocol):
     """Conditioner that names the task where it takes part, such as i2v; `task` is None where it does not."""
 
     def task(self, inputs: Inputs, video: VideoSize) -> str | None: ...
@@ -228,7 +228,7 @@ class Naming(Protocol):
 
 def task_of(conditioners: Iterable[Conditioner], inputs: Inputs, video: VideoSize) -> str:
     """A word for what is made, for the metadata: that of the first conditioner that has one, else t2v or t2i."""
-    words = (each.task(inputs, video) for each in conditioners if isinstance(each, Naming))
+    words = (each.task(inputs, video) for each in conditioners if isinstance(each, NamesTask))
     return next((word for word in words if word is not None), "t2i" if video.num_frames == 1 else "t2v")
 
 

@@ -28,7 +28,7 @@ LISTED, SHOWN = 3, 200
 
 
 @runtime_checkable
-class Copying(Protocol):
+class CopiesWeights(Protocol):
     """Branch some of whose parameters begin as the model's own: `copies` has the model's name for each of its own.
 
     A name that ends in a dot stands for all parameters below it; those that the model lacks, as of an added stream,
@@ -44,7 +44,7 @@ class Additions:
     """Input channels by name and number, in order, context streams, and branches.
 
     Channels begin with zeros, a gated stream with its gate at 0: with these the model is, bit for bit, what it
-    was. All else begins as it is built after `seed`, but for what a branch copies (see `Copying`). Raises
+    was. All else begins as it is built after `seed`, but for what a branch copies (see `CopiesWeights`). Raises
     UsageError for channels without a name or a number above 0.
     """
 
@@ -160,7 +160,7 @@ class Additions:
                     yield from _named(name, StreamKeys(dim, eps, stream.gated))
         for branch in self.branches:
             built = dict(_named("", branch.build(wide.spec)))
-            copies = branch.copies if isinstance(branch, Copying) else {}
+            copies = branch.copies if isinstance(branch, CopiesWeights) else {}
             for own, value in _copied(base, built, copies):
                 built[own] = value[tuple(slice(size) for size in built[own].shape)]
             yield from ((f"branches.{branch.name}.{own}", value) for own, value in built.items())

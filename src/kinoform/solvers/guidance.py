@@ -33,7 +33,7 @@ class Guidance(Protocol):
 
 
 @runtime_checkable
-class Reading(Protocol):
+class ReadsNegative(Protocol):
     """Rule that tells whether it asks for the velocity under the negative prompt at a scale, at any level.
 
     Where it does not, the negative prompt is neither encoded nor prepared, and `pair` must not be called.
@@ -44,7 +44,7 @@ class Reading(Protocol):
 
 def reads_negative(rule: Guidance, scale: float) -> bool:
     """Whether the rule reads the negative prompt at this scale; taken for granted where it does not tell."""
-    return not isinstance(rule, Reading) or rule.reads_negative(scale)
+    return not isinstance(rule, ReadsNegative) or rule.reads_negative(scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
