@@ -33,7 +33,7 @@ VIDEO: dict[str, tuple[object, str]] = {
     "frames": (5, "num_frames"),
     "fps": (9.0, "fps"),
     "steps": (2, "steps"),
-    "guidance_scale": (2.0, "guidance_scale"),
+    "guidance_scale": ("2", "guidance_scale"),
     "guidance_rule": ("zero-star", "guidance_rule"),
     "shift": (2.0, "shift"),
     "solver": ("euler", "solver"),

@@ -83,7 +83,7 @@ def test_another_precision_is_another_side(kinoform: Run, painted: list[dict]) -
 
 def test_settings_that_are_not_said_are_those_of_the_first() -> None:
     assert beside(FIRST, "steps=8,guidance_scale=3") == ComparedModel(
-        model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=8, guidance_scale=3.0)
+        model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=8, guidance_scale="3")
     )
     assert beside(FIRST, "other") == ComparedModel(
         model=ModelOptions(model="other"), machine=CPU, made=VideoOptions(steps=2)

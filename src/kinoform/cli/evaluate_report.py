@@ -15,8 +15,8 @@ from kinoform.cli import console
 from kinoform.cli.events import Result
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
 from kinoform.cli.options import words_of
-from kinoform.cli.settings import KINDS, SETTINGS
-from kinoform.cli.values import solver_named
+from kinoform.cli.settings import SETTINGS, kind_of
+from kinoform.cli.values import scale_of, solver_named
 from kinoform.errors import UsageError, nearest
 from kinoform.files import check_writable, whole
 
@@ -93,14 +93,16 @@ def _settings(pieces: list[str]) -> dict[str, object]:
 
 
 def _value(name: str, text: str) -> object:
-    kind, _ = SETTINGS[name]
+    kind, mark = SETTINGS[name]
+    if mark.numbers:
+        scale_of(text, f"--compare {name}")
     try:
         if text:
             return kind(text)
     except ValueError:
         pass
     raise UsageError(
-        f"--compare {name} must be {KINDS[kind]}, not {text[:60]!r}; write for example {EXAMPLE}", code="bad_value"
+        f"--compare {name} must be {kind_of(name)}, not {text[:60]!r}; write for example {EXAMPLE}", code="bad_value"
     )
 
 
@@ -108,7 +110,7 @@ def _changes(side: ComparedModel) -> dict[str, object]:
     made = side.made
     return {
         "steps": made.steps,
-        "guidance_scale": made.guidance_scale,
+        "guidance_scale": scale_of(made.guidance_scale),
         "shift": made.shift,
         "solver": solver_named(made.solver),
     }

@@ -33,7 +33,16 @@ from kinoform.cli.options import (
     varied,
     words_of,
 )
-from kinoform.cli.values import frames_of, guidance_named, lora_of, recipe_named, sampler_named, size_of, solver_named
+from kinoform.cli.values import (
+    frames_of,
+    guidance_named,
+    lora_of,
+    recipe_named,
+    sampler_named,
+    scale_of,
+    size_of,
+    solver_named,
+)
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +119,11 @@ class VideoOptions:
     fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video, 0.1 to 240."), RECIPE_HAS] = None
     steps: Annotated[int | None, option(VIDEO, "Denoising steps, 1 to 1000."), RECIPE_HAS] = None
     fast: Annotated[bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False
-    guidance_scale: Annotated[float | None, option(VIDEO, "Classifier-free guidance; 1 is none."), RECIPE_HAS] = None
+    guidance_scale: Annotated[
+        str | None,
+        option(VIDEO, "Classifier-free guidance; 1 is none. 4,3 is one for each of two transformers."),
+        Setting(from_recipe=True, numbers=True),
+    ] = None
     guidance_rule: Annotated[
         str | None,
         option(VIDEO, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=one_of(GUIDANCE_RULES)),
@@ -172,7 +185,7 @@ class VideoOptions:
         width, height = size_of(self.size)
         said = {
             "width": width, "height": height, "num_frames": self.frames, "fps": self.fps,
-            "negative_prompt": self.negative, "steps": self.steps, "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative, "steps": self.steps, "guidance_scale": scale_of(self.guidance_scale),
             "guidance_rule": guidance_named(self.guidance_rule), "shift": self.shift,
             "solver": solver_named(self.solver), "sampler": sampler_named(self.sampler),
         }  # fmt: skip

@@ -26,6 +26,12 @@ KINDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: 
 MOST_BYTES = 1_000_000
 
 
+def kind_of(setting: str) -> str:
+    """Return in words what a setting's value is."""
+    wanted, mark = SETTINGS[setting]
+    return "a number, or several in quotes such as '4,3'" if mark.numbers else KINDS[wanted]
+
+
 def variable(setting: str) -> str:
     """The environment variable of a setting."""
     return f"KINOFORM_{setting.upper()}"
@@ -104,9 +110,9 @@ def _setting(key: str, file: Path, place: str) -> str:
 def _value(key: str, value: object, file: Path, place: str) -> object:
     name = key.replace("-", "_")
     wanted, mark = SETTINGS[name]
-    legal = (int, float) if wanted is float else wanted
+    legal = (str, int, float) if mark.numbers else (int, float) if wanted is float else wanted
     if not isinstance(value, legal) or (isinstance(value, bool) and wanted is not bool):
-        raise UsageError(f"{file}: {place}{key} must be {KINDS[wanted]}, not {str(value)[:60]!r}", code="wrong_type")
+        raise UsageError(f"{file}: {place}{key} must be {kind_of(name)}, not {str(value)[:60]!r}", code="wrong_type")
     if mark.path and isinstance(value, str) and value.startswith("~"):
         return os.path.expanduser(value)
     return value

@@ -75,6 +75,20 @@ def lora_of(text: str) -> tuple[str, PerExpert]:
         return text, 1.0
 
 
+def scale_of(text: str | None, said: str = "--guidance-scale") -> PerExpert | None:
+    """Return the number of "4", or those of "4,3", one for each transformer. Raises UsageError for other text."""
+    if text is None:
+        return None
+    try:
+        return _numbers(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{said} must be a number, or one for each transformer of a model, not {text[:60]!r}; "
+            "write for example 4, or 4,3",
+            code="bad_value",
+        ) from error
+
+
 def _numbers(text: str) -> PerExpert:
     first, *others = map(float, text.split(","))
     return (first, *others) if others else first
