@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from kinoform.mini.recipe import mini
+from kinoform.plan.modules import codec_count, text_count
+from kinoform.plan.transformer import transformer_count
+from kinoform.recipes.wan21 import t2v_1_3b
+
 ROOT = Path(__file__).parents[1]
+TOUR = ROOT / "docs" / "tour.md"
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 FOLDERS = ("src", "tests", "examples", "benchmarks", "docs")
 TESTS = {name for file in ROOT.glob("tests/**/*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
@@ -40,10 +46,21 @@ def test_the_table_of_inputs_is_that_of_the_fields() -> None:
 
 
 def test_the_tour_quotes_the_source() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tour.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", TOUR.read_text(), re.DOTALL)
     assert len(blocks) > 10
     foreign = [block for block in blocks if block not in SOURCE]
     assert not foreign
+
+
+def test_the_tour_counts_the_parameters_of_the_recipes() -> None:
+    table = re.findall(r"^\| parameters: ([\w ]+) \| ([\d,]+) \| ([\d,]+) \|$", TOUR.read_text(), re.MULTILINE)
+    counted = {part: tuple(int(count.replace(",", "")) for count in counts) for part, *counts in table}
+    recipes = mini(), t2v_1_3b()
+    assert counted == {
+        "transformer": tuple(transformer_count(recipe.transformer).parameters for recipe in recipes),
+        "autoencoder": tuple(codec_count(recipe.codec).parameters for recipe in recipes),
+        "text encoder": tuple(text_count(recipe.text).parameters for recipe in recipes),
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
