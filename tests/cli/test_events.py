@@ -17,6 +17,7 @@ from kinoform.mini import plans
 from kinoform.mini.training.plan import Plan
 from kinoform.training.optimizer import Schedule
 from kinoform.training.stage import TrainingSpec
+from tiny_recipe import write_tiny_of_two
 
 MINI_PLAN = plans.mini
 
@@ -80,6 +81,20 @@ def test_videos_are_streamed_stage_by_stage(kinoform: Run, model: list[str]) -> 
     results = [told["result"] for told in events if told["event"] == "result"]
     assert [told["output"] for told in results] == ["video_1.gif", "video_2.gif"]
     assert kinds(events).index("result") < len(events) - 3, "each video is told when it is there"
+
+
+def test_each_of_several_transformers_is_told_for_each_video(kinoform: Run, here: Path) -> None:
+    folder = write_tiny_of_two(here / "model")
+    model = ["--model", folder, "--recipe", "tiny_recipe:tiny_of_two", "--device", "cpu"]
+    events = streamed(kinoform("generate", "a ball", *model, "--count", 2, "-o", "video.gif", "--json-stream"))
+    begun = [(told["stage"], told["item"], told["expert"]) for told in events if told["event"] == "stage"]
+    assert begun == [
+        ("text", None, None), ("denoise", 1, 1), ("denoise", 2, 1), ("denoise", 1, 2), ("decode", 1, None),
+        ("denoise", 2, 2), ("decode", 2, None),
+    ]  # fmt: skip
+    steps = [told for told in events if told["event"] == "step" and told["stage"] == "denoise"]
+    assert {told["step"] for told in steps if told["expert"] == 1} <= {1, 2, 3, 4}
+    assert [told["item"] for told in steps if told["step"] == told["total"] == 6] == [1, 2]
 
 
 def test_results_are_as_the_page_says(kinoform: Run, model: list[str], here: Path) -> None:

@@ -31,13 +31,19 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageStarted:
-    """A kind of work of `total` pieces begins; `item` of `items` where it comes once for each of several videos."""
+    """A kind of work of `total` pieces begins, or goes on with another transformer.
+
+    It is for `item` of `items` where it comes once for each of several videos, and by transformer `expert` of `experts`
+    where a model has several.
+    """
 
     event: ClassVar[str] = "stage"
     stage: str
     total: int
     item: int | None
     items: int | None
+    expert: int | None
+    experts: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,8 @@ class StepDone:
     total: int
     item: int | None
     items: int | None
+    expert: int | None
+    experts: int | None
     seconds: float
     seconds_left: float | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinoform.cli import console
@@ -17,6 +17,7 @@ from kinoform.media.contact_sheet import save_contact_sheet
 from kinoform.media.metadata import FRAME_PATTERN
 from kinoform.media.paths import default_name
 from kinoform.media.video import MAX_UPSCALE, Video, check_output
+from kinoform.pipelines.generate import Progress
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 
@@ -110,9 +111,14 @@ def make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output
     try:
         with bars(len(asked)) as tell:
             latents_of_all = pipeline.latents(asked, tell)
-            for each, name, about, latents in zip(asked, names, params, latents_of_all, strict=True):
+            every = zip(asked, names, params, latents_of_all, strict=True)
+            for number, (each, name, about, latents) in enumerate(every):
+
+                def tell_video(now: Progress, number: int = number) -> bool | None:
+                    return tell(replace(now, video=number))
+
                 with latents_kept(latents, about | wishes, name, words, force=how.force):
-                    waiting.append(save(pipeline.video(each, latents, tell), name, how))
+                    waiting.append(save(pipeline.video(each, latents, tell_video), name, how))
                 if console.streams():
                     _tell(waiting.pop(), how)
     finally:

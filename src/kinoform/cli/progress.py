@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kinoform.cli import console
 from kinoform.cli.events import StageStarted, StepDone
@@ -22,8 +22,18 @@ STAGES = {
     "compose": "laying it over the video",
 }
 
-Tell: TypeAlias = Callable[[str, int, int], None]
-"""Called with a stage, the pieces of it that are done, and all of them."""
+
+class Tell(Protocol):
+    """Called with a stage, the pieces of it that are done, and all of them.
+
+    `item` is the number, from 1, of the item for which they are done; without it the next item is taken to begin where
+    the pieces begin anew. `expert` is a transformer's number, from 1, and how many there are, of a model of several.
+    """
+
+    def __call__(
+        self, stage: str, done: int, total: int, /, item: int | None = None, expert: tuple[int, int] | None = None
+    ) -> None: ...
+
 
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
@@ -38,7 +48,8 @@ def bars(videos: int = 1) -> Iterator[Callback]:
     with stages(STAGES, items=videos, once={"text", "encode"}) as tell:
 
         def heard(now: Progress) -> None:
-            tell(now.stage, now.done, now.total)
+            expert = (now.expert + 1, now.experts) if now.experts > 1 else None
+            tell(now.stage, now.done, now.total, item=now.video + 1, expert=expert)
 
         yield heard
 
@@ -55,19 +66,18 @@ def stages(
         clocks: dict[str, _Clock] = {}
         free = monotonic()  # since when the stage to come may have been running
 
-        def tell(stage: str, done: int, total: int) -> None:
+        def tell(
+            stage: str, done: int, total: int, /, item: int | None = None, expert: tuple[int, int] | None = None
+        ) -> None:
             nonlocal free
-            clock, several = clocks.get(stage), items > 1 and stage not in once
-            if clock is None or (several and (done < clock.done or clock.done == total)):
-                item = 1 if clock is None else clock.item + 1
-                clock = clocks[stage] = _Clock(item, done, free)
-                console.tell(
-                    StageStarted(
-                        stage=stage, total=total, item=item if several else None, items=items if several else None
-                    )
-                )
+            clock, turn = clocks.get(stage), _Turn(None, None, *(expert or (None, None)))
+            if items > 1 and stage not in once:
+                turn = turn._replace(item=_next_item(clock, done, total) if item is None else item, items=items)
+            if clock is None or clock.turn != turn:
+                clock = clocks[stage] = _Clock(turn, done, free)
+                console.tell(StageStarted(stage=stage, total=total, **turn._asdict()))
             free = monotonic()
-            step = clock.step(stage, done, total, items if several else None)
+            step = clock.step(stage, done, total)
             draw(step)
             if clock.due(done == total):
                 console.tell(step)
@@ -75,20 +85,36 @@ def stages(
         yield tell
 
 
-class _Clock:
-    """The time of one stage of one item."""
+class _Turn(NamedTuple):
+    """The item and the transformer that a stage is at; None where there is one."""
 
-    def __init__(self, item: int, done: int, free: float) -> None:
-        self.item, self.done = item, 0
+    item: int | None
+    items: int | None
+    expert: int | None
+    experts: int | None
+
+
+def _next_item(clock: _Clock | None, done: int, total: int) -> int:
+    """Return the number of the item whose pieces are told, where those who do them do not say it."""
+    if clock is None or clock.turn.item is None:
+        return 1
+    return clock.turn.item + (done < clock.done or clock.done == total)
+
+
+class _Clock:
+    """The time of one turn of a stage."""
+
+    def __init__(self, turn: _Turn, done: int, free: float) -> None:
+        self.turn, self.done = turn, 0
         self._told: float | None = None
         # Work that is continued, in its middle, is measured from there.
         self._first, self._begun = (0, free) if done <= 1 else (done, monotonic())
 
-    def step(self, stage: str, done: int, total: int, items: int | None) -> StepDone:
+    def step(self, stage: str, done: int, total: int) -> StepDone:
         self.done = done
         seconds, measured = monotonic() - self._begun, done - self._first
         return StepDone(
-            stage=stage, step=done, total=total, item=None if items is None else self.item, items=items,
+            stage=stage, step=done, total=total, **self.turn._asdict(),
             seconds=round(seconds, 3),
             seconds_left=round(seconds / measured * (total - done), 3) if measured > 0 else None,
         )  # fmt: skip
@@ -158,7 +184,8 @@ def _bars(titles: Mapping[str, str]) -> Iterator[Callable[[StepDone], None]]:
 
 
 def _title(titles: Mapping[str, str], step: StepDone) -> str:
-    return titles[step.stage] + ("" if step.item is None else f" {step.item}/{step.items}")
+    video = "" if step.item is None else f" {step.item}/{step.items}"
+    return titles[step.stage] + video + ("" if step.expert is None else f", transformer {step.expert}/{step.experts}")
 
 
 def _clock(seconds: float) -> str:
