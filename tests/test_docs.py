@@ -27,9 +27,16 @@ FOREIGN = {"--jaxtyping-packages"}
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
-    broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text())
+    inside = [(page.parent / target if target else page, anchor) for target, anchor in links if "://" not in target]
+    broken = [(str(target), anchor) for target, anchor in inside if not target.exists() or not has(target, anchor)]
     assert not broken
+
+
+def has(page: Path, anchor: str) -> bool:
+    """Whether a page has a heading of this anchor, which is its words in small letters with dashes between them."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE) if anchor else ()
+    return not anchor or anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
