@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from kinoform.ops.attention import MANY
 from kinoform.ops.cpu import multiplies
 from kinoform.ops.meta_shapes import FLOPS, META, SHAPES, aten, empty
+
+# Called for every operation, functions here and in meta_shapes.py are not checked at run time, as tests do elsewhere.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class DryRun(TorchDispatchMode):
         super().__exit__(*error)
         self._attention.__exit__(*error)
 
+    @no_type_check
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -125,6 +128,7 @@ class DryRun(TorchDispatchMode):
         self.peak = max(self.peak, self.now + found.peak)
         self.peak_with_copies = max(self.peak_with_copies, self.now + found.peak_with_copies)
 
+    @no_type_check
     def _made(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
@@ -135,19 +139,23 @@ class DryRun(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
         self._beside(0)
 
+    @no_type_check
     def _freed(self, key: int, size: int, _: object) -> None:
         del self._alive[key]
         self._names.pop(key, None)
         self.now -= size
 
+    @no_type_check
     def _beside(self, copies: int) -> None:
         self.peak_with_copies = max(self.peak_with_copies, self.now + copies)
 
+    @no_type_check
     def _count(self, args: Sequence[Any], flops: int) -> None:
         named = (self._names.get(each.untyped_storage()._cdata) for each in args if isinstance(each, Tensor))
         self._last = next((name for name in named if name is not None), self._last)
         self.flops[self._last, "product"] += flops
 
+    @no_type_check
     def _name(self, args: Sequence[Any], result: Tensor) -> None:
         """A parameter that was cast or laid out anew keeps its name."""
         if args and isinstance(args[0], Tensor):
@@ -175,6 +183,7 @@ class _Attention(TorchFunctionMode):
         super().__init__()
         self._run = run
 
+    @no_type_check
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
             return self._run.attend(*args, **(kwargs or {}))
@@ -182,11 +191,13 @@ class _Attention(TorchFunctionMode):
 
 
 @cache
+@no_type_check
 def _makes(func: Any) -> bool:
     """Whether an operation gives tensors of its own, neither views of others nor these changed in place."""
     return all(each.alias_info is None for each in func._schema.returns)
 
 
+@no_type_check
 def _without_values(value: Any) -> Any:
     """A tensor that holds values, as one made from an array does, by its shape alone."""
     if isinstance(value, Tensor):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from inspect import unwrap
 from math import ceil
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
@@ -23,10 +23,12 @@ DISTINCT = 2
 aten = torch.ops.aten
 
 
+@no_type_check
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device=META)
 
 
+@no_type_check
 def _pointwise(*args: Any, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
     """As large as all tensors broadcast, in the dtype to which they are promoted, in the layout of one so large."""
     values = [each for each in (*args, *options.values()) if isinstance(each, Tensor | int | float)]
@@ -44,10 +46,12 @@ def _pointwise(*args: Any, dtype: torch.dtype | None = None, **options: Any) -> 
     return torch.empty_strided(shape, like.stride(), dtype=dtype, device=META)
 
 
+@no_type_check
 def _dense(x: Tensor) -> bool:
     return sum((size - 1) * step for size, step in zip(x.shape, x.stride(), strict=True)) + 1 == x.numel()
 
 
+@no_type_check
 def _broadcast(one: Sequence[int], other: Sequence[int]) -> torch.Size:
     """The same as `torch.broadcast_shapes`, which imports PyTorch's compiler."""
     short, long = sorted((one, other), key=len)
@@ -57,6 +61,7 @@ def _broadcast(one: Sequence[int], other: Sequence[int]) -> torch.Size:
     return torch.Size(b if a == 1 else a for a, b in zip(padded, long, strict=True))
 
 
+@no_type_check
 def _promoted(values: Sequence[Tensor | int | float]) -> torch.dtype:
     wide = reduce(
         lambda one, other: empty((1,) * max(one.dim(), getattr(other, "dim", int)()), torch.result_type(one, other)),
@@ -66,18 +71,22 @@ def _promoted(values: Sequence[Tensor | int | float]) -> torch.dtype:
     return wide.dtype
 
 
+@no_type_check
 def _truth(*args: Any, **options: Any) -> Tensor:
     return _pointwise(*args, dtype=torch.bool)
 
 
+@no_type_check
 def _chosen(condition: Tensor, one: Tensor, other: Tensor) -> Tensor:
     return _pointwise(condition, one, other, dtype=torch.result_type(one, other))
 
 
+@no_type_check
 def _filled(x: Tensor, mask: Tensor, value: Any) -> Tensor:
     return _pointwise(x, mask, dtype=x.dtype)
 
 
+@no_type_check
 def _reduced(
     x: Tensor, axes: Sequence[int] | None = None, keep: bool = False, *, dtype: torch.dtype | None = None
 ) -> Tensor:
@@ -86,20 +95,24 @@ def _reduced(
     return empty(shape, dtype or x.dtype)
 
 
+@no_type_check
 def _range(*limits: int | float, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
     start, stop, step = (0, *limits, 1) if len(limits) == 1 else (*limits, 1)[:3]
     whole = all(isinstance(each, int) for each in (start, stop, step))
     return empty((max(0, ceil((stop - start) / step)),), dtype or (torch.int64 if whole else torch.float32))
 
 
+@no_type_check
 def _full(shape: Sequence[int], *value: Any, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
     return empty(shape, dtype or torch.float32)
 
 
+@no_type_check
 def _new(x: Tensor, shape: Sequence[int], *value: Any, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
     return empty(shape, dtype or x.dtype)
 
 
+@no_type_check
 def _like(x: Tensor, *, dtype: torch.dtype | None = None, memory_format: Any = None, **options: Any) -> Tensor:
     return (
         _pointwise(x, dtype=dtype or x.dtype)
@@ -108,44 +121,54 @@ def _like(x: Tensor, *, dtype: torch.dtype | None = None, memory_format: Any = N
     )
 
 
+@no_type_check
 def _repeat(x: Tensor, times: Sequence[int]) -> Tensor:
     shape = (*[1] * (len(times) - x.dim()), *x.shape)
     return empty([size * count for size, count in zip(shape, times, strict=True)], x.dtype)
 
 
+@no_type_check
 def _embedding(weight: Tensor, ids: Tensor, *options: Any) -> Tensor:
     return empty((*ids.shape, weight.shape[1]), weight.dtype)
 
 
+@no_type_check
 def _resized(x: Tensor, sides: Sequence[int], *scales: Any) -> Tensor:
     return empty((*x.shape[:2], *sides), x.dtype)
 
 
+@no_type_check
 def _in_place(x: Tensor, *others: Any, **options: Any) -> Tensor:
     return x
 
 
+@no_type_check
 def _any(x: Tensor) -> Tensor:
     return empty((), torch.bool)
 
 
+@no_type_check
 def _addmm(bias: Tensor, x: Tensor, weight: Tensor, **options: Any) -> Tensor:
     return empty((x.shape[0], weight.shape[1]), x.dtype)
 
 
+@no_type_check
 def _mm(x: Tensor, weight: Tensor) -> Tensor:
     return empty((x.shape[0], weight.shape[1]), x.dtype)
 
 
+@no_type_check
 def _bmm(x: Tensor, other: Tensor) -> Tensor:
     return empty((*x.shape[:2], other.shape[2]), x.dtype)
 
 
+@no_type_check
 def _layer_norm(x: Tensor, shape: Sequence[int], *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     rows = empty((*x.shape[: x.dim() - len(shape)], *[1] * len(shape)), torch.float32)
     return empty(x.shape, x.dtype), rows, empty(rows.shape, rows.dtype)
 
 
+@no_type_check
 def _cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     tensors = [each for each in tensors if each.shape != (0,)]
     shape = list(tensors[0].shape)
@@ -153,12 +176,14 @@ def _cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     return empty(shape, reduce(torch.promote_types, (each.dtype for each in tensors)))
 
 
+@no_type_check
 def _stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     shape = list(tensors[0].shape)
     shape.insert(axis if axis >= 0 else axis + len(shape) + 1, len(tensors))
     return empty(shape, tensors[0].dtype)
 
 
+@no_type_check
 def _convolution(
     x: Tensor, weight: Tensor, bias: Any, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
     transposed: bool, *rest: Any,
@@ -170,20 +195,24 @@ def _convolution(
     return empty((x.shape[0], weight.shape[0], *shape), x.dtype)
 
 
+@no_type_check
 def _index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     if len(indices) != 1 or indices[0] is None or indices[0].dtype == torch.bool:
         return aten.index.Tensor(x, indices)
     return empty((*indices[0].shape, *x.shape[1:]), x.dtype)
 
 
+@no_type_check
 def _gather(x: Tensor, axis: int, index: Tensor, **options: Any) -> Tensor:
     return empty(index.shape, x.dtype)
 
 
+@no_type_check
 def _complex(real: Tensor, imaginary: Tensor) -> Tensor:
     return _pointwise(real, imaginary, dtype=real.dtype.to_complex())
 
 
+@no_type_check
 def _unique(x: Tensor, *options: Any, **more: Any) -> tuple[Tensor, Tensor, Tensor]:
     number = min(DISTINCT, x.numel())
     return empty((number,), x.dtype), empty(x.shape, torch.int64), empty((number,), torch.int64)
