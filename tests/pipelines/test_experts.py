@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,33 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from conditions.in_hand import image, random_module
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.standard_inputs import SOURCE_PROMPT, STRENGTH, VIDEO
+from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.references import ReferenceTokens
+from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, SOURCE_PROMPT, STRENGTH, VIDEO
 from kinoform.conditions.video_to_video import StartVideo
+from kinoform.loading.additions import Additions, with_additions
 from kinoform.loading.lora import with_loras
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import Parts, own_parts
-from kinoform.media.types import InputVideo
+from kinoform.media.types import InputVideo, Mask
+from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.lora import adapters_of
 from kinoform.pipelines.experts import in_memory
-from kinoform.pipelines.generate import Machine, Progress, encode_prompts, noise_of, text_field
+from kinoform.pipelines.generate import Machine, Progress, encode_inputs, encode_prompts, noise_of, text_field
 from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
-from kinoform.solvers.base import sample
+from kinoform.solvers.base import sample, velocity_at
+from kinoform.solvers.cache import FixedIntervalCache, cached
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.experts import PerExpert
+from kinoform.solvers.field import guided
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
+from kinoform.solvers.sampler import first_step, noised
+from kinoform.types import Level
 from refusals import refused
 from tiny_recipe import tiny, tiny_of_two, write_tiny_folder
 
@@ -67,21 +77,93 @@ def pipe(each: tuple[Parts, Parts]) -> Pipeline:
 def quiet(progress: Progress) -> None: ...
 
 
+def by_hand(pipe: Pipeline, asked: Request, period: int = 1) -> torch.Tensor:
+    """Latents by a loop with both transformers in memory, each of which is evaluated every `period` of its steps."""
+    (rows,), (given,) = (encode(pipe.parts, [asked], HERE, quiet) for encode in (encode_prompts, encode_inputs))
+    noise, levels = noise_of(pipe.parts.codec_spec, asked)(), asked.solver.levels(STEPS, asked.shift)
+    models = [load(torch.float32, CPU) for load in pipe.parts.transformers]
+    constraints, calls, velocities = given.constraints, [0, 0], [noise, noise]
+    with torch.no_grad():
+        fields = [
+            text_field(model, rows[:2], noise, scale, given) for model, scale in zip(models, (4.0, 2.0), strict=True)
+        ]
+
+        def velocity(x: torch.Tensor, level: Level) -> torch.Tensor:
+            index = int(level.timestep < 1000 * asked.boundaries[0])
+            if calls[index] % period == 0:
+                velocities[index] = velocity_at(x, fields[index], level)
+            calls[index] += 1
+            return velocities[index]
+
+        first = first_step(STEPS, constraints.strength)
+        x = noise if constraints.init_latents is None else noised(constraints.init_latents, noise, levels[first])
+        known = constraints.inpainting
+        kept = None if known is None else lambda x, level: known.impose(x, level, noise)
+        *_, last = sample(asked.solver, velocity, x, levels, start=first, constrain=kept)
+    return last.x
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EverySecond:
+    """Plain guidance whose velocity is kept for a second step."""
+
+    def check(self, steps: int) -> None: ...
+
+    def guide(self, pair: Any, scale: float, *, positive: Any, levels: tuple[Level, ...]) -> Any:
+        return cached(guided(pair, scale, positive=positive), FixedIntervalCache(period=2))
+
+
+def test_a_cache_is_of_each_expert(pipe: Pipeline) -> None:
+    for boundary in (BOUNDARY, 0.8):  # the first makes 4 steps, or 3: the velocity of its last is not the second's
+        asked = pipe.request(PROMPT, seed=1, guidance_rule=EverySecond(), boundaries=(boundary,))
+        assert torch.equal(next(pipe.latents([asked], quiet)), by_hand(pipe, asked, period=2))
+    assert not torch.equal(by_hand(pipe, asked, period=2), by_hand(pipe, asked))
+
+
+def test_a_part_that_is_kept_is_kept_by_both(pipe: Pipeline) -> None:
+    seeing = replace(pipe, recipe=replace(pipe.recipe, conditioners=(StartVideo(),)))
+    hole = Mask(values=np.pad(np.full((1, 16, 8), 255, np.uint8), ((0, 0), (0, 0), (8, 0))))
+    asked = seeing.request(PROMPT, seed=1, inputs=SHOWN | {MASK: hole, STRENGTH: 0.7})
+    found = next(seeing.latents([asked], quiet))
+    assert torch.equal(found, by_hand(seeing, asked))
+    free = next(seeing.latents([seeing.request(PROMPT, seed=1, inputs=SHOWN | {STRENGTH: 0.7})], quiet))
+    assert not torch.equal(found, free)
+
+
+def test_known_frames_are_read_by_both(each: tuple[Parts, Parts]) -> None:
+    spec = replace(tiny().transformer, in_channels=4 + 2 + 4)
+    recipe = two(transformers=(spec, spec), conditioners=(KnownFrames(impose=True),))
+    models = [random_module(spec, seed) for seed in (1, 2)]
+    loaders = tuple(lambda dtype, device, model=model: model for model in models)
+    parts = replace(joined(each, *loaders), transformer_specs=(spec, spec))
+    pipe = Pipeline(recipe=recipe, parts=parts, machine=HERE)
+    for seed in (1, 2):
+        asked = pipe.request(PROMPT, seed=seed, inputs=Inputs({FRAMES: {0: image(3, 16, 16)}}))
+        assert torch.equal(next(pipe.latents([asked], quiet)), by_hand(pipe, asked))
+
+
+def test_additions_go_onto_both(each: tuple[Parts, Parts]) -> None:
+    additions, bases = Additions(branches=(ReferenceGuests(),)), two().transformers
+    recipe = two(additions=additions, conditioners=(ReferenceTokens(),))
+    parts = with_additions(joined(each), additions, bases)
+    assert parts.transformer_specs == tuple(map(additions.to, bases))
+    pipe, plain = (Pipeline(recipe=recipe, parts=each, machine=HERE) for each in (parts, joined(each)))
+    asked = pipe.request(PROMPT, seed=1, inputs=Inputs({REFERENCE_IMAGES: (image(3, 16, 16),)}))
+    found = next(pipe.latents([asked], quiet))
+    assert torch.equal(found, by_hand(pipe, asked))
+    alone = pipe.request(PROMPT, seed=1)
+    assert torch.equal(*(next(one.latents([alone], quiet)) for one in (pipe, plain)))
+    assert not torch.equal(found, next(pipe.latents([alone], quiet)))
+
+
 def test_steps_are_those_of_one_transformer_and_then_of_the_other(pipe: Pipeline, each: tuple[Parts, Parts]) -> None:
     asked = pipe.request(PROMPT, seed=1)
     levels = asked.solver.levels(STEPS, asked.shift)
     above = [level.timestep >= 1000 * BOUNDARY for level in levels[:-1]]
     assert above == [True] * 4 + [False] * 2
-    (rows,), noise = encode_prompts(pipe.parts, [asked], HERE, quiet), noise_of(pipe.parts.codec_spec, asked)()
-    models = [parts.transformer(torch.float32, CPU) for parts in each]
-    high, low = (text_field(model, rows[:2], noise, scale) for model, scale in zip(models, (4.0, 2.0), strict=True))
-    with torch.no_grad():
-        *_, last = sample(
-            asked.solver, lambda x, level: (high if level.timestep >= 1000 * BOUNDARY else low)(x, level), noise, levels
-        )
     heard: list[Progress] = []
     latents = next(pipe.latents([asked], heard.append))
-    assert torch.equal(latents, last.x)
+    assert torch.equal(latents, by_hand(pipe, asked))
     steps = [progress for progress in heard if progress.stage == "denoise"]
     assert [(step.done, step.expert, step.experts) for step in steps] == [
         (done, int(done > 4), 2) for done in range(1, 7)
