@@ -202,8 +202,8 @@ class Pipeline:
             "num_frames": asked.num_frames,
             "fps": asked.fps,
             "steps": asked.steps,
-            "guidance_scale": asked.guidance_scale,
-            "boundaries": asked.boundaries,
+            "guidance_scale": _listed(asked.guidance_scale),
+            "boundaries": list(asked.boundaries),
             "shift": asked.shift,
             "solver": name_of(asked.solver),
             "sampler": name_of(asked.sampler),
@@ -226,6 +226,11 @@ class Pipeline:
         address = {} if self.address is None else {"recipe": self.address}
         order = additions.order(self.recipe.transformers[0])
         return {"channels": order, "additions_seed": additions.seed, **address}
+
+
+def _listed(value: PerExpert) -> float | list[float]:
+    """Return numbers as JSON has them, so that what is recorded equals what is read."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _told(inputs: Inputs, loras: Sequence[Lora]) -> dict[str, object]:
