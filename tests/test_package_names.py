@@ -1,14 +1,9 @@
-"""Names and docstrings: a class name has one meaning in the whole package, and a docstring begins with the thing.
-
-Rooms are the folders of the package. Those in CLEAN keep the rule of docstrings; the others join when they do.
-"""
+"""Names and docstrings: a class name has one meaning in the whole package, and a docstring begins with the thing."""
 
 import ast
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "kinoform"
 
@@ -18,8 +13,6 @@ FORBIDDEN = """
     whether which while who whose why with within without
 """
 """First words with which no docstring begins: it names what the thing is, or what the function does."""
-
-CLEAN = ("media", "mini", "recipes", "world")
 
 
 def public(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -43,12 +36,11 @@ def test_a_class_name_has_one_meaning():
     assert not [name for name, count in counts.items() if count > 1]
 
 
-@pytest.mark.parametrize("room", CLEAN)
-def test_docstrings_begin_with_a_verb_or_the_thing(room: str):
-    paths = sorted((PACKAGE / room).rglob("*.py"))
+def test_docstrings_begin_with_a_verb_or_the_thing():
+    paths = sorted(PACKAGE.rglob("*.py"))
     forbidden = FORBIDDEN.split()
     found = [(path, line, text) for path in paths for line, text in public(ast.parse(path.read_text(encoding="utf-8")))]
-    assert len(found) >= len(paths) / 2
+    assert len(found) > 1500
     wrong = [
         f"{path.relative_to(PACKAGE)}:{line}: {text.splitlines()[0]}"
         for path, line, text in found

@@ -1,4 +1,4 @@
-"""Everything that ideas outside the package are built with; what people call is in `kinoform` itself.
+"""Names that ideas outside the package are built with; what people call is in `kinoform` itself.
 
 A name is imported when it is first asked for, so importing this module costs nothing. docs/api.md lists all names.
 """

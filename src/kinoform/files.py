@@ -137,7 +137,7 @@ def whole(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, *, holds: str, force: bool = False, deep: bool = False) -> Iterator[Path]:
-    """Like `whole`, for a folder of files whose names match the pattern `holds`; `deep`: and of such folders.
+    """Yield as `whole` does, for a folder of files whose names match the pattern `holds`; `deep`: and of such folders.
 
     Raises UsageError as `check_folder_writable` does, and KinoformError when the disk is full.
     """

@@ -15,12 +15,12 @@ def new_tag() -> str:
 
 
 def ended(tag: str) -> bool:
-    """Whether the process of a tag is known to be gone."""
+    """Return whether the process of a tag is known to be gone."""
     return _lives(tag) is False
 
 
 def at_work(tag: str) -> bool:
-    """Whether the process of a tag is known to live, and is not this one."""
+    """Return whether the process of a tag is known to live, and is not this one."""
     return _lives(tag) is True and int(tag.split("-")[1]) != os.getpid()
 
 

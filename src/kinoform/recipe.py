@@ -106,7 +106,7 @@ def find(address: str) -> Recipe:
 
 
 def returned(address: str, kind: type[T], noun: str) -> T:
-    """What `module:function` returns, if it is of the kind; errors call it `noun`. Raises UsageError as `find` does."""
+    """Call `module:function` for a value of `kind`, which errors call `noun`. Raises UsageError as `find` does."""
     module_name, _, function_name = address.partition(":")
     if not function_name or not all(part.isidentifier() for part in module_name.split(".")):
         raise UsageError(

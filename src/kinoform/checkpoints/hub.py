@@ -62,7 +62,7 @@ class Listing:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name may be ORG/NAME, and is no path to something that exists."""
+    """Return whether a name may be ORG/NAME, and is no path to something that exists."""
     return ID.fullmatch(name) is not None and ".." not in name and not os.path.exists(name)
 
 

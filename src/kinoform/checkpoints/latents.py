@@ -60,7 +60,7 @@ def read_passes(path: Path) -> tuple[dict[int, Latents], dict[str, object]]:
 
 
 def holds_passes(path: Path) -> bool:
-    """Whether a file holds the passes of an edit, and not the latents of a video; False for a damaged one."""
+    """Return whether a file holds the passes of an edit, not the latents of a video; False for a damaged one."""
     try:
         with safe_open(path, framework="pt") as file:
             return _are_passes(list(file.keys()))

@@ -86,7 +86,7 @@ def storage(tensors: Mapping[str, Described], path: Path, metadata: Mapping[str,
 
 
 def is_side(name: str) -> bool:
-    """Whether a tensor of that name belongs to how a weight is stored, and is no parameter itself."""
+    """Return whether a tensor of that name belongs to how a weight is stored, and is no parameter itself."""
     return name == MARKER or name.endswith((*MIXED, *SCALED))
 
 

@@ -1,4 +1,4 @@
-"""Who hears what: results on stdout, notes and errors on stderr, as text for people or as JSON for programs."""
+"""Output of commands: results on stdout, notes and errors on stderr, as text for people or as JSON for programs."""
 
 from __future__ import annotations
 

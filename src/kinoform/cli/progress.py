@@ -1,4 +1,4 @@
-"""How far the work is: bars on a terminal, a line now and then elsewhere, events for programs."""
+"""Progress of the work: bars on a terminal, a line now and then elsewhere, events for programs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STEP_EVERY = 0.1
 
 @contextmanager
 def bars(videos: int = 1) -> Iterator[Callback]:
-    """For `videos` videos; what is yielded is told of a pipeline's progress."""
+    """Yield a callback that shows a pipeline's progress through `videos` videos."""
     with stages(STAGES, items=videos, once={"text", "encode"}) as tell:
 
         def heard(now: Progress) -> None:

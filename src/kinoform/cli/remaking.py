@@ -1,4 +1,4 @@
-"""What a video that is made again takes from the first one, and in what it may differ."""
+"""Videos made again: what they take from the first one, and in what they may differ."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ Named = TypeVar("Named", Solver, Sampler, Guidance)
 
 
 def model_name(told: Recorded) -> str:
-    """Only a name is followed: a stranger's file must not choose a folder or an address. Raises UsageError."""
+    """Return the recorded model if it is a known name, else raise UsageError.
+
+    A stranger's file must not choose a folder or an address.
+    """
     if told.model_name not in {*EMBEDDED, *ADAPTERS, *RELEASED}:
         name = json.dumps(told.model_name)[:LONGEST]
         raise UsageError(
@@ -71,7 +74,7 @@ def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
 
 
 def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Request:
-    """What was asked for, checked anew. Raises UsageError for values out of range."""
+    """Return the recorded request, checked anew. Raises UsageError for values out of range."""
     recipe, inputs = pipeline.recipe, _inputs(pipeline, told, files)
     with warnings.catch_warnings():
         if FRAMES in inputs:
@@ -141,7 +144,7 @@ def _inputs(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> In
 
 
 def wishes(told: Recorded, video: Path, name: str) -> Wishes:
-    """As `video` was saved; its codec only if the file to come, `name`, is of the same kind and takes it.
+    """Return how `video` was saved; its codec only if the file to come, `name`, is of the same kind and takes it.
 
     Raises UsageError for an `upscale` out of range.
     """
@@ -159,7 +162,7 @@ def wishes(told: Recorded, video: Path, name: str) -> Wishes:
 
 
 def differences(pipeline: Pipeline, told: Recorded) -> Iterator[str]:
-    """What may change the last bits of the numbers."""
+    """Yield what may change the last bits of the numbers."""
     if told.version != __version__:
         yield f"the video was made by kinoform {told.version[:40]}, this is {__version__}; it may come out otherwise"
     dtype = str(pipeline.machine.dtype).removeprefix("torch.")

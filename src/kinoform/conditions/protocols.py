@@ -1,4 +1,4 @@
-"""How a wish enters: a conditioner turns inputs into what the transformer and the sampler are given."""
+"""Protocols of conditioners, which turn inputs into what the transformer and the sampler are given."""
 
 from __future__ import annotations
 

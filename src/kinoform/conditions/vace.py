@@ -68,7 +68,7 @@ class Vace:
         return "vace" if inputs[VIDEO] is not None or inputs[REFERENCE_IMAGES] else None
 
     def size(self, inputs: Inputs, asked: VideoSize, units: Units) -> VideoSize:
-        """That of the video that is given, within the number of tokens of the one that is asked for.
+        """Return the size of the video that is given, within the number of tokens of `asked`; `asked` without one.
 
         Raises UsageError for a video too short or too small for any.
         """

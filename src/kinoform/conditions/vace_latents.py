@@ -42,9 +42,10 @@ def control_size(frames: int, size: Size, asked: VideoSize, units: Units) -> Vid
 
 
 def shown_frames(frames: int, count: int) -> list[int]:
-    """Which of `frames` frames are seen at `count` times, evenly from the start of the first to the middle of the last.
+    """Return the indices of the frames, of `frames`, that are seen at `count` times.
 
-    A time on the border of two frames is of the earlier one; all of them where count = frames.
+    The times go evenly from the start of the first frame to the middle of the last. A time on the border of two frames
+    is of the earlier one; with count = frames every frame is seen.
     """
     ticks = 2 * max(1, count - 1)
     return [max(0, (tick * (2 * frames - 1) - 1) // ticks) for tick in range(count)]

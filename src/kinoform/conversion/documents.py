@@ -16,7 +16,7 @@ T5, AS_IT_IS = "T5TokenizerFast", "PreTrainedTokenizerFast"
 
 
 def image_processor(spec: VisionSpec) -> dict[str, object]:
-    """As diffusers' pipelines prepare images, which is not how the official code does (docs/weights.md)."""
+    """Return how diffusers' pipelines prepare images, which is not how the official code does (docs/weights.md)."""
     return {
         "crop_size": {"height": spec.image, "width": spec.image},
         "do_center_crop": True,

@@ -1,4 +1,4 @@
-"""Which attention kernels run here and agree, and whether bfloat16 is worth its rounding."""
+"""Attention kernels: which run here and agree, and whether bfloat16 is worth its rounding."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def attention(device: torch.device) -> Iterator[Finding]:
 
 
 def products(device: torch.device) -> Iterator[Finding]:
-    """How fast matrix products are in both precisions, the best of five; a quick look, not a benchmark."""
+    """Time matrix products in both precisions, the best of five; a quick look, not a benchmark."""
     speeds = {dtype: 2 * SIDE**3 / _seconds(device, dtype) / 1e9 for dtype in FARTHEST}
     wide, short = speeds[torch.float32], speeds[torch.bfloat16]
     comparison = f"{short / wide:.1f} times as fast as" if short > wide else f"{wide / short:.1f} times slower than"

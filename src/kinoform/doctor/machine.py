@@ -28,7 +28,7 @@ LEAST_DISK = 30e9
 
 
 def processor() -> Iterator[Finding]:
-    """Its name, its cores and those that this process may use, and what it has for matrix products."""
+    """Report its name, its cores, those that this process may use, and what it has for matrix products."""
     text = _read("/proc/cpuinfo")
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     called = name[1] if name else _macos_name() or platform.processor() or platform.machine()
@@ -96,7 +96,7 @@ def accelerators() -> Iterator[Finding]:
 
 
 def cache() -> Iterator[Finding]:
-    """Where weights of released models are looked for: whether it can be written, and the room there."""
+    """Report the folder of released models' weights: whether it can be written, and the room there."""
     from kinoform.recipes.catalogue import cache_folder
 
     folder = cache_folder()

@@ -1,4 +1,4 @@
-"""What a look at this installation and machine found: rows that say how things are, and the next step."""
+"""Findings about this installation and machine: rows that say how things are, and the next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which programs and libraries are here, and which options of kinoform are not installed."""
+"""Programs and libraries that are here, and options of kinoform that are not installed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def libraries() -> Iterator[Finding]:
 
 
 def pytorch() -> Iterator[Finding]:
-    """What this build of PyTorch was made for."""
+    """Report what this build of PyTorch was made for."""
     import torch
 
     made_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"

@@ -43,7 +43,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EditPlan:
-    """Everything about an edit but its frames.
+    """Plan of an edit: everything but its frames.
 
     `asked` is the request as it was handed over, with the whole `source` and the largest size that is made at once;
     `alpha` says where the video changes (see `masks.alpha_of`), `rim` by how many pixels the mask was grown and

@@ -47,7 +47,7 @@ Hand: TypeAlias = Callable[[InputVideo, int, bool], Inputs]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Continuation:
-    """Everything about new frames after a video, or `before` it, but the frames.
+    """Plan of new frames after a video, or `before` it: everything but the frames.
 
     `asked` is the request as it was handed over, with the whole `source` and the most frames that are made at once;
     `portions` are the new frames of each pass, which goes on from the `context` frames nearest to them.
@@ -119,7 +119,7 @@ class Continuation:
         return frames[: self.context] if self.before else frames[-self.context :]
 
     def joined(self, known: Frames, new: Frames) -> Frames:
-        """Both in the order of time."""
+        """Join known and new frames in the order of time."""
         return np.concatenate([new, known] if self.before else [known, new])
 
     def request(self, number: int, known: Frames) -> Request:

@@ -25,7 +25,7 @@ class ModelUnderTest:
 
 
 class VideoKey(NamedTuple):
-    """Which video: `side` is 0 for the first model, 1 for the other; `number` is that of the scene, from 0."""
+    """Key of a video: `side` is 0 for the first model, 1 for the other; `number` is that of the scene, from 0."""
 
     side: int
     case: str

@@ -1,4 +1,4 @@
-"""What a video takes in operations, as `kinoform plan` counts them."""
+"""Operations that a video takes, as `kinoform plan` counts them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class VideoFlops:
 
 
 def video_flops(pipeline: Pipeline, asked: Request) -> VideoFlops | None:
-    """Of the video that is asked for; None where a part of the model is not counted.
+    """Count the operations of the video that is asked for; None where a part of the model is not counted.
 
     The text is counted at the full length of a prompt.
     """

@@ -1,4 +1,4 @@
-"""What many videos show: shares with intervals and mean figures, for videos and for the ceiling of the codec."""
+"""Metrics of many videos: shares with intervals and mean figures, for videos and for the ceiling of the codec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinoform.world.score import wilson
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """How many of `trials` videos were right, and the 95 % Wilson interval of the share."""
+    """Share of `trials` videos that were right, with its 95 % Wilson interval."""
 
     right: int
     trials: int

@@ -19,7 +19,7 @@ class Report:
 
     @cached_property
     def differences(self) -> Mapping[str, Mapping[str, Difference]]:
-        """By case and mark, the other side less the first. Raises UsageError where the videos are not the same."""
+        """Differences by case and mark, other side less first. Raises UsageError where the videos are not the same."""
         if self.other is None:
             return {}
         pairs = zip(self.first.cases, self.other.cases, strict=True)

@@ -19,7 +19,7 @@ ALL_AND_STEADY = "all_right_and_steady"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoResult:
-    """What one video shows.
+    """Result of one video.
 
     `read` says it in words. `marks` has an entry for each attribute of the level (`size` where a word says it),
     for `binding_error` (the background has the colour asked of an object) and for `count_constancy` (every frame
@@ -33,7 +33,7 @@ class VideoResult:
 
 
 def attributes(level: Difficulty) -> tuple[str, ...]:
-    """What is judged at a level: texture, camera and size only where it varies them.
+    """Return what is judged at a level: texture, camera and size only where it varies them.
 
     The count is judged at every level, since no object, or two for one, is a failure wherever one is asked for.
     `all_right` goes by most frames; `all_right_and_steady` asks every frame for the objects, each near to where it was.
@@ -69,7 +69,7 @@ def says_size(story: Story) -> bool:
 
 
 def in_words(reading: VideoReading) -> str:
-    """What was read, as "small red ball: left; on checker blue, camera left"; medium and plain are not said."""
+    """Write a reading as "small red ball: left; on checker blue, camera left"; medium and plain are not said."""
     more = reading.count - len(reading.things)
     things = [_thing(thing) for thing in reading.things] + ([f"and {more} more"] if more > 0 else [])
     texture = "" if reading.background.texture == PLAIN else f"{reading.background.texture.name} "

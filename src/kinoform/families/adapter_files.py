@@ -1,4 +1,4 @@
-"""What an adapter file says of itself, in the metadata of its header. Read without PyTorch.
+"""Metadata that an adapter file has in its header. Read without PyTorch.
 
 kinoform_adapter  the version of the form, 1
 base, base_hash   the model that it was trained on, by name and by the hash of its files

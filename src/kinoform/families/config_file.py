@@ -1,4 +1,4 @@
-"""What a config.json says about the weights beside it: a second witness, and the only one for what has no shape."""
+"""The config.json beside weights: a second witness of their sizes, and the only one for what has no shape."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +52,10 @@ class Config:
         return tuple(float(each) for each in value)
 
     def rising(self, key: str, below: int) -> tuple[int, ...] | None:
-        """None where the file does not say. Raises WeightsError unless it is a list of rising numbers from 0."""
+        """Return a list of rising numbers from 0 and less than `below`, None where the file has none.
+
+        Raises WeightsError for any other value.
+        """
         value = self.values.get(key)
         if value is None:
             return None

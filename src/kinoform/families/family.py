@@ -59,7 +59,7 @@ class Shapes:
         )
 
     def has(self, start: str) -> bool:
-        """Whether any name begins so."""
+        """Return whether any name begins with `start`."""
         return any(name.startswith(start) for name in self.by_name)
 
     def layers(self, under: str = "blocks") -> int:
@@ -114,7 +114,7 @@ class Dialect:
 
     @property
     def own(self) -> bool:
-        """Whether its names are kinoform's own."""
+        """Return whether its names are kinoform's own."""
         return self.table is OWN_NAMES
 
     def names(self, held: Iterable[str]) -> Names:
@@ -222,7 +222,7 @@ class Family:
 
     @property
     def supported(self) -> bool:
-        """Whether kinoform makes videos with it; of transformers, whether any released one has a recipe."""
+        """Return whether kinoform makes videos with it; of transformers, whether any released one has a recipe."""
         return bool(self.dialects) and (self.part != TRANSFORMER or any(model.recipes for model in self.released))
 
     def dialect(self, name: str) -> Dialect:

@@ -39,7 +39,7 @@ def two_experts(place: object) -> WeightsError:
 
 
 def has_experts(index: Mapping[str, Any]) -> bool:
-    """Whether a model_index.json names a second transformer, or the time at which one takes over from the other."""
+    """Return whether a model_index.json names a second transformer, or the time at which one takes over."""
     second, boundary = index.get("transformer_2"), index.get("boundary_ratio")
     named = isinstance(second, list) and any(isinstance(each, str) for each in second)
     return named or (isinstance(boundary, int | float) and not isinstance(boundary, bool))

@@ -1,4 +1,4 @@
-"""Which part of which model a set of tensors is, told by names and shapes alone.
+"""Detection of the part and the model that a set of tensors is, by names and shapes alone.
 
 A part is known by names that only it has, whatever stands before them; its other names are then translated
 to kinoform's own, and compared with those of the module that it is loaded into.
@@ -45,7 +45,7 @@ VOCABULARY = "spiece_model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What may speak for one of several models that share a structure."""
+    """Evidence for one of several models that share a structure."""
 
     path: Path
     metadata: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What a file of weights turned out to be."""
+"""Identity of the parts in a file of weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

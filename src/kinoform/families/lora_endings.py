@@ -85,7 +85,7 @@ def method_of(name: str) -> Ended | None:
 
 
 def is_change(name: str) -> bool:
-    """Whether such a name shows that a file holds changes of a model."""
+    """Return whether such a name shows that a file holds changes of a model."""
     return WEAK.search(name) is None and (taken_apart(name) or method_of(name)) is not None
 
 

@@ -143,7 +143,7 @@ def lora_prefix(names: Iterable[str]) -> str:
 
 
 def is_undotted(name: str) -> bool:
-    """Whether a name has _ for dots, as those of kohya's trainers and of LyCORIS; they are not read yet."""
+    """Return whether a name has _ for dots, as those of kohya's trainers and of LyCORIS; they are not read yet."""
     return name.startswith(UNREAD_PREFIXES)
 
 
@@ -167,7 +167,7 @@ def without_prefix(module: str) -> str:
 
 
 def elsewhere(module: str, layers: Collection[str]) -> bool:
-    """Whether a module that a model with these layers lacks is a relative's: of the image stream, of VACE, or
+    """Return whether a module that a model with these layers lacks is a relative's: of the image stream, of VACE, or
     of the second expert."""
     if without_prefix(module).startswith(SECOND_EXPERT):
         return True

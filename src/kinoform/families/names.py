@@ -44,7 +44,7 @@ class Names:
         return self.theirs(own) if self.knows(own) else own
 
     def knows(self, own: str) -> bool:
-        """Whether one of kinoform's parameters has a name in the file."""
+        """Return whether one of kinoform's parameters has a name in the file."""
         return _translate(own, self._backward) is not None
 
     def official(self, names: Iterable[str]) -> dict[str, str]:

@@ -80,22 +80,22 @@ def channels(shapes: Shapes) -> tuple[int, int]:
 
 
 def is_plain(shapes: Shapes) -> bool:
-    """Whether a transformer has neither an image stream nor side blocks."""
+    """Return whether a transformer has neither an image stream nor side blocks."""
     return not has_image(shapes) and not has_side(shapes)
 
 
 def has_image(shapes: Shapes) -> bool:
-    """Whether a transformer reads the tokens of an image encoder."""
+    """Return whether a transformer reads the tokens of an image encoder."""
     return shapes.has(f"{IMAGE}.") or shapes.has("blocks.0.cross_attention.streams.image.")
 
 
 def has_positions(shapes: Shapes) -> bool:
-    """Whether these tokens have learned positions, as those of a first and a last frame do."""
+    """Return whether these tokens have learned positions, as those of a first and a last frame do."""
     return shapes.has(f"{IMAGE}.positions")
 
 
 def has_side(shapes: Shapes) -> bool:
-    """Whether a transformer has VACE's context blocks."""
+    """Return whether a transformer has VACE's context blocks."""
     return shapes.has(f"{SIDE}.blocks.")
 
 

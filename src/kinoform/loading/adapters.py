@@ -67,7 +67,7 @@ class AdapterFile:
 
 
 def adapter_in(path: Path, reader: HeaderReader) -> AdapterFile | None:
-    """None for weights of any other kind. Raises WeightsError for a damaged file."""
+    """Read an adapter file; None for weights of any other kind. Raises WeightsError for a damaged file."""
     if path.suffix.lower() != ".safetensors" or not is_adapter(reader.read(path).metadata):
         return None
     opened = reader.open(path, (path,))

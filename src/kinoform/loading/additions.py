@@ -85,7 +85,7 @@ class Additions:
         return {LATENTS: spec.out_channels, **known, **self.channels}
 
     def own(self, name: str) -> bool:
-        """Whether the parameter with this name belongs to an added stream or branch."""
+        """Return whether the parameter with this name belongs to an added stream or branch."""
         streams = any(name.startswith(f"context.{s.name}.") or f".streams.{s.name}." in name for s in self.context)
         return streams or name.startswith(tuple(f"branches.{branch.name}." for branch in self.branches))
 

@@ -1,4 +1,4 @@
-"""From a weight file or folder to a part that kinoform reads: what it is, and how its tensors are called there."""
+"""Detection of the parts in a weight file or folder: what each is, and how its tensors are called there."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From a checkpoint to a module: built without memory, then filled tensor by tensor, each cast once or kept packed.
+"""Modules from checkpoints: built without memory, then filled tensor by tensor, each cast once or kept packed.
 
 Strict in both directions: every tensor has its place or is known to be unused, every place its tensor.
 """

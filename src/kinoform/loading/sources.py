@@ -49,7 +49,7 @@ class Overrides:
 
     @property
     def leaves_parts(self) -> bool:
-        """Whether a part beside the transformer is left to the folder of the model."""
+        """Return whether a part beside the transformer is left to the folder of the model."""
         return self.text_encoder is None or self.codec is None
 
 
@@ -92,7 +92,7 @@ class PartFile:
 
     @property
     def reads_images(self) -> bool:
-        """Whether this is a transformer that reads the tokens of an image encoder, as its family tells."""
+        """Return whether this is a transformer that reads the tokens of an image encoder, as its family tells."""
         return self.family is not None and self.family.reads_images
 
     @property

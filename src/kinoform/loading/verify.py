@@ -1,4 +1,4 @@
-"""Whether weight files are whole: every tensor is read, every recorded hash compared.
+"""Verification of weight files: every tensor is read, every recorded hash compared.
 
 Headers are checked whenever a file is opened; here is what takes minutes on 28 GB and finds the rest.
 """

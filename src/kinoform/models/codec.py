@@ -152,7 +152,7 @@ def to_signed(frames: UInt8[np.ndarray, "b t height width 3"]) -> Pixels:
 
 
 def signed(values: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """From 0..255 to [-1, 1], float32: (value / 255 - 0.5) / 0.5, in the official order of operations."""
+    """Map 0..255 to [-1, 1], float32: (value / 255 - 0.5) / 0.5, in the official order of operations."""
     return values.float().div_(255).sub_(0.5).div_(0.5)
 
 

@@ -171,7 +171,7 @@ class Reader(nn.Module):
 
 
 class ImageWords(nn.Module):
-    """What a reader makes of images, in as many rows as there are queries."""
+    """Module that reads images into as many rows as there are queries."""
 
     def __init__(self, spec: WordStream, dim: int) -> None:
         super().__init__()

@@ -83,7 +83,7 @@ class DiTSpec:
 
 
 class Prepared(NamedTuple):
-    """What stays the same at every step of one video and one prompt."""
+    """Values that stay the same at every step of one video and one prompt."""
 
     channels: Latents | None
     constant: Float[Tensor, "b l d"]  # the patch embedding of `channels`, plus its bias; float32
@@ -132,7 +132,7 @@ class Head(nn.Module):
         return self.linear(layer_norm(tokens, self.eps) * (1 + scale) + shift)
 
     def gates(self, modulation: Modulation) -> Float[Tensor, "#b #l c"] | None:
-        """By how much the noisy latents are added to the velocity, by channel; None without `skip`."""
+        """Return by how much the noisy latents are added to the velocity, by channel; None without `skip`."""
         return None if self.skip is None else modulation.of_tokens(self.skip(modulation.embedding))
 
 
@@ -366,5 +366,5 @@ def cast_weights(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def keeps_float32(name: str) -> bool:
-    """Whether the parameter of a transformer with this name is one of FLOAT32_PARTS."""
+    """Return whether the parameter of a transformer with this name is one of FLOAT32_PARTS."""
     return any(part.startswith(FLOAT32_PARTS) or "norm" in part for part in name.split("."))

@@ -89,5 +89,5 @@ class SpaceTimeBlock(nn.Module):
 
 
 def has_time_attention(names: Iterable[str]) -> bool:
-    """Whether these are names of parameters of factorized blocks."""
+    """Return whether these are names of parameters of factorized blocks."""
     return any(TIME_ATTENTION in name for name in names)

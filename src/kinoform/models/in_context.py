@@ -53,7 +53,7 @@ class ReferenceGuests:
 
 
 class ReferenceBranch(nn.Module):
-    """Its payload are the images in the order of their places."""
+    """Branch whose payload are the images in the order of their places."""
 
     def __init__(self, own: ReferenceGuests, spec: TransformerSizes) -> None:
         super().__init__()

@@ -114,7 +114,7 @@ def bare(model: Module) -> Module:
 
 
 def adapters_of(model: nn.Module) -> dict[str, dict[str, Adapter]]:
-    """By adapter name, then by layer."""
+    """Return the adapters of a model by name, then by layer."""
     found: dict[str, dict[str, Adapter]] = {}
     for place, layer in _adapted(model).items():
         for name, adapter in layer.named().items():

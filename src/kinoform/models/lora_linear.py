@@ -48,7 +48,7 @@ class Adapter(nn.Module):
         return linear(thin, self.up.to(x.dtype), None) * self.factor
 
     def change(self) -> Float32[Tensor, "out in"]:
-        """What it adds to the weight, factor * B A."""
+        """Return what it adds to the weight, factor * B A."""
         return (self.up.float() @ self.down.float()) * self.factor
 
     def size(self) -> float:
@@ -118,5 +118,5 @@ def device_of(layer: Linear) -> torch.device:
 
 
 def dtype_of(layer: Linear) -> torch.dtype:
-    """What the layer computes in."""
+    """Return the dtype that the layer computes in."""
     return layer.dtype if isinstance(layer, PackedLinear) else layer.weight.dtype

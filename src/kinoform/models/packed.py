@@ -12,7 +12,7 @@ from kinoform.ops.cpu import linear
 
 @runtime_checkable
 class Packing(Protocol):
-    """How the rows of a matrix are stored: a frozen value that reads any number of them."""
+    """Storage of the rows of a matrix: a frozen value that reads any number of them."""
 
     def unpack(self, rows: UInt8[Tensor, "n bytes"]) -> Float32[Tensor, "n columns"]:
         """The numbers of the rows, on the device of the rows."""

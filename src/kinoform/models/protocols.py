@@ -37,7 +37,7 @@ class AttentionScheme(Protocol):
 
 @runtime_checkable
 class Mesh(Protocol):
-    """How a token axis is shared out among ranks; the only thing sequence parallelism may touch.
+    """Division of a token axis among ranks; the only thing sequence parallelism may touch.
 
     `split` keeps this rank's part of `axis`, `gather` is its inverse, `attend` runs a scheme's attention
     so that every query of this rank sees the keys of all ranks.
@@ -106,7 +106,7 @@ class Stream:
         return replace(self, tokens=sums)
 
     def split(self) -> Stream:
-        """This rank's share of everything that has one entry per token."""
+        """Take this rank's share of everything that has one entry per token."""
         index = self.modulation.index
         if index is not None:
             index = self.mesh.split(index, 1)

@@ -50,7 +50,7 @@ class SideBlocks:
 
     @property
     def copies(self) -> Mapping[str, str]:
-        """Where they are added to a model, the side blocks begin as the main blocks beside them, as VACE's did."""
+        """Prefix of each side block -> that of the main block beside it, whose values it begins with, as VACE's did."""
         return {f"blocks.{place}.": f"blocks.{layer}." for place, layer in enumerate(self.layers)}
 
     def build(self, spec: TransformerSizes) -> SideBranch:
@@ -64,7 +64,7 @@ class SideBlocks:
 
 
 class Side(NamedTuple):
-    """What passes from side block to side block: once a video all but `stream`, which begins at every step."""
+    """State passed from side block to side block: once a video all but `stream`, which begins at every step."""
 
     start: Float[Tensor, "b l d"]
     keys: tuple[KeysValues, ...]

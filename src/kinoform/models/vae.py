@@ -139,7 +139,7 @@ class Decoder(nn.Module):
 
 
 class History(NamedTuple):
-    """What one direction remembers between chunks: of the network's layers, and of the shortcut."""
+    """Memories of one direction between chunks: of the network's layers, and of the shortcut."""
 
     network: Past = None
     shortcut: Tensor | None = None

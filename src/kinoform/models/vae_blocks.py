@@ -47,7 +47,7 @@ class Memory:
         return self.behind(torch.cat([_blank(x, 2), x], dim=2) if self.first else x, 2)
 
     def kept(self) -> tuple[Tensor, ...]:
-        """Everything that is remembered now. All that was remembered before must have been taken."""
+        """Return all that is remembered now. All that was remembered before must have been taken."""
         assert not self._past, "every layer takes its past"
         return tuple(self._next)
 

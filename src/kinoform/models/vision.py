@@ -87,7 +87,7 @@ class VisionEncoder(nn.Module):
 
 @runtime_checkable
 class BlockSizes(Protocol):
-    """What the spec of such blocks says."""
+    """Sizes in the spec of such blocks."""
 
     @property
     def dim(self) -> int: ...

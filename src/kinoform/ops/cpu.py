@@ -29,19 +29,19 @@ def linear(
 
 
 def chooses() -> bool:
-    """Whether this code runs as it stands. Where PyTorch compiles it, the compiler chooses kernels, and would break its
-    graph at each question about the processor."""
+    """Return whether this code runs as it stands. Where PyTorch compiles it, the compiler chooses kernels, and would
+    break its graph at each question about the processor."""
     return not torch.compiler.is_compiling()
 
 
 def learns(*tensors: Tensor | None) -> bool:
-    """Whether a gradient will be asked of a function of these."""
+    """Return whether a gradient will be asked of a function of these."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 @cache
 def multiplies(dtype: torch.dtype) -> bool:
-    """Whether matrix products in `dtype` run faster here than PyTorch's fused attention, which computes in
+    """Return whether matrix products in `dtype` run faster here than PyTorch's fused attention, which computes in
     float32 whatever its inputs."""
     if dtype == torch.bfloat16:
         able = getattr(torch.cpu, "get_capabilities", dict)()
@@ -55,7 +55,7 @@ NATIVE = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 @cache
 def emulates(dtype: torch.dtype) -> bool:
-    """Whether this processor computes products in `dtype` by way of float32, because it has no units for it: many times
+    """Return whether this processor computes products in `dtype` by way of float32, having no units for it: many times
     slower than float32 itself. Where PyTorch does not know the units of a processor, none are assumed."""
     if dtype != torch.bfloat16:
         return False

@@ -27,7 +27,7 @@ LIKE: dict[Callable[..., Any], Callable[..., Tensor]] = {
 
 
 class DrawnFrom(TorchFunctionMode):
-    """Within it, what is drawn without a generator comes from this one, in the order in which it is drawn.
+    """Context in which draws without a generator come from this one, in the order in which they are drawn.
 
     A generator with a seed gives what torch.manual_seed with that seed would give.
     """

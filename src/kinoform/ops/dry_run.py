@@ -110,7 +110,7 @@ class DryRun(TorchDispatchMode):
 
     @contextmanager
     def counted(self) -> Iterator[Counted]:
-        """What the block adds to this run, filled in at its end."""
+        """Yield the counts that the block adds to this run, filled in at its end."""
         flops, peaks, start = self.flops, (self.peak, self.peak_with_copies), self.now
         self.flops, self.peak, self.peak_with_copies = Counter(), start, start
         found = Counted(flops=self.flops)

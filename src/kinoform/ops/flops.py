@@ -1,4 +1,4 @@
-"""How many floating-point operations a call takes: 2 per multiply-add of products and convolutions."""
+"""Floating-point operations that a call takes: 2 per multiply-add of products and convolutions."""
 
 from collections.abc import Callable
 

@@ -11,13 +11,13 @@ Patch = tuple[int, int, int]
 
 
 def grid_of(x: Float[Tensor, "b c f h w"], patch: Patch) -> Grid:
-    """How many patches (time, height, width) fit into x; x must divide exactly."""
+    """Count the patches (time, height, width) that fit into x; x must divide exactly."""
     frames, height, width = (size // p for size, p in zip(x.shape[2:], patch, strict=True))
     return Grid(frames=frames, height=height, width=width)
 
 
 def covers(grid: Grid, x: Float[Tensor, "b c f h w"], patch: Patch) -> bool:
-    """Whether x is exactly the patches of the grid, with nothing left over."""
+    """Return whether x is exactly the patches of the grid, with nothing left over."""
     sizes = (grid.frames, grid.height, grid.width)
     return tuple(x.shape[2:]) == tuple(n * p for n, p in zip(sizes, patch, strict=True))
 

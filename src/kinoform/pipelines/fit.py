@@ -1,4 +1,4 @@
-"""Whether a video fits this machine: what its plan says before the workload, and what PyTorch says during it."""
+"""Fit of a video to this machine: what its plan says before the workload, and what PyTorch says during it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a video says of how it was made, checked as the words of a stranger, so that it can be made again."""
+"""Record that a video holds of how it was made, checked as the words of a stranger, so that it can be made again."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a video was made; None where it does not tell."""
+    """Place where a video was made; None where it does not tell."""
 
     device: str | None = None
     threads: int | None = None
@@ -81,7 +81,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """How a video was saved: arguments of `Video.save`."""
+    """Arguments of `Video.save` with which a video was saved."""
 
     upscale: int = 1
     codec: str | None = None

@@ -86,7 +86,7 @@ class Request:
 
     @property
     def reads_negative(self) -> bool:
-        """Whether the negative prompt counts; otherwise it is not even encoded."""
+        """Return whether the negative prompt counts; otherwise it is not even encoded."""
         return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler)
 
     def sized(self, codec: CodecSpec, patch: Patch, takers: Takers = lambda field: ()) -> Request:

@@ -68,7 +68,7 @@ class Crossover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crossovers:
-    """Of one model, at its video's own size and at those of SIDES. `parameters` of the transformer by key of BLOCKS."""
+    """Crossovers of a model, at its video's size and those of SIDES; transformer `parameters` by key of BLOCKS."""
 
     fps: float
     parameters: Mapping[str, int]
@@ -79,9 +79,10 @@ class Crossovers:
 
 
 def crossovers(sizes: Sizes, workload: Workload, *, fps: float, dtype: torch.dtype, device: str) -> Crossovers:
-    """Of the video that is asked for and of videos of SECONDS. Sides that the model cannot make are the next it can.
+    """Return the crossovers of the video that is asked for and of videos of SECONDS.
 
-    Of several transformers the first is compared. Raises UsageError when the codec cannot hold the video.
+    Sides that the model cannot make are the next it can. Of several transformers the first is compared. Raises
+    UsageError when the codec cannot hold the video.
     """
     check(sizes, workload)
     workload = replace(workload, guidance_scale=of_expert(workload.guidance_scale, 0), boundaries=())

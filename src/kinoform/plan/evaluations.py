@@ -1,4 +1,4 @@
-"""How often a video asks the transformer: counted by running its sampler on a velocity that costs nothing."""
+"""Evaluations of the transformer for a video, counted by running its sampler on a velocity that costs nothing."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def needs(
     sizes: Sizes, workload: Workload, dtype: torch.dtype, device: str, kernels: Kernels | None = None,
     denoising: Sequence[DenoiseRun] | None = None,
 ) -> Needs:  # fmt: skip
-    """As `peaks`, with what these leave out. `denoising` are the runs of the transformers, where they are known."""
+    """Return `peaks` and what these leave out. `denoising` are the runs of the transformers, where they are known."""
     kernels = kernels_of(device, dtype) if kernels is None else kernels
     runs = denoise_runs(sizes, workload, dtype, kernels) if denoising is None else denoising
     costs, latents = estimates(sizes, workload), latents_of(sizes, workload)

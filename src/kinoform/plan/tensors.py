@@ -28,7 +28,7 @@ class TensorPlan:
 
 
 def tensors(sizes: Sizes, workload: Workload, run: DenoiseRun, dtype: torch.dtype) -> tuple[TensorPlan, ...]:
-    """From prompt to frames, for one prompt and one guidance branch."""
+    """Return the tensors from prompt to frames, for one prompt and one guidance branch."""
     spec, codec, text = sizes.transformer, sizes.codec, sizes.text
     network, grid = str(dtype).removeprefix("torch."), grid_of(sizes, workload)
     latents, head_width = (1, codec.channels, *denoised_latents(sizes, workload)), spec.dim // spec.heads

@@ -41,7 +41,7 @@ class StageFlops:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoPlan:
-    """What a video takes. `dtype` is that of text encoder and transformer, `device` a device's type.
+    """Cost of a video. `dtype` is that of text encoder and transformer, `device` a device's type.
 
     `denoising` and `asked` have an item for each transformer. `lead` latent frames are denoised before the video;
     `encode` is the work of encoding one whole video, `reading` the operations of all that is encoded; `uncounted` says
@@ -77,7 +77,7 @@ class VideoPlan:
 
     @property
     def flops(self) -> Mapping[str, StageFlops]:
-        """By stage. Text is counted at the full length of a prompt: an upper bound of what is executed."""
+        """Operations by stage. Text is counted at the full length of a prompt: an upper bound of what is executed."""
         both = 2 + (self.workload.inputs[SOURCE_PROMPT] is not None)
         turns = [*zip(self.denoising, self.asked, strict=True)]
         return {

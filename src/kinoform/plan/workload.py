@@ -1,4 +1,4 @@
-"""What is planned: a model's sizes and one video, checked, with the sizes that follow from both."""
+"""Workload of a plan: a model's sizes and one video, checked, with the sizes that follow from both."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Solver(Protocol):
         ...
 
     def step(self, state: State[Any], field: Field, levels: tuple[Level, ...], index: int) -> State[Any]:
-        """From levels[index] to levels[index + 1].
+        """Step from levels[index] to levels[index + 1].
 
         `index` counts from the head of the list wherever the run began. Levels are never looked up by
         timestep, since truncated timesteps may repeat.

@@ -26,13 +26,13 @@ class VelocityEvaluation(NamedTuple):
 
 @runtime_checkable
 class Rule(Protocol):
-    """When the last velocity is still good: a frozen value."""
+    """Rule for when the last velocity is still good: a frozen value."""
 
     def reuse(self, x: Latents, level: Level, last: VelocityEvaluation) -> bool: ...
 
     @property
     def needs_rate(self) -> bool:
-        """Whether `Evaluation.rate` is to be measured, which waits for the device once per evaluation."""
+        """Return whether to measure `VelocityEvaluation.rate`, which waits for the device once per evaluation."""
         ...
 
 

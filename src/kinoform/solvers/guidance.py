@@ -43,7 +43,7 @@ class ReadsNegative(Protocol):
 
 
 def reads_negative(rule: Guidance, scale: float) -> bool:
-    """Whether the rule reads the negative prompt at this scale; taken for granted where it does not tell."""
+    """Return whether the rule reads the negative prompt at this scale; taken for granted where it does not tell."""
     return not isinstance(rule, ReadsNegative) or rule.reads_negative(scale)
 
 

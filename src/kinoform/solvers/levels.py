@@ -1,4 +1,4 @@
-"""How noisy the video is at each step: evenly spaced levels, bent by the shift."""
+"""Levels of noise at each step: evenly spaced, bent by the shift."""
 
 import math
 from typing import TypeVar

@@ -59,7 +59,7 @@ class SourceGuided(Protocol):
 
 
 def negative_is_read(rule: Guidance, scale: PerExpert, sampler: Sampler) -> bool:
-    """Whether a run reads the negative prompt, for the prompt at `scale`, of any expert, or for a source prompt.
+    """Return whether a run reads the negative prompt, for the prompt at `scale`, of any expert, or for a source prompt.
 
     Taken for granted where the rule or the sampler does not tell.
     """
@@ -97,5 +97,5 @@ def noised(x0: Latents, noise: Latents, level: Level) -> Latents:
 
 
 def first_step(steps: int, strength: float) -> int:
-    """Where a video that is redone by `strength` in (0, 1] begins: the last `strength` of the steps, one at least."""
+    """Return where a video redone by `strength` in (0, 1] begins: the last `strength` of the steps, one at least."""
     return steps - max(1, min(steps, int(steps * strength + SLACK)))

@@ -98,7 +98,7 @@ class GlooGroup:
             part.copy_(found.view_as(part))
 
     def map_sharded(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
-        """On accelerators each process does it all, which takes less time than to tell of it."""
+        """Share the work out on the CPU. On accelerators each process does it all: telling of it would take longer."""
         if any(stack.device.type != "cpu" for stack in stacks):
             return [work(stack) for stack in stacks]
         flat = torch.zeros(sum(stack.numel() for stack in stacks))

@@ -41,7 +41,7 @@ class Schedule:
             )
 
     def factor(self, step: int) -> float:
-        """For the step with index `step` (from 0): 1 / warmup at the first, `final` at and after the last."""
+        """Return the factor of step index `step` (from 0): 1 / warmup at the first, `final` at and after the last."""
         rising = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         held, last = self.hold * self.total, self.total - 1
         fallen = min(1.0, max(0.0, (step - held) / (last - held))) if last > held else float(step > last)
@@ -109,11 +109,10 @@ class OptimizerSpec:
     hidden: Callable[[str, Tensor], bool] = every_matrix
 
     def build(self, named: Iterable[tuple[str, nn.Parameter]], group: ProcessGroup | None = None) -> "Optimizer":
-        """For one process of a `group`, whose gradients are the same in all when it steps.
+        """Build it for one process of a `group`, whose gradients are the same in all when it steps.
 
-        Raises UsageError when nothing can be trained, and when `hidden` takes a vector, which Muon cannot.
-
-        Also when it takes nothing: who wants no Muon says so with `no_matrix`.
+        Raises UsageError when nothing can be trained, when `hidden` takes a vector, which Muon cannot, and when it
+        takes nothing: who wants no Muon says so with `no_matrix`.
         """
         trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
         hidden = {name for name, parameter in trained if self.hidden(name, parameter)}

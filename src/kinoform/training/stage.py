@@ -48,7 +48,7 @@ class Stage(Protocol):
         ...
 
     def loss(self, batch: Any) -> Float[Tensor, ""]:
-        """On the device where the modules and the batch are."""
+        """Return the loss, on the device where the modules and the batch are."""
         ...
 
 
