@@ -83,6 +83,12 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raise UsageError unless the transformers read the same inputs and their boundaries fall between 0 and 1."""
         settle(self, boundaries=check_boundaries(self.boundaries))
+        if not isinstance(self.transformers, tuple):
+            raise UsageError(
+                f"transformers of the recipe {self.name} must be a tuple such as (spec,), not "
+                f"{type(self.transformers).__name__}",
+                code="wrong_type",
+            )
         if len(self.transformers) != len(self.boundaries) + 1:
             raise UsageError(
                 f"the recipe {self.name} has {len(self.transformers)} transformers and {len(self.boundaries)} "
@@ -122,7 +128,11 @@ def returned(address: str, kind: type[T], noun: str) -> T:
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        known = [
+            name
+            for name, value in vars(module).items()
+            if callable(value) and not isinstance(value, type) and not name.startswith("_")
+        ]
         raise UsageError(
             f"no {noun} {function_name!r} in {module_name}; {nearest(function_name, known)}", code="unknown_recipe"
         )

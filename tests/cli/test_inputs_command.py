@@ -98,6 +98,7 @@ def test_a_video_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: 
     ("options", "code", "named"),
     [
         (["--frame", "first.png"], "bad_value", "'first.png'"),
+        (["--input", "frames=first.png"], "bad_value", "frames: 'first.png'"),
         (["--image", "mask.png", "--frame", "0=mask.png"], "frame_given_twice", "frame 0"),
         (
             ["--image", "mask.png"],

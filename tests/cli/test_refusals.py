@@ -178,3 +178,9 @@ def test_latents_that_are_no_numbers_are_told_with_their_step(kinoform: Run, fol
     ran = kinoform("generate", PROMPT, *words)
     assert ran.refusal == "not_finite" and "3 of 200" in ran.sentence
     assert ran.out == "" and not list(here.iterdir())
+
+
+def test_a_name_that_is_not_in_a_module_is_answered_with_functions(kinoform: Run) -> None:
+    ran = kinoform("generate", "a", "--recipe", "tiny_recipe:nothing_like_it")
+    assert ran.refusal == "unknown_recipe"
+    assert "tiny" in ran.sentence and "Path" not in ran.sentence

@@ -76,6 +76,10 @@ def test_the_advice_is_given_once(kinoform: Run, folder: Path, tmp_path: Path) -
     file.write_bytes(file.read_bytes()[:-100])
     ran = kinoform("verify", copy)
     assert ran.refusal == "weights_damaged" and ran.sentence.count("fetch it again") == 1
+    page = tmp_path / "weights.pth"
+    page.write_text("<html>log in</html>")
+    ran = kinoform("verify", page)
+    assert ran.refusal is not None and ran.sentence.count("fetch it again") == 1
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

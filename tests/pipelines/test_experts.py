@@ -1,5 +1,7 @@
 """Several transformers make one video, each at its noise levels, and are in memory one after the other."""
 
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -295,6 +297,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_numbers_that_no_model_of_two_has_are_refused(pipe: Pipeline, changes: dict[str, Any], code: str) -> None:
     with refused(code):
         pipe.request(PROMPT, seed=1, **changes)
+
+
+def test_a_recipe_whose_transformers_are_no_tuple_is_refused() -> None:
+    """In a process of its own, where no test's type checks come first."""
+    program = (
+        "from dataclasses import replace\n"
+        "from kinoform.mini import mini\n"
+        "base = mini()\n"
+        "try:\n    replace(base, transformers=base.transformer)\n"
+        "except ValueError as error:\n    print(error.code)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["wrong_type"]
 
 
 def test_a_recipe_of_transformers_that_do_not_belong_together_is_refused() -> None:

@@ -164,10 +164,10 @@ def wishes(told: Recorded, video: Path, name: str) -> Wishes:
 def differences(pipeline: Pipeline, told: Recorded) -> Iterator[str]:
     """Yield what may change the last bits of the numbers."""
     if told.version != __version__:
-        yield f"the video was made by kinoform {told.version[:40]}, this is {__version__}; it may come out otherwise"
+        yield f"the video was made by kinoform {told.version[:40]}, this is {__version__}; the result may differ"
     dtype = str(pipeline.machine.dtype).removeprefix("torch.")
     if told.dtype != dtype:
-        yield f"the video was made in {told.dtype}, this is {dtype}; it may come out otherwise"
+        yield f"the video was made in {told.dtype}, this is {dtype}; the result may differ"
     here = Place(device=pipeline.machine.device.type, threads=torch.get_num_threads(), torch=torch.__version__)
     for name, then, now in zip(("device", "threads", "PyTorch"), astuple(told.machine), astuple(here), strict=True):
         if then is not None and then != now:

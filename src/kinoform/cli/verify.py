@@ -35,7 +35,7 @@ def verify(
     console.result(_text(path, found), _data(path, found), as_json=as_json)
     if found.faults:
         first, more = str(found.faults[0]), len(found.faults) - 1
-        advice = "" if first.endswith(ADVICE) else f"; {ADVICE}"
+        advice = "" if ADVICE in first else f"; {ADVICE}"
         others = f" (and {more} more {'fault' if more == 1 else 'faults'})" if more else ""
         raise WeightsError(f"{first}{advice}{others}", code=found.faults[0].code)
 

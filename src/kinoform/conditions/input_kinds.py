@@ -183,7 +183,7 @@ class NumberedImagesKind(InputKind["Mapping[int, InputImage]"]):
             match = re.fullmatch(r"(-?\d{1,6})=(.+)", str(text))
             if match is None:
                 raise UsageError(
-                    f"--{name} {text!r} is not NUMBER=FILE; write for example --{name} 0=first.png", code="bad_value"
+                    f"{name}: {text!r} is not NUMBER=FILE; write for example 0=first.png", code="bad_value"
                 )
             pairs.append((int(match[1]), Path(match[2])))
         return pairs

@@ -137,7 +137,7 @@ def by_name(fields: Iterable[InputField[Any]], reserved: Iterable[str] = ()) -> 
                 other = taken[name]
                 owner = "an argument of a request" if other is None else f"another input ({other.help})"
                 raise UsageError(
-                    f"the input {item.name} has the name {name}, which is that of {owner}; give it another name",
+                    f"an input cannot be called {name}, the name of {owner}; give it another name",
                     code="input_name_taken",
                 )
             taken[name] = item

@@ -272,7 +272,7 @@ def _input(name: str, found: object, source: Path) -> Input:
         )
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise UsageError(
-            f"{source} says that {_shown(file)} has the SHA-256 {_shown(sha256)}, which is none",
+            f"{source} says that {_shown(file)} has the SHA-256 {_shown(sha256)}, not 64 hexadecimal digits",
             code="metadata_damaged",
         )
     return Input(file=file, sha256=sha256)
