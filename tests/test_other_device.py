@@ -93,10 +93,10 @@ def test_a_dtype_rounds_there_and_no_more(folder: Path, device: torch.device, dt
     ("model", "inputs"),
     [
         ("mini", {"video": 5, "source_prompt": "a blue ball moves left"}),
-        ("mini-factorized", {"references": [1]}),
+        ("mini-factorized", {"reference_images": [1]}),
         ("mini:frames", {"image": 1, "last_image": 1}),
-        ("mini:vace", {"video": 5, "mask": 1, "references": [1]}),
-        ("mini:reference", {"references": [1]}),
+        ("mini:vace", {"video": 5, "mask": 1, "reference_images": [1]}),
+        ("mini:reference", {"reference_images": [1]}),
     ],
 )
 def test_inputs_reach_the_model_there(device: torch.device, model: str, inputs: dict[str, Any]) -> None:

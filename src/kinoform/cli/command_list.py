@@ -114,8 +114,7 @@ COMMANDS = (
     CommandEntry(
         name="train",
         panel=MODELS,
-        help="Train autoencoder, text encoder and transformer, one after the other, or an adapter; "
-        "Ctrl-C saves and stops.",
+        help="Train the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops.",
     ),
 )
 """All commands, in the order of `kinoform --help`."""
