@@ -104,7 +104,7 @@ class AskingCodec(IdentityCodec):
 def test_what_nobody_counts_is_warned_of(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = pipe.request("a red ball", seed=1)
     parts = replace(pipe.parts, codec_spec=AskingCodec())
-    with pytest.warns(UserWarning, match="is not known: nobody counts what the codec AskingCodec decodes"):
+    with pytest.warns(UserWarning, match="is not known: there is no estimate of what the codec AskingCodec decodes"):
         check_fit(asked, parts, torch.float32, torch.device("cpu"))
 
 

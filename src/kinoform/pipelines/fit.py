@@ -64,7 +64,8 @@ def check_fit(
     found = refuse_above(there, sizes_of(parts), replace(workload_of(asked), others=others), dtype, device)
     if missing := found.uncounted:
         warnings.warn(
-            f"whether this fits {_name(device)} is not known: nobody counts {', '.join(missing)}", stacklevel=3
+            f"whether this fits {_name(device)} is not known: there is no estimate of {', '.join(missing)}",
+            stacklevel=3,
         )
 
 
