@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import nn
 
+from kinoform.models.vae import History
 from kinoform.models.vae_blocks import (
     CausalConv3d,
     Changed,
@@ -208,16 +208,6 @@ def _upsample(channels: int, in_time: tuple[bool, ...]) -> Upsample | None:
     return (UpsampleTime if in_time[0] else Upsample)(channels, channels) if in_time else None
 
 
-class History22(NamedTuple):
-    """The frames that the network's layers remember between chunks of one direction."""
-
-    network: Past = None
-
-    def given_up(self) -> History22:
-        """The same for one use alone, in which each layer's past is freed as its next is made."""
-        return self if self.network is None else History22(list(self.network))
-
-
 class VAE22(nn.Module):
     """The codec. Weights and arithmetic are float32, as in the official code."""
 
@@ -239,7 +229,7 @@ class VAE22(nn.Module):
         """Pixels of one latent in time, height and width."""
         return self.spec.stride
 
-    def encode(self, pixels: Frames, history: History22 | None = None) -> tuple[Changed, History22]:
+    def encode(self, pixels: Frames, history: History | None = None) -> tuple[Changed, History]:
         """Normalised mean latents (no sampling) of the next frames; pixels [b, 3, t, height, width] in [-1, 1].
 
         Raises UsageError unless t is 1 + 4n in the first chunk and 4n in the later ones (for stride 4).
@@ -247,10 +237,10 @@ class VAE22(nn.Module):
         check_frames(pixels.shape[2], self.stride[0], first=history is None)
         features, network = self.encoder(pixels, None if history is None else history.network)
         latents = self.moments(features)[:, : self.channels].contiguous()
-        return normalised(latents, self.spec.mean, self.spec.std), History22(network)
+        return normalised(latents, self.spec.mean, self.spec.std), History(network)
 
-    def decode(self, latents: Frames, history: History22 | None = None) -> tuple[Changed, History22]:
+    def decode(self, latents: Frames, history: History | None = None) -> tuple[Changed, History]:
         """The next frames, [b, 3, t, height, width] around [-1, 1], not clamped."""
         latents = denormalised(latents.float(), self.spec.mean, self.spec.std)
         pixels, network = self.decoder(self.expand(latents), None if history is None else history.network)
-        return pixels.contiguous(), History22(network)
+        return pixels.contiguous(), History(network)
