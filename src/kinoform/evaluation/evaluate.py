@@ -44,11 +44,12 @@ OnVideo: TypeAlias = Callable[[str, int, Case, Video], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
-    """What all cases of one model share."""
+    """Settings that all cases of one model share; `render` and `redraw` remember the last scenes."""
 
     pipeline: Pipeline
     size: VideoSize
     takes: frozenset[InputField[Any]]
+    render: Callable[[Scene], Frames]
     redraw: Callable[[Scene], Frames]
     on_video: OnVideo
     changes: Mapping[str, Any]
@@ -138,9 +139,12 @@ def _bench(pipeline: Pipeline, on_video: OnVideo, changes: Mapping[str, Any]) ->
     sides = {name: changes.get(name, getattr(pipeline.recipe, name)) for name in ("num_frames", "height", "width")}
     size = VideoSize(**sides)
     # A scene's cases have at most two targets, and come one after the other.
-    redraw = lru_cache(maxsize=2)(lambda scene: redrawn(pipeline, rendered(scene, size)))
+    render = lru_cache(maxsize=2)(lambda scene: rendered(scene, size))
+    redraw = lru_cache(maxsize=2)(lambda scene: redrawn(pipeline, render(scene)))
     takes = frozenset(pipeline.inputs)
-    return _Bench(pipeline=pipeline, size=size, takes=takes, redraw=redraw, on_video=on_video, changes=changes)
+    return _Bench(
+        pipeline=pipeline, size=size, takes=takes, render=render, redraw=redraw, on_video=on_video, changes=changes
+    )
 
 
 def _request(bench: _Bench, case: Case) -> Any:
@@ -175,7 +179,7 @@ def _trial(bench: _Bench, level: Difficulty, name: str, number: int, case: Case)
     made = generated(bench.pipeline, reduced, bench.changes)
     seconds = perf_counter() - start
     bench.on_video(name, number, case, made.video)
-    ceiling = bench.redraw(case.target)
+    target, ceiling = bench.render(case.target), bench.redraw(case.target)
     laid, ceiling_figures = in_place(reduced, made, ceiling)
     video, shown = _result(case, level, made.video.frames, made.marks), _result(case, level, laid, {})
     return Trial(
@@ -183,12 +187,12 @@ def _trial(bench: _Bench, level: Difficulty, name: str, number: int, case: Case)
         seed=case.seed,
         video=video,
         ceiling=shown,
-        figures={**_kept_psnr(case, made, made.raw, bench.size), **made.figures, **_drift(video)},
+        figures={**_kept_psnr(made, made.raw, target), **made.figures, **_drift(video)},
         ceiling_figures={
-            **_kept_psnr(case, made, ceiling, bench.size),
+            **_kept_psnr(made, ceiling, target),
             **ceiling_figures,
             **_drift(shown),
-            **_fidelity(case, ceiling, bench.size),
+            **_fidelity(case, ceiling, target),
         },
         seconds=seconds,
     )
@@ -209,11 +213,11 @@ def _result(case: Case, level: Difficulty, frames: Frames, promised: Mapping[str
     return replace(result, marks={**joint, **result.marks, **former, **promised})
 
 
-def _kept_psnr(case: Case, made: Generated, frames: Frames, size: VideoSize) -> dict[str, float]:
+def _kept_psnr(made: Generated, frames: Frames, target: Frames) -> dict[str, float]:
     """Measure what was given and shall stay; nothing where nothing was."""
     if made.kept is None or not made.kept.any():
         return {}
-    error = foreground_psnr(frames, rendered(case.target, size), made.kept[None].astype(np.float32))
+    error = foreground_psnr(frames, target, made.kept[None].astype(np.float32))
     return {"kept_psnr": min(EXACT, error)}
 
 
@@ -221,10 +225,10 @@ def _drift(result: VideoResult) -> dict[str, float]:
     return {} if result.background_drift is None else {"background_drift": result.background_drift}
 
 
-def _fidelity(case: Case, frames: Frames, size: VideoSize) -> dict[str, float]:
+def _fidelity(case: Case, frames: Frames, target: Frames) -> dict[str, float]:
     """Measure a codec over the whole frame and over what objects cover."""
-    target = rendered(case.target, size)
-    covered = coverage(case.target, num_frames=size.num_frames, height=size.height, width=size.width)
+    num_frames, height, width, _ = target.shape
+    covered = coverage(case.target, num_frames=num_frames, height=height, width=width)
     return {
         "psnr": min(EXACT, psnr(frames, target)),
         "foreground_psnr": min(EXACT, foreground_psnr(frames, target, covered)),
