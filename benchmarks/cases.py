@@ -1,4 +1,4 @@
-"""What is compared: one step of the transformer, the autoencoder both ways, a whole video."""
+"""Cases that are compared: one step of the transformer, the autoencoder both ways, a whole video."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHIFT, GUIDANCE = 5.0, 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How large, and how often each side is run. `video` is (frames, height, width) in pixels."""
+    """Sizes of a case, and how often each side is run. `video` is (frames, height, width) in pixels."""
 
     transformers: dict[str, Size]
     video: tuple[int, int, int]

@@ -148,7 +148,7 @@ def forward(frames: int, side: int, rounds: int) -> Forward:
 
 
 def velocity_flops(name: str, grid: Grid) -> int:
-    """Of one velocity, without what is prepared once a video."""
+    """Count one velocity, without what is prepared once a video."""
     frames, height, width = (
         number * part for number, part in zip((grid.frames, grid.height, grid.width), SPECS[name].patch, strict=True)
     )

@@ -73,7 +73,7 @@ def rerun(
 
 @contextmanager
 def _named(video: Path) -> Iterator[None]:
-    """What is refused was asked for by the video, so the sentence begins with its name."""
+    """Begin the sentence of a refusal with the name of the video, which asked for what is refused."""
     try:
         yield
     except UsageError as error:

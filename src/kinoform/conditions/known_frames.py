@@ -170,7 +170,7 @@ def video_of(known: Mapping[int, InputImage], video: VideoSize, time: int, *, pr
 
 
 def _proportions(known: Mapping[int, InputImage], inputs: Inputs, video: VideoSize) -> Size:
-    """What images are cropped to: the first of them fills the video, unless the video's size was fixed before."""
+    """Return the size to crop images to: the first of them fills the video, unless its size was fixed before."""
     return (video.height, video.width) if inputs[EXACT_SIZE] else _first(known).size
 
 

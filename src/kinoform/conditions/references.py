@@ -62,7 +62,7 @@ def to_cover(image: InputImage, video: VideoSize) -> Pixels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _References:
-    """What both ways in have in common: they take at most `most` images, of any size.
+    """Inputs and checks that all conditioners of references share: at most `most` images, of any size.
 
     The images say what shall appear, as the prompt does: the negative prompt goes without them, and guidance
     strengthens both. Unless they are `required`, none is legal.
@@ -96,7 +96,7 @@ class _References:
         check_shows(inputs[REFERENCE_IMAGES])
 
     def _count(self, inputs: Inputs) -> int:
-        """How many images there are; in a plan without any, how many there must be."""
+        """Count the images; in a plan without any, those that there must be."""
         return len(inputs[REFERENCE_IMAGES]) or int(self.required)
 
 

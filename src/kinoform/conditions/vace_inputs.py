@@ -15,7 +15,7 @@ from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.numbers import whole_of
 
 GREY = 127
-"""What stands where nothing is known: 127.5, the middle, cut to a byte as the official preprocessor does."""
+"""Grey of unknown pixels: 127.5, the middle, cut to a byte as the official preprocessor does."""
 
 References = tuple[InputImage, ...]
 

@@ -157,7 +157,7 @@ WAYS: tuple[tuple[frozenset[InputField[Any]], Hand], ...] = (
     (frozenset({FRAMES, EXACT_SIZE}), by_frames),
     (frozenset({VIDEO, MASK}), by_mask),
 )
-"""How frames are handed over, and what a model takes for it; the first that it takes is the way."""
+"""Inputs that a model must take, and how frames are handed over with them; the first that fits is used."""
 
 
 def plan_extend(

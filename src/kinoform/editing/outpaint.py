@@ -40,7 +40,7 @@ ANCHORS: Mapping[str, tuple[float, float]] = {
     "bottom-left": (1.0, 0.0),
     "bottom-right": (1.0, 1.0),
 }
-"""Which share of what is added along height and width stands above and to the left of the video."""
+"""Share of what is added along height and width that stands above and to the left of the video."""
 
 
 def outpaint(

@@ -18,7 +18,7 @@ CHANGES, BLENDS, SEEN = (235, 40, 90), (250, 200, 40), (40, 170, 250)
 """Red where the video changes wholly, yellow where old and new are blended, blue around what the model sees."""
 
 TINT = 0.55
-"""How much of the colour is laid over the video."""
+"""Opacity of the colour that is laid over the video, 0 to 1."""
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
