@@ -10,11 +10,9 @@ weight = stored * scale, in float32. A scale belongs to the matrix, a row, or a 
 of inputs serve products of two fp8 matrices; kinoform multiplies in wider numbers and does not read them.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +21,7 @@ from torch import Tensor
 
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import DTYPES, FETCH, PackedStored, Stored
-from kinoform.checkpoints.headers import FORMAT_BYTES
+from kinoform.checkpoints.headers import FORMAT_BYTES, json_object
 from kinoform.checkpoints.storage import (
     INPUT_SCALES,
     LAYER_FORMAT,
@@ -98,7 +96,7 @@ def _formats(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
     text = checkpoint.metadata.get(QUANTIZATION)
     if text is not None:
-        layers = _object(checkpoint.path, QUANTIZATION, text).get("layers")
+        layers = json_object(f"{checkpoint.path}: {QUANTIZATION!r}", text, "weights_damaged").get("layers")
         if not isinstance(layers, dict) or not all(isinstance(settings, dict) for settings in layers.values()):
             raise WeightsError(
                 f"{checkpoint.path}: {QUANTIZATION} does not list the layers; {FETCH}", code="weights_damaged"
@@ -113,21 +111,9 @@ def _formats(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
                     f"{stored.file}: {name!r} is not a short text of bytes; {FETCH}", code="weights_damaged"
                 )
             text = stored.read().numpy().tobytes()
-            result[name.removesuffix(LAYER_FORMAT)] = _object(stored.file, name, text)
+            settings = json_object(f"{stored.file}: {name!r}", text, "weights_damaged")
+            result[name.removesuffix(LAYER_FORMAT)] = settings
     return result
-
-
-def _object(file: Path, name: str, text: str | bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{file}: {name!r} is not valid JSON; {FETCH}", code="weights_damaged") from error
-    if not isinstance(value, dict):
-        raise WeightsError(
-            f"{file}: {name!r} holds a {type(value).__name__} where an object is expected; {FETCH}",
-            code="weights_damaged",
-        )
-    return value
 
 
 def _scales(tensors: Mapping[str, Stored]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kinoform.checkpoints.storage import LAYER_FORMAT, WIDTHS
 from kinoform.errors import WeightsError
@@ -149,17 +149,20 @@ def layer_formats(header: Header) -> dict[str, str]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file. Raises WeightsError when the file is missing, damaged or not an object."""
     check_file(path)
+    if path.stat().st_size > HEADER_BYTES:
+        raise WeightsError(f"{path} is longer than {HEADER_BYTES} bytes; {FETCH}", code="config_damaged")
+    return json_object(path, path.read_bytes(), "config_damaged")
+
+
+def json_object(source: object, text: str | bytes, code: str) -> dict[str, Any]:
+    """Parse a JSON object. Raises WeightsError with this code, naming the `source`, for anything else."""
     try:
-        if path.stat().st_size > HEADER_BYTES:
-            raise ValueError
-        found = json.loads(path.read_bytes())
+        result = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not valid JSON; {FETCH}", code="config_damaged") from error
-    if not isinstance(found, dict):
-        raise WeightsError(
-            f"{path} holds a {type(found).__name__} where an object is expected; {FETCH}", code="config_damaged"
-        )
-    return found
+        raise WeightsError(f"{source} is not valid JSON; {FETCH}", code=code) from error
+    if not isinstance(result, dict):
+        raise WeightsError(f"{source} holds a {type(result).__name__} where an object is expected; {FETCH}", code=code)
+    return cast("dict[str, Any]", result)
 
 
 def _read(path: Path) -> tuple[int, dict[str, Any]]:

@@ -4,12 +4,13 @@ Sources: the writers' own formats of state dicts: optimum-quanto, bitsandbytes, 
 compressed-tensors, AutoAWQ and GPTQModel, HQQ, DFloat11, MLX, and ComfyUI's mixed precision.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from math import ceil, prod
 from pathlib import Path
 
+from kinoform.checkpoints.headers import json_object
 from kinoform.checkpoints.storage import (
     FP8,
     INPUT_SCALES,
@@ -84,19 +85,13 @@ def unread_format(settings: Mapping[str, object]) -> str | None:
 
 def _formats(metadata: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Yield the settings of layers by name, from the header and from the texts of layers, but for damaged ones."""
-    whole = (_object(metadata.get(QUANTIZATION, "")) or {}).get("layers")
-    yield from whole.items() if isinstance(whole, dict) and all(isinstance(v, dict) for v in whole.values()) else ()
+    with suppress(WeightsError):
+        whole = json_object(QUANTIZATION, metadata.get(QUANTIZATION, ""), "weights_damaged").get("layers")
+        yield from whole.items() if isinstance(whole, dict) and all(isinstance(v, dict) for v in whole.values()) else ()
     for name, text in metadata.items():
-        if name.endswith(LAYER_FORMAT) and (settings := _object(text)) is not None:
-            yield name, settings
-
-
-def _object(text: str) -> dict[str, object] | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        if name.endswith(LAYER_FORMAT):
+            with suppress(WeightsError):
+                yield name, json_object(name, text, "weights_damaged")
 
 
 def _by_dtypes(tensors: Mapping[str, Described]) -> Iterator[tuple[str, str]]:

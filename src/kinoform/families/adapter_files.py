@@ -7,14 +7,13 @@ channels          {name: number} of what the patch embedding reads, in order, as
 made              how it was trained, as a JSON object
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinoform.checkpoints.headers import FETCH
+from kinoform.checkpoints.headers import FETCH, json_object
 from kinoform.errors import WeightsError
 from kinoform.families.family import ADAPTER, Family
 
@@ -62,31 +61,20 @@ def adapter_claims(path: Path, metadata: Mapping[str, str]) -> AdapterClaims:
     for key, form in FORMS.items():
         if not re.fullmatch(form, metadata[key]):
             raise WeightsError(
-                f"{path} says that its {key} is {metadata[key][:SHOWN]!r}, which is none; {FETCH}",
+                f"{path}: its {key} is {metadata[key][:SHOWN]!r}, not of the form {form}; {FETCH}",
                 code="adapter_damaged",
             )
-    channels = _object(path, "channels", metadata)
+    channels, made = (json_object(f"{path}: {key!r}", metadata[key], "adapter_damaged") for key in ("channels", "made"))
     for name, count in channels.items():
         if type(count) is not int or not 1 <= count <= MOST_CHANNELS:
             raise WeightsError(
-                f"{path}: the number of its channels {name[:SHOWN]!r} is none; {FETCH}", code="adapter_damaged"
+                f"{path}: the channels {name[:SHOWN]!r} number {str(count)[:SHOWN]}, not 1 to {MOST_CHANNELS}; {FETCH}",
+                code="adapter_damaged",
             )
     return AdapterClaims(
         base=metadata["base"],
         base_hash=metadata["base_hash"],
         recipe=metadata["recipe"],
         channels=channels,
-        made=_object(path, "made", metadata),
+        made=made,
     )
-
-
-def _object(path: Path, key: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        found = json.loads(metadata[key])
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its {key} are not valid JSON; {FETCH}", code="adapter_damaged") from error
-    if not isinstance(found, dict):
-        raise WeightsError(
-            f"{path}: its {key} are a {type(found).__name__}, not a JSON object; {FETCH}", code="adapter_damaged"
-        )
-    return found

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kinoform.checkpoints.headers import read_json
 from kinoform.errors import WeightsError
@@ -44,31 +44,36 @@ class Config:
 
     def numbers(self, key: str, length: int) -> tuple[float, ...]:
         """Raises WeightsError unless it is a list of so many finite numbers."""
-        value = self.values.get(key)
-        if not isinstance(value, list) or len(value) != length or not all(map(_finite, value)):
+        values = self._list(key)
+        if len(values) != length or not all(map(_finite, values)):
             raise WeightsError(
                 f"{self.path}: {key} is no list of {length} numbers; fetch the file again", code="config_damaged"
             )
-        return tuple(float(each) for each in value)
+        return tuple(map(float, values))
 
     def rising(self, key: str, below: int) -> tuple[int, ...] | None:
         """Return a list of rising numbers from 0 and less than `below`, None where the file has none.
 
         Raises WeightsError for any other value.
         """
-        value = self.values.get(key)
-        if value is None:
+        if self.values.get(key) is None:
             return None
-        if not isinstance(value, list) or not all(type(each) is int and 0 <= each < below for each in value):
+        values = self._list(key)
+        if not all(type(item) is int and 0 <= item < below for item in values) or values != sorted(set(values)):
             raise WeightsError(
-                f"{self.path}: {key} is no list of numbers below {below}; fetch the file again", code="config_damaged"
-            )
-        if value != sorted(set(value)):
-            raise WeightsError(
-                f"{self.path}: {key} is {shown(value)}, whose numbers do not rise; fetch it again",
+                f"{self.path}: {key} is {shown(values)}, not a list of rising numbers below {below}; fetch the file "
+                "again",
                 code="config_damaged",
             )
-        return tuple(value)
+        return tuple(values)
+
+    def _list(self, key: str) -> list[Any]:
+        value = self.values.get(key)
+        if not isinstance(value, list):
+            raise WeightsError(
+                f"{self.path}: {key} is {shown(value)}, not a list; fetch the file again", code="config_damaged"
+            )
+        return cast("list[Any]", value)
 
     def check(self, found: Mapping[str, object]) -> None:
         """Raises WeightsError naming both values where the file says otherwise; what it leaves out it may."""

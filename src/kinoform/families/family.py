@@ -151,7 +151,7 @@ class ConfigForm:
     key: str
     stated: Callable[[Any], Mapping[str, object]]
     facts: Callable[[Config, Shapes], Mapping[str, Any]] = lambda config, shapes: {}
-    constant: Mapping[str, object] = field(default_factory=dict)
+    constant: Mapping[str, object] = field(default_factory=dict[str, object])
     unchecked: frozenset[str] = frozenset()
 
     def written(self, spec: Any) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kinoform.checkpoints.headers import read_json
 from kinoform.errors import WeightsError
@@ -41,7 +41,7 @@ def two_experts(place: object) -> WeightsError:
 def has_experts(index: Mapping[str, Any]) -> bool:
     """Return whether a model_index.json names a second transformer, or the time at which one takes over."""
     second, boundary = index.get("transformer_2"), index.get("boundary_ratio")
-    named = isinstance(second, list) and any(isinstance(each, str) for each in second)
+    named = isinstance(second, list) and any(isinstance(item, str) for item in cast("list[object]", second))
     return named or (isinstance(boundary, int | float) and not isinstance(boundary, bool))
 
 

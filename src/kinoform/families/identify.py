@@ -107,8 +107,10 @@ def detect_opened(opened: OpenedFiles, flag: str | None = None) -> tuple[Detecte
     recipe = read_json(manifest).get("recipe")
     if not isinstance(recipe, str) or len(recipe) > LONGEST:
         raise WeightsError(f"{manifest} names no recipe; fetch the folder again", code="manifest_damaged")
-    told = {"candidates": (recipe,), "chosen": recipe, "evidence": "manifest"}
-    return tuple(replace(part, identity=replace(part.identity, **told)) for part in parts)
+    return tuple(
+        replace(part, identity=replace(part.identity, candidates=(recipe,), chosen=recipe, evidence="manifest"))
+        for part in parts
+    )
 
 
 def identify(
@@ -126,7 +128,7 @@ def identify(
         parts[0],
         part="checkpoint",
         prefix="",
-        dtypes=dict(sorted(sum((Counter(part.dtypes) for part in parts), Counter()).items())),
+        dtypes=dict(sorted(sum((Counter(part.dtypes) for part in parts), Counter[str]()).items())),
         tensors=sum(part.tensors for part in parts),
         parameters=sum(part.parameters for part in parts),
         bytes=sum(part.bytes for part in parts),
@@ -211,7 +213,7 @@ def _shared_out(
     """The tensors of each part, without its prefix; and names that stand under none."""
     longest_first = sorted(places, key=lambda kind: len(places[kind]), reverse=True)
     held: dict[PartDialect, dict[str, Described]] = {kind: {} for kind in places}
-    left = []
+    left: list[str] = []
     for name, tensor in tensors.items():
         kind = next((kind for kind in longest_first if name.startswith(places[kind])), None)
         if name.rpartition(".")[2] == VOCABULARY:

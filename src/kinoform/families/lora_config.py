@@ -3,14 +3,14 @@
 It stands as JSON in the metadata of diffusers, or, beside a file that peft itself saved, in adapter_config.json.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
-from kinoform.checkpoints.headers import read_json
+from kinoform.checkpoints.headers import json_object, read_json
 from kinoform.errors import WeightsError
 from kinoform.families.lora_files import DIFFUSERS_LORA, without_prefix
 
@@ -83,12 +83,12 @@ def peft_config(path: Path, metadata: Mapping[str, str]) -> PeftConfig | None:
             "that made it, and give the merged model as --model",
             code="lora_unsupported",
         )
-    said = _said(path, metadata)
+    said = _peft_settings(path, metadata)
     rslora = bool(said.get("use_rslora"))
     if "lora_alpha" not in said and not rslora:
         return None
-    given = said.get("alpha_pattern") or {}
-    if not isinstance(given, dict):
+    given: dict[str, object] = said.get("alpha_pattern") or {}
+    if not isinstance(given, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise WeightsError(f"{path}: alpha_pattern is no object but {str(given)[:40]}; fetch it again",
                            code="lora_damaged")  # fmt: skip
     patterns = tuple((_pattern(path, key), checked_alpha(path, key[:40], value)) for key, value in given.items())
@@ -109,7 +109,7 @@ def checked_alpha(path: Path, name: str, value: object) -> float:
 def peft_method(path: Path, metadata: Mapping[str, str]) -> str | None:
     """The method that peft says a file was trained with, where kinoform does not read it. Raises WeightsError for
     what is damaged."""
-    said = _said(path, metadata)
+    said = _peft_settings(path, metadata)
     kind, begun = said.get("peft_type"), said.get("init_lora_weights")
     if kind not in ("LORA", None):
         return f"the method {str(kind)[:40]} of peft"
@@ -118,22 +118,15 @@ def peft_method(path: Path, metadata: Mapping[str, str]) -> str | None:
     return next((UNREAD[key] for key in UNREAD if said.get(key)), None)
 
 
-def _said(path: Path, metadata: Mapping[str, str]) -> dict[str, object]:
+def _peft_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """The configuration by plain keys, empty where there is none."""
     text = metadata.get(PEFT)
     if text is None:
         config = peft_config_file(path)
         return {} if config is None else read_json(config)
-    try:
-        if len(text) > PEFT_BYTES:
-            raise ValueError
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{path}: its {PEFT} are no JSON of ordinary size; fetch it again", code="lora_damaged"
-        ) from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path}: its {PEFT} are no object; fetch it again", code="lora_damaged")
+    if len(text) > PEFT_BYTES:
+        raise WeightsError(f"{path}: {PEFT} is longer than {PEFT_BYTES} letters; fetch it again", code="lora_damaged")
+    found = json_object(f"{path}: {PEFT}", text, "lora_damaged")
     return {key.removeprefix(DIFFUSERS_LORA.prefixes[0]): value for key, value in found.items()}
 
 

@@ -65,11 +65,11 @@ def _official(id: str, held: set[str]) -> set[str]:
     weights = {name for name in held if TRANSFORMER.fullmatch(name)}
     _check_shards(id, weights)
     parts = {"text encoder": TEXT_ENCODER, "autoencoder": CODEC}
-    found = {part: {name for name in held if form.fullmatch(name)} for part, form in parts.items()}
     vocabulary = held & {TOKENIZERS["official"] + name for name in TOKENIZER}
-    lacking = [part for part, files in found.items() if not files]
+    lacking = [part for part, form in parts.items() if not any(map(form.fullmatch, held))]
     _check_whole(id, lacking, vocabulary)
-    files = set().union(*found.values(), (name for name in held if IMAGE_ENCODER.fullmatch(name)))
+    forms = (*parts.values(), IMAGE_ENCODER)
+    files = {name for name in held if any(form.fullmatch(name) for form in forms)}
     doubled = {name for name in files if name.endswith(".pth") and f"{name[:-4]}.safetensors" in files}
     index = held & {"diffusion_pytorch_model.safetensors.index.json"}
     return {CONFIG} | weights | index | (files - doubled) | vocabulary
@@ -77,7 +77,7 @@ def _official(id: str, held: set[str]) -> set[str]:
 
 def _diffusers(id: str, held: set[str]) -> set[str]:
     chosen = {INDEX} | (held & {"scheduler/scheduler_config.json"})
-    lacking = []
+    lacking: list[str] = []
     for part in PARTS:
         within = {name.removeprefix(f"{part}/") for name in held if name.startswith(f"{part}/")}
         files = _part(id, part, within)

@@ -169,7 +169,8 @@ OFFICIAL_NAMES = Names(
 
 def diffusers_names(residual_blocks: int = 2, levels: int = 4) -> Names:
     """The table from diffusers' names; those of its decoder count inside levels, kinoform's and the official do not."""
-    down, rows = "encoder.down_blocks.#", []
+    down = "encoder.down_blocks.#"
+    rows: list[tuple[str, str]] = []
     for level in range(levels):
         first = level * (residual_blocks + 2)
         up = f"decoder.up_blocks.{level}"

@@ -37,7 +37,8 @@ def _spec(shapes: Shapes, *, mean: tuple[float, ...] | None = None, std: tuple[f
     )
     latents = shapes.length(("expand.weight", 0), ("expand.bias", 0), ("decoder.conv_in.weight", 1))
     levels = max(shapes.layers(DOWN), 1)
-    multipliers, width = [], dim
+    multipliers: list[int] = []
+    width = dim
     for level in range(levels):
         block = f"{DOWN}.{level}.blocks.#"
         outputs = [(f"{block}.{name}", 0) for name in ("conv2.weight", "conv2.bias", "norm2.gamma", "conv1.bias")]
@@ -88,7 +89,7 @@ def _diffusers_config(spec: VAE22Spec) -> Mapping[str, object]:
 
 def official_names(residual_blocks: int = 2, levels: int = 4) -> Names:
     """The table from the official names, in which a resampling counts as one more block of its level."""
-    rows = []
+    rows: list[tuple[str, str]] = []
     for level in range(levels):
         down, up = f"encoder.downsamples.{level}.downsamples", f"decoder.upsamples.{level}.upsamples"
         for block in range(residual_blocks + 1):
@@ -117,7 +118,7 @@ def _number(name: str, start: str) -> int:
 
 def diffusers_names(residual_blocks: int = 2, levels: int = 4) -> Names:
     """The table from diffusers' names."""
-    rows = []
+    rows: list[tuple[str, str]] = []
     for level in range(levels):
         down, up = f"encoder.down_blocks.{level}", f"decoder.up_blocks.{level}"
         rows += diffusers_residual(f"{down}.resnets.#", f"{DOWN}.{level}.blocks.#")
