@@ -14,7 +14,7 @@ import pytest
 
 from kinoform import files, owners
 from kinoform.files import whole, whole_folder
-from refusals import refused
+from tests.support.refusals import refused
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -14,9 +14,9 @@ from kinoform.mini.training.plan import train_plan
 from kinoform.ops.drawing import seeded
 from kinoform.training.loop import train
 from kinoform.training.rng import seed_everything
-from training.test_adapter import QUIET, short, stage
-from training.test_stages import tiny_plan
-from training.tiny_stage import SPEC, TinyStage
+from tests.training.test_adapter import QUIET, short, stage
+from tests.training.test_stages import tiny_plan
+from tests.training.tiny_stage import SPEC, TinyStage
 
 CPU = torch.device("cpu")
 

@@ -26,8 +26,8 @@ from kinoform.models.lora import adapters_of
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.pipeline import Pipeline
-from refusals import refused
-from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 
 IDEAS = Path(__file__).parents[1] / "examples" / "ideas"
 NAMES = ("depth_control", "reference_branch")

@@ -12,8 +12,8 @@ import torch
 
 from kinoform.numbers import real, real_of, whole, whole_of
 from kinoform.pipelines.pipeline import Pipeline
-from refusals import refused
-from tiny_recipe import tiny_pipeline, write_tiny_folder
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 WHOLE = [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
 REAL = [2.5, np.float32(2.5), np.float64(2.5), np.longdouble(2.5), Fraction(5, 2), np.array(2.5), torch.tensor(2.5)]

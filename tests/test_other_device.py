@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import kinoform
-from conditions.in_hand import VISION, random_module
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.editing.edit import edit
 from kinoform.editing.settings import EditSettings
@@ -32,9 +31,10 @@ from kinoform.training.devices import moved
 from kinoform.training.distributed import SingleProcess
 from kinoform.training.frozen import FrozenParts
 from kinoform.training.loop import Learner
-from other_device import THERE, There, another_device
-from tiny_recipe import tiny_pipeline, write_tiny_folder
-from training.test_stages import tiny_plan
+from tests.conditions.in_hand import VISION, random_module
+from tests.support.other_device import THERE, There, another_device
+from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
+from tests.training.test_stages import tiny_plan
 
 PROMPT = "a red ball moves left"
 SMALL: dict[str, Any] = {"num_frames": 5, "width": 32, "height": 32, "num_inference_steps": 1, "seed": 1}

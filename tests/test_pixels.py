@@ -26,8 +26,8 @@ from kinoform.recipes.load import load
 from kinoform.training.frozen import FrozenParts
 from kinoform.training.optimizer import Schedule
 from kinoform.training.stage import RunOptions, TrainingSpec
-from refusals import refused
-from tiny_recipe import tiny, write_tiny_folder
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, write_tiny_folder
 
 IDEAS = Path(__file__).parents[1] / "examples" / "ideas"
 PROMPT = "a red ball moves left"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Ran, Run
 from kinoform.cli import console
 from kinoform.cli.app import main
 from kinoform.errors import KinoformError
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import Parts, own_parts
-from tiny_recipe import ADDRESS, tiny, write_tiny_folder
+from tests.support.command_line import Ran, Run
+from tests.support.tiny_recipe import ADDRESS, tiny, write_tiny_folder
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from adapter_files import write_adapter, write_adapter_of
-from command_line import Run
 from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach
 from kinoform.recipes import catalogue, load
-from official_folder import write_official_folder
-from refusals import refused
-from tiny_recipe import ADDRESS
+from tests.support.adapter_files import write_adapter, write_adapter_of
+from tests.support.command_line import Run
+from tests.support.official_folder import write_official_folder
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import ADDRESS
 
-DEPTH = "widened_recipes:as_embedded"
+DEPTH = "tests.support.widened_recipes:as_embedded"
 MAKE = ["generate", "a red ball", "--device", "cpu", "--seed", 7, "-o", "video.mkv"]
 
 
@@ -111,11 +111,11 @@ def test_a_file_names_no_folder_and_no_strange_recipe(adapter: Path, folder: Pat
     """Neither weights nor code are chosen by a stranger."""
     with refused("adapter_base_unknown", "'elsewhere'", "tiny"):
         load.load(write_adapter(adapter.with_name("a.safetensors"), folder, DEPTH, base="elsewhere"), device="cpu")
-    strange = write_adapter(adapter.with_name("b.safetensors"), folder, "widened_recipes:depth_then_pose")
-    with refused("recipe_not_trusted", "--recipe widened_recipes:depth_then_pose"):
+    strange = write_adapter(adapter.with_name("b.safetensors"), folder, "tests.support.widened_recipes:depth_then_pose")
+    with refused("recipe_not_trusted", "--recipe tests.support.widened_recipes:depth_then_pose"):
         load.load(strange, device="cpu")
-    found = load.load(strange, recipe="widened_recipes:depth_then_pose", device="cpu")
-    assert found.recipe.name == "tiny-widened" and found.address == "widened_recipes:depth_then_pose"
+    found = load.load(strange, recipe="tests.support.widened_recipes:depth_then_pose", device="cpu")
+    assert found.recipe.name == "tiny-widened" and found.address == "tests.support.widened_recipes:depth_then_pose"
 
 
 def test_an_adapter_of_a_released_model_needs_its_folder_alone(
@@ -123,7 +123,7 @@ def test_an_adapter_of_a_released_model_needs_its_folder_alone(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
     write_official_folder(here / "cache" / "kinoform" / "t2v-1.3b")
-    base, recipe = load.load("t2v-1.3b", device="cpu"), "widened_recipes:of_released"
+    base, recipe = load.load("t2v-1.3b", device="cpu"), "tests.support.widened_recipes:of_released"
     path = write_adapter_of(base.parts, here / "a.safetensors", recipe, base="t2v-1.3b")
     ran = kinoform(*MAKE, "--model", path, "--recipe", recipe, "--steps", 1, "--size", "16x16", "--frames", 5)
     assert ran.code == 0, ran.err

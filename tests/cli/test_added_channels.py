@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from command_line import Run
 from kinoform.media.metadata import read_params
 from kinoform.recipes.load import load
+from tests.support.command_line import Run
 
-DEPTH, POSE = "widened_recipes:depth_then_pose", "widened_recipes:pose_then_depth"
+DEPTH, POSE = "tests.support.widened_recipes:depth_then_pose", "tests.support.widened_recipes:pose_then_depth"
 MAKE = ["generate", "a red ball", "--device", "cpu", "--seed", 7, "-o", "video.mkv"]
 
 
@@ -35,7 +35,7 @@ def test_a_video_of_a_model_as_it_is_tells_nothing_of_additions(kinoform: Run, m
 
 
 def test_the_hash_tells_additions_apart(folder: Path) -> None:
-    addresses = ("tiny_recipe:tiny", DEPTH, POSE)
+    addresses = ("tests.support.tiny_recipe:tiny", DEPTH, POSE)
     hashes = [load(folder, recipe=each, device="cpu").parts.fingerprint() for each in (*addresses, DEPTH)]
     assert len(set(hashes)) == 3 and hashes[1] == hashes[3]
 
@@ -48,7 +48,10 @@ def test_a_video_is_made_again_with_its_recipe_alone(kinoform: Run, video: Path,
     ran = kinoform("rerun", video)
     assert ran.refusal == "model_not_trusted" and '"tiny-widened"' in ran.sentence
     assert f'--recipe "{DEPTH}"' in ran.sentence and "--model" in ran.sentence
-    for other, reads in ((POSE, '{"latents": 4, "pose": 1, "depth": 2}'), ("tiny_recipe:tiny", '{"latents": 4}')):
+    for other, reads in (
+        (POSE, '{"latents": 4, "pose": 1, "depth": 2}'),
+        ("tests.support.tiny_recipe:tiny", '{"latents": 4}'),
+    ):
         again = ["rerun", video, "--model", folder, "--recipe", other, "-o", "other.mkv"]
         ran = kinoform(*again)
         assert ran.refusal == "weights_wrong_model" and not Path("other.mkv").exists()

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from command_line import Run
 from kinoform.conditions.input_kinds import FlagKind, NumberKind
 from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.loading.additions import with_additions
@@ -19,8 +18,9 @@ from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
 from kinoform.models.dit import DiT
 from kinoform.pipelines.pipeline import Pipeline
-from refusals import refused
-from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
+from tests.support.command_line import Run
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 
 IDEAS = Path(__file__).parents[2] / "examples" / "ideas"
 PROMPT = "a red ball moves left"

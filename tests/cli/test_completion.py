@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
 from kinoform.cli.options import CODECS, DEVICES, DTYPES, MODELS, SOLVERS, VARIANTS
 from kinoform.media.codecs import CONTAINERS
 from kinoform.recipes import catalogue, load
 from kinoform.solvers import names
+from tests.support.command_line import Run
 
 PROGRAM = "import sys; sys.argv[0] = 'kinoform'; from kinoform.cli.app import main"
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from command_line import Run
-from diffusers_folder import CONFIGS
 from kinoform.cli.convert import bytes_of
 from kinoform.errors import UsageError
 from kinoform.media.video_writer import read_video
-from official_folder import CODEC_FILE, SINGLE, write_official_folder
+from tests.support.command_line import Run
+from tests.support.diffusers_folder import CONFIGS
+from tests.support.official_folder import CODEC_FILE, SINGLE, write_official_folder
 
-RECIPE = "tiny_recipe:tiny"
+RECIPE = "tests.support.tiny_recipe:tiny"
 SMALL = ["--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--device", "cpu"]
 
 

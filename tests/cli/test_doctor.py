@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from command_line import Run
 from kinoform.doctor import examine, kernels, machine, versions
 from kinoform.doctor.report import BAD, GOOD, NOTE, Finding, Section, section
 from kinoform.errors import WeightsError
 from kinoform.ops import cpu
 from kinoform.version import __version__
+from tests.support.command_line import Run
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
 from kinoform.media.metadata import read_params
+from tests.support.command_line import Run
 
 ROOT = Path(__file__).parents[2]
 PAGE, README = (ROOT / "docs" / "editing.md").read_text(), (ROOT / "README.md").read_text()

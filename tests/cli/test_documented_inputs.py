@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import kinoform as package
-from command_line import Run
 from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.models.lora import LoRASpec, attach
 from kinoform.recipes.load import load
-from official_folder import write_official_folder
+from tests.support.command_line import Run
+from tests.support.official_folder import write_official_folder
 
 ROOT = Path(__file__).parents[2]
 DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"

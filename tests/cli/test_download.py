@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
-from official_folder import write_official_folder
-from weights.stand_in_hub import Hub, serving
+from tests.support.command_line import Run
+from tests.support.official_folder import write_official_folder
+from tests.weights.stand_in_hub import Hub, serving
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'kinoform[hub]'")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Ran, Run
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
-from sounding_video import CLICK, FPS, click, write_sounding_video
+from tests.support.command_line import Ran, Run
+from tests.support.sounding_video import CLICK, FPS, click, write_sounding_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 PROMPT = "a blue cat moves left"
@@ -26,7 +26,7 @@ CHANGED = (slice(5, 17), slice(7, 21))
 
 @pytest.fixture
 def model(folder: Path) -> list[str]:
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
+    return ["--model", str(folder), "--recipe", "tests.support.tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 @pytest.fixture
@@ -198,7 +198,16 @@ def test_what_changes_nothing_or_everything_is_told(
 
 def test_ctrl_c_leaves_nothing(kinoform: Run, folder: Path, source: np.ndarray, here: Path) -> None:
     before = sorted(here.iterdir())
-    words = ["--model", folder, "--recipe", "editing_recipes:interrupted", "--device", "cpu", "-o", "new.mp4"]
+    words = [
+        "--model",
+        folder,
+        "--recipe",
+        "tests.support.editing_recipes:interrupted",
+        "--device",
+        "cpu",
+        "-o",
+        "new.mp4",
+    ]
     ran = kinoform("edit", "video.mkv", *WORDS, *words, "--strength", 1)  # or the steps would begin behind the signal
     assert ran.code == 130 and ran.out == "" and sorted(here.iterdir()) == before
 
@@ -214,7 +223,7 @@ def test_an_edited_video_says_how_to_make_it_again(kinoform: Run, model: list[st
     assert "--recipe" not in command and "parts/mask.png" not in command
     Path("parts/mask.png").rename("mask.png")
     again = [str(model[1]) if word == Path(model[1]).name else word for word in command[1:]]
-    assert kinoform(*again, "--recipe", "tiny_recipe:tiny_of_videos", "-o", "again.mkv").code == 0
+    assert kinoform(*again, "--recipe", "tests.support.tiny_recipe:tiny_of_videos", "-o", "again.mkv").code == 0
     assert np.array_equal(read_video(Path("new.mkv"))[0], read_video(Path("again.mkv"))[0])
 
 

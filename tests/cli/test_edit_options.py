@@ -10,7 +10,6 @@ import pytest
 
 import kinoform.editing.encode_check  # it takes what is replaced here, and has to keep it
 import kinoform.editing.outpaint  # noqa: F401
-from command_line import Run
 from kinoform.cli.animate import animate, bridge
 from kinoform.cli.edit import edit
 from kinoform.cli.edit_common import again
@@ -23,9 +22,10 @@ from kinoform.errors import KinoformError
 from kinoform.media.types import InputVideo
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
+from tests.support.command_line import Run
 
 MODEL = {
-    "model": "t2v-1.3b", "recipe": "tiny_recipe:tiny", "text_encoder": "a", "vae": "a", "tokenizer": "a",
+    "model": "t2v-1.3b", "recipe": "tests.support.tiny_recipe:tiny", "text_encoder": "a", "vae": "a", "tokenizer": "a",
     "image_encoder": "a", "variant": "t2v-1.3b", "lora": ["a.safetensors:0.5"], "lora_ignore_unknown": True,
 }  # fmt: skip
 VIDEO: dict[str, tuple[object, str]] = {

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from command_line import Ran, Run
-from full_disk import full_disk
 from kinoform.checkpoints.latents import SUFFIX, read_passes, save_latents, save_passes
 from kinoform.cli.latents import video_name
 from kinoform.errors import KinoformError
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
+from tests.support.command_line import Ran, Run
+from tests.support.full_disk import full_disk
 
 COMMANDS = {
     "edit": ["--mask", "mask.png", "--overlap", "1"],
@@ -33,7 +33,7 @@ def model(folder: Path, here: Path) -> list[str]:
     frames = np.random.default_rng(0).integers(0, 256, (7, 24, 32, 3), dtype=np.uint8)
     Video(frames=frames, fps=12.0).save(here / "video.mkv")
     Image.fromarray(np.eye(24, 32, dtype=np.uint8) * 255).save(here / "mask.png")
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
+    return ["--model", str(folder), "--recipe", "tests.support.tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from command_line import Run
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
 from kinoform.pipelines import fit
+from tests.support.command_line import Run
 
 WORDS = ["--prompt", "a blue cat", "--seed", "7"]
 
@@ -18,7 +18,7 @@ WORDS = ["--prompt", "a blue cat", "--seed", "7"]
 def model(folder: Path, here: Path) -> list[str]:
     noise = np.random.default_rng(0).integers(0, 256, (7, 19, 23, 3), dtype=np.uint8)
     Video(frames=noise, fps=8.0).save(here / "odd.mkv")
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
+    return ["--model", str(folder), "--recipe", "tests.support.tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 def test_odd_sides_are_refused_with_an_option_that_works(kinoform: Run, model: list[str]) -> None:

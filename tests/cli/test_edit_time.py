@@ -7,10 +7,10 @@ import av
 import numpy as np
 import pytest
 
-from command_line import Run
 from kinoform.editing import edit as editing
 from kinoform.media.video_writer import read_video
-from sounding_video import SEEN_AND_HEARD, click, seen, write_uneven_video
+from tests.support.command_line import Run
+from tests.support.sounding_video import SEEN_AND_HEARD, click, seen, write_uneven_video
 
 WORDS = ["--prompt", "a blue cat moves left", "--seed", "7", "--steps", "1"]
 
@@ -18,7 +18,7 @@ WORDS = ["--prompt", "a blue cat moves left", "--seed", "7", "--steps", "1"]
 @pytest.fixture
 def model(folder: Path, here: Path) -> list[str]:
     write_uneven_video(here / "phone.mp4")
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
+    return ["--model", str(folder), "--recipe", "tests.support.tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv"])

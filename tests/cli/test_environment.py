@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
 from kinoform.cli.command_list import COMMANDS
 from kinoform.cli.settings import settings_file
 from kinoform.recipes.catalogue import cache_folder
+from tests.support.command_line import Run
 
 START = "from kinoform.cli.app import main; main()"
 WORDS = {

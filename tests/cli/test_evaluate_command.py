@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
 from kinoform.cli.evaluate_report import ComparedModel, beside
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
 from kinoform.evaluation.generate import Generated
 from kinoform.media.video import Video
 from kinoform.world.render import render
-from refusals import refused
+from tests.support.command_line import Run
+from tests.support.refusals import refused
 
 CPU = MachineOptions(device="cpu")
 FIRST = ComparedModel(model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=2))
@@ -149,7 +149,7 @@ def test_what_is_refused_is_refused_before_any_video(
 @pytest.mark.usefixtures("unmade")
 def test_a_model_of_other_words_is_refused(kinoform: Run, folder: Path) -> None:
     ran = kinoform("evaluate", "mini", "--device", "cpu", "--compare", folder)
-    assert ran.refusal == "recipe_not_trusted" and "tiny_recipe:tiny" in ran.sentence, (
+    assert ran.refusal == "recipe_not_trusted" and "tests.support.tiny_recipe:tiny" in ran.sentence, (
         "whose recipe no folder may choose"
     )
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
 from kinoform.evaluation.generate import Generated
 from kinoform.media.video import Video
 from kinoform.world.render import render
+from tests.support.command_line import Run
 
 FEW = ("--level", "L1", "--count", 2, "--device", "cpu")
 CASES = ("reference", "no reference", "other reference")

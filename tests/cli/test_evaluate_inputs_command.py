@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
 from kinoform.evaluation.generate import Generated
 from kinoform.media.video import Video
 from kinoform.world.render import render
+from tests.support.command_line import Run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
 FEW = ("evaluate", "mini", "--inputs", "--count", 1, "--device", "cpu")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from command_line import Ran, Run
 from kinoform.cli import console
 from kinoform.cli.events import EVENTS, Caution, Note, RunLog
 from kinoform.cli.latents import video_name
@@ -17,7 +16,8 @@ from kinoform.mini import plans
 from kinoform.mini.training.plan import Plan
 from kinoform.training.optimizer import Schedule
 from kinoform.training.stage import TrainingSpec
-from tiny_recipe import write_tiny_of_two
+from tests.support.command_line import Ran, Run
+from tests.support.tiny_recipe import write_tiny_of_two
 
 MINI_PLAN = plans.mini
 
@@ -85,7 +85,7 @@ def test_videos_are_streamed_stage_by_stage(kinoform: Run, model: list[str]) -> 
 
 def test_each_of_several_transformers_is_told_for_each_video(kinoform: Run, here: Path) -> None:
     folder = write_tiny_of_two(here / "model")
-    model = ["--model", folder, "--recipe", "tiny_recipe:tiny_of_two", "--device", "cpu"]
+    model = ["--model", folder, "--recipe", "tests.support.tiny_recipe:tiny_of_two", "--device", "cpu"]
     events = streamed(kinoform("generate", "a ball", *model, "--count", 2, "-o", "video.gif", "--json-stream"))
     begun = [(told["stage"], told["item"], told["expert"]) for told in events if told["event"] == "stage"]
     assert begun == [
@@ -169,7 +169,16 @@ def test_errors_are_json_where_json_is_asked_for(kinoform: Run, words: list[str]
 
 
 def test_an_interruption_is_the_last_event(kinoform: Run, folder: Path) -> None:
-    words = ["--model", folder, "--recipe", "troubled_recipes:ctrl_c", "--device", "cpu", "-o", "video.mp4"]
+    words = [
+        "--model",
+        folder,
+        "--recipe",
+        "tests.support.troubled_recipes:ctrl_c",
+        "--device",
+        "cpu",
+        "-o",
+        "video.mp4",
+    ]
     events = streamed(kinoform("generate", "a red ball", *words, "--json-stream"))
     assert (events[-1]["kind"], events[-1]["exit_code"]) == ("Interrupted", 130)
 

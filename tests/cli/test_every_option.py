@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from command_line import Ran, Run
 from kinoform.cli.generate import generate
 from kinoform.errors import UsageError
 from kinoform.loading.lora import save_lora
@@ -19,7 +18,8 @@ from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach
 from kinoform.recipes.load import load
-from tiny_recipe import tiny
+from tests.support.command_line import Ran, Run
+from tests.support.tiny_recipe import tiny
 
 OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
 """One that is not there, or the refusal could not be observed."""
@@ -35,7 +35,7 @@ CHANGES = {
     "prompt": (["a blue cat"], {"frames", "params.prompt"}),
     "prompts": (["--prompts", "../prompts.txt"], {"frames", "params.prompt"}),
     "model": (["--model", "../other"], {"frames", "params.model"}),
-    "recipe": (["--recipe", "troubled_recipes:slower"], {"fps", "params.fps"}),
+    "recipe": (["--recipe", "tests.support.troubled_recipes:slower"], {"fps", "params.fps"}),
     "text_encoder": (["--text-encoder", "../other"], REFUSED),
     "vae": (["--vae", "../other"], REFUSED),
     "tokenizer": (["--tokenizer", "../other"], REFUSED),
@@ -115,7 +115,7 @@ def write_material(place: Path, folder: Path) -> None:
     mask[:, : recipe.width // 2] = 255
     Image.fromarray(mask).save(place / "mask.png")
     Image.fromarray(mask[:5]).save(place / "odd.png")
-    base = load(folder, recipe="tiny_recipe:tiny").parts.transformer(torch.float32, torch.device("cpu"))
+    base = load(folder, recipe="tests.support.tiny_recipe:tiny").parts.transformer(torch.float32, torch.device("cpu"))
     spec = LoRASpec(patterns=("self_attention.*",), rank=2, alpha=2.0)
     model = attach(base, spec, name="change", generator=torch.Generator().manual_seed(0))
     for adapter in adapters_of(model)["change"].values():
@@ -132,7 +132,7 @@ def test_every_option_is_tried() -> None:
 
 BASE = {
     "prompt": ["a red ball"],
-    "recipe": ["--recipe", "tiny_recipe:tiny_of_videos"],
+    "recipe": ["--recipe", "tests.support.tiny_recipe:tiny_of_videos"],
     "device": ["--device", "cpu"],
     "seed": ["--seed", "7"],
     "output": ["-o", "video.mp4"],

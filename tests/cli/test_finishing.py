@@ -12,15 +12,15 @@ import pytest
 import torch
 from safetensors.torch import safe_open, save_file
 
-import troubled_recipes
-from command_line import Ran, Run
-from full_disk import full_disk
 from kinoform import owners
 from kinoform.checkpoints.latents import SUFFIX, read_latents, save_latents
 from kinoform.cli.latents import video_name
 from kinoform.errors import KinoformError
 from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
+from tests.support import troubled_recipes
+from tests.support.command_line import Ran, Run
+from tests.support.full_disk import full_disk
 
 PROMPT = "a red ball"
 VIDEO = ["--seed", "7", "--dtype", "bfloat16", "--upscale", "8", "-o", "video.mp4"]
@@ -143,7 +143,16 @@ def test_a_signal_while_denoising_ends_within_the_step_and_leaves_nothing(
     kinoform: Run, folder: Path, here: Path, recipe: str
 ) -> None:
     troubled_recipes.begun.clear()
-    words = ["--model", folder, "--recipe", f"troubled_recipes:{recipe}", "--device", "cpu", "-o", "video.mp4"]
+    words = [
+        "--model",
+        folder,
+        "--recipe",
+        f"tests.support.troubled_recipes:{recipe}",
+        "--device",
+        "cpu",
+        "-o",
+        "video.mp4",
+    ]
     ran = kinoform("generate", PROMPT, *words)
     assert ran.code == 130 and ran.refusal == "interrupted"
     assert troubled_recipes.begun == list(range(troubled_recipes.TROUBLED_STEP + 1))
@@ -205,7 +214,7 @@ def test_every_option_of_decode_changes_what_it_says(kinoform: Run, model: list[
 
 
 def test_latents_of_another_model_are_not_drawn(kinoform: Run, kept: Path, other_folder: Path) -> None:
-    ran = kinoform("decode", kept.name, "--model", other_folder, "--recipe", "tiny_recipe:tiny")
+    ran = kinoform("decode", kept.name, "--model", other_folder, "--recipe", "tests.support.tiny_recipe:tiny")
     assert ran.refusal == "latents_of_other_model" and "--model" in ran.sentence
     ran = kinoform("decode", kept.name)
     assert ran.refusal == "unknown_model" and "'tiny'" in ran.sentence, "the file's name for it is not a folder here"

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
 from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
-from official_folder import write_official_folder
+from tests.support.command_line import Run
+from tests.support.official_folder import write_official_folder
 
 IMAGES = Path(__file__).parents[2] / "examples" / "inputs"
 FIRST, LAST = IMAGES / "first.png", IMAGES / "last.png"

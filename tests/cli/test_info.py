@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Run
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
+from tests.support.command_line import Run
 
 KINDS = ["video.mp4", "video.webm", "video.mkv", "video.gif", "video.webp", "video.png", "frames/"]
 PARAMS = {"prompt": "a cat\nand 红", "seed": 7, "model": {"name": "mini", "hash": "0123"}, "negative_prompt": None}

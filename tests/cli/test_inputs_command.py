@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from command_line import Run
 from kinoform.cli.values import lora_of
 from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
@@ -16,6 +15,7 @@ from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach
 from kinoform.recipes.load import load
 from kinoform.world.palette import BLUE, RED
+from tests.support.command_line import Run
 
 PROMPT = "a green ball bounces on a blue background"
 MINI = [PROMPT, "--model", "mini", "--device", "cpu", "--steps", 8, "--frames", 5, "--seed", 3, "--upscale", 1]

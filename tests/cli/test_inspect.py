@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from command_line import Run
 from kinoform.families.umt5 import LLAMA_CPP_NAMES, OFFICIAL_NAMES
 from kinoform.recipes.catalogue import ASSETS
-from official_folder import write_official_folder
-from weights.gguf_fixtures import write_gguf
-from weights.tiny_files import (
+from tests.support.command_line import Run
+from tests.support.official_folder import write_official_folder
+from tests.weights.gguf_fixtures import write_gguf
+from tests.weights.tiny_files import (
     TO_DIFFUSERS,
     TO_HUGGINGFACE,
     Shapes,

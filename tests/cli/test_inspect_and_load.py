@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comfy_files import comfy_codec, comfy_transformer, write_comfy_folders
-from command_line import Run
-from diffusers_folder import INDEX, write_diffusers_folder
 from kinoform.errors import KinoformError
 from kinoform.recipes.catalogue import ASSETS
 from kinoform.recipes.load import load
-from official_folder import write_official_folder
-from weights.tiny_files import linear, lora, transformer, write_header
+from tests.support.comfy_files import comfy_codec, comfy_transformer, write_comfy_folders
+from tests.support.command_line import Run
+from tests.support.diffusers_folder import INDEX, write_diffusers_folder
+from tests.support.official_folder import write_official_folder
+from tests.weights.tiny_files import linear, lora, transformer, write_header
 
 STEM = "diffusion_pytorch_model"
 

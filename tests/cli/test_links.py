@@ -11,7 +11,7 @@ from kinoform.files import check_no_link
 from kinoform.media.metadata import read_params
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.recipes.load import load
-from refusals import refused
+from tests.support.refusals import refused
 
 LINKS = ("https://example.org/a.png", "http://example.org/a", "s3://bucket/a.mp4", "gs://bucket/a", "ftp://example.org/a",
          "hf://ORG/NAME/a.safetensors", "data:image/png;base64,iVBORw0KGgo=", "HTTPS://example.org/a")  # fmt: skip

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Ran, Run
 from kinoform.media.metadata import read_params
 from kinoform.media.types import InputVideo
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
 from kinoform.recipes.load import load
-from official_folder import write_official_folder
+from tests.support.command_line import Ran, Run
+from tests.support.official_folder import write_official_folder
 
 PROMPT = "a red cat runs slowly"
 MADE = ["--steps", 2, "--seed", 7, "--device", "cpu", "--json"]
@@ -158,7 +158,7 @@ def test_a_video_is_extended(kinoform: Run, folders: Path, material: Path, kind:
 
 def test_the_surroundings_of_a_video_are_made(kinoform: Run, folders: Path, material: Path) -> None:
     """In the model's own size, which the recipe says."""
-    model = ["--model", folders / "vace", "--recipe", "official_folder:small_vace"]
+    model = ["--model", folders / "vace", "--recipe", "tests.support.official_folder:small_vace"]
     told(kinoform("outpaint", "source.mkv", "--prompt", PROMPT, "--to", "112x64", *model, *MADE, "-o", "video.mkv"))
     frames = frames_of("video.mkv")
     assert frames.shape == (9, 64, 112, 3)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from command_line import Run
-from diffusers_folder import write_diffusers_folder
 from kinoform.media.video_writer import read_video
-from official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
+from tests.support.command_line import Run
+from tests.support.diffusers_folder import write_diffusers_folder
+from tests.support.official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
 
 PROMPT = "a red cat runs slowly"
 SMALL = ["--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--device", "cpu"]

@@ -6,7 +6,6 @@ from typing import Annotated, get_args
 
 import pytest
 
-from command_line import Run
 from kinoform.cli.generate import generate
 from kinoform.cli.option_groups import MachineOptions, ModelOptions
 from kinoform.cli.options import OF_RECIPE, Setting, command, option, settings_of, varied, words_of
@@ -14,6 +13,7 @@ from kinoform.cli.plan import plan
 from kinoform.cli.values import MAX_VIDEOS
 from kinoform.media.video import MAX_UPSCALE
 from kinoform.pipelines.request import REAL, WHOLE
+from tests.support.command_line import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
 from kinoform.cli.values import frames_of
 from kinoform.errors import UsageError
 from kinoform.models.codec import IdentityCodec, check_size
 from kinoform.models.vae import VAESpec
+from tests.support.command_line import Run
 
 IDEAS = Path(__file__).parents[2] / "examples" / "ideas"
 SOURCE = """

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Run
 from kinoform.cli.inputs import InputOptions
 from kinoform.conditions.input_kinds import ReadOptions
 from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.media.video import Video
-from tiny_recipe import ADDRESS
+from tests.support.command_line import Run
+from tests.support.tiny_recipe import ADDRESS
 
 pytestmark = pytest.mark.usefixtures("unread")
 

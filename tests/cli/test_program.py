@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
 from kinoform import __version__
 from kinoform.cli.command_list import COMMANDS, CommandEntry
 from kinoform.cli.commands import loaded
+from tests.support.command_line import Run
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 START = "import sys; from kinoform.cli.app import main"
 LIGHT = [
     "generate",
@@ -98,8 +98,17 @@ def test_names_that_fit_no_encoding_are_printed_all_the_same(kinoform: Run, mode
 def test_ctrl_c_ends_the_process_with_a_word(folder: Path, here: Path) -> None:
     """In a process that sends itself SIGINT while it denoises."""
     start = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{START}"
-    words = ["generate", "a red ball", "--model", folder, "--recipe", "troubled_recipes:ctrl_c", "--device", "cpu"]
-    paths = os.pathsep.join([str(TESTS), *sys.path])
+    words = [
+        "generate",
+        "a red ball",
+        "--model",
+        folder,
+        "--recipe",
+        "tests.support.troubled_recipes:ctrl_c",
+        "--device",
+        "cpu",
+    ]
+    paths = os.pathsep.join([str(ROOT), *sys.path])
     run = subprocess.run(
         [sys.executable, "-c", f"{start}\nmain()", *words, "-o", "video.mp4"],
         capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths},

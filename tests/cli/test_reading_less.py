@@ -3,7 +3,7 @@
 import numpy as np
 
 from kinoform.media.read import read_clip
-from strange_media import decoded_here, long_video
+from tests.support.strange_media import decoded_here, long_video
 
 
 def test_the_command_reads_no_more_than_it_needs(kinoform, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from command_line import Run
+from tests.support.command_line import Run
 
 PROMPT = "a red ball"
 
@@ -52,8 +52,8 @@ USAGE = [
     (["--recipe", ":tiny"], "recipe_invalid", "':tiny'"),
     (["--recipe", ".tiny_recipe:tiny"], "recipe_invalid", "'.tiny_recipe:tiny'"),
     (["--recipe", "no_such_module:video"], "module_not_importable", "'no_such_module'"),
-    (["--recipe", "tiny_recipe:tyni"], "unknown_recipe", "'tiny'"),
-    (["--recipe", "tiny_recipe:Path"], "recipe_invalid", "tiny_recipe:Path"),
+    (["--recipe", "tests.support.tiny_recipe:tyni"], "unknown_recipe", "'tiny'"),
+    (["--recipe", "tests.support.tiny_recipe:Path"], "recipe_invalid", "tests.support.tiny_recipe:Path"),
     (["-o", "video.avi"], "unknown_format", "'.mkv'"),
     (["-o", "video.png"], "one_frame_only", "video.png"),
     (["-o", "no/such/video.mp4"], "folder_missing", "no/such"),
@@ -147,7 +147,9 @@ def test_a_folder_that_cannot_be_written_is_named(kinoform: Run, model: list[str
 @pytest.mark.usefixtures("unread")
 def test_a_graphics_card_that_is_not_there_is_missed_at_once(kinoform: Run, folder: Path) -> None:
     device = "mps" if torch.cuda.is_available() else "cuda"
-    ran = kinoform("generate", PROMPT, "--model", folder, "--recipe", "tiny_recipe:tiny", "--device", device)
+    ran = kinoform(
+        "generate", PROMPT, "--model", folder, "--recipe", "tests.support.tiny_recipe:tiny", "--device", device
+    )
     assert ran.refusal == "device_missing" and device in ran.sentence and "--device cpu" in ran.sentence
 
 
@@ -160,7 +162,7 @@ def test_a_video_beyond_the_memory_is_refused_with_a_code_of_its_own(kinoform: R
 @pytest.mark.usefixtures("unread")
 def test_a_folder_does_not_choose_code(kinoform: Run, folder: Path) -> None:
     ran = kinoform("generate", PROMPT, "--model", folder)
-    assert ran.refusal == "recipe_not_trusted" and "--recipe tiny_recipe:tiny" in ran.sentence
+    assert ran.refusal == "recipe_not_trusted" and "--recipe tests.support.tiny_recipe:tiny" in ran.sentence
 
 
 def test_memory_that_runs_out_on_the_way_is_told(kinoform: Run, model: list[str], here: Path, monkeypatch) -> None:
@@ -174,13 +176,22 @@ def test_memory_that_runs_out_on_the_way_is_told(kinoform: Run, model: list[str]
 
 
 def test_latents_that_are_no_numbers_are_told_with_their_step(kinoform: Run, folder: Path, here: Path) -> None:
-    words = ["--model", folder, "--recipe", "troubled_recipes:not_a_number", "--device", "cpu", "-o", "video.mp4"]
+    words = [
+        "--model",
+        folder,
+        "--recipe",
+        "tests.support.troubled_recipes:not_a_number",
+        "--device",
+        "cpu",
+        "-o",
+        "video.mp4",
+    ]
     ran = kinoform("generate", PROMPT, *words)
     assert ran.refusal == "not_finite" and "3 of 200" in ran.sentence
     assert ran.out == "" and not list(here.iterdir())
 
 
 def test_a_name_that_is_not_in_a_module_is_answered_with_functions(kinoform: Run) -> None:
-    ran = kinoform("generate", "a", "--recipe", "tiny_recipe:nothing_like_it")
+    ran = kinoform("generate", "a", "--recipe", "tests.support.tiny_recipe:nothing_like_it")
     assert ran.refusal == "unknown_recipe"
     assert "tiny" in ran.sentence and "Path" not in ran.sentence

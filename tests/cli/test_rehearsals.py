@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Ran, Run
 from kinoform.media.video import Video
+from tests.support.command_line import Ran, Run
 
 SIZE, COUNT = (24, 32), 7
 OWN = {
@@ -22,7 +22,7 @@ every = pytest.mark.parametrize("command", OWN)
 
 @pytest.fixture
 def model(folder: Path) -> list[str]:
-    return ["--model", str(folder), "--recipe", "tiny_recipe:tiny_of_videos", "--device", "cpu"]
+    return ["--model", str(folder), "--recipe", "tests.support.tiny_recipe:tiny_of_videos", "--device", "cpu"]
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from command_line import Run
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
 from kinoform.pipelines.recorded import Input, find_inputs
-from refusals import refused
+from tests.support.command_line import Run
+from tests.support.refusals import refused
 
 PROMPT = "a red ball moves left"
 MINI = ["a red ball bounces on a blue background", "--model", "mini", "--device", "cpu", "--steps", 2, "--frames", 5]
@@ -137,20 +137,20 @@ def test_a_video_names_no_folder_and_no_user(video: Path, folder: Path) -> None:
 
 def test_solvers_with_options_and_of_idea_files_are_found_again(kinoform: Run, here: Path, folder: Path) -> None:
     (here / "third_order.py").write_text(
-        "from dataclasses import replace\nfrom tiny_recipe import tiny\n"
+        "from dataclasses import replace\nfrom tests.support.tiny_recipe import tiny\n"
         "from kinoform.solvers.unipc import UniPC\n"
         "def third(): return replace(tiny(), solver=UniPC(order=3), steps=6)\n"
     )
     kinoform("generate", PROMPT, "--model", folder, "--recipe", "third_order:third", "--seed", 7, "-o", "video.mkv")
     assert read_params(here / "video.mkv")["solver"] == "unipc(order=3)"
-    for recipe in ("third_order:third", "tiny_recipe:tiny"):
+    for recipe in ("third_order:third", "tests.support.tiny_recipe:tiny"):
         ran = kinoform("rerun", "video.mkv", "--model", folder, "--recipe", recipe, "-o", "again.mkv", "--force")
         assert ran.code == 0, ran.err
         assert np.array_equal(frames_of(here / "video.mkv"), frames_of(here / "again.mkv"))
 
 
 def test_the_model_must_be_the_one_of_the_video(kinoform: Run, video: Path, other_folder: Path, here: Path) -> None:
-    words = ["rerun", video, "--model", other_folder, "--recipe", "tiny_recipe:tiny", "-o", "again.mkv"]
+    words = ["rerun", video, "--model", other_folder, "--recipe", "tests.support.tiny_recipe:tiny", "-o", "again.mkv"]
     made = read_params(video)["model"]["hash"]
     ran = kinoform(*words)
     assert ran.refusal == "weights_wrong_model" and made in ran.sentence and "--force-model" in ran.sentence
@@ -285,7 +285,7 @@ def test_a_video_without_a_seed_is_lost(kinoform: Run, video: Path, own: list[st
 
 def test_a_model_that_cannot_be_read_is_refused_as_weights(kinoform: Run, video: Path, here: Path) -> None:
     (here / "empty").mkdir()
-    assert kinoform("rerun", video, "--model", "empty", "--recipe", "tiny_recipe:tiny").code == 3
+    assert kinoform("rerun", video, "--model", "empty", "--recipe", "tests.support.tiny_recipe:tiny").code == 3
 
 
 def test_inputs_are_those_that_were(tmp_path: Path) -> None:

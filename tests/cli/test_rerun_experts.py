@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
 from kinoform.media.metadata import read_params
 from kinoform.media.read import read_clip
-from tiny_recipe import write_tiny_of_two
+from tests.support.command_line import Run
+from tests.support.tiny_recipe import write_tiny_of_two
 
-WORDS = ("--recipe", "tiny_recipe:tiny_of_two", "--device", "cpu")
+WORDS = ("--recipe", "tests.support.tiny_recipe:tiny_of_two", "--device", "cpu")
 
 
 def test_a_video_of_two_transformers_is_made_again(kinoform: Run, here: Path) -> None:
@@ -47,5 +47,7 @@ def test_a_guidance_scale_of_each_is_said_by_flag_environment_or_file(
 
 def test_a_folder_of_two_is_refused_for_a_recipe_of_one(kinoform: Run, here: Path) -> None:
     folder = write_tiny_of_two(here / "model")
-    ran = kinoform("generate", "a red ball", "--model", folder, "--recipe", "tiny_recipe:tiny", "--device", "cpu")
+    ran = kinoform(
+        "generate", "a red ball", "--model", folder, "--recipe", "tests.support.tiny_recipe:tiny", "--device", "cpu"
+    )
     assert ran.refusal == "recipe_contradicts_weights"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Ran, Run
 from kinoform.cli.command_list import COMMANDS
 from kinoform.cli.commands import loaded
 from kinoform.cli.settings import SETTINGS, variable
-from tiny_recipe import tiny
+from tests.support.command_line import Ran, Run
+from tests.support.tiny_recipe import tiny
 
 PROMPT = "a red ball"
 

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 import kinoform as package
-from command_line import Run
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.loading.adapters import adapter_in
 from kinoform.loading.own import read_manifest
 from kinoform.mini.training import plan as stages
 from kinoform.training import adapter
 from kinoform.training.lock import held
-from refusals import refused
+from tests.support.command_line import Run
+from tests.support.refusals import refused
 
 OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
 """One that is not there."""
@@ -25,8 +25,8 @@ OTHER_DEVICE = "mps" if torch.cuda.is_available() else "cuda"
 SOURCE = """
 from dataclasses import replace
 
-from training.test_adapter import short
-from training.test_stages import tiny_plan as plan
+from tests.training.test_adapter import short
+from tests.training.test_stages import tiny_plan as plan
 
 
 def video():
@@ -101,16 +101,22 @@ def test_an_adapter_of_ones_own_is_trained_and_loaded(kinoform: Run, here: Path)
 
 
 def test_a_transformer_on_another_model_is_trained_and_loaded(kinoform: Run, here: Path) -> None:
-    words = ["train", "on_base_recipes:plan", "--recipe", "on_base_recipes:recipe", "--json"]
+    words = [
+        "train",
+        "tests.support.on_base_recipes:plan",
+        "--recipe",
+        "tests.support.on_base_recipes:recipe",
+        "--json",
+    ]
     ran = kinoform(*words)
     assert ran.code == 0, ran.err
     model = here / "runs" / "tiny-on-mini" / "model"
     told = ran.told[0]
     assert told["output"] == str(model.relative_to(here)) and told["base"] == "mini"
     assert told["encoder"]["steps"] == told["transformer"]["steps"] == 3
-    with refused("recipe_not_trusted", "--recipe on_base_recipes:recipe"):
+    with refused("recipe_not_trusted", "--recipe tests.support.on_base_recipes:recipe"):
         package.load(model, device="cpu")
-    pipeline = package.load(model, recipe="on_base_recipes:recipe", device="cpu")
+    pipeline = package.load(model, recipe="tests.support.on_base_recipes:recipe", device="cpu")
     portrait = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     plain, shown = (pipeline("a red ball", seed=1, reference_images=given).frames for given in ([], [portrait]))
     assert plain.shape == shown.shape == (5, 32, 32, 3)
@@ -161,7 +167,11 @@ REFUSED = [
     ),
     (["mini:frames", "-o", "none/a.safetensors"], "folder_missing", "none"),
     (["own_idea:of_nothing", "--recipe", "own_idea:adapted"], "unknown_model", "'mini'"),
-    (["on_base_recipes:on_nothing", "--recipe", "on_base_recipes:recipe"], "unknown_model", "'runs/mini'"),
+    (
+        ["tests.support.on_base_recipes:on_nothing", "--recipe", "tests.support.on_base_recipes:recipe"],
+        "unknown_model",
+        "'runs/mini'",
+    ),
     (["own_idea:of_another", "--recipe", "own_idea:other"], "recipe_mismatch", "guests"),
     (["--device", "cdua"], "unknown_device", "'cuda'"),
     (["--device", OTHER_DEVICE], "device_missing", OTHER_DEVICE),

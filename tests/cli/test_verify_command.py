@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
 from kinoform.errors import WeightsError
 from kinoform.recipes.load import load
-from official_folder import write_official_folder
+from tests.support.command_line import Run
+from tests.support.official_folder import write_official_folder
 
 SHARDS = tuple(f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2))
 INDEX = "diffusion_pytorch_model.safetensors.index.json"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import Run
 from kinoform.checkpoints.latents import SUFFIX, save_latents
 from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
-from tiny_recipe import tiny_pipeline
+from tests.support.command_line import Run
+from tests.support.tiny_recipe import tiny_pipeline
 
 PROMPT = "a red ball moves left"
 
@@ -130,7 +130,7 @@ def test_info_of_a_video_without_parameters_is_refused(kinoform: Run, model: lis
 
 def test_a_recipe_is_found_in_the_current_folder(kinoform: Run, folder: Path, here: Path) -> None:
     (here / "my_idea.py").write_text(
-        "from dataclasses import replace\nfrom tiny_recipe import tiny\n"
+        "from dataclasses import replace\nfrom tests.support.tiny_recipe import tiny\n"
         "def video(): return replace(tiny(), name='mine', num_frames=5)\n"
     )
     ran = kinoform("generate", PROMPT, "--model", folder, "--recipe", "my_idea:video", "--seed", 7, "--json")

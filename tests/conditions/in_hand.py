@@ -11,7 +11,7 @@ from kinoform.media.types import InputImage, Origin
 from kinoform.models.codec import Codec, IdentityCodec
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionEncoder, VisionSpec
-from models.recorded import spread
+from tests.models.recorded import spread
 
 VISION = VisionSpec(image=12, patch=4, dim=8, heads=2, layers=3, dim_ffn=12)
 CODECS = {

@@ -26,7 +26,7 @@ from kinoform.conditions.standard_inputs import (
     VIDEO,
 )
 from kinoform.media.types import InputFile, InputImage, InputVideo
-from refusals import refused
+from tests.support.refusals import refused
 
 CLIP = InputVideo(frames=np.zeros((3, 8, 8, 3), np.uint8))
 PATH: InputField[InputFile | None] = InputField(name="path", kind=FileKind(largest=10), help="A path.")

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from conditions.in_hand import image
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES, VIDEO
@@ -18,7 +17,8 @@ from kinoform.conditions.vace_inputs import (
     video_to_video,
 )
 from kinoform.media.types import InputVideo, Mask, Origin
-from refusals import refused
+from tests.conditions.in_hand import image
+from tests.support.refusals import refused
 
 IMAGE = image(2, 8, 8)
 

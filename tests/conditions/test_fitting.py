@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from conditions.in_hand import image
 from kinoform.conditions.protocols import Units
 from kinoform.conditions.resize import fitted, kept_part, signal, size_of_area
+from tests.conditions.in_hand import image
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 AREAS = {"480p": 480 * 832, "720p": 720 * 1280}

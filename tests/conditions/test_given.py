@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import CODECS, VISION, InHand, image, random_module
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
@@ -20,6 +19,7 @@ from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo, Mask
+from tests.conditions.in_hand import CODECS, VISION, InHand, image, random_module
 
 VIDEO = VideoSize(num_frames=9, height=16, width=32)
 CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (9, 16, 32, 3), dtype=np.uint8))

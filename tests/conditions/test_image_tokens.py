@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import VISION, InHand, image, random_module
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
@@ -19,8 +18,9 @@ from kinoform.media.types import InputImage
 from kinoform.models.context import ImageStream
 from kinoform.models.vision import image_rows
 from kinoform.pipelines.pipeline import Pipeline
-from refusals import refused
-from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
+from tests.conditions.in_hand import VISION, InHand, image, random_module
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* is cropped to")
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames, in_video_order, packed_mask
 from kinoform.conditions.protocols import (
@@ -27,8 +26,9 @@ from kinoform.media.types import InputImage
 from kinoform.models.codec import Codec, IdentityCodec
 from kinoform.models.vae import VAESpec
 from kinoform.types import Level
-from named_inputs import named
-from refusals import refused
+from tests.conditions.in_hand import CODECS, InHand, image, random_module
+from tests.support.named_inputs import named
+from tests.support.refusals import refused
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 VIDEO = VideoSize(num_frames=9, height=16, width=24)

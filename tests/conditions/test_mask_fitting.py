@@ -10,7 +10,7 @@ from kinoform.conditions.input_kinds import ReadOptions
 from kinoform.conditions.mask_fitting import fitted_mask
 from kinoform.conditions.standard_inputs import MASK, STANDARD_INPUTS
 from kinoform.media.types import InputVideo, Mask
-from refusals import refused
+from tests.support.refusals import refused
 
 VIDEO = InputVideo(frames=np.zeros((6, 24, 33, 3), np.uint8), fps=8.0)
 

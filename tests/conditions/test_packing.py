@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput, Units, VideoSize
 from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES
@@ -19,7 +18,8 @@ from kinoform.conditions.vace_latents import control_size, covering, on_white, p
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.models.codec import Codec, IdentityCodec
 from kinoform.models.side_blocks import Control
-from models.recorded import gap
+from tests.conditions.in_hand import CODECS, InHand, image, random_module
+from tests.models.recorded import gap
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 FRAMES, HEIGHT, WIDTH = 9, 16, 24

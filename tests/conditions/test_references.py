@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import CODECS, VISION, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import NOTHING, Conditioner, Units, VideoSize
 from kinoform.conditions.references import (
@@ -31,8 +30,9 @@ from kinoform.models.context import ReferenceStream
 from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.vision import image_rows
 from kinoform.pipelines.pipeline import Pipeline
-from refusals import refused
-from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
+from tests.conditions.in_hand import CODECS, VISION, InHand, image, random_module
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 
 VIDEO = VideoSize(num_frames=5, height=16, width=24)
 CODEC = random_module(CODECS["2"])

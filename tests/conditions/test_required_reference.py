@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from conditions.in_hand import image
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import EncoderSpecs, Units, VideoSize
 from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
@@ -14,8 +13,9 @@ from kinoform.loading.additions import Additions, with_additions
 from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
-from refusals import refused
-from tiny_recipe import tiny_pipeline, write_tiny_folder
+from tests.conditions.in_hand import image
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 VIDEO, UNITS = VideoSize(num_frames=5, height=16, width=24), Units(stride=(2, 4, 4), patch=(1, 2, 2))
 IMAGE = image(1, 16, 24)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from conditions.in_hand import CODECS, InHand, random_module
 from kinoform.conditions.clip_checks import clip_chunks, free_cells
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import NOTHING, Conditioner, ConditionerOutput, Units, VideoSize
@@ -18,8 +17,9 @@ from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo, Mask, Origin
 from kinoform.models.codec import IdentityCodec, encode_video
 from kinoform.types import Level
-from named_inputs import named
-from refusals import refused
+from tests.conditions.in_hand import CODECS, InHand, random_module
+from tests.support.named_inputs import named
+from tests.support.refusals import refused
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 VIDEO = VideoSize(num_frames=9, height=16, width=24)

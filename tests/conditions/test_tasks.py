@@ -11,7 +11,7 @@ from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.pipelines.request import Request, request
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
-from named_inputs import named
+from tests.support.named_inputs import named
 
 IMAGE = InputImage(pixels=np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 CLIP = InputVideo(frames=np.random.default_rng(2).integers(0, 256, (17, 64, 64, 3), dtype=np.uint8))

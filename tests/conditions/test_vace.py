@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from conditions.in_hand import InHand, image
 from kinoform.conditions.clip_checks import clip_chunks
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import Conditioner, Units, VideoSize
@@ -19,9 +18,10 @@ from kinoform.models.codec import encode_video
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Latents
-from models.recorded import spread
-from refusals import refused
-from tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
+from tests.conditions.in_hand import InHand, image
+from tests.models.recorded import spread
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 ASKED = VideoSize(num_frames=81, height=480, width=832)

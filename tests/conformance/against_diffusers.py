@@ -24,8 +24,8 @@ from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
-from models.recorded import spread
-from official_folder import official_tensors
+from tests.models.recorded import spread
+from tests.support.official_folder import official_tensors
 
 SAME = 5e-6
 """Of the RMS: the order of sums in float32."""

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conformance.golden import Golden
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
@@ -15,6 +14,7 @@ from kinoform.models.protocols import Stream
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
+from tests.conformance.golden import Golden
 
 
 def model_of(golden: Golden) -> DiT:

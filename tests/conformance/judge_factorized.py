@@ -7,13 +7,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from conformance.golden import Golden
 from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
-from models.naive_factorized import Sizes
+from tests.conformance.golden import Golden
+from tests.models.naive_factorized import Sizes
 
 Order = Literal["between", "after"]
 ORDERS: tuple[Order, ...] = get_args(Order)

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conformance.golden import Golden
 from kinoform.ops.norm import layer_norm, rms_norm
 from kinoform.ops.rope import grid_positions, phases, rotary, rotate
 from kinoform.ops.sinusoid import sinusoid
 from kinoform.types import Grid
+from tests.conformance.golden import Golden
 
 EPS = 1e-6
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from conformance.golden import Golden
-from conformance.judge_dit import model_of
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import Solver, sample
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.unipc import UniPC
+from tests.conformance.golden import Golden
+from tests.conformance.judge_dit import model_of
 
 SOLVERS: dict[str, Solver] = {"unipc": UniPC(), "dpmpp": DPMSolver()}
 

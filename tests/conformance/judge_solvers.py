@@ -6,11 +6,11 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from conformance.golden import Golden
 from kinoform.solvers.base import Solver, sample
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Latents, Level, Velocity
+from tests.conformance.golden import Golden
 
 SOLVERS: dict[str, Callable[[int], Solver]] = {
     "unipc": lambda order: UniPC(order=order),

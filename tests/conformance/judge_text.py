@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from conformance.golden import Golden
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.models.text import TextEncoder, TextSpec
+from tests.conformance.golden import Golden
 
 
 def load_official(spec: TextSpec, weights: Mapping[str, Tensor]) -> TextEncoder:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from conformance.golden import Golden
-from conformance.judge_dit import conditions_of, model_of
 from kinoform.models.side_blocks import Control
 from kinoform.ops.patch import grid_of
+from tests.conformance.golden import Golden
+from tests.conformance.judge_dit import conditions_of, model_of
 
 
 @torch.inference_mode()

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from conformance.golden import Golden
 from kinoform.families.names import Names
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.families.vae22 import official_names
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vae22 import VAE22, VAE22Spec
+from tests.conformance.golden import Golden
 
 
 def model_of(golden: Golden) -> VAE | VAE22:

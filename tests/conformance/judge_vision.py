@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from conformance.golden import Golden
 from kinoform.models.vision import VisionSpec, image_rows, preprocess
-from tower_files import tower_of
+from tests.conformance.golden import Golden
+from tests.support.tower_files import tower_of
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from conformance import (
+from tests.conformance import (
     judge_dit,
     judge_factorized,
     judge_ops,
@@ -19,7 +19,7 @@ from conformance import (
     judge_vae,
     judge_vision,
 )
-from conformance.golden import Golden
+from tests.conformance.golden import Golden
 
 Judge = Callable[[Golden], Mapping[str, Tensor | list[Tensor]]]
 JUDGES: dict[str, Judge] = (

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.golden import Golden, bound_of, distance, golden_files, read
-from conformance.judge_dit import JUDGES, judge, samples_of
+from tests.conformance.golden import Golden, bound_of, distance, golden_files, read
+from tests.conformance.judge_dit import JUDGES, judge, samples_of
 
 OWN, SHARED = ("x", "y", "context"), ("t", "clip_fea")
 """Inputs of which each sample has one by its number, and those that hold all samples one behind the other."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.golden import bound_of, distance, golden_files, read
-from conformance.judges import JUDGES
+from tests.conformance.golden import bound_of, distance, golden_files, read
+from tests.conformance.judges import JUDGES
 
 
 @pytest.mark.parametrize("path", golden_files(), ids=lambda path: path.stem)

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from conformance.against_diffusers import SAME, gap
-from diffusers_folder import EMBED, SHARED
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE
-from official_folder import CODEC, TEXT, official_tensors, tiny_modules
+from tests.conformance.against_diffusers import SAME, gap
+from tests.support.diffusers_folder import EMBED, SHARED
+from tests.support.official_folder import CODEC, TEXT, official_tensors, tiny_modules
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
 pytest.importorskip("diffusers", reason=WHY.format("diffusers"))

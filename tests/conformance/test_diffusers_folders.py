@@ -8,7 +8,7 @@ import torch
 
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import released_parts
-from official_folder import TRANSFORMERS, tiny_modules, write_official_folder
+from tests.support.official_folder import TRANSFORMERS, tiny_modules, write_official_folder
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
 diffusers: Any = pytest.importorskip("diffusers", reason=WHY.format("diffusers"))

@@ -22,18 +22,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import InHand, image, random_module
-from conformance.against_diffusers import (
-    IMAGE_ROWS,
-    IMAGE_WIDTH,
-    KINDS,
-    TEXT_WIDTH,
-    gap,
-    tiny_transformer,
-    with_exact_times,
-    write_official_transformer,
-)
-from conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, ROWS, SHIFT, STEPS, OurScheduler
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
@@ -49,7 +37,19 @@ from kinoform.models.vision import VisionSpec
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import sample
 from kinoform.solvers.unipc import UniPC
-from official_folder import official_tensors, tiny_modules
+from tests.conditions.in_hand import InHand, image, random_module
+from tests.conformance.against_diffusers import (
+    IMAGE_ROWS,
+    IMAGE_WIDTH,
+    KINDS,
+    TEXT_WIDTH,
+    gap,
+    tiny_transformer,
+    with_exact_times,
+    write_official_transformer,
+)
+from tests.conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, ROWS, SHIFT, STEPS, OurScheduler
+from tests.support.official_folder import official_tensors, tiny_modules
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 

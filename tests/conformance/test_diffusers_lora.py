@@ -7,7 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conformance.against_diffusers import (
+from kinoform.conversion.convert import Conversion, convert
+from kinoform.families.lora_files import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
+from kinoform.loading.lora import attach_file, layer_sizes, save_lora
+from kinoform.loading.lora_file import open_lora
+from kinoform.models.dit import DiT
+from kinoform.models.lora import LoRASpec, adapters_of, attach
+from tests.conformance.against_diffusers import (
     KINDS,
     SAME,
     gap,
@@ -18,12 +24,6 @@ from conformance.against_diffusers import (
     with_exact_times,
     write_official_transformer,
 )
-from kinoform.conversion.convert import Conversion, convert
-from kinoform.families.lora_files import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
-from kinoform.loading.lora import attach_file, layer_sizes, save_lora
-from kinoform.loading.lora_file import open_lora
-from kinoform.models.dit import DiT
-from kinoform.models.lora import LoRASpec, adapters_of, attach
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 pytest.importorskip("peft", reason="diffusers needs peft to load a LoRA: pip install peft")

@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.against_diffusers import with_exact_times
 from kinoform.conditions.text import text_rows
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import Parts, released_parts
@@ -24,7 +23,8 @@ from kinoform.solvers.base import Solver, sample
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Latents, Level, Velocity
-from official_folder import tiny_modules, write_official_folder
+from tests.conformance.against_diffusers import with_exact_times
+from tests.support.official_folder import tiny_modules, write_official_folder
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
 pytest.importorskip("diffusers", reason=WHY.format("diffusers"))

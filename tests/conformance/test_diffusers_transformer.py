@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conformance.against_diffusers import (
+from kinoform.conversion.convert import Conversion, convert
+from tests.conformance.against_diffusers import (
     FLOAT32_TIMES,
     KINDS,
     SAME,
@@ -18,7 +19,6 @@ from conformance.against_diffusers import (
     with_exact_times,
     write_official_transformer,
 )
-from kinoform.conversion.convert import Conversion, convert
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 

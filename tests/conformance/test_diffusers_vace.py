@@ -21,10 +21,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conditions.in_hand import InHand, image
-from conformance.against_diffusers import with_exact_times
-from conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, SHIFT, STEPS, OurScheduler
-from diffusers_folder import CONFIGS
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput, VideoSize
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES
@@ -40,7 +36,11 @@ from kinoform.models.vae import VAE
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import sample
 from kinoform.solvers.unipc import UniPC
-from official_folder import TEXT, TRANSFORMER, official_tensors, tiny_modules
+from tests.conditions.in_hand import InHand, image
+from tests.conformance.against_diffusers import with_exact_times
+from tests.conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, SHIFT, STEPS, OurScheduler
+from tests.support.diffusers_folder import CONFIGS
+from tests.support.official_folder import TEXT, TRANSFORMER, official_tensors, tiny_modules
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conformance.against_diffusers import SAME, gap
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.models.vision import preprocess
-from official_folder import VISION, tower
-from tower_files import tower_of
+from tests.conformance.against_diffusers import SAME, gap
+from tests.support.official_folder import VISION, tower
+from tests.support.tower_files import tower_of
 
 WHY = "the judge, transformers, is not installed: pip install 'kinoform[conformance]'"
 pytest.importorskip("transformers", reason=WHY)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_recipe import write_tiny_folder
+from tests.support.tiny_recipe import write_tiny_folder
 
 
 @pytest.fixture(scope="session")

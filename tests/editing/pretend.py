@@ -14,7 +14,7 @@ from kinoform.errors import Interrupted
 from kinoform.pipelines.generate import Callback, Progress
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
-from tiny_recipe import tiny_pipeline
+from tests.support.tiny_recipe import tiny_pipeline
 
 Draw = Callable[[Request], np.ndarray]
 STEPS = 3

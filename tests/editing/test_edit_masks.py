@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from editing.pretend import far, painted, pretended, spots, video
 from kinoform.editing.edit import edit
 from kinoform.editing.masks import alpha_of, distance, ring, soft
 from kinoform.editing.settings import EditSettings
 from kinoform.media.types import InputVideo, Mask, Origin
-from refusals import refused
+from tests.editing.pretend import far, painted, pretended, spots, video
+from tests.support.refusals import refused
 
 SIZES = [(37, 53), (100, 64), (1, 9), (8, 1)]
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from editing.pretend import copied, noise, painted, pretended, video
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_IMAGES, STRENGTH, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_inputs import GREY
@@ -20,8 +19,9 @@ from kinoform.editing.edit_plan import EditPlan, plan_edit
 from kinoform.editing.settings import EditSettings
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.solvers.flow_edit import FlowEdit
-from refusals import refused
-from tiny_recipe import tiny_pipeline
+from tests.editing.pretend import copied, noise, painted, pretended, video
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline
 
 PROMPT, SHOWN = "a red ball moves left", "a blue cat"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from editing.pretend import copied, far, noise, painted, pretended, spots, video
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.editing.edit import edit
 from kinoform.editing.settings import EditSettings
@@ -14,7 +13,8 @@ from kinoform.errors import Interrupted
 from kinoform.media.types import InputVideo
 from kinoform.pipelines.generate import Progress
 from kinoform.pipelines.request import Request
-from tiny_recipe import tiny_pipeline
+from tests.editing.pretend import copied, far, noise, painted, pretended, spots, video
+from tests.support.tiny_recipe import tiny_pipeline
 
 PROMPT = "a red ball moves left"
 SHARP = EditSettings(grow=0, feather=0.0, match_colours=False)

@@ -7,7 +7,7 @@ import pytest
 
 from kinoform.conditions.protocols import Units
 from kinoform.editing.segments import fade, spans
-from refusals import refused
+from tests.support.refusals import refused
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 

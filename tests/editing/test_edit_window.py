@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from editing.pretend import video
 from kinoform.conditions.protocols import Units
 from kinoform.editing.window import Window, resized, whole, window_around
+from tests.editing.pretend import video
 
 WAN = Units(stride=(4, 8, 8), patch=(1, 2, 2))
 ASKED = [(64, 64), (480, 832), (48, 80)]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from editing.pretend import STEPS, Draw, Pretended, pretended
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner
@@ -25,8 +24,9 @@ from kinoform.errors import Interrupted
 from kinoform.media.types import InputVideo, Origin
 from kinoform.pipelines.generate import Progress
 from kinoform.pipelines.request import Request
-from refusals import refused
-from tiny_recipe import tiny_pipeline
+from tests.editing.pretend import STEPS, Draw, Pretended, pretended
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline
 
 PROMPT = "a red ball"
 PATTERN = np.random.default_rng(3).integers(40, 140, (64, 64, 3))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from editing.pretend import Pretended, noise, pretended, video
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.standard_inputs import FRAMES
 from kinoform.editing.image_to_video import animate, bridge
-from refusals import refused
+from tests.editing.pretend import Pretended, noise, pretended, video
+from tests.support.refusals import refused
 
 PROMPT = "a red ball"
 FIRST, LAST = video(2, 32, 16)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from editing.pretend import Pretended, noise, pretended, video
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.standard_inputs import MASK, VIDEO
 from kinoform.conditions.vace import Vace
@@ -15,8 +14,9 @@ from kinoform.conditions.video_to_video import StartVideo
 from kinoform.editing.outpaint import ANCHORS, outpaint
 from kinoform.editing.settings import EditSettings
 from kinoform.media.types import InputVideo
-from refusals import refused
-from tiny_recipe import tiny_pipeline
+from tests.editing.pretend import Pretended, noise, pretended, video
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline
 
 PROMPT = "a blue cat"
 

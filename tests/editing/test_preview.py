@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from editing.pretend import noise, pretended, video
 from kinoform.editing import preview
 from kinoform.editing.extend_plan import plan_extend
 from kinoform.editing.preview import BLENDS, CHANGES, SEEN, outline, tinted
 from kinoform.editing.window import Window
 from kinoform.media.video import Video
+from tests.editing.pretend import noise, pretended, video
 
 
 def test_colours_are_laid_over_what_changes_and_nothing_else() -> None:

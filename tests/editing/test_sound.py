@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pretend import copied, noise, painted, pretended
 
 from kinoform.editing.edit import edit
 from kinoform.editing.extend import extend
 from kinoform.editing.outpaint import outpaint
-from sounding_video import CLICK, FPS, click, write_sounding_video
+from tests.editing.pretend import copied, noise, painted, pretended
+from tests.support.sounding_video import CLICK, FPS, click, write_sounding_video
 
 PROMPT = "a blue cat"
 

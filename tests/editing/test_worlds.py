@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pretend import copied, noise, painted, pretended, spots, video
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
@@ -20,6 +19,7 @@ from kinoform.media.types import InputImage, InputVideo
 from kinoform.pipelines.generate import Progress
 from kinoform.recipes.catalogue import RELEASED
 from kinoform.recipes.load import load
+from tests.editing.pretend import copied, noise, painted, pretended, spots, video
 
 KNOWS = "knows only its own world, coloured shapes"
 

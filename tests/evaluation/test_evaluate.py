@@ -20,8 +20,8 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.parse import parse
 from kinoform.world.render import render
 from kinoform.world.sampling import is_held_out
-from refusals import refused
-from tiny_recipe import tiny_pipeline, write_tiny_folder
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 SIZE = VideoSize(num_frames=17, height=64, width=64)
 L1_TASKS = prompt_tasks(["L1"])

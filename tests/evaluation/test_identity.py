@@ -15,7 +15,7 @@ from kinoform.evaluation.tables import Table, tables
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.render import render
-from refusals import refused
+from tests.support.refusals import refused
 
 CASES = ["reference", "no reference", "other reference"]
 Seen = list[tuple[str, int, bool]]

@@ -26,8 +26,8 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, scene_from_seed
-from refusals import refused
-from tiny_recipe import tiny_pipeline, write_tiny_folder
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 SIZE = VideoSize(num_frames=17, height=64, width=64)
 BLACK = np.zeros((17, 64, 64, 3), dtype=np.uint8)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from kinoform.evaluation.paired import paired_interval
-from refusals import refused
+from tests.support.refusals import refused
 
 
 def test_intervals_are_those_worked_out_by_hand() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kinoform.media.video import Video
-from strange_media import decoded_here
+from tests.support.strange_media import decoded_here
 
 PARAMS = {"prompt": 'A "red" ball \\ café\nand a second line 红球 😀\x00\x1b[31m', "seed": 7, "steps": 4}
 

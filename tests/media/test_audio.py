@@ -19,7 +19,7 @@ from kinoform.media.tracks import DECODED, SOUND_CODECS, fit
 from kinoform.media.types import Sound
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
-from sounding_video import CLICK, FPS, click, heard, packets, write_sounding_video
+from tests.support.sounding_video import CLICK, FPS, click, heard, packets, write_sounding_video
 
 COUNT = 12
 MUXERS = {"mp4": "aac", "webm": "libopus", "mkv": "flac", "mov": "pcm_s16le"}

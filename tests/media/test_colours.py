@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 from kinoform.media.coerce import image_of
 from kinoform.media.light import ADOBE, BT709, PRIMARIES, Primaries, in_srgb, to_709
 from kinoform.media.read import read_clip, read_image, read_mask
-from strange_media import write_video
+from tests.support.strange_media import write_video
 
 P3, COLOUR, IN_SRGB = 12, (200, 60, 40), (219, 37, 13)
 """A colour of a display with these primaries and an exponent of 2.2, and the same in sRGB, by LittleCMS."""

@@ -6,7 +6,7 @@ from PIL import Image
 
 from kinoform.media.contact_sheet import BACKGROUND, contact_sheet, save_contact_sheet
 from kinoform.media.video import Video
-from refusals import refused
+from tests.support.refusals import refused
 
 
 def plain_video(count: int, height: int, width: int, **params: object) -> Video:

@@ -7,7 +7,7 @@ from PIL import Image, ImageSequence
 
 from kinoform.errors import UsageError
 from kinoform.media.video import Video, check_output
-from refusals import refused
+from tests.support.refusals import refused
 
 
 @pytest.mark.parametrize("name", ["frames", "frames/", "with.dot/"])

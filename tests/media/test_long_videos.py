@@ -9,8 +9,8 @@ import pytest
 import kinoform
 from kinoform.media import video_decoder as footage
 from kinoform.media.read import read_clip, read_mask
-from refusals import refused
-from strange_media import decoded_here, long_video
+from tests.support.refusals import refused
+from tests.support.strange_media import decoded_here, long_video
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from kinoform.media.metadata import read_params
 from kinoform.media.read import read_clip
 from kinoform.media.types import InputVideo
 from kinoform.media.video import Video
-from refusals import refused
+from tests.support.refusals import refused
 
 FRAMES = np.zeros((9, 16, 16, 3), np.uint8)
 

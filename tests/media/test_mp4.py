@@ -12,7 +12,7 @@ import pytest
 from kinoform.media.codecs import H264, VIDEO, encoding
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video, write_video
-from refusals import refused
+from tests.support.refusals import refused
 
 write_mp4 = partial(write_video, encoding=encoding(VIDEO[".mp4"]))
 

@@ -15,7 +15,7 @@ from kinoform.media.coerce import mask_of
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.types import Mask
 from kinoform.media.video import Video
-from refusals import refused
+from tests.support.refusals import refused
 
 ONE = 65536
 SHOWN = {

@@ -15,7 +15,7 @@ from kinoform.media.audio_process import _packets
 from kinoform.media.read import read_clip, read_image
 from kinoform.media.sniff import MATROSKA
 from kinoform.media.video_decoder import open_container
-from refusals import refused
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.usefixtures("here_and_silent")
 

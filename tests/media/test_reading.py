@@ -11,7 +11,7 @@ from kinoform.media.codecs import VIDEO
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
-from refusals import refused
+from tests.support.refusals import refused
 
 
 @pytest.fixture

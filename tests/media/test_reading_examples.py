@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kinoform.media.read import read_clip, read_image, read_mask
-from strange_media import decoded_here
+from tests.support.strange_media import decoded_here
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGES = ("first.png", "last.png", "reference.png", "second_reference.png")

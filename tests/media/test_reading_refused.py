@@ -17,8 +17,8 @@ from kinoform.media import read as reading
 from kinoform.media.limits import MAX_FRAMES
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.video import Video
-from refusals import refused as refused_with
-from strange_media import decoded_here, large_jpeg, large_png, long_gif, write_sound, write_video
+from tests.support.refusals import refused as refused_with
+from tests.support.strange_media import decoded_here, large_jpeg, large_png, long_gif, write_sound, write_video
 
 DAMAGED = "is damaged or cut short; copy or export it again"
 

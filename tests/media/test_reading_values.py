@@ -11,7 +11,7 @@ from kinoform.media.coerce import clip_of, image_of, mask_of
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.types import InputImage, InputVideo, Mask, Origin
 from kinoform.media.video import Video
-from refusals import refused
+from tests.support.refusals import refused
 
 ORIGIN = Origin(file="a.mp4", sha256="0" * 64)
 

@@ -9,7 +9,7 @@ import pytest
 from kinoform.media.read import read_clip, read_mask
 from kinoform.media.resample import TimedFrame, at_rate, exact_rate
 from kinoform.media.video import Video
-from strange_media import HLG, PQ, WIDE, turned, write_video
+from tests.support.strange_media import HLG, PQ, WIDE, turned, write_video
 
 pytestmark = pytest.mark.usefixtures("here_and_silent")
 

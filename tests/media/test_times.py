@@ -14,8 +14,8 @@ from kinoform.media.coerce import clip_of
 from kinoform.media.read import read_clip
 from kinoform.media.resample import Times, times_from
 from kinoform.media.video import Video
-from refusals import refused
-from strange_media import decoded_here
+from tests.support.refusals import refused
+from tests.support.strange_media import decoded_here
 
 TICK = Fraction(1, 600)
 TIMES = Times(tick=TICK, begins=(0, 60, 120, 180, 600, 620, 640, 660, 720), end=1320)

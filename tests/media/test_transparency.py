@@ -13,8 +13,8 @@ from PIL import Image
 
 from kinoform.media.coerce import mask_of
 from kinoform.media.read import read_clip, read_image, read_mask
-from refusals import refused
-from strange_media import PQ, decoded_here, write_video
+from tests.support.refusals import refused
+from tests.support.strange_media import PQ, decoded_here, write_video
 
 HIDDEN, PAINT = (200, 0, 0), (0, 200, 0)
 PLACE = (slice(12, 36), slice(16, 48))

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from kinoform.errors import UsageError
 from kinoform.media.metadata import DEEPEST, EXIF_BLOCK, LARGEST, UNICODE, USER_COMMENT, read_params, tags
 from kinoform.media.video import Video
-from refusals import refused
+from tests.support.refusals import refused
 
 EVERY_FORMAT = ["a.mp4", "a.webm", "a.mkv", "a.png", "a.gif", "a.webp", "frames"]
 FILES = EVERY_FORMAT[:-1]

@@ -11,7 +11,7 @@ from kinoform.media.codecs import CONTAINERS, VIDEO, encoding
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video, check_output
 from kinoform.media.video_writer import read_video
-from refusals import refused
+from tests.support.refusals import refused
 
 EVERY = [(container.suffix, codec) for container in CONTAINERS for codec in container.codecs]
 LOSSLESS = [(suffix, codec) for suffix, codec in EVERY if codec.lossless]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from full_disk import full_disk
 from kinoform.files import check_writable, whole, whole_folder
 from kinoform.media.codecs import VIDEO, encoding
 from kinoform.media.image_writer import write_frames, write_gif, write_webp
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video, write_video
-from refusals import refused
+from tests.support.full_disk import full_disk
+from tests.support.refusals import refused
 
 WRITERS = {
     **{f"a{suffix}": partial(write_video, encoding=encoding(container)) for suffix, container in VIDEO.items()},

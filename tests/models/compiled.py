@@ -17,7 +17,7 @@ from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.side_blocks import Control, SideBlocks
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Level
-from models.recorded import gap, spread
+from tests.models.recorded import gap, spread
 
 SPEC = DiTSpec(
     dim=24, ffn_dim=48, heads=2, layers=10, in_channels=4, out_channels=4, frequency_width=16,

@@ -11,8 +11,8 @@ from kinoform.errors import UsageError
 from kinoform.models.codec import Codec, IdentityCodec, check_size, decode_video, encode_video, latent_size, to_uint8
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import Patch
-from models.recorded import gap, spread
-from refusals import refused
+from tests.models.recorded import gap, spread
+from tests.support.refusals import refused
 
 WAN = VAESpec()
 VOLUMES: Patch = (4, 8, 8)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from refusals import refused
-from tiny_recipe import tiny_pipeline, write_tiny_folder
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 
 def test_what_is_compiled_is_what_computes() -> None:
     """Compile few graphs without a break, the same for all layers that see alike; in two where layers take turns."""
-    program = [sys.executable, "-c", "from models.compiled import main; main()"]
-    run = subprocess.run(program, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    program = [sys.executable, "-c", "from tests.models.compiled import main; main()"]
+    run = subprocess.run(program, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     found = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(found) == 6, run.stderr
     for name, dtype, told in found:

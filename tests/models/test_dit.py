@@ -12,8 +12,8 @@ from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.dit import FLOAT32_PARTS, DiT, DiTSpec, cast_weights, initialise, keeps_float32
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Grid, Level
-from models.recorded import Figures, drawn, fill, gap, spread
-from refusals import refused
+from tests.models.recorded import Figures, drawn, fill, gap, spread
+from tests.support.refusals import refused
 
 RECORDED = DiTSpec(dim=96, ffn_dim=160, heads=4, layers=3, context=(TextStream(width=32),))
 TEXT = TextStream(width=10, rows=8)

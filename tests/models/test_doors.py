@@ -11,8 +11,8 @@ from kinoform.models.dit import DiT, initialise
 from kinoform.models.protocols import AttentionScheme, Block, BlockSpec, Branch, BranchSpec, ContextSpec
 from kinoform.models.side_blocks import Control
 from kinoform.types import Conditions, Level
-from models.recorded import gap, spread
-from models.toys import (
+from tests.models.recorded import gap, spread
+from tests.models.toys import (
     FACTORISED,
     GRID,
     REFERENCES,

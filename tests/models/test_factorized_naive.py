@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.golden import DEFAULT_FOLDER, read
-from conformance.judge_factorized import ORDERS, cases, sizes_of
 from kinoform.models.context import ReferenceStream, TextStream
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.ops.patch import Patch, grid_of
 from kinoform.types import Conditions
-from models.naive_factorized import Sizes, velocity
+from tests.conformance.golden import DEFAULT_FOLDER, read
+from tests.conformance.judge_factorized import ORDERS, cases, sizes_of
+from tests.models.naive_factorized import Sizes, velocity
 
 SPEC = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=2, in_channels=4, out_channels=4, frequency_width=16,

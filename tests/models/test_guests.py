@@ -12,9 +12,9 @@ from kinoform.models.in_context import ReferenceBranch, ReferenceGuests
 from kinoform.models.protocols import Branch, BranchSpec, Guests
 from kinoform.ops.rope import grid_positions
 from kinoform.types import Conditions, Grid, Level
-from models.recorded import gap
-from models.toys import GRID, TINY, TOLD, noise, random_dit, run, video
-from refusals import refused
+from tests.models.recorded import gap
+from tests.models.toys import GRID, TINY, TOLD, noise, random_dit, run, video
+from tests.support.refusals import refused
 
 SPEC = replace(TINY, branches=(ReferenceGuests(),))
 LEVEL = Level(sigma=0.6, timestep=600.0)

@@ -25,8 +25,8 @@ from kinoform.models.lora import (
 from kinoform.models.lora_linear import Adapted, AdaptedPacked, Adapter, linear_layers
 from kinoform.models.packed import PackedLinear
 from kinoform.types import Conditions, Grid
-from models.recorded import gap, spread
-from refusals import refused
+from tests.models.recorded import gap, spread
+from tests.support.refusals import refused
 
 SPEC = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=2, context=(TextStream(width=10, rows=6), ImageStream(width=8)),

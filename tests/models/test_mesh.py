@@ -14,8 +14,8 @@ from kinoform.models.protocols import Attend, Heads, Mesh, Modulation, Stream
 from kinoform.models.side_blocks import Control
 from kinoform.ops.rope import Rotary
 from kinoform.types import Conditions, Grid, Level
-from models.recorded import gap
-from models.toys import (
+from tests.models.recorded import gap
+from tests.models.toys import (
     FACTORISED,
     GRID,
     REFERENCES,

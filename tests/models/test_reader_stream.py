@@ -10,9 +10,9 @@ from kinoform.models.dit import DiT
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, attach
 from kinoform.models.protocols import ContextSpec
 from kinoform.models.vision import BlockSizes, VisionBlock, VisionSpec
-from models.recorded import gap, spread
-from models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
-from refusals import refused
+from tests.models.recorded import gap, spread
+from tests.models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
+from tests.support.refusals import refused
 
 SPEC = ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12)
 STREAM = ReferenceStream(width=6, reader=SPEC)

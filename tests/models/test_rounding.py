@@ -14,7 +14,7 @@ from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.vision import VisionSpec
 from kinoform.ops.patch import grid_of, patches
 from kinoform.types import Conditions, Level
-from models.recorded import drawn, gap, spread
+from tests.models.recorded import drawn, gap, spread
 
 SPEC = DiTSpec(
     dim=48, ffn_dim=96, heads=4, layers=2, in_channels=36, frequency_width=16,

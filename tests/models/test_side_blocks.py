@@ -13,10 +13,10 @@ from kinoform.models.side_blocks import Control, SideBlocks, SideBranch
 from kinoform.ops.patch import unpatch
 from kinoform.ops.rope import grid_positions, rotary
 from kinoform.types import Conditions, Level
-from models.recorded import gap
-from models.test_mesh import on_two_ranks
-from models.toys import GRID, TIMES, TINY, TOLD, GuestSpec, Images, noise, random_dit, run, video
-from refusals import refused
+from tests.models.recorded import gap
+from tests.models.test_mesh import on_two_ranks
+from tests.models.toys import GRID, TIMES, TINY, TOLD, GuestSpec, Images, noise, random_dit, run, video
+from tests.support.refusals import refused
 
 SIDE = SideBlocks(channels=5, layers=(0, 2))
 SPEC = replace(TINY, branches=(SIDE,))

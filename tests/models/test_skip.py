@@ -8,7 +8,7 @@ from torch import Tensor
 from kinoform.models.context import TextStream
 from kinoform.models.dit import DiT, DiTSpec, initialise
 from kinoform.types import Conditions, Grid
-from models.recorded import gap
+from tests.models.recorded import gap
 
 SPEC = DiTSpec(
     dim=24, ffn_dim=32, heads=2, layers=1, in_channels=4, out_channels=4, frequency_width=16, patch=(1, 2, 2),

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.golden import DEFAULT_FOLDER, bound_of, distance, read
-from conformance.judge_text import judge, load_official
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.models.text import UMT5_XXL, TextEncoder, TextSpec, encode, initialise, relative_buckets
 from kinoform.models.tokenizer import Tokens
-from refusals import refused
+from tests.conformance.golden import DEFAULT_FOLDER, bound_of, distance, read
+from tests.conformance.judge_text import judge, load_official
+from tests.support.refusals import refused
 
 SMALL = TextSpec(vocab=100, dim=64, dim_attention=64, dim_ffn=96, heads=4, layers=3)
 BUCKETS = {

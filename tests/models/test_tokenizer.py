@@ -13,7 +13,7 @@ from tokenizers import models, pre_tokenizers
 
 from kinoform.errors import WeightsError
 from kinoform.models.tokenizer import Tokenizer, build_word_tokenizer, clean, load_tokenizer
-from refusals import refused
+from tests.support.refusals import refused
 
 WORDS = ("a", "red", "blue", "ball", "cube", "moves", "left", "right", ",", "the")
 SENTENCES = [f"a {colour} {shape} moves {way}" for colour in ("red", "blue") for shape in ("ball", "cube")

@@ -12,8 +12,8 @@ from torch import Tensor
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vae22 import VAE22, VAE22Spec
-from models.recorded import Figures, drawn, fill, gap, spread
-from refusals import refused
+from tests.models.recorded import Figures, drawn, fill, gap, spread
+from tests.support.refusals import refused
 
 RECORDED = VAESpec(dim=8, channels=4, mean=(), std=())
 TINY = VAESpec(

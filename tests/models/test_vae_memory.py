@@ -10,8 +10,8 @@ from torch import Tensor
 from kinoform.models.codec import decode_video, encode_video, given_up
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vae_blocks import FrameAttention, Memory
-from live_bytes import LiveBytes
-from models.recorded import spread
+from tests.models.recorded import spread
+from tests.support.live_bytes import LiveBytes
 
 SPEC = VAESpec(dim=4, channels=3, multipliers=(1, 2, 2, 2), residual_blocks=1, mean=(), std=())
 PLACES = 64

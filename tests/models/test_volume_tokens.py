@@ -16,7 +16,7 @@ from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import Patch, grid_of, patches, unpatch
 from kinoform.ops.rope import Rotary, grid_positions, rotary
 from kinoform.types import Conditions, Grid
-from models.recorded import spread
+from tests.models.recorded import spread
 
 GRID = Grid(frames=3, height=2, width=4)
 VOLUME: Patch = (4, 8, 8)

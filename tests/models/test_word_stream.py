@@ -9,9 +9,9 @@ from kinoform.models.context import ReaderSpec, WordStream
 from kinoform.models.dit import joined
 from kinoform.models.protocols import ContextSpec
 from kinoform.ops.patch import grid_of
-from models.recorded import gap, spread
-from models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
-from refusals import refused
+from tests.models.recorded import gap, spread
+from tests.models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
+from tests.support.refusals import refused
 
 STREAM = WordStream(width=6, words=3, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
 SAYING = replace(TINY, context=(TEXT, STREAM))

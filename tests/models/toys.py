@@ -18,7 +18,7 @@ from kinoform.ops.attention import attend
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions
 from kinoform.types import Conditions, Grid
-from models.recorded import spread
+from tests.models.recorded import spread
 
 # Attention schemes
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from kinoform.models.linear import Linear
 from kinoform.ops import cpu
 from kinoform.ops.attention import MANY, attend
-from models.recorded import gap
+from tests.models.recorded import gap
 
 SIDES = [(256, 256), (300, 1000), (1000, 300), (257, 2**10 + 1)]  # queries, keys: whole parts, and a rest
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 1e-2}

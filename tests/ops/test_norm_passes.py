@@ -7,7 +7,7 @@ from torch import Tensor
 from kinoform.models.vae_blocks import NORM_FLOOR, ChannelNorm
 from kinoform.ops.norm import layer_norm, modulate
 from kinoform.ops.rope import Rotary, rotate
-from models.recorded import gap
+from tests.models.recorded import gap
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

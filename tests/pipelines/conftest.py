@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kinoform.pipelines.pipeline import Pipeline
-from tiny_recipe import tiny_pipeline, write_tiny_folder
+from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,9 @@ from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Latents
-from named_inputs import named
-from refusals import refused
-from tiny_recipe import tiny_pipeline
+from tests.support.named_inputs import named
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline
 
 PROMPT = "a red ball moves left"
 CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8))

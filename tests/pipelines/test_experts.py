@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conditions.in_hand import image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.references import ReferenceTokens
@@ -40,8 +39,9 @@ from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
 from kinoform.solvers.sampler import first_step, noised
 from kinoform.types import Level
-from refusals import refused
-from tiny_recipe import tiny, tiny_of_two, write_tiny_folder
+from tests.conditions.in_hand import image, random_module
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, tiny_of_two, write_tiny_folder
 
 PROMPT, STEPS, BOUNDARY = "a red ball", 6, 0.6
 CPU = torch.device("cpu")

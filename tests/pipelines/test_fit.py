@@ -15,7 +15,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.memory import Needs, peaks
 from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipes.wan21 import t2v_14b
-from refusals import refused
+from tests.support.refusals import refused
 
 RECIPE = t2v_14b()
 SIZES = Sizes(transformers=(RECIPE.transformer,), codec=RECIPE.codec, text=RECIPE.text)

@@ -14,8 +14,8 @@ from kinoform.media.video import Video
 from kinoform.pipelines.generate import Progress
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.solvers.euler import Euler
-from refusals import refused
-from tiny_recipe import ADDRESS, tiny_pipeline
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import ADDRESS, tiny_pipeline
 
 PROMPT = "a red ball moves left"
 

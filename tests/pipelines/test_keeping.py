@@ -18,7 +18,7 @@ from kinoform.pipelines.keeping import kept
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.solvers.field import StatefulField, guided
 from kinoform.types import Field, Level
-from tiny_recipe import tiny_of_videos, tiny_pipeline
+from tests.support.tiny_recipe import tiny_of_videos, tiny_pipeline
 
 PROMPT = "a red ball"
 CPU = torch.device("cpu")

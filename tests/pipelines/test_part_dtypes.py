@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from conditions.in_hand import VISION, random_module
 from kinoform.models.vision import VisionEncoder
 from kinoform.pipelines.encoders import PartEncoders
-from models.recorded import gap
-from other_device import THERE
-from tiny_recipe import tiny_pipeline, write_tiny_folder
+from tests.conditions.in_hand import VISION, random_module
+from tests.models.recorded import gap
+from tests.support.other_device import THERE
+from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 CPU = torch.device("cpu")
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32

@@ -23,8 +23,8 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.video_plan import plan_video
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, PlainGuidance, ZeroStar
-from refusals import refused
-from tiny_recipe import tiny
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny
 
 PROMPT = "a red ball"
 HERE = Machine(device=torch.device("cpu"), dtype=torch.float32)

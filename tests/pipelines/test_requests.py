@@ -25,7 +25,7 @@ from kinoform.pipelines.request import LARGEST_SEED, MOST_STEPS
 from kinoform.recipes import wan21
 from kinoform.recipes.catalogue import takers
 from kinoform.solvers.names import SOLVERS
-from refusals import refused
+from tests.support.refusals import refused
 
 ILLEGAL = [
     ({"num_frames": 4}, "4 frames .* nearest are 3 and 5"),

@@ -25,9 +25,9 @@ from kinoform.solvers.guidance import Interval, PlainGuidance, ZeroStar
 from kinoform.solvers.names import SOLVERS
 from kinoform.solvers.sampler import Denoise, noised
 from kinoform.types import Level
-from named_inputs import named
-from refusals import refused
-from tiny_recipe import tiny_pipeline
+from tests.support.named_inputs import named
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny_pipeline
 
 PROMPT, SHOWN = "a red ball moves left", "a blue cat"
 CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8))

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conditions.in_hand import CODECS, InHand, image, random_module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import (
@@ -28,8 +27,9 @@ from kinoform.models.side_blocks import Control
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.generate import text_field
 from kinoform.types import Conditions, Level
-from models.recorded import gap
-from models.toys import GRID, SIDE, TEXT, TINY, noise, random_dit, video
+from tests.conditions.in_hand import CODECS, InHand, image, random_module
+from tests.models.recorded import gap
+from tests.models.toys import GRID, SIDE, TEXT, TINY, noise, random_dit, video
 
 STREAM = ReferenceStream(width=6, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
 SPEC = replace(TINY, in_channels=8, context=(TEXT, STREAM), branches=(SIDE, ReferenceGuests()))

@@ -20,7 +20,7 @@ from kinoform.plan.transformer import transformer_count
 from kinoform.solvers.base import sample
 from kinoform.solvers.euler import Euler
 from kinoform.types import Conditions
-from plan.planned_videos import PLAIN_KERNELS, run_of
+from tests.plan.planned_videos import PLAIN_KERNELS, run_of
 
 ROWS = 6
 NEVER = Evaluations(fields=0, negatives=0, pairs=0, singles=0)

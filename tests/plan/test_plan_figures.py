@@ -13,7 +13,7 @@ from kinoform.pipelines.request import request
 from kinoform.plan.modules import vision_run
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.recipes.catalogue import RELEASED
-from plan.planned_videos import PLAIN_KERNELS, sizes_of
+from tests.plan.planned_videos import PLAIN_KERNELS, sizes_of
 
 
 class Figures(NamedTuple):

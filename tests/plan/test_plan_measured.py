@@ -13,8 +13,8 @@ from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.generate import Progress
 from kinoform.plan.memory import peaks
 from kinoform.plan.modules import decode_run, encode_run
-from live_bytes import LiveBytes
-from plan.planned_videos import PLAIN_KERNELS, VIDEOS, pipeline_of
+from tests.plan.planned_videos import PLAIN_KERNELS, VIDEOS, pipeline_of
+from tests.support.live_bytes import LiveBytes
 
 OTHER = VAESpec(dim=24, multipliers=(1, 3, 2), time_downsample=(True, False))
 

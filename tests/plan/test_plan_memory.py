@@ -18,7 +18,7 @@ from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import VISION, i2v_14b_480p, t2v_1_3b, t2v_14b, vace_14b
 from kinoform.solvers.flow_edit import FlowEdit
-from refusals import refused
+from tests.support.refusals import refused
 
 RECIPE = t2v_1_3b()
 SIZES = Sizes(transformers=(RECIPE.transformer,), codec=RECIPE.codec, text=RECIPE.text)

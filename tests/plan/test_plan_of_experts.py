@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from conditions.in_hand import InHand
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import together
 from kinoform.conditions.standard_inputs import SOURCE_PROMPT, STRENGTH, VIDEO
@@ -25,7 +24,8 @@ from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval
-from tiny_recipe import ROWS, tiny_of_two
+from tests.conditions.in_hand import InHand
+from tests.support.tiny_recipe import ROWS, tiny_of_two
 
 SMALL, LARGE = tiny_of_two().transformers[0], replace(tiny_of_two().transformers[0], layers=2)
 RECIPE = replace(tiny_of_two(), transformers=(SMALL, LARGE), guidance_scale=(4.0, 1.0), conditioners=(StartVideo(),))

@@ -34,7 +34,7 @@ from kinoform.plan.modules import decode_run
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.recipe import Recipe
 from kinoform.types import Conditions, Grid
-from plan.planned_videos import PLAIN_KERNELS, run_of, sizes_of
+from tests.plan.planned_videos import PLAIN_KERNELS, run_of, sizes_of
 
 TEXT = TextStream(width=10, rows=6)
 SPEC = DiTSpec(

@@ -28,7 +28,7 @@ from kinoform.recipes.wan21 import t2v_14b
 from kinoform.solvers.base import sample
 from kinoform.solvers.euler import Euler
 from kinoform.types import Conditions
-from plan.planned_videos import run_of
+from tests.plan.planned_videos import run_of
 
 ROWS = 6
 TEXT = TextStream(width=10, rows=ROWS)

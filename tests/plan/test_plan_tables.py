@@ -16,7 +16,7 @@ from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Workload
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import NEGATIVE, t2i_14b, t2v_1_3b, t2v_14b
-from plan.planned_videos import PLAIN_KERNELS, run_of, sizes_of
+from tests.plan.planned_videos import PLAIN_KERNELS, run_of, sizes_of
 
 SMALL, LARGE = t2v_1_3b(), t2v_14b()
 LATENTS = {"480p": (21, 60, 104), "720p": (21, 90, 160)}

@@ -40,7 +40,7 @@ from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import RELEASED
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
-from plan.planned_videos import PLAIN_KERNELS, sizes_of
+from tests.plan.planned_videos import PLAIN_KERNELS, sizes_of
 
 ROWS = 6
 TEXT = TextStream(width=10, rows=ROWS)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comfy_files import write_sparse
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE, FRAMES, STANDARD_INPUTS
 from kinoform.families.clip import OFFICIAL_NAMES as IMAGE_ENCODER
@@ -22,8 +21,9 @@ from kinoform.pipelines.request import request
 from kinoform.recipes.catalogue import RELEASED, takers
 from kinoform.recipes.load import load
 from kinoform.recipes.wan21 import NEGATIVE
-from official_folder import WORDS
-from refusals import refused
+from tests.support.comfy_files import write_sparse
+from tests.support.official_folder import WORDS
+from tests.support.refusals import refused
 
 DEFAULTS = {
     "t2v-1.3b": (832, 480, 81, 50, 5.0, ""),

@@ -11,7 +11,7 @@ from kinoform.solvers.experts import switched
 from kinoform.solvers.field import Stateful, cfg_pair, guided, stateful
 from kinoform.solvers.levels import dpmpp_levels, level_at, unipc_levels
 from kinoform.types import Level
-from solvers.toy import SOLVERS, noise, wave
+from tests.solvers.toy import SOLVERS, noise, wave
 
 X = noise(5, 1, 4, 2, 3, 5)
 LEVEL = level_at(0.6)

@@ -12,8 +12,8 @@ from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.names import name_of, sampler_of
 from kinoform.solvers.sampler import Denoise, Run, Sampler, first_step, noised
 from kinoform.types import CLEAN, Field, Level
-from refusals import refused
-from solvers.toy import SOLVERS, gap, noise
+from tests.solvers.toy import SOLVERS, gap, noise
+from tests.support.refusals import refused
 
 SHAPE = (1, 4, 2, 3, 5)
 VIDEO, FIRST_NOISE = noise(1, *SHAPE), noise(2, *SHAPE)

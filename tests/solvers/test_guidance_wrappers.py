@@ -14,8 +14,8 @@ from kinoform.solvers.guidance import Guidance, Interval, PlainGuidance, ZeroSta
 from kinoform.solvers.levels import dpmpp_levels, level_at
 from kinoform.solvers.names import GUIDANCE, guidance_of, name_of
 from kinoform.types import Level
-from refusals import refused
-from solvers.toy import SOLVERS, noise
+from tests.solvers.toy import SOLVERS, noise
+from tests.support.refusals import refused
 
 X = noise(5, 2, 4, 2, 3, 5)
 LEVELS = dpmpp_levels(10, 3.0)

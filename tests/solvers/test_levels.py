@@ -10,7 +10,7 @@ from kinoform.solvers.euler import Euler
 from kinoform.solvers.levels import dpmpp_levels, level_at, shifted, unipc_levels
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import CLEAN, Level
-from refusals import refused
+from tests.support.refusals import refused
 
 SHIFTS = (1.0, 3.0, 5.0, 8.0, 12.0, 16.0)
 UNIPC_50 = """999 995 991 987 982 978 973 968 963 957 952 946 940 934 927 920 913 906 898 890 882 873 863 854

@@ -9,8 +9,8 @@ from kinoform.solvers.base import Solver, State, sample
 from kinoform.solvers.dpmpp import DPMSolver, heun
 from kinoform.solvers.levels import dpmpp_levels
 from kinoform.solvers.unipc import UniPC
-from solvers import official
-from solvers.toy import gap, noise, run, wave
+from tests.solvers import official
+from tests.solvers.toy import gap, noise, run, wave
 
 # Solver, steps, shift, the first value after each step, all four values at the end.
 RECORDED = [

@@ -7,7 +7,7 @@ from kinoform.solvers.dpmpp import DPMSolver, heun
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.names import SOLVERS, name_of, solver_of
 from kinoform.solvers.unipc import UniPC
-from refusals import refused
+from tests.support.refusals import refused
 
 NAMED = {
     "unipc": UniPC(),

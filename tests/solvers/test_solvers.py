@@ -14,8 +14,8 @@ from kinoform.solvers.field import Stateful
 from kinoform.solvers.levels import dpmpp_levels, level_at, unipc_levels
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Field, Level
-from refusals import refused
-from solvers.toy import SOLVERS, gap, noise, run, wave
+from tests.solvers.toy import SOLVERS, gap, noise, run, wave
+from tests.support.refusals import refused
 
 X = noise(0, 2, 3, 2, 2, 4)
 every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())

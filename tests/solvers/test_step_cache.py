@@ -11,8 +11,8 @@ from kinoform.solvers.field import Stateful
 from kinoform.solvers.levels import level_at
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Level
-from refusals import refused
-from solvers.toy import gap, noise, wave
+from tests.solvers.toy import gap, noise, wave
+from tests.support.refusals import refused
 
 X = noise(7, 1, 4, 2, 3, 5)
 LEVELS = UniPC().levels(12, 5.0)

@@ -13,7 +13,7 @@ from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.training.loop import train
 from kinoform.training.metrics import read_metrics
 from kinoform.training.stage import RunOptions
-from training.test_stages import tiny_plan, untrained
+from tests.training.test_stages import tiny_plan, untrained
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.world.sampling import L1
-from refusals import refused
+from tests.support.refusals import refused
 
 PLANS = {
     "frames": frames,

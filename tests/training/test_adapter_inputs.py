@@ -25,7 +25,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.training.adapter import AdapterStage, Sample
 from kinoform.training.frozen import FrozenParts
-from refusals import refused
+from tests.support.refusals import refused
 
 PLANS = {
     plan.name: plan

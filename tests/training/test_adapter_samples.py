@@ -13,7 +13,7 @@ from kinoform.world.parse import parse
 from kinoform.world.portrait import GROUNDS
 from kinoform.world.reader import read
 from kinoform.world.sampling import L1, L3, is_held_out
-from refusals import refused
+from tests.support.refusals import refused
 
 VIDEO = VideoSize(num_frames=9, height=64, width=64)
 

@@ -16,7 +16,7 @@ from kinoform.training import checkpoint
 from kinoform.training.checkpoint import TrainingCheckpoint, TrainingProgress, latest, save, sweep
 from kinoform.training.fingerprint import difference, fingerprint
 from kinoform.training.rng import randomness, restore_randomness, seed_everything
-from refusals import refused
+from tests.support.refusals import refused
 
 PRINT = {"training.width": "8"}
 

@@ -3,7 +3,7 @@ import torch
 from kinoform.conditions.protocols import ConditionerOutput, InpaintingConstraint, LatentConstraints
 from kinoform.models.side_blocks import Control
 from kinoform.training.collate import collate, group_similar
-from refusals import refused
+from tests.support.refusals import refused
 
 
 def given(value: float, *, rows: int = 2, scale: float = 1.0, lead: int = 0) -> ConditionerOutput:

@@ -28,9 +28,9 @@ from kinoform.training.frozen import FrozenParts
 from kinoform.training.loop import Learner, train
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 from kinoform.training.stage import RunOptions, Stage, TrainingSpec
-from refusals import refused
-from training.test_stages import tiny_plan
-from training.tiny_stage import OPTIONS, SPEC, TinyStage
+from tests.support.refusals import refused
+from tests.training.test_stages import tiny_plan
+from tests.training.tiny_stage import OPTIONS, SPEC, TinyStage
 
 META = torch.device("meta")
 
@@ -167,8 +167,8 @@ def test_a_compiler_that_does_not_work_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_compiled_is_what_computes(tmp_path: Path) -> None:
-    program = [sys.executable, "-c", "from training.compiled import main; main()", str(tmp_path)]
-    run = subprocess.run(program, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    program = [sys.executable, "-c", "from tests.training.compiled import main; main()", str(tmp_path)]
+    run = subprocess.run(program, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     (losses, none, _), (same, calls, breaks) = [json.loads(line) for line in run.stdout.splitlines()]
     assert none == 0 and calls > 100 and not breaks, run.stderr
     assert losses == same

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kinoform.training.ema import EMASpec
-from refusals import refused
+from tests.support.refusals import refused
 
 
 def module(value: float) -> nn.Linear:

@@ -20,8 +20,8 @@ from kinoform.training.lock import held
 from kinoform.training.loop import train
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
-from training import tiny_stage
-from training.test_stages import tiny_plan, untrained
+from tests.training import tiny_stage
+from tests.training.test_stages import tiny_plan, untrained
 
 KILLS = 10
 SPEC = TrainingSpec(schedule=Schedule(warmup=5, total=45), optimizer=OptimizerSpec(hidden=no_matrix))

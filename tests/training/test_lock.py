@@ -10,8 +10,8 @@ import pytest
 
 from kinoform.training.lock import held
 from kinoform.training.loop import train
-from refusals import refused
-from training.tiny_stage import OPTIONS, SPEC, TinyStage
+from tests.support.refusals import refused
+from tests.training.tiny_stage import OPTIONS, SPEC, TinyStage
 
 HOLD = "import sys, time; from pathlib import Path; from kinoform.training.lock import held\n"
 HOLD += "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"

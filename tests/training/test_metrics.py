@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from full_disk import full_disk
 from kinoform.training.metrics import Log, Measurement, bar, read_metrics
-from refusals import refused
+from tests.support.full_disk import full_disk
+from tests.support.refusals import refused
 
 
 def entry(step: int) -> Measurement:

@@ -10,7 +10,7 @@ from kinoform.training.objective import (
     timesteps,
     velocity_target,
 )
-from refusals import refused
+from tests.support.refusals import refused
 
 X0 = torch.rand(5, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 NOISE = torch.randn(5, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))

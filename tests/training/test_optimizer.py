@@ -15,7 +15,7 @@ from kinoform.training.optimizer import (
     no_matrix,
     orthogonalized,
 )
-from refusals import refused
+from tests.support.refusals import refused
 
 
 def matrix(rows: int, columns: int, seed: int = 0) -> Tensor:

@@ -24,8 +24,8 @@ from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.training.distributed import Rank
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
 from kinoform.world.sampling import L1, L3
-from models.recorded import spread
-from training.test_stages import tiny_plan
+from tests.models.recorded import spread
+from tests.training.test_stages import tiny_plan
 
 ROWS = ReferenceRows(rows=LatentRows(channels=8))
 STREAM = ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))

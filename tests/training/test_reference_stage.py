@@ -31,8 +31,8 @@ from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.world.sampling import COLOUR_JITTER, L3, colour_is_held_out
 from kinoform.world.scene import Thing
-from refusals import refused
-from training.test_stages import tiny_plan
+from tests.support.refusals import refused
+from tests.training.test_stages import tiny_plan
 
 ROWS = ReferenceRows(rows=LatentRows(channels=8))
 CONFIG = ReferenceEncoderConfig(

@@ -24,7 +24,7 @@ from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.types import Conditions
 from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import L1
-from refusals import refused
+from tests.support.refusals import refused
 
 QUIET = RunOptions(show_progress=False)
 

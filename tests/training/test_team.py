@@ -24,8 +24,8 @@ from kinoform.training.loop import Learner
 from kinoform.training.metrics import read_metrics
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
-from refusals import refused
-from training.test_stages import QUIET, tiny_plan
+from tests.support.refusals import refused
+from tests.training.test_stages import QUIET, tiny_plan
 
 LONG = TrainingSpec(schedule=Schedule(warmup=1, total=100_000), optimizer=OptimizerSpec(hidden=no_matrix))
 
@@ -163,8 +163,8 @@ def main(folder: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_processes_after_a_step_and_saves_it(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", f"from training.test_team import main; main({str(tmp_path)!r})"]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", f"from tests.training.test_team import main; main({str(tmp_path)!r})"]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     started = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "transformer" / "losses.jsonl"
     while started.poll() is None and not (log.exists() and len(log.read_bytes().splitlines()) > 3):

@@ -21,7 +21,7 @@ from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_ma
 from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.world.portrait import portrait
 from kinoform.world.sampling import sample_scene
-from refusals import refused
+from tests.support.refusals import refused
 
 QUIET = RunOptions(show_progress=False)
 CPU = torch.device("cpu")

@@ -33,9 +33,9 @@ from kinoform.training.stage import TrainingSpec
 from kinoform.types import Conditions
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L1, L3
-from models.recorded import spread
-from refusals import refused
-from tiny_recipe import WORDS, tiny
+from tests.models.recorded import spread
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import WORDS, tiny
 
 DRAW = np.random.default_rng(1)
 VIDEOS = [DRAW.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8) for _ in range(4)]

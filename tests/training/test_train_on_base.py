@@ -17,8 +17,8 @@ from kinoform.recipes.load import load
 from kinoform.training.frozen import FrozenParts, TrainedEncoder
 from kinoform.training.metrics import read_metrics
 from kinoform.training.stage import RunOptions
-from on_base_recipes import plan, with_other_words, without_references
-from refusals import refused
+from tests.support.on_base_recipes import plan, with_other_words, without_references
+from tests.support.refusals import refused
 
 QUIET = RunOptions(show_progress=False)
 

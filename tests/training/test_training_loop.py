@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from full_disk import full_disk
 from kinoform.errors import FitError
 from kinoform.training import checkpoint
 from kinoform.training.fingerprint import fingerprint
 from kinoform.training.loop import Outcome, train
 from kinoform.training.metrics import Measurement, read_metrics
 from kinoform.training.stage import RunOptions, TrainingSpec
-from refusals import refused
-from training.tiny_stage import OPTIONS, SPEC, STEPS, TinyConfig, TinyStage
+from tests.support.full_disk import full_disk
+from tests.support.refusals import refused
+from tests.training.tiny_stage import OPTIONS, SPEC, STEPS, TinyConfig, TinyStage
 
 
 def losses(folder: Path) -> list[Measurement]:
@@ -67,8 +67,8 @@ def test_a_training_learns_counts_and_saves(whole: tuple[Path, Outcome]) -> None
 
 def test_killed_at_a_random_step_it_continues_bit_for_bit(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     log, victim = tmp_path / "losses.jsonl", random.Random(5).randrange(6, STEPS - 8)
-    program = [sys.executable, "-c", "from training.tiny_stage import main; main()", str(tmp_path)]
-    process = subprocess.Popen(program, cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    program = [sys.executable, "-c", "from tests.training.tiny_stage import main; main()", str(tmp_path)]
+    process = subprocess.Popen(program, cwd=Path(__file__).parents[2], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         while not (log.exists() and log.read_bytes().count(b"\n") >= victim):
             assert process.poll() is None, "it ended before it could be killed"

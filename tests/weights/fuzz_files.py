@@ -1,7 +1,7 @@
-"""Damaged and hostile weight files from a seed, and a process that opens them: python fuzz_files.py FOLDER COUNT.
+"""Damaged and hostile weight files from a seed, and a process that opens them.
 
-It prints one JSON object: how many files of each kind were opened and refused, what was neither, the most
-processor time of one file, and by how much memory grew over all of them.
+`python -m tests.weights.fuzz_files FOLDER COUNT` prints one JSON object: how many files of each kind were opened and
+refused, what was neither, the most processor time of one file, and by how much memory grew over all of them.
 """
 
 import io
@@ -77,7 +77,7 @@ def safetensors_sources() -> list[bytes]:
 
 
 def gguf_sources() -> list[bytes]:
-    from gguf_fixtures import pair, raw_gguf, text
+    from tests.weights.gguf_fixtures import pair, raw_gguf, text
 
     words = text("tokens") + struct.pack("<IIQ", 9, 8, 3) + text("a") * 3
     shape = pair("comfy.gguf.orig_shape.w", 9, "IQ5i", 5, 5, 2, 16, 1, 2, 1)

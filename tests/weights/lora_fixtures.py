@@ -12,7 +12,7 @@ from kinoform.loading.lora import layer_sizes
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.lora_linear import Adapted, linear_layers
-from official_folder import TRANSFORMER, tiny_modules
+from tests.support.official_folder import TRANSFORMER, tiny_modules
 
 Q = "blocks.0.self_attention.q"
 OFFICIAL_Q, DIFFUSERS_Q = "diffusion_model.blocks.0.self_attn.q", "transformer.blocks.0.attn1.to_q"

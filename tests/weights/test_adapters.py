@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fuzz_files import damaged_safetensors
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import KinoformError
 from kinoform.loading.adapters import AdapterFile, adapter_in, save_adapter, with_adapter
@@ -23,8 +21,10 @@ from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, bare, merge
 from kinoform.models.packed import PackedLinear
-from refusals import refused
-from tiny_recipe import tiny, write_tiny_folder
+from tests.support.adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, write_tiny_folder
+from tests.weights.fuzz_files import damaged_safetensors
 
 SPEC = tiny().transformer
 READING = Additions(context=(ReferenceStream(width=6, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=8)),))

@@ -28,10 +28,10 @@ from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Conditions, Level
-from models.recorded import gap
-from models.toys import GRID, SIDE, TEXT, TINY, TOLD, noise, random_dit, run, video
-from refusals import refused
-from tiny_recipe import ADDRESS, WORDS, tiny, write_tiny_folder
+from tests.models.recorded import gap
+from tests.models.toys import GRID, SIDE, TEXT, TINY, TOLD, noise, random_dit, run, video
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import ADDRESS, WORDS, tiny, write_tiny_folder
 
 CPU = torch.device("cpu")
 DEPTH = Additions(channels={"depth": 4})

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from diffusers_folder import write_diffusers_folder
 from kinoform.families.weight_sets import weight_sets
 from kinoform.recipes.load import load
-from official_folder import write_official_folder
-from refusals import refused
+from tests.support.diffusers_folder import write_diffusers_folder
+from tests.support.official_folder import write_official_folder
+from tests.support.refusals import refused
 
 COMMIT, OTHER = "a1" * 20, "b2" * 20
 ID = "some-org/Tiny-Wan"

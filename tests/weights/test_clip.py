@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusers_folder import huggingface_tower
 from kinoform.families.clip import CLIP
 from kinoform.loading.sources import PartFile
-from official_folder import VISION, tower
-from refusals import refused
-from tower_files import opened_tower, source_tower, tower_of
+from tests.support.diffusers_folder import huggingface_tower
+from tests.support.official_folder import VISION, tower
+from tests.support.refusals import refused
+from tests.support.tower_files import opened_tower, source_tower, tower_of
 
 PARTS = "qkv"
 

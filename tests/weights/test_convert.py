@@ -11,8 +11,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from comfy_files import SINGLE, comfy_codec, comfy_transformer, spiece_bytes, write_comfy_folders
-from diffusers_folder import huggingface_text
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.checkpoints.headers import read_header
 from kinoform.checkpoints.write import Outgoing, write_safetensors, write_set
@@ -22,11 +20,13 @@ from kinoform.errors import KinoformError, UsageError, WeightsError
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.models.tokenizer import build_word_tokenizer
-from official_folder import CODEC, CONFIG, TEXT, WORDS, tiny_modules, write_official_folder
-from refusals import refused
+from tests.support.comfy_files import SINGLE, comfy_codec, comfy_transformer, spiece_bytes, write_comfy_folders
+from tests.support.diffusers_folder import huggingface_text
+from tests.support.official_folder import CODEC, CONFIG, TEXT, WORDS, tiny_modules, write_official_folder
+from tests.support.refusals import refused
 
 CPU = torch.device("cpu")
-RECIPE = "tiny_recipe:tiny"
+RECIPE = "tests.support.tiny_recipe:tiny"
 TRANSFORMER = "diffusion_pytorch_model.safetensors"
 PARTS = {
     "transformer": TRANSFORMER,

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_fixtures import changes, pair, written
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.adapters import adapter_in, save_adapter, with_adapter
@@ -19,8 +17,10 @@ from kinoform.loading.lora_file import open_lora
 from kinoform.loading.parts import Parts
 from kinoform.models.dit import DiT
 from kinoform.models.lora_linear import linear_layers
-from refusals import refused
-from tiny_recipe import tiny, write_tiny_folder
+from tests.support.adapter_files import ALL, CPU, LORA, NAME, base_parts, trained
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import tiny, write_tiny_folder
+from tests.weights.lora_fixtures import changes, pair, written
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusers_folder import write_diffusers_folder
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.errors import WeightsError
 from kinoform.loading.own import Modules, read_manifest, save_own
@@ -18,14 +17,17 @@ from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.ops.patch import grid_of
 from kinoform.recipes.load import load
 from kinoform.types import Conditions
-from official_folder import SINGLE, TRANSFORMER, WORDS, tiny_modules, write_official_folder
-from refusals import refused
+from tests.support.diffusers_folder import write_diffusers_folder
+from tests.support.official_folder import SINGLE, TRANSFORMER, WORDS, tiny_modules, write_official_folder
+from tests.support.refusals import refused
 
 CPU = torch.device("cpu")
 OUT = "transformer.safetensors"
 
 
-def write_own(folder: Path, modules: Modules | None = None, recipe: str = "factorized_recipes:full") -> None:
+def write_own(
+    folder: Path, modules: Modules | None = None, recipe: str = "tests.support.factorized_recipes:full"
+) -> None:
     words = build_word_tokenizer(WORDS).to_str()
     save_own(folder, modules or tiny_modules(), tokenizer_json=words, recipe=recipe, made={}, dtype=torch.float32)
 
@@ -57,12 +59,12 @@ def out(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def converted(source: Path, target: Path) -> Path:
-    convert(source, target, Conversion(to="factorized", recipe="factorized_recipes:full"))
+    convert(source, target, Conversion(to="factorized", recipe="tests.support.factorized_recipes:full"))
     return target
 
 
 def latents(folder: Path, recipe: str) -> Tensor:
-    pipe = load(folder, recipe=f"factorized_recipes:{recipe}", device="cpu")
+    pipe = load(folder, recipe=f"tests.support.factorized_recipes:{recipe}", device="cpu")
     return next(pipe.latents([pipe.request("a red cat", seed=1)], lambda progress: None))
 
 
@@ -80,8 +82,11 @@ def test_every_layout_gives_the_same_transformer(write: Callable[[Path], None], 
 
 
 def test_it_keeps_its_recipe_and_is_read_as_what_it_is(out: Path) -> None:
-    assert read_manifest(out).recipe == "factorized_recipes:full" and not verify_path(out).faults
-    assert load(out, recipe="factorized_recipes:full", device="cpu").recipe.transformer.block == FactorizedBlock()
+    assert read_manifest(out).recipe == "tests.support.factorized_recipes:full" and not verify_path(out).faults
+    assert (
+        load(out, recipe="tests.support.factorized_recipes:full", device="cpu").recipe.transformer.block
+        == FactorizedBlock()
+    )
     assert torch.equal(latents(out, "full"), latents(out, "between"))
 
 
@@ -104,7 +109,7 @@ def test_time_is_a_copy_behind_rows_of_zeros_and_all_else_stays(own: Path, out: 
 
 def test_its_gates_learn_first_and_then_the_rest(out: Path) -> None:
     """The no-op is a place to start from: gradients reach the gates of time, which open the way to its weights."""
-    parts = load(out, recipe="factorized_recipes:between", device="cpu").parts
+    parts = load(out, recipe="tests.support.factorized_recipes:between", device="cpu").parts
     model = parts.transformer(torch.float32, CPU).requires_grad_()
     generator = torch.Generator().manual_seed(0)
     x, rows = torch.randn(1, 16, 3, 4, 4, generator=generator), torch.randn(1, 24, 24, generator=generator)
@@ -139,7 +144,7 @@ def test_under_alternating_attention_full_weights_load_unchanged(model: Path) ->
 @pytest.mark.parametrize("order", ["between", "after"])
 def test_full_weights_are_not_read_into_factorized_blocks(model: Path, order: str) -> None:
     with pytest.raises(WeightsError) as caught:
-        load(model, recipe=f"factorized_recipes:{order}", device="cpu")
+        load(model, recipe=f"tests.support.factorized_recipes:{order}", device="cpu")
     sentence = str(caught.value)
     assert sentence.endswith(f"kinoform convert --to factorized {model} OUT") and "\n" not in sentence
 

@@ -9,11 +9,9 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gguf_fixtures import KINDS, finish, random_blocks
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from comfy_files import comfy_codec
 from kinoform.checkpoints.gguf_header import read_gguf_header
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.transformer_names import DIFFUSERS_NAMES
@@ -24,8 +22,10 @@ from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.models.context import TextStream
 from kinoform.models.tokenizer import build_word_tokenizer
-from official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
-from refusals import refused
+from tests.support.comfy_files import comfy_codec
+from tests.support.official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
+from tests.support.refusals import refused
+from tests.weights.gguf_fixtures import KINDS, finish, random_blocks
 
 CPU = torch.device("cpu")
 SPEC = replace(TRANSFORMER, dim=256, ffn_dim=512, heads=2, layers=1, context=(TextStream(width=TEXT.dim, rows=512),))
@@ -169,7 +169,11 @@ def test_a_text_encoder_in_the_names_of_llama(text_encoder: Path, tmp_path: Path
 def test_a_whole_model_loads_with_those_numbers(
     to: str, model: Path, numbers: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    convert(model, tmp_path / "out", Conversion(to=to, recipe="tiny_recipe:tiny" if to == "kinoform" else None))
+    convert(
+        model,
+        tmp_path / "out",
+        Conversion(to=to, recipe="tests.support.tiny_recipe:tiny" if to == "kinoform" else None),
+    )
     own = to == "kinoform"
     parts = own_parts(open_own(tmp_path / "out"), (SPEC,), CODEC, TEXT) if own else released_parts(tmp_path / "out")
     loaded = parts.transformer(torch.float32, CPU).state_dict()

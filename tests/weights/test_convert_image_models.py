@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from diffusers_folder import huggingface_tower, transformer_config
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
 from kinoform.loading.verify import verify_path
-from official_folder import (
+from tests.support.diffusers_folder import huggingface_tower, transformer_config
+from tests.support.official_folder import (
     CODEC,
     IMAGE_FILE,
     TEXT,
@@ -24,8 +24,8 @@ from official_folder import (
     tower,
     write_official_folder,
 )
-from refusals import refused
-from tower_files import opened_tower, source_tower, tower_of
+from tests.support.refusals import refused
+from tests.support.tower_files import opened_tower, source_tower, tower_of
 
 CPU = torch.device("cpu")
 KINDS = ("i2v", "flf2v", "vace")

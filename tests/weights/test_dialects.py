@@ -27,8 +27,8 @@ from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.models.vae22 import VAE22Spec
-from refusals import refused
-from weights.tiny_files import (
+from tests.support.refusals import refused
+from tests.weights.tiny_files import (
     TO_DIFFUSERS,
     TO_HUGGINGFACE,
     codec21,

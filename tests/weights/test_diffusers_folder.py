@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from diffusers_folder import EMBED, INDEX, SHARED, write_diffusers_folder
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.loading.sources import Overrides
-from official_folder import CODEC, TEXT, TRANSFORMER, tiny_modules
-from refusals import refused
+from tests.support.diffusers_folder import EMBED, INDEX, SHARED, write_diffusers_folder
+from tests.support.official_folder import CODEC, TEXT, TRANSFORMER, tiny_modules
+from tests.support.refusals import refused
 
 CPU = torch.device("cpu")
 UMT5_ROWS = 512

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comfy_files import SINGLE
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.identify import inspect_path
 from kinoform.loading.own import save_own
@@ -18,9 +17,10 @@ from kinoform.models.protocols import BlockSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
-from official_folder import TRANSFORMERS, WORDS, tiny_modules
-from refusals import refused
-from tiny_recipe import write_tiny_folder
+from tests.support.comfy_files import SINGLE
+from tests.support.official_folder import TRANSFORMERS, WORDS, tiny_modules
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import write_tiny_folder
 
 FILE = "transformer.safetensors"
 KINDS = ("full", "factorized")
@@ -32,9 +32,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     save_own(
         root / "full", tiny_modules(transformer=SINGLE), tokenizer_json=build_word_tokenizer(WORDS).to_str(),
-        recipe="factorized_recipes:full", made={}, dtype=torch.float32,
+        recipe="tests.support.factorized_recipes:full", made={}, dtype=torch.float32,
     )  # fmt: skip
-    convert(root / "full", root / "factorized", Conversion(to="factorized", recipe="factorized_recipes:full"))
+    convert(
+        root / "full", root / "factorized", Conversion(to="factorized", recipe="tests.support.factorized_recipes:full")
+    )
     for kind in KINDS:
         shutil.copy(root / kind / FILE, root / f"{kind}.safetensors")
     return root
@@ -64,12 +66,12 @@ def test_parts_beside_a_file_are_found(models: Path) -> None:
 
 @pytest.mark.parametrize(("recipe", "block"), [("full", FactorizedBlock()), ("after", FactorizedBlock(cross="after"))])
 def test_a_recipe_says_the_order_of_the_blocks(models: Path, recipe: str, block: BlockSpec) -> None:
-    assert opened(models, "factorized", f"factorized_recipes:{recipe}").recipe.transformer.block == block
+    assert opened(models, "factorized", f"tests.support.factorized_recipes:{recipe}").recipe.transformer.block == block
 
 
 def test_full_weights_are_not_read_into_factorized_blocks(models: Path) -> None:
     with refused("weights_wrong_model", "kinoform convert --to factorized"):
-        opened(models, "full", "factorized_recipes:between")
+        opened(models, "full", "tests.support.factorized_recipes:between")
 
 
 def test_it_is_inspected_as_no_released_model(models: Path) -> None:

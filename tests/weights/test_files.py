@@ -19,7 +19,7 @@ from torch import Tensor
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.errors import WeightsError
 from kinoform.families.weight_sets import weight_sets
-from refusals import refused
+from tests.support.refusals import refused
 
 TENSORS = {
     "a": torch.arange(6.0).reshape(2, 3),

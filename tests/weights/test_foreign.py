@@ -8,8 +8,8 @@ from kinoform.families import released_for
 from kinoform.families.hints import hints
 from kinoform.families.identify import inspect_path
 from kinoform.recipes.load import load
-from refusals import refused
-from weights.tiny_files import Shapes, linear, prefixed, transformer, write_header
+from tests.support.refusals import refused
+from tests.weights.tiny_files import Shapes, linear, prefixed, transformer, write_header
 
 AUDIO = "blocks.0.audio_cross_attn"
 MODULES: dict[str, tuple[Shapes, str]] = {
@@ -105,7 +105,7 @@ def test_relatives_of_the_same_structure_are_named(name: str, expected: str) -> 
 def test_the_note_is_told_by_inspect_and_when_it_is_loaded(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    from comfy_files import comfy_transformer, write_comfy_folders
+    from tests.support.comfy_files import comfy_transformer, write_comfy_folders
 
     file = write_comfy_folders(tmp_path / "models").with_name("wan2.1_t2v_self_forcing.safetensors")
     save_file(comfy_transformer(), file)

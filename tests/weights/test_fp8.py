@@ -14,7 +14,7 @@ from kinoform.checkpoints.files import Checkpoint, open_checkpoint
 from kinoform.checkpoints.formats import PackedStored
 from kinoform.checkpoints.fp8 import plain
 from kinoform.errors import WeightsError
-from refusals import refused
+from tests.support.refusals import refused
 
 E4M3, E5M2, I8 = torch.float8_e4m3fn, torch.float8_e5m2, torch.int8
 MODULE = "blocks.0.ffn.0"

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import torch
-from fuzz_files import pickle_sources
+
+from tests.weights.fuzz_files import pickle_sources
 
 COUNT = 2400
 SECONDS = 1.0
@@ -14,10 +15,10 @@ BYTES = 200_000_000
 
 
 def test_every_damaged_file_is_opened_or_refused_in_words(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("fuzz_files.py")
     run = subprocess.run(
-        [sys.executable, script, tmp_path, str(COUNT)], capture_output=True, text=True, timeout=300, check=False
-    )
+        [sys.executable, "-m", "tests.weights.fuzz_files", tmp_path, str(COUNT)], cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout)
     assert found["faults"] == []

@@ -10,7 +10,13 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gguf_fixtures import (
+
+from kinoform.checkpoints.files import open_file
+from kinoform.checkpoints.formats import PackedStored
+from kinoform.checkpoints.gguf_header import STORAGE, read_gguf_header
+from kinoform.errors import WeightsError
+from tests.support.refusals import refused
+from tests.weights.gguf_fixtures import (
     FURTHER,
     K_QUANTS,
     KINDS,
@@ -22,12 +28,6 @@ from gguf_fixtures import (
     write_blocks,
     write_gguf,
 )
-
-from kinoform.checkpoints.files import open_file
-from kinoform.checkpoints.formats import PackedStored
-from kinoform.checkpoints.gguf_header import STORAGE, read_gguf_header
-from kinoform.errors import WeightsError
-from refusals import refused
 
 SAMPLE = {
     "blocks.0.ffn.0.weight": torch.randn(6, 64, generator=torch.Generator().manual_seed(0)),

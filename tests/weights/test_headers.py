@@ -18,7 +18,7 @@ from kinoform.checkpoints.formats import DTYPES
 from kinoform.checkpoints.headers import Entry, check_file, read_header, read_json
 from kinoform.checkpoints.storage import WIDTHS
 from kinoform.errors import WeightsError
-from weights.tiny_files import write_header
+from tests.weights.tiny_files import write_header
 
 GB = 1_000_000_000
 MEMORY = 80_000_000

@@ -15,9 +15,9 @@ from kinoform.checkpoints.hub import folder_name, is_hub_id
 from kinoform.families.folders import check_folder
 from kinoform.families.repository import needed
 from kinoform.recipes.load import load
-from official_folder import write_official_folder
-from refusals import refused
-from weights.stand_in_hub import COMMIT, Hub, serving
+from tests.support.official_folder import write_official_folder
+from tests.support.refusals import refused
+from tests.weights.stand_in_hub import COMMIT, Hub, serving
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'kinoform[hub]'")
 

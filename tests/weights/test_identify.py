@@ -11,8 +11,8 @@ from kinoform.families.identify import Identity, identify, identify_parts, inspe
 from kinoform.mini.recipe import mini
 from kinoform.models.meta import on_meta
 from kinoform.recipes.catalogue import ASSETS
-from refusals import refused
-from weights.tiny_files import (
+from tests.support.refusals import refused
+from tests.weights.tiny_files import (
     CHANNELS,
     FAMILIES,
     TO_DIFFUSERS,

@@ -10,8 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comfy_files import comfy_codec, spiece_bytes
-from diffusers_folder import huggingface_text, huggingface_tower, write_diffusers_folder
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
@@ -22,7 +20,9 @@ from kinoform.models.context import ImageStream
 from kinoform.models.dit import DiTSpec
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.recipes.load import load
-from official_folder import (
+from tests.support.comfy_files import comfy_codec, spiece_bytes
+from tests.support.diffusers_folder import huggingface_text, huggingface_tower, write_diffusers_folder
+from tests.support.official_folder import (
     IMAGE_FILE,
     SINGLE,
     TRANSFORMERS,
@@ -32,7 +32,7 @@ from official_folder import (
     tower,
     write_official_folder,
 )
-from refusals import refused
+from tests.support.refusals import refused
 
 CPU = torch.device("cpu")
 KINDS = ("i2v", "flf2v", "vace")

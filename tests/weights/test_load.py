@@ -15,8 +15,8 @@ from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.load import WHOLE, load_module, match, sample
 from kinoform.models.dit import cast_weights, keeps_float32
 from kinoform.models.meta import on_meta
-from official_folder import TRANSFORMER, official_tensors, tiny_modules
-from refusals import refused
+from tests.support.official_folder import TRANSFORMER, official_tensors, tiny_modules
+from tests.support.refusals import refused
 
 CPU = torch.device("cpu")
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from lora_fixtures import DIFFUSERS_Q, RANK, Q, opened, pair, written
 from safetensors.torch import save_file
 
 from kinoform.families.identify import inspect_path
 from kinoform.families.lora_config import PEFT
-from refusals import refused
+from tests.support.refusals import refused
+from tests.weights.lora_fixtures import DIFFUSERS_Q, RANK, Q, opened, pair, written
 
 OTHER = "blocks.1.attn1.to_q"
 OTHER_LAYER = "blocks.1.self_attention.q"

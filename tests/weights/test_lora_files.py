@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fuzz_files import damaged_safetensors
-from lora_fixtures import DIFFUSERS_Q, DIM, OFFICIAL_Q, RANK, Q, base, changes, opened, pair, written
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -35,8 +33,10 @@ from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, merge
 from kinoform.models.lora_linear import linear_layers
 from kinoform.models.packed import PackedLinear
-from official_folder import TRANSFORMER, write_official_folder
-from refusals import refused
+from tests.support.official_folder import TRANSFORMER, write_official_folder
+from tests.support.refusals import refused
+from tests.weights.fuzz_files import damaged_safetensors
+from tests.weights.lora_fixtures import DIFFUSERS_Q, DIM, OFFICIAL_Q, RANK, Q, base, changes, opened, pair, written
 
 CPU = torch.device("cpu")
 FORMS = {"comfy": COMFY_LORA, "diffusers": DIFFUSERS_LORA}

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_fixtures import DIFFUSERS_Q, DIM, OFFICIAL_Q, RANK, Q, opened, pair, written
 from torch import Tensor
 
 from kinoform.families.identify import inspect_path
 from kinoform.loading.lora_file import open_lora
-from refusals import refused
+from tests.support.refusals import refused
+from tests.weights.lora_fixtures import DIFFUSERS_Q, DIM, OFFICIAL_Q, RANK, Q, opened, pair, written
 
 VECTOR, MATRIX = torch.ones(DIM), torch.ones(DIM, DIM)
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from diffusers_folder import INDEX, write_diffusers_folder
 from kinoform.families.identify import inspect_path
 from kinoform.loading.parts import released_parts
 from kinoform.loading.sources import Overrides
 from kinoform.recipes.load import load
-from official_folder import write_official_folder
-from refusals import refused
-from weights.gguf_fixtures import write_gguf
-from weights.tiny_files import TO_DIFFUSERS, renamed, transformer, write_header
+from tests.support.diffusers_folder import INDEX, write_diffusers_folder
+from tests.support.official_folder import write_official_folder
+from tests.support.refusals import refused
+from tests.weights.gguf_fixtures import write_gguf
+from tests.weights.tiny_files import TO_DIFFUSERS, renamed, transformer, write_header
 
 SMALL = {"dim": 1536, "ffn": 64, "layers": 30}
 BIG = {"dim": 5120, "ffn": 64, "layers": 40}

@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comfy_files import write_comfy_folders
-from diffusers_folder import write_diffusers_folder
 from kinoform.checkpoints import formats, gguf_header, reader
 from kinoform.checkpoints.headers import Header
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.recipes.catalogue import ASSETS
 from kinoform.recipes.load import load
-from official_folder import SINGLE, TEXT_FILE, write_official_folder
-from refusals import refused
+from tests.support.comfy_files import write_comfy_folders
+from tests.support.diffusers_folder import write_diffusers_folder
+from tests.support.official_folder import SINGLE, TEXT_FILE, write_official_folder
+from tests.support.refusals import refused
 
 CPU = torch.device("cpu")
 

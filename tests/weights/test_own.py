@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gguf_fixtures import write_gguf
 
-from comfy_files import SINGLE
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.families.identify import inspect_path
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
@@ -18,8 +16,19 @@ from kinoform.loading.parts import Parts, own_parts
 from kinoform.models.context import ImageStream, TextStream
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
-from official_folder import CODEC, TEXT, TRANSFORMER, TRANSFORMERS, VISION, WORDS, official_tensors, tiny_modules
-from refusals import refused
+from tests.support.comfy_files import SINGLE
+from tests.support.official_folder import (
+    CODEC,
+    TEXT,
+    TRANSFORMER,
+    TRANSFORMERS,
+    VISION,
+    WORDS,
+    official_tensors,
+    tiny_modules,
+)
+from tests.support.refusals import refused
+from tests.weights.gguf_fixtures import write_gguf
 
 CPU = torch.device("cpu")
 MADE = {"steps": 1200, "data": ["squares"], "loss": 0.25}

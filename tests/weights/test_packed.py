@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from gguf_fixtures import write_gguf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -20,8 +19,9 @@ from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.linear import Linear
 from kinoform.models.packed import PackedLinear
 from kinoform.types import Conditions, Grid
-from official_folder import official_tensors
-from refusals import refused
+from tests.support.official_folder import official_tensors
+from tests.support.refusals import refused
+from tests.weights.gguf_fixtures import write_gguf
 
 CPU = torch.device("cpu")
 SPEC = DiTSpec(dim=64, ffn_dim=96, heads=2, layers=2, context=(TextStream(width=32, rows=4),))

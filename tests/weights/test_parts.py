@@ -18,7 +18,7 @@ from kinoform.models.dit import DiT, cast_weights
 from kinoform.models.text import encode
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
-from official_folder import (
+from tests.support.official_folder import (
     CODEC,
     CODEC_FILE,
     CONFIG,
@@ -30,7 +30,7 @@ from official_folder import (
     tiny_modules,
     write_official_folder,
 )
-from refusals import refused
+from tests.support.refusals import refused
 
 CPU = torch.device("cpu")
 

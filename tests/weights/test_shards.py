@@ -5,15 +5,15 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
-from gguf_fixtures import finish, write_gguf
 from safetensors.torch import save_file
 
 from kinoform.checkpoints.file_sets import MAX_SHARDS, read_shard, shard_name, shards_of
 from kinoform.checkpoints.files import open_checkpoint, open_file
 from kinoform.families.umt5 import LLAMA_CPP_NAMES
 from kinoform.families.weight_sets import weight_sets
-from official_folder import official_tensors, tiny_modules
-from refusals import refused
+from tests.support.official_folder import official_tensors, tiny_modules
+from tests.support.refusals import refused
+from tests.weights.gguf_fixtures import finish, write_gguf
 
 SETS = {
     "model": "model-00002-of-00003.safetensors",

@@ -6,8 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comfy_files import SINGLE, comfy_codec, comfy_transformer, spiece_bytes, write_comfy_folders, write_sparse
-from diffusers_folder import huggingface_text, write_diffusers_folder
 from kinoform.errors import WeightsError
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
@@ -21,9 +19,18 @@ from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.recipes.load import load
 from kinoform.recipes.wan21 import t2v_1_3b, t2v_14b
-from official_folder import CODEC, TEXT, WORDS, tiny_modules, write_official_folder, write_transformer
-from refusals import refused
-from weights.gguf_fixtures import write_gguf
+from tests.support.comfy_files import (
+    SINGLE,
+    comfy_codec,
+    comfy_transformer,
+    spiece_bytes,
+    write_comfy_folders,
+    write_sparse,
+)
+from tests.support.diffusers_folder import huggingface_text, write_diffusers_folder
+from tests.support.official_folder import CODEC, TEXT, WORDS, tiny_modules, write_official_folder, write_transformer
+from tests.support.refusals import refused
+from tests.weights.gguf_fixtures import write_gguf
 
 CPU = torch.device("cpu")
 CHECKPOINT = "model.diffusion_model."

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from comfy_files import SINGLE, comfy_transformer
-from diffusers_folder import write_diffusers_folder
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.families.weight_sets import weight_sets
 from kinoform.loading.parts import released_parts
-from official_folder import write_official_folder
-from refusals import refused
+from tests.support.comfy_files import SINGLE, comfy_transformer
+from tests.support.diffusers_folder import write_diffusers_folder
+from tests.support.official_folder import write_official_folder
+from tests.support.refusals import refused
 
 PLAIN = {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from comfy_files import comfy_transformer
 from kinoform.conversion.model_contents import model_contents
 from kinoform.families.identify import inspect_path
 from kinoform.loading.parts import released_parts
-from refusals import refused
+from tests.support.comfy_files import comfy_transformer
+from tests.support.refusals import refused
 
 E4M3, F32 = torch.float8_e4m3fn, torch.float32
 

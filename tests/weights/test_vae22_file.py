@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from comfy_files import write_comfy_folders
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.vae22 import VAE22, diffusers_names, official_names
@@ -17,8 +16,9 @@ from kinoform.loading.load import load_module
 from kinoform.loading.parts import released_parts
 from kinoform.loading.sources import Opening, Overrides, opened
 from kinoform.models.vae22 import VAE22Spec
-from official_folder import official_tensors
-from refusals import refused
+from tests.support.comfy_files import write_comfy_folders
+from tests.support.official_folder import official_tensors
+from tests.support.refusals import refused
 
 SPEC = VAE22Spec(dim=4, decoder_dim=6, residual_blocks=1)
 TABLES = {

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from comfy_files import write_comfy_folders
-from diffusers_folder import write_diffusers_folder
 from kinoform.loading.verify import Verified, verify_path
-from official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
-from refusals import refused
-from tiny_recipe import write_tiny_folder
+from tests.support.comfy_files import write_comfy_folders
+from tests.support.diffusers_folder import write_diffusers_folder
+from tests.support.official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
+from tests.support.refusals import refused
+from tests.support.tiny_recipe import write_tiny_folder
 
 HEAD = "head.head.weight"
 

@@ -9,7 +9,7 @@ from kinoform.world.parse import parse
 from kinoform.world.sampling import L1, L2, L3, Difficulty, sample_story, scene_from_seed
 from kinoform.world.scene import LARGE, SMALL
 from kinoform.world.shapes import BALL, RING
-from refusals import refused
+from tests.support.refusals import refused
 
 
 @pytest.mark.parametrize("level", [L1, L2, L3], ids=["L1", "L2", "L3"])

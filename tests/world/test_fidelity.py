@@ -8,7 +8,7 @@ from kinoform.world.parse import parse
 from kinoform.world.render import coverage, render
 from kinoform.world.sampling import L1, place, scene_from_seed
 from kinoform.world.scene import Scene
-from refusals import refused
+from tests.support.refusals import refused
 
 BALL = "a white ball grows on a blue background"
 

@@ -5,7 +5,7 @@ from kinoform.world.pairs import KINDS, Pair, covered, draw_pair
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, L3, Difficulty, is_held_out
 from kinoform.world.scene import Scene
-from refusals import refused
+from tests.support.refusals import refused
 
 SIZE = {"num_frames": 5, "height": 32, "width": 32}
 

@@ -10,7 +10,7 @@ from kinoform.world.render import coverage, render
 from kinoform.world.sampling import L3, scene_from_seed
 from kinoform.world.scene import Scene, Story, Subject, Thing
 from kinoform.world.shapes import SHAPES, SQUARE, STAR
-from refusals import refused
+from tests.support.refusals import refused
 
 
 def scene_of(shape, *, texture=PLAIN, camera=FIXED, motion=STILL) -> Scene:

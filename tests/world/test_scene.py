@@ -32,7 +32,7 @@ from kinoform.world.sampling import (
 )
 from kinoform.world.scene import LARGE, MEDIUM, SIZES, Story, Subject
 from kinoform.world.shapes import BALL, CROSS, RING, SHAPES, SQUARE, STAR, TRIANGLE
-from refusals import refused
+from tests.support.refusals import refused
 
 LEVELS = pytest.mark.parametrize("level", [L1, L2, L3], ids=["L1", "L2", "L3"])
 ON_BLUE = Background(colour=BLUE, texture=PLAIN)

@@ -10,7 +10,7 @@ from kinoform.world.sampling import L1, L3
 from kinoform.world.scene import MEDIUM, SMALL
 from kinoform.world.score import chance, compare, wilson
 from kinoform.world.shapes import BALL, RING
-from refusals import refused
+from tests.support.refusals import refused
 
 ASKED = parse("a red ball moves left on a blue background")
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.recipe import Recipe
-from troubled_recipes import ctrl_c
+from tests.support.troubled_recipes import ctrl_c
 
 
 def interrupted() -> Recipe:

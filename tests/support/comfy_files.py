@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from diffusers_folder import huggingface_text
 from kinoform.families.names import Names
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.context import TextStream
-from official_folder import TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
+from tests.support.diffusers_folder import huggingface_text
+from tests.support.official_folder import TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
 
 SINGLE = replace(TRANSFORMER, dim=128, heads=1, context=(TextStream(width=TEXT.dim, rows=512),))
 """Heads of 128 columns and 512 rows of text, which a file without config.json stands for."""

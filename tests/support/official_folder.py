@@ -23,7 +23,7 @@ from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import vace_1_3b
-from tower_files import official_tower, tower_of
+from tests.support.tower_files import official_tower, tower_of
 
 WORDS = (
     "a",

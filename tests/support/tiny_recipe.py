@@ -23,7 +23,7 @@ from kinoform.recipes.load import load
 
 WORDS = ("a", "red", "blue", "ball", "cat", "moves", "left", "ugly", ".")
 ROWS = 8
-ADDRESS = "tiny_recipe:tiny"
+ADDRESS = "tests.support.tiny_recipe:tiny"
 
 
 def tiny() -> Recipe:

@@ -8,7 +8,7 @@ from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.protocols import BlockSpec
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import t2v_1_3b
-from official_folder import CODEC, TEXT, TRANSFORMER
+from tests.support.official_folder import CODEC, TEXT, TRANSFORMER
 
 
 def full() -> Recipe:

@@ -12,7 +12,7 @@ from kinoform.recipe import Recipe
 from kinoform.solvers.base import State
 from kinoform.solvers.euler import Euler
 from kinoform.types import Field, Latents, Level
-from tiny_recipe import tiny
+from tests.support.tiny_recipe import tiny
 
 TROUBLED_STEP = 2
 STEPS = 200

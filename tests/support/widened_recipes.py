@@ -10,7 +10,7 @@ from kinoform.loading.additions import Additions
 from kinoform.models.codec import latent_size
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import t2v_1_3b
-from tiny_recipe import tiny
+from tests.support.tiny_recipe import tiny
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

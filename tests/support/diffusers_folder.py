@@ -12,7 +12,7 @@ from kinoform.families.transformer_names import DIFFUSERS_NAMES as DIFFUSERS_DIT
 from kinoform.families.umt5 import HUGGINGFACE_NAMES as HUGGINGFACE_TEXT_ENCODER
 from kinoform.families.vae21 import diffusers_names
 from kinoform.models.tokenizer import build_word_tokenizer
-from official_folder import (
+from tests.support.official_folder import (
     CODEC,
     TEXT,
     TRANSFORMER,
@@ -24,7 +24,7 @@ from official_folder import (
     tower,
     write_transformer,
 )
-from tower_files import checkpoint_of
+from tests.support.tower_files import checkpoint_of
 
 INDEX = {
     "_class_name": "WanPipeline",

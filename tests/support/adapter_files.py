@@ -13,7 +13,7 @@ from kinoform.models.lora import LoRASpec, adapters_of
 from kinoform.models.side_blocks import SideBlocks
 from kinoform.recipe import find
 from kinoform.recipes.load import load
-from tiny_recipe import ADDRESS
+from tests.support.tiny_recipe import ADDRESS
 
 NAME = "learned"
 ALL = Additions(
