@@ -10,13 +10,19 @@ import pytest
 
 import kinoform.editing.encode_check  # it takes what is replaced here, and has to keep it
 import kinoform.editing.outpaint  # noqa: F401
-from kinoform.cli.animate import animate, bridge
 from kinoform.cli.edit import edit
 from kinoform.cli.edit_common import again
 from kinoform.cli.extend import extend
-from kinoform.cli.generate import generate
+from kinoform.cli.generate import animate, bridge, generate
 from kinoform.cli.inputs import InputOptions
-from kinoform.cli.option_groups import JoinOptions, MachineOptions, ModelOptions, OutputOptions, VideoOptions
+from kinoform.cli.option_groups import (
+    EditOptions,
+    JoinOptions,
+    MachineOptions,
+    ModelOptions,
+    OutputOptions,
+    VideoOptions,
+)
 from kinoform.cli.outpaint import outpaint
 from kinoform.errors import KinoformError
 from kinoform.media.types import InputVideo
@@ -99,7 +105,7 @@ def test_a_command_has_its_own_options_and_the_shared_ones(command: Any) -> None
 @pytest.mark.parametrize(("command", "images"), [(animate, {"image"}), (bridge, {"first", "last"})])
 def test_videos_from_images_have_the_options_of_generate(command: Any, images: set[str]) -> None:
     here, there = (inspect.signature(each).parameters for each in (command, generate))
-    others = names(InputOptions) - {"exact_size"} | {"prompts", "sampler"}
+    others = names(InputOptions) - {"exact_size", "input"} | {"prompts", "sampler"}
     assert here.keys() == there.keys() - others | images
     differ = {name for name in here.keys() & there.keys() - images if here[name].default != there[name].default}
     assert differ == {"model", "prompt"} and here["model"].default == "mini:frames"
@@ -131,6 +137,7 @@ EXTEND = {
     "context": (["--context", "5"], {"context", "num_frames"}),
     "reference": (["--reference", "a.png"], {"reference_images"}),
     "no_colour_match": (["--no-colour-match"], {"match_colours"}),
+    "input": (["--input", "context_scale=2"], {"context_scale"}),
     "guidance_scale": (["--guidance-scale", "3"], {"guidance_scale"}),
 }
 OUTPAINT = {
@@ -141,6 +148,7 @@ OUTPAINT = {
     "overlap": (["--overlap", "2"], {"settings"}),
     "no_colour_match": (["--no-colour-match"], {"settings"}),
     "frames": (["--frames", "5"], {"num_frames"}),
+    "input": (["--input", "strength=0.5"], {"strength"}),
 }
 CASES = [(name, option, *case) for name, own in (("edit", EDIT), ("extend", EXTEND), ("outpaint", OUTPAINT))
          for option, case in own.items()]  # fmt: skip
@@ -211,6 +219,9 @@ def test_what_is_left_open_is_as_the_page_says(kinoform: Run, here: Path, asked:
             "feather",
         ),
         (["edit", "video.mp4", "--prompt", "a", "--solver", "eulr"], "unknown_solver", "'eulr'"),
+        (["edit", "video.mp4", "--prompt", "a", "--input", "video=b.mp4"], "input_unknown", "'video'"),
+        (["extend", "video.mp4", "--prompt", "a", "--input", "mask=m.png"], "input_unknown", "'mask'"),
+        (["extend", "video.mp4", "--prompt", "a", "--input", "frame=0=a.png"], "input_unknown", "'frame'"),
     ],
 )
 def test_words_that_cannot_be_meant(
@@ -233,9 +244,10 @@ def test_the_words_that_make_a_video_again_name_no_folder() -> None:
     model = ModelOptions(model="/home/me/wan", lora=["styles/a.safetensors:0.5"], recipe="mine:video")
     inputs = InputOptions(mask=Path("/m/mask.png"), reference=[Path("r/1.png"), Path("r/2.png")])
     join = JoinOptions(grow=0, hide_source=True)
-    words = again("edit", Path("/videos/a.mp4"), "a/b", model, inputs, join, video, output)
+    options = EditOptions(model=model, video=video, machine=MachineOptions(), output=output, even=True)
+    words = again("edit", Path("/videos/a.mp4"), "a/b", options, inputs, join)
     assert words == (
-        "edit", "a.mp4", "--prompt", "a/b", "--model", "wan", "--lora", "a.safetensors:0.5", "--mask", "mask.png",
-        "--reference", "1.png", "--reference", "2.png", "--grow", "0", "--hide-source", "--steps", "4",
-        "--negative", "1/2",
+        "edit", "a.mp4", "--prompt", "a/b", "--model", "wan", "--lora", "a.safetensors:0.5", "--steps", "4",
+        "--negative", "1/2", "--even", "--mask", "mask.png", "--reference", "1.png", "--reference", "2.png",
+        "--grow", "0", "--hide-source",
     )  # fmt: skip

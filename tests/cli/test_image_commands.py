@@ -58,6 +58,8 @@ def test_a_video_from_images_is_that_of_generate_and_is_made_again(
         (["bridge", FIRST, LAST, "--model", "mini"], "input_not_taken", "i2v-14b-480p"),
         (["animate", "nothing.png", "--model", "mini"], "file_missing", "nothing.png"),
         (["animate", IMAGES / "video.mp4", "--model", "mini"], "not_an_image", "video.mp4"),
+        (["animate", FIRST, "--model", "mini", "--input", f"image={LAST}"], "options_conflict", "image"),
+        (["bridge", FIRST, LAST, "--model", "mini", "--input", "camera=1"], "input_unknown", "'camera'"),
     ],
     ids=str,
 )

@@ -23,32 +23,17 @@ class CommandEntry:
 VIDEOS, WEIGHTS, MODELS, MACHINE = "Videos", "Weights", "Models", "Before the work"
 
 COMMANDS = (
+    CommandEntry(name="generate", panel=VIDEOS, help="Make videos from words, images and videos."),
+    CommandEntry(name="animate", panel=VIDEOS, module="generate", help="Make a video that begins with an image."),
     CommandEntry(
-        name="generate",
-        panel=VIDEOS,
-        help="Make videos from words, images and videos.",
-    ),
-    CommandEntry(
-        name="animate",
-        panel=VIDEOS,
-        help="Make a video that begins with an image.",
-    ),
-    CommandEntry(
-        name="bridge",
-        panel=VIDEOS,
-        module="animate",
-        help="Make a video that leads from one image to another.",
+        name="bridge", panel=VIDEOS, module="generate", help="Make a video that leads from one image to another."
     ),
     CommandEntry(
         name="edit",
         panel=VIDEOS,
         help="Change what a mask shows white, or a whole video, as the prompt says; the rest stays bit for bit.",
     ),
-    CommandEntry(
-        name="extend",
-        panel=VIDEOS,
-        help="Make a video longer, after its end or before its beginning.",
-    ),
+    CommandEntry(name="extend", panel=VIDEOS, help="Make a video longer, after its end or before its beginning."),
     CommandEntry(
         name="outpaint",
         panel=VIDEOS,
@@ -60,28 +45,12 @@ COMMANDS = (
         heeds_settings=False,
         help="Make a video again from its own parameters: on the same machine, the same video.",
     ),
+    CommandEntry(name="decode", panel=VIDEOS, help="Turn kept latents into their video."),
+    CommandEntry(name="info", panel=VIDEOS, heeds_settings=False, help="Print the parameters that a video carries."),
     CommandEntry(
-        name="decode",
-        panel=VIDEOS,
-        help="Turn kept latents into their video.",
+        name="plan", panel=MACHINE, help="Say what a video would take: tensor shapes, parameters, operations, memory."
     ),
-    CommandEntry(
-        name="info",
-        panel=VIDEOS,
-        heeds_settings=False,
-        help="Print the parameters that a video carries.",
-    ),
-    CommandEntry(
-        name="plan",
-        panel=MACHINE,
-        help="Say what a video would take: tensor shapes, parameters, operations, memory.",
-    ),
-    CommandEntry(
-        name="doctor",
-        panel=MACHINE,
-        heeds_settings=False,
-        help="Say what this machine can do.",
-    ),
+    CommandEntry(name="doctor", panel=MACHINE, heeds_settings=False, help="Say what this machine can do."),
     CommandEntry(
         name="inspect",
         panel=WEIGHTS,
@@ -89,16 +58,10 @@ COMMANDS = (
         help="Say what weights are: part, architecture, dialect, storage, sizes, and what is missing.",
     ),
     CommandEntry(
-        name="verify",
-        panel=WEIGHTS,
-        heeds_settings=False,
-        help="Read every tensor and compare every recorded hash.",
+        name="verify", panel=WEIGHTS, heeds_settings=False, help="Read every tensor and compare every recorded hash."
     ),
     CommandEntry(
-        name="convert",
-        panel=WEIGHTS,
-        heeds_settings=False,
-        help="Write weights in another layout, tensor by tensor.",
+        name="convert", panel=WEIGHTS, heeds_settings=False, help="Write weights in another layout, tensor by tensor."
     ),
     CommandEntry(
         name="download",

@@ -11,15 +11,7 @@ import typer
 
 from kinoform.cli import console
 from kinoform.cli.inputs import INPUTS, InputOptions, option_names
-from kinoform.cli.option_groups import (
-    EditOutput,
-    EditOutputOptions,
-    JoinOptions,
-    MachineOptions,
-    ModelOptions,
-    VideoOptions,
-    edit_video,
-)
+from kinoform.cli.option_groups import EditOptions, JoinOptions
 from kinoform.cli.options import VIDEO as VIDEO_PANEL
 from kinoform.cli.options import command, option, varied
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, SOURCE_PROMPT, VIDEO
@@ -42,37 +34,29 @@ def edit(
         ),
     ],
     join: JoinOptions,
-    model: Annotated[
-        ModelOptions,
-        varied(default={"model": None}, help={"model": "By default mini:vace, with --source-prompt mini."}),
+    options: Annotated[
+        EditOptions, varied(default={"model": None}, help={"model": "By default mini:vace, with --source-prompt mini."})
     ],
-    made: Annotated[VideoOptions, edit_video()],
-    machine: MachineOptions,
-    output: EditOutput,
-    editing: EditOutputOptions,
 ) -> None:
     """Change what a mask shows white, or a whole video, as the prompt says; the rest stays bit for bit.
 
     For example: kinoform edit ball.mp4 --mask mask.png --prompt "a blue ball moves left"
     """
-    console.keep_private(prompt, source_prompt, made.negative)
+    console.keep_private(prompt, source_prompt, options.video.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edit_common import finish, order
-    from kinoform.conditions.protocols import readable
+    from kinoform.cli.edit_common import finish, inputs_by_name, order
     from kinoform.editing import preview
     from kinoform.editing.edit import carry_out
     from kinoform.editing.edit_plan import plan_edit
 
     inputs = replace(inputs, source_prompt=source_prompt)
     settings = join.settings(fit_mask=inputs.fit_mask)
-    ordered = order(
-        "edit", video, prompt, inputs, join,
-        model=replace(model, model=model.model or ("mini:vace" if source_prompt is None else "mini")),
-        video=made, machine=machine, output=output, editing=editing,
-    )  # fmt: skip
+    named = options.model.model or ("mini:vace" if source_prompt is None else "mini")
+    options = replace(options, model=replace(options.model, model=named))
+    ordered = order("edit", video, prompt, options, inputs, join)
     plan = plan_edit(
-        ordered.pipeline, video, prompt, seed=ordered.seed, settings=settings, **made.changes(),
-        **inputs.values(readable(ordered.pipeline.recipe.conditioners)),
+        ordered.pipeline, video, prompt, seed=ordered.seed, settings=settings, **options.video.changes(),
+        **inputs_by_name(ordered.pipeline, inputs),
     )  # fmt: skip
     finish(
         ordered, (len(plan.source.frames), *plan.source.size), plan, draw=partial(preview.preview, plan),

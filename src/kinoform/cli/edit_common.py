@@ -1,4 +1,4 @@
-"""The work of every command that changes a video: it is made, saved with its sound, measured in its file, told of."""
+"""The common part of the commands that change a video: load, plan, make, save with sound, and measure the file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -14,13 +14,16 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from PIL import Image
 
 from kinoform.cli import console
+from kinoform.cli.inputs import InputOptions
 from kinoform.cli.latents import check_latents, passes_kept, seed_kept
-from kinoform.cli.option_groups import EditOutputOptions, MachineOptions, ModelOptions, OutputOptions, VideoOptions
+from kinoform.cli.option_groups import EditOptions
 from kinoform.cli.options import words_of
 from kinoform.cli.output import Output, check, placed, save
 from kinoform.cli.plan import rehearse
 from kinoform.cli.progress import bars
-from kinoform.conditions.standard_inputs import STANDARD_INPUTS
+from kinoform.conditions.inputs import InputField
+from kinoform.conditions.protocols import readable
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, STANDARD_INPUTS, VIDEO
 from kinoform.editing.edit import Edited
 from kinoform.editing.encode_check import PROMISED, Kept, kept
 from kinoform.editing.passes import Passes
@@ -37,51 +40,39 @@ Shape: TypeAlias = tuple[int, int, int]
 
 
 TEXTS = ("prompt", "negative", *(item.key for item in STANDARD_INPUTS if item.kind.private))
-"""Options whose words are kept whole; of all others the folders are left out."""
+"""Options whose values are kept as they are; of all others the folders are left out."""
 
-UNTOLD = (
-    "recipe",
-    "seed",
-    "output",
-    "resume",
-    "preview",
-    "dry_run",
-    "force",
-    "as_json",
-    "no_metadata",
-    "contact_sheet",
-)
-"""Options that say nothing of how a video was made, or that it must not choose for whoever makes it again."""
+NOT_REPEATED = {
+    "recipe", "seed", "output", "resume", "preview", "dry_run", "force", "as_json", "no_metadata", "contact_sheet",
+}  # fmt: skip
+"""Options that do not change the video, or that it must not choose for whoever makes it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A command to be carried out: with a model, to a file, for a prompt, under a seed, saved somehow.
-
-    `words` make the same video again, without the seed; `seed_given` tells that the user chose that.
-    """
+    """A command with its model, the file that it changes, and a seed; `words` make the same video, without the seed."""
 
     pipeline: Pipeline
-    model: str
     file: Path
     prompt: str
     seed: int
-    seed_given: bool
-    output: str | None
-    how: Output
-    dry_run: bool
-    editing: EditOutputOptions
+    options: EditOptions
     words: tuple[str, ...]
 
+    @property
+    def how(self) -> Output:
+        """How the video is saved."""
+        return self.options.output.how(1)
+
     def final(self, shape: Shape) -> Shape:
-        """The shape of the video that is saved, where one of `shape` is made."""
+        """Return the shape of the video that is saved, where one of `shape` is made."""
         frames, height, width = shape
-        return (frames, height + height % 2, width + width % 2) if self.editing.even else shape
+        return (frames, height + height % 2, width + width % 2) if self.options.even else shape
 
     def name(self, size: tuple[int, int]) -> str:
-        """The place of a video of this height and width; mp4 takes even sides alone."""
+        """Return the path of a video of this height and width; mp4 takes even sides alone."""
         even = all(side % 2 == 0 for side in size)
-        return placed(self.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
+        return placed(self.options.output.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
 
 
 @runtime_checkable
@@ -100,106 +91,103 @@ class Planned(Protocol):
 Make: TypeAlias = Callable[[Callback, Passes], Edited]
 
 
-def order(
-    command: str,
-    file: Path,
-    prompt: str,
-    *own: object,
-    model: ModelOptions,
-    video: VideoOptions,
-    machine: MachineOptions,
-    output: OutputOptions,
-    editing: EditOutputOptions,
-) -> Order:
-    """Load the model that is named, as far as that reads no weight; `own` are the command's own groups of options."""
-    seed = seed_kept(editing.resume) if video.seed is None else video.seed
+def order(command: str, file: Path, prompt: str, options: EditOptions, *own: object) -> Order:
+    """Load the model, as far as that reads no weight; `own` are the command's own groups of options."""
+    seed = seed_kept(options.resume) if options.video.seed is None else options.video.seed
     return Order(
-        pipeline=model.load(machine), model=str(model.model), file=file, prompt=prompt,
-        seed=random_seed() if seed is None else seed, seed_given=video.seed is not None,
-        output=output.output, how=output.how(1), dry_run=output.dry_run, editing=editing,
-        words=again(command, file, prompt, model, *own, video, machine, output, editing),
+        pipeline=options.model.load(options.machine), file=file, prompt=prompt,
+        seed=random_seed() if seed is None else seed, options=options,
+        words=again(command, file, prompt, options, *own),
     )  # fmt: skip
 
 
-def again(command: str, file: Path, prompt: str, model: ModelOptions, *groups: object) -> tuple[str, ...]:
-    """The words of the command line that make the same video, with names of files but without their folders."""
+def again(command: str, file: Path, prompt: str, options: EditOptions, *own: object) -> tuple[str, ...]:
+    """Return the words that make the same video again, with names of files but without their folders."""
 
     def spell(name: str, value: object) -> str:
         before, separator, path = str(value).rpartition("=")
         return str(value) if name in TEXTS else before + separator + re.split(r"[/\\]", path)[-1]
 
-    named = ("--model", spell("model", model.model))
-    told = (
-        word for group in (replace(model, model=None), *groups) for word in words_of(group, without=UNTOLD, spell=spell)
-    )
-    return command, file.name, "--prompt", prompt, *named, *told
+    model = spell("model", options.model.model)  # repeated even where it is the default of the command
+    groups = (replace(options, model=replace(options.model, model=None)), *own)
+    words = (word for group in groups for word in words_of(group, without=NOT_REPEATED, spell=spell))
+    return command, file.name, "--prompt", prompt, "--model", model, *words
+
+
+def inputs_by_name(pipeline: Pipeline, inputs: InputOptions, *made: InputField[Any]) -> dict[str, object]:
+    """Return the inputs by the keywords of Python.
+
+    Raises UsageError for one that the model does not know, and for a video, its frames and what else is `made` by the
+    command itself.
+    """
+    known = readable(pipeline.recipe.conditioners)
+    return inputs.values(item for item in known if item not in {FRAMES, VIDEO, EXACT_SIZE, *made})
 
 
 def finish(
     ordered: Order, shape: Shape, plan: Planned, *, draw: Callable[[], Image.Image], first: Callable[[], Request],
     make: Make,
 ) -> None:  # fmt: skip
-    """Do what a command asks for with its plan: draw it, tell what it takes, or make the video of `shape`.
+    """Draw the preview, print the plan, or make the video of `shape`, as the options say.
 
-    `first` is the request of the first pass.
+    `first` returns the request of the first pass.
     """
-    if ordered.editing.preview:
-        show(ordered, draw())
-    elif ordered.dry_run:
-        rehearsed(ordered, first(), shape, plan)
+    if ordered.options.preview:
+        _save_preview(ordered, draw())
+    elif ordered.options.output.dry_run:
+        name, model = _checked(ordered, shape), str(ordered.options.model.model)
+        rehearse(model, ordered.pipeline, [first()], [name], ordered.how, passes=plan.passes, beside=plan.beside)
     else:
-        carried_out(ordered, shape, plan, make)
+        _carry_out(ordered, shape, plan, make)
 
 
-def show(ordered: Order, sheet: Image.Image) -> None:
+def _save_preview(ordered: Order, sheet: Image.Image) -> None:
     """Save a preview beside the video to come."""
-    named = Path(placed(ordered.output, ordered.file.name))
+    named, how = Path(placed(ordered.options.output.output, ordered.file.name)), ordered.how
     target, encoded = named.with_name(f"{named.stem}_preview.png"), io.BytesIO()
-    check_writable(target, force=ordered.how.force)
+    check_writable(target, force=how.force)
     sheet.save(encoded, format="PNG")
-    with whole(target, force=ordered.how.force) as temporary:
+    with whole(target, force=how.force) as temporary:
         temporary.write_bytes(encoded.getvalue())
-    console.result(str(target), {"preview": str(target)}, as_json=ordered.how.as_json)
+    console.result(str(target), {"preview": str(target)}, as_json=how.as_json)
 
 
-def rehearsed(ordered: Order, asked: Request, shape: Shape, plan: Planned) -> None:
-    """Tell what a video of `shape` takes, of which `asked` is the first request; refuse what `carried_out` does."""
-    name = _checked(ordered, shape)
-    rehearse(ordered.model, ordered.pipeline, [asked], [name], ordered.how, passes=plan.passes, beside=plan.beside)
+def _carry_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None:
+    """Make a video of `shape` (frames, height, width), save it, and report on it.
 
-
-def carried_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None:
-    """Make a video of `shape` (frames, height, width), save it, and tell of it.
-
-    What can be refused about its file is refused first, and what was made is kept until it is saved.
+    Its file is checked before the work, and the passes are kept until it is saved.
     """
-    name, how = _checked(ordered, shape), ordered.how
-    check_latents([name], force=how.force, resumed=ordered.editing.resume)
-    if not ordered.seed_given:
+    name, how, resumed = _checked(ordered, shape), ordered.how, ordered.options.resume
+    check_latents([name], force=how.force, resumed=resumed)
+    drawn = [] if ordered.options.video.seed is not None else ["--seed", str(ordered.seed)]
+    if drawn:
         console.note(f"seed {ordered.seed}")
-    about = {"task": ordered.words[0], "identity": plan.identity(), "seed": ordered.seed}
-    again = [*sys.argv[1:], *([] if ordered.seed_given else ["--seed", str(ordered.seed)])]
-    with passes_kept(about, name, again, force=how.force, resumed=ordered.editing.resume, total=plan.passes) as passes:
-        with bars() as tell:
-            edited = make(tell, passes)
-        edited = _evened(edited) if ordered.editing.even else edited
-        told: Any = edited.video.params.get("edit", {})
-        params = {**edited.video.params, "edit": {**told, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
+    params = {"task": ordered.words[0], "identity": plan.identity(), "seed": ordered.seed}
+    words = [*sys.argv[1:], *drawn]
+    with passes_kept(params, name, words, force=how.force, resumed=resumed, total=plan.passes) as passes:
+        with bars() as on_progress:
+            edited = make(on_progress, passes)
+        edited = _evened(edited) if ordered.options.even else edited
+        record: Any = edited.video.params.get("edit", {})
+        params = {**edited.video.params, "edit": {**record, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
         result = save(replace(edited.video, params=params), name, how)
-    found = _kept(name, edited)
+    measured = _measured(name, edited)
     if not how.as_json and not console.streams():
-        for sentence in (*edited.report.sentences(), *_said(name, found)):
+        for sentence in edited.report.sentences():
             console.note(sentence)
-    if found is not None and not found.promised:
+        if measured is not None and measured.psnr_db is not None:
+            equal = math.isinf(measured.psnr_db)
+            console.note(f"there {name} " + ("is equal too" if equal else f"has {measured.psnr_db:.1f} dB"))
+    if measured is not None and not measured.promised:
         console.warn(
-            f"{name} keeps what was not to change at {found.psnr_db:.1f} dB, below {PROMISED:g}; pass a lower "
+            f"{name} keeps what was not to change at {measured.psnr_db:.1f} dB, below {PROMISED:g}; pass a lower "
             "--crf, or write a lossless .mkv"
         )
-    console.result(name, {**result, "file": None if found is None else found.as_json()}, as_json=how.as_json)
+    console.result(name, {**result, "file": None if measured is None else measured.as_json()}, as_json=how.as_json)
 
 
 def _checked(ordered: Order, shape: Shape) -> str:
-    """The name of the video to come, about which all that can be is refused."""
+    """Return the name of the video to come, after the checks that need no frames."""
     shape = ordered.final(shape)
     name = ordered.name(shape[1:])
     try:
@@ -208,7 +196,7 @@ def _checked(ordered: Order, shape: Shape) -> str:
         if error.code != "size_not_multiple":
             raise
         raise UsageError(
-            f"{name} takes even sides alone, and what is made is {shape[2]}x{shape[1]}; pass --even to repeat the last "
+            f"{name} takes even sides alone, and the video is {shape[2]}x{shape[1]}; pass --even to repeat the last "
             "row or column, or write a lossless .mkv or a folder of frames (NAME/)",
             code="size_not_multiple",
         ) from error
@@ -220,15 +208,10 @@ def _evened(edited: Edited) -> Edited:
     return replace(edited, video=video, raw=evened(edited.raw), alpha=evened(edited.alpha))
 
 
-def _kept(name: str, edited: Edited) -> Kept | None:
-    """Measure a saved file; None, with a warning, where it is beyond what is read back, since the video is saved."""
+def _measured(name: str, edited: Edited) -> Kept | None:
+    """Measure a saved file; None, with a warning, where it is too large to be read back, since the video is saved."""
     try:
         return kept(name, edited)
     except UsageError as error:
         console.warn(f"what the encoder kept was not measured: {error}")
         return None
-
-
-def _said(name: str, found: Kept | None) -> Iterator[str]:
-    if found is not None and found.psnr_db is not None:
-        yield f"there {name} " + ("is equal too" if math.isinf(found.psnr_db) else f"has {found.psnr_db:.1f} dB")

@@ -11,17 +11,10 @@ import typer
 
 from kinoform.cli import console
 from kinoform.cli.inputs import InputOptions
-from kinoform.cli.option_groups import (
-    EditModel,
-    EditOutput,
-    EditOutputOptions,
-    JoinOptions,
-    MachineOptions,
-    VideoOptions,
-    edit_video,
-)
+from kinoform.cli.option_groups import EditOptions, JoinOptions
 from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.values import frames_of
+from kinoform.conditions.standard_inputs import MASK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,38 +35,31 @@ def extend(
     prompt: Annotated[str, option(VIDEO, "What the video shall show.")],
     *,
     new: ExtendOptions,
-    inputs: Annotated[InputOptions, varied(only=("reference",))],
+    inputs: Annotated[InputOptions, varied(only=("reference", "input"))],
     join: Annotated[JoinOptions, varied(only=("no_colour_match",))],
-    model: EditModel,
-    made: Annotated[VideoOptions, edit_video("frames")],
-    machine: MachineOptions,
-    output: EditOutput,
-    editing: EditOutputOptions,
+    options: Annotated[EditOptions, varied(without=("frames",))],
 ) -> None:
     """Make a video longer, after its end or before its beginning.
 
     For example: kinoform extend ball.mp4 --prompt "a red ball moves left" --seconds 1
     """
-    console.keep_private(prompt, made.negative)
+    console.keep_private(prompt, options.video.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edit_common import finish, order
+    from kinoform.cli.edit_common import finish, inputs_by_name, order
     from kinoform.editing import preview
     from kinoform.editing.extend import carry_out
     from kinoform.editing.extend_plan import most_new, pace, plan_extend
     from kinoform.media.read import read_clip
 
-    ordered = order(
-        "extend", video, prompt, new, inputs, join, model=model, video=made, machine=machine, output=output,
-        editing=editing,
-    )  # fmt: skip
+    ordered = order("extend", video, prompt, options, new, inputs, join)
     source, recipe = read_clip(video, sound=True), ordered.pipeline.recipe
     there = len(source.frames)
     frames = frames_of(new.frames, new.seconds, pace(source, recipe, new.context, new.before), 1)
     plan = plan_extend(
         ordered.pipeline, source, prompt,
         num_frames=most_new(recipe, there, new.context) if frames is None else frames,
-        seed=ordered.seed, before=new.before, context=new.context, reference_images=inputs.reference or (),
-        match_colours=not join.no_colour_match, **made.changes(),
+        seed=ordered.seed, before=new.before, context=new.context, match_colours=not join.no_colour_match,
+        **options.video.changes(), **inputs_by_name(ordered.pipeline, inputs, MASK),
     )  # fmt: skip
     finish(
         ordered, (there + sum(plan.portions), *source.size), plan, draw=partial(preview.preview_extend, plan),

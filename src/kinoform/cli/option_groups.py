@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 from kinoform.cli import console
+from kinoform.cli.inputs import InputOptions
 from kinoform.cli.options import (
     CODECS,
     DEVICES,
@@ -26,7 +27,6 @@ from kinoform.cli.options import (
     VARIANTS,
     VIDEO,
     Setting,
-    Varied,
     model_names,
     one_of,
     option,
@@ -286,9 +286,39 @@ class JoinOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditOutputOptions:
-    """Options that commands which change a video have about their file."""
+class GenerateOptions:
+    """Options of the commands that make videos."""
 
+    model: ModelOptions
+    video: VideoOptions
+    inputs: InputOptions
+    machine: MachineOptions
+    output: OutputOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditOptions:
+    """Options of the commands that change a video, which keeps its size and its length, and is no still image."""
+
+    model: Annotated[ModelOptions, varied(default={"model": "mini:vace"})]
+    video: Annotated[
+        VideoOptions,
+        varied(
+            without=("seconds", "fps", "fast", "count", "prompts"),
+            help={
+                "size": "WIDTHxHEIGHT that the model works in; the video keeps its own.",
+                "frames": "Frames that the model makes at once; the video keeps its length.",
+            },
+        ),
+    ]
+    machine: MachineOptions
+    output: Annotated[
+        OutputOptions,
+        varied(
+            without=("upscale",),
+            help={"output": ".mp4 .webm .mkv .gif .webp name/", "dry_run": "Print the plan of the video, and stop."},
+        ),
+    ]
     even: Annotated[
         bool, option(OUTPUT, "Repeat the last row or column of odd sides, which mp4 and webm do not take.", "--even")
     ] = False
@@ -297,28 +327,6 @@ class EditOutputOptions:
     ] = None
     preview: Annotated[bool, option(OUTPUT, "Draw what will change on NAME_preview.png, and stop.", "--preview")] = (
         False
-    )
-
-
-EditModel: TypeAlias = Annotated[ModelOptions, varied(default={"model": "mini:vace"})]
-EditOutput: TypeAlias = Annotated[
-    OutputOptions,
-    varied(
-        without=("upscale",),
-        help={"output": ".mp4 .webm .mkv .gif .webp name/", "dry_run": "Print the plan of the video, and stop."},
-    ),
-]
-"""A video that is edited keeps its size, and is no still image."""
-
-
-def edit_video(*without: str) -> Varied:
-    """Vary the options of a video for an edit: they say what the model makes at once; `without` some of them."""
-    return varied(
-        without=("seconds", "fps", "fast", "count", "prompts", *without),
-        help={
-            "size": "WIDTHxHEIGHT that the model works in; the video keeps its own.",
-            "frames": "Frames that the model makes at once; the video keeps its length.",
-        },
     )
 
 

@@ -100,12 +100,12 @@ def command(function: Callable[..., object]) -> Callable[..., object]:
     """Make a command of a function whose parameters are options, arguments, or groups of options.
 
     A group is a dataclass each of whose fields is an option, declared as a parameter would be:
-    `steps: Annotated[int | None, option(VIDEO, "Denoising steps.")] = None`. The command's signature has the fields in
-    the place of the group; when it runs, the function gets the filled dataclass, in which options that `varied` leaves
-    out have the group's defaults. Raises TypeError where two options have one name.
+    `steps: Annotated[int | None, option(VIDEO, "Denoising steps.")] = None`, or another group. The command's signature
+    has the fields in the place of the group; when it runs, the function gets the filled dataclass, in which options
+    that `varied` leaves out have the group's defaults. Raises TypeError where two options have one name.
     """
     hints, signature = get_type_hints(function, include_extras=True), inspect.signature(function)
-    groups = {name: found for name in signature.parameters if (found := _group(hints[name])) is not None}
+    groups = {name: group for name in signature.parameters if (group := _group(hints[name])) is not None}
     shown = {name: list(_options(*group)) for name, group in groups.items()}
     parameters = [
         parameter
@@ -125,7 +125,7 @@ def command(function: Callable[..., object]) -> Callable[..., object]:
         given = defaults | values
         own = {name: given[name] for name in signature.parameters if name not in groups}
         filled = {
-            name: group(**{parameter.name: given[parameter.name] for parameter in shown[name]})
+            name: _filled(group, {parameter.name: given[parameter.name] for parameter in shown[name]})
             for name, (group, _) in groups.items()
         }
         return function(**own, **filled)
@@ -136,9 +136,12 @@ def command(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def options_of(group: type) -> Iterator[inspect.Parameter]:
-    """The options of a group, as parameters with their annotations."""
+    """Yield the options of a group and of the groups in it, as parameters with their annotations."""
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
+        if (inner := _group(hints[field.name])) is not None:
+            yield from _options(*inner)
+            continue
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         yield inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
@@ -166,13 +169,15 @@ def words_of(
 
     `spell` writes the value of the option that it is given the name of.
     """
-    for parameter in options_of(type(group)):
-        value = getattr(group, parameter.name)
-        if parameter.name in without or value is None or value == parameter.default:
-            continue
-        flag = f"--{parameter.name.replace('_', '-')}"
-        for item in value if isinstance(value, list | tuple) else [value]:
-            yield from (flag,) if item is True else (flag, spell(parameter.name, item))
+    assert is_dataclass(group)
+    for field in fields(group):
+        value = getattr(group, field.name)
+        if is_dataclass(value):
+            yield from words_of(value, without=without, spell=spell)
+        elif field.name not in without and value is not None and value != field.default:
+            flag = f"--{field.name.replace('_', '-')}"
+            for item in value if isinstance(value, list | tuple) else [value]:
+                yield from (flag,) if item is True else (flag, spell(field.name, item))
 
 
 def _group(hint: Any) -> tuple[type, Varied] | None:
@@ -181,6 +186,17 @@ def _group(hint: Any) -> tuple[type, Varied] | None:
     if not (isinstance(kind, type) and is_dataclass(kind)):
         return None
     return kind, next((mark for mark in marks if isinstance(mark, Varied)), varied())
+
+
+def _filled(group: Callable[..., object], values: Mapping[str, object]) -> object:
+    """Fill a group, and the groups in it, with those of the values that are theirs."""
+    hints, own = get_type_hints(group, include_extras=True), {}
+    for field in fields(group):  # type: ignore[arg-type]
+        if (inner := _group(hints[field.name])) is not None:
+            own[field.name] = _filled(inner[0], values)
+        elif field.name in values:
+            own[field.name] = values[field.name]
+    return group(**own)
 
 
 def _options(group: type, view: Varied) -> Iterator[inspect.Parameter]:

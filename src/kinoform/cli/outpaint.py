@@ -11,17 +11,10 @@ import typer
 
 from kinoform.cli import console
 from kinoform.cli.inputs import InputOptions
-from kinoform.cli.option_groups import (
-    EditModel,
-    EditOutput,
-    EditOutputOptions,
-    JoinOptions,
-    MachineOptions,
-    VideoOptions,
-    edit_video,
-)
+from kinoform.cli.option_groups import EditOptions, JoinOptions
 from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.values import size_of
+from kinoform.conditions.standard_inputs import MASK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,34 +31,28 @@ def outpaint(
     prompt: Annotated[str, option(VIDEO, "What the video shall show.")],
     *,
     canvas: CanvasOptions,
-    inputs: Annotated[InputOptions, varied(only=("reference",))],
+    inputs: Annotated[InputOptions, varied(only=("reference", "input"))],
     join: Annotated[JoinOptions, varied(only=("feather", "overlap", "no_colour_match"))],
-    model: EditModel,
-    made: Annotated[VideoOptions, edit_video("size")],
-    machine: MachineOptions,
-    output: EditOutput,
-    editing: EditOutputOptions,
+    options: Annotated[EditOptions, varied(without=("size",))],
 ) -> None:
     """Make a video wider or higher: its surroundings are made, it stays bit for bit.
 
     For example: kinoform outpaint ball.mp4 --prompt "a red ball moves left" --to 384x256 --anchor left
     """
-    console.keep_private(prompt, made.negative)
+    console.keep_private(prompt, options.video.negative)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.cli.edit_common import finish, order
+    from kinoform.cli.edit_common import finish, inputs_by_name, order
     from kinoform.editing import preview
     from kinoform.editing.outpaint import carry_out, plan_outpaint
 
     width, height = size_of(canvas.to, "--to")
     assert width is not None and height is not None
     settings = join.settings()
-    ordered = order(
-        "outpaint", video, prompt, canvas, inputs, join, model=model, video=made, machine=machine, output=output,
-        editing=editing,
-    )  # fmt: skip
+    ordered = order("outpaint", video, prompt, options, canvas, inputs, join)
     plan = plan_outpaint(
         ordered.pipeline, video, prompt, width=width, height=height, anchor=canvas.anchor, seed=ordered.seed,
-        settings=settings, **made.changes(), **inputs.values(),
+        settings=settings, **options.video.changes(),
+        **inputs_by_name(ordered.pipeline, inputs, MASK),
     )  # fmt: skip
     finish(
         ordered, (len(plan.source.frames), height, width), plan, draw=partial(preview.preview, plan),

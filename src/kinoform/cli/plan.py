@@ -13,8 +13,7 @@ import torch
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.inputs import InputOptions
-from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
+from kinoform.cli.option_groups import GenerateOptions, MachineOptions, ModelOptions
 from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named
 from kinoform.errors import UsageError, nearest
@@ -56,14 +55,13 @@ LABELS = {
 def plan(
     prompt: Annotated[str | None, typer.Argument(help="As for generate; no plan depends on it.")] = None,
     *,
-    model: ModelOptions,
-    made: VideoOptions,
-    inputs: InputOptions,
-    machine: Annotated[MachineOptions, varied(help={"device": "auto, cpu, cuda or mps; it need not be there."})],
+    options: Annotated[
+        GenerateOptions,
+        varied(help={"device": "auto, cpu, cuda or mps; it need not be there.", "as_json": "As one JSON object."}),
+    ],
     compare: Annotated[
         str | None, option(VIDEO, "A model or a size to set beside it, or factorized: both kinds of attention.")
     ] = None,
-    output: Annotated[OutputOptions, varied(help={"as_json": "As one JSON object."})],
 ) -> None:
     """Say what a video would take: tensor shapes, parameters, operations, memory. No weight is read.
 
@@ -71,19 +69,20 @@ def plan(
 
     Takes all words of `kinoform generate`; those about the file to come change nothing here.
     """
-    console.keep_private(prompt, made.negative, *inputs.private())
-    texts = ["any video"] if prompt is None and made.prompts is None else prompts_of(prompt, made.prompts)
+    model, video, inputs, as_json = options.model, options.video, options.inputs, options.output.as_json
+    console.keep_private(prompt, video.negative, *inputs.private())
+    texts = ["any video"] if prompt is None and video.prompts is None else prompts_of(prompt, video.prompts)
     console.keep_private(*texts)
-    others = len(texts) * checked_count(made.count) > 1
-    kind, number = machine_of(machine)
+    others = len(texts) * checked_count(video.count) > 1
+    kind, number = machine_of(options.machine)
     read = cache(inputs.read)  # once for both sides, unless their rates differ
 
     def asked_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Workload, float]:
         recipe, kept = recipe_of(named)
-        changes = replace(made, size=size).request_changes(
+        changes = replace(video, size=size).request_changes(
             recipe, recipe.codec, recipe.transformers[0].patch, read, fit_mask=inputs.fit_mask
         )
-        asked = request(recipe, texts[0], made.seed or 0, **changes)
+        asked = request(recipe, texts[0], video.seed or 0, **changes)
         add = (recipe.additions or Additions()).to
         sizes = Sizes(
             transformers=tuple(add(spec) for spec in recipe.transformers),
@@ -100,20 +99,20 @@ def plan(
         sizes, workload, _ = asked_for(named, size)
         return plan_video(sizes, workload, dtype=number, device=kind)
 
-    name, as_json = str(model.model), output.as_json
+    name = str(model.model)
     if compare in FACTORIZED and not os.path.exists(compare):
-        sizes, workload, fps = asked_for(model, made.size)
+        sizes, workload, fps = asked_for(model, video.size)
         found = crossovers(sizes, workload, fps=fps, dtype=number, device=kind)
         head = {"model": name, "dtype": str(number).removeprefix("torch."), "device": kind}
         console.result(crossing(head, found), {**head, **found.as_json()}, as_json=as_json)
         return
-    first = planned(model, made.size)
+    first = planned(model, video.size)
     if compare is None:
         console.result(report(name, first), {"model": name, **first.as_json()}, as_json=as_json)
         return
     sized = compare[:1].isdigit() and not os.path.exists(compare)
     beside = model if sized else ModelOptions(model=compare, recipe=model.recipe if compare == name else None)
-    second = planned(beside, compare if sized else made.size)
+    second = planned(beside, compare if sized else video.size)
     told = {"first": {"model": name, **first.as_json()}, "second": {"model": beside.model, **second.as_json()}}
     console.result(comparison((name, first), (compare, second)), told, as_json=as_json)
 

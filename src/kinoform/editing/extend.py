@@ -51,7 +51,6 @@ def extend(
     seed: Whole,
     before: bool = False,
     context: Whole | None = None,
-    reference_images: Sequence[object] = (),
     match_colours: bool = True,
     tell: Callback | None = None,
     **changes: Any,
@@ -60,15 +59,16 @@ def extend(
 
     The model is handed the nearest `context` frames (9, or half of those that it makes at once) and redraws them; by
     these the colours of what is new are matched to the video. Where more are asked for there are several passes, each
-    from the last frames of the one before, with the seeds `seed`, `seed` + 1, ... `changes` are other arguments of
-    `Pipeline.request`, and `tell` is as in `edit`. The sound is heard at its time.
+    from the last frames of the one before, with the seeds `seed`, `seed` + 1, ... `changes` are inputs by name (such
+    as `reference_images`) and other arguments of `Pipeline.request`, and `tell` is as in `edit`. The sound is heard at
+    its time.
     The report counts new frames as changed, and its seams lie between the frames on both sides of them: max(0, dE
     across - dE between neighbours in the context), means over all pixels.
     Raises as `plan_extend`, before any weight is read, and as a call of the pipeline.
     """
     plan = plan_extend(
         pipeline, video, prompt, num_frames=num_frames, seed=seed, before=before, context=context,
-        reference_images=reference_images, match_colours=match_colours, **changes,
+        match_colours=match_colours, **changes,
     )  # fmt: skip
     return carry_out(plan, tell)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
@@ -13,16 +13,17 @@ from jaxtyping import UInt8
 
 from kinoform import numbers
 from kinoform.conditions import vace_inputs as edits
+from kinoform.conditions.coerce import split, to_inputs
 from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.protocols import Units
-from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
+from kinoform.conditions.protocols import Units, readable
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, VIDEO
 from kinoform.editing.edit_plan import held
 from kinoform.editing.passes import identity
 from kinoform.editing.segments import legal
 from kinoform.editing.window import Window, whole
 from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError
-from kinoform.media.coerce import clip_of, image_of
+from kinoform.media.coerce import clip_of
 from kinoform.media.resample import Times, times_from
 from kinoform.media.types import InputImage, InputVideo, Sound
 from kinoform.models.codec import check_size
@@ -134,7 +135,7 @@ class Continuation:
         inputs = self.hand(seen, length - len(known), self.before)
         asked = replace(
             self.asked, seed=self.seed(number), num_frames=length, height=height, width=width,
-            inputs=inputs | {REFERENCE_IMAGES: self.asked.inputs[REFERENCE_IMAGES]},
+            inputs=self.asked.inputs | {VIDEO: None} | inputs,
         )  # fmt: skip
         asked = self.pipeline.sized(asked)
         check_fit(asked, parts, machine.dtype, machine.device, beside=self.beside)
@@ -159,6 +160,9 @@ WAYS: tuple[tuple[frozenset[InputField[Any]], Hand], ...] = (
 )
 """Inputs that a model must take, and how frames are handed over with them; the first that fits is used."""
 
+KNOWN = frozenset((FRAMES, EXACT_SIZE, VIDEO, MASK))
+"""Inputs that hand over the known frames, so that the caller cannot give them."""
+
 
 def plan_extend(
     pipeline: Pipeline,
@@ -169,7 +173,6 @@ def plan_extend(
     seed: Whole,
     before: bool = False,
     context: Whole | None = None,
-    reference_images: Sequence[object] = (),
     match_colours: bool = True,
     **changes: object,
 ) -> Continuation:
@@ -179,7 +182,9 @@ def plan_extend(
     neither known frames nor a video with a mask, naming those that do; FitError for what cannot fit.
     """
     source = clip_of(video, sound=True)
-    given = Inputs({VIDEO: source, REFERENCE_IMAGES: tuple(image_of(each) for each in reference_images)})
+    fields = [item for item in readable(pipeline.recipe.conditioners) if item not in KNOWN]
+    values, changes = split(fields, changes)
+    given = Inputs({VIDEO: source}) | to_inputs(fields, values)
     tell_world(pipeline.recipe, source.name, source.size)
     # A rewritten prompt is the same for all passes.
     prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
