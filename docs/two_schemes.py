@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import kinoform
-from kinoform.evaluation.identity_tasks import with_another_object
+from kinoform.evaluation.tasks import with_another_object
 from kinoform.media.contact_sheet import video_grid
 from kinoform.media.video import Video
 from kinoform.world.caption import caption, unnamed_caption

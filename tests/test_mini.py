@@ -15,8 +15,8 @@ import torch
 
 import kinoform
 from kinoform.evaluation.evaluate import evaluate
-from kinoform.evaluation.prompt_tasks import prompt_tasks
 from kinoform.evaluation.result import attributes
+from kinoform.evaluation.tasks import prompt_tasks
 from kinoform.loading.own import read_manifest
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import kinoform
-from kinoform.evaluation.prompt_tasks import LEVELS
+from kinoform.evaluation.tasks import LEVELS
 from kinoform.models.codec import to_uint8
 from kinoform.models.vae import VAE
 from kinoform.world.backgrounds import PLAIN

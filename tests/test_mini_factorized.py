@@ -9,7 +9,7 @@ import pytest
 import kinoform
 from kinoform.evaluation.benchmark import ModelUnderTest, default_tasks
 from kinoform.evaluation.evaluate import evaluate
-from kinoform.evaluation.prompt_tasks import SPLITS
+from kinoform.evaluation.tasks import SPLITS
 from kinoform.loading.own import read_manifest
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.catalogue import ASSETS

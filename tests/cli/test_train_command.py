@@ -15,7 +15,7 @@ from kinoform.loading.adapters import adapter_in
 from kinoform.loading.own import read_manifest
 from kinoform.mini.training import plan as stages
 from kinoform.training import adapter
-from kinoform.training.lock import held
+from kinoform.training.checkpoint import held
 from tests.support.command_line import Run
 from tests.support.refusals import refused
 

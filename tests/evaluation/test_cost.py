@@ -7,7 +7,8 @@ import torch
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
-from kinoform.evaluation.cost import VideoFlops, video_flops
+from kinoform.evaluation.evaluate import video_flops
+from kinoform.evaluation.metrics import VideoFlops
 from kinoform.media.types import InputImage
 from kinoform.models.block import FullBlock
 from kinoform.models.protocols import Attend

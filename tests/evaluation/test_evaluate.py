@@ -12,9 +12,9 @@ from kinoform.conditions.protocols import VideoSize
 from kinoform.evaluation.benchmark import ModelUnderTest, VideoKey, benchmark
 from kinoform.evaluation.case import Case, Task
 from kinoform.evaluation.evaluate import evaluate
-from kinoform.evaluation.paired import differences
-from kinoform.evaluation.prompt_tasks import LEVELS, SPLITS, prompt_tasks
+from kinoform.evaluation.report import differences
 from kinoform.evaluation.result import attributes
+from kinoform.evaluation.tasks import LEVELS, SPLITS, prompt_tasks
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.parse import parse

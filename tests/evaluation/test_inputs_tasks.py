@@ -9,9 +9,8 @@ from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.evaluation.case import Case, Task, rendered
 from kinoform.evaluation.evaluate import INPUT_TASKS
-from kinoform.evaluation.frame_tasks import starting_alike
-from kinoform.evaluation.prompt_tasks import prompt_tasks
 from kinoform.evaluation.result import judge
+from kinoform.evaluation.tasks import prompt_tasks, starting_alike
 from kinoform.world.caption import words
 from kinoform.world.grammar import SHAPE_PHRASES
 from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS

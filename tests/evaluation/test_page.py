@@ -18,9 +18,9 @@ from kinoform.evaluation.evaluate import input_tasks
 from kinoform.evaluation.generate import Generated
 from kinoform.evaluation.metrics import Evaluation
 from kinoform.evaluation.page import page, thumbnail
-from kinoform.evaluation.prompt_tasks import prompt_tasks
 from kinoform.evaluation.report import Report
 from kinoform.evaluation.tables import tables
+from kinoform.evaluation.tasks import prompt_tasks
 from kinoform.media.types import InputImage
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline

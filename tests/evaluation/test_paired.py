@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from kinoform.evaluation.paired import paired_interval
+from kinoform.evaluation.report import paired_interval
 from tests.support.refusals import refused
 
 

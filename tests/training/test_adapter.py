@@ -15,7 +15,7 @@ from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
 from kinoform.mini.plans import frames, reference_guests, reference_stream, reference_words, vace
 from kinoform.mini.recipe import mini
-from kinoform.mini.training.adapter_dataset import ReferenceSamples
+from kinoform.mini.training.dataset import ReferenceSamples
 from kinoform.models.in_context import ReferenceGuests
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
 from kinoform.recipes.load import load

@@ -7,7 +7,7 @@ from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES
 from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
-from kinoform.mini.training.adapter_dataset import EditSamples, FrameSamples, ReferenceSamples
+from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples
 from kinoform.training.adapter import Sample
 from kinoform.world.parse import parse
 from kinoform.world.portrait import GROUNDS

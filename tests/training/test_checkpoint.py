@@ -13,8 +13,15 @@ import pytest
 import torch
 
 from kinoform.training import checkpoint
-from kinoform.training.checkpoint import TrainingCheckpoint, TrainingProgress, latest, save, sweep
-from kinoform.training.fingerprint import difference, fingerprint
+from kinoform.training.checkpoint import (
+    TrainingCheckpoint,
+    TrainingProgress,
+    difference,
+    fingerprint,
+    latest,
+    save,
+    sweep,
+)
 from kinoform.training.rng import randomness, restore_randomness, seed_everything
 from tests.support.refusals import refused
 
@@ -249,7 +256,7 @@ class Outer:
 def test_a_fingerprint_is_readable_and_names_every_difference() -> None:
     first, other = fingerprint(Outer()), fingerprint(Outer(inner=Inner(rates=(0.1, 0.3))))
     assert first["inner.rates.1"] == "0.2"
-    assert first["choose"] == "kinoform.training.fingerprint.fingerprint"
+    assert first["choose"] == "kinoform.training.checkpoint.fingerprint"
     assert difference(first, first) == ""
     assert difference(first, other) == "inner.rates.1: saved 0.2, now 0.3"
     assert "choose" in difference(first, fingerprint(Outer(choose=difference)))

@@ -20,10 +20,9 @@ from kinoform.mini.training.text_stage import TextStage
 from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.vae import VAE
 from kinoform.training import devices, loop
-from kinoform.training.checkpoint import latest
+from kinoform.training.checkpoint import fingerprint, latest
 from kinoform.training.devices import CPU, check_compiler, device_of, moved
 from kinoform.training.distributed import Rank, SingleProcess
-from kinoform.training.fingerprint import fingerprint
 from kinoform.training.frozen import FrozenParts
 from kinoform.training.loop import Learner, train
 from kinoform.training.optimizer import OptimizerSpec, Schedule

@@ -15,8 +15,8 @@ import pytest
 
 from kinoform.errors import UsageError
 from kinoform.mini.training.transformer_stage import TransformerStage
+from kinoform.training.checkpoint import held
 from kinoform.training.distributed import spawn
-from kinoform.training.lock import held
 from kinoform.training.loop import train
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from kinoform.training.lock import held
+from kinoform.training.checkpoint import held
 from kinoform.training.loop import train
 from tests.support.refusals import refused
 from tests.training.tiny_stage import OPTIONS, SPEC, TinyStage
 
-HOLD = "import sys, time; from pathlib import Path; from kinoform.training.lock import held\n"
+HOLD = "import sys, time; from pathlib import Path; from kinoform.training.checkpoint import held\n"
 HOLD += "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from einops import rearrange
 
+from kinoform.mini.training.autoencoder_stage import fit_shortcut
 from kinoform.mini.training.dataset import Videos
-from kinoform.mini.training.fit_linear_codec import fit_shortcut
 from kinoform.models.shortcut import LinearShortcut, whole_patches
 from kinoform.models.vae import VAESpec
 from kinoform.world.sampling import L1

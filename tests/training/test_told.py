@@ -16,7 +16,7 @@ from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.conditions.vace import Vace
 from kinoform.loading.additions import Additions
 from kinoform.media.types import InputImage
-from kinoform.mini.training.adapter_dataset import EditSamples, FrameSamples, ReferenceSamples
+from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples
 from kinoform.mini.training.reference_stage import ReferenceEncoderConfig, ReferenceEncoderPlan
 from kinoform.models.context import ReaderSpec, ReferenceStream
 from kinoform.models.dit import DiT, cast_weights

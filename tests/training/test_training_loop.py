@@ -15,7 +15,7 @@ import torch
 
 from kinoform.errors import FitError
 from kinoform.training import checkpoint
-from kinoform.training.fingerprint import fingerprint
+from kinoform.training.checkpoint import fingerprint
 from kinoform.training.loop import Outcome, train
 from kinoform.training.metrics import Measurement, read_metrics
 from kinoform.training.stage import RunOptions, TrainingSpec

@@ -17,7 +17,7 @@ def drawn(kind: str, level: Difficulty = L3, *, held_out: bool = False, count: i
 
 def unlike(pair: Pair, scene: Scene, other: Scene) -> set[str]:
     """Names of what differs in the object that is edited."""
-    one, two = scene.things[pair.place].subject, other.things[pair.place].subject
+    one, two = scene.things[pair.index].subject, other.things[pair.index].subject
     return {name for name in ("colour", "shape", "motion", "size") if getattr(one, name) != getattr(two, name)}
 
 

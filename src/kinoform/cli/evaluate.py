@@ -58,7 +58,7 @@ def evaluate(
     from kinoform.evaluation.evaluate import input_tasks
     from kinoform.evaluation.page import page as write_page
     from kinoform.evaluation.page import thumbnail
-    from kinoform.evaluation.prompt_tasks import LEVELS
+    from kinoform.evaluation.tasks import LEVELS
 
     mine, theirs = models_under_test(side, other)
     if inputs:

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from kinoform.evaluation.case import Case, Task
 from kinoform.evaluation.evaluate import OnProgress, OnVideo, check_tasks, evaluate
-from kinoform.evaluation.identity_tasks import IDENTITY_TASKS
-from kinoform.evaluation.prompt_tasks import LEVELS, prompt_tasks
 from kinoform.evaluation.report import Report
+from kinoform.evaluation.tasks import IDENTITY_TASKS, LEVELS, prompt_tasks
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.world.sampling import L1

@@ -15,23 +15,21 @@ from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.evaluation.case import Case, Task, rendered
-from kinoform.evaluation.cost import VideoFlops, video_flops
-from kinoform.evaluation.edit_tasks import EDIT_TASKS
-from kinoform.evaluation.frame_tasks import FRAME_TASKS
 from kinoform.evaluation.generate import EXACT, Frames, Generated, generated, in_place, redrawn
-from kinoform.evaluation.identity_tasks import IDENTITY_TASKS
-from kinoform.evaluation.metrics import CaseMetrics, Evaluation, Trial, case_metrics, pooled
+from kinoform.evaluation.metrics import CaseMetrics, Evaluation, Trial, VideoFlops, case_metrics, pooled
 from kinoform.evaluation.result import VideoResult, attributes, judge
+from kinoform.evaluation.tasks import INPUT_TASKS
 from kinoform.media.video import Video
+from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.pipeline import Pipeline
+from kinoform.pipelines.request import Request
+from kinoform.plan.video_plan import plan_video
 from kinoform.world.caption import vocabulary
 from kinoform.world.fidelity import foreground_psnr, psnr
 from kinoform.world.render import coverage
 from kinoform.world.sampling import Difficulty
 from kinoform.world.scene import Scene
 from kinoform.world.score import chance
-
-INPUT_TASKS = (*FRAME_TASKS, *EDIT_TASKS, *IDENTITY_TASKS)
 
 SETTINGS = ("width", "height", "num_frames", "steps", "guidance_scale", "shift", "solver", "dtype")
 
@@ -121,6 +119,19 @@ def check_tasks(pipeline: Pipeline, tasks: Sequence[Task], count: int, changes: 
     for task in tasks:
         for case in task.cases(0, bench.size).values():
             _request(bench, case)
+
+
+def video_flops(pipeline: Pipeline, request: Request) -> VideoFlops | None:
+    """Count the operations of a video as `kinoform plan` does, its text at the full length of a prompt.
+
+    Returns None where a part of the model is not counted.
+    """
+    machine = pipeline.machine
+    plan = plan_video(sizes_of(pipeline.parts), workload_of(request), dtype=machine.dtype, device=machine.device.type)
+    if plan.uncounted:
+        return None
+    executed = {stage: flops.executed for stage, flops in plan.flops.items()}
+    return VideoFlops(total=sum(executed.values()), transformer=executed["denoise"])
 
 
 def _check_words(pipeline: Pipeline) -> None:

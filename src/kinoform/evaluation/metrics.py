@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from kinoform.evaluation.cost import VideoFlops
 from kinoform.evaluation.result import VideoResult
 from kinoform.world.score import wilson
 
@@ -23,6 +22,14 @@ class Share:
     def share(self) -> float:
         """NaN without trials."""
         return self.right / self.trials if self.trials else float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFlops:
+    """Operations of one video as kinoform runs it, 2 per multiply-add; `total` includes those of the `transformer`."""
+
+    total: int
+    transformer: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

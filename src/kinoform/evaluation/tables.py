@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kinoform.evaluation.cost import VideoFlops
-from kinoform.evaluation.metrics import CaseMetrics, Share
-from kinoform.evaluation.paired import Difference
-from kinoform.evaluation.report import Report
+from kinoform.evaluation.metrics import CaseMetrics, Share, VideoFlops
+from kinoform.evaluation.report import Difference, Report
 
 LABELS = {"size": "size, where said", "all_right_and_steady": "all right, steady"}
 """Names of rows in tables, which must fit 80 columns, where they are not those of marks."""

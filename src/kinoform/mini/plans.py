@@ -10,9 +10,8 @@ from kinoform.mini import adapters
 from kinoform.mini.factorized_recipe import IMAGES
 from kinoform.mini.factorized_recipe import mini_factorized as factorized_recipe
 from kinoform.mini.recipe import mini as mini_recipe
-from kinoform.mini.training.adapter_dataset import EditSamples, FrameSamples, ReferenceSamples
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig
-from kinoform.mini.training.dataset import Videos
+from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples, Videos
 from kinoform.mini.training.plan import Plan, TransformerPlan
 from kinoform.mini.training.reference_stage import (
     ReferenceEncoderConfig,

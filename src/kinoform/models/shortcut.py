@@ -18,7 +18,7 @@ REACH = (2, 3, 3)
 class LinearShortcut(nn.Module):
     """latents = A (patch - centre) per whole-depth patch; pixels = a causal convolution of latents.
 
-    Fitted in closed form (`kinoform.mini.training.fit_linear_codec.fit_shortcut`), it gives a small autoencoder a good
+    Fitted in closed form (`kinoform.mini.training.autoencoder_stage.fit_shortcut`), it gives a small autoencoder a good
     start on little compute. A patch is (time, height, width) pixels; the first frame is coded as a patch
     that stands still, so that a still image has the same latents at every place in time.
     """

@@ -27,11 +27,11 @@ from kinoform.models.codec import to_signed
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
 from kinoform.recipe import Recipe
+from kinoform.training.checkpoint import held
 from kinoform.training.collate import collate, group_similar
 from kinoform.training.devices import apart
 from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.frozen import CodecOnly, EncoderPlan, FrozenParts, TrainedEncoder
-from kinoform.training.lock import held
 from kinoform.training.loop import finished
 from kinoform.training.objective import LevelSampling, TrainableModel, noised, predict_velocity, velocity_target
 from kinoform.training.plan import TrainingRun, shared

@@ -1,8 +1,8 @@
-"""A training that can be killed at any moment: checkpoints are whole or absent, and damage is noticed.
+"""The folder of a training, which may be killed at any moment: checkpoints are whole or absent, and damage is noticed.
 
-A checkpoint is a folder `step-00001200` with `state.pt` (tensors and plain values, read without running
-code) and `manifest.json` (how far, what was trained, length and SHA-256 of the state). It is written under
-a name with a leading dot and renamed when everything has reached the disk.
+One process at a time uses the folder (`held`). A checkpoint is a folder `step-00001200` with `state.pt` (tensors and
+plain values, read without running code) and `manifest.json` (progress, settings as text, length and SHA-256 of the
+state). It is written under a name with a leading dot and renamed when everything has reached the disk.
 """
 
 import errno
@@ -12,23 +12,27 @@ import os
 import pickle
 import shutil
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from math import inf
 from pathlib import Path
+from types import FunctionType
 from typing import Any, BinaryIO
 
 import torch
+from filelock import FileLock, Timeout
 
+from kinoform.checkpoints.hashes import file_hash
 from kinoform.errors import FitError, KinoformError, NonFiniteError, UsageError
 from kinoform.files import whole_folder
-from kinoform.training.fingerprint import difference
 
 FORMAT = 1
 _UNPICKLING = (pickle.UnpicklingError, EOFError)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MEGABYTE = 1e6
-_MOST_BYTES = 10_000_000  # of a manifest
+_MANIFEST_BYTES = 10_000_000
+_SHOWN = 4  # settings that differ, in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,51 @@ class TrainingCheckpoint:
     state: dict[str, Any]
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make the folder if need be, and keep other processes out of it during the block.
+
+    The system ends the hold with the process, however it ends; the file `lock` stays and means nothing by
+    itself. Raises UsageError when another holds the folder, and when it is a file or cannot be written.
+    """
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"another process is training into {folder}; wait until it has ended, or choose another folder",
+            code="training_locked",
+        ) from None
+    except FileExistsError:
+        raise UsageError(f"{folder} is a file; choose a folder for the training", code="not_a_folder") from None
+    except OSError as failure:
+        raise UsageError(
+            f"the folder {folder} cannot be written ({failure.strerror or failure}); choose another for the training",
+            code="folder_not_writable",
+        ) from failure
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def fingerprint(value: object) -> dict[str, str]:
+    """Flatten dataclasses, mappings and sequences: {"schedule": "Schedule", "schedule.warmup": "50", ...}.
+
+    Functions count by name. Raises UsageError for anything else than these and plain values, because its
+    text may change between two processes.
+    """
+    return dict(_entries("", value))
+
+
+def difference(saved: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """Write the first entries that differ as "name: saved x, now y; ... and 7 more", or the empty string."""
+    names = sorted(name for name in {*saved, *wanted} if saved.get(name) != wanted.get(name))
+    entries = [f"{n}: saved {saved.get(n, 'nothing')}, now {wanted.get(n, 'nothing')}" for n in names[:_SHOWN]]
+    return "; ".join(entries) + (f"; and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
 def save(folder: Path, checkpoint: TrainingCheckpoint, *, keep: int = 2) -> Path:
     """Write the checkpoint below `folder`, then delete older ones beyond `keep` in all.
 
@@ -70,22 +119,22 @@ def save(folder: Path, checkpoint: TrainingCheckpoint, *, keep: int = 2) -> Path
     full and KinoformError when it fails otherwise. Earlier checkpoints are intact in each case.
     """
     _check_finite(checkpoint)
-    place = folder / f"step-{checkpoint.progress.step:08d}"
+    path = folder / f"step-{checkpoint.progress.step:08d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_folder(place, holds="*", force=True) as temporary:
+        with whole_folder(path, holds="*", force=True) as temporary:
             try:
                 _write(temporary, checkpoint)
             except OSError as failure:
-                raise _explained(failure, place, checkpoint) from failure
+                raise _explained(failure, path, checkpoint) from failure
         _sync_folder(folder)
         # Newer ones can only be damaged, or this one would not have been made; they count for nothing.
-        older = [each for each in _newest_first(folder) if each.name < place.name]
-        for each in older[keep - 1 :]:
-            _remove(each)
+        older = [item for item in _newest_first(folder) if item.name < path.name]
+        for item in older[keep - 1 :]:
+            _remove(item)
     except OSError as failure:
-        raise _explained(failure, place, checkpoint) from failure
-    return place
+        raise _explained(failure, path, checkpoint) from failure
+    return path
 
 
 def latest(folder: Path, fingerprint: dict[str, str]) -> TrainingCheckpoint | None:
@@ -93,22 +142,22 @@ def latest(folder: Path, fingerprint: dict[str, str]) -> TrainingCheckpoint | No
 
     Raises UsageError when that checkpoint belongs to a training with another fingerprint.
     """
-    places = _newest_first(folder)
-    for place in places:
+    paths = _newest_first(folder)
+    for path in paths:
         try:
-            manifest = _manifest(place)
-            _check_whole(place / "state.pt", manifest)
+            manifest = _manifest(path)
+            _check_whole(path / "state.pt", manifest)
             differing = difference(manifest["fingerprint"], fingerprint)
             if not differing:
-                return _read(place, manifest)
+                return _read(path, manifest)
         except _Damaged as damage:
             warnings.warn(f"{damage}; trying the checkpoint before it", stacklevel=2)
             continue
         raise UsageError(
-            f"{place} belongs to another training: {differing}; restore the setting or choose another folder",
+            f"{path} belongs to another training: {differing}; restore the setting or choose another folder",
             code="checkpoint_of_other_plan",
         )
-    if places:
+    if paths:
         warnings.warn(f"no checkpoint in {folder} is whole; the training begins anew", stacklevel=2)
     return None
 
@@ -117,6 +166,34 @@ def sweep(folder: Path) -> None:
     """Remove what a killed `save` left behind. Only one training may use a folder at a time."""
     for leftover in folder.glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _entries(name: str, value: object) -> Iterator[tuple[str, str]]:
+    label = name or "training"
+    if is_dataclass(value) and not isinstance(value, type):
+        yield label, type(value).__name__
+        for item in fields(value):
+            yield from _entries(_below(name, item.name), getattr(value, item.name))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _entries(_below(name, str(key)), item)
+    elif isinstance(value, tuple | list):
+        yield label, f"{len(value)} entries"
+        for index, item in enumerate(value):
+            yield from _entries(_below(name, str(index)), item)
+    elif isinstance(value, FunctionType | type):
+        yield label, f"{value.__module__}.{value.__qualname__}"
+    elif isinstance(value, str | int | float | bool | torch.dtype | None):
+        yield label, repr(value)
+    else:
+        raise UsageError(
+            f"{label} is {value!r}; a training is described by frozen dataclasses and plain values",
+            code="plan_not_plain",
+        )
+
+
+def _below(name: str, part: str) -> str:
+    return f"{name}.{part}" if name else part
 
 
 class _Damaged(Exception):
@@ -167,11 +244,11 @@ def _write(folder: Path, checkpoint: TrainingCheckpoint) -> None:
     _sync_folder(folder)
 
 
-def _manifest(place: Path) -> dict[str, Any]:
-    path = place / "manifest.json"
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
     try:
         with path.open("rb") as file:
-            manifest = json.loads(file.read(_MOST_BYTES))
+            manifest = json.loads(file.read(_MANIFEST_BYTES))
         readable = manifest["format"] == FORMAT
         manifest["progress"] = TrainingProgress(**manifest["progress"])
         complete = {"bytes", "sha256"} <= manifest.keys() and _is_text(manifest["fingerprint"])
@@ -184,8 +261,8 @@ def _manifest(place: Path) -> dict[str, Any]:
     return manifest
 
 
-def _is_text(found: object) -> bool:
-    return isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+def _is_text(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
 
 
 def _check_whole(path: Path, manifest: dict[str, Any]) -> None:
@@ -193,35 +270,32 @@ def _check_whole(path: Path, manifest: dict[str, Any]) -> None:
         length = path.stat().st_size
         if length != manifest["bytes"]:
             raise _Damaged(f"{path} is damaged: it has {length} bytes instead of {manifest['bytes']}")
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+        digest = file_hash(path)
     except OSError as failure:
         raise _Damaged(f"{path} cannot be read ({failure})") from failure
-    if digest.hexdigest() != manifest["sha256"]:
+    if digest != manifest["sha256"]:
         raise _Damaged(f"{path} is damaged: its SHA-256 is not the one in its manifest")
 
 
-def _read(place: Path, manifest: dict[str, Any]) -> TrainingCheckpoint:
+def _read(path: Path, manifest: dict[str, Any]) -> TrainingCheckpoint:
     try:
-        state = torch.load(place / "state.pt", map_location="cpu", weights_only=True)
+        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, *_UNPICKLING) as failure:
-        raise _Damaged(f"{place / 'state.pt'} cannot be read ({failure})") from failure
+        raise _Damaged(f"{path / 'state.pt'} cannot be read ({failure})") from failure
     if not isinstance(state, dict):
-        raise _Damaged(f"{place / 'state.pt'} holds a {type(state).__name__}, not a state")
+        raise _Damaged(f"{path / 'state.pt'} holds a {type(state).__name__}, not a state")
     return TrainingCheckpoint(progress=manifest["progress"], fingerprint=manifest["fingerprint"], state=state)
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), key=lambda place: place.name, reverse=True)
+    return sorted(folder.glob("step-*"), key=lambda path: path.name, reverse=True)
 
 
-def _remove(place: Path) -> None:
+def _remove(path: Path) -> None:
     # Renamed first: a deletion that is cut short must not leave half a checkpoint under a whole one's name.
-    doomed = place.with_name(f".{place.name}-doomed")
+    doomed = path.with_name(f".{path.name}-doomed")
     shutil.rmtree(doomed, ignore_errors=True)
-    os.replace(place, doomed)
+    os.replace(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
@@ -258,14 +332,14 @@ def _tensors(tree: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield from _tensors(branch, f"{name}.{key}" if name else str(key))
 
 
-def _explained(failure: OSError, place: Path, checkpoint: TrainingCheckpoint) -> KinoformError:
+def _explained(failure: OSError, path: Path, checkpoint: TrainingCheckpoint) -> KinoformError:
     if failure.errno not in _FULL:
         return KinoformError(
-            f"{place} could not be written: {failure}; earlier checkpoints are intact", code="write_failed"
+            f"{path} could not be written: {failure}; earlier checkpoints are intact", code="write_failed"
         )
     megabytes = sum(tensor.nbytes for _, tensor in _tensors(checkpoint.state)) / _MEGABYTE
     return FitError(
-        f"the disk is full: {place} needs about {megabytes:.1f} MB; earlier checkpoints are intact; free "
+        f"the disk is full: {path} needs about {megabytes:.1f} MB; earlier checkpoints are intact; free "
         "some space or choose a folder on another disk, then run the same command to continue",
         code="checkpoint_disk_full",
     )

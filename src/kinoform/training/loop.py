@@ -19,12 +19,10 @@ from torch import Tensor, nn
 from kinoform.errors import Interrupted, KinoformError, NonFiniteError, UsageError
 from kinoform.stopping import PATIENCE, stop_signals
 from kinoform.training import checkpoint
-from kinoform.training.checkpoint import TrainingCheckpoint, TrainingProgress
+from kinoform.training.checkpoint import TrainingCheckpoint, TrainingProgress, fingerprint, held
 from kinoform.training.devices import CPU, device_of, moved
 from kinoform.training.distributed import ProcessGroup, SingleProcess
 from kinoform.training.ema import EMA
-from kinoform.training.fingerprint import fingerprint
-from kinoform.training.lock import held
 from kinoform.training.metrics import Log, Measurement, bar
 from kinoform.training.rng import kept_randomness, randomness, restore_randomness, seed_everything
 from kinoform.training.stage import RunOptions, SampledStage, Stage, TrainingSpec

@@ -14,8 +14,8 @@ from torch import nn
 from kinoform.files import check_writable, whole
 from kinoform.loading.parts import Parts
 from kinoform.recipe import Recipe
+from kinoform.training.checkpoint import held
 from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, spawn
-from kinoform.training.lock import held
 from kinoform.training.loop import finished
 from kinoform.training.stage import RunOptions, Stage, TrainingSpec
 

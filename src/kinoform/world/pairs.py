@@ -19,7 +19,7 @@ from kinoform.world.shapes import SHAPES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """`source` becomes `target` by an edit of the `kind`; `place` is that of the object in the scenes that have it.
+    """`source` becomes `target` by an edit of the `kind`; `index` is that of the object in the scenes that have it.
 
     All else is alike to the last bit: the other object, the background, the motion, what the scene chose freely.
     """
@@ -27,18 +27,18 @@ class Pair:
     kind: str
     source: Scene
     target: Scene
-    place: int
+    index: int
 
     @property
     def holding(self) -> tuple[Scene, ...]:
         """The scenes that have the object: one where it is removed or inserted, else both."""
-        most = max(len(self.source.things), len(self.target.things))
-        return tuple(scene for scene in (self.source, self.target) if len(scene.things) == most)
+        max_ = max(len(self.source.things), len(self.target.things))
+        return tuple(scene for scene in (self.source, self.target) if len(scene.things) == max_)
 
     @property
     def changed(self) -> tuple[Thing, ...]:
         """The object as it is and as it shall be, or whichever of them there is."""
-        return tuple(scene.things[self.place] for scene in self.holding)
+        return tuple(scene.things[self.index] for scene in self.holding)
 
 
 def draw_pair(kind: str, level: Difficulty, generator: np.random.Generator, *, held_out: bool = False) -> Pair:
@@ -57,7 +57,7 @@ def draw_pair(kind: str, level: Difficulty, generator: np.random.Generator, *, h
 def covered(pair: Pair, *, num_frames: int = 17, height: int = 64, width: int = 64) -> Bool[np.ndarray, "f h w"]:
     """The pixels that the object touches, before or after."""
     size = {"num_frames": num_frames, "height": height, "width": width}
-    return np.max([coverage(scene, **size)[pair.place] for scene in pair.holding], axis=0) > 0
+    return np.max([coverage(scene, **size)[pair.index] for scene in pair.holding], axis=0) > 0
 
 
 def _recoloured(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair | None:
@@ -76,10 +76,10 @@ def _replaced(level: Difficulty, generator: np.random.Generator, held_out: bool)
 def _removed(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair:
     """One of two goes."""
     source = sample_scene(replace(level, paired=1.0), generator, held_out=held_out)
-    place = int(generator.integers(2))
-    rest = tuple(thing for number, thing in enumerate(source.things) if number != place)
+    index = int(generator.integers(2))
+    rest = tuple(thing for number, thing in enumerate(source.things) if number != index)
     story = replace(source.story, subjects=tuple(thing.subject for thing in rest))
-    return Pair(kind="remove", source=source, target=replace(source, story=story, things=rest), place=place)
+    return Pair(kind="remove", source=source, target=replace(source, story=story, things=rest), index=index)
 
 
 def _inserted(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair:
@@ -101,20 +101,20 @@ def _altered(
 ) -> Pair | None:
     """A scene, and as its source the same scene before one of the changes; None where there is no such video."""
     target = sample_scene(level, generator, held_out=held_out)
-    place = int(generator.integers(len(target.things)))
-    scenes = [_with(target, place, change) for change in changes]
+    index = int(generator.integers(len(target.things)))
+    scenes = [_with(target, index, change) for change in changes]
     sources = [s for s in scenes if s and s != target and (held_out or not is_held_out(s.story))]
     if not sources:
         return None
-    return Pair(kind=kind, source=sources[int(generator.integers(len(sources)))], target=target, place=place)
+    return Pair(kind=kind, source=sources[int(generator.integers(len(sources)))], target=target, index=index)
 
 
-def _with(scene: Scene, place: int, change: Mapping[str, Any]) -> Scene | None:
+def _with(scene: Scene, index: int, change: Mapping[str, Any]) -> Scene | None:
     """The scene with one object changed; None where the world has no such video."""
     things = list(scene.things)
     try:
-        subject = replace(things[place].subject, **change)
-        things[place] = replace(things[place], subject=subject)
+        subject = replace(things[index].subject, **change)
+        things[index] = replace(things[index], subject=subject)
         story = replace(scene.story, subjects=tuple(thing.subject for thing in things))
     except UsageError:
         return None

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from kinoform.errors import KinoformError, UsageError
 from kinoform.files import check_folder_writable
 from kinoform.loading.own import HOLDS, Modules, save_own
 from kinoform.loading.parts import Parts
-from kinoform.mini.sample_sheet import show_videos
+from kinoform.media.contact_sheet import save_contact_sheet
+from kinoform.media.video import Video
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig, AutoencoderStage
 from kinoform.mini.training.dataset import HELD_BACK, Videos
 from kinoform.mini.training.text_stage import TextConfig, TextStage
@@ -24,10 +27,13 @@ from kinoform.models.dit import DiT
 from kinoform.models.text import TextEncoder
 from kinoform.models.tokenizer import Tokenizer, build_word_tokenizer, load_tokenizer
 from kinoform.models.vae import VAE
+from kinoform.pipelines.experts import in_memory
+from kinoform.pipelines.generate import decode, denoise, noise_of
+from kinoform.pipelines.request import request
 from kinoform.recipe import Recipe
+from kinoform.training.checkpoint import held
 from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.frozen import EncoderPlan, FrozenParts, TrainedEncoder
-from kinoform.training.lock import held
 from kinoform.training.loop import finished
 from kinoform.training.plan import TrainingRun, shared
 from kinoform.training.stage import RunOptions, TrainingSpec
@@ -37,6 +43,13 @@ from kinoform.world.score import compare
 
 CPU = torch.device("cpu")
 SHARD_BYTES = 14_000_000
+PROMPTS = (
+    "a red ball bounces on a blue background",
+    "a white star spins on a green background",
+    "a yellow square moves left on a purple background",
+    "a black ring grows on a pink background",
+)
+"""Prompts of the videos that are drawn during a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +184,24 @@ def train_text(
 
 Show = Callable[[DiT, FrozenParts, Path], None]
 """Draws videos of a transformer, as an image at a path."""
+
+
+def show_videos(recipe: Recipe) -> Callable[[DiT, FrozenParts, Path], None]:
+    """Return a picklable function that draws PROMPTS, one video a row, seeds 0 to 3."""
+    return partial(_show, recipe)
+
+
+def _show(recipe: Recipe, model: DiT, frozen: FrozenParts, path: Path) -> None:
+    rows = frozen.rows([*PROMPTS, recipe.negative_prompt])
+    videos = []
+    for seed, prompt in enumerate(PROMPTS):
+        wanted = request(recipe, prompt, seed)
+        pair = (rows[seed : seed + 1], rows[-1:])
+        latents = denoise(in_memory(model), wanted, pair, noise_of(recipe.codec, wanted), lambda progress: None)
+        videos.append(decode(frozen.codec, latents, torch.device("cpu"), lambda progress: None)[::2])
+    frames = np.concatenate(videos)
+    caption = {"prompt": " / ".join(PROMPTS)}
+    save_contact_sheet(Video(frames=frames, fps=recipe.fps, params=caption), path, force=True)
 
 
 def train_plan(
