@@ -88,6 +88,9 @@ def test_settings_that_are_not_said_are_those_of_the_first() -> None:
     assert beside(FIRST, "other") == ComparedModel(
         model=ModelOptions(model="other"), machine=CPU, made=VideoOptions(steps=2)
     )
+    scales = beside(FIRST, "guidance_scale=4, 3.5,steps=8")
+    assert scales.made == VideoOptions(steps=8, guidance_scale="4, 3.5")
+    assert scales.made.changes() == {"steps": 8, "guidance_scale": (4.0, 3.5)}
     far = beside(FIRST, "some/folder, solver=unipc(order=3, lower_order_final=False),shift = 4")
     assert (far.model.model, far.made.shift, far.made.steps) == ("some/folder", 4.0, 2)
     assert far.made.solver == "unipc(order=3, lower_order_final=False)"
@@ -110,6 +113,7 @@ def test_a_path_may_hold_any_sign(here: Path) -> None:
         ("steps=8,", "unknown_name", "''"),
         ("steps=many", "bad_value", "'many'"),
         ("steps=2.5", "bad_value", "'2.5'"),
+        ("steps=8,9", "bad_value", "'8,9'"),
         ("steps=", "bad_value", "''"),
         ("guidance_scale=much", "bad_value", "'much'"),
         ("steps=2,steps=3", "said_twice", "steps"),

@@ -46,7 +46,13 @@ COMMANDS = (
         help="Make a video again from its own parameters: on the same machine, the same video.",
     ),
     CommandEntry(name="decode", panel=VIDEOS, help="Turn kept latents into their video."),
-    CommandEntry(name="info", panel=VIDEOS, heeds_settings=False, help="Print the parameters that a video carries."),
+    CommandEntry(
+        name="info",
+        panel=VIDEOS,
+        module="rerun",
+        heeds_settings=False,
+        help="Print the parameters that a video carries.",
+    ),
     CommandEntry(
         name="plan", panel=MACHINE, help="Say what a video would take: tensor shapes, parameters, operations, memory."
     ),

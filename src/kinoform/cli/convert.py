@@ -12,12 +12,11 @@ import typer
 from kinoform.cli import console
 from kinoform.cli.option_groups import ModelOptions, OutputOptions
 from kinoform.cli.options import OUTPUT, command, option, varied
-from kinoform.cli.progress import stages
+from kinoform.cli.progress import MB, megabytes
 from kinoform.errors import UsageError, nearest
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(GB|MB|kB)?", re.IGNORECASE)
 UNITS = {"gb": 1_000_000_000, "mb": 1_000_000, "kb": 1000, "": 1}
-MB = 1_000_000
 
 
 @command
@@ -50,10 +49,10 @@ def convert(
         prefix=prefix,
         recipe=recipe or (_recipe(source, model.variant) if target_named(to).own else None),
     )
-    with stages({"write": "writing (MB)"}) as tell:
+    with megabytes("write", "writing") as on_bytes:
         done = write(
             source, target, wanted, variant=model.variant, force=output.force,
-            tell=lambda done, total: tell("write", done // MB, total // MB + 1),
+            tell=on_bytes,
         )  # fmt: skip
     text = "\n".join(f"{file}  {file.stat().st_size / MB:.1f} MB" for file in done.files)
     data = {

@@ -57,8 +57,8 @@ def decode(
     values, params = read_latents(latents)
     console.keep_private(*_prompts(params))
     name = _output(latents, output.output)
-    pipeline = replace(model, model=model.model or _recorded(latents, params)).load(machine)
-    if (made := _hash(params)) != pipeline.parts.fingerprint():
+    pipeline = replace(model, model=model.model or _recorded_name(latents, params)).load(machine)
+    if (made := _model(params).get("hash")) != pipeline.parts.fingerprint():
         raise UsageError(
             f"{latents} was made by a model with hash {made}, not by this one; pass its --model",
             code="latents_of_other_model",
@@ -78,11 +78,11 @@ def decode(
     ).how(kept if isinstance(kept, int) else 1)
     check(name, shape, how)
     fps = _fps(latents, params)
-    with bars() as tell:
-        told = save(Video(frames=pipeline.frames(values, tell), fps=fps, params=params), name, how)
+    with bars() as on_progress:
+        result = save(Video(frames=pipeline.frames(values, on_progress), fps=fps, params=params), name, how)
     if Path(video_name(latents) or "").name == Path(name).name:
         latents.unlink(missing_ok=True)
-    console.result(name, told, as_json=output.as_json)
+    console.result(name, result, as_json=output.as_json)
 
 
 def _prompts(params: dict[str, object]) -> list[str]:
@@ -113,17 +113,17 @@ def _output(file: Path, output: str | None) -> str:
     return name
 
 
-def _recorded(file: Path, params: dict[str, object]) -> str:
+def _model(params: dict[str, object]) -> dict[str, object]:
+    """Return the recorded model."""
     model = params.get("model")
-    name = model.get("name") if isinstance(model, dict) else None
+    return model if isinstance(model, dict) else {}
+
+
+def _recorded_name(file: Path, params: dict[str, object]) -> str:
+    name = _model(params).get("name")
     if not isinstance(name, str) or "/" in name:
         raise UsageError(f"{file} does not say which model made it; pass --model", code="model_not_recorded")
     return name
-
-
-def _hash(params: dict[str, object]) -> object:
-    model = params.get("model")
-    return model.get("hash") if isinstance(model, dict) else None
 
 
 def _fps(file: Path, params: dict[str, object]) -> float:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
-
-import typer
 
 from kinoform.cli import console
+from kinoform.cli.options import AsJson
 from kinoform.doctor.examine import examine
 from kinoform.doctor.report import BAD, GOOD, NOTE, DoctorReport
 
 MARKS = {GOOD: " ", NOTE: "-", BAD: "!"}
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
-) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Say what this machine can do.
 
     Versions, devices, memory, kernels, the embedded model, and what to do next. A row with ! is to be mended,

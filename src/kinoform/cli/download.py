@@ -10,13 +10,11 @@ import typer
 from kinoform.cli import console
 from kinoform.cli.option_groups import OutputOptions
 from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, command, option, varied
-from kinoform.cli.progress import stages
+from kinoform.cli.progress import MB, megabytes
 from kinoform.errors import Interrupted, UsageError, nearest
 from kinoform.families import released_for, released_models
 from kinoform.families.folders import check_folder
 from kinoform.families.repository import needed
-
-MB = 1_000_000
 
 
 @command
@@ -64,12 +62,12 @@ def download(
         return
     for row in rows:
         console.note(row)
-    with stages({"fetch": "fetching (MB)"}) as tell:
+    with megabytes("fetch", "fetching") as on_bytes:
         try:
             fetch(
                 found,
                 folder,
-                lambda done, total: tell("fetch", done // MB, total // MB + 1),
+                on_bytes,
                 check=check_folder,
             )
         except KeyboardInterrupt:

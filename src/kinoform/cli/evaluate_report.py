@@ -16,7 +16,7 @@ from kinoform.cli.events import Result
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
 from kinoform.cli.options import words_of
 from kinoform.cli.settings import SETTINGS, kind_of
-from kinoform.cli.values import scale_of, solver_named
+from kinoform.cli.values import scale_of
 from kinoform.errors import UsageError, nearest
 from kinoform.files import check_writable, whole
 
@@ -56,8 +56,8 @@ def beside(first: ComparedModel, text: str) -> ComparedModel:
     Settings that it does not name are those of `first`. Raises UsageError for settings that are unknown, said
     twice, or of the wrong kind.
     """
-    # A comma within brackets belongs to a solver's options.
-    start, *rest = [text] if os.path.exists(text) else re.split(r",(?![^()]*\))", text)
+    # Commas within brackets belong to a solver's options, those between numbers to the scales of several transformers.
+    start, *rest = [text] if os.path.exists(text) else re.split(r",(?![^()]*\)|\s*[\d.]+\s*(?:,|$))", text)
     if "=" in start and not os.path.exists(start):
         return first.setting(_settings([start, *rest]))
     return replace(first, model=ModelOptions(model=start)).setting(_settings(rest))
@@ -70,12 +70,12 @@ def models_under_test(
     from kinoform.evaluation.benchmark import ModelUnderTest
 
     pipeline = first.model.load(first.machine)
-    mine = ModelUnderTest(pipeline=pipeline, changes=_changes(first))
+    mine = ModelUnderTest(pipeline=pipeline, changes=first.made.changes())
     if other is None:
         return mine, None
     same = (other.model, other.machine) == (first.model, first.machine)
     theirs = pipeline if same else other.model.load(other.machine)
-    return mine, ModelUnderTest(pipeline=theirs, changes=_changes(other))
+    return mine, ModelUnderTest(pipeline=theirs, changes=other.made.changes())
 
 
 def _settings(pieces: list[str]) -> dict[str, object]:
@@ -104,16 +104,6 @@ def _value(name: str, text: str) -> object:
     raise UsageError(
         f"--compare {name} must be {kind_of(name)}, not {text[:60]!r}; write for example {EXAMPLE}", code="bad_value"
     )
-
-
-def _changes(side: ComparedModel) -> dict[str, object]:
-    made = side.made
-    return {
-        "steps": made.steps,
-        "guidance_scale": scale_of(made.guidance_scale),
-        "shift": made.shift,
-        "solver": solver_named(made.solver),
-    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

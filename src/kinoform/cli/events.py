@@ -30,34 +30,35 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StageStarted:
-    """A kind of work of `total` pieces begins, or goes on with another transformer.
+class StageItem:
+    """A kind of work, for one item.
 
     It is for `item` of `items` where it comes once for each of several videos, and by transformer `expert` of `experts`
     where a model has several.
     """
 
-    event: ClassVar[str] = "stage"
     stage: str
-    total: int
-    item: int | None
-    items: int | None
-    expert: int | None
-    experts: int | None
+    item: int | None = None
+    items: int | None = None
+    expert: int | None = None
+    experts: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepDone:
+class StageStarted(StageItem):
+    """Work of `total` pieces begins, or goes on with another transformer."""
+
+    event: ClassVar[str] = "stage"
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone(StageItem):
     """`step` of `total` pieces are done, after `seconds` of this stage; `seconds_left` is None where unknown."""
 
     event: ClassVar[str] = "step"
-    stage: str
     step: int
     total: int
-    item: int | None
-    items: int | None
-    expert: int | None
-    experts: int | None
     seconds: float
     seconds_left: float | None
 

@@ -12,6 +12,7 @@ import typer
 from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.cli import console
+from kinoform.cli.options import AsJson
 from kinoform.cli.values import weights_at
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.identify import MANIFEST, identify_opened
@@ -33,7 +34,7 @@ def inspect(
     variant: Annotated[
         str | None, typer.Option(help="The released model that this is, where structure is silent.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what weights are: part, architecture, dialect, storage, sizes, and what is missing.
 

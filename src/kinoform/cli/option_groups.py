@@ -33,16 +33,7 @@ from kinoform.cli.options import (
     varied,
     words_of,
 )
-from kinoform.cli.values import (
-    frames_of,
-    guidance_named,
-    lora_of,
-    recipe_named,
-    sampler_named,
-    scale_of,
-    size_of,
-    solver_named,
-)
+from kinoform.cli.values import frames_of, lora_of, recipe_named, scale_of, size_of
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
@@ -182,14 +173,17 @@ class VideoOptions:
 
     def changes(self) -> dict[str, Any]:
         """Return what differs from the recipe's request. Raises UsageError for words that name nothing."""
+        from kinoform.solvers.names import guidance_of, sampler_of, solver_of
+
         width, height = size_of(self.size)
-        said = {
+        values = {
             "width": width, "height": height, "num_frames": self.frames, "fps": self.fps,
             "negative_prompt": self.negative, "steps": self.steps, "guidance_scale": scale_of(self.guidance_scale),
-            "guidance_rule": guidance_named(self.guidance_rule), "shift": self.shift,
-            "solver": solver_named(self.solver), "sampler": sampler_named(self.sampler),
+            "guidance_rule": None if self.guidance_rule is None else guidance_of(self.guidance_rule),
+            "shift": self.shift, "solver": None if self.solver is None else solver_of(self.solver),
+            "sampler": None if self.sampler is None else sampler_of(self.sampler),
         }  # fmt: skip
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
     def _fast_steps(self, recipe: Recipe) -> int:
         if self.steps is not None:

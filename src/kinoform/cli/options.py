@@ -229,6 +229,10 @@ def _marked(annotation: Any, *, help: str | None, setting: bool) -> Any:
     return Annotated[(kind, info, *others)]
 
 
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="As one JSON object.")]
+"""The option of commands that give one result and write no file."""
+
+
 def one_of(names: tuple[str, ...]) -> Completion:
     """Complete what begins like one of these names."""
 

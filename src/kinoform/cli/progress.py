@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kinoform.cli import console
-from kinoform.cli.events import StageStarted, StepDone
+from kinoform.cli.events import StageItem, StageStarted, StepDone
 
 if TYPE_CHECKING:
     from kinoform.pipelines.generate import Callback, Progress
@@ -34,6 +35,8 @@ class Tell(Protocol):
         self, stage: str, done: int, total: int, /, item: int | None = None, expert: tuple[int, int] | None = None
     ) -> None: ...
 
+
+MB = 1_000_000
 
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
@@ -70,14 +73,16 @@ def stages(
             stage: str, done: int, total: int, /, item: int | None = None, expert: tuple[int, int] | None = None
         ) -> None:
             nonlocal free
-            clock, turn = clocks.get(stage), _Turn(None, None, *(expert or (None, None)))
+            clock, work = clocks.get(stage), StageItem(stage=stage)
+            if expert is not None:
+                work = replace(work, expert=expert[0], experts=expert[1])
             if items > 1 and stage not in once:
-                turn = turn._replace(item=_next_item(clock, done, total) if item is None else item, items=items)
-            if clock is None or clock.turn != turn:
-                clock = clocks[stage] = _Clock(turn, done, free)
-                console.tell(StageStarted(stage=stage, total=total, **turn._asdict()))
+                work = replace(work, item=_next_item(clock, done, total) if item is None else item, items=items)
+            if clock is None or clock.work != work:
+                clock = clocks[stage] = _Clock(work, done, free)
+                console.tell(StageStarted(**asdict(work), total=total))
             free = monotonic()
-            step = clock.step(stage, done, total)
+            step = clock.step(done, total)
             draw(step)
             if clock.due(done == total):
                 console.tell(step)
@@ -85,39 +90,34 @@ def stages(
         yield tell
 
 
-class _Turn(NamedTuple):
-    """The item and the transformer that a stage is at; None where there is one."""
-
-    item: int | None
-    items: int | None
-    expert: int | None
-    experts: int | None
+@contextmanager
+def megabytes(stage: str, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show one stage, whose pieces are megabytes, by the bytes that are done and all of them."""
+    with stages({stage: f"{title} (MB)"}) as on_progress:
+        yield lambda done, total: on_progress(stage, done // MB, total // MB + 1)
 
 
 def _next_item(clock: _Clock | None, done: int, total: int) -> int:
     """Return the number of the item whose pieces are told, where those who do them do not say it."""
-    if clock is None or clock.turn.item is None:
+    if clock is None or clock.work.item is None:
         return 1
-    return clock.turn.item + (done < clock.done or clock.done == total)
+    return clock.work.item + (done < clock.done or clock.done == total)
 
 
 class _Clock:
-    """The time of one turn of a stage."""
+    """The time of one work of a stage."""
 
-    def __init__(self, turn: _Turn, done: int, free: float) -> None:
-        self.turn, self.done = turn, 0
+    def __init__(self, work: StageItem, done: int, free: float) -> None:
+        self.work, self.done = work, 0
         self._told: float | None = None
         # Work that is continued, in its middle, is measured from there.
         self._first, self._begun = (0, free) if done <= 1 else (done, monotonic())
 
-    def step(self, stage: str, done: int, total: int) -> StepDone:
+    def step(self, done: int, total: int) -> StepDone:
         self.done = done
         seconds, measured = monotonic() - self._begun, done - self._first
-        return StepDone(
-            stage=stage, step=done, total=total, **self.turn._asdict(),
-            seconds=round(seconds, 3),
-            seconds_left=round(seconds / measured * (total - done), 3) if measured > 0 else None,
-        )  # fmt: skip
+        left = round(seconds / measured * (total - done), 3) if measured > 0 else None
+        return StepDone(**asdict(self.work), step=done, total=total, seconds=round(seconds, 3), seconds_left=left)
 
     def due(self, last: bool) -> bool:
         if not last and self._told is not None and monotonic() - self._told < STEP_EVERY:

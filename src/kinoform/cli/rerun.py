@@ -1,8 +1,9 @@
-"""`kinoform rerun`: make a video again from what it carries."""
+"""`kinoform info` and `kinoform rerun`: print the parameters that a video carries, and make it again from them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,19 @@ import typer
 
 from kinoform.cli import console
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions
-from kinoform.cli.options import MODEL, command, option, varied
+from kinoform.cli.options import MODEL, AsJson, command, option, varied
 from kinoform.errors import UsageError
+
+
+def info(
+    file: Annotated[Path, typer.Argument(help="A video or a folder of frames that kinoform saved.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the parameters that a video carries."""
+    from kinoform.media.metadata import read_params
+
+    params = read_params(file)
+    console.result("\n".join(_lines(params)), params, as_json=as_json)
 
 
 @command
@@ -83,3 +95,13 @@ def _named(video: Path) -> Iterator[None]:
 def _again(video: Path) -> str:
     """A name in the current folder, as that of any video that nobody named."""
     return f"{video.stem}_again{video.suffix}" if video.is_file() else f"{video.resolve().name}_again/"
+
+
+def _lines(params: Mapping[str, object], inside: str = "") -> Iterator[str]:
+    """One line a value; those of an object inside stand under its name, as `model.hash`."""
+    for name, value in params.items():
+        if isinstance(value, dict) and value:
+            yield from _lines(value, f"{inside}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield f"{inside + name:<16} {text}".replace("\n", "\\n")

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
-    from kinoform.solvers.base import Solver
     from kinoform.solvers.experts import PerExpert
-    from kinoform.solvers.guidance import Guidance
-    from kinoform.solvers.sampler import Sampler
 
 
 MAX_VIDEOS = 10_000
@@ -23,27 +20,6 @@ MAX_VIDEOS = 10_000
 
 SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 """Marks of web pages, chats and word processors that break a line without ending it: white space in a prompt."""
-
-
-def solver_named(name: str | None) -> Solver | None:
-    """Return the solver of a name, with options if need be: "unipc(order=3)". Raises UsageError for an unknown one."""
-    from kinoform.solvers.names import solver_of
-
-    return None if name is None else solver_of(name)
-
-
-def sampler_named(name: str | None) -> Sampler | None:
-    """Return the sampler of a name, as `solver_named` does."""
-    from kinoform.solvers.names import sampler_of
-
-    return None if name is None else sampler_of(name)
-
-
-def guidance_named(name: str | None) -> Guidance | None:
-    """Return the guidance rule of a name, as `solver_named` does."""
-    from kinoform.solvers.names import guidance_of
-
-    return None if name is None else guidance_of(name)
 
 
 def recipe_named(address: str | None, said: str = "--recipe") -> str | None:

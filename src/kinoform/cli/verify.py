@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.progress import stages
+from kinoform.cli.options import AsJson
+from kinoform.cli.progress import megabytes
 from kinoform.cli.values import weights_at
 from kinoform.errors import WeightsError
 from kinoform.files import missing
 from kinoform.loading.verify import FileFault, Verified, verify_path
 
-MB = 1_000_000
 ADVICE = "fetch it again"
 
 
@@ -24,14 +24,14 @@ def verify(
     hashes: Annotated[
         Path | None, typer.Option("--hashes", help="Hashes to compare with, as sha256sum writes them.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read every tensor and compare every recorded hash."""
     path = weights_at(path)
     if not path.exists():
         raise missing(path, weights=True)
-    with stages({"read": "reading (MB)"}) as tell:
-        found = verify_path(path, hashes=hashes, tell=lambda done, total: tell("read", done // MB, total // MB + 1))
+    with megabytes("read", "reading") as on_bytes:
+        found = verify_path(path, hashes=hashes, tell=on_bytes)
     console.result(_text(path, found), _data(path, found), as_json=as_json)
     if found.faults:
         first, more = str(found.faults[0]), len(found.faults) - 1
