@@ -65,9 +65,9 @@ if TYPE_CHECKING:
     from kinoform.evaluation.evaluate import input_tasks as input_tasks
     from kinoform.evaluation.metrics import Evaluation as Evaluation
     from kinoform.evaluation.report import Report as Report
-    from kinoform.families.lora_files import COMFY_LORA as COMFY_LORA
-    from kinoform.families.lora_files import DIFFUSERS_LORA as DIFFUSERS_LORA
-    from kinoform.families.lora_files import LoRADialect as LoRADialect
+    from kinoform.families.lora import COMFY_LORA as COMFY_LORA
+    from kinoform.families.lora import DIFFUSERS_LORA as DIFFUSERS_LORA
+    from kinoform.families.lora import LoRADialect as LoRADialect
     from kinoform.loading.adapters import save_adapter as save_adapter
     from kinoform.loading.additions import Additions as Additions
     from kinoform.loading.additions import CopiesWeights as CopiesWeights
@@ -299,7 +299,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     "Low-rank adapters": {
         "kinoform.models.lora": "LoRASpec attach set_strength merge unmerge bare",
         "kinoform.loading.lora": "save_lora",
-        "kinoform.families.lora_files": "LoRADialect COMFY_LORA DIFFUSERS_LORA",
+        "kinoform.families.lora": "LoRADialect COMFY_LORA DIFFUSERS_LORA",
         "kinoform.loading.adapters": "save_adapter",
     },
     "Training": {

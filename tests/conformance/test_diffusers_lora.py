@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kinoform.conversion.convert import Conversion, convert
-from kinoform.families.lora_files import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
+from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
 from kinoform.loading.lora import attach_file, layer_sizes, save_lora
 from kinoform.loading.lora_file import open_lora
 from kinoform.models.dit import DiT

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kinoform.families.weight_sets import weight_sets
+from kinoform.checkpoints.file_sets import weight_sets
 from kinoform.recipes.load import load
 from tests.support.diffusers_folder import write_diffusers_folder
 from tests.support.official_folder import write_official_folder

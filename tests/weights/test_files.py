@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kinoform.checkpoints.file_sets import weight_sets
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.errors import WeightsError
-from kinoform.families.weight_sets import weight_sets
 from tests.support.refusals import refused
 
 TENSORS = {

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from kinoform.families import released_for
-from kinoform.families.hints import hints
 from kinoform.families.identify import inspect_path
+from kinoform.families.relatives import notes_on_names
 from kinoform.recipes.load import load
 from tests.support.refusals import refused
 from tests.weights.tiny_files import Shapes, linear, prefixed, transformer, write_header
@@ -80,7 +80,7 @@ def test_transformers_with_such_a_module_are_named(name: str, tmp_path: Path) ->
     ],
 )
 def test_names_of_models_for_few_steps_bring_a_note_with_the_settings(name: str, steps: int, shift: int) -> None:
-    told = [note for note in hints([name]) if "--steps" in note]
+    told = [note for note in notes_on_names([name]) if "--steps" in note]
     assert len(told) == 1 and told[0].endswith(f"--steps {steps} --guidance-scale 1 --shift {shift}")
 
 
@@ -90,7 +90,7 @@ def test_names_of_models_for_few_steps_bring_a_note_with_the_settings(name: str,
      "lora-20steps-a-day-5000steps.safetensors", "mediation.safetensors", "footsteps_v2.safetensors"],
 )  # fmt: skip
 def test_other_names_bring_none(name: str) -> None:
-    assert hints([name]) == ()
+    assert notes_on_names([name]) == ()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_other_names_bring_none(name: str) -> None:
      ("Wan2_1-I2V-ATI-14B_fp8.safetensors", "ATI"), ("Wan2_1-MAGREF-I2V-14B.safetensors", "MAGREF")],
 )  # fmt: skip
 def test_relatives_of_the_same_structure_are_named(name: str, expected: str) -> None:
-    assert any(expected in note for note in hints([name]))
+    assert any(expected in note for note in notes_on_names([name]))
 
 
 def test_the_note_is_told_by_inspect_and_when_it_is_loaded(tmp_path: Path) -> None:

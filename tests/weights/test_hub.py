@@ -12,8 +12,7 @@ import pytest
 
 from kinoform.checkpoints import hub as hub_client
 from kinoform.checkpoints.hub import folder_name, is_hub_id
-from kinoform.families.folders import check_folder
-from kinoform.families.repository import needed
+from kinoform.families.folders import check_folder, needed
 from kinoform.recipes.load import load
 from tests.support.official_folder import write_official_folder
 from tests.support.refusals import refused

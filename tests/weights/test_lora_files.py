@@ -14,9 +14,7 @@ from torch import Tensor
 
 from kinoform.checkpoints.fp8 import Scaled
 from kinoform.errors import KinoformError
-from kinoform.families.lora_config import PEFT
-from kinoform.families.lora_endings import method_of, taken_apart
-from kinoform.families.lora_files import (
+from kinoform.families.lora import (
     COMFY_LORA,
     DIFFUSERS_LORA,
     LORA_DIALECTS,
@@ -24,7 +22,9 @@ from kinoform.families.lora_files import (
     is_undotted,
     lora_dialect,
     own_layer,
+    piece_of,
 )
+from kinoform.families.lora_config import PEFT
 from kinoform.loading.lora import attach_file, layer_sizes, relative_size, save_lora, with_loras
 from kinoform.loading.lora_file import open_lora
 from kinoform.loading.parts import Parts, released_parts
@@ -81,7 +81,7 @@ def test_the_same_adapter_is_saved_as_the_same_bytes(form: LoRADialect, tmp_path
 @pytest.mark.parametrize("dialect", LORA_DIALECTS, ids=lambda dialect: dialect.name)
 def test_a_dialect_is_told_by_its_example_and_read_where_it_has_a_table(dialect: LoRADialect) -> None:
     assert lora_dialect([dialect.example]) == dialect.name
-    end = taken_apart(dialect.example) or method_of(dialect.example)
+    end = piece_of(dialect.example)
     assert end is not None
     assert (own_layer(end.module) == Q) == (not is_undotted(dialect.example))
 

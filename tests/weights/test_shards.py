@@ -7,10 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kinoform.checkpoints.file_sets import MAX_SHARDS, read_shard, shard_name, shards_of
+from kinoform.checkpoints.file_sets import MAX_SHARDS, read_shard, shard_name, shards_of, weight_sets
 from kinoform.checkpoints.files import open_checkpoint, open_file
 from kinoform.families.umt5 import LLAMA_CPP_NAMES
-from kinoform.families.weight_sets import weight_sets
 from tests.support.official_folder import official_tensors, tiny_modules
 from tests.support.refusals import refused
 from tests.weights.gguf_fixtures import finish, write_gguf

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kinoform.checkpoints.file_sets import weight_sets
 from kinoform.checkpoints.files import open_checkpoint
-from kinoform.families.weight_sets import weight_sets
 from kinoform.loading.parts import released_parts
 from tests.support.comfy_files import SINGLE, comfy_transformer
 from tests.support.diffusers_folder import write_diffusers_folder

@@ -1,18 +1,20 @@
-"""Files that hold one set of weights, by their names: numbered shards, and files of a folder called after one stem.
+"""Files that hold one set of tensors: a single one, numbered shards, or files of a folder called after one stem.
 
 A shard is NAME-00001-of-00003.safetensors, .gguf or .bin. Of a stem there may be an index and its files, one file or
 numbered ones. Plain files stand before those of a variant (STEM.fp16.safetensors), and safetensors before pickles
 (.bin), as in diffusers and transformers. Read without PyTorch.
 """
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinoform.checkpoints.headers import FETCH, SAFETENSORS, WEIGHT_SUFFIXES, read_json
-from kinoform.checkpoints.reader import HeaderReader
+from kinoform.checkpoints.headers import FETCH, SAFETENSORS, WEIGHT_SUFFIXES, check_file, read_json
+from kinoform.checkpoints.hub_cache import snapshot_at
+from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.errors import WeightsError
 
 STEM, TEXT_STEM = "diffusion_pytorch_model", "model"
@@ -27,6 +29,9 @@ SHARD = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 MAX_SHARDS = 1000
+INDEX = ".safetensors.index.json"
+MAX_DEPTH = 3
+MAX_FILES = 1000
 
 NUMBERED = r"-(?P<number>\d{5})-of-(?P<total>\d{5})"
 LISTED, MAX_LENGTH = 3, 80
@@ -43,13 +48,72 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class FileSet:
     """Files that belong together, there or not; `index` is the file that lists them, if one does."""
 
     files: tuple[Path, ...]
     variant: str = ""
     pickled: bool = False
     index: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file, or the first of several."""
+        return self.files[0]
+
+
+def weight_sets(path: Path) -> tuple[FileSet, ...]:
+    """Find the set that a file belongs to, or all sets in a folder and the folders in it, in the order of names.
+
+    Raises WeightsError when there are none, or more files than any model has.
+    """
+    path = snapshot_at(Path(os.path.expanduser(path)))
+    if not path.is_dir():
+        check_file(path)
+        if path.suffix.lower() not in WEIGHT_SUFFIXES:
+            raise WeightsError(
+                f"{path} is not a weight file; give one that ends in {', '.join(WEIGHT_SUFFIXES)}",
+                code="weights_unsupported_storage",
+            )
+        return (FileSet(files=shards_of(path)),)
+    result: dict[Path, FileSet] = {}
+    count = 0
+    for folder, names in _folders(path):
+        count += len(names)
+        if count > MAX_FILES:
+            raise WeightsError(
+                f"{path} holds more than {MAX_FILES} weight files; give the folder of one model",
+                code="weights_too_many",
+            )
+        result |= {files.path: files for files in sets_in(folder, names)}
+    if not result:
+        raise WeightsError(
+            f"{path} holds no weight files ({', '.join(WEIGHT_SUFFIXES)}); check the folder", code="weights_missing"
+        )
+    return tuple(result[first] for first in sorted(result))
+
+
+def sets_in(folder: Path, names: Iterable[str]) -> Iterator[FileSet]:
+    """Yield the sets that these files of one folder make, without those that nobody reads (see `passed_over`)."""
+    left = {folder / name for name in names if _is_weights(name)}
+    for index in sorted(folder.glob(f"*{INDEX}")):
+        try:
+            group = listed(index)
+        except WeightsError:
+            group = FileSet(files=(index,), index=index)  # refused when it is opened
+        left -= set(group.files)
+        yield group
+    for file in left - passed_over(folder):
+        yield FileSet(files=shards_of(file))
+
+
+def open_set(group: FileSet, reader: HeaderReader) -> OpenedFiles:
+    """Open the headers of a set; those of a .pth file import PyTorch, without which nothing of it can be read.
+
+    Raises WeightsError naming a shard that is missing, or as the readers of headers do.
+    """
+    files = group.files if group.index is None else checked(listed(group.index), reader)
+    return reader.open(group.path, files)
 
 
 def stem_of(folder: Path) -> str:
@@ -87,7 +151,7 @@ def files_of(path: Path, reader: HeaderReader) -> tuple[Path, ...]:
     return chosen[0].files
 
 
-def groups(folder: Path, stem: str) -> list[Group]:
+def groups(folder: Path, stem: str) -> list[FileSet]:
     """Group the files in a folder that are called after a stem; the files that an index lists are one group."""
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     result = [listed(folder / name, variant) for name in names if (variant := _index(name, stem)) is not None]
@@ -103,11 +167,11 @@ def groups(folder: Path, stem: str) -> list[Group]:
         total = int(match["total"] or 0)
         numbered.setdefault((variant, pickled, total, match["ending"]), {})[int(match["number"] or 0)] = folder / name
     for (variant, pickled, total, _), files in numbered.items():
-        result.append(Group(files=_whole(files, total), variant=variant, pickled=pickled))
+        result.append(FileSet(files=_whole(files, total), variant=variant, pickled=pickled))
     return result
 
 
-def preferred(candidates: Iterable[Group]) -> list[Group]:
+def preferred(candidates: Iterable[FileSet]) -> list[FileSet]:
     """Choose the groups that are meant: plain ones, else those of variants, else pickles; never between equals."""
     held = list(candidates)
     choices = (
@@ -128,7 +192,7 @@ def passed_over(folder: Path) -> set[Path]:
     return result
 
 
-def checked(group: Group, reader: HeaderReader) -> tuple[Path, ...]:
+def checked(group: FileSet, reader: HeaderReader) -> tuple[Path, ...]:
     """Check a group and return its files.
 
     Raises WeightsError where one is missing, or an index promises tensors that its files lack.
@@ -147,7 +211,7 @@ def checked(group: Group, reader: HeaderReader) -> tuple[Path, ...]:
     return group.files
 
 
-def listed(index: Path, variant: str = "") -> Group:
+def listed(index: Path, variant: str = "") -> FileSet:
     """Read the files that an index lists.
 
     Raises WeightsError where it is damaged, or names something else than a weight file beside it.
@@ -160,7 +224,7 @@ def listed(index: Path, variant: str = "") -> Group:
                 f"{index} names {name[:MAX_LENGTH]!r}, which is no weight file beside it; {FETCH}",
                 code="weights_damaged",
             )
-    return Group(files=tuple(index.parent / name for name in names), variant=variant, pickled=pickled, index=index)
+    return FileSet(files=tuple(index.parent / name for name in names), variant=variant, pickled=pickled, index=index)
 
 
 def read_shard(name: str) -> Shard | None:
@@ -185,6 +249,21 @@ def shards_of(file: Path) -> tuple[Path, ...]:
     if shard is None:
         return (file,)
     return tuple(file.with_name(f"{shard.stem}-{n:05d}{shard.ending}") for n in range(1, shard.total + 1))
+
+
+def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder with the names of its weight files, hidden folders and those far below left out."""
+    depth = len(folder.parts)
+    for path, folders, names in os.walk(folder):
+        below = len(Path(path).parts) - depth < MAX_DEPTH
+        folders[:] = sorted(name for name in folders if below and not name.startswith("."))
+        yield Path(path), sorted(filter(_is_weights, names))
+
+
+def _is_weights(name: str) -> bool:
+    """Whether the name is one of weights; of `.bin`, which anything may be called, only those of transformers."""
+    suffix = Path(name).suffix.lower()
+    return suffix in WEIGHT_SUFFIXES and (suffix != ".bin" or "pytorch_model" in name)
 
 
 def _map(index: Path) -> dict[str, str]:

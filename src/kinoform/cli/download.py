@@ -13,8 +13,7 @@ from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, command, optio
 from kinoform.cli.progress import MB, megabytes
 from kinoform.errors import Interrupted, UsageError, nearest
 from kinoform.families import released_for, released_models
-from kinoform.families.folders import check_folder
-from kinoform.families.repository import needed
+from kinoform.families.folders import check_folder, needed
 
 
 @command

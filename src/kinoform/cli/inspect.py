@@ -9,22 +9,22 @@ from typing import Annotated
 
 import typer
 
+from kinoform.checkpoints.file_sets import FileSet, open_set, weight_sets
 from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.cli import console
 from kinoform.cli.options import AsJson
 from kinoform.cli.values import weights_at
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.identify import MANIFEST, identify_opened
-from kinoform.families.identity import Identity
-from kinoform.families.weight_sets import WeightSet, open_set, weight_sets
+from kinoform.families.family import TRANSFORMER
+from kinoform.families.folders import MANIFEST
+from kinoform.families.identify import Identity, detect_opened
 
 FEW = 3
 LONGEST = 120
 NAMES = 12
 UNITS = ((1e9, "billion"), (1e6, "million"))
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-NEEDS_WORD = ("transformer", "checkpoint")
 
 
 def inspect(
@@ -84,20 +84,20 @@ def _generate(path: Path, parts: Iterable[Identity], reader: HeaderReader, *, va
 
 
 def _identified(
-    sets: Iterable[WeightSet], variant: str | None, reader: HeaderReader
-) -> tuple[dict[WeightSet, tuple[Identity, ...]], dict[WeightSet, WeightsError]]:
+    sets: Iterable[FileSet], variant: str | None, reader: HeaderReader
+) -> tuple[dict[FileSet, tuple[Identity, ...]], dict[FileSet, WeightsError]]:
     """What each set is, or why it was refused."""
     parts, refused = {}, {}
     for each in sets:
         try:
-            parts[each] = identify_opened(open_set(each, reader), variant)
+            parts[each] = tuple(part.identity for part in detect_opened(open_set(each, reader), variant))
         except WeightsError as error:
             refused[each] = error
     return parts, refused
 
 
-def _check_variant(parts: dict[WeightSet, tuple[Identity, ...]], variant: str | None) -> None:
-    transformers = [each.path for each, found in parts.items() if any(one.part in NEEDS_WORD for one in found)]
+def _check_variant(parts: dict[FileSet, tuple[Identity, ...]], variant: str | None) -> None:
+    transformers = [each.path for each, found in parts.items() if any(one.part == TRANSFORMER for one in found)]
     if variant is not None and len(transformers) != 1:
         raise UsageError(
             f"--variant names one transformer, and here are {len(transformers)}; give the file of one",
@@ -105,7 +105,7 @@ def _check_variant(parts: dict[WeightSet, tuple[Identity, ...]], variant: str | 
         )
 
 
-def _shown(weights: WeightSet, parts: tuple[Identity, ...]) -> str:
+def _shown(weights: FileSet, parts: tuple[Identity, ...]) -> str:
     files = f" and {len(weights.files) - 1} more" if len(weights.files) > 1 else ""
     lines = [f"{weights.path}{files}"]
     for part in parts:
@@ -139,7 +139,7 @@ def _rows(part: Identity) -> Iterator[tuple[str, str]]:
         yield "model", f"its name says {part.doubt}, its structure is that of {like}"
     elif part.candidates:
         yield "model", f"{', '.join(part.candidates)}: structure does not tell; say --variant {part.candidates[0]}"
-    elif part.part in NEEDS_WORD:
+    elif part.part == TRANSFORMER:
         yield "model", "none that was released has these sizes"
 
 
@@ -156,5 +156,5 @@ def _rounded(size: int, units: tuple[tuple[float, str], ...]) -> str:
     return next((f"{size / unit:.2f} {name}" for unit, name in units if size >= unit), f"{size} bytes")
 
 
-def _as_json(weights: WeightSet, part: Identity) -> dict[str, object]:
+def _as_json(weights: FileSet, part: Identity) -> dict[str, object]:
     return {"files": [str(file) for file in weights.files], **asdict(part)}

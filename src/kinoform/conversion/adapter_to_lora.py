@@ -7,8 +7,8 @@ import torch
 
 from kinoform.checkpoints.write import Outgoing
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.adapter_files import DOWN, UP
-from kinoform.families.lora_files import LoRADialect
+from kinoform.families.adapter import DOWN, UP
+from kinoform.families.lora import LoRADialect
 from kinoform.loading.adapters import AdapterFile
 from kinoform.loading.lora import lora_metadata, outgoing_alpha
 

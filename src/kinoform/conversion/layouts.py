@@ -25,7 +25,7 @@ from kinoform.conversion.model_contents import ModelContents, Part, TokenizerPar
 from kinoform.errors import UsageError, nearest
 from kinoform.families.family import IMAGE_ENCODER, TRANSFORMER, Dialect, Family
 from kinoform.families.identify import VOCABULARY
-from kinoform.families.lora_files import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
+from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
 from kinoform.families.transformer import text_rows
 from kinoform.loading import diffusers, official, own
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE

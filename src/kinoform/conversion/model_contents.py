@@ -6,25 +6,24 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from kinoform.checkpoints.file_sets import STEM, TEXT_STEM
+from kinoform.checkpoints.file_sets import STEM, TEXT_STEM, open_set, weight_sets
 from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.errors import WeightsError
-from kinoform.families.config_file import Config, read_config
+from kinoform.families import ADAPTER_FAMILY, LORA_FAMILY
 from kinoform.families.family import (
-    ADAPTER,
     CODEC,
     IMAGE_ENCODER,
-    LORA,
     TEXT_ENCODER,
     TRANSFORMER,
     UNREAD,
+    Config,
     Family,
     Shapes,
+    read_config,
 )
 from kinoform.families.identify import DetectedPart, Identity, detect_opened
-from kinoform.families.weight_sets import open_set, weight_sets
 from kinoform.loading.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
 from kinoform.loading.load import match
 from kinoform.loading.official import CONFIG, TOKENIZER
@@ -176,17 +175,14 @@ def _part(opened: OpenedFiles, detected: DetectedPart, others: tuple[str, ...]) 
 
 def _check(path: Path, detected: DetectedPart) -> None:
     identity, family = detected.identity, detected.family
-    if identity.part == LORA:
+    if family is LORA_FAMILY:
         raise WeightsError(
             f"{path} is a LoRA, which changes a model and is none; give it as --lora, no conversion is needed",
             code="weights_unsupported_model",
         )
-    if family is None:
-        held = (
-            "an adapter, which is converted as a file of its own"
-            if identity.part == ADAPTER
-            else ("of a kind that only its recipe describes")
-        )
+    if family is None or family is ADAPTER_FAMILY:
+        adapter = "an adapter, which is converted as a file of its own"
+        held = "of a kind that only its recipe describes" if family is None else adapter
         raise WeightsError(
             f"{path} is {held}; kinoform converts only what it can build", code="weights_unsupported_model"
         )

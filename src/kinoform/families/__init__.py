@@ -3,17 +3,17 @@
 A new family is one file that ends in a `Family`, and its place in FAMILIES. Nothing here needs PyTorch to be imported.
 """
 
-from kinoform.families.adapter_files import ADAPTER_FAMILY
+from kinoform.families.adapter import ADAPTER_FAMILY
 from kinoform.families.clip import CLIP
 from kinoform.families.family import Family, Released
-from kinoform.families.lora_files import LORA_FAMILY
+from kinoform.families.lora import LORA_FAMILY
 from kinoform.families.umt5 import UMT5
 from kinoform.families.vae21 import VAE21
 from kinoform.families.vae22 import VAE22
 from kinoform.families.wan21 import FIRST_LAST_FRAME, IMAGE_TO_VIDEO, TEXT_TO_VIDEO, VACE
 from kinoform.families.wan22 import IMAGE_TO_VIDEO_22, TEXT_IMAGE_TO_VIDEO
 
-__all__ = ["FAMILIES", "Family", "Released", "family_named", "released_for", "released_models"]
+__all__ = ["ADAPTER_FAMILY", "FAMILIES", "LORA_FAMILY", "Family", "Released", "released_for", "released_models"]
 
 FAMILIES: tuple[Family, ...] = (
     TEXT_TO_VIDEO,
@@ -30,11 +30,6 @@ FAMILIES: tuple[Family, ...] = (
     ADAPTER_FAMILY,
 )
 """All families, those of transformers first; the order is that in which parts of one file are listed."""
-
-
-def family_named(name: str) -> Family | None:
-    """The family of that name; None for a part that only its recipe describes."""
-    return next((family for family in FAMILIES if family.name == name), None)
 
 
 def released_models() -> tuple[Released, ...]:

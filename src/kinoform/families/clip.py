@@ -12,8 +12,7 @@ from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.config_file import Config
-from kinoform.families.family import IMAGE_ENCODER, OWN_NAMES, ConfigForm, Dialect, Family, Shapes
+from kinoform.families.family import IMAGE_ENCODER, OWN_NAMES, Config, ConfigForm, Dialect, Family, Shapes
 from kinoform.families.names import Names
 
 if TYPE_CHECKING:

@@ -13,39 +13,71 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kinoform.checkpoints.file_sets import open_set, weight_sets
 from kinoform.checkpoints.headers import read_json
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.checkpoints.storage import Described, is_side, storage, tensor_stats
 from kinoform.checkpoints.unsupported import check_storage
 from kinoform.errors import WeightsError
-from kinoform.families import FAMILIES, released_models
-from kinoform.families.adapter_files import DOWN, adapter_claims, is_adapter
+from kinoform.families import ADAPTER_FAMILY, FAMILIES, LORA_FAMILY, released_models
+from kinoform.families.adapter import DOWN, adapter_claims, is_adapter
 from kinoform.families.family import OWN_NAMES, TRANSFORMER, UNREAD, Dialect, Family, Shapes
-from kinoform.families.foreign import check_relative, foreign, not_wan
-from kinoform.families.hints import hints
-from kinoform.families.identity import Identity
+from kinoform.families.folders import MANIFEST
+from kinoform.families.lora import is_undotted, lora_dialect, lora_prefix, lora_sizes, methods, piece_of
 from kinoform.families.lora_config import peft_method
-from kinoform.families.lora_endings import methods
-from kinoform.families.lora_files import is_undotted, lora_dialect, lora_prefix, lora_sizes, not_lora
 from kinoform.families.names import Names
-from kinoform.families.released import Choice, choose, fitting
-from kinoform.families.spoken import names_of
-from kinoform.families.weight_sets import open_set, weight_sets
+from kinoform.families.relatives import check_relative, not_wan, notes_on_names, stranger
+from kinoform.families.released import choose, fitting, names_of
 
 if TYPE_CHECKING:
     from kinoform.checkpoints.files import Checkpoint
 
-__all__ = ["DetectedPart", "Identity", "detect", "identify", "identify_opened", "identify_parts", "inspect_path"]
-
-MANIFEST = "manifest.json"
-LONGEST = 256
+MAX_LENGTH = 256
 VOCABULARY = "spiece_model"
 """A tensor of bytes in ComfyUI's text encoders, under any prefix: the SentencePiece model of the tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """Evidence for one of several models that share a structure."""
+class Identity:
+    """One part of a model as its names and shapes tell, no number of it read.
+
+    `part` is transformer, text_encoder, codec, image_encoder, lora or adapter. `family` is the name of its family, or
+    kinoform for one that only its recipe describes. `dialect` tells whose names these are behind the `prefix`.
+    `storage` is plain, fp8 (a cast), fp8-scaled, fp8-mixed or gguf. `sizes` are read off the shapes; `dtypes` count
+    tensors; `parameters` are numbers without scales.
+
+    `candidates` are the released models that fit, `chosen` the one that `evidence` points at: flag, structure, folder,
+    file name, metadata; or manifest, which names the recipe of a folder of kinoform's own. Of an adapter, `chosen` is
+    its recipe and `base` the name and the hash of the model that it is for. `notes` are sentences about settings and
+    inputs that its names call for. `doubt` names facts that its names tell and no candidate has; then nothing is
+    chosen. `missing` are names that the file lacks, as it would spell them; `unknown`, names in the file that no such
+    model has. `methods` are those in a LoRA that kinoform does not read, such as DoRA.
+    """
+
+    part: str
+    family: str
+    dialect: str
+    prefix: str
+    storage: str
+    sizes: Mapping[str, int]
+    dtypes: Mapping[str, int]
+    tensors: int
+    parameters: int
+    bytes: int
+    candidates: tuple[str, ...] = ()
+    chosen: str | None = None
+    evidence: str = ""
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    base: str = ""
+    methods: tuple[str, ...] = ()
+    doubt: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The place of a set of tensors, their metadata, and the released model that the user says they are."""
 
     path: Path
     metadata: Mapping[str, str]
@@ -54,10 +86,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectedPart:
-    """One part of a file: what it is in words, and the values by which it is read.
+    """One part of a file: its identity in words, and the values by which it is read.
 
-    `family` is None for a LoRA, an adapter, and a part that only its recipe describes; the first two have no `dialect`
-    either. `names` leads from the names behind `identity.prefix`, as the dialect prepares them, to kinoform's own.
+    `family` is None for a part that only its recipe describes; a LoRA and an adapter have no `dialect`. `names` leads
+    from the names behind `identity.prefix`, as the dialect prepares them, to kinoform's own.
     """
 
     identity: Identity
@@ -83,29 +115,21 @@ class Comparison:
     unknown: tuple[str, ...] = ()
 
 
-_NOTHING = Comparison(sizes={})
-
-
 def inspect_path(path: Path, flag: str | None = None) -> tuple[Identity, ...]:
-    """The parts in a file or a folder of any layout; errors as in `identify`, and as for damaged files."""
+    """Identify the parts in a file or a folder of any layout; errors as in `detect`, and as for damaged files."""
     reader = HeaderReader()
-    return tuple(part for weights in weight_sets(path) for part in identify_opened(open_set(weights, reader), flag))
-
-
-def identify_opened(opened: OpenedFiles, flag: str | None = None) -> tuple[Identity, ...]:
-    """The parts in one set of files; those of kinoform's own folders are told by their manifest."""
-    return tuple(part.identity for part in detect_opened(opened, flag))
+    return tuple(part.identity for files in weight_sets(path) for part in detect_opened(open_set(files, reader), flag))
 
 
 def detect_opened(opened: OpenedFiles, flag: str | None = None) -> tuple[DetectedPart, ...]:
-    """The same with the family and the dialect of each part."""
+    """Detect the parts in one set of files; the manifest of kinoform's own folders names their recipe."""
     path = opened.files[0]
     parts = detect(opened.tensors, path=path, metadata=opened.metadata, flag=flag)
     manifest = path.parent / MANIFEST
     if all(part.dialect is None or not part.dialect.own for part in parts) or not manifest.is_file():
         return parts
     recipe = read_json(manifest).get("recipe")
-    if not isinstance(recipe, str) or len(recipe) > LONGEST:
+    if not isinstance(recipe, str) or len(recipe) > MAX_LENGTH:
         raise WeightsError(f"{manifest} names no recipe; fetch the folder again", code="manifest_damaged")
     return tuple(
         replace(part, identity=replace(part.identity, candidates=(recipe,), chosen=recipe, evidence="manifest"))
@@ -113,71 +137,41 @@ def detect_opened(opened: OpenedFiles, flag: str | None = None) -> tuple[Detecte
     )
 
 
-def identify(
-    tensors: Mapping[str, Described], *, path: Path, metadata: Mapping[str, str], flag: str | None = None
-) -> Identity:
-    """The one part that these tensors are; of several parts the sum, with the transformer's family.
-
-    Raises WeightsError when they are no part of a Wan model, or of a relative that kinoform does not know;
-    UsageError when `flag`, a released model's name, contradicts the structure.
-    """
-    parts = identify_parts(tensors, path=path, metadata=metadata, flag=flag)
-    if len(parts) == 1:
-        return parts[0]
-    return replace(
-        parts[0],
-        part="checkpoint",
-        prefix="",
-        dtypes=dict(sorted(sum((Counter(part.dtypes) for part in parts), Counter[str]()).items())),
-        tensors=sum(part.tensors for part in parts),
-        parameters=sum(part.parameters for part in parts),
-        bytes=sum(part.bytes for part in parts),
-        missing=tuple(name for part in parts for name in part.missing),
-        unknown=tuple(name for part in parts for name in part.unknown),
-    )
-
-
-def identify_parts(
-    tensors: Mapping[str, Described], *, path: Path, metadata: Mapping[str, str], flag: str | None = None
-) -> tuple[Identity, ...]:
-    """Every part that lies in one file, the transformer first; errors as in `identify`."""
-    return tuple(part.identity for part in detect(tensors, path=path, metadata=metadata, flag=flag))
-
-
 def detect(
     tensors: Mapping[str, Described], *, path: Path, metadata: Mapping[str, str], flag: str | None = None
 ) -> tuple[DetectedPart, ...]:
-    """Every part that lies in one file with the family and the dialect it is of; errors as in `identify`."""
-    evidence = Evidence(path=path, metadata=metadata, flag=flag)
+    """Detect every part that lies in one file, the transformer first.
+
+    Raises WeightsError when the tensors are no part of a Wan model, or of a relative that kinoform does not know;
+    UsageError when `flag`, a released model's name, contradicts the structure.
+    """
+    source = Source(path=path, metadata=metadata, flag=flag)
     if is_adapter(metadata):
-        return (DetectedPart(identity=_adapter(tensors, evidence)),)
-    found = kinds(tensors)
-    if not found and (dialect := lora_dialect(tensors)) is not None:
-        return (DetectedPart(identity=_lora(tensors, dialect, evidence)),)
-    if not found and foreign(tensors):
+        return (DetectedPart(identity=_adapter(tensors, source), family=ADAPTER_FAMILY),)
+    kinds = _kinds(tensors)
+    if not kinds and (dialect := lora_dialect(tensors)) is not None:
+        return (DetectedPart(identity=_lora(tensors, dialect, source), family=LORA_FAMILY),)
+    if not kinds and stranger(tensors):
         raise not_wan(path, tensors)
     check_storage(path, tensors, metadata)
-    if not found:
+    if not kinds:
         raise not_wan(path, tensors)
-    _check_single(path, found)
-    prefixes = {kind: held[0] for kind, held in found.items()}
-    held, left = _shared_out(tensors, prefixes)
-    parts = [_part(kind, prefix, held[kind], evidence) for kind, prefix in prefixes.items()]
+    _check_single(path, kinds)
+    prefixes = {kind: held[0] for kind, held in kinds.items()}
+    held, left = _divided(tensors, prefixes)
+    parts = [_part(kind, prefix, held[kind], source) for kind, prefix in prefixes.items()]
     unused = tuple(start for kind in prefixes for start in kind.dialect.unused)
-    strangers = tuple(name for name in left if not name.startswith(unused))
+    unknown = tuple(name for name in left if not name.startswith(unused))
     first = parts[0].identity
-    parts[0] = replace(parts[0], identity=replace(first, unknown=first.unknown + strangers))
+    parts[0] = replace(parts[0], identity=replace(first, unknown=first.unknown + unknown))
     return tuple(parts)
 
 
-def kinds(names: Iterable[str]) -> dict[PartDialect, tuple[str, ...]]:
-    """The parts and dialects that names speak for, with the prefixes under which they stand; transformers first."""
-    dialects: dict[PartDialect, list[Family]] = {}
-    for family in FAMILIES:
-        for dialect in family.dialects:
-            dialects.setdefault(PartDialect(part=family.part, dialect=dialect), []).append(family)
+def _kinds(names: Iterable[str]) -> dict[PartDialect, tuple[str, ...]]:
+    """The parts and dialects whose signatures are in the names, with the prefixes before them; transformers first."""
+    kinds = [PartDialect(part=family.part, dialect=dialect) for family in FAMILIES for dialect in family.dialects]
     known: dict[str, list[PartDialect]] = {}
-    for kind in dialects:
+    for kind in dict.fromkeys(kinds):
         for signature in kind.dialect.signatures:
             known.setdefault(signature, []).append(kind)
     counts: Counter[tuple[PartDialect, str]] = Counter()
@@ -187,18 +181,18 @@ def kinds(names: Iterable[str]) -> dict[PartDialect, tuple[str, ...]]:
         for first in range(len(words)):
             signature = ".".join(words[first:])
             counts.update((kind, name.removesuffix(signature)) for kind in known.get(signature, ()))
-    found = {
+    result = {
         kind: tuple(sorted(prefix for held, prefix in counts if held == kind and counts[kind, prefix] >= needed))
-        for kind, needed in ((kind, kind.dialect.needed) for kind in dialects)
+        for kind, needed in ((kind, kind.dialect.needed) for kind in dict.fromkeys(kinds))
     }
-    return {kind: prefixes for kind, prefixes in found.items() if prefixes}
+    return {kind: prefixes for kind, prefixes in result.items() if prefixes}
 
 
-def _check_single(path: Path, found: Mapping[PartDialect, tuple[str, ...]]) -> None:
-    places: dict[str, list[str]] = {}
-    for kind, prefixes in found.items():
-        places.setdefault(kind.part, []).extend(prefixes)
-    for part, prefixes in places.items():
+def _check_single(path: Path, kinds: Mapping[PartDialect, tuple[str, ...]]) -> None:
+    by_part: dict[str, list[str]] = {}
+    for kind, prefixes in kinds.items():
+        by_part.setdefault(kind.part, []).extend(prefixes)
+    for part, prefixes in by_part.items():
         if len(prefixes) > 1:
             listed = " and ".join(repr(prefix[:60]) for prefix in prefixes[:3])
             raise WeightsError(
@@ -207,74 +201,85 @@ def _check_single(path: Path, found: Mapping[PartDialect, tuple[str, ...]]) -> N
             )
 
 
-def _shared_out(
-    tensors: Mapping[str, Described], places: Mapping[PartDialect, str]
+def _divided(
+    tensors: Mapping[str, Described], prefixes: Mapping[PartDialect, str]
 ) -> tuple[dict[PartDialect, dict[str, Described]], list[str]]:
     """The tensors of each part, without its prefix; and names that stand under none."""
-    longest_first = sorted(places, key=lambda kind: len(places[kind]), reverse=True)
-    held: dict[PartDialect, dict[str, Described]] = {kind: {} for kind in places}
+    longest_first = sorted(prefixes, key=lambda kind: len(prefixes[kind]), reverse=True)
+    held: dict[PartDialect, dict[str, Described]] = {kind: {} for kind in prefixes}
     left: list[str] = []
     for name, tensor in tensors.items():
-        kind = next((kind for kind in longest_first if name.startswith(places[kind])), None)
+        kind = next((kind for kind in longest_first if name.startswith(prefixes[kind])), None)
         if name.rpartition(".")[2] == VOCABULARY:
             continue
         if kind is None:
             left.append(name)
         else:
-            held[kind][name.removeprefix(places[kind])] = tensor
+            held[kind][name.removeprefix(prefixes[kind])] = tensor
     return held, left
 
 
-def _part(kind: PartDialect, prefix: str, tensors: Mapping[str, Described], evidence: Evidence) -> DetectedPart:
+def _part(kind: PartDialect, prefix: str, tensors: Mapping[str, Described], source: Source) -> DetectedPart:
     weights = {name: tensor for name, tensor in tensors.items() if not is_side(name)}
-    held = kind.dialect.prepare(_unread(evidence.path, weights)).tensors
+    held = kind.dialect.prepare(_without_data(source.path, weights)).tensors
     table = kind.dialect.names(held)
     own = {name: table.ours(name) for name in held}
     by_name = {ours: held[name].shape for name, ours in own.items() if ours is not None}
-    shapes = Shapes(path=evidence.path, by_name=by_name, own=kind.dialect.own, strict=False, spelled=table.spelled)
+    shapes = Shapes(path=source.path, by_name=by_name, own=kind.dialect.own, strict=False, spelled=table.spelled)
     families = [family for family in FAMILIES if kind.dialect in family.dialects]
     family = next((family for family in families if family.fits(shapes)), None)
     if kind.part == TRANSFORMER and not kind.dialect.own:
-        check_relative(evidence.path, family, shapes, weights)
+        check_relative(source.path, family, shapes, weights)
     family = family or (None if kind.dialect.own else families[0])
-    comparison = _NOTHING if family is None else _compared(family, kind.dialect, shapes, own, table)
+    comparison = Comparison(sizes={}) if family is None else _compared(family, kind.dialect, shapes, own, table)
     if kind.dialect.own and comparison.unknown:
         # Parts that no released model has: a recipe alone says what must be there.
         family, comparison = None, replace(comparison, missing=(), unknown=())
-    fits, choice, notes = (), Choice(name=None, evidence=""), ()
-    if kind.part == TRANSFORMER:
-        names = names_of(evidence.path, evidence.metadata)
-        notes = hints(names.near)
-        if family is not None:
-            fits = fitting(family, comparison.sizes)
-            choice = choose(fits, family, path=evidence.path, names=names, flag=evidence.flag)
-    found = tensor_stats(tensors)
-    identity = Identity(
-        part=kind.part,
+    identity = replace(
+        _identity(tensors, source, kind.part, kind.dialect.name, comparison.sizes),
         family="kinoform" if family is None else family.name,
-        dialect=kind.dialect.name,
         prefix=prefix,
-        storage=storage(tensors, evidence.path, evidence.metadata),
-        sizes=comparison.sizes,
-        dtypes=found.dtypes,
-        tensors=found.tensors,
-        parameters=found.parameters,
-        bytes=found.bytes,
-        candidates=tuple(model.name for model in fits),
-        chosen=choice.name,
-        evidence=choice.evidence,
-        doubt=choice.doubt,
-        notes=notes,
         missing=tuple(prefix + name for name in comparison.missing),
         unknown=tuple(prefix + name for name in comparison.unknown),
     )
+    if kind.part == TRANSFORMER:
+        names = names_of(source.path, source.metadata)
+        identity = replace(identity, notes=notes_on_names(names.near))
+        if family is not None:
+            models = fitting(family, comparison.sizes)
+            choice = choose(models, family, path=source.path, names=names, flag=source.flag)
+            identity = replace(
+                identity,
+                candidates=tuple(model.name for model in models),
+                chosen=choice.name,
+                evidence=choice.evidence,
+                doubt=choice.doubt,
+            )
     return DetectedPart(identity=identity, family=family, dialect=kind.dialect, names=table)
+
+
+def _identity(
+    tensors: Mapping[str, Described], source: Source, part: str, dialect: str, sizes: Mapping[str, int]
+) -> Identity:
+    stats = tensor_stats(tensors)
+    return Identity(
+        part=part,
+        family=part,
+        dialect=dialect,
+        prefix="",
+        storage=storage(tensors, source.path, source.metadata),
+        sizes=sizes,
+        dtypes=stats.dtypes,
+        tensors=stats.tensors,
+        parameters=stats.parameters,
+        bytes=stats.bytes,
+    )
 
 
 def _compared(
     family: Family, dialect: Dialect, shapes: Shapes, own: Mapping[str, str | None], table: Names
 ) -> Comparison:
-    """Hold the names against those of the module that such a part is loaded into."""
+    """Compare the names with those of the module that such a part is loaded into."""
     # PyTorch takes seconds, which refusals of files that are no model do without.
     from kinoform.models.meta import on_meta
 
@@ -293,8 +298,8 @@ def _compared(
     return Comparison(sizes=family.sizes(spec), missing=tuple(missing), unknown=tuple(unknown))
 
 
-def _unread(path: Path, tensors: Mapping[str, Described]) -> Checkpoint:
-    """The headers as a checkpoint of which no number can be read; dtypes are all the same."""
+def _without_data(path: Path, tensors: Mapping[str, Described]) -> Checkpoint:
+    """Make a checkpoint of headers, of which no number can be read; dtypes are all the same."""
     from torch import Tensor, float32
 
     from kinoform.checkpoints.files import Checkpoint
@@ -309,54 +314,32 @@ def _unread(path: Path, tensors: Mapping[str, Described]) -> Checkpoint:
     return Checkpoint(path=path, tensors=stored)
 
 
-def _lora(tensors: Mapping[str, Described], dialect: str, evidence: Evidence) -> Identity:
-    sizes, found = lora_sizes(tensors), tensor_stats(tensors)
-    return Identity(
-        part="lora",
-        family="lora",
-        dialect=dialect,
+def _lora(tensors: Mapping[str, Described], dialect: str, source: Source) -> Identity:
+    sizes = lora_sizes(tensors)
+    return replace(
+        _identity(tensors, source, LORA_FAMILY.part, dialect, sizes),
         prefix=lora_prefix(tensors),
-        storage=storage(tensors, evidence.path, evidence.metadata),
-        sizes=sizes,
-        dtypes=found.dtypes,
-        tensors=found.tensors,
-        parameters=found.parameters,
-        bytes=found.bytes,
         candidates=tuple(model.name for model in released_models() if model.dim == sizes.get("dim")),
-        chosen=None,
-        evidence="",
-        missing=(),
-        unknown=not_lora(tensors),
-        methods=_unread_methods(tensors, evidence),
+        unknown=tuple(name for name in tensors if piece_of(name) is None),
+        methods=_unread_methods(tensors, source),
     )
 
 
-def _unread_methods(tensors: Mapping[str, Described], evidence: Evidence) -> tuple[str, ...]:
-    """Methods of a LoRA that are not read: by their tensors, else by what peft says, else by its names."""
-    said = peft_method(evidence.path, evidence.metadata)
+def _unread_methods(tensors: Mapping[str, Described], source: Source) -> tuple[str, ...]:
+    """Methods of a LoRA that are not read: by its tensors, else by peft's settings, else by its names."""
+    method = peft_method(source.path, source.metadata)
     undotted = ("names with _ for dots",) if any(map(is_undotted, tensors)) else ()
-    return methods(tensors) or (undotted if said is None else (said,))
+    return methods(tensors) or (undotted if method is None else (method,))
 
 
-def _adapter(tensors: Mapping[str, Described], evidence: Evidence) -> Identity:
-    claims, found = adapter_claims(evidence.path, evidence.metadata), tensor_stats(tensors)
+def _adapter(tensors: Mapping[str, Described], source: Source) -> Identity:
+    claims = adapter_claims(source.path, source.metadata)
     ranks = [tensor.shape[0] for name, tensor in tensors.items() if name.endswith(DOWN) and tensor.shape]
     sizes = {"added": len(tensors) - 2 * len(ranks), "changed": len(ranks), "rank": max(ranks, default=0)}
-    return Identity(
-        part="adapter",
-        family="adapter",
-        dialect="kinoform",
-        prefix="",
-        storage=storage(tensors, evidence.path, evidence.metadata),
-        sizes={name: size for name, size in sizes.items() if size},
-        dtypes=found.dtypes,
-        tensors=found.tensors,
-        parameters=found.parameters,
-        bytes=found.bytes,
+    return replace(
+        _identity(tensors, source, ADAPTER_FAMILY.part, "kinoform", {name: n for name, n in sizes.items() if n}),
         candidates=(claims.recipe,),
         chosen=claims.recipe,
         evidence="metadata",
-        missing=(),
-        unknown=(),
         base=f"{claims.base} {claims.base_hash}",
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from kinoform.checkpoints.headers import json_object, read_json
 from kinoform.errors import WeightsError
-from kinoform.families.lora_files import DIFFUSERS_LORA, without_prefix
+from kinoform.families.lora import DIFFUSERS_LORA, without_prefix
 
 PEFT = "lora_adapter_metadata"
 """The key under which diffusers keeps the configuration of peft."""

@@ -11,8 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.config_file import Config
-from kinoform.families.family import TRANSFORMER, ConfigForm, Family, Shapes
+from kinoform.families.family import TRANSFORMER, Config, ConfigForm, Family, Shapes
 from kinoform.families.transformer_names import DIALECTS, IMAGE, SIDE, TIME
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.config_file import Config
-from kinoform.families.family import OWN_NAMES, TEXT_ENCODER, ConfigForm, Dialect, Family, Shapes
+from kinoform.families.family import OWN_NAMES, TEXT_ENCODER, Config, ConfigForm, Dialect, Family, Shapes
 from kinoform.families.names import Names
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kinoform.errors import WeightsError
-from kinoform.families.config_file import Config
-from kinoform.families.family import CODEC, OWN_NAMES, ConfigForm, Dialect, Family, Shapes
+from kinoform.families.family import CODEC, OWN_NAMES, Config, ConfigForm, Dialect, Family, Shapes
 from kinoform.families.names import Names
 
 if TYPE_CHECKING:

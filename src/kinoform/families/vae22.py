@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kinoform.families.config_file import Config
-from kinoform.families.family import CODEC, OWN_NAMES, ConfigForm, Dialect, Family, Shapes
+from kinoform.families.family import CODEC, OWN_NAMES, Config, ConfigForm, Dialect, Family, Shapes
 from kinoform.families.names import Names
 from kinoform.families.vae21 import (
     DIFFUSERS_QUANT,

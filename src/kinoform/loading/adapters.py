@@ -2,7 +2,7 @@
 
 Tensors have kinoform's own names: each parameter of added streams and branches whole; of the patch embedding the
 slice of the added channels, as `patch_embedding.added`; of each changed layer two matrices, LAYER.adapter.down and
-LAYER.adapter.up. What else the header holds: families/adapter_files.py.
+LAYER.adapter.up. What else the header holds: families/adapter.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kinoform.checkpoints.headers import FETCH
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.write import METADATA, Outgoing, write_safetensors
 from kinoform.errors import NonFiniteError, UsageError, WeightsError, nearest
-from kinoform.families.adapter_files import (
+from kinoform.families.adapter import (
     DOWN,
     FORMAT,
     FORMS,

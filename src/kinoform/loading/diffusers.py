@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kinoform.errors import WeightsError
 from kinoform.families import FAMILIES
-from kinoform.families.config_file import read_config, shown
+from kinoform.families.family import read_config, shown
 from kinoform.families.folders import CONFIG, INDEX
 from kinoform.loading.detect import detect_part, settled
 from kinoform.loading.sources import FoundModel, Opening, PartFile

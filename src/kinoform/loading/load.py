@@ -17,7 +17,6 @@ from kinoform.checkpoints.formats import PackedStored, Stored
 from kinoform.errors import WeightsError
 from kinoform.families.family import OWN_NAMES
 from kinoform.families.names import Names
-from kinoform.families.usable import other_model
 from kinoform.models.dit import keeps_float32
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
@@ -123,7 +122,10 @@ def _check_complete(checkpoint: Checkpoint, missing: list[str], left: list[str],
         faults.append(f"has {len(left)} tensors that the model does not know ({_listed(left)})")
     if faults:
         place = checkpoint.files[0] if len(checkpoint.files) == 1 else checkpoint.path
-        raise other_model(f"{place} {' and '.join(faults)}", lacks=bool(missing), strange=bool(left))
+        raise WeightsError(
+            f"{place} {' and '.join(faults)}; these are weights of another model",
+            code="weights_incomplete" if not left else "weights_wrong_model" if missing else "weights_unknown_keys",
+        )
 
 
 def _listed(names: list[str]) -> str:

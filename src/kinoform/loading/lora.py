@@ -18,8 +18,7 @@ from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import model_hash
 from kinoform.checkpoints.write import METADATA, Outgoing, write_safetensors
 from kinoform.errors import NonFiniteError, UsageError, WeightsError, nearest
-from kinoform.families.lora_endings import ALPHA, DOWN, UP
-from kinoform.families.lora_files import COMFY_LORA, LoRADialect
+from kinoform.families.lora import ALPHA, COMFY_LORA, DOWN, UP, LoRADialect
 from kinoform.files import whole
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
 from kinoform.loading.parts import Parts, TransformerLoader

@@ -8,10 +8,21 @@ from kinoform.checkpoints.files import open_file
 from kinoform.checkpoints.formats import Stored
 from kinoform.errors import WeightsError
 from kinoform.families import released_models
-from kinoform.families.foreign import foreign
+from kinoform.families.lora import (
+    ALPHA,
+    DOWN,
+    SAVED,
+    UP,
+    is_of_relative,
+    is_undotted,
+    lora_dialect,
+    lora_sizes,
+    own_layer,
+    own_parameter,
+    piece_of,
+)
 from kinoform.families.lora_config import checked_alpha, peft_config, peft_config_file
-from kinoform.families.lora_endings import ALPHA, DOWN, SAVED, UP, method_of, taken_apart
-from kinoform.families.lora_files import elsewhere, is_undotted, lora_dialect, lora_sizes, own_layer, own_parameter
+from kinoform.families.relatives import stranger
 from kinoform.models.lora import MAX_RANK
 
 LISTED = 3
@@ -140,12 +151,12 @@ def _check_width(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> No
 def _sorted_out(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> _Sorted:
     found, left = _Sorted(), []
     for name, stored in tensors.items():
-        ended = taken_apart(name) or method_of(name)
+        ended = piece_of(name)
         if ended is None:
             left.append(name)
             continue
         layer, piece = own_layer(ended.module), ended.kind
-        if elsewhere(ended.module, layers):
+        if is_of_relative(ended.module, layers):
             found.absent[ended.module] = None
         elif piece not in (DOWN, UP, ALPHA):
             found.methods.setdefault(piece, []).append(name)
@@ -187,7 +198,7 @@ def _check_methods(path: Path, found: _Sorted) -> None:
 def _check_known(path: Path, found: _Sorted, tensors: Mapping[str, Stored], *, ignore_unknown: bool) -> None:
     """Raises WeightsError for names of no Wan model, unless these are waived, and when nothing is left."""
     if not found.held:
-        if other := foreign(tensors):
+        if other := stranger(tensors):
             raise WeightsError(f"{path} is for {other}, no Wan model; leave it out", code="lora_wrong_model")
         if any(map(is_undotted, found.unknown)):
             raise WeightsError(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kinoform.errors import WeightsError
 from kinoform.families import FAMILIES
-from kinoform.families.config_file import Config, read_config
-from kinoform.families.usable import model_types
+from kinoform.families.family import Config, read_config
+from kinoform.families.released import model_types
 from kinoform.loading.detect import detect_part, settled
 from kinoform.loading.sources import FoundModel, Opening
 from kinoform.loading.tokenizer_file import tokenizer_at

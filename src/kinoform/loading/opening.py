@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from kinoform.checkpoints.file_sets import weight_sets
 from kinoform.errors import WeightsError
-from kinoform.families.folders import CONFIG, INDEX, check_folder, claims
-from kinoform.families.rivals import files_with
+from kinoform.families.folders import CONFIG, INDEX, check_folder, settings_in
+from kinoform.families.released import one_model
 from kinoform.families.transformer import text_rows
-from kinoform.families.usable import one_model
-from kinoform.families.weight_sets import weight_sets
-from kinoform.loading.detect import detect_part
+from kinoform.loading.detect import detect_part, files_with
 from kinoform.loading.diffusers import TRANSFORMER, find_diffusers
 from kinoform.loading.official import find_official
 from kinoform.loading.single import find_single
@@ -76,7 +75,7 @@ def _find_model(path: Path, opening: Opening) -> FoundModel:
         check_folder(path)
         if (path / INDEX).is_file() or ((path / TRANSFORMER).is_dir() and not (path / CONFIG).is_file()):
             return find_diffusers(path, opening)
-        if "model_type" in claims(path / CONFIG) and not _of_transformers(path):
+        if "model_type" in settings_in(path / CONFIG) and not _of_transformers(path):
             return find_official(path, opening)
         path = _transformer_in(path, opening)
     return find_single(path, opening)
@@ -92,7 +91,7 @@ def _part(found: FoundModel, part: str, transformer: OpenedPart[DiTSpec], openin
 
 def _of_transformers(folder: Path) -> bool:
     """Whether the settings are those of a part in transformers' layout, which has a model_type too."""
-    return "architectures" in claims(folder / CONFIG)
+    return "architectures" in settings_in(folder / CONFIG)
 
 
 def _transformer_in(folder: Path, opening: Opening) -> Path:

@@ -24,7 +24,7 @@ from kinoform.checkpoints.headers import read_json
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.write import Outgoing, write_set
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
-from kinoform.families.identify import MANIFEST
+from kinoform.families.folders import MANIFEST
 from kinoform.files import whole_folder
 from kinoform.loading.sources import PartFile
 from kinoform.loading.tokenizer_file import TokenizerFile, tokenizer_at

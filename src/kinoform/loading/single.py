@@ -8,9 +8,8 @@ from kinoform.checkpoints.file_sets import STEM
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families import FAMILIES
-from kinoform.families.config_file import read_config
-from kinoform.families.rivals import ARGUMENTS
-from kinoform.loading.detect import detect_part, detect_parts, settled
+from kinoform.families.family import read_config
+from kinoform.loading.detect import ARGUMENTS, detect_part, detect_parts, settled
 from kinoform.loading.official import CONFIG, TOKENIZER
 from kinoform.loading.sources import FoundModel, OpenedPart, Opening, PartFile, opened
 from kinoform.loading.tokenizer_file import TokenizerFile, tokenizer_in

@@ -9,10 +9,8 @@ from kinoform.checkpoints.files import Checkpoint, checkpoint_of, under
 from kinoform.checkpoints.fp8 import plain
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.config_file import Config
-from kinoform.families.family import OWN_NAMES, UNREAD, Family, Shapes
-from kinoform.families.identify import DetectedPart
-from kinoform.families.identity import Identity
+from kinoform.families.family import OWN_NAMES, UNREAD, Config, Family, Shapes
+from kinoform.families.identify import DetectedPart, Identity
 from kinoform.families.names import Names
 from kinoform.loading.load import match
 from kinoform.loading.tokenizer_file import TokenizerFile

@@ -18,8 +18,8 @@ from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families import released_for
-from kinoform.families.hints import hints
-from kinoform.families.usable import one_model
+from kinoform.families.relatives import notes_on_names
+from kinoform.families.released import one_model
 from kinoform.files import check_no_link, missing
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
 from kinoform.loading.additions import Additions, stored_specs, with_additions
@@ -141,7 +141,7 @@ def load(
             f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights{fetch}",
             code="unknown_model",
         )
-    for place, notes in ((name, parts.notes), *((file, hints((file.name,))) for file, _ in files)):
+    for place, notes in ((name, parts.notes), *((file, notes_on_names((file.name,))) for file, _ in files)):
         for note in notes:
             report(f"{place}: {note}")
     applied = tuple(map(_applied, files))

@@ -1,7 +1,8 @@
-"""LoRA files: the dialects in which their layers are spelled, and what a file changes of a model.
+"""LoRA files: how they spell layers and matrices, and what a file changes of a model.
 
-A new dialect is one value in LORA_DIALECTS; what ends the names of matrices is a row in lora_endings.py. All are
-recognised here; loading/lora_file.py reads those that have a table of names.
+A dialect is one value in LORA_DIALECTS; the endings of names are rows of READ and METHODS, by which both detection and
+the reader go. What stands before an ending is a module. For methods that are not read, a file must not be taken as
+plain LoRA: its numbers would be wrong.
 """
 
 import re
@@ -12,9 +13,85 @@ from typing import Protocol, runtime_checkable
 
 from kinoform.errors import WeightsError
 from kinoform.families.family import LORA, Family
-from kinoform.families.lora_endings import ALPHA, DOWN, METHODS, UP, WHOLE, is_change, method_of, taken_apart
 from kinoform.families.names import Names
 from kinoform.families.transformer_names import DIFFUSERS_NAMES, OFFICIAL_NAMES
+
+DOWN, UP, ALPHA = "down", "up", "alpha"
+
+NAME = r"(?:\.[\w-]+)?"
+OLD = r"(?:\.lora|\.lora_layer|\.lora_linear_layer|_lora)"
+"""Endings of older trainers; the last of attention processors, as in attn1.processor.to_q_lora.down.weight."""
+
+READ = {
+    DOWN: rf"\.lora_A{NAME}\.weight|\.lora_down{NAME}\.weight|{OLD}\.down\.weight",
+    UP: rf"\.lora_B{NAME}\.weight|\.lora_up{NAME}\.weight|{OLD}\.up\.weight",
+    ALPHA: r"\.alpha",
+}
+
+WHOLE = "whole changes of weights, biases, norms or modulations"
+SAVED = "whole weights beside the changes (modules_to_save)"
+
+METHODS = {
+    "DoRA": rf"\.magnitude|\.lora_magnitude_vector{NAME}(?:\.weight)?|\.dora_scale|\.weight_m_wdecomp\.weight",
+    "LoHa": rf"\.hada_(?:w[12]_[ab]|t[12]){NAME}",
+    "LoKr": rf"\.lokr_(?:w[12](?:_[ab])?|t[12]){NAME}",
+    "LoRA with a core matrix (Tucker)": rf"\.lora_mid{NAME}\.weight",
+    "LoRA with biases": rf"\.(?:lora_A|lora_B|lora_down|lora_up){NAME}\.bias|\.bias_delta",
+    "AdaLoRA": rf"\.lora_(?:E|ranknum){NAME}",
+    "LoRA of an embedding": rf"\.lora_embedding_[AB]{NAME}",
+    "OFT or BOFT": rf"\.b?oft_\w+{NAME}(?:\.weight)?",
+    "(IA)3": rf"\.ia3_\w+{NAME}|\.on_input",
+    "VeRA": rf"(?:^|\.)p?vera_\w+{NAME}",
+    "GLoRA": rf"\.glora_\w+{NAME}(?:\.weight)?|\.(?:[ab][12]|bm)\.weight",
+    WHOLE: r"\.diff|\.diff_[bm]|\.set_weight|\.reshape_weight|\.[wb]_norm",
+    SAVED: r"\.modules_to_save\.[\w-]+\.(?:weight|bias)",
+    "another method of peft": (
+        r"(?:^|\.)(?:adamss|beft|bone|c3a|deft|delora|fourierft|frod|gralora|hira|hra|lily|ln_tuning|miss|osf|peanut"
+        rf"|poly|psoft|randlora|road|shira|tinylora|trainable_tokens|unilora|vblora|waveft)_\w+{NAME}(?:\.weight)?"
+    ),
+}
+"""Method -> endings."""
+
+WEAK = re.compile(r"\.(?:alpha|magnitude|on_input|[ab][12]\.weight|bm\.weight|[wb]_norm|set_weight|bias_delta)$")
+"""Endings that other files may have as well; alone they are no sign of a change."""
+
+
+def _pattern(table: Mapping[str, str]) -> re.Pattern[str]:
+    """A pattern of the endings, with one group for each row of the table."""
+    return re.compile("|".join(f"({endings})$" for endings in table.values()))
+
+
+PATTERNS = tuple((_pattern(table), tuple(table)) for table in (READ, METHODS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoRAPiece:
+    """A tensor of a file of changes: `kind` is DOWN, UP or ALPHA, or the method that is not read."""
+
+    module: str
+    kind: str
+
+
+def piece_of(name: str) -> LoRAPiece | None:
+    """Take a name apart; None for a tensor that is of no change."""
+    for pattern, kinds in PATTERNS:
+        if (match := pattern.search(name)) is not None and match.lastindex is not None:
+            # Attention processors of older trainers name the layer behind themselves, the output without its number.
+            module = re.sub(r"\.processor\.(to_\w+)$", r".\1", name[: match.start()])
+            return LoRAPiece(module=re.sub(r"\.to_out$", ".to_out.0", module), kind=kinds[match.lastindex - 1])
+    return None
+
+
+def is_change(name: str) -> bool:
+    """Return whether such a name shows that a file holds changes of a model."""
+    return WEAK.search(name) is None and piece_of(name) is not None
+
+
+def methods(names: Iterable[str]) -> tuple[str, ...]:
+    """The methods that are not read, in the order in which they occur."""
+    pieces = (piece_of(name) for name in names)
+    return tuple(dict.fromkeys(piece.kind for piece in pieces if piece is not None and piece.kind not in READ))
+
 
 WRITTEN = {DOWN: ".lora_A.weight", UP: ".lora_B.weight", ALPHA: ".alpha"}
 """The endings that are written."""
@@ -26,8 +103,6 @@ WIDE = re.compile(r"self_attn[._][qkv]$|self_attention\.[qkv]$|attn1[._]to_[qkv]
 """Layers that are as wide as the model."""
 
 MAX_LAYERS = 256
-
-LORA_FAMILY = Family(name="lora", part=LORA, description="a LoRA, which changes a model and is none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +241,7 @@ def without_prefix(module: str) -> str:
     return module
 
 
-def elsewhere(module: str, layers: Collection[str]) -> bool:
+def is_of_relative(module: str, layers: Collection[str]) -> bool:
     """Return whether a module that a model with these layers lacks is a relative's: of the image stream, of VACE, or
     of the second expert."""
     if without_prefix(module).startswith(SECOND_EXPERT):
@@ -190,18 +265,16 @@ class Shaped(Protocol):
 
 def lora_sizes(tensors: Mapping[str, Shaped]) -> dict[str, int]:
     """The number of changed modules, the blocks that they reach, the highest rank, the width of the model."""
-    ends = {name: end for name in tensors if (end := taken_apart(name) or method_of(name)) is not None}
-    downs = {end.module: tensors[name].shape for name, end in ends.items() if end.kind == DOWN}
+    pieces = {name: piece for name in tensors if (piece := piece_of(name)) is not None}
+    downs = {piece.module: tensors[name].shape for name, piece in pieces.items() if piece.kind == DOWN}
     ranks = [shape[0] for shape in downs.values() if shape]
     widths = Counter(shape[-1] for module, shape in downs.items() if len(shape) == 2 and WIDE.search(module))
     numbers = (int(match[1]) for name in tensors if (match := re.search(r"blocks[._](\d{1,3})[._]", name)))
     layers = 1 + max((number for number in numbers if number < MAX_LAYERS), default=-1)
-    modules = {end.module for end in ends.values()}
+    modules = {piece.module for piece in pieces.values()}
     width = widths.most_common(1)[0][0] if widths else 0
     sizes = {"modules": len(modules), "layers": layers, "rank": max(ranks, default=0), "dim": width}
     return {name: size for name, size in sizes.items() if size}
 
 
-def not_lora(names: Iterable[str]) -> tuple[str, ...]:
-    """Names that belong to no change of a module."""
-    return tuple(name for name in names if taken_apart(name) is None and method_of(name) is None)
+LORA_FAMILY = Family(name="lora", part=LORA, description="a LoRA, which changes a model and is none")

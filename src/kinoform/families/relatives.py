@@ -1,0 +1,187 @@
+"""Models that stem from Wan, or are taken for it: refused by their tensors, noted by their names.
+
+A relative of another structure is refused by name. One of a released structure loads as the model that it was made
+from, and a note says which settings fit. Sources: the pages of the models.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinoform.errors import WeightsError
+from kinoform.families.family import Family, Shapes
+from kinoform.families.transformer import channels
+from kinoform.families.wan21 import IMAGE_TO_VIDEO
+
+MODULES = {
+    "control_adapter.": "Wan-Fun with camera control",
+    "ref_conv.": "Wan-Fun with a reference image",
+    "casual_audio_encoder.": "Wan2.2-S2V (speech to video)",
+    "face_adapter.": "Wan2.2-Animate",
+    "motion_encoder.": "Wan2.2-Animate",
+    "pose_patch_embedding.": "Wan2.2-Animate",
+    "audio_proj.audio_proj_glob_": "HuMo (driven by sound)",
+    "audio_proj.proj1.": "MultiTalk or InfiniteTalk (driven by sound)",
+    "audio_cross_attn.": "MultiTalk or InfiniteTalk (driven by sound)",
+    "audio_proj.": "HuMo, MultiTalk or InfiniteTalk (driven by sound)",
+    "proj_model.": "FantasyTalking (driven by sound)",
+    "audio_processor.": "FantasyTalking (driven by sound)",
+    "dwpose_embedding.": "UniAnimate",
+    "randomref_embedding_pose.": "UniAnimate",
+    "ref_adapter.": "Lynx",
+    "ip_adapter.": "Lynx",
+    "fps_embedding.": "SkyReels-V2 (diffusion forcing)",
+    "cam_encoder.": "ReCamMaster",
+    "controlnet_patch_embedding.": "Uni3C, a control network for image-to-video models",
+    "controlnet_blocks.": "a control network",
+}
+"""Names of modules that a relative adds to Wan's, the more telling first -> the relative."""
+
+VACE_MODULES = ("vace_blocks.", "vace_patch_embedding.")
+VACE_MODELS = {1536: "vace-1.3b", 5120: "vace-14b"}
+"""Width of a VACE module -> the released model that has it in."""
+
+CONTROL_CHANNELS = {32: "Wan-Fun with camera control", 48: "Wan-Fun control"}
+"""Input channels beside 16 output channels -> the relative."""
+
+FUN_INPAINTING = (1536, 30)
+"""(dim, layers) at which no image-to-video model was released by Wan itself."""
+
+STRANGERS = {
+    "double_blocks.0.": "Flux or HunyuanVideo",
+    "joint_blocks.0.": "Stable Diffusion 3",
+    "input_blocks.0.": "Stable Diffusion",
+    "transformer_blocks.0.": "LTX-Video, CogVideoX or another model",
+    "text_model.encoder.layers.0.": "CLIP's text encoder",
+}
+"""Parts of names in models that are not Wan at all."""
+
+MAX_LENGTH = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FewSteps:
+    """Training for few steps, recognised by a pattern of names; never with classifier-free guidance."""
+
+    pattern: str
+    name: str
+    steps: int = 4
+    shift: int = 5
+
+    def text(self, steps: int) -> str:
+        return f"made for few steps ({self.name}); use --steps {steps} --guidance-scale 1 --shift {self.shift}"
+
+
+FEW_STEPS = (
+    FewSteps(pattern=r"fast[ _-]?wan", name="FastWan", steps=3, shift=8),
+    FewSteps(pattern=r"self[ _.-]?forcing", name="Self-Forcing"),
+    FewSteps(pattern=r"caus[ _-]?vid", name="CausVid"),
+    FewSteps(pattern=r"light[ _-]?x2v|wan[^/]*lightning", name="LightX2V"),
+    FewSteps(pattern=r"turbo[ _-]?diffusion|turbo[ _-]?wan|(?<![a-z])rcm(?![a-z])", name="rCM"),
+    FewSteps(pattern=r"(?<![a-z])dmd2?(?![a-z])", name="DMD"),
+    FewSteps(pattern=r"fusion[ _-]?i?x(?![a-z])", name="FusionX", steps=8),
+    FewSteps(pattern=r"distill", name="a distilled model"),
+)
+STEPS = re.compile(r"(?<![a-z\d])(\d{1,2})[ _.-]?steps?(?![a-z])(?![ _.-]?\d)")
+"""A number of steps in a name, but not that of a training: step_4000."""
+
+MAX_STEPS = 16
+
+NAMED = {
+    r"phantom": "Phantom, which takes images of its subjects; here it is a text-to-video model without them",
+    r"wan.*fun.*inp(?![a-z])": "Wan-Fun InP, trained on frames anywhere; here it is used as Wan's own",
+    r"magref": "MAGREF, which takes images of several subjects; here it is an image-to-video model of one",
+    r"sky[ _-]?reels": "SkyReels, made for 24 frames a second: --fps 24",
+    r"bind[ _-]?weave": "BindWeave, which takes images of its subjects; here it is used without them",
+    r"echo[ _-]?shot": "EchoShot, which takes a prompt a shot; here it is used with one",
+    r"(?<![a-z])ati(?![a-z])": "ATI, which takes paths of points; here it is an image-to-video model without them",
+    r"wan[ _-]?move": "Wan-Move, which takes paths of points; here it is an image-to-video model without them",
+    r"re[ _-]?cam[ _-]?master": "ReCamMaster, which takes a video and a camera; here it is used without them",
+    r"uni[ _-]?animate": "UniAnimate, which takes poses; here it is used without them",
+}
+"""Patterns of names -> the model, where its structure is that of a released one."""
+
+
+def check_relative(path: Path, family: Family | None, shapes: Shapes, names: Iterable[str]) -> None:
+    """Check that a transformer with these names and own shapes is built as a released one. Raises WeightsError."""
+    if (relative := _marked(names, MODULES)) is not None:
+        raise _refused(path, f"is {MODULES[relative]}")
+    read, made = channels(shapes)
+    if family is None:
+        model = CONTROL_CHANNELS.get(read) if made == 16 else None
+        like = f" ({model})" if model else ""
+        raise _refused(path, f"reads {read} channels and makes {made}{like}")
+    if (read, made) != family.channels:
+        raise _refused(path, f"reads {read} channels and makes {made}, though built like {family.name}")
+    if family is IMAGE_TO_VIDEO and (shapes.by_name["patch_embedding.weight"][0], shapes.layers()) == FUN_INPAINTING:
+        raise _refused(path, "is Wan-Fun-1.3B-InP")
+
+
+def stranger(names: Iterable[str]) -> str:
+    """The model of another kind that the names are of; empty where none is known."""
+    mark = _marked(names, STRANGERS)
+    return "" if mark is None else STRANGERS[mark]
+
+
+def not_wan(path: Path, names: Mapping[str, object]) -> WeightsError:
+    """The refusal of a file that holds no part of a Wan model."""
+    if model := stranger(names):
+        return WeightsError(
+            f"{path} holds {model}, no part of a Wan model; get the file of a Wan model",
+            code="weights_unsupported_model",
+        )
+    if _marked(names, VACE_MODULES) is not None:
+        model = _model_with_vace(names)
+        return WeightsError(
+            f"{path} is a VACE module without the text-to-video model that it stands beside; take a model that has "
+            f"both: --model {model}, after kinoform download {model}, or a file of the merged one",
+            code="weights_module_alone",
+        )
+    if (mark := _marked(names, MODULES)) is not None:
+        return WeightsError(
+            f"{path} is a module of {MODULES[mark]} alone; kinoform makes no videos with it",
+            code="weights_module_alone",
+        )
+    shown = ", ".join(repr(name[:MAX_LENGTH]) for name in list(names)[:2])
+    return WeightsError(
+        f"{path} holds no part of a Wan model: its names begin with {shown}; check which file this is",
+        code="weights_unsupported_model",
+    )
+
+
+def notes_on_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Write sentences about the settings and inputs that the names of a model or a LoRA call for; none for most."""
+    text = " ".join(names).lower()
+    relatives = [relative for pattern, relative in NAMED.items() if re.search(pattern, text)]
+    return tuple(f"by its name this is {description}" for description in (*_few_steps(text), *relatives))
+
+
+def _few_steps(text: str) -> list[str]:
+    number = next((int(digits) for digits in STEPS.findall(text) if 1 <= int(digits) <= MAX_STEPS), None)
+    known = next((item for item in FEW_STEPS if re.search(item.pattern, text)), None)
+    if known is not None:
+        return [known.text(number or known.steps)]
+    if number is None:
+        return []
+    return [FewSteps(pattern="", name=f"{number} steps", steps=number).text(number)]
+
+
+def _marked(names: Iterable[str], marks: Iterable[str]) -> str | None:
+    """The first of the marks that stands at the beginning of a name, or behind a dot in it."""
+    dotted = tuple(f".{name}" for name in names)
+    return next((mark for mark in marks if any(f".{mark}" in name for name in dotted)), None)
+
+
+def _model_with_vace(names: Mapping[str, object]) -> str:
+    shapes = (
+        getattr(tensor, "shape", ()) for name, tensor in names.items() if name.endswith("vace_patch_embedding.bias")
+    )
+    return next((VACE_MODELS[shape[0]] for shape in shapes if shape and shape[0] in VACE_MODELS), VACE_MODELS[5120])
+
+
+def _refused(path: Path, fault: str) -> WeightsError:
+    return WeightsError(
+        f"{path} {fault}, a relative of Wan that kinoform does not know; get a released Wan model",
+        code="weights_unsupported_model",
+    )
