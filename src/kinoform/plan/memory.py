@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
 import torch
 
-from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, EstimatesCost
+from kinoform.conditions.protocols import EncodeCost, EstimatesCost
 from kinoform.ops.dry_run import Kernels, kernels_of
 from kinoform.ops.meta_shapes import META
 from kinoform.plan.evaluations import experts_reached, fields_of
@@ -124,28 +125,24 @@ def needs(
 
 def denoise_runs(sizes: Sizes, workload: Workload, dtype: torch.dtype, kernels: Kernels) -> tuple[DenoiseRun, ...]:
     """Run each transformer with the prompts of the video; without its branches where it cannot be run with them."""
+    return tuple(_denoise_run(sizes, workload, dtype, kernels, index) for index in range(len(sizes.transformers)))
+
+
+def _denoise_run(sizes: Sizes, workload: Workload, dtype: torch.dtype, kernels: Kernels, index: int) -> DenoiseRun:
+    spec, scale = sizes.transformers[index], of_expert(workload.guidance_scale, index)
+    latents = denoised_latents(sizes, workload)
     text = torch.empty(1, sizes.text.length, sizes.text.dim, dtype=dtype, device=META)
-    fields, latents = fields_of(workload), denoised_latents(sizes, workload)
-    found = []
-    for index, spec in enumerate(sizes.transformers):
-        scale = of_expert(workload.guidance_scale, index)
-        negative = negative_is_read(workload.guidance_rule, scale, workload.sampler)
-
-        def run(branches: bool, spec=spec, negative=negative) -> DenoiseRun:
-            def output() -> ConditionerOutput:
-                given = output_of(estimates(sizes, workload))
-                return given if branches else replace(given, branches={})
-
-            return measured_transformer(spec).run(
-                latents, text, output, negative=negative, prepared_fields=fields, kernels=kernels
-            )
-
-        result, failure = attempted(lambda: run(branches=True))
-        if result is None and spec.branches:
-            without, _ = attempted(lambda: run(branches=False))
-            result = None if without is None else replace(without, branch_failure=failure)
-        found.append(DenoiseRun(failure=failure) if result is None else result)
-    return tuple(found)
+    measured, failure = attempted(lambda: measured_transformer(spec))
+    if measured is None:
+        return DenoiseRun(failure=failure)
+    negative = negative_is_read(workload.guidance_rule, scale, workload.sampler)
+    run = partial(measured.run, latents, text, negative=negative, prepared_fields=fields_of(workload), kernels=kernels)
+    output = partial(output_of, sizes, workload)
+    result, failure = attempted(lambda: run(output))
+    if result is None and spec.branches:
+        without, _ = attempted(lambda: run(lambda: replace(output(), branches={})))
+        result = None if without is None else replace(without, branch_failure=failure)
+    return DenoiseRun(failure=failure) if result is None else result
 
 
 def denoise_peak(sizes: Sizes, workload: Workload, runs: Sequence[DenoiseRun], dtype: torch.dtype, device: str) -> int:

@@ -81,7 +81,7 @@ def _conditions(sizes: Sizes, workload: Workload) -> Iterator[TensorPlan]:
     if extra := spec.in_channels - spec.out_channels:
         yield TensorPlan(name="channels", shape=(1, extra, *latents), dtype="float32")
         yield TensorPlan(name="latents and channels", shape=(1, spec.in_channels, *latents), dtype="float32")
-    for name, payload in output_of(estimates(sizes, workload)).branches.items():
+    for name, payload in output_of(sizes, workload).branches.items():
         held = list(_held(payload))
         if held and all(each.shape == held[0].shape and each.dim() == 5 for each in held):
             shape = (*held[0].shape[:2], len(held) * held[0].shape[2], *held[0].shape[3:])

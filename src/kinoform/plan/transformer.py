@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from kinoform.conditions.protocols import ConditionerOutput
-from kinoform.models.dit import DiTSpec, Prepared, keeps_float32
+from kinoform.models.dit import DiT, DiTSpec, Prepared, keeps_float32
 from kinoform.models.meta import on_meta
 from kinoform.models.protocols import Block, KeysValues, Stream
 from kinoform.ops.dry_run import Counted, DryRun, Kernels
@@ -22,10 +23,10 @@ from kinoform.ops.patch import grid_of
 from kinoform.plan.evaluations import Evaluations
 from kinoform.plan.modules import Count, attempted, count_of
 from kinoform.plan.workload import LatentSize
-from kinoform.types import Level
+from kinoform.types import Grid, Level
 
 LEVEL = Level(sigma=0.5, timestep=500.0)
-Result = TypeVar("Result")
+UNCHANGED = tuple(item.name for item in fields(Stream) if item.name != "tokens")
 OUTSIDE = ("patch_embedding", "channel_embedding", "time_embedding", "context_embedding", "head")
 
 
@@ -108,13 +109,15 @@ class MeasuredTransformer:
         self.spec = spec
         self._model = on_meta(spec.build).requires_grad_(False)
         self._parameters = dict(self._model.named_parameters())
+        self._dtype: torch.dtype | None = None
+        self._names: Mapping[int, str] = {}
         self.count = count_of(self._model, keeps_float32)
         self._runs, self._lock = _Runs(), Lock()
         for number, layers in enumerate([each for each in self._model.modules() if isinstance(each, nn.ModuleList)]):
             kinds: list[object] = []
-            for place, block in enumerate(layers):
+            for index, block in enumerate(layers):
                 if isinstance(block, Block):
-                    layers[place] = _OnceBlock(block, (number, _kind(block, kinds)), self._runs)
+                    layers[index] = _OnceBlock(block, (number, _kind(block, kinds)), self._runs)
 
     def run(
         self, latents: LatentSize, text: Tensor, output: Callable[[], ConditionerOutput], *, negative: bool,
@@ -128,10 +131,7 @@ class MeasuredTransformer:
         spec, model = self.spec, self._model
         x = torch.empty(1, spec.out_channels, *latents, device=META)
         grid = grid_of(x, spec.patch)
-
-        def prepared(given: ConditionerOutput) -> Prepared:
-            return model.prepare(given.conditions(text), grid)
-
+        prepared = partial(_prepared, model, text, grid)
         with self._lock, torch.no_grad(), DryRun(kernels, self._cast(text.dtype)) as run:
             self._runs.begin(run)
             given = replace(output(), channels=_channels(spec, latents))
@@ -168,11 +168,18 @@ class MeasuredTransformer:
             embedded=embedded,
         )
 
-    def _cast(self, dtype: torch.dtype) -> dict[int, str]:
-        """Give the weights this dtype, as loading does; their names by storage."""
-        for name, value in self._parameters.items():
-            value.data = value.data.to(torch.float32 if keeps_float32(name) else dtype)
-        return {value.untyped_storage()._cdata: name for name, value in self._parameters.items()}
+    def _cast(self, dtype: torch.dtype) -> Mapping[int, str]:
+        """Give the weights this dtype, as loading does, and return their names by storage."""
+        if self._dtype != dtype:
+            for name, value in self._parameters.items():
+                value.data = value.data.to(torch.float32 if keeps_float32(name) else dtype)
+            self._dtype = dtype
+            self._names = {value.untyped_storage()._cdata: name for name, value in self._parameters.items()}
+        return self._names
+
+
+def _prepared(model: DiT, text: Tensor, grid: Grid, given: ConditionerOutput) -> Prepared:
+    return model.prepare(given.conditions(text), grid)
 
 
 @lru_cache(maxsize=8)
@@ -234,25 +241,22 @@ def _outside(area: str, *, keys: bool) -> str:
 
 
 class _Runs:
-    """What blocks took in a run, by kind of block, method and shapes; `tokens` are those of the blocks' stream."""
+    """Runs of blocks, by kind of block, method and shapes; `tokens` are those of the blocks' stream."""
 
     def begin(self, run: DryRun) -> None:
         self.run, self.tokens = run, 0
-        self._found: dict[object, tuple[Counted, object]] = {}
+        self._counted: dict[object, tuple[Counted, _Shapes]] = {}
 
-    def once(
-        self, key: object, call: Callable[[], Result], shapes: Callable[[Result], object], like: Callable[[Any], Result]
-    ) -> Result:
-        """Return the result of `call`, or one `like` its shapes where it was called before; None: it is called anew."""
-        if key in self._found:
-            counted, found = self._found[key]
-            self.run.repeat(counted)
-            return like(found)
-        with self.run.counted() as counted:
-            result = call()
-        if (found := shapes(result)) is not None:
-            self._found[key] = counted, found
-        return result
+    def repeated(self, key: object) -> Any:
+        """Count once more what was counted under `key`, and return its result; None where nothing was."""
+        if key not in self._counted:
+            return None
+        counted, shapes = self._counted[key]
+        self.run.repeat(counted)
+        return shapes.empty()
+
+    def keep(self, key: object, counted: Counted, result: object) -> None:
+        self._counted[key] = counted, _shapes(result)
 
 
 class _OnceBlock(nn.Module):
@@ -264,7 +268,12 @@ class _OnceBlock(nn.Module):
 
     def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
         key = (self._kind, "keys", _shapes(context))
-        return self._runs.once(key, lambda: self.block.keys(context), _shapes, _empty)
+        keys = self._runs.repeated(key)
+        if keys is None:
+            with self._runs.run.counted() as counted:
+                keys = self.block.keys(context)
+            self._runs.keep(key, counted, keys)
+        return keys
 
     def forward(self, stream: Stream, keys: KeysValues) -> Stream:
         return self._passed(self.block.__call__, stream, keys)
@@ -276,51 +285,46 @@ class _OnceBlock(nn.Module):
         return self._passed(self.block.after_context, stream, keys)
 
     def _passed(self, method: Callable[..., Stream], stream: Stream, *keys: KeysValues) -> Stream:
-        """The same for streams of one shape, where the block changes nothing but their tokens."""
-        others = [each.name for each in fields(Stream) if each.name != "tokens"]
-
-        def shape(result: Stream) -> object:
-            same = all(getattr(result, name) is getattr(stream, name) for name in others)
-            return _shapes(result.tokens) if same else None
-
+        """Pass streams of one shape once, where the block changes nothing but their tokens."""
         levels = stream.modulation
         self._runs.tokens = max(self._runs.tokens, stream.tokens.shape[1])
         key = (
-            self._kind,
-            method.__name__,
-            stream.guests,
-            *map(_shapes, (stream.tokens, levels.rows, levels.index, *keys)),
+            self._kind, method.__name__, stream.guests, _shapes((stream.tokens, levels.rows, levels.index, keys)),
+        )  # fmt: skip
+        tokens = self._runs.repeated(key)
+        if tokens is not None:
+            return replace(stream, tokens=tokens)
+        with self._runs.run.counted() as counted:
+            result = method(stream, *keys)
+        if all(getattr(result, name) is getattr(stream, name) for name in UNCHANGED):
+            self._runs.keep(key, counted, result.tokens)
+        return result
+
+
+class _Shapes(NamedTuple):
+    """Shapes and dtypes of the tensors in a value; `structure` is what holds them."""
+
+    structure: TreeSpec
+    leaves: tuple[object, ...]
+
+    def empty(self) -> Any:
+        """Make such a value on the meta device."""
+        return tree_unflatten(
+            [each.empty() if isinstance(each, _Shape) else each for each in self.leaves], self.structure
         )
-        return self._runs.once(
-            key, lambda: method(stream, *keys), shape, lambda found: replace(stream, tokens=_empty(found))
-        )
-
-
-def _shapes(values: Any) -> Any:
-    """Shapes and dtypes in place of tensors, as a value that can be compared."""
-    if isinstance(values, Tensor):
-        return _Shape(tuple(values.shape), values.dtype)
-    if isinstance(values, Mapping):
-        return _Names(tuple((name, _shapes(value)) for name, value in values.items()))
-    return tuple(map(_shapes, values)) if isinstance(values, tuple | list) else values
-
-
-def _empty(shapes: Any) -> Any:
-    """Tensors in place of shapes."""
-    if isinstance(shapes, _Shape):
-        return torch.empty(shapes.sizes, dtype=shapes.dtype, device=META)
-    if isinstance(shapes, _Names):
-        return {name: _empty(value) for name, value in shapes.values}
-    return tuple(map(_empty, shapes)) if type(shapes) is tuple else shapes
 
 
 class _Shape(NamedTuple):
-    sizes: tuple[int, ...]
+    size: torch.Size
     dtype: torch.dtype
 
+    def empty(self) -> Tensor:
+        return torch.empty(self.size, dtype=self.dtype, device=META)
 
-class _Names(NamedTuple):
-    values: tuple[tuple[str, Any], ...]
+
+def _shapes(value: object) -> _Shapes:
+    leaves, structure = tree_flatten(value)
+    return _Shapes(structure, tuple(_Shape(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves))
 
 
 def _kind(block: nn.Module, kinds: list[object]) -> int:

@@ -119,11 +119,11 @@ def strength_of(costs: Iterable[EncodeCost]) -> float | None:
     return min((each.strength for each in costs if each.strength is not None), default=None)
 
 
-def output_of(costs: Iterable[EncodeCost]) -> ConditionerOutput:
+def output_of(sizes: Sizes, workload: Workload) -> ConditionerOutput:
     """Contributions of all conditioners to the transformer, on the meta device."""
     return together(
-        ConditionerOutput(context=each.context, branches=each.branches, dropped_for_cfg=each.dropped_for_cfg)
-        for each in costs
+        ConditionerOutput(context=cost.context, branches=cost.branches, dropped_for_cfg=cost.dropped_for_cfg)
+        for cost in estimates(sizes, workload)
     )
 
 
