@@ -11,8 +11,7 @@ from kinoform.evaluation.case import Case, Task, rendered
 from kinoform.evaluation.evaluate import INPUT_TASKS
 from kinoform.evaluation.result import judge
 from kinoform.evaluation.tasks import prompt_tasks, starting_alike
-from kinoform.world.caption import words
-from kinoform.world.grammar import SHAPE_PHRASES
+from kinoform.world.caption import SHAPE_PHRASES, words
 from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS
 from kinoform.world.parse import parse
 from kinoform.world.reader import read

@@ -47,7 +47,7 @@ ROWS = ReferenceRows(rows=replace(ReferenceRows().rows, channels=4))
 
 
 def sample(place: int, inputs: Inputs, told: str | None, prompt: str = "a red ball") -> Sample:
-    return Sample(inputs=inputs, prompt=prompt, video=VIDEOS[place], told=told)
+    return Sample(inputs=inputs, prompt=prompt, video=VIDEOS[place], base_prompt=told)
 
 
 ALL = (
@@ -120,7 +120,7 @@ def stage(base: DiT, frozen: FrozenParts) -> Make:
 
 
 def untold(samples: Sequence[Sample] = ALL) -> Same:
-    return Same(samples=[replace(each, told=None) for each in samples])
+    return Same(samples=[replace(each, base_prompt=None) for each in samples])
 
 
 # What is learnt
@@ -157,21 +157,22 @@ def test_from_words_alone_an_adapter_begins_with_nothing_to_learn(name: str, sta
 
 
 def test_what_is_told_weighs_more(stage: Make) -> None:
-    trained = stage(replace(STREAM, told_weight=3.0))
+    trained = stage(replace(STREAM, base_weight=3.0))
     groups = trained.batch(0)
     assert [group.weight.flatten().tolist() for group in groups] == [[3, 1], [3, 1]]
     assert [group.share for group in groups] == [0.5, 0.5]
     errors = [
-        group.weight * (trained.modules()(group.x, group.sigma, group.given.conditions(group.rows)) - group.target) ** 2
+        group.weight
+        * (trained.modules()(group.x, group.sigma, group.condition.conditions(group.rows)) - group.target) ** 2
         for group in groups
     ]
     assert trained.loss(groups).item() == pytest.approx(torch.cat(errors).mean().item(), rel=1e-5)
 
 
 def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:
-    with refused("told_behind_images"):
+    with refused("base_prompt_behind_images"):
         stage(WAYS["side blocks"])
-    assert stage(replace(WAYS["side blocks"], samples=untold())).batch(0)[0].given.constraints.prefix_frames == 1
+    assert stage(replace(WAYS["side blocks"], samples=untold())).batch(0)[0].condition.constraints.prefix_frames == 1
 
 
 # Dropped prompts
@@ -181,7 +182,7 @@ def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:
 def test_a_dropped_prompt_takes_its_images_away(name: str, stage: Make, base: DiT, frozen: FrozenParts) -> None:
     (group,) = stage(replace(WAYS[name], dropout=1.0)).batch(0)
     (plain,) = stage(replace(WAYS[name], dropout=1.0, samples=untold())).batch(0)
-    assert not group.given.context and not group.given.branches
+    assert not group.condition.context and not group.condition.branches
     assert torch.equal(group.rows, frozen.rows(["ugly"] * 4))
     rows = Conditions(context={"text": frozen.rows(["ugly"] * 2)})
     wanted = base(group.x[:2], timesteps(group.sigma[:2]), base.prepare(rows, grid_of(group.x, base.spec.patch)))
@@ -194,8 +195,8 @@ def test_frames_stand_beside_either_prompt(stage: Make) -> None:
     first = Inputs({FRAMES: {0: InputImage(pixels=VIDEOS[0][0])}})
     made = replace(WAYS["frames"], samples=Same(samples=[sample(n, first, None) for n in range(4)]))
     (kept,), (dropped,) = (stage(replace(made, dropout=share)).batch(0) for share in (0.0, 1.0))
-    assert kept.given.channels is not None and kept.given.channels.any()
-    assert torch.equal(kept.given.channels, dropped.given.channels) and not torch.equal(kept.rows, dropped.rows)
+    assert kept.condition.channels is not None and kept.condition.channels.any()
+    assert torch.equal(kept.condition.channels, dropped.condition.channels) and not torch.equal(kept.rows, dropped.rows)
 
 
 # The reader, and the samples of the world
@@ -225,9 +226,9 @@ def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, bas
 def test_the_world_tells_what_words_alone_can_make() -> None:
     video = VideoSize(num_frames=5, height=32, width=32)
     for each in ReferenceSamples(level=L1, seed=0).draw(0, 20, video):
-        assert each.told is not None and parse(each.told)
+        assert each.base_prompt is not None and parse(each.base_prompt)
     for samples in (FrameSamples(level=L3, seed=0), EditSamples(level=L3, seed=0)):
         drawn = samples.draw(0, 40, video)
-        assert all((each.told is None) == bool(each.inputs) for each in drawn)
-        assert {None} < {each.told for each in drawn}
-        assert all(each.told in (None, each.prompt) for each in drawn)
+        assert all((each.base_prompt is None) == bool(each.inputs) for each in drawn)
+        assert {None} < {each.base_prompt for each in drawn}
+        assert all(each.base_prompt in (None, each.prompt) for each in drawn)

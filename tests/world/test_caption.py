@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from kinoform.world.backgrounds import PANS_RIGHT, STRIPES
-from kinoform.world.caption import caption, unnamed_caption, vocabulary, words
-from kinoform.world.grammar import MOTION_PHRASES, SHAPE_PHRASES
+from kinoform.world.caption import MOTION_PHRASES, SHAPE_PHRASES, caption, unnamed_caption, vocabulary, words
 from kinoform.world.motions import LEFT, STILL
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L1, L2, L3, Difficulty, sample_story, scene_from_seed

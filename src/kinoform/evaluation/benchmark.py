@@ -37,13 +37,10 @@ def default_tasks(sides: Sequence[ModelUnderTest], levels: Sequence[str] = tuple
     Identity belongs to the level of its scenes, L1, and is judged where one side takes references; another that takes
     none makes its videos without. Raises UsageError for a level that there is not.
     """
+    prompts = prompt_tasks(levels)
     takes = [frozenset(side.pipeline.inputs) for side in sides]
-    identity = (
-        task
-        for task in IDENTITY_TASKS
-        if any(LEVELS[level] == L1 for level in levels if level in LEVELS) and any(task.needs <= each for each in takes)
-    )
-    return (*prompt_tasks(levels), *identity)
+    identity = [task for task in IDENTITY_TASKS if any(task.needs <= inputs for inputs in takes)]
+    return (*prompts, *(identity if any(LEVELS[level] == L1 for level in levels) else ()))
 
 
 def benchmark(

@@ -56,14 +56,13 @@ def generated(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Gen
 
 def in_place(case: Case, result: Generated, frames: Frames) -> tuple[Frames, dict[str, float]]:
     """Lay other frames over the source in place of `raw`, and return them with the figures of that edit."""
-    given = case.inputs[VIDEO]
-    if given is None or result.alpha is None:
+    source = case.inputs[VIDEO]
+    if source is None or result.alpha is None:
         return frames, {}
-    source = given.frames
-    parts = zip(source, frames.astype(np.float32), result.alpha, strict=True)
-    laid = np.stack([composite(*each) for each in parts])
-    _, feather = EDIT.rim(given.size)
-    return laid, _seam(mean_of(seams(source, laid, result.alpha, feather=feather)))
+    parts = zip(source.frames, frames.astype(np.float32), result.alpha, strict=True)
+    laid = np.stack([composite(*part) for part in parts])
+    _, feather = EDIT.rim(source.size)
+    return laid, _seam(mean_of(seams(source.frames, laid, result.alpha, feather=feather)))
 
 
 @torch.inference_mode()

@@ -67,8 +67,8 @@ def thumbnail(case: Case, video: Video) -> bytes:
 
     All are of one height: still images, or a video and its mask.
     """
-    given = [image.pixels for image in (*case.inputs[FRAMES].values(), *case.inputs[REFERENCE_IMAGES])]
-    columns = [np.broadcast_to(pixels, (len(video.frames), *pixels.shape)) for pixels in given]
+    images = [image.pixels for image in (*case.inputs[FRAMES].values(), *case.inputs[REFERENCE_IMAGES])]
+    columns = [np.broadcast_to(pixels, (len(video.frames), *pixels.shape)) for pixels in images]
     source, mask = case.inputs[VIDEO], case.inputs[MASK]
     if source is not None and mask is not None:
         values = np.stack([mask.values] * 3, axis=-1)
@@ -94,7 +94,7 @@ def page(report: Report, *, command: str, images: Mapping[VideoKey, bytes]) -> s
 
 
 def _document(title: str, command: str, body: Iterable[str], *, sides: int) -> str:
-    """A page of this `body` (HTML), under its title and the command that makes it; for so many videos side by side."""
+    """Write a page of this `body` (HTML) under its title and command; `sides` videos stand side by side."""
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -155,7 +155,7 @@ def _videos(report: Report, cases: Sequence[CaseMetrics], images: Mapping[VideoK
 
 
 def _figure(encoded: bytes, result: VideoResult, name: str) -> str:
-    """A video, what was read of it, and each attribute as right or wrong, in a sign as well as a colour."""
+    """Write a video, its reading, and each attribute as right or wrong, by a sign as well as a colour."""
     marks = " ".join(
         f'<span class="{"right" if right else "wrong"}">{"✓" if right else "✗"}&nbsp;{escape(label(attribute))}</span>'
         for attribute, right in _marks(result)
@@ -168,7 +168,7 @@ def _figure(encoded: bytes, result: VideoResult, name: str) -> str:
 
 
 def _marks(result: VideoResult) -> Iterator[tuple[str, bool]]:
-    """Every mark so that right is good: what is bad is shown only where there is any."""
+    """Yield every mark so that right is good; bad marks are shown only where there are any."""
     for name, mark in result.marks.items():
         if name not in BAD:
             yield name, mark

@@ -63,15 +63,15 @@ class Report:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of each model, and with two sides whatever sets them apart."""
+        """The name of item model, and with two sides whatever sets them apart."""
         return tuple(" ".join([side.model, *self._apart(side)]) for side in self.sides)
 
     def cases(self) -> Iterator[tuple[CaseMetrics, ...]]:
-        """Yield each case as every side has it."""
+        """Yield item case as every side has it."""
         return zip(*(side.cases for side in self.sides), strict=True)
 
     def as_json(self) -> dict[str, object]:
-        several = [each.as_json() for marks in self.differences.values() for each in marks.values()]
+        several = [item.as_json() for marks in self.differences.values() for item in marks.values()]
         return {
             **self.first.as_json(),
             "other": None if self.other is None else self.other.as_json(),
@@ -79,28 +79,28 @@ class Report:
         }
 
     def _apart(self, side: Evaluation) -> list[str]:
-        """The hash of a model that shares its name with another, and settings that differ."""
-        alike = len({each.model for each in self.sides}) < len({each.fingerprint for each in self.sides})
+        """Return the hash of a model that shares its name with another, and settings that differ."""
+        alike = len({item.model for item in self.sides}) < len({item.fingerprint for item in self.sides})
         differing = [
             f"{name}={value}"
             for name, value in side.settings.items()
-            if any(each.settings[name] != value for each in self.sides)
+            if any(item.settings[name] != value for item in self.sides)
         ]
         return [side.fingerprint] * alike + differing
 
 
 def differences(first: CaseMetrics, other: CaseMetrics) -> dict[str, Difference]:
     """Compare every mark of a case. Raises UsageError unless both sides were asked for the same videos."""
-    if _asked(first) != _asked(other):
+    if _requested(first) != _requested(other):
         raise UsageError(
-            f"{first.name} was asked for other videos on each side; use the same tasks and count",
+            f"{first.name} was asked for other videos on item side; use the same tasks and count",
             code="videos_not_paired",
         )
     return {mark: _difference(mark, first, other) for mark in first.skill}
 
 
 def paired_interval(only_first: int, only_other: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of p_other - p_first for paired proportions (Bonett and Price 2012, adjusted Wald).
+    """Return the 95 % interval of p_other - p_first for paired proportions (Bonett and Price 2012, adjusted Wald).
 
     p12 = (f12 + 1) / (n + 2), p21 = (f21 + 1) / (n + 2), f12 and f21 the counts of pairs that are right on one side
     alone; p12 - p21 +- z sqrt((p12 + p21 - (p12 - p21)^2) / (n + 2)), z the normal 97.5 % point, cut to -1 .. 1.
@@ -117,7 +117,7 @@ def paired_interval(only_first: int, only_other: int, trials: int) -> tuple[floa
     return max(-1.0, middle - half), min(1.0, middle + half)
 
 
-def _asked(case: CaseMetrics) -> list[tuple[str, int]]:
+def _requested(case: CaseMetrics) -> list[tuple[str, int]]:
     return [(video.prompt, video.seed) for video in case.videos]
 
 

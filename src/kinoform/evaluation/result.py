@@ -56,7 +56,7 @@ def judge(story: Story, level: Difficulty, frames: UInt8[np.ndarray, "f h w 3"])
         for name in attributes(level)
         if name not in silent
     }
-    constant = all(each.count == seen[0].count for each in seen)
+    constant = all(item.count == seen[0].count for item in seen)
     return VideoResult(
         read=in_words(reading),
         marks=marks | {"binding_error": bool(score.binding_error), "count_constancy": constant},

@@ -120,7 +120,7 @@ def _title(report: Report, cases: Sequence[CaseMetrics]) -> str:
 
 
 def _figure(case: CaseMetrics, key: str) -> str:
-    """The mean, and in brackets how far it is from the codec's."""
+    """Write the mean, and in brackets how far it is from the codec's."""
     if key not in case.figures:
         return ""
     value, ceiling = case.figures[key], case.ceiling_figures.get(key)
@@ -128,7 +128,7 @@ def _figure(case: CaseMetrics, key: str) -> str:
 
 
 def _ceiling(cases: Sequence[CaseMetrics], key: str) -> str:
-    """The mean of the codec over all cases, which have equally many videos."""
+    """Write the mean of the codec over all cases, which have equally many videos."""
     values = [case.ceiling_figures[key] for case in cases if key in case.ceiling_figures]
     return f"{sum(values) / len(values):.2f}" if values else ""
 

@@ -24,7 +24,7 @@ from kinoform.world.motions import MOTIONS, SPIN, Motion
 from kinoform.world.pairs import Pair, covered, draw_pair
 from kinoform.world.palette import OBJECT_COLOURS
 from kinoform.world.portrait import portrait
-from kinoform.world.sampling import L1, L2, L3, RADIUS_JITTER, VIDEO_TIMES, Difficulty, is_held_out, sample_scene
+from kinoform.world.sampling import L1, L2, L3, RADIUS_JITTER, VIDEO_TIMES, Difficulty, is_held_out, pick, sample_scene
 from kinoform.world.scene import LARGE, SMALL, Scene, Thing
 from kinoform.world.shapes import SHAPES
 
@@ -67,7 +67,7 @@ def other_caption(generator: np.random.Generator, size: VideoSize) -> Mapping[st
         others = [other for other in starting_alike(scene) if is_held_out(other.story)]
         if others:
             break
-    target = others[int(generator.integers(len(others)))]
+    target = pick(generator, others)
     case = Case(prompt=caption(target.story, generator), seed=seed_from(generator), target=target, former=scene.story)
     return {"other caption": _with_frames(case, size, 0)}
 
@@ -104,7 +104,7 @@ def with_another_object(scene: Scene, generator: np.random.Generator) -> Scene:
     shapes = [
         shape for shape in SHAPES if shape != thing.subject.shape and (shape.fold or thing.subject.motion != SPIN)
     ]
-    colour, shape = (choices[int(generator.integers(len(choices)))] for choices in (colours, shapes))
+    colour, shape = pick(generator, colours), pick(generator, shapes)
     return _of_one(scene, replace(thing, subject=replace(thing.subject, colour=colour, shape=shape)))
 
 

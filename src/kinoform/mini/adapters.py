@@ -1,7 +1,6 @@
-"""The adapters of the embedded model: known frames, videos to change, images of what shall appear.
+"""Adapters of the embedded model: known frames, videos to change, reference images.
 
-Each is the embedded model with something put onto it; how they were trained is in mini/plans.py, what
-they can do in docs/editing.md.
+Plans of their trainings are in mini/plans.py; docs/editing.md shows their results.
 """
 
 from dataclasses import replace
@@ -17,11 +16,11 @@ from kinoform.models.side_blocks import SideBlocks
 from kinoform.recipe import Recipe
 
 TIME, SIDE = 4, 8
-"""The strides of the codec, of which a latent cell has TIME frames (but for the first) of SIDE x SIDE pixels."""
+"""Strides of the codec: a latent cell has TIME frames (the first one 1) of SIDE x SIDE pixels."""
 
 
 def frames() -> Recipe:
-    """Any frames of the video are known; none, and it is a video from words."""
+    """Return the recipe of `mini:frames`: any frames of the video may be known."""
     return replace(
         mini(),
         name="mini:frames",
@@ -32,7 +31,7 @@ def frames() -> Recipe:
 
 
 def vace() -> Recipe:
-    """A video is changed where a mask is white, with images of what shall appear."""
+    """Return the recipe of `mini:vace`: a video is changed where a mask is white, perhaps with reference images."""
     return replace(
         mini(),
         name="mini:vace",
@@ -42,7 +41,7 @@ def vace() -> Recipe:
 
 
 def reference_guests() -> Recipe:
-    """Images of what shall appear, as tokens that the video's self-attention sees."""
+    """Return the recipe with reference images as tokens that the video's self-attention sees."""
     return replace(
         mini(),
         name="mini:reference",
@@ -57,7 +56,7 @@ READ = ReferenceStream(width=REFERENCE_ROWS.width, reader=ReaderSpec())
 
 
 def reference_stream() -> Recipe:
-    """The same images as rows of a gated stream of cross-attention; what `reference` is compared with."""
+    """Return the recipe with reference images as rows of a gated stream of cross-attention."""
     return replace(
         mini(),
         name="mini:reference",
@@ -66,20 +65,20 @@ def reference_stream() -> Recipe:
     )
 
 
-SAID = WordStream(width=REFERENCE_ROWS.width)
+WORDS = WordStream(width=REFERENCE_ROWS.width)
 """Two rows that stand behind the prompt's, as "green" and "star" would."""
 
 
 def reference_words() -> Recipe:
-    """The same image as words of the prompt."""
+    """Return the recipe with a reference image as words of the prompt."""
     return replace(
         mini(),
         name="mini:reference",
         conditioners=(replace(REFERENCE_ROWS, most=1),),
-        additions=Additions(context=(SAID,)),
+        additions=Additions(context=(WORDS,)),
     )
 
 
 def reference() -> Recipe:
-    """The best of the three, which ships; docs/editing.md has the table."""
+    """Return the best of these three, which ships as `mini:reference`; docs/editing.md compares them."""
     return reference_words()

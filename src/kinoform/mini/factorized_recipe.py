@@ -1,7 +1,7 @@
 """`mini` with factorized attention, for comparison: the same codec, the same text encoder, another transformer.
 
-Space and time take turns, and an image of what shall appear is read between them. A block has two attentions of its
-own where that of `mini` has one, and half the feed-forward: a video takes as many operations to 4 % as with `mini`.
+Attention alternates between space and time, with a stream of reference images between them. A block has two
+self-attentions where that of `mini` has one, and half the feed-forward: a video takes as many operations to 4 %.
 """
 
 from dataclasses import replace

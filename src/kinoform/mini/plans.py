@@ -33,14 +33,14 @@ from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import Difficulty
 
 WORLD = Difficulty(textured=0.3, sized=0.3, panned=0.25, paired=0.25)
-"""Everything of L3, more than a third of it as simple as L1."""
+"""All features of L3; more than a third of the scenes are as simple as L1."""
 
 SINGLE = Difficulty(textured=0.3, sized=0.3)
-"""One object and a camera at rest: what a reference image shows is then no question."""
+"""One object and a camera at rest, so that it is clear what a reference image shows."""
 
 OFF_PALETTE = 0.5
-"""The share of objects that only a reference image shows whose colour no word names. No pair of colour and shape stands
-for another then, and one that was never shown is read as well as any."""
+"""Share of the objects in reference images whose colour no word names. The encoder then learns colour and shape apart,
+and reads pairs that it was never shown as well as any."""
 
 
 def in_blocks(name: str, parameter: Tensor) -> bool:
@@ -54,7 +54,7 @@ def inner_convolutions(name: str, parameter: Tensor) -> bool:
 
 
 def mini() -> Plan:
-    """Three stages from nothing: two hours of one core for the transformer, minutes for the rest."""
+    """Plan `mini` in three stages: two hours of one core for the transformer, minutes for the rest."""
     recipe = mini_recipe()
     assert isinstance(recipe.codec, VAESpec)
     videos = Videos(level=WORLD, num_frames=recipe.num_frames, height=recipe.height, width=recipe.width, seed=20261120)
@@ -95,7 +95,7 @@ def mini() -> Plan:
 
 
 def mini_factorized() -> TransformerPlan:
-    """The videos, noise, levels, batches and steps of `mini`; some captions leave the object to a reference image."""
+    """Plan `mini-factorized` as `mini`; some captions leave the object to a reference image."""
     recipe, full = factorized_recipe(), mini()
     images = ReferenceImages(rows=adapters.REFERENCE_ROWS, off_palette=OFF_PALETTE)
     encoder = reference_encoder(recipe, IMAGES)
@@ -155,7 +155,7 @@ def reference_words() -> AdapterPlan:
             hidden=_encoder_matrices,
         ),
     )
-    encoder = reference_encoder(recipe, adapters.SAID)
+    encoder = reference_encoder(recipe, adapters.WORDS)
     config = replace(encoder.config, off_palette=OFF_PALETTE)
     encoder = replace(encoder, config=config, training=training, stage=TextualInversionStage, frozen=True)
     return replace(_reference("words", recipe, rank=20), encoder=encoder)
@@ -189,13 +189,13 @@ def _encoder_matrices(name: str, parameter: Tensor) -> bool:
 
 
 def _stream_matrices(name: str, parameter: Tensor) -> bool:
-    """Take those of an added stream, which are whole; the thin ones of the low-rank changes are AdamW's."""
+    """Take the matrices of an added stream; the factors of low-rank changes are AdamW's."""
     added = ".streams.reference." in name or ".context.reference." in name
     return added and name.endswith(".weight") and parameter.ndim == 2
 
 
 def _reference(name: str, recipe: Recipe, *, rank: int) -> AdapterPlan:
-    """Plan at the levels of a video's steps: what an image says is decided near pure noise, then the video shows it."""
+    """Plan at the noise levels of generation, since the object of an image is decided near pure noise."""
     plan = _adapter(name, recipe, ReferenceSamples(level=SINGLE, seed=20261123), rank=rank, steps=1000)
     return replace(plan, levels=LevelSampling(shift=8.0))
 
@@ -203,7 +203,7 @@ def _reference(name: str, recipe: Recipe, *, rank: int) -> AdapterPlan:
 def _adapter(
     name: str, recipe: Recipe, samples: Samples, *, rank: int, steps: int, learning_rate: float = 2e-3
 ) -> AdapterPlan:
-    """A model of 2 MB at most, which the rank sees to, from about 20 minutes of one core."""
+    """Plan an adapter of at most 2 MB, by its rank, from about 20 minutes of one core."""
     return AdapterPlan(
         name=name,
         base="mini",

@@ -1,6 +1,6 @@
-"""The embedded model: small enough to train on a laptop, built from the same parts as the released ones.
+"""Recipe of the embedded model: small enough to train on a laptop, built from the same parts as the released ones.
 
-How it was trained and what was tried: docs/mini.md; the training itself: mini/plans.py.
+The plan of its training is in mini/plans.py; docs/mini.md has its figures and what was tried.
 """
 
 from kinoform.conditions.video_to_video import StartVideo

@@ -1,6 +1,6 @@
-"""An adapter of a finished model: what is added to it, and low-rank changes of it, learn from its own inputs.
+"""Training of an adapter: additions to a finished model, and low-rank changes of it, learn from samples.
 
-The very conditioners of the recipe encode the samples, so a training never sees what no request could give.
+The conditioners of the recipe encode the samples, as they encode the inputs of requests.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from kinoform.types import Conditions, Latents, Velocity
 
 CPU = torch.device("cpu")
 
-LEAD = 4
+MAX_PREFIX = 4
 """Latent frames of noise that are drawn for images before the video, whether there are any or not."""
 
 
@@ -49,16 +49,15 @@ LEAD = 4
 class Sample:
     """Video of a training, with the inputs and the prompt that ask for it.
 
-    Where the model that is adapted makes the same video from words alone, these are `told`: its own velocity under them
-    is then what is learnt, which holds no chance, and not that of the one video that was drawn.
-    Raises UsageError when the video to be made is the video that is handed over: nothing is learned from that but
-    to copy, and the loss would look splendid.
+    `base_prompt` is the prompt from which the base model makes such a video without the inputs, if it can: the base's
+    velocity under it is then the target, which has less variance than that of the one video that was drawn.
+    Raises UsageError when the source video is the target video, since copying is all that could be learnt from it.
     """
 
     inputs: Inputs
     prompt: str
     video: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
-    told: str | None = None
+    base_prompt: str | None = None
 
     def __post_init__(self) -> None:
         source = self.inputs[VIDEO]
@@ -82,9 +81,9 @@ class AdapterPlan:
 
     `recipe` has the additions and the conditioners; `lora` says which layers get low-rank changes (None for
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the
-    recipe's negative prompt, for guidance, and whose inputs are those that stand beside it; that inputs are left out at
-    times is up to `samples`. What is told in words (see `Sample`) weighs `told_weight` in the loss. `encoder` is
-    how the embedding of an added context stream learns first. `precision` is that of the products.
+    recipe's negative prompt, for guidance, with the inputs of the negative pass; samples without inputs are up to
+    `samples`. Samples with a `base_prompt` weigh `base_weight` in the loss. `encoder` is the plan by which the
+    embedding of an added context stream learns first. `precision` is that of the matrix products.
     """
 
     name: str
@@ -96,7 +95,7 @@ class AdapterPlan:
     training: TrainingSpec
     batch: int = 32
     dropout: float = 0.1
-    told_weight: float = 4.0
+    base_weight: float = 4.0
     seed: int = 4
     precision: torch.dtype = torch.float32
     encoder: EncoderPlan | None = None
@@ -151,7 +150,7 @@ class SampleGroup:
     x: Latents
     sigma: Float[Tensor, " b"]
     rows: Float[Tensor, "b n r"]
-    given: ConditionerOutput
+    condition: ConditionerOutput
     target: Velocity
     weight: Float[Tensor, "b 1 1 1 1"]
     share: float
@@ -175,11 +174,11 @@ def train_adapter(
 
 
 def deciding(plan: AdapterPlan, base_hash: str) -> dict[str, object]:
-    """All of a plan that decides the weights, and the hash of the model that is adapted; not how it makes videos."""
+    """Return all of a plan that decides the weights, and the hash of the base; not the settings of generation."""
     recipe = plan.recipe
-    told = {each.name: getattr(plan, each.name) for each in fields(plan) if each.name not in ("recipe", "training")}
+    values = {item.name: getattr(plan, item.name) for item in fields(plan) if item.name not in ("recipe", "training")}
     parts = {name: getattr(recipe, name) for name in ("transformer", "additions", "conditioners", "negative_prompt")}
-    return {"base_hash": base_hash, **told, **parts, "video": plan.video}
+    return {"base_hash": base_hash, **values, **parts, "video": plan.video}
 
 
 class AdapterStage:
@@ -197,8 +196,8 @@ class AdapterStage:
         self._plan, self._frozen, self._rank = plan, frozen, rank or Rank()
         self._encoders = CodecOnly(frozen.codec)
         generator, additions = torch.Generator().manual_seed(plan.seed), plan.recipe.additions or Additions()
-        widened, trainable = additions.trainable(additions.apply(base), plan.lora, generator, name=plan.name)
-        model = apart(widened, base)  # it goes to the device, and the base is asked on the CPU
+        extended, trainable = additions.trainable(additions.apply(base), plan.lora, generator, name=plan.name)
+        model = apart(extended, base)  # it goes to the device, and the base is asked on the CPU
         assert isinstance(model, DiT)
         for parameter in trainable.values():
             parameter.data = parameter.data.float()
@@ -219,18 +218,19 @@ class AdapterStage:
         sigma = plan.levels.draw((plan.batch,), generator, step)[mine]
         drawn = plan.samples.draw(step, plan.batch, plan.video)[mine]
         samples = [self._dropped(sample) if drop else sample for sample, drop in zip(drawn, dropped, strict=True)]
-        given = [self.given(sample) for sample in drawn]
-        given = [each.negative() if drop else each for each, drop in zip(given, dropped, strict=True)]
+        conditions = [self.encode_inputs(sample) for sample in drawn]
+        conditions = [item.negative() if drop else item for item, drop in zip(conditions, dropped, strict=True)]
         videos, _ = self._frozen.codec.encode(to_signed(np.stack([sample.video for sample in samples])))
         channels, frames, *sides = videos.shape[1:]
-        noise = torch.randn(plan.batch, channels, LEAD + frames, *sides, generator=generator)[mine]
-        drawings = [_Drawing(*each) for each in zip(samples, given, videos, noise, sigma, strict=True)]
-        return tuple(self._group([drawings[n] for n in places], len(given)) for places in group_similar(given))
+        noise = torch.randn(plan.batch, channels, MAX_PREFIX + frames, *sides, generator=generator)[mine]
+        encoded = [_EncodedSample(*item) for item in zip(samples, conditions, videos, noise, sigma, strict=True)]
+        groups = group_similar(conditions)
+        return tuple(self._group([encoded[n] for n in indices], len(encoded)) for indices in groups)
 
-    def given(self, sample: Sample) -> ConditionerOutput:
+    def encode_inputs(self, sample: Sample) -> ConditionerOutput:
         """Encode a sample's inputs as the conditioners would encode those of a request."""
         video, conditioners = self._plan.video, self._plan.recipe.conditioners
-        return together(each.encode(sample.inputs, video, self._encoders) for each in conditioners)
+        return together(item.encode(sample.inputs, video, self._encoders) for item in conditioners)
 
     def loss(self, batch: tuple[SampleGroup, ...]) -> Float[Tensor, ""]:
         rounded = {
@@ -242,55 +242,53 @@ class AdapterStage:
 
     def _dropped(self, sample: Sample) -> Sample:
         negative = self._plan.recipe.negative_prompt
-        return replace(sample, prompt=negative, told=None if sample.told is None else negative)
+        return replace(sample, prompt=negative, base_prompt=None if sample.base_prompt is None else negative)
 
-    def _group(self, drawings: list[_Drawing], of: int) -> SampleGroup:
-        """The videos behind the images that stand before them, which are denoised to what they are."""
-        lead = drawings[0].given.constraints.prefix_frames
-        x0 = torch.stack([each.x0 for each in drawings])
-        images = [
-            each.given.constraints.prefix_latents
-            for each in drawings
-            if each.given.constraints.prefix_latents is not None
-        ]
-        x0 = torch.cat([torch.cat(images), x0], dim=2) if lead else x0
-        noise = torch.stack([each.noise[:, LEAD - lead :] for each in drawings])
-        sigma = torch.stack([each.sigma for each in drawings])
+    def _group(self, samples: list[_EncodedSample], batch: int) -> SampleGroup:
+        """Stack samples, their videos behind the latents of images where these stand before them."""
+        condition = collate([item.condition for item in samples])
+        prefix_frames = condition.constraints.prefix_frames
+        x0 = torch.stack([item.x0 for item in samples])
+        images = [latents for item in samples if (latents := item.condition.constraints.prefix_latents) is not None]
+        x0 = torch.cat([torch.cat(images), x0], dim=2) if prefix_frames else x0
+        noise = torch.stack([item.noise[:, MAX_PREFIX - prefix_frames :] for item in samples])
+        sigma = torch.stack([item.sigma for item in samples])
         x, target = noised(x0, sigma, noise), velocity_target(x0, noise)
-        told = [n for n, each in enumerate(drawings) if each.sample.told is not None]
-        if told and lead:
+        prompts = {n: item.sample.base_prompt for n, item in enumerate(samples) if item.sample.base_prompt is not None}
+        by_base = list(prompts)
+        if by_base and prefix_frames:
             raise UsageError(
-                "a video behind images cannot be told in words alone; leave `told` out of such samples",
-                code="told_behind_images",
+                "the base model makes no video behind images; leave `base_prompt` out of such samples",
+                code="base_prompt_behind_images",
             )
-        if told:
-            target[told] = self._by_base(x[told], sigma[told], [drawings[n].sample.told or "" for n in told])
-        weight = torch.ones(len(drawings), 1, 1, 1, 1)
-        weight[told] = self._plan.told_weight
+        if by_base:
+            target[by_base] = self._base_velocity(x[by_base], sigma[by_base], list(prompts.values()))
+        weight = torch.ones(len(samples), 1, 1, 1, 1)
+        weight[by_base] = self._plan.base_weight
         return SampleGroup(
             x=x,
             sigma=sigma,
-            rows=self._frozen.rows([each.sample.prompt for each in drawings]),
-            given=collate([each.given for each in drawings]),
+            rows=self._frozen.rows([item.sample.prompt for item in samples]),
+            condition=condition,
             target=target,
             weight=weight,
-            share=len(drawings) / of,
+            share=len(samples) / batch,
         )
 
-    def _by_base(self, x: Latents, sigma: Float[Tensor, " b"], prompts: list[str]) -> Velocity:
-        """The velocity of the model that is adapted, from words alone."""
+    def _base_velocity(self, x: Latents, sigma: Float[Tensor, " b"], prompts: list[str]) -> Velocity:
+        """Predict the velocity of the base model, from prompts alone."""
         return predict_velocity(self._base, x, sigma, Conditions(context={"text": self._frozen.rows(prompts)}))
 
     def _loss(self, group: SampleGroup, rounded: dict[str, Tensor]) -> Float[Tensor, ""]:
-        velocity = functional_call(self._model, rounded, (group.x, group.sigma, group.given.conditions(group.rows)))
+        velocity = functional_call(self._model, rounded, (group.x, group.sigma, group.condition.conditions(group.rows)))
         return (group.weight * (velocity.float() - group.target).square()).mean()
 
 
-class _Drawing(NamedTuple):
-    """One sample, what the conditioners gave of it, its video, and the noise that is put over it at a level."""
+class _EncodedSample(NamedTuple):
+    """Sample, its encoded inputs and video, and the noise and level that are mixed into the video."""
 
     sample: Sample
-    given: ConditionerOutput
+    condition: ConditionerOutput
     x0: Float[Tensor, "c f h w"]
     noise: Float[Tensor, "c m h w"]
     sigma: Float[Tensor, ""]

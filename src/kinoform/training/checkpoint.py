@@ -105,10 +105,10 @@ def fingerprint(value: object) -> dict[str, str]:
     return dict(_entries("", value))
 
 
-def difference(saved: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+def difference(saved: Mapping[str, str], current: Mapping[str, str]) -> str:
     """Write the first entries that differ as "name: saved x, now y; ... and 7 more", or the empty string."""
-    names = sorted(name for name in {*saved, *wanted} if saved.get(name) != wanted.get(name))
-    entries = [f"{n}: saved {saved.get(n, 'nothing')}, now {wanted.get(n, 'nothing')}" for n in names[:_SHOWN]]
+    names = sorted(name for name in {*saved, *current} if saved.get(name) != current.get(name))
+    entries = [f"{n}: saved {saved.get(n, 'nothing')}, now {current.get(n, 'nothing')}" for n in names[:_SHOWN]]
     return "; ".join(entries) + (f"; and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
@@ -138,7 +138,7 @@ def save(folder: Path, checkpoint: TrainingCheckpoint, *, keep: int = 2) -> Path
 
 
 def latest(folder: Path, fingerprint: dict[str, str]) -> TrainingCheckpoint | None:
-    """The newest complete checkpoint, or None; a damaged one is passed over with a warning naming the file.
+    """Return the newest complete checkpoint, or None; a damaged one is passed over with a warning naming the file.
 
     Raises UsageError when that checkpoint belongs to a training with another fingerprint.
     """

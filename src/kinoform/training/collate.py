@@ -1,4 +1,4 @@
-"""Batches of what conditioners return for single samples, of those that have the same shapes."""
+"""Batches of the conditioners' outputs for single samples of the same shapes."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from kinoform.conditions.protocols import ConditionerOutput, LatentConstraints
 from kinoform.errors import UsageError
 
 
-def group_similar(given: Sequence[ConditionerOutput]) -> list[list[int]]:
-    """Indices of those with the same inputs, shapes and plain values; in the order of the first of each kind."""
-    found: dict[object, list[int]] = defaultdict(list)
-    for place, each in enumerate(given):
-        found[_form((each.context, each.channels, each.branches, each.constraints.prefix_frames))].append(place)
-    return list(found.values())
+def group_similar(outputs: Sequence[ConditionerOutput]) -> list[list[int]]:
+    """Group indices of outputs with the same inputs, shapes and plain values; in the order of item group's first."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for index, item in enumerate(outputs):
+        groups[_form((item.context, item.channels, item.branches, item.constraints.prefix_frames))].append(index)
+    return list(groups.values())
 
 
-def collate(given: Sequence[ConditionerOutput]) -> ConditionerOutput:
-    """One contribution for a batch: tensors one behind the other along their first axis, all else as the first has it.
+def collate(outputs: Sequence[ConditionerOutput]) -> ConditionerOutput:
+    """Join the outputs of a batch: tensors along their first axis, all else as the first has it.
 
-    What is known of the video is left out: it is imposed while a video is made, not learned. Raises UsageError for
-    clean tokens, which stand for a whole batch.
+    Known latents are left out: they are imposed during generation, not learned. Raises UsageError for clean tokens,
+    which stand for a whole batch.
     """
-    if any(each.clean is not None for each in given):
+    if any(item.clean is not None for item in outputs):
         raise UsageError(
             "clean tokens are the same for a whole batch; an adapter cannot learn from them", code="input_not_taken"
         )
-    first = given[0]
+    first = outputs[0]
     return ConditionerOutput(
-        context=_joined([each.context for each in given]),
-        channels=_joined([each.channels for each in given]),
-        branches=_joined([each.branches for each in given]),
+        context=_joined([item.context for item in outputs]),
+        channels=_joined([item.channels for item in outputs]),
+        branches=_joined([item.branches for item in outputs]),
         constraints=LatentConstraints(prefix_frames=first.constraints.prefix_frames),
         dropped_for_cfg=first.dropped_for_cfg,
     )
@@ -47,23 +47,23 @@ def _joined(values: Sequence[Any]) -> Any:
     if isinstance(first, Tensor):
         return torch.cat(list(values))
     if isinstance(first, Mapping):
-        return {name: _joined([each[name] for each in values]) for name in first}
+        return {name: _joined([item[name] for item in values]) for name in first}
     if isinstance(first, tuple | list):
-        return tuple(_joined(each) for each in zip(*values, strict=True))
+        return tuple(_joined(item) for item in zip(*values, strict=True))
     if is_dataclass(first) and not isinstance(first, type):
-        names = [each.name for each in fields(first)]
-        return replace(first, **{name: _joined([getattr(each, name) for each in values]) for name in names})
+        names = [item.name for item in fields(first)]
+        return replace(first, **{name: _joined([getattr(item, name) for item in values]) for name in names})
     return first
 
 
 def _form(value: Any) -> object:
-    """The part of a value that must be equal for two to be joined."""
+    """Return the part of a value that must be equal for two to be joined."""
     if isinstance(value, Tensor):
         return tuple(value.shape[1:])
     if isinstance(value, Mapping):
-        return tuple((name, _form(each)) for name, each in sorted(value.items()))
+        return tuple((name, _form(item)) for name, item in sorted(value.items()))
     if isinstance(value, tuple | list):
-        return tuple(_form(each) for each in value)
+        return tuple(_form(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        return tuple(_form(getattr(value, each.name)) for each in fields(value))
+        return tuple(_form(getattr(value, item.name)) for item in fields(value))
     return value

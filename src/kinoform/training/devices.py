@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def check_device(device: torch.device) -> None:
-    """Raises UsageError when no tensor can be made on the device and read back."""
+    """Raise UsageError when no tensor can be made on the device and read back."""
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as failure:
@@ -26,7 +26,7 @@ def check_device(device: torch.device) -> None:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raises UsageError when PyTorch's compiler does not work here, for example for want of a C++ compiler."""
+    """Raise UsageError when PyTorch's compiler does not work here, for example for want of a C++ compiler."""
     try:
         torch.compile(torch.square)(torch.ones(2, device=device))
     except Exception as failure:  # its own errors and those of every compiler behind it
@@ -38,33 +38,33 @@ def check_compiler(device: torch.device) -> None:
 
 
 def device_of(rank: Rank, device: torch.device) -> torch.device:
-    """Processes that share "cuda" take its devices in turn; a device with a number is meant as it stands."""
+    """Return the device of a process: those that share "cuda" take its devices in turn; a numbered device stays."""
     if device.type != "cuda" or device.index is not None or rank.world_size == 1:
         return device
     return torch.device("cuda", rank.index % torch.cuda.device_count())
 
 
 def apart(module: nn.Module, other: nn.Module) -> nn.Module:
-    """A copy of the module that may be moved, or cast, alone: what it shares with `other` stays there where it is.
+    """Copy a module so that it may be moved or cast alone: what it shares with `other` stays there as it is.
 
     Until then both share the memory. Parameters that are the module's own stay the same objects, with their hooks.
     """
     shared: dict[int, Any] = {
-        id(each): nn.Parameter(each.detach(), requires_grad=each.requires_grad) for each in other.parameters()
+        id(item): nn.Parameter(item.detach(), requires_grad=item.requires_grad) for item in other.parameters()
     }
-    shared |= {id(each): each.detach() for each in other.buffers()}
-    own = {id(each): each for each in module.parameters()}
+    shared |= {id(item): item.detach() for item in other.buffers()}
+    own = {id(item): item for item in module.parameters()}
     return deepcopy(module, own | shared)
 
 
 def moved(tree: Any, device: torch.device) -> Any:
-    """A tree of dictionaries, lists, tuples, named tuples and dataclasses with its tensors on `device`."""
+    """Return a tree of dictionaries, lists, tuples, named tuples and dataclasses with its tensors on `device`."""
     if isinstance(tree, Tensor):
         return tree.to(device)
     if isinstance(tree, Mapping):
         return {name: moved(branch, device) for name, branch in tree.items()}
     if is_dataclass(tree) and not isinstance(tree, type):
-        return replace(tree, **{each.name: moved(getattr(tree, each.name), device) for each in fields(tree)})
+        return replace(tree, **{item.name: moved(getattr(tree, item.name), device) for item in fields(tree)})
     if isinstance(tree, list | tuple):
         branches = [moved(branch, device) for branch in tree]
         return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)

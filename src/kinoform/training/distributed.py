@@ -57,9 +57,9 @@ class ProcessGroup(Protocol):
         ...
 
     def map_sharded(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
-        """`work(stack)` of each, shape for shape; of [k, ...] each process may do some of the k and get the rest.
+        """Return `work(stack)` of each, in its shape; each process may do some of the k of [k, ...] and get the rest.
 
-        Every process hands over the same float32 stacks, and `work` treats each of the k by itself.
+        Every process passes the same float32 stacks, and `work` treats each of the k by itself.
         """
         ...
 
@@ -94,30 +94,30 @@ class GlooGroup:
         flat = torch.cat([part.flatten() for part in parts]).cpu()  # where gloo works on every machine
         distributed.all_reduce(flat)
         flat /= self.rank.world_size
-        for part, found in zip(parts, _split(flat, parts), strict=True):
-            part.copy_(found.view_as(part))
+        for part, mean in zip(parts, _split(flat, parts), strict=True):
+            part.copy_(mean.view_as(part))
 
     def map_sharded(self, work: Callable[[Tensor], Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
-        """Share the work out on the CPU. On accelerators each process does it all: telling of it would take longer."""
+        """Share the work on the CPU; on accelerators each process does it all, since sending it would take longer."""
         if any(stack.device.type != "cpu" for stack in stacks):
             return [work(stack) for stack in stacks]
         flat = torch.zeros(sum(stack.numel() for stack in stacks))
-        found = [part.view_as(stack) for part, stack in zip(_split(flat, stacks), stacks, strict=True)]
-        for result, stack in zip(found, stacks, strict=True):
+        results = [part.view_as(stack) for part, stack in zip(_split(flat, stacks), stacks, strict=True)]
+        for result, stack in zip(results, stacks, strict=True):
             mine = slice(self.rank.index, None, self.rank.world_size)
             result[mine] = work(stack[mine])
         distributed.all_reduce(flat)
-        return found
+        return results
 
     def any(self, flag: bool) -> bool:
-        """Tell it also when the process that started them is gone, or they would go on unseen."""
+        """Tell whether a flag is set, or the process that started the group is gone."""
         raised = torch.tensor(float(flag or os.getppid() != self._parent))
         distributed.all_reduce(raised)
         return bool(raised)
 
 
 def _split(flat: Tensor, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return flat.split([each.numel() for each in like])
+    return flat.split([item.numel() for item in like])
 
 
 def spawn(count: int, work: Callable[..., object], arguments: Sequence[Any] = ()) -> None:
@@ -177,7 +177,7 @@ def _member(
 
 
 def loopback() -> str | None:
-    """The interface over which a machine speaks to itself: `lo` on Linux, `lo0` on macOS; else None."""
+    """Return the name of the loopback interface: `lo` on Linux, `lo0` on macOS; else None."""
     names = (name for _, name in socket.if_nameindex())
     return next((name for name in sorted(names) if re.fullmatch(r"lo\d*", name)), None)
 
@@ -191,7 +191,7 @@ def _heed_the_first_alone(index: int) -> None:
 
 
 class _handed_on:
-    """Signals to this process go to that one instead, during the block."""
+    """Context that hands signals to this process on to another one."""
 
     def __init__(self, process: Any) -> None:
         self._process = process

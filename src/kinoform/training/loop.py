@@ -46,7 +46,7 @@ class Learner:
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     def gradients(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Leave the group's mean gradients in the parameters; its mean loss."""
+        """Leave the group's mean gradients in the parameters and return its mean loss."""
         self.optimizer.clear()
         loss.backward()
         mean = loss.detach().float()
@@ -54,7 +54,7 @@ class Learner:
         return mean
 
     def clipped(self) -> Float[Tensor, ""]:
-        """Scale the gradients down to the bound; the norm that they had."""
+        """Scale the gradients down to the bound and return the norm that they had."""
         return torch.nn.utils.clip_grad_norm_(self._parameters, self.spec.clip)
 
     def apply(self, step: int) -> None:
@@ -94,7 +94,7 @@ def train(
 def finished(
     stage: Stage, folder: Path, spec: TrainingSpec, options: RunOptions, group: ProcessGroup | None = None
 ) -> tuple[nn.Module, dict[str, object]]:
-    """Train; then the stage's module with its averaged weights, frozen, and how far its training went."""
+    """Train; return the stage's module with its averaged weights, frozen, and the counts of the training."""
     outcome = train(stage, folder, spec, options, group)
     module = stage.modules().eval()
     outcome.ema.copy_to(module)
@@ -158,25 +158,25 @@ class _Run:
         self.progress, self.saved = self._start()
 
     def _start(self) -> tuple[TrainingProgress, int | None]:
-        found = checkpoint.latest(self.checkpoints, self.fingerprint)
+        saved = checkpoint.latest(self.checkpoints, self.fingerprint)
         seed_everything(self.spec.seed)
-        if found is None:
+        if saved is None:
             return TrainingProgress(), None
         try:
-            self.learner.load_state_dict(found.state["learner"])
-            restore_randomness(found.state["randomness"])
+            self.learner.load_state_dict(saved.state["learner"])
+            restore_randomness(saved.state["randomness"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as failure:
             raise UsageError(
-                f"the state after {found.progress.step} steps in {self.checkpoints} does not fit what is trained "
+                f"the state after {saved.progress.step} steps in {self.checkpoints} does not fit what is trained "
                 f"({' '.join(str(failure).split())[:200]}); use the version of kinoform that wrote it, or train in "
                 "another folder",
                 code="checkpoint_damaged",
             ) from failure
-        return found.progress, found.progress.step
+        return saved.progress, saved.progress.step
 
     def steps(self) -> Iterator[Measurement]:
-        """One finished step at a time, until the schedule or the time is spent."""
-        begun = time.monotonic() - self.progress.seconds
+        """Yield one finished step at a time, until the schedule or the time is spent."""
+        start = time.monotonic() - self.progress.seconds
         total = self.spec.schedule.total
         batch = self._batch(self.progress.step)
         while self.progress.step < total and not self._out_of_time():
@@ -189,7 +189,7 @@ class _Run:
             finite = isfinite(read) and isfinite(length)
             if finite:
                 self.learner.apply(step)
-            self.progress = self._after(finite, time.monotonic() - begun)
+            self.progress = self._after(finite, time.monotonic() - start)
             yield self._measured(step, read, length)
             if not finite:
                 self._complain(step, read, length)
@@ -247,10 +247,10 @@ class _Run:
         if self.saved == self.progress.step:
             return
         state = moved({"learner": self.learner.state_dict(), "randomness": randomness()}, CPU)
-        found = TrainingCheckpoint(progress=self.progress, fingerprint=self.fingerprint, state=state)
+        state_now = TrainingCheckpoint(progress=self.progress, fingerprint=self.fingerprint, state=state)
         try:
             log.sync()
-            checkpoint.save(self.checkpoints, found, keep=self.options.keep)
+            checkpoint.save(self.checkpoints, state_now, keep=self.options.keep)
             self.saved = self.progress.step
         except NonFiniteError:
             raise
@@ -279,7 +279,7 @@ class _Run:
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
-    """Zeros where no sample here used the parameter; one of another process may have."""
+    """Return the gradient; zeros where no sample here used the parameter, as one of another process may have."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
@@ -293,18 +293,18 @@ def _stop_signals() -> Iterator[list[str]]:
         yield received  # only the main thread may listen
         return
     former = {number: signal.getsignal(number) for number in stop_signals()}
-    heard = 0.0
+    received_at = 0.0
 
     def restore() -> None:
         for number, handler in former.items():
             signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
+        nonlocal received_at
         if not received:
             received.append(signal.Signals(number).name)
-            heard = time.monotonic()
-        elif time.monotonic() - heard > PATIENCE:
+            received_at = time.monotonic()
+        elif time.monotonic() - received_at > PATIENCE:
             restore()
             signal.raise_signal(number)
 

@@ -46,7 +46,7 @@ class Log:
     """
 
     def __init__(self, path: Path, *, step: int) -> None:
-        with _told(path):
+        with _write_errors(path):
             kept = _lines_before(path, step) if path.exists() else []
             with whole(path, force=True) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
@@ -68,7 +68,7 @@ class Log:
 
         Raises KinoformError when that fails, for example on a full disk.
         """
-        with _told(self._path):
+        with _write_errors(self._path):
             self._empty()
             os.fsync(self._file.fileno())
 
@@ -99,7 +99,7 @@ def read_metrics(path: Path) -> list[Measurement]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as failure:
@@ -136,10 +136,10 @@ def bar(total: int, *, done: int, shown: bool = True) -> Iterator[Callable[[int,
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     progress = Progress(*columns, console=console, refresh_per_second=2, disable=not shown)
     task = progress.add_task("", total=total, completed=done)
-    begun = time.monotonic()
+    start = time.monotonic()
 
     def tell(step: int, loss: float | None) -> None:
-        if not progress.live.is_started and time.monotonic() - begun > _SHOWN_AFTER:
+        if not progress.live.is_started and time.monotonic() - start > _SHOWN_AFTER:
             progress.start()
         progress.update(task, completed=step, description="" if loss is None else f"loss {loss:.4f}")
 

@@ -44,7 +44,7 @@ class LevelSampling:
 def shifted_uniform(
     shape: tuple[int, ...], shift: float, generator: torch.Generator, *, stratified: bool = False
 ) -> Float[Tensor, "..."]:
-    """Levels sigma in the open interval (0, 1), float32, on the generator's device.
+    """Draw levels sigma in the open interval (0, 1), float32, on the generator's device.
 
     Stratified: along the first axis (the batch) each of the `n` equal parts of (0, 1) holds exactly one
     u, in random order. Every level is still uniform by itself, but the mean of a batch varies far less.

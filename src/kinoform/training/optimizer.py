@@ -203,7 +203,7 @@ class Muon(torch.optim.Optimizer):
             parameter.add_(direction.reshape(parameter.shape), alpha=-scale)
 
     def _ahead(self, parameter: nn.Parameter) -> Tensor:
-        """Nesterov: the momentum is updated, and its next value guessed from the same gradient."""
+        """Update the momentum and return its next value as guessed from the same gradient (Nesterov)."""
         gradient, state = parameter.grad, self.state[parameter]
         assert gradient is not None
         if "momentum" not in state:
@@ -215,7 +215,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalized(
     matrices: Float[Tensor, "k r c"], *, iterations: int = 5, precision: torch.dtype = torch.float32
 ) -> Float[Tensor, "k r c"]:
-    """About U V^T of each matrix U S V^T: X <- a X + (b G + c G^2) X with G = X X^T, after X / |X|_F.
+    """Approximate U V^T of each matrix U S V^T: X <- a X + (b G + c G^2) X with G = X X^T, after X / |X|_F.
 
     A zero matrix stays zero.
     """

@@ -107,7 +107,7 @@ class TrainedModule:
 
 
 def shared(processes: int, work: Callable[..., T], options: RunOptions, *arguments: Any) -> T:
-    """`work(group, options, *arguments)`: in as many processes first, then in this one, which reads what they left.
+    """Run `work(group, options, *arguments)` in as many processes, then in this one, which reads what they left.
 
     All of it must be picklable, but for `options.on_progress`, which they do without. Raises what `spawn` raises.
     """

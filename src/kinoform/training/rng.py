@@ -1,4 +1,4 @@
-"""A generator for each step, and the global ones as a value, which only what draws inside a network needs: dropout."""
+"""Random generators: one for each step, and the global ones as a value, which only dropout needs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed all generators, of devices those here: torch.manual_seed would seed GPUs that are first used later."""
+    """Seed the global generators, of devices too; torch.manual_seed would also seed GPUs that are first used later."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
@@ -35,7 +35,7 @@ def kept_randomness() -> Iterator[None]:
 
 
 def randomness() -> dict[str, Any]:
-    """The states of torch's generators (CPU, each CUDA device, MPS) and of numpy's, as tensors and numbers."""
+    """Return the states of torch's generators (CPU, each CUDA device, MPS) and of numpy's, as tensors and numbers."""
     name, key, *rest = np.random.get_state(legacy=True)
     return {
         "cpu": torch.get_rng_state(),
@@ -46,7 +46,7 @@ def randomness() -> dict[str, Any]:
 
 
 def restore_randomness(state: dict[str, Any]) -> None:
-    """Generators of devices that only one of the two machines has stay as they are."""
+    """Set the generators to these states; those of devices that one of the two machines lacks stay as they are."""
     torch.set_rng_state(state["cpu"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

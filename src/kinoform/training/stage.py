@@ -35,7 +35,7 @@ class Stage(Protocol):
         ...
 
     def modules(self) -> nn.Module:
-        """The module that is trained and saved: always the same object, its first weights a function of `config`."""
+        """Return the module that is trained: always the same object, its first weights a function of `config`."""
         ...
 
     def batch(self, step: int) -> Any:

@@ -42,9 +42,9 @@ class Background:
     texture: Texture
 
 
-def _wave(place: Float[np.ndarray, "*p"]) -> Float[np.ndarray, "*p"]:
-    """A square wave with soft edges, -1 to 1: the sine, steepened and cut."""
-    return np.clip(EDGE_SLOPE * np.sin(2 * math.pi * FREQUENCY * place), -1, 1)
+def _wave(along: Float[np.ndarray, "*p"]) -> Float[np.ndarray, "*p"]:
+    """Return a square wave with soft edges, -1 to 1: the sine, steepened and cut."""
+    return np.clip(EDGE_SLOPE * np.sin(2 * math.pi * FREQUENCY * along), -1, 1)
 
 
 def _plain(x: Float[np.ndarray, "f 1 w"], y: Float[np.ndarray, "1 h 1"]) -> Float[np.ndarray, "1 1 1"]:

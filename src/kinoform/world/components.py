@@ -26,7 +26,7 @@ def label(mask: Bool[np.ndarray, "f h w"]) -> Int[np.ndarray, "f h w"]:
 
 
 def dilate(mask: Bool[np.ndarray, "f h w"]) -> Bool[np.ndarray, "f h w"]:
-    """The mask and its four neighbours."""
+    """Return the mask and its four neighbours."""
     grown = mask.copy()
     grown[:, 1:] |= mask[:, :-1]
     grown[:, :-1] |= mask[:, 1:]
@@ -36,14 +36,14 @@ def dilate(mask: Bool[np.ndarray, "f h w"]) -> Bool[np.ndarray, "f h w"]:
 
 
 def erode(mask: Bool[np.ndarray, "f h w"]) -> Bool[np.ndarray, "f h w"]:
-    """The pixels whose four neighbours are in the mask; beyond the frame counts as inside."""
+    """Return the pixels whose four neighbours are in the mask; beyond the frame counts as inside."""
     return ~dilate(~mask)
 
 
 def _touching(
     starts: Int[np.ndarray, " r"], ends: Int[np.ndarray, " r"], stride: int
 ) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]:
-    """The pairs of runs that share a column in neighbouring rows."""
+    """Return the pairs of runs that share a column in neighbouring rows."""
     first = np.searchsorted(ends, starts + stride, side="right")
     last = np.searchsorted(starts, ends + stride, side="left")
     counts = np.maximum(last - first, 0)
@@ -53,12 +53,12 @@ def _touching(
 
 
 def _joined(count: int, upper: Int[np.ndarray, " e"], lower: Int[np.ndarray, " e"]) -> Int[np.ndarray, " r"]:
-    """The lowest run of each run's region."""
+    """Return the lowest run of each run's region."""
     roots = np.arange(count)
     while len(upper):
-        least = np.minimum(roots[upper], roots[lower])
-        np.minimum.at(roots, roots[upper], least)
-        np.minimum.at(roots, roots[lower], least)
+        lowest = np.minimum(roots[upper], roots[lower])
+        np.minimum.at(roots, roots[upper], lowest)
+        np.minimum.at(roots, roots[lower], lowest)
         roots = roots[roots]
         if np.array_equal(roots[upper], roots[lower]):
             break
@@ -69,10 +69,10 @@ def _joined(count: int, upper: Int[np.ndarray, " e"], lower: Int[np.ndarray, " e
 
 def boxed(mask: Bool[np.ndarray, "f h w"]) -> Bool[np.ndarray, "f h w"]:
     """Fill, in each frame, the smallest upright box around all that is in the mask."""
-    found = []
+    boxes = []
     for axis in (1, 2):
         some = mask.any(axis=3 - axis, keepdims=True)
-        found.append(
+        boxes.append(
             np.maximum.accumulate(some, axis) & np.flip(np.maximum.accumulate(np.flip(some, axis), axis), axis)
         )
-    return found[0] & found[1]
+    return boxes[0] & boxes[1]

@@ -1,5 +1,4 @@
-"""Constancy of a video: of the colour of a plain background, of the number of objects, and of each one's place, near
-to where it just was."""
+"""Constancy of a video: of a plain background's colour, of the number of objects, and of their positions."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ class Sighting:
 
 
 def background_drift(frames: UInt8[np.ndarray, "f h w 3"]) -> float:
-    """The largest distance between the border's colours in any two frames, 0 to 255.
+    """Return the largest distance between the border's colours in any two frames, 0 to 255.
 
     max over frames f, g and channels c of |m[f, c] - m[g, c]|, m the median over the frame's border. Of a
     rendered video it is 0 if the background is plain and no object covers half of the border; it says nothing
@@ -41,34 +40,34 @@ def background_drift(frames: UInt8[np.ndarray, "f h w 3"]) -> float:
 
 
 def sightings(frames: UInt8[np.ndarray, "f h w 3"]) -> tuple[Sighting, ...]:
-    """Objects in each frame, found as in whole videos, against the background of the whole video."""
+    """Find the objects of each frame as in whole videos, against the background of the whole video."""
     planes = np.ascontiguousarray(np.moveaxis(frames, -1, 0), dtype=np.float32)
     ground = find_ground(planes)
     _, distance = ground.place(planes)
     foreground, shade = distance > FOREGROUND, ground.base.mean(axis=0)
     side, seen = min(frames.shape[1:3]), []
-    for place in range(len(frames)):
-        one = slice(place, place + 1)
-        count, found = find_objects(planes[:, one], distance[one], foreground[one], shade)
-        middles = (centroids(each.cover)[0] / side for each in found)
+    for index in range(len(frames)):
+        one = slice(index, index + 1)
+        count, objects = find_objects(planes[:, one], distance[one], foreground[one], shade)
+        middles = (centroids(item.cover)[0] / side for item in objects)
         seen.append(Sighting(count=count, places=tuple((float(x), float(y)) for x, y in middles)))
     return tuple(seen)
 
 
 def counts(frames: UInt8[np.ndarray, "f h w 3"]) -> tuple[int, ...]:
-    """The number of objects that each frame shows."""
-    return tuple(each.count for each in sightings(frames))
+    """Return the number of objects that each frame shows."""
+    return tuple(item.count for item in sightings(frames))
 
 
 def steady(seen: Sequence[Sighting], count: int) -> bool:
     """Tell whether every frame shows `count` objects, none of which leaps: each is near to one of the frame before."""
-    if any(each.count != count for each in seen):
+    if any(item.count != count for item in seen):
         return False
     furthest = FASTEST / max(1, len(seen) - 1)
     return all(_leap(before.places, after.places) <= furthest for before, after in pairwise(seen))
 
 
 def _leap(before: Sequence[Point], after: Sequence[Point]) -> float:
-    """The longest way between two frames, if objects are taken for one another so that it is as short as can be."""
+    """Return the longest way between two frames, for the matching of objects that makes it shortest."""
     ways = (max(map(math.dist, before, order), default=0.0) for order in permutations(after))
     return min(ways, default=0.0)

@@ -25,7 +25,7 @@ def foreground_psnr(
     rendered: UInt8[np.ndarray, "_ _ _ 3"],
     cover: Float[np.ndarray, "n _ _ _"],
 ) -> float:
-    """The same with e over the pixels of which any object covers more than half (`cover` as from `coverage`).
+    """Return the same with e over the pixels of which any object covers more than half (`cover` as from `coverage`).
 
     Objects are a tenth of a video, so one whose shapes have melted away can still have a high `psnr`. Raises
     UsageError when the sizes differ or there is no such pixel.

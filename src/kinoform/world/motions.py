@@ -66,13 +66,13 @@ def _moved(
 
 
 def _straight(u: Float[np.ndarray, " f"], freedom: Freedom, *, x: int = 0, y: int = 0) -> Trajectory:
-    """offset = direction * amplitude * (u - 1/2)."""
+    """Move by direction * amplitude * (u - 1/2)."""
     travelled = freedom.amplitude * (u - 0.5)
     return _moved(u, dx=x * travelled, dy=y * travelled)
 
 
 def _bounce(u: Float[np.ndarray, " f"], freedom: Freedom) -> Trajectory:
-    """dy = height * (1/2 - |cos(2 pi u)|): starts and ends high, meets the floor at u = 1/4 and 3/4."""
+    """Move by dy = height * (1/2 - |cos(2 pi u)|): high at both ends, on the floor at u = 1/4 and 3/4."""
     return _moved(u, dy=BOUNCE_HEIGHT * (0.5 - np.abs(np.cos(2 * math.pi * u))))
 
 

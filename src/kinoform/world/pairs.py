@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from kinoform.errors import UsageError, nearest
 from kinoform.world.palette import OBJECT_COLOURS
 from kinoform.world.render import coverage
-from kinoform.world.sampling import Difficulty, is_held_out, sample_scene
+from kinoform.world.sampling import Difficulty, is_held_out, pick, sample_scene
 from kinoform.world.scene import Scene, Thing
 from kinoform.world.shapes import SHAPES
 
@@ -42,7 +42,7 @@ class Pair:
 
 
 def draw_pair(kind: str, level: Difficulty, generator: np.random.Generator, *, held_out: bool = False) -> Pair:
-    """A pair whose target has a held-out combination, or neither of whose scenes has one.
+    """Return a pair whose target has a held-out combination, or neither of whose scenes has one.
 
     Raises UsageError for an unknown kind.
     """
@@ -55,7 +55,7 @@ def draw_pair(kind: str, level: Difficulty, generator: np.random.Generator, *, h
 
 
 def covered(pair: Pair, *, num_frames: int = 17, height: int = 64, width: int = 64) -> Bool[np.ndarray, "f h w"]:
-    """The pixels that the object touches, before or after."""
+    """Return the pixels that the object touches, before or after."""
     size = {"num_frames": num_frames, "height": height, "width": width}
     return np.max([coverage(scene, **size)[pair.index] for scene in pair.holding], axis=0) > 0
 
@@ -74,7 +74,7 @@ def _replaced(level: Difficulty, generator: np.random.Generator, held_out: bool)
 
 
 def _removed(level: Difficulty, generator: np.random.Generator, held_out: bool) -> Pair:
-    """One of two goes."""
+    """Draw a scene of two objects, and the scene without one of them."""
     source = sample_scene(replace(level, paired=1.0), generator, held_out=held_out)
     index = int(generator.integers(2))
     rest = tuple(thing for number, thing in enumerate(source.things) if number != index)
@@ -99,18 +99,18 @@ KINDS: Mapping[str, Callable[[Difficulty, np.random.Generator, bool], Pair | Non
 def _altered(
     kind: str, level: Difficulty, generator: np.random.Generator, held_out: bool, changes: Sequence[Mapping[str, Any]]
 ) -> Pair | None:
-    """A scene, and as its source the same scene before one of the changes; None where there is no such video."""
+    """Return a scene, and as its source the same scene before one of the changes; None where there is no such video."""
     target = sample_scene(level, generator, held_out=held_out)
     index = int(generator.integers(len(target.things)))
     scenes = [_with(target, index, change) for change in changes]
     sources = [s for s in scenes if s and s != target and (held_out or not is_held_out(s.story))]
     if not sources:
         return None
-    return Pair(kind=kind, source=sources[int(generator.integers(len(sources)))], target=target, index=index)
+    return Pair(kind=kind, source=pick(generator, sources), target=target, index=index)
 
 
 def _with(scene: Scene, index: int, change: Mapping[str, Any]) -> Scene | None:
-    """The scene with one object changed; None where the world has no such video."""
+    """Return the scene with one object changed; None where the world has no such video."""
     things = list(scene.things)
     try:
         subject = replace(things[index].subject, **change)

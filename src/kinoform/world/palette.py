@@ -32,7 +32,7 @@ SHADE_MIX = 0.22
 
 
 def shade(colour: Colour) -> tuple[float, float, float]:
-    """The second shade of a textured background: 22 % of the way to gray, and for gray itself to white."""
+    """Return the second shade of a textured background: 22 % of the way to gray, and for gray itself to white."""
     target = WHITE if colour == GRAY else GRAY
     red, green, blue = (a + SHADE_MIX * (b - a) for a, b in zip(colour.rgb, target.rgb, strict=True))
     return red, green, blue

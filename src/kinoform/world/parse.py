@@ -6,7 +6,7 @@ from functools import cache
 from typing import TypeVar
 
 from kinoform.errors import UsageError
-from kinoform.world import grammar
+from kinoform.world import caption as grammar
 from kinoform.world.backgrounds import FIXED, Background
 from kinoform.world.caption import vocabulary, words
 from kinoform.world.motions import STILL
@@ -28,44 +28,46 @@ def parse(sentence: str) -> Story:
     for pattern in _sentences():
         match = pattern.fullmatch(text)
         if match:
-            return _story({name: said or "" for name, said in match.groupdict().items()})
+            return _story({name: phrase or "" for name, phrase in match.groupdict().items()})
     raise UsageError(
         f"{sentence!r} is not a caption of this world{_unknown(text)}; write for example {EXAMPLE!r}",
         code="not_a_caption",
     )
 
 
-def _story(said: Mapping[str, str]) -> Story:
-    count = 2 if "colour1" in said else 1
+def _story(groups: Mapping[str, str]) -> Story:
+    count = 2 if "colour1" in groups else 1
     colours = {colour.name: colour for colour in BACKGROUND_COLOURS}
     motions = _values(grammar.MOTION_PHRASES)
-    first = motions.get(said.get("motion0", ""), STILL)
+    first = motions.get(groups.get("motion0", ""), STILL)
     subjects = tuple(
         Subject(
-            colour=colours[said[f"colour{place}"]],
-            shape=_values(grammar.SHAPE_PHRASES)[said[f"shape{place}"]],
-            motion=motions.get(said.get(f"motion{place}", ""), first),
-            size=_values(grammar.SIZE_PHRASES)[said[f"size{place}"]],
+            colour=colours[groups[f"colour{index}"]],
+            shape=_values(grammar.SHAPE_PHRASES)[groups[f"shape{index}"]],
+            motion=motions.get(groups.get(f"motion{index}", ""), first),
+            size=_values(grammar.SIZE_PHRASES)[groups[f"size{index}"]],
         )
-        for place in range(count)
+        for index in range(count)
     )
-    background = Background(colour=colours[said["ground"]], texture=_values(grammar.TEXTURE_PHRASES)[said["texture"]])
-    camera = _values(grammar.CAMERA_PHRASES).get(said.get("camera", ""), FIXED)
+    background = Background(
+        colour=colours[groups["ground"]], texture=_values(grammar.TEXTURE_PHRASES)[groups["texture"]]
+    )
+    camera = _values(grammar.CAMERA_PHRASES).get(groups.get("camera", ""), FIXED)
     return Story(subjects=subjects, background=background, camera=camera)
 
 
 @cache
 def _sentences() -> tuple[re.Pattern[str], ...]:
-    """Every form of sentence as a pattern with one named group per attribute."""
+    """Return every form of sentence as a pattern with one named group per attribute."""
     colours = "|".join(colour.name for colour in BACKGROUND_COLOURS)
     ground = rf"(?:(?P<texture>{_any(grammar.TEXTURE_PHRASES)}) )?(?P<ground>{colours}) background"
     somewhere = rf"(?:{'|'.join(grammar.PREPOSITIONS)}) an? {ground}"
     nouns = [
-        rf"an? (?:(?P<size{place}>{_any(grammar.SIZE_PHRASES)}) )?"
-        rf"(?P<colour{place}>{colours}) (?P<shape{place}>{_any(grammar.SHAPE_PHRASES)})"
-        for place in range(2)
+        rf"an? (?:(?P<size{index}>{_any(grammar.SIZE_PHRASES)}) )?"
+        rf"(?P<colour{index}>{colours}) (?P<shape{index}>{_any(grammar.SHAPE_PHRASES)})"
+        for index in range(2)
     ]
-    motions = [rf"(?P<motion{place}>{_any(grammar.MOTION_PHRASES)})" for place in range(2)]
+    motions = [rf"(?P<motion{index}>{_any(grammar.MOTION_PHRASES)})" for index in range(2)]
     moving = (
         f"{nouns[0]} {motions[0]}",
         f"{nouns[0]} {motions[0]} and {nouns[1]} {motions[1]}",

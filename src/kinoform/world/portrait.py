@@ -11,7 +11,7 @@ from kinoform.world.backgrounds import PLAIN, Background
 from kinoform.world.motions import STILL
 from kinoform.world.palette import BACKGROUND_COLOURS, GRAY, OBJECT_COLOURS, WHITE, Colour
 from kinoform.world.render import render
-from kinoform.world.sampling import COLOUR_JITTER, colour_is_held_out
+from kinoform.world.sampling import COLOUR_JITTER, colour_is_held_out, pick
 from kinoform.world.scene import LARGE, SMALL, Scene, Story, Thing
 from kinoform.world.shapes import Shape
 
@@ -37,7 +37,7 @@ def portrait(
     and blue from 0 to 255, it has this colour in place of its own.
     """
     grounds = [ground for ground in GROUNDS if ground != thing.subject.colour]
-    ground = grounds[int(generator.integers(len(grounds)))]
+    ground = pick(generator, grounds)
     shade = generator.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, 3)
     if rgb is not None:
         shade = np.subtract(rgb, thing.subject.colour.rgb)

@@ -45,7 +45,7 @@ class VideoReading:
 
 
 def read(frames: UInt8[np.ndarray, "f h w 3"]) -> VideoReading:
-    """Background, camera and objects of any video, whether it comes from this world or not.
+    """Read background, camera and objects of any video, whether it comes from this world or not.
 
     Background by majority of the border over palette and shades; foreground by distance from the segment
     between the two shades; objects as connected regions; colour by the median of the eroded region; shape by
@@ -56,32 +56,32 @@ def read(frames: UInt8[np.ndarray, "f h w 3"]) -> VideoReading:
     along, distance = ground.place(planes)
     foreground = distance > FOREGROUND
     texture, camera, drift = find_texture(along, ~dilate(dilate(foreground)))
-    count, found = find_objects(planes, distance, foreground, ground.base.mean(axis=0))
+    count, objects = find_objects(planes, distance, foreground, ground.base.mean(axis=0))
     shrink = PAIR_SHRINK if count > 1 else 1.0
     per_frame = drift / max(1, len(frames) - 1)
     return VideoReading(
         background=Background(colour=ground.colour, texture=texture),
         camera=camera,
         count=count,
-        things=tuple(_observe(thing, drift=per_frame, shrink=shrink) for thing in found),
+        things=tuple(_observe(item, drift=per_frame, shrink=shrink) for item in objects),
     )
 
 
-def _observe(found: FoundObjects, *, drift: float, shrink: float) -> Observed:
-    """`drift` is the world's in frame sides per frame; `shrink` the factor on the radii of such a scene."""
-    side = min(found.cover.shape[1:])
-    area = found.cover.sum(axis=(1, 2))
-    centre = centroids(found.cover)
-    shape, angle = find_shape(found.cover, centre, area)
-    height, width = found.cover.shape[1:]
+def _observe(item: FoundObjects, *, drift: float, shrink: float) -> Observed:
+    """Describe an object; `drift` is the world's in frame sides per frame, `shrink` the factor on the radii."""
+    side = min(item.cover.shape[1:])
+    area = item.cover.sum(axis=(1, 2))
+    centre = centroids(item.cover)
+    shape, angle = find_shape(item.cover, centre, area)
+    height, width = item.cover.shape[1:]
     x = (centre[:, 0] + 0.5 - width / 2) / side + 0.5
     y = (centre[:, 1] + 0.5 - height / 2) / side + 0.5
     squares = area / side**2
-    track = Tracked(x=x - drift * found.frames, y=y, area=squares, angle=angle, fold=shape.fold)
+    track = Tracked(x=x - drift * item.frames, y=y, area=squares, angle=angle, fold=shape.fold)
     motion = find_motion(track)
     middle = float(np.median(squares))
     return Observed(
-        colour=found.colour,
+        colour=item.colour,
         shape=shape,
         motion=motion,
         size=_size(middle, shape, motion, shrink=shrink),
@@ -91,7 +91,7 @@ def _observe(found: FoundObjects, *, drift: float, shrink: float) -> Observed:
 
 
 def _size(area: float, shape: Shape, motion: Motion, *, shrink: float) -> Size:
-    """The size whose radius is nearest in ratio; halfway through growing or shrinking the factor is 0.975."""
+    """Return the size whose radius is nearest in ratio; halfway through growing or shrinking the factor is 0.975."""
     factor = shrink * ((SMALLEST + LARGEST) / 2 if motion in (GROW, SHRINK) else 1.0)
     radius = math.sqrt(area / shape.area) / factor
     return min(SIZES, key=lambda size: abs(math.log(radius / size.radius)))

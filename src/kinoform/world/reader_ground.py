@@ -42,7 +42,7 @@ class Ground:
     def place(
         self, planes: Float[np.ndarray, "3 f h w"]
     ) -> tuple[Float[np.ndarray, "f h w"], Float[np.ndarray, "f h w"]]:
-        """Each pixel's t, not limited to 0 to 1, and its distance from the segment in sRGB units."""
+        """Return each pixel's t, not limited to 0 to 1, and its distance from the segment in sRGB units."""
         away = planes - self.base.T[:, :, None, None]
         along = np.einsum("cfhw,c->fhw", away, self.axis / np.sum(self.axis**2))
         inside = np.clip(along, 0, 1)
@@ -53,7 +53,7 @@ class Ground:
 
 
 def border_mask(height: int, width: int) -> Bool[np.ndarray, "h w"]:
-    """The pixels of a frame that belong to its border."""
+    """Return the pixels of a frame that belong to its border."""
     depth = max(1, min(height, width) // BORDER)
     edge = np.ones((height, width), dtype=bool)
     edge[depth : height - depth, depth : width - depth] = False
@@ -61,7 +61,7 @@ def border_mask(height: int, width: int) -> Bool[np.ndarray, "h w"]:
 
 
 def find_ground(planes: Float[np.ndarray, "3 f h w"]) -> Ground:
-    """The palette colour whose segment most border pixels are nearest to, moved to where they lie."""
+    """Return the palette colour whose segment most border pixels are nearest to, moved to where they lie."""
     border = np.moveaxis(planes[:, :, border_mask(*planes.shape[2:])], 0, -1)
     bases = np.array([colour.rgb for colour in BACKGROUND_COLOURS], dtype=np.float32)
     axes = np.array([shade(colour) for colour in BACKGROUND_COLOURS], dtype=np.float32) - bases
@@ -113,7 +113,7 @@ def _squared_distances(
 
 
 def _components(signal: Float[np.ndarray, "f h w"]) -> Complex[np.ndarray, "f 3"]:
-    """The Fourier components at (k, 0), (k, k) and (k, -k) cycles per frame side along x and y."""
+    """Return the Fourier components at (k, 0), (k, k) and (k, -k) cycles per frame side along x and y."""
     _, height, width = signal.shape
     side = min(height, width)
     along_x = _wave(FREQUENCY * np.arange(width) / side)

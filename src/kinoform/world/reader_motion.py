@@ -42,7 +42,7 @@ class Tracked:
 
 
 def find_motion(track: Tracked) -> Motion:
-    """The first rule that holds: area, rest (turning or not), circle, bounce, then the main direction."""
+    """Return the motion by the first rule that holds: area, rest or spin, circle, bounce, main direction."""
     third = max(1, len(track.area) // 3)
     ratio = float(track.area[-third:].mean() / track.area[:third].mean())
     if ratio > GROWN or ratio < SHRUNK:
@@ -61,7 +61,7 @@ def find_motion(track: Tracked) -> Motion:
 
 
 def _turned(track: Tracked) -> float:
-    """The sum of the steps in angle, each the shortest that the symmetry allows; 0 for round shapes."""
+    """Return the sum of the steps in angle, each the shortest that the symmetry allows; 0 for round shapes."""
     if not track.fold:
         return 0.0
     period = 2 * math.pi / track.fold
@@ -73,10 +73,10 @@ def _gap(track: Tracked) -> float:
     return math.hypot(float(track.x[-1] - track.x[0]), float(track.y[-1] - track.y[0]))
 
 
-def _reversals(place: Float[np.ndarray, " k"]) -> int:
+def _reversals(position: Float[np.ndarray, " k"]) -> int:
     """Count changes of direction, ignoring movements back of less than REVERSAL."""
-    count, direction, extreme = 0, 0, float(place[0])
-    for value in place.tolist():
+    count, direction, extreme = 0, 0, float(position[0])
+    for value in position.tolist():
         moved = value - extreme
         if direction * moved > 0:
             extreme = value

@@ -49,12 +49,12 @@ def find_objects(
     """
     labels = _without_specks(_separated(planes, foreground, ground))
     count, owner = _owners(labels)
-    things = [_describe(planes, distance, owner, place) for place in range(1, min(count, MOST_OBJECTS) + 1)]
+    things = [_describe(planes, distance, owner, number) for number in range(1, min(count, MOST_OBJECTS) + 1)]
     return count, things
 
 
 def centroids(cover: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "k 2"]:
-    """(x, y) in pixels, 0 at the middle of the first."""
+    """Return (x, y) in pixels, 0 at the middle of the first."""
     _, height, width = cover.shape
     x = cover.sum(axis=1) @ np.arange(width, dtype=np.float32)
     y = cover.sum(axis=2) @ np.arange(height, dtype=np.float32)
@@ -62,7 +62,7 @@ def centroids(cover: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "k 2"]:
 
 
 def nearest_colour(rgb: Float[np.ndarray, "p 3"]) -> Int[np.ndarray, " p"]:
-    """The place in BACKGROUND_COLOURS of the palette colour nearest to each pixel."""
+    """Return the index in BACKGROUND_COLOURS of the palette colour nearest to each pixel."""
     palette = np.array([colour.rgb for colour in BACKGROUND_COLOURS], dtype=np.float32)
     # |a - b|^2 without its first term, which is the same for every b.
     return np.argmin(np.sum(palette**2, axis=1) - 2 * rgb @ palette.T, axis=1)
@@ -77,7 +77,7 @@ def _separated(
     foreground: Bool[np.ndarray, "f h w"],
     ground: Float[np.ndarray, " 3"],
 ) -> Int[np.ndarray, "f h w"]:
-    """The regions of the foreground, where two objects that touch are told apart by their colours."""
+    """Return the regions of the foreground, where two objects that touch are told apart by their colours."""
     labels = label(foreground)
     core = erode(foreground)
     owners, rgb = labels[core], planes[:, core].T
@@ -85,9 +85,9 @@ def _separated(
     cells = (int(labels.max()) + 1, len(BACKGROUND_COLOURS))
     shares = np.bincount(owners * cells[1] + tones, minlength=cells[0] * cells[1]).reshape(cells)
     order = np.argsort(shares, axis=1)[:, :-3:-1]
-    least = np.take_along_axis(shares, order, axis=1)[:, 1]
+    second_share = np.take_along_axis(shares, order, axis=1)[:, 1]
     second = np.zeros_like(foreground)
-    for number in np.flatnonzero(least >= np.maximum(SECOND_SHARE * shares.sum(axis=1), FEWEST_PIXELS)):
+    for number in np.flatnonzero(second_share >= np.maximum(SECOND_SHARE * shares.sum(axis=1), FEWEST_PIXELS)):
         pair = [np.median(rgb[(owners == number) & (tones == tone)], axis=0) for tone in order[number]]
         if min(_from_mixtures(pair[0], pair[1], ground), _from_mixtures(pair[1], pair[0], ground)) >= SECOND_DISTANCE:
             region = labels == number
@@ -102,7 +102,7 @@ def _separated(
 def _from_mixtures(
     colour: Float[np.ndarray, " 3"], other: Float[np.ndarray, " 3"], ground: Float[np.ndarray, " 3"]
 ) -> float:
-    """The distance of a colour from the segment between the background and another colour."""
+    """Return the distance of a colour from the segment between the background and another colour."""
     axis, away = other - ground, colour - ground
     share = np.clip(away @ axis / max(float(axis @ axis), 1.0), 0, 1)
     return float(np.linalg.norm(away - share * axis))
@@ -115,7 +115,7 @@ def _without_specks(labels: Int[np.ndarray, "f h w"]) -> Int[np.ndarray, "f h w"
 
 
 def _owners(labels: Int[np.ndarray, "f h w"]) -> tuple[int, Int[np.ndarray, "f h w"]]:
-    """The usual number of regions per frame, and which object (1 on, from the left) has each pixel.
+    """Return the usual number of regions per frame, and which object (1 on, from the left) has each pixel.
 
     Frames with fewer regions are left without owners; in those with more, the largest count.
     """
@@ -127,22 +127,22 @@ def _owners(labels: Int[np.ndarray, "f h w"]) -> tuple[int, Int[np.ndarray, "f h
     home[numbers] = pixels // labels[0].size
     per_frame = np.bincount(home[1:], minlength=len(labels))
     count = int(np.bincount(per_frame).argmax())
-    places = np.zeros(len(areas), dtype=np.int64)
+    numbers_by_region = np.zeros(len(areas), dtype=np.int64)
     for frame in np.flatnonzero(per_frame >= count) if count else ():
         regions = 1 + np.flatnonzero(home[1:] == frame)
         largest = regions[np.argsort(areas[regions], kind="stable")[::-1][:count]]
-        places[largest[np.argsort(middles[largest])]] = np.arange(1, count + 1)
-    return count, places[labels]
+        numbers_by_region[largest[np.argsort(middles[largest])]] = np.arange(1, count + 1)
+    return count, numbers_by_region[labels]
 
 
 def _describe(
     planes: Float[np.ndarray, "3 f h w"],
     distance: Float[np.ndarray, "f h w"],
     owner: Int[np.ndarray, "f h w"],
-    place: int,
+    number: int,
 ) -> FoundObjects:
     """Colour by the median of the eroded region; coverage by how far a pixel is from background to object."""
-    region = owner == place
+    region = owner == number
     inner = erode(region)
     core = inner if np.count_nonzero(inner) >= FEWEST_PIXELS else region
     rgb = np.median(planes[:, core], axis=1)

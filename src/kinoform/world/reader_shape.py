@@ -25,7 +25,7 @@ def find_shape(
     centre: Float[np.ndarray, "k 2"],
     area: Float[np.ndarray, " k"],
 ) -> tuple[Shape, Float[np.ndarray, " k"]]:
-    """The shape with the largest intersection over union, averaged over frames, and its angle in each.
+    """Return the shape with the largest intersection over union, averaged over frames, and its angle in each.
 
     `centre` is (x, y) and `area` in pixels; angles are radians, clockwise on the screen, within one fold.
     """
@@ -46,14 +46,14 @@ def _rays() -> Float[np.ndarray, " t"]:
 
 @cache
 def _templates() -> Complex[np.ndarray, "s r k"]:
-    """Each shape at angle 0 with the area of a disc of radius 1: conjugate spectra of its rings, by their length."""
+    """Return each shape at angle 0, as large as a disc of radius 1: conjugate spectra of its rings, by their length."""
     radius, angle = np.meshgrid(_rings(), _rays(), indexing="ij")
-    found = []
+    templates = []
     for shape in SHAPES:
         unit = math.sqrt(math.pi / shape.area)
         distance = unit * shape.distance(radius * np.cos(angle) / unit, radius * np.sin(angle) / unit)
-        found.append(np.clip(0.5 - distance / (2 * SOFTNESS), 0, 1))
-    weighted = np.stack(found).astype(np.float32) * _rings()[:, None]
+        templates.append(np.clip(0.5 - distance / (2 * SOFTNESS), 0, 1))
+    weighted = np.stack(templates).astype(np.float32) * _rings()[:, None]
     return np.fft.rfft(weighted, axis=-1).conj()
 
 
@@ -80,15 +80,15 @@ def _polar(
 def _overlaps(polar: Float[np.ndarray, "k r t"], inside: Float[np.ndarray, "k r t"]) -> Float[np.ndarray, "k s t"]:
     """Intersection over union with each template at each rotation; the frame's outside counts for neither."""
     shared = np.einsum("krt,srt->kst", np.fft.rfft(polar, axis=-1), _templates(), optimize=True)
-    wanted = np.einsum("krt,srt->kst", np.fft.rfft(inside, axis=-1), _templates(), optimize=True)
+    in_frame = np.einsum("krt,srt->kst", np.fft.rfft(inside, axis=-1), _templates(), optimize=True)
     both = np.fft.irfft(shared, n=RAYS, axis=-1)
     own = np.einsum("krt,r->k", polar, _rings())[:, None, None]
-    either = own + np.fft.irfft(wanted, n=RAYS, axis=-1) - both
+    either = own + np.fft.irfft(in_frame, n=RAYS, axis=-1) - both
     return both / np.maximum(either, 1e-6)
 
 
 def _peaks(overlaps: Float[np.ndarray, "k t"]) -> Float[np.ndarray, " k"]:
-    """The rotation of largest overlap, by the parabola through its neighbours."""
+    """Return the rotation of largest overlap, by the parabola through its neighbours."""
     peak = overlaps.argmax(axis=1)
     frames = np.arange(len(peak))
     before, at, after = (overlaps[frames, (peak + step) % RAYS] for step in (-1, 0, 1))

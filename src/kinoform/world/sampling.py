@@ -1,5 +1,6 @@
 """Draw scenes: which features a level has, which combinations are held out, and where things are placed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -76,12 +77,12 @@ L3 = replace(L2, paired=0.5)
 
 
 def sample_scene(level: Difficulty, generator: np.random.Generator, *, held_out: bool = False) -> Scene:
-    """A scene of the level: with at least one held-out combination, or with none."""
+    """Return a scene of the level: with at least one held-out combination, or with none."""
     return place(sample_story(level, generator, held_out=held_out), generator)
 
 
 def scene_from_seed(seed: int, level: Difficulty = L1, *, held_out: bool = False) -> Scene:
-    """The scene that this seed names, the same on every machine."""
+    """Return the scene that this seed names, the same on every machine."""
     return sample_scene(level, np.random.default_rng(seed), held_out=held_out)
 
 
@@ -94,7 +95,7 @@ def is_held_out(story: Story) -> bool:
 
 
 def colour_is_held_out(colour: Colour, shape: Shape) -> bool:
-    """(5 * colour + 3 * shape) mod 8 = 0, with places in OBJECT_COLOURS and SHAPES."""
+    """Tell whether (5 * colour + 3 * shape) mod 8 = 0, with indices in OBJECT_COLOURS and SHAPES."""
     return (5 * OBJECT_COLOURS.index(colour) + 3 * SHAPES.index(shape)) % 8 == 0
 
 
@@ -116,18 +117,18 @@ def place(story: Story, generator: np.random.Generator) -> Scene:
     pair = len(story.subjects) == 2
     drift = story.camera.drift * float(generator.uniform(*AMPLITUDES))
     things = []
-    for place, subject in enumerate(story.subjects):
+    for index, subject in enumerate(story.subjects):
         thing = _loose_thing(subject, generator, shrink=PAIR_SHRINK if pair else 1.0)
         x, y = _home(thing, generator, drift=drift)
-        things.append(replace(thing, x=PAIR_PLACES[place] if pair else x, y=y))
+        things.append(replace(thing, x=PAIR_PLACES[index] if pair else x, y=y))
     return Scene(story=story, things=tuple(things), drift=drift)
 
 
 def _draw_story(level: Difficulty, generator: np.random.Generator) -> Story:
     count = 2 if generator.random() < level.paired else 1
-    texture = _pick(generator, (STRIPES, CHECKER)) if generator.random() < level.textured else PLAIN
+    texture = pick(generator, (STRIPES, CHECKER)) if generator.random() < level.textured else PLAIN
     pans = generator.random() < level.panned and texture != PLAIN and count == 1
-    camera: Camera = _pick(generator, (PANS_LEFT, PANS_RIGHT)) if pans else FIXED
+    camera: Camera = pick(generator, (PANS_LEFT, PANS_RIGHT)) if pans else FIXED
     ground, *colours = _several(generator, BACKGROUND_COLOURS, OBJECT_COLOURS, count)
     motions = PAIR_MOTIONS if count == 2 else (STILL,) if pans else MOTIONS
     return Story(
@@ -140,28 +141,29 @@ def _draw_story(level: Difficulty, generator: np.random.Generator) -> Story:
 def _draw_subject(
     colour: Colour, motions: tuple[Motion, ...], level: Difficulty, generator: np.random.Generator
 ) -> Subject:
-    shape = _pick(generator, SHAPES)
+    shape = pick(generator, SHAPES)
     visible = motions if shape.fold else tuple(motion for motion in motions if motion != SPIN)
-    size: Size = _pick(generator, (SMALL, LARGE)) if generator.random() < level.sized else MEDIUM
-    return Subject(colour=colour, shape=shape, motion=_pick(generator, visible), size=size)
+    size: Size = pick(generator, (SMALL, LARGE)) if generator.random() < level.sized else MEDIUM
+    return Subject(colour=colour, shape=shape, motion=pick(generator, visible), size=size)
 
 
-def _pick(generator: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
+def pick(generator: np.random.Generator, choices: Sequence[Choice]) -> Choice:
+    """Draw one of the choices, each equally likely."""
     return choices[int(generator.integers(len(choices)))]
 
 
 def _several(
     generator: np.random.Generator, grounds: tuple[Colour, ...], objects: tuple[Colour, ...], count: int
 ) -> list[Colour]:
-    """A background colour and `count` object colours, all different."""
-    chosen = [_pick(generator, grounds)]
+    """Return a background colour and `count` object colours, all different."""
+    chosen = [pick(generator, grounds)]
     for _ in range(count):
-        chosen.append(_pick(generator, tuple(colour for colour in objects if colour not in chosen)))
+        chosen.append(pick(generator, tuple(colour for colour in objects if colour not in chosen)))
     return chosen
 
 
 def _loose_thing(subject: Subject, generator: np.random.Generator, *, shrink: float) -> Thing:
-    """A thing in the middle of the frame; every free value is drawn whether the motion needs it or not."""
+    """Return a thing in the middle of the frame; every free value is drawn whether the motion needs it or not."""
     factor = shrink * float(generator.uniform(1 - RADIUS_JITTER, 1 + RADIUS_JITTER))
     red, green, blue = (int(step) for step in generator.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, 3))
     freedom = Freedom(
@@ -174,7 +176,7 @@ def _loose_thing(subject: Subject, generator: np.random.Generator, *, shrink: fl
 
 
 def _home(thing: Thing, generator: np.random.Generator, *, drift: float) -> tuple[float, float]:
-    """A place from which the whole motion fits the frame, or the middle of the frame if none does."""
+    """Return a place from which the whole motion fits the frame, or the middle of the frame if none does."""
     motion, along = thing.subject.motion, generator.random(2)
     u = np.linspace(0, 1, VIDEO_TIMES)
     track = motion.track(u, thing.freedom)

@@ -65,8 +65,8 @@ class Story:
         if len(self.subjects) not in (1, 2):
             raise UsageError(f"a story has one or two objects, not {len(self.subjects)}", code="value_out_of_range")
         seen = [self.background.colour, *(subject.colour for subject in self.subjects)]
-        for place, colour in enumerate(seen):
-            if colour in seen[:place]:
+        for index, colour in enumerate(seen):
+            if colour in seen[:index]:
                 raise UsageError(
                     f"{colour.name} is used twice; give every object and the background its own",
                     code="scene_impossible",
@@ -79,7 +79,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """A subject in its place.
+    """Object of a scene: a subject, where it is and how it is drawn.
 
     Home `x`, `y` (y down) and `radius` in frame sides; `jitter` is added to the palette colour, -6 to 6 per
     channel.

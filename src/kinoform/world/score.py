@@ -1,4 +1,4 @@
-"""Compare what a video shows with what was asked, and say how sure a measured skill is."""
+"""Compare what a video shows with what its prompt says, and bound a measured skill."""
 
 import math
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ NORMAL_95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The attributes of a video that are as asked; `colour`, `shape`, `motion` of every object.
+    """Attributes of a video that are as its prompt says; `colour`, `shape`, `motion` of every object.
 
     `size` is judged where a word says it and stays outside `all_right`. `binding_error`: the background
-    has the colour asked of an object.
+    has the colour that the prompt gives an object.
     """
 
     background: bool
@@ -54,13 +54,13 @@ class Chance:
 
     @property
     def all_right(self) -> float:
-        """The product of all but size: blind guesses are independent."""
+        """Product of all but size: blind guesses are independent."""
         ground = self.background * self.texture * self.camera
         return ground * self.count * self.colour * self.shape * self.motion
 
     @property
     def all_right_and_steady(self) -> float:
-        """The chance of `all_right`, since a guess is a whole video, in which nothing flickers."""
+        """Chance of `all_right`, since a guess is a whole video, in which nothing flickers."""
         return self.all_right
 
 
@@ -74,16 +74,16 @@ def compare(story: Story, reading: VideoReading) -> Score:
         texture=reading.background.texture == story.background.texture,
         camera=reading.camera == story.camera,
         count=count,
-        colour=count and all(asked.colour == seen.colour for asked, seen in pairs),
-        shape=count and all(asked.shape == seen.shape for asked, seen in pairs),
-        motion=count and all(asked.motion == seen.motion for asked, seen in pairs),
-        size=count and all(asked.size in (MEDIUM, seen.size) for asked, seen in pairs),
+        colour=count and all(wanted.colour == seen.colour for wanted, seen in pairs),
+        shape=count and all(wanted.shape == seen.shape for wanted, seen in pairs),
+        motion=count and all(wanted.motion == seen.motion for wanted, seen in pairs),
+        size=count and all(wanted.size in (MEDIUM, seen.size) for wanted, seen in pairs),
         binding_error=any(subject.colour == shown for subject in story.subjects),
     )
 
 
 def chance(level: Difficulty) -> Chance:
-    """1/11, 1/3, 1/3, 1/2, 1/10, 1/6, 1/10, 1/3: one over the number of values.
+    """Return the chance of each attribute: one over the number of its values (1/11 for the background, 1/6 for shapes).
 
     A guess that is uniform over K values is right with probability 1/K however the truth is distributed; an
     attribute that the level never varies is right by itself. Colour, shape, motion and size are for one object.
@@ -101,7 +101,7 @@ def chance(level: Difficulty) -> Chance:
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion p = successes / n (Wilson 1927).
+    """Return the 95 % interval of a proportion p = successes / n (Wilson 1927).
 
     (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z the normal 97.5 % point.
 

@@ -43,13 +43,13 @@ def _square(x: Float[np.ndarray, "*p"], y: Float[np.ndarray, "*p"]) -> Float[np.
 
 
 def _triangle(x: Float[np.ndarray, "*p"], y: Float[np.ndarray, "*p"]) -> Float[np.ndarray, "*p"]:
-    """The largest distance to the three sides; the corner points up."""
+    """Return the largest distance to the three sides; the corner points up."""
     slanted = math.sin(math.pi / 3) * np.abs(x) - 0.5 * y
     return np.maximum(slanted, y) - TRIANGLE_INRADIUS
 
 
 def _star(x: Float[np.ndarray, "*p"], y: Float[np.ndarray, "*p"]) -> Float[np.ndarray, "*p"]:
-    """Mirrored twice into the wedge from a tip (0 degrees) to a valley (36 degrees), leaving one edge."""
+    """Mirror twice into the wedge from a tip (0 degrees) to a valley (36 degrees), which leaves one edge."""
     cosine, sine = math.cos(math.pi / 5), math.sin(math.pi / 5)
     x, y = np.abs(x), -y
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The attributes that a story tells, each with a fixed choice of values, and a module that learns to read them off."""
+"""Attributes of a story, each with a fixed choice of values, and heads that learn to predict them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Attribute:
     value: Callable[[Story], Any]
 
     def index(self, story: Story) -> int:
-        """The index among the choices of the story's value."""
+        """Return the index among the choices of the story's value."""
         return self.choices.index(self.value(story))
 
 
@@ -58,7 +58,7 @@ ATTRIBUTES = (
 
 
 class AttributeHeads(nn.Module):
-    """A learned query and a linear classifier for each attribute, which reads it off the rows that the query finds."""
+    """Learned query and linear classifier for each attribute: attention pooling of the rows, then scores."""
 
     def __init__(self, dim: int, attributes: Sequence[Attribute]) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class AttributeHeads(nn.Module):
     def forward(
         self, rows: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None = None
     ) -> list[Float[Tensor, "b choices"]]:
-        """Scores of each attribute's choices; of rows where the mask is false nothing is read."""
+        """Compute the scores of each attribute's choices; rows where the mask is false do not count."""
         scores = rows @ self.queries.T
         scores = scores if mask is None else scores.masked_fill(~mask[..., None], -torch.inf)
         pooled = torch.einsum("bnq,bnd->qbd", scores.softmax(1), rows)

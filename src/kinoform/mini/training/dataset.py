@@ -23,7 +23,7 @@ from kinoform.world.components import boxed, dilate
 from kinoform.world.pairs import KINDS, Pair, covered, draw_pair
 from kinoform.world.portrait import portrait
 from kinoform.world.render import coverage, render
-from kinoform.world.sampling import L1, Difficulty, sample_scene
+from kinoform.world.sampling import L1, Difficulty, pick, sample_scene
 from kinoform.world.scene import Scene
 
 Frames: TypeAlias = UInt8[np.ndarray, "f h w 3"]
@@ -91,7 +91,7 @@ class _DrawnSamples:
 class FrameSamples(_DrawnSamples):
     """Frames of the video itself: the first, the first and the last, the last, a few anywhere, or a beginning.
 
-    The numbers are shares; what is left of 1 are videos from words.
+    The numbers are shares; the rest of 1 are videos from words.
     """
 
     first: float = 0.35
@@ -105,7 +105,9 @@ class FrameSamples(_DrawnSamples):
         frames = _rendered(scene, video)
         known = {index: InputImage(pixels=frames[index]) for index in self._known(generator, video.num_frames)}
         prompt = caption(scene.story, generator)
-        return Sample(inputs=Inputs({FRAMES: known}), prompt=prompt, video=frames, told=None if known else prompt)
+        return Sample(
+            inputs=Inputs({FRAMES: known}), prompt=prompt, video=frames, base_prompt=None if known else prompt
+        )
 
     def _known(self, generator: np.random.Generator, count: int) -> list[int]:
         some = sorted(generator.choice(count, size=int(generator.integers(2, 5)), replace=False).tolist())
@@ -121,8 +123,10 @@ class FrameSamples(_DrawnSamples):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceSamples(_DrawnSamples):
-    """A portrait of the video's object. `unnamed` of the prompts leave its colour and shape to the portrait; the share
-    `absent` has neither portrait nor a prompt that needs one. All are told in words that name both.
+    """Portraits of the video's object.
+
+    The share `unnamed` of the prompts leave its colour and shape to the portrait; the share `absent` has neither a
+    portrait nor a prompt that needs one. Every sample has a `base_prompt`, which names both.
     """
 
     unnamed: float = 0.65
@@ -130,21 +134,21 @@ class ReferenceSamples(_DrawnSamples):
 
     def _sample(self, generator: np.random.Generator, video: VideoSize) -> Sample:
         scene = sample_scene(self.level, generator)
-        frames, chance, told = _rendered(scene, video), generator.random(), caption(scene.story, generator)
+        frames, chance, full = _rendered(scene, video), generator.random(), caption(scene.story, generator)
         if chance < self.absent:
-            return Sample(inputs=NO_INPUTS, prompt=told, video=frames, told=told)
-        prompt = unnamed_caption(scene.story, generator) if chance < self.absent + self.unnamed else told
+            return Sample(inputs=NO_INPUTS, prompt=full, video=frames, base_prompt=full)
+        prompt = unnamed_caption(scene.story, generator) if chance < self.absent + self.unnamed else full
         images = tuple(_portrait(scene, index, generator, video) for index in range(len(scene.things)))
-        return Sample(inputs=Inputs({REFERENCE_IMAGES: images}), prompt=prompt, video=frames, told=told)
+        return Sample(inputs=Inputs({REFERENCE_IMAGES: images}), prompt=prompt, video=frames, base_prompt=full)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditSamples(_DrawnSamples):
-    """Pairs of `world.pairs`, and videos of which a part of the frame or some of the frames are to be made.
+    """Pairs of `world.pairs`, and videos of which a part of the frame or some of the frames are masked.
 
-    `pairs`, `outpainted`, `extended` and `shown` (references alone) are shares; what is left of 1 are videos from
-    words. Of the pairs a share `whole` has no mask; under a mask the share `hidden` shows grey instead of the
-    source; a share `referenced` of those with an object to come has its portrait, and then half leave it unnamed.
+    `pairs`, `outpainted`, `extended` and `shown` (references alone) are shares; the rest of 1 are videos from words.
+    The share `whole` of the pairs has no mask; under a mask the share `hidden` shows grey instead of the source. The
+    share `referenced` of the pairs with a new object has its portrait, and half of these prompts leave it unnamed.
     """
 
     pairs: float = 0.6
@@ -165,7 +169,7 @@ class EditSamples(_DrawnSamples):
         return (_one_of(ways, generator) or self._from_words)(generator, video)
 
     def _pair(self, generator: np.random.Generator, video: VideoSize) -> Sample:
-        pair = draw_pair(list(KINDS)[int(generator.integers(len(KINDS)))], self.level, generator)
+        pair = draw_pair(pick(generator, list(KINDS)), self.level, generator)
         source, target = (InputVideo(frames=_rendered(scene, video)) for scene in (pair.source, pair.target))
         mask = _mask(pair, video, generator)
         inputs = Inputs({VIDEO: source, MASK: mask})
@@ -173,12 +177,12 @@ class EditSamples(_DrawnSamples):
             inputs = Inputs({VIDEO: source})
         elif generator.random() < self.hidden:
             inputs = inpaint(source, mask)
-        say = caption
+        describe = caption
         if pair.kind != "remove" and generator.random() < self.referenced:
             inputs = inputs | {REFERENCE_IMAGES: (_portrait(pair.target, pair.index, generator, video),)}
             alone = len(pair.target.things) == 1
-            say = unnamed_caption if alone and generator.random() < 0.5 else caption
-        return Sample(inputs=inputs, prompt=say(pair.target.story, generator), video=target.frames)
+            describe = unnamed_caption if alone and generator.random() < 0.5 else caption
+        return Sample(inputs=inputs, prompt=describe(pair.target.story, generator), video=target.frames)
 
     def _outpainted(self, generator: np.random.Generator, video: VideoSize) -> Sample:
         scene = sample_scene(self.level, generator)
@@ -199,17 +203,17 @@ class EditSamples(_DrawnSamples):
     def _shown(self, generator: np.random.Generator, video: VideoSize) -> Sample:
         scene = sample_scene(replace(self.level, paired=0.0), generator)
         inputs = Inputs({REFERENCE_IMAGES: (_portrait(scene, 0, generator, video),)})
-        say = unnamed_caption if generator.random() < 0.5 else caption
-        return Sample(inputs=inputs, prompt=say(scene.story, generator), video=_rendered(scene, video))
+        describe = unnamed_caption if generator.random() < 0.5 else caption
+        return Sample(inputs=inputs, prompt=describe(scene.story, generator), video=_rendered(scene, video))
 
     def _from_words(self, generator: np.random.Generator, video: VideoSize) -> Sample:
         scene = sample_scene(self.level, generator)
         prompt = caption(scene.story, generator)
-        return Sample(inputs=NO_INPUTS, prompt=prompt, video=_rendered(scene, video), told=prompt)
+        return Sample(inputs=NO_INPUTS, prompt=prompt, video=_rendered(scene, video), base_prompt=prompt)
 
 
 def _one_of(ways: Sequence[tuple[float, T]], generator: np.random.Generator) -> T | None:
-    """One value, each by its share; None for what is left of 1."""
+    """Choose a value by its share; None for the rest of 1."""
     chance = generator.random()
     for share, value in ways:
         if chance < share:

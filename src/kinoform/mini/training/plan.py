@@ -1,5 +1,7 @@
-"""A small model from nothing, in three stages, each of which begins only when the one before it is good enough; or
-another transformer on the parts of a finished model. Every stage resumes where it was stopped."""
+"""Training of a small model in three stages, or of another transformer on the parts of a finished model.
+
+A stage begins when the one before it is good enough. Every stage resumes where it was stopped.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ PROMPTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ModelPlan:
-    """The parts that plans of whole models have in common; `words` is the vocabulary of the tokenizer, in order."""
+    """Fields that plans of whole models share; `words` is the vocabulary of the tokenizer, in order."""
 
     recipe: Recipe
     words: tuple[str, ...]
@@ -89,8 +91,8 @@ class Plan(_ModelPlan):
 
     def __post_init__(self) -> None:
         codec = self.recipe.codec
-        for name, given in (("autoencoder", self.autoencoder), ("autoencoder_training", self.autoencoder_training)):
-            if codec.weightless is not (given is None):
+        for name, part in (("autoencoder", self.autoencoder), ("autoencoder_training", self.autoencoder_training)):
+            if codec.weightless is not (part is None):
                 held, advice = ("no weights", "leave out") if codec.weightless else ("weights", "give")
                 raise UsageError(
                     f"the codec of {self.recipe.name} has {held} to train; {advice} {name} in the plan",
@@ -195,9 +197,9 @@ def _show(recipe: Recipe, model: DiT, frozen: FrozenParts, path: Path) -> None:
     rows = frozen.rows([*PROMPTS, recipe.negative_prompt])
     videos = []
     for seed, prompt in enumerate(PROMPTS):
-        wanted = request(recipe, prompt, seed)
+        shown = request(recipe, prompt, seed)
         pair = (rows[seed : seed + 1], rows[-1:])
-        latents = denoise(in_memory(model), wanted, pair, noise_of(recipe.codec, wanted), lambda progress: None)
+        latents = denoise(in_memory(model), shown, pair, noise_of(recipe.codec, shown), lambda progress: None)
         videos.append(decode(frozen.codec, latents, torch.device("cpu"), lambda progress: None)[::2])
     frames = np.concatenate(videos)
     caption = {"prompt": " / ".join(PROMPTS)}
@@ -207,7 +209,7 @@ def _show(recipe: Recipe, model: DiT, frozen: FrozenParts, path: Path) -> None:
 def train_plan(
     plan: Plan, folder: Path, options: RunOptions, show: Show | None = None, *, processes: int = 1
 ) -> Trained:
-    """All stages below `folder`, without the first where the codec has no weights. `show` draws videos meanwhile.
+    """Train all stages below `folder`, without the first where the codec has no weights; `show` draws videos meanwhile.
 
     With `processes` above 1 the transformer's batches are shared by as many processes, each with the number
     of threads that this one has; the others wait for the first. A run may go on with another number.
@@ -240,11 +242,11 @@ def train_on_base(
     *,
     processes: int = 1,
 ) -> Trained:
-    """The encoder of reference images, if any, and the transformer below `folder`; all else is that of `parts`.
+    """Train the encoder of reference images, if any, and the transformer below `folder`; all else is that of `parts`.
 
     Raises UsageError when codec, text encoder or vocabulary of the plan are not those of `parts`.
     """
-    recipe, said = plan.recipe, " ".join(plan.words)
+    recipe, words = plan.recipe, " ".join(plan.words)
     if (parts.codec_spec, parts.text_spec) != (recipe.codec, recipe.text):
         raise UsageError(
             f"{recipe.name} has not the codec and the text encoder of {plan.base}; derive its recipe so",
@@ -252,7 +254,7 @@ def train_on_base(
         )
     codec, tokenizer = parts.codec(CPU), prepare_tokenizer(plan, folder)
     assert isinstance(codec, VAE), "the base has an autoencoder"
-    if tokenizer.split(said) != parts.tokenizer().split(said):
+    if tokenizer.split(words) != parts.tokenizer().split(words):
         raise UsageError(
             f"the words of the plan are not the vocabulary of {plan.base}, in its order; give those",
             code="vocabulary_mismatch",
@@ -275,7 +277,7 @@ def _transformer(
     plan: Plan | TransformerPlan, frozen: FrozenParts, folder: Path, options: RunOptions, show: Show | None,
     processes: int, encoder: TrainedEncoder | None = None,
 ) -> tuple[DiT, dict[str, object]]:  # fmt: skip
-    """The transformer, whose batches are shared by as many processes."""
+    """Train the transformer, its batches shared by as many processes."""
     Rank(0, processes).slice(plan.transformer.batch)  # refused here rather than in every process
     return shared(processes, _train_transformer, options, plan, frozen, folder, show, encoder)
 
@@ -292,7 +294,7 @@ def _train_transformer(
 
 @torch.no_grad()
 def readable(vae: VAE, videos: Videos, count: int) -> float:
-    """The share of videos that the reader reads wholly right after encoding and decoding."""
+    """Return the share of videos that the reader reads wholly right after encoding and decoding."""
     scenes, _ = videos.scenes(HELD_BACK, count)
     if not scenes:
         raise UsageError("judge at least one video", code="value_out_of_range")

@@ -1,8 +1,8 @@
-"""A probe that reads off the middle of a transformer what each token shows, while it learns to denoise.
+"""Auxiliary loss of a probe in the middle of a transformer, which predicts from each token what it shows.
 
-Before a token can draw its piece of an object it must know which object that is; denoising says so in few of
-its values, and slowly. The scene says it outright. After Yu et al. 2024, "Representation Alignment for
-Generation", with the scene in the place of a pretrained encoder. The probe is dropped after the training.
+After Yu et al. 2024, "Representation Alignment for Generation", with the attributes of the scene in the place of a
+pretrained encoder's features: the denoising loss alone teaches slowly which object a token belongs to. The probe is
+dropped after the training.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kinoform.types import Grid
 
 CELL = 4
-"""The side in pixels of the cells whose cover is asked for."""
+"""Side in pixels of the cells whose cover is predicted."""
 
 CHOICES = (len(BACKGROUND_COLOURS), len(BACKGROUND_COLOURS), len(SHAPES), len(MOTIONS))
 """Numbers of classes: the background's colour, for every token; the object's colour, shape and motion, where one is."""
@@ -55,18 +55,18 @@ class ProbeLoss:
 
 
 class ProbeTargets(NamedTuple):
-    """Per token: the cover of its cells, and the places of the answers in CHOICES; -1 is not asked."""
+    """Targets of each token: the cover of its cells, and the indices of its classes in CHOICES; -1 has no loss."""
 
     cover: Float[Tensor, "b l cells"]
     answers: Int[Tensor, "b l questions"]
 
 
 def probe_targets(scenes: list[Scene], videos: Videos, stride: Patch, patch: Patch, present: float) -> ProbeTargets:
-    """Facts of the tokens that `stride` (of the codec) and `patch` (of the transformer) cut videos into."""
-    found = [_targets(scene, videos, stride, patch, present) for scene in scenes]
+    """Compute the targets of the tokens into which `stride` (of the codec) and `patch` (of the model) cut videos."""
+    targets = [_targets(scene, videos, stride, patch, present) for scene in scenes]
     return ProbeTargets(
-        cover=torch.from_numpy(np.stack([cover for cover, _ in found])),
-        answers=torch.from_numpy(np.stack([answers for _, answers in found])),
+        cover=torch.from_numpy(np.stack([cover for cover, _ in targets])),
+        answers=torch.from_numpy(np.stack([answers for _, answers in targets])),
     )
 
 
@@ -89,11 +89,11 @@ def _targets(
 
 def _answers(scene: Scene) -> Int[np.ndarray, "n questions"]:
     ground = BACKGROUND_COLOURS.index(scene.story.background.colour)
-    return np.array([(ground, *_of(thing)) for thing in scene.things])
+    return np.array([(ground, *_thing_answers(thing)) for thing in scene.things])
 
 
-def _of(thing: Thing) -> tuple[int, int, int]:
-    """The classes of an object; -1, which is not asked, for a colour that no word names."""
+def _thing_answers(thing: Thing) -> tuple[int, int, int]:
+    """Return the classes of an object; -1, which counts in no loss, for a colour that no word names."""
     subject = thing.subject
     colour = -1 if is_off_palette(thing) else BACKGROUND_COLOURS.index(subject.colour)
     return colour, SHAPES.index(subject.shape), MOTIONS.index(subject.motion)
@@ -109,14 +109,14 @@ class ProbeHead(nn.Module):
         self.linear = nn.Linear(dim, self.cells + sum(CHOICES))
 
     def forward(self, tokens: Float[Tensor, "b l d"], targets: ProbeTargets, spec: ProbeLoss) -> Float[Tensor, ""]:
-        """The weighted sum of all errors, each a mean over all tokens."""
+        """Compute the weighted sum of all errors, each a mean over all tokens."""
         cover, *scores = self.linear(layer_norm(tokens, self.eps)).split((self.cells, *CHOICES), dim=-1)
         loss = spec.cover * (cover - targets.cover).square().mean()
-        for place, score in enumerate(scores):
+        for index, score in enumerate(scores):
             wrong = F.cross_entropy(
-                score.flatten(0, 1), targets.answers[..., place].flatten(), ignore_index=-1, reduction="sum"
+                score.flatten(0, 1), targets.answers[..., index].flatten(), ignore_index=-1, reduction="sum"
             )
-            loss = loss + spec.answers * wrong / targets.answers[..., place].numel()
+            loss = loss + spec.answers * wrong / targets.answers[..., index].numel()
         return loss
 
 

@@ -1,7 +1,7 @@
-"""The encoder of reference images, trained by itself before the model that reads it.
+"""Stages for the encoder of reference images, trained by itself before the model that reads it.
 
-Learnt together with a transformer, the colour of an image's object is found, its shape is not. Two stages have the same
-images and config: `AttributeStage` learns to name colour and shape, `TextualInversionStage` to give the very rows that
+Trained together with a transformer, it learns the colour of an image's object but not its shape. Two stages have the
+same images and config: `AttributeStage` learns to name colour and shape, `TextualInversionStage` to give the rows that
 the words for them have in a finished model (after Gal et al. 2022, "An Image is Worth One Word").
 """
 
@@ -41,9 +41,9 @@ COLOUR, SHAPE = (
 class ReferenceEncoderConfig:
     """The stream whose embedding learns, of a transformer `dim` wide, and the conditioner that makes its rows.
 
-    Images show the first object of scenes of `level`, in the size of the video. The share `off_palette` of them
-    have a colour that no word names, of which nothing is asked: a shape is then learnt apart from the colours that it
-    is seen in. No such colour is near to one that is held out with its shape.
+    Images show the first object of scenes of `level`, in the size of the video. The share `off_palette` of them have a
+    colour that no word names, which counts in no loss: shapes are then learnt apart from the colours they are seen in.
+    No such colour is near to one that is held out with its shape.
     """
 
     stream: ReferenceStream | WordStream
@@ -58,7 +58,7 @@ class ReferenceEncoderConfig:
 
 
 class _ReferenceStage:
-    """The images of a batch and their rows, which both stages share."""
+    """Base of both stages: images of objects, and their rows."""
 
     def __init__(self, config: ReferenceEncoderConfig, parts: FrozenParts) -> None:
         self.config, self.samples_per_step = config, config.batch
@@ -72,7 +72,7 @@ class _ReferenceStage:
 
 
 class AttributeBatch(NamedTuple):
-    """`values` are indices among the choices of colour and shape; -1 is not asked."""
+    """`values` are indices among the choices of colour and shape; -1 counts in no loss."""
 
     rows: Float[Tensor, "b n w"]
     values: Int[Tensor, "b attributes"]
@@ -91,7 +91,7 @@ class ReferenceClassifier(nn.Module):
 
 
 class AttributeStage(_ReferenceStage):
-    """Cross-entropy over the colour and the shape of what an image shows; see `Stage`. `base` is not asked."""
+    """Cross-entropy over the colour and the shape of what an image shows; see `Stage`. `base` is not used."""
 
     def __init__(self, config: ReferenceEncoderConfig, base: DiT, parts: FrozenParts) -> None:
         super().__init__(config, parts)
@@ -129,10 +129,10 @@ class AttributeStage(_ReferenceStage):
 
     @torch.no_grad()
     def accuracy(self, batch: AttributeBatch) -> dict[str, float]:
-        """The share of right answers about each attribute, among those that are asked."""
-        asked = batch.values >= 0
+        """Return the share of right answers of each attribute, among those that count."""
+        known = batch.values >= 0
         return {
-            attribute.name: (scores.argmax(1) == batch.values[:, n])[asked[:, n]].float().mean().item()
+            attribute.name: (scores.argmax(1) == batch.values[:, n])[known[:, n]].float().mean().item()
             for n, (attribute, scores) in enumerate(zip((COLOUR, SHAPE), self._classifier(batch.rows), strict=True))
         }
 
@@ -148,8 +148,7 @@ class TokenBatch(NamedTuple):
 class TextualInversionStage(_ReferenceStage):
     """The squared error of an image's tokens against those that `base` makes of the words, relative to these.
 
-    Behind the rows of a prompt they are words that the base knows already; what follows only has to fit them in.
-    See `Stage`.
+    Behind the rows of a prompt such tokens are words that the base model knows already. See `Stage`.
     """
 
     def __init__(self, config: ReferenceEncoderConfig, base: DiT, parts: FrozenParts) -> None:
@@ -180,20 +179,20 @@ class TextualInversionStage(_ReferenceStage):
 
     @torch.no_grad()
     def accuracy(self, batch: TokenBatch) -> dict[str, float]:
-        """The share of the words to be learnt whose token is the nearest among those of the batch."""
+        """Return the share of the words to be learnt whose token is the nearest among those of the batch."""
         tokens = self.embedding(batch.rows).float()
         return {
             name: self._nearest(tokens[:, n], batch.tokens[:, n], batch.weight[:, n] > 0)
             for n, name in enumerate(("colour", "shape"))
         }
 
-    def _nearest(self, tokens: Float[Tensor, "b d"], words: Float[Tensor, "b d"], asked: Bool[Tensor, " b"]) -> float:
+    def _nearest(self, tokens: Float[Tensor, "b d"], words: Float[Tensor, "b d"], known: Bool[Tensor, " b"]) -> float:
         kinds = words.unique(dim=0)
-        nearest = kinds[torch.cdist(tokens[asked], kinds).argmin(1)]
-        return (nearest == words[asked]).all(1).float().mean().item()
+        nearest = kinds[torch.cdist(tokens[known], kinds).argmin(1)]
+        return (nearest == words[known]).all(1).float().mean().item()
 
     def _tokens(self, words: list[tuple[str, str]]) -> Float[Tensor, "b words d"]:
-        """Each word by itself, as the transformer's blocks read it."""
+        """Embed each word by itself, as the transformer's blocks read it."""
         kinds = sorted({word for pair in words for word in pair})
         embedded = self._base.context["text"](self._parts.rows(kinds))[:, 0].float()
         return embedded[torch.tensor([[kinds.index(word) for word in pair] for pair in words])]

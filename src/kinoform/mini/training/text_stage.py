@@ -1,6 +1,6 @@
-"""Stage two: the text encoder learns what captions say, as attributes that are read off its rows; then it is frozen.
+"""Stage two: the text encoder learns to predict the attributes that captions name; then it is frozen.
 
-Why first, and alone: trained together with the transformer, words were learnt but not what they belong to.
+Trained together with the transformer instead, it learnt words but not which object they belong to.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class TextBatch(NamedTuple):
 
 
 class CaptionClassifier(nn.Module):
-    """The encoder and, for this stage only, what reads the attributes off its rows."""
+    """Encoder and, for this stage only, heads that predict the attributes from its rows."""
 
     def __init__(self, spec: TextSpec) -> None:
         super().__init__()
@@ -76,15 +76,15 @@ class TextStage:
         )
 
     def loss(self, batch: TextBatch) -> Float[Tensor, ""]:
-        found = self._classifier(batch.tokens)
-        losses = [F.cross_entropy(row, batch.values[:, place]) for place, row in enumerate(found)]
+        scores = self._classifier(batch.tokens)
+        losses = [F.cross_entropy(row, batch.values[:, index]) for index, row in enumerate(scores)]
         return torch.stack(losses).sum()
 
     @torch.no_grad()
     def accuracy(self, batch: TextBatch) -> dict[str, float]:
-        """The share of right values of each attribute."""
-        found = self._classifier(batch.tokens)
+        """Return the share of right values of each attribute."""
+        scores = self._classifier(batch.tokens)
         return {
-            attribute.name: (row.argmax(1) == batch.values[:, place]).float().mean().item()
-            for place, (attribute, row) in enumerate(zip(ATTRIBUTES, found, strict=True))
+            attribute.name: (row.argmax(1) == batch.values[:, index]).float().mean().item()
+            for index, (attribute, row) in enumerate(zip(ATTRIBUTES, scores, strict=True))
         }

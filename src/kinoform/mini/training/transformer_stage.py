@@ -73,7 +73,7 @@ class Images(TypedDict):
 
 
 class TransformerBatch(NamedTuple):
-    """`context` are the context streams besides text that the samples in the places `shown` have, if any."""
+    """Batch of samples; `context` are the streams besides text of the samples with the indices `shown`, if any."""
 
     x0: Float[Tensor, "b c f h w"]
     noise: Float[Tensor, "b c f h w"]
@@ -96,7 +96,7 @@ class TransformerBatch(NamedTuple):
 
 
 class ProbedModel(nn.Module):
-    """The transformer, and for this stage only the probe that reads what its tokens show."""
+    """Transformer and, for this stage only, the probe that predicts what its tokens show."""
 
     def __init__(self, spec: DiTSpec, probe_loss: ProbeLoss, stride: Patch) -> None:
         super().__init__()
@@ -118,11 +118,11 @@ class ProbedModel(nn.Module):
 
 
 class TransformerStage:
-    """One sample is a video, a caption of it, a noise level and noise; all anew at every step.
+    """Flow matching on samples of a video, a caption, a noise level and noise, all drawn anew at every step.
 
-    `rank` says what this process makes of every batch; levels and noise are those of the whole batch whatever
-    the parts. `encoder` is what the stream of reference images begins with. Raises UsageError when
-    the batch cannot be dealt out evenly.
+    `rank` gives this process its part of every batch; levels and noise are drawn for the whole batch in any case.
+    `encoder` has the first weights of the stream of reference images. Raises UsageError when the batch cannot be dealt
+    out evenly.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class TransformerStage:
         return self._model
 
     def transformer(self) -> DiT:
-        """The transformer by itself, as its spec builds it, with the weights that it has now."""
+        """Return the transformer without the probe, as its spec builds it, with its present weights."""
         with seeded(self.config.seed):  # all of which is replaced
             model = self.config.transformer.build()
         model.load_state_dict(self._model.model.state_dict())
@@ -160,11 +160,11 @@ class TransformerStage:
     def batch(self, step: int) -> TransformerBatch:
         config, frozen, mine = self.config, self._frozen, self._rank.slice(self.config.batch)
         drawn, words = config.videos.scenes(step, config.batch)
-        scenes, asked = zip(*(self._asked(scene, words) for scene in drawn), strict=True)
+        scenes, captioned = zip(*(self._captioned(scene, words) for scene in drawn), strict=True)
         dropped = words.random(config.batch) < config.dropout
-        nothing = config.negative_prompt, None
+        unconditional = config.negative_prompt, None
         prompts, reference_images = zip(
-            *(nothing if drop else each for each, drop in zip(asked, dropped, strict=True)), strict=True
+            *(unconditional if drop else item for item, drop in zip(captioned, dropped, strict=True)), strict=True
         )
         scenes = list(scenes[mine])
         x0, _ = frozen.codec.encode(config.videos.pixels(scenes))
@@ -188,15 +188,15 @@ class TransformerStage:
         }
         losses = []
         for some, more in batch.parts():
-            given = x[some], batch.sigma[some], {"text": batch.rows[some], **more}
-            velocity, tokens = functional_call(self._model, rounded, given)
+            inputs = x[some], batch.sigma[some], {"text": batch.rows[some], **more}
+            velocity, tokens = functional_call(self._model, rounded, inputs)
             denoising = flow_matching_loss(velocity, batch.noise[some], batch.x0[some])
-            targets = ProbeTargets(*(each[some] for each in batch.targets))
+            targets = ProbeTargets(*(item[some] for item in batch.targets))
             both = denoising + self._model.probe(tokens, targets, self.config.probe_loss)
             losses.append(both * (len(velocity) / len(x)))
         return torch.stack(losses).sum()
 
-    def _asked(self, scene: Scene, words: np.random.Generator) -> tuple[Scene, tuple[str, InputImage | None]]:
+    def _captioned(self, scene: Scene, words: np.random.Generator) -> tuple[Scene, tuple[str, InputImage | None]]:
         """Draw the scene to be shown, a caption, and the reference image that goes with it."""
         reference_images, videos = self.config.reference_images, self.config.videos
         if reference_images is None or len(scene.things) != 1 or words.random() >= reference_images.share:
@@ -206,21 +206,21 @@ class TransformerStage:
             rgb = off_palette_colour(scene.things[0].subject.shape, words, scene.story.background.colour)
             scene = recoloured(scene, rgb)
         shown = portrait(scene.things[0], words, height=videos.height, width=videos.width, rgb=rgb)
-        say = caption if named else unnamed_caption
-        return scene, (say(scene.story, words), InputImage(pixels=shown))
+        describe = caption if named else unnamed_caption
+        return scene, (describe(scene.story, words), InputImage(pixels=shown))
 
     def _images(self, reference_images: Sequence[InputImage | None]) -> Images:
-        """Rows as a request's references give them."""
+        """Encode reference images as a request does."""
         config, videos = self.config.reference_images, self.config.videos
         size = VideoSize(num_frames=videos.num_frames, height=videos.height, width=videos.width)
         encoders = CodecOnly(self._frozen.codec)
         shown = torch.tensor([n for n, image in enumerate(reference_images) if image is not None], dtype=torch.long)
         if config is None or not len(shown):
             return {"shown": shown, "context": {}}
-        rows = [config.rows.read((each,), size, encoders) for each in reference_images if each is not None]
+        rows = [config.rows.read((image,), size, encoders) for image in reference_images if image is not None]
         return {"shown": shown, "context": {config.rows.stream: torch.cat(rows)}}
 
     def sample(self, step: int, folder: Path) -> None:
-        """Videos of the averaged weights, drawn by the function that was handed over."""
+        """Draw videos of the averaged weights by `show`."""
         if self._show is not None:
             self._show(self.transformer(), folder / f"step-{step:08d}.png")
