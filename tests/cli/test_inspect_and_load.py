@@ -262,6 +262,14 @@ def loaded(path: Path) -> tuple[str | None, str | None]:
         return None, error.code
 
 
+def test_a_folder_of_its_own_that_lacks_a_transformer_is_shown_and_refused(kinoform: Run, here: Path) -> None:
+    folder = own_without_text_encoder(here)
+    (folder / "transformer.safetensors").unlink()
+    ran = kinoform("inspect", folder, "--json")
+    assert (ran.code, ran.refusal) == (3, "weights_incomplete")
+    assert [part["part"] for part in ran.told[0]["parts"]] == ["codec"] and ran.told[0]["generate"]["code"]
+
+
 @pytest.mark.parametrize("make", RUN)
 def test_what_is_named_as_a_model_loads_as_that(make: Callable[[Path], Path], kinoform: Run, here: Path) -> None:
     path = make(here)

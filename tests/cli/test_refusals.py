@@ -45,6 +45,7 @@ USAGE = [
     (["--upscale", "0"], "value_out_of_range", "--upscale"),
     (["--upscale", "65"], "value_out_of_range", "--upscale"),
     (["--solver", "unipcc"], "unknown_solver", "'unipc'"),
+    (["--solver", "my_idea:Mine"], "unknown_solver", "solver="),
     (["--dtype", "float23"], "unknown_dtype", "'float32'"),
     (["--device", "cdua"], "unknown_device", "'cuda'"),
     (["--negative", "a\x07b"], "character_not_allowed", "U+0007"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -38,8 +39,8 @@ def inspect(
 ) -> None:
     """Say what weights are: part, architecture, dialect, storage, sizes, and what is missing.
 
-    Only headers are read. Exit code 3 when a file is damaged or no part of a Wan model; in a folder, after
-    all others have been shown.
+    Only headers are read. Exit code 3 when a file is damaged or no part of a Wan model, or a folder of kinoform's own
+    lacks a file; in a folder, after all others have been shown.
     """
     path = snapshot_at(weights_at(path))
     sets = weight_sets(path)
@@ -48,7 +49,11 @@ def inspect(
     if len(sets) == 1 and refused:
         raise refused[sets[0]]
     _check_variant(parts, variant)
-    generate = _generate(path, (part for found in parts.values() for part in found), reader, variant=variant)
+    own, error = (path / MANIFEST).is_file(), None
+    try:
+        generate = {"model": _model(path, [*chain(*parts.values())], reader, variant=variant)}
+    except WeightsError as refusal:
+        error, generate = refusal, {"code": refusal.code, "reason": str(refusal)}
     reasons = {each: str(error) for each, error in refused.items()}
     used = [f"generate     {generate.get('model') or 'refused: ' + generate['reason']}"]
     text = "\n\n".join([*(_shown(each, found) for each, found in parts.items()), *reasons.values(), *used])
@@ -61,12 +66,14 @@ def inspect(
         "generate": generate,
     }
     console.result(text, data, as_json=as_json)
+    if own and error is not None:
+        raise error
     if refused:
         raise typer.Exit(WeightsError.exit_code)
 
 
-def _generate(path: Path, parts: Iterable[Identity], reader: HeaderReader, *, variant: str | None) -> dict[str, str]:
-    """Tell what `kinoform generate` makes of it, on the road that it takes itself: the model, or why none."""
+def _model(path: Path, parts: Iterable[Identity], reader: HeaderReader, *, variant: str | None) -> str:
+    """Return the model that `kinoform generate` would load, found as it finds it. Raises WeightsError as that does."""
     # Imported here because PyTorch takes seconds, which files that are refused do without.
     from kinoform.loading.opening import usable_model
     from kinoform.loading.own import open_own
@@ -74,13 +81,10 @@ def _generate(path: Path, parts: Iterable[Identity], reader: HeaderReader, *, va
 
     for part in parts:
         if part.base:
-            return {"model": part.base}
-    try:
-        if (path / MANIFEST).is_file():
-            return {"model": open_own(path, reader).manifest.recipe}
-        return {"model": usable_model(path, Opening(reader=reader, overrides=Overrides(), variant=variant))}
-    except WeightsError as error:
-        return {"code": error.code, "reason": str(error)}
+            return part.base
+    if (path / MANIFEST).is_file():
+        return open_own(path, reader).manifest.recipe
+    return usable_model(path, Opening(reader=reader, overrides=Overrides(), variant=variant))
 
 
 def _identified(

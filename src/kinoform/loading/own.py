@@ -82,8 +82,8 @@ class OwnFolder:
         """The transformers, each with its spec. Raises WeightsError for more or fewer specs."""
         if len(specs) != len(self.transformers):
             raise WeightsError(
-                f"{self.path} has {len(self.transformers)} transformers and its recipe {len(specs)}; pass the recipe "
-                "that it was made with",
+                f"number of transformers: {len(self.transformers)} in {self.path}, {len(specs)} in the recipe; "
+                "pass the recipe that it was made with",
                 code="recipe_contradicts_weights",
             )
         return list(zip(self.transformers, specs, strict=True))

@@ -60,8 +60,9 @@ def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
     match = re.fullmatch(r"([^()]*)(?:\((.*)\))?", name, re.DOTALL)
     known = table.get(match[1]) if match else None
     if match is None or known is None:
+        own = f"; a {what} of your own is an argument of a recipe ({what.replace(' ', '_')}=)" if ":" in name else ""
         raise UsageError(
-            f"no {what} {name[:LONGEST]!r}; {nearest(name[:LONGEST], table)}",
+            f"no {what} {name[:LONGEST]!r}; {nearest(name[:LONGEST], table)}{own}",
             code="unknown_solver" if table is SOLVERS else "unknown_name",
         )
     try:
