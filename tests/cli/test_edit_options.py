@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kinoform.editing.encode_check  # it takes what is replaced here, and has to keep it
-import kinoform.editing.outpaint  # noqa: F401
+import kinoform.editing.outpaint
+import kinoform.editing.report  # noqa: F401  # it takes what is replaced here, and has to keep it
 from kinoform.cli.edit import edit
 from kinoform.cli.edit_common import again
 from kinoform.cli.extend import extend
@@ -24,6 +24,7 @@ from kinoform.cli.option_groups import (
     VideoOptions,
 )
 from kinoform.cli.outpaint import outpaint
+from kinoform.editing.settings import ExtendSettings
 from kinoform.errors import KinoformError
 from kinoform.media.types import InputVideo
 from kinoform.pipelines.pipeline import Pipeline
@@ -133,10 +134,10 @@ EDIT = {
 EXTEND = {
     "frames": (["--frames", "3"], {"num_frames"}),
     "seconds": (["--seconds", "0.5"], {"num_frames"}),
-    "before": (["--before"], {"before"}),
-    "context": (["--context", "5"], {"context", "num_frames"}),
+    "before": (["--before"], {"settings"}),
+    "context": (["--context", "5"], {"settings", "num_frames"}),
     "reference": (["--reference", "a.png"], {"reference_images"}),
-    "no_colour_match": (["--no-colour-match"], {"match_colours"}),
+    "no_colour_match": (["--no-colour-match"], {"settings"}),
     "input": (["--input", "context_scale=2"], {"context_scale"}),
     "guidance_scale": (["--guidance-scale", "3"], {"guidance_scale"}),
 }
@@ -170,7 +171,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         return mini
 
     def ask(pipeline: object, video: object, prompt: str, **words: object) -> None:
-        told.update({name: value for name, value in words.items() if name != "tell"}, prompt=prompt)
+        told.update({name: value for name, value in words.items() if name != "on_progress"}, prompt=prompt)
         raise Asked("asked")
 
     monkeypatch.setattr("kinoform.cli.option_groups.ModelOptions.load", loaded)
@@ -202,7 +203,7 @@ def test_what_is_left_open_is_as_the_page_says(kinoform: Run, here: Path, asked:
     kinoform("edit", *words, "--source-prompt", "a dog")
     assert asked["model"] == "mini"
     kinoform("extend", *words)
-    assert (asked["num_frames"], asked["before"]) == (17 - 9, False)
+    assert (asked["num_frames"], asked["settings"]) == (17 - 9, ExtendSettings())
     kinoform("extend", *words, "--seconds", "0.5")
     assert asked["num_frames"] == 4
 

@@ -27,15 +27,17 @@ class Pretended(Pipeline):
     draw: Draw
     seen: list[Request] = field(default_factory=list)
 
-    def latents(self, requests: Sequence[Request], tell: Callback, generator: Any = None) -> Iterator[torch.Tensor]:
+    def latents(
+        self, requests: Sequence[Request], on_progress: Callback, generator: Any = None
+    ) -> Iterator[torch.Tensor]:
         for asked in requests:
             self.seen.append(asked)
             for step in range(STEPS):
-                if tell(Progress(stage="denoise", done=step + 1, total=STEPS)) is False:
+                if on_progress(Progress(stage="denoise", done=step + 1, total=STEPS)) is False:
                     raise Interrupted("stopped")
             yield torch.zeros(1, 4, 1, 1, 1)
 
-    def frames(self, latents: torch.Tensor, tell: Callback) -> np.ndarray:
+    def frames(self, latents: torch.Tensor, on_progress: Callback) -> np.ndarray:
         return self.draw(self.seen[-1])
 
 

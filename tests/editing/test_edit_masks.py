@@ -31,13 +31,13 @@ def mask(values: np.ndarray) -> Mask:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("most", [1, 5, 200])
-def test_distances_are_exact_as_far_as_asked_and_no_less_beyond(size: tuple[int, int], most: int) -> None:
+@pytest.mark.parametrize("reach", [1, 5, 200])
+def test_distances_are_exact_as_far_as_asked_and_no_less_beyond(size: tuple[int, int], reach: int) -> None:
     white = white_frame(*size)
-    found, true = distance(white, most=most), far(white)
-    near = true <= most
+    found, true = distance(white, reach=reach), far(white)
+    near = true <= reach
     np.testing.assert_allclose(found[near], true[near], rtol=1e-6)
-    assert (found[~near] > most).all()
+    assert (found[~near] > reach).all()
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -178,7 +178,7 @@ def test_a_good_plan_reads_no_weight_and_says_nothing(weightless: Pipeline) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made = plan(weightless, mask=hole(), settings=EditSettings(overlap=5))
-    assert [(each.span.start, each.span.stop) for each in made.segments] == [(0, 9), (2, 11), (5, 14)]
+    assert [(each.span.start, each.span.stop) for each in made.passes] == [(0, 9), (2, 11), (5, 14)]
 
 
 def test_a_prompt_that_changes_nothing_is_told_of(weightless: Pipeline) -> None:
@@ -203,9 +203,9 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any], code: str) -> 
 
 
 def test_a_rim_follows_the_size_of_the_video() -> None:
-    assert EditSettings().rim((64, 64)) == (1, 2.0)
-    assert EditSettings().rim((480, 832)) == (8, 15.0)
-    assert EditSettings(grow=0, feather=3.5).rim((480, 832)) == (0, 3.5)
+    assert EditSettings().edge((64, 64)) == (1, 2.0)
+    assert EditSettings().edge((480, 832)) == (8, 15.0)
+    assert EditSettings(grow=0, feather=3.5).edge((480, 832)) == (0, 3.5)
 
 
 def test_warnings_of_the_plan_are_not_said_again(folder: Path) -> None:

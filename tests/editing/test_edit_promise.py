@@ -66,7 +66,7 @@ def test_a_model_that_changes_nothing_is_told_of_and_measures_so(folder: Path) -
         found = edit(pretended(folder, copied), source, PROMPT, mask=white, seed=0)
     assert np.array_equal(found.video.frames, source) and np.array_equal(found.raw, source)
     assert found.report.raw_psnr_outside_db == np.inf
-    assert found.report.seam_delta_e == found.report.seam_delta_e_worst == 0
+    assert found.report.boundary_delta_e == found.report.boundary_delta_e_worst == 0
     assert found.report.colour_shift == (0, 0, 0)
 
 
@@ -103,7 +103,7 @@ def test_segments_fade_into_each_other(folder: Path) -> None:
     values = found.video.frames[:, 8, 8, 0]
     assert values.tolist() == [100] * 5 + [120, 140, 160, 180] + [200] * 5
     assert [(each.start, each.stop, each.seed) for each in found.report.segments] == [(0, 9, 7), (5, 14, 8)]
-    assert found.report.outside_pixels == 0 and found.report.seam_delta_e is None
+    assert found.report.outside_pixels == 0 and found.report.boundary_delta_e is None
 
 
 @pytest.mark.parametrize(("first", "last", "made"), [(30, 33, [(23, 32), (31, 40)]), (25, 31, [(23, 32)])])
@@ -130,7 +130,7 @@ def test_progress_is_told_over_all_segments_and_ends_the_work(folder: Path) -> N
         return None if len(heard) < 4 else False
 
     with pytest.raises(Interrupted):
-        edit(pretended(folder, noise), video(14, 16, 16), PROMPT, seed=0, tell=tell)
+        edit(pretended(folder, noise), video(14, 16, 16), PROMPT, seed=0, on_progress=tell)
     assert heard == [(1, 6), (2, 6), (3, 6), (4, 6)]
 
 

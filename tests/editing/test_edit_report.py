@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from kinoform.editing.composite import composite, crossfaded
-from kinoform.editing.report import EditReport, decibels, mean_colour, mean_of, outside_equal, seams, worst_of
-from kinoform.editing.seam import ciede2000, delta_e, lab, seam_differences
+from kinoform.editing.boundary import boundary_differences, ciede2000, delta_e, lab, pair_differences
+from kinoform.editing.masks import composite, crossfaded
+from kinoform.editing.report import EditReport, decibels, mean_colour, mean_of, outside_equal
 
 PUBLISHED = [
     ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
@@ -54,7 +54,7 @@ def test_lab_of_colours_that_everyone_knows() -> None:
 def test_a_plain_patch_shows_by_its_own_difference_on_all_four_sides(feather: int) -> None:
     result = plain(GREY)
     result[4:8, 4:8] = BRIGHTER
-    found = seam_differences(plain(GREY), result, square(feather), feather=float(feather))
+    found = pair_differences(plain(GREY), result, square(feather), feather=float(feather))
     (expected,) = delta_e(plain(GREY)[0, :1], plain(BRIGHTER)[0, :1])
     np.testing.assert_allclose(found, [expected] * 16)
 
@@ -62,15 +62,15 @@ def test_a_plain_patch_shows_by_its_own_difference_on_all_four_sides(feather: in
 def test_a_border_that_the_source_had_does_not_count() -> None:
     source = plain(GREY)
     source[4:8, 4:8] = BRIGHTER
-    assert (seam_differences(source, source, square(), feather=0.0) == 0).all()
-    assert (seam_differences(source, plain(GREY), square(), feather=0.0) == 0).all()
+    assert (pair_differences(source, source, square(), feather=0.0) == 0).all()
+    assert (pair_differences(source, plain(GREY), square(), feather=0.0) == 0).all()
 
 
-def test_without_a_border_there_is_no_seam() -> None:
+def test_without_a_border_there_is_no_difference() -> None:
     for alpha in (np.zeros((12, 12), np.float32), np.ones((12, 12), np.float32)):
-        assert seam_differences(plain(GREY), plain(GREY), alpha, feather=3.0).size == 0
+        assert pair_differences(plain(GREY), plain(GREY), alpha, feather=3.0).size == 0
     stack = np.stack([plain(GREY)] * 2)
-    assert seams(stack, stack, np.stack([square(), 0 * square()]), feather=0.0) == [0.0, None]
+    assert boundary_differences(stack, stack, np.stack([square(), 0 * square()]), feather=0.0) == [0.0, None]
 
 
 def test_equality_outside_is_told_to_the_last_bit() -> None:
@@ -102,15 +102,15 @@ def test_decibels_and_means() -> None:
     assert decibels(0.65025 * 10, 10) == pytest.approx(50)
     assert decibels(0.0, 9) == math.inf
     assert decibels(0.0, 0) is None
-    assert mean_of([None, 1.0, 3.0]) == 2 and worst_of([None, 1.0, 3.0]) == 3
-    assert mean_of([None]) is None and worst_of([]) is None
+    assert mean_of([None, 1.0, 3.0]) == 2
+    assert mean_of([None]) is None
     assert mean_colour([(1.0, 2.0, 3.0), (3.0, 2.0, 1.0)]) == (2, 2, 2) and mean_colour([]) == (0, 0, 0)
 
 
 def report(**changes: object) -> EditReport:
     about = {
-        "outside_equal": True, "outside_pixels": 75, "raw_psnr_outside_db": 31.416, "seam_delta_e": 1.234,
-        "seam_delta_e_worst": 5.678, "colour_shift": (1.0, -2.0, 0.0), "changed_share": 0.25, "segments": (),
+        "outside_equal": True, "outside_pixels": 75, "raw_psnr_outside_db": 31.416, "boundary_delta_e": 1.234,
+        "boundary_delta_e_worst": 5.678, "colour_shift": (1.0, -2.0, 0.0), "changed_share": 0.25, "segments": (),
     }  # fmt: skip
     return EditReport(**{**about, **changes})  # type: ignore[arg-type]
 
@@ -118,7 +118,7 @@ def report(**changes: object) -> EditReport:
 def test_a_report_is_json_whatever_its_figures() -> None:
     assert json.loads(json.dumps(report().as_json(), allow_nan=False))["raw_psnr_outside_db"] == 31.42
     for figure in (None, math.inf):
-        told = report(raw_psnr_outside_db=figure, seam_delta_e=None, seam_delta_e_worst=None).as_json()
+        told = report(raw_psnr_outside_db=figure, boundary_delta_e=None, boundary_delta_e_worst=None).as_json()
         assert json.loads(json.dumps(told, allow_nan=False))["raw_psnr_outside_db"] is None
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kinoform.editing.edit import Edited
-from kinoform.editing.encode_check import PROMISED, kept
-from kinoform.editing.report import EditReport
+from kinoform.editing.masks import Alpha
+from kinoform.editing.report import MIN_SAVED, saved_report
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
+
+Edited = tuple[Video, Alpha]
 
 
 @pytest.fixture
@@ -21,32 +22,30 @@ def edited() -> Edited:
     alpha = np.zeros((6, 32, 48), np.float32)
     alpha[:, 8:16, 8:24] = 1
     frames[alpha > 0] = np.random.default_rng(0).integers(0, 256, (6 * 8 * 16, 3))
-    report = EditReport(
-        outside_equal=True, outside_pixels=int((alpha == 0).sum()), raw_psnr_outside_db=None, seam_delta_e=None,
-        seam_delta_e_worst=None, colour_shift=(0.0, 0.0, 0.0), changed_share=float(alpha.mean()), segments=(),
-    )  # fmt: skip
-    return Edited(video=Video(frames=frames, fps=12.0), raw=frames, alpha=alpha, report=report)
+    return Video(frames=frames, fps=12.0), alpha
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "frames"])
 def test_a_lossless_file_keeps_everything(name: str, edited: Edited, tmp_path: Path) -> None:
-    found = kept(edited.video.save(tmp_path / name), edited)
-    assert found.psnr_db == math.inf and found.promised
-    assert found.as_json() == {"outside_equal": True, "psnr_outside_db": None}
+    video, alpha = edited
+    report = saved_report(video.save(tmp_path / name), video, alpha)
+    assert report.psnr_db == math.inf and report.good
+    assert report.as_json() == {"outside_equal": True, "psnr_outside_db": None}
 
 
 @pytest.mark.parametrize("crf", [10, 45])
 def test_what_an_encoder_loses_is_measured_outside(crf: int, edited: Edited, tmp_path: Path) -> None:
-    path = edited.video.save(tmp_path / "a.mp4", crf=crf)
-    errors = (read_video(path)[0].astype(float) - edited.video.frames)[edited.alpha == 0]
-    found = kept(path, edited)
-    assert found.psnr_db == pytest.approx(10 * np.log10(255**2 / np.mean(errors**2)), abs=0.5)
-    assert found.promised is (found.psnr_db >= PROMISED) is (crf == 10)
-    assert found.as_json()["psnr_outside_db"] == round(found.psnr_db, 2)
+    video, alpha = edited
+    path = video.save(tmp_path / "a.mp4", crf=crf)
+    errors = (read_video(path)[0].astype(float) - video.frames)[alpha == 0]
+    report = saved_report(path, video, alpha)
+    assert report.psnr_db == pytest.approx(10 * np.log10(255**2 / np.mean(errors**2)), abs=0.5)
+    assert report.good is (report.psnr_db >= MIN_SAVED) is (crf == 10)
+    assert report.as_json()["psnr_outside_db"] == round(report.psnr_db, 2)
 
 
 def test_nothing_is_promised_where_all_was_free(edited: Edited, tmp_path: Path) -> None:
-    everywhere = Edited(video=edited.video, raw=edited.raw, alpha=np.ones_like(edited.alpha), report=edited.report)
-    found = kept(edited.video.save(tmp_path / "a.mp4", crf=50), everywhere)
-    assert found.psnr_db is None and found.promised
-    assert found.as_json() == {"outside_equal": False, "psnr_outside_db": None}
+    video, alpha = edited
+    report = saved_report(video.save(tmp_path / "a.mp4", crf=50), video, np.ones_like(alpha))
+    assert report.psnr_db is None and report.good
+    assert report.as_json() == {"outside_equal": False, "psnr_outside_db": None}

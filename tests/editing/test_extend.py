@@ -16,10 +16,10 @@ from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_inputs import GREY
 from kinoform.conditions.video_to_video import StartVideo
-from kinoform.editing.edit import Edited
+from kinoform.editing.boundary import delta_e
 from kinoform.editing.extend import extend
-from kinoform.editing.extend_plan import by_frames, by_mask
-from kinoform.editing.seam import delta_e
+from kinoform.editing.extend_plan import as_frames, as_masked_video
+from kinoform.editing.passes import Edited
 from kinoform.errors import Interrupted
 from kinoform.media.types import InputVideo, Origin
 from kinoform.pipelines.generate import Progress
@@ -94,7 +94,7 @@ def test_the_video_stays_and_goes_on(folder: Path, way: str, before: bool) -> No
     assert made.video.fps == 24 and made.report.changed_share == pytest.approx(7 / 19)
     new = np.arange(19) < 7 if before else np.arange(19) >= 12
     assert np.array_equal(made.alpha[:, 5, 5], new.astype(np.float32)) and made.alpha.shape == (19, 16, 16)
-    assert made.report.seam_delta_e is not None and made.report.seam_delta_e < 0.5
+    assert made.report.boundary_delta_e is not None and made.report.boundary_delta_e < 0.5
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 53), (64, 40), (8, 20)])
@@ -123,7 +123,7 @@ def test_colours_are_matched_by_the_frames_that_were_redrawn(folder: Path) -> No
     assert np.array_equal(plain.video.frames[9:], plain.raw[9:]) and np.array_equal(made.raw, plain.raw)
     red, green, blue = made.report.colour_shift
     assert green < blue < red and plain.report.colour_shift == (0, 0, 0)
-    assert plain.report.seam_delta_e is not None and plain.report.seam_delta_e > 3
+    assert plain.report.boundary_delta_e is not None and plain.report.boundary_delta_e > 3
     assert np.array_equal(made.raw[:4], source[:4]) and not np.array_equal(made.raw[4:9], source[4:9])
     error = np.square(source[4:9].astype(float) - made.raw[4:9]).mean()
     assert made.report.raw_psnr_outside_db == pytest.approx(10 * np.log10(255**2 / error))
@@ -153,7 +153,7 @@ def test_several_passes_each_go_on_from_the_one_before(folder: Path, before: boo
     assert np.abs(frames.astype(int) - truth).max() <= 6, "errors of passes add"
 
 
-def test_a_jump_at_the_seam_is_told(folder: Path) -> None:
+def test_a_jump_at_the_boundary_is_told(folder: Path) -> None:
     """The model is right about what it knows, and then shows something else."""
     source = brightening(range(5))
 
@@ -165,15 +165,17 @@ def test_a_jump_at_the_seam_is_told(folder: Path) -> None:
     made = extend(model(folder, jumping, Vace()), source, PROMPT, num_frames=4, seed=1, context=5)
     steps = [delta_e(one.reshape(-1, 3), other.reshape(-1, 3)).mean() for one, other in pairwise(source)]
     across = delta_e(source[-1].reshape(-1, 3), made.video.frames[5].reshape(-1, 3)).mean()
-    assert made.report.seam_delta_e == pytest.approx(across - np.mean(steps)) and across > 5
-    assert made.report.seam_delta_e_worst == made.report.segments[0].seam_delta_e == made.report.seam_delta_e
+    assert made.report.boundary_delta_e == pytest.approx(across - np.mean(steps)) and across > 5
+    assert (
+        made.report.boundary_delta_e_worst == made.report.segments[0].boundary_delta_e == made.report.boundary_delta_e
+    )
 
 
 def test_known_frames_stand_where_the_video_is() -> None:
     clip = video_of(brightening(range(3)))
-    assert [list(by_frames(clip, 4, before)[FRAMES]) for before in (False, True)] == [[0, 1, 2], [4, 5, 6]]
+    assert [list(as_frames(clip, 4, before)[FRAMES]) for before in (False, True)] == [[0, 1, 2], [4, 5, 6]]
     for before in (False, True):
-        images, video = by_frames(clip, 4, before)[FRAMES], by_mask(clip, 4, before)[VIDEO]
+        images, video = as_frames(clip, 4, before)[FRAMES], as_masked_video(clip, 4, before)[VIDEO]
         assert video is not None and len(video.frames) == 7
         assert all(np.array_equal(video.frames[place], image.pixels) for place, image in images.items())
 
@@ -197,11 +199,11 @@ def test_progress_runs_through_all_passes_and_can_end_them(folder: Path) -> None
 
     pipe = model(folder, going_on, Vace())
     words: dict[str, Any] = {"num_frames": 8, "seed": 1, "context": 5}
-    extend(pipe, brightening(range(9)), PROMPT, tell=hear, **words)
+    extend(pipe, brightening(range(9)), PROMPT, on_progress=hear, **words)
     assert told == [(step, 2 * STEPS) for step in range(1, 2 * STEPS + 1)]
     real = replace(tiny_pipeline(folder, conditioners=(StartVideo(),), num_frames=9))
     with pytest.raises(Interrupted):
-        extend(real, brightening(range(9)), PROMPT, tell=lambda now: now.stage != "denoise", **words)
+        extend(real, brightening(range(9)), PROMPT, on_progress=lambda now: now.stage != "denoise", **words)
 
 
 def test_the_seed_decides_what_a_model_makes(folder: Path) -> None:

@@ -122,7 +122,7 @@ def test_what_is_made_has_the_colours_of_the_video(folder: Path) -> None:
         )  # fmt: skip
         far = [np.abs(each.video.frames.astype(int) - frames).mean() for each in (matched, left)]
         assert far[0] < 1 < 3 < far[1]
-        assert matched.report.seam_delta_e is not None and matched.report.seam_delta_e < seam
+        assert matched.report.boundary_delta_e is not None and matched.report.boundary_delta_e < seam
 
 
 def test_a_real_model_leaves_the_video_as_it_is(folder: Path) -> None:

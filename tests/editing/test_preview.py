@@ -9,6 +9,7 @@ from PIL import Image
 from kinoform.editing import preview
 from kinoform.editing.extend_plan import plan_extend
 from kinoform.editing.preview import BLENDS, CHANGES, SEEN, outline, tinted
+from kinoform.editing.settings import ExtendSettings
 from kinoform.editing.window import Window
 from kinoform.media.video import Video
 from tests.editing.pretend import noise, pretended, video
@@ -48,11 +49,12 @@ def test_of_a_longer_video_it_shows_what_the_model_is_handed_and_where_it_goes_o
 
     monkeypatch.setattr(preview, "contact_sheet", sheet)
     source = video(13, 16, 16)
-    plan = plan_extend(pretended(folder, noise), source, "a cat", num_frames=9, seed=1, before=before, context=2)
+    settings = ExtendSettings(before=before, context=2)
+    plan = plan_extend(pretended(folder, noise), source, "a cat", num_frames=9, seed=1, settings=settings)
     preview.preview_extend(plan)
     (shown,) = drawn
-    new = plan.portions[0]
-    assert len(plan.portions) > 1 and "the first of" in str(shown.params["prompt"])
+    new = plan.passes[0]
+    assert len(plan.passes) > 1 and "the first of" in str(shown.params["prompt"])
     assert len(shown.frames) == 2 + new
     known, made = (shown.frames[new:], shown.frames[:new]) if before else (shown.frames[:2], shown.frames[2:])
     handed = source[:2] if before else source[-2:]

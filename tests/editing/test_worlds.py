@@ -14,7 +14,8 @@ from kinoform.editing.edit_plan import plan_edit
 from kinoform.editing.extend_plan import plan_extend
 from kinoform.editing.image_to_video import animate, bridge
 from kinoform.editing.outpaint import plan_outpaint
-from kinoform.editing.worlds import tell_worlds
+from kinoform.editing.passes import warn_unfamiliar_inputs
+from kinoform.editing.settings import ExtendSettings
 from kinoform.media.types import InputImage, InputVideo
 from kinoform.pipelines.generate import Progress
 from kinoform.recipes.catalogue import RELEASED
@@ -29,7 +30,7 @@ def test_it_is_said_of_a_video_that_is_none_of_its_own(folder: Path) -> None:
     with pytest.warns(UserWarning, match=KNOWS):
         plan_edit(pipeline, video(9, 24, 32), "a cat", seed=1)
     with pytest.warns(UserWarning, match=KNOWS):
-        plan_extend(pipeline, video(9, 24, 32), "a cat", num_frames=4, seed=1, context=2)
+        plan_extend(pipeline, video(9, 24, 32), "a cat", num_frames=4, seed=1, settings=ExtendSettings())
     with pytest.warns(UserWarning, match=KNOWS):
         plan_outpaint(pipeline, video(9, 24, 32), "a cat", width=48, height=32, seed=1)
 
@@ -49,12 +50,12 @@ def test_it_is_said_of_images_too(folder: Path) -> None:
     recipe = pretended(folder, copied, world="coloured shapes").recipe
     image = InputImage(pixels=np.zeros((24, 32, 3), np.uint8))
     with pytest.warns(UserWarning, match=rf"{KNOWS}.*kinoform download i2v-14b-480p"):
-        tell_worlds(recipe, Inputs({FRAMES: {0: image}}))
+        warn_unfamiliar_inputs(recipe, Inputs({FRAMES: {0: image}}))
     with pytest.warns(UserWarning, match=rf"{KNOWS}.*kinoform download vace-1.3b"):
-        tell_worlds(recipe, Inputs({VIDEO: InputVideo(frames=video(9, 24, 32))}))
+        warn_unfamiliar_inputs(recipe, Inputs({VIDEO: InputVideo(frames=video(9, 24, 32))}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tell_worlds(recipe, Inputs())
+        warn_unfamiliar_inputs(recipe, Inputs())
     assert {"i2v-14b-480p", "vace-1.3b"} <= set(RELEASED)
 
 
@@ -78,5 +79,5 @@ def test_progress_names_the_work_after_the_model(folder: Path) -> None:
     carry_out(plan, lambda now: told.append(now))
     composed = [each for each in told if each.stage == "compose"]
     assert [each.done for each in composed] == list(range(1, composed[0].total + 1))
-    assert told[-1].stage == "compose" and len(plan.segments) > 1
+    assert told[-1].stage == "compose" and len(plan.passes) > 1
     assert np.all([each.done <= each.total for each in told])

@@ -180,7 +180,7 @@ def test_videos_are_edited_one_at_a_time_and_each_as_if_alone(mini: Pipeline) ->
     found = evaluate(mini, tasks, count=2, steps=2, on_video=on_video, on_progress=lambda *words: told.append(words))
     assert told == [("reshape", 1, 2), ("reshape", 2, 2)] and found.settings["steps"] == 2
     case = by_name(found.cases)["reshape"]
-    assert case.skill["outside_equal"].right == 2 and case.figures["seam_delta_e"] >= 0
+    assert case.skill["outside_equal"].right == 2 and case.figures["boundary_delta_e"] >= 0
     again: dict[tuple[str, int], np.ndarray] = {}
     evaluate(
         mini, tasks, count=1, steps=2, on_video=lambda name, n, case, video: again.update({(name, n): video.frames})
@@ -204,7 +204,7 @@ def test_what_the_codec_spoils_outside_the_mask_does_not_count_against_an_edit(m
     assert case.inputs[VIDEO] is not None and found.alpha is not None
     outside = found.alpha == 0
     assert np.array_equal(laid[outside], case.inputs[VIDEO].frames[outside])
-    assert np.array_equal(laid[found.alpha == 1], codec[found.alpha == 1]) and figures["seam_delta_e"] >= 0
+    assert np.array_equal(laid[found.alpha == 1], codec[found.alpha == 1]) and figures["boundary_delta_e"] >= 0
     marks = [judge(case.target.story, L1, frames).marks["all_right"] for frames in (codec, laid)]
     assert marks == [False, True], "small things that bounce are too fast for this codec"
 

@@ -69,7 +69,7 @@ def made(mini: Pipeline) -> tuple[Report, dict[VideoKey, bytes]]:
         if len(painted) > 8:
             frames[1:] = 0
         mask = case.inputs[MASK]
-        kept, figures = (None, {}) if mask is None else (mask.values < 128, {"seam_delta_e": 1.25})
+        kept, figures = (None, {}) if mask is None else (mask.values < 128, {"boundary_delta_e": 1.25})
         return Generated(video=Video(frames=frames, fps=16.0), raw=frames, kept=kept, figures=figures)
 
     sides = ModelUnderTest(pipeline=mini), ModelUnderTest(pipeline=mini, changes={"steps": 3})
@@ -171,7 +171,7 @@ def test_every_case_has_its_table(made) -> None:
         assert rows["all right"][2].startswith("-1.00")
         assert rows["kept PSNR, dB"][0] == "100.00 (+0.00)"
         assert re.fullmatch(r"\d+\.\d\d \(-\d+\.\d\d\)", rows["kept PSNR, dB"][1])
-        assert rows["seam Delta E"][:2] == ("1.25", "1.25")
+        assert rows["boundary Delta E"][:2] == ("1.25", "1.25")
 
 
 def test_one_side_stands_beside_the_codec_and_chance(made) -> None:

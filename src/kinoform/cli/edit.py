@@ -58,7 +58,4 @@ def edit(
         ordered.pipeline, video, prompt, seed=ordered.seed, settings=settings, **options.video.changes(),
         **inputs_by_name(ordered.pipeline, inputs),
     )  # fmt: skip
-    finish(
-        ordered, (len(plan.source.frames), *plan.source.size), plan, draw=partial(preview.preview, plan),
-        first=lambda: plan.request(plan.segments[0], plan.source.frames), make=partial(carry_out, plan),
-    )  # fmt: skip
+    finish(ordered, plan, draw=partial(preview.preview, plan), make=partial(carry_out, plan))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 from PIL import Image
 
@@ -24,16 +24,14 @@ from kinoform.cli.progress import bars
 from kinoform.conditions.inputs import InputField
 from kinoform.conditions.protocols import readable
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, STANDARD_INPUTS, VIDEO
-from kinoform.editing.edit import Edited
-from kinoform.editing.encode_check import PROMISED, Kept, kept
-from kinoform.editing.passes import Passes
+from kinoform.editing.passes import Edited, LatentStore, PassPlan
+from kinoform.editing.report import MIN_SAVED, SavedReport, saved_report
 from kinoform.errors import UsageError
 from kinoform.files import check_writable, whole
 from kinoform.media.paths import default_name
 from kinoform.media.video_writer import evened
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline, random_seed
-from kinoform.pipelines.request import Request
 
 Shape: TypeAlias = tuple[int, int, int]
 """Frames, height, width."""
@@ -75,20 +73,7 @@ class Order:
         return placed(self.options.output.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
 
 
-@runtime_checkable
-class Planned(Protocol):
-    """A plan of any of these commands."""
-
-    @property
-    def passes(self) -> int: ...
-
-    @property
-    def beside(self) -> int: ...
-
-    def identity(self) -> str: ...
-
-
-Make: TypeAlias = Callable[[Callback, Passes], Edited]
+Make: TypeAlias = Callable[[Callback, LatentStore], Edited]
 
 
 def order(command: str, file: Path, prompt: str, options: EditOptions, *own: object) -> Order:
@@ -124,21 +109,16 @@ def inputs_by_name(pipeline: Pipeline, inputs: InputOptions, *made: InputField[A
     return inputs.values(item for item in known if item not in {FRAMES, VIDEO, EXACT_SIZE, *made})
 
 
-def finish(
-    ordered: Order, shape: Shape, plan: Planned, *, draw: Callable[[], Image.Image], first: Callable[[], Request],
-    make: Make,
-) -> None:  # fmt: skip
-    """Draw the preview, print the plan, or make the video of `shape`, as the options say.
-
-    `first` returns the request of the first pass.
-    """
+def finish(ordered: Order, plan: PassPlan, *, draw: Callable[[], Image.Image], make: Make) -> None:
+    """Draw the preview, print the plan, or make the video, as the options say."""
     if ordered.options.preview:
         _save_preview(ordered, draw())
     elif ordered.options.output.dry_run:
-        name, model = _checked(ordered, shape), str(ordered.options.model.model)
-        rehearse(model, ordered.pipeline, [first()], [name], ordered.how, passes=plan.passes, beside=plan.beside)
+        name, model, passes = _checked(ordered, plan.shape), str(ordered.options.model.model), len(plan.passes)
+        first = plan.request(0, plan.source.frames)
+        rehearse(model, ordered.pipeline, [first], [name], ordered.how, passes=passes, beside=plan.beside)
     else:
-        _carry_out(ordered, shape, plan, make)
+        _carry_out(ordered, plan, make)
 
 
 def _save_preview(ordered: Order, sheet: Image.Image) -> None:
@@ -152,19 +132,19 @@ def _save_preview(ordered: Order, sheet: Image.Image) -> None:
     console.result(str(target), {"preview": str(target)}, as_json=how.as_json)
 
 
-def _carry_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None:
-    """Make a video of `shape` (frames, height, width), save it, and report on it.
+def _carry_out(ordered: Order, plan: PassPlan, make: Make) -> None:
+    """Make a video, save it, and report on it.
 
     Its file is checked before the work, and the passes are kept until it is saved.
     """
-    name, how, resumed = _checked(ordered, shape), ordered.how, ordered.options.resume
+    name, how, resumed = _checked(ordered, plan.shape), ordered.how, ordered.options.resume
     check_latents([name], force=how.force, resumed=resumed)
     drawn = [] if ordered.options.video.seed is not None else ["--seed", str(ordered.seed)]
     if drawn:
         console.note(f"seed {ordered.seed}")
     params = {"task": ordered.words[0], "identity": plan.identity(), "seed": ordered.seed}
     words = [*sys.argv[1:], *drawn]
-    with passes_kept(params, name, words, force=how.force, resumed=resumed, total=plan.passes) as passes:
+    with passes_kept(params, name, words, force=how.force, resumed=resumed, total=len(plan.passes)) as passes:
         with bars() as on_progress:
             edited = make(on_progress, passes)
         edited = _evened(edited) if ordered.options.even else edited
@@ -178,9 +158,9 @@ def _carry_out(ordered: Order, shape: Shape, plan: Planned, make: Make) -> None:
         if measured is not None and measured.psnr_db is not None:
             equal = math.isinf(measured.psnr_db)
             console.note(f"there {name} " + ("is equal too" if equal else f"has {measured.psnr_db:.1f} dB"))
-    if measured is not None and not measured.promised:
+    if measured is not None and not measured.good:
         console.warn(
-            f"{name} keeps what was not to change at {measured.psnr_db:.1f} dB, below {PROMISED:g}; pass a lower "
+            f"{name} keeps what was not to change at {measured.psnr_db:.1f} dB, below {MIN_SAVED:g}; pass a lower "
             "--crf, or write a lossless .mkv"
         )
     console.result(name, {**result, "file": None if measured is None else measured.as_json()}, as_json=how.as_json)
@@ -208,10 +188,10 @@ def _evened(edited: Edited) -> Edited:
     return replace(edited, video=video, raw=evened(edited.raw), alpha=evened(edited.alpha))
 
 
-def _measured(name: str, edited: Edited) -> Kept | None:
+def _measured(name: str, edited: Edited) -> SavedReport | None:
     """Measure a saved file; None, with a warning, where it is too large to be read back, since the video is saved."""
     try:
-        return kept(name, edited)
+        return saved_report(name, edited.video, edited.alpha)
     except UsageError as error:
         console.warn(f"what the encoder kept was not measured: {error}")
         return None

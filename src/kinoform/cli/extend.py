@@ -48,20 +48,18 @@ def extend(
     from kinoform.cli.edit_common import finish, inputs_by_name, order
     from kinoform.editing import preview
     from kinoform.editing.extend import carry_out
-    from kinoform.editing.extend_plan import most_new, pace, plan_extend
+    from kinoform.editing.extend_plan import frames_of_one_pass, new_fps, plan_extend
+    from kinoform.editing.settings import ExtendSettings
     from kinoform.media.read import read_clip
 
     ordered = order("extend", video, prompt, options, new, inputs, join)
     source, recipe = read_clip(video, sound=True), ordered.pipeline.recipe
-    there = len(source.frames)
-    frames = frames_of(new.frames, new.seconds, pace(source, recipe, new.context, new.before), 1)
+    frames = frames_of(new.frames, new.seconds, new_fps(source, recipe, new.context, new.before), 1)
     plan = plan_extend(
         ordered.pipeline, source, prompt,
-        num_frames=most_new(recipe, there, new.context) if frames is None else frames,
-        seed=ordered.seed, before=new.before, context=new.context, match_colours=not join.no_colour_match,
+        num_frames=frames_of_one_pass(recipe, len(source.frames), new.context) if frames is None else frames,
+        seed=ordered.seed,
+        settings=ExtendSettings(before=new.before, context=new.context, match_colours=not join.no_colour_match),
         **options.video.changes(), **inputs_by_name(ordered.pipeline, inputs, MASK),
     )  # fmt: skip
-    finish(
-        ordered, (there + sum(plan.portions), *source.size), plan, draw=partial(preview.preview_extend, plan),
-        first=lambda: plan.request(0, plan.nearest(source.frames)), make=partial(carry_out, plan),
-    )  # fmt: skip
+    finish(ordered, plan, draw=partial(preview.preview_extend, plan), make=partial(carry_out, plan))

@@ -74,7 +74,7 @@ def _make(prompt: str | None, options: GenerateOptions) -> None:
     from kinoform.cli.latents import check_latents
     from kinoform.cli.output import check, make, video_names
     from kinoform.cli.plan import rehearse
-    from kinoform.editing.worlds import tell_worlds
+    from kinoform.editing.passes import warn_unfamiliar_inputs
     from kinoform.pipelines.pipeline import random_seed
 
     pipeline = options.model.load(options.machine)
@@ -92,7 +92,7 @@ def _make(prompt: str | None, options: GenerateOptions) -> None:
     for request, name in zip(requests, names, strict=True):
         check(name, (request.num_frames, request.height, request.width), how)
     check_latents(names, force=output.force)
-    tell_worlds(pipeline.recipe, requests[0].inputs)
+    warn_unfamiliar_inputs(pipeline.recipe, requests[0].inputs)
     if output.dry_run:
         rehearse(str(options.model.model), pipeline, requests, names, how)
         return

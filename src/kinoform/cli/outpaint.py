@@ -43,7 +43,8 @@ def outpaint(
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli.edit_common import finish, inputs_by_name, order
     from kinoform.editing import preview
-    from kinoform.editing.outpaint import carry_out, plan_outpaint
+    from kinoform.editing.edit import carry_out
+    from kinoform.editing.outpaint import plan_outpaint
 
     width, height = size_of(canvas.to, "--to")
     assert width is not None and height is not None
@@ -54,7 +55,4 @@ def outpaint(
         settings=settings, **options.video.changes(),
         **inputs_by_name(ordered.pipeline, inputs, MASK),
     )  # fmt: skip
-    finish(
-        ordered, (len(plan.source.frames), height, width), plan, draw=partial(preview.preview, plan),
-        first=lambda: plan.request(plan.segments[0], plan.source.frames), make=partial(carry_out, plan),
-    )  # fmt: skip
+    finish(ordered, plan, draw=partial(preview.preview, plan), make=partial(carry_out, plan))

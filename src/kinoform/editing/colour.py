@@ -1,4 +1,4 @@
-"""The colours of what a model made, brought to those of the video around it: an affine map of each channel."""
+"""Colour matching: an affine map of each channel from a model's output to the video around it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Real
 
 GAINS = 0.8, 1.25
-"""Contrast is corrected within these; what asks for more shows something else, not other colours."""
+"""Limits of the correction of contrast; a larger difference shows other content, not other colours."""
 
-MOST_CORRECTION = 32.0
-"""The furthest that the mean of a channel is moved, of 255."""
+MAX_CORRECTION = 32.0
+"""Largest shift of the mean of a channel, of 255."""
 
 FLAT = 4.0
-"""Below this standard deviation, of 255, a plain ground and its noise say nothing of contrast."""
+"""Standard deviation, of 255, below which a channel is flat and its contrast is not corrected."""
 
-FEWEST = 16
-"""Pixels from which colours are taken at least."""
+MIN_PIXELS = 16
+"""Least number of pixels to match colours by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affine:
-    """value * gain + shift, by channel, on 0 to 255; `correction` is how it moves the colours that it was made from."""
+    """Map value * gain + shift, by channel, on 0 to 255; `correction` is the shift of the mean that it was made for."""
 
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -38,7 +38,7 @@ SAME = Affine()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """The number of pixels, the sum of each channel and of its square; those of two sets add."""
+    """Number of pixels, sum of each channel and of its square; the moments of two sets add."""
 
     count: int = 0
     total: Float64[np.ndarray, " 3"] = field(default_factory=lambda: np.zeros(3))
@@ -64,21 +64,21 @@ def moments(pixels: Real[np.ndarray, "n 3"]) -> Moments:
 
 
 def alike(source: Real[np.ndarray, "n 3"], made: Real[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-    """Pixels that can show the same thing: no channel is further apart than colours are ever corrected."""
-    return np.abs(made.astype(np.float32) - source).max(axis=-1) <= MOST_CORRECTION
+    """Return the pixels that can show the same content: no channel differs by more than a correction may."""
+    return np.abs(made.astype(np.float32) - source).max(axis=-1) <= MAX_CORRECTION
 
 
 def match(source: Moments, made: Moments) -> Affine:
-    """The map that gives what was made the mean and the deviation of the source, at the same places of both.
+    """Return the map that gives made pixels the mean and the deviation of the source's.
 
-    Gains and the correction of the mean are bounded, a flat ground keeps its contrast, and nothing is changed where
-    there are too few pixels to tell.
+    Gains and the correction of the mean are bounded, flat channels keep their contrast, and fewer than MIN_PIXELS
+    pixels change nothing.
     """
-    if min(source.count, made.count) < FEWEST:
+    if min(source.count, made.count) < MIN_PIXELS:
         return SAME
     flat = np.minimum(source.deviation, made.deviation) < FLAT
     gain = np.where(flat, 1, source.deviation / np.maximum(made.deviation, FLAT)).clip(*GAINS)
-    correction = (source.mean - made.mean).clip(-MOST_CORRECTION, MOST_CORRECTION)
+    correction = (source.mean - made.mean).clip(-MAX_CORRECTION, MAX_CORRECTION)
     shift = made.mean + correction - gain * made.mean
     return Affine(gain=_three(gain), shift=_three(shift), correction=_three(correction))
 

@@ -1,167 +1,145 @@
-"""Plans how a video is continued: which of its frames a model is handed, how, and what each pass makes."""
+"""Plan of a longer video: the frames that the model is given, in which form, and the new frames of each pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import UInt8
 
 from kinoform import numbers
-from kinoform.conditions import vace_inputs as edits
+from kinoform.conditions import vace_inputs
 from kinoform.conditions.coerce import split, to_inputs
 from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.protocols import Units, readable
+from kinoform.conditions.protocols import readable
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, VIDEO
-from kinoform.editing.edit_plan import held
-from kinoform.editing.passes import identity
+from kinoform.editing.passes import Frames, PassPlan, base_request, bytes_of, units_of, warn_unfamiliar
 from kinoform.editing.segments import legal
+from kinoform.editing.settings import ExtendSettings
 from kinoform.editing.window import Window, whole
-from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError
 from kinoform.media.coerce import clip_of
 from kinoform.media.resample import Times, times_from
 from kinoform.media.types import InputImage, InputVideo, Sound
-from kinoform.models.codec import check_size
 from kinoform.numbers import Whole
-from kinoform.pipelines.fit import check_fit
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.pipelines.request import Request, request
+from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
 
 CONTEXT = 9
-"""Frames of the video that are handed to the model, where nobody says: three latent frames of Wan's.
+"""Default number of frames that the model is given: three latent frames of Wan's.
 
-Models that make few frames at once are handed half of them.
+Models that make few frames at once are given half of those.
 """
 
-MOST_FRAMES = 10_000
+MAX_NEW_FRAMES = 10_000
 
-Frames = UInt8[np.ndarray, "_ height width 3"]
-Hand: TypeAlias = Callable[[InputVideo, int, bool], Inputs]
-"""Inputs that ask for so many frames after known ones, or before them."""
+AsInputs: TypeAlias = Callable[[InputVideo, int, bool], Inputs]
+"""Function that returns inputs asking for so many frames after given ones, or before them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Continuation:
-    """Plan of new frames after a video, or `before` it: everything but the frames.
+class ExtendPlan(PassPlan):
+    """Plan of new frames after a video, or before it.
 
-    `asked` is the request as it was handed over, with the whole `source` and the most frames that are made at once;
-    `portions` are the new frames of each pass, which goes on from the `context` frames nearest to them.
+    `passes` are the numbers of new frames of each pass, which continues from the `context` frames nearest to them.
     """
 
-    pipeline: Pipeline
-    asked: Request
-    source: InputVideo
-    hand: Hand
-    window: Window
-    before: bool
+    settings: ExtendSettings
+    passes: tuple[int, ...]
     context: int
-    portions: tuple[int, ...]
-    match_colours: bool
+    as_inputs: AsInputs
+    window: Window
+
+    @property
+    def new_frames(self) -> int:
+        """Return the number of new frames."""
+        return sum(self.passes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return frames, height and width of the result."""
+        return len(self.source.frames) + self.new_frames, *self.source.size
 
     @property
     def fps(self) -> float:
-        """Frames per second of the video that is made: the source's, or the recipe's where the source does not say."""
+        """Return the mean frames per second of the result; the recipe's where the source does not say."""
         if self.times is not None:
             return float(len(self.times.begins) / self.times.seconds)
         return self.pipeline.recipe.fps if self.source.fps is None else self.source.fps
 
     @property
     def times(self) -> Times | None:
-        """Times of the video that is made, where the source has such; new frames stay as those that they go on from."""
-        own, added = self.source.times, sum(self.portions)
-        if own is None:
+        """Return the times of the result's frames, where the source has them; new frames last as their context does."""
+        times, new = self.source.times, self.new_frames
+        if times is None:
             return None
-        stay = _stay(own, self.context, self.before)
-        if self.before:
-            begins = [place * stay for place in range(added)]
-            begins += [added * stay + begin * own.tick for begin in own.begins]
+        duration = _duration(times, self.context, self.settings.before)
+        begins = [begin * times.tick for begin in times.begins]
+        if self.settings.before:
+            begins = [index * duration for index in range(new)] + [new * duration + begin for begin in begins]
         else:
-            begins = [begin * own.tick for begin in own.begins]
-            begins += [own.seconds + place * stay for place in range(added)]
-        return times_from(begins, own.seconds + added * stay, own.tick)
+            begins += [times.seconds + index * duration for index in range(new)]
+        return times_from(begins, times.seconds + new * duration, times.tick)
 
     @property
     def sound(self) -> Sound | None:
-        """The sound of the source, at its time."""
-        own, added = self.source.sound, sum(self.portions)
-        if own is None or not self.before:
-            return own
-        times = self.times
-        begins = added / self.fps if times is None else times.begins[added] * times.tick
-        return replace(own, start=own.start + float(begins))
-
-    @property
-    def passes(self) -> int:
-        """The number of passes: of videos that the model makes."""
-        return len(self.portions)
+        """Return the sound of the source, at its time in the result."""
+        sound, new, times = self.source.sound, self.new_frames, self.times
+        if sound is None or not self.settings.before:
+            return sound
+        begin = new / self.fps if times is None else times.begins[new] * times.tick
+        return replace(sound, start=sound.start + float(begin))
 
     @property
     def beside(self) -> int:
-        """Bytes that the video takes beside the model: as it was, as it becomes, and what the model made."""
+        """Return the bytes that the source, the result and the model's output take beside the model."""
         size = self.source.size
-        return held(len(self.source.frames), size, per_pixel=9) + held(sum(self.portions), size, per_pixel=13)
-
-    def identity(self) -> str:
-        """A hash of all that decides what the model makes."""
-        own = {"before": self.before, "context": self.context, "match_colours": self.match_colours}
-        return identity(self.pipeline.params(self.asked), portions=self.portions, **own)
-
-    def seed(self, number: int) -> int:
-        return self.asked.seed + number
+        return bytes_of(len(self.source.frames), size, per_pixel=9) + bytes_of(self.new_frames, size, per_pixel=13)
 
     def nearest(self, frames: Frames) -> Frames:
-        """The frames next to those that are to be made."""
-        return frames[: self.context] if self.before else frames[-self.context :]
+        """Return the frames next to those that are to be made."""
+        return frames[: self.context] if self.settings.before else frames[-self.context :]
 
-    def joined(self, known: Frames, new: Frames) -> Frames:
-        """Join known and new frames in the order of time."""
-        return np.concatenate([new, known] if self.before else [known, new])
+    def joined(self, given: Frames, new: Frames) -> Frames:
+        """Join given and new frames in the order of time."""
+        return np.concatenate([new, given] if self.settings.before else [given, new])
 
-    def request(self, number: int, known: Frames) -> Request:
-        """Return the request of a pass, from the known frames nearest to it.
-
-        Raises UsageError for what the model does not take, and FitError for what cannot fit.
-        """
-        (height, width), parts, machine = self.window.made, self.pipeline.parts, self.pipeline.machine
-        units = Units(stride=parts.codec_spec.stride, patch=parts.patch)
-        length = legal(len(known) + self.portions[number], units)
-        seen = InputVideo(frames=np.stack([self.window.seen(frame) for frame in known]))
-        inputs = self.hand(seen, length - len(known), self.before)
-        asked = replace(
-            self.asked, seed=self.seed(number), num_frames=length, height=height, width=width,
-            inputs=self.asked.inputs | {VIDEO: None} | inputs,
-        )  # fmt: skip
-        asked = self.pipeline.sized(asked)
-        check_fit(asked, parts, machine.dtype, machine.device, beside=self.beside)
-        return asked
+    def request(self, number: int, video: Frames) -> Request:
+        """Return the request of a pass, from the nearest frames of `video`; see `PassPlan.request`."""
+        context = np.stack([self.window.seen(frame) for frame in self.nearest(video)])
+        length = legal(len(context) + self.passes[number], units_of(self.pipeline))
+        inputs = self.as_inputs(InputVideo(frames=context), length - len(context), self.settings.before)
+        inputs = self.base.inputs | {VIDEO: None} | inputs
+        return self._checked(number, (length, *self.window.made), inputs)
 
 
-def by_frames(known: InputVideo, count: int, before: bool) -> Inputs:
-    """Hand frames over as images of known frames."""
+def as_frames(context: InputVideo, count: int, before: bool) -> Inputs:
+    """Return inputs that give the context as images of known frames."""
     first = count if before else 0
-    images = {first + place: InputImage(pixels=frame) for place, frame in enumerate(known.frames)}
+    images = {first + index: InputImage(pixels=frame) for index, frame in enumerate(context.frames)}
     return Inputs({FRAMES: images, EXACT_SIZE: True})
 
 
-def by_mask(known: InputVideo, count: int, before: bool) -> Inputs:
-    """Hand frames over as a video that is grey, and white in its mask, where it is to be made."""
-    return edits.extend(known, before=count if before else 0, after=0 if before else count)
+def as_masked_video(context: InputVideo, count: int, before: bool) -> Inputs:
+    """Return inputs that give the context in a video that is grey, and white in its mask, where it is to be made."""
+    return vace_inputs.extend(context, before=count if before else 0, after=0 if before else count)
 
 
-WAYS: tuple[tuple[frozenset[InputField[Any]], Hand], ...] = (
-    (frozenset({FRAMES, EXACT_SIZE}), by_frames),
-    (frozenset({VIDEO, MASK}), by_mask),
+FORMS: tuple[tuple[frozenset[InputField[Any]], AsInputs], ...] = (
+    (frozenset({FRAMES, EXACT_SIZE}), as_frames),
+    (frozenset({VIDEO, MASK}), as_masked_video),
 )
-"""Inputs that a model must take, and how frames are handed over with them; the first that fits is used."""
+"""Inputs that a model must take, and the form of the context for them; the first that fits is used."""
 
 KNOWN = frozenset((FRAMES, EXACT_SIZE, VIDEO, MASK))
 """Inputs that hand over the known frames, so that the caller cannot give them."""
+
+CONTEXT_INPUTS = frozenset((FRAMES, EXACT_SIZE, VIDEO, MASK))
+"""Inputs that give the context, so that the caller cannot give them."""
 
 
 def plan_extend(
@@ -171,97 +149,84 @@ def plan_extend(
     *,
     num_frames: Whole,
     seed: Whole,
-    before: bool = False,
-    context: Whole | None = None,
-    match_colours: bool = True,
+    settings: ExtendSettings,
     **changes: object,
-) -> Continuation:
-    """Plan what `extend` of the same arguments will do; of a video shorter than `context` all frames are handed over.
+) -> ExtendPlan:
+    """Plan the `extend` of the same arguments; a video shorter than the context is given as a whole.
 
     Raises UsageError for a video that cannot be read or is too short, a number out of range, and a model that takes
-    neither known frames nor a video with a mask, naming those that do; FitError for what cannot fit.
+    neither known frames nor a video with a mask, naming those that do; FitError for a video that cannot fit.
     """
     source = clip_of(video, sound=True)
-    fields = [item for item in readable(pipeline.recipe.conditioners) if item not in KNOWN]
+    fields = [item for item in readable(pipeline.recipe.conditioners) if item not in CONTEXT_INPUTS]
     values, changes = split(fields, changes)
-    given = Inputs({VIDEO: source}) | to_inputs(fields, values)
-    tell_world(pipeline.recipe, source.name, source.size)
-    # A rewritten prompt is the same for all passes.
-    prompt, pipeline = pipeline.extend(prompt) if pipeline.extend else prompt, replace(pipeline, extend=None)
-    asked = request(pipeline.recipe, prompt, seed, inputs=given, **changes)
-    codec, patch = pipeline.parts.codec_spec, pipeline.parts.patch
-    check_size(codec, patch, asked.num_frames, asked.height, asked.width)
-    context = _context(asked.num_frames) if context is None else context
-    num_frames, context = _checked_numbers(num_frames, context, asked.num_frames)
-    # Of fewer frames before their end, no latent frame is wholly known.
-    _check_length(source, codec.stride[0] if before else 2)
-    held = min(context, len(source.frames))
-    plan = Continuation(
-        pipeline=pipeline, asked=asked, source=source, hand=_way(pipeline), before=before, context=held,
-        window=whole(
-            source.size, asked=(asked.height, asked.width), units=Units(stride=codec.stride, patch=patch)
-        ),
-        portions=tuple(_portions(num_frames, asked.num_frames - held)), match_colours=match_colours,
-    )  # fmt: skip
-    plan.request(0, plan.nearest(source.frames))  # the others are no longer, and differ in pixels and seeds
-    replace(asked, seed=plan.seed(len(plan.portions) - 1))
+    inputs = Inputs({VIDEO: source}) | to_inputs(fields, values)
+    warn_unfamiliar(pipeline.recipe, source.name, source.size)
+    pipeline, base = base_request(pipeline, prompt, seed, inputs, **changes)
+    at_once, given = base.num_frames, settings.context
+    if at_once == 1:
+        raise UsageError(
+            "this model makes one frame at a time, which cannot continue a video; ask for more frames",
+            code="value_out_of_range",
+        )
+    num_frames = numbers.whole("num_frames", num_frames, 1, MAX_NEW_FRAMES)
+    context = _context(at_once) if given is None else numbers.whole("context", given, 1, at_once - 1)
+    # Fewer than 2 frames at the end of what is made fill no latent frame.
+    _check_length(source, pipeline.parts.codec_spec.stride[0] if settings.before else 2)
+    context = min(context, len(source.frames))
+    new = at_once - context
+    plan = ExtendPlan(
+        pipeline=pipeline,
+        base=base,
+        source=source,
+        settings=replace(settings, context=context),
+        passes=tuple(min(new, num_frames - done) for done in range(0, num_frames, new)),
+        context=context,
+        as_inputs=_form(pipeline),
+        window=whole(source.size, asked=(base.height, base.width), units=units_of(pipeline)),
+    )
+    plan.check()
     return plan
 
 
-def pace(source: InputVideo, recipe: Recipe, context: int | None, before: bool) -> float:
-    """New frames per second."""
+def new_fps(source: InputVideo, recipe: Recipe, context: int | None, before: bool) -> float:
+    """Return the new frames per second."""
     if source.times is not None:
-        return float(1 / _stay(source.times, _context(recipe.num_frames) if context is None else context, before))
+        return float(1 / _duration(source.times, context or _context(recipe.num_frames), before))
     return recipe.fps if source.fps is None else source.fps
 
 
-def most_new(recipe: Recipe, there: int, context: int | None) -> int:
-    """Count the frames that one pass adds to a video of `there` frames, at least 1."""
-    known = _context(recipe.num_frames) if context is None else context
-    return max(1, recipe.num_frames - min(known, there))
+def frames_of_one_pass(recipe: Recipe, num_frames: int, context: int | None) -> int:
+    """Return the number of frames, at least 1, that one pass adds to a video of `num_frames` frames."""
+    return max(1, recipe.num_frames - min(context or _context(recipe.num_frames), num_frames))
 
 
-def _stay(times: Times, context: int, before: bool) -> Fraction:
-    """Seconds that a new frame stays: the median of those that it goes on from, among them perhaps a still."""
+def _duration(times: Times, context: int, before: bool) -> Fraction:
+    """Return the seconds of a new frame: the median of its context, in which a frame may be held for long."""
     return median(times.stays[:context] if before else times.stays[-context:])
 
 
-def _context(made: int) -> int:
-    """Count the known ones of the frames that are made at once, where nobody says."""
-    return min(CONTEXT, (made + 1) // 2)
+def _context(at_once: int) -> int:
+    """Return the default context of a model that makes so many frames at once."""
+    return min(CONTEXT, (at_once + 1) // 2)
 
 
-def _checked_numbers(num_frames: Whole, context: Whole, most: int) -> tuple[int, int]:
-    if most == 1:
+def _check_length(video: InputVideo, min_frames: int) -> None:
+    if len(video.frames) < min_frames:
         raise UsageError(
-            "this model makes one frame at a time, which cannot go on from others; ask for more",
-            code="value_out_of_range",
-        )
-    return numbers.whole("num_frames", num_frames, 1, MOST_FRAMES), numbers.whole("context", context, 1, most - 1)
-
-
-def _check_length(video: InputVideo, least: int) -> None:
-    there = len(video.frames)
-    if there < least:
-        raise UsageError(
-            f"{video.name} is too short to go on from: it has {there} frames; "
-            f"give {least} or more, or animate an image",
+            f"{video.name} is too short to continue: it has {len(video.frames)} frames; "
+            f"give {min_frames} or more, or animate an image",
             code="video_too_short",
         )
 
 
-def _way(pipeline: Pipeline) -> Hand:
-    for needs, hand in WAYS:
-        if needs <= {*pipeline.inputs}:
-            return hand
+def _form(pipeline: Pipeline) -> AsInputs:
+    for needed, as_inputs in FORMS:
+        if needed <= {*pipeline.inputs}:
+            return as_inputs
     others = ", ".join([*pipeline.takers(FRAMES), *pipeline.takers(MASK)])
     raise UsageError(
-        "this model takes neither known frames nor a video with a mask, so it cannot go on from a video"
+        "this model takes neither known frames nor a video with a mask, so it cannot continue a video"
         + (f"; {others} would" if others else ""),
         code="input_not_taken",
     )
-
-
-def _portions(num_frames: int, most: int) -> Iterator[int]:
-    for done in range(0, num_frames, most):
-        yield min(most, num_frames - done)

@@ -1,4 +1,4 @@
-"""A video on a larger canvas: the video itself stays bit for bit where it is put, and its surroundings are made."""
+"""Outpainting: a video stays bit for bit inside a larger one, and its surroundings are made."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import numpy as np
 
 from kinoform.conditions.clip_checks import by
 from kinoform.conditions.resize import Size
-from kinoform.editing import edit
-from kinoform.editing.edit import Edited
+from kinoform.editing.edit import carry_out
 from kinoform.editing.edit_plan import EditPlan, plan_source
-from kinoform.editing.passes import UNKEPT, Passes
+from kinoform.editing.passes import Edited, warn_unfamiliar
 from kinoform.editing.settings import EditSettings
-from kinoform.editing.worlds import tell_world
 from kinoform.errors import UsageError, nearest
 from kinoform.media.coerce import clip_of
 from kinoform.media.types import InputVideo, Mask
@@ -24,10 +22,10 @@ from kinoform.numbers import Whole, whole
 from kinoform.pipelines.generate import Callback
 from kinoform.pipelines.pipeline import Pipeline
 
-LARGEST_SIDE = 16384
+MAX_SIDE = 16384
 
-FAR = 4
-"""From this many times the area of the video on, most of what is shown is made up."""
+MAX_AREA = 4
+"""Largest area without a warning, as a multiple of the video's; beyond it most of the result is invented."""
 
 ANCHORS: Mapping[str, tuple[float, float]] = {
     "center": (0.5, 0.5),
@@ -40,7 +38,7 @@ ANCHORS: Mapping[str, tuple[float, float]] = {
     "bottom-left": (1.0, 0.0),
     "bottom-right": (1.0, 1.0),
 }
-"""Share of what is added along height and width that stands above and to the left of the video."""
+"""Shares of the added height and width that lie above and to the left of the video."""
 
 
 def outpaint(
@@ -52,19 +50,19 @@ def outpaint(
     height: Whole,
     anchor: str = "center",
     settings: EditSettings | None = None,
-    tell: Callback | None = None,
+    on_progress: Callback | None = None,
     **changes: Any,
 ) -> Edited:
     """Make a video of width x height pixels around the video at `anchor` (a key of ANCHORS); `changes` as in `edit`.
 
-    The `feather` of the settings lies wholly in what is made: there the edge of the video, repeated, fades into it.
-    Raises UsageError as `edit` does, for a size that is not larger than the video, and for an unknown anchor; warns
-    of one with more than four times its area.
+    The `feather` of the settings lies wholly outside the video: there the repeated edge of the video fades into what
+    is made. Raises UsageError as `edit`, for a size that is not larger than the video, and for an unknown anchor;
+    warns of a size of more than four times the video's area.
     """
     plan = plan_outpaint(
         pipeline, video, prompt, width=width, height=height, anchor=anchor, settings=settings, **changes
     )
-    return carry_out(plan, tell)
+    return carry_out(plan, on_progress)
 
 
 def plan_outpaint(
@@ -78,43 +76,34 @@ def plan_outpaint(
     settings: EditSettings | None = None,
     **changes: Any,
 ) -> EditPlan:
-    """Plan what `outpaint` of the same arguments will do: an edit on a larger canvas. Raises as that does."""
+    """Plan the `outpaint` of the same arguments: an edit of a padded video. Raises as `outpaint`."""
     clip = clip_of(video, sound=True)
-    wanted = whole("height", height, 1, LARGEST_SIDE), whole("width", width, 1, LARGEST_SIDE)
-    sides = _sides(clip, wanted, anchor)
+    sides = _sides(clip, (whole("height", height, 1, MAX_SIDE), whole("width", width, 1, MAX_SIDE)), anchor)
     settings = settings or EditSettings()
-    _, wished = settings.rim(clip.size)
-    feather = min(int(wished), min(count for side in sides for count in side if count) - 1)
-    # The model sees grey around the video, as it was trained; the repeated edge is for the composite alone.
+    feather = min(int(settings.edge(clip.size)[1]), min(count for side in sides for count in side if count) - 1)
+    # The model sees grey around the video, as it was trained; only the composite uses the repeated edge.
     settings = replace(settings, grow=0, feather=float(feather), show_source=False)
-    canvas = replace(clip, frames=np.pad(clip.frames, ((0, 0), *sides, (0, 0)), mode="edge"))
-    tell_world(pipeline.recipe, clip.name, clip.size)
+    padded = replace(clip, frames=np.pad(clip.frames, ((0, 0), *sides, (0, 0)), mode="edge"))
+    warn_unfamiliar(pipeline.recipe, clip.name, clip.size)
     mask: Any = _around(clip.size, sides, feather)
-    return plan_source(pipeline, canvas, prompt, mask=mask, settings=settings, **changes)
+    # On a plain ground the surroundings may well equal the repeated edge: no warning of an edit without a change.
+    return plan_source(pipeline, padded, prompt, mask=mask, settings=settings, warn_unchanged=False, **changes)
 
 
-def carry_out(plan: EditPlan, tell: Callback | None = None, passes: Passes = UNKEPT) -> Edited:
-    """Outpaint as planned, as `edit.carry_out` does."""
-    with warnings.catch_warnings():
-        # On a plain ground what is made may well be what the edge shows.
-        warnings.filterwarnings("ignore", "the edit changed next to nothing")
-        return edit.carry_out(plan, tell, passes)
-
-
-def _sides(clip: InputVideo, wanted: Size, anchor: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels to be made above and below the video, and to its left and right."""
+def _sides(clip: InputVideo, size: Size, anchor: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the pixels to make above and below the video, and to its left and right."""
     if anchor not in ANCHORS:
         raise UsageError(f"no anchor {anchor!r}; {nearest(anchor, ANCHORS)}", code="unknown_name")
-    more = [side - there for side, there in zip(wanted, clip.size, strict=True)]
+    more = [side - own for side, own in zip(size, clip.size, strict=True)]
     if min(more) < 0 or not any(more):
         raise UsageError(
-            f"{clip.name} is {by(clip.size)}, which {by(wanted)} does not surround; ask for a larger size",
+            f"{clip.name} is {by(clip.size)}, which {by(size)} does not surround; ask for a larger size",
             code="size_out_of_range",
         )
-    if wanted[0] * wanted[1] > FAR * clip.size[0] * clip.size[1]:
+    if size[0] * size[1] > MAX_AREA * clip.size[0] * clip.size[1]:
         warnings.warn(
-            f"{by(wanted)} has more than {FAR} times the area of {clip.name} of {by(clip.size)}; little holds what is "
-            "made so far out to the video",
+            f"{by(size)} has more than {MAX_AREA} times the area of {clip.name} of {by(clip.size)}; pixels so far out "
+            "depend little on the video",
             stacklevel=3,
         )
     before = [int(share * count) for share, count in zip(ANCHORS[anchor], more, strict=True)]
@@ -122,7 +111,7 @@ def _sides(clip: InputVideo, wanted: Size, anchor: str) -> tuple[tuple[int, int]
 
 
 def _around(size: Size, sides: tuple[tuple[int, int], tuple[int, int]], feather: int) -> Mask:
-    """White beyond `feather` pixels from the video, so that what is feathered ends at its edge."""
+    """Return a mask that is white beyond `feather` pixels from the video, so that the feather ends at its edge."""
     (top, bottom), (left, right) = sides
     rows, columns = (
         slice(max(0, before - feather), before + length + feather)

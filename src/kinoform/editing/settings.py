@@ -1,31 +1,31 @@
-"""Settings of an edit besides what the model is told."""
+"""Settings of edits, besides the inputs of the model."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from kinoform.numbers import real, settle, whole
+from kinoform.numbers import Whole, real, settle, whole
 
-MOST_PIXELS = 512
-"""The widest rim of a mask; beyond it a larger mask is what is meant."""
+MAX_PIXELS = 512
+"""Largest growth and feather of a mask; for more, draw a larger mask."""
 
-MOST_MARGIN = 100.0
-MOST_FRAMES = 100_000
+MAX_MARGIN = 100.0
+MAX_OVERLAP = 100_000
 
-GROWN, FEATHERED = 64, 32
-"""Shares of a video's shorter side that a mask grows and is feathered by, where nobody says: 1/64 and 1/32."""
+GROW_DIVISOR, FEATHER_DIVISOR = 64, 32
+"""By default a mask grows by 1/64 of a video's shorter side, and is feathered by 1/32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditSettings:
-    """`grow` and `feather` are pixels of the source; None takes a 64th and a 32nd of its shorter side.
+    """Settings of `edit`.
 
-    `margin` is what the model sees around the mask, in lengths of the mask's longer side; `overlap` the frames that
-    two segments share at least (None: a quarter of a segment). `match_colours` brings what is made to the colours
-    of the source around the mask. Without `show_source` the model sees grey under the mask. `fit_mask` stretches a
-    mask of another size, and spreads one of another length.
-    Raises UsageError for values out of range.
+    `grow` and `feather` are pixels of the source; None takes a 64th and a 32nd of its shorter side. The model sees
+    `margin` lengths of the mask's longer side around the mask. Segments overlap by at least `overlap` frames (None: a
+    quarter of a segment). `match_colours` matches the colours of the model's output to those of the source around the
+    mask. Without `show_source` the model sees grey under the mask. `fit_mask` stretches a mask of another size, and
+    spreads one of another length. Raises UsageError for values out of range.
     """
 
     grow: int | None = None
@@ -39,14 +39,27 @@ class EditSettings:
     def __post_init__(self) -> None:
         settle(
             self,
-            grow=None if self.grow is None else whole("grow", self.grow, 0, MOST_PIXELS),
-            feather=None if self.feather is None else real("feather", self.feather, 0.0, float(MOST_PIXELS)),
-            margin=real("margin", self.margin, 0.0, MOST_MARGIN),
-            overlap=None if self.overlap is None else whole("overlap", self.overlap, 1, MOST_FRAMES),
+            grow=None if self.grow is None else whole("grow", self.grow, 0, MAX_PIXELS),
+            feather=None if self.feather is None else real("feather", self.feather, 0.0, float(MAX_PIXELS)),
+            margin=real("margin", self.margin, 0.0, MAX_MARGIN),
+            overlap=None if self.overlap is None else whole("overlap", self.overlap, 1, MAX_OVERLAP),
         )
 
-    def rim(self, size: tuple[int, int]) -> tuple[int, float]:
-        """(grow, feather) of a video of this size (height, width)."""
+    def edge(self, size: tuple[int, int]) -> tuple[int, float]:
+        """Return the growth and the feather of a mask, in pixels of a video of this size (height, width)."""
         shorter = min(size)
-        grow = math.ceil(shorter / GROWN) if self.grow is None else self.grow
-        return grow, float(math.ceil(shorter / FEATHERED)) if self.feather is None else float(self.feather)
+        grow = math.ceil(shorter / GROW_DIVISOR) if self.grow is None else self.grow
+        return grow, float(math.ceil(shorter / FEATHER_DIVISOR)) if self.feather is None else float(self.feather)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendSettings:
+    """Settings of `extend`: new frames come after a video, or `before` it.
+
+    `context` is the number of the video's frames that the model is given (None: 9, or half of those that it makes at
+    once; the plan checks it). `match_colours` matches the colours of the new frames to the video.
+    """
+
+    before: bool = False
+    context: Whole | None = None
+    match_colours: bool = True

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 
 from kinoform.conditions.standard_inputs import MASK, REFERENCE_IMAGES, VIDEO
-from kinoform.editing.composite import composite
+from kinoform.editing.boundary import boundary_differences
 from kinoform.editing.edit import edit
-from kinoform.editing.report import mean_of, seams
+from kinoform.editing.masks import composite
+from kinoform.editing.report import mean_of
 from kinoform.editing.settings import EditSettings
 from kinoform.evaluation.case import Case
 from kinoform.media.video import Video
@@ -61,8 +62,8 @@ def in_place(case: Case, result: Generated, frames: Frames) -> tuple[Frames, dic
         return frames, {}
     parts = zip(source.frames, frames.astype(np.float32), result.alpha, strict=True)
     laid = np.stack([composite(*part) for part in parts])
-    _, feather = EDIT.rim(source.size)
-    return laid, _seam(mean_of(seams(source.frames, laid, result.alpha, feather=feather)))
+    _, feather = EDIT.edge(source.size)
+    return laid, _boundary(mean_of(boundary_differences(source.frames, laid, result.alpha, feather=feather)))
 
 
 @torch.inference_mode()
@@ -99,9 +100,9 @@ def _edited(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Gener
         kept=result.alpha == 0,
         alpha=result.alpha,
         marks={"outside_equal": result.report.outside_equal},
-        figures=_seam(result.report.seam_delta_e),
+        figures=_boundary(result.report.boundary_delta_e),
     )
 
 
-def _seam(value: float | None) -> dict[str, float]:
-    return {} if value is None else {"seam_delta_e": value}
+def _boundary(value: float | None) -> dict[str, float]:
+    return {} if value is None else {"boundary_delta_e": value}

@@ -37,7 +37,7 @@ class Trial:
     """One video, and what the codec's reconstruction of the rendered scene shows; `seconds` to make.
 
     That of an edit is laid over the source as the edit was. `figures`: `kept_psnr`, in dB over the pixels that were
-    given and shall stay, before the source is put back, at most 100; `seam_delta_e` of an edit; `background_drift`,
+    given and shall stay, before the source is put back, at most 100; `boundary_delta_e` of an edit; `background_drift`,
     0 to 255, where the prompt has a plain background. Of the codec also `psnr` and `foreground_psnr`, in dB over the
     whole frame and over what objects cover.
     """

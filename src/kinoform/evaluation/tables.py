@@ -13,7 +13,7 @@ LABELS = {"size": "size, where said", "all_right_and_steady": "all right, steady
 
 FIGURES: Mapping[str, str] = {
     "kept_psnr": "kept PSNR, dB",
-    "seam_delta_e": "seam Delta E",
+    "boundary_delta_e": "boundary Delta E",
     "background_drift": "background drift",
     "psnr": "PSNR, dB",
     "foreground_psnr": "PSNR on objects, dB",

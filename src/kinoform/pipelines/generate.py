@@ -52,7 +52,11 @@ class Progress:
 
 
 Callback = Callable[[Progress], bool | None]
-"""Called after each piece of work; returning False ends it with `Interrupted`."""
+"""Function that is called after each piece of work; returning False ends the work with `Interrupted`."""
+
+
+def silent(progress: Progress) -> None:
+    """Do nothing with the progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, 
         for text in texts_of(request):
             if text not in rows:
                 rows[text] = text_rows(tokenizer, encoder, [text])
-        _report(on_progress, Progress(stage="text", done=done, total=len(requests)))
+        report_progress(on_progress, Progress(stage="text", done=done, total=len(requests)))
     return [_rows(request, rows) for request in requests]
 
 
@@ -111,7 +115,7 @@ def encode_inputs(
             found[key] = together(each.encode(request.inputs, request.video, encoders) for each in request.conditioners)
         given.append(found[key])
         if request.inputs:
-            _report(on_progress, Progress(stage="encode", done=done, total=len(requests)))
+            report_progress(on_progress, Progress(stage="encode", done=done, total=len(requests)))
     return given
 
 
@@ -183,7 +187,7 @@ class Denoising:
             stage="denoise", done=self._done, total=self._total, x0=x0,
             video=self._video, expert=expert, experts=len(self._experts),
         )  # fmt: skip
-        _report(self._on_progress, progress)
+        report_progress(self._on_progress, progress)
 
     def _check_finite(self, step: Step) -> None:
         if not bool(torch.isfinite(step.x).all()):
@@ -303,7 +307,7 @@ def decode(codec: Codec, latents: Latents, device: torch.device, on_progress: Ca
                 f"the frames decoded from latent frame {done} of {total} are not finite", code="not_finite"
             )
         frames.append(to_uint8(pixels[0]))
-        _report(on_progress, Progress(stage="decode", done=done, total=total))
+        report_progress(on_progress, Progress(stage="decode", done=done, total=total))
     return np.concatenate(frames)
 
 
@@ -349,7 +353,7 @@ def _fitting_video(request: Request) -> AbstractContextManager[None]:
     return fitting(f"a video of {request.num_frames} frames of {request.width}x{request.height}")
 
 
-def _report(on_progress: Callback, progress: Progress) -> None:
+def report_progress(on_progress: Callback, progress: Progress) -> None:
     if on_progress(progress) is False:
         raise Interrupted(
             f"stopped in stage {progress.stage} after {progress.done} of {progress.total}", code="interrupted"

@@ -23,7 +23,7 @@ from kinoform.media.types import Origin
 from kinoform.media.video import Video
 from kinoform.numbers import Number, Whole
 from kinoform.pipelines.fit import check_fit, fitting
-from kinoform.pipelines.generate import Callback, Machine, Progress, decode, latents_of
+from kinoform.pipelines.generate import Callback, Machine, decode, latents_of, silent
 from kinoform.pipelines.request import LARGEST_SEED, Request, request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
@@ -137,9 +137,9 @@ class Pipeline:
             shift=shift,
             solver=solver,
         )
-        tell = callback or _silent
-        latents = next(self.latents([asked], tell, generator))
-        video = self.video(asked, latents, tell)
+        on_progress = callback or silent
+        latents = next(self.latents([asked], on_progress, generator))
+        video = self.video(asked, latents, on_progress)
         if generator is not None and known is None:
             return replace(video, params={**video.params, "seed": None})
         return video
@@ -167,7 +167,7 @@ class Pipeline:
         return asked.sized(self.parts.codec_spec, self.parts.patch, self.takers)
 
     def latents(
-        self, requests: Sequence[Request], tell: Callback, generator: torch.Generator | None = None
+        self, requests: Sequence[Request], on_progress: Callback, generator: torch.Generator | None = None
     ) -> Iterator[Latents]:
         """Denoised latents of each request in turn; keep them until the video is safely written.
 
@@ -175,17 +175,17 @@ class Pipeline:
         """
         for each in requests[:-1]:
             check_fit(each, self.parts, self.machine.dtype, self.machine.device, others=True)
-        return latents_of(self.parts, requests, self.machine, tell, generator)
+        return latents_of(self.parts, requests, self.machine, on_progress, generator)
 
-    def video(self, asked: Request, latents: Latents, tell: Callback) -> Video:
+    def video(self, asked: Request, latents: Latents, on_progress: Callback) -> Video:
         """Decode latents into the video that was asked for."""
-        return Video(frames=self.frames(latents, tell), fps=asked.fps, params=self.params(asked))
+        return Video(frames=self.frames(latents, on_progress), fps=asked.fps, params=self.params(asked))
 
-    def frames(self, latents: Latents, tell: Callback) -> UInt8[np.ndarray, "t height width 3"]:
+    def frames(self, latents: Latents, on_progress: Callback) -> UInt8[np.ndarray, "t height width 3"]:
         """Decode latents that this model made."""
         device = self.machine.device
         with fitting("the decoded video", "choose another --device, or make a smaller or shorter video"):
-            return decode(self.parts.codec(device), latents, device, tell)
+            return decode(self.parts.codec(device), latents, device, on_progress)
 
     def params(self, asked: Request) -> dict[str, object]:
         """All that is needed to make the video again, as it stands in the saved file."""
@@ -274,7 +274,3 @@ def seed_of(generator: torch.Generator, seed: Whole | None) -> int | None:
     first = generator.initial_seed()
     fresh = torch.Generator().manual_seed(first).get_state()
     return first if first <= LARGEST_SEED and torch.equal(generator.get_state(), fresh) else None
-
-
-def _silent(progress: Progress) -> None:
-    return None

@@ -1,8 +1,9 @@
-"""Measures how much the border of an edit shows: differences of colour across it, beyond those of the video."""
+"""Visibility of the boundary of an edit: differences of colour across it, beyond those of the video."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
@@ -16,50 +17,68 @@ TO_XYZ = np.array(
 """Linear light from the primaries of sRGB and BT.709 (IEC 61966-2-1)."""
 
 LINEAR_BELOW = (6 / 29) ** 3
-"""Where CIE Lab goes over from a cube root to a straight line."""
+"""Light at which CIE Lab goes over from a cube root to a straight line."""
 
 Frame = UInt8[np.ndarray, "height width 3"]
-Places = Int64[np.ndarray, " n"]
+Frames = UInt8[np.ndarray, "f height width 3"]
+Indices = Int64[np.ndarray, " n"]
 Line = Float64[np.ndarray, " n"]
 
 
-def seam_differences(
+def boundary_differences(
+    source: Frames,
+    result: Frames,
+    alpha: Float32[np.ndarray, "f height width"],
+    *,
+    feather: float,
+    step: Callable[[], None] = lambda: None,
+) -> list[float | None]:
+    """Return the mean of `pair_differences` in each frame, None without a boundary; `step` is called for each."""
+    means = list[float | None]()
+    for frames in zip(source, result, alpha, strict=True):
+        step()
+        differences = pair_differences(*frames, feather=feather)
+        means.append(float(differences.mean()) if differences.size else None)
+    return means
+
+
+def pair_differences(
     source: Frame, result: Frame, alpha: Float32[np.ndarray, "height width"], *, feather: float
 ) -> Float64[np.ndarray, " n"]:
-    """max(0, dE(result at p, source at q) - dE(source at p, source at q)) for each pair across the border.
+    """Return max(0, dE(result at p, source at q) - dE(source at p, source at q)) for each pair across the boundary.
 
     A pair is a pixel p of alpha 1 beside one of less, and the first pixel q of alpha 0 in that direction (left, right,
-    up or down) within twice the feathered rim, so that the rim lies between them. dE is CIEDE2000, of which 1 is
-    about the least that is seen.
+    up or down) within twice the feather, so that the feathered edge lies between them. dE is CIEDE2000; a difference
+    of 1 is about the least that is seen.
     """
     reach = 2 * (math.floor(feather) + 1)
     pairs = []
     for turn in range(4):
-        before, after, rim = (np.rot90(each, turn) for each in (source, result, alpha))
-        row, inner, outer = _across(rim, reach)
+        before, after, edge = (np.rot90(values, turn) for values in (source, result, alpha))
+        row, inner, outer = _across(edge, reach)
         pairs.append((before[row, inner], after[row, inner], before[row, outer]))
-    inside, changed, outside = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    inside, changed, outside = (np.concatenate(pixels) for pixels in zip(*pairs, strict=True))
     return np.maximum(delta_e(changed, outside) - delta_e(inside, outside), 0)
 
 
-def _across(rim: Float32[np.ndarray, "height width"], reach: int) -> tuple[Places, Places, Places]:
-    """Rows and columns of the last pixels of alpha 1 before less, to the right; columns of the first of 0 beyond."""
-    row, inner = np.nonzero((rim[:, :-1] == 1) & (rim[:, 1:] < 1))
+def _across(alpha: Float32[np.ndarray, "height width"], reach: int) -> tuple[Indices, Indices, Indices]:
+    """Return rows and columns of the last pixels of alpha 1 before less, to the right; columns of the next of 0."""
+    row, inner = np.nonzero((alpha[:, :-1] == 1) & (alpha[:, 1:] < 1))
     outer = np.full_like(inner, -1)
     for step in range(1, reach + 1):
-        beyond = np.minimum(inner + step, rim.shape[1] - 1)
-        outer = np.where((outer < 0) & (rim[row, beyond] == 0), beyond, outer)
-    there = outer >= 0
-    return row[there], inner[there], outer[there]
+        beyond = np.minimum(inner + step, alpha.shape[1] - 1)
+        outer = np.where((outer < 0) & (alpha[row, beyond] == 0), beyond, outer)
+    paired = outer >= 0
+    return row[paired], inner[paired], outer[paired]
 
 
 def delta_e(one: UInt8[np.ndarray, "n 3"], other: UInt8[np.ndarray, "n 3"]) -> Float64[np.ndarray, " n"]:
-    """CIEDE2000 of sRGB colours."""
+    """Return CIEDE2000 of sRGB colours."""
     return ciede2000(lab(one), lab(other))
 
 
 def lab(pixels: UInt8[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
-    """CIE Lab of sRGB colours under D65: L in 0 to 100."""
+    """Return CIE Lab of sRGB colours under D65: L in 0 to 100."""
     code = pixels / 255
     light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
     share = light @ TO_XYZ.T / WHITE_POINT
@@ -69,9 +88,9 @@ def lab(pixels: UInt8[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
 
 
 def ciede2000(one: Float64[np.ndarray, "n 3"], other: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, " n"]:
-    """The colour difference of two sets of CIE Lab colours (ISO/CIE 11664-6; Sharma, Wu & Dalal 2005), all k = 1."""
+    """Return the difference of two sets of CIE Lab colours (ISO/CIE 11664-6; Sharma, Wu & Dalal 2005), all k = 1."""
     grey = 1.5 - 0.5 * _saturation((np.hypot(*one[:, 1:].T) + np.hypot(*other[:, 1:].T)) / 2)
-    (light_1, chroma_1, hue_1), (light_2, chroma_2, hue_2) = (_polar(each, grey) for each in (one, other))
+    (light_1, chroma_1, hue_1), (light_2, chroma_2, hue_2) = (_polar(colours, grey) for colours in (one, other))
     coloured = chroma_1 * chroma_2 > 0
     turn = np.where(coloured, (hue_2 - hue_1 + 180) % 360 - 180, 0)
     light, chroma = (light_1 + light_2) / 2, (chroma_1 + chroma_2) / 2
@@ -87,7 +106,7 @@ def ciede2000(one: Float64[np.ndarray, "n 3"], other: Float64[np.ndarray, "n 3"]
 
 
 def _polar(colours: Float64[np.ndarray, "n 3"], grey: Line) -> tuple[Line, Line, Line]:
-    """Lightness, chroma, and hue in degrees, with the axis from green to red stretched where there is little colour."""
+    """Return lightness, chroma, and hue in degrees, with the axis from green to red stretched at low chroma."""
     light, red, yellow = colours.T
     return light, np.hypot(grey * red, yellow), np.rad2deg(np.arctan2(yellow, grey * red)) % 360
 
