@@ -83,13 +83,13 @@ def main(side: str, work: str, size: int, folder: Path) -> None:
 
 
 def _spec(work: str):
-    from kinoform.models.context import TextStream
+    from kinoform.models.context import TextContext
     from kinoform.models.dit import DiTSpec
     from kinoform.models.vae import VAESpec
 
     if work != "transformer":
         return VAESpec()
-    return DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=2, context=(TextStream(),))
+    return DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=2, context=(TextContext(),))
 
 
 def _ours(work: str, latents: tuple[int, int, int], x, folder: Path) -> None:

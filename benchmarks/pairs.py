@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kinoform.families.names import Names
 from kinoform.families.transformer_names import DIFFUSERS_NAMES as DIFFUSERS_DIT
 from kinoform.families.vae21 import diffusers_names
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.vae import VAE, VAESpec
 
@@ -34,7 +34,7 @@ class Size:
 
     def spec(self) -> DiTSpec:
         heads = max(1, self.dim // HEAD_WIDTH)
-        stream = TextStream(width=self.text)
+        stream = TextContext(width=self.text)
         return DiTSpec(dim=self.dim, ffn_dim=self.ffn_dim, heads=heads, layers=self.layers, context=(stream,))
 
 

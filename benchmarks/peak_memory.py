@@ -25,7 +25,7 @@ from kinoform.families.names import Names
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
@@ -37,7 +37,7 @@ from kinoform.recipes.load import load
 
 ROWS = 512
 TEXT = TextSpec(vocab=32_000, dim=1024, dim_attention=1024, dim_ffn=2816, heads=16, layers=8, length=ROWS)
-TRANSFORMER = DiTSpec(dim=1024, ffn_dim=12_288, heads=8, layers=3, context=(TextStream(width=TEXT.dim, rows=ROWS),))
+TRANSFORMER = DiTSpec(dim=1024, ffn_dim=12_288, heads=8, layers=3, context=(TextContext(width=TEXT.dim, length=ROWS),))
 CODEC = VAESpec(dim=16)
 VIDEOS = {"text": (1, 64, 64), "denoise": (33, 256, 256), "decode": (5, 512, 512)}
 """Frames, height and width by the stage that is to take the most."""

@@ -36,29 +36,31 @@ NAMES = {
         AdamSpec AdapterPlan Additions Alternating Attend AttentionScheme
         Block BlockSpec Branch BranchSpec BySize
         CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Conditioner ConditionerOutput Conditions
-        ContextSpec Control CopiesWeights
+        ContextReferences ContextSpec CopiesWeights
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec
         EMASpec EXACT_SIZE EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
         FRAMES FactorizedBlock Field FileKind FitError FlagKind FlowEdit Full FullBlock
-        Grid Guests Guidance
+        Grid Guidance
         Heads
-        IdentityCodec ImageKind ImageRows ImageStream ImageTokens ImagesKind InpaintingConstraint InputField
-        InputFile InputImage InputKind InputVideo Inputs Interrupted Interval
+        IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContextReferences
+        InContextSegments InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
+        InputVideo Inputs Interrupted Interval
         KeyHeads KeysValues KinoformError KnownFrames
-        LatentConstraints LatentRows Latents Level LevelSampling Linear LoRADialect LoRASpec
+        LatentConstraints LatentFeatures Latents Level LevelSampling Linear LoRADialect LoRASpec
         MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
         NamesTask NonFiniteError NumberKind NumberedImagesKind
         OptimizerSpec Origin
-        Parts Patch PatchEmbedding Pipeline PlainGuidance Progress
-        REFERENCE_IMAGES RMSNorm Rank ReadOptions ReadsNegative Recipe ReferenceGuests ReferenceRows ReferenceStream
-        ReferenceTokens Report Request RowsOf Run RunOptions
-        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule SideBlocks Solver
-        SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided
-        TextKind TextSpec TextStream TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
+        Parts Patch PatchEmbedding Pipeline PlainGuidance Progress PseudoWordContext
+        REFERENCE_IMAGES RMSNorm Rank ReadOptions ReadsNegative Recipe ReferenceContext Report Request Run
+        RunOptions
+        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule Solver SourceGuided
+        Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided
+        TextContext TextKind TextSpec TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
         TransformerSizes
         UniPC Units UsageError
-        VAE22Spec VAESpec VIDEO Vace Velocity VideoKind VideoSize VisionEncoder VisionSpec
-        WeightsError WithinFrames WithinPlaces WordStream
+        VAE22Spec VAESpec VIDEO Vace VaceBlocks VaceContext Velocity VideoKind VideoSize VisionEncoder
+        VisionFeatures VisionSpec
+        WeightsError WithinFrames WithinPlaces
         ZeroStar
         attach attend
         bare benchmark

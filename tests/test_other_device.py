@@ -21,7 +21,7 @@ from kinoform.mini.training.plan import prepare_tokenizer
 from kinoform.mini.training.text_stage import TextStage
 from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.vae import VAE
-from kinoform.models.vision import image_rows
+from kinoform.models.vision import image_features
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import choose_machine
 from kinoform.solvers.dpmpp import DPMSolver
@@ -118,8 +118,8 @@ def test_an_edit_is_that_of_the_cpu(folder: Path, device: torch.device) -> None:
 
 def test_images_are_read_there(device: torch.device) -> None:
     encoder, image = random_module(VISION), torch.rand(1, 3, 20, 30) * 2 - 1
-    wanted = image_rows(encoder, image)
-    found = image_rows(encoder.to(device), image.to(device))
+    wanted = image_features(encoder, image)
+    found = image_features(encoder.to(device), image.to(device))
     assert torch.allclose(found.cpu(), wanted, atol=1e-5)
 
 

@@ -28,8 +28,8 @@ from kinoform.api import (
     OptimizerSpec,
     Recipe,
     Schedule,
+    TextContext,
     TextSpec,
-    TextStream,
     TrainingSpec,
     no_matrix,
 )
@@ -55,7 +55,7 @@ def recipe() -> Recipe:
                 out_channels=3,
                 patch=VOLUME,
                 skip=True,
-                context=(TextStream(width=TEXT_WIDTH, rows=TEXT_ROWS),),
+                context=(TextContext(width=TEXT_WIDTH, length=TEXT_ROWS),),
                 block=FactorizedBlock(),
             ),
         ),

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from kinoform.api import (
     Additions,
     Grid,
+    InContextReferences,
     KeyHeads,
     Linear,
     LoRASpec,
     PatchEmbedding,
     Recipe,
-    ReferenceTokens,
     RMSNorm,
     Stream,
     TransformerSizes,
@@ -126,7 +126,7 @@ def put_onto(base: Recipe) -> Recipe:
     return replace(
         base,
         name=f"{base.name}-reader",
-        conditioners=(ReferenceTokens(branch=NAME),),
+        conditioners=(InContextReferences(branch=NAME),),
         additions=Additions(branches=(branch,)),
     )
 

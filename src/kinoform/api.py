@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from kinoform.conditions.protocols import NamesTask as NamesTask
     from kinoform.conditions.protocols import Units as Units
     from kinoform.conditions.protocols import VideoSize as VideoSize
-    from kinoform.conditions.references import ImageRows as ImageRows
-    from kinoform.conditions.references import LatentRows as LatentRows
-    from kinoform.conditions.references import ReferenceRows as ReferenceRows
-    from kinoform.conditions.references import ReferenceTokens as ReferenceTokens
-    from kinoform.conditions.references import RowsOf as RowsOf
+    from kinoform.conditions.references import ContextReferences as ContextReferences
+    from kinoform.conditions.references import ImageFeatures as ImageFeatures
+    from kinoform.conditions.references import InContextReferences as InContextReferences
+    from kinoform.conditions.references import LatentFeatures as LatentFeatures
+    from kinoform.conditions.references import VisionFeatures as VisionFeatures
     from kinoform.conditions.standard_inputs import CONTEXT_SCALE as CONTEXT_SCALE
     from kinoform.conditions.standard_inputs import EXACT_SIZE as EXACT_SIZE
     from kinoform.conditions.standard_inputs import FRAMES as FRAMES
@@ -95,15 +95,15 @@ if TYPE_CHECKING:
     from kinoform.models.codec import decode_video as decode_video
     from kinoform.models.codec import encode_video as encode_video
     from kinoform.models.codec import latent_size as latent_size
-    from kinoform.models.context import ImageStream as ImageStream
-    from kinoform.models.context import ReferenceStream as ReferenceStream
-    from kinoform.models.context import TextStream as TextStream
-    from kinoform.models.context import WordStream as WordStream
+    from kinoform.models.context import ImageContext as ImageContext
+    from kinoform.models.context import PseudoWordContext as PseudoWordContext
+    from kinoform.models.context import ReferenceContext as ReferenceContext
+    from kinoform.models.context import TextContext as TextContext
     from kinoform.models.dit import DiT as DiT
     from kinoform.models.dit import DiTSpec as DiTSpec
     from kinoform.models.dit import PatchEmbedding as PatchEmbedding
     from kinoform.models.factorized_block import FactorizedBlock as FactorizedBlock
-    from kinoform.models.in_context import ReferenceGuests as ReferenceGuests
+    from kinoform.models.in_context import InContextSegments as InContextSegments
     from kinoform.models.linear import Linear as Linear
     from kinoform.models.lora import LoRASpec as LoRASpec
     from kinoform.models.lora import attach as attach
@@ -119,16 +119,16 @@ if TYPE_CHECKING:
     from kinoform.models.protocols import Branch as Branch
     from kinoform.models.protocols import BranchSpec as BranchSpec
     from kinoform.models.protocols import ContextSpec as ContextSpec
-    from kinoform.models.protocols import Guests as Guests
     from kinoform.models.protocols import Heads as Heads
+    from kinoform.models.protocols import InContextTokens as InContextTokens
     from kinoform.models.protocols import KeyHeads as KeyHeads
     from kinoform.models.protocols import KeysValues as KeysValues
     from kinoform.models.protocols import Modulation as Modulation
     from kinoform.models.protocols import Stream as Stream
     from kinoform.models.protocols import TransformerSizes as TransformerSizes
-    from kinoform.models.side_blocks import Control as Control
-    from kinoform.models.side_blocks import SideBlocks as SideBlocks
     from kinoform.models.text import TextSpec as TextSpec
+    from kinoform.models.vace_blocks import VaceBlocks as VaceBlocks
+    from kinoform.models.vace_blocks import VaceContext as VaceContext
     from kinoform.models.vae import VAESpec as VAESpec
     from kinoform.models.vae22 import VAE22Spec as VAE22Spec
     from kinoform.models.vision import VisionEncoder as VisionEncoder
@@ -253,7 +253,9 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.conditions.known_frames": "KnownFrames",
         "kinoform.conditions.image_tokens": "ImageTokens",
         "kinoform.conditions.vace": "Vace",
-        "kinoform.conditions.references": "ReferenceTokens ReferenceRows RowsOf LatentRows ImageRows",
+        "kinoform.conditions.references": (
+            "InContextReferences ContextReferences ImageFeatures LatentFeatures VisionFeatures"
+        ),
         "kinoform.conditions.clip_checks": "clip_chunks",
     },
     "Values that all parts share": {
@@ -264,16 +266,16 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.models.dit": "DiTSpec DiT PatchEmbedding",
         "kinoform.models.protocols": (
             "TransformerSizes Stream Modulation Block BlockSpec AttentionScheme Attend Heads KeyHeads KeysValues "
-            "ContextSpec Branch BranchSpec Guests"
+            "ContextSpec Branch BranchSpec InContextTokens"
         ),
         "kinoform.models.block": "FullBlock split_heads merge_heads",
         "kinoform.models.norm": "RMSNorm",
         "kinoform.models.factorized_block": "FactorizedBlock",
         "kinoform.models.attention.full": "Full",
         "kinoform.models.attention.factorized": "WithinFrames WithinPlaces Alternating",
-        "kinoform.models.context": "TextStream ImageStream ReferenceStream WordStream",
-        "kinoform.models.in_context": "ReferenceGuests",
-        "kinoform.models.side_blocks": "SideBlocks Control",
+        "kinoform.models.context": "TextContext ImageContext ReferenceContext PseudoWordContext",
+        "kinoform.models.in_context": "InContextSegments",
+        "kinoform.models.vace_blocks": "VaceBlocks VaceContext",
         "kinoform.models.linear": "Linear",
         "kinoform.ops.attention": "attend",
         "kinoform.ops.norm": "layer_norm rms_norm modulate",

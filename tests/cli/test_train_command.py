@@ -84,7 +84,7 @@ def test_an_adapter_of_ones_own_is_trained_and_loaded(kinoform: Run, here: Path)
     words = ["train", "own_idea:adapter", "--recipe", "own_idea:adapted", "--json"]
     ran = kinoform(*words)
     assert ran.code == 0, ran.err
-    file = here / "runs" / "mini-guests" / "adapter.safetensors"
+    file = here / "runs" / "mini-in_context" / "adapter.safetensors"
     assert ran.told[0]["output"] == str(file.relative_to(here)) and file.stat().st_size < 2_000_000
     told = adapter_in(file, HeaderReader())
     assert told is not None
@@ -172,7 +172,7 @@ REFUSED = [
         "unknown_model",
         "'runs/mini'",
     ),
-    (["own_idea:of_another", "--recipe", "own_idea:other"], "recipe_mismatch", "guests"),
+    (["own_idea:of_another", "--recipe", "own_idea:other"], "recipe_mismatch", "in_context"),
     (["--device", "cdua"], "unknown_device", "'cuda'"),
     (["--device", OTHER_DEVICE], "device_missing", OTHER_DEVICE),
     (["--threads", "0"], "value_out_of_range", "--threads"),

@@ -13,7 +13,7 @@ from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, VideoSize
-from kinoform.conditions.references import ImageRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.references import ContextReferences, InContextReferences, VisionFeatures
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, STRENGTH
 from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.conditions.vace import Vace
@@ -33,9 +33,9 @@ WAYS = {
     "image tokens": (ImageTokens(), Inputs({FRAMES: {0: IMAGE}})),
     "vace": (Vace(), Inputs({VIDEO_INPUT: CLIP, MASK: HALF, REFERENCE_IMAGES: (IMAGE,), STRENGTH: 0.5})),
     "start video": (StartVideo(), Inputs({VIDEO_INPUT: CLIP, MASK: HALF})),
-    "guests": (ReferenceTokens(), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
-    "latent rows": (ReferenceRows(), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
-    "image rows": (ReferenceRows(rows=ImageRows(width=VISION.dim)), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
+    "guests": (InContextReferences(), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
+    "latent rows": (ContextReferences(), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
+    "image rows": (ContextReferences(features=VisionFeatures(width=VISION.dim)), Inputs({REFERENCE_IMAGES: (IMAGE,)})),
 }
 
 

@@ -15,8 +15,8 @@ from kinoform.conditions.protocols import Conditioner, Units, VideoSize
 from kinoform.conditions.resize import signal
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
 from kinoform.media.types import InputImage
-from kinoform.models.context import ImageStream
-from kinoform.models.vision import image_rows
+from kinoform.models.context import ImageContext
+from kinoform.models.vision import image_features
 from kinoform.pipelines.pipeline import Pipeline
 from tests.conditions.in_hand import VISION, InHand, image, random_module
 from tests.support.refusals import refused
@@ -42,16 +42,16 @@ def test_the_protocol_is_kept() -> None:
 
 
 def test_the_first_known_image_is_read_as_it_was_given() -> None:
-    alone = image_rows(ENCODERS.image(), signal(B.pixels[None]))
-    assert alone.shape == (1, VISION.rows, VISION.dim)
+    alone = image_features(ENCODERS.image(), signal(B.pixels[None]))
+    assert alone.shape == (1, VISION.tokens, VISION.dim)
     for frames in ({0: B}, {4: C, 2: B}, {-1: A, -2: B}):
         assert torch.equal(rows(frames, 1), alone)
 
 
 def test_first_and_last_stand_in_the_order_of_the_video() -> None:
-    first, last = (image_rows(ENCODERS.image(), signal(each.pixels[None])) for each in (A, B))
+    first, last = (image_features(ENCODERS.image(), signal(each.pixels[None])) for each in (A, B))
     both = torch.cat([first, last], dim=1)
-    assert both.shape[1] == 2 * VISION.rows and not torch.equal(first, last)
+    assert both.shape[1] == 2 * VISION.tokens and not torch.equal(first, last)
     for frames in ({0: A, 8: B}, {-1: B, 0: A}, {8: B, 4: C, 0: A}):
         assert torch.equal(rows(frames, 2), both)
 
@@ -86,7 +86,7 @@ def test_models_read_one_image_or_two(images: int) -> None:
 def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """Of the tiny model, with doors for a first and a last image: 2 channels of mask, 4 of latents, and rows."""
     base, images = tiny(), 2
-    stream = ImageStream(width=VISION.dim, positions=images * VISION.rows)
+    stream = ImageContext(width=VISION.dim, positions=images * VISION.tokens)
     spec = replace(base.transformer, in_channels=4 + 2 + 4, context=(*base.transformer.context, stream))
     plain = tiny_pipeline(
         write_tiny_folder(tmp_path_factory.mktemp("tiny") / "model"),

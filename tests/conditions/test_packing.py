@@ -17,7 +17,7 @@ from kinoform.conditions.vace import Vace
 from kinoform.conditions.vace_latents import control_size, covering, on_white, packed_mask, shown_frames
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.models.codec import Codec, IdentityCodec
-from kinoform.models.side_blocks import Control
+from kinoform.models.vace_blocks import VaceContext
 from tests.conditions.in_hand import CODECS, InHand, image, random_module
 from tests.models.recorded import gap
 
@@ -52,7 +52,7 @@ MADE_CODECS = {name: random_module(spec) for name, spec in CODECS.items()} | {"i
 def given_by(inputs: Inputs, codec: Codec, video: VideoSize = VIDEO) -> tuple[Tensor, ConditionerOutput]:
     given = Vace().encode(inputs, video, InHand(made_codec=codec))
     control = given.branches["vace"]
-    assert isinstance(control, Control)
+    assert isinstance(control, VaceContext)
     assert not given.context and given.channels is None and given.clean is None
     return control.latents, given
 

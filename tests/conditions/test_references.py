@@ -14,10 +14,10 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import NOTHING, Conditioner, Units, VideoSize
 from kinoform.conditions.references import (
     MARK,
-    ImageRows,
-    LatentRows,
-    ReferenceRows,
-    ReferenceTokens,
+    ContextReferences,
+    InContextReferences,
+    LatentFeatures,
+    VisionFeatures,
     latents_of,
     on_white,
     to_cover,
@@ -26,9 +26,9 @@ from kinoform.conditions.resize import signal
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.loading.additions import Additions, with_additions
 from kinoform.media.types import InputImage
-from kinoform.models.context import ReferenceStream
-from kinoform.models.in_context import ReferenceGuests
-from kinoform.models.vision import image_rows
+from kinoform.models.context import ReferenceContext
+from kinoform.models.in_context import InContextSegments
+from kinoform.models.vision import image_features
 from kinoform.pipelines.pipeline import Pipeline
 from tests.conditions.in_hand import CODECS, VISION, InHand, image, random_module
 from tests.support.refusals import refused
@@ -37,7 +37,7 @@ from tests.support.tiny_recipe import tiny, tiny_pipeline, write_tiny_folder
 VIDEO = VideoSize(num_frames=5, height=16, width=24)
 CODEC = random_module(CODECS["2"])
 ENCODERS = InHand(made_codec=CODEC, made_image=random_module(VISION))
-ROWS = LatentRows(channels=5)
+ROWS = LatentFeatures(channels=5)
 A, B, C = image(1, 16, 24), image(2, 30, 20), image(3, 11, 90)
 
 
@@ -86,33 +86,35 @@ def test_a_shrunk_image_is_smoothed() -> None:
     assert found[..., 2:-2].abs().max() < 0.1
 
 
-# Guests
+# InContextTokens
 
 
 def test_the_protocol_is_kept() -> None:
-    for each in (ReferenceTokens(), ReferenceRows()):
+    for each in (InContextReferences(), ContextReferences()):
         assert isinstance(each, Conditioner) and each.inputs == (REFERENCE_IMAGES,)
         assert each.size(shown(C), VIDEO, Units(stride=(4, 8, 8), patch=(1, 2, 2))) == VIDEO
 
 
 def test_every_image_is_one_latent_frame_by_itself() -> None:
-    given = ReferenceTokens().encode(shown(A, B, C), VIDEO, ENCODERS)
+    given = InContextReferences().encode(shown(A, B, C), VIDEO, ENCODERS)
     assert given.branches.keys() == {"references"} and not given.context and given.channels is None
     found = given.branches["references"]
     for latents, each in zip(found, (A, B, C), strict=True):
         assert latents.shape == (1, 5, 1, 8, 12)
-        alone = ReferenceTokens().encode(shown(each), VIDEO, ENCODERS).branches["references"]
+        alone = InContextReferences().encode(shown(each), VIDEO, ENCODERS).branches["references"]
         assert torch.equal(latents, alone[0])
 
 
 def test_the_fit_and_the_branch_are_the_recipe_s_choice() -> None:
-    given = ReferenceTokens(branch="subject", fit=to_cover).encode(shown(C), VIDEO, ENCODERS)
+    given = InContextReferences(branch="subject", fit=to_cover).encode(shown(C), VIDEO, ENCODERS)
     latents, _ = CODEC.encode(to_cover(C, VIDEO)[:, :, None])
     assert torch.equal(given.branches["subject"][0], latents)
     assert not torch.equal(latents, latents_of(C, VIDEO, ENCODERS))
 
 
-@pytest.mark.parametrize("conditioner", [ReferenceTokens(), ReferenceRows(rows=ROWS)], ids=["guests", "rows"])
+@pytest.mark.parametrize(
+    "conditioner", [InContextReferences(), ContextReferences(features=ROWS)], ids=["guests", "rows"]
+)
 def test_no_image_gives_nothing_and_too_many_are_refused(conditioner: Conditioner) -> None:
     conditioner.check(shown(), VIDEO)
     conditioner.check(shown(A, B, C, A), VIDEO)
@@ -126,8 +128,8 @@ def test_no_image_gives_nothing_and_too_many_are_refused(conditioner: Conditione
 # Rows
 
 
-def rows(*images: InputImage, source: LatentRows | ImageRows = ROWS) -> Tensor:
-    conditioner = ReferenceRows(rows=source)
+def rows(*images: InputImage, source: LatentFeatures | VisionFeatures = ROWS) -> Tensor:
+    conditioner = ContextReferences(features=source)
     given = conditioner.encode(shown(*images), VIDEO, ENCODERS)
     found = given.context["reference"]
     assert (
@@ -158,11 +160,11 @@ def test_rows_of_several_images_differ_in_their_number_alone() -> None:
 
 
 def test_image_rows_are_those_of_the_image_encoder() -> None:
-    found = rows(B, C, source=ImageRows(width=VISION.dim))
-    assert found.shape[1] == 2 * VISION.rows
-    assert torch.equal(found[:, : VISION.rows, :-MARK], image_rows(ENCODERS.image(), signal(B.pixels[None])))
+    found = rows(B, C, source=VisionFeatures(width=VISION.dim))
+    assert found.shape[1] == 2 * VISION.tokens
+    assert torch.equal(found[:, : VISION.tokens, :-MARK], image_features(ENCODERS.image(), signal(B.pixels[None])))
     with refused("weights"):
-        ReferenceRows(rows=ImageRows()).encode(shown(B), VIDEO, InHand(made_codec=CODEC))
+        ContextReferences(features=VisionFeatures()).encode(shown(B), VIDEO, InHand(made_codec=CODEC))
 
 
 # Whole videos
@@ -174,12 +176,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def guests(folder: Path) -> Pipeline:
-    return widened(folder, ReferenceTokens(), Additions(branches=(ReferenceGuests(),)))
+    return widened(folder, InContextReferences(), Additions(branches=(InContextSegments(),)))
 
 
 def stream(folder: Path) -> Pipeline:
-    made = ReferenceRows(rows=LatentRows(channels=tiny().codec.channels))
-    return widened(folder, made, Additions(context=(ReferenceStream(width=made.width),)))
+    made = ContextReferences(features=LatentFeatures(channels=tiny().codec.channels))
+    return widened(folder, made, Additions(context=(ReferenceContext(width=made.width),)))
 
 
 def widened(folder: Path, conditioner: Conditioner, additions: Additions) -> Pipeline:

@@ -7,10 +7,10 @@ import pytest
 
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import EncoderSpecs, Units, VideoSize
-from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.loading.additions import Additions, with_additions
-from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.in_context import InContextSegments
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
 from tests.conditions.in_hand import image
@@ -19,15 +19,15 @@ from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 VIDEO, UNITS = VideoSize(num_frames=5, height=16, width=24), Units(stride=(2, 4, 4), patch=(1, 2, 2))
 IMAGE = image(1, 16, 24)
-OPTIONAL = [ReferenceTokens(), ReferenceRows(rows=LatentRows(channels=5))]
+OPTIONAL = [InContextReferences(), ContextReferences(features=LatentFeatures(channels=5))]
 either = pytest.mark.parametrize("conditioner", OPTIONAL, ids=["guests", "rows"])
 
 
-def needing(conditioner: ReferenceTokens | ReferenceRows) -> ReferenceTokens | ReferenceRows:
+def needing(conditioner: InContextReferences | ContextReferences) -> InContextReferences | ContextReferences:
     return replace(conditioner, required=True)
 
 
-def estimate(conditioner: ReferenceTokens | ReferenceRows, inputs: Inputs, **changes: int) -> list[object]:
+def estimate(conditioner: InContextReferences | ContextReferences, inputs: Inputs, **changes: int) -> list[object]:
     """The cost, with shapes in the place of tensors, which cannot be compared."""
     cost = conditioner.estimate(inputs, VIDEO, UNITS, EncoderSpecs(codec=VAESpec(channels=4)))
     rows = {name: tensor.shape for name, tensor in cost.context.items()}
@@ -36,7 +36,7 @@ def estimate(conditioner: ReferenceTokens | ReferenceRows, inputs: Inputs, **cha
 
 
 @either
-def test_only_where_it_is_required_its_lack_is_refused(conditioner: ReferenceTokens | ReferenceRows) -> None:
+def test_only_where_it_is_required_its_lack_is_refused(conditioner: InContextReferences | ContextReferences) -> None:
     conditioner.check(NO_INPUTS, VIDEO)
     needing(conditioner).check(Inputs({REFERENCE_IMAGES: (IMAGE,)}), VIDEO)
     with refused("input_missing"):
@@ -44,7 +44,7 @@ def test_only_where_it_is_required_its_lack_is_refused(conditioner: ReferenceTok
 
 
 @either
-def test_without_one_the_usual_case_is_planned(conditioner: ReferenceTokens | ReferenceRows) -> None:
+def test_without_one_the_usual_case_is_planned(conditioner: InContextReferences | ContextReferences) -> None:
     one = estimate(conditioner, Inputs({REFERENCE_IMAGES: (IMAGE,)}), held=0)
     assert estimate(needing(conditioner), NO_INPUTS) == one != estimate(conditioner, NO_INPUTS)
     assert estimate(needing(conditioner), Inputs({REFERENCE_IMAGES: (IMAGE,) * 3})) == estimate(
@@ -54,8 +54,8 @@ def test_without_one_the_usual_case_is_planned(conditioner: ReferenceTokens | Re
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Pipeline:
-    additions = Additions(branches=(ReferenceGuests(),))
-    conditioners = (needing(ReferenceTokens()),)
+    additions = Additions(branches=(InContextSegments(),))
+    conditioners = (needing(InContextReferences()),)
     found = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"), conditioners=conditioners, additions=additions)
     return replace(found, parts=with_additions(found.parts, additions, found.recipe.transformers))
 

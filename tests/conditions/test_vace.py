@@ -15,7 +15,7 @@ from kinoform.conditions.standard_inputs import CONTEXT_SCALE, MASK, REFERENCE_I
 from kinoform.conditions.vace import Vace
 from kinoform.media.types import InputImage, InputVideo, Mask, Origin
 from kinoform.models.codec import encode_video
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Latents
 from tests.conditions.in_hand import InHand, image
@@ -67,7 +67,7 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """The tiny model with side blocks: 3 frames of 16x16, codec stride 2x2x2, so 2 * 4 latents and 4 of the mask."""
     folder = write_tiny_folder(tmp_path_factory.mktemp("vace") / "tiny")
     loaded = tiny_pipeline(folder, conditioners=(Vace(),))
-    model = replace(tiny().transformer, layers=2, branches=(SideBlocks(channels=12, layers=(0, 1)),)).build()
+    model = replace(tiny().transformer, layers=2, branches=(VaceBlocks(channels=12, layers=(0, 1)),)).build()
     spread(model, 3)
     parts = replace(loaded.parts, transformers=(lambda dtype, device: model.requires_grad_(False).eval(),))
     return replace(loaded, parts=parts)

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
@@ -34,7 +34,7 @@ FLOAT32_TIMES = 5e-5
 """Of the RMS, with diffusers' own sinusoid."""
 
 TEXT_WIDTH, IMAGE_WIDTH, IMAGE_ROWS = 24, 20, 257
-SPEC = DiTSpec(dim=256, ffn_dim=96, heads=2, layers=2, context=(TextStream(width=TEXT_WIDTH),))
+SPEC = DiTSpec(dim=256, ffn_dim=96, heads=2, layers=2, context=(TextContext(width=TEXT_WIDTH),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Kind:
 
 
 def _with_image(positions: int) -> DiTSpec:
-    streams = (*SPEC.context, ImageStream(width=IMAGE_WIDTH, positions=positions))
+    streams = (*SPEC.context, ImageContext(width=IMAGE_WIDTH, positions=positions))
     return replace(SPEC, in_channels=36, context=streams)
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.protocols import Stream
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
 from tests.conformance.golden import Golden
@@ -20,16 +20,16 @@ from tests.conformance.golden import Golden
 def model_of(golden: Golden) -> DiT:
     """The transformer that the file's config describes, with its weights, loaded strictly."""
     c = golden.config
-    streams: list[TextStream | ImageStream] = [TextStream(width=c["text_dim"], rows=c["text_len"])]
+    streams: list[TextContext | ImageContext] = [TextContext(width=c["text_dim"], length=c["text_len"])]
     if "img_dim" in c:
         positions = 514 if "img_emb.emb_pos" in golden.weights else 0
-        streams.append(ImageStream(width=c["img_dim"], positions=positions))
+        streams.append(ImageContext(width=c["img_dim"], positions=positions))
     side = c.get("vace_layers", ())
     spec = DiTSpec(
         dim=c["dim"], ffn_dim=c["ffn_dim"], heads=c["num_heads"], layers=c["num_layers"],
         in_channels=c["in_dim"], out_channels=c["out_dim"], patch=tuple(c["patch_size"]),
         frequency_width=c["freq_dim"], eps=c["eps"], cross_norm=c["cross_attn_norm"], context=tuple(streams),
-        branches=(SideBlocks(channels=c["vace_in_dim"], layers=tuple(side)),) if side else (),
+        branches=(VaceBlocks(channels=c["vace_in_dim"], layers=tuple(side)),) if side else (),
     )  # fmt: skip
     model = spec.build()
     model.load_state_dict({DIT.ours(name) or name: value for name, value in golden.weights.items()})

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from kinoform.models.context import ReferenceStream, TextStream
+from kinoform.models.context import ReferenceContext, TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.ops.patch import grid_of
@@ -58,7 +58,7 @@ def judge(golden: Golden) -> dict[str, Tensor | list[Tensor]]:
             dim=c["dim"], ffn_dim=c["ffn_dim"], heads=c["num_heads"], layers=c["num_layers"],
             in_channels=c["in_dim"], out_channels=c["out_dim"], patch=tuple(c["patch_size"]),
             frequency_width=c["freq_dim"], eps=c["eps"], block=FactorizedBlock(cross=order),
-            context=(TextStream(width=c["text_dim"], rows=c["text_len"]), ReferenceStream(width=c["img_dim"])),
+            context=(TextContext(width=c["text_dim"], length=c["text_len"]), ReferenceContext(width=c["img_dim"])),
         ).build()  # fmt: skip
         model.load_state_dict(dict(golden.weights))
         for case in cases(golden):

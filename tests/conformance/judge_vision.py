@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kinoform.models.vision import VisionSpec, image_rows, preprocess
+from kinoform.models.vision import VisionSpec, image_features, preprocess
 from tests.conformance.golden import Golden
 from tests.support.tower_files import tower_of
 
@@ -19,7 +19,7 @@ def judge(golden: Golden) -> dict[str, Tensor]:
     for sample in range(len(c["images"])):
         pixels = golden.inputs[f"image{sample}"].transpose(0, 1)
         found[f"out.pixels{sample}"] = preprocess(pixels, spec.image)
-        found[f"out.features{sample}"] = image_rows(encoder, pixels)
+        found[f"out.features{sample}"] = image_features(encoder, pixels)
     return found
 
 

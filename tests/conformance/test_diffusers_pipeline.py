@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.conditions.text import text_rows
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.models.codec import decode_video
+from kinoform.models.text import text_features
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import Solver, sample
 from kinoform.solvers.dpmpp import DPMSolver
@@ -148,5 +148,5 @@ def test_the_scheduler_is_the_one_for_flows(folder: Path) -> None:
 def rows_of(parts: Parts) -> tuple[Tensor, Tensor]:
     """Of both prompts, zero after their true length, as many as the models are trained with."""
     encoder = parts.text_encoder(torch.float32, CPU)
-    positive, negative = (text_rows(parts.tokenizer(), encoder, [prompt]) for prompt in PROMPTS)
+    positive, negative = (text_features(parts.tokenizer(), encoder, [prompt]) for prompt in PROMPTS)
     return positive, negative

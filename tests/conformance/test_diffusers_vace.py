@@ -31,7 +31,7 @@ from kinoform.families.vae21 import diffusers_names
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.models.codec import decode_video
 from kinoform.models.dit import DiT
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAE
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import sample
@@ -44,7 +44,7 @@ from tests.support.official_folder import TEXT, TRANSFORMER, official_tensors, t
 
 pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
 
-SIDE = SideBlocks(layers=(0, 2))
+SIDE = VaceBlocks(layers=(0, 2))
 VIDEO = VideoSize(num_frames=9, height=32, width=48)
 SCALE = 0.7
 CLIP = InputVideo(frames=np.random.default_rng(1).integers(0, 256, (9, 32, 48, 3), dtype=np.uint8))

@@ -10,7 +10,7 @@ import pytest
 
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import VideoSize
-from kinoform.conditions.references import ReferenceTokens
+from kinoform.conditions.references import InContextReferences
 from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.evaluation.benchmark import ModelUnderTest, benchmark
@@ -37,7 +37,7 @@ EDITS = ("recolour", "reshape", "remove", "insert")
 @pytest.fixture
 def reader_of_all(mini: Pipeline) -> Pipeline:
     """A model that takes every input, of which only the requests are made."""
-    conditioners = (StartVideo(), KnownFrames(required=False), ReferenceTokens())
+    conditioners = (StartVideo(), KnownFrames(required=False), InContextReferences())
     return replace(mini, recipe=replace(mini.recipe, conditioners=conditioners))
 
 

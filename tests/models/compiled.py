@@ -11,19 +11,19 @@ from torch._dynamo.utils import counters
 
 from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.factorized_block import FactorizedBlock
-from kinoform.models.side_blocks import Control, SideBlocks
+from kinoform.models.vace_blocks import VaceBlocks, VaceContext
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Level
 from tests.models.recorded import gap, spread
 
 SPEC = DiTSpec(
     dim=24, ffn_dim=48, heads=2, layers=10, in_channels=4, out_channels=4, frequency_width=16,
-    context=(TextStream(width=16, rows=4),),
+    context=(TextContext(width=16, length=4),),
 )  # fmt: skip
-SIDE = replace(SPEC, branches=(SideBlocks(layers=(0, 5), channels=4),))
+SIDE = replace(SPEC, branches=(VaceBlocks(layers=(0, 5), channels=4),))
 LEVEL = Level(sigma=0.5, timestep=500.0)
 
 
@@ -56,7 +56,7 @@ def told(spec: DiTSpec, compile: Callable[[DiT], None], dtype: torch.dtype) -> d
     spread(model, seed=1)
     cast_weights(model, dtype)
     x = torch.randn(1, 4, 2, 32, 32, generator=torch.Generator().manual_seed(1))
-    branches = {each.name: Control(latents=x) for each in spec.branches}
+    branches = {each.name: VaceContext(latents=x) for each in spec.branches}
     prompts = [
         model.prepare(Conditions(context={"text": rows}, branches=branches), grid_of(x, spec.patch))
         for rows in torch.randn(2, 1, 3, 16, generator=torch.Generator().manual_seed(2))

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import FLOAT32_PARTS, DiT, DiTSpec, cast_weights, initialise, keeps_float32
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Grid, Level
 from tests.models.recorded import Figures, drawn, fill, gap, spread
 from tests.support.refusals import refused
 
-RECORDED = DiTSpec(dim=96, ffn_dim=160, heads=4, layers=3, context=(TextStream(width=32),))
-TEXT = TextStream(width=10, rows=8)
+RECORDED = DiTSpec(dim=96, ffn_dim=160, heads=4, layers=3, context=(TextContext(width=32),))
+TEXT = TextContext(width=10, length=8)
 TINY = DiTSpec(dim=24, ffn_dim=40, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=32,
                context=(TEXT,))  # fmt: skip
-I2V = replace(TINY, in_channels=7, context=(TEXT, ImageStream(width=12)))
+I2V = replace(TINY, in_channels=7, context=(TEXT, ImageContext(width=12)))
 GRID = Grid(frames=3, height=2, width=2)
 
 
@@ -74,7 +74,7 @@ def test_equals_the_recorded_text_to_video():
 
 
 def test_equals_the_recorded_image_to_video():
-    model = recorded(replace(RECORDED, in_channels=36, context=(TextStream(width=32), ImageStream())))
+    model = recorded(replace(RECORDED, in_channels=36, context=(TextContext(width=32), ImageContext())))
     context = {"text": drawn(2, 1, 7, 32), "image": drawn(4, 1, 257, 1280)}
     given = Conditions(context=context, channels=drawn(3, 1, 20, 3, 8, 12))
     Figures(
@@ -83,7 +83,7 @@ def test_equals_the_recorded_image_to_video():
 
 
 def test_equals_the_recorded_first_and_last_frame_to_video():
-    model = recorded(replace(RECORDED, in_channels=36, context=(TextStream(width=32), ImageStream(positions=514))))
+    model = recorded(replace(RECORDED, in_channels=36, context=(TextContext(width=32), ImageContext(positions=514))))
     context = {"text": drawn(2, 1, 7, 32), "image": drawn(5, 2, 257, 1280).flatten(0, 1)[None]}
     given = Conditions(context=context, channels=drawn(3, 1, 20, 3, 8, 12))
     Figures(
@@ -234,7 +234,7 @@ def test_the_level_of_a_token_belongs_to_that_token():
         ({"channels": latents(channels=3)[:, :, :2]}, "wrong_shape", "(1, 3, 2, 4, 4)"),
         ({"clean": torch.zeros(5, dtype=torch.bool)}, "wrong_shape", "5 tokens"),
         ({"branches": {"sketch": 1}}, "model_lacks_part", "sketch"),
-        ({"context": {"text": rows(count=9), "image": rows(12, 4)}}, "too_long", "9 text rows"),
+        ({"context": {"text": rows(count=9), "image": rows(12, 4)}}, "too_long", "9 text tokens"),
     ],
 )
 def test_conditions_that_do_not_fit_are_refused(i2v: DiT, wrong: dict, code: str, named: str):
@@ -265,10 +265,10 @@ def test_an_impossible_shape_is_refused(change: dict[str, int], code: str):
 
 def test_text_is_padded_to_its_rows_before_the_layers_and_never_masked(tiny: DiT):
     short, x, time = rows(count=3), latents(), torch.tensor([500.0])
-    padded = torch.cat([short, torch.zeros(1, TEXT.rows - 3, 10)], dim=1)
+    padded = torch.cat([short, torch.zeros(1, TEXT.length - 3, 10)], dim=1)
     base = velocity_of(tiny, x, time, Conditions(context={"text": short}))
     assert torch.equal(base, velocity_of(tiny, x, time, Conditions(context={"text": padded})))
-    narrow = random_dit(replace(TINY, context=(replace(TEXT, rows=3),)))
+    narrow = random_dit(replace(TINY, context=(replace(TEXT, length=3),)))
     assert gap(velocity_of(narrow, x, time, Conditions(context={"text": short})), base) > 1e-2, "padding is attended"
 
 
@@ -334,7 +334,7 @@ def test_fresh_weights_have_the_official_spreads():
 
 
 def test_gradients_reach_every_weight():
-    model = replace(I2V, context=(TEXT, ImageStream(width=12, positions=4))).build()
+    model = replace(I2V, context=(TEXT, ImageContext(width=12, positions=4))).build()
     spread(model, seed=1)
     velocity_of(model, latents(2), torch.tensor([500.0, 30.0]), i2v_conditions(2)).square().sum().backward()
     for name, weight in model.named_parameters():
@@ -350,8 +350,8 @@ WAN_14B = DiTSpec(dim=5120, ffn_dim=13824, heads=40, layers=40)
         (DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=30), 825, 1_418_996_800),
         (WAN_14B, 1095, 14_288_491_584),
         (replace(WAN_14B, in_channels=36), 1095, 14_288_901_184),
-        (replace(WAN_14B, in_channels=36, context=(TextStream(), ImageStream())), 1303, 16_394_878_784),
-        (replace(WAN_14B, in_channels=36, context=(TextStream(), ImageStream(positions=514))), 1304, 16_395_536_704),
+        (replace(WAN_14B, in_channels=36, context=(TextContext(), ImageContext())), 1303, 16_394_878_784),
+        (replace(WAN_14B, in_channels=36, context=(TextContext(), ImageContext(positions=514))), 1304, 16_395_536_704),
         (DiTSpec(dim=3072, ffn_dim=14336, heads=24, layers=30, in_channels=48, out_channels=48), 825, 4_999_787_712),
     ],
     ids=["t2v-1.3B", "t2v-14B", "i2v-A14B", "i2v-14B", "flf2v-14B", "ti2v-5B"],

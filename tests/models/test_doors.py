@@ -9,7 +9,7 @@ from torch import Tensor
 from kinoform.models.block import FullBlock
 from kinoform.models.dit import DiT, initialise
 from kinoform.models.protocols import AttentionScheme, Block, BlockSpec, Branch, BranchSpec, ContextSpec
-from kinoform.models.side_blocks import Control
+from kinoform.models.vace_blocks import VaceContext
 from kinoform.types import Conditions, Level
 from tests.models.recorded import gap, spread
 from tests.models.toys import (
@@ -138,7 +138,7 @@ def test_a_block_with_more_rows_begins_as_the_base_model():
         assert gap(run(model, video(), times=times), run(base, video(), times=times)) > 1e-2
 
 
-# Guests
+# InContextTokens
 
 
 def guest_model(seed: int = 1) -> DiT:
@@ -195,7 +195,7 @@ def side_model(*others: Any) -> DiT:
 
 
 def controlled(seed: int = 12, scale: float = 1.0) -> Conditions:
-    return replace(TOLD, branches={"vace": Control(latents=video(seed, channels=5), scale=scale)})
+    return replace(TOLD, branches={"vace": VaceContext(latents=video(seed, channels=5), scale=scale)})
 
 
 def test_a_branch_keeps_nothing_from_run_to_run():

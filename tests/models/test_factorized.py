@@ -13,10 +13,10 @@ from torch import Tensor
 from kinoform.models.attention import factorized
 from kinoform.models.attention.factorized import Alternating, within_frames, within_places
 from kinoform.models.block import FullBlock
-from kinoform.models.context import ReferenceStream, TextStream
+from kinoform.models.context import ReferenceContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec, initialise
 from kinoform.models.factorized_block import FactorizedBlock, SpaceTimeBlock
-from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.in_context import InContextSegments
 from kinoform.ops.attention import attend
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions, rotary, rotate
@@ -25,7 +25,7 @@ from kinoform.types import Conditions, Grid
 GRID = Grid(frames=3, height=2, width=4)
 BETWEEN = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=2, in_channels=4, out_channels=4, frequency_width=16,
-    context=(TextStream(width=12, rows=5),), block=FactorizedBlock(),
+    context=(TextContext(width=12, length=5),), block=FactorizedBlock(),
 )  # fmt: skip
 AFTER = replace(BETWEEN, block=FactorizedBlock(cross="after"))
 SPECS = pytest.mark.parametrize("spec", [BETWEEN, AFTER], ids=["between", "after"])
@@ -181,15 +181,15 @@ def test_rows_of_time_at_zero_leave_space_alone_to_the_last_bit(spec: DiTSpec) -
 
 @SPECS
 def test_guests_are_seen_and_a_gated_reference_begins_unseen(spec: DiTSpec) -> None:
-    streams = (*spec.context, ReferenceStream(width=7))
-    model = built(replace(spec, context=streams, branches=(ReferenceGuests(),)))
+    streams = (*spec.context, ReferenceContext(width=7))
+    model = built(replace(spec, context=streams, branches=(InContextSegments(),)))
     alone = velocity(model, video())
     image = (drawn(5, 1, 4, 1, 4, 4),)
     assert (velocity(model, video(), branches={"references": image}) - alone).abs().max() > 1e-3
     rows = {"reference": drawn(6, 2, 3, 7)}
     assert (velocity(model, video(), context=rows) - alone).abs().max() > 1e-3
     for block in model.blocks:
-        gate = cast(SpaceTimeBlock, block).cross_attention.stream("reference").gate
+        gate = cast(SpaceTimeBlock, block).cross_attention.source("reference").gate
         assert gate is not None
         gate.data.zero_()
     assert torch.equal(velocity(model, video(), context=rows), alone)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.models.context import ReferenceStream, TextStream
+from kinoform.models.context import ReferenceContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.ops.patch import Patch, grid_of
@@ -18,7 +18,7 @@ from tests.models.naive_factorized import Sizes, velocity
 
 SPEC = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=2, in_channels=4, out_channels=4, frequency_width=16,
-    context=(TextStream(width=12, rows=5), ReferenceStream(width=7)),
+    context=(TextContext(width=12, length=5), ReferenceContext(width=7)),
 )  # fmt: skip
 GOLDEN = DEFAULT_FOLDER / "dit_factorized.safetensors"
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.linear import Linear
 from kinoform.models.lora import (
@@ -29,7 +29,7 @@ from tests.models.recorded import gap, spread
 from tests.support.refusals import refused
 
 SPEC = DiTSpec(
-    dim=24, ffn_dim=40, heads=2, layers=2, context=(TextStream(width=10, rows=6), ImageStream(width=8)),
+    dim=24, ffn_dim=40, heads=2, layers=2, context=(TextContext(width=10, length=6), ImageContext(width=8)),
 )  # fmt: skip
 OF_A_BLOCK = 14
 """q, k, v, o of self-attention; q, o and two times k, v of cross-attention; two of the feed-forward; see below."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kinoform.models.protocols import Attend, Heads, Mesh, Modulation, Stream
-from kinoform.models.side_blocks import Control
+from kinoform.models.vace_blocks import VaceContext
 from kinoform.ops.rope import Rotary
 from kinoform.types import Conditions, Grid, Level
 from tests.models.recorded import gap
@@ -113,7 +113,7 @@ TOLD_EVERYTHING = Conditions(
     clean=torch.arange(GRID.tokens) < 7,
     branches={
         "guests": Images(video(9, frames=1), -1.0, 0.0),
-        "vace": Control(latents=video(12, channels=5), scale=0.8),
+        "vace": VaceContext(latents=video(12, channels=5), scale=0.8),
         "more": Images(video(10, frames=2), 7.5, 250.0),
     },
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.vision import VisionSpec
 from kinoform.ops.patch import grid_of, patches
@@ -18,7 +18,7 @@ from tests.models.recorded import drawn, gap, spread
 
 SPEC = DiTSpec(
     dim=48, ffn_dim=96, heads=4, layers=2, in_channels=36, frequency_width=16,
-    context=(TextStream(width=32, rows=8), ImageStream(width=24)),
+    context=(TextContext(width=32, length=8), ImageContext(width=24)),
 )  # fmt: skip
 X = drawn(1, 1, 16, 3, 8, 12)
 GIVEN = Conditions(

@@ -5,14 +5,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiT, DiTSpec, initialise
 from kinoform.types import Conditions, Grid
 from tests.models.recorded import gap
 
 SPEC = DiTSpec(
     dim=24, ffn_dim=32, heads=2, layers=1, in_channels=4, out_channels=4, frequency_width=16, patch=(1, 2, 2),
-    context=(TextStream(width=10, rows=8),),
+    context=(TextContext(width=10, length=8),),
 )  # fmt: skip
 GRID = Grid(frames=3, height=2, width=2)
 X = torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(1))

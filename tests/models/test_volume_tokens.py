@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from kinoform.models.codec import Codec, CodecSpec, IdentityCodec
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.vae import VAESpec
@@ -22,7 +22,7 @@ GRID = Grid(frames=3, height=2, width=4)
 VOLUME: Patch = (4, 8, 8)
 SPEC = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=2, in_channels=3, out_channels=3, patch=VOLUME, frequency_width=16,
-    context=(TextStream(width=12, rows=5),),
+    context=(TextContext(width=12, length=5),),
 )  # fmt: skip
 ORDERS = pytest.mark.parametrize("block", [FactorizedBlock(), FactorizedBlock(cross="after")], ids=["between", "after"])
 

@@ -10,10 +10,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from kinoform.models.block import FullBlock, SelfAttention, TransformerBlock, shift_scale_gate
-from kinoform.models.context import ReferenceStream, TextStream
+from kinoform.models.context import ReferenceContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec, PatchEmbedding
-from kinoform.models.protocols import Attend, Guests, Stream
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.protocols import Attend, InContextTokens, Stream
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.ops.attention import attend
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions
@@ -98,13 +98,13 @@ class GuestBranch(nn.Module):
         super().__init__()
         self.embed = PatchEmbedding(spec.out_channels, spec.dim, spec.patch)
 
-    def prepare(self, payload: Images, context: Mapping[str, Tensor], grid: Grid) -> Guests:
+    def prepare(self, payload: Images, context: Mapping[str, Tensor], grid: Grid) -> InContextTokens:
         places = grid_positions(grid_of(payload.latents, self.embed.patch))
         places[:, 0] += payload.start
         tokens = self.embed.part(payload.latents, 0) + self.embed.bias
-        return Guests(tokens=tokens, positions=places, timestep=payload.timestep)
+        return InContextTokens(tokens=tokens, positions=places, timestep=payload.timestep)
 
-    def open(self, stream: Stream, payload: Guests) -> tuple[Guests, None]:
+    def open(self, stream: Stream, payload: InContextTokens) -> tuple[InContextTokens, None]:
         return payload, None
 
     def after_block(self, layer: int, stream: Stream, state: None) -> tuple[Stream, None]:
@@ -140,12 +140,12 @@ class CountBranch(nn.Module):
 
 # A small transformer, a video, and what it is told
 
-TEXT = TextStream(width=10, rows=8)
+TEXT = TextContext(width=10, length=8)
 TINY = DiTSpec(dim=24, ffn_dim=40, heads=4, layers=3, in_channels=4, out_channels=4, frequency_width=32,
                patch=(1, 1, 1), context=(TEXT,))  # fmt: skip
 FACTORISED = replace(TINY, block=FullBlock(attention=SpaceThenTime()))
-SIDE = SideBlocks(channels=5, layers=(0, 2))
-REFERENCES = ReferenceStream(width=6)
+SIDE = VaceBlocks(channels=5, layers=(0, 2))
+REFERENCES = ReferenceContext(width=6)
 GRID = Grid(frames=3, height=3, width=5)
 TIMES = torch.tensor([600.0])
 

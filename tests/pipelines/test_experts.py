@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.references import ReferenceTokens
+from kinoform.conditions.references import InContextReferences
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, SOURCE_PROMPT, STRENGTH, VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.loading.additions import Additions, with_additions
@@ -23,7 +23,7 @@ from kinoform.loading.lora import with_loras
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import Parts, own_parts
 from kinoform.media.types import InputVideo, Mask
-from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.in_context import InContextSegments
 from kinoform.models.lora import adapters_of
 from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.generate import Machine, Progress, encode_inputs, encode_prompts, noise_of, text_field
@@ -145,8 +145,8 @@ def test_known_frames_are_read_by_both(each: tuple[Parts, Parts]) -> None:
 
 
 def test_additions_go_onto_both(each: tuple[Parts, Parts]) -> None:
-    additions, bases = Additions(branches=(ReferenceGuests(),)), two().transformers
-    recipe = two(additions=additions, conditioners=(ReferenceTokens(),))
+    additions, bases = Additions(branches=(InContextSegments(),)), two().transformers
+    recipe = two(additions=additions, conditioners=(InContextReferences(),))
     parts = with_additions(joined(each), additions, bases)
     assert parts.transformer_specs == tuple(map(additions.to, bases))
     pipe, plain = (Pipeline(recipe=recipe, parts=each, machine=HERE) for each in (parts, joined(each)))

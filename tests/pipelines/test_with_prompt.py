@@ -18,12 +18,12 @@ from kinoform.conditions.protocols import (
     VideoSize,
     together,
 )
-from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.conditions.vace import Vace
-from kinoform.models.context import ReaderSpec, ReferenceStream
-from kinoform.models.in_context import ReferenceGuests
-from kinoform.models.side_blocks import Control
+from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
+from kinoform.models.in_context import InContextSegments
+from kinoform.models.vace_blocks import VaceContext
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.generate import text_field
 from kinoform.types import Conditions, Level
@@ -31,11 +31,11 @@ from tests.conditions.in_hand import CODECS, InHand, image, random_module
 from tests.models.recorded import gap
 from tests.models.toys import GRID, SIDE, TEXT, TINY, noise, random_dit, video
 
-STREAM = ReferenceStream(width=6, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
-SPEC = replace(TINY, in_channels=8, context=(TEXT, STREAM), branches=(SIDE, ReferenceGuests()))
+STREAM = ReferenceContext(width=6, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
+SPEC = replace(TINY, in_channels=8, context=(TEXT, STREAM), branches=(SIDE, InContextSegments()))
 MODEL, X, LEVEL, SCALE = random_dit(SPEC), video(), Level(sigma=0.6, timestep=600.0), 3.5
 POSITIVE, NEGATIVE = noise(3, 1, 5, 10), noise(4, 1, 2, 10)
-BOTH = ConditionerOutput(channels=video(5), branches={"vace": Control(latents=video(6, channels=5), scale=0.7)})
+BOTH = ConditionerOutput(channels=video(5), branches={"vace": VaceContext(latents=video(6, channels=5), scale=0.7)})
 """What stands beside either prompt."""
 
 SHOWN = {
@@ -100,16 +100,16 @@ def test_names_of_all_contributions_are_united() -> None:
 
 
 VIDEO = VideoSize(num_frames=5, height=16, width=24)
-ROWS = ReferenceRows(rows=LatentRows(channels=5))
+ROWS = ContextReferences(features=LatentFeatures(channels=5))
 
 
 @pytest.mark.parametrize(
     ("conditioner", "inputs", "wanted"),
     [
-        (ReferenceTokens(), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"references"}),
-        (ReferenceTokens(branch="subject"), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"subject"}),
+        (InContextReferences(), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"references"}),
+        (InContextReferences(branch="subject"), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"subject"}),
         (ROWS, Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"reference"}),
-        (replace(ROWS, stream="subject"), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"subject"}),
+        (replace(ROWS, source="subject"), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), {"subject"}),
         (Vace(), Inputs({REFERENCE_IMAGES: (image(1, 16, 24),)}), set()),
         (KnownFrames(), Inputs({FRAMES: {0: image(1, 16, 24)}}), set()),
     ],

@@ -12,18 +12,18 @@ from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import NOTHING, ConditionerOutput
-from kinoform.conditions.references import ReferenceTokens
+from kinoform.conditions.references import InContextReferences
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.loading.parts import Parts
 from kinoform.media.types import InputImage, InputVideo
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiTSpec, cast_weights
 from kinoform.models.factorized_block import FactorizedBlock
-from kinoform.models.in_context import ReferenceGuests
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.in_context import InContextSegments
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import Piece, Tokenizer
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.ops.dry_run import Kernels
@@ -45,15 +45,15 @@ def sizes_of(recipe: Recipe, **changes: Any) -> Sizes:
 
 def run_of(spec: DiTSpec, latents: tuple[int, int, int], output: ConditionerOutput = NOTHING) -> DenoiseRun:
     """The transformer under a prompt that fills its text source, and under the negative prompt."""
-    text = next(each for each in spec.context if isinstance(each, TextStream))
-    rows = torch.empty(1, text.rows, text.width, device="meta")
+    text = next(each for each in spec.context if isinstance(each, TextContext))
+    rows = torch.empty(1, text.length, text.width, device="meta")
     return measured_transformer(spec).run(
         latents, rows, lambda: output, negative=True, prepared_fields=1, kernels=PLAIN_KERNELS
     )
 
 
 ROWS = 16
-TEXT = TextStream(width=64, rows=ROWS)
+TEXT = TextContext(width=64, length=ROWS)
 VISION = VisionSpec(image=56, dim=64, heads=2, layers=3, dim_ffn=128)
 BASE = Recipe(
     name="small",
@@ -67,20 +67,20 @@ BASE = Recipe(
 )
 SEEING = replace(
     BASE,
-    transformers=(replace(BASE.transformer, in_channels=16 + 2 + 16, context=(TEXT, ImageStream(width=VISION.dim))),),
+    transformers=(replace(BASE.transformer, in_channels=16 + 2 + 16, context=(TEXT, ImageContext(width=VISION.dim))),),
     image=VISION,
     conditioners=(KnownFrames(), ImageTokens()),
 )
 FOLLOWING = replace(
     BASE,
-    transformers=(replace(BASE.transformer, branches=(SideBlocks(layers=(0,), channels=2 * 16 + 2 * 2),)),),
+    transformers=(replace(BASE.transformer, branches=(VaceBlocks(layers=(0,), channels=2 * 16 + 2 * 2),)),),
     conditioners=(Vace(),),
 )
 FACTORIZED = replace(BASE, transformers=(replace(BASE.transformer, block=FactorizedBlock()),))
 INVITING = replace(
     FACTORIZED,
-    transformers=(replace(FACTORIZED.transformer, branches=(ReferenceGuests(),)),),
-    conditioners=(ReferenceTokens(),),
+    transformers=(replace(FACTORIZED.transformer, branches=(InContextSegments(),)),),
+    conditioners=(InContextReferences(),),
 )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.models.codec import decode_video, encode_video
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiTSpec, cast_weights
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
@@ -26,7 +26,7 @@ ROWS = 6
 NEVER = Evaluations(fields=0, negatives=0, pairs=0, singles=0)
 DIT = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16,
-    context=(TextStream(width=10, rows=ROWS),),
+    context=(TextContext(width=10, length=ROWS),),
 )  # fmt: skip
 CODECS = {
     "as released": VAESpec(dim=4),
@@ -83,7 +83,7 @@ def test_one_forward_of_the_transformer() -> None:
 
 
 def test_a_forward_that_reads_images_too() -> None:
-    spec = replace(DIT, in_channels=7, context=(*DIT.context, ImageStream(width=14, positions=5)))
+    spec = replace(DIT, in_channels=7, context=(*DIT.context, ImageContext(width=14, positions=5)))
     model, x = spec.build(), torch.randn(1, 4, 2, 4, 4)
     grid = grid_of(x, spec.patch)
     rows = {"text": torch.randn(1, ROWS, 10), "image": torch.randn(1, 5, 14)}

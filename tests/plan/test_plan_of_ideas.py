@@ -22,9 +22,9 @@ from kinoform.conditions.protocols import (
 from kinoform.models.attention.full import everywhere
 from kinoform.models.block import FullBlock, TransformerBlock
 from kinoform.models.codec import Codec, IdentityCodec, decode_video
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiTSpec
-from kinoform.models.protocols import Attend, Guests, Stream, TransformerSizes
+from kinoform.models.protocols import Attend, InContextTokens, Stream, TransformerSizes
 from kinoform.models.text import TextSpec
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
@@ -36,7 +36,7 @@ from kinoform.recipe import Recipe
 from kinoform.types import Conditions, Grid
 from tests.plan.planned_videos import PLAIN_KERNELS, run_of, sizes_of
 
-TEXT = TextStream(width=10, rows=6)
+TEXT = TextContext(width=10, length=6)
 SPEC = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=3, in_channels=3, out_channels=3, frequency_width=16, context=(TEXT,)
 )  # fmt: skip
@@ -191,7 +191,7 @@ class Adding(nn.Module):
             float(payload.sum())
         return self.layer(payload)
 
-    def open(self, stream: Stream, payload: Tensor) -> tuple[Guests | None, Tensor]:
+    def open(self, stream: Stream, payload: Tensor) -> tuple[InContextTokens | None, Tensor]:
         return None, payload
 
     def after_block(self, layer: int, stream: Stream, state: Tensor) -> tuple[Stream, Tensor]:

@@ -10,12 +10,12 @@ from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.mini.recipe import mini
 from kinoform.models.attention.factorized import Alternating, WithinFrames, WithinPlaces
 from kinoform.models.block import FullBlock
-from kinoform.models.context import ReferenceStream, TextStream
+from kinoform.models.context import ReferenceContext, TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
-from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.in_context import InContextSegments
 from kinoform.models.protocols import BlockSpec
-from kinoform.models.side_blocks import Control, SideBlocks
+from kinoform.models.vace_blocks import VaceBlocks, VaceContext
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.generate import text_field
@@ -32,7 +32,7 @@ from kinoform.types import Conditions
 from tests.plan.planned_videos import run_of
 
 ROWS = 6
-TEXT = TextStream(width=10, rows=ROWS)
+TEXT = TextContext(width=10, length=ROWS)
 DIT = DiTSpec(
     dim=24, ffn_dim=40, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16, skip=True, context=(TEXT,)
 )  # fmt: skip
@@ -63,13 +63,13 @@ def test_a_forward(block: BlockSpec) -> None:
 
 @each_kind
 def test_a_forward_with_guests_side_blocks_and_rows_of_references(block: BlockSpec) -> None:
-    branches = (ReferenceGuests(), SideBlocks(layers=(1, 2), channels=5))
-    spec = replace(DIT, block=block, context=(TEXT, ReferenceStream(width=7)), branches=branches)
+    branches = (InContextSegments(), VaceBlocks(layers=(1, 2), channels=5))
+    spec = replace(DIT, block=block, context=(TEXT, ReferenceContext(width=7)), branches=branches)
     conditions = Conditions(
         context={"text": torch.randn(1, ROWS, 10), "reference": torch.randn(1, 3, 7)},
         branches={
             "references": (torch.randn(1, 4, 1, 4, 6), torch.randn(1, 4, 1, 2, 2)),
-            "vace": Control(latents=torch.randn(1, 5, *VIDEO[2:])),
+            "vace": VaceContext(latents=torch.randn(1, 5, *VIDEO[2:])),
         },
     )
     given = ConditionerOutput(context={"reference": conditions.context["reference"]}, branches=conditions.branches)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kinoform.conditions.protocols import ConditionerOutput
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import UMT5_XXL
 from kinoform.models.vae import VAESpec
@@ -84,7 +84,7 @@ IMAGES = [(0, "480p", 1686.4), (0, "720p", 6540.5), (514, "480p", 1694.4), (514,
 
 @pytest.mark.parametrize(("places", "size", "total"), IMAGES)
 def test_a_stream_of_images_adds_what_the_table_says(places: int, size: str, total: float) -> None:
-    spec = replace(LARGE.transformer, in_channels=36, context=(TextStream(), ImageStream(positions=places)))
+    spec = replace(LARGE.transformer, in_channels=36, context=(TextContext(), ImageContext(positions=places)))
     rows = ConditionerOutput(context={"image": torch.empty(1, places or 257, 1280, device="meta")})
     assert round(run_of(spec, LATENTS[size], rows).prompt.forward / 1e12, 1) == total
 

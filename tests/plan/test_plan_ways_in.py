@@ -12,7 +12,7 @@ from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, ConditionerOutput, Encoders, together
-from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, REFERENCE_IMAGES, SOURCE_PROMPT, STRENGTH, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.video_to_video import StartVideo
@@ -20,15 +20,15 @@ from kinoform.media.types import InputImage, InputVideo
 from kinoform.models.attention.factorized import Alternating
 from kinoform.models.block import FullBlock
 from kinoform.models.codec import Codec
-from kinoform.models.context import ImageStream, ReaderSpec, ReferenceStream, TextStream, WordStream
+from kinoform.models.context import ImageContext, PseudoWordContext, ReferenceContext, ReferenceEncoderSpec, TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
-from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.in_context import InContextSegments
 from kinoform.models.protocols import BlockSpec
-from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAESpec
-from kinoform.models.vision import VisionEncoder, VisionSpec, image_rows
+from kinoform.models.vision import VisionEncoder, VisionSpec, image_features
 from kinoform.ops.flops import count_flops
 from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.fit import workload_of
@@ -43,7 +43,7 @@ from kinoform.solvers.guidance import Interval, ZeroStar
 from tests.plan.planned_videos import PLAIN_KERNELS, sizes_of
 
 ROWS = 6
-TEXT = TextStream(width=10, rows=ROWS)
+TEXT = TextContext(width=10, length=ROWS)
 VISION = VisionSpec(image=8, patch=4, dim=8, heads=2, layers=3, dim_ffn=12)
 CODEC = VAESpec(
     dim=3, channels=4, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,), mean=(), std=(),
@@ -64,20 +64,22 @@ def recipe(conditioners: tuple[Conditioner, ...], **changes: Any) -> Recipe:
     )  # fmt: skip
 
 
-SEEING = recipe((KnownFrames(), ImageTokens()), in_channels=4 + 2 + 4, context=(TEXT, ImageStream(width=VISION.dim)))
+SEEING = recipe((KnownFrames(), ImageTokens()), in_channels=4 + 2 + 4, context=(TEXT, ImageContext(width=VISION.dim)))
 BOTH_ENDS = replace(
     recipe((KnownFrames(), ImageTokens(images=2)), in_channels=10),
     transformers=(
-        replace(PLAIN, in_channels=10, context=(TEXT, ImageStream(width=VISION.dim, positions=2 * VISION.rows))),
+        replace(PLAIN, in_channels=10, context=(TEXT, ImageContext(width=VISION.dim, positions=2 * VISION.tokens))),
     ),
 )
-CONTROLLED = recipe((Vace(),), branches=(SideBlocks(layers=(0, 2), channels=2 * 4 + 2 * 2),))
+CONTROLLED = recipe((Vace(),), branches=(VaceBlocks(layers=(0, 2), channels=2 * 4 + 2 * 2),))
 WIDE = recipe((KnownFrames(required=False, impose=True),), in_channels=4 + 2 + 4)
-GUESTS = recipe((ReferenceTokens(),), branches=(ReferenceGuests(),))
-READER = ReferenceRows(rows=LatentRows(channels=4))
-READING = recipe((READER,), context=(TEXT, ReferenceStream(width=READER.width)))
-READ = ReferenceStream(width=READER.width, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
-SAID = WordStream(width=READER.width, words=3, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=12))
+GUESTS = recipe((InContextReferences(),), branches=(InContextSegments(),))
+READER = ContextReferences(features=LatentFeatures(channels=4))
+READING = recipe((READER,), context=(TEXT, ReferenceContext(width=READER.width)))
+READ = ReferenceContext(width=READER.width, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
+SAID = PseudoWordContext(
+    width=READER.width, words=3, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=1, dim_ffn=12)
+)
 SAYING = recipe((READER,), context=(TEXT, SAID))
 READ_FIRST = recipe((READER,), context=(TEXT, READ))
 REDOING = recipe((StartVideo(),))
@@ -132,7 +134,7 @@ VIDEOS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
         {"sampler": FlowEdit(averages=2, plain_steps=1)},
     ),
     "changed towards references, one prompt": (
-        recipe((ReferenceTokens(), StartVideo()), branches=(ReferenceGuests(),)),
+        recipe((InContextReferences(), StartVideo()), branches=(InContextSegments(),)),
         Inputs({VIDEO: CLIP, SOURCE_PROMPT: "a cat", REFERENCE_IMAGES: IMAGES[:1]}),
         {"sampler": FlowEdit(source_guidance=1.0), "guidance_scale": 1.0},
     ),
@@ -226,7 +228,9 @@ def test_the_negative_prompt_takes_what_words_alone_take(name: str) -> None:
 
 def test_one_image_in_the_image_encoder() -> None:
     encoder, pixels = VISION.build(), torch.zeros(1, 3, 5, 7)
-    assert count_flops(lambda: image_rows(encoder, pixels)) == vision_run(VISION, torch.float32, PLAIN_KERNELS).flops
+    assert (
+        count_flops(lambda: image_features(encoder, pixels)) == vision_run(VISION, torch.float32, PLAIN_KERNELS).flops
+    )
     assert round(vision_run(VisionSpec(), torch.float32, PLAIN_KERNELS).flops / 1e12, 3) == 0.324
 
 

@@ -7,10 +7,10 @@ import torch
 from kinoform.loading.adapters import save_adapter
 from kinoform.loading.additions import PATCH, Additions
 from kinoform.loading.parts import Parts
-from kinoform.models.context import ReferenceStream
+from kinoform.models.context import ReferenceContext
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.recipe import find
 from kinoform.recipes.load import load
 from tests.support.tiny_recipe import ADDRESS
@@ -18,8 +18,8 @@ from tests.support.tiny_recipe import ADDRESS
 NAME = "learned"
 ALL = Additions(
     channels={"depth": 2, "pose": 1},
-    context=(ReferenceStream(width=6),),
-    branches=(SideBlocks(layers=(0,), channels=5, name="side"),),
+    context=(ReferenceContext(width=6),),
+    branches=(VaceBlocks(layers=(0,), channels=5, name="side"),),
 )
 LORA = LoRASpec(patterns=("feed_forward.*", "cross_attention.*"), rank=3, alpha=1.5)
 """On layers of the base, and on some that are added."""

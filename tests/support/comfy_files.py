@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from kinoform.families.names import Names
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from tests.support.diffusers_folder import huggingface_text
 from tests.support.official_folder import TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
 
-SINGLE = replace(TRANSFORMER, dim=128, heads=1, context=(TextStream(width=TEXT.dim, rows=512),))
+SINGLE = replace(TRANSFORMER, dim=128, heads=1, context=(TextContext(width=TEXT.dim, length=512),))
 """Heads of 128 columns and 512 rows of text, which a file without config.json stands for."""
 
 

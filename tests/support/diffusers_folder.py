@@ -135,7 +135,7 @@ def transformer_config(kind: str) -> dict[str, object]:
     if kind in ("i2v", "flf2v"):
         config |= {"image_dim": VISION.dim, "added_kv_proj_dim": spec.dim}
     if kind == "flf2v":
-        config |= {"pos_embed_seq_len": 2 * VISION.rows}
+        config |= {"pos_embed_seq_len": 2 * VISION.tokens}
     return config
 
 

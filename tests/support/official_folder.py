@@ -14,11 +14,11 @@ from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.loading.own import Modules
 from kinoform.models import text
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiTSpec
-from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.recipe import Recipe
@@ -44,21 +44,21 @@ WORDS = (
 ROWS = 24
 TEXT = TextSpec(vocab=3 + len(WORDS), dim=24, dim_attention=16, dim_ffn=40, heads=2, layers=2, buckets=8,
                 length=ROWS)  # fmt: skip
-TRANSFORMER = DiTSpec(dim=24, ffn_dim=56, heads=2, layers=3, context=(TextStream(width=TEXT.dim, rows=ROWS),))
+TRANSFORMER = DiTSpec(dim=24, ffn_dim=56, heads=2, layers=3, context=(TextContext(width=TEXT.dim, length=ROWS),))
 CODEC = VAESpec(dim=4)
 VISION = VisionSpec(image=28, dim=80, heads=1, layers=3, dim_ffn=320)
 
 
 def _seeing(positions: int) -> DiTSpec:
-    streams = (*TRANSFORMER.context, ImageStream(width=VISION.dim, positions=positions))
+    streams = (*TRANSFORMER.context, ImageContext(width=VISION.dim, positions=positions))
     return replace(TRANSFORMER, in_channels=36, context=streams)
 
 
 TRANSFORMERS = {
     "t2v": TRANSFORMER,
     "i2v": _seeing(0),
-    "flf2v": _seeing(2 * VISION.rows),
-    "vace": replace(TRANSFORMER, branches=(SideBlocks(layers=(0, 2)),)),
+    "flf2v": _seeing(2 * VISION.tokens),
+    "vace": replace(TRANSFORMER, branches=(VaceBlocks(layers=(0, 2)),)),
 }
 """By the official `model_type`."""
 

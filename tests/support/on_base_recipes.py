@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from kinoform.conditions.protocols import VideoSize
-from kinoform.mini.adapters import REFERENCE_ROWS
+from kinoform.mini.adapters import CONTEXT_REFERENCES
 from kinoform.mini.recipe import mini
 from kinoform.mini.training.dataset import Videos
 from kinoform.mini.training.plan import TransformerPlan
 from kinoform.mini.training.probe_loss import ProbeLoss
 from kinoform.mini.training.reference_stage import ReferenceEncoderConfig, ReferenceEncoderPlan
 from kinoform.mini.training.transformer_stage import ReferenceImages, TransformerConfig
-from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
 from kinoform.models.dit import DiTSpec
 from kinoform.recipe import Recipe
 from kinoform.training.ema import EMASpec
@@ -20,7 +20,8 @@ from kinoform.training.stage import TrainingSpec
 from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import L1
 
-STREAM = ReferenceStream(width=REFERENCE_ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
+ENCODER = ReferenceEncoderSpec(dim=8, heads=2, layers=1, dim_ffn=8)
+STREAM = ReferenceContext(width=CONTEXT_REFERENCES.width, encoder=ENCODER)
 
 
 def recipe() -> Recipe:
@@ -33,7 +34,7 @@ def recipe() -> Recipe:
             dim=24, ffn_dim=32, heads=2, layers=2, in_channels=32, out_channels=32, frequency_width=16,
             context=(*base.transformer.context, STREAM),
         ),),
-        conditioners=(REFERENCE_ROWS,),
+        conditioners=(CONTEXT_REFERENCES,),
         width=32, height=32, num_frames=5, steps=2, guidance_scale=2.0,
     )  # fmt: skip
 
@@ -58,12 +59,12 @@ def plan() -> TransformerPlan:
             negative_prompt=made.negative_prompt,
             batch=4,
             probe_loss=ProbeLoss(layer=0),
-            reference_images=ReferenceImages(rows=REFERENCE_ROWS, share=0.6),
+            reference_images=ReferenceImages(rows=CONTEXT_REFERENCES, share=0.6),
         ),
         transformer_training=training,
         encoder=ReferenceEncoderPlan(
             config=ReferenceEncoderConfig(
-                stream=STREAM, rows=REFERENCE_ROWS, dim=24, eps=made.transformer.eps, video=video, level=L1, batch=4
+                stream=STREAM, rows=CONTEXT_REFERENCES, dim=24, eps=made.transformer.eps, video=video, level=L1, batch=4
             ),
             training=training,
         ),

@@ -12,7 +12,7 @@ from kinoform.conditions.video_to_video import StartVideo
 from kinoform.families.identify import MANIFEST
 from kinoform.loading.own import Modules, save_own
 from kinoform.models import text
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
@@ -32,7 +32,7 @@ def tiny() -> Recipe:
         name="tiny",
         transformers=(DiTSpec(
             dim=24, ffn_dim=48, heads=2, layers=1, in_channels=4, out_channels=4, frequency_width=16,
-            context=(TextStream(width=16, rows=ROWS),),
+            context=(TextContext(width=16, length=ROWS),),
         ),),
         codec=VAESpec(
             dim=4, channels=4, multipliers=(1, 1), residual_blocks=1, time_downsample=(True,), mean=(), std=(),

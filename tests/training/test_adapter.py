@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from kinoform.conditions.protocols import VideoSize
-from kinoform.conditions.references import ReferenceTokens
+from kinoform.conditions.references import InContextReferences
 from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
-from kinoform.mini.plans import frames, reference_guests, reference_stream, reference_words, vace
+from kinoform.mini.plans import frames, in_context_references, reference_context, reference_pseudo_words, vace
 from kinoform.mini.recipe import mini
 from kinoform.mini.training.dataset import ReferenceSamples
-from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.in_context import InContextSegments
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
 from kinoform.recipes.load import load
 from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
@@ -33,9 +33,9 @@ from tests.support.refusals import refused
 PLANS = {
     "frames": frames,
     "vace": vace,
-    "guests": reference_guests,
-    "stream": reference_stream,
-    "words": reference_words,
+    "in_context": in_context_references,
+    "context": reference_context,
+    "pseudo_words": reference_pseudo_words,
 }
 QUIET = RunOptions(show_progress=False)
 
@@ -56,12 +56,15 @@ def stage(plan: AdapterPlan, rank: Rank | None = None) -> AdapterStage:
 
 
 def short(steps: int = 3) -> AdapterPlan:
-    """Guests of the embedded model, in few steps of small batches."""
+    """InContextTokens of the embedded model, in few steps of small batches."""
     return AdapterPlan(
-        name="guests",
+        name="in_context",
         base="mini",
         recipe=replace(
-            mini(), num_frames=5, conditioners=(ReferenceTokens(),), additions=Additions(branches=(ReferenceGuests(),))
+            mini(),
+            num_frames=5,
+            conditioners=(InContextReferences(),),
+            additions=Additions(branches=(InContextSegments(),)),
         ),
         lora=LoRASpec(patterns=BLOCKS, rank=2),
         samples=ReferenceSamples(level=L1, seed=1),
@@ -117,7 +120,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert rest.report["steps"] == whole.report["steps"] == 3
     for one, two in zip(whole.model.parameters(), rest.model.parameters(), strict=True):
         assert torch.equal(one, two)
-    assert set(adapters_of(rest.model)) == {"guests"}
+    assert set(adapters_of(rest.model)) == {"in_context"}
     assert bare(rest.model).spec.branches[0].name == "references"
 
 

@@ -32,9 +32,9 @@ PLANS = {
     for plan in (
         plans.frames(),
         plans.vace(),
-        plans.reference_guests(),
-        plans.reference_stream(),
-        plans.reference_words(),
+        plans.in_context_references(),
+        plans.reference_context(),
+        plans.reference_pseudo_words(),
     )
 }
 CPU = torch.device("cpu")
@@ -77,8 +77,8 @@ def encoded(request: Request) -> ConditionerOutput:
 
 
 def test_every_way_in_is_drawn_and_left_out() -> None:
-    taken = {"frames": {"frames"}, "vace": {"video", "mask", "references"}, "guests": {"references"}}
-    for name, wanted in {**taken, "stream": {"references"}, "words": {"references"}}.items():
+    taken = {"frames": {"frames"}, "vace": {"video", "mask", "references"}, "in_context": {"references"}}
+    for name, wanted in {**taken, "context": {"references"}, "pseudo_words": {"references"}}.items():
         assert set().union(*samples(name)) == wanted and () in samples(name)
 
 
@@ -93,7 +93,7 @@ def test_a_training_sees_what_a_request_gives(name: str) -> None:
         assert torch.equal(stage(name)._frozen.rows([sample.prompt]), rows), kind
 
 
-@pytest.mark.parametrize("name", ["frames", "vace", "guests"])
+@pytest.mark.parametrize("name", ["frames", "vace", "in_context"])
 def test_a_training_sees_what_files_give(name: str, tmp_path: Path) -> None:
     sample = samples(name)[max(samples(name), key=len)]
     asked = requested(name, sample, from_files(sample.inputs, tmp_path))

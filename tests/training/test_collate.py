@@ -1,7 +1,7 @@
 import torch
 
 from kinoform.conditions.protocols import ConditionerOutput, InpaintingConstraint, LatentConstraints
-from kinoform.models.side_blocks import Control
+from kinoform.models.vace_blocks import VaceContext
 from kinoform.training.collate import collate, group_similar
 from tests.support.refusals import refused
 
@@ -10,7 +10,7 @@ def given(value: float, *, rows: int = 2, scale: float = 1.0, lead: int = 0) -> 
     latents = torch.full((1, 3, 1 + lead, 2, 2), value)
     return ConditionerOutput(
         context={"reference": torch.full((1, rows, 4), value)},
-        branches={"vace": Control(latents=latents, scale=scale), "guests": (latents[:, :1], latents[:, 1:])},
+        branches={"vace": VaceContext(latents=latents, scale=scale), "guests": (latents[:, :1], latents[:, 1:])},
         constraints=LatentConstraints(prefix_frames=lead),
     )
 

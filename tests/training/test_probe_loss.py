@@ -8,7 +8,7 @@ import torch
 
 from kinoform.mini.training.dataset import Videos
 from kinoform.mini.training.probe_loss import CELL, CHOICES, FeatureTap, ProbeHead, ProbeLoss, probe_targets
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiTSpec, initialise
 from kinoform.types import Conditions, Grid
 from kinoform.world.motions import MOTIONS
@@ -23,7 +23,7 @@ from kinoform.world.shapes import SHAPES
 VIDEOS = Videos(level=L3, num_frames=9, height=64, width=64)
 STRIDE, PATCH = (4, 8, 8), (1, 2, 2)
 SPEC = DiTSpec(
-    dim=24, ffn_dim=32, heads=2, layers=3, in_channels=2, out_channels=2, context=(TextStream(width=8, rows=4),)
+    dim=24, ffn_dim=32, heads=2, layers=3, in_channels=2, out_channels=2, context=(TextContext(width=8, length=4),)
 )
 
 

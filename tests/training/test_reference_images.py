@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
-from kinoform.conditions.references import LatentRows, ReferenceRows
+from kinoform.conditions.references import ContextReferences, LatentFeatures
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.mini.training.autoencoder_stage import new_autoencoder
@@ -20,15 +20,15 @@ from kinoform.mini.training.transformer_stage import (
     TransformerConfig,
     TransformerStage,
 )
-from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
 from kinoform.training.distributed import Rank
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
 from kinoform.world.sampling import L1, L3
 from tests.models.recorded import spread
 from tests.training.test_stages import tiny_plan
 
-ROWS = ReferenceRows(rows=LatentRows(channels=8))
-STREAM = ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
+ROWS = ContextReferences(features=LatentFeatures(channels=8))
+STREAM = ReferenceContext(width=ROWS.width, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
 PLAIN = tiny_plan().transformer
 SHOWING = replace(
     PLAIN,

@@ -11,7 +11,7 @@ import torch
 import kinoform.mini.training.reference_stage as module
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
-from kinoform.conditions.references import LatentRows, ReferenceRows
+from kinoform.conditions.references import ContextReferences, LatentFeatures
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.mini.training.autoencoder_stage import new_autoencoder
@@ -24,7 +24,7 @@ from kinoform.mini.training.reference_stage import (
     ReferenceEncoderConfig,
     ReferenceEncoderPlan,
 )
-from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
 from kinoform.training.ema import EMASpec
 from kinoform.training.frozen import CodecOnly, FrozenParts
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
@@ -34,9 +34,9 @@ from kinoform.world.scene import Thing
 from tests.support.refusals import refused
 from tests.training.test_stages import tiny_plan
 
-ROWS = ReferenceRows(rows=LatentRows(channels=8))
+ROWS = ContextReferences(features=LatentFeatures(channels=8))
 CONFIG = ReferenceEncoderConfig(
-    stream=ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=16, heads=2, layers=1, dim_ffn=16)),
+    stream=ReferenceContext(width=ROWS.width, encoder=ReferenceEncoderSpec(dim=16, heads=2, layers=1, dim_ffn=16)),
     rows=ROWS, dim=24, eps=1e-6, video=VideoSize(num_frames=5, height=32, width=32), level=L3, batch=16,
 )  # fmt: skip
 PLAN = ReferenceEncoderPlan(

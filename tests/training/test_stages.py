@@ -11,7 +11,7 @@ from kinoform.mini.training.plan import Plan, prepare_tokenizer, train_autoencod
 from kinoform.mini.training.probe_loss import ProbeLoss
 from kinoform.mini.training.text_stage import TextConfig, TextStage
 from kinoform.mini.training.transformer_stage import ProbedModel, TransformerConfig, TransformerStage
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
@@ -34,7 +34,7 @@ def tiny_plan(**changes: object) -> Plan:
         name="tiny",
         transformers=(DiTSpec(
             dim=24, ffn_dim=32, heads=2, layers=2, in_channels=8, out_channels=8, frequency_width=16,
-            context=(TextStream(width=16, rows=24),),
+            context=(TextContext(width=16, length=24),),
         ),),
         codec=VAESpec(dim=2, channels=8, residual_blocks=1, mean=(), std=(), shortcut=True, linear_encoder=True),
         text=TextSpec(
@@ -133,14 +133,14 @@ def test_low_precision_rounds_what_is_computed_with_and_not_what_is_learnt(tmp_p
 
 def test_training_sees_what_generation_sees(tmp_path: Path) -> None:
     """Text rows, latents and the dropped caption are those that a pipeline would make of the same video."""
-    from kinoform.conditions.text import text_rows
+    from kinoform.models.text import text_features
 
     plan = tiny_plan()
     frozen = untrained(plan, tmp_path)
     codec, tokenizer, encoder = frozen.codec, frozen.tokenizer, frozen.text_encoder
     stage = TransformerStage(replace(plan.transformer, dropout=1.0), frozen)
     batch = stage.batch(0)
-    assert torch.allclose(batch.rows, text_rows(tokenizer, encoder, [""]).expand_as(batch.rows), atol=1e-6)
+    assert torch.allclose(batch.rows, text_features(tokenizer, encoder, [""]).expand_as(batch.rows), atol=1e-6)
     videos = plan.transformer.videos
     latents, _ = codec.encode(videos.pixels(videos.scenes(0, 4)[0]))
     assert torch.equal(batch.x0, latents)

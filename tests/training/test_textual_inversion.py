@@ -13,7 +13,7 @@ from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.mini import plans
 from kinoform.mini.training.reference_stage import ReferenceEncoderPlan, TextualInversionStage
-from kinoform.models.context import ReaderSpec
+from kinoform.models.context import ReferenceEncoderSpec
 from kinoform.models.dit import DiT
 from kinoform.training.ema import EMASpec
 from kinoform.training.frozen import CodecOnly, FrozenParts
@@ -28,9 +28,9 @@ CPU = torch.device("cpu")
 
 
 def plan(steps: int, **changes: object) -> ReferenceEncoderPlan:
-    whole = plans.reference_words().encoder
+    whole = plans.reference_pseudo_words().encoder
     assert isinstance(whole, ReferenceEncoderPlan)
-    stream = replace(whole.config.stream, reader=ReaderSpec(dim=32, heads=2, layers=1, dim_ffn=32))
+    stream = replace(whole.config.stream, encoder=ReferenceEncoderSpec(dim=32, heads=2, layers=1, dim_ffn=32))
     training = TrainingSpec(
         schedule=Schedule(warmup=1, total=steps),
         optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=3e-3), hidden=no_matrix),

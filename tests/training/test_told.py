@@ -11,19 +11,19 @@ import torch
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, VideoSize
-from kinoform.conditions.references import ReferenceRows, ReferenceTokens
+from kinoform.conditions.references import ContextReferences, InContextReferences
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.conditions.vace import Vace
 from kinoform.loading.additions import Additions
 from kinoform.media.types import InputImage
 from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples
 from kinoform.mini.training.reference_stage import ReferenceEncoderConfig, ReferenceEncoderPlan
-from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
 from kinoform.models.dit import DiT, cast_weights
-from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.in_context import InContextSegments
 from kinoform.models.lora import BLOCKS, LoRASpec
-from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.ops.patch import grid_of
 from kinoform.training.adapter import AdapterPlan, AdapterStage, Sample
 from kinoform.training.frozen import FrozenParts, TrainedEncoder
@@ -42,7 +42,7 @@ VIDEOS = [DRAW.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8) for _ in range(4
 IMAGE = InputImage(pixels=DRAW.integers(0, 256, (16, 16, 3), dtype=np.uint8))
 SHOWN = Inputs({REFERENCE_IMAGES: (IMAGE,)})
 TRAINING = TrainingSpec(schedule=Schedule(warmup=0, total=2), optimizer=OptimizerSpec(hidden=no_matrix))
-ROWS = ReferenceRows(rows=replace(ReferenceRows().rows, channels=4))
+ROWS = ContextReferences(features=replace(ContextReferences().features, channels=4))
 """Of the tiny model's latents."""
 
 
@@ -84,13 +84,13 @@ def plan(conditioner: Conditioner, additions: Additions, **changes: Any) -> Adap
     return replace(made, **changes)
 
 
-GUESTS = plan(ReferenceTokens(), Additions(branches=(ReferenceGuests(),)))
-STREAM = plan(ROWS, Additions(context=(ReferenceStream(width=ROWS.width),)))
+GUESTS = plan(InContextReferences(), Additions(branches=(InContextSegments(),)))
+STREAM = plan(ROWS, Additions(context=(ReferenceContext(width=ROWS.width),)))
 WAYS = {
     "guests": GUESTS,
     "stream": STREAM,
     "frames": plan(KnownFrames(required=False), Additions(channels={"frames": 2 + 4})),
-    "side blocks": plan(Vace(), Additions(branches=(SideBlocks(layers=(0,), channels=2 * 4 + 2 * 2),))),
+    "side blocks": plan(Vace(), Additions(branches=(VaceBlocks(layers=(0,), channels=2 * 4 + 2 * 2),))),
 }
 
 
@@ -204,7 +204,7 @@ def test_frames_stand_beside_either_prompt(stage: Make) -> None:
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, base: DiT, frozen: FrozenParts) -> None:
-    stream = ReferenceStream(width=ROWS.width, reader=ReaderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
+    stream = ReferenceContext(width=ROWS.width, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
     config = ReferenceEncoderConfig(
         stream=stream, rows=ROWS, dim=24, eps=1e-6, video=VideoSize(num_frames=3, height=16, width=16), level=L1
     )

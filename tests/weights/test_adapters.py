@@ -17,7 +17,7 @@ from kinoform.errors import KinoformError
 from kinoform.loading.adapters import AdapterFile, adapter_in, save_adapter, with_adapter
 from kinoform.loading.additions import Additions
 from kinoform.loading.parts import Parts
-from kinoform.models.context import ReaderSpec, ReferenceStream
+from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, bare, merge
 from kinoform.models.packed import PackedLinear
@@ -27,7 +27,9 @@ from tests.support.tiny_recipe import tiny, write_tiny_folder
 from tests.weights.fuzz_files import damaged_safetensors
 
 SPEC = tiny().transformer
-READING = Additions(context=(ReferenceStream(width=6, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=8)),))
+READING = Additions(
+    context=(ReferenceContext(width=6, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=2, dim_ffn=8)),)
+)
 DOWN, UP = "blocks.0.feed_forward.0.adapter.down", "blocks.0.feed_forward.0.adapter.up"
 GATE = "blocks.0.cross_attention.streams.reference.gate"
 

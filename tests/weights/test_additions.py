@@ -18,13 +18,13 @@ from kinoform.errors import WeightsError
 from kinoform.loading.additions import Additions, stored_specs, with_additions
 from kinoform.loading.own import Modules, open_own, save_own
 from kinoform.loading.parts import own_parts
-from kinoform.models.context import ReferenceStream
+from kinoform.models.context import ReferenceContext
 from kinoform.models.dit import DiT, cast_weights, keeps_float32
-from kinoform.models.in_context import ReferenceGuests
+from kinoform.models.in_context import InContextSegments
 from kinoform.models.lora import LoRASpec, adapters_of
 from kinoform.models.packed import PackedLinear
-from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.tokenizer import build_word_tokenizer
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Conditions, Level
@@ -35,8 +35,8 @@ from tests.support.tiny_recipe import ADDRESS, WORDS, tiny, write_tiny_folder
 
 CPU = torch.device("cpu")
 DEPTH = Additions(channels={"depth": 4})
-STREAM = Additions(context=(ReferenceStream(width=6),))
-GUESTS = Additions(branches=(ReferenceGuests(),))
+STREAM = Additions(context=(ReferenceContext(width=6),))
+GUESTS = Additions(branches=(InContextSegments(),))
 ALL = Additions(channels={"depth": 4, "mask": 2}, context=STREAM.context, branches=GUESTS.branches)
 LEVEL = Level(sigma=0.6, timestep=600.0)
 
@@ -121,7 +121,7 @@ def test_side_blocks_begin_as_the_blocks_beside_them(packed: bool) -> None:
     base = random_dit(TINY)
     if packed:
         pack(base, "blocks.2.feed_forward.0")
-    side = SideBlocks(channels=5, layers=(0, 2))
+    side = VaceBlocks(channels=5, layers=(0, 2))
     wide = Additions(context=STREAM.context, branches=(side,)).apply(base)
     of_base = {name for name, _ in random_dit(TINY).blocks[0].named_parameters()}
     for place, layer in enumerate(side.layers):
@@ -177,7 +177,7 @@ class Plain:
     ("additions", "named"),
     [
         (Additions(context=(TEXT,)), "'text'"),
-        (Additions(branches=(ReferenceGuests(), ReferenceGuests(gap=2))), "'references'"),
+        (Additions(branches=(InContextSegments(), InContextSegments(gap=2))), "'references'"),
     ],
 )
 def test_a_name_that_is_taken_is_refused(additions: Additions, named: str) -> None:
@@ -237,7 +237,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SPEC = tiny().transformer
-MADE = Additions(channels={"depth": 4}, context=(ReferenceStream(width=6),))
+MADE = Additions(channels={"depth": 4}, context=(ReferenceContext(width=6),))
 
 
 def pipeline(folder: Path, additions: Additions | None = None, *, loud: float = 0.0) -> Pipeline:

@@ -20,7 +20,7 @@ from kinoform.families.umt5 import LLAMA_CPP_NAMES
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import own_parts, released_parts
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.tokenizer import build_word_tokenizer
 from tests.support.comfy_files import comfy_codec
 from tests.support.official_folder import CODEC, TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
@@ -28,7 +28,7 @@ from tests.support.refusals import refused
 from tests.weights.gguf_fixtures import KINDS, finish, random_blocks
 
 CPU = torch.device("cpu")
-SPEC = replace(TRANSFORMER, dim=256, ffn_dim=512, heads=2, layers=1, context=(TextStream(width=TEXT.dim, rows=512),))
+SPEC = replace(TRANSFORMER, dim=256, ffn_dim=512, heads=2, layers=1, context=(TextContext(width=TEXT.dim, length=512),))
 """Rows are whole blocks of 256 values."""
 
 STORED = {

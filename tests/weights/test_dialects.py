@@ -20,11 +20,11 @@ from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.families.vae21 import diffusers_names
 from kinoform.families.vae22 import diffusers_names as diffusers_names_22
 from kinoform.families.vae22 import official_names
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.meta import on_meta
-from kinoform.models.side_blocks import SideBlocks
 from kinoform.models.text import TextSpec
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAESpec
 from kinoform.models.vae22 import VAE22Spec
 from tests.support.refusals import refused
@@ -40,20 +40,20 @@ from tests.weights.tiny_files import (
     transformer,
 )
 
-DIT_SPEC = DiTSpec(dim=24, ffn_dim=40, heads=2, layers=3, frequency_width=16, context=(TextStream(width=20),))
-IMAGE = ImageStream(width=28)
+DIT_SPEC = DiTSpec(dim=24, ffn_dim=40, heads=2, layers=3, frequency_width=16, context=(TextContext(width=20),))
+IMAGE = ImageContext(width=28)
 MODELS: Mapping[str, tuple[Callable[[], nn.Module], Names, Names, Mapping[str, tuple[int, ...]]]] = {
     "t2v": (DIT_SPEC.build, DIT, DIFFUSERS_DIT, transformer()),
     "i2v": (
-        replace(DIT_SPEC, in_channels=36, context=(TextStream(width=20), IMAGE)).build,
+        replace(DIT_SPEC, in_channels=36, context=(TextContext(width=20), IMAGE)).build,
         DIT, DIFFUSERS_DIT, transformer("wan21-i2v"),
     ),
     "flf2v": (
-        replace(DIT_SPEC, in_channels=36, context=(TextStream(width=20), replace(IMAGE, positions=514))).build,
+        replace(DIT_SPEC, in_channels=36, context=(TextContext(width=20), replace(IMAGE, positions=514))).build,
         DIT, DIFFUSERS_DIT, transformer("wan21-flf2v"),
     ),
     "vace": (
-        replace(DIT_SPEC, branches=(SideBlocks(layers=(0, 2)),)).build, DIT, DIFFUSERS_DIT, transformer("wan21-vace"),
+        replace(DIT_SPEC, branches=(VaceBlocks(layers=(0, 2)),)).build, DIT, DIFFUSERS_DIT, transformer("wan21-vace"),
     ),
     "2.2 i2v": (replace(DIT_SPEC, in_channels=36).build, DIT, DIFFUSERS_DIT, transformer("wan22-i2v")),
     "ti2v": (

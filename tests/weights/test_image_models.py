@@ -16,9 +16,9 @@ from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.loading.sources import Overrides
 from kinoform.media.types import InputImage
-from kinoform.models.context import ImageStream
+from kinoform.models.context import ImageContext
 from kinoform.models.dit import DiTSpec
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.recipes.load import load
 from tests.support.comfy_files import comfy_codec, spiece_bytes
 from tests.support.diffusers_folder import huggingface_text, huggingface_tower, write_diffusers_folder
@@ -41,7 +41,7 @@ DEFAULTS = {"i2v": "i2v-14b-480p", "flf2v": "flf2v-14b", "vace": "vace-1.3b"}
 
 
 def doors(spec: DiTSpec) -> tuple[object, ...]:
-    return spec.in_channels, [s for s in spec.context if isinstance(s, ImageStream)], spec.branches
+    return spec.in_channels, [s for s in spec.context if isinstance(s, ImageContext)], spec.branches
 
 
 def assert_same_weights(parts: Parts, kind: str) -> None:
@@ -224,4 +224,4 @@ def test_side_blocks_stand_where_the_config_says(tmp_path: Path) -> None:
     write_official_folder(tmp_path / "model", kind="vace")
     configured(tmp_path / "model", "", vace_layers=[1, 2])
     (branch,) = released_parts(tmp_path / "model").transformer_spec.branches
-    assert isinstance(branch, SideBlocks) and branch.layers == (1, 2)
+    assert isinstance(branch, VaceBlocks) and branch.layers == (1, 2)

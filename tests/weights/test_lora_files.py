@@ -28,7 +28,7 @@ from kinoform.families.lora_config import PEFT
 from kinoform.loading.lora import attach_file, layer_sizes, relative_size, save_lora, with_loras
 from kinoform.loading.lora_file import open_lora
 from kinoform.loading.parts import Parts, released_parts
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, merge
 from kinoform.models.lora_linear import linear_layers
@@ -40,7 +40,7 @@ from tests.weights.lora_fixtures import DIFFUSERS_Q, DIM, OFFICIAL_Q, RANK, Q, b
 
 CPU = torch.device("cpu")
 FORMS = {"comfy": COMFY_LORA, "diffusers": DIFFUSERS_LORA}
-WITH_IMAGE = replace(TRANSFORMER, context=(*TRANSFORMER.context, ImageStream(width=12)))
+WITH_IMAGE = replace(TRANSFORMER, context=(*TRANSFORMER.context, ImageContext(width=12)))
 
 
 def learned(model: DiT, spec: LoRASpec, seed: int = 1) -> DiT:
@@ -166,7 +166,7 @@ def test_layers_of_other_wan_models_are_left_out_and_counted(tmp_path: Path) -> 
     file = opened(written(tmp_path, tensors))
     assert (len(file.changes), file.absent, file.unknown) == (1, absent, ())
     assert "1 layers changed, 4 of other Wan models left out, 0 unknown" in file.told(1.0)
-    image = layer_sizes(base(replace(WITH_IMAGE, context=(*TRANSFORMER.context, ImageStream(width=DIM)))))
+    image = layer_sizes(base(replace(WITH_IMAGE, context=(*TRANSFORMER.context, ImageContext(width=DIM)))))
     assert len(open_lora(file.path, image).changes) == 3
 
 
@@ -265,7 +265,7 @@ def test_files_stand_beside_weights_that_are_packed(tmp_path: Path) -> None:
 
 
 def test_layers_that_no_official_model_has_keep_their_own_names(tmp_path: Path) -> None:
-    own = replace(TRANSFORMER, context=(*TRANSFORMER.context, TextStream(width=5, rows=4, name="melody")))
+    own = replace(TRANSFORMER, context=(*TRANSFORMER.context, TextContext(width=5, length=4, name="melody")))
     model = learned(base(own), LoRASpec(patterns=("streams.melody.*", "self_attention.q"), rank=2))
     for form in FORMS.values():
         save_lora(tmp_path / "style.safetensors", model, dialect=form, force=True)

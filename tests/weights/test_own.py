@@ -13,7 +13,7 @@ from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.load import load_module, load_packed
 from kinoform.loading.own import MANIFEST, Modules, open_own, read_manifest, save_own
 from kinoform.loading.parts import Parts, own_parts
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from tests.support.comfy_files import SINGLE
@@ -82,7 +82,7 @@ def test_an_image_encoder_is_saved_and_loaded(tmp_path: Path) -> None:
     with refused("recipe_contradicts_weights"):
         own_parts(open_own(write(tmp_path / "blind")), (TRANSFORMER,), CODEC, TEXT, VISION)
     with refused("parts_mismatch", "514", "80", "5"):
-        streams = (*spec.context[:1], ImageStream(width=80, positions=514))
+        streams = (*spec.context[:1], ImageContext(width=80, positions=514))
         own_parts(open_own(folder), (replace(spec, context=streams),), CODEC, TEXT, VISION)
 
 
@@ -201,7 +201,7 @@ def test_weights_of_another_size_are_refused_when_opened(folder: Path) -> None:
     wide = replace(TRANSFORMER, ffn_dim=64)
     with refused("weights_wrong_shape", "feed_forward", "[56"):
         own_parts(open_own(folder), (wide,), CODEC, TEXT)
-    stream = TextStream(width=TEXT.dim + 1, rows=8)
+    stream = TextContext(width=TEXT.dim + 1, length=8)
     with refused("parts_mismatch"):
         own_parts(open_own(folder), (replace(TRANSFORMER, context=(stream,)),), CODEC, TEXT)
 

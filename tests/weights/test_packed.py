@@ -14,7 +14,7 @@ from kinoform.checkpoints.formats import PackedStored
 from kinoform.checkpoints.fp8 import plain
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.load import load_module, load_packed
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.linear import Linear
 from kinoform.models.packed import PackedLinear
@@ -24,7 +24,7 @@ from tests.support.refusals import refused
 from tests.weights.gguf_fixtures import write_gguf
 
 CPU = torch.device("cpu")
-SPEC = DiTSpec(dim=64, ffn_dim=96, heads=2, layers=2, context=(TextStream(width=32, rows=4),))
+SPEC = DiTSpec(dim=64, ffn_dim=96, heads=2, layers=2, context=(TextContext(width=32, length=4),))
 WIDTHS = {"Q8_0": 34 / 32, "Q4_0": 18 / 32, "Q5_1": 24 / 32}
 """Bytes a weight."""
 

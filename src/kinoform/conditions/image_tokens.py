@@ -1,4 +1,4 @@
-"""Images as rows for cross-attention, from the image encoder.
+"""Images as context tokens for cross-attention, from the image encoder.
 
 Source: the official Wan 2.1 image-to-video and first-last-frame pipelines.
 """
@@ -16,12 +16,12 @@ from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, Encoder
 from kinoform.conditions.resize import FLOATS, signal
 from kinoform.conditions.standard_inputs import FRAMES
 from kinoform.errors import UsageError
-from kinoform.models.vision import image_rows
+from kinoform.models.vision import image_features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTokens:
-    """The context stream `image`: rows of the first known frame, or of the first and the last (`images` 1 or 2).
+    """The context source `image`: features of the first known frame, or of the first and the last (`images` 1 or 2).
 
     The images are encoded as they were given, neither resized nor cropped to the video. Raises UsageError for
     another number of images.
@@ -31,7 +31,7 @@ class ImageTokens:
 
     def __post_init__(self) -> None:
         if self.images not in (1, 2):
-            raise UsageError(f"the rows of 1 or 2 images are read, not of {self.images}", code="value_out_of_range")
+            raise UsageError(f"the features of 1 or 2 images are read, not of {self.images}", code="value_out_of_range")
 
     @property
     def inputs(self) -> tuple[InputField[Any], ...]:
@@ -48,17 +48,17 @@ class ImageTokens:
             raise UsageError(f"this model needs {needs}, and {len(known) or 'none'} is given", code="input_missing")
 
     def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
-        held = max((FLOATS * each.pixels.nbytes for each in inputs[FRAMES].values()), default=0)
+        held = max((FLOATS * image.pixels.nbytes for image in inputs[FRAMES].values()), default=0)
         if encoders.image is None:
             return EncodeCost(images=self.images, held=held)
-        rows = torch.empty(1, self.images * encoders.image.rows, encoders.image.dim, device="meta")
-        return EncodeCost(images=self.images, held=held, context={"image": rows})
+        features = torch.empty(1, self.images * encoders.image.tokens, encoders.image.dim, device="meta")
+        return EncodeCost(images=self.images, held=held, context={"image": features})
 
     @torch.no_grad()
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         known = list(in_video_order(inputs[FRAMES], video.num_frames).values())
         read = known[:1] if self.images == 1 else [known[0], known[-1]]
         encoder = encoders.image()
-        # One at a time: an image's rows must not depend on what else is given.
-        rows = [image_rows(encoder, signal(image.pixels[None]).to(encoders.device)) for image in read]
-        return ConditionerOutput(context={"image": torch.cat(rows, dim=1)})
+        # One at a time: an image's features must not depend on what else is given.
+        features = [image_features(encoder, signal(image.pixels[None]).to(encoders.device)) for image in read]
+        return ConditionerOutput(context={"image": torch.cat(features, dim=1)})

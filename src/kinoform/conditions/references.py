@@ -1,4 +1,4 @@
-"""Images of what shall appear: as guests of self-attention, or as rows of a stream of their own."""
+"""Reference images: as in-context tokens of self-attention, or as context tokens of cross-attention."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
 from kinoform.models.codec import latent_size
-from kinoform.models.vision import image_rows
+from kinoform.models.vision import image_features
 from kinoform.ops.patch import Patch, grid_of, patches
 from kinoform.ops.rope import grid_positions
 from kinoform.ops.sinusoid import sinusoid
@@ -34,7 +34,7 @@ from kinoform.types import Latents
 
 MOST = 4
 MARK = 16
-"""Columns that tell a row's place, or its image's number."""
+"""Columns that encode the position of a token, or the number of its image."""
 
 
 Pixels: TypeAlias = Float[Tensor, "1 3 height width"]
@@ -62,7 +62,7 @@ def to_cover(image: InputImage, video: VideoSize) -> Pixels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _References:
-    """Inputs and checks that all conditioners of references share: at most `most` images, of any size.
+    """Inputs and checks of all conditioners of references: at most `most` images, of any size.
 
     The images say what shall appear, as the prompt does: the negative prompt goes without them, and guidance
     strengthens both. Unless they are `required`, none is legal.
@@ -101,8 +101,8 @@ class _References:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceTokens(_References):
-    """Latents of each image by itself, for a branch such as `ReferenceGuests`.
+class InContextReferences(_References):
+    """Latents of each image by itself, for a branch such as `InContextSegments`.
 
     Without images the branch is left out, and the model is the one without it.
     """
@@ -121,23 +121,23 @@ class ReferenceTokens(_References):
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         if not inputs[REFERENCE_IMAGES]:
             return NOTHING
-        found = tuple(latents_of(image, video, encoders, self.fit) for image in inputs[REFERENCE_IMAGES])
-        return ConditionerOutput(branches={self.branch: found}, dropped_for_cfg=frozenset({self.branch}))
+        latents = tuple(latents_of(image, video, encoders, self.fit) for image in inputs[REFERENCE_IMAGES])
+        return ConditionerOutput(branches={self.branch: latents}, dropped_for_cfg=frozenset({self.branch}))
 
 
 @runtime_checkable
-class RowsOf(Protocol):
-    """Encoding of an image as rows [1, n, width] for cross-attention; `estimate` is the cost of one image."""
+class ImageFeatures(Protocol):
+    """Features [1, n, width] of an image for cross-attention; `estimate` is the cost of one image."""
 
     @property
     def width(self) -> int: ...
-    def estimate(self, stream: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost: ...
+    def estimate(self, source: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost: ...
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentRows:
-    """Patches of the image's latents, each beside its row and its column: detail as the codec keeps it."""
+class LatentFeatures:
+    """Patches of an image's latents, each with its row and column: detail as the codec keeps it."""
 
     channels: int = 16
     patch: Patch = (1, 2, 2)
@@ -147,76 +147,74 @@ class LatentRows:
     def width(self) -> int:
         return self.channels * self.patch[0] * self.patch[1] * self.patch[2] + 2 * MARK
 
-    def estimate(self, stream: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
+    def estimate(self, source: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
         sides = video.height, video.width
         rows, columns = (s // n // p for s, n, p in zip(sides, units.stride[1:], self.patch[1:], strict=True))
-        return EncodeCost(stills=1, context={stream: torch.empty(1, rows * columns, self.width, device="meta")})
+        return EncodeCost(stills=1, context={source: torch.empty(1, rows * columns, self.width, device="meta")})
 
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
         latents = latents_of(image, video, encoders, self.fit)
         _, row, column = grid_positions(grid_of(latents, self.patch)).T
-        places = torch.cat([sinusoid(row, MARK), sinusoid(column, MARK)], dim=-1).to(latents.device)
-        return torch.cat([patches(latents, self.patch), places[None]], dim=-1)
+        positions = torch.cat([sinusoid(row, MARK), sinusoid(column, MARK)], dim=-1).to(latents.device)
+        return torch.cat([patches(latents, self.patch), positions[None]], dim=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRows:
+class VisionFeatures:
     """Features of the image encoder for the whole image, stretched to its square: meaning rather than detail."""
 
     width: int = 1280
 
-    def estimate(self, stream: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
-        rows = 0 if encoders.image is None else encoders.image.rows
-        return EncodeCost(images=1, context={stream: torch.empty(1, rows, self.width, device="meta")})
+    def estimate(self, source: str, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
+        count = 0 if encoders.image is None else encoders.image.tokens
+        return EncodeCost(images=1, context={source: torch.empty(1, count, self.width, device="meta")})
 
     def __call__(self, image: InputImage, video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
-        return image_rows(encoders.image(), signal(image.pixels[None]).to(encoders.device)).float()
+        return image_features(encoders.image(), signal(image.pixels[None]).to(encoders.device)).float()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceRows(_References):
-    """Rows of all images, each beside its image's number, for a stream such as `ReferenceStream`.
+class ContextReferences(_References):
+    """Features of all images, each with its image's number, for a context source such as `ReferenceContext`.
 
-    The stream must be `width` wide. Without images it is left out, and the model is the one without it.
+    The source must be `width` wide. Without images it is left out, and the model is the one without it.
     """
 
-    rows: RowsOf = field(default_factory=LatentRows)
-    stream: str = "reference"
+    features: ImageFeatures = field(default_factory=LatentFeatures)
+    source: str = "reference"
 
     @property
     def width(self) -> int:
-        return self.rows.width + MARK
+        return self.features.width + MARK
 
     def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
-        each, count = self.rows.estimate(self.stream, video, units, encoders), self._count(inputs)
+        one, count = self.features.estimate(self.source, video, units, encoders), self._count(inputs)
+        length = one.context[self.source].shape[1]
+        features = torch.empty(1, count * length, self.width, device="meta")
         return replace(
-            each,
-            stills=count * each.stills,
-            images=count * each.images,
+            one,
+            stills=count * one.stills,
+            images=count * one.images,
             held=_held(inputs),
-            context={
-                name: torch.empty(1, count * rows.shape[1], self.width, device="meta")
-                for name, rows in each.context.items()
-                if count
-            },
-            dropped_for_cfg=frozenset({self.stream}),
+            context={self.source: features} if count else {},
+            dropped_for_cfg=frozenset({self.source}),
         )
 
     def encode(self, inputs: Inputs, video: VideoSize, encoders: Encoders) -> ConditionerOutput:
         if not inputs[REFERENCE_IMAGES]:
             return NOTHING
-        rows = self.read(inputs[REFERENCE_IMAGES], video, encoders)
-        return ConditionerOutput(context={self.stream: rows}, dropped_for_cfg=frozenset({self.stream}))
+        features = self.read(inputs[REFERENCE_IMAGES], video, encoders)
+        return ConditionerOutput(context={self.source: features}, dropped_for_cfg=frozenset({self.source}))
 
     @torch.no_grad()
     def read(self, images: Sequence[InputImage], video: VideoSize, encoders: Encoders) -> Float[Tensor, "1 n w"]:
-        """The rows of one or more images, one behind the other."""
-        found = []
+        """Return the features of one or more images, one behind the other."""
+        result: list[Tensor] = []
         for number, image in enumerate(images):
-            rows = self.rows(image, video, encoders)
-            mark = sinusoid(rows.new_full(rows.shape[:2], number), MARK)
-            found.append(torch.cat([rows, mark], dim=-1))
-        return torch.cat(found, dim=1)
+            features = self.features(image, video, encoders)
+            mark = sinusoid(features.new_full(features.shape[:2], number), MARK)
+            result.append(torch.cat([features, mark], dim=-1))
+        return torch.cat(result, dim=1)
 
 
 def latents_of(image: InputImage, video: VideoSize, encoders: Encoders, fit: Fit = on_white) -> Latents:

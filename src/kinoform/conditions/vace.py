@@ -1,4 +1,4 @@
-"""VACE: a video to follow or to change, where it changes, and images of what shall appear, for side blocks.
+"""VACE: a video to follow or to change, where it changes, and references, for the VACE blocks.
 
 Source: VACE (Jiang et al., 2025), with the official Wan 2.1 pipeline.
 """
@@ -42,7 +42,7 @@ from kinoform.conditions.vace_latents import (
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo, Mask
 from kinoform.models.codec import latent_size
-from kinoform.models.side_blocks import Control
+from kinoform.models.vace_blocks import VaceContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class Vace:
             videos=1 if inputs[VIDEO] is None else 2 if redone is None else 3,
             stills=lead,
             held=0 if inputs[VIDEO] is None else 4 * pixels,  # red, green, blue and mask, a byte each
-            branches={self.branch: Control(latents=control)},
+            branches={self.branch: VaceContext(latents=control)},
             prefix_frames=lead,
             strength=redone,
         )
@@ -136,7 +136,7 @@ class Vace:
             start = None if redone is None else video_latents(codec, frames, device)
         images = [on_white(image.pixels, size) for image in inputs[REFERENCE_IMAGES]]
         references = list(reference_latents(codec, images, device))
-        control = Control(
+        control = VaceContext(
             latents=packed(halves, references, packed_mask(mask, codec.stride)),
             scale=inputs[CONTEXT_SCALE],
         )

@@ -26,7 +26,7 @@ from kinoform.errors import UsageError, nearest
 from kinoform.families.family import IMAGE_ENCODER, TRANSFORMER, Dialect, Family
 from kinoform.families.identify import VOCABULARY
 from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
-from kinoform.families.transformer import text_rows
+from kinoform.families.transformer import text_length
 from kinoform.loading import diffusers, official, own
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 
@@ -151,7 +151,7 @@ def _diffusers_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoi
     # What another program saved names its own class; without that the file itself is obeyed, if there is one.
     tokenizer = AS_IT_IS if home / JSON_FILE in copies and not has_config else T5
     if not has_config:
-        documents[home / TOKENIZER_CONFIG] = tokenizer_config(tokenizer, text_rows(contents.parts[TRANSFORMER].spec))
+        documents[home / TOKENIZER_CONFIG] = tokenizer_config(tokenizer, text_length(contents.parts[TRANSFORMER].spec))
     transformer = contents.parts[TRANSFORMER]
     assert transformer.family is not None, "only models of released families become folders of diffusers"
     class_name = str(documents[Path(diffusers.TRANSFORMER, official.CONFIG)]["_class_name"])

@@ -46,7 +46,7 @@ def _spec(shapes: Shapes, *, heads: int | None = None, eps: float = 1e-5) -> Vis
     whole = VisionSpec()
     dim = shapes.length(("class_embedding", 0), ("norm_in.weight", 0), ("patch_embedding", 0))
     patch = shapes.length(("patch_embedding", 2), otherwise=whole.patch)
-    side = isqrt(shapes.length(("positions", 0), otherwise=whole.rows) - 1)
+    side = isqrt(shapes.length(("positions", 0), otherwise=whole.tokens) - 1)
     # kinoform's own files lack the last block, which no model reads.
     layers = shapes.layers() + shapes.own
     if heads is None and dim % HEAD_WIDTH and shapes.strict:
@@ -81,7 +81,7 @@ def _spec(shapes: Shapes, *, heads: int | None = None, eps: float = 1e-5) -> Vis
 
 
 def _sizes(spec: VisionSpec) -> Mapping[str, int]:
-    return {"dim": spec.dim, "layers": spec.layers, "tokens": spec.rows, "patch": spec.patch}
+    return {"dim": spec.dim, "layers": spec.layers, "tokens": spec.tokens, "patch": spec.patch}
 
 
 def _unread(spec: VisionSpec) -> tuple[str, ...]:

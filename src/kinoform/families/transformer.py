@@ -15,10 +15,10 @@ from kinoform.families.family import TRANSFORMER, Config, ConfigForm, Family, Sh
 from kinoform.families.transformer_names import DIALECTS, IMAGE, SIDE, TIME
 
 if TYPE_CHECKING:
-    from kinoform.models.context import ImageStream
+    from kinoform.models.context import ImageContext
     from kinoform.models.dit import DiTSpec
     from kinoform.models.protocols import ContextSpec
-    from kinoform.models.side_blocks import SideBlocks
+    from kinoform.models.vace_blocks import VaceBlocks
 
 HEAD_WIDTH = 128
 """Columns of an attention head in every released transformer; structure alone does not tell it."""
@@ -79,7 +79,7 @@ def channels(shapes: Shapes) -> tuple[int, int]:
 
 
 def is_plain(shapes: Shapes) -> bool:
-    """Return whether a transformer has neither an image stream nor side blocks."""
+    """Return whether a transformer has neither an image encoder's context nor VACE blocks."""
     return not has_image(shapes) and not has_side(shapes)
 
 
@@ -102,14 +102,14 @@ def transformer_spec(
     shapes: Shapes,
     *,
     heads: int | None = None,
-    rows: int | None = None,
+    length: int | None = None,
     eps: float = 1e-6,
     side_layers: tuple[int, ...] | None = None,
 ) -> DiTSpec:
     """The sizes of a transformer.
 
-    `heads` None: of 128 columns each, as in every released model; `rows` is the token limit of a prompt; `side_layers`
-    are the blocks that VACE's context blocks stand beside, None: evenly spread. Raises WeightsError.
+    `heads` None: of 128 columns each, as in every released model; `length` is the token limit of a prompt;
+    `side_layers` are the blocks that VACE's context blocks stand beside, None: evenly spread. Raises WeightsError.
     """
     from kinoform.models.block import FullBlock
     from kinoform.models.dit import DiTSpec
@@ -134,7 +134,7 @@ def transformer_spec(
             patch=(first, second, third),
             frequency_width=shapes.length(("time_embedding.0.weight", 1), otherwise=FREQUENCY_WIDTH),
             eps=eps,
-            context=_context(shapes, rows),
+            context=_context(shapes, length),
             block=FactorizedBlock() if shapes.has(f"blocks.0.{TIME}.") else FullBlock(),
             branches=_branches(shapes, layers, side_layers),
         )
@@ -144,70 +144,70 @@ def transformer_spec(
         ) from error
 
 
-def side_blocks(spec: DiTSpec) -> SideBlocks | None:
+def vace_blocks(spec: DiTSpec) -> VaceBlocks | None:
     """VACE's context blocks among a transformer's branches."""
-    from kinoform.models.side_blocks import SideBlocks
+    from kinoform.models.vace_blocks import VaceBlocks
 
-    return next((branch for branch in spec.branches if isinstance(branch, SideBlocks)), None)
+    return next((branch for branch in spec.branches if isinstance(branch, VaceBlocks)), None)
 
 
-def text_rows(spec: DiTSpec) -> int:
+def text_length(spec: DiTSpec) -> int:
     """The token limit of a prompt."""
-    return next(getattr(stream, "rows", 0) for stream in spec.context if stream.name == "text")
+    return next(getattr(source, "length", 0) for source in spec.context if source.name == "text")
 
 
-def _context(shapes: Shapes, rows: int | None) -> tuple[ContextSpec, ...]:
-    from kinoform.models.context import ImageStream, TextStream
+def _context(shapes: Shapes, length: int | None) -> tuple[ContextSpec, ...]:
+    from kinoform.models.context import ImageContext, TextContext
 
-    usual = TextStream()
+    usual = TextContext()
     width = shapes.length(("context.text.layers.0.weight", 1), otherwise=usual.width)
-    text = TextStream(width=width, rows=rows or usual.rows)
+    text = TextContext(width=width, length=length or usual.length)
     if not has_image(shapes):
         return (text,)
     positions = shapes.length((f"{IMAGE}.positions", 1)) if has_positions(shapes) else 0
     width = shapes.length(
-        (f"{IMAGE}.layers.0.weight", 1), (f"{IMAGE}.norm_in.weight", 0), otherwise=ImageStream().width
+        (f"{IMAGE}.layers.0.weight", 1), (f"{IMAGE}.norm_in.weight", 0), otherwise=ImageContext().width
     )
-    return (text, ImageStream(width=width, positions=positions))
+    return (text, ImageContext(width=width, positions=positions))
 
 
-def _branches(shapes: Shapes, layers: int, side_layers: tuple[int, ...] | None) -> tuple[SideBlocks, ...]:
+def _branches(shapes: Shapes, layers: int, side_layers: tuple[int, ...] | None) -> tuple[VaceBlocks, ...]:
     if not has_side(shapes):
         return ()
-    from kinoform.models.side_blocks import SideBlocks
+    from kinoform.models.vace_blocks import VaceBlocks
 
     count = shapes.layers(f"{SIDE}.blocks")
     if side_layers is None:
         if layers % count and shapes.strict:
             raise WeightsError(
-                f"{shapes.path} has {count} side blocks for {layers}: its config.json must tell more",
+                f"{shapes.path} has {count} VACE blocks for {layers}: its config.json must tell more",
                 code="config_missing",
             )
         side_layers = tuple(range(count)) if layers % count else tuple(range(0, layers, layers // count))
     if len(side_layers) != count:
         raise WeightsError(
-            f"{shapes.path} has {count} side blocks, its config.json has places for {len(side_layers)}; "
+            f"{shapes.path} has {count} VACE blocks, its config.json has places for {len(side_layers)}; "
             "they do not belong together",
             code="config_contradicts_weights",
         )
-    inputs = shapes.length((f"{SIDE}.patch_embedding.weight", 1), otherwise=SideBlocks(layers=(0,)).channels)
-    return (SideBlocks(channels=inputs, layers=side_layers),)
+    inputs = shapes.length((f"{SIDE}.patch_embedding.weight", 1), otherwise=VaceBlocks(layers=(0,)).channels)
+    return (VaceBlocks(channels=inputs, layers=side_layers),)
 
 
-def _image_stream(spec: DiTSpec) -> ImageStream | None:
-    from kinoform.models.context import ImageStream
+def _image_context(spec: DiTSpec) -> ImageContext | None:
+    from kinoform.models.context import ImageContext
 
-    return next((stream for stream in spec.context if isinstance(stream, ImageStream)), None)
+    return next((source for source in spec.context if isinstance(source, ImageContext)), None)
 
 
 def _text_width(spec: DiTSpec) -> int:
-    return next(getattr(stream, "width", 0) for stream in spec.context if stream.name == "text")
+    return next(getattr(source, "width", 0) for source in spec.context if source.name == "text")
 
 
 def _sizes(spec: DiTSpec) -> Mapping[str, int]:
     from kinoform.models.factorized_block import FactorizedBlock
 
-    image, side = _image_stream(spec), side_blocks(spec)
+    image, side = _image_context(spec), vace_blocks(spec)
     sizes = {
         "dim": spec.dim,
         "ffn_dim": spec.ffn_dim,
@@ -229,14 +229,14 @@ def _sizes(spec: DiTSpec) -> Mapping[str, int]:
 def _official_facts(config: Config, shapes: Shapes) -> Mapping[str, Any]:
     return {
         "heads": config.number("num_heads"),
-        "rows": config.number("text_len"),
+        "length": config.number("text_len"),
         "eps": config.small("eps", 1e-6),
         "side_layers": config.rising("vace_layers", shapes.layers()),
     }
 
 
 def _official_config(model_type: str, spec: DiTSpec) -> Mapping[str, object]:
-    side = side_blocks(spec)
+    side = vace_blocks(spec)
     return {
         "dim": spec.dim,
         "eps": spec.eps,
@@ -247,7 +247,7 @@ def _official_config(model_type: str, spec: DiTSpec) -> Mapping[str, object]:
         "num_heads": spec.heads,
         "num_layers": spec.layers,
         "out_dim": spec.out_channels,
-        "text_len": text_rows(spec),
+        "text_len": text_length(spec),
         **({} if side is None else {"vace_in_dim": side.channels, "vace_layers": list(side.layers)}),
     }
 
@@ -261,7 +261,7 @@ def _diffusers_facts(config: Config, shapes: Shapes) -> Mapping[str, Any]:
 
 
 def _diffusers_config(spec: DiTSpec) -> Mapping[str, object]:
-    image, side = _image_stream(spec), side_blocks(spec)
+    image, side = _image_context(spec), vace_blocks(spec)
     return {
         "added_kv_proj_dim": None if image is None else spec.dim,
         "attention_head_dim": spec.dim // spec.heads,

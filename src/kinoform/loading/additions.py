@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kinoform.errors import UsageError, WeightsError
 from kinoform.loading.own import OwnFolder
 from kinoform.loading.parts import Parts, TransformerLoader
-from kinoform.models.block import StreamKeys
+from kinoform.models.block import ContextKeys
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.lora import LoRASpec, attach
 from kinoform.models.meta import on_meta
@@ -41,7 +41,7 @@ class CopiesWeights(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additions:
-    """Input channels by name and number, in order, context streams, and branches.
+    """Input channels by name and number, in order, context sources, and branches.
 
     Channels begin with zeros, a gated stream with its gate at 0: with these the model is, bit for bit, what it
     was. All else begins as it is built after `seed`, but for what a branch copies (see `CopiesWeights`). Raises
@@ -63,7 +63,7 @@ class Additions:
     def to(self, spec: DiTSpec) -> DiTSpec:
         """The spec with them. Raises UsageError when it has a stream or a branch of such a name already."""
         for kind, here, more in (
-            ("context stream", spec.context, self.context),
+            ("context source", spec.context, self.context),
             ("branch", spec.branches, self.branches),
         ):
             names = [each.name for each in (*here, *more)]
@@ -156,8 +156,8 @@ class Additions:
             yield from _named(f"context.{stream.name}", stream.build(dim, eps))
             for name, module in wide.named_modules():
                 inside = name.endswith(f".streams.{stream.name}") and not name.startswith(branches)
-                if inside and isinstance(module, StreamKeys):
-                    yield from _named(name, StreamKeys(dim, eps, stream.gated))
+                if inside and isinstance(module, ContextKeys):
+                    yield from _named(name, ContextKeys(dim, eps, stream.gated))
         for branch in self.branches:
             built = dict(_named("", branch.build(wide.spec)))
             copies = branch.copies if isinstance(branch, CopiesWeights) else {}

@@ -7,7 +7,7 @@ from kinoform.checkpoints.file_sets import weight_sets
 from kinoform.errors import WeightsError
 from kinoform.families.folders import CONFIG, INDEX, check_folder, settings_in
 from kinoform.families.released import one_model
-from kinoform.families.transformer import text_rows
+from kinoform.families.transformer import text_length
 from kinoform.loading.detect import detect_part, files_with
 from kinoform.loading.diffusers import TRANSFORMER, find_diffusers
 from kinoform.loading.official import find_official
@@ -86,7 +86,7 @@ def _part(found: FoundModel, part: str, transformer: OpenedPart[DiTSpec], openin
     chosen = opening.overrides.of(part)
     file = found.part(part, transformer) if chosen is None else detect_part(chosen, part, opening)
     # The token limit of a prompt leaves no trace in the text encoder.
-    return opened(file, length=text_rows(transformer.spec)) if part == "text_encoder" else opened(file)
+    return opened(file, length=text_length(transformer.spec)) if part == "text_encoder" else opened(file)
 
 
 def _of_transformers(folder: Path) -> bool:

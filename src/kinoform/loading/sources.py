@@ -231,7 +231,7 @@ def check_alike(specs: tuple[DiTSpec, ...]) -> None:
     """Raise UsageError unless the transformers of a model read and make the same things."""
     if len({_interface(spec) for spec in specs}) != 1:
         raise UsageError(
-            "the transformers of a model must have the same patch, channels, context streams and branches",
+            "the transformers of a model must have the same patch, channels, context sources and branches",
             code="transformers_differ",
         )
 
@@ -243,10 +243,10 @@ def _interface(spec: DiTSpec) -> tuple[object, ...]:
 
 def _check_image(path: Path, stream: ContextSpec, image: VisionSpec) -> None:
     width, positions = getattr(stream, "width", image.dim), getattr(stream, "positions", 0)
-    if width != image.dim or positions not in (0, 2 * image.rows):  # places are those of a first and a last frame
+    if width != image.dim or positions not in (0, 2 * image.tokens):  # places are those of a first and a last frame
         of = f" of {positions} rows" if positions else ""
         raise WeightsError(
-            f"{path}: the transformer reads images{of} {width} wide, the image encoder makes {image.rows} rows "
+            f"{path}: the transformer reads images{of} {width} wide, the image encoder makes {image.tokens} tokens "
             f"{image.dim} wide of each; use the image encoder of the same release",
             code="parts_mismatch",
         )

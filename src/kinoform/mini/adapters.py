@@ -6,13 +6,13 @@ Plans of their trainings are in mini/plans.py; docs/editing.md shows their resul
 from dataclasses import replace
 
 from kinoform.conditions.known_frames import KnownFrames
-from kinoform.conditions.references import LatentRows, ReferenceRows, ReferenceTokens
+from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
 from kinoform.conditions.vace import Vace
 from kinoform.loading.additions import Additions
 from kinoform.mini.recipe import LATENT_CHANNELS, mini
-from kinoform.models.context import ReaderSpec, ReferenceStream, WordStream
-from kinoform.models.in_context import ReferenceGuests
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.context import PseudoWordContext, ReferenceContext, ReferenceEncoderSpec
+from kinoform.models.in_context import InContextSegments
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.recipe import Recipe
 
 TIME, SIDE = 4, 8
@@ -36,49 +36,49 @@ def vace() -> Recipe:
         mini(),
         name="mini:vace",
         conditioners=(Vace(),),
-        additions=Additions(branches=(SideBlocks(layers=(0,), channels=2 * LATENT_CHANNELS + SIDE * SIDE),)),
+        additions=Additions(branches=(VaceBlocks(layers=(0,), channels=2 * LATENT_CHANNELS + SIDE * SIDE),)),
     )
 
 
-def reference_guests() -> Recipe:
+def in_context_references() -> Recipe:
     """Return the recipe with reference images as tokens that the video's self-attention sees."""
     return replace(
         mini(),
         name="mini:reference",
-        conditioners=(ReferenceTokens(),),
-        additions=Additions(branches=(ReferenceGuests(),)),
+        conditioners=(InContextReferences(),),
+        additions=Additions(branches=(InContextSegments(),)),
     )
 
 
-REFERENCE_ROWS = ReferenceRows(rows=LatentRows(channels=LATENT_CHANNELS))
-READ = ReferenceStream(width=REFERENCE_ROWS.width, reader=ReaderSpec())
+CONTEXT_REFERENCES = ContextReferences(features=LatentFeatures(channels=LATENT_CHANNELS))
+READ = ReferenceContext(width=CONTEXT_REFERENCES.width, encoder=ReferenceEncoderSpec())
 """Patches of the images' latents, and the stream that reads them."""
 
 
-def reference_stream() -> Recipe:
+def reference_context() -> Recipe:
     """Return the recipe with reference images as rows of a gated stream of cross-attention."""
     return replace(
         mini(),
         name="mini:reference",
-        conditioners=(REFERENCE_ROWS,),
+        conditioners=(CONTEXT_REFERENCES,),
         additions=Additions(context=(READ,)),
     )
 
 
-WORDS = WordStream(width=REFERENCE_ROWS.width)
+WORDS = PseudoWordContext(width=CONTEXT_REFERENCES.width)
 """Two rows that stand behind the prompt's, as "green" and "star" would."""
 
 
-def reference_words() -> Recipe:
+def reference_pseudo_words() -> Recipe:
     """Return the recipe with a reference image as words of the prompt."""
     return replace(
         mini(),
         name="mini:reference",
-        conditioners=(replace(REFERENCE_ROWS, most=1),),
+        conditioners=(replace(CONTEXT_REFERENCES, most=1),),
         additions=Additions(context=(WORDS,)),
     )
 
 
 def reference() -> Recipe:
     """Return the best of these three, which ships as `mini:reference`; docs/editing.md compares them."""
-    return reference_words()
+    return reference_pseudo_words()

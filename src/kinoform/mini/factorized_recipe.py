@@ -6,13 +6,13 @@ self-attentions where that of `mini` has one, and half the feed-forward: a video
 
 from dataclasses import replace
 
-from kinoform.mini.adapters import READ, REFERENCE_ROWS
+from kinoform.mini.adapters import CONTEXT_REFERENCES, READ
 from kinoform.mini.recipe import mini
-from kinoform.models.context import ReaderSpec
+from kinoform.models.context import ReferenceEncoderSpec
 from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.recipe import Recipe
 
-IMAGES = replace(READ, reader=ReaderSpec(dim=80, dim_ffn=160))
+IMAGES = replace(READ, encoder=ReferenceEncoderSpec(dim=80, dim_ffn=160))
 
 
 def mini_factorized() -> Recipe:
@@ -25,5 +25,5 @@ def mini_factorized() -> Recipe:
         base,
         name="mini-factorized",
         transformers=(transformer,),
-        conditioners=(REFERENCE_ROWS, *base.conditioners),
+        conditioners=(CONTEXT_REFERENCES, *base.conditioners),
     )

@@ -20,7 +20,7 @@ from kinoform.mini.training.reference_stage import (
 )
 from kinoform.mini.training.text_stage import TextConfig
 from kinoform.mini.training.transformer_stage import ReferenceImages, TransformerConfig
-from kinoform.models.context import ReferenceStream, WordStream
+from kinoform.models.context import PseudoWordContext, ReferenceContext
 from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.models.vae import VAESpec
 from kinoform.recipe import Recipe
@@ -97,7 +97,7 @@ def mini() -> Plan:
 def mini_factorized() -> TransformerPlan:
     """Plan `mini-factorized` as `mini`; some captions leave the object to a reference image."""
     recipe, full = factorized_recipe(), mini()
-    images = ReferenceImages(rows=adapters.REFERENCE_ROWS, off_palette=OFF_PALETTE)
+    images = ReferenceImages(rows=adapters.CONTEXT_REFERENCES, off_palette=OFF_PALETTE)
     encoder = reference_encoder(recipe, IMAGES)
     training = encoder.training
     return TransformerPlan(
@@ -126,15 +126,15 @@ def vace() -> AdapterPlan:
     return _adapter("vace", adapters.vace(), samples, rank=6, steps=3000, learning_rate=1.5e-3)
 
 
-def reference_guests() -> AdapterPlan:
+def in_context_references() -> AdapterPlan:
     """Train reference images as tokens that self-attention sees."""
-    return _reference("guests", adapters.reference_guests(), rank=24)
+    return _reference("in_context", adapters.in_context_references(), rank=24)
 
 
-def reference_stream() -> AdapterPlan:
+def reference_context() -> AdapterPlan:
     """Train reference images as a gated stream of cross-attention."""
-    recipe = adapters.reference_stream()
-    plan = _reference("stream", recipe, rank=5)
+    recipe = adapters.reference_context()
+    plan = _reference("context", recipe, rank=5)
     muon = MuonSpec(learning_rate=0.02, precision=torch.bfloat16)
     optimizer = replace(plan.training.optimizer, muon=muon, hidden=_stream_matrices)
     return replace(
@@ -144,9 +144,9 @@ def reference_stream() -> AdapterPlan:
     )
 
 
-def reference_words() -> AdapterPlan:
+def reference_pseudo_words() -> AdapterPlan:
     """Train a reference image as words of the prompt, by textual inversion first."""
-    recipe = adapters.reference_words()
+    recipe = adapters.reference_pseudo_words()
     training = TrainingSpec(
         schedule=Schedule(warmup=50, total=4000),
         optimizer=OptimizerSpec(
@@ -158,20 +158,20 @@ def reference_words() -> AdapterPlan:
     encoder = reference_encoder(recipe, adapters.WORDS)
     config = replace(encoder.config, off_palette=OFF_PALETTE)
     encoder = replace(encoder, config=config, training=training, stage=TextualInversionStage, frozen=True)
-    return replace(_reference("words", recipe, rank=20), encoder=encoder)
+    return replace(_reference("pseudo_words", recipe, rank=20), encoder=encoder)
 
 
 def reference() -> AdapterPlan:
     """Train `mini:reference`, the best of the three."""
-    return reference_words()
+    return reference_pseudo_words()
 
 
-def reference_encoder(recipe: Recipe, stream: ReferenceStream | WordStream) -> ReferenceEncoderPlan:
+def reference_encoder(recipe: Recipe, stream: ReferenceContext | PseudoWordContext) -> ReferenceEncoderPlan:
     """Train a recipe's stream of reference images on colour and shape, before the rest learns."""
     return ReferenceEncoderPlan(
         config=ReferenceEncoderConfig(
             stream=stream,
-            rows=adapters.REFERENCE_ROWS,
+            rows=adapters.CONTEXT_REFERENCES,
             dim=recipe.transformer.dim,
             eps=recipe.transformer.eps,
             video=VideoSize(num_frames=recipe.num_frames, height=recipe.height, width=recipe.width),

@@ -4,7 +4,7 @@ The plan of its training is in mini/plans.py; docs/mini.md has its figures and w
 """
 
 from kinoform.conditions.video_to_video import StartVideo
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
@@ -32,7 +32,7 @@ def mini() -> Recipe:
                 skip=True,
                 in_channels=LATENT_CHANNELS,
                 out_channels=LATENT_CHANNELS,
-                context=(TextStream(width=TEXT_WIDTH, rows=TEXT_ROWS),),
+                context=(TextContext(width=TEXT_WIDTH, length=TEXT_ROWS),),
             ),
         ),
         codec=VAESpec(

@@ -1,4 +1,4 @@
-"""The block of the released models: self-attention, cross-attention to named streams, feed-forward."""
+"""The block of the released models: self-attention, cross-attention to named context sources, feed-forward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from kinoform.models.attention.full import Full
 from kinoform.models.linear import Linear, entering
 from kinoform.models.norm import RMSNorm
-from kinoform.models.protocols import Attend, AttentionScheme, ContextSpec, Heads, KeysValues, Stream, TransformerSizes
+from kinoform.models.protocols import (
+    Attend,
+    AttentionScheme,
+    ContextSpec,
+    Heads,
+    KeyHeads,
+    KeysValues,
+    Stream,
+    TransformerSizes,
+)
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm, modulate
 from kinoform.ops.rope import rotate
@@ -64,8 +73,8 @@ class SelfAttention(nn.Module):
         return self.o(merge_heads(stream.mesh.attend(kernel, q, k, v, stream.grid)))
 
 
-class StreamKeys(nn.Module):
-    """One context stream's own k, v, norm and, where the spec says so, a learned gate that starts at 0."""
+class ContextKeys(nn.Module):
+    """Keys and values of one context source, with a norm and, where it is `gated`, a learned gate that starts at 0."""
 
     def __init__(self, dim: int, eps: float, gated: bool) -> None:
         super().__init__()
@@ -75,42 +84,44 @@ class StreamKeys(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """A shared q; k and v per named stream, but for those that join another; the results add before the one output
-    projection.
+    """One q for all context sources, k and v for each that is not appended to another.
+
+    The results add up before the one output projection.
     """
 
-    def __init__(self, dim: int, count: int, eps: float, streams: tuple[ContextSpec, ...]) -> None:
+    def __init__(self, dim: int, count: int, eps: float, sources: tuple[ContextSpec, ...]) -> None:
         super().__init__()
         self.count = count
         self.q, self.o = Linear(dim, dim), Linear(dim, dim)
         self.norm_q = RMSNorm(dim, eps)
-        self.streams = nn.ModuleDict({s.name: StreamKeys(dim, eps, s.gated) for s in streams if s.joins is None})
+        self.streams = nn.ModuleDict({s.name: ContextKeys(dim, eps, s.gated) for s in sources if s.concat_to is None})
 
-    def stream(self, name: str) -> StreamKeys:
+    def source(self, name: str) -> ContextKeys:
         module = self.streams[name]
-        assert isinstance(module, StreamKeys)
+        assert isinstance(module, ContextKeys)
         return module
 
     def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
-        """k and v of every stream whose rows are given, k rounded to v's dtype as attention would at every step."""
-        found = {}
-        for name, rows in context.items():
-            own = self.stream(name)
-            rows = entering(rows, own.k, own.v)
-            v = own.v(rows)
-            found[name] = (split_heads(own.norm_k(own.k(rows)).to(v.dtype), self.count), split_heads(v, self.count))
-        return found
+        """Return k and v of every source that is given, k rounded to v's dtype as attention would at every step."""
+        result: dict[str, tuple[KeyHeads, KeyHeads]] = {}
+        for name, tokens in context.items():
+            source = self.source(name)
+            tokens = entering(tokens, source.k, source.v)
+            v = source.v(tokens)
+            k = source.norm_k(source.k(tokens)).to(v.dtype)
+            result[name] = split_heads(k, self.count), split_heads(v, self.count)
+        return result
 
     def forward(self, x: Float[Tensor, "b l d"], keys: KeysValues) -> Float[Tensor, "b l d"]:
-        q, seen = split_heads(self.norm_q(self.q(x)), self.count), None
+        q, total = split_heads(self.norm_q(self.q(x)), self.count), None
         for name, (k, v) in keys.items():
-            q = q.to(v.dtype)  # once, since the streams compute in one dtype
-            own = attend(q, k, v)
-            gate = self.stream(name).gate
-            own = own if gate is None else own * gate.to(own.dtype)
-            seen = own if seen is None else seen + own
-        assert seen is not None, "the text stream is always there"
-        return self.o(merge_heads(seen))
+            q = q.to(v.dtype)  # once, since the sources compute in one dtype
+            attended = attend(q, k, v)
+            gate = self.source(name).gate
+            attended = attended if gate is None else attended * gate.to(attended.dtype)
+            total = attended if total is None else total + attended
+        assert total is not None, "the text is always there"
+        return self.o(merge_heads(total))
 
 
 class TransformerBlock(nn.Module):

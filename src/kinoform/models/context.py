@@ -1,4 +1,4 @@
-"""Context streams: how rows from an encoder become rows that cross-attention reads."""
+"""Context sources: features of an encoder become the context tokens that cross-attention reads."""
 
 from dataclasses import dataclass, field
 
@@ -16,46 +16,46 @@ IMAGE_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextStream:
-    """Text rows [b, n, width], n <= rows, through Linear, GELU (tanh), Linear.
+class TextContext:
+    """Text features [b, n, width], n <= length, through Linear, GELU (tanh), Linear.
 
-    They are padded with zero rows up to `rows` *before* the layers, and cross-attention does not mask the
+    They are padded with zeros up to `length` *before* the layers, and cross-attention does not mask the
     padding: the models were trained so.
     """
 
     width: int = 4096
-    rows: int = 512
+    length: int = 512
     name: str = "text"
     gated: bool = False
-    joins: str | None = None
+    concat_to: str | None = None
 
     def build(self, dim: int, eps: float) -> nn.Module:
         return TextEmbedding(self, dim)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageStream:
-    """Image-encoder rows [b, n, width], through norm, Linear, GELU, Linear, norm; learned places if said.
+class ImageContext:
+    """Features of the image encoder [b, n, width], through norm, Linear, GELU, Linear, norm.
 
-    `positions` is 0, or the number of rows that get a learned offset (514 in first-last-frame models).
+    `positions` is 0, or the number of features that get a learned position (514 in first-last-frame models).
     """
 
     width: int = 1280
     positions: int = 0
     name: str = "image"
     gated: bool = False
-    joins: str | None = None
+    concat_to: str | None = None
 
     def build(self, dim: int, eps: float) -> nn.Module:
         return ImageEmbedding(self, dim)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReaderSpec:
-    """Blocks of self-attention in which rows see one another before the transformer's see them.
+class ReferenceEncoderSpec:
+    """Blocks of self-attention over the features of reference images, before the transformer's cross-attention.
 
-    Cross-attention adds up what single rows say; what only several together say, as a shape does, must be read first.
-    Raises UsageError when the heads do not divide the width.
+    Cross-attention adds up what single features say; what only several together say, as a shape does, must be read
+    first. Raises UsageError when the heads do not divide the width.
     """
 
     dim: int = 128
@@ -67,74 +67,74 @@ class ReaderSpec:
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise UsageError(
-                f"{self.heads} heads do not divide the width {self.dim} of a reader; change either",
+                f"{self.heads} heads do not divide the width {self.dim} of a reference encoder; change either",
                 code="spec_not_divisible",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceStream:
-    """Rows of reference images [b, n, width], through the layers of the image stream, behind a gate.
+class ReferenceContext:
+    """Features of reference images [b, n, width], through the layers of `ImageContext`, behind a gate.
 
-    The stream has k, v and norm of its own in every block; its gate begins at 0, so that a model which gets
-    the stream added begins as the model that it was. Without `reader` no row knows of another.
+    The source has k, v and norm of its own in every block; its gate begins at 0, so that a model to which
+    it is added begins as the model that it was. Without an `encoder` every feature is embedded by itself.
     """
 
     width: int
-    reader: ReaderSpec | None = None
+    encoder: ReferenceEncoderSpec | None = None
     name: str = "reference"
     gated: bool = True
-    joins: str | None = None
+    concat_to: str | None = None
 
     def build(self, dim: int, eps: float) -> nn.Module:
-        if self.reader is None:
-            return ImageEmbedding(ImageStream(width=self.width), dim)
-        return nn.Sequential(Reader(self.reader, self.width), ImageEmbedding(ImageStream(width=self.reader.dim), dim))
+        if self.encoder is None:
+            return ImageEmbedding(ImageContext(width=self.width), dim)
+        embedding = ImageEmbedding(ImageContext(width=self.encoder.dim), dim)
+        return nn.Sequential(ReferenceEncoder(self.encoder, self.width), embedding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WordStream:
-    """Rows of reference images [b, n, width], read as `words` rows that stand behind those of the prompt.
+class PseudoWordContext:
+    """Features of reference images [b, n, width] as `words` context tokens, appended to those of the prompt.
 
-    Each of these asks the rows of all images together by a learned query. The blocks read them as words: by the k, v
-    and norm of text, in one softmax with it. The idea is that of textual inversion (Gal et al. 2022), with a network in
-    place of a search.
+    A learned query for each reads the features of all images together. The blocks read the tokens as words: by the k,
+    v and norm of text, in one softmax with it. Source: textual inversion (Gal et al. 2022), with a network in place of
+    a search.
     """
 
     width: int
     words: int = 2
-    reader: ReaderSpec = field(default_factory=ReaderSpec)
+    encoder: ReferenceEncoderSpec = field(default_factory=ReferenceEncoderSpec)
     name: str = "reference"
     gated: bool = False
-    joins: str | None = "text"
+    concat_to: str | None = "text"
 
     def build(self, dim: int, eps: float) -> nn.Module:
-        return ImageWords(self, dim)
+        return Resampler(self, dim)
 
 
 class TextEmbedding(nn.Module):
     """The text MLP of the official model (`text_embedding`)."""
 
-    def __init__(self, spec: TextStream, dim: int) -> None:
+    def __init__(self, spec: TextContext, dim: int) -> None:
         super().__init__()
-        self.rows = spec.rows
+        self.length = spec.length
         self.layers = nn.Sequential(
             Linear(spec.width, dim), nn.GELU(approximate="tanh"), Linear(dim, dim)
         )  # fmt: skip
 
-    def forward(self, rows: Float[Tensor, "b n w"]) -> Float[Tensor, "b m d"]:
-        """Raises UsageError when there are more rows than the stream has room for."""
-        if rows.shape[1] > self.rows:
-            raise UsageError(
-                f"{rows.shape[1]} text rows, but the model reads {self.rows}; cut the prompt", code="too_long"
-            )
-        return self.layers(F.pad(rows, (0, 0, 0, self.rows - rows.shape[1])))
+    def forward(self, features: Float[Tensor, "b n w"]) -> Float[Tensor, "b m d"]:
+        """Raises UsageError for more features than the transformer's context has room for."""
+        count = features.shape[1]
+        if count > self.length:
+            raise UsageError(f"{count} text tokens, but the model reads {self.length}; cut the prompt", code="too_long")
+        return self.layers(F.pad(features, (0, 0, 0, self.length - count)))
 
 
 class ImageEmbedding(nn.Module):
     """The image projection of the official model (`img_emb`): norms in float32 around two layers."""
 
-    def __init__(self, spec: ImageStream, dim: int) -> None:
+    def __init__(self, spec: ImageContext, dim: int) -> None:
         super().__init__()
         width = spec.width
         self.positions = nn.Parameter(torch.zeros(1, spec.positions, width)) if spec.positions else None
@@ -142,17 +142,17 @@ class ImageEmbedding(nn.Module):
         self.layers = nn.Sequential(Linear(width, width), nn.GELU(), Linear(width, dim))
         self.norm_out = nn.LayerNorm(dim, eps=IMAGE_EPS)
 
-    def forward(self, rows: Float[Tensor, "b n w"]) -> Float[Tensor, "b n d"]:
+    def forward(self, features: Float[Tensor, "b n w"]) -> Float[Tensor, "b n d"]:
         if self.positions is not None:
-            rows = rows + self.positions
-        rows = layer_norm(rows, IMAGE_EPS, self.norm_in.weight, self.norm_in.bias)
-        return layer_norm(self.layers(rows), IMAGE_EPS, self.norm_out.weight, self.norm_out.bias)
+            features = features + self.positions
+        x = layer_norm(features, IMAGE_EPS, self.norm_in.weight, self.norm_in.bias)
+        return layer_norm(self.layers(x), IMAGE_EPS, self.norm_out.weight, self.norm_out.bias)
 
 
-class Reader(nn.Module):
-    """Rows of any width to rows of the reader's own, by a layer and the blocks of the image encoder."""
+class ReferenceEncoder(nn.Module):
+    """Encoder of features of any width, by a layer and the blocks of the image encoder."""
 
-    def __init__(self, spec: ReaderSpec, width: int) -> None:
+    def __init__(self, spec: ReferenceEncoderSpec, width: int) -> None:
         super().__init__()
         self.eps = spec.eps
         self.norm_in = nn.LayerNorm(width, eps=spec.eps)
@@ -163,27 +163,27 @@ class Reader(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, rows: Float[Tensor, "b n w"]) -> Float[Tensor, "b n r"]:
-        rows = self.enter(layer_norm(rows, self.eps, self.norm_in.weight, self.norm_in.bias)).float()
+    def forward(self, features: Float[Tensor, "b n w"]) -> Float[Tensor, "b n r"]:
+        x = self.enter(layer_norm(features, self.eps, self.norm_in.weight, self.norm_in.bias)).float()
         for block in self.blocks:
-            rows = block(rows)
-        return rows
+            x = block(x)
+        return x
 
 
-class ImageWords(nn.Module):
-    """Module that reads images into as many rows as there are queries."""
+class Resampler(nn.Module):
+    """Attention of learned queries over encoded features: as many tokens as there are queries."""
 
-    def __init__(self, spec: WordStream, dim: int) -> None:
+    def __init__(self, spec: PseudoWordContext, dim: int) -> None:
         super().__init__()
-        self.reader = Reader(spec.reader, spec.width)
-        self.eps = spec.reader.eps
-        self.queries = nn.Parameter(torch.randn(spec.words, spec.reader.dim) * spec.reader.dim**-0.5)
-        self.norm_out = nn.LayerNorm(spec.reader.dim, eps=spec.reader.eps)
-        self.say = Linear(spec.reader.dim, dim)
+        width, self.eps = spec.encoder.dim, spec.encoder.eps
+        self.reader = ReferenceEncoder(spec.encoder, spec.width)
+        self.queries = nn.Parameter(torch.randn(spec.words, width) * width**-0.5)
+        self.norm_out = nn.LayerNorm(width, eps=self.eps)
+        self.say = Linear(width, dim)
         nn.init.xavier_uniform_(self.say.weight)
 
-    def forward(self, rows: Float[Tensor, "b n w"]) -> Float[Tensor, "b words d"]:
-        read = self.reader(rows)
-        asked = self.queries.to(read) @ read.mT
-        found = asked.softmax(-1) @ read
-        return self.say(layer_norm(found, self.eps, self.norm_out.weight, self.norm_out.bias))
+    def forward(self, features: Float[Tensor, "b n w"]) -> Float[Tensor, "b words d"]:
+        encoded = self.reader(features)
+        scores = self.queries.to(encoded) @ encoded.mT
+        x = scores.softmax(-1) @ encoded
+        return self.say(layer_norm(x, self.eps, self.norm_out.weight, self.norm_out.bias))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.models.block import FullBlock
-from kinoform.models.context import TextStream
+from kinoform.models.context import TextContext
 from kinoform.models.linear import Linear
 from kinoform.models.protocols import (
     Alone,
@@ -26,7 +26,7 @@ from kinoform.models.protocols import (
     Branch,
     BranchSpec,
     ContextSpec,
-    Guests,
+    InContextTokens,
     KeysValues,
     Mesh,
     Modulation,
@@ -62,7 +62,7 @@ class DiTSpec:
     frequency_width: int = 256
     eps: float = 1e-6
     cross_norm: bool = True
-    context: tuple[ContextSpec, ...] = (TextStream(),)
+    context: tuple[ContextSpec, ...] = (TextContext(),)
     block: BlockSpec = field(default_factory=FullBlock)
     branches: tuple[BranchSpec, ...] = ()
     skip: bool = False
@@ -87,7 +87,7 @@ class Prepared(NamedTuple):
 
     channels: Latents | None
     constant: Float[Tensor, "b l d"]  # the patch embedding of `channels`, plus its bias; float32
-    context: Mapping[str, Tensor]  # embedded rows by stream, each [b, n, d]
+    context: Mapping[str, Tensor]  # embedded tokens by source, each [b, n, d]
     keys: tuple[KeysValues, ...]
     rotary: Rotary
     grid: Grid
@@ -144,7 +144,7 @@ class DiT(nn.Module):
         dim = spec.dim
         self.spec = spec
         self.patch_embedding = PatchEmbedding(spec.in_channels, dim, spec.patch)
-        self.context = nn.ModuleDict({stream.name: stream.build(dim, spec.eps) for stream in spec.context})
+        self.context = nn.ModuleDict({source.name: source.build(dim, spec.eps) for source in spec.context})
         self.time_embedding = nn.Sequential(Linear(spec.frequency_width, dim), nn.SiLU(), Linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), Linear(dim, spec.block.modulation_rows * dim))
         self.blocks = nn.ModuleList(spec.block.build(spec, layer) for layer in range(spec.layers))
@@ -155,12 +155,12 @@ class DiT(nn.Module):
         """Text MLP, cross-attention keys, phases, the constant part of the patch embedding.
 
         Raises UsageError when the conditions are not those of the model: a missing or unknown context
-        stream or branch, conditioning channels of another number or size, clean tokens of another number.
+        source or branch, conditioning channels of another number or size, clean tokens of another number.
         """
         self._check(conditions, grid)
         weight = self.patch_embedding.weight
-        embedded = {name: self.context[name](rows.to(weight.device)) for name, rows in conditions.context.items()}
-        context = joined(embedded, self.spec.context)
+        embedded = {n: self.context[n](tokens.to(weight.device)) for n, tokens in conditions.context.items()}
+        context = concatenated(embedded, self.spec.context)
         constant = self.patch_embedding.bias.float()[None, None]
         if conditions.channels is not None:
             constant = self.patch_embedding.part(conditions.channels, self.spec.out_channels) + constant
@@ -190,16 +190,16 @@ class DiT(nn.Module):
         numbers, computed once.
         """
         first, timesteps = prepared[0], torch.full((len(x),), float(level.timestep), device=x.device)
-        begun = self._begin(x, timesteps, first)
-        alike = all(p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared)
-        found = [self._finish(x, *begun, first)]
+        shared = self._begin(x, timesteps, first)
+        equal = all(p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared)
+        velocities = [self._finish(x, *shared, first)]
         for other in prepared[1:]:
-            own = begun if alike else self._begin(x, timesteps, other)
-            found.append(self._finish(x, *own, other))
-        return found
+            begun = shared if equal else self._begin(x, timesteps, other)
+            velocities.append(self._finish(x, *begun, other))
+        return velocities
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Have PyTorch compile every block, side blocks too, the first time that it is called; see `torch.compile`.
+        """Have PyTorch compile every block, VACE's too, the first time that it is called; see `torch.compile`.
 
         Generation calls blocks and never the whole. The halves of block 0, which guidance shares, stay as they are.
         """
@@ -225,10 +225,10 @@ class DiT(nn.Module):
         )
         states: dict[str, Any] = {}
         for name, payload in prepared.payloads.items():
-            guests, states[name] = self._branch(name).open(stream, payload)
-            if guests is not None:
-                timesteps = per_token(timesteps, stream.tokens.shape[1], guests)
-                stream = self._admit(stream, guests, timesteps)
+            added, states[name] = self._branch(name).open(stream, payload)
+            if added is not None:
+                timesteps = per_token(timesteps, stream.tokens.shape[1], added)
+                stream = self._append(stream, added, timesteps)
         return self._block(0).before_context(stream.split()), states
 
     def _finish(self, x: Latents, stream: Stream, states: Mapping[str, Any], prepared: Prepared) -> Velocity:
@@ -247,8 +247,8 @@ class DiT(nn.Module):
         gates = self.head.gates(stream.modulation)
         if gates is None:
             return velocity
-        everywhere = gates[:, : grid.tokens].expand(len(x), grid.tokens, -1).repeat(1, 1, prod(patch))
-        return velocity + unpatch(everywhere, grid, patch) * x
+        gates = gates[:, : grid.tokens].expand(len(x), grid.tokens, -1).repeat(1, 1, prod(patch))
+        return velocity + unpatch(gates, grid, patch) * x
 
     def modulation(self, timesteps: Tensor) -> Modulation:
         """Rows for the levels that occur: one per sample for [b], the distinct ones for [b, l]."""
@@ -261,26 +261,22 @@ class DiT(nn.Module):
         rows = self.time_projection(embedding).unflatten(-1, (-1, self.spec.dim))
         return Modulation(embedding=embedding, rows=rows, index=index)
 
-    def _admit(self, stream: Stream, guests: Guests, timesteps: Tensor) -> Stream:
-        own = rotary(guests.positions, self.spec.dim // self.spec.heads, stream.tokens.device)
-        return Stream(
-            tokens=torch.cat([stream.tokens, guests.tokens.float()], dim=1),
-            start=stream.start,
+    def _append(self, stream: Stream, added: InContextTokens, timesteps: Tensor) -> Stream:
+        own = rotary(added.positions, self.spec.dim // self.spec.heads, stream.tokens.device)
+        return replace(
+            stream,
+            tokens=torch.cat([stream.tokens, added.tokens.float()], dim=1),
             rotary=Rotary(torch.cat([stream.rotary.cos, own.cos]), torch.cat([stream.rotary.sin, own.sin])),
-            grid=stream.grid,
             modulation=self.modulation(timesteps),
-            context=stream.context,
-            mesh=stream.mesh,
-            guests=stream.guests + guests.tokens.shape[1],
+            in_context=stream.in_context + added.tokens.shape[1],
         )
 
     def _check(self, conditions: Conditions, grid: Grid) -> None:
-        wanted = {stream.name for stream in self.spec.context if not stream.gated and stream.joins is None}
-        optional = {stream.name for stream in self.spec.context} - wanted
-        given = set(conditions.context)
-        if not wanted <= given <= wanted | optional:
+        known = {source.name for source in self.spec.context}
+        required = {source.name for source in self.spec.context if not source.gated and source.concat_to is None}
+        if not required <= conditions.context.keys() <= known:
             raise UsageError(
-                f"context streams {sorted(given)} given; the model reads {sorted(wanted | optional)}",
+                f"context of {sorted(conditions.context)} given; the model reads {sorted(known)}",
                 code="context_not_taken",
             )
         if unknown := set(conditions.branches) - set(self.branches):
@@ -312,27 +308,27 @@ class DiT(nn.Module):
         return cast(Branch, self.branches[name])
 
 
-def joined(rows: Mapping[str, Tensor], streams: Sequence[ContextSpec]) -> dict[str, Tensor]:
-    """Embedded rows by stream, those of a stream that joins another behind its own."""
-    found = dict(rows)
-    for stream in streams:
-        if stream.joins is not None and stream.name in found:
-            found[stream.joins] = torch.cat([found[stream.joins], found.pop(stream.name)], dim=1)
-    return found
+def concatenated(tokens: Mapping[str, Tensor], sources: Sequence[ContextSpec]) -> dict[str, Tensor]:
+    """Append the embedded tokens of each source with `concat_to` to those of the source that it names."""
+    result = dict(tokens)
+    for source in sources:
+        if source.concat_to is not None and source.name in result:
+            result[source.concat_to] = torch.cat([result[source.concat_to], result.pop(source.name)], dim=1)
+    return result
 
 
 def at_rest(timesteps: Tensor, clean: Bool[Tensor, " l"] | None) -> Tensor:
     """Timesteps [b] or [b, l] as they are or, where some tokens are clean, [b, l] with these at 0."""
     if clean is None:
         return timesteps
-    each = timesteps if timesteps.dim() == 2 else timesteps[:, None]
-    return each * (~clean).to(each)[None]
+    levels = timesteps if timesteps.dim() == 2 else timesteps[:, None]
+    return levels * (~clean).to(levels)[None]
 
 
-def per_token(timesteps: Tensor, length: int, guests: Guests) -> Float[Tensor, "b l"]:
-    """Timesteps of the tokens so far and, after them, of the guests."""
+def per_token(timesteps: Tensor, length: int, added: InContextTokens) -> Float[Tensor, "b l"]:
+    """Return the timesteps of the tokens so far and, after them, of the added ones."""
     own = timesteps if timesteps.dim() == 2 else timesteps[:, None].expand(-1, length)
-    return torch.cat([own, own.new_full((len(own), guests.tokens.shape[1]), guests.timestep)], dim=1)
+    return torch.cat([own, own.new_full((len(own), added.tokens.shape[1]), added.timestep)], dim=1)
 
 
 def initialise(model: DiT, generator: torch.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Reference images as guests: tokens that the video's self-attention sees and that are never denoised."""
+"""In-context tokens: latents beside the video's in self-attention, which are never denoised."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.models.dit import PatchEmbedding
-from kinoform.models.protocols import Guests, Stream, TransformerSizes
+from kinoform.models.protocols import InContextTokens, Stream, TransformerSizes
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions
 from kinoform.types import Grid
 
-CLEAN_TIMESTEP = 0.0
-
-InputImage: TypeAlias = Float[Tensor, "_ c 1 _ _"]
+Segment: TypeAlias = Float[Tensor, "_ c 1 _ _"]
 """Latents of one image, of a size of its own in whole patches; or of one for each video of a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceGuests:
+class InContextSegments:
     """Latents of any number of images as tokens of self-attention, at noise level 0, before the video in time.
 
     The first image stands `gap` latent frames before the video's first frame, each further one a frame
-    earlier; rows and columns count from 0. So no place is taken twice, and no place depends on the length of
+    earlier; rows and columns count from 0. So no position is taken twice, and none depends on the length of
     the video. The patch embedding is the branch's own and begins as the model's (`copies`). Raises UsageError
     for a gap that would put an image into the video.
     """
@@ -39,7 +37,7 @@ class ReferenceGuests:
     def __post_init__(self) -> None:
         if self.gap < 1:
             raise UsageError(
-                f"references stand before the video by a gap of 1 or more latent frames, not {self.gap}",
+                f"in-context segments stand before the video by a gap of 1 or more latent frames, not {self.gap}",
                 code="value_out_of_range",
             )
 
@@ -49,27 +47,27 @@ class ReferenceGuests:
         return {"patch_embedding.weight": "patch_embedding.weight", "patch_embedding.bias": "patch_embedding.bias"}
 
     def build(self, spec: TransformerSizes) -> nn.Module:
-        return ReferenceBranch(self, spec)
+        return InContextBranch(self, spec)
 
 
-class ReferenceBranch(nn.Module):
-    """Branch whose payload are the images in the order of their places."""
+class InContextBranch(nn.Module):
+    """Branch whose payload are the segments in the order of their positions."""
 
-    def __init__(self, own: ReferenceGuests, spec: TransformerSizes) -> None:
+    def __init__(self, own: InContextSegments, spec: TransformerSizes) -> None:
         super().__init__()
         self.gap = own.gap
         self.patch_embedding = PatchEmbedding(spec.out_channels, spec.dim, spec.patch)
 
-    def prepare(self, payload: Sequence[InputImage], context: Mapping[str, Tensor], grid: Grid) -> Guests:
+    def prepare(self, payload: Sequence[Segment], context: Mapping[str, Tensor], grid: Grid) -> InContextTokens:
         weight, bias, patch = self.patch_embedding.weight, self.patch_embedding.bias, self.patch_embedding.patch
-        tokens = [self.patch_embedding.part(image.to(weight.device), 0) + bias for image in payload]
-        places = [
-            grid_positions(grid_of(image, patch)) - torch.tensor([self.gap + number, 0, 0])
-            for number, image in enumerate(payload)
+        tokens = [self.patch_embedding.part(segment.to(weight.device), 0) + bias for segment in payload]
+        positions = [
+            grid_positions(grid_of(segment, patch)) - torch.tensor([self.gap + index, 0, 0])
+            for index, segment in enumerate(payload)
         ]
-        return Guests(tokens=torch.cat(tokens, dim=1), positions=torch.cat(places), timestep=CLEAN_TIMESTEP)
+        return InContextTokens(tokens=torch.cat(tokens, dim=1), positions=torch.cat(positions), timestep=0.0)
 
-    def open(self, stream: Stream, payload: Guests) -> tuple[Guests, None]:
+    def open(self, stream: Stream, payload: InContextTokens) -> tuple[InContextTokens, None]:
         return payload._replace(tokens=payload.tokens.expand(len(stream.tokens), -1, -1)), None
 
     def after_block(self, layer: int, stream: Stream, state: None) -> tuple[Stream, None]:

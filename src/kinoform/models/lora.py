@@ -23,7 +23,7 @@ from kinoform.models.lora_linear import Adapted, AdaptedPacked, Adapter, device_
 from kinoform.models.packed import PackedLinear
 
 BLOCKS = ("self_attention.*", "cross_attention.*", "feed_forward.*")
-"""Every linear layer of every block: q, k, v, o of both attentions, all context streams, the feed-forward."""
+"""Every linear layer of every block: q, k, v, o of both attentions, all context sources, the feed-forward."""
 
 MAX_RANK = 4096
 STRONGEST = 100.0

@@ -1,6 +1,6 @@
 """Extension points of the transformer: protocols of its parts, and the values that pass between them.
 
-A block, an attention scheme, a context stream, a branch and a mesh are each a protocol here and a value
+A block, an attention scheme, a context source, a branch and a mesh are each a protocol here and a value
 elsewhere. The transformer knows only these; it never learns the name of a condition.
 """
 
@@ -25,7 +25,7 @@ KeyHeads: TypeAlias = Float[Tensor, "b n heads k"]
 """Keys or values of n tokens, by head."""
 
 Attend: TypeAlias = Callable[[Heads, KeyHeads, KeyHeads, Grid], Heads]
-"""Self-attention of (q, k, v), all rotated; video tokens first, in the order of the grid, then guests."""
+"""Self-attention of (q, k, v), all rotated; video tokens first, in the order of the grid, then in-context tokens."""
 
 
 @runtime_checkable
@@ -88,7 +88,7 @@ class Stream:
     """State that flows through the blocks. Tokens [b, l, d] are the float32 residual stream.
 
     `rotary` holds the phases of their positions, `start` the patch-embedded input of the video's tokens
-    (before block 0), `context` the embedded context rows by stream name. `guests` tokens stand after the video.
+    (before block 0), `context` the embedded context tokens by source. `in_context` tokens stand after the video.
     """
 
     tokens: Float[Tensor, "b l d"]
@@ -98,7 +98,7 @@ class Stream:
     modulation: Modulation
     context: Mapping[str, Tensor]
     mesh: Mesh = Alone()
-    guests: int = 0
+    in_context: int = 0
 
     def add(self, change: Float[Tensor, "b l d"], gate: Float[Tensor, "#b #l d"] | None = None) -> Stream:
         """tokens + change * gate."""
@@ -133,12 +133,12 @@ class Stream:
 
 
 KeysValues: TypeAlias = Mapping[str, tuple[KeyHeads, KeyHeads]]
-"""Cross-attention's k and v of one block, by stream name: the same at every step, so made once a video."""
+"""Cross-attention's k and v of one block, by context source: the same at every step, so made once a video."""
 
 
 @runtime_checkable
 class Block(Protocol):
-    """Layer of the transformer. `before_context` is what does not depend on the context rows; guidance shares it."""
+    """Layer of the transformer. `before_context` does not depend on the context tokens; guidance shares it."""
 
     def keys(self, context: Mapping[str, Tensor]) -> KeysValues: ...
     def __call__(self, stream: Stream, keys: KeysValues) -> Stream: ...
@@ -157,10 +157,11 @@ class BlockSpec(Protocol):
 
 @runtime_checkable
 class ContextSpec(Protocol):
-    """A named stream of context rows: its embedding, and how blocks read it.
+    """Named source of context tokens: their embedding, and how blocks read them.
 
-    It has k, v and norm of its own in every block and, where it is `gated`, a learned gate (from 0); or it `joins`
-    another stream, whose k and v read its rows behind the others. A gated or joining stream may be left out.
+    A source has k, v and norm of its own in every block and, where it is `gated`, a learned gate (from 0). With
+    `concat_to` its tokens are appended to those of the source of that name and read by its k and v. A source that is
+    gated or appended may be left out.
     """
 
     @property
@@ -168,7 +169,7 @@ class ContextSpec(Protocol):
     @property
     def gated(self) -> bool: ...
     @property
-    def joins(self) -> str | None: ...
+    def concat_to(self) -> str | None: ...
     def build(self, dim: int, eps: float) -> nn.Module: ...
 
 
@@ -200,8 +201,8 @@ class TransformerSizes(Protocol):
     def block(self) -> BlockSpec: ...
 
 
-class Guests(NamedTuple):
-    """Tokens that join self-attention without being part of the video, with places and a level of their own."""
+class InContextTokens(NamedTuple):
+    """Tokens that stand beside the video's in self-attention, with positions and a timestep of their own."""
 
     tokens: Float[Tensor, "b g d"]
     positions: Float[Tensor, "g 3"]
@@ -212,12 +213,12 @@ class Guests(NamedTuple):
 class Branch(Protocol):
     """Module beside the blocks. Its running state is a value that passes through, never an attribute.
 
-    `prepare` runs once a video, `open` once a step before block 0 (it may invite guests), `after_block`
+    `prepare` runs once a video, `open` once a step before block 0 (it may add in-context tokens), `after_block`
     after each block, `close` after the last.
     """
 
     def prepare(self, payload: Any, context: Mapping[str, Tensor], grid: Grid) -> Any: ...
-    def open(self, stream: Stream, payload: Any) -> tuple[Guests | None, Any]: ...
+    def open(self, stream: Stream, payload: Any) -> tuple[InContextTokens | None, Any]: ...
     def after_block(self, layer: int, stream: Stream, state: Any) -> tuple[Stream, Any]: ...
     def close(self, stream: Stream, state: Any) -> Stream: ...
 

@@ -1,6 +1,8 @@
 """The umT5 text encoder: a T5 encoder in which every layer has its own table of relative positions."""
 
 import math
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from kinoform.errors import UsageError
 from kinoform.models.linear import Linear
 from kinoform.models.norm import RMSNorm
-from kinoform.models.tokenizer import Tokens
+from kinoform.models.tokenizer import Tokenizer, Tokens
 
 EPSILON = 1e-6
 HALF_HEADROOM = 1000.0
@@ -57,7 +59,7 @@ UMT5_XXL = TextSpec()
 
 
 class TextEncoder(nn.Module):
-    """Token ids to rows of text features (Raffel et al., 2020; umT5: Chung et al., 2023).
+    """Encoder of token ids to text features (Raffel et al., 2020; umT5: Chung et al., 2023).
 
     No position is added to the embedding, which is not scaled either: order enters through the biases.
     """
@@ -72,9 +74,9 @@ class TextEncoder(nn.Module):
     def forward(
         self, ids: Int[Tensor, "b n"], mask: Int[Tensor, "b n"] | Bool[Tensor, "b n"]
     ) -> Float[Tensor, "b n d"]:
-        """One row for every id, in the dtype of the weights, about unit variance.
+        """Return a feature for every id, in the dtype of the weights, about unit variance.
 
-        `mask` is nonzero at true tokens. Rows of padding are computed too and mean nothing; see `encode`.
+        `mask` is nonzero at true tokens. Features of padding are computed too and mean nothing; see `encode`.
         """
         x = self.token_embedding(ids)
         buckets = relative_buckets(ids.shape[1], self.spec).to(ids.device)
@@ -196,14 +198,36 @@ def initialise(encoder: TextEncoder, generator: torch.Generator) -> None:
         block.norm2.weight.fill_(1)
 
 
-def encode(encoder: TextEncoder, tokens: Tokens) -> Float[Tensor, "b n d"]:
-    """The text features that the transformer reads: rows after a prompt's true length are exactly zero.
+@torch.no_grad()
+def text_features(tokenizer: Tokenizer, encoder: TextEncoder, prompts: Sequence[str]) -> Float[Tensor, "b n d"]:
+    """Return the features of each prompt, exactly zero after its true length, as the official pipeline hands them on.
 
-    Only as many columns as the longest prompt has are computed, since no true row sees padding; the result
+    Warns, once a prompt, of tokens beyond the encoder's limit, which are cut off, and of unknown words.
+    """
+    features: list[Tensor] = []
+    for prompt in prompts:  # one at a time: a prompt's features must not depend on what else is asked for
+        features.append(encode(encoder, _tokens(tokenizer, prompt, encoder.spec.length)))
+    return torch.cat(features)
+
+
+def _tokens(tokenizer: Tokenizer, prompt: str, length: int) -> Tokens:
+    tokens = tokenizer([prompt], length)
+    start = prompt if len(prompt) <= 40 else prompt[:40] + "..."
+    if lost := tokens.lost[0]:
+        warnings.warn(f"the prompt {start!r} is cut at {length} tokens; {lost} are lost", stacklevel=3)
+    if unknown := tokens.unknown[0]:
+        warnings.warn(f"words the model does not know: {', '.join(unknown)}", stacklevel=3)
+    return tokens
+
+
+def encode(encoder: TextEncoder, tokens: Tokens) -> Float[Tensor, "b n d"]:
+    """Return the text features that the transformer reads: zero after a prompt's true length.
+
+    Only as many columns as the longest prompt has are computed, since no true token sees padding; the result
     is padded to the columns of `tokens`. It lies on the encoder's device, in the dtype of its weights.
     """
     device = encoder.token_embedding.weight.device
     longest = int(tokens.mask.any(dim=0).sum())
     mask = tokens.mask[:, :longest].to(device)
-    rows = encoder(tokens.ids[:, :longest].to(device), mask).masked_fill(~mask[..., None], 0)
-    return F.pad(rows, (0, 0, 0, tokens.ids.shape[1] - longest))
+    features = encoder(tokens.ids[:, :longest].to(device), mask).masked_fill(~mask[..., None], 0)
+    return F.pad(features, (0, 0, 0, tokens.ids.shape[1] - longest))

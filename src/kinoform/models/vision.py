@@ -52,8 +52,8 @@ class VisionSpec:
             )
 
     @property
-    def rows(self) -> int:
-        """One for the whole image and one for each patch: 257 in ViT-H/14."""
+    def tokens(self) -> int:
+        """Features of one image: one of the whole and one of each patch, 257 in ViT-H/14."""
         return 1 + (self.image // self.patch) ** 2
 
     def build(self) -> VisionEncoder:
@@ -61,28 +61,28 @@ class VisionSpec:
 
 
 class VisionEncoder(nn.Module):
-    """An image to rows of features. The last block, the norm and the projection after it are never used."""
+    """Encoder of an image to features. The last block, the norm and the projection after it are never used."""
 
     def __init__(self, spec: VisionSpec) -> None:
         super().__init__()
         self.spec = spec
         self.class_embedding = nn.Parameter(torch.zeros(spec.dim))
-        self.positions = nn.Parameter(torch.zeros(spec.rows, spec.dim))
+        self.positions = nn.Parameter(torch.zeros(spec.tokens, spec.dim))
         self.patch_embedding = nn.Parameter(torch.zeros(spec.dim, 3, spec.patch, spec.patch))
         self.norm_in = nn.LayerNorm(spec.dim, eps=spec.eps)
         self.blocks = nn.ModuleList(VisionBlock(spec) for _ in range(spec.layers - 1))
 
     def forward(self, pixels: Float[Tensor, "b 3 image image"]) -> Float[Tensor, "b n d"]:
-        """Features of normalised pixels (see `preprocess`), the whole image's row first; sums are float32."""
+        """Return the features of normalised pixels (see `preprocess`), the whole image's first; sums are float32."""
         patches = rearrange(
             pixels, "b c (h p) (w q) -> b (h w) (c p q)", p=self.spec.patch, q=self.spec.patch
         ).to(self.patch_embedding.dtype)  # fmt: skip
-        rows = patches @ self.patch_embedding.flatten(1).T
-        rows = torch.cat([self.class_embedding.expand(len(rows), 1, -1).to(rows), rows], dim=1) + self.positions
-        rows = layer_norm(rows, self.spec.eps, self.norm_in.weight, self.norm_in.bias)
+        x = patches @ self.patch_embedding.flatten(1).T
+        x = torch.cat([self.class_embedding.expand(len(x), 1, -1).to(x), x], dim=1) + self.positions
+        x = layer_norm(x, self.spec.eps, self.norm_in.weight, self.norm_in.bias)
         for block in self.blocks:
-            rows = block(rows)
-        return rows
+            x = block(x)
+        return x
 
 
 @runtime_checkable
@@ -110,9 +110,10 @@ class VisionBlock(nn.Module):
         self.mlp = nn.Sequential(Linear(spec.dim, spec.dim_ffn), nn.GELU(), Linear(spec.dim_ffn, spec.dim))
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        rows = entering(layer_norm(x, self.eps, self.norm1.weight, self.norm1.bias), self.q, self.k, self.v)
+        normed = entering(layer_norm(x, self.eps, self.norm1.weight, self.norm1.bias), self.q, self.k, self.v)
         q, k, v = (
-            rearrange(part(rows), "b n (heads k) -> b n heads k", heads=self.heads) for part in (self.q, self.k, self.v)
+            rearrange(layer(normed), "b n (heads k) -> b n heads k", heads=self.heads)
+            for layer in (self.q, self.k, self.v)
         )
         x = x + self.o(rearrange(attend(q, k, v), "b n heads k -> b n (heads k)"))
         return x + self.mlp(layer_norm(x, self.eps, self.norm2.weight, self.norm2.bias))
@@ -130,6 +131,6 @@ def preprocess(pixels: Float[Tensor, "b 3 height width"], size: int) -> Float[Te
 
 
 @torch.no_grad()
-def image_rows(encoder: VisionEncoder, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
+def image_features(encoder: VisionEncoder, pixels: Float[Tensor, "b 3 height width"]) -> Float[Tensor, "b n d"]:
     """Features of each image, RGB in [-1, 1] of any size."""
     return encoder(preprocess(pixels, encoder.spec.image))

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from kinoform.conditions.protocols import NOTHING, ConditionerOutput, InpaintingConstraint, LatentConstraints, together
 from kinoform.conditions.standard_inputs import SOURCE_PROMPT
-from kinoform.conditions.text import text_rows
 from kinoform.errors import Interrupted, NonFiniteError, UsageError
 from kinoform.loading.parts import Parts
 from kinoform.models.codec import Codec, CodecSpec, decode_video, latent_size, to_uint8
 from kinoform.models.dit import DiT
+from kinoform.models.text import text_features
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.experts import Experts
@@ -81,7 +81,7 @@ def encode_prompts(parts: Parts, requests: Sequence[Request], machine: Machine, 
     for done, request in enumerate(requests, start=1):
         for text in texts_of(request):
             if text not in rows:
-                rows[text] = text_rows(tokenizer, encoder, [text])
+                rows[text] = text_features(tokenizer, encoder, [text])
         report_progress(on_progress, Progress(stage="text", done=done, total=len(requests)))
     return [_rows(request, rows) for request in requests]
 

@@ -61,15 +61,15 @@ def _encoded(sizes: Sizes, workload: Workload, network: str) -> Iterator[TensorP
     if stills:
         yield TensorPlan(name="frames to encode", shape=(stills, 3, 1, *size), dtype="float32")
     if images and sizes.image is not None:
-        yield TensorPlan(name="image encoder rows", shape=(images, sizes.image.rows, sizes.image.dim), dtype=network)
+        yield TensorPlan(name="image encoder rows", shape=(images, sizes.image.tokens, sizes.image.dim), dtype=network)
 
 
 def _rows(sizes: Sizes, run: DenoiseRun, network: str) -> Iterator[TensorPlan]:
-    """What cross-attention reads, those of a source that joins another counted there too; and the sum of several."""
+    """Plan what cross-attention reads, appended sources with the one that reads them; and the sum of several."""
     dim = sizes.transformer.dim
     for name, count in run.embedded.items():
         yield TensorPlan(name=f"{name} rows, embedded", shape=(1, count, dim), dtype=network)
-    apart = [each.name for each in sizes.transformer.context if each.joins is None]
+    apart = [each.name for each in sizes.transformer.context if each.concat_to is None]
     if len(run.embedded) > 1:
         whole = sum(run.embedded.get(name, 0) for name in apart)
         yield TensorPlan(name="context", shape=(1, whole, dim), dtype=network)

@@ -289,7 +289,7 @@ class _OnceBlock(nn.Module):
         levels = stream.modulation
         self._runs.tokens = max(self._runs.tokens, stream.tokens.shape[1])
         key = (
-            self._kind, method.__name__, stream.guests, _shapes((stream.tokens, levels.rows, levels.index, keys)),
+            self._kind, method.__name__, stream.in_context, _shapes((stream.tokens, levels.rows, levels.index, keys)),
         )  # fmt: skip
         tokens = self._runs.repeated(key)
         if tokens is not None:

@@ -38,7 +38,7 @@ ADAPTERS = {
 }
 """Embedded models with an embedded adapter, and its recipe."""
 
-COMPARED = ("kinoform.mini.adapters:reference_guests", "kinoform.mini.adapters:reference_stream")
+COMPARED = ("kinoform.mini.adapters:in_context_references", "kinoform.mini.adapters:reference_context")
 """Recipes of adapters of which the better one is embedded."""
 
 RELEASED = {

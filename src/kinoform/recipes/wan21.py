@@ -6,9 +6,9 @@ from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.vace import Vace
 from kinoform.conditions.video_to_video import StartVideo
-from kinoform.models.context import ImageStream, TextStream
+from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiTSpec
-from kinoform.models.side_blocks import SideBlocks
+from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vision import VisionSpec
 from kinoform.recipe import BySize, Recipe
 
@@ -61,7 +61,7 @@ def i2v_14b_720p() -> Recipe:
     """
     return Recipe(
         name="i2v-14b-720p",
-        transformers=(_seeing(ImageStream(width=VISION.dim)),),
+        transformers=(_seeing(ImageContext(width=VISION.dim)),),
         image=VISION,
         steps=40,
         shift=SHIFT_OF_IMAGES,
@@ -77,7 +77,7 @@ def flf2v_14b() -> Recipe:
     return replace(
         i2v_14b_720p(),
         name="flf2v-14b",
-        transformers=(_seeing(ImageStream(width=VISION.dim, positions=2 * VISION.rows)),),
+        transformers=(_seeing(ImageContext(width=VISION.dim, positions=2 * VISION.tokens)),),
         steps=50,
         shift=16.0,
         negative_prompt=CUTTING + SHAKING + NEGATIVE,
@@ -90,7 +90,7 @@ def vace_1_3b() -> Recipe:
     return replace(
         t2v_1_3b(),
         name="vace-1.3b",
-        transformers=(replace(SMALL, branches=(SideBlocks(layers=tuple(range(0, SMALL.layers, 2))),)),),
+        transformers=(replace(SMALL, branches=(VaceBlocks(layers=tuple(range(0, SMALL.layers, 2))),)),),
         shift=16.0,
         conditioners=(Vace(),),
     )
@@ -101,11 +101,11 @@ def vace_14b() -> Recipe:
     return replace(
         vace_1_3b(),
         name="vace-14b",
-        transformers=(replace(LARGE, branches=(SideBlocks(layers=tuple(range(0, LARGE.layers, 5))),)),),
+        transformers=(replace(LARGE, branches=(VaceBlocks(layers=tuple(range(0, LARGE.layers, 5))),)),),
         width=1280,
         height=720,
     )
 
 
-def _seeing(stream: ImageStream) -> DiTSpec:
-    return replace(LARGE, in_channels=LARGE.out_channels + MASK_AND_LATENTS, context=(TextStream(), stream))
+def _seeing(stream: ImageContext) -> DiTSpec:
+    return replace(LARGE, in_channels=LARGE.out_channels + MASK_AND_LATENTS, context=(TextContext(), stream))

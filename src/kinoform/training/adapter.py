@@ -83,7 +83,7 @@ class AdapterPlan:
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the
     recipe's negative prompt, for guidance, with the inputs of the negative pass; samples without inputs are up to
     `samples`. Samples with a `base_prompt` weigh `base_weight` in the loss. `encoder` is the plan by which the
-    embedding of an added context stream learns first. `precision` is that of the matrix products.
+    embedding of an added context source learns first. `precision` is that of the matrix products.
     """
 
     name: str

@@ -53,7 +53,7 @@ class CodecOnly:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedEncoder:
-    """Weights of the embedding of a context stream, which was trained by itself; and how far its training went.
+    """Weights of the embedding of a context source, which was trained by itself; and how far its training went.
 
     A `frozen` one stays as it is while the rest of the model learns.
     """
@@ -72,7 +72,7 @@ class TrainedEncoder:
 
 @runtime_checkable
 class EncoderPlan(Protocol):
-    """A training of the embedding of a context stream by itself, before the model that reads it."""
+    """A training of the embedding of a context source by itself, before the model that reads it."""
 
     def train(self, base: DiT, parts: FrozenParts, folder: Path, options: RunOptions) -> TrainedEncoder:
         """Train below `folder`, or go on there; `base` is the finished model. Raises what `train` raises."""

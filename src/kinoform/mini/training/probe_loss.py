@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kinoform.mini.training.dataset import Videos
-from kinoform.models.protocols import Guests, Stream
+from kinoform.models.protocols import InContextTokens, Stream
 from kinoform.ops.norm import layer_norm
 from kinoform.ops.patch import Patch
 from kinoform.world.motions import MOTIONS
@@ -139,7 +139,7 @@ class _FeatureTap(nn.Module):
     def prepare(self, payload: list[Tensor], context: Mapping[str, Tensor], grid: Grid) -> list[Tensor]:
         return payload
 
-    def open(self, stream: Stream, payload: list[Tensor]) -> tuple[Guests | None, Any]:
+    def open(self, stream: Stream, payload: list[Tensor]) -> tuple[InContextTokens | None, Any]:
         return None, payload
 
     def after_block(self, layer: int, stream: Stream, state: list[Tensor]) -> tuple[Stream, Any]:

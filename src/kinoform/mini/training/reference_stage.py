@@ -18,11 +18,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kinoform.conditions.protocols import VideoSize
-from kinoform.conditions.references import ReferenceRows
+from kinoform.conditions.references import ContextReferences
 from kinoform.media.types import InputImage
 from kinoform.mini.training.attributes import ATTRIBUTES, AttributeHeads
 from kinoform.mini.training.dataset import HELD_BACK
-from kinoform.models.context import ReferenceStream, WordStream
+from kinoform.models.context import PseudoWordContext, ReferenceContext
 from kinoform.models.dit import DiT
 from kinoform.ops.drawing import seeded
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
@@ -46,8 +46,8 @@ class ReferenceEncoderConfig:
     No such colour is near to one that is held out with its shape.
     """
 
-    stream: ReferenceStream | WordStream
-    rows: ReferenceRows
+    stream: ReferenceContext | PseudoWordContext
+    rows: ContextReferences
     dim: int
     eps: float
     video: VideoSize

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kinoform.conditions.protocols import VideoSize
-from kinoform.conditions.references import ReferenceRows
+from kinoform.conditions.references import ContextReferences
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
 from kinoform.mini.training.dataset import Videos
@@ -39,7 +39,7 @@ class ReferenceImages:
     `off_palette` show the object in a colour that no word names, as the image does.
     """
 
-    rows: ReferenceRows
+    rows: ContextReferences
     share: float = 0.4
     unnamed: float = 0.6
     off_palette: float = 0.0
@@ -84,7 +84,7 @@ class TransformerBatch(NamedTuple):
     context: dict[str, Tensor]
 
     def parts(self) -> Iterator[tuple[Tensor | slice, dict[str, Tensor]]]:
-        """Group samples with the same context streams besides text; yield their indices and those streams."""
+        """Group samples with the same context sources besides text; yield their indices and those streams."""
         if not self.context:
             yield slice(None), {}
             return
@@ -218,7 +218,7 @@ class TransformerStage:
         if config is None or not len(shown):
             return {"shown": shown, "context": {}}
         rows = [config.rows.read((image,), size, encoders) for image in reference_images if image is not None]
-        return {"shown": shown, "context": {config.rows.stream: torch.cat(rows)}}
+        return {"shown": shown, "context": {config.rows.source: torch.cat(rows)}}
 
     def sample(self, step: int, folder: Path) -> None:
         """Draw videos of the averaged weights by `show`."""

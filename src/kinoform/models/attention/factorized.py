@@ -47,27 +47,27 @@ class Alternating:
 
 
 def within_frames(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
-    """Each frame by itself. Guests are seen from every frame, and see one another."""
+    """Attend within each frame. In-context tokens are seen from every frame, and see one another."""
     video = grid.tokens
-    seen = [_frames(x, grid) for x in (q[:, :video], k[:, :video], v[:, :video])]
+    queries, keys, values = (_frames(x[:, :video], grid) for x in (q, k, v))
     if q.shape[1] == video:
-        return _video(attend(*seen), grid)
-    guests = [x[:, video:] for x in (q, k, v)]
+        return _video(attend(queries, keys, values), grid)
+    added = [x[:, video:] for x in (q, k, v)]
     keys, values = (
         torch.cat([own, repeat(more, "b g heads k -> (b f) g heads k", f=grid.frames)], dim=1)
-        for own, more in zip(seen[1:], guests[1:], strict=True)
+        for own, more in zip((keys, values), added[1:], strict=True)
     )
-    return torch.cat([_video(attend(seen[0], keys, values), grid), attend(*guests)], dim=1)
+    return torch.cat([_video(attend(queries, keys, values), grid), attend(*added)], dim=1)
 
 
 def within_places(q: Heads, k: KeyHeads, v: KeyHeads, grid: Grid) -> Heads:
-    """Each place by itself, at all times. Guests, which are at no place of the video, see one another."""
+    """Attend within each place, at all times. In-context tokens, at no place of the video, see one another."""
     video, places = grid.tokens, grid.height * grid.width
     rows = (rearrange(x[:, :video], "b (f p) heads k -> (b p) f heads k", p=places) for x in (q, k, v))
-    found = rearrange(attend(*rows), "(b p) f heads k -> b (f p) heads k", p=places)
+    attended = rearrange(attend(*rows), "(b p) f heads k -> b (f p) heads k", p=places)
     if q.shape[1] == video:
-        return found
-    return torch.cat([found, attend(*(x[:, video:] for x in (q, k, v)))], dim=1)
+        return attended
+    return torch.cat([attended, attend(*(x[:, video:] for x in (q, k, v)))], dim=1)
 
 
 def _frames(x: KeyHeads, grid: Grid) -> Float[Tensor, "rows p heads k"]:

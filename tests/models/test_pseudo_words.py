@@ -5,21 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kinoform.models.context import ReaderSpec, WordStream
-from kinoform.models.dit import joined
+from kinoform.models.context import PseudoWordContext, ReferenceEncoderSpec
+from kinoform.models.dit import concatenated
 from kinoform.models.protocols import ContextSpec
 from kinoform.ops.patch import grid_of
 from tests.models.recorded import gap, spread
 from tests.models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
 from tests.support.refusals import refused
 
-STREAM = WordStream(width=6, words=3, reader=ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
+STREAM = PseudoWordContext(width=6, words=3, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
 SAYING = replace(TINY, context=(TEXT, STREAM))
 
 
 def test_the_protocols_are_kept() -> None:
     assert isinstance(STREAM, ContextSpec)
-    assert STREAM.joins == "text" and not STREAM.gated
+    assert STREAM.concat_to == "text" and not STREAM.gated
 
 
 @pytest.mark.parametrize("count", [1, 16])
@@ -59,8 +59,8 @@ def test_its_rows_are_read_as_rows_of_the_prompt() -> None:
 
 def test_streams_that_join_nothing_stay_apart() -> None:
     rows = {"text": noise(1, 1, 2, 4), "reference": noise(2, 1, 3, 4)}
-    assert joined(rows, (TEXT, replace(STREAM, joins=None))) == rows
-    assert torch.equal(joined(rows, (TEXT, STREAM))["text"], torch.cat(list(rows.values()), dim=1))
+    assert concatenated(rows, (TEXT, replace(STREAM, concat_to=None))) == rows
+    assert torch.equal(concatenated(rows, (TEXT, STREAM))["text"], torch.cat(list(rows.values()), dim=1))
 
 
 def test_words_of_images_alone_are_refused() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kinoform.models.dit import DiT, initialise
 from kinoform.models.protocols import Branch, BranchSpec, Mesh, Modulation, Stream
-from kinoform.models.side_blocks import Control, SideBlocks, SideBranch
+from kinoform.models.vace_blocks import VaceBlocks, VaceBranch, VaceContext
 from kinoform.ops.patch import unpatch
 from kinoform.ops.rope import grid_positions, rotary
 from kinoform.types import Conditions, Level
@@ -18,27 +18,27 @@ from tests.models.test_mesh import on_two_ranks
 from tests.models.toys import GRID, TIMES, TINY, TOLD, GuestSpec, Images, noise, random_dit, run, video
 from tests.support.refusals import refused
 
-SIDE = SideBlocks(channels=5, layers=(0, 2))
+SIDE = VaceBlocks(channels=5, layers=(0, 2))
 SPEC = replace(TINY, branches=(SIDE,))
 BY_TOKEN = torch.where(torch.arange(GRID.tokens) % 2 == 0, 100.0, 600.0)[None]
 LEVEL = Level(sigma=0.6, timestep=600.0)
 
 
 def controlled(seed: int = 12, scale: float = 1.0, told: Conditions = TOLD) -> Conditions:
-    return replace(told, branches={"vace": Control(latents=video(seed, channels=5), scale=scale)})
+    return replace(told, branches={"vace": VaceContext(latents=video(seed, channels=5), scale=scale)})
 
 
 def other_prompt(told: Conditions) -> Conditions:
     return replace(told, context={"text": noise(14, 1, 3, 10)})
 
 
-def side_of(model: DiT) -> SideBranch:
+def side_of(model: DiT) -> VaceBranch:
     branch = model.branches["vace"]
-    assert isinstance(branch, SideBranch)
+    assert isinstance(branch, VaceBranch)
     return branch
 
 
-def stacked(model: DiT, x: Tensor, control: Control, times: Tensor) -> Tensor:
+def stacked(model: DiT, x: Tensor, control: VaceContext, times: Tensor) -> Tensor:
     """The official order, written plainly: every hint first, held together, then the main blocks."""
     side, blocks = side_of(model), list(model.blocks)
     embed = model.patch_embedding
@@ -72,7 +72,7 @@ def test_it_keeps_the_protocol():
 
 @pytest.mark.parametrize("times", [TIMES, BY_TOKEN], ids=["one level", "levels by token"])
 def test_hints_one_by_one_equal_all_hints_first(times: Tensor):
-    model, control = random_dit(SPEC), Control(latents=video(12, channels=5), scale=0.6)
+    model, control = random_dit(SPEC), VaceContext(latents=video(12, channels=5), scale=0.6)
     ours = run(model, video(), replace(TOLD, branches={"vace": control}), times)
     assert torch.equal(ours, stacked(model, video(), control, times))
 
@@ -125,20 +125,20 @@ def test_samples_of_a_batch_have_their_own_control():
     model = random_dit(SPEC)
     x, controls = torch.cat([video(2), video(3)]), torch.cat([video(seed, channels=5) for seed in (12, 13)])
     told = Conditions(
-        context={"text": TOLD.context["text"].expand(2, -1, -1)}, branches={"vace": Control(latents=controls)}
+        context={"text": TOLD.context["text"].expand(2, -1, -1)}, branches={"vace": VaceContext(latents=controls)}
     )
     together = model(x, TIMES.expand(2), model.prepare(told, GRID))
     for place, seed in enumerate((12, 13)):
         assert gap(together[place : place + 1], run(model, x[place : place + 1], controlled(seed))) < 1e-5
 
 
-# Guests and ranks
+# InContextTokens and ranks
 
 CROWDED = replace(TINY, branches=(GuestSpec(), SIDE, GuestSpec(name="more")))
 
 
 def crowd(seed: int, told: Conditions) -> Conditions:
-    """Guests that are invited before the side blocks open, and after."""
+    """InContextTokens that are invited before the side blocks open, and after."""
     before, after = Images(video(seed, frames=1), -1.0, 0.0), Images(video(seed + 1, frames=2), 7.5, 250.0)
     return replace(told, branches={"guests": before, **told.branches, "more": after})
 
@@ -185,16 +185,16 @@ def test_two_ranks_give_what_one_gives(guests: bool, share: float):
 @pytest.mark.parametrize("layers", [(), (-1, 0), (2, 0), (0, 0)])
 def test_layers_that_do_not_ascend_are_refused(layers: tuple[int, ...]):
     with refused("spec_inconsistent"):
-        SideBlocks(layers=layers)
+        VaceBlocks(layers=layers)
 
 
 def test_a_layer_that_the_model_lacks_is_refused():
     with refused("spec_inconsistent", "layer 3"):
-        SideBlocks(layers=(0, 3)).build(TINY)
+        VaceBlocks(layers=(0, 3)).build(TINY)
 
 
 @pytest.mark.parametrize("latents", [video(1, channels=4), video(1, channels=5, frames=4), noise(1, 1, 5, 3, 3, 4)])
 def test_a_control_of_another_size_is_refused(latents: Tensor):
-    told = replace(TOLD, branches={"vace": Control(latents=latents)})
+    told = replace(TOLD, branches={"vace": VaceContext(latents=latents)})
     with refused("wrong_shape", "5 channels"):
         random_dit(SPEC).prepare(told, GRID)

@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kinoform.models.context import ImageEmbedding, ImageStream, Reader, ReaderSpec, ReferenceStream
+from kinoform.models.context import (
+    ImageContext,
+    ImageEmbedding,
+    ReferenceContext,
+    ReferenceEncoder,
+    ReferenceEncoderSpec,
+)
 from kinoform.models.dit import DiT
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, attach
 from kinoform.models.protocols import ContextSpec
@@ -14,13 +20,13 @@ from tests.models.recorded import gap, spread
 from tests.models.toys import TEXT, TINY, TOLD, noise, random_dit, run, video
 from tests.support.refusals import refused
 
-SPEC = ReaderSpec(dim=8, heads=2, layers=2, dim_ffn=12)
-STREAM = ReferenceStream(width=6, reader=SPEC)
-PLAIN = ReferenceStream(width=6)
+SPEC = ReferenceEncoderSpec(dim=8, heads=2, layers=2, dim_ffn=12)
+STREAM = ReferenceContext(width=6, encoder=SPEC)
+PLAIN = ReferenceContext(width=6)
 READING = replace(TINY, context=(TEXT, STREAM))
 
 
-def built(stream: ReferenceStream) -> torch.nn.Module:
+def built(stream: ReferenceContext) -> torch.nn.Module:
     module = stream.build(TINY.dim, TINY.eps).requires_grad_(False)
     spread(module, 1)
     return module
@@ -34,7 +40,7 @@ def test_the_protocols_are_kept() -> None:
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with refused("spec_not_divisible", "3", "8"):
-        ReaderSpec(dim=8, heads=3)
+        ReferenceEncoderSpec(dim=8, heads=3)
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -65,13 +71,13 @@ def test_rows_have_no_order_but_what_they_say() -> None:
 def test_it_is_a_layer_then_blocks_of_the_image_encoder() -> None:
     module, rows = built(STREAM), noise(2, 1, 5, 6)
     reader, embedding = module
-    assert isinstance(reader, Reader) and isinstance(embedding, ImageEmbedding)
+    assert isinstance(reader, ReferenceEncoder) and isinstance(embedding, ImageEmbedding)
     naive = torch.nn.functional.layer_norm(rows, (6,), reader.norm_in.weight, reader.norm_in.bias, SPEC.eps)
     naive = reader.enter(naive)
     for block in reader.blocks:
         assert isinstance(block, VisionBlock)
         naive = block(naive)
-    plain = ImageStream(width=SPEC.dim).build(TINY.dim, TINY.eps)
+    plain = ImageContext(width=SPEC.dim).build(TINY.dim, TINY.eps)
     plain.load_state_dict(embedding.state_dict())
     assert len(reader.blocks) == SPEC.layers and gap(module(rows), plain(naive)) < 1e-5
 
