@@ -11,6 +11,7 @@ from kinoform.mini.recipe import mini
 from kinoform.plan.modules import codec_count, text_count
 from kinoform.plan.transformer import transformer_count
 from kinoform.recipes.wan21 import t2v_1_3b
+from kinoform.version import __version__
 
 ROOT = Path(__file__).parents[1]
 TOUR = ROOT / "docs" / "tour.md"
@@ -50,6 +51,13 @@ def test_the_table_of_inputs_is_that_of_the_fields() -> None:
     page = ROOT / "docs" / "inputs.md"
     writer = runpy.run_path(str(ROOT / "docs" / "inputs_table.py"))
     assert writer["written"](page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8")
+
+
+def test_citation_and_changelog_have_the_version() -> None:
+    version = re.escape(__version__)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {version} \(\d{{4}}-\d\d-\d\d\)$", changelog, re.MULTILINE)
 
 
 def test_the_tour_quotes_the_source() -> None:
