@@ -34,7 +34,7 @@ SHARED = {
     "recipes/catalogue.py": LOADING,
     "recipes/load.py": LOADING,
     "loading/lora.py": {*LOADING} - {"decode"},
-    "families/usable.py": LOADING,
+    "families/released.py": LOADING,
 }
 """Files whose sentences every one of these commands may say."""
 
