@@ -38,8 +38,8 @@ def written(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str
     return folder / "style.safetensors"
 
 
-def opened(path: Path, **options: bool) -> LoRAFile:
-    return open_lora(path, layers(), **options)
+def opened(path: Path, *, ignore_unknown: bool = False) -> LoRAFile:
+    return open_lora(path, layers(), ignore_unknown=ignore_unknown)
 
 
 @cache

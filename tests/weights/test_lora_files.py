@@ -152,7 +152,7 @@ def test_alpha_over_rank_is_the_scale_and_without_alpha_it_is_one(dtype: torch.d
     assert file.scales == (2 / RANK,)
     down, up = pair().values()
     assert torch.allclose(changes(attach_file(base(), file, 0.5))[Q], 0.5 * 2 / RANK * up @ down, atol=1e-6)
-    assert "rank 4, alpha / rank 0.5 x strength 0.8 = 0.4" in file.told(0.8)
+    assert "rank 4, alpha / rank 0.5 x strength 0.8 = 0.4" in file.description(0.8)
 
 
 def test_layers_of_other_wan_models_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_layers_of_other_wan_models_are_left_out_and_counted(tmp_path: Path) -> 
     tensors = pair() | {name: value for module in absent for name, value in pair(module).items()}
     file = opened(written(tmp_path, tensors))
     assert (len(file.changes), file.absent, file.unknown) == (1, absent, ())
-    assert "1 layers changed, 4 of other Wan models left out, 0 unknown" in file.told(1.0)
+    assert "1 layers changed, 4 of other Wan models left out, 0 unknown" in file.description(1.0)
     image = layer_sizes(base(replace(WITH_IMAGE, context=(*TRANSFORMER.context, ImageContext(width=DIM)))))
     assert len(open_lora(file.path, image).changes) == 3
 

@@ -4,13 +4,18 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from kinoform.checkpoints import formats, gguf_header, reader
+from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import Header
+from kinoform.families.identify import inspect_path
+from kinoform.loading.lora import with_loras
+from kinoform.loading.lora_file import open_lora
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.recipes.catalogue import ASSETS
 from kinoform.recipes.load import load
@@ -18,6 +23,7 @@ from tests.support.comfy_files import write_comfy_folders
 from tests.support.diffusers_folder import write_diffusers_folder
 from tests.support.official_folder import SINGLE, TEXT_FILE, write_official_folder
 from tests.support.refusals import refused
+from tests.weights.lora_fixtures import layers, pair, written
 
 CPU = torch.device("cpu")
 
@@ -110,3 +116,35 @@ def test_a_file_that_changes_behind_its_header_is_refused(
     change(tmp_path / "wan" / SINGLE)
     with refused(code):
         parts.transformer(torch.float32, CPU)
+
+
+def test_a_lora_is_read_once_from_its_load_to_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, pair())
+    opens: Counter[Path] = Counter()
+    original = Path.open
+
+    def counted(path: Path, *arguments: Any, **options: Any) -> Any:
+        opens[path] += 1
+        return original(path, *arguments, **options)
+
+    write_official_folder(tmp_path / "wan")
+    base = released_parts(tmp_path / "wan")
+    monkeypatch.setattr(Path, "open", counted)
+    parts = with_loras(base, [(file, 1.0)], lambda line: None)
+    assert opens[file] == 3, "to look at its first bytes, to parse its header, to read it"
+    assert parts.lora_hashes == (file_hash(file),)
+    opens.clear()
+    assert parts.fingerprint() != base.fingerprint()
+    parts.transformer(torch.float32, CPU)
+    assert not opens[file]
+
+
+def test_a_lora_in_shards_is_read_whole_or_refused_as_inspect_does(tmp_path: Path) -> None:
+    first, second = (tmp_path / f"style-{number:05d}-of-00002.safetensors" for number in (1, 2))
+    down, up = pair().items()
+    save_file(dict([down]), first)
+    for act in (inspect_path, lambda path: open_lora(path, layers())):
+        with refused("weights_missing", second.name):
+            act(first)
+    save_file(dict([up]), second)
+    assert len(open_lora(first, layers()).changes) == 1 and inspect_path(first)[0].sizes["modules"] == 1

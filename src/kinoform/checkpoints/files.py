@@ -1,15 +1,19 @@
 """A checkpoint: tensors by name, whatever files they lie in; shapes are known before any data is read."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from kinoform.checkpoints.file_sets import files_at
-from kinoform.checkpoints.formats import Stored, pickle_stored, stored
+from kinoform.checkpoints.file_sets import files_at, shards_of
+from kinoform.checkpoints.formats import Stored, pickle_stored, read_data, stored
 from kinoform.checkpoints.gguf import gguf_stored
-from kinoform.checkpoints.headers import PICKLES, Header
+from kinoform.checkpoints.hashes import file_hash
+from kinoform.checkpoints.headers import PICKLES, SAFETENSORS, Entry, Header
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles, check_unchanged
 
 
@@ -40,8 +44,34 @@ def open_checkpoint(path: Path, reader: HeaderReader | None = None) -> Checkpoin
 
 
 def open_file(file: Path) -> Checkpoint:
-    """Open the header of one file, though it be a shard. Raises WeightsError."""
-    return checkpoint_of(HeaderReader().open(file, (file,)))
+    """Open the header of one file, or those of its set where it is a shard. Raises WeightsError."""
+    return checkpoint_of(HeaderReader().open(file, shards_of(file)))
+
+
+def read_file(file: Path) -> tuple[Checkpoint, str]:
+    """Read one file whole, and once: its tensors, which stay in memory, and the SHA-256 of the same bytes in hex.
+
+    A shard brings the others of its set. Other formats than safetensors are opened as by `open_file`, and hashed apart.
+    Raises WeightsError.
+    """
+    opened = HeaderReader().open(file, shards_of(file))
+    checkpoint = checkpoint_of(opened)
+    if file.suffix.lower() not in SAFETENSORS:
+        return checkpoint, file_hash(file)
+    data = {path: read_data(path, 0, (path.stat().st_size,), torch.uint8) for path in opened.files}
+    starts = {header.path: header.data_start for header in opened.headers}
+    tensors = {
+        name: replace(
+            tensor,
+            read=partial(_part_of, data[tensor.file], starts[tensor.file], opened.tensors[name], tensor.dtype),
+        )
+        for name, tensor in checkpoint.tensors.items()
+    }
+    return replace(checkpoint, tensors=tensors), hashlib.sha256(data[file].numpy().data).hexdigest()
+
+
+def _part_of(data: Tensor, start: int, entry: Entry, dtype: torch.dtype) -> Tensor:
+    return data[start + entry.begin : start + entry.end].clone().view(dtype).view(entry.shape)
 
 
 def checkpoint_of(opened: OpenedFiles) -> Checkpoint:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kinoform.checkpoints.files import Checkpoint, open_file, read_file
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import model_hash
 from kinoform.checkpoints.write import METADATA, Outgoing, write_safetensors
@@ -46,18 +47,24 @@ def with_loras(
 
     A strength is for all transformers, or one for each, of which 0 leaves the file out.
 
-    Headers are read now, and `report` gets one line for each file; the matrices are read with the
-    transformer, in the dtype of its products. The fingerprint tells files and strengths apart. Adapters have
-    the name of their file. Warns when a change is far smaller or larger than changes are. Raises WeightsError
+    Each file is read now, once, and `report` gets one line for it; it stays in memory until the parts are gone. Its
+    matrices are cast to the dtype of a layer's products. The fingerprint tells files and strengths apart. Adapters
+    have the name of their file. Warns when a change is far smaller or larger than changes are. Raises WeightsError
     as `open_lora` does, UsageError for a strength that is no number from -100 to 100.
     """
     if not loras:
         return parts
-    opened = open_loras(parts.transformer_specs, loras, report, ignore_unknown=ignore_unknown)
+    hashes: dict[Path, str] = {}
+
+    def read(path: Path) -> Checkpoint:
+        checkpoint, hashes[path] = read_file(path)
+        return checkpoint
+
+    opened = open_loras(parts.transformer_specs, loras, report, ignore_unknown=ignore_unknown, read=read)
 
     def fingerprint() -> str:
         files = [
-            f"{model_hash(file.files)} {strength!r}" + (f" {index}" if index else "")
+            f"{hashes[file.path]} {model_hash(file.files[1:])} {strength!r} {index}"
             for index, applied in enumerate(opened)
             for file, strength in applied
         ]
@@ -65,7 +72,10 @@ def with_loras(
 
     loaders = zip(parts.transformers, opened, strict=True)
     return replace(
-        parts, transformers=tuple(partial(_with_files, load, files) for load, files in loaders), fingerprint=fingerprint
+        parts,
+        transformers=tuple(partial(_with_files, load, files) for load, files in loaders),
+        fingerprint=fingerprint,
+        lora_hashes=tuple(hashes[path] for path, _ in loras),
     )
 
 
@@ -75,18 +85,22 @@ def open_loras(
     report: Callable[[str], None],
     *,
     ignore_unknown: bool = False,
+    read: Callable[[Path], Checkpoint] = open_file,
 ) -> list[list[tuple[LoRAFile, float]]]:
-    """Read the headers of the files that go onto each transformer; see `with_loras`."""
+    """Open the files that go onto each transformer, each once and as `read` does; see `with_loras`."""
+    for _, strengths in loras:
+        check_per_expert("the strength of a LoRA", strengths, len(specs), -STRONGEST, STRONGEST)
+    checkpoints = {path: read(path) for path in dict.fromkeys(path for path, _ in loras)}
     opened: list[list[tuple[LoRAFile, float]]] = []
     for index, spec in enumerate(specs):
-        layers, applied = layer_sizes(on_meta(spec.build)), []
+        layers = layer_sizes(on_meta(spec.build))
+        applied: list[tuple[LoRAFile, float]] = []
         where = "" if len(specs) == 1 else f"transformer {index + 1}: "
         for path, strengths in loras:
-            check_per_expert("the strength of a LoRA", strengths, len(specs), -STRONGEST, STRONGEST)
             strength = of_expert(strengths, index)
             if strength or not isinstance(strengths, tuple):
-                file = open_lora(path, layers, ignore_unknown=ignore_unknown)
-                report(where + file.told(strength))
+                file = open_lora(path, layers, ignore_unknown=ignore_unknown, checkpoint=checkpoints[path])
+                report(where + file.description(strength))
                 applied.append((file, strength))
         opened.append(applied)
     return opened

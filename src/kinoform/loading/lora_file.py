@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kinoform.checkpoints.files import open_file
+from kinoform.checkpoints.files import Checkpoint, open_file
 from kinoform.checkpoints.formats import Stored
 from kinoform.errors import WeightsError
 from kinoform.families import released_models
@@ -67,8 +67,8 @@ class LoRAFile:
         """alpha / rank, each that occurs; 1 where the file says no alpha."""
         return tuple(sorted({change.alpha / change.rank for change in self.changes.values()}))
 
-    def told(self, strength: float) -> str:
-        """One line for people: what is applied and what is not, and how strongly it counts."""
+    def description(self, strength: float) -> str:
+        """One line for people: the layers that are changed and those left out, and the scale of the change."""
         ranks = sorted({change.rank for change in self.changes.values()})
         counts = f"{len(self.changes)} layers changed, {len(self.absent)} of other Wan models left out, "
         counts += f"{len(self.unknown)} unknown"
@@ -90,14 +90,17 @@ class _Sorted:
     unknown: list[str] = field(default_factory=list)
 
 
-def open_lora(path: Path, layers: Sizes, *, ignore_unknown: bool = False) -> LoRAFile:
-    """Open what a file changes of a model with these layers. Reads the header, and the numbers called alpha.
+def open_lora(
+    path: Path, layers: Sizes, *, ignore_unknown: bool = False, checkpoint: Checkpoint | None = None
+) -> LoRAFile:
+    """Open what a file changes of a model with these layers. Reads the numbers called alpha, and the header, unless
+    the file is opened already, as the `checkpoint`.
 
     Raises WeightsError for a damaged file, a dialect or a method that is not read, names that no Wan model has (unless
     `ignore_unknown`), matrices without their other half or of another model's size, an alpha that is no
     positive number, and when nothing of the file belongs to this model.
     """
-    checkpoint = open_file(path)
+    checkpoint = checkpoint or open_file(path)
     tensors = checkpoint.tensors
     dialect = lora_dialect(tensors)
     _check_dialect(path, dialect)

@@ -57,6 +57,7 @@ class Parts:
     is None for a model without image encoder. `family` is that of the transformer, None in
     kinoform's own folders; `models` are the released models whose weights these may be, none for a model of
     another size; `notes` are sentences about settings and inputs that the names of the weights call for.
+    `lora_hashes` are the SHA-256 of the LoRA files on the transformers, in their order.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -70,6 +71,7 @@ class Parts:
     family: Family | None = None
     models: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    lora_hashes: tuple[str, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
     image_spec: VisionSpec | None = None
 

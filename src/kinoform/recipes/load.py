@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.hub import is_hub_id
 from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader
@@ -144,7 +143,10 @@ def load(
     for place, notes in ((name, parts.notes), *((file, notes_on_names((file.name,))) for file, _ in files)):
         for note in notes:
             report(f"{place}: {note}")
-    applied = tuple(map(_applied, files))
+    applied = tuple(
+        Lora(origin=Origin(file=file.name, sha256=sha256), strength=strength)
+        for (file, strength), sha256 in zip(files, parts.lora_hashes, strict=True)
+    )
     return Pipeline(
         recipe=made, parts=parts, machine=machine, extend=extend, loras=applied, address=recipe, takers=takers
     )
@@ -220,11 +222,6 @@ def _fetched_again(name: str) -> Iterator[None]:
         raise WeightsError(
             f"{error}; what is missing is fetched by: kinoform download {name}", code=error.code
         ) from error
-
-
-def _applied(lora: tuple[Path, PerExpert]) -> Lora:
-    file, strength = lora
-    return Lora(origin=Origin(file=file.name, sha256=file_hash(file)), strength=strength)
 
 
 def _existing(place: PathLike | None) -> Path | None:
