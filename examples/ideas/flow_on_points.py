@@ -68,7 +68,7 @@ class PointsStage:
         return {name: values[self._rank.slice(count)] for name, values in whole.items()}
 
     def loss(self, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
-        x = noised(batch["x0"], batch["sigma"], batch["noise"])
+        x = noised(batch["x0"], batch["noise"], batch["sigma"])
         velocity = self._net(torch.cat([x, batch["sigma"][:, None]], dim=1))
         return flow_matching_loss(velocity, batch["noise"], batch["x0"])
 

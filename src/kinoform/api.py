@@ -176,6 +176,7 @@ if TYPE_CHECKING:
     from kinoform.solvers.guidance import ZeroStar as ZeroStar
     from kinoform.solvers.levels import dpmpp_levels as dpmpp_levels
     from kinoform.solvers.levels import level_at as level_at
+    from kinoform.solvers.levels import noised as noised
     from kinoform.solvers.levels import unipc_levels as unipc_levels
     from kinoform.solvers.sampler import Denoise as Denoise
     from kinoform.solvers.sampler import Run as Run
@@ -191,7 +192,6 @@ if TYPE_CHECKING:
     from kinoform.training.metrics import read_metrics as read_metrics
     from kinoform.training.objective import LevelSampling as LevelSampling
     from kinoform.training.objective import flow_matching_loss as flow_matching_loss
-    from kinoform.training.objective import noised as noised
     from kinoform.training.objective import predict_velocity as predict_velocity
     from kinoform.training.objective import velocity_target as velocity_target
     from kinoform.training.optimizer import AdamSpec as AdamSpec
@@ -289,7 +289,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "Solvers, samplers and guidance": {
         "kinoform.solvers.base": "Solver State Step sample initial_state velocity_at data_prediction interval",
-        "kinoform.solvers.levels": "unipc_levels dpmpp_levels level_at",
+        "kinoform.solvers.levels": "unipc_levels dpmpp_levels level_at noised",
         "kinoform.solvers.euler": "Euler",
         "kinoform.solvers.dpmpp": "DPMSolver",
         "kinoform.solvers.unipc": "UniPC",
@@ -310,7 +310,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.training.adapter": "AdapterPlan Sample Samples",
         "kinoform.training.optimizer": "OptimizerSpec AdamSpec MuonSpec Schedule every_matrix no_matrix",
         "kinoform.training.ema": "EMASpec",
-        "kinoform.training.objective": "LevelSampling flow_matching_loss noised predict_velocity velocity_target",
+        "kinoform.training.objective": "LevelSampling flow_matching_loss predict_velocity velocity_target",
         "kinoform.training.distributed": "Rank",
         "kinoform.training.rng": "step_generator",
         "kinoform.training.metrics": "Measurement read_metrics",

@@ -37,7 +37,8 @@ from kinoform.solvers.experts import PerExpert
 from kinoform.solvers.field import guided
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
-from kinoform.solvers.sampler import first_step, noised
+from kinoform.solvers.levels import noised
+from kinoform.solvers.sampler import first_step
 from kinoform.types import Level
 from tests.conditions.in_hand import image, random_module
 from tests.support.refusals import refused
@@ -98,7 +99,7 @@ def by_hand(pipe: Pipeline, asked: Request, period: int = 1) -> torch.Tensor:
             return velocities[index]
 
         first = first_step(STEPS, constraints.strength)
-        x = noise if constraints.init_latents is None else noised(constraints.init_latents, noise, levels[first])
+        x = noise if constraints.init_latents is None else noised(constraints.init_latents, noise, levels[first].sigma)
         known = constraints.inpainting
         kept = None if known is None else lambda x, level: known.impose(x, level, noise)
         *_, last = sample(asked.solver, velocity, x, levels, start=first, constrain=kept)

@@ -22,8 +22,9 @@ from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Solver
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, PlainGuidance, ZeroStar
+from kinoform.solvers.levels import noised
 from kinoform.solvers.names import SOLVERS
-from kinoform.solvers.sampler import Denoise, noised
+from kinoform.solvers.sampler import Denoise
 from kinoform.types import Level
 from tests.support.named_inputs import named
 from tests.support.refusals import refused
@@ -111,7 +112,7 @@ def test_inside_a_mask_at_strength_1_nothing_of_the_video_is_begun_with(
     noise = noise_of(pipe.parts.codec_spec, asked)()
     half = noise.shape[-1] // 2
     assert torch.equal(x[..., half:], noise[..., half:]), "white"
-    assert torch.equal(x[..., :half], noised(start_of(pipe, asked), noise, level)[..., :half]), "black"
+    assert torch.equal(x[..., :half], noised(start_of(pipe, asked), noise, level.sigma)[..., :half]), "black"
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.99, 5), (0.5, 3), (0.34, 2), (0.01, 1)])
@@ -124,7 +125,7 @@ def test_it_begins_with_the_mixture_of_video_and_noise(
     levels = asked.solver.levels(6, asked.shift)
     x, level, _ = seen[0]
     noise = noise_of(pipe.parts.codec_spec, asked)()
-    assert level == levels[6 - steps] and torch.equal(x, noised(start_of(pipe, asked), noise, level))
+    assert level == levels[6 - steps] and torch.equal(x, noised(start_of(pipe, asked), noise, level.sigma))
     assert [level for _, level, _ in seen] == list(levels[6 - steps : 6])
     assert [(each.done, each.total) for each in told if each.stage == "denoise"] == [
         (i + 1, steps) for i in range(steps)

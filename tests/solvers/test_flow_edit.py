@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kinoform.solvers.base import Step, sample
 from kinoform.solvers.flow_edit import FlowEdit
+from kinoform.solvers.levels import noised
 from kinoform.solvers.names import name_of, sampler_of
-from kinoform.solvers.sampler import Denoise, Run, Sampler, first_step, noised
+from kinoform.solvers.sampler import Denoise, Run, Sampler, first_step
 from kinoform.types import CLEAN, Field, Level
 from tests.solvers.toy import SOLVERS, gap, noise
 from tests.support.refusals import refused
@@ -96,7 +97,7 @@ def test_from_a_video_it_begins_with_the_mixture_of_its_level(first: int) -> Non
     run = run_of(watched, first=first, solver="unipc2")
     steps = list(Denoise().steps(run))
     x, level = seen[0]
-    assert level == run.levels[first] and torch.equal(x, noised(VIDEO, FIRST_NOISE, level))
+    assert level == run.levels[first] and torch.equal(x, noised(VIDEO, FIRST_NOISE, level.sigma))
     assert [step.index for step in steps] == list(range(first, 10))
 
 
@@ -112,7 +113,7 @@ def test_kept_values_stay_and_the_rest_moves() -> None:
     place[..., 0] = True
 
     def constrain(x: Tensor, level: Level) -> Tensor:
-        return torch.where(place, noised(VIDEO, FIRST_NOISE, level), x)
+        return torch.where(place, noised(VIDEO, FIRST_NOISE, level.sigma), x)
 
     for sampler in (Denoise(), FlowEdit(), FlowEdit(plain_steps=4)):
         made = last(sampler.steps(replace(run_of(normal(SHIFT), normal(0.0), first=2), constrain=constrain)))

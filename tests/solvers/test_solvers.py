@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.solvers.base import Solver, State, Step, resume, sample
+from kinoform.solvers.base import Solver, State, Step, sample
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.field import Stateful
@@ -97,19 +97,6 @@ def test_bfloat16_is_widened_once(solver: Solver) -> None:
     assert same(path, wide)
 
 
-@every_solver
-def test_resumed_runs_equal_whole_ones(solver: Solver) -> None:
-    """From any step, more than once: a step is a value, and nothing is kept elsewhere."""
-    levels = solver.levels(7, 5.0)
-    whole = list(sample(solver, counting(wave), X, levels))
-    assert [step.field_state for step in whole] == [1, 2, 3, 4, 5, 6, 7]
-    for step in whole:
-        for _ in range(2):
-            rest = list(resume(solver, counting(wave), step, levels))
-            assert same(rest, whole[step.index + 1 :])
-            assert [after.field_state for after in rest] == list(range(step.index + 2, 8))
-
-
 def test_euler_is_the_first_order() -> None:
     uncorrected = UniPC(order=1, uncorrected=frozenset(range(50)))
     for steps, shift in [(1, 1.0), (4, 5.0), (20, 3.0)]:
@@ -138,7 +125,6 @@ def test_kept_values_are_imposed_at_the_start_and_after_each_step(solver: Solver
     assert all((step.x[:, :, 0] == step.level.sigma).all() for step in path)
     free = run(solver, X, 6)
     assert all(gap(a.x[:, :, 1], b.x[:, :, 1]) < 2e-6 for a, b in zip(path, free, strict=True))
-    assert same(list(resume(solver, wave, path[2], levels, constrain=constrain)), path[3:])
 
 
 def test_steps_are_taken_only_when_asked_for() -> None:
@@ -189,7 +175,6 @@ def test_solvers_are_values() -> None:
 def test_a_step_too_many_is_refused(solver: Solver) -> None:
     levels = solver.levels(4, 5.0)
     last = run(solver, X, 4)[-1]
-    assert list(resume(solver, wave, last, levels)) == []
     for index in (4, -1):
         with refused("value_out_of_range", f"step {index} "):
             solver.step(last.state, wave, levels, index)

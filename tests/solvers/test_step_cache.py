@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinoform.solvers.base import resume, sample
+from kinoform.solvers.base import sample
 from kinoform.solvers.cache import EasyCache, FixedIntervalCache, Rule, cached
 from kinoform.solvers.experts import switched
 from kinoform.solvers.field import Stateful
@@ -75,16 +75,6 @@ def test_drift_expects_the_measured_rate() -> None:
     assert field.evaluate(2.21 * ones, LEVELS[2], field_state)[1].reuses == 0
 
 
-@pytest.mark.parametrize("rule", [FixedIntervalCache(period=3), EasyCache(limit=0.2)])
-def test_a_cached_run_resumes(rule: Rule) -> None:
-    """The cache travels in the step: whoever goes on reuses what would have been reused."""
-    whole = list(sample(UniPC(), cached(wave, rule), X, LEVELS))
-    for step in whole:
-        rest = list(resume(UniPC(), cached(wave, rule), step, LEVELS))
-        assert len(rest) == 11 - step.index
-        assert all(torch.equal(a.x, b.x) for a, b in zip(rest, whole[step.index + 1 :], strict=True))
-
-
 def test_a_field_used_twice_shares_nothing() -> None:
     field = cached(wave, FixedIntervalCache(period=2))
     one, two = (list(sample(UniPC(), field, X, LEVELS)) for _ in range(2))
@@ -93,10 +83,13 @@ def test_a_field_used_twice_shares_nothing() -> None:
 
 def test_experts_do_not_reuse_each_other() -> None:
     rule = FixedIntervalCache(period=100)
-    experts = switched((cached(lambda x, level: x, rule), cached(lambda x, level: -x, rule)), (0.5,))
-    _, field_state = experts.evaluate(X, level_at(0.9), None)
-    velocity, _ = experts.evaluate(X, level_at(0.3), field_state)
-    assert torch.equal(velocity, -X)
+    high, low = (lambda x, level: x), (lambda x, level: -x)
+    alone = switched((cached(high, rule), cached(low, rule)), (0.5,))
+    for experts in (alone, cached(switched((high, low), (0.5,)), rule)):
+        _, field_state = experts.evaluate(X, level_at(0.9), None)
+        kept, field_state = experts.evaluate(2 * X, level_at(0.6), field_state)
+        velocity, _ = experts.evaluate(X, level_at(0.3), field_state)
+        assert torch.equal(kept, X) and torch.equal(velocity, -X)
 
 
 def test_the_inner_memory_waits_while_the_cache_answers() -> None:

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from kinoform.solvers.levels import noised
 from kinoform.training.objective import (
     LevelSampling,
     flow_matching_loss,
-    noised,
     shifted,
     shifted_uniform,
     timesteps,
@@ -21,12 +21,12 @@ def draw(shape: tuple[int, ...], shift: float, *, stratified: bool = False, seed
 
 
 def test_the_ends_of_the_path_are_the_data_and_the_noise() -> None:
-    assert torch.equal(noised(X0, torch.zeros(5), NOISE), X0)
-    assert torch.equal(noised(X0, torch.ones(5), NOISE), NOISE)
+    assert torch.equal(noised(X0, NOISE, torch.zeros(5)), X0)
+    assert torch.equal(noised(X0, NOISE, torch.ones(5)), NOISE)
 
 
 def test_each_video_has_its_own_level() -> None:
-    x = noised(X0, torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0]), NOISE)
+    x = noised(X0, NOISE, torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0]))
     assert torch.equal(x[0::2], X0[0::2])
     assert torch.equal(x[1::2], NOISE[1::2])
 
@@ -34,13 +34,13 @@ def test_each_video_has_its_own_level() -> None:
 def test_the_velocity_leads_back_to_the_data_and_on_to_the_noise() -> None:
     sigma = torch.linspace(0.1, 0.9, 5)
     level = sigma[:, None, None, None, None]
-    x, v = noised(X0, sigma, NOISE), velocity_target(X0, NOISE)
+    x, v = noised(X0, NOISE, sigma), velocity_target(X0, NOISE)
     torch.testing.assert_close(x - level * v, X0)
     torch.testing.assert_close(x + (1 - level) * v, NOISE)
 
 
 def test_the_velocity_is_the_derivative_of_the_path() -> None:
-    step = (noised(X0, torch.full((5,), 0.75), NOISE) - noised(X0, torch.full((5,), 0.25), NOISE)) / 0.5
+    step = (noised(X0, NOISE, torch.full((5,), 0.75)) - noised(X0, NOISE, torch.full((5,), 0.25))) / 0.5
     torch.testing.assert_close(step, velocity_target(X0, NOISE))
 
 

@@ -17,8 +17,9 @@ from kinoform.models.text import TextSpec
 from kinoform.models.vae import VAESpec
 from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
+from kinoform.solvers.levels import noised
 from kinoform.training.frozen import FrozenParts
-from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, timesteps
+from kinoform.training.objective import LevelSampling, flow_matching_loss, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.types import Conditions
@@ -122,7 +123,7 @@ def test_low_precision_rounds_what_is_computed_with_and_not_what_is_learnt(tmp_p
         assert parameter.grad.any() or ".k.bias" in name, name
     rounded = cast_weights(stage.transformer().requires_grad_(), torch.bfloat16)
     assert isinstance(rounded, DiT)
-    x = noised(batch.x0, batch.sigma, batch.noise)
+    x = noised(batch.x0, batch.noise, batch.sigma)
     prepared = rounded.prepare(Conditions(context={"text": batch.rows}), grid_of(x, model.spec.patch))
     velocity = rounded(x, timesteps(batch.sigma), prepared)
     assert torch.equal(loss, flow_matching_loss(velocity, batch.noise, batch.x0))

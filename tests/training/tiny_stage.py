@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kinoform.solvers.levels import noised
 from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.loop import train
-from kinoform.training.objective import LevelSampling, flow_matching_loss, noised
+from kinoform.training.objective import LevelSampling, flow_matching_loss
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 from kinoform.training.stage import RunOptions, TrainingSpec
 
@@ -65,7 +66,7 @@ class TinyStage:
         step, x0, noise, sigma = batch
         if self._at:
             self._at(step)
-        velocity = self.net(torch.cat([noised(x0, sigma, noise), sigma[:, None]], dim=1))
+        velocity = self.net(torch.cat([noised(x0, noise, sigma), sigma[:, None]], dim=1))
         return flow_matching_loss(velocity, noise, x0) * self.poisoned.get(step, 1.0)
 
     def sample(self, step: int, folder: Path) -> None:

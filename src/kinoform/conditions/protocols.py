@@ -18,6 +18,7 @@ from kinoform.models.codec import Codec, CodecSpec
 from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.numbers import Number, Whole
 from kinoform.ops.patch import Patch
+from kinoform.solvers.levels import noised
 from kinoform.types import Conditions, Latents, Level
 
 
@@ -58,7 +59,7 @@ class InpaintingConstraint:
     def impose(self, x: Latents, level: Level, noise: Latents) -> Latents:
         values = self.latents.to(x)
         if self.noised:
-            values = (1 - level.sigma) * values + level.sigma * noise.to(x)
+            values = noised(values, noise.to(x), level.sigma)
         return torch.where(self.mask.to(x.device), values, x)
 
 

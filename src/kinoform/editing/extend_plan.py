@@ -135,9 +135,6 @@ FORMS: tuple[tuple[frozenset[InputField[Any]], AsInputs], ...] = (
 )
 """Inputs that a model must take, and the form of the context for them; the first that fits is used."""
 
-KNOWN = frozenset((FRAMES, EXACT_SIZE, VIDEO, MASK))
-"""Inputs that hand over the known frames, so that the caller cannot give them."""
-
 CONTEXT_INPUTS = frozenset((FRAMES, EXACT_SIZE, VIDEO, MASK))
 """Inputs that give the context, so that the caller cannot give them."""
 

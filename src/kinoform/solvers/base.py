@@ -55,7 +55,7 @@ class Solver(Protocol):
 class Step:
     """Result of the loop: step `index` is done and `x` has come to `level`, that is levels[index + 1].
 
-    `state` and `field_state` are all that `resume` needs to go on from here.
+    `state` and `field_state` are the states of the solver and of the field.
     """
 
     index: int
@@ -90,19 +90,7 @@ def sample(
     """
     _check(levels, start)
     first = x if constrain is None else constrain(x, levels[start])
-    before = Step(index=start - 1, level=levels[start], state=solver.init(first), field_state=None)
-    return _run(solver, stateful(field), levels, before, constrain)
-
-
-def resume(
-    solver: Solver, field: Field, step: Step, levels: tuple[Level, ...], *, constrain: Constraint | None = None
-) -> Iterator[Step]:
-    """Go on after `step` as if the loop had never stopped; after the last step nothing is left to yield.
-
-    Raises UsageError where `step` is no step of the list or sigma does not fall strictly.
-    """
-    _check(levels, step.index)
-    return _run(solver, stateful(field), levels, step, constrain)
+    return _run(solver, stateful(field), solver.init(first), levels, start, constrain)
 
 
 def initial_state(x: Latents, history: History) -> State[History]:
@@ -142,15 +130,21 @@ def _check(levels: tuple[Level, ...], start: int) -> None:
 
 
 def _run(
-    solver: Solver, field: StatefulField, levels: tuple[Level, ...], before: Step, constrain: Constraint | None
+    solver: Solver,
+    field: StatefulField,
+    state: State[Any],
+    levels: tuple[Level, ...],
+    start: int,
+    constrain: Constraint | None,
 ) -> Iterator[Step]:
-    for index in range(before.index + 1, len(levels) - 1):
-        level, evaluated = levels[index + 1], _WithState(field, before.field_state)
-        state = solver.step(before.state, evaluated, levels, index)
+    field_state = None
+    for index in range(start, len(levels) - 1):
+        level, evaluated = levels[index + 1], _WithState(field, field_state)
+        state = solver.step(state, evaluated, levels, index)
         if constrain is not None:
             state = replace(state, x=constrain(state.x, level))
-        before = Step(index=index, level=level, state=state, field_state=evaluated.field_state)
-        yield before
+        field_state = evaluated.field_state
+        yield Step(index=index, level=level, state=state, field_state=field_state)
 
 
 class _WithState:

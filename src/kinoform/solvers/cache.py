@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from kinoform.numbers import real, settle, whole
+from kinoform.solvers.experts import per_expert
 from kinoform.solvers.field import Stateful, StatefulField, stateful
 from kinoform.types import Field, Latents, Level, Velocity
 
@@ -39,10 +40,12 @@ class Rule(Protocol):
 def cached(field: Field, rule: Rule) -> StatefulField:
     """Evaluate `field` only where `rule` does not call for the velocity of the last evaluation again.
 
-    Cache each expert by itself, `switched((cached(high, rule), cached(low, rule)), boundaries)`, or the
-    second begins with a velocity of the first.
+    Each expert of a `switched` field has a cache of its own: none begins with a velocity of another.
     """
-    inner = stateful(field)
+    return per_expert(field, lambda expert: _cached(stateful(expert), rule))
+
+
+def _cached(inner: StatefulField, rule: Rule) -> StatefulField:
 
     def evaluate(x: Latents, level: Level, last: VelocityEvaluation | None) -> tuple[Velocity, VelocityEvaluation]:
         if last is not None and rule.reuse(x, level, last):

@@ -1,12 +1,15 @@
 """Experts: several transformers, each for a range of noise levels, as in Wan 2.2 A14B."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from kinoform.errors import UsageError
 from kinoform.numbers import real
-from kinoform.solvers.field import Stateful, StatefulField, stateful
+from kinoform.solvers.field import StatefulField, stateful
 from kinoform.solvers.levels import TIMESTEPS
 from kinoform.types import Field, Latents, Level, Velocity
 
@@ -22,8 +25,16 @@ def expert_at(level: Level, boundaries: Sequence[float]) -> int:
     return sum(level.timestep < TIMESTEPS * boundary for boundary in boundaries)
 
 
-def switched(experts: Sequence[Field], boundaries: Sequence[float]) -> StatefulField:
-    """Evaluate at each level the expert whose range it is in, by `expert_at`; each keeps its own state.
+@dataclass(frozen=True, slots=True)
+class Switched(StatefulField):
+    """Velocity of the expert of each level; see `switched`."""
+
+    experts: tuple[StatefulField, ...]
+    boundaries: tuple[float, ...]
+
+
+def switched(experts: Sequence[Field], boundaries: Sequence[float]) -> Switched:
+    """Return the field that evaluates the expert of each level, by `expert_at`; each keeps its own state.
 
     `experts` are one more than the `boundaries`, that of the highest noise first.
     """
@@ -35,12 +46,21 @@ def switched(experts: Sequence[Field], boundaries: Sequence[float]) -> StatefulF
         velocity, own = fields[index].evaluate(x, level, states[index])
         return velocity, (*states[:index], own, *states[index + 1 :])
 
-    return Stateful(evaluate)
+    return Switched(evaluate, fields, tuple(boundaries))
+
+
+def per_expert(field: Field, wrap: Callable[[Field], Field]) -> StatefulField:
+    """Wrap the field of each expert by itself, so that no state of `wrap` is carried from one expert to the next."""
+    if isinstance(field, Switched):
+        return switched([per_expert(expert, wrap) for expert in field.experts], field.boundaries)
+    return stateful(wrap(field))
 
 
 def check_boundaries(boundaries: object) -> tuple[float, ...]:
     """Return the boundaries as plain numbers. Raises UsageError unless they fall, all between 0 and 1."""
-    values = tuple(real("a boundary", value, 0.0, 1.0) for value in _sequence("boundaries", boundaries, "(0.875,)"))
+    if not _is_sequence(boundaries):
+        raise UsageError(f"boundaries must be a tuple such as (0.875,), not {boundaries!r}", code="wrong_type")
+    values = tuple(real("a boundary", value, 0.0, 1.0) for value in boundaries)
     if not all(0 < value < 1 for value in values) or not all(low < high for high, low in pairwise(values)):
         raise UsageError(
             f"boundaries are {values}; each must lie between 0 (clean) and 1 (noise), and below the one before it",
@@ -54,7 +74,7 @@ def check_per_expert(name: str, value: object, experts: int, lowest: float, high
 
     Raises UsageError, with `name`, for values out of range, and for more or fewer numbers than experts.
     """
-    if not isinstance(value, list | tuple):
+    if not _is_sequence(value):
         return real(name, value, lowest, highest)
     if len(value) != experts:
         models = "one transformer" if experts == 1 else f"{experts} transformers"
@@ -75,7 +95,5 @@ def written(value: PerExpert) -> str:
     return ",".join(str(number).removesuffix(".0") for number in (value if isinstance(value, tuple) else (value,)))
 
 
-def _sequence(name: str, value: object, example: str) -> Sequence[object]:
-    if isinstance(value, list | tuple):
-        return value
-    raise UsageError(f"{name} must be a tuple such as {example}, not {value!r}", code="wrong_type")
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, list | tuple)

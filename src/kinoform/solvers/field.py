@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import torch
 
@@ -38,7 +38,7 @@ StatefulField: TypeAlias = Stateful[Velocity]
 def stateful(function: Callable[[Latents, Level], T]) -> Stateful[T]:
     """Return `function` itself where it has a state; otherwise lift it: its state stays None."""
     if isinstance(function, Stateful):
-        return function
+        return cast("Stateful[T]", function)
     return Stateful(lambda x, level, state: (function(x, level), None))
 
 

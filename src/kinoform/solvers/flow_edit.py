@@ -10,7 +10,8 @@ import torch
 from kinoform.errors import UsageError
 from kinoform.numbers import real, settle, whole
 from kinoform.solvers.base import State, Step, initial_state, interval, sample, velocity_at
-from kinoform.solvers.sampler import Run, noised
+from kinoform.solvers.levels import noised
+from kinoform.solvers.sampler import Run
 from kinoform.types import CLEAN, Field, Latents, Level, Velocity
 
 MOST_AVERAGES, MOST_GUIDANCE, MOST_PLAIN = 100, 100.0, 1000
@@ -71,14 +72,14 @@ class FlowEdit:
             state = State(x=edited, x0=x0, history=None)
             yield Step(index=index, level=target, state=state, field_state=None)
         if turn < len(run.levels) - 1:
-            x = (edited - video) + noised(video, run.noise, run.levels[turn])
+            x = (edited - video) + noised(video, run.noise, run.levels[turn].sigma)
             yield from sample(run.solver, run.field, x, run.levels, start=turn, constrain=run.constrain)
 
     def _difference(self, run: Run, source: Field, video: Latents, edited: Latents, level: Level) -> Velocity:
         """How the video changes, on the mean over noises; (edited - video) first, which is exactly 0 at the start."""
         total = torch.zeros_like(video)
         for _ in range(self.averages):
-            noisy = noised(video, run.draw(), level)
+            noisy = noised(video, run.draw(), level.sigma)
             beside = (edited - video) + noisy
             total += velocity_at(beside, run.field, level) - velocity_at(noisy, source, level)
         return total / self.averages

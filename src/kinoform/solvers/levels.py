@@ -4,6 +4,7 @@ import math
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.errors import UsageError
@@ -21,6 +22,14 @@ def shifted(u: Value, shift: float) -> Value:
     Esser et al. 2024, "Scaling rectified flow transformers", section 5.3.2.
     """
     return (shift * u) / (1 + (shift - 1) * u)
+
+
+def noised(
+    x0: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"], sigma: float | Float[Tensor, " b"]
+) -> Float[Tensor, "b *shape"]:
+    """Return x = (1 - sigma) x0 + sigma noise, at one level or at one for each sample; exact at 0 and at 1."""
+    level = sigma.reshape(-1, *[1] * (x0.ndim - 1)) if isinstance(sigma, Tensor) else sigma
+    return (1 - level) * x0 + level * noise
 
 
 def unipc_levels(steps: int, shift: float) -> tuple[Level, ...]:

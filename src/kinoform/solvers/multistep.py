@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kinoform.types import Latents, Level
 
@@ -67,7 +68,9 @@ def weights(places: Sequence[float], h: float) -> tuple[float, ...]:
     if len(places) < 2:
         return (0.5,) * len(places)
     finite = [place for place in places if math.isfinite(place)]
-    solved = iter(np.linalg.solve(np.vander(finite, increasing=True).T, moments(h, len(finite))).tolist())
+    vandermonde: NDArray[np.float64] = np.vander(finite, increasing=True)
+    solution: NDArray[np.floating] = np.linalg.solve(np.transpose(vandermonde), np.array(moments(h, len(finite))))
+    solved = iter(float(value) for value in solution)
     return tuple(next(solved) if math.isfinite(place) else 0.0 for place in places)
 
 

@@ -1,10 +1,10 @@
-"""The names by which people ask for solvers, samplers and guidance, and by which videos remember theirs."""
+"""Names of solvers, samplers and guidance rules, as options and the parameters of a video write them."""
 
 import ast
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from kinoform.errors import UsageError, nearest
 from kinoform.solvers.base import Solver
@@ -21,25 +21,25 @@ SOLVERS: dict[str, Solver] = {"unipc": UniPC(), "dpm++": DPMSolver(), "euler": E
 SAMPLERS: dict[str, Sampler] = {"denoise": Denoise(), "flow-edit": FlowEdit()}
 GUIDANCE: dict[str, Guidance] = {"cfg": PlainGuidance(), "interval": Interval(), "zero-star": ZeroStar()}
 FUNCTIONS: dict[str, Callable[[float], float]] = {"midpoint": midpoint, "heun": heun}
-"""What options that are functions may be."""
+"""Functions that options may name."""
 
-LONGEST = 200
-"""Characters of options that are read."""
+MAX_LENGTH = 200
+"""Largest length of options, in characters."""
 
 
 def name_of(value: Solver | Sampler | Guidance) -> str:
-    """A name that is read again, such as `unipc` or `unipc(order=3)`; for others their own description."""
+    """Return a name to be read again, such as `unipc` or `unipc(order=3)`; the repr of a value of another type."""
     for name, known in {**SOLVERS, **SAMPLERS, **GUIDANCE}.items():
         if type(value) is type(known) and is_dataclass(value):
-            values = {each.name: getattr(value, each.name) for each in fields(value)}
-            changed = {option: here for option, here in values.items() if here != getattr(known, option)}
-            written = ", ".join(f"{option}={_written(here)}" for option, here in changed.items())
+            values = {item.name: getattr(value, item.name) for item in fields(value)}
+            changes = {option: own for option, own in values.items() if own != getattr(known, option)}
+            written = ", ".join(f"{option}={_written(own)}" for option, own in changes.items())
             return f"{name}({written})" if written else name
     return repr(value)
 
 
 def solver_of(name: str) -> Solver:
-    """The solver of a name as `name_of` writes it. The text is not trusted: only values are read from it.
+    """Return the solver of a name as `name_of` writes it. The text is not trusted: only values are read from it.
 
     Raises UsageError for an unknown name, and for an option that the solver has not or that is of another kind.
     """
@@ -47,12 +47,12 @@ def solver_of(name: str) -> Solver:
 
 
 def sampler_of(name: str) -> Sampler:
-    """The sampler of a name; read and refused as by `solver_of`."""
+    """Return the sampler of a name; read and refused as by `solver_of`."""
     return _named(name, "sampler", SAMPLERS, "flow-edit(averages=2)")
 
 
 def guidance_of(name: str) -> Guidance:
-    """The rule of guidance of a name; read and refused as by `solver_of`."""
+    """Return the guidance rule of a name; read and refused as by `solver_of`."""
     return _named(name, "guidance rule", GUIDANCE, "interval(low=0.2, high=0.9)")
 
 
@@ -62,42 +62,41 @@ def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
     if match is None or known is None:
         own = f"; a {what} of your own is an argument of a recipe ({what.replace(' ', '_')}=)" if ":" in name else ""
         raise UsageError(
-            f"no {what} {name[:LONGEST]!r}; {nearest(name[:LONGEST], table)}{own}",
+            f"no {what} {name[:MAX_LENGTH]!r}; {nearest(name[:MAX_LENGTH], table)}{own}",
             code="unknown_solver" if table is SOLVERS else "unknown_name",
         )
     try:
-        given = _options(match[2] or "")
+        changes = _options(match[2] or "")
     except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
         raise UsageError(
-            f"the options of {what} {name[:LONGEST]!r} cannot be read; write for example {example}", code="bad_value"
+            f"the options of {what} {name[:MAX_LENGTH]!r} cannot be read; write for example {example}", code="bad_value"
         ) from error
-    options = {each.name for each in fields(known)}  # type: ignore[arg-type]
-    for option, value in given.items():
-        kind = type(getattr(known, option)) if option in options else None
-        if kind is float and type(value) is int:
-            given[option] = float(value)
-        elif type(value) is not kind:
+    options = {item.name: getattr(known, item.name) for item in fields(known)}  # type: ignore[arg-type]
+    for option, value in changes.items():
+        if isinstance(options.get(option), float) and type(value) is int:
+            changes[option] = float(value)
+        elif option not in options or type(value) is not type(options[option]):
             raise UsageError(
                 f"the {what} {match[1]!r} has no option {option}={value!r}; write for example {example}",
                 code="unknown_option",
             )
-    return replace(known, **given)  # type: ignore[type-var]
+    return replace(known, **changes)  # type: ignore[type-var]
 
 
 def _written(value: object) -> str:
     if callable(value):
         return getattr(value, "__name__", repr(value))
-    return repr(set(value)) if isinstance(value, frozenset) else repr(value)
+    return repr(set(cast("frozenset[object]", value))) if isinstance(value, frozenset) else repr(value)
 
 
 def _options(text: str) -> dict[str, object]:
-    """Keyword arguments whose values are literals or names in FUNCTIONS."""
-    if len(text) > LONGEST:
+    """Parse keyword arguments whose values are literals or names in FUNCTIONS."""
+    if len(text) > MAX_LENGTH:
         raise ValueError
     call = ast.parse(f"options({text})", mode="eval").body
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
         raise ValueError
-    options = {str(each.arg): _value(each.value) for each in call.keywords}
+    options = {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
     if len(options) < len(call.keywords):
         raise ValueError
     return options
@@ -107,4 +106,4 @@ def _value(node: ast.expr) -> object:
     if isinstance(node, ast.Name):
         return FUNCTIONS[node.id]
     value = ast.literal_eval(node)
-    return frozenset(value) if isinstance(value, set) else value
+    return frozenset(cast("set[object]", value)) if isinstance(value, set) else value

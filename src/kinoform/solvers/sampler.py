@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from kinoform.solvers.base import Constraint, Solver, Step, sample
 from kinoform.solvers.experts import PerExpert
 from kinoform.solvers.guidance import Guidance, reads_negative
+from kinoform.solvers.levels import noised
 from kinoform.types import Field, Latents, Level
 
 SLACK = 1e-4
@@ -19,10 +20,10 @@ SLACK = 1e-4
 class Run:
     """Material of a sampler for one video.
 
-    `field` is the velocity of the prompt. `levels` are those of the solver, and the video begins at
-    levels[first]. `noise` is the video's own, `draw` gives other noise at each call. `start` are latents of a
-    video to begin from; `source` is the velocity of what that video shows, at a guidance scale; both are None
-    where nothing is given. `constrain` re-imposes known values.
+    `field` is the velocity of the prompt; where it is of several experts, wrap it by `experts.per_expert`. `levels` are
+    those of the solver, and the video begins at levels[first]. `noise` is the video's own, `draw` gives other noise at
+    each call. `start` are the latents of a video to begin from, `source` is the velocity of its description at a
+    guidance scale; None where a request has none. `constrain` re-imposes known values.
     """
 
     solver: Solver
@@ -87,13 +88,8 @@ class Denoise:
 
     def steps(self, run: Run) -> Iterator[Step]:
         start = run.start if run.first else None
-        x = run.noise if start is None else noised(start, run.noise, run.levels[run.first])
+        x = run.noise if start is None else noised(start, run.noise, run.levels[run.first].sigma)
         return sample(run.solver, run.field, x, run.levels, start=run.first, constrain=run.constrain)
-
-
-def noised(x0: Latents, noise: Latents, level: Level) -> Latents:
-    """x at a level: (1 - sigma) x0 + sigma noise."""
-    return (1 - level.sigma) * x0 + level.sigma * noise
 
 
 def first_step(steps: int, strength: float) -> int:

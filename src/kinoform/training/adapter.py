@@ -27,13 +27,14 @@ from kinoform.models.codec import to_signed
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
 from kinoform.recipe import Recipe
+from kinoform.solvers.levels import noised
 from kinoform.training.checkpoint import held
 from kinoform.training.collate import collate, group_similar
 from kinoform.training.devices import apart
 from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.frozen import CodecOnly, EncoderPlan, FrozenParts, TrainedEncoder
 from kinoform.training.loop import finished
-from kinoform.training.objective import LevelSampling, TrainableModel, noised, predict_velocity, velocity_target
+from kinoform.training.objective import LevelSampling, TrainableModel, predict_velocity, velocity_target
 from kinoform.training.plan import TrainingRun, shared
 from kinoform.training.rng import step_generator
 from kinoform.training.stage import RunOptions, TrainingSpec, step_flops
@@ -253,7 +254,7 @@ class AdapterStage:
         x0 = torch.cat([torch.cat(images), x0], dim=2) if prefix_frames else x0
         noise = torch.stack([item.noise[:, MAX_PREFIX - prefix_frames :] for item in samples])
         sigma = torch.stack([item.sigma for item in samples])
-        x, target = noised(x0, sigma, noise), velocity_target(x0, noise)
+        x, target = noised(x0, noise, sigma), velocity_target(x0, noise)
         prompts = {n: item.sample.base_prompt for n, item in enumerate(samples) if item.sample.base_prompt is not None}
         by_base = list(prompts)
         if by_base and prefix_frames:

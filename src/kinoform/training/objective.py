@@ -62,14 +62,6 @@ def timesteps(sigma: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return TIMESTEPS * sigma
 
 
-def noised(
-    x0: Float[Tensor, "b *shape"], sigma: Float[Tensor, " b"], noise: Float[Tensor, "b *shape"]
-) -> Float[Tensor, "b *shape"]:
-    """Return x_t = (1 - sigma) x0 + sigma eps; sigma 0 gives the data, 1 the noise, both exactly."""
-    level = sigma.reshape(-1, *[1] * (x0.ndim - 1))
-    return (1 - level) * x0 + level * noise
-
-
 def velocity_target(x0: Float[Tensor, "b *shape"], noise: Float[Tensor, "b *shape"]) -> Float[Tensor, "b *shape"]:
     """Return v = eps - x0 = dx_t / dsigma, hence x0 = x_t - sigma v."""
     return noise - x0

@@ -20,9 +20,10 @@ from kinoform.mini.training.probe_loss import FeatureTap, ProbeHead, ProbeLoss, 
 from kinoform.models.dit import DiT, DiTSpec, initialise, keeps_float32
 from kinoform.ops.drawing import seeded
 from kinoform.ops.patch import Patch
+from kinoform.solvers.levels import noised
 from kinoform.training.distributed import Rank
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
-from kinoform.training.objective import LevelSampling, flow_matching_loss, noised, predict_velocity
+from kinoform.training.objective import LevelSampling, flow_matching_loss, predict_velocity
 from kinoform.training.rng import step_generator
 from kinoform.training.stage import step_flops
 from kinoform.types import Conditions, Latents, Velocity
@@ -181,7 +182,7 @@ class TransformerStage:
         )
 
     def loss(self, batch: TransformerBatch) -> Float[Tensor, ""]:
-        x = noised(batch.x0, batch.sigma, batch.noise)
+        x = noised(batch.x0, batch.noise, batch.sigma)
         rounded = {
             f"model.{name}": weight if keeps_float32(name) else weight.to(self.config.precision)
             for name, weight in self._model.model.named_parameters()
