@@ -89,7 +89,7 @@ def test_an_option_of_the_video_changes_what_it_says(option: str) -> None:
 @pytest.mark.parametrize("option", OUTPUT)
 def test_an_option_of_the_file_changes_what_it_says(option: str) -> None:
     value, expected = OUTPUT[option]
-    before, after = OutputOptions().how(1), replace(OutputOptions(), **{option: value}).how(1)
+    before, after = OutputOptions().save_options(1), replace(OutputOptions(), **{option: value}).save_options(1)
     assert {field.name for field in fields(before) if getattr(before, field.name) != getattr(after, field.name)} == {
         expected
     }

@@ -14,7 +14,7 @@ from tests.support.command_line import Run
 from tests.support.refusals import refused
 
 CPU = MachineOptions(device="cpu")
-FIRST = ComparedModel(model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=2))
+FIRST = ComparedModel(model=ModelOptions(model="mini"), machine=CPU, video=VideoOptions(steps=2))
 FEW = ("--level", "L1", "--count", 1, "--device", "cpu")
 
 
@@ -83,17 +83,17 @@ def test_another_precision_is_another_side(kinoform: Run, painted: list[dict]) -
 
 def test_settings_that_are_not_said_are_those_of_the_first() -> None:
     assert beside(FIRST, "steps=8,guidance_scale=3") == ComparedModel(
-        model=ModelOptions(model="mini"), machine=CPU, made=VideoOptions(steps=8, guidance_scale="3")
+        model=ModelOptions(model="mini"), machine=CPU, video=VideoOptions(steps=8, guidance_scale="3")
     )
     assert beside(FIRST, "other") == ComparedModel(
-        model=ModelOptions(model="other"), machine=CPU, made=VideoOptions(steps=2)
+        model=ModelOptions(model="other"), machine=CPU, video=VideoOptions(steps=2)
     )
     scales = beside(FIRST, "guidance_scale=4, 3.5,steps=8")
-    assert scales.made == VideoOptions(steps=8, guidance_scale="4, 3.5")
-    assert scales.made.changes() == {"steps": 8, "guidance_scale": (4.0, 3.5)}
+    assert scales.video == VideoOptions(steps=8, guidance_scale="4, 3.5")
+    assert scales.video.changes() == {"steps": 8, "guidance_scale": (4.0, 3.5)}
     far = beside(FIRST, "some/folder, solver=unipc(order=3, lower_order_final=False),shift = 4")
-    assert (far.model.model, far.made.shift, far.made.steps) == ("some/folder", 4.0, 2)
-    assert far.made.solver == "unipc(order=3, lower_order_final=False)"
+    assert (far.model.model, far.video.shift, far.video.steps) == ("some/folder", 4.0, 2)
+    assert far.video.solver == "unipc(order=3, lower_order_final=False)"
 
 
 def test_a_path_may_hold_any_sign(here: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_path_may_hold_any_sign(here: Path) -> None:
     (here / "a=1").mkdir()
     assert beside(FIRST, "a=1,b").model.model == "a=1,b"
     changed = beside(FIRST, "a=1,steps=3")
-    assert (changed.model.model, changed.made.steps) == ("a=1", 3)
+    assert (changed.model.model, changed.video.steps) == ("a=1", 3)
 
 
 @pytest.mark.parametrize(

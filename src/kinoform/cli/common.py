@@ -20,7 +20,7 @@ from kinoform.cli.settings import SETTINGS, settings_file, settings_in, variable
 from kinoform.errors import UsageError
 from kinoform.version import __version__
 
-TOLD = {name for name, (_, mark) in SETTINGS.items() if not mark.private} | {"seed", "count", "force"}
+LOGGED = {name for name, (_, mark) in SETTINGS.items() if not mark.private} | {"seed", "count", "force"}
 """Options that are told of when a command starts: none that holds a prompt or may be named after one."""
 
 RIVALS = ("frames", "seconds")
@@ -55,11 +55,11 @@ class Command(TyperCommand):
             return _show(ctx, file)
         if log is not None:
             console.listen(RunLog(log, None if prompts else console.private))
-        begun = monotonic()
-        console.tell(Started(command=str(ctx.info_name), version=__version__, options=_options(ctx)))
+        start = monotonic()
+        console.emit(Started(command=str(ctx.info_name), version=__version__, options=_options(ctx)))
 
         def finished(code: int) -> None:
-            console.tell(Finished(exit_code=code, seconds=round(monotonic() - begun, 3)))
+            console.emit(Finished(exit_code=code, seconds=round(monotonic() - start, 3)))
 
         try:
             value = super().invoke(ctx)
@@ -126,7 +126,7 @@ def _settle(ctx: Context) -> None:
 
 
 def _options(ctx: Context) -> dict[str, object]:
-    given = (name for name in sorted(TOLD & ctx.params.keys()) if _origin(ctx, name) != RANKS[0])
+    given = (name for name in sorted(LOGGED & ctx.params.keys()) if _origin(ctx, name) != RANKS[0])
     return {name: _plain(ctx.params[name]) for name in given}
 
 

@@ -70,24 +70,24 @@ def streams() -> bool:
     return json_stream in _listeners.get()
 
 
-def tell(event: Event) -> None:
+def emit(event: Event) -> None:
     for listener in _listeners.get():
         listener(event)
 
 
 def note(text: str) -> None:
     """A line for people."""
-    tell(Note(message=text))
+    emit(Note(message=text))
 
 
 def warn(text: str) -> None:
-    tell(Caution(message=text))
+    emit(Caution(message=text))
 
 
 def fail(error: KinoformError) -> int:
     """Tell of an error in one sentence, and return its exit code."""
     kind = next(item.__name__ for item in type(error).__mro__ if item.__module__ == KinoformError.__module__)
-    tell(Failure(kind=kind, code=error.code, message=str(error), exit_code=error.exit_code))
+    emit(Failure(kind=kind, code=error.code, message=str(error), exit_code=error.exit_code))
     return error.exit_code
 
 
@@ -95,7 +95,7 @@ def result(text: str, data: Mapping[str, object], *, as_json: bool) -> None:
     """One result: text, or the data as JSON on one line of ASCII, which any terminal and locale can carry."""
     if not streams():
         _print(line_of(data) if as_json else printable(text), sys.stdout)
-    tell(Result(result=data))
+    emit(Result(result=data))
 
 
 def keep_private(*texts: str | None) -> None:

@@ -71,15 +71,15 @@ def decode(
             code="latents_inconsistent",
         )
     kept, codec_name, crf = params.pop("upscale", 1), params.pop("codec", None), params.pop("crf", None)
-    how = replace(
+    saving = replace(
         output,
         codec=codec_name if isinstance(codec_name, str) else None,
         crf=crf if isinstance(crf, int) else None,
-    ).how(kept if isinstance(kept, int) else 1)
-    check(name, shape, how)
+    ).save_options(kept if isinstance(kept, int) else 1)
+    check(name, shape, saving)
     fps = _fps(latents, params)
     with bars() as on_progress:
-        result = save(Video(frames=pipeline.frames(values, on_progress), fps=fps, params=params), name, how)
+        result = save(Video(frames=pipeline.frames(values, on_progress), fps=fps, params=params), name, saving)
     if Path(video_name(latents) or "").name == Path(name).name:
         latents.unlink(missing_ok=True)
     console.result(name, result, as_json=output.as_json)
@@ -101,11 +101,11 @@ def _output(file: Path, output: str | None) -> str:
     """The video's place: beside its latents, under the name that it was to have, unless another is given."""
     from kinoform.checkpoints.latents import SUFFIX
     from kinoform.cli.latents import video_name
-    from kinoform.cli.output import placed
+    from kinoform.cli.output import output_path
 
     name = video_name(file)
     if output is not None:
-        return placed(output, Path(name or f"{file.stem}.mp4").name)
+        return output_path(output, Path(name or f"{file.stem}.mp4").name)
     if name is None:
         raise UsageError(
             f"{file} is not named like kept latents, VIDEO{SUFFIX}; name the video with -o", code="output_name_missing"

@@ -18,8 +18,8 @@ def doctor(as_json: AsJson = False) -> None:
     Versions, devices, memory, kernels, the embedded model, and what to do next. A row with ! is to be mended,
     one with - is worth knowing.
     """
-    found = examine()
-    console.result("\n".join(_lines(found)), found.as_json(), as_json=as_json)
+    report = examine()
+    console.result("\n".join(_lines(report)), report.as_json(), as_json=as_json)
 
 
 def _lines(report: DoctorReport) -> Iterator[str]:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.option_groups import OutputOptions
-from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, command, option, varied
+from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, AsJson, command, option
 from kinoform.cli.progress import MB, megabytes
 from kinoform.errors import Interrupted, UsageError, nearest
 from kinoform.families import released_for, released_models
@@ -24,7 +23,7 @@ def download(
     output: Annotated[Path | None, option(OUTPUT, "A folder, else one in the cache.", "-o", "--output")] = None,
     only_list: Annotated[bool, option(OUTPUT, "List files and sizes, fetch nothing.", "--list")] = False,
     *,
-    told: Annotated[OutputOptions, varied(only=("as_json",))],
+    as_json: AsJson = False,
 ) -> None:
     """Fetch the files of a model that kinoform needs; a broken download goes on where it stopped.
 
@@ -42,29 +41,29 @@ def download(
     if released is not None and released.name != model:
         console.note(f"{model} has the weights of {released.name}, which are fetched")
     id = model if released is None else released.hub
-    found = listing(id, choose=needed, revision=revision, only=file or ())
+    listed = listing(id, choose=needed, revision=revision, only=file or ())
     home = cache_folder()
     usual = home / "hub" / folder_name(id) if released is None else home / released.name
     folder = output.expanduser() if output else usual
-    rows = [f"{item.bytes / MB:>10.1f} MB  {item.name}" for item in found.files]
-    rows.append(f"{found.bytes / MB:>10.1f} MB  in all, of {id} at {found.commit[:8]}")
+    rows = [f"{item.bytes / MB:>10.1f} MB  {item.name}" for item in listed.files]
+    rows.append(f"{listed.bytes / MB:>10.1f} MB  in all, of {id} at {listed.commit[:8]}")
     data = {
         "id": id,
-        "commit": found.commit,
+        "commit": listed.commit,
         "folder": str(folder),
-        "files": [{"file": item.name, "bytes": item.bytes} for item in found.files],
-        "bytes": found.bytes,
+        "files": [{"file": item.name, "bytes": item.bytes} for item in listed.files],
+        "bytes": listed.bytes,
         "fetched": not only_list,
     }
     if only_list:
-        console.result("\n".join(rows), data, as_json=told.as_json)
+        console.result("\n".join(rows), data, as_json=as_json)
         return
     for row in rows:
         console.note(row)
     with megabytes("fetch", "fetching") as on_bytes:
         try:
             fetch(
-                found,
+                listed,
                 folder,
                 on_bytes,
                 check=check_folder,
@@ -73,4 +72,4 @@ def download(
             raise Interrupted(
                 "interrupted; what was fetched stays, and the same command goes on from there", code="interrupted"
             ) from None
-    console.result(str(folder), data, as_json=told.as_json)
+    console.result(str(folder), data, as_json=as_json)

@@ -18,7 +18,7 @@ from kinoform.cli.inputs import InputOptions
 from kinoform.cli.latents import check_latents, passes_kept, seed_kept
 from kinoform.cli.option_groups import EditOptions
 from kinoform.cli.options import words_of
-from kinoform.cli.output import Output, check, placed, save
+from kinoform.cli.output import SaveOptions, check, output_path, save
 from kinoform.cli.plan import rehearse
 from kinoform.cli.progress import bars
 from kinoform.conditions.inputs import InputField
@@ -58,9 +58,9 @@ class Order:
     words: tuple[str, ...]
 
     @property
-    def how(self) -> Output:
+    def saving(self) -> SaveOptions:
         """How the video is saved."""
-        return self.options.output.how(1)
+        return self.options.output.save_options(1)
 
     def final(self, shape: Shape) -> Shape:
         """Return the shape of the video that is saved, where one of `shape` is made."""
@@ -70,7 +70,7 @@ class Order:
     def name(self, size: tuple[int, int]) -> str:
         """Return the path of a video of this height and width; mp4 takes even sides alone."""
         even = all(side % 2 == 0 for side in size)
-        return placed(self.options.output.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
+        return output_path(self.options.output.output, default_name(self.prompt, self.seed, ".mp4" if even else ".mkv"))
 
 
 Make: TypeAlias = Callable[[Callback, LatentStore], Edited]
@@ -116,20 +116,20 @@ def finish(ordered: Order, plan: PassPlan, *, draw: Callable[[], Image.Image], m
     elif ordered.options.output.dry_run:
         name, model, passes = _checked(ordered, plan.shape), str(ordered.options.model.model), len(plan.passes)
         first = plan.request(0, plan.source.frames)
-        rehearse(model, ordered.pipeline, [first], [name], ordered.how, passes=passes, beside=plan.beside)
+        rehearse(model, ordered.pipeline, [first], [name], ordered.saving, passes=passes, beside=plan.beside)
     else:
         _carry_out(ordered, plan, make)
 
 
 def _save_preview(ordered: Order, sheet: Image.Image) -> None:
     """Save a preview beside the video to come."""
-    named, how = Path(placed(ordered.options.output.output, ordered.file.name)), ordered.how
+    named, saving = Path(output_path(ordered.options.output.output, ordered.file.name)), ordered.saving
     target, encoded = named.with_name(f"{named.stem}_preview.png"), io.BytesIO()
-    check_writable(target, force=how.force)
+    check_writable(target, force=saving.force)
     sheet.save(encoded, format="PNG")
-    with whole(target, force=how.force) as temporary:
+    with whole(target, force=saving.force) as temporary:
         temporary.write_bytes(encoded.getvalue())
-    console.result(str(target), {"preview": str(target)}, as_json=how.as_json)
+    console.result(str(target), {"preview": str(target)}, as_json=saving.as_json)
 
 
 def _carry_out(ordered: Order, plan: PassPlan, make: Make) -> None:
@@ -137,22 +137,22 @@ def _carry_out(ordered: Order, plan: PassPlan, make: Make) -> None:
 
     Its file is checked before the work, and the passes are kept until it is saved.
     """
-    name, how, resumed = _checked(ordered, plan.shape), ordered.how, ordered.options.resume
-    check_latents([name], force=how.force, resumed=resumed)
+    name, saving, resumed = _checked(ordered, plan.shape), ordered.saving, ordered.options.resume
+    check_latents([name], force=saving.force, resumed=resumed)
     drawn = [] if ordered.options.video.seed is not None else ["--seed", str(ordered.seed)]
     if drawn:
         console.note(f"seed {ordered.seed}")
     params = {"task": ordered.words[0], "identity": plan.identity(), "seed": ordered.seed}
     words = [*sys.argv[1:], *drawn]
-    with passes_kept(params, name, words, force=how.force, resumed=resumed, total=len(plan.passes)) as passes:
+    with passes_kept(params, name, words, force=saving.force, resumed=resumed, total=len(plan.passes)) as passes:
         with bars() as on_progress:
             edited = make(on_progress, passes)
         edited = _evened(edited) if ordered.options.even else edited
         record: Any = edited.video.params.get("edit", {})
         params = {**edited.video.params, "edit": {**record, "command": [*ordered.words, "--seed", str(ordered.seed)]}}
-        result = save(replace(edited.video, params=params), name, how)
+        result = save(replace(edited.video, params=params), name, saving)
     measured = _measured(name, edited)
-    if not how.as_json and not console.streams():
+    if not saving.as_json and not console.streams():
         for sentence in edited.report.sentences():
             console.note(sentence)
         if measured is not None and measured.psnr_db is not None:
@@ -163,7 +163,7 @@ def _carry_out(ordered: Order, plan: PassPlan, make: Make) -> None:
             f"{name} keeps what was not to change at {measured.psnr_db:.1f} dB, below {MIN_SAVED:g}; pass a lower "
             "--crf, or write a lossless .mkv"
         )
-    console.result(name, {**result, "file": None if measured is None else measured.as_json()}, as_json=how.as_json)
+    console.result(name, {**result, "file": None if measured is None else measured.as_json()}, as_json=saving.as_json)
 
 
 def _checked(ordered: Order, shape: Shape) -> str:
@@ -171,7 +171,7 @@ def _checked(ordered: Order, shape: Shape) -> str:
     shape = ordered.final(shape)
     name = ordered.name(shape[1:])
     try:
-        check(name, shape, ordered.how)
+        check(name, shape, ordered.saving)
     except UsageError as error:
         if error.code != "size_not_multiple":
             raise

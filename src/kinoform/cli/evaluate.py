@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kinoform.evaluation.case import Case
     from kinoform.media.video import Video
 
-MOST_VIDEOS = 100_000
+MAX_VIDEOS = 100_000
 
 
 @command
@@ -35,23 +35,23 @@ def evaluate(
     task: Annotated[list[str] | None, option(VIDEO, "Which of the tasks of --inputs; may be repeated.")] = None,
     *,
     named: Annotated[ModelOptions, varied(only=("recipe", "variant"))],
-    made: Annotated[VideoOptions, varied(only=("steps", "guidance_scale", "shift", "solver"))],
+    video_options: Annotated[VideoOptions, varied(only=("steps", "guidance_scale", "shift", "solver"))],
     machine: MachineOptions,
     html: Annotated[Path | None, option(OUTPUT, "Also write a page with tables and videos.")] = None,
     html_videos: Annotated[int, option(OUTPUT, "Videos of a kind on the page.")] = 24,
-    told: Annotated[OutputOptions, varied(only=("force", "as_json"))],
+    output: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Measure prompt-following on the world's held-back prompts; the same videos on every machine."""
-    for name, value, least in (("--count", count, 1), ("--html-videos", html_videos, 0)):
-        if not least <= value <= MOST_VIDEOS:
-            raise UsageError(f"{name} must be from {least} to {MOST_VIDEOS}, not {value}", code="value_out_of_range")
+    for name, value, min_ in (("--count", count, 1), ("--html-videos", html_videos, 0)):
+        if not min_ <= value <= MAX_VIDEOS:
+            raise UsageError(f"{name} must be from {min_} to {MAX_VIDEOS}, not {value}", code="value_out_of_range")
     if inputs and level:
         raise UsageError("--inputs judges tasks in place of levels; leave out --level", code="options_conflict")
     if task and not inputs:
         raise UsageError("--task chooses among the tasks of --inputs; pass that too", code="option_missing")
-    page = PageFile(path=html, videos=html_videos, force=told.force)
+    page = PageFile(path=html, videos=html_videos, force=output.force)
     page.check()
-    side = ComparedModel(model=replace(named, model=model), made=made, machine=machine)
+    side = ComparedModel(model=replace(named, model=model), video=video_options, machine=machine)
     other = None if compare is None else beside(side, compare)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.evaluation.benchmark import benchmark, default_tasks
@@ -79,4 +79,4 @@ def evaluate(
         report = benchmark(mine, theirs, tasks, count=count, on_progress=on_progress, on_video=on_video)
     if page.path is not None:
         page.write(write_page(report, command=command_line(side, compare, count, words), images=images))
-    show(report, as_json=told.as_json)
+    show(report, as_json=output.as_json)

@@ -35,19 +35,19 @@ class ComparedModel:
     """A model and how it makes videos; what is None comes from its recipe."""
 
     model: ModelOptions
-    made: VideoOptions
+    video: VideoOptions
     machine: MachineOptions
 
     def words(self) -> list[str]:
         """The words of the command line that say the same."""
         named = replace(self.model, model=None)
-        return [str(self.model.model), *words_of(named), *words_of(self.machine), *words_of(self.made)]
+        return [str(self.model.model), *words_of(named), *words_of(self.machine), *words_of(self.video)]
 
     def setting(self, values: Mapping[str, Any]) -> ComparedModel:
         """The same side with other settings."""
-        made = {name: value for name, value in values.items() if hasattr(self.made, name)}
+        video = {name: value for name, value in values.items() if hasattr(self.video, name)}
         machine = {name: value for name, value in values.items() if hasattr(self.machine, name)}
-        return replace(self, made=replace(self.made, **made), machine=replace(self.machine, **machine))
+        return replace(self, video=replace(self.video, **video), machine=replace(self.machine, **machine))
 
 
 def beside(first: ComparedModel, text: str) -> ComparedModel:
@@ -70,12 +70,12 @@ def models_under_test(
     from kinoform.evaluation.benchmark import ModelUnderTest
 
     pipeline = first.model.load(first.machine)
-    mine = ModelUnderTest(pipeline=pipeline, changes=first.made.changes())
+    mine = ModelUnderTest(pipeline=pipeline, changes=first.video.changes())
     if other is None:
         return mine, None
     same = (other.model, other.machine) == (first.model, first.machine)
     theirs = pipeline if same else other.model.load(other.machine)
-    return mine, ModelUnderTest(pipeline=theirs, changes=other.made.changes())
+    return mine, ModelUnderTest(pipeline=theirs, changes=other.video.changes())
 
 
 def _settings(pieces: list[str]) -> dict[str, object]:
@@ -142,7 +142,7 @@ def show(report: Report, *, as_json: bool) -> None:
         console.result("", report.as_json(), as_json=True)
     else:
         _print(report)
-        console.tell(Result(result=report.as_json()))
+        console.emit(Result(result=report.as_json()))
 
 
 def _print(report: Report) -> None:

@@ -116,19 +116,19 @@ def as_object(event: Event) -> dict[str, object]:
     return {"event": event.event, **{field.name: getattr(event, field.name) for field in fields(event)}}
 
 
-def line_of(told: Mapping[str, object]) -> str:
+def line_of(record: Mapping[str, object]) -> str:
     """One line of JSON in ASCII. NaN and the infinities, for which JSON has no numbers, become null."""
     try:
-        return json.dumps(told, default=str, allow_nan=False)
+        return json.dumps(record, default=str, allow_nan=False)
     except ValueError:
-        return json.dumps(_finite(told), default=str, allow_nan=False)
+        return json.dumps(_finite(record), default=str, allow_nan=False)
 
 
 def _finite(value: object) -> object:
     if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -138,7 +138,7 @@ PROMPTS = {"prompt", "negative_prompt"}
 FREE = ("message", "result", "options")
 """Fields of events that may hold words of the user."""
 
-SHORTEST = 3
+MIN_LETTERS = 3
 """Letters of a word that is masked; shorter ones tell nothing."""
 
 PIECE = re.compile(r"[A-Za-z0-9]+|[^\x00-\x7f]")
@@ -166,12 +166,12 @@ class RunLog:
     def __call__(self, event: Event) -> None:
         if isinstance(event, StepDone):
             return
-        told = as_object(event)
+        record = as_object(event)
         if self._private is not None:
             words = _words(self._private())
-            told |= {name: _masked(told[name], words) for name in FREE if name in told}
+            record |= {name: _masked(record[name], words) for name in FREE if name in record}
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = line_of({"time": time, "level": _level(event), **told}) + "\n"
+        line = line_of({"time": time, "level": _level(event), **record}) + "\n"
         try:
             with self._path.open("a", encoding="ascii") as file:
                 file.write(line)
@@ -194,16 +194,16 @@ def _words(texts: Iterable[str]) -> set[str]:
 
 def _masked(value: object, words: set[str]) -> object:
     if isinstance(value, str):
-        return PIECE.sub(lambda match: "***" if _known(match[0].casefold(), words) else match[0], value)
+        return PIECE.sub(lambda match: "***" if _is_private(match[0].casefold(), words) else match[0], value)
     if isinstance(value, Mapping):
-        return {name: _masked(each, words) for name, each in value.items() if name not in PROMPTS}
+        return {name: _masked(item, words) for name, item in value.items() if name not in PROMPTS}
     if isinstance(value, list | tuple):
-        return [_masked(each, words) for each in value]
+        return [_masked(item, words) for item in value]
     return value
 
 
-def _known(piece: str, words: set[str]) -> bool:
+def _is_private(piece: str, words: set[str]) -> bool:
     if not piece.isascii():
         return piece in words
     # A name of a file may end within a word.
-    return len(piece) >= SHORTEST and any(word.startswith(piece) for word in words)
+    return len(piece) >= MIN_LETTERS and any(word.startswith(piece) for word in words)

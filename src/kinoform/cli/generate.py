@@ -87,15 +87,15 @@ def _make(prompt: str | None, options: GenerateOptions) -> None:
         for text in texts
         for number in range(checked_count(video.count))
     ]
-    how = output.how(pipeline.recipe.upscale)
+    saving = output.save_options(pipeline.recipe.upscale)
     names = video_names(requests, output.output)
     for request, name in zip(requests, names, strict=True):
-        check(name, (request.num_frames, request.height, request.width), how)
+        check(name, (request.num_frames, request.height, request.width), saving)
     check_latents(names, force=output.force)
     warn_unfamiliar_inputs(pipeline.recipe, requests[0].inputs)
     if output.dry_run:
-        rehearse(str(options.model.model), pipeline, requests, names, how)
+        rehearse(str(options.model.model), pipeline, requests, names, saving)
         return
     if video.seed is None:
         console.note(f"seed {first}")
-    make(pipeline, requests, names, how, options.model.words(options.machine))
+    make(pipeline, requests, names, saving, options.model.words(options.machine))

@@ -21,8 +21,8 @@ from kinoform.families.family import TRANSFORMER
 from kinoform.families.folders import MANIFEST
 from kinoform.families.identify import Identity, detect_opened
 
-FEW = 3
-LONGEST = 120
+MAX_NAMES = 3
+MAX_CHARS = 120
 NAMES = 12
 UNITS = ((1e9, "billion"), (1e6, "million"))
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -54,14 +54,16 @@ def inspect(
         generate = {"model": _model(path, [*chain(*parts.values())], reader, variant=variant)}
     except WeightsError as refusal:
         error, generate = refusal, {"code": refusal.code, "reason": str(refusal)}
-    reasons = {each: str(error) for each, error in refused.items()}
+    reasons = {weights: str(error) for weights, error in refused.items()}
     used = [f"generate     {generate.get('model') or 'refused: ' + generate['reason']}"]
-    text = "\n\n".join([*(_shown(each, found) for each, found in parts.items()), *reasons.values(), *used])
+    text = "\n\n".join(
+        [*(_shown(weights, identities) for weights, identities in parts.items()), *reasons.values(), *used]
+    )
     data = {
         "path": str(path),
-        "parts": [_as_json(each, one) for each, found in parts.items() for one in found],
+        "parts": [_as_json(weights, part) for weights, identities in parts.items() for part in identities],
         "refused": [
-            {"file": str(each.path), "code": error.code, "reason": str(error)} for each, error in refused.items()
+            {"file": str(weights.path), "code": error.code, "reason": str(error)} for weights, error in refused.items()
         ],
         "generate": generate,
     }
@@ -92,16 +94,18 @@ def _identified(
 ) -> tuple[dict[FileSet, tuple[Identity, ...]], dict[FileSet, WeightsError]]:
     """What each set is, or why it was refused."""
     parts, refused = {}, {}
-    for each in sets:
+    for weights in sets:
         try:
-            parts[each] = tuple(part.identity for part in detect_opened(open_set(each, reader), variant))
+            parts[weights] = tuple(part.identity for part in detect_opened(open_set(weights, reader), variant))
         except WeightsError as error:
-            refused[each] = error
+            refused[weights] = error
     return parts, refused
 
 
 def _check_variant(parts: dict[FileSet, tuple[Identity, ...]], variant: str | None) -> None:
-    transformers = [each.path for each, found in parts.items() if any(one.part == TRANSFORMER for one in found)]
+    transformers = [
+        weights.path for weights, identities in parts.items() if any(part.part == TRANSFORMER for part in identities)
+    ]
     if variant is not None and len(transformers) != 1:
         raise UsageError(
             f"--variant names one transformer, and here are {len(transformers)}; give the file of one",
@@ -119,7 +123,7 @@ def _shown(weights: FileSet, parts: tuple[Identity, ...]) -> str:
 
 def _rows(part: Identity) -> Iterator[tuple[str, str]]:
     yield "part", f"{part.part}, {part.family}"
-    yield "names", part.dialect + (f", behind the prefix {part.prefix[:LONGEST]}" if part.prefix else "")
+    yield "names", part.dialect + (f", behind the prefix {part.prefix[:MAX_CHARS]}" if part.prefix else "")
     dtypes = ", ".join(f"{count} {dtype}" for dtype, count in part.dtypes.items())
     yield "storage", f"{part.storage}; {part.tensors} tensors ({dtypes}), {_rounded(part.bytes, BYTES)}"
     yield "sizes", ", ".join(f"{name} {size}" for name, size in part.sizes.items()) or "not told"
@@ -131,9 +135,9 @@ def _rows(part: Identity) -> Iterator[tuple[str, str]]:
     if part.unknown:
         yield "unknown", _listed(part.unknown)
     if part.base:
-        yield "goes onto", part.base[:LONGEST]
+        yield "goes onto", part.base[:MAX_CHARS]
     for note in part.notes:
-        yield "note", note[:LONGEST]
+        yield "note", note[:MAX_CHARS]
     if part.part == "lora":
         yield "model", "changes one of " + ", ".join(part.candidates) if part.candidates else "changes no known model"
     elif part.chosen is not None:
@@ -148,8 +152,8 @@ def _rows(part: Identity) -> Iterator[tuple[str, str]]:
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(name[:LONGEST] for name in names[:FEW])
-    return f"{len(names)}: {shown}{', ...' if len(names) > FEW else ''}"
+    shown = ", ".join(name[:MAX_CHARS] for name in names[:MAX_NAMES])
+    return f"{len(names)}: {shown}{', ...' if len(names) > MAX_NAMES else ''}"
 
 
 def _about(count: int) -> str:

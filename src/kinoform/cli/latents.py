@@ -68,16 +68,16 @@ def latents_kept(
     `again` are the words that `kinoform decode` needs besides the file. With `force` they replace those of earlier
     runs for the same video, unless these are at work.
     """
-    places: list[Path] = []
+    paths: list[Path] = []
     try:
-        _keep(partial(save_latents, latents=latents, params=params), name, places)
-        if force and places[0].exists():
-            _replace_former(name, places[0])
+        _keep(partial(save_latents, latents=latents, params=params), name, paths)
+        if force and paths[0].exists():
+            _replace_former(name, paths[0])
         yield
-        for path in places:
+        for path in paths:
             path.unlink(missing_ok=True)
     except BaseException as error:
-        for path in filter(Path.exists, places):
+        for path in filter(Path.exists, paths):
             words = ["kinoform", "decode", str(path), *again, *_where(path, name, error)]
             console.note(f"the denoised latents are kept; finish with: {shlex.join(words)}")
         raise
@@ -86,15 +86,15 @@ def latents_kept(
 class KeptPasses:
     """The passes of an edit on disk, each as soon as it is made."""
 
-    def __init__(self, params: Mapping[str, object], name: str, known: Mapping[int, Latents]) -> None:
-        self.places, self._params, self._name, self._made = list[Path](), params, name, dict(known)
+    def __init__(self, params: Mapping[str, object], name: str, passes: Mapping[int, Latents]) -> None:
+        self.paths, self._params, self._name, self._made = list[Path](), params, name, dict(passes)
 
     def made(self, number: int) -> Latents | None:
         return self._made.get(number)
 
     def keep(self, number: int, latents: Latents) -> None:
         self._made[number] = latents
-        _keep(partial(save_passes, passes=self._made, params=self._params), self._name, self.places)
+        _keep(partial(save_passes, passes=self._made, params=self._params), self._name, self.paths)
 
 
 @contextmanager
@@ -110,12 +110,12 @@ def passes_kept(
     kept = KeptPasses(params, name, {} if resumed is None else _resumed(resumed, params))
     try:
         yield kept
-        for path in (*kept.places, *([] if resumed is None else [resumed])):
+        for path in (*kept.paths, *([] if resumed is None else [resumed])):
             path.unlink(missing_ok=True)
         if force:
             _replace_former(name, None)
     except BaseException as error:
-        if (path := next(filter(Path.exists, kept.places), resumed)) is not None:
+        if (path := next(filter(Path.exists, kept.paths), resumed)) is not None:
             replaced = Path(name).exists() and "--force" not in again
             where = ["-o", _free(name)] if _is_taken(error) else ["--force"] * replaced
             words = ["kinoform", *again, "--resume", str(path), *where]
@@ -144,22 +144,22 @@ def _resumed(file: Path, params: Mapping[str, object]) -> dict[int, Latents]:
     return passes
 
 
-def _keep(save: Callable[[Path], None], name: str, places: list[Path]) -> None:
+def _keep(save: Callable[[Path], None], name: str, paths: list[Path]) -> None:
     """Save beside the video; where that fails, in the folder for temporary files, which may be another disk.
 
     Each place is told before it is tried, since a signal may come at any time. Once it held something, it is tried
     again, and what is behind it goes when a later one holds all.
     """
-    if not places:
-        places.append(latents_path(name))
+    if not paths:
+        paths.append(latents_path(name))
     try:
-        return save(places[-1])
+        return save(paths[-1])
     except (KinoformError, OSError) as error:
         console.note(f"warning: {error}")
     try:
-        places.append(Path(tempfile.gettempdir()) / f"kinoform-{new_tag()}{SUFFIX}")
-        save(places[-1])
-        for path in places[:-1]:
+        paths.append(Path(tempfile.gettempdir()) / f"kinoform-{new_tag()}{SUFFIX}")
+        save(paths[-1])
+        for path in paths[:-1]:
             path.unlink(missing_ok=True)
     except (KinoformError, OSError) as error:
         console.note(f"warning: the latents could not be kept while the video is saved: {error}")
@@ -182,9 +182,9 @@ def _free(name: str) -> str:
     path, end = Path(name), "/" if name.endswith("/") else ""
     stem, suffix = (path.name, "") if end else (path.stem, path.suffix)
     number = 2
-    while (found := path.with_name(f"{stem}_{number}{suffix}")).exists():
+    while (candidate := path.with_name(f"{stem}_{number}{suffix}")).exists():
         number += 1
-    return f"{found}{end}"
+    return f"{candidate}{end}"
 
 
 def _waiting(names: Iterable[str]) -> Iterator[Path]:

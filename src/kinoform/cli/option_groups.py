@@ -37,7 +37,7 @@ from kinoform.cli.values import frames_of, lora_of, recipe_named, scale_of, size
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
-    from kinoform.cli.output import Output
+    from kinoform.cli.output import SaveOptions
     from kinoform.conditions.input_kinds import ReadOptions
     from kinoform.conditions.inputs import InputField, Inputs
     from kinoform.editing.settings import EditSettings
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from kinoform.pipelines.pipeline import Pipeline
     from kinoform.recipe import Recipe
 
-SET, RECIPE_HAS, PLACE = Setting(), Setting(from_recipe=True), Setting(path=True)
+SETTING, RECIPE_SETTING, PATH_SETTING = Setting(), Setting(from_recipe=True), Setting(path=True)
 """A setting; one that the recipe has a value for; one that is a path."""
 
 
@@ -55,17 +55,21 @@ class ModelOptions:
     """The model that is loaded; `kinoform.load` finds what is None, and the command `model`."""
 
     model: Annotated[
-        str | None, option(MODEL, f"{', '.join(MODELS)}, a folder or a file of weights.", complete=model_names), PLACE
+        str | None,
+        option(MODEL, f"{', '.join(MODELS)}, a folder or a file of weights.", complete=model_names),
+        PATH_SETTING,
     ] = "mini"
     recipe: Annotated[
         str | None,
         option(MODEL, "module:function that returns a Recipe, such as my_idea:video."),
         Setting(in_file=False),
     ] = None
-    text_encoder: Annotated[str | None, option(MODEL, "A file, where --model is a single file."), PLACE] = None
-    vae: Annotated[str | None, option(MODEL, "The same for the autoencoder."), PLACE] = None
-    tokenizer: Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder."), PLACE] = None
-    image_encoder: Annotated[str | None, option(MODEL, "The same for the encoder of images."), PLACE] = None
+    text_encoder: Annotated[str | None, option(MODEL, "A file, where --model is a single file."), PATH_SETTING] = None
+    vae: Annotated[str | None, option(MODEL, "The same for the autoencoder."), PATH_SETTING] = None
+    tokenizer: Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder."), PATH_SETTING] = (
+        None
+    )
+    image_encoder: Annotated[str | None, option(MODEL, "The same for the encoder of images."), PATH_SETTING] = None
     variant: Annotated[
         str | None, option(MODEL, "Which released model the weights are.", complete=one_of(VARIANTS))
     ] = None
@@ -104,11 +108,15 @@ class ModelOptions:
 class VideoOptions:
     """The video that is made of a prompt; None stands for the recipe's value."""
 
-    size: Annotated[str | None, option(VIDEO, "WIDTHxHEIGHT in pixels, such as 832x480."), RECIPE_HAS] = None
-    frames: Annotated[int | None, option(VIDEO, "Number of frames, 1 + 4n for Wan, such as 81."), RECIPE_HAS] = None
-    seconds: Annotated[float | None, option(VIDEO, "Length, above 0 to 3600; the nearest legal --frames."), SET] = None
-    fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video, 0.1 to 240."), RECIPE_HAS] = None
-    steps: Annotated[int | None, option(VIDEO, "Denoising steps, 1 to 1000."), RECIPE_HAS] = None
+    size: Annotated[str | None, option(VIDEO, "WIDTHxHEIGHT in pixels, such as 832x480."), RECIPE_SETTING] = None
+    frames: Annotated[int | None, option(VIDEO, "Number of frames, 1 + 4n for Wan, such as 81."), RECIPE_SETTING] = None
+    seconds: Annotated[float | None, option(VIDEO, "Length, above 0 to 3600; the nearest legal --frames."), SETTING] = (
+        None
+    )
+    fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video, 0.1 to 240."), RECIPE_SETTING] = (
+        None
+    )
+    steps: Annotated[int | None, option(VIDEO, "Denoising steps, 1 to 1000."), RECIPE_SETTING] = None
     fast: Annotated[bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False
     guidance_scale: Annotated[
         str | None,
@@ -118,15 +126,15 @@ class VideoOptions:
     guidance_rule: Annotated[
         str | None,
         option(VIDEO, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=one_of(GUIDANCE_RULES)),
-        RECIPE_HAS,
+        RECIPE_SETTING,
     ] = None
-    shift: Annotated[float | None, option(VIDEO, "Bends the noise levels towards noise, 0.01 to 1000."), RECIPE_HAS] = (
-        None
-    )
+    shift: Annotated[
+        float | None, option(VIDEO, "Bends the noise levels towards noise, 0.01 to 1000."), RECIPE_SETTING
+    ] = None
     solver: Annotated[
         str | None,
         option(VIDEO, "unipc, dpm++ or euler; with options: unipc(order=3).", complete=one_of(SOLVERS)),
-        RECIPE_HAS,
+        RECIPE_SETTING,
     ] = None
     sampler: Annotated[
         str | None,
@@ -135,7 +143,7 @@ class VideoOptions:
             "denoise, or flow-edit to change a video; with options: flow-edit(averages=2).",
             complete=one_of(SAMPLERS),
         ),
-        RECIPE_HAS,
+        RECIPE_SETTING,
     ] = None
     negative: Annotated[
         str | None,
@@ -202,10 +210,10 @@ class VideoOptions:
 class MachineOptions:
     """The device that works, and the dtype of its numbers; None where a command finds these itself."""
 
-    dtype: Annotated[str | None, option(MODEL, "auto, float32, bfloat16 or float16.", complete=one_of(DTYPES)), SET] = (
-        "auto"
-    )
-    device: Annotated[str | None, option(MODEL, "auto, cpu, cuda or mps.", complete=one_of(DEVICES)), SET] = "auto"
+    dtype: Annotated[
+        str | None, option(MODEL, "auto, float32, bfloat16 or float16.", complete=one_of(DTYPES)), SETTING
+    ] = "auto"
+    device: Annotated[str | None, option(MODEL, "auto, cpu, cuda or mps.", complete=one_of(DEVICES)), SETTING] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +221,9 @@ class OutputOptions:
     """The file of a video, and the form in which results are told."""
 
     upscale: Annotated[
-        int | None, option(OUTPUT, "Repeat every pixel 1 to 64 times along both sides, for small videos."), RECIPE_HAS
+        int | None,
+        option(OUTPUT, "Repeat every pixel 1 to 64 times along both sides, for small videos."),
+        RECIPE_SETTING,
     ] = None
     codec: Annotated[
         str | None,
@@ -227,17 +237,17 @@ class OutputOptions:
     force: Annotated[bool, option(OUTPUT, "Replace files that exist.", "--force")] = False
     as_json: Annotated[bool, option(OUTPUT, "Results as JSON, one object a line.", "--json")] = False
     no_metadata: Annotated[
-        bool, option(OUTPUT, "Keep parameters out of the video.", "--no-metadata/--metadata"), SET
+        bool, option(OUTPUT, "Keep parameters out of the video.", "--no-metadata/--metadata"), SETTING
     ] = False
     contact_sheet: Annotated[
-        bool, option(OUTPUT, "Also lay the frames out on a png.", "--contact-sheet/--no-contact-sheet"), SET
+        bool, option(OUTPUT, "Also lay the frames out on a png.", "--contact-sheet/--no-contact-sheet"), SETTING
     ] = False
 
-    def how(self, upscale: int) -> Output:
+    def save_options(self, upscale: int) -> SaveOptions:
         """Return how the video is saved; `upscale` counts where the options say none."""
-        from kinoform.cli.output import Output
+        from kinoform.cli.output import SaveOptions
 
-        return Output(
+        return SaveOptions(
             upscale=upscale if self.upscale is None else self.upscale, force=self.force, metadata=not self.no_metadata,
             sheet=self.contact_sheet, as_json=self.as_json, codec=self.codec, crf=self.crf,
         )  # fmt: skip
@@ -328,9 +338,9 @@ class EditOptions:
 class TrainingOptions:
     """The processes of a training, and what it shows of itself."""
 
-    threads: Annotated[int, option(None, "CPU threads; one is the most efficient for small models."), SET] = 1
-    processes: Annotated[int, option(None, "Processes that share the transformer's batches; one a core."), SET] = 1
-    sample_every: Annotated[int, option(None, "Steps between sheets of sample videos; 0 for none."), SET] = 500
+    threads: Annotated[int, option(None, "CPU threads; one is the most efficient for small models."), SETTING] = 1
+    processes: Annotated[int, option(None, "Processes that share the transformer's batches; one a core."), SETTING] = 1
+    sample_every: Annotated[int, option(None, "Steps between sheets of sample videos; 0 for none."), SETTING] = 500
 
 
 PANEL = "In every command"

@@ -150,13 +150,16 @@ def options_of(group: type) -> Iterator[inspect.Parameter]:
 
 def settings_of(parameters: Iterable[inspect.Parameter]) -> dict[str, tuple[type, Setting]]:
     """The settings among options: the type of each, without None, and its mark."""
-    found = {}
+    settings = {}
     for parameter in parameters:
         for mark in get_args(parameter.annotation)[1:]:
             if isinstance(mark, Setting):
                 kind = get_args(parameter.annotation)[0]
-                found[parameter.name] = (next((part for part in get_args(kind) if part is not type(None)), kind), mark)
-    return found
+                settings[parameter.name] = (
+                    next((part for part in get_args(kind) if part is not type(None)), kind),
+                    mark,
+                )
+    return settings
 
 
 def words_of(

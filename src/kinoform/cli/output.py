@@ -23,7 +23,7 @@ from kinoform.pipelines.request import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class SaveOptions:
     """The way in which videos are saved and told of."""
 
     upscale: int
@@ -35,7 +35,7 @@ class Output:
     crf: int | None = None
 
 
-def placed(output: str | None, default: str) -> str:
+def output_path(output: str | None, default: str) -> str:
     """The place of a video: `output`, or into that folder if it is there, under the `default` name.
 
     A folder that holds frames and nothing else is itself a video, to be replaced with `--force`.
@@ -47,26 +47,26 @@ def placed(output: str | None, default: str) -> str:
     return str(Path(output, default)) + ("/" if default.endswith("/") else "")
 
 
-def video_names(asked: Sequence[Request], output: str | None) -> list[str]:
+def video_names(requests: Sequence[Request], output: str | None) -> list[str]:
     """The place of each video; several videos get numbers, so that none replaces another."""
-    if output is None or placed(output, "x") != output:
-        return [placed(output, name) for name in _default_names(asked)]
-    if len(asked) == 1 or not Path(output).name:  # a nameless path is refused, with reasons, by `check`
-        return [output] * len(asked)
+    if output is None or output_path(output, "x") != output:
+        return [output_path(output, name) for name in _default_names(requests)]
+    if len(requests) == 1 or not Path(output).name:  # a nameless path is refused, with reasons, by `check`
+        return [output] * len(requests)
     path, folder = Path(output), output.endswith("/")
     stem, suffix = (path.name, "/") if folder else (path.stem, path.suffix)
-    digits = len(str(len(asked)))
-    return [f"{path.parent / f'{stem}_{n:0{digits}}'}{suffix}" for n in range(1, len(asked) + 1)]
+    digits = len(str(len(requests)))
+    return [f"{path.parent / f'{stem}_{n:0{digits}}'}{suffix}" for n in range(1, len(requests) + 1)]
 
 
 def _is_video(folder: Path) -> bool:
-    found = list(folder.iterdir())
-    return bool(found) and all(entry.match(FRAME_PATTERN) for entry in found)
+    entries = list(folder.iterdir())
+    return bool(entries) and all(entry.match(FRAME_PATTERN) for entry in entries)
 
 
-def _default_names(asked: Sequence[Request]) -> list[str]:
-    suffix = ".mp4" if asked[0].num_frames > 1 else ".png"
-    names = [default_name(each.prompt, each.seed, suffix) for each in asked]
+def _default_names(requests: Sequence[Request]) -> list[str]:
+    suffix = ".mp4" if requests[0].num_frames > 1 else ".png"
+    names = [default_name(request.prompt, request.seed, suffix) for request in requests]
     if len(set(names)) < len(names):
         return [f"{n:04}_{name}" for n, name in enumerate(names, start=1)]
     return names
@@ -77,18 +77,18 @@ def sheet_path(name: str) -> Path:
     return path.with_name(f"{path.stem}_sheet.png")
 
 
-def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
+def check(name: str, shape: tuple[int, int, int], saving: SaveOptions) -> None:
     """Refuse before the work all that can be: `shape` is frames, height, width before `upscale`.
 
     Raises UsageError, also where a try shows that the folder takes no file, whatever its permissions say.
     """
-    if not 1 <= how.upscale <= MAX_UPSCALE:
-        raise UsageError(f"--upscale must be from 1 to {MAX_UPSCALE}, not {how.upscale}", code="value_out_of_range")
+    if not 1 <= saving.upscale <= MAX_UPSCALE:
+        raise UsageError(f"--upscale must be from 1 to {MAX_UPSCALE}, not {saving.upscale}", code="value_out_of_range")
     frames, height, width = shape
-    large = (frames, height * how.upscale, width * how.upscale)
-    check_output(name, shape=large, force=how.force, codec=how.codec, crf=how.crf)
-    if how.sheet:
-        check_writable(sheet_path(name), force=how.force)
+    large = (frames, height * saving.upscale, width * saving.upscale)
+    check_output(name, shape=large, force=saving.force, codec=saving.codec, crf=saving.crf)
+    if saving.sheet:
+        check_writable(sheet_path(name), force=saving.force)
     folder = Path(name).parent
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -99,41 +99,45 @@ def check(name: str, shape: tuple[int, int, int], how: Output) -> None:
         ) from error
 
 
-def make(pipeline: Pipeline, asked: list[Request], names: list[str], how: Output, again: Sequence[str]) -> None:
+def make(
+    pipeline: Pipeline, requests: list[Request], names: list[str], saving: SaveOptions, again: Sequence[str]
+) -> None:
     """Make and save all videos; those that were saved are told, whatever happens then.
 
     `again` are the words that `kinoform decode` needs besides the file of latents that is kept.
     """
-    params = [pipeline.params(each) for each in asked]
-    words = [*again, *([] if how.metadata else ["--no-metadata"]), *(["--contact-sheet"] if how.sheet else [])]
-    wishes = {"upscale": how.upscale, "codec": how.codec, "crf": how.crf}
+    params = [pipeline.params(request) for request in requests]
+    words = [*again, *([] if saving.metadata else ["--no-metadata"]), *(["--contact-sheet"] if saving.sheet else [])]
+    wishes = {"upscale": saving.upscale, "codec": saving.codec, "crf": saving.crf}
     waiting: list[Mapping[str, object]] = []  # until the bars are gone, among which a line would be lost
     try:
-        with bars(len(asked)) as tell:
-            latents_of_all = pipeline.latents(asked, tell)
-            every = zip(asked, names, params, latents_of_all, strict=True)
-            for number, (each, name, about, latents) in enumerate(every):
+        with bars(len(requests)) as on_progress:
+            latents_of_all = pipeline.latents(requests, on_progress)
+            videos = zip(requests, names, params, latents_of_all, strict=True)
+            for number, (request, name, record, latents) in enumerate(videos):
 
-                def tell_video(now: Progress, number: int = number) -> bool | None:
-                    return tell(replace(now, video=number))
+                def on_video_progress(progress: Progress, number: int = number) -> bool | None:
+                    return on_progress(replace(progress, video=number))
 
-                with latents_kept(latents, about | wishes, name, words, force=how.force):
-                    waiting.append(save(pipeline.video(each, latents, tell_video), name, how))
+                with latents_kept(latents, record | wishes, name, words, force=saving.force):
+                    waiting.append(save(pipeline.video(request, latents, on_video_progress), name, saving))
                 if console.streams():
-                    _tell(waiting.pop(), how)
+                    _show(waiting.pop(), saving)
     finally:
-        for told in waiting:
-            _tell(told, how)
+        for result in waiting:
+            _show(result, saving)
 
 
-def save(video: Video, name: str, how: Output) -> dict[str, object]:
+def save(video: Video, name: str, saving: SaveOptions) -> dict[str, object]:
     """Write the video, and its contact sheet where asked for; return what is to be told of them."""
-    video.save(name, force=how.force, upscale=how.upscale, codec=how.codec, crf=how.crf, metadata=how.metadata)
-    if how.sheet:
-        save_contact_sheet(video, sheet_path(name), force=how.force)
-    params = video.saved_params(name, upscale=how.upscale, codec=how.codec, crf=how.crf)
-    return {"output": name, "contact_sheet": str(sheet_path(name)) if how.sheet else None, **params}
+    video.save(
+        name, force=saving.force, upscale=saving.upscale, codec=saving.codec, crf=saving.crf, metadata=saving.metadata
+    )
+    if saving.sheet:
+        save_contact_sheet(video, sheet_path(name), force=saving.force)
+    params = video.saved_params(name, upscale=saving.upscale, codec=saving.codec, crf=saving.crf)
+    return {"output": name, "contact_sheet": str(sheet_path(name)) if saving.sheet else None, **params}
 
 
-def _tell(told: Mapping[str, object], how: Output) -> None:
-    console.result(str(told["output"]), told, as_json=how.as_json)
+def _show(result: Mapping[str, object], saving: SaveOptions) -> None:
+    console.result(str(result["output"]), result, as_json=saving.as_json)

@@ -31,7 +31,7 @@ from kinoform.recipes.load import DEVICES, DTYPES, choose_machine
 from kinoform.solvers.experts import of_expert, written
 
 if TYPE_CHECKING:
-    from kinoform.cli.output import Output
+    from kinoform.cli.output import SaveOptions
 
 FACTORIZED = ("factorized", "factorised")
 """Words that `--compare` takes besides models and sizes; a folder of that name comes first."""
@@ -77,12 +77,12 @@ def plan(
     kind, number = machine_of(options.machine)
     read = cache(inputs.read)  # once for both sides, unless their rates differ
 
-    def asked_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Workload, float]:
+    def workload_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Workload, float]:
         recipe, kept = recipe_of(named)
         changes = replace(video, size=size).request_changes(
             recipe, recipe.codec, recipe.transformers[0].patch, read, fit_mask=inputs.fit_mask
         )
-        asked = request(recipe, texts[0], video.seed or 0, **changes)
+        planned_request = request(recipe, texts[0], video.seed or 0, **changes)
         add = (recipe.additions or Additions()).to
         sizes = Sizes(
             transformers=tuple(add(spec) for spec in recipe.transformers),
@@ -91,20 +91,20 @@ def plan(
             image=recipe.image,
             kept=kept,
         )
-        if asked.inputs:  # otherwise the usual case is planned, also of models that cannot do without
-            asked = asked.sized(sizes.codec, sizes.transformer.patch, takers)
-        return sizes, replace(workload_of(asked), others=others), asked.fps
+        if planned_request.inputs:  # otherwise the usual case is planned, also of models that cannot do without
+            planned_request = planned_request.sized(sizes.codec, sizes.transformer.patch, takers)
+        return sizes, replace(workload_of(planned_request), others=others), planned_request.fps
 
     def planned(named: ModelOptions, size: str | None) -> VideoPlan:
-        sizes, workload, _ = asked_for(named, size)
+        sizes, workload, _ = workload_for(named, size)
         return plan_video(sizes, workload, dtype=number, device=kind)
 
     name = str(model.model)
     if compare in FACTORIZED and not os.path.exists(compare):
-        sizes, workload, fps = asked_for(model, video.size)
-        found = crossovers(sizes, workload, fps=fps, dtype=number, device=kind)
+        sizes, workload, fps = workload_for(model, video.size)
+        crossings = crossovers(sizes, workload, fps=fps, dtype=number, device=kind)
         head = {"model": name, "dtype": str(number).removeprefix("torch."), "device": kind}
-        console.result(crossing(head, found), {**head, **found.as_json()}, as_json=as_json)
+        console.result(crossing(head, crossings), {**head, **crossings.as_json()}, as_json=as_json)
         return
     first = planned(model, video.size)
     if compare is None:
@@ -113,16 +113,16 @@ def plan(
     sized = compare[:1].isdigit() and not os.path.exists(compare)
     beside = model if sized else ModelOptions(model=compare, recipe=model.recipe if compare == name else None)
     second = planned(beside, compare if sized else video.size)
-    told = {"first": {"model": name, **first.as_json()}, "second": {"model": beside.model, **second.as_json()}}
-    console.result(comparison((name, first), (compare, second)), told, as_json=as_json)
+    data = {"first": {"model": name, **first.as_json()}, "second": {"model": beside.model, **second.as_json()}}
+    console.result(comparison((name, first), (compare, second)), data, as_json=as_json)
 
 
 def rehearse(
     model: str,
     pipeline: Pipeline,
-    asked: list[Request],
+    requests: list[Request],
     names: list[str],
-    how: Output,
+    saving: SaveOptions,
     *,
     passes: int = 1,
     beside: int = 0,
@@ -132,7 +132,7 @@ def rehearse(
     For an edit it is that of the first of its `passes`; `beside` it, its video takes so many bytes on the host.
     """
     sizes, machine = sizes_of(pipeline.parts, kept=model in {*EMBEDDED, *ADAPTERS}), pipeline.machine
-    workload = replace(workload_of(asked[0]), others=len(asked) > 1)
+    workload = replace(workload_of(requests[0]), others=len(requests) > 1)
     plan = plan_video(sizes, workload, dtype=machine.dtype, device=machine.device.type)
     whole = passes * sum(flops.executed for flops in plan.flops.values())
     edit = [
@@ -140,8 +140,8 @@ def rehearse(
         f"beside it the video itself takes {beside / 1e9:.2f} GB of the machine's memory",
     ]
     lines = [report(model, plan), "", *(edit if beside else []), *(f"would write {name}" for name in names)]
-    told = {"outputs": names, "plan": plan.as_json()} | ({"passes": passes, "beside": beside} if beside else {})
-    console.result("\n".join(lines), told, as_json=how.as_json)
+    data = {"outputs": names, "plan": plan.as_json()} | ({"passes": passes, "beside": beside} if beside else {})
+    console.result("\n".join(lines), data, as_json=saving.as_json)
 
 
 def machine_of(machine: MachineOptions) -> tuple[str, torch.dtype]:
@@ -166,18 +166,18 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, bool]:
     if os.path.exists(name) or compared:
         return model.load(MachineOptions(device="cpu")).recipe, os.path.isfile(f"{name}/manifest.json")
     if model.recipe is not None:
-        found = find(recipe_named(model.recipe) or model.recipe), False
+        recipe, kept = find(recipe_named(model.recipe) or model.recipe), False
     elif name in EMBEDDED or name in ADAPTERS:
-        found = find((EMBEDDED | ADAPTERS)[name]), True
+        recipe, kept = find((EMBEDDED | ADAPTERS)[name]), True
     elif name in RELEASED:
-        found = RELEASED[name](), False
+        recipe, kept = RELEASED[name](), False
     else:
         raise UsageError(
             f"no model, folder or file {name!r}; {nearest(name, [*EMBEDDED, *ADAPTERS, *RELEASED])}, or weights",
             code="unknown_model",
         )
-    _check_loras(model, found[0])
-    return found
+    _check_loras(model, recipe)
+    return recipe, kept
 
 
 def _check_loras(model: ModelOptions, recipe: Recipe) -> None:
@@ -199,7 +199,7 @@ def report(name: str, plan: VideoPlan) -> str:
         *_table(
             ["part", "parameters", "float32 GB", "bfloat16 GB", f"here, {_dtype(plan.dtype)} GB"],
             [
-                (part, _whole(count.parameters), *(_giga(count.bytes(each)) for each in dtypes))
+                (part, _whole(count.parameters), *(_giga(count.bytes(dtype)) for dtype in dtypes))
                 for part, count in plan.parameters.items()
             ],
         ),
@@ -227,7 +227,7 @@ def report(name: str, plan: VideoPlan) -> str:
             ],
         ),
         "",
-        *(f"not counted: {what}" for what in plan.uncounted),
+        *(f"not counted: {part}" for part in plan.uncounted),
         _verdict(plan),
     ]
     return "\n".join(lines)
@@ -254,16 +254,16 @@ def comparison(first: tuple[str, VideoPlan], second: tuple[str, VideoPlan]) -> s
     return "\n".join(_table(["", left, right, "ratio"], cells))
 
 
-def crossing(head: Mapping[str, str], found: Crossovers) -> str:
+def crossing(head: Mapping[str, str], crossings: Crossovers) -> str:
     """A table for each size: lengths down, full and factorized attention across."""
-    full, factorized = (_whole(found.parameters[name]) for name in ("full", "factorized"))
+    full, factorized = (_whole(crossings.parameters[name]) for name in ("full", "factorized"))
     lines = [
         f"{head['model']}: one branch of one step by kind of attention, {head['dtype']} on {head['device']}",
         f"parameters of the transformer: full and alternating {full}, factorized {factorized}",
     ]
     columns = ["TFLOP: full", "factorized", "ratio", "alternating", "GB: full", "factorized"]
-    for size in found.sizes:
-        lines += ["", f"{size.name}, {size.width}x{size.height}: {_turn(size, found.fps)}"]
+    for size in crossings.sizes:
+        lines += ["", f"{size.name}, {size.width}x{size.height}: {_turn(size, crossings.fps)}"]
         lines += _table(["seconds", "frames", "tokens", *columns], [_row(length) for length in size.lengths])
     return "\n".join(lines)
 
@@ -301,9 +301,9 @@ def _turns(plan: VideoPlan) -> list[str]:
     """Say how often each of several transformers is evaluated."""
     scale, number = plan.workload.guidance_scale, len(plan.asked)
     return [
-        f"transformer {index + 1} of {number}: {asked.together.nfe} evaluations, guidance "
-        f"{written(of_expert(scale, index))}, {_tera(run.executed(asked.prompt, asked.source))} TFLOP here"
-        for index, (run, asked) in enumerate(zip(plan.denoising, plan.asked, strict=True))
+        f"transformer {index + 1} of {number}: {evaluations.together.nfe} evaluations, guidance "
+        f"{written(of_expert(scale, index))}, {_tera(run.executed(evaluations.prompt, evaluations.source))} TFLOP here"
+        for index, (run, evaluations) in enumerate(zip(plan.denoising, plan.asked, strict=True))
         if number > 1
     ]
 
@@ -321,12 +321,12 @@ def _forward(plan: VideoPlan) -> list[tuple[str, int]]:
 
 def _verdict(plan: VideoPlan) -> str:
     worst = plan.worst
-    told = f"the most memory: {_giga(worst.total)} GB in stage {worst.stage}"
+    text = f"the most memory: {_giga(worst.total)} GB in stage {worst.stage}"
     if plan.device == "cuda" and not torch.cuda.is_available():
-        return told
+        return text
     there = memory_of(torch.device(plan.device))
-    told = told if there is None else f"{told}; this machine's {plan.device} has {_giga(there)} GB"
-    return f"{told}; whether that is all is not known" if plan.uncounted else told
+    text = text if there is None else f"{text}; this machine's {plan.device} has {_giga(there)} GB"
+    return f"{text}; whether that is all is not known" if plan.uncounted else text
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -24,7 +24,7 @@ STAGES = {
 }
 
 
-class Tell(Protocol):
+class OnProgress(Protocol):
     """Called with a stage, the pieces of it that are done, and all of them.
 
     `item` is the number, from 1, of the item for which they are done; without it the next item is taken to begin where
@@ -48,19 +48,19 @@ STEP_EVERY = 0.1
 @contextmanager
 def bars(videos: int = 1) -> Iterator[Callback]:
     """Yield a callback that shows a pipeline's progress through `videos` videos."""
-    with stages(STAGES, items=videos, once={"text", "encode"}) as tell:
+    with stages(STAGES, items=videos, once={"text", "encode"}) as on_progress:
 
-        def heard(now: Progress) -> None:
-            expert = (now.expert + 1, now.experts) if now.experts > 1 else None
-            tell(now.stage, now.done, now.total, item=now.video + 1, expert=expert)
+        def show(progress: Progress) -> None:
+            expert = (progress.expert + 1, progress.experts) if progress.experts > 1 else None
+            on_progress(progress.stage, progress.done, progress.total, item=progress.video + 1, expert=expert)
 
-        yield heard
+        yield show
 
 
 @contextmanager
 def stages(
     titles: Mapping[str, str], *, items: int = 1, once: Collection[str] = (), drawn: bool = True
-) -> Iterator[Tell]:
+) -> Iterator[OnProgress]:
     """Show the stages in `titles`, of which those not in `once` come for each of the `items` anew.
 
     With `drawn` False people see nothing of them; events are told all the same.
@@ -69,7 +69,7 @@ def stages(
         clocks: dict[str, _Clock] = {}
         free = monotonic()  # since when the stage to come may have been running
 
-        def tell(
+        def on_progress(
             stage: str, done: int, total: int, /, item: int | None = None, expert: tuple[int, int] | None = None
         ) -> None:
             nonlocal free
@@ -80,14 +80,14 @@ def stages(
                 work = replace(work, item=_next_item(clock, done, total) if item is None else item, items=items)
             if clock is None or clock.work != work:
                 clock = clocks[stage] = _Clock(work, done, free)
-                console.tell(StageStarted(**asdict(work), total=total))
+                console.emit(StageStarted(**asdict(work), total=total))
             free = monotonic()
             step = clock.step(done, total)
             draw(step)
             if clock.due(done == total):
-                console.tell(step)
+                console.emit(step)
 
-        yield tell
+        yield on_progress
 
 
 @contextmanager
@@ -109,20 +109,20 @@ class _Clock:
 
     def __init__(self, work: StageItem, done: int, free: float) -> None:
         self.work, self.done = work, 0
-        self._told: float | None = None
+        self._last_shown: float | None = None
         # Work that is continued, in its middle, is measured from there.
-        self._first, self._begun = (0, free) if done <= 1 else (done, monotonic())
+        self._first, self._start = (0, free) if done <= 1 else (done, monotonic())
 
     def step(self, done: int, total: int) -> StepDone:
         self.done = done
-        seconds, measured = monotonic() - self._begun, done - self._first
+        seconds, measured = monotonic() - self._start, done - self._first
         left = round(seconds / measured * (total - done), 3) if measured > 0 else None
         return StepDone(**asdict(self.work), step=done, total=total, seconds=round(seconds, 3), seconds_left=left)
 
     def due(self, last: bool) -> bool:
-        if not last and self._told is not None and monotonic() - self._told < STEP_EVERY:
+        if not last and self._last_shown is not None and monotonic() - self._last_shown < STEP_EVERY:
             return False
-        self._told = monotonic()
+        self._last_shown = monotonic()
         return True
 
 
@@ -141,12 +141,12 @@ class _Lines:
     """A line where a bar cannot be drawn; short work is done without a word."""
 
     def __init__(self, titles: Mapping[str, str]) -> None:
-        self._titles, self._told = titles, monotonic()
+        self._titles, self._last_shown = titles, monotonic()
 
     def __call__(self, step: StepDone) -> None:
-        if monotonic() - self._told < LINE_EVERY:
+        if monotonic() - self._last_shown < LINE_EVERY:
             return
-        self._told = monotonic()
+        self._last_shown = monotonic()
         left = "" if step.seconds_left is None else f", {_clock(step.seconds_left)} left"
         console.note(f"{_title(self._titles, step)} {step.step}/{step.total}, {_clock(step.seconds)}{left}")
 

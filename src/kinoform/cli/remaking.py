@@ -33,96 +33,98 @@ from kinoform.version import __version__
 
 EARLIER = "t2v"
 
-LONGEST = 60
+MAX_CHARS = 60
 """Characters of a stranger's words that are shown."""
 
 Named = TypeVar("Named", Solver, Sampler, Guidance)
 
 
-def model_name(told: Recorded) -> str:
+def model_name(record: Recorded) -> str:
     """Return the recorded model if it is a known name, else raise UsageError.
 
     A stranger's file must not choose a folder or an address.
     """
-    if told.model_name not in {*EMBEDDED, *ADAPTERS, *RELEASED}:
-        name = json.dumps(told.model_name)[:LONGEST]
+    if record.model_name not in {*EMBEDDED, *ADAPTERS, *RELEASED}:
+        name = json.dumps(record.model_name)[:MAX_CHARS]
         raise UsageError(
-            f"it was made by the model {name}; say where that is with --model{_trusted(told)}", code="model_not_trusted"
+            f"it was made by the model {name}; say where that is with --model{_trusted(record)}",
+            code="model_not_trusted",
         )
-    return told.model_name
+    return record.model_name
 
 
-def loras(told: Recorded, files: Mapping[str, Path]) -> list[str]:
+def loras(record: Recorded, files: Mapping[str, Path]) -> list[str]:
     """The recorded LoRA files in order, each with its strength, as `--lora` takes them."""
-    return [f"{files[name]}:{written(strength)}" for name, strength in told.loras.items()]
+    return [f"{files[name]}:{written(strength)}" for name, strength in record.loras.items()]
 
 
-def check_model(pipeline: Pipeline, told: Recorded, *, forced: bool) -> None:
+def check_model(pipeline: Pipeline, record: Recorded, *, forced: bool) -> None:
     """Raise WeightsError, naming both orders of channels or both hashes, unless this model made the video.
 
     If `forced`, only tell.
     """
-    sentence = _other_channels(pipeline.recipe, told) or _other_hash(pipeline.parts.fingerprint(), told)
+    sentence = _other_channels(pipeline.recipe, record) or _other_hash(pipeline.parts.fingerprint(), record)
     if sentence is None:
         return
     if not forced:
         raise WeightsError(
-            f"{sentence}; pass the right --model{_trusted(told)}, or --force-model to make another video with this one",
+            f"{sentence}; pass the right --model{_trusted(record)}, or --force-model to make another video with this "
+            "one",
             code="weights_wrong_model",
         )
     console.note(f"note: {sentence}; the video will be another one")
 
 
-def request(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Request:
+def request(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> Request:
     """Return the recorded request, checked anew. Raises UsageError for values out of range."""
-    recipe, inputs = pipeline.recipe, _inputs(pipeline, told, files)
+    recipe, inputs = pipeline.recipe, _inputs(pipeline, record, files)
     with warnings.catch_warnings():
         if FRAMES in inputs:
             warnings.simplefilter("ignore")  # of images that would be cropped if the size were exact
-        asked = pipeline.request(
-            told.prompt,
-            seed=told.seed,
-            **told.asked,
-            solver=_named(told.solver, recipe.solver, solver_of),
-            sampler=_named(told.sampler, recipe.sampler, sampler_of),
-            guidance_rule=_named(told.guidance_rule, recipe.guidance_rule, guidance_of),
+        checked = pipeline.request(
+            record.prompt,
+            seed=record.seed,
+            **record.asked,
+            solver=_named(record.solver, recipe.solver, solver_of),
+            sampler=_named(record.sampler, recipe.sampler, sampler_of),
+            guidance_rule=_named(record.guidance_rule, recipe.guidance_rule, guidance_of),
             # The recorded size is the one asked for in the proportions of the image; fitted again it would shrink.
             inputs=inputs | {EXACT_SIZE: True} if FRAMES in inputs else inputs,
         )
-    return replace(asked, inputs=inputs)
+    return replace(checked, inputs=inputs)
 
 
-def check_task(told: Recorded, asked: Request, *, forced: bool) -> None:
+def check_task(record: Recorded, made: Request, *, forced: bool) -> None:
     """Raise UsageError where what is made now is another thing than the video says to be.
 
     Unless `forced`. All videos of earlier versions say t2v.
     """
-    if not forced and told.task not in (EARLIER, asked.task):
-        task = json.dumps(told.task)[:LONGEST]
+    if not forced and record.task not in (EARLIER, made.task):
+        task = json.dumps(record.task)[:MAX_CHARS]
         raise UsageError(
-            f"its parameters call it {task}, and what they make now is {asked.task}; pass --force-model to make that",
+            f"its parameters call it {task}, and what they make now is {made.task}; pass --force-model to make that",
             code="task_differs",
         )
 
 
-def _other_channels(recipe: Recipe, told: Recorded) -> str | None:
+def _other_channels(recipe: Recipe, record: Recorded) -> str | None:
     """Channels in another order have the same shapes, and make nonsense."""
     order = (recipe.additions or Additions()).order(recipe.transformers[0])
-    if told.channels is None or list(told.channels.items()) == list(order.items()):
+    if record.channels is None or list(record.channels.items()) == list(order.items()):
         return None
-    shown = json.dumps(told.channels)[:LONGEST]
+    shown = json.dumps(record.channels)[:MAX_CHARS]
     return f"the video was made by a model that reads the channels {shown}, this one reads {json.dumps(order)}"
 
 
-def _other_hash(found: str, told: Recorded) -> str | None:
-    if found == told.model_hash:
+def _other_hash(fingerprint: str, record: Recorded) -> str | None:
+    if fingerprint == record.model_hash:
         return None
-    return f"the video was made by a model with hash {told.model_hash[:64]!r}, the one found has {found!r}"
+    return f"the video was made by a model with hash {record.model_hash[:64]!r}, this one has {fingerprint!r}"
 
 
-def _trusted(told: Recorded) -> str:
+def _trusted(record: Recorded) -> str:
     """Advice for a video of a recipe outside the package: a stranger's file must not choose code."""
-    return "" if told.recipe is None else f", and --recipe {json.dumps(told.recipe)[:LONGEST]} if you trust it"
+    return "" if record.recipe is None else f", and --recipe {json.dumps(record.recipe)[:MAX_CHARS]} if you trust it"
 
 
 def _named(name: str | None, own: Named, read: Callable[[str], Named]) -> Named | None:
@@ -132,43 +134,43 @@ def _named(name: str | None, own: Named, read: Callable[[str], Named]) -> Named 
     return own if name_of(own) == name else read(name)
 
 
-def _inputs(pipeline: Pipeline, told: Recorded, files: Mapping[str, Path]) -> Inputs:
+def _inputs(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> Inputs:
     """The recorded inputs, read from the files that were found. Raises UsageError for what the model cannot take."""
     options = pipeline.read_options(
-        fps=told.asked["fps"],  # type: ignore[arg-type]
-        num_frames=told.asked["num_frames"],  # type: ignore[arg-type]
+        fps=record.asked["fps"],  # type: ignore[arg-type]
+        num_frames=record.asked["num_frames"],  # type: ignore[arg-type]
         fit_mask=True,  # as it was then, since the files are the same
     )
-    own = {name: path for name, path in files.items() if name not in told.loras}
-    return restored(readable(pipeline.recipe.conditioners), own, told.conditions, options)
+    own = {name: path for name, path in files.items() if name not in record.loras}
+    return restored(readable(pipeline.recipe.conditioners), own, record.conditions, options)
 
 
-def wishes(told: Recorded, video: Path, name: str) -> Wishes:
+def wishes(record: Recorded, video: Path, name: str) -> Wishes:
     """Return how `video` was saved; its codec only if the file to come, `name`, is of the same kind and takes it.
 
     Raises UsageError for an `upscale` out of range.
     """
-    found = told.encoding
-    if not 1 <= found.upscale <= MAX_UPSCALE:
-        raise UsageError(f"its upscale must be from 1 to {MAX_UPSCALE}, not {found.upscale}", code="value_out_of_range")
+    saved = record.encoding
+    if not 1 <= saved.upscale <= MAX_UPSCALE:
+        raise UsageError(f"its upscale must be from 1 to {MAX_UPSCALE}, not {saved.upscale}", code="value_out_of_range")
     if Path(name).suffix.lower() != video.suffix.lower():
-        return Wishes(upscale=found.upscale)
+        return Wishes(upscale=saved.upscale)
     try:
-        format_of(video, codec=found.codec, crf=found.crf)
+        format_of(video, codec=saved.codec, crf=saved.crf)
     except UsageError as error:  # another program has put the video into this kind of file
         console.note(f"note: {error}; the codec of {video.suffix} by default is taken")
-        return Wishes(upscale=found.upscale)
-    return found
+        return Wishes(upscale=saved.upscale)
+    return saved
 
 
-def differences(pipeline: Pipeline, told: Recorded) -> Iterator[str]:
+def differences(pipeline: Pipeline, record: Recorded) -> Iterator[str]:
     """Yield what may change the last bits of the numbers."""
-    if told.version != __version__:
-        yield f"the video was made by kinoform {told.version[:40]}, this is {__version__}; the result may differ"
+    if record.version != __version__:
+        yield f"the video was made by kinoform {record.version[:40]}, this is {__version__}; the result may differ"
     dtype = str(pipeline.machine.dtype).removeprefix("torch.")
-    if told.dtype != dtype:
-        yield f"the video was made in {told.dtype}, this is {dtype}; the result may differ"
+    if record.dtype != dtype:
+        yield f"the video was made in {record.dtype}, this is {dtype}; the result may differ"
     here = Place(device=pipeline.machine.device.type, threads=torch.get_num_threads(), torch=torch.__version__)
-    for name, then, now in zip(("device", "threads", "PyTorch"), astuple(told.machine), astuple(here), strict=True):
+    for name, then, now in zip(("device", "threads", "PyTorch"), astuple(record.machine), astuple(here), strict=True):
         if then is not None and then != now:
             yield f"the video was made with {name} {str(then)[:40]}, this is {now}; its last bits may differ"

@@ -53,39 +53,39 @@ def rerun(
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.cli import remaking
     from kinoform.cli.latents import check_latents
-    from kinoform.cli.output import check, make, placed
+    from kinoform.cli.output import check, make, output_path
     from kinoform.media.metadata import read_params
     from kinoform.pipelines.recorded import find_inputs, recorded
 
-    told = recorded(read_params(video), video)
-    texts = (value for value in told.conditions.values() if isinstance(value, str))
-    console.keep_private(told.prompt, str(told.asked["negative_prompt"]), *texts)
-    needed = {name: each for name, each in told.inputs.items() if not (model.lora and name in told.loras)}
+    record = recorded(read_params(video), video)
+    texts = (value for value in record.conditions.values() if isinstance(value, str))
+    console.keep_private(record.prompt, str(record.asked["negative_prompt"]), *texts)
+    needed = {name: item for name, item in record.inputs.items() if not (model.lora and name in record.loras)}
     files = find_inputs(needed, (video.parent, Path()), video)
-    name = placed(output.output, _again(video))
+    name = output_path(output.output, _again(video))
     with _named(video):
         model = replace(
-            model, model=model.model or remaking.model_name(told), lora=model.lora or remaking.loras(told, files)
+            model, model=model.model or remaking.model_name(record), lora=model.lora or remaking.loras(record, files)
         )
         machine = replace(
-            machine, device=machine.device or told.machine.device or "auto", dtype=machine.dtype or told.dtype
+            machine, device=machine.device or record.machine.device or "auto", dtype=machine.dtype or record.dtype
         )
         pipeline = model.load(machine)
-        remaking.check_model(pipeline, told, forced=force_model)
-        asked = remaking.request(pipeline, told, files)
-        remaking.check_task(told, asked, forced=force_model)
-        wishes = remaking.wishes(told, video, name)
-    how = replace(output, codec=wishes.codec, crf=wishes.crf).how(wishes.upscale)
-    check(name, (asked.num_frames, asked.height, asked.width), how)
+        remaking.check_model(pipeline, record, forced=force_model)
+        request = remaking.request(pipeline, record, files)
+        remaking.check_task(record, request, forced=force_model)
+        wishes = remaking.wishes(record, video, name)
+    saving = replace(output, codec=wishes.codec, crf=wishes.crf).save_options(wishes.upscale)
+    check(name, (request.num_frames, request.height, request.width), saving)
     check_latents([name], force=output.force)
-    for difference in remaking.differences(pipeline, told):
+    for difference in remaking.differences(pipeline, record):
         console.note(f"note: {difference}")
-    make(pipeline, [asked], [name], how, model.words(machine))
+    make(pipeline, [request], [name], saving, model.words(machine))
 
 
 @contextmanager
 def _named(video: Path) -> Iterator[None]:
-    """Begin the sentence of a refusal with the name of the video, which asked for what is refused."""
+    """Begin the sentence of a refusal with the name of the video, which request for what is refused."""
     try:
         yield
     except UsageError as error:

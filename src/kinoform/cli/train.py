@@ -38,10 +38,10 @@ def train(
     named: Annotated[ModelOptions, varied(only=("recipe",))],
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the result goes.")] = None,
-    place: Annotated[MachineOptions, varied(only=("device",))],
+    machine_options: Annotated[MachineOptions, varied(only=("device",))],
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile what is trained.")] = False,
     training: TrainingOptions,
-    told: Annotated[OutputOptions, varied(only=("force", "as_json"))],
+    results: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Train the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops."""
     threads, processes, sample_every = training.threads, training.processes, training.sample_every
@@ -60,23 +60,23 @@ def train(
     from kinoform.training.stage import RunOptions
 
     plan, address = _plan(model, named.recipe)
-    machine = choose_machine(place.device or "auto", "auto")
+    machine = choose_machine(machine_options.device or "auto", "auto")
     if compiled:
         check_compiler(machine.device)
     torch.set_num_threads(threads)
     folder = run or Path("runs") / plan.run_name
     target = output or folder / plan.output_name
     if output is not None or target.exists():
-        plan.check_output(target, force=told.force)
+        plan.check_output(target, force=results.force)
     with stages({}, drawn=False) as on_progress:  # the training draws its own bar, with the loss
         options = RunOptions(
             save_every=100, sample_every=sample_every, show_progress=not console.streams(),
             on_progress=on_progress, device=machine.device, compile=compiled,
         )  # fmt: skip
         result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=_parts_of))
-    result.save(target, recipe=address, force=told.force)
+    result.save(target, recipe=address, force=results.force)
     text = f"{target}\n{json.dumps(result.report, indent=2)}"
-    console.result(text, {"output": str(target), **result.report}, as_json=told.as_json)
+    console.result(text, {"output": str(target), **result.report}, as_json=results.as_json)
 
 
 def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:

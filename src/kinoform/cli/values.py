@@ -22,7 +22,7 @@ SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 """Marks of web pages, chats and word processors that break a line without ending it: white space in a prompt."""
 
 
-def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
+def recipe_named(address: str | None, option: str = "--recipe") -> str | None:
     """The address, for whose module the current folder is searched too, last of all places.
 
     Raises UsageError unless it is module:function.
@@ -31,7 +31,7 @@ def recipe_named(address: str | None, said: str = "--recipe") -> str | None:
         return None
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
         raise UsageError(
-            f"{said} {address!r} is not an address; write module:function, for example my_idea:video",
+            f"{option} {address!r} is not an address; write module:function, for example my_idea:video",
             code="recipe_invalid",
         )
     if os.getcwd() not in sys.path:
@@ -51,7 +51,7 @@ def lora_of(text: str) -> tuple[str, PerExpert]:
         return text, 1.0
 
 
-def scale_of(text: str | None, said: str = "--guidance-scale") -> PerExpert | None:
+def scale_of(text: str | None, option: str = "--guidance-scale") -> PerExpert | None:
     """Return the number of "4", or those of "4,3", one for each transformer. Raises UsageError for other text."""
     if text is None:
         return None
@@ -59,7 +59,7 @@ def scale_of(text: str | None, said: str = "--guidance-scale") -> PerExpert | No
         return _numbers(text)
     except ValueError as error:
         raise UsageError(
-            f"{said} must be a number, or one for each transformer of a model, not {text[:60]!r}; "
+            f"{option} must be a number, or one for each transformer of a model, not {text[:60]!r}; "
             "write for example 4, or 4,3",
             code="bad_value",
         ) from error
@@ -85,10 +85,10 @@ def prompts_of(prompt: str | None, file: Path | None) -> list[str]:
         lines = [SOFT_BREAK.sub(" ", line).strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read as UTF-8 text: {error}", code="file_unreadable") from error
-    found = [line for line in lines if line]
-    if not found:
+    prompts = [line for line in lines if line]
+    if not prompts:
         raise UsageError(f"{file} holds no prompt; write one a line", code="prompt_missing")
-    return found
+    return prompts
 
 
 def checked_count(count: int) -> int:
@@ -102,16 +102,16 @@ MAX_DIGITS = 6
 """Digits of a side in pixels; what a model can make of it is known later."""
 
 
-def size_of(text: str | None, said: str = "--size") -> tuple[int | None, int | None]:
+def size_of(text: str | None, option: str = "--size") -> tuple[int | None, int | None]:
     """(width, height) of "832x480" or, as the official command line has it, "832*480"."""
     if text is None:
         return None, None
     match = re.fullmatch(r"(\d+)[x*×](\d+)", text.strip().lower())
     if match is None:
-        raise UsageError(f"{said} {text[:40]!r} is not WIDTHxHEIGHT; write for example 832x480", code="bad_value")
+        raise UsageError(f"{option} {text[:40]!r} is not WIDTHxHEIGHT; write for example 832x480", code="bad_value")
     if max(map(len, match.groups())) > MAX_DIGITS:
         raise UsageError(
-            f"{said} {text[:40]} has a side of more than {MAX_DIGITS} digits; write for example 832x480",
+            f"{option} {text[:40]} has a side of more than {MAX_DIGITS} digits; write for example 832x480",
             code="value_out_of_range",
         )
     return int(match[1]), int(match[2])
@@ -129,13 +129,13 @@ def frames_of(
         raise UsageError(f"--seconds must be between 0 and 3600, not {seconds}", code="value_out_of_range")
     if not math.isfinite(fps):
         raise UsageError(f"fps must be a number from 0.1 to 240, not {fps}", code="value_out_of_range")
-    fewest, step = 1 + time_stride * (time_patch - 1), time_stride * time_patch
-    return fewest + step * max(0, round((seconds * fps - fewest) / step))
+    min_frames, step = 1 + time_stride * (time_patch - 1), time_stride * time_patch
+    return min_frames + step * max(0, round((seconds * fps - min_frames) / step))
 
 
-def weights_at(place: Path) -> Path:
+def weights_at(path: Path) -> Path:
     """Find the weights that a command names by a path, or by a name as `--model` takes it."""
-    there = Path(os.path.expanduser(place))
+    there = Path(os.path.expanduser(path))
     if os.path.lexists(there):
         return there
     # Imported here because PyTorch takes seconds, which weights named by a path do without.

@@ -31,29 +31,29 @@ def verify(
     if not path.exists():
         raise missing(path, weights=True)
     with megabytes("read", "reading") as on_bytes:
-        found = verify_path(path, hashes=hashes, tell=on_bytes)
-    console.result(_text(path, found), _data(path, found), as_json=as_json)
-    if found.faults:
-        first, more = str(found.faults[0]), len(found.faults) - 1
+        result = verify_path(path, hashes=hashes, tell=on_bytes)
+    console.result(_text(path, result), _data(path, result), as_json=as_json)
+    if result.faults:
+        first, more = str(result.faults[0]), len(result.faults) - 1
         advice = "" if ADVICE in first else f"; {ADVICE}"
         others = f" (and {more} more {'fault' if more == 1 else 'faults'})" if more else ""
-        raise WeightsError(f"{first}{advice}{others}", code=found.faults[0].code)
+        raise WeightsError(f"{first}{advice}{others}", code=result.faults[0].code)
 
 
-def _text(path: Path, found: Verified) -> str:
-    lines = [f"{'fault':<7} {item}" for item in found.faults] + [f"{'zeros':<7} {item}" for item in found.doubts]
-    state = "damaged" if found.faults else "whole"
+def _text(path: Path, result: Verified) -> str:
+    lines = [f"{'fault':<7} {item}" for item in result.faults] + [f"{'zeros':<7} {item}" for item in result.doubts]
+    state = "damaged" if result.faults else "whole"
     lines.append(
-        f"{path} is {state}: {found.files} files, {found.tensors} tensors, {found.bytes / 1e9:.3f} GB read, "
-        f"{found.hashed} hashes compared"
+        f"{path} is {state}: {result.files} files, {result.tensors} tensors, {result.bytes / 1e9:.3f} GB read, "
+        f"{result.hashed} hashes compared"
     )
     return "\n".join(lines)
 
 
-def _data(path: Path, found: Verified) -> dict[str, object]:
-    data = asdict(found)
-    faults, doubts = ([_entry(item) for item in group] for group in (found.faults, found.doubts))
-    return {"path": str(path), "whole": not found.faults, **data, "faults": faults, "doubts": doubts}
+def _data(path: Path, result: Verified) -> dict[str, object]:
+    data = asdict(result)
+    faults, doubts = ([_entry(item) for item in group] for group in (result.faults, result.doubts))
+    return {"path": str(path), "whole": not result.faults, **data, "faults": faults, "doubts": doubts}
 
 
 def _entry(finding: FileFault) -> dict[str, object]:

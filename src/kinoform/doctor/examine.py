@@ -85,9 +85,9 @@ def embedded() -> Iterator[Finding]:
 
 def next_step(sections: tuple[Section, ...]) -> str:
     """One or two sentences: what to mend first, or what to try on a machine like this."""
-    rows = {each.name: each for every in sections for each in every.findings}
-    bad = [each for each in rows.values() if each.state == BAD]
-    if MODELS in rows and not any(each.name in TORCH for each in bad):
+    rows = {finding.name: finding for section in sections for finding in section.findings}
+    bad = [finding for finding in rows.values() if finding.state == BAD]
+    if MODELS in rows and not any(finding.name in TORCH for finding in bad):
         return "The embedded model is damaged or missing: install kinoform again, then run kinoform doctor once more."
     if "accelerator" in rows and rows["accelerator"].state == BAD:
         return f"Install the PyTorch for this machine's GPU ({CUDA_PAGE}); until then videos are made on the CPU."

@@ -22,7 +22,7 @@ BACKENDS = {
 SHAPE = (1, 2, 128, 64)
 """Batch, heads, tokens, width of a head: small, and legal for every kernel."""
 
-FARTHEST = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+MAX_DISTANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """From float64 attention, for values of size 1: several times what rounding alone does."""
 
 SIDE, REPEATS = 512, 5
@@ -40,22 +40,22 @@ def attention(device: torch.device) -> Iterator[Finding]:
     generator = torch.Generator().manual_seed(0)
     inputs = tuple(torch.randn(SHAPE, generator=generator) for _ in range(3))
     for name, backend in BACKENDS.items():
-        told, facts, state = [], {}, NOTE
-        for dtype, farthest in FARTHEST.items():
+        results, facts, state = [], {}, NOTE
+        for dtype, max_distance in MAX_DISTANCE.items():
             short = str(dtype).removeprefix("torch.")
             distance = facts[short] = _distance(backend, inputs, device, dtype)
             if distance is None:
-                told.append(f"{short}: no")
+                results.append(f"{short}: no")
                 continue
-            wrong = not distance < farthest
-            told.append(f"{short}: {'WRONG, off' if wrong else 'runs, off'} by {distance:.1e}")
+            wrong = not distance < max_distance
+            results.append(f"{short}: {'WRONG, off' if wrong else 'runs, off'} by {distance:.1e}")
             state = BAD if wrong or state == BAD else GOOD
-        yield Finding(name=f"{name} on {device.type}", value="; ".join(told), state=state, facts=facts)
+        yield Finding(name=f"{name} on {device.type}", value="; ".join(results), state=state, facts=facts)
 
 
 def products(device: torch.device) -> Iterator[Finding]:
     """Time matrix products in both precisions, the best of five; a quick look, not a benchmark."""
-    speeds = {dtype: 2 * SIDE**3 / _seconds(device, dtype) / 1e9 for dtype in FARTHEST}
+    speeds = {dtype: 2 * SIDE**3 / _seconds(device, dtype) / 1e9 for dtype in MAX_DISTANCE}
     wide, short = speeds[torch.float32], speeds[torch.bfloat16]
     comparison = f"{short / wide:.1f} times as fast as" if short > wide else f"{wide / short:.1f} times slower than"
     yield Finding(
@@ -69,13 +69,13 @@ def _distance(
     backend: SDPBackend, inputs: tuple[Tensor, ...], device: torch.device, dtype: torch.dtype
 ) -> float | None:  # fmt: skip
     """The largest difference from float64 on the same rounded inputs; None where the kernel does not run."""
-    q, k, v = (each.to(device, dtype) for each in inputs)
+    q, k, v = (tensor.to(device, dtype) for tensor in inputs)
     exact = F.scaled_dot_product_attention(q.cpu().double(), k.cpu().double(), v.cpu().double())
     try:
         with warnings.catch_warnings(), sdpa_kernel(backend), torch.inference_mode():
             warnings.simplefilter("ignore")  # PyTorch explains at length why a kernel does not run
-            found = F.scaled_dot_product_attention(q, k, v)
-        return float((found.cpu().double() - exact).abs().max())
+            output = F.scaled_dot_product_attention(q, k, v)
+        return float((output.cpu().double() - exact).abs().max())
     except RuntimeError:
         return None
 
@@ -84,7 +84,7 @@ def _seconds(device: torch.device, dtype: torch.dtype) -> float:
     matrix = torch.ones(SIDE, SIDE, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(REPEATS):
-        begun = perf_counter()
+        start = perf_counter()
         (matrix @ matrix)[0, 0].item()  # which waits for the device
-        best = min(best, perf_counter() - begun)
+        best = min(best, perf_counter() - start)
     return best

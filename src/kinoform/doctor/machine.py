@@ -23,7 +23,7 @@ SHOWN_FEATURES = {
 """Names in /proc/cpuinfo (x86 and ARM) of what speeds up matrix products."""
 
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-LEAST_DISK = 30e9
+MIN_DISK = 30e9
 """Bytes that an official folder of T2V-1.3B and the download of one need."""
 
 
@@ -45,10 +45,10 @@ def processor() -> Iterator[Finding]:
         facts={"cores": cores, "usable": usable, "threads": threads},
     )
     flags = set(re.findall(r"\w+", " ".join(re.findall(r"^(?:flags|Features)\s*:(.+)$", text, re.MULTILINE)[:1])))
-    found = [shown for flag, shown in SHOWN_FEATURES.items() if flag in flags]
+    features = [shown for flag, shown in SHOWN_FEATURES.items() if flag in flags]
     capability = torch.backends.cpu.get_cpu_capability()
     emulated = emulates(torch.bfloat16)
-    value = f"{', '.join(found) or 'none that speed up products'}; PyTorch uses {capability}"
+    value = f"{', '.join(features) or 'none that speed up products'}; PyTorch uses {capability}"
     value += "; bfloat16 is emulated, slower than float32" if emulated else ""
     yield Finding(name="instructions", value=value, facts={"capability": capability, "bfloat16_emulated": emulated})
 
@@ -100,7 +100,7 @@ def cache() -> Iterator[Finding]:
     from kinoform.recipes.catalogue import cache_folder
 
     folder = cache_folder()
-    there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    there = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
     shown = _without_home(folder)
     try:
         tempfile.TemporaryFile(dir=there).close()
@@ -112,7 +112,7 @@ def cache() -> Iterator[Finding]:
         free = shutil.disk_usage(there).free
     except OSError:
         return
-    low = free < LEAST_DISK
+    low = free < MIN_DISK
     value = f"{_gigabytes(free)} free" + (", too little for released weights" if low else "")
     yield Finding(name="disk", value=value, state=NOTE if low else GOOD, facts={"free": free})
 

@@ -36,14 +36,14 @@ class DoctorReport:
 
 def section(title: str, probes: Iterable[tuple[str, Callable[[], Iterable[Finding]]]]) -> Section:
     """The findings of each probe in turn; one that fails is itself a row, under its own name."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for name, probe in probes:
         try:
-            for each in probe():
-                found.append(each)
+            for finding in probe():
+                findings.append(finding)
         except Exception as error:
             reason = str(error).strip().split("\n")[0] or "no reason given"
-            found.append(
+            findings.append(
                 Finding(name=name, value=f"could not be looked at: {type(error).__name__}: {reason}", state=BAD)
             )
-    return Section(title=title, findings=tuple(found))
+    return Section(title=title, findings=tuple(findings))

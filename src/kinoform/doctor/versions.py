@@ -26,8 +26,8 @@ def programs() -> Iterator[Finding]:
 def libraries() -> Iterator[Finding]:
     """The required ones; pip checks their versions when kinoform is installed."""
     for name in LIBRARIES:
-        found = _version(name)
-        yield Finding(name=name, value=found or f"not installed: pip install {name}", state=GOOD if found else BAD)
+        number = _version(name)
+        yield Finding(name=name, value=number or f"not installed: pip install {name}", state=GOOD if number else BAD)
 
 
 def pytorch() -> Iterator[Finding]:
@@ -70,9 +70,11 @@ def extras() -> Iterator[Finding]:
     for extra, packages in sorted(wanted.items()):
         if extra in NOT_FOR_USERS:
             continue
-        found = {name: _version(name) for name in packages}
-        if all(found.values()):
-            yield Finding(name=f"extra {extra}", value=", ".join(f"{name} {each}" for name, each in found.items()))
+        installed = {name: _version(name) for name in packages}
+        if all(installed.values()):
+            yield Finding(
+                name=f"extra {extra}", value=", ".join(f"{name} {number}" for name, number in installed.items())
+            )
         else:
             line = f'not installed: pip install "kinoform[{extra}]"'
             yield Finding(name=f"extra {extra}", value=line, state=NOTE)
