@@ -40,12 +40,12 @@ class Plan:
 
 
 def measured() -> tuple[torch.dtype, ...]:
-    """The dtypes that this processor computes products in, and does not emulate."""
+    """Return the dtypes that this processor computes products in, and does not emulate."""
     return tuple(dtype for dtype in DTYPES if not emulates(dtype))
 
 
 def left_out(plan: Plan) -> list[str]:
-    """Rows in the others, by name: each would take many times as long and say nothing of either side."""
+    """Name the rows in the others: each would take many times as long and say nothing of either side."""
     return [
         f"{case}, {short(dtype)}"
         for dtype in DTYPES
@@ -55,7 +55,7 @@ def left_out(plan: Plan) -> list[str]:
 
 
 def peaks(plan: Plan) -> dict[str, float]:
-    """The machine's FLOP per CPU second, by kind and dtype."""
+    """Measure the machine's FLOP per CPU second, by kind and dtype."""
     found = {}
     for dtype in measured():
         found[f"product {short(dtype)}"] = product_peak(dtype, plan.peak_side)
@@ -64,7 +64,7 @@ def peaks(plan: Plan) -> dict[str, float]:
 
 
 def rows(plan: Plan, peak: dict[str, float], only: str) -> Iterator[Row]:
-    """Those whose name begins with `only`; models of the others are not made."""
+    """Return those whose name begins with `only`; models of the others are not made."""
     for dtype in measured():
         product = peak[f"product {short(dtype)}"]
         for name, size in plan.transformers.items():
@@ -82,7 +82,7 @@ def short(dtype: torch.dtype) -> str:
 
 @torch.inference_mode()
 def step(name: str, size: Size, dtype: torch.dtype, rounds: int, peak: float) -> Row:
-    """One velocity. kinoform's keys and values of the prompt were made before, as they are once a video."""
+    """Compute one velocity. kinoform's keys and values of the prompt were made before, as they are once a video."""
     ours, theirs = transformers(size, dtype)
     x, rows, time = noise(size), prompt(size.text), torch.tensor([TIMESTEP])
     prepared = ours.prepare(Conditions(context={"text": rows}), grid_of(x, ours.spec.patch))
@@ -116,7 +116,7 @@ def codec(plan: Plan, peak: float) -> Iterator[Row]:
 
 
 def video(plan: Plan, dtype: torch.dtype, peak: float) -> Row:
-    """From noise and prompt rows to frames, with guidance. The two noise grids differ slightly, so videos do."""
+    """Run from noise and prompt rows to frames, with guidance. The two noise grids differ slightly, so videos do."""
     ours, theirs = transformers(plan.whole, dtype)
     codec, their_codec = autoencoders(plan.dim)
     frames, height, width = plan.video

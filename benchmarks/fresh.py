@@ -1,4 +1,4 @@
-"""What needs a process of its own: the time to start, and the most memory that one piece of work takes.
+"""Measurements that need a process of their own: the time to start, and the most memory that one piece of work takes.
 
 As a program, `fresh.py SIDE WORK SIZE FOLDER` does the work and prints the process's peak in bytes (Linux only).
 """
@@ -41,7 +41,7 @@ def rows(side: int | None, rounds: int, only: str) -> Iterator[Row]:
 
 
 def _start(name: str, mine: str, other: str | None, rounds: int) -> Row:
-    """In turn; of three runs, the median is not the one that fills the page cache."""
+    """Start in turn; of three runs, the median is not the one that fills the page cache."""
     sides = [code for code in (mine, other) if code is not None]
     costs = [[_run([sys.executable, "-c", code]) for code in sides] for _ in range(rounds)]
     medians = [

@@ -1,4 +1,4 @@
-"""How much host memory a load takes: random weights of T2V-1.3B's size, loaded in a fresh process.
+"""Host memory that a load takes: random weights of T2V-1.3B's size, loaded in a fresh process.
 
     python benchmarks/load_memory.py [--layers 30] [--folder FOLDER]
 
@@ -61,7 +61,7 @@ def spec(layers: int) -> DiTSpec:
 
 
 def load(place: Path, layers: int) -> dict[str, int]:
-    """Bytes of the loaded module, and of the process before and at its most."""
+    """Measure the bytes of the loaded module, and of the process before and at its most."""
     before = status("VmRSS")
     module = load_module(
         spec(layers).build,
@@ -75,7 +75,7 @@ def load(place: Path, layers: int) -> dict[str, int]:
 
 
 def status(key: str) -> int:
-    """A line of this process's status, in bytes. (getrusage would count the parent's memory before exec.)"""
+    """Read a line of this process's status, in bytes. (getrusage would count the parent's memory before exec.)"""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
@@ -97,7 +97,7 @@ def write_pickle(folder: Path, sizes: DiTSpec) -> Path:
 
 
 def random_tensors(sizes: DiTSpec, names: set[str]) -> dict[str, Tensor]:
-    """Of those own names, under their official ones."""
+    """Return random tensors of these own names, under their official ones."""
     generator = torch.Generator().manual_seed(0)
     return {
         DIT.theirs(name): torch.empty(parameter.shape, dtype=torch.bfloat16).uniform_(-0.1, 0.1, generator=generator)

@@ -23,7 +23,7 @@ def wide(name: str) -> torch.dtype:
 
 
 def write(module: nn.Module, folder: Path) -> Path:
-    """The weights under their own names; says where."""
+    """Write the weights under their own names and return the path."""
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, folder / FILE)
     return folder / FILE
 
@@ -35,6 +35,6 @@ def read(build: Callable[[], Module], place: Path, *, dtype_of: Callable[[str], 
 
 
 def loaded(build: Callable[[], Module], module: Module, *, dtype_of: Callable[[str], torch.dtype] = wide) -> Module:
-    """The loader's own copy of a model with these weights."""
+    """Load the loader's own copy of a model with these weights."""
     with tempfile.TemporaryDirectory() as folder:
         return read(build, write(module, Path(folder)), dtype_of=dtype_of)

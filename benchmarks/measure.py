@@ -37,7 +37,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours / theirs, of what was measured: memory, else CPU seconds. Below 1 kinoform is ahead."""
+        """Return ours / theirs, of what was measured: memory, else CPU seconds. Below 1 kinoform is ahead."""
         if self.theirs is None:
             return None
         mine, other = (side.memory or side.cpu or 0.0 for side in (self.ours, self.theirs))
@@ -48,7 +48,7 @@ class Row:
 
 
 def compare(case: str, ours: Work, theirs: Work, *, rounds: int, flops: float, peak: float, alike: bool = True) -> Row:
-    """Both once to warm up, then `rounds` times ours, theirs, ours, theirs. `flops` are those of either side.
+    """Run both once to warm up, then `rounds` times ours, theirs, ours, theirs. `flops` are those of either side.
 
     `alike` says that both compute the same function, so that the results are compared too.
     """
@@ -61,7 +61,7 @@ def compare(case: str, ours: Work, theirs: Work, *, rounds: int, flops: float, p
 
 
 def in_turn(works: Sequence[Work], rounds: int) -> list[Cost]:
-    """Medians of each, run one after the other, `rounds` times."""
+    """Return the medians of each, run one after the other, `rounds` times."""
     times = [[_time(work) for work in works] for _ in range(rounds)]
     return [
         Cost(cpu=median(t.cpu or 0 for t in side), wall=median(t.wall or 0 for t in side))

@@ -39,7 +39,7 @@ class Size:
 
 
 def transformers(size: Size, dtype: torch.dtype) -> tuple[DiT, Any]:
-    """kinoform's and diffusers', in `dtype` but for the parts that each keeps in float32."""
+    """Build kinoform's and diffusers', in `dtype` but for the parts that each keeps in float32."""
     torch.manual_seed(0)
     spec = size.spec()
     theirs: Any = WanTransformer3DModel(
@@ -56,7 +56,7 @@ def transformers(size: Size, dtype: torch.dtype) -> tuple[DiT, Any]:
 
 
 def autoencoders(dim: int) -> tuple[VAE, Any]:
-    """Both in float32, kinoform's as its loader reads it."""
+    """Build both in float32, kinoform's as its loader reads it."""
     torch.manual_seed(0)
     theirs: Any = AutoencoderKLWan(base_dim=dim)
     spec = VAESpec(dim=dim)
@@ -77,5 +77,5 @@ def prompt(width: int) -> Tensor:
 
 
 def padded(rows: Tensor, length: int = 512) -> Tensor:
-    """Rows as diffusers' pipeline hands them over: zeros after the prompt."""
+    """Pad rows as diffusers' pipeline does: zeros after the prompt."""
     return torch.cat([rows, rows.new_zeros(1, length - rows.shape[1], rows.shape[2])], dim=1)

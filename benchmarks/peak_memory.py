@@ -83,7 +83,7 @@ def measure(folder: Path, stage: str, dtype: str) -> dict[str, object]:
 
 
 def high_water() -> int:
-    """The most bytes that this process has had in memory so far."""
+    """Return the most bytes that this process has had in memory so far."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
@@ -99,7 +99,7 @@ def table(row: dict) -> str:
 
 
 def write_folder(folder: Path) -> None:
-    """The model of this file in the official layout."""
+    """Write the model of this file in the official layout."""
     config = {
         "_class_name": "WanModel", "model_type": "t2v", "dim": TRANSFORMER.dim, "ffn_dim": TRANSFORMER.ffn_dim,
         "num_heads": TRANSFORMER.heads, "num_layers": TRANSFORMER.layers, "in_dim": TRANSFORMER.in_channels,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 TRAINING = ("kinoform", "train")
 SHARE = 0.25
-"""Of one core, from which on another process disturbs."""
+"""Share of one core from which on another process disturbs."""
 
 
 def disturbing(seconds: float = 1.0) -> list[str]:
-    """A sentence for each process but this one, its parents and children that is busy, or trains; Linux only."""
+    """Return a sentence for each process but this one, its parents and children that is busy, or trains; Linux only."""
     before, own = _cpu_seconds(), _family(os.getpid())
     time.sleep(seconds)
     found = []
@@ -34,7 +34,7 @@ def _cpu_seconds() -> dict[int, float]:
 
 
 def _family(process: int) -> set[int]:
-    """The process and those that started it."""
+    """Return the process and those that started it."""
     parents = {int(fields[0]): int(fields[3]) for fields in _stats()}
     found = {process}
     while (process := parents.get(process, 0)) > 1:
@@ -43,7 +43,7 @@ def _family(process: int) -> set[int]:
 
 
 def _stats() -> list[list[str]]:
-    """The fields of /proc/PID/stat; the name, in brackets, may hold blanks and is left as one field."""
+    """Read the fields of /proc/PID/stat; the name, in brackets, may hold blanks and is left as one field."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

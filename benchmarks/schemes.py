@@ -111,7 +111,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def measured(videos: Mapping[int, Sequence[int]], rounds: int) -> Iterator[Forward | Turn | Places]:
-    """Each row as it is measured."""
+    """Yield each row as it is measured."""
     every: dict[int, list[Forward]] = {side: [] for side in videos}
     for side, counts in videos.items():
         for frames in counts:
@@ -124,7 +124,7 @@ def measured(videos: Mapping[int, Sequence[int]], rounds: int) -> Iterator[Forwa
 
 
 def forward(frames: int, side: int, rounds: int) -> Forward:
-    """One velocity of each model. Keys and values of the prompt were made before, as they are once a video."""
+    """Compute one velocity of each model. Keys and values of the prompt were made before, as they are once a video."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(1, RECIPE.codec.channels, *latent_size(RECIPE.codec, frames, side, side), generator=generator)
     rows = torch.randn(1, RECIPE.text.length, RECIPE.text.dim, generator=generator)
@@ -161,7 +161,7 @@ def velocity_flops(name: str, grid: Grid) -> int:
 
 
 def crossing(rows: Sequence[Forward]) -> float | None:
-    """Where the ratio falls through 1, between two lengths by the straight line of their logarithms."""
+    """Find where the ratio falls through 1, between two lengths by the straight line of their logarithms."""
     if rows[0].ratio <= 1:
         return float(rows[0].frames)
     for before, after in pairwise(rows):
@@ -180,7 +180,7 @@ def predicted_crossing(side: int) -> int | None:
 
 
 def places(frames: int, side: int, rounds: int) -> Places:
-    """q, k and v of one block as random numbers, of the embedded model's heads."""
+    """Draw q, k and v of one block as random numbers, of the embedded model's heads."""
     spec = RECIPE.transformer
     size = (n // part for n, part in zip(latent_size(RECIPE.codec, frames, side, side), spec.patch, strict=True))
     grid = Grid(**dict(zip(("frames", "height", "width"), size, strict=True)))
@@ -202,7 +202,7 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, grid: Grid) -> Tensor:
 
 
 def lines(row: Forward | Turn | Places) -> tuple[str, str]:
-    """The heading of its table, and the row."""
+    """Return the heading of its table, and the row."""
     if isinstance(row, Forward):
         video, seconds = (
             f"{row.frames}x{row.side}x{row.side}",

@@ -25,7 +25,7 @@ REFERENCES = {
 LARGE = {"num_frames": 33, "height": 480, "width": 832}
 MINI = {"num_frames": 17, "height": 64, "width": 64}
 GROWN = 1.25
-"""How much larger the mask is than the object, so that its edge changes too."""
+"""Factor by which the mask is larger than the object, so that its edge changes too."""
 
 
 def main(target: Path = TARGET) -> None:

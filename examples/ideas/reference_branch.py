@@ -59,7 +59,7 @@ class ReaderSpec:
 
     @property
     def copies(self) -> Mapping[str, str]:
-        """The images are embedded, at first, as the video is."""
+        """Names of the weights that begin as those of the video's embedding."""
         return {f"patch_embedding.{leaf}": f"patch_embedding.{leaf}" for leaf in ("weight", "bias")}
 
     def build(self, spec: TransformerSizes) -> nn.Module:
@@ -67,7 +67,7 @@ class ReaderSpec:
 
 
 class ReaderBranch(nn.Module):
-    """Its payload are latents [1, c, 1, h, w] of images."""
+    """Branch whose payload are latents [1, c, 1, h, w] of images."""
 
     def __init__(self, own: ReaderSpec, spec: TransformerSizes) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """Files of strangers: whatever is in them, the answer is one sentence about the file, and this process goes on."""
 
+import io
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 from kinoform.errors import UsageError
 from kinoform.media import decoder_client as child
 from kinoform.media import read as reading
+from kinoform.media.lengths import mov_end
 from kinoform.media.limits import MAX_FRAMES
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.video import Video
@@ -298,3 +300,15 @@ def test_modules_in_the_current_folder_are_not_imported(smooth_video, tmp_path, 
     for name in ("json.py", "numpy.py", "PIL.py", "av.py"):
         (tmp_path / name).write_text("raise SystemExit(1)")
     assert len(read_clip(smooth_video.save("a.mp4")).frames) == 17
+
+
+def box(kind: bytes, size: int = 8) -> bytes:
+    return size.to_bytes(4, "big") + kind + bytes(size - 8)
+
+
+def test_only_what_follows_the_index_of_an_mp4_may_be_no_box() -> None:
+    for content, end in ((box(b"ftyp", 16) + box(b"moov", 24), 40), (box(b"moov") + b"camera's own bytes", 8)):
+        assert mov_end(io.BufferedReader(io.BytesIO(content)), len(content)) == end
+    damaged = box(b"ftyp", 16) + b"camera's own bytes" + box(b"moov")
+    with pytest.raises(ValueError, match="box 2"):
+        mov_end(io.BufferedReader(io.BytesIO(damaged)), len(damaged))

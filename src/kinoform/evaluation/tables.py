@@ -18,7 +18,7 @@ FIGURES: Mapping[str, str] = {
     "psnr": "PSNR, dB",
     "foreground_psnr": "PSNR on objects, dB",
 }
-"""What tables call the figures."""
+"""Names of the figures in tables."""
 
 MARK = "*"
 """Behind a difference whose interval excludes 0."""

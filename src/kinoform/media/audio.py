@@ -1,9 +1,8 @@
-"""The sound of a video, taken over into another one."""
+"""Sound of a video, taken over into another one."""
 
 import io
 import json
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,16 +15,13 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from kinoform.media.codecs import VIDEO
-from kinoform.media.decoder_client import GRACE
+from kinoform.media.decoder_client import GRACE, isolated
 from kinoform.media.limits import MAX_DECODING
 from kinoform.media.paths import PathLike, printable
 from kinoform.media.types import Sound
 
 MAX_SOUND = 2**28
 """Bytes of sound that are taken: ten minutes at 3.5 megabits per second."""
-
-START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.audio_process import main; main()"
-"""The program of the process that reads the file, as in `media.decoder_client`."""
 
 LOST = "loses its sound, which cannot be read; convert the video to mp4 with sound in aac"
 
@@ -43,7 +39,7 @@ class Fitted:
 def record(path: PathLike, *, seconds: float) -> Sound | None:
     """Copy all sound tracks of a video, as far as they are heard in its first `seconds`; None where it has none.
 
-    Their packets are copied, so that the file is of no use any more. Warns of what has to be left out. The file is
+    Their packets are copied, so that the file is needed no more. Warns of what has to be left out. The file is
     read in a process of its own, as its images are.
     """
     absolute = Path(path).absolute()
@@ -88,9 +84,10 @@ def mixed(container: OutputContainer, sound: Fitted | None) -> Iterator[Callable
             while waiting is not None:
                 tick = waiting.time_base or Fraction(1)
                 shift = round(sound.start / tick)
-                if (waiting.pts + shift) * tick >= time:
+                presented, decoded = (waiting.pts or 0) + shift, (waiting.dts or 0) + shift
+                if presented * tick >= time:
                     return
-                waiting.pts, waiting.dts = waiting.pts + shift, waiting.dts + shift
+                waiting.pts, waiting.dts = presented, decoded
                 waiting.stream = targets[waiting.stream_index]
                 container.mux(waiting)
                 waiting = next(packets, None)
@@ -112,10 +109,9 @@ def _processed(job: Mapping[str, object], data: bytes, name: str) -> bytes:
 
 
 def _exchanged(job: bytes) -> tuple[list[str], bytes]:
-    modules = json.dumps([folder for folder in sys.path if folder])
     try:
         ran = subprocess.run(
-            [sys.executable, "-I", "-c", START, modules], input=job,
+            isolated("kinoform.media.audio_process"), input=job,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=MAX_DECODING + GRACE, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

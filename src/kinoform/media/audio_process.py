@@ -137,7 +137,7 @@ def _track(stream: AudioStream, tick: Fraction) -> Track:
 
 
 def _packets(source: InputContainer, streams: Sequence[AudioStream], seconds: float) -> Iterator[Packet]:
-    """Packets that are heard while the video lasts; time 0 is that of its first frame."""
+    """Yield the packets that are heard while the video lasts; time 0 is that of its first frame."""
     shown = tracks(source)[:1]
     begin = next((item.start_time * item.time_base for item in shown if item.start_time and item.time_base), 0)
     waiting = {item.index for item in streams}

@@ -81,7 +81,7 @@ class Container:
 
 
 REPEATABLE = {"fflags": "+bitexact"}
-"""Without it each Matroska file has an identity drawn at random."""
+"""Options for equal bytes: by default each Matroska file has an identity drawn at random."""
 
 CONTAINERS = (
     Container(
@@ -100,7 +100,7 @@ VIDEO = {container.suffix: container for container in CONTAINERS}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """The way one video is encoded. `crf` is None for a lossless codec."""
+    """Encoding of one video. `crf` is None for a lossless codec."""
 
     container: Container
     codec: VideoCodec

@@ -15,10 +15,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from kinoform.errors import UsageError
-from kinoform.media.alpha import flat
 from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.image_decoder import pixels_of
-from kinoform.media.paint import Paint
+from kinoform.media.paint import Paint, flat
 from kinoform.media.paths import find_files
 from kinoform.media.read import decode_options, painted, read_clip, read_image, read_mask, with_white
 from kinoform.media.resample import DecodeOptions, FrameTimingStats, Source, TimedFrame, rate, resample_frames, times

@@ -22,7 +22,7 @@ MAX_TIMES = 2**20
 """The largest value of any option: more columns, or a larger factor, than a sheet could have."""
 
 CELL_SIDE = 256
-"""Without `upscale`, the longer side of a cell is at most this many pixels."""
+"""Pixels of the longer side of a cell at most, without `upscale`."""
 
 ASPECT = 1.5
 """Width over height that a sheet aims at."""
@@ -164,7 +164,7 @@ def _draw_caption(sheet: Image.Image, lines: list[tuple[str, tuple[int, int, int
 
 
 def _grid_cell(video: Video, upscale: int) -> UInt8[np.ndarray, "f h w 3"]:
-    """The enlarged video with its prompt below it."""
+    """Return the enlarged video with its prompt below it."""
     large = video.frames.repeat(upscale, axis=1).repeat(upscale, axis=2)
     lines = wrapped(str(video.params.get("prompt", "")), large.shape[2])
     strip = Image.new("RGB", (large.shape[2], len(lines) * LINE_HEIGHT + GAP), BACKGROUND)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BufferedIOBase, BufferedReader
 from threading import Timer
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -23,10 +23,7 @@ from kinoform.media.upright import Stance
 LONGEST_LINE = 2**20
 """Bytes of a message that are read: it tells of one file, at most the times of all its frames."""
 
-START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kinoform.media.decoder_process import main; main()"
-)
-"""The program of the process: isolated from the current folder, with the modules that this one finds."""
+START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from MODULE import main; main()"
 
 GRACE = 10
 """Seconds to start the process, beyond those to decode."""
@@ -34,7 +31,7 @@ GRACE = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decoded:
-    """Frames [f, h, w, c] of uint8, their rate, their own times where they keep none, and what is to be said.
+    """Frames [f, h, w, c] of uint8, their rate, their own times where they are not even, and warnings.
 
     Each of the `notes` is the rest of a sentence; `has_audio` tells that the file has other tracks, and `stance`
     how the frames lie in it.
@@ -50,13 +47,8 @@ class Decoded:
 
 def decoded(job: Job) -> Decoded:
     """Decode the frames of a job. Raises UsageError when a file cannot be read, or takes too much time or memory."""
-    modules = json.dumps([folder for folder in sys.path if folder])
-    with subprocess.Popen(
-        [sys.executable, "-I", "-c", START, modules],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    command = isolated("kinoform.media.decoder_process")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         clock = Timer(limits.MAX_DECODING + GRACE, process.kill)
         clock.start()
         assert process.stdin is not None and isinstance(process.stdout, BufferedReader)
@@ -72,10 +64,16 @@ def decoded(job: Job) -> Decoded:
             process.kill()
 
 
-def _received(stream: BufferedIOBase) -> Decoded:
-    """The messages of the process, checked, since a hostile file may have taken that process over.
+def isolated(module: str) -> list[str]:
+    """Return the command that runs a module's `main`, isolated from the current folder, with this process's modules."""
+    folders = json.dumps([folder for folder in sys.path if folder])
+    return [sys.executable, "-I", "-c", START.replace("MODULE", module), folders]
 
-    Raises EOFError when that is anything else, or ends early, and UsageError with what is wrong with the file.
+
+def _received(stream: BufferedIOBase) -> Decoded:
+    """Check and join the messages of the process, which a hostile file may have taken over.
+
+    Raises EOFError for other messages or an early end, and UsageError for a fault of the file.
     """
     frames, count = np.empty((0, 0, 0, 0), np.uint8), 0
     while (letter := stream.read(1)) in (b"h", b"f"):
@@ -107,7 +105,7 @@ def _received(stream: BufferedIOBase) -> Decoded:
 def _times(listed: object, count: int) -> Times | None:
     if listed is None:
         return None
-    if not isinstance(listed, list) or len(listed) != count + 3 or not all(type(item) is int for item in listed):
+    if not _integers(listed, count + 3):
         raise EOFError
     try:
         return Times(tick=Fraction(*listed[:2]), begins=tuple(listed[2:-1]), end=listed[-1])
@@ -118,12 +116,14 @@ def _times(listed: object, count: int) -> Times | None:
 def _stance(listed: object) -> Stance | None:
     if listed is None:
         return None
-    if not isinstance(listed, list) or len(listed) != 6 or not all(type(item) is int for item in listed):
-        raise EOFError
-    if not all(abs(item) < 2**32 for item in listed):
+    if not _integers(listed, 6) or not all(abs(item) < 2**32 for item in listed):
         raise EOFError
     height, width, a, b, c, d = listed
     return Stance(coded=(height, width), matrix=(a, b, c, d))
+
+
+def _integers(listed: object, count: int) -> TypeGuard[list[int]]:
+    return isinstance(listed, list) and len(listed) == count and all(type(item) is int for item in listed)
 
 
 def _code(code: object) -> str:

@@ -123,7 +123,7 @@ def _animated(images: list[Image.Image], durations: list[int], **options: Any) -
 
 
 def _whole_ticks(frames: int, fps: float, times: Times | None, second: int) -> Iterator[int]:
-    """Ticks that frames stay, whole numbers whose sums stay within half a tick of the exact times.
+    """Return the ticks that frames stay, whole numbers whose sums stay within half a tick of the exact times.
 
     So a video keeps its length. There are `second` ticks in one.
     """

@@ -20,9 +20,9 @@ def mov_end(file: BufferedReader, length: int) -> int:
     Behind the index (`moov`) whatever is no box ends the search, as in FFmpeg; before it, it is damage. Raises
     ValueError for that.
     """
-    index, boxes, index = 0, 0, False
-    while index + 8 <= length:
-        file.seek(index)
+    position, boxes, indexed = 0, 0, False
+    while position + 8 <= length:
+        file.seek(position)
         head = file.read(16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if size == 1:
@@ -30,14 +30,14 @@ def mov_end(file: BufferedReader, length: int) -> int:
         if size == 0:  # up to the end of the file, wherever that is
             return length
         boxes += 1
-        strange = size < 8 or (kind not in BOXES and index + size > length)
-        if index and strange:
-            return index
+        strange = size < 8 or (kind not in BOXES and position + size > length)
+        if indexed and strange:
+            return position
         if strange or boxes > MAX_BOXES:
             raise ValueError(f"box {boxes} of {size} bytes")
-        index = index or kind == b"moov"
-        index += size
-    return index
+        indexed = indexed or kind == b"moov"
+        position += size
+    return position
 
 
 def matroska_end(file: BufferedReader) -> int:
@@ -50,7 +50,7 @@ def matroska_end(file: BufferedReader) -> int:
 
 
 def _vint(file: BufferedReader) -> int:
-    """A number of Matroska: as many further bytes as the first has leading zeros. All ones: not known."""
+    """Read a number of Matroska: as many further bytes as the first has leading zeros. All ones: not known."""
     first = file.read(1)[0]
     if not first:
         raise ValueError("a number of more than eight bytes")

@@ -1,4 +1,4 @@
-"""Light behind numbers: images and frames made for other displays, as BT.709 and sRGB show them.
+"""Colour conversion: images and frames made for other displays, as BT.709 and sRGB show them.
 
 Codes of primaries and transfer functions are those of ISO/IEC 23091-2 (ITU-T H.273).
 """
@@ -100,7 +100,7 @@ def to_709(primaries: Primaries) -> Float32[np.ndarray, "3 3"]:
 
 
 def _to_xyz(primaries: Primaries) -> Float[np.ndarray, "3 3"]:
-    """CIE XYZ of linear RGB, with a luminance of 1 for white."""
+    """Return the CIE XYZ of linear RGB, with a luminance of 1 for white."""
     red, green, blue, white = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in primaries)
     columns = np.stack([red, green, blue], axis=1)
     return columns * np.linalg.solve(columns, white)
@@ -120,7 +120,7 @@ def _narrowed(
 
 @cache
 def _light(transfer: int) -> Float32[np.ndarray, " n"]:
-    """Linear light for each code: cd/m2, or for HLG the share of the brightest in the scene."""
+    """Return the linear light for each code: cd/m2, or for HLG the share of the brightest in the scene."""
     code = np.linspace(0, 1, CODES)
     if transfer == PQ:
         return _pq_light(code).astype(np.float32)
@@ -132,7 +132,7 @@ def _light(transfer: int) -> Float32[np.ndarray, " n"]:
 
 @cache
 def _shown(hdr: bool) -> UInt8[np.ndarray, " n"]:
-    """The SDR code for each square root of light from 0 to PEAK."""
+    """Return the SDR code for each square root of light from 0 to PEAK."""
     light = PEAK * np.linspace(0, 1, CODES) ** 2
     if hdr:
         light = _pq_light(_rolled_off(_pq_code(light)))
@@ -141,7 +141,7 @@ def _shown(hdr: bool) -> UInt8[np.ndarray, " n"]:
 
 @cache
 def _srgb_shown() -> UInt8[np.ndarray, " n"]:
-    """The code of sRGB for each square root of light from 0 to 1 (IEC 61966-2-1)."""
+    """Return the code of sRGB for each square root of light from 0 to 1 (IEC 61966-2-1)."""
     light = np.linspace(0, 1, CODES) ** 2
     code = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.rint(255 * code).astype(np.uint8)
@@ -152,7 +152,7 @@ def _srgb_light(code: np.ndarray) -> np.ndarray:
 
 
 def _rolled_off(code: np.ndarray) -> np.ndarray:
-    """PEAK becomes WHITE, dark and middle tones stay, and a Hermite spline joins them (BT.2390, section 5.4.1)."""
+    """Map PEAK to WHITE, keep dark and middle tones, and join them by a Hermite spline (BT.2390, section 5.4.1)."""
     peak, white = _pq_code(np.array([PEAK, WHITE]))
     share, target = code / peak, white / peak
     knee = 1.5 * target - 0.5
@@ -162,12 +162,12 @@ def _rolled_off(code: np.ndarray) -> np.ndarray:
 
 
 def _pq_light(code: np.ndarray) -> np.ndarray:
-    """cd/m2 of a code in 0..1 (SMPTE ST 2084)."""
+    """Return the cd/m2 of a code in 0..1 (SMPTE ST 2084)."""
     root = code ** (32 / 2523)
     return 10_000 * (np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)) ** (16384 / 2610)
 
 
 def _pq_code(light: np.ndarray) -> np.ndarray:
-    """The inverse of `_pq_light`."""
+    """Invert `_pq_light`."""
     root = (light / 10_000) ** (2610 / 16384)
     return ((107 / 128 + 2413 / 128 * root) / (1 + 2392 / 128 * root)) ** (2523 / 32)

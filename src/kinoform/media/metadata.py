@@ -1,4 +1,4 @@
-"""The making of a video, told inside its file: written as JSON, read back as from a stranger."""
+"""Metadata of a video's making inside its file: written as JSON, read back without trust."""
 
 import json
 import math
@@ -23,7 +23,7 @@ LARGEST = 2**20
 """Characters of JSON that are read or written at most."""
 
 DEEPEST = 16
-"""Objects and lists inside each other that are read at most."""
+"""Levels of objects and lists that are read at most."""
 
 DESCRIPTION = 0x010E
 """The Exif tag ImageDescription, where webp files carry the JSON."""
@@ -92,7 +92,7 @@ def tags(params: Mapping[str, object] | None) -> dict[str, str]:
 
 
 def exif(params: Mapping[str, object] | None) -> Image.Exif:
-    """The parameters as Exif, for webp: JSON as the image's description, the galleries' text as the user's comment."""
+    """Return the parameters as Exif, for webp: JSON as its description, the galleries' text as its comment."""
     block = Image.Exif()
     if params is not None:
         block[DESCRIPTION] = encode(params)
@@ -145,14 +145,14 @@ def _decode(text: str | None, path: Path) -> dict[str, object]:
 
 
 def _finite(text: str) -> float:
-    """Python also reads NaN, Infinity and 1e999, none of which JSON can say."""
+    """Refuse NaN, Infinity and 1e999, which Python reads and JSON does not have."""
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text} is not a number of JSON")
     return value
 
 
 def _depth(value: object) -> int:
-    """Levels of objects and lists, counted up to one more than is read."""
+    """Count levels of objects and lists, counted up to one more than is read."""
     level, depth = [value], 0
     while level and depth <= DEEPEST:
         insides = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]

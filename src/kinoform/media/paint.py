@@ -1,4 +1,4 @@
-"""Paint in a mask: as brightness, as a brush on a transparent ground, or as a hole in an image."""
+"""Transparency: images over white, and paint in a mask (brightness, a brush on nothing, or a hole in an image)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from kinoform.media.alpha import over
 from kinoform.media.diagnostics import UnsupportedFile, Warn
 
 LUMA = np.array([19595, 38470, 7471], np.uint32)
@@ -93,7 +92,7 @@ def _one_colour(visible: UInt8[np.ndarray, "n 3"]) -> bool:
 
 
 def _inside(visible: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The area without its edge of two pixels, into which 4:2:0 carries the colour of what is hidden beside it."""
+    """Return the area without its edge of two pixels, into which 4:2:0 carries the hidden colour beside it."""
     inside = np.pad(visible, 2)
     for axis in (0, 1):
         inside = np.logical_and.reduce([np.roll(inside, shift, axis) for shift in range(-2, 3)])
@@ -104,3 +103,21 @@ def _brightness(colours: UInt8[np.ndarray, "h w 3"], warn: Warn) -> UInt8[np.nda
     if int(np.ptp(colours, axis=2).max()) > COLOURED:
         warn("has colours; only their brightness counts as a mask")
     return ((colours @ LUMA + 2**15) >> 16).astype(np.uint8)
+
+
+def flat(pixels: UInt8[np.ndarray, "h w _"], warn: Warn) -> UInt8[np.ndarray, "h w 3"]:
+    """Return RGB of RGB or RGBA pixels, the latter over white; warns if that changes anything."""
+    colours = pixels[..., :3]
+    if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
+        return colours
+    warn("is transparent in places; white is put behind it")
+    return over(colours, pixels[..., 3], 255)
+
+
+def over(
+    colours: UInt8[np.ndarray, "h w 3"], alpha: UInt8[np.ndarray, "h w"], ground: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Composite the colours over a grey ground, rounded."""
+    share = alpha[..., None].astype(np.uint16)
+    # At most 255 * 255, which 16 bits hold; the half of 255 rounds.
+    return ((colours * share + ground * (255 - share) + 127) // 255).astype(np.uint8)

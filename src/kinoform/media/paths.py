@@ -116,7 +116,7 @@ def _check_size(paths: Sequence[Path], name: str) -> None:
 
 
 def _natural(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
-    """Numbers within names by their value: frame 2 before frame 10."""
+    """Return a key that orders numbers within names by their value: frame 2 before frame 10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", path.name.lower())
     numbers = [int(part[:LONGEST_NUMBER]) if part[0] in "0123456789" else None for part in parts]
     return [(n is None, n or 0, part if n is None else "") for n, part in zip(numbers, parts, strict=True)], path.name

@@ -1,4 +1,4 @@
-"""Frames with their times, and those that are read of a source: within limits, at a rate, with warnings."""
+"""Frames with their times, and the frames that are read of a source: within limits, at a rate, with warnings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from kinoform.errors import UsageError
-from kinoform.media.alpha import flat
 from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.limits import MAX_FRAMES, MAX_RESULT, MAX_SECONDS
-from kinoform.media.paint import Paint
+from kinoform.media.paint import Paint, flat
 from kinoform.media.upright import Stance
 
 LARGEST_DENOMINATOR = 1001
@@ -50,7 +49,7 @@ class Times:
 
     @property
     def seconds(self) -> Fraction:
-        """The length of all frames together."""
+        """Length of all frames together."""
         return self.end * self.tick
 
     @property

@@ -22,7 +22,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """The text broken between words, or within a word that is wider than a line."""
+    """Break the text between words, or within a word that is wider than a line."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -38,6 +38,6 @@ def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Image
 
 
 def _drawable(text: str) -> str:
-    """The text without accents: the font that comes with Pillow has ASCII only, the rest shows as boxes."""
+    """Remove accents, since the font that comes with Pillow has ASCII only and shows the rest as boxes."""
     plain = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in text)
     return "".join(ascii_part or letter for ascii_part, letter in zip(plain, text, strict=True))

@@ -19,7 +19,7 @@ from kinoform.media.speakers import Mixer, named, nearest_rate, sample_format, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoundCodecs:
-    """The codecs of sound that a kind of video takes as they are, None for all that can be written into it.
+    """Sound codecs that a kind of video takes as they are, None for all that can be written into it.
 
     The `encoder` is for all others, with its rate in Hz where it has one.
     """
@@ -170,7 +170,7 @@ def _fitted(data: bytes, index: int, recorded: RecordedTrack, suffix: str, warn:
 
 
 def _written_as_is(stream: AudioStream, suffix: str) -> bool:
-    """Whether a file of this kind can hold the stream's packets, whatever is known of its codec in general."""
+    """Tell whether a file of this kind can hold the stream's packets, by trying."""
     try:
         with av.open(io.BytesIO(), "w", format=VIDEO[suffix].muxer) as target:
             target.add_stream_from_template(stream)
@@ -234,7 +234,7 @@ class _Writer:
 
 
 class Coder:
-    """A track coded anew."""
+    """Coder of a track that is coded anew."""
 
     def __init__(self, source: AudioStream, layout: str, coded: Coded, target: OutputContainer) -> None:
         self._source, self._layout, stream = source, layout, target.add_stream(coded.encoder, rate=coded.rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +16,7 @@ from kinoform.numbers import plain, settle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The file that an input came from: its name without folders, and the SHA-256 of its bytes (hexadecimal)."""
+    """File that an input came from: its name without folders, and the SHA-256 of its bytes (hexadecimal)."""
 
     file: str
     sha256: str
@@ -23,7 +24,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sound:
-    """The sound tracks of the video `name`, as `media.audio` records them; heard from `start` seconds of another on."""
+    """Sound tracks of the video `name`, as `media.audio` records them; heard from `start` seconds of another on."""
 
     data: bytes = field(repr=False)
     name: str
@@ -31,11 +32,24 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class InputImage:
+class _FromFile:
+    """Base of inputs, which may come from a file; `noun` is what errors call one that does not."""
+
+    noun: ClassVar[str]
+    origin: Origin | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in errors."""
+        return self.noun if self.origin is None else self.origin.file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InputImage(_FromFile):
     """An image, RGB in 0..255. `origin` is None for pixels of no file. Raises UsageError for other arrays."""
 
+    noun = "the image"
     pixels: UInt8[np.ndarray, "h w 3"] = field(repr=False)
-    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         _check("an image", self.pixels, "height, width, 3")
@@ -46,23 +60,18 @@ class InputImage:
         height, width, _ = self.pixels.shape
         return height, width
 
-    @property
-    def name(self) -> str:
-        """The name of it in errors."""
-        return "the image" if self.origin is None else self.origin.file
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class InputVideo:
+class InputVideo(_FromFile):
     """A video: RGB frames in 0..255, `fps` of them per second (None: unknown). Raises UsageError as `InputImage`.
 
-    `times` are those of frames that do not all stay as long, whose mean rate is `fps` then; `sound` is what is heard
-    with them, where it was asked for; `stance` is how they lay in a file, for masks that lie so too.
+    `times` are those of frames of unequal durations, whose mean rate is `fps` then; `sound` is their sound, where it
+    was read; `stance` is their orientation in a file, for masks of the same orientation.
     """
 
+    noun = "the video"
     frames: UInt8[np.ndarray, "f h w 3"] = field(repr=False)
     fps: float | None = None
-    origin: Origin | None = None
     times: Times | None = field(default=None, repr=False)
     sound: Sound | None = None
     stance: Stance | None = field(default=None, repr=False)
@@ -74,7 +83,7 @@ class InputVideo:
 
     @property
     def seconds(self) -> float | None:
-        """The length; None where nobody says."""
+        """Length in seconds; None where it is unknown."""
         if self.times is not None:
             return float(self.times.seconds)
         return None if self.fps is None else len(self.frames) / self.fps
@@ -85,23 +94,13 @@ class InputVideo:
         _, height, width, _ = self.frames.shape
         return height, width
 
-    @property
-    def name(self) -> str:
-        """The name of it in errors."""
-        return "the video" if self.origin is None else self.origin.file
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class InputFile:
+class InputFile(_FromFile):
     """Bytes of a file. `origin` is None for bytes that were never a file."""
 
+    noun = "the file"
     data: bytes = field(repr=False)
-    origin: Origin | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of it in errors."""
-        return "the file" if self.origin is None else self.origin.file
 
     @property
     def text(self) -> str:
@@ -113,14 +112,14 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Mask:
-    """The area that is to change: 255 (white) everywhere it is, 0 where the video stays; grey lies between.
+class Mask(_FromFile):
+    """Mask of the area to change: 255 (white) inside, 0 where the video stays; grey lies between.
 
     One frame stands for all frames of a video. Raises UsageError as `InputImage`.
     """
 
+    noun = "the mask"
     values: UInt8[np.ndarray, "f h w"] = field(repr=False)
-    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         _check("a mask", self.values, "frames, height, width")
@@ -130,11 +129,6 @@ class Mask:
         """(height, width) in pixels."""
         _, height, width = self.values.shape
         return height, width
-
-    @property
-    def name(self) -> str:
-        """The name of it in errors."""
-        return "the mask" if self.origin is None else self.origin.file
 
 
 def check_times(times: Times | None, count: int) -> None:

@@ -92,7 +92,7 @@ class Video:
     def saved_params(
         self, path: str | os.PathLike[str], *, upscale: Whole = 1, codec: str | None = None, crf: Whole | None = None
     ) -> dict[str, object]:
-        """The parameters that `save` writes into the file: those of the video, and how it is encoded there."""
+        """Return the parameters that `save` writes into the file: those of the video, and how it is encoded there."""
         chosen = format_of(path, codec=codec, crf=crf).settings
         return {**self.params, "encoding": {"upscale": whole("upscale", upscale, 1, MAX_UPSCALE), **chosen}}
 
@@ -162,7 +162,7 @@ def format_of(
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
-    """The extension that says the format; empty for a folder of frames."""
+    """Return the extension that says the format; empty for a folder of frames."""
     return "" if os.fspath(path).endswith(("/", os.sep)) else Path(path).suffix.lower()
 
 

@@ -104,7 +104,7 @@ def _refuse_links(url: str, flags: int, options: object) -> NoReturn:
 
 
 def tracks(container: InputContainer) -> list[VideoStream]:
-    """The video tracks, first the one that players show: the one marked as default, else the first in the file."""
+    """Return the video tracks, first the one that players show: that marked as default, else the first."""
     images = Disposition.attached_pic | Disposition.timed_thumbnails
     videos = [stream for stream in container.streams.video if not stream.disposition & images]
     return sorted(videos, key=lambda stream: not stream.disposition & Disposition.default)
@@ -128,7 +128,7 @@ def _video(container: InputContainer, warn: Warn) -> VideoStream:
 
 
 def _decoder(stream: VideoStream, warn: Warn) -> VideoCodecContext:
-    """The stream's own, or for transparency beside the stream (Matroska's alpha mode) one that reads it."""
+    """Return the stream's decoder, or for transparency beside the stream (Matroska's alpha mode) one that reads it."""
     codec = stream.codec_context
     if {key.lower(): text for key, text in stream.metadata.items()}.get("alpha_mode") != "1":
         return codec
@@ -151,7 +151,7 @@ def _decoder(stream: VideoStream, warn: Warn) -> VideoCodecContext:
 def _frames(
     container: InputContainer, stream: VideoStream, decoder: VideoCodecContext, warn: Warn
 ) -> Iterator[TimedFrame]:
-    """Frames with times from 0 on. A frame ends where the next begins, the last after its own duration."""
+    """Yield frames with times from 0 on. A frame ends where the next begins, the last after its own duration."""
     waiting, start, tick = None, None, stream.time_base or Fraction(1)
     usual, matrix = 1 / (stream.average_rate or USUAL_RATE), NO_TURN
     for frame in _decoded(container, stream, decoder):
@@ -190,7 +190,7 @@ def _decoded(container: InputContainer, stream: VideoStream, decoder: VideoCodec
 
 
 def _upright(frame: VideoFrame, shape: Fraction | None, matrix: np.ndarray, warn: Warn) -> np.ndarray:
-    """Pixels turned, mirrored and stretched as the file says that they are shown."""
+    """Turn, mirror and stretch the pixels as the file says that they are shown."""
     return turned(rgb(frame, squared((frame.height, frame.width), shape), warn), matrix, warn)
 
 

@@ -14,7 +14,7 @@ from kinoform.world.caption import vocabulary
 
 TEXT_WIDTH, TEXT_ROWS = 128, 32
 LATENT_CHANNELS = 32
-"""With 16, Wan's number, a linear codec leaves 78 % of L1 videos of this size wholly readable; see docs/mini.md."""
+"""Channels; with 16, Wan's number, a linear codec leaves 78 % of such L1 videos wholly readable (docs/mini.md)."""
 
 WORLD = "one or two coloured shapes that move over a plain, striped or checkered background"
 

@@ -104,7 +104,7 @@ def find_texture(along: Float[np.ndarray, "f h w"], clear: Bool[np.ndarray, "f h
 def _squared_distances(
     border: Float[np.ndarray, "f p 3"], bases: Float[np.ndarray, "k 3"], axes: Float[np.ndarray, "k 3"]
 ) -> Float[np.ndarray, "f p k"]:
-    """To every segment base + t * axis, with |c - b - t a|^2 multiplied out so that it is matrix products."""
+    """Compute them to every segment base + t * axis; |c - b - t a|^2 is multiplied out into matrix products."""
     length = np.sum(axes**2, axis=1)
     along = border @ axes.T - np.sum(bases * axes, axis=1)
     inside = np.clip(along / length, 0, 1)
