@@ -14,6 +14,7 @@ from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.media.video import Video
 from tests.support.command_line import Run
 from tests.support.tiny_recipe import ADDRESS
+from tests.weights.lora_fixtures import pair, written
 
 pytestmark = pytest.mark.usefixtures("unread")
 
@@ -226,3 +227,12 @@ def test_shift_and_scale_of_the_context_are_planned_too(kinoform: Run) -> None:
 def test_a_lora_is_compared_with_the_model(kinoform: Run, here: Path) -> None:
     (here / "none.safetensors").write_bytes(b"no header")
     assert kinoform("plan", *LARGE, "--lora", "none.safetensors").code == 3
+
+
+def test_a_lora_is_counted(kinoform: Run, here: Path) -> None:
+    """On q of one layer of mini, which is 192 wide."""
+    file = written(here, pair(into=192, out=192, rank=4))
+    plain, more = (kinoform("plan", *words, "--json").told[0] for words in ([], ["--lora", file]))
+    assert more["parameters"]["transformer"] - plain["parameters"]["transformer"] == 4 * (192 + 192)
+    products = 2 * 4 * plain["tokens"] * (192 + 192)
+    assert more["forward_flops"]["total"] - plain["forward_flops"]["total"] == products

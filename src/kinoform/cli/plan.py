@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import torch
 import typer
@@ -18,13 +18,14 @@ from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named
 from kinoform.errors import UsageError, nearest
 from kinoform.loading.additions import Additions
-from kinoform.loading.lora import open_loras
+from kinoform.loading.lora import open_loras, ranks_of
+from kinoform.models.lora import LoRARanks
 from kinoform.pipelines.fit import memory_of, sizes_of, workload_of
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request, request
 from kinoform.plan.crossover import BLOCKS, Crossover, Crossovers, Length, crossovers
 from kinoform.plan.video_plan import VideoPlan, plan_video
-from kinoform.plan.workload import Sizes, Workload
+from kinoform.plan.workload import Sizes, Workload, adapted_specs
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, takers
 from kinoform.recipes.load import DEVICES, DTYPES, choose_machine
@@ -32,6 +33,9 @@ from kinoform.solvers.experts import of_expert, written
 
 if TYPE_CHECKING:
     from kinoform.cli.output import SaveOptions
+
+LoRAs: TypeAlias = tuple[tuple[LoRARanks, ...], ...]
+"""LoRAs of each transformer."""
 
 FACTORIZED = ("factorized", "factorised")
 """Words that `--compare` takes besides models and sizes; a folder of that name comes first."""
@@ -78,14 +82,14 @@ def plan(
     read = cache(inputs.read)  # once for both sides, unless their rates differ
 
     def workload_for(named: ModelOptions, size: str | None) -> tuple[Sizes, Workload, float]:
-        recipe, kept = recipe_of(named)
+        recipe, loras, kept = recipe_of(named)
         changes = replace(video, size=size).request_changes(
             recipe, recipe.codec, recipe.transformers[0].patch, read, fit_mask=inputs.fit_mask
         )
         planned_request = request(recipe, texts[0], video.seed or 0, **changes)
         add = (recipe.additions or Additions()).to
         sizes = Sizes(
-            transformers=tuple(add(spec) for spec in recipe.transformers),
+            transformers=adapted_specs([*map(add, recipe.transformers)], loras),
             codec=recipe.codec,
             text=recipe.text,
             image=recipe.image,
@@ -156,15 +160,18 @@ def machine_of(machine: MachineOptions) -> tuple[str, torch.dtype]:
     return device, wide if dtype == "auto" else DTYPES[dtype]
 
 
-def recipe_of(model: ModelOptions) -> tuple[Recipe, bool]:
-    """The recipe of a model's name, at an address, or of weights, whose headers are read; whether parts are kept.
+def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
+    """Return a model's recipe, its LoRAs, and whether parts are kept.
+
+    The recipe is that of a name, at an address, or of weights, whose headers are read.
 
     A model by its name alone need not be here, unless other parts or a variant are named, which are compared with it.
     """
     name = str(model.model)
     compared = any((model.text_encoder, model.vae, model.tokenizer, model.image_encoder, model.variant))
     if os.path.exists(name) or compared:
-        return model.load(MachineOptions(device="cpu")).recipe, os.path.isfile(f"{name}/manifest.json")
+        pipeline = model.load(MachineOptions(device="cpu"))
+        return pipeline.recipe, pipeline.parts.loras, os.path.isfile(f"{name}/manifest.json")
     if model.recipe is not None:
         recipe, kept = find(recipe_named(model.recipe) or model.recipe), False
     elif name in EMBEDDED or name in ADAPTERS:
@@ -176,14 +183,13 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, bool]:
             f"no model, folder or file {name!r}; {nearest(name, [*EMBEDDED, *ADAPTERS, *RELEASED])}, or weights",
             code="unknown_model",
         )
-    _check_loras(model, recipe)
-    return recipe, kept
+    return recipe, _loras_of(model, recipe), kept
 
 
-def _check_loras(model: ModelOptions, recipe: Recipe) -> None:
+def _loras_of(model: ModelOptions, recipe: Recipe) -> LoRAs:
     """Tell of each LoRA file. Raises WeightsError where one does not fit the model, as `load` does."""
     files = [(Path(os.path.expanduser(path)), strength) for path, strength in map(lora_of, model.lora or ())]
-    open_loras(recipe.transformers, files, console.note, ignore_unknown=model.lora_ignore_unknown)
+    return ranks_of(open_loras(recipe.transformers, files, console.note, ignore_unknown=model.lora_ignore_unknown))
 
 
 def report(name: str, plan: VideoPlan) -> str:

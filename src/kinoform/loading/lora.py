@@ -24,7 +24,7 @@ from kinoform.files import whole
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
 from kinoform.loading.parts import Parts, TransformerLoader
 from kinoform.models.dit import DiT, DiTSpec
-from kinoform.models.lora import STRONGEST, adapters_of, with_adapters
+from kinoform.models.lora import STRONGEST, LoRARanks, adapters_of, with_adapters
 from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_layers
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
@@ -71,11 +71,13 @@ def with_loras(
         return hashlib.sha256("\n".join([parts.fingerprint(), *files]).encode()).hexdigest()[:16]
 
     loaders = zip(parts.transformers, opened, strict=True)
+    before = parts.loras or ((),) * len(opened)
     return replace(
         parts,
         transformers=tuple(partial(_with_files, load, files) for load, files in loaders),
         fingerprint=fingerprint,
         lora_hashes=tuple(hashes[path] for path, _ in loras),
+        loras=tuple((*own, *ranks) for own, ranks in zip(before, ranks_of(opened), strict=True)),
     )
 
 
@@ -104,6 +106,11 @@ def open_loras(
                 applied.append((file, strength))
         opened.append(applied)
     return opened
+
+
+def ranks_of(opened: Sequence[Sequence[tuple[LoRAFile, float]]]) -> tuple[tuple[LoRARanks, ...], ...]:
+    """Return the ranks of the files that go onto each transformer, as `open_loras` found them."""
+    return tuple(tuple(file.ranks(strength) for file, strength in applied) for applied in opened)
 
 
 def _with_files(

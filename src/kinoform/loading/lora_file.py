@@ -23,7 +23,7 @@ from kinoform.families.lora import (
 )
 from kinoform.families.lora_config import checked_alpha, peft_config, peft_config_file
 from kinoform.families.relatives import stranger
-from kinoform.models.lora import MAX_RANK
+from kinoform.models.lora import MAX_RANK, LoRARanks
 
 LISTED = 3
 WIDEST = "blocks.0.self_attention.q"
@@ -66,6 +66,10 @@ class LoRAFile:
     def scales(self) -> tuple[float, ...]:
         """alpha / rank, each that occurs; 1 where the file says no alpha."""
         return tuple(sorted({change.alpha / change.rank for change in self.changes.values()}))
+
+    def ranks(self, strength: float) -> LoRARanks:
+        """Return what a plan of the model needs to know of the file."""
+        return LoRARanks(ranks=tuple((layer, change.rank) for layer, change in self.changes.items()), strength=strength)
 
     def description(self, strength: float) -> str:
         """One line for people: the layers that are changed and those left out, and the scale of the change."""

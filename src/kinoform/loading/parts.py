@@ -19,6 +19,7 @@ from kinoform.loading.own import OwnFolder, verify
 from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, Overrides
 from kinoform.models.codec import Codec, CodecSpec
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
+from kinoform.models.lora import LoRARanks
 from kinoform.models.protocols import BlockSpec
 from kinoform.models.text import TextEncoder, TextSpec
 from kinoform.models.tokenizer import Tokenizer
@@ -57,7 +58,8 @@ class Parts:
     is None for a model without image encoder. `family` is that of the transformer, None in
     kinoform's own folders; `models` are the released models whose weights these may be, none for a model of
     another size; `notes` are sentences about settings and inputs that the names of the weights call for.
-    `lora_hashes` are the SHA-256 of the LoRA files on the transformers, in their order.
+    `lora_hashes` are the SHA-256 of the LoRA files on the transformers, in their order, `loras`
+    their ranks for each transformer.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -74,6 +76,7 @@ class Parts:
     lora_hashes: tuple[str, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
     image_spec: VisionSpec | None = None
+    loras: tuple[tuple[LoRARanks, ...], ...] = ()
 
     @property
     def transformer(self) -> TransformerLoader:

@@ -53,6 +53,14 @@ class LoRASpec:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoRARanks:
+    """Ranks of one LoRA by layer name, without its matrices. At a strength of 0 these are held and not computed."""
+
+    ranks: tuple[tuple[str, int], ...]
+    strength: float = 1.0
+
+
 def attach(model: Module, spec: LoRASpec, *, name: str = "lora", generator: torch.Generator) -> Module:
     """Return a copy of the model with a new adapter on every layer that the spec chooses; see `with_adapters`.
 

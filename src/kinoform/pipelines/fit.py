@@ -15,7 +15,7 @@ from kinoform.errors import FitError
 from kinoform.loading.parts import Parts
 from kinoform.pipelines.request import Request
 from kinoform.plan.memory import Needs, Peak, needs
-from kinoform.plan.workload import Sizes, Workload
+from kinoform.plan.workload import Sizes, Workload, adapted_specs
 
 SIGNS = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 """How PyTorch's allocators say it where they have no type for it."""
@@ -97,7 +97,7 @@ def refuse_above(there: int, sizes: Sizes, workload: Workload, dtype: torch.dtyp
 def sizes_of(parts: Parts, *, kept: bool = False) -> Sizes:
     """The sizes of a model's parts; `kept` as in `Sizes`."""
     return Sizes(
-        transformers=tuple(parts.transformer_specs),
+        transformers=adapted_specs(parts.transformer_specs, parts.loras),
         codec=parts.codec_spec,
         text=parts.text_spec,
         image=parts.image_spec,

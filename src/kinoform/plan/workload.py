@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TypeAlias
+
+import torch
 
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import (
@@ -19,7 +21,10 @@ from kinoform.conditions.protocols import (
 )
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, SOURCE_PROMPT, VIDEO
 from kinoform.models.codec import CodecSpec, check_size, latent_size
-from kinoform.models.dit import DiTSpec
+from kinoform.models.dit import DiT, DiTSpec
+from kinoform.models.linear import Linear
+from kinoform.models.lora import LoRARanks, with_adapters
+from kinoform.models.lora_linear import Adapter, linear_layers
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
@@ -54,6 +59,37 @@ class Sizes:
     @property
     def units(self) -> Units:
         return Units(stride=self.codec.stride, patch=self.transformer.patch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptedSpec(DiTSpec):
+    """Spec of a transformer with adapters beside its layers; those of layers that its blocks lack are left out."""
+
+    loras: tuple[LoRARanks, ...]
+
+    def build(self) -> DiT:
+        model = DiTSpec.build(self)
+        layers = linear_layers(model)
+        for index, lora in enumerate(self.loras):
+            adapters = {
+                name: _adapter(layers[name], rank, lora.strength) for name, rank in lora.ranks if name in layers
+            }
+            model = with_adapters(model, f"lora{index}", adapters)
+        return model
+
+
+def adapted_specs(specs: Sequence[DiTSpec], loras: Sequence[tuple[LoRARanks, ...]]) -> tuple[DiTSpec, ...]:
+    """Return the specs with the LoRAs of each; as they are where it has none."""
+    return tuple(
+        AdaptedSpec(**{item.name: getattr(spec, item.name) for item in fields(spec)}, loras=own) if own else spec
+        for spec, own in zip(specs, loras or ((),) * len(specs), strict=True)
+    )
+
+
+def _adapter(layer: Linear, rank: int, strength: float) -> Adapter:
+    adapter = Adapter(torch.empty(rank, layer.in_features), torch.empty(layer.out_features, rank), alpha=float(rank))
+    adapter.strength = strength
+    return adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
