@@ -44,7 +44,7 @@ def multiplies(dtype: torch.dtype) -> bool:
     """Return whether matrix products in `dtype` run faster here than PyTorch's fused attention, which computes in
     float32 whatever its inputs."""
     if dtype == torch.bfloat16:
-        able = getattr(torch.cpu, "get_capabilities", dict)()
+        able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return dtype == torch.float32 and _onednn() is not None
 
@@ -59,7 +59,7 @@ def emulates(dtype: torch.dtype) -> bool:
     slower than float32 itself. Where PyTorch does not know the units of a processor, none are assumed."""
     if dtype != torch.bfloat16:
         return False
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return not any(able.get(name) for name in NATIVE)
 
 

@@ -1,13 +1,17 @@
 """A call on tensors without values: which operations it takes and how many bytes it holds, in milliseconds."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# PyTorch's modes have constructors and exits without types, and so have the operations that they are handed.
+
 from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from math import prod
 from typing import Any, no_type_check
 
 import torch
@@ -15,13 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry
 
 from kinoform.ops.attention import MANY
 from kinoform.ops.cpu import multiplies
-from kinoform.ops.meta_shapes import FLOPS, META, SHAPES, aten, empty
-
-# Called for every operation, functions here and in meta_shapes.py are not checked at run time, as tests do elsewhere.
+from kinoform.ops.meta_shapes import META, SHAPES, aten, empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,12 @@ def kernels_of(device: str, dtype: torch.dtype) -> Kernels:
     return Kernels(parts=here and multiplies(dtype), ordered=here)
 
 
+def storage_key(tensor: Tensor) -> int:
+    """Return what tells the storages of living tensors apart: on the meta device none has an address."""
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+
+
+@no_type_check
 class DryRun(TorchDispatchMode):
     """Count what is run inside it. Whatever device is asked for, tensors lie on the meta device.
 
@@ -76,22 +84,20 @@ class DryRun(TorchDispatchMode):
         super().__exit__(*error)
         self._attention.__exit__(*error)
 
-    @no_type_check
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": META}
-        derive = SHAPES.get(func, func)
-        result = derive(*map(_without_values, args), **kwargs)
-        if not _makes(func):
+        derive: Callable[..., Any] = SHAPES.get(func, func)
+        result: Any = derive(*map(self._without_values, args), **kwargs)
+        if not self._makes(func):
             return result
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, Tensor):
                 self._made(tensor)
-        if func in FLOPS or (func not in SHAPES and func._overloadpacket in flop_registry):
-            count = FLOPS.get(func) or flop_registry[func._overloadpacket]
+        if count := flop_registry.get(func._overloadpacket):
             self._count(args, int(count(*args, **kwargs, out_val=result)))
             if self._kernels.ordered and func is aten.convolution.default:
                 self._beside(args[1].nbytes)
@@ -103,13 +109,13 @@ class DryRun(TorchDispatchMode):
         """Attention as a fused kernel has it: no scores in memory, the result in the order [b, l, heads, k]."""
         result = torch.empty(*q.shape[:-3], *q.shape[-3:-1][::-1], v.shape[-1], dtype=v.dtype).transpose(-3, -2)
         self.attended[tuple(q.shape)] = None
-        self.flops[self._last, "attention"] += sdpa_flop_count(q.shape, k.shape, v.shape)
+        self.flops[self._last, "attention"] += 2 * prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
         if self._kernels.parts and attn_mask is None and q.shape[-2] * k.shape[-2] >= MANY:
             self._beside(q.nbytes + k.nbytes)
         return result
 
     @contextmanager
-    def counted(self) -> Iterator[Counted]:
+    def counted(self) -> Generator[Counted]:
         """Yield the counts that the block adds to this run, filled in at its end."""
         flops, peaks, start = self.flops, (self.peak, self.peak_with_copies), self.now
         self.flops, self.peak, self.peak_with_copies = Counter(), start, start
@@ -128,10 +134,9 @@ class DryRun(TorchDispatchMode):
         self.peak = max(self.peak, self.now + found.peak)
         self.peak_with_copies = max(self.peak_with_copies, self.now + found.peak_with_copies)
 
-    @no_type_check
     def _made(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
+        key, size = storage_key(tensor), storage.nbytes()
         if key in self._alive:
             return
         self._alive[key] = weakref.ref(storage, partial(self._freed, key, size))
@@ -139,29 +144,39 @@ class DryRun(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
         self._beside(0)
 
-    @no_type_check
     def _freed(self, key: int, size: int, _: object) -> None:
         del self._alive[key]
         self._names.pop(key, None)
         self.now -= size
 
-    @no_type_check
     def _beside(self, copies: int) -> None:
         self.peak_with_copies = max(self.peak_with_copies, self.now + copies)
 
-    @no_type_check
     def _count(self, args: Sequence[Any], flops: int) -> None:
-        named = (self._names.get(each.untyped_storage()._cdata) for each in args if isinstance(each, Tensor))
+        named = (self._names.get(storage_key(item)) for item in args if isinstance(item, Tensor))
         self._last = next((name for name in named if name is not None), self._last)
         self.flops[self._last, "product"] += flops
 
-    @no_type_check
     def _name(self, args: Sequence[Any], result: Tensor) -> None:
         """A parameter that was cast or laid out anew keeps its name."""
         if args and isinstance(args[0], Tensor):
-            name = self._names.get(args[0].untyped_storage()._cdata)
-            if name is not None and sum(isinstance(each, Tensor) for each in args) == 1:
-                self._names[result.untyped_storage()._cdata] = name
+            name = self._names.get(storage_key(args[0]))
+            if name is not None and sum(isinstance(item, Tensor) for item in args) == 1:
+                self._names[storage_key(result)] = name
+
+    @staticmethod
+    @cache
+    def _makes(func: Any) -> bool:
+        """Whether an operation gives tensors of its own, neither views of others nor these changed in place."""
+        return all(item.alias_info is None for item in func._schema.returns)
+
+    def _without_values(self, value: Any) -> Any:
+        """A tensor that holds values, as one made from an array does, by its shape alone."""
+        if isinstance(value, Tensor):
+            return value if value.is_meta else empty(value.shape, dtype=value.dtype)
+        if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
+            return [self._without_values(item) for item in value]
+        return value
 
 
 class Counted:
@@ -176,6 +191,7 @@ class Counted:
         return sum(self.flops.values())
 
 
+@no_type_check
 class _Attention(TorchFunctionMode):
     """Hands attention to a run before PyTorch takes it apart."""
 
@@ -183,25 +199,7 @@ class _Attention(TorchFunctionMode):
         super().__init__()
         self._run = run
 
-    @no_type_check
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
             return self._run.attend(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
-
-
-@cache
-@no_type_check
-def _makes(func: Any) -> bool:
-    """Whether an operation gives tensors of its own, neither views of others nor these changed in place."""
-    return all(each.alias_info is None for each in func._schema.returns)
-
-
-@no_type_check
-def _without_values(value: Any) -> Any:
-    """A tensor that holds values, as one made from an array does, by its shape alone."""
-    if isinstance(value, Tensor):
-        return value if value.is_meta else empty(value.shape, value.dtype)
-    if isinstance(value, list | tuple) and any(isinstance(each, Tensor) for each in value):
-        return [_without_values(each) for each in value]
-    return value

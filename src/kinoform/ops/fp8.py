@@ -19,7 +19,7 @@ def widened(values: Shaped[Tensor, "*shape"], dtype: torch.dtype = torch.float32
         return values.to(dtype)
     table = torch.arange(256, dtype=torch.uint8, device="cpu").view(values.dtype).to(dtype)
     codes = values.contiguous().view(torch.uint8).flatten()
-    found = torch.empty(codes.shape, dtype=dtype, device="cpu")
-    for part, out in zip(codes.split(PORTION), found.split(PORTION), strict=True):
+    result = torch.empty(codes.shape, dtype=dtype, device="cpu")
+    for part, out in zip(torch.split(codes, PORTION), torch.split(result, PORTION), strict=True):
         torch.index_select(table, 0, part.int(), out=out)
-    return found.view(values.shape)
+    return result.view(values.shape)

@@ -48,5 +48,5 @@ def rotary(positions: Num[Tensor, "l 3"], head_width: int, device: torch.device 
 
 def rotate(x: Float[Tensor, "b l heads d"], table: Rotary) -> Float[Tensor, "b l heads d"]:
     """Turn each pair of columns (2j, 2j+1) by its token's phase, in float32: one complex product."""
-    pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(torch.unflatten(x.float().contiguous(), -1, (-1, 2)))
     return torch.view_as_real(pairs * torch.complex(table.cos, table.sin)[:, None]).flatten(-2)

@@ -17,7 +17,7 @@ from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.models.dit import DiT, DiTSpec, Prepared, keeps_float32
 from kinoform.models.meta import on_meta
 from kinoform.models.protocols import Block, KeysValues, Stream
-from kinoform.ops.dry_run import Counted, DryRun, Kernels
+from kinoform.ops.dry_run import Counted, DryRun, Kernels, storage_key
 from kinoform.ops.meta_shapes import META
 from kinoform.ops.patch import grid_of
 from kinoform.plan.evaluations import Evaluations
@@ -174,7 +174,7 @@ class MeasuredTransformer:
             for name, value in self._parameters.items():
                 value.data = value.data.to(torch.float32 if keeps_float32(name) else dtype)
             self._dtype = dtype
-            self._names = {value.untyped_storage()._cdata: name for name, value in self._parameters.items()}
+            self._names = {storage_key(value): name for name, value in self._parameters.items()}
         return self._names
 
 
