@@ -30,14 +30,14 @@ def test_what_completion_asks_for_is_all_there_and_loads_nothing():
     script = "import sys, kinoform; print(*dir(kinoform)); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     names, modules = (set(line.split()) for line in run.stdout.splitlines())
-    assert {*kinoform.__all__, "__version__", "__doc__"} <= names
+    assert {*vars(kinoform)["__all__"], "__version__", "__doc__"} <= names
     assert {name for name in modules if name.split(".")[0] in HEAVY} == set()
 
 
 def test_the_version_is_known_and_unknown_names_are_refused():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", kinoform.__version__)
     with pytest.raises(AttributeError, match="flim"):
-        kinoform.flim  # noqa: B018
+        getattr(kinoform, "flim")  # noqa: B009
 
 
 def test_no_source_file_is_longer_than_400_lines():

@@ -15,6 +15,7 @@ from kinoform.world.reader import read
 from kinoform.world.render import coverage, render
 from kinoform.world.sampling import scene_from_seed
 from kinoform.world.score import compare
+from tests.support.narrowing import of_type
 
 SCENES = 20
 MOST_DRIFT = 6
@@ -22,7 +23,7 @@ MOST_DRIFT = 6
 
 @pytest.fixture(scope="module")
 def codec() -> VAE:
-    return kinoform.load("mini", device="cpu").parts.codec(torch.device("cpu"))
+    return of_type(VAE, kinoform.load("mini", device="cpu").parts.codec(torch.device("cpu")))
 
 
 def pixels_of(video: np.ndarray) -> torch.Tensor:

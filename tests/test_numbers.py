@@ -5,6 +5,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_numbers_out_of_range_are_refused(value: object) -> None:
         real("x", value, 0.0, 9.0)
 
 
-ASKED = {
+ASKED: dict[str, Any] = {
     "seed": np.uint32(3), "num_inference_steps": torch.tensor(1), "num_frames": np.int64(1), "width": np.int32(16),
     "height": np.array(16), "guidance_scale": np.float32(2.5), "shift": Fraction(5, 2), "fps": np.float32(12),
 }  # fmt: skip
@@ -68,7 +69,8 @@ ASKED = {
 
 def test_a_video_of_such_numbers_is_that_of_plain_ones_and_says_plain_ones(pipe: Pipeline) -> None:
     video = pipe("a red ball", **ASKED)
-    plain = pipe("a red ball", **{key: whole_of(each) or real_of(each) for key, each in ASKED.items()})
+    asked: dict[str, Any] = {name: whole_of(value) or real_of(value) for name, value in ASKED.items()}
+    plain = pipe("a red ball", **asked)
     assert np.array_equal(video.frames, plain.frames)
     assert json.loads(json.dumps(video.params)) == plain.params
 

@@ -32,6 +32,7 @@ from kinoform.training.distributed import SingleProcess
 from kinoform.training.frozen import FrozenParts
 from kinoform.training.loop import Learner
 from tests.conditions.in_hand import VISION, random_module
+from tests.support.narrowing import of_type, some
 from tests.support.other_device import THERE, There, another_device
 from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 from tests.training.test_stages import tiny_plan
@@ -128,12 +129,11 @@ def test_a_step_of_training_is_that_of_the_cpu(tmp_path: Path, device: torch.dev
     plan = tiny_plan()
     tokenizer = prepare_tokenizer(plan, tmp_path)
     if name == "autoencoder":
-        stage: Any = AutoencoderStage(plan.autoencoder)
+        stage: Any = AutoencoderStage(some(plan.autoencoder))
     elif name == "text":
         stage = TextStage(plan.text, tokenizer)
     else:
-        codec, encoder = plan.recipe.codec.build().eval(), plan.recipe.text.build().eval()
-        assert isinstance(codec, VAE)
+        codec, encoder = of_type(VAE, plan.recipe.codec.build()).eval(), plan.recipe.text.build().eval()
         stage = TransformerStage(plan.transformer, FrozenParts(codec=codec, tokenizer=tokenizer, text_encoder=encoder))
     other = deepcopy(stage)
     found = [_gradients(stage, torch.device("cpu"), plan), _gradients(other, device, plan)]

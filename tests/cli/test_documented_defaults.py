@@ -48,10 +48,10 @@ def test_the_defaults_are_those_of_the_recipe(name: str) -> None:
     assert solver == name_of(recipe.solver) and (negative == "empty") == (recipe.negative_prompt == "")
     assert f"{recipe.width}x{recipe.height}" in size or name == "i2v-14b-720p"
     assert recipe.upscale == 1 or f"{recipe.width * recipe.upscale}x{recipe.height * recipe.upscale}" in size
-    if isinstance(recipe.shift, float):
+    if isinstance(recipe.shift, float | int):
         assert number(shift) == recipe.shift
     else:
-        assert {float(each) for each in re.findall(r"\b\d\b", shift)} >= {recipe.shift.small, recipe.shift.large}
+        assert {float(digit) for digit in re.findall(r"\b\d\b", shift)} >= {recipe.shift.small, recipe.shift.large}
 
 
 @pytest.mark.parametrize("page", ["command-line.md", "outputs.md"])

@@ -17,6 +17,7 @@ from kinoform.mini.training.plan import Plan
 from kinoform.training.optimizer import Schedule
 from kinoform.training.stage import TrainingSpec
 from tests.support.command_line import Ran, Run
+from tests.support.narrowing import some
 from tests.support.tiny_recipe import write_tiny_of_two
 
 MINI_PLAN = plans.mini
@@ -136,11 +137,11 @@ STEPS = 2
 def hasty_plan() -> Plan:
     """That of the embedded model, with few and short videos."""
     plan = MINI_PLAN()
-    videos = replace(plan.autoencoder.videos, num_frames=5)
+    videos = replace(some(plan.autoencoder).videos, num_frames=5)
     short = TrainingSpec(schedule=Schedule(warmup=1, total=STEPS))
     return replace(
         plan,
-        autoencoder=replace(plan.autoencoder, videos=videos, batch=1, fit_videos=100), autoencoder_training=short,
+        autoencoder=replace(some(plan.autoencoder), videos=videos, batch=1, fit_videos=100), autoencoder_training=short,
         text=replace(plan.text, videos=videos, batch=2), text_training=short,
         transformer=replace(plan.transformer, videos=videos, batch=2), transformer_training=short,
         gate=0.0, gate_videos=1,

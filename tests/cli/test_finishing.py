@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import safe_open, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from kinoform import owners
 from kinoform.checkpoints.latents import SUFFIX, read_latents, save_latents
@@ -164,7 +165,7 @@ def test_the_videos_before_an_interruption_are_told(
 ) -> None:
     from kinoform.cli.output import save
 
-    def second(video: object, name: str, how: object) -> dict:
+    def second(video: Any, name: str, how: Any) -> Any:
         return interrupted() if name == "video_2.gif" else save(video, name, how)
 
     monkeypatch.setattr("kinoform.cli.output.save", second)

@@ -1,6 +1,7 @@
 """Images, videos and masks on the command line: how they are said, what they do, how a video finds them again."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_a_video_is_edited_from_what_it_shows(kinoform: Run, source: Path) -> No
 def test_a_video_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: Path) -> None:
     given = ["--video", source.name, "--mask", mask.name, "--strength", 0.5, "--guidance-rule", "interval(low=0.3)"]
     first = made(kinoform, "first.mkv", *given)
-    params = read_params(Path("first.mkv"))
+    params: dict[str, Any] = read_params(Path("first.mkv"))
     assert {name: each["file"] for name, each in params["inputs"].items()} == {
         "video": "source.mkv",
         "mask": "mask.png",
@@ -141,7 +142,7 @@ def test_a_lora_changes_the_video_and_is_found_again(kinoform: Run, lora: Path) 
         for name, strength in (("plain", None), ("half", ":0.5"), ("whole", ""))
     )
     assert not np.array_equal(plain, half) and not np.array_equal(half, whole)
-    params = read_params(Path("half.mkv"))
+    params: dict[str, Any] = read_params(Path("half.mkv"))
     assert params["loras"] == {"lora:0": 0.5} and params["inputs"]["lora:0"]["file"] == "noise.safetensors"
     ran = kinoform("rerun", "half.mkv", "-o", "again.mkv")
     assert ran.code == 0 and "x strength 0.5" in ran.err

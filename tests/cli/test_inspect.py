@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from tests.weights.tiny_files import (
     write_header,
 )
 
-BIG = {"dim": 5120, "ffn": 13824, "layers": 40, "text": 4096, "frequencies": 256}
+BIG: dict[str, Any] = {"dim": 5120, "ffn": 13824, "layers": 40, "text": 4096, "frequencies": 256}
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_one_shard_stands_for_its_set(kinoform: Run, here: Path) -> None:
 
 def test_gguf_files_are_told_by_either_tool_s_names(kinoform: Run, here: Path) -> None:
     official = {name: torch.zeros(shape) for name, shape in transformer().items()}
-    write_gguf(here / "a.gguf", prefixed(official, "model.diffusion_model."), {})
+    write_gguf(here / "a.gguf", {"model.diffusion_model." + name: value for name, value in official.items()}, {})
     own = {OFFICIAL_NAMES.ours(name) or name: shape for name, shape in text_encoder().items()}
     text = {LLAMA_CPP_NAMES.theirs(name): torch.zeros(shape) for name, shape in own.items()}
     write_gguf(here / "b.gguf", text, {})

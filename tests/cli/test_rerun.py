@@ -149,16 +149,21 @@ def test_solvers_with_options_and_of_idea_files_are_found_again(kinoform: Run, h
         assert np.array_equal(frames_of(here / "video.mkv"), frames_of(here / "again.mkv"))
 
 
+def hash_of(video: Path) -> str:
+    params: dict[str, Any] = read_params(video)
+    return params["model"]["hash"]
+
+
 def test_the_model_must_be_the_one_of_the_video(kinoform: Run, video: Path, other_folder: Path, here: Path) -> None:
     words = ["rerun", video, "--model", other_folder, "--recipe", "tests.support.tiny_recipe:tiny", "-o", "again.mkv"]
-    made = read_params(video)["model"]["hash"]
+    made = hash_of(video)
     ran = kinoform(*words)
     assert ran.refusal == "weights_wrong_model" and made in ran.sentence and "--force-model" in ran.sentence
     found = ran.sentence.split("found has '")[1][:16]
     assert found != made and not (here / "again.mkv").exists()
     ran = kinoform(*words, "--force-model")
     assert ran.code == 0 and "the video will be another one" in ran.err
-    assert read_params(here / "again.mkv")["model"]["hash"] == found
+    assert hash_of(here / "again.mkv") == found
     assert not np.array_equal(frames_of(video), frames_of(here / "again.mkv"))
 
 
@@ -271,7 +276,7 @@ def test_parameters_of_strangers_are_refused_by_name(
 
 
 def test_a_video_does_not_choose_a_folder(kinoform: Run, video: Path, folder: Path, here: Path) -> None:
-    about = {"hash": read_params(video)["model"]["hash"]}
+    about = {"hash": hash_of(video)}
     (here / "near").symlink_to(folder)
     for name in (str(folder), "near", ".", "org/model", "\x1b[2J"):
         ran = kinoform("rerun", changed(video, model=about | {"name": name}), "-o", "again.mkv")

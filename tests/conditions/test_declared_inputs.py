@@ -26,6 +26,7 @@ from kinoform.conditions.standard_inputs import (
     VIDEO,
 )
 from kinoform.media.types import InputFile, InputImage, InputVideo
+from tests.support.narrowing import some
 from tests.support.refusals import refused
 
 CLIP = InputVideo(frames=np.zeros((3, 8, 8, 3), np.uint8))
@@ -122,7 +123,7 @@ def test_names_of_inputs_are_told_from_others() -> None:
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
     (tmp_path / "path.txt").write_text("1 2 3")
     given = to_inputs([PATH], {"path": tmp_path / "path.txt"})
-    assert given[PATH] is not None and given[PATH].text == "1 2 3"
+    assert some(given[PATH]).text == "1 2 3"
     ((key, origin),) = given.files()
     assert key == "path" and origin is not None and origin.file == "path.txt"
     (tmp_path / "path.txt").write_text("1 2 3 4 5 6")

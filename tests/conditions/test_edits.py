@@ -18,6 +18,7 @@ from kinoform.conditions.vace_inputs import (
 )
 from kinoform.media.types import InputVideo, Mask, Origin
 from tests.conditions.in_hand import image
+from tests.support.narrowing import some
 from tests.support.refusals import refused
 
 IMAGE = image(2, 8, 8)
@@ -30,8 +31,8 @@ def clip(seed: int, frames: int = 5, height: int = 16, width: int = 32) -> Input
 
 def parts(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     """Frames and mask; grey wherever the mask is white, and inputs that VACE takes."""
-    assert inputs[VIDEO] is not None and inputs[MASK] is not None
-    frames, mask = inputs[VIDEO].frames, np.broadcast_to(inputs[MASK].values, inputs[VIDEO].frames.shape[:3])
+    frames = some(inputs[VIDEO]).frames
+    mask = np.broadcast_to(some(inputs[MASK]).values, frames.shape[:3])
     assert set(np.unique(mask)) == {0, 255} and (frames[mask == 255] == GREY).all()
     Vace().check(inputs, VideoSize(num_frames=len(frames), height=frames.shape[1], width=frames.shape[2]))
     return frames, mask
@@ -50,7 +51,7 @@ def test_inpainting_hides_what_is_white_and_nothing_else(frames: int) -> None:
     white[:, 4:9, 10:20] = 255
     shown, mask = parts(made := inpaint(video, Mask(values=white), (IMAGE,)))
     assert np.array_equal(shown[mask == 0], video.frames[mask == 0]) and (mask == 255).sum() == 5 * 50
-    assert made[REFERENCE_IMAGES] == (IMAGE,) and made[VIDEO] is not None and made[VIDEO].origin == video.origin
+    assert made[REFERENCE_IMAGES] == (IMAGE,) and some(made[VIDEO]).origin == video.origin
 
 
 def test_outpainting_places_the_video_on_a_larger_canvas() -> None:

@@ -43,10 +43,10 @@ WAYS = {
 def test_a_weight_can_learn_from_what_is_given(name: str) -> None:
     way, inputs = WAYS[name]
     assert isinstance(way, Conditioner)
-    found = [each for each in tensors(way.encode(inputs, VIDEO, ENCODERS)) if each.is_floating_point()]
-    assert found and not any(each.requires_grad for each in found)
+    found = [item for item in tensors(way.encode(inputs, VIDEO, ENCODERS)) if item.is_floating_point()]
+    assert found and not any(item.requires_grad for item in found)
     weight = torch.ones((), requires_grad=True)
-    sum((weight * each).square().sum() for each in found).backward()
+    torch.stack([(weight * item).square().sum() for item in found]).sum().backward()
     assert weight.grad is not None and weight.grad.isfinite()
 
 

@@ -107,8 +107,8 @@ def test_a_video_is_the_same_alone_and_among_others_and_again(pipe: Pipeline) ->
 
 def test_the_order_of_references_counts(pipe: Pipeline) -> None:
     one, other = image(2, 16, 16), image(3, 16, 16)
-    made = [videos(pipe, (7, Inputs({REFERENCE_IMAGES: pair})))[0] for pair in ((one, other), (other, one))]
-    assert not torch.allclose(*made, atol=1e-3)
+    first, second = (videos(pipe, (7, Inputs({REFERENCE_IMAGES: pair})))[0] for pair in ((one, other), (other, one)))
+    assert not torch.allclose(first, second, atol=1e-3)
 
 
 def test_a_scale_of_zero_is_the_video_without_side_blocks(pipe: Pipeline) -> None:

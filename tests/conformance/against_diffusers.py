@@ -25,6 +25,7 @@ from kinoform.models.dit import DiT, DiTSpec
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
 from tests.models.recorded import spread
+from tests.support.narrowing import of_type
 from tests.support.official_folder import official_tensors
 
 SAME = 5e-6
@@ -114,10 +115,11 @@ class ExactTimes(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.half = width // 2
+        self.width = width
 
     def forward(self, times: Tensor) -> Tensor:
-        falling = torch.arange(self.half, dtype=torch.float64) / self.half
+        half = of_type(int, self.width) // 2
+        falling = torch.arange(half, dtype=torch.float64) / half
         angles = times.double()[:, None] * torch.exp(-math.log(10000) * falling)
         return torch.cat([angles.cos(), angles.sin()], dim=1).float()
 

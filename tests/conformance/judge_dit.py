@@ -66,13 +66,12 @@ class Listening:
 def judge(golden: Golden) -> dict[str, Tensor | list[Tensor]]:
     """Each sample of the batch alone: outputs whole, intermediates on their true rows."""
     model = model_of(golden)
-    block = model.blocks[0]
-    assert isinstance(block, nn.Module)
+    block = model.get_submodule("blocks.0")
     listening = Listening(
         {
-            "block0.self_attn": block.self_attention,
-            "block0.cross_attn": block.cross_attention,
-            "block0.ffn": block.feed_forward,
+            "block0.self_attn": block.get_submodule("self_attention"),
+            "block0.cross_attn": block.get_submodule("cross_attention"),
+            "block0.ffn": block.get_submodule("feed_forward"),
             "text_embedding": model.context["text"],
             "time_embedding": model.time_embedding,
             "time_projection": model.time_projection,
@@ -108,7 +107,7 @@ def _states(model: DiT) -> dict[str, list[Tensor]]:
             heard[f"block{layer}"].append(stream.tokens)
             return stream
 
-        block.after_context = after
+        setattr(block, "after_context", after)  # noqa: B010
     return heard
 
 

@@ -25,8 +25,10 @@ def judge_solvers(golden: Golden) -> dict[str, Tensor]:
         return a * x + b * torch.sin(w * level.timestep / 1000)
 
     outputs: dict[str, Tensor] = {}
-    kinds = product(SOLVERS, golden.config["solver_order"], golden.config["steps"], golden.config["shifts"])
-    for name, order, steps, shift in kinds:
+    config = golden.config
+    for name, (order, steps, shift) in product(
+        SOLVERS, product(config["solver_order"], config["steps"], config["shifts"])
+    ):
         solver = SOLVERS[name](order)
         levels = solver.levels(steps, float(shift))
         run = list(sample(solver, velocity, golden.inputs["x0"], levels))

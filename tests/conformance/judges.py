@@ -22,14 +22,14 @@ from tests.conformance import (
 from tests.conformance.golden import Golden
 
 Judge = Callable[[Golden], Mapping[str, Tensor | list[Tensor]]]
-JUDGES: dict[str, Judge] = (
-    judge_ops.JUDGES
-    | judge_text.JUDGES
-    | judge_vae.JUDGES
-    | judge_dit.JUDGES
-    | judge_vace.JUDGES
-    | judge_factorized.JUDGES
-    | judge_solvers.JUDGES
-    | judge_sampling.JUDGES
-    | judge_vision.JUDGES
-)
+JUDGES: dict[str, Judge] = {
+    **judge_ops.JUDGES,
+    **judge_text.JUDGES,
+    **judge_vae.JUDGES,
+    **judge_dit.JUDGES,
+    **judge_vace.JUDGES,
+    **judge_factorized.JUDGES,
+    **judge_solvers.JUDGES,
+    **judge_sampling.JUDGES,
+    **judge_vision.JUDGES,
+}

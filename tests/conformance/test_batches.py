@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tests.conformance.golden import Golden, bound_of, distance, golden_files, read
 from tests.conformance.judge_dit import JUDGES, judge, samples_of
+from tests.support.narrowing import of_type
 
 OWN, SHARED = ("x", "y", "context"), ("t", "clip_fea")
 """Inputs of which each sample has one by its number, and those that hold all samples one behind the other."""
@@ -47,7 +48,9 @@ def test_a_sample_is_judged_by_its_own_inputs_wherever_it_stands(path, of: int) 
         samples = [*others[:place], recorded, *others[place:]]
         found = judge(batch(golden, samples))
         assert len(found) == of
-        assert distance(found[f"out.sample{place}"], golden.outputs["out.sample0"], bound) <= bound.value
+        assert (
+            distance(of_type(Tensor, found[f"out.sample{place}"]), golden.outputs["out.sample0"], bound) <= bound.value
+        )
         for number, each in enumerate(samples):
-            alone = judge(batch(golden, [each]))["out.sample0"]
-            assert torch.equal(found[f"out.sample{number}"], alone)
+            alone = of_type(Tensor, judge(batch(golden, [each]))["out.sample0"])
+            assert torch.equal(of_type(Tensor, found[f"out.sample{number}"]), alone)

@@ -15,11 +15,12 @@ from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE
 from tests.conformance.against_diffusers import SAME, gap
 from tests.support.diffusers_folder import EMBED, SHARED
+from tests.support.narrowing import of_type
 from tests.support.official_folder import CODEC, TEXT, official_tensors, tiny_modules
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
-pytest.importorskip("diffusers", reason=WHY.format("diffusers"))
-pytest.importorskip("transformers", reason=WHY.format("transformers"))
+diffusers: Any = pytest.importorskip("diffusers", reason=WHY.format("diffusers"))
+transformers: Any = pytest.importorskip("transformers", reason=WHY.format("transformers"))
 
 CLOSE = 1e-5
 """The largest share of the RMS, in float64; the judge upsamples in float32 all the same. Wholly in float32 a few
@@ -30,13 +31,11 @@ pixels of a network of random weights lie 1e-4 from that, on either side, and ot
 @pytest.mark.parametrize("frames", [1, 9])
 def test_the_autoencoder_goes_to_diffusers_and_back(frames: int, tmp_path: Path) -> None:
     """Latents of diffusers are not normalised; its decoder clamps."""
-    from diffusers import AutoencoderKLWan
-
-    model = tiny_modules().autoencoder
+    model = of_type(VAE, tiny_modules().autoencoder)
     tensors = official_tensors(model, VAE21)
     torch.save(tensors, tmp_path / "Wan2.1_VAE.pth")
     convert(tmp_path / "Wan2.1_VAE.pth", tmp_path / "vae", Conversion(to="diffusers"))
-    judge, report = AutoencoderKLWan.from_pretrained(tmp_path / "vae", output_loading_info=True)
+    judge, report = diffusers.AutoencoderKLWan.from_pretrained(tmp_path / "vae", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     video = torch.rand(1, 3, frames, 48, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     found = _gaps(copy.deepcopy(model).double(), copy.deepcopy(judge).eval().double(), video.double())
@@ -60,8 +59,6 @@ def _gaps(model: VAE, judge: Any, video: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize("embeddings", [(SHARED,), (EMBED,), (SHARED, EMBED)])
 def test_the_text_encoder_goes_to_transformers_and_back(embeddings: tuple[str, ...], tmp_path: Path) -> None:
     """Whichever of its two names the one embedding has in the file that transformers reads."""
-    from transformers import UMT5EncoderModel
-
     model = tiny_modules().text_encoder
     tensors = official_tensors(model, TEXT_ENCODER)
     torch.save(tensors, tmp_path / "models_t5_umt5-xxl-enc-bf16.pth")
@@ -70,7 +67,7 @@ def test_the_text_encoder_goes_to_transformers_and_back(embeddings: tuple[str, .
     held = load_file(file)
     embedding = held.pop(SHARED)
     save_file(held | {name: embedding.clone() for name in embeddings}, file, metadata={"format": "pt"})
-    judge, report = UMT5EncoderModel.from_pretrained(tmp_path / "text", output_loading_info=True)
+    judge, report = transformers.UMT5EncoderModel.from_pretrained(tmp_path / "text", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     ids = torch.randint(3, TEXT.vocab, (2, 12), generator=torch.Generator().manual_seed(2))
     mask = torch.arange(12) < torch.tensor([[12], [5]])

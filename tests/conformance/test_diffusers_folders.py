@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import released_parts
@@ -27,7 +28,7 @@ def test_a_converted_folder_is_a_pipeline_there(kind: str, tmp_path: Path) -> No
     assert type(pipe).__name__ == PIPELINES[kind] and pipe.scheduler.config.flow_shift == SHIFTS[kind]
     pipe.save_pretrained(tmp_path / "saved")
     parts, source = released_parts(tmp_path / "saved"), tiny_modules(transformer=TRANSFORMERS[kind])
-    modules = [(parts.transformer(torch.float32, CPU), source.transformer)]
+    modules: list[tuple[nn.Module, nn.Module]] = [(parts.transformer(torch.float32, CPU), source.transformer)]
     if source.image_encoder is not None:
         modules.append((parts.image_encoder(torch.float32, CPU), source.image_encoder))
     for found, expected in modules:

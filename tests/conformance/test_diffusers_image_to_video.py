@@ -33,6 +33,7 @@ from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.media.types import InputImage
 from kinoform.models.codec import decode_video
 from kinoform.models.dit import DiT
+from kinoform.models.vae import VAE
 from kinoform.models.vision import VisionSpec
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import sample
@@ -49,9 +50,12 @@ from tests.conformance.against_diffusers import (
     write_official_transformer,
 )
 from tests.conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, ROWS, SHIFT, STEPS, OurScheduler
+from tests.support.narrowing import of_type, some
 from tests.support.official_folder import official_tensors, tiny_modules
 
-pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
+diffusers: Any = pytest.importorskip(
+    "diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'"
+)
 
 CHANNELS = 5e-5
 """Of the RMS: as the codec alone, see test_diffusers_codec_and_text.py."""
@@ -59,7 +63,7 @@ CHANNELS = 5e-5
 HEIGHT, WIDTH = 32, 48
 FIRST, LAST = (image(seed, HEIGHT, WIDTH) for seed in (1, 2))
 VISION = VisionSpec(image=32, patch=2, dim=IMAGE_WIDTH, heads=2, layers=2, dim_ffn=24)
-ENCODERS = InHand(made_codec=tiny_modules().autoencoder, made_image=random_module(VISION))
+ENCODERS = InHand(made_codec=of_type(VAE, tiny_modules().autoencoder), made_image=random_module(VISION))
 
 CONDITIONERS: Mapping[str, tuple[Conditioner, ...]] = {
     "i2v": (KnownFrames(), ImageTokens()),
@@ -104,17 +108,15 @@ def test_the_video_is_the_same(name: str, num_frames: int, tmp_path: Path) -> No
 
 def their_pipeline(name: str, model: DiT, given: ConditionerOutput, folder: Path) -> Any:
     """Of the same weights; it reads prompts and images as rows that are given."""
-    from diffusers import AutoencoderKLWan, WanImageToVideoPipeline, WanTransformer3DModel
-
     written = write_official_transformer(folder / "official", KINDS[name], model)
     convert(written, folder / "transformer", Conversion(to="diffusers"))
-    torch.save(official_tensors(tiny_modules().autoencoder, VAE21), folder / "Wan2.1_VAE.pth")
+    torch.save(official_tensors(some(tiny_modules().autoencoder), VAE21), folder / "Wan2.1_VAE.pth")
     convert(folder / "Wan2.1_VAE.pth", folder / "vae", Conversion(to="diffusers"))
-    transformer = WanTransformer3DModel.from_pretrained(folder / "transformer").eval()
-    pipeline = WanImageToVideoPipeline(
+    transformer = diffusers.WanTransformer3DModel.from_pretrained(folder / "transformer").eval()
+    pipeline = diffusers.WanImageToVideoPipeline(
         tokenizer=None,
         text_encoder=None,
-        vae=AutoencoderKLWan.from_pretrained(folder / "vae").eval(),
+        vae=diffusers.AutoencoderKLWan.from_pretrained(folder / "vae").eval(),
         scheduler=None,
         transformer=with_exact_times(transformer),
     )

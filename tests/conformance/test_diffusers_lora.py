@@ -25,7 +25,9 @@ from tests.conformance.against_diffusers import (
     write_official_transformer,
 )
 
-pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
+diffusers: Any = pytest.importorskip(
+    "diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'"
+)
 pytest.importorskip("peft", reason="diffusers needs peft to load a LoRA: pip install peft")
 
 RANK, ALPHA = 4, 6.0
@@ -36,14 +38,12 @@ MODULES = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
 
 
 def judge(folder: Path, kind: str, model: DiT) -> Any:
-    from diffusers import WanTransformer3DModel
-
     convert(
         write_official_transformer(folder / "official", KINDS[kind], model),
         folder / "theirs",
         Conversion(to="diffusers"),
     )
-    return with_exact_times(WanTransformer3DModel.from_pretrained(folder / "theirs").eval())
+    return with_exact_times(diffusers.WanTransformer3DModel.from_pretrained(folder / "theirs").eval())
 
 
 def learned(model: DiT) -> DiT:
@@ -57,15 +57,15 @@ def learned(model: DiT) -> DiT:
 @pytest.mark.parametrize("form", [COMFY_LORA, DIFFUSERS_LORA], ids=["comfy", "diffusers"])
 @pytest.mark.parametrize("kind", ["t2v", "i2v"])
 def test_diffusers_loads_what_is_saved(kind: str, form: LoRADialect, tmp_path: Path) -> None:
-    from diffusers import WanPipeline
-
     base = tiny_transformer(KINDS[kind])
     other, asked = judge(tmp_path, kind, base), question(KINDS[kind], 999.0)
     changed = learned(base)
     save_lora(tmp_path / "style.safetensors", changed, dialect=form)
     assert gap(ours(changed, *asked), theirs(other, *asked)) > SEEN
-    state, metadata = WanPipeline.lora_state_dict(str(tmp_path / "style.safetensors"), return_lora_metadata=True)
-    WanPipeline.load_lora_into_transformer(state, other, adapter_name="style", metadata=metadata)
+    state, metadata = diffusers.WanPipeline.lora_state_dict(
+        str(tmp_path / "style.safetensors"), return_lora_metadata=True
+    )
+    diffusers.WanPipeline.load_lora_into_transformer(state, other, adapter_name="style", metadata=metadata)
     found = gap(ours(changed, *asked), theirs(other, *asked))
     print(f"{kind}: {found:.1e}")
     assert found < SAME
@@ -73,7 +73,6 @@ def test_diffusers_loads_what_is_saved(kind: str, form: LoRADialect, tmp_path: P
 
 @pytest.mark.parametrize("saved", ["pipeline", "pipeline with metadata", "rslora with metadata", "model"])
 def test_what_diffusers_saves_is_read(saved: str, tmp_path: Path) -> None:
-    from diffusers import WanPipeline
     from diffusers.training_utils import _collate_lora_metadata
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
@@ -93,7 +92,7 @@ def test_what_diffusers_saves_is_read(saved: str, tmp_path: Path) -> None:
         other.save_lora_adapter(str(tmp_path))
     else:
         metadata = _collate_lora_metadata({"transformer": other}) if "metadata" in saved else {}
-        WanPipeline.save_lora_weights(
+        diffusers.WanPipeline.save_lora_weights(
             str(tmp_path), transformer_lora_layers=get_peft_model_state_dict(other), **metadata
         )
     file = open_lora(tmp_path / "pytorch_lora_weights.safetensors", layer_sizes(base))
@@ -106,7 +105,6 @@ def test_what_diffusers_saves_is_read(saved: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_mixed_ranks_and_alphas_comes_back_from_diffusers(tmp_path: Path) -> None:
-    from diffusers import WanPipeline
     from diffusers.training_utils import _collate_lora_metadata
     from peft.utils import get_peft_model_state_dict
 
@@ -125,9 +123,9 @@ def test_a_file_of_mixed_ranks_and_alphas_comes_back_from_diffusers(tmp_path: Pa
         save_lora(tmp_path / "one.safetensors", changed, name, force=True)
         tensors |= load_file(tmp_path / "one.safetensors")
     save_file(tensors, tmp_path / "mixed.safetensors")
-    state = WanPipeline.lora_state_dict(str(tmp_path / "mixed.safetensors"))
-    WanPipeline.load_lora_into_transformer(state, other, adapter_name="default")
-    WanPipeline.save_lora_weights(
+    state = diffusers.WanPipeline.lora_state_dict(str(tmp_path / "mixed.safetensors"))
+    diffusers.WanPipeline.load_lora_into_transformer(state, other, adapter_name="default")
+    diffusers.WanPipeline.save_lora_weights(
         str(tmp_path),
         transformer_lora_layers=get_peft_model_state_dict(other, adapter_name="default"),
         **_collate_lora_metadata({"transformer": other}),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import Parts, released_parts
@@ -24,10 +24,11 @@ from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Latents, Level, Velocity
 from tests.conformance.against_diffusers import with_exact_times
+from tests.support.narrowing import of_type, some
 from tests.support.official_folder import tiny_modules, write_official_folder
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
-pytest.importorskip("diffusers", reason=WHY.format("diffusers"))
+diffusers: Any = pytest.importorskip("diffusers", reason=WHY.format("diffusers"))
 pytest.importorskip("transformers", reason=WHY.format("transformers"))
 
 CPU = torch.device("cpu")
@@ -85,9 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> Any:
-    from diffusers import WanPipeline
-
-    loaded = WanPipeline.from_pretrained(folder)
+    loaded = diffusers.WanPipeline.from_pretrained(folder)
     with_exact_times(loaded.transformer)
     loaded.set_progress_bar_config(disable=True)
     return loaded
@@ -123,25 +122,21 @@ def test_the_video_is_the_same(solver: Solver, folder: Path, pipeline: Any) -> N
 
 
 def test_what_diffusers_saves_loads_bit_equal(folder: Path, pipeline: Any, tmp_path: Path) -> None:
-    from diffusers import WanPipeline
-
-    WanPipeline.from_pretrained(folder).save_pretrained(tmp_path / "saved")
+    diffusers.WanPipeline.from_pretrained(folder).save_pretrained(tmp_path / "saved")
     parts, source = released_parts(tmp_path / "saved"), tiny_modules()
     expected = {name: value.bfloat16().float() for name, value in source.text_encoder.state_dict().items()}
     for loaded, weights in (
         (parts.transformer(torch.float32, CPU), source.transformer.state_dict()),
-        (parts.codec(CPU), source.autoencoder.state_dict()),
+        (parts.codec(CPU), some(source.autoencoder).state_dict()),
         (parts.text_encoder(torch.float32, CPU), expected),
     ):
-        assert loaded.state_dict().keys() == weights.keys()
-        assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())
+        assert of_type(nn.Module, loaded).state_dict().keys() == weights.keys()
+        assert all(torch.equal(value, weights[name]) for name, value in of_type(nn.Module, loaded).state_dict().items())
     assert parts.tokenizer()(PROMPTS, 9).mask.sum(1).tolist() == [6, 4]
 
 
 def test_the_scheduler_is_the_one_for_flows(folder: Path) -> None:
-    from diffusers import UniPCMultistepScheduler
-
-    config = UniPCMultistepScheduler.from_pretrained(folder, subfolder="scheduler").config
+    config = diffusers.UniPCMultistepScheduler.from_pretrained(folder, subfolder="scheduler").config
     assert (config.prediction_type, config.use_flow_sigmas, config.flow_shift) == ("flow_prediction", True, SHIFT)
 
 

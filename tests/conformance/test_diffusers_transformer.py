@@ -1,6 +1,7 @@
 """diffusers reads what `convert` writes of a transformer, computes the same, and what it saves comes back bit-equal."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,20 +21,20 @@ from tests.conformance.against_diffusers import (
     write_official_transformer,
 )
 
-pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
+diffusers: Any = pytest.importorskip(
+    "diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'"
+)
 
 FILE = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_transformer_goes_to_diffusers_and_back(name: str, tmp_path: Path) -> None:
-    from diffusers import WanTransformer3DModel
-
     kind = KINDS[name]
     model = tiny_transformer(kind)
     official = write_official_transformer(tmp_path / "official", kind, model)
     convert(official, tmp_path / "theirs", Conversion(to="diffusers"))
-    judge, report = WanTransformer3DModel.from_pretrained(tmp_path / "theirs", output_loading_info=True)
+    judge, report = diffusers.WanTransformer3DModel.from_pretrained(tmp_path / "theirs", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     judge = judge.eval()
     for time in (999.0, 500.0, 3.0):
@@ -53,12 +54,10 @@ def test_a_transformer_goes_to_diffusers_and_back(name: str, tmp_path: Path) -> 
 
 def test_the_judge_can_fail(tmp_path: Path) -> None:
     """The one norm with weights filled in another order is seen."""
-    from diffusers import WanTransformer3DModel
-
     model = tiny_transformer(KINDS["t2v"])
     folder = write_official_transformer(tmp_path / "official", KINDS["t2v"], model)
     convert(folder, tmp_path / "theirs", Conversion(to="diffusers"))
-    judge = WanTransformer3DModel.from_pretrained(tmp_path / "theirs").eval()
+    judge = diffusers.WanTransformer3DModel.from_pretrained(tmp_path / "theirs").eval()
     norm = judge.blocks[1].norm2
     norm.weight.data.copy_(norm.weight.flip(0))
     asked = question(KINDS["t2v"], 500.0)

@@ -42,7 +42,9 @@ from tests.conformance.test_diffusers_pipeline import FRAMES, GUIDANCE, SHIFT, S
 from tests.support.diffusers_folder import CONFIGS
 from tests.support.official_folder import TEXT, TRANSFORMER, official_tensors, tiny_modules
 
-pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'")
+diffusers: Any = pytest.importorskip(
+    "diffusers", reason="the judge, diffusers, is not installed: pip install 'kinoform[conformance]'"
+)
 
 SIDE = VaceBlocks(layers=(0, 2))
 VIDEO = VideoSize(num_frames=9, height=32, width=48)
@@ -68,15 +70,17 @@ def parts() -> tuple[DiT, VAE]:
 
 @pytest.fixture(scope="module")
 def judge(parts: tuple[DiT, VAE]) -> Any:
-    from diffusers import AutoencoderKLWan, WanVACEPipeline, WanVACETransformer3DModel
-
     model, codec = parts
     told = {key: value for key, value in CONFIGS["transformer"].items() if not key.startswith("_")}
-    transformer = WanVACETransformer3DModel(**told, vace_layers=list(SIDE.layers), vace_in_channels=SIDE.channels)
+    transformer = diffusers.WanVACETransformer3DModel(
+        **told, vace_layers=list(SIDE.layers), vace_in_channels=SIDE.channels
+    )
     transformer.load_state_dict(official_tensors(model, DIFFUSERS_DIT))
-    vae = AutoencoderKLWan(**{key: value for key, value in CONFIGS["vae"].items() if not key.startswith("_")})
+    vae = diffusers.AutoencoderKLWan(**{key: value for key, value in CONFIGS["vae"].items() if not key.startswith("_")})
     vae.load_state_dict(official_tensors(codec, diffusers_names()))
-    pipeline = WanVACEPipeline(None, None, vae.eval(), OurScheduler(UniPC()), with_exact_times(transformer.eval()))  # type: ignore[arg-type]
+    pipeline = diffusers.WanVACEPipeline(
+        None, None, vae.eval(), OurScheduler(UniPC()), with_exact_times(transformer.eval())
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -14,6 +14,7 @@ from kinoform.errors import Interrupted
 from kinoform.pipelines.generate import Callback, Progress
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
+from tests.support.narrowing import some
 from tests.support.tiny_recipe import tiny_pipeline
 
 Draw = Callable[[Request], np.ndarray]
@@ -56,7 +57,7 @@ def noise(asked: Request) -> np.ndarray:
 def copied(asked: Request) -> np.ndarray:
     """The video itself: the model that changes nothing."""
     assert asked.inputs[VIDEO] is not None
-    return asked.inputs[VIDEO].frames.copy()
+    return some(asked.inputs[VIDEO]).frames.copy()
 
 
 def painted(*colour: int) -> Draw:

@@ -26,6 +26,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, scene_from_seed
+from tests.support.narrowing import some
 from tests.support.refusals import refused
 from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
@@ -89,7 +90,7 @@ def test_videos_that_look_at_nothing_are_at_chance(reader_of_all: Pipeline, pain
 def test_the_source_is_no_edit(reader_of_all: Pipeline, paint, lossless) -> None:
     def source(case: Case) -> np.ndarray:
         assert case.inputs[VIDEO] is not None
-        return case.inputs[VIDEO].frames
+        return some(case.inputs[VIDEO]).frames
 
     paint(source)
     found = by_name(evaluate(reader_of_all, input_tasks(reader_of_all, EDITS), count=2).cases)
@@ -203,7 +204,7 @@ def test_what_the_codec_spoils_outside_the_mask_does_not_count_against_an_edit(m
     laid, figures = in_place(case, found, codec)
     assert case.inputs[VIDEO] is not None and found.alpha is not None
     outside = found.alpha == 0
-    assert np.array_equal(laid[outside], case.inputs[VIDEO].frames[outside])
+    assert np.array_equal(laid[outside], some(case.inputs[VIDEO]).frames[outside])
     assert np.array_equal(laid[found.alpha == 1], codec[found.alpha == 1]) and figures["boundary_delta_e"] >= 0
     marks = [judge(case.target.story, L1, frames).marks["all_right"] for frames in (codec, laid)]
     assert marks == [False, True], "small things that bounce are too fast for this codec"

@@ -17,6 +17,7 @@ from kinoform.world.parse import parse
 from kinoform.world.reader import read
 from kinoform.world.sampling import L1, is_held_out, scene_from_seed
 from kinoform.world.shapes import Shape
+from tests.support.narrowing import some
 
 SIZE = VideoSize(num_frames=17, height=64, width=64)
 BY_NAME = {task.name: task for task in INPUT_TASKS}
@@ -93,9 +94,8 @@ def test_the_other_caption_tells_another_motion_than_the_frame_was_taken_from() 
 @pytest.mark.parametrize("task", EDITS)
 def test_all_that_an_edit_changes_is_inside_its_mask(task: Task) -> None:
     for case in cases(task, 5):
-        assert case.inputs[VIDEO] is not None and case.inputs[MASK] is not None
-        source, target = case.inputs[VIDEO].frames, rendered(case.target, SIZE)
-        white = case.inputs[MASK].values >= 128
+        source, target = some(case.inputs[VIDEO]).frames, rendered(case.target, SIZE)
+        white = some(case.inputs[MASK]).values >= 128
         assert np.array_equal(source[~white], target[~white]) and not np.array_equal(source, target)
         assert 0 < white.mean() < 0.6
 
@@ -103,8 +103,7 @@ def test_all_that_an_edit_changes_is_inside_its_mask(task: Task) -> None:
 @pytest.mark.parametrize("task", EDITS)
 def test_the_target_is_right_and_the_source_is_not(task: Task) -> None:
     for case in cases(task, 5):
-        assert case.inputs[VIDEO] is not None
-        for frames, right in ((rendered(case.target, SIZE), True), (case.inputs[VIDEO].frames, False)):
+        for frames, right in ((rendered(case.target, SIZE), True), (some(case.inputs[VIDEO]).frames, False)):
             marks = judge(case.target.story, L1, frames).marks
             assert all(marks[name] for name in case.joint["edit_right"]) is right
 
@@ -127,8 +126,7 @@ def test_another_reference_differs_in_colour_and_shape_and_in_nothing_else() -> 
 
 def test_only_what_is_inserted_loses_its_noun() -> None:
     for case in cases(BY_NAME["insert reference"], 10):
-        assert case.inputs[VIDEO] is not None
-        (stays,) = read(case.inputs[VIDEO].frames).things
+        (stays,) = read(some(case.inputs[VIDEO]).frames).things
         (comes,) = (thing for thing in case.target.story.subjects if thing.colour != stays.colour)
         ground = case.target.story.background.colour.name
         assert {stays.colour.name, ground} == set(words(case.prompt)) & {colour.name for colour in BACKGROUND_COLOURS}

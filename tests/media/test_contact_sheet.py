@@ -6,6 +6,7 @@ from PIL import Image
 
 from kinoform.media.contact_sheet import BACKGROUND, contact_sheet, save_contact_sheet
 from kinoform.media.video import Video
+from tests.support.narrowing import of_type
 from tests.support.refusals import refused
 
 
@@ -18,7 +19,7 @@ def plain_video(count: int, height: int, width: int, **params: object) -> Video:
 
 def areas(sheet: Image.Image) -> dict[tuple[int, int, int], int]:
     counted = sheet.getcolors(maxcolors=sheet.width * sheet.height) or []
-    return {tuple(colour): count for count, colour in counted}
+    return {of_type(tuple, colour): count for count, colour in counted}
 
 
 def shown(video: Video, sheet: Image.Image, cell: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -16,6 +17,7 @@ from kinoform.media.video import Video
 from tests.support.refusals import refused
 
 FRAMES = np.zeros((9, 16, 16, 3), np.uint8)
+ONE: Any = 1.0
 
 
 @pytest.fixture(autouse=True)
@@ -56,23 +58,19 @@ def test_counts_are_numbers_of_any_library(tmp_path):
     assert len(json.dumps(video.saved_params("a.mp4", upscale=two)["encoding"])) > 0
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Video(frames=FRAMES, fps=True),
-    lambda: Video(frames=FRAMES, fps="8"),
-    lambda: clip_of(FRAMES, fps=True),
-])  # fmt: skip
-def test_what_is_no_number_is_no_rate(make):
+@pytest.mark.parametrize(("make", "fps"), [(Video, True), (Video, "8"), (clip_of, True)])
+def test_what_is_no_number_is_no_rate(make: Any, fps: Any) -> None:
     with refused("wrong_type"):
-        make()
+        make(frames=FRAMES, fps=fps) if make is Video else make(FRAMES, fps=fps)
 
 
 @pytest.mark.parametrize("make", [
     lambda video: clip_of(video, num_frames=True),
-    lambda video: mask_of(FRAMES[..., 0] + 255, num_frames=2.0),
+    lambda video: mask_of(FRAMES[..., 0] + 255, num_frames=ONE),
     lambda video: video.save("a.mp4", upscale=True),
     lambda video: video.saved_params("a.mp4", upscale=1.5),
     lambda video: contact_sheet(video, every=True),
-    lambda video: video_grid([video], columns=1.0),
+    lambda video: video_grid([video], columns=ONE),
 ])  # fmt: skip
 def test_what_is_no_whole_number_is_no_count(make):
     with refused("not_a_whole_number"):

@@ -4,6 +4,7 @@ import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -81,7 +82,7 @@ def test_frames_are_let_go_as_they_are_written(tmp_path):
     alive, most = weakref.WeakSet(), 0
 
     class Frame(np.ndarray):
-        __hash__ = object.__hash__
+        __hash__: Any = object.__hash__
 
     def frames():
         nonlocal most

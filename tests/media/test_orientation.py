@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +16,7 @@ from kinoform.media.coerce import mask_of
 from kinoform.media.read import read_clip, read_image, read_mask
 from kinoform.media.types import Mask
 from kinoform.media.video import Video
+from tests.support.narrowing import some
 from tests.support.refusals import refused
 
 ONE = 65536
@@ -124,7 +126,7 @@ def test_a_mask_that_lies_as_the_video_does_in_its_file_is_turned_with_it(way, t
     assert np.array_equal(standing.values[0], shown(lying_mask()))
     with pytest.warns(UserWarning, match="turned to 48x64"):
         inputs = to_inputs(STANDARD_INPUTS, {"video": path, "mask": tmp_path / "mask.png"})
-    assert inputs[MASK] is not None and inputs[VIDEO] is not None and inputs[MASK].size == inputs[VIDEO].size
+    assert some(inputs[MASK]).size == some(inputs[VIDEO]).size
 
 
 def test_a_mask_of_another_size_stays_as_it_is(tmp_path):
@@ -140,10 +142,11 @@ EXIF = {1: "as it is", 2: "mirrored across", 3: "half a turn", 4: "mirrored down
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "moving.png", "moving.webp", "two.jpg"])
 def test_images_and_animations_are_turned_as_their_exif_says(name, orientation, tmp_path):
     def written(path: Path, exif: Image.Exif | None) -> np.ndarray:
-        image, options = Image.fromarray(corners()), {"lossless": True, "quality": 95}
+        image = Image.fromarray(corners())
+        options: dict[str, Any] = {"lossless": True, "quality": 95} | ({} if exif is None else {"exif": exif})
         several = {"save_all": True, "append_images": [Image.fromarray(255 - corners())]} if name[0] in "mt" else {}
         kind = {"format": "MPO"} if name == "two.jpg" else {}
-        image.save(path, **options, **several, **kind, **({} if exif is None else {"exif": exif}))
+        image.save(path, **options, **several, **kind)
         return read_clip(path).frames
 
     exif = Image.Exif()

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def numbered(count: int) -> np.ndarray:
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 16, 24, 3)).copy()
 
 
-def shown(path: Path, **options: float | None) -> list[int]:
+def shown(path: Path, **options: Any) -> list[int]:
     return read_clip(path, **options).frames[:, 0, 0, 0].tolist()
 
 

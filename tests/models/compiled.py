@@ -18,6 +18,7 @@ from kinoform.models.vace_blocks import VaceBlocks, VaceContext
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Level
 from tests.models.recorded import gap, spread
+from tests.support.narrowing import of_type
 
 SPEC = DiTSpec(
     dim=24, ffn_dim=48, heads=2, layers=10, in_channels=4, out_channels=4, frequency_width=16,
@@ -37,7 +38,7 @@ def by_the_model(model: DiT) -> None:
 
 
 def by_wrapped_blocks(model: DiT) -> None:
-    model.blocks = nn.ModuleList(torch.compile(block, backend="eager") for block in model.blocks)
+    model.blocks = nn.ModuleList([of_type(nn.Module, torch.compile(block, backend="eager")) for block in model.blocks])
 
 
 CASES: dict[str, tuple[DiTSpec, Callable[[DiT], None]]] = {

@@ -13,6 +13,7 @@ from kinoform.models.dit import FLOAT32_PARTS, DiT, DiTSpec, cast_weights, initi
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions, Grid, Level
 from tests.models.recorded import Figures, drawn, fill, gap, spread
+from tests.support.narrowing import of_type
 from tests.support.refusals import refused
 
 RECORDED = DiTSpec(dim=96, ffn_dim=160, heads=4, layers=3, context=(TextContext(width=32),))
@@ -142,7 +143,7 @@ def test_two_prompts_share_what_does_not_read_them(i2v: DiT):
     apart = [i2v(latents(), torch.tensor([700.0]), prepared) for prepared in both]
     runs: list[int] = []
     hooks = [
-        block.self_attention.register_forward_hook(lambda *call, layer=layer: runs.append(layer))
+        block.get_submodule("self_attention").register_forward_hook(lambda *call, layer=layer: runs.append(layer))
         for layer, block in enumerate(i2v.blocks)
     ]
     together = i2v.velocities(latents(), Level(sigma=0.7, timestep=700.0), both)
@@ -289,7 +290,7 @@ def test_bfloat16_keeps_what_must_be_exact_and_stays_near(i2v: DiT):
         f"context.image.norm_{side}.{part}" for side in ("in", "out") for part in ("weight", "bias")
     }
     given, time = i2v_conditions(), torch.tensor([500.0])
-    exact, near = velocity_of(i2v, latents(), time, given), velocity_of(half, latents(), time, given)
+    exact, near = velocity_of(i2v, latents(), time, given), velocity_of(of_type(DiT, half), latents(), time, given)
     assert near.dtype == torch.float32
     assert ((near - exact).square().mean() / exact.square().mean()).sqrt() < 0.05
     assert not torch.equal(near, exact)

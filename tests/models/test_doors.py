@@ -120,7 +120,7 @@ def test_channels_whose_weights_are_zero_change_nothing():
 
 def test_a_block_with_more_rows_begins_as_the_base_model():
     base, model = random_dit(TINY), random_dit(replace(TINY, block=NineRows()), seed=5)
-    assert model.time_projection[1].weight.shape[0] == 9 * TINY.dim
+    assert model.get_parameter("time_projection.1.weight").shape[0] == 9 * TINY.dim
     own = model.state_dict()
     for name, value in base.state_dict().items():
         if own[name].shape == value.shape:
@@ -162,7 +162,7 @@ def test_guests_change_the_video_and_are_no_part_of_it():
 def test_a_guest_before_the_video_is_a_clean_frame_before_the_video():
     """Places are relative: a guest at time -1 and timestep 0 is frame 0 of a longer video, at timestep 0."""
     model = guest_model()
-    model.branches["guests"].embed.load_state_dict(model.patch_embedding.state_dict())
+    model.get_submodule("branches.guests.embed").load_state_dict(model.patch_embedding.state_dict())
     longer = video(11, frames=4)
     times = torch.where(torch.arange(4 * 15) < 15, 0.0, 600.0)[None]
     wanted = run(model, longer, times=times)[:, :, 1:]
@@ -232,7 +232,7 @@ def test_a_branch_that_begins_without_effect_has_none_in_a_fresh_model():
     alone = run(model, video())
     assert alone.abs().max() > 0.1
     assert torch.equal(run(model, video(), controlled()), alone)
-    model.branches["vace"].after[1].weight.fill_diagonal_(0.5)
+    model.get_parameter("branches.vace.after.1.weight").fill_diagonal_(0.5)
     assert gap(run(model, video(), controlled()), alone) > 1e-2
 
 

@@ -78,8 +78,9 @@ def test_the_golden_file_is_what_the_naive_model_writes() -> None:
     for order in ORDERS:
         for case in cases(golden):
             expected = golden.outputs[f"out.{order}.{case.name}"]
-            told = (None if rows is None else rows.double().numpy() for rows in (case.text, case.reference))
-            found = velocity(weights, sizes_of(golden, order), case.x.double().numpy(), case.timestep, *told)
+            x, text = case.x.double().numpy(), case.text.double().numpy()
+            reference = None if case.reference is None else case.reference.double().numpy()
+            found = velocity(weights, sizes_of(golden, order), x, case.timestep, text, reference)
             torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-12)
             judged.add(f"out.{order}.{case.name}")
     assert judged == set(golden.outputs)

@@ -1,6 +1,7 @@
 """Images as words: rows that stand behind the prompt's and are read by the same k and v, in the same softmax."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_its_rows_are_read_as_rows_of_the_prompt() -> None:
     both = torch.cat([model.context["text"](rows), model.context["reference"](images)], dim=1)
     assert list(told.context) == ["text"] and torch.equal(told.context["text"], both)
     for layer, keys in enumerate(told.keys):
-        block = model.blocks[layer]
+        block: Any = model.blocks[layer]
         wanted = block.keys({"text": both})
         assert list(keys) == ["text"]
         assert all(torch.equal(one, other) for one, other in zip(keys["text"], wanted["text"], strict=True))

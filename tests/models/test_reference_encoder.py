@@ -49,7 +49,7 @@ def test_every_row_becomes_a_row_of_the_model_s_width(count: int) -> None:
     for stream in (STREAM, PLAIN):
         found = built(stream)(rows)
         assert found.shape == (3, count, TINY.dim) and found.dtype == torch.float32
-    assert built(STREAM)[0](rows).shape == (3, count, SPEC.dim)
+    assert built(STREAM).get_submodule("0")(rows).shape == (3, count, SPEC.dim)
 
 
 def test_a_row_knows_of_the_others_where_there_is_a_reader() -> None:
@@ -70,7 +70,7 @@ def test_rows_have_no_order_but_what_they_say() -> None:
 
 def test_it_is_a_layer_then_blocks_of_the_image_encoder() -> None:
     module, rows = built(STREAM), noise(2, 1, 5, 6)
-    reader, embedding = module
+    reader, embedding = module.children()
     assert isinstance(reader, ReferenceEncoder) and isinstance(embedding, ImageEmbedding)
     naive = torch.nn.functional.layer_norm(rows, (6,), reader.norm_in.weight, reader.norm_in.bias, SPEC.eps)
     naive = reader.enter(naive)

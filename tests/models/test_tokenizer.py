@@ -5,6 +5,7 @@ import pickle
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -27,7 +28,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return load_tokenizer(folder)
 
 
-def train_sentencepiece(folder: Path, **special: int) -> None:
+def train_sentencepiece(folder: Path, **special: Any) -> None:
     import sentencepiece
 
     written = io.BytesIO()

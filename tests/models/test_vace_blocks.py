@@ -40,7 +40,8 @@ def side_of(model: DiT) -> VaceBranch:
 
 def stacked(model: DiT, x: Tensor, control: VaceContext, times: Tensor) -> Tensor:
     """The official order, written plainly: every hint first, held together, then the main blocks."""
-    side, blocks = side_of(model), list(model.blocks)
+    side: Any = side_of(model)
+    blocks: list[Any] = list(model.blocks)
     embed = model.patch_embedding
     start = embed.part(x, 0) + embed.bias
     context = {"text": model.context["text"](TOLD.context["text"])}
@@ -80,7 +81,7 @@ def test_hints_one_by_one_equal_all_hints_first(times: Tensor):
 def test_a_hint_is_made_when_its_layer_is_reached():
     model, order = random_dit(SPEC), []
     for layer, block in enumerate(model.blocks):
-        block.feed_forward.register_forward_hook(lambda *_, layer=layer: order.append(f"main {layer}"))
+        block.get_submodule("feed_forward").register_forward_hook(lambda *_, layer=layer: order.append(f"main {layer}"))
     for place, after in enumerate(side_of(model).after):
         after.register_forward_hook(lambda *_, place=place: order.append(f"hint {place}"))
     run(model, video(), controlled())
@@ -94,7 +95,7 @@ def test_a_fresh_branch_has_no_effect_and_then_counts_as_much_as_it_is_told():
     alone = run(model, video())
     assert alone.abs().max() > 0.1
     assert torch.equal(run(model, video(), controlled()), alone)
-    side_of(model).after[1].weight.fill_diagonal_(0.5)
+    side_of(model).get_parameter("after.1.weight").fill_diagonal_(0.5)
     assert torch.equal(run(model, video(), controlled(scale=0.0)), alone)
     moved = [gap(run(model, video(), controlled(scale=scale)), alone) for scale in (0.1, 0.5, 1.0)]
     assert 1e-3 < moved[0] < moved[1] < moved[2]

@@ -13,6 +13,7 @@ from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vae22 import VAE22, VAE22Spec
 from tests.models.recorded import Figures, drawn, fill, gap, spread
+from tests.support.narrowing import of_type, some
 from tests.support.refusals import refused
 
 RECORDED = VAESpec(dim=8, channels=4, mean=(), std=())
@@ -38,7 +39,7 @@ def splits(total: int) -> list[tuple[int, ...]]:
     return [tuple(b - a for a, b in pairwise((0, *cut, total))) for cut in cuts]
 
 
-@pytest.fixture(scope="module", params=SPECS.values(), ids=SPECS)
+@pytest.fixture(scope="module", params=SPECS.values(), ids=list(SPECS))
 def vae(request: pytest.FixtureRequest) -> VAE | VAE22:
     return random_vae(request.param)
 
@@ -225,7 +226,7 @@ def test_latents_are_the_mean_and_nothing_is_drawn():
 
 
 def test_normalising_is_undone_and_is_what_encode_and_decode_do():
-    vae, plain = random_vae(TINY), random_vae(replace(TINY, mean=(), std=()))
+    vae, plain = (of_type(VAE, random_vae(spec)) for spec in (TINY, replace(TINY, mean=(), std=())))
     x, z = video(vae), latent_video(vae)
     assert torch.allclose(vae.denormalise(vae.normalise(z)), z, atol=1e-6)
     wanted = (z - torch.tensor(TINY.mean).view(1, 3, 1, 1, 1)) / torch.tensor(TINY.std).view(1, 3, 1, 1, 1)
@@ -237,13 +238,13 @@ def test_normalising_is_undone_and_is_what_encode_and_decode_do():
 
 def test_the_shortcut_stands_beside_the_network():
     """Before the statistics are applied, what the network and the linear codec give is added."""
-    both, network = random_vae(SPECS["shortcut"]), random_vae(SHALLOW)
+    both, network = (of_type(VAE, random_vae(spec)) for spec in (SPECS["shortcut"], SHALLOW))
     network.load_state_dict(both.state_dict(), strict=False)
-    assert both.shortcut is not None
+    shortcut = some(both.shortcut)
     x, z = video(both), latent_video(both)
-    linear = both.shortcut.encode(x, first=True)
+    linear = shortcut.encode(x, first=True)
     assert gap(both.denormalise(both.encode(x)[0]), network.denormalise(network.encode(x)[0]) + linear) < 1e-5
-    shown, _ = both.shortcut.decode(both.denormalise(z), None)
+    shown, _ = shortcut.decode(both.denormalise(z), None)
     assert gap(both.decode(z)[0], network.decode(z)[0] + shown) < 1e-5
 
 

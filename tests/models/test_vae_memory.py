@@ -93,7 +93,9 @@ def test_no_scores_of_a_whole_frame_are_held(laid: bool, fast: bool, monkeypatch
     layer = FrameAttention(4).requires_grad_(False)
     x = torch.randn(1, 4, 1, PLACES, PLACES)
     if laid:
-        layer.to(memory_format=torch.channels_last)
+        for weight in layer.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.contiguous(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last_3d)
     with LiveBytes() as live:
         layer(x, Memory(None))

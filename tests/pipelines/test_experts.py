@@ -82,7 +82,8 @@ def quiet(progress: Progress) -> None: ...
 
 def by_hand(pipe: Pipeline, asked: Request, period: int = 1) -> torch.Tensor:
     """Latents by a loop with both transformers in memory, each of which is evaluated every `period` of its steps."""
-    (rows,), (given,) = (encode(pipe.parts, [asked], HERE, quiet) for encode in (encode_prompts, encode_inputs))
+    (rows,) = encode_prompts(pipe.parts, [asked], HERE, quiet)
+    (given,) = encode_inputs(pipe.parts, [asked], HERE, quiet)
     noise, levels = noise_of(pipe.parts.codec_spec, asked)(), asked.solver.levels(STEPS, asked.shift)
     models = [load(torch.float32, CPU) for load in pipe.parts.transformers]
     constraints, calls, velocities = given.constraints, [0, 0], [noise, noise]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_the_prompt_matters_and_at_guidance_1_the_negative_prompt_does_not(pipe:
 
 def test_params_are_enough_to_make_the_video_again(pipe: Pipeline, tmp_path: Path) -> None:
     video = pipe(PROMPT, num_inference_steps=2, guidance_scale=2.5, shift=2.0, num_frames=5, width=12)
-    told = read_params(video.save(tmp_path / "video.mp4", upscale=2))
+    told: dict[str, Any] = read_params(video.save(tmp_path / "video.mp4", upscale=2))
     keys = ("negative_prompt", "seed", "width", "height", "num_frames", "fps", "shift")
     again = pipe(
         told["prompt"],

@@ -203,7 +203,7 @@ def test_weights_that_go_bad_after_loading_make_no_video(pipe: Pipeline, folder:
 
 def test_frames_that_are_no_numbers_make_no_video(fresh: Pipeline) -> None:
     def load(device: torch.device) -> Any:
-        codec = fresh.parts.codec(device)
+        codec: Any = fresh.parts.codec(device)
         codec.expand.bias.data[:] = torch.nan
         return codec
 

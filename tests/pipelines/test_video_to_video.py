@@ -146,7 +146,8 @@ def test_the_weaker_the_more_of_the_video_is_kept(pipe: Pipeline) -> None:
 
 
 def test_black_stays_bit_for_bit_and_white_is_made(pipe: Pipeline) -> None:
-    for more in ({}, {"strength": 0.5}, {"sampler": FlowEdit(), "source_prompt": SHOWN}):
+    options: tuple[dict[str, Any], ...] = ({}, {"strength": 0.5}, {"sampler": FlowEdit(), "source_prompt": SHOWN})
+    for more in options:
         asked = ask(pipe, video=CLIP, mask=HOLE, **more)
         latents, start = made(pipe, asked), start_of(pipe, asked)
         half = latents.shape[-1] // 2

@@ -18,13 +18,13 @@ from kinoform.conditions.vace import Vace
 from kinoform.loading.parts import Parts
 from kinoform.media.types import InputImage, InputVideo
 from kinoform.models.context import ImageContext, TextContext
-from kinoform.models.dit import DiTSpec, cast_weights
+from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.in_context import InContextSegments
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import Piece, Tokenizer
 from kinoform.models.vace_blocks import VaceBlocks
-from kinoform.models.vae import VAESpec
+from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.ops.dry_run import Kernels
 from kinoform.pipelines.generate import Machine
@@ -32,6 +32,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.transformer import DenoiseRun, measured_transformer
 from kinoform.plan.workload import Sizes
 from kinoform.recipe import Recipe
+from tests.support.narrowing import of_type
 
 Module = TypeVar("Module", bound=nn.Module)
 PLAIN_KERNELS = Kernels(parts=False, ordered=False)
@@ -105,8 +106,8 @@ def pipeline_of(recipe: Recipe, dtype: torch.dtype) -> Pipeline:
     parts = Parts(
         tokenizer=lambda: Tokenizer(split=lambda text: [Piece(3, text)], pad=0, end=1, unknown=2),
         text_encoder=lambda dtype, device: drawn(recipe.text.build).to(dtype),
-        transformers=(lambda dtype, device: cast_weights(drawn(recipe.transformer.build), dtype),),
-        codec=lambda device: drawn(recipe.codec.build),
+        transformers=(lambda dtype, device: of_type(DiT, cast_weights(drawn(recipe.transformer.build), dtype)),),
+        codec=lambda device: drawn(lambda: of_type(VAE, recipe.codec.build())),
         image_encoder=lambda dtype, device: drawn(VISION.build),
         transformer_specs=(recipe.transformer,),
         codec_spec=recipe.codec,

@@ -1,6 +1,7 @@
 """What is said about memory follows from what is in it; benchmarks/peak_memory.py compares it with processes."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_a_video_that_others_follow_is_decoded_beside_the_transformer() -> None:
 
 def test_a_plan_names_its_worst_stage_and_is_plain_values() -> None:
     plan = plan_video(SIZES, WORK, dtype=torch.bfloat16, device="cuda")
-    told = plan.as_json()
+    told: Any = plan.as_json()
     assert plan.worst.total == max(peak["total"] for peak in told["peaks"].values())
     assert told["weight_bytes"]["bfloat16"]["text encoder"] == 2 * told["parameters"]["text encoder"]
     assert told["forward_flops"]["total"] == plan.transformer.forward

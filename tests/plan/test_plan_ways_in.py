@@ -32,7 +32,7 @@ from kinoform.models.vision import VisionEncoder, VisionSpec, image_features
 from kinoform.ops.flops import count_flops
 from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.fit import workload_of
-from kinoform.pipelines.generate import denoise, noise_of
+from kinoform.pipelines.generate import Rows, denoise, noise_of
 from kinoform.pipelines.request import Request, request
 from kinoform.plan.modules import vision_run
 from kinoform.plan.video_plan import VideoPlan, plan_video
@@ -183,8 +183,9 @@ def test_operations_are_those_that_are_executed(name: str) -> None:
     """Of encoding the inputs and of denoising, both counted by PyTorch on the pipeline's own functions."""
     made, asked, plan = asked_and_planned(name)
     model, prompt = made.transformer.build(), torch.randn(1, 3, 10)
-    source = () if asked.inputs[SOURCE_PROMPT] is None else (prompt + 2,)
-    rows = (prompt, prompt + 1 if asked.reads_negative else None, *source)
+    rows: Rows = (prompt, prompt + 1 if asked.reads_negative else None)
+    if asked.inputs[SOURCE_PROMPT] is not None:
+        rows = (*rows, prompt + 2)
     with torch.no_grad():
         assert count_flops(lambda: given_to(asked)) == plan.reading
         given = given_to(asked)

@@ -1,6 +1,7 @@
 """The released models: sizes from headers alone, official defaults, and who takes which inputs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> N
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The other parts in their released sizes; their numbers are holes in the disk."""
     folder = tmp_path_factory.mktemp("parts")
     build_word_tokenizer(WORDS).save(str(folder / "words.json"))
@@ -98,13 +99,13 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["vace-1.3b", "vace-14b"])
-def test_sizes_and_side_layers_come_from_structure(name: str, others: dict[str, Path], tmp_path: Path) -> None:
+def test_sizes_and_side_layers_come_from_structure(name: str, others: dict[str, Any], tmp_path: Path) -> None:
     made = RELEASED[name]()
     file = write_sparse(tmp_path / "x.safetensors", on_meta(made.transformer.build), DIT)
     assert load(file, **others, device="cpu").recipe == made
 
 
-def test_twins_that_read_images_must_be_told_apart(others: dict[str, Path], tmp_path: Path) -> None:
+def test_twins_that_read_images_must_be_told_apart(others: dict[str, Any], tmp_path: Path) -> None:
     small, large = RELEASED["i2v-14b-480p"](), RELEASED["i2v-14b-720p"]()
     assert small.transformer == large.transformer
     file = write_sparse(tmp_path / "x.safetensors", on_meta(large.transformer.build), DIT)

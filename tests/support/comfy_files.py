@@ -17,6 +17,7 @@ from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
 from kinoform.models.context import TextContext
 from tests.support.diffusers_folder import huggingface_text
+from tests.support.narrowing import some
 from tests.support.official_folder import TEXT, TRANSFORMER, WORDS, official_tensors, tiny_modules
 
 SINGLE = replace(TRANSFORMER, dim=128, heads=1, context=(TextContext(width=TEXT.dim, length=512),))
@@ -39,7 +40,7 @@ def comfy_transformer() -> dict[str, Tensor]:
 
 
 def comfy_codec() -> dict[str, Tensor]:
-    return official_tensors(tiny_modules().autoencoder, VAE21)
+    return official_tensors(some(tiny_modules().autoencoder), VAE21)
 
 
 def spiece_bytes() -> Tensor:

@@ -12,6 +12,7 @@ from kinoform.families.transformer_names import DIFFUSERS_NAMES as DIFFUSERS_DIT
 from kinoform.families.umt5 import HUGGINGFACE_NAMES as HUGGINGFACE_TEXT_ENCODER
 from kinoform.families.vae21 import diffusers_names
 from kinoform.models.tokenizer import build_word_tokenizer
+from tests.support.narrowing import some
 from tests.support.official_folder import (
     CODEC,
     TEXT,
@@ -110,7 +111,7 @@ def write_diffusers_folder(
         (path / part).mkdir()
         (path / part / "config.json").write_text(json.dumps(config))
     write_transformer(path / "transformer", official_tensors(modules.transformer, DIFFUSERS_DIT), shards=shards)
-    write_transformer(path / "vae", official_tensors(modules.autoencoder, diffusers_names()), shards=1)
+    write_transformer(path / "vae", official_tensors(some(modules.autoencoder), diffusers_names()), shards=1)
     save_file(huggingface_text(seed, embeddings), path / "text_encoder" / "model.safetensors")
     if modules.image_encoder is not None:
         (path / "image_encoder").mkdir()

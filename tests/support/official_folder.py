@@ -23,6 +23,7 @@ from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import vace_1_3b
+from tests.support.narrowing import some
 from tests.support.tower_files import official_tower, tower_of
 
 WORDS = (
@@ -133,7 +134,7 @@ def write_official_folder(path: Path, *, shards: int = 1, seed: int = 0, kind: s
     write_transformer(path, official_tensors(modules.transformer, DIT), shards=shards)
     encoder = official_tensors(modules.text_encoder, TEXT_ENCODER)
     torch.save({name: value.bfloat16() for name, value in encoder.items()}, path / TEXT_FILE)
-    torch.save(official_tensors(modules.autoencoder, VAE21), path / CODEC_FILE)
+    torch.save(official_tensors(some(modules.autoencoder), VAE21), path / CODEC_FILE)
     if modules.image_encoder is not None:
         other = {"textual.norm.weight": torch.ones(6), "log_scale": torch.ones(())}
         torch.save({name: value.half() for name, value in (tower(seed) | other).items()}, path / IMAGE_FILE)

@@ -20,6 +20,7 @@ from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
 from kinoform.recipes.load import load
+from tests.support.narrowing import of_type
 
 WORDS = ("a", "red", "blue", "ball", "cat", "moves", "left", "ugly", ".")
 ROWS = 8
@@ -81,7 +82,7 @@ def write_tiny_folder(folder: Path, *, seed: int = 0) -> Path:
     text.initialise(encoder, generator)
     modules = Modules(
         transformer=_drawn(made.transformer.build(), generator),
-        autoencoder=_drawn(made.codec.build(), generator),
+        autoencoder=_drawn(of_type(nn.Module, made.codec.build()), generator),
         text_encoder=encoder,
     )
     words = build_word_tokenizer(WORDS).to_str()

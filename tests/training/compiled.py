@@ -20,7 +20,7 @@ def main() -> None:
     """Print for a training as it is, and for a compiled one, its losses and the number of calls in graphs."""
     torch.set_num_threads(1)
     # Traced and not translated, which takes seconds and no compiler of the machine.
-    nn.Module.compile = partialmethod(nn.Module.compile, backend="eager")
+    setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))  # noqa: B010
     folder, plan = Path(sys.argv[1]), tiny_plan()
     frozen = untrained(plan, folder)
     for compile in (False, True):

@@ -25,6 +25,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.training.adapter import AdapterStage, Sample
 from kinoform.training.frozen import FrozenParts
+from tests.support.narrowing import some
 from tests.support.refusals import refused
 
 PLANS = {
@@ -159,8 +160,8 @@ def same(one: Any, other: Any) -> bool:
 def as_arrays(inputs: Inputs) -> Inputs:
     given = {
         "frames": {place: image.pixels for place, image in inputs[FRAMES].items()},
-        "video": None if inputs[VIDEO] is None else inputs[VIDEO].frames,
-        "mask": None if inputs[MASK] is None else inputs[MASK].values,
+        "video": None if inputs[VIDEO] is None else some(inputs[VIDEO]).frames,
+        "mask": None if inputs[MASK] is None else some(inputs[MASK]).values,
         "reference_images": [each.pixels for each in inputs[REFERENCE_IMAGES]],
     }
     return to_inputs(STANDARD_INPUTS, given)
@@ -170,8 +171,8 @@ def from_files(inputs: Inputs, folder: Path) -> Inputs:
     """From png files; videos and masks from folders of them."""
     given = {
         "frames": {place: png(folder / f"frame{place}.png", image.pixels) for place, image in inputs[FRAMES].items()},
-        "video": None if inputs[VIDEO] is None else pngs(folder / "video", inputs[VIDEO].frames),
-        "mask": None if inputs[MASK] is None else pngs(folder / "mask", inputs[MASK].values),
+        "video": None if inputs[VIDEO] is None else pngs(folder / "video", some(inputs[VIDEO]).frames),
+        "mask": None if inputs[MASK] is None else pngs(folder / "mask", some(inputs[MASK]).values),
         "reference_images": [
             png(folder / f"reference{n}.png", each.pixels) for n, each in enumerate(inputs[REFERENCE_IMAGES])
         ],

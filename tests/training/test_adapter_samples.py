@@ -13,6 +13,7 @@ from kinoform.world.parse import parse
 from kinoform.world.portrait import GROUNDS
 from kinoform.world.reader import read
 from kinoform.world.sampling import L1, L3, is_held_out
+from tests.support.narrowing import some
 from tests.support.refusals import refused
 
 VIDEO = VideoSize(num_frames=9, height=64, width=64)
@@ -50,14 +51,14 @@ def test_an_edit_leaves_alone_what_is_black_in_its_mask() -> None:
         if inputs[VIDEO_INPUT] is None:
             words += not inputs
             continue
-        assert inputs[VIDEO_INPUT].frames.shape == sample.video.shape
+        assert some(inputs[VIDEO_INPUT]).frames.shape == sample.video.shape
         if inputs[MASK] is None:
             whole += 1
             continue
         masked += 1
-        black = np.broadcast_to(inputs[MASK].values < WHITE, sample.video.shape[:3])
-        assert np.array_equal(inputs[VIDEO_INPUT].frames[black], sample.video[black])
-        hidden += bool((inputs[VIDEO_INPUT].frames[~black] == 127).all())
+        black = np.broadcast_to(some(inputs[MASK]).values < WHITE, sample.video.shape[:3])
+        assert np.array_equal(some(inputs[VIDEO_INPUT]).frames[black], sample.video[black])
+        hidden += bool((some(inputs[VIDEO_INPUT]).frames[~black] == 127).all())
     assert min(masked, hidden, whole, words) > 3
 
 

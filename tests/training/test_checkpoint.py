@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ def test_a_full_disk_leaves_the_earlier_ones_and_says_what_is_needed(tmp_path: P
         with pytest.MonkeyPatch.context() as patch:
 
             class FullDisk:
-                def __init__(self, file: object, room: int = room) -> None:
+                def __init__(self, file: Any, room: int = room) -> None:
                     self.file, self.room = file, room
 
                 def write(self, data: bytes) -> int:
@@ -200,7 +201,7 @@ def test_a_full_disk_leaves_the_earlier_ones_and_says_what_is_needed(tmp_path: P
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     return self.file.write(data)
 
-            def write(recorder: checkpoint._HashingWriter, data: bytes) -> int:
+            def write(recorder: Any, data: bytes) -> int:
                 if not isinstance(recorder.file, FullDisk):
                     recorder.file = FullDisk(recorder.file)
                 return original(recorder, data)

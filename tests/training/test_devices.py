@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -27,6 +27,7 @@ from kinoform.training.frozen import FrozenParts
 from kinoform.training.loop import Learner, train
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 from kinoform.training.stage import RunOptions, Stage, TrainingSpec
+from tests.support.narrowing import some
 from tests.support.refusals import refused
 from tests.training.test_stages import tiny_plan
 from tests.training.tiny_stage import OPTIONS, SPEC, TinyStage
@@ -45,7 +46,7 @@ class Labelled:
     tensor: Tensor
 
 
-def tensors(tree: object) -> Iterator[Tensor]:
+def tensors(tree: Any) -> Iterator[Tensor]:
     """All tensors in the parts of a tree, found in another way than `moved` finds them."""
     if isinstance(tree, Tensor):
         yield tree
@@ -74,7 +75,7 @@ def test_a_tree_keeps_its_shape_and_values() -> None:
 def every_stage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
     plan = tiny_plan()
     tokenizer = prepare_tokenizer(plan, tmp_path_factory.mktemp("tokenizer"))
-    autoencoder, text = AutoencoderStage(plan.autoencoder), TextStage(plan.text, tokenizer)
+    autoencoder, text = AutoencoderStage(some(plan.autoencoder)), TextStage(plan.text, tokenizer)
     codec = deepcopy(autoencoder.modules())
     assert isinstance(codec, VAE)
     frozen = FrozenParts(codec=codec, tokenizer=tokenizer, text_encoder=plan.recipe.text.build().eval())

@@ -11,7 +11,7 @@ import pytest
 from kinoform.training.checkpoint import held
 from kinoform.training.loop import train
 from tests.support.refusals import refused
-from tests.training.tiny_stage import OPTIONS, SPEC, TinyStage
+from tests.training.tiny_stage import OPTIONS, SPEC, TinyStage, never
 
 HOLD = "import sys, time; from pathlib import Path; from kinoform.training.checkpoint import held\n"
 HOLD += "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -23,7 +23,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_goes(tmp
     with first:
         assert first.stdout.readline() == "held\n"
         with refused("training_locked", str(tmp_path)):
-            train(TinyStage(at=pytest.fail), tmp_path, SPEC, OPTIONS)
+            train(TinyStage(at=never), tmp_path, SPEC, OPTIONS)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"], "nothing is touched"
         os.kill(first.pid, signal.SIGKILL)
     with held(tmp_path):

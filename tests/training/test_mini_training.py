@@ -4,6 +4,7 @@ import torch
 
 from kinoform.mini.plans import in_blocks, inner_convolutions, mini
 from kinoform.mini.training.transformer_stage import ProbedModel
+from tests.support.narrowing import some
 
 
 def test_muon_has_the_matrices_of_the_blocks_and_nothing_else() -> None:
@@ -18,6 +19,6 @@ def test_muon_has_the_matrices_of_the_blocks_and_nothing_else() -> None:
 
 def test_muon_has_the_inner_kernels_of_the_decoder() -> None:
     with torch.device("meta"):
-        codec = mini().autoencoder.codec.build()
+        codec = some(mini().autoencoder).codec.build()
     taken = [name for name, parameter in codec.named_parameters() if inner_convolutions(name, parameter)]
     assert taken and all(name.startswith("decoder.") and ".conv_" not in name for name in taken)

@@ -9,6 +9,7 @@ from kinoform.errors import UsageError
 from kinoform.training.optimizer import (
     AdamSpec,
     MuonSpec,
+    Optimizer,
     OptimizerSpec,
     Schedule,
     every_matrix,
@@ -109,7 +110,7 @@ def error(net: nn.Module, x: Tensor) -> Tensor:
     return (net(x) - x[:, :2, 4:5, 4:5]).square().mean()
 
 
-def descend(net: nn.Module, optimizer: object, steps: range) -> list[float]:
+def descend(net: nn.Module, optimizer: Optimizer, steps: range) -> list[float]:
     losses = []
     for step in steps:
         x = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(step))
@@ -169,7 +170,8 @@ def test_the_factor_scales_the_step_and_leaves_no_trace() -> None:
 def test_parameters_without_gradient_stay() -> None:
     net = network()
     optimizer = OptimizerSpec(hidden=hidden).build(net.named_parameters())
-    net[1].weight.grad = torch.ones_like(net[1].weight)
+    weight = net.get_parameter("1.weight")
+    weight.grad = torch.ones_like(weight)
     before = copy.deepcopy(net.state_dict())
     optimizer.step(1.0)
     moved = {name for name, tensor in net.state_dict().items() if not torch.equal(before[name], tensor)}

@@ -1,6 +1,7 @@
 """Portraits beside captions: the transformer learns from the rows that a request gives, and from the same videos."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from kinoform.training.distributed import Rank
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
 from kinoform.world.sampling import L1, L3
 from tests.models.recorded import spread
+from tests.support.narrowing import of_type
 from tests.training.test_stages import tiny_plan
 
 ROWS = ContextReferences(features=LatentFeatures(channels=8))
@@ -102,7 +104,7 @@ def test_the_rows_are_those_of_a_request(frozen: FrozenParts, monkeypatch: pytes
 
     drawn, draw = [], module.portrait
 
-    def noted(*words: object, **sizes: int) -> object:
+    def noted(*words: Any, **sizes: Any) -> object:
         drawn.append(draw(*words, **sizes))
         return drawn[-1]
 
@@ -139,7 +141,8 @@ def test_parts_hold_every_sample_once(frozen: FrozenParts) -> None:
     assert isinstance(shown, Tensor) and isinstance(others, Tensor) and not nothing
     assert sorted([*shown.tolist(), *others.tolist()]) == list(range(SHOWING.batch))
     assert torch.equal(shown, found.shown) and len(more["reference"]) == len(shown)
-    assert [each.tolist() for each, _ in batch(frozen, sharing(1.0)).parts()] == [list(range(SHOWING.batch))]
+    ((everybody, _),) = batch(frozen, sharing(1.0)).parts()
+    assert of_type(Tensor, everybody).tolist() == list(range(SHOWING.batch))
 
 
 def test_the_loss_is_the_mean_of_each_sample_alone(frozen: FrozenParts) -> None:

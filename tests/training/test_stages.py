@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.types import Conditions
 from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import L1
+from tests.support.narrowing import of_type, some
 from tests.support.refusals import refused
 
 QUIET = RunOptions(show_progress=False)
@@ -48,7 +50,7 @@ def tiny_plan(**changes: object) -> Plan:
     plan = Plan(
         recipe=recipe,
         words=vocabulary(),
-        autoencoder=AutoencoderConfig(codec=recipe.codec, videos=videos, batch=2, fit_videos=50),
+        autoencoder=AutoencoderConfig(codec=of_type(VAESpec, recipe.codec), videos=videos, batch=2, fit_videos=50),
         autoencoder_training=short,
         text=TextConfig(text=recipe.text, videos=videos, batch=4),
         text_training=short,
@@ -72,10 +74,11 @@ def test_every_stage_runs_and_reports(tmp_path: Path) -> None:
     options = RunOptions(show_progress=False, sample_every=2)
     found = train_plan(tiny_plan(), tmp_path, options, lambda model, frozen, path: shown.append(path.name))
     assert set(found.report) == {"autoencoder", "text_encoder", "transformer"}
-    assert all(report["steps"] == 3 and report["flops"] > 0 for report in found.report.values())
+    reports: dict[str, Any] = found.report
+    assert all(report["steps"] == 3 and report["flops"] > 0 for report in reports.values())
     assert shown == ["step-00000002.png"]
     for module in (found.codec, found.text_encoder, found.transformer):
-        assert not any(parameter.requires_grad for parameter in module.parameters())
+        assert not any(parameter.requires_grad for parameter in some(module).parameters())
     again = train_plan(tiny_plan(), tmp_path, QUIET)
     for name, parameter in found.transformer.named_parameters():
         assert torch.equal(parameter, again.transformer.get_parameter(name)), "a finished run is read, not repeated"
@@ -101,7 +104,7 @@ def test_text_training_learns(tmp_path: Path) -> None:
 
 
 def untrained(plan: Plan, folder: Path) -> FrozenParts:
-    codec, encoder = new_autoencoder(plan.autoencoder), plan.recipe.text.build().eval()
+    codec, encoder = new_autoencoder(some(plan.autoencoder)), plan.recipe.text.build().eval()
     return FrozenParts(codec=codec, tokenizer=prepare_tokenizer(plan, folder), text_encoder=encoder)
 
 

@@ -11,7 +11,7 @@ import torch
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, VideoSize
-from kinoform.conditions.references import ContextReferences, InContextReferences
+from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.conditions.vace import Vace
 from kinoform.loading.additions import Additions
@@ -24,6 +24,7 @@ from kinoform.models.in_context import InContextSegments
 from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
 from kinoform.models.vace_blocks import VaceBlocks
+from kinoform.models.vae import VAE
 from kinoform.ops.patch import grid_of
 from kinoform.training.adapter import AdapterPlan, AdapterStage, Sample
 from kinoform.training.frozen import FrozenParts, TrainedEncoder
@@ -34,6 +35,7 @@ from kinoform.types import Conditions
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L1, L3
 from tests.models.recorded import spread
+from tests.support.narrowing import of_type, some
 from tests.support.refusals import refused
 from tests.support.tiny_recipe import WORDS, tiny
 
@@ -42,7 +44,7 @@ VIDEOS = [DRAW.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8) for _ in range(4
 IMAGE = InputImage(pixels=DRAW.integers(0, 256, (16, 16, 3), dtype=np.uint8))
 SHOWN = Inputs({REFERENCE_IMAGES: (IMAGE,)})
 TRAINING = TrainingSpec(schedule=Schedule(warmup=0, total=2), optimizer=OptimizerSpec(hidden=no_matrix))
-ROWS = ContextReferences(features=replace(ContextReferences().features, channels=4))
+ROWS = ContextReferences(features=replace(of_type(LatentFeatures, ContextReferences().features), channels=4))
 """Of the tiny model's latents."""
 
 
@@ -108,7 +110,8 @@ def base() -> DiT:
 def frozen(tmp_path_factory: pytest.TempPathFactory) -> FrozenParts:
     folder, made = tmp_path_factory.mktemp("words"), tiny()
     build_word_tokenizer(WORDS).save(str(folder / "tokenizer.json"))
-    encoder, codec = made.text.build().requires_grad_(False).eval(), made.codec.build().requires_grad_(False).eval()
+    encoder = made.text.build().requires_grad_(False).eval()
+    codec = of_type(VAE, made.codec.build()).requires_grad_(False).eval()
     spread(encoder, 2)
     spread(codec, 3)
     return FrozenParts(codec=codec, tokenizer=load_tokenizer(folder), text_encoder=encoder)
@@ -195,8 +198,12 @@ def test_frames_stand_beside_either_prompt(stage: Make) -> None:
     first = Inputs({FRAMES: {0: InputImage(pixels=VIDEOS[0][0])}})
     made = replace(WAYS["frames"], samples=Same(samples=[sample(n, first, None) for n in range(4)]))
     (kept,), (dropped,) = (stage(replace(made, dropout=share)).batch(0) for share in (0.0, 1.0))
-    assert kept.condition.channels is not None and kept.condition.channels.any()
-    assert torch.equal(kept.condition.channels, dropped.condition.channels) and not torch.equal(kept.rows, dropped.rows)
+    channels = some(kept.condition.channels)
+    assert (
+        channels.any()
+        and torch.equal(channels, some(dropped.condition.channels))
+        and not torch.equal(kept.rows, dropped.rows)
+    )
 
 
 # The reader, and the samples of the world

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from kinoform.training.metrics import Measurement, read_metrics
 from kinoform.training.stage import RunOptions, TrainingSpec
 from tests.support.full_disk import full_disk
 from tests.support.refusals import refused
-from tests.training.tiny_stage import OPTIONS, SPEC, STEPS, TinyConfig, TinyStage
+from tests.training.tiny_stage import OPTIONS, SPEC, STEPS, TinyConfig, TinyStage, never
 
 
 def losses(folder: Path) -> list[Measurement]:
@@ -67,7 +68,7 @@ def test_a_training_learns_counts_and_saves(whole: tuple[Path, Outcome]) -> None
 
 def test_killed_at_a_random_step_it_continues_bit_for_bit(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     log, victim = tmp_path / "losses.jsonl", random.Random(5).randrange(6, STEPS - 8)
-    program = [sys.executable, "-c", "from tests.training.tiny_stage import main; main()", str(tmp_path)]
+    program = [sys.executable, "-c", "from tests.training.tiny_stage import main; main()", never, str(tmp_path)]
     process = subprocess.Popen(program, cwd=Path(__file__).parents[2], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         while not (log.exists() and log.read_bytes().count(b"\n") >= victim):
@@ -112,7 +113,7 @@ def test_killed_inside_a_save_it_continues_bit_for_bit(
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     train(TinyStage(), tmp_path, SPEC, OPTIONS)
-    outcome = train(TinyStage(at=pytest.fail), tmp_path, SPEC, OPTIONS)
+    outcome = train(TinyStage(at=never), tmp_path, SPEC, OPTIONS)
     assert_same(tmp_path, outcome, whole)
 
 
@@ -176,8 +177,8 @@ def test_a_skipped_step_changes_no_weight(tmp_path: Path) -> None:
     """Whatever the size of the bad gradient: training with batch 0 skipped begins at the first weights."""
     stage, seen = TinyStage(), []
     stage.poisoned = {0: float("nan")}
-    first = stage.net[0].weight.detach().clone()
-    stage._at = lambda step: seen.append(stage.net[0].weight.detach().clone())
+    first = stage.net.get_parameter("0.weight").detach().clone()
+    stage._at = lambda step: seen.append(stage.net.get_parameter("0.weight").detach().clone())
     train(stage, tmp_path, SPEC, OPTIONS)
     assert torch.equal(seen[1], first)
     assert not torch.equal(seen[2], first)
@@ -191,8 +192,8 @@ class BadGradient(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient * float("inf")
+    def backward(ctx: object, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0] * float("inf")
 
 
 class SteepStage(TinyStage):
@@ -246,7 +247,7 @@ class FullDisk:
         self.full, self._save = True, checkpoint.save
         patch.setattr(checkpoint, "save", self)
 
-    def __call__(self, *args: object, **options: object) -> object:
+    def __call__(self, *args: Any, **options: Any) -> object:
         if self.full:
             raise FitError("the disk is full")
         return self._save(*args, **options)
@@ -305,15 +306,19 @@ def test_samples_show_the_average_and_do_not_disturb(tmp_path: Path, whole: tupl
     outcome = train(stage, tmp_path, SPEC, replace(OPTIONS, sample_every=20))
     assert [step for step, _ in stage.sampled] == [20, 40]
     assert torch.equal(stage.sampled[-1][1], outcome.ema.tensors["0.weight"])
-    assert not torch.equal(stage.sampled[-1][1], stage.net[0].weight)
+    assert not torch.equal(stage.sampled[-1][1], stage.net.get_parameter("0.weight"))
     assert (tmp_path / "samples" / "40.txt").read_text() == "training: False"
     assert stage.net.training
     assert_same(tmp_path, outcome, whole)
 
 
+class NoSamples(TinyStage):
+    def sample(self, step: int, folder: Path) -> None:
+        raise ZeroDivisionError
+
+
 def test_a_failed_sample_is_only_a_warning(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
-    stage = TinyStage()
-    stage.sample = lambda step, folder: 1 / 0
+    stage = NoSamples()
     with pytest.warns(UserWarning, match="sample after [24]0 steps failed: ZeroDivisionError"):
         outcome = train(stage, tmp_path, SPEC, replace(OPTIONS, sample_every=20))
     assert stage.net.training
@@ -335,7 +340,7 @@ def test_gradients_are_clipped_and_their_own_norm_logged(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("wrong", [{"save_every": 0}, {"keep": 0}, {"sample_every": -1}])
-def test_impossible_upkeep_is_refused(wrong: dict[str, int]) -> None:
+def test_impossible_upkeep_is_refused(wrong: dict[str, Any]) -> None:
     with refused("value_out_of_range", next(iter(wrong))):
         RunOptions(**wrong)
 

@@ -34,6 +34,10 @@ class TinyConfig:
     seed: int = 0
 
 
+def never(step: int) -> None:
+    raise AssertionError(f"step {step} is made again")
+
+
 class TinyStage:
     """Six numbers from noise; the dropout makes the global generator matter. `at` is called at every step."""
 
@@ -71,7 +75,7 @@ class TinyStage:
 
     def sample(self, step: int, folder: Path) -> None:
         torch.rand(3)
-        self.sampled.append((step, self.net[0].weight.detach().clone()))
+        self.sampled.append((step, self.net.get_parameter("0.weight").detach().clone()))
         (folder / f"{step}.txt").write_text(f"training: {self.net.training}")
 
 

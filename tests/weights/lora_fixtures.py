@@ -50,4 +50,4 @@ def layers() -> Sizes:
 def changes(model: DiT) -> dict[str, Tensor]:
     """Sum, by layer, what all adapters together add to its weight."""
     held = {name: each for name, each in linear_layers(model).items() if isinstance(each, Adapted)}
-    return {name: sum(a.change() for a in each.named().values()) for name, each in held.items()}
+    return {name: torch.stack([a.change() for a in each.named().values()]).sum(0) for name, each in held.items()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import KinoformError
@@ -143,6 +143,7 @@ def test_changes_stay_beside_a_weight_that_is_packed(base: Parts, whole: Path) -
     place, merged = "blocks.0.feed_forward.0", loaded(base, whole)
     packed = Additions().apply(base.transformer(torch.float32, CPU))
     linear = packed.get_submodule(place)
+    assert isinstance(linear, nn.Linear)
     rows = linear.weight.detach().view(torch.uint8)
     packed.set_submodule(place, PackedLinear(rows, Plain(), linear.bias, torch.float32))
     found = loaded(replace(base, transformers=(lambda dtype, device: packed,)), whole)

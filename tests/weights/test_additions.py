@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.conditions.inputs import InputField, Inputs
@@ -30,6 +30,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Conditions, Level
 from tests.models.recorded import gap
 from tests.models.toys import GRID, SIDE, TEXT, TINY, TOLD, noise, random_dit, run, video
+from tests.support.narrowing import of_type
 from tests.support.refusals import refused
 from tests.support.tiny_recipe import ADDRESS, WORDS, tiny, write_tiny_folder
 
@@ -125,7 +126,7 @@ def test_side_blocks_begin_as_the_blocks_beside_them(packed: bool) -> None:
     wide = Additions(context=STREAM.context, branches=(side,)).apply(base)
     of_base = {name for name, _ in random_dit(TINY).blocks[0].named_parameters()}
     for place, layer in enumerate(side.layers):
-        beside = dict(wide.branches["vace"].blocks[place].named_parameters())
+        beside = dict(wide.get_submodule(f"branches.vace.blocks.{place}").named_parameters())
         assert of_base < beside.keys() and beside["cross_attention.streams.reference.gate"].item() == 0
         for name in of_base:
             owner, _, leaf = name.rpartition(".")
@@ -135,7 +136,7 @@ def test_side_blocks_begin_as_the_blocks_beside_them(packed: bool) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_new_weights_have_the_dtypes_of_the_rest(dtype: torch.dtype) -> None:
-    wide = ALL.apply(cast_weights(random_dit(TINY), dtype))
+    wide = ALL.apply(of_type(DiT, cast_weights(random_dit(TINY), dtype)))
     assert {name for name, each in wide.named_parameters() if each.dtype == torch.float32} == {
         name for name, _ in wide.named_parameters() if keeps_float32(name)
     }
@@ -161,6 +162,7 @@ def test_a_model_with_parts_that_its_spec_does_not_know_is_not_widened() -> None
 
 def pack(model: DiT, place: str) -> None:
     linear = model.get_submodule(place)
+    assert isinstance(linear, nn.Linear)
     rows = linear.weight.detach().view(torch.uint8)
     model.set_submodule(place, PackedLinear(rows, Plain(), linear.bias, torch.float32))
 
@@ -279,7 +281,9 @@ def trained(folder: Path, out: Path, additions: Additions = MADE, made: Mapping[
         if additions.own(name) or name == "patch_embedding.weight":
             parameter.copy_(0.3 * noise(len(name), *parameter.shape))
     modules = Modules(
-        transformer=wide, autoencoder=parts.codec(CPU), text_encoder=parts.text_encoder(torch.float32, CPU)
+        transformer=wide,
+        autoencoder=of_type(nn.Module, parts.codec(CPU)),
+        text_encoder=parts.text_encoder(torch.float32, CPU),
     )
     words = build_word_tokenizer(WORDS).to_str()
     save_own(out, modules, tokenizer_json=words, recipe=ADDRESS, made=made or {}, dtype=torch.float32)

@@ -179,7 +179,7 @@ def test_a_whole_model_loads_with_those_numbers(
     loaded = parts.transformer(torch.float32, CPU).state_dict()
     assert_same(loaded, {DIT.ours(name) or name: value.float() for name, value in numbers.items()})
     assert parts.text_encoder(torch.float32, CPU).spec.vocab == TEXT.vocab
-    assert parts.tokenizer()(["a red cat"], 30).mask.any() and parts.codec(CPU).spec == CODEC
+    assert parts.tokenizer()(["a red cat"], 30).mask.any() and parts.codec_spec == CODEC
 
 
 def test_a_truncated_file_is_refused_in_one_sentence(transformer: Path, tmp_path: Path) -> None:

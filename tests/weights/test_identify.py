@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ from tests.weights.tiny_files import (
 GOLDEN = Path(__file__).parents[1] / "golden"
 NOTHING: Mapping[str, str] = MappingProxyType({})
 PREFIXES = ("", "model.", "diffusion_model.", "model.diffusion_model.", "some.other.wrapper.")
-BIG = {"dim": 5120, "ffn": 13824, "layers": 40, "text": 4096, "image": 1280, "frequencies": 256}
+BIG: dict[str, Any] = {"dim": 5120, "ffn": 13824, "layers": 40, "text": 4096, "image": 1280, "frequencies": 256}
 SMALL = BIG | {"dim": 1536, "ffn": 8960, "layers": 30}
 
 
@@ -306,7 +307,8 @@ def test_relatives_and_strangers_are_named_and_refused(name: str) -> None:
 def test_the_embedded_model_is_told_by_its_manifest() -> None:
     parts = {part.part: part for part in inspect_path(ASSETS / "mini")}
     recipe = mini()
-    for part, spec in (("transformer", recipe.transformer), ("codec", recipe.codec), ("text_encoder", recipe.text)):
+    specs: dict[str, Any] = {"transformer": recipe.transformer, "codec": recipe.codec, "text_encoder": recipe.text}
+    for part, spec in specs.items():
         assert parts[part].dialect == "kinoform" and parts[part].missing == parts[part].unknown == ()
         assert (parts[part].chosen, parts[part].evidence) == ("kinoform.mini.recipe:mini", "manifest")
         assert parts[part].parameters == sum(p.numel() for p in on_meta(spec.build).parameters())

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from tests.support.refusals import refused
 from tests.weights.gguf_fixtures import write_gguf
 from tests.weights.tiny_files import TO_DIFFUSERS, renamed, transformer, write_header
 
-SMALL = {"dim": 1536, "ffn": 64, "layers": 30}
-BIG = {"dim": 5120, "ffn": 64, "layers": 40}
+SMALL: dict[str, Any] = {"dim": 1536, "ffn": 64, "layers": 30}
+BIG: dict[str, Any] = {"dim": 5120, "ffn": 64, "layers": 40}
 WIDE = {"dim": 3072, "ffn": 64, "layers": 30}
 
 CONTRADICTED = [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.families.identify import inspect_path
@@ -15,8 +16,9 @@ from kinoform.loading.own import MANIFEST, Modules, open_own, read_manifest, sav
 from kinoform.loading.parts import Parts, own_parts
 from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.tokenizer import build_word_tokenizer
-from kinoform.models.vae import VAESpec
+from kinoform.models.vae import VAE, VAESpec
 from tests.support.comfy_files import SINGLE
+from tests.support.narrowing import of_type, some
 from tests.support.official_folder import (
     CODEC,
     TEXT,
@@ -57,9 +59,9 @@ def test_what_is_saved_is_loaded(folder: Path) -> None:
         (parts.codec(CPU), source.autoencoder),
         (parts.text_encoder(torch.float32, CPU), source.text_encoder),
     ):
-        expected = saved.state_dict()
-        assert loaded.state_dict().keys() == expected.keys()
-        for name, value in loaded.state_dict().items():
+        expected = some(saved).state_dict()
+        assert of_type(nn.Module, loaded).state_dict().keys() == expected.keys()
+        for name, value in of_type(nn.Module, loaded).state_dict().items():
             assert value.dtype == torch.float32 and torch.equal(value, expected[name].half().float())
     assert parts.tokenizer()(["a cat"], 8).mask.sum() == 3
     assert (parts.transformer_spec, parts.codec_spec, parts.text_spec) == (TRANSFORMER, CODEC, TEXT)
@@ -137,10 +139,11 @@ def test_shards_stay_below_the_limit_and_load_alike(folder: Path, tmp_path: Path
 def test_models_with_extra_parts_are_no_different(tmp_path: Path) -> None:
     spec = VAESpec(dim=4, residual_blocks=1, shortcut=True, linear_encoder=True)
     codec = spec.build()
-    torch.nn.init.normal_(codec.shortcut.analysis, generator=torch.Generator().manual_seed(0))
+    analysis = some(codec.shortcut).analysis
+    torch.nn.init.normal_(analysis, generator=torch.Generator().manual_seed(0))
     folder = write(tmp_path / "own", replace(tiny_modules(), autoencoder=codec), dtype=torch.float32)
-    loaded = own_parts(open_own(folder), (TRANSFORMER,), spec, TEXT).codec(CPU)
-    assert torch.equal(loaded.shortcut.analysis, codec.shortcut.analysis) and loaded.encoder is None
+    loaded = of_type(VAE, own_parts(open_own(folder), (TRANSFORMER,), spec, TEXT).codec(CPU))
+    assert torch.equal(some(loaded.shortcut).analysis, analysis) and loaded.encoder is None
 
 
 def test_every_changed_byte_is_noticed(folder: Path) -> None:
@@ -208,7 +211,7 @@ def test_weights_of_another_size_are_refused_when_opened(folder: Path) -> None:
 
 def test_nothing_is_written_when_a_weight_cannot_be(tmp_path: Path) -> None:
     modules = tiny_modules()
-    modules.text_encoder.norm.weight.data[0] = 1e6
+    modules.text_encoder.get_parameter("norm.weight").data[0] = 1e6
     with refused("not_finite", "norm.weight"):
         write(tmp_path / "own", modules)
     with refused("recipe_invalid", "'mini'"):

@@ -15,9 +15,11 @@ from kinoform.errors import WeightsError
 from kinoform.loading.load import load_module
 from kinoform.loading.parts import released_parts
 from kinoform.models.dit import DiT, cast_weights
-from kinoform.models.text import encode
+from kinoform.models.text import TextEncoder, encode
+from kinoform.models.vae import VAE
 from kinoform.ops.patch import grid_of
 from kinoform.types import Conditions
+from tests.support.narrowing import of_type
 from tests.support.official_folder import (
     CODEC,
     CODEC_FILE,
@@ -95,16 +97,17 @@ def test_codec_and_text_are_those_of_the_source(folder: Path) -> None:
     parts, source = released_parts(folder), tiny_modules()
     pixels = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     codec, encoder = parts.codec(CPU), parts.text_encoder(torch.bfloat16, CPU)
+    own = of_type(VAE, source.autoencoder)
     with torch.inference_mode():
         latents, _ = codec.encode(pixels)
-        expected, _ = source.autoencoder.encode(pixels)
+        expected, _ = own.encode(pixels)
         assert torch.equal(latents, expected)
-        assert torch.equal(codec.decode(latents)[0], source.autoencoder.decode(latents)[0])
+        assert torch.equal(codec.decode(latents)[0], own.decode(latents)[0])
         tokens = parts.tokenizer()(["a red ball moves left"], parts.text_spec.length)
         assert tokens.unknown == ((),) and tokens.mask.sum() == 6
         rows = encode(encoder, tokens)
         assert rows.dtype == torch.bfloat16 and rows.shape == (1, ROWS, TEXT.dim)
-        assert torch.equal(rows, encode(source.text_encoder.bfloat16(), tokens))
+        assert torch.equal(rows, encode(of_type(TextEncoder, source.text_encoder.bfloat16()), tokens))
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.bfloat16}
 
 
@@ -120,14 +123,14 @@ def test_nothing_is_read_before_it_is_called(folder: Path) -> None:
 
 
 def test_safetensors_may_stand_in_for_pickles(folder: Path) -> None:
-    expected = released_parts(folder).codec(CPU).state_dict()
+    expected = of_type(nn.Module, released_parts(folder).codec(CPU)).state_dict()
     for name in (TEXT_FILE, CODEC_FILE):
         tensors = torch.load(folder / name, weights_only=True)
         save_file(tensors, (folder / name).with_suffix(".safetensors"))
         (folder / name).unlink()
     parts = released_parts(folder)
     parts.text_encoder(torch.float32, CPU)
-    for name, value in parts.codec(CPU).state_dict().items():
+    for name, value in of_type(nn.Module, parts.codec(CPU)).state_dict().items():
         assert torch.equal(value, expected[name])
 
 

@@ -1,10 +1,12 @@
 """A single transformer file finds its other parts, or says what it lacks and how to name it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from kinoform.errors import WeightsError
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
@@ -28,6 +30,7 @@ from tests.support.comfy_files import (
     write_sparse,
 )
 from tests.support.diffusers_folder import huggingface_text, write_diffusers_folder
+from tests.support.narrowing import of_type, some
 from tests.support.official_folder import CODEC, TEXT, WORDS, tiny_modules, write_official_folder, write_transformer
 from tests.support.refusals import refused
 from tests.weights.gguf_fixtures import write_gguf
@@ -55,11 +58,11 @@ def assert_all_parts(parts: Parts, dtype: torch.dtype = torch.float32) -> None:
     expected = {name: value.to(dtype).float() for name, value in source.transformer.state_dict().items()}
     for loaded, weights in (
         (parts.transformer(torch.float32, CPU), expected),
-        (parts.codec(CPU), tiny_modules().autoencoder.state_dict()),
+        (parts.codec(CPU), some(tiny_modules().autoencoder).state_dict()),
         (parts.text_encoder(torch.float32, CPU), tiny_modules().text_encoder.state_dict()),
     ):
-        assert loaded.state_dict().keys() == weights.keys()
-        assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())
+        assert of_type(nn.Module, loaded).state_dict().keys() == weights.keys()
+        assert all(torch.equal(value, weights[name]) for name, value in of_type(nn.Module, loaded).state_dict().items())
     assert parts.transformer_spec == SINGLE and parts.codec_spec == CODEC
     assert (parts.text_spec.vocab, parts.text_spec.length) == (TEXT.vocab, 512)
 
@@ -78,8 +81,8 @@ def test_every_dtype_is_widened(dtype: torch.dtype, tmp_path: Path) -> None:
     packed = released_parts(file, keep_packed=True).transformer(torch.float32, CPU)
     assert sum(value.numel() * value.itemsize for value in packed.state_dict().values()) > 0
     full = released_parts(file).transformer(torch.float32, CPU)
-    weight = packed.get_submodule("blocks.1.feed_forward.0").weight
-    assert torch.equal(weight, full.get_submodule("blocks.1.feed_forward.0").weight)
+    weight = of_type(Tensor, packed.get_submodule("blocks.1.feed_forward.0").weight)
+    assert torch.equal(weight, full.get_parameter("blocks.1.feed_forward.0.weight"))
 
 
 def test_a_gguf_file_makes_the_video_of_its_unpacked_weights(file: Path) -> None:
@@ -158,8 +161,9 @@ def test_named_parts_replace_those_of_folders(file: Path, tmp_path: Path) -> Non
     write_official_folder(tmp_path / "official", seed=5)
     codec = file.parents[1] / "vae" / "wan_2.1_vae.safetensors"
     parts = released_parts(tmp_path / "official", Overrides(codec=codec))
-    expected = tiny_modules().autoencoder.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in parts.codec(CPU).state_dict().items())
+    expected = some(tiny_modules().autoencoder).state_dict()
+    codec = of_type(nn.Module, parts.codec(CPU))
+    assert all(torch.equal(value, expected[name]) for name, value in codec.state_dict().items())
 
 
 def test_a_full_checkpoint_holds_all_parts(tmp_path: Path) -> None:
@@ -228,7 +232,7 @@ def test_a_file_of_an_official_folder_has_its_config(tmp_path: Path) -> None:
 
 
 def test_released_sizes_come_from_structure_and_twins_must_be_told_apart(tmp_path: Path) -> None:
-    others = {
+    others: dict[str, Any] = {
         "text_encoder": write_sparse(tmp_path / "text.safetensors", on_meta(TextSpec().build), TEXT_ENCODER),
         "codec": write_sparse(tmp_path / "vae.safetensors", on_meta(VAESpec().build), VAE21),
         "tokenizer": tmp_path / "words.json",
