@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import nn
 
+from kinoform.models.shortcut import LinearShortcut
 from kinoform.models.vae import History
 from kinoform.models.vae_blocks import (
     CausalConv3d,
@@ -56,7 +57,8 @@ class VAE22Spec:
 
     `multipliers` times `dim`, or `decoder_dim`, are the widths of the levels, each but the last halving height and
     width; `time_downsample` says which of those also halve time. `mean` and `std` normalise the latents (empty: not
-    at all).
+    at all). A help for small models, in no released one: with `linear` a linear codec encodes, without an encoder
+    network, and its pixels are what the decoder's last level sharpens.
     """
 
     dim: int = 160
@@ -67,6 +69,7 @@ class VAE22Spec:
     time_downsample: tuple[bool, ...] = (False, True, True)
     mean: tuple[float, ...] = WAN22_MEAN
     std: tuple[float, ...] = WAN22_STD
+    linear: bool = False
 
     @property
     def stride(self) -> tuple[int, int, int]:
@@ -166,9 +169,7 @@ class Encoder22(nn.Module):
 
     def forward(self, pixels: Frames, past: Past) -> tuple[Changed, Past]:
         memory = Memory(past)
-        # Along the width first: the official order of the four pixels.
-        x = rearrange(pixels, "b c t (h q) (w r) -> b (c r q) t h w", q=PIXELS, r=PIXELS)
-        x = self.conv_in(memory.padded(x))
+        x = self.conv_in(memory.padded(_merged(pixels)))
         for layer in (*self.levels, *self.middle):
             x = layer(x, memory)
         x = self.conv_out(memory.padded(F.silu(self.norm_out(x), inplace=True)))
@@ -189,14 +190,25 @@ class Decoder22(nn.Module):
         )
         self.norm_out = ChannelNorm(widths[-1], 3)
         self.conv_out = CausalConv3d(widths[-1], 3 * PIXELS**2)
+        self.conv_linear = CausalConv3d(3 * PIXELS**2, widths[-2]) if spec.linear else None
 
-    def forward(self, x: Frames, past: Past) -> tuple[Changed, Past]:
+    def forward(self, x: Frames, past: Past, linear: Frames | None = None) -> tuple[Changed, Past]:
+        """Return the pixels of latent features; `linear` are those of a linear codec, to which they are added."""
         memory = Memory(past)
         x = self.conv_in(memory.padded(x.contiguous()))
-        for layer in (*self.middle, *self.levels):
+        for layer in (*self.middle, *self.levels[:-1]):
             x = layer(x, memory)
+        if self.conv_linear is not None and linear is not None:
+            x = x + self.conv_linear(memory.padded(_merged(linear)))
+        x = self.levels[-1](x, memory)
         x = self.conv_out(memory.padded(F.silu(self.norm_out(x), inplace=True)))
-        return rearrange(x, "b (c r q) t h w -> b c t (h q) (w r)", q=PIXELS, r=PIXELS), memory.kept()
+        pixels = rearrange(x, "b (c r q) t h w -> b c t (h q) (w r)", q=PIXELS, r=PIXELS)
+        return pixels if linear is None else pixels + linear, memory.kept()
+
+
+def _merged(pixels: Frames) -> Changed:
+    """Make four pixels one of four times the channels; along the width first, the official order."""
+    return rearrange(pixels, "b c t (h q) (w r) -> b (c r q) t h w", q=PIXELS, r=PIXELS)
 
 
 def _downsample(channels: int, in_time: tuple[bool, ...]) -> Downsample | None:
@@ -214,10 +226,11 @@ class VAE22(nn.Module):
     def __init__(self, spec: VAE22Spec) -> None:
         super().__init__()
         self.spec = spec
-        self.encoder = Encoder22(spec)
-        self.moments = nn.Conv3d(2 * spec.channels, 2 * spec.channels, 1)
+        self.encoder = None if spec.linear else Encoder22(spec)
+        self.moments = None if spec.linear else nn.Conv3d(2 * spec.channels, 2 * spec.channels, 1)
         self.decoder = Decoder22(spec)
         self.expand = nn.Conv3d(spec.channels, spec.channels, 1)
+        self.shortcut = LinearShortcut(spec.channels, spec.stride) if spec.linear else None
 
     @property
     def channels(self) -> int:
@@ -235,12 +248,21 @@ class VAE22(nn.Module):
         Raises UsageError unless t is 1 + 4n in the first chunk and 4n in the later ones (for stride 4).
         """
         check_frames(pixels.shape[2], self.stride[0], first=history is None)
-        features, network = self.encoder(pixels, None if history is None else history.network)
-        latents = self.moments(features)[:, : self.channels].contiguous()
+        network = None
+        if self.encoder is not None and self.moments is not None:
+            features, network = self.encoder(pixels, None if history is None else history.network)
+            latents = self.moments(features)[:, : self.channels].contiguous()
+        else:
+            assert self.shortcut is not None, "a codec without an encoder network is linear"
+            latents = self.shortcut.encode(pixels, first=history is None)
         return normalised(latents, self.spec.mean, self.spec.std), History(network)
 
     def decode(self, latents: Frames, history: History | None = None) -> tuple[Changed, History]:
         """The next frames, [b, 3, t, height, width] around [-1, 1], not clamped."""
         latents = denormalised(latents.float(), self.spec.mean, self.spec.std)
-        pixels, network = self.decoder(self.expand(latents), None if history is None else history.network)
-        return pixels.contiguous(), History(network)
+        past = history or History()
+        linear, shortcut = None, None
+        if self.shortcut is not None:
+            linear, shortcut = self.shortcut.decode(latents, past.shortcut)
+        pixels, network = self.decoder(self.expand(latents), past.network, linear)
+        return pixels.contiguous(), History(network, shortcut)

@@ -4,19 +4,35 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinoform.conditions.protocols import VideoSize
 from kinoform.mini.training.dataset import Videos
 from kinoform.models.shortcut import REACH, LinearShortcut, video_patches
 from kinoform.models.vae import VAE, VAESpec
-from kinoform.models.vae_blocks import CausalConv3d, ResidualBlock
+from kinoform.models.vae22 import VAE22, Decoder22, VAE22Spec
+from kinoform.models.vae_blocks import CausalConv3d, FrameAttention, ResidualBlock
 from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
 from kinoform.training.rng import step_generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crops:
+    """Parts of videos, one of each, instead of whole ones: many small steps teach more than few large ones.
+
+    `size` is theirs; the share `near` of them has an object's pixel not far from its middle. `reuse` steps cut theirs
+    from the same videos, since rendering takes longer than a step.
+    """
+
+    size: VideoSize
+    near: float = 0.7
+    reuse: int = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +40,19 @@ class AutoencoderConfig:
     """Settings of the autoencoder's stage.
 
     `noise` is added to the latents, as the transformer's videos will not lie exactly on them; `foreground` is the
-    weight of an object's pixels, which are few, against 1 elsewhere.
+    weight of an object's pixels, which are few, against 1 elsewhere. `precision` is that of the products while it
+    learns; `crops` are learnt from instead of whole videos.
     """
 
-    codec: VAESpec
+    codec: VAESpec | VAE22Spec
     videos: Videos
     batch: int = 4
     fit_videos: int = 800
     noise: float = 0.05
     foreground: float = 4.0
     seed: int = 1
+    crops: Crops | None = None
+    precision: torch.dtype = torch.float32
 
 
 class AutoencoderBatch(NamedTuple):
@@ -48,34 +67,65 @@ class AutoencoderStage:
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
         self._vae = new_autoencoder(config)
-        x = config.videos.pixels(config.videos.scenes(0, 1)[0])
-        latents, _ = self._vae.encode(x)
-        self._shape = latents.shape[1:]
+        self._last: tuple[int, Tensor, Tensor] | None = None
+        latents, _ = self._vae.encode(self.batch(0).pixels)
         self.samples_per_step = config.batch
-        self.flops_per_step = 3.0 * config.batch * count_flops(lambda: self._vae.decode(latents))
+        self.flops_per_step = 3.0 * count_flops(lambda: self._vae.decode(latents))
 
     def modules(self) -> nn.Module:
         return self._vae
 
     def batch(self, step: int) -> AutoencoderBatch:
-        config = self.config
-        scenes, _ = config.videos.scenes(step, config.batch)
-        objects = config.videos.objects(scenes).float()
-        noise = torch.randn(config.batch, *self._shape, generator=step_generator(config.seed, step))
-        return AutoencoderBatch(
-            pixels=config.videos.pixels(scenes),
-            weight=1 + (config.foreground - 1) * objects,
-            noise=config.noise * noise,
-        )
+        config, generator = self.config, step_generator(self.config.seed, step)
+        pixels, objects = self._videos(step) if config.crops is None else self._crops(step, config.crops)
+        time, height, width = self._vae.stride
+        b, _, t, h, w = pixels.shape
+        noise = torch.randn(b, self._vae.channels, 1 + (t - 1) // time, h // height, w // width, generator=generator)
+        return AutoencoderBatch(pixels=pixels, weight=1 + (config.foreground - 1) * objects, noise=config.noise * noise)
 
     def loss(self, batch: AutoencoderBatch) -> Float[Tensor, ""]:
         latents, _ = self._vae.encode(batch.pixels)
-        pixels, _ = self._vae.decode(latents + batch.noise)
-        error = pixels - batch.pixels
+        precision = self.config.precision
+        with torch.autocast(latents.device.type, precision, enabled=precision != torch.float32):
+            pixels, _ = self._vae.decode(latents + batch.noise)
+        error = pixels.float() - batch.pixels
         return (batch.weight * (error.abs() + error.square())).mean() / batch.weight.mean()
 
+    def _videos(self, step: int) -> tuple[Float[Tensor, "b 3 t h w"], Float[Tensor, "b 1 t h w"]]:
+        videos = self.config.videos.at(step)
+        scenes, _ = videos.scenes(step, self.config.batch)
+        return videos.pixels(scenes), videos.objects(scenes).float()
 
-def new_autoencoder(config: AutoencoderConfig) -> VAE:
+    def _crops(self, step: int, crops: Crops) -> tuple[Float[Tensor, "b 3 t h w"], Float[Tensor, "b 1 t h w"]]:
+        """Cut the crops of a step; the videos of the last ones are kept, for the next steps."""
+        turn = step // crops.reuse
+        if self._last is None or self._last[0] != turn:
+            self._last = turn, *self._videos(turn)
+        _, pixels, objects = self._last
+        generator = np.random.default_rng([self.config.seed, step])
+        cuts = [_cut(item[0], crops, generator) for item in objects]
+        return (
+            torch.stack([item[(slice(None), *cut)] for item, cut in zip(pixels, cuts, strict=True)]),
+            torch.stack([item[(slice(None), *cut)] for item, cut in zip(objects, cuts, strict=True)]),
+        )
+
+
+def _cut(objects: Float[Tensor, "t h w"], crops: Crops, generator: np.random.Generator) -> tuple[slice, slice, slice]:
+    """Draw where a crop is; most often a pixel of an object in its middle frame lies in its inner half."""
+    size = crops.size.num_frames, crops.size.height, crops.size.width
+    starts = [int(generator.integers(all_ - part + 1)) for all_, part in zip(objects.shape, size, strict=True)]
+    pixels = objects[starts[0] + size[0] // 2].nonzero().tolist()
+    if pixels and generator.random() < crops.near:
+        pixel = pixels[int(generator.integers(len(pixels)))]
+        for axis, at in enumerate(pixel, start=1):
+            part = size[axis]
+            start = at - part // 4 - int(generator.integers(part // 2 + 1))
+            starts[axis] = min(max(start, 0), objects.shape[axis] - part)
+    first, second, third = (slice(start, start + part) for start, part in zip(starts, size, strict=True))
+    return first, second, third
+
+
+def new_autoencoder(config: AutoencoderConfig) -> VAE | VAE22:
     """Build the autoencoder, its shortcut fitted; the networks beside it add nothing yet: their last layers are 0."""
     with seeded(config.seed):
         vae = config.codec.build()
@@ -88,6 +138,8 @@ def new_autoencoder(config: AutoencoderConfig) -> VAE:
     for module in vae.modules():
         if isinstance(module, ResidualBlock):
             module.conv2.weight.data *= 0.3
+    if isinstance(vae, VAE22) and vae.spec.linear:
+        _soften(vae.decoder)
     if vae.shortcut is not None:
         fit_shortcut(vae.shortcut, lambda: _fitting_videos(config), noise=config.noise)
         vae.shortcut.requires_grad_(False)
@@ -95,6 +147,15 @@ def new_autoencoder(config: AutoencoderConfig) -> VAE:
         if vae.encoder is not None:
             _silence(vae.encoder.conv_out)
     return vae
+
+
+def _soften(decoder: Decoder22) -> None:
+    """Let what comes from the levels below begin at a tenth of what the linear codec's pixels give to the last one."""
+    below = nn.ModuleList([decoder.middle, *decoder.levels[:-1]])
+    blocks = [module.conv2 for module in below.modules() if isinstance(module, ResidualBlock)]
+    attention = [module.proj for module in below.modules() if isinstance(module, FrameAttention)]
+    for layer in (decoder.conv_in, *blocks, *attention):
+        layer.weight.data *= 0.1
 
 
 def _silence(conv: CausalConv3d) -> None:
@@ -106,8 +167,9 @@ def _silence(conv: CausalConv3d) -> None:
 def _fitting_videos(config: AutoencoderConfig) -> Iterator[Tensor]:
     portion = 50
     for step in range(config.fit_videos // portion):
-        scenes, _ = config.videos.scenes(1_000_000_000 + step, portion)
-        yield config.videos.pixels(scenes)
+        videos = config.videos.at(1_000_000_000 + step)
+        scenes, _ = videos.scenes(1_000_000_000 + step, portion)
+        yield videos.pixels(scenes)
 
 
 @torch.no_grad()

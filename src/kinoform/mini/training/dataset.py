@@ -37,10 +37,20 @@ HELD_BACK = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SizeShare:
+    """Size that batches have from step `start` on, as often as its `share` of those of all sizes then."""
+
+    video: VideoSize
+    share: float = 1.0
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Videos:
     """Videos of a `level` of the world, never a held-out combination; sizes in frames and pixels.
 
-    Before step `early_steps` the level is `early`: a curriculum from simple videos to all of them.
+    Before step `early_steps` the level is `early`: a curriculum from simple videos to all of them. `sizes` are those of
+    the batches of a training, each of one size (`at`); without any, all have the same.
     """
 
     level: Difficulty
@@ -50,6 +60,16 @@ class Videos:
     seed: int = 0
     early: Difficulty = L1
     early_steps: int = 0
+    sizes: tuple[SizeShare, ...] = ()
+
+    def at(self, step: int) -> Videos:
+        """Return the videos of a step's batch, of one of `sizes`, which the seed and the step decide."""
+        sizes = [item for item in self.sizes if item.start <= step]
+        if not sizes:
+            return self
+        shares = np.array([item.share for item in sizes])
+        chosen = np.random.default_rng([self.seed, step, 1]).choice(len(sizes), p=shares / shares.sum())
+        return replace(self, sizes=(), **asdict(sizes[chosen].video))
 
     @property
     def size(self) -> VideoSize:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from kinoform.models.dit import DiT
 from kinoform.models.text import TextEncoder
 from kinoform.models.tokenizer import Tokenizer, build_word_tokenizer, load_tokenizer
 from kinoform.models.vae import VAE
+from kinoform.models.vae22 import VAE22
 from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.generate import decode, denoise, noise_of
 from kinoform.pipelines.request import request
@@ -44,6 +45,7 @@ from kinoform.world.sampling import L1, L2, L3, Difficulty
 from kinoform.world.score import compare
 
 CPU = torch.device("cpu")
+Autoencoder: TypeAlias = "VAE | VAE22"
 SHARD_BYTES = 14_000_000
 PROMPTS = (
     "a red ball bounces on a blue background",
@@ -131,7 +133,7 @@ class Trained:
     `codec` is None where the recipe's has no weights.
     """
 
-    codec: VAE | None
+    codec: Autoencoder | None
     text_encoder: TextEncoder
     tokenizer_json: str
     transformer: DiT
@@ -154,13 +156,13 @@ def prepare_tokenizer(plan: Plan | TransformerPlan, folder: Path) -> Tokenizer:
     return load_tokenizer(folder)
 
 
-def train_autoencoder(plan: Plan, folder: Path, options: RunOptions) -> tuple[VAE, dict[str, object]]:
+def train_autoencoder(plan: Plan, folder: Path, options: RunOptions) -> tuple[Autoencoder, dict[str, object]]:
     """Stage one, and its gate. Raises KinoformError when reconstructions cannot be read well enough."""
     config, training = plan.autoencoder, plan.autoencoder_training
     assert config is not None and training is not None, "a plan has both, or a codec without weights"
     stage = AutoencoderStage(config)
     vae, report = finished(stage, folder / "autoencoder", training, options)
-    assert isinstance(vae, VAE)
+    assert isinstance(vae, VAE | VAE22)
     right = [readable(vae, replace(config.videos, level=level), plan.gate_videos) for level in plan.levels]
     if min(right) < plan.gate:
         raise KinoformError(
@@ -217,7 +219,7 @@ def train_plan(
     tokenizer = prepare_tokenizer(plan, folder)
     # The modules of these stages are used as they are, and would stay compiled.
     quiet = replace(options, sample_every=0, compile=False)
-    codec: VAE | None = None
+    codec: Autoencoder | None = None
     report: dict[str, object] = {}
     if not plan.recipe.codec.weightless:
         codec, report["autoencoder"] = train_autoencoder(plan, folder, quiet)
@@ -253,7 +255,7 @@ def train_on_base(
             code="recipe_mismatch",
         )
     codec, tokenizer = parts.codec(CPU), prepare_tokenizer(plan, folder)
-    assert isinstance(codec, VAE), "the base has an autoencoder"
+    assert isinstance(codec, VAE | VAE22), "the base has an autoencoder"
     if tokenizer.split(words) != parts.tokenizer().split(words):
         raise UsageError(
             f"the words of the plan are not the vocabulary of {plan.base}, in its order; give those",
@@ -293,7 +295,7 @@ def _train_transformer(
 
 
 @torch.no_grad()
-def readable(vae: VAE, videos: Videos, count: int) -> float:
+def readable(vae: Autoencoder, videos: Videos, count: int) -> float:
     """Return the share of videos that the reader reads wholly right after encoding and decoding."""
     scenes, _ = videos.scenes(HELD_BACK, count)
     if not scenes:

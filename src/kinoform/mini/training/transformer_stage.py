@@ -160,7 +160,8 @@ class TransformerStage:
     @torch.no_grad()
     def batch(self, step: int) -> TransformerBatch:
         config, frozen, mine = self.config, self._frozen, self._rank.slice(self.config.batch)
-        drawn, words = config.videos.scenes(step, config.batch)
+        videos = config.videos.at(step)
+        drawn, words = videos.scenes(step, config.batch)
         scenes, captioned = zip(*(self._captioned(scene, words) for scene in drawn), strict=True)
         dropped = words.random(config.batch) < config.dropout
         unconditional = config.negative_prompt, None
@@ -168,7 +169,7 @@ class TransformerStage:
             *(unconditional if drop else item for item, drop in zip(captioned, dropped, strict=True)), strict=True
         )
         scenes = list(scenes[mine])
-        x0, _ = frozen.codec.encode(config.videos.pixels(scenes))
+        x0, _ = frozen.codec.encode(videos.pixels(scenes))
         generator = step_generator(config.seed, step)
         return TransformerBatch(
             x0=x0,
@@ -176,7 +177,7 @@ class TransformerStage:
             sigma=config.levels.draw((config.batch,), generator, step)[mine],
             rows=frozen.rows(list(prompts[mine])),
             targets=probe_targets(
-                scenes, config.videos, frozen.codec.stride, config.transformer.patch, config.probe_loss.present
+                scenes, videos, frozen.codec.stride, config.transformer.patch, config.probe_loss.present
             ),
             **self._images(reference_images[mine]),
         )
