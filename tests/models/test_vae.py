@@ -28,6 +28,16 @@ SPECS = {
     "Wan 2.2": VAE22Spec(
         dim=4, decoder_dim=6, channels=3, residual_blocks=1, mean=(0.4, -1.1, 0.2), std=(1.5, 0.5, 2.0)
     ),
+    "Wan 2.2, linear": VAE22Spec(
+        decoder_dim=4,
+        channels=3,
+        multipliers=(1, 1, 1),
+        residual_blocks=1,
+        time_downsample=(True, True),
+        mean=(),
+        std=(),
+        linear=True,
+    ),
     "other strides": replace(TINY, multipliers=(1, 2, 2), time_downsample=(True, False)),
 }
 LATENT_FRAMES = 5
@@ -259,6 +269,22 @@ def test_a_linear_encoder_alone_needs_the_shortcut():
     assert random_vae(SPECS["linear encoder"]).encoder is None
     with refused("spec_inconsistent", "linear_encoder"):
         replace(TINY, linear_encoder=True)
+
+
+def test_a_linear_codec_is_what_the_decoder_sharpens():
+    """Its pixels are added at the end, and enter the last level; there is no encoder network."""
+    vae = random_vae(SPECS["Wan 2.2, linear"])
+    assert isinstance(vae, VAE22) and vae.shortcut is not None and vae.decoder.conv_linear is not None
+    z = latent_video(vae)
+    linear, _ = vae.shortcut.decode(z, None)
+    assert vae.encoder is None and torch.equal(vae.encode(video(vae))[0], vae.shortcut.encode(video(vae), first=True))
+    sharpened = vae.decode(z)[0] - linear
+    vae.decoder.conv_linear.weight.zero_()
+    assert gap(vae.decode(z)[0] - linear, sharpened) > 1e-3
+    vae.decoder.conv_out.weight.zero_()
+    assert vae.decoder.conv_out.bias is not None
+    vae.decoder.conv_out.bias.zero_()
+    assert torch.equal(vae.decode(z)[0], linear)
 
 
 def test_videos_of_a_batch_do_not_meet(vae: VAE | VAE22):

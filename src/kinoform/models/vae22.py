@@ -192,7 +192,7 @@ class Decoder22(nn.Module):
         self.conv_out = CausalConv3d(widths[-1], 3 * PIXELS**2)
         self.conv_linear = CausalConv3d(3 * PIXELS**2, widths[-2]) if spec.linear else None
 
-    def forward(self, x: Frames, past: Past, linear: Frames | None = None) -> tuple[Changed, Past]:
+    def forward(self, x: Frames, past: Past, linear: Changed | None = None) -> tuple[Changed, Past]:
         """Return the pixels of latent features; `linear` are those of a linear codec, to which they are added."""
         memory = Memory(past)
         x = self.conv_in(memory.padded(x.contiguous()))
