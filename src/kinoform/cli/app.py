@@ -73,16 +73,16 @@ def _run() -> int:
 
 
 def _open_streams() -> None:
-    """Give a program that was begun with closed streams something to write to, so that it works as with open ones."""
+    """Replace closed standard streams by the null device, so that reading and writing still work."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _heed_signals() -> None:
-    """Let all that ask this program to stop end its work alike, and leave it a moment to clean up.
+    """Handle every stop signal in the same way, and leave the program a moment to clean up.
 
-    Ctrl-C is ignored in what a script runs in the background, and stays so.
+    A signal that is ignored, as Ctrl-C is in what a script runs in the background, stays so.
     """
     last = -PATIENCE
 

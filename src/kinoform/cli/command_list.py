@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandEntry:
-    """A command in the list of all: its line there, and the heading that it stands under.
+    """Entry of the list of commands: the line there, and the heading above it.
 
     The command is the function of its name in `module`, by default in the module of its name. With `heeds_settings`
-    False it does exactly what its words say.
+    False it reads no settings.
     """
 
     name: str
@@ -90,5 +90,5 @@ COMMANDS = (
 
 
 def entry_of(name: str) -> CommandEntry:
-    """The entry of a command."""
+    """Return the entry of a command."""
     return next(entry for entry in COMMANDS if entry.name == name)

@@ -30,7 +30,7 @@ def function_of(name: str) -> Callable[..., object]:
 
 
 def loaded(name: str) -> Command:
-    """The command itself, with its own options and those that all commands have."""
+    """Return the command with its own options and those that all commands have."""
     alone = typer.Typer(add_completion=False, context_settings=HELP)
     alone.command(name, cls=Command, epilog=EPILOG)(function_of(name))
     command = typer.main.get_command(alone)
@@ -52,7 +52,7 @@ app = typer.Typer(
 
 
 def _listed() -> None:
-    """Stands for a command in the list of all; `Commands` runs the real one."""
+    """Stand for a command in the list; `Commands` runs the real one."""
 
 
 for _entry in COMMANDS:

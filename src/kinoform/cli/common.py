@@ -21,7 +21,7 @@ from kinoform.errors import UsageError
 from kinoform.version import __version__
 
 LOGGED = {name for name, (_, mark) in SETTINGS.items() if not mark.private} | {"seed", "count", "force"}
-"""Options that are told of when a command starts: none that holds a prompt or may be named after one."""
+"""Options in the event of a start: none that holds a prompt or may be named after one."""
 
 RIVALS = ("frames", "seconds")
 """Two options that say the same thing."""
@@ -35,7 +35,7 @@ Context: TypeAlias = Any
 
 
 class Command(TyperCommand):
-    """A command that heeds the common options, around its own work, and those settings that it has an option for."""
+    """Command that handles the common options around its own work, and reads the settings that it has options for."""
 
     settings: Mapping[str, tuple[type, Setting]] = {}
 
@@ -74,7 +74,7 @@ class Command(TyperCommand):
 
 
 def add_common(program: Command, settings: Mapping[str, tuple[type, Setting]]) -> Command:
-    """Give a command the common options, and its settings, which are among its options, their environment variables."""
+    """Add the common options to a command, and to its settings their environment variables."""
     shared = typer.Typer(add_completion=False)
     shared.command()(_common)
     common = typer.main.get_command(shared).params
@@ -91,7 +91,7 @@ def add_common(program: Command, settings: Mapping[str, tuple[type, Setting]]) -
 
 
 def _configure(ctx: Context, given: Path | None) -> Path | None:
-    """Take the defaults of the options from the file that counts, and return it."""
+    """Set the defaults of the options from the settings file, and return its path."""
     if ctx.resilient_parsing:  # while completing, where a mistake in a file must not be shown
         return given
     file = settings_file(given)
@@ -111,13 +111,13 @@ def _common(common: CommonOptions) -> None:
 
 
 def _origin(ctx: Context, name: str) -> str:
-    """One of RANKS."""
+    """Return where a value comes from: one of RANKS."""
     source = ctx.get_parameter_source(name)
     return RANKS[0] if source is None or source.name not in RANKS else source.name
 
 
 def _settle(ctx: Context) -> None:
-    """Keep the nearer one of two options that say the same thing."""
+    """Keep the stronger of two options that say the same thing, by where they come from."""
     if any(ctx.params.get(name) is None for name in RIVALS):
         return
     weaker, stronger = sorted(RIVALS, key=lambda name: RANKS.index(_origin(ctx, name)))
@@ -142,7 +142,7 @@ def _where(ctx: Context, name: str, file: Path | None) -> str:
 
 
 def _show(ctx: Context, file: Path | None) -> None:
-    """Every setting of the command, with its value and where that comes from."""
+    """Print every setting of the command, with its value and where that comes from."""
     names = [name for name in SETTINGS if name in ctx.command.settings]
     data = {name: {"value": _plain(ctx.params[name]), "from": _where(ctx, name, file)} for name in names}
     width = max(map(len, names), default=0)
@@ -155,7 +155,7 @@ def _shown(value: object) -> str:
 
 
 def _blame(ctx: Context, file: Path | None) -> None:
-    """Tell, before a refusal, what was not said by a flag, since the fault may be there."""
+    """Note the settings that do not come from flags before an error is shown, since the fault may be there."""
     names = [name for name in SETTINGS if name in ctx.params and _origin(ctx, name) in RANKS[1:3]]
     if names:
         console.note("set elsewhere: " + ", ".join(f"{name} by {_where(ctx, name, file)}" for name in names))

@@ -13,16 +13,16 @@ from kinoform.cli.events import Caution, Event, Failure, Note, Result, as_object
 from kinoform.errors import KinoformError
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that a terminal obeys or cannot show: controls, marks that turn the line around, lone surrogates."""
+"""Characters that a terminal acts on or cannot show: controls, marks of direction, lone surrogates."""
 
 
 def printable(text: str) -> str:
-    """The text with such characters written out, since names and parameters come from files of strangers."""
+    """Escape control characters, since names and parameters come from files of strangers."""
     return OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def people(event: Event) -> None:
-    """Notes, warnings and errors as lines on stderr; results are printed by `result`, steps drawn as bars."""
+    """Print notes, warnings and errors on stderr; `result` prints results, and steps are drawn as bars."""
     if isinstance(event, Note):
         _print(printable(event.message), sys.stderr)
     elif isinstance(event, Caution):
@@ -32,13 +32,13 @@ def people(event: Event) -> None:
 
 
 def json_results(event: Event) -> None:
-    """The same lines as JSON, beside `--json`."""
+    """Print the same lines as JSON, beside `--json`."""
     if isinstance(event, Note | Caution | Failure):
         _print(line_of(as_object(event)), sys.stderr)
 
 
 def json_stream(event: Event) -> None:
-    """Every event as a line of JSON on stdout: `--json-stream`."""
+    """Print every event as a line of JSON on stdout: `--json-stream`."""
     _print(line_of(as_object(event)), sys.stdout)
 
 
@@ -49,14 +49,14 @@ _private: ContextVar[tuple[str, ...]] = ContextVar("private", default=())
 
 
 def choose(words: Sequence[str]) -> None:
-    """Speak as the words of the command line ask; known before they are parsed, for errors in them."""
+    """Choose the form of the output before the command line is parsed, so that errors in it have that form too."""
     options = words[: words.index("--")] if "--" in words else words
     listener = json_stream if "--json-stream" in options else json_results if "--json" in options else people
     _listeners.set((listener,))
 
 
 def listen(listener: Listener) -> None:
-    """Let one more hear all that is told from here on."""
+    """Add a listener for all events from here on."""
     _listeners.set((*_listeners.get(), listener))
 
 
@@ -76,7 +76,7 @@ def emit(event: Event) -> None:
 
 
 def note(text: str) -> None:
-    """A line for people."""
+    """Print a line for people."""
     emit(Note(message=text))
 
 
@@ -85,14 +85,14 @@ def warn(text: str) -> None:
 
 
 def fail(error: KinoformError) -> int:
-    """Tell of an error in one sentence, and return its exit code."""
+    """Print an error as one sentence, and return its exit code."""
     kind = next(item.__name__ for item in type(error).__mro__ if item.__module__ == KinoformError.__module__)
     emit(Failure(kind=kind, code=error.code, message=str(error), exit_code=error.exit_code))
     return error.exit_code
 
 
 def result(text: str, data: Mapping[str, object], *, as_json: bool) -> None:
-    """One result: text, or the data as JSON on one line of ASCII, which any terminal and locale can carry."""
+    """Print a result: text, or the data as JSON on one line of ASCII, which any terminal and locale can carry."""
     if not streams():
         _print(line_of(data) if as_json else printable(text), sys.stdout)
     emit(Result(result=data))

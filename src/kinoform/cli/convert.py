@@ -66,15 +66,15 @@ def convert(
 
 
 def bytes_of(text: str) -> int:
-    """A number of bytes of "5GB" or "500 MB". Raises UsageError."""
+    """Return the bytes of "5GB" or "500 MB". Raises UsageError."""
     match = SIZE.fullmatch(text.strip())
     if match is None or not 1 <= float(match[1]) * UNITS[(match[2] or "").lower()] < 1 << 60:
-        raise UsageError(f"--shard-size {text[:40]!r} is no size of a file; write for example 5GB", code="bad_value")
+        raise UsageError(f"--shard-size {text[:40]!r} is not a file size; write for example 5GB", code="bad_value")
     return int(Fraction(match[1]) * UNITS[(match[2] or "").lower()])
 
 
 def _recipe(source: Path, variant: str | None) -> str | None:
-    """The address of the recipe of the released model that the weights are, if there is but one."""
+    """Return the address of the recipe of the released model that the weights are, if there is only one."""
     from kinoform.families.identify import inspect_path
     from kinoform.recipes.catalogue import RELEASED
 

@@ -67,7 +67,7 @@ def decode(
     shape = _video_size(codec.stride, values)
     if values.shape[1] != codec.channels or [params.get(side) for side in SIDES] != list(shape):
         raise UsageError(
-            f"{latents} holds {list(values.shape)}, which is not a video of its own parameters",
+            f"{latents} holds {list(values.shape)}, which does not match its recorded parameters",
             code="latents_inconsistent",
         )
     kept, codec_name, crf = params.pop("upscale", 1), params.pop("codec", None), params.pop("crf", None)
@@ -92,13 +92,13 @@ def _prompts(params: dict[str, object]) -> list[str]:
 
 
 def _video_size(stride: Patch, latents: Latents) -> tuple[int, int, int]:
-    """(frames, height, width) of the video of such latents."""
+    """Return (frames, height, width) of the video of such latents."""
     (time, rows, columns), (frames, height, width) = stride, latents.shape[2:]
     return 1 + (frames - 1) * time, height * rows, width * columns
 
 
 def _output(file: Path, output: str | None) -> str:
-    """The video's place: beside its latents, under the name that it was to have, unless another is given."""
+    """Return the path of the video: beside its latents, under its first name, unless another is given."""
     from kinoform.checkpoints.latents import SUFFIX
     from kinoform.cli.latents import video_name
     from kinoform.cli.output import output_path
@@ -132,7 +132,7 @@ def _fps(file: Path, params: dict[str, object]) -> float:
     fps = params.get("fps")
     if not isinstance(fps, int | float) or not RATES[0] <= fps <= RATES[1]:
         raise UsageError(
-            f"{file} says {fps!r} frames per second, which no video has; make the video anew",
+            f"{file} says {fps!r} frames per second, which is out of range; make the video again",
             code="latents_inconsistent",
         )
     return float(fps)

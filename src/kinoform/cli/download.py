@@ -37,7 +37,7 @@ def download(
     released = released_for(model)
     if released is None and "/" not in model:
         names = [name for item in released_models() for name in item.recipes]
-        raise UsageError(f"{model!r} is no hub id; write ORG/NAME, or {nearest(model, names)}", code="unknown_model")
+        raise UsageError(f"{model!r} is not a hub id; write ORG/NAME, or {nearest(model, names)}", code="unknown_model")
     if released is not None and released.name != model:
         console.note(f"{model} has the weights of {released.name}, which are fetched")
     id = model if released is None else released.hub

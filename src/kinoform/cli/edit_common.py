@@ -48,7 +48,7 @@ NOT_REPEATED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A command with its model, the file that it changes, and a seed; `words` make the same video, without the seed."""
+    """Command with its model, the file that it changes, and a seed; `words` make the same video, without the seed."""
 
     pipeline: Pipeline
     file: Path
@@ -59,7 +59,7 @@ class Order:
 
     @property
     def saving(self) -> SaveOptions:
-        """How the video is saved."""
+        """Options with which the video is saved."""
         return self.options.output.save_options(1)
 
     def final(self, shape: Shape) -> Shape:

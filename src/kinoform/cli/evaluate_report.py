@@ -32,28 +32,28 @@ EXAMPLE = "--compare steps=8,guidance_scale=3"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedModel:
-    """A model and how it makes videos; what is None comes from its recipe."""
+    """Model and the options of its videos; what is None comes from its recipe."""
 
     model: ModelOptions
     video: VideoOptions
     machine: MachineOptions
 
     def words(self) -> list[str]:
-        """The words of the command line that say the same."""
+        """Return the words of the command line that name the same side."""
         named = replace(self.model, model=None)
         return [str(self.model.model), *words_of(named), *words_of(self.machine), *words_of(self.video)]
 
     def setting(self, values: Mapping[str, Any]) -> ComparedModel:
-        """The same side with other settings."""
+        """Return the same side with other settings."""
         video = {name: value for name, value in values.items() if hasattr(self.video, name)}
         machine = {name: value for name, value in values.items() if hasattr(self.machine, name)}
         return replace(self, video=replace(self.video, **video), machine=replace(self.machine, **machine))
 
 
 def beside(first: ComparedModel, text: str) -> ComparedModel:
-    """The side that `text` names: a model, settings of the first model, or both, model first.
+    """Return the side that `text` names: a model, settings of the first model, or both, model first.
 
-    Settings that it does not name are those of `first`. Raises UsageError for settings that are unknown, said
+    Settings that it does not name are those of `first`. Raises UsageError for settings that are unknown, given
     twice, or of the wrong kind.
     """
     # Commas within brackets belong to a solver's options, those between numbers to the scales of several transformers.
@@ -115,7 +115,7 @@ class PageFile:
     force: bool
 
     def check(self) -> None:
-        """Refuse early what `write` would refuse late. Raises UsageError."""
+        """Raise UsageError early where `write` would fail."""
         if self.path is not None:
             check_writable(self.path, force=self.force)
 
@@ -137,7 +137,7 @@ def command_line(first: ComparedModel, compare: str | None, count: int, words: I
 
 
 def show(report: Report, *, as_json: bool) -> None:
-    """Print the result as JSON or as tables, and tell whoever listens to events."""
+    """Print the result as JSON or as tables, and emit its event."""
     if as_json or console.streams():
         console.result("", report.as_json(), as_json=True)
     else:

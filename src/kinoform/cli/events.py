@@ -31,7 +31,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageItem:
-    """A kind of work, for one item.
+    """Kind of work, for one item.
 
     It is for `item` of `items` where it comes once for each of several videos, and by transformer `expert` of `experts`
     where a model has several.
@@ -65,7 +65,7 @@ class StepDone(StageItem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """Worth knowing."""
+    """Message worth knowing."""
 
     event: ClassVar[str] = "note"
     message: str
@@ -73,7 +73,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caution:
-    """The work goes on, but perhaps not as meant."""
+    """Warning: the work goes on, but perhaps not as meant."""
 
     event: ClassVar[str] = "warning"
     message: str
@@ -112,12 +112,12 @@ EVENTS = (Started, StageStarted, StepDone, Note, Caution, Result, Failure, Finis
 
 
 def as_object(event: Event) -> dict[str, object]:
-    """The event for programs: its kind under `event`, then its fields."""
+    """Return the event for programs: its kind under `event`, then its fields."""
     return {"event": event.event, **{field.name: getattr(event, field.name) for field in fields(event)}}
 
 
 def line_of(record: Mapping[str, object]) -> str:
-    """One line of JSON in ASCII. NaN and the infinities, for which JSON has no numbers, become null."""
+    """Return one line of JSON in ASCII. NaN and the infinities, for which JSON has no numbers, become null."""
     try:
         return json.dumps(record, default=str, allow_nan=False)
     except ValueError:
@@ -139,14 +139,14 @@ FREE = ("message", "result", "options")
 """Fields of events that may hold words of the user."""
 
 MIN_LETTERS = 3
-"""Letters of a word that is masked; shorter ones tell nothing."""
+"""Fewest letters of a word that is masked; shorter ones reveal nothing."""
 
 PIECE = re.compile(r"[A-Za-z0-9]+|[^\x00-\x7f]")
 """Pieces that are masked as one: a plain word, or one character of any other script."""
 
 
 class RunLog:
-    """Hears events and appends them to a file, one JSON object a line; steps are left out.
+    """Log that appends events to a file, one JSON object per line; steps are left out.
 
     `prompts` says which texts are private. Their words are masked in all messages, names of files and
     results, since warnings quote single words and default names are made of them. With `private` None
@@ -186,7 +186,7 @@ def _level(event: Event) -> str:
 
 
 def _words(texts: Iterable[str]) -> set[str]:
-    """The words of texts, and those without accents, which names of files are made of."""
+    """Return the words of texts, also without accents, as names of files have them."""
     whole = " ".join(texts)
     plain = unicodedata.normalize("NFKD", whole).encode("ascii", "ignore").decode()
     return {piece.casefold() for piece in PIECE.findall(f"{whole} {plain}")}

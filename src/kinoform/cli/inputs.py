@@ -15,7 +15,7 @@ from kinoform.conditions.standard_inputs import STANDARD_INPUTS
 from kinoform.errors import UsageError
 
 INPUTS = "Inputs"
-"""Under which heading these options stand in the help."""
+"""Heading of these options in the help."""
 
 PART = ImageKind()
 """The kind of a part of an input that has a name of its own."""

@@ -75,7 +75,7 @@ def inspect(
 
 
 def _model(path: Path, parts: Iterable[Identity], reader: HeaderReader, *, variant: str | None) -> str:
-    """Return the model that `kinoform generate` would load, found as it finds it. Raises WeightsError as that does."""
+    """Return the model that `kinoform generate` would load. Raises WeightsError as that does."""
     # Imported here because PyTorch takes seconds, which files that are refused do without.
     from kinoform.loading.opening import usable_model
     from kinoform.loading.own import open_own
@@ -92,7 +92,7 @@ def _model(path: Path, parts: Iterable[Identity], reader: HeaderReader, *, varia
 def _identified(
     sets: Iterable[FileSet], variant: str | None, reader: HeaderReader
 ) -> tuple[dict[FileSet, tuple[Identity, ...]], dict[FileSet, WeightsError]]:
-    """What each set is, or why it was refused."""
+    """Return the parts of each set, or the error that refused it."""
     parts, refused = {}, {}
     for weights in sets:
         try:

@@ -22,17 +22,17 @@ KEPT = re.compile(rf"(?P<video>.+?)(\.(?P<tag>{TAG}))?{re.escape(SUFFIX)}", re.D
 """The name of kept latents; older versions gave them no tag."""
 
 TAKEN = {"file_exists", "written_meanwhile"}
-"""Codes of what a run meets that comes second to its video's name."""
+"""Codes of the error where another run has made a video of the same name."""
 
 
 def latents_path(name: str) -> Path:
-    """The place where a run keeps the latents of the video `name`: beside it, under a name that no other run has."""
+    """Return the path of the latents that a run keeps: beside the video `name`, under a name that no other run has."""
     path = Path(name)
     return path.with_name(f"{path.name}.{new_tag()}{SUFFIX}")
 
 
 def video_name(latents: Path) -> str | None:
-    """The name of the video that kept latents are for; None where a file is not named like such."""
+    """Return the name of the video that kept latents are for; None where the file name has another form."""
     match = KEPT.fullmatch(latents.name)
     return None if match is None else str(latents.with_name(match["video"]))
 
@@ -84,7 +84,7 @@ def latents_kept(
 
 
 class KeptPasses:
-    """The passes of an edit on disk, each as soon as it is made."""
+    """Passes of an edit on disk, each saved as soon as it is made."""
 
     def __init__(self, params: Mapping[str, object], name: str, passes: Mapping[int, Latents]) -> None:
         self.paths, self._params, self._name, self._made = list[Path](), params, name, dict(passes)
@@ -124,7 +124,7 @@ def passes_kept(
 
 
 def seed_kept(resumed: Path | None) -> int | None:
-    """The seed of the edit whose passes a file holds, so that a run which drew its own goes on after it was killed.
+    """Return the seed of the edit whose passes a file holds, so that a killed run that drew its seed can go on.
 
     Raises UsageError for a file that holds no passes.
     """
@@ -138,7 +138,7 @@ def _resumed(file: Path, params: Mapping[str, object]) -> dict[int, Latents]:
     if recorded.get("identity") != params["identity"]:
         raise UsageError(
             f"{file} holds passes of another edit: of another video, prompt, seed, model or setting; "
-            "leave --resume out to begin anew",
+            "leave --resume out to start again",
             code="passes_of_another_edit",
         )
     return passes
@@ -147,8 +147,8 @@ def _resumed(file: Path, params: Mapping[str, object]) -> dict[int, Latents]:
 def _keep(save: Callable[[Path], None], name: str, paths: list[Path]) -> None:
     """Save beside the video; where that fails, in the folder for temporary files, which may be another disk.
 
-    Each place is told before it is tried, since a signal may come at any time. Once it held something, it is tried
-    again, and what is behind it goes when a later one holds all.
+    A path is added to `paths` before it is written, since a signal may come at any time. The last path is written
+    again each time, and earlier ones are removed when a later one holds everything.
     """
     if not paths:
         paths.append(latents_path(name))
@@ -171,7 +171,7 @@ def _is_taken(error: BaseException) -> bool:
 
 
 def _where(latents: Path, name: str, error: BaseException) -> list[str]:
-    """Options that say where the video goes; not over one that another run made meanwhile."""
+    """Return the options that name the video, but not one that another run made meanwhile."""
     if _is_taken(error):
         return ["-o", _free(name)]
     output = [] if video_name(latents) == str(Path(name)) else ["-o", name]

@@ -149,7 +149,7 @@ def options_of(group: type) -> Iterator[inspect.Parameter]:
 
 
 def settings_of(parameters: Iterable[inspect.Parameter]) -> dict[str, tuple[type, Setting]]:
-    """The settings among options: the type of each, without None, and its mark."""
+    """Return the settings among options: the type of each, without None, and its mark."""
     settings = {}
     for parameter in parameters:
         for mark in get_args(parameter.annotation)[1:]:
@@ -168,9 +168,9 @@ def words_of(
     without: Collection[str] = (),
     spell: Callable[[str, object], str] = lambda name, value: str(value),
 ) -> Iterator[str]:
-    """Yield the words of the command line that fill a group so; what is at its default, None or False needs none.
+    """Yield the words of the command line that fill a group in this way; values that are None or the default need none.
 
-    `spell` writes the value of the option that it is given the name of.
+    `spell` writes a value, given the name of its option.
     """
     assert is_dataclass(group)
     for field in fields(group):
@@ -184,7 +184,7 @@ def words_of(
 
 
 def _group(hint: Any) -> tuple[type, Varied] | None:
-    """The group that a parameter's annotation names, and how it is varied; None for an option of its own."""
+    """Return the group that an annotation names, and how it is varied; None for an option."""
     kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     if not (isinstance(kind, type) and is_dataclass(kind)):
         return None
@@ -203,7 +203,7 @@ def _filled(group: Callable[..., object], values: Mapping[str, object]) -> objec
 
 
 def _options(group: type, view: Varied) -> Iterator[inspect.Parameter]:
-    """The options of a group that a view of it shows. Raises TypeError for a name that the group does not have."""
+    """Yield the options of a group that a view shows. Raises TypeError for a name that the group does not have."""
     every = {parameter.name: parameter for parameter in options_of(group)}
     if unknown := {*(view.only or ()), *view.without, *view.default, *view.help} - every.keys():
         raise TypeError(f"{group.__name__} has no option {sorted(unknown)[0]}")
@@ -218,9 +218,9 @@ def _options(group: type, view: Varied) -> Iterator[inspect.Parameter]:
 
 
 def _marked(annotation: Any, *, help: str | None, setting: bool) -> Any:
-    """The same option, with another help if there is one, and without its mark as a setting where it is none.
+    """Return the option with another help, if one is given, and without its mark where it is not a setting.
 
-    The help of one that the recipe has a value for says so.
+    The default is shown as the recipe's where the recipe has a value.
     """
     kind, *marks = get_args(annotation)
     info = copy(next(mark for mark in marks if isinstance(mark, OptionInfo)))
@@ -251,7 +251,7 @@ def model_names(incomplete: str) -> list[str]:
 
 
 def _paths(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
-    """Folders, with a stroke behind them, and files of these kinds; none where a folder cannot be read."""
+    """List folders, with a slash behind them, and files of these kinds; empty where a folder cannot be read."""
     folder, start = os.path.split(incomplete)
     try:
         entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)

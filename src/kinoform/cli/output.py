@@ -24,7 +24,7 @@ from kinoform.pipelines.request import Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveOptions:
-    """The way in which videos are saved and told of."""
+    """Options with which videos are saved and reported."""
 
     upscale: int
     force: bool
@@ -36,7 +36,7 @@ class SaveOptions:
 
 
 def output_path(output: str | None, default: str) -> str:
-    """The place of a video: `output`, or into that folder if it is there, under the `default` name.
+    """Return the path of a video: `output`, or the `default` name in that folder if it exists.
 
     A folder that holds frames and nothing else is itself a video, to be replaced with `--force`.
     """
@@ -48,7 +48,7 @@ def output_path(output: str | None, default: str) -> str:
 
 
 def video_names(requests: Sequence[Request], output: str | None) -> list[str]:
-    """The place of each video; several videos get numbers, so that none replaces another."""
+    """Return the path of each video; several videos get numbers, so that none replaces another."""
     if output is None or output_path(output, "x") != output:
         return [output_path(output, name) for name in _default_names(requests)]
     if len(requests) == 1 or not Path(output).name:  # a nameless path is refused, with reasons, by `check`
@@ -78,9 +78,9 @@ def sheet_path(name: str) -> Path:
 
 
 def check(name: str, shape: tuple[int, int, int], saving: SaveOptions) -> None:
-    """Refuse before the work all that can be: `shape` is frames, height, width before `upscale`.
+    """Check the file before the work: `shape` is frames, height, width before `upscale`.
 
-    Raises UsageError, also where a try shows that the folder takes no file, whatever its permissions say.
+    Raises UsageError, also where no file can be written to the folder, whatever its permissions say.
     """
     if not 1 <= saving.upscale <= MAX_UPSCALE:
         raise UsageError(f"--upscale must be from 1 to {MAX_UPSCALE}, not {saving.upscale}", code="value_out_of_range")
@@ -102,7 +102,7 @@ def check(name: str, shape: tuple[int, int, int], saving: SaveOptions) -> None:
 def make(
     pipeline: Pipeline, requests: list[Request], names: list[str], saving: SaveOptions, again: Sequence[str]
 ) -> None:
-    """Make and save all videos; those that were saved are told, whatever happens then.
+    """Make and save all videos; those that were saved are reported even if a later one fails.
 
     `again` are the words that `kinoform decode` needs besides the file of latents that is kept.
     """
@@ -129,7 +129,7 @@ def make(
 
 
 def save(video: Video, name: str, saving: SaveOptions) -> dict[str, object]:
-    """Write the video, and its contact sheet where asked for; return what is to be told of them."""
+    """Write the video, and its contact sheet if wanted; return the fields of the result."""
     video.save(
         name, force=saving.force, upscale=saving.upscale, codec=saving.codec, crf=saving.crf, metadata=saving.metadata
     )

@@ -131,9 +131,9 @@ def rehearse(
     passes: int = 1,
     beside: int = 0,
 ) -> None:
-    """Tell which videos would be made, and the plan of the first, which is that of all.
+    """Print which videos would be made, and the plan of the first, which is that of all.
 
-    For an edit it is that of the first of its `passes`; `beside` it, its video takes so many bytes on the host.
+    For an edit this is the first of `passes`; its video takes `beside` bytes of memory more.
     """
     sizes, machine = sizes_of(pipeline.parts, kept=model in {*EMBEDDED, *ADAPTERS}), pipeline.machine
     workload = replace(workload_of(requests[0]), others=len(requests) > 1)
@@ -149,7 +149,7 @@ def rehearse(
 
 
 def machine_of(machine: MachineOptions) -> tuple[str, torch.dtype]:
-    """The type of a device, which this machine may lack, and the dtype of the networks there."""
+    """Return the type of a device, which this machine may lack, and the dtype of the networks there."""
     device, dtype = machine.device or "auto", machine.dtype or "auto"
     if device not in DEVICES:
         raise UsageError(f"no device {device!r}; {nearest(device, DEVICES)}", code="unknown_device")
@@ -165,7 +165,7 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
 
     The recipe is that of a name, at an address, or of weights, whose headers are read.
 
-    A model by its name alone need not be here, unless other parts or a variant are named, which are compared with it.
+    Weights of a name need not be present, unless other parts or a variant are given, which are compared with them.
     """
     name = str(model.model)
     compared = any((model.text_encoder, model.vae, model.tokenizer, model.image_encoder, model.variant))
@@ -187,13 +187,13 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
 
 
 def _loras_of(model: ModelOptions, recipe: Recipe) -> LoRAs:
-    """Tell of each LoRA file. Raises WeightsError where one does not fit the model, as `load` does."""
+    """Report each LoRA file, and return all ranks. Raises WeightsError, as `load` does, where one does not fit."""
     files = [(Path(os.path.expanduser(path)), strength) for path, strength in map(lora_of, model.lora or ())]
     return ranks_of(open_loras(recipe.transformers, files, console.note, ignore_unknown=model.lora_ignore_unknown))
 
 
 def report(name: str, plan: VideoPlan) -> str:
-    """The whole plan as lines of text."""
+    """Return the whole plan as lines of text."""
     workload, forward = plan.workload, plan.transformer
     dtypes = (torch.float32, torch.bfloat16, plan.dtype)
     lines = [
@@ -240,7 +240,7 @@ def report(name: str, plan: VideoPlan) -> str:
 
 
 def comparison(first: tuple[str, VideoPlan], second: tuple[str, VideoPlan]) -> str:
-    """Two plans side by side, with the ratio of the second to the first."""
+    """Return two plans side by side, with the ratio of the second to the first."""
     (left, one), (right, other) = first, second
     rows: list[tuple[str, Callable[[VideoPlan], int], Callable[[int], str]]] = [
         ("frames", lambda plan: plan.workload.num_frames, _whole),
@@ -261,7 +261,7 @@ def comparison(first: tuple[str, VideoPlan], second: tuple[str, VideoPlan]) -> s
 
 
 def crossing(head: Mapping[str, str], crossings: Crossovers) -> str:
-    """A table for each size: lengths down, full and factorized attention across."""
+    """Return a table for each size: lengths down, full and factorized attention across."""
     full, factorized = (_whole(crossings.parameters[name]) for name in ("full", "factorized"))
     lines = [
         f"{head['model']}: one branch of one step by kind of attention, {head['dtype']} on {head['device']}",
@@ -336,7 +336,7 @@ def _verdict(plan: VideoPlan) -> str:
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns apart by two spaces; the first to the left, the others to the right."""
+    """Return rows with two spaces between columns; the first is aligned left, the others right."""
     every = [heading, *rows]
     widths = [max(len(row[column]) for row in every) for column in range(len(heading))]
     return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in every]

@@ -25,7 +25,7 @@ STAGES = {
 
 
 class OnProgress(Protocol):
-    """Called with a stage, the pieces of it that are done, and all of them.
+    """Callback with a stage, the pieces of it that are done, and all of them.
 
     `item` is the number, from 1, of the item for which they are done; without it the next item is taken to begin where
     the pieces begin anew. `expert` is a transformer's number, from 1, and how many there are, of a model of several.
@@ -42,7 +42,7 @@ LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 
 STEP_EVERY = 0.1
-"""Seconds between events of steps; the first and the last of a stage are always told."""
+"""Seconds between events of steps; the first and the last of a stage always have one."""
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def stages(
 ) -> Iterator[OnProgress]:
     """Show the stages in `titles`, of which those not in `once` come for each of the `items` anew.
 
-    With `drawn` False people see nothing of them; events are told all the same.
+    With `drawn` False nothing is drawn; events are emitted all the same.
     """
     with _drawing(titles, drawn) as draw:
         clocks: dict[str, _Clock] = {}
@@ -98,14 +98,14 @@ def megabytes(stage: str, title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _next_item(clock: _Clock | None, done: int, total: int) -> int:
-    """Return the number of the item whose pieces are told, where those who do them do not say it."""
+    """Return the number of the item whose pieces are counted, where the caller does not give it."""
     if clock is None or clock.work.item is None:
         return 1
     return clock.work.item + (done < clock.done or clock.done == total)
 
 
 class _Clock:
-    """The time of one work of a stage."""
+    """Clock of a stage and item."""
 
     def __init__(self, work: StageItem, done: int, free: float) -> None:
         self.work, self.done = work, 0
@@ -138,7 +138,7 @@ def _drawing(titles: Mapping[str, str], drawn: bool) -> Iterator[Callable[[StepD
 
 
 class _Lines:
-    """A line where a bar cannot be drawn; short work is done without a word."""
+    """Lines where no bar can be drawn; short work prints nothing."""
 
     def __init__(self, titles: Mapping[str, str]) -> None:
         self._titles, self._last_shown = titles, monotonic()
@@ -153,7 +153,7 @@ class _Lines:
 
 @contextmanager
 def _bars(titles: Mapping[str, str]) -> Iterator[Callable[[StepDone], None]]:
-    """One bar a stage, begun anew for each of several items."""
+    """Draw one bar per stage, reset for each of several items."""
     # Rich is imported where something is drawn, since help and short commands do without it.
     from rich.console import Console
     from rich.progress import (

@@ -33,7 +33,7 @@ Each command has these, and `-h`, `--help`.
 
 
 def reference() -> str:
-    """The whole page as Markdown: one section a command, in the order of `kinoform --help`."""
+    """Return the page as Markdown: one section per command, in the order of `kinoform --help`."""
     commands = {entry.name: loaded(entry.name) for entry in COMMANDS}
     contents = [f"| [`{entry.name}`](#{entry.name}) | {entry.help} |" for entry in COMMANDS]
     sections = [line for name, command in commands.items() for line in _section(name, command)]

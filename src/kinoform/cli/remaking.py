@@ -54,14 +54,14 @@ def model_name(record: Recorded) -> str:
 
 
 def loras(record: Recorded, files: Mapping[str, Path]) -> list[str]:
-    """The recorded LoRA files in order, each with its strength, as `--lora` takes them."""
+    """Return the recorded LoRA files in order, each with its strength, as `--lora` takes them."""
     return [f"{files[name]}:{written(strength)}" for name, strength in record.loras.items()]
 
 
 def check_model(pipeline: Pipeline, record: Recorded, *, forced: bool) -> None:
     """Raise WeightsError, naming both orders of channels or both hashes, unless this model made the video.
 
-    If `forced`, only tell.
+    If `forced`, only print a note.
     """
     sentence = _other_channels(pipeline.recipe, record) or _other_hash(pipeline.parts.fingerprint(), record)
     if sentence is None:
@@ -95,9 +95,9 @@ def request(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> 
 
 
 def check_task(record: Recorded, made: Request, *, forced: bool) -> None:
-    """Raise UsageError where what is made now is another thing than the video says to be.
+    """Raise UsageError where the task is not the recorded one, unless `forced`.
 
-    Unless `forced`. All videos of earlier versions say t2v.
+    All videos of earlier versions say t2v.
     """
     if not forced and record.task not in (EARLIER, made.task):
         task = json.dumps(record.task)[:MAX_CHARS]
@@ -108,7 +108,7 @@ def check_task(record: Recorded, made: Request, *, forced: bool) -> None:
 
 
 def _other_channels(recipe: Recipe, record: Recorded) -> str | None:
-    """Channels in another order have the same shapes, and make nonsense."""
+    """Return a sentence if the channels have another order: the shapes are the same, but the video would be noise."""
     order = (recipe.additions or Additions()).order(recipe.transformers[0])
     if record.channels is None or list(record.channels.items()) == list(order.items()):
         return None
@@ -123,19 +123,19 @@ def _other_hash(fingerprint: str, record: Recorded) -> str | None:
 
 
 def _trusted(record: Recorded) -> str:
-    """Advice for a video of a recipe outside the package: a stranger's file must not choose code."""
+    """Return advice for a video whose recipe is not of the package: a stranger's file must not choose code."""
     return "" if record.recipe is None else f", and --recipe {json.dumps(record.recipe)[:MAX_CHARS]} if you trust it"
 
 
 def _named(name: str | None, own: Named, read: Callable[[str], Named]) -> Named | None:
-    """Values of idea files have no name that could be looked up, so the recipe's own comes first."""
+    """Return the recipe's value if it has this name, since values of idea files cannot be looked up; else read it."""
     if name is None:
         return None
     return own if name_of(own) == name else read(name)
 
 
 def _inputs(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> Inputs:
-    """The recorded inputs, read from the files that were found. Raises UsageError for what the model cannot take."""
+    """Read the recorded inputs from their files. Raises UsageError for an input that the model does not take."""
     options = pipeline.read_options(
         fps=record.asked["fps"],  # type: ignore[arg-type]
         num_frames=record.asked["num_frames"],  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ def wishes(record: Recorded, video: Path, name: str) -> Wishes:
 
 
 def differences(pipeline: Pipeline, record: Recorded) -> Iterator[str]:
-    """Yield what may change the last bits of the numbers."""
+    """Yield the differences that may change the last bits of the numbers."""
     if record.version != __version__:
         yield f"the video was made by kinoform {record.version[:40]}, this is {__version__}; the result may differ"
     dtype = str(pipeline.machine.dtype).removeprefix("torch.")

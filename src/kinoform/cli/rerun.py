@@ -85,7 +85,7 @@ def rerun(
 
 @contextmanager
 def _named(video: Path) -> Iterator[None]:
-    """Begin the sentence of a refusal with the name of the video, which request for what is refused."""
+    """Begin the message of an error with the name of the video whose parameters caused it."""
     try:
         yield
     except UsageError as error:
@@ -93,12 +93,12 @@ def _named(video: Path) -> Iterator[None]:
 
 
 def _again(video: Path) -> str:
-    """A name in the current folder, as that of any video that nobody named."""
+    """Return a default name, in the current folder."""
     return f"{video.stem}_again{video.suffix}" if video.is_file() else f"{video.resolve().name}_again/"
 
 
 def _lines(params: Mapping[str, object], inside: str = "") -> Iterator[str]:
-    """One line a value; those of an object inside stand under its name, as `model.hash`."""
+    """Yield one line per value; those of an object within have its name before theirs, as `model.hash`."""
     for name, value in params.items():
         if isinstance(value, dict) and value:
             yield from _lines(value, f"{inside}{name}.")

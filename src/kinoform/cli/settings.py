@@ -33,12 +33,12 @@ def kind_of(setting: str) -> str:
 
 
 def variable(setting: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"KINOFORM_{setting.upper()}"
 
 
 def settings_file(given: Path | None) -> Path | None:
-    """The file that counts: the one given, else the one here, else the user's; None when there is none.
+    """Return the settings file: the one given, else the one here, else the user's; None when there is none.
 
     Raises UsageError when the one given is not there.
     """
@@ -73,7 +73,7 @@ def _parsed(file: Path) -> dict[str, object]:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise UsageError(
-                f"{file} is larger than a file of settings can be; write one setting a line", code="file_too_large"
+                f"{file} is larger than a file of settings can be; write one setting per line", code="file_too_large"
             )
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except UsageError:
@@ -91,7 +91,7 @@ def _checked(table: Mapping[str, object], file: Path, prefix: str) -> dict[str, 
 
 
 def _setting(key: str, file: Path, prefix: str) -> str:
-    """The name of the option: keys may have dashes, as the flags have."""
+    """Return the name of the option: keys may have dashes, as the flags have."""
     name = key.replace("-", "_")
     if name in SETTINGS and not SETTINGS[name][1].in_file:
         raise UsageError(

@@ -80,7 +80,7 @@ def train(
 
 
 def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:
-    """The plan, and the address of its recipe, if it has one, by which the model is loaded when it is trained."""
+    """Return the plan and the address of its recipe, if it has one, by which the trained model is loaded."""
     from kinoform.recipe import find, returned
     from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED
     from kinoform.training.plan import TrainingPlan
@@ -107,7 +107,7 @@ def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:
 
 
 def _parts_of(base: str) -> Parts:
-    """Load the parts of a model by name alone: an adapter file that names a folder would be loaded nowhere else."""
+    """Load the parts of a model by its name: an adapter file that names a folder could not be loaded elsewhere."""
     from kinoform.recipes.catalogue import EMBEDDED, RELEASED
     from kinoform.recipes.load import load
 

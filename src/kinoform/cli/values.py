@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 MAX_VIDEOS = 10_000
-"""Videos that one command makes of a prompt at most."""
+"""Most videos that one command makes of a prompt."""
 
 SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 """Marks of web pages, chats and word processors that break a line without ending it: white space in a prompt."""
 
 
 def recipe_named(address: str | None, option: str = "--recipe") -> str | None:
-    """The address, for whose module the current folder is searched too, last of all places.
+    """Return the address, and add the current folder to the end of the module search path.
 
     Raises UsageError unless it is module:function.
     """
@@ -40,7 +40,7 @@ def recipe_named(address: str | None, option: str = "--recipe") -> str | None:
 
 
 def lora_of(text: str) -> tuple[str, PerExpert]:
-    """(file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number.
+    """Return (file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number.
 
     Several numbers, as in "style.safetensors:1,0", are the strengths on each transformer of a model.
     """
@@ -87,7 +87,7 @@ def prompts_of(prompt: str | None, file: Path | None) -> list[str]:
         raise UsageError(f"{file} cannot be read as UTF-8 text: {error}", code="file_unreadable") from error
     prompts = [line for line in lines if line]
     if not prompts:
-        raise UsageError(f"{file} holds no prompt; write one a line", code="prompt_missing")
+        raise UsageError(f"{file} holds no prompt; write one per line", code="prompt_missing")
     return prompts
 
 
@@ -99,11 +99,11 @@ def checked_count(count: int) -> int:
 
 
 MAX_DIGITS = 6
-"""Digits of a side in pixels; what a model can make of it is known later."""
+"""Most digits of a side in pixels; the sides that a model can make are checked later."""
 
 
 def size_of(text: str | None, option: str = "--size") -> tuple[int | None, int | None]:
-    """(width, height) of "832x480" or, as the official command line has it, "832*480"."""
+    """Return (width, height) of "832x480" or, as the official command line has it, "832*480"."""
     if text is None:
         return None, None
     match = re.fullmatch(r"(\d+)[x*×](\d+)", text.strip().lower())
@@ -120,7 +120,7 @@ def size_of(text: str | None, option: str = "--size") -> tuple[int | None, int |
 def frames_of(
     frames: int | None, seconds: float | None, fps: float, time_stride: int, time_patch: int = 1
 ) -> int | None:
-    """The number of frames: as said, or the one nearest to `seconds` at `fps` that `models.codec.check_size` allows."""
+    """Return `frames`, or the number nearest to `seconds` at `fps` that `models.codec.check_size` allows."""
     if frames is not None and seconds is not None:
         raise UsageError("--frames and --seconds say the same thing; give one of them", code="options_conflict")
     if seconds is None:

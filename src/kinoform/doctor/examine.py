@@ -10,15 +10,15 @@ from kinoform.doctor.report import BAD, DoctorReport, Finding, Section, section
 FIRST_VIDEO = 'kinoform generate "a red ball bounces on a blue background"'
 MODELS = "embedded models"
 TORCH = ("processor", "PyTorch build", "attention", "products")
-"""Rows under whose own names a PyTorch that cannot be imported shows."""
+"""Rows that fail where PyTorch cannot be imported."""
 
 CUDA_PAGE = "https://pytorch.org/get-started/locally"
 
 
 def examine() -> DoctorReport:
-    """Look at everything; takes seconds, reads the embedded weights, writes nothing that stays.
+    """Examine everything; takes seconds, reads the embedded weights, leaves no file.
 
-    What cannot be looked at is a row of its own, so that a broken PyTorch or a damaged model is told of.
+    A probe that fails is a row of its own, so that a broken PyTorch or a damaged model is reported.
     """
     sections = (
         section(
@@ -65,7 +65,7 @@ def products() -> Iterator[Finding]:
 
 
 def embedded() -> Iterator[Finding]:
-    """Every file of the embedded models, its SHA-256 compared with the manifest's; their adapters, put onto them."""
+    """Compare the SHA-256 of every embedded file with the manifest's, and put the adapters onto their models."""
     import torch
 
     from kinoform.loading.own import read_manifest, verify
@@ -84,7 +84,7 @@ def embedded() -> Iterator[Finding]:
 
 
 def next_step(sections: tuple[Section, ...]) -> str:
-    """One or two sentences: what to mend first, or what to try on a machine like this."""
+    """Return one or two sentences: what to repair first, or what to try on a machine like this."""
     rows = {finding.name: finding for section in sections for finding in section.findings}
     bad = [finding for finding in rows.values() if finding.state == BAD]
     if MODELS in rows and not any(finding.name in TORCH for finding in bad):

@@ -23,20 +23,20 @@ SHAPE = (1, 2, 128, 64)
 """Batch, heads, tokens, width of a head: small, and legal for every kernel."""
 
 MAX_DISTANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""From float64 attention, for values of size 1: several times what rounding alone does."""
+"""Largest distance from float64 attention, for values of size 1: several times that of rounding alone."""
 
 SIDE, REPEATS = 512, 5
 
 
 def device_here() -> torch.device:
-    """The device that videos are made on by default."""
+    """Return the device that videos are made on by default."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def attention(device: torch.device) -> Iterator[Finding]:
-    """Each kernel is run in float32 and bfloat16 on the same tensors and compared with attention in float64."""
+    """Run each kernel in float32 and bfloat16 on the same tensors, and compare it with attention in float64."""
     generator = torch.Generator().manual_seed(0)
     inputs = tuple(torch.randn(SHAPE, generator=generator) for _ in range(3))
     for name, backend in BACKENDS.items():
@@ -68,7 +68,7 @@ def products(device: torch.device) -> Iterator[Finding]:
 def _distance(
     backend: SDPBackend, inputs: tuple[Tensor, ...], device: torch.device, dtype: torch.dtype
 ) -> float | None:  # fmt: skip
-    """The largest difference from float64 on the same rounded inputs; None where the kernel does not run."""
+    """Return the largest difference from float64 on the same rounded inputs; None where the kernel does not run."""
     q, k, v = (tensor.to(device, dtype) for tensor in inputs)
     exact = F.scaled_dot_product_attention(q.cpu().double(), k.cpu().double(), v.cpu().double())
     try:

@@ -28,7 +28,7 @@ MIN_DISK = 30e9
 
 
 def processor() -> Iterator[Finding]:
-    """Report its name, its cores, those that this process may use, and what it has for matrix products."""
+    """Report the name, the cores, those that this process may use, and the instructions for matrix products."""
     text = _read("/proc/cpuinfo")
     name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     called = name[1] if name else _macos_name() or platform.processor() or platform.machine()
@@ -54,7 +54,7 @@ def processor() -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
-    """All of it and what is free, with the limit of a container if there is one."""
+    """Report the total and the free memory, and the limit of a container if there is one."""
     kilobytes = {
         name: int(value) * 1024 for name, value in re.findall(r"^(\w+):\s+(\d+) kB$", _read("/proc/meminfo"), re.M)
     }
@@ -71,7 +71,7 @@ def memory() -> Iterator[Finding]:
 
 
 def accelerators() -> Iterator[Finding]:
-    """Every device that PyTorch can use; without any, whether there is one that it cannot use."""
+    """Report every device that PyTorch can use; if there is none, whether there is one that it cannot use."""
     import torch
 
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
@@ -118,7 +118,7 @@ def cache() -> Iterator[Finding]:
 
 
 def _read(path: str) -> str:
-    """The text of a file of the system, empty where there is none."""
+    """Return the text of a system file, empty where there is none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -148,7 +148,7 @@ def _gigabytes(count: int) -> str:
 
 
 def _without_home(folder: Path) -> str:
-    """Reports are shown to others, and a home folder tells the name of a person."""
+    """Return a path without the home folder: reports are shown to others, and it holds the name of a person."""
     try:
         return f"~/{folder.relative_to(Path.home())}"
     except (ValueError, RuntimeError):

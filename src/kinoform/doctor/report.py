@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 
 GOOD, NOTE, BAD = "good", "note", "bad"
-"""As it should be; worth knowing; to be mended."""
+"""As it should be; worth knowing; to be repaired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One row. `state` is good, note or bad; `facts` are the same in numbers, for machines."""
+    """Row of a report. `state` is good, note or bad; `facts` are the same in numbers, for machines."""
 
     name: str
     value: str
@@ -35,7 +35,7 @@ class DoctorReport:
 
 
 def section(title: str, probes: Iterable[tuple[str, Callable[[], Iterable[Finding]]]]) -> Section:
-    """The findings of each probe in turn; one that fails is itself a row, under its own name."""
+    """Return the findings of each probe in turn; one that fails is a row under its own name."""
     findings: list[Finding] = []
     for name, probe in probes:
         try:

@@ -13,18 +13,18 @@ from kinoform.version import __version__
 
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers", "av", "Pillow")
 NOT_FOR_USERS = {"dev", "conformance"}
-"""Extras that only those need who change kinoform."""
+"""Extras for developers of kinoform."""
 
 
 def programs() -> Iterator[Finding]:
-    """kinoform itself, Python, and the operating system."""
+    """Report kinoform, Python, and the operating system."""
     yield Finding(name="kinoform", value=__version__)
     yield Finding(name="Python", value=f"{platform.python_version()} ({platform.python_implementation()})")
     yield Finding(name="system", value=f"{platform.system()} {platform.release()} on {platform.machine()}")
 
 
 def libraries() -> Iterator[Finding]:
-    """The required ones; pip checks their versions when kinoform is installed."""
+    """Report the required libraries; pip checks their versions when kinoform is installed."""
     for name in LIBRARIES:
         number = _version(name)
         yield Finding(name=name, value=number or f"not installed: pip install {name}", state=GOOD if number else BAD)
@@ -41,7 +41,7 @@ def pytorch() -> Iterator[Finding]:
 
 
 def encoders() -> Iterator[Finding]:
-    """FFmpeg as it comes with PyAV, and whether it has the encoders of every video file."""
+    """Report the FFmpeg of PyAV, and whether it has the encoders of every video file."""
     import av
     from av.codec import Codec
     from av.codec.codec import UnknownCodecError
@@ -62,7 +62,7 @@ def encoders() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """Each optional part of kinoform: the versions it has, or the line that installs it."""
+    """Report each optional part of kinoform: its versions, or the line that installs it."""
     wanted: dict[str, list[str]] = {}
     for line in requires("kinoform") or ():
         if match := re.fullmatch(r"([\w.-]+)[^;]*;.*extra == ['\"]([\w-]+)['\"].*", line):
