@@ -24,7 +24,7 @@ from kinoform.media.video import Video
 from kinoform.models.dit import DiT
 from kinoform.models.lora import adapters_of
 from kinoform.ops.patch import grid_of
-from kinoform.pipelines.encoders import PartEncoders
+from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.pipelines.pipeline import Pipeline
 from tests.support.refusals import refused
 from tests.support.tiny_recipe import tiny, tiny_pipeline, write_tiny_folder

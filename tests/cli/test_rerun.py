@@ -16,7 +16,7 @@ from kinoform.checkpoints.hashes import file_hash
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
-from kinoform.pipelines.recorded import Input, find_inputs
+from kinoform.pipelines.recorded import InputFile, find_inputs
 from tests.support.command_line import Run
 from tests.support.refusals import refused
 
@@ -298,7 +298,7 @@ def test_inputs_are_those_that_were(tmp_path: Path) -> None:
     for place, content in ((near, "one"), (far, "two")):
         place.mkdir()
         (place / "a.png").write_text(content)
-    given = {"image": Input(file="a.png", sha256=file_hash(near / "a.png"))}
+    given = {"image": InputFile(file="a.png", sha256=file_hash(near / "a.png"))}
     assert find_inputs(given, (near, far), Path("video.mp4")) == {"image": near / "a.png"}
     with refused("file_changed", "far/a.png", "video.mp4"):
         find_inputs(given, (far, near), Path("video.mp4"))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kinoform.media.types import InputVideo
-from kinoform.pipelines.keeping import kept
+from kinoform.pipelines.part_cache import kept
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.solvers.field import StatefulField, guided
 from kinoform.types import Field, Level

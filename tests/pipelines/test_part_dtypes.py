@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kinoform.models.vision import VisionEncoder
-from kinoform.pipelines.encoders import PartEncoders
+from kinoform.pipelines.part_cache import PartEncoders
 from tests.conditions.in_hand import VISION, random_module
 from tests.models.recorded import gap
 from tests.support.other_device import THERE

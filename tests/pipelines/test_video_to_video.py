@@ -15,8 +15,8 @@ from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo, Mask
 from kinoform.models.dit import DiT
-from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.generate import Progress, noise_of
+from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Solver

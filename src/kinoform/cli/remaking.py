@@ -20,7 +20,7 @@ from kinoform.errors import UsageError, WeightsError
 from kinoform.loading.additions import Additions
 from kinoform.media.video import MAX_UPSCALE, format_of
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.pipelines.recorded import Place, Recorded, Wishes
+from kinoform.pipelines.recorded import MachineRecord, Recorded, SaveOptions
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
@@ -84,7 +84,7 @@ def request(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> 
         checked = pipeline.request(
             record.prompt,
             seed=record.seed,
-            **record.asked,
+            **record.request,
             solver=_named(record.solver, recipe.solver, solver_of),
             sampler=_named(record.sampler, recipe.sampler, sampler_of),
             guidance_rule=_named(record.guidance_rule, recipe.guidance_rule, guidance_of),
@@ -137,15 +137,15 @@ def _named(name: str | None, own: Named, read: Callable[[str], Named]) -> Named 
 def _inputs(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> Inputs:
     """Read the recorded inputs from their files. Raises UsageError for an input that the model does not take."""
     options = pipeline.read_options(
-        fps=record.asked["fps"],  # type: ignore[arg-type]
-        num_frames=record.asked["num_frames"],  # type: ignore[arg-type]
+        fps=record.request["fps"],  # type: ignore[arg-type]
+        num_frames=record.request["num_frames"],  # type: ignore[arg-type]
         fit_mask=True,  # as it was then, since the files are the same
     )
     own = {name: path for name, path in files.items() if name not in record.loras}
     return restored(readable(pipeline.recipe.conditioners), own, record.conditions, options)
 
 
-def wishes(record: Recorded, video: Path, name: str) -> Wishes:
+def wishes(record: Recorded, video: Path, name: str) -> SaveOptions:
     """Return how `video` was saved; its codec only if the file to come, `name`, is of the same kind and takes it.
 
     Raises UsageError for an `upscale` out of range.
@@ -154,12 +154,12 @@ def wishes(record: Recorded, video: Path, name: str) -> Wishes:
     if not 1 <= saved.upscale <= MAX_UPSCALE:
         raise UsageError(f"its upscale must be from 1 to {MAX_UPSCALE}, not {saved.upscale}", code="value_out_of_range")
     if Path(name).suffix.lower() != video.suffix.lower():
-        return Wishes(upscale=saved.upscale)
+        return SaveOptions(upscale=saved.upscale)
     try:
         format_of(video, codec=saved.codec, crf=saved.crf)
     except UsageError as error:  # another program has put the video into this kind of file
         console.note(f"note: {error}; the codec of {video.suffix} by default is taken")
-        return Wishes(upscale=saved.upscale)
+        return SaveOptions(upscale=saved.upscale)
     return saved
 
 
@@ -170,7 +170,7 @@ def differences(pipeline: Pipeline, record: Recorded) -> Iterator[str]:
     dtype = str(pipeline.machine.dtype).removeprefix("torch.")
     if record.dtype != dtype:
         yield f"the video was made in {record.dtype}, this is {dtype}; the result may differ"
-    here = Place(device=pipeline.machine.device.type, threads=torch.get_num_threads(), torch=torch.__version__)
+    here = MachineRecord(device=pipeline.machine.device.type, threads=torch.get_num_threads(), torch=torch.__version__)
     for name, then, now in zip(("device", "threads", "PyTorch"), astuple(record.machine), astuple(here), strict=True):
         if then is not None and then != now:
             yield f"the video was made with {name} {str(then)[:40]}, this is {now}; its last bits may differ"

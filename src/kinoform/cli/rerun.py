@@ -59,7 +59,7 @@ def rerun(
 
     record = recorded(read_params(video), video)
     texts = (value for value in record.conditions.values() if isinstance(value, str))
-    console.keep_private(record.prompt, str(record.asked["negative_prompt"]), *texts)
+    console.keep_private(record.prompt, str(record.request["negative_prompt"]), *texts)
     needed = {name: item for name, item in record.inputs.items() if not (model.lora and name in record.loras)}
     files = find_inputs(needed, (video.parent, Path()), video)
     name = output_path(output.output, _again(video))

@@ -20,9 +20,9 @@ from kinoform.models.codec import Codec, CodecSpec, decode_video, latent_size, t
 from kinoform.models.dit import DiT
 from kinoform.models.text import text_features
 from kinoform.ops.patch import grid_of
-from kinoform.pipelines.encoders import PartEncoders
 from kinoform.pipelines.experts import Experts
 from kinoform.pipelines.fit import fitting
+from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Step
 from kinoform.solvers.experts import PerExpert, expert_at, of_expert, switched

@@ -1,4 +1,4 @@
-"""Record that a video holds of how it was made, checked as the words of a stranger, so that it can be made again."""
+"""Metadata of a video, read to make it again, and checked as untrusted input."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from kinoform.pipelines.pipeline import SCHEMA
 from kinoform.solvers.experts import PerExpert
 from kinoform.version import __version__
 
-LARGEST_NUMBER = 2**63
-"""No parameter is larger, and most arithmetic with longer numbers fails."""
+MAX_NUMBER = 2**63
+"""Largest parameter; most arithmetic with longer numbers fails."""
 
 Kind: TypeAlias = type | str
 NUMBERS = "a number or a list of numbers"
-"""A kind beside the types: one for all transformers of a model, or one for each."""
+"""Kind of a value that is one number for all transformers of a model, or one for each."""
 
-ASKED: Mapping[str, Kind] = {
+REQUEST: Mapping[str, Kind] = {
     "negative_prompt": str, "width": int, "height": int, "num_frames": int, "fps": float, "steps": int,
     "guidance_scale": NUMBERS, "shift": float,
 }  # fmt: skip
 NEEDED: Mapping[str, Kind] = {
-    "schema": int, "tool": str, "version": str, "task": str, "prompt": str, "seed": int, "solver": str, **ASKED,
+    "schema": int, "tool": str, "version": str, "task": str, "prompt": str, "seed": int, "solver": str, **REQUEST,
     "dtype": str, "model": dict,
 }  # fmt: skip
 OPTIONAL: Mapping[str, Kind] = {
@@ -36,20 +36,20 @@ OPTIONAL: Mapping[str, Kind] = {
 }  # fmt: skip
 MODEL = {"name": str, "hash": str}
 ADDED = {"channels": dict, "additions_seed": int, "recipe": str}
-"""What the model tells of itself besides, where its recipe puts something onto the weights."""
+"""Further keys of a model whose recipe adds something to the weights."""
 MACHINE = {"device": str, "threads": int, "torch": str}
 ENCODING = {"upscale": int, "codec": str, "crf": int}
 INPUT = {"file": str, "sha256": str}
 
 CHANGING = ("edit", "extend", "outpaint")
-"""Commands that make a video from another one; it carries their words, which are shown and never followed."""
+"""Commands that change a video; the result carries their words, which are shown and never run."""
 
 NEVER = {"--recipe", "--output", "-o", "--force"}
-"""Words that no command of a video holds: they run code and replace files."""
+"""Words that are never shown: they run code and replace files."""
 
-MOST_WORDS = 200
+MAX_WORDS = 200
 
-LONGEST_NAME = 255
+MAX_NAME = 255
 """Characters that file systems allow in a name."""
 
 KINDS: Mapping[Kind, str] = {
@@ -63,16 +63,16 @@ KINDS: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """A file that a video was made from: its name without folders, and the SHA-256 of its bytes."""
+class InputFile:
+    """File that a video was made from: its name without folders, and the SHA-256 of its bytes."""
 
     file: str
     sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Place where a video was made; None where it does not tell."""
+class MachineRecord:
+    """Machine on which a video was made; None where it is not recorded."""
 
     device: str | None = None
     threads: int | None = None
@@ -80,7 +80,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class SaveOptions:
     """Arguments of `Video.save` with which a video was saved."""
 
     upscale: int = 1
@@ -90,10 +90,11 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The parameters of a video, of the right types but with any values.
+    """Parameters of a video, of the right types but with unchecked values.
 
-    `asked` are arguments of `Pipeline.request`; prompt, seed and the solver's name stand beside them. `channels`
-    are what the model's patch embedding reads, in order, and `recipe` is an address; None where nothing was added.
+    `request` are arguments of `Pipeline.request` besides the prompt, the seed, the conditions and the names of solver,
+    sampler and guidance rule. `channels` are those of the model's patch embedding, in order, and `recipe` is an
+    address; None where the recipe adds nothing.
     """
 
     version: str
@@ -101,15 +102,15 @@ class Recorded:
     prompt: str
     seed: int
     solver: str
-    asked: Mapping[str, object]
+    request: Mapping[str, object]
     dtype: str
     model_name: str
     model_hash: str
     channels: Mapping[str, int] | None
     recipe: str | None
-    machine: Place
-    encoding: Wishes
-    inputs: Mapping[str, Input]
+    machine: MachineRecord
+    encoding: SaveOptions
+    inputs: Mapping[str, InputFile]
     conditions: Mapping[str, object]
     sampler: str | None
     guidance_rule: str | None
@@ -134,28 +135,31 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         )
     values = _object(params, {**NEEDED, **OPTIONAL}, source, needed=NEEDED)
     model = _object(values["model"], {**MODEL, **ADDED}, source, needed=MODEL, inside="model.")
-    inputs = {name: _input(name, each, source) for name, each in values.get("inputs", {}).items()}
+    channels = model.get("channels")
+    inputs = {name: _input(name, value, source) for name, value in values.get("inputs", {}).items()}
     return Recorded(
         version=values["version"],
         task=values["task"],
         prompt=values["prompt"],
         seed=values["seed"],
         solver=values["solver"],
-        asked={
-            **{name: values[name] for name in ASKED},
-            "boundaries": _numbers(values.get("boundaries", []), f"{source} says that a boundary"),
+        request={
+            **{name: values[name] for name in REQUEST},
+            "boundaries": _value(values.get("boundaries", []), NUMBERS, f"{source} says that a boundary"),
         },
         dtype=values["dtype"],
         model_name=model["name"],
         model_hash=model["hash"],
-        channels=_channels(model.get("channels"), source),
+        channels=None
+        if channels is None
+        else _object(channels, dict.fromkeys(channels, int), source, inside="model.channels."),
         recipe=model.get("recipe"),
-        machine=Place(**_object(values.get("machine", {}), MACHINE, source, inside="machine.")),
-        encoding=Wishes(**_object(values.get("encoding", {}), ENCODING, source, inside="encoding.")),
+        machine=MachineRecord(**_object(values.get("machine", {}), MACHINE, source, inside="machine.")),
+        encoding=SaveOptions(**_object(values.get("encoding", {}), ENCODING, source, inside="encoding.")),
         inputs=inputs,
         conditions={
-            name: _plain(each, f"{source} says that its conditions.{_shown(name)[1:-1]}")
-            for name, each in values.get("conditions", {}).items()
+            name: _plain(value, f"{source} says that its conditions.{_shown(name)[1:-1]}")
+            for name, value in values.get("conditions", {}).items()
         },
         sampler=values.get("sampler"),
         guidance_rule=values.get("guidance_rule"),
@@ -163,27 +167,27 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
     )
 
 
-def find_inputs(inputs: Mapping[str, Input], folders: Sequence[Path], source: Path) -> dict[str, Path]:
-    """The files that a video was made from, in the first of the folders that has each.
+def find_inputs(inputs: Mapping[str, InputFile], folders: Sequence[Path], source: Path) -> dict[str, Path]:
+    """Return the files that a video was made from, each in the first of the folders that has it.
 
-    Raises UsageError, naming the file, when one is missing or is not what it was.
+    Raises UsageError, naming the file, when one is missing or has changed.
     """
-    found = {}
-    for name, each in inputs.items():
-        places = [folder / each.file for folder in folders if (folder / each.file).is_file()]
-        if not places:
+    paths = {}
+    for name, item in inputs.items():
+        path = next((folder / item.file for folder in folders if (folder / item.file).is_file()), None)
+        if path is None:
             raise UsageError(
-                f"{source} was made from {each.file!r} ({name}), which is not here; put it beside the video",
+                f"{source} was made from {item.file!r} ({name}), which is not here; put it beside the video",
                 code="file_missing",
             )
-        if (now := file_hash(places[0])) != each.sha256:
+        if (sha256 := file_hash(path)) != item.sha256:
             raise UsageError(
-                f"{places[0]} ({name}) is not the file that {source} was made from: its SHA-256 begins with "
-                f"{now[:16]}, not {each.sha256[:16]}; put the first one in its place",
+                f"{path} ({name}) is not the file that {source} was made from: its SHA-256 begins with "
+                f"{sha256[:16]}, not {item.sha256[:16]}; put the original file in its place",
                 code="file_changed",
             )
-        found[name] = places[0]
-    return found
+        paths[name] = path
+    return paths
 
 
 def _check_schema(params: Mapping[str, object], source: Path) -> None:
@@ -202,71 +206,76 @@ def _check_schema(params: Mapping[str, object], source: Path) -> None:
 
 
 def _made_by(edit: object) -> str:
-    """The command that changes that video again, as far as it says one that only does this."""
+    """Return advice how to change that video again: the recorded command, if it only does this."""
     words = edit.get("command") if isinstance(edit, Mapping) else None
     plain = isinstance(words, list) and all(isinstance(word, str) for word in words)
-    if not plain or not words or len(words) > MOST_WORDS or words[0] not in CHANGING or NEVER & {*words}:
-        return "it does not say how; change that one again"
+    if not plain or not words or len(words) > MAX_WORDS or words[0] not in CHANGING or NEVER & {*words}:
+        return "the command is not recorded; change that one again"
     return f"change that one again: {shlex.join(['kinoform', *words])}"
 
 
 def _object(
-    found: Any, kinds: Mapping[str, Kind], source: Path, *, needed: Mapping[str, Kind] | None = None, inside: str = ""
+    values: Mapping[str, object],
+    kinds: Mapping[str, Kind],
+    source: Path,
+    *,
+    needed: Mapping[str, Kind] | None = None,
+    inside: str = "",
 ) -> dict[str, Any]:
-    """The object with all of the `needed` keys, no others than those of `kinds`, and values of these kinds."""
-    if missing := [inside + name for name in needed or {} if name not in found]:
+    """Return the object, if it has all `needed` keys, only keys of `kinds`, and values of these kinds."""
+    if missing := [inside + name for name in needed or {} if name not in values]:
         raise UsageError(
             f"{source} does not say its {', '.join(missing)}; it cannot be made again from itself",
             code="metadata_incomplete",
         )
-    if unknown := [inside + name for name in found if name not in kinds]:
+    if unknown := [inside + name for name in values if name not in kinds]:
         raise UsageError(
             f"{source} carries {_shown(unknown[0])}, which kinoform {__version__} does not know; "
             "take the version that made the video",
             code="metadata_unsupported",
         )
-    return {name: _value(each, kinds[name], f"{source} says that its {inside}{name}") for name, each in found.items()}
+    return {name: _value(item, kinds[name], f"{source} says that its {inside}{name}") for name, item in values.items()}
 
 
-def _value(value: object, kind: Kind, said: str) -> Any:
+def _value(value: object, kind: Kind, begin: str) -> Any:
+    """Return the value if it is of this kind; the error begins with `begin`."""
     if kind == NUMBERS:
-        return _numbers(value, said) if isinstance(value, list) else _value(value, float, said)
+        return (
+            tuple(_value(item, float, begin) for item in value)
+            if isinstance(value, list)
+            else _value(value, float, begin)
+        )
     assert isinstance(kind, type)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right = number if kind is float else isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
     if not right:
         raise UsageError(
-            f"{said} is {_shown(value)}, which is not {KINDS[kind]}; it cannot be made again from itself",
+            f"{begin} is {_shown(value)}, which is not {KINDS[kind]}; it cannot be made again from itself",
             code="metadata_damaged",
         )
-    if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+    if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
         raise UsageError(
-            f"{said} is {_shown(value)}, which is too large; it cannot be made again from itself",
+            f"{begin} is {_shown(value)}, which is too large; it cannot be made again from itself",
             code="metadata_damaged",
         )
     return value
 
 
-def _plain(value: object, said: str) -> object:
-    """The value of an input, which its kind checks when the model is known: text, a number, true or false."""
-    kind = str if isinstance(value, str) else bool if isinstance(value, bool) else float
-    return _value(value, kind, said)
+def _plain(value: object, begin: str) -> object:
+    """Return the value of an input, text, a number, true or false; its kind checks it when the model is known."""
+    return _value(value, type(value) if isinstance(value, str | bool) else float, begin)
 
 
-def _numbers(values: Sequence[object], said: str) -> tuple[float, ...]:
-    return tuple(_value(value, float, said) for value in values)
-
-
-def _input(name: str, found: object, source: Path) -> Input:
-    _value(found, dict, f"{source} says that its input {_shown(name)}")
-    about = _object(found, INPUT, source, needed=INPUT, inside="input.")
-    file, sha256 = about["file"], about["sha256"]
+def _input(name: str, value: object, source: Path) -> InputFile:
+    values = _value(value, dict, f"{source} says that its input {_shown(name)}")
+    values = _object(values, INPUT, source, needed=INPUT, inside="input.")
+    file, sha256 = values["file"], values["sha256"]
     if not file and not sha256:
         raise UsageError(
             f"{source} was made from a {name} that was never a file; it cannot be made again from itself",
             code="input_never_a_file",
         )
-    if file in ("", ".", "..") or len(file) > LONGEST_NAME or re.search(r"[/\\:\x00-\x1f]", file):
+    if file in ("", ".", "..") or len(file) > MAX_NAME or re.search(r"[/\\:\x00-\x1f]", file):
         raise UsageError(
             f"{source} names the input {_shown(file)}, which is not the plain name of a file", code="metadata_damaged"
         )
@@ -275,11 +284,7 @@ def _input(name: str, found: object, source: Path) -> Input:
             f"{source} says that {_shown(file)} has the SHA-256 {_shown(sha256)}, not 64 hexadecimal digits",
             code="metadata_damaged",
         )
-    return Input(file=file, sha256=sha256)
-
-
-def _channels(found: Mapping[str, object] | None, source: Path) -> dict[str, int] | None:
-    return None if found is None else _object(found, dict.fromkeys(found, int), source, inside="model.channels.")
+    return InputFile(file=file, sha256=sha256)
 
 
 def _shown(value: object) -> str:

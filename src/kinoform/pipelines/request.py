@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from kinoform.conditions.input_kinds import check_text
@@ -81,7 +81,7 @@ class Request:
 
     @property
     def task(self) -> str:
-        """A word for what is made, for the metadata, such as t2v or i2v."""
+        """Return the task for the metadata, such as t2v or i2v."""
         return task_of(self.conditioners, self.inputs, self.video)
 
     @property
@@ -95,15 +95,15 @@ class Request:
         Raises UsageError unless codec and patch can hold the video and the conditioners take the inputs.
         """
         video, units = self.video, Units(stride=codec.stride, patch=patch)
-        fields = declared(self.conditioners)
+        known = declared(self.conditioners)
         for item in self.inputs:
-            if item not in fields:
-                raise not_taken(item, fields, takers(item))
-        for each in self.conditioners:
-            video = each.size(self.inputs, video, units)
+            if item not in known:
+                raise not_taken(item, known, takers(item))
+        for conditioner in self.conditioners:
+            video = conditioner.size(self.inputs, video, units)
         check_size(codec, patch, video.num_frames, video.height, video.width)
-        for each in self.conditioners:
-            each.check(self.inputs, video)
+        for conditioner in self.conditioners:
+            conditioner.check(self.inputs, video)
         return replace(self, num_frames=video.num_frames, height=video.height, width=video.width)
 
     def _check_edit(self) -> None:
@@ -122,34 +122,18 @@ class Request:
 
 
 def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Request:
-    """A request with the recipe's defaults, those for its size; `changes` that are None leave them.
+    """Return a request with the recipe's defaults for its size; `changes` that are None leave the defaults.
 
     A source prompt without a sampler asks for FlowEdit: nothing else reads it.
     """
-    values: dict[str, object] = {
-        name: getattr(recipe, name)
-        for name in (
-            "negative_prompt",
-            "width",
-            "height",
-            "num_frames",
-            "fps",
-            "steps",
-            "guidance_scale",
-            "boundaries",
-            "shift",
-            "solver",
-            "sampler",
-            "guidance_rule",
-            "conditioners",
-        )
-    }
+    shared = {item.name for item in fields(Recipe)} & {item.name for item in fields(Request)}
+    values: dict[str, object] = {name: getattr(recipe, name) for name in shared}
     values |= {name: value for name, value in changes.items() if value is not None}
     inputs, sampler = values.get("inputs", NO_INPUTS), values["sampler"]
     if changes.get("sampler") is None and isinstance(inputs, Inputs) and isinstance(sampler, Sampler):
         values["sampler"] = FlowEdit() if SOURCE_PROMPT in inputs and not sampler.edits else sampler
     width, height = (whole(name, values[name], *WHOLE[name]) for name in ("width", "height"))
-    values = {name: each.at(width, height) if isinstance(each, BySize) else each for name, each in values.items()}
+    values = {name: item.at(width, height) if isinstance(item, BySize) else item for name, item in values.items()}
     values |= _plain_numbers({**values, "seed": seed})
     made = Request(prompt=prompt, **values)  # type: ignore[arg-type]
     if len(made.boundaries) != len(recipe.boundaries):
@@ -162,7 +146,7 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
 
 
 def _plain_numbers(values: Mapping[str, object]) -> dict[str, object]:
-    """The numbers among the values, as plain ones. Raises UsageError for any out of range."""
+    """Return the numbers among the values, as plain ones. Raises UsageError for any out of range."""
     boundaries = check_boundaries(values["boundaries"])
     scale = check_per_expert("guidance_scale", values["guidance_scale"], len(boundaries) + 1, 0.0, MAX_GUIDANCE)
     return {
@@ -173,9 +157,9 @@ def _plain_numbers(values: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def not_taken(item: InputField[Any], fields: Sequence[InputField[Any]], takers: Sequence[str]) -> UsageError:
+def not_taken(item: InputField[Any], known: Sequence[InputField[Any]], takers: Sequence[str]) -> UsageError:
     """Return the refusal of an input that a model does not take: what it takes, and which models take the input."""
-    taken = ", ".join(field.said for field in fields) or "none besides the prompt"
+    taken = ", ".join(field.said for field in known) or "none besides the prompt"
     others = f"; {', '.join(takers)} would" if takers else ""
     return UsageError(f"this model takes no {item.said}{others}; its own inputs: {taken}", code="input_not_taken")
 

@@ -30,7 +30,7 @@ from kinoform.loading.sources import Overrides
 from kinoform.media.types import Origin
 from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.generate import Machine
-from kinoform.pipelines.keeping import kept
+from kinoform.pipelines.part_cache import kept
 from kinoform.pipelines.pipeline import Lora, Pipeline
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import (
