@@ -31,7 +31,7 @@ from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.fit import workload_of
-from kinoform.plan.memory import peaks
+from kinoform.plan.memory import needs
 from kinoform.plan.workload import Sizes
 from kinoform.recipes.load import load
 
@@ -76,7 +76,7 @@ def measure(folder: Path, stage: str, dtype: str) -> dict[str, object]:
     video = pipe.video(asked, next(pipe.latents([asked], tell)), tell)
     video.save(folder / "video.png" if frames == 1 else folder / "video.mp4", force=True)
     sizes = Sizes(transformers=(pipe.parts.transformer_spec,), codec=pipe.parts.codec_spec, text=pipe.parts.text_spec)
-    predicted = {peak.stage: peak.total for peak in peaks(sizes, workload_of(asked), pipe.machine.dtype, "cpu")}
+    predicted = {peak.stage: peak.total for peak in needs(sizes, workload_of(asked), pipe.machine.dtype, "cpu").peaks}
     worst = max(predicted, key=lambda name: predicted[name])
     found = {"video": [frames, height, width], "dtype": dtype, "started": started, "stages": predicted, "seen": seen}
     return {**found, "bound_by": worst, "predicted": predicted[worst], "measured": high_water()}

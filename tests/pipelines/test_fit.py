@@ -12,7 +12,7 @@ from kinoform.models.codec import IdentityCodec
 from kinoform.pipelines import fit
 from kinoform.pipelines.fit import SURE, check_fit, memory_of, refuse_above, workload_of
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.plan.memory import Needs, peaks
+from kinoform.plan.memory import Needs, needs
 from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipes.wan21 import t2v_14b
 from tests.support.refusals import refused
@@ -24,7 +24,7 @@ GPU, NARROW = torch.device("cuda"), torch.bfloat16
 
 
 def taken(work: Workload) -> int:
-    return max(peak.total for peak in peaks(SIZES, work, NARROW, "cuda"))
+    return max(peak.total for peak in needs(SIZES, work, NARROW, "cuda").peaks)
 
 
 def refusal(there: int, work: Workload = WORK) -> str:
@@ -110,7 +110,7 @@ def test_what_nobody_counts_is_warned_of(pipe: Pipeline, monkeypatch: pytest.Mon
 
 def test_a_request_is_refused_before_any_weight_is_read(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = pipe.request("a red ball", seed=1)
-    needed = max(peak.total for peak in peaks(sizes_of(pipe), workload_of(asked), torch.float32, "cpu"))
+    needed = max(peak.total for peak in needs(sizes_of(pipe), workload_of(asked), torch.float32, "cpu").peaks)
     monkeypatch.setattr(fit, "memory_of", lambda device: needed)
     pipe.request("a red ball", seed=1)
     monkeypatch.setattr(fit, "memory_of", lambda device: needed // 2)

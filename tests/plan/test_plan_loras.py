@@ -11,7 +11,7 @@ from kinoform.models.lora import LoRARanks, LoRASpec, attach
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.fit import sizes_of
-from kinoform.plan.memory import peaks
+from kinoform.plan.memory import needs
 from kinoform.plan.transformer import transformer_count
 from kinoform.plan.workload import Sizes, Workload, adapted_specs
 from kinoform.recipes.load import load
@@ -73,7 +73,8 @@ def test_denoising_holds_the_matrices() -> None:
     sizes = Sizes(transformers=(recipe.transformer,), codec=recipe.codec, text=recipe.text)
     with_lora = replace(sizes, transformers=(adapted(lora, spec=recipe.transformer),))
     plain, more = (
-        {peak.stage: peak.weights for peak in peaks(each, work, torch.bfloat16, "cuda")} for each in (sizes, with_lora)
+        {peak.stage: peak.weights for peak in needs(each, work, torch.bfloat16, "cuda").peaks}
+        for each in (sizes, with_lora)
     )
     assert more["denoise"] - plain["denoise"] == 40 * 32 * (5120 + 5120) * 2
     assert more["text"] == plain["text"]

@@ -11,7 +11,7 @@ from kinoform.models.vae import VAESpec
 from kinoform.ops.dry_run import Kernels
 from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.generate import Progress
-from kinoform.plan.memory import peaks
+from kinoform.plan.memory import needs
 from kinoform.plan.modules import decode_run, encode_run
 from tests.plan.planned_videos import PLAIN_KERNELS, VIDEOS, pipeline_of
 from tests.support.live_bytes import LiveBytes
@@ -52,7 +52,7 @@ def test_what_a_video_holds_is_predicted_within_a_tenth(
         pipe.frames(latents, tell)
     work = workload_of(asked)
     kernels = Kernels(parts=parts, ordered=False)
-    found = {peak.stage: peak for peak in peaks(sizes_of(pipe.parts), work, dtype, "cpu", kernels)}
+    found = {peak.stage: peak for peak in needs(sizes_of(pipe.parts), work, dtype, "cpu", kernels).peaks}
     for stage in ("denoise", "decode"):
         held = found[stage].total - found[stage].fixed - work.material
         assert 0.9 < held / seen[stage] < 1.1, (stage, held, seen)

@@ -11,7 +11,7 @@ from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.media.types import InputImage
 from kinoform.ops.dry_run import Kernels
-from kinoform.plan.memory import Peak, peaks
+from kinoform.plan.memory import Peak, needs
 from kinoform.plan.modules import codec_count, text_count, vision_count
 from kinoform.plan.transformer import transformer_count
 from kinoform.plan.video_plan import plan_video
@@ -29,7 +29,7 @@ IMAGE = InputImage(pixels=np.zeros((10, 20, 3), dtype=np.uint8))
 
 
 def stages(sizes: Sizes, work: Workload, dtype: torch.dtype = torch.bfloat16, device: str = "cuda") -> dict[str, Peak]:
-    return {peak.stage: peak for peak in peaks(sizes, work, dtype, device)}
+    return {peak.stage: peak for peak in needs(sizes, work, dtype, device).peaks}
 
 
 def test_weights_are_there_one_part_after_the_other() -> None:
@@ -94,7 +94,7 @@ def test_copies_of_kernels_are_counted_where_they_are_made() -> None:
     fast, slow = (Kernels(parts=parts, ordered=True) for parts in (True, False))
     sizes = replace(SIZES, transformers=(replace(RECIPE.transformer, ffn_dim=1536),))  # attention takes the most
     here, there = (
-        {peak.stage: peak for peak in peaks(sizes, WORK, torch.float32, "cpu", each)} for each in (fast, slow)
+        {peak.stage: peak for peak in needs(sizes, WORK, torch.float32, "cpu", each).peaks} for each in (fast, slow)
     )
     assert here["denoise"].kernels > 0 == there["denoise"].kernels
     assert here["denoise"] == replace(there["denoise"], kernels=here["denoise"].kernels)

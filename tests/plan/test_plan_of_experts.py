@@ -18,7 +18,7 @@ from kinoform.pipelines.fit import workload_of
 from kinoform.pipelines.generate import denoise, noise_of
 from kinoform.pipelines.request import Request, request
 from kinoform.plan import crossover
-from kinoform.plan.memory import peaks
+from kinoform.plan.memory import needs
 from kinoform.plan.transformer import transformer_count
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes
@@ -81,7 +81,7 @@ def test_memory_is_that_of_the_largest_expert_which_is_loaded() -> None:
 
     def weights(*, kept: bool = False, **changes: Any) -> dict[str, int]:
         work = replace(workload_of(asked), **changes)
-        return {peak.stage: peak.weights for peak in peaks(replace(SIZES, kept=kept), work, torch.float32, "cpu")}
+        return {peak.stage: peak.weights for peak in needs(replace(SIZES, kept=kept), work, torch.float32, "cpu").peaks}
 
     both, first = weights(), weights(boundaries=(0.001,), guidance_scale=4.0)
     assert (both["denoise"], first["denoise"]) == (large, small)

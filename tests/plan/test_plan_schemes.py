@@ -21,7 +21,7 @@ from kinoform.ops.patch import grid_of
 from kinoform.pipelines.generate import text_field
 from kinoform.plan.crossover import BLOCKS, Crossovers, crossovers
 from kinoform.plan.evaluations import Evaluations
-from kinoform.plan.memory import peaks
+from kinoform.plan.memory import needs
 from kinoform.plan.video_plan import plan_video
 from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipe import Recipe
@@ -118,7 +118,7 @@ def test_what_is_laid_out_once_more_takes_memory() -> None:
     full, frames, places, own = (
         next(
             peak
-            for peak in peaks(sizes_of(t2v_14b(), KINDS[name]), WORK, torch.bfloat16, "cuda")
+            for peak in needs(sizes_of(t2v_14b(), KINDS[name]), WORK, torch.bfloat16, "cuda").peaks
             if peak.stage == "denoise"
         )
         for name in ("full", "within frames", "within places", "between")

@@ -84,22 +84,16 @@ class Moment(NamedTuple):
     copies: int = 0
 
 
-def peaks(
-    sizes: Sizes, workload: Workload, dtype: torch.dtype, device: str, kernels: Kernels | None = None
-) -> tuple[Peak, ...]:
-    """The stages text, encode (where there is anything to encode), denoise and decode on a device of type `device`.
-
-    The networks are in `dtype`. Parts that are kept stay beside those that come after them, and so does the transformer
-    where other videos follow. Without `kernels` they are those of this machine.
-    """
-    return needs(sizes, workload, dtype, device, kernels).peaks
-
-
 def needs(
     sizes: Sizes, workload: Workload, dtype: torch.dtype, device: str, kernels: Kernels | None = None,
     denoising: Sequence[DenoiseRun] | None = None,
 ) -> Needs:  # fmt: skip
-    """Return `peaks` and what these leave out. `denoising` are the runs of the transformers, where they are known."""
+    """Return the peaks of the stages text, encode (where there is anything to encode), denoise and decode on `device`.
+
+    The networks are in `dtype`. Parts that are kept stay beside those that come after them, and so does the transformer
+    where other videos follow. Without `kernels` they are those of this machine; `denoising` are the runs of the
+    transformers, where they are known.
+    """
     kernels = kernels_of(device, dtype) if kernels is None else kernels
     runs = denoise_runs(sizes, workload, dtype, kernels) if denoising is None else denoising
     costs, latents = estimates(sizes, workload), latents_of(sizes, workload)
