@@ -2,12 +2,15 @@
 
 import copy
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
+from kinoform.models.attention.full import Full
+from kinoform.models.block import FullBlock
 from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import FLOAT32_PARTS, DiT, DiTSpec, cast_weights, initialise, keeps_float32
 from kinoform.ops.patch import grid_of
@@ -249,6 +252,13 @@ def test_latents_that_were_not_prepared_for_are_refused(i2v: DiT, shape: tuple[i
     prepared = i2v.prepare(i2v_conditions(), GRID)
     with refused("wrong_shape", f"{shape[1]}, {shape[2]}", "4 channels"):
         i2v(torch.zeros(shape), torch.tensor([500.0]), prepared)
+
+
+def test_a_class_in_place_of_a_block_or_of_a_scheme_is_refused():
+    with refused("wrong_type", "block="):
+        replace(TINY, block=FullBlock)
+    with refused("wrong_type", "attention="):
+        FullBlock(attention=cast(Any, Full))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import reduce
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -112,10 +111,10 @@ def latent_spans(frames: int, time: int) -> Iterator[slice]:
 
 
 def _pooled(white: Bool[np.ndarray, "height width"], video: VideoSize, sides: tuple[int, int]) -> Bool[Tensor, "h w"]:
-    values = torch.from_numpy(white.astype(np.float32))[None, None]
+    values = torch.as_tensor(white.astype(np.float32))[None, None]
     if white.shape != (video.height, video.width):
         values = F.interpolate(values, size=(video.height, video.width), mode="bilinear", antialias=True)
-    return reduce(values[0, 0] > 0, "(h p) (w q) -> h w", "any", p=sides[0], q=sides[1])
+    return F.max_pool2d(values, sides)[0, 0] > 0
 
 
 def by(size: tuple[int, int]) -> str:

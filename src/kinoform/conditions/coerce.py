@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kinoform.conditions.input_kinds import ReadOptions
+from kinoform.conditions.input_kinds import ReadOptions, pairs_of
 from kinoform.conditions.inputs import InputField, Inputs, by_name
 from kinoform.errors import UsageError, nearest
 
@@ -58,22 +58,19 @@ def _gathered(fields: Iterable[InputField[Any]], values: InputKwargs) -> dict[In
     """Values by field, parts of a field put together; in the order of the fields."""
     named = by_name(fields)
     parts = {name: (item, number) for item in named.values() for name, (number, _) in item.kind.shorthands.items()}
-    found: dict[InputField[Any], Any] = {}
+    result: dict[InputField[Any], Any] = {}
     for name, value in values.items():
         if name not in named and name not in parts:
             raise unknown_input(name, named.values())
         if value is None:
             continue
         if name in named:
-            pairs = value.items() if isinstance(value, Mapping) else value
-            before = found.get(named[name])
-            found[named[name]] = value if before is None else [*before, *pairs]  # type: ignore[misc]
+            before = result.get(named[name])
+            result[named[name]] = value if before is None else [*before, *pairs_of(value)]
         else:
             item, number = parts[name]
-            before = found.get(item, ())
-            pairs = before.items() if isinstance(before, Mapping) else before
-            found[item] = [*pairs, (number, value)]
-    return {item: found[item] for item in named.values() if item in found}
+            result[item] = [*pairs_of(result.get(item, ())), (number, value)]
+    return {item: result[item] for item in named.values() if item in result}
 
 
 def unknown_input(name: str, fields: Iterable[InputField[Any]]) -> UsageError:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from kinoform.errors import UsageError
 from kinoform.numbers import Number, Whole, real_of, whole_of
@@ -37,7 +37,7 @@ class ReadOptions:
     num_frames: Whole | None = None
     fit_mask: bool = False
     end: bool = False
-    others: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    others: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +68,7 @@ class InputKind(Generic[T_co]):
 
         Raises UsageError for words that are no such value.
         """
-        if len(texts) > 1:
-            raise UsageError(f"the {name} is given {len(texts)} times; give it once", code="options_conflict")
-        return texts[0]
+        return _only(texts, name)
 
     def read(self, value: Any, name: str, options: ReadOptions) -> T_co:
         """Return the value of a path, an array or whatever else stands for it. Raises UsageError for anything else."""
@@ -98,7 +96,7 @@ class InputKind(Generic[T_co]):
 
     def restore(self, files: Mapping[str, Path], recorded: object) -> object:
         """Return what `read` takes from what `files` and `record` said. Raises UsageError for what they cannot say."""
-        if recorded is not None or files.keys() != {""}:
+        if recorded is not None or set(files) != {""}:
             raise _not_of_kind(self)
         return files[""]
 
@@ -178,7 +176,7 @@ class NumberedImagesKind(InputKind["Mapping[int, InputImage]"]):
 
     def parse(self, texts: Sequence[Any], name: str) -> object:
         """Return pairs of number and path. Raises UsageError for text that is not NUMBER=FILE."""
-        pairs = []
+        pairs: list[tuple[int, Path]] = []
         for text in texts:
             match = re.fullmatch(r"(-?\d{1,6})=(.+)", str(text))
             if match is None:
@@ -193,7 +191,7 @@ class NumberedImagesKind(InputKind["Mapping[int, InputImage]"]):
         from kinoform.media.coerce import image_of
 
         images: dict[int, InputImage] = {}
-        for given, item in value.items() if isinstance(value, Mapping) else value:
+        for given, item in pairs_of(value):
             number = whole_of(given)
             if number is None:
                 raise UsageError(
@@ -296,7 +294,7 @@ class NumberKind(_PlainKind[float]):
     exclusive: bool = False
 
     def parse(self, texts: Sequence[Any], name: str) -> object:
-        text = InputKind.parse(self, texts, name)
+        text = _only(texts, name)
         try:
             return float(str(text))
         except ValueError as error:
@@ -342,7 +340,7 @@ class FlagKind(_PlainKind[bool]):
     option: ClassVar[Any] = bool
 
     def parse(self, texts: Sequence[Any], name: str) -> object:
-        text = InputKind.parse(self, texts, name)
+        text = _only(texts, name)
         if str(text).lower() not in ("true", "false"):
             raise UsageError(f"the {name} must be true or false, not {text!r}", code="bad_value")
         return str(text).lower() == "true"
@@ -359,6 +357,11 @@ class FlagKind(_PlainKind[bool]):
         return bool(value)
 
 
+def pairs_of(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the pairs of a mapping; other values are pairs already."""
+    return cast("Mapping[Any, Any]", value).items() if isinstance(value, Mapping) else value
+
+
 def check_text(text: object, name: str) -> None:
     """Raise UsageError for control characters (but tab and line ends), lone surrogates, or endless text."""
     if not isinstance(text, str):
@@ -372,6 +375,12 @@ def check_text(text: object, name: str) -> None:
                 f"the {name} holds U+{ord(character):04X} at character {index + 1}; remove it",
                 code="character_not_allowed",
             )
+
+
+def _only(texts: Sequence[Any], name: str) -> Any:
+    if len(texts) > 1:
+        raise UsageError(f"the {name} is given {len(texts)} times; give it once", code="options_conflict")
+    return texts[0]
 
 
 def _not_of_kind(kind: InputKind[Any]) -> UsageError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 from kinoform.conditions.input_kinds import InputKind
 from kinoform.errors import UsageError
@@ -34,12 +34,12 @@ class InputField(Generic[T]):
     phrase: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(self.name)):
             raise UsageError(
                 f"an input is called {self.name!r}; write small letters, digits and _, a letter first",
                 code="input_name_invalid",
             )
-        if not isinstance(self.kind, InputKind):
+        if not isinstance(cast(object, self.kind), InputKind):
             raise UsageError(
                 f"the input {self.name} is of the kind {self.kind!r}; give a value such as ImageKind() or NumberKind()",
                 code="input_kind_unknown",
@@ -129,7 +129,7 @@ def by_name(fields: Iterable[InputField[Any]], reserved: Iterable[str] = ()) -> 
 
     Raises UsageError where two that differ share a name, or one has a `reserved` name.
     """
-    found: dict[str, InputField[Any]] = {}
+    result: dict[str, InputField[Any]] = {}
     taken: dict[str, InputField[Any] | None] = dict.fromkeys(reserved)
     for item in fields:
         for name in sorted(item.names):
@@ -141,5 +141,5 @@ def by_name(fields: Iterable[InputField[Any]], reserved: Iterable[str] = ()) -> 
                     code="input_name_taken",
                 )
             taken[name] = item
-        found[item.name] = item
-    return found
+        result[item.name] = item
+    return result

@@ -55,7 +55,7 @@ def _halved(small: Size, large: Size) -> bool:
 
 def _stretched(frame: UInt8[np.ndarray, "rows columns"], size: Size) -> UInt8[np.ndarray, "height width"]:
     """Resize by the area that each pixel covers: nothing white is lost that covers half of a pixel."""
-    values = torch.from_numpy(frame.astype(np.float32))[None, None]
+    values = torch.as_tensor(frame.astype(np.float32))[None, None]
     return np.rint(F.interpolate(values, size=size, mode="area")[0, 0].numpy()).astype(np.uint8)
 
 

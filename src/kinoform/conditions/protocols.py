@@ -88,10 +88,10 @@ class ConditionerOutput:
     them, so that guidance strengthens what they say.
     """
 
-    context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict)
+    context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict[str, Tensor])
     channels: Latents | None = None
     clean: Bool[Tensor, " l"] | None = None
-    branches: Mapping[str, Any] = field(default_factory=dict)
+    branches: Mapping[str, Any] = field(default_factory=dict[str, Any])
     constraints: LatentConstraints = LatentConstraints()
     dropped_for_cfg: frozenset[str] = frozenset()
 
@@ -162,8 +162,8 @@ class EncodeCost:
     stills: int = 0
     images: int = 0
     held: int = 0
-    context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict)
-    branches: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict[str, Tensor])
+    branches: Mapping[str, Any] = field(default_factory=dict[str, Any])
     prefix_frames: int = 0
     strength: float | None = None
     dropped_for_cfg: frozenset[str] = frozenset()
@@ -196,7 +196,7 @@ def read_options(
     conditioners: Iterable[Conditioner], *, fps: Number, num_frames: Whole, fit_mask: bool = False
 ) -> ReadOptions:
     """Return how inputs of these are read for a video of `num_frames` frames at `fps` frames per second."""
-    if any(isinstance(each, ChoosesFrames) and each.every_frame for each in conditioners):
+    if any(isinstance(item, ChoosesFrames) and item.every_frame for item in conditioners):
         return ReadOptions(fit_mask=fit_mask)
     return ReadOptions(fps=fps, num_frames=num_frames, fit_mask=fit_mask)
 
@@ -207,7 +207,7 @@ def declared(conditioners: Iterable[Conditioner], reserved: Iterable[str] = ()) 
     Raises UsageError where two that differ share a name, one has that of another input of this package, or a
     `reserved` one.
     """
-    fields = tuple(dict.fromkeys(field for each in conditioners for field in each.inputs))
+    fields = tuple(dict.fromkeys(field for conditioner in conditioners for field in conditioner.inputs))
     by_name((*STANDARD_INPUTS, *fields), reserved)
     return fields
 
@@ -228,9 +228,9 @@ class NamesTask(Protocol):
 
 
 def task_of(conditioners: Iterable[Conditioner], inputs: Inputs, video: VideoSize) -> str:
-    """A word for what is made, for the metadata: that of the first conditioner that has one, else t2v or t2i."""
-    words = (each.task(inputs, video) for each in conditioners if isinstance(each, NamesTask))
-    return next((word for word in words if word is not None), "t2i" if video.num_frames == 1 else "t2v")
+    """Return the task for the metadata: that of the first conditioner that names one, else t2v or t2i."""
+    tasks = (item.task(inputs, video) for item in conditioners if isinstance(item, NamesTask))
+    return next((task for task in tasks if task is not None), "t2i" if video.num_frames == 1 else "t2v")
 
 
 def together(parts: Iterable[ConditionerOutput]) -> ConditionerOutput:
@@ -238,17 +238,18 @@ def together(parts: Iterable[ConditionerOutput]) -> ConditionerOutput:
 
     Raises UsageError when two contribute the same.
     """
-    found = ConditionerOutput()
+    result = ConditionerOutput()
     for part in parts:
-        found = ConditionerOutput(
-            context=_union("context source", found.context, part.context),
-            channels=_behind(found.channels, part.channels),
-            clean=_one("clean tokens", found.clean, part.clean),
-            branches=_union("branch", found.branches, part.branches),
-            constraints=_constraints(found.constraints, part.constraints),
-            dropped_for_cfg=found.dropped_for_cfg | part.dropped_for_cfg,
+        channels = [item for item in (result.channels, part.channels) if item is not None]
+        result = ConditionerOutput(
+            context=_union("context source", result.context, part.context),
+            channels=torch.cat(channels, dim=1) if channels else None,
+            clean=_one("clean tokens", result.clean, part.clean),
+            branches=_union("branch", result.branches, part.branches),
+            constraints=_constraints(result.constraints, part.constraints),
+            dropped_for_cfg=result.dropped_for_cfg | part.dropped_for_cfg,
         )
-    return found
+    return result
 
 
 def _constraints(one: LatentConstraints, other: LatentConstraints) -> LatentConstraints:
@@ -268,11 +269,6 @@ def _union(what: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[
             code="conditioners_conflict",
         )
     return {**one, **other}
-
-
-def _behind(one: Latents | None, other: Latents | None) -> Latents | None:
-    given = [each for each in (one, other) if each is not None]
-    return torch.cat(given, dim=1) if given else None
 
 
 def _one(what: str, one: Any, other: Any) -> Any:

@@ -67,7 +67,7 @@ def check_shows(references: Iterable[InputImage]) -> None:
 
 def signal(frames: UInt8[np.ndarray, "n height width 3"]) -> Float[Tensor, "n 3 height width"]:
     """Pixels in [-1, 1], float32."""
-    return rearrange(signed(torch.from_numpy(frames.copy())), "n height width c -> n c height width")
+    return rearrange(signed(torch.as_tensor(np.array(frames, order="C"))), "n height width c -> n c height width")
 
 
 def fitted(

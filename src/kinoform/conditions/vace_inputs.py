@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kinoform.conditions.clip_checks import WHITE, by
 from kinoform.conditions.inputs import Inputs
@@ -73,8 +74,9 @@ def between(first: InputVideo, second: InputVideo, *, frames: int, reference_ima
 
 
 def _joined(like: InputVideo, parts: list[InputVideo | int], reference_images: References) -> Inputs:
-    """Videos, which stay, and numbers of frames that are to be made."""
-    frames, mask = [], []
+    """Join videos, which stay, and numbers of frames that are to be made."""
+    frames: list[NDArray[np.uint8]] = []
+    mask: list[NDArray[np.uint8]] = []
     for part in parts:
         made = not isinstance(part, InputVideo)
         shown = np.full((int(part), *like.size, 3), GREY, np.uint8) if made else part.frames

@@ -131,7 +131,8 @@ def packed(
 
 
 def _covering(frame: UInt8[np.ndarray, "rows columns c"], size: Size) -> UInt8[Tensor, "c height width"]:
-    values = torch.from_numpy(frame.copy()).movedim(2, 0)  # strangers' arrays may be read-only or run backwards
+    # A copy: strangers' arrays may be read-only or run backwards.
+    values = torch.as_tensor(np.array(frame, order="C")).movedim(2, 0)
     (height, width), (rows, columns) = size, frame.shape[:2]
     if (rows, columns) == size:
         return values

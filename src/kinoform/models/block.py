@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinoform.errors import UsageError
 from kinoform.models.attention.full import Full
 from kinoform.models.linear import Linear, entering
 from kinoform.models.norm import RMSNorm
@@ -35,6 +37,12 @@ class FullBlock:
     """Block of the released models: x + gate * self_attention; + cross_attention; + gate * feed_forward."""
 
     attention: AttentionScheme = field(default_factory=Full)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attention, type) or not isinstance(cast(object, self.attention), AttentionScheme):
+            raise UsageError(
+                f"attention={self.attention!r} is no attention scheme; give one as Full()", code="wrong_type"
+            )
 
     @property
     def modulation_rows(self) -> int:

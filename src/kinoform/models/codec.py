@@ -124,18 +124,18 @@ def _either(values: list[int]) -> str:
 
 def encode_video(codec: Codec, chunks: Iterable[Pixels]) -> Latents:
     """Encode a video that arrives in chunks to latents [b, c, f, h, w]; only one chunk of pixels is ever held."""
-    history, found = None, []
+    history, result = None, list[Latents]()
     for chunk in chunks:
         latents, history = codec.encode(chunk, history)
-        found.append(latents)
+        result.append(latents)
         history = given_up(history)
-    return torch.cat(found, dim=2)
+    return torch.cat(result, dim=2)
 
 
 def decode_video(codec: Codec, latents: Latents, chunk: int = 1) -> Iterator[Pixels]:
     """Decode `latents` to pixels, yielding `chunk` latent frames at a time, at constant memory."""
     history = None
-    for part in latents.split(chunk, dim=2):
+    for part in torch.split(latents, chunk, dim=2):
         pixels, history = codec.decode(part, history)
         yield pixels
         history = given_up(history)
@@ -148,7 +148,7 @@ def given_up(history: Any) -> Any:
 
 def to_signed(frames: UInt8[np.ndarray, "b t height width 3"]) -> Pixels:
     """Frames as codecs take them: 0..255 to [-1, 1], channels first, on the CPU."""
-    return signed(torch.from_numpy(frames)).movedim(-1, 1)
+    return signed(torch.as_tensor(frames)).movedim(-1, 1)
 
 
 def signed(values: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

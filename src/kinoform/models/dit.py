@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kinoform.errors import UsageError
 from kinoform.models.block import FullBlock
 from kinoform.models.context import TextContext
-from kinoform.models.linear import Linear
+from kinoform.models.linear import Linear, named_modules
 from kinoform.models.protocols import (
     Alone,
     Block,
@@ -72,6 +72,8 @@ class DiTSpec:
             raise UsageError(
                 f"dim {self.dim} does not give {self.heads} heads of an even width", code="spec_not_divisible"
             )
+        if isinstance(self.block, type) or not isinstance(cast(object, self.block), BlockSpec):
+            raise UsageError(f"block={self.block!r} is no kind of block; give one as FullBlock()", code="wrong_type")
         if self.in_channels < self.out_channels:
             raise UsageError(
                 f"in_channels {self.in_channels} is less than the {self.out_channels} that are denoised",
@@ -205,7 +207,7 @@ class DiT(nn.Module):
         """
         for module in self.modules():
             if isinstance(module, Block):
-                cast(nn.Module, module).compile(*args, **options)
+                cast(Any, module).compile(*args, **options)
 
     def _begin(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> tuple[Stream, dict[str, Any]]:
         """Embed, let branches open, and run the part of block 0 that does not read the context."""
@@ -255,7 +257,7 @@ class DiT(nn.Module):
         index = None
         levels = timesteps[:, None]
         if timesteps.dim() == 2:
-            distinct, index = torch.unique(timesteps, return_inverse=True)
+            distinct, index = _distinct(timesteps)
             levels = distinct[None]
         embedding = self.time_embedding(sinusoid(levels.float(), self.spec.frequency_width))
         rows = self.time_projection(embedding).unflatten(-1, (-1, self.spec.dim))
@@ -317,6 +319,11 @@ def concatenated(tokens: Mapping[str, Tensor], sources: Sequence[ContextSpec]) -
     return result
 
 
+def _distinct(timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distinct timesteps and, for each token, the index of its own."""
+    return torch.unique(timesteps, return_inverse=True)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
 def at_rest(timesteps: Tensor, clean: Bool[Tensor, " l"] | None) -> Tensor:
     """Timesteps [b] or [b, l] as they are or, where some tokens are clean, [b, l] with these at 0."""
     if clean is None:
@@ -338,8 +345,8 @@ def initialise(model: DiT, generator: torch.Generator) -> None:
     normal(0.02), the time projection Xavier; head and its gates: zero; modulation: normal / sqrt(d). Branches keep the
     weights that they were built with, so that one whose last layer is zero starts without effect.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, Linear) and not name.startswith("branches."):
+    for name, module in named_modules(model, Linear):
+        if not name.startswith("branches."):
             nn.init.zeros_(module.bias)
             if name.startswith(("context.text.", "time_embedding.")):
                 nn.init.normal_(module.weight, std=0.02, generator=generator)

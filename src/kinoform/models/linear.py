@@ -1,9 +1,14 @@
 """A linear layer that takes its input in any dtype and computes in that of its weight."""
 
+from collections.abc import Iterator
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from kinoform.ops.cpu import linear
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Linear(nn.Linear):
@@ -18,7 +23,14 @@ class Linear(nn.Linear):
         return linear(input.to(self.weight.dtype), self.weight, self.bias)
 
 
+def named_modules(model: nn.Module, kind: type[Module]) -> Iterator[tuple[str, Module]]:
+    """Yield the modules of a kind, by their names in the model."""
+    for name, module in model.named_modules():  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if isinstance(module, kind):
+            yield str(name), module  # pyright: ignore[reportUnknownArgumentType]
+
+
 def entering(x: Tensor, *layers: Linear) -> Tensor:
-    """x as all of these layers would cast it, cast once; as it is where they compute in several dtypes."""
+    """Cast x once as all of these layers would; leave it where they compute in several dtypes."""
     kinds = {layer.computes for layer in layers}
     return x.to(kinds.pop()) if len(kinds) == 1 else x

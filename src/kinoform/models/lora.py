@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from kinoform.errors import NonFiniteError, UsageError, nearest
-from kinoform.models.linear import Linear
+from kinoform.models.linear import Linear, named_modules
 from kinoform.models.lora_linear import Adapted, AdaptedPacked, Adapter, device_of, linear_layers
 from kinoform.models.packed import PackedLinear
 
@@ -69,7 +69,7 @@ def attach(model: Module, spec: LoRASpec, *, name: str = "lora", generator: torc
     pattern chooses nothing, and as `with_adapters` does.
     """
     alpha = float(spec.rank) if spec.alpha is None else spec.alpha
-    layers, adapters = linear_layers(model), {}
+    layers, adapters = linear_layers(model), dict[str, Adapter]()
     for place in chosen(model, spec.patterns):
         layer = layers[place]
         down = nn.init.kaiming_uniform_(torch.empty(spec.rank, layer.in_features), a=5**0.5, generator=generator)
@@ -115,7 +115,7 @@ def bare(model: Module) -> Module:
         if isinstance(layer, PackedLinear):
             plain = PackedLinear(layer.rows, layer.packing, layer.bias, layer.dtype)
         else:
-            plain = Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+            plain = Linear(layer.in_features, layer.out_features, bias=False, device="meta")
             plain.weight, plain.bias = layer.weight, layer.bias
         found.set_submodule(place, plain.train(layer.training))
     return found
@@ -216,7 +216,7 @@ def _groups(layers: Mapping[str, Linear]) -> set[str]:
 
 
 def _adapted(model: nn.Module) -> dict[str, Adapted]:
-    return {name: each for name, each in model.named_modules() if isinstance(each, Adapted)}
+    return dict(named_modules(model, Adapted))
 
 
 def _sharing(model: Module) -> Module:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from kinoform.errors import NonFiniteError
-from kinoform.models.linear import Linear
+from kinoform.models.linear import Linear, named_modules
 from kinoform.models.packed import PackedLinear
 from kinoform.ops.cpu import linear
 
@@ -72,15 +72,15 @@ class Adapted(Linear):
         self.adapters, self.kept = nn.ModuleDict(), ()
 
     def forward(self, input: Tensor) -> Tensor:
-        found = super().forward(input)
+        result = super().forward(input)
         if not self.kept:
             for adapter in self.named().values():
                 if adapter.counts:
-                    found = found + adapter(input.to(found.dtype))
-        return found
+                    result = result + adapter(input.to(result.dtype))
+        return result
 
     def named(self) -> dict[str, Adapter]:
-        return {name: each for name, each in self.adapters.items() if isinstance(each, Adapter)}
+        return {name: adapter for name, adapter in self.adapters.items() if isinstance(adapter, Adapter)}
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -110,7 +110,7 @@ class AdaptedPacked(Adapted, PackedLinear):
 def linear_layers(model: nn.Module) -> dict[str, Linear]:
     """The layers that may have adapters, by canonical name, in the order of the model."""
     kinds = (Linear, PackedLinear, Adapted, AdaptedPacked)
-    return {name: each for name, each in model.named_modules() if isinstance(each, Linear) and type(each) in kinds}
+    return {name: layer for name, layer in named_modules(model, Linear) if type(layer) in kinds}
 
 
 def device_of(layer: Linear) -> torch.device:

@@ -24,5 +24,5 @@ class _WithoutDrawing(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        given = kwargs or {}
+        given: dict[str, Any] = kwargs or {}
         return given["tensor"] if func is nn.init.normal_ else func(*args, **given)

@@ -107,28 +107,20 @@ class Stream:
 
     def split(self) -> Stream:
         """Take this rank's share of everything that has one entry per token."""
-        index = self.modulation.index
-        if index is not None:
-            index = self.mesh.split(index, 1)
-        return replace(
-            self,
-            tokens=self.mesh.split(self.tokens, 1),
-            start=self.mesh.split(self.start, 1),
-            rotary=Rotary(self.mesh.split(self.rotary.cos, 0), self.mesh.split(self.rotary.sin, 0)),
-            modulation=replace(self.modulation, index=index),
-        )
+        return self._along_tokens(self.mesh.split)
 
     def gather(self) -> Stream:
-        """The inverse of `split`."""
+        """Undo `split`."""
+        return self._along_tokens(self.mesh.gather)
+
+    def _along_tokens(self, change: Callable[[Tensor, int], Tensor]) -> Stream:
         index = self.modulation.index
-        if index is not None:
-            index = self.mesh.gather(index, 1)
         return replace(
             self,
-            tokens=self.mesh.gather(self.tokens, 1),
-            start=self.mesh.gather(self.start, 1),
-            rotary=Rotary(self.mesh.gather(self.rotary.cos, 0), self.mesh.gather(self.rotary.sin, 0)),
-            modulation=replace(self.modulation, index=index),
+            tokens=change(self.tokens, 1),
+            start=change(self.start, 1),
+            rotary=Rotary(change(self.rotary.cos, 0), change(self.rotary.sin, 0)),
+            modulation=replace(self.modulation, index=None if index is None else change(index, 1)),
         )
 
 

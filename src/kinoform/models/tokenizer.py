@@ -67,7 +67,7 @@ class Tokenizer:
             )
         ids = torch.full((len(prompts), length), self.pad)
         mask = torch.zeros(len(prompts), length, dtype=torch.bool)
-        lost, unknown = [], []
+        lost, unknown = list[int](), list[tuple[str, ...]]()
         for row, prompt in enumerate(prompts):
             check_encodable(prompt)
             pieces = self.split(clean(prompt))
@@ -134,7 +134,7 @@ def build_word_tokenizer(words: Sequence[str]) -> tokenizers.Tokenizer:
     built.normalizer = normalizers.Lowercase()
     built.pre_tokenizer = splitter
     built.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, vocabulary[END])])
-    built.add_special_tokens([PAD, END, UNKNOWN])
+    built.add_special_tokens([PAD, END, UNKNOWN])  # pyright: ignore[reportUnknownMemberType]
     return built
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import nn
 
 from kinoform.models.shortcut import LinearShortcut
@@ -138,7 +139,7 @@ def averaged(x: Frames, channels: int, time: int, side: int) -> Changed:
     x = F.pad(x, (0, 0, 0, 0, -x.shape[2] % time, 0))
     groups = x.shape[1] * time * side * side // channels
     parts = rearrange(x, "b c (t ft) (h fh) (w fw) -> b (c ft fh fw) t h w", ft=time, fh=side, fw=side)
-    return reduce(parts, "b (c g) t h w -> b c t h w", "mean", g=groups)
+    return torch.mean(rearrange(parts, "b (c g) t h w -> b c g t h w", g=groups), dim=2)
 
 
 def repeated(x: Frames, channels: int, time: int, side: int, *, first: bool) -> Changed:

@@ -79,7 +79,7 @@ class CausalConv3d(nn.Conv3d):
     """A 3x3x3 convolution of frames with two in front, as `Memory.padded` puts them there: it sees no later frame."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3, padding=(0, 1, 1))
+        super().__init__(inputs, outputs, 3, padding=(0, 1, 1))  # pyright: ignore[reportUnknownMemberType]
 
 
 def _blank(x: Frames, frames: int) -> Changed:
