@@ -101,5 +101,5 @@ def plan() -> Plan:
 
 def inner_kernels(name: str, parameter: Tensor) -> bool:
     """Take the decoder's kernels but those at its ends and at the linear codec's pixels."""
-    ends = (".conv_in.", ".conv_out.", ".conv_linear.")
+    ends = (".conv_in.", ".conv_out.", ".conv_linear.", ".gate")
     return name.startswith("decoder.") and parameter.ndim >= 4 and not any(end in name for end in ends)

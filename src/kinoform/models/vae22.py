@@ -192,6 +192,7 @@ class Decoder22(nn.Module):
         self.norm_out = ChannelNorm(widths[-1], 3)
         self.conv_out = CausalConv3d(widths[-1], 3 * PIXELS**2)
         self.conv_linear = CausalConv3d(3 * PIXELS**2, widths[-2]) if spec.linear else None
+        self.gate = nn.Parameter(torch.zeros(widths[-2], 1, 1, 1)) if spec.linear else None
 
     def forward(self, x: Frames, past: Past, linear: Changed | None = None) -> tuple[Changed, Past]:
         """Return the pixels of latent features; `linear` are those of a linear codec, to which they are added."""
@@ -199,8 +200,8 @@ class Decoder22(nn.Module):
         x = self.conv_in(memory.padded(x.contiguous()))
         for layer in (*self.middle, *self.levels[:-1]):
             x = layer(x, memory)
-        if self.conv_linear is not None and linear is not None:
-            x = x + self.conv_linear(memory.padded(_merged(linear)))
+        if self.conv_linear is not None and self.gate is not None and linear is not None:
+            x = self.gate * x + self.conv_linear(memory.padded(_merged(linear)))
         x = self.levels[-1](x, memory)
         x = self.conv_out(memory.padded(F.silu(self.norm_out(x), inplace=True)))
         pixels = rearrange(x, "b (c r q) t h w -> b c t (h q) (w r)", q=PIXELS, r=PIXELS)

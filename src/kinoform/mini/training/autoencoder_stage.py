@@ -15,8 +15,8 @@ from kinoform.conditions.protocols import VideoSize
 from kinoform.mini.training.dataset import Videos
 from kinoform.models.shortcut import REACH, LinearShortcut, video_patches
 from kinoform.models.vae import VAE, VAESpec
-from kinoform.models.vae22 import VAE22, Decoder22, VAE22Spec
-from kinoform.models.vae_blocks import CausalConv3d, FrameAttention, ResidualBlock
+from kinoform.models.vae22 import VAE22, VAE22Spec
+from kinoform.models.vae_blocks import CausalConv3d, ResidualBlock
 from kinoform.ops.drawing import seeded
 from kinoform.ops.flops import count_flops
 from kinoform.training.rng import step_generator
@@ -138,8 +138,6 @@ def new_autoencoder(config: AutoencoderConfig) -> VAE | VAE22:
     for module in vae.modules():
         if isinstance(module, ResidualBlock):
             module.conv2.weight.data *= 0.3
-    if isinstance(vae, VAE22) and vae.spec.linear:
-        _soften(vae.decoder)
     if vae.shortcut is not None:
         fit_shortcut(vae.shortcut, lambda: _fitting_videos(config), noise=config.noise)
         vae.shortcut.requires_grad_(False)
@@ -147,15 +145,6 @@ def new_autoencoder(config: AutoencoderConfig) -> VAE | VAE22:
         if vae.encoder is not None:
             _silence(vae.encoder.conv_out)
     return vae
-
-
-def _soften(decoder: Decoder22) -> None:
-    """Let what comes from the levels below begin at a tenth of what the linear codec's pixels give to the last one."""
-    below = nn.ModuleList([decoder.middle, *decoder.levels[:-1]])
-    blocks = [module.conv2 for module in below.modules() if isinstance(module, ResidualBlock)]
-    attention = [module.proj for module in below.modules() if isinstance(module, FrameAttention)]
-    for layer in (decoder.conv_in, *blocks, *attention):
-        layer.weight.data *= 0.1
 
 
 def _silence(conv: CausalConv3d) -> None:
