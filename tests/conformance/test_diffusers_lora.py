@@ -80,7 +80,7 @@ def test_what_diffusers_saves_is_read(saved: str, tmp_path: Path) -> None:
     torch.manual_seed(5)
     base = tiny_transformer(KINDS["t2v"])
     other, asked = judge(tmp_path, "t2v", base), question(KINDS["t2v"], 999.0)
-    alpha = RANK if saved == "pipeline" else ALPHA  # without metadata alpha is lost, there as here
+    alpha: Any = RANK if saved == "pipeline" else ALPHA  # without metadata alpha is lost, there as here
     other.add_adapter(
         LoraConfig(
             r=RANK, lora_alpha=alpha, target_modules=MODULES, init_lora_weights=False,

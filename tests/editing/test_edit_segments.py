@@ -23,11 +23,11 @@ def check(num_frames: int, length: int, overlap: int | None) -> None:
     assert found[0].start == 0 and found[-1].stop == num_frames
     for span in found:
         assert span.length <= length and span.length % 4 == 1
-        assert span.places()[: span.stop - span.start] == list(range(span.start, span.stop))
-        assert set(span.places()[span.stop - span.start :]) <= {num_frames - 1}
+        assert span.source_indices()[: span.stop - span.start] == list(range(span.start, span.stop))
+        assert set(span.source_indices()[span.stop - span.start :]) <= {num_frames - 1}
     for one, other in pairwise(found):
         assert other.shared == one.stop - other.start >= (overlap or length // 4)
-        assert other.held(4) % 4 == 1 and 0 <= other.shared - other.held(4) < 4
+        assert other.kept(4) % 4 == 1 and 0 <= other.shared - other.kept(4) < 4
 
 
 def test_no_more_spans_are_made_than_needed() -> None:

@@ -15,10 +15,11 @@ from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.evaluation.benchmark import ModelUnderTest, benchmark
 from kinoform.evaluation.case import Case, rendered
-from kinoform.evaluation.evaluate import INPUT_TASKS, evaluate, input_tasks
+from kinoform.evaluation.evaluate import evaluate, input_tasks
 from kinoform.evaluation.generate import Generated, generated, in_place, redrawn
 from kinoform.evaluation.metrics import CaseMetrics
 from kinoform.evaluation.result import judge
+from kinoform.evaluation.tasks import INPUT_TASKS
 from kinoform.loading.additions import with_additions
 from kinoform.media.video import Video
 from kinoform.mini import adapters as mini_adapters

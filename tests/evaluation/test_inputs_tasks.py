@@ -8,9 +8,8 @@ import pytest
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.evaluation.case import Case, Task, rendered
-from kinoform.evaluation.evaluate import INPUT_TASKS
 from kinoform.evaluation.result import judge
-from kinoform.evaluation.tasks import prompt_tasks, starting_alike
+from kinoform.evaluation.tasks import INPUT_TASKS, prompt_tasks, starting_alike
 from kinoform.world.caption import SHAPE_PHRASES, words
 from kinoform.world.palette import BACKGROUND_COLOURS, OBJECT_COLOURS
 from kinoform.world.parse import parse

@@ -89,7 +89,7 @@ def test_a_training_sees_what_a_request_gives(name: str) -> None:
     for kind, sample in samples(name).items():
         asked = requested(name, sample, as_arrays(sample.inputs))
         assert asked.video == PLANS[name].video, kind
-        assert same(stage(name).given(sample), encoded(asked)), kind
+        assert same(stage(name).encode_inputs(sample), encoded(asked)), kind
         rows = encode_prompts(base().parts, [asked], MACHINE, lambda progress: None)[0][0]
         assert torch.equal(stage(name)._frozen.rows([sample.prompt]), rows), kind
 
@@ -98,18 +98,18 @@ def test_a_training_sees_what_a_request_gives(name: str) -> None:
 def test_a_training_sees_what_files_give(name: str, tmp_path: Path) -> None:
     sample = samples(name)[max(samples(name), key=len)]
     asked = requested(name, sample, from_files(sample.inputs, tmp_path))
-    assert same(stage(name).given(sample), encoded(asked))
+    assert same(stage(name).encode_inputs(sample), encoded(asked))
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
     """Groups of those that fill the same doors alike; nothing is lost between them."""
     trained, drawn = stage(name), PLANS[name].samples.draw(0, 2, PLANS[name].video)
-    wanted = [list(doors(trained.given(sample))) for sample in drawn]
+    wanted = [list(doors(trained.encode_inputs(sample))) for sample in drawn]
     found = []
     for group in trained.batch(0):
         count = len(group.x)
-        found += [[each[place : place + 1] for each in doors(group.given)] for place in range(count)]
+        found += [[each[place : place + 1] for each in doors(group.condition)] for place in range(count)]
         assert group.share == count / 2
     assert len(found) == len(wanted) == 2
     for one in wanted:

@@ -1,11 +1,10 @@
 import pytest
 import torch
 
-from kinoform.solvers.levels import noised
+from kinoform.solvers.levels import noised, shifted
 from kinoform.training.objective import (
     LevelSampling,
     flow_matching_loss,
-    shifted,
     shifted_uniform,
     timesteps,
     velocity_target,
