@@ -3,9 +3,12 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "src" / "kinoform"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "kinoform"
+FOLDERS = (PACKAGE, ROOT / "benchmarks", ROOT / "examples")
 
 FORBIDDEN = """
     after and anything as at because before both but by either everything for from how if in into it its like no none
@@ -15,17 +18,17 @@ FORBIDDEN = """
 """First words with which no docstring begins: it names what the thing is, or what the function does."""
 
 
-def public(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield line and docstring of a module and of the public classes and functions in it, methods included."""
-    if text := ast.get_docstring(tree):
-        yield 1, text
-    nodes: list[ast.AST] = [tree]
-    while nodes:
-        for node in ast.iter_child_nodes(nodes.pop()):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name[0] != "_":
-                nodes.append(node)
-                if text := ast.get_docstring(node):
-                    yield node.lineno, text
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and docstring of a module, of its classes and functions, private ones too, and of constants."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if text := ast.get_docstring(node):
+            yield getattr(node, "lineno", 1), text
+        for before, after in pairwise(node.body):
+            match after:
+                case ast.Expr(value=ast.Constant(value=str(text))) if isinstance(before, ast.Assign | ast.AnnAssign):
+                    yield after.lineno, text
 
 
 def test_a_class_name_has_one_meaning():
@@ -37,13 +40,13 @@ def test_a_class_name_has_one_meaning():
 
 
 def test_docstrings_begin_with_a_verb_or_the_thing():
-    paths = sorted(PACKAGE.rglob("*.py"))
+    paths = [path for folder in FOLDERS for path in sorted(folder.rglob("*.py"))]
     forbidden = FORBIDDEN.split()
-    found = [(path, line, text) for path in paths for line, text in public(ast.parse(path.read_text(encoding="utf-8")))]
-    assert len(found) > 1500
+    every = [(path, *item) for path in paths for item in docstrings(ast.parse(path.read_text(encoding="utf-8")))]
+    assert len(every) > 2500
     wrong = [
-        f"{path.relative_to(PACKAGE)}:{line}: {text.splitlines()[0]}"
-        for path, line, text in found
+        f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        for path, line, text in every
         if text.split()[0].strip("`\"'.,:;()").lower() in forbidden
     ]
     assert not wrong, "\n".join(wrong)

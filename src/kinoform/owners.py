@@ -25,7 +25,7 @@ def at_work(tag: str) -> bool:
 
 
 def _lives(tag: str) -> bool | None:
-    """Whether the process of a tag lives; None where nobody here can tell."""
+    """Tell whether the process of a tag lives; None where nobody here can tell."""
     machine, process, _ = tag.split("-")
     if machine != _machine() or os.name == "nt":  # os.kill, which only asks elsewhere, ends a process of Windows
         return None
@@ -39,7 +39,7 @@ def _lives(tag: str) -> bool | None:
 
 
 def _machine() -> str:
-    """This machine and, in a container, its own numbering of processes."""
+    """Name this machine and, in a container, its own numbering of processes."""
     try:
         numbering = os.readlink("/proc/self/ns/pid")
     except OSError:

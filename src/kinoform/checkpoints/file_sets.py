@@ -261,7 +261,7 @@ def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _is_weights(name: str) -> bool:
-    """Whether the name is one of weights; of `.bin`, which anything may be called, only those of transformers."""
+    """Tell whether the name is one of weights; of `.bin`, which anything may be called, only those of transformers."""
     suffix = Path(name).suffix.lower()
     return suffix in WEIGHT_SUFFIXES and (suffix != ".bin" or "pytorch_model" in name)
 

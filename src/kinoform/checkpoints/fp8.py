@@ -165,7 +165,7 @@ def _check_format(tensors: Mapping[str, Stored], module: str, settings: Mapping[
 
 
 def _is_marked(tensors: Mapping[str, Stored]) -> bool:
-    """Whether the marker is there. Raises WeightsError for one of another shape."""
+    """Tell whether the marker is there. Raises WeightsError for one of another shape."""
     marker = tensors.get(MARKER)
     if marker is not None and marker.shape not in ((0,), (2,)):
         raise WeightsError(

@@ -237,7 +237,7 @@ def _entry(path: Path, name: str, value: object) -> Entry:
 
 
 def _numbers(values: object) -> bool:
-    """Whether this is a short list of whole numbers that a file could hold."""
+    """Tell whether this is a short list of whole numbers that a file could hold."""
     if not isinstance(values, list) or len(values) > MAX_DIMS:
         return False
     return all(type(value) is int and 0 <= value < MAX_NUMBER for value in values)

@@ -26,7 +26,7 @@ ENTRY = 256
 """Bytes that a tensor takes in a header besides its name, generously."""
 
 METADATA = {"format": "pt"}
-"""Without it transformers refuses a file."""
+"""Metadata without which transformers refuses a file."""
 
 Wrote = Callable[[int], None]
 """Called with the bytes just written."""

@@ -21,7 +21,7 @@ from kinoform.models.codec import Pixels
 from kinoform.ops.patch import Patch
 
 WHITE = 128
-"""From this value on a mask is white."""
+"""Value from which on a mask is white."""
 
 
 def legal_length(clip: InputVideo, asked: VideoSize, units: Units) -> int:

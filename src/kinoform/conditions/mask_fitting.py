@@ -49,7 +49,7 @@ def _large(mask: Mask, video: InputVideo, *, fit: bool) -> Values:
 
 
 def _halved(small: Size, large: Size) -> bool:
-    """Whether one is half as large as the other, odd sides rounded in either direction."""
+    """Tell whether one is half as large as the other, odd sides rounded in either direction."""
     return all(abs(2 * one - other) <= 1 for one, other in zip(small, large, strict=True))
 
 

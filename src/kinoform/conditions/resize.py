@@ -21,7 +21,7 @@ Size = tuple[int, int]
 """(height, width) in pixels."""
 
 NOISE = 8
-"""By less than this the values of one colour differ, where a camera or a codec was at work."""
+"""Difference below which the values of one colour lie, where a camera or a codec was at work."""
 
 FLOATS = 8
 """Bytes held for a byte of an image while it is resized: as float32, and once more in another order."""

@@ -12,7 +12,7 @@ from kinoform.conditions.protocols import Units
 from kinoform.errors import UsageError
 
 OVERLAP_DIVISOR = 4
-"""By default two segments share at least a fourth of one."""
+"""Share of a segment that two have in common at least, by default: a fourth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

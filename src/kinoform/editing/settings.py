@@ -14,7 +14,7 @@ MAX_MARGIN = 100.0
 MAX_OVERLAP = 100_000
 
 GROW_DIVISOR, FEATHER_DIVISOR = 64, 32
-"""By default a mask grows by 1/64 of a video's shorter side, and is feathered by 1/32."""
+"""Shares of a video's shorter side by which a mask grows (1/64) and is feathered (1/32) by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

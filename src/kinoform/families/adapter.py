@@ -19,7 +19,7 @@ from kinoform.families.family import ADAPTER, Family
 
 MARK, FORMAT = "kinoform_adapter", "1"
 DOWN, UP = ".adapter.down", ".adapter.up"
-"""What stands behind the name of a changed layer: its change is up @ down."""
+"""Endings behind the name of a changed layer, whose change is up @ down."""
 
 LONGEST = {"base": 100, "base_hash": 16, "recipe": 256, "channels": 10_000, "made": 1_000_000}
 FORMS = {"base": r"[\w.:-]+", "base_hash": "[0-9a-f]{16}", "recipe": r"[\w.]+:\w+"}

@@ -50,7 +50,7 @@ from kinoform.models.packed import PackedLinear
 SUFFIX = ".safetensors"
 ADDED = "patch_embedding.added"
 NAME = "adapter"
-"""What the changes of packed layers are called in the model, into which nothing can be merged."""
+"""Name of the changes of packed layers in the model, into which nothing can be merged."""
 
 LISTED, SHOWN = 3, 200
 

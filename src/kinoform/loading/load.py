@@ -133,7 +133,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _check_values(checkpoint: Checkpoint, name: str, stored: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a sample has any value but zero."""
+    """Tell whether a sample has any value but zero."""
     values = sample(stored).float()
     if not values.to(dtype).isfinite().all():
         file = checkpoint.tensors[name].file

@@ -33,7 +33,7 @@ from kinoform.solvers.experts import PerExpert, check_per_expert, of_expert
 SUFFIX = ".safetensors"
 SAMPLED_ROWS = 64
 USUAL = (1e-5, 0.5)
-"""Of ||change|| / ||W||. Below it nothing is seen, above it the change buries what the model knew."""
+"""Bounds of ||change|| / ||W||: below nothing is seen, above the change buries what the model knew."""
 
 
 def with_loras(

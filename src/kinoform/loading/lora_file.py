@@ -32,7 +32,7 @@ WIDEST = "blocks.0.self_attention.q"
 PARAMETERS = (".weight", ".bias", ".modulation", ".positions")
 
 Sizes = Mapping[str, tuple[int, int]]
-"""What a layer gives and takes, by its canonical name."""
+"""Numbers that a layer gives and takes, by its canonical name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

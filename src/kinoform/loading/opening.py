@@ -90,7 +90,7 @@ def _part(found: FoundModel, part: str, transformer: OpenedPart[DiTSpec], openin
 
 
 def _of_transformers(folder: Path) -> bool:
-    """Whether the settings are those of a part in transformers' layout, which has a model_type too."""
+    """Tell whether the settings are those of a part in transformers' layout, which has a model_type too."""
     return "architectures" in settings_in(folder / CONFIG)
 
 

@@ -36,7 +36,7 @@ FORMAT = 1
 TRANSFORMER, CODEC, TEXT_ENCODER, IMAGE_ENCODER = "transformer", "autoencoder", "text_encoder", "image_encoder"
 
 HOLDS = "*.[sj][as][fo][en]*"
-"""Both *.safetensors and *.json: a folder with anything else in it is never replaced."""
+"""Pattern of *.safetensors and *.json: a folder with anything else in it is never replaced."""
 
 HASHED = 64_000_000
 

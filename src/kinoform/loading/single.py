@@ -88,7 +88,7 @@ def _fitting(candidates: list[Path], part: str, spec: DiTSpec, opening: Opening,
 
 
 def _fits(part: str, spec: Any, transformer: DiTSpec) -> bool:
-    """Whether the transformer reads what the part makes, as far as widths tell."""
+    """Tell whether the transformer reads what the part makes, as far as widths tell."""
     if part == "codec":
         return spec.channels == transformer.out_channels
     stream = "text" if part == "text_encoder" else "image"

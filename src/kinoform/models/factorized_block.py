@@ -22,7 +22,7 @@ SPACE, FEED_FORWARD, TIME = 0, 3, 6
 
 ROWS = 9
 TIME_ATTENTION = ".time_attention."
-"""In the names of parameters that only factorized blocks have."""
+"""Part of the names of parameters that only factorized blocks have."""
 
 SPATIAL, TEMPORAL = WithinFrames(), WithinPlaces()
 

@@ -127,7 +127,7 @@ class UpLevel(Layer):
 
 
 def _factors(resample: Layer | None, in_time: type[Layer]) -> tuple[int, int]:
-    """By how much a level changes the length in time, and along the sides."""
+    """Return the factors by which a level changes the length in time, and along the sides."""
     return 2 if isinstance(resample, in_time) else 1, 1 if resample is None else 2
 
 

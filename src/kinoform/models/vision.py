@@ -22,7 +22,7 @@ from kinoform.ops.norm import layer_norm
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of red, green and blue in 0..1, over the images that CLIP was trained with."""
+"""Mean and deviation of red, green and blue in 0..1, over the images that CLIP was trained with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ empty = partial(torch.empty, device=META)
 
 @no_type_check
 def _pointwise(*args: Any, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
-    """As large as all tensors broadcast, in the dtype to which they are promoted, in the layout of one so large."""
+    """Make a tensor as large as all broadcast, of the dtype they are promoted to, in the layout of one so large."""
     values = [item for item in (*args, *options.values()) if isinstance(item, Tensor | int | float)]
     tensors = [item for item in values if isinstance(item, Tensor)]
     shape = tensors[0].shape

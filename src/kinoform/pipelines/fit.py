@@ -18,13 +18,13 @@ from kinoform.plan.memory import Needs, Peak, needs
 from kinoform.plan.workload import Sizes, Workload, adapted_specs
 
 SIGNS = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
-"""How PyTorch's allocators say it where they have no type for it."""
+"""Messages of PyTorch's allocators where they have no type for it."""
 
 SURE = 0.8
 """The share of a predicted peak that is certain: predictions are within 15 %, and nothing that fits is refused."""
 
 LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Where Linux says how much a container may use."""
+"""Files in which Linux says how much a container may use."""
 
 LESS = "make the video smaller or shorter, or choose another --dtype or --device"
 

@@ -219,7 +219,7 @@ class Pipeline:
         }
 
     def _added(self) -> dict[str, object]:
-        """What the recipe puts onto the model of the weights, and where that recipe is."""
+        """Describe what the recipe puts onto the model of the weights, and where that recipe is."""
         additions = self.recipe.additions
         if additions is None:
             return {}

@@ -53,7 +53,7 @@ def tensors(sizes: Sizes, workload: Workload, run: DenoiseRun, dtype: torch.dtyp
 
 
 def _encoded(sizes: Sizes, workload: Workload, network: str) -> Iterator[TensorPlan]:
-    """What the encoders of videos and images take; a number of them where there are several."""
+    """Arguments of the encoders of videos and images; a number of them where there are several."""
     costs, size = estimates(sizes, workload), (workload.height, workload.width)
     videos, stills, images = (sum(getattr(each, name) for each in costs) for name in ("videos", "stills", "images"))
     if videos:

@@ -28,7 +28,7 @@ from kinoform.plan.transformer import DenoiseRun, ForwardFlops, transformer_coun
 from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of, strength_of
 
 MADE = ("width", "height", "num_frames", "steps", "guidance_scale", "boundaries")
-"""What a plan in JSON says of its video."""
+"""Keys of the video in a plan's JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

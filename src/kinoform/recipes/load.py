@@ -201,7 +201,7 @@ def _adapter(name: str, reader: HeaderReader) -> AdapterFile | None:
 
 
 def _base(adapter: AdapterFile) -> str:
-    """Only a name is followed: a stranger's file must not choose a folder."""
+    """Follow a name only: a stranger's file must not choose a folder."""
     name = adapter.claims.base
     if name not in {*EMBEDDED, *RELEASED}:
         raise WeightsError(

@@ -18,7 +18,7 @@ NEGATIVE = (
     "杂乱的背景，三条腿，背景人很多，倒着走"
 )
 SHAKING, CUTTING = "镜头晃动，", "镜头切换，"
-"""What models that begin with an image are told to avoid as well."""
+"""Addition to the negative prompt of models that begin with an image."""
 
 SMALL = DiTSpec(dim=1536, ffn_dim=8960, heads=12, layers=30)
 LARGE = DiTSpec(dim=5120, ffn_dim=13824, heads=40, layers=40)

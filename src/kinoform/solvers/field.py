@@ -13,7 +13,7 @@ Pair: TypeAlias = tuple[Velocity, Velocity]
 """The velocities under the positive and under the negative prompt."""
 
 Scale: TypeAlias = float | Callable[[Level], float]
-"""How far guidance goes past the positive velocity; a function of the level makes a guidance interval."""
+"""Scale of guidance past the positive velocity; a function of the level makes a guidance interval."""
 
 
 @dataclass(frozen=True, slots=True)

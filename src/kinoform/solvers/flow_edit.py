@@ -76,7 +76,7 @@ class FlowEdit:
             yield from sample(run.solver, run.field, x, run.levels, start=turn, constrain=run.constrain)
 
     def _difference(self, run: Run, source: Field, video: Latents, edited: Latents, level: Level) -> Velocity:
-        """How the video changes, on the mean over noises; (edited - video) first, which is exactly 0 at the start."""
+        """Return the mean change of the video over noises; (edited - video) comes first, exactly 0 at the start."""
         total = torch.zeros_like(video)
         for _ in range(self.averages):
             noisy = noised(video, run.draw(), level.sigma)
