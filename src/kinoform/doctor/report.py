@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 
 GOOD, NOTE, BAD = "good", "note", "bad"
-"""As it should be; worth knowing; to be repaired."""
+"""States of a finding: as it should be, worth knowing, to be repaired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,15 @@ from kinoform.media.image_decoder import pixels_of
 from kinoform.media.paint import Paint, flat
 from kinoform.media.paths import find_files
 from kinoform.media.read import decode_options, painted, read_clip, read_image, read_mask, with_white
-from kinoform.media.resample import DecodeOptions, FrameTimingStats, Source, TimedFrame, rate, resample_frames, times
+from kinoform.media.resample import (
+    DecodeOptions,
+    FrameSource,
+    FrameTimingStats,
+    TimedFrame,
+    rate,
+    resample_frames,
+    times,
+)
 from kinoform.media.types import InputFile, InputImage, InputVideo, Mask
 from kinoform.numbers import Number, Whole
 
@@ -143,7 +151,7 @@ def _resampled(clip: InputVideo, options: DecodeOptions) -> InputVideo:
     own = None if clip.fps is None else Fraction(clip.fps)
     stays = [Fraction(0) if own is None else 1 / own] * len(clip.frames) if clip.times is None else clip.times.stays
     ends = list(accumulate(stays))
-    source = Source(
+    source = FrameSource(
         size=clip.size,
         frames=(
             TimedFrame(pixels=partial(np.asarray, frame), time=end - stay, end=end)

@@ -21,8 +21,8 @@ from kinoform.media.image_decoder import open_image
 from kinoform.media.limits import MAX_DECODING, MAX_MEMORY
 from kinoform.media.resample import (
     DecodeOptions,
+    FrameSource,
     FrameTimingStats,
-    Source,
     TimedFrame,
     rate,
     resample_frames,
@@ -80,7 +80,7 @@ def decode(job: Job, out: BufferedIOBase) -> None:
     with _named(job.name):
         if len(job.paths) > 1:
             frames = _images(job, notes.setdefault)
-            _write(Source(size=(1, 1), frames=frames, count=len(job.paths)), job.options, notes, out)
+            _write(FrameSource(size=(1, 1), frames=frames, count=len(job.paths)), job.options, notes, out)
             return
         with open(job.paths[0], "rb") as file:
             _write(_single(file, job.options, notes.setdefault), job.options, notes, out)
@@ -103,7 +103,7 @@ def _named(name: str) -> Iterator[None]:
         raise UsageError(f"{name} is damaged or cut short; copy or export it again", code="media_damaged") from error
 
 
-def _single(file: BufferedReader, options: DecodeOptions, warn: Warn) -> Source:
+def _single(file: BufferedReader, options: DecodeOptions, warn: Warn) -> FrameSource:
     kind, length = sniff_format(file.read(FIRST)), os.fstat(file.fileno()).st_size
     file.seek(0)
     if not kind.demuxer:
@@ -137,7 +137,7 @@ def _images(job: Job, warn: Warn) -> Iterator[TimedFrame]:
         yield TimedFrame(pixels=lambda here=pixels: here, time=Fraction(0), end=Fraction(0))
 
 
-def _write(source: Source, options: DecodeOptions, notes: dict[str, None], out: BufferedIOBase) -> None:
+def _write(source: FrameSource, options: DecodeOptions, notes: dict[str, None], out: BufferedIOBase) -> None:
     stats, shape, count = FrameTimingStats(), None, 0
     for pixels in resample_frames(source, options, stats, notes.setdefault):
         if shape is None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.limits import MAX_FRAMES, MAX_IMAGE_PIXELS
 from kinoform.media.profiles import CODES, png_codes, srgb
-from kinoform.media.resample import Source, TimedFrame
+from kinoform.media.resample import FrameSource, TimedFrame
 from kinoform.media.sniff import GIF, JPEG, PNG, WEBP, FileFormat
 
 UNTIMED = 100
@@ -30,7 +30,7 @@ COLOUR_TABLE = 0x80
 """The bit that announces a colour table, whose size is in the lowest three."""
 
 
-def open_image(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) -> Source:
+def open_image(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) -> FrameSource:
     """Open an image or animation of `length` bytes. Raises UnsupportedFile, or whatever Pillow raises."""
     if kind is GIF:
         _check_gif(file)
@@ -44,7 +44,7 @@ def open_image(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) 
     # What follows in a jpeg is a preview, a depth or a gain map; a png may have an image for who shows no animation.
     first = int(getattr(image, "default_image", False))
     count = 1 if kind is JPEG else getattr(image, "n_frames", 1) - first
-    return Source(
+    return FrameSource(
         size=(image.height, image.width),
         frames=_frames(image, first, count, warn),
         tick=Fraction(1, 100 if kind is GIF else 1000) if count > 1 else Fraction(0),

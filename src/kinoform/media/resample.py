@@ -71,7 +71,7 @@ def times_from(begins: Sequence[Fraction], end: Fraction, tick: Fraction) -> Tim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class FrameSource:
     """A file or folder whose header is read and whose frames are not.
 
     `size` is height and width before any rotation. `tick` is the unit of time that the file is written in, in
@@ -161,7 +161,7 @@ class FrameTimingStats:
 
 
 def resample_frames(
-    source: Source, options: DecodeOptions, stats: FrameTimingStats, warn: Warn
+    source: FrameSource, options: DecodeOptions, stats: FrameTimingStats, warn: Warn
 ) -> Iterator[np.ndarray]:
     """Yield the pixels of each frame, all of one size.
 
@@ -191,7 +191,7 @@ def resample_frames(
     _warn_of_rate(source, options, stats, count, warn)
 
 
-def rate(source: Source, options: DecodeOptions, stats: FrameTimingStats) -> float | None:
+def rate(source: FrameSource, options: DecodeOptions, stats: FrameTimingStats) -> float | None:
     """Return the frames per second of what was read; None where neither the file nor the options say."""
     if options.fps is not None:
         return float(options.fps)
@@ -200,7 +200,7 @@ def rate(source: Source, options: DecodeOptions, stats: FrameTimingStats) -> flo
     return float(source.rate if source.rate and stats.even(source.tick) else stats.frames / stats.end)
 
 
-def times(source: Source, options: DecodeOptions, stats: FrameTimingStats, count: int) -> Times | None:
+def times(source: FrameSource, options: DecodeOptions, stats: FrameTimingStats, count: int) -> Times | None:
     """Return the times of the `count` frames that were read, where they are the file's own and not even."""
     if options.fps is not None or options.single or not source.tick or not count or stats.even(source.tick):
         return None
@@ -213,7 +213,7 @@ def sides(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _check_header(source: Source, options: DecodeOptions) -> None:
+def _check_header(source: FrameSource, options: DecodeOptions) -> None:
     seconds, count = source.seconds, source.count
     if options.max_frames is None and seconds is not None and seconds > MAX_SECONDS:
         raise _too_long(seconds)
@@ -255,7 +255,7 @@ def _too_long(seconds: Fraction) -> UnsupportedFile:
     )
 
 
-def _warn_of_rate(source: Source, options: DecodeOptions, stats: FrameTimingStats, count: int, warn: Warn) -> None:
+def _warn_of_rate(source: FrameSource, options: DecodeOptions, stats: FrameTimingStats, count: int, warn: Warn) -> None:
     if not source.tick or options.single:
         return
     even = stats.even(source.tick)

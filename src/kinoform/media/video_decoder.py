@@ -24,7 +24,7 @@ from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.lengths import matroska_end, mov_end
 from kinoform.media.light import BT709, HLG, NAMES, PQ, PRIMARIES, narrowed
 from kinoform.media.limits import MAX_VIDEO_PIXELS
-from kinoform.media.resample import Source, TimedFrame
+from kinoform.media.resample import FrameSource, TimedFrame
 from kinoform.media.sniff import MATROSKA, FileFormat
 from kinoform.media.upright import NO_TURN, Stance, squared, turned
 
@@ -44,7 +44,7 @@ LARGEST_SD = (576, 1024)
 """Height and width up to which a video that names no matrix is taken for BT.601, and else for BT.709, as players do."""
 
 
-def open_video(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) -> Source:
+def open_video(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) -> FrameSource:
     """Open the first video in a file of `length` bytes. Raises UnsupportedFile and PyAV's errors.
 
     The format is given and other files are refused, so that no playlist and no link leads elsewhere.
@@ -72,7 +72,7 @@ def open_video(file: BufferedReader, kind: FileFormat, length: int, warn: Warn) 
     decoder.thread_count = 1
     assert stream.time_base is not None
     seconds = Fraction(container.duration, av.time_base) if container.duration else None
-    return Source(
+    return FrameSource(
         size=size,
         frames=_frames(container, stream, decoder, warn),
         tick=stream.time_base,

@@ -72,7 +72,7 @@ class DryRun(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing here is compiled; otherwise PyTorch would import its compiler, which takes seconds."""
+        """Say that nothing here is compiled; otherwise PyTorch would import its compiler, which takes seconds."""
         return False
 
     def __enter__(self) -> DryRun:
@@ -167,7 +167,7 @@ class DryRun(TorchDispatchMode):
     @staticmethod
     @cache
     def _makes(func: Any) -> bool:
-        """Whether an operation gives tensors of its own, neither views of others nor these changed in place."""
+        """Tell whether an operation gives tensors of its own, neither views of others nor these changed in place."""
         return all(item.alias_info is None for item in func._schema.returns)
 
     def _without_values(self, value: Any) -> Any:
