@@ -143,6 +143,12 @@ def test_a_stage_of_ones_own_is_trained_from_one_file(kinoform: Run, here: Path)
     assert kinoform(*words).refusal == "file_exists"
     again = kinoform(*words, "--force")
     assert again.told[0] == ran.told[0], "a finished run is read, not repeated"
+    copied = kinoform(*words, "--snapshot", "kept")
+    assert copied.told[0]["steps"] == {"points": 6} and (here / "kept" / "points.snapshot.json").is_file()
+    elsewhere = kinoform(*words, "--run", "elsewhere", "--from-snapshot", "kept").told[0]
+    assert elsewhere == ran.told[0] | {"output": str(Path("elsewhere", "weights.safetensors"))}
+    for name, tensor in load_file(here / "elsewhere" / "weights.safetensors").items():
+        assert torch.equal(tensor.half(), weights[name].half())
     assert kinoform(*words, "--recipe", "own_idea:video").refusal == "recipe_mismatch"
 
 
@@ -179,6 +185,10 @@ REFUSED = [
     (["--run", "own_idea.py"], "not_a_folder", "own_idea.py"),
     (["--run", "/proc/none"], "folder_not_writable", "/proc/none"),
     (["-o", "none/model"], "folder_missing", "none"),
+    (["--snapshot", "kept"], "file_missing", "runs/mini"),
+    (["--from-snapshot", "kept"], "file_missing", "kept"),
+    (["--from-snapshot", "."], "not_a_snapshot", "."),
+    (["--snapshot", "kept", "--from-snapshot", "kept"], "options_conflict", "--from-snapshot"),
     (["-o", "own_idea.py"], "not_a_folder", "own_idea.py"),
     (["-o", ".", "--force"], "output_name_missing", "'.'"),
 ]

@@ -38,6 +38,8 @@ def train(
     named: Annotated[ModelOptions, varied(only=("recipe",))],
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the result goes.")] = None,
+    snapshot: Annotated[Path | None, typer.Option(help="Folder to write a small copy of the run to, and stop.")] = None,
+    from_snapshot: Annotated[Path | None, typer.Option(help="Such a copy, for what has no checkpoint yet.")] = None,
     machine_options: Annotated[MachineOptions, varied(only=("device",))],
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile what is trained.")] = False,
     training: TrainingOptions,
@@ -51,32 +53,52 @@ def train(
             f"{threads}, {processes} and {sample_every}",
             code="value_out_of_range",
         )
+    if snapshot is not None and from_snapshot is not None:
+        raise UsageError(
+            "--snapshot copies a run and --from-snapshot begins one; give one of them", code="options_conflict"
+        )
     # Imported here because PyTorch takes seconds, which help and completion do without.
     import torch
 
     from kinoform.recipes.load import choose_machine
     from kinoform.training.devices import check_compiler
     from kinoform.training.plan import TrainingRun
+    from kinoform.training.snapshot import read_snapshot
     from kinoform.training.stage import RunOptions
 
     plan, address = _plan(model, named.recipe)
+    folder = run or Path("runs") / plan.run_name
+    if snapshot is not None:
+        _copy(folder, snapshot, results)
+        return
     machine = choose_machine(machine_options.device or "auto", "auto")
     if compiled:
         check_compiler(machine.device)
     torch.set_num_threads(threads)
-    folder = run or Path("runs") / plan.run_name
     target = output or folder / plan.output_name
     if output is not None or target.exists():
         plan.check_output(target, force=results.force)
+    if from_snapshot is not None:
+        read_snapshot(from_snapshot)  # damage to any stage is refused before the first begins
     with stages({}, drawn=False) as on_progress:  # the training draws its own bar, with the loss
         options = RunOptions(
             save_every=100, sample_every=sample_every, show_progress=not console.streams(),
-            on_progress=on_progress, device=machine.device, compile=compiled,
+            on_progress=on_progress, device=machine.device, compile=compiled, snapshot=from_snapshot,
         )  # fmt: skip
         result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=_parts_of))
     result.save(target, recipe=address, force=results.force)
     text = f"{target}\n{json.dumps(result.report, indent=2)}"
     console.result(text, {"output": str(target), **result.report}, as_json=results.as_json)
+
+
+def _copy(run: Path, path: Path, results: OutputOptions) -> None:
+    from kinoform.training.snapshot import write_snapshot
+
+    steps = {name: progress.step for name, progress in write_snapshot(run, path, force=results.force).items()}
+    size = sum(file.stat().st_size for file in path.iterdir())
+    stages = ", ".join(f"{name} after {step} steps" for name, step in steps.items())
+    value = {"output": str(path), "bytes": size, "steps": steps}
+    console.result(f"{path}: {stages}; {size / 1e6:.1f} MB", value, as_json=results.as_json)
 
 
 def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:

@@ -41,6 +41,8 @@ class TrainingProgress:
 
     `samples` and `flops` count what was computed, skipped steps included; `seconds` is wall-clock time
     inside the training over all its runs; `streak` is the number of skipped steps just before now.
+    A training that began from a snapshot did so at step `restart`, and its learning rate rises over the
+    `restart_warmup` steps from there; both are 0 in one that did not.
     """
 
     step: int = 0
@@ -49,13 +51,20 @@ class TrainingProgress:
     seconds: float = 0.0
     skipped: int = 0
     streak: int = 0
+    restart: int = 0
+    restart_warmup: int = 0
 
     def __post_init__(self) -> None:
-        counts, amounts = (self.step, self.samples, self.skipped, self.streak), (self.flops, self.seconds)
+        counts = self.step, self.samples, self.skipped, self.streak, self.restart, self.restart_warmup
+        amounts = self.flops, self.seconds
         if not all(type(count) is int and count >= 0 for count in counts) or not all(
             type(amount) in (int, float) and 0 <= amount < inf for amount in amounts
         ):
             raise UsageError(f"progress is counted in numbers from 0; got {self}", code="value_out_of_range")
+
+    def warmup(self, step: int) -> float:
+        """Return the factor of the learning rate at a step since the restart: 1 / `restart_warmup` at the first."""
+        return min(1.0, (step + 1 - self.restart) / self.restart_warmup) if self.restart_warmup else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,17 +146,17 @@ def save(folder: Path, checkpoint: TrainingCheckpoint, *, keep: int = 2) -> Path
     return path
 
 
-def latest(folder: Path, fingerprint: dict[str, str]) -> TrainingCheckpoint | None:
+def latest(folder: Path, fingerprint: dict[str, str] | None = None) -> TrainingCheckpoint | None:
     """Return the newest complete checkpoint, or None; a damaged one is passed over with a warning naming the file.
 
-    Raises UsageError when that checkpoint belongs to a training with another fingerprint.
+    Raises UsageError when that checkpoint belongs to a training with another `fingerprint`, if one is given.
     """
     paths = _newest_first(folder)
     for path in paths:
         try:
             manifest = _manifest(path)
             _check_whole(path / "state.pt", manifest)
-            differing = difference(manifest["fingerprint"], fingerprint)
+            differing = "" if fingerprint is None else difference(manifest["fingerprint"], fingerprint)
             if not differing:
                 return _read(path, manifest)
         except _Damaged as damage:
@@ -158,7 +167,7 @@ def latest(folder: Path, fingerprint: dict[str, str]) -> TrainingCheckpoint | No
             code="checkpoint_of_other_plan",
         )
     if paths:
-        warnings.warn(f"no checkpoint in {folder} is whole; the training begins anew", stacklevel=2)
+        warnings.warn(f"no checkpoint in {folder} is whole; a training into it begins anew", stacklevel=2)
     return None
 
 

@@ -47,6 +47,12 @@ class EMA:
             self.tensors[name].lerp_(parameter.detach().float(), 1 - keep)
         self._updates = n + 1
 
+    def restart(self, module: nn.Module, step: int) -> None:
+        """Begin at a module's weights after `step` steps, as slowly as if the average had been kept until there."""
+        self._updates = step // self._spec.every
+        for name, parameter in _trained(module).items():
+            self.tensors[name].copy_(parameter.detach())
+
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
         """Give a module with the same parameter names the averaged weights, in its own precision."""

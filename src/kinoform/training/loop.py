@@ -17,14 +17,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import Interrupted, KinoformError, NonFiniteError, UsageError
+from kinoform.files import whole
 from kinoform.stopping import PATIENCE, stop_signals
 from kinoform.training import checkpoint
 from kinoform.training.checkpoint import TrainingCheckpoint, TrainingProgress, fingerprint, held
 from kinoform.training.devices import CPU, device_of, moved
 from kinoform.training.distributed import ProcessGroup, SingleProcess
 from kinoform.training.ema import EMA
-from kinoform.training.metrics import Log, Measurement, bar
+from kinoform.training.metrics import Log, Measurement, bar, written
 from kinoform.training.rng import kept_randomness, randomness, restore_randomness, seed_everything
+from kinoform.training.snapshot import StageSnapshot, check_training, read_snapshot
 from kinoform.training.stage import RunOptions, SampledStage, Stage, TrainingSpec
 
 
@@ -57,9 +59,14 @@ class Learner:
         """Scale the gradients down to the bound and return the norm that they had."""
         return torch.nn.utils.clip_grad_norm_(self._parameters, self.spec.clip)
 
-    def apply(self, step: int) -> None:
-        self.optimizer.step(self.spec.schedule.factor(step))
+    def apply(self, step: int, factor: float) -> None:
+        self.optimizer.step(factor)
         self.ema.update(self.module, step)
+
+    def restart(self, weights: dict[str, Tensor], step: int) -> None:
+        """Take over averaged weights after `step` steps, as those that learn too. Raises RuntimeError for others."""
+        self.module.load_state_dict(weights)
+        self.ema.restart(self.module, step)
 
     def state_dict(self) -> dict[str, Any]:
         parts = {"model": self.module, "optimizer": self.optimizer, "ema": self.ema}
@@ -81,14 +88,19 @@ def train(
     stage that makes its part of the batches, and the first one keeps the folder. Writes
     `folder`/checkpoints, `folder`/losses.jsonl and `folder`/samples. Raises Interrupted after Ctrl-C or
     SIGTERM or SIGHUP, when the step is finished and saved; NonFiniteError after too many bad batches; UsageError for
-    a folder of another training, one that another process is training into, and one that cannot be written.
+    a folder or a snapshot of another training, a folder that another process is training into, and one that cannot be
+    written.
     """
     options, group = options or RunOptions(), group or SingleProcess()
+    settings = fingerprint({"stage": stage.config, "training": spec})
+    snapshot = None
+    if options.snapshot is not None and (snapshot := read_snapshot(options.snapshot).get(folder.name)) is not None:
+        check_training(snapshot, settings, options.snapshot / folder.name)
     if group.rank.index:
         with kept_randomness():
-            return _follow(_Run(stage, folder, spec, options, group))
+            return _follow(_Run(stage, folder, spec, options, group, settings, snapshot))
     with held(folder), kept_randomness():
-        return _lead(_Run(stage, folder, spec, options, group))
+        return _lead(_Run(stage, folder, spec, options, group, settings, snapshot))
 
 
 def finished(
@@ -116,11 +128,14 @@ def _follow(run: "_Run") -> Outcome:
 
 def _lead(run: "_Run") -> Outcome:
     folder, total = run.folder, run.spec.schedule.total
+    run.begin_log()
     with (
         Log(folder / "losses.jsonl", step=run.progress.step) as log,
         bar(total, done=run.progress.step, shown=run.options.show_progress) as draw,
         _stop_signals() as signals,
     ):
+        if run.progress.step:
+            run.save(log, must=True)  # what a snapshot gave; a checkpoint is there already
         for measurement in run.steps():
             log.write(measurement)
             draw(measurement.step + 1, measurement.loss)
@@ -141,11 +156,11 @@ def _lead(run: "_Run") -> Outcome:
 
 class _Run:
     def __init__(
-        self, stage: Stage, folder: Path, spec: TrainingSpec, options: RunOptions, group: ProcessGroup
-    ) -> None:
+        self, stage: Stage, folder: Path, spec: TrainingSpec, options: RunOptions, group: ProcessGroup,
+        settings: dict[str, str], snapshot: StageSnapshot | None,
+    ) -> None:  # fmt: skip
         self.stage, self.folder, self.spec, self.options, self.group = stage, folder, spec, options, group
-        self.checkpoints = folder / "checkpoints"
-        self.fingerprint = fingerprint({"stage": stage.config, "training": spec})
+        self.checkpoints, self.fingerprint, self.snapshot = folder / "checkpoints", settings, snapshot
         if group.rank.index == 0:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             checkpoint.sweep(self.checkpoints)
@@ -156,23 +171,33 @@ class _Run:
             module.compile()
         self.learner = Learner(module, spec, group)
         self.progress, self.saved = self._start()
+        group.any(False)  # nobody writes before all have read
 
     def _start(self) -> tuple[TrainingProgress, int | None]:
+        """Return the progress, and the step of the checkpoint that it was read from, if it was."""
         saved = checkpoint.latest(self.checkpoints, self.fingerprint)
         seed_everything(self.spec.seed)
         if saved is None:
-            return TrainingProgress(), None
-        try:
+            return self._restarted(), None
+        with _fitting(saved.progress, self.checkpoints):
             self.learner.load_state_dict(saved.state["learner"])
             restore_randomness(saved.state["randomness"])
-        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as failure:
-            raise UsageError(
-                f"the state after {saved.progress.step} steps in {self.checkpoints} does not fit what is trained "
-                f"({' '.join(str(failure).split())[:200]}); use the version of kinoform that wrote it, or train in "
-                "another folder",
-                code="checkpoint_damaged",
-            ) from failure
+        self.snapshot = None
         return saved.progress, saved.progress.step
+
+    def _restarted(self) -> TrainingProgress:
+        if self.snapshot is None or self.options.snapshot is None:
+            return TrainingProgress()
+        progress = self.snapshot.progress
+        with _fitting(progress, self.options.snapshot):
+            self.learner.restart(self.snapshot.weights, progress.step)
+        return replace(progress, streak=0, restart=progress.step, restart_warmup=self.options.restart_warmup)
+
+    def begin_log(self) -> None:
+        """Write the log of the snapshot that the training begins from, if it does."""
+        if self.snapshot is not None:
+            with whole(self.folder / "losses.jsonl", force=True) as temporary:
+                temporary.write_bytes(written(self.snapshot.log))
 
     def steps(self) -> Iterator[Measurement]:
         """Yield one finished step at a time, until the schedule or the time is spent."""
@@ -188,11 +213,14 @@ class _Run:
             read, length = torch.stack([loss, norm.detach().float()]).tolist()
             finite = isfinite(read) and isfinite(length)
             if finite:
-                self.learner.apply(step)
+                self.learner.apply(step, self._factor(step))
             self.progress = self._after(finite, time.monotonic() - start)
             yield self._measured(step, read, length)
             if not finite:
                 self._complain(step, read, length)
+
+    def _factor(self, step: int) -> float:
+        return self.spec.schedule.factor(step) * self.progress.warmup(step)
 
     def _batch(self, step: int) -> Any:
         return moved(self.stage.batch(step), self.device) if step < self.spec.schedule.total else None
@@ -214,12 +242,12 @@ class _Run:
         )
 
     def _measured(self, step: int, loss: float, norm: float) -> Measurement:
-        schedule, rate = self.spec.schedule, self.spec.optimizer.adam.learning_rate
+        rate = self.spec.optimizer.adam.learning_rate
         return Measurement(
             step=step,
             samples=self.progress.samples,
             loss=loss if isfinite(loss) else None,
-            learning_rate=rate * schedule.factor(step),
+            learning_rate=rate * self._factor(step),
             gradient_norm=norm if isfinite(norm) else None,
             seconds=self.progress.seconds,
             flops=self.progress.flops,
@@ -276,6 +304,20 @@ class _Run:
             warnings.warn(f"the sample after {step} steps failed: {failure!r}", stacklevel=2)
         finally:
             module.train()
+
+
+@contextmanager
+def _fitting(progress: TrainingProgress, path: Path) -> Iterator[None]:
+    """Raise UsageError when a state that was read from `path` does not fit what is trained."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as failure:
+        raise UsageError(
+            f"the state after {progress.step} steps in {path} does not fit what is trained "
+            f"({' '.join(str(failure).split())[:200]}); use the version of kinoform that wrote it, or train in "
+            "another folder",
+            code="checkpoint_damaged",
+        ) from failure
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Log:
         self._path, self._waiting, self._warned = path, b"", False
 
     def write(self, measurement: Measurement) -> None:
-        self._waiting += json.dumps(asdict(measurement), allow_nan=False).encode() + b"\n"
+        self._waiting += written([measurement])
         try:
             self._empty()
             self._warned = False
@@ -94,8 +94,17 @@ class Log:
 
 def read_metrics(path: Path) -> list[Measurement]:
     """Read all measurements of a log, in order; a last line cut short by a kill is left out."""
-    entries = (_entry(line) for line in path.read_text(encoding="utf-8").split("\n"))
-    return [entry for entry in entries if entry is not None]
+    return parse_metrics(path.read_text(encoding="utf-8"))
+
+
+def parse_metrics(text: str) -> list[Measurement]:
+    """Parse the lines of a log; those that are none are left out."""
+    return [entry for line in text.split("\n") if (entry := _entry(line)) is not None]
+
+
+def written(measurements: Iterable[Measurement]) -> bytes:
+    """Write measurements as the lines of a log."""
+    return b"".join(json.dumps(asdict(item), allow_nan=False).encode() + b"\n" for item in measurements)
 
 
 @contextmanager
