@@ -11,7 +11,7 @@ from torch import nn
 from kinoform.checkpoints.files import open_checkpoint
 from kinoform.families.identify import inspect_path
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
-from kinoform.loading.load import load_module, load_packed
+from kinoform.loading.load import load_module
 from kinoform.loading.own import MANIFEST, Modules, open_own, read_manifest, save_own
 from kinoform.loading.parts import Parts, own_parts
 from kinoform.models.context import ImageContext, TextContext
@@ -107,8 +107,15 @@ def test_packed_weights_are_refused_and_not_left_out(tmp_path: Path) -> None:
     tensors = official_tensors(source.transformer, DIT)
     packed = [name for name in tensors if name.endswith("attn.q.weight")]
     checkpoint = open_checkpoint(write_gguf(tmp_path / "w.gguf", tensors, dict.fromkeys(packed, "Q8_0")))
-    for load, packs in ((load_packed, True), (load_module, False)):
-        transformer = load(SINGLE.build, checkpoint, names=DIT, dtype_of=lambda name: torch.float32, device=CPU)
+    for packs in (True, False):
+        transformer = load_module(
+            SINGLE.build,
+            checkpoint,
+            names=DIT,
+            dtype_of=lambda name: torch.float32,
+            device=CPU,
+            keep_packed=packs,
+        )
         modules = replace(source, transformer=transformer)
         if packs:
             with refused("weights_packed", f"transformer: {len(packed)} ", "keep_packed=False"):

@@ -13,7 +13,7 @@ from kinoform.checkpoints.files import Checkpoint, open_file
 from kinoform.checkpoints.formats import PackedStored
 from kinoform.checkpoints.fp8 import plain
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
-from kinoform.loading.load import load_module, load_packed
+from kinoform.loading.load import load_module
 from kinoform.models.context import TextContext
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.linear import Linear
@@ -78,7 +78,7 @@ def both(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[DiT, DiT]:
         return torch.float32 if keeps_float32(name) else dtype
 
     unpacked = load_module(SPEC.build, checkpoint, names=DIT, dtype_of=dtype_of, device=CPU)
-    return unpacked, load_packed(SPEC.build, checkpoint, names=DIT, dtype_of=dtype_of, device=CPU)
+    return unpacked, load_module(SPEC.build, checkpoint, names=DIT, dtype_of=dtype_of, device=CPU, keep_packed=True)
 
 
 def velocity(model: DiT) -> Tensor:
@@ -161,12 +161,13 @@ def test_a_packed_load_is_as_strict_as_a_plain_one(tmp_path: Path) -> None:
         with refused(code, named):
             both(replace(checkpoint, tensors=tensors), torch.bfloat16)
         with refused(code, named):
-            load_packed(
+            load_module(
                 SPEC.build,
                 replace(checkpoint, tensors=tensors),
                 names=DIT,
                 dtype_of=lambda name: torch.bfloat16,
                 device=CPU,
+                keep_packed=True,
             )
 
 
@@ -185,10 +186,11 @@ def test_damaged_blocks_are_found_when_they_are_loaded(
     rows[5, :2] = torch.tensor([float(scale)], dtype=torch.float16).view(torch.uint8)
     tensors = {**checkpoint.tensors, name: replace(stored, rows=lambda: rows)}
     with refused(code, "w.gguf", name):
-        load_packed(
+        load_module(
             SPEC.build,
             replace(checkpoint, tensors=tensors),
             names=DIT,
             dtype_of=lambda own: dtype,
             device=CPU,
+            keep_packed=True,
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinoform.checkpoints.file_sets import shard_name
 from kinoform.checkpoints.storage import spelled
-from kinoform.errors import UsageError, WeightsError
+from kinoform.errors import NonFiniteError, UsageError, WeightsError
 from kinoform.ops.fp8 import widened
 
 CHUNK = 1 << 22
@@ -44,6 +44,19 @@ class Outgoing:
     @property
     def bytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
+
+
+def outgoing(name: str, value: Tensor, dtype: torch.dtype | None = None, label: str = "") -> Outgoing:
+    """Prepare a tensor in memory to be written, as `dtype` or (None) as it is.
+
+    Raises NonFiniteError, which begins with `label`, for NaN, infinity, and values too large for the dtype.
+    """
+    cast = value.detach().to(device="cpu", dtype=dtype or value.dtype).contiguous()
+    if not cast.isfinite().all():
+        raise NonFiniteError(
+            f"{label}{name} is NaN, infinite or too large for {cast.dtype}; nothing was written", code="not_finite"
+        )
+    return Outgoing(name=name, shape=tuple(cast.shape), dtype=cast.dtype, read=lambda: cast)
 
 
 def write_safetensors(

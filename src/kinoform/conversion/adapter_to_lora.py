@@ -9,10 +9,11 @@ from kinoform.checkpoints.write import Outgoing
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.adapter import DOWN, UP
 from kinoform.families.lora import LoRADialect
+from kinoform.families.names import listed
 from kinoform.loading.adapters import AdapterFile
 from kinoform.loading.lora import lora_metadata, outgoing_alpha
 
-LISTED, SHOWN = 3, 80
+SHOWN = 80
 
 
 def lora_of(
@@ -31,10 +32,9 @@ def lora_of(
     layers = [name.removesuffix(DOWN) for name in file.tensors if name.endswith(DOWN)]
     matrices = {layer + piece for layer in layers for piece in (DOWN, UP)}
     if added := [name for name in file.tensors if name not in matrices]:
-        listed = ", ".join(name[:SHOWN] for name in added[:LISTED]) + (", ..." if len(added) > LISTED else "")
         raise WeightsError(
-            f"{file.path} adds {len(added)} tensors to its model ({listed}), for which LoRA files have no place; it "
-            "works as kinoform's adapter only: give it as --model",
+            f"{file.path} adds {len(added)} tensors to its model ({listed(added)}), for which LoRA files have no "
+            "place; it works as kinoform's adapter only: give it as --model",
             code="adapter_not_lora",
         )
     ranks = [_rank(file, layer) for layer in layers]

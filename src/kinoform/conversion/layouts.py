@@ -54,9 +54,9 @@ class Layout:
     """All files by relative path: weights, JSON `documents`, files that are copied, tensors of `raw` bytes."""
 
     weights: tuple[WeightFile, ...]
-    documents: Mapping[Path, Mapping[str, object]] = field(default_factory=dict)
-    copies: Mapping[Path, Path] = field(default_factory=dict)
-    raw: Mapping[Path, Stored] = field(default_factory=dict)
+    documents: Mapping[Path, Mapping[str, object]] = field(default_factory=dict[Path, Mapping[str, object]])
+    copies: Mapping[Path, Path] = field(default_factory=dict[Path, Path])
+    raw: Mapping[Path, Stored] = field(default_factory=dict[Path, Stored])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ def outgoing(part: Part, target: Target, *, dtype: torch.dtype | None, prefix: s
         return tuple(_outgoing(before + name, stored, dtype) for name, stored in part.tensors.items())
     dialect = _spelling(part.family, target.spellings)
     names, unread = dialect.names_for(part.spec), part.family.unread(part.spec)
-    tensors = []
+    tensors: list[Outgoing] = []
     for name, stored in part.tensors.items():
         optional = any(fnmatchcase(name, pattern) for pattern in unread)
         if not optional or (not dialect.own and names.knows(name)):
@@ -182,7 +182,7 @@ def _comfy_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, 
     """
     tokenizer = contents.tokenizer
     assert tokenizer is not None
-    text, copies = tensors["text_encoder"], {}
+    text, copies = tensors["text_encoder"], dict[Path, Path]()
     if (pieces := _pieces(tokenizer)) is not None:
         text = (*text, replace(pieces, name=VOCABULARY))
     for file in tokenizer.files:

@@ -24,6 +24,7 @@ from kinoform.families.family import (
     read_config,
 )
 from kinoform.families.identify import DetectedPart, Identity, detect_opened
+from kinoform.families.names import listed
 from kinoform.loading.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
 from kinoform.loading.load import match
 from kinoform.loading.official import CONFIG, TOKENIZER
@@ -35,7 +36,6 @@ from kinoform.models.meta import on_meta
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 
 PARTS = (TRANSFORMER, TEXT_ENCODER, CODEC)
-LISTED, LONGEST = 3, 80
 TOKENIZER_FILES = (JSON_FILE, SENTENCEPIECE_FILE, "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -199,9 +199,8 @@ def _check(path: Path, detected: DetectedPart) -> None:
     unknown = tuple(name for name in identity.unknown if _used(name))
     for names, fault in ((identity.missing, "lacks"), (unknown, "holds, beside the model's,")):
         if names:
-            shown = ", ".join(name[:LONGEST] for name in names[:LISTED])
             raise WeightsError(
-                f"{path} {fault} {len(names)} tensors ({shown}); get the file of a whole model",
+                f"{path} {fault} {len(names)} tensors ({listed(names)}); get the file of a whole model",
                 code="weights_incomplete" if fault == "lacks" else "weights_unknown_keys",
             )
 

@@ -5,11 +5,13 @@ both sides hold the same placeholders in the same order.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from kinoform.errors import WeightsError
+
+MAX_LISTED, MAX_LENGTH = 3, 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,12 @@ class Names:
     def official(self, names: Iterable[str]) -> dict[str, str]:
         """Official name -> own name, for a model with these parameters."""
         return {self.theirs(name): name for name in names}
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names from a file, for a message."""
+    shown = ", ".join(repr(name[:MAX_LENGTH]) for name in names[:MAX_LISTED])
+    return shown + (", ..." if len(names) > MAX_LISTED else "")
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kinoform.errors import WeightsError
 from kinoform.families.family import Family, Shapes
-from kinoform.families.transformer import channels
+from kinoform.families.transformer import transformer_channels
 from kinoform.families.wan21 import IMAGE_TO_VIDEO
 
 MODULES = {
@@ -107,7 +107,7 @@ def check_relative(path: Path, family: Family | None, shapes: Shapes, names: Ite
     """Check that a transformer with these names and own shapes is built as a released one. Raises WeightsError."""
     if (relative := _marked(names, MODULES)) is not None:
         raise _refused(path, f"is {MODULES[relative]}")
-    read, made = channels(shapes)
+    read, made = transformer_channels(shapes)
     if family is None:
         model = CONTROL_CHANNELS.get(read) if made == 16 else None
         like = f" ({model})" if model else ""

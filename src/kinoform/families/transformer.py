@@ -33,16 +33,30 @@ MADE_FOR = "0.42.1"
 def transformer_family(
     *,
     name: str,
+    channels: tuple[int, int],
+    image: bool = False,
+    positions: bool = False,
+    vace: bool = False,
     model_type: str = "",
     saved_by: str = "WanModel",
     class_name: str = "WanTransformer3DModel",
     **more: Any,
 ) -> Family:
-    """A family of transformers in all their dialects.
+    """A family of transformers in all their dialects, told from others by what it reads.
 
+    `channels` are those that it reads and makes; `image`: the tokens of an image encoder too, with learned `positions`
+    where these are of two frames; `vace`: it has VACE's context blocks.
     `model_type` and `saved_by` are what the official config.json calls the model and its class, `class_name` the class
     of diffusers.
     """
+
+    def fits(shapes: Shapes) -> bool:
+        if vace or has_side(shapes):
+            return vace and has_side(shapes)
+        if image or has_image(shapes):
+            return image and has_image(shapes) and positions == has_positions(shapes)
+        return transformer_channels(shapes) == channels
+
     forms = (
         ConfigForm(
             dialect="official",
@@ -65,22 +79,20 @@ def transformer_family(
         dialects=DIALECTS,
         spec=transformer_spec,
         sizes=_sizes,
+        fits=fits,
         configs=forms,
+        channels=channels,
+        reads_images=image,
         model_type=model_type,
         saved_by=saved_by,
         **more,
     )
 
 
-def channels(shapes: Shapes) -> tuple[int, int]:
+def transformer_channels(shapes: Shapes) -> tuple[int, int]:
     """The channels that a transformer reads and makes."""
     patch = prod(shapes.length(("patch_embedding.weight", axis)) for axis in (2, 3, 4))
     return shapes.length(("patch_embedding.weight", 1)), shapes.length(("head.linear.weight", 0)) // patch
-
-
-def is_plain(shapes: Shapes) -> bool:
-    """Return whether a transformer has neither an image encoder's context nor VACE blocks."""
-    return not has_image(shapes) and not has_side(shapes)
 
 
 def has_image(shapes: Shapes) -> bool:
@@ -116,7 +128,7 @@ def transformer_spec(
     from kinoform.models.factorized_block import FactorizedBlock
 
     dim, layers = shapes.length(("patch_embedding.weight", 0)), shapes.layers()
-    in_channels, out_channels = channels(shapes)
+    in_channels, out_channels = transformer_channels(shapes)
     first, second, third = (shapes.length(("patch_embedding.weight", axis)) for axis in (2, 3, 4))
     if heads is None and dim % HEAD_WIDTH and shapes.strict:
         raise WeightsError(

@@ -1,32 +1,11 @@
 """The transformers of Wan 2.1. Sizes, names and facts: the released folders and their pages on the hub."""
 
-from kinoform.families.family import Released, Shapes
-from kinoform.families.transformer import (
-    channels,
-    has_image,
-    has_positions,
-    has_side,
-    is_plain,
-    transformer_family,
-)
-
-
-def _is_text_to_video(shapes: Shapes) -> bool:
-    return is_plain(shapes) and channels(shapes) == (16, 16)
-
-
-def _is_first_last_frame(shapes: Shapes) -> bool:
-    return has_positions(shapes) and not has_side(shapes)
-
-
-def _is_image_to_video(shapes: Shapes) -> bool:
-    return has_image(shapes) and not has_positions(shapes) and not has_side(shapes)
-
+from kinoform.families.family import Released
+from kinoform.families.transformer import transformer_family
 
 TEXT_TO_VIDEO = transformer_family(
     name="wan21-t2v",
     description="a text-to-video transformer",
-    fits=_is_text_to_video,
     channels=(16, 16),
     model_type="t2v",
     pipelines=("WanPipeline", "WanVideoToVideoPipeline"),
@@ -41,11 +20,10 @@ TEXT_TO_VIDEO = transformer_family(
 IMAGE_TO_VIDEO = transformer_family(
     name="wan21-i2v",
     description="an image-to-video transformer of Wan 2.1",
-    fits=_is_image_to_video,
     channels=(36, 16),
     model_type="i2v",
     pipelines=("WanImageToVideoPipeline",),
-    reads_images=True,
+    image=True,
     released=(
         Released(
             name="i2v-14b-480p",
@@ -70,11 +48,11 @@ IMAGE_TO_VIDEO = transformer_family(
 FIRST_LAST_FRAME = transformer_family(
     name="wan21-flf2v",
     description="a first-last-frame transformer of Wan 2.1",
-    fits=_is_first_last_frame,
     channels=(36, 16),
+    positions=True,
     model_type="flf2v",
     pipelines=("WanImageToVideoPipeline",),
-    reads_images=True,
+    image=True,
     released=(
         Released(
             name="flf2v-14b",
@@ -90,8 +68,8 @@ FIRST_LAST_FRAME = transformer_family(
 VACE = transformer_family(
     name="wan21-vace",
     description="a VACE transformer of Wan 2.1",
-    fits=has_side,
     channels=(16, 16),
+    vace=True,
     model_type="vace",
     saved_by="VaceWanModel",
     class_name="WanVACETransformer3DModel",

@@ -3,22 +3,12 @@
 The experts of T2V-A14B have the structure of T2V-14B, and stand with it in wan21.py.
 """
 
-from kinoform.families.family import Released, Shapes
-from kinoform.families.transformer import channels, is_plain, transformer_family
-
-
-def _is_image_to_video(shapes: Shapes) -> bool:
-    return is_plain(shapes) and channels(shapes) == (36, 16)
-
-
-def _is_text_image_to_video(shapes: Shapes) -> bool:
-    return is_plain(shapes) and channels(shapes) == (48, 48)
-
+from kinoform.families.family import Released
+from kinoform.families.transformer import transformer_family
 
 IMAGE_TO_VIDEO_22 = transformer_family(
     name="wan22-i2v",
     description="an image-to-video expert of Wan 2.2",
-    fits=_is_image_to_video,
     channels=(36, 16),
     model_type="i2v",
     released=(
@@ -30,7 +20,6 @@ IMAGE_TO_VIDEO_22 = transformer_family(
 TEXT_IMAGE_TO_VIDEO = transformer_family(
     name="wan22-ti2v",
     description="the TI2V-5B transformer of Wan 2.2",
-    fits=_is_text_image_to_video,
     channels=(48, 48),
     model_type="ti2v",
     released=(Released(name="ti2v-5b", dim=3072, layers=30, version="2.2"),),

@@ -23,8 +23,8 @@ from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import model_hash
 from kinoform.checkpoints.headers import FETCH
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.checkpoints.write import METADATA, Outgoing, write_safetensors
-from kinoform.errors import NonFiniteError, UsageError, WeightsError, nearest
+from kinoform.checkpoints.write import METADATA, outgoing, write_safetensors
+from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families.adapter import (
     DOWN,
     FORMAT,
@@ -36,8 +36,10 @@ from kinoform.families.adapter import (
     adapter_claims,
     is_adapter,
 )
+from kinoform.families.names import listed
 from kinoform.files import whole
 from kinoform.loading.additions import PATCH, Additions
+from kinoform.loading.load import check_values
 from kinoform.loading.lora import layer_sizes
 from kinoform.loading.lora_file import Sizes
 from kinoform.loading.parts import Parts, the_only
@@ -52,7 +54,7 @@ ADDED = "patch_embedding.added"
 NAME = "adapter"
 """Name of the changes of packed layers in the model, into which nothing can be merged."""
 
-LISTED, SHOWN = 3, 200
+SHOWN = 200
 
 Shape = tuple[int, ...]
 
@@ -165,9 +167,8 @@ def _check_names(file: AdapterFile, shapes: Mapping[str, Shape], places: Iterabl
 
 
 def _refuse(file: AdapterFile, fault: str, names: list[str]) -> NoReturn:
-    listed = ", ".join(name[:SHOWN] for name in names[:LISTED]) + (", ..." if len(names) > LISTED else "")
     raise WeightsError(
-        f"{file.path} {fault} {len(names)} tensors ({listed}); use the recipe that it is for",
+        f"{file.path} {fault} {len(names)} tensors ({listed(names)}); use the recipe that it is for",
         code="adapter_wrong_recipe",
     )
 
@@ -224,10 +225,7 @@ def _set(file: AdapterFile, wide: DiT, name: str, values: Tensor) -> None:
 
 def _read(file: AdapterFile, name: str) -> Tensor:
     values = file.tensors[name].read()
-    if not values.float().isfinite().all():
-        raise WeightsError(
-            f"{file.path}: {name} holds NaN or infinity; the file is damaged, {FETCH}", code="weights_not_finite"
-        )
+    check_values(f"{file.path}: {name}", values, values.dtype)
     return values
 
 
@@ -270,9 +268,9 @@ def save_adapter(
         "made": _json(made),
     }
     _check_words(told)
-    outgoing = [_outgoing(place, value, dtype) for place, value in tensors]
+    written = [outgoing(place, value, dtype) for place, value in tensors]
     with whole(path, force=force) as temporary:
-        write_safetensors(temporary, outgoing, lambda count: None, {**METADATA, MARK: FORMAT, **told})
+        write_safetensors(temporary, written, lambda count: None, {**METADATA, MARK: FORMAT, **told})
 
 
 def _without(additions: Additions, spec: DiTSpec) -> DiTSpec:
@@ -329,12 +327,3 @@ def _check_words(told: Mapping[str, str]) -> None:
     for key, form in FORMS.items():
         if not re.fullmatch(form, told[key]):
             raise UsageError(f"{told[key]!r} is no {key} of an adapter, which is written as {form}", code="bad_value")
-
-
-def _outgoing(name: str, value: Tensor, dtype: torch.dtype) -> Outgoing:
-    value = value.cpu().to(dtype)
-    if not value.isfinite().all():
-        raise NonFiniteError(
-            f"{name} is NaN, infinite or too large for {dtype}; nothing was written", code="not_finite"
-        )
-    return Outgoing(name=name, shape=tuple(value.shape), dtype=dtype, read=lambda: value)

@@ -4,7 +4,6 @@ Strict in both directions: every tensor has its place or is known to be unused, 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ from kinoform.checkpoints.files import Checkpoint
 from kinoform.checkpoints.formats import PackedStored, Stored
 from kinoform.errors import WeightsError
 from kinoform.families.family import OWN_NAMES
-from kinoform.families.names import Names
+from kinoform.families.names import Names, listed
 from kinoform.models.dit import keeps_float32
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
@@ -24,7 +23,6 @@ from kinoform.ops.fp8 import widened
 
 WHOLE = 1_000_000
 SAMPLES = 4096
-LISTED = 3
 SAMPLED_ROWS = 64
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -38,25 +36,38 @@ def load_module(
     dtype_of: Callable[[str], torch.dtype],
     device: torch.device,
     unused: Iterable[str] = (),
+    keep_packed: bool = False,
 ) -> Module:
     """The module of `build` with the checkpoint's weights, for inference: eval mode, no gradients.
 
     `names` translates the file's names, which otherwise are kinoform's own; `dtype_of` gives the dtype of each
-    parameter by its own name; `unused` are shell patterns of names, in the file or own, that no model reads.
-    At no time is more than one stored tensor in memory beside the module. Raises WeightsError as
-    `match` does, and when values are NaN or infinite (looked for in a sample, see `sample`), too large for
-    their dtype, or all zero in the whole file.
+    parameter by its own name; `unused` are shell patterns of names, in the file or own, that no model reads. With
+    `keep_packed` a linear layer that is stored packed becomes a PackedLinear, which computes the same numbers; all
+    else, and what the model keeps in float32, is unpacked. At no time is more than one stored tensor in memory beside
+    the module. Raises WeightsError as `match` does, and when values are NaN or infinite (looked for in a sample, see
+    `sample`, and in up to 64 rows of a packed matrix), too large for their dtype, or all zero in the whole file.
     """
     module = on_meta(build)
     alive = False
+    packed: dict[str, str] = {}
     for own, name in match(module, checkpoint, names=names, unused=unused).items():
+        if keep_packed and _can_stay_packed(module, own, checkpoint.tensors[name]):
+            packed[own] = name
+            continue
         stored = checkpoint.read(name)
         dtype = dtype_of(own)
-        alive |= _check_values(checkpoint, name, stored, dtype)
+        alive |= check_values(f"{checkpoint.tensors[name].file}: {name}", sample(stored), dtype)
         owner, _, leaf = own.rpartition(".")
         value = nn.Parameter(_cast(stored, dtype, device), requires_grad=False)
         setattr(module.get_submodule(owner), leaf, value)
         del stored
+    for own, name in packed.items():  # behind their biases
+        matrix, layer = checkpoint.tensors[name], module.get_submodule(_owner(own))
+        assert isinstance(matrix, PackedStored) and isinstance(layer, nn.Linear)
+        rows, dtype = matrix.rows(), dtype_of(own)
+        some = matrix.packing.unpack(rows[:: len(rows) // SAMPLED_ROWS | 1])
+        alive |= check_values(f"{matrix.file}: {name}", some, dtype)
+        module.set_submodule(_owner(own), PackedLinear(rows.to(device), matrix.packing, layer.bias, dtype))
     if not alive:
         raise WeightsError(
             f"{checkpoint.path} holds nothing but zeros: its download broke off; fetch it again", code="weights_damaged"
@@ -115,11 +126,11 @@ def _cast(stored: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _check_complete(checkpoint: Checkpoint, missing: list[str], left: list[str], count: int) -> None:
-    faults = []
+    faults: list[str] = []
     if missing:
-        faults.append(f"lacks {len(missing)} of the model's {count} tensors ({_listed(missing)})")
+        faults.append(f"lacks {len(missing)} of the model's {count} tensors ({listed(missing)})")
     if left:
-        faults.append(f"has {len(left)} tensors that the model does not know ({_listed(left)})")
+        faults.append(f"has {len(left)} tensors that the model does not know ({listed(left)})")
     if faults:
         place = checkpoint.files[0] if len(checkpoint.files) == 1 else checkpoint.path
         raise WeightsError(
@@ -128,85 +139,27 @@ def _check_complete(checkpoint: Checkpoint, missing: list[str], left: list[str],
         )
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+def check_values(label: str, values: Tensor, dtype: torch.dtype) -> bool:
+    """Check that numbers are finite, and so in this dtype; return whether any is not zero.
 
-
-def _check_values(checkpoint: Checkpoint, name: str, stored: Tensor, dtype: torch.dtype) -> bool:
-    """Tell whether a sample has any value but zero."""
-    values = sample(stored).float()
-    if not values.to(dtype).isfinite().all():
-        file = checkpoint.tensors[name].file
-        if values.isfinite().all():
-            raise WeightsError(
-                f"{file}: {name} has values too large for {dtype}; load it as torch.bfloat16",
-                code="weights_overflow_dtype",
-            )
-        raise WeightsError(
-            f"{file}: {name} holds NaN or infinity; the file is damaged, fetch it again", code="weights_not_finite"
-        )
-    return bool(values.any())
-
-
-def load_packed(
-    build: Callable[[], Module],
-    checkpoint: Checkpoint,
-    *,
-    names: Names = OWN_NAMES,
-    dtype_of: Callable[[str], torch.dtype],
-    device: torch.device,
-    unused: Iterable[str] = (),
-) -> Module:
-    """Build and fill the module as `load_module` does; a linear layer that is stored packed becomes a PackedLinear.
-
-    The numbers that it computes are those of `load_module`. What the model keeps in float32 is unpacked,
-    and so is everything that is no linear layer. Raises WeightsError as `load_module` does; NaN and
-    infinity are looked for in up to 64 rows of a packed matrix.
+    Raises WeightsError, which begins with the label.
     """
-    whole, ignored = on_meta(build), tuple(unused)
-    places = match(whole, checkpoint, names=names, unused=ignored)
-    packed = {own: name for own, name in places.items() if _stays(whole, own, checkpoint.tensors[name])}
-
-    def bare() -> Module:
-        module = build()
-        for own in packed:
-            module.get_submodule(_owner(own)).register_parameter("weight", None)
-        return module
-
-    rest = {name: stored for name, stored in checkpoint.tensors.items() if name not in packed.values()}
-    module = load_module(
-        bare, replace(checkpoint, tensors=rest), names=names, dtype_of=dtype_of, device=device, unused=ignored
-    )
-    for own, name in packed.items():
-        stored = checkpoint.tensors[name]
-        assert isinstance(stored, PackedStored)
-        linear = module.get_submodule(_owner(own))
-        assert isinstance(linear, nn.Linear)
-        rows = stored.rows()
-        _check_rows(stored, name, rows, dtype_of(own))
-        layer = PackedLinear(rows.to(device), stored.packing, linear.bias, dtype_of(own))
-        module.set_submodule(_owner(own), layer)
-    return module.eval()
+    wide = values.float()
+    if not wide.isfinite().all():
+        raise WeightsError(
+            f"{label} holds NaN or infinity; the file is damaged, fetch it again", code="weights_not_finite"
+        )
+    if not wide.to(dtype).isfinite().all():
+        raise WeightsError(
+            f"{label} has values too large for {dtype}; use --dtype bfloat16", code="weights_overflow_dtype"
+        )
+    return bool(wide.any())
 
 
-def _stays(module: nn.Module, own: str, stored: Stored) -> bool:
+def _can_stay_packed(module: nn.Module, own: str, stored: Stored) -> bool:
     linear = isinstance(module.get_submodule(_owner(own)), nn.Linear)
     return linear and isinstance(stored, PackedStored) and not keeps_float32(own)
 
 
 def _owner(parameter: str) -> str:
     return parameter.rpartition(".")[0]
-
-
-def _check_rows(stored: PackedStored, name: str, rows: Tensor, dtype: torch.dtype) -> None:
-    some = stored.packing.unpack(rows[:: len(rows) // SAMPLED_ROWS | 1])
-    if not some.isfinite().all():
-        raise WeightsError(
-            f"{stored.file}: {name} holds NaN or infinity; the file is damaged, fetch it again",
-            code="weights_not_finite",
-        )
-    if not some.to(dtype).isfinite().all():
-        raise WeightsError(
-            f"{stored.file}: {name} has values too large for {dtype}; load it as torch.bfloat16",
-            code="weights_overflow_dtype",
-        )

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from kinoform.checkpoints.files import Checkpoint, open_file, read_file
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import model_hash
-from kinoform.checkpoints.write import METADATA, Outgoing, write_safetensors
-from kinoform.errors import NonFiniteError, UsageError, WeightsError, nearest
+from kinoform.checkpoints.write import METADATA, Outgoing, outgoing, write_safetensors
+from kinoform.errors import UsageError, nearest
 from kinoform.families.lora import ALPHA, COMFY_LORA, DOWN, UP, LoRADialect
 from kinoform.files import whole
+from kinoform.loading.load import check_values
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
 from kinoform.loading.parts import Parts, TransformerLoader
 from kinoform.models.dit import DiT, DiTSpec
@@ -165,17 +166,8 @@ def relative_size(model: DiT, name: str) -> float:
 
 def _values(stored: Stored, place: str, dtype: torch.dtype) -> Tensor:
     values = stored.read()
-    if not values.float().isfinite().all():
-        raise WeightsError(
-            f"{stored.file}: the change of {place} holds NaN or infinity; fetch it again", code="weights_not_finite"
-        )
-    cast = values.to(dtype)
-    if not cast.isfinite().all():
-        raise WeightsError(
-            f"{stored.file}: the change of {place} is too large for {dtype}; use --dtype bfloat16",
-            code="weights_overflow_dtype",
-        )
-    return cast
+    check_values(f"{stored.file}: the change of {place}", values, dtype)
+    return values.to(dtype)
 
 
 def _free_name(path: Path, taken: Mapping[str, object]) -> str:
@@ -208,7 +200,7 @@ def save_lora(
     if name not in held:
         raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}", code="unknown_name")
     tensors = [
-        _outgoing(dialect.written(layer, piece), value, dtype)
+        outgoing(dialect.written(layer, piece), value, None if piece == ALPHA else dtype)
         for layer, adapter in held[name].items()
         for piece, value in _pieces(adapter, dialect).items()
     ]
@@ -224,26 +216,15 @@ def lora_metadata(ranks: Iterable[int], alphas: Iterable[int | float], base: str
 
 
 def outgoing_alpha(dialect: LoRADialect, layer: str, alpha: float) -> Outgoing:
-    value = torch.tensor(alpha, dtype=torch.float32)
-    return Outgoing(name=dialect.written(layer, ALPHA), shape=(), dtype=value.dtype, read=lambda: value)
+    return outgoing(dialect.written(layer, ALPHA), torch.tensor(alpha, dtype=torch.float32))
 
 
 def _pieces(adapter: Adapter, dialect: LoRADialect) -> dict[str, Tensor]:
-    down, up = adapter.down.detach().cpu(), adapter.up.detach().cpu()
+    down, up = adapter.down.detach(), adapter.up.detach()
     if dialect.alpha:
         return {DOWN: down, UP: up, ALPHA: torch.tensor(adapter.alpha, dtype=torch.float32)}
     scale = adapter.alpha / adapter.rank
     return {DOWN: down, UP: up if scale == 1 else up.float() * scale}
-
-
-def _outgoing(name: str, value: Tensor, dtype: torch.dtype | None) -> Outgoing:
-    if dtype is not None and not name.endswith(f".{ALPHA}"):
-        value = value.to(dtype)
-    if not value.isfinite().all():
-        raise NonFiniteError(
-            f"{name} is NaN, infinite or too large for {value.dtype}; nothing was written", code="not_finite"
-        )
-    return Outgoing(name=name, shape=tuple(value.shape), dtype=value.dtype, read=lambda: value)
 
 
 def _all(numbers: Iterable[int | float]) -> str:

@@ -22,10 +22,10 @@ from kinoform.families.lora import (
     piece_of,
 )
 from kinoform.families.lora_config import checked_alpha, peft_config, peft_config_file
+from kinoform.families.names import listed
 from kinoform.families.relatives import stranger
 from kinoform.models.lora import MAX_RANK, LoRARanks
 
-LISTED = 3
 WIDEST = "blocks.0.self_attention.q"
 """A layer as wide as the model."""
 
@@ -156,7 +156,8 @@ def _check_width(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> No
 
 
 def _sorted_out(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> _Sorted:
-    found, left = _Sorted(), []
+    found = _Sorted()
+    left: list[str] = []
     for name, stored in tensors.items():
         ended = piece_of(name)
         if ended is None:
@@ -196,7 +197,7 @@ def _check_methods(path: Path, found: _Sorted) -> None:
     also = [each for each in found.methods if each != method]
     others = f" and {' and '.join(also)}" if also else ""
     raise WeightsError(
-        f"{path} holds {method} ({_listed(names)}){others}, which kinoform does not read, and without it the rest "
+        f"{path} holds {method} ({listed(names)}){others}, which kinoform does not read, and without it the rest "
         "would be wrong; merge it into its model with the tool that made it, and give the merged model as --model",
         code="lora_unsupported",
     )
@@ -209,19 +210,19 @@ def _check_known(path: Path, found: _Sorted, tensors: Mapping[str, Stored], *, i
             raise WeightsError(f"{path} is for {other}, no Wan model; leave it out", code="lora_wrong_model")
         if any(map(is_undotted, found.unknown)):
             raise WeightsError(
-                f"{path} spells its layers with _ for dots ({_listed(found.unknown)}), as kohya's trainers and LyCORIS "
+                f"{path} spells its layers with _ for dots ({listed(found.unknown)}), as kohya's trainers and LyCORIS "
                 "do, which kinoform does not read yet; save it with ComfyUI's names (diffusion_model.blocks.0...)",
                 code="lora_unsupported",
             )
         raise WeightsError(
             f"{path} would change nothing in this model: {len(found.absent)} of its layers are those of another kind "
             f"of Wan model, {len(found.unknown)} of its names are of none"
-            f"{f' ({_listed(found.unknown)})' if found.unknown else ''}; leave it out",
+            f"{f' ({listed(found.unknown)})' if found.unknown else ''}; leave it out",
             code="lora_wrong_model",
         )
     if found.unknown and not ignore_unknown:
         raise WeightsError(
-            f"{path} changes {len(found.unknown)} things that kinoform cannot change ({_listed(found.unknown)}); "
+            f"{path} changes {len(found.unknown)} things that kinoform cannot change ({listed(found.unknown)}); "
             "get the file for this model, or pass --lora-ignore-unknown to use the rest without them",
             code="lora_unknown_keys",
         )
@@ -263,10 +264,6 @@ def _alpha(module: str, stored: Stored) -> float:
             f"{stored.file}: alpha of {module} has shape {list(stored.shape)}, no single number", code="lora_damaged"
         )
     return checked_alpha(stored.file, f"alpha of {module}", stored.read().double().item())
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name[:80]) for name in names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 def _span(values: Sequence[int] | Sequence[float]) -> str:

@@ -22,8 +22,8 @@ from kinoform.checkpoints.file_sets import files_at
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import read_json
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.checkpoints.write import Outgoing, write_set
-from kinoform.errors import NonFiniteError, UsageError, WeightsError
+from kinoform.checkpoints.write import outgoing, write_set
+from kinoform.errors import UsageError, WeightsError
 from kinoform.families.folders import MANIFEST
 from kinoform.files import whole_folder
 from kinoform.loading.sources import PartFile
@@ -119,7 +119,8 @@ def save_own(
         _check_unpacked(stem, module)
     with whole_folder(folder, holds=HOLDS, force=force) as temporary:
         for stem, module in parts.items():
-            write_set(temporary, stem, _outgoing(stem, module, dtype), max_shard_bytes, lambda count: None)
+            tensors = [outgoing(name, value, dtype, f"{stem}: ") for name, value in module.named_parameters()]
+            write_set(temporary, stem, tensors, max_shard_bytes, lambda count: None)
         (temporary / JSON_FILE).write_text(tokenizer_json, encoding="utf-8")
         return write_manifest(temporary, recipe, made)
 
@@ -220,19 +221,6 @@ def _check_unpacked(stem: str, module: nn.Module) -> None:
             "load the model with keep_packed=False to save it",
             code="weights_packed",
         )
-
-
-def _outgoing(stem: str, module: nn.Module, dtype: torch.dtype) -> list[Outgoing]:
-    """The parameters, cast before anything is written."""
-    tensors = []
-    for name, parameter in module.named_parameters():
-        value = parameter.detach().to(device="cpu", dtype=dtype).contiguous()
-        if not value.isfinite().all():
-            raise NonFiniteError(
-                f"{stem}: {name} is NaN, infinite or too large for {dtype}; nothing was written", code="not_finite"
-            )
-        tensors.append(Outgoing(name=name, shape=tuple(value.shape), dtype=dtype, read=value.detach))
-    return tensors
 
 
 def _record(file: Path) -> FileRecord:

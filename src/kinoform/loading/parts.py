@@ -13,7 +13,7 @@ from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.family import Family
 from kinoform.loading.detect import check_block, stored_block
-from kinoform.loading.load import Module, load_module, load_packed
+from kinoform.loading.load import Module, load_module
 from kinoform.loading.opening import open_model
 from kinoform.loading.own import OwnFolder, verify
 from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, Overrides
@@ -188,14 +188,15 @@ class _Loader(Generic[Module]):
         release_memory()  # of the part before this one
         self.verify(self.files)
         packed = self.files[0].suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed
-        load, file = load_packed if packed else load_module, self.part.file
-        return load(
+        file = self.part.file
+        return load_module(
             self.build,
             file.checkpoint(),
             names=file.names,
             dtype_of=dtype_of,
             device=device,
             unused=file.unread(self.part.spec),
+            keep_packed=packed,
         )
 
 
