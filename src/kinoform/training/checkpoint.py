@@ -41,8 +41,7 @@ class TrainingProgress:
 
     `samples` and `flops` count what was computed, skipped steps included; `seconds` is wall-clock time
     inside the training over all its runs; `streak` is the number of skipped steps just before now.
-    A training that began from a snapshot did so at step `restart`, and its learning rate rises over the
-    `restart_warmup` steps from there; both are 0 in one that did not.
+    `restart` is the step at which the training began from a snapshot; 0 for one that did not.
     """
 
     step: int = 0
@@ -52,19 +51,14 @@ class TrainingProgress:
     skipped: int = 0
     streak: int = 0
     restart: int = 0
-    restart_warmup: int = 0
 
     def __post_init__(self) -> None:
-        counts = self.step, self.samples, self.skipped, self.streak, self.restart, self.restart_warmup
+        counts = self.step, self.samples, self.skipped, self.streak, self.restart
         amounts = self.flops, self.seconds
         if not all(type(count) is int and count >= 0 for count in counts) or not all(
             type(amount) in (int, float) and 0 <= amount < inf for amount in amounts
         ):
             raise UsageError(f"progress is counted in numbers from 0; got {self}", code="value_out_of_range")
-
-    def warmup(self, step: int) -> float:
-        """Return the factor of the learning rate at a step since the restart: 1 / `restart_warmup` at the first."""
-        return min(1.0, (step + 1 - self.restart) / self.restart_warmup) if self.restart_warmup else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

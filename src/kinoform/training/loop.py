@@ -191,7 +191,7 @@ class _Run:
         progress = self.snapshot.progress
         with _fitting(progress, self.options.snapshot):
             self.learner.restart(self.snapshot.weights, progress.step)
-        return replace(progress, streak=0, restart=progress.step, restart_warmup=self.options.restart_warmup)
+        return replace(progress, streak=0, restart=progress.step)
 
     def begin_log(self) -> None:
         """Write the log of the snapshot that the training begins from, if it does."""
@@ -220,7 +220,7 @@ class _Run:
                 self._complain(step, read, length)
 
     def _factor(self, step: int) -> float:
-        return self.spec.schedule.factor(step) * self.progress.warmup(step)
+        return self.spec.schedule.factor(step, restart=self.progress.restart)
 
     def _batch(self, step: int) -> Any:
         return moved(self.stage.batch(step), self.device) if step < self.spec.schedule.total else None

@@ -40,9 +40,12 @@ class Schedule:
                 code="value_out_of_range",
             )
 
-    def factor(self, step: int) -> float:
-        """Return the factor of step index `step` (from 0): 1 / warmup at the first, `final` at and after the last."""
-        rising = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+    def factor(self, step: int, *, restart: int = 0) -> float:
+        """Return the factor of step index `step` (from 0): 1 / warmup at the first, `final` at and after the last.
+
+        An optimizer that is new at step `restart` is warmed up from there.
+        """
+        rising = min(1.0, (step + 1 - restart) / self.warmup) if self.warmup else 1.0
         held, last = self.hold * self.total, self.total - 1
         fallen = min(1.0, max(0.0, (step - held) / (last - held))) if last > held else float(step > last)
         return rising * (1 - (1 - self.final) * fallen)

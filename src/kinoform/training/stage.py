@@ -98,8 +98,7 @@ class RunOptions:
     training's folder, the steps done, and all of them. `device` and `compile`, which has the stage's module
     compiled by PyTorch and so speeds up what calls it, change the last bits of the losses only; a run may go
     on with others. Without a checkpoint, a training begins from the stage of its folder's name in `snapshot`, a folder
-    of `write_snapshot`, if it is there; its learning rate rises over `restart_warmup` steps. Raises UsageError for a
-    device that is not there.
+    of `write_snapshot`, if it is there. Raises UsageError for a device that is not there.
     """
 
     save_every: int = 500
@@ -111,13 +110,12 @@ class RunOptions:
     device: torch.device = CPU
     compile: bool = False
     snapshot: Path | None = None
-    restart_warmup: int = 100
 
     def __post_init__(self) -> None:
-        if self.save_every < 1 or self.keep < 1 or self.sample_every < 0 or self.restart_warmup < 0:
+        if self.save_every < 1 or self.keep < 1 or self.sample_every < 0:
             raise UsageError(
-                "save_every and keep must be at least 1, sample_every and restart_warmup at least 0; got "
-                f"{self.save_every}, {self.keep}, {self.sample_every} and {self.restart_warmup}",
+                "save_every and keep must be at least 1 and sample_every at least 0; got "
+                f"{self.save_every}, {self.keep} and {self.sample_every}",
                 code="value_out_of_range",
             )
         check_device(self.device)
