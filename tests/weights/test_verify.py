@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kinoform.loading.own import open_own
 from kinoform.loading.verify import Verified, verify_path
 from tests.support.comfy_files import write_comfy_folders
 from tests.support.diffusers_folder import write_diffusers_folder
 from tests.support.official_folder import CODEC_FILE, SINGLE, TEXT_FILE, write_official_folder
 from tests.support.refusals import refused
 from tests.support.tiny_recipe import write_tiny_folder
+from tests.weights import tiny_files
 
 HEAD = "head.head.weight"
 
@@ -136,3 +138,77 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text(json.dumps({}))
     with refused("weights_missing"):
         verify_path(tmp_path)
+
+
+PARTS: dict[str, tuple[tiny_files.Shapes, str]] = {
+    "transformer": (tiny_files.transformer(), "blocks.1.ffn.0.weight"),
+    "transformer of images": (tiny_files.transformer("wan21-i2v"), "img_emb.proj.1.weight"),
+    "transformer with vace": (tiny_files.transformer("wan21-vace"), "blocks.2.modulation"),
+    "transformer of diffusers": (
+        tiny_files.renamed(tiny_files.transformer(), tiny_files.TO_DIFFUSERS),
+        "blocks.0.attn1.to_q.weight",
+    ),
+    "autoencoder 2.1": (tiny_files.codec21(), "decoder.middle.0.residual.2.weight"),
+    "autoencoder 2.2": (tiny_files.codec22(), "encoder.downsamples.1.downsamples.0.residual.2.weight"),
+    "autoencoder of diffusers": (tiny_files.diffusers_codec21(), "decoder.mid_block.resnets.0.conv1.weight"),
+    "text encoder": (tiny_files.text_encoder(), "blocks.1.ffn.fc1.weight"),
+    "text encoder of transformers": (
+        tiny_files.renamed(tiny_files.text_encoder(), tiny_files.TO_HUGGINGFACE),
+        "encoder.block.1.layer.1.DenseReluDense.wo.weight",
+    ),
+    "image encoder": (tiny_files.clip(), "visual.transformer.1.mlp.0.weight"),
+    "image encoder of transformers": (
+        tiny_files.huggingface_clip(),
+        "vision_model.encoder.layers.1.mlp.fc1.weight",
+    ),
+}
+"""Parts of a model, and one tensor of each."""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_lacks_a_tensor_or_all_but_one_is_incomplete(part: str, tmp_path: Path) -> None:
+    shapes, name = PARTS[part]
+    file = tmp_path / "weights.safetensors"
+
+    def codes(held: tiny_files.Shapes) -> set[str]:
+        save_file({name: torch.ones(shape, dtype=torch.bfloat16) for name, shape in held.items()}, file)
+        return {fault.code for fault in verify_path(file).faults}
+
+    assert codes(shapes) == set()
+    assert codes({other: shape for other, shape in shapes.items() if other != name}) == {"weights_incomplete"}
+    assert codes({name: shapes[name]}) == {"weights_incomplete"}
+
+
+def test_an_incomplete_part_is_found_in_a_folder_and_beside_an_index(tmp_path: Path) -> None:
+    write_official_folder(tmp_path / "wan", shards=2)
+    tensors = torch.load(tmp_path / "wan" / CODEC_FILE, weights_only=True)
+    del tensors["decoder.head.2.bias"]
+    torch.save(tensors, tmp_path / "wan" / CODEC_FILE)
+    (fault,) = verify_path(tmp_path / "wan").faults
+    assert fault.code == "weights_incomplete" and fault.file.name == CODEC_FILE and "decoder.head.2.bias" in str(fault)
+
+
+@pytest.mark.parametrize("dialect", ["comfy", "diffusers", "peft", "kohya", "full-delta"])
+def test_a_lora_and_a_module_of_its_own_are_no_incomplete_transformers(dialect: str, tmp_path: Path) -> None:
+    vace = {name: shape for name, shape in tiny_files.transformer("wan21-vace").items() if name.startswith("vace_")}
+    for held in (tiny_files.lora(dialect), vace, {"conv1.weight": (4, 4)}):
+        save_file({name: torch.ones(shape) for name, shape in held.items()}, tmp_path / "file.safetensors")
+        assert verify_path(tmp_path / "file.safetensors").faults == ()
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "weights_damaged"),
+        (lambda file: file.unlink(), "weights_incomplete"),
+    ],
+)
+def test_a_fault_of_an_own_folder_has_one_sentence_in_verify_and_in_load(
+    damage: Callable[[Path], object], code: str, tmp_path: Path
+) -> None:
+    folder = write_tiny_folder(tmp_path / "own")
+    damage(folder / "transformer.safetensors")
+    (fault,) = verify_path(folder).faults
+    with refused(code) as caught:
+        open_own(folder)
+    assert fault.code == code and str(caught.value).removeprefix(str(fault.file)).strip(": ") == fault.text

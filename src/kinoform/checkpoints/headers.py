@@ -92,6 +92,14 @@ def check_file(path: Path) -> None:
         )
 
 
+def check_size(path: Path, expected: int) -> None:
+    """Hold the size of a file against the bytes that it is to have. Raises WeightsError naming both."""
+    size = path.stat().st_size
+    if size != expected:
+        wrong = "cut short" if size < expected else "too long"
+        raise WeightsError(f"{path} is {wrong}: {size} bytes instead of {expected}; {FETCH}", code="weights_damaged")
+
+
 def stamp_of(path: Path) -> Stamp:
     """Read what tells one state of a file from another. Raises WeightsError when the file cannot be reached."""
     try:
@@ -252,9 +260,4 @@ def _check_cover(path: Path, start: int, places: list[tuple[int, int]]) -> None:
                 f"{path} has a damaged header: its tensors overlap or leave gaps; {FETCH}", code="weights_damaged"
             )
         position = end
-    size = path.stat().st_size
-    if size != start + position:
-        wrong = "cut short" if size < start + position else "too long"
-        raise WeightsError(
-            f"{path} is {wrong}: {size} bytes instead of {start + position}; {FETCH}", code="weights_damaged"
-        )
+    check_size(path, start + position)

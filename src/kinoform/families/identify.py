@@ -26,7 +26,7 @@ from kinoform.families.folders import MANIFEST
 from kinoform.families.lora import is_undotted, lora_dialect, lora_prefix, lora_sizes, methods, piece_of
 from kinoform.families.lora_config import peft_method
 from kinoform.families.names import Names
-from kinoform.families.relatives import check_relative, not_wan, notes_on_names, stranger
+from kinoform.families.relatives import check_relative, is_module, not_wan, notes_on_names, stranger
 from kinoform.families.released import choose, fitting, names_of
 
 if TYPE_CHECKING:
@@ -165,6 +165,23 @@ def detect(
     first = parts[0].identity
     parts[0] = replace(parts[0], identity=replace(first, unknown=first.unknown + unknown))
     return tuple(parts)
+
+
+def fragment_of(names: Iterable[str]) -> Family | None:
+    """The family of which all of these names are, though too few of them are there to tell a part by.
+
+    None for names that programs of all kinds have, for LoRA files, and for modules that come in files of their own.
+    """
+    held = tuple(names)
+    usual = all(name.count(".") < 2 for name in held)
+    if usual or _kinds(held) or lora_dialect(held) is not None or stranger(held) or is_module(held):
+        return None
+    for family in FAMILIES:
+        for dialect in family.dialects:
+            bare = [name.removeprefix(dialect.prefix) for name in held]
+            if not dialect.own and None not in map(dialect.names(bare).ours, bare):
+                return family
+    return None
 
 
 def _kinds(names: Iterable[str]) -> dict[PartDialect, tuple[str, ...]]:

@@ -124,6 +124,11 @@ def stranger(names: Iterable[str]) -> str:
     return "" if mark is None else STRANGERS[mark]
 
 
+def is_module(names: Iterable[str]) -> bool:
+    """Return whether the names are those of a module that stands beside a Wan model, and has a file of its own."""
+    return _marked(names, (*VACE_MODULES, *MODULES)) is not None
+
+
 def not_wan(path: Path, names: Mapping[str, object]) -> WeightsError:
     """The refusal of a file that holds no part of a Wan model."""
     if model := stranger(names):

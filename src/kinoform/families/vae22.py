@@ -100,13 +100,17 @@ def official_names(residual_blocks: int = 2, levels: int = 4) -> Names:
     return Names(rows=(*OFFICIAL_QUANT, *official_half("encoder"), *official_half("decoder"), *rows))
 
 
+BLOCKS = 2
+"""Residual blocks of a level of the encoder, where too few names are there to tell."""
+
+
 def _official_names_of(held: Iterable[str]) -> Names:
     """The first level of the encoder ends in a resampling, the first of the decoder with one block more before it."""
     names = tuple(held)
     count = max((_number(name, "encoder.downsamples.0.downsamples.") for name in names), default=-1)
     other = max((_number(name, "decoder.upsamples.0.upsamples.") for name in names), default=-1) - 1
     levels = (_number(name, start) for name in names for start in ("encoder.downsamples.", "decoder.upsamples."))
-    return official_names(max(count if count > 0 else other, 1), 1 + max(levels, default=0))
+    return official_names(next(n for n in (count, other, BLOCKS) if n > 0), 1 + max(levels, default=0))
 
 
 def _number(name: str, start: str) -> int:

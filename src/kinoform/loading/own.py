@@ -20,7 +20,7 @@ from torch import nn
 
 from kinoform.checkpoints.file_sets import files_at
 from kinoform.checkpoints.hashes import file_hash
-from kinoform.checkpoints.headers import read_json
+from kinoform.checkpoints.headers import FETCH, check_size, read_json
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.write import outgoing, write_set
 from kinoform.errors import UsageError, WeightsError
@@ -164,16 +164,7 @@ def open_own(folder: Path, reader: HeaderReader | None = None) -> OwnFolder:
     """
     reader, manifest = reader or HeaderReader(), read_manifest(folder)
     for name, record in manifest.parts.items():
-        file = folder / name
-        if Path(name).name != name or not file.is_file():
-            raise WeightsError(
-                f"{file} is missing, though {MANIFEST} names it; fetch the folder again", code="weights_incomplete"
-            )
-        if file.stat().st_size != record.bytes:
-            raise WeightsError(
-                f"{file} has {file.stat().st_size} bytes, {MANIFEST} says {record.bytes}; fetch it again",
-                code="weights_damaged",
-            )
+        check_recorded(folder, name, record)
     names = (*manifest.parts, *(file.name for file in folder.iterdir()))
     later = takewhile(
         lambda stem: any(name.startswith(stem) for name in names), map(f"{TRANSFORMER}_{{}}".format, count(2))
@@ -200,6 +191,14 @@ def open_own(folder: Path, reader: HeaderReader | None = None) -> OwnFolder:
         image_encoder=files.get(IMAGE_ENCODER),
         tokenizer=tokenizer,
     )
+
+
+def check_recorded(folder: Path, name: str, record: FileRecord) -> None:
+    """Check that a file of the manifest is there, and as long as that says. Raises WeightsError."""
+    file = folder / name
+    if Path(name).name != name or not file.is_file():
+        raise WeightsError(f"{file} is missing, though {MANIFEST} names it; {FETCH}", code="weights_incomplete")
+    check_size(file, record.bytes)
 
 
 def verify(manifest: Manifest, files: Iterable[Path]) -> None:

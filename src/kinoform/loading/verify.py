@@ -4,21 +4,25 @@ Headers are checked whenever a file is opened; here is what takes minutes on 28 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from torch import Tensor
 
-from kinoform.checkpoints.file_sets import files_of, shards_of
+from kinoform.checkpoints.file_sets import files_of, listed, shards_of
 from kinoform.checkpoints.files import checkpoint_of
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
-from kinoform.checkpoints.reader import HeaderReader
-from kinoform.errors import WeightsError
-from kinoform.loading.own import MANIFEST, read_manifest
+from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
+from kinoform.errors import KinoformError, WeightsError
+from kinoform.families.folders import MANIFEST
+from kinoform.families.identify import detect, fragment_of
+from kinoform.families.names import listed as shown_names
+from kinoform.loading.own import Manifest, check_recorded, read_manifest
 
 INDEX = ".safetensors.index.json"
 HASH_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
@@ -81,11 +85,15 @@ def verify_path(path: Path, *, hashes: Path | None = None, tell: Tell = lambda d
     to look at, or when the record of hashes is unusable.
     """
     files = _weight_files(path)
-    recorded = _recorded(path, hashes)
+    manifests = path.rglob(MANIFEST) if path.is_dir() else ()
+    folders = {manifest.parent: read_manifest(manifest.parent) for manifest in manifests}
+    recorded = _recorded(path, hashes, folders)
     reader = HeaderReader()
-    faults, doubts = list(_incomplete(path, files, reader)), []
+    faults, doubts = list(_unlike(folders)), []
+    lost = {fault.file for fault in faults}
+    faults += _incomplete(path, files - lost, lost, reader)
     works: list[_Work] = []
-    for file in sorted({*files, *recorded}):
+    for file in sorted({*files, *recorded} - lost):
         try:
             tensors = checkpoint_of(reader.open(file, (file,))).tensors if file in files else {}
         except WeightsError as error:
@@ -124,12 +132,13 @@ def _weight_files(path: Path) -> set[Path]:
     return found
 
 
-def _recorded(path: Path, hashes: Path | None) -> dict[Path, str]:
+def _recorded(path: Path, hashes: Path | None, folders: Mapping[Path, Manifest]) -> dict[Path, str]:
     """The hash on record, by file; `hashes` stands over the manifests."""
-    found = {}
-    for manifest in path.rglob(MANIFEST) if path.is_dir() else ():
-        parts = read_manifest(manifest.parent).parts
-        found |= {_inside(manifest.parent, name, manifest): str(part.sha256) for name, part in parts.items()}
+    found = {
+        _inside(folder, name, folder / MANIFEST): str(part.sha256)
+        for folder, manifest in folders.items()
+        for name, part in manifest.parts.items()
+    }
     if hashes is None:
         return found
     if not hashes.is_file() or hashes.stat().st_size > HASH_BYTES:
@@ -154,19 +163,53 @@ def _inside(folder: Path, name: str, source: Path) -> Path:
     return folder / name
 
 
-def _incomplete(path: Path, files: Iterable[Path], reader: HeaderReader) -> Iterator[FileFault]:
-    """Shards that an index promises and the folder lacks, and those that the numbers of others promise."""
+def _unlike(folders: Mapping[Path, Manifest]) -> Iterator[FileFault]:
+    """Files of kinoform's own folders that are missing, or not as long as their manifests say."""
+    for folder, manifest in folders.items():
+        for name, record in manifest.parts.items():
+            try:
+                check_recorded(folder, name, record)
+            except WeightsError as error:
+                yield _refused(folder / name, error)
+
+
+def _incomplete(path: Path, files: Set[Path], lost: Set[Path], reader: HeaderReader) -> Iterator[FileFault]:
+    """Files of a set that an index or the numbers of others promise, and tensors that the part of a set needs.
+
+    Files that are `lost` are told of already, and nothing more is told of their sets.
+    """
     indices = sorted(path.rglob(f"*{INDEX}")) if path.is_dir() else []
-    indexed = {index.parent for index in indices}
-    sets = {shards_of(file) for file in files if file.parent not in indexed}
-    for file in sorted(shard for shards in sets for shard in shards if not shard.is_file()):
-        text = "is missing, though other files of its set are there"
-        yield FileFault(file=file, tensor=None, text=text, code="weights_incomplete")
+    sets: list[tuple[Path, ...]] = []
+    indexed: set[Path] = set()
     for index in indices:
         try:
-            files_of(index.with_name(index.name.removesuffix(INDEX)), reader)
+            indexed |= set(listed(index).files)
+            sets.append(files_of(index.with_name(index.name.removesuffix(INDEX)), reader))
         except WeightsError as error:
             yield _refused(index, error)
+    for files in (*sets, *sorted({shards_of(file) for file in files - indexed})):
+        missing = [file for file in files if not file.is_file() and file not in lost]
+        for file in missing:
+            text = "is missing, though other files of its set are there"
+            yield FileFault(file=file, tensor=None, text=text, code="weights_incomplete")
+        if not missing and lost.isdisjoint(files):
+            with suppress(KinoformError):  # of files that cannot be opened, or are no part of a Wan model
+                yield from _lacking(reader.open(files[0], files))
+
+
+def _lacking(opened: OpenedFiles) -> Iterator[FileFault]:
+    """Tensors that a known part needs and its files lack. Only its recipe tells that of a part by own names."""
+    path = opened.files[0]
+    if (family := fragment_of(opened.tensors)) is not None:
+        text = f"holds {len(opened.tensors)} of the tensors of a {family.part.replace('_', ' ')}, and lacks the others"
+        yield FileFault(file=path, tensor=None, text=text, code="weights_incomplete")
+        return
+    for part in detect(opened.tensors, path=path, metadata=opened.metadata):
+        missing = part.identity.missing
+        if missing and part.dialect is not None and not part.dialect.own:
+            assert part.family is not None, "what no family describes has nothing to lack"
+            text = f"lacks {len(missing)} tensors of {part.family.description} ({shown_names(missing)})"
+            yield FileFault(file=path, tensor=None, text=text, code="weights_incomplete")
 
 
 def _look(work: _Work) -> Iterator[tuple[int, FileFault | None]]:
