@@ -1,6 +1,7 @@
 """A load parses the header of each file once, and keeps no file open; what changes between header and data is told."""
 
 import shutil
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from kinoform.checkpoints import formats, gguf_header, reader
+from kinoform.checkpoints import files, formats, gguf_header, reader
+from kinoform.checkpoints.formats import read_data
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.headers import Header
 from kinoform.families.identify import inspect_path
 from kinoform.loading.lora import with_loras
 from kinoform.loading.lora_file import open_lora
 from kinoform.loading.parts import Parts, released_parts
+from kinoform.models.lora import adapters_of
 from kinoform.recipes.catalogue import ASSETS
 from kinoform.recipes.load import load
 from tests.support.comfy_files import write_comfy_folders
@@ -137,6 +141,30 @@ def test_a_lora_is_read_once_from_its_load_to_a_video(tmp_path: Path, monkeypatc
     assert parts.fingerprint() != base.fingerprint()
     parts.transformer(torch.float32, CPU)
     assert not opens[file]
+
+
+def test_the_bytes_of_a_lora_are_gone_when_a_transformer_has_its_matrices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path, pair())
+    held: list[weakref.ref[Tensor]] = []
+
+    def kept(*arguments: Any) -> Tensor:
+        data = read_data(*arguments)
+        if arguments[0] == file:
+            held.append(weakref.ref(data))
+        return data
+
+    write_official_folder(tmp_path / "wan")
+    monkeypatch.setattr(files, "read_data", kept)
+    parts = with_loras(released_parts(tmp_path / "wan"), [(file, 1.0)], lambda line: None)
+    for count in (1, 2):
+        assert [*adapters_of(parts.transformer(torch.float32, CPU))]
+        assert len(held) == count and all(data() is None for data in held)
+    save_file({name: value + 1 for name, value in pair().items()}, file)
+    with refused("weights_changed_meanwhile"):
+        parts.transformer(torch.float32, CPU)
+    assert parts.lora_hashes != (file_hash(file),)
 
 
 def test_a_lora_in_shards_is_read_whole_or_refused_as_inspect_does(tmp_path: Path) -> None:

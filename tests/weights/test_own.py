@@ -1,14 +1,18 @@
 """kinoform's own folder: written whole, read back, and no byte of it changed unnoticed."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from kinoform.checkpoints import formats
 from kinoform.checkpoints.files import open_checkpoint
+from kinoform.checkpoints.hashes import file_hash
 from kinoform.families.identify import inspect_path
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.loading.load import load_module
@@ -17,6 +21,7 @@ from kinoform.loading.parts import Parts, own_parts
 from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAE, VAESpec
+from kinoform.recipes.load import load
 from tests.support.comfy_files import SINGLE
 from tests.support.narrowing import of_type, some
 from tests.support.official_folder import (
@@ -30,6 +35,7 @@ from tests.support.official_folder import (
     tiny_modules,
 )
 from tests.support.refusals import refused
+from tests.support.tiny_recipe import write_tiny_of_two
 from tests.weights.gguf_fixtures import write_gguf
 
 CPU = torch.device("cpu")
@@ -197,6 +203,11 @@ def test_files_outside_the_manifest_are_refused(folder: Path) -> None:
             "x",
         ),
         ('{"format": 1, "recipe": 5, "made": {}, "parts": {}}', "manifest_damaged", "recipe"),
+        (
+            '{"format": 1, "recipe": "a:b", "made": {}, "parts": {"x": {"sha256": "", "bytes": "1"}}}',
+            "manifest_damaged",
+            "size",
+        ),
         ('{"format": 1, "recipe": "a:b", "made": {}, "parts": {}}', "weights_ambiguous", "transformer.safetensors"),
     ],
 )
@@ -236,3 +247,46 @@ def test_a_folder_is_replaced_only_on_demand_and_only_if_it_is_one_of_ours(folde
     with refused("folder_holds_others", "diary.txt"):
         write(folder, force=True)
     assert (folder / "diary.txt").read_text() == "mine"
+
+
+def _shrink(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def _resize(file: Path) -> None:
+    """The transformer of another model, with a manifest that knows it."""
+    save_file({name: torch.zeros(*value.shape, 2) for name, value in load_file(file).items()}, file)
+    manifest = json.loads((file.parent / MANIFEST).read_text())
+    manifest["parts"][file.name] = {"sha256": file_hash(file), "bytes": file.stat().st_size}
+    (file.parent / MANIFEST).write_text(json.dumps(manifest))
+
+
+def _forget(file: Path) -> None:
+    """No file, and none in the manifest either."""
+    file.unlink()
+    manifest = json.loads((file.parent / MANIFEST).read_text())
+    del manifest["parts"][file.name]
+    (file.parent / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "named"),
+    [
+        (Path.unlink, "weights_incomplete", "transformer_2.safetensors"),
+        (_shrink, "weights_damaged", "transformer_2.safetensors"),
+        (_resize, "weights_wrong_shape", "transformer_2.safetensors"),
+        (_forget, "recipe_contradicts_weights", "own"),
+    ],
+)
+def test_a_damaged_second_expert_is_refused_before_a_weight_is_read(
+    damage: Callable[[Path], object], code: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tiny_of_two(tmp_path / "own")
+    damage(folder / "transformer_2.safetensors")
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a weight is read")
+
+    monkeypatch.setattr(formats, "read_data", refuse)
+    with refused(code, named):
+        load(folder, recipe="tests.support.tiny_recipe:tiny_of_two", device="cpu")

@@ -1,7 +1,7 @@
 """A checkpoint: tensors by name, whatever files they lie in; shapes are known before any data is read."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,9 @@ from kinoform.checkpoints.file_sets import files_at, shards_of
 from kinoform.checkpoints.formats import Stored, pickle_stored, read_data, stored
 from kinoform.checkpoints.gguf import gguf_stored
 from kinoform.checkpoints.hashes import file_hash
-from kinoform.checkpoints.headers import PICKLES, SAFETENSORS, Entry, Header
+from kinoform.checkpoints.headers import PICKLES, SAFETENSORS, Entry, Header, stamp_of
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles, check_unchanged
+from kinoform.errors import WeightsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,20 @@ def open_file(file: Path) -> Checkpoint:
     return checkpoint_of(HeaderReader().open(file, shards_of(file)))
 
 
-def read_file(file: Path) -> tuple[Checkpoint, str]:
-    """Read one file whole, and once: its tensors, which stay in memory, and the SHA-256 of the same bytes in hex.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFile:
+    """A file that was read whole: its tensors, and the SHA-256 of the same bytes in hex.
+
+    `release` frees the bytes. Tensors that are read after it read the file again, which must be the same.
+    """
+
+    checkpoint: Checkpoint
+    sha256: str
+    release: Callable[[], None]
+
+
+def read_file(file: Path) -> ReadFile:
+    """Read one file whole, and once, until it is released.
 
     A shard brings the others of its set. Other formats than safetensors are opened as by `open_file`, and hashed apart.
     Raises WeightsError.
@@ -57,21 +70,41 @@ def read_file(file: Path) -> tuple[Checkpoint, str]:
     opened = HeaderReader().open(file, shards_of(file))
     checkpoint = checkpoint_of(opened)
     if file.suffix.lower() not in SAFETENSORS:
-        return checkpoint, file_hash(file)
-    data = {path: read_data(path, 0, (path.stat().st_size,), torch.uint8) for path in opened.files}
-    starts = {header.path: header.data_start for header in opened.headers}
+        return ReadFile(checkpoint=checkpoint, sha256=file_hash(file), release=lambda: None)
+    contents = {header.path: _Content(header.path, header.data_start) for header in opened.headers}
     tensors = {
-        name: replace(
-            tensor,
-            read=partial(_part_of, data[tensor.file], starts[tensor.file], opened.tensors[name], tensor.dtype),
-        )
+        name: replace(tensor, read=partial(contents[tensor.file].tensor, opened.tensors[name], tensor.dtype))
         for name, tensor in checkpoint.tensors.items()
     }
-    return replace(checkpoint, tensors=tensors), hashlib.sha256(data[file].numpy().data).hexdigest()
+
+    def release() -> None:
+        for content in contents.values():
+            content.data = None
+
+    return ReadFile(checkpoint=replace(checkpoint, tensors=tensors), sha256=contents[file].sha256, release=release)
 
 
-def _part_of(data: Tensor, start: int, entry: Entry, dtype: torch.dtype) -> Tensor:
-    return data[start + entry.begin : start + entry.end].clone().view(dtype).view(entry.shape)
+class _Content:
+    """The bytes of a safetensors file, None when they were released, and their hash."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path, self.start = path, start
+        data = read_data(path, 0, (stamp_of(path)[1],), torch.uint8)
+        self.sha256 = hashlib.sha256(data.numpy().data).hexdigest()
+        self.data: Tensor | None = data
+
+    def tensor(self, entry: Entry, dtype: torch.dtype) -> Tensor:
+        """A copy of one tensor. Raises WeightsError when the file is another one than it was."""
+        data = self.data
+        if data is None:
+            again = _Content(self.path, self.start)
+            if again.sha256 != self.sha256:
+                raise WeightsError(
+                    f"{self.path} changed after it was read; load the model again", code="weights_changed_meanwhile"
+                )
+            data = self.data = again.data
+        assert data is not None, "a file that was read now is not released"
+        return data[self.start + entry.begin : self.start + entry.end].clone().view(dtype).view(entry.shape)
 
 
 def checkpoint_of(opened: OpenedFiles) -> Checkpoint:

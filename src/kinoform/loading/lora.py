@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from kinoform.checkpoints.files import Checkpoint, open_file, read_file
+from kinoform.checkpoints.files import Checkpoint, ReadFile, open_file, read_file
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import model_hash
 from kinoform.checkpoints.write import METADATA, Outgoing, outgoing, write_safetensors
@@ -30,6 +31,9 @@ from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_lay
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
 from kinoform.solvers.experts import PerExpert, check_per_expert, of_expert
+
+_Applied: TypeAlias = Sequence[tuple[LoRAFile, float]]
+"""The files that go onto one transformer, each with its strength."""
 
 SUFFIX = ".safetensors"
 SAMPLED_ROWS = 64
@@ -48,36 +52,47 @@ def with_loras(
 
     A strength is for all transformers, or one for each, of which 0 leaves the file out.
 
-    Each file is read now, once, and `report` gets one line for it; it stays in memory until the parts are gone. Its
-    matrices are cast to the dtype of a layer's products. The fingerprint tells files and strengths apart. Adapters
-    have the name of their file. Warns when a change is far smaller or larger than changes are. Raises WeightsError
-    as `open_lora` does, UsageError for a strength that is no number from -100 to 100.
+    Each file is read now, once, and `report` gets one line for it; it stays in memory until a transformer has its
+    matrices, and is read again for the next one, when it must be the same. Matrices are cast to the dtype of a layer's
+    products. The fingerprint tells files and strengths apart. Adapters have the name of their file. Warns when a change
+    is far smaller or larger than changes are. Raises WeightsError as `open_lora` does, UsageError for a strength that
+    is no number from -100 to 100.
     """
     if not loras:
         return parts
-    hashes: dict[Path, str] = {}
+    files: dict[Path, ReadFile] = {}
 
     def read(path: Path) -> Checkpoint:
-        checkpoint, hashes[path] = read_file(path)
-        return checkpoint
+        files[path] = read_file(path)
+        return files[path].checkpoint
 
     opened = open_loras(parts.transformer_specs, loras, report, ignore_unknown=ignore_unknown, read=read)
 
+    def load(base: TransformerLoader, applied: _Applied, dtype: torch.dtype, device: torch.device) -> DiT:
+        model = base(dtype, device)
+        try:
+            for file, strength in applied:
+                model = attach_file(model, file, strength)
+        finally:
+            for held in files.values():
+                held.release()
+        return model
+
     def fingerprint() -> str:
-        files = [
-            f"{hashes[file.path]} {model_hash(file.files[1:])} {strength!r} {index}"
+        lines = [
+            f"{files[file.path].sha256} {model_hash(file.files[1:])} {strength!r} {index}"
             for index, applied in enumerate(opened)
             for file, strength in applied
         ]
-        return hashlib.sha256("\n".join([parts.fingerprint(), *files]).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join([parts.fingerprint(), *lines]).encode()).hexdigest()[:16]
 
     loaders = zip(parts.transformers, opened, strict=True)
     before = parts.loras or ((),) * len(opened)
     return replace(
         parts,
-        transformers=tuple(partial(_with_files, load, files) for load, files in loaders),
+        transformers=tuple(partial(load, base, applied) for base, applied in loaders),
         fingerprint=fingerprint,
-        lora_hashes=tuple(hashes[path] for path, _ in loras),
+        lora_hashes=tuple(files[path].sha256 for path, _ in loras),
         loras=tuple((*own, *ranks) for own, ranks in zip(before, ranks_of(opened), strict=True)),
     )
 
@@ -89,12 +104,12 @@ def open_loras(
     *,
     ignore_unknown: bool = False,
     read: Callable[[Path], Checkpoint] = open_file,
-) -> list[list[tuple[LoRAFile, float]]]:
+) -> list[_Applied]:
     """Open the files that go onto each transformer, each once and as `read` does; see `with_loras`."""
     for _, strengths in loras:
         check_per_expert("the strength of a LoRA", strengths, len(specs), -STRONGEST, STRONGEST)
     checkpoints = {path: read(path) for path in dict.fromkeys(path for path, _ in loras)}
-    opened: list[list[tuple[LoRAFile, float]]] = []
+    opened: list[_Applied] = []
     for index, spec in enumerate(specs):
         layers = layer_sizes(on_meta(spec.build))
         applied: list[tuple[LoRAFile, float]] = []
@@ -109,18 +124,9 @@ def open_loras(
     return opened
 
 
-def ranks_of(opened: Sequence[Sequence[tuple[LoRAFile, float]]]) -> tuple[tuple[LoRARanks, ...], ...]:
+def ranks_of(opened: Sequence[_Applied]) -> tuple[tuple[LoRARanks, ...], ...]:
     """Return the ranks of the files that go onto each transformer, as `open_loras` found them."""
     return tuple(tuple(file.ranks(strength) for file, strength in applied) for applied in opened)
-
-
-def _with_files(
-    load: TransformerLoader, files: Sequence[tuple[LoRAFile, float]], dtype: torch.dtype, device: torch.device
-) -> DiT:
-    model = load(dtype, device)
-    for file, strength in files:
-        model = attach_file(model, file, strength)
-    return model
 
 
 def layer_sizes(model: DiT) -> Sizes:

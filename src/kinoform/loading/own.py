@@ -150,9 +150,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise WeightsError(
             f"{path} is damaged: no usable {error}; fetch the folder again", code="manifest_damaged"
         ) from error
-    if not isinstance(recipe, str) or not isinstance(made, dict):
+    sizes = [record.bytes for record in records.values()]
+    if not isinstance(recipe, str) or not isinstance(made, dict) or not all(type(size) is int for size in sizes):
         raise WeightsError(
-            f"{path} is damaged: recipe or made is of the wrong type; fetch the folder again", code="manifest_damaged"
+            f"{path} is damaged: recipe, made or a size is of the wrong type; fetch the folder again",
+            code="manifest_damaged",
         )
     return Manifest(recipe=recipe, parts=records, made=made)
 

@@ -187,14 +187,14 @@ def _incomplete(path: Path, files: Set[Path], lost: Set[Path], reader: HeaderRea
             sets.append(files_of(index.with_name(index.name.removesuffix(INDEX)), reader))
         except WeightsError as error:
             yield _refused(index, error)
-    for files in (*sets, *sorted({shards_of(file) for file in files - indexed})):
-        missing = [file for file in files if not file.is_file() and file not in lost]
+    for group in (*sets, *sorted({shards_of(file) for file in files - indexed})):
+        missing = [file for file in group if not file.is_file() and file not in lost]
         for file in missing:
             text = "is missing, though other files of its set are there"
             yield FileFault(file=file, tensor=None, text=text, code="weights_incomplete")
-        if not missing and lost.isdisjoint(files):
+        if not missing and lost.isdisjoint(group):
             with suppress(KinoformError):  # of files that cannot be opened, or are no part of a Wan model
-                yield from _lacking(reader.open(files[0], files))
+                yield from _lacking(reader.open(group[0], group))
 
 
 def _lacking(opened: OpenedFiles) -> Iterator[FileFault]:

@@ -150,12 +150,12 @@ def _write(folder: Path, name: str, stage: StageSnapshot) -> None:
 def _read(folder: Path, name: str) -> StageSnapshot:
     path, weights, log = (_file(folder, name, kind) for kind in ("json", "safetensors", "jsonl"))
     manifest = _manifest(path)
-    checkpoint, digest = read_file(weights)
+    read = read_file(weights)
     data = log.read_bytes() if log.exists() else b""
-    for file, found, kind in ((weights, digest, "safetensors"), (log, hashlib.sha256(data).hexdigest(), "jsonl")):
+    for file, found, kind in ((weights, read.sha256, "safetensors"), (log, hashlib.sha256(data).hexdigest(), "jsonl")):
         if found != manifest["sha256"][kind]:
             raise _damaged(file, f"its SHA-256 is not the one in {path.name}")
-    tensors = {key: checkpoint.read(key) for key in checkpoint.tensors}
+    tensors = {key: stored.read() for key, stored in read.checkpoint.tensors.items()}
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise WeightsError(f"{weights}: {key} holds NaN or infinity; fetch it again", code="weights_not_finite")
