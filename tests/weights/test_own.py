@@ -206,7 +206,7 @@ def test_files_outside_the_manifest_are_refused(folder: Path) -> None:
         (
             '{"format": 1, "recipe": "a:b", "made": {}, "parts": {"x": {"sha256": "", "bytes": "1"}}}',
             "manifest_damaged",
-            "size",
+            "manifest.json",
         ),
         ('{"format": 1, "recipe": "a:b", "made": {}, "parts": {}}', "weights_ambiguous", "transformer.safetensors"),
     ],

@@ -24,10 +24,12 @@ from kinoform.conversion.factorized import factorized
 from kinoform.conversion.model_contents import ModelContents, Part, TokenizerParts
 from kinoform.errors import UsageError, nearest
 from kinoform.families.family import IMAGE_ENCODER, TRANSFORMER, Dialect, Family
+from kinoform.families.folders import CONFIG, DIFFUSERS_TOKENIZER, INDEX, OFFICIAL_TOKENIZER
 from kinoform.families.identify import VOCABULARY
 from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
 from kinoform.families.transformer import text_length
-from kinoform.loading import diffusers, official, own
+from kinoform.loading import own
+from kinoform.loading.folders import DIFFUSERS_FOLDERS, OFFICIAL_STEMS
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 
 COMFY_DTYPES = {
@@ -114,15 +116,15 @@ def _spelling(family: Family, spellings: tuple[str, ...]) -> Dialect:
 
 def _official_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
     transformer = contents.parts["transformer"]
-    copies, raw = _tokenizer_files(contents.tokenizer, official.TOKENIZER)
+    copies, raw = _tokenizer_files(contents.tokenizer, Path(OFFICIAL_TOKENIZER))
     return Layout(
         weights=(
             WeightFile(path=Path(STEM), tensors=tensors["transformer"], shards=True),
-            WeightFile(path=Path(official.TEXT_ENCODER), tensors=tensors["text_encoder"]),
-            WeightFile(path=Path(official.CODEC), tensors=tensors["codec"]),
-            *_tower(Path(official.IMAGE_ENCODER), tensors),
+            WeightFile(path=Path(OFFICIAL_STEMS["text_encoder"]), tensors=tensors["text_encoder"]),
+            WeightFile(path=Path(OFFICIAL_STEMS["codec"]), tensors=tensors["codec"]),
+            *_tower(Path(OFFICIAL_STEMS[IMAGE_ENCODER]), tensors),
         ),
-        documents={Path(official.CONFIG): transformer.document("official")},
+        documents={Path(CONFIG): transformer.document("official")},
         copies=copies,
         raw=raw,
     )
@@ -135,17 +137,16 @@ def _official_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout | None:
 
 
 def _diffusers_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
-    folders = {"transformer": diffusers.TRANSFORMER, "text_encoder": diffusers.TEXT_ENCODER, "codec": diffusers.CODEC}
     image = contents.parts.get(IMAGE_ENCODER)
-    if image is not None:
-        folders[IMAGE_ENCODER] = diffusers.IMAGE_ENCODER
     weights: list[WeightFile] = []
     documents: dict[Path, Mapping[str, object]] = {}
-    for name, folder in folders.items():
+    for name, folder in DIFFUSERS_FOLDERS.items():
+        if name not in contents.parts:
+            continue
         part = _diffusers_part(contents.parts[name], tensors[name])
         weights += [replace(file, path=folder / file.path) for file in part.weights]
         documents |= {folder / path: document for path, document in part.documents.items()}
-    home = Path(diffusers.TOKENIZER)
+    home = Path(DIFFUSERS_TOKENIZER)
     copies, raw = _tokenizer_files(contents.tokenizer, home)
     has_config = home / TOKENIZER_CONFIG in copies
     # What another program saved names its own class; without that the file itself is obeyed, if there is one.
@@ -154,9 +155,9 @@ def _diffusers_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoi
         documents[home / TOKENIZER_CONFIG] = tokenizer_config(tokenizer, text_length(contents.parts[TRANSFORMER].spec))
     transformer = contents.parts[TRANSFORMER]
     assert transformer.family is not None, "only models of released families become folders of diffusers"
-    class_name = str(documents[Path(diffusers.TRANSFORMER, official.CONFIG)]["_class_name"])
+    class_name = str(documents[Path(DIFFUSERS_FOLDERS[TRANSFORMER], CONFIG)]["_class_name"])
     documents |= {
-        Path(diffusers.INDEX): pipeline(tokenizer, transformer.family, class_name, image=image is not None),
+        Path(INDEX): pipeline(tokenizer, transformer.family, class_name, image=image is not None),
         Path("scheduler", "scheduler_config.json"): scheduler(transformer),
     }
     if image is not None:
@@ -172,7 +173,7 @@ def _diffusers_part(part: Part, tensors: tuple[Outgoing, ...]) -> Layout:
 
 def _beside(stem: str, tensors: tuple[Outgoing, ...], config: Mapping[str, object]) -> Layout:
     weights = WeightFile(path=Path(stem), tensors=tensors, shards=True)
-    return Layout(weights=(weights,), documents={Path(official.CONFIG): config})
+    return Layout(weights=(weights,), documents={Path(CONFIG): config})
 
 
 def _comfy_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:

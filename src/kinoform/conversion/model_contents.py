@@ -23,20 +23,23 @@ from kinoform.families.family import (
     Shapes,
     read_config,
 )
+from kinoform.families.folders import (
+    CONFIG,
+    DIFFUSERS_TOKENIZER,
+    OFFICIAL_TOKENIZER,
+    TOKENIZER_FILES,
+    VOCABULARIES,
+)
 from kinoform.families.identify import DetectedPart, Identity, detect_opened
 from kinoform.families.names import listed
-from kinoform.loading.diffusers import TOKENIZER as DIFFUSERS_TOKENIZER
 from kinoform.loading.load import match
-from kinoform.loading.official import CONFIG, TOKENIZER
 from kinoform.loading.own import Manifest, open_own, verify
 from kinoform.loading.parts import the_only
 from kinoform.loading.sources import PartFile
 from kinoform.loading.tokenizer_file import tokenizer_in
 from kinoform.models.meta import on_meta
-from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 
 PARTS = (TRANSFORMER, TEXT_ENCODER, CODEC)
-TOKENIZER_FILES = (JSON_FILE, SENTENCEPIECE_FILE, "tokenizer_config.json", "special_tokens_map.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,15 +224,15 @@ def _tokenizer(path: Path, text_encoder: OpenedFiles) -> TokenizerParts:
     held = tokenizer_in(text_encoder)
     tensor = None if held is None else held.stored()
     root = path if path.is_dir() else path.parent
-    folders = (root / TOKENIZER, root / DIFFUSERS_TOKENIZER, root, text_encoder.files[0].parent)
+    folders = (root / OFFICIAL_TOKENIZER, root / DIFFUSERS_TOKENIZER, root, text_encoder.files[0].parent)
     for folder in folders:
         files = tuple(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
-        if any(file.name in (JSON_FILE, SENTENCEPIECE_FILE) for file in files):
+        if any(file.name in VOCABULARIES for file in files):
             return TokenizerParts(files=files, tensor=tensor)
     if tensor is None:
         looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
         raise WeightsError(
-            f"{path} has no tokenizer: no {JSON_FILE} or {SENTENCEPIECE_FILE} in {looked}", code="tokenizer_missing"
+            f"{path} has no tokenizer: no {' or '.join(VOCABULARIES)} in {looked}", code="tokenizer_missing"
         )
     return TokenizerParts(files=(), tensor=tensor)
 

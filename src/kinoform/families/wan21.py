@@ -1,7 +1,12 @@
 """The transformers of Wan 2.1. Sizes, names and facts: the released folders and their pages on the hub."""
 
+from functools import partial
+
 from kinoform.families.family import Released
 from kinoform.families.transformer import transformer_family
+
+_small, _large = partial(Released, dim=1536, layers=30), partial(Released, dim=5120, layers=40)
+_reading_images = partial(transformer_family, channels=(36, 16), pipelines=("WanImageToVideoPipeline",), image=True)
 
 TEXT_TO_VIDEO = transformer_family(
     name="wan21-t2v",
@@ -10,59 +15,35 @@ TEXT_TO_VIDEO = transformer_family(
     model_type="t2v",
     pipelines=("WanPipeline", "WanVideoToVideoPipeline"),
     released=(
-        Released(name="t2v-1.3b", hub="Wan-AI/Wan2.1-T2V-1.3B", recipes=("t2v-1.3b",), dim=1536, layers=30),
-        Released(name="t2v-14b", hub="Wan-AI/Wan2.1-T2V-14B", recipes=("t2v-14b", "t2i-14b"), dim=5120, layers=40),
-        Released(name="t2v-a14b-high", version="2.2", noise="high", dim=5120, layers=40),
-        Released(name="t2v-a14b-low", version="2.2", noise="low", dim=5120, layers=40),
+        _small(name="t2v-1.3b", hub="Wan-AI/Wan2.1-T2V-1.3B", recipes=("t2v-1.3b",)),
+        _large(name="t2v-14b", hub="Wan-AI/Wan2.1-T2V-14B", recipes=("t2v-14b", "t2i-14b")),
+        _large(name="t2v-a14b-high", version="2.2", noise="high"),
+        _large(name="t2v-a14b-low", version="2.2", noise="low"),
     ),
 )
 
-IMAGE_TO_VIDEO = transformer_family(
+IMAGE_TO_VIDEO = _reading_images(
     name="wan21-i2v",
     description="an image-to-video transformer of Wan 2.1",
-    channels=(36, 16),
     model_type="i2v",
-    pipelines=("WanImageToVideoPipeline",),
-    image=True,
-    released=(
-        Released(
-            name="i2v-14b-480p",
-            hub="Wan-AI/Wan2.1-I2V-14B-480P",
-            recipes=("i2v-14b-480p",),
-            height=480,
-            shift=3.0,
-            dim=5120,
-            layers=40,
-        ),
-        Released(
-            name="i2v-14b-720p",
-            hub="Wan-AI/Wan2.1-I2V-14B-720P",
-            recipes=("i2v-14b-720p",),
-            height=720,
-            dim=5120,
-            layers=40,
-        ),
+    released=tuple(
+        _large(
+            name=f"i2v-14b-{height}p",
+            hub=f"Wan-AI/Wan2.1-I2V-14B-{height}P",
+            recipes=(f"i2v-14b-{height}p",),
+            height=height,
+            shift=shift,
+        )
+        for height, shift in ((480, 3.0), (720, 5.0))
     ),
 )
 
-FIRST_LAST_FRAME = transformer_family(
+FIRST_LAST_FRAME = _reading_images(
     name="wan21-flf2v",
     description="a first-last-frame transformer of Wan 2.1",
-    channels=(36, 16),
-    positions=True,
     model_type="flf2v",
-    pipelines=("WanImageToVideoPipeline",),
-    image=True,
-    released=(
-        Released(
-            name="flf2v-14b",
-            hub="Wan-AI/Wan2.1-FLF2V-14B-720P",
-            recipes=("flf2v-14b",),
-            shift=16.0,
-            dim=5120,
-            layers=40,
-        ),
-    ),
+    positions=True,
+    released=(_large(name="flf2v-14b", hub="Wan-AI/Wan2.1-FLF2V-14B-720P", recipes=("flf2v-14b",), shift=16.0),),
 )
 
 VACE = transformer_family(
@@ -75,9 +56,7 @@ VACE = transformer_family(
     class_name="WanVACETransformer3DModel",
     pipelines=("WanVACEPipeline",),
     released=(
-        Released(
-            name="vace-1.3b", hub="Wan-AI/Wan2.1-VACE-1.3B", recipes=("vace-1.3b",), shift=16.0, dim=1536, layers=30
-        ),
-        Released(name="vace-14b", hub="Wan-AI/Wan2.1-VACE-14B", recipes=("vace-14b",), shift=16.0, dim=5120, layers=40),
+        _small(name="vace-1.3b", hub="Wan-AI/Wan2.1-VACE-1.3B", recipes=("vace-1.3b",), shift=16.0),
+        _large(name="vace-14b", hub="Wan-AI/Wan2.1-VACE-14B", recipes=("vace-14b",), shift=16.0),
     ),
 )

@@ -9,8 +9,7 @@ from kinoform.families.folders import CONFIG, INDEX, check_folder, settings_in
 from kinoform.families.released import one_model
 from kinoform.families.transformer import text_length
 from kinoform.loading.detect import detect_part, files_with
-from kinoform.loading.diffusers import TRANSFORMER, find_diffusers
-from kinoform.loading.official import find_official
+from kinoform.loading.folders import DIFFUSERS_FOLDERS, find_diffusers, find_official
 from kinoform.loading.single import find_single
 from kinoform.loading.sources import FoundModel, OpenedModel, OpenedPart, Opening, opened
 from kinoform.loading.tokenizer_file import tokenizer_at
@@ -73,7 +72,9 @@ def _find_model(path: Path, opening: Opening) -> FoundModel:
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
     if path.is_dir():
         check_folder(path)
-        if (path / INDEX).is_file() or ((path / TRANSFORMER).is_dir() and not (path / CONFIG).is_file()):
+        if (path / INDEX).is_file() or (
+            (path / DIFFUSERS_FOLDERS["transformer"]).is_dir() and not (path / CONFIG).is_file()
+        ):
             return find_diffusers(path, opening)
         if "model_type" in settings_in(path / CONFIG) and not _of_transformers(path):
             return find_official(path, opening)

@@ -9,8 +9,8 @@ from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families import FAMILIES
 from kinoform.families.family import read_config
+from kinoform.families.folders import CONFIG, DIFFUSERS_TOKENIZER, OFFICIAL_TOKENIZER
 from kinoform.loading.detect import ARGUMENTS, detect_part, detect_parts, settled
-from kinoform.loading.official import CONFIG, TOKENIZER
 from kinoform.loading.sources import FoundModel, OpenedPart, Opening, PartFile, opened
 from kinoform.loading.tokenizer_file import TokenizerFile, tokenizer_in
 from kinoform.models.dit import DiTSpec
@@ -105,8 +105,8 @@ def _tokenizer(file: Path, text: PartFile) -> TokenizerFile:
     if (found := tokenizer_in(text.files)) is not None:
         return found
     home = text.files.files[0].parent
-    folders = [folder for parent in (home, file.parent) for folder in (parent, parent / TOKENIZER)]
-    folders.append(home.parent / "tokenizer")
+    folders = [folder for parent in (home, file.parent) for folder in (parent, parent / OFFICIAL_TOKENIZER)]
+    folders.append(home.parent / DIFFUSERS_TOKENIZER)
     for folder in dict.fromkeys(folders):
         for name in (JSON_FILE, SENTENCEPIECE_FILE):
             if (folder / name).is_file():

@@ -1,0 +1,112 @@
+"""Folders of whole models: the official one of Wan 2.1, and that of a diffusers pipeline.
+
+Sources: the official code and its released folders; https://github.com/huggingface/diffusers and what it saves.
+"""
+
+from pathlib import Path
+
+from kinoform.errors import WeightsError
+from kinoform.families import FAMILIES
+from kinoform.families.family import Config, read_config, shown
+from kinoform.families.folders import CONFIG, DIFFUSERS_TOKENIZER, INDEX, OFFICIAL_TOKENIZER
+from kinoform.families.released import model_types
+from kinoform.loading.detect import detect_part, settled
+from kinoform.loading.sources import FoundModel, Opening, PartFile
+from kinoform.loading.tokenizer_file import tokenizer_at
+
+OFFICIAL_STEMS = {
+    "text_encoder": "models_t5_umt5-xxl-enc-bf16",
+    "codec": "Wan2.1_VAE",
+    "image_encoder": "models_clip_open-clip-xlm-roberta-large-vit-huge-14",
+}
+CODEC_22 = "Wan2.2_VAE.pth"
+DIFFUSERS_FOLDERS = {
+    "transformer": "transformer",
+    "text_encoder": "text_encoder",
+    "codec": "vae",
+    "image_encoder": "image_encoder",
+}
+"""Files of the official folder, and folders of diffusers, by the part that they hold."""
+
+
+def find_official(folder: Path, opening: Opening) -> FoundModel:
+    """Raises WeightsError when the transformer is missing, or of another model than config.json says."""
+    config = read_config(folder / CONFIG)
+    _check_kind(folder, config)
+    transformer = detect_part(folder, "transformer", opening, config=config)
+    return FoundModel(
+        path=folder,
+        transformers=(settled(folder, transformer, opening, whole=opening.overrides.leaves_parts),),
+        part=lambda part, transformer: detect_part(_official_file(folder, part), part, opening),
+        tokenizer=lambda text: tokenizer_at(folder / OFFICIAL_TOKENIZER, opening.reader),
+    )
+
+
+def find_diffusers(folder: Path, opening: Opening) -> FoundModel:
+    """Raises WeightsError when the transformer is missing, of another model, or not that of its pipeline."""
+    made_by = read_config(folder / INDEX).values.get("_class_name") if (folder / INDEX).is_file() else None
+    if not (folder / DIFFUSERS_FOLDERS["transformer"]).is_dir():
+        raise WeightsError(
+            f"{folder} is a folder of {shown(made_by)} without {DIFFUSERS_FOLDERS['transformer']}/; give one of a Wan "
+            f"pipeline, such as {FAMILIES[0].pipelines[0]}",
+            code="config_unsupported",
+        )
+
+    def part_file(part: str) -> PartFile:
+        place = folder / DIFFUSERS_FOLDERS[part]
+        # A part without settings has the sizes of all released models where no shape tells.
+        config = read_config(place / CONFIG) if (place / CONFIG).is_file() else None
+        return detect_part(place, part, opening, config=config)
+
+    file = settled(folder, part_file("transformer"), opening, whole=opening.overrides.leaves_parts)
+    family = file.family
+    assert family is not None, "parts that only a recipe describes are refused"
+    known = any(made_by in family.pipelines for family in FAMILIES)
+    if known and made_by not in family.pipelines:
+        raise WeightsError(
+            f"{folder} is a {made_by} with {family.description}; they do not belong together, fetch the folder again",
+            code="config_contradicts_weights",
+        )
+    if made_by is not None and not known:
+        file = file.noted(f"its pipeline is {shown(made_by)}, which kinoform does not know; it is read by its parts")
+    return FoundModel(
+        path=folder,
+        transformers=(file,),
+        part=lambda part, transformer: part_file(part),
+        tokenizer=lambda text: tokenizer_at(folder / DIFFUSERS_TOKENIZER, opening.reader),
+    )
+
+
+def _check_kind(folder: Path, config: Config) -> None:
+    kind = config.values.get("model_type")
+    if not isinstance(kind, str) or kind not in model_types():
+        raise WeightsError(
+            f"{folder} is {_article(kind)} model; kinoform makes videos with {', '.join(model_types())} models",
+            code="config_unsupported",
+        )
+    maker = next(family.saved_by for family in FAMILIES if family.model_type == kind)
+    made_by = config.values.get("_class_name", maker)
+    if made_by != maker:
+        raise WeightsError(
+            f"{folder} is {_article(made_by)}; kinoform reads {maker} of type {kind}", code="config_unsupported"
+        )
+
+
+def _article(kind: object) -> str:
+    return f"a{'n' if str(kind)[:1].lower() in 'aeio' else ''} {str(kind)[:40]}" if kind else "an unnamed kind of"
+
+
+def _official_file(folder: Path, part: str) -> Path:
+    """The file of a part beside the transformer."""
+    stem = folder / OFFICIAL_STEMS[part]
+    for suffix in (".safetensors", ".pth"):
+        if (file := stem.with_name(stem.name + suffix)).is_file():
+            return file
+    if part == "codec" and (folder / CODEC_22).is_file():
+        raise WeightsError(
+            f"{folder / CODEC_22} is the autoencoder of Wan 2.2 TI2V; Wan 2.1 needs {OFFICIAL_STEMS[part]}.pth",
+            code="weights_wrong_model",
+        )
+    raise WeightsError(
+        f"{stem}.pth does not exist; fetch it, or copy it there (.safetensors will do)", code="weights_missing"
+    )
