@@ -68,7 +68,7 @@ def test_a_training_learns_counts_and_saves(whole: tuple[Path, Outcome]) -> None
 
 def test_killed_at_a_random_step_it_continues_bit_for_bit(tmp_path: Path, whole: tuple[Path, Outcome]) -> None:
     log, victim = tmp_path / "losses.jsonl", random.Random(5).randrange(6, STEPS - 8)
-    program = [sys.executable, "-c", "from tests.training.tiny_stage import main; main()", never, str(tmp_path)]
+    program = [sys.executable, "-c", "from tests.training.tiny_stage import main; main()", str(tmp_path)]
     process = subprocess.Popen(program, cwd=Path(__file__).parents[2], env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
         while not (log.exists() and log.read_bytes().count(b"\n") >= victim):
