@@ -5,8 +5,11 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PROMPT ?= a red ball bounces on a blue background
 SEED ?= 7
-# For train-mini: processes that share each batch; a divisor of 32.
+# For train-mini: processes that share each batch; a divisor of 32. For skill: processes that share the videos.
 PROCESSES ?= 2
+# For skill: sizes that are measured one after another, WIDTHxHEIGHT, and the frames of each.
+SIZES ?= 64x64
+FRAMES ?= 17
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
@@ -17,7 +20,7 @@ help:
 	@echo "make test        install, then formatting, lint, types, layers and all tests"
 	@echo "make check       the same without installing and without tests"
 	@echo "make soak        longer tests by name: lists them; make soak PART=avx2 runs one"
-	@echo "make skill       measure the embedded model: 200 videos for each of three levels and two splits"
+	@echo "make skill       measure the embedded model: 200 videos for each of three levels and two splits (SIZES, FRAMES)"
 	@echo "make bench       compare with diffusers, and both kinds of attention (make bench-full: larger, longer)"
 	@echo "make world       does the reader read what the world renders? 200 videos at each of 36 sizes and levels"
 	@echo "make images    make the images of README and docs"
@@ -70,7 +73,11 @@ else
 endif
 
 skill: .venv/installed
-	$(BIN)/kinoform evaluate mini
+	@mkdir -p videos
+	for size in $(SIZES); do \
+		$(BIN)/kinoform evaluate mini --size $$size --frames $(FRAMES) --processes $(PROCESSES) \
+			--html videos/skill_$$size.html --force || exit; \
+	done
 
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/run.py

@@ -137,6 +137,11 @@ def test_settings_that_cannot_be_meant(text: str, code: str, named: str) -> None
         (["--level", "L4"], "unknown_name", "'L4'"),
         (["--count", 0], "value_out_of_range", "--count"),
         (["--html-videos", -1], "value_out_of_range", "--html-videos"),
+        (["--processes", 0], "value_out_of_range", "--processes"),
+        (["--size", "72x64"], "size_not_multiple", "72"),
+        (["--frames", 18, "--processes", 2], "frames_not_multiple", "18"),
+        (["--compare", "size=64x72"], "size_not_multiple", "72"),
+        (["--compare", "frames=18"], "frames_not_multiple", "18"),
         (["--html", "no/such/page.html"], "folder_missing", "no/such"),
         (["--html", "taken.html"], "file_exists", "--force"),
     ],
@@ -166,6 +171,26 @@ def test_the_page_tells_its_own_command(kinoform: Run, painted: list[dict], here
     assert f"<code>{command}</code>" in text and text.count("<img") == 4
     assert kinoform(*words, "--html", "page.html", "--html-videos", 0, "--force").code == 0
     assert (here / "page.html").read_text(encoding="utf-8").count("<img") == 0
+
+
+def test_the_size_is_that_of_the_command_line_and_stands_in_every_result(
+    kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(pipeline, case, changes) -> Generated:
+        size = {name: changes[name] for name in ("num_frames", "height", "width")}
+        frames = render(case.target, **size)
+        return Generated(video=Video(frames=frames, fps=16.0), raw=frames, kept=None)
+
+    monkeypatch.setattr("kinoform.evaluation.evaluate.generated", drawn)
+    (here / "kinoform.toml").write_text("size = '80x64'\nframes = 5\n")
+    words = ("evaluate", "mini", *FEW, "--size", "96x64", "--frames", 9)
+    ran = kinoform(*words, "--html", "page.html")
+    assert "at 96x64, 9 frames" in ran.out and "all right" in ran.out
+    text = (here / "page.html").read_text(encoding="utf-8")
+    command = "kinoform evaluate mini --device cpu --size 96x64 --frames 9 --level L1 --count 1"
+    assert f"<code>{command}</code>" in text and "size 96x64, frames 9" in text
+    settings = kinoform(*words, "--json").told[0]["settings"]
+    assert (settings["width"], settings["height"], settings["num_frames"]) == (96, 64, 9)
 
 
 def test_ctrl_c_leaves_no_page(kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,8 +161,8 @@ def test_without_images_there_are_tables_alone(made) -> None:
 def test_every_case_has_its_table(made) -> None:
     report, _ = made
     *_, recolour, remove, joined = tables(report)
-    assert recolour.title == "recolour: of 2 videos"
-    assert joined.title == "all edits (recolour, remove): of 4 videos"
+    assert recolour.title == "recolour: of 2 videos at 64x64, 17 frames"
+    assert joined.title == "all edits (recolour, remove): of 4 videos at 64x64, 17 frames"
     assert remove.heading == ("", "mini steps=16", "mini steps=3", "difference")
     for table in (recolour, remove, joined):
         assert all(len(row) == len(table.heading) for row in table.rows)
@@ -177,7 +177,7 @@ def test_every_case_has_its_table(made) -> None:
 def test_one_side_stands_beside_the_codec_and_chance(made) -> None:
     level, recolour, remove, joined = tables(Report(first=made[0].first))
     assert level.heading == ("", "seen", "held-out", "codec ceiling", "chance")
-    assert level.title == "L1: of 2 videos each" and level.cases == ("L1 seen", "L1 held-out")
+    assert level.title == "L1: of 2 videos each at 64x64, 17 frames" and level.cases == ("L1 seen", "L1 held-out")
     rows = {row[0]: row[1:] for row in level.rows}
     assert rows["PSNR, dB"] == ("", "", "100.00", "") and rows["all right"][2] == "1.00"
     for table in (recolour, remove, joined):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinoform.cli.evaluate_report import ComparedModel, PageFile, beside, command_line, models_under_test, show
-from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, VideoOptions
+from kinoform.cli.evaluate_report import ComparedModel, PageFile, beside, command_line, prepared, show
+from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, TrainingOptions, VideoOptions
 from kinoform.cli.options import OUTPUT, VIDEO, command, model_names, option, varied
 from kinoform.cli.progress import stages
 from kinoform.errors import UsageError
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
     from kinoform.evaluation.case import Case
     from kinoform.media.video import Video
 
-MAX_VIDEOS = 100_000
+MAX_VIDEOS, MAX_PROCESSES = 100_000, 256
+
+SETTINGS = ("steps", "guidance_scale", "shift", "solver")
+JUDGED = varied(only=("size", "frames", *SETTINGS), settings=SETTINGS)
+"""Options of the videos; their size is that of the recipe or of the command line, and never of a settings file."""
 
 
 @command
@@ -35,16 +41,24 @@ def evaluate(
     task: Annotated[list[str] | None, option(VIDEO, "Which of the tasks of --inputs; may be repeated.")] = None,
     *,
     named: Annotated[ModelOptions, varied(only=("recipe", "variant"))],
-    video_options: Annotated[VideoOptions, varied(only=("steps", "guidance_scale", "shift", "solver"))],
+    video_options: Annotated[VideoOptions, JUDGED],
     machine: MachineOptions,
+    training: Annotated[
+        TrainingOptions,
+        varied(only=("processes",), settings=(), help={"processes": "Processes that share the videos; one a core."}),
+    ],
     html: Annotated[Path | None, option(OUTPUT, "Also write a page with tables and videos.")] = None,
     html_videos: Annotated[int, option(OUTPUT, "Videos of a kind on the page.")] = 24,
     output: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Measure prompt-following on the world's held-back prompts; the same videos on every machine."""
-    for name, value, min_ in (("--count", count, 1), ("--html-videos", html_videos, 0)):
-        if not min_ <= value <= MAX_VIDEOS:
-            raise UsageError(f"{name} must be from {min_} to {MAX_VIDEOS}, not {value}", code="value_out_of_range")
+    for name, value, min_, max_ in (
+        ("--count", count, 1, MAX_VIDEOS),
+        ("--html-videos", html_videos, 0, MAX_VIDEOS),
+        ("--processes", training.processes, 1, MAX_PROCESSES),
+    ):
+        if not min_ <= value <= max_:
+            raise UsageError(f"{name} must be from {min_} to {max_}, not {value}", code="value_out_of_range")
     if inputs and level:
         raise UsageError("--inputs judges tasks in place of levels; leave out --level", code="options_conflict")
     if task and not inputs:
@@ -54,20 +68,16 @@ def evaluate(
     side = ComparedModel(model=replace(named, model=model), video=video_options, machine=machine)
     other = None if compare is None else beside(side, compare)
     # Imported here because PyTorch takes seconds, which help and completion do without.
-    from kinoform.evaluation.benchmark import benchmark, default_tasks
-    from kinoform.evaluation.evaluate import input_tasks
+    from kinoform.evaluation.benchmark import benchmark
     from kinoform.evaluation.page import page as write_page
     from kinoform.evaluation.page import thumbnail
+    from kinoform.evaluation.processes import several
     from kinoform.evaluation.tasks import LEVELS
 
-    mine, theirs = models_under_test(side, other)
-    if inputs:
-        tasks = input_tasks(mine.pipeline, task or [])
-        words = ["--inputs", *(word for name in task or [] for word in ("--task", name))]
-    else:
-        levels = list(dict.fromkeys(level or LEVELS))
-        tasks = default_tasks([mine] if theirs is None else [mine, theirs], levels)
-        words = [word for name in levels for word in ("--level", name)]
+    levels = None if inputs else list(dict.fromkeys(level or LEVELS))
+    prepare = partial(prepared, side, other, levels, task or [])
+    (mine, theirs), tasks = prepare()
+    words = ["--inputs", *_repeated("--task", task or [])] if levels is None else _repeated("--level", levels)
     images: dict[VideoKey, bytes] = {}
 
     def on_video(key: VideoKey, case: Case, video: Video) -> None:
@@ -75,8 +85,15 @@ def evaluate(
             images[key] = thumbnail(case, video)
 
     titles = {task.name: task.name for task in tasks}
-    with stages(titles, items=1 if theirs is None else 2) as on_progress:
-        report = benchmark(mine, theirs, tasks, count=count, on_progress=on_progress, on_video=on_video)
+    items = 1 if theirs is None else 2
+    with stages(titles, items=items) as on_progress, several(training.processes, prepare) as make_scenes:
+        report = benchmark(
+            mine, theirs, tasks, count=count, on_progress=on_progress, on_video=on_video, make_scenes=make_scenes
+        )
     if page.path is not None:
         page.write(write_page(report, command=command_line(side, compare, count, words), images=images))
     show(report, as_json=output.as_json)
+
+
+def _repeated(option: str, values: Iterable[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]

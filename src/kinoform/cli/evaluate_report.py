@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ from kinoform.files import check_writable, whole
 
 if TYPE_CHECKING:
     from kinoform.evaluation.benchmark import ModelUnderTest
+    from kinoform.evaluation.case import Task
     from kinoform.evaluation.report import Report
 
-COMPARED = ("steps", "guidance_scale", "shift", "solver", "dtype", "device")
+COMPARED = ("size", "frames", "steps", "guidance_scale", "shift", "solver", "dtype", "device")
 """The settings that may differ between two sides besides the model."""
 
 EXAMPLE = "--compare steps=8,guidance_scale=3"
@@ -63,10 +64,26 @@ def beside(first: ComparedModel, text: str) -> ComparedModel:
     return replace(first, model=ModelOptions(model=start)).setting(_settings(rest))
 
 
-def models_under_test(
+def prepared(
+    first: ComparedModel, other: ComparedModel | None, levels: Sequence[str] | None, names: Sequence[str]
+) -> tuple[tuple[ModelUnderTest, ModelUnderTest | None], tuple[Task, ...]]:
+    """Load the models of one side or both, and draw up the tasks: of these levels, or with None those of inputs.
+
+    `names` are those of the tasks of inputs, empty for all. Raises as loading does, and UsageError for an unknown name.
+    """
+    from kinoform.evaluation.benchmark import default_tasks
+    from kinoform.evaluation.evaluate import input_tasks
+
+    mine, theirs = _models_under_test(first, other)
+    if levels is None:
+        return (mine, theirs), input_tasks(mine.pipeline, names)
+    return (mine, theirs), default_tasks([mine] if theirs is None else [mine, theirs], levels)
+
+
+def _models_under_test(
     first: ComparedModel, other: ComparedModel | None
 ) -> tuple[ModelUnderTest, ModelUnderTest | None]:
-    """Load the models of both sides; one that serves both is loaded once. Raises as loading does."""
+    """Load the models of both sides; one that serves both is loaded once."""
     from kinoform.evaluation.benchmark import ModelUnderTest
 
     pipeline = first.model.load(first.machine)
@@ -156,7 +173,7 @@ def _print(report: Report) -> None:
 
     out = Console(file=sys.stdout)
     for name, side in zip(report.names, report.sides, strict=True):
-        out.print(escape(f"{name}: model {side.fingerprint}"), highlight=False)
+        out.print(escape(f"{name}: model {side.fingerprint}, {side.size}"), highlight=False)
     for item in tables(report):
         table = Table(
             title=escape(item.title), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False,

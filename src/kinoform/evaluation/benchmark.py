@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 from kinoform.evaluation.case import Case, Task
-from kinoform.evaluation.evaluate import OnProgress, OnVideo, check_tasks, evaluate
+from kinoform.evaluation.evaluate import OnProgress, OnVideo, SceneVideos, check_tasks, evaluate
 from kinoform.evaluation.report import Report
 from kinoform.evaluation.tasks import IDENTITY_TASKS, LEVELS, prompt_tasks
 from kinoform.media.video import Video
@@ -31,6 +32,10 @@ class VideoKey(NamedTuple):
     number: int
 
 
+MakeSideScenes: TypeAlias = Callable[[int, Task, int], Iterator[SceneVideos]]
+"""Function that makes the first so many scenes of a task, in order, with the models of a side (0 or 1)."""
+
+
 def default_tasks(sides: Sequence[ModelUnderTest], levels: Sequence[str] = tuple(LEVELS)) -> tuple[Task, ...]:
     """Return the tasks of models where none are chosen: prompts of these levels, and identity.
 
@@ -51,10 +56,12 @@ def benchmark(
     count: int = 200,
     on_progress: OnProgress = lambda task, done, total: None,
     on_video: Callable[[VideoKey, Case, Video], None] = lambda key, case, video: None,
+    make_scenes: MakeSideScenes | None = None,
 ) -> Report:
     """Evaluate each side with `count` scenes a task; `on_video` sees every video once.
 
-    Raises what `evaluate` raises for either side, before the first video is made.
+    `make_scenes` makes the scenes in place of this process: `kinoform.evaluation.processes.several` gives one. Raises
+    what `evaluate` raises for either side, before the first video is made.
     """
     sides = [first] if other is None else [first, other]
     for side in sides:
@@ -62,7 +69,7 @@ def benchmark(
     results = [
         evaluate(
             side.pipeline, tasks, count=count, on_progress=on_progress, on_video=_keyed(on_video, number),
-            **side.changes,
+            make_scenes=None if make_scenes is None else partial(make_scenes, number), **side.changes,
         )
         for number, side in enumerate(sides)
     ]  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -39,17 +39,22 @@ OnProgress: TypeAlias = Callable[[str, int, int], None]
 OnVideo: TypeAlias = Callable[[str, int, Case, Video], None]
 """Called with the case's name, the number of its scene, the case and its video, which is not kept."""
 
+SceneVideos: TypeAlias = Mapping[str, tuple[Trial, Video]]
+"""The cases of one scene, by name: what each video shows, and the video."""
+
+MakeScenes: TypeAlias = Callable[[Task, int], Iterator[SceneVideos]]
+"""Function that makes the first so many scenes of a task, in order, perhaps several at a time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
-    """Settings that all cases of one model share; `render` and `redraw` remember the last scenes."""
+    """Settings that the cases of one scene share; `render` and `redraw` remember their results."""
 
     pipeline: Pipeline
     size: VideoSize
     takes: frozenset[InputField[Any]]
     render: Callable[[Scene], Frames]
     redraw: Callable[[Scene], Frames]
-    on_video: OnVideo
     changes: Mapping[str, Any]
 
 
@@ -82,18 +87,21 @@ def evaluate(
     count: int = 200,
     on_progress: OnProgress = lambda task, done, total: None,
     on_video: OnVideo = lambda name, number, case, video: None,
+    make_scenes: MakeScenes | None = None,
     **changes: Any,
 ) -> Evaluation:
-    """Make the videos of `count` scenes a task, one at a time, and read them; `changes` go into every request.
+    """Make the videos of `count` scenes a task and read them; `changes` go into every request.
 
-    Inputs that the model does not take are left out, and its figures say so. Raises as `check_tasks`.
+    Videos are made one at a time, in this process, unless `make_scenes` makes them. Inputs that the model does not take
+    are left out, and its figures say so. Raises as `check_tasks`.
     """
     check_tasks(pipeline, tasks, count, changes)
-    bench = _bench(pipeline, on_video, changes)
+    make = make_scenes or partial(_scenes, pipeline, changes)
+    bench = _bench(pipeline, changes)
     cases: list[CaseMetrics] = []
     pools: dict[str, list[CaseMetrics]] = {}
     for task in tasks:
-        measured = _measured(bench, task, count, on_progress)
+        measured = _measured(bench, task, count, make(task, count), on_progress, on_video)
         cases += measured
         if task.pool:
             pools.setdefault(task.pool, []).extend(measured)
@@ -115,10 +123,17 @@ def check_tasks(pipeline: Pipeline, tasks: Sequence[Task], count: int, changes: 
     if count < 1:
         raise UsageError(f"count must be at least 1, not {count}", code="value_out_of_range")
     _check_words(pipeline)
-    bench = _bench(pipeline, lambda *_: None, changes)
+    pipeline.request("a ball", seed=0, **changes)  # before scenes are drawn in a size that cannot be
+    bench = _bench(pipeline, changes)
     for task in tasks:
         for case in task.cases(0, bench.size).values():
             _request(bench, case)
+
+
+def make_scene(pipeline: Pipeline, task: Task, number: int, changes: Mapping[str, Any]) -> SceneVideos:
+    """Make the videos of scene `number` of a task, from 0, and read them."""
+    bench = _bench(pipeline, changes)
+    return {name: _trial(bench, task.level, case) for name, case in task.cases(number, bench.size).items()}
 
 
 def video_flops(pipeline: Pipeline, request: Request) -> VideoFlops | None:
@@ -146,16 +161,19 @@ def _check_words(pipeline: Pipeline) -> None:
         )
 
 
-def _bench(pipeline: Pipeline, on_video: OnVideo, changes: Mapping[str, Any]) -> _Bench:
+def _scenes(pipeline: Pipeline, changes: Mapping[str, Any], task: Task, count: int) -> Iterator[SceneVideos]:
+    for number in range(count):
+        yield make_scene(pipeline, task, number, changes)
+
+
+def _bench(pipeline: Pipeline, changes: Mapping[str, Any]) -> _Bench:
     sides = {name: changes.get(name, getattr(pipeline.recipe, name)) for name in ("num_frames", "height", "width")}
     size = VideoSize(**sides)
     # A scene's cases have at most two targets, and come one after the other.
     render = lru_cache(maxsize=2)(lambda scene: rendered(scene, size))
     redraw = lru_cache(maxsize=2)(lambda scene: redrawn(pipeline, render(scene)))
     takes = frozenset(pipeline.inputs)
-    return _Bench(
-        pipeline=pipeline, size=size, takes=takes, render=render, redraw=redraw, on_video=on_video, changes=changes
-    )
+    return _Bench(pipeline=pipeline, size=size, takes=takes, render=render, redraw=redraw, changes=changes)
 
 
 def _request(bench: _Bench, case: Case) -> Any:
@@ -163,13 +181,17 @@ def _request(bench: _Bench, case: Case) -> Any:
     return bench.pipeline.request(case.prompt, seed=case.seed, inputs=inputs, **bench.changes)
 
 
-def _measured(bench: _Bench, task: Task, count: int, on_progress: OnProgress) -> list[CaseMetrics]:
+def _measured(
+    bench: _Bench, task: Task, count: int, scenes: Iterator[SceneVideos], on_progress: OnProgress, on_video: OnVideo
+) -> list[CaseMetrics]:
     trials: dict[str, list[Trial]] = {}
     cases: Mapping[str, Case] = {}
-    for number in range(count):
+    for number, scene in enumerate(scenes):
         cases = task.cases(number, bench.size)
         for name, case in cases.items():
-            trials.setdefault(name, []).append(_trial(bench, task.level, name, number, case))
+            trial, video = scene[name]
+            on_video(name, number, case, video)
+            trials.setdefault(name, []).append(trial)
         on_progress(task.name, number + 1, count)
     return [
         case_metrics(
@@ -184,16 +206,15 @@ def _measured(bench: _Bench, task: Task, count: int, on_progress: OnProgress) ->
     ]
 
 
-def _trial(bench: _Bench, level: Difficulty, name: str, number: int, case: Case) -> Trial:
+def _trial(bench: _Bench, level: Difficulty, case: Case) -> tuple[Trial, Video]:
     reduced = replace(case, inputs=case.inputs.only(bench.takes))
     start = perf_counter()
     made = generated(bench.pipeline, reduced, bench.changes)
     seconds = perf_counter() - start
-    bench.on_video(name, number, case, made.video)
     target, ceiling = bench.render(case.target), bench.redraw(case.target)
     laid, ceiling_figures = in_place(reduced, made, ceiling)
     video, shown = _result(case, level, made.video.frames, made.marks), _result(case, level, laid, {})
-    return Trial(
+    trial = Trial(
         prompt=case.prompt,
         seed=case.seed,
         video=video,
@@ -207,6 +228,7 @@ def _trial(bench: _Bench, level: Difficulty, name: str, number: int, case: Case)
         },
         seconds=seconds,
     )
+    return trial, made.video
 
 
 def _flops(bench: _Bench, case: Case) -> VideoFlops | None:

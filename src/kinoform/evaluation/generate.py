@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,12 +19,13 @@ from kinoform.editing.masks import composite
 from kinoform.editing.report import mean_of
 from kinoform.editing.settings import EditSettings
 from kinoform.evaluation.case import Case
+from kinoform.media.types import InputVideo
 from kinoform.media.video import Video
 from kinoform.models.codec import to_signed, to_uint8
 from kinoform.pipelines.pipeline import Pipeline
 
-EDIT = EditSettings(grow=2)
-"""Masks are what the object touches and 2 pixels more; all else is as where nobody says."""
+GROW_DIVISOR = 32
+"""Masks are what the object touches and this share of the shorter side more: 2 pixels of 64."""
 
 EXACT = 100.0
 """The PSNR in dB that stands for frames without error, whose PSNR is infinite and not JSON."""
@@ -62,7 +64,7 @@ def in_place(case: Case, result: Generated, frames: Frames) -> tuple[Frames, dic
         return frames, {}
     parts = zip(source.frames, frames.astype(np.float32), result.alpha, strict=True)
     laid = np.stack([composite(*part) for part in parts])
-    _, feather = EDIT.edge(source.size)
+    _, feather = _settings(source).edge(source.size)
     return laid, _boundary(mean_of(boundary_differences(source.frames, laid, result.alpha, feather=feather)))
 
 
@@ -82,15 +84,17 @@ def _requested(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Ge
 
 
 def _edited(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Generated:
+    source = case.inputs[VIDEO]
+    assert source is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an edit that changes nothing is counted, and need not be told of
         result = edit(
             pipeline,
-            case.inputs[VIDEO],
+            source,
             case.prompt,
             mask=case.inputs[MASK],
             reference_images=case.inputs[REFERENCE_IMAGES],
-            settings=EDIT,
+            settings=_settings(source),
             seed=case.seed,
             **changes,
         )
@@ -102,6 +106,11 @@ def _edited(pipeline: Pipeline, case: Case, changes: Mapping[str, Any]) -> Gener
         marks={"outside_equal": result.report.outside_equal},
         figures=_boundary(result.report.boundary_delta_e),
     )
+
+
+def _settings(source: InputVideo) -> EditSettings:
+    """Return the settings of an edit: the defaults, but for the growth of the mask."""
+    return EditSettings(grow=math.ceil(min(source.size) / GROW_DIVISOR))
 
 
 def _boundary(value: float | None) -> dict[str, float]:

@@ -85,6 +85,18 @@ class Evaluation:
     settings: dict[str, object]
     cases: tuple[CaseMetrics, ...]
 
+    @property
+    def size(self) -> str:
+        """Return the size of the videos in words: width, height and frames."""
+        return "{width}x{height}, {num_frames} frames".format_map(self.settings)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Return the settings by the names of their options, which have one for width and height together."""
+        rest = dict(self.settings)
+        width, height, num_frames = (rest.pop(name) for name in ("width", "height", "num_frames"))
+        return {"size": f"{width}x{height}", "frames": num_frames, **rest}
+
     def case(self, name: str) -> CaseMetrics:
         """Return the case of this name. Raises KeyError where there is none."""
         return {case.name: case for case in self.cases}[name]

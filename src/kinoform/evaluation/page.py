@@ -119,7 +119,7 @@ def _document(title: str, command: str, body: Iterable[str], *, sides: int) -> s
 def _settings(report: Report) -> Iterator[str]:
     """Yield a line for each side: its model, and how it made its videos."""
     for name, side in zip(report.names, report.sides, strict=True):
-        settings = ", ".join(f"{key} {value}" for key, value in side.settings.items())
+        settings = ", ".join(f"{key} {value}" for key, value in side.options.items())
         yield f"<p>{escape(name)}: model <code>{escape(side.fingerprint)}</code>, {escape(settings)}</p>"
 
 

@@ -63,11 +63,11 @@ class Report:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of item model, and with two sides whatever sets them apart."""
+        """The name of each model, and with two sides whatever sets them apart."""
         return tuple(" ".join([side.model, *self._apart(side)]) for side in self.sides)
 
     def cases(self) -> Iterator[tuple[CaseMetrics, ...]]:
-        """Yield item case as every side has it."""
+        """Yield each case as every side has it."""
         return zip(*(side.cases for side in self.sides), strict=True)
 
     def as_json(self) -> dict[str, object]:
@@ -83,8 +83,8 @@ class Report:
         alike = len({item.model for item in self.sides}) < len({item.fingerprint for item in self.sides})
         differing = [
             f"{name}={value}"
-            for name, value in side.settings.items()
-            if any(item.settings[name] != value for item in self.sides)
+            for name, value in side.options.items()
+            if any(item.options[name] != value for item in self.sides)
         ]
         return [side.fingerprint] * alike + differing
 
@@ -93,7 +93,7 @@ def differences(first: CaseMetrics, other: CaseMetrics) -> dict[str, Difference]
     """Compare every mark of a case. Raises UsageError unless both sides were asked for the same videos."""
     if _requested(first) != _requested(other):
         raise UsageError(
-            f"{first.name} was asked for other videos on item side; use the same tasks and count",
+            f"{first.name} was asked for other videos on each side; use the same tasks and count",
             code="videos_not_paired",
         )
     return {mark: _difference(mark, first, other) for mark in first.skill}

@@ -69,7 +69,7 @@ def _alone(report: Report, name: str, cases: Sequence[CaseMetrics]) -> Table:
     rows += [(title, *cells, "", "") for title, *cells in _cost(cases)]
     single = len(cases) == 1
     columns = ("videos",) if single else tuple(case.name.removeprefix(name).strip() for case in cases)
-    title = _title(report, cases[:1]) if single else f"{name}: of {len(cases[0].videos)} videos each"
+    title = _title(report, cases[:1]) if single else f"{name}: of {len(cases[0].videos)} videos each{_at(report)}"
     return Table(
         title=title,
         cases=tuple(case.name for case in cases),
@@ -116,7 +116,13 @@ def _title(report: Report, cases: Sequence[CaseMetrics]) -> str:
         for name, case in zip(report.names, cases, strict=True)
         if case.left_out
     ]
-    return f"{first.name}{joined}: of {len(first.videos)} videos{''.join(without)}"
+    return f"{first.name}{joined}: of {len(first.videos)} videos{_at(report)}{''.join(without)}"
+
+
+def _at(report: Report) -> str:
+    """Return the size of all videos in words; sides whose sizes differ have them in their names."""
+    sizes = {side.size for side in report.sides}
+    return f" at {sizes.pop()}" if len(sizes) == 1 else ""
 
 
 def _figure(case: CaseMetrics, key: str) -> str:
