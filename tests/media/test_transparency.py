@@ -153,8 +153,8 @@ def test_hdr_keeps_its_transparency(tmp_path):
 
 def test_transparency_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
     """Transparency in a codec that has no reader for it, and with an FFmpeg that lacks the reader."""
-    opaque = video(tmp_path / "a.mkv", box(), "libsvtav1", "yuv420p", {"alpha_mode": "1"})
-    with pytest.warns(UserWarning, match="transparency that is not read in av1"):
+    opaque = video(tmp_path / "a.mkv", box(), "libx264", "yuv420p", {"alpha_mode": "1"})
+    with pytest.warns(UserWarning, match="transparency that is not read in h264"):
         read_clip(opaque)
     path = video(tmp_path / "a.webm", box(), "libvpx-vp9", "yuva420p")
 
