@@ -19,3 +19,11 @@ def refused(code: str, *named: str) -> Iterator[pytest.ExceptionInfo[KinoformErr
     assert caught.value.code == code, f"{caught.value.code}: {caught.value}"
     lacking = [name for name in named if name not in str(caught.value)]
     assert not lacking, f"{lacking} not in: {caught.value}"
+
+
+@contextmanager
+def refused_briefly(code: str, *named: str, longest: int = 400) -> Iterator[pytest.ExceptionInfo[KinoformError]]:
+    """The block is `refused` in one line of less than `longest` characters, whatever a file holds."""
+    with refused(code, *named) as caught:
+        yield caught
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < longest
