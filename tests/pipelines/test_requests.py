@@ -1,8 +1,8 @@
 """A request that cannot be carried out is refused at once, with the value and what to change."""
 
-import re
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,43 +18,42 @@ from kinoform.conditions.standard_inputs import (
     STRENGTH,
     VIDEO,
 )
-from kinoform.errors import UsageError
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import LARGEST_SEED, MOST_STEPS
 from kinoform.recipes import wan21
 from kinoform.recipes.catalogue import takers
 from kinoform.solvers.names import SOLVERS
-from tests.support.refusals import refused
+from tests.support.refusals import refused, refused_briefly
 
-ILLEGAL = [
-    ({"num_frames": 4}, "4 frames .* nearest are 3 and 5"),
-    ({"num_frames": 0}, "num_frames .* not 0"),
-    ({"num_frames": -3}, "num_frames .* not -3"),
-    ({"width": 18}, "width of 18 .* nearest are 16 and 20"),
-    ({"height": 1}, "height of 1 .* nearest .* 4"),
-    ({"height": 0}, "height .* not 0"),
-    ({"width": 100_004}, "width .* not 100004"),
-    ({"steps": 0}, "steps .* 1 to 1000, not 0"),
-    ({"steps": 1001}, "steps .* not 1001"),
-    ({"guidance_scale": float("nan")}, "guidance_scale .* 0 to 100, not nan"),
-    ({"guidance_scale": -0.1}, "guidance_scale .* not -0.1"),
-    ({"guidance_scale": 101}, "guidance_scale .* not 101"),
-    ({"shift": 0}, "shift .* not 0"),
-    ({"shift": float("inf")}, "shift .* not inf"),
-    ({"fps": 0}, "fps .* not 0"),
-    ({"fps": float("nan")}, "fps .* not nan"),
-    ({"fps": 241}, "fps .* not 241"),
-    ({"seed": -1}, "seed .* not -1"),
-    ({"seed": LARGEST_SEED + 1}, "seed .* not 9223372036854775808"),
-    ({"seed": True}, "seed .* not True"),
-    ({"prompt": ""}, "prompt is empty; say"),
-    ({"prompt": " \n\t"}, "prompt is empty"),
-    ({"prompt": "a\x00b"}, r"prompt holds U\+0000 at character 2"),
-    ({"prompt": "a\x1b[31m"}, r"U\+001B at character 2; remove it"),
-    ({"prompt": "caf\udce9"}, r"U\+DCE9 at character 4"),
-    ({"prompt": "x" * (MOST_TEXT + 1)}, "20001 characters"),
-    ({"negative_prompt": "\x85"}, r"negative prompt holds U\+0085"),
+ILLEGAL: list[tuple[Any, ...]] = [
+    ({"num_frames": 4}, "frames_not_multiple", "3 and 5"),
+    ({"num_frames": 0}, "value_out_of_range", "num_frames", "0"),
+    ({"num_frames": -3}, "value_out_of_range", "num_frames", "-3"),
+    ({"width": 18}, "size_not_multiple", "width", "16 and 20"),
+    ({"height": 1}, "size_not_multiple", "height", "4"),
+    ({"height": 0}, "value_out_of_range", "height", "0"),
+    ({"width": 100_004}, "value_out_of_range", "width", "100004"),
+    ({"steps": 0}, "value_out_of_range", "steps", "1 to 1000"),
+    ({"steps": 1001}, "value_out_of_range", "steps", "1001"),
+    ({"guidance_scale": float("nan")}, "value_out_of_range", "guidance_scale", "0 to 100", "nan"),
+    ({"guidance_scale": -0.1}, "value_out_of_range", "guidance_scale", "-0.1"),
+    ({"guidance_scale": 101}, "value_out_of_range", "guidance_scale", "101"),
+    ({"shift": 0}, "value_out_of_range", "shift", "0"),
+    ({"shift": float("inf")}, "value_out_of_range", "shift", "inf"),
+    ({"fps": 0}, "value_out_of_range", "fps", "0"),
+    ({"fps": float("nan")}, "value_out_of_range", "fps", "nan"),
+    ({"fps": 241}, "value_out_of_range", "fps", "241"),
+    ({"seed": -1}, "value_out_of_range", "seed", "-1"),
+    ({"seed": LARGEST_SEED + 1}, "value_out_of_range", "seed", "9223372036854775808"),
+    ({"seed": True}, "not_a_whole_number", "seed", "True"),
+    ({"prompt": ""}, "prompt_missing"),
+    ({"prompt": " \n\t"}, "prompt_missing"),
+    ({"prompt": "a\x00b"}, "character_not_allowed", "prompt", "U+0000", "2"),
+    ({"prompt": "a\x1b[31m"}, "character_not_allowed", "prompt", "U+001B", "2"),
+    ({"prompt": "caf\udce9"}, "character_not_allowed", "prompt", "U+DCE9", "4"),
+    ({"prompt": "x" * (MOST_TEXT + 1)}, "too_long", "prompt", "20001"),
+    ({"negative_prompt": "\x85"}, "character_not_allowed", "negative prompt", "U+0085"),
 ]
 
 
@@ -78,13 +77,12 @@ def test_an_input_that_nothing_takes_names_the_models_that_would(pipe: Pipeline,
     assert item.said in str(caught.value) and all(name in str(caught.value) for name in takers(item))
 
 
-@pytest.mark.parametrize(("change", "sentence"), ILLEGAL, ids=lambda value: str(value)[:40])
-def test_a_value_out_of_range_is_named(pipe: Pipeline, change: dict, sentence: str) -> None:
-    with pytest.raises(UsageError) as caught:
+@pytest.mark.parametrize("illegal", ILLEGAL, ids=lambda illegal: str(illegal[0])[:40])
+def test_a_value_out_of_range_is_named(pipe: Pipeline, illegal: tuple[Any, ...]) -> None:
+    change, code, *named = illegal
+    with refused_briefly(code, *named) as caught:
         pipe.request(**({"prompt": "a red ball", "seed": 1} | change))
-    told = str(caught.value)
-    assert re.search(sentence, told), told
-    assert "\n" not in told and told.isascii()
+    assert str(caught.value).isascii()
 
 
 LEGAL = [
