@@ -1,24 +1,42 @@
-"""PyTorch's compiler is heard where generation passes, and where it would not be, this is said."""
+"""PyTorch's compiler is heard where training and generation pass, and where it would not be, this is said."""
 
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from tests.support.refusals import refused
 from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 
-def test_what_is_compiled_is_what_computes() -> None:
-    """Compile few graphs without a break, the same for all layers that see alike; in two where layers take turns."""
-    program = [sys.executable, "-c", "from tests.models.compiled import main; main()"]
-    run = subprocess.run(program, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What a training, compiled and not, and then generation say of themselves, in one process of their own."""
+    program = "from tests.models import compiled; from tests.training import compiled as training\n"
+    program += "training.main(); compiled.main()"
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path_factory.mktemp("training"))],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
     found = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(found) == 6, run.stderr
-    for name, dtype, told in found:
+    assert len(found) == 8, run.stderr
+    return found
+
+
+def test_what_is_compiled_of_a_training_is_what_computes(compiled: list[Any]) -> None:
+    (losses, none, _), (same, calls, breaks) = compiled[:2]
+    assert none == 0 and calls > 100 and not breaks
+    assert losses == same
+
+
+def test_what_is_compiled_is_what_computes(compiled: list[Any]) -> None:
+    """Compile few graphs without a break, the same for all layers that see alike; in two where layers take turns."""
+    for name, dtype, told in compiled[2:]:
         assert told["breaks"] == 0, (name, dtype, told)
         assert 1 <= told["graphs"] <= 2 and told["calls"] > 50, (name, dtype, told)
         assert told["gap"] < (1e-5 if dtype == "torch.float32" else 2e-2), (name, dtype, told)

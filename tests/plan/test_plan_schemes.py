@@ -16,12 +16,14 @@ from kinoform.models.factorized_block import FactorizedBlock
 from kinoform.models.in_context import InContextSegments
 from kinoform.models.protocols import BlockSpec
 from kinoform.models.vace_blocks import VaceBlocks, VaceContext
+from kinoform.ops.dry_run import kernels_of
 from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.generate import text_field
-from kinoform.plan.crossover import BLOCKS, Crossovers, crossovers
+from kinoform.plan import crossover
+from kinoform.plan.crossover import BLOCKS, Crossovers, Forward, crossovers
 from kinoform.plan.evaluations import Evaluations
-from kinoform.plan.memory import needs
+from kinoform.plan.memory import denoise_peak, denoise_runs, needs
 from kinoform.plan.video_plan import plan_video
 from kinoform.plan.workload import Sizes, Workload
 from kinoform.recipe import Recipe
@@ -136,13 +138,24 @@ def test_what_is_laid_out_once_more_takes_memory() -> None:
 MODELS = {"mini": mini(), "t2v-14b": t2v_14b()}
 
 
-@cache
-def compared(model: str, width: int, height: int) -> Crossovers:
+def shallow(model: str, block: BlockSpec) -> Sizes:
     """Two layers of the model, since all layers are alike."""
-    work = Workload(width=width, height=height, num_frames=17, steps=1, guidance_scale=1.0)
-    sizes = sizes_of(MODELS[model], FullBlock())
-    shallow = replace(sizes, transformers=(replace(sizes.transformer, layers=2),))
-    return crossovers(shallow, work, fps=16.0, dtype=torch.float32, device="cpu")
+    sizes = sizes_of(MODELS[model], block)
+    return replace(sizes, transformers=(replace(sizes.transformer, layers=2),))
+
+
+def work_of(width: int, height: int, num_frames: int = 17) -> Workload:
+    return Workload(width=width, height=height, num_frames=num_frames, steps=1, guidance_scale=1.0)
+
+
+@cache
+def compared(model: str, width: int, height: int, *, sides: bool = False) -> Crossovers:
+    """The crossovers of this size, and where `sides` are asked for of the usual ones too."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not sides:
+            patch.setattr(crossover, "SIDES", {})
+        sizes = shallow(model, FullBlock())
+        return crossovers(sizes, work_of(width, height), fps=16.0, dtype=torch.float32, device="cpu")
 
 
 @pytest.mark.parametrize(("model", "width", "height"), [("mini", 64, 64), ("mini", 128, 128), ("t2v-14b", 832, 480)])
@@ -159,16 +172,27 @@ def test_the_crossover_is_where_pairs_outweigh_projections(model: str, width: in
         assert flops["alternating"] < flops["full"]
 
 
+def test_lengths_that_are_not_run_are_those_of_a_run() -> None:
+    kernels = kernels_of("cpu", torch.float32)
+    for length in compared("mini", 64, 64).sizes[0].lengths:
+        work = work_of(64, 64, length.num_frames)
+        for name, block in BLOCKS.items():
+            sizes = shallow("mini", block)
+            runs = denoise_runs(sizes, work, torch.float32, kernels)
+            peak = denoise_peak(sizes, work, runs, torch.float32, "cpu")
+            assert length.forwards[name] == Forward(flops=runs[0].prompt.forward, peak=peak), (name, work.num_frames)
+
+
 def test_videos_of_one_place_are_never_cheaper() -> None:
     assert compared("mini", 16, 16).sizes[0].cheaper_from is None
 
 
 def test_sides_and_lengths_are_those_that_can_be_made() -> None:
-    result = compared("mini", 64, 64)
+    result = compared("mini", 64, 64, sides=True)
     assert [(size.name, size.width, size.height) for size in result.sizes] == [
         ("asked for", 64, 64), ("480p", 832, 480), ("720p", 1280, 720), ("1080p", 1920, 1088)
     ]  # fmt: skip
     assert [length.num_frames for length in result.sizes[0].lengths] == [17, 81, 161, 321, 481, 961]
-    assert [size.name for size in compared("t2v-14b", 832, 480).sizes] == ["480p", "720p", "1080p"]
+    assert [size.name for size in compared("t2v-14b", 832, 480, sides=True).sizes] == ["480p", "720p", "1080p"]
     assert result.parameters["full"] == result.parameters["alternating"] < result.parameters["factorized"]
     assert list(result.sizes[0].lengths[0].forwards) == list(BLOCKS)

@@ -164,7 +164,7 @@ def test_an_adapter_learns_on_a_device_while_its_base_is_asked_on_the_cpu(
             assert torch.equal(one.target, two.target), "what the base says of it"
         loss = learner.gradients(there.loss(moved(batch, META)))
         assert learner.clipped().device == loss.device == META
-        learner.apply(step)
+        learner.apply(step, 1.0)
     assert {each.device for each in there.modules().parameters()} == {META}
 
 

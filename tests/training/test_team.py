@@ -5,20 +5,19 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
-from kinoform.errors import NonFiniteError
-from kinoform.mini.training.plan import train_plan
+from kinoform.errors import Interrupted, NonFiniteError
+from kinoform.mini.training.plan import Trained, train_plan
 from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, loopback, spawn
 from kinoform.training.loop import Learner
 from kinoform.training.metrics import read_metrics
@@ -27,7 +26,7 @@ from kinoform.training.stage import RunOptions, TrainingSpec
 from tests.support.refusals import refused
 from tests.training.test_stages import QUIET, tiny_plan
 
-LONG = TrainingSpec(schedule=Schedule(warmup=1, total=100_000), optimizer=OptimizerSpec(hidden=no_matrix))
+LONG = TrainingSpec(schedule=Schedule(warmup=1, total=2_000), optimizer=OptimizerSpec(hidden=no_matrix))
 
 
 def test_parts_make_up_the_whole() -> None:
@@ -38,6 +37,25 @@ def test_parts_make_up_the_whole() -> None:
         Rank(0, 4).slice(6)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of what each of two processes found in all that follows here, after which both end badly."""
+    folder = tmp_path_factory.mktemp("shared")
+    spawn(2, work, (folder,))
+    return folder
+
+
+def work(group: ProcessGroup, folder: Path) -> None:
+    for part in (agree, cubes, descend):
+        (folder / part.__name__).mkdir(exist_ok=True)
+        part(group, folder / part.__name__)
+    atexit.register(os.abort)
+
+
+def test_what_goes_wrong_behind_the_work_does_not_undo_it(shared: Path) -> None:
+    assert all(len(list(part.iterdir())) == 2 for part in shared.iterdir())
+
+
 def agree(group: ProcessGroup, folder: Path) -> None:
     values = [torch.full((2, 3), float(group.rank.index)), torch.tensor(10.0 * group.rank.index)]
     group.mean(values)
@@ -45,9 +63,8 @@ def agree(group: ProcessGroup, folder: Path) -> None:
     (folder / str(group.rank.index)).write_text(str(found))
 
 
-def test_processes_share_means_and_flags(tmp_path: Path) -> None:
-    spawn(2, agree, (tmp_path,))
-    assert [(tmp_path / name).read_text() for name in "01"] == ["[True, 5.0, True, False]"] * 2
+def test_processes_share_means_and_flags(shared: Path) -> None:
+    assert [(shared / "agree" / name).read_text() for name in "01"] == ["[True, 5.0, True, False]"] * 2
 
 
 def test_every_process_hands_over_every_gradient() -> None:
@@ -80,9 +97,8 @@ def cubes(group: ProcessGroup, folder: Path) -> None:
     (folder / str(group.rank.index)).write_text(f"{same} {handed}")
 
 
-def test_processes_do_their_share_and_hear_the_rest(tmp_path: Path) -> None:
-    spawn(2, cubes, (tmp_path,))
-    assert [(tmp_path / name).read_text() for name in "01"] == ["True [2, 1]", "True [1, 0]"]
+def test_processes_do_their_share_and_hear_the_rest(shared: Path) -> None:
+    assert [(shared / "cubes" / name).read_text() for name in "01"] == ["True [2, 1]", "True [1, 0]"]
 
 
 def descend(group: ProcessGroup, folder: Path) -> None:
@@ -96,14 +112,12 @@ def descend(group: ProcessGroup, folder: Path) -> None:
     torch.save([weight.detach() for _, weight in weights], folder / str(group.rank.index))
 
 
-def test_muon_that_is_shared_steps_as_muon_alone(tmp_path: Path) -> None:
-    spawn(2, descend, (tmp_path,))
-    first, second = (torch.load(tmp_path / name) for name in "01")
+def test_muon_that_is_shared_steps_as_muon_alone(shared: Path, tmp_path: Path) -> None:
+    first, second = (torch.load(shared / "descend" / name) for name in "01")
     assert all(map(torch.equal, first, second)), "processes must not drift apart"
-    (tmp_path / "alone").mkdir()
-    descend(SingleProcess(), tmp_path / "alone")
-    for shared, alone in zip(first, torch.load(tmp_path / "alone" / "0"), strict=True):
-        assert torch.allclose(shared, alone, atol=1e-6)
+    descend(SingleProcess(), tmp_path)
+    for one, alone in zip(first, torch.load(tmp_path / "0"), strict=True):
+        assert torch.allclose(one, alone, atol=1e-6)
 
 
 def fail(group: ProcessGroup) -> None:
@@ -130,25 +144,27 @@ def test_a_killed_process_ends_all_with_a_sentence() -> None:
         spawn(2, vanish)
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    one = train_plan(tiny_plan(), tmp_path / "one", QUIET)
-    heard = replace(QUIET, on_progress=lambda *_: None)  # which no other process can be handed
-    two = train_plan(tiny_plan(), tmp_path / "two", heard, processes=2)
+KEEP_ALL = RunOptions(save_every=1, keep=3, show_progress=False)
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
+    """The folder of a training by two processes, with all its checkpoints, and what it trained."""
+    folder = tmp_path_factory.mktemp("two")
+    heard = replace(KEEP_ALL, on_progress=lambda *_: None)  # which no other process can be handed
+    return folder, train_plan(tiny_plan(), folder, heard, processes=2)
+
+
+def test_two_processes_learn_what_one_learns(by_two: tuple[Path, Trained], tmp_path: Path) -> None:
+    folder, two = by_two
+    one = train_plan(tiny_plan(), tmp_path, QUIET)
     for name, parameter in one.transformer.named_parameters():
         assert torch.allclose(parameter, two.transformer.get_parameter(name), atol=2e-4), name
     assert any(parameter.any() for parameter in two.transformer.head.parameters()), "it learnt something"
-    logs = [read_metrics(tmp_path / name / "transformer" / "losses.jsonl") for name in ("one", "two")]
+    logs = [read_metrics(place / "transformer" / "losses.jsonl") for place in (tmp_path, folder)]
     for alone, shared in zip(*logs, strict=True):
         assert shared.loss == pytest.approx(alone.loss, rel=1e-5)
         assert (shared.samples, shared.flops) == (alone.samples, pytest.approx(alone.flops, rel=0.01))
-
-
-def abort_at_the_end(group: ProcessGroup) -> None:
-    atexit.register(os.abort)
-
-
-def test_what_goes_wrong_behind_the_work_does_not_undo_it() -> None:
-    spawn(2, abort_at_the_end)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_the_processes_start(tmp_path: Path) -> None:
@@ -156,25 +172,27 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_the_processes_start(tmp
         train_plan(tiny_plan(), tmp_path, QUIET, processes=3)
 
 
-def main(folder: str) -> None:
-    plan = tiny_plan(transformer_training=LONG)
-    train_plan(plan, Path(folder), RunOptions(save_every=1000, show_progress=False), processes=2)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_processes_after_a_step_and_saves_it(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", f"from tests.training.test_team import main; main({str(tmp_path)!r})"]
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    started = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "transformer" / "losses.jsonl"
-    while started.poll() is None and not (log.exists() and len(log.read_bytes().splitlines()) > 3):
-        time.sleep(0.05)
-    started.send_signal(number)
+    log, ended = tmp_path / "transformer" / "losses.jsonl", Event()
+
+    def send() -> None:
+        while not (log.exists() and len(log.read_bytes().splitlines()) > 3):
+            if ended.wait(0.05):
+                return
+        os.kill(os.getpid(), number)
+
+    sender = Thread(target=send)
+    sender.start()
     try:
-        _, told = started.communicate(timeout=120)
+        with pytest.raises(Interrupted, match=f"stopped by {number.name}"):
+            train_plan(
+                tiny_plan(transformer_training=LONG),
+                tmp_path, RunOptions(save_every=1000, show_progress=False), processes=2,
+            )  # fmt: skip
     finally:
-        started.kill()  # its children end when it is gone
-    assert "Interrupted: stopped by " + number.name in told
+        ended.set()
+        sender.join()
     steps = len(read_metrics(log))
     assert (tmp_path / "transformer" / "checkpoints" / f"step-{steps:08d}").is_dir()
 
@@ -199,12 +217,11 @@ def test_processes_meet_over_an_interface_that_is_there() -> None:
     assert loopback() in {name for _, name in socket.if_nameindex()}
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
-    keep_all = RunOptions(save_every=1, keep=3, show_progress=False)
-    train_plan(tiny_plan(), tmp_path, keep_all, processes=2)
+def test_a_run_goes_on_with_another_number_of_processes(by_two: tuple[Path, Trained], tmp_path: Path) -> None:
+    shutil.copytree(by_two[0], tmp_path, dirs_exist_ok=True)
     log, checkpoints = tmp_path / "transformer" / "losses.jsonl", tmp_path / "transformer" / "checkpoints"
     spawn = [entry.loss for entry in read_metrics(log)]
     for step in (2, 3):
         shutil.rmtree(checkpoints / f"step-{step:08d}")
-    train_plan(tiny_plan(), tmp_path, keep_all)
+    train_plan(tiny_plan(), tmp_path, KEEP_ALL)
     assert [entry.loss for entry in read_metrics(log)] == pytest.approx(spawn, rel=1e-4)

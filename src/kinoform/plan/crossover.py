@@ -96,9 +96,18 @@ def crossovers(sizes: Sizes, workload: Workload, *, fps: float, dtype: torch.dty
     found = []
     for name, (width, height) in sides.items():
         videos = [replace(workload, width=width, height=height, num_frames=count) for count in counts]
-        lengths = tuple(_length(kinds, video, fps, dtype=dtype, device=device) for video in videos)
+        forwards = {key: _forwards(kind, videos, dtype=dtype, device=device) for key, kind in kinds.items()}
+        lengths = tuple(
+            Length(
+                seconds=video.num_frames / fps,
+                num_frames=video.num_frames,
+                tokens=grid_of(sizes, video).tokens,
+                forwards={key: forwards[key][video.num_frames] for key in kinds},
+            )
+            for video in videos
+        )
         full, factorized = (
-            polynomial({each.num_frames: each.forwards[kind].flops for each in lengths[:SAMPLES]})
+            polynomial({count: forwards[kind][count].flops for count in counts[:SAMPLES]})
             for kind in ("full", "factorized")
         )
         found.append(
@@ -143,13 +152,36 @@ def _first(full: Callable[[int], Fraction], factorized: Callable[[int], Fraction
     return counts[place] if place < len(counts) else None
 
 
-def _length(kinds: Mapping[str, Sizes], video: Workload, fps: float, *, dtype: torch.dtype, device: str) -> Length:
-    forwards = {}
-    for name, kind in kinds.items():
-        runs = denoise_runs(kind, video, dtype, kernels_of(device, dtype))
-        forwards[name] = Forward(flops=runs[0].prompt.forward, peak=denoise_peak(kind, video, runs, dtype, device))
-    tokens = grid_of(kinds["full"], video).tokens
-    return Length(seconds=video.num_frames / fps, num_frames=video.num_frames, tokens=tokens, forwards=forwards)
+def _forwards(sizes: Sizes, videos: Sequence[Workload], *, dtype: torch.dtype, device: str) -> dict[int, Forward]:
+    """Return the forwards of videos of one size, by their numbers of frames, without a run of those on a line.
+
+    The peak is the largest of moments that are linear in the length, a convex function of it: where a length between
+    two others is on their line, so is every other between them.
+    """
+
+    def measured(video: Workload) -> Forward:
+        runs = denoise_runs(sizes, video, dtype, kernels_of(device, dtype))
+        return Forward(flops=runs[0].prompt.forward, peak=denoise_peak(sizes, video, runs, dtype, device))
+
+    found = {video.num_frames: measured(video) for video in (videos[0], videos[-1])}
+    spans = [videos]
+    while spans:
+        span = spans.pop()
+        if len(span) < SAMPLES:
+            continue
+        first, *between, last = span
+        middle = len(between) // 2
+        count = between[middle].num_frames
+        line = polynomial({end.num_frames: found[end.num_frames].peak for end in (first, last)})
+        found[count] = measured(between[middle])
+        if line(count) != found[count].peak:
+            spans += [[first, *between[: middle + 1]], [*between[middle:], last]]
+            continue
+        flops = polynomial({end: found[end].flops for end in (first.num_frames, count, last.num_frames)})
+        for video in between:
+            length = video.num_frames
+            found[length] = Forward(flops=int(flops(length)), peak=int(line(length)))
+    return found
 
 
 def _flops(sizes: Sizes, workload: Workload) -> int:
