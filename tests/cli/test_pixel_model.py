@@ -14,7 +14,7 @@ from tests.support.command_line import Run
 IDEAS = Path(__file__).parents[2] / "examples" / "ideas"
 SOURCE = """
 import pixels
-from test_pixels import short
+from tests.test_pixels import short
 
 recipe = pixels.recipe
 

@@ -16,7 +16,7 @@ from kinoform.checkpoints.hashes import file_hash
 from kinoform.media.metadata import read_params
 from kinoform.media.video import Video
 from kinoform.media.video_writer import read_video
-from kinoform.pipelines.recorded import InputFile, find_inputs
+from kinoform.pipelines.recorded import RecordedFile, find_inputs
 from tests.support.command_line import Run
 from tests.support.refusals import refused
 
@@ -159,7 +159,7 @@ def test_the_model_must_be_the_one_of_the_video(kinoform: Run, video: Path, othe
     made = hash_of(video)
     ran = kinoform(*words)
     assert ran.refusal == "weights_wrong_model" and made in ran.sentence and "--force-model" in ran.sentence
-    found = ran.sentence.split("found has '")[1][:16]
+    found = ran.sentence.split("one has '")[1][:16]
     assert found != made and not (here / "again.mkv").exists()
     ran = kinoform(*words, "--force-model")
     assert ran.code == 0 and "the video will be another one" in ran.err
@@ -298,7 +298,7 @@ def test_inputs_are_those_that_were(tmp_path: Path) -> None:
     for place, content in ((near, "one"), (far, "two")):
         place.mkdir()
         (place / "a.png").write_text(content)
-    given = {"image": InputFile(file="a.png", sha256=file_hash(near / "a.png"))}
+    given = {"image": RecordedFile(file="a.png", sha256=file_hash(near / "a.png"))}
     assert find_inputs(given, (near, far), Path("video.mp4")) == {"image": near / "a.png"}
     with refused("file_changed", "far/a.png", "video.mp4"):
         find_inputs(given, (far, near), Path("video.mp4"))

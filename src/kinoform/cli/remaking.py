@@ -20,7 +20,7 @@ from kinoform.errors import UsageError, WeightsError
 from kinoform.loading.additions import Additions
 from kinoform.media.video import MAX_UPSCALE, format_of
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.pipelines.recorded import MachineRecord, Recorded, SaveOptions
+from kinoform.pipelines.recorded import EncodingRecord, MachineRecord, Recorded
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
@@ -145,7 +145,7 @@ def _inputs(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> 
     return restored(readable(pipeline.recipe.conditioners), own, record.conditions, options)
 
 
-def wishes(record: Recorded, video: Path, name: str) -> SaveOptions:
+def wishes(record: Recorded, video: Path, name: str) -> EncodingRecord:
     """Return how `video` was saved; its codec only if the file to come, `name`, is of the same kind and takes it.
 
     Raises UsageError for an `upscale` out of range.
@@ -154,12 +154,12 @@ def wishes(record: Recorded, video: Path, name: str) -> SaveOptions:
     if not 1 <= saved.upscale <= MAX_UPSCALE:
         raise UsageError(f"its upscale must be from 1 to {MAX_UPSCALE}, not {saved.upscale}", code="value_out_of_range")
     if Path(name).suffix.lower() != video.suffix.lower():
-        return SaveOptions(upscale=saved.upscale)
+        return EncodingRecord(upscale=saved.upscale)
     try:
         format_of(video, codec=saved.codec, crf=saved.crf)
     except UsageError as error:  # another program has put the video into this kind of file
         console.note(f"note: {error}; the codec of {video.suffix} by default is taken")
-        return SaveOptions(upscale=saved.upscale)
+        return EncodingRecord(upscale=saved.upscale)
     return saved
 
 

@@ -241,7 +241,7 @@ def _flagged(models: tuple[Released, ...], family: Family, path: Path, flag: str
     names = [model.name for model in models]
     if flag in names or (not models and known[flag] in family.released):
         return flag
-    fit = f"; it may be {' or '.join(names)}" if models else ""
+    fit = f"; it may be {' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))}" if models else ""
     raise UsageError(
         f"{path} is not {flag}: its structure is that of {family.name}{fit}", code="variant_contradicts_weights"
     )

@@ -63,7 +63,7 @@ KINDS: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InputFile:
+class RecordedFile:
     """File that a video was made from: its name without folders, and the SHA-256 of its bytes."""
 
     file: str
@@ -80,7 +80,7 @@ class MachineRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaveOptions:
+class EncodingRecord:
     """Arguments of `Video.save` with which a video was saved."""
 
     upscale: int = 1
@@ -109,8 +109,8 @@ class Recorded:
     channels: Mapping[str, int] | None
     recipe: str | None
     machine: MachineRecord
-    encoding: SaveOptions
-    inputs: Mapping[str, InputFile]
+    encoding: EncodingRecord
+    inputs: Mapping[str, RecordedFile]
     conditions: Mapping[str, object]
     sampler: str | None
     guidance_rule: str | None
@@ -155,7 +155,7 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         else _object(channels, dict.fromkeys(channels, int), source, inside="model.channels."),
         recipe=model.get("recipe"),
         machine=MachineRecord(**_object(values.get("machine", {}), MACHINE, source, inside="machine.")),
-        encoding=SaveOptions(**_object(values.get("encoding", {}), ENCODING, source, inside="encoding.")),
+        encoding=EncodingRecord(**_object(values.get("encoding", {}), ENCODING, source, inside="encoding.")),
         inputs=inputs,
         conditions={
             name: _plain(value, f"{source} says that its conditions.{_shown(name)[1:-1]}")
@@ -167,7 +167,7 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
     )
 
 
-def find_inputs(inputs: Mapping[str, InputFile], folders: Sequence[Path], source: Path) -> dict[str, Path]:
+def find_inputs(inputs: Mapping[str, RecordedFile], folders: Sequence[Path], source: Path) -> dict[str, Path]:
     """Return the files that a video was made from, each in the first of the folders that has it.
 
     Raises UsageError, naming the file, when one is missing or has changed.
@@ -266,7 +266,7 @@ def _plain(value: object, begin: str) -> object:
     return _value(value, type(value) if isinstance(value, str | bool) else float, begin)
 
 
-def _input(name: str, value: object, source: Path) -> InputFile:
+def _input(name: str, value: object, source: Path) -> RecordedFile:
     values = _value(value, dict, f"{source} says that its input {_shown(name)}")
     values = _object(values, INPUT, source, needed=INPUT, inside="input.")
     file, sha256 = values["file"], values["sha256"]
@@ -284,7 +284,7 @@ def _input(name: str, value: object, source: Path) -> InputFile:
             f"{source} says that {_shown(file)} has the SHA-256 {_shown(sha256)}, not 64 hexadecimal digits",
             code="metadata_damaged",
         )
-    return InputFile(file=file, sha256=sha256)
+    return RecordedFile(file=file, sha256=sha256)
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,7 @@
 """Stage one: the autoencoder learns to reconstruct videos, beside a linear codec that is fitted in closed form."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ class AutoencoderStage:
     def loss(self, batch: AutoencoderBatch) -> Float[Tensor, ""]:
         latents, _ = self._vae.encode(batch.pixels)
         precision = self.config.precision
-        with torch.autocast(latents.device.type, precision, enabled=precision != torch.float32):
+        with nullcontext() if precision == torch.float32 else torch.autocast(latents.device.type, precision):
             pixels, _ = self._vae.decode(latents + batch.noise)
         error = pixels.float() - batch.pixels
         return (batch.weight * (error.abs() + error.square())).mean() / batch.weight.mean()
