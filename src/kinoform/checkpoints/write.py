@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kinoform.checkpoints.file_sets import shard_name
+from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.storage import spelled
 from kinoform.errors import NonFiniteError, UsageError, WeightsError
 from kinoform.ops.fp8 import widened
@@ -57,6 +58,11 @@ def outgoing(name: str, value: Tensor, dtype: torch.dtype | None = None, label: 
             f"{label}{name} is NaN, infinite or too large for {cast.dtype}; nothing was written", code="not_finite"
         )
     return Outgoing(name=name, shape=tuple(cast.shape), dtype=cast.dtype, read=lambda: cast)
+
+
+def stored_outgoing(name: str, stored: Stored, dtype: torch.dtype | None = None) -> Outgoing:
+    """Prepare a tensor of a file to be written under a name, as `dtype` or (None) as it is stored."""
+    return Outgoing(name=name, shape=stored.shape, dtype=dtype or stored.dtype, read=stored.read)
 
 
 def write_safetensors(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from kinoform.checkpoints.write import Outgoing
+from kinoform.checkpoints.write import Outgoing, stored_outgoing
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.adapter import DOWN, UP
 from kinoform.families.lora import LoRADialect
@@ -66,8 +66,6 @@ def _rank(file: AdapterFile, layer: str) -> int:
 
 def _layer(file: AdapterFile, layer: str, dialect: LoRADialect, dtype: torch.dtype | None) -> Iterator[Outgoing]:
     for ending, piece in ((DOWN, "down"), (UP, "up")):
-        stored = file.tensors[layer + ending]
-        name = dialect.written(layer, piece)
-        yield Outgoing(name=name, shape=stored.shape, dtype=dtype or stored.dtype, read=stored.read)
+        yield stored_outgoing(dialect.written(layer, piece), file.tensors[layer + ending], dtype)
     if dialect.alpha:
         yield outgoing_alpha(dialect, layer, float(_rank(file, layer)))

@@ -11,7 +11,7 @@ import torch
 
 from kinoform.checkpoints.file_sets import STEM, TEXT_STEM
 from kinoform.checkpoints.formats import Stored
-from kinoform.checkpoints.write import Outgoing
+from kinoform.checkpoints.write import Outgoing, stored_outgoing
 from kinoform.conversion.documents import (
     AS_IT_IS,
     T5,
@@ -95,19 +95,15 @@ def outgoing(part: Part, target: Target, *, dtype: torch.dtype | None, prefix: s
     """Name the tensors of a part as a target has them, as `dtype` or (None) as they are stored."""
     before = prefix if part.identity.part == TRANSFORMER else ""
     if part.family is None:  # of a recipe's own, whose names stay
-        return tuple(_outgoing(before + name, stored, dtype) for name, stored in part.tensors.items())
+        return tuple(stored_outgoing(before + name, stored, dtype) for name, stored in part.tensors.items())
     dialect = _spelling(part.family, target.spellings)
     names, unread = dialect.names_for(part.spec), part.family.unread(part.spec)
     tensors: list[Outgoing] = []
     for name, stored in part.tensors.items():
         optional = any(fnmatchcase(name, pattern) for pattern in unread)
         if not optional or (not dialect.own and names.knows(name)):
-            tensors.append(_outgoing(before + dialect.prefix + names.theirs(name), stored, dtype))
+            tensors.append(stored_outgoing(before + dialect.prefix + names.theirs(name), stored, dtype))
     return dialect.restore(tuple(tensors))
-
-
-def _outgoing(name: str, stored: Stored, dtype: torch.dtype | None) -> Outgoing:
-    return Outgoing(name=name, shape=stored.shape, dtype=dtype or stored.dtype, read=stored.read)
 
 
 def _spelling(family: Family, spellings: tuple[str, ...]) -> Dialect:
@@ -248,8 +244,7 @@ def _tokenizer_files(tokenizer: TokenizerParts | None, home: Path) -> tuple[dict
 def _pieces(tokenizer: TokenizerParts) -> Outgoing | None:
     """Make a tensor of bytes of a SentencePiece model; None without one."""
     if tokenizer.tensor is not None:
-        held = tokenizer.tensor
-        return Outgoing(name=VOCABULARY, shape=held.shape, dtype=held.dtype, read=held.read)
+        return stored_outgoing(VOCABULARY, tokenizer.tensor)
     file = next((file for file in tokenizer.files if file.name == SENTENCEPIECE_FILE), None)
     if file is None:
         return None

@@ -140,17 +140,9 @@ def own_parts(
     autoencoder without a spec, or a spec without one.
     """
     if (image_spec is None) is not (folder.image_encoder is None):
-        told = ("an image encoder", "none") if image_spec is None else ("no image encoder", "one")
-        raise WeightsError(
-            f"{folder.path} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with",
-            code="recipe_contradicts_weights",
-        )
+        raise _unlike_recipe(folder, "image encoder", held=image_spec is None)
     if codec_spec.weightless is not (folder.codec is None):
-        told = ("an autoencoder", "none") if codec_spec.weightless else ("no autoencoder", "one")
-        raise WeightsError(
-            f"{folder.path} has {told[0]} and its recipe {told[1]}; pass the recipe that it was made with",
-            code="recipe_contradicts_weights",
-        )
+        raise _unlike_recipe(folder, "autoencoder", held=codec_spec.weightless)
     image = None
     if folder.image_encoder is not None and image_spec is not None:
         image = OpenedPart(file=folder.image_encoder, spec=image_spec)
@@ -164,6 +156,14 @@ def own_parts(
         image_encoder=image,
     )
     return _parts(model, verify=partial(verify, folder.manifest), keep_packed=False)
+
+
+def _unlike_recipe(folder: OwnFolder, part: str, *, held: bool) -> WeightsError:
+    has, wants = (f"an {part}", "none") if held else (f"no {part}", "one")
+    return WeightsError(
+        f"{folder.path} has {has} and its recipe {wants}; pass the recipe that it was made with",
+        code="recipe_contradicts_weights",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

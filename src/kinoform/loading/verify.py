@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from kinoform.checkpoints.file_sets import files_of, listed, shards_of
+from kinoform.checkpoints.file_sets import INDEX, files_of, listed, shards_of
 from kinoform.checkpoints.files import checkpoint_of
 from kinoform.checkpoints.formats import Stored
 from kinoform.checkpoints.hashes import file_hash
@@ -24,7 +24,6 @@ from kinoform.families.identify import detect, fragment_of
 from kinoform.families.names import listed as shown_names
 from kinoform.loading.own import Manifest, check_recorded, read_manifest
 
-INDEX = ".safetensors.index.json"
 HASH_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 HASH_BYTES = 4_000_000
 AT_ONCE = 1 << 22
@@ -215,10 +214,9 @@ def _lacking(opened: OpenedFiles) -> Iterator[FileFault]:
 def _look(work: _Work) -> Iterator[tuple[int, FileFault | None]]:
     """(bytes done, what was found) for the hash, which tells more, and for each tensor."""
     if work.hash is not None:
-        told = FileFault(
-            file=work.file, tensor=None, text="has another SHA-256 than the one on record", code="weights_damaged"
-        )
-        yield work.file.stat().st_size, None if file_hash(work.file) == work.hash else told
+        text = "has another SHA-256 than the one on record"
+        fault = FileFault(file=work.file, tensor=None, text=text, code="weights_damaged")
+        yield work.file.stat().st_size, None if file_hash(work.file) == work.hash else fault
     alive = not work.tensors
     for name, stored in work.tensors.items():
         size = prod(stored.shape) * stored.dtype.itemsize
