@@ -43,7 +43,7 @@ demo: .venv/installed
 
 # One process a core and one thread each: two threads spend more time waiting for each other than they save.
 test: .venv/installed-dev check
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check src tests benchmarks examples docs/*.py
@@ -54,7 +54,7 @@ check: .venv/installed-dev
 # Longer than a change has to wait for, each bounded: a name, about how long, and what it runs.
 SOAK_LIMIT ?= 3600
 SOAK_avx2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OMP_NUM_THREADS=1 \
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 SOAK_peak-memory := $(BIN)/python benchmarks/peak_memory.py
 SOAK_load-memory := $(BIN)/python benchmarks/load_memory.py
 SOAK_world := $(BIN)/python benchmarks/world.py

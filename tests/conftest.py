@@ -25,3 +25,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for mark in metafunc.definition.iter_markers("parametrize"):
         if isinstance(mark.args[1], (set, frozenset)):
             raise pytest.UsageError(f"{metafunc.definition.nodeid} takes its parameters from a set: sort them")
+
+
+LONGEST = ("test_mini_adapters", "test_inputs", "test_mini", "test_mini_factorized", "test_identity", "test_pixels")
+"""Files of a minute or more, which begin first: whichever came last would keep one process busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest in front, and leave all others in their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
