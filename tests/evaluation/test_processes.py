@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from multiprocessing import Pipe, active_children
+from multiprocessing.connection import Connection
 
 import pytest
 
@@ -12,6 +13,7 @@ from kinoform.evaluation.benchmark import VideoKey, benchmark
 from kinoform.evaluation.metrics import Evaluation
 from kinoform.evaluation.processes import several, shared_scenes
 from kinoform.evaluation.tasks import prompt_tasks
+from tests.support.narrowing import of_type
 from tests.support.refusals import refused
 
 FAST = ComparedModel(
@@ -64,4 +66,4 @@ def test_a_process_that_has_ended_is_told() -> None:
     mine, theirs = Pipe()
     theirs.close()
     with refused("process_killed", "--processes"):
-        next(shared_scenes([mine], 0, prompt_tasks(["L1"])[0], 1))
+        next(shared_scenes([of_type(Connection, mine)], 0, prompt_tasks(["L1"])[0], 1))

@@ -38,6 +38,10 @@ def killed_at(step: int) -> Callable[[int], None]:
     return kill
 
 
+def never(step: int) -> None:
+    pytest.fail(f"step {step} was trained")
+
+
 @pytest.fixture(autouse=True)
 def _fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Power does not fail in these tests."""
@@ -86,8 +90,14 @@ def test_a_run_is_only_read_also_while_it_goes_on(run: Path, tmp_path: Path) -> 
 
 
 def test_a_new_run_begins_with_the_averaged_weights_and_counts_on(kept: Path, run: Path, tmp_path: Path) -> None:
-    stage, steps, first = TinyStage(), [], []
-    stage._at = lambda step: (steps.append(step), first.append(stage.net[0].weight.detach().clone()))
+    steps: list[int] = []
+    first: list[torch.Tensor] = []
+
+    def noted(step: int) -> None:
+        steps.append(step)
+        first.append(stage.net.state_dict()["0.weight"].clone())
+
+    stage = TinyStage(at=noted)
     outcome = restart(kept, tmp_path / "new", stage)
     assert steps == list(range(HALF, STEPS))
     assert torch.equal(first[0], read_snapshot(kept)["tiny"].weights["0.weight"].float())
@@ -127,7 +137,7 @@ def test_what_has_a_checkpoint_goes_on_from_it(kept: Path, tmp_path: Path) -> No
 def test_a_finished_stage_is_not_trained_again_and_gives_what_would_be_saved(tmp_path: Path) -> None:
     first = train(TinyStage(), tmp_path / "run" / "tiny", SPEC, OPTIONS)
     write_snapshot(tmp_path / "run", tmp_path / "kept")
-    again = restart(tmp_path / "kept", tmp_path / "new", TinyStage(at=pytest.fail))
+    again = restart(tmp_path / "kept", tmp_path / "new", TinyStage(at=never))
     assert again.progress.step == STEPS
     assert all(torch.equal(tensor.half(), first.ema.tensors[name].half()) for name, tensor in again.ema.tensors.items())
     write_snapshot(tmp_path / "new", tmp_path / "second")
@@ -218,7 +228,7 @@ def narrow(file: Path) -> None:
     manifest.write_text(json.dumps(record))
 
 
-FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
+FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     ("safetensors", truncate, "weights_damaged"),
     ("safetensors", poison, "weights_not_finite"),
     ("safetensors", Path.unlink, "weights_missing"),
@@ -232,25 +242,25 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("kind", "fault", "code"), FAULTS, ids=[f"{kind}-{code}" for kind, _, code in FAULTS])
 def test_damage_is_refused_before_anything_is_trained(
-    kept: Path, tmp_path: Path, kind: str, fault: Callable[[Path], None], code: str
+    kept: Path, tmp_path: Path, kind: str, fault: Callable[[Path], object], code: str
 ) -> None:
     fault(kept / f"tiny.snapshot.{kind}")
     with refused(code, f"tiny.snapshot.{kind}"):
-        restart(kept, tmp_path / "new", TinyStage(at=pytest.fail))
+        restart(kept, tmp_path / "new", TinyStage(at=never))
     assert not (tmp_path / "new").exists()
 
 
 def test_foreign_folders_and_other_plans_are_refused(kept: Path, tmp_path: Path) -> None:
     with refused("not_a_snapshot", str(tmp_path)):
-        restart(tmp_path, tmp_path / "new", TinyStage(at=pytest.fail))
+        restart(tmp_path, tmp_path / "new", TinyStage(at=never))
     with refused("file_missing", "gone"):
-        restart(tmp_path / "gone", tmp_path / "new", TinyStage(at=pytest.fail))
+        restart(tmp_path / "gone", tmp_path / "new", TinyStage(at=never))
     with refused("snapshot_of_other_plan", "stage.width: saved 8, now 9"):
-        restart(kept, tmp_path / "new", TinyStage(TinyConfig(width=9), at=pytest.fail))
+        restart(kept, tmp_path / "new", TinyStage(TinyConfig(width=9), at=never))
     assert not (tmp_path / "new").exists()
     narrow(kept / "tiny.snapshot.safetensors")
     with refused("checkpoint_damaged", "0.bias"):
-        restart(kept, tmp_path / "new", TinyStage(at=pytest.fail))
+        restart(kept, tmp_path / "new", TinyStage(at=never))
     assert not list((tmp_path / "new").rglob("*.jsonl")) and not list((tmp_path / "new").rglob("step-*"))
 
 

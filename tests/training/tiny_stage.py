@@ -42,7 +42,7 @@ class TinyStage:
     """Six numbers from noise; the dropout makes the global generator matter. `at` is called at every step."""
 
     def __init__(
-        self, config: TinyConfig | None = None, *, at: Callable[[int], None] | None = None, rank: Rank | None = None
+        self, config: TinyConfig | None = None, *, at: Callable[[int], object] | None = None, rank: Rank | None = None
     ) -> None:
         self.config, self._rank = config or TinyConfig(), rank or Rank()
         self.samples_per_step, self.flops_per_step = self.config.samples, 1e3
