@@ -58,7 +58,8 @@ SOAK_avx2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUC
 SOAK_peak-memory := $(BIN)/python benchmarks/peak_memory.py
 SOAK_load-memory := $(BIN)/python benchmarks/load_memory.py
 SOAK_world := $(BIN)/python benchmarks/world.py
-SOAK_PARTS := avx2 peak-memory load-memory world
+SOAK_types-3.13 := $(BIN)/basedpyright --level error --pythonversion 3.13 src examples
+SOAK_PARTS := avx2 peak-memory load-memory world types-3.13
 
 soak: .venv/installed-dev
 ifeq ($(PART),)
@@ -66,6 +67,7 @@ ifeq ($(PART),)
 	@echo "peak-memory  videos in processes of their own beside what kinoform plan says (minutes, Linux)"
 	@echo "load-memory  what a load of T2V-1.3B's size takes of the host (minutes, 3 GB of disk, Linux)"
 	@echo "world        does the reader read what the world renders (make world)"
+	@echo "types-3.13   types of the package and the examples as Python 3.13 sees them (half a minute)"
 else ifeq ($(filter $(PART),$(SOAK_PARTS)),)
 	@echo "no part $(PART); there are: $(SOAK_PARTS)"; exit 2
 else
