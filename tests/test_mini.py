@@ -25,6 +25,7 @@ from kinoform.world.parse import parse
 from kinoform.world.reader import read
 from kinoform.world.sampling import L1
 from kinoform.world.score import compare
+from tests.support.unchecked import unchecked
 
 VIDEOS = {"L1": 40, "L2": 16, "L3": 16}
 """Of both splits together."""
@@ -70,7 +71,8 @@ def test_the_same_seed_makes_the_same_video(mini: Pipeline) -> None:
 @pytest.mark.parametrize("level", VIDEOS)
 def test_it_follows_prompts(mini: Pipeline, level: str) -> None:
     videos = VIDEOS[level]
-    found = evaluate(mini, prompt_tasks([level]), count=videos // 2)
+    with unchecked():  # as users run it, and in less time
+        found = evaluate(mini, prompt_tasks([level]), count=videos // 2)
     right = {name: sum(case.skill[name].right for case in found.cases) for name in found.cases[0].chance}
     print(f"{level}, of {videos}:", ", ".join(f"{name} {count}" for name, count in right.items()))
     assert {name: right[name] for name, floor in FLOORS[level].items() if right[name] < floor * videos} == {}

@@ -8,6 +8,7 @@ import jaxtyping
 
 @contextmanager
 def unchecked() -> Iterator[None]:
+    """Switch the checks off for the block."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield
