@@ -135,7 +135,7 @@ STEPS = 2
 
 
 def hasty_plan() -> Plan:
-    """That of the embedded model, with few and short videos."""
+    """Plan of the embedded model with few and short videos."""
     plan = MINI_PLAN()
     videos = replace(some(plan.autoencoder).videos, num_frames=5)
     short = TrainingSpec(schedule=Schedule(warmup=1, total=STEPS))

@@ -96,7 +96,7 @@ def test_vace_is_given_every_frame_of_video_and_mask_whatever_their_rate(
 
 
 def test_a_image_is_animated(kinoform: Run, folders: Path, material: Path) -> None:
-    """By the command as by `generate`, whose video it is."""
+    """The command makes the video that `generate` makes."""
     told(kinoform("animate", "first.png", "--prompt", PROMPT, "--model", folders / "i2v", *SMALL, "-o", "video.mkv"))
     same = ["--image", "first.png", "--model", folders / "i2v", *SMALL, "-o", "same.mkv"]
     told(kinoform("generate", PROMPT, *same))

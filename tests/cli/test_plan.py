@@ -156,7 +156,7 @@ for words in {[*SHOWN.values()]}:
 
 @pytest.fixture(scope="module")
 def printed() -> dict[str, str]:
-    """What the program prints, by key of SHOWN, in a process: what checks types in tests holds tensors for longer."""
+    """Outputs of the program by key of SHOWN, from one process: the tests' type checks hold tensors for longer."""
     ran = subprocess.run([sys.executable, "-c", PRINTING], check=True, stdout=subprocess.PIPE, text=True)
     return dict(zip(SHOWN, ran.stdout.removesuffix("\f").split("\f"), strict=True))
 

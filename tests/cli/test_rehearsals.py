@@ -1,4 +1,4 @@
-"""What the commands that change videos show and tell beforehand: no weight is read, and no video is written."""
+"""Previews and dry runs of the commands that change videos: no weight is read, and no video is written."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which size a video takes from an image, which part of an image it shows, and with which pixels."""
+"""Fitting of images: the size that a video takes from one, the part of it that is shown, and its pixels."""
 
 import numpy as np
 import pytest

@@ -84,7 +84,7 @@ def test_models_read_one_image_or_two(images: int) -> None:
 
 @pytest.fixture(scope="module")
 def pipe(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """Of the tiny model, with doors for a first and a last image: 2 channels of mask, 4 of latents, and rows."""
+    """Pipeline of the tiny model with a first and a last image: 2 channels of mask, 4 of latents, and image tokens."""
     base, images = tiny(), 2
     stream = ImageContext(width=VISION.dim, positions=images * VISION.tokens)
     spec = replace(base.transformer, in_channels=4 + 2 + 4, context=(*base.transformer.context, stream))

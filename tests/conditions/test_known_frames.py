@@ -145,7 +145,7 @@ def test_the_same_bytes_twice() -> None:
     [((480, 832), (464, 832)), ((832, 480), (464, 832)), ((720, 1280), (720, 1248)), ((600, 600), (448, 784))],
 )
 def test_the_video_takes_the_proportions_of_its_first_image(asked: tuple[int, int], size: tuple[int, int]) -> None:
-    """In the area that is asked for; the image that comes first in the video, not in the mapping."""
+    """The size has the area asked for, and the proportions of the first image of the video, not of the mapping."""
     frames = {-1: image(1, 100, 50), 0: image(2, 480, 832)}
     video = VideoSize(num_frames=81, height=asked[0], width=asked[1])
     found = KnownFrames().size(Inputs({FRAMES: frames}), video, WAN)

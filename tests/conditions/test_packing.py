@@ -1,4 +1,4 @@
-"""What VACE reads, against a packing by hand, pixel by pixel, with videos and images already in the video's size."""
+"""VACE's packed input against a packing by hand, pixel by pixel, with videos and images already in the video's size."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -162,7 +162,7 @@ def test_latent_frames_take_the_official_frames_of_the_mask(frames: int, taken: 
 def test_the_size_follows_the_official_rule(
     given: tuple[int, int, int], asked: tuple[int, int, int], made: tuple[int, int, int]
 ) -> None:
-    """By hand: at most as many tokens as asked, of 16x16 pixels and 4 frames, in the video's proportions."""
+    """Sizes computed by hand: at most so many tokens, of 16x16 pixels and 4 frames, in the video's proportions."""
     frames, *size = given
     video = VideoSize(num_frames=asked[0], height=asked[1], width=asked[2])
     found = control_size(frames, (size[0], size[1]), video, WAN)

@@ -107,7 +107,7 @@ def test_the_video_is_the_same(name: str, num_frames: int, tmp_path: Path) -> No
 
 
 def their_pipeline(name: str, model: DiT, given: ConditionerOutput, folder: Path) -> Any:
-    """Of the same weights; it reads prompts and images as rows that are given."""
+    """Pipeline of diffusers with the same weights; prompts and images are given to it as embeddings."""
     written = write_official_transformer(folder / "official", KINDS[name], model)
     convert(written, folder / "transformer", Conversion(to="diffusers"))
     torch.save(official_tensors(some(tiny_modules().autoencoder), VAE21), folder / "Wan2.1_VAE.pth")

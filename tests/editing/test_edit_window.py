@@ -1,4 +1,4 @@
-"""Which part of a video the model sees, and that it comes back to the same place."""
+"""Windows of edits: the part of a video that the model sees comes back to the same place."""
 
 from dataclasses import replace
 

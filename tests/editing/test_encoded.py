@@ -1,4 +1,4 @@
-"""What a saved video kept is measured in its file, and outside the mask alone."""
+"""Fidelity of a saved video is measured in its file, and outside the mask alone."""
 
 import math
 from pathlib import Path
