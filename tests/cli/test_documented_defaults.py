@@ -11,6 +11,7 @@ from kinoform.media.codecs import VIDEO
 from kinoform.media.video import IMAGES
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
+from kinoform.solvers.experts import of_expert
 from kinoform.solvers.names import name_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -43,8 +44,10 @@ def test_the_defaults_are_those_of_the_recipe(name: str) -> None:
     recipe = RECIPES[name]()
     size, *told = rows("command-line.md", "recipe | size")[name]
     frames, fps, steps, solver, shift, guidance_scale, negative = told
-    found = [recipe.num_frames, recipe.fps, recipe.steps, recipe.guidance_scale]
-    assert [number(each) for each in (frames, fps, steps, guidance_scale)] == found
+    found = [recipe.num_frames, recipe.fps, recipe.steps]
+    assert [number(item) for item in (frames, fps, steps)] == found
+    scales = [of_expert(recipe.guidance_scale, index) for index in range(len(recipe.transformers))]
+    assert list(dict.fromkeys(map(float, re.findall(r"[\d.]+", guidance_scale)))) == list(dict.fromkeys(scales))
     assert solver == name_of(recipe.solver) and (negative == "empty") == (recipe.negative_prompt == "")
     assert f"{recipe.width}x{recipe.height}" in size or name == "i2v-14b-720p"
     assert recipe.upscale == 1 or f"{recipe.width * recipe.upscale}x{recipe.height * recipe.upscale}" in size

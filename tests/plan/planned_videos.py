@@ -39,9 +39,9 @@ PLAIN_KERNELS = Kernels(parts=False, ordered=False)
 
 
 def sizes_of(recipe: Recipe, **changes: Any) -> Sizes:
-    """Sizes of a recipe's parts, those of its transformer changed."""
-    transformer = replace(recipe.transformer, **changes)
-    return Sizes(transformers=(transformer,), codec=recipe.codec, text=recipe.text, image=recipe.image)
+    """Sizes of a recipe's parts, those of its transformers changed."""
+    transformers = tuple(replace(spec, **changes) for spec in recipe.transformers)
+    return Sizes(transformers=transformers, codec=recipe.codec, text=recipe.text, image=recipe.image)
 
 
 def run_of(spec: DiTSpec, latents: tuple[int, int, int], output: ConditionerOutput = NOTHING) -> DenoiseRun:

@@ -19,9 +19,9 @@ from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.pipelines.request import request
+from kinoform.recipes import wan21
 from kinoform.recipes.catalogue import RELEASED, takers
 from kinoform.recipes.load import load
-from kinoform.recipes.wan21 import NEGATIVE
 from tests.support.comfy_files import write_sparse
 from tests.support.official_folder import WORDS
 from tests.support.refusals import refused
@@ -39,13 +39,17 @@ DEFAULTS = {
 """Width, height, frames, steps, shift, and what stands before the common negative prompt."""
 
 
-@pytest.mark.parametrize("name", RELEASED)
+def test_each_recipe_has_its_row() -> None:
+    assert list(DEFAULTS) == [name for name, made in RELEASED.items() if made.__module__ == wan21.__name__]
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
 def test_defaults_are_those_of_the_official_command_line(name: str) -> None:
     recipe = RELEASED[name]()
     shift = request(recipe, "a cat", 1).shift
     found = (recipe.width, recipe.height, recipe.num_frames, recipe.steps, shift)
-    assert (*found, recipe.negative_prompt.removesuffix(NEGATIVE)) == DEFAULTS[name]
-    assert (recipe.name, recipe.guidance_scale, recipe.fps, recipe.negative_prompt.endswith(NEGATIVE)) == (
+    assert (*found, recipe.negative_prompt.removesuffix(wan21.NEGATIVE)) == DEFAULTS[name]
+    assert (recipe.name, recipe.guidance_scale, recipe.fps, recipe.negative_prompt.endswith(wan21.NEGATIVE)) == (
         name,
         5.0,
         16,
@@ -59,7 +63,7 @@ SIZES = [(1280, 720), (720, 1280), (832, 480), (480, 832)]
 """Values of the official command line."""
 
 
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize("name", DEFAULTS)
 def test_the_shift_is_that_of_the_official_command_line_at_every_size(name: str) -> None:
     recipe = RELEASED[name]()
     for width, height in SIZES:
@@ -81,8 +85,8 @@ def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_ima
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:
-    assert takers(FRAMES) == ("mini:frames", "i2v-14b-480p", "i2v-14b-720p", "flf2v-14b")
-    assert takers(CONTEXT_SCALE) == ("mini:vace", "vace-1.3b", "vace-14b")
+    assert takers(FRAMES) == ("mini:frames", "i2v-14b-480p", "i2v-14b-720p", "flf2v-14b", "i2v-a14b")
+    assert takers(CONTEXT_SCALE) == ("mini:vace", "vace-1.3b", "vace-14b", "vace-a14b")
     assert all(takers(item) for item in STANDARD_INPUTS)
 
 

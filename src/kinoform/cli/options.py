@@ -23,6 +23,9 @@ VARIANTS = (
     "flf2v-14b",
     "vace-1.3b",
     "vace-14b",
+    "t2v-a14b",
+    "i2v-a14b",
+    "vace-a14b",
 )
 ADAPTERS = ("mini:frames", "mini:vace", "mini:reference")
 MODELS = ("mini", "mini-factorized", *ADAPTERS, *VARIANTS)

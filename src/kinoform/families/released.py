@@ -156,8 +156,8 @@ def one_model(place: object, models: Sequence[str], *, family: Family, doubt: st
     which no expert of Wan 2.2 has alone. Raises WeightsError where names contradict the structure, more than one model
     is left, or none that kinoform makes videos with.
     """
-    run = {model.name for model in released_models() if model.recipes}
-    kin = [model.name for model in family.released if model.recipes]
+    run = {model.name for model in released_models() if model.recipes and not model.noise}
+    kin = [model.name for model in family.released if model.name in run]
     if doubt:
         like = " or ".join(name for name in models if name in run) or f"a model like {kin[0]}"
         raise WeightsError(

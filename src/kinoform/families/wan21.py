@@ -17,8 +17,17 @@ TEXT_TO_VIDEO = transformer_family(
     released=(
         _small(name="t2v-1.3b", hub="Wan-AI/Wan2.1-T2V-1.3B", recipes=("t2v-1.3b",)),
         _large(name="t2v-14b", hub="Wan-AI/Wan2.1-T2V-14B", recipes=("t2v-14b", "t2i-14b")),
-        _large(name="t2v-a14b-high", version="2.2", noise="high"),
-        _large(name="t2v-a14b-low", version="2.2", noise="low"),
+        *(
+            _large(
+                name=f"t2v-a14b-{noise}",
+                hub="Wan-AI/Wan2.2-T2V-A14B",
+                recipes=("t2v-a14b",),
+                version="2.2",
+                noise=noise,
+                shift=12.0,
+            )
+            for noise in ("high", "low")
+        ),
     ),
 )
 

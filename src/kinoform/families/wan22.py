@@ -11,9 +11,17 @@ IMAGE_TO_VIDEO_22 = transformer_family(
     description="an image-to-video expert of Wan 2.2",
     channels=(36, 16),
     model_type="i2v",
-    released=(
-        Released(name="i2v-a14b-high", dim=5120, layers=40, version="2.2", noise="high"),
-        Released(name="i2v-a14b-low", dim=5120, layers=40, version="2.2", noise="low"),
+    released=tuple(
+        Released(
+            name=f"i2v-a14b-{noise}",
+            dim=5120,
+            layers=40,
+            hub="Wan-AI/Wan2.2-I2V-A14B",
+            recipes=("i2v-a14b",),
+            version="2.2",
+            noise=noise,
+        )
+        for noise in ("high", "low")
     ),
 )
 

@@ -25,6 +25,7 @@ from kinoform.recipes.wan21 import (
     vace_1_3b,
     vace_14b,
 )
+from kinoform.recipes.wan22 import i2v_a14b, t2v_a14b, vace_a14b
 
 EMBEDDED = {
     "mini": "kinoform.mini.recipe:mini",
@@ -50,6 +51,9 @@ RELEASED = {
     "flf2v-14b": flf2v_14b,
     "vace-1.3b": vace_1_3b,
     "vace-14b": vace_14b,
+    "t2v-a14b": t2v_a14b,
+    "i2v-a14b": i2v_a14b,
+    "vace-a14b": vace_a14b,
 }
 ASSETS = Path(__file__).parents[1] / "assets"
 

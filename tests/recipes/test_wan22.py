@@ -1,0 +1,31 @@
+"""Recipes of Wan 2.2: official defaults, and the same values at every size."""
+
+import pytest
+
+from kinoform.pipelines.request import request
+from kinoform.recipes import wan22
+from kinoform.recipes.catalogue import RELEASED
+from kinoform.recipes.wan21 import NEGATIVE
+from kinoform.solvers.experts import of_expert
+
+DEFAULTS = {
+    "t2v-a14b": (1280, 720, 81, 16.0, 40, 12.0, (0.875,), (4.0, 3.0)),
+    "i2v-a14b": (1280, 720, 81, 16.0, 40, 5.0, (0.9,), (3.5, 3.5)),
+    "vace-a14b": (1280, 720, 81, 16.0, 50, 12.0, (0.875,), (5.0, 5.0)),
+}
+"""Width, height, frames, frames per second, steps, shift, boundaries, and the guidance of each transformer."""
+
+
+def test_each_recipe_has_its_row() -> None:
+    assert list(DEFAULTS) == [name for name, made in RELEASED.items() if made.__module__ == wan22.__name__]
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("size", [(1280, 720), (480, 832)])
+def test_defaults_are_those_of_the_official_command_line(name: str, size: tuple[int, int]) -> None:
+    recipe = RELEASED[name]()
+    asked = request(recipe, "a cat", 1, width=size[0], height=size[1])
+    scales = tuple(of_expert(asked.guidance_scale, index) for index in range(len(recipe.transformers)))
+    found = recipe.width, recipe.height, asked.num_frames, asked.fps, asked.steps, asked.shift, asked.boundaries, scales
+    assert (recipe.name, *found) == (name, *DEFAULTS[name])
+    assert asked.negative_prompt == NEGATIVE and recipe.image is None
