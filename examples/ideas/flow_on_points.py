@@ -50,10 +50,13 @@ class PointsStage:
         with seeded(self.config.seed):
             self._net = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
                                       nn.Linear(width, 2))  # fmt: skip
-        self.samples_per_step, self.flops_per_step = self.config.batch, step_flops(self.loss, self.batch(0), rank)
+        self.samples_per_step, self._flops = self.config.batch, step_flops(self.loss, self.batch(0), rank)
 
     def modules(self) -> nn.Module:
         return self._net
+
+    def flops(self, step: int) -> float:
+        return self._flops
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Points, noise and levels, a function of the step alone; each process takes its part of them."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from kinoform.conditions.protocols import VideoSize
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig, new_autoencoder
-from kinoform.mini.training.dataset import Videos
+from kinoform.mini.training.dataset import SizeShare, Videos
 from kinoform.mini.training.plan import Plan, prepare_tokenizer, train_autoencoder, train_plan
 from kinoform.mini.training.probe_loss import ProbeLoss
 from kinoform.mini.training.text_stage import TextConfig, TextStage
@@ -22,7 +23,7 @@ from kinoform.solvers.levels import noised
 from kinoform.training.frozen import FrozenParts
 from kinoform.training.objective import LevelSampling, flow_matching_loss, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
-from kinoform.training.stage import RunOptions, TrainingSpec
+from kinoform.training.stage import RunOptions, TrainingSpec, step_flops
 from kinoform.types import Conditions
 from kinoform.world.caption import vocabulary
 from kinoform.world.sampling import L1
@@ -133,6 +134,18 @@ def test_low_precision_rounds_what_is_computed_with_and_not_what_is_learnt(tmp_p
     whole = TransformerStage(config, frozen)
     whole.modules().load_state_dict(pupil.state_dict())
     assert 0 < (whole.loss(batch) - loss).abs() < 0.02 * loss
+
+
+def test_the_operations_of_a_step_are_those_of_its_size(tmp_path: Path) -> None:
+    plan = tiny_plan()
+    videos = plan.transformer.videos
+    wide = VideoSize(num_frames=videos.num_frames, height=videos.height, width=2 * videos.width)
+    sizes = SizeShare(video=videos.size), SizeShare(video=wide)
+    config = replace(plan.transformer, videos=replace(videos, sizes=sizes), batch=2)
+    stage = TransformerStage(config, untrained(plan, tmp_path))
+    steps = {config.videos.at(step).size: step for step in range(20)}
+    small, large = stage.flops(steps[videos.size]), stage.flops(steps[wide])
+    assert large == step_flops(stage.loss, stage.batch(steps[wide])) and 1.8 * small < large < 3 * small
 
 
 def test_training_sees_what_generation_sees(tmp_path: Path) -> None:

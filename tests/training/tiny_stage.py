@@ -45,7 +45,7 @@ class TinyStage:
         self, config: TinyConfig | None = None, *, at: Callable[[int], object] | None = None, rank: Rank | None = None
     ) -> None:
         self.config, self._rank = config or TinyConfig(), rank or Rank()
-        self.samples_per_step, self.flops_per_step = self.config.samples, 1e3
+        self.samples_per_step = self.config.samples
         self.poisoned: dict[int, float] = {}
         self.sampled: list[tuple[int, Tensor]] = []
         self._at = at
@@ -57,6 +57,9 @@ class TinyStage:
 
     def modules(self) -> nn.Module:
         return self.net
+
+    def flops(self, step: int) -> float:
+        return 1e3
 
     def batch(self, step: int) -> tuple[int, Tensor, Tensor, Tensor]:
         generator = torch.Generator().manual_seed(1_000_003 * self.config.seed + step)

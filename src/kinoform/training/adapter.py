@@ -206,10 +206,13 @@ class AdapterStage:
             encoder.load_into(model)
         self._model, self._base = TrainableModel(model), base
         self.samples_per_step = plan.batch
-        self.flops_per_step = step_flops(self.loss, self.batch(0), self._rank)
+        self._flops = step_flops(self.loss, self.batch(0), self._rank)
 
     def modules(self) -> TrainableModel:
         return self._model
+
+    def flops(self, step: int) -> float:
+        return self._flops
 
     @torch.no_grad()
     def batch(self, step: int) -> tuple[SampleGroup, ...]:

@@ -235,7 +235,7 @@ class _Run:
             now,
             step=now.step + 1,
             samples=now.samples + self.stage.samples_per_step,
-            flops=now.flops + self.stage.flops_per_step,
+            flops=now.flops + self.stage.flops(now.step),
             seconds=seconds,
             skipped=now.skipped + (not finite),
             streak=0 if finite else now.streak + 1,

@@ -139,18 +139,20 @@ def _entry(line: str) -> Measurement | None:
 
 
 @contextmanager
-def bar(total: int, *, done: int, shown: bool = True) -> Iterator[Callable[[int, float | None], None]]:
+def bar(
+    total: int, *, done: int = 0, shown: bool = True, title: str = ""
+) -> Iterator[Callable[[int, float | None], None]]:
     """Yield `tell(steps done, loss)`, which draws a bar with the time left on stderr after two seconds."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     progress = Progress(*columns, console=console, refresh_per_second=2, disable=not shown)
-    task = progress.add_task("", total=total, completed=done)
+    task = progress.add_task(title, total=total, completed=done)
     start = time.monotonic()
 
     def tell(step: int, loss: float | None) -> None:
         if not progress.live.is_started and time.monotonic() - start > _SHOWN_AFTER:
             progress.start()
-        progress.update(task, completed=step, description="" if loss is None else f"loss {loss:.4f}")
+        progress.update(task, completed=step, description=title if loss is None else f"loss {loss:.4f}")
 
     try:
         yield tell

@@ -29,9 +29,8 @@ class Stage(Protocol):
     @property
     def samples_per_step(self) -> int: ...
 
-    @property
-    def flops_per_step(self) -> float:
-        """See `step_flops`."""
+    def flops(self, step: int) -> float:
+        """Return the floating-point operations of a step; see `step_flops`."""
         ...
 
     def modules(self) -> nn.Module:
@@ -42,7 +41,7 @@ class Stage(Protocol):
         """Data, noise and levels of one step: a pure function of the step's index and of seeds in `config`.
 
         In a group of processes it is a part of that step's data, of equal size in every process; `samples_per_step` and
-        `flops_per_step` count the whole. It must not touch the global generators; it is called once ahead of the step.
+        `flops` count the whole. It must not touch the global generators; it is called once ahead of the step.
         It is made on the CPU, whatever the device, as tensors in dictionaries, lists, tuples and dataclasses.
         """
         ...

@@ -71,10 +71,13 @@ class AutoencoderStage:
         self._last: tuple[int, Tensor, Tensor] | None = None
         latents, _ = self._vae.encode(self.batch(0).pixels)
         self.samples_per_step = config.batch
-        self.flops_per_step = 3.0 * count_flops(lambda: self._vae.decode(latents))
+        self._flops = 3.0 * count_flops(lambda: self._vae.decode(latents))
 
     def modules(self) -> nn.Module:
         return self._vae
+
+    def flops(self, step: int) -> float:
+        return self._flops
 
     def batch(self, step: int) -> AutoencoderBatch:
         config, generator = self.config, step_generator(self.config.seed, step)

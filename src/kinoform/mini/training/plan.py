@@ -38,6 +38,7 @@ from kinoform.training.checkpoint import held
 from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.frozen import EncoderPlan, FrozenParts, TrainedEncoder
 from kinoform.training.loop import finished
+from kinoform.training.metrics import bar
 from kinoform.training.plan import TrainingRun, shared
 from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.world.reader import read as read_video
@@ -163,7 +164,12 @@ def train_autoencoder(plan: Plan, folder: Path, options: RunOptions) -> tuple[Au
     stage = AutoencoderStage(config)
     vae, report = finished(stage, folder / "autoencoder", training, options)
     assert isinstance(vae, VAE | VAE22)
-    right = [readable(vae, replace(config.videos, level=level), plan.gate_videos) for level in plan.levels]
+    videos = [replace(config.videos, level=level) for level in plan.levels]
+    with bar(len(videos) * plan.gate_videos, shown=options.show_progress, title="videos read") as draw:
+        right = [
+            readable(vae, item, plan.gate_videos, on_read=lambda count, n=n: draw(n * plan.gate_videos + count, None))
+            for n, item in enumerate(videos)
+        ]
     if min(right) < plan.gate:
         raise KinoformError(
             f"of the reconstructed videos of each level {', '.join(f'{share:.0%}' for share in right)} are read wholly "
@@ -295,14 +301,20 @@ def _train_transformer(
 
 
 @torch.no_grad()
-def readable(vae: Autoencoder, videos: Videos, count: int) -> float:
-    """Return the share of videos that the reader reads wholly right after encoding and decoding."""
+def readable(
+    vae: Autoencoder, videos: Videos, count: int, *, on_read: Callable[[int], None] = lambda count: None
+) -> float:
+    """Return the share of videos that the reader reads wholly right after encoding and decoding.
+
+    `on_read` is called after each of them with the number of those that were read.
+    """
     scenes, _ = videos.scenes(HELD_BACK, count)
     if not scenes:
         raise UsageError("judge at least one video", code="value_out_of_range")
     right = 0
-    for scene in scenes:
+    for number, scene in enumerate(scenes, start=1):
         latents, _ = vae.encode(videos.pixels([scene]))
         pixels, _ = vae.decode(latents)
         right += compare(scene.story, read_video(to_uint8(pixels[0]))).all_right
+        on_read(number)
     return right / count

@@ -97,7 +97,7 @@ class AttributeStage(_ReferenceStage):
         super().__init__(config, parts)
         with seeded(config.seed):
             self._classifier = ReferenceClassifier(config)
-        self.flops_per_step = step_flops(self.loss, self.batch(0))
+        self._flops = step_flops(self.loss, self.batch(0))
 
     @property
     def embedding(self) -> nn.Module:
@@ -105,6 +105,9 @@ class AttributeStage(_ReferenceStage):
 
     def modules(self) -> ReferenceClassifier:
         return self._classifier
+
+    def flops(self, step: int) -> float:
+        return self._flops
 
     def batch(self, step: int) -> AttributeBatch:
         config, generator = self.config, np.random.default_rng([self.config.seed, step])
@@ -156,10 +159,13 @@ class TextualInversionStage(_ReferenceStage):
         self._base, self._parts = base, parts
         with seeded(config.seed):
             self.embedding = config.stream.build(config.dim, config.eps)
-        self.flops_per_step = step_flops(self.loss, self.batch(0))
+        self._flops = step_flops(self.loss, self.batch(0))
 
     def modules(self) -> nn.Module:
         return self.embedding
+
+    def flops(self, step: int) -> float:
+        return self._flops
 
     @torch.no_grad()
     def batch(self, step: int) -> TokenBatch:

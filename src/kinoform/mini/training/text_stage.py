@@ -61,10 +61,13 @@ class TextStage:
             nn.init.normal_(classifier.weight, std=0.02, generator=generator)
             nn.init.zeros_(classifier.bias)
         self.samples_per_step = config.batch
-        self.flops_per_step = step_flops(self.loss, self.batch(0))
+        self._flops = step_flops(self.loss, self.batch(0))
 
     def modules(self) -> nn.Module:
         return self._classifier
+
+    def flops(self, step: int) -> float:
+        return self._flops
 
     def batch(self, step: int) -> TextBatch:
         scenes, generator = self.config.videos.scenes(step, self.config.batch)

@@ -145,10 +145,18 @@ class TransformerStage:
         nn.init.normal_(self._model.probe.linear.weight, std=0.02, generator=generator)
         nn.init.zeros_(self._model.probe.linear.bias)
         self.samples_per_step = config.batch
-        self.flops_per_step = step_flops(self.loss, self.batch(0), self._rank)
+        self._flops: dict[VideoSize, float] = {}
+        self.flops(0)
 
     def modules(self) -> nn.Module:
         return self._model
+
+    def flops(self, step: int) -> float:
+        """Count those of the first step of each size, which are those of all of that size."""
+        size = self.config.videos.at(step).size
+        if size not in self._flops:
+            self._flops[size] = step_flops(self.loss, self.batch(step), self._rank)
+        return self._flops[size]
 
     def transformer(self) -> DiT:
         """Return the transformer without the probe, as its spec builds it, with its present weights."""
