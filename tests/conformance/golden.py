@@ -69,6 +69,11 @@ BOUNDS: tuple[tuple[str, str, Bound], ...] = (
     ("clip_visual", r"out\.features\d", Bound(value=2e-5)),
     ("sampling_t2v", r"out\..*\.timesteps", _EXACT),
     ("sampling_t2v", r"out\..*\.x", Bound(value=1e-4)),
+    ("sampling22_ti2v", r"out\.(.*\.times|.*\.timesteps|sizes\.area\d)", _EXACT),
+    ("sampling22_ti2v", r"out\..*\.(start|v|x)", Bound(value=1e-4)),
+    ("pipeline22_ti2v", r"out\.times\d", _EXACT),
+    ("pipeline22_ti2v", r"out\.pixels\d", Bound(value=1e-5)),
+    ("pipeline22_ti2v", r"out\.(z|start)\d", Bound(value=5e-5)),
 )
 
 

@@ -15,6 +15,7 @@ from tests.conformance import (
     judge_sampling,
     judge_solvers,
     judge_text,
+    judge_ti2v,
     judge_vace,
     judge_vae,
     judge_vision,
@@ -32,4 +33,5 @@ JUDGES: dict[str, Judge] = {
     **judge_solvers.JUDGES,
     **judge_sampling.JUDGES,
     **judge_vision.JUDGES,
+    **judge_ti2v.JUDGES,
 }

@@ -153,9 +153,9 @@ class EncodeCost:
     be made.
 
     `videos` and `stills`: whole videos and single frames for the codec; `images`: for the image encoder;
-    `held`: bytes of pixels on the host meanwhile. `context`, `branches` and `dropped_for_cfg` are what `encode` will
-    return, on the meta device; `prefix_frames`: latent frames before the video; `strength`: that of a video to begin
-    from, None without.
+    `held`: bytes of pixels on the host meanwhile. `context`, `clean`, `branches` and `dropped_for_cfg` are what `encode`
+    will return, on the meta device; `prefix_frames`: latent frames before the video; `strength`: that of a video to
+    begin from, None without.
     """
 
     videos: int = 0
@@ -163,6 +163,7 @@ class EncodeCost:
     images: int = 0
     held: int = 0
     context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict[str, Tensor])
+    clean: Bool[Tensor, " l"] | None = None
     branches: Mapping[str, Any] = field(default_factory=dict[str, Any])
     prefix_frames: int = 0
     strength: float | None = None

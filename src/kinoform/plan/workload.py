@@ -158,7 +158,9 @@ def strength_of(costs: Iterable[EncodeCost]) -> float | None:
 def output_of(sizes: Sizes, workload: Workload) -> ConditionerOutput:
     """Contributions of all conditioners to the transformer, on the meta device."""
     return together(
-        ConditionerOutput(context=cost.context, branches=cost.branches, dropped_for_cfg=cost.dropped_for_cfg)
+        ConditionerOutput(
+            context=cost.context, clean=cost.clean, branches=cost.branches, dropped_for_cfg=cost.dropped_for_cfg
+        )
         for cost in estimates(sizes, workload)
     )
 
