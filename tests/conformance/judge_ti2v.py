@@ -123,9 +123,8 @@ def judge_pipeline(golden: Golden) -> dict[str, Tensor]:
 def _encoder_of(golden: Golden) -> Codec:
     """The encoder half of a tiny autoencoder, whose decoder stays random."""
     c, names = golden.config, official_names()
-    statistics = {name: tuple(golden.inputs[name].tolist()) for name in ("mean", "std")}
-    spec = VAE22Spec(dim=c["dim"], decoder_dim=c["dim"], channels=c["z_dim"], **statistics)
-    model = spec.build()
+    mean, std = (tuple(golden.inputs[name].tolist()) for name in ("mean", "std"))
+    model = VAE22Spec(dim=c["dim"], decoder_dim=c["dim"], channels=c["z_dim"], mean=mean, std=std).build()
     found = model.load_state_dict({names.ours(n) or n: w for n, w in golden.weights.items()}, strict=False)
     assert not found.unexpected_keys, found.unexpected_keys
     assert all(name.startswith(("decoder.", "expand.")) for name in found.missing_keys), found.missing_keys

@@ -30,7 +30,7 @@ from kinoform.conditions.protocols import (
     VideoSize,
 )
 from kinoform.conditions.resize import FLOATS, Size, kept_part, signal
-from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES
+from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage
 from kinoform.models.codec import latent_size
@@ -73,11 +73,16 @@ class FirstFrame:
         return replace(asked, height=height, width=width)
 
     def check(self, inputs: Inputs, video: VideoSize) -> None:
-        """Raises UsageError for an image of another frame, for one that is too narrow, and for a video that is nothing
-        but the image; warns of an image that is cropped."""
+        """Raises UsageError for an image of another frame, for one that is too narrow, for a video that is nothing but
+        the image, and for a mask beside it; warns of an image that is cropped."""
         image = self._image(inputs, video)
         if image is None:
             return
+        if (mask := inputs[MASK]) is not None:
+            raise UsageError(
+                f"{image.name} says what the first frame is, and {mask.name} what stays of a video; give one of them",
+                code="inputs_conflict",
+            )
         if video.num_frames == 1:
             raise UsageError(
                 f"{image.name} is the first frame, and no other is asked for; give --frames more than 1",

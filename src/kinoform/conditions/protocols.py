@@ -153,9 +153,9 @@ class EncodeCost:
     be made.
 
     `videos` and `stills`: whole videos and single frames for the codec; `images`: for the image encoder;
-    `held`: bytes of pixels on the host meanwhile. `context`, `clean`, `branches` and `dropped_for_cfg` are what `encode`
-    will return, on the meta device; `prefix_frames`: latent frames before the video; `strength`: that of a video to
-    begin from, None without.
+    `held`: bytes of pixels on the host meanwhile. `context`, `clean`, `branches` and `dropped_for_cfg` are what
+    `encode` will return, on the meta device; `prefix_frames`: latent frames before the video; `strength`: that of a
+    video to begin from, None without.
     """
 
     videos: int = 0
