@@ -228,7 +228,17 @@ def test_loras_are_named_by_their_dialect(dialect: str) -> None:
     [
         ("wan21-t2v", SMALL, "w.safetensors", "t2v-1.3b", "structure"),
         ("wan21-flf2v", BIG, "w.safetensors", "flf2v-14b", "structure"),
-        ("wan21-vace", BIG | {"side_layers": 8}, "w.safetensors", "vace-14b", "structure"),
+        ("wan21-vace", SMALL | {"side_layers": 15}, "w.safetensors", "vace-1.3b", "structure"),
+        ("wan21-vace", BIG | {"side_layers": 8}, "w.safetensors", None, ""),
+        ("wan21-vace", BIG | {"side_layers": 8}, "wan2.2_fun_vace_high_noise_14B.gguf", "vace-a14b-high", "file name"),
+        (
+            "wan21-vace",
+            BIG | {"side_layers": 8},
+            "Wan2.2-VACE-Fun-A14B/low_noise_model/diffusion_pytorch_model.safetensors",
+            "vace-a14b-low",
+            "folder",
+        ),
+        ("wan21-vace", BIG | {"side_layers": 8}, "Wan2_1-VACE-14B_bf16.safetensors", "vace-14b", "file name"),
         ("wan22-ti2v", BIG | {"dim": 3072, "layers": 30}, "w.safetensors", "ti2v-5b", "structure"),
         ("wan21-t2v", BIG, "w.safetensors", None, ""),
         ("wan21-t2v", BIG, "models/low/x.safetensors", "t2v-a14b-low", "folder"),

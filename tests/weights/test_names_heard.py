@@ -21,8 +21,6 @@ BIG: dict[str, Any] = {"dim": 5120, "ffn": 64, "layers": 40}
 WIDE = {"dim": 3072, "ffn": 64, "layers": 30}
 
 CONTRADICTED = [
-    ("wan21-vace", BIG | {"side_layers": 8}, "Wan2.2-VACE-Fun-A14B_high_noise.safetensors"),
-    ("wan21-vace", BIG | {"side_layers": 8}, "Wan2_2_Fun_VACE_module_A14B_LOW_bf16.safetensors"),
     ("wan21-vace", SMALL, "wan2.2_vace.safetensors"),
     ("wan21-t2v", SMALL, "wan2.2_ti2v.safetensors"),
     ("wan21-t2v", SMALL, "Wan2_2-TI2V-5B_fp16.safetensors"),
@@ -36,6 +34,8 @@ CONTRADICTED = [
     ("wan21-t2v", {"dim": 1280, "ffn": 64, "layers": 2}, "wan2.2_t2v_high_noise_pruned.safetensors"),
 ]
 SETTLED = [
+    ("wan21-vace", BIG | {"side_layers": 8}, "Wan2.2-VACE-Fun-A14B_high_noise.safetensors"),
+    ("wan21-vace", BIG | {"side_layers": 8}, "Wan2_2_Fun_VACE_module_A14B_LOW_bf16.safetensors"),
     ("wan21-t2v", BIG, "Wan2_2-T2V-A14B_HIGH.safetensors"),
     ("wan21-t2v", BIG, "Wan2_2-T2V-A14B-LOW_fp8_e4m3fn.safetensors"),
     ("wan21-t2v", BIG, "wan-t2v-low-noise-14b.safetensors"),

@@ -57,7 +57,7 @@ FIRST_LAST_FRAME = _reading_images(
 
 VACE = transformer_family(
     name="wan21-vace",
-    description="a VACE transformer of Wan 2.1",
+    description="a VACE transformer",
     channels=(16, 16),
     vace=True,
     model_type="vace",
@@ -67,5 +67,16 @@ VACE = transformer_family(
     released=(
         _small(name="vace-1.3b", hub="Wan-AI/Wan2.1-VACE-1.3B", recipes=("vace-1.3b",), shift=16.0),
         _large(name="vace-14b", hub="Wan-AI/Wan2.1-VACE-14B", recipes=("vace-14b",), shift=16.0),
+        *(
+            _large(
+                name=f"vace-a14b-{noise}",
+                hub="alibaba-pai/Wan2.2-VACE-Fun-A14B",
+                recipes=("vace-a14b",),
+                version="2.2",
+                noise=noise,
+                shift=12.0,
+            )
+            for noise in ("high", "low")
+        ),
     ),
 )
