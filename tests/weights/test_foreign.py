@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from kinoform.families import released_for
 from kinoform.families.identify import inspect_path
 from kinoform.families.relatives import notes_on_names
 from kinoform.recipes.load import load
 from tests.support.refusals import refused
-from tests.weights.tiny_files import Shapes, linear, prefixed, transformer, write_header
+from tests.weights.tiny_files import Shapes, linear, transformer, write_header
 
 AUDIO = "blocks.0.audio_cross_attn"
 MODULES: dict[str, tuple[Shapes, str]] = {
@@ -25,24 +24,6 @@ MODULES: dict[str, tuple[Shapes, str]] = {
     "pose": (linear("dwpose_embedding.0", 4, 4), "UniAnimate"),
     "lynx": (linear("blocks.0.self_attn.ref_adapter.to_k_ref", 4, 4), "Lynx"),
 }
-
-
-def vace_module(dim: int) -> Shapes:
-    whole = transformer("wan21-vace", dim=dim, ffn=8, layers=2, side_layers=2)
-    return {name: shape for name, shape in whole.items() if name.startswith("vace_")}
-
-
-@pytest.mark.parametrize("prefix", ["", "diffusion_model.", "model.diffusion_model."])
-@pytest.mark.parametrize(("dim", "model"), [(24, "vace-14b"), (1536, "vace-1.3b"), (5120, "vace-14b")])
-def test_a_vace_module_alone_is_named_with_the_model_that_has_it_in(
-    dim: int, model: str, prefix: str, tmp_path: Path
-) -> None:
-    file = write_header(tmp_path / "w.safetensors", prefixed(vace_module(dim), prefix))
-    for act in (lambda: load(file, device="cpu"), lambda: inspect_path(file)):
-        with refused("weights_module_alone") as caught:
-            act()
-        assert "VACE module" in str(caught.value) and f"kinoform download {model}" in str(caught.value)
-    assert released_for(model) is not None, "what is advised exists"
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -17,7 +17,7 @@ from kinoform.cli import console
 from kinoform.cli.options import AsJson
 from kinoform.cli.values import weights_at
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.family import TRANSFORMER
+from kinoform.families.family import ADAPTER, TRANSFORMER
 from kinoform.families.folders import MANIFEST
 from kinoform.families.identify import Identity, detect_opened
 
@@ -82,7 +82,7 @@ def _model(path: Path, parts: Iterable[Identity], reader: HeaderReader, *, varia
     from kinoform.loading.sources import Opening, Overrides
 
     for part in parts:
-        if part.base:
+        if part.part == ADAPTER:
             return part.base
     if (path / MANIFEST).is_file():
         return open_own(path, reader).manifest.recipe
@@ -146,7 +146,8 @@ def _rows(part: Identity) -> Iterator[tuple[str, str]]:
         like = ", ".join(part.candidates) or part.family
         yield "model", f"its name says {part.doubt}, its structure is that of {like}"
     elif part.candidates:
-        yield "model", f"{', '.join(part.candidates)}: structure does not tell; say --variant {part.candidates[0]}"
+        advice = f"; say --variant {part.candidates[0]}" if part.part == TRANSFORMER else ""
+        yield "model", f"{', '.join(part.candidates)}: structure does not tell{advice}"
     elif part.part == TRANSFORMER:
         yield "model", "none that was released has these sizes"
 

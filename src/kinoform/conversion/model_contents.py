@@ -15,6 +15,7 @@ from kinoform.families import ADAPTER_FAMILY, LORA_FAMILY
 from kinoform.families.family import (
     CODEC,
     IMAGE_ENCODER,
+    MODULE,
     TEXT_ENCODER,
     TRANSFORMER,
     UNREAD,
@@ -188,6 +189,11 @@ def _check(path: Path, detected: DetectedPart) -> None:
         held = "of a kind that only its recipe describes" if family is None else adapter
         raise WeightsError(
             f"{path} is {held}; kinoform converts only what it can build", code="weights_unsupported_model"
+        )
+    if identity.part == MODULE:
+        raise WeightsError(
+            f"{path} is {family.description}, no model; it is read as it is, with --vace",
+            code="weights_unsupported_model",
         )
     if "time_layers" in identity.sizes:
         raise WeightsError(

@@ -8,6 +8,7 @@ from kinoform.families.clip import CLIP
 from kinoform.families.family import Family, Released
 from kinoform.families.lora import LORA_FAMILY
 from kinoform.families.umt5 import UMT5
+from kinoform.families.vace_module import VACE_MODULE
 from kinoform.families.vae21 import VAE21
 from kinoform.families.vae22 import VAE22
 from kinoform.families.wan21 import FIRST_LAST_FRAME, IMAGE_TO_VIDEO, TEXT_TO_VIDEO, VACE
@@ -26,6 +27,7 @@ FAMILIES: tuple[Family, ...] = (
     VAE21,
     VAE22,
     CLIP,
+    VACE_MODULE,
     LORA_FAMILY,
     ADAPTER_FAMILY,
 )
@@ -33,8 +35,8 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def released_models() -> tuple[Released, ...]:
-    """The released models of all families."""
-    return tuple(model for family in FAMILIES for model in family.released)
+    """The released models of all families, each once: VACE's are of two, whole and as modules."""
+    return tuple(dict.fromkeys(model for family in FAMILIES for model in family.released))
 
 
 def released_for(recipe: str) -> Released | None:

@@ -24,7 +24,7 @@ MAX_SIZE = 1 << 18
 SHOWN = 60
 
 TRANSFORMER, CODEC, TEXT_ENCODER, IMAGE_ENCODER = "transformer", "codec", "text_encoder", "image_encoder"
-LORA, ADAPTER = "lora", "adapter"
+LORA, ADAPTER, MODULE = "lora", "adapter", "module"
 
 UNREAD = ("*spiece_model", "*logit_scale")
 """Shell patterns of tensors that ComfyUI adds to text encoders: the tokenizer, and a number that only CLIP uses."""
@@ -246,7 +246,8 @@ class Released:
     """One released model: its sizes, its repository on the hub, and facts that no structure tells.
 
     `recipes` are the names under which kinoform makes videos with it, none where it cannot. `noise` is high or low for
-    the experts of Wan 2.2, `height` the size in pixels that a model was trained for, `shift` the flow shift.
+    the experts of Wan 2.2, `height` the size in pixels that a model was trained for, `shift` the flow shift. `base` is
+    the released model that it is with a module on.
     """
 
     name: str
@@ -258,6 +259,7 @@ class Released:
     noise: str = ""
     height: int = 0
     shift: float = 5.0
+    base: str = ""
 
     @property
     def task(self) -> str:

@@ -21,13 +21,14 @@ from kinoform.checkpoints.unsupported import check_storage
 from kinoform.errors import WeightsError
 from kinoform.families import ADAPTER_FAMILY, FAMILIES, LORA_FAMILY, released_models
 from kinoform.families.adapter import DOWN, adapter_claims, is_adapter
-from kinoform.families.family import OWN_NAMES, TRANSFORMER, UNREAD, Dialect, Family, Shapes
+from kinoform.families.family import MODULE, OWN_NAMES, TRANSFORMER, UNREAD, Dialect, Family, Shapes
 from kinoform.families.folders import MANIFEST
 from kinoform.families.lora import is_undotted, lora_dialect, lora_prefix, lora_sizes, methods, piece_of
 from kinoform.families.lora_config import peft_method
 from kinoform.families.names import Names
 from kinoform.families.relatives import check_relative, is_module, not_wan, notes_on_names, stranger
 from kinoform.families.released import choose, fitting, names_of
+from kinoform.families.vace_module import bases_of
 
 if TYPE_CHECKING:
     from kinoform.checkpoints.files import Checkpoint
@@ -41,14 +42,15 @@ VOCABULARY = "spiece_model"
 class Identity:
     """One part of a model as its names and shapes tell, no number of it read.
 
-    `part` is transformer, text_encoder, codec, image_encoder, lora or adapter. `family` is the name of its family, or
-    kinoform for one that only its recipe describes. `dialect` tells whose names these are behind the `prefix`.
-    `storage` is plain, fp8 (a cast), fp8-scaled, fp8-mixed or gguf. `sizes` are read off the shapes; `dtypes` count
-    tensors; `parameters` are numbers without scales.
+    `part` is transformer, text_encoder, codec, image_encoder, module, lora or adapter. `family` is the name of its
+    family, or kinoform for one that only its recipe describes. `dialect` tells whose names these are behind the
+    `prefix`. `storage` is plain, fp8 (a cast), fp8-scaled, fp8-mixed or gguf. `sizes` are read off the shapes;
+    `dtypes` count tensors; `parameters` are numbers without scales.
 
     `candidates` are the released models that fit, `chosen` the one that `evidence` points at: flag, structure, folder,
     file name, metadata; or manifest, which names the recipe of a folder of kinoform's own. Of an adapter, `chosen` is
-    its recipe and `base` the name and the hash of the model that it is for. `notes` are sentences about settings and
+    its recipe and `base` the name and the hash of the model that it is for; of a module, `chosen` is the model that it
+    makes of `base`. `notes` are sentences about settings and
     inputs that its names call for. `doubt` names facts that its names tell and no candidate has; then nothing is
     chosen. `missing` are names that the file lacks, as it would spell them; `unknown`, names in the file that no such
     model has. `methods` are those in a LoRA that kinoform does not read, such as DoRA.
@@ -185,7 +187,10 @@ def fragment_of(names: Iterable[str]) -> Family | None:
 
 
 def _kinds(names: Iterable[str]) -> dict[PartDialect, tuple[str, ...]]:
-    """The parts and dialects whose signatures are in the names, with the prefixes before them; transformers first."""
+    """The parts and dialects whose signatures are in the names, with the prefixes before them; transformers first.
+
+    A module in the same files as a transformer is a part of that.
+    """
     kinds = [PartDialect(part=family.part, dialect=dialect) for family in FAMILIES for dialect in family.dialects]
     known: dict[str, list[PartDialect]] = {}
     for kind in dict.fromkeys(kinds):
@@ -202,7 +207,8 @@ def _kinds(names: Iterable[str]) -> dict[PartDialect, tuple[str, ...]]:
         kind: tuple(sorted(prefix for held, prefix in counts if held == kind and counts[kind, prefix] >= needed))
         for kind, needed in ((kind, kind.dialect.needed) for kind in dict.fromkeys(kinds))
     }
-    return {kind: prefixes for kind, prefixes in result.items() if prefixes}
+    whole = any(prefixes and kind.part == TRANSFORMER for kind, prefixes in result.items())
+    return {kind: prefixes for kind, prefixes in result.items() if prefixes and not (whole and kind.part == MODULE)}
 
 
 def _check_single(path: Path, kinds: Mapping[PartDialect, tuple[str, ...]]) -> None:
@@ -259,7 +265,7 @@ def _part(kind: PartDialect, prefix: str, tensors: Mapping[str, Described], sour
         missing=tuple(prefix + name for name in comparison.missing),
         unknown=tuple(prefix + name for name in comparison.unknown),
     )
-    if kind.part == TRANSFORMER:
+    if kind.part in (TRANSFORMER, MODULE):
         names = names_of(source.path, source.metadata)
         identity = replace(identity, notes=notes_on_names(names.near))
         if family is not None:
@@ -272,6 +278,9 @@ def _part(kind: PartDialect, prefix: str, tensors: Mapping[str, Described], sour
                 evidence=choice.evidence,
                 doubt=choice.doubt,
             )
+        if kind.part == MODULE:
+            onto = bases_of(identity.candidates if identity.chosen is None else (identity.chosen,))
+            identity = replace(identity, base=", ".join(onto))
     return DetectedPart(identity=identity, family=family, dialect=kind.dialect, names=table)
 
 

@@ -38,10 +38,6 @@ MODULES = {
 }
 """Names of modules that a relative adds to Wan's, the more telling first -> the relative."""
 
-VACE_MODULES = ("vace_blocks.", "vace_patch_embedding.")
-VACE_MODELS = {1536: "vace-1.3b", 5120: "vace-14b"}
-"""Width of a VACE module -> the released model that has it in."""
-
 CONTROL_CHANNELS = {32: "Wan-Fun with camera control", 48: "Wan-Fun control"}
 """Input channels beside 16 output channels -> the relative."""
 
@@ -126,7 +122,7 @@ def stranger(names: Iterable[str]) -> str:
 
 def is_module(names: Iterable[str]) -> bool:
     """Return whether the names are those of a module that stands beside a Wan model, and has a file of its own."""
-    return _marked(names, (*VACE_MODULES, *MODULES)) is not None
+    return _marked(names, MODULES) is not None
 
 
 def not_wan(path: Path, names: Mapping[str, object]) -> WeightsError:
@@ -135,13 +131,6 @@ def not_wan(path: Path, names: Mapping[str, object]) -> WeightsError:
         return WeightsError(
             f"{path} holds {model}, no part of a Wan model; get the file of a Wan model",
             code="weights_unsupported_model",
-        )
-    if _marked(names, VACE_MODULES) is not None:
-        model = _model_with_vace(names)
-        return WeightsError(
-            f"{path} is a VACE module without the text-to-video model that it stands beside; take a model that has "
-            f"both: --model {model}, after kinoform download {model}, or a file of the merged one",
-            code="weights_module_alone",
         )
     if (mark := _marked(names, MODULES)) is not None:
         return WeightsError(
@@ -176,13 +165,6 @@ def _marked(names: Iterable[str], marks: Iterable[str]) -> str | None:
     """The first of the marks that stands at the beginning of a name, or behind a dot in it."""
     dotted = tuple(f".{name}" for name in names)
     return next((mark for mark in marks if any(f".{mark}" in name for name in dotted)), None)
-
-
-def _model_with_vace(names: Mapping[str, object]) -> str:
-    shapes = (
-        getattr(tensor, "shape", ()) for name, tensor in names.items() if name.endswith("vace_patch_embedding.bias")
-    )
-    return next((VACE_MODELS[shape[0]] for shape in shapes if shape and shape[0] in VACE_MODELS), VACE_MODELS[5120])
 
 
 def _refused(path: Path, fault: str) -> WeightsError:

@@ -65,8 +65,8 @@ VACE = transformer_family(
     class_name="WanVACETransformer3DModel",
     pipelines=("WanVACEPipeline",),
     released=(
-        _small(name="vace-1.3b", hub="Wan-AI/Wan2.1-VACE-1.3B", recipes=("vace-1.3b",), shift=16.0),
-        _large(name="vace-14b", hub="Wan-AI/Wan2.1-VACE-14B", recipes=("vace-14b",), shift=16.0),
+        _small(name="vace-1.3b", hub="Wan-AI/Wan2.1-VACE-1.3B", recipes=("vace-1.3b",), shift=16.0, base="t2v-1.3b"),
+        _large(name="vace-14b", hub="Wan-AI/Wan2.1-VACE-14B", recipes=("vace-14b",), shift=16.0, base="t2v-14b"),
         *(
             _large(
                 name=f"vace-a14b-{noise}",
@@ -75,6 +75,7 @@ VACE = transformer_family(
                 version="2.2",
                 noise=noise,
                 shift=12.0,
+                base=f"t2v-a14b-{noise}",
             )
             for noise in ("high", "low")
         ),

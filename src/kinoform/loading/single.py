@@ -8,8 +8,9 @@ from kinoform.checkpoints.file_sets import STEM
 from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families import FAMILIES
-from kinoform.families.family import read_config
+from kinoform.families.family import MODULE, read_config
 from kinoform.families.folders import CONFIG, DIFFUSERS_TOKENIZER, OFFICIAL_TOKENIZER
+from kinoform.families.vace_module import module_alone
 from kinoform.loading.detect import ARGUMENTS, detect_part, detect_parts, settled
 from kinoform.loading.sources import FoundModel, OpenedPart, Opening, PartFile, opened
 from kinoform.loading.tokenizer_file import TokenizerFile, tokenizer_in
@@ -38,6 +39,8 @@ def find_single(path: Path, opening: Opening) -> FoundModel:
     official = path.name.startswith(STEM) and (path.parent / CONFIG).is_file()
     config = read_config(path.parent / CONFIG) if official else None
     held = detect_parts(path, opening, variant=opening.variant)
+    if MODULE in held:
+        raise module_alone(path, held[MODULE].models)
     if "transformer" not in held:
         raise WeightsError(
             f"{path} is a {' and '.join(held).replace('_', ' ')}; give the transformer's file as model",

@@ -63,6 +63,18 @@ class VaceBlocks:
         return VaceBranch(self, spec)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaceModule:
+    """Sizes of VACE's blocks by themselves, and those of the transformer that they stand beside."""
+
+    blocks: VaceBlocks
+    beside: TransformerSizes
+
+    def build(self) -> VaceBranch:
+        """Raises UsageError as `VaceBlocks.build`."""
+        return self.blocks.build(self.beside)
+
+
 class VaceState(NamedTuple):
     """State passed from block to block: made once a video, but for `stream`, which begins at every step."""
 
