@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,7 +19,8 @@ from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.numbers import settle
 from kinoform.solvers.base import Solver
-from kinoform.solvers.experts import PerExpert, check_boundaries
+from kinoform.solvers.by_expert import PerExpert, check_per_expert
+from kinoform.solvers.experts import check_boundaries
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.sampler import Denoise, Sampler
 from kinoform.solvers.unipc import UniPC
@@ -45,7 +47,8 @@ class Recipe:
 
     `transformers` are one, or several experts of which that of the highest noise is the first: expert i makes the steps
     at timesteps of at least 1000·`boundaries`[i] that no expert before it makes, the last one all others.
-    `guidance_scale`, one for all experts or one for each, multiplies the difference between prompt and negative prompt.
+    `guidance_scale`, one for all experts or one for each as in {"high": 4.0, "low": 3.0}, multiplies the difference
+    between prompt and negative prompt.
     `codec` is `IdentityCodec()` for a model of pixels, without an autoencoder; `image` is the encoder of a model that
     reads images as rows of context, else None; `width`, `height` in pixels, `num_frames` of the video at `fps` frames
     per second; `shift` bends the noise levels; `upscale` repeats pixels in what is saved, for videos too small to look
@@ -81,7 +84,8 @@ class Recipe:
     world: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError unless the transformers read the same inputs and their boundaries fall between 0 and 1."""
+        """Raise UsageError unless the transformers read the same inputs, their boundaries fall between 0 and 1, and the
+        guidance is a number, or one for each of them."""
         settle(self, boundaries=check_boundaries(self.boundaries))
         if not isinstance(self.transformers, tuple):
             raise UsageError(
@@ -96,6 +100,8 @@ class Recipe:
                 code="boundary_invalid",
             )
         check_alike(self.transformers)
+        count = len(self.transformers)
+        settle(self, guidance_scale=check_per_expert("guidance_scale", self.guidance_scale, count, -math.inf, math.inf))
 
     @property
     def transformer(self) -> DiTSpec:

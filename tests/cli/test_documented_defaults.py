@@ -11,7 +11,7 @@ from kinoform.media.codecs import VIDEO
 from kinoform.media.video import IMAGES
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
-from kinoform.solvers.experts import of_expert
+from kinoform.solvers.by_expert import of_expert
 from kinoform.solvers.names import name_of
 
 DOCS = Path(__file__).parents[2] / "docs"

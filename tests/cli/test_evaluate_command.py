@@ -88,9 +88,9 @@ def test_settings_that_are_not_said_are_those_of_the_first() -> None:
     assert beside(FIRST, "other") == ComparedModel(
         model=ModelOptions(model="other"), machine=CPU, video=VideoOptions(steps=2)
     )
-    scales = beside(FIRST, "guidance_scale=4, 3.5,steps=8")
-    assert scales.video == VideoOptions(steps=8, guidance_scale="4, 3.5")
-    assert scales.video.changes() == {"steps": 8, "guidance_scale": (4.0, 3.5)}
+    scales = beside(FIRST, "guidance_scale=high=4, low=3.5,steps=8")
+    assert scales.video == VideoOptions(steps=8, guidance_scale="high=4, low=3.5")
+    assert scales.video.changes() == {"steps": 8, "guidance_scale": {"high": 4.0, "low": 3.5}}
     far = beside(FIRST, "some/folder, solver=unipc(order=3, lower_order_final=False),shift = 4")
     assert (far.model.model, far.video.shift, far.video.steps) == ("some/folder", 4.0, 2)
     assert far.video.solver == "unipc(order=3, lower_order_final=False)"
@@ -116,6 +116,9 @@ def test_a_path_may_hold_any_sign(here: Path) -> None:
         ("steps=8,9", "bad_value", "'8,9'"),
         ("steps=", "bad_value", "''"),
         ("guidance_scale=much", "bad_value", "'much'"),
+        ("guidance_scale=4, 3,steps=2", "expert_not_said", "high=4,low=3"),
+        ("guidance_scale=high=4,low=3,low=2", "said_twice", "low"),
+        ("solver=unipc(order=3),stesp=8", "unknown_name", "'steps'"),
         ("steps=2,steps=3", "said_twice", "steps"),
     ],
 )

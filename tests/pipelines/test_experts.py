@@ -29,9 +29,9 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import sample, velocity_at
+from kinoform.solvers.by_expert import PerExpert
 from kinoform.solvers.cache import FixedIntervalCache, cached
 from kinoform.solvers.dpmpp import DPMSolver
-from kinoform.solvers.experts import PerExpert
 from kinoform.solvers.field import guided
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval, ZeroStar
@@ -40,7 +40,7 @@ from kinoform.solvers.sampler import first_step
 from kinoform.types import Level
 from tests.conditions.in_hand import image, random_module
 from tests.support.refusals import refused
-from tests.support.tiny_recipe import tiny, tiny_of_two, write_tiny_folder
+from tests.support.tiny_recipe import by_expert, tiny, tiny_of_two, write_tiny_folder
 from tests.support.unchecked import unchecked
 
 PROMPT, STEPS, BOUNDARY = "a red ball", 6, 0.6
@@ -168,8 +168,8 @@ def test_steps_are_those_of_one_transformer_and_then_of_the_other(pipe: Pipeline
     latents = next(pipe.latents([asked], heard.append))
     assert torch.equal(latents, by_hand(pipe, asked))
     steps = [progress for progress in heard if progress.stage == "denoise"]
-    assert [(step.done, step.expert, step.experts) for step in steps] == [
-        (done, int(done > 4), 2) for done in range(1, 7)
+    assert [(step.done, step.expert) for step in steps] == [
+        (done, "high" if done <= 4 else "low") for done in range(1, 7)
     ]
 
 
@@ -208,7 +208,7 @@ def test_each_is_loaded_once_for_all_videos_and_dropped_before_the_other_comes(e
     assert [index for index, _ in held] == [0, 1] and beside == [[], []]
     assert not [index for index, model in held if model() is not None], "gone when the last latents are handed out"
     turns = [(step.expert, step.video) for step in heard if step.stage == "denoise"]
-    assert list(dict.fromkeys(turns)) == [(expert, video) for expert in (0, 1) for video in (0, 1, 2)]
+    assert list(dict.fromkeys(turns)) == [(expert, video) for expert in ("high", "low") for video in (0, 1, 2)]
     alone = Pipeline(recipe=two(), parts=joined(each), machine=HERE)
     for request, latents in zip(asked, made, strict=True):
         assert torch.equal(latents, next(alone.latents([request], quiet)))
@@ -240,11 +240,11 @@ def test_guidance_is_of_each_expert(pipe: Pipeline) -> None:
     def latents(**changes: Any) -> torch.Tensor:
         return next(pipe.latents([pipe.request(PROMPT, seed=1, **changes)], quiet))
 
-    both, other = latents(guidance_scale=(4, 2)), latents(guidance_scale=(4, 3))
+    both, other = latents(guidance_scale={"low": 2, "high": 4}), latents(guidance_scale=by_expert(4, 3))
     assert torch.equal(both, latents()) and not torch.equal(both, other)
-    assert torch.equal(latents(guidance_scale=3.0), latents(guidance_scale=[3.0, 3.0]))
-    unread = pipe.request(PROMPT, seed=1, guidance_scale=(1, 1))
-    assert not unread.reads_negative and pipe.request(PROMPT, seed=1, guidance_scale=(1, 2)).reads_negative
+    assert torch.equal(latents(guidance_scale=3.0), latents(guidance_scale={"high": 3.0, "low": 3.0}))
+    unread = pipe.request(PROMPT, seed=1, guidance_scale=by_expert(1, 1))
+    assert not unread.reads_negative and pipe.request(PROMPT, seed=1, guidance_scale=by_expert(1, 2)).reads_negative
     for rule in (Interval(low=0.3, high=0.9), ZeroStar()):
         assert torch.isfinite(latents(guidance_rule=rule)).all()
 
@@ -259,32 +259,39 @@ def test_a_lora_goes_onto_all_or_onto_those_with_a_strength(each: tuple[Parts, P
         parts = with_loras(joined(each), [(file, strength)], heard.append)
         return parts, [bool(adapters_of(load(torch.float32, CPU))) for load in parts.transformers]
 
-    (all_of_them, on_all), (only_first, on_first), (only_second, _) = map(adapted, (0.8, (0.8, 0.0), (0.0, 0.8)))
+    (all_of_them, on_all), (only_first, on_first), (only_second, _) = map(
+        adapted, (0.8, by_expert(0.8, 0.0), by_expert(0.0, 0.8))
+    )
     assert (on_all, on_first) == ([True, True], [True, False])
     assert [line.partition(":")[0] for line in heard] == [
-        "transformer 1", "transformer 2", "transformer 1", "transformer 2",
+        "high", "low", "high", "low",
     ]  # fmt: skip
     hashes = {parts.fingerprint() for parts in (joined(each), all_of_them, only_first, only_second)}
     assert len(hashes) == 4
-    with refused("wrong_number_of_values"):
-        with_loras(joined(each), [(file, (1.0, 1.0, 1.0))], heard.append)
+    with refused("unknown_expert"):
+        with_loras(joined(each), [(file, {"high": 1.0, "lwo": 1.0})], heard.append)
 
 
 def test_metadata_tell_both_and_are_taken_back(pipe: Pipeline) -> None:
     asked = pipe.request(PROMPT, seed=1)
     params = pipe.params(asked)
-    assert (params["guidance_scale"], params["boundaries"]) == ([4.0, 2.0], [BOUNDARY])
-    again = pipe.request(PROMPT, seed=1, guidance_scale=[4.0, 2.0], boundaries=[BOUNDARY])
+    assert (params["guidance_scale"], params["boundaries"]) == ({"high": 4.0, "low": 2.0}, [BOUNDARY])
+    again = pipe.request(PROMPT, seed=1, guidance_scale={"high": 4.0, "low": 2.0}, boundaries=[BOUNDARY])
     assert again == asked
     moved = pipe.request(PROMPT, seed=1, boundaries=(0.9,))
     assert not torch.equal(*(next(pipe.latents([request], quiet)) for request in (asked, moved)))
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"guidance_scale": (4.0, 3.0, 2.0)}, "wrong_number_of_values"),
-    ({"guidance_scale": (4.0,)}, "wrong_number_of_values"),
-    ({"guidance_scale": (4.0, 101.0)}, "value_out_of_range"),
-    ({"boundaries": ()}, "wrong_number_of_values"),
+    ({"guidance_scale": (4.0, 3.0)}, "expert_not_said"),
+    ({"guidance_scale": [4.0]}, "expert_not_said"),
+    ({"guidance_scale": {"high": 4.0}}, "expert_missing"),
+    ({"guidance_scale": {}}, "expert_missing"),
+    ({"guidance_scale": {"high": 4.0, "low": 3.0, "1": 3.0}}, "unknown_expert"),
+    ({"guidance_scale": {0: 4.0, 1: 3.0}}, "unknown_expert"),
+    ({"guidance_scale": by_expert(4.0, 101.0)}, "value_out_of_range"),
+    ({"guidance_scale": {"high": 4.0, "low": "3"}}, "wrong_type"),
+    ({"boundaries": ()}, "one_transformer"),
     ({"boundaries": (), "guidance_scale": 4.0}, "boundary_invalid"),
     ({"boundaries": (0.9, 0.5), "guidance_scale": 4.0}, "boundary_invalid"),
     ({"boundaries": (1.0,)}, "boundary_invalid"),
@@ -326,6 +333,7 @@ def test_a_recipe_of_transformers_that_do_not_belong_together_is_refused() -> No
 def test_a_model_of_one_is_the_tuple_of_length_one(each: tuple[Parts, Parts]) -> None:
     pipe = Pipeline(recipe=replace(tiny(), steps=STEPS), parts=each[0], machine=HERE)
     assert pipe.params(pipe.request(PROMPT, seed=1))["boundaries"] == []
-    with refused("wrong_number_of_values"):
-        pipe.request(PROMPT, seed=1, guidance_scale=(4.0, 3.0))
+    for both in ({"high": 4.0, "low": 3.0}, (4.0, 3.0)):
+        with refused("one_transformer"):
+            pipe.request(PROMPT, seed=1, guidance_scale=both)
     assert len(in_memory(each[0].transformer(torch.float32, CPU))) == 1

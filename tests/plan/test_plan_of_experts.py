@@ -25,19 +25,24 @@ from kinoform.plan.workload import Sizes
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Interval
 from tests.conditions.in_hand import InHand
-from tests.support.tiny_recipe import ROWS, tiny_of_two
+from tests.support.tiny_recipe import ROWS, by_expert, tiny_of_two
 
 SMALL, LARGE = tiny_of_two().transformers[0], replace(tiny_of_two().transformers[0], layers=2)
-RECIPE = replace(tiny_of_two(), transformers=(SMALL, LARGE), guidance_scale=(4.0, 1.0), conditioners=(StartVideo(),))
+RECIPE = replace(
+    tiny_of_two(), transformers=(SMALL, LARGE), guidance_scale=by_expert(4.0, 1.0), conditioners=(StartVideo(),)
+)
 SHOWN = Inputs({VIDEO: InputVideo(frames=np.full((3, 16, 16, 3), 90, np.uint8))})
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("countable")
 
 ASKED: dict[str, tuple[dict[str, Any], list[tuple[int, int]]]] = {
     "guidance of the first": ({}, [(4, 0), (0, 2)]),
-    "guidance of the second": ({"guidance_scale": (1, 4)}, [(0, 4), (2, 0)]),
+    "guidance of the second": ({"guidance_scale": by_expert(1, 4)}, [(0, 4), (2, 0)]),
     "at other levels": ({"boundaries": (0.9,)}, [(2, 0), (0, 4)]),
-    "in an interval": ({"guidance_scale": (4, 2), "guidance_rule": Interval(low=0.3, high=0.8)}, [(1, 3), (2, 0)]),
+    "in an interval": (
+        {"guidance_scale": by_expert(4, 2), "guidance_rule": Interval(low=0.3, high=0.8)},
+        [(1, 3), (2, 0)],
+    ),
     "below the boundary": ({"inputs": SHOWN | {STRENGTH: 0.2}}, [(0, 0), (0, 1)]),
     "changing a video": (
         {"inputs": SHOWN | {SOURCE_PROMPT: "a cat"}, "sampler": FlowEdit(averages=2, plain_steps=1)},

@@ -6,7 +6,7 @@ from kinoform.pipelines.request import request
 from kinoform.recipes import wan22
 from kinoform.recipes.catalogue import RELEASED
 from kinoform.recipes.wan21 import NEGATIVE
-from kinoform.solvers.experts import of_expert
+from kinoform.solvers.by_expert import of_expert
 
 DEFAULTS = {
     "t2v-a14b": (1280, 720, 81, 16.0, 40, 12.0, (0.875,), (4.0, 3.0)),

@@ -20,6 +20,7 @@ from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
 from kinoform.recipes.load import load
+from kinoform.solvers.by_expert import ByExpert
 from tests.support.narrowing import of_type
 
 WORDS = ("a", "red", "blue", "ball", "cat", "moves", "left", "ugly", ".")
@@ -60,9 +61,20 @@ def tiny_of_videos() -> Recipe:
     return replace(tiny(), conditioners=(StartVideo(),))
 
 
+def by_expert(high: float, low: float) -> ByExpert:
+    """Numbers of the two transformers of `tiny_of_two`."""
+    return ByExpert(numbers=(("high", float(high)), ("low", float(low))))
+
+
 def tiny_of_two() -> Recipe:
     """The same with two transformers, of which the first makes 4 of 6 steps."""
-    return replace(tiny(), transformers=2 * tiny().transformers, boundaries=(0.6,), steps=6, guidance_scale=(4.0, 2.0))
+    return replace(
+        tiny(),
+        transformers=2 * tiny().transformers,
+        boundaries=(0.6,),
+        steps=6,
+        guidance_scale=by_expert(4.0, 2.0),
+    )
 
 
 def write_tiny_of_two(folder: Path) -> Path:

@@ -57,8 +57,7 @@ def beside(first: ComparedModel, text: str) -> ComparedModel:
     Settings that it does not name are those of `first`. Raises UsageError for settings that are unknown, given
     twice, or of the wrong kind.
     """
-    # Commas within brackets belong to a solver's options, those between numbers to the scales of several transformers.
-    start, *rest = [text] if os.path.exists(text) else re.split(r",(?![^()]*\)|\s*[\d.]+\s*(?:,|$))", text)
+    start, *rest = [text] if os.path.exists(text) else _pieces(text)
     if "=" in start and not os.path.exists(start):
         return first.setting(_settings([start, *rest]))
     return replace(first, model=ModelOptions(model=start)).setting(_settings(rest))
@@ -93,6 +92,18 @@ def _models_under_test(
     same = (other.model, other.machine) == (first.model, first.machine)
     theirs = pipeline if same else other.model.load(other.machine)
     return mine, ModelUnderTest(pipeline=theirs, changes=other.video.changes())
+
+
+def _pieces(text: str) -> list[str]:
+    """Split at commas, but those within a solver's brackets and those between the scales of several transformers."""
+    pieces: list[str] = []
+    for piece in re.split(r",(?![^()]*\)|\s*[\d.]+\s*(?:,|$))", text):
+        name, equals, _ = (part.strip() for part in piece.partition("="))
+        if pieces and equals and name not in COMPARED and re.fullmatch(r"[^=(]+=[^=(]+=.*", pieces[-1]):
+            pieces[-1] += f",{piece}"
+        else:
+            pieces.append(piece)
+    return pieces
 
 
 def _settings(pieces: list[str]) -> dict[str, object]:

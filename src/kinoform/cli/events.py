@@ -33,15 +33,14 @@ class Started:
 class StageItem:
     """Kind of work, for one item.
 
-    It is for `item` of `items` where it comes once for each of several videos, and by transformer `expert` of `experts`
-    where a model has several.
+    It is for `item` of `items` where it comes once for each of several videos, and by the transformer of the name
+    `expert` where a model has several.
     """
 
     stage: str
     item: int | None = None
     items: int | None = None
-    expert: int | None = None
-    experts: int | None = None
+    expert: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,7 +120,7 @@ class VideoOptions:
     fast: Annotated[bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False
     guidance_scale: Annotated[
         str | None,
-        option(VIDEO, "Classifier-free guidance; 1 is none. 4,3 is one for each of two transformers."),
+        option(VIDEO, "Classifier-free guidance; 1 is none. high=4,low=3 is one for each of two transformers."),
         Setting(from_recipe=True, numbers=True),
     ] = None
     guidance_rule: Annotated[

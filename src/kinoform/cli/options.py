@@ -55,7 +55,7 @@ class Setting:
     With `in_file` False no file may set it: a file may lie in a stranger's folder, and the option runs code or writes
     elsewhere. `from_recipe` tells that the recipe has a value where nobody says one, `path` that a ~ stands for the
     user's home, `private` that it holds words of the user, which no event repeats, `numbers` that its text is a number,
-    or several with commas, so that a file may have a number for it.
+    or several by name, so that a file may have a number for it.
     """
 
     in_file: bool = True

@@ -29,7 +29,7 @@ from kinoform.plan.workload import Sizes, Workload, adapted_specs
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, takers
 from kinoform.recipes.load import DEVICES, DTYPES, choose_machine
-from kinoform.solvers.experts import of_expert, written
+from kinoform.solvers.by_expert import expert_names, of_expert, written
 
 if TYPE_CHECKING:
     from kinoform.cli.output import SaveOptions
@@ -305,12 +305,12 @@ def _peak(plan: VideoPlan, stage: str) -> int:
 
 def _turns(plan: VideoPlan) -> list[str]:
     """Say how often each of several transformers is evaluated."""
-    scale, number = plan.workload.guidance_scale, len(plan.asked)
+    scale, names = plan.workload.guidance_scale, expert_names(len(plan.asked))
     return [
-        f"transformer {index + 1} of {number}: {evaluations.together.nfe} evaluations, guidance "
+        f"expert {names[index]}: {evaluations.together.nfe} evaluations, guidance "
         f"{written(of_expert(scale, index))}, {_tera(run.executed(evaluations.prompt, evaluations.source))} TFLOP here"
         for index, (run, evaluations) in enumerate(zip(plan.denoising, plan.asked, strict=True))
-        if number > 1
+        if len(names) > 1
     ]
 
 

@@ -28,11 +28,11 @@ class OnProgress(Protocol):
     """Callback with a stage, the pieces of it that are done, and all of them.
 
     `item` is the number, from 1, of the item for which they are done; without it the next item is taken to begin where
-    the pieces begin anew. `expert` is a transformer's number, from 1, and how many there are, of a model of several.
+    the pieces begin anew. `expert` is a transformer's name, of a model of several.
     """
 
     def __call__(
-        self, stage: str, done: int, total: int, /, item: int | None = None, expert: tuple[int, int] | None = None
+        self, stage: str, done: int, total: int, /, item: int | None = None, expert: str | None = None
     ) -> None: ...
 
 
@@ -51,8 +51,7 @@ def bars(videos: int = 1) -> Iterator[Callback]:
     with stages(STAGES, items=videos, once={"text", "encode"}) as on_progress:
 
         def show(progress: Progress) -> None:
-            expert = (progress.expert + 1, progress.experts) if progress.experts > 1 else None
-            on_progress(progress.stage, progress.done, progress.total, item=progress.video + 1, expert=expert)
+            on_progress(progress.stage, progress.done, progress.total, item=progress.video + 1, expert=progress.expert)
 
         yield show
 
@@ -70,12 +69,10 @@ def stages(
         free = monotonic()  # since when the stage to come may have been running
 
         def on_progress(
-            stage: str, done: int, total: int, /, item: int | None = None, expert: tuple[int, int] | None = None
+            stage: str, done: int, total: int, /, item: int | None = None, expert: str | None = None
         ) -> None:
             nonlocal free
-            clock, work = clocks.get(stage), StageItem(stage=stage)
-            if expert is not None:
-                work = replace(work, expert=expert[0], experts=expert[1])
+            clock, work = clocks.get(stage), StageItem(stage=stage, expert=expert)
             if items > 1 and stage not in once:
                 work = replace(work, item=_next_item(clock, done, total) if item is None else item, items=items)
             if clock is None or clock.work != work:
@@ -185,7 +182,7 @@ def _bars(titles: Mapping[str, str]) -> Iterator[Callable[[StepDone], None]]:
 
 def _title(titles: Mapping[str, str], step: StepDone) -> str:
     video = "" if step.item is None else f" {step.item}/{step.items}"
-    return titles[step.stage] + video + ("" if step.expert is None else f", transformer {step.expert}/{step.experts}")
+    return titles[step.stage] + video + ("" if step.expert is None else f", expert {step.expert}")
 
 
 def _clock(seconds: float) -> str:

@@ -25,7 +25,7 @@ from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
 from kinoform.solvers.base import Solver
-from kinoform.solvers.experts import written
+from kinoform.solvers.by_expert import written
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
 from kinoform.solvers.sampler import Sampler

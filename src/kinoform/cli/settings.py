@@ -29,7 +29,7 @@ MAX_BYTES = 1_000_000
 def kind_of(setting: str) -> str:
     """Return in words what a setting's value is."""
     wanted, mark = SETTINGS[setting]
-    return "a number, or several in quotes such as '4,3'" if mark.numbers else KINDS[wanted]
+    return "a number, or several in quotes such as 'high=4,low=3'" if mark.numbers else KINDS[wanted]
 
 
 def variable(setting: str) -> str:

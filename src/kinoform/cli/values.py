@@ -7,13 +7,9 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kinoform.errors import UsageError
-
-if TYPE_CHECKING:
-    from kinoform.solvers.experts import PerExpert
-
+from kinoform.solvers.by_expert import PerExpert, read_written
 
 MAX_VIDEOS = 10_000
 """Most videos that one command makes of a prompt."""
@@ -42,32 +38,25 @@ def recipe_named(address: str | None, option: str = "--recipe") -> str | None:
 def lora_of(text: str) -> tuple[str, PerExpert]:
     """Return (file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number.
 
-    Several numbers, as in "style.safetensors:1,0", are the strengths on each transformer of a model.
+    Several numbers, as in "style.safetensors:high=1,low=0", are the strengths on each transformer of a model.
     """
     file, colon, number = text.rpartition(":")
-    try:
-        return (file, _numbers(number)) if colon and file else (text, 1.0)
-    except ValueError:
+    if not (colon and file and all(_is_number(item.rpartition("=")[2]) for item in number.split(","))):
         return text, 1.0
+    return file, read_written(f"the strength of --lora {file}", number)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def scale_of(text: str | None, option: str = "--guidance-scale") -> PerExpert | None:
-    """Return the number of "4", or those of "4,3", one for each transformer. Raises UsageError for other text."""
-    if text is None:
-        return None
-    try:
-        return _numbers(text)
-    except ValueError as error:
-        raise UsageError(
-            f"{option} must be a number, or one for each transformer of a model, not {text[:60]!r}; "
-            "write for example 4, or 4,3",
-            code="bad_value",
-        ) from error
-
-
-def _numbers(text: str) -> PerExpert:
-    first, *others = map(float, text.split(","))
-    return (first, *others) if others else first
+    """Return the number of "4", or those of "high=4,low=3". Raises UsageError as `read_written` does."""
+    return None if text is None else read_written(option, text)
 
 
 def prompts_of(prompt: str | None, file: Path | None) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from kinoform.evaluation.result import VideoResult
+from kinoform.solvers.by_expert import written
 from kinoform.world.score import wilson
 
 
@@ -93,7 +94,7 @@ class Evaluation:
     @property
     def options(self) -> dict[str, object]:
         """Return the settings by the names of their options, which have one for width and height together."""
-        rest = dict(self.settings)
+        rest = {name: written(item) if isinstance(item, Mapping) else item for name, item in self.settings.items()}
         width, height, num_frames = (rest.pop(name) for name in ("width", "height", "num_frames"))
         return {"size": f"{width}x{height}", "frames": num_frames, **rest}
 

@@ -30,7 +30,7 @@ from kinoform.models.lora import STRONGEST, LoRARanks, adapters_of, with_adapter
 from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_layers
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
-from kinoform.solvers.experts import PerExpert, check_per_expert, of_expert
+from kinoform.solvers.by_expert import PerExpert, check_per_expert, expert_names, of_expert
 
 _Applied: TypeAlias = Sequence[tuple[LoRAFile, float]]
 """The files that go onto one transformer, each with its strength."""
@@ -50,7 +50,7 @@ def with_loras(
 ) -> Parts:
     """Parts whose transformers are loaded with these LoRA files on them, each with its strength.
 
-    A strength is for all transformers, or one for each, of which 0 leaves the file out.
+    A strength is for all transformers, or one for each by name, of which 0 leaves the file out.
 
     Each file is read now, once, and `report` gets one line for it; it stays in memory until a transformer has its
     matrices, and is read again for the next one, when it must be the same. Matrices are cast to the dtype of a layer's
@@ -113,10 +113,10 @@ def open_loras(
     for index, spec in enumerate(specs):
         layers = layer_sizes(on_meta(spec.build))
         applied: list[tuple[LoRAFile, float]] = []
-        where = "" if len(specs) == 1 else f"transformer {index + 1}: "
+        where = "" if len(specs) == 1 else f"{expert_names(len(specs))[index]}: "
         for path, strengths in loras:
             strength = of_expert(strengths, index)
-            if strength or not isinstance(strengths, tuple):
+            if strength or not isinstance(strengths, Mapping):
                 file = open_lora(path, layers, ignore_unknown=ignore_unknown, checkpoint=checkpoints[path])
                 report(where + file.description(strength))
                 applied.append((file, strength))

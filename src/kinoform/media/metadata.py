@@ -214,8 +214,15 @@ def _customary_text(params: Mapping[str, object]) -> str:
         lines.append(f"Negative prompt: {params['negative_prompt']}")
     if "width" in params and "height" in params:
         params = {**params, "size": f"{params['width']}x{params['height']}"}
-    settings = [f"{label}: {params[key]}" for label, key in PRINTED if params.get(key) is not None]
+    settings = [f"{label}: {_customary(params[key])}" for label, key in PRINTED if params.get(key) is not None]
     lines.append(", ".join([*settings, f"Version: kinoform {__version__}"]))
     text = "\n".join(lines).encode("utf-8", "replace").decode()
     # Containers end a text at NUL, and terminals obey the others.
     return re.sub(r"[^\S \n]|[\x00-\x08\x0e-\x1f\x7f-\x9f]", " ", text)
+
+
+def _customary(value: object) -> str:
+    """Write one setting; numbers by name are quoted, since a comma ends a setting."""
+    if isinstance(value, Mapping):
+        return json.dumps(",".join(f"{name}={number}" for name, number in value.items()))
+    return str(value)

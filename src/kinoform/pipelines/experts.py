@@ -11,6 +11,7 @@ from torch import nn
 from kinoform.errors import UsageError
 from kinoform.models.dit import DiT
 from kinoform.pipelines.fit import fitting
+from kinoform.solvers.by_expert import expert_names
 from kinoform.solvers.field import Stateful, StatefulField, stateful
 from kinoform.types import Field, Latents, Level, Velocity
 
@@ -30,6 +31,10 @@ class Experts:
 
     def __len__(self) -> int:
         return len(self._load)
+
+    def name(self, index: int) -> str | None:
+        """The name of an expert; None for the only one."""
+        return expert_names(len(self))[index] if len(self) > 1 else None
 
     def field(self, index: int, make: Callable[[DiT], Field]) -> StatefulField:
         """A field of expert `index`: `make` prepares it at the first evaluation, and again after `release`."""
@@ -57,7 +62,8 @@ class Experts:
         return self._fields[make]
 
     def _read(self, index: int) -> DiT:
-        with fitting("the transformer" if len(self) == 1 else f"transformer {index + 1} of {len(self)}"):
+        name = self.name(index)
+        with fitting("the transformer" if name is None else f"expert {name}"):
             model = self._load[index]()
         _check_not_wrapped(model)
         return model

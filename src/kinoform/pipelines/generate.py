@@ -25,7 +25,8 @@ from kinoform.pipelines.fit import fitting
 from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Step
-from kinoform.solvers.experts import PerExpert, expert_at, of_expert, switched
+from kinoform.solvers.by_expert import PerExpert, of_expert
+from kinoform.solvers.experts import expert_at, switched
 from kinoform.solvers.field import StatefulField, guided
 from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
@@ -38,8 +39,8 @@ class Progress:
 
     Stages are "text" (prompts), "encode" (inputs), "denoise" (steps) and "decode" (latent frames).
     An edit goes on with "compose" (frames). `x0` are the latents of a video as predicted in this step of denoising;
-    `video` is its number among those that are made together, and `expert` that of the transformer, of `experts`,
-    which made the step: where there are several, all videos pass through the first of them before the second comes.
+    `video` is its number among those that are made together, and `expert` the name of the transformer that made the
+    step, where there are several: all videos pass through the first of them before the second comes.
     """
 
     stage: str
@@ -47,8 +48,7 @@ class Progress:
     total: int
     x0: Latents | None = None
     video: int = 0
-    expert: int = 0
-    experts: int = 1
+    expert: str | None = None
 
 
 Callback = Callable[[Progress], bool | None]
@@ -185,7 +185,7 @@ class Denoising:
     def _report(self, expert: int, x0: Latents) -> None:
         progress = Progress(
             stage="denoise", done=self._done, total=self._total, x0=x0,
-            video=self._video, expert=expert, experts=len(self._experts),
+            video=self._video, expert=self._experts.name(expert),
         )  # fmt: skip
         report_progress(self._on_progress, progress)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from inspect import signature
@@ -27,7 +27,7 @@ from kinoform.pipelines.generate import Callback, Machine, decode, latents_of, s
 from kinoform.pipelines.request import LARGEST_SEED, Request, request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
-from kinoform.solvers.experts import PerExpert, written
+from kinoform.solvers.by_expert import PerExpert, as_json, written
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Sampler
@@ -89,7 +89,7 @@ class Pipeline:
         num_frames: Whole | None = None,
         fps: Number | None = None,
         num_inference_steps: Whole | None = None,
-        guidance_scale: Number | Sequence[Number] | None = None,
+        guidance_scale: Number | Mapping[str, Number] | None = None,
         guidance_rule: Guidance | None = None,
         shift: Number | None = None,
         solver: Solver | None = None,
@@ -103,10 +103,11 @@ class Pipeline:
     ) -> Video:
         """Make one video; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
-        `guidance_scale` is a number, or one for each transformer of a model that has several, that of the highest
-        noise first. `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the video of its
-        seed, one that has drawn before leaves None as the seed in `params`. `callback` sees every step with the
-        video as predicted then (`x0`, latents) and ends the work by returning False, which raises Interrupted.
+        `guidance_scale` is a number, or one for each transformer of a model that has several, by name:
+        `{"high": 4, "low": 3}` for high and low noise. `generator` (on the CPU) draws the noise in place of `seed`; a
+        fresh one makes the video of its seed, one that has drawn before leaves None as the seed in `params`.
+        `callback` sees every step with the video as predicted then (`x0`, latents) and ends the work by returning
+        False, which raises Interrupted.
         `values` are the inputs that the model takes, by name: images and videos, as paths, images of Pillow or
         arrays (`image`, `last_image`, `frames`, `video`, `mask`, `reference_images`), how they count, and what a recipe
         of your own declares; or all of them at once as `inputs`. docs/inputs.md lists them. `fit_mask` stretches a
@@ -202,7 +203,7 @@ class Pipeline:
             "num_frames": asked.num_frames,
             "fps": asked.fps,
             "steps": asked.steps,
-            "guidance_scale": _listed(asked.guidance_scale),
+            "guidance_scale": as_json(asked.guidance_scale),
             "boundaries": list(asked.boundaries),
             "shift": asked.shift,
             "solver": name_of(asked.solver),
@@ -228,11 +229,6 @@ class Pipeline:
         return {"channels": order, "additions_seed": additions.seed, **address}
 
 
-def _listed(value: PerExpert) -> float | list[float]:
-    """Return numbers as JSON has them, so that what is recorded equals what is read."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _told(inputs: Inputs, loras: Sequence[Lora]) -> dict[str, object]:
     """Files by what they are, and how they count. Material that was never a file has an empty name."""
     worn = {f"lora:{number}": lora for number, lora in enumerate(loras)}
@@ -240,7 +236,7 @@ def _told(inputs: Inputs, loras: Sequence[Lora]) -> dict[str, object]:
     return {
         "inputs": {name: _file(origin) for name, origin in origins},
         "conditions": inputs.records(),
-        "loras": {name: lora.strength for name, lora in worn.items()},
+        "loras": {name: as_json(lora.strength) for name, lora in worn.items()},
     }
 
 

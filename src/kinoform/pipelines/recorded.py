@@ -12,15 +12,15 @@ from typing import Any, TypeAlias
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
-from kinoform.solvers.experts import PerExpert
+from kinoform.solvers.by_expert import ByExpert, PerExpert
 from kinoform.version import __version__
 
 MAX_NUMBER = 2**63
 """Largest parameter; most arithmetic with longer numbers fails."""
 
 Kind: TypeAlias = type | str
-NUMBERS = "a number or a list of numbers"
-"""Kind of a value that is one number for all transformers of a model, or one for each."""
+NUMBERS = "a number or an object of numbers"
+"""Kind of a value that is one number for all transformers of a model, or one for each by name."""
 
 REQUEST: Mapping[str, Kind] = {
     "negative_prompt": str, "width": int, "height": int, "num_frames": int, "fps": float, "steps": int,
@@ -145,7 +145,9 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         solver=values["solver"],
         request={
             **{name: values[name] for name in REQUEST},
-            "boundaries": _value(values.get("boundaries", []), NUMBERS, f"{source} says that a boundary"),
+            "boundaries": tuple(
+                _value(item, float, f"{source} says that a boundary") for item in values.get("boundaries", [])
+            ),
         },
         dtype=values["dtype"],
         model_name=model["name"],
@@ -240,11 +242,7 @@ def _object(
 def _value(value: object, kind: Kind, begin: str) -> Any:
     """Return the value if it is of this kind; the error begins with `begin`."""
     if kind == NUMBERS:
-        return (
-            tuple(_value(item, float, begin) for item in value)
-            if isinstance(value, list)
-            else _value(value, float, begin)
-        )
+        return _numbers(value, begin) if isinstance(value, dict) else _value(value, float, begin)
     assert isinstance(kind, type)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right = number if kind is float else isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
@@ -259,6 +257,18 @@ def _value(value: object, kind: Kind, begin: str) -> Any:
             code="metadata_damaged",
         )
     return value
+
+
+def _numbers(value: Mapping[str, object], begin: str) -> ByExpert:
+    """Return numbers by name. A stranger's name becomes part of an option, so it must be a plain word."""
+    if wrong := [name for name in value if not re.fullmatch(r"\w{1,16}", name)]:
+        raise UsageError(
+            f"{begin} has a number for {_shown(wrong[0])}, which names no transformer; "
+            "it cannot be made again from itself",
+            code="metadata_damaged",
+        )
+    numbers = ((name, float(_value(item, float, f"{begin} of {name}"))) for name, item in value.items())
+    return ByExpert(numbers=tuple(numbers))
 
 
 def _plain(value: object, begin: str) -> object:

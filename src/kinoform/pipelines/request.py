@@ -16,7 +16,8 @@ from kinoform.numbers import Whole, real, settle, whole
 from kinoform.ops.patch import Patch
 from kinoform.recipe import BySize, Recipe
 from kinoform.solvers.base import Solver
-from kinoform.solvers.experts import PerExpert, check_boundaries, check_per_expert
+from kinoform.solvers.by_expert import PerExpert, check_per_expert
+from kinoform.solvers.experts import check_boundaries
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.names import name_of

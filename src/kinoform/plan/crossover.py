@@ -21,7 +21,7 @@ from kinoform.ops.dry_run import kernels_of
 from kinoform.plan.memory import denoise_peak, denoise_runs
 from kinoform.plan.transformer import transformer_count
 from kinoform.plan.workload import Sizes, Workload, check, grid_of
-from kinoform.solvers.experts import of_expert
+from kinoform.solvers.by_expert import of_expert
 
 BLOCKS: Mapping[str, BlockSpec] = {
     "full": FullBlock(),

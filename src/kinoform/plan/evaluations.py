@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from kinoform.plan.workload import Workload
-from kinoform.solvers.experts import PerExpert, expert_at, of_expert, switched
+from kinoform.solvers.by_expert import PerExpert, of_expert
+from kinoform.solvers.experts import expert_at, switched
 from kinoform.solvers.field import Stateful, StatefulField, stateful
 from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step

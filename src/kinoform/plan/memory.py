@@ -32,7 +32,7 @@ from kinoform.plan.modules import (
 )
 from kinoform.plan.transformer import DenoiseRun, measured_transformer, transformer_count
 from kinoform.plan.workload import Sizes, Workload, denoised_latents, estimates, latents_of, output_of, strength_of
-from kinoform.solvers.experts import of_expert
+from kinoform.solvers.by_expert import of_expert
 from kinoform.solvers.sampler import negative_is_read
 
 INTERPRETER = {"cpu": 280_000_000}

@@ -26,8 +26,9 @@ from kinoform.plan.modules import (
 from kinoform.plan.tensors import TensorPlan, tensors
 from kinoform.plan.transformer import DenoiseRun, ForwardFlops, transformer_count
 from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of, strength_of
+from kinoform.solvers.by_expert import as_json
 
-MADE = ("width", "height", "num_frames", "steps", "guidance_scale", "boundaries")
+MADE = ("width", "height", "num_frames", "steps", "boundaries")
 """Keys of the video in a plan's JSON."""
 
 
@@ -99,6 +100,7 @@ class VideoPlan:
         """Plain values: numbers of parameters, bytes and operations."""
         return {
             **{name: getattr(self.workload, name) for name in MADE},
+            "guidance_scale": as_json(self.workload.guidance_scale),
             "lead": self.lead,
             "others": self.workload.others,
             "evaluations": asdict(total(asked.together for asked in self.asked)),

@@ -28,7 +28,7 @@ from kinoform.models.lora_linear import Adapter, linear_layers
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
-from kinoform.solvers.experts import PerExpert
+from kinoform.solvers.by_expert import PerExpert
 from kinoform.solvers.guidance import Guidance, PlainGuidance
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
 from kinoform.solvers.unipc import UniPC

@@ -45,7 +45,7 @@ from kinoform.recipes.catalogue import (
     takers,
     trusted,
 )
-from kinoform.solvers.experts import PerExpert
+from kinoform.solvers.by_expert import PerExpert
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -71,7 +71,7 @@ def load(
     codec: PathLike | None = None,
     tokenizer: PathLike | None = None,
     image_encoder: PathLike | None = None,
-    loras: Sequence[tuple[PathLike, float | Sequence[float]]] = (),
+    loras: Sequence[tuple[PathLike, PerExpert]] = (),
     ignore_unknown: bool = False,
     report: Callable[[str], None] = lambda line: None,
     keep_packed: bool | None = None,
@@ -108,7 +108,7 @@ def load(
         tokenizer=_existing(tokenizer),
         image_encoder=_existing(image_encoder),
     )
-    files = [(Path(os.path.expanduser(file)), _strength(strength)) for file, strength in loras]
+    files = [(Path(os.path.expanduser(file)), strength) for file, strength in loras]
     apply_loras = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
     adapter, apply_additions = _adapter(name, reader), with_additions
     if adapter is not None:
@@ -150,10 +150,6 @@ def load(
     return Pipeline(
         recipe=made, parts=parts, machine=machine, extend=extend, loras=applied, address=recipe, takers=takers
     )
-
-
-def _strength(strength: float | Sequence[float]) -> PerExpert:
-    return tuple(map(float, strength)) if isinstance(strength, Sequence) else float(strength)
 
 
 def choose_machine(device: str, dtype: str) -> Machine:

@@ -22,7 +22,7 @@ def t2v_a14b() -> Recipe:
         boundaries=(TEXT_BOUNDARY,),
         steps=40,
         shift=12.0,
-        guidance_scale=(4.0, 3.0),
+        guidance_scale={"high": 4.0, "low": 3.0},
     )
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeGuard
 
 from kinoform.errors import UsageError
 from kinoform.numbers import real
 from kinoform.solvers.field import StatefulField, stateful
 from kinoform.solvers.levels import TIMESTEPS
 from kinoform.types import Field, Latents, Level, Velocity
-
-PerExpert: TypeAlias = float | tuple[float, ...]
-"""A number for all experts, or one for each, that of the highest noise first."""
 
 
 def expert_at(level: Level, boundaries: Sequence[float]) -> int:
@@ -67,32 +64,6 @@ def check_boundaries(boundaries: object) -> tuple[float, ...]:
             code="boundary_invalid",
         )
     return values
-
-
-def check_per_expert(name: str, value: object, experts: int, lowest: float, highest: float) -> PerExpert:
-    """Return a plain number, or one for each of so many `experts`.
-
-    Raises UsageError, with `name`, for values out of range, and for more or fewer numbers than experts.
-    """
-    if not _is_sequence(value):
-        return real(name, value, lowest, highest)
-    if len(value) != experts:
-        models = "one transformer" if experts == 1 else f"{experts} transformers"
-        raise UsageError(
-            f"{name} has {len(value)} numbers and the model {models}; give one number, or one for each transformer",
-            code="wrong_number_of_values",
-        )
-    return tuple(real(name, item, lowest, highest) for item in value)
-
-
-def of_expert(value: PerExpert, index: int) -> float:
-    """Return the number of one expert."""
-    return value[index] if isinstance(value, tuple) else value
-
-
-def written(value: PerExpert) -> str:
-    """Return the number, or the numbers with commas between them, as the command line takes them."""
-    return ",".join(str(number).removesuffix(".0") for number in (value if isinstance(value, tuple) else (value,)))
 
 
 def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:

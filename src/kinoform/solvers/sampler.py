@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from kinoform.solvers.base import Constraint, Solver, Step, sample
-from kinoform.solvers.experts import PerExpert
+from kinoform.solvers.by_expert import PerExpert, numbers_of
 from kinoform.solvers.guidance import Guidance, reads_negative
 from kinoform.solvers.levels import noised
 from kinoform.types import Field, Latents, Level
@@ -66,9 +66,8 @@ def negative_is_read(rule: Guidance, scale: PerExpert, sampler: Sampler) -> bool
     """
     if sampler.edits and not isinstance(sampler, SourceGuided):
         return True
-    scales = scale if isinstance(scale, tuple) else (scale,)
     source = (sampler.source_guidance,) if sampler.edits and isinstance(sampler, SourceGuided) else ()
-    return any(reads_negative(rule, each) for each in (*scales, *source))
+    return any(reads_negative(rule, each) for each in (*numbers_of(scale), *source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
