@@ -84,6 +84,8 @@ def test_the_customary_text_is_what_galleries_parse():
     assert prompt == "a cat  [31m"
     assert negative == "Negative prompt: blur"
     assert settings.startswith("Steps: 30, Sampler: UniPC, CFG scale: 5.0, Seed: 7, Size: 832x480, Version: kino")
+    both = tags({"guidance_scale": {"high": 4.0, "low": 3.0}, "seed": 7})["parameters"]
+    assert 'CFG scale: "high=4.0,low=3.0", Seed: 7' in both, "a comma ends a setting"
 
 
 def test_the_customary_text_names_the_model_by_its_hash_first():
