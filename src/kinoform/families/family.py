@@ -262,6 +262,11 @@ class Released:
     base: str = ""
 
     @property
+    def model(self) -> str:
+        """The model that it is, or is an expert of: t2v-a14b of t2v-a14b-high."""
+        return self.name.removesuffix(f"-{self.noise}") if self.noise else self.name
+
+    @property
     def task(self) -> str:
         """The task, such as i2v."""
         return self.name.partition("-")[0]

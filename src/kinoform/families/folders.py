@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from kinoform.checkpoints.file_sets import read_shard
 from kinoform.checkpoints.headers import read_json
@@ -12,11 +13,15 @@ from kinoform.errors import UsageError, WeightsError
 INDEX, CONFIG, MANIFEST = "model_index.json", "config.json", "manifest.json"
 """Settings of a whole folder of diffusers, of one part or an official folder, and of kinoform's own folder."""
 
+SCHEDULER = "scheduler/scheduler_config.json"
+"""Settings of the solver in a folder of diffusers."""
+
 PARTS = ("transformer", "text_encoder", "vae", "image_encoder")
 """Folders of diffusers, each of one part; all models have the first three."""
 
-EXPERTS = ("high_noise_model", "low_noise_model", "transformer_2")
-"""Folders that only a model of two experts has."""
+OFFICIAL_EXPERTS = {"high": "high_noise_model", "low": "low_noise_model"}
+DIFFUSERS_EXPERTS = {"high": "transformer", "low": "transformer_2"}
+"""Folders of the two experts of a model, by the noise that each is for."""
 
 CACHE_FOLDER = re.compile(r"snapshots|[0-9a-f]{40}")
 """Folders of the Hugging Face cache that stand between a model's name and its files."""
@@ -36,10 +41,9 @@ PICKLES = re.compile(rf"(diffusion_)?pytorch_model{SHARD}\.bin|(diffusion_)?pyto
 OFFICIAL_TRANSFORMER = re.compile(rf"diffusion_pytorch_model{SHARD}\.safetensors")
 OFFICIAL_PARTS = {
     "text encoder": re.compile(r"models_t5_.*\.(pth|safetensors)"),
-    "autoencoder": re.compile(r"Wan2\.1_VAE\.(pth|safetensors)"),
+    "autoencoder": re.compile(r"Wan2\.[12]_VAE\.(pth|safetensors)"),
     "image encoder": re.compile(r"models_clip_.*\.(pth|safetensors)"),
 }
-CODEC_22 = re.compile(r"Wan2\.2_VAE\.(pth|safetensors)")
 
 OWN = re.compile(
     rf"(transformer|autoencoder|text_encoder|image_encoder){SHARD}\.safetensors(\.index\.json)?|manifest\.json"
@@ -48,20 +52,69 @@ OWN = re.compile(
 LISTED = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedSettings:
+    """Settings of a diffusers folder that a recipe has values of its own for; None where it states none."""
+
+    flow_shift: float | None = None
+    boundary_ratio: float | None = None
+
+
+def stated_settings(folder: Path) -> StatedSettings:
+    """Read the settings of a diffusers folder that a recipe has values of its own for; none of any other path."""
+    shift = settings_in(folder / SCHEDULER).get("flow_shift")
+    boundary = settings_in(folder / INDEX).get("boundary_ratio")
+    return StatedSettings(
+        flow_shift=shift if _is_number(shift) else None, boundary_ratio=boundary if _is_number(boundary) else None
+    )
+
+
 def check_folder(folder: Path) -> None:
-    """Check that a folder is of no model that kinoform makes no videos with, whole or not. Raises WeightsError."""
-    index = settings_in(folder / INDEX)
-    if any((folder / name).is_dir() for name in EXPERTS) or has_experts(index):
-        raise _unsupported(folder, "a Wan 2.2 model of two experts")
-    if index.get("expand_timesteps") is True:
+    """Check that a folder is not of half a model, nor of one that kinoform makes no videos with. Raises WeightsError.
+
+    Its settings and the names of its folders are enough.
+    """
+    official_transformers(folder)
+    diffusers_transformers(folder)
+    if settings_in(folder / INDEX).get("expand_timesteps") is True:
         raise _unsupported(folder, "the TI2V-5B model of Wan 2.2")
+
+
+def official_transformers(folder: Path) -> dict[str, Path]:
+    """The folders of the transformers of an official folder, by the noise that they are for; of one, itself under "".
+
+    Raises WeightsError where one of two experts is missing.
+    """
+    experts = {noise: folder / name for noise, name in OFFICIAL_EXPERTS.items()}
+    if not any(place.is_dir() for place in experts.values()):
+        return {"": folder}
+    return _both(folder, experts)
+
+
+def diffusers_transformers(folder: Path) -> dict[str, Path]:
+    """The folders of the transformers of a diffusers folder, as `official_transformers`."""
+    experts = {noise: folder / name for noise, name in DIFFUSERS_EXPERTS.items()}
+    if not experts["low"].is_dir() and not has_experts(settings_in(folder / INDEX)):
+        return {"": experts["high"]}
+    return _both(folder, experts)
+
+
+def _both(folder: Path, experts: dict[str, Path]) -> dict[str, Path]:
+    for noise, place in experts.items():
+        if not place.is_dir():
+            raise WeightsError(
+                f"{folder} is a model of two experts without {place.name}/, the one for {noise} noise; fetch it, or "
+                "give both by themselves: --model high=FILE --model low=FILE",
+                code="expert_missing",
+            )
+    return experts
 
 
 def has_experts(index: Mapping[str, Any]) -> bool:
     """Return whether a model_index.json names a second transformer, or the time at which one takes over."""
     second, boundary = index.get("transformer_2"), index.get("boundary_ratio")
     named = isinstance(second, list) and any(isinstance(item, str) for item in cast("list[object]", second))
-    return named or (isinstance(boundary, int | float) and not isinstance(boundary, bool))
+    return named or _is_number(boundary)
 
 
 def settings_in(file: Path) -> Mapping[str, Any]:
@@ -94,40 +147,51 @@ def needed(id: str, names: Iterable[str]) -> set[str]:
     model, or lacks a part of one.
     """
     held = set(names)
-    if {name.partition("/")[0] for name in held if "/" in name} & set(EXPERTS):
-        raise _unsupported(id, "a Wan 2.2 model of two experts")
+    folders = {name.partition("/")[0] for name in held if "/" in name}
     if INDEX in held:
         return _diffusers(id, held)
     if MANIFEST in held:
         return {name for name in held if OWN.fullmatch(name)}
+    if experts := [name for name in OFFICIAL_EXPERTS.values() if name in folders]:
+        if lacking := [name for name in OFFICIAL_EXPERTS.values() if name not in experts]:
+            raise _incomplete(id, lacking)
+        return _official(id, held, [f"{name}/" for name in experts])
     if CONFIG in held and any(OFFICIAL_TRANSFORMER.fullmatch(name) for name in held):
-        return _official(id, held)
+        return _official(id, held, [""])
     raise UsageError(
         f"{id} is no repository of one model; name the files that you want with --file", code="download_ambiguous"
     )
 
 
-def _official(id: str, held: set[str]) -> set[str]:
+def _official(id: str, held: set[str], transformers: Iterable[str]) -> set[str]:
+    """Choose the files of an official folder; `transformers` are the folders of its transformers in it."""
     parts = {part: {name for name in held if form.fullmatch(name)} for part, form in OFFICIAL_PARTS.items()}
-    if any(CODEC_22.fullmatch(name) for name in held) and not parts["autoencoder"]:
-        raise _unsupported(id, "the TI2V-5B model of Wan 2.2", ". What of it you want all the same, name with --file")
-    weights = {name for name in held if OFFICIAL_TRANSFORMER.fullmatch(name)}
-    _check_shards(id, weights)
+    lacking = [part for part, files in parts.items() if not files and part != "image encoder"]
+    chosen: set[str] = set()
+    for folder in transformers:
+        within = _within(held, folder)
+        weights = {name for name in within if OFFICIAL_TRANSFORMER.fullmatch(name)}
+        _check_shards(f"{id}/{folder}".rstrip("/"), weights)
+        if not weights:
+            lacking.append(f"transformer in {folder}")
+        settings = within & {CONFIG, "diffusion_pytorch_model.safetensors.index.json"}
+        chosen |= {f"{folder}{name}" for name in weights | settings}
     tokenizer = held & {f"{OFFICIAL_TOKENIZER}/{name}" for name in TOKENIZER_FILES}
-    _check_whole(id, [part for part, files in parts.items() if not files and part != "image encoder"], tokenizer)
+    _check_whole(id, lacking, tokenizer)
     files = {name for names in parts.values() for name in names}
     doubled = {name for name in files if name.endswith(".pth") and f"{name[:-4]}.safetensors" in files}
-    index = held & {"diffusion_pytorch_model.safetensors.index.json"}
-    return {CONFIG} | weights | index | (files - doubled) | tokenizer
+    return chosen | (files - doubled) | tokenizer
 
 
 def _diffusers(id: str, held: set[str]) -> set[str]:
-    chosen = {INDEX} | (held & {"scheduler/scheduler_config.json"})
+    chosen = {INDEX} | (held & {SCHEDULER})
     lacking: list[str] = []
-    for part in PARTS:
-        within = {name.removeprefix(f"{part}/") for name in held if name.startswith(f"{part}/")}
+    second = DIFFUSERS_EXPERTS["low"]
+    experts = (second,) if _within(held, f"{second}/") else ()
+    for part in (*PARTS, *experts):
+        within = _within(held, f"{part}/")
         files = _part(id, part, within)
-        if not files and part in PARTS[:3]:
+        if not files and part in (*PARTS[:3], *experts):
             lacking.append(part)
         chosen |= {f"{part}/{name}" for name in files | (within & {CONFIG})}
     tokenizer = held & {f"{DIFFUSERS_TOKENIZER}/{name}" for name in TOKENIZER_FILES}
@@ -159,11 +223,20 @@ def _check_whole(id: str, lacking: list[str], tokenizer: set[str]) -> None:
     if not any(name.endswith(VOCABULARIES) for name in tokenizer):
         lacking = [*lacking, "tokenizer"]
     if lacking:
-        raise UsageError(
-            f"{id} has no {' and no '.join(lacking)}, so it is no whole model; name the files that you want of it "
-            "with --file",
-            code="download_incomplete",
-        )
+        raise _incomplete(id, lacking)
+
+
+def _incomplete(id: str, lacking: Iterable[str]) -> UsageError:
+    return UsageError(
+        f"{id} has no {' and no '.join(lacking)}, so it is no whole model; name the files that you want of it "
+        "with --file",
+        code="download_incomplete",
+    )
+
+
+def _within(held: Iterable[str], folder: str) -> set[str]:
+    """The names of the files in a folder and below, without it."""
+    return {name.removeprefix(folder) for name in held if name.startswith(folder)}
 
 
 def _check_shards(repository: str, files: set[str]) -> None:
@@ -178,7 +251,11 @@ def _check_shards(repository: str, files: set[str]) -> None:
             )
 
 
-def _unsupported(path: object, model: str, advice: str = "") -> WeightsError:
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _unsupported(path: object, model: str) -> WeightsError:
     return WeightsError(
-        f"{path} is {model}; kinoform makes videos with those of Wan 2.1{advice}", code="weights_unsupported_model"
+        f"{path} is {model}; kinoform makes videos with those of Wan 2.1", code="weights_unsupported_model"
     )

@@ -79,11 +79,15 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The place of a set of tensors, their metadata, and the released model that the user says they are."""
+    """The place of a set of tensors, their metadata, and the released model that the user says they are.
+
+    `expert` is the noise that a transformer is given for as one of two.
+    """
 
     path: Path
     metadata: Mapping[str, str]
     flag: str | None
+    expert: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,14 +144,20 @@ def detect_opened(opened: OpenedFiles, flag: str | None = None) -> tuple[Detecte
 
 
 def detect(
-    tensors: Mapping[str, Described], *, path: Path, metadata: Mapping[str, str], flag: str | None = None
+    tensors: Mapping[str, Described],
+    *,
+    path: Path,
+    metadata: Mapping[str, str],
+    flag: str | None = None,
+    expert: str = "",
 ) -> tuple[DetectedPart, ...]:
     """Detect every part that lies in one file, the transformer first.
 
-    Raises WeightsError when the tensors are no part of a Wan model, or of a relative that kinoform does not know;
-    UsageError when `flag`, a released model's name, contradicts the structure.
+    `expert` is the noise, high or low, that the transformer is given for as one of two. Raises WeightsError when the
+    tensors are no part of a Wan model, or of a relative that kinoform does not know; UsageError when `flag`, a
+    released model's name, contradicts the structure.
     """
-    source = Source(path=path, metadata=metadata, flag=flag)
+    source = Source(path=path, metadata=metadata, flag=flag, expert=expert)
     if is_adapter(metadata):
         return (DetectedPart(identity=_adapter(tensors, source), family=ADAPTER_FAMILY),)
     kinds = _kinds(tensors)
@@ -269,8 +279,8 @@ def _part(kind: PartDialect, prefix: str, tensors: Mapping[str, Described], sour
         names = names_of(source.path, source.metadata)
         identity = replace(identity, notes=notes_on_names(names.near))
         if family is not None:
-            models = fitting(family, comparison.sizes)
-            choice = choose(models, family, path=source.path, names=names, flag=source.flag)
+            models = fitting(family, comparison.sizes, source.expert)
+            choice = choose(models, family, path=source.path, names=names, flag=source.flag, expert=source.expert)
             identity = replace(
                 identity,
                 candidates=tuple(model.name for model in models),

@@ -17,6 +17,9 @@ from kinoform.families import FAMILIES, released_models
 from kinoform.families.family import TRANSFORMER, Family, Released
 from kinoform.families.folders import INDEX, has_experts, named_folders, origins, settings_in
 
+TWO_FILES = "--model high=FILE --model low=FILE, or a folder that holds both"
+"""The form in which two experts are given."""
+
 Facts: TypeAlias = Mapping[str, tuple[tuple[str | int, str], ...]]
 """Fields of `Released`, and for each its values with the pattern of names that have it."""
 
@@ -111,28 +114,37 @@ def names_of(path: Path, metadata: Mapping[str, str]) -> ModelNames:
     )
 
 
-def fitting(family: Family, sizes: Mapping[str, int]) -> tuple[Released, ...]:
-    """The released models of a family at the sizes that are known; none has blocks with a temporal attention."""
+def fitting(family: Family, sizes: Mapping[str, int], expert: str = "") -> tuple[Released, ...]:
+    """The released models of a family at the sizes that are known; none has blocks with a temporal attention.
+
+    With `expert` only experts for that noise.
+    """
     return tuple(
         model
         for model in family.released
         if not sizes.get("time_layers")
+        and expert in ("", model.noise)
         and sizes.get("dim", model.dim) == model.dim
         and sizes.get("layers", model.layers) == model.layers
     )
 
 
-def choose(models: tuple[Released, ...], family: Family, *, path: Path, names: ModelNames, flag: str | None) -> Choice:
+def choose(
+    models: tuple[Released, ...], family: Family, *, path: Path, names: ModelNames, flag: str | None, expert: str = ""
+) -> Choice:
     """Choose one of the models that fit, if the evidence allows it.
 
     Evidence in this order: the flag, the structure alone, the name of the file, those of the folders, a bare high or
-    low in that of the file, the metadata. Each narrows down what the one before left. Raises UsageError when the flag
-    names no released model, or one that the structure rules out.
+    low in that of the file, the metadata. Each narrows down what the one before left. `expert` is the noise that the
+    file is given for as one of two. Raises UsageError when the flag names no released model, or one that the structure
+    rules out.
     """
+    kin = tuple(model for model in family.released if model.noise == expert) or family.released
     if flag is not None:
-        return Choice(name=_flagged(models, family, path, flag), evidence="flag")
-    kin = tuple(model for model in family.released if model.version == "2.1") or family.released
-    if doubt := _contradiction(models or kin, names, sized=bool(models)):
+        models = _flagged(models, family, path=path, flag=flag, expert=expert)
+        if len(models) == 1:
+            return Choice(name=models[0].name, evidence="flag")
+    elif doubt := _contradiction(models or kin, names, sized=bool(models)):
         return Choice(doubt=doubt)
     if len(models) == 1:
         return Choice(name=models[0].name, evidence="structure")
@@ -149,33 +161,78 @@ def choose(models: tuple[Released, ...], family: Family, *, path: Path, names: M
     return Choice()
 
 
-def one_model(place: object, models: Sequence[str], *, family: Family, doubt: str = "", whole: bool = False) -> str:
-    """The one released model that a transformer is; of another size, the smallest of its family.
+def noise_named(path: Path, metadata: Mapping[str, str]) -> str:
+    """The noise, high or low, for which the names around a file say that it is an expert; empty where none does.
 
-    `models` are those that structure and names allow, `doubt` as in `Choice`. A `whole` folder has all parts in it,
-    which no expert of Wan 2.2 has alone. Raises WeightsError where names contradict the structure, more than one model
-    is left, or none that kinoform makes videos with.
+    The name of the file comes first, then the metadata; of the folder above it a bare high or low tells nothing.
     """
-    run = {model.name for model in released_models() if model.recipes and not model.noise}
-    kin = [model.name for model in family.released if model.name in run]
+    names = names_of(path, metadata)
+    folder = next(iter(names.folders), "")
+    for text, facts in ((names.own, DISTINGUISHING), (names.metadata, DISTINGUISHING), (folder, SURE)):
+        named = _values(facts["noise"], text)
+        if named:
+            return str(named[0]) if len(named) == 1 else ""
+    return ""
+
+
+def one_model(
+    place: object,
+    models: Sequence[str],
+    *,
+    family: Family,
+    doubt: str = "",
+    whole: bool = False,
+    experts: bool = False,
+) -> str:
+    """The one released model that a transformer is, or two `experts` are; of another size, the smallest of its family.
+
+    `models` are those that structure and names allow, by the names of their files, `doubt` as in `Choice`. A `whole`
+    folder has all parts in it, which no expert has alone. Raises WeightsError where names contradict the structure,
+    one expert is there without the other, more than one model is left, or none that kinoform makes videos with.
+    """
+    held = [model for model in family.released if model.name in models]
+    kin = [model for model in family.released if model.recipes and bool(model.noise) is experts]
+    if not experts and all(model.noise for model in held or family.released):
+        names = dict.fromkeys(model.model for model in held or family.released)
+        raise expert_missing(place, *names, noise=held[0].noise if len(held) == 1 else "")
+    if not kin:
+        kind = "two experts" if experts else "one transformer"
+        raise WeightsError(
+            f"{place} is {family.description}; kinoform makes videos with no model of {kind} that is built so",
+            code="weights_unsupported_model",
+        )
+    possible = [model for model in held if bool(model.noise) is experts or not (whole or experts)]
+    usable = list(dict.fromkeys(model.model for model in possible if model.recipes))
     if doubt:
-        like = " or ".join(name for name in models if name in run) or f"a model like {kin[0]}"
+        like = " or ".join(usable) or f"a model like {kin[0].model}"
         raise WeightsError(
             f"{place}: its name says {doubt}, its structure is that of {like}; if it is that all the same, say "
-            f"--variant {next((name for name in models if name in run), kin[0])}",
+            f"--variant {(usable or [kin[0].model])[0]}",
             code="name_contradicts_weights",
         )
-    possible = [name for name in models if name in run] if whole else list(models)
-    if models and not run.intersection(possible):
+    if held and not usable:
         raise WeightsError(
             f"{place} is {' or '.join(models)}, with which kinoform makes no videos", code="weights_unsupported_model"
         )
-    if len(possible) > 1:
+    names = list(dict.fromkeys(model.model for model in possible))
+    if len(names) > 1:
+        also = f"; experts are given together, as {TWO_FILES}" if any(model.noise for model in possible) else ""
         raise WeightsError(
-            f"{place} may be {' or '.join(possible)}, which have the same structure; say which with --variant",
+            f"{place} may be {' or '.join(names)}, which have the same structure; say which with --variant{also}",
             code="weights_ambiguous",
         )
-    return possible[0] if possible else kin[0]
+    return names[0] if names else kin[0].model
+
+
+def expert_missing(place: object, *models: str, noise: str = "") -> WeightsError:
+    """The refusal of one expert alone; `noise` is that which it is for, where that is known."""
+    other = {"high": "low", "low": "high"}.get(noise)
+    which = f"the expert for {noise} noise" if noise else "one of the two experts"
+    lacking = f"that for {other} noise" if other else "the other"
+    return WeightsError(
+        f"{place} is {which} of {' or '.join(models)} alone, and {lacking} is missing; give both as {TWO_FILES}",
+        code="expert_missing",
+    )
 
 
 def model_types() -> tuple[str, ...]:
@@ -234,13 +291,18 @@ def _values(values: Iterable[tuple[str | int, str]], text: str) -> list[str | in
     return [value for value, pattern in values if re.search(pattern, text.lower())]
 
 
-def _flagged(models: tuple[Released, ...], family: Family, path: Path, flag: str) -> str:
-    known = {model.name: model for model in released_models()}
-    if flag not in known:
-        raise UsageError(f"no released model {flag!r}; {nearest(flag, known)}", code="unknown_variant")
+def _flagged(
+    models: tuple[Released, ...], family: Family, *, path: Path, flag: str, expert: str
+) -> tuple[Released, ...]:
+    """The models that a flag names, by the name of a model or of one of its experts."""
+    known = [model for model in released_models() if flag in (model.name, model.model)]
+    if not known:
+        every = {name: None for model in released_models() for name in (model.model, model.name)}
+        raise UsageError(f"no released model {flag!r}; {nearest(flag, every)}", code="unknown_variant")
     names = [model.name for model in models]
-    if flag in names or (not models and known[flag] in family.released):
-        return flag
+    possible = models or family.released
+    if fit := tuple(model for model in known if model in possible and expert in ("", model.noise)):
+        return fit
     fit = f"; it may be {' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))}" if models else ""
     raise UsageError(
         f"{path} is not {flag}: its structure is that of {family.name}{fit}", code="variant_contradicts_weights"

@@ -11,6 +11,7 @@ IMAGE_TO_VIDEO_22 = transformer_family(
     description="an image-to-video expert of Wan 2.2",
     channels=(36, 16),
     model_type="i2v",
+    pipelines=("WanImageToVideoPipeline",),
     released=tuple(
         Released(
             name=f"i2v-a14b-{noise}",

@@ -11,7 +11,7 @@ from kinoform.errors import KinoformError, WeightsError
 from kinoform.families import released_models
 from kinoform.families.family import OWN_NAMES, Config
 from kinoform.families.identify import DetectedPart, detect, detect_opened
-from kinoform.families.released import model_types, one_model
+from kinoform.families.released import model_types
 from kinoform.loading.sources import OpenedPart, Opening, PartFile
 from kinoform.models.block import FullBlock
 from kinoform.models.dit import DiTSpec
@@ -25,13 +25,15 @@ ARGUMENTS = {
 }
 
 
-def detect_part(place: Path, part: str, opening: Opening, *, config: Config | None = None) -> PartFile:
-    """Open the one part that a file or a folder is to hold.
+def detect_part(
+    place: Path, part: str, opening: Opening, *, config: Config | None = None, expert: str = ""
+) -> PartFile:
+    """Open the one part that a file or a folder is to hold; `expert` is the noise that it is given for as one of two.
 
     Raises WeightsError when the place holds another, more than one, or one that kinoform cannot use.
     """
     variant = opening.variant if part == "transformer" else None
-    found = detect_parts(place, opening, variant=variant)
+    found = detect_parts(place, opening, variant=variant, expert=expert)
     if place.is_dir():
         _check_alone(place, part, next(iter(found.values())).files.files, opening.reader)
     if part not in found:
@@ -42,13 +44,14 @@ def detect_part(place: Path, part: str, opening: Opening, *, config: Config | No
     return replace(found[part], config=config)
 
 
-def detect_parts(place: Path, opening: Opening, *, variant: str | None = None) -> dict[str, PartFile]:
+def detect_parts(place: Path, opening: Opening, *, variant: str | None = None, expert: str = "") -> dict[str, PartFile]:
     """Open the parts in a file or a folder: one, or those of a full checkpoint, by the name of the part.
 
-    `variant` is the released model that the transformer is. Raises WeightsError for parts that kinoform cannot use.
+    `variant` is the released model that the transformer is, `expert` the noise that it is given for. Raises
+    WeightsError for parts that kinoform cannot use.
     """
     opened = opening.reader.open(place, files_at(place, opening.reader))
-    parts = detect(opened.tensors, path=opened.files[0], metadata=opened.metadata, flag=variant)
+    parts = detect(opened.tensors, path=opened.files[0], metadata=opened.metadata, flag=variant, expert=expert)
     for part in parts:
         _check_family(place, part)
     return {
@@ -71,22 +74,6 @@ def files_with(part: str, folder: Path, reader: HeaderReader, chosen: Iterable[P
                 parts = detect_opened(open_set(group, reader))
                 result += [group.path] if any(item.identity.part == part for item in parts) else []
     return sorted(result)
-
-
-def settled(path: Path, transformer: PartFile, opening: Opening, *, whole: bool) -> PartFile:
-    """The transformer of a model, of which one model is left; see `one_model`.
-
-    Comes before other parts are looked for, so that what cannot work is not asked for more.
-    """
-    detected = transformer.detected
-    assert detected is not None and detected.family is not None, "parts of kinoform's own are described by a recipe"
-    if opening.named or opening.variant is not None:
-        return transformer
-    identity = detected.identity
-    model = one_model(path, transformer.models, family=detected.family, doubt=identity.doubt, whole=whole)
-    if not transformer.models:
-        return transformer
-    return replace(transformer, detected=replace(detected, identity=replace(identity, chosen=model)))
 
 
 def stored_block(file: PartFile, spec: DiTSpec) -> DiTSpec:

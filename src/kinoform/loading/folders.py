@@ -1,4 +1,4 @@
-"""Folders of whole models: the official one of Wan 2.1, and that of a diffusers pipeline.
+"""Folders of whole models: the official one, and that of a diffusers pipeline.
 
 Sources: the official code and its released folders; https://github.com/huggingface/diffusers and what it saves.
 """
@@ -8,9 +8,17 @@ from pathlib import Path
 from kinoform.errors import WeightsError
 from kinoform.families import FAMILIES
 from kinoform.families.family import Config, read_config, shown
-from kinoform.families.folders import CONFIG, DIFFUSERS_TOKENIZER, INDEX, OFFICIAL_TOKENIZER
+from kinoform.families.folders import (
+    CONFIG,
+    DIFFUSERS_TOKENIZER,
+    INDEX,
+    OFFICIAL_TOKENIZER,
+    diffusers_transformers,
+    official_transformers,
+)
 from kinoform.families.released import model_types
-from kinoform.loading.detect import detect_part, settled
+from kinoform.loading.detect import detect_part
+from kinoform.loading.experts import settled
 from kinoform.loading.sources import FoundModel, Opening, PartFile
 from kinoform.loading.tokenizer_file import tokenizer_at
 
@@ -30,20 +38,24 @@ DIFFUSERS_FOLDERS = {
 
 
 def find_official(folder: Path, opening: Opening) -> FoundModel:
-    """Raises WeightsError when the transformer is missing, or of another model than config.json says."""
-    config = read_config(folder / CONFIG)
-    _check_kind(folder, config)
-    transformer = detect_part(folder, "transformer", opening, config=config)
+    """Raises WeightsError when a transformer is missing, or of another model than its config.json says."""
+    transformers: dict[str, PartFile] = {}
+    for noise, place in official_transformers(folder).items():
+        config = read_config(place / CONFIG)
+        _check_kind(place, config)
+        transformers[noise] = detect_part(place, "transformer", opening, config=config, expert=noise)
+    model = settled(folder, transformers, opening, whole=opening.overrides.leaves_parts)
     return FoundModel(
         path=folder,
-        transformers=(settled(folder, transformer, opening, whole=opening.overrides.leaves_parts),),
+        transformers=model.files,
+        model=model.model,
         part=lambda part, transformer: detect_part(_official_file(folder, part), part, opening),
         tokenizer=lambda text: tokenizer_at(folder / OFFICIAL_TOKENIZER, opening.reader),
     )
 
 
 def find_diffusers(folder: Path, opening: Opening) -> FoundModel:
-    """Raises WeightsError when the transformer is missing, of another model, or not that of its pipeline."""
+    """Raises WeightsError when a transformer is missing, of another model, or not that of its pipeline."""
     made_by = read_config(folder / INDEX).values.get("_class_name") if (folder / INDEX).is_file() else None
     if not (folder / DIFFUSERS_FOLDERS["transformer"]).is_dir():
         raise WeightsError(
@@ -52,14 +64,15 @@ def find_diffusers(folder: Path, opening: Opening) -> FoundModel:
             code="config_unsupported",
         )
 
-    def part_file(part: str) -> PartFile:
-        place = folder / DIFFUSERS_FOLDERS[part]
+    def part_file(place: Path, part: str, expert: str = "") -> PartFile:
         # A part without settings has the sizes of all released models where no shape tells.
         config = read_config(place / CONFIG) if (place / CONFIG).is_file() else None
-        return detect_part(place, part, opening, config=config)
+        return detect_part(place, part, opening, config=config, expert=expert)
 
-    file = settled(folder, part_file("transformer"), opening, whole=opening.overrides.leaves_parts)
-    family = file.family
+    held = {noise: part_file(at, "transformer", noise) for noise, at in diffusers_transformers(folder).items()}
+    model = settled(folder, held, opening, whole=opening.overrides.leaves_parts)
+    first, *others = model.files
+    family = first.family
     assert family is not None, "parts that only a recipe describes are refused"
     known = any(made_by in family.pipelines for family in FAMILIES)
     if known and made_by not in family.pipelines:
@@ -68,11 +81,12 @@ def find_diffusers(folder: Path, opening: Opening) -> FoundModel:
             code="config_contradicts_weights",
         )
     if made_by is not None and not known:
-        file = file.noted(f"its pipeline is {shown(made_by)}, which kinoform does not know; it is read by its parts")
+        first = first.noted(f"its pipeline is {shown(made_by)}, which kinoform does not know; it is read by its parts")
     return FoundModel(
         path=folder,
-        transformers=(file,),
-        part=lambda part, transformer: part_file(part),
+        transformers=(first, *others),
+        model=model.model,
+        part=lambda part, transformer: part_file(folder / DIFFUSERS_FOLDERS[part], part),
         tokenizer=lambda text: tokenizer_at(folder / DIFFUSERS_TOKENIZER, opening.reader),
     )
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from kinoform.checkpoints.file_sets import weight_sets
 from kinoform.errors import WeightsError
-from kinoform.families.folders import CONFIG, INDEX, check_folder, settings_in
-from kinoform.families.released import one_model
+from kinoform.families.folders import CONFIG, INDEX, check_folder, official_transformers, settings_in
+from kinoform.families.released import TWO_FILES
 from kinoform.families.transformer import text_length
 from kinoform.loading.detect import detect_part, files_with
+from kinoform.loading.experts import ExpertPaths, pair_in
 from kinoform.loading.folders import DIFFUSERS_FOLDERS, find_diffusers, find_official
 from kinoform.loading.single import find_single
 from kinoform.loading.sources import FoundModel, OpenedModel, OpenedPart, Opening, opened
@@ -21,7 +22,7 @@ ABSENT = ("weights_missing", "part_missing")
 """Codes of parts that are not there, or that nobody has chosen yet."""
 
 
-def open_model(path: Path, opening: Opening) -> OpenedModel:
+def open_model(path: Path | ExpertPaths, opening: Opening) -> OpenedModel:
     """Open all parts by their headers. Raises WeightsError for what is missing or wrong."""
     found = _find_model(path, opening)
     transformers = tuple(map(opened, found.transformers))
@@ -39,10 +40,11 @@ def open_model(path: Path, opening: Opening) -> OpenedModel:
         codec_spec=codec.spec,
         tokenizer=tokenizer,
         image_encoder=_part(found, "image_encoder", transformer, opening) if reads_images else None,
+        model=found.model,
     )
 
 
-def usable_model(path: Path, opening: Opening) -> str:
+def usable_model(path: Path | ExpertPaths, opening: Opening) -> str:
     """The released model that the weights at a path are loaded as, though parts beside the transformer be absent.
 
     Raises the WeightsError with which `open_model` and the load behind it refuse them otherwise.
@@ -59,15 +61,13 @@ def usable_model(path: Path, opening: Opening) -> str:
         except WeightsError as error:
             if error.code not in ABSENT:
                 raise
-    identity, family = first.identity, first.family
-    assert identity is not None and family is not None, "parts of kinoform's own are described by a recipe"
-    named = opening.named or opening.variant is not None
-    doubt = "" if named else identity.doubt
-    return one_model(path, first.models, family=family, doubt=doubt, whole=path.is_dir() or named)
+    return found.model
 
 
-def _find_model(path: Path, opening: Opening) -> FoundModel:
-    """The model in the layout that the path has, its transformer opened."""
+def _find_model(path: Path | ExpertPaths, opening: Opening) -> FoundModel:
+    """The model in the layout that the path has, its transformers opened."""
+    if isinstance(path, ExpertPaths):
+        return find_single(path.by_noise(), opening)
     if not path.exists():
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
     if path.is_dir():
@@ -76,10 +76,12 @@ def _find_model(path: Path, opening: Opening) -> FoundModel:
             (path / DIFFUSERS_FOLDERS["transformer"]).is_dir() and not (path / CONFIG).is_file()
         ):
             return find_diffusers(path, opening)
-        if "model_type" in settings_in(path / CONFIG) and not _of_transformers(path):
+        if len(official_transformers(path)) > 1 or (
+            "model_type" in settings_in(path / CONFIG) and not _of_transformers(path)
+        ):
             return find_official(path, opening)
-        path = _transformer_in(path, opening)
-    return find_single(path, opening)
+        return find_single(_transformers_in(path, opening), opening)
+    return find_single({"": path}, opening)
 
 
 def _part(found: FoundModel, part: str, transformer: OpenedPart[DiTSpec], opening: Opening) -> OpenedPart[Any]:
@@ -95,15 +97,18 @@ def _of_transformers(folder: Path) -> bool:
     return "architectures" in settings_in(folder / CONFIG)
 
 
-def _transformer_in(folder: Path, opening: Opening) -> Path:
-    """The only transformer that lies in a folder of no known layout, such as `transformer/` alone."""
+def _transformers_in(folder: Path, opening: Opening) -> dict[str, Path]:
+    """The only transformer that lies in a folder of no known layout, such as `transformer/` alone, or two experts."""
     found = files_with("transformer", folder, opening.reader)
     if len(found) == 1:
-        return found[0]
+        return {"": found[0]}
+    if (pair := pair_in(folder, found, opening.reader)) is not None:
+        return pair.by_noise()
     if found:
         names = ", ".join(file.name for file in found[:LISTED])
         raise WeightsError(
-            f"{folder} holds {len(found)} transformers, {names}; pass --model FILE for one of them",
+            f"{folder} holds {len(found)} transformers, {names}; pass --model FILE for one of them, or, for two "
+            f"experts of one model, {TWO_FILES}",
             code="weights_ambiguous",
         )
     weight_sets(folder)  # which says so where there are none at all

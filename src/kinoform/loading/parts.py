@@ -13,6 +13,7 @@ from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families.family import Family
 from kinoform.loading.detect import check_block, stored_block
+from kinoform.loading.experts import ExpertPaths
 from kinoform.loading.load import Module, load_module
 from kinoform.loading.opening import open_model
 from kinoform.loading.own import OwnFolder, verify
@@ -56,10 +57,10 @@ class Parts:
     Calls may raise WeightsError for damage that headers do not show. A transformer keeps its float32
     parts in float32 whatever the dtype; the codec is float32, or has no weights. Each call loads anew. `image_spec`
     is None for a model without image encoder. `family` is that of the transformer, None in
-    kinoform's own folders; `models` are the released models whose weights these may be, none for a model of
-    another size; `notes` are sentences about settings and inputs that the names of the weights call for.
-    `lora_hashes` are the SHA-256 of the LoRA files on the transformers, in their order, `loras`
-    their ranks for each transformer.
+    kinoform's own folders; `model` is the released model whose weights these are, the nearest for those of another
+    size, "" where only a recipe tells; `notes` are sentences about settings and inputs that the names of the weights
+    call for. `lora_hashes` are the SHA-256 of the LoRA files on the transformers, in their order, `loras` their ranks
+    for each transformer.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -71,7 +72,7 @@ class Parts:
     text_spec: TextSpec
     fingerprint: Callable[[], str]
     family: Family | None = None
-    models: tuple[str, ...] = ()
+    model: str = ""
     notes: tuple[str, ...] = ()
     lora_hashes: tuple[str, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
@@ -98,7 +99,7 @@ NO_OVERRIDES = Overrides()
 
 
 def released_parts(
-    path: Path,
+    path: Path | ExpertPaths,
     overrides: Overrides = NO_OVERRIDES,
     *,
     variant: str | None = None,
@@ -107,7 +108,7 @@ def released_parts(
     block: BlockSpec | None = None,
     reader: HeaderReader | None = None,
 ) -> Parts:
-    """The parts of a Wan 2.1 model: an official folder, one of diffusers, or a transformer alone.
+    """The parts of a released model: an official folder, one of diffusers, or a transformer or two experts alone.
 
     `variant` names the released model where structure leaves several; `named`: which one it is need not be told, as
     a recipe says what is made of it. With `keep_packed` what is stored in
@@ -230,7 +231,7 @@ def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> P
         text_spec=text_part.spec,
         fingerprint=lambda: model_hash(files),
         family=first.family,
-        models=first.models,
+        model=model.model,
         notes=first.notes,
         image_encoder=no_image_encoder if image is None else lambda dtype, device: image.load(lambda _: dtype, device),
         image_spec=None if image_part is None else image_part.spec,

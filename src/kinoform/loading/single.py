@@ -1,5 +1,6 @@
-"""A single transformer file, as ComfyUI keeps them, and the search for the parts that it lacks."""
+"""A single transformer file, or two of experts, as ComfyUI keeps them, and the search for the parts that they lack."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from kinoform.families import FAMILIES
 from kinoform.families.family import MODULE, read_config
 from kinoform.families.folders import CONFIG, DIFFUSERS_TOKENIZER, OFFICIAL_TOKENIZER
 from kinoform.families.vace_module import module_alone
-from kinoform.loading.detect import ARGUMENTS, detect_part, detect_parts, settled
+from kinoform.loading.detect import ARGUMENTS, detect_part, detect_parts
+from kinoform.loading.experts import settled
 from kinoform.loading.sources import FoundModel, OpenedPart, Opening, PartFile, opened
 from kinoform.loading.tokenizer_file import TokenizerFile, tokenizer_in
 from kinoform.models.dit import DiTSpec
@@ -30,15 +32,32 @@ SIBLINGS = {
 LISTED, EXPLAINED = 4, 2
 
 
-def find_single(path: Path, opening: Opening) -> FoundModel:
+def find_single(files: Mapping[str, Path], opening: Opening) -> FoundModel:
     """The other parts are taken from the file itself, from ComfyUI's sibling folders, and from beside the file.
 
-    Raises WeightsError when there is no transformer in it; and later, when nothing fits, or several files do, saying
-    where it looked and what to pass.
+    Two experts stand under high and low, one transformer under "". Raises WeightsError when there is no transformer in
+    one; and later, when nothing fits, or several files do, saying where it looked and what to pass.
     """
-    official = path.name.startswith(STEM) and (path.parent / CONFIG).is_file()
-    config = read_config(path.parent / CONFIG) if official else None
-    held = detect_parts(path, opening, variant=opening.variant)
+    path = next(iter(files.values()))
+    held = {noise: _parts_in(file, noise, opening) for noise, file in files.items()}
+    place = " and ".join(map(str, files.values()))
+    model = settled(place, {noise: parts["transformer"] for noise, parts in held.items()}, opening, whole=False)
+    within = {name: part for parts in held.values() for name, part in parts.items()}
+    return FoundModel(
+        path=path,
+        transformers=model.files,
+        model=model.model,
+        part=lambda part, transformer: within.get(part) or _search(path, part, transformer, opening),
+        tokenizer=lambda text: _tokenizer(path, text),
+    )
+
+
+def _parts_in(path: Path, noise: str, opening: Opening) -> dict[str, PartFile]:
+    """The parts in the file of a transformer."""
+    home = path if path.is_dir() else path.parent
+    official = (path.is_dir() or path.name.startswith(STEM)) and (home / CONFIG).is_file()
+    config = read_config(home / CONFIG) if official else None
+    held = detect_parts(path, opening, variant=opening.variant, expert=noise)
     if MODULE in held:
         raise module_alone(path, held[MODULE].models)
     if "transformer" not in held:
@@ -46,12 +65,7 @@ def find_single(path: Path, opening: Opening) -> FoundModel:
             f"{path} is a {' and '.join(held).replace('_', ' ')}; give the transformer's file as model",
             code="weights_wrong_part",
         )
-    return FoundModel(
-        path=path,
-        transformers=(replace(settled(path, held["transformer"], opening, whole=False), config=config),),
-        part=lambda part, transformer: held.get(part) or _search(path, part, transformer, opening),
-        tokenizer=lambda text: _tokenizer(path, text),
-    )
+    return held | {"transformer": replace(held["transformer"], config=config)}
 
 
 def _search(file: Path, part: str, transformer: OpenedPart[DiTSpec], opening: Opening) -> PartFile:

@@ -174,19 +174,21 @@ def opened(file: PartFile, **facts: object) -> OpenedPart[Any]:
 class FoundModel:
     """A model of one layout: its transformers, and functions that open the other parts where the layout has them.
 
-    `part` takes the part's name and the first transformer, which it must fit; `tokenizer` the text encoder. Both raise
+    `model` is the name of the released model that it is, "" where only a recipe tells what is made of it. `part` takes
+    the part's name and the first transformer, which it must fit; `tokenizer` the text encoder. Both raise
     WeightsError.
     """
 
     path: Path
     transformers: tuple[PartFile, ...]
+    model: str
     part: Callable[[str, "OpenedPart[DiTSpec]"], PartFile]
     tokenizer: Callable[[PartFile], TokenizerFile]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedModel:
-    """The opened parts of a model; `path` is the model as the user named it.
+    """The opened parts of a model; `path` is the model as the user named it, `model` as in `FoundModel`.
 
     `transformers` are one, or several experts, that of the highest noise first. `codec` is None for models of pixels,
     whose `codec_spec` has no weights; `image_encoder` for those that read no images as context tokens. Raises
@@ -200,6 +202,7 @@ class OpenedModel:
     codec_spec: CodecSpec
     tokenizer: TokenizerFile
     image_encoder: OpenedPart[VisionSpec] | None = None
+    model: str = ""
 
     def __post_init__(self) -> None:
         check_alike(tuple(part.spec for part in self.transformers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -17,12 +17,13 @@ from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families import released_for
+from kinoform.families.folders import stated_settings
 from kinoform.families.relatives import notes_on_names
-from kinoform.families.released import one_model
 from kinoform.files import check_no_link, missing
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
 from kinoform.loading.additions import Additions, stored_specs, with_additions
 from kinoform.loading.detect import stored_block
+from kinoform.loading.experts import ExpertPaths, expert_paths
 from kinoform.loading.lora import with_loras
 from kinoform.loading.own import MANIFEST, open_own
 from kinoform.loading.parts import Parts, own_parts, released_parts
@@ -32,7 +33,7 @@ from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.generate import Machine
 from kinoform.pipelines.part_cache import kept
 from kinoform.pipelines.pipeline import Lora, Pipeline
-from kinoform.recipe import Recipe, find
+from kinoform.recipe import BySize, Recipe, find
 from kinoform.recipes.catalogue import (
     ADAPTERS,
     ASSETS,
@@ -63,7 +64,7 @@ ApplyAdditions = Callable[[Parts, Additions | None, tuple[DiTSpec, ...]], Parts]
 
 
 def load(
-    model: PathLike = "mini",
+    model: PathLike | Mapping[str, PathLike] = "mini",
     *,
     recipe: str | None = None,
     variant: str | None = None,
@@ -84,7 +85,8 @@ def load(
     A folder is kinoform's own, an official one, or one of diffusers; a hub id (ORG/NAME) is the one that
     `kinoform download` fetched, or another program into the cache of Hugging Face; a file holds a transformer, and its
     other parts are looked for in ComfyUI's folders and beside it unless `text_encoder`, `codec`, `tokenizer` and, for
-    models that read images, `image_encoder` name them. An adapter file, as `kinoform train` writes it, stands for the
+    models that read images, `image_encoder` name them. Two files of experts are {"high": FILE, "low": FILE}, or a
+    folder that holds both. An adapter file, as `kinoform train` writes it, stands for the
     model that it names with the adapter on. `variant` is the released model that the weights are, for files whose
     structure leaves several or whose names contradict it. `recipe` ("module:function") replaces the defaults, and the
     sizes where weights do not state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and
@@ -97,7 +99,8 @@ def load(
     and for a device that is not there.
     """
     machine = choose_machine(device, dtype)
-    name = resolve(os.path.expanduser(os.fspath(model)))
+    experts = _experts(model) if isinstance(model, Mapping) else None
+    name = str(experts) if isinstance(model, Mapping) else resolve(os.path.expanduser(os.fspath(model)))
     chosen = None if recipe is None else find(recipe)
     if variant is not None and variant not in RELEASED:
         raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}", code="unknown_variant")
@@ -110,7 +113,7 @@ def load(
     )
     files = [(Path(os.path.expanduser(file)), strength) for file, strength in loras]
     apply_loras = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
-    adapter, apply_additions = _adapter(name, reader), with_additions
+    adapter, apply_additions = None if experts else _adapter(name, reader), with_additions
     if adapter is not None:
         chosen = chosen or trusted(adapter.path, adapter.claims.recipe)
         name, apply_additions = _base(adapter), partial(with_adapter, file=adapter)
@@ -123,7 +126,9 @@ def load(
         keep_packed=keep_packed,
         reader=reader,
     )
-    if name in EMBEDDED:
+    if experts is not None:
+        made, parts = released(experts, variant=variant)
+    elif name in EMBEDDED:
         made, parts = _own(ASSETS / name, chosen, overrides, apply_additions, apply_loras, reader)
     elif name in RELEASED:
         with _fetched_again(name):
@@ -229,6 +234,13 @@ def _existing(place: PathLike | None) -> Path | None:
     return snapshot_at(Path(there))
 
 
+def _experts(given: Mapping[str, PathLike]) -> ExpertPaths:
+    paths = expert_paths(given)
+    for place in paths.by_noise().values():
+        _existing(place)
+    return paths
+
+
 def _own(
     folder: Path,
     recipe: Recipe | None,
@@ -254,7 +266,7 @@ def _own(
 
 
 def _released(
-    path: Path,
+    path: Path | ExpertPaths,
     *,
     recipe: Recipe | None,
     overrides: Overrides,
@@ -265,14 +277,17 @@ def _released(
     reader: HeaderReader,
 ) -> tuple[Recipe, Parts]:
     released = None if variant is None else released_for(variant)
-    weights = None if released is None else released.name
+    weights = None if released is None else released.model
     block = None if recipe is None else recipe.transformers[0].block
     parts = released_parts(
         path, overrides, variant=weights, named=recipe is not None, keep_packed=keep_packed, block=block, reader=reader
     )
     assert parts.family is not None, "a family is detected in all weights without a manifest"
-    made = recipe or RELEASED[variant or one_model(path, parts.models, family=parts.family)]()
+    made = recipe or RELEASED[variant or parts.model]()
+    _check_number(path, made, parts.transformer_specs)
     _check_doors(path, made, parts.transformer_specs[0])
+    if isinstance(path, Path):
+        parts = replace(parts, notes=(*parts.notes, *_stated_otherwise(path, made)))
     made = replace(
         made,
         transformers=parts.transformer_specs,
@@ -284,7 +299,29 @@ def _released(
     return made, replace(parts, fingerprint=cache(parts.fingerprint))
 
 
-def _check_doors(path: Path, recipe: Recipe, held: DiTSpec) -> None:
+def _stated_otherwise(folder: Path, recipe: Recipe) -> Iterator[str]:
+    """Yield a note for each setting of a diffusers folder that is not the recipe's, which is taken."""
+    stated, shift = stated_settings(folder), recipe.shift
+    shifts = (shift.small, shift.large) if isinstance(shift, BySize) else (shift,)
+    if stated.flow_shift not in (None, *shifts):
+        own = " or ".join(f"{value:g}" for value in shifts)
+        yield f"its scheduler has flow_shift {stated.flow_shift:g}; the shift is that of the recipe, {own}"
+    if recipe.boundaries and stated.boundary_ratio not in (None, *recipe.boundaries):
+        own = ", ".join(f"{value:g}" for value in recipe.boundaries)
+        yield f"its boundary_ratio is {stated.boundary_ratio:g}; the boundary is that of the recipe, {own}"
+
+
+def _check_number(path: object, recipe: Recipe, held: tuple[DiTSpec, ...]) -> None:
+    """Raise WeightsError when the recipe describes more or fewer transformers."""
+    if len(held) != len(recipe.transformers):
+        raise WeightsError(
+            f"number of transformers: {len(held)} in {path}, {len(recipe.transformers)} in the recipe {recipe.name}; "
+            "leave out --recipe, or derive it from the one for these weights",
+            code="recipe_contradicts_weights",
+        )
+
+
+def _check_doors(path: object, recipe: Recipe, held: DiTSpec) -> None:
     """Raises WeightsError when the recipe's inputs would not fill what these weights read beside the text."""
     if list(_doors(recipe.transformers[0])) != list(_doors(held)):
         found, wanted = (", ".join(_doors(spec)) or "text alone" for spec in (held, recipe.transformers[0]))

@@ -1,0 +1,166 @@
+"""The transformers of a model, settled: one, or two experts, which no structure tells apart.
+
+The one for high and the one for low noise are told by how they are given, by folder, by the name of the file, by its
+metadata, in this order; where none does, they are asked for and never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kinoform.checkpoints.reader import HeaderReader
+from kinoform.errors import UsageError, WeightsError
+from kinoform.families import released_models
+from kinoform.families.released import TWO_FILES, expert_missing, noise_named, one_model
+from kinoform.loading.sources import Opening, PartFile
+
+NOISES = ("high", "low")
+
+LISTED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertPaths:
+    """Files or folders of two experts, by the noise that each is for."""
+
+    high: Path
+    low: Path
+
+    def __str__(self) -> str:
+        return f"{self.high} and {self.low}"
+
+    def by_noise(self) -> dict[str, Path]:
+        """Return them by the noise, the high one first."""
+        return {"high": self.high, "low": self.low}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Transformers of a model, that of the highest noise first, and its name: "" where only a recipe tells it."""
+
+    files: tuple[PartFile, ...]
+    model: str
+
+
+def expert_paths(given: Mapping[str, str | os.PathLike[str]]) -> ExpertPaths:
+    """Check two experts that are given by their noise. Raises UsageError unless they are one high and one low file."""
+    if unknown := [name for name in given if name not in NOISES]:
+        raise UsageError(
+            f"there is no expert {str(unknown[0])[:40]!r}; give {TWO_FILES}",
+            code="unknown_expert",
+        )
+    if len(given) != len(NOISES):
+        held = next(iter(given), "")
+        other = next(noise for noise in NOISES if noise not in given)
+        raise UsageError(
+            f"the expert for {held or other} noise is {'given alone' if held else 'missing'}; give the one for "
+            f"{other} noise too, as {TWO_FILES}",
+            code="expert_missing",
+        )
+    high, low = (Path(os.path.expanduser(given[noise])) for noise in NOISES)
+    if high.exists() and low.exists() and high.samefile(low):
+        raise UsageError(
+            f"{high} is given for high and for low noise; give two files, as {TWO_FILES}", code="experts_same_file"
+        )
+    return ExpertPaths(high=high, low=low)
+
+
+def pair_in(folder: Path, files: list[Path], reader: HeaderReader) -> ExpertPaths | None:
+    """The two experts among the transformers of a folder, by their names and metadata; None where those tell of none.
+
+    Raises WeightsError for two that are both for high, or both for low noise.
+    """
+    if len(files) != len(NOISES):
+        return None
+    told = {file: noise_named(file, reader.read(file).metadata) for file in files}
+    by_noise = {noise: [file for file in files if told[file] == noise] for noise in NOISES}
+    for noise, held in by_noise.items():
+        if len(held) > 1:
+            names = " and ".join(file.name for file in held[:LISTED])
+            raise WeightsError(
+                f"{folder} holds {len(held)} experts for {noise} noise, {names}; give one for each as {TWO_FILES}",
+                code="weights_ambiguous",
+            )
+    return ExpertPaths(high=by_noise["high"][0], low=by_noise["low"][0]) if all(by_noise.values()) else None
+
+
+def settled(place: object, transformers: Mapping[str, PartFile], opening: Opening, *, whole: bool) -> Settled:
+    """The transformers of a model, by the noise that they are given for, of which one model is left; see `one_model`.
+
+    One transformer stands under "". Comes before other parts are looked for, so that what cannot work is not asked for
+    more. Raises WeightsError where names and structure do not allow one model, or two experts are not of one.
+    """
+    files = tuple(transformers.values())
+    first, variant = files[0], opening.variant or ""
+    assert first.family is not None, "parts of kinoform's own are described by a recipe"
+    if experts := len(files) > 1:
+        _check_pair(transformers, named=bool(variant))
+    elif pairs := [model for model in released_models() if model.noise and variant in (model.model, model.name)]:
+        noise = noise_named(first.files.files[0], first.files.metadata)
+        raise expert_missing(place, pairs[0].model, noise=noise)
+    if opening.named or variant:
+        return Settled(files=files, model=variant)
+    model = one_model(
+        place,
+        _common(transformers) if experts else first.models,
+        family=first.family,
+        doubt=next((file.identity.doubt for file in files if file.identity and file.identity.doubt), ""),
+        whole=whole,
+        experts=experts,
+    )
+    chosen = (_chosen(file, f"{model}-{noise}" if experts else model) for noise, file in transformers.items())
+    return Settled(files=tuple(chosen), model=model)
+
+
+def _check_pair(transformers: Mapping[str, PartFile], *, named: bool) -> None:
+    """Check that two experts are built alike, and that no name says that they are swapped; `named`: it is not heard."""
+    high, low = transformers.values()
+    paths = [file.files.shown for file in (high, low)]
+    for noise, file in transformers.items():
+        told = noise_named(file.files.files[0], file.files.metadata)
+        if told not in ("", noise) and not named:
+            raise WeightsError(
+                f"{file.files.shown} is given for {noise} noise, its name or metadata says {told}; give the two the "
+                "other way round, or say --variant if they are right as they are",
+                code="experts_swapped",
+            )
+    assert high.identity is not None and low.identity is not None
+    if high.family is not low.family:
+        kinds = [file.family.description if file.family else "another part" for file in (high, low)]
+        raise WeightsError(
+            f"{paths[0]} is {kinds[0]} and {paths[1]} is {kinds[1]}; give two experts of one model",
+            code="experts_differ",
+        )
+    for size, number in high.identity.sizes.items():
+        if (other := low.identity.sizes.get(size)) != number:
+            raise WeightsError(
+                f"{size} is {number} in {paths[0]} and {other} in {paths[1]}; give two experts of one model",
+                code="experts_differ",
+            )
+
+
+def _common(transformers: Mapping[str, PartFile]) -> tuple[str, ...]:
+    """The released files that the experts may be of the models that both allow. Raises WeightsError for none."""
+    known = {model.name: model.model for model in released_models()}
+    possible = [{known[name] for name in file.models} for file in transformers.values()]
+    shared = set.intersection(*possible)
+    if all(possible) and not shared:
+        names = [" or ".join(sorted(models)) for models in possible]
+        places = [file.files.shown for file in transformers.values()]
+        raise WeightsError(
+            f"{places[0]} is an expert of {names[0]}, {places[1]} of {names[1]}; give two experts of one model",
+            code="experts_differ",
+        )
+    return tuple(name for file in transformers.values() for name in file.models if known[name] in shared)
+
+
+def _chosen(file: PartFile, name: str) -> PartFile:
+    """The same, of which one released model is left; of no released size it is none."""
+    detected = file.detected
+    assert detected is not None
+    if not file.models:
+        return file
+    return replace(file, detected=replace(detected, identity=replace(detected.identity, chosen=name)))
