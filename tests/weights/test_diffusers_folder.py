@@ -161,12 +161,6 @@ def test_a_folder_of_nothing_known_says_what_is_wanted(folder: Path, tmp_path: P
         released_parts(two)
 
 
-def test_two_experts_are_refused(folder: Path) -> None:
-    (folder / "transformer_2").mkdir()
-    with refused("weights_unsupported_model"):
-        released_parts(folder)
-
-
 def test_a_missing_part_is_named(folder: Path) -> None:
     for name, code in (
         ("transformer/config.json", "config_missing"),

@@ -124,7 +124,7 @@ def test_one_expert_alone_is_refused(layout: str, noise: str, tmp_path: Path) ->
     names = {"official": ("high_noise_model", "low_noise_model"), "diffusers": ("transformer", "transformer_2")}
     gone = names[layout][list(SEEDS).index(noise)]
     (folder / gone).rename(tmp_path / "away")
-    with refused("expert_missing", f"{noise} noise"):
+    with refused("expert_alone", f"{noise} noise"):
         load(folder, device="cpu")
     with refused("expert_missing", f"{noise} noise"):
         load({next(other for other in SEEDS if other != noise): folder}, device="cpu")
@@ -142,7 +142,7 @@ def test_pairs_that_are_none_are_refused(tmp_path: Path) -> None:
         load({"high": high, "low": comfy_files(images, "i2v")["low"]}, device="cpu")
     with refused("variant_contradicts_weights"):
         load({"high": high, "low": low}, variant="t2v-14b", device="cpu")
-    with refused("expert_missing"):
+    with refused("expert_alone"):
         load(high, variant="t2v-a14b", device="cpu")
     with refused("recipe_contradicts_weights"):
         load({"high": high, "low": low}, recipe="kinoform.recipes.wan21:t2v_14b", device="cpu")
@@ -160,5 +160,5 @@ def test_pairs_that_are_none_are_refused(tmp_path: Path) -> None:
 def test_an_expert_of_released_size_alone_is_refused_before_its_other_parts_are_asked_for(tmp_path: Path) -> None:
     folder = write_expert_folder(tmp_path / "model", "comfy", "i2v")
     file = comfy_files(folder, "i2v")["high"]
-    with refused("expert_missing", "i2v-a14b"):
+    with refused("expert_alone", "i2v-a14b"):
         released_parts(file.rename(tmp_path / "x.safetensors"))

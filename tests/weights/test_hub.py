@@ -218,20 +218,42 @@ def test_a_fetched_model_is_loaded_by_its_id(hub: Hub, tmp_path: Path, monkeypat
     assert loaded.transformer_spec == expected.transformer_spec and loaded.fingerprint() == expected.fingerprint()
 
 
+BESIDE = {name: data for name, data in OFFICIAL.items() if not name.startswith(("config", "diffusion", "models_clip"))}
 EXPERTS = {
-    "official": {"high_noise_model/config.json": b"{}", "high_noise_model/diffusion_pytorch_model.safetensors": LARGE,
-                 "low_noise_model/config.json": b"{}", "low_noise_model/diffusion_pytorch_model.safetensors": LARGE},
-    "official, one of them": OFFICIAL | {"low_noise_model/diffusion_pytorch_model.safetensors": LARGE},
+    "official": BESIDE | {f"{noise}_noise_model/{name}": LARGE for noise in ("high", "low") for name in (
+                    "config.json", "diffusion_pytorch_model.safetensors.index.json",
+                    "diffusion_pytorch_model-00001-of-00002.safetensors",
+                    "diffusion_pytorch_model-00002-of-00002.safetensors")},
     "diffusers": DIFFUSERS | {"transformer_2/config.json": b"{}",
                               "transformer_2/diffusion_pytorch_model.safetensors": LARGE},
-    "TI2V-5B": {name: data for name, data in OFFICIAL.items() if "VAE" not in name} | {"Wan2.2_VAE.pth": LARGE},
+    "official, of TI2V-5B": {name: data for name, data in OFFICIAL.items() if "VAE" not in name}
+                            | {"Wan2.2_VAE.pth": LARGE},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPERTS)
-def test_models_of_which_half_would_be_fetched_are_refused_before_the_first_byte(name: str, hub: Hub) -> None:
+def test_models_of_wan_22_are_fetched_whole(name: str, hub: Hub) -> None:
     hub.files = EXPERTS[name] | NEEDLESS
-    with refused("weights_unsupported_model"):
+    assert {item.name for item in listing(ID).files} == EXPERTS[name].keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("official", "low_noise_model/"),
+        ("official", "high_noise_model/diffusion_pytorch_model-00002"),
+        ("official", "high_noise_model/diffusion_pytorch_model-"),
+        ("official", "models_t5"),
+        ("diffusers", "transformer_2/diffusion"),
+        ("diffusers", "transformer/diffusion"),
+    ],
+)
+def test_models_of_which_half_would_be_fetched_are_refused_before_the_first_byte(
+    name: str, lost: str, hub: Hub
+) -> None:
+    needless = {name: data for name, data in NEEDLESS.items() if not name.startswith("transformer")}
+    hub.files = {name: data for name, data in (EXPERTS[name] | needless).items() if not name.startswith(lost)}
+    with refused("download_incomplete"):
         listing(ID)
     wanted = next(name for name in hub.files if name.endswith(".safetensors"))
     assert listing(ID, only=[wanted]).bytes == len(LARGE), "what is named is fetched all the same"
@@ -243,7 +265,7 @@ def test_settings_that_tell_of_a_second_expert_end_it_before_the_first_weight(
     told: dict[str, object], hub: Hub, tmp_path: Path
 ) -> None:
     hub.files = DIFFUSERS | {"model_index.json": json.dumps(told).encode()}
-    with refused("weights_unsupported_model"):
+    with refused("expert_alone"):
         fetch(listing(ID), tmp_path, silent)
     assert all(name.endswith(".json") for _, name, _ in hub.asked)
 

@@ -204,7 +204,7 @@ def test_parts_of_another_model_are_refused(folder: Path) -> None:
 
 def test_folders_of_other_layouts_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "high_noise_model").mkdir()
-    with refused_briefly("weights_unsupported_model", str(tmp_path)):
+    with refused_briefly("expert_alone", str(tmp_path)):
         released_parts(tmp_path)
     (tmp_path / "high_noise_model").rmdir()
     (tmp_path / "model_index.json").write_text("{}")

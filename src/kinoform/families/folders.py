@@ -105,7 +105,7 @@ def _both(folder: Path, experts: dict[str, Path]) -> dict[str, Path]:
             raise WeightsError(
                 f"{folder} is a model of two experts without {place.name}/, the one for {noise} noise; fetch it, or "
                 "give both by themselves: --model high=FILE --model low=FILE",
-                code="expert_missing",
+                code="expert_alone",
             )
     return experts
 

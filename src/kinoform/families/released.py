@@ -194,7 +194,7 @@ def one_model(
     kin = [model for model in family.released if model.recipes and bool(model.noise) is experts]
     if not experts and all(model.noise for model in held or family.released):
         names = dict.fromkeys(model.model for model in held or family.released)
-        raise expert_missing(place, *names, noise=held[0].noise if len(held) == 1 else "")
+        raise expert_alone(place, *names, noise=held[0].noise if len(held) == 1 else "")
     if not kin:
         kind = "two experts" if experts else "one transformer"
         raise WeightsError(
@@ -224,14 +224,14 @@ def one_model(
     return names[0] if names else kin[0].model
 
 
-def expert_missing(place: object, *models: str, noise: str = "") -> WeightsError:
+def expert_alone(place: object, *models: str, noise: str = "") -> WeightsError:
     """The refusal of one expert alone; `noise` is that which it is for, where that is known."""
     other = {"high": "low", "low": "high"}.get(noise)
     which = f"the expert for {noise} noise" if noise else "one of the two experts"
     lacking = f"that for {other} noise" if other else "the other"
     return WeightsError(
         f"{place} is {which} of {' or '.join(models)} alone, and {lacking} is missing; give both as {TWO_FILES}",
-        code="expert_missing",
+        code="expert_alone",
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families import released_models
-from kinoform.families.released import TWO_FILES, expert_missing, noise_named, one_model
+from kinoform.families.released import TWO_FILES, expert_alone, noise_named, one_model
 from kinoform.loading.sources import Opening, PartFile
 
 NOISES = ("high", "low")
@@ -100,7 +100,7 @@ def settled(place: object, transformers: Mapping[str, PartFile], opening: Openin
         _check_pair(transformers, named=bool(variant))
     elif pairs := [model for model in released_models() if model.noise and variant in (model.model, model.name)]:
         noise = noise_named(first.files.files[0], first.files.metadata)
-        raise expert_missing(place, pairs[0].model, noise=noise)
+        raise expert_alone(place, pairs[0].model, noise=noise)
     if opening.named or variant:
         return Settled(files=files, model=variant)
     model = one_model(

@@ -52,7 +52,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 INCOMPLETE = ("weights_missing", "weights_incomplete", "part_missing", "tokenizer_missing", "config_missing",
-              "model_missing")  # fmt: skip
+              "model_missing", "expert_alone")  # fmt: skip
 """Codes of what a download that broke off leaves behind."""
 
 PathLike = str | os.PathLike[str]
