@@ -155,6 +155,7 @@ if TYPE_CHECKING:
     from kinoform.recipes.wan21 import vace_14b as vace_14b
     from kinoform.recipes.wan22 import i2v_a14b as i2v_a14b
     from kinoform.recipes.wan22 import t2v_a14b as t2v_a14b
+    from kinoform.recipes.wan22 import ti2v_5b as ti2v_5b
     from kinoform.recipes.wan22 import vace_a14b as vace_a14b
     from kinoform.solvers.base import Solver as Solver
     from kinoform.solvers.base import State as State
@@ -228,7 +229,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.loading.additions": "Additions CopiesWeights",
         "kinoform.loading.parts": "Parts",
         "kinoform.recipes.wan21": "t2v_1_3b t2v_14b t2i_14b i2v_14b_480p i2v_14b_720p flf2v_14b vace_1_3b vace_14b",
-        "kinoform.recipes.wan22": "t2v_a14b i2v_a14b vace_a14b",
+        "kinoform.recipes.wan22": "t2v_a14b i2v_a14b ti2v_5b vace_a14b",
         "kinoform.pipelines.pipeline": "Pipeline",
         "kinoform.pipelines.request": "Request",
         "kinoform.pipelines.generate": "Progress Machine",

@@ -148,7 +148,7 @@ DAMAGES = {
     "no tokenizer": (lambda folder: shutil.rmtree(folder / "google"), "tokenizer_missing", ["tokenizer"]),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config_missing", ["config.json"]),
     "i2v": (configured(model_type="i2v"), "config_contradicts_weights", ["'i2v'"]),
-    "ti2v": (configured(model_type="ti2v"), "config_unsupported", ["ti2v", "t2v, i2v, flf2v, vace"]),
+    "s2v": (configured(model_type="s2v"), "config_unsupported", ["s2v", "t2v, i2v, flf2v, vace, ti2v"]),
     "vace": (configured(model_type="vace"), "config_unsupported", ["VaceWanModel"]),
     "other layers": (configured(num_layers=5), "config_contradicts_weights", ["config.json", "num_layers"]),
 }

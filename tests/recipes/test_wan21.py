@@ -85,7 +85,7 @@ def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_ima
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:
-    assert takers(FRAMES) == ("mini:frames", "i2v-14b-480p", "i2v-14b-720p", "flf2v-14b", "i2v-a14b")
+    assert takers(FRAMES) == ("mini:frames", "i2v-14b-480p", "i2v-14b-720p", "flf2v-14b", "i2v-a14b", "ti2v-5b")
     assert takers(CONTEXT_SCALE) == ("mini:vace", "vace-1.3b", "vace-14b", "vace-a14b")
     assert all(takers(item) for item in STANDARD_INPUTS)
 

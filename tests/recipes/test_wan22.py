@@ -11,6 +11,7 @@ from kinoform.solvers.by_expert import of_expert
 DEFAULTS = {
     "t2v-a14b": (1280, 720, 81, 16.0, 40, 12.0, (0.875,), (4.0, 3.0)),
     "i2v-a14b": (1280, 720, 81, 16.0, 40, 5.0, (0.9,), (3.5, 3.5)),
+    "ti2v-5b": (1280, 704, 121, 24.0, 50, 5.0, (), (5.0,)),
     "vace-a14b": (1280, 720, 81, 16.0, 50, 12.0, (0.875,), (5.0, 5.0)),
 }
 """Width, height, frames, frames per second, steps, shift, boundaries, and the guidance of each transformer."""

@@ -25,6 +25,7 @@ VARIANTS = (
     "vace-14b",
     "t2v-a14b",
     "i2v-a14b",
+    "ti2v-5b",
     "vace-a14b",
 )
 ADAPTERS = ("mini:frames", "mini:vace", "mini:reference")

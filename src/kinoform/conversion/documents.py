@@ -7,7 +7,6 @@ from kinoform.conversion.model_contents import Part
 from kinoform.families import released_models
 from kinoform.families.family import Family
 from kinoform.families.transformer import MADE_FOR
-from kinoform.families.wan21 import VACE
 from kinoform.models.tokenizer import END, PAD, UNKNOWN
 from kinoform.models.vision import MEAN, STD, VisionSpec
 
@@ -66,7 +65,7 @@ def pipeline(tokenizer: str, family: Family, transformer: str, *, image: bool) -
         "_class_name": family.pipelines[0],
         "_diffusers_version": MADE_FOR,
         "boundary_ratio": None,
-        **({} if family is VACE else {"expand_timesteps": False}),
+        **family.index,
         **(seeing if image else {}),
         "scheduler": ["diffusers", "UniPCMultistepScheduler"],
         "text_encoder": ["transformers", "UMT5EncoderModel"],

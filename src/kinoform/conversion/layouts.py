@@ -23,13 +23,13 @@ from kinoform.conversion.documents import (
 from kinoform.conversion.factorized import factorized
 from kinoform.conversion.model_contents import ModelContents, Part, TokenizerParts
 from kinoform.errors import UsageError, nearest
-from kinoform.families.family import IMAGE_ENCODER, TRANSFORMER, Dialect, Family
+from kinoform.families.family import CODEC, IMAGE_ENCODER, TEXT_ENCODER, TRANSFORMER, Dialect, Family
 from kinoform.families.folders import CONFIG, DIFFUSERS_TOKENIZER, INDEX, OFFICIAL_TOKENIZER
 from kinoform.families.identify import VOCABULARY
 from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
 from kinoform.families.transformer import text_length
 from kinoform.loading import own
-from kinoform.loading.folders import DIFFUSERS_FOLDERS, OFFICIAL_STEMS
+from kinoform.loading.folders import DIFFUSERS_FOLDERS
 from kinoform.models.tokenizer import JSON_FILE, SENTENCEPIECE_FILE
 
 COMFY_DTYPES = {
@@ -116,9 +116,11 @@ def _official_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoin
     return Layout(
         weights=(
             WeightFile(path=Path(STEM), tensors=tensors["transformer"], shards=True),
-            WeightFile(path=Path(OFFICIAL_STEMS["text_encoder"]), tensors=tensors["text_encoder"]),
-            WeightFile(path=Path(OFFICIAL_STEMS["codec"]), tensors=tensors["codec"]),
-            *_tower(Path(OFFICIAL_STEMS[IMAGE_ENCODER]), tensors),
+            *(
+                WeightFile(path=_file(part, "official"), tensors=tensors[name])
+                for name, part in contents.parts.items()
+                if name != TRANSFORMER
+            ),
         ),
         documents={Path(CONFIG): transformer.document("official")},
         copies=copies,
@@ -189,12 +191,22 @@ def _comfy_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, 
     return Layout(
         weights=(
             _comfy_file("diffusion_models", transformer, tensors["transformer"]),
-            _comfy_file("text_encoders", "umt5_xxl", text),
-            WeightFile(path=Path("vae", "wan_2.1_vae"), tensors=tensors["codec"]),
-            *_tower(Path("clip_vision", "clip_vision_h"), tensors),
+            _comfy_file("text_encoders", _file(contents.parts[TEXT_ENCODER], "comfy").name, text),
+            WeightFile(path=Path("vae") / _file(contents.parts[CODEC], "comfy"), tensors=tensors[CODEC]),
+            *(
+                WeightFile(path=Path("clip_vision") / _file(part, "comfy"), tensors=tensors[name])
+                for name, part in contents.parts.items()
+                if name == IMAGE_ENCODER
+            ),
         ),
         copies=copies,
     )
+
+
+def _file(part: Part, layout: str) -> Path:
+    """The file of a part beside the transformer, without suffix."""
+    assert part.family is not None, "only parts of released families have files of other programs"
+    return Path(part.family.files[layout])
 
 
 def _comfy_name(part: Part) -> str:

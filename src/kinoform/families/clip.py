@@ -285,6 +285,7 @@ CLIP = Family(
     ),
     spec=_spec,
     sizes=_sizes,
+    files={"official": "models_clip_open-clip-xlm-roberta-large-vit-huge-14", "comfy": "clip_vision_h"},
     unread=_unread,
     configs=(
         ConfigForm(

@@ -285,7 +285,9 @@ class Family:
     config.json tells as further arguments; `sizes` are those that `kinoform inspect` shows. `unread` are shell
     patterns, by own names, of tensors that no model reads. `model_type` is what the official config.json calls a
     transformer, `saved_by` its class there, `pipelines` the classes of diffusers with such a transformer, the one that
-    is written first; `channels` are those that a transformer reads and makes.
+    is written first, and `index` what their model_index.json says of it besides. `channels` are those that a
+    transformer or a codec reads and makes. `files` are the names, without suffix, that the file of another part has in
+    the folders of a layout: official, comfy.
     """
 
     name: str
@@ -302,7 +304,9 @@ class Family:
     model_type: str = ""
     saved_by: str = "WanModel"
     pipelines: tuple[str, ...] = ()
+    index: Mapping[str, object] = field(default_factory=lambda: {"expand_timesteps": False})
     channels: tuple[int, int] = (0, 0)
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def supported(self) -> bool:

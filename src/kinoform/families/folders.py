@@ -70,14 +70,9 @@ def stated_settings(folder: Path) -> StatedSettings:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder is not of half a model, nor of one that kinoform makes no videos with. Raises WeightsError.
-
-    Its settings and the names of its folders are enough.
-    """
+    """Check, by its settings and the names of its folders, that a folder is not of half a model. Raises WeightsError."""
     official_transformers(folder)
     diffusers_transformers(folder)
-    if settings_in(folder / INDEX).get("expand_timesteps") is True:
-        raise _unsupported(folder, "the TI2V-5B model of Wan 2.2")
 
 
 def official_transformers(folder: Path) -> dict[str, Path]:

@@ -237,7 +237,8 @@ def expert_alone(place: object, *models: str, noise: str = "") -> WeightsError:
 
 def model_types() -> tuple[str, ...]:
     """The tasks of the transformers that kinoform makes videos with, as the official config.json calls them."""
-    return tuple(family.model_type for family in FAMILIES if family.part == TRANSFORMER and family.supported)
+    kinds = (family.model_type for family in FAMILIES if family.part == TRANSFORMER and family.supported)
+    return tuple(dict.fromkeys(kinds))
 
 
 def _folder_name(folder: Path) -> str:

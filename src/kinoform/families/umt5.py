@@ -212,6 +212,7 @@ UMT5 = Family(
     ),
     spec=_spec,
     sizes=_sizes,
+    files={"official": "models_t5_umt5-xxl-enc-bf16", "comfy": "umt5_xxl"},
     configs=(
         ConfigForm(
             dialect="huggingface",

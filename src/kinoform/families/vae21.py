@@ -244,6 +244,8 @@ VAE21 = Family(
     ),
     spec=_spec,
     sizes=_sizes,
+    channels=(3, 16),
+    files={"official": "Wan2.1_VAE", "comfy": "wan_2.1_vae"},
     fits=lambda shapes: not shapes.has("shortcut."),
     configs=(
         ConfigForm(

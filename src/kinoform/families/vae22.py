@@ -171,6 +171,8 @@ VAE22 = Family(
     ),
     spec=_spec,
     sizes=_sizes,
+    channels=(3, 48),
+    files={"official": "Wan2.2_VAE", "comfy": "wan2.2_vae"},
     configs=(
         ConfigForm(
             dialect="diffusers",

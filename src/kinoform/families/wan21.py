@@ -64,6 +64,7 @@ VACE = transformer_family(
     saved_by="VaceWanModel",
     class_name="WanVACETransformer3DModel",
     pipelines=("WanVACEPipeline",),
+    index={},
     released=(
         _small(name="vace-1.3b", hub="Wan-AI/Wan2.1-VACE-1.3B", recipes=("vace-1.3b",), shift=16.0, base="t2v-1.3b"),
         _large(name="vace-14b", hub="Wan-AI/Wan2.1-VACE-14B", recipes=("vace-14b",), shift=16.0, base="t2v-14b"),

@@ -1,4 +1,4 @@
-"""The transformers of Wan 2.2 that are built unlike those of Wan 2.1: recognised, and converted; no videos yet.
+"""The transformers of Wan 2.2 that are built unlike those of Wan 2.1.
 
 The experts of T2V-A14B have the structure of T2V-14B, and stand with it in wan21.py.
 """
@@ -31,5 +31,16 @@ TEXT_IMAGE_TO_VIDEO = transformer_family(
     description="the TI2V-5B transformer of Wan 2.2",
     channels=(48, 48),
     model_type="ti2v",
-    released=(Released(name="ti2v-5b", dim=3072, layers=30, version="2.2"),),
+    pipelines=("WanPipeline", "WanImageToVideoPipeline"),
+    index={"expand_timesteps": True},
+    released=(
+        Released(
+            name="ti2v-5b",
+            dim=3072,
+            layers=30,
+            hub="Wan-AI/Wan2.2-TI2V-5B",
+            recipes=("ti2v-5b",),
+            version="2.2",
+        ),
+    ),
 )

@@ -19,22 +19,17 @@ from kinoform.families.folders import (
 from kinoform.families.released import model_types
 from kinoform.loading.detect import detect_part
 from kinoform.loading.experts import settled
-from kinoform.loading.sources import FoundModel, Opening, PartFile
+from kinoform.loading.sources import FoundModel, OpenedPart, Opening, PartFile
 from kinoform.loading.tokenizer_file import tokenizer_at
+from kinoform.models.dit import DiTSpec
 
-OFFICIAL_STEMS = {
-    "text_encoder": "models_t5_umt5-xxl-enc-bf16",
-    "codec": "Wan2.1_VAE",
-    "image_encoder": "models_clip_open-clip-xlm-roberta-large-vit-huge-14",
-}
-CODEC_22 = "Wan2.2_VAE.pth"
 DIFFUSERS_FOLDERS = {
     "transformer": "transformer",
     "text_encoder": "text_encoder",
     "codec": "vae",
     "image_encoder": "image_encoder",
 }
-"""Files of the official folder, and folders of diffusers, by the part that they hold."""
+"""Folders of diffusers, by the part that they hold."""
 
 
 def find_official(folder: Path, opening: Opening) -> FoundModel:
@@ -49,7 +44,7 @@ def find_official(folder: Path, opening: Opening) -> FoundModel:
         path=folder,
         transformers=model.files,
         model=model.model,
-        part=lambda part, transformer: detect_part(_official_file(folder, part), part, opening),
+        part=lambda part, transformer: detect_part(_official_file(folder, part, transformer), part, opening),
         tokenizer=lambda text: tokenizer_at(folder / OFFICIAL_TOKENIZER, opening.reader),
     )
 
@@ -110,17 +105,25 @@ def _article(kind: object) -> str:
     return f"a{'n' if str(kind)[:1].lower() in 'aeio' else ''} {str(kind)[:40]}" if kind else "an unnamed kind of"
 
 
-def _official_file(folder: Path, part: str) -> Path:
-    """The file of a part beside the transformer."""
-    stem = folder / OFFICIAL_STEMS[part]
-    for suffix in (".safetensors", ".pth"):
-        if (file := stem.with_name(stem.name + suffix)).is_file():
-            return file
-    if part == "codec" and (folder / CODEC_22).is_file():
+def _official_file(folder: Path, part: str, transformer: OpenedPart[DiTSpec]) -> Path:
+    """The file of a part beside the transformer; a codec's is that which makes the latents of this transformer."""
+    families = [family for family in FAMILIES if family.part == part and "official" in family.files]
+    found = {family: file for family in families if (file := _stored(folder / family.files["official"])) is not None}
+    wanted = next((each for each in families if each.channels[1] in (0, transformer.spec.out_channels)), families[0])
+    if wanted in found:
+        return found[wanted]
+    name = f"{wanted.files['official']}.pth"
+    for other, file in found.items():
         raise WeightsError(
-            f"{folder / CODEC_22} is the autoencoder of Wan 2.2 TI2V; Wan 2.1 needs {OFFICIAL_STEMS[part]}.pth",
+            f"{file} is {other.description}; this transformer needs {wanted.description}, {name}",
             code="weights_wrong_model",
         )
     raise WeightsError(
-        f"{stem}.pth does not exist; fetch it, or copy it there (.safetensors will do)", code="weights_missing"
+        f"{folder / name} does not exist; fetch it, or copy it there (.safetensors will do)", code="weights_missing"
     )
+
+
+def _stored(stem: Path) -> Path | None:
+    """The file of this name that is there, with either suffix."""
+    files = (stem.with_name(stem.name + suffix) for suffix in (".safetensors", ".pth"))
+    return next((file for file in files if file.is_file()), None)

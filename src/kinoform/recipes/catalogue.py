@@ -25,7 +25,7 @@ from kinoform.recipes.wan21 import (
     vace_1_3b,
     vace_14b,
 )
-from kinoform.recipes.wan22 import i2v_a14b, t2v_a14b, vace_a14b
+from kinoform.recipes.wan22 import i2v_a14b, t2v_a14b, ti2v_5b, vace_a14b
 
 EMBEDDED = {
     "mini": "kinoform.mini.recipe:mini",
@@ -53,6 +53,7 @@ RELEASED = {
     "vace-14b": vace_14b,
     "t2v-a14b": t2v_a14b,
     "i2v-a14b": i2v_a14b,
+    "ti2v-5b": ti2v_5b,
     "vace-a14b": vace_a14b,
 }
 ASSETS = Path(__file__).parents[1] / "assets"

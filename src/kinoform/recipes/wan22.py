@@ -2,7 +2,11 @@
 
 from dataclasses import replace
 
+from kinoform.conditions.first_frame import FirstFrame
 from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.video_to_video import StartVideo
+from kinoform.models.dit import DiTSpec
+from kinoform.models.vae22 import VAE22Spec
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import LARGE, MASK_AND_LATENTS, NEGATIVE, t2v_14b, vace_14b
 
@@ -44,6 +48,24 @@ def i2v_a14b() -> Recipe:
         width=1280,
         height=720,
         conditioners=(KnownFrames(),),
+    )
+
+
+def ti2v_5b() -> Recipe:
+    """Return the recipe of TI2V-5B: from words alone, or from a first frame in nearly its proportions.
+
+    1280x704 (or 704x1280), 121 frames at 24 fps, 50 steps of UniPC, shift 5, guidance 5; one transformer.
+    """
+    return Recipe(
+        name="ti2v-5b",
+        transformers=(DiTSpec(dim=3072, ffn_dim=14336, heads=24, layers=30, in_channels=48, out_channels=48),),
+        codec=VAE22Spec(),
+        negative_prompt=NEGATIVE,
+        width=1280,
+        height=704,
+        num_frames=121,
+        fps=24.0,
+        conditioners=(FirstFrame(), StartVideo()),
     )
 
 
