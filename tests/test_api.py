@@ -39,7 +39,7 @@ NAMES = {
         ContextReferences ContextSpec CopiesWeights
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec
         EMASpec EXACT_SIZE EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
-        FRAMES FactorizedBlock Field FileKind FitError FlagKind FlowEdit Full FullBlock
+        FRAMES FactorizedBlock Field FileKind FirstFrame FitError FlagKind FlowEdit Full FullBlock
         Grid Guidance
         Heads
         IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContextReferences
@@ -69,16 +69,16 @@ NAMES = {
         encode_video evaluate every_matrix
         flf2v_14b flow_matching_loss
         guided
-        i2v_14b_480p i2v_14b_720p initial_state input_tasks interval
+        i2v_14b_480p i2v_14b_720p i2v_a14b initial_state input_tasks interval
         latent_size layer_norm level_at
         merge merge_heads modulate
         no_matrix noised
         predict_velocity
         read_clip read_image read_mask read_metrics rms_norm
         sample save_adapter save_lora seeded set_strength split_heads stateful step_flops step_generator
-        t2i_14b t2v_14b t2v_1_3b
+        t2i_14b t2v_14b t2v_1_3b t2v_a14b ti2v_5b
         unipc_levels unmerge
-        vace_14b vace_1_3b velocity_at velocity_target
+        vace_14b vace_1_3b vace_a14b velocity_at velocity_target
     """,
     "kinoform.mini": """
         AutoencoderConfig

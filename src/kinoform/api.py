@@ -9,6 +9,7 @@ from kinoform.lazy import lazy_names
 
 if TYPE_CHECKING:
     from kinoform.conditions.clip_checks import clip_chunks as clip_chunks
+    from kinoform.conditions.first_frame import FirstFrame as FirstFrame
     from kinoform.conditions.image_tokens import ImageTokens as ImageTokens
     from kinoform.conditions.input_kinds import FileKind as FileKind
     from kinoform.conditions.input_kinds import FlagKind as FlagKind
@@ -255,6 +256,7 @@ PUBLIC: dict[str, dict[str, str]] = {
             "InpaintingConstraint EncodeCost Encoders EncoderSpecs VideoSize Units"
         ),
         "kinoform.conditions.video_to_video": "StartVideo",
+        "kinoform.conditions.first_frame": "FirstFrame",
         "kinoform.conditions.known_frames": "KnownFrames",
         "kinoform.conditions.image_tokens": "ImageTokens",
         "kinoform.conditions.vace": "Vace",

@@ -24,9 +24,9 @@ from tests.support.official_folder import write_official_folder
 
 ROOT = Path(__file__).parents[2]
 DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"
-RELEASED = {"t2v-1.3b": "t2v", "i2v-14b-480p": "i2v", "flf2v-14b": "flf2v", "vace-1.3b": "vace"}
+RELEASED = {"t2v-1.3b": "t2v", "i2v-14b-480p": "i2v", "flf2v-14b": "flf2v", "vace-1.3b": "vace", "ti2v-5b": "ti2v"}
 FEW = {"KINOFORM_STEPS": "2", "KINOFORM_DEVICE": "cpu"}
-SMALL = FEW | {"KINOFORM_SIZE": "48x32", "KINOFORM_FRAMES": "5"}
+SMALL = FEW | {"KINOFORM_SIZE": "64x64", "KINOFORM_FRAMES": "5"}
 SPEC = LoRASpec(patterns=("self_attention.*",), rank=2)
 
 

@@ -11,10 +11,12 @@ from kinoform.families.clip import HUGGINGFACE_NAMES, OFFICIAL_NAMES
 from kinoform.families.transformer_names import DIFFUSERS_NAMES as DIFFUSERS_DIT
 from kinoform.families.umt5 import HUGGINGFACE_NAMES as HUGGINGFACE_TEXT_ENCODER
 from kinoform.families.vae21 import diffusers_names
+from kinoform.families.vae22 import diffusers_names as diffusers_names_22
 from kinoform.models.tokenizer import build_word_tokenizer
 from tests.support.narrowing import some
 from tests.support.official_folder import (
     CODEC,
+    CODEC_22,
     TEXT,
     TRANSFORMER,
     TRANSFORMERS,
@@ -96,6 +98,19 @@ IMAGE_CONFIG = {
     "num_hidden_layers": VISION.layers,
     "patch_size": VISION.patch,
 }
+CONFIG_22 = CONFIGS["vae"] | {
+    "base_dim": CODEC_22.dim,
+    "decoder_base_dim": CODEC_22.decoder_dim,
+    "in_channels": 12,
+    "is_residual": True,
+    "latents_mean": list(CODEC_22.mean),
+    "latents_std": list(CODEC_22.std),
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "scale_factor_temporal": 4,
+    "z_dim": CODEC_22.channels,
+}
 PIPELINES = {"i2v": "WanImageToVideoPipeline", "flf2v": "WanImageToVideoPipeline", "vace": "WanVACEPipeline"}
 SHARED, EMBED = "shared.weight", "encoder.embed_tokens.weight"
 
@@ -106,12 +121,16 @@ def write_diffusers_folder(
     """`embeddings` are the names under which the text encoder's embedding is stored; `kind` as in TRANSFORMERS."""
     modules = tiny_modules(seed, TRANSFORMERS[kind])
     path.mkdir(parents=True)
-    (path / "model_index.json").write_text(json.dumps(INDEX | {"_class_name": PIPELINES.get(kind, "WanPipeline")}))
-    for part, config in {**CONFIGS, "transformer": transformer_config(kind)}.items():
+    wide = kind == "ti2v"
+    index = {"_class_name": PIPELINES.get(kind, "WanPipeline"), "expand_timesteps": wide}
+    (path / "model_index.json").write_text(json.dumps(INDEX | index))
+    configs = {**CONFIGS, "transformer": transformer_config(kind)} | ({"vae": CONFIG_22} if wide else {})
+    for part, config in configs.items():
         (path / part).mkdir()
         (path / part / "config.json").write_text(json.dumps(config))
     write_transformer(path / "transformer", official_tensors(modules.transformer, DIFFUSERS_DIT), shards=shards)
-    write_transformer(path / "vae", official_tensors(some(modules.autoencoder), diffusers_names()), shards=1)
+    names = diffusers_names_22() if wide else diffusers_names()
+    write_transformer(path / "vae", official_tensors(some(modules.autoencoder), names), shards=1)
     save_file(huggingface_text(seed, embeddings), path / "text_encoder" / "model.safetensors")
     if modules.image_encoder is not None:
         (path / "image_encoder").mkdir()
@@ -130,7 +149,7 @@ def huggingface_text(seed: int = 0, embeddings: tuple[str, ...] = (SHARED,)) -> 
 
 def transformer_config(kind: str) -> dict[str, object]:
     spec = TRANSFORMERS[kind]
-    config = CONFIGS["transformer"] | {"in_channels": spec.in_channels}
+    config = CONFIGS["transformer"] | {"in_channels": spec.in_channels, "out_channels": spec.out_channels}
     if kind == "vace":
         config |= {"_class_name": "WanVACETransformer3DModel", "vace_layers": [0, 2], "vace_in_channels": 96}
     if kind in ("i2v", "flf2v"):

@@ -12,6 +12,7 @@ from kinoform.families.names import Names
 from kinoform.families.transformer_names import OFFICIAL_NAMES as DIT
 from kinoform.families.umt5 import OFFICIAL_NAMES as TEXT_ENCODER
 from kinoform.families.vae21 import OFFICIAL_NAMES as VAE21
+from kinoform.families.vae22 import official_names as VAE22
 from kinoform.loading.own import Modules
 from kinoform.models import text
 from kinoform.models.context import ImageContext, TextContext
@@ -20,6 +21,7 @@ from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAESpec
+from kinoform.models.vae22 import VAE22Spec
 from kinoform.models.vision import VisionSpec
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import vace_1_3b
@@ -47,6 +49,7 @@ TEXT = TextSpec(vocab=3 + len(WORDS), dim=24, dim_attention=16, dim_ffn=40, head
                 length=ROWS)  # fmt: skip
 TRANSFORMER = DiTSpec(dim=24, ffn_dim=56, heads=2, layers=3, context=(TextContext(width=TEXT.dim, length=ROWS),))
 CODEC = VAESpec(dim=4)
+CODEC_22 = VAE22Spec(dim=4, decoder_dim=4)
 VISION = VisionSpec(image=28, dim=80, heads=1, layers=3, dim_ffn=320)
 
 
@@ -60,6 +63,7 @@ TRANSFORMERS = {
     "i2v": _seeing(0),
     "flf2v": _seeing(2 * VISION.tokens),
     "vace": replace(TRANSFORMER, branches=(VaceBlocks(layers=(0, 2)),)),
+    "ti2v": replace(TRANSFORMER, in_channels=48, out_channels=48),
 }
 """By the official `model_type`."""
 
@@ -81,7 +85,7 @@ CONFIG = {
 SINGLE = "diffusion_pytorch_model.safetensors"
 INDEX = f"{SINGLE}.index.json"
 TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
-CODEC_FILE = "Wan2.1_VAE.pth"
+CODEC_FILE, CODEC_22_FILE = "Wan2.1_VAE.pth", "Wan2.2_VAE.pth"
 IMAGE_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 
 
@@ -102,10 +106,15 @@ def tiny_modules(seed: int = 0, transformer: DiTSpec = TRANSFORMER) -> Modules:
     text.initialise(encoder, generator)
     return Modules(
         transformer=_filled(transformer.build(), generator),
-        autoencoder=_filled(CODEC.build(), generator),
+        autoencoder=_filled(codec_of(transformer).build(), generator),
         text_encoder=encoder.requires_grad_(False).eval(),
         image_encoder=tower_of(VISION, tower(seed)) if len(transformer.context) > 1 else None,
     )
+
+
+def codec_of(transformer: DiTSpec) -> VAESpec | VAE22Spec:
+    """The autoencoder whose latents a transformer makes."""
+    return CODEC if transformer.out_channels == CODEC.channels else CODEC_22
 
 
 def tower(seed: int = 0) -> dict[str, Tensor]:
@@ -117,7 +126,7 @@ def tower(seed: int = 0) -> dict[str, Tensor]:
 def official_config(kind: str) -> dict[str, object]:
     """config.json of one of TRANSFORMERS."""
     spec = TRANSFORMERS[kind]
-    config = CONFIG | {"model_type": kind, "in_dim": spec.in_channels}
+    config = CONFIG | {"model_type": kind, "in_dim": spec.in_channels, "out_dim": spec.out_channels}
     if kind == "vace":
         config |= {"_class_name": "VaceWanModel", "vace_layers": [0, 2], "vace_in_dim": 96}
     return config
@@ -134,7 +143,8 @@ def write_official_folder(path: Path, *, shards: int = 1, seed: int = 0, kind: s
     write_transformer(path, official_tensors(modules.transformer, DIT), shards=shards)
     encoder = official_tensors(modules.text_encoder, TEXT_ENCODER)
     torch.save({name: value.bfloat16() for name, value in encoder.items()}, path / TEXT_FILE)
-    torch.save(official_tensors(some(modules.autoencoder), VAE21), path / CODEC_FILE)
+    names, file = (VAE22(), CODEC_22_FILE) if kind == "ti2v" else (VAE21, CODEC_FILE)
+    torch.save(official_tensors(some(modules.autoencoder), names), path / file)
     if modules.image_encoder is not None:
         other = {"textual.norm.weight": torch.ones(6), "log_scale": torch.ones(())}
         torch.save({name: value.half() for name, value in (tower(seed) | other).items()}, path / IMAGE_FILE)
