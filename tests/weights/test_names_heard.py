@@ -44,6 +44,8 @@ SETTLED = [
     ("wan22-i2v", BIG, "w.safetensors"),
 ]
 INNOCENT = [
+    ("wan22-ti2v", WIDE, "w.safetensors"),
+    ("wan22-ti2v", WIDE, "Wan2_2-TI2V-5B_fp16.safetensors"),
     ("wan21-t2v", SMALL, "my_high_quality_model.safetensors"),
     ("wan21-t2v", SMALL, "low_vram_wan2.1_t2v_1.3B_720p.safetensors"),
     ("wan21-t2v", SMALL, "wan2.1/i2v-app/checkpoint-1400b.safetensors"),
