@@ -70,7 +70,7 @@ def stated_settings(folder: Path) -> StatedSettings:
 
 
 def check_folder(folder: Path) -> None:
-    """Check, by its settings and the names of its folders, that a folder is not of half a model. Raises WeightsError."""
+    """Check, by its settings and the names of its folders, that it is not of half a model. Raises WeightsError."""
     official_transformers(folder)
     diffusers_transformers(folder)
 
@@ -248,9 +248,3 @@ def _check_shards(repository: str, files: set[str]) -> None:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _unsupported(path: object, model: str) -> WeightsError:
-    return WeightsError(
-        f"{path} is {model}; kinoform makes videos with those of Wan 2.1", code="weights_unsupported_model"
-    )
