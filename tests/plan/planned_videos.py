@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kinoform.conditions.first_frame import FirstFrame
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
@@ -96,6 +97,7 @@ def clip(draw: np.random.Generator) -> InputVideo:
 VIDEOS: dict[str, tuple[Recipe, Callable[[np.random.Generator], Inputs]]] = {
     "text": (BASE, lambda draw: Inputs()),
     "image": (SEEING, lambda draw: Inputs({FRAMES: {0: image(draw)}})),
+    "clean first frame": (replace(BASE, conditioners=(FirstFrame(),)), lambda draw: Inputs({FRAMES: {0: image(draw)}})),
     "factorized": (FACTORIZED, lambda draw: Inputs()),
     "guests": (INVITING, lambda draw: Inputs({REFERENCE_IMAGES: tuple(image(draw) for _ in range(4))})),
     "control": (FOLLOWING, lambda draw: Inputs({VIDEO: clip(draw), REFERENCE_IMAGES: (image(draw),)})),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from kinoform.cli.plan import report
+from kinoform.conditions.first_frame import FirstFrame
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.known_frames import KnownFrames
@@ -83,6 +85,7 @@ SAID = PseudoWordContext(
 SAYING = recipe((READER,), context=(TEXT, SAID))
 READ_FIRST = recipe((READER,), context=(TEXT, READ))
 REDOING = recipe((StartVideo(),))
+BEGINNING = recipe((FirstFrame(), StartVideo()))
 
 
 def of(block: BlockSpec, made: Recipe) -> Recipe:
@@ -94,6 +97,7 @@ BETWEEN, AFTER, ALTERNATING = FactorizedBlock(), FactorizedBlock(cross="after"),
 VIDEOS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
     "words": (REDOING, NO_INPUTS, {}),
     "first frame": (SEEING, Inputs({FRAMES: {0: IMAGES[0]}, EXACT_SIZE: True}), {}),
+    "a first frame that is clean": (BEGINNING, Inputs({FRAMES: {0: IMAGES[0]}, EXACT_SIZE: True}), {}),
     "first and last frame": (BOTH_ENDS, Inputs({FRAMES: {0: IMAGES[0], -1: IMAGES[1]}, EXACT_SIZE: True}), {}),
     "side blocks without inputs": (CONTROLLED, NO_INPUTS, {}),
     "side blocks and a control": (CONTROLLED, Inputs({VIDEO: CLIP}), {}),
@@ -212,6 +216,20 @@ def test_shapes_are_those_that_are_given(name: str) -> None:
         assert shapes["branch vace"] == tuple(control.latents.shape)
     if guests := given.branches.get("references"):
         assert shapes["branch references"] == tuple(torch.cat(guests, dim=2).shape)
+
+
+@pytest.mark.parametrize(("name", "levels"), [("words", 1), ("a first frame that is clean", 2)])
+def test_times_of_tokens_are_saved_where_the_official_code_computes_them_all(name: str, levels: int) -> None:
+    """A row is made for each noise level among the tokens, there one for each token; both prompts ask for it."""
+    made, asked, plan = asked_and_planned(name)
+    row = plan.transformer.outside["time_embedding"] // levels
+    assert row == 2 * (16 * 24 + 24 * 24 + 24 * 6 * 24) and plan.token_times == 0
+    sizes = replace(sizes_of(made), token_times=True)
+    told = plan_video(sizes, workload_of(asked), dtype=torch.float32, device="cpu")
+    assert told.token_times == (told.tokens - levels) * row == told.as_json()["token_times_flops"]
+    found, wanted = (each.flops["denoise"] for each in (told, plan))
+    assert found.official - wanted.official == 2 * 4 * told.token_times and found.executed == wanted.executed
+    assert "times of tokens" in report("tiny", told) and "times of tokens" not in report("tiny", plan)
 
 
 ALONE = {"guests": "no guests", "reference stream": "no references to read", "changed": "changed"}

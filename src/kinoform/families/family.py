@@ -267,6 +267,11 @@ class Released:
         return self.name.removesuffix(f"-{self.noise}") if self.noise else self.name
 
     @property
+    def token_times(self) -> bool:
+        """Return whether its own code computes the time of each token by itself, as that of Wan 2.2 does."""
+        return self.version == "2.2"
+
+    @property
     def task(self) -> str:
         """The task, such as i2v."""
         return self.name.partition("-")[0]

@@ -61,6 +61,11 @@ class ForwardFlops:
         return self.prepare + self.velocity
 
 
+def time_flops(spec: DiTSpec) -> int:
+    """Operations of the time layers for one noise level."""
+    return 2 * spec.dim * (spec.frequency_width + spec.dim + spec.block.modulation_rows * spec.dim)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenoiseRun:
     """A transformer and a video: one forward of the prompt and one of the negative prompt, and `pair`, a velocity under

@@ -24,7 +24,7 @@ from kinoform.plan.modules import (
     vision_run,
 )
 from kinoform.plan.tensors import TensorPlan, tensors
-from kinoform.plan.transformer import DenoiseRun, ForwardFlops, transformer_count
+from kinoform.plan.transformer import DenoiseRun, ForwardFlops, time_flops, transformer_count
 from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of, strength_of
 from kinoform.solvers.by_expert import as_json
 
@@ -45,8 +45,9 @@ class VideoPlan:
     """Cost of a video. `dtype` is that of text encoder and transformer, `device` a device's type.
 
     `denoising` and `asked` have an item for each transformer. `lead` latent frames are denoised before the video;
-    `encode` is the work of encoding one whole video, `reading` the operations of all that is encoded; `uncounted` says
-    in words what nothing here counts.
+    `encode` is the work of encoding one whole video, `reading` the operations of all that is encoded; `token_times` are
+    those, a forward, that the official code spends on times of tokens which are the same; `uncounted` says in words
+    what nothing here counts.
     """
 
     workload: Workload
@@ -63,6 +64,7 @@ class VideoPlan:
     decode: PartRun
     encode: PartRun
     reading: int
+    token_times: int
     peaks: tuple[Peak, ...]
     uncounted: tuple[str, ...]
 
@@ -85,7 +87,10 @@ class VideoPlan:
             "text": StageFlops(official=both * self.text, executed=self.workload.prompts * self.text),
             **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),
             "denoise": StageFlops(
-                official=sum(run.official(asked.prompt, asked.source) for run, asked in turns),
+                official=sum(
+                    run.official(asked.prompt, asked.source) + 2 * asked.together.nfe * self.token_times
+                    for run, asked in turns
+                ),
                 executed=sum(run.executed(asked.prompt, asked.source) for run, asked in turns),
             ),
             "decode": StageFlops(official=self.decode.flops, executed=self.decode.flops),
@@ -120,6 +125,7 @@ class VideoPlan:
                 "layers": self.layers,
                 "branches": {name: asdict(branch) for name, branch in self.transformer.branches.items()},
             },
+            "token_times_flops": self.token_times,
             "encode_flops": self.encode.flops,
             "flops": {stage: asdict(flops) for stage, flops in self.flops.items()},
             "codec_history_bytes": self.decode.history,
@@ -132,13 +138,14 @@ def plan_video(sizes: Sizes, workload: Workload, *, dtype: torch.dtype, device: 
     """Plan a video. Raises UsageError when the codec cannot hold it."""
     check(sizes, workload)
     latents, costs, kernels = latents_of(sizes, workload), estimates(sizes, workload), kernels_of(device, dtype)
-    runs = denoise_runs(sizes, workload, dtype, kernels)
+    runs, tokens = denoise_runs(sizes, workload, dtype, kernels), grid_of(sizes, workload).tokens
+    times = tokens * time_flops(sizes.transformer) - runs[0].prompt.outside.get("time_embedding", 0)
     found = needs(sizes, workload, dtype, device, kernels, runs)
     return VideoPlan(
         workload=workload,
         dtype=dtype,
         device=device,
-        tokens=grid_of(sizes, workload).tokens,
+        tokens=tokens,
         tensors=tensors(sizes, workload, runs[0], dtype),
         parameters=counts(sizes),
         layers=sizes.transformer.layers,
@@ -149,6 +156,7 @@ def plan_video(sizes: Sizes, workload: Workload, *, dtype: torch.dtype, device: 
         decode=decode_run(sizes.codec, latents, kernels),
         encode=encode_run(sizes.codec, latents, kernels),
         reading=_reading(sizes, costs, latents, dtype, kernels),
+        token_times=times if sizes.token_times else 0,
         peaks=found.peaks,
         uncounted=found.uncounted,
     )

@@ -43,7 +43,8 @@ class Sizes:
     """Specs of the parts of a model.
 
     `transformers` take turns, as experts of noise levels do; all have the patch and the latents of the first. `kept`:
-    parts stay in memory once loaded, as those of small models do.
+    parts stay in memory once loaded, as those of small models do. `token_times`: the official code computes the time of
+    each token by itself.
     """
 
     transformers: tuple[DiTSpec, ...]
@@ -51,6 +52,7 @@ class Sizes:
     text: TextSpec
     image: VisionSpec | None = None
     kept: bool = False
+    token_times: bool = False
 
     @property
     def transformer(self) -> DiTSpec:
