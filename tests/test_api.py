@@ -46,7 +46,7 @@ NAMES = {
         InContextSegments InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
         InputVideo Inputs Interrupted Interval
         KeyHeads KeysValues KinoformError KnownFrames
-        LatentConstraints LatentFeatures Latents Level LevelSampling Linear LoRADialect LoRASpec
+        LatentConstraints LatentFeatures Latents Level LevelRange LevelSampling Levels Linear LoRADialect LoRASpec
         MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
         NamesTask NonFiniteError NumberKind NumberedImagesKind
         OptimizerSpec Origin

@@ -195,6 +195,8 @@ if TYPE_CHECKING:
     from kinoform.training.ema import EMASpec as EMASpec
     from kinoform.training.metrics import Measurement as Measurement
     from kinoform.training.metrics import read_metrics as read_metrics
+    from kinoform.training.objective import LevelRange as LevelRange
+    from kinoform.training.objective import Levels as Levels
     from kinoform.training.objective import LevelSampling as LevelSampling
     from kinoform.training.objective import flow_matching_loss as flow_matching_loss
     from kinoform.training.objective import predict_velocity as predict_velocity
@@ -317,7 +319,9 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.training.adapter": "AdapterPlan Sample Samples",
         "kinoform.training.optimizer": "OptimizerSpec AdamSpec MuonSpec Schedule every_matrix no_matrix",
         "kinoform.training.ema": "EMASpec",
-        "kinoform.training.objective": "LevelSampling flow_matching_loss predict_velocity velocity_target",
+        "kinoform.training.objective": (
+            "Levels LevelSampling LevelRange flow_matching_loss predict_velocity velocity_target"
+        ),
         "kinoform.training.distributed": "Rank",
         "kinoform.training.rng": "step_generator",
         "kinoform.training.metrics": "Measurement read_metrics",

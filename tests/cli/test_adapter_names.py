@@ -28,7 +28,7 @@ def adapter(here: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(load, "ASSETS", folder.parent)
     monkeypatch.setitem(catalogue.EMBEDDED, "tiny", ADDRESS)
     monkeypatch.setitem(catalogue.ADAPTERS, "tiny:depth", DEPTH)
-    monkeypatch.setattr(load, "adapter_asset", lambda name: path)
+    monkeypatch.setattr(catalogue, "ASSETS", here)
     return path
 
 

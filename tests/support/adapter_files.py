@@ -51,7 +51,7 @@ def write_adapter_of(parts: Parts, path: Path, recipe: str, *, base: str, seed: 
     additions = find(recipe).additions
     model = trained(parts.transformer(torch.float32, CPU), additions, seed=seed)
     save_adapter(
-        path, model, additions, name=NAME, base=base, base_hash=parts.fingerprint(), recipe=recipe, made={"steps": 7}
+        path, (model,), additions, name=NAME, base=base, base_hash=parts.fingerprint(), recipe=recipe, made={"steps": 7}
     )
     return path
 

@@ -118,10 +118,10 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     train_adapter(short(), parts(), tmp_path / "parts", with_budget)
     rest = train_adapter(short(), parts(), tmp_path / "parts", QUIET)
     assert rest.report["steps"] == whole.report["steps"] == 3
-    for one, two in zip(whole.model.parameters(), rest.model.parameters(), strict=True):
+    for one, two in zip(whole.transformer.parameters(), rest.transformer.parameters(), strict=True):
         assert torch.equal(one, two)
-    assert set(adapters_of(rest.model)) == {"in_context"}
-    assert bare(rest.model).spec.branches[0].name == "references"
+    assert set(adapters_of(rest.transformer)) == {"in_context"}
+    assert bare(rest.transformer).spec.branches[0].name == "references"
 
 
 def test_another_model_is_another_training(tmp_path: Path) -> None:

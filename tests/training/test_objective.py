@@ -1,14 +1,17 @@
 import pytest
 import torch
 
+from kinoform.solvers.experts import expert_at, ranges_of
 from kinoform.solvers.levels import noised, shifted
 from kinoform.training.objective import (
+    LevelRange,
     LevelSampling,
     flow_matching_loss,
     shifted_uniform,
     timesteps,
     velocity_target,
 )
+from kinoform.types import Level
 from tests.support.refusals import refused
 
 X0 = torch.rand(5, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -118,3 +121,49 @@ def test_timesteps_are_not_truncated() -> None:
 def test_a_shift_of_zero_is_refused() -> None:
     with refused("value_out_of_range", "0.0"):
         LevelSampling(shift=0.0)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("bounds", [(0.0, 0.9), (0.9, 1.0), (0.3, 0.875)])
+def test_a_range_of_levels_has_the_density_of_the_whole(bounds: tuple[float, float], stratified: bool) -> None:
+    low, high = bounds
+    whole = LevelSampling(shift=8.0, stratified=stratified)
+    part, generator = whole.within(low, high), torch.Generator().manual_seed(0)
+    sigma = part.draw((20000,), generator, 0)
+    assert sigma.dtype == torch.float32 and low <= sigma.double().min() and sigma.double().max() < high
+    every = whole.draw((200_000,), generator, 0)
+    chosen = every[(every >= low) & (every < high)]
+    for quantile in (0.1, 0.5, 0.9):
+        edge = chosen.quantile(quantile)
+        assert (sigma < edge).double().mean() == pytest.approx(quantile, abs=0.02)
+
+
+def test_the_ranges_of_experts_meet_and_leave_nothing_out() -> None:
+    assert ranges_of((0.9, 0.5)) == ((0.9, 1.0), (0.5, 0.9), (0.0, 0.5))
+    assert ranges_of(()) == ((0.0, 1.0),)
+    whole = LevelSampling(shift=5.0, late_shift=2.5, late_from=100).within(*ranges_of(())[0])
+    for step, shift in ((99, 5.0), (100, 2.5)):
+        sigma = whole.draw((64,), torch.Generator().manual_seed(7), step)
+        assert torch.equal(sigma, draw((64,), shift, stratified=True, seed=7))
+
+
+@pytest.mark.parametrize("boundary", [0.9, 0.875, 0.1, 1 / 3])
+def test_no_level_is_rounded_into_the_range_of_another_expert(boundary: float) -> None:
+    """Levels within a few float32 steps of the boundary."""
+    high, low = (
+        LevelRange(sampling=LevelSampling(shift=1.0), low=first, high=last)
+        for first, last in ((boundary, boundary + 1e-6), (boundary - 1e-6, boundary))
+    )
+    for part, expert in ((high, 0), (low, 1)):
+        for sigma in part.draw((100,), torch.Generator().manual_seed(1), 0).tolist():
+            assert expert_at(Level(sigma=sigma, timestep=1000 * sigma), (boundary,)) == expert
+
+
+def test_a_range_within_a_range_is_what_both_have() -> None:
+    part = LevelSampling().within(0.2, 0.6).within(0.5, 0.9)
+    assert (part.low, part.high) == (0.5, 0.6)
+    for low, high in ((0.6, 0.6), (0.9, 0.1), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 1.0)):
+        with refused("value_out_of_range"):
+            LevelSampling().within(low, high)
+    with refused("value_out_of_range"):
+        part.within(0.7, 0.9)

@@ -56,7 +56,7 @@ def save(
     path: Path, base: Parts, model: DiT, additions: Additions | None = ALL, dtype: torch.dtype = torch.float32
 ) -> Path:
     save_adapter(
-        path, model, additions, name=NAME, base="tiny", base_hash=base.fingerprint(), recipe="ideas:all",
+        path, (model,), additions, name=NAME, base="tiny", base_hash=base.fingerprint(), recipe="ideas:all",
         made={"steps": 7}, dtype=dtype,
     )  # fmt: skip
     return path
@@ -317,7 +317,7 @@ def test_nothing_useless_is_written(base: Parts, model: DiT, tmp_path: Path) -> 
 
     def write(model: DiT = model, additions: Additions | None = ALL, **changes: object) -> Callable[[], None]:
         told = {"name": NAME, "base": "tiny", "base_hash": "0" * 16, "recipe": "a:b", "made": {}, **changes}
-        return lambda: save_adapter(path, model, additions, **told)  # type: ignore[arg-type]
+        return lambda: save_adapter(path, (model,), additions, **told)  # type: ignore[arg-type]
 
     broken = trained(plain)
     broken.get_parameter(GATE).data.fill_(float("nan"))
@@ -344,4 +344,4 @@ def test_nothing_useless_is_written(base: Parts, model: DiT, tmp_path: Path) -> 
     with refused("file_exists"):
         write()()
     with refused("wrong_suffix", ".safetensors"):
-        save_adapter(tmp_path / "a.bin", model, ALL, name=NAME, base="a", base_hash="0" * 16, recipe="a:b", made={})
+        save_adapter(tmp_path / "a.bin", (model,), ALL, name=NAME, base="a", base_hash="0" * 16, recipe="a:b", made={})

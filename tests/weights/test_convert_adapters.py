@@ -32,7 +32,7 @@ def saved(folder: Path, base: Parts, additions: Additions | None) -> Path:
     model = trained(base.transformer(torch.float32, CPU), additions)
     path = folder / "adapter.safetensors"
     save_adapter(
-        path, model, additions, name=NAME, base="tiny", base_hash=base.fingerprint(), recipe="ideas:all", made={}
+        path, (model,), additions, name=NAME, base="tiny", base_hash=base.fingerprint(), recipe="ideas:all", made={}
     )
     return path
 

@@ -28,7 +28,7 @@ from kinoform.plan.crossover import BLOCKS, Crossover, Crossovers, Length, cross
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes, Workload, adapted_specs
 from kinoform.recipe import Recipe, find
-from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, takers
+from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, takers
 from kinoform.recipes.load import DEVICES, DTYPES, choose_machine
 from kinoform.solvers.by_expert import expert_names, of_expert, written
 
@@ -177,8 +177,8 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
         return pipeline.recipe, pipeline.parts.loras, os.path.isfile(f"{name}/manifest.json")
     if model.recipe is not None:
         recipe, kept = find(recipe_named(model.recipe) or model.recipe), False
-    elif name in EMBEDDED or name in ADAPTERS:
-        recipe, kept = find((EMBEDDED | ADAPTERS)[name]), True
+    elif (address := (EMBEDDED | ADAPTERS | UNSHIPPED).get(name)) is not None:
+        recipe, kept = find(address), True
     elif name in RELEASED:
         recipe, kept = RELEASED[name](), False
     else:

@@ -23,7 +23,7 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import EncodingRecord, MachineRecord, Recorded
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
-from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
+from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import written
 from kinoform.solvers.guidance import Guidance
@@ -44,7 +44,7 @@ def model_name(record: Recorded) -> str:
 
     A stranger's file must not choose a folder or an address.
     """
-    if record.model_name not in {*EMBEDDED, *ADAPTERS, *RELEASED}:
+    if record.model_name not in {*EMBEDDED, *ADAPTERS, *UNSHIPPED, *RELEASED}:
         name = json.dumps(record.model_name)[:MAX_CHARS]
         raise UsageError(
             f"it was made by the model {name}; say where that is with --model{_trusted(record)}",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PLANS = {
     "mini": "kinoform.mini.plans:mini",
     "mini-factorized": "kinoform.mini.plans:mini_factorized",
+    "mini-experts": "kinoform.mini.plans:mini_experts",
     "mini:frames": "kinoform.mini.plans:frames",
     "mini:vace": "kinoform.mini.plans:vace",
     "mini:reference": "kinoform.mini.plans:reference",
@@ -104,7 +105,7 @@ def _copy(run: Path, path: Path, results: OutputOptions) -> None:
 def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:
     """Return the plan and the address of its recipe, if it has one, by which the trained model is loaded."""
     from kinoform.recipe import find, returned
-    from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED
+    from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, UNSHIPPED
     from kinoform.training.plan import TrainingPlan
 
     if model not in PLANS and ":" not in model:
@@ -112,7 +113,7 @@ def _plan(model: str, recipe: str | None) -> tuple[TrainingPlan, str | None]:
             f"no training plan for {model!r}; {nearest(model, PLANS)}, or module:function", code="unknown_plan"
         )
     plan = returned(PLANS.get(model) or str(recipe_named(model, "MODEL")), TrainingPlan, "plan")
-    address = recipe_named(recipe) or (EMBEDDED | ADAPTERS).get(model)
+    address = recipe_named(recipe) or (EMBEDDED | ADAPTERS | UNSHIPPED).get(model)
     if address is None and plan.recipe is None:
         return plan, None
     if address is None:

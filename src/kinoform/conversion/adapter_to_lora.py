@@ -7,7 +7,7 @@ import torch
 
 from kinoform.checkpoints.write import Outgoing, stored_outgoing
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.adapter import DOWN, UP
+from kinoform.families.adapter import DOWN, UP, experts_in
 from kinoform.families.lora import LoRADialect
 from kinoform.families.names import listed
 from kinoform.loading.adapters import AdapterFile
@@ -22,12 +22,18 @@ def lora_of(
     """Make the tensors of a LoRA with the adapter's changes, scale 1, and its metadata; `dtype` None keeps the numbers.
 
     Raises UsageError for a target `to` without LoRA files (no `dialect`), WeightsError for an adapter that adds to its
-    model, or is damaged.
+    model, is for several experts, or is damaged.
     """
     if dialect is None:
         raise UsageError(
             f"{file.path} is an adapter, which becomes a LoRA file: give --to comfy or --to diffusers, not {to}",
             code="options_conflict",
+        )
+    if experts := experts_in(file.tensors):
+        raise WeightsError(
+            f"{file.path} changes the experts {' and '.join(experts)}, and a LoRA file is for one transformer; it "
+            "works as kinoform's adapter only: give it as --model",
+            code="adapter_not_lora",
         )
     layers = [name.removesuffix(DOWN) for name in file.tensors if name.endswith(DOWN)]
     matrices = {layer + piece for layer in layers for piece in (DOWN, UP)}

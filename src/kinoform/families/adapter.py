@@ -5,10 +5,12 @@ base, base_hash   the model that it was trained on, by name and by the hash of i
 recipe            module:function of the recipe that adds to that model
 channels          {name: number} of what the patch embedding reads, in order, as JSON
 made              how it was trained, as a JSON object
+
+The names of its tensors begin with that of the expert where the recipe has several transformers.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from kinoform.checkpoints.headers import FETCH, json_object
 from kinoform.errors import WeightsError
 from kinoform.families.family import ADAPTER, Family
+from kinoform.solvers.by_expert import expert_names
 
 MARK, FORMAT = "kinoform_adapter", "1"
 DOWN, UP = ".adapter.down", ".adapter.up"
@@ -39,6 +42,13 @@ class AdapterClaims:
     recipe: str
     channels: Mapping[str, int]
     made: Mapping[str, Any]
+
+
+def experts_in(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the experts with whose names those of an adapter's tensors begin; none where it is of one transformer."""
+    first = {name.partition(".")[0] for name in names}
+    experts = expert_names(max(2, len(first)))
+    return tuple(name for name in experts if name in first) if first <= set(experts) else ()
 
 
 def is_adapter(metadata: Mapping[str, str]) -> bool:

@@ -20,7 +20,7 @@ from kinoform.checkpoints.storage import Described, is_side, storage, tensor_sta
 from kinoform.checkpoints.unsupported import check_storage
 from kinoform.errors import WeightsError
 from kinoform.families import ADAPTER_FAMILY, FAMILIES, LORA_FAMILY, released_models
-from kinoform.families.adapter import DOWN, adapter_claims, is_adapter
+from kinoform.families.adapter import DOWN, adapter_claims, experts_in, is_adapter
 from kinoform.families.family import MODULE, OWN_NAMES, TRANSFORMER, UNREAD, Dialect, Family, Shapes
 from kinoform.families.folders import MANIFEST
 from kinoform.families.lora import is_undotted, lora_dialect, lora_prefix, lora_sizes, methods, piece_of
@@ -372,6 +372,7 @@ def _adapter(tensors: Mapping[str, Described], source: Source) -> Identity:
     claims = adapter_claims(source.path, source.metadata)
     ranks = [tensor.shape[0] for name, tensor in tensors.items() if name.endswith(DOWN) and tensor.shape]
     sizes = {"added": len(tensors) - 2 * len(ranks), "changed": len(ranks), "rank": max(ranks, default=0)}
+    sizes |= {"experts": len(experts_in(tensors))}
     return replace(
         _identity(tensors, source, ADAPTER_FAMILY.part, "kinoform", {name: n for name, n in sizes.items() if n}),
         candidates=(claims.recipe,),

@@ -2,7 +2,8 @@
 
 Tensors have kinoform's own names: each parameter of added streams and branches whole; of the patch embedding the
 slice of the added channels, as `patch_embedding.added`; of each changed layer two matrices, LAYER.adapter.down and
-LAYER.adapter.up. What else the header holds: families/adapter.py.
+LAYER.adapter.up. Where the recipe has several transformers, the names of each begin with that of the expert:
+high.LAYER.adapter.up. What else the header holds: families/adapter.py.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -42,12 +43,13 @@ from kinoform.loading.additions import PATCH, Additions
 from kinoform.loading.load import check_values
 from kinoform.loading.lora import layer_sizes
 from kinoform.loading.lora_file import Sizes
-from kinoform.loading.parts import Parts, the_only
+from kinoform.loading.parts import Parts, TransformerLoader, repeated
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.lora import MAX_RANK, adapters_of, with_adapters
 from kinoform.models.lora_linear import Adapted, Adapter, device_of, linear_layers
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
+from kinoform.solvers.by_expert import expert_names
 
 SUFFIX = ".safetensors"
 ADDED = "patch_embedding.added"
@@ -61,11 +63,28 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterFile:
-    """An adapter of which the header alone is read."""
+    """Adapter of which the header alone is read."""
 
     path: Path
     claims: AdapterClaims
     tensors: Mapping[str, Stored]
+
+    def of_experts(self, count: int) -> tuple[AdapterFile, ...]:
+        """Return what the file holds for each of so many transformers, under the names that it has for one.
+
+        Raises WeightsError for a tensor of none of them.
+        """
+        if count == 1:
+            return (self,)
+        prefixes = [f"{name}." for name in expert_names(count)]
+        if strange := [name for name in self.tensors if not name.startswith(tuple(prefixes))]:
+            _refuse(self, f"has, beside those of the transformers {', '.join(expert_names(count))},", strange)
+        return tuple(
+            replace(self, tensors={
+                name.removeprefix(prefix): stored for name, stored in self.tensors.items() if name.startswith(prefix)
+            })
+            for prefix in prefixes
+        )  # fmt: skip
 
 
 def adapter_in(path: Path, reader: HeaderReader) -> AdapterFile | None:
@@ -78,30 +97,38 @@ def adapter_in(path: Path, reader: HeaderReader) -> AdapterFile | None:
 
 
 def with_adapter(parts: Parts, additions: Additions | None, bases: tuple[DiTSpec, ...], *, file: AdapterFile) -> Parts:
-    """Put the additions and changes of a file on the transformer of a model, whose spec is the only one of `bases`.
+    """Put the additions and changes of a file on the transformers of a model, whose specs are `bases`.
+
+    The only transformer of a model is each of several `bases`, with changes of its own.
 
     The header is held against the model now; numbers are read with the transformer. Changes are merged into the
     weights, in float32, and cost nothing afterwards; they stay beside weights that are packed. All other weights
-    are the base's. The fingerprint is of the base's and the file. Raises UsageError for a model of several
-    transformers, WeightsError for a file of another base, or of other additions, and for names or shapes that are not
-    those of this model.
+    are the base's. The fingerprint is of the base's and the file. Raises WeightsError for a file of another base, or of
+    other additions, and for names or shapes that are not those of this model.
     """
-    added, base = Additions() if additions is None else additions, the_only(bases)
+    added, parts = Additions() if additions is None else additions, repeated(parts, len(bases))
     _check_base(parts, file)
-    _check_channels(file, added.order(base))
-    shapes = added_shapes(added, base)
-    places = _changed(file, layer_sizes(on_meta(base.build)))
-    _check_names(file, shapes, places)
+    own = zip(parts.transformers, bases, file.of_experts(len(bases)), strict=True)
+    transformers = tuple(_adapted(load, base, added, each) for load, base, each in own)
 
     def fingerprint() -> str:
         return hashlib.sha256(f"{parts.fingerprint()}\n{model_hash([file.path])}".encode()).hexdigest()[:16]
 
     return replace(
         parts,
-        transformers=(lambda dtype, device: _put_onto(parts.transformer(dtype, device), file, added, shapes, places),),
-        transformer_specs=(added.to(base),),
+        transformers=transformers,
+        transformer_specs=tuple(map(added.to, bases)),
         fingerprint=fingerprint,
     )
+
+
+def _adapted(load: TransformerLoader, base: DiTSpec, added: Additions, file: AdapterFile) -> TransformerLoader:
+    """Hold a file against one transformer."""
+    _check_channels(file, added.order(base))
+    shapes = added_shapes(added, base)
+    places = _changed(file, layer_sizes(on_meta(base.build)))
+    _check_names(file, shapes, places)
+    return lambda dtype, device: _put_onto(load(dtype, device), file, added, shapes, places)
 
 
 def added_shapes(additions: Additions, base: DiTSpec) -> dict[str, Shape]:
@@ -231,7 +258,7 @@ def _read(file: AdapterFile, name: str) -> Tensor:
 
 def save_adapter(
     path: Path,
-    model: DiT,
+    transformers: Sequence[DiT],
     additions: Additions | None,
     *,
     name: str,
@@ -242,7 +269,7 @@ def save_adapter(
     dtype: torch.dtype = torch.bfloat16,
     force: bool = False,
 ) -> None:
-    """Write what `additions` put onto the model and its adapter `name`, if it has any, whole or not at all.
+    """Write what `additions` put onto each transformer and its adapter `name`, if any has one, whole or not at all.
 
     `base` is the name of the model without them, `base_hash` the fingerprint of its parts, `recipe` the
     module:function of the recipe with the additions, `made` how it was trained, in free JSON. Changes are written as
@@ -253,8 +280,13 @@ def save_adapter(
     if path.suffix != SUFFIX:
         raise UsageError(f"{path} does not end in {SUFFIX}; adapter files are written as that", code="wrong_suffix")
     added = Additions() if additions is None else additions
-    bare = _without(added, model.spec)
-    tensors = sorted(_tensors(model, added, bare, _adapters(model, name)))
+    bare = [_without(added, model.spec) for model in transformers]
+    prefixes = [f"{expert}." for expert in expert_names(len(transformers))] if len(transformers) > 1 else [""]
+    tensors = sorted(
+        (prefix + place, value)
+        for prefix, model, spec in zip(prefixes, transformers, bare, strict=True)
+        for place, value in _tensors(model, added, spec, _adapters(model, name))
+    )
     if not tensors:
         raise UsageError(
             f"nothing is added to the model and it has no adapter {name!r}; there is nothing to save",
@@ -264,7 +296,7 @@ def save_adapter(
         "base": base,
         "base_hash": base_hash,
         "recipe": recipe,
-        "channels": json.dumps(added.order(bare)),
+        "channels": json.dumps(added.order(bare[0])),
         "made": _json(made),
     }
     _check_words(told)

@@ -7,10 +7,12 @@
 Weights have kinoform's own names and any floating dtype; a part may come in numbered shards.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count, takewhile
 from operator import index
 from pathlib import Path
@@ -78,6 +80,10 @@ class OwnFolder:
     codec: PartFile | None
     image_encoder: PartFile | None
     tokenizer: TokenizerFile
+
+    def repeated(self, count: int) -> OwnFolder:
+        """Return the folder whose only transformer, if it is the only one, stands for each of `count` experts."""
+        return replace(self, transformers=count * self.transformers) if len(self.transformers) == 1 else self
 
     def paired(self, specs: tuple[DiTSpec, ...]) -> list[tuple[PartFile, DiTSpec]]:
         """The transformers, each with its spec. Raises WeightsError for more or fewer specs."""

@@ -95,6 +95,18 @@ class Parts:
         return self.transformer_specs[0].patch
 
 
+def repeated(parts: Parts, count: int) -> Parts:
+    """Return parts whose only transformer, if it is the only one, stands for each of `count` experts."""
+    if len(parts.transformers) != 1:
+        return parts
+    return replace(
+        parts,
+        transformers=count * parts.transformers,
+        transformer_specs=count * parts.transformer_specs,
+        loras=count * parts.loras,
+    )
+
+
 NO_OVERRIDES = Overrides()
 
 

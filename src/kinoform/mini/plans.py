@@ -7,11 +7,12 @@ from torch import Tensor
 
 from kinoform.conditions.protocols import VideoSize
 from kinoform.mini import adapters
+from kinoform.mini.experts_recipe import mini_experts as mini_experts_recipe
 from kinoform.mini.factorized_recipe import IMAGES
 from kinoform.mini.factorized_recipe import mini_factorized as factorized_recipe
 from kinoform.mini.recipe import mini as mini_recipe
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig
-from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples, Videos
+from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples, Videos, WordSamples
 from kinoform.mini.training.plan import Plan, TransformerPlan
 from kinoform.mini.training.reference_stage import (
     ReferenceEncoderConfig,
@@ -124,6 +125,13 @@ def vace() -> AdapterPlan:
     """Train `mini:vace` on videos to change."""
     samples = EditSamples(level=WORLD, seed=20261122)
     return _adapter("vace", adapters.vace(), samples, rank=6, steps=3000, learning_rate=1.5e-3)
+
+
+def mini_experts() -> AdapterPlan:
+    """Train `mini-experts` at the noise levels of generation, each of the two at its own."""
+    samples = WordSamples(level=WORLD, seed=20261124)
+    plan = _adapter("experts", mini_experts_recipe(), samples, rank=12, steps=1000)
+    return replace(plan, levels=LevelSampling(shift=8.0))
 
 
 def in_context_references() -> AdapterPlan:

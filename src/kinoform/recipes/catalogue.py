@@ -39,6 +39,9 @@ ADAPTERS = {
 }
 """Embedded models with an embedded adapter, and its recipe."""
 
+UNSHIPPED = {"mini-experts": "kinoform.mini.experts_recipe:mini_experts"}
+"""Adapters that `kinoform train` makes and the package does not hold, and their recipes."""
+
 COMPARED = ("kinoform.mini.adapters:in_context_references", "kinoform.mini.adapters:reference_context")
 """Recipes of adapters of which the better one is embedded."""
 
@@ -68,18 +71,28 @@ def cache_folder() -> Path:
 
 
 def adapter_asset(name: str) -> Path:
-    """The file of the adapter of a name in ADAPTERS."""
-    return ASSETS / f"{name.replace(':', '-')}.safetensors"
+    """Return the file of the adapter of a name in ADAPTERS.
+
+    Raises WeightsError for one that is not there, as of a name in UNSHIPPED, with the command that trains it.
+    """
+    file = ASSETS / f"{name.replace(':', '-')}.safetensors"
+    if not file.is_file():
+        raise WeightsError(
+            f"there is no {file}; train it with `kinoform train {name}`, and give what that writes as --model",
+            code="weights_missing",
+        )
+    return file
 
 
 def place_of(name: str) -> Path:
     """Find the weights that a name of `load` stands for; a path, or a name that is none, stands for itself.
 
-    Raises WeightsError for a released model that was not fetched, with the command that fetches it.
+    Raises WeightsError for a released model that was not fetched and an adapter that was not trained, with the command
+    that brings it.
     """
     if name in EMBEDDED:
         return ASSETS / name
-    if name in ADAPTERS:
+    if name in ADAPTERS or name in UNSHIPPED:
         return adapter_asset(name)
     return cached(name) if name in RELEASED else Path(resolve(name))
 
@@ -121,7 +134,7 @@ def trusted(place: Path, address: str) -> Recipe:
 
     Raises WeightsError for any other.
     """
-    own = (*EMBEDDED.values(), *ADAPTERS.values(), *COMPARED)
+    own = (*EMBEDDED.values(), *ADAPTERS.values(), *UNSHIPPED.values(), *COMPARED)
     if address not in (*own, *addresses(RELEASED.values())):
         raise WeightsError(
             f"{place} was made by the recipe {address!r}; pass --recipe {address} if you trust it",

@@ -26,7 +26,7 @@ from kinoform.loading.detect import stored_block
 from kinoform.loading.experts import ExpertPaths, expert_paths
 from kinoform.loading.lora import with_loras
 from kinoform.loading.own import MANIFEST, open_own
-from kinoform.loading.parts import Parts, own_parts, released_parts
+from kinoform.loading.parts import Parts, own_parts, released_parts, repeated
 from kinoform.loading.sources import Overrides
 from kinoform.media.types import Origin
 from kinoform.models.dit import DiTSpec
@@ -39,6 +39,7 @@ from kinoform.recipes.catalogue import (
     ASSETS,
     EMBEDDED,
     RELEASED,
+    UNSHIPPED,
     adapter_asset,
     addresses,
     cached,
@@ -125,11 +126,12 @@ def load(
         apply_loras=apply_loras,
         keep_packed=keep_packed,
         reader=reader,
+        adapted=adapter is not None,
     )
     if experts is not None:
         made, parts = released(experts, variant=variant)
     elif name in EMBEDDED:
-        made, parts = _own(ASSETS / name, chosen, overrides, apply_additions, apply_loras, reader)
+        made, parts = _own(ASSETS / name, chosen, overrides, apply_additions, apply_loras, reader, adapter is not None)
     elif name in RELEASED:
         with _fetched_again(name):
             made, parts = released(cached(name), variant=variant or name)
@@ -190,14 +192,8 @@ def _usual_dtype(device: str) -> torch.dtype:
 
 def _adapter(name: str, reader: HeaderReader) -> AdapterFile | None:
     """The adapter that a name or a path stands for, if it is one."""
-    if name in ADAPTERS:
-        file = adapter_asset(name)
-        if not file.is_file():
-            raise WeightsError(
-                f"there is no {file}; train it with `kinoform train {name}`, and give that file as --model",
-                code="weights_missing",
-            )
-        return adapter_in(file, reader)
+    if name in ADAPTERS or name in UNSHIPPED:
+        return adapter_in(adapter_asset(name), reader)
     return adapter_in(Path(name), reader) if os.path.isfile(name) else None
 
 
@@ -248,6 +244,7 @@ def _own(
     apply_additions: ApplyAdditions,
     apply_loras: ApplyLoras,
     reader: HeaderReader,
+    adapted: bool = False,
 ) -> tuple[Recipe, Parts]:
     if overrides != Overrides():
         raise UsageError(
@@ -256,6 +253,7 @@ def _own(
     opened = open_own(folder, reader)
     address = opened.manifest.recipe
     made = recipe or trusted(folder, address)
+    opened = opened.repeated(len(made.transformers)) if adapted else opened
     blocks = tuple(stored_block(file, spec) for file, spec in opened.paired(made.transformers))
     made = replace(made, transformers=blocks)
     held = stored_specs(opened, made.transformers, made.additions)
@@ -275,6 +273,7 @@ def _released(
     apply_loras: ApplyLoras,
     keep_packed: bool | None,
     reader: HeaderReader,
+    adapted: bool,
 ) -> tuple[Recipe, Parts]:
     released = None if variant is None else released_for(variant)
     weights = None if released is None else released.model
@@ -284,6 +283,7 @@ def _released(
     )
     assert parts.family is not None, "a family is detected in all weights without a manifest"
     made = recipe or RELEASED[variant or parts.model]()
+    parts = repeated(parts, len(made.transformers)) if adapted else parts
     _check_number(path, made, parts.transformer_specs)
     _check_doors(path, made, parts.transformer_specs[0])
     if isinstance(path, Path):

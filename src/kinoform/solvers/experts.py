@@ -22,6 +22,11 @@ def expert_at(level: Level, boundaries: Sequence[float]) -> int:
     return sum(level.timestep < TIMESTEPS * boundary for boundary in boundaries)
 
 
+def ranges_of(boundaries: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Return the noise levels of each expert, as those from the first number up to, but without, the second."""
+    return tuple((low, high) for high, low in pairwise((1.0, *boundaries, 0.0)))
+
+
 @dataclass(frozen=True, slots=True)
 class Switched(StatefulField):
     """Velocity of the expert of each level; see `switched`."""

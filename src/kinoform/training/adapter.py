@@ -5,6 +5,7 @@ The conditioners of the recipe encode the samples, as they encode the inputs of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -22,11 +23,13 @@ from kinoform.errors import UsageError
 from kinoform.files import check_writable
 from kinoform.loading.adapters import save_adapter
 from kinoform.loading.additions import Additions
-from kinoform.loading.parts import Parts
+from kinoform.loading.parts import Parts, repeated, the_only
 from kinoform.models.codec import to_signed
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
 from kinoform.recipe import Recipe
+from kinoform.solvers.by_expert import expert_names
+from kinoform.solvers.experts import ranges_of
 from kinoform.solvers.levels import noised
 from kinoform.training.checkpoint import held
 from kinoform.training.collate import collate, group_similar
@@ -34,7 +37,7 @@ from kinoform.training.devices import apart
 from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.frozen import CodecOnly, EncoderPlan, FrozenParts, TrainedEncoder
 from kinoform.training.loop import finished
-from kinoform.training.objective import LevelSampling, TrainableModel, predict_velocity, velocity_target
+from kinoform.training.objective import Levels, TrainableModel, predict_velocity, velocity_target
 from kinoform.training.plan import TrainingRun, shared
 from kinoform.training.rng import step_generator
 from kinoform.training.stage import RunOptions, TrainingSpec, step_flops
@@ -83,8 +86,10 @@ class AdapterPlan:
     `recipe` has the additions and the conditioners; `lora` says which layers get low-rank changes (None for
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the
     recipe's negative prompt, for guidance, with the inputs of the negative pass; samples without inputs are up to
-    `samples`. Samples with a `base_prompt` weigh `base_weight` in the loss. `encoder` is the plan by which the
-    embedding of an added context source learns first. `precision` is that of the matrix products.
+    `samples`. Samples with a `base_prompt` weigh `base_weight` in the loss. `encoder` is the plan by which what embeds
+    an added context source learns first. `precision` is that of the matrix products. Where the recipe has several
+    transformers each learns an adapter of its own at those of the `levels` at which it generates; it begins as the
+    base's transformer of its number, or as the base's only one.
     """
 
     name: str
@@ -92,7 +97,7 @@ class AdapterPlan:
     recipe: Recipe
     lora: LoRASpec | None
     samples: Samples
-    levels: LevelSampling
+    levels: Levels
     training: TrainingSpec
     batch: int = 32
     dropout: float = 0.1
@@ -112,8 +117,8 @@ class AdapterPlan:
 
     def train(self, run: TrainingRun) -> TrainedAdapter:
         """See `TrainingPlan`. Raises UsageError when the recipe is not for a model like the base."""
-        parts = run.load_parts(self.base)
-        if parts.transformer_spec != self.recipe.transformer:
+        parts = repeated(run.load_parts(self.base), len(self.recipe.transformers))
+        if parts.transformer_specs != self.recipe.transformers:
             raise UsageError(
                 f"the recipe of the adapter {self.name} is not for a model like {self.base}; derive it so",
                 code="recipe_mismatch",
@@ -128,18 +133,26 @@ class AdapterPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedAdapter:
-    """The model with its additions and low-rank changes, averaged; and how far its training went."""
+    """The transformers with their additions and low-rank changes, averaged; and how far their trainings went.
+
+    Of several transformers `report` holds one report for each, by the name of the expert.
+    """
 
     plan: AdapterPlan
     base_hash: str
-    model: DiT
-    report: dict[str, object]
+    transformers: tuple[DiT, ...]
+    report: Mapping[str, object]
+
+    @property
+    def transformer(self) -> DiT:
+        """The only transformer. Raises UsageError for a model of several."""
+        return the_only(self.transformers)
 
     def save(self, path: Path, *, recipe: str | None, force: bool) -> None:
         """Write an adapter file; `recipe` must be an address, since it is loaded by it."""
         assert recipe is not None, "its plan has a recipe"
         save_adapter(
-            path, self.model, self.plan.recipe.additions, name=self.plan.name, base=self.plan.base,
+            path, self.transformers, self.plan.recipe.additions, name=self.plan.name, base=self.plan.base,
             base_hash=self.base_hash, recipe=recipe, made=self.report, force=force,
         )  # fmt: skip
 
@@ -162,38 +175,58 @@ def train_adapter(
 ) -> TrainedAdapter:
     """Train below `folder`, or go on there; `parts` are those of the model that is adapted.
 
-    Raises what `train` raises, and UsageError when the batch cannot be shared by the processes.
+    Several experts are trained one after the other, each in a folder beside it: `adapter-high` beside `adapter`. Raises
+    what `train` raises, and UsageError when the batch cannot be shared by the processes.
     """
-    base = parts.transformer(plan.precision, CPU)
+    experts = len(plan.recipe.transformers)
+    parts = repeated(parts, experts)
     frozen = FrozenParts(
         codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
     )
     options = replace(options or RunOptions(), sample_every=0)
-    encoder = None if plan.encoder is None else plan.encoder.train(base, frozen, folder / "encoder", options)
     Rank(0, processes).slice(plan.batch)  # refused here rather than in every process
-    return shared(processes, _train, options, plan, base, frozen, parts.fingerprint(), encoder, folder)
+    base_hash, trained = parts.fingerprint(), dict[str, tuple[DiT, dict[str, object]]]()
+    for expert, (name, load) in enumerate(zip(expert_names(experts), parts.transformers, strict=True)):
+        base, place = load(plan.precision, CPU), folder if experts == 1 else folder.with_name(f"{folder.name}-{name}")
+        encoder = None if plan.encoder is None else plan.encoder.train(base, frozen, place / "encoder", options)
+        trained[name] = shared(processes, _train, options, plan, base, frozen, base_hash, encoder, place, expert)
+    reports = {name: report for name, (_, report) in trained.items()}
+    return TrainedAdapter(
+        plan=plan,
+        base_hash=base_hash,
+        transformers=tuple(transformer for transformer, _ in trained.values()),
+        report=reports if experts > 1 else the_only(tuple(reports.values())),
+    )
 
 
-def deciding(plan: AdapterPlan, base_hash: str) -> dict[str, object]:
-    """Return all of a plan that decides the weights, and the hash of the base; not the settings of generation."""
+def deciding(plan: AdapterPlan, base_hash: str, expert: int = 0) -> dict[str, object]:
+    """Return all of a plan that decides an expert's weights, and the hash of the base; no settings of generation."""
     recipe = plan.recipe
     values = {item.name: getattr(plan, item.name) for item in fields(plan) if item.name not in ("recipe", "training")}
-    parts = {name: getattr(recipe, name) for name in ("transformer", "additions", "conditioners", "negative_prompt")}
-    return {"base_hash": base_hash, **values, **parts, "video": plan.video}
+    parts = {name: getattr(recipe, name) for name in ("additions", "conditioners", "negative_prompt")}
+    own = {"transformer": recipe.transformers[expert], "levels": levels_of(plan, expert)}
+    return {"base_hash": base_hash, **values, **parts, **own, "video": plan.video}
+
+
+def levels_of(plan: AdapterPlan, expert: int) -> Levels:
+    """Return the noise levels that an expert learns: those of the plan at which it generates."""
+    boundaries = plan.recipe.boundaries
+    return plan.levels.within(*ranges_of(boundaries)[expert]) if boundaries else plan.levels
 
 
 class AdapterStage:
     """A step's samples, encoded as the inputs of a request are; see `Stage`.
 
-    `base` may share its weights with others; it is not changed. `encoder` is what that of the plan
+    `expert` is the number of the transformer in the recipe, of which `base` is the one that is adapted; it may share
+    its weights with others and is not changed. `encoder` is what that of the plan
     learnt, if it has one. `rank` says what this process makes of every batch.
     """
 
     def __init__(
         self, plan: AdapterPlan, base: DiT, frozen: FrozenParts, *, base_hash: str,
-        encoder: TrainedEncoder | None = None, rank: Rank | None = None,
+        encoder: TrainedEncoder | None = None, rank: Rank | None = None, expert: int = 0,
     ) -> None:  # fmt: skip
-        self.config = deciding(plan, base_hash)
+        self.config, self._levels = deciding(plan, base_hash, expert), levels_of(plan, expert)
         self._plan, self._frozen, self._rank = plan, frozen, rank or Rank()
         self._encoders = CodecOnly(frozen.codec)
         generator, additions = torch.Generator().manual_seed(plan.seed), plan.recipe.additions or Additions()
@@ -219,7 +252,7 @@ class AdapterStage:
         plan, mine = self._plan, self._rank.slice(self._plan.batch)
         generator = step_generator(plan.seed, step)
         dropped = (torch.rand(plan.batch, generator=generator) < plan.dropout)[mine].tolist()
-        sigma = plan.levels.draw((plan.batch,), generator, step)[mine]
+        sigma = self._levels.draw((plan.batch,), generator, step)[mine]
         drawn = plan.samples.draw(step, plan.batch, plan.video)[mine]
         samples = [self._dropped(sample) if drop else sample for sample, drop in zip(drawn, dropped, strict=True)]
         conditions = [self.encode_inputs(sample) for sample in drawn]
@@ -300,11 +333,11 @@ class _EncodedSample(NamedTuple):
 
 def _train(
     group: ProcessGroup, options: RunOptions, plan: AdapterPlan, base: DiT, frozen: FrozenParts, base_hash: str,
-    encoder: TrainedEncoder | None, folder: Path,
-) -> TrainedAdapter:  # fmt: skip
-    stage = AdapterStage(plan, base, frozen, base_hash=base_hash, encoder=encoder, rank=group.rank)
+    encoder: TrainedEncoder | None, folder: Path, expert: int,
+) -> tuple[DiT, dict[str, object]]:  # fmt: skip
+    stage = AdapterStage(plan, base, frozen, base_hash=base_hash, encoder=encoder, rank=group.rank, expert=expert)
     module, report = finished(stage, folder, plan.training, options, group)
     assert isinstance(module, TrainableModel)
     if encoder is not None:
         report["encoder"] = encoder.report
-    return TrainedAdapter(plan=plan, base_hash=base_hash, model=module.model, report=report)
+    return module.model, report

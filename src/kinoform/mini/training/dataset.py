@@ -108,6 +108,15 @@ class _DrawnSamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WordSamples(_DrawnSamples):
+    """Videos and what they are called, without any input."""
+
+    def _sample(self, generator: np.random.Generator, video: VideoSize) -> Sample:
+        scene = sample_scene(self.level, generator)
+        return Sample(inputs=NO_INPUTS, prompt=caption(scene.story, generator), video=_rendered(scene, video))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSamples(_DrawnSamples):
     """Frames of the video itself: the first, the first and the last, the last, a few anywhere, or a beginning.
 

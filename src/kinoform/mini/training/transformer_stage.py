@@ -23,7 +23,7 @@ from kinoform.ops.patch import Patch
 from kinoform.solvers.levels import noised
 from kinoform.training.distributed import Rank
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
-from kinoform.training.objective import LevelSampling, flow_matching_loss, predict_velocity
+from kinoform.training.objective import Levels, flow_matching_loss, predict_velocity
 from kinoform.training.rng import step_generator
 from kinoform.training.stage import step_flops
 from kinoform.types import Conditions, Latents, Velocity
@@ -58,7 +58,7 @@ class TransformerConfig:
 
     transformer: DiTSpec
     videos: Videos
-    levels: LevelSampling
+    levels: Levels
     negative_prompt: str
     batch: int = 32
     dropout: float = 0.1
