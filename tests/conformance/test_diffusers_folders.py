@@ -9,6 +9,7 @@ from torch import nn
 
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import released_parts
+from tests.support.narrowing import of_type, some
 from tests.support.official_folder import TRANSFORMERS, tiny_modules, write_official_folder
 
 WHY = "the judge, {}, is not installed: pip install 'kinoform[conformance]'"
@@ -16,8 +17,13 @@ diffusers: Any = pytest.importorskip("diffusers", reason=WHY.format("diffusers")
 pytest.importorskip("transformers", reason=WHY.format("transformers"))
 
 CPU = torch.device("cpu")
-PIPELINES = {"i2v": "WanImageToVideoPipeline", "flf2v": "WanImageToVideoPipeline", "vace": "WanVACEPipeline"}
-SHIFTS = {"i2v": 5.0, "flf2v": 16.0, "vace": 16.0}
+PIPELINES = {
+    "i2v": "WanImageToVideoPipeline",
+    "flf2v": "WanImageToVideoPipeline",
+    "vace": "WanVACEPipeline",
+    "ti2v": "WanPipeline",
+}
+SHIFTS = {"i2v": 5.0, "flf2v": 16.0, "vace": 16.0, "ti2v": 5.0}
 
 
 @pytest.mark.parametrize("kind", PIPELINES)
@@ -26,9 +32,13 @@ def test_a_converted_folder_is_a_pipeline_there(kind: str, tmp_path: Path) -> No
     convert(tmp_path / "official", tmp_path / "there", Conversion(to="diffusers"))
     pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "there")
     assert type(pipe).__name__ == PIPELINES[kind] and pipe.scheduler.config.flow_shift == SHIFTS[kind]
+    assert pipe.config.get("expand_timesteps", False) is (kind == "ti2v")
     pipe.save_pretrained(tmp_path / "saved")
     parts, source = released_parts(tmp_path / "saved"), tiny_modules(transformer=TRANSFORMERS[kind])
-    modules: list[tuple[nn.Module, nn.Module]] = [(parts.transformer(torch.float32, CPU), source.transformer)]
+    modules: list[tuple[nn.Module, nn.Module]] = [
+        (parts.transformer(torch.float32, CPU), source.transformer),
+        (of_type(nn.Module, parts.codec(CPU)), some(source.autoencoder)),
+    ]
     if source.image_encoder is not None:
         modules.append((parts.image_encoder(torch.float32, CPU), source.image_encoder))
     for found, expected in modules:

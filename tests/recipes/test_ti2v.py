@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from kinoform.conditions.first_frame import covering
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import FRAMES
+from kinoform.conversion.convert import Conversion, convert
 from kinoform.models.codec import to_uint8
 from kinoform.models.meta import on_meta
 from kinoform.models.vae22 import VAE22Spec
@@ -21,6 +23,7 @@ from kinoform.recipes.load import load
 from kinoform.recipes.wan22 import ti2v_5b
 from tests.conditions.in_hand import image
 from tests.support.diffusers_folder import write_diffusers_folder
+from tests.support.narrowing import of_type
 from tests.support.official_folder import CODEC_22, CODEC_22_FILE, CODEC_FILE, TRANSFORMERS, write_official_folder
 from tests.support.refusals import refused
 
@@ -107,6 +110,27 @@ def test_the_autoencoder_of_the_other_release_is_refused_from_headers(
     assert load(folder, device="cpu").recipe.transformer == TRANSFORMERS[kind], (
         "the other one beside it changes nothing"
     )
+
+
+def test_a_conversion_and_back_keeps_every_number(pipe: Pipeline, official: Path, tmp_path: Path) -> None:
+    convert(official, tmp_path / "there", Conversion(to="diffusers"))
+    convert(tmp_path / "there", tmp_path / "back", Conversion(to="official"))
+    assert (tmp_path / "back" / CODEC_22_FILE).with_suffix(".safetensors").is_file()
+    back = load(tmp_path / "back", device="cpu").parts
+    pairs = [
+        (parts.transformers[0](torch.float32, CPU), of_type(nn.Module, parts.codec(CPU)))
+        for parts in (back, pipe.parts)
+    ]
+    for found, wanted in zip(*pairs, strict=True):
+        held = wanted.state_dict()
+        assert found.state_dict().keys() == held.keys()
+        assert all(torch.equal(value, held[name]) for name, value in found.state_dict().items())
+
+
+def test_files_of_comfyui_are_called_after_the_release(official: Path, tmp_path: Path) -> None:
+    convert(official, tmp_path / "comfy", Conversion(to="comfy"))
+    names = {str(file.relative_to(tmp_path / "comfy")) for file in tmp_path.rglob("*.safetensors")}
+    assert {"diffusion_models/wan2.2_ti2v_fp32.safetensors", "vae/wan2.2_vae.safetensors"} <= names
 
 
 def test_sizes_are_the_published_ones() -> None:

@@ -35,14 +35,16 @@ def image_processor(spec: VisionSpec) -> dict[str, object]:
 def scheduler(transformer: Part) -> dict[str, object]:
     """diffusers' nearest relative of the official UniPC; its noise levels differ (docs/weights.md).
 
-    The shift is that of the released model, of one of no released size that of the largest of its family.
+    The shift is that of the released model, of one of no released size that of the largest of its family that is no
+    expert.
     """
     assert transformer.family is not None, "whole models of a recipe's own have no scheduler of diffusers"
     named = (model for model in released_models() if model.name == transformer.identity.chosen)
+    largest = [*transformer.family.released, *(model for model in transformer.family.released if not model.noise)][-1]
     return {
         "_class_name": "UniPCMultistepScheduler",
         "_diffusers_version": MADE_FOR,
-        "flow_shift": next(named, transformer.family.released[-1]).shift,
+        "flow_shift": next(named, largest).shift,
         "num_train_timesteps": 1000,
         "predict_x0": True,
         "prediction_type": "flow_prediction",

@@ -213,7 +213,7 @@ def _comfy_name(part: Part) -> str:
     assert part.family is not None, "only parts of released families become files of ComfyUI"
     model = next((model for model in part.family.released if model.name == part.identity.chosen), None)
     if model is None:
-        return f"wan2.1_{part.family.model_type}"
+        return f"wan{part.family.released[0].version}_{part.family.model_type}"
     size = re.sub(r"(\d)b\b", r"\1B", model.name)
     return f"wan{model.version}_{size}".replace("-", "_")
 
