@@ -41,6 +41,7 @@ CHANGES = {
     "tokenizer": (["--tokenizer", "../other"], REFUSED),
     "image_encoder": (["--image-encoder", "../other"], REFUSED),
     "variant": (["--variant", "t2v-15b"], REFUSED),
+    "vace": (["--vace", "../change.safetensors"], REFUSED),
     "lora": (["--lora", "../change.safetensors:2"], {"frames", *LORA}),
     "lora_ignore_unknown": (["--lora", "../strange.safetensors", "--lora-ignore-unknown"], {"frames", *LORA}),
     "size": (["--size", "24x12"], {"frames", "shape", "params.width", "params.height"}),

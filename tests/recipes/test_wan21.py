@@ -105,7 +105,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["vace-1.3b", "vace-14b"])
 def test_sizes_and_side_layers_come_from_structure(name: str, others: dict[str, Any], tmp_path: Path) -> None:
     made = RELEASED[name]()
-    file = write_sparse(tmp_path / "x.safetensors", on_meta(made.transformer.build), DIT)
+    file = write_sparse(tmp_path / f"wan2.1_{name}.safetensors", on_meta(made.transformer.build), DIT)
     assert load(file, **others, device="cpu").recipe == made
 
 

@@ -33,7 +33,7 @@ from kinoform.cli.options import (
     varied,
     words_of,
 )
-from kinoform.cli.values import frames_of, lora_of, recipe_named, scale_of, size_of
+from kinoform.cli.values import files_of, frames_of, lora_of, recipe_named, scale_of, size_of
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class ModelOptions:
     variant: Annotated[
         str | None, option(MODEL, "Which released model the weights are.", complete=one_of(VARIANTS))
     ] = None
+    vace: Annotated[
+        list[str] | None,
+        option(MODEL, "FILE: a VACE module onto a text-to-video model; onto two experts high=FILE and low=FILE."),
+    ] = None
     lora: Annotated[
         list[str] | None,
         option(MODEL, "FILE[:STRENGTH]: a LoRA on the transformer, such as style.safetensors:0.8; repeatable."),
@@ -90,6 +94,7 @@ class ModelOptions:
         parts: dict[str, Any] = {
             "text_encoder": self.text_encoder, "codec": self.vae, "tokenizer": self.tokenizer,
             "image_encoder": self.image_encoder, "variant": self.variant,
+            "vace": files_of("--vace", self.vace),
         }  # fmt: skip
         given = {name: value for name, value in parts.items() if value is not None}
         return load(

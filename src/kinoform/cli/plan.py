@@ -171,7 +171,7 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
     Weights of a name need not be present, unless other parts or a variant are given, which are compared with them.
     """
     name = str(model.model)
-    compared = any((model.text_encoder, model.vae, model.tokenizer, model.image_encoder, model.variant))
+    compared = any((model.text_encoder, model.vae, model.tokenizer, model.image_encoder, model.variant, model.vace))
     if os.path.exists(name) or compared:
         pipeline = model.load(MachineOptions(device="cpu"))
         return pipeline.recipe, pipeline.parts.loras, os.path.isfile(f"{name}/manifest.json")

@@ -23,9 +23,9 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import EncodingRecord, MachineRecord, Recorded
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
-from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED
+from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, base_of
 from kinoform.solvers.base import Solver
-from kinoform.solvers.by_expert import written
+from kinoform.solvers.by_expert import expert_names, written
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
 from kinoform.solvers.sampler import Sampler
@@ -40,7 +40,7 @@ Named = TypeVar("Named", Solver, Sampler, Guidance)
 
 
 def model_name(record: Recorded) -> str:
-    """Return the recorded model if it is a known name, else raise UsageError.
+    """Return the recorded model if it is a known name, else raise UsageError; with VACE modules on, the one below them.
 
     A stranger's file must not choose a folder or an address.
     """
@@ -50,7 +50,15 @@ def model_name(record: Recorded) -> str:
             f"it was made by the model {name}; say where that is with --model{_trusted(record)}",
             code="model_not_trusted",
         )
-    return record.model_name
+    return base_of(record.model_name) if record.vace else record.model_name
+
+
+def modules(record: Recorded, files: Mapping[str, Path]) -> list[str]:
+    """Return the recorded VACE modules, as `--vace` takes them."""
+    paths = [str(files[name]) for name in record.vace]
+    if len(paths) < 2:
+        return paths
+    return [f"{name}={path}" for name, path in zip(expert_names(len(paths)), paths, strict=True)]
 
 
 def loras(record: Recorded, files: Mapping[str, Path]) -> list[str]:
@@ -141,7 +149,7 @@ def _inputs(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> 
         num_frames=record.request["num_frames"],  # type: ignore[arg-type]
         fit_mask=True,  # as it was then, since the files are the same
     )
-    own = {name: path for name, path in files.items() if name not in record.loras}
+    own = {name: path for name, path in files.items() if name not in record.loras and name not in record.vace}
     return restored(readable(pipeline.recipe.conditioners), own, record.conditions, options)
 
 

@@ -60,12 +60,16 @@ def rerun(
     record = recorded(read_params(video), video)
     texts = (value for value in record.conditions.values() if isinstance(value, str))
     console.keep_private(record.prompt, str(record.request["negative_prompt"]), *texts)
-    needed = {name: item for name, item in record.inputs.items() if not (model.lora and name in record.loras)}
+    replaced = {*(record.loras if model.lora else ()), *(record.vace if model.vace else ())}
+    needed = {name: item for name, item in record.inputs.items() if name not in replaced}
     files = find_inputs(needed, (video.parent, Path()), video)
     name = output_path(output.output, _again(video))
     with _named(video):
         model = replace(
-            model, model=model.model or remaking.model_name(record), lora=model.lora or remaking.loras(record, files)
+            model,
+            model=model.model or remaking.model_name(record),
+            vace=model.vace or remaking.modules(record, files),
+            lora=model.lora or remaking.loras(record, files),
         )
         machine = replace(
             machine, device=machine.device or record.machine.device or "auto", dtype=machine.dtype or record.dtype

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kinoform.errors import UsageError
@@ -13,6 +14,9 @@ from kinoform.solvers.by_expert import PerExpert, read_written
 
 MAX_VIDEOS = 10_000
 """Most videos that one command makes of a prompt."""
+
+NAMED_FILE = re.compile(r"(\w{1,16})=(.+)", re.DOTALL)
+"""The file of one of several transformers."""
 
 SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 """Marks of web pages, chats and word processors that break a line without ending it: white space in a prompt."""
@@ -52,6 +56,30 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def files_of(option: str, texts: Sequence[str] | None) -> str | dict[str, str] | None:
+    """Return the file of ["FILE"], or those of ["high=FILE", "low=FILE"], one for each transformer of a model.
+
+    A file that is there is one, whatever its name. Raises UsageError for several without names, and a name said twice.
+    """
+    if not texts:
+        return None
+    named: dict[str, str] = {}
+    for text in texts:
+        match = None if os.path.exists(text) else NAMED_FILE.fullmatch(text)
+        if match is None and len(texts) == 1:
+            return text
+        if match is None:
+            raise UsageError(
+                f"{option} is given {len(texts)} times; say which transformer each is for: {option} high=FILE "
+                f"{option} low=FILE",
+                code="expert_not_said",
+            )
+        if match[1] in named:
+            raise UsageError(f"{option} says {match[1]} twice; say it once", code="said_twice")
+        named[match[1]] = match[2]
+    return named
 
 
 def scale_of(text: str | None, option: str = "--guidance-scale") -> PerExpert | None:

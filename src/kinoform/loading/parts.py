@@ -59,8 +59,8 @@ class Parts:
     is None for a model without image encoder. `family` is that of the transformer, None in
     kinoform's own folders; `model` is the released model whose weights these are, the nearest for those of another
     size, "" where only a recipe tells; `notes` are sentences about settings and inputs that the names of the weights
-    call for. `lora_hashes` are the SHA-256 of the LoRA files on the transformers, in their order, `loras` their ranks
-    for each transformer.
+    call for. `module_files` are the VACE modules on the transformers, one for each, or none. `lora_hashes` are the
+    SHA-256 of the LoRA files on the transformers, in their order, `loras` their ranks for each transformer.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -74,6 +74,7 @@ class Parts:
     family: Family | None = None
     model: str = ""
     notes: tuple[str, ...] = ()
+    module_files: tuple[Path, ...] = ()
     lora_hashes: tuple[str, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
     image_spec: VisionSpec | None = None

@@ -49,15 +49,16 @@ class Lora:
 class Pipeline:
     """Recipe, parts of a model, and a machine, ready to make videos. Nothing is read from disk before the first video.
 
-    `address` is that of a recipe which was asked for, as `module:function`. `extend` rewrites prompts before they
-    are encoded (a function str -> str), for prompt extension. `takers` names models that take an input, for the
-    sentence that refuses one. Raises UsageError for a recipe of two inputs with one name, or with the name of an
-    argument of a request.
+    `modules` tell of the VACE modules on the transformers, one for each; they read the files. `address` is that of a
+    recipe which was asked for, as `module:function`. `extend` rewrites prompts before they are encoded (a function
+    str -> str), for prompt extension. `takers` names models that take an input, for the sentence that refuses one.
+    Raises UsageError for a recipe of two inputs with one name, or with the name of an argument of a request.
     """
 
     recipe: Recipe
     parts: Parts
     machine: Machine
+    modules: tuple[Callable[[], Origin], ...] = ()
     loras: tuple[Lora, ...] = ()
     address: str | None = None
     extend: Callable[[str], str] | None = None
@@ -209,7 +210,7 @@ class Pipeline:
             "solver": name_of(asked.solver),
             "sampler": name_of(asked.sampler),
             "guidance_rule": name_of(asked.guidance_rule),
-            **_told(asked.inputs, self.loras),
+            **_told(asked.inputs, self.loras, self.modules),
             "dtype": str(self.machine.dtype).removeprefix("torch."),
             "machine": {
                 "device": self.machine.device.type,
@@ -229,14 +230,16 @@ class Pipeline:
         return {"channels": order, "additions_seed": additions.seed, **address}
 
 
-def _told(inputs: Inputs, loras: Sequence[Lora]) -> dict[str, object]:
+def _told(inputs: Inputs, loras: Sequence[Lora], modules: Sequence[Callable[[], Origin]]) -> dict[str, object]:
     """Files by what they are, and how they count. Material that was never a file has an empty name."""
     worn = {f"lora:{number}": lora for number, lora in enumerate(loras)}
-    origins = [*inputs.files(), *((name, lora.origin) for name, lora in worn.items())]
+    blocks = {f"vace:{number}": origin() for number, origin in enumerate(modules)}
+    origins = [*inputs.files(), *blocks.items(), *((name, lora.origin) for name, lora in worn.items())]
     return {
         "inputs": {name: _file(origin) for name, origin in origins},
         "conditions": inputs.records(),
         "loras": {name: as_json(lora.strength) for name, lora in worn.items()},
+        "vace": list(blocks),
     }
 
 

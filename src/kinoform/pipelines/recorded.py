@@ -32,7 +32,7 @@ NEEDED: Mapping[str, Kind] = {
 }  # fmt: skip
 OPTIONAL: Mapping[str, Kind] = {
     "machine": dict, "encoding": dict, "inputs": dict, "conditions": dict, "sampler": str, "guidance_rule": str,
-    "loras": dict, "boundaries": list,
+    "loras": dict, "boundaries": list, "vace": list,
 }  # fmt: skip
 MODEL = {"name": str, "hash": str}
 ADDED = {"channels": dict, "additions_seed": int, "recipe": str}
@@ -94,7 +94,8 @@ class Recorded:
 
     `request` are arguments of `Pipeline.request` besides the prompt, the seed, the conditions and the names of solver,
     sampler and guidance rule. `channels` are those of the model's patch embedding, in order, and `recipe` is an
-    address; None where the recipe adds nothing.
+    address; None where the recipe adds nothing. `vace` names those of the `inputs` that are VACE modules on the model's
+    transformers, one for each.
     """
 
     version: str
@@ -115,6 +116,7 @@ class Recorded:
     sampler: str | None
     guidance_rule: str | None
     loras: Mapping[str, PerExpert]
+    vace: tuple[str, ...]
 
 
 def recorded(params: Mapping[str, object], source: Path) -> Recorded:
@@ -166,6 +168,7 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         sampler=values.get("sampler"),
         guidance_rule=values.get("guidance_rule"),
         loras=_object(values.get("loras", {}), dict.fromkeys(inputs, NUMBERS), source, inside="loras."),
+        vace=_modules(values.get("vace", []), inputs, source),
     )
 
 
@@ -190,6 +193,17 @@ def find_inputs(inputs: Mapping[str, RecordedFile], folders: Sequence[Path], sou
             )
         paths[name] = path
     return paths
+
+
+def _modules(names: Sequence[object], inputs: Mapping[str, RecordedFile], source: Path) -> tuple[str, ...]:
+    """Return the names of the inputs that are VACE modules."""
+    if unknown := [name for name in names if name not in list(inputs)]:
+        raise UsageError(
+            f"{source} names the VACE module {_shown(unknown[0])}, which is none of its inputs; "
+            "it cannot be made again from itself",
+            code="metadata_damaged",
+        )
+    return tuple(map(str, names))
 
 
 def _check_schema(params: Mapping[str, object], source: Path) -> None:

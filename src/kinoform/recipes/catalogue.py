@@ -11,8 +11,8 @@ from kinoform.checkpoints.hub import folder_name, is_hub_id
 from kinoform.checkpoints.hub_cache import released_snapshot, snapshot_at, snapshot_of
 from kinoform.conditions.inputs import InputField
 from kinoform.conditions.protocols import declared
-from kinoform.errors import WeightsError
-from kinoform.families import released_for
+from kinoform.errors import UsageError, WeightsError
+from kinoform.families import released_for, released_models
 from kinoform.folders import user_folder
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.wan21 import (
@@ -127,6 +127,34 @@ def cached(name: str) -> Path:
         "path of a folder that has them as --model",
         code="weights_missing",
     )
+
+
+def with_vace_blocks(base: Recipe) -> Recipe:
+    """Return the recipe of a released text-to-video model with a VACE module on: that of its VACE model.
+
+    Raises UsageError for another model.
+    """
+    weights = released_for(base.name)
+    whole = None if weights is None else next((item for item in released_models() if item.base == weights.name), None)
+    if whole is None:
+        bases = [name for item in released_models() if item.base for name in recipes_of(item.base)]
+        raise UsageError(
+            f"no VACE module goes onto {base.name}; give --model {' or '.join(dict.fromkeys(bases))}, or the recipe of "
+            "what it becomes with --recipe",
+            code="module_not_taken",
+        )
+    return RELEASED[whole.recipes[0]]()
+
+
+def base_of(name: str) -> str:
+    """Return the model that a released VACE model is made of, with modules on; for any other, its own name."""
+    whole = released_for(name)
+    return name if whole is None or not whole.base else recipes_of(whole.base)[0]
+
+
+def recipes_of(weights: str) -> tuple[str, ...]:
+    """Return the names under which videos are made with released weights."""
+    return next(item.recipes for item in released_models() if item.name == weights)
 
 
 def trusted(place: Path, address: str) -> Recipe:

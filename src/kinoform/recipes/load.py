@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.hub import is_hub_id
 from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader
@@ -27,7 +28,8 @@ from kinoform.loading.experts import ExpertPaths, expert_paths
 from kinoform.loading.lora import with_loras
 from kinoform.loading.own import MANIFEST, open_own
 from kinoform.loading.parts import Parts, own_parts, released_parts, repeated
-from kinoform.loading.sources import Overrides
+from kinoform.loading.sources import Opening, Overrides
+from kinoform.loading.vace_module import ModulePaths, with_vace, without_vace
 from kinoform.media.types import Origin
 from kinoform.models.dit import DiTSpec
 from kinoform.pipelines.generate import Machine
@@ -46,6 +48,7 @@ from kinoform.recipes.catalogue import (
     resolve,
     takers,
     trusted,
+    with_vace_blocks,
 )
 from kinoform.solvers.by_expert import PerExpert
 
@@ -63,6 +66,9 @@ ApplyLoras = Callable[[Parts], Parts]
 ApplyAdditions = Callable[[Parts, Additions | None, tuple[DiTSpec, ...]], Parts]
 """Puts a recipe's additions onto transformers of these specs: as they begin, or as they were trained."""
 
+ApplyModule = Callable[..., Parts]
+"""Puts the VACE modules that were asked for onto parts; messages call the model `place`."""
+
 
 def load(
     model: PathLike | Mapping[str, PathLike] = "mini",
@@ -73,6 +79,7 @@ def load(
     codec: PathLike | None = None,
     tokenizer: PathLike | None = None,
     image_encoder: PathLike | None = None,
+    vace: PathLike | Mapping[str, PathLike] | None = None,
     loras: Sequence[tuple[PathLike, PerExpert]] = (),
     ignore_unknown: bool = False,
     report: Callable[[str], None] = lambda line: None,
@@ -92,6 +99,8 @@ def load(
     structure leaves several or whose names contradict it. `recipe` ("module:function") replaces the defaults, and the
     sizes where weights do not state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and
     are unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
+    `vace` is the file of a VACE module, or {"high": FILE, "low": FILE} for two experts; a text-to-video model with it
+    is its VACE model, and has the recipe of that.
     `loras` are files and strengths, put on the transformer in order, a strength being one for each transformer where
     there are several; unknown names in one are refused but with
     `ignore_unknown`. `report` gets a line for each, and one where the name of weights calls for settings or inputs.
@@ -114,6 +123,12 @@ def load(
     )
     files = [(Path(os.path.expanduser(file)), strength) for file, strength in loras]
     apply_loras = partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown)
+    opening = Opening(reader=reader, overrides=overrides)
+    apply_module = None
+    if vace is not None:
+        apply_module = partial(
+            with_vace, modules=_modules(vace), opening=opening, report=report, keep_packed=keep_packed
+        )
     adapter, apply_additions = None if experts else _adapter(name, reader), with_additions
     if adapter is not None:
         chosen = chosen or trusted(adapter.path, adapter.claims.recipe)
@@ -122,6 +137,7 @@ def load(
         _released,
         recipe=chosen,
         overrides=overrides,
+        apply_module=apply_module,
         apply_additions=apply_additions,
         apply_loras=apply_loras,
         keep_packed=keep_packed,
@@ -131,12 +147,14 @@ def load(
     if experts is not None:
         made, parts = released(experts, variant=variant)
     elif name in EMBEDDED:
-        made, parts = _own(ASSETS / name, chosen, overrides, apply_additions, apply_loras, reader, adapter is not None)
+        made, parts = _own(
+            ASSETS / name, chosen, overrides, apply_module, apply_additions, apply_loras, reader, adapter is not None
+        )
     elif name in RELEASED:
         with _fetched_again(name):
             made, parts = released(cached(name), variant=variant or name)
     elif os.path.isfile(Path(name, MANIFEST)):
-        made, parts = _own(Path(name), chosen, overrides, apply_additions, apply_loras, reader)
+        made, parts = _own(Path(name), chosen, overrides, apply_module, apply_additions, apply_loras, reader)
     elif os.path.exists(name):  # unlike Path, it knows that "" is nothing
         made, parts = released(Path(name), variant=variant)
     else:
@@ -155,8 +173,19 @@ def load(
         for (file, strength), sha256 in zip(files, parts.lora_hashes, strict=True)
     )
     return Pipeline(
-        recipe=made, parts=parts, machine=machine, extend=extend, loras=applied, address=recipe, takers=takers
+        recipe=made,
+        parts=parts,
+        machine=machine,
+        extend=extend,
+        modules=tuple(cache(partial(_origin, file)) for file in parts.module_files),
+        loras=applied,
+        address=recipe,
+        takers=takers,
     )
+
+
+def _origin(file: Path) -> Origin:
+    return Origin(file=file.name, sha256=file_hash(file))
 
 
 def choose_machine(device: str, dtype: str) -> Machine:
@@ -221,6 +250,12 @@ def _fetched_again(name: str) -> Iterator[None]:
         ) from error
 
 
+def _modules(given: PathLike | Mapping[str, PathLike]) -> ModulePaths:
+    if not isinstance(given, Mapping):
+        return Path(os.path.expanduser(given))
+    return {name: Path(os.path.expanduser(file)) for name, file in given.items()}
+
+
 def _existing(place: PathLike | None) -> Path | None:
     if place is None:
         return None
@@ -241,6 +276,7 @@ def _own(
     folder: Path,
     recipe: Recipe | None,
     overrides: Overrides,
+    apply_module: ApplyModule | None,
     apply_additions: ApplyAdditions,
     apply_loras: ApplyLoras,
     reader: HeaderReader,
@@ -254,10 +290,18 @@ def _own(
     address = opened.manifest.recipe
     made = recipe or trusted(folder, address)
     opened = opened.repeated(len(made.transformers)) if adapted else opened
-    blocks = tuple(stored_block(file, spec) for file, spec in opened.paired(made.transformers))
+    specs = made.transformers
+    if apply_module is not None and recipe is not None:  # which is that of the model with the module on
+        specs = tuple(map(without_vace, specs))
+    blocks = tuple(stored_block(file, spec) for file, spec in opened.paired(specs))
     made = replace(made, transformers=blocks)
     held = stored_specs(opened, made.transformers, made.additions)
     parts = own_parts(opened, held, made.codec, made.text, made.image)
+    if apply_module is not None:
+        parts = apply_module(parts, place=folder)
+        whole = recipe or with_vace_blocks(made)
+        _check_doors(folder, whole, parts.transformer_specs[0])
+        made = replace(whole, transformers=parts.transformer_specs, codec=made.codec, text=made.text, image=made.image)
     parts = apply_loras(apply_additions(parts, made.additions, made.transformers))
     small = address not in addresses(RELEASED.values())
     return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
@@ -269,6 +313,7 @@ def _released(
     recipe: Recipe | None,
     overrides: Overrides,
     variant: str | None,
+    apply_module: ApplyModule | None,
     apply_additions: ApplyAdditions,
     apply_loras: ApplyLoras,
     keep_packed: bool | None,
@@ -284,6 +329,9 @@ def _released(
     assert parts.family is not None, "a family is detected in all weights without a manifest"
     made = recipe or RELEASED[variant or parts.model]()
     parts = repeated(parts, len(made.transformers)) if adapted else parts
+    if apply_module is not None:
+        parts = apply_module(parts, place=path)
+        made = recipe or with_vace_blocks(made)
     _check_number(path, made, parts.transformer_specs)
     _check_doors(path, made, parts.transformer_specs[0])
     if isinstance(path, Path):
