@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 
 from kinoform.cli import console
 from kinoform.cli.events import Finished, RunLog, Started
+from kinoform.cli.model_files import folded
 from kinoform.cli.option_groups import CommonOptions
 from kinoform.cli.options import Setting, command, settings_of
 from kinoform.cli.settings import SETTINGS, settings_file, settings_in, variable
@@ -41,7 +42,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, folded(args))
         except Exception as error:
             option = getattr(error, "param", None)  # which the parser's own errors name
             if option is not None and _origin(ctx, option.name) == "ENVIRONMENT":

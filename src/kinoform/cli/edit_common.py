@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from PIL import Image
 from kinoform.cli import console
 from kinoform.cli.inputs import InputOptions
 from kinoform.cli.latents import check_latents, passes_kept, seed_kept
+from kinoform.cli.model_files import with_files
 from kinoform.cli.option_groups import EditOptions
 from kinoform.cli.options import words_of
 from kinoform.cli.output import SaveOptions, check, output_path, save
@@ -93,7 +95,9 @@ def again(command: str, file: Path, prompt: str, options: EditOptions, *own: obj
         before, separator, path = str(value).rpartition("=")
         return str(value) if name in TEXTS else before + separator + re.split(r"[/\\]", path)[-1]
 
-    model = spell("model", options.model.model)  # repeated even where it is the default of the command
+    model = with_files(
+        str(options.model.model), partial(spell, "model")
+    )  # repeated even where it is the default of the command
     groups = (replace(options, model=replace(options.model, model=None)), *own)
     words = (word for group in groups for word in words_of(group, without=NOT_REPEATED, spell=spell))
     return command, file.name, "--prompt", prompt, "--model", model, *words

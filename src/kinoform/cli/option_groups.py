@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kinoform.cli import console
 from kinoform.cli.inputs import InputOptions
+from kinoform.cli.model_files import model_of
 from kinoform.cli.options import (
     CODECS,
     DEVICES,
@@ -56,7 +57,11 @@ class ModelOptions:
 
     model: Annotated[
         str | None,
-        option(MODEL, f"{', '.join(MODELS)}, a folder or a file of weights.", complete=model_names),
+        option(
+            MODEL,
+            f"{', '.join(MODELS)}, a folder or a file of weights; two experts as high=FILE and low=FILE.",
+            complete=model_names,
+        ),
         PATH_SETTING,
     ] = "mini"
     recipe: Annotated[
@@ -98,7 +103,7 @@ class ModelOptions:
         }  # fmt: skip
         given = {name: value for name, value in parts.items() if value is not None}
         return load(
-            self.model, recipe=recipe_named(self.recipe), loras=tuple(map(lora_of, self.lora or ())),
+            model_of(self.model), recipe=recipe_named(self.recipe), loras=tuple(map(lora_of, self.lora or ())),
             ignore_unknown=self.lora_ignore_unknown, report=console.note,
             device=machine.device or "auto", dtype=machine.dtype or "auto", **given,
         )  # fmt: skip

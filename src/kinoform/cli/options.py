@@ -30,6 +30,7 @@ VARIANTS = (
 )
 ADAPTERS = ("mini:frames", "mini:vace", "mini:reference")
 MODELS = ("mini", "mini-factorized", *ADAPTERS, *VARIANTS)
+EXPERTS = ("high", "low")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SOLVERS = ("unipc", "dpm++", "euler")
@@ -250,7 +251,10 @@ def one_of(names: tuple[str, ...]) -> Completion:
 
 
 def model_names(incomplete: str) -> list[str]:
-    """Complete the name of a model, or the path of weights."""
+    """Complete the name of a model, or the path of weights, also behind the name of an expert."""
+    expert, equals, path = incomplete.partition("=")
+    if equals and expert in EXPERTS:
+        return [f"{expert}={found}" for found in _paths(path, WEIGHTS)]
     return [*one_of(MODELS)(incomplete), *_paths(incomplete, WEIGHTS)]
 
 

@@ -13,6 +13,7 @@ import torch
 import typer
 
 from kinoform.cli import console
+from kinoform.cli.model_files import model_of
 from kinoform.cli.option_groups import GenerateOptions, MachineOptions, ModelOptions
 from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named
@@ -172,7 +173,7 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
     """
     name = str(model.model)
     compared = any((model.text_encoder, model.vae, model.tokenizer, model.image_encoder, model.variant, model.vace))
-    if os.path.exists(name) or compared:
+    if os.path.exists(name) or compared or isinstance(model_of(name), dict):
         pipeline = model.load(MachineOptions(device="cpu"))
         return pipeline.recipe, pipeline.parts.loras, os.path.isfile(f"{name}/manifest.json")
     if model.recipe is not None:

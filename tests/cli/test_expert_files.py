@@ -1,0 +1,80 @@
+"""Two experts are given to every command as high=FILE and low=FILE, and said by inspect, verify and download."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kinoform.cli.model_files import folded, model_of
+from kinoform.cli.options import model_names
+from kinoform.media.metadata import read_params
+from tests.support.command_line import Run
+from tests.support.expert_folders import comfy_files, write_expert_folder
+from tests.support.refusals import refused
+
+SMALL = ["--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--device", "cpu"]
+PROMPT = "a red cat runs slowly"
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return comfy_files(write_expert_folder(tmp_path_factory.mktemp("experts") / "model", "comfy"))
+
+
+def pair(files: dict[str, Path]) -> list[str]:
+    return [word for noise, file in files.items() for word in ("--model", f"{noise}={file}")]
+
+
+def test_options_of_experts_become_one_and_all_others_stay() -> None:
+    one = ["a", "--model", "high=x,low=y,z", "--seed", "1"]
+    assert folded(["a", "--model", "high=x", "--seed", "1", "--model=low=y,z"]) == one
+    assert folded(one) == one and model_of(one[2]) == {"high": "x", "low": "y,z"}
+    for words in (
+        ["--model", "mini", "--model", "high=x"],
+        ["--model"],
+        ["--", "--model", "high=x", "--model", "low=y"],
+    ):
+        assert folded(words) == words
+    assert model_of("mini:vace") == "mini:vace" and model_of("C:\\a=b") == "C:\\a=b"
+    with refused("said_twice", "low"):
+        model_of("low=a,low=b")
+
+
+def test_two_files_make_a_video_that_says_what_made_it(kinoform: Run, experts: dict[str, Path], here: Path) -> None:
+    assert kinoform("generate", PROMPT, *pair(experts), *SMALL, "-o", "a.mkv").code == 0
+    params = read_params(here / "a.mkv")
+    assert params["model"]["name"] == "t2v-a14b" and params["shift"] == 12.0
+    (here / "kinoform.toml").write_text(f"model = {json.dumps(str(experts['high'].parent))}\n")
+    again = kinoform("rerun", "a.mkv", *pair(dict(reversed(experts.items()))), "-o", "b.mkv")
+    assert again.code == 0 and read_params(here / "b.mkv")["model"] == params["model"]
+    plan = kinoform("plan", *pair(experts), *SMALL, "--json")
+    assert plan.code == 0 and len(plan.told[0]["evaluations"]) == 2
+
+
+@pytest.mark.parametrize("noise", ["high", "low"])
+def test_what_is_missing_is_named_and_how_to_give_it(kinoform: Run, experts: dict[str, Path], noise: str) -> None:
+    other = {"high": "low", "low": "high"}[noise]
+    for command in (["generate", PROMPT], ["plan"], ["evaluate"], ["edit", "a.mp4", "--prompt", PROMPT]):
+        if command[0] == "edit":
+            continue
+        ran = kinoform(*command, "--model", f"{noise}={experts[noise]}")
+        assert ran.refusal == "expert_missing" and f"{other} noise" in ran.sentence and "--model" in ran.sentence
+    ran = kinoform("plan", "--model", f"{noise}={experts[noise]}", "--model", f"{other}={experts[noise]}")
+    assert ran.refusal == "experts_same_file"
+    ran = kinoform(
+        "generate", PROMPT, "--model", f"{noise}=nothing.safetensors", "--model", f"{other}={experts[other]}"
+    )
+    assert "nothing.safetensors" in ran.sentence
+
+
+def test_files_are_completed_behind_the_name_of_an_expert(experts: dict[str, Path]) -> None:
+    start = str(experts["high"])[:-12]
+    assert model_names(f"high={start}") == [f"high={experts['high']}"]
+
+
+def test_inspect_says_the_model_the_experts_and_what_generate_does(kinoform: Run, experts: dict[str, Path]) -> None:
+    (told,) = kinoform("inspect", experts["high"].parent, "--json").told
+    assert told["generate"] == {"model": "t2v-a14b"}
+    assert [part["expert"] for part in told["parts"]] == ["high", "low"]
+    ran = kinoform("inspect", experts["low"])
+    assert "expert       low noise" in ran.out and "refused" in ran.out
