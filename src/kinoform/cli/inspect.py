@@ -17,9 +17,11 @@ from kinoform.cli import console
 from kinoform.cli.options import AsJson
 from kinoform.cli.values import weights_at
 from kinoform.errors import UsageError, WeightsError
+from kinoform.families import FAMILIES
 from kinoform.families.family import ADAPTER, TRANSFORMER
 from kinoform.families.folders import MANIFEST
 from kinoform.families.identify import Identity, detect_opened
+from kinoform.families.released import noise_named
 
 MAX_NAMES = 3
 MAX_CHARS = 120
@@ -57,11 +59,11 @@ def inspect(
     reasons = {weights: str(error) for weights, error in refused.items()}
     used = [f"generate     {generate.get('model') or 'refused: ' + generate['reason']}"]
     text = "\n\n".join(
-        [*(_shown(weights, identities) for weights, identities in parts.items()), *reasons.values(), *used]
+        [*(_shown(weights, identities, reader) for weights, identities in parts.items()), *reasons.values(), *used]
     )
     data = {
         "path": str(path),
-        "parts": [_as_json(weights, part) for weights, identities in parts.items() for part in identities],
+        "parts": [_as_json(weights, part, reader) for weights, identities in parts.items() for part in identities],
         "refused": [
             {"file": str(weights.path), "code": error.code, "reason": str(error)} for weights, error in refused.items()
         ],
@@ -113,11 +115,13 @@ def _check_variant(parts: dict[FileSet, tuple[Identity, ...]], variant: str | No
         )
 
 
-def _shown(weights: FileSet, parts: tuple[Identity, ...]) -> str:
+def _shown(weights: FileSet, parts: tuple[Identity, ...], reader: HeaderReader) -> str:
     files = f" and {len(weights.files) - 1} more" if len(weights.files) > 1 else ""
     lines = [f"{weights.path}{files}"]
     for part in parts:
-        lines += [f"  {name:<{NAMES}} {text}" for name, text in _rows(part)]
+        expert = _expert(weights, part, reader)
+        rows = [*_rows(part), *([("expert", f"the one for {expert} noise")] if expert else [])]
+        lines += [f"  {name:<{NAMES}} {text}" for name, text in rows]
     return "\n".join(line.replace("\n", "\\n") for line in lines)
 
 
@@ -165,5 +169,16 @@ def _rounded(size: int, units: tuple[tuple[float, str], ...]) -> str:
     return next((f"{size / unit:.2f} {name}" for unit, name in units if size >= unit), f"{size} bytes")
 
 
-def _as_json(weights: FileSet, part: Identity) -> dict[str, object]:
-    return {"files": [str(file) for file in weights.files], **asdict(part)}
+def _expert(weights: FileSet, part: Identity, reader: HeaderReader) -> str:
+    """Return the noise for which a transformer is one of two experts, as its names tell; empty for all others."""
+    models = [model for family in FAMILIES if family.name == part.family for model in family.released]
+    if part.chosen is not None:
+        return next((model.noise for model in models if model.name == part.chosen), "")
+    if part.part != TRANSFORMER or not any(model.noise for model in models):
+        return ""
+    return noise_named(weights.path, reader.read(weights.path).metadata, bare=False)
+
+
+def _as_json(weights: FileSet, part: Identity, reader: HeaderReader) -> dict[str, object]:
+    expert = _expert(weights, part, reader)
+    return {"files": [str(file) for file in weights.files], **asdict(part), "expert": expert or None}

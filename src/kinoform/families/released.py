@@ -161,14 +161,15 @@ def choose(
     return Choice()
 
 
-def noise_named(path: Path, metadata: Mapping[str, str]) -> str:
+def noise_named(path: Path, metadata: Mapping[str, str], *, bare: bool = True) -> str:
     """The noise, high or low, for which the names around a file say that it is an expert; empty where none does.
 
-    The name of the file comes first, then the metadata; of the folder above it a bare high or low tells nothing.
+    The name of the file comes first, then the metadata; of the folder above it a bare high or low tells nothing, and
+    without `bare` nowhere.
     """
     names = names_of(path, metadata)
-    folder = next(iter(names.folders), "")
-    for text, facts in ((names.own, DISTINGUISHING), (names.metadata, DISTINGUISHING), (folder, SURE)):
+    folder, facts_here = next(iter(names.folders), ""), DISTINGUISHING if bare else SURE
+    for text, facts in ((names.own, facts_here), (names.metadata, facts_here), (folder, SURE)):
         named = _values(facts["noise"], text)
         if named:
             return str(named[0]) if len(named) == 1 else ""

@@ -103,6 +103,8 @@ def settled(place: object, transformers: Mapping[str, PartFile], opening: Openin
         raise expert_alone(place, pairs[0].model, noise=noise)
     if opening.named or variant:
         return Settled(files=files, model=variant)
+    if not experts:
+        _check_whole(place, first)
     model = one_model(
         place,
         _common(transformers) if experts else first.models,
@@ -113,6 +115,16 @@ def settled(place: object, transformers: Mapping[str, PartFile], opening: Openin
     )
     chosen = (_chosen(file, f"{model}-{noise}" if experts else model) for noise, file in transformers.items())
     return Settled(files=tuple(chosen), model=model)
+
+
+def _check_whole(place: object, file: PartFile) -> None:
+    """Check that no name says of a transformer of no released size that it is an expert. Raises WeightsError."""
+    family, identity = file.family, file.identity
+    assert family is not None and identity is not None
+    models = dict.fromkeys(model.model for model in family.released if model.noise)
+    noise = noise_named(file.files.files[0], file.files.metadata, bare=False)
+    if models and noise and identity.doubt and not file.models:
+        raise expert_alone(place, *models, noise=noise)
 
 
 def _check_pair(transformers: Mapping[str, PartFile], *, named: bool) -> None:
