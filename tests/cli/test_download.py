@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from kinoform.recipes.load import load
 from tests.support.command_line import Run
+from tests.support.expert_folders import write_expert_folder
 from tests.support.official_folder import write_official_folder
 from tests.weights.stand_in_hub import Hub, serving
 
@@ -97,3 +99,21 @@ def test_the_home_s_short_name_is_understood(kinoform: Run, here: Path, monkeypa
         == kinoform(*words, "--lora", str(here / "absent.safetensors")).refusal
     )
     assert kinoform("inspect", "~/m").code == kinoform("verify", "~/m").code == 0
+
+
+def test_both_experts_are_fetched_and_make_the_model(
+    kinoform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_expert_folder(tmp_path / "model", "official", shards=2)
+    files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with serving(Hub(id="Wan-AI/Wan2.2-T2V-A14B", files=files | {"README.md": b"#"})) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        ran = kinoform("download", "t2v-a14b")
+        assert ran.code == 0 and ran.out.strip() == str(tmp_path / "cache" / "kinoform" / "t2v-a14b")
+        assert kinoform("download", hub.id).code == 0
+    assert {str(file.relative_to(ran.out.strip())) for file in Path(ran.out.strip()).rglob("*") if file.is_file()} == {
+        *files
+    }
+    for name in ("t2v-a14b", hub.id):
+        assert load(name, device="cpu").recipe.name == "t2v-a14b"

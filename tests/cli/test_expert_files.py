@@ -10,6 +10,7 @@ from kinoform.cli.options import model_names
 from kinoform.media.metadata import read_params
 from tests.support.command_line import Run
 from tests.support.expert_folders import comfy_files, write_expert_folder
+from tests.support.narrowing import of_type
 from tests.support.refusals import refused
 
 SMALL = ["--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--device", "cpu"]
@@ -43,7 +44,7 @@ def test_options_of_experts_become_one_and_all_others_stay() -> None:
 def test_two_files_make_a_video_that_says_what_made_it(kinoform: Run, experts: dict[str, Path], here: Path) -> None:
     assert kinoform("generate", PROMPT, *pair(experts), *SMALL, "-o", "a.mkv").code == 0
     params = read_params(here / "a.mkv")
-    assert params["model"]["name"] == "t2v-a14b" and params["shift"] == 12.0
+    assert of_type(dict, params["model"])["name"] == "t2v-a14b" and params["shift"] == 12.0
     (here / "kinoform.toml").write_text(f"model = {json.dumps(str(experts['high'].parent))}\n")
     again = kinoform("rerun", "a.mkv", *pair(dict(reversed(experts.items()))), "-o", "b.mkv")
     assert again.code == 0 and read_params(here / "b.mkv")["model"] == params["model"]
@@ -76,3 +77,23 @@ def test_inspect_says_the_model_the_experts_and_what_generate_does(kinoform: Run
     assert [part["expert"] for part in told["parts"]] == ["high", "low"]
     ran = kinoform("inspect", experts["low"])
     assert "expert       the one for low noise" in ran.out and "generate     refused" in ran.out
+
+
+@pytest.mark.parametrize("layout", ["official", "diffusers"])
+def test_the_cache_folder_is_called_after_the_model(
+    kinoform: Run, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    place = tmp_path / "cache" / "kinoform" / "i2v-a14b"
+    ran = kinoform("generate", PROMPT, "--model", "i2v-a14b", *SMALL)
+    assert ran.refusal == "weights_missing" and str(place) in ran.sentence
+    write_expert_folder(place, layout, "i2v")
+    plan = kinoform("plan", "--model", "i2v-a14b", "--variant", "i2v-a14b", *SMALL, "--json")
+    assert plan.code == 0, plan.err
+    (told,) = kinoform("verify", "i2v-a14b", "--json").told
+    assert told["faults"] == [] and told["files"] == 4
+    lost = next(place.glob("*/diffusion_pytorch_model.safetensors"))
+    lost.unlink()
+    ran = kinoform("generate", PROMPT, "--model", "i2v-a14b", *SMALL)
+    assert ran.refusal == "weights_missing" and "kinoform download i2v-a14b" in ran.sentence

@@ -38,12 +38,12 @@ def download(
     if released is None and "/" not in model:
         names = [name for item in released_models() for name in item.recipes]
         raise UsageError(f"{model!r} is not a hub id; write ORG/NAME, or {nearest(model, names)}", code="unknown_model")
-    if released is not None and released.name != model:
-        console.note(f"{model} has the weights of {released.name}, which are fetched")
+    if released is not None and released.model != model:
+        console.note(f"{model} has the weights of {released.model}, which are fetched")
     id = model if released is None else released.hub
     listed = listing(id, choose=needed, revision=revision, only=file or ())
     home = cache_folder()
-    usual = home / "hub" / folder_name(id) if released is None else home / released.name
+    usual = home / "hub" / folder_name(id) if released is None else home / released.model
     folder = output.expanduser() if output else usual
     rows = [f"{item.bytes / MB:>10.1f} MB  {item.name}" for item in listed.files]
     rows.append(f"{listed.bytes / MB:>10.1f} MB  in all, of {id} at {listed.commit[:8]}")

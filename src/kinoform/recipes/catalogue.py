@@ -117,7 +117,7 @@ def cached(name: str) -> Path:
     """
     released = released_for(name)
     assert released is not None, f"{name} is no released model"
-    folder = cache_folder() / released.name
+    folder = cache_folder() / released.model
     if os.path.isdir(folder):  # Path.is_dir raises in a home of somebody else
         return folder
     if (there := released_snapshot(released.hub)) is not None:
