@@ -9,21 +9,23 @@ from torch import Tensor
 
 from kinoform.models.codec import decode_video, encode_video, given_up
 from kinoform.models.vae import VAE, VAESpec
+from kinoform.models.vae22 import VAE22, VAE22Spec
 from kinoform.models.vae_blocks import FrameAttention, Memory
 from tests.models.recorded import spread
 from tests.support.live_bytes import LiveBytes
 
 SPEC = VAESpec(dim=4, channels=3, multipliers=(1, 2, 2, 2), residual_blocks=1, mean=(), std=())
+SPEC_22 = VAE22Spec(dim=4, decoder_dim=4, channels=3, residual_blocks=1, mean=(), std=())
 PLACES = 64
 
 
-def built(spec: VAESpec = SPEC) -> VAE:
+def built(spec: VAESpec | VAE22Spec = SPEC) -> VAE | VAE22:
     vae = spec.build().eval().requires_grad_(False)
     spread(vae, seed=1)
     return vae
 
 
-def chunks(vae: VAE, half: str) -> list[Tensor]:
+def chunks(vae: VAE | VAE22, half: str) -> list[Tensor]:
     """Four pieces, as a video has them."""
     generator = torch.Generator().manual_seed(2)
     if half == "decode":
@@ -54,10 +56,11 @@ def test_a_history_that_is_given_up_is_freed_while_the_next_is_made(half: str):
     assert torch.equal(kept, freed)
 
 
+@pytest.mark.parametrize("spec", [SPEC, SPEC_22], ids=["2.1", "2.2"])
 @pytest.mark.parametrize("half", ["encode", "decode"])
-def test_a_video_is_worked_on_with_one_history(half: str):
+def test_a_video_is_worked_on_with_one_history(half: str, spec: VAESpec | VAE22Spec):
     """A video of four pieces takes no more than its worst piece with a history given up."""
-    vae = built()
+    vae = built(spec)
     pieces = chunks(vae, half)
     history, most = None, 0
     for piece in pieces:
