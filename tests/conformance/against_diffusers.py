@@ -57,6 +57,7 @@ KINDS: Mapping[str, Kind] = {
     "i2v": Kind(model_type="i2v", spec=_with_image(0), images=1),
     "flf2v": Kind(model_type="flf2v", spec=_with_image(2 * IMAGE_ROWS), images=2),
     "expert-i2v": Kind(model_type="i2v", spec=replace(SPEC, in_channels=36)),
+    "ti2v": Kind(model_type="ti2v", spec=replace(SPEC, in_channels=48, out_channels=48)),
 }
 
 
@@ -82,8 +83,8 @@ def write_official_transformer(folder: Path, kind: Kind, model: nn.Module) -> Pa
 def question(kind: Kind, time: float) -> tuple[Tensor, Tensor, Conditions]:
     """Noisy latents, their time and the conditions of one sample."""
     draw = torch.Generator().manual_seed(5)
-    x = torch.randn(1, 16, 3, 8, 6, generator=draw)
-    extra = kind.spec.in_channels - 16
+    x = torch.randn(1, kind.spec.out_channels, 3, 8, 6, generator=draw)
+    extra = kind.spec.in_channels - kind.spec.out_channels
     context = {"text": torch.randn(1, 11, TEXT_WIDTH, generator=draw)}
     if kind.images:
         context["image"] = torch.randn(1, kind.images * IMAGE_ROWS, IMAGE_WIDTH, generator=draw)

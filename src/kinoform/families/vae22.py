@@ -183,7 +183,6 @@ VAE22 = Family(
                 "_class_name": "AutoencoderKLWan",
                 "_diffusers_version": "0.42.1",
                 "attn_scales": [],
-                "clip_output": False,
                 "dropout": 0.0,
                 "in_channels": 12,
                 "is_residual": True,
