@@ -29,6 +29,7 @@ from kinoform.recipes.load import load
 from kinoform.types import Conditions, Grid
 from tests.support.comfy_files import SINGLE, write_comfy_folders
 from tests.support.diffusers_folder import INDEX, transformer_config, write_diffusers_folder
+from tests.support.expert_folders import write_expert_folder
 from tests.support.official_folder import (
     CONFIG,
     ROWS,
@@ -302,9 +303,32 @@ def test_modules_of_two_experts_are_said_by_name(of_two: Pair, tmp_path: Path) -
     for vace, code, named in (
         (high, "expert_not_said", ["--vace high=FILE --vace low=FILE"]),
         ({"high": high}, "expert_missing", ["--vace low=FILE"]),
-        ({"high": high, "low": high}, "said_twice", [str(high)]),
+        ({"high": high, "low": high}, "experts_same_file", [str(high)]),
         ({"first": high, "low": high}, "unknown_expert", ["first", "high, low"]),
-        ({"high": high, "low": swapped}, "name_contradicts_weights", [str(swapped)]),
+        ({"high": high, "low": swapped}, "experts_swapped", [str(swapped)]),
     ):
         with refused(code, *named):
             load(of_two.base, vace=vace, **of_two.options)
+
+
+def test_with_modules_two_experts_are_vace_fun(tmp_path: Path) -> None:
+    folder = write_expert_folder(tmp_path / "model", "official", "t2v")
+    modules = {}
+    for seed, name in enumerate(("high", "low")):
+        _, module = divided(official_tensors(tiny_modules(seed, WHOLE).transformer, OFFICIAL_NAMES))
+        save_file(module, modules.setdefault(name, tmp_path / f"{name}.safetensors"))
+    pipe = load(folder, vace=modules, device="cpu")
+    recipe = pipe.recipe
+    assert (recipe.name, recipe.boundaries, recipe.shift, recipe.steps) == ("vace-a14b", (0.875,), 12.0, 50)
+    assert recipe.transformers == (WHOLE, WHOLE) and recipe.conditioners == (Vace(),)
+    high, low = velocity(pipe.parts)
+    assert not torch.equal(high, low)
+
+
+def test_settings_that_videox_fun_saves_are_read(tmp_path: Path) -> None:
+    folder = write_expert_folder(tmp_path / "model", "official", "vace")
+    more = {"patch_size": [1, 2, 2], "window_size": [-1, -1], "qk_norm": True, "cross_attn_norm": True, "text_dim": 24}
+    for place in ("high_noise_model", "low_noise_model"):
+        file = folder / place / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | more | {"_class_name": "VaceWanTransformer3DModel"}))
+    assert load(folder, device="cpu").recipe.name == "vace-a14b"

@@ -289,8 +289,8 @@ class Family:
     `fits` tells it from families of the same dialects. `spec` reads the sizes off the shapes, with facts that only a
     config.json tells as further arguments; `sizes` are those that `kinoform inspect` shows. `unread` are shell
     patterns, by own names, of tensors that no model reads. `model_type` is what the official config.json calls a
-    transformer, `saved_by` its class there, `pipelines` the classes of diffusers with such a transformer, the one that
-    is written first, and `index` what their model_index.json says of it besides. `channels` are those that a
+    transformer, `saved_by` its classes there and `pipelines` the classes of diffusers with such a transformer, the one
+    that is written first, and `index` what their model_index.json says of it besides. `channels` are those that a
     transformer or a codec reads and makes. `files` are the names, without suffix, that the file of another part has in
     the folders of a layout: official, comfy.
     """
@@ -307,7 +307,7 @@ class Family:
     released: tuple[Released, ...] = ()
     reads_images: bool = False
     model_type: str = ""
-    saved_by: str = "WanModel"
+    saved_by: tuple[str, ...] = ("WanModel",)
     pipelines: tuple[str, ...] = ()
     index: Mapping[str, object] = field(default_factory=lambda: {"expand_timesteps": False})
     channels: tuple[int, int] = (0, 0)

@@ -38,7 +38,7 @@ def transformer_family(
     positions: bool = False,
     vace: bool = False,
     model_type: str = "",
-    saved_by: str = "WanModel",
+    saved_by: tuple[str, ...] = ("WanModel",),
     class_name: str = "WanTransformer3DModel",
     **more: Any,
 ) -> Family:
@@ -46,8 +46,8 @@ def transformer_family(
 
     `channels` are those that it reads and makes; `image`: the tokens of an image encoder too, with learned `positions`
     where these are of two frames; `vace`: it has VACE's context blocks.
-    `model_type` and `saved_by` are what the official config.json calls the model and its class, `class_name` the class
-    of diffusers.
+    `model_type` and `saved_by` are what the official config.json calls the model and its class (the first of these is
+    written), `class_name` the class of diffusers.
     """
 
     def fits(shapes: Shapes) -> bool:
@@ -63,7 +63,7 @@ def transformer_family(
             key="model_type",
             facts=_official_facts,
             stated=partial(_official_config, model_type),
-            constant={"_class_name": saved_by, "_diffusers_version": MADE_FOR},
+            constant={"_class_name": saved_by[0], "_diffusers_version": MADE_FOR},
         ),
         ConfigForm(
             dialect="diffusers",

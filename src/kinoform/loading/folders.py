@@ -93,11 +93,12 @@ def _check_kind(folder: Path, config: Config) -> None:
             f"{folder} is {_article(kind)} model; kinoform makes videos with {', '.join(model_types())} models",
             code="config_unsupported",
         )
-    maker = next(family.saved_by for family in FAMILIES if family.model_type == kind)
-    made_by = config.values.get("_class_name", maker)
-    if made_by != maker:
+    makers = next(family.saved_by for family in FAMILIES if family.model_type == kind)
+    made_by = config.values.get("_class_name", makers[0])
+    if made_by not in makers:
         raise WeightsError(
-            f"{folder} is {_article(made_by)}; kinoform reads {maker} of type {kind}", code="config_unsupported"
+            f"{folder} is {_article(made_by)}; kinoform reads {' and '.join(makers)} of type {kind}",
+            code="config_unsupported",
         )
 
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from kinoform.checkpoints.hashes import model_hash
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families import released_models
 from kinoform.families.family import MODULE
+from kinoform.families.released import noise_named
 from kinoform.families.transformer import vace_blocks
 from kinoform.loading.detect import detect_parts
 from kinoform.loading.load import load_module
@@ -145,7 +145,7 @@ def _by_expert(place: object, modules: ModulePaths, count: int) -> dict[str, Pat
     if len(set(modules.values())) < count:
         raise UsageError(
             f"{modules[names[0]]} is given for {' and '.join(names)}; each expert has a VACE module of its own",
-            code="said_twice",
+            code="experts_same_file",
         )
     return {name: modules[name] for name in names}
 
@@ -157,12 +157,11 @@ def _opened(path: Path, expert: str, opening: Opening) -> PartFile:
         advice = "give it as --model, without --vace" if "transformer" in held else "give the file of a VACE module"
         raise WeightsError(f"{path} is a {parts}, no VACE module; {advice}", code="weights_wrong_part")
     file = held[MODULE]
-    noises = {model.noise for model in released_models() if model.name in file.models}
-    if expert and len(noises) == 1 and noises.isdisjoint({"", expert}):
+    told = noise_named(file.files.files[0], file.files.metadata)
+    if expert and told not in ("", expert):
         raise WeightsError(
-            f"{path} is the VACE module for {noises.pop()} noise by its name, and is given for {expert}; give the "
-            "other one",
-            code="name_contradicts_weights",
+            f"{path} is given for {expert} noise, its name or metadata says {told}; give the two the other way round",
+            code="experts_swapped",
         )
     return file
 
