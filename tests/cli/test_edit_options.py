@@ -242,13 +242,13 @@ def test_what_has_to_be_said_is_asked_for(kinoform: Run, words: list[str]) -> No
 
 def test_the_words_that_make_a_video_again_name_no_folder() -> None:
     video, output = VideoOptions(steps=4, negative="1/2"), OutputOptions(output="x.mp4")
-    model = ModelOptions(model="/home/me/wan", lora=["styles/a.safetensors:0.5"], recipe="mine:video")
+    model = ModelOptions(model="/home/me/wan", lora=["styles/a.safetensors:0.5", "high=b/c:1"], recipe="mine:video")
     inputs = InputOptions(mask=Path("/m/mask.png"), reference=[Path("r/1.png"), Path("r/2.png")])
     join = JoinOptions(grow=0, hide_source=True)
     options = EditOptions(model=model, video=video, machine=MachineOptions(), output=output, even=True)
     words = again("edit", Path("/videos/a.mp4"), "a/b", options, inputs, join)
     assert words == (
-        "edit", "a.mp4", "--prompt", "a/b", "--model", "wan", "--lora", "a.safetensors:0.5", "--steps", "4",
-        "--negative", "1/2", "--even", "--mask", "mask.png", "--reference", "1.png", "--reference", "2.png",
-        "--grow", "0", "--hide-source",
+        "edit", "a.mp4", "--prompt", "a/b", "--model", "wan", "--lora", "a.safetensors:0.5", "--lora", "high=c:1",
+        "--steps", "4", "--negative", "1/2", "--even", "--mask", "mask.png", "--reference", "1.png",
+        "--reference", "2.png", "--grow", "0", "--hide-source",
     )  # fmt: skip

@@ -17,6 +17,7 @@ from kinoform.models.lora import LoRASpec, adapters_of, attach
 from kinoform.recipes.load import load
 from kinoform.world.palette import BLUE, RED
 from tests.support.command_line import Run
+from tests.support.refusals import refused
 
 PROMPT = "a green ball bounces on a blue background"
 MINI = [PROMPT, "--model", "mini", "--device", "cpu", "--steps", 8, "--frames", 5, "--seed", 3, "--upscale", 1]
@@ -156,7 +157,24 @@ def test_a_lora_changes_the_video_and_is_found_again(kinoform: Run, lora: Path) 
 
 @pytest.mark.parametrize(
     ("text", "file", "strength"),
-    [("a.safetensors", "a.safetensors", 1.0), ("a:0.8", "a", 0.8), ("C:/a", "C:/a", 1.0), ("b:c:-2", "b:c", -2.0)],
-)
-def test_a_strength_stands_behind_the_last_colon(text: str, file: str, strength: float) -> None:
+    [
+        ("a.safetensors", "a.safetensors", 1.0), ("a:0.8", "a", 0.8), ("C:/a", "C:/a", 1.0), ("b:c:-2", "b:c", -2.0),
+        ("high=a:0.8", "a", {"high": 0.8}), ("low=C:/a", "C:/a", {"low": 1.0}), ("b/x=a", "b/x=a", 1.0),
+        ("a:high=1,low=0.8", "a", {"high": 1.0, "low": 0.8}),
+    ],
+)  # fmt: skip
+def test_a_strength_stands_behind_the_last_colon(text: str, file: str, strength: float | dict[str, float]) -> None:
     assert lora_of(text) == (file, strength)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("a:1,0.8", "expert_not_said"), ("high=a:low=1", "said_twice"), ("a:low=1,low=2", "said_twice")]
+)
+def test_strengths_of_experts_are_told_by_name_once(text: str, code: str) -> None:
+    with refused(code):
+        lora_of(text)
+
+
+def test_a_file_may_be_called_like_an_expert(here: Path) -> None:
+    (here / "high=a").touch()
+    assert lora_of("high=a:0.5") == ("high=a", 0.5)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from kinoform.media.metadata import read_params
 from kinoform.media.read import read_clip
 from tests.support.command_line import Run
-from tests.support.tiny_recipe import write_tiny_of_two
+from tests.support.tiny_recipe import tiny, write_tiny_of_two
 
 WORDS = ("--recipe", "tests.support.tiny_recipe:tiny_of_two", "--device", "cpu")
 
@@ -25,6 +27,40 @@ def test_a_video_of_two_transformers_is_made_again(kinoform: Run, here: Path, fo
     first, again = (read_params(here / name) for name in ("video.mkv", "again.mkv"))
     assert first["guidance_scale"] == {"high": 4.0, "low": 2.0} and first["boundaries"] == [0.6] and again == first
     assert np.array_equal(read_clip(here / "video.mkv").frames, read_clip(here / "again.mkv").frames)
+
+
+def lora(name: str, *modules: str) -> str:
+    dim, draw = tiny().transformer.dim, torch.Generator().manual_seed(3)
+    values = {
+        f"{module}.lora_{letter}.weight": torch.randn(shape, generator=draw)
+        for module in modules
+        for letter, shape in (("A", (2, dim)), ("B", (dim, 2)))
+    }
+    save_file(values, name)
+    return name
+
+
+def test_loras_of_each_transformer_are_stored_and_found_again(kinoform: Run, here: Path, folder_of_two: Path) -> None:
+    style = lora("style.safetensors", "diffusion_model.blocks.0.self_attn.q")
+    noise = lora("wan2.2_low_noise_lora.safetensors", "diffusion_model.blocks.0.self_attn.k")
+    split = lora("both.safetensors", "transformer.blocks.0.attn1.to_q", "transformer_2.blocks.0.attn1.to_k")
+    model = ("--model", folder_of_two, *WORDS)
+    words = ("--lora", f"high={style}:0.5", "--lora", noise, "--lora", f"{split}:0.25")
+    plain = kinoform("generate", "a ball", *model, "--seed", 1, "-o", "plain.mkv")
+    made = kinoform("generate", "a ball", *model, *words, "--seed", 1, "-o", "video.mkv")
+    assert plain.code == made.code == 0
+    told = [line for line in made.err.splitlines() if "layers changed" in line]
+    assert [line.split(": ")[:2] for line in told] == [
+        ["high", style], ["high", split], ["low", noise], ["low", split],
+    ]  # fmt: skip
+    first = read_params(here / "video.mkv")
+    assert first["loras"] == {"lora:0": {"high": 0.5}, "lora:1": {"low": 1.0}, "lora:2": {"high": 0.25, "low": 0.25}}
+    assert kinoform("rerun", "video.mkv", *model, "-o", "again.mkv").code == 0
+    assert read_params(here / "again.mkv") == first
+    video, again, without = (read_clip(here / f"{name}.mkv").frames for name in ("video", "again", "plain"))
+    assert np.array_equal(video, again) and not np.array_equal(video, without)
+    asked = kinoform("generate", "a ball", *model, "--lora", style, "-o", "x.mkv")
+    assert asked.refusal == "expert_not_said" and f"--lora high={style}" in asked.sentence
 
 
 def test_a_guidance_scale_of_each_is_said_by_flag_environment_or_file(

@@ -249,7 +249,7 @@ def test_guidance_is_of_each_expert(pipe: Pipeline) -> None:
         assert torch.isfinite(latents(guidance_rule=rule)).all()
 
 
-def test_a_lora_goes_onto_all_or_onto_those_with_a_strength(each: tuple[Parts, Parts], tmp_path: Path) -> None:
+def test_a_lora_goes_onto_those_that_are_said(each: tuple[Parts, Parts], tmp_path: Path) -> None:
     dim, heard = tiny().transformer.dim, []
     file, name = tmp_path / "style.safetensors", "diffusion_model.blocks.0.self_attn.q"
     matrices = {"A": torch.full((2, dim), 0.1), "B": torch.full((dim, 2), 0.1)}
@@ -259,13 +259,12 @@ def test_a_lora_goes_onto_all_or_onto_those_with_a_strength(each: tuple[Parts, P
         parts = with_loras(joined(each), [(file, strength)], heard.append)
         return parts, [bool(adapters_of(load(torch.float32, CPU))) for load in parts.transformers]
 
-    (all_of_them, on_all), (only_first, on_first), (only_second, _) = map(
-        adapted, (0.8, by_expert(0.8, 0.0), by_expert(0.0, 0.8))
-    )
+    said = ({"high": 0.8, "low": 0.8}, {"high": 0.8}, {"low": 0.8})
+    (all_of_them, on_all), (only_first, on_first), (only_second, _) = map(adapted, said)
+    assert [[len(held) for held in parts.loras] for parts in (all_of_them, only_first)] == [[1, 1], [1, 0]]
+    assert all_of_them.lora_strengths == ({"high": 0.8, "low": 0.8},) and only_second.lora_strengths == ({"low": 0.8},)
     assert (on_all, on_first) == ([True, True], [True, False])
-    assert [line.partition(":")[0] for line in heard] == [
-        "high", "low", "high", "low",
-    ]  # fmt: skip
+    assert [line.partition(":")[0] for line in heard] == ["high", "low", "high", "low"]
     hashes = {parts.fingerprint() for parts in (joined(each), all_of_them, only_first, only_second)}
     assert len(hashes) == 4
     with refused("unknown_expert"):

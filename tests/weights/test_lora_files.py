@@ -165,7 +165,7 @@ def test_layers_of_other_wan_models_are_left_out_and_counted(tmp_path: Path) -> 
     tensors = pair() | {name: value for module in absent for name, value in pair(module).items()}
     file = opened(written(tmp_path, tensors))
     assert (len(file.changes), file.absent, file.unknown) == (1, absent, ())
-    assert "1 layers changed, 4 of other Wan models left out, 0 unknown" in file.description(1.0)
+    assert "1 layers changed, 4 of other Wan models or experts left out, 0 unknown" in file.description(1.0)
     image = layer_sizes(base(replace(WITH_IMAGE, context=(*TRANSFORMER.context, ImageContext(width=DIM)))))
     assert len(open_lora(file.path, image).changes) == 3
 

@@ -92,8 +92,7 @@ def again(command: str, file: Path, prompt: str, options: EditOptions, *own: obj
     """Return the words that make the same video again, with names of files but without their folders."""
 
     def spell(name: str, value: object) -> str:
-        before, separator, path = str(value).rpartition("=")
-        return str(value) if name in TEXTS else before + separator + re.split(r"[/\\]", path)[-1]
+        return str(value) if name in TEXTS else re.sub(r"[^=]*[/\\]", "", str(value))
 
     model = with_files(
         str(options.model.model), partial(spell, "model")

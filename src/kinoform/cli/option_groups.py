@@ -84,7 +84,9 @@ class ModelOptions:
     ] = None
     lora: Annotated[
         list[str] | None,
-        option(MODEL, "FILE[:STRENGTH]: a LoRA on the transformer, such as style.safetensors:0.8; repeatable."),
+        option(
+            MODEL, "[high=|low=]FILE[:STRENGTH]: a LoRA on the transformer, such as style.safetensors:0.8; repeatable."
+        ),
     ] = None
     lora_ignore_unknown: Annotated[
         bool, option(MODEL, "Use a LoRA although some of its names are unknown.", "--lora-ignore-unknown")

@@ -20,7 +20,7 @@ from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named
 from kinoform.errors import UsageError, nearest
 from kinoform.families import released_for
 from kinoform.loading.additions import Additions
-from kinoform.loading.lora import open_loras, ranks_of
+from kinoform.loading.lora import open_loras
 from kinoform.models.lora import LoRARanks
 from kinoform.pipelines.fit import memory_of, sizes_of, workload_of
 from kinoform.pipelines.pipeline import Pipeline
@@ -198,7 +198,7 @@ def _token_times(recipe: Recipe) -> bool:
 def _loras_of(model: ModelOptions, recipe: Recipe) -> LoRAs:
     """Report each LoRA file, and return all ranks. Raises WeightsError, as `load` does, where one does not fit."""
     files = [(Path(os.path.expanduser(path)), strength) for path, strength in map(lora_of, model.lora or ())]
-    return ranks_of(open_loras(recipe.transformers, files, console.note, ignore_unknown=model.lora_ignore_unknown))
+    return open_loras(recipe.transformers, files, console.note, ignore_unknown=model.lora_ignore_unknown).ranks
 
 
 def report(name: str, plan: VideoPlan) -> str:

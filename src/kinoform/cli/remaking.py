@@ -25,7 +25,7 @@ from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, base_of
 from kinoform.solvers.base import Solver
-from kinoform.solvers.by_expert import expert_names, written
+from kinoform.solvers.by_expert import PerExpert, expert_names, written
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
 from kinoform.solvers.sampler import Sampler
@@ -63,7 +63,15 @@ def modules(record: Recorded, files: Mapping[str, Path]) -> list[str]:
 
 def loras(record: Recorded, files: Mapping[str, Path]) -> list[str]:
     """Return the recorded LoRA files in order, each with its strength, as `--lora` takes them."""
-    return [f"{files[name]}:{written(strength)}" for name, strength in record.loras.items()]
+    return [_lora(files[name], strength) for name, strength in record.loras.items()]
+
+
+def _lora(file: Path, strength: PerExpert) -> str:
+    """Return the word of one file: high=FILE:1 for one of several transformers, else FILE:1 or FILE:high=1,low=1."""
+    if isinstance(strength, Mapping) and len(strength) == 1:
+        ((name, number),) = strength.items()
+        return f"{name}={file}:{written(number)}"
+    return f"{file}:{written(strength)}"
 
 
 def check_model(pipeline: Pipeline, record: Recorded, *, forced: bool) -> None:

@@ -6,11 +6,11 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kinoform.errors import UsageError
-from kinoform.solvers.by_expert import PerExpert, read_written
+from kinoform.solvers.by_expert import PerExpert, numbers_by_name, read_written
 
 MAX_VIDEOS = 10_000
 """Most videos that one command makes of a prompt."""
@@ -42,12 +42,23 @@ def recipe_named(address: str | None, option: str = "--recipe") -> str | None:
 def lora_of(text: str) -> tuple[str, PerExpert]:
     """Return (file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number.
 
-    Several numbers, as in "style.safetensors:high=1,low=0", are the strengths on each transformer of a model.
+    "high=style.safetensors:0.8" is for one of two transformers, "style.safetensors:high=1,low=0.8" for both. Raises
+    UsageError for strengths without names, and for a transformer that is said twice.
     """
     file, colon, number = text.rpartition(":")
-    if not (colon and file and all(_is_number(item.rpartition("=")[2]) for item in number.split(","))):
-        return text, 1.0
-    return file, read_written(f"the strength of --lora {file}", number)
+    strength: PerExpert = 1.0
+    if colon and file and all(_is_number(item.rpartition("=")[2]) for item in number.split(",")):
+        text, strength = file, read_written(f"the strength of --lora {file}", number)
+    match = None if os.path.lexists(text) else NAMED_FILE.fullmatch(text)
+    if match is None:
+        return text, strength
+    name, file = match.groups()
+    if isinstance(strength, Mapping):
+        raise UsageError(
+            f"--lora {text} says twice which transformer it is for; write {name}={file}:1, or {file}:{name}=1",
+            code="said_twice",
+        )
+    return file, numbers_by_name([(name, strength)])
 
 
 def _is_number(text: str) -> bool:

@@ -96,8 +96,9 @@ def methods(names: Iterable[str]) -> tuple[str, ...]:
 WRITTEN = {DOWN: ".lora_A.weight", UP: ".lora_B.weight", ALPHA: ".alpha"}
 """The endings that are written."""
 
-SECOND_EXPERT = "transformer_2."
-"""The word before modules of the expert of low noise, which is no part of a module's name in a model of one."""
+FIRST_EXPERT, SECOND_EXPERT = "transformer_1.", "transformer_2."
+"""Words before modules of the experts of high and of low noise. diffusers writes "transformer." for the first, as for
+models of one."""
 
 WIDE = re.compile(r"self_attn[._][qkv]$|self_attention\.[qkv]$|attn1[._]to_[qkv]$")
 """Layers that are as wide as the model."""
@@ -136,7 +137,7 @@ DIFFUSERS_LORA = LoRADialect(
     name="diffusers",
     example="transformer.blocks.0.attn1.to_q.lora_A.weight",
     signature=re.compile(r"\.attn[12]\."),
-    prefixes=("transformer.", "transformer_1."),
+    prefixes=("transformer.", FIRST_EXPERT),
     names=DIFFUSERS_NAMES,
     alpha=False,
 )
@@ -236,15 +237,22 @@ def own_parameter(name: str) -> str | None:
 
 def without_prefix(module: str) -> str:
     """The name without the words before it, of which there may be several."""
-    while (prefix := next((prefix for prefix in PREFIXES if module.startswith(prefix)), None)) is not None:
+    while (
+        prefix := next((prefix for prefix in (*PREFIXES, SECOND_EXPERT) if module.startswith(prefix)), None)
+    ) is not None:
         module = module.removeprefix(prefix)
     return module
 
 
-def is_of_relative(module: str, layers: Collection[str]) -> bool:
+def is_second(module: str) -> bool:
+    """Return whether a module is one of the second expert, of low noise."""
+    return SECOND_EXPERT in module.removesuffix(without_prefix(module))
+
+
+def is_of_relative(module: str, layers: Collection[str], *, second: bool = False) -> bool:
     """Return whether a module that a model with these layers lacks is a relative's: of the image stream, of VACE, or
-    of the second expert."""
-    if without_prefix(module).startswith(SECOND_EXPERT):
+    of the second expert; of the first one, where the model is the `second`."""
+    if is_second(module) is not second and (not second or own_parameter(f"{module}.weight") is not None):
         return True
     layer = own_layer(module)
     if layer.startswith("context.image."):

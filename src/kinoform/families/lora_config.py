@@ -12,7 +12,7 @@ from typing import Any
 
 from kinoform.checkpoints.headers import json_object, read_json
 from kinoform.errors import WeightsError
-from kinoform.families.lora import DIFFUSERS_LORA, without_prefix
+from kinoform.families.lora import DIFFUSERS_LORA, SECOND_EXPERT, without_prefix
 
 PEFT = "lora_adapter_metadata"
 """The key under which diffusers keeps the configuration of peft."""
@@ -74,16 +74,18 @@ def peft_config_file(path: Path) -> Path | None:
     return config if path.name == PEFT_FILE and config.is_file() else None
 
 
-def peft_config(path: Path, metadata: Mapping[str, str]) -> PeftConfig | None:
-    """The settings of alpha; None when nothing is said of it. Raises WeightsError for values that are damaged, and
-    for methods that are not read."""
+def peft_config(path: Path, metadata: Mapping[str, str], *, second: bool = False) -> PeftConfig | None:
+    """The settings of alpha, with `second` those of the second expert; None when nothing is said of it.
+
+    Raises WeightsError for values that are damaged, and for methods that are not read.
+    """
     if (method := peft_method(path, metadata)) is not None:
         raise WeightsError(
             f"{path} was trained with {method}, which kinoform does not read; merge it into its model with the tool "
             "that made it, and give the merged model as --model",
             code="lora_unsupported",
         )
-    said = _peft_settings(path, metadata)
+    said = _peft_settings(path, metadata, SECOND_EXPERT if second else DIFFUSERS_LORA.prefixes[0])
     rslora = bool(said.get("use_rslora"))
     if "lora_alpha" not in said and not rslora:
         return None
@@ -118,8 +120,8 @@ def peft_method(path: Path, metadata: Mapping[str, str]) -> str | None:
     return next((UNREAD[key] for key in UNREAD if said.get(key)), None)
 
 
-def _peft_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration by plain keys, empty where there is none."""
+def _peft_settings(path: Path, metadata: Mapping[str, str], prefix: str = DIFFUSERS_LORA.prefixes[0]) -> dict[str, Any]:
+    """The configuration by plain keys, those that `prefix` stood before; empty where there is none."""
     text = metadata.get(PEFT)
     if text is None:
         config = peft_config_file(path)
@@ -127,7 +129,7 @@ def _peft_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if len(text) > PEFT_BYTES:
         raise WeightsError(f"{path}: {PEFT} is longer than {PEFT_BYTES} letters; fetch it again", code="lora_damaged")
     found = json_object(f"{path}: {PEFT}", text, "lora_damaged")
-    return {key.removeprefix(DIFFUSERS_LORA.prefixes[0]): value for key, value in found.items()}
+    return {key.removeprefix(prefix): value for key, value in found.items()}
 
 
 def _pattern(path: Path, key: str) -> Pattern:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -23,14 +23,15 @@ from kinoform.errors import UsageError, nearest
 from kinoform.families.lora import ALPHA, COMFY_LORA, DOWN, UP, LoRADialect
 from kinoform.files import whole
 from kinoform.loading.load import check_values
+from kinoform.loading.lora_experts import assigned, check_strength
 from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
 from kinoform.loading.parts import Parts, TransformerLoader
 from kinoform.models.dit import DiT, DiTSpec
-from kinoform.models.lora import STRONGEST, LoRARanks, adapters_of, with_adapters
+from kinoform.models.lora import LoRARanks, adapters_of, with_adapters
 from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_layers
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
-from kinoform.solvers.by_expert import PerExpert, check_per_expert, expert_names, of_expert
+from kinoform.solvers.by_expert import PerExpert, expert_names
 
 _Applied: TypeAlias = Sequence[tuple[LoRAFile, float]]
 """The files that go onto one transformer, each with its strength."""
@@ -39,6 +40,19 @@ SUFFIX = ".safetensors"
 SAMPLED_ROWS = 64
 USUAL = (1e-5, 0.5)
 """Bounds of ||change|| / ||W||: below nothing is seen, above the change buries what the model knew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedLoRAs:
+    """LoRA files that go onto each transformer of a model, and the strengths of each file in the order given."""
+
+    applied: tuple[_Applied, ...]
+    strengths: tuple[PerExpert, ...]
+
+    @property
+    def ranks(self) -> tuple[tuple[LoRARanks, ...], ...]:
+        """Ranks of the files that go onto each transformer."""
+        return tuple(tuple(file.ranks(strength) for file, strength in applied) for applied in self.applied)
 
 
 def with_loras(
@@ -50,13 +64,14 @@ def with_loras(
 ) -> Parts:
     """Parts whose transformers are loaded with these LoRA files on them, each with its strength.
 
-    A strength is for all transformers, or one for each by name, of which 0 leaves the file out.
+    Of several transformers a file goes onto those that its strength names, or else onto those that it tells itself; see
+    `assigned`.
 
-    Each file is read now, once, and `report` gets one line for it; it stays in memory until a transformer has its
-    matrices, and is read again for the next one, when it must be the same. Matrices are cast to the dtype of a layer's
-    products. The fingerprint tells files and strengths apart. Adapters have the name of their file. Warns when a change
-    is far smaller or larger than changes are. Raises WeightsError as `open_lora` does, UsageError for a strength that
-    is no number from -100 to 100.
+    Each file is read now, once, and `report` gets one line for it on each transformer; it stays in memory until a
+    transformer has its matrices, and is read again for the next one, when it must be the same. Matrices are cast to the
+    dtype of a layer's products. The fingerprint tells files and strengths apart. Adapters have the name of their file.
+    Warns when a change is far smaller or larger than changes are. Raises WeightsError as `open_lora` does, UsageError
+    for a strength that is no number from -100 to 100, and where nothing tells the transformer.
     """
     if not loras:
         return parts
@@ -81,19 +96,20 @@ def with_loras(
     def fingerprint() -> str:
         lines = [
             f"{files[file.path].sha256} {model_hash(file.files[1:])} {strength!r} {index}"
-            for index, applied in enumerate(opened)
+            for index, applied in enumerate(opened.applied)
             for file, strength in applied
         ]
         return hashlib.sha256("\n".join([parts.fingerprint(), *lines]).encode()).hexdigest()[:16]
 
-    loaders = zip(parts.transformers, opened, strict=True)
-    before = parts.loras or ((),) * len(opened)
+    loaders = zip(parts.transformers, opened.applied, strict=True)
+    before = parts.loras or ((),) * len(parts.transformers)
     return replace(
         parts,
         transformers=tuple(partial(load, base, applied) for base, applied in loaders),
         fingerprint=fingerprint,
         lora_hashes=tuple(files[path].sha256 for path, _ in loras),
-        loras=tuple((*own, *ranks) for own, ranks in zip(before, ranks_of(opened), strict=True)),
+        lora_strengths=opened.strengths,
+        loras=tuple((*own, *ranks) for own, ranks in zip(before, opened.ranks, strict=True)),
     )
 
 
@@ -104,29 +120,30 @@ def open_loras(
     *,
     ignore_unknown: bool = False,
     read: Callable[[Path], Checkpoint] = open_file,
-) -> list[_Applied]:
+) -> OpenedLoRAs:
     """Open the files that go onto each transformer, each once and as `read` does; see `with_loras`."""
-    for _, strengths in loras:
-        check_per_expert("the strength of a LoRA", strengths, len(specs), -STRONGEST, STRONGEST)
+    said = [(path, check_strength(strength, len(specs))) for path, strength in loras]
     checkpoints = {path: read(path) for path in dict.fromkeys(path for path, _ in loras)}
+    names = expert_names(len(specs))
+    assignments = [assigned(path, checkpoints[path].tensors, strength, len(specs)) for path, strength in said]
     opened: list[_Applied] = []
-    for index, spec in enumerate(specs):
+    for index, (name, spec) in enumerate(zip(names, specs, strict=True)):
         layers = layer_sizes(on_meta(spec.build))
         applied: list[tuple[LoRAFile, float]] = []
-        where = "" if len(specs) == 1 else f"{expert_names(len(specs))[index]}: "
-        for path, strengths in loras:
-            strength = of_expert(strengths, index)
-            if strength or not isinstance(strengths, Mapping):
-                file = open_lora(path, layers, ignore_unknown=ignore_unknown, checkpoint=checkpoints[path])
-                report(where + file.description(strength))
-                applied.append((file, strength))
+        where = "" if len(specs) == 1 else f"{name}: "
+        for (path, _), given in zip(loras, assignments, strict=True):
+            strength = given.strengths.get(name) if isinstance(given.strengths, Mapping) else given.strengths
+            if strength is None:
+                continue
+            checkpoint, second = checkpoints[path], given.second[index]
+            file = open_lora(path, layers, ignore_unknown=ignore_unknown, checkpoint=checkpoint, second=second)
+            report(where + file.description(strength))
+            applied.append((file, strength))
         opened.append(applied)
-    return opened
-
-
-def ranks_of(opened: Sequence[_Applied]) -> tuple[tuple[LoRARanks, ...], ...]:
-    """Return the ranks of the files that go onto each transformer, as `open_loras` found them."""
-    return tuple(tuple(file.ranks(strength) for file, strength in applied) for applied in opened)
+    for (path, _), given in zip(loras, assignments, strict=True):
+        for note in given.notes:
+            report(f"{path.name}: {note}")
+    return OpenedLoRAs(applied=tuple(opened), strengths=tuple(given.strengths for given in assignments))
 
 
 def layer_sizes(model: DiT) -> Sizes:

@@ -50,7 +50,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRAFile:
-    """`changes` by canonical layer name; `absent` modules are those of other Wan models, `unknown` of none.
+    """`changes` by canonical layer name; `absent` modules are those of other Wan models or of the other
+    expert, `unknown` of none.
 
     `files` are all that was read: the LoRA, and peft's configuration where it lies beside it.
     """
@@ -74,7 +75,7 @@ class LoRAFile:
     def description(self, strength: float) -> str:
         """One line for people: the layers that are changed and those left out, and the scale of the change."""
         ranks = sorted({change.rank for change in self.changes.values()})
-        counts = f"{len(self.changes)} layers changed, {len(self.absent)} of other Wan models left out, "
+        counts = f"{len(self.changes)} layers changed, {len(self.absent)} of other Wan models or experts left out, "
         counts += f"{len(self.unknown)} unknown"
         effective = [scale * strength for scale in self.scales]
         return (
@@ -95,10 +96,16 @@ class _Sorted:
 
 
 def open_lora(
-    path: Path, layers: Sizes, *, ignore_unknown: bool = False, checkpoint: Checkpoint | None = None
+    path: Path,
+    layers: Sizes,
+    *,
+    ignore_unknown: bool = False,
+    checkpoint: Checkpoint | None = None,
+    second: bool = False,
 ) -> LoRAFile:
-    """Open what a file changes of a model with these layers. Reads the numbers called alpha, and the header, unless
-    the file is opened already, as the `checkpoint`.
+    """Open what a file changes of a model with these layers, or with `second` what it has for the second expert.
+
+    Reads the numbers called alpha, and the header, unless the file is opened already, as the `checkpoint`.
 
     Raises WeightsError for a damaged file, a dialect or a method that is not read, names that no Wan model has (unless
     `ignore_unknown`), matrices without their other half or of another model's size, an alpha that is no
@@ -109,11 +116,11 @@ def open_lora(
     dialect = lora_dialect(tensors)
     _check_dialect(path, dialect)
     _check_width(path, tensors, layers)
-    found = _sorted_out(path, tensors, layers)
+    found = _sorted_out(path, tensors, layers, second=second)
     _check_methods(path, found)
     pairs = {layer: _matrices(path, *found.held[layer], layers[layer]) for layer in found.held}
     _check_known(path, found, tensors, ignore_unknown=ignore_unknown)
-    said = peft_config(path, checkpoint.metadata)
+    said = peft_config(path, checkpoint.metadata, second=second)
     config = peft_config_file(path)
     changes = {}
     for layer, (down, up) in pairs.items():
@@ -155,7 +162,7 @@ def _check_width(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> No
     )
 
 
-def _sorted_out(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> _Sorted:
+def _sorted_out(path: Path, tensors: Mapping[str, Stored], layers: Sizes, *, second: bool) -> _Sorted:
     found = _Sorted()
     left: list[str] = []
     for name, stored in tensors.items():
@@ -164,7 +171,7 @@ def _sorted_out(path: Path, tensors: Mapping[str, Stored], layers: Sizes) -> _So
             left.append(name)
             continue
         layer, piece = own_layer(ended.module), ended.kind
-        if is_of_relative(ended.module, layers):
+        if is_of_relative(ended.module, layers, second=second):
             found.absent[ended.module] = None
         elif piece not in (DOWN, UP, ALPHA):
             found.methods.setdefault(piece, []).append(name)

@@ -27,6 +27,7 @@ from kinoform.models.tokenizer import Tokenizer
 from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
 from kinoform.ops.patch import Patch
+from kinoform.solvers.by_expert import PerExpert
 
 T = TypeVar("T")
 
@@ -60,7 +61,8 @@ class Parts:
     kinoform's own folders; `model` is the released model whose weights these are, the nearest for those of another
     size, "" where only a recipe tells; `notes` are sentences about settings and inputs that the names of the weights
     call for. `module_files` are the VACE modules on the transformers, one for each, or none. `lora_hashes` are the
-    SHA-256 of the LoRA files on the transformers, in their order, `loras` their ranks for each transformer.
+    SHA-256 of the LoRA files on the transformers, in their order, `lora_strengths` their strengths, by name where there
+    are several transformers, and `loras` their ranks for each transformer.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -76,6 +78,7 @@ class Parts:
     notes: tuple[str, ...] = ()
     module_files: tuple[Path, ...] = ()
     lora_hashes: tuple[str, ...] = ()
+    lora_strengths: tuple[PerExpert, ...] = ()
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
     image_spec: VisionSpec | None = None
     loras: tuple[tuple[LoRARanks, ...], ...] = ()

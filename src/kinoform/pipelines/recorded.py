@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
-from kinoform.solvers.by_expert import ByExpert, PerExpert
+from kinoform.solvers.by_expert import ByExpert, PerExpert, numbers_by_name
 from kinoform.version import __version__
 
 MAX_NUMBER = 2**63
@@ -281,8 +281,7 @@ def _numbers(value: Mapping[str, object], begin: str) -> ByExpert:
             "it cannot be made again from itself",
             code="metadata_damaged",
         )
-    numbers = ((name, float(_value(item, float, f"{begin} of {name}"))) for name, item in value.items())
-    return ByExpert(numbers=tuple(numbers))
+    return numbers_by_name((name, _value(item, float, f"{begin} of {name}")) for name, item in value.items())
 
 
 def _plain(value: object, begin: str) -> object:

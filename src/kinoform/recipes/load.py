@@ -101,9 +101,10 @@ def load(
     are unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
     `vace` is the file of a VACE module, or {"high": FILE, "low": FILE} for two experts; a text-to-video model with it
     is its VACE model, and has the recipe of that.
-    `loras` are files and strengths, put on the transformer in order, a strength being one for each transformer where
-    there are several; unknown names in one are refused but with
-    `ignore_unknown`. `report` gets a line for each, and one where the name of weights calls for settings or inputs.
+    `loras` are files and strengths, put on the transformer in order. Of two experts a strength is {"high": 1.0} or
+    {"high": 1.0, "low": 0.8}; a number alone is for those that the file tells. Unknown names in one are refused but
+    with `ignore_unknown`. `report` gets a line for each, and one where the name of weights calls for settings or
+    inputs.
     `device` is auto, cpu, cuda or mps; `dtype` is auto, float32, bfloat16 or float16. Headers are checked
     now: raises WeightsError for weights that are missing or of another model, UsageError for unknown names
     and for a device that is not there.
@@ -170,7 +171,7 @@ def load(
             report(f"{place}: {note}")
     applied = tuple(
         Lora(origin=Origin(file=file.name, sha256=sha256), strength=strength)
-        for (file, strength), sha256 in zip(files, parts.lora_hashes, strict=True)
+        for (file, _), sha256, strength in zip(files, parts.lora_hashes, parts.lora_strengths, strict=True)
     )
     return Pipeline(
         recipe=made,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -37,8 +37,10 @@ class ByExpert(Mapping[str, float]):
         return hash(frozenset(self.numbers))
 
 
-def check_per_expert(name: str, value: object, experts: int, lowest: float, highest: float) -> PerExpert:
-    """Return a plain number, or one for each of so many `experts` by name.
+def check_per_expert(
+    name: str, value: object, experts: int, lowest: float, highest: float, *, whole: bool = True
+) -> float | ByExpert:
+    """Return a plain number, or one for each of so many `experts` by name; unless `whole` some may be left out.
 
     Raises UsageError, with `name`, for values out of range, for numbers without names, and for names other than those
     of the experts.
@@ -51,35 +53,37 @@ def check_per_expert(name: str, value: object, experts: int, lowest: float, high
             f"{name} has a number for each of several transformers, and this model has one; give one number",
             code="one_transformer",
         )
-    form = example(names)
+    numbers = numbers_by_name((item, max(1, 4 - index)) for index, item in enumerate(names))
+    form = f"{written(numbers)}, in Python {as_json(numbers)}"
     if not isinstance(value, Mapping):
         raise UsageError(
-            f"{name} is {value!r}, which does not say which transformer each number is for; write {name}={form}",
+            f"{name} is {value!r}, which does not say which transformer each number is for; write for example {form}",
             code="expert_not_said",
         )
     given = cast("Mapping[object, object]", value)
     if unknown := [item for item in given if item not in names]:
         raise UsageError(
             f"{name} names {str(unknown[0])[:60]!r}, and the transformers of this model are {', '.join(names)}; "
-            f"write {name}={form}",
+            f"write for example {form}",
             code="unknown_expert",
         )
-    if missing := [item for item in names if item not in given]:
+    missing = [item for item in names if item not in given]
+    if missing and (whole or not given):
         raise UsageError(
-            f"{name} has no number for {', '.join(missing)}; write {name}={form}, or one number for all",
+            f"{name} has no number for {', '.join(missing)}; write for example {form}, or one number for all",
             code="expert_missing",
         )
-    numbers = ((item, real(f"{name} of {item}", given[item], lowest, highest)) for item in names)
-    return ByExpert(numbers=tuple(numbers))
+    held = [item for item in names if item in given]
+    return numbers_by_name((item, real(f"{name} of {item}", given[item], lowest, highest)) for item in held)
 
 
-def example(names: Sequence[str]) -> str:
-    """Return numbers by name as Python has them: {"high": 4, "low": 3}."""
-    return "{" + ", ".join(f'"{name}": {max(1, 4 - index)}' for index, name in enumerate(names)) + "}"
+def numbers_by_name(numbers: Iterable[tuple[str, float]]) -> ByExpert:
+    """Return numbers by the names of their experts, which stand in the order of these."""
+    return ByExpert(numbers=tuple((name, float(number)) for name, number in numbers))
 
 
 def of_expert(value: PerExpert, index: int) -> float:
-    """Return the number of one expert."""
+    """Return the number of one expert, of as many as have one."""
     return value[expert_names(len(value))[index]] if isinstance(value, Mapping) else value
 
 
@@ -112,7 +116,7 @@ def read_written(name: str, text: str) -> PerExpert:
             return _only(name, [float(word) for word in words])
         if not all(names):
             raise ValueError
-        made = ByExpert(numbers=tuple(zip(names, map(float, numbers), strict=True)))
+        made = numbers_by_name(zip(names, map(float, numbers), strict=True))
     except UsageError:
         raise
     except ValueError as error:
@@ -129,7 +133,7 @@ def read_written(name: str, text: str) -> PerExpert:
 def _only(name: str, numbers: list[float]) -> float:
     if len(numbers) == 1:
         return numbers[0]
-    named = ByExpert(numbers=tuple(zip(expert_names(len(numbers)), numbers, strict=True)))
+    named = numbers_by_name(zip(expert_names(len(numbers)), numbers, strict=True))
     raise UsageError(
         f"{name} {','.join(map(written, numbers))} does not say which transformer each number is for; "
         f"write for example {written(named)}",
