@@ -128,8 +128,8 @@ class FirstFrame:
                 )
             if max(image.size) > self.max_aspect * min(image.size):
                 raise UsageError(
-                    f"{image.name} of {by(image.size)} is too narrow: of its sides one may be {self.max_aspect:g} "
-                    "times the other; crop it",
+                    f"{image.name} of {by(image.size)} is too narrow: its longer side may be at most "
+                    f"{self.max_aspect:g} times its shorter one; crop it",
                     code="image_too_narrow",
                 )
         return known.get(0)
