@@ -25,6 +25,7 @@ from kinoform.recipes.load import load
 from tests.support.comfy_files import write_sparse
 from tests.support.official_folder import WORDS
 from tests.support.refusals import refused
+from tests.weights.tiny_files import write_header
 
 DEFAULTS = {
     "t2v-1.3b": (832, 480, 81, 50, 5.0, ""),
@@ -107,6 +108,16 @@ def test_sizes_and_side_layers_come_from_structure(name: str, others: dict[str, 
     made = RELEASED[name]()
     file = write_sparse(tmp_path / f"wan2.1_{name}.safetensors", on_meta(made.transformer.build), DIT)
     assert load(file, **others, device="cpu").recipe == made
+
+
+@pytest.mark.parametrize("size", ["1.3b", "14b"])
+def test_a_module_makes_the_released_vace_model_of_its_base(size: str, others: dict[str, Any], tmp_path: Path) -> None:
+    whole, base = RELEASED[f"vace-{size}"](), RELEASED[f"t2v-{size}"]()
+    file = write_sparse(tmp_path / f"wan2.1_t2v_{size}.safetensors", on_meta(base.transformer.build), DIT)
+    blocks = on_meta(whole.transformer.build).named_parameters()
+    shapes = {DIT.theirs(name): tuple(value.shape) for name, value in blocks if name.startswith("branches.")}
+    module = write_header(tmp_path / "module.safetensors", shapes)
+    assert load(file, vace=module, **others, device="cpu").recipe == whole
 
 
 def test_twins_that_read_images_must_be_told_apart(others: dict[str, Any], tmp_path: Path) -> None:

@@ -169,7 +169,8 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
 
     The recipe is that of a name, at an address, or of weights, whose headers are read.
 
-    Weights of a name need not be present, unless other parts or a variant are given, which are compared with them.
+    Weights of a name need not be present, unless other parts, a variant or a VACE module are given, which are compared
+    with them.
     """
     name = str(model.model)
     compared = any((model.text_encoder, model.vae, model.tokenizer, model.image_encoder, model.variant, model.vace))
