@@ -7,6 +7,7 @@ import pytest
 
 from kinoform.cli.model_files import folded, model_of
 from kinoform.cli.options import model_names
+from kinoform.doctor.machine import fetched
 from kinoform.media.metadata import read_params
 from tests.support.command_line import Run
 from tests.support.expert_folders import comfy_files, write_expert_folder
@@ -93,6 +94,8 @@ def test_the_cache_folder_is_called_after_the_model(
     assert plan.code == 0, plan.err
     (told,) = kinoform("verify", "i2v-a14b", "--json").told
     assert told["faults"] == [] and told["files"] == 4
+    (found,) = fetched()
+    assert found.value == "i2v-a14b"
     lost = next(place.glob("*/diffusion_pytorch_model.safetensors"))
     lost.unlink()
     ran = kinoform("generate", PROMPT, "--model", "i2v-a14b", *SMALL)

@@ -7,8 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinoform.loading.experts import expert_paths
+from kinoform.checkpoints.reader import HeaderReader
+from kinoform.loading.experts import ExpertPaths, expert_paths
+from kinoform.loading.opening import usable_model
 from kinoform.loading.parts import released_parts
+from kinoform.loading.sources import Opening, Overrides
 from kinoform.models.dit import DiT
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
@@ -27,6 +30,7 @@ from tests.support.expert_folders import (
 from tests.support.official_folder import TRANSFORMER
 from tests.support.refusals import refused
 from tests.weights.gguf_fixtures import write_gguf
+from tests.weights.tiny_files import transformer, write_header
 
 CPU = torch.device("cpu")
 LAYOUTS = ("official", "diffusers", "comfy")
@@ -155,6 +159,25 @@ def test_pairs_that_are_none_are_refused(tmp_path: Path) -> None:
     low.rename(folder / "wan2.2_t2v_high_noise_other.safetensors")
     with refused("weights_ambiguous", "2 experts for high noise"):
         load(folder, device="cpu")
+
+
+BIG = {"dim": 5120, "ffn": 13824, "layers": 40, "text": 4096, "frequencies": 256}
+PAIRS = {
+    "t2v-a14b": ("wan21-t2v", "Wan2_2-T2V-A14B_HIGH_fp8_e4m3fn.safetensors", "Wan2_2-T2V-A14B-LOW_fp8.safetensors"),
+    "i2v-a14b": ("wan22-i2v", "a/w.safetensors", "b/w.safetensors"),
+    "vace-a14b": ("wan21-vace", "Wan2.2-VACE-Fun-A14B/high_noise_model/w.safetensors", "low/w.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_of_released_sizes_are_their_model_by_their_headers(name: str, tmp_path: Path) -> None:
+    family, *files = PAIRS[name]
+    more = {"side_layers": 8} if family == "wan21-vace" else {}
+    high, low = (write_header(tmp_path / file, transformer(family, **BIG, **more)) for file in files)
+    opening = Opening(reader=HeaderReader(), overrides=Overrides())
+    assert usable_model(ExpertPaths(high=high, low=low), opening) == name
+    with refused("expert_alone" if name == "i2v-a14b" else "weights_ambiguous"):
+        usable_model(high.rename(tmp_path / "w.safetensors"), opening)
 
 
 def test_an_expert_of_released_size_alone_is_refused_before_its_other_parts_are_asked_for(tmp_path: Path) -> None:

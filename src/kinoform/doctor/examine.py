@@ -38,6 +38,7 @@ def examine() -> DoctorReport:
                 ("memory", machine.memory),
                 ("accelerators", machine.accelerators),
                 ("cache folder", machine.cache),
+                ("released models", machine.fetched),
             ),
         ),
         section(

@@ -12,9 +12,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from kinoform.doctor.report import BAD, GOOD, NOTE, Finding
+from kinoform.errors import WeightsError
 
 SHOWN_FEATURES = {
     "avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX bf16", "amx_tile": "AMX",
@@ -115,6 +117,20 @@ def cache() -> Iterator[Finding]:
     low = free < MIN_DISK
     value = f"{_gigabytes(free)} free" + (", too little for released weights" if low else "")
     yield Finding(name="disk", value=value, state=NOTE if low else GOOD, facts={"free": free})
+
+
+def fetched() -> Iterator[Finding]:
+    """Report the released models whose folders are here whole, fetched by kinoform or by another program."""
+    from kinoform.families.folders import check_folder
+    from kinoform.recipes.catalogue import RELEASED, cached
+
+    here: list[str] = []
+    for name in RELEASED:
+        with suppress(WeightsError):
+            check_folder(cached(name))
+            here.append(name)
+    value = ", ".join(here) or "none is here; fetch one with kinoform download NAME"
+    yield Finding(name="released models", value=value, facts={"models": here})
 
 
 def _read(path: str) -> str:

@@ -107,7 +107,7 @@ def settled(place: object, transformers: Mapping[str, PartFile], opening: Openin
         _check_whole(place, first)
     model = one_model(
         place,
-        _common(transformers) if experts else first.models,
+        tuple(name for file in files for name in file.models),
         family=first.family,
         doubt=next((file.identity.doubt for file in files if file.identity and file.identity.doubt), ""),
         whole=whole,
@@ -152,21 +152,6 @@ def _check_pair(transformers: Mapping[str, PartFile], *, named: bool) -> None:
                 f"{size} is {number} in {paths[0]} and {other} in {paths[1]}; give two experts of one model",
                 code="experts_differ",
             )
-
-
-def _common(transformers: Mapping[str, PartFile]) -> tuple[str, ...]:
-    """The released files that the experts may be of the models that both allow. Raises WeightsError for none."""
-    known = {model.name: model.model for model in released_models()}
-    possible = [{known[name] for name in file.models} for file in transformers.values()]
-    shared = set.intersection(*possible)
-    if all(possible) and not shared:
-        names = [" or ".join(sorted(models)) for models in possible]
-        places = [file.files.shown for file in transformers.values()]
-        raise WeightsError(
-            f"{places[0]} is an expert of {names[0]}, {places[1]} of {names[1]}; give two experts of one model",
-            code="experts_differ",
-        )
-    return tuple(name for file in transformers.values() for name in file.models if known[name] in shared)
 
 
 def _chosen(file: PartFile, name: str) -> PartFile:

@@ -1,6 +1,6 @@
 """A single transformer file, or two of experts, as ComfyUI keeps them, and the search for the parts that they lack."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def find_single(files: Mapping[str, Path], opening: Opening) -> FoundModel:
         path=path,
         transformers=model.files,
         model=model.model,
-        part=lambda part, transformer: within.get(part) or _search(path, part, transformer, opening),
+        part=lambda part, transformer: within.get(part) or _search(files.values(), part, transformer, opening),
         tokenizer=lambda text: _tokenizer(path, text),
     )
 
@@ -68,13 +68,14 @@ def _parts_in(path: Path, noise: str, opening: Opening) -> dict[str, PartFile]:
     return held | {"transformer": replace(held["transformer"], config=config)}
 
 
-def _search(file: Path, part: str, transformer: OpenedPart[DiTSpec], opening: Opening) -> PartFile:
-    """The only file that fits the transformer: of the sibling folders, else of those beside the file."""
+def _search(files: Iterable[Path], part: str, transformer: OpenedPart[DiTSpec], opening: Opening) -> PartFile:
+    """The only file that fits the transformer: of the sibling folders, else of those beside its file, the first."""
+    file, *_ = given = list(files)
     siblings = _siblings(file, part)
     called = " or ".join(family.description for family in FAMILIES if family.part == part)
     refused: list[str] = []
     for folders in (siblings, [file.parent]):
-        candidates = [each for folder in folders for each in sorted(folder.iterdir()) if each != file]
+        candidates = [each for folder in folders for each in sorted(folder.iterdir()) if each not in given]
         fitting = _fitting(candidates, part, transformer.spec, opening, refused)
         if len(fitting) == 1:
             return fitting[0]
