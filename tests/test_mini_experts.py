@@ -113,7 +113,7 @@ def test_guidance_of_one_expert_changes_its_steps_alone(pipe: Pipeline, base: Di
 
 @pytest.mark.parametrize(
     ("strength", "differ"),
-    [({"high": 0.0, "low": 1.0}, 4), ({"high": 1.0, "low": 0.0}, 8)],
+    [({"low": 1.0}, 4), ({"high": 1.0}, 8)],
     ids=["on low", "on high"],
 )
 def test_a_lora_on_one_expert_changes_its_steps_alone(
@@ -137,7 +137,7 @@ def test_a_lora_on_one_expert_changes_its_steps_alone(
         [dict(read(torch.float32, CPU).named_parameters()) for read in each.parts.transformers] for each in (worn, pipe)
     )
     adapted = [values.keys() != usual.keys() for values, usual in zip(found, without, strict=True)]
-    assert adapted == [bool(strength["high"]), bool(strength["low"])]
+    assert adapted == ["high" in strength, "low" in strength]
 
 
 def rewritten(file: Path, path: Path, tensors: Mapping[str, Tensor]) -> Path:

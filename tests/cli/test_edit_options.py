@@ -33,7 +33,8 @@ from tests.support.command_line import Run
 
 MODEL = {
     "model": "t2v-1.3b", "recipe": "tests.support.tiny_recipe:tiny", "text_encoder": "a", "vae": "a", "tokenizer": "a",
-    "image_encoder": "a", "variant": "t2v-1.3b", "lora": ["a.safetensors:0.5"], "lora_ignore_unknown": True,
+    "image_encoder": "a", "variant": "t2v-1.3b", "vace": ["a"], "lora": ["a.safetensors:0.5"],
+    "lora_ignore_unknown": True,
 }  # fmt: skip
 VIDEO: dict[str, tuple[object, str]] = {
     "size": ("32x16", "width height"),
