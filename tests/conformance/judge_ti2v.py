@@ -10,11 +10,8 @@ from kinoform.conditions.first_frame import FirstFrame, best_fit, covering
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import ConditionerOutput, Units, VideoSize
 from kinoform.conditions.standard_inputs import FRAMES
-from kinoform.families.vae22 import official_names
 from kinoform.media.types import InputImage
-from kinoform.models.codec import Codec
 from kinoform.models.dit import DiT, at_rest
-from kinoform.models.vae22 import VAE22Spec
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.experts import Experts
 from kinoform.pipelines.generate import Rows, prepare_run
@@ -27,6 +24,7 @@ from kinoform.types import Latents, Level, Velocity
 from tests.conditions.in_hand import InHand, image
 from tests.conformance.golden import Golden
 from tests.conformance.judge_dit import model_of
+from tests.conformance.judge_vae import model_of as autoencoder_of
 
 RUNS: tuple[tuple[str, Solver, bool], ...] = (
     ("t2v.unipc", UniPC(), False),
@@ -102,7 +100,7 @@ def _constrained(run: Run, x: Latents) -> Latents:
 @torch.inference_mode()
 def judge_pipeline(golden: Golden) -> dict[str, Tensor]:
     """From an image of 8 bits to size, pixels, latent, the state before the loop and the times of tokens."""
-    codec, found = _encoder_of(golden), dict[str, Tensor]()
+    codec, found = autoencoder_of(golden), dict[str, Tensor]()
     for number, (width, height, area, frames) in enumerate(golden.config["cases"]):
         picture = InputImage(pixels=golden.inputs[f"picture{number}"].numpy())
         assert picture.size == (height, width)
@@ -118,17 +116,6 @@ def judge_pipeline(golden: Golden) -> dict[str, Tensor]:
         found[f"out.start{number}"] = known.impose(noise, level, noise)[0]
         found[f"out.times{number}"] = at_rest(torch.tensor([level.timestep]), given.clean)[0]
     return found
-
-
-def _encoder_of(golden: Golden) -> Codec:
-    """The encoder half of a tiny autoencoder, whose decoder stays random."""
-    c, names = golden.config, official_names()
-    mean, std = (tuple(golden.inputs[name].tolist()) for name in ("mean", "std"))
-    model = VAE22Spec(dim=c["dim"], decoder_dim=c["dim"], channels=c["z_dim"], mean=mean, std=std).build()
-    found = model.load_state_dict({names.ours(n) or n: w for n, w in golden.weights.items()}, strict=False)
-    assert not found.unexpected_keys, found.unexpected_keys
-    assert all(name.startswith(("decoder.", "expand.")) for name in found.missing_keys), found.missing_keys
-    return model.eval()
 
 
 JUDGES = {"sampling22_ti2v": judge_sampling, "pipeline22_ti2v": judge_pipeline}

@@ -1,5 +1,8 @@
 """The files of both autoencoders; each holds one half of the model."""
 
+import re
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,27 +13,30 @@ from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vae22 import VAE22, VAE22Spec
 from tests.conformance.golden import Golden
 
+SIZES = {
+    "dim": "dim", "dec_dim": "decoder_dim", "z_dim": "channels", "dim_mult": "multipliers",
+    "num_res_blocks": "residual_blocks", "temperal_downsample": "time_downsample",
+}  # fmt: skip
+"""Our names of the sizes that a config may hold; what it does not hold is as released."""
+
 
 def model_of(golden: Golden) -> VAE | VAE22:
-    c = golden.config
-    sizes = {
-        "dim": c["dim"],
-        "channels": c["z_dim"],
-        "multipliers": tuple(c["dim_mult"]),
-        "residual_blocks": c["num_res_blocks"],
-        "time_downsample": tuple(c["temperal_downsample"]),
-        "mean": tuple(golden.inputs["mean"].tolist()),
-        "std": tuple(golden.inputs["std"].tolist()),
-    }
-    nested = "dec_dim" in c
-    spec = VAE22Spec(**sizes, decoder_dim=c["dec_dim"]) if nested else VAESpec(**sizes)
+    """The autoencoder of a file that holds at least one half of it; the kind is told by the nesting of its blocks."""
+    sizes = {SIZES[key]: _plain(value) for key, value in golden.config.items() if key in SIZES}
+    sizes |= {key: tuple(golden.inputs[key].tolist()) for key in ("mean", "std")}
+    nested = any(re.search(r"samples\.\d+\.(down|up)samples\.", name) for name in golden.weights)
+    spec = VAE22Spec(**sizes) if nested else VAESpec(**sizes)
     return _filled(spec.build(), golden, official_names() if nested else VAE21)
 
 
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _filled(model: VAE | VAE22, golden: Golden, names: Names) -> VAE | VAE22:
-    c = golden.config
     found = model.load_state_dict({names.ours(n) or n: w for n, w in golden.weights.items()}, strict=False)
-    other = ("decoder.", "expand.") if c["half"] == "encode" else ("encoder.", "moments.")
+    encodes = any(name.startswith("encoder.") for name in golden.weights)
+    other = ("decoder.", "expand.") if encodes else ("encoder.", "moments.")
     assert not found.unexpected_keys, found.unexpected_keys
     assert all(name.startswith(other) for name in found.missing_keys), found.missing_keys
     return model.eval()
