@@ -185,3 +185,13 @@ def test_an_expert_of_released_size_alone_is_refused_before_its_other_parts_are_
     file = comfy_files(folder, "i2v")["high"]
     with refused("expert_alone", "i2v-a14b"):
         released_parts(file.rename(tmp_path / "x.safetensors"))
+
+
+@pytest.mark.parametrize("layout", ["official", "diffusers"])
+def test_metadata_is_held_against_the_folder(layout: str, tmp_path: Path) -> None:
+    folder = write_expert_folder(tmp_path / "model", layout)
+    home = folder / {"official": "high_noise_model", "diffusers": "transformer"}[layout]
+    file = home / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file), file, metadata={"modelspec.title": "Wan2.2 T2V A14B low noise"})
+    with refused("experts_swapped", str(file)):
+        load(folder, device="cpu")
