@@ -75,6 +75,7 @@ def bytes_of(text: str) -> int:
 
 def _recipe(source: Path, variant: str | None) -> str | None:
     """Return the address of the recipe of the released model that the weights are, if there is only one."""
+    from kinoform.families import released_models
     from kinoform.families.identify import inspect_path
     from kinoform.recipes.catalogue import RELEASED
 
@@ -83,5 +84,7 @@ def _recipe(source: Path, variant: str | None) -> str | None:
         return None
     if part.evidence == "manifest":  # a folder of kinoform's own says it itself
         return part.chosen
-    made = RELEASED.get((variant if variant in part.candidates else part.chosen) or "")
+    models = {model.name: model.model for model in released_models()}
+    name = variant if variant in part.candidates else part.chosen
+    made = RELEASED.get(models.get(name or "", ""))
     return None if made is None else f"{made.__module__}:{made.__name__}"

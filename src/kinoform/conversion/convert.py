@@ -135,7 +135,7 @@ def _grown(
             f"{contents.path} is one part of a model; a factorized one is a folder: give the whole model",
             code="part_not_model",
         )
-    return {**tensors, TRANSFORMER: grow(contents.path, tensors[TRANSFORMER])}
+    return {**tensors, **{name: grow(contents.path, tensors[name]) for name in contents.transformers}}
 
 
 def _to_file(

@@ -32,14 +32,14 @@ def image_processor(spec: VisionSpec) -> dict[str, object]:
     }
 
 
-def scheduler(transformer: Part) -> dict[str, object]:
+def scheduler(transformer: Part, model: str) -> dict[str, object]:
     """diffusers' nearest relative of the official UniPC; its noise levels differ (docs/weights.md).
 
     The shift is that of the released model, of one of no released size that of the largest of its family that is no
-    expert.
+    expert. `model` is the one that two experts make.
     """
     assert transformer.family is not None, "whole models of a recipe's own have no scheduler of diffusers"
-    named = (model for model in released_models() if model.name == transformer.identity.chosen)
+    named = (item for item in released_models() if item.name == transformer.identity.chosen or model == item.model)
     largest = [*transformer.family.released, *(model for model in transformer.family.released if not model.noise)][-1]
     return {
         "_class_name": "UniPCMultistepScheduler",
@@ -54,26 +54,27 @@ def scheduler(transformer: Part) -> dict[str, object]:
     }
 
 
-def pipeline(tokenizer: str, family: Family, transformer: str, *, image: bool) -> dict[str, object]:
+def pipeline(tokenizer: str, family: Family, transformer: str, *, image: bool, model: str) -> dict[str, object]:
     """model_index.json; `tokenizer` is the class that reads the tokenizer's files, `image`: with an encoder.
 
-    `transformer` is the class of the transformer.
+    `transformer` is the class of the transformer, `model` the one that two experts make.
     """
     seeing = {
         "image_encoder": ["transformers", "CLIPVisionModel"],
         "image_processor": ["transformers", "CLIPImageProcessor"],
     }
+    boundaries = [item.boundary for item in family.released if item.noise and item.model == model]
     return {
         "_class_name": family.pipelines[0],
         "_diffusers_version": MADE_FOR,
-        "boundary_ratio": None,
+        "boundary_ratio": next(iter(boundaries), None),
         **family.index,
         **(seeing if image else {}),
         "scheduler": ["diffusers", "UniPCMultistepScheduler"],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["transformers", tokenizer],
         "transformer": ["diffusers", transformer],
-        "transformer_2": [None, None],
+        "transformer_2": ["diffusers", transformer] if model else [None, None],
         "vae": ["diffusers", "AutoencoderKLWan"],
     }
 

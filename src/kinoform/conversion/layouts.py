@@ -21,10 +21,17 @@ from kinoform.conversion.documents import (
     tokenizer_config,
 )
 from kinoform.conversion.factorized import factorized
-from kinoform.conversion.model_contents import ModelContents, Part, TokenizerParts
+from kinoform.conversion.model_contents import EXPERTS, ModelContents, Part, TokenizerParts
 from kinoform.errors import UsageError, nearest
 from kinoform.families.family import CODEC, IMAGE_ENCODER, TEXT_ENCODER, TRANSFORMER, Dialect, Family
-from kinoform.families.folders import CONFIG, DIFFUSERS_TOKENIZER, INDEX, OFFICIAL_TOKENIZER
+from kinoform.families.folders import (
+    CONFIG,
+    DIFFUSERS_EXPERTS,
+    DIFFUSERS_TOKENIZER,
+    INDEX,
+    OFFICIAL_EXPERTS,
+    OFFICIAL_TOKENIZER,
+)
 from kinoform.families.identify import VOCABULARY
 from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
 from kinoform.families.transformer import text_length
@@ -111,18 +118,18 @@ def _spelling(family: Family, spellings: tuple[str, ...]) -> Dialect:
 
 
 def _official_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
-    transformer = contents.parts["transformer"]
     copies, raw = _tokenizer_files(contents.tokenizer, Path(OFFICIAL_TOKENIZER))
+    homes = {name: Path(OFFICIAL_EXPERTS[EXPERTS[name]] if contents.model else "") for name in contents.transformers}
     return Layout(
         weights=(
-            WeightFile(path=Path(STEM), tensors=tensors["transformer"], shards=True),
+            *(WeightFile(path=home / STEM, tensors=tensors[name], shards=True) for name, home in homes.items()),
             *(
                 WeightFile(path=_file(part, "official"), tensors=tensors[name])
                 for name, part in contents.parts.items()
-                if name != TRANSFORMER
+                if name not in homes
             ),
         ),
-        documents={Path(CONFIG): transformer.document("official")},
+        documents={home / CONFIG: contents.parts[name].document("official") for name, home in homes.items()},
         copies=copies,
         raw=raw,
     )
@@ -138,7 +145,7 @@ def _diffusers_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoi
     image = contents.parts.get(IMAGE_ENCODER)
     weights: list[WeightFile] = []
     documents: dict[Path, Mapping[str, object]] = {}
-    for name, folder in DIFFUSERS_FOLDERS.items():
+    for name, folder in {**DIFFUSERS_FOLDERS, SECOND: SECOND}.items():
         if name not in contents.parts:
             continue
         part = _diffusers_part(contents.parts[name], tensors[name])
@@ -155,8 +162,8 @@ def _diffusers_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoi
     assert transformer.family is not None, "only models of released families become folders of diffusers"
     class_name = str(documents[Path(DIFFUSERS_FOLDERS[TRANSFORMER], CONFIG)]["_class_name"])
     documents |= {
-        Path(INDEX): pipeline(tokenizer, transformer.family, class_name, image=image is not None),
-        Path("scheduler", "scheduler_config.json"): scheduler(transformer),
+        Path(INDEX): pipeline(tokenizer, transformer.family, class_name, image=image is not None, model=contents.model),
+        Path("scheduler", "scheduler_config.json"): scheduler(transformer, contents.model),
     }
     if image is not None:
         documents[Path("image_processor", "preprocessor_config.json")] = image_processor(image.spec)
@@ -187,10 +194,14 @@ def _comfy_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, 
     for file in tokenizer.files:
         if file.name == JSON_FILE:
             copies[Path("text_encoders", JSON_FILE)] = file
-    transformer = _comfy_name(contents.parts["transformer"])
     return Layout(
         weights=(
-            _comfy_file("diffusion_models", transformer, tensors["transformer"]),
+            *(
+                _comfy_file(
+                    "diffusion_models", _comfy_name(part, EXPERTS[name] if contents.model else ""), tensors[name]
+                )
+                for name, part in contents.transformers.items()
+            ),
             _comfy_file("text_encoders", _file(contents.parts[TEXT_ENCODER], "comfy").name, text),
             WeightFile(path=Path("vae") / _file(contents.parts[CODEC], "comfy"), tensors=tensors[CODEC]),
             *(
@@ -209,9 +220,13 @@ def _file(part: Part, layout: str) -> Path:
     return Path(part.family.files[layout])
 
 
-def _comfy_name(part: Part) -> str:
+def _comfy_name(part: Part, noise: str) -> str:
+    """Name the file of a transformer; `noise` is that which it is an expert for."""
     assert part.family is not None, "only parts of released families become files of ComfyUI"
     model = next((model for model in part.family.released if model.name == part.identity.chosen), None)
+    if noise:
+        size = "" if model is None else f"_{model.size.upper()}"
+        return f"wan2.2_{part.family.model_type}_{noise}_noise{size}"
     if model is None:
         return f"wan{part.family.released[0].version}_{part.family.model_type}"
     size = re.sub(r"(\d)b\b", r"\1B", model.name)
@@ -230,7 +245,7 @@ def _comfy_file(folder: str, name: str, tensors: tuple[Outgoing, ...]) -> Weight
 def _own_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoing, ...]]) -> Layout:
     copies, raw = _tokenizer_files(contents.tokenizer, Path())
     kept = {path: file for path, file in copies.items() if path.name in (JSON_FILE, SENTENCEPIECE_FILE)}
-    stems = {"transformer": own.TRANSFORMER, "codec": own.CODEC, "text_encoder": own.TEXT_ENCODER}
+    stems = {TRANSFORMER: own.TRANSFORMER, SECOND: SECOND, "codec": own.CODEC, "text_encoder": own.TEXT_ENCODER}
     weights = (
         WeightFile(path=Path(stem), tensors=tensors[part], shards=True)
         for part, stem in stems.items()
@@ -263,6 +278,9 @@ def _pieces(tokenizer: TokenizerParts) -> Outgoing | None:
     data = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
     return Outgoing(name=VOCABULARY, shape=tuple(data.shape), dtype=data.dtype, read=lambda: data)
 
+
+SECOND = DIFFUSERS_EXPERTS["low"]
+"""The expert for low noise: the name of the part, of its folder in diffusers, and of its file in kinoform's own."""
 
 DIFFUSERS_SPELLINGS = ("diffusers", "huggingface")
 

@@ -26,21 +26,28 @@ from kinoform.families.family import (
 )
 from kinoform.families.folders import (
     CONFIG,
+    DIFFUSERS_EXPERTS,
     DIFFUSERS_TOKENIZER,
+    MANIFEST,
     OFFICIAL_TOKENIZER,
     TOKENIZER_FILES,
     VOCABULARIES,
+    check_folder,
 )
-from kinoform.families.identify import DetectedPart, Identity, detect_opened
+from kinoform.families.identify import DetectedPart, Identity, detect, detect_opened
 from kinoform.families.names import listed
+from kinoform.families.released import expert_alone
+from kinoform.loading.experts import ExpertPaths, pair_in, settled
 from kinoform.loading.load import match
 from kinoform.loading.own import Manifest, open_own, verify
-from kinoform.loading.parts import the_only
-from kinoform.loading.sources import PartFile
+from kinoform.loading.sources import Opening, Overrides, PartFile
 from kinoform.loading.tokenizer_file import tokenizer_in
 from kinoform.models.meta import on_meta
 
 PARTS = (TRANSFORMER, TEXT_ENCODER, CODEC)
+
+EXPERTS = {name: noise for noise, name in DIFFUSERS_EXPERTS.items()}
+"""The noise that each transformer of a model is for, by the name of the part, where it has two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +83,21 @@ class TokenizerParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelContents:
-    """The parts by name: one of them, or all of a model with its tokenizer. `files` are all that is read."""
+    """The parts by name: one of them, or all of a model with its tokenizer. `files` are all that is read.
+
+    Of two experts, whose released `model` is named, the one for high noise is `transformer`, the other `transformer_2`.
+    """
 
     path: Path
     parts: Mapping[str, Part]
     tokenizer: TokenizerParts | None
     files: tuple[Path, ...]
+    model: str = ""
+
+    @property
+    def transformers(self) -> dict[str, Part]:
+        """The transformer, or the two experts, by name of the part."""
+        return {name: self.parts[name] for name in EXPERTS if name in self.parts}
 
 
 def model_contents(path: Path, variant: str | None = None) -> ModelContents:
@@ -91,6 +107,7 @@ def model_contents(path: Path, variant: str | None = None) -> ModelContents:
     """
     parts: dict[str, Part] = {}
     homes: dict[str, OpenedFiles] = {}
+    transformers: list[PartFile] = []
     files: list[Path] = []
     reader = HeaderReader()
     for weights in weight_sets(path):
@@ -100,16 +117,19 @@ def model_contents(path: Path, variant: str | None = None) -> ModelContents:
         named = variant if any(item.identity.part == TRANSFORMER for item in known) else None
         detected = known if named is None else detect_opened(opened, named)
         for item in detected:
-            identity = item.identity
-            if identity.part in homes:
-                both = f"{homes[identity.part].files[0]} and {weights.path}"
-                raise WeightsError(
-                    f"{both} are both a {_word(identity.part)}; give the folder or file of one model",
-                    code="weights_ambiguous",
-                )
-            homes[identity.part] = opened
+            part = item.identity.part
             others = tuple(other.identity.prefix for other in detected if other is not item)
-            parts[identity.part] = _part(opened, item, others)
+            file = PartFile(files=opened, detected=item, others=others)
+            if part == TRANSFORMER:
+                transformers.append(file)
+            elif part in homes:
+                raise _two(part, homes[part], opened)
+            else:
+                homes[part], parts[part] = opened, _part(file)
+    pair = None if len(transformers) < 2 else _pair(path, transformers, reader, variant)
+    parts = {
+        name: _part(file) for name, file in (pair or dict(zip(EXPERTS, transformers, strict=False))).items()
+    } | parts
     if len(parts) == 1:
         return ModelContents(path=path, parts=parts, tokenizer=None, files=tuple(files))
     family = parts[TRANSFORMER].family if TRANSFORMER in parts else None
@@ -130,8 +150,9 @@ def model_contents(path: Path, variant: str | None = None) -> ModelContents:
         raise WeightsError(
             f"{path} has an image encoder, which {family.description} does not read; take it out", code="part_not_read"
         )
+    model = _model(path, parts)
     tokenizer = _tokenizer(path, homes[TEXT_ENCODER])
-    return ModelContents(path=path, parts=parts, tokenizer=tokenizer, files=(*files, *tokenizer.files))
+    return ModelContents(path=path, parts=parts, tokenizer=tokenizer, files=(*files, *tokenizer.files), model=model)
 
 
 def own_contents(folder: Path) -> ModelContents:
@@ -141,7 +162,7 @@ def own_contents(folder: Path) -> ModelContents:
     """
     own = open_own(folder)
     held = {
-        TRANSFORMER: the_only(own.transformers),
+        **dict(zip(EXPERTS, own.transformers, strict=False)),
         TEXT_ENCODER: own.text_encoder,
         CODEC: own.codec,
         IMAGE_ENCODER: own.image_encoder,
@@ -157,16 +178,69 @@ def _own_part(name: str, file: PartFile, manifest: Manifest) -> Part:
     files = file.files.files
     verify(manifest, files)
     detected = detect_opened(file.files)
-    if [part.identity.part for part in detected] != [name]:
+    if [part.identity.part for part in detected] != [TRANSFORMER if name in EXPERTS else name]:
         raise WeightsError(f"{files[0]} is no {_word(name)}; fetch the folder again", code="weights_wrong_part")
     return Part(identity=detected[0].identity, tensors=file.checkpoint().tensors)
 
 
-def _part(opened: OpenedFiles, detected: DetectedPart, others: tuple[str, ...]) -> Part:
-    path, identity, family = opened.files[0], detected.identity, detected.family
+def _two(part: str, first: OpenedFiles, second: OpenedFiles) -> WeightsError:
+    return WeightsError(
+        f"{first.files[0]} and {second.files[0]} are both a {_word(part)}; give the folder or file of one model",
+        code="weights_ambiguous",
+    )
+
+
+def _pair(path: Path, files: list[PartFile], reader: HeaderReader, variant: str | None) -> dict[str, PartFile]:
+    """The two experts of a model, by name of the part. Raises WeightsError for other transformers in one folder."""
+    for file in files:
+        assert file.detected is not None
+        _check(file.files.files[0], file.detected)
+    by_file = {file.files.files[0]: file for file in files}
+    paths = _own_pair(list(by_file)) if (path / MANIFEST).is_file() else pair_in(path, list(by_file), reader)
+    if paths is None:
+        raise _two(TRANSFORMER, files[0].files, files[1].files)
+    by_noise = {noise: _expert(by_file[file], noise, variant) for noise, file in paths.by_noise().items()}
+    opening = Opening(reader=reader, overrides=Overrides(), variant=variant)
+    return dict(zip(EXPERTS, settled(path, by_noise, opening, whole=True).files, strict=True))
+
+
+def _expert(file: PartFile, noise: str, variant: str | None) -> PartFile:
+    """The same as one of two experts, as which its names speak for other models."""
+    opened = file.files
+    found = detect(opened.tensors, path=opened.files[0], metadata=opened.metadata, flag=variant, expert=noise)
+    return replace(file, detected=next(item for item in found if item.identity.part == TRANSFORMER))
+
+
+def _own_pair(files: list[Path]) -> ExpertPaths | None:
+    """The two transformers of a folder of kinoform's own, of which the second is for low noise."""
+    second = DIFFUSERS_EXPERTS["low"]
+    high, low = ([file for file in files if file.name.startswith(second) is is_second] for is_second in (False, True))
+    return ExpertPaths(high=high[0], low=low[0]) if len(high) == len(low) == 1 else None
+
+
+def _model(path: Path, parts: Mapping[str, Part]) -> str:
+    """The name of the model that two experts make, "" of one transformer. Raises WeightsError for one expert alone."""
+    check_folder(path)
+    transformer = parts[TRANSFORMER]
+    assert transformer.family is not None, "parts that only a recipe describes are refused"
+    chosen = [model for model in transformer.family.released if model.name == transformer.identity.chosen]
+    experts = [model for model in chosen or transformer.family.released if model.noise]
+    if len(parts.keys() & EXPERTS.keys()) > 1:
+        return experts[0].model
+    if len(experts) == len(chosen or transformer.family.released):
+        raise expert_alone(
+            path, *dict.fromkeys(model.model for model in experts), noise=chosen[0].noise if chosen else ""
+        )
+    return ""
+
+
+def _part(file: PartFile) -> Part:
+    detected = file.detected
+    assert detected is not None, "parts of kinoform's own come from `own_contents`"
+    path, identity, family = file.files.files[0], detected.identity, detected.family
     _check(path, detected)
     assert family is not None, "_check refuses what only a recipe describes"
-    stored = PartFile(files=opened, detected=detected, others=others).checkpoint().tensors
+    stored = file.checkpoint().tensors
     named = ((detected.names.ours(name), tensor) for name, tensor in stored.items() if _used(name))
     tensors = {name: tensor for name, tensor in named if name is not None}
     by_name = {name: tensor.shape for name, tensor in tensors.items()}

@@ -246,8 +246,9 @@ class Released:
     """One released model: its sizes, its repository on the hub, and facts that no structure tells.
 
     `recipes` are the names under which kinoform makes videos with it, none where it cannot. `noise` is high or low for
-    the experts of Wan 2.2, `height` the size in pixels that a model was trained for, `shift` the flow shift. `base` is
-    the released model that it is with a module on.
+    the experts of Wan 2.2, `height` the size in pixels that a model was trained for, `shift` the flow shift, and
+    `boundary` the share of the timesteps from which on the expert for high noise makes a step. `base` is the released
+    model that it is with a module on.
     """
 
     name: str
@@ -259,6 +260,7 @@ class Released:
     noise: str = ""
     height: int = 0
     shift: float = 5.0
+    boundary: float | None = None
     base: str = ""
 
     @property

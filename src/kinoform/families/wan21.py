@@ -25,6 +25,7 @@ TEXT_TO_VIDEO = transformer_family(
                 version="2.2",
                 noise=noise,
                 shift=12.0,
+                boundary=0.875,
             )
             for noise in ("high", "low")
         ),
@@ -76,6 +77,7 @@ VACE = transformer_family(
                 version="2.2",
                 noise=noise,
                 shift=12.0,
+                boundary=0.875,
                 base=f"t2v-a14b-{noise}",
             )
             for noise in ("high", "low")

@@ -21,6 +21,7 @@ IMAGE_TO_VIDEO_22 = transformer_family(
             recipes=("i2v-a14b",),
             version="2.2",
             noise=noise,
+            boundary=0.9,
         )
         for noise in ("high", "low")
     ),
