@@ -9,6 +9,9 @@ from torch import nn
 
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.parts import released_parts
+from kinoform.recipes.load import load
+from tests.support.expert_folders import BOUNDARIES, KINDS, SEEDS, same_weights, tiny_expert, write_expert_folder
+from tests.support.expert_folders import PIPELINES as PAIRED
 from tests.support.narrowing import of_type, some
 from tests.support.official_folder import TRANSFORMERS, tiny_modules, write_official_folder
 
@@ -45,3 +48,20 @@ def test_a_converted_folder_is_a_pipeline_there(kind: str, tmp_path: Path) -> No
         held = expected.state_dict()
         assert found.state_dict().keys() == held.keys()
         assert all(torch.equal(value, held[name]) for name, value in found.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_converted_pair_is_a_pipeline_there(kind: str, tmp_path: Path) -> None:
+    convert(
+        write_expert_folder(tmp_path / "official", "official", kind), tmp_path / "there", Conversion(to="diffusers")
+    )
+    pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "there")
+    assert type(pipe).__name__ == PAIRED[kind] and pipe.config.boundary_ratio == BOUNDARIES[kind]
+    assert pipe.scheduler.config.flow_shift == (5.0 if kind == "i2v" else 12.0)
+    for name in ("transformer", "transformer_2"):
+        _, told = type(pipe.transformer).from_pretrained(tmp_path / "there" / name, output_loading_info=True)
+        assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
+    pipe.save_pretrained(tmp_path / "saved")
+    loaders = load(tmp_path / "saved", device="cpu").parts.transformers
+    for noise, loader in zip(SEEDS, loaders, strict=True):
+        assert same_weights(loader(torch.float32, CPU), tiny_expert(noise, kind))
