@@ -18,7 +18,8 @@ from kinoform.mini.recipe import mini
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach, bare, merge
 from kinoform.pipelines.fit import sizes_of, workload_of
-from kinoform.pipelines.generate import Machine, Progress, encode_prompts, noise_of, silent, text_field
+from kinoform.pipelines.generate import Progress, encode_prompts, noise_of, silent, text_field
+from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.transformer import transformer_count
 from kinoform.plan.video_plan import plan_video

@@ -22,8 +22,8 @@ from kinoform.mini.training.text_stage import TextStage
 from kinoform.mini.training.transformer_stage import TransformerStage
 from kinoform.models.vae import VAE
 from kinoform.models.vision import image_features
+from kinoform.pipelines.machine import choose_machine
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.recipes.load import choose_machine
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.unipc import UniPC

@@ -140,8 +140,8 @@ if TYPE_CHECKING:
     from kinoform.ops.norm import modulate as modulate
     from kinoform.ops.norm import rms_norm as rms_norm
     from kinoform.ops.patch import Patch as Patch
-    from kinoform.pipelines.generate import Machine as Machine
     from kinoform.pipelines.generate import Progress as Progress
+    from kinoform.pipelines.machine import Machine as Machine
     from kinoform.pipelines.pipeline import Pipeline as Pipeline
     from kinoform.pipelines.request import Request as Request
     from kinoform.recipe import BySize as BySize
@@ -235,7 +235,8 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.recipes.wan22": "t2v_a14b i2v_a14b ti2v_5b vace_a14b",
         "kinoform.pipelines.pipeline": "Pipeline",
         "kinoform.pipelines.request": "Request",
-        "kinoform.pipelines.generate": "Progress Machine",
+        "kinoform.pipelines.generate": "Progress",
+        "kinoform.pipelines.machine": "Machine",
     },
     "Errors": {
         "kinoform.errors": "KinoformError UsageError WeightsError FitError NonFiniteError Interrupted",

@@ -92,4 +92,4 @@ def unread(monkeypatch: pytest.MonkeyPatch, parts: Parts) -> None:
         pytest.fail("weights were read")
 
     monkeypatch.setattr("kinoform.loading.parts.load_module", read)
-    monkeypatch.setattr("kinoform.recipes.load.own_parts", lambda *words: parts)
+    monkeypatch.setattr("kinoform.recipes.opened.own_parts", lambda *words: parts)

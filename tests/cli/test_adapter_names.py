@@ -10,6 +10,7 @@ from kinoform.loading.lora import save_lora
 from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
 from kinoform.models.lora import LoRASpec, adapters_of, attach
+from kinoform.pipelines.machine import DTYPES
 from kinoform.recipes import catalogue, load
 from tests.support.adapter_files import write_adapter, write_adapter_of
 from tests.support.command_line import Run
@@ -52,7 +53,7 @@ def test_a_video_by_name_makes_itself_again(kinoform: Run, adapter: Path, folder
     assert ran.refusal == "weights_wrong_model" and f"'{hashes[0]}'" in ran.sentence
 
 
-@pytest.mark.parametrize("dtype", load.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_lora_is_put_onto_an_adapter_in_any_dtype(kinoform: Run, adapter: Path, dtype: str) -> None:
     model = load.load(adapter, device="cpu").parts.transformer(torch.float32, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)

@@ -11,7 +11,8 @@ import pytest
 
 from kinoform.cli.options import CODECS, DEVICES, DTYPES, MODELS, SOLVERS, VARIANTS
 from kinoform.media.codecs import CONTAINERS
-from kinoform.recipes import catalogue, load
+from kinoform.pipelines import machine
+from kinoform.recipes import catalogue
 from kinoform.solvers import names
 from tests.support.command_line import Run
 
@@ -21,8 +22,8 @@ PROGRAM = "import sys; sys.argv[0] = 'kinoform'; from kinoform.cli.app import ma
 def test_the_names_that_are_offered_are_those_there_are() -> None:
     assert list(MODELS) == [*catalogue.EMBEDDED, *catalogue.ADAPTERS, *catalogue.RELEASED]
     assert list(VARIANTS) == list(catalogue.RELEASED)
-    assert list(DEVICES) == list(load.DEVICES)
-    assert list(DTYPES) == ["auto", *load.DTYPES]
+    assert list(DEVICES) == list(machine.DEVICES)
+    assert list(DTYPES) == ["auto", *machine.DTYPES]
     assert list(SOLVERS) == list(names.SOLVERS)
     assert set(CODECS) == {codec.name for container in CONTAINERS for codec in container.codecs}
 

@@ -24,7 +24,8 @@ from kinoform.media.types import InputVideo, Mask
 from kinoform.models.in_context import InContextSegments
 from kinoform.models.lora import adapters_of
 from kinoform.pipelines.experts import in_memory
-from kinoform.pipelines.generate import Machine, Progress, encode_inputs, encode_prompts, noise_of, text_field
+from kinoform.pipelines.generate import Progress, encode_inputs, encode_prompts, noise_of, text_field
+from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe

@@ -18,7 +18,7 @@ from kinoform.loading.parts import own_parts
 from kinoform.media.types import InputVideo
 from kinoform.pipelines import generate
 from kinoform.pipelines.fit import sizes_of, workload_of
-from kinoform.pipelines.generate import Machine
+from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.video_plan import plan_video
 from kinoform.solvers.flow_edit import FlowEdit

@@ -28,7 +28,7 @@ from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAE, VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.ops.dry_run import Kernels
-from kinoform.pipelines.generate import Machine
+from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.plan.transformer import DenoiseRun, measured_transformer
 from kinoform.plan.workload import Sizes

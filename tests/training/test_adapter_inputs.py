@@ -20,7 +20,8 @@ from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, 
 from kinoform.loading.additions import with_additions
 from kinoform.media.types import InputVideo
 from kinoform.mini import plans
-from kinoform.pipelines.generate import Machine, encode_inputs, encode_prompts
+from kinoform.pipelines.generate import encode_inputs, encode_prompts
+from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.training.adapter import AdapterStage, Sample

@@ -25,7 +25,7 @@ from kinoform.models.lora import LoRASpec, adapters_of
 from kinoform.models.packed import PackedLinear
 from kinoform.models.tokenizer import build_word_tokenizer
 from kinoform.models.vace_blocks import VaceBlocks
-from kinoform.pipelines.generate import Machine
+from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.types import Conditions, Level
 from tests.models.recorded import gap

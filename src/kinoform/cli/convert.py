@@ -38,7 +38,7 @@ def convert(
     from kinoform.conversion.convert import Conversion
     from kinoform.conversion.convert import convert as write
     from kinoform.conversion.layouts import target_named
-    from kinoform.recipes.load import DTYPES
+    from kinoform.pipelines.machine import DTYPES
 
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}", code="unknown_dtype")

@@ -23,6 +23,7 @@ from kinoform.loading.additions import Additions
 from kinoform.loading.lora import open_loras
 from kinoform.models.lora import LoRARanks
 from kinoform.pipelines.fit import memory_of, sizes_of, workload_of
+from kinoform.pipelines.machine import DEVICES, DTYPES, choose_machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request, request
 from kinoform.plan.crossover import BLOCKS, Crossover, Crossovers, Length, crossovers
@@ -30,7 +31,6 @@ from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes, Workload, adapted_specs
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, takers
-from kinoform.recipes.load import DEVICES, DTYPES, choose_machine
 from kinoform.solvers.by_expert import expert_names, of_expert, written
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def train(
     # Imported here because PyTorch takes seconds, which help and completion do without.
     import torch
 
-    from kinoform.recipes.load import choose_machine
+    from kinoform.pipelines.machine import choose_machine
     from kinoform.training.devices import check_compiler
     from kinoform.training.plan import TrainingRun
     from kinoform.training.snapshot import read_snapshot

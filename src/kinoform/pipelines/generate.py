@@ -22,6 +22,7 @@ from kinoform.models.text import text_features
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.experts import Experts
 from kinoform.pipelines.fit import fitting
+from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Step
@@ -57,14 +58,6 @@ Callback = Callable[[Progress], bool | None]
 
 def silent(progress: Progress) -> None:
     """Do nothing with the progress."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Device to compute on, and dtype of the networks' products."""
-
-    device: torch.device
-    dtype: torch.dtype
 
 
 Rows: TypeAlias = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Tensor]

@@ -23,7 +23,8 @@ from kinoform.media.types import Origin
 from kinoform.media.video import Video
 from kinoform.numbers import Number, Whole
 from kinoform.pipelines.fit import check_fit, fitting
-from kinoform.pipelines.generate import Callback, Machine, decode, latents_of, silent
+from kinoform.pipelines.generate import Callback, decode, latents_of, silent
+from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.request import LARGEST_SEED, Request, request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
