@@ -1,4 +1,4 @@
-"""diffusers' WanImageToVideoPipeline with `expand_timesteps` makes the same video of a first frame as TI2V-5B here.
+"""diffusers' pipelines with `expand_timesteps` make the same video as TI2V-5B here: of text, and of a first frame.
 
 Where the two disagree, diffusers has left the official code, and this test goes around it:
 
@@ -20,7 +20,7 @@ import torch
 
 from kinoform.conditions.first_frame import FirstFrame
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import VideoSize
+from kinoform.conditions.protocols import NOTHING, VideoSize
 from kinoform.conditions.standard_inputs import FRAMES as FRAMES_INPUT
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.vae22 import official_names
@@ -53,11 +53,13 @@ CODEC = of_type(VAE22, tiny_modules(transformer=TRANSFORMERS["ti2v"]).autoencode
 
 
 @torch.inference_mode()
-def test_the_video_is_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pipeline", ["WanImageToVideoPipeline", "WanPipeline"])
+def test_the_video_is_the_same(pipeline: str, tmp_path: Path) -> None:
     model = tiny_transformer(KINDS["ti2v"])
     inputs = Inputs({FRAMES_INPUT: {0: FIRST}})
-    given = FirstFrame().encode(inputs, VIDEO, InHand(made_codec=CODEC))
-    noise = drawn(7, *some(given.constraints.inpainting).latents.shape)
+    first = FirstFrame().encode(inputs, VIDEO, InHand(made_codec=CODEC))
+    noise = drawn(7, *some(first.constraints.inpainting).latents.shape)
+    given, told = (NOTHING, {}) if pipeline == "WanPipeline" else (first, {"image": pixels(FIRST)})
     rows = drawn(8, 1, ROWS, TEXT_WIDTH), drawn(9, 1, ROWS, TEXT_WIDTH)
     request = Request(
         prompt="a", negative_prompt="", seed=0, width=VIDEO.width, height=VIDEO.height, num_frames=VIDEO.num_frames,
@@ -66,24 +68,24 @@ def test_the_video_is_the_same(tmp_path: Path) -> None:
     latents = denoise(in_memory(model), request, rows, lambda: noise, lambda progress: None, given)
     ours = torch.cat(list(decode_video(CODEC, latents)), dim=2).clamp(-1, 1) / 2 + 0.5
 
-    judge = their_pipeline(tmp_path, write_official_transformer(tmp_path / "official", KINDS["ti2v"], model))
+    judge = their_pipeline(pipeline, tmp_path, write_official_transformer(tmp_path / "official", KINDS["ti2v"], model))
     theirs = judge(
-        image=pixels(FIRST), prompt_embeds=rows[0], negative_prompt_embeds=rows[1], latents=noise,
+        **told, prompt_embeds=rows[0], negative_prompt_embeds=rows[1], latents=noise,
         num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=VIDEO.height, width=VIDEO.width,
         num_frames=VIDEO.num_frames, output_type="pt",
     ).frames  # fmt: skip
     assert ours.std() > 0.01, "the video shows something"
     found = (ours.transpose(1, 2) - theirs).abs().max().item()
-    print(f"ti2v, frames {found:.1e}")
+    print(f"ti2v, {pipeline}, frames {found:.1e}")
     assert found < FRAMES
 
 
-def their_pipeline(folder: Path, written: Path) -> Any:
+def their_pipeline(name: str, folder: Path, written: Path) -> Any:
     """Pipeline of diffusers with the same weights; prompts are given to it as embeddings."""
     convert(written, folder / "transformer", Conversion(to="diffusers"))
     torch.save(official_tensors(CODEC, official_names()), folder / CODEC_22_FILE)
     convert(folder / CODEC_22_FILE, folder / "vae", Conversion(to="diffusers"))
-    pipeline = diffusers.WanImageToVideoPipeline(
+    pipeline = getattr(diffusers, name)(
         tokenizer=None,
         text_encoder=None,
         vae=diffusers.AutoencoderKLWan.from_pretrained(folder / "vae").eval(),
