@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, AsJson, command, option
+from kinoform.cli.options import MODEL, MODELS, OUTPUT, VARIANTS, AsJson, command, one_of, option
 from kinoform.cli.progress import MB, megabytes
 from kinoform.errors import Interrupted, UsageError, nearest
 from kinoform.families import released_for, released_models
@@ -17,7 +17,12 @@ from kinoform.families.folders import check_folder, needed
 
 @command
 def download(
-    model: Annotated[str, typer.Argument(help="t2v-1.3b, vace-1.3b, i2v-14b-480p, ..., or a hub id: ORG/NAME.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="t2v-1.3b, t2v-a14b, ti2v-5b, ..., or a hub id: ORG/NAME.", autocompletion=one_of(VARIANTS)
+        ),
+    ],
     file: Annotated[list[str] | None, option(MODEL, "Only this file; repeat it for more.")] = None,
     revision: Annotated[str | None, option(MODEL, "A branch, tag or commit.")] = None,
     output: Annotated[Path | None, option(OUTPUT, "A folder, else one in the cache.", "-o", "--output")] = None,
@@ -36,7 +41,7 @@ def download(
         raise UsageError(f"{model} comes with kinoform; there is nothing to fetch", code="nothing_to_fetch")
     released = released_for(model)
     if released is None and "/" not in model:
-        names = [name for item in released_models() for name in item.recipes]
+        names = {name for item in released_models() for name in item.recipes}
         raise UsageError(f"{model!r} is not a hub id; write ORG/NAME, or {nearest(model, names)}", code="unknown_model")
     if released is not None and released.model != model:
         console.note(f"{model} has the weights of {released.model}, which are fetched")

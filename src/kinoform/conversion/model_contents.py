@@ -136,7 +136,8 @@ def model_contents(path: Path, variant: str | None = None) -> ModelContents:
     seeing = family is not None and family.reads_images
     if lacking := [_word(part) for part in (*PARTS, *([IMAGE_ENCODER] if seeing else [])) if part not in parts]:
         raise WeightsError(
-            f"{path} lacks the {' and the '.join(lacking)}; give a whole model, or one part of it",
+            f"{path} lacks the {' and the '.join(lacking)}; give a whole model (of ComfyUI's the folder above "
+            "diffusion_models), or one part of it",
             code="weights_incomplete",
         )
     assert family is not None, "parts that only a recipe describes are refused"

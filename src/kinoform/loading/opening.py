@@ -114,6 +114,7 @@ def _transformers_in(folder: Path, opening: Opening) -> dict[str, Path]:
     weight_sets(folder)  # which says so where there are none at all
     raise WeightsError(
         f"{folder} is no folder of a model: neither {CONFIG} (official), {INDEX} (diffusers) nor manifest.json "
-        "(kinoform) is there, nor a transformer's file; kinoform inspect says what is in it",
+        "(kinoform) is there, nor a transformer's file; of ComfyUI's folders give diffusion_models; kinoform inspect "
+        "says what is in it",
         code="model_missing",
     )
