@@ -315,14 +315,23 @@ def _peak(plan: VideoPlan, stage: str) -> int:
 
 
 def _turns(plan: VideoPlan) -> list[str]:
-    """Say how often each of several transformers is evaluated."""
+    """Say how often each of several transformers is evaluated, and which of them are in memory."""
     scale, names = plan.workload.guidance_scale, expert_names(len(plan.asked))
-    return [
+    if len(names) == 1:
+        return []
+    turns = [
         f"expert {names[index]}: {evaluations.together.nfe} evaluations, guidance "
         f"{written(of_expert(scale, index))}, {_tera(run.executed(evaluations.prompt, evaluations.source))} TFLOP here"
         for index, (run, evaluations) in enumerate(zip(plan.denoising, plan.asked, strict=True))
-        if len(names) > 1
     ]
+    together = plan.parameters["transformer"].bytes(plan.dtype)
+    held = next(peak.weights for peak in plan.peaks if peak.stage == "denoise")
+    if held < together and all(evaluations.together.nfe for evaluations in plan.asked):
+        turns.append(
+            f"one expert at a time is in memory, {_giga(held)} of {_giga(together)} GB; "
+            "the next is read when its steps begin"
+        )
+    return turns
 
 
 def _times(plan: VideoPlan) -> list[str]:
@@ -331,8 +340,8 @@ def _times(plan: VideoPlan) -> list[str]:
         return []
     saved, number = plan.token_times, sum(2 * asked.together.nfe for asked in plan.asked)
     return [
-        f"times of tokens: once for each noise level; for each token, as in the official code, they would take "
-        f"{_tera(saved)} TFLOP more a forward, {_tera(saved * number)} in all"
+        f"times of tokens: once for each noise level, which saves {_tera(saved)} TFLOP a forward, "
+        f"{_tera(saved * number)} in all"
     ]
 
 
