@@ -2,6 +2,7 @@
 
 import pytest
 
+from kinoform.models.meta import on_meta
 from kinoform.pipelines.request import request
 from kinoform.recipes import wan22
 from kinoform.recipes.catalogue import RELEASED
@@ -15,6 +16,21 @@ DEFAULTS = {
     "vace-a14b": (1280, 720, 81, 16.0, 50, 12.0, (0.875,), (5.0, 5.0)),
 }
 """Width, height, frames, frames per second, steps, shift, boundaries, and the guidance of each transformer."""
+
+
+PARAMETERS = {
+    "t2v-a14b": 14_288_491_584,
+    "i2v-a14b": 14_288_901_184,
+    "ti2v-5b": 4_999_787_712,
+    "vace-a14b": 17_337_592_896,
+}
+"""Parameters of each transformer, as published; VACE-Fun has those of VACE-14B twice."""
+
+
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_each_transformer_has_its_published_parameters(name: str, parameters: int) -> None:
+    for spec in set(RELEASED[name]().transformers):
+        assert sum(weight.numel() for weight in on_meta(spec.build).parameters()) == parameters
 
 
 def test_each_recipe_has_its_row() -> None:
