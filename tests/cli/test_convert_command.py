@@ -67,6 +67,7 @@ def test_a_folder_of_kinoform_names_its_recipe(kinoform: Run, official: Path, he
     ("words", "code", "named"),
     [
         (["--to", "offical"], "unknown_name", "official"),
+        (["--to", "kinoform", "--recipe", "tests.support.tiny_recipe:tinny"], "unknown_recipe", "tiny"),
         (["--to", "diffusers", "--dtype", "bf16"], "unknown_dtype", "bfloat16"),
         (["--to", "diffusers", "--shard-size", "big"], "bad_value", "5GB"),
         (["--to", "comfy", "--shard-size", "5GB"], "options_conflict", "--shard-size"),

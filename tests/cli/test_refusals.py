@@ -105,6 +105,13 @@ def test_prompts_that_cannot_be_read(
 
 
 @pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("command", ["generate", "plan"])
+def test_the_name_of_a_model_is_no_prompt(kinoform: Run, command: str) -> None:
+    ran = kinoform(command, "t2v-a14b")
+    assert ran.refusal == "prompt_is_model" and "--model t2v-a14b" in ran.sentence
+
+
+@pytest.mark.usefixtures("unread")
 def test_files_of_prompts_that_hold_none(kinoform: Run, model: list[str], here: Path) -> None:
     (here / "empty.txt").write_text("\n \n")
     (here / "latin.txt").write_bytes(b"caf\xe9\n")

@@ -39,9 +39,12 @@ def convert(
     from kinoform.conversion.convert import convert as write
     from kinoform.conversion.layouts import target_named
     from kinoform.pipelines.machine import DTYPES
+    from kinoform.recipe import find
 
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; {nearest(dtype, DTYPES)}", code="unknown_dtype")
+    if recipe is not None:
+        find(recipe)  # a folder that names one which is not there could not be loaded
     wanted = Conversion(
         to=to,
         dtype=None if dtype is None else DTYPES[dtype],

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kinoform.cli.options import MODELS
 from kinoform.errors import UsageError
 from kinoform.solvers.by_expert import PerExpert, numbers_by_name, read_written
 
@@ -99,13 +100,21 @@ def scale_of(text: str | None, option: str = "--guidance-scale") -> PerExpert | 
 
 
 def prompts_of(prompt: str | None, file: Path | None) -> list[str]:
-    """Return the prompt, or those of a file, one a line. Raises UsageError for both, neither, or an empty file."""
+    """Return the prompt, or those of a file, one a line.
+
+    Raises UsageError for both, neither, an empty file, and the name of a model in the prompt's place.
+    """
     if (prompt is None) == (file is None):
         raise UsageError(
             "give a prompt, or a file of prompts with --prompts; not both",
             code="prompt_missing" if prompt is None else "options_conflict",
         )
     if prompt is not None:
+        if prompt in MODELS:
+            raise UsageError(
+                f"{prompt} is the name of a model, and stands where the prompt does; write --model {prompt}",
+                code="prompt_is_model",
+            )
         return [prompt]
     assert file is not None
     try:
