@@ -305,6 +305,12 @@ def _flagged(
     possible = models or family.released
     if fit := tuple(model for model in known if model in possible and expert in ("", model.noise)):
         return fit
+    if any(model in possible for model in known):
+        given, named = ("one of two experts", "one transformer") if expert else ("one transformer", "two experts")
+        raise UsageError(
+            f"{path} is given as {given}, and {flag} has {named}; leave out --variant",
+            code="variant_contradicts_weights",
+        )
     fit = f"; it may be {' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))}" if models else ""
     raise UsageError(
         f"{path} is not {flag}: its structure is that of {family.name}{fit}", code="variant_contradicts_weights"

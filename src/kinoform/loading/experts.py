@@ -53,13 +53,8 @@ def expert_paths(given: Mapping[str, str | os.PathLike[str]]) -> ExpertPaths:
             code="unknown_expert",
         )
     if len(given) != len(NOISES):
-        held = next(iter(given), "")
-        other = next(noise for noise in NOISES if noise not in given)
-        raise UsageError(
-            f"the expert for {held or other} noise is {'given alone' if held else 'missing'}; give the one for "
-            f"{other} noise too, as {TWO_FILES}",
-            code="expert_missing",
-        )
+        missing = " and ".join(noise for noise in NOISES if noise not in given)
+        raise UsageError(f"the expert for {missing} noise is missing; give both as {TWO_FILES}", code="expert_missing")
     high, low = (Path(os.path.expanduser(given[noise])) for noise in NOISES)
     if high.exists() and low.exists() and high.samefile(low):
         raise UsageError(
