@@ -1,6 +1,7 @@
 """Two experts are given to every command as high=FILE and low=FILE, and said by inspect, verify and download."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from kinoform.media.metadata import read_params
 from tests.support.command_line import Run
 from tests.support.expert_folders import comfy_files, write_expert_folder
 from tests.support.narrowing import of_type
+from tests.support.official_folder import write_official_folder
 from tests.support.refusals import refused
 
 SMALL = ["--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--device", "cpu"]
 PROMPT = "a red cat runs slowly"
+FOLDERS = {"official": ("high_noise_model", "low_noise_model"), "diffusers": ("transformer", "transformer_2")}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,6 @@ def test_options_of_experts_become_one_and_all_others_stay() -> None:
     assert folded(["a", "--model", "high=x", "--seed", "1", "--model=low=y,z"]) == one
     assert folded(one) == one and model_of(one[2]) == {"high": "x", "low": "y,z"}
     for words in (
-        ["--model", "mini", "--model", "high=x"],
         ["--model"],
         ["--", "--model", "high=x", "--model", "low=y"],
     ):
@@ -40,6 +42,9 @@ def test_options_of_experts_become_one_and_all_others_stay() -> None:
     assert model_of("mini:vace") == "mini:vace" and model_of("C:\\a=b") == "C:\\a=b"
     with refused("said_twice", "low"):
         model_of("low=a,low=b")
+    for words in (["--model", "mini", "--model", "high=x"], ["--model=high=x", "--model=low=y", "--model=mini"]):
+        with refused("options_conflict", "mini"):
+            folded(words)
 
 
 def test_two_files_make_a_video_that_says_what_made_it(kinoform: Run, experts: dict[str, Path], here: Path) -> None:
@@ -70,6 +75,41 @@ def test_what_is_missing_is_named_and_how_to_give_it(kinoform: Run, experts: dic
 def test_files_are_completed_behind_the_name_of_an_expert(experts: dict[str, Path]) -> None:
     start = str(experts["high"])[:-12]
     assert model_names(f"high={start}") == [f"high={experts['high']}"]
+
+
+@pytest.mark.parametrize("layout", ["official", "diffusers"])
+def test_a_folder_of_one_expert_twice_is_not_whole(kinoform: Run, layout: str, tmp_path: Path) -> None:
+    folder = write_expert_folder(tmp_path / "model", layout)
+    assert kinoform("verify", folder).code == 0
+    high, low = (folder / name for name in FOLDERS[layout])
+    shutil.rmtree(low)
+    assert kinoform("verify", folder).refusal == "expert_alone"
+    assert kinoform("verify", high).code == 0
+    low.symlink_to(high)
+    for command in ("verify", "inspect"):
+        ran = kinoform(command, folder, "--json")
+        codes = ran.told[0]["faults"][0] if command == "verify" else ran.told[0]["generate"]
+        assert codes["code"] == "experts_same_file"
+
+
+def test_a_file_that_cannot_be_read_is_named_before_an_expert_is_missed(kinoform: Run, tmp_path: Path) -> None:
+    folder = write_expert_folder(tmp_path / "model", "comfy")
+    low = next(folder.glob("*low*"))
+    low.write_bytes(low.read_bytes()[:-100])
+    ran = kinoform("plan", "--model", folder)
+    assert ran.refusal == "weights_damaged" and low.name in ran.sentence
+
+
+def test_an_autoencoder_of_another_release_is_named_by_inspect_and_generate(kinoform: Run, tmp_path: Path) -> None:
+    folder = write_expert_folder(tmp_path / "model", "official")
+    other = tmp_path / "other"
+    write_official_folder(other, kind="ti2v")
+    (file,), (finer,) = folder.glob("Wan2.1_VAE.*"), other.glob("Wan2.2_VAE.*")
+    shutil.copyfile(finer, file)
+    told = kinoform("inspect", folder, "--json").told[0]["generate"]
+    assert told["code"] == "parts_mismatch" and file.name in told["reason"]
+    ran = kinoform("generate", PROMPT, "--model", folder)
+    assert ran.refusal == "parts_mismatch" and file.name in ran.sentence
 
 
 def test_inspect_says_the_model_the_experts_and_what_generate_does(kinoform: Run, experts: dict[str, Path]) -> None:

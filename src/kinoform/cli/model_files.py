@@ -19,8 +19,11 @@ BETWEEN = re.compile(r",(?=(?:high|low)=)")
 
 
 def folded(words: Sequence[str]) -> list[str]:
-    """Make one option of those that name the files of experts, where the first of them stands."""
-    places, values = [], []
+    """Make one option of those that name the files of experts, where the first of them stands.
+
+    Raises UsageError for a whole model beside them.
+    """
+    places, values, plain = [], [], ""
     for index, word in enumerate(words):
         if word == "--":
             break
@@ -28,6 +31,13 @@ def folded(words: Sequence[str]) -> list[str]:
         if word.partition("=")[0] == FLAG and NAMED.match(value):
             places.append(range(index, index + (2 if word == FLAG else 1)))
             values.append(value)
+        elif word.partition("=")[0] == FLAG:
+            plain = value
+    if values and plain:
+        raise UsageError(
+            f"{FLAG} {values[0][:60]} names an expert, and {FLAG} {plain[:60]} a whole model; give one of them",
+            code="options_conflict",
+        )
     if len(values) < 2:
         return list(words)
     left = {index for place in places for index in place}

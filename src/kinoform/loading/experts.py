@@ -46,7 +46,7 @@ class Settled:
 
 
 def expert_paths(given: Mapping[str, str | os.PathLike[str]]) -> ExpertPaths:
-    """Check two experts that are given by their noise. Raises UsageError unless they are one high and one low file."""
+    """Check two experts that are given by their noise. Raises UsageError unless they are one path for each."""
     if unknown := [name for name in given if name not in NOISES]:
         raise UsageError(
             f"there is no expert {str(unknown[0])[:40]!r}; give {TWO_FILES}",
@@ -55,11 +55,13 @@ def expert_paths(given: Mapping[str, str | os.PathLike[str]]) -> ExpertPaths:
     if len(given) != len(NOISES):
         missing = " and ".join(noise for noise in NOISES if noise not in given)
         raise UsageError(f"the expert for {missing} noise is missing; give both as {TWO_FILES}", code="expert_missing")
+    for noise in NOISES:
+        if not isinstance(given[noise], str | os.PathLike):
+            raise UsageError(
+                f"the expert for {noise} noise is {str(given[noise])[:40]!r}, no path; give {TWO_FILES}",
+                code="wrong_type",
+            )
     high, low = (Path(os.path.expanduser(given[noise])) for noise in NOISES)
-    if high.exists() and low.exists() and high.samefile(low):
-        raise UsageError(
-            f"{high} is given for high and for low noise; give two files, as {TWO_FILES}", code="experts_same_file"
-        )
     return ExpertPaths(high=high, low=low)
 
 
@@ -123,9 +125,16 @@ def _check_whole(place: object, file: PartFile) -> None:
 
 
 def _check_pair(transformers: Mapping[str, PartFile], *, named: bool) -> None:
-    """Check that two experts are built alike, and that no name says that they are swapped; `named`: it is not heard."""
+    """Check that two experts are two files built alike, and that no name says that they are swapped.
+
+    `named`: it is not heard.
+    """
     high, low = transformers.values()
     paths = [file.files.shown for file in (high, low)]
+    if high.files.files[0].samefile(low.files.files[0]):
+        raise WeightsError(
+            f"{paths[0]} is there for high and for low noise; give two files, as {TWO_FILES}", code="experts_same_file"
+        )
     for noise, file in transformers.items():
         told = noise_named(file.files.files[0], file.files.metadata)
         if told not in ("", noise) and not named:

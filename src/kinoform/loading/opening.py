@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from kinoform.checkpoints.file_sets import weight_sets
+from kinoform.checkpoints.file_sets import open_set, weight_sets
 from kinoform.errors import WeightsError
 from kinoform.families.folders import CONFIG, INDEX, check_folder, official_transformers, settings_in
-from kinoform.families.released import TWO_FILES
+from kinoform.families.released import TWO_FILES, noise_named
 from kinoform.families.transformer import text_length
 from kinoform.loading.detect import detect_part, files_with
 from kinoform.loading.experts import ExpertPaths, pair_in
 from kinoform.loading.folders import DIFFUSERS_FOLDERS, find_diffusers, find_official
 from kinoform.loading.single import find_single
-from kinoform.loading.sources import FoundModel, OpenedModel, OpenedPart, Opening, opened
+from kinoform.loading.sources import FoundModel, OpenedModel, OpenedPart, Opening, check_codec, opened
 from kinoform.loading.tokenizer_file import tokenizer_at
 from kinoform.models.dit import DiTSpec
 
@@ -57,7 +57,10 @@ def usable_model(path: Path | ExpertPaths, opening: Opening) -> str:
         if name == "image_encoder" and not first.reads_images:
             continue
         try:
-            _part(found, name, transformers[0], opening).check_tensors()
+            part = _part(found, name, transformers[0], opening)
+            part.check_tensors()
+            if name == "codec":
+                check_codec(found.path, transformers[0].spec, part.spec, part)
         except WeightsError as error:
             if error.code not in ABSENT:
                 raise
@@ -101,6 +104,8 @@ def _transformers_in(folder: Path, opening: Opening) -> dict[str, Path]:
     """The only transformer that lies in a folder of no known layout, such as `transformer/` alone, or two experts."""
     found = files_with("transformer", folder, opening.reader)
     if len(found) == 1:
+        if noise_named(found[0], opening.reader.read(found[0]).metadata):
+            _check_readable(folder, opening)
         return {"": found[0]}
     if (pair := pair_in(folder, found, opening.reader)) is not None:
         return pair.by_noise()
@@ -118,3 +123,9 @@ def _transformers_in(folder: Path, opening: Opening) -> dict[str, Path]:
         "says what is in it",
         code="model_missing",
     )
+
+
+def _check_readable(folder: Path, opening: Opening) -> None:
+    """Raise WeightsError for a file that cannot be read, which may be the expert that lacks."""
+    for weights in weight_sets(folder):
+        open_set(weights, opening.reader)

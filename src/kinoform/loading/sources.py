@@ -210,15 +210,7 @@ class OpenedModel:
             self._check(part.spec, self.text_encoder.spec)
 
     def _check(self, transformer: DiTSpec, text: TextSpec) -> None:
-        if transformer.out_channels != self.codec_spec.channels:
-            codec, advice = "autoencoder", "use the autoencoder of the same release"
-            if self.codec_spec.weightless:
-                codec, advice = "codec, which has no weights,", "correct the recipe"
-            raise WeightsError(
-                f"{self.path}: the transformer makes {transformer.out_channels} latent channels, the "
-                f"{codec} reads {self.codec_spec.channels}; {advice}",
-                code="parts_mismatch",
-            )
+        check_codec(self.path, transformer, self.codec_spec, self.codec)
         for stream in transformer.context:
             if stream.name == "text" and getattr(stream, "width", text.dim) != text.dim:
                 raise WeightsError(
@@ -228,6 +220,22 @@ class OpenedModel:
                 )
             if stream.name == "image" and self.image_encoder is not None:
                 _check_image(self.path, stream, self.image_encoder.spec)
+
+
+def check_codec(path: Path, transformer: DiTSpec, codec: CodecSpec, part: OpenedPart[CodecSpec] | None = None) -> None:
+    """Raise WeightsError unless the codec, read from `part`, reads what the transformer makes."""
+    if transformer.out_channels == codec.channels:
+        return
+    name, advice = "autoencoder", "use the autoencoder of the same release"
+    if part is not None:
+        name = f"autoencoder {part.file.files.shown}"
+    if codec.weightless:
+        name, advice = "codec, which has no weights,", "correct the recipe"
+    raise WeightsError(
+        f"{path}: the transformer makes {transformer.out_channels} latent channels, the {name} reads "
+        f"{codec.channels}; {advice}",
+        code="parts_mismatch",
+    )
 
 
 def check_alike(specs: tuple[DiTSpec, ...]) -> None:

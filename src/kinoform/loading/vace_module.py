@@ -143,7 +143,7 @@ def _by_expert(place: object, modules: ModulePaths, count: int) -> dict[str, Pat
             f"the VACE module for {missing[0]} is missing; give it too: --vace {missing[0]}=FILE", code="expert_missing"
         )
     if len(set(modules.values())) < count:
-        raise UsageError(
+        raise WeightsError(
             f"{modules[names[0]]} is given for {' and '.join(names)}; each expert has a VACE module of its own",
             code="experts_same_file",
         )

@@ -102,13 +102,13 @@ def check_size(codec: Strided, patch: Patch, num_frames: int, height: int, width
     legal = [1 + time * (n - 1) for n in _around(1 + (num_frames - 1) / time, patch[0])]
     if num_frames not in legal:
         raise UsageError(
-            f"{num_frames} frames cannot be made; the nearest are {_either(legal)}", code="frames_not_multiple"
+            f"{num_frames} frames cannot be made; the nearest {_either(legal)}", code="frames_not_multiple"
         )
     for name, size, stride, part in zip(("height", "width"), (height, width), sides, patch[1:], strict=True):
         legal = [n * stride for n in _around(size / stride, part)]
         if size not in legal:
             raise UsageError(
-                f"a {name} of {size} cannot be made; the nearest are {_either(legal)}", code="size_not_multiple"
+                f"a {name} of {size} cannot be made; the nearest {_either(legal)}", code="size_not_multiple"
             )
 
 
@@ -119,7 +119,7 @@ def _around(value: float, step: int) -> list[int]:
 
 
 def _either(values: list[int]) -> str:
-    return " and ".join(str(value) for value in values)
+    return f"{'is' if len(values) == 1 else 'are'} {' and '.join(map(str, values))}"
 
 
 def encode_video(codec: Codec, chunks: Iterable[Pixels]) -> Latents:

@@ -88,6 +88,11 @@ def load(
     and for a device that is not there.
     """
     machine = choose_machine(device, dtype)
+    if not isinstance(model, str | os.PathLike | Mapping):
+        raise UsageError(
+            f"model is {str(model)[:40]!r}, no name and no path; two experts are {{'high': FILE, 'low': FILE}}",
+            code="wrong_type",
+        )
     experts = _experts(model) if isinstance(model, Mapping) else None
     name = str(experts) if isinstance(model, Mapping) else resolve(os.path.expanduser(os.fspath(model)))
     chosen = None if recipe is None else find(recipe)
