@@ -32,7 +32,7 @@ from tests.support.refusals import refused
 PROMPT = "a red ball bounces on a blue background"
 HERE = Machine(device=CPU, dtype=torch.float32)
 STEPS = 8
-"""Of which each expert makes half."""
+"""Numbers of steps of which each expert makes half."""
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_a_lora_on_one_expert_changes_its_steps_alone(
     strength: Mapping[str, float],
     differ: int,
 ) -> None:
-    """What high noise has decided, low noise goes on from: of a LoRA on `high` all steps tell."""
+    """A LoRA on `high` changes all steps, since low noise goes on from what high noise decided."""
     generator, path = torch.Generator().manual_seed(5), tmp_path / "style.safetensors"
     model = attach(base, LoRASpec(patterns=("feed_forward.*",), rank=2), generator=generator)
     for adapter in adapters_of(model)["lora"].values():

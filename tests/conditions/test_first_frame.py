@@ -50,7 +50,7 @@ def test_without_an_image_nothing_is_given() -> None:
 
 
 def test_the_first_latent_frame_is_that_of_the_image_alone() -> None:
-    """It is encoded as a video of one frame, and stays as it is at every level; the others are left alone."""
+    """Its latents are those of a video of one frame, the same at every level; the other frames are left alone."""
     codec = random_module(CODEC)
     given = FirstFrame().encode(named(frames={0: FITTING}), VIDEO, InHand(made_codec=codec))
     wanted, _ = codec.encode(signal(FITTING.pixels[None])[:, :, None])

@@ -29,10 +29,10 @@ from tests.support.narrowing import of_type
 from tests.support.official_folder import official_tensors
 
 SAME = 5e-6
-"""Of the RMS: the order of sums in float32."""
+"""Bound over the RMS: the order of sums in float32."""
 
 FLOAT32_TIMES = 5e-5
-"""Of the RMS, with diffusers' own sinusoid."""
+"""Bound over the RMS with diffusers' own sinusoid."""
 
 TEXT_WIDTH, IMAGE_WIDTH, IMAGE_ROWS = 24, 20, 257
 SPEC = DiTSpec(dim=256, ffn_dim=96, heads=2, layers=2, context=(TextContext(width=TEXT_WIDTH),))

@@ -85,7 +85,7 @@ class NotingSampler(Denoise):
 
 @torch.inference_mode()
 def judge(golden: Golden) -> dict[str, Tensor]:
-    """What every step of each solver showed, and the table of high steps."""
+    """Values of every step of each solver, and the table of high steps."""
     models = [model_of(replace(golden, weights=_weights_of(golden, expert))) for expert in EXPERTS]
     recipe, inputs = _recipe(golden, models), golden.inputs
     rows = (inputs["context"][None], inputs["context_null"][None])

@@ -51,7 +51,7 @@ diffusers: Any = pytest.importorskip(
 CPU = torch.device("cpu")
 HIGH, LOW = 4.0, 3.0
 LATENTS = 1e-4
-"""Of the RMS."""
+"""Bound of the greatest difference over the RMS."""
 
 FIRST = image(1, VIDEO.height, VIDEO.width)
 CONTROL = CASES["mask of greys"]
@@ -87,7 +87,7 @@ def test_the_video_of_two_experts_is_the_same(kind: str, tmp_path: Path) -> None
 
 
 def inputs_of(kind: str, codec: VAE) -> tuple[ConditionerOutput, dict[str, Any]]:
-    """What the conditioners make of the inputs, and the inputs as diffusers takes them."""
+    """Return the outputs of the conditioners, and the inputs as diffusers takes them."""
     encoders = InHand(made_codec=codec)
     if kind == "i2v":
         return KnownFrames().encode(Inputs({FRAMES_INPUT: {0: FIRST}}), VIDEO, encoders), {"image": pixels(FIRST)}

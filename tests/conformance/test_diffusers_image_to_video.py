@@ -58,7 +58,7 @@ diffusers: Any = pytest.importorskip(
 )
 
 CHANNELS = 5e-5
-"""Of the RMS: as the codec alone, see test_diffusers_codec_and_text.py."""
+"""Bound over the RMS: as of the codec alone, see test_diffusers_codec_and_text.py."""
 
 HEIGHT, WIDTH = 32, 48
 FIRST, LAST = (image(seed, HEIGHT, WIDTH) for seed in (1, 2))

@@ -16,7 +16,7 @@ from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What a training, compiled and not, and then generation say of themselves, in one process of their own."""
+    """Reports of a training, compiled and not, and then of generation, from one process of their own."""
     program = "from tests.models import compiled; from tests.training import compiled as training\n"
     program += "training.main(); compiled.main()"
     run = subprocess.run(

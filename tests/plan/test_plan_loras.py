@@ -33,7 +33,7 @@ def adapted(*loras: LoRARanks, spec: DiTSpec = SPEC) -> DiTSpec:
 
 
 def test_operations_are_those_of_a_model_with_adapters() -> None:
-    """Of 2 * 2 * 3 tokens, or of the rows of a prompt, 2 * RANK * (inputs + outputs) each."""
+    """Operations of 2 * 2 * 3 tokens, or of the rows of a prompt, 2 * RANK * (inputs + outputs) each."""
     model = attach(SPEC.build(), LoRASpec(patterns=LAYERS, rank=RANK), generator=torch.Generator())
     x = torch.randn(1, SPEC.out_channels, *LATENTS)
     conditions = Conditions(context={"text": torch.randn(1, ROWS, TEXT.width)})

@@ -88,7 +88,7 @@ def test_a_file_finds_the_parts_beside_it(official: Path, pipe: Pipeline, tmp_pa
 def test_the_autoencoder_of_the_other_release_is_refused_from_headers(
     kind: str, own: str, other: str, official: Path, tmp_path: Path
 ) -> None:
-    """By its name, under the name of the right one, and given by itself."""
+    """Refused by its name, under the name of the right one, and given by itself."""
     strange = official / other
     if not strange.is_file():
         write_official_folder(tmp_path / "strange", kind="t2v")

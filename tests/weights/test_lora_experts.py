@@ -31,7 +31,7 @@ def opened(
     folder: Path, tensors: Mapping[str, Tensor], strength: PerExpert = 1.0, *, name: str = "style.safetensors",
     specs: tuple[DiTSpec, ...] = PAIR, metadata: dict[str, str] | None = None,
 ) -> tuple[OpenedLoRAs, list[str]]:  # fmt: skip
-    """What is put onto the experts, and what is told of it."""
+    """Return the LoRAs that are put onto the experts, and the lines that report them."""
     heard: list[str] = []
     path = written(folder, tensors, metadata).rename(folder / name)
     return open_loras(specs, [(path, strength)], heard.append), heard

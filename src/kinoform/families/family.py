@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kinoform.checkpoints.headers import read_json
 from kinoform.errors import WeightsError
 from kinoform.families.names import Names
+from kinoform.solvers.by_expert import expert_names
 
 if TYPE_CHECKING:  # PyTorch takes seconds, which help, completion and downloads do without
     from kinoform.checkpoints.files import Checkpoint
@@ -282,6 +283,28 @@ class Released:
     def size(self) -> str:
         """The size, such as 14b; of two experts, that of one."""
         return self.name.split("-")[1].removeprefix("a")
+
+
+NOISES = expert_names(2)
+"""Noise that the two experts of a model are for, in the order in which they make the steps."""
+
+
+def expert_pair(model: str, *, base: str = "", **facts: Any) -> tuple[Released, ...]:
+    """Return the two experts of a released model of Wan 2.2, which differ in the noise that they are for.
+
+    `base` is the model of two experts that these are made of, `facts` are fields that both share.
+    """
+    return tuple(
+        Released(
+            name=f"{model}-{noise}",
+            recipes=(model,),
+            version="2.2",
+            noise=noise,
+            base=f"{base}-{noise}" if base else "",
+            **facts,
+        )
+        for noise in NOISES
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

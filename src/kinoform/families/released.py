@@ -15,7 +15,15 @@ from kinoform.checkpoints.headers import WEIGHT_SUFFIXES
 from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families import FAMILIES, released_models
 from kinoform.families.family import TRANSFORMER, Family, Released
-from kinoform.families.folders import INDEX, has_experts, named_folders, origins, settings_in
+from kinoform.families.folders import (
+    DIFFUSERS_EXPERTS,
+    INDEX,
+    OFFICIAL_EXPERTS,
+    has_experts,
+    named_folders,
+    origins,
+    settings_in,
+)
 
 TWO_FILES = "--model high=FILE --model low=FILE, or a folder that holds both"
 """The form in which two experts are given."""
@@ -56,7 +64,7 @@ WORDING = {"version": "Wan {}", "noise": "the expert for {} noise", "task": "{}"
 MAX_FOLDERS = 2
 """Folders above a file that may tell of it; those further up are the user's own."""
 
-PART_FOLDERS = frozenset(("transformer", "transformer_2", "high_noise_model", "low_noise_model"))
+PART_FOLDERS = frozenset((*DIFFUSERS_EXPERTS.values(), *OFFICIAL_EXPERTS.values()))
 """Folders that are called after a part; the one above is called after the model."""
 
 METADATA = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinoform.errors import WeightsError
-from kinoform.families.family import MODULE, Dialect, Family, Shapes
+from kinoform.families.family import MODULE, NOISES, Dialect, Family, Shapes
 from kinoform.families.names import Names
 from kinoform.families.transformer import HEAD_WIDTH
 from kinoform.families.transformer_names import DIFFUSERS_NAMES, OFFICIAL_NAMES, SIDE
@@ -121,7 +121,7 @@ def module_alone(path: Path, models: Iterable[str]) -> WeightsError:
 def _words(path: Path, base: str) -> str:
     """The words that put a module onto a model; onto two experts go two files."""
     model, _, noise = base.rpartition("-")
-    if noise not in ("high", "low"):
+    if noise not in NOISES:
         return f"--model {base} --vace {path}"
     pair = {"high": "FILE", "low": "FILE", noise: path}
     return " ".join([f"--model {model}", *(f"--vace {name}={file}" for name, file in pair.items())])

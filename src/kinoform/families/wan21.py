@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from kinoform.families.family import Released
+from kinoform.families.family import Released, expert_pair
 from kinoform.families.transformer import transformer_family
 
 _small, _large = partial(Released, dim=1536, layers=30), partial(Released, dim=5120, layers=40)
@@ -17,18 +17,7 @@ TEXT_TO_VIDEO = transformer_family(
     released=(
         _small(name="t2v-1.3b", hub="Wan-AI/Wan2.1-T2V-1.3B", recipes=("t2v-1.3b",)),
         _large(name="t2v-14b", hub="Wan-AI/Wan2.1-T2V-14B", recipes=("t2v-14b", "t2i-14b")),
-        *(
-            _large(
-                name=f"t2v-a14b-{noise}",
-                hub="Wan-AI/Wan2.2-T2V-A14B",
-                recipes=("t2v-a14b",),
-                version="2.2",
-                noise=noise,
-                shift=12.0,
-                boundary=0.875,
-            )
-            for noise in ("high", "low")
-        ),
+        *expert_pair("t2v-a14b", dim=5120, layers=40, hub="Wan-AI/Wan2.2-T2V-A14B", shift=12.0, boundary=0.875),
     ),
 )
 
@@ -69,18 +58,14 @@ VACE = transformer_family(
     released=(
         _small(name="vace-1.3b", hub="Wan-AI/Wan2.1-VACE-1.3B", recipes=("vace-1.3b",), shift=16.0, base="t2v-1.3b"),
         _large(name="vace-14b", hub="Wan-AI/Wan2.1-VACE-14B", recipes=("vace-14b",), shift=16.0, base="t2v-14b"),
-        *(
-            _large(
-                name=f"vace-a14b-{noise}",
-                hub="alibaba-pai/Wan2.2-VACE-Fun-A14B",
-                recipes=("vace-a14b",),
-                version="2.2",
-                noise=noise,
-                shift=12.0,
-                boundary=0.875,
-                base=f"t2v-a14b-{noise}",
-            )
-            for noise in ("high", "low")
+        *expert_pair(
+            "vace-a14b",
+            base="t2v-a14b",
+            dim=5120,
+            layers=40,
+            hub="alibaba-pai/Wan2.2-VACE-Fun-A14B",
+            shift=12.0,
+            boundary=0.875,
         ),
     ),
 )

@@ -3,7 +3,7 @@
 The experts of T2V-A14B have the structure of T2V-14B, and stand with it in wan21.py.
 """
 
-from kinoform.families.family import Released
+from kinoform.families.family import Released, expert_pair
 from kinoform.families.transformer import transformer_family
 
 IMAGE_TO_VIDEO_22 = transformer_family(
@@ -12,19 +12,7 @@ IMAGE_TO_VIDEO_22 = transformer_family(
     channels=(36, 16),
     model_type="i2v",
     pipelines=("WanImageToVideoPipeline",),
-    released=tuple(
-        Released(
-            name=f"i2v-a14b-{noise}",
-            dim=5120,
-            layers=40,
-            hub="Wan-AI/Wan2.2-I2V-A14B",
-            recipes=("i2v-a14b",),
-            version="2.2",
-            noise=noise,
-            boundary=0.9,
-        )
-        for noise in ("high", "low")
-    ),
+    released=expert_pair("i2v-a14b", dim=5120, layers=40, hub="Wan-AI/Wan2.2-I2V-A14B", boundary=0.9),
 )
 
 TEXT_IMAGE_TO_VIDEO = transformer_family(

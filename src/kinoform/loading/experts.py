@@ -14,10 +14,9 @@ from pathlib import Path
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families import released_models
+from kinoform.families.family import NOISES
 from kinoform.families.released import TWO_FILES, expert_alone, noise_named, one_model
 from kinoform.loading.sources import Opening, PartFile
-
-NOISES = ("high", "low")
 
 LISTED = 4
 
