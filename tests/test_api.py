@@ -43,7 +43,7 @@ NAMES = {
         Grid Guidance
         Heads
         IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContextReferences
-        InContextSegments InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
+        InContextImages InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
         InputVideo Inputs Interrupted Interval
         KeyHeads KeysValues KinoformError KnownFrames
         LatentConstraints LatentFeatures Latents Level LevelRange LevelSampling Levels Linear LoRADialect LoRASpec

@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from kinoform.models.dit import DiTSpec as DiTSpec
     from kinoform.models.dit import PatchEmbedding as PatchEmbedding
     from kinoform.models.factorized_block import FactorizedBlock as FactorizedBlock
-    from kinoform.models.in_context import InContextSegments as InContextSegments
+    from kinoform.models.in_context import InContextImages as InContextImages
     from kinoform.models.linear import Linear as Linear
     from kinoform.models.lora import LoRASpec as LoRASpec
     from kinoform.models.lora import attach as attach
@@ -284,7 +284,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.models.attention.full": "Full",
         "kinoform.models.attention.factorized": "WithinFrames WithinPlaces Alternating",
         "kinoform.models.context": "TextContext ImageContext ReferenceContext PseudoWordContext",
-        "kinoform.models.in_context": "InContextSegments",
+        "kinoform.models.in_context": "InContextImages",
         "kinoform.models.vace_blocks": "VaceBlocks VaceContext",
         "kinoform.models.linear": "Linear",
         "kinoform.ops.attention": "attend",

@@ -27,7 +27,7 @@ from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.loading.additions import Additions, with_additions
 from kinoform.media.types import InputImage
 from kinoform.models.context import ReferenceContext
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.vision import image_features
 from kinoform.pipelines.pipeline import Pipeline
 from tests.conditions.in_hand import CODECS, VISION, InHand, image, random_module
@@ -176,7 +176,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def guests(folder: Path) -> Pipeline:
-    return widened(folder, InContextReferences(), Additions(branches=(InContextSegments(),)))
+    return widened(folder, InContextReferences(), Additions(branches=(InContextImages(),)))
 
 
 def stream(folder: Path) -> Pipeline:

@@ -10,7 +10,7 @@ from kinoform.conditions.protocols import EncoderSpecs, Units, VideoSize
 from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
 from kinoform.conditions.standard_inputs import REFERENCE_IMAGES
 from kinoform.loading.additions import Additions, with_additions
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.pipeline import Pipeline
 from tests.conditions.in_hand import image
@@ -54,7 +54,7 @@ def test_without_one_the_usual_case_is_planned(conditioner: InContextReferences 
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Pipeline:
-    additions = Additions(branches=(InContextSegments(),))
+    additions = Additions(branches=(InContextImages(),))
     conditioners = (needing(InContextReferences()),)
     found = tiny_pipeline(write_tiny_folder(tmp_path / "tiny"), conditioners=conditioners, additions=additions)
     return replace(found, parts=with_additions(found.parts, additions, found.recipe.transformers))

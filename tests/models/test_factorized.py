@@ -16,7 +16,7 @@ from kinoform.models.block import FullBlock
 from kinoform.models.context import ReferenceContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec, initialise
 from kinoform.models.factorized_block import FactorizedBlock, SpaceTimeBlock
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.ops.attention import attend
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions, rotary, rotate
@@ -182,7 +182,7 @@ def test_rows_of_time_at_zero_leave_space_alone_to_the_last_bit(spec: DiTSpec) -
 @SPECS
 def test_guests_are_seen_and_a_gated_reference_begins_unseen(spec: DiTSpec) -> None:
     streams = (*spec.context, ReferenceContext(width=7))
-    model = built(replace(spec, context=streams, branches=(InContextSegments(),)))
+    model = built(replace(spec, context=streams, branches=(InContextImages(),)))
     alone = velocity(model, video())
     image = (drawn(5, 1, 4, 1, 4, 4),)
     assert (velocity(model, video(), branches={"references": image}) - alone).abs().max() > 1e-3

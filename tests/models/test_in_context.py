@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kinoform.models.dit import DiT
-from kinoform.models.in_context import InContextBranch, InContextSegments
+from kinoform.models.in_context import InContextBranch, InContextImages
 from kinoform.models.protocols import Branch, BranchSpec, InContextTokens
 from kinoform.ops.rope import grid_positions
 from kinoform.types import Conditions, Grid, Level
@@ -16,7 +16,7 @@ from tests.models.recorded import gap
 from tests.models.toys import GRID, TINY, TOLD, noise, random_dit, run, video
 from tests.support.refusals import refused
 
-SPEC = replace(TINY, branches=(InContextSegments(),))
+SPEC = replace(TINY, branches=(InContextImages(),))
 LEVEL = Level(sigma=0.6, timestep=600.0)
 
 
@@ -33,7 +33,7 @@ def invited(*latents: Tensor) -> Conditions:
 
 
 def guests_of(*latents: Tensor, grid: Grid = GRID, gap: int = 8) -> InContextTokens:
-    spec = InContextSegments(gap=gap)
+    spec = InContextImages(gap=gap)
     branch = spec.build(TINY)
     assert isinstance(branch, InContextBranch) and isinstance(branch, Branch) and isinstance(spec, BranchSpec)
     return branch.prepare(latents, {}, grid)
@@ -50,7 +50,7 @@ def test_no_two_tokens_share_a_place(frames: int, gap: int) -> None:
 
 def test_a_gap_that_leads_into_the_video_is_refused() -> None:
     with refused("value_out_of_range", "0"):
-        InContextSegments(gap=0)
+        InContextImages(gap=0)
 
 
 def test_places_are_before_the_video_one_frame_apart_and_do_not_depend_on_its_length() -> None:
@@ -73,14 +73,14 @@ def test_guests_are_as_clean_frames_of_the_video_at_their_places() -> None:
     """The strongest check of embedding, place and level together: the same tokens, entering by the front door."""
     first, base = model(), random_dit(TINY)
     base.load_state_dict(first.state_dict(), strict=False)
-    for own, name in InContextSegments().copies.items():
+    for own, name in InContextImages().copies.items():
         first.branches["references"].get_parameter(own).copy_(first.get_parameter(name))
     guest, *_ = images(1)
     x = video()
     longer = torch.cat([guest, x], dim=2)
     prepared = base.prepare(TOLD, replace(GRID, frames=4))
     times = torch.where(torch.arange(4 * 15) < 15, 0.0, 600.0)[None]
-    near = replace(SPEC, branches=(InContextSegments(gap=1),)).build().requires_grad_(False)
+    near = replace(SPEC, branches=(InContextImages(gap=1),)).build().requires_grad_(False)
     near.load_state_dict(first.state_dict())
     # Rotary attention sees differences of places alone, so frames -1, 0, 1, 2 are as good as 0, 1, 2, 3.
     assert gap(run(near, x, invited(guest)), base(longer, times, prepared)[:, :, 1:]) < 1e-5

@@ -21,7 +21,7 @@ from kinoform.loading.lora import with_loras
 from kinoform.loading.own import open_own
 from kinoform.loading.parts import Parts, own_parts
 from kinoform.media.types import InputVideo, Mask
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.lora import adapters_of
 from kinoform.pipelines.experts import in_memory
 from kinoform.pipelines.generate import Progress, encode_inputs, encode_prompts, noise_of, text_field
@@ -147,7 +147,7 @@ def test_known_frames_are_read_by_both(each: tuple[Parts, Parts]) -> None:
 
 
 def test_additions_go_onto_both(each: tuple[Parts, Parts]) -> None:
-    additions, bases = Additions(branches=(InContextSegments(),)), two().transformers
+    additions, bases = Additions(branches=(InContextImages(),)), two().transformers
     recipe = two(additions=additions, conditioners=(InContextReferences(),))
     parts = with_additions(joined(each), additions, bases)
     assert parts.transformer_specs == tuple(map(additions.to, bases))

@@ -22,7 +22,7 @@ from kinoform.conditions.references import ContextReferences, InContextReference
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
 from kinoform.conditions.vace import Vace
 from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.vace_blocks import VaceContext
 from kinoform.models.vae import VAESpec
 from kinoform.pipelines.generate import text_field
@@ -32,7 +32,7 @@ from tests.models.recorded import gap
 from tests.models.toys import GRID, SIDE, TEXT, TINY, noise, random_dit, video
 
 STREAM = ReferenceContext(width=6, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=1, dim_ffn=8))
-SPEC = replace(TINY, in_channels=8, context=(TEXT, STREAM), branches=(SIDE, InContextSegments()))
+SPEC = replace(TINY, in_channels=8, context=(TEXT, STREAM), branches=(SIDE, InContextImages()))
 MODEL, X, LEVEL, SCALE = random_dit(SPEC), video(), Level(sigma=0.6, timestep=600.0), 3.5
 POSITIVE, NEGATIVE = noise(3, 1, 5, 10), noise(4, 1, 2, 10)
 BOTH = ConditionerOutput(channels=video(5), branches={"vace": VaceContext(latents=video(6, channels=5), scale=0.7)})

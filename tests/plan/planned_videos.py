@@ -21,7 +21,7 @@ from kinoform.media.types import InputImage, InputVideo
 from kinoform.models.context import ImageContext, TextContext
 from kinoform.models.dit import DiT, DiTSpec, cast_weights
 from kinoform.models.factorized_block import FactorizedBlock
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.text import TextSpec
 from kinoform.models.tokenizer import Piece, Tokenizer
 from kinoform.models.vace_blocks import VaceBlocks
@@ -81,7 +81,7 @@ FOLLOWING = replace(
 FACTORIZED = replace(BASE, transformers=(replace(BASE.transformer, block=FactorizedBlock()),))
 INVITING = replace(
     FACTORIZED,
-    transformers=(replace(FACTORIZED.transformer, branches=(InContextSegments(),)),),
+    transformers=(replace(FACTORIZED.transformer, branches=(InContextImages(),)),),
     conditioners=(InContextReferences(),),
 )
 

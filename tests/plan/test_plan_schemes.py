@@ -13,7 +13,7 @@ from kinoform.models.block import FullBlock
 from kinoform.models.context import ReferenceContext, TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.protocols import BlockSpec
 from kinoform.models.vace_blocks import VaceBlocks, VaceContext
 from kinoform.ops.dry_run import kernels_of
@@ -65,7 +65,7 @@ def test_a_forward(block: BlockSpec) -> None:
 
 @each_kind
 def test_a_forward_with_guests_side_blocks_and_rows_of_references(block: BlockSpec) -> None:
-    branches = (InContextSegments(), VaceBlocks(layers=(1, 2), channels=5))
+    branches = (InContextImages(), VaceBlocks(layers=(1, 2), channels=5))
     spec = replace(DIT, block=block, context=(TEXT, ReferenceContext(width=7)), branches=branches)
     conditions = Conditions(
         context={"text": torch.randn(1, ROWS, 10), "reference": torch.randn(1, 3, 7)},

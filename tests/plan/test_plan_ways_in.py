@@ -25,7 +25,7 @@ from kinoform.models.codec import Codec
 from kinoform.models.context import ImageContext, PseudoWordContext, ReferenceContext, ReferenceEncoderSpec, TextContext
 from kinoform.models.dit import DiTSpec
 from kinoform.models.factorized_block import FactorizedBlock
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.protocols import BlockSpec
 from kinoform.models.text import TextSpec
 from kinoform.models.vace_blocks import VaceBlocks
@@ -75,7 +75,7 @@ BOTH_ENDS = replace(
 )
 CONTROLLED = recipe((Vace(),), branches=(VaceBlocks(layers=(0, 2), channels=2 * 4 + 2 * 2),))
 WIDE = recipe((KnownFrames(required=False, impose=True),), in_channels=4 + 2 + 4)
-GUESTS = recipe((InContextReferences(),), branches=(InContextSegments(),))
+GUESTS = recipe((InContextReferences(),), branches=(InContextImages(),))
 READER = ContextReferences(features=LatentFeatures(channels=4))
 READING = recipe((READER,), context=(TEXT, ReferenceContext(width=READER.width)))
 READ = ReferenceContext(width=READER.width, encoder=ReferenceEncoderSpec(dim=8, heads=2, layers=2, dim_ffn=12))
@@ -138,7 +138,7 @@ VIDEOS: Mapping[str, tuple[Recipe, Inputs, dict[str, Any]]] = {
         {"sampler": FlowEdit(averages=2, plain_steps=1)},
     ),
     "changed towards references, one prompt": (
-        recipe((InContextReferences(), StartVideo()), branches=(InContextSegments(),)),
+        recipe((InContextReferences(), StartVideo()), branches=(InContextImages(),)),
         Inputs({VIDEO: CLIP, SOURCE_PROMPT: "a cat", REFERENCE_IMAGES: IMAGES[:1]}),
         {"sampler": FlowEdit(source_guidance=1.0), "guidance_scale": 1.0},
     ),

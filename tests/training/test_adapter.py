@@ -16,7 +16,7 @@ from kinoform.loading.parts import Parts
 from kinoform.mini.plans import frames, in_context_references, reference_context, reference_pseudo_words, vace
 from kinoform.mini.recipe import mini
 from kinoform.mini.training.dataset import ReferenceSamples
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
 from kinoform.recipes.load import load
 from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
@@ -64,7 +64,7 @@ def short(steps: int = 3) -> AdapterPlan:
             mini(),
             num_frames=5,
             conditioners=(InContextReferences(),),
-            additions=Additions(branches=(InContextSegments(),)),
+            additions=Additions(branches=(InContextImages(),)),
         ),
         lora=LoRASpec(patterns=BLOCKS, rank=2),
         samples=ReferenceSamples(level=L1, seed=1),

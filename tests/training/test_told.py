@@ -20,7 +20,7 @@ from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceS
 from kinoform.mini.training.reference_stage import ReferenceEncoderConfig, ReferenceEncoderPlan
 from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
 from kinoform.models.dit import DiT, cast_weights
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
 from kinoform.models.vace_blocks import VaceBlocks
@@ -86,7 +86,7 @@ def plan(conditioner: Conditioner, additions: Additions, **changes: Any) -> Adap
     return replace(made, **changes)
 
 
-GUESTS = plan(InContextReferences(), Additions(branches=(InContextSegments(),)))
+GUESTS = plan(InContextReferences(), Additions(branches=(InContextImages(),)))
 STREAM = plan(ROWS, Additions(context=(ReferenceContext(width=ROWS.width),)))
 WAYS = {
     "guests": GUESTS,

@@ -20,7 +20,7 @@ from kinoform.loading.own import Modules, open_own, save_own
 from kinoform.loading.parts import own_parts
 from kinoform.models.context import ReferenceContext
 from kinoform.models.dit import DiT, cast_weights, keeps_float32
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.lora import LoRASpec, adapters_of
 from kinoform.models.packed import PackedLinear
 from kinoform.models.tokenizer import build_word_tokenizer
@@ -37,7 +37,7 @@ from tests.support.tiny_recipe import ADDRESS, WORDS, tiny, write_tiny_folder
 CPU = torch.device("cpu")
 DEPTH = Additions(channels={"depth": 4})
 STREAM = Additions(context=(ReferenceContext(width=6),))
-GUESTS = Additions(branches=(InContextSegments(),))
+GUESTS = Additions(branches=(InContextImages(),))
 ALL = Additions(channels={"depth": 4, "mask": 2}, context=STREAM.context, branches=GUESTS.branches)
 LEVEL = Level(sigma=0.6, timestep=600.0)
 
@@ -179,7 +179,7 @@ class Plain:
     ("additions", "named"),
     [
         (Additions(context=(TEXT,)), "'text'"),
-        (Additions(branches=(InContextSegments(), InContextSegments(gap=2))), "'references'"),
+        (Additions(branches=(InContextImages(), InContextImages(gap=2))), "'references'"),
     ],
 )
 def test_a_name_that_is_taken_is_refused(additions: Additions, named: str) -> None:

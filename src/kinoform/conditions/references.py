@@ -102,7 +102,7 @@ class _References:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InContextReferences(_References):
-    """Latents of each image by itself, for a branch such as `InContextSegments`.
+    """Latents of each image by itself, for a branch such as `InContextImages`.
 
     Without images the branch is left out, and the model is the one without it.
     """

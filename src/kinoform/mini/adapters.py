@@ -11,7 +11,7 @@ from kinoform.conditions.vace import Vace
 from kinoform.loading.additions import Additions
 from kinoform.mini.recipe import LATENT_CHANNELS, mini
 from kinoform.models.context import PseudoWordContext, ReferenceContext, ReferenceEncoderSpec
-from kinoform.models.in_context import InContextSegments
+from kinoform.models.in_context import InContextImages
 from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.recipe import Recipe
 
@@ -46,7 +46,7 @@ def in_context_references() -> Recipe:
         mini(),
         name="mini:reference",
         conditioners=(InContextReferences(),),
-        additions=Additions(branches=(InContextSegments(),)),
+        additions=Additions(branches=(InContextImages(),)),
     )
 
 

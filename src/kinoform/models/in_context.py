@@ -17,12 +17,12 @@ from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions
 from kinoform.types import Grid
 
-Segment: TypeAlias = Float[Tensor, "_ c 1 _ _"]
+ImageLatents: TypeAlias = Float[Tensor, "_ c 1 _ _"]
 """Latents of one image, of a size of its own in whole patches; or of one for each video of a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InContextSegments:
+class InContextImages:
     """Latents of any number of images as tokens of self-attention, at noise level 0, before the video in time.
 
     The first image stands `gap` latent frames before the video's first frame, each further one a frame
@@ -37,7 +37,7 @@ class InContextSegments:
     def __post_init__(self) -> None:
         if self.gap < 1:
             raise UsageError(
-                f"in-context segments stand before the video by a gap of 1 or more latent frames, not {self.gap}",
+                f"in-context images stand before the video by a gap of 1 or more latent frames, not {self.gap}",
                 code="value_out_of_range",
             )
 
@@ -51,19 +51,19 @@ class InContextSegments:
 
 
 class InContextBranch(nn.Module):
-    """Branch whose payload are the segments in the order of their positions."""
+    """Branch whose payload are the images in the order of their positions."""
 
-    def __init__(self, own: InContextSegments, spec: TransformerSizes) -> None:
+    def __init__(self, own: InContextImages, spec: TransformerSizes) -> None:
         super().__init__()
         self.gap = own.gap
         self.patch_embedding = PatchEmbedding(spec.out_channels, spec.dim, spec.patch)
 
-    def prepare(self, payload: Sequence[Segment], context: Mapping[str, Tensor], grid: Grid) -> InContextTokens:
+    def prepare(self, payload: Sequence[ImageLatents], context: Mapping[str, Tensor], grid: Grid) -> InContextTokens:
         weight, bias, patch = self.patch_embedding.weight, self.patch_embedding.bias, self.patch_embedding.patch
-        tokens = [self.patch_embedding.part(segment.to(weight.device), 0) + bias for segment in payload]
+        tokens = [self.patch_embedding.part(latents.to(weight.device), 0) + bias for latents in payload]
         positions = [
-            grid_positions(grid_of(segment, patch)) - torch.tensor([self.gap + index, 0, 0])
-            for index, segment in enumerate(payload)
+            grid_positions(grid_of(latents, patch)) - torch.tensor([self.gap + index, 0, 0])
+            for index, latents in enumerate(payload)
         ]
         return InContextTokens(tokens=torch.cat(tokens, dim=1), positions=torch.cat(positions), timestep=0.0)
 
