@@ -43,7 +43,7 @@ NAMES = {
         Grid Guidance
         Heads
         IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContextReferences
-        InContextImages InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
+        InContextImages InContextSegment InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
         InputVideo Inputs Interrupted Interval
         KeyHeads KeysValues KinoformError KnownFrames
         LatentConstraints LatentFeatures Latents Level LevelRange LevelSampling Levels Linear LoRADialect LoRASpec
@@ -53,8 +53,8 @@ NAMES = {
         Parts Patch PatchEmbedding Pipeline PlainGuidance Progress PseudoWordContext
         REFERENCE_IMAGES RMSNorm Rank ReadOptions ReadsNegative Recipe ReferenceContext Report Request Run
         RunOptions
-        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule Solver SourceGuided
-        Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided
+        SOURCE_PROMPT SegmentRotation STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule Solver
+        SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided
         TextContext TextKind TextSpec TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
         TransformerSizes
         UniPC Units UsageError

@@ -127,6 +127,7 @@ if TYPE_CHECKING:
     from kinoform.models.protocols import Modulation as Modulation
     from kinoform.models.protocols import Stream as Stream
     from kinoform.models.protocols import TransformerSizes as TransformerSizes
+    from kinoform.models.segments import SegmentRotation as SegmentRotation
     from kinoform.models.text import TextSpec as TextSpec
     from kinoform.models.vace_blocks import VaceBlocks as VaceBlocks
     from kinoform.models.vace_blocks import VaceContext as VaceContext
@@ -222,6 +223,7 @@ if TYPE_CHECKING:
     from kinoform.types import Conditions as Conditions
     from kinoform.types import Field as Field
     from kinoform.types import Grid as Grid
+    from kinoform.types import InContextSegment as InContextSegment
     from kinoform.types import Latents as Latents
     from kinoform.types import Level as Level
     from kinoform.types import Velocity as Velocity
@@ -269,7 +271,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.conditions.clip_checks": "clip_chunks",
     },
     "Values that all parts share": {
-        "kinoform.types": "Latents Velocity Level CLEAN Field Grid Conditions",
+        "kinoform.types": "Latents Velocity Level CLEAN Field Grid Conditions InContextSegment",
         "kinoform.ops.patch": "Patch",
     },
     "Transformers": {
@@ -285,6 +287,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.models.attention.factorized": "WithinFrames WithinPlaces Alternating",
         "kinoform.models.context": "TextContext ImageContext ReferenceContext PseudoWordContext",
         "kinoform.models.in_context": "InContextImages",
+        "kinoform.models.segments": "SegmentRotation",
         "kinoform.models.vace_blocks": "VaceBlocks VaceContext",
         "kinoform.models.linear": "Linear",
         "kinoform.ops.attention": "attend",

@@ -51,16 +51,29 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InContextSegment:
+    """Clean latents [b or 1, c, f, h, w] of an image or a video, of a size of its own, in the sequence of a video.
+
+    `group` says what it is, for guidance to leave it out: "video" or "images".
+    """
+
+    latents: Latents
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
     """Inputs of a transformer besides the noisy latents, by its extension points.
 
     `context`: rows for cross-attention by stream name (`text` is always there), each [b, n, width];
     `channels`: latents concatenated on the channel axis after the noisy ones;
     `clean`: tokens (in video order) whose noise level is 0 while the others are denoised;
-    `branches`: the payload of each branch, by the branch's name.
+    `branches`: the payload of each branch, by the branch's name;
+    `segments`: material behind the video's tokens, in the order of its numbers.
     """
 
     context: Mapping[str, Float[Tensor, "_ _ _"]]
     channels: Latents | None = None
     clean: Bool[Tensor, " l"] | None = None
     branches: Mapping[str, Any] = field(default_factory=dict)
+    segments: tuple[InContextSegment, ...] = ()

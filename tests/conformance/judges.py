@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor
 
 from tests.conformance import (
+    judge_bernini,
     judge_dit,
     judge_experts,
     judge_factorized,
@@ -39,9 +40,10 @@ JUDGES: dict[str, Judge] = {
     **judge_pipeline.JUDGES,
     **judge_vision.JUDGES,
     **judge_ti2v.JUDGES,
+    **judge_bernini.JUDGES,
 }
 
-NOT_BUILT = ("bernini_*", "few_step", "guidance_rules")
+NOT_BUILT = ("bernini_guidance", "bernini_inputs", "bernini_sampling", "few_step", "guidance_rules")
 """Patterns of names of files whose models and rules kinoform does not have yet. Every other file is judged."""
 
 

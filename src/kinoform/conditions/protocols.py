@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +19,7 @@ from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.numbers import Number, Whole
 from kinoform.ops.patch import Patch
 from kinoform.solvers.levels import noised
-from kinoform.types import Conditions, Latents, Level
+from kinoform.types import Conditions, InContextSegment, Latents, Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +84,15 @@ class LatentConstraints:
 class ConditionerOutput:
     """Contribution of a conditioner to each extension point of the transformer; see `Conditions`. Empty by default.
 
-    The context sources and branches named in `dropped_for_cfg` belong to the prompt: the negative prompt goes without
-    them, so that guidance strengthens what they say.
+    The context sources, branches and groups of segments named in `dropped_for_cfg` belong to the prompt: the negative
+    prompt goes without them, so that guidance strengthens what they say.
     """
 
     context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict[str, Tensor])
     channels: Latents | None = None
     clean: Bool[Tensor, " l"] | None = None
     branches: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    segments: tuple[InContextSegment, ...] = ()
     constraints: LatentConstraints = LatentConstraints()
     dropped_for_cfg: frozenset[str] = frozenset()
 
@@ -99,12 +100,23 @@ class ConditionerOutput:
         """Return what stands beside the negative prompt."""
         context = {name: tokens for name, tokens in self.context.items() if name not in self.dropped_for_cfg}
         branches = {name: payload for name, payload in self.branches.items() if name not in self.dropped_for_cfg}
-        return replace(self, context=context, branches=branches, dropped_for_cfg=frozenset())
+        kept = self.without(self.dropped_for_cfg)
+        return replace(kept, context=context, branches=branches, dropped_for_cfg=frozenset())
+
+    def without(self, groups: Collection[str]) -> ConditionerOutput:
+        """Return what is left without the segments of these groups; the others are numbered anew."""
+        return replace(self, segments=tuple(item for item in self.segments if item.group not in groups))
 
     def conditions(self, text: Float[Tensor, "b n d"]) -> Conditions:
         """Return the transformer's conditions with the context tokens of a prompt."""
         context = {"text": text, **self.context}
-        return Conditions(context=context, channels=self.channels, clean=self.clean, branches=self.branches)
+        return Conditions(
+            context=context,
+            channels=self.channels,
+            clean=self.clean,
+            branches=self.branches,
+            segments=self.segments,
+        )
 
 
 NOTHING = ConditionerOutput()
@@ -153,9 +165,9 @@ class EncodeCost:
     be made.
 
     `videos` and `stills`: whole videos and single frames for the codec; `images`: for the image encoder;
-    `held`: bytes of pixels on the host meanwhile. `context`, `clean`, `branches` and `dropped_for_cfg` are what
-    `encode` will return, on the meta device; `prefix_frames`: latent frames before the video; `strength`: that of a
-    video to begin from, None without.
+    `held`: bytes of pixels on the host meanwhile. `context`, `clean`, `branches`, `segments` and `dropped_for_cfg` are
+    what `encode` will return, on the meta device; `prefix_frames`: latent frames before the video; `strength`: that of
+    a video to begin from, None without.
     """
 
     videos: int = 0
@@ -165,6 +177,7 @@ class EncodeCost:
     context: Mapping[str, Float[Tensor, "_ _ _"]] = field(default_factory=dict[str, Tensor])
     clean: Bool[Tensor, " l"] | None = None
     branches: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    segments: tuple[InContextSegment, ...] = ()
     prefix_frames: int = 0
     strength: float | None = None
     dropped_for_cfg: frozenset[str] = frozenset()
@@ -235,7 +248,7 @@ def task_of(conditioners: Iterable[Conditioner], inputs: Inputs, video: VideoSiz
 
 
 def together(parts: Iterable[ConditionerOutput]) -> ConditionerOutput:
-    """Join all contributions: channels one behind the other in order, everything else at most once.
+    """Join all contributions: channels and segments one behind the other in order, everything else at most once.
 
     Raises UsageError when two contribute the same.
     """
@@ -247,6 +260,7 @@ def together(parts: Iterable[ConditionerOutput]) -> ConditionerOutput:
             channels=torch.cat(channels, dim=1) if channels else None,
             clean=_one("clean tokens", result.clean, part.clean),
             branches=_union("branch", result.branches, part.branches),
+            segments=result.segments + part.segments,
             constraints=_constraints(result.constraints, part.constraints),
             dropped_for_cfg=result.dropped_for_cfg | part.dropped_for_cfg,
         )

@@ -315,7 +315,8 @@ def _without(additions: Additions, spec: DiTSpec) -> DiTSpec:
         raise UsageError(
             "the model was not widened by these additions; give those that it was trained with", code="additions_differ"
         )
-    return replace(spec, in_channels=channels, context=context, branches=branches)
+    segments = None if additions.segments is not None else spec.segments
+    return replace(spec, in_channels=channels, context=context, branches=branches, segments=segments)
 
 
 def _adapters(model: DiT, name: str) -> dict[str, Adapter]:

@@ -20,6 +20,7 @@ from kinoform.models.lora import LoRASpec, attach
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
 from kinoform.models.protocols import BranchSpec, ContextSpec
+from kinoform.models.segments import SegmentRotation
 from kinoform.ops.drawing import seeded
 
 PATCH = "patch_embedding.weight"
@@ -41,16 +42,18 @@ class CopiesWeights(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additions:
-    """Input channels by name and number, in order, context sources, and branches.
+    """Input channels by name and number, in order, context sources, branches, and how segments are told apart.
 
     Channels begin with zeros, a gated stream with its gate at 0: with these the model is, bit for bit, what it
-    was. All else begins as it is built after `seed`, but for what a branch copies (see `CopiesWeights`). Raises
-    UsageError for channels without a name or a number above 0.
+    was; so it is with `segments` until it is given some, which it reads by the weights that it has. All else begins as
+    it is built after `seed`, but for what a branch copies (see `CopiesWeights`). Raises UsageError for channels without
+    a name or a number above 0.
     """
 
     channels: Mapping[str, int] = field(default_factory=dict)
     context: tuple[ContextSpec, ...] = ()
     branches: tuple[BranchSpec, ...] = ()
+    segments: SegmentRotation | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,6 +80,7 @@ class Additions:
             in_channels=spec.in_channels + sum(self.channels.values()),
             context=(*spec.context, *self.context),
             branches=(*spec.branches, *self.branches),
+            segments=self.segments or spec.segments,
         )
 
     def order(self, spec: DiTSpec) -> dict[str, int]:
@@ -169,7 +173,7 @@ class Additions:
 def with_additions(parts: Parts, additions: Additions | None, bases: tuple[DiTSpec, ...]) -> Parts:
     """The parts with additions to each transformer, of the specs `bases`; as they are when their weights hold them.
 
-    The fingerprint tells additions apart: by their channels, seed, and the names and shapes of what is new.
+    The fingerprint tells additions apart: by their channels, seed, segments, and the names and shapes of what is new.
     """
     if additions is None or parts.transformer_specs != bases:
         return parts
@@ -177,7 +181,14 @@ def with_additions(parts: Parts, additions: Additions | None, bases: tuple[DiTSp
     def fingerprint() -> str:
         new = [item for base in bases for item in on_meta(additions.to(base).build).named_parameters()]
         shapes = [(name, tuple(value.shape)) for name, value in new if additions.own(name)]
-        told = parts.fingerprint(), list(additions.order(bases[0]).items()), additions.seed, shapes
+        told: tuple[object, ...] = (
+            parts.fingerprint(),
+            list(additions.order(bases[0]).items()),
+            additions.seed,
+            shapes,
+        )
+        if additions.segments is not None:
+            told = (*told, additions.segments)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     return replace(

@@ -32,11 +32,12 @@ from kinoform.models.protocols import (
     Modulation,
     Stream,
 )
+from kinoform.models.segments import SegmentRotation, followed, sequence_phases
 from kinoform.ops.norm import layer_norm
 from kinoform.ops.patch import Patch, covers, patches, unpatch
-from kinoform.ops.rope import Rotary, grid_positions, rotary
+from kinoform.ops.rope import Rotary, rotary, tables
 from kinoform.ops.sinusoid import sinusoid
-from kinoform.types import Conditions, Grid, Latents, Level, Velocity
+from kinoform.types import Conditions, Grid, InContextSegment, Latents, Level, Velocity
 
 # Kept in float32 whatever the weights' dtype: what scales, shifts, gates or normalises the residual stream.
 FLOAT32_PARTS = ("time_embedding", "time_projection", "head", "modulation", "norm", "gate", "positions")
@@ -49,7 +50,8 @@ class DiTSpec:
     `in_channels` counts the noisy latents (`out_channels` of them) and any conditioning channels after
     them. `head width = dim / heads`. `branches` are modules beside the blocks, by value. With `skip` the
     noisy latents reach the velocity past the blocks too, each channel times a gate that the level sets (from
-    0): a narrow model then need not carry the noise through. No released model has it.
+    0): a narrow model then need not carry the noise through. No released model has it. `segments` says how a model
+    that was trained with material in the sequence of its video tells the pieces apart; None for all others.
     """
 
     dim: int
@@ -66,6 +68,7 @@ class DiTSpec:
     block: BlockSpec = field(default_factory=FullBlock)
     branches: tuple[BranchSpec, ...] = ()
     skip: bool = False
+    segments: SegmentRotation | None = None
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:
@@ -96,6 +99,13 @@ class Prepared(NamedTuple):
     clean: Bool[Tensor, " l"] | None
     payloads: Mapping[str, Any]
     mesh: Mesh
+    segments: tuple[InContextSegment, ...] = ()
+
+    def begins_as(self, other: Prepared) -> bool:
+        """Return whether all that is computed before the context is read is the other's too."""
+        own, others = ([id(item.latents) for item in each.segments] for each in (self, other))
+        alike = self.channels is other.channels and self.clean is other.clean and own == others
+        return alike and not self.payloads and not other.payloads
 
 
 class PatchEmbedding(nn.Module):
@@ -116,6 +126,10 @@ class PatchEmbedding(nn.Module):
         """
         weight = self.weight[:, first : first + x.shape[1]].flatten(1).float()
         return patches(x, self.patch).float() @ weight.T
+
+    def forward(self, x: Latents) -> Float[Tensor, "b l d"]:
+        """Tokens of latents alone, without the channels that stand behind them."""
+        return self.part(x, 0) + self.bias.float()
 
 
 class Head(nn.Module):
@@ -157,7 +171,8 @@ class DiT(nn.Module):
         """Text MLP, cross-attention keys, phases, the constant part of the patch embedding.
 
         Raises UsageError when the conditions are not those of the model: a missing or unknown context
-        source or branch, conditioning channels of another number or size, clean tokens of another number.
+        source or branch, conditioning channels of another number or size, clean tokens of another number, segments that
+        it does not take.
         """
         self._check(conditions, grid)
         weight = self.patch_embedding.weight
@@ -171,11 +186,12 @@ class DiT(nn.Module):
             constant=constant,
             context=context,
             keys=tuple(self._block(layer).keys(context) for layer in range(self.spec.layers)),
-            rotary=rotary(grid_positions(grid), self.spec.dim // self.spec.heads, weight.device),
+            rotary=tables(sequence_phases(self.spec, conditions.segments, grid), weight.device),
             grid=grid,
             clean=conditions.clean,
             payloads={n: self._branch(n).prepare(p, context, grid) for n, p in conditions.branches.items()},
             mesh=mesh or Alone(),
+            segments=conditions.segments,
         )
 
     def forward(self, x: Latents, timesteps: Tensor, prepared: Prepared) -> Velocity:
@@ -191,14 +207,15 @@ class DiT(nn.Module):
         Conditions that differ in their context alone share the embedding and block 0's self-attention: the same
         numbers, computed once.
         """
-        first, timesteps = prepared[0], torch.full((len(x),), float(level.timestep), device=x.device)
-        shared = self._begin(x, timesteps, first)
-        equal = all(p.channels is first.channels and p.clean is first.clean and not p.payloads for p in prepared)
-        velocities = [self._finish(x, *shared, first)]
-        for other in prepared[1:]:
-            begun = shared if equal else self._begin(x, timesteps, other)
-            velocities.append(self._finish(x, *begun, other))
-        return velocities
+        timesteps = torch.full((len(x),), float(level.timestep), device=x.device)
+        velocities: dict[int, Velocity] = {}
+        for index, item in enumerate(prepared):
+            if index in velocities:
+                continue
+            begun = self._begin(x, timesteps, item)
+            alike = [other for other in range(index + 1, len(prepared)) if prepared[other].begins_as(item)]
+            velocities |= {place: self._finish(x, *begun, prepared[place]) for place in (index, *alike)}
+        return [velocities[index] for index in range(len(prepared))]
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Have PyTorch compile every block, VACE's too, the first time that it is called; see `torch.compile`.
@@ -215,15 +232,20 @@ class DiT(nn.Module):
             wants = f"{self.spec.out_channels} channels on the prepared grid {prepared.grid}"
             raise UsageError(f"latents {tuple(x.shape)} given; the model denoises {wants}", code="wrong_shape")
         timesteps = at_rest(timesteps, prepared.clean)
-        tokens = self.patch_embedding.part(x, 0) + prepared.constant
+        video = self.patch_embedding.part(x, 0) + prepared.constant
+        tokens = followed(video, prepared.segments, self.patch_embedding)
+        more = tokens.shape[1] - video.shape[1]
+        if more and timesteps.dim() == 2:  # segments have the level of what is denoised
+            timesteps = torch.cat([timesteps, timesteps.amax(1, keepdim=True).expand(-1, more)], dim=1)
         stream = Stream(
             tokens=tokens,
-            start=tokens,
+            start=video,
             rotary=prepared.rotary,
             grid=prepared.grid,
             modulation=self.modulation(timesteps),
             context=prepared.context,
             mesh=prepared.mesh,
+            in_context=more,
         )
         states: dict[str, Any] = {}
         for name, payload in prepared.payloads.items():
@@ -244,12 +266,12 @@ class DiT(nn.Module):
         stream = stream.gather()
         for name, state in states.items():
             stream = self._branch(name).close(stream, state)
-        grid, patch = prepared.grid, self.spec.patch
-        velocity = unpatch(self.head(stream.tokens, stream.modulation)[:, : grid.tokens], grid, patch)
+        grid, patch, stream = prepared.grid, self.spec.patch, stream.video()
+        velocity = unpatch(self.head(stream.tokens, stream.modulation), grid, patch)
         gates = self.head.gates(stream.modulation)
         if gates is None:
             return velocity
-        gates = gates[:, : grid.tokens].expand(len(x), grid.tokens, -1).repeat(1, 1, prod(patch))
+        gates = gates.expand(len(x), grid.tokens, -1).repeat(1, 1, prod(patch))
         return velocity + unpatch(gates, grid, patch) * x
 
     def modulation(self, timesteps: Tensor) -> Modulation:

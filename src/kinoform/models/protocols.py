@@ -88,7 +88,8 @@ class Stream:
     """State that flows through the blocks. Tokens [b, l, d] are the float32 residual stream.
 
     `rotary` holds the phases of their positions, `start` the patch-embedded input of the video's tokens
-    (before block 0), `context` the embedded context tokens by source. `in_context` tokens stand after the video.
+    (before block 0), `context` the embedded context tokens by source. `in_context` tokens stand after the video: those
+    of segments, then those that branches add.
     """
 
     tokens: Float[Tensor, "b l d"]
@@ -112,6 +113,11 @@ class Stream:
     def gather(self) -> Stream:
         """Undo `split`."""
         return self._along_tokens(self.mesh.gather)
+
+    def video(self) -> Stream:
+        """Leave out the in-context tokens; for a stream that is not split."""
+        own = self._along_tokens(lambda x, axis: x.narrow(axis, 0, self.grid.tokens))
+        return replace(own, in_context=0)
 
     def _along_tokens(self, change: Callable[[Tensor, int], Tensor]) -> Stream:
         index = self.modulation.index

@@ -40,9 +40,22 @@ def phases(positions: Num[Tensor, "l 3"], head_width: int) -> Float[Tensor, "l p
     return torch.cat([places[:, axis, None] * ladder for axis, ladder in enumerate(ladders)], dim=1)
 
 
+def turn(number: float, head_width: int) -> Float[Tensor, " p"]:
+    """The angle by which a number turns each complex column: number * theta^(-2j/d), one ladder over the whole head.
+
+    Float64, on the CPU.
+    """
+    columns = torch.arange(0, head_width, 2, dtype=torch.float64, device="cpu")
+    return number * THETA ** (-columns / head_width)
+
+
 def rotary(positions: Num[Tensor, "l 3"], head_width: int, device: torch.device | str = "cpu") -> Rotary:
     """Tables for `rotate`, made in float64 on the CPU and moved to `device` as they are used."""
-    angles = phases(positions, head_width)
+    return tables(phases(positions, head_width), device)
+
+
+def tables(angles: Float[Tensor, "l p"], device: torch.device | str = "cpu") -> Rotary:
+    """Cosines and sines of float64 angles, moved to `device` as they are used."""
     return Rotary(angles.cos().float().to(device), angles.sin().float().to(device))
 
 

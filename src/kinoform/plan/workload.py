@@ -161,7 +161,11 @@ def output_of(sizes: Sizes, workload: Workload) -> ConditionerOutput:
     """Contributions of all conditioners to the transformer, on the meta device."""
     return together(
         ConditionerOutput(
-            context=cost.context, clean=cost.clean, branches=cost.branches, dropped_for_cfg=cost.dropped_for_cfg
+            context=cost.context,
+            clean=cost.clean,
+            branches=cost.branches,
+            segments=cost.segments,
+            dropped_for_cfg=cost.dropped_for_cfg,
         )
         for cost in estimates(sizes, workload)
     )
