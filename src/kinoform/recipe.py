@@ -20,8 +20,9 @@ from kinoform.models.vision import VisionSpec
 from kinoform.numbers import settle
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, check_per_expert
-from kinoform.solvers.experts import check_boundaries
+from kinoform.solvers.experts import Boundary, check_boundaries
 from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.sampler import Denoise, Sampler
 from kinoform.solvers.unipc import UniPC
 
@@ -46,12 +47,14 @@ class Recipe:
     """Sizes of a model's parts and defaults of its requests. Derive one from another with `dataclasses.replace`.
 
     `transformers` are one, or several experts of which that of the highest noise is the first: expert i makes the steps
-    at timesteps of at least 1000·`boundaries`[i] that no expert before it makes, the last one all others.
+    at timesteps of at least 1000·`boundaries`[i] that no expert before it makes, the last one all others; a boundary
+    may also be a step of the list (`AtStep`) or a sigma (`BelowSigma`).
     `guidance_scale`, one for all experts or one for each as in {"high": 4.0, "low": 3.0}, multiplies the difference
     between prompt and negative prompt.
     `codec` is `IdentityCodec()` for a model of pixels, without an autoencoder; `image` is the encoder of a model that
     reads images as rows of context, else None; `width`, `height` in pixels, `num_frames` of the video at `fps` frames
-    per second; `shift` bends the noise levels; `upscale` repeats pixels in what is saved, for videos too small to look
+    per second; `shift` bends the noise levels, which are
+    the solver's own, or those of `level_grid`; `upscale` repeats pixels in what is saved, for videos too small to look
     at. `fast_steps` takes the place of `steps` when speed is asked for; None where nobody has measured what it costs.
     `conditioners` are the ways in besides the prompt that the model was trained with, in the order of their channels;
     `sampler` is the algorithm around the solver, `guidance_rule` how the velocities under the two prompts become one.
@@ -62,11 +65,12 @@ class Recipe:
 
     name: str
     transformers: tuple[DiTSpec, ...]
-    boundaries: tuple[float, ...] = ()
+    boundaries: tuple[Boundary, ...] = ()
     codec: CodecSpec = field(default_factory=VAESpec)
     text: TextSpec = field(default_factory=TextSpec)
     image: VisionSpec | None = None
     solver: Solver = field(default_factory=UniPC)
+    level_grid: LevelGrid | None = None
     steps: int = 50
     shift: float | BySize = 5.0
     guidance_scale: PerExpert = 5.0

@@ -79,6 +79,10 @@ BOUNDS: tuple[tuple[str, str, Bound], ...] = (
     ("pipeline22_i2v", r"out\.resized\d+", _EXACT if _X86 else _UNIT),
     ("pipeline22_ti2v", r"out\.pixels\d+", Bound(value=1e-5)),
     ("pipeline22_.*", r"out\.(y|z|start)\d+", Bound(value=5e-5)),
+    ("few_step", r"out\..*\.(expert|phase|t_bf16)|out\.(fastwan\.raw|lightx2v_index)\.timesteps", _EXACT),
+    ("few_step", r"out\..*\.sigmas", _UNIT),
+    ("few_step", r"out\..*\.(timesteps|levels)", Bound(value=1e-6)),
+    ("few_step", r"out\..*\.(x|x0|x_in|pred)", Bound(value=1e-5)),
 )
 
 

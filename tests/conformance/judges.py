@@ -14,6 +14,7 @@ from tests.conformance import (
     judge_dit,
     judge_experts,
     judge_factorized,
+    judge_few_step,
     judge_ops,
     judge_pipeline,
     judge_sampling,
@@ -41,9 +42,10 @@ JUDGES: dict[str, Judge] = {
     **judge_vision.JUDGES,
     **judge_ti2v.JUDGES,
     **judge_bernini.JUDGES,
+    **judge_few_step.JUDGES,
 }
 
-NOT_BUILT = ("bernini_guidance", "bernini_inputs", "bernini_sampling", "few_step", "guidance_rules")
+NOT_BUILT = ("bernini_guidance", "bernini_inputs", "bernini_sampling", "guidance_rules")
 """Patterns of names of files whose models and rules kinoform does not have yet. Every other file is judged."""
 
 

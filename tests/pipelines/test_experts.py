@@ -40,6 +40,7 @@ from kinoform.solvers.levels import noised
 from kinoform.solvers.sampler import first_step
 from kinoform.types import Level
 from tests.conditions.in_hand import image, random_module
+from tests.support.narrowing import of_type
 from tests.support.refusals import refused
 from tests.support.tiny_recipe import by_expert, tiny, tiny_of_two, write_tiny_folder
 from tests.support.unchecked import unchecked
@@ -93,7 +94,7 @@ def by_hand(pipe: Pipeline, asked: Request, period: int = 1) -> torch.Tensor:
         ]
 
         def velocity(x: torch.Tensor, level: Level) -> torch.Tensor:
-            index = int(level.timestep < 1000 * asked.boundaries[0])
+            index = int(level.timestep < 1000 * of_type(float, asked.boundaries[0]))
             if calls[index] % period == 0:
                 velocities[index] = velocity_at(x, fields[index], level)
             calls[index] += 1

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kinoform.solvers.base import sample
-from kinoform.solvers.experts import switched
+from kinoform.solvers.experts import expert_choice, switched
 from kinoform.solvers.field import Stateful, cfg_pair, guided, stateful
 from kinoform.solvers.levels import dpmpp_levels, level_at, unipc_levels
 from kinoform.types import Level
@@ -76,7 +76,7 @@ def test_experts_share_a_run_as_the_official_counts_say() -> None:
     for steps, shift, boundary, high in [(40, 12.0, 0.875, 26), (40, 5.0, 0.9, 15)]:
         for grid in (unipc_levels, dpmpp_levels):
             log: list[str] = []
-            experts = switched((logged("high", log), logged("low", log, 0.5)), (boundary,))
+            experts = switched((logged("high", log), logged("low", log, 0.5)), expert_choice((boundary,), ()))
             *_, last = sample(SOLVERS["unipc2"], experts, X, grid(steps, shift))
             assert log == ["high"] * high + ["low"] * (steps - high)
             assert last.field_state == (high, steps - high)
@@ -84,7 +84,7 @@ def test_experts_share_a_run_as_the_official_counts_say() -> None:
 
 def test_the_truncated_timestep_chooses_the_expert() -> None:
     log: list[str] = []
-    experts = switched((logged("high", log), logged("low", log)), (0.875,))
+    experts = switched((logged("high", log), logged("low", log)), expert_choice((0.875,), ()))
     level = dpmpp_levels(10, 3.0)[3]
     assert level.sigma == 0.875
     experts(X, level), experts(X, level_at(0.875))
@@ -98,7 +98,7 @@ def test_each_part_has_its_own_memory() -> None:
             guided(cfg_pair(logged("+", log), logged("-", log)), 2.0),
             guided(cfg_pair(logged("+", log), wave), 1.0, positive=logged("alone", log)),
         ),
-        (0.5,),
+        expert_choice((0.5,), ()),
     )
     field_state = None
     for sigma in (0.9, 0.7, 0.3):
@@ -123,6 +123,6 @@ def test_called_plainly_a_field_begins_with_no_memory() -> None:
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
 def test_wrapped_fields_run_like_plain_ones(solver) -> None:
     levels = solver.levels(6, 5.0)
-    wrapped = switched((guided(cfg_pair(wave, wave), 3.0), stateful(wave)), (0.7,))
+    wrapped = switched((guided(cfg_pair(wave, wave), 3.0), stateful(wave)), expert_choice((0.7,), ()))
     pairs = zip(sample(solver, wrapped, X, levels), sample(solver, wave, X, levels), strict=True)
     assert all(torch.allclose(a.x, b.x, atol=1e-6) for a, b in pairs)

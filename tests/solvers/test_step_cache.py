@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kinoform.solvers.base import sample
 from kinoform.solvers.cache import EasyCache, FixedIntervalCache, Rule, cached
-from kinoform.solvers.experts import switched
+from kinoform.solvers.experts import expert_choice, switched
 from kinoform.solvers.field import Stateful
 from kinoform.solvers.levels import level_at
 from kinoform.solvers.unipc import UniPC
@@ -84,8 +84,9 @@ def test_a_field_used_twice_shares_nothing() -> None:
 def test_experts_do_not_reuse_each_other() -> None:
     rule = FixedIntervalCache(period=100)
     high, low = (lambda x, level: x), (lambda x, level: -x)
-    alone = switched((cached(high, rule), cached(low, rule)), (0.5,))
-    for experts in (alone, cached(switched((high, low), (0.5,)), rule)):
+    choice = expert_choice((0.5,), ())
+    alone = switched((cached(high, rule), cached(low, rule)), choice)
+    for experts in (alone, cached(switched((high, low), choice), rule)):
         _, field_state = experts.evaluate(X, level_at(0.9), None)
         kept, field_state = experts.evaluate(2 * X, level_at(0.6), field_state)
         velocity, _ = experts.evaluate(X, level_at(0.3), field_state)

@@ -27,7 +27,8 @@ from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, 
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, expert_names, written
 from kinoform.solvers.guidance import Guidance
-from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
+from kinoform.solvers.level_grids import LevelGrid
+from kinoform.solvers.names import guidance_of, levels_of, name_of, sampler_of, solver_of
 from kinoform.solvers.sampler import Sampler
 from kinoform.version import __version__
 
@@ -36,7 +37,7 @@ EARLIER = "t2v"
 MAX_CHARS = 60
 """Characters of a stranger's words that are shown."""
 
-Named = TypeVar("Named", Solver, Sampler, Guidance)
+Named = TypeVar("Named", Solver, LevelGrid, Sampler, Guidance)
 
 
 def model_name(record: Recorded) -> str:
@@ -102,6 +103,7 @@ def request(pipeline: Pipeline, record: Recorded, files: Mapping[str, Path]) -> 
             seed=record.seed,
             **record.request,
             solver=_named(record.solver, recipe.solver, solver_of),
+            level_grid=_named(record.level_grid, recipe.level_grid or recipe.solver, levels_of),
             sampler=_named(record.sampler, recipe.sampler, sampler_of),
             guidance_rule=_named(record.guidance_rule, recipe.guidance_rule, guidance_of),
             # The recorded size is the one asked for in the proportions of the image; fitted again it would shrink.

@@ -116,6 +116,7 @@ def workload_of(asked: Request) -> Workload:
         boundaries=asked.boundaries,
         shift=asked.shift,
         solver=asked.solver,
+        level_grid=asked.level_grid,
         sampler=asked.sampler,
         guidance_rule=asked.guidance_rule,
         inputs=asked.inputs,

@@ -27,7 +27,7 @@ from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Step
 from kinoform.solvers.by_expert import PerExpert, of_expert
-from kinoform.solvers.experts import expert_at, switched
+from kinoform.solvers.experts import switched
 from kinoform.solvers.field import StatefulField, guided
 from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
@@ -150,7 +150,7 @@ class Denoising:
         run, self._prefix_frames = prepare_run(experts, request, rows, draw, given), given.constraints.prefix_frames
         self._experts, self._request, self._on_progress, self._video = experts, request, on_progress, video
         self._steps, self._done, self._total = iter(request.sampler.steps(run)), 0, request.steps - run.first
-        self._x, self._level = run.noise, run.levels[run.first]
+        self._x, self._level, self._choice = run.noise, run.levels[run.first], request.expert_choice
 
     @property
     def latents(self) -> Latents:
@@ -163,15 +163,14 @@ class Denoising:
         Raises NonFiniteError, naming the step, when a value stops being a number, FitError when memory runs out, and
         Interrupted when `on_progress` returns False.
         """
-        boundaries = self._request.boundaries
-        if expert_at(self._level, boundaries) > expert:
+        if self._choice(self._level) > expert:
             return
         for step in self._steps:
             self._check_finite(step)
-            now = expert_at(self._level, boundaries)
+            now = self._choice(self._level)
             self._done, self._x, self._level = self._done + 1, step.x, step.level
             self._report(now, step.x0[:, :, self._prefix_frames :])
-            if expert_at(self._level, boundaries) > expert:
+            if self._choice(self._level) > expert:
                 break
         self._experts.release_prepared()
 
@@ -212,7 +211,7 @@ def prepare_run(
     """Make what the request's sampler works with, on the device of the experts; none of these is loaded yet."""
     device, constraints = experts.device, given.constraints
     noise = draw().to(device)
-    levels = request.solver.levels(request.steps, request.shift)
+    levels = request.levels
     guide = partial(request.guidance_rule.guide, levels=levels)
     positive, negative, *source = rows
 
@@ -223,7 +222,7 @@ def prepare_run(
     def velocity(text: Tensor, given: ConditionerOutput, guidance_scale: PerExpert) -> Field:
         scales = (of_expert(guidance_scale, index) for index in range(len(experts)))
         fields = [experts.field(index, of_expert_at(scale, text, given)) for index, scale in enumerate(scales)]
-        return switched(fields, request.boundaries)
+        return switched(fields, request.expert_choice)
 
     return Run(
         solver=request.solver,

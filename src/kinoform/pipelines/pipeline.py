@@ -29,6 +29,7 @@ from kinoform.pipelines.request import LARGEST_SEED, Request, request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, as_json, written
+from kinoform.solvers.experts import boundaries_as_json
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Sampler
@@ -206,9 +207,10 @@ class Pipeline:
             "fps": asked.fps,
             "steps": asked.steps,
             "guidance_scale": as_json(asked.guidance_scale),
-            "boundaries": list(asked.boundaries),
+            "boundaries": boundaries_as_json(asked.boundaries),
             "shift": asked.shift,
             "solver": name_of(asked.solver),
+            **({} if asked.level_grid is None else {"level_grid": name_of(asked.level_grid)}),
             "sampler": name_of(asked.sampler),
             "guidance_rule": name_of(asked.guidance_rule),
             **_told(asked.inputs, self.loras, self.modules),

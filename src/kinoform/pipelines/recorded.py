@@ -13,6 +13,7 @@ from kinoform.checkpoints.hashes import file_hash
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
 from kinoform.solvers.by_expert import ByExpert, PerExpert, numbers_by_name
+from kinoform.solvers.experts import Boundary, boundary_from_json
 from kinoform.version import __version__
 
 MAX_NUMBER = 2**63
@@ -32,7 +33,7 @@ NEEDED: Mapping[str, Kind] = {
 }  # fmt: skip
 OPTIONAL: Mapping[str, Kind] = {
     "machine": dict, "encoding": dict, "inputs": dict, "conditions": dict, "sampler": str, "guidance_rule": str,
-    "loras": dict, "boundaries": list, "vace": list,
+    "loras": dict, "boundaries": list, "vace": list, "level_grid": str,
 }  # fmt: skip
 MODEL = {"name": str, "hash": str}
 ADDED = {"channels": dict, "additions_seed": int, "recipe": str}
@@ -93,7 +94,7 @@ class Recorded:
     """Parameters of a video, of the right types but with unchecked values.
 
     `request` are arguments of `Pipeline.request` besides the prompt, the seed, the conditions and the names of solver,
-    sampler and guidance rule. `channels` are those of the model's patch embedding, in order, and `recipe` is an
+    levels, sampler and guidance rule. `channels` are those of the model's patch embedding, in order, and `recipe` is an
     address; None where the recipe adds nothing. `vace` names those of the `inputs` that are VACE modules on the model's
     transformers, one for each.
     """
@@ -113,6 +114,7 @@ class Recorded:
     encoding: EncodingRecord
     inputs: Mapping[str, RecordedFile]
     conditions: Mapping[str, object]
+    level_grid: str | None
     sampler: str | None
     guidance_rule: str | None
     loras: Mapping[str, PerExpert]
@@ -147,9 +149,7 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         solver=values["solver"],
         request={
             **{name: values[name] for name in REQUEST},
-            "boundaries": tuple(
-                _value(item, float, f"{source} says that a boundary") for item in values.get("boundaries", [])
-            ),
+            "boundaries": tuple(_boundary(item, source) for item in values.get("boundaries", [])),
         },
         dtype=values["dtype"],
         model_name=model["name"],
@@ -165,6 +165,7 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
             name: _plain(value, f"{source} says that its conditions.{_shown(name)[1:-1]}")
             for name, value in values.get("conditions", {}).items()
         },
+        level_grid=values.get("level_grid"),
         sampler=values.get("sampler"),
         guidance_rule=values.get("guidance_rule"),
         loras=_object(values.get("loras", {}), dict.fromkeys(inputs, NUMBERS), source, inside="loras."),
@@ -282,6 +283,17 @@ def _numbers(value: Mapping[str, object], begin: str) -> ByExpert:
             code="metadata_damaged",
         )
     return numbers_by_name((name, _value(item, float, f"{begin} of {name}")) for name, item in value.items())
+
+
+def _boundary(value: object, source: Path) -> Boundary:
+    begin = f"{source} says that a boundary"
+    number = None if isinstance(value, Mapping) else _value(value, float, begin)
+    if (boundary := boundary_from_json(value if number is None else number)) is None:
+        raise UsageError(
+            f"{begin} is {_shown(value)}, which is no number, step or sigma; it cannot be made again from itself",
+            code="metadata_damaged",
+        )
+    return boundary
 
 
 def _plain(value: object, begin: str) -> object:

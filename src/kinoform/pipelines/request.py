@@ -17,11 +17,13 @@ from kinoform.ops.patch import Patch
 from kinoform.recipe import BySize, Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, check_per_expert
-from kinoform.solvers.experts import check_boundaries
+from kinoform.solvers.experts import Boundary, ExpertChoice, check_boundaries, expert_choice
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
+from kinoform.types import Level
 
 MOST_STEPS, MAX_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
 MOST_SIZE = 100_000
@@ -39,7 +41,8 @@ REAL = {"shift": (0.01, MOST_SHIFT), "fps": (0.1, MOST_FPS)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Video to be made. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1; `boundaries` as in a recipe.
+    """Video to be made. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1; `boundaries` and
+    `level_grid` as in a recipe.
 
     Numbers of numpy are kept as plain ones. Raises UsageError, naming the value and the nearest legal ones, for
     anything out of range.
@@ -56,7 +59,8 @@ class Request:
     guidance_scale: PerExpert
     shift: float
     solver: Solver
-    boundaries: tuple[float, ...] = ()
+    level_grid: LevelGrid | None = None
+    boundaries: tuple[Boundary, ...] = ()
     sampler: Sampler = field(default_factory=Denoise)
     guidance_rule: Guidance = field(default_factory=PlainGuidance)
     inputs: Inputs = NO_INPUTS
@@ -70,6 +74,9 @@ class Request:
         names = (*WHOLE, *REAL, "boundaries", "guidance_scale")
         settle(self, **_plain_numbers({name: getattr(self, name) for name in names}))
         _value("solver", self.solver, Solver, "UniPC()")
+        if self.level_grid is not None:
+            _value("level_grid", self.level_grid, LevelGrid, "Warped()")
+            self.level_grid.levels(self.steps, self.shift)
         _value("sampler", self.sampler, Sampler, "FlowEdit()")
         _value("guidance_rule", self.guidance_rule, Guidance, "PlainGuidance()")
         self.sampler.check(self.steps)
@@ -79,6 +86,16 @@ class Request:
     @property
     def video(self) -> VideoSize:
         return VideoSize(num_frames=self.num_frames, height=self.height, width=self.width)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Return the noise levels of the run, the last one CLEAN: those of `level_grid`, or else the solver's own."""
+        return (self.level_grid or self.solver).levels(self.steps, self.shift)
+
+    @property
+    def expert_choice(self) -> ExpertChoice:
+        """Return which transformer makes the step that begins at a level."""
+        return expert_choice(self.boundaries, self.levels)
 
     @property
     def task(self) -> str:
@@ -148,7 +165,7 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
 
 def _plain_numbers(values: Mapping[str, object]) -> dict[str, object]:
     """Return the numbers among the values, as plain ones. Raises UsageError for any out of range."""
-    boundaries = check_boundaries(values["boundaries"])
+    boundaries = check_boundaries(values["boundaries"], whole("steps", values["steps"], *WHOLE["steps"]))
     scale = check_per_expert("guidance_scale", values["guidance_scale"], len(boundaries) + 1, 0.0, MAX_GUIDANCE)
     return {
         **{name: whole(name, values[name], *limits) for name, limits in WHOLE.items()},

@@ -12,7 +12,7 @@ import torch
 
 from kinoform.plan.workload import Workload
 from kinoform.solvers.by_expert import PerExpert, of_expert
-from kinoform.solvers.experts import expert_at, switched
+from kinoform.solvers.experts import expert_choice, switched
 from kinoform.solvers.field import Stateful, StatefulField, stateful
 from kinoform.solvers.guidance import reads_negative
 from kinoform.solvers.sampler import Run, first_step
@@ -64,8 +64,8 @@ class Asked:
 
 def experts_reached(workload: Workload, strength: float | None) -> set[int]:
     """Return the indices of the transformers in whose range a step begins; the others are never loaded."""
-    levels = workload.solver.levels(workload.steps, workload.shift)
-    return {expert_at(level, workload.boundaries) for level in levels[_first(workload, strength) : -1]}
+    levels = workload.levels
+    return {*map(expert_choice(workload.boundaries, levels), levels[_first(workload, strength) : -1])}
 
 
 def evaluations(workload: Workload, strength: float | None) -> tuple[Asked, ...]:
@@ -77,11 +77,11 @@ def evaluations(workload: Workload, strength: float | None) -> tuple[Asked, ...]
     experts = range(len(workload.boundaries) + 1)
     prompt, source = ([Counter[str]() for _ in experts] for _ in range(2))
     point = torch.zeros(1, 1, 1, 1, 1)
-    levels = workload.solver.levels(workload.steps, workload.shift)
+    levels = workload.levels
 
     def velocity(counts: list[Counter[str]], scale: PerExpert) -> Field:
         fields = [_counted_field(workload, levels, counts[index], of_expert(scale, index)) for index in experts]
-        return switched(fields, workload.boundaries)
+        return switched(fields, expert_choice(workload.boundaries, levels))
 
     run = Run(
         solver=workload.solver,

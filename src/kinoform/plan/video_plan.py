@@ -27,8 +27,9 @@ from kinoform.plan.tensors import TensorPlan, tensors
 from kinoform.plan.transformer import DenoiseRun, ForwardFlops, time_flops, transformer_count
 from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of, strength_of
 from kinoform.solvers.by_expert import as_json
+from kinoform.solvers.experts import boundaries_as_json
 
-MADE = ("width", "height", "num_frames", "steps", "boundaries")
+MADE = ("width", "height", "num_frames", "steps")
 """Keys of the video in a plan's JSON."""
 
 
@@ -105,6 +106,7 @@ class VideoPlan:
         """Plain values: numbers of parameters, bytes and operations."""
         return {
             **{name: getattr(self.workload, name) for name in MADE},
+            "boundaries": boundaries_as_json(self.workload.boundaries),
             "guidance_scale": as_json(self.workload.guidance_scale),
             "lead": self.lead,
             "others": self.workload.others,

@@ -29,10 +29,12 @@ from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert
+from kinoform.solvers.experts import Boundary
 from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
 from kinoform.solvers.unipc import UniPC
-from kinoform.types import Grid
+from kinoform.types import Grid, Level
 
 LatentSize: TypeAlias = tuple[int, int, int]
 """Latent frames, their height and their width."""
@@ -96,7 +98,8 @@ def _adapter(layer: Linear, rank: int, strength: float) -> Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One video: sides in pixels, how it is denoised, and what it is made from. `boundaries` are as in a recipe.
+    """One video: sides in pixels, how it is denoised, and what it is made from. `boundaries` and
+    `level_grid` are as in a recipe.
 
     With `others` more videos follow, for which the transformer stays while this one is decoded.
     """
@@ -106,9 +109,10 @@ class Workload:
     num_frames: int
     steps: int
     guidance_scale: PerExpert
-    boundaries: tuple[float, ...] = ()
+    boundaries: tuple[Boundary, ...] = ()
     shift: float = 5.0
     solver: Solver = field(default_factory=UniPC)
+    level_grid: LevelGrid | None = None
     sampler: Sampler = field(default_factory=Denoise)
     guidance_rule: Guidance = field(default_factory=PlainGuidance)
     inputs: Inputs = NO_INPUTS
@@ -118,6 +122,11 @@ class Workload:
     @property
     def video(self) -> VideoSize:
         return VideoSize(num_frames=self.num_frames, height=self.height, width=self.width)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Return the noise levels of the run, as `Request.levels`."""
+        return (self.level_grid or self.solver).levels(self.steps, self.shift)
 
     @property
     def prompts(self) -> int:

@@ -119,8 +119,9 @@ def _stated_otherwise(folder: Path, recipe: Recipe) -> Iterator[str]:
     if stated.flow_shift not in (None, *shifts):
         own = " or ".join(f"{value:g}" for value in shifts)
         yield f"its scheduler has flow_shift {stated.flow_shift:g}; the shift is that of the recipe, {own}"
-    if recipe.boundaries and stated.boundary_ratio not in (None, *recipe.boundaries):
-        own = ", ".join(f"{value:g}" for value in recipe.boundaries)
+    shares = [boundary for boundary in recipe.boundaries if isinstance(boundary, float)]
+    if shares and stated.boundary_ratio not in (None, *shares):
+        own = ", ".join(f"{value:g}" for value in shares)
         yield f"its boundary_ratio is {stated.boundary_ratio:g}; the boundary is that of the recipe, {own}"
 
 

@@ -66,13 +66,18 @@ def level_at(sigma: float, *, exact_timestep: bool = False) -> Level:
     return Level(sigma=float(np.float32(sigma)), timestep=timestep)
 
 
-def _falling(start: float, steps: int, shift: float, *, exact_timesteps: bool) -> tuple[Level, ...]:
+def check_grid(steps: int, shift: float) -> None:
+    """Raise UsageError for steps < 1 or a shift that is not positive and finite."""
     if steps < 1:
         raise UsageError(f"steps is {steps}; a video needs at least 1 step", code="value_out_of_range")
     if not (math.isfinite(shift) and shift > 0):
         raise UsageError(
             f"shift is {shift}; give a positive number (1 leaves the levels evenly spaced)", code="value_out_of_range"
         )
+
+
+def _falling(start: float, steps: int, shift: float, *, exact_timesteps: bool) -> tuple[Level, ...]:
+    check_grid(steps, shift)
     stride = (0 - start) / steps
     # The order of operations is the official one: start - i·start/steps gives other timesteps.
     # The division may leave the first sigma an ulp above 1 for shifts below 1.

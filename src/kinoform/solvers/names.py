@@ -12,13 +12,23 @@ from kinoform.solvers.dpmpp import DPMSolver, heun, midpoint
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance import Guidance, Interval, PlainGuidance, ZeroStar
+from kinoform.solvers.index_list import IndexList, IndexRenoise
+from kinoform.solvers.level_grids import EvenToOne, LevelGrid, Listed, Nearest, Warped
+from kinoform.solvers.rcm import RCM, TrigFlow
+from kinoform.solvers.renoise import Renoise
 from kinoform.solvers.sampler import Denoise, Sampler
 from kinoform.solvers.unipc import UniPC
 
 T = TypeVar("T")
 
 SOLVERS: dict[str, Solver] = {"unipc": UniPC(), "dpm++": DPMSolver(), "euler": Euler()}
-SAMPLERS: dict[str, Sampler] = {"denoise": Denoise(), "flow-edit": FlowEdit()}
+LEVEL_GRIDS: dict[str, LevelGrid] = {
+    **SOLVERS, "warped": Warped(), "listed": Listed(), "nearest": Nearest(), "even-to-one": EvenToOne(),
+    "trigflow": TrigFlow(), "index": IndexList(),
+}  # fmt: skip
+SAMPLERS: dict[str, Sampler] = {
+    "denoise": Denoise(), "flow-edit": FlowEdit(), "renoise": Renoise(), "rcm": RCM(), "index-renoise": IndexRenoise(),
+}  # fmt: skip
 GUIDANCE: dict[str, Guidance] = {"cfg": PlainGuidance(), "interval": Interval(), "zero-star": ZeroStar()}
 FUNCTIONS: dict[str, Callable[[float], float]] = {"midpoint": midpoint, "heun": heun}
 """Functions that options may name."""
@@ -27,9 +37,9 @@ MAX_LENGTH = 200
 """Largest length of options, in characters."""
 
 
-def name_of(value: Solver | Sampler | Guidance) -> str:
+def name_of(value: Solver | LevelGrid | Sampler | Guidance) -> str:
     """Return a name to be read again, such as `unipc` or `unipc(order=3)`; the repr of a value of another type."""
-    for name, known in {**SOLVERS, **SAMPLERS, **GUIDANCE}.items():
+    for name, known in {**LEVEL_GRIDS, **SAMPLERS, **GUIDANCE}.items():
         if type(value) is type(known) and is_dataclass(value):
             values = {item.name: getattr(value, item.name) for item in fields(value)}
             changes = {option: own for option, own in values.items() if own != getattr(known, option)}
@@ -44,6 +54,11 @@ def solver_of(name: str) -> Solver:
     Raises UsageError for an unknown name, and for an option that the solver has not or that is of another kind.
     """
     return _named(name, "solver", SOLVERS, "unipc(order=3)")
+
+
+def levels_of(name: str) -> LevelGrid:
+    """Return the grid of levels of a name, also that of a solver's; read and refused as by `solver_of`."""
+    return _named(name, "grid of levels", LEVEL_GRIDS, "warped(entries=(1000, 750, 500, 250))")
 
 
 def sampler_of(name: str) -> Sampler:

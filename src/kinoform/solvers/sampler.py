@@ -21,7 +21,7 @@ class Run:
     """Material of a sampler for one video.
 
     `field` is the velocity of the prompt; where it is of several experts, wrap it by `experts.per_expert`. `levels` are
-    those of the solver, and the video begins at levels[first]. `noise` is the video's own, `draw` gives other noise at
+    those of the request, and the video begins at levels[first]. `noise` is the video's own, `draw` gives other noise at
     each call. `start` are the latents of a video to begin from, `source` is the velocity of its description at a
     guidance scale; None where a request has none. `constrain` re-imposes known values.
     """
@@ -86,9 +86,13 @@ class Denoise:
         """Any number of steps will do."""
 
     def steps(self, run: Run) -> Iterator[Step]:
-        start = run.start if run.first else None
-        x = run.noise if start is None else noised(start, run.noise, run.levels[run.first].sigma)
-        return sample(run.solver, run.field, x, run.levels, start=run.first, constrain=run.constrain)
+        return sample(run.solver, run.field, beginning(run), run.levels, start=run.first, constrain=run.constrain)
+
+
+def beginning(run: Run) -> Latents:
+    """Return the latents at which a run begins: its noise, or the video to begin from with noise up to that level."""
+    start = run.start if run.first else None
+    return run.noise if start is None else noised(start, run.noise, run.levels[run.first].sigma)
 
 
 def first_step(steps: int, strength: float) -> int:
