@@ -38,11 +38,11 @@ NAMES = {
         CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Conditioner ConditionerOutput Conditions
         ContextReferences ContextSpec CopiesWeights
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec
-        EMASpec EXACT_SIZE EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
+        EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
         FRAMES FactorizedBlock Field FileKind FirstFrame FitError FlagKind FlowEdit Full FullBlock
         Grid Guidance
         Heads
-        IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContextReferences
+        IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContext InContextReferences
         InContextImages InContextSegment InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
         InputVideo Inputs Interrupted Interval
         KeyHeads KeysValues KinoformError KnownFrames
@@ -50,7 +50,7 @@ NAMES = {
         MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
         NamesTask NonFiniteError NumberKind NumberedImagesKind
         OptimizerSpec Origin
-        Parts Patch PatchEmbedding Pipeline PlainGuidance Progress PseudoWordContext
+        Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance PrefixesPrompt Progress PseudoWordContext
         REFERENCE_IMAGES RMSNorm Rank ReadOptions ReadsNegative Recipe ReferenceContext Report Request Run
         RunOptions
         SOURCE_PROMPT SegmentRotation STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule Solver

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from kinoform.conditions.clip_checks import clip_chunks as clip_chunks
     from kinoform.conditions.first_frame import FirstFrame as FirstFrame
     from kinoform.conditions.image_tokens import ImageTokens as ImageTokens
+    from kinoform.conditions.in_context import EditingTask as EditingTask
+    from kinoform.conditions.in_context import InContext as InContext
     from kinoform.conditions.input_kinds import FileKind as FileKind
     from kinoform.conditions.input_kinds import FlagKind as FlagKind
     from kinoform.conditions.input_kinds import ImageKind as ImageKind
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from kinoform.conditions.protocols import InpaintingConstraint as InpaintingConstraint
     from kinoform.conditions.protocols import LatentConstraints as LatentConstraints
     from kinoform.conditions.protocols import NamesTask as NamesTask
+    from kinoform.conditions.protocols import PicksFrames as PicksFrames
+    from kinoform.conditions.protocols import PrefixesPrompt as PrefixesPrompt
     from kinoform.conditions.protocols import Units as Units
     from kinoform.conditions.protocols import VideoSize as VideoSize
     from kinoform.conditions.references import ContextReferences as ContextReferences
@@ -257,8 +261,8 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "Conditioners": {
         "kinoform.conditions.protocols": (
-            "Conditioner EstimatesCost ChoosesFrames NamesTask ConditionerOutput LatentConstraints "
-            "InpaintingConstraint EncodeCost Encoders EncoderSpecs VideoSize Units"
+            "Conditioner EstimatesCost ChoosesFrames PicksFrames NamesTask PrefixesPrompt ConditionerOutput "
+            "LatentConstraints InpaintingConstraint EncodeCost Encoders EncoderSpecs VideoSize Units"
         ),
         "kinoform.conditions.video_to_video": "StartVideo",
         "kinoform.conditions.first_frame": "FirstFrame",
@@ -268,6 +272,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.conditions.references": (
             "InContextReferences ContextReferences ImageFeatures LatentFeatures VisionFeatures"
         ),
+        "kinoform.conditions.in_context": "InContext EditingTask",
         "kinoform.conditions.clip_checks": "clip_chunks",
     },
     "Values that all parts share": {

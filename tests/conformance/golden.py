@@ -64,6 +64,8 @@ BOUNDS: tuple[tuple[str, str, Bound], ...] = (
     ("solvers_.*", r"out\..*\.sigmas", _UNIT),
     ("solvers_.*", r"out\..*\.timesteps", _EXACT),
     ("solvers_.*", r"out\..*\.x", Bound(value=1e-5)),
+    ("bernini_inputs", r"out\.(sizes|frames)\..*", _EXACT),
+    ("bernini_inputs", r"out\.pixels\d+", _UNIT),
     ("bernini_forward", r"(out\.rotation\d+|mid\.rope)\..*", _UNIT),
     ("bernini_forward", r"mid\.tokens\..*", Bound(value=5e-6)),
     ("bernini_forward", r"out\..*", Bound(value=2e-5)),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kinoform.conditions.in_context_sizes import in_size, own_size, picked_frames
 from kinoform.models.dit import DiT
 from kinoform.models.segments import SegmentRotation, sequence_phases
 from kinoform.ops.patch import grid_of
@@ -65,4 +66,18 @@ def _modulo(angles: Tensor, near: Tensor) -> Tensor:
     return angles + 2 * math.pi * ((near.double() - angles) / (2 * math.pi)).round()
 
 
-JUDGES = {"bernini_forward": judge_forward}
+def judge_inputs(golden: Golden) -> dict[str, Tensor | list[Tensor]]:
+    """Sizes, frames and pixels of conditions; the file writes sizes as width, height."""
+    found: dict[str, Tensor | list[Tensor]] = {}
+    for longest, shortest in golden.config["limits"]:
+        sizes = [own_size((h, w), longest, shortest)[::-1] for w, h in golden.inputs["sizes.wh"].tolist()]
+        found[f"out.sizes.{longest}_{shortest}"] = torch.tensor(sizes)
+    for number, (there, fps, wanted, most) in enumerate(golden.config["films"]):
+        found[f"out.frames.{number}"] = torch.tensor(picked_frames(there, float(fps), wanted=float(wanted), most=most))
+    for number, (width, height, longest, shortest) in enumerate(golden.config["pictures"]):
+        picture = golden.inputs[f"picture{number}"].numpy()
+        found[f"out.pixels{number}"] = in_size([picture], own_size((height, width), longest, shortest))[0]
+    return found
+
+
+JUDGES = {"bernini_forward": judge_forward, "bernini_inputs": judge_inputs}

@@ -45,7 +45,7 @@ JUDGES: dict[str, Judge] = {
     **judge_few_step.JUDGES,
 }
 
-NOT_BUILT = ("bernini_guidance", "bernini_inputs", "bernini_sampling", "guidance_rules")
+NOT_BUILT = ("bernini_guidance", "bernini_sampling", "guidance_rules")
 """Patterns of names of files whose models and rules kinoform does not have yet. Every other file is judged."""
 
 

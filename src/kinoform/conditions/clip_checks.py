@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +13,14 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.protocols import Units, VideoSize
+from kinoform.conditions.protocols import InpaintingConstraint, Units, VideoSize
 from kinoform.conditions.resize import kept_part, signal
 from kinoform.conditions.standard_inputs import VIDEO
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo, Mask
 from kinoform.models.codec import Pixels
 from kinoform.ops.patch import Patch
+from kinoform.types import Latents
 
 WHITE = 128
 """Value from which on a mask is white."""
@@ -40,6 +42,18 @@ def legal_length(clip: InputVideo, asked: VideoSize, units: Units) -> int:
             f"{clip.name} is too short for a video: it has {there} frames; give {least} or more", code="video_too_short"
         )
     return 1 + time * (latent_frames - 1)
+
+
+def length_told(clip: InputVideo, asked: VideoSize, units: Units) -> int:
+    """Return the `legal_length`; warn when frames of the clip are lost, or fewer are made than are asked for."""
+    there, length = len(clip.frames), legal_length(clip, asked, units)
+    if length < there:
+        warnings.warn(f"{clip.name} has {there} frames; the first {length} are taken", stacklevel=3)
+    if length < asked.num_frames:
+        warnings.warn(
+            f"{length} frames are made instead of {asked.num_frames}, the length of {clip.name}", stacklevel=3
+        )
+    return length
 
 
 def clip_chunks(clip: InputVideo, video: VideoSize, time: int) -> Iterator[Pixels]:
@@ -65,6 +79,32 @@ def kept_mask(mask: Mask, clip: InputVideo, video: VideoSize) -> Bool[np.ndarray
     check_same(mask, clip)
     rows, columns = kept_part(clip.size, (video.height, video.width))
     return mask.values[: video.num_frames, rows, columns] >= WHITE
+
+
+def check_white(mask: Mask, white: Bool[np.ndarray, "t height width"]) -> None:
+    """Raise UsageError for a mask of which nothing, or everything, is white."""
+    if not white.any():
+        raise UsageError(f"{mask.name} shows no white; white is what changes, so nothing would", code="mask_empty")
+    if white.all():
+        raise UsageError(f"{mask.name} is white everywhere; leave it out to change the whole video", code="mask_full")
+
+
+def known_latents(
+    mask: Mask, white: Bool[np.ndarray, "t height width"], video: VideoSize, latents: Latents, stride: Patch
+) -> InpaintingConstraint:
+    """Return the latents of a video that stay where the mask is not `white`.
+
+    Raises UsageError when it leaves no latent cell black.
+    """
+    free = free_cells(white, video, stride)
+    if free.all():
+        time, height, width = stride
+        raise UsageError(
+            f"no part of {mask.name} is black over {width}x{height} pixels and {time} frames of the video, "
+            "so nothing would stay; give it larger black parts",
+            code="mask_full",
+        )
+    return InpaintingConstraint(latents=latents, mask=~free[None, None].to(latents.device))
 
 
 def check_video_given(inputs: Inputs, *fields: InputField[Any]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
@@ -30,7 +30,8 @@ class ReadOptions:
 
     Videos and masks that know their times are taken at `fps` frames per second, None for as they are, and no more than
     `num_frames` frames of each are read, None for all. `fit_mask` brings masks of any size to that of their video;
-    where all is read to its `end`, also masks of any length. `others` are the inputs read so far, by name.
+    where all is read to its `end`, also masks of any length. `others` are the inputs read so far, by name. `pick` names
+    the frames to take of a video by their number and rate (None where it is not known), in place of those at `fps`.
     """
 
     fps: Number | None = None
@@ -38,6 +39,7 @@ class ReadOptions:
     fit_mask: bool = False
     end: bool = False
     others: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    pick: Callable[[int, float | None], Sequence[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,8 +231,10 @@ class VideoKind(_OneFileKind["InputVideo"]):
     noun: ClassVar[str] = "video"
 
     def read(self, value: Any, name: str, options: ReadOptions) -> InputVideo:
-        from kinoform.media.coerce import clip_of
+        from kinoform.media.coerce import clip_of, frames_of
 
+        if options.pick is not None and options.fps is not None:
+            return frames_of(clip_of(value), options.pick, fps=options.fps)
         return clip_of(value, fps=options.fps, num_frames=options.num_frames)
 
 

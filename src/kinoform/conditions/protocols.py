@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -206,13 +207,43 @@ class ChoosesFrames(Protocol):
     def every_frame(self) -> bool: ...
 
 
+@runtime_checkable
+class PicksFrames(Protocol):
+    """Conditioner with a rule of its own for the frames that it is handed of a video.
+
+    `picked` names them, of a video of `there` frames at `fps` (None: not known), for a video of at most `most` frames
+    at `wanted` frames per second.
+    """
+
+    def picked(self, there: int, fps: float | None, *, wanted: Number, most: Whole) -> Sequence[int]: ...
+
+
+@runtime_checkable
+class PrefixesPrompt(Protocol):
+    """Conditioner of a model that was trained with words before every prompt, such as the name of the task.
+
+    `prefix` is joined to the prompt without a space; the negative prompt goes without it.
+    """
+
+    def prefix(self, inputs: Inputs, video: VideoSize) -> str: ...
+
+
 def read_options(
     conditioners: Iterable[Conditioner], *, fps: Number, num_frames: Whole, fit_mask: bool = False
 ) -> ReadOptions:
     """Return how inputs of these are read for a video of `num_frames` frames at `fps` frames per second."""
+    conditioners = tuple(conditioners)
     if any(isinstance(item, ChoosesFrames) and item.every_frame for item in conditioners):
         return ReadOptions(fit_mask=fit_mask)
-    return ReadOptions(fps=fps, num_frames=num_frames, fit_mask=fit_mask)
+    picking = next((item for item in conditioners if isinstance(item, PicksFrames)), None)
+    pick = None if picking is None else partial(picking.picked, wanted=fps, most=num_frames)
+    return ReadOptions(fps=fps, num_frames=num_frames, fit_mask=fit_mask, pick=pick)
+
+
+def prefixed(conditioners: Iterable[Conditioner], prompt: str, inputs: Inputs, video: VideoSize) -> str:
+    """Return a prompt behind the words that the model was trained with before it."""
+    before = "".join(item.prefix(inputs, video) for item in conditioners if isinstance(item, PrefixesPrompt))
+    return before + prompt.strip() if before else prompt
 
 
 def declared(conditioners: Iterable[Conditioner], reserved: Iterable[str] = ()) -> tuple[InputField[Any], ...]:

@@ -11,10 +11,11 @@ import torch
 from kinoform.conditions.clip_checks import (
     by,
     check_video_given,
+    check_white,
     clip_chunks,
-    free_cells,
     kept_mask,
-    legal_length,
+    known_latents,
+    length_told,
 )
 from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import (
@@ -30,7 +31,6 @@ from kinoform.conditions.protocols import (
 )
 from kinoform.conditions.resize import FLOATS, kept_part
 from kinoform.conditions.standard_inputs import MASK, SOURCE_PROMPT, STRENGTH, VIDEO
-from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
 from kinoform.models.codec import encode_video
 from kinoform.ops.patch import Patch
@@ -65,14 +65,7 @@ class StartVideo:
         clip = inputs[VIDEO]
         if clip is None:
             return asked
-        there, length = len(clip.frames), legal_length(clip, asked, units)
-        if length < there:
-            warnings.warn(f"{clip.name} has {there} frames; the first {length} are taken", stacklevel=2)
-        if length < asked.num_frames:
-            warnings.warn(
-                f"{length} frames are made instead of {asked.num_frames}, the length of {clip.name}", stacklevel=2
-            )
-        return replace(asked, num_frames=length)
+        return replace(asked, num_frames=length_told(clip, asked, units))
 
     def check(self, inputs: Inputs, video: VideoSize) -> None:
         """Raises UsageError for what needs a video and has none, or a mask that does
@@ -84,15 +77,7 @@ class StartVideo:
         _tell_fit(clip, video)
         mask = inputs[MASK]
         if mask is not None:
-            white = kept_mask(mask, clip, video)
-            if not white.any():
-                raise UsageError(
-                    f"{mask.name} shows no white; white is what changes, so nothing would", code="mask_empty"
-                )
-            if white.all():
-                raise UsageError(
-                    f"{mask.name} is white everywhere; leave it out to change the whole video", code="mask_full"
-                )
+            check_white(mask, kept_mask(mask, clip, video))
 
     def estimate(self, inputs: Inputs, video: VideoSize, units: Units, encoders: EncoderSpecs) -> EncodeCost:
         clip = inputs[VIDEO]
@@ -126,15 +111,7 @@ class StartVideo:
         clip, mask = inputs[VIDEO], inputs[MASK]
         if clip is None or mask is None:
             return None
-        free = free_cells(kept_mask(mask, clip, video), video, stride)
-        if free.all():
-            time, height, width = stride
-            raise UsageError(
-                f"no part of {mask.name} is black over {width}x{height} pixels and {time} frames of the video, "
-                "so nothing would stay; give it larger black parts",
-                code="mask_full",
-            )
-        return InpaintingConstraint(latents=start, mask=~free[None, None].to(start.device))
+        return known_latents(mask, kept_mask(mask, clip, video), video, start, stride)
 
 
 def _tell_fit(clip: InputVideo, video: VideoSize) -> None:

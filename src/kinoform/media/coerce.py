@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -70,6 +70,21 @@ def clip_of(
     if not isinstance(value, Video):
         raise _unknown("a video", value)
     return _resampled(InputVideo(frames=value.frames, fps=value.fps, times=value.times, sound=value.sound), options)
+
+
+def frames_of(clip: InputVideo, pick: Callable[[int, float | None], Sequence[int]], *, fps: Number) -> InputVideo:
+    """Return the frames of a video that `pick` names by their number and rate, as a video of `fps` frames per second.
+
+    Warns where they are not all of its frames.
+    """
+    there, rate = len(clip.frames), decode_options(fps, None).fps
+    places = list(pick(there, clip.fps))
+    if places == list(range(there)):
+        return replace(clip, fps=rate, times=None)
+    warnings.warn(
+        f"{clip.name} gives {len(places)} frames at {rate:g} per second, from {there} of its own", stacklevel=2
+    )
+    return replace(clip, frames=clip.frames[places], fps=rate, times=None)
 
 
 def mask_of(

@@ -83,13 +83,14 @@ def texts_of(request: Request) -> tuple[str, ...]:
     """Texts that are read: the prompt, mostly the negative prompt, and the source prompt where there is one."""
     negative = (request.negative_prompt,) if request.reads_negative else ()
     source = request.inputs[SOURCE_PROMPT]
-    return request.prompt, *negative, *(() if source is None else (source,))
+    return request.whole_prompt, *negative, *(() if source is None else (source,))
 
 
 def _rows(request: Request, rows: Mapping[str, Tensor]) -> Rows:
     negative = rows[request.negative_prompt] if request.reads_negative else None
     source = request.inputs[SOURCE_PROMPT]
-    return (rows[request.prompt], negative) if source is None else (rows[request.prompt], negative, rows[source])
+    positive = rows[request.whole_prompt]
+    return (positive, negative) if source is None else (positive, negative, rows[source])
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any
 
 from kinoform.conditions.input_kinds import check_text
 from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs, Takers
-from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declared, task_of
+from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declared, prefixed, task_of
 from kinoform.conditions.standard_inputs import SOURCE_PROMPT, VIDEO
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
@@ -101,6 +101,11 @@ class Request:
     def task(self) -> str:
         """Return the task for the metadata, such as t2v or i2v."""
         return task_of(self.conditioners, self.inputs, self.video)
+
+    @property
+    def whole_prompt(self) -> str:
+        """Return the prompt as it is encoded, behind the words that the model was trained with before it."""
+        return prefixed(self.conditioners, self.prompt, self.inputs, self.video)
 
     @property
     def reads_negative(self) -> bool:
