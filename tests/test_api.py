@@ -37,7 +37,7 @@ NAMES = {
         Block BlockSpec Branch BranchSpec BySize
         CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Conditioner ConditionerOutput Conditions
         ContextReferences ContextSpec CopiesWeights
-        DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec
+        DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec DistillationPlan
         EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
         FRAMES FactorizedBlock Field FileKind FirstFrame FitError FlagKind FlowEdit Full FullBlock
         Grid Guidance
@@ -50,7 +50,7 @@ NAMES = {
         MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
         NamesTask NonFiniteError NumberKind NumberedImagesKind
         OptimizerSpec Origin
-        Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance PrefixesPrompt Progress PseudoWordContext
+        Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance PrefixesPrompt Progress Prompts PseudoWordContext
         REFERENCE_IMAGES RMSNorm Rank ReadOptions ReadsNegative Recipe ReferenceContext Report Request Run
         RunOptions
         SOURCE_PROMPT SegmentRotation STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule Solver

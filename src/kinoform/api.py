@@ -196,6 +196,8 @@ if TYPE_CHECKING:
     from kinoform.training.adapter import AdapterPlan as AdapterPlan
     from kinoform.training.adapter import Sample as Sample
     from kinoform.training.adapter import Samples as Samples
+    from kinoform.training.distillation import DistillationPlan as DistillationPlan
+    from kinoform.training.distillation import Prompts as Prompts
     from kinoform.training.distributed import Rank as Rank
     from kinoform.training.ema import EMASpec as EMASpec
     from kinoform.training.metrics import Measurement as Measurement
@@ -326,6 +328,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.training.plan": "TrainingPlan TrainingRun TrainingResult StagePlan TrainedModule",
         "kinoform.training.stage": "Stage SampledStage TrainingSpec RunOptions step_flops",
         "kinoform.training.adapter": "AdapterPlan Sample Samples",
+        "kinoform.training.distillation": "DistillationPlan Prompts",
         "kinoform.training.optimizer": "OptimizerSpec AdamSpec MuonSpec Schedule every_matrix no_matrix",
         "kinoform.training.ema": "EMASpec",
         "kinoform.training.objective": (

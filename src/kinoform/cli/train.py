@@ -23,6 +23,7 @@ PLANS = {
     "mini": "kinoform.mini.plans:mini",
     "mini-factorized": "kinoform.mini.plans:mini_factorized",
     "mini-experts": "kinoform.mini.plans:mini_experts",
+    "mini:fast": "kinoform.mini.plans:fast",
     "mini:frames": "kinoform.mini.plans:frames",
     "mini:vace": "kinoform.mini.plans:vace",
     "mini:reference": "kinoform.mini.plans:reference",

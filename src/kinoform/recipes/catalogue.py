@@ -39,7 +39,10 @@ ADAPTERS = {
 }
 """Embedded models with an embedded adapter, and its recipe."""
 
-UNSHIPPED = {"mini-experts": "kinoform.mini.experts_recipe:mini_experts"}
+UNSHIPPED = {
+    "mini-experts": "kinoform.mini.experts_recipe:mini_experts",
+    "mini:fast": "kinoform.mini.adapters:fast",
+}
 """Adapters that `kinoform train` makes and the package does not hold, and their recipes."""
 
 COMPARED = ("kinoform.mini.adapters:in_context_references", "kinoform.mini.adapters:reference_context")

@@ -135,11 +135,14 @@ class AdapterPlan:
 class TrainedAdapter:
     """The transformers with their additions and low-rank changes, averaged; and how far their trainings went.
 
-    Of several transformers `report` holds one report for each, by the name of the expert.
+    `name` is that of the adapter, `base` that of the model that it is for. Of several transformers `report` holds one
+    report for each, by the name of the expert.
     """
 
-    plan: AdapterPlan
+    name: str
+    base: str
     base_hash: str
+    additions: Additions | None
     transformers: tuple[DiT, ...]
     report: Mapping[str, object]
 
@@ -152,7 +155,7 @@ class TrainedAdapter:
         """Write an adapter file; `recipe` must be an address, since it is loaded by it."""
         assert recipe is not None, "its plan has a recipe"
         save_adapter(
-            path, self.transformers, self.plan.recipe.additions, name=self.plan.name, base=self.plan.base,
+            path, self.transformers, self.additions, name=self.name, base=self.base,
             base_hash=self.base_hash, recipe=recipe, made=self.report, force=force,
         )  # fmt: skip
 
@@ -192,8 +195,10 @@ def train_adapter(
         trained[name] = shared(processes, _train, options, plan, base, frozen, base_hash, encoder, place, expert)
     reports = {name: report for name, (_, report) in trained.items()}
     return TrainedAdapter(
-        plan=plan,
+        name=plan.name,
+        base=plan.base,
         base_hash=base_hash,
+        additions=plan.recipe.additions,
         transformers=tuple(transformer for transformer, _ in trained.values()),
         report=reports if experts > 1 else the_only(tuple(reports.values())),
     )

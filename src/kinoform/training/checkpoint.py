@@ -102,8 +102,8 @@ def held(folder: Path) -> Iterator[None]:
 def fingerprint(value: object) -> dict[str, str]:
     """Flatten dataclasses, mappings and sequences: {"schedule": "Schedule", "schedule.warmup": "50", ...}.
 
-    Functions count by name. Raises UsageError for anything else than these and plain values, because its
-    text may change between two processes.
+    Functions count by name, the members of frozen sets in the order of their text. Raises UsageError for anything else
+    than these and plain values, because its text may change between two processes.
     """
     return dict(_entries("", value))
 
@@ -184,6 +184,8 @@ def _entries(name: str, value: object) -> Iterator[tuple[str, str]]:
         yield label, f"{len(value)} entries"
         for index, item in enumerate(value):
             yield from _entries(_below(name, str(index)), item)
+    elif isinstance(value, frozenset):
+        yield label, f"{{{', '.join(sorted(map(repr, value)))}}}"
     elif isinstance(value, FunctionType | type):
         yield label, f"{value.__module__}.{value.__qualname__}"
     elif isinstance(value, str | int | float | bool | torch.dtype | None):

@@ -92,6 +92,19 @@ class Videos:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Captions:
+    """Prompts of a `level` of the world, never of a held-out combination."""
+
+    level: Difficulty
+    seed: int
+
+    def draw(self, step: int, count: int) -> list[str]:
+        """Draw the prompts of a step."""
+        generator = np.random.default_rng([self.seed, step])
+        return [caption(sample_scene(self.level, generator).story, generator) for _ in range(count)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _DrawnSamples:
     """Samples whose scenes are of a `level` of the world, drawn one after the other by a step's generator."""
 
