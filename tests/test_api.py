@@ -45,7 +45,7 @@ NAMES = {
         IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContext InContextReferences
         InContextImages InContextSegment InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
         InputVideo Inputs Interrupted Interval
-        KeyHeads KeysValues KinoformError KnownFrames
+        KOHYA_LORA KeyHeads KeysValues KinoformError KnownFrames
         LatentConstraints LatentFeatures Latents Level LevelRange LevelSampling Levels Linear LoRADialect LoRASpec
         MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
         NamesTask NonFiniteError NumberKind NumberedImagesKind

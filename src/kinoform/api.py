@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from kinoform.evaluation.report import Report as Report
     from kinoform.families.lora import COMFY_LORA as COMFY_LORA
     from kinoform.families.lora import DIFFUSERS_LORA as DIFFUSERS_LORA
+    from kinoform.families.lora import KOHYA_LORA as KOHYA_LORA
     from kinoform.families.lora import LoRADialect as LoRADialect
     from kinoform.loading.adapters import save_adapter as save_adapter
     from kinoform.loading.additions import Additions as Additions
@@ -321,7 +322,7 @@ PUBLIC: dict[str, dict[str, str]] = {
     "Low-rank adapters": {
         "kinoform.models.lora": "LoRASpec attach set_strength merge unmerge bare",
         "kinoform.loading.lora": "save_lora",
-        "kinoform.families.lora": "LoRADialect COMFY_LORA DIFFUSERS_LORA",
+        "kinoform.families.lora": "LoRADialect COMFY_LORA DIFFUSERS_LORA KOHYA_LORA",
         "kinoform.loading.adapters": "save_adapter",
     },
     "Training": {

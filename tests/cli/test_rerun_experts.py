@@ -49,7 +49,7 @@ def test_loras_of_each_transformer_are_stored_and_found_again(kinoform: Run, her
     plain = kinoform("generate", "a ball", *model, "--seed", 1, "-o", "plain.mkv")
     made = kinoform("generate", "a ball", *model, *words, "--seed", 1, "-o", "video.mkv")
     assert plain.code == made.code == 0
-    told = [line for line in made.err.splitlines() if "layers changed" in line]
+    told = [line for line in made.err.splitlines() if "tensors applied" in line]
     assert [line.split(": ")[:2] for line in told] == [
         ["high", style], ["high", split], ["low", noise], ["low", split],
     ]  # fmt: skip

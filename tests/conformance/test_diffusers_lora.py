@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
-from kinoform.loading.lora import attach_file, layer_sizes, save_lora
+from kinoform.loading.lora import attach_file, parameter_shapes, save_lora
 from kinoform.loading.lora_file import open_lora
 from kinoform.models.dit import DiT
 from kinoform.models.lora import LoRASpec, adapters_of, attach
@@ -95,7 +95,7 @@ def test_what_diffusers_saves_is_read(saved: str, tmp_path: Path) -> None:
         diffusers.WanPipeline.save_lora_weights(
             str(tmp_path), transformer_lora_layers=get_peft_model_state_dict(other), **metadata
         )
-    file = open_lora(tmp_path / "pytorch_lora_weights.safetensors", layer_sizes(base))
+    file = open_lora(tmp_path / "pytorch_lora_weights.safetensors", parameter_shapes(base))
     assert not file.absent and not file.unknown and len(file.changes) == 2 * 10
     changed = attach_file(base, file, 1.0)
     found = gap(ours(changed, *asked), theirs(other, *asked))
@@ -130,7 +130,7 @@ def test_a_file_of_mixed_ranks_and_alphas_comes_back_from_diffusers(tmp_path: Pa
         transformer_lora_layers=get_peft_model_state_dict(other, adapter_name="default"),
         **_collate_lora_metadata({"transformer": other}),
     )
-    again = open_lora(tmp_path / "pytorch_lora_weights.safetensors", layer_sizes(base))
+    again = open_lora(tmp_path / "pytorch_lora_weights.safetensors", parameter_shapes(base))
     found = gap(ours(attach_file(base, again, 1.0), *asked), ours(changed, *asked))
     print(f"{found:.1e}, scales {again.scales}")
     assert found < SAME

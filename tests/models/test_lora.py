@@ -205,7 +205,7 @@ def test_several_adapters_add_up_on_one_layer() -> None:
     layer = linear_layers(both)[Q]
     assert isinstance(layer, Adapted) and [*layer.named()] == ["ink", "dusk"]
     x = torch.randn(3, 24, generator=generator(1))
-    change = sum(adapter.change() for adapter in layer.named().values())
+    change = sum(adapter.added(layer.weight) for adapter in layer.named().values())
     assert gap(layer(x), x @ (layer.weight + change).T + layer.bias) < 1e-6
     set_strength(both, "dusk", 0.0)
     assert torch.equal(velocity(both), velocity(learned(base(), first, "ink", 10)))

@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kinoform.loading.lora import layer_sizes
-from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
+from kinoform.loading.lora import parameter_shapes
+from kinoform.loading.lora_file import LoRAFile, Parameters, open_lora
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.lora_linear import Adapted, linear_layers
 from tests.support.official_folder import TRANSFORMER, tiny_modules
 
 Q = "blocks.0.self_attention.q"
+Q_WEIGHT = f"{Q}.weight"
 OFFICIAL_Q, DIFFUSERS_Q = "diffusion_model.blocks.0.self_attn.q", "transformer.blocks.0.attn1.to_q"
 DIM, RANK = TRANSFORMER.dim, 4
 
@@ -43,11 +44,13 @@ def opened(path: Path, *, ignore_unknown: bool = False) -> LoRAFile:
 
 
 @cache
-def layers() -> Sizes:
-    return layer_sizes(base())
+def layers() -> Parameters:
+    return parameter_shapes(base())
 
 
 def changes(model: DiT) -> dict[str, Tensor]:
     """Sum, by layer, what all adapters together add to its weight."""
     held = {name: each for name, each in linear_layers(model).items() if isinstance(each, Adapted)}
-    return {name: torch.stack([a.change() for a in each.named().values()]).sum(0) for name, each in held.items()}
+    return {
+        name: torch.stack([a.added(each.weight) for a in each.named().values()]).sum(0) for name, each in held.items()
+    }

@@ -12,7 +12,7 @@ from kinoform.checkpoints.reader import HeaderReader
 from kinoform.conversion.convert import Conversion, convert
 from kinoform.loading.adapters import adapter_in, save_adapter, with_adapter
 from kinoform.loading.additions import Additions
-from kinoform.loading.lora import attach_file, layer_sizes
+from kinoform.loading.lora import attach_file, parameter_shapes
 from kinoform.loading.lora_file import open_lora
 from kinoform.loading.parts import Parts
 from kinoform.models.dit import DiT
@@ -52,7 +52,7 @@ def merged(base: Parts, adapter: Path) -> dict[str, Tensor]:
 def with_lora(base: Parts, path: Path) -> tuple[DiT, dict[str, Tensor]]:
     """The model with the LoRA, and its weights with what that adds."""
     model = base.transformer(torch.float32, CPU)
-    file = open_lora(path, layer_sizes(model))
+    file = open_lora(path, parameter_shapes(model))
     assert not file.absent and not file.unknown and file.scales == (1.0,)
     changed = attach_file(model, file, 1.0)
     added = changes(changed)

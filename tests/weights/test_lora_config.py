@@ -22,7 +22,7 @@ def scales(folder: Path, said: Mapping[str, object]) -> dict[str, float]:
     tensors = pair(DIFFUSERS_Q) | pair(f"transformer.{OTHER}")
     metadata = {PEFT: json.dumps({f"transformer.{key}": value for key, value in said.items()})}
     file = opened(written(folder, tensors, metadata))
-    return {layer: change.alpha / change.rank for layer, change in file.changes.items()}
+    return {name.removesuffix(".weight"): change.scale for name, change in file.changes.items()}
 
 
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
@@ -31,8 +31,8 @@ def test_alphas_in_the_metadata_of_diffusers_are_read(prefix: str, tmp_path: Pat
     tensors = {f"{prefix}{name}": v for m in ("blocks.0.attn1.to_q", other) for name, v in pair(m).items()}
     said = {f"{prefix}r": RANK, f"{prefix}lora_alpha": 2, f"{prefix}alpha_pattern": {other: 12}}
     file = opened(written(tmp_path, tensors, {PEFT: json.dumps(said)}))
-    assert {layer: change.alpha / change.rank for layer, change in file.changes.items()} == {
-        Q: 0.5, "blocks.1.self_attention.q": 3.0,
+    assert {name: change.scale for name, change in file.changes.items()} == {
+        f"{Q}.weight": 0.5, "blocks.1.self_attention.q.weight": 3.0,
     }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_the_configuration_beside_a_file_of_peft_counts(tmp_path: Path) -> None:
     assert opened(file).scales == (2.0,) and opened(file).files == (file, config)
     file.rename(tmp_path / "style.safetensors")
     assert opened(tmp_path / "style.safetensors").scales == (1.0,)
-    config.write_text(json.dumps({"peft_type": "LOHA", "lora_alpha": 1}))
+    config.write_text(json.dumps({"peft_type": "VERA", "lora_alpha": 1}))
     (tmp_path / "style.safetensors").rename(file)
     with refused("lora_unsupported"):
         opened(file)
@@ -83,7 +83,7 @@ def test_the_configuration_beside_a_file_of_peft_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [{"use_dora": True}, {"lora_bias": True}, {"peft_type": "VERA"}, {"init_lora_weights": "pissa_niter_16"},
+    [{"lora_bias": True}, {"peft_type": "VERA"}, {"init_lora_weights": "pissa_niter_16"},
      {"init_lora_weights": "olora"}, {"layer_replication": [[0, 4]]}],
 )  # fmt: skip
 def test_methods_that_the_matrices_alone_do_not_tell_are_refused(said: dict[str, object], tmp_path: Path) -> None:
@@ -94,6 +94,11 @@ def test_methods_that_the_matrices_alone_do_not_tell_are_refused(said: dict[str,
         opened(tmp_path / "style.safetensors")
     assert method in str(caught.value)
     assert scales(tmp_path, {"init_lora_weights": "gaussian", "use_dora": False})[Q] == 1.0
+
+
+def test_dora_without_its_lengths_is_refused(tmp_path: Path) -> None:
+    with refused("lora_incomplete", "DoRA"):
+        scales(tmp_path, {"lora_alpha": RANK, "use_dora": True})
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def opened(
 
 def layers(loras: OpenedLoRAs) -> list[list[str]]:
     """The layers that the file changes, of each expert onto which it goes."""
-    return [[layer for file, _ in applied for layer in file.changes] for applied in loras.applied]
+    return [[name.removesuffix(".weight") for file, _ in applied for name in file.changes] for applied in loras.applied]
 
 
 NAMES = {
@@ -56,7 +56,7 @@ NAMES = {
 def test_the_name_of_a_file_tells_its_expert(name: str, expert: str, tmp_path: Path) -> None:
     loras, heard = opened(tmp_path, pair(), 0.8, name=name)
     assert loras.strengths == ({expert: 0.8},) and layers(loras) == [[Q] * (expert == "high"), [Q] * (expert == "low")]
-    assert [line.partition(" layers")[0] for line in heard] == [f"{expert}: {name}: 1"]
+    assert [line.partition(" tensors")[0] for line in heard] == [f"{expert}: {name}: 2"]
 
 
 def test_a_folder_tells_the_expert_of_the_files_in_it(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_names_of_tensors_tell_the_expert_and_a_file_of_both_is_split(
     loras, heard = opened(tmp_path, tensors, 0.5)
     held = [name for name, own in zip(("high", "low"), changed, strict=True) if own]
     assert layers(loras) == changed and loras.strengths == (dict.fromkeys(held, 0.5),)
-    left_out = len(tensors) // 2 - 1
-    assert heard and all(f"1 layers changed, {left_out} of other" in line and ", 0 unknown" in line for line in heard)
+    left_out = f"{len(tensors) - 2} known elsewhere"
+    assert heard and all("2 tensors applied" in line and left_out in line and " 0 unknown" in line for line in heard)
 
 
 def test_the_other_expert_counts_as_known_and_strange_names_as_unknown(tmp_path: Path) -> None:
@@ -103,7 +103,9 @@ def test_the_other_expert_counts_as_known_and_strange_names_as_unknown(tmp_path:
     open_loras(PAIR, [(path, 1.0)], heard.append, ignore_unknown=True)
     counts = [line.partition(": style.safetensors: ")[::2] for line in heard]
     assert [(name, text.partition(";")[0]) for name, text in counts] == [
-        (name, "1 layers changed, 1 of other Wan models or experts left out, 1 unknown") for name in ("high", "low")
+        (name, "2 tensors applied (changes: 1 low rank), 2 known elsewhere (2 of the other expert), 1 unknown")
+        for name in ("high", "low")
+        for name in ("high", "low")
     ]
 
 

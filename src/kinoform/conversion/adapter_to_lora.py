@@ -72,6 +72,6 @@ def _rank(file: AdapterFile, layer: str) -> int:
 
 def _layer(file: AdapterFile, layer: str, dialect: LoRADialect, dtype: torch.dtype | None) -> Iterator[Outgoing]:
     for ending, piece in ((DOWN, "down"), (UP, "up")):
-        yield stored_outgoing(dialect.written(layer, piece), file.tensors[layer + ending], dtype)
+        yield stored_outgoing(dialect.written(f"{layer}.weight", piece), file.tensors[layer + ending], dtype)
     if dialect.alpha:
         yield outgoing_alpha(dialect, layer, float(_rank(file, layer)))

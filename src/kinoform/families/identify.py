@@ -23,7 +23,7 @@ from kinoform.families import ADAPTER_FAMILY, FAMILIES, LORA_FAMILY, released_mo
 from kinoform.families.adapter import DOWN, adapter_claims, experts_in, is_adapter
 from kinoform.families.family import MODULE, OWN_NAMES, TRANSFORMER, UNREAD, Dialect, Family, Shapes
 from kinoform.families.folders import MANIFEST
-from kinoform.families.lora import is_undotted, lora_dialect, lora_prefix, lora_sizes, methods, piece_of
+from kinoform.families.lora import lora_dialect, lora_prefix, lora_sizes, methods, piece_of
 from kinoform.families.lora_config import peft_method
 from kinoform.families.names import Names
 from kinoform.families.relatives import check_relative, is_module, not_wan, notes_on_names, stranger
@@ -362,10 +362,9 @@ def _lora(tensors: Mapping[str, Described], dialect: str, source: Source) -> Ide
 
 
 def _unread_methods(tensors: Mapping[str, Described], source: Source) -> tuple[str, ...]:
-    """Methods of a LoRA that are not read: by its tensors, else by peft's settings, else by its names."""
+    """Methods of a LoRA that are not read: by its tensors, else by peft's settings."""
     method = peft_method(source.path, source.metadata)
-    undotted = ("names with _ for dots",) if any(map(is_undotted, tensors)) else ()
-    return methods(tensors) or (undotted if method is None else (method,))
+    return methods(tensors) or (() if method is None else (method,))
 
 
 def _adapter(tensors: Mapping[str, Described], source: Source) -> Identity:

@@ -12,7 +12,8 @@ from typing import Any
 
 from kinoform.checkpoints.headers import json_object, read_json
 from kinoform.errors import WeightsError
-from kinoform.families.lora import DIFFUSERS_LORA, SECOND_EXPERT, without_prefix
+from kinoform.families.lora import DIFFUSERS_LORA
+from kinoform.families.lora_names import SECOND_EXPERT, without_prefix
 
 PEFT = "lora_adapter_metadata"
 """The key under which diffusers keeps the configuration of peft."""
@@ -21,13 +22,15 @@ PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PEFT_BYTES = 1_000_000
 
 UNREAD = {
-    "use_dora": "DoRA",
     "lora_bias": "LoRA with biases",
     "use_qalora": "QALoRA",
     "alora_invocation_tokens": "aLoRA",
     "layer_replication": "a model whose layers were repeated",
 }
 """Settings under which the matrices are not the change."""
+
+METHODS = ("LORA", "LOHA", "LOKR", None)
+"""Values of peft_type whose tensors are read; None where nothing is said."""
 
 OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to begin that change the base's weights as well: the matrices belong to those."""
@@ -85,9 +88,10 @@ def peft_config(path: Path, metadata: Mapping[str, str], *, second: bool = False
             "that made it, and give the merged model as --model",
             code="lora_unsupported",
         )
-    said = _peft_settings(path, metadata, SECOND_EXPERT if second else DIFFUSERS_LORA.prefixes[0])
+    said = _peft_settings(path, metadata, SECOND_EXPERT if second else DIFFUSERS_LORA.prefix)
     rslora = bool(said.get("use_rslora"))
-    if "lora_alpha" not in said and not rslora:
+    key = "alpha" if said.get("peft_type") in ("LOHA", "LOKR") else "lora_alpha"
+    if key not in said and not rslora:
         return None
     given: dict[str, object] = said.get("alpha_pattern") or {}
     if not isinstance(given, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -96,7 +100,7 @@ def peft_config(path: Path, metadata: Mapping[str, str], *, second: bool = False
     patterns = tuple((_pattern(path, key), checked_alpha(path, key[:40], value)) for key, value in given.items())
     if sum(pattern.expression is not None for pattern, _ in patterns) > MOST_PATTERNS:
         raise _unread_pattern(path, f"more than {MOST_PATTERNS} regular expressions")
-    return PeftConfig(alpha=checked_alpha(path, "lora_alpha", said.get("lora_alpha")), patterns=patterns, rslora=rslora)
+    return PeftConfig(alpha=checked_alpha(path, key, said.get(key)), patterns=patterns, rslora=rslora)
 
 
 def checked_alpha(path: Path, name: str, value: object) -> float:
@@ -113,14 +117,19 @@ def peft_method(path: Path, metadata: Mapping[str, str]) -> str | None:
     what is damaged."""
     said = _peft_settings(path, metadata)
     kind, begun = said.get("peft_type"), said.get("init_lora_weights")
-    if kind not in ("LORA", None):
+    if kind not in METHODS:
         return f"the method {str(kind)[:40]} of peft"
     if isinstance(begun, str) and begun.startswith(OTHER_BASES):
         return f"{begun[:40]}, which changes the base's weights too"
     return next((UNREAD[key] for key in UNREAD if said.get(key)), None)
 
 
-def _peft_settings(path: Path, metadata: Mapping[str, str], prefix: str = DIFFUSERS_LORA.prefixes[0]) -> dict[str, Any]:
+def says_dora(path: Path, metadata: Mapping[str, str]) -> bool:
+    """Return whether peft says that the lengths of rows were trained beside the matrices."""
+    return bool(_peft_settings(path, metadata).get("use_dora"))
+
+
+def _peft_settings(path: Path, metadata: Mapping[str, str], prefix: str = DIFFUSERS_LORA.prefix) -> dict[str, Any]:
     """The configuration by plain keys, those that `prefix` stood before; empty where there is none."""
     text = metadata.get(PEFT)
     if text is None:

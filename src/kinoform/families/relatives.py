@@ -38,14 +38,19 @@ MODULES = {
 }
 """Names of modules that a relative adds to Wan's, the more telling first -> the relative."""
 
-CONTROL_CHANNELS = {32: "Wan-Fun with camera control", 48: "Wan-Fun control"}
+CONTROL_CHANNELS = {32: "Wan-Fun with camera control", 48: "Wan-Fun control", 52: "Wan-Fun control of Wan 2.2"}
 """Input channels beside 16 output channels -> the relative."""
+
+RELEASED_INPUTS = {16, 36}
+"""Input channels of Wan's own text-to-video and image-to-video models beside 16 output channels."""
 
 FUN_INPAINTING = (1536, 30)
 """(dim, layers) at which no image-to-video model was released by Wan itself."""
 
 STRANGERS = {
     "double_blocks.0.": "Flux or HunyuanVideo",
+    "single_blocks.0.": "Flux or HunyuanVideo",
+    "self_attn.q_proj.": "Cosmos-Predict2, or a language model",
     "joint_blocks.0.": "Stable Diffusion 3",
     "input_blocks.0.": "Stable Diffusion",
     "transformer_blocks.0.": "LTX-Video, CogVideoX or another model",
@@ -114,10 +119,25 @@ def check_relative(path: Path, family: Family | None, shapes: Shapes, names: Ite
         raise _refused(path, "is Wan-Fun-1.3B-InP")
 
 
+def control_of(channels: int) -> str:
+    """The relative that reads so many channels, for a sentence."""
+    return CONTROL_CHANNELS.get(channels, "no released model")
+
+
 def stranger(names: Iterable[str]) -> str:
     """The model of another kind that the names are of; empty where none is known."""
-    mark = _marked(names, STRANGERS)
+    held = tuple(names)
+    mark = _marked(held, STRANGERS)
+    if mark is None:  # trainers of the kohya kind write _ for dots
+        kohya = [name.partition("_unet_")[2].lstrip("_") for name in held if name.startswith("lora_unet_")]
+        mark = next((mark for mark in STRANGERS if any(mark.replace(".", "_") in name for name in kohya)), None)
     return "" if mark is None else STRANGERS[mark]
+
+
+def module_of(name: str) -> str | None:
+    """The relative whose module, beside those of Wan's own models, a name is of."""
+    mark = _marked((f"{name}.",), MODULES)
+    return None if mark is None else MODULES[mark]
 
 
 def is_module(names: Iterable[str]) -> bool:

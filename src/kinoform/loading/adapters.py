@@ -41,8 +41,6 @@ from kinoform.families.names import listed
 from kinoform.files import whole
 from kinoform.loading.additions import PATCH, Additions
 from kinoform.loading.load import check_values
-from kinoform.loading.lora import layer_sizes
-from kinoform.loading.lora_file import Sizes
 from kinoform.loading.parts import Parts, TransformerLoader, repeated
 from kinoform.models.dit import DiT, DiTSpec
 from kinoform.models.lora import MAX_RANK, adapters_of, with_adapters
@@ -126,7 +124,7 @@ def _adapted(load: TransformerLoader, base: DiTSpec, added: Additions, file: Ada
     """Hold a file against one transformer."""
     _check_channels(file, added.order(base))
     shapes = added_shapes(added, base)
-    places = _changed(file, layer_sizes(on_meta(base.build)))
+    places = _changed(file, _layer_sizes(on_meta(base.build)))
     _check_names(file, shapes, places)
     return lambda dtype, device: _put_onto(load(dtype, device), file, added, shapes, places)
 
@@ -160,7 +158,12 @@ def _check_channels(file: AdapterFile, order: Mapping[str, int]) -> None:
         )
 
 
-def _changed(file: AdapterFile, layers: Sizes) -> tuple[str, ...]:
+def _layer_sizes(model: DiT) -> dict[str, tuple[int, int]]:
+    """Numbers that each layer gives and takes."""
+    return {name: (layer.out_features, layer.in_features) for name, layer in linear_layers(model).items()}
+
+
+def _changed(file: AdapterFile, layers: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
     """The layers of the base that the file changes. Raises WeightsError unless both matrices of each fit it."""
     places = [name.removesuffix(DOWN) for name in file.tensors if name.endswith(DOWN)]
     for place in places:

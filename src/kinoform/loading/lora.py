@@ -21,14 +21,18 @@ from kinoform.checkpoints.hashes import model_hash
 from kinoform.checkpoints.write import METADATA, Outgoing, outgoing, write_safetensors
 from kinoform.errors import UsageError, nearest
 from kinoform.families.lora import ALPHA, COMFY_LORA, DOWN, UP, LoRADialect
+from kinoform.families.lora_names import LoRANames
 from kinoform.files import whole
 from kinoform.loading.load import check_values
+from kinoform.loading.lora_changes import StoredChange
 from kinoform.loading.lora_experts import assigned, check_strength
-from kinoform.loading.lora_file import LoRAFile, Sizes, open_lora
+from kinoform.loading.lora_file import LoRAFile, Parameters, open_lora
 from kinoform.loading.parts import Parts, TransformerLoader
 from kinoform.models.dit import DiT, DiTSpec
-from kinoform.models.lora import LoRARanks, adapters_of, with_adapters
+from kinoform.models.lora import LoRARanks, adapters_of, changes_of, set_strength, with_changes
+from kinoform.models.lora_changes import WeightChange
 from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_layers
+from kinoform.models.lora_parameters import changed_parameters
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
 from kinoform.solvers.by_expert import PerExpert, expert_names
@@ -38,6 +42,7 @@ _Applied: TypeAlias = Sequence[tuple[LoRAFile, float]]
 
 SUFFIX = ".safetensors"
 SAMPLED_ROWS = 64
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 USUAL = (1e-5, 0.5)
 """Bounds of ||change|| / ||W||: below nothing is seen, above the change buries what the model knew."""
 
@@ -67,7 +72,8 @@ def with_loras(
     Of several transformers a file goes onto those that its strength names, or else onto those that it tells itself; see
     `assigned`.
 
-    Each file is read now, once, and `report` gets one line for it on each transformer; it stays in memory until a
+    Each file is read now, once, and `report` gets one line for it on each transformer, and another with the size of the
+    change when it is on it; the file stays in memory until a
     transformer has its matrices, and is read again for the next one, when it must be the same. Matrices are cast to the
     dtype of a layer's products. The fingerprint tells files and strengths apart. Adapters have the name of their file.
     Warns when a change is far smaller or larger than changes are. Raises WeightsError as `open_lora` does, UsageError
@@ -83,11 +89,18 @@ def with_loras(
 
     opened = open_loras(parts.transformer_specs, loras, report, ignore_unknown=ignore_unknown, read=read)
 
+    heard: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in heard:  # a transformer may be loaded for every video
+            report(line)
+        heard.add(line)
+
     def load(base: TransformerLoader, applied: _Applied, dtype: torch.dtype, device: torch.device) -> DiT:
         model = base(dtype, device)
         try:
             for file, strength in applied:
-                model = attach_file(model, file, strength)
+                model = attach_file(model, file, strength, tell)
         finally:
             for held in files.values():
                 held.release()
@@ -125,10 +138,13 @@ def open_loras(
     said = [(path, check_strength(strength, len(specs))) for path, strength in loras]
     checkpoints = {path: read(path) for path in dict.fromkeys(path for path, _ in loras)}
     names = expert_names(len(specs))
-    assignments = [assigned(path, checkpoints[path].tensors, strength, len(specs)) for path, strength in said]
+    shapes = [parameter_shapes(on_meta(spec.build)) for spec in specs]
+    tables = [LoRANames(own=frozenset(parameters)) for parameters in shapes]
+    assignments = [
+        assigned(path, checkpoints[path].tensors, strength, len(specs), tables[0]) for path, strength in said
+    ]
     opened: list[_Applied] = []
-    for index, (name, spec) in enumerate(zip(names, specs, strict=True)):
-        layers = layer_sizes(on_meta(spec.build))
+    for index, (name, parameters, table) in enumerate(zip(names, shapes, tables, strict=True)):
         applied: list[tuple[LoRAFile, float]] = []
         where = "" if len(specs) == 1 else f"{name}: "
         for (path, _), given in zip(loras, assignments, strict=True):
@@ -136,7 +152,9 @@ def open_loras(
             if strength is None:
                 continue
             checkpoint, second = checkpoints[path], given.second[index]
-            file = open_lora(path, layers, ignore_unknown=ignore_unknown, checkpoint=checkpoint, second=second)
+            file = open_lora(
+                path, parameters, ignore_unknown=ignore_unknown, checkpoint=checkpoint, second=second, names=table
+            )
             report(where + file.description(strength))
             applied.append((file, strength))
         opened.append(applied)
@@ -146,26 +164,36 @@ def open_loras(
     return OpenedLoRAs(applied=tuple(opened), strengths=tuple(given.strengths for given in assignments))
 
 
-def layer_sizes(model: DiT) -> Sizes:
-    return {name: (layer.out_features, layer.in_features) for name, layer in linear_layers(model).items()}
+def parameter_shapes(model: nn.Module) -> Parameters:
+    """Shapes of all that a file may change."""
+    return {name: tuple(value.shape) for name, value in model.named_parameters()}
 
 
-def attach_file(model: DiT, file: LoRAFile, strength: float) -> DiT:
-    """A copy of the model with the file's adapters, without gradients; see `with_adapters`.
+def attach_file(model: DiT, file: LoRAFile, strength: float, report: Callable[[str], None] = lambda line: None) -> DiT:
+    """A copy of the model with the file's changes, without gradients; see `with_changes`.
 
-    Raises WeightsError for NaN, infinity, and values too large for the dtype of a layer's products.
+    `report` gets ||change|| / ||W|| in a line. Warns where that is far from what is usual. Raises WeightsError for NaN,
+    infinity, and values too large for the dtype of what they change.
     """
-    layers, adapters = linear_layers(model), {}
-    for place, change in file.changes.items():
-        dtype, device = dtype_of(layers[place]), device_of(layers[place])
-        down, up = (_values(each, place, dtype) for each in (change.down, change.up))
-        adapter = Adapter(down.to(device), up.to(device), change.alpha).requires_grad_(False)
-        adapter.strength = strength
-        adapters[place] = adapter
-    name = _free_name(file.path, adapters_of(model))
-    model = with_adapters(model, name, adapters)
+    layers = linear_layers(model)
+    adapters: dict[str, WeightChange] = {}
+    deltas: dict[str, Tensor] = {}
+    for place, stored in file.changes.items():
+        layer = layers.get(place.removesuffix(".weight")) if place.endswith(".weight") else None
+        if layer is None:
+            base = model.get_parameter(place)
+            deltas[place] = _delta(stored, place, base)
+        else:
+            dtype = dtype_of(layer) if stored.low_rank else None
+            change = stored.build(partial(_values, place=place, dtype=dtype))
+            adapters[place.removesuffix(".weight")] = change.to(device_of(layer)).requires_grad_(False)
+    name = _free_name(file.path, changes_of(model))
+    model = with_changes(model, name, adapters, deltas)
+    whole = relative_size(model, name)
+    set_strength(model, name, strength)
     low, high = USUAL
-    size = relative_size(model, name)
+    size = whole * abs(strength)
+    report(f"{file.path.name}: ||change|| / ||W|| is {whole:.2g} at strength 1, {size:.2g} at {strength:g}")
     if strength and not low <= size <= high:
         warnings.warn(
             f"{file.path.name} at strength {strength:g} changes the weights by {size:.2g} of their size; "
@@ -175,22 +203,49 @@ def attach_file(model: DiT, file: LoRAFile, strength: float) -> DiT:
     return model
 
 
+@torch.no_grad()
 def relative_size(model: DiT, name: str) -> float:
-    """||change|| / ||W|| over the layers of an adapter; of each W about 64 rows are looked at."""
+    """||change|| / ||W|| over all that a file changes.
+
+    Of each W, and of a change that is no two matrices, about 64 rows are looked at.
+    """
     layers, change, base = linear_layers(model), 0.0, 0.0
-    for place, adapter in adapters_of(model)[name].items():
+    for place, added in changes_of(model)[name].items():
         layer = layers[place]
-        change += adapter.size() ** 2
-        step = layer.out_features // SAMPLED_ROWS | 1
-        some = layer.packing.unpack(layer.rows[::step]) if isinstance(layer, PackedLinear) else layer.weight[::step]
-        base += some.detach().cpu().double().square().sum().item() * layer.out_features / len(some)
+        rows = slice(None, None, layer.out_features // SAMPLED_ROWS | 1)
+        count = len(range(layer.out_features)[rows])
+        some = layer.packing.unpack(layer.rows[rows]) if isinstance(layer, PackedLinear) else layer.weight[rows]
+        if isinstance(added, Adapter):
+            change += added.size() ** 2
+        else:
+            change += _square(added.delta(layer.weight, rows) * added.strength) * layer.out_features / count
+        base += _square(some) * layer.out_features / count
+    for changed in changed_parameters(model).values():
+        if name in changed.deltas:
+            change += _square(changed.deltas[name] * changed.strengths[name])
+            base += _square(changed.base)
     return (change / base) ** 0.5 if base else float("inf")
 
 
-def _values(stored: Stored, place: str, dtype: torch.dtype) -> Tensor:
+def _square(values: Tensor) -> float:
+    return values.detach().cpu().double().square().sum().item()
+
+
+@torch.no_grad()
+def _delta(stored: StoredChange, place: str, base: Tensor) -> Tensor:
+    """The difference of a parameter that is no weight of a layer, in float32."""
+    change = stored.build(partial(_values, place=place, dtype=None)).to(base.device)
+    delta = change.delta(base)
+    check_values(f"{stored.pieces.path}: the changed {place}", base.float() + delta, base.dtype)
+    return delta
+
+
+def _values(stored: Stored, *, place: str, dtype: torch.dtype | None) -> Tensor:
+    """The numbers of a tensor, as `dtype` or (None) as they are, in 16 bits at least."""
     values = stored.read()
-    check_values(f"{stored.file}: the change of {place}", values, dtype)
-    return values.to(dtype)
+    wanted = dtype or (values.dtype if values.dtype in FLOATS else torch.float32)
+    check_values(f"{stored.file}: the change of {place}", values, wanted)
+    return values.to(wanted)
 
 
 def _free_name(path: Path, taken: Mapping[str, object]) -> str:
@@ -223,7 +278,7 @@ def save_lora(
     if name not in held:
         raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}", code="unknown_name")
     tensors = [
-        outgoing(dialect.written(layer, piece), value, None if piece == ALPHA else dtype)
+        outgoing(dialect.written(f"{layer}.weight", piece), value, None if piece == ALPHA else dtype)
         for layer, adapter in held[name].items()
         for piece, value in _pieces(adapter, dialect).items()
     ]
@@ -239,7 +294,7 @@ def lora_metadata(ranks: Iterable[int], alphas: Iterable[int | float], base: str
 
 
 def outgoing_alpha(dialect: LoRADialect, layer: str, alpha: float) -> Outgoing:
-    return outgoing(dialect.written(layer, ALPHA), torch.tensor(alpha, dtype=torch.float32))
+    return outgoing(dialect.written(f"{layer}.weight", ALPHA), torch.tensor(alpha, dtype=torch.float32))
 
 
 def _pieces(adapter: Adapter, dialect: LoRADialect) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinoform.errors import UsageError
-from kinoform.families.lora import FIRST_EXPERT, is_second, own_parameter, piece_of
+from kinoform.families.lora import LEAVES, piece_of
+from kinoform.families.lora_names import FIRST_EXPERT, LoRANames, is_second
 from kinoform.families.released import SURE
 from kinoform.models.lora import STRONGEST
 from kinoform.solvers.by_expert import (
@@ -40,8 +41,8 @@ def check_strength(strength: object, experts: int) -> PerExpert:
     return check_per_expert("the strength of a LoRA", strength, experts, -STRONGEST, STRONGEST, whole=False)
 
 
-def assigned(path: Path, names: Iterable[str], said: PerExpert, experts: int) -> Assignment:
-    """Find the experts that a file with tensors of these names goes onto, of so many `experts`.
+def assigned(path: Path, names: Iterable[str], said: PerExpert, experts: int, known_names: LoRANames) -> Assignment:
+    """Find the experts that a file with tensors of these names goes onto, of so many `experts` with `known_names`.
 
     `said` is a checked strength. Raises UsageError where it is a number alone and neither the names nor that of the
     file tell the expert, or tell different ones.
@@ -49,9 +50,14 @@ def assigned(path: Path, names: Iterable[str], said: PerExpert, experts: int) ->
     if experts == 1:
         return Assignment(strengths=said, second=(False,))
     known = expert_names(experts)
-    modules = {piece.module for name in names if (piece := piece_of(name)) is not None}
+    pieces = [piece for name in names if (piece := piece_of(name)) is not None]
+    modules = {piece.module for piece in pieces}
     second = any(map(is_second, modules))
-    first = any(not is_second(module) and own_parameter(f"{module}.weight") is not None for module in modules)
+    first = any(
+        not is_second(piece.module)
+        and known_names.parameter(piece.module, LEAVES.get(piece.role, ("weight",))) is not None
+        for piece in pieces
+    )
     inside = _told_inside(modules, known, first=first, second=second)
     outside = _told_by_name(path, known)
     told, notes = inside or outside, tuple[str, ...]()

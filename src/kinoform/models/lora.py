@@ -15,11 +15,19 @@ from math import isfinite
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kinoform.errors import NonFiniteError, UsageError, nearest
 from kinoform.models.linear import Linear, named_modules
+from kinoform.models.lora_changes import WeightChange
 from kinoform.models.lora_linear import Adapted, AdaptedPacked, Adapter, device_of, linear_layers
+from kinoform.models.lora_parameters import (
+    change_parameters,
+    changed_parameters,
+    own_parameters,
+    restore_parameters,
+    set_parameters,
+)
 from kinoform.models.packed import PackedLinear
 
 BLOCKS = ("self_attention.*", "cross_attention.*", "feed_forward.*")
@@ -55,10 +63,14 @@ class LoRASpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRARanks:
-    """Ranks of one LoRA by layer name, without its matrices. At a strength of 0 these are held and not computed."""
+    """Ranks of one LoRA by layer name, without its matrices. At a strength of 0 these are held and not computed.
+
+    `others` are the numbers of all its changes that are no two matrices beside a layer.
+    """
 
     ranks: tuple[tuple[str, int], ...]
     strength: float = 1.0
+    others: int = 0
 
 
 def attach(model: Module, spec: LoRASpec, *, name: str = "lora", generator: torch.Generator) -> Module:
@@ -78,12 +90,19 @@ def attach(model: Module, spec: LoRASpec, *, name: str = "lora", generator: torc
     return with_adapters(model, name, adapters)
 
 
-def with_adapters(model: Module, name: str, adapters: Mapping[str, Adapter]) -> Module:
-    """A copy of the model that shares all its weights, with these adapters by layer name.
+def with_adapters(model: Module, name: str, adapters: Mapping[str, WeightChange]) -> Module:
+    """A copy of the model that shares all its weights, with these adapters, or changes of other kinds, by layer name.
 
     The model itself stays as it was. Raises UsageError when `name` is taken or no plain word, a layer is not
     there or of other sizes, or the model is merged.
     """
+    return with_changes(model, name, adapters, {})
+
+
+def with_changes(
+    model: Module, name: str, adapters: Mapping[str, WeightChange], deltas: Mapping[str, Tensor]
+) -> Module:
+    """The same with differences (float32) of parameters that are no weight of a linear layer, by their names."""
     _check_name(model, name)
     found = _sharing(model)
     layers = linear_layers(found)
@@ -93,7 +112,8 @@ def with_adapters(model: Module, name: str, adapters: Mapping[str, Adapter]) -> 
                 f"the model has no linear layer {place!r}; {nearest(place, _groups(layers))}", code="unknown_name"
             )
         layer = layers[place]
-        if (adapter.up.shape[0], adapter.down.shape[1]) != (layer.out_features, layer.in_features):
+        sized = isinstance(adapter, Adapter)
+        if sized and (adapter.up.shape[0], adapter.down.shape[1]) != (layer.out_features, layer.in_features):
             raise UsageError(
                 f"{place} takes {layer.in_features} numbers and gives {layer.out_features}; "
                 f"the adapter takes {adapter.down.shape[1]} and gives {adapter.up.shape[0]}",
@@ -104,6 +124,7 @@ def with_adapters(model: Module, name: str, adapters: Mapping[str, Adapter]) -> 
             layer = (AdaptedPacked(layer) if isinstance(layer, PackedLinear) else Adapted(layer)).train(training)
             found.set_submodule(place, layer)
         layer.adapters[name] = adapter.train(layer.training)
+    change_parameters(found, name, deltas)
     return found
 
 
@@ -118,31 +139,45 @@ def bare(model: Module) -> Module:
             plain = Linear(layer.in_features, layer.out_features, bias=False, device="meta")
             plain.weight, plain.bias = layer.weight, layer.bias
         found.set_submodule(place, plain.train(layer.training))
+    restore_parameters(found)
     return found
 
 
 def adapters_of(model: nn.Module) -> dict[str, dict[str, Adapter]]:
-    """Return the adapters of a model by name, then by layer."""
-    found: dict[str, dict[str, Adapter]] = {}
+    """Return the adapters of a model, each two matrices beside a layer, by name, then by layer."""
+    return {
+        name: adapters
+        for name, changes in changes_of(model).items()
+        if (adapters := {place: each for place, each in changes.items() if isinstance(each, Adapter)})
+    }
+
+
+def changes_of(model: nn.Module) -> dict[str, dict[str, WeightChange]]:
+    """Return all that changes weights of layers, by name, then by layer; with names that change other things alone."""
+    found: dict[str, dict[str, WeightChange]] = {}
     for place, layer in _adapted(model).items():
-        for name, adapter in layer.named().items():
-            found.setdefault(name, {})[place] = adapter
+        for name, change in layer.named().items():
+            found.setdefault(name, {})[place] = change
+    for changed in changed_parameters(model).values():
+        for name in changed.deltas:
+            found.setdefault(name, {})
     return found
 
 
 def set_strength(model: nn.Module, name: str, strength: float) -> None:
-    """Set the strength of an adapter from here on; at 0 it is not computed at all.
+    """Set the strength of all that an adapter or a LoRA file changes from here on; at 0 it is not computed at all.
 
     What `DiT.prepare` made before holds keys and values of the strength before. Raises UsageError for an
     unknown name, a number that is not from -100 to 100, a merged model.
     """
     check_strength(strength)
     _check_unmerged(model)
-    held = adapters_of(model)
+    held = changes_of(model)
     if name not in held:
         raise UsageError(f"the model has no adapter {name!r}; {nearest(name, held)}", code="unknown_name")
-    for adapter in held[name].values():
-        adapter.strength = strength
+    for change in held[name].values():
+        change.strength = strength
+    set_parameters(model, name, strength)
 
 
 def check_strength(strength: float) -> None:
@@ -155,7 +190,7 @@ def check_strength(strength: float) -> None:
 
 
 def merge(model: nn.Module) -> None:
-    """Add every adapter to its weight, so that the layers cost what they cost without; undone by `unmerge`.
+    """Add every change of a layer to its weight, so that the layers cost what they cost without; undone by `unmerge`.
 
     Sums are float32, rounded once to the weight's dtype. The base weights of these layers stay in memory.
     Raises UsageError when a weight is packed or the model is merged, NonFiniteError when a sum is not finite;
@@ -222,8 +257,11 @@ def _adapted(model: nn.Module) -> dict[str, Adapted]:
 def _sharing(model: Module) -> Module:
     """The same tree of modules around the same tensors."""
     kept = [weight for layer in _adapted(model).values() for weight in layer.kept]
+    kept += [value for each in changed_parameters(model).values() for value in (each.base, *each.deltas.values())]
     memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers(), *kept)}
-    return copy.deepcopy(model, memo)
+    found = copy.deepcopy(model, memo)
+    own_parameters(found)
+    return found
 
 
 def _check_name(model: nn.Module, name: str) -> None:
@@ -233,7 +271,7 @@ def _check_name(model: nn.Module, name: str) -> None:
         raise UsageError(
             f"{name[:80]!r} is no name for an adapter; use up to 64 letters, digits and _", code="bad_value"
         )
-    if name in adapters_of(model):
+    if name in changes_of(model):
         raise UsageError(f"the model has an adapter {name!r} already; choose another name", code="name_taken")
 
 

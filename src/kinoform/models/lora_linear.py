@@ -1,12 +1,16 @@
-"""A linear layer with low-rank adapters beside its weight (LoRA; Hu et al., 2021).
+"""A linear layer with changes of its weight: low-rank adapters beside it (LoRA; Hu et al., 2021), and whole ones.
 
     y = x W^T + b + sum over adapters of  strength * alpha / rank * (x A^T) B^T
 
 W and b keep their canonical names; an adapter's matrices stand beside them as `adapters.NAME.down` (A) and
-`adapters.NAME.up` (B). They may have any dtype; the products are made in that of the layer's own.
+`adapters.NAME.up` (B). They may have any dtype; the products are made in that of the layer's own. Changes of other
+kinds (models/lora_changes.py) stand there by their factors, and the changed weight is made each time the layer runs:
+little work beside a product with the tokens of a video, and no memory for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Float32
@@ -14,38 +18,29 @@ from torch import Tensor, nn
 
 from kinoform.errors import NonFiniteError
 from kinoform.models.linear import Linear, named_modules
+from kinoform.models.lora_changes import ALL, WeightChange
 from kinoform.models.packed import PackedLinear
 from kinoform.ops.cpu import linear
 
 
-class Adapter(nn.Module):
-    """One low-rank change: down [rank, in], up [out, rank]. Its `strength` may be set between two videos."""
-
-    factor: Float32[Tensor, ""]
+class Adapter(WeightChange):
+    """One low-rank change: down [rank, in], up [out, rank]."""
 
     def __init__(self, down: Float[Tensor, "rank in"], up: Float[Tensor, "out rank"], alpha: float) -> None:
-        super().__init__()
+        super().__init__(alpha / len(down))
         self.down, self.up = nn.Parameter(down), nn.Parameter(up)
         self.alpha = alpha
-        self.strength = 1.0
 
     @property
     def rank(self) -> int:
         return len(self.down)
 
-    @property
-    def strength(self) -> float:
-        return self._strength
-
-    @strength.setter
-    def strength(self, value: float) -> None:
-        self._strength, self.counts = value, value != 0
-        # A tensor, or torch.compile would compile again for every new number; no buffer, which a cast would round.
-        self.factor = torch.tensor(value * self.alpha / self.rank, dtype=torch.float32, device="cpu")
-
     def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
         thin = linear(x, self.down.to(x.dtype), None)
         return linear(thin, self.up.to(x.dtype), None) * self.factor
+
+    def raw(self, weight: Float[Tensor, "out *in"], rows: slice = ALL) -> Float32[Tensor, "rows *in"]:
+        return (self.up[rows].float() @ self.down.float()).reshape(-1, *weight.shape[1:])
 
     def change(self) -> Float32[Tensor, "out in"]:
         """Return what it adds to the weight, factor * B A."""
@@ -59,7 +54,7 @@ class Adapter(nn.Module):
 
 
 class Adapted(Linear):
-    """A linear layer with adapters by name. It holds the very parameters of the layer that it stands for."""
+    """A linear layer with changes by name. It holds the very parameters of the layer that it stands for."""
 
     adapters: nn.ModuleDict
     kept: tuple[Tensor, ...]
@@ -72,20 +67,29 @@ class Adapted(Linear):
         self.adapters, self.kept = nn.ModuleDict(), ()
 
     def forward(self, input: Tensor) -> Tensor:
-        result = super().forward(input)
-        if not self.kept:
-            for adapter in self.named().values():
-                if adapter.counts:
-                    result = result + adapter(input.to(result.dtype))
+        counting = [] if self.kept else [change for change in self.named().values() if change.counts]
+        whole = [change for change in counting if not isinstance(change, Adapter)]
+        if whole:
+            result = linear(input.to(self.computes), self.changed(whole).to(self.computes), self.bias)
+        else:
+            result = super().forward(input)
+        for adapter in counting:
+            if isinstance(adapter, Adapter):
+                result = result + adapter(input.to(result.dtype))
         return result
 
-    def named(self) -> dict[str, Adapter]:
-        return {name: adapter for name, adapter in self.adapters.items() if isinstance(adapter, Adapter)}
+    def named(self) -> dict[str, WeightChange]:
+        return {name: change for name, change in self.adapters.items() if isinstance(change, WeightChange)}
+
+    def changed(self, changes: Sequence[WeightChange]) -> Float32[Tensor, "out in"]:
+        """The weight with these changes."""
+        weight = self.weight
+        return sum((change.added(weight) for change in changes), weight.float())
 
     @torch.no_grad()
     def merge(self) -> None:
-        changes = [adapter.change() for adapter in self.named().values() if adapter.counts]
-        merged = sum(changes, self.weight.float()).to(self.weight.dtype)
+        changes = [change for change in self.named().values() if change.counts]
+        merged = self.changed(changes).to(self.weight.dtype)
         if not merged.isfinite().all():
             raise NonFiniteError(
                 f"a merged weight is NaN or too large for {merged.dtype}; lower the strength", code="not_finite"

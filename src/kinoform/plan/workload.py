@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TypeAlias
 
 import torch
+from torch import nn
 
 from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import (
@@ -79,6 +80,8 @@ class AdaptedSpec(DiTSpec):
                 name: _adapter(layers[name], rank, lora.strength) for name, rank in lora.ranks if name in layers
             }
             model = with_adapters(model, f"lora{index}", adapters)
+            if lora.others:
+                model.register_parameter(f"lora{index}_others", nn.Parameter(torch.empty(lora.others)))
         return model
 
 
