@@ -61,7 +61,7 @@ def test_a_function_of_the_level_is_written_as_the_schedule_that_it_was() -> Non
     assert values_of(schedule, LEVELS) == values_of(half, LEVELS)
     assert isinstance(schedule, RunSchedule) and len(schedule.pieces) == 2
     assert read(written_entries([("", schedule)])) == schedule
-    assert fixed(lambda level: 2.0, LEVELS) == 2.0 and fixed(schedule, LEVELS) is schedule
+    assert fixed(lambda level: 2.0, LEVELS) == read("2@0-1") and fixed(schedule, LEVELS) is schedule
 
 
 def anything(draw: random.Random) -> Varying:

@@ -85,7 +85,9 @@ class ModelOptions:
     lora: Annotated[
         list[str] | None,
         option(
-            MODEL, "[high=|low=]FILE[:STRENGTH]: a LoRA on the transformer, such as style.safetensors:0.8; repeatable."
+            MODEL,
+            "[high=|low=]FILE[:STRENGTH]: a LoRA on the transformer, such as style.safetensors:0.8; repeatable. "
+            "0@0-0.3,1@0.3-1 changes it during the run.",
         ),
     ] = None
     lora_ignore_unknown: Annotated[

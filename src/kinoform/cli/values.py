@@ -12,6 +12,7 @@ from pathlib import Path
 from kinoform.cli.options import MODELS
 from kinoform.errors import UsageError
 from kinoform.solvers.by_expert import PerExpert, numbers_by_name, read_written
+from kinoform.solvers.varying_text import looks_written
 
 MAX_VIDEOS = 10_000
 """Most videos that one command makes of a prompt."""
@@ -43,12 +44,14 @@ def recipe_named(address: str | None, option: str = "--recipe") -> str | None:
 def lora_of(text: str) -> tuple[str, PerExpert]:
     """Return (file, strength) of "style.safetensors:0.8"; what follows the last colon is a strength if it is a number.
 
-    "high=style.safetensors:0.8" is for one of two transformers, "style.safetensors:high=1,low=0.8" for both. Raises
-    UsageError for strengths without names, and for a transformer that is said twice.
+    "high=style.safetensors:0.8" is for one of two transformers, "style.safetensors:high=1,low=0.8" for both, and each
+    number may be a schedule: "style.safetensors:0@0-0.3,1@0.3-1". A path that exists is a file, whatever follows a
+    colon in it. Raises UsageError for strengths without names, a transformer that is said twice, and for a schedule
+    with gaps, overlaps or NaN.
     """
     file, colon, number = text.rpartition(":")
     strength: PerExpert = 1.0
-    if colon and file and all(_is_number(item.rpartition("=")[2]) for item in number.split(",")):
+    if colon and file and looks_written(number) and not os.path.lexists(text):
         text, strength = file, read_written(f"the strength of --lora {file}", number)
     match = None if os.path.lexists(text) else NAMED_FILE.fullmatch(text)
     if match is None:
@@ -60,14 +63,6 @@ def lora_of(text: str) -> tuple[str, PerExpert]:
             code="said_twice",
         )
     return file, numbers_by_name([(name, strength)])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def files_of(option: str, texts: Sequence[str] | None) -> str | dict[str, str] | None:

@@ -35,10 +35,14 @@ from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_lay
 from kinoform.models.lora_parameters import changed_parameters
 from kinoform.models.meta import on_meta
 from kinoform.models.packed import PackedLinear
-from kinoform.solvers.by_expert import PerExpert, expert_names
+from kinoform.solvers.by_expert import PerExpert, expert_names, written
+from kinoform.solvers.schedule import Varying, strongest
 
-_Applied: TypeAlias = Sequence[tuple[LoRAFile, float]]
+_Applied: TypeAlias = Sequence[tuple[LoRAFile, Varying]]
 """The files that go onto one transformer, each with its strength."""
+
+VARYING = "varying"
+"""Strength that changes during a run, in a fingerprint: what it was stands in the video's parameters."""
 
 SUFFIX = ".safetensors"
 SAMPLED_ROWS = 64
@@ -57,7 +61,7 @@ class OpenedLoRAs:
     @property
     def ranks(self) -> tuple[tuple[LoRARanks, ...], ...]:
         """Ranks of the files that go onto each transformer."""
-        return tuple(tuple(file.ranks(strength) for file, strength in applied) for applied in self.applied)
+        return tuple(tuple(file.ranks(strongest(strength)) for file, strength in applied) for applied in self.applied)
 
 
 def with_loras(
@@ -75,7 +79,8 @@ def with_loras(
     Each file is read now, once, and `report` gets one line for it on each transformer, and another with the size of the
     change when it is on it; the file stays in memory until a
     transformer has its matrices, and is read again for the next one, when it must be the same. Matrices are cast to the
-    dtype of a layer's products. The fingerprint tells files and strengths apart. Adapters have the name of their file.
+    dtype of a layer's products. The fingerprint tells files and strengths apart, but not those that change during a
+    run, which are loaded at their strongest and set by `Experts`. Adapters have the name of their file.
     Warns when a change is far smaller or larger than changes are. Raises WeightsError as `open_lora` does, UsageError
     for a strength that is no number from -100 to 100, and where nothing tells the transformer.
     """
@@ -88,6 +93,13 @@ def with_loras(
         return files[path].checkpoint
 
     opened = open_loras(parts.transformer_specs, loras, report, ignore_unknown=ignore_unknown, read=read)
+    strengths = [dict(own) for own in parts.adapter_strengths or ({},) * len(parts.transformers)]
+    named: list[dict[str, LoRAFile]] = []
+    for own, applied in zip(strengths, opened.applied, strict=True):
+        named.append({})
+        for file, strength in applied:
+            name = _free_name(file.path, own)
+            named[-1][name], own[name] = file, strength
 
     heard: set[str] = set()
 
@@ -96,11 +108,14 @@ def with_loras(
             report(line)
         heard.add(line)
 
-    def load(base: TransformerLoader, applied: _Applied, dtype: torch.dtype, device: torch.device) -> DiT:
+    def load(
+        base: TransformerLoader, names: Mapping[str, LoRAFile], own: Mapping[str, Varying], dtype: torch.dtype,
+        device: torch.device,
+    ) -> DiT:  # fmt: skip
         model = base(dtype, device)
         try:
-            for file, strength in applied:
-                model = attach_file(model, file, strength, tell)
+            for name, file in names.items():
+                model = attach_file(model, file, strongest(own[name]), tell, name=name)
         finally:
             for held in files.values():
                 held.release()
@@ -108,21 +123,22 @@ def with_loras(
 
     def fingerprint() -> str:
         lines = [
-            f"{files[file.path].sha256} {model_hash(file.files[1:])} {strength!r} {index}"
+            f"{files[file.path].sha256} {model_hash(file.files[1:])} {_in_fingerprint(strength)} {index}"
             for index, applied in enumerate(opened.applied)
             for file, strength in applied
         ]
         return hashlib.sha256("\n".join([parts.fingerprint(), *lines]).encode()).hexdigest()[:16]
 
-    loaders = zip(parts.transformers, opened.applied, strict=True)
+    loaders = zip(parts.transformers, named, strengths, strict=True)
     before = parts.loras or ((),) * len(parts.transformers)
     return replace(
         parts,
-        transformers=tuple(partial(load, base, applied) for base, applied in loaders),
+        transformers=tuple(partial(load, base, names, own) for base, names, own in loaders),
         fingerprint=fingerprint,
         lora_hashes=tuple(files[path].sha256 for path, _ in loras),
         lora_strengths=opened.strengths,
         loras=tuple((*own, *ranks) for own, ranks in zip(before, opened.ranks, strict=True)),
+        adapter_strengths=tuple(strengths),
     )
 
 
@@ -145,7 +161,7 @@ def open_loras(
     ]
     opened: list[_Applied] = []
     for index, (name, parameters, table) in enumerate(zip(names, shapes, tables, strict=True)):
-        applied: list[tuple[LoRAFile, float]] = []
+        applied: list[tuple[LoRAFile, Varying]] = []
         where = "" if len(specs) == 1 else f"{name}: "
         for (path, _), given in zip(loras, assignments, strict=True):
             strength = given.strengths.get(name) if isinstance(given.strengths, Mapping) else given.strengths
@@ -155,7 +171,7 @@ def open_loras(
             file = open_lora(
                 path, parameters, ignore_unknown=ignore_unknown, checkpoint=checkpoint, second=second, names=table
             )
-            report(where + file.description(strength))
+            report(where + file.description(strongest(strength)) + _during(strength))
             applied.append((file, strength))
         opened.append(applied)
     for (path, _), given in zip(loras, assignments, strict=True):
@@ -169,8 +185,13 @@ def parameter_shapes(model: nn.Module) -> Parameters:
     return {name: tuple(value.shape) for name, value in model.named_parameters()}
 
 
-def attach_file(model: DiT, file: LoRAFile, strength: float, report: Callable[[str], None] = lambda line: None) -> DiT:
-    """A copy of the model with the file's changes, without gradients; see `with_changes`.
+def attach_file(
+    model: DiT, file: LoRAFile, strength: float, report: Callable[[str], None] = lambda line: None, *,
+    name: str | None = None,
+) -> DiT:  # fmt: skip
+    """A copy of the model with the file's changes, without gradients, under a name or else the file's own.
+
+    See `with_changes`.
 
     `report` gets ||change|| / ||W|| in a line. Warns where that is far from what is usual. Raises WeightsError for NaN,
     infinity, and values too large for the dtype of what they change.
@@ -187,7 +208,7 @@ def attach_file(model: DiT, file: LoRAFile, strength: float, report: Callable[[s
             dtype = dtype_of(layer) if stored.low_rank else None
             change = stored.build(partial(_values, place=place, dtype=dtype))
             adapters[place.removesuffix(".weight")] = change.to(device_of(layer)).requires_grad_(False)
-    name = _free_name(file.path, changes_of(model))
+    name = name or _free_name(file.path, changes_of(model))
     model = with_changes(model, name, adapters, deltas)
     whole = relative_size(model, name)
     set_strength(model, name, strength)
@@ -246,6 +267,15 @@ def _values(stored: Stored, *, place: str, dtype: torch.dtype | None) -> Tensor:
     wanted = dtype or (values.dtype if values.dtype in FLOATS else torch.float32)
     check_values(f"{stored.file}: the change of {place}", values, wanted)
     return values.to(wanted)
+
+
+def _in_fingerprint(strength: Varying) -> str:
+    return repr(strength) if isinstance(strength, float) else VARYING
+
+
+def _during(strength: Varying) -> str:
+    """The end of a line about a file whose strength changes during a run."""
+    return "" if isinstance(strength, float) else f", during a run {written(strength)}"
 
 
 def _free_name(path: Path, taken: Mapping[str, object]) -> str:

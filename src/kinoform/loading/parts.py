@@ -1,6 +1,6 @@
 """The parts of a model as promises: headers are checked now, so that nothing fails after minutes of work."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.ops.memory import release_memory
 from kinoform.ops.patch import Patch
 from kinoform.solvers.by_expert import PerExpert
+from kinoform.solvers.schedule import Varying
 
 T = TypeVar("T")
 
@@ -62,7 +63,8 @@ class Parts:
     size, "" where only a recipe tells; `notes` are sentences about settings and inputs that the names of the weights
     call for. `module_files` are the VACE modules on the transformers, one for each, or none. `lora_hashes` are the
     SHA-256 of the LoRA files on the transformers, in their order, `lora_strengths` their strengths, by name where there
-    are several transformers, and `loras` their ranks for each transformer.
+    are several transformers, and `loras` their ranks for each transformer. `adapter_strengths` are the
+    strengths on each transformer by the names of its adapters.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -82,6 +84,7 @@ class Parts:
     image_encoder: Callable[[torch.dtype, torch.device], VisionEncoder] = no_image_encoder
     image_spec: VisionSpec | None = None
     loras: tuple[tuple[LoRARanks, ...], ...] = ()
+    adapter_strengths: tuple[Mapping[str, Varying], ...] = ()
 
     @property
     def transformer(self) -> TransformerLoader:
@@ -108,6 +111,7 @@ def repeated(parts: Parts, count: int) -> Parts:
         transformers=count * parts.transformers,
         transformer_specs=count * parts.transformer_specs,
         loras=count * parts.loras,
+        adapter_strengths=count * parts.adapter_strengths,
     )
 
 

@@ -222,7 +222,7 @@ def prepare_run(
 
     def velocity(text: Tensor, given: ConditionerOutput, guidance_scale: PerExpert) -> Field:
         scales = (of_expert(guidance_scale, index) for index in range(len(experts)))
-        fields = [experts.field(index, of_expert_at(scale, text, given)) for index, scale in enumerate(scales)]
+        fields = [experts.field(index, of_expert_at(scale, text, given), levels) for index, scale in enumerate(scales)]
         return switched(fields, request.expert_choice)
 
     return Run(
@@ -237,6 +237,7 @@ def prepare_run(
         constrain=None
         if constraints.inpainting is None
         else partial(_kept, constraints.inpainting, noise, constraints.prefix_frames),
+        resets=experts.resets(request.expert_choice, levels),
     )
 
 
@@ -317,7 +318,8 @@ def latents_of(
         rows = encode_prompts(parts, requests, machine, on_progress)
     with fitting("what encodes the inputs"):
         inputs = encode_inputs(parts, requests, machine, on_progress)
-    experts = Experts([partial(load, machine.dtype, machine.device) for load in parts.transformers], machine.device)
+    loaders = [partial(load, machine.dtype, machine.device) for load in parts.transformers]
+    experts = Experts(loaders, machine.device, parts.adapter_strengths)
 
     def begun() -> Iterator[Denoising]:
         for number, (request, text, given) in enumerate(zip(requests, rows, inputs, strict=True)):

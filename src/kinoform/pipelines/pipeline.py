@@ -21,6 +21,7 @@ from kinoform.errors import UsageError
 from kinoform.loading.parts import Parts
 from kinoform.media.types import Origin
 from kinoform.media.video import Video
+from kinoform.models.lora import STRONGEST
 from kinoform.numbers import Number, Whole
 from kinoform.pipelines.fit import check_fit, fitting
 from kinoform.pipelines.generate import Callback, decode, latents_of, silent
@@ -28,11 +29,12 @@ from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.request import LARGEST_SEED, Request, request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
-from kinoform.solvers.by_expert import PerExpert, as_json, written
+from kinoform.solvers.by_expert import PerExpert, as_json, fixed_by_expert, written
 from kinoform.solvers.experts import boundaries_as_json
 from kinoform.solvers.guidance import Guidance
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Sampler
+from kinoform.solvers.schedule import check_along
 from kinoform.types import Latents
 from kinoform.version import __version__
 
@@ -163,6 +165,8 @@ class Pipeline:
         """Return a checked request with this recipe's defaults."""
         asked = request(self.recipe, self.extend(prompt) if self.extend else prompt, seed, **changes)
         asked = self.sized(asked)
+        for strength in (item for own in self.parts.adapter_strengths for item in own.values()):
+            check_along("the strength of a LoRA", strength, asked.levels, -STRONGEST, STRONGEST)
         check_fit(asked, self.parts, self.machine.dtype, self.machine.device)
         return asked
 
@@ -213,7 +217,7 @@ class Pipeline:
             **({} if asked.level_grid is None else {"level_grid": name_of(asked.level_grid)}),
             "sampler": name_of(asked.sampler),
             "guidance_rule": name_of(asked.guidance_rule),
-            **_told(asked.inputs, self.loras, self.modules),
+            **_told(asked, self.loras, self.modules),
             "dtype": str(self.machine.dtype).removeprefix("torch."),
             "machine": {
                 "device": self.machine.device.type,
@@ -233,15 +237,16 @@ class Pipeline:
         return {"channels": order, "additions_seed": additions.seed, **address}
 
 
-def _told(inputs: Inputs, loras: Sequence[Lora], modules: Sequence[Callable[[], Origin]]) -> dict[str, object]:
+def _told(asked: Request, loras: Sequence[Lora], modules: Sequence[Callable[[], Origin]]) -> dict[str, object]:
     """Files by what they are, and how they count. Material that was never a file has an empty name."""
+    inputs, levels = asked.inputs, asked.levels
     worn = {f"lora:{number}": lora for number, lora in enumerate(loras)}
     blocks = {f"vace:{number}": origin() for number, origin in enumerate(modules)}
     origins = [*inputs.files(), *blocks.items(), *((name, lora.origin) for name, lora in worn.items())]
     return {
         "inputs": {name: _file(origin) for name, origin in origins},
         "conditions": inputs.records(),
-        "loras": {name: as_json(lora.strength) for name, lora in worn.items()},
+        "loras": {name: as_json(fixed_by_expert(lora.strength, levels)) for name, lora in worn.items()},
         "vace": list(blocks),
     }
 

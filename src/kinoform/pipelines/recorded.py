@@ -14,6 +14,7 @@ from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
 from kinoform.solvers.by_expert import ByExpert, PerExpert, numbers_by_name
 from kinoform.solvers.experts import Boundary, boundary_from_json
+from kinoform.solvers.varying_text import number_from_json
 from kinoform.version import __version__
 
 MAX_NUMBER = 2**63
@@ -257,7 +258,7 @@ def _object(
 def _value(value: object, kind: Kind, begin: str) -> Any:
     """Return the value if it is of this kind; the error begins with `begin`."""
     if kind == NUMBERS:
-        return _numbers(value, begin) if isinstance(value, dict) else _value(value, float, begin)
+        return _numbers(value, begin) if isinstance(value, dict) else number_from_json(begin, value)
     assert isinstance(kind, type)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right = number if kind is float else isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
@@ -282,7 +283,7 @@ def _numbers(value: Mapping[str, object], begin: str) -> ByExpert:
             "it cannot be made again from itself",
             code="metadata_damaged",
         )
-    return numbers_by_name((name, _value(item, float, f"{begin} of {name}")) for name, item in value.items())
+    return numbers_by_name((name, number_from_json(f"{begin} of {name}", item)) for name, item in value.items())
 
 
 def _boundary(value: object, source: Path) -> Boundary:

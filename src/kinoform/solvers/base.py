@@ -81,16 +81,18 @@ def sample(
     *,
     start: int = 0,
     constrain: Constraint | None = None,
+    resets: frozenset[int] = frozenset(),
 ) -> Iterator[Step]:
     """Carry `x` from levels[start] to the last level, yielding after each step; stop asking to cancel.
 
-    `constrain` is applied to `x` and to the result of each step. A stateful field begins with the state None.
+    `constrain` is applied to `x` and to the result of each step. A stateful field begins with the state None. Before
+    each step of `resets` the solver begins anew from `x`, and so does the field: what was known is of another field.
     Raises UsageError at once, before any step, where `start` is no step of the list or sigma does not
     fall strictly.
     """
     _check(levels, start)
     first = x if constrain is None else constrain(x, levels[start])
-    return _run(solver, stateful(field), solver.init(first), levels, start, constrain)
+    return _run(solver, stateful(field), solver.init(first), levels, start, constrain, resets)
 
 
 def initial_state(x: Latents, history: History) -> State[History]:
@@ -136,9 +138,12 @@ def _run(
     levels: tuple[Level, ...],
     start: int,
     constrain: Constraint | None,
+    resets: frozenset[int],
 ) -> Iterator[Step]:
     field_state = None
     for index in range(start, len(levels) - 1):
+        if index in resets:
+            state, field_state = solver.init(state.x), None
         level, evaluated = levels[index + 1], _WithState(field, field_state)
         state = solver.step(state, evaluated, levels, index)
         if constrain is not None:

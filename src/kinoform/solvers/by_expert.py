@@ -1,4 +1,4 @@
-"""Numbers of a model that may differ between its experts, which are told by name: the guidance, a LoRA's strength."""
+"""Numbers of a model that may differ between its experts, which are told by name: a LoRA's strength."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from kinoform.errors import UsageError
-from kinoform.numbers import real
+from kinoform.numbers import plain, real
+from kinoform.solvers.experts import expert_names
+from kinoform.solvers.schedule import Varying, check_varying, fixed
+from kinoform.solvers.varying_text import Jsonable, number_as_json, read_entries, written_entries
+from kinoform.types import Level
 
-PerExpert: TypeAlias = float | Mapping[str, float]
+PerExpert: TypeAlias = Varying | Mapping[str, Varying]
 """A number for all experts, or one for each under its name, as `expert_names` has it; checked ones are `ByExpert`."""
 
 
-def expert_names(count: int) -> tuple[str, ...]:
-    """Return the names of so many experts, that of the highest noise first: high and low, or 1, 2, 3 and so on."""
-    return ("high", "low") if count == 2 else tuple(str(number) for number in range(1, count + 1))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ByExpert(Mapping[str, float]):
+class ByExpert(Mapping[str, Varying]):
     """Numbers of experts by their names, that of the highest noise first. Equals a dict of the same numbers."""
 
-    numbers: tuple[tuple[str, float], ...]
+    numbers: tuple[tuple[str, Varying], ...]
 
-    def __getitem__(self, name: str) -> float:
+    def __getitem__(self, name: str) -> Varying:
         return dict(self.numbers)[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -38,15 +37,18 @@ class ByExpert(Mapping[str, float]):
 
 
 def check_per_expert(
-    name: str, value: object, experts: int, lowest: float, highest: float, *, whole: bool = True
-) -> float | ByExpert:
-    """Return a plain number, or one for each of so many `experts` by name; unless `whole` some may be left out.
+    name: str, value: object, experts: int, lowest: float, highest: float, *, whole: bool = True, changing: bool = False
+) -> Varying | ByExpert:
+    """Return a number of a run, or one for each of so many `experts` by name; unless `whole` some may be left out.
+
+    With `changing` each may be a schedule, or a function of the level.
 
     Raises UsageError, with `name`, for values out of range, for numbers without names, and for names other than those
     of the experts.
     """
+    check = check_varying if changing else real
     if not isinstance(value, Mapping | list | tuple):
-        return real(name, value, lowest, highest)
+        return check(name, value, lowest, highest)
     names = expert_names(experts)
     if experts == 1:
         raise UsageError(
@@ -74,68 +76,53 @@ def check_per_expert(
             code="expert_missing",
         )
     held = [item for item in names if item in given]
-    return numbers_by_name((item, real(f"{name} of {item}", given[item], lowest, highest)) for item in held)
+    return numbers_by_name((item, check(f"{name} of {item}", given[item], lowest, highest)) for item in held)
 
 
-def numbers_by_name(numbers: Iterable[tuple[str, float]]) -> ByExpert:
+def numbers_by_name(numbers: Iterable[tuple[str, Varying]]) -> ByExpert:
     """Return numbers by the names of their experts, which stand in the order of these."""
-    return ByExpert(numbers=tuple((name, float(number)) for name, number in numbers))
+    return ByExpert(numbers=tuple((name, plain(number)) for name, number in numbers))
 
 
-def of_expert(value: PerExpert, index: int) -> float:
-    """Return the number of one expert, of as many as have one."""
-    return value[expert_names(len(value))[index]] if isinstance(value, Mapping) else value
-
-
-def numbers_of(value: PerExpert) -> tuple[float, ...]:
-    """Return the number of all, or those of each."""
-    return tuple(value.values()) if isinstance(value, Mapping) else (value,)
-
-
-def as_json(value: PerExpert) -> float | dict[str, float]:
+def as_json(value: PerExpert) -> Jsonable | dict[str, Jsonable]:
     """Return the number, or the numbers by name as JSON has them."""
-    return dict(value) if isinstance(value, Mapping) else value
+    named = by_name(value)
+    if "" in named:
+        return number_as_json(named[""])
+    return {name: number_as_json(number) for name, number in named.items()}
+
+
+def fixed_by_expert(value: PerExpert, levels: tuple[Level, ...]) -> PerExpert:
+    """Return the same numbers with functions as the schedules that they were in a run through `levels`."""
+    numbers = {name: fixed(number, levels) for name, number in by_name(value).items()}
+    return numbers[""] if "" in numbers else numbers_by_name(numbers.items())
+
+
+def by_name(value: PerExpert) -> Mapping[str, Varying]:
+    """Return the numbers by name; a number for all has the name ""."""
+    return cast("Mapping[str, Varying]", value) if isinstance(value, Mapping) else {"": value}
 
 
 def written(value: PerExpert) -> str:
     """Return the number, or the numbers as high=4,low=3: as the command line takes them."""
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={written(number)}" for name, number in value.items())
-    return str(value).removesuffix(".0")
+    return written_entries(by_name(value).items())
 
 
 def read_written(name: str, text: str) -> PerExpert:
     """Return the number of "4", or those of "high=4,low=3", whose names are not checked.
 
-    Raises UsageError, with `name`, for other text, numbers without names, and a name that is said twice.
+    Raises UsageError, with `name`, as `read_entries` does.
     """
-    words, equals, numbers = zip(*(piece.partition("=") for piece in text.split(",")), strict=True)
-    names = [word.strip() for word in words]
-    try:
-        if not any(equals):
-            return _only(name, [float(word) for word in words])
-        if not all(names):
-            raise ValueError
-        made = numbers_by_name(zip(names, map(float, numbers), strict=True))
-    except UsageError:
-        raise
-    except ValueError as error:
-        raise UsageError(
-            f"{name} must be a number, or one for each transformer of a model, not {text[:60]!r}; "
-            "write for example 4, or high=4,low=3",
-            code="bad_value",
-        ) from error
-    if twice := next((item for item in names if names.count(item) > 1), None):
-        raise UsageError(f"{name} {text[:60]} says {twice} twice; say it once", code="said_twice")
-    return made
+    entries = read_entries(name, text)
+    return entries[""] if "" in entries else numbers_by_name(entries.items())
 
 
-def _only(name: str, numbers: list[float]) -> float:
-    if len(numbers) == 1:
-        return numbers[0]
-    named = numbers_by_name(zip(expert_names(len(numbers)), numbers, strict=True))
-    raise UsageError(
-        f"{name} {','.join(map(written, numbers))} does not say which transformer each number is for; "
-        f"write for example {written(named)}",
-        code="expert_not_said",
-    )
+def of_expert(value: PerExpert, index: int) -> float:
+    """Return the number of one expert, of as many as have one, all of which are the same during the run."""
+    named = by_name(value)
+    return cast("float", named[""] if "" in named else named[expert_names(len(named))[index]])
+
+
+def numbers_of(value: PerExpert) -> tuple[float, ...]:
+    """Return the number of all, or those of each, which are the same during the run."""
+    return tuple(cast("float", number) for number in by_name(value).values())

@@ -73,7 +73,9 @@ class FlowEdit:
             yield Step(index=index, level=target, state=state, field_state=None)
         if turn < len(run.levels) - 1:
             x = (edited - video) + noised(video, run.noise, run.levels[turn].sigma)
-            yield from sample(run.solver, run.field, x, run.levels, start=turn, constrain=run.constrain)
+            yield from sample(
+                run.solver, run.field, x, run.levels, start=turn, constrain=run.constrain, resets=run.resets
+            )
 
     def _difference(self, run: Run, source: Field, video: Latents, edited: Latents, level: Level) -> Velocity:
         """Return the mean change of the video over noises; (edited - video) comes first, exactly 0 at the start."""

@@ -23,7 +23,8 @@ class Run:
     `field` is the velocity of the prompt; where it is of several experts, wrap it by `experts.per_expert`. `levels` are
     those of the request, and the video begins at levels[first]. `noise` is the video's own, `draw` gives other noise at
     each call. `start` are the latents of a video to begin from, `source` is the velocity of its description at a
-    guidance scale; None where a request has none. `constrain` re-imposes known values.
+    guidance scale; None where a request has none. `constrain` re-imposes known values. `resets` are the steps at
+    which the network changes, whose strengths of LoRA files are scheduled.
     """
 
     solver: Solver
@@ -35,6 +36,7 @@ class Run:
     start: Latents | None = None
     source: Callable[[float], Field] | None = None
     constrain: Constraint | None = None
+    resets: frozenset[int] = frozenset()
 
 
 @runtime_checkable
@@ -86,7 +88,10 @@ class Denoise:
         """Any number of steps will do."""
 
     def steps(self, run: Run) -> Iterator[Step]:
-        return sample(run.solver, run.field, beginning(run), run.levels, start=run.first, constrain=run.constrain)
+        return sample(
+            run.solver, run.field, beginning(run), run.levels, start=run.first, constrain=run.constrain,
+            resets=run.resets,
+        )  # fmt: skip
 
 
 def beginning(run: Run) -> Latents:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from kinoform.errors import UsageError
-from kinoform.solvers.by_expert import expert_names
+from kinoform.solvers.experts import expert_names
 from kinoform.solvers.schedule import Varying, along, check_along, check_varying, fixed
 from kinoform.solvers.varying_text import (
     number_as_json,

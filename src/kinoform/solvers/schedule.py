@@ -130,14 +130,19 @@ def changes(value: Varying, levels: tuple[Level, ...]) -> frozenset[int]:
     return frozenset(index for index, (before, now) in enumerate(pairwise(numbers), start=1) if before != now)
 
 
+def strongest(value: Varying) -> float:
+    """Return the number farthest from 0; 1 for a function, of which nothing is known before a run."""
+    if isinstance(value, RunSchedule):
+        return max((piece.value for piece in value.pieces), key=abs)
+    return 1.0 if callable(value) else value
+
+
 def fixed(value: Varying, levels: tuple[Level, ...]) -> float | RunSchedule:
     """Return what can be written: a function as the schedule that it was in a run through `levels`."""
     if isinstance(value, RunSchedule) or not callable(value):
         return value
     numbers, steps = values_of(value, levels), len(levels) - 1
     runs = [[index for index, _ in group] for _, group in groupby(enumerate(numbers), key=lambda item: item[1])]
-    if len(runs) == 1:
-        return numbers[0]
     pieces = (
         SchedulePiece(value=numbers[run[0]], span=StepShare(start=run[0] / steps, end=(run[-1] + 1) / steps))
         for run in runs

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast
 
 from kinoform.errors import UsageError
 from kinoform.numbers import real_of
+from kinoform.solvers.experts import expert_names
 from kinoform.solvers.schedule import (
     RunSchedule,
     SchedulePiece,
@@ -103,8 +104,10 @@ def _together(option: str, text: str, name: str, entries: list[tuple[float, Span
     if not pieces and len(entries) == 1:
         return entries[0][0]
     if not name and not pieces:
+        named = zip(expert_names(len(entries)), (value for value, _ in entries), strict=True)
         raise UsageError(
-            f"{option} {text[:60]} does not say which transformer each number is for; write for example high=4,low=3",
+            f"{option} {text[:60]} does not say which transformer each number is for; write for example "
+            f"{written_entries(named)}",
             code="expert_not_said",
         )
     if len(pieces) < len(entries):
