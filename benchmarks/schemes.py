@@ -33,6 +33,7 @@ from kinoform.ops.attention import attend
 from kinoform.ops.dry_run import Kernels
 from kinoform.ops.patch import grid_of
 from kinoform.plan.crossover import BLOCKS, cheaper_from
+from kinoform.plan.evaluations import Asked
 from kinoform.plan.transformer import measured_transformer
 from kinoform.plan.workload import Sizes, Workload
 from kinoform.types import Conditions, Grid
@@ -154,9 +155,8 @@ def velocity_flops(name: str, grid: Grid) -> int:
     )
     text = torch.empty(1, RECIPE.text.length, RECIPE.text.dim, device="meta")
     run = measured_transformer(SPECS[name]).run(
-        (frames, height, width), text, lambda: NOTHING, negative=False, prepared_fields=1,
-        kernels=Kernels(parts=False, ordered=False),
-    )  # fmt: skip
+        (frames, height, width), text, lambda: NOTHING, Asked(), Kernels(parts=False, ordered=False)
+    )
     return run.prompt.velocity
 
 

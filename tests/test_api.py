@@ -35,26 +35,28 @@ NAMES = {
     "kinoform.api": """
         AdamSpec AdapterPlan Additions Alternating Attend AttentionScheme
         Block BlockSpec Branch BranchSpec BySize
-        CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Conditioner ConditionerOutput Conditions
-        ContextReferences ContextSpec CopiesWeights
+        CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Combination CombiningRule Conditioner
+        ConditionerOutput Conditions ContextReferences ContextSpec CopiesWeights
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec DistillationPlan
         EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
         FRAMES FactorizedBlock Field FileKind FirstFrame FitError FlagKind FlowEdit Full FullBlock
-        Grid Guidance
+        Grid Guidance GuidanceStep
         Heads
-        IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContext InContextReferences
-        InContextImages InContextSegment InContextTokens InpaintingConstraint InputField InputFile InputImage InputKind
-        InputVideo Inputs Interrupted Interval
+        IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContext InContextImages
+        InContextReferences InContextSegment InContextTokens InpaintingConstraint InputField InputFile
+        InputImage InputKind InputVideo Inputs Interrupted Interval
         KOHYA_LORA KeyHeads KeysValues KinoformError KnownFrames
-        LatentConstraints LatentFeatures Latents Level LevelRange LevelSampling Levels Linear LoRADialect LoRASpec
+        LatentConstraints LatentFeatures Latents Level LevelRange LevelSampling Levels Linear LoRADialect
+        LoRASpec
         MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
         NamesTask NonFiniteError NumberKind NumberedImagesKind
         OptimizerSpec Origin
-        Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance PrefixesPrompt Progress Prompts PseudoWordContext
-        REFERENCE_IMAGES RMSNorm Rank ReadOptions ReadsNegative Recipe ReferenceContext Report Request Run
-        RunOptions
-        SOURCE_PROMPT SegmentRotation STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Schedule Solver
-        SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided
+        Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance Predict Prediction PrefixesPrompt
+        Progress Prompts PseudoWordContext
+        REFERENCE_IMAGES RMSNorm Rank ReadOptions Recipe ReferenceContext Report Request Run RunOptions
+        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule
+        SegmentRotation Solver SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step
+        Stream Strided
         TextContext TextKind TextSpec TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
         TransformerSizes
         UniPC Units UsageError
@@ -64,11 +66,10 @@ NAMES = {
         ZeroStar
         attach attend
         bare benchmark
-        cfg_pair clip_chunks
+        clip_chunks
         data_prediction decode_video default_tasks dpmpp_levels
         encode_video evaluate every_matrix
         flf2v_14b flow_matching_loss
-        guided
         i2v_14b_480p i2v_14b_720p i2v_a14b initial_state input_tasks interval
         latent_size layer_norm level_at
         merge merge_heads modulate

@@ -181,5 +181,5 @@ def test_it_is_known_and_stays_an_adapter(file: Path, tmp_path: Path) -> None:
 def test_the_plan_counts_both_for_their_own_steps(pipe: Pipeline) -> None:
     asked = pipe.request(PROMPT, seed=3, steps=STEPS, guidance_scale={"high": 2.5, "low": 1.0})
     plan = plan_video(sizes_of(pipe.parts), workload_of(asked), dtype=torch.float32, device="cpu")
-    assert [(each.together.pairs, each.together.singles) for each in plan.asked] == [(4, 0), (0, 4)]
+    assert [(each.together.of_forwards(2), each.together.of_forwards(1)) for each in plan.asked] == [(4, 0), (0, 4)]
     assert plan.parameters["transformer"].parameters == 2 * transformer_count(mini().transformer).parameters

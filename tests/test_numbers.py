@@ -100,7 +100,8 @@ from kinoform.media.types import InputVideo, InputImage
 from kinoform.solvers.cache import EasyCache, FixedIntervalCache
 from kinoform.solvers.dpmpp import DPMSolver
 from kinoform.solvers.flow_edit import FlowEdit
-from kinoform.solvers.guidance import Interval, ZeroStar
+from kinoform.solvers.guidance.interval import Interval
+from kinoform.solvers.guidance.zero_star import ZeroStar
 from kinoform.solvers.names import guidance_of, name_of, sampler_of, solver_of
 from kinoform.solvers.unipc import UniPC
 

@@ -176,19 +176,22 @@ if TYPE_CHECKING:
     from kinoform.solvers.euler import Euler as Euler
     from kinoform.solvers.field import Stateful as Stateful
     from kinoform.solvers.field import StatefulField as StatefulField
-    from kinoform.solvers.field import cfg_pair as cfg_pair
-    from kinoform.solvers.field import guided as guided
     from kinoform.solvers.field import stateful as stateful
     from kinoform.solvers.flow_edit import FlowEdit as FlowEdit
-    from kinoform.solvers.guidance import Guidance as Guidance
-    from kinoform.solvers.guidance import Interval as Interval
-    from kinoform.solvers.guidance import PlainGuidance as PlainGuidance
-    from kinoform.solvers.guidance import ReadsNegative as ReadsNegative
-    from kinoform.solvers.guidance import ZeroStar as ZeroStar
+    from kinoform.solvers.guidance.interval import Interval as Interval
+    from kinoform.solvers.guidance.plain import PlainGuidance as PlainGuidance
+    from kinoform.solvers.guidance.rule import Combination as Combination
+    from kinoform.solvers.guidance.rule import CombiningRule as CombiningRule
+    from kinoform.solvers.guidance.rule import Guidance as Guidance
+    from kinoform.solvers.guidance.rule import GuidanceStep as GuidanceStep
+    from kinoform.solvers.guidance.rule import Scales as Scales
+    from kinoform.solvers.guidance.zero_star import ZeroStar as ZeroStar
     from kinoform.solvers.levels import dpmpp_levels as dpmpp_levels
     from kinoform.solvers.levels import level_at as level_at
     from kinoform.solvers.levels import noised as noised
     from kinoform.solvers.levels import unipc_levels as unipc_levels
+    from kinoform.solvers.predictions import Predict as Predict
+    from kinoform.solvers.predictions import Prediction as Prediction
     from kinoform.solvers.sampler import Denoise as Denoise
     from kinoform.solvers.sampler import Run as Run
     from kinoform.solvers.sampler import Sampler as Sampler
@@ -316,8 +319,12 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.solvers.unipc": "UniPC",
         "kinoform.solvers.sampler": "Sampler SourceGuided Run Denoise",
         "kinoform.solvers.flow_edit": "FlowEdit",
-        "kinoform.solvers.guidance": "Guidance ReadsNegative PlainGuidance Interval ZeroStar",
-        "kinoform.solvers.field": "Stateful StatefulField stateful cfg_pair guided",
+        "kinoform.solvers.guidance.rule": "Guidance Scales CombiningRule GuidanceStep Combination",
+        "kinoform.solvers.guidance.plain": "PlainGuidance",
+        "kinoform.solvers.guidance.interval": "Interval",
+        "kinoform.solvers.guidance.zero_star": "ZeroStar",
+        "kinoform.solvers.predictions": "Prediction Predict",
+        "kinoform.solvers.field": "Stateful StatefulField stateful",
     },
     "Low-rank adapters": {
         "kinoform.models.lora": "LoRASpec attach set_strength merge unmerge bare",

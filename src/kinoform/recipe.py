@@ -21,7 +21,8 @@ from kinoform.numbers import settle
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, check_per_expert
 from kinoform.solvers.experts import Boundary, check_boundaries
-from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.sampler import Denoise, Sampler
 from kinoform.solvers.unipc import UniPC

@@ -211,12 +211,8 @@ def test_a_video_that_is_changed_is_asked_for_twice(kinoform: Run, tmp_path: Pat
         Image.fromarray(np.full((64, 64, 3), number, dtype=np.uint8)).save(tmp_path / f"{number:02}.png")
     words = ["--video", tmp_path, "--source-prompt", "a ball", "--strength", "0.5", "--steps", "8", "--json"]
     (told,) = kinoform("plan", *words).told
-    assert told["evaluations"] == {
-        "fields": 2,
-        "negatives": 2,
-        "pairs": 8,
-        "singles": 0,
-    }  # four steps, under two prompts each
+    asked = {"prepared": 4, "velocities": 8, "by_forwards": {"2": 8}, "forwards": 16}  # four steps, two prompts each
+    assert told["evaluations"] == asked
 
 
 def test_a_model_that_reads_images_beside_one_that_does_not(kinoform: Run) -> None:

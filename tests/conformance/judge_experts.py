@@ -1,6 +1,6 @@
 """Two experts that make one video, by the functions of generation: `request`, `Experts` and `denoise`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,11 @@ from kinoform.pipelines.request import request
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Step
 from kinoform.solvers.experts import expert_at
-from kinoform.solvers.field import Stateful, StatefulField, stateful
-from kinoform.solvers.guidance import PlainGuidance
+from kinoform.solvers.field import Stateful, StatefulField
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Scales
 from kinoform.solvers.levels import TIMESTEPS
+from kinoform.solvers.predictions import NEGATIVE, POSITIVE, Predict, Prediction
 from kinoform.solvers.sampler import Denoise, Run
 from kinoform.types import Latents, Level
 from tests.conformance.golden import Golden
@@ -51,18 +53,18 @@ class NotingGuidance(PlainGuidance):
 
     noted: Noted
 
-    def guide(self, pair: Any, scale: float, *, positive: Any, levels: tuple[Level, ...]) -> StatefulField:
-        both = stateful(pair)
+    def guide(self, predict: Predict, scales: Scales, levels: tuple[Level, ...]) -> StatefulField:
+        def noting(x: Latents, level: Level, asked: Sequence[Prediction]) -> list[Tensor]:
+            velocities = predict(x, level, asked)
+            by_prediction = dict(zip(asked, velocities, strict=True))
+            self.noted.note(v_cond=by_prediction[POSITIVE][0], v_uncond=by_prediction[NEGATIVE][0])
+            return velocities
 
-        def given(x: Latents, level: Level, state: Any) -> tuple[tuple[Tensor, Tensor], Any]:
-            (cond, uncond), state = both.evaluate(x, level, state)
-            self.noted.note(v_cond=cond[0], v_uncond=uncond[0])
-            return (cond, uncond), state
-
-        made = PlainGuidance.guide(self, Stateful(given), scale, positive=positive, levels=levels)
+        made = PlainGuidance.guide(self, noting, scales, levels)
 
         def evaluate(x: Latents, level: Level, state: Any) -> tuple[Tensor, Any]:
             velocity, state = made.evaluate(x, level, state)
+            scale = scales["text"](level)
             high = torch.tensor(int(self.noted.expert == 0))
             timestep = torch.tensor(int(level.timestep))
             self.noted.note(v=velocity[0], guide=torch.tensor(scale), expert=high, timesteps=timestep)

@@ -33,10 +33,14 @@ from kinoform.solvers.base import sample, velocity_at
 from kinoform.solvers.by_expert import PerExpert
 from kinoform.solvers.cache import FixedIntervalCache, cached
 from kinoform.solvers.dpmpp import DPMSolver
-from kinoform.solvers.field import guided
+from kinoform.solvers.field import StatefulField
 from kinoform.solvers.flow_edit import FlowEdit
-from kinoform.solvers.guidance import Interval, ZeroStar
+from kinoform.solvers.guidance.interval import Interval
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Scales
+from kinoform.solvers.guidance.zero_star import ZeroStar
 from kinoform.solvers.levels import noised
+from kinoform.solvers.predictions import Predict
 from kinoform.solvers.sampler import first_step
 from kinoform.types import Level
 from tests.conditions.in_hand import image, random_module
@@ -109,13 +113,11 @@ def by_hand(pipe: Pipeline, asked: Request, period: int = 1) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EverySecond:
+class EverySecond(PlainGuidance):
     """Plain guidance whose velocity is kept for a second step."""
 
-    def check(self, steps: int) -> None: ...
-
-    def guide(self, pair: Any, scale: float, *, positive: Any, levels: tuple[Level, ...]) -> Any:
-        return cached(guided(pair, scale, positive=positive), FixedIntervalCache(period=2))
+    def guide(self, predict: Predict, scales: Scales, levels: tuple[Level, ...]) -> StatefulField:
+        return cached(PlainGuidance.guide(self, predict, scales, levels), FixedIntervalCache(period=2))
 
 
 def test_a_cache_is_of_each_expert(pipe: Pipeline) -> None:

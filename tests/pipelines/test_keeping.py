@@ -16,8 +16,11 @@ from torch import Tensor
 from kinoform.media.types import InputVideo
 from kinoform.pipelines.part_cache import kept
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.solvers.field import StatefulField, guided
-from kinoform.types import Field, Level
+from kinoform.solvers.field import StatefulField, stateful
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Scales
+from kinoform.solvers.predictions import POSITIVE, Predict
+from kinoform.types import Level
 from tests.support.tiny_recipe import tiny_of_videos, tiny_pipeline
 
 PROMPT = "a red ball"
@@ -76,28 +79,22 @@ def test_gradients_pass_through_parts_whatever_was_made_first(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Steepest:
+class Steepest(PlainGuidance):
     """A rule of guidance that asks for the gradient of a velocity."""
 
     weight: float
 
-    def check(self, steps: int) -> None:
-        """Any number of steps will do."""
+    def guide(self, predict: Predict, scales: Scales, levels: tuple[Level, ...]) -> StatefulField:
+        plain = PlainGuidance.guide(self, predict, scales, levels)
 
-    def guide(
-        self, pair: Callable[..., Any], scale: float, *, positive: Field, levels: tuple[Level, ...]
-    ) -> StatefulField:
-        plain = guided(pair, scale, positive=positive)
-
-        def both(x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        def steered(x: Tensor, level: Level) -> Tensor:
             with torch.enable_grad():
                 point = x.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(positive(point, level).square().sum(), point)
+                (slope,) = torch.autograd.grad(predict(point, level, [POSITIVE])[0].square().sum(), point)
             assert slope.abs().sum() > 0
-            away = plain(x, level)
-            return away + self.weight * slope, away
+            return plain(x, level) + self.weight * slope
 
-        return guided(both, 1.0)
+        return stateful(steered)
 
 
 def test_rules_of_guidance_may_take_gradients(pipe: Pipeline) -> None:

@@ -21,7 +21,9 @@ from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Solver
 from kinoform.solvers.flow_edit import FlowEdit
-from kinoform.solvers.guidance import Interval, PlainGuidance, ZeroStar
+from kinoform.solvers.guidance.interval import Interval
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.zero_star import ZeroStar
 from kinoform.solvers.levels import noised
 from kinoform.solvers.names import SOLVERS
 from kinoform.solvers.sampler import Denoise

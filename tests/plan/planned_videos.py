@@ -30,9 +30,11 @@ from kinoform.models.vision import VisionSpec
 from kinoform.ops.dry_run import Kernels
 from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.pipeline import Pipeline
+from kinoform.plan.evaluations import Asked, Evaluations
 from kinoform.plan.transformer import DenoiseRun, measured_transformer
 from kinoform.plan.workload import Sizes
 from kinoform.recipe import Recipe
+from kinoform.solvers.predictions import NEGATIVE, POSITIVE
 from tests.support.narrowing import of_type
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -45,13 +47,18 @@ def sizes_of(recipe: Recipe, **changes: Any) -> Sizes:
     return Sizes(transformers=transformers, codec=recipe.codec, text=recipe.text, image=recipe.image)
 
 
+def guided(pairs: int, singles: int) -> Asked:
+    """So many velocities under both prompts, and so many under the prompt alone."""
+    both, alone = (POSITIVE, NEGATIVE), (POSITIVE,)
+    prepared = {POSITIVE: 1} | ({NEGATIVE: 1} if pairs else {})
+    return Asked(prompt=Evaluations(prepared=prepared, together={both: pairs, alone: singles}))
+
+
 def run_of(spec: DiTSpec, latents: tuple[int, int, int], output: ConditionerOutput = NOTHING) -> DenoiseRun:
     """The transformer under a prompt that fills its text source, and under the negative prompt."""
     text = next(each for each in spec.context if isinstance(each, TextContext))
     rows = torch.empty(1, text.length, text.width, device="meta")
-    return measured_transformer(spec).run(
-        latents, rows, lambda: output, negative=True, prepared_fields=1, kernels=PLAIN_KERNELS
-    )
+    return measured_transformer(spec).run(latents, rows, lambda: output, guided(1, 1), PLAIN_KERNELS)
 
 
 ROWS = 16

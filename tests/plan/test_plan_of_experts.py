@@ -23,7 +23,7 @@ from kinoform.plan.transformer import transformer_count
 from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes
 from kinoform.solvers.flow_edit import FlowEdit
-from kinoform.solvers.guidance import Interval
+from kinoform.solvers.guidance.interval import Interval
 from tests.conditions.in_hand import InHand
 from tests.support.tiny_recipe import ROWS, by_expert, tiny_of_two
 
@@ -62,9 +62,10 @@ SIZES = Sizes(transformers=RECIPE.transformers, codec=RECIPE.codec, text=RECIPE.
 @pytest.mark.parametrize(("changes", "evaluated"), ASKED.values(), ids=ASKED)
 def test_operations_are_those_of_each_expert(changes: dict[str, Any], evaluated: list[tuple[int, int]]) -> None:
     asked, plan = planned(**changes)
-    counted = [(each.together.pairs, each.together.singles) for each in plan.asked]
+    counted = [(each.together.of_forwards(2), each.together.of_forwards(1)) for each in plan.asked]
     assert counted == evaluated
-    assert plan.as_json()["evaluations"]["pairs"] == sum(pairs for pairs, _ in evaluated)  # type: ignore[index]
+    forwards = sum(2 * pairs + singles for pairs, singles in evaluated)
+    assert plan.as_json()["evaluations"]["forwards"] == forwards  # type: ignore[index]
     models = [spec.build() for spec in RECIPE.transformers]
     text = torch.randn(1, ROWS, 16)
     rows = (text, text + 1 if asked.reads_negative else None, *((text + 2,) if asked.sampler.edits else ()))

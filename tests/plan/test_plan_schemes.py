@@ -22,7 +22,6 @@ from kinoform.ops.patch import grid_of
 from kinoform.pipelines.generate import text_field
 from kinoform.plan import crossover
 from kinoform.plan.crossover import BLOCKS, Crossovers, Forward, crossovers
-from kinoform.plan.evaluations import Evaluations
 from kinoform.plan.memory import denoise_peak, denoise_runs, needs
 from kinoform.plan.video_plan import plan_video
 from kinoform.plan.workload import Sizes, Workload
@@ -31,7 +30,7 @@ from kinoform.recipes.wan21 import t2v_14b
 from kinoform.solvers.base import sample
 from kinoform.solvers.euler import Euler
 from kinoform.types import Conditions
-from tests.plan.planned_videos import run_of
+from tests.plan.planned_videos import guided, run_of
 
 ROWS = 6
 TEXT = TextContext(width=10, length=ROWS)
@@ -48,7 +47,6 @@ KINDS: dict[str, BlockSpec] = {
 }
 each_kind = pytest.mark.parametrize("block", KINDS.values(), ids=KINDS)
 VIDEO = (1, 4, 3, 4, 8)
-NEVER = Evaluations(fields=0, negatives=0, pairs=0, singles=0)
 
 
 def counted(spec: DiTSpec, conditions: Conditions) -> float:
@@ -87,15 +85,15 @@ def test_what_guidance_shares_is_done_once(block: BlockSpec) -> None:
         list(sample(Euler(), text_field(model, rows, x, 4.0), x, Euler().levels(steps, 3.0)))
 
     planned = run_of(spec, VIDEO[2:])
-    assert count_flops(denoise) == planned.executed(Evaluations(fields=1, negatives=1, pairs=steps, singles=0), NEVER)
+    assert count_flops(denoise) == planned.executed(guided(steps, 0))
 
 
 def test_time_before_the_context_is_shared_too() -> None:
     between, after = (run_of(replace(DIT, block=KINDS[name]), VIDEO[2:]) for name in ("between", "after"))
     assert between.prompt.forward == after.prompt.forward
     time = (after.prompt.parts["time_projections"] + after.prompt.parts["time_attention"]) // DIT.layers
-    asked = Evaluations(fields=1, negatives=1, pairs=5, singles=0)
-    assert between.executed(asked, NEVER) - after.executed(asked, NEVER) == 5 * time
+    asked = guided(5, 0)
+    assert between.executed(asked) - after.executed(asked) == 5 * time
 
 
 # Shapes, memory

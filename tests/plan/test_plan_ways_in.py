@@ -41,7 +41,8 @@ from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import RELEASED
 from kinoform.solvers.flow_edit import FlowEdit
-from kinoform.solvers.guidance import Interval, ZeroStar
+from kinoform.solvers.guidance.interval import Interval
+from kinoform.solvers.guidance.zero_star import ZeroStar
 from tests.plan.planned_videos import PLAIN_KERNELS, sizes_of
 
 ROWS = 6

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from kinoform.solvers.base import sample
-from kinoform.solvers.field import Stateful, cfg_pair, guided
-from kinoform.solvers.guidance import Guidance, Interval, PlainGuidance, ZeroStar, projection
+from kinoform.solvers.field import Stateful
+from kinoform.solvers.guidance.interval import Interval
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Guidance, text_scale
+from kinoform.solvers.guidance.zero_star import ZeroStar, projection
 from kinoform.solvers.levels import dpmpp_levels, level_at
 from kinoform.solvers.names import GUIDANCE, guidance_of, name_of
+from kinoform.solvers.predictions import NEGATIVE, POSITIVE, predict_by
 from kinoform.types import Level
 from tests.solvers.toy import SOLVERS, noise
 from tests.support.refusals import refused
@@ -31,7 +35,7 @@ def negative(x: Tensor, level: Level) -> Tensor:
 
 
 def guide(rule: Guidance, scale: float, field: Callable[[Tensor, Level], Tensor] = positive) -> Stateful[Tensor]:
-    return rule.guide(cfg_pair(field, negative), scale, positive=field, levels=LEVELS)
+    return rule.guide(predict_by({POSITIVE: field, NEGATIVE: negative}), text_scale(scale), LEVELS)
 
 
 def counted(log: list[str], name: str, field: Callable[[Tensor, Level], Tensor]) -> Stateful[Tensor]:
@@ -43,21 +47,47 @@ def counted(log: list[str], name: str, field: Callable[[Tensor, Level], Tensor])
 
 
 def evaluations(rule: Guidance, scale: float) -> list[str]:
-    """What is evaluated at each level: `+-` the pair, `+` the positive alone, nothing where the velocity is 0."""
+    """What is evaluated at each level: `+-` both, `+` the positive alone, nothing where the velocity is 0."""
     found = []
     for level in LEVELS[:-1]:
         log: list[str] = []
-        pair = cfg_pair(counted(log, "+", positive), counted(log, "-", negative))
-        rule.guide(pair, scale, positive=counted(log, "+", positive), levels=LEVELS)(X, level)
+        predict = predict_by({POSITIVE: counted(log, "+", positive), NEGATIVE: counted(log, "-", negative)})
+        rule.guide(predict, text_scale(scale), LEVELS)(X, level)
         found.append("".join(log))
     return found
 
 
 def test_plain_guidance_is_guidance() -> None:
-    for scale in (0.0, 1.0, 4.0):
-        expected = guided(cfg_pair(positive, negative), scale, positive=positive)
+    for scale in (0.0, 0.5, 1.0, 4.0):
         for level in LEVELS:
-            assert torch.equal(guide(PlainGuidance(), scale)(X, level), expected(X, level))
+            expected = negative(X, level) + scale * (positive(X, level) - negative(X, level))
+            assert torch.allclose(guide(PlainGuidance(), scale)(X, level), expected, atol=1e-6)
+    assert torch.equal(guide(PlainGuidance(), 1.0)(X, LEVELS[2]), positive(X, LEVELS[2]))
+
+
+def test_guidance_is_computed_in_float32() -> None:
+    """In bfloat16 the difference would be rounded, and then multiplied."""
+    predict = predict_by({POSITIVE: lambda x, _: x.bfloat16(), NEGATIVE: lambda x, _: (-0.3 * x).bfloat16()})
+    narrow = PlainGuidance().guide(predict, text_scale(7.0), LEVELS)(X, LEVELS[0])
+    assert narrow.dtype == torch.float32
+    v, u = X.bfloat16().float(), (-0.3 * X).bfloat16().float()
+    assert torch.equal(narrow, u + 7.0 * (v - u))
+
+
+def test_what_the_scale_leaves_out_is_not_evaluated() -> None:
+    for scale, expected in [(1.0, "+"), (0.0, "-"), (0.5, "+-"), (4.0, "+-")]:
+        assert set(evaluations(PlainGuidance(), scale)) == {expected}
+
+
+def test_scale_may_follow_the_level() -> None:
+    log: list[str] = []
+    predict = predict_by({POSITIVE: counted(log, "+", positive), NEGATIVE: counted(log, "-", negative)})
+    scales = {"text": lambda level: 3.0 if level.sigma > 0.5 else 1.0}
+    for index in (1, 8):
+        PlainGuidance().guide(predict, scales, LEVELS)(X, LEVELS[index])
+    assert log == ["+", "-", "+"]
+    assert PlainGuidance().predictions(scales, LEVELS[8:]) == {POSITIVE}
+    assert PlainGuidance().predictions(scales, LEVELS) == {POSITIVE, NEGATIVE}
 
 
 def test_an_interval_guides_inside_and_evaluates_the_positive_alone_outside() -> None:
@@ -113,7 +143,8 @@ def test_zero_star_is_guidance_past_the_scaled_negative() -> None:
 
 
 def test_zero_star_agrees_with_plain_guidance_where_nothing_is_to_be_scaled() -> None:
-    same = ZeroStar(zero_steps=0).guide(cfg_pair(positive, positive), 4.0, positive=positive, levels=LEVELS)
+    predict = predict_by({POSITIVE: positive, NEGATIVE: positive})
+    same = ZeroStar(zero_steps=0).guide(predict, text_scale(4.0), LEVELS)
     assert torch.allclose(same(X, LEVELS[0]), positive(X, LEVELS[0]), atol=1e-5)
 
 
@@ -149,15 +180,15 @@ def test_every_solver_runs_with_every_rule(rule: Guidance, solver) -> None:
     assert all(not torch.equal(a.x, b.x) for a, b in pairwise(steps[2:]))
 
 
-def test_memory_of_pair_and_positive_is_passed_on() -> None:
+def test_memory_of_each_prediction_is_passed_on() -> None:
     log: list[str] = []
-    for rule, expected in [(Interval(low=0.3, high=0.8), ((1, 1), 2)), (ZeroStar(zero_steps=2), ((1, 1), None))]:
-        pair = cfg_pair(counted(log, "+", positive), counted(log, "-", negative))
-        field = rule.guide(pair, 3.0, positive=counted(log, "+", positive), levels=LEVELS)
+    for rule, expected in [(Interval(low=0.3, high=0.8), (3, 1)), (ZeroStar(zero_steps=2), (1, 1))]:
+        predict = predict_by({POSITIVE: counted(log, "+", positive), NEGATIVE: counted(log, "-", negative)})
+        field = rule.guide(predict, text_scale(3.0), LEVELS)
         field_state = None
         for level in (LEVELS[0], LEVELS[1], next(level for level in LEVELS if level.sigma < 0.7)):
             _, field_state = field.evaluate(X, level, field_state)
-        assert field_state == expected
+        assert field_state == ({POSITIVE: expected[0], NEGATIVE: expected[1]}, None)
 
 
 NAMED = {

@@ -321,7 +321,7 @@ def _turns(plan: VideoPlan) -> list[str]:
         return []
     turns = [
         f"expert {names[index]}: {evaluations.together.nfe} evaluations, guidance "
-        f"{written(of_expert(scale, index))}, {_tera(run.executed(evaluations.prompt, evaluations.source))} TFLOP here"
+        f"{written(of_expert(scale, index))}, {_tera(run.executed(evaluations))} TFLOP here"
         for index, (run, evaluations) in enumerate(zip(plan.denoising, plan.asked, strict=True))
     ]
     together = plan.parameters["transformer"].bytes(plan.dtype)

@@ -26,7 +26,7 @@ from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, base_of
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, expert_names, written
-from kinoform.solvers.guidance import Guidance
+from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.names import guidance_of, levels_of, name_of, sampler_of, solver_of
 from kinoform.solvers.sampler import Sampler

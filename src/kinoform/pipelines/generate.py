@@ -17,7 +17,7 @@ from kinoform.conditions.standard_inputs import SOURCE_PROMPT
 from kinoform.errors import Interrupted, NonFiniteError, UsageError
 from kinoform.loading.parts import Parts
 from kinoform.models.codec import Codec, CodecSpec, decode_video, latent_size, to_uint8
-from kinoform.models.dit import DiT
+from kinoform.models.dit import DiT, Prepared
 from kinoform.models.text import text_features
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.experts import Experts
@@ -28,10 +28,11 @@ from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Step
 from kinoform.solvers.by_expert import PerExpert, of_expert
 from kinoform.solvers.experts import switched
-from kinoform.solvers.field import StatefulField, guided
-from kinoform.solvers.guidance import reads_negative
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Guidance, Scales, text_scale
+from kinoform.solvers.predictions import Predict, Prediction
 from kinoform.solvers.sampler import Run, first_step
-from kinoform.types import Field, Latents, Level, Velocity
+from kinoform.types import Conditions, Field, Latents, Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,12 +214,11 @@ def prepare_run(
     device, constraints = experts.device, given.constraints
     noise = draw().to(device)
     levels = request.levels
-    guide = partial(request.guidance_rule.guide, levels=levels)
     positive, negative, *source = rows
 
     def of_expert_at(scale: float, text: Tensor, given: ConditionerOutput) -> Callable[[DiT], Field]:
-        beside = negative if reads_negative(request.guidance_rule, scale) else None
-        return lambda model: text_field(model, (text, beside), noise, scale, given, guide)
+        texts, scales, rule = (text, negative), text_scale(scale), request.guidance_rule
+        return lambda model: guided_field(model, texts, noise, scales, given, rule, levels)
 
     def velocity(text: Tensor, given: ConditionerOutput, guidance_scale: PerExpert) -> Field:
         scales = (of_expert(guidance_scale, index) for index in range(len(experts)))
@@ -263,29 +263,48 @@ def _kept(known: InpaintingConstraint, noise: Latents, lead: int, x: Latents, le
 
 def text_field(
     model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, guidance_scale: float,
-    given: ConditionerOutput = NOTHING, guide: Callable[..., StatefulField] = guided,
+    given: ConditionerOutput = NOTHING,
 ) -> Field:  # fmt: skip
-    """The velocity of a prompt guided past its negative, by `guide`; the prompt's alone where that asks for it.
+    """The velocity of a prompt guided past its negative at a scale that is the same at every level."""
+    return guided_field(model, rows, x, text_scale(guidance_scale), given, PlainGuidance(), ())
 
-    Without rows of the negative prompt `guide` must not ask for both. Raises UsageError where it does.
+
+def guided_field(
+    model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, scales: Scales, given: ConditionerOutput,
+    rule: Guidance, levels: tuple[Level, ...],
+) -> Field:  # fmt: skip
+    """The velocity of a prompt by a rule of guidance, for latents of the size of `x` and a run along `levels`."""
+    return rule.guide(prompt_predict(model, rows, x, given), scales, levels)
+
+
+def prompt_predict(model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, given: ConditionerOutput) -> Predict:
+    """The predictions of a model for a prompt, and its negative one where there are rows of it.
+
+    The conditions of a prediction are prepared when it is first asked for. Raises UsageError where one reads the
+    negative prompt and there are no rows of it.
     """
     grid = grid_of(x, model.spec.patch)
-    positive = model.prepare(given.conditions(rows[0]), grid)
-    negative = None if rows[1] is None else model.prepare(given.negative().conditions(rows[1]), grid)
+    prepared: dict[Prediction, Prepared] = {}
 
-    def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
-        if negative is None:
-            raise UsageError(
-                "the guidance rule asks for the negative prompt, and its reads_negative says that it does not",
-                code="negative_prompt_unread",
-            )
-        with_prompt, without = model.velocities(x, level, (positive, negative))
-        return with_prompt, without
+    def of(prediction: Prediction) -> Prepared:
+        if prediction not in prepared:
+            prepared[prediction] = model.prepare(_conditions(prediction, rows, given), grid)
+        return prepared[prediction]
 
-    def single(x: Latents, level: Level) -> Velocity:
-        return model.velocities(x, level, (positive,))[0]
+    return lambda x, level, asked: model.velocities(x, level, [*map(of, asked)])
 
-    return guide(both, guidance_scale, positive=single)
+
+def _conditions(prediction: Prediction, rows: tuple[Tensor, Tensor | None], given: ConditionerOutput) -> Conditions:
+    """The conditions under which a prediction is made."""
+    positive, negative = rows
+    if prediction.prompt:
+        return given.conditions(positive)
+    if negative is None:
+        raise UsageError(
+            "the guidance rule asks for the negative prompt, and its predictions say that it does not",
+            code="negative_prompt_unread",
+        )
+    return given.negative().conditions(negative)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, as_json, fixed_by_expert, written
 from kinoform.solvers.experts import boundaries_as_json
-from kinoform.solvers.guidance import Guidance
+from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Sampler
 from kinoform.solvers.schedule import check_along

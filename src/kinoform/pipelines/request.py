@@ -19,7 +19,8 @@ from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, check_per_expert
 from kinoform.solvers.experts import Boundary, ExpertChoice, check_boundaries, expert_choice
 from kinoform.solvers.flow_edit import FlowEdit
-from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
@@ -110,7 +111,8 @@ class Request:
     @property
     def reads_negative(self) -> bool:
         """Return whether the negative prompt counts; otherwise it is not even encoded."""
-        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler)
+        levels = self.solver.levels(self.steps, self.shift)
+        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler, levels)
 
     def sized(self, codec: CodecSpec, patch: Patch, takers: Takers = lambda field: ()) -> Request:
         """Return the same request in the size that its inputs ask for; `takers` names models that take an input.

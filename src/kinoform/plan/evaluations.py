@@ -3,59 +3,74 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from kinoform.plan.workload import Workload
 from kinoform.solvers.by_expert import PerExpert, of_expert
 from kinoform.solvers.experts import expert_choice, switched
-from kinoform.solvers.field import Stateful, StatefulField, stateful
-from kinoform.solvers.guidance import reads_negative
-from kinoform.solvers.sampler import Run, first_step
+from kinoform.solvers.guidance.rule import text_scale
+from kinoform.solvers.predictions import Predict, Prediction
+from kinoform.solvers.sampler import Run, SourceGuided, first_step
 from kinoform.types import Field, Latents, Level, Velocity
+
+GUIDED = 2.0
+"""Scale that stands for one that a sampler does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluations:
-    """`fields` velocities are prepared, `negatives` of them for the negative prompt too; `pairs` are asked under both
-    prompts, `singles` under one."""
+    """Evaluations of a transformer: how often the conditions of each prediction are `prepared`, and how often
+    predictions are asked for `together`."""
 
-    fields: int
-    negatives: int
-    pairs: int
-    singles: int
+    prepared: Mapping[Prediction, int] = field(default_factory=dict[Prediction, int])
+    together: Mapping[tuple[Prediction, ...], int] = field(default_factory=dict[tuple[Prediction, ...], int])
 
     @property
     def nfe(self) -> int:
-        return self.pairs + self.singles
+        """Velocities after guidance."""
+        return sum(self.together.values())
+
+    @property
+    def forwards(self) -> int:
+        """Predictions: passes through the transformer."""
+        return sum(len(asked) * count for asked, count in self.together.items())
+
+    def of_forwards(self, size: int) -> int:
+        """Velocities that are made of so many predictions."""
+        return sum(count for asked, count in self.together.items() if len(asked) == size)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values: numbers of prepared conditions, of velocities, of these by their forwards, and of forwards."""
+        return {
+            "prepared": sum(self.prepared.values()),
+            "velocities": self.nfe,
+            "by_forwards": {
+                str(size): self.of_forwards(size) for size in sorted({len(each) for each in self.together})
+            },
+            "forwards": self.forwards,
+        }
 
 
 def total(counted: Iterable[Evaluations]) -> Evaluations:
     """Return the evaluations of several together."""
-    found = [*counted]
-    return Evaluations(
-        fields=sum(each.fields for each in found),
-        negatives=sum(each.negatives for each in found),
-        pairs=sum(each.pairs for each in found),
-        singles=sum(each.singles for each in found),
-    )
-
-
-def fields_of(workload: Workload) -> int:
-    """Velocities that are prepared: that of the prompt, and that of the source prompt where a video is changed."""
-    return 2 if workload.sampler.edits else 1
+    prepared, together = Counter[Prediction](), Counter[tuple[Prediction, ...]]()
+    for item in counted:
+        prepared.update(item.prepared)
+        together.update(item.together)
+    return Evaluations(prepared=prepared, together=together)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """Evaluations of one transformer for the prompt, and for the source prompt where a video is changed."""
 
-    prompt: Evaluations
-    source: Evaluations
+    prompt: Evaluations = Evaluations()
+    source: Evaluations = Evaluations()
 
     @property
     def together(self) -> Evaluations:
@@ -75,12 +90,15 @@ def evaluations(workload: Workload, strength: float | None) -> tuple[Asked, ...]
     fall, as denoising itself would.
     """
     experts = range(len(workload.boundaries) + 1)
-    prompt, source = ([Counter[str]() for _ in experts] for _ in range(2))
+    prompt, source = ([_Counts(Counter(), Counter()) for _ in experts] for _ in range(2))
     point = torch.zeros(1, 1, 1, 1, 1)
     levels = workload.levels
 
-    def velocity(counts: list[Counter[str]], scale: PerExpert) -> Field:
-        fields = [_counted_field(workload, levels, counts[index], of_expert(scale, index)) for index in experts]
+    def velocity(counts: list[_Counts], scale: PerExpert) -> Field:
+        fields = [
+            workload.guidance_rule.guide(_counting(counts[index]), text_scale(of_expert(scale, index)), levels)
+            for index in experts
+        ]
         return switched(fields, expert_choice(workload.boundaries, levels))
 
     run = Run(
@@ -95,39 +113,49 @@ def evaluations(workload: Workload, strength: float | None) -> tuple[Asked, ...]
     )
     for _ in workload.sampler.steps(run):
         pass
-    return tuple(Asked(prompt=_counted(own), source=_counted(other)) for own, other in zip(prompt, source, strict=True))
+    return tuple(
+        Asked(
+            prompt=Evaluations(prepared=own.prepared, together=own.together),
+            source=Evaluations(prepared=other.prepared, together=other.together),
+        )
+        for own, other in zip(prompt, source, strict=True)
+    )
+
+
+def possible(workload: Workload) -> tuple[Asked, ...]:
+    """Return what may be asked of each transformer, once and all together, without running the rule of guidance."""
+    levels, rule = workload.solver.levels(workload.steps, workload.shift), workload.guidance_rule
+
+    def once(scale: float) -> Evaluations:
+        asked = rule.predictions(text_scale(scale), levels)
+        return Evaluations(prepared=dict.fromkeys(asked, 1), together={tuple(sorted(asked, key=repr)): 1})
+
+    sampler, source = workload.sampler, Evaluations()
+    if sampler.edits:
+        source = once(sampler.source_guidance if isinstance(sampler, SourceGuided) else GUIDED)
+    experts = range(len(workload.boundaries) + 1)
+    return tuple(Asked(prompt=once(of_expert(workload.guidance_scale, index)), source=source) for index in experts)
 
 
 def _first(workload: Workload, strength: float | None) -> int:
     return first_step(workload.steps, 1.0 if strength is None else strength)
 
 
-def _counted_field(workload: Workload, levels: tuple[Level, ...], counts: Counter[str], scale: float) -> StatefulField:
-    """A velocity of one expert, which is prepared at its first evaluation."""
+class _Counts(NamedTuple):
+    """Counts of one transformer while a run asks; see `Evaluations`."""
 
-    def both(x: Latents, level: Level) -> tuple[Velocity, Velocity]:
-        counts["pairs"] += 1
-        return torch.zeros_like(x), torch.zeros_like(x)
-
-    def single(x: Latents, level: Level) -> Velocity:
-        counts["singles"] += 1
-        return torch.zeros_like(x)
-
-    guided = stateful(workload.guidance_rule.guide(both, scale, positive=single, levels=levels))
-    prepared = False
-
-    def evaluate(x: Latents, level: Level, state: Any) -> tuple[Velocity, Any]:
-        nonlocal prepared
-        if not prepared:
-            prepared = True
-            counts["fields"] += 1
-            counts["negatives"] += reads_negative(workload.guidance_rule, scale)
-        return guided.evaluate(x, level, state)
-
-    return Stateful(evaluate)
+    prepared: Counter[Prediction]
+    together: Counter[tuple[Prediction, ...]]
 
 
-def _counted(counts: Counter[str]) -> Evaluations:
-    return Evaluations(
-        fields=counts["fields"], negatives=counts["negatives"], pairs=counts["pairs"], singles=counts["singles"]
-    )
+def _counting(counts: _Counts) -> Predict:
+    """Predictions of one field that are 0 and counted; their conditions are prepared when it first asks for them."""
+    known = set[Prediction]()
+
+    def predict(x: Latents, level: Level, asked: Sequence[Prediction]) -> list[Velocity]:
+        counts.together[tuple(asked)] += 1
+        counts.prepared.update(set(asked) - known)
+        known.update(asked)
+        return [torch.zeros_like(x) for _ in asked]
+
+    return predict

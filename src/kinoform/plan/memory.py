@@ -6,7 +6,7 @@ what processes were seen to take.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import torch
 
-from kinoform.conditions.protocols import EncodeCost, EstimatesCost
+from kinoform.conditions.protocols import ConditionerOutput, EncodeCost, EstimatesCost
+from kinoform.models.dit import DiTSpec
 from kinoform.ops.dry_run import Kernels, kernels_of
 from kinoform.ops.meta_shapes import META
-from kinoform.plan.evaluations import experts_reached, fields_of
+from kinoform.plan.evaluations import Asked, experts_reached, possible
 from kinoform.plan.modules import (
     FLOAT32,
     PartRun,
@@ -32,8 +33,6 @@ from kinoform.plan.modules import (
 )
 from kinoform.plan.transformer import DenoiseRun, measured_transformer, transformer_count
 from kinoform.plan.workload import Sizes, Workload, denoised_latents, estimates, latents_of, output_of, strength_of
-from kinoform.solvers.by_expert import of_expert
-from kinoform.solvers.sampler import negative_is_read
 
 INTERPRETER = {"cpu": 280_000_000}
 """Bytes of a process that has imported everything and made a video of no size, measured with PyTorch 2.13 for CPUs."""
@@ -117,20 +116,29 @@ def needs(
     )  # fmt: skip
 
 
-def denoise_runs(sizes: Sizes, workload: Workload, dtype: torch.dtype, kernels: Kernels) -> tuple[DenoiseRun, ...]:
-    """Run each transformer with the prompts of the video; without its branches where it cannot be run with them."""
-    return tuple(_denoise_run(sizes, workload, dtype, kernels, index) for index in range(len(sizes.transformers)))
+def denoise_runs(
+    sizes: Sizes, workload: Workload, dtype: torch.dtype, kernels: Kernels, asked: Sequence[Asked] | None = None
+) -> tuple[DenoiseRun, ...]:
+    """Run each transformer with what is `asked` of it, or may be; without its branches where it cannot be run so."""
+    asked = possible(workload) if asked is None else asked
+    return tuple(
+        _denoise_run(sizes, workload, dtype, kernels, spec, own)
+        for spec, own in zip(sizes.transformers, asked, strict=True)
+    )
 
 
-def _denoise_run(sizes: Sizes, workload: Workload, dtype: torch.dtype, kernels: Kernels, index: int) -> DenoiseRun:
-    spec, scale = sizes.transformers[index], of_expert(workload.guidance_scale, index)
+def _denoise_run(
+    sizes: Sizes, workload: Workload, dtype: torch.dtype, kernels: Kernels, spec: DiTSpec, asked: Asked
+) -> DenoiseRun:
     latents = denoised_latents(sizes, workload)
     text = torch.empty(1, sizes.text.length, sizes.text.dim, dtype=dtype, device=META)
     measured, failure = attempted(lambda: measured_transformer(spec))
     if measured is None:
         return DenoiseRun(failure=failure)
-    negative = negative_is_read(workload.guidance_rule, scale, workload.sampler)
-    run = partial(measured.run, latents, text, negative=negative, prepared_fields=fields_of(workload), kernels=kernels)
+
+    def run(output: Callable[[], ConditionerOutput]) -> DenoiseRun:
+        return measured.run(latents, text, output, asked, kernels)
+
     output = partial(output_of, sizes, workload)
     result, failure = attempted(lambda: run(output))
     if result is None and spec.branches:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from kinoform.conditions.protocols import ConditionerOutput
-from kinoform.models.dit import DiT, DiTSpec, Prepared, keeps_float32
+from kinoform.models.dit import DiTSpec, Prepared, keeps_float32
 from kinoform.models.meta import on_meta
 from kinoform.models.protocols import Block, KeysValues, Stream
 from kinoform.ops.dry_run import Counted, DryRun, Kernels, storage_key
 from kinoform.ops.meta_shapes import META
 from kinoform.ops.patch import grid_of
-from kinoform.plan.evaluations import Evaluations
+from kinoform.plan.evaluations import Asked, Evaluations
 from kinoform.plan.modules import Count, attempted, count_of
 from kinoform.plan.workload import LatentSize
-from kinoform.types import Grid, Level
+from kinoform.solvers.predictions import Prediction
+from kinoform.types import Level
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 LEVEL = Level(sigma=0.5, timestep=500.0)
 UNCHANGED = tuple(item.name for item in fields(Stream) if item.name != "tokens")
@@ -67,9 +71,23 @@ def time_flops(spec: DiTSpec) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Predicting:
+    """Operations of predictions: to `prepare` the conditions of each, and of those that are asked for `together`, with
+    what they share computed once."""
+
+    prepare: Mapping[Prediction, int] = field(default_factory=dict[Prediction, int])
+    together: Mapping[tuple[Prediction, ...], int] = field(default_factory=dict[tuple[Prediction, ...], int])
+
+    def of(self, asked: Evaluations) -> int:
+        """Operations of evaluations, each of which was measured."""
+        prepared = sum(count * self.prepare[prediction] for prediction, count in asked.prepared.items())
+        return prepared + sum(count * self.together[predictions] for predictions, count in asked.together.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DenoiseRun:
-    """A transformer and a video: one forward of the prompt and one of the negative prompt, and `pair`, a velocity under
-    both with what they share computed once; `source_pair` is the same without what belongs to the prompt.
+    """A transformer and a video: one forward of the prompt and one of the negative prompt, and what predictions cost
+    that a run asks for; `source` the same without what belongs to the prompt.
 
     `peak` are the bytes alive at the worst moment, conditions among them, `copies` those of kernels on top. `tokens`
     are those of the blocks, in-context tokens among them, `attended` the shapes [b, heads, l, k] of q. `embedded` are
@@ -79,8 +97,8 @@ class DenoiseRun:
 
     prompt: ForwardFlops = ForwardFlops()
     negative: ForwardFlops = ForwardFlops()
-    pair: int = 0
-    source_pair: int = 0
+    asked: Predicting = Predicting()
+    source: Predicting = Predicting()
     peak: int = 0
     copies: int = 0
     tokens: int = 0
@@ -89,19 +107,14 @@ class DenoiseRun:
     failure: str | None = None
     branch_failure: str | None = None
 
-    def official(self, prompt: Evaluations, source: Evaluations) -> int:
+    def official(self, asked: Asked) -> int:
         """A video as the official code makes it: two whole forwards an evaluation, whatever the guidance."""
         both = self.prompt.forward + self.negative.forward
-        return prompt.nfe * both + source.nfe * 2 * self.negative.forward
+        return asked.prompt.nfe * both + asked.source.nfe * 2 * self.negative.forward
 
-    def executed(self, prompt: Evaluations, source: Evaluations) -> int:
-        """A video as kinoform makes it."""
-        first, second = self.prompt, self.negative
-        found = 0
-        for asked, own, pair in ((prompt, first, self.pair), (source, second, self.source_pair)):
-            found += asked.fields * own.prepare + asked.negatives * second.prepare
-            found += asked.pairs * pair + asked.singles * own.velocity
-        return found
+    def executed(self, asked: Asked) -> int:
+        """A video as kinoform makes it; 0 where the transformer could not be run."""
+        return 0 if self.failure is not None else self.asked.of(asked.prompt) + self.source.of(asked.source)
 
 
 class MeasuredTransformer:
@@ -125,47 +138,53 @@ class MeasuredTransformer:
                     layers[index] = _OnceBlock(block, (number, _kind(block, kinds)), self._runs)
 
     def run(
-        self, latents: LatentSize, text: Tensor, output: Callable[[], ConditionerOutput], *, negative: bool,
-        prepared_fields: int, kernels: Kernels,
-    ) -> DenoiseRun:  # fmt: skip
+        self, latents: LatentSize, text: Tensor, output: Callable[[], ConditionerOutput], asked: Asked, kernels: Kernels
+    ) -> DenoiseRun:
         """Run the transformer, with weights in the dtype of `text`, on latents (frames, height, width).
 
-        `text` are the context tokens of a prompt, `output` makes what conditioners contribute. `negative` says whether
-        anything reads the negative prompt; `prepared_fields` are as in `fields_of`.
+        `text` are the context tokens of a prompt, `output` makes what conditioners contribute. What is prepared for
+        the predictions of `asked` is alive together.
         """
         spec, model = self.spec, self._model
         x = torch.empty(1, spec.out_channels, *latents, device=META)
         grid = grid_of(x, spec.patch)
-        prepared = partial(_prepared, model, text, grid)
         with self._lock, torch.no_grad(), DryRun(kernels, self._cast(text.dtype)) as run:
             self._runs.begin(run)
             given = replace(output(), channels=_channels(spec, latents))
             without = given.negative()
-            with run.counted() as prepare:
-                first = prepared(given)
-            second = prepared(without) if negative else None
-            sources = [prepared(without) for _ in range(1 + negative)] if prepared_fields > 1 else []
-            with run.counted() as velocity:
-                model.velocities(x, LEVEL, [first])
-            with run.counted() as pair:
-                if second is not None:
-                    model.velocities(x, LEVEL, [first, second])
-            with run.counted() as source_pair:
-                if sources:
-                    model.velocities(x, LEVEL, sources)
+
+            def prepare(own: ConditionerOutput) -> Prepared:
+                return model.prepare(own.conditions(text), grid)
+
+            def evaluate(prepared: Sequence[Prepared]) -> None:
+                model.velocities(x, LEVEL, prepared)
+
+            costs: list[Predicting] = []
+            held: list[tuple[dict[Prediction, Prepared], dict[Prediction, int]]] = [
+                _each(run, counts.prepared, lambda each, own=own: prepare(own if each.prompt else without))
+                for own, counts in ((given, asked.prompt), (without, asked.source))
+            ]
+            for (prepared, flops), counts in zip(held, (asked.prompt, asked.source), strict=True):
+                _, together = _each(
+                    run, counts.together, lambda each, prepared=prepared: evaluate([prepared[one] for one in each])
+                )
+                costs.append(Predicting(prepare=flops, together=together))
             peaks = run.peak, run.peak_with_copies - run.peak
-            with run.counted() as prepare_negative:
-                other = prepared(without)
-            with run.counted() as velocity_negative:
-                model.velocities(x, LEVEL, [other])
+            forwards: list[ForwardFlops] = []
+            for own in (without, given):
+                with run.counted() as once:
+                    first = prepare(own)
+                with run.counted() as velocity:
+                    evaluate([first])
+                forwards.append(_forward(once, velocity))
             embedded = {name: rows.shape[1] for name, rows in first.context.items()}
             for name, rows in given.context.items():
                 embedded.setdefault(name, model.context[name](rows).shape[1])
         return DenoiseRun(
-            prompt=_forward(prepare, velocity),
-            negative=_forward(prepare_negative, velocity_negative),
-            pair=pair.total,
-            source_pair=source_pair.total,
+            prompt=forwards[1],
+            negative=forwards[0],
+            asked=costs[0],
+            source=costs[1],
             peak=peaks[0],
             copies=peaks[1],
             tokens=self._runs.tokens or grid.tokens,
@@ -183,8 +202,14 @@ class MeasuredTransformer:
         return self._names
 
 
-def _prepared(model: DiT, text: Tensor, grid: Grid, given: ConditionerOutput) -> Prepared:
-    return model.prepare(given.conditions(text), grid)
+def _each(run: DryRun, keys: Iterable[K], work: Callable[[K], T]) -> tuple[dict[K, T], dict[K, int]]:
+    """Do work for each key, and return its results and its operations."""
+    results, flops = dict[K, T](), dict[K, int]()
+    for key in keys:
+        with run.counted() as counted:
+            results[key] = work(key)
+        flops[key] = counted.total
+    return results, flops
 
 
 @lru_cache(maxsize=8)

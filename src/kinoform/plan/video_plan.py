@@ -88,11 +88,8 @@ class VideoPlan:
             "text": StageFlops(official=both * self.text, executed=self.workload.prompts * self.text),
             **({"encode": StageFlops(official=self.reading, executed=self.reading)} if self.reading else {}),
             "denoise": StageFlops(
-                official=sum(
-                    run.official(asked.prompt, asked.source) + 2 * asked.together.nfe * self.token_times
-                    for run, asked in turns
-                ),
-                executed=sum(run.executed(asked.prompt, asked.source) for run, asked in turns),
+                official=sum(run.official(asked) + 2 * asked.together.nfe * self.token_times for run, asked in turns),
+                executed=sum(run.executed(asked) for run, asked in turns),
             ),
             "decode": StageFlops(official=self.decode.flops, executed=self.decode.flops),
         }
@@ -110,7 +107,7 @@ class VideoPlan:
             "guidance_scale": as_json(self.workload.guidance_scale),
             "lead": self.lead,
             "others": self.workload.others,
-            "evaluations": asdict(total(asked.together for asked in self.asked)),
+            "evaluations": total(asked.together for asked in self.asked).as_json(),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
             "tokens": self.tokens,
@@ -140,7 +137,8 @@ def plan_video(sizes: Sizes, workload: Workload, *, dtype: torch.dtype, device: 
     """Plan a video. Raises UsageError when the codec cannot hold it."""
     check(sizes, workload)
     latents, costs, kernels = latents_of(sizes, workload), estimates(sizes, workload), kernels_of(device, dtype)
-    runs, tokens = denoise_runs(sizes, workload, dtype, kernels), grid_of(sizes, workload).tokens
+    asked = evaluations(workload, strength_of(costs))
+    runs, tokens = denoise_runs(sizes, workload, dtype, kernels, asked), grid_of(sizes, workload).tokens
     times = tokens * time_flops(sizes.transformer) - runs[0].prompt.outside.get("time_embedding", 0)
     found = needs(sizes, workload, dtype, device, kernels, runs)
     return VideoPlan(
@@ -152,7 +150,7 @@ def plan_video(sizes: Sizes, workload: Workload, *, dtype: torch.dtype, device: 
         parameters=counts(sizes),
         layers=sizes.transformer.layers,
         denoising=runs,
-        asked=evaluations(workload, strength_of(costs)),
+        asked=asked,
         lead=sum(each.prefix_frames for each in costs),
         text=text_run(sizes.text, dtype, kernels).flops,
         decode=decode_run(sizes.codec, latents, kernels),

@@ -31,7 +31,8 @@ from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert
 from kinoform.solvers.experts import Boundary
-from kinoform.solvers.guidance import Guidance, PlainGuidance
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
 from kinoform.solvers.unipc import UniPC
@@ -138,7 +139,8 @@ class Workload:
 
     @property
     def reads_negative(self) -> bool:
-        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler)
+        levels = self.solver.levels(self.steps, self.shift)
+        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler, levels)
 
     @property
     def material(self) -> int:

@@ -11,7 +11,10 @@ from kinoform.solvers.base import Solver
 from kinoform.solvers.dpmpp import DPMSolver, heun, midpoint
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.flow_edit import FlowEdit
-from kinoform.solvers.guidance import Guidance, Interval, PlainGuidance, ZeroStar
+from kinoform.solvers.guidance.interval import Interval
+from kinoform.solvers.guidance.plain import PlainGuidance
+from kinoform.solvers.guidance.rule import Guidance
+from kinoform.solvers.guidance.zero_star import ZeroStar
 from kinoform.solvers.index_list import IndexList, IndexRenoise
 from kinoform.solvers.level_grids import EvenToOne, LevelGrid, Listed, Nearest, Warped
 from kinoform.solvers.rcm import RCM, TrigFlow

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from kinoform.solvers.base import Constraint, Solver, Step, sample
 from kinoform.solvers.by_expert import PerExpert, numbers_of
-from kinoform.solvers.guidance import Guidance, reads_negative
+from kinoform.solvers.guidance.rule import Guidance, reads_negative, text_scale
 from kinoform.solvers.levels import noised
 from kinoform.types import Field, Latents, Level
 
@@ -61,15 +61,15 @@ class SourceGuided(Protocol):
     def source_guidance(self) -> float: ...
 
 
-def negative_is_read(rule: Guidance, scale: PerExpert, sampler: Sampler) -> bool:
+def negative_is_read(rule: Guidance, scale: PerExpert, sampler: Sampler, levels: tuple[Level, ...]) -> bool:
     """Return whether a run reads the negative prompt, for the prompt at `scale`, of any expert, or for a source prompt.
 
-    Taken for granted where the rule or the sampler does not tell.
+    Taken for granted where the sampler does not tell at which scale it asks for the source prompt.
     """
     if sampler.edits and not isinstance(sampler, SourceGuided):
         return True
     source = (sampler.source_guidance,) if sampler.edits and isinstance(sampler, SourceGuided) else ()
-    return any(reads_negative(rule, each) for each in (*numbers_of(scale), *source))
+    return any(reads_negative(rule, text_scale(number), levels) for number in (*numbers_of(scale), *source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
