@@ -296,7 +296,7 @@ def prompt_predict(model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, g
 
 def _conditions(prediction: Prediction, rows: tuple[Tensor, Tensor | None], given: ConditionerOutput) -> Conditions:
     """The conditions under which a prediction is made."""
-    positive, negative = rows
+    (positive, negative), given = rows, given.without(prediction.without)
     if prediction.prompt:
         return given.conditions(positive)
     if negative is None:

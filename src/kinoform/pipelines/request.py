@@ -111,8 +111,7 @@ class Request:
     @property
     def reads_negative(self) -> bool:
         """Return whether the negative prompt counts; otherwise it is not even encoded."""
-        levels = self.solver.levels(self.steps, self.shift)
-        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler, levels)
+        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler, self.levels)
 
     def sized(self, codec: CodecSpec, patch: Patch, takers: Takers = lambda field: ()) -> Request:
         """Return the same request in the size that its inputs ask for; `takers` names models that take an input.

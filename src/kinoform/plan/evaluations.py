@@ -124,7 +124,7 @@ def evaluations(workload: Workload, strength: float | None) -> tuple[Asked, ...]
 
 def possible(workload: Workload) -> tuple[Asked, ...]:
     """Return what may be asked of each transformer, once and all together, without running the rule of guidance."""
-    levels, rule = workload.solver.levels(workload.steps, workload.shift), workload.guidance_rule
+    levels, rule = workload.levels, workload.guidance_rule
 
     def once(scale: float) -> Evaluations:
         asked = rule.predictions(text_scale(scale), levels)

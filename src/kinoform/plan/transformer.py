@@ -161,7 +161,11 @@ class MeasuredTransformer:
 
             costs: list[Predicting] = []
             held: list[tuple[dict[Prediction, Prepared], dict[Prediction, int]]] = [
-                _each(run, counts.prepared, lambda each, own=own: prepare(own if each.prompt else without))
+                _each(
+                    run,
+                    counts.prepared,
+                    lambda each, own=own: prepare((own if each.prompt else without).without(each.without)),
+                )
                 for own, counts in ((given, asked.prompt), (without, asked.source))
             ]
             for (prepared, flops), counts in zip(held, (asked.prompt, asked.source), strict=True):

@@ -139,8 +139,7 @@ class Workload:
 
     @property
     def reads_negative(self) -> bool:
-        levels = self.solver.levels(self.steps, self.shift)
-        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler, levels)
+        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler, self.levels)
 
     @property
     def material(self) -> int:
