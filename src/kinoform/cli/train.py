@@ -26,6 +26,7 @@ PLANS = {
     "mini:fast": "kinoform.mini.plans:fast",
     "mini:frames": "kinoform.mini.plans:frames",
     "mini:vace": "kinoform.mini.plans:vace",
+    "mini:context": "kinoform.mini.plans:context",
     "mini:reference": "kinoform.mini.plans:reference",
 }
 

@@ -5,6 +5,7 @@ Plans of their trainings are in mini/plans.py; docs/editing.md shows their resul
 
 from dataclasses import replace
 
+from kinoform.conditions.in_context import EditingTask, InContext
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
 from kinoform.conditions.vace import Vace
@@ -12,6 +13,7 @@ from kinoform.loading.additions import Additions
 from kinoform.mini.recipe import LATENT_CHANNELS, mini
 from kinoform.models.context import PseudoWordContext, ReferenceContext, ReferenceEncoderSpec
 from kinoform.models.in_context import InContextImages
+from kinoform.models.segments import SegmentRotation
 from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.recipe import Recipe
 from kinoform.solvers.euler import Euler
@@ -51,6 +53,16 @@ def vace() -> Recipe:
         name="mini:vace",
         conditioners=(Vace(),),
         additions=Additions(branches=(VaceBlocks(layers=(0,), channels=2 * LATENT_CHANNELS + SIDE * SIDE),)),
+    )
+
+
+def context() -> Recipe:
+    """Return the recipe of `mini:context`: source video and references in the sequence of the video, as Bernini-R's."""
+    return replace(
+        mini(),
+        name="mini:context",
+        conditioners=(InContext(tasks=(), fallback=EditingTask(name="edit", prefix=""), most=4, longest=64),),
+        additions=Additions(segments=SegmentRotation()),
     )
 
 

@@ -12,7 +12,16 @@ from kinoform.mini.factorized_recipe import IMAGES
 from kinoform.mini.factorized_recipe import mini_factorized as factorized_recipe
 from kinoform.mini.recipe import mini as mini_recipe
 from kinoform.mini.training.autoencoder_stage import AutoencoderConfig
-from kinoform.mini.training.dataset import Captions, EditSamples, FrameSamples, ReferenceSamples, Videos, WordSamples
+from kinoform.mini.training.dataset import (
+    Captions,
+    EditSamples,
+    FrameSamples,
+    MixedSamples,
+    ReferenceSamples,
+    UnmaskedSamples,
+    Videos,
+    WordSamples,
+)
 from kinoform.mini.training.plan import Plan, TransformerPlan
 from kinoform.mini.training.reference_stage import (
     ReferenceEncoderConfig,
@@ -128,6 +137,14 @@ def vace() -> AdapterPlan:
     return _adapter("vace", adapters.vace(), samples, rank=6, steps=3000, learning_rate=1.5e-3)
 
 
+def context() -> AdapterPlan:
+    """Train `mini:context` on the samples of `mini:vace` and `mini:reference`, as many of each as these two."""
+    edits = UnmaskedSamples(samples=EditSamples(level=WORLD, seed=20261122))
+    samples = MixedSamples(kinds=((3, edits), (1, ReferenceSamples(level=SINGLE, seed=20261123))))
+    plan = _adapter("context", adapters.context(), samples, rank=30, steps=4000, learning_rate=1.5e-3)
+    return replace(plan, levels=LevelSampling(shift=5.0), segment_dropout=0.1)
+
+
 def fast() -> DistillationPlan:
     """Distil `mini:fast`, which makes videos in four steps; the time's layers and the head learn too."""
     everywhere = ("time_embedding.*", "time_projection.*", "head.*")
@@ -140,7 +157,7 @@ def fast() -> DistillationPlan:
         substeps=3,
         prompts=Captions(level=WORLD, seed=20261201),
         training=TrainingSpec(
-            schedule=Schedule(warmup=50, total=1000, hold=0.5),
+            schedule=Schedule(warmup=50, total=640, hold=0.78125),
             optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=2e-3), hidden=no_matrix),
         ),
         precision=torch.bfloat16,

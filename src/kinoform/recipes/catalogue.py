@@ -42,6 +42,7 @@ ADAPTERS = {
 UNSHIPPED = {
     "mini-experts": "kinoform.mini.experts_recipe:mini_experts",
     "mini:fast": "kinoform.mini.adapters:fast",
+    "mini:context": "kinoform.mini.adapters:context",
 }
 """Adapters that `kinoform train` makes and the package does not hold, and their recipes."""
 

@@ -45,6 +45,9 @@ from kinoform.types import Conditions, Latents, Velocity
 
 CPU = torch.device("cpu")
 
+GROUPS = ("video", "images")
+"""Groups of in-context segments that a sample may lose."""
+
 MAX_PREFIX = 4
 """Latent frames of noise that are drawn for images before the video, whether there are any or not."""
 
@@ -85,11 +88,12 @@ class AdapterPlan:
 
     `recipe` has the additions and the conditioners; `lora` says which layers get low-rank changes (None for
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the
-    recipe's negative prompt, for guidance, with the inputs of the negative pass; samples without inputs are up to
-    `samples`. Samples with a `base_prompt` weigh `base_weight` in the loss. `encoder` is the plan by which what embeds
-    an added context source learns first. `precision` is that of the matrix products. Where the recipe has several
-    transformers each learns an adapter of its own at those of the `levels` at which it generates; it begins as the
-    base's transformer of its number, or as the base's only one.
+    recipe's negative prompt, for guidance, with the inputs of the negative pass; `segment_dropout` that of the samples
+    which lose a group of their in-context segments, for each group by itself, so that guidance can tell text, video and
+    images apart. Samples without inputs are up to `samples`. Samples with a `base_prompt` weigh `base_weight` in the
+    loss. `encoder` is the plan by which what embeds an added context source learns first. `precision` is that of the
+    matrix products. Where the recipe has several transformers each learns an adapter of its own at those of the
+    `levels` at which it generates; it begins as the base's transformer of its number, or as the base's only one.
     """
 
     name: str
@@ -101,6 +105,7 @@ class AdapterPlan:
     training: TrainingSpec
     batch: int = 32
     dropout: float = 0.1
+    segment_dropout: float = 0.0
     base_weight: float = 4.0
     seed: int = 4
     precision: torch.dtype = torch.float32
@@ -259,9 +264,11 @@ class AdapterStage:
         dropped = (torch.rand(plan.batch, generator=generator) < plan.dropout)[mine].tolist()
         sigma = self._levels.draw((plan.batch,), generator, step)[mine]
         drawn = plan.samples.draw(step, plan.batch, plan.video)[mine]
-        samples = [self._dropped(sample) if drop else sample for sample, drop in zip(drawn, dropped, strict=True)]
         conditions = [self.encode_inputs(sample) for sample in drawn]
         conditions = [item.negative() if drop else item for item, drop in zip(conditions, dropped, strict=True)]
+        conditions = self._without_segments(conditions, step, mine)
+        told = zip(drawn, conditions, dropped, strict=True)
+        samples = [self._dropped(sample, item) if drop else sample for sample, item, drop in told]
         videos, _ = self._frozen.codec.encode(to_signed(np.stack([sample.video for sample in samples])))
         channels, frames, *sides = videos.shape[1:]
         noise = torch.randn(plan.batch, channels, MAX_PREFIX + frames, *sides, generator=generator)[mine]
@@ -282,9 +289,22 @@ class AdapterStage:
         }
         return torch.stack([group.share * self._loss(group, rounded) for group in batch]).sum()
 
-    def _dropped(self, sample: Sample) -> Sample:
-        negative = self._plan.recipe.negative_prompt
-        return replace(sample, prompt=negative, base_prompt=None if sample.base_prompt is None else negative)
+    def _without_segments(self, conditions: list[ConditionerOutput], step: int, mine: slice) -> list[ConditionerOutput]:
+        """Leave out the groups of segments that samples of this step lose, each by a draw of its own."""
+        plan, share = self._plan, self._plan.segment_dropout
+        if not share:
+            return conditions
+        generator = step_generator(plan.seed + 1, step)  # a plan without it draws what it drew before
+        losing = torch.rand(plan.batch, len(GROUPS), generator=generator)[mine] < share
+        return [
+            item.without(frozenset(group for group, loses in zip(GROUPS, row, strict=True) if loses))
+            for item, row in zip(conditions, losing.tolist(), strict=True)
+        ]
+
+    def _dropped(self, sample: Sample, condition: ConditionerOutput) -> Sample:
+        """Leave out the prompt; what the base says without it is the target only where no segment is left."""
+        negative, by_base = self._plan.recipe.negative_prompt, sample.base_prompt is not None
+        return replace(sample, prompt=negative, base_prompt=negative if by_base and not condition.segments else None)
 
     def _group(self, samples: list[_EncodedSample], batch: int) -> SampleGroup:
         """Stack samples, their videos behind the latents of images where these stand before them."""

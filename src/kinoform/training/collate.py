@@ -18,7 +18,8 @@ def group_similar(outputs: Sequence[ConditionerOutput]) -> list[list[int]]:
     """Group indices of outputs with the same inputs, shapes and plain values; in the order of item group's first."""
     groups: dict[object, list[int]] = defaultdict(list)
     for index, item in enumerate(outputs):
-        groups[_form((item.context, item.channels, item.branches, item.constraints.prefix_frames))].append(index)
+        given = (item.context, item.channels, item.branches, item.segments, item.constraints.prefix_frames)
+        groups[_form(given)].append(index)
     return list(groups.values())
 
 
@@ -37,6 +38,7 @@ def collate(outputs: Sequence[ConditionerOutput]) -> ConditionerOutput:
         context=_joined([item.context for item in outputs]),
         channels=_joined([item.channels for item in outputs]),
         branches=_joined([item.branches for item in outputs]),
+        segments=_joined([item.segments for item in outputs]),
         constraints=LatentConstraints(prefix_frames=first.constraints.prefix_frames),
         dropped_for_cfg=first.dropped_for_cfg,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, 
 from kinoform.conditions.vace_inputs import extend, inpaint
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.models.codec import to_signed
-from kinoform.training.adapter import Sample
+from kinoform.training.adapter import Sample, Samples
 from kinoform.world.caption import caption, unnamed_caption
 from kinoform.world.components import boxed, dilate
 from kinoform.world.pairs import KINDS, Pair, covered, draw_pair
@@ -252,6 +253,32 @@ class EditSamples(_DrawnSamples):
         scene = sample_scene(self.level, generator)
         prompt = caption(scene.story, generator)
         return Sample(inputs=NO_INPUTS, prompt=prompt, video=_rendered(scene, video), base_prompt=prompt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnmaskedSamples:
+    """Samples of another source without their masks, for a model that is not told where a video changes."""
+
+    samples: Samples
+
+    def draw(self, step: int, count: int, video: VideoSize) -> list[Sample]:
+        """Draw the samples of a step."""
+        drawn = self.samples.draw(step, count, video)
+        return [replace(sample, inputs=sample.inputs.only(set(sample.inputs) - {MASK})) for sample in drawn]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedSamples:
+    """Samples of several kinds in every batch, each kind in its share of it; shares are whole numbers."""
+
+    kinds: tuple[tuple[int, Samples], ...]
+
+    def draw(self, step: int, count: int, video: VideoSize) -> list[Sample]:
+        """Draw the samples of a step, kind by kind."""
+        total, shares = sum(share for share, _ in self.kinds), accumulate(share for share, _ in self.kinds)
+        ends = [round(count * share / total) for share in shares]
+        drawn = zip([0, *ends], ends, self.kinds, strict=False)
+        return [sample for start, end, (_, kind) in drawn for sample in kind.draw(step, end - start, video)]
 
 
 def _one_of(ways: Sequence[tuple[float, T]], generator: np.random.Generator) -> T | None:
