@@ -7,7 +7,13 @@ from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES
 from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
-from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples
+from kinoform.mini.training.dataset import (
+    EditSamples,
+    FrameSamples,
+    MixedSamples,
+    ReferenceSamples,
+    UnmaskedSamples,
+)
 from kinoform.training.adapter import Sample
 from kinoform.world.parse import parse
 from kinoform.world.portrait import GROUNDS
@@ -60,6 +66,17 @@ def test_an_edit_leaves_alone_what_is_black_in_its_mask() -> None:
         assert np.array_equal(some(inputs[VIDEO_INPUT]).frames[black], sample.video[black])
         hidden += bool((some(inputs[VIDEO_INPUT]).frames[~black] == 127).all())
     assert min(masked, hidden, whole, words) > 3
+
+
+def test_a_batch_of_two_kinds_has_each_in_its_share_and_may_lose_its_masks() -> None:
+    size = VideoSize(num_frames=5, height=32, width=32)
+    edits, shown = EditSamples(level=L3, seed=0), ReferenceSamples(level=L1, seed=0)
+    mixed = MixedSamples(kinds=((3, UnmaskedSamples(samples=edits)), (1, shown)))
+    drawn, alone = mixed.draw(1, 8, size), [*edits.draw(1, 6, size), *shown.draw(1, 2, size)]
+    for found, kind in zip(drawn, alone, strict=True):
+        assert found.prompt == kind.prompt and set(found.inputs) == set(kind.inputs) - {MASK}
+    assert any(VIDEO_INPUT in item.inputs for item in drawn) and not any(MASK in item.inputs for item in drawn)
+    assert len(mixed.draw(1, 3, size)) == 3
 
 
 def test_to_copy_is_nothing_to_learn() -> None:

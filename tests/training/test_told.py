@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from kinoform.conditions.in_context import EditingTask, InContext
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Conditioner, VideoSize
 from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
-from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES
+from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace import Vace
 from kinoform.loading.additions import Additions
-from kinoform.media.types import InputImage
+from kinoform.media.types import InputImage, InputVideo
 from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples
 from kinoform.mini.training.reference_stage import ReferenceEncoderConfig, ReferenceEncoderPlan
 from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
 from kinoform.models.dit import DiT, cast_weights
 from kinoform.models.in_context import InContextImages
 from kinoform.models.lora import BLOCKS, LoRASpec
+from kinoform.models.segments import SegmentRotation
 from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
 from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAE
@@ -88,8 +90,13 @@ def plan(conditioner: Conditioner, additions: Additions, **changes: Any) -> Adap
 
 GUESTS = plan(InContextReferences(), Additions(branches=(InContextImages(),)))
 STREAM = plan(ROWS, Additions(context=(ReferenceContext(width=ROWS.width),)))
+SEGMENTS = plan(
+    InContext(tasks=(), fallback=EditingTask(name="edit", prefix=""), longest=16),
+    Additions(segments=SegmentRotation()),
+)
 WAYS = {
     "guests": GUESTS,
+    "segments": SEGMENTS,
     "stream": STREAM,
     "frames": plan(KnownFrames(required=False), Additions(channels={"frames": 2 + 4})),
     "side blocks": plan(Vace(), Additions(branches=(VaceBlocks(layers=(0,), channels=2 * 4 + 2 * 2),))),
@@ -192,6 +199,30 @@ def test_a_dropped_prompt_takes_its_images_away(name: str, stage: Make, base: Di
     assert torch.equal(group.target[:2], wanted) and torch.equal(group.target[2:], plain.target[2:])
     kept = stage(WAYS[name]).batch(0)
     assert torch.equal(torch.cat([each.x for each in kept]), group.x[[0, 2, 1, 3]]), "videos and noise stay"
+
+
+def test_segments_stand_beside_either_prompt_and_then_the_video_itself_is_learnt(
+    stage: Make, base: DiT, frozen: FrozenParts
+) -> None:
+    shown, alone = stage(replace(SEGMENTS, dropout=1.0)).batch(0)
+    drawn, _ = stage(replace(SEGMENTS, dropout=1.0, samples=untold())).batch(0)
+    assert [segment.group for segment in shown.condition.segments] == ["images"] and not alone.condition.segments
+    assert torch.equal(shown.rows, frozen.rows(["ugly"] * 2)) and torch.equal(shown.target, drawn.target)
+    rows = Conditions(context={"text": frozen.rows(["ugly"])})
+    prepared = base.prepare(rows, grid_of(alone.x, base.spec.patch))
+    assert torch.equal(alone.target[:1], base(alone.x[:1], timesteps(alone.sigma[:1]), prepared))
+
+
+def test_segments_are_left_out_group_by_group(stage: Make) -> None:
+    both = SHOWN | {VIDEO: InputVideo(frames=VIDEOS[3])}
+    samples = Same(samples=[sample(0, both, None)] * 64)
+    made = replace(SEGMENTS, samples=samples, batch=64, segment_dropout=0.5)
+    groups = stage(made).batch(0)
+    left = {tuple(segment.group for segment in group.condition.segments): group.share for group in groups}
+    assert left.keys() == {(), ("video",), ("images",), ("video", "images")}
+    assert all(0.1 < share < 0.4 for share in left.values())
+    whole = stage(replace(made, segment_dropout=0.0)).batch(0)
+    assert torch.equal(whole[0].x.sort(dim=0)[0], torch.cat([group.x for group in groups]).sort(dim=0)[0])
 
 
 def test_frames_stand_beside_either_prompt(stage: Make) -> None:
