@@ -33,36 +33,35 @@ NAMES = {
         outpaint
     """,
     "kinoform.api": """
-        AdamSpec AdapterPlan Additions Alternating Attend AttentionScheme
-        Block BlockSpec Branch BranchSpec BySize
+        AdamSpec AdapterPlan Additions Alternating AtStep Attend AttentionScheme
+        BelowSigma Block BlockSpec Branch BranchSpec BySize
         CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Combination CombiningRule Conditioner
         ConditionerOutput Conditions ContextReferences ContextSpec CopiesWeights
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec DistillationPlan
-        EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
-        FRAMES FactorizedBlock Field FileKind FirstFrame FitError FlagKind FlowEdit Full FullBlock
+        EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation EvenToOne
+        FRAMES FactorizedBlock FewStep Field FileKind FirstFrame FitError FlagKind FlowEdit Full FullBlock
         Grid Guidance GuidanceStep
         Heads
         IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContext InContextImages
-        InContextReferences InContextSegment InContextTokens InpaintingConstraint InputField InputFile
-        InputImage InputKind InputVideo Inputs Interrupted Interval
+        InContextReferences InContextSegment InContextTokens InpaintingConstraint InputField InputFile InputImage
+        InputKind InputVideo Inputs Interrupted Interval
         KOHYA_LORA KeyHeads KeysValues KinoformError KnownFrames
-        LatentConstraints LatentFeatures Latents Level LevelRange LevelSampling Levels Linear LoRADialect
-        LoRASpec
+        LatentConstraints LatentFeatures Latents Level LevelGrid LevelRange LevelSampling Levels Linear Listed
+        LoRADialect LoRASpec
         MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
-        NamesTask NonFiniteError NumberKind NumberedImagesKind
+        NamesTask Nearest NonFiniteError NumberKind NumberedImagesKind
         OptimizerSpec Origin
-        Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance Predict Prediction PrefixesPrompt
-        Progress Prompts PseudoWordContext
-        REFERENCE_IMAGES RMSNorm Rank ReadOptions Recipe ReferenceContext Report Request Run RunOptions
-        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule
-        SegmentRotation Solver SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step
-        Stream Strided
+        Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance Predict Prediction PrefixesPrompt Progress
+        Prompts PseudoWordContext
+        RCM REFERENCE_IMAGES RMSNorm Rank ReadOptions Recipe ReferenceContext Renoise Report Request Run RunOptions
+        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule SegmentRotation
+        Solver SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided
         TextContext TextKind TextSpec TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
-        TransformerSizes
+        TransformerSizes TrigFlow
         UniPC Units UsageError
-        VAE22Spec VAESpec VIDEO Vace VaceBlocks VaceContext Velocity VideoKind VideoSize VisionEncoder
-        VisionFeatures VisionSpec
-        WeightsError WithinFrames WithinPlaces
+        VAE22Spec VAESpec VIDEO Vace VaceBlocks VaceContext Velocity VideoKind VideoSize VisionEncoder VisionFeatures
+        VisionSpec
+        Warped WeightsError WithinFrames WithinPlaces
         ZeroStar
         attach attend
         bare benchmark

@@ -152,6 +152,7 @@ if TYPE_CHECKING:
     from kinoform.pipelines.request import Request as Request
     from kinoform.recipe import BySize as BySize
     from kinoform.recipe import Recipe as Recipe
+    from kinoform.recipes.few_step import FewStep as FewStep
     from kinoform.recipes.wan21 import flf2v_14b as flf2v_14b
     from kinoform.recipes.wan21 import i2v_14b_480p as i2v_14b_480p
     from kinoform.recipes.wan21 import i2v_14b_720p as i2v_14b_720p
@@ -174,6 +175,8 @@ if TYPE_CHECKING:
     from kinoform.solvers.base import velocity_at as velocity_at
     from kinoform.solvers.dpmpp import DPMSolver as DPMSolver
     from kinoform.solvers.euler import Euler as Euler
+    from kinoform.solvers.experts import AtStep as AtStep
+    from kinoform.solvers.experts import BelowSigma as BelowSigma
     from kinoform.solvers.field import Stateful as Stateful
     from kinoform.solvers.field import StatefulField as StatefulField
     from kinoform.solvers.field import stateful as stateful
@@ -186,12 +189,20 @@ if TYPE_CHECKING:
     from kinoform.solvers.guidance.rule import GuidanceStep as GuidanceStep
     from kinoform.solvers.guidance.rule import Scales as Scales
     from kinoform.solvers.guidance.zero_star import ZeroStar as ZeroStar
+    from kinoform.solvers.level_grids import EvenToOne as EvenToOne
+    from kinoform.solvers.level_grids import LevelGrid as LevelGrid
+    from kinoform.solvers.level_grids import Listed as Listed
+    from kinoform.solvers.level_grids import Nearest as Nearest
+    from kinoform.solvers.level_grids import Warped as Warped
     from kinoform.solvers.levels import dpmpp_levels as dpmpp_levels
     from kinoform.solvers.levels import level_at as level_at
     from kinoform.solvers.levels import noised as noised
     from kinoform.solvers.levels import unipc_levels as unipc_levels
     from kinoform.solvers.predictions import Predict as Predict
     from kinoform.solvers.predictions import Prediction as Prediction
+    from kinoform.solvers.rcm import RCM as RCM
+    from kinoform.solvers.rcm import TrigFlow as TrigFlow
+    from kinoform.solvers.renoise import Renoise as Renoise
     from kinoform.solvers.sampler import Denoise as Denoise
     from kinoform.solvers.sampler import Run as Run
     from kinoform.solvers.sampler import Sampler as Sampler
@@ -243,6 +254,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.recipe": "Recipe BySize",
         "kinoform.loading.additions": "Additions CopiesWeights",
         "kinoform.loading.parts": "Parts",
+        "kinoform.recipes.few_step": "FewStep",
         "kinoform.recipes.wan21": "t2v_1_3b t2v_14b t2i_14b i2v_14b_480p i2v_14b_720p flf2v_14b vace_1_3b vace_14b",
         "kinoform.recipes.wan22": "t2v_a14b i2v_a14b ti2v_5b vace_a14b",
         "kinoform.pipelines.pipeline": "Pipeline",
@@ -313,10 +325,14 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "Solvers, samplers and guidance": {
         "kinoform.solvers.base": "Solver State Step sample initial_state velocity_at data_prediction interval",
+        "kinoform.solvers.level_grids": "LevelGrid Warped Listed Nearest EvenToOne",
         "kinoform.solvers.levels": "unipc_levels dpmpp_levels level_at noised",
         "kinoform.solvers.euler": "Euler",
         "kinoform.solvers.dpmpp": "DPMSolver",
         "kinoform.solvers.unipc": "UniPC",
+        "kinoform.solvers.experts": "AtStep BelowSigma",
+        "kinoform.solvers.renoise": "Renoise",
+        "kinoform.solvers.rcm": "RCM TrigFlow",
         "kinoform.solvers.sampler": "Sampler SourceGuided Run Denoise",
         "kinoform.solvers.flow_edit": "FlowEdit",
         "kinoform.solvers.guidance.rule": "Guidance Scales CombiningRule GuidanceStep Combination",

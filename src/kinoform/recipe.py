@@ -61,7 +61,8 @@ class Recipe:
     `sampler` is the algorithm around the solver, `guidance_rule` how the velocities under the two prompts become one.
     `additions` are put onto each transformer of the weights, unless they hold them; `transformers` are those without
     them. `world` says in a phrase what the model has seen, for one that has seen nothing else and so cannot know what
-    other videos show; None for the released ones.
+    other videos show; None for the released ones. `few_step` is the name of the few-step recipe that made this one of
+    another (`FewStep.applied`), None for the others.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Recipe:
     guidance_rule: Guidance = field(default_factory=PlainGuidance)
     additions: Additions | None = None
     world: str | None = None
+    few_step: str | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError unless the transformers read the same inputs, their boundaries fall between 0 and 1, and the

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kinoform.cli.options import CODECS, DEVICES, DTYPES, MODELS, SOLVERS, VARIANTS
+from kinoform.cli.options import CODECS, DEVICES, DTYPES, FEW_STEP, MODELS, SOLVERS, VARIANTS
 from kinoform.media.codecs import CONTAINERS
 from kinoform.pipelines import machine
-from kinoform.recipes import catalogue
+from kinoform.recipes import catalogue, few_step
 from kinoform.solvers import names
 from tests.support.command_line import Run
 
@@ -22,6 +22,7 @@ PROGRAM = "import sys; sys.argv[0] = 'kinoform'; from kinoform.cli.app import ma
 def test_the_names_that_are_offered_are_those_there_are() -> None:
     assert list(MODELS) == [*catalogue.EMBEDDED, *catalogue.ADAPTERS, *catalogue.RELEASED]
     assert list(VARIANTS) == list(catalogue.RELEASED)
+    assert list(FEW_STEP) == list(few_step.FEW_STEP)
     assert list(DEVICES) == list(machine.DEVICES)
     assert list(DTYPES) == ["auto", *machine.DTYPES]
     assert list(SOLVERS) == list(names.SOLVERS)

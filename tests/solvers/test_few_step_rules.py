@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from kinoform.solvers.euler import Euler
-from kinoform.solvers.experts import AtStep, BelowSigma, check_boundaries, expert_at, expert_choice, ranges_of
+from kinoform.solvers.experts import (
+    AtStep,
+    BelowSigma,
+    boundaries_as_json,
+    boundary_from_json,
+    check_boundaries,
+    expert_at,
+    expert_choice,
+    ranges_of,
+)
 from kinoform.solvers.index_list import IndexList, IndexRenoise
 from kinoform.solvers.level_grids import EvenToOne, LevelGrid, Listed, Nearest, Warped
 from kinoform.solvers.names import LEVEL_GRIDS, levels_of, name_of, sampler_of
@@ -144,6 +153,19 @@ def test_the_switch_is_at_a_timestep_a_step_or_a_sigma() -> None:
         BelowSigma(sigma=1.0)
     with refused("value_out_of_range"):
         AtStep(step=0)
+
+
+def test_boundaries_are_written_and_read_again() -> None:
+    boundaries = (0.9, AtStep(step=2), BelowSigma(sigma=0.5))
+    written = boundaries_as_json(boundaries)
+    assert written == [0.9, {"step": 2}, {"sigma": 0.5}]
+    assert tuple(map(boundary_from_json, written)) == boundaries
+    strange = [True, "0.9", [], {}, {"step": 2.5}, {"step": True}, {"sigma": "1"}, {"at": 1}, {"step": 1, "sigma": 0.5},
+               {"sigma": float("nan")}, {"step": 10**5000}, None]  # fmt: skip
+    assert not any(map(boundary_from_json, strange))
+    for out in ({"step": -1}, {"step": 0}, {"sigma": 1.5}):
+        with refused("value_out_of_range"):
+            boundary_from_json(out)
 
 
 NAMED = {

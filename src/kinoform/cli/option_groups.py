@@ -19,6 +19,7 @@ from kinoform.cli.options import (
     CODECS,
     DEVICES,
     DTYPES,
+    FEW_STEP,
     GUIDANCE_RULES,
     MODEL,
     MODELS,
@@ -66,7 +67,11 @@ class ModelOptions:
     ] = "mini"
     recipe: Annotated[
         str | None,
-        option(MODEL, "module:function that returns a Recipe, such as my_idea:video."),
+        option(
+            MODEL,
+            "A few-step recipe, such as lightx2v-4step, or module:function that returns a recipe, such as my_idea:video.",
+            complete=one_of(FEW_STEP),
+        ),
         Setting(in_file=False),
     ] = None
     text_encoder: Annotated[str | None, option(MODEL, "A file, where --model is a single file."), PATH_SETTING] = None

@@ -30,11 +30,23 @@ VARIANTS = (
 )
 ADAPTERS = ("mini:frames", "mini:vace", "mini:reference")
 MODELS = ("mini", "mini-factorized", *ADAPTERS, *VARIANTS)
+FEW_STEP = (
+    "lightx2v-4step",
+    "lightx2v-4step-flf2v",
+    "fastwan-3step",
+    "fastwan-3step-mlx",
+    "rcm",
+    "rcm-i2v",
+    "rcm-i2v-ode",
+    "self-forcing-4step",
+    "self-forcing-index",
+    "causal-wan22",
+)
 EXPERTS = ("high", "low")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SOLVERS = ("unipc", "dpm++", "euler")
-SAMPLERS = ("denoise", "flow-edit")
+SAMPLERS = ("denoise", "flow-edit", "renoise", "rcm", "index-renoise")
 GUIDANCE_RULES = ("cfg", "interval", "zero-star")
 CODECS = ("h264", "vp9", "av1", "ffv1")
 

@@ -31,6 +31,7 @@ from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes, Workload, adapted_specs
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, takers
+from kinoform.recipes.few_step import FewStep, recipe_at
 from kinoform.solvers.by_expert import expert_names, of_expert, written
 
 if TYPE_CHECKING:
@@ -177,8 +178,9 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
     if os.path.exists(name) or compared or isinstance(model_of(name), dict):
         pipeline = model.load(MachineOptions(device="cpu"))
         return pipeline.recipe, pipeline.parts.loras, os.path.isfile(f"{name}/manifest.json")
-    if model.recipe is not None:
-        recipe, kept = find(recipe_named(model.recipe) or model.recipe), False
+    named = None if model.recipe is None else recipe_at(recipe_named(model.recipe) or model.recipe)
+    if isinstance(named, Recipe):
+        recipe, kept = named, False
     elif (address := (EMBEDDED | ADAPTERS | UNSHIPPED).get(name)) is not None:
         recipe, kept = find(address), True
     elif name in RELEASED:
@@ -188,6 +190,7 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
             f"no model, folder or file {name!r}; {nearest(name, [*EMBEDDED, *ADAPTERS, *RELEASED])}, or weights",
             code="unknown_model",
         )
+    recipe = named.applied(recipe) if isinstance(named, FewStep) else recipe
     return recipe, _loras_of(model, recipe), kept
 
 
@@ -206,6 +209,7 @@ def report(name: str, plan: VideoPlan) -> str:
     """Return the whole plan as lines of text."""
     workload, forward = plan.workload, plan.transformer
     dtypes = (torch.float32, torch.bfloat16, plan.dtype)
+    whole = max(1, sum(flops.executed for flops in plan.flops.values()))
     lines = [
         f"{name}: {workload.num_frames} frames of {workload.width}x{workload.height}, {workload.steps} steps, "
         f"guidance {written(workload.guidance_scale)}, {_dtype(plan.dtype)} on {plan.device}",
@@ -229,8 +233,11 @@ def report(name: str, plan: VideoPlan) -> str:
         *_times(plan),
         "",
         *_table(
-            ["stage", "official TFLOP", "here TFLOP"],
-            [(stage, _tera(flops.official), _tera(flops.executed)) for stage, flops in plan.flops.items()],
+            ["stage", "official TFLOP", "here TFLOP", "share"],
+            [
+                (stage, _tera(flops.official), _tera(flops.executed), f"{flops.executed / whole:.1%}")
+                for stage, flops in plan.flops.items()
+            ],
         ),
         "",
         *_table(

@@ -25,12 +25,12 @@ SOFT_BREAK = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 def recipe_named(address: str | None, option: str = "--recipe") -> str | None:
-    """Return the address, and add the current folder to the end of the module search path.
+    """Return the address, and add the current folder to the end of the module search path; a name without colon stays.
 
     Raises UsageError unless it is module:function.
     """
-    if address is None:
-        return None
+    if address is None or re.fullmatch(r"[\w.-]+", address):
+        return address
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", address):
         raise UsageError(
             f"{option} {address!r} is not an address; write module:function, for example my_idea:video",

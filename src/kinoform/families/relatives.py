@@ -6,7 +6,7 @@ from, and a note says which settings fit. Sources: the pages of the models.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kinoform.errors import WeightsError
@@ -62,27 +62,50 @@ MAX_LENGTH = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FewSteps:
-    """Training for few steps, recognised by a pattern of names; never with classifier-free guidance."""
+class Distillation:
+    """Training for few steps, recognised by a pattern of names; never with classifier-free guidance.
+
+    `recipes` are the names of the few-step recipes of its weights.
+    """
 
     pattern: str
     name: str
     steps: int = 4
     shift: int = 5
+    recipes: tuple[str, ...] = ()
 
-    def text(self, steps: int) -> str:
-        return f"made for few steps ({self.name}); use --steps {steps} --guidance-scale 1 --shift {self.shift}"
+    @property
+    def advice(self) -> str:
+        """Settings as words of the command line, the recipe first."""
+        settings = f"--steps {self.steps} --guidance-scale 1 --shift {self.shift}"
+        return f"use --recipe {self.recipes[0]}, or {settings}" if self.recipes else f"use {settings}"
+
+    @property
+    def note(self) -> str:
+        return f"made for few steps ({self.name}); {self.advice}"
 
 
-FEW_STEPS = (
-    FewSteps(pattern=r"fast[ _-]?wan", name="FastWan", steps=3, shift=8),
-    FewSteps(pattern=r"self[ _.-]?forcing", name="Self-Forcing"),
-    FewSteps(pattern=r"caus[ _-]?vid", name="CausVid"),
-    FewSteps(pattern=r"light[ _-]?x2v|wan[^/]*lightning", name="LightX2V"),
-    FewSteps(pattern=r"turbo[ _-]?diffusion|turbo[ _-]?wan|(?<![a-z])rcm(?![a-z])", name="rCM"),
-    FewSteps(pattern=r"(?<![a-z])dmd2?(?![a-z])", name="DMD"),
-    FewSteps(pattern=r"fusion[ _-]?i?x(?![a-z])", name="FusionX", steps=8),
-    FewSteps(pattern=r"distill", name="a distilled model"),
+LIGHTX2V = r"light[ _-]?x2v|wan.*lightning|lightning.*4[ _-]?steps?|(?<![a-z])seko(?![a-z])"
+DISTILLATIONS = (
+    Distillation(
+        pattern=r"fast[ _-]?wan", name="FastWan", steps=3, shift=8, recipes=("fastwan-3step", "fastwan-3step-mlx")
+    ),
+    Distillation(
+        pattern=r"self[ _.-]?forcing", name="Self-Forcing", recipes=("self-forcing-4step", "self-forcing-index")
+    ),
+    Distillation(pattern=r"caus[ _-]?vid", name="CausVid"),
+    Distillation(
+        pattern=rf"(?=.*flf2v)(?:.*(?:{LIGHTX2V}))", name="LightX2V", shift=16, recipes=("lightx2v-4step-flf2v",)
+    ),
+    Distillation(pattern=LIGHTX2V, name="LightX2V", recipes=("lightx2v-4step", "lightx2v-4step-flf2v")),
+    Distillation(
+        pattern=r"turbo[ _-]?diffusion|turbo[ _-]?wan|(?<![a-z])rcm(?![a-z])",
+        name="rCM",
+        recipes=("rcm", "rcm-i2v", "rcm-i2v-ode"),
+    ),
+    Distillation(pattern=r"(?<![a-z])dmd2?(?![a-z])", name="DMD"),
+    Distillation(pattern=r"fusion[ _-]?i?x(?![a-z])", name="FusionX", steps=8),
+    Distillation(pattern=r"distill", name="a distilled model"),
 )
 STEPS = re.compile(r"(?<![a-z\d])(\d{1,2})[ _.-]?steps?(?![a-z])(?![ _.-]?\d)")
 """A number of steps in a name, but not that of a training: step_4000."""
@@ -168,17 +191,19 @@ def notes_on_names(names: Iterable[str]) -> tuple[str, ...]:
     """Write sentences about the settings and inputs that the names of a model or a LoRA call for; none for most."""
     text = " ".join(names).lower()
     relatives = [relative for pattern, relative in NAMED.items() if re.search(pattern, text)]
-    return tuple(f"by its name this is {description}" for description in (*_few_steps(text), *relatives))
+    known = distillation_of(text)
+    few_steps = [] if known is None else [known.note]
+    return tuple(f"by its name this is {description}" for description in (*few_steps, *relatives))
 
 
-def _few_steps(text: str) -> list[str]:
+def distillation_of(name: str) -> Distillation | None:
+    """Return the training for few steps that a name tells, with the number of steps that it says; None for most."""
+    text = name.lower()
     number = next((int(digits) for digits in STEPS.findall(text) if 1 <= int(digits) <= MAX_STEPS), None)
-    known = next((item for item in FEW_STEPS if re.search(item.pattern, text)), None)
-    if known is not None:
-        return [known.text(number or known.steps)]
-    if number is None:
-        return []
-    return [FewSteps(pattern="", name=f"{number} steps", steps=number).text(number)]
+    known = next((item for item in DISTILLATIONS if re.search(item.pattern, text)), None)
+    if known is None:
+        return None if number is None else Distillation(pattern="", name=f"{number} steps", steps=number)
+    return replace(known, steps=number or known.steps)
 
 
 def _marked(names: Iterable[str], marks: Iterable[str]) -> str | None:

@@ -23,6 +23,7 @@ from kinoform.media.types import Origin
 from kinoform.media.video import Video
 from kinoform.models.lora import STRONGEST
 from kinoform.numbers import Number, Whole
+from kinoform.pipelines.few_step import DistilledFile, check_few_step
 from kinoform.pipelines.fit import check_fit, fitting
 from kinoform.pipelines.generate import Callback, decode, latents_of, silent
 from kinoform.pipelines.machine import Machine
@@ -64,6 +65,7 @@ class Pipeline:
     machine: Machine
     modules: tuple[Callable[[], Origin], ...] = ()
     loras: tuple[Lora, ...] = ()
+    distilled: tuple[DistilledFile, ...] = ()
     address: str | None = None
     extend: Callable[[str], str] | None = None
     takers: Takers = lambda field: ()
@@ -167,6 +169,7 @@ class Pipeline:
         asked = self.sized(asked)
         for strength in (item for own in self.parts.adapter_strengths for item in own.values()):
             check_along("the strength of a LoRA", strength, asked.levels, -STRONGEST, STRONGEST)
+        check_few_step(asked, self.recipe, self.distilled)
         check_fit(asked, self.parts, self.machine.dtype, self.machine.device)
         return asked
 

@@ -13,7 +13,8 @@ from kinoform.checkpoints.hub import is_hub_id
 from kinoform.checkpoints.hub_cache import snapshot_at
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError, nearest
-from kinoform.families.relatives import notes_on_names
+from kinoform.families.relatives import distillation_of, notes_on_names
+from kinoform.families.released import names_of
 from kinoform.files import check_no_link, missing
 from kinoform.loading.adapters import AdapterFile, adapter_in, with_adapter
 from kinoform.loading.additions import with_additions
@@ -23,9 +24,10 @@ from kinoform.loading.own import MANIFEST
 from kinoform.loading.sources import Opening, Overrides
 from kinoform.loading.vace_module import ModulePaths, with_vace
 from kinoform.media.types import Origin
+from kinoform.pipelines.few_step import DistilledFile
 from kinoform.pipelines.machine import choose_machine
 from kinoform.pipelines.pipeline import Lora, Pipeline
-from kinoform.recipe import find
+from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import (
     ADAPTERS,
     ASSETS,
@@ -38,8 +40,9 @@ from kinoform.recipes.catalogue import (
     takers,
     trusted,
 )
+from kinoform.recipes.few_step import recipe_at
 from kinoform.recipes.opened import LoadOptions, own_model, released_model
-from kinoform.solvers.by_expert import PerExpert
+from kinoform.solvers.by_expert import PerExpert, expert_names
 
 INCOMPLETE = ("weights_missing", "weights_incomplete", "part_missing", "tokenizer_missing", "config_missing",
               "model_missing", "expert_alone")  # fmt: skip
@@ -75,7 +78,8 @@ def load(
     folder that holds both. An adapter file, as `kinoform train` writes it, stands for the
     model that it names with the adapter on. `variant` is the released model that the weights are, for files whose
     structure leaves several or whose names contradict it. `recipe` ("module:function") replaces the defaults, and the
-    sizes where weights do not state their own. With `keep_packed` weights of eight bits or fewer stay so in memory and
+    sizes where weights do not state their own; or it is the name of a few-step recipe, such as "lightx2v-4step", which
+    changes those of the model for distilled weights or the LoRA beside them (docs/few_step.md). With `keep_packed` weights of eight bits or fewer stay so in memory and
     are unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
     `vace` is the file of a VACE module, or {"high": FILE, "low": FILE} for two experts; a text-to-video model with it
     is its VACE model, and has the recipe of that.
@@ -95,7 +99,8 @@ def load(
         )
     experts = _experts(model) if isinstance(model, Mapping) else None
     name = str(experts) if isinstance(model, Mapping) else resolve(os.path.expanduser(os.fspath(model)))
-    chosen = None if recipe is None else find(recipe)
+    named = None if recipe is None else recipe_at(recipe)
+    few, chosen = (None, named) if isinstance(named, Recipe | None) else (named, None)
     if variant is not None and variant not in RELEASED:
         raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}", code="unknown_variant")
     reader = HeaderReader()
@@ -148,6 +153,7 @@ def load(
     for place, notes in ((name, parts.notes), *((file, notes_on_names((file.name,))) for file, _ in files)):
         for note in notes:
             report(f"{place}: {note}")
+    made = made if few is None else few.applied(made)
     applied = tuple(
         Lora(origin=Origin(file=file.name, sha256=sha256), strength=strength)
         for (file, _), sha256, strength in zip(files, parts.lora_hashes, parts.lora_strengths, strict=True)
@@ -159,9 +165,31 @@ def load(
         extend=extend,
         modules=tuple(cache(partial(_origin, file)) for file in parts.module_files),
         loras=applied,
-        address=recipe,
+        distilled=(*_distilled(model, made), *_distilled_loras(applied, len(made.transformers))),
+        address=recipe if few is None else None,
         takers=takers,
     )
+
+
+def _distilled(model: PathLike | Mapping[str, PathLike], recipe: Recipe) -> Iterator[DistilledFile]:
+    """Yield the files or folders of the weights that are distilled by their names."""
+    experts = expert_names(len(recipe.transformers))
+    places = model if isinstance(model, Mapping) else {"": model}
+    for name, place in places.items():
+        path = Path(os.path.expanduser(place))
+        found = distillation_of(" ".join(names_of(path, {}).near)) if os.path.exists(path) else None
+        if found is not None:
+            on = (experts.index(name),) if name in experts else tuple(range(len(experts)))
+            yield DistilledFile(name=path.name, distillation=found, experts=on)
+
+
+def _distilled_loras(loras: Sequence[Lora], experts: int) -> Iterator[DistilledFile]:
+    """Yield the LoRA files that are distilled by their names."""
+    for lora in loras:
+        if (found := distillation_of(lora.origin.file)) is not None:
+            named = lora.strength if isinstance(lora.strength, Mapping) else expert_names(experts)
+            on = tuple(index for index, name in enumerate(expert_names(experts)) if name in named)
+            yield DistilledFile(name=lora.origin.file, distillation=found, experts=on)
 
 
 def _origin(file: Path) -> Origin:

@@ -144,7 +144,7 @@ def check_boundaries(boundaries: object, steps: int | None = None) -> tuple[Boun
     return values
 
 
-def boundaries_as_json(boundaries: Sequence[Boundary]) -> list[float | dict[str, float]]:
+def boundaries_as_json(boundaries: Sequence[Boundary]) -> list[float | dict[str, int | float]]:
     """Return boundaries as JSON has them: numbers, {"step": 2} and {"sigma": 0.9}."""
     return [_as_json(boundary) for boundary in boundaries]
 
@@ -162,7 +162,7 @@ def boundary_from_json(value: object) -> Boundary | None:
     return BelowSigma(sigma=float(number)) if name == "sigma" else None
 
 
-def _as_json(boundary: Boundary) -> float | dict[str, float]:
+def _as_json(boundary: Boundary) -> float | dict[str, int | float]:
     if isinstance(boundary, AtStep):
         return {"step": boundary.step}
     return {"sigma": boundary.sigma} if isinstance(boundary, BelowSigma) else boundary

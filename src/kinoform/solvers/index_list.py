@@ -32,8 +32,7 @@ class IndexList:
         check_count(self.entries, steps)
         check_grid(steps, shift)
         grid = unipc_levels(TIMESTEPS, shift)
-        timesteps = [grid[entry].timestep for entry in self.entries]
-        return (*(_entries(shift, timestep)[0] for timestep in timesteps), CLEAN)
+        return (*(_at(grid, grid[entry].timestep)[0] for entry in self.entries), CLEAN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +55,15 @@ class IndexRenoise:
         """Any number of steps will do."""
 
     def steps(self, run: Run) -> Iterator[Step]:
-        return renoised(run, lambda level: _second(self.shift, level))
+        grid = unipc_levels(TIMESTEPS, self.shift)
+
+        def second(level: Level) -> float:
+            entries = _at(grid, level.timestep) or [level]
+            return entries[min(1, len(entries) - 1)].sigma
+
+        return renoised(run, second)
 
 
-def _second(shift: float, level: Level) -> float:
-    entries = _entries(shift, level.timestep)
-    return entries[min(1, len(entries) - 1)].sigma if entries else level.sigma
-
-
-def _entries(shift: float, timestep: float) -> tuple[Level, ...]:
-    """The levels of UniPC's grid of 1000 steps at one timestep."""
-    return tuple(level for level in unipc_levels(TIMESTEPS, shift)[:-1] if level.timestep == timestep)
+def _at(grid: tuple[Level, ...], timestep: float) -> list[Level]:
+    """The levels of a grid at one timestep, but for the clean end."""
+    return [level for level in grid[:-1] if level.timestep == timestep]
