@@ -47,5 +47,5 @@ def test_a_few_step_recipe_is_an_option_and_warns_of_plain_weights(kinoform: Run
     assert kinoform(*words, "--recipe", "lightx2v-5step").refusal == "recipe_invalid"
     assert kinoform("plan", "--model", "mini", "--recipe", "rcm").refusal == "recipe_of_other_model"
     plan = kinoform("plan", "--model", "t2v-a14b", "--recipe", "lightx2v-4step", "--json").told[0]
-    assert plan["evaluations"] == {"fields": 2, "negatives": 0, "pairs": 0, "singles": 4}
+    assert (plan["evaluations"]["velocities"], plan["evaluations"]["forwards"]) == (4, 4)
     assert plan["boundaries"] == [{"step": 2}]

@@ -69,7 +69,7 @@ class ModelOptions:
         str | None,
         option(
             MODEL,
-            "A few-step recipe, such as lightx2v-4step, or module:function that returns a recipe, such as my_idea:video.",
+            "A few-step recipe, such as lightx2v-4step, or module:function that returns a Recipe: my_idea:video.",
             complete=one_of(FEW_STEP),
         ),
         Setting(in_file=False),

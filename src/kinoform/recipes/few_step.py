@@ -73,7 +73,7 @@ FASTWAN = FewStep(
     steps=3, shift=8.0, level_grid=Nearest(), sampler=Renoise(),
     weights="weights of FastWan", source="FastVideo, DmdDenoisingStage",
 )  # fmt: skip
-"""Re-noising at the timesteps 1000, 757 and 522, which are whole, and the sigmas of the table that they were read from."""
+"""Re-noising at the whole timesteps 1000, 757 and 522, and the sigmas of the table that they were read from."""
 
 FASTWAN_MLX = replace(
     FASTWAN, name="fastwan-3step-mlx", models=("ti2v-5b",), shift=5.0, level_grid=Warped(entries=(1000, 757, 522)),
@@ -142,7 +142,5 @@ def recipe_at(address: str) -> Recipe | FewStep:
         return FEW_STEP[address]
     made = returned(address, object, "recipe")
     if not isinstance(made, Recipe | FewStep):
-        raise UsageError(
-            f"{address} returns a {type(made).__name__}, not a Recipe or a FewStep", code="recipe_invalid"
-        )
+        raise UsageError(f"{address} returns a {type(made).__name__}, not a Recipe or a FewStep", code="recipe_invalid")
     return made

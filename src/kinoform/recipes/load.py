@@ -75,12 +75,12 @@ def load(
     `kinoform download` fetched, or another program into the cache of Hugging Face; a file holds a transformer, and its
     other parts are looked for in ComfyUI's folders and beside it unless `text_encoder`, `codec`, `tokenizer` and, for
     models that read images, `image_encoder` name them. Two files of experts are {"high": FILE, "low": FILE}, or a
-    folder that holds both. An adapter file, as `kinoform train` writes it, stands for the
-    model that it names with the adapter on. `variant` is the released model that the weights are, for files whose
-    structure leaves several or whose names contradict it. `recipe` ("module:function") replaces the defaults, and the
-    sizes where weights do not state their own; or it is the name of a few-step recipe, such as "lightx2v-4step", which
-    changes those of the model for distilled weights or the LoRA beside them (docs/few_step.md). With `keep_packed` weights of eight bits or fewer stay so in memory and
-    are unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
+    folder that holds both. An adapter file, as `kinoform train` writes it, stands for the model that it names with the
+    adapter on. `variant` is the released model that the weights are, for files whose structure leaves several or whose
+    names contradict it. `recipe` ("module:function") replaces the defaults, and the sizes where weights do not state
+    their own; or it is the name of a few-step recipe, such as "lightx2v-4step", which changes those of the model for
+    distilled weights or the LoRA beside them (docs/few_step.md). With `keep_packed` weights of eight bits or fewer stay
+    so in memory and are unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
     `vace` is the file of a VACE module, or {"high": FILE, "low": FILE} for two experts; a text-to-video model with it
     is its VACE model, and has the recipe of that.
     `loras` are files and strengths, put on the transformer in order. Of two experts a strength is {"high": 1.0} or
