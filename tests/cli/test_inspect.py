@@ -58,7 +58,11 @@ def test_a_file_of_28_gb_is_told_and_the_missing_word_named(kinoform: Run, big: 
 
 def test_a_wrong_variant_is_refused(kinoform: Run, big: Path) -> None:
     for variant, code, named in (
-        ("ti2v-5b", "variant_contradicts_weights", "t2v-14b, t2v-a14b-high or t2v-a14b-low"),
+        (
+            "ti2v-5b",
+            "variant_contradicts_weights",
+            "t2v-14b, t2v-a14b-high, t2v-a14b-low, bernini-a14b-high or bernini-a14b-low",
+        ),
         ("t2v14b", "unknown_variant", "'t2v-14b'"),
     ):
         ran = kinoform("inspect", big, "--variant", variant)

@@ -219,7 +219,7 @@ def test_loras_are_named_by_their_dialect(dialect: str) -> None:
     assert (found.part, found.dialect, found.unknown) == ("lora", dialect, ())
     assert found.sizes["layers"] == 2
     if dialect != "lycoris":
-        assert found.sizes["rank"] == 4 and found.candidates == ("t2v-1.3b", "vace-1.3b")
+        assert found.sizes["rank"] == 4 and found.candidates == ("t2v-1.3b", "bernini-1.3b", "vace-1.3b")
     assert told(lora(dialect) | {"stranger": (1,)}).unknown == ("stranger",)
 
 
@@ -256,6 +256,11 @@ def test_loras_are_named_by_their_dialect(dialect: str) -> None:
         ("wan22-i2v", BIG, "wan2.2_i2v_highnoise_14B.safetensors", "i2v-a14b-high", "file name"),
         ("wan22-i2v", BIG, "Wan2.1-I2V/w.safetensors", None, ""),
         ("wan21-t2v", {}, "Wan2.1-T2V-14B/w.safetensors", None, ""),
+        ("wan21-t2v", SMALL, "Bernini-R-1.3B-Diffusers/transformer/m.safetensors", "bernini-1.3b", "folder"),
+        ("wan21-t2v", SMALL, "bernini_r_wan2.2_1.3B_mbf16.safetensors", "bernini-1.3b", "file name"),
+        ("wan21-t2v", BIG, "Wan22_Bernini_HIGH_fp8_e4m3fn_scaled.safetensors", "bernini-a14b-high", "file name"),
+        ("wan21-t2v", BIG, "Bernini-R/bernini_renderer_low/model.safetensors", "bernini-a14b-low", "folder"),
+        ("wan21-t2v", BIG, "Wan22_Bernini-Q4_K_M.gguf", None, ""),
     ],
 )
 def test_evidence_decides_where_structure_is_silent(

@@ -27,6 +27,8 @@ VARIANTS = (
     "i2v-a14b",
     "ti2v-5b",
     "vace-a14b",
+    "bernini-1.3b",
+    "bernini-a14b",
 )
 ADAPTERS = ("mini:frames", "mini:vace", "mini:reference")
 MODELS = ("mini", "mini-factorized", *ADAPTERS, *VARIANTS)

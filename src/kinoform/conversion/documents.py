@@ -40,7 +40,10 @@ def scheduler(transformer: Part, model: str) -> dict[str, object]:
     """
     assert transformer.family is not None, "whole models of a recipe's own have no scheduler of diffusers"
     named = (item for item in released_models() if item.name == transformer.identity.chosen or model == item.model)
-    largest = [*transformer.family.released, *(model for model in transformer.family.released if not model.noise)][-1]
+    largest = [
+        *transformer.family.released,
+        *(item for item in transformer.family.released if not item.noise and not item.tuning),
+    ][-1]
     return {
         "_class_name": "UniPCMultistepScheduler",
         "_diffusers_version": MADE_FOR,

@@ -31,6 +31,7 @@ from kinoform.families.folders import (
     INDEX,
     OFFICIAL_EXPERTS,
     OFFICIAL_TOKENIZER,
+    RENDERER,
 )
 from kinoform.families.identify import VOCABULARY
 from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
@@ -165,6 +166,9 @@ def _diffusers_model(contents: ModelContents, tensors: Mapping[str, tuple[Outgoi
         Path(INDEX): pipeline(tokenizer, transformer.family, class_name, image=image is not None, model=contents.model),
         Path("scheduler", "scheduler_config.json"): scheduler(transformer, contents.model),
     }
+    tuning = transformer.family.tuning_of(contents.model or transformer.identity.chosen)
+    if tuning:
+        documents[Path(CONFIG)] = {"model_type": f"{tuning}_{RENDERER}"}
     if image is not None:
         documents[Path("image_processor", "preprocessor_config.json")] = image_processor(image.spec)
     return Layout(weights=tuple(weights), documents=documents, copies=copies, raw=raw)
@@ -226,7 +230,8 @@ def _comfy_name(part: Part, noise: str) -> str:
     model = next((model for model in part.family.released if model.name == part.identity.chosen), None)
     if noise:
         size = "" if model is None else f"_{model.size.upper()}"
-        return f"wan2.2_{part.family.model_type}_{noise}_noise{size}"
+        kind = model.task if model is not None and model.tuning else part.family.model_type
+        return f"wan2.2_{kind}_{noise}_noise{size}"
     if model is None:
         return f"wan{part.family.released[0].version}_{part.family.model_type}"
     size = re.sub(r"(\d)b\b", r"\1B", model.name)

@@ -27,6 +27,9 @@ SHOWN = 60
 TRANSFORMER, CODEC, TEXT_ENCODER, IMAGE_ENCODER = "transformer", "codec", "text_encoder", "image_encoder"
 LORA, ADAPTER, MODULE = "lora", "adapter", "module"
 
+AVERAGE = "ema."
+"""Prefix of weights that are an average over the steps of a training, beside the last ones; the average is read."""
+
 UNREAD = ("*spiece_model", "*logit_scale")
 """Shell patterns of tensors that ComfyUI adds to text encoders: the tokenizer, and a number that only CLIP uses."""
 
@@ -249,7 +252,8 @@ class Released:
     `recipes` are the names under which kinoform makes videos with it, none where it cannot. `noise` is high or low for
     the experts of Wan 2.2, `height` the size in pixels that a model was trained for, `shift` the flow shift, and
     `boundary` the share of the timesteps from which on the expert for high noise makes a step. `base` is the released
-    model that it is with a module on.
+    model that it is with a module on. `tuning` is what a model of Wan's structure was trained further as: only names
+    and settings tell it, and where they do not it is Wan's own.
     """
 
     name: str
@@ -263,6 +267,7 @@ class Released:
     shift: float = 5.0
     boundary: float | None = None
     base: str = ""
+    tuning: str = ""
 
     @property
     def model(self) -> str:
@@ -272,7 +277,7 @@ class Released:
     @property
     def token_times(self) -> bool:
         """Return whether its own code computes the time of each token by itself, as that of Wan 2.2 does."""
-        return self.version == "2.2"
+        return self.version == "2.2" and not self.tuning
 
     @property
     def task(self) -> str:
@@ -342,6 +347,10 @@ class Family:
     def supported(self) -> bool:
         """Return whether kinoform makes videos with it; of transformers, whether any released one has a recipe."""
         return bool(self.dialects) and (self.part != TRANSFORMER or any(model.recipes for model in self.released))
+
+    def tuning_of(self, model: str | None) -> str:
+        """Return what the released model of that name, or the model that it is an expert of, was trained further as."""
+        return next((item.tuning for item in self.released if model in (item.name, item.model)), "")
 
     def dialect(self, name: str) -> Dialect:
         """The dialect of that name, which must be one of `dialects`."""

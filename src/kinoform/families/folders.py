@@ -21,7 +21,12 @@ PARTS = ("transformer", "text_encoder", "vae", "image_encoder")
 
 OFFICIAL_EXPERTS = {"high": "high_noise_model", "low": "low_noise_model"}
 DIFFUSERS_EXPERTS = {"high": "transformer", "low": "transformer_2"}
-"""Folders of the two experts of a model, by the noise that each is for."""
+RENDERER_EXPERTS = {"high": "bernini_renderer_high", "low": "bernini_renderer_low"}
+"""Folders of the two experts of a model, by the noise that each is for; the last hold nothing but weights."""
+
+RENDERER, PLANNED = "renderer", "bernini"
+"""Words of model_type at the root of folders of diffusers: in that of Bernini-R, and in that of Bernini with its
+planner, a language model, which decides what Bernini-R renders."""
 
 CACHE_FOLDER = re.compile(r"snapshots|[0-9a-f]{40}")
 """Folders of the Hugging Face cache that stand between a model's name and its files."""
@@ -70,7 +75,14 @@ def stated_settings(folder: Path) -> StatedSettings:
 
 
 def check_folder(folder: Path) -> None:
-    """Check, by its settings and the names of its folders, that it is not of half a model. Raises WeightsError."""
+    """Check, by its settings and the names of its folders, that it is not of half a model, and not of Bernini with its
+    planner. Raises WeightsError."""
+    if settings_in(folder / CONFIG).get("model_type") == PLANNED:
+        raise WeightsError(
+            f"{folder} is Bernini with its planner, a language model, with which kinoform makes no videos; get what it "
+            "renders with, Bernini-R: kinoform download bernini-1.3b, or bernini-a14b",
+            code="weights_unsupported_model",
+        )
     official_transformers(folder)
     diffusers_transformers(folder)
 
@@ -84,6 +96,22 @@ def official_transformers(folder: Path) -> dict[str, Path]:
     if not any(place.is_dir() for place in experts.values()):
         return {"": folder}
     return _both(folder, experts)
+
+
+def bare_experts(folder: Path) -> dict[str, Path]:
+    """The folders of two experts that hold nothing but weights, by the noise that they are for; empty without any.
+
+    Raises WeightsError where one of two is missing.
+    """
+    experts = {noise: folder / name for noise, name in RENDERER_EXPERTS.items()}
+    return _both(folder, experts) if any(place.is_dir() for place in experts.values()) else {}
+
+
+def is_diffusers(folder: Path) -> bool:
+    """Return whether a folder has the layout of diffusers; its settings may be missing, or be those of a renderer."""
+    settings = settings_in(folder / CONFIG)
+    own = not (folder / CONFIG).is_file() or RENDERER in str(settings.get("model_type"))
+    return (folder / INDEX).is_file() or (own and (folder / PARTS[0]).is_dir())
 
 
 def diffusers_transformers(folder: Path) -> dict[str, Path]:
@@ -143,7 +171,7 @@ def needed(id: str, names: Iterable[str]) -> set[str]:
     """
     held = set(names)
     folders = {name.partition("/")[0] for name in held if "/" in name}
-    if INDEX in held:
+    if INDEX in held or {*PARTS[:3]} <= folders:
         return _diffusers(id, held)
     if MANIFEST in held:
         return {name for name in held if OWN.fullmatch(name)}
@@ -179,7 +207,7 @@ def _official(id: str, held: set[str], transformers: Iterable[str]) -> set[str]:
 
 
 def _diffusers(id: str, held: set[str]) -> set[str]:
-    chosen = {INDEX} | (held & {SCHEDULER})
+    chosen = held & {INDEX, CONFIG, SCHEDULER}
     lacking: list[str] = []
     second = DIFFUSERS_EXPERTS["low"]
     experts = (second,) if _within(held, f"{second}/") else ()

@@ -21,13 +21,13 @@ from kinoform.checkpoints.unsupported import check_storage
 from kinoform.errors import WeightsError
 from kinoform.families import ADAPTER_FAMILY, FAMILIES, LORA_FAMILY, released_models
 from kinoform.families.adapter import DOWN, adapter_claims, experts_in, is_adapter
-from kinoform.families.family import MODULE, OWN_NAMES, TRANSFORMER, UNREAD, Dialect, Family, Shapes
+from kinoform.families.family import AVERAGE, MODULE, OWN_NAMES, TRANSFORMER, UNREAD, Dialect, Family, Shapes
 from kinoform.families.folders import MANIFEST
 from kinoform.families.lora import lora_dialect, lora_prefix, lora_sizes, methods, piece_of
 from kinoform.families.lora_config import peft_method
 from kinoform.families.names import Names
 from kinoform.families.relatives import check_relative, is_module, not_wan, notes_on_names, stranger
-from kinoform.families.released import choose, fitting, names_of
+from kinoform.families.released import choose, fitting, names_of, of_tuning
 from kinoform.families.vace_module import bases_of
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Identity:
     `dtypes` count tensors; `parameters` are numbers without scales.
 
     `candidates` are the released models that fit, `chosen` the one that `evidence` points at: flag, structure, folder,
-    file name, metadata; or manifest, which names the recipe of a folder of kinoform's own. Of an adapter, `chosen` is
-    its recipe and `base` the name and the hash of the model that it is for; of a module, `chosen` is the model that it
-    makes of `base`. `notes` are sentences about settings and
-    inputs that its names call for. `doubt` names facts that its names tell and no candidate has; then nothing is
-    chosen. `missing` are names that the file lacks, as it would spell them; `unknown`, names in the file that no such
-    model has. `methods` are those in a LoRA that kinoform does not read, such as DoRA.
+    file name, metadata, settings; or manifest, which names the recipe of a folder of kinoform's own. Of an adapter,
+    `chosen` is its recipe and `base` the name and the hash of the model that it is for; of a module, `chosen` is the
+    model that it makes of `base`. `notes` are sentences about settings and inputs that its names call for. `doubt`
+    names facts that its names tell and no candidate has; then nothing is chosen. `missing` are names that the file
+    lacks, as it would spell them; `unknown`, names in the file that no such model has. `methods` are those in a LoRA
+    that kinoform does not read, such as DoRA.
     """
 
     part: str
@@ -160,7 +160,7 @@ def detect(
     source = Source(path=path, metadata=metadata, flag=flag, expert=expert)
     if is_adapter(metadata):
         return (DetectedPart(identity=_adapter(tensors, source), family=ADAPTER_FAMILY),)
-    kinds = _kinds(tensors)
+    kinds = {kind: averaged(prefixes) for kind, prefixes in _kinds(tensors).items()}
     if not kinds and (dialect := lora_dialect(tensors)) is not None:
         return (DetectedPart(identity=_lora(tensors, dialect, source), family=LORA_FAMILY),)
     if not kinds and stranger(tensors):
@@ -173,7 +173,7 @@ def detect(
     held, left = _divided(tensors, prefixes)
     parts = [_part(kind, prefix, held[kind], source) for kind, prefix in prefixes.items()]
     unused = tuple(start for kind in prefixes for start in kind.dialect.unused)
-    unknown = tuple(name for name in left if not name.startswith(unused))
+    unknown = tuple(name for name in left if not name.startswith(unused) and AVERAGE + name not in tensors)
     first = parts[0].identity
     parts[0] = replace(parts[0], identity=replace(first, unknown=first.unknown + unknown))
     return tuple(parts)
@@ -219,6 +219,11 @@ def _kinds(names: Iterable[str]) -> dict[PartDialect, tuple[str, ...]]:
     }
     whole = any(prefixes and kind.part == TRANSFORMER for kind, prefixes in result.items())
     return {kind: prefixes for kind, prefixes in result.items() if prefixes and not (whole and kind.part == MODULE)}
+
+
+def averaged(prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """The prefixes without those beside which the same part stands as an average of its training."""
+    return tuple(prefix for prefix in prefixes if AVERAGE + prefix not in prefixes)
 
 
 def _check_single(path: Path, kinds: Mapping[PartDialect, tuple[str, ...]]) -> None:
@@ -280,6 +285,7 @@ def _part(kind: PartDialect, prefix: str, tensors: Mapping[str, Described], sour
         identity = replace(identity, notes=notes_on_names(names.near))
         if family is not None:
             models = fitting(family, comparison.sizes, source.expert)
+            models = models if source.flag else of_tuning(models, names)
             choice = choose(models, family, path=source.path, names=names, flag=source.flag, expert=source.expert)
             identity = replace(
                 identity,

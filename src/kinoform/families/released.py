@@ -16,9 +16,11 @@ from kinoform.errors import UsageError, WeightsError, nearest
 from kinoform.families import FAMILIES, released_models
 from kinoform.families.family import TRANSFORMER, Family, Released
 from kinoform.families.folders import (
+    CONFIG,
     DIFFUSERS_EXPERTS,
     INDEX,
     OFFICIAL_EXPERTS,
+    RENDERER_EXPERTS,
     has_experts,
     named_folders,
     origins,
@@ -59,12 +61,17 @@ DISTINGUISHING: Facts = {
 }
 """Facts that tell models of one structure apart; here a bare high or low is enough."""
 
+TUNINGS = (("bernini", r"bernini"),)
+"""What models of Wan's structure were trained further as, with the pattern of names and settings that have it."""
+
 WORDING = {"version": "Wan {}", "noise": "the expert for {} noise", "task": "{}", "size": "{}"}
 
 MAX_FOLDERS = 2
 """Folders above a file that may tell of it; those further up are the user's own."""
 
-PART_FOLDERS = frozenset((*DIFFUSERS_EXPERTS.values(), *OFFICIAL_EXPERTS.values()))
+PART_FOLDERS = frozenset(
+    name for folders in (DIFFUSERS_EXPERTS, OFFICIAL_EXPERTS, RENDERER_EXPERTS) for name in folders.values()
+)
 """Folders that are called after a part; the one above is called after the model."""
 
 METADATA = (
@@ -82,11 +89,15 @@ GENERIC = (*STEMS, *PICKLED.values())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelNames:
-    """Names around weights: `own` is that of the file, `folders` those above it, the nearest first."""
+    """Names around weights: `own` is that of the file, `folders` those above it, the nearest first.
+
+    `kinds` are what the settings in and above their folder call the model.
+    """
 
     own: str
     metadata: str
     folders: tuple[str, ...]
+    kinds: str = ""
 
     @property
     def near(self) -> tuple[str, ...]:
@@ -113,13 +124,22 @@ def names_of(path: Path, metadata: Mapping[str, str]) -> ModelNames:
     is_file = path.suffix.lower() in WEIGHT_SUFFIXES
     folders = named_folders(path, is_file=is_file)[:MAX_FOLDERS]
     titles = [metadata.get(key, "") for key in METADATA]
+    home = path.parent if is_file else path
+    kinds = (str(settings_in(folder / CONFIG).get("model_type", "")) for folder in (home, home.parent))
     if folders and (not is_file or path.name.startswith(GENERIC)):
-        titles += origins(path.parent if is_file else path)
+        titles += origins(home)
     return ModelNames(
         own=path.name if is_file else "",
         metadata=" ".join(title[:MAX_LENGTH] for title in titles).strip(),
         folders=tuple(map(_folder_name, folders)),
+        kinds=" ".join(kinds),
     )
+
+
+def of_tuning(models: tuple[Released, ...], names: ModelNames) -> tuple[Released, ...]:
+    """The models that were trained further as the names and settings tell; where these tell nothing, Wan's own."""
+    told = _values(TUNINGS, " ".join((*names.near, names.kinds)))
+    return tuple(model for model in models if model.tuning == (told[0] if told else ""))
 
 
 def fitting(family: Family, sizes: Mapping[str, int], expert: str = "") -> tuple[Released, ...]:
@@ -155,7 +175,7 @@ def choose(
     elif doubt := _contradiction(models or kin, names, sized=bool(models)):
         return Choice(doubt=doubt)
     if len(models) == 1:
-        return Choice(name=models[0].name, evidence="structure")
+        return Choice(name=models[0].name, evidence=_evidence(names) if models[0].tuning else "structure")
     for evidence, text, facts in (
         ("file name", names.own, SURE),
         ("folder", " ".join(names.folders), DISTINGUISHING),
@@ -189,18 +209,20 @@ def one_model(
     models: Sequence[str],
     *,
     family: Family,
+    like: Sequence[Released] = (),
     doubt: str = "",
     whole: bool = False,
     experts: bool = False,
 ) -> str:
-    """The one released model that a transformer is, or two `experts` are; of another size, the smallest of its family.
+    """The one released model that a transformer is, or two `experts` are; of another size, the smallest of its family,
+    or of those that it is `like`.
 
     `models` are those that structure and names allow, by the names of their files, `doubt` as in `Choice`. A `whole`
     folder has all parts in it, which no expert has alone. Raises WeightsError where names contradict the structure,
     one expert is there without the other, more than one model is left, or none that kinoform makes videos with.
     """
     held = [model for model in family.released if model.name in models]
-    kin = [model for model in family.released if model.recipes and bool(model.noise) is experts]
+    kin = [model for model in like or family.released if model.recipes and bool(model.noise) is experts]
     if not experts and all(model.noise for model in held or family.released):
         names = dict.fromkeys(model.model for model in held or family.released)
         raise expert_alone(place, *names, noise=held[0].noise if len(held) == 1 else "")
@@ -213,9 +235,9 @@ def one_model(
     possible = [model for model in held if bool(model.noise) is experts or not (whole or experts)]
     usable = list(dict.fromkeys(model.model for model in possible if model.recipes))
     if doubt:
-        like = " or ".join(usable) or f"a model like {kin[0].model}"
+        usual = " or ".join(usable) or f"a model like {kin[0].model}"
         raise WeightsError(
-            f"{place}: its name says {doubt}, its structure is that of {like}; if it is that all the same, say "
+            f"{place}: its name says {doubt}, its structure is that of {usual}; if it is that all the same, say "
             f"--variant {(usable or [kin[0].model])[0]}",
             code="name_contradicts_weights",
         )
@@ -248,6 +270,12 @@ def model_types() -> tuple[str, ...]:
     """The tasks of the transformers that kinoform makes videos with, as the official config.json calls them."""
     kinds = (family.model_type for family in FAMILIES if family.part == TRANSFORMER and family.supported)
     return tuple(dict.fromkeys(kinds))
+
+
+def _evidence(names: ModelNames) -> str:
+    """The place of the name that tells what a model was trained further as."""
+    places = (("file name", names.own), ("metadata", names.metadata), ("folder", " ".join(names.folders)))
+    return next((evidence for evidence, text in places if _values(TUNINGS, text)), "settings")
 
 
 def _folder_name(folder: Path) -> str:

@@ -8,6 +8,20 @@ from kinoform.families.transformer import transformer_family
 _small, _large = partial(Released, dim=1536, layers=30), partial(Released, dim=5120, layers=40)
 _reading_images = partial(transformer_family, channels=(36, 16), pipelines=("WanImageToVideoPipeline",), image=True)
 
+BERNINI = (
+    _small(
+        name="bernini-1.3b",
+        hub="ByteDance/Bernini-R-1.3B-Diffusers",
+        recipes=("bernini-1.3b",),
+        version="2.2",  # so repacks call it, though Wan 2.1 is what was trained further
+        tuning="bernini",
+    ),
+    *expert_pair(
+        "bernini-a14b", dim=5120, layers=40, hub="ByteDance/Bernini-R-Diffusers", boundary=0.875, tuning="bernini"
+    ),
+)
+"""Bernini-R, text-to-video models that were trained to edit: no tensor has another name or shape."""
+
 TEXT_TO_VIDEO = transformer_family(
     name="wan21-t2v",
     description="a text-to-video transformer",
@@ -18,6 +32,7 @@ TEXT_TO_VIDEO = transformer_family(
         _small(name="t2v-1.3b", hub="Wan-AI/Wan2.1-T2V-1.3B", recipes=("t2v-1.3b",)),
         _large(name="t2v-14b", hub="Wan-AI/Wan2.1-T2V-14B", recipes=("t2v-14b", "t2i-14b")),
         *expert_pair("t2v-a14b", dim=5120, layers=40, hub="Wan-AI/Wan2.2-T2V-A14B", shift=12.0, boundary=0.875),
+        *BERNINI,
     ),
 )
 

@@ -15,7 +15,7 @@ from kinoform.checkpoints.reader import HeaderReader
 from kinoform.errors import UsageError, WeightsError
 from kinoform.families import released_models
 from kinoform.families.family import NOISES
-from kinoform.families.released import TWO_FILES, expert_alone, noise_named, one_model
+from kinoform.families.released import TWO_FILES, expert_alone, names_of, noise_named, of_tuning, one_model
 from kinoform.loading.sources import Opening, PartFile
 
 LISTED = 4
@@ -105,6 +105,7 @@ def settled(place: object, transformers: Mapping[str, PartFile], opening: Openin
         place,
         tuple(name for file in files for name in file.models),
         family=first.family,
+        like=of_tuning(first.family.released, names_of(first.files.files[0], first.files.metadata)),
         doubt=next((file.identity.doubt for file in files if file.identity and file.identity.doubt), ""),
         whole=whole,
         experts=experts,

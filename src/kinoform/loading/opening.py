@@ -5,12 +5,20 @@ from typing import Any
 
 from kinoform.checkpoints.file_sets import open_set, weight_sets
 from kinoform.errors import WeightsError
-from kinoform.families.folders import CONFIG, INDEX, check_folder, official_transformers, settings_in
+from kinoform.families.folders import (
+    CONFIG,
+    INDEX,
+    bare_experts,
+    check_folder,
+    is_diffusers,
+    official_transformers,
+    settings_in,
+)
 from kinoform.families.released import TWO_FILES, noise_named
 from kinoform.families.transformer import text_length
 from kinoform.loading.detect import detect_part, files_with
 from kinoform.loading.experts import ExpertPaths, pair_in
-from kinoform.loading.folders import DIFFUSERS_FOLDERS, find_diffusers, find_official
+from kinoform.loading.folders import find_diffusers, find_official
 from kinoform.loading.single import find_single
 from kinoform.loading.sources import FoundModel, OpenedModel, OpenedPart, Opening, check_codec, opened
 from kinoform.loading.tokenizer_file import tokenizer_at
@@ -75,10 +83,10 @@ def _find_model(path: Path | ExpertPaths, opening: Opening) -> FoundModel:
         raise WeightsError(f"{path} does not exist; check the name", code="weights_missing")
     if path.is_dir():
         check_folder(path)
-        if (path / INDEX).is_file() or (
-            (path / DIFFUSERS_FOLDERS["transformer"]).is_dir() and not (path / CONFIG).is_file()
-        ):
+        if is_diffusers(path):
             return find_diffusers(path, opening)
+        if experts := bare_experts(path):
+            return find_single(experts, opening)
         if len(official_transformers(path)) > 1 or (
             "model_type" in settings_in(path / CONFIG) and not _of_transformers(path)
         ):

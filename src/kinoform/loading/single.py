@@ -114,7 +114,8 @@ def _fits(part: str, spec: Any, transformer: DiTSpec) -> bool:
 
 
 def _siblings(file: Path, part: str) -> list[Path]:
-    home = next((folder for folder in file.parents if folder.name in HOMES), file.parent)
+    here = file if file.is_dir() else file.parent
+    home = next((folder for folder in file.parents if folder.name in HOMES), here)
     return [home.parent / name for name in SIBLINGS[part] if (home.parent / name).is_dir()]
 
 

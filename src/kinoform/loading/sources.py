@@ -9,7 +9,7 @@ from kinoform.checkpoints.files import Checkpoint, checkpoint_of, under
 from kinoform.checkpoints.fp8 import plain
 from kinoform.checkpoints.reader import HeaderReader, OpenedFiles
 from kinoform.errors import UsageError, WeightsError
-from kinoform.families.family import OWN_NAMES, UNREAD, Config, Family, Shapes
+from kinoform.families.family import AVERAGE, OWN_NAMES, UNREAD, Config, Family, Shapes
 from kinoform.families.identify import DetectedPart, Identity
 from kinoform.families.names import Names
 from kinoform.loading.load import match
@@ -126,7 +126,8 @@ class PartFile:
         if self.detected is None or dialect is None:
             return plain(under(checkpoint_of(self.files), "", others=self.others))
         prefix = self.detected.identity.prefix
-        held = under(checkpoint_of(self.files), prefix, others=self.others, unused=dialect.unused)
+        last = (prefix.removeprefix(AVERAGE),) if prefix.startswith(AVERAGE) else ()
+        held = under(checkpoint_of(self.files), prefix, others=self.others, unused=(*dialect.unused, *last))
         return dialect.prepare(plain(held))
 
     def shapes(self) -> Shapes:

@@ -15,6 +15,7 @@ from kinoform.errors import UsageError, WeightsError
 from kinoform.families import released_for, released_models
 from kinoform.folders import user_folder
 from kinoform.recipe import Recipe, find
+from kinoform.recipes.bernini import bernini_1_3b, bernini_a14b
 from kinoform.recipes.wan21 import (
     flf2v_14b,
     i2v_14b_480p,
@@ -62,6 +63,8 @@ RELEASED = {
     "i2v-a14b": i2v_a14b,
     "ti2v-5b": ti2v_5b,
     "vace-a14b": vace_a14b,
+    "bernini-1.3b": bernini_1_3b,
+    "bernini-a14b": bernini_a14b,
 }
 ASSETS = Path(__file__).parents[1] / "assets"
 
