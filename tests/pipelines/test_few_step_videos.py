@@ -1,11 +1,14 @@
 """Videos by few-step recipes: noise of each request's own generator, what is recorded, and other inputs."""
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.media.types import InputVideo
@@ -116,3 +119,27 @@ def test_a_video_to_begin_from_is_redone_and_none_is_edited_by_its_source_prompt
     assert torch.isfinite(next(pipe.latents([asked], lambda progress: None))).all()
     with refused("sampler_of_other_recipe", name, "flow-edit"):
         pipe.request(PROMPTS[0], seed=1, inputs=named(video=clip, source_prompt="a cat"))
+
+
+def test_names_of_files_and_folders_are_heard(plain: Pipeline, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "wan2.2_low_noise_lightx2v_4step.safetensors"
+    draw, name = torch.Generator().manual_seed(3), "diffusion_model.blocks.0.self_attn.k.lora"
+    save_file({f"{name}_A.weight": torch.randn(2, 24, generator=draw), f"{name}_B.weight": torch.zeros(24, 2)}, file)
+    pipe = load(folder, recipe=TWO, loras=[(file, 1.0)], device="cpu")
+    with pytest.warns(UserWarning, match=file.name):
+        pipe.request(PROMPTS[0], seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe.request(PROMPTS[0], seed=1, guidance_scale={"high": 4.0, "low": 1.0})
+        with_recipe(pipe, "lightx2v-4step").request(PROMPTS[0], seed=1)
+    other = copytree(folder, tmp_path / "FastWan-3steps")
+    with pytest.warns(UserWarning, match="FastWan-3steps.*--recipe fastwan-3step"):
+        load(other, recipe=TWO, device="cpu").request(PROMPTS[0], seed=1)
+
+
+@pytest.mark.filterwarnings("ignore:the recipe")
+def test_one_step_begins_from_no_video(plain: Pipeline) -> None:
+    pipe = with_recipe(replace(plain, recipe=replace(plain.recipe, conditioners=(StartVideo(),))), "rcm")
+    clip = InputVideo(frames=np.zeros((3, 16, 16, 3), dtype=np.uint8))
+    with refused("video_not_begun_from", "rcm"):
+        pipe.request(PROMPTS[0], seed=1, steps=1, inputs=named(video=clip))

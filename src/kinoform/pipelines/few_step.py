@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from kinoform.conditions.standard_inputs import MASK, VIDEO
 from kinoform.errors import UsageError
 from kinoform.families import released_for
 from kinoform.families.relatives import Distillation
@@ -32,12 +33,22 @@ class DistilledFile:
 
 def check_few_step(asked: Request, recipe: Recipe, distilled: Sequence[DistilledFile]) -> None:
     """Warn where weights and settings are not of one kind: distilled weights with the settings of others, and others
-    with few steps. Raises UsageError for a sampler that changes videos under a few-step recipe."""
+    with few steps.
+
+    Raises UsageError under a few-step recipe for a sampler that changes videos, and for a video to begin from that not
+    one step begins with.
+    """
     if recipe.few_step is not None and asked.sampler.edits:
         raise UsageError(
             f"the recipe {recipe.few_step} has steps of its own, and {name_of(asked.sampler)} would take their place; "
             "leave out the source prompt and the sampler, or the recipe",
             code="sampler_of_other_recipe",
+        )
+    if recipe.few_step is not None and asked.steps == 1 and VIDEO in asked.inputs and MASK not in asked.inputs:
+        raise UsageError(
+            f"the one step of {recipe.few_step} begins with noise alone, so that nothing of the video would stay; take "
+            "more steps, or leave the video out",
+            code="video_not_begun_from",
         )
     found = _of_recipe(asked, recipe, distilled) if recipe.few_step else _of_files(asked, recipe, distilled)
     for sentence in found:

@@ -152,7 +152,8 @@ def load(
         )
     for place, notes in ((name, parts.notes), *((file, notes_on_names((file.name,))) for file, _ in files)):
         for note in notes:
-            report(f"{place}: {note}")
+            if few is None or f"--recipe {few.name}" not in note:
+                report(f"{place}: {note}")
     made = made if few is None else few.applied(made)
     applied = tuple(
         Lora(origin=Origin(file=file.name, sha256=sha256), strength=strength)
@@ -165,7 +166,7 @@ def load(
         extend=extend,
         modules=tuple(cache(partial(_origin, file)) for file in parts.module_files),
         loras=applied,
-        distilled=(*_distilled(model, made), *_distilled_loras(applied, len(made.transformers))),
+        distilled=(*_distilled(model if experts else name, made), *_distilled_loras(applied, len(made.transformers))),
         address=recipe if few is None else None,
         takers=takers,
     )
