@@ -40,7 +40,7 @@ from kinoform.recipes.catalogue import (
     takers,
     trusted,
 )
-from kinoform.recipes.few_step import recipe_at
+from kinoform.recipes.few_step import FewStep, recipe_at
 from kinoform.recipes.opened import LoadOptions, own_model, released_model
 from kinoform.solvers.by_expert import PerExpert, expert_names
 
@@ -150,10 +150,8 @@ def load(
             f"no model, folder or file {name!r}; {nearest(name, known)}, or a path to weights{fetch}",
             code="unknown_model",
         )
-    for place, notes in ((name, parts.notes), *((file, notes_on_names((file.name,))) for file, _ in files)):
-        for note in notes:
-            if few is None or f"--recipe {few.name}" not in note:
-                report(f"{place}: {note}")
+    for line in _notes(name, parts.notes, [file for file, _ in files], few):
+        report(line)
     made = made if few is None else few.applied(made)
     applied = tuple(
         Lora(origin=Origin(file=file.name, sha256=sha256), strength=strength)
@@ -170,6 +168,14 @@ def load(
         address=recipe if few is None else None,
         takers=takers,
     )
+
+
+def _notes(name: str, notes: Sequence[str], loras: Sequence[Path], few: FewStep | None) -> Iterator[str]:
+    """Yield the notes about weights and LoRA files, but for those that advise the few-step recipe which is taken."""
+    for place, own in ((name, notes), *((file, notes_on_names((file.name,))) for file in loras)):
+        for note in own:
+            if few is None or f"--recipe {few.name}" not in note:
+                yield f"{place}: {note}"
 
 
 def _distilled(model: PathLike | Mapping[str, PathLike], recipe: Recipe) -> Iterator[DistilledFile]:
