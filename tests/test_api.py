@@ -40,7 +40,7 @@ NAMES = {
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec DistillationPlan
         EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation EvenToOne
         FRAMES FactorizedBlock FewStep Field FileKind FirstFrame FitError FlagKind FlowEdit Full FullBlock
-        Grid Guidance GuidanceStep
+        Grid Guidance GuidanceScales GuidanceStep
         Heads
         IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContext InContextImages
         InContextReferences InContextSegment InContextTokens InpaintingConstraint InputField InputFile InputImage
@@ -54,9 +54,11 @@ NAMES = {
         Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance Predict Prediction PrefixesPrompt Progress
         Prompts PseudoWordContext
         RCM REFERENCE_IMAGES RMSNorm Rank ReadOptions Recipe ReferenceContext Renoise Report Request Run RunOptions
-        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule SegmentRotation
-        Solver SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step Stream Strided
-        TextContext TextKind TextSpec TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
+        RunSchedule
+        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule SchedulePiece
+        SegmentRotation Solver SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step StepShare
+        Stream Strided
+        TextContext TextKind TextSpec TimestepRange TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
         TransformerSizes TrigFlow
         UniPC Units UsageError
         VAE22Spec VAESpec VIDEO Vace VaceBlocks VaceContext Velocity VideoKind VideoSize VisionEncoder VisionFeatures
@@ -74,7 +76,7 @@ NAMES = {
         merge merge_heads modulate
         no_matrix noised
         predict_velocity
-        read_clip read_image read_mask read_metrics rms_norm
+        read_clip read_image read_mask read_metrics read_schedule rms_norm
         sample save_adapter save_lora seeded set_strength split_heads stateful step_flops step_generator
         t2i_14b t2v_14b t2v_1_3b t2v_a14b ti2v_5b
         unipc_levels unmerge

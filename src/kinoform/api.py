@@ -207,7 +207,13 @@ if TYPE_CHECKING:
     from kinoform.solvers.sampler import Run as Run
     from kinoform.solvers.sampler import Sampler as Sampler
     from kinoform.solvers.sampler import SourceGuided as SourceGuided
+    from kinoform.solvers.scales import GuidanceScales as GuidanceScales
+    from kinoform.solvers.schedule import RunSchedule as RunSchedule
+    from kinoform.solvers.schedule import SchedulePiece as SchedulePiece
+    from kinoform.solvers.schedule import StepShare as StepShare
+    from kinoform.solvers.schedule import TimestepRange as TimestepRange
     from kinoform.solvers.unipc import UniPC as UniPC
+    from kinoform.solvers.varying_text import read_schedule as read_schedule
     from kinoform.training.adapter import AdapterPlan as AdapterPlan
     from kinoform.training.adapter import Sample as Sample
     from kinoform.training.adapter import Samples as Samples
@@ -334,6 +340,9 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.solvers.renoise": "Renoise",
         "kinoform.solvers.rcm": "RCM TrigFlow",
         "kinoform.solvers.sampler": "Sampler SourceGuided Run Denoise",
+        "kinoform.solvers.schedule": "RunSchedule SchedulePiece StepShare TimestepRange",
+        "kinoform.solvers.varying_text": "read_schedule",
+        "kinoform.solvers.scales": "GuidanceScales",
         "kinoform.solvers.flow_edit": "FlowEdit",
         "kinoform.solvers.guidance.rule": "Guidance Scales CombiningRule GuidanceStep Combination",
         "kinoform.solvers.guidance.plain": "PlainGuidance",

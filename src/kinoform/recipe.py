@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -19,12 +18,12 @@ from kinoform.models.vae import VAESpec
 from kinoform.models.vision import VisionSpec
 from kinoform.numbers import settle
 from kinoform.solvers.base import Solver
-from kinoform.solvers.by_expert import PerExpert, check_per_expert
 from kinoform.solvers.experts import Boundary, check_boundaries
 from kinoform.solvers.guidance.plain import PlainGuidance
 from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.sampler import Denoise, Sampler
+from kinoform.solvers.scales import GuidanceScales, ScalesLike, guidance_scales
 from kinoform.solvers.unipc import UniPC
 
 T = TypeVar("T")
@@ -75,7 +74,7 @@ class Recipe:
     level_grid: LevelGrid | None = None
     steps: int = 50
     shift: float | BySize = 5.0
-    guidance_scale: PerExpert = 5.0
+    guidance_scale: ScalesLike = 5.0
     negative_prompt: str = ""
     width: int = 832
     height: int = 480
@@ -108,7 +107,12 @@ class Recipe:
             )
         check_alike(self.transformers)
         count = len(self.transformers)
-        settle(self, guidance_scale=check_per_expert("guidance_scale", self.guidance_scale, count, -math.inf, math.inf))
+        settle(self, guidance_scale=guidance_scales(self.guidance_scale, count).plain())
+
+    @property
+    def scales(self) -> GuidanceScales:
+        """The scales of guidance by expert and by condition."""
+        return guidance_scales(self.guidance_scale, len(self.transformers))
 
     @property
     def transformer(self) -> DiTSpec:

@@ -11,7 +11,6 @@ from kinoform.media.codecs import VIDEO
 from kinoform.media.video import IMAGES
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED
-from kinoform.solvers.by_expert import of_expert
 from kinoform.solvers.names import name_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,7 +45,7 @@ def test_the_defaults_are_those_of_the_recipe(name: str) -> None:
     frames, fps, steps, solver, shift, guidance_scale, negative = told
     found = [recipe.num_frames, recipe.fps, recipe.steps]
     assert [number(item) for item in (frames, fps, steps)] == found
-    scales = [of_expert(recipe.guidance_scale, index) for index in range(len(recipe.transformers))]
+    scales = [recipe.scales.of_expert(index)["text"] for index in range(len(recipe.transformers))]
     assert list(dict.fromkeys(map(float, re.findall(r"[\d.]+", guidance_scale)))) == list(dict.fromkeys(scales))
     assert solver == name_of(recipe.solver) and (negative == "empty") == (recipe.negative_prompt == "")
     assert f"{recipe.width}x{recipe.height}" in size or name == "i2v-14b-720p"

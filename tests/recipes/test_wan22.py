@@ -7,7 +7,6 @@ from kinoform.pipelines.request import request
 from kinoform.recipes import wan22
 from kinoform.recipes.catalogue import RELEASED
 from kinoform.recipes.wan21 import NEGATIVE
-from kinoform.solvers.by_expert import of_expert
 
 DEFAULTS = {
     "t2v-a14b": (1280, 720, 81, 16.0, 40, 12.0, (0.875,), (4.0, 3.0)),
@@ -42,7 +41,7 @@ def test_each_recipe_has_its_row() -> None:
 def test_defaults_are_those_of_the_official_command_line(name: str, size: tuple[int, int]) -> None:
     recipe = RELEASED[name]()
     asked = request(recipe, "a cat", 1, width=size[0], height=size[1])
-    scales = tuple(of_expert(asked.guidance_scale, index) for index in range(len(recipe.transformers)))
+    scales = tuple(asked.scales.of_expert(index)["text"] for index in range(len(recipe.transformers)))
     found = recipe.width, recipe.height, asked.num_frames, asked.fps, asked.steps, asked.shift, asked.boundaries, scales
     assert (recipe.name, *found) == (name, *DEFAULTS[name])
     assert asked.negative_prompt == NEGATIVE and recipe.image is None

@@ -9,7 +9,6 @@ from kinoform.solvers.by_expert import (
     check_per_expert,
     expert_names,
     numbers_by_name,
-    of_expert,
     read_written,
     written,
 )
@@ -24,9 +23,8 @@ def test_two_are_high_and_low_and_more_are_numbered() -> None:
 def test_numbers_are_one_value_whatever_the_order_in_which_they_were_said() -> None:
     said = check_per_expert("scale", {"low": 2.5, "high": 4}, 2, 0.0, 10.0)
     assert said == BOTH == {"high": 4.0, "low": 2.5} and hash(said) == hash(BOTH)
-    assert [of_expert(said, index) for index in range(2)] == [4.0, 2.5]
     swapped = numbers_by_name([("low", 2.5), ("high", 4.0)])
-    assert swapped == BOTH and hash(swapped) == hash(BOTH) and of_expert(swapped, 0) == 4.0
+    assert swapped == BOTH and hash(swapped) == hash(BOTH)
     assert pickle.loads(pickle.dumps(BOTH)) == BOTH != numbers_by_name([("high", 2.5), ("low", 4.0)])
 
 

@@ -105,7 +105,6 @@ def test_the_other_expert_counts_as_known_and_strange_names_as_unknown(tmp_path:
     assert [(name, text.partition(";")[0]) for name, text in counts] == [
         (name, "2 tensors applied (changes: 1 low rank), 2 known elsewhere (2 of the other expert), 1 unknown")
         for name in ("high", "low")
-        for name in ("high", "low")
     ]
 
 

@@ -16,7 +16,7 @@ from kinoform.cli.events import Result
 from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
 from kinoform.cli.options import words_of
 from kinoform.cli.settings import SETTINGS, kind_of
-from kinoform.cli.values import scale_of
+from kinoform.cli.values import scales_of
 from kinoform.errors import UsageError, nearest
 from kinoform.files import check_writable, whole
 
@@ -95,9 +95,9 @@ def _models_under_test(
 
 
 def _pieces(text: str) -> list[str]:
-    """Split at commas, but those within a solver's brackets and those between the scales of several transformers."""
+    """Split at commas, but those within a solver's brackets and those between several scales."""
     pieces: list[str] = []
-    for piece in re.split(r",(?![^()]*\)|\s*[\d.]+\s*(?:,|$))", text):
+    for piece in re.split(r",(?![^()]*\)|\s*[\d.]+\s*(?:@[^,]*)?(?:,|$))", text):
         name, equals, _ = (part.strip() for part in piece.partition("="))
         if pieces and equals and name not in COMPARED and re.fullmatch(r"[^=(]+=[^=(]+=.*", pieces[-1]):
             pieces[-1] += f",{piece}"
@@ -123,7 +123,7 @@ def _settings(pieces: list[str]) -> dict[str, object]:
 def _value(name: str, text: str) -> object:
     kind, mark = SETTINGS[name]
     if mark.numbers:
-        scale_of(text, f"--compare {name}")
+        scales_of(text, f"--compare {name}")
     try:
         if text:
             return kind(text)

@@ -35,7 +35,7 @@ from kinoform.cli.options import (
     varied,
     words_of,
 )
-from kinoform.cli.values import files_of, frames_of, lora_of, recipe_named, scale_of, size_of
+from kinoform.cli.values import files_of, frames_of, lora_of, recipe_named, scales_of, size_of
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
@@ -139,7 +139,13 @@ class VideoOptions:
     fast: Annotated[bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False
     guidance_scale: Annotated[
         str | None,
-        option(VIDEO, "Classifier-free guidance; 1 is none. high=4,low=3 is one for each of two transformers."),
+        option(
+            VIDEO,
+            "Guidance; 1 is none. high=4,low=3 by transformer, text=4,images=4.5,video=1.25 by condition, "
+            "4@0-0.5,1@0.5-1 by share of the steps.",
+            "--guidance",
+            "--guidance-scale",
+        ),
         Setting(from_recipe=True, numbers=True),
     ] = None
     guidance_rule: Annotated[
@@ -205,7 +211,7 @@ class VideoOptions:
         width, height = size_of(self.size)
         values = {
             "width": width, "height": height, "num_frames": self.frames, "fps": self.fps,
-            "negative_prompt": self.negative, "steps": self.steps, "guidance_scale": scale_of(self.guidance_scale),
+            "negative_prompt": self.negative, "steps": self.steps, "guidance_scale": scales_of(self.guidance_scale),
             "guidance_rule": None if self.guidance_rule is None else guidance_of(self.guidance_rule),
             "shift": self.shift, "solver": None if self.solver is None else solver_of(self.solver),
             "sampler": None if self.sampler is None else sampler_of(self.sampler),

@@ -32,7 +32,7 @@ from kinoform.plan.workload import Sizes, Workload, adapted_specs
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, takers
 from kinoform.recipes.few_step import FewStep, recipe_at
-from kinoform.solvers.by_expert import expert_names, of_expert, written
+from kinoform.solvers.by_expert import expert_names
 
 if TYPE_CHECKING:
     from kinoform.cli.output import SaveOptions
@@ -212,7 +212,7 @@ def report(name: str, plan: VideoPlan) -> str:
     whole = max(1, sum(flops.executed for flops in plan.flops.values()))
     lines = [
         f"{name}: {workload.num_frames} frames of {workload.width}x{workload.height}, {workload.steps} steps, "
-        f"guidance {written(workload.guidance_scale)}, {_dtype(plan.dtype)} on {plan.device}",
+        f"guidance {workload.scales.written()}, {_dtype(plan.dtype)} on {plan.device}",
         "",
         *_table(["tensor", "shape", "dtype"], [(t.name, "x".join(map(str, t.shape)), t.dtype) for t in plan.tensors]),
         "",
@@ -323,12 +323,12 @@ def _peak(plan: VideoPlan, stage: str) -> int:
 
 def _turns(plan: VideoPlan) -> list[str]:
     """Say how often each of several transformers is evaluated, and which of them are in memory."""
-    scale, names = plan.workload.guidance_scale, expert_names(len(plan.asked))
+    scales, names = plan.workload.scales, expert_names(len(plan.asked))
     if len(names) == 1:
         return []
     turns = [
         f"expert {names[index]}: {evaluations.together.nfe} evaluations, guidance "
-        f"{written(of_expert(scale, index))}, {_tera(run.executed(evaluations))} TFLOP here"
+        f"{scales.written_of(index)}, {_tera(run.executed(evaluations))} TFLOP here"
         for index, (run, evaluations) in enumerate(zip(plan.denoising, plan.asked, strict=True))
     ]
     together = plan.parameters["transformer"].bytes(plan.dtype)

@@ -12,6 +12,7 @@ from pathlib import Path
 from kinoform.cli.options import MODELS
 from kinoform.errors import UsageError
 from kinoform.solvers.by_expert import PerExpert, numbers_by_name, read_written
+from kinoform.solvers.scales import ScalesLike, read_scales
 from kinoform.solvers.varying_text import looks_written
 
 MAX_VIDEOS = 10_000
@@ -89,9 +90,12 @@ def files_of(option: str, texts: Sequence[str] | None) -> str | dict[str, str] |
     return named
 
 
-def scale_of(text: str | None, option: str = "--guidance-scale") -> PerExpert | None:
-    """Return the number of "4", or those of "high=4,low=3". Raises UsageError as `read_written` does."""
-    return None if text is None else read_written(option, text)
+def scales_of(text: str | None, option: str = "--guidance") -> ScalesLike | None:
+    """Return the scale of "4", or those of "high=4,low=3", "text=4,images=4.5" or "4@0-0.5,1@0.5-1".
+
+    Raises UsageError as `read_scales` does.
+    """
+    return None if text is None else read_scales(option, text)
 
 
 def prompts_of(prompt: str | None, file: Path | None) -> list[str]:

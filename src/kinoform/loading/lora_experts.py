@@ -38,9 +38,7 @@ class Assignment:
 
 def check_strength(strength: object, experts: int) -> PerExpert:
     """Return the strength of a file on a model of so many `experts`. Raises UsageError as `check_per_expert` does."""
-    return check_per_expert(
-        "the strength of a LoRA", strength, experts, -STRONGEST, STRONGEST, whole=False, changing=True
-    )
+    return check_per_expert("the strength of a LoRA", strength, experts, -STRONGEST, STRONGEST)
 
 
 def assigned(path: Path, names: Iterable[str], said: PerExpert, experts: int, known_names: LoRANames) -> Assignment:

@@ -12,7 +12,6 @@ from kinoform.families import released_for
 from kinoform.families.relatives import Distillation
 from kinoform.pipelines.request import Request
 from kinoform.recipe import Recipe
-from kinoform.solvers.by_expert import of_expert
 from kinoform.solvers.names import name_of
 
 MANY = 16
@@ -96,5 +95,5 @@ def _of_files(asked: Request, recipe: Recipe, distilled: Sequence[DistilledFile]
 
 def _guided(asked: Request, experts: Sequence[int]) -> bool:
     """Return whether one of these experts has guidance at every step; a schedule is somebody's intention."""
-    scales = (of_expert(asked.guidance_scale, index) for index in experts)
+    scales = (scale for index in experts for scale in asked.scales.of_expert(index).values())
     return any(isinstance(scale, float) and scale != 1 for scale in scales)

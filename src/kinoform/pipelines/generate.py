@@ -26,12 +26,12 @@ from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Step
-from kinoform.solvers.by_expert import PerExpert, of_expert
 from kinoform.solvers.experts import switched
 from kinoform.solvers.guidance.plain import PlainGuidance
 from kinoform.solvers.guidance.rule import Guidance, Scales, text_scale
 from kinoform.solvers.predictions import Predict, Prediction
 from kinoform.solvers.sampler import Run, first_step
+from kinoform.solvers.scales import ScalesLike, guidance_scales
 from kinoform.types import Conditions, Field, Latents, Level
 
 
@@ -216,13 +216,16 @@ def prepare_run(
     levels = request.levels
     positive, negative, *source = rows
 
-    def of_expert_at(scale: float, text: Tensor, given: ConditionerOutput) -> Callable[[DiT], Field]:
-        texts, scales, rule = (text, negative), text_scale(scale), request.guidance_rule
+    def of_expert(scales: Scales, text: Tensor, given: ConditionerOutput) -> Callable[[DiT], Field]:
+        texts, rule = (text, negative), request.guidance_rule
         return lambda model: guided_field(model, texts, noise, scales, given, rule, levels)
 
-    def velocity(text: Tensor, given: ConditionerOutput, guidance_scale: PerExpert) -> Field:
-        scales = (of_expert(guidance_scale, index) for index in range(len(experts)))
-        fields = [experts.field(index, of_expert_at(scale, text, given), levels) for index, scale in enumerate(scales)]
+    def velocity(text: Tensor, given: ConditionerOutput, guidance: ScalesLike) -> Field:
+        scales = guidance_scales(guidance, len(experts))
+        fields = [
+            experts.field(index, of_expert(scales.along(index, levels), text, given), levels)
+            for index in range(len(experts))
+        ]
         return switched(fields, request.expert_choice)
 
     return Run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from inspect import signature
@@ -35,6 +35,7 @@ from kinoform.solvers.experts import boundaries_as_json
 from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Sampler
+from kinoform.solvers.scales import ScalesLike
 from kinoform.solvers.schedule import check_along
 from kinoform.types import Latents
 from kinoform.version import __version__
@@ -96,7 +97,7 @@ class Pipeline:
         num_frames: Whole | None = None,
         fps: Number | None = None,
         num_inference_steps: Whole | None = None,
-        guidance_scale: Number | Mapping[str, Number] | None = None,
+        guidance_scale: Number | ScalesLike | None = None,
         guidance_rule: Guidance | None = None,
         shift: Number | None = None,
         solver: Solver | None = None,
@@ -111,8 +112,10 @@ class Pipeline:
         """Make one video; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
         `guidance_scale` is a number, or one for each transformer of a model that has several, by name:
-        `{"high": 4, "low": 3}` for high and low noise. `generator` (on the CPU) draws the noise in place of `seed`; a
-        fresh one makes the video of its seed, one that has drawn before leaves None as the seed in `params`.
+        `{"high": 4, "low": 3}` for high and low noise; one for each condition: `{"text": 4, "images": 4.5}`; and each
+        of them may be a schedule or a function of the level.
+        `generator` (on the CPU) draws the noise in place of `seed`; a fresh one makes the video of its
+        seed, one that has drawn before leaves None as the seed in `params`.
         `callback` sees every step with the video as predicted then (`x0`, latents) and ends the work by returning
         False, which raises Interrupted.
         `values` are the inputs that the model takes, by name: images and videos, as paths, images of Pillow or
@@ -213,7 +216,7 @@ class Pipeline:
             "num_frames": asked.num_frames,
             "fps": asked.fps,
             "steps": asked.steps,
-            "guidance_scale": as_json(asked.guidance_scale),
+            "guidance_scale": asked.scales.fixed(asked.levels).as_json(),
             "boundaries": boundaries_as_json(asked.boundaries),
             "shift": asked.shift,
             "solver": name_of(asked.solver),

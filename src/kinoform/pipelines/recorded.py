@@ -14,6 +14,7 @@ from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
 from kinoform.solvers.by_expert import ByExpert, PerExpert, numbers_by_name
 from kinoform.solvers.experts import Boundary, boundary_from_json
+from kinoform.solvers.scales import ScalesLike, scales_from_json
 from kinoform.solvers.varying_text import number_from_json
 from kinoform.version import __version__
 
@@ -24,9 +25,12 @@ Kind: TypeAlias = type | str
 NUMBERS = "a number or an object of numbers"
 """Kind of a value that is one number for all transformers of a model, or one for each by name."""
 
+SCALES = "a scale or an object of scales"
+"""Kind of scales of guidance, by transformer and by condition."""
+
 REQUEST: Mapping[str, Kind] = {
     "negative_prompt": str, "width": int, "height": int, "num_frames": int, "fps": float, "steps": int,
-    "guidance_scale": NUMBERS, "shift": float,
+    "guidance_scale": SCALES, "shift": float,
 }  # fmt: skip
 NEEDED: Mapping[str, Kind] = {
     "schema": int, "tool": str, "version": str, "task": str, "prompt": str, "seed": int, "solver": str, **REQUEST,
@@ -259,6 +263,8 @@ def _value(value: object, kind: Kind, begin: str) -> Any:
     """Return the value if it is of this kind; the error begins with `begin`."""
     if kind == NUMBERS:
         return _numbers(value, begin) if isinstance(value, dict) else number_from_json(begin, value)
+    if kind == SCALES:
+        return _scales(value, begin)
     assert isinstance(kind, type)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right = number if kind is float else isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
@@ -275,14 +281,27 @@ def _value(value: object, kind: Kind, begin: str) -> Any:
     return value
 
 
-def _numbers(value: Mapping[str, object], begin: str) -> ByExpert:
-    """Return numbers by name. A stranger's name becomes part of an option, so it must be a plain word."""
-    if wrong := [name for name in value if not re.fullmatch(r"\w{1,16}", name)]:
+def _scales(value: object, begin: str) -> ScalesLike:
+    """Return the scales of guidance, of names that are plain words."""
+    levels = [value, *value.values()] if isinstance(value, dict) else []
+    for names in levels:
+        _check_names(names if isinstance(names, dict) else {}, begin)
+    return scales_from_json(begin, value)
+
+
+def _check_names(named: Mapping[str, object], begin: str) -> None:
+    """Raise UsageError unless names are plain words: a stranger's name becomes part of an option."""
+    if wrong := [name for name in named if not re.fullmatch(r"\w{1,16}", name)]:
         raise UsageError(
             f"{begin} has a number for {_shown(wrong[0])}, which names no transformer; "
             "it cannot be made again from itself",
             code="metadata_damaged",
         )
+
+
+def _numbers(value: Mapping[str, object], begin: str) -> ByExpert:
+    """Return numbers by name."""
+    _check_names(value, begin)
     return numbers_by_name((name, number_from_json(f"{begin} of {name}", item)) for name, item in value.items())
 
 

@@ -16,7 +16,6 @@ from kinoform.numbers import Whole, real, settle, whole
 from kinoform.ops.patch import Patch
 from kinoform.recipe import BySize, Recipe
 from kinoform.solvers.base import Solver
-from kinoform.solvers.by_expert import PerExpert, check_per_expert
 from kinoform.solvers.experts import Boundary, ExpertChoice, check_boundaries, expert_choice
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance.plain import PlainGuidance
@@ -24,9 +23,10 @@ from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.names import name_of
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
+from kinoform.solvers.scales import GuidanceScales, ScalesLike, guidance_scales
 from kinoform.types import Level
 
-MOST_STEPS, MAX_GUIDANCE, MOST_SHIFT, MOST_FPS = 1000, 100.0, 1000.0, 240.0
+MOST_STEPS, MOST_SHIFT, MOST_FPS = 1000, 1000.0, 240.0
 MOST_SIZE = 100_000
 """Pixels along a side, and frames."""
 
@@ -57,7 +57,7 @@ class Request:
     num_frames: int
     fps: float
     steps: int
-    guidance_scale: PerExpert
+    guidance_scale: ScalesLike
     shift: float
     solver: Solver
     level_grid: LevelGrid | None = None
@@ -80,6 +80,7 @@ class Request:
             self.level_grid.levels(self.steps, self.shift)
         _value("sampler", self.sampler, Sampler, "FlowEdit()")
         _value("guidance_rule", self.guidance_rule, Guidance, "PlainGuidance()")
+        self.scales.check_along(self.levels)
         self.sampler.check(self.steps)
         self.guidance_rule.check(self.steps)
         self._check_edit()
@@ -92,6 +93,11 @@ class Request:
     def levels(self) -> tuple[Level, ...]:
         """Return the noise levels of the run, the last one CLEAN: those of `level_grid`, or else the solver's own."""
         return (self.level_grid or self.solver).levels(self.steps, self.shift)
+
+    @property
+    def scales(self) -> GuidanceScales:
+        """Return the scales of guidance by expert and by condition."""
+        return guidance_scales(self.guidance_scale, len(self.boundaries) + 1)
 
     @property
     def expert_choice(self) -> ExpertChoice:
@@ -111,7 +117,7 @@ class Request:
     @property
     def reads_negative(self) -> bool:
         """Return whether the negative prompt counts; otherwise it is not even encoded."""
-        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler, self.levels)
+        return negative_is_read(self.guidance_rule, self.scales, self.sampler, self.levels)
 
     def sized(self, codec: CodecSpec, patch: Patch, takers: Takers = lambda field: ()) -> Request:
         """Return the same request in the size that its inputs ask for; `takers` names models that take an input.
@@ -172,7 +178,7 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
 def _plain_numbers(values: Mapping[str, object]) -> dict[str, object]:
     """Return the numbers among the values, as plain ones. Raises UsageError for any out of range."""
     boundaries = check_boundaries(values["boundaries"], whole("steps", values["steps"], *WHOLE["steps"]))
-    scale = check_per_expert("guidance_scale", values["guidance_scale"], len(boundaries) + 1, 0.0, MAX_GUIDANCE)
+    scale = guidance_scales(values["guidance_scale"], len(boundaries) + 1).plain()
     return {
         **{name: whole(name, values[name], *limits) for name, limits in WHOLE.items()},
         **{name: real(name, values[name], *limits) for name, limits in REAL.items()},

@@ -21,7 +21,7 @@ from kinoform.ops.dry_run import kernels_of
 from kinoform.plan.memory import denoise_peak, denoise_runs
 from kinoform.plan.transformer import transformer_count
 from kinoform.plan.workload import Sizes, Workload, check, grid_of
-from kinoform.solvers.by_expert import of_expert
+from kinoform.solvers.scales import GuidanceScales
 
 BLOCKS: Mapping[str, BlockSpec] = {
     "full": FullBlock(),
@@ -85,7 +85,8 @@ def crossovers(sizes: Sizes, workload: Workload, *, fps: float, dtype: torch.dty
     UsageError when the codec cannot hold the video.
     """
     check(sizes, workload)
-    workload = replace(workload, guidance_scale=of_expert(workload.guidance_scale, 0), boundaries=())
+    scales = GuidanceScales(experts=1, numbers=tuple(("", *item) for item in workload.scales.of_expert(0).items()))
+    workload = replace(workload, guidance_scale=scales, boundaries=())
     kinds = {
         name: replace(sizes, transformers=(replace(sizes.transformer, block=block),)) for name, block in BLOCKS.items()
     }

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 
 from kinoform.plan.workload import Workload
-from kinoform.solvers.by_expert import PerExpert, of_expert
 from kinoform.solvers.experts import expert_choice, switched
-from kinoform.solvers.guidance.rule import text_scale
+from kinoform.solvers.guidance.rule import Scales, text_scale
 from kinoform.solvers.predictions import Predict, Prediction
 from kinoform.solvers.sampler import Run, SourceGuided, first_step
+from kinoform.solvers.scales import ScalesLike, guidance_scales
 from kinoform.types import Field, Latents, Level, Velocity
 
 GUIDED = 2.0
@@ -94,9 +94,10 @@ def evaluations(workload: Workload, strength: float | None) -> tuple[Asked, ...]
     point = torch.zeros(1, 1, 1, 1, 1)
     levels = workload.levels
 
-    def velocity(counts: list[_Counts], scale: PerExpert) -> Field:
+    def velocity(counts: list[_Counts], guidance: ScalesLike) -> Field:
+        scales = guidance_scales(guidance, len(experts))
         fields = [
-            workload.guidance_rule.guide(_counting(counts[index]), text_scale(of_expert(scale, index)), levels)
+            workload.guidance_rule.guide(_counting(counts[index]), scales.along(index, levels), levels)
             for index in experts
         ]
         return switched(fields, expert_choice(workload.boundaries, levels))
@@ -126,15 +127,15 @@ def possible(workload: Workload) -> tuple[Asked, ...]:
     """Return what may be asked of each transformer, once and all together, without running the rule of guidance."""
     levels, rule = workload.levels, workload.guidance_rule
 
-    def once(scale: float) -> Evaluations:
-        asked = rule.predictions(text_scale(scale), levels)
+    def once(scales: Scales) -> Evaluations:
+        asked = rule.predictions(scales, levels)
         return Evaluations(prepared=dict.fromkeys(asked, 1), together={tuple(sorted(asked, key=repr)): 1})
 
     sampler, source = workload.sampler, Evaluations()
     if sampler.edits:
-        source = once(sampler.source_guidance if isinstance(sampler, SourceGuided) else GUIDED)
+        source = once(text_scale(sampler.source_guidance if isinstance(sampler, SourceGuided) else GUIDED))
     experts = range(len(workload.boundaries) + 1)
-    return tuple(Asked(prompt=once(of_expert(workload.guidance_scale, index)), source=source) for index in experts)
+    return tuple(Asked(prompt=once(workload.scales.along(index, levels)), source=source) for index in experts)
 
 
 def _first(workload: Workload, strength: float | None) -> int:

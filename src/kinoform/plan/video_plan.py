@@ -26,7 +26,6 @@ from kinoform.plan.modules import (
 from kinoform.plan.tensors import TensorPlan, tensors
 from kinoform.plan.transformer import DenoiseRun, ForwardFlops, time_flops, transformer_count
 from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of, strength_of
-from kinoform.solvers.by_expert import as_json
 from kinoform.solvers.experts import boundaries_as_json
 
 MADE = ("width", "height", "num_frames", "steps")
@@ -104,7 +103,7 @@ class VideoPlan:
         return {
             **{name: getattr(self.workload, name) for name in MADE},
             "boundaries": boundaries_as_json(self.workload.boundaries),
-            "guidance_scale": as_json(self.workload.guidance_scale),
+            "guidance_scale": self.workload.scales.fixed(self.workload.levels).as_json(),
             "lead": self.lead,
             "others": self.workload.others,
             "evaluations": total(asked.together for asked in self.asked).as_json(),

@@ -29,12 +29,12 @@ from kinoform.models.lora_linear import Adapter, linear_layers
 from kinoform.models.text import TextSpec
 from kinoform.models.vision import VisionSpec
 from kinoform.solvers.base import Solver
-from kinoform.solvers.by_expert import PerExpert
 from kinoform.solvers.experts import Boundary
 from kinoform.solvers.guidance.plain import PlainGuidance
 from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
+from kinoform.solvers.scales import GuidanceScales, ScalesLike, guidance_scales
 from kinoform.solvers.unipc import UniPC
 from kinoform.types import Grid, Level
 
@@ -112,7 +112,7 @@ class Workload:
     height: int
     num_frames: int
     steps: int
-    guidance_scale: PerExpert
+    guidance_scale: ScalesLike
     boundaries: tuple[Boundary, ...] = ()
     shift: float = 5.0
     solver: Solver = field(default_factory=UniPC)
@@ -128,6 +128,11 @@ class Workload:
         return VideoSize(num_frames=self.num_frames, height=self.height, width=self.width)
 
     @property
+    def scales(self) -> GuidanceScales:
+        """Return the scales of guidance by expert and by condition."""
+        return guidance_scales(self.guidance_scale, len(self.boundaries) + 1)
+
+    @property
     def levels(self) -> tuple[Level, ...]:
         """Return the noise levels of the run, as `Request.levels`."""
         return (self.level_grid or self.solver).levels(self.steps, self.shift)
@@ -139,7 +144,7 @@ class Workload:
 
     @property
     def reads_negative(self) -> bool:
-        return negative_is_read(self.guidance_rule, self.guidance_scale, self.sampler, self.levels)
+        return negative_is_read(self.guidance_rule, self.scales, self.sampler, self.levels)
 
     @property
     def material(self) -> int:

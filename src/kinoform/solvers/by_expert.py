@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from kinoform.errors import UsageError
-from kinoform.numbers import plain, real
+from kinoform.numbers import plain
 from kinoform.solvers.experts import expert_names
 from kinoform.solvers.schedule import Varying, check_varying, fixed
 from kinoform.solvers.varying_text import Jsonable, number_as_json, read_entries, written_entries
@@ -36,19 +36,14 @@ class ByExpert(Mapping[str, Varying]):
         return hash(frozenset(self.numbers))
 
 
-def check_per_expert(
-    name: str, value: object, experts: int, lowest: float, highest: float, *, whole: bool = True, changing: bool = False
-) -> Varying | ByExpert:
-    """Return a number of a run, or one for each of so many `experts` by name; unless `whole` some may be left out.
-
-    With `changing` each may be a schedule, or a function of the level.
+def check_per_expert(name: str, value: object, experts: int, lowest: float, highest: float) -> Varying | ByExpert:
+    """Return a number of a run, or those of some of so many `experts` by name.
 
     Raises UsageError, with `name`, for values out of range, for numbers without names, and for names other than those
     of the experts.
     """
-    check = check_varying if changing else real
     if not isinstance(value, Mapping | list | tuple):
-        return check(name, value, lowest, highest)
+        return check_varying(name, value, lowest, highest)
     names = expert_names(experts)
     if experts == 1:
         raise UsageError(
@@ -69,14 +64,12 @@ def check_per_expert(
             f"write for example {form}",
             code="unknown_expert",
         )
-    missing = [item for item in names if item not in given]
-    if missing and (whole or not given):
+    if not given:
         raise UsageError(
-            f"{name} has no number for {', '.join(missing)}; write for example {form}, or one number for all",
-            code="expert_missing",
+            f"{name} has no number; write for example {form}, or one number for all", code="expert_missing"
         )
     held = [item for item in names if item in given]
-    return numbers_by_name((item, check(f"{name} of {item}", given[item], lowest, highest)) for item in held)
+    return numbers_by_name((item, check_varying(f"{name} of {item}", given[item], lowest, highest)) for item in held)
 
 
 def numbers_by_name(numbers: Iterable[tuple[str, Varying]]) -> ByExpert:
@@ -115,14 +108,3 @@ def read_written(name: str, text: str) -> PerExpert:
     """
     entries = read_entries(name, text)
     return entries[""] if "" in entries else numbers_by_name(entries.items())
-
-
-def of_expert(value: PerExpert, index: int) -> float:
-    """Return the number of one expert, of as many as have one, all of which are the same during the run."""
-    named = by_name(value)
-    return cast("float", named[""] if "" in named else named[expert_names(len(named))[index]])
-
-
-def numbers_of(value: PerExpert) -> tuple[float, ...]:
-    """Return the number of all, or those of each, which are the same during the run."""
-    return tuple(cast("float", number) for number in by_name(value).values())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from kinoform.solvers.base import Constraint, Solver, Step, sample
-from kinoform.solvers.by_expert import PerExpert, numbers_of
 from kinoform.solvers.guidance.rule import Guidance, reads_negative, text_scale
 from kinoform.solvers.levels import noised
+from kinoform.solvers.scales import GuidanceScales
 from kinoform.types import Field, Latents, Level
 
 SLACK = 1e-4
@@ -61,15 +61,17 @@ class SourceGuided(Protocol):
     def source_guidance(self) -> float: ...
 
 
-def negative_is_read(rule: Guidance, scale: PerExpert, sampler: Sampler, levels: tuple[Level, ...]) -> bool:
-    """Return whether a run reads the negative prompt, for the prompt at `scale`, of any expert, or for a source prompt.
+def negative_is_read(rule: Guidance, scales: GuidanceScales, sampler: Sampler, levels: tuple[Level, ...]) -> bool:
+    """Return whether a run reads the negative prompt, for the prompt at the `scales` of any expert, or for a source
+    prompt.
 
     Taken for granted where the sampler does not tell at which scale it asks for the source prompt.
     """
     if sampler.edits and not isinstance(sampler, SourceGuided):
         return True
     source = (sampler.source_guidance,) if sampler.edits and isinstance(sampler, SourceGuided) else ()
-    return any(reads_negative(rule, text_scale(number), levels) for number in (*numbers_of(scale), *source))
+    along = (scales.along(index, levels) for index in range(scales.experts))
+    return any(reads_negative(rule, own, levels) for own in (*along, *map(text_scale, source)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,9 +70,19 @@ class GuidanceScales:
             result[name] = own[TEXT] if [*own] == [TEXT] else own
         return result
 
+    def plain(self) -> float | GuidanceScales:
+        """Return the number that is the scale of all, at all levels; these scales where there is none."""
+        (expert, condition, value), *others = self.numbers
+        return value if (expert, condition) == ("", TEXT) and isinstance(value, float) and not others else self
+
     def written(self) -> str:
         """Return the scales as the command line takes them."""
         return written_entries(self.named())
+
+    def written_of(self, index: int) -> str:
+        """Return the scales of one expert as text."""
+        own = self.of_expert(index)
+        return written_entries(("" if [*own] == [TEXT] else condition, value) for condition, value in own.items())
 
     def named(self) -> Iterator[tuple[str, Varying]]:
         """Yield each scale under its name as it is said: "high", "low.images", "video", and "" for one alone."""
@@ -138,6 +148,8 @@ def _given(name: str, value: object, experts: int) -> Iterator[tuple[tuple[str, 
             else:
                 yield words, number
     elif isinstance(value, list | tuple):
+        if experts == 1:
+            raise _one_transformer(name)
         raise UsageError(
             f"{name} is {str(cast('object', value))[:60]}, which does not say which transformer each number is for; "
             f"{_form(experts)}",
@@ -164,10 +176,7 @@ def _key(name: str, words: tuple[str, ...], experts: int) -> tuple[str, str]:
         case (expert, condition) if expert in known and condition in CONDITIONS:
             return expert, condition
         case (expert, *_) if experts == 1 and expert in (*expert_names(2), *map(str, range(10))):
-            raise UsageError(
-                f"{name} has a number for each of several transformers, and this model has one; give one number",
-                code="one_transformer",
-            )
+            raise _one_transformer(name)
         case _:
             experts_named = f"the transformers of this model are {', '.join(known)}, and " if known else ""
             raise UsageError(
@@ -175,6 +184,13 @@ def _key(name: str, words: tuple[str, ...], experts: int) -> tuple[str, str]:
                 f"{_form(experts)}",
                 code="unknown_expert" if known else "unknown_name",
             )
+
+
+def _one_transformer(name: str) -> UsageError:
+    return UsageError(
+        f"{name} has a number for each of several transformers, and this model has one; give one number",
+        code="one_transformer",
+    )
 
 
 def _check_complete(name: str, said: Mapping[tuple[str, str], Varying], experts: int) -> None:

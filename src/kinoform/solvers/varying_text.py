@@ -45,6 +45,14 @@ def read_entries(option: str, text: str) -> dict[str, Varying]:
     }
 
 
+def read_schedule(text: str) -> RunSchedule:
+    """Return the schedule of a text such as 0@0-0.3,1@0.3-1, or 1@t900-1000,0@t0-900. Raises UsageError for others."""
+    schedule = read_entries("the schedule", text).get("")
+    if not isinstance(schedule, RunSchedule):
+        raise _unreadable("the schedule", text)
+    return schedule
+
+
 def written_entries(numbers: Iterable[tuple[str, Varying]]) -> str:
     """Return numbers as `read_entries` reads them."""
     return ",".join(piece for name, value in numbers for piece in _pieces(f"{name}=" if name else "", value))
