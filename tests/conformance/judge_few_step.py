@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -9,13 +10,14 @@ from torch import Tensor
 
 from kinoform.solvers.base import Solver, Step
 from kinoform.solvers.euler import Euler
-from kinoform.solvers.experts import AtStep, BelowSigma, Boundary, expert_at, expert_choice, switched
+from kinoform.solvers.experts import AtStep, BelowSigma, Boundary, expert_choice, switched
 from kinoform.solvers.index_list import IndexList, IndexRenoise
 from kinoform.solvers.level_grids import EvenToOne, LevelGrid, Nearest, Warped, nearest_sigma
 from kinoform.solvers.levels import TIMESTEPS
 from kinoform.solvers.rcm import RCM, TrigFlow
 from kinoform.solvers.renoise import Renoise
 from kinoform.solvers.sampler import Denoise, Run, Sampler
+from kinoform.solvers.schedule import RunSchedule, SchedulePiece, TimestepRange, values_of
 from kinoform.types import Field, Latents, Level, Velocity
 from tests.conformance.golden import Golden
 
@@ -158,11 +160,13 @@ def _phases(fields: Fields, config: Mapping[str, Any]) -> Iterator[tuple[str, Te
     for name, case in config["phases"].items():
         solver: Solver = EXACT
         levels = (EvenToOne() if case["ends_at_1"] else solver).levels(case["steps"], case["shift"])
-        phases = tuple(threshold / TIMESTEPS for threshold in case["thresholds"])
-        choice = expert_choice(phases[case["low_from"] - 1 : case["low_from"]], levels)
+        choice = expert_choice((case["thresholds"][case["low_from"] - 1] / TIMESTEPS,), levels)
+        bounds = pairwise((0.0, *map(float, reversed(case["thresholds"])), float(TIMESTEPS)))
+        pieces = [(index, TimestepRange(low=low, high=high)) for index, (low, high) in enumerate(reversed([*bounds]))]
+        phase = RunSchedule(pieces=tuple(SchedulePiece(value=float(index), span=span) for index, span in pieces))
         trace = fields.run(Denoise(), fields.both(choice), levels)
         yield f"phases.{name}.expert", _experts(trace, choice)
-        yield f"phases.{name}.phase", torch.tensor([expert_at(level, phases) for level in trace.levels])
+        yield f"phases.{name}.phase", torch.tensor(values_of(phase, levels)).long()
         yield from _told(f"phases.{name}", trace, "timesteps", "x")
 
 

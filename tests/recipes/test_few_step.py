@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from kinoform.plan.evaluations import evaluations
 from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import RELEASED
 from kinoform.recipes.few_step import FEW_STEP, FewStep, recipe_at
+from kinoform.recipes.load import load
 from kinoform.recipes.wan21 import t2v_1_3b, t2v_14b
 from kinoform.recipes.wan22 import i2v_a14b, t2v_a14b
 from kinoform.solvers.names import name_of
@@ -61,6 +63,12 @@ def test_a_model_that_a_recipe_was_not_made_for_is_refused() -> None:
         FEW_STEP["fastwan-3step"].applied(i2v_a14b())
     with refused("recipe_of_other_model", "rcm-i2v", "t2v-1.3b"):
         FEW_STEP["rcm-i2v"].applied(t2v_1_3b())
+
+
+def test_it_is_refused_before_a_lora_is_read(tmp_path: Path) -> None:
+    (tmp_path / "lightx2v.safetensors").write_bytes(b"no LoRA")
+    with refused("recipe_of_other_model", "rcm", "mini"):
+        load("mini", recipe="rcm", loras=[(tmp_path / "lightx2v.safetensors", 1.0)], device="cpu")
 
 
 @pytest.mark.parametrize(("name", "steps"), [("lightx2v-4step", 8), ("rcm", 5), ("self-forcing-index", 3)])

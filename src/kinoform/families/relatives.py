@@ -85,7 +85,16 @@ class Distillation:
         return f"made for few steps ({self.name}); {self.advice}"
 
 
-LIGHTX2V = r"light[ _-]?x2v|wan.*lightning|lightning.*4[ _-]?steps?|(?<![a-z])seko(?![a-z])"
+LIGHTX2V = "|".join(
+    (
+        r"light[ _-]?x2v",
+        r"wan.*lightning|lightning.*4[ _-]?steps?",
+        r"(?<![a-z])seko(?![a-z])",
+        r"step[ _-]?distill|wan2\.[12]-distill",
+    )
+)
+"""Names of LightX2V's files, and those of its earlier releases."""
+
 DISTILLATIONS = (
     Distillation(
         pattern=r"fast[ _-]?wan", name="FastWan", steps=3, shift=8, recipes=("fastwan-3step", "fastwan-3step-mlx")

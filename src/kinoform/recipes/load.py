@@ -123,6 +123,7 @@ def load(
         )
     options = LoadOptions(
         recipe=chosen,
+        change=_unchanged if few is None else few.applied,
         overrides=overrides,
         keep_packed=keep_packed,
         reader=reader,
@@ -152,7 +153,6 @@ def load(
         )
     for line in _notes(name, parts.notes, [file for file, _ in files], few):
         report(line)
-    made = made if few is None else few.applied(made)
     applied = tuple(
         Lora(origin=Origin(file=file.name, sha256=sha256), strength=strength)
         for (file, _), sha256, strength in zip(files, parts.lora_hashes, parts.lora_strengths, strict=True)
@@ -168,6 +168,10 @@ def load(
         address=recipe if few is None else None,
         takers=takers,
     )
+
+
+def _unchanged(recipe: Recipe) -> Recipe:
+    return recipe
 
 
 def _notes(name: str, notes: Sequence[str], loras: Sequence[Path], few: FewStep | None) -> Iterator[str]:

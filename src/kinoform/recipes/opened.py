@@ -35,12 +35,13 @@ PutAdditions: TypeAlias = Callable[[Parts, Additions | None, tuple[DiTSpec, ...]
 class LoadOptions:
     """Wishes of a call of `load` beside the model.
 
-    `recipe` takes the place of the one that the weights have. `module` puts VACE modules on, None without any;
-    `additions` and `loras` come behind it, in this order. `adapted`: one transformer of the weights stands for all of
-    the recipe, which an adapter tells apart.
+    `recipe` takes the place of the one that the weights have; `change` makes another of either. `module` puts VACE
+    modules on, None without any; `additions` and `loras` come behind it, in this order. `adapted`: one transformer of
+    the weights stands for all of the recipe, which an adapter tells apart.
     """
 
     recipe: Recipe | None
+    change: Callable[[Recipe], Recipe]
     overrides: Overrides
     keep_packed: bool | None
     reader: HeaderReader
@@ -71,6 +72,7 @@ def own_model(folder: Path, options: LoadOptions) -> tuple[Recipe, Parts]:
         whole = options.recipe or with_vace_blocks(made)
         _check_doors(folder, whole, parts.transformer_specs[0])
         made = replace(whole, transformers=parts.transformer_specs, codec=made.codec, text=made.text, image=made.image)
+    made = options.change(made)
     parts = options.loras(options.additions(parts, made.additions, made.transformers))
     small = address not in addresses(RELEASED.values())
     return made, kept(parts) if small else replace(parts, fingerprint=cache(parts.fingerprint))
@@ -108,6 +110,7 @@ def released_model(path: Path | ExpertPaths, variant: str | None, options: LoadO
         text=parts.text_spec,
         image=parts.image_spec,
     )
+    made = options.change(made)
     parts = options.loras(options.additions(parts, made.additions, made.transformers))
     return made, replace(parts, fingerprint=cache(parts.fingerprint))
 
