@@ -63,7 +63,7 @@ NAMES = {
         UniPC Units UsageError
         VAE22Spec VAESpec VIDEO Vace VaceBlocks VaceContext Velocity VideoKind VideoSize VisionEncoder VisionFeatures
         VisionSpec
-        Warped WeightsError WithinFrames WithinPlaces
+        Warped WeightsError Windows WithinFrames WithinPlaces
         ZeroStar
         attach attend
         bare benchmark

@@ -150,6 +150,7 @@ if TYPE_CHECKING:
     from kinoform.pipelines.machine import Machine as Machine
     from kinoform.pipelines.pipeline import Pipeline as Pipeline
     from kinoform.pipelines.request import Request as Request
+    from kinoform.pipelines.windows import Windows as Windows
     from kinoform.recipe import BySize as BySize
     from kinoform.recipe import Recipe as Recipe
     from kinoform.recipes.few_step import FewStep as FewStep
@@ -265,6 +266,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.recipes.wan22": "t2v_a14b i2v_a14b ti2v_5b vace_a14b",
         "kinoform.pipelines.pipeline": "Pipeline",
         "kinoform.pipelines.request": "Request",
+        "kinoform.pipelines.windows": "Windows",
         "kinoform.pipelines.generate": "Progress",
         "kinoform.pipelines.machine": "Machine",
     },

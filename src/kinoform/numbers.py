@@ -63,6 +63,14 @@ def real(name: str, value: object, least: float, most: float) -> float:
     return found
 
 
+def nearest_frames(frames: float, time_stride: int, time_patch: int = 1) -> int:
+    """The number of frames nearest to `frames` that a video may have: whole patches of latent frames, the first of
+    which stands for one frame and the others for `time_stride`.
+    """
+    least, step = 1 + time_stride * (time_patch - 1), time_stride * time_patch
+    return least + step * max(0, round((frames - least) / step))
+
+
 def settle(owner: object, **values: object) -> None:
     """Set attributes of a frozen value, in its `__post_init__` alone: numbers that were checked, as plain ones."""
     for name, value in values.items():

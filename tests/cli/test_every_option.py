@@ -29,6 +29,7 @@ REFUSED = {"code", "out", "files"}
 
 VIDEO = ["--video", "../video.mkv"]
 EDITED = {"frames", "params.task", "params.inputs", "params.conditions"}
+LONG, WINDOWS = ["--frames", "9"], {"frames", "shape", "params.num_frames", "params.windows"}
 LORA = ("params.inputs", "params.loras", "params.model")
 
 CHANGES = {
@@ -46,7 +47,10 @@ CHANGES = {
     "lora_ignore_unknown": (["--lora", "../strange.safetensors", "--lora-ignore-unknown"], {"frames", *LORA}),
     "size": (["--size", "24x12"], {"frames", "shape", "params.width", "params.height"}),
     "frames": (["--frames", "5"], {"frames", "shape", "params.num_frames"}),
-    "seconds": (["--seconds", "0.6"], {"frames", "shape", "params.num_frames"}),
+    "seconds": (["--seconds", "0.6"], {"frames", "shape", "params.num_frames", "params.windows"}),
+    "window": ([*LONG, "--window", "5"], WINDOWS),
+    "window_overlap": ([*LONG, "--window", "7", "--window-overlap", "2"], WINDOWS),
+    "no_anchor": ([*LONG, "--window", "7", "--no-anchor"], WINDOWS),
     "fps": (["--fps", "12"], {"fps", "params.fps"}),
     "steps": (["--steps", "4"], {"frames", "params.steps"}),
     "fast": (["--fast"], {"frames", "params.steps"}),

@@ -36,6 +36,7 @@ from kinoform.cli.options import (
     words_of,
 )
 from kinoform.cli.values import files_of, frames_of, lora_of, recipe_named, scales_of, size_of
+from kinoform.cli.window_options import WindowOptions
 from kinoform.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,9 +130,11 @@ class VideoOptions:
 
     size: Annotated[str | None, option(VIDEO, "WIDTHxHEIGHT in pixels, such as 832x480."), RECIPE_SETTING] = None
     frames: Annotated[int | None, option(VIDEO, "Number of frames, 1 + 4n for Wan, such as 81."), RECIPE_SETTING] = None
-    seconds: Annotated[float | None, option(VIDEO, "Length, above 0 to 3600; the nearest legal --frames."), SETTING] = (
-        None
-    )
+    seconds: Annotated[
+        float | None,
+        option(VIDEO, "Length, above 0 to 3600; the nearest legal --frames, in windows where the model makes fewer."),
+        SETTING,
+    ] = None
     fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video, 0.1 to 240."), RECIPE_SETTING] = (
         None
     )
@@ -320,6 +323,7 @@ class GenerateOptions:
 
     model: ModelOptions
     video: VideoOptions
+    windows: WindowOptions
     inputs: InputOptions
     machine: MachineOptions
     output: OutputOptions

@@ -17,6 +17,7 @@ from kinoform.cli.model_files import model_of
 from kinoform.cli.option_groups import GenerateOptions, MachineOptions, ModelOptions
 from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named
+from kinoform.cli.window_options import windows_in_words
 from kinoform.errors import UsageError, nearest
 from kinoform.families import released_for
 from kinoform.loading.additions import Additions
@@ -89,6 +90,7 @@ def plan(
         changes = replace(video, size=size).request_changes(
             recipe, recipe.codec, recipe.transformers[0].patch, read, fit_mask=inputs.fit_mask
         )
+        changes |= options.windows.asked(recipe, video.seconds)
         planned_request = request(recipe, texts[0], video.seed or 0, **changes)
         add = (recipe.additions or Additions()).to
         sizes = Sizes(
@@ -101,7 +103,8 @@ def plan(
         )
         if planned_request.inputs:  # otherwise the usual case is planned, also of models that cannot do without
             planned_request = planned_request.sized(sizes.codec, sizes.transformer.patch, takers)
-        return sizes, replace(workload_of(planned_request), others=others), planned_request.fps
+        work = workload_of(planned_request, planned_request.in_windows(sizes.codec))
+        return sizes, replace(work, others=others), planned_request.fps
 
     def planned(named: ModelOptions, size: str | None) -> VideoPlan:
         sizes, workload, _ = workload_for(named, size)
@@ -141,7 +144,8 @@ def rehearse(
     """
     sizes, machine = sizes_of(pipeline.parts, kept=model in {*EMBEDDED, *ADAPTERS}), pipeline.machine
     sizes = replace(sizes, token_times=_token_times(pipeline.recipe))
-    workload = replace(workload_of(requests[0]), others=len(requests) > 1)
+    workload = workload_of(requests[0], requests[0].in_windows(sizes.codec))
+    workload = replace(workload, others=len(requests) > 1)
     plan = plan_video(sizes, workload, dtype=machine.dtype, device=machine.device.type)
     whole = passes * sum(flops.executed for flops in plan.flops.values())
     edit = [
@@ -211,8 +215,9 @@ def report(name: str, plan: VideoPlan) -> str:
     dtypes = (torch.float32, torch.bfloat16, plan.dtype)
     whole = max(1, sum(flops.executed for flops in plan.flops.values()))
     lines = [
-        f"{name}: {workload.num_frames} frames of {workload.width}x{workload.height}, {workload.steps} steps, "
+        f"{name}: {workload.all_frames} frames of {workload.width}x{workload.height}, {workload.steps} steps, "
         f"guidance {workload.scales.written()}, {_dtype(plan.dtype)} on {plan.device}",
+        *windows_in_words(plan),
         "",
         *_table(["tensor", "shape", "dtype"], [(t.name, "x".join(map(str, t.shape)), t.dtype) for t in plan.tensors]),
         "",
@@ -261,7 +266,7 @@ def comparison(first: tuple[str, VideoPlan], second: tuple[str, VideoPlan]) -> s
     """Return two plans side by side, with the ratio of the second to the first."""
     (left, one), (right, other) = first, second
     rows: list[tuple[str, Callable[[VideoPlan], int], Callable[[int], str]]] = [
-        ("frames", lambda plan: plan.workload.num_frames, _whole),
+        ("frames", lambda plan: plan.workload.all_frames, _whole),
         ("width", lambda plan: plan.workload.width, _whole),
         ("height", lambda plan: plan.workload.height, _whole),
         ("tokens", lambda plan: plan.tokens, _whole),

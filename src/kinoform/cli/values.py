@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kinoform.cli.options import MODELS
 from kinoform.errors import UsageError
+from kinoform.numbers import nearest_frames
 from kinoform.solvers.by_expert import PerExpert, numbers_by_name, read_written
 from kinoform.solvers.scales import ScalesLike, read_scales
 from kinoform.solvers.varying_text import looks_written
@@ -165,8 +166,7 @@ def frames_of(
         raise UsageError(f"--seconds must be between 0 and 3600, not {seconds}", code="value_out_of_range")
     if not math.isfinite(fps):
         raise UsageError(f"fps must be a number from 0.1 to 240, not {fps}", code="value_out_of_range")
-    min_frames, step = 1 + time_stride * (time_patch - 1), time_stride * time_patch
-    return min_frames + step * max(0, round((seconds * fps - min_frames) / step))
+    return nearest_frames(seconds * fps, time_stride, time_patch)
 
 
 def weights_at(path: Path) -> Path:

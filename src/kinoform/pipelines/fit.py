@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from kinoform.errors import FitError
 from kinoform.loading.parts import Parts
 from kinoform.pipelines.request import Request
+from kinoform.pipelines.windows import LatentWindow
 from kinoform.plan.memory import Needs, Peak, needs
 from kinoform.plan.workload import Sizes, Workload, adapted_specs
 
@@ -61,7 +62,8 @@ def check_fit(
         return
     if device.type == "cpu":
         there -= beside
-    found = refuse_above(there, sizes_of(parts), replace(workload_of(asked), others=others), dtype, device)
+    work = replace(workload_of(asked, asked.in_windows(parts.codec_spec)), others=others)
+    found = refuse_above(there, sizes_of(parts), work, dtype, device)
     if missing := found.uncounted:
         warnings.warn(
             f"whether this fits {_name(device)} is not known: there is no estimate of {', '.join(missing)}",
@@ -105,8 +107,9 @@ def sizes_of(parts: Parts, *, kept: bool = False) -> Sizes:
     )
 
 
-def workload_of(asked: Request) -> Workload:
-    """The part of a request that decides what it takes."""
+def workload_of(asked: Request, windows: Sequence[LatentWindow] = ()) -> Workload:
+    """The part of a request that decides what it takes: of its first window, where it is made in `windows`."""
+    whole_frames, asked = asked.num_frames if windows else None, asked.at_once()
     return Workload(
         width=asked.width,
         height=asked.height,
@@ -121,6 +124,9 @@ def workload_of(asked: Request) -> Workload:
         guidance_rule=asked.guidance_rule,
         inputs=asked.inputs,
         conditioners=asked.conditioners,
+        windows=max(1, len(windows)),
+        texts=max(1, len({each.prompt for each in windows})),
+        whole_frames=whole_frames,
     )
 
 

@@ -26,8 +26,11 @@ from kinoform.numbers import Number, Whole
 from kinoform.pipelines.few_step import DistilledFile, check_few_step
 from kinoform.pipelines.fit import check_fit, fitting
 from kinoform.pipelines.generate import Callback, decode, latents_of, silent
+from kinoform.pipelines.long_video import latents_in_windows
 from kinoform.pipelines.machine import Machine
-from kinoform.pipelines.request import LARGEST_SEED, Request, request
+from kinoform.pipelines.request import LARGEST_SEED, Request, frames_in, request
+from kinoform.pipelines.timed_prompts import rewritten, timed_text
+from kinoform.pipelines.windows import Windows, usual_windows
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.by_expert import PerExpert, as_json, fixed_by_expert, written
@@ -89,12 +92,14 @@ class Pipeline:
 
     def __call__(
         self,
-        prompt: str,
+        prompt: str | Sequence[tuple[Number, Number, str]],
         *,
         negative_prompt: str | None = None,
         width: Whole | None = None,
         height: Whole | None = None,
         num_frames: Whole | None = None,
+        seconds: Number | None = None,
+        windows: Windows | None = None,
         fps: Number | None = None,
         num_inference_steps: Whole | None = None,
         guidance_scale: Number | ScalesLike | None = None,
@@ -111,6 +116,9 @@ class Pipeline:
     ) -> Video:
         """Make one video; what is None comes from the recipe, a missing seed is drawn and stands in `params`.
 
+        `prompt` may be several with their spans in seconds: `[(0, 2, "a ball moves left"), (2, 4, "a ball spins")]`, or
+        one text "[0-2s] a ball moves left [2-4s] a ball spins". A video of `seconds`, in place of `num_frames`, or with
+        `windows`, is made in windows where it is longer than what the model makes at once (docs/long_videos.md).
         `guidance_scale` is a number, or one for each transformer of a model that has several, by name:
         `{"high": 4, "low": 3}` for high and low noise; one for each condition: `{"text": 4, "images": 4.5}`; and each
         of them may be a schedule or a function of the level.
@@ -130,6 +138,9 @@ class Pipeline:
                 f"inputs and {', '.join(values)} are both given; put all of them into the inputs",
                 code="inputs_conflict",
             )
+        if seconds is not None:
+            num_frames = frames_in(self.recipe, seconds, fps, num_frames)
+            windows = windows or usual_windows(self.recipe.num_frames)
         options = self.read_options(fps=fps, num_frames=num_frames, fit_mask=fit_mask)
         known = seed if generator is None else seed_of(generator, seed)
         asked = self.request(
@@ -139,6 +150,7 @@ class Pipeline:
             width=width,
             height=height,
             num_frames=num_frames,
+            windows=windows,
             fps=fps,
             steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -166,9 +178,10 @@ class Pipeline:
             fit_mask=fit_mask,
         )
 
-    def request(self, prompt: str, *, seed: Whole, **changes: object) -> Request:
+    def request(self, prompt: str | Sequence[tuple[Number, Number, str]], *, seed: Whole, **changes: object) -> Request:
         """Return a checked request with this recipe's defaults."""
-        asked = request(self.recipe, self.extend(prompt) if self.extend else prompt, seed, **changes)
+        text = prompt if isinstance(prompt, str) else timed_text(prompt)
+        asked = request(self.recipe, rewritten(text, self.extend) if self.extend else text, seed, **changes)
         asked = self.sized(asked)
         for strength in (item for own in self.parts.adapter_strengths for item in own.values()):
             check_along("the strength of a LoRA", strength, asked.levels, -STRONGEST, STRONGEST)
@@ -189,7 +202,8 @@ class Pipeline:
         """
         for each in requests[:-1]:
             check_fit(each, self.parts, self.machine.dtype, self.machine.device, others=True)
-        return latents_of(self.parts, requests, self.machine, on_progress, generator)
+        make = latents_in_windows if any(each.windows for each in requests) else latents_of
+        return make(self.parts, requests, self.machine, on_progress, generator)
 
     def video(self, asked: Request, latents: Latents, on_progress: Callback) -> Video:
         """Decode latents into the video that was asked for."""
@@ -223,6 +237,7 @@ class Pipeline:
             **({} if asked.level_grid is None else {"level_grid": name_of(asked.level_grid)}),
             "sampler": name_of(asked.sampler),
             "guidance_rule": name_of(asked.guidance_rule),
+            **({} if asked.windows is None else {"windows": asked.windows.as_json()}),
             **_told(asked, self.loras, self.modules),
             "dtype": str(self.machine.dtype).removeprefix("torch."),
             "machine": {

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.errors import UsageError
 from kinoform.pipelines.pipeline import SCHEMA
+from kinoform.pipelines.windows import Windows
 from kinoform.solvers.by_expert import ByExpert, PerExpert, numbers_by_name
 from kinoform.solvers.experts import Boundary, boundary_from_json
 from kinoform.solvers.scales import ScalesLike, scales_from_json
@@ -38,7 +39,7 @@ NEEDED: Mapping[str, Kind] = {
 }  # fmt: skip
 OPTIONAL: Mapping[str, Kind] = {
     "machine": dict, "encoding": dict, "inputs": dict, "conditions": dict, "sampler": str, "guidance_rule": str,
-    "loras": dict, "boundaries": list, "vace": list, "level_grid": str,
+    "loras": dict, "boundaries": list, "vace": list, "level_grid": str, "windows": dict,
 }  # fmt: skip
 MODEL = {"name": str, "hash": str}
 ADDED = {"channels": dict, "additions_seed": int, "recipe": str}
@@ -46,6 +47,7 @@ ADDED = {"channels": dict, "additions_seed": int, "recipe": str}
 MACHINE = {"device": str, "threads": int, "torch": str}
 ENCODING = {"upscale": int, "codec": str, "crf": int}
 INPUT = {"file": str, "sha256": str}
+WINDOWS = {"frames": int, "overlap": int, "anchor": bool}
 
 CHANGING = ("edit", "extend", "outpaint")
 """Commands that change a video; the result carries their words, which are shown and never run."""
@@ -154,6 +156,7 @@ def recorded(params: Mapping[str, object], source: Path) -> Recorded:
         solver=values["solver"],
         request={
             **{name: values[name] for name in REQUEST},
+            "windows": _windows(values.get("windows"), source),
             "boundaries": tuple(_boundary(item, source) for item in values.get("boundaries", [])),
         },
         dtype=values["dtype"],
@@ -210,6 +213,13 @@ def _modules(names: Sequence[object], inputs: Mapping[str, RecordedFile], source
             code="metadata_damaged",
         )
     return tuple(map(str, names))
+
+
+def _windows(value: Mapping[str, object] | None, source: Path) -> Windows | None:
+    if value is None:
+        return None
+    said = {name: item for name, item in value.items() if item is not None}  # an overlap of None is the usual one
+    return Windows(**_object(said, WINDOWS, source, needed={"frames": int}, inside="windows."))
 
 
 def _check_schema(params: Mapping[str, object], source: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 from kinoform.conditions.input_kinds import check_text
 from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs, Takers
 from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declared, prefixed, task_of
-from kinoform.conditions.standard_inputs import SOURCE_PROMPT, VIDEO
+from kinoform.conditions.standard_inputs import FRAMES, MASK, SOURCE_PROMPT, VIDEO
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
-from kinoform.numbers import Whole, real, settle, whole
+from kinoform.numbers import Whole, nearest_frames, real, settle, whole
 from kinoform.ops.patch import Patch
+from kinoform.pipelines.timed_prompts import MAX_SECONDS, in_seconds, seconds_of, timed_prompts
+from kinoform.pipelines.windows import LatentWindow, Windows, latent_frame_at, latent_frames_of, windows_of
 from kinoform.recipe import BySize, Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.experts import Boundary, ExpertChoice, check_boundaries, expert_choice
@@ -45,8 +47,9 @@ class Request:
     """Video to be made. `width`, `height` in pixels; `seed` in 0 .. 2^63 - 1; `boundaries` and
     `level_grid` as in a recipe.
 
-    Numbers of numpy are kept as plain ones. Raises UsageError, naming the value and the nearest legal ones, for
-    anything out of range.
+    With `windows` it is made in several of them, and the prompt may be several with their spans of time; None makes all
+    frames at once. Numbers of numpy are kept as plain ones. Raises UsageError, naming the value and the nearest legal
+    ones, for anything out of range.
     """
 
     prompt: str
@@ -66,6 +69,7 @@ class Request:
     guidance_rule: Guidance = field(default_factory=PlainGuidance)
     inputs: Inputs = NO_INPUTS
     conditioners: tuple[Conditioner, ...] = ()
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         check_text(self.prompt, "prompt")
@@ -84,6 +88,8 @@ class Request:
         self.sampler.check(self.steps)
         self.guidance_rule.check(self.steps)
         self._check_edit()
+        if self.windows is not None:
+            _check_lasting(self.inputs, self.windows)
 
     @property
     def video(self) -> VideoSize:
@@ -105,6 +111,30 @@ class Request:
         return expert_choice(self.boundaries, self.levels)
 
     @property
+    def seconds(self) -> float:
+        return self.num_frames / self.fps
+
+    def at_once(self, window: LatentWindow | None = None) -> Request:
+        """Return the request of one window, under its prompt; the request itself where it is not made in windows."""
+        if self.windows is None:
+            return self
+        prompt = self.prompt if window is None else window.prompt
+        return replace(self, prompt=prompt, num_frames=self.windows.frames, windows=None)
+
+    def in_windows(self, codec: CodecSpec) -> tuple[LatentWindow, ...]:
+        """Return the windows of the video in turn; () where it is made at once. Raises UsageError as `windows_of`."""
+        if self.windows is None:
+            return ()
+        time = codec.stride[0]
+        prompts = in_seconds(self.prompt, self.seconds, slack=time / self.fps)
+        return windows_of(
+            self.windows,
+            tuple((latent_frame_at(start * self.fps, time), text) for start, text in prompts),
+            latent_frames=latent_frames_of(self.num_frames, time),
+            codec=codec,
+        )
+
+    @property
     def task(self) -> str:
         """Return the task for the metadata, such as t2v or i2v."""
         return task_of(self.conditioners, self.inputs, self.video)
@@ -124,7 +154,7 @@ class Request:
 
         Raises UsageError unless codec and patch can hold the video and the conditioners take the inputs.
         """
-        video, units = self.video, Units(stride=codec.stride, patch=patch)
+        video, units = self.at_once().video, Units(stride=codec.stride, patch=patch)
         known = declared(self.conditioners)
         for item in self.inputs:
             if item not in known:
@@ -134,7 +164,11 @@ class Request:
         check_size(codec, patch, video.num_frames, video.height, video.width)
         for conditioner in self.conditioners:
             conditioner.check(self.inputs, video)
-        return replace(self, num_frames=video.num_frames, height=video.height, width=video.width)
+        num_frames = video.num_frames if self.windows is None else self.num_frames
+        check_size(codec, patch, num_frames, video.height, video.width)
+        found = replace(self, num_frames=num_frames, height=video.height, width=video.width)
+        found.in_windows(codec)
+        return found
 
     def _check_edit(self) -> None:
         """A source prompt and a sampler that reads it belong together, and need a video."""
@@ -154,7 +188,9 @@ class Request:
 def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Request:
     """Return a request with the recipe's defaults for its size; `changes` that are None leave the defaults.
 
-    A source prompt without a sampler asks for FlowEdit: nothing else reads it.
+    A source prompt without a sampler asks for FlowEdit: nothing else reads it. A prompt of several with their times
+    decides the length, where it tells seconds and nothing else decides, and asks for windows; a video that one window
+    holds has none.
     """
     shared = {item.name for item in fields(Recipe)} & {item.name for item in fields(Request)}
     values: dict[str, object] = {name: getattr(recipe, name) for name in shared}
@@ -164,7 +200,11 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
         values["sampler"] = FlowEdit() if SOURCE_PROMPT in inputs and not sampler.edits else sampler
     width, height = (whole(name, values[name], *WHOLE[name]) for name in ("width", "height"))
     values = {name: item.at(width, height) if isinstance(item, BySize) else item for name, item in values.items()}
+    check_text(prompt, "prompt")
+    if changes.get("num_frames") is None and (seconds := seconds_of(prompt)) is not None:
+        values["num_frames"] = frames_in(recipe, seconds, values["fps"])
     values |= _plain_numbers({**values, "seed": seed})
+    values["windows"] = _windows(recipe, prompt, values)
     made = Request(prompt=prompt, **values)  # type: ignore[arg-type]
     if len(made.boundaries) != len(recipe.boundaries):
         raise UsageError(
@@ -185,6 +225,49 @@ def _plain_numbers(values: Mapping[str, object]) -> dict[str, object]:
         "boundaries": boundaries,
         "guidance_scale": scale,
     }
+
+
+def frames_in(recipe: Recipe, seconds: object, fps: object = None, num_frames: object = None) -> int:
+    """Return the number of frames nearest to so many seconds at `fps`, or at the recipe's rate.
+
+    Raises UsageError for numbers out of range, and for a `num_frames` that is given beside them.
+    """
+    if num_frames is not None:
+        raise UsageError("num_frames and seconds say the same thing; give one of them", code="options_conflict")
+    length = real("seconds", seconds, 1e-3, MAX_SECONDS)
+    rate = real("fps", recipe.fps if fps is None else fps, *REAL["fps"])
+    return nearest_frames(length * rate, recipe.codec.stride[0], recipe.transformers[0].patch[0])
+
+
+def _windows(recipe: Recipe, prompt: str, values: Mapping[str, Any]) -> Windows | None:
+    """Return the windows that are asked for, or that timed prompts need; None where one holds the whole video."""
+    asked, timed = values.get("windows"), bool(timed_prompts(prompt))
+    if asked is not None and not isinstance(asked, Windows):
+        raise UsageError(f"windows must be a value such as Windows(frames=17), not {asked!r}", code="wrong_type")
+    if asked is None and not timed:
+        return None
+    windows = Windows(frames=recipe.num_frames) if asked is None else asked
+    if values["num_frames"] > windows.frames:
+        return windows
+    return replace(windows, frames=values["num_frames"], overlap=None) if timed else None
+
+
+def _check_lasting(inputs: Inputs, windows: Windows) -> None:
+    """Raise UsageError for inputs that say what happens when: each window would show the same."""
+    for item in (VIDEO, MASK):
+        if item in inputs:
+            raise UsageError(
+                f"a video made in windows takes no {item.said}: each window would show the same; make it at once with "
+                "--frames, or continue one with kinoform extend",
+                code="input_not_taken_in_windows",
+            )
+    frames = inputs[FRAMES]
+    if any(number != 0 for number in frames) or (frames and not windows.anchor):
+        raise UsageError(
+            "of a video made in windows only the first frame can be given, which is then the anchor of all; leave the "
+            "other images out, and the anchor as it is",
+            code="input_not_taken_in_windows",
+        )
 
 
 def not_taken(item: InputField[Any], known: Sequence[InputField[Any]], takers: Sequence[str]) -> UsageError:

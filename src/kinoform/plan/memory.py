@@ -32,7 +32,16 @@ from kinoform.plan.modules import (
     vision_run,
 )
 from kinoform.plan.transformer import DenoiseRun, measured_transformer, transformer_count
-from kinoform.plan.workload import Sizes, Workload, denoised_latents, estimates, latents_of, output_of, strength_of
+from kinoform.plan.workload import (
+    Sizes,
+    Workload,
+    denoised_latents,
+    estimates,
+    latents_of,
+    output_of,
+    strength_of,
+    whole_latents,
+)
 
 INTERPRETER = {"cpu": 280_000_000}
 """Bytes of a process that has imported everything and made a video of no size, measured with PyTorch 2.13 for CPUs."""
@@ -95,8 +104,11 @@ def needs(
     """
     kernels = kernels_of(device, dtype) if kernels is None else kernels
     runs = denoise_runs(sizes, workload, dtype, kernels) if denoising is None else denoising
-    costs, latents = estimates(sizes, workload), latents_of(sizes, workload)
-    text, decode = text_run(sizes.text, dtype, kernels), decode_run(sizes.codec, latents, kernels)
+    costs = estimates(sizes, workload)
+    text, decode = (
+        text_run(sizes.text, dtype, kernels),
+        decode_run(sizes.codec, whole_latents(sizes, workload), kernels),
+    )
     found = [("text", Moment(text_count(sizes.text).bytes(dtype), text.peak))]
     reading = _reading(sizes, workload, costs, dtype, device, kernels)
     if reading is not None:
@@ -184,6 +196,8 @@ def _denoising(
         beside += codec_count(sizes.codec).bytes(dtype)
     weights = _loaded_transformers(sizes, workload, costs, dtype)
     solver = SOLVER_COPIES * FLOAT32 * sizes.transformer.out_channels * prod(denoised_latents(sizes, workload))
+    if workload.windows > 1:  # those that are made, and the same with a window more
+        solver += 2 * FLOAT32 * sizes.transformer.out_channels * prod(whole_latents(sizes, workload))
     moments = (
         Moment(beside + (sum(weights.values()) if kept else own), runs[index].peak + solver, runs[index].copies)
         for index, own in weights.items()
@@ -206,7 +220,7 @@ def _decoding(
     transformers = [*_loaded_transformers(sizes, workload, costs, dtype).values()]
     beside = sum(transformers) if sizes.kept else transformers[-1] if workload.others else 0
     weights = codec_count(sizes.codec).bytes(dtype) + _kept_text(sizes, dtype) + beside
-    frames = 3 * workload.num_frames * workload.height * workload.width if device == "cpu" else 0
+    frames = 3 * workload.all_frames * workload.height * workload.width if device == "cpu" else 0
     return max(Moment(weights, decode.peak + frames, decode.copies), Moment(weights, 2 * frames), key=sum)
 
 

@@ -47,8 +47,8 @@ def tensors(sizes: Sizes, workload: Workload, run: DenoiseRun, dtype: torch.dtyp
         TensorPlan(name="feed-forward, hidden", shape=(1, tokens, spec.ffn_dim), dtype=network),
         TensorPlan(name="head output", shape=(1, grid.tokens, spec.out_channels * prod(spec.patch)), dtype="float32"),
         TensorPlan(name="prediction", shape=latents, dtype="float32"),
-        TensorPlan(name="decoded pixels", shape=(1, 3, workload.num_frames, *size), dtype="float32"),
-        TensorPlan(name="frames", shape=(workload.num_frames, *size, 3), dtype="uint8"),
+        TensorPlan(name="decoded pixels", shape=(1, 3, workload.all_frames, *size), dtype="float32"),
+        TensorPlan(name="frames", shape=(workload.all_frames, *size, 3), dtype="uint8"),
     )
 
 

@@ -25,10 +25,20 @@ from kinoform.plan.modules import (
 )
 from kinoform.plan.tensors import TensorPlan, tensors
 from kinoform.plan.transformer import DenoiseRun, ForwardFlops, time_flops, transformer_count
-from kinoform.plan.workload import LatentSize, Sizes, Workload, check, estimates, grid_of, latents_of, strength_of
+from kinoform.plan.workload import (
+    LatentSize,
+    Sizes,
+    Workload,
+    check,
+    estimates,
+    grid_of,
+    latents_of,
+    strength_of,
+    whole_latents,
+)
 from kinoform.solvers.experts import boundaries_as_json
 
-MADE = ("width", "height", "num_frames", "steps")
+MADE = ("width", "height", "steps")
 """Keys of the video in a plan's JSON."""
 
 
@@ -44,10 +54,10 @@ class StageFlops:
 class VideoPlan:
     """Cost of a video. `dtype` is that of text encoder and transformer, `device` a device's type.
 
-    `denoising` and `asked` have an item for each transformer. `lead` latent frames are denoised before the video;
-    `encode` is the work of encoding one whole video, `reading` the operations of all that is encoded; `token_times` are
-    those, a forward, that the official code spends on times of tokens which are the same; `uncounted` says in words
-    what nothing here counts.
+    `denoising` and `asked` have an item for each transformer, `asked` for all windows. `lead` latent frames are
+    denoised before the video; `encode` is the work of encoding one whole video, `reading` the operations of all that is
+    encoded; `token_times` are those, a forward, that the official code spends on times of tokens which are the same;
+    `uncounted` says in words what nothing here counts.
     """
 
     workload: Workload
@@ -103,6 +113,8 @@ class VideoPlan:
         return {
             **{name: getattr(self.workload, name) for name in MADE},
             "boundaries": boundaries_as_json(self.workload.boundaries),
+            "num_frames": self.workload.all_frames,
+            "windows": {"count": self.workload.windows, "num_frames": self.workload.num_frames},
             "guidance_scale": self.workload.scales.fixed(self.workload.levels).as_json(),
             "lead": self.lead,
             "others": self.workload.others,
@@ -149,16 +161,20 @@ def plan_video(sizes: Sizes, workload: Workload, *, dtype: torch.dtype, device: 
         parameters=counts(sizes),
         layers=sizes.transformer.layers,
         denoising=runs,
-        asked=asked,
+        asked=tuple(_in_all(each, workload.windows) for each in asked),
         lead=sum(each.prefix_frames for each in costs),
         text=text_run(sizes.text, dtype, kernels).flops,
-        decode=decode_run(sizes.codec, latents, kernels),
+        decode=decode_run(sizes.codec, whole_latents(sizes, workload), kernels),
         encode=encode_run(sizes.codec, latents, kernels),
         reading=_reading(sizes, costs, latents, dtype, kernels),
         token_times=times if sizes.token_times else 0,
         peaks=found.peaks,
         uncounted=found.uncounted,
     )
+
+
+def _in_all(asked: Asked, windows: int) -> Asked:
+    return Asked(prompt=total([asked.prompt] * windows), source=total([asked.source] * windows))
 
 
 def counts(sizes: Sizes) -> dict[str, Count]:

@@ -105,7 +105,8 @@ class Workload:
     """One video: sides in pixels, how it is denoised, and what it is made from. `boundaries` and
     `level_grid` are as in a recipe.
 
-    With `others` more videos follow, for which the transformer stays while this one is decoded.
+    With `others` more videos follow, for which the transformer stays while this one is decoded. Of a long video this is
+    one of its `windows`, under one of its `texts` different prompts; `whole_frames` are those of all together.
     """
 
     width: int
@@ -122,6 +123,14 @@ class Workload:
     inputs: Inputs = NO_INPUTS
     conditioners: tuple[Conditioner, ...] = ()
     others: bool = False
+    windows: int = 1
+    texts: int = 1
+    whole_frames: int | None = None
+
+    @property
+    def all_frames(self) -> int:
+        """Frames of the whole video."""
+        return self.num_frames if self.whole_frames is None else self.whole_frames
 
     @property
     def video(self) -> VideoSize:
@@ -140,7 +149,7 @@ class Workload:
     @property
     def prompts(self) -> int:
         """Prompts that are encoded: the prompt, the negative prompt if anything reads it, and a source prompt."""
-        return 1 + self.reads_negative + (self.inputs[SOURCE_PROMPT] is not None)
+        return self.texts + self.reads_negative + (self.inputs[SOURCE_PROMPT] is not None)
 
     @property
     def reads_negative(self) -> bool:
@@ -157,7 +166,8 @@ class Workload:
 
 def check(sizes: Sizes, workload: Workload) -> None:
     """Raise UsageError, with the nearest legal values, when codec and patch cannot hold the video."""
-    check_size(sizes.codec, sizes.transformer.patch, workload.num_frames, workload.height, workload.width)
+    for num_frames in {workload.num_frames, workload.all_frames}:
+        check_size(sizes.codec, sizes.transformer.patch, num_frames, workload.height, workload.width)
 
 
 def estimates(sizes: Sizes, workload: Workload) -> list[EncodeCost]:
@@ -192,6 +202,11 @@ def output_of(sizes: Sizes, workload: Workload) -> ConditionerOutput:
 def latents_of(sizes: Sizes, workload: Workload) -> LatentSize:
     """(frames, height, width) of the video's latents."""
     return latent_size(sizes.codec, workload.num_frames, workload.height, workload.width)
+
+
+def whole_latents(sizes: Sizes, workload: Workload) -> LatentSize:
+    """(frames, height, width) of the latents that are decoded: those of all windows."""
+    return latent_size(sizes.codec, workload.all_frames, workload.height, workload.width)
 
 
 def denoised_latents(sizes: Sizes, workload: Workload) -> LatentSize:
