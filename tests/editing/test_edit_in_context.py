@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.support.diffusers_folder import write_diffusers_folder
 from tests.support.narrowing import some
 from tests.support.refusals import refused
 
-SIZE = {"width": 64, "height": 48, "num_frames": 5}
+SIZE: dict[str, Any] = {"width": 64, "height": 48, "num_frames": 5}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_beyond_the_mask_every_byte_stays_in_all_segments(bernini: Pipeline) -> 
     frames, outside = edited.video.frames, edited.alpha == 0
     assert frames.shape == source.shape and outside.any() and (edited.alpha == 1).any()
     assert np.array_equal(frames[outside], source[outside]) and not np.array_equal(frames, source)
-    assert len(edited.report.segments) == 2 and edited.video.params["model"]["name"] == "bernini-1.3b"
+    assert len(edited.report.segments) == 2 and bernini.recipe.name == "bernini-1.3b"
 
 
 def test_what_the_model_sees_is_the_video_then_the_references(bernini: Pipeline) -> None:
@@ -64,10 +65,13 @@ def test_what_the_model_sees_is_the_video_then_the_references(bernini: Pipeline)
 
 def test_references_and_the_video_change_what_is_made(bernini: Pipeline) -> None:
     clip, shown = video(5, 48, 64), [video(1, 32, 32, seed=3)[0]]
-    made = [
-        bernini("a red ball", seed=1, num_inference_steps=1, **SIZE, **given).frames
-        for given in ({}, {"video": clip}, {"video": clip, "reference_images": shown}, {"reference_images": shown})
+    inputs: list[dict[str, Any]] = [
+        {},
+        {"video": clip},
+        {"video": clip, "reference_images": shown},
+        {"reference_images": shown},
     ]
+    made = [bernini("a red ball", seed=1, num_inference_steps=1, **SIZE, **given).frames for given in inputs]
     assert len({frames.tobytes() for frames in made}) == 4
 
 

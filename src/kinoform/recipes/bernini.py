@@ -10,7 +10,13 @@ from kinoform.loading.additions import Additions
 from kinoform.models.segments import SegmentRotation
 from kinoform.recipe import Recipe
 from kinoform.recipes.wan21 import t2v_1_3b
-from kinoform.recipes.wan22 import TEXT_BOUNDARY, t2v_a14b
+from kinoform.recipes.wan22 import t2v_a14b
+
+TEXT = 4.0
+"""Guidance of the prompt."""
+
+LOW = 0.8
+"""Share of the guidance that the expert of low noise has."""
 
 ASSISTANT = "You are a helpful assistant"
 VIDEO, IMAGE, REFERENCES = "video", "frames", "reference_images"
@@ -54,7 +60,7 @@ def bernini_1_3b() -> Recipe:
 
     81 frames at 16 fps, 40 steps of UniPC, shift 5.
     """
-    return replace(_edited(t2v_1_3b()), name="bernini-1.3b")
+    return replace(_edited(t2v_1_3b()), name="bernini-1.3b", guidance_scale=TEXT)
 
 
 def bernini_a14b() -> Recipe:
@@ -62,7 +68,8 @@ def bernini_a14b() -> Recipe:
 
     The expert of high noise makes the steps from timestep 875 on.
     """
-    return replace(_edited(t2v_a14b()), name="bernini-a14b", boundaries=(TEXT_BOUNDARY,))
+    guidance_scale = {"high": TEXT, "low": LOW * TEXT}
+    return replace(_edited(t2v_a14b()), name="bernini-a14b", guidance_scale=guidance_scale)
 
 
 def _edited(base: Recipe) -> Recipe:
