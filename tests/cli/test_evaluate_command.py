@@ -46,7 +46,7 @@ def test_all_levels_and_splits_without_a_word(kinoform: Run, painted: list[dict]
     told = ran.told[0]
     splits = [f"{level} {split}" for level in ("L1", "L2", "L3") for split in ("seen", "held-out")]
     assert [case["name"] for case in told["cases"]] == splits
-    assert told["other"] is None and told["differences"] is None and len(painted) == 6
+    assert told["others"] == [] and len(painted) == 6
     assert told["cases"][0]["videos"][0]["video"]["marks"]["all_right"] is True
 
 
@@ -77,7 +77,7 @@ def test_two_sides(kinoform: Run, painted: list[dict], words: tuple[str, ...]) -
 
 def test_another_precision_is_another_side(kinoform: Run, painted: list[dict]) -> None:
     ran = kinoform("evaluate", *FEW, "--compare", "dtype=bfloat16", "--json")
-    assert ran.told[0]["other"]["settings"]["dtype"] == "bfloat16"
+    assert ran.told[0]["others"][0]["settings"]["dtype"] == "bfloat16"
     assert [asked["dtype"] for asked in painted] == ["torch.float32"] * 2 + ["torch.bfloat16"] * 2
 
 

@@ -40,12 +40,12 @@ def test_attributes_identity_and_cost_in_one_report(kinoform: Run) -> None:
 
 def test_the_same_as_json(kinoform: Run) -> None:
     told = kinoform("evaluate", "--compare", "mini", "mini-factorized", *FEW, "--json").told[0]
-    assert (told["model"], told["other"]["model"]) == ("mini-factorized", "mini")
-    for side in (told, told["other"]):
+    assert (told["model"], told["others"][0]["model"]) == ("mini-factorized", "mini")
+    for side in (told, told["others"][0]):
         assert all(0 < case["flops"]["transformer"] < case["flops"]["total"] for case in side["cases"])
     assert [case["name"] for case in told["cases"]] == ["L1 seen", "L1 held-out", *CASES]
-    assert {each["mark"] for each in told["differences"]} >= {"identity", "colour", "shape"}
-    assert told["other"]["cases"][2]["left_out"] == ["references"]
+    assert {each["mark"] for each in told["others"][0]["differences"]} >= {"identity", "colour", "shape"}
+    assert told["others"][0]["cases"][2]["left_out"] == ["references"]
 
 
 def test_the_page_shows_images_and_what_was_made_of_them(kinoform: Run, here: Path) -> None:

@@ -37,7 +37,7 @@ def test_all_tasks_of_the_model_without_a_word(kinoform: Run, painted: list[dict
     told = ran.told[0]
     assert [case["name"] for case in told["cases"]] == ["recolour", "reshape", "remove", "insert", "all edits"]
     assert told["cases"][0]["skill"]["edit_right"]["right"] == 1 and told["cases"][-1]["videos"] == []
-    assert told["model"] == "mini" and told["other"] is None and told["differences"] is None
+    assert told["model"] == "mini" and told["others"] == []
     section = PAGE.split("### Result of `evaluate`")[1].split("###")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == told.keys()
     assert all(f"`{name}`" in section for name in told["cases"][0])
@@ -60,11 +60,13 @@ def test_the_table_has_a_row_for_each_mark(kinoform: Run, painted: list[dict]) -
 
 
 def test_named_tasks_beside_other_settings(kinoform: Run, painted: list[dict]) -> None:
-    ran = kinoform(*FEW, "--task", "reshape", "--task", "insert", "--steps", 2, "--compare", "steps=3")
+    sides = ("--steps", 2, "--compare", "steps=3", "--compare", "steps=4")
+    ran = kinoform(*FEW, "--task", "reshape", "--task", "insert", *sides)
     assert ran.code == 0, ran.err
-    assert [asked["steps"] for asked in painted] == [2, 2, 3, 3]
+    assert [asked["steps"] for asked in painted] == [2, 2, 3, 3, 4, 4]
     assert "reshape: of 1 videos" in ran.out and "recolour" not in ran.out
     assert all(words in ran.out for words in ("edit right", "difference", "kept PSNR, dB"))
+    assert all(words in ran.out for words in ("steps=3", "steps=4", "difference of each to", "each side less"))
 
 
 def test_the_page_tells_its_own_command(kinoform: Run, painted: list[dict], here: Path) -> None:

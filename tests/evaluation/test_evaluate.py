@@ -111,26 +111,26 @@ def test_two_sides_are_asked_for_the_same_videos(mini: Pipeline, paint) -> None:
     paint(alternating)
     right, left = ModelUnderTest(pipeline=mini), ModelUnderTest(pipeline=mini, changes={"steps": 3})
     tasks = prompt_tasks(["L2"])
-    found = benchmark(right, left, tasks, count=2, on_video=lambda key, case, video: keys.append(key))
+    found = benchmark(right, [left], tasks, count=2, on_video=lambda key, case, video: keys.append(key))
     assert painted[:4] == painted[4:]
     assert [key.side for key in keys] == [0] * 4 + [1] * 4
     assert found.names == (f"mini steps={mini.recipe.steps}", "mini steps=3")
     for task in tasks:
-        shape = found.differences[task.name]["shape"]
+        shape = found.differences[0][task.name]["shape"]
         assert (shape.trials, shape.only_first, shape.only_other, shape.difference) == (2, 2, 0, -1.0)
-        assert found.differences[task.name]["count_constancy"].difference == 0
+        assert found.differences[0][task.name]["count_constancy"].difference == 0
     plain = json.loads(json.dumps(found.as_json()))
-    assert plain["other"]["settings"]["steps"] == 3
-    assert len(plain["differences"]) == sum(map(len, found.differences.values()))
+    assert plain["others"][0]["settings"]["steps"] == 3
+    assert len(plain["others"][0]["differences"]) == sum(map(len, found.differences[0].values()))
 
 
 def test_a_side_beside_itself_differs_in_nothing(mini: Pipeline, paint) -> None:
     paint(lambda case: render(case.target))
     side = ModelUnderTest(pipeline=mini)
-    found = benchmark(side, side, L1_TASKS, count=2)
+    found = benchmark(side, [side], L1_TASKS, count=2)
     assert all(
         each.difference == 0 and not each.excludes_zero
-        for marks in found.differences.values()
+        for marks in found.differences[0].values()
         for each in marks.values()
     )
     with refused("videos_not_paired"):
@@ -158,4 +158,4 @@ def test_a_model_of_other_words_is_refused_before_any_video(mini: Pipeline, pain
     with refused("weights_wrong_vocabulary", "such as mini"):
         evaluate(other, L1_TASKS)
     with refused("weights_wrong_vocabulary"):
-        benchmark(ModelUnderTest(pipeline=mini), ModelUnderTest(pipeline=other), L1_TASKS, count=1)
+        benchmark(ModelUnderTest(pipeline=mini), [ModelUnderTest(pipeline=other)], L1_TASKS, count=1)

@@ -42,7 +42,7 @@ def judged(
     first: Pipeline, other: Pipeline | None = None, *, levels: tuple[str, ...] = ("L1",), count: int = 1
 ) -> Report:
     sides = [ModelUnderTest(pipeline=each) for each in (first, other) if each is not None]
-    return benchmark(sides[0], sides[1] if other else None, default_tasks(sides, levels), count=count)
+    return benchmark(sides[0], sides[1:], default_tasks(sides, levels), count=count)
 
 
 def rows(table: Table) -> dict[str, tuple[str, ...]]:
@@ -53,24 +53,23 @@ def test_both_sides_are_told_the_same_but_for_what_one_does_not_take(
     mini: Pipeline, factorized: Pipeline, seeing: Seen
 ) -> None:
     found = judged(factorized, mini, count=2)
-    assert found.other is not None
     first, other = seeing[:10], seeing[10:]
     assert [each[:2] for each in first] == [each[:2] for each in other]
     assert [given for *_, given in first] == [False] * 4 + [True, False, True] * 2
     assert not any(given for *_, given in other)
     assert [case.name for case in found.first.cases] == ["L1 seen", "L1 held-out", *CASES]
-    assert [case.left_out for case in found.other.cases] == [(), (), ("references",), (), ("references",)]
+    assert [case.left_out for case in found.others[0].cases] == [(), (), ("references",), (), ("references",)]
     for name in CASES:
         for mark in ("identity", "colour", "shape"):
-            each = found.differences[name][mark]
+            each = found.differences[0][name][mark]
             assert each.difference == (0 if name == "no reference" else -1) and each.trials == 2, (name, mark)
             assert each.low < each.high
     assert all(
-        each.difference == 0 for split in ("seen", "held-out") for each in found.differences[f"L1 {split}"].values()
+        each.difference == 0 for split in ("seen", "held-out") for each in found.differences[0][f"L1 {split}"].values()
     )
     plain = json.loads(json.dumps(found.as_json()))
     assert [case["name"] for case in plain["cases"]][2:] == CASES
-    assert (plain["model"], plain["other"]["model"]) == ("mini-factorized", "mini")
+    assert (plain["model"], plain["others"][0]["model"]) == ("mini-factorized", "mini")
 
 
 @pytest.mark.parametrize(("sides", "expected"), [("m", False), ("f", True), ("mf", True)])
@@ -123,7 +122,7 @@ def test_a_reference_reaches_the_model_that_takes_it(mini: Pipeline, factorized:
 
     first, other = (ModelUnderTest(pipeline=each, changes={"steps": 1}) for each in (factorized, mini))
     identity = [task for task in default_tasks([first], ["L1"]) if task.name == "identity"]
-    benchmark(first, other, identity, count=1, on_video=on_video)
+    benchmark(first, [other], identity, count=1, on_video=on_video)
     assert not np.array_equal(videos[0, "reference"], videos[0, "no reference"])
     assert not np.array_equal(videos[0, "reference"], videos[0, "other reference"])
     assert all(np.array_equal(videos[1, name], videos[1, "no reference"]) for name in CASES), "it sees no images"

@@ -156,16 +156,15 @@ def test_a_side_that_takes_less_gets_less(mini: Pipeline, reader_of_all: Pipelin
 
     paint(painted)
     tasks = input_tasks(reader_of_all, ["identity", "insert reference"])
-    found = benchmark(ModelUnderTest(pipeline=reader_of_all), ModelUnderTest(pipeline=mini), tasks, count=1)
+    found = benchmark(ModelUnderTest(pipeline=reader_of_all), [ModelUnderTest(pipeline=mini)], tasks, count=1)
     assert seen[4:] == [("video", "mask"), (), (), ()], "what the model does not take is not handed over"
-    assert found.other is not None
-    assert by_name(found.other.cases)["reference"].left_out == ("references",)
-    (shape,) = (each for each in found.differences["reference"].values() if each.mark == "identity")
+    assert by_name(found.others[0].cases)["reference"].left_out == ("references",)
+    (shape,) = (each for each in found.differences[0]["reference"].values() if each.mark == "identity")
     assert (shape.only_first, shape.only_other, shape.difference) == (1, 0, -1.0)
-    assert all(each.difference == 0 for each in found.differences["insert reference"].values())
+    assert all(each.difference == 0 for each in found.differences[0]["insert reference"].values())
     told = json.loads(json.dumps(found.as_json()))
-    assert told["other"]["cases"][0]["name"] == told["cases"][0]["name"] == "insert reference"
-    assert told["differences"][0].keys() >= {"case", "mark", "difference", "low", "high"}
+    assert told["others"][0]["cases"][0]["name"] == told["cases"][0]["name"] == "insert reference"
+    assert told["others"][0]["differences"][0].keys() >= {"case", "mark", "difference", "low", "high"}
 
 
 def test_videos_are_edited_one_at_a_time_and_each_as_if_alone(mini: Pipeline) -> None:

@@ -78,7 +78,7 @@ def made(mini: Pipeline) -> tuple[Report, dict[VideoKey, bytes]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kinoform.evaluation.evaluate.generated", half)
         patch.setattr("kinoform.evaluation.evaluate.redrawn", lambda pipeline, frames: frames)
-        return benchmark(*sides, tasks, count=2, on_video=keep), images
+        return benchmark(sides[0], sides[1:], tasks, count=2, on_video=keep), images
 
 
 def trials(report: Report):

@@ -46,14 +46,14 @@ def test_two_processes_give_the_numbers_of_one_and_end_when_they_are_stopped() -
             told[number].append(words)
 
         words = {"on_video": on_video, "on_progress": on_progress, "make_scenes": make_scenes}
-        return timeless(benchmark(mine, None, tasks, count=3, **words).first)
+        return timeless(benchmark(mine, (), tasks, count=3, **words).first)
 
     with pytest.raises(KeyboardInterrupt), several(2, prepare) as make_scenes:
         assert not active_children(), "none is started before all is checked"
         assert judged(1, make_scenes) == judged(0, None)
         assert told[0] == told[1] and len(told[0]) == 12
         assert len(active_children()) == 2
-        benchmark(mine, None, tasks, count=3, on_progress=stop, make_scenes=make_scenes)
+        benchmark(mine, (), tasks, count=3, on_progress=stop, make_scenes=make_scenes)
     assert not active_children()
 
 

@@ -58,14 +58,14 @@ def test_two_sizes_of_a_model_are_compared_by_prompt_and_told_apart(mini: Pipeli
 
     paint(first_wrong)
     wide = ModelUnderTest(pipeline=mini, changes={"width": 96, "num_frames": 9})
-    report = benchmark(ModelUnderTest(pipeline=mini), wide, prompt_tasks(["L1"]), count=1)
+    report = benchmark(ModelUnderTest(pipeline=mini), [wide], prompt_tasks(["L1"]), count=1)
     assert report.names == ("mini size=64x64 frames=17", "mini size=96x64 frames=9")
-    assert report.differences["L1 seen"]["all_right"].only_other == 1
-    assert report.differences["L1 held-out"]["all_right"].difference == 0
+    assert report.differences[0]["L1 seen"]["all_right"].only_other == 1
+    assert report.differences[0]["L1 held-out"]["all_right"].difference == 0
     assert not any("frames" in table.title for table in tables(report)), "the sides have different sizes"
     plain = json.loads(json.dumps(report.as_json()))
     assert plain["settings"]["width"] == 64
-    assert plain["other"]["settings"]["width"] == 96 and plain["other"]["settings"]["num_frames"] == 9
+    assert plain["others"][0]["settings"]["width"] == 96 and plain["others"][0]["settings"]["num_frames"] == 9
 
 
 @pytest.mark.parametrize(("side", "grow"), [(64, 2), (96, 3), (128, 4)])

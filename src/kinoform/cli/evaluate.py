@@ -34,8 +34,10 @@ def evaluate(
     level: Annotated[list[str] | None, option(VIDEO, "L1, L2 or L3; may be repeated, all of them if left out.")] = None,
     count: Annotated[int, option(VIDEO, "Videos per level and split, or scenes per task.")] = 200,
     compare: Annotated[
-        str | None,
-        option(VIDEO, "A model, settings as steps=8,guidance_scale=3, or MODEL,steps=8.", complete=model_names),
+        list[str] | None,
+        option(
+            VIDEO, "A model, settings as steps=8,guidance_scale=3, or MODEL,steps=8; repeatable.", complete=model_names
+        ),
     ] = None,
     inputs: Annotated[bool, option(VIDEO, "Judge how frames, masks and references are followed.", "--inputs")] = False,
     task: Annotated[list[str] | None, option(VIDEO, "Which of the tasks of --inputs; may be repeated.")] = None,
@@ -66,7 +68,7 @@ def evaluate(
     page = PageFile(path=html, videos=html_videos, force=output.force)
     page.check()
     side = ComparedModel(model=replace(named, model=model), video=video_options, machine=machine)
-    other = None if compare is None else beside(side, compare)
+    sides = [side, *(beside(side, text) for text in compare or [])]
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.evaluation.benchmark import benchmark
     from kinoform.evaluation.page import page as write_page
@@ -75,8 +77,8 @@ def evaluate(
     from kinoform.evaluation.tasks import LEVELS
 
     levels = None if inputs else list(dict.fromkeys(level or LEVELS))
-    prepare = partial(prepared, side, other, levels, task or [])
-    (mine, theirs), tasks = prepare()
+    prepare = partial(prepared, sides, levels, task or [])
+    (mine, *others), tasks = prepare()
     words = ["--inputs", *_repeated("--task", task or [])] if levels is None else _repeated("--level", levels)
     images: dict[VideoKey, bytes] = {}
 
@@ -85,13 +87,12 @@ def evaluate(
             images[key] = thumbnail(case, video)
 
     titles = {task.name: task.name for task in tasks}
-    items = 1 if theirs is None else 2
-    with stages(titles, items=items) as on_progress, several(training.processes, prepare) as make_scenes:
+    with stages(titles, items=len(sides)) as on_progress, several(training.processes, prepare) as make_scenes:
         report = benchmark(
-            mine, theirs, tasks, count=count, on_progress=on_progress, on_video=on_video, make_scenes=make_scenes
+            mine, others, tasks, count=count, on_progress=on_progress, on_video=on_video, make_scenes=make_scenes
         )
     if page.path is not None:
-        page.write(write_page(report, command=command_line(side, compare, count, words), images=images))
+        page.write(write_page(report, command=command_line(side, compare or [], count, words), images=images))
     show(report, as_json=output.as_json)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kinoform.evaluation.report import Report
 
 COMPARED = ("size", "frames", "steps", "guidance_scale", "shift", "solver", "dtype", "device")
-"""The settings that may differ between two sides besides the model."""
+"""The settings that may differ between sides besides the model."""
 
 EXAMPLE = "--compare steps=8,guidance_scale=3"
 
@@ -64,34 +64,33 @@ def beside(first: ComparedModel, text: str) -> ComparedModel:
 
 
 def prepared(
-    first: ComparedModel, other: ComparedModel | None, levels: Sequence[str] | None, names: Sequence[str]
-) -> tuple[tuple[ModelUnderTest, ModelUnderTest | None], tuple[Task, ...]]:
-    """Load the models of one side or both, and draw up the tasks: of these levels, or with None those of inputs.
+    sides: Sequence[ComparedModel], levels: Sequence[str] | None, names: Sequence[str]
+) -> tuple[tuple[ModelUnderTest, ...], tuple[Task, ...]]:
+    """Load the models of all sides, and draw up the tasks: of these levels, or with None those of inputs.
 
     `names` are those of the tasks of inputs, empty for all. Raises as loading does, and UsageError for an unknown name.
     """
     from kinoform.evaluation.benchmark import default_tasks
     from kinoform.evaluation.evaluate import input_tasks
 
-    mine, theirs = _models_under_test(first, other)
-    if levels is None:
-        return (mine, theirs), input_tasks(mine.pipeline, names)
-    return (mine, theirs), default_tasks([mine] if theirs is None else [mine, theirs], levels)
+    models = _models_under_test(sides)
+    return models, input_tasks(models[0].pipeline, names) if levels is None else default_tasks(models, levels)
 
 
-def _models_under_test(
-    first: ComparedModel, other: ComparedModel | None
-) -> tuple[ModelUnderTest, ModelUnderTest | None]:
-    """Load the models of both sides; one that serves both is loaded once."""
+def _models_under_test(sides: Sequence[ComparedModel]) -> tuple[ModelUnderTest, ...]:
+    """Load the models of all sides; one that serves several is loaded once."""
     from kinoform.evaluation.benchmark import ModelUnderTest
 
-    pipeline = first.model.load(first.machine)
-    mine = ModelUnderTest(pipeline=pipeline, changes=first.video.changes())
-    if other is None:
-        return mine, None
-    same = (other.model, other.machine) == (first.model, first.machine)
-    theirs = pipeline if same else other.model.load(other.machine)
-    return mine, ModelUnderTest(pipeline=theirs, changes=other.video.changes())
+    models = list[ModelUnderTest]()
+    for side in sides:
+        alike = [item.pipeline for item, other in zip(models, sides, strict=False) if _loads_alike(side, other)]
+        pipeline = alike[0] if alike else side.model.load(side.machine)
+        models.append(ModelUnderTest(pipeline=pipeline, changes=side.video.changes()))
+    return tuple(models)
+
+
+def _loads_alike(one: ComparedModel, other: ComparedModel) -> bool:
+    return (one.model, one.machine) == (other.model, other.machine)
 
 
 def _pieces(text: str) -> list[str]:
@@ -158,10 +157,10 @@ class PageFile:
         console.note(f"page: {self.path}")
 
 
-def command_line(first: ComparedModel, compare: str | None, count: int, words: Iterable[str]) -> str:
+def command_line(first: ComparedModel, compare: Sequence[str], count: int, words: Iterable[str]) -> str:
     """Return the line that makes the same videos again, with these `words` for what is judged."""
     line = ["kinoform", "evaluate", *first.words(), *words, "--count", str(count)]
-    return shlex.join([*line, *([] if compare is None else ["--compare", compare])])
+    return shlex.join([*line, *(word for text in compare for word in ("--compare", text))])
 
 
 def show(report: Report, *, as_json: bool) -> None:
@@ -196,5 +195,6 @@ def _print(report: Report) -> None:
             table.add_row(*map(escape, row))
         out.print()
         out.print(table)
-    if report.other is not None:
-        out.print("difference: the second side less the first, 95 % interval; * where it excludes 0", highlight=False)
+    if report.others:
+        less = "the second side" if len(report.others) == 1 else "each side"
+        out.print(f"difference: {less} less the first, 95 % interval; * where it excludes 0", highlight=False)

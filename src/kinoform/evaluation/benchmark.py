@@ -1,4 +1,4 @@
-"""Evaluate one model, or two sides on the same scenes and seeds."""
+"""Evaluate one model, or several sides on the same scenes and seeds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ModelUnderTest:
 
 
 class VideoKey(NamedTuple):
-    """Key of a video: `side` is 0 for the first model, 1 for the other; `number` is that of the scene, from 0."""
+    """Key of a video: `side` is 0 for the first model, 1 for the next; `number` is that of the scene, from 0."""
 
     side: int
     case: str
@@ -33,7 +33,7 @@ class VideoKey(NamedTuple):
 
 
 MakeSideScenes: TypeAlias = Callable[[int, Task, int], Iterator[SceneVideos]]
-"""Function that makes the first so many scenes of a task, in order, with the models of a side (0 or 1)."""
+"""Function that makes the first so many scenes of a task, in order, with the model of a side, counted from 0."""
 
 
 def default_tasks(sides: Sequence[ModelUnderTest], levels: Sequence[str] = tuple(LEVELS)) -> tuple[Task, ...]:
@@ -50,7 +50,7 @@ def default_tasks(sides: Sequence[ModelUnderTest], levels: Sequence[str] = tuple
 
 def benchmark(
     first: ModelUnderTest,
-    other: ModelUnderTest | None,
+    others: Sequence[ModelUnderTest],
     tasks: Sequence[Task],
     *,
     count: int = 200,
@@ -61,9 +61,9 @@ def benchmark(
     """Evaluate each side with `count` scenes a task; `on_video` sees every video once.
 
     `make_scenes` makes the scenes in place of this process: `kinoform.evaluation.processes.several` gives one. Raises
-    what `evaluate` raises for either side, before the first video is made.
+    what `evaluate` raises for any side, before the first video is made.
     """
-    sides = [first] if other is None else [first, other]
+    sides = [first, *others]
     for side in sides:
         check_tasks(side.pipeline, tasks, count, side.changes)
     results = [
@@ -73,7 +73,7 @@ def benchmark(
         )
         for number, side in enumerate(sides)
     ]  # fmt: skip
-    return Report(first=results[0], other=None if other is None else results[1])
+    return Report(first=results[0], others=tuple(results[1:]))
 
 
 def _keyed(on_video: Callable[[VideoKey, Case, Video], None], side: int) -> OnVideo:

@@ -82,7 +82,8 @@ def page(report: Report, *, command: str, images: Mapping[VideoKey, bytes]) -> s
 
     There is no date in it: the same evaluation gives the same page but for the seconds a video takes.
     """
-    title = f"{' and '.join(report.names)}: videos that show what was asked"
+    *names, last = report.names
+    title = f"{' and '.join([', '.join(names), last] if names else [last])}: videos that show what was asked"
     body = [*_settings(report), f'<p class="faint">{escape(NOTE)}</p>']
     cases = {several[0].name: several for several in report.cases()}
     for table in tables(report):

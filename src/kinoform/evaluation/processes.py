@@ -18,7 +18,7 @@ from kinoform.evaluation.benchmark import MakeSideScenes, ModelUnderTest
 from kinoform.evaluation.case import Task
 from kinoform.evaluation.evaluate import SceneVideos, make_scene
 
-Prepare: TypeAlias = Callable[[], tuple[Sequence[ModelUnderTest | None], Sequence[Task]]]
+Prepare: TypeAlias = Callable[[], tuple[Sequence[ModelUnderTest], Sequence[Task]]]
 """Picklable function that loads the sides of an evaluation and draws up its tasks, the same in every process."""
 
 
@@ -97,7 +97,6 @@ def _work(pipe: Connection, threads: int, prepare: Prepare) -> None:
         while True:
             index, name, number = pipe.recv()
             side = sides[index]
-            assert side is not None
             try:
                 pipe.send(make_scene(side.pipeline, by_name[name], number, side.changes))
             except KinoformError as error:

@@ -1,4 +1,4 @@
-"""The result of a whole evaluation: all cases of one side, or of two that made videos of the same scenes."""
+"""The result of a whole evaluation: all cases of one side, or of several that made videos of the same scenes."""
 
 from __future__ import annotations
 
@@ -44,26 +44,29 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Evaluations of one model, or of two. `other` made videos of the same scenes, with the inputs that it takes."""
+    """Evaluations of one model, or of several. `others` made videos of the same scenes, with the inputs they take."""
 
     first: Evaluation
-    other: Evaluation | None = None
+    others: tuple[Evaluation, ...] = ()
 
     @cached_property
-    def differences(self) -> Mapping[str, Mapping[str, Difference]]:
-        """Differences by case and mark, other side less first. Raises UsageError where the videos are not the same."""
-        if self.other is None:
-            return {}
-        pairs = zip(self.first.cases, self.other.cases, strict=True)
-        return {mine.name: differences(mine, theirs) for mine, theirs in pairs}
+    def differences(self) -> tuple[Mapping[str, Mapping[str, Difference]], ...]:
+        """Differences by case and mark for each other side, that side less the first.
+
+        Raises UsageError where the videos are not the same.
+        """
+        return tuple(
+            {mine.name: differences(mine, theirs) for mine, theirs in zip(self.first.cases, other.cases, strict=True)}
+            for other in self.others
+        )
 
     @property
     def sides(self) -> tuple[Evaluation, ...]:
-        return (self.first,) if self.other is None else (self.first, self.other)
+        return (self.first, *self.others)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of each model, and with two sides whatever sets them apart."""
+        """The name of each model, and with several sides whatever sets them apart."""
         return tuple(" ".join([side.model, *self._apart(side)]) for side in self.sides)
 
     def cases(self) -> Iterator[tuple[CaseMetrics, ...]]:
@@ -71,12 +74,14 @@ class Report:
         return zip(*(side.cases for side in self.sides), strict=True)
 
     def as_json(self) -> dict[str, object]:
-        several = [item.as_json() for marks in self.differences.values() for item in marks.values()]
-        return {
-            **self.first.as_json(),
-            "other": None if self.other is None else self.other.as_json(),
-            "differences": None if self.other is None else several,
-        }
+        others = [
+            {
+                **other.as_json(),
+                "differences": [item.as_json() for marks in cases.values() for item in marks.values()],
+            }
+            for other, cases in zip(self.others, self.differences, strict=True)
+        ]
+        return {**self.first.as_json(), "others": others}
 
     def _apart(self, side: Evaluation) -> list[str]:
         """Return the hash of a model that shares its name with another, and settings that differ."""

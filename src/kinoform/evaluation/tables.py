@@ -35,10 +35,9 @@ class Table:
 
 
 def tables(report: Report) -> tuple[Table, ...]:
-    """Lay out a report: one side with its cases beside each other, two sides with a table for each case."""
-    if report.other is not None:
-        pairs = zip(report.first.cases, report.other.cases, strict=True)
-        return tuple(_compared(report, mine, theirs) for mine, theirs in pairs)
+    """Lay out a report: one side with its cases beside each other, several with a table or two for each case."""
+    if report.others:
+        return tuple(table for cases in report.cases() for table in _compared(report, cases))
     groups: dict[str, list[CaseMetrics]] = {}
     for case in report.first.cases:
         groups.setdefault(case.table, []).append(case)
@@ -78,25 +77,32 @@ def _alone(report: Report, name: str, cases: Sequence[CaseMetrics]) -> Table:
     )
 
 
-def _compared(report: Report, mine: CaseMetrics, theirs: CaseMetrics) -> Table:
+def _compared(report: Report, cases: Sequence[CaseMetrics]) -> Iterator[Table]:
+    """Set one case of several sides side by side; the differences stand behind two, and of more in a table below."""
+    mine, pair = cases[0], len(cases) == 2
+    differences = {
+        label(mark): tuple(_difference_cell(by_case[mine.name][mark]) for by_case in report.differences)
+        for mark in mine.skill
+    }
     rows = [
-        (
-            label(mark),
-            _share_cell(mine.skill[mark]),
-            _share_cell(theirs.skill[mark]) if mark in theirs.skill else "-",
-            _difference_cell(difference),
-        )
-        for mark, difference in report.differences[mine.name].items()
+        (label(mark), *(_share_cell(case.skill[mark]) if mark in case.skill else "-" for case in cases))
+        for mark in mine.skill
     ]
-    rows += [
-        (title, _figure(mine, key), _figure(theirs, key), "") for key, title in FIGURES.items() if key in mine.figures
+    figures = [
+        *((title, *(_figure(case, key) for case in cases)) for key, title in FIGURES.items() if key in mine.figures),
+        *_cost(cases),
     ]
-    rows += [(title, *cells, "") for title, *cells in _cost([mine, theirs])]
-    return Table(
-        title=_title(report, [mine, theirs]),
-        cases=(mine.name,),
-        heading=("", *report.names, "difference"),
-        rows=tuple(rows),
+    title = _title(report, cases)
+    if pair:
+        whole = [(*row, *differences[row[0]]) for row in rows] + [(*row, "") for row in figures]
+        yield Table(title=title, cases=(mine.name,), heading=("", *report.names, "difference"), rows=tuple(whole))
+        return
+    yield Table(title=title, cases=(mine.name,), heading=("", *report.names), rows=(*rows, *figures))
+    yield Table(
+        title=f"{mine.name}: difference of each to {report.names[0]}",
+        cases=(),
+        heading=("", *report.names[1:]),
+        rows=tuple((name, *cells) for name, cells in differences.items()),
     )
 
 

@@ -157,7 +157,7 @@ def fast() -> DistillationPlan:
         substeps=3,
         prompts=Captions(level=WORLD, seed=20261201),
         training=TrainingSpec(
-            schedule=Schedule(warmup=50, total=640, hold=0.78125),
+            schedule=Schedule(warmup=50, total=600, hold=0.8),
             optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=2e-3), hidden=no_matrix),
         ),
         precision=torch.bfloat16,
