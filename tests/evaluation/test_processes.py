@@ -31,8 +31,8 @@ def timeless(evaluation: Evaluation) -> Evaluation:
 
 
 def test_two_processes_give_the_numbers_of_one_and_end_when_they_are_stopped() -> None:
-    prepare = partial(prepared, FAST, None, ["L1"], [])
-    (mine, _), tasks = prepare()
+    prepare = partial(prepared, [FAST], ["L1"], [])
+    (mine,), tasks = prepare()
     told: list[list[tuple]] = [[], []]
 
     def stop(*words: object) -> None:
