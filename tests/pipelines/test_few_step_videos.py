@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from kinoform.conditions.video_to_video import StartVideo
-from kinoform.media.types import InputVideo
+from kinoform.media.types import InputVideo, Mask
 from kinoform.pipelines.generate import Progress
+from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.few_step import FEW_STEP
 from kinoform.recipes.load import load
@@ -143,3 +144,19 @@ def test_one_step_begins_from_no_video(plain: Pipeline) -> None:
     clip = InputVideo(frames=np.zeros((3, 16, 16, 3), dtype=np.uint8))
     with refused("video_not_begun_from", "rcm"):
         pipe.request(PROMPTS[0], seed=1, steps=1, inputs=named(video=clip))
+
+
+@pytest.mark.filterwarnings("ignore:the recipe")
+@pytest.mark.parametrize("name", ["fastwan-3step", "rcm"])
+def test_what_a_mask_keeps_stays(plain: Pipeline, name: str) -> None:
+    pipe = with_recipe(replace(plain, recipe=replace(plain.recipe, conditioners=(StartVideo(),))), name)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    half = Mask(values=np.pad(np.full((1, 16, 8), 255, dtype=np.uint8), ((0, 0), (0, 0), (8, 0))))
+    asked = pipe.request(PROMPTS[0], seed=1, inputs=named(video=InputVideo(frames=frames), mask=half))
+    encoders = PartEncoders(pipe.parts, torch.device("cpu"), torch.float32)
+    start = StartVideo().encode(asked.inputs, asked.video, encoders).constraints.init_latents
+    latents = next(pipe.latents([asked], lambda progress: None))
+    assert start is not None and latents.dtype == torch.float32
+    columns = latents.shape[-1] // 2
+    assert torch.equal(latents[..., : columns - 1], start[..., : columns - 1])
+    assert not torch.equal(latents[..., columns:], start[..., columns:])
