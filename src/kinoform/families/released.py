@@ -62,7 +62,7 @@ DISTINGUISHING: Facts = {
 """Facts that tell models of one structure apart; here a bare high or low is enough."""
 
 TUNINGS = (("bernini", r"bernini"),)
-"""What models of Wan's structure were trained further as, with the pattern of names and settings that have it."""
+"""Trainings of models of Wan's structure beyond Wan's own, each with the pattern of names and settings that tell it."""
 
 WORDING = {"version": "Wan {}", "noise": "the expert for {} noise", "task": "{}", "size": "{}"}
 
