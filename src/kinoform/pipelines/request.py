@@ -246,10 +246,10 @@ def _windows(recipe: Recipe, prompt: str, values: Mapping[str, Any]) -> Windows 
         raise UsageError(f"windows must be a value such as Windows(frames=17), not {asked!r}", code="wrong_type")
     if asked is None and not timed:
         return None
-    windows = Windows(frames=recipe.num_frames) if asked is None else asked
+    windows, time = Windows(frames=recipe.num_frames) if asked is None else asked, recipe.codec.stride[0]
     if values["num_frames"] > windows.frames:
-        return windows
-    return replace(windows, frames=values["num_frames"], overlap=None) if timed else None
+        return windows.settled(time)
+    return replace(windows, frames=values["num_frames"], overlap=None).settled(time) if timed else None
 
 
 def _check_lasting(inputs: Inputs, windows: Windows) -> None:

@@ -50,6 +50,14 @@ class Windows:
         if not isinstance(self.anchor, bool):
             raise UsageError(f"the anchor of windows must be True or False, not {self.anchor!r}", code="wrong_type")
 
+    def settled(self, time: int) -> Windows:
+        """Return the same windows with the usual overlap, where none is said, for latent frames of `time` frames."""
+        if self.overlap is not None:
+            return self
+        length = latent_frames_of(self.frames, time)
+        room = max(1, length - self.anchor - 1)
+        return replace(self, overlap=time * min(max(MIN_OVERLAP, length // OVERLAP_DIVISOR), room))
+
     def as_json(self) -> dict[str, object]:
         """Return plain values, as they stand in the parameters of a video."""
         return {"frames": self.frames, "overlap": self.overlap, "anchor": self.anchor}
@@ -121,8 +129,7 @@ def windows_of(
     time = codec.stride[0]
     length = latent_frames_of(windows.frames, time)
     anchor = windows.anchor and length > SHORTEST_ANCHORED
-    usual = min(max(MIN_OVERLAP, length // OVERLAP_DIVISOR), max(1, length - anchor - 1))
-    least = usual if windows.overlap is None else -(-windows.overlap // time)
+    least = -(-(windows.settled(time).overlap or 1) // time)
     room = length - least - anchor
     if room < 1:
         raise UsageError(
