@@ -74,7 +74,7 @@ def test_the_version_is_a_result(kinoform: Run) -> None:
         (["generate", "x", "--stpes", "3"], "--stpes"),
         (["generate", "x", "--steps", "three"], "--steps"),
         (["generate", "x", "--steps", "2.5"], "--steps"),
-        (["generate", "x", "--guidance-scale", "much"], "--guidance-scale"),
+        (["generate", "x", "--guidance-scale", "much"], "--guidance"),
         (["generate", "x", "--seed"], "--seed"),
         (["generate", "x", "y"], "y"),
         (["decode"], "latents"),

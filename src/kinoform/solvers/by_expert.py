@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from kinoform.errors import UsageError
 from kinoform.numbers import plain
-from kinoform.solvers.experts import expert_names
 from kinoform.solvers.schedule import Varying, check_varying, fixed
-from kinoform.solvers.varying_text import Jsonable, number_as_json, read_entries, written_entries
-from kinoform.types import Level
+from kinoform.solvers.varying_text import Jsonable, expert_names, number_as_json, read_entries, written_entries
+
+if TYPE_CHECKING:
+    from kinoform.types import Level
 
 PerExpert: TypeAlias = Varying | Mapping[str, Varying]
 """A number for all experts, or one for each under its name, as `expert_names` has it; checked ones are `ByExpert`."""

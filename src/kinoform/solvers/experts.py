@@ -17,11 +17,6 @@ from kinoform.types import Field, Latents, Level, Velocity
 MAX_STEP = 1000
 
 
-def expert_names(count: int) -> tuple[str, ...]:
-    """Return the names of so many experts, that of the highest noise first: high and low, or 1, 2, 3 and so on."""
-    return ("high", "low") if count == 2 else tuple(str(number) for number in range(1, count + 1))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtStep:
     """Switch to the next expert at a step of the list, counted from 0, whatever its level. Raises UsageError for 0."""

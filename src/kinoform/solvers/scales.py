@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kinoform.errors import UsageError
-from kinoform.solvers.experts import expert_names
 from kinoform.solvers.schedule import Varying, along, check_along, check_varying, fixed
 from kinoform.solvers.varying_text import (
+    expert_names,
     number_as_json,
     number_from_json,
     read_entries,
     written_entries,
 )
-from kinoform.types import Level
+
+if TYPE_CHECKING:
+    from kinoform.types import Level
 
 CONDITIONS = ("text", "images", "video")
 """Conditions that guidance may weigh: the prompt, in-context images, an in-context video. A bare number is `text`."""

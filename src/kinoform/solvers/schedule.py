@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from kinoform.errors import UsageError
 from kinoform.numbers import real, settle
-from kinoform.solvers.levels import TIMESTEPS
-from kinoform.types import Level
+
+if TYPE_CHECKING:  # PyTorch comes with it, and the words of options are read without
+    from kinoform.types import Level
+
+TIMESTEPS = 1000.0
+"""Timestep of pure noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class TimestepRange:
     high: float
 
     def __post_init__(self) -> None:
-        low, high = (real("a timestep", timestep, 0.0, float(TIMESTEPS)) for timestep in (self.low, self.high))
+        low, high = (real("a timestep", timestep, 0.0, TIMESTEPS) for timestep in (self.low, self.high))
         _check_span(low, high, f"t{written_span(low, high)}")
         settle(self, low=low, high=high)
 
@@ -92,7 +96,7 @@ class RunSchedule:
             SchedulePiece(value=real(f"the number at {piece.span}", piece.value, -math.inf, math.inf), span=piece.span)
             for piece in sorted(self.pieces, key=lambda piece: piece.span.bounds)
         ]
-        _check_whole([piece.span for piece in numbers], float(TIMESTEPS) if kinds == {TimestepRange} else 1.0)
+        _check_whole([piece.span for piece in numbers], TIMESTEPS if kinds == {TimestepRange} else 1.0)
         settle(self, pieces=tuple(numbers if kinds == {StepShare} else reversed(numbers)))
 
     def at(self, level: Level, share: float) -> float:
@@ -103,7 +107,10 @@ class RunSchedule:
         return next(matching, last.value)
 
 
-Varying: TypeAlias = float | RunSchedule | Callable[[Level], float]
+if TYPE_CHECKING:
+    Varying: TypeAlias = float | RunSchedule | Callable[[Level], float]
+else:
+    Varying: TypeAlias = float | RunSchedule | Callable[..., float]
 """A number of a run: one for all of it, a schedule, or a function of the level."""
 
 

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias, cast
 
 from kinoform.errors import UsageError
 from kinoform.numbers import real_of
-from kinoform.solvers.experts import expert_names
 from kinoform.solvers.schedule import (
     RunSchedule,
     SchedulePiece,
@@ -27,6 +26,11 @@ SPAN_KEYS: Mapping[str, type[StepShare] | type[TimestepRange]] = {"steps": StepS
 """Keys of a piece of a schedule in JSON."""
 
 EXAMPLE = "write for example 4, high=4,low=3, 0@0-0.3,1@0.3-1, or 1@t900-1000,0@t0-900"
+
+
+def expert_names(count: int) -> tuple[str, ...]:
+    """Return the names of so many experts, that of the highest noise first: high and low, or 1, 2, 3 and so on."""
+    return ("high", "low") if count == 2 else tuple(str(number) for number in range(1, count + 1))
 
 
 def read_entries(option: str, text: str) -> dict[str, Varying]:
