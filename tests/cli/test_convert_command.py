@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kinoform.cli.convert import bytes_of
 from kinoform.errors import UsageError
@@ -12,6 +12,8 @@ from kinoform.media.video_writer import read_video
 from tests.support.command_line import Run
 from tests.support.diffusers_folder import CONFIGS
 from tests.support.official_folder import CODEC_FILE, SINGLE, write_official_folder
+from tests.weights.test_lora_dialects import SPELLINGS
+from tests.weights.test_merged_loras import base_tensors
 
 RECIPE = "tests.support.tiny_recipe:tiny"
 SMALL = ["--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--device", "cpu"]
@@ -101,3 +103,22 @@ def test_sizes_are_read() -> None:
 def test_a_size_in_words_is_exact() -> None:
     sizes = [f"{number / 1000:.3f}kB" for number in range(1, 3000)]
     assert [bytes_of(size) for size in sizes] == list(range(1, 3000))
+
+
+def test_the_command_merges_and_rewrites(kinoform: Run, here: Path) -> None:
+    save_file(base_tensors(), here / "base.safetensors")
+    told = SPELLINGS["VideoX-Fun"]
+    save_file(told.tensors, here / "style.safetensors")
+    ran = kinoform("convert", "base.safetensors", "m.safetensors", "--to", "comfy", "--lora", "style.safetensors:0.6")
+    assert ran.code == 0 and "9 tensors applied" in ran.err and (here / "m.safetensors").is_file()
+    ran = kinoform("convert", "style.safetensors", "k.safetensors", "--format", "kohya", "--json")
+    assert ran.code == 0 and ran.told[0]["to"] == "kohya"
+    assert all(name.startswith("lora_unet_blocks") for name in load_file(here / "k.safetensors"))
+    for words, code in (
+        (["style.safetensors", "x.safetensors"], "options_conflict"),
+        (["style.safetensors", "x.safetensors", "--format", "kohya", "--to", "comfy"], "options_conflict"),
+        (["style.safetensors", "x.safetensors", "--format", "kohya", "--lora", "a"], "options_conflict"),
+        (["style.safetensors", "x.safetensors", "--format", "a1111"], "unknown_name"),
+        (["base.safetensors", "x.safetensors", "--format", "comfy"], "lora_missing"),
+    ):
+        assert kinoform("convert", *words).refusal == code

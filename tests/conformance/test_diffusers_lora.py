@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kinoform.conversion.convert import Conversion, convert
-from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
+from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, KOHYA_LORA, LoRADialect
+from kinoform.families.transformer_names import OFFICIAL_NAMES
 from kinoform.loading.lora import attach_file, parameter_shapes, save_lora
 from kinoform.loading.lora_file import open_lora
 from kinoform.models.dit import DiT
-from kinoform.models.lora import LoRASpec, adapters_of, attach
+from kinoform.models.lora import LoRASpec, adapters_of, attach, merge
+from kinoform.models.lora_linear import linear_layers
 from tests.conformance.against_diffusers import (
     KINDS,
     SAME,
@@ -54,7 +56,7 @@ def learned(model: DiT) -> DiT:
     return found
 
 
-@pytest.mark.parametrize("form", [COMFY_LORA, DIFFUSERS_LORA], ids=["comfy", "diffusers"])
+@pytest.mark.parametrize("form", [COMFY_LORA, DIFFUSERS_LORA, KOHYA_LORA], ids=lambda form: form.name)
 @pytest.mark.parametrize("kind", ["t2v", "i2v"])
 def test_diffusers_loads_what_is_saved(kind: str, form: LoRADialect, tmp_path: Path) -> None:
     base = tiny_transformer(KINDS[kind])
@@ -135,3 +137,53 @@ def test_a_file_of_mixed_ranks_and_alphas_comes_back_from_diffusers(tmp_path: Pa
     print(f"{found:.1e}, scales {again.scales}")
     assert found < SAME
     assert gap(ours(base, *asked), ours(changed, *asked)) > SEEN
+
+
+class Named(torch.nn.Module):
+    """Layers of a transformer by their official names, as peft sees a model."""
+
+    def __init__(self, base: DiT) -> None:
+        super().__init__()
+        layers = {
+            OFFICIAL_NAMES.theirs(f"{name}.weight"): layer
+            for name, layer in linear_layers(base).items()
+            if name.startswith("blocks.")
+        }
+        for name, layer in layers.items():
+            place, _, leaf = name.removesuffix(".weight").rpartition(".")
+            owner: torch.nn.Module = self
+            for word in place.split("."):
+                if word not in dict(owner.named_children()):
+                    owner.add_module(word, torch.nn.Module())
+                owner = owner.get_submodule(word)
+            plain = torch.nn.Linear(layer.in_features, layer.out_features)
+            plain.weight.data, plain.bias.data = layer.weight.data.clone(), layer.bias.data.clone()
+            owner.add_module(leaf, plain)
+
+
+@pytest.mark.parametrize("kind", ["LoHa", "LoKr", "LoKr of factors", "LoKr whole", "DoRA"])
+def test_what_peft_saves_of_other_kinds_is_what_it_computes(kind: str, tmp_path: Path) -> None:
+    from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
+
+    torch.manual_seed(6)
+    base, targets = tiny_transformer(KINDS["t2v"]), [r"q", r"ffn.0"]
+    shared: dict[str, Any] = {"r": RANK, "target_modules": targets}
+    config: Any = {
+        "LoHa": lambda: LoHaConfig(alpha=ALPHA, init_weights=False, **shared),
+        "LoKr": lambda: LoKrConfig(alpha=ALPHA, init_weights=False, **shared),
+        "LoKr of factors": lambda: LoKrConfig(alpha=ALPHA, init_weights=False, decompose_both=True, r=2,
+                                              target_modules=targets),
+        "LoKr whole": lambda: LoKrConfig(alpha=ALPHA, init_weights=False, r=32, target_modules=targets),
+        "DoRA": lambda: LoraConfig(lora_alpha=ALPHA, use_dora=True, init_lora_weights=False, **shared),
+    }[kind]()  # fmt: skip
+    judge: Any = get_peft_model(Named(base), config)  # pyright: ignore[reportArgumentType]
+    judge.save_pretrained(str(tmp_path))
+    file = open_lora(tmp_path / "adapter_model.safetensors", parameter_shapes(base))
+    assert not file.absent and not file.unknown and len(file.changes) == 2 * len(base.blocks) + len(base.blocks)
+    changed = attach_file(base, file, 1.0)
+    merge(changed)
+    theirs_merged = dict(judge.merge_and_unload().named_parameters())
+    for place in file.changes:
+        expected = theirs_merged[OFFICIAL_NAMES.theirs(place)]
+        assert (changed.get_parameter(place) - expected).abs().max() < 1e-5 * expected.abs().max()
+        assert (base.get_parameter(place) - expected).abs().max() > 1e-3

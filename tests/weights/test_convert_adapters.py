@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kinoform.checkpoints.reader import HeaderReader
-from kinoform.conversion.convert import Conversion, convert
+from kinoform.conversion.convert import Conversion, convert, convert_lora
 from kinoform.loading.adapters import adapter_in, save_adapter, with_adapter
 from kinoform.loading.additions import Additions
 from kinoform.loading.lora import attach_file, parameter_shapes
@@ -59,11 +59,11 @@ def with_lora(base: Parts, path: Path) -> tuple[DiT, dict[str, Tensor]]:
     return changed, {name: layer.weight + added.get(name, 0) for name, layer in linear_layers(changed).items()}
 
 
-@pytest.mark.parametrize("dialect", ["comfy", "diffusers"])
+@pytest.mark.parametrize("dialect", ["comfy", "diffusers", "kohya"])
 def test_the_lora_changes_the_weights_as_the_adapter_does(
     dialect: str, base: Parts, adapter: Path, tmp_path: Path
 ) -> None:
-    done = convert(adapter, tmp_path / "style.safetensors", Conversion(to=dialect))
+    done = convert_lora(adapter, tmp_path / "style.safetensors", dialect)
     assert done.files == (tmp_path / "style.safetensors",) and done.tensors == len(load_file(done.files[0]))
     changed, found = with_lora(base, done.files[0])
     expected = merged(base, adapter)
@@ -77,35 +77,31 @@ def test_the_lora_changes_the_weights_as_the_adapter_does(
 
 def test_numbers_stay_as_they_are_unless_a_dtype_is_asked_for(adapter: Path, tmp_path: Path) -> None:
     for dtype, expected in ((None, torch.bfloat16), (torch.float16, torch.float16)):
-        convert(adapter, tmp_path / "style.safetensors", Conversion(to="comfy", dtype=dtype), force=True)
+        convert_lora(adapter, tmp_path / "style.safetensors", "comfy", dtype=dtype, force=True)
         held = load_file(tmp_path / "style.safetensors")
         assert {value.dtype for name, value in held.items() if not name.endswith("alpha")} == {expected}
     before = sorted(value.flatten().tolist() for value in load_file(adapter).values())
-    convert(adapter, tmp_path / "same.safetensors", Conversion(to="diffusers"))
+    convert_lora(adapter, tmp_path / "same.safetensors", "diffusers")
     assert sorted(value.flatten().tolist() for value in load_file(tmp_path / "same.safetensors").values()) == before
 
 
 def test_what_a_lora_file_has_no_place_for_is_refused(base: Parts, tmp_path: Path) -> None:
     path = saved(tmp_path, base, ALL)
     with refused("adapter_not_lora") as caught:
-        convert(path, tmp_path / "style.safetensors", Conversion(to="comfy"))
+        convert_lora(path, tmp_path / "style.safetensors", "comfy")
     assert "--model" in str(caught.value) and "streams.reference" in str(caught.value)
 
 
 def test_other_wishes_are_refused_before_anything_is_written(adapter: Path, tmp_path: Path) -> None:
     target = tmp_path / "style.safetensors"
-    for wanted, code in (
-        (Conversion(to="official"), "options_conflict"),
-        (Conversion(to="kinoform"), "options_conflict"),
-        (Conversion(to="comfy", prefix="model."), "options_conflict"),
-        (Conversion(to="diffusers", shard_bytes=100), "options_conflict"),
-    ):
-        with refused(code):
-            convert(adapter, target, wanted)
+    with refused("options_conflict", "--format"):
+        convert(adapter, target, Conversion(to="comfy"))
+    with refused("unknown_name", "kohya"):
+        convert_lora(adapter, target, "kohyo")
     with refused("wrong_suffix"):
-        convert(adapter, tmp_path / "style", Conversion(to="comfy"))
+        convert_lora(adapter, tmp_path / "style", "comfy")
     with refused("would_replace_source"):
-        convert(adapter, adapter, Conversion(to="comfy"), force=True)
+        convert_lora(adapter, adapter, "comfy", force=True)
     assert [each.name for each in tmp_path.iterdir()] == [adapter.name]
 
 
@@ -116,7 +112,7 @@ def test_a_damaged_adapter_is_refused(adapter: Path, tmp_path: Path) -> None:
     place = next(name for name in tensors if name.endswith(".adapter.up"))
     save_file(tensors | {place: tensors[place][:, :1].clone()}, adapter, metadata=metadata)
     with refused("weights_damaged"):
-        convert(adapter, tmp_path / "style.safetensors", Conversion(to="comfy"))
+        convert_lora(adapter, tmp_path / "style.safetensors", "comfy")
 
 
 def test_a_lora_needs_no_conversion(tmp_path: Path) -> None:

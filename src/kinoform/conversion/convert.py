@@ -9,16 +9,20 @@ from pathlib import Path
 
 import torch
 
+from kinoform.checkpoints.files import open_file
 from kinoform.checkpoints.reader import HeaderReader
 from kinoform.checkpoints.write import METADATA, Outgoing, Wrote, write_safetensors, write_set
-from kinoform.conversion.adapter_to_lora import check_options, lora_of
 from kinoform.conversion.layouts import TARGETS, Layout, Target, WeightFile, outgoing, target_named
+from kinoform.conversion.lora_files import OutgoingLoRA, check_target, lora_format, lora_of_adapter, lora_of_lora
+from kinoform.conversion.merged import with_merged
 from kinoform.conversion.model_contents import ModelContents, model_contents, own_contents
 from kinoform.errors import KinoformError, UsageError
 from kinoform.families.family import TRANSFORMER
+from kinoform.families.lora import LoRADialect
 from kinoform.files import check_folder_writable, check_writable, whole, whole_folder
-from kinoform.loading.adapters import AdapterFile, adapter_in
+from kinoform.loading.adapters import adapter_in
 from kinoform.loading.own import MANIFEST, write_manifest
+from kinoform.solvers.by_expert import PerExpert
 
 SUFFIX = ".safetensors"
 HOLDS = "*.[sjm][aso][fod][en]*"
@@ -37,6 +41,8 @@ class Conversion:
     `to` is the name of a target. `dtype` None leaves numbers as they are stored (those with scales become
     float32). With `shard_bytes` no weight file holds more bytes of numbers. `prefix` stands before the names
     of a transformer for ComfyUI. `recipe` (module:function) is what a folder of kinoform's own is loaded by.
+    `loras` are merged into the transformers, each with its strength; `ignore_unknown`: though some of their names are
+    unknown.
     """
 
     to: str
@@ -44,6 +50,8 @@ class Conversion:
     shard_bytes: int | None = None
     prefix: str = ""
     recipe: str | None = None
+    loras: tuple[tuple[Path, PerExpert], ...] = ()
+    ignore_unknown: bool = False
 
     def __post_init__(self) -> None:
         target = self.target
@@ -84,21 +92,26 @@ def convert(
     variant: str | None = None,
     force: bool = False,
     tell: Tell = lambda done, total: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> ConversionResult:
     """Write the model or the part at `source` as `target`, whole or not at all.
 
-    An adapter that adds nothing to its model becomes a LoRA file. A whole model becomes a folder, a part a file that
+    A whole model becomes a folder, a part a file that
     ends in .safetensors, or, where the dialect has such a thing, a folder with its config.json. At most one tensor of
     the source is in memory at a time.
-    `variant` is the released model that a transformer is. Raises WeightsError for a source that kinoform
-    cannot read or build, UsageError for a target that exists (see `kinoform.files` for `force`), lies
-    around the source or has no place for it, KinoformError when the disk is full.
+    `variant` is the released model that a transformer is; `report` gets a line for each LoRA that is merged. Raises
+    WeightsError for a source that kinoform cannot read or build, UsageError for a target that exists (see
+    `kinoform.files` for `force`), lies around the source or has no place for it, KinoformError when the disk is full.
     """
-    if source.is_file() and (adapter := adapter_in(source, HeaderReader())) is not None:
-        return _adapter(adapter, target, wanted, force=force, tell=tell)
+    if source.is_file() and adapter_in(source, HeaderReader()) is not None:
+        raise UsageError(
+            f"{source} is an adapter, which becomes a LoRA file: give --format comfy, diffusers or kohya, and no --to",
+            code="options_conflict",
+        )
     own = wanted.target.grow is not None and (source / MANIFEST).is_file()
     contents = own_contents(source) if own else model_contents(source, variant)
-    _check_apart(contents.path, contents.files, target)
+    _check_apart(contents.path, (*contents.files, *(path for path, _ in wanted.loras)), target)
+    contents = with_merged(contents, wanted.loras, report, ignore_unknown=wanted.ignore_unknown)
     tensors = {
         name: outgoing(part, wanted.target, dtype=wanted.dtype, prefix=wanted.prefix)
         for name, part in contents.parts.items()
@@ -118,11 +131,32 @@ def convert(
     return ConversionResult(files=tuple(target / file for file in files), tensors=meter.tensors, bytes=meter.total)
 
 
-def _adapter(adapter: AdapterFile, target: Path, wanted: Conversion, *, force: bool, tell: Tell) -> ConversionResult:
-    check_options(adapter.path, target, shards=wanted.shard_bytes is not None, prefix=wanted.prefix)
-    tensors, metadata = lora_of(adapter, wanted.to, wanted.target.lora, wanted.dtype)
-    _check_apart(adapter.path, (adapter.path,), target)
-    return _one_file(target, tensors, metadata, force=force, tell=tell)
+def convert_lora(
+    source: Path,
+    target: Path,
+    format: str,
+    *,
+    dtype: torch.dtype | None = None,
+    force: bool = False,
+    tell: Tell = lambda done, total: None,
+) -> ConversionResult:
+    """Write a LoRA file of any dialect, or an adapter that adds nothing to its model, as a LoRA file in a format.
+
+    `format` is comfy, diffusers or kohya; `dtype` None leaves numbers as they are stored, but for those that a scale is
+    multiplied into. Raises UsageError and WeightsError as `convert` does.
+    """
+    dialect = lora_format(format)
+    check_target(source, target)
+    made = _lora(source, dialect, dtype)
+    _check_apart(source, (source,), target)
+    return _one_file(target, made.tensors, made.metadata, force=force, tell=tell)
+
+
+def _lora(source: Path, dialect: LoRADialect, dtype: torch.dtype | None) -> OutgoingLoRA:
+    adapter = adapter_in(source, HeaderReader()) if source.is_file() else None
+    if adapter is not None:
+        return lora_of_adapter(adapter, dialect, dtype)
+    return lora_of_lora(source, open_file(source), dialect, dtype)
 
 
 def _grown(

@@ -34,7 +34,6 @@ from kinoform.families.folders import (
     RENDERER,
 )
 from kinoform.families.identify import VOCABULARY
-from kinoform.families.lora import COMFY_LORA, DIFFUSERS_LORA, LoRADialect
 from kinoform.families.transformer import text_length
 from kinoform.loading import own
 from kinoform.loading.folders import DIFFUSERS_FOLDERS
@@ -76,7 +75,7 @@ class Target:
     `spellings` are the dialects of families in which its files are written, the first that a family has. `model` lays
     out a whole model, `part` one part in a folder, None where there is no such thing. With `shards` weights may come
     in several files, with `prefix` something may stand before the names of a transformer; an `own` one is kinoform's
-    folder, which names a recipe. `lora` is the dialect in which an adapter is written, `grow` makes other blocks of
+    folder, which names a recipe. `grow` makes other blocks of
     those of a transformer (named by the path) before it is written.
     """
 
@@ -87,7 +86,6 @@ class Target:
     shards: bool = False
     prefix: bool = False
     own: bool = False
-    lora: LoRADialect | None = None
     grow: Callable[[Path, Iterable[Outgoing]], tuple[Outgoing, ...]] | None = None
 
 
@@ -297,9 +295,8 @@ TARGETS = (
         model=_diffusers_model,
         part=_diffusers_part,
         shards=True,
-        lora=DIFFUSERS_LORA,
     ),
-    Target(name="comfy", spellings=("huggingface", "official"), model=_comfy_model, prefix=True, lora=COMFY_LORA),
+    Target(name="comfy", spellings=("huggingface", "official"), model=_comfy_model, prefix=True),
     Target(name="kinoform", spellings=("kinoform",), model=_own_model, shards=True, own=True),
     Target(name="factorized", spellings=("kinoform",), model=_own_model, shards=True, own=True, grow=factorized),
 )

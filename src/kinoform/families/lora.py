@@ -52,6 +52,7 @@ LEAVES = {
     WHOLE_BIAS: ("bias",),
     MODULATION: ("modulation", "scale_shift_table", ""),
     DIFFERENCE: ("weight", ""),
+    WHOLE_WEIGHT: ("weight", ""),
 }
 """Role -> the parameters below a module that it may change, "" being the module itself; else its weight."""
 
@@ -154,7 +155,7 @@ _OTHER_ENDINGS = {
     ALPHA: ".alpha",
     MID: ".lora_mid.weight",
     MAGNITUDE: ".dora_scale",
-    **{role: f".{role}" for role in (*DIFFERENCES, *HADAMARD, *KRONECKER)},
+    **{role: f".{role}" for role in (*DIFFERENCES, *HADAMARD, *KRONECKER) if role != WHOLE_BIAS},
 }
 
 DIFFUSERS_LORA = LoRADialect(

@@ -58,11 +58,15 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeftConfig:
-    """One alpha, and others for modules that a pattern fits, the first that does; rsLoRA counts alpha / sqrt(rank)."""
+    """One alpha, and others for modules that a pattern fits, the first that does; rsLoRA counts alpha / sqrt(rank).
+
+    `rank` is that of the settings, 0 where they say none: tensors tell theirs, but for the whole factors of LoKr.
+    """
 
     alpha: float
     patterns: tuple[tuple[Pattern, float], ...]
     rslora: bool
+    rank: int = 0
 
     def of(self, module: str, rank: int) -> float:
         """The alpha of a module, as a number that is to be divided by its rank."""
@@ -93,6 +97,8 @@ def peft_config(path: Path, metadata: Mapping[str, str], *, second: bool = False
     key = "alpha" if said.get("peft_type") in ("LOHA", "LOKR") else "lora_alpha"
     if key not in said and not rslora:
         return None
+    rank = said.get("r")
+    rank = rank if isinstance(rank, int) and 0 < rank < 1e6 else 0
     given: dict[str, object] = said.get("alpha_pattern") or {}
     if not isinstance(given, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise WeightsError(f"{path}: alpha_pattern is no object but {str(given)[:40]}; fetch it again",
@@ -100,7 +106,7 @@ def peft_config(path: Path, metadata: Mapping[str, str], *, second: bool = False
     patterns = tuple((_pattern(path, key), checked_alpha(path, key[:40], value)) for key, value in given.items())
     if sum(pattern.expression is not None for pattern, _ in patterns) > MOST_PATTERNS:
         raise _unread_pattern(path, f"more than {MOST_PATTERNS} regular expressions")
-    return PeftConfig(alpha=checked_alpha(path, key, said.get(key)), patterns=patterns, rslora=rslora)
+    return PeftConfig(alpha=checked_alpha(path, key, said.get(key)), patterns=patterns, rslora=rslora, rank=rank)
 
 
 def checked_alpha(path: Path, name: str, value: object) -> float:

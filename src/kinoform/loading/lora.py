@@ -151,18 +151,35 @@ def open_loras(
     read: Callable[[Path], Checkpoint] = open_file,
 ) -> OpenedLoRAs:
     """Open the files that go onto each transformer, each once and as `read` does; see `with_loras`."""
-    said = [(path, check_strength(strength, len(specs))) for path, strength in loras]
-    checkpoints = {path: read(path) for path in dict.fromkeys(path for path, _ in loras)}
-    names = expert_names(len(specs))
     shapes = [parameter_shapes(on_meta(spec.build)) for spec in specs]
+    return open_onto(shapes, loras, report, ignore_unknown=ignore_unknown, read=read)
+
+
+def open_onto(
+    shapes: Sequence[Parameters],
+    loras: Sequence[tuple[Path, PerExpert]],
+    report: Callable[[str], None],
+    *,
+    ignore_unknown: bool = False,
+    read: Callable[[Path], Checkpoint] = open_file,
+) -> OpenedLoRAs:
+    """The same for transformers of which the shapes of the parameters are known."""
+    said = [(path, check_strength(strength, len(shapes))) for path, strength in loras]
+    checkpoints = {path: read(path) for path in dict.fromkeys(path for path, _ in loras)}
+    names = expert_names(len(shapes))
     tables = [LoRANames(own=frozenset(parameters)) for parameters in shapes]
     assignments = [
-        assigned(path, checkpoints[path].tensors, strength, len(specs), tables[0]) for path, strength in said
+        assigned(path, checkpoints[path].tensors, strength, len(shapes), tables[0]) for path, strength in said
     ]
     opened: list[_Applied] = []
     for index, (name, parameters, table) in enumerate(zip(names, shapes, tables, strict=True)):
+<<<<<<< HEAD
         applied: list[tuple[LoRAFile, Varying]] = []
         where = "" if len(specs) == 1 else f"{name}: "
+=======
+        applied: list[tuple[LoRAFile, float]] = []
+        where = "" if len(shapes) == 1 else f"{name}: "
+>>>>>>> 6e72bde8 (LoRA files are merged by convert, written in three formats, judged by peft; docs of dialects)
         for (path, _), given in zip(loras, assignments, strict=True):
             strength = given.strengths.get(name) if isinstance(given.strengths, Mapping) else given.strengths
             if strength is None:

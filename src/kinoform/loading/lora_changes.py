@@ -6,7 +6,7 @@ Each kind of change is a function of the tensors by role, which says what it nee
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import NoReturn
@@ -154,12 +154,14 @@ class StoredChange:
         return Decomposed(change, read(magnitude), columns=not _of_rows(magnitude.shape, self.pieces.shape))
 
 
-def stored_change(pieces: Pieces, alpha: Callable[[int], float | None]) -> StoredChange:
-    """Put the tensors together; `alpha` is what the file says elsewhere for a rank, None for nothing.
+def stored_change(pieces: Pieces, alpha: Callable[[int], float | None], whole_rank: int = 0) -> StoredChange:
+    """Put the tensors together; `alpha` is what the file says elsewhere for a rank, None for nothing, `whole_rank` the
+    rank that peft's settings say, by which it scales whole factors of LoKr too.
 
     Raises WeightsError for halves, ranks that differ, and what is of another size than the parameter.
     """
     kinds = tuple(kind for make in KINDS if (kind := make(pieces)) is not None)
+    kinds = tuple(replace(kind, rank=kind.rank or whole_rank) if kind.name == LOKR else kind for kind in kinds)
     decomposed = MAGNITUDE in pieces.by_role
     if not kinds:
         pieces.needs(DOWN, UP)
@@ -174,7 +176,7 @@ def stored_change(pieces: Pieces, alpha: Callable[[int], float | None]) -> Store
     return StoredChange(pieces=pieces, kinds=kinds, alpha=found, decomposed=decomposed)
 
 
-LOW_RANK = "low rank"
+LOW_RANK, LOKR = "low rank", "LoKr"
 
 
 def low_rank(pieces: Pieces) -> Kind | None:
@@ -257,7 +259,7 @@ def kronecker(pieces: Pieces) -> Kind | None:
         ordered = (core, two_a, two_b) if len(second) == 3 else second
         return Kronecker([read(role) for role in first], [read(role) for role in ordered], scale)
 
-    return Kind(name="LoKr", roles=KRONECKER, rank=rank, build=build)
+    return Kind(name=LOKR, roles=KRONECKER, rank=rank, build=build)
 
 
 def difference(pieces: Pieces) -> Kind | None:

@@ -148,6 +148,25 @@ def open_lora(
     )
 
 
+def read_names(
+    path: Path, tensors: Mapping[str, Stored], names: LoRANames
+) -> Mapping[str, tuple[str, Mapping[str, Stored]]]:
+    """The module and the tensors by role that a file has for each parameter of a model with these names.
+
+    Raises WeightsError for what is no LoRA, methods that are not read, and tensors of anything else.
+    """
+    _check_dialect(path, lora_dialect(tensors))
+    found = _sorted_out(path, tensors, names, second=False)
+    _check_methods(path, found)
+    if left := [*found.absent, *found.unknown]:
+        raise WeightsError(
+            f"{path} has {len(left)} tensors ({listed(left)}) that belong to no single Wan transformer and would be "
+            "lost; take them out of the file",
+            code="lora_unknown_keys",
+        )
+    return found.held
+
+
 def _beside(place: str, change: StoredChange) -> bool:
     """Return whether a change becomes two matrices beside a linear layer."""
     return change.low_rank and place.endswith(".weight") and len(change.pieces.shape) == 2
@@ -300,7 +319,7 @@ def _changes(
             return None if said is None else said.of(module, rank)
 
         held = Pieces(path=path, module=module, shape=parameters[parameter], by_role=pieces)
-        yield parameter, stored_change(held, alpha)
+        yield parameter, stored_change(held, alpha, 0 if said is None else said.rank)
 
 
 def _check_dora(path: Path, checkpoint: Checkpoint, changes: Mapping[str, StoredChange]) -> None:
