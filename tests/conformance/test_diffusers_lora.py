@@ -144,12 +144,9 @@ class Named(torch.nn.Module):
 
     def __init__(self, base: DiT) -> None:
         super().__init__()
-        layers = {
-            OFFICIAL_NAMES.theirs(f"{name}.weight"): layer
-            for name, layer in linear_layers(base).items()
-            if name.startswith("blocks.")
-        }
-        for name, layer in layers.items():
+        inside = {name: layer for name, layer in linear_layers(base).items() if name.startswith("blocks.")}
+        for own, layer in inside.items():
+            name = OFFICIAL_NAMES.theirs(f"{own}.weight")
             place, _, leaf = name.removesuffix(".weight").rpartition(".")
             owner: torch.nn.Module = self
             for word in place.split("."):
@@ -167,14 +164,15 @@ def test_what_peft_saves_of_other_kinds_is_what_it_computes(kind: str, tmp_path:
 
     torch.manual_seed(6)
     base, targets = tiny_transformer(KINDS["t2v"]), [r"q", r"ffn.0"]
+    alpha: Any = ALPHA
     shared: dict[str, Any] = {"r": RANK, "target_modules": targets}
     config: Any = {
-        "LoHa": lambda: LoHaConfig(alpha=ALPHA, init_weights=False, **shared),
-        "LoKr": lambda: LoKrConfig(alpha=ALPHA, init_weights=False, **shared),
-        "LoKr of factors": lambda: LoKrConfig(alpha=ALPHA, init_weights=False, decompose_both=True, r=2,
+        "LoHa": lambda: LoHaConfig(alpha=alpha, init_weights=False, **shared),
+        "LoKr": lambda: LoKrConfig(alpha=alpha, init_weights=False, **shared),
+        "LoKr of factors": lambda: LoKrConfig(alpha=alpha, init_weights=False, decompose_both=True, r=2,
                                               target_modules=targets),
-        "LoKr whole": lambda: LoKrConfig(alpha=ALPHA, init_weights=False, r=32, target_modules=targets),
-        "DoRA": lambda: LoraConfig(lora_alpha=ALPHA, use_dora=True, init_lora_weights=False, **shared),
+        "LoKr whole": lambda: LoKrConfig(alpha=alpha, init_weights=False, r=32, target_modules=targets),
+        "DoRA": lambda: LoraConfig(lora_alpha=alpha, use_dora=True, init_lora_weights=False, **shared),
     }[kind]()  # fmt: skip
     judge: Any = get_peft_model(Named(base), config)  # pyright: ignore[reportArgumentType]
     judge.save_pretrained(str(tmp_path))

@@ -101,3 +101,9 @@ def test_nothing_else_is_merged_into(tmp_path: Path) -> None:
     source = plain({"decoder.nothing": torch.ones(DIM)}, tmp_path / "base")
     with refused("weights_unsupported_model"):
         convert(source, tmp_path / "x.safetensors", Conversion(to="comfy", loras=((tmp_path / "a", 1.0),)))
+
+
+def test_a_strength_that_changes_is_not_merged(tmp_path: Path) -> None:
+    source, lora = plain(base_tensors(), tmp_path / "base"), written(tmp_path, SPELLINGS["musubi"].tensors)
+    with refused("options_conflict", "style.safetensors"):
+        convert(source, tmp_path / "x.safetensors", Conversion(to="comfy", loras=((lora, lambda level: 1.0),)))

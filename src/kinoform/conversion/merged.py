@@ -45,6 +45,11 @@ def with_merged(
     for (name, part), applied in zip(transformers.items(), opened.applied, strict=True):
         changes: dict[str, _Changes] = {}
         for file, strength in applied:
+            if not isinstance(strength, int | float):
+                raise UsageError(
+                    f"{file.path} is merged once and for all, and its strength changes during a run; give one number",
+                    code="options_conflict",
+                )
             for place, change in file.changes.items():
                 if strength:
                     changes.setdefault(place, []).append((change, strength))

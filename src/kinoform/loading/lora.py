@@ -173,13 +173,8 @@ def open_onto(
     ]
     opened: list[_Applied] = []
     for index, (name, parameters, table) in enumerate(zip(names, shapes, tables, strict=True)):
-<<<<<<< HEAD
         applied: list[tuple[LoRAFile, Varying]] = []
-        where = "" if len(specs) == 1 else f"{name}: "
-=======
-        applied: list[tuple[LoRAFile, float]] = []
         where = "" if len(shapes) == 1 else f"{name}: "
->>>>>>> 6e72bde8 (LoRA files are merged by convert, written in three formats, judged by peft; docs of dialects)
         for (path, _), given in zip(loras, assignments, strict=True):
             strength = given.strengths.get(name) if isinstance(given.strengths, Mapping) else given.strengths
             if strength is None:
