@@ -33,36 +33,37 @@ NAMES = {
         outpaint
     """,
     "kinoform.api": """
-        AdamSpec AdapterPlan Additions Alternating AtStep Attend AttentionScheme
+        APG APGMix AdamSpec AdapterPlan Additions Alternating AtStep Attend AttentionScheme
         BelowSigma Block BlockSpec Branch BranchSpec BySize
         CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Combination CombiningRule Conditioner
         ConditionerOutput Conditions ContextReferences ContextSpec CopiesWeights
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec DistillationPlan
-        EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation EvenToOne
+        EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
+        EvenToOne
         FRAMES FactorizedBlock FewStep Field FileKind FirstFrame FitError FlagKind FlowEdit Full FullBlock
         Grid Guidance GuidanceScales GuidanceStep
         Heads
         IdentityCodec ImageContext ImageFeatures ImageKind ImageTokens ImagesKind InContext InContextImages
-        InContextReferences InContextSegment InContextTokens InpaintingConstraint InputField InputFile InputImage
-        InputKind InputVideo Inputs Interrupted Interval
+        InContextReferences InContextSegment InContextTokens InpaintingConstraint InputField InputFile
+        InputImage InputKind InputVideo Inputs Interrupted Interval
         KOHYA_LORA KeyHeads KeysValues KinoformError KnownFrames
         LatentConstraints LatentFeatures Latents Level LevelGrid LevelRange LevelSampling Levels Linear Listed
         LoRADialect LoRASpec
-        MASK Machine Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
-        NamesTask Nearest NonFiniteError NumberKind NumberedImagesKind
+        MASK Machine MagnitudeAware Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
+        NamesTask Nearest NonFiniteError NormalizedAttention NumberKind NumberedImagesKind
         OptimizerSpec Origin
-        Parts Patch PatchEmbedding PicksFrames Pipeline PlainGuidance Predict Prediction PrefixesPrompt Progress
-        Prompts PseudoWordContext
-        RCM REFERENCE_IMAGES RMSNorm Rank ReadOptions Recipe ReferenceContext Renoise Report Request Run RunOptions
-        RunSchedule
-        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule SchedulePiece
-        SegmentRotation Solver SourceGuided Stage StagePlan StartVideo State Stateful StatefulField Step StepShare
-        Stream Strided
-        TextContext TextKind TextSpec TimestepRange TrainedModule TrainingPlan TrainingResult TrainingRun TrainingSpec
-        TransformerSizes TrigFlow
+        Parts Patch PatchEmbedding PerturbedAttention PicksFrames Pipeline PlainGuidance Predict Prediction
+        PrefixesPrompt Progress ProjectedChain Prompts PseudoWordContext
+        RCM REFERENCE_IMAGES RMSNorm Rank ReadOptions Recipe ReferenceContext Renoise Report Request Rescale
+        Run RunOptions RunSchedule
+        SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule
+        SchedulePiece SegmentRotation SkipLayerGuidance SkipNegativeLayers SmoothedEnergy Solver SourceGuided
+        Stage StagePlan StartVideo State Stateful StatefulField Step StepShare Stream Strided
+        Tangential Telescope TextContext TextKind TextSpec TimestepRange TrainedModule TrainingPlan
+        TrainingResult TrainingRun TrainingSpec TransformerSizes TrigFlow
         UniPC Units UsageError
-        VAE22Spec VAESpec VIDEO Vace VaceBlocks VaceContext Velocity VideoKind VideoSize VisionEncoder VisionFeatures
-        VisionSpec
+        VAE22Spec VAESpec VIDEO Vace VaceBlocks VaceContext Velocity VideoKind VideoSize VisionEncoder
+        VisionFeatures VisionSpec
         Warped WeightsError Windows WithinFrames WithinPlaces
         ZeroStar
         attach attend

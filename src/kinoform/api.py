@@ -182,13 +182,25 @@ if TYPE_CHECKING:
     from kinoform.solvers.field import StatefulField as StatefulField
     from kinoform.solvers.field import stateful as stateful
     from kinoform.solvers.flow_edit import FlowEdit as FlowEdit
+    from kinoform.solvers.guidance.bernini import Telescope as Telescope
     from kinoform.solvers.guidance.interval import Interval as Interval
+    from kinoform.solvers.guidance.magnitude import MagnitudeAware as MagnitudeAware
+    from kinoform.solvers.guidance.negative_attention import NormalizedAttention as NormalizedAttention
+    from kinoform.solvers.guidance.perturbed import PerturbedAttention as PerturbedAttention
+    from kinoform.solvers.guidance.perturbed import SmoothedEnergy as SmoothedEnergy
     from kinoform.solvers.guidance.plain import PlainGuidance as PlainGuidance
+    from kinoform.solvers.guidance.projected import APG as APG
+    from kinoform.solvers.guidance.projected import APGMix as APGMix
+    from kinoform.solvers.guidance.projected import ProjectedChain as ProjectedChain
+    from kinoform.solvers.guidance.rescale import Rescale as Rescale
     from kinoform.solvers.guidance.rule import Combination as Combination
     from kinoform.solvers.guidance.rule import CombiningRule as CombiningRule
     from kinoform.solvers.guidance.rule import Guidance as Guidance
     from kinoform.solvers.guidance.rule import GuidanceStep as GuidanceStep
     from kinoform.solvers.guidance.rule import Scales as Scales
+    from kinoform.solvers.guidance.skip_layers import SkipLayerGuidance as SkipLayerGuidance
+    from kinoform.solvers.guidance.skip_layers import SkipNegativeLayers as SkipNegativeLayers
+    from kinoform.solvers.guidance.tangential import Tangential as Tangential
     from kinoform.solvers.guidance.zero_star import ZeroStar as ZeroStar
     from kinoform.solvers.level_grids import EvenToOne as EvenToOne
     from kinoform.solvers.level_grids import LevelGrid as LevelGrid
@@ -349,6 +361,14 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.solvers.guidance.rule": "Guidance Scales CombiningRule GuidanceStep Combination",
         "kinoform.solvers.guidance.plain": "PlainGuidance",
         "kinoform.solvers.guidance.interval": "Interval",
+        "kinoform.solvers.guidance.rescale": "Rescale",
+        "kinoform.solvers.guidance.tangential": "Tangential",
+        "kinoform.solvers.guidance.projected": "APG APGMix ProjectedChain",
+        "kinoform.solvers.guidance.magnitude": "MagnitudeAware",
+        "kinoform.solvers.guidance.skip_layers": "SkipLayerGuidance SkipNegativeLayers",
+        "kinoform.solvers.guidance.perturbed": "PerturbedAttention SmoothedEnergy",
+        "kinoform.solvers.guidance.negative_attention": "NormalizedAttention",
+        "kinoform.solvers.guidance.bernini": "Telescope",
         "kinoform.solvers.guidance.zero_star": "ZeroStar",
         "kinoform.solvers.predictions": "Prediction Predict",
         "kinoform.solvers.field": "Stateful StatefulField stateful",

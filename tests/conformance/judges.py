@@ -15,6 +15,7 @@ from tests.conformance import (
     judge_experts,
     judge_factorized,
     judge_few_step,
+    judge_guidance,
     judge_ops,
     judge_pipeline,
     judge_sampling,
@@ -38,6 +39,7 @@ JUDGES: dict[str, Judge] = {
     **judge_solvers.JUDGES,
     **judge_sampling.JUDGES,
     **judge_experts.JUDGES,
+    **judge_guidance.JUDGES,
     **judge_pipeline.JUDGES,
     **judge_vision.JUDGES,
     **judge_ti2v.JUDGES,
@@ -45,7 +47,7 @@ JUDGES: dict[str, Judge] = {
     **judge_few_step.JUDGES,
 }
 
-NOT_BUILT = ("bernini_guidance", "bernini_sampling", "guidance_rules")
+NOT_BUILT = ("bernini_sampling",)
 """Patterns of names of files whose models and rules kinoform does not have yet. Every other file is judged."""
 
 

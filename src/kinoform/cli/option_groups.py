@@ -153,7 +153,11 @@ class VideoOptions:
     ] = None
     guidance_rule: Annotated[
         str | None,
-        option(VIDEO, "cfg, interval(low=0.2, high=0.9) or zero-star.", complete=one_of(GUIDANCE_RULES)),
+        option(
+            VIDEO,
+            "A rule and options, apg:eta=0.5+rescale:share=0.7 (docs/guidance.md).",
+            complete=one_of(GUIDANCE_RULES),
+        ),
         RECIPE_SETTING,
     ] = None
     shift: Annotated[

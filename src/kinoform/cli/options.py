@@ -49,7 +49,10 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SOLVERS = ("unipc", "dpm++", "euler")
 SAMPLERS = ("denoise", "flow-edit", "renoise", "rcm", "index-renoise")
-GUIDANCE_RULES = ("cfg", "interval", "zero-star")
+GUIDANCE_RULES = (
+    "cfg", "apg", "apg-mix", "mambo-g", "nag", "slg", "slg-uncond", "pag", "seg", "rv2v", "v2v", "v2v-chain", "t2v",
+    "v2v-apg", "t2v-apg", "r2v-apg", "interval", "zero-star", "tcfg", "rescale",
+)  # fmt: skip
 CODECS = ("h264", "vp9", "av1", "ffv1")
 
 MODEL, VIDEO, OUTPUT = "Model", "Video", "Output"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -18,6 +18,7 @@ from kinoform.models.norm import RMSNorm
 from kinoform.models.protocols import (
     Attend,
     AttentionScheme,
+    BlockParts,
     ContextSpec,
     Heads,
     KeyHeads,
@@ -28,6 +29,7 @@ from kinoform.models.protocols import (
 from kinoform.ops.attention import attend
 from kinoform.ops.norm import layer_norm, modulate
 from kinoform.ops.rope import rotate
+from kinoform.types import Grid
 
 MODULATION_ROWS = 6  # shift, scale, gate of self-attention; shift, scale, gate of the feed-forward
 
@@ -62,19 +64,25 @@ def merge_heads(x: Heads) -> Float[Tensor, "b l d"]:
     return rearrange(x, "b l heads d -> b l (heads d)")
 
 
+def as_they_are(queries: Float[Tensor, "b l d"], grid: Grid) -> Float[Tensor, "b l d"]:
+    """Return queries without a change."""
+    return queries
+
+
 class SelfAttention(nn.Module):
-    """Normalised and rotated q and k, plain v, one output projection."""
+    """Normalised and rotated q and k, plain v, one output projection; `shape_queries` comes before the norm."""
 
     def __init__(self, dim: int, count: int, eps: float) -> None:
         super().__init__()
         self.count = count
         self.q, self.k, self.v, self.o = (Linear(dim, dim) for _ in range(4))
         self.norm_q, self.norm_k = RMSNorm(dim, eps), RMSNorm(dim, eps)
+        self.shape_queries: Callable[[Tensor, Grid], Tensor] = as_they_are
 
     def forward(self, x: Float[Tensor, "b l d"], stream: Stream, kernel: Attend) -> Tensor:
         """Attend by `kernel`. `stream` lends its phases, grid and mesh; its tokens are not read."""
         x = entering(x, self.q, self.k, self.v)
-        q = rotate(split_heads(self.norm_q(self.q(x)), self.count), stream.rotary)
+        q = rotate(split_heads(self.norm_q(self.shape_queries(self.q(x), stream.grid)), self.count), stream.rotary)
         k = rotate(split_heads(self.norm_k(self.k(x)), self.count), stream.rotary)
         v = split_heads(self.v(x), self.count)
         del x  # attention needs its room
@@ -121,7 +129,14 @@ class CrossAttention(nn.Module):
         return result
 
     def forward(self, x: Float[Tensor, "b l d"], keys: KeysValues) -> Float[Tensor, "b l d"]:
-        q, total = split_heads(self.norm_q(self.q(x)), self.count), None
+        return self.o(merge_heads(self.attended(self.queries(x), keys)))
+
+    def queries(self, x: Float[Tensor, "b l d"]) -> Heads:
+        return split_heads(self.norm_q(self.q(x)), self.count)
+
+    def attended(self, q: Heads, keys: KeysValues) -> Heads:
+        """Return the sum of what the sources give, before the output projection."""
+        total = None
         for name, (k, v) in keys.items():
             q = q.to(v.dtype)  # once, since the sources compute in one dtype
             attended = attend(q, k, v)
@@ -129,7 +144,7 @@ class CrossAttention(nn.Module):
             attended = attended if gate is None else attended * gate.to(attended.dtype)
             total = attended if total is None else total + attended
         assert total is not None, "the text is always there"
-        return self.o(merge_heads(total))
+        return total
 
 
 class TransformerBlock(nn.Module):
@@ -147,6 +162,10 @@ class TransformerBlock(nn.Module):
         self.cross_norm = nn.LayerNorm(spec.dim, eps=spec.eps) if spec.cross_norm else None
         self.cross_attention = CrossAttention(spec.dim, spec.heads, spec.eps, spec.context)
         self.feed_forward = feed_forward(spec)
+
+    @property
+    def parts(self) -> BlockParts:
+        return BlockParts(attention=("self_attention",), kernels=("attend",))
 
     def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
         return self.cross_attention.keys(context)

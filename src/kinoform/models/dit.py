@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.models.block import FullBlock
+from kinoform.models.changed import NEGATIVE_TEXT, TEXT, changed_blocks
 from kinoform.models.context import TextContext
 from kinoform.models.linear import Linear, named_modules
 from kinoform.models.protocols import (
@@ -33,6 +34,7 @@ from kinoform.models.protocols import (
     Stream,
 )
 from kinoform.models.segments import SegmentRotation, followed, sequence_phases
+from kinoform.ops.layer_changes import LayerChange
 from kinoform.ops.norm import layer_norm
 from kinoform.ops.patch import Patch, covers, patches, unpatch
 from kinoform.ops.rope import Rotary, rotary, tables
@@ -99,13 +101,14 @@ class Prepared(NamedTuple):
     clean: Bool[Tensor, " l"] | None
     payloads: Mapping[str, Any]
     mesh: Mesh
+    blocks: tuple[Block, ...]  # the model's own, or copies of them with a change
     segments: tuple[InContextSegment, ...] = ()
 
     def begins_as(self, other: Prepared) -> bool:
         """Return whether all that is computed before the context is read is the other's too."""
         own, others = ([id(item.latents) for item in each.segments] for each in (self, other))
         alike = self.channels is other.channels and self.clean is other.clean and own == others
-        return alike and not self.payloads and not other.payloads
+        return alike and self.blocks[0] is other.blocks[0] and not self.payloads and not other.payloads
 
 
 class PatchEmbedding(nn.Module):
@@ -167,8 +170,13 @@ class DiT(nn.Module):
         self.head = Head(spec)
         self.branches = nn.ModuleDict({branch.name: branch.build(spec) for branch in spec.branches})
 
-    def prepare(self, conditions: Conditions, grid: Grid, mesh: Mesh | None = None) -> Prepared:
+    def prepare(
+        self, conditions: Conditions, grid: Grid, mesh: Mesh | None = None, change: LayerChange | None = None,
+        negative: Float[Tensor, "b n d"] | None = None,
+    ) -> Prepared:  # fmt: skip
         """Text MLP, cross-attention keys, phases, the constant part of the patch embedding.
+
+        With a `change` the blocks are copies that have it; `negative` are the negative prompt's rows, if it reads them.
 
         Raises UsageError when the conditions are not those of the model: a missing or unknown context
         source or branch, conditioning channels of another number or size, clean tokens of another number, segments that
@@ -178,6 +186,12 @@ class DiT(nn.Module):
         weight = self.patch_embedding.weight
         embedded = {n: self.context[n](tokens.to(weight.device)) for n, tokens in conditions.context.items()}
         context = concatenated(embedded, self.spec.context)
+        blocks: tuple[Block, ...] = tuple(self._block(layer) for layer in range(self.spec.layers))
+        read = (
+            context if negative is None else {**context, NEGATIVE_TEXT: self.context[TEXT](negative.to(weight.device))}
+        )
+        if change is not None:
+            blocks = changed_blocks(blocks, change)
         constant = self.patch_embedding.bias.float()[None, None]
         if conditions.channels is not None:
             constant = self.patch_embedding.part(conditions.channels, self.spec.out_channels) + constant
@@ -185,7 +199,8 @@ class DiT(nn.Module):
             channels=conditions.channels,
             constant=constant,
             context=context,
-            keys=tuple(self._block(layer).keys(context) for layer in range(self.spec.layers)),
+            keys=tuple(block.keys(read) for block in blocks),
+            blocks=blocks,
             rotary=tables(sequence_phases(self.spec, conditions.segments, grid), weight.device),
             grid=grid,
             clean=conditions.clean,
@@ -253,13 +268,11 @@ class DiT(nn.Module):
             if added is not None:
                 timesteps = per_token(timesteps, stream.tokens.shape[1], added)
                 stream = self._append(stream, added, timesteps)
-        return self._block(0).before_context(stream.split()), states
+        return prepared.blocks[0].before_context(stream.split()), states
 
     def _finish(self, x: Latents, stream: Stream, states: Mapping[str, Any], prepared: Prepared) -> Velocity:
         stream, states = replace(stream, context=prepared.context), dict(states)
-        for layer in range(self.spec.layers):
-            block = self._block(layer)
-            keys = prepared.keys[layer]
+        for layer, (block, keys) in enumerate(zip(prepared.blocks, prepared.keys, strict=True)):
             stream = block(stream, keys) if layer else block.after_context(stream, keys)
             for name, state in states.items():
                 stream, states[name] = self._branch(name).after_block(layer, stream, state)

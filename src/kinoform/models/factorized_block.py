@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kinoform.models.attention.factorized import WithinFrames, WithinPlaces
 from kinoform.models.block import CrossAttention, SelfAttention, feed_forward, shift_scale_gate
-from kinoform.models.protocols import Attend, KeysValues, Stream, TransformerSizes
+from kinoform.models.protocols import Attend, BlockParts, KeysValues, Stream, TransformerSizes
 from kinoform.ops.norm import layer_norm, modulate
 
 SPACE, FEED_FORWARD, TIME = 0, 3, 6
@@ -63,6 +63,10 @@ class SpaceTimeBlock(nn.Module):
         self.time_attention = SelfAttention(spec.dim, spec.heads, spec.eps)
         self.feed_forward = feed_forward(spec)
 
+    @property
+    def parts(self) -> BlockParts:
+        return BlockParts(attention=("self_attention", "time_attention"), kernels=("space", "time"))
+
     def keys(self, context: Mapping[str, Tensor]) -> KeysValues:
         return self.cross_attention.keys(context)
 
@@ -82,7 +86,7 @@ class SpaceTimeBlock(nn.Module):
         shift, scale, gate = shift_scale_gate(self.modulation, stream, FEED_FORWARD)
         return stream.add(self.feed_forward(modulate(stream.tokens, self.eps, shift, scale)), gate)
 
-    def _attended(self, stream: Stream, attention: SelfAttention, kernel: Attend, first: int) -> Stream:
+    def _attended(self, stream: Stream, attention: nn.Module, kernel: Attend, first: int) -> Stream:
         shift, scale, gate = shift_scale_gate(self.modulation, stream, first)
         x = modulate(stream.tokens, self.eps, shift, scale)
         return stream.add(attention(x, stream, kernel), gate)

@@ -144,6 +144,23 @@ class Block(Protocol):
     def after_context(self, stream: Stream, keys: KeysValues) -> Stream: ...
 
 
+class BlockParts(NamedTuple):
+    """Names of a block's attributes: modules of self-attention, and the kernels (`Attend`) that these are given."""
+
+    attention: tuple[str, ...]
+    kernels: tuple[str, ...]
+    feed_forward: str = "feed_forward"
+    cross_attention: str = "cross_attention"
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """Block that names its parts, so that guidance may ask for a prediction with other ones."""
+
+    @property
+    def parts(self) -> BlockParts: ...
+
+
 @runtime_checkable
 class BlockSpec(Protocol):
     """Kind of block, by value. `modulation_rows` is the number of rows of modulation that it reads (6 or 9)."""

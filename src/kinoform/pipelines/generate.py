@@ -19,6 +19,7 @@ from kinoform.loading.parts import Parts
 from kinoform.models.codec import Codec, CodecSpec, decode_video, latent_size, to_uint8
 from kinoform.models.dit import DiT, Prepared
 from kinoform.models.text import text_features
+from kinoform.ops.layer_changes import NegativeAttention
 from kinoform.ops.patch import grid_of
 from kinoform.pipelines.experts import Experts
 from kinoform.pipelines.fit import fitting
@@ -28,7 +29,7 @@ from kinoform.pipelines.request import Request
 from kinoform.solvers.base import Step
 from kinoform.solvers.experts import switched
 from kinoform.solvers.guidance.plain import PlainGuidance
-from kinoform.solvers.guidance.rule import Guidance, Scales, text_scale
+from kinoform.solvers.guidance.rule import CarriesState, Guidance, Scales, text_scale
 from kinoform.solvers.predictions import Predict, Prediction
 from kinoform.solvers.sampler import Run, first_step
 from kinoform.solvers.scales import ScalesLike, guidance_scales
@@ -226,7 +227,9 @@ def prepare_run(
             experts.field(index, of_expert(scales.along(index, levels), text, given), levels)
             for index in range(len(experts))
         ]
-        return switched(fields, request.expert_choice)
+        rule = request.guidance_rule
+        carries = isinstance(rule, CarriesState) and rule.carries_state
+        return switched(fields, request.expert_choice, carries=carries)
 
     return Run(
         solver=request.solver,
@@ -291,7 +294,9 @@ def prompt_predict(model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, g
 
     def of(prediction: Prediction) -> Prepared:
         if prediction not in prepared:
-            prepared[prediction] = model.prepare(_conditions(prediction, rows, given), grid)
+            negative = rows[1] if isinstance(prediction.change, NegativeAttention) else None
+            conditions = _conditions(prediction, rows, given)
+            prepared[prediction] = model.prepare(conditions, grid, change=prediction.change, negative=negative)
         return prepared[prediction]
 
     return lambda x, level, asked: model.velocities(x, level, [*map(of, asked)])
@@ -300,13 +305,13 @@ def prompt_predict(model: DiT, rows: tuple[Tensor, Tensor | None], x: Latents, g
 def _conditions(prediction: Prediction, rows: tuple[Tensor, Tensor | None], given: ConditionerOutput) -> Conditions:
     """The conditions under which a prediction is made."""
     (positive, negative), given = rows, given.without(prediction.without)
-    if prediction.prompt:
-        return given.conditions(positive)
-    if negative is None:
+    if prediction.reads_negative and negative is None:
         raise UsageError(
             "the guidance rule asks for the negative prompt, and its predictions say that it does not",
             code="negative_prompt_unread",
         )
+    if prediction.prompt or negative is None:
+        return given.conditions(positive)
     return given.negative().conditions(negative)
 
 

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from kinoform.conditions.protocols import ConditionerOutput
+from kinoform.models.changed import changed
 from kinoform.models.dit import DiTSpec, Prepared, keeps_float32
 from kinoform.models.meta import on_meta
 from kinoform.models.protocols import Block, KeysValues, Stream
 from kinoform.ops.dry_run import Counted, DryRun, Kernels, storage_key
+from kinoform.ops.layer_changes import LayerChange, NegativeAttention
 from kinoform.ops.meta_shapes import META
 from kinoform.ops.patch import grid_of
 from kinoform.plan.evaluations import Asked, Evaluations
@@ -153,8 +155,9 @@ class MeasuredTransformer:
             given = replace(output(), channels=_channels(spec, latents))
             without = given.negative()
 
-            def prepare(own: ConditionerOutput) -> Prepared:
-                return model.prepare(own.conditions(text), grid)
+            def prepare(own: ConditionerOutput, change: LayerChange | None = None) -> Prepared:
+                negative = text if isinstance(change, NegativeAttention) else None
+                return model.prepare(own.conditions(text), grid, change=change, negative=negative)
 
             def evaluate(prepared: Sequence[Prepared]) -> None:
                 model.velocities(x, LEVEL, prepared)
@@ -164,7 +167,7 @@ class MeasuredTransformer:
                 _each(
                     run,
                     counts.prepared,
-                    lambda each, own=own: prepare((own if each.prompt else without).without(each.without)),
+                    lambda each, own=own: prepare((own if each.prompt else without).without(each.without), each.change),
                 )
                 for own, counts in ((given, asked.prompt), (without, asked.source))
             ]
@@ -308,6 +311,10 @@ class _OnceBlock(nn.Module):
                 keys = self.block.keys(context)
             self._runs.keep(key, counted, keys)
         return keys
+
+    def changed(self, change: LayerChange) -> Block:
+        """Return the changed block, counted as a kind of its own."""
+        return _OnceBlock(changed(self.block, change), (self._kind, change), self._runs)
 
     def forward(self, stream: Stream, keys: KeysValues) -> Stream:
         return self._passed(self.block.__call__, stream, keys)

@@ -94,8 +94,8 @@ class Switched(StatefulField):
     choice: ExpertChoice
 
 
-def switched(experts: Sequence[Field], choice: ExpertChoice) -> Switched:
-    """Return the field that evaluates the expert of each level; each keeps its own state.
+def switched(experts: Sequence[Field], choice: ExpertChoice, *, carries: bool = False) -> Switched:
+    """Return the field that evaluates the expert of each level; each keeps its own state, or `carries` it to the next.
 
     `experts` stand in the order of the levels, that of the highest noise first.
     """
@@ -105,13 +105,15 @@ def switched(experts: Sequence[Field], choice: ExpertChoice) -> Switched:
         states = state or (None,) * len(fields)
         index = choice(level)
         velocity, own = fields[index].evaluate(x, level, states[index])
+        if carries:
+            return velocity, (own,) * len(fields)
         return velocity, (*states[:index], own, *states[index + 1 :])
 
     return Switched(evaluate, fields, choice)
 
 
 def per_expert(field: Field, wrap: Callable[[Field], Field]) -> StatefulField:
-    """Wrap the field of each expert by itself, so that no state of `wrap` is carried from one expert to the next."""
+    """Wrap the field of each expert by itself, so that no state is carried from one expert to the next."""
     if isinstance(field, Switched):
         return switched([per_expert(expert, wrap) for expert in field.experts], field.choice)
     return stateful(wrap(field))

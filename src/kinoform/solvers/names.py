@@ -2,18 +2,29 @@
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from kinoform.errors import UsageError, nearest
+from kinoform.numbers import plain
+from kinoform.ops.layer_changes import BlockPart
 from kinoform.solvers.base import Solver
 from kinoform.solvers.dpmpp import DPMSolver, heun, midpoint
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.flow_edit import FlowEdit
+from kinoform.solvers.guidance import bernini
+from kinoform.solvers.guidance.around import Around
 from kinoform.solvers.guidance.interval import Interval
+from kinoform.solvers.guidance.magnitude import MagnitudeAware
+from kinoform.solvers.guidance.negative_attention import NormalizedAttention
+from kinoform.solvers.guidance.perturbed import PerturbedAttention, SmoothedEnergy
 from kinoform.solvers.guidance.plain import PlainGuidance
-from kinoform.solvers.guidance.rule import Guidance
+from kinoform.solvers.guidance.projected import APG, CHANNEL, FRAME, SAMPLE, X0, APGMix, V
+from kinoform.solvers.guidance.rescale import Rescale
+from kinoform.solvers.guidance.rule import CombiningRule, Guidance
+from kinoform.solvers.guidance.skip_layers import SkipLayerGuidance, SkipNegativeLayers
+from kinoform.solvers.guidance.tangential import Tangential
 from kinoform.solvers.guidance.zero_star import ZeroStar
 from kinoform.solvers.index_list import IndexList, IndexRenoise
 from kinoform.solvers.level_grids import EvenToOne, LevelGrid, Listed, Nearest, Warped
@@ -32,9 +43,22 @@ LEVEL_GRIDS: dict[str, LevelGrid] = {
 SAMPLERS: dict[str, Sampler] = {
     "denoise": Denoise(), "flow-edit": FlowEdit(), "renoise": Renoise(), "rcm": RCM(), "index-renoise": IndexRenoise(),
 }  # fmt: skip
-GUIDANCE: dict[str, Guidance] = {"cfg": PlainGuidance(), "interval": Interval(), "zero-star": ZeroStar()}
-FUNCTIONS: dict[str, Callable[[float], float]] = {"midpoint": midpoint, "heun": heun}
-"""Functions that options may name."""
+GUIDANCE: dict[str, Guidance] = {
+    "cfg": PlainGuidance(), "apg": APG(), "apg-mix": APGMix(), "mambo-g": MagnitudeAware(),
+    "nag": NormalizedAttention(), "slg": SkipLayerGuidance(), "slg-uncond": SkipNegativeLayers(),
+    "pag": PerturbedAttention(), "seg": SmoothedEnergy(),
+    "rv2v": bernini.RV2V, "v2v": bernini.V2V, "v2v-chain": bernini.V2V_CHAIN, "t2v": bernini.T2V,
+    "v2v-apg": bernini.V2V_APG, "t2v-apg": bernini.T2V_APG, "r2v-apg": bernini.R2V_APG,
+    "interval": Interval(), "zero-star": ZeroStar(), "tcfg": Tangential(), "rescale": Rescale(),
+}  # fmt: skip
+VALUES: dict[str, object] = {
+    "midpoint": midpoint, "heun": heun, "v": V, "x0": X0, "sample": SAMPLE, "frame": FRAME, "channel": CHANNEL,
+    "block": BlockPart.BLOCK, "attention": BlockPart.ATTENTION, "feed_forward": BlockPart.FEED_FORWARD,
+}  # fmt: skip
+"""Values that options may name."""
+
+STRUCTURE = frozenset({"rule", "nested", "conditions"})
+"""Fields that are no options: the rule inside, and what a rule with a name of its own consists of."""
 
 MAX_LENGTH = 200
 """Largest length of options, in characters."""
@@ -42,10 +66,19 @@ MAX_LENGTH = 200
 
 def name_of(value: Solver | LevelGrid | Sampler | Guidance) -> str:
     """Return a name to be read again, such as `unipc` or `unipc(order=3)`; the repr of a value of another type."""
+    if isinstance(value, Around) and value.rule != PlainGuidance():
+        return f"{name_of(value.rule)}+{_name_alone(value)}"
+    return _name_alone(value)
+
+
+def _name_alone(value: object) -> str:
+    """Return the name of a value without that of the rule inside."""
     for name, known in {**LEVEL_GRIDS, **SAMPLERS, **GUIDANCE}.items():
         if type(value) is type(known) and is_dataclass(value):
-            values = {item.name: getattr(value, item.name) for item in fields(value)}
+            values = {item.name: getattr(value, item.name) for item in fields(value) if item.name != "rule"}
             changes = {option: own for option, own in values.items() if own != getattr(known, option)}
+            if changes.keys() & STRUCTURE:
+                continue
             written = ", ".join(f"{option}={_written(own)}" for option, own in changes.items())
             return f"{name}({written})" if written else name
     return repr(value)
@@ -70,12 +103,28 @@ def sampler_of(name: str) -> Sampler:
 
 
 def guidance_of(name: str) -> Guidance:
-    """Return the guidance rule of a name; read and refused as by `solver_of`."""
-    return _named(name, "guidance rule", GUIDANCE, "interval(low=0.2, high=0.9)")
+    """Return the guidance rule of a name such as `apg:eta=0.5+rescale:share=0.7`: each stands around those before it.
+
+    Read and refused as by `solver_of`. Raises UsageError for rules whose combination is not defined.
+    """
+    first, *others = re.split(r"\+(?=[a-z])", name)
+    example = "interval(low=0.2, high=0.9)" if first.startswith("interval") else "apg:eta=0.5+rescale:share=0.7"
+    rule = _named(first, "guidance rule", GUIDANCE, example)
+    for piece in others:
+        outside = _named(piece, "guidance rule", GUIDANCE, example)
+        if not isinstance(outside, Around) or not isinstance(rule, CombiningRule):
+            around = ", ".join(known for known, each in GUIDANCE.items() if isinstance(each, Around))
+            raise UsageError(
+                f"the guidance rule {piece[:MAX_LENGTH]!r} cannot follow {first[:MAX_LENGTH]!r}, for which their "
+                f"combination is not defined; behind a + stand {around}",
+                code="rules_conflict",
+            )
+        rule = cast("CombiningRule", replace(cast("Any", outside), rule=rule))
+    return rule
 
 
 def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
-    match = re.fullmatch(r"([^()]*)(?:\((.*)\))?", name, re.DOTALL)
+    match = re.fullmatch(r"([^():]*)(?:\((.*)\)|:(.*))?", name, re.DOTALL)
     known = table.get(match[1]) if match else None
     if match is None or known is None:
         own = f"; a {what} of your own is an argument of a recipe ({what.replace(' ', '_')}=)" if ":" in name else ""
@@ -84,15 +133,23 @@ def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
             code="unknown_solver" if table is SOLVERS else "unknown_name",
         )
     try:
-        changes = _options(match[2] or "")
+        changes = _options(match[2] or match[3] or "")
     except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
         raise UsageError(
             f"the options of {what} {name[:MAX_LENGTH]!r} cannot be read; write for example {example}", code="bad_value"
         ) from error
-    options = {item.name: getattr(known, item.name) for item in fields(known)}  # type: ignore[arg-type]
+    options = {
+        item.name: getattr(known, item.name)
+        for item in fields(known)  # type: ignore[arg-type]
+        if item.name not in STRUCTURE
+    }
     for option, value in changes.items():
         if isinstance(options.get(option), float) and type(value) is int:
             changes[option] = float(value)
+        elif isinstance(options.get(option), float) and isinstance(value, tuple):
+            changes[option] = tuple(
+                map(plain, cast("tuple[object, ...]", value))
+            )  # the rule refuses what it cannot take
         elif option not in options or type(value) is not type(options[option]):
             raise UsageError(
                 f"the {what} {match[1]!r} has no option {option}={value!r}; write for example {example}",
@@ -102,13 +159,14 @@ def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
 
 
 def _written(value: object) -> str:
-    if callable(value):
-        return getattr(value, "__name__", repr(value))
+    for name, known in VALUES.items():
+        if type(value) is type(known) and value == known:
+            return name
     return repr(set(cast("frozenset[object]", value))) if isinstance(value, frozenset) else repr(value)
 
 
 def _options(text: str) -> dict[str, object]:
-    """Parse keyword arguments whose values are literals or names in FUNCTIONS."""
+    """Parse keyword arguments whose values are literals or names in VALUES."""
     if len(text) > MAX_LENGTH:
         raise ValueError
     call = ast.parse(f"options({text})", mode="eval").body
@@ -122,6 +180,8 @@ def _options(text: str) -> dict[str, object]:
 
 def _value(node: ast.expr) -> object:
     if isinstance(node, ast.Name):
-        return FUNCTIONS[node.id]
+        return VALUES[node.id]
     value = ast.literal_eval(node)
+    if isinstance(value, list):
+        return tuple(cast("list[object]", value))
     return frozenset(cast("set[object]", value)) if isinstance(value, set) else value

@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from kinoform.ops.layer_changes import LayerChange, NegativeAttention
 from kinoform.solvers.field import stateful
 from kinoform.types import Field, Latents, Level, Velocity
+
+VIDEO, MORE_VIDEOS, IMAGES = "video", "videos", "images"
+"""Groups of in-context segments: the first video, all further ones, and images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,16 +19,18 @@ class Prediction:
     """Velocity of the model under a choice of its conditions; a key, so equal ones are evaluated once.
 
     With `prompt` it is that of the prompt, without it that of the negative prompt, and what belongs to the prompt is
-    left out. `without` names groups of in-context segments that are left out.
+    left out. `without` names groups of in-context segments that are left out. With a `change` some layers of the
+    transformer are changed, and other predictions do not share the work before them.
     """
 
     prompt: bool = True
     without: frozenset[str] = frozenset()
+    change: LayerChange | None = None
 
     @property
     def reads_negative(self) -> bool:
         """Return whether it needs the rows of the negative prompt."""
-        return not self.prompt
+        return not self.prompt or isinstance(self.change, NegativeAttention)
 
 
 POSITIVE, NEGATIVE = Prediction(), Prediction(prompt=False)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from kinoform.errors import UsageError
 from kinoform.numbers import real, settle
+from kinoform.solvers.guidance.around import Around
 from kinoform.solvers.guidance.plain import PlainGuidance
 from kinoform.solvers.guidance.rule import Combination, CombiningRule, GuidanceStep
 from kinoform.solvers.guidance.telescope import alone
@@ -11,7 +12,7 @@ from kinoform.solvers.predictions import POSITIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interval(CombiningRule):
+class Interval(Around):
     """Guidance by `rule` where `low` <= sigma <= `high`; elsewhere the positive velocity, by one evaluation.
 
     Kynkäänniemi et al. 2024. Sigma lies in 0 (clean) to 1 (noise) and is bent by the shift. Raises UsageError
@@ -29,10 +30,7 @@ class Interval(CombiningRule):
                 f"guidance from sigma {self.low} to {self.high} is no interval; give low < high, both from 0 to 1",
                 code="value_out_of_range",
             )
-
-    def check(self, steps: int) -> None:
-        """Raises UsageError where `rule` does."""
-        self.rule.check(steps)
+        self.check_inside()
 
     def at(self, step: GuidanceStep) -> Combination:
         return self.rule.at(step) if self.low <= step.level.sigma <= self.high else alone(POSITIVE)

@@ -11,8 +11,11 @@ from kinoform.solvers.predictions import NEGATIVE, POSITIVE
 class PlainGuidance(CombiningRule):
     """Guidance v = u + s (c - u), Ho & Salimans 2022: c under the prompt, u under the negative one, s of the text.
 
-    At s = 1 only c is evaluated, at s = 0 only u.
+    At s = 1 only c is evaluated, at s = 0 only u. `original` is the form of the paper, v = c + s (c - u), whose s is
+    less by 1: at 0 it leaves c.
     """
 
+    original: bool = False
+
     def at(self, step: GuidanceStep) -> Combination:
-        return telescoped((NEGATIVE, POSITIVE), (step.scale(),))
+        return telescoped((NEGATIVE, POSITIVE), (step.scale() + self.original,))

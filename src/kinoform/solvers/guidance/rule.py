@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from kinoform.solvers.field import Stateful, StatefulField
 from kinoform.solvers.predictions import Predict, Prediction, stateful_predict
@@ -13,6 +13,14 @@ from kinoform.types import Latents, Level, Velocity
 
 Scales: TypeAlias = Mapping[str, Callable[[Level], float]]
 """The scale of each condition (`text`, `images`, `video`) at a level; one that is not there is 1, no guidance."""
+
+
+@runtime_checkable
+class CarriesState(Protocol):
+    """Rule that tells whether its state goes on from one expert to the next; of others each expert begins anew."""
+
+    @property
+    def carries_state(self) -> bool: ...
 
 
 @runtime_checkable
@@ -56,7 +64,7 @@ class GuidanceStep:
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """Predictions that are asked for in a step, and how they are combined.
+    """Predictions that are asked for in a step, that with the most conditions first, and how they are combined.
 
     `combine` takes `(x, velocities, state)`, where the state is None at first, and returns a velocity and a state.
     """
@@ -66,9 +74,20 @@ class Combination:
 
 
 class CombiningRule(ABC):
-    """Guidance that says for each level what it asks for and how it combines that."""
+    """Guidance that says for each level what it asks for and how it combines that.
+
+    `takes_base` says whether it begins from the velocity under the negative prompt, which others may then change;
+    `takes_rules`, whether other rules may stand around it at all.
+    """
 
     __slots__ = ()
+    takes_base: ClassVar[bool] = True
+    takes_rules: ClassVar[bool] = True
+
+    @property
+    def carries_state(self) -> bool:
+        """Return whether its state goes on from one expert to the next, instead of beginning anew."""
+        return False
 
     @abstractmethod
     def at(self, step: GuidanceStep) -> Combination:

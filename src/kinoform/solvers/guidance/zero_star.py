@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kinoform.errors import UsageError
 from kinoform.numbers import settle, whole
+from kinoform.solvers.guidance.around import Around
 from kinoform.solvers.guidance.plain import PlainGuidance
 from kinoform.solvers.guidance.rule import Combination, CombiningRule, GuidanceStep
 from kinoform.solvers.predictions import NEGATIVE, POSITIVE, Prediction
@@ -22,7 +23,7 @@ EPSILON = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ZeroStar(CombiningRule):
+class ZeroStar(Around):
     """CFG-Zero* (Fan et al. 2025): `rule` with a u in place of the negative velocity u, and 0 at the beginning.
 
     a = <c, u> / (<u, u> + 1e-8), of each sample by itself, as in diffusers. The velocity is 0, and nothing is
@@ -30,11 +31,13 @@ class ZeroStar(CombiningRule):
     Raises UsageError for a negative number of steps.
     """
 
+    base: ClassVar[bool] = True
     zero_steps: int = 1
     rule: CombiningRule = field(default_factory=PlainGuidance)
 
     def __post_init__(self) -> None:
         settle(self, zero_steps=whole("zero_steps", self.zero_steps, 0, MOST_ZERO))
+        self.check_inside()
 
     def check(self, steps: int) -> None:
         """Raises UsageError where every step would be zero, and where `rule` does."""
