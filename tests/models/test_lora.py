@@ -17,6 +17,7 @@ from kinoform.models.lora import (
     attach,
     bare,
     chosen,
+    mark_varying,
     merge,
     set_strength,
     unmerge,
@@ -185,6 +186,23 @@ def test_strength_is_set_at_run_time_and_nothing_is_the_base() -> None:
     set_strength(changed, "lora", 1.0)
     assert torch.equal(velocity(changed), whole)
     assert gap(whole, velocity(model)) > 0.05 and gap(half, whole) > 0.02
+
+
+def test_a_compiled_model_keeps_its_graph_where_a_strength_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strength is a tensor that is filled, and 0 takes no other path, while nothing is added to the base."""
+    model = base()
+    changed = learned(model, LoRASpec(rank=4))
+    mark_varying(changed, "lora")
+    adapters = adapters_of(changed)["lora"]
+    factors = [adapter.factor for adapter in adapters.values()]
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    whole, plain = velocity(changed), velocity(model)
+    assert not torch.equal(whole, plain)
+    for strength, expected in ((0.0, plain), (1.0, whole), (0.0, plain)):
+        for adapter, factor in zip(adapters.values(), factors, strict=True):
+            factor.fill_(strength * adapter.scale)
+            assert adapter.factor is factor
+        assert torch.equal(velocity(changed), expected)
 
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), 101.0])

@@ -29,7 +29,7 @@ from kinoform.loading.lora_experts import assigned, check_strength
 from kinoform.loading.lora_file import LoRAFile, Parameters, open_lora
 from kinoform.loading.parts import Parts, TransformerLoader
 from kinoform.models.dit import DiT, DiTSpec
-from kinoform.models.lora import LoRARanks, adapters_of, changes_of, set_strength, with_changes
+from kinoform.models.lora import LoRARanks, adapters_of, changes_of, mark_varying, set_strength, with_changes
 from kinoform.models.lora_changes import WeightChange
 from kinoform.models.lora_linear import Adapter, device_of, dtype_of, linear_layers
 from kinoform.models.lora_parameters import changed_parameters
@@ -116,6 +116,8 @@ def with_loras(
         try:
             for name, file in names.items():
                 model = attach_file(model, file, strongest(own[name]), tell, name=name)
+                if not isinstance(own[name], float):
+                    mark_varying(model, name)
         finally:
             for held in files.values():
                 held.release()

@@ -180,6 +180,12 @@ def set_strength(model: nn.Module, name: str, strength: float) -> None:
     set_parameters(model, name, strength)
 
 
+def mark_varying(model: nn.Module, name: str) -> None:
+    """Say that the strength of an adapter or a LoRA file changes during a run; see `WeightChange.varies`."""
+    for change in changes_of(model)[name].values():
+        change.varies = True
+
+
 def check_strength(strength: float) -> None:
     """Raises UsageError."""
     if not abs(strength) <= STRONGEST:

@@ -26,6 +26,9 @@ class WeightChange(nn.Module):
     """
 
     factor: Float32[Tensor, ""]
+    varies: bool = False
+    """Whether the strength changes during a run. A compiled layer computes such a change at 0 too, and leaves it out
+    afterwards: going without would compile it again."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
@@ -42,6 +45,11 @@ class WeightChange(nn.Module):
     def strength(self, value: float) -> None:
         self._strength, self.counts = value, value != 0
         self.factor.fill_(value * self.scale)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the difference is computed, but chosen by a tensor."""
+        return self.varies and torch.compiler.is_compiling()
 
     def raw(self, weight: Float[Tensor, "out *in"], rows: slice = ALL) -> Float32[Tensor, "rows *in"]:
         """Some rows of the difference for this weight, before `scale` and `strength`."""

@@ -67,7 +67,7 @@ class Adapted(Linear):
         self.adapters, self.kept = nn.ModuleDict(), ()
 
     def forward(self, input: Tensor) -> Tensor:
-        counting = [] if self.kept else [change for change in self.named().values() if change.counts]
+        counting = [] if self.kept else [change for change in self.named().values() if change.chosen or change.counts]
         whole = [change for change in counting if not isinstance(change, Adapter)]
         if whole:
             result = linear(input.to(self.computes), self.changed(whole).to(self.computes), self.bias)
@@ -75,7 +75,8 @@ class Adapted(Linear):
             result = super().forward(input)
         for adapter in counting:
             if isinstance(adapter, Adapter):
-                result = result + adapter(input.to(result.dtype))
+                changed = result + adapter(input.to(result.dtype))
+                result = torch.where(adapter.factor != 0, changed, result) if adapter.chosen else changed
         return result
 
     def named(self) -> dict[str, WeightChange]:
