@@ -45,7 +45,8 @@ def test_the_defaults_are_those_of_the_recipe(name: str) -> None:
     frames, fps, steps, solver, shift, guidance_scale, negative = told
     found = [recipe.num_frames, recipe.fps, recipe.steps]
     assert [number(item) for item in (frames, fps, steps)] == found
-    scales = [recipe.scales.of_expert(index)["text"] for index in range(len(recipe.transformers))]
+    experts = range(len(recipe.transformers))
+    scales = [scale for index in experts for scale in recipe.scales.of_expert(index).values()]
     assert list(dict.fromkeys(map(float, re.findall(r"[\d.]+", guidance_scale)))) == list(dict.fromkeys(scales))
     assert solver == name_of(recipe.solver) and (negative == "empty") == (recipe.negative_prompt == "")
     assert f"{recipe.width}x{recipe.height}" in size or name == "i2v-14b-720p"

@@ -88,7 +88,7 @@ class NotingSampler(Denoise):
 @torch.inference_mode()
 def judge(golden: Golden) -> dict[str, Tensor]:
     """Values of every step of each solver, and the table of high steps."""
-    models = [model_of(replace(golden, weights=_weights_of(golden, expert))) for expert in EXPERTS]
+    models = [model_of(replace(golden, weights=weights_of(golden, expert))) for expert in EXPERTS]
     recipe, inputs = _recipe(golden, models), golden.inputs
     rows = (inputs["context"][None], inputs["context_null"][None])
     given = ConditionerOutput(channels=inputs["y"][None] if "y" in inputs else None)
@@ -106,7 +106,7 @@ def judge(golden: Golden) -> dict[str, Tensor]:
     return {key: value for key, value in found.items() if key in golden.outputs or key.startswith("out.")}
 
 
-def _weights_of(golden: Golden, expert: str) -> dict[str, Tensor]:
+def weights_of(golden: Golden, expert: str) -> dict[str, Tensor]:
     start = f"{expert}."
     return {key.removeprefix(start): value for key, value in golden.weights.items() if key.startswith(start)}
 

@@ -47,7 +47,7 @@ JUDGES: dict[str, Judge] = {
     **judge_few_step.JUDGES,
 }
 
-NOT_BUILT = ("bernini_sampling",)
+NOT_BUILT: tuple[str, ...] = ()
 """Patterns of names of files whose models and rules kinoform does not have yet. Every other file is judged."""
 
 

@@ -40,6 +40,7 @@ from kinoform.errors import UsageError, nearest
 from kinoform.media.types import InputImage, InputVideo
 from kinoform.models.codec import Codec, encode_video, latent_size
 from kinoform.numbers import Number, Whole
+from kinoform.solvers.guidance.rule import Guidance
 from kinoform.types import InContextSegment, Latents
 
 TASK: InputField[str | None] = InputField(
@@ -57,7 +58,7 @@ SHOWN = (VIDEO, FRAMES, REFERENCE_IMAGES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditingTask:
-    """Task that a model was trained on: its name, and the words that stood before every prompt.
+    """Task that a model was trained on: its name, the words that stood before every prompt, and the guidance for it.
 
     It is that of a request whose `given` inputs, by name, are exactly these; with `still`, of one that asks for one
     frame, without, for several. A task without `given` is asked for by its name alone.
@@ -65,6 +66,7 @@ class EditingTask:
 
     name: str
     prefix: str
+    guidance_rule: Guidance | None = None
     given: frozenset[str] | None = None
     still: bool | None = None
 
@@ -99,6 +101,9 @@ class InContext:
 
     def prefix(self, inputs: Inputs, video: VideoSize) -> str:
         return self.task_of(inputs, video).prefix
+
+    def guidance_rule(self, inputs: Inputs, video: VideoSize) -> Guidance | None:
+        return self.task_of(inputs, video).guidance_rule
 
     def task_of(self, inputs: Inputs, video: VideoSize) -> EditingTask:
         """Return the task that is named, or the first that fits what is given. Raises UsageError for an unknown one."""

@@ -19,6 +19,7 @@ from kinoform.models.codec import Codec, CodecSpec
 from kinoform.models.vision import VisionEncoder, VisionSpec
 from kinoform.numbers import Number, Whole
 from kinoform.ops.patch import Patch
+from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.levels import noised
 from kinoform.types import Conditions, InContextSegment, Latents, Level
 
@@ -226,6 +227,21 @@ class PrefixesPrompt(Protocol):
     """
 
     def prefix(self, inputs: Inputs, video: VideoSize) -> str: ...
+
+
+@runtime_checkable
+class ChoosesGuidance(Protocol):
+    """Conditioner of a model whose guidance depends on what it is given: `guidance_rule` is that of a request which
+    says none; None leaves the recipe's.
+    """
+
+    def guidance_rule(self, inputs: Inputs, video: VideoSize) -> Guidance | None: ...
+
+
+def rule_for(conditioners: Iterable[Conditioner], inputs: Inputs, video: VideoSize) -> Guidance | None:
+    """Return the guidance rule of the first conditioner that chooses one; None where none does."""
+    rules = (item.guidance_rule(inputs, video) for item in conditioners if isinstance(item, ChoosesGuidance))
+    return next((rule for rule in rules if rule is not None), None)
 
 
 def read_options(

@@ -8,7 +8,7 @@ from typing import Any
 
 from kinoform.conditions.input_kinds import check_text
 from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs, Takers
-from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declared, prefixed, task_of
+from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declared, prefixed, rule_for, task_of
 from kinoform.conditions.standard_inputs import FRAMES, MASK, SOURCE_PROMPT, VIDEO
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec, check_size
@@ -204,6 +204,8 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
     if changes.get("num_frames") is None and (seconds := seconds_of(prompt)) is not None:
         values["num_frames"] = frames_in(recipe, seconds, values["fps"])
     values |= _plain_numbers({**values, "seed": seed})
+    if changes.get("guidance_rule") is None and isinstance(inputs, Inputs) and values["guidance_scale"] != 1:
+        values["guidance_rule"] = _rule(recipe, inputs, values)
     values["windows"] = _windows(recipe, prompt, values)
     made = Request(prompt=prompt, **values)  # type: ignore[arg-type]
     if len(made.boundaries) != len(recipe.boundaries):
@@ -213,6 +215,12 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
             code="boundary_invalid",
         )
     return made
+
+
+def _rule(recipe: Recipe, inputs: Inputs, values: Mapping[str, object]) -> object:
+    """Return the guidance rule for what is given, where the model has one for it; else the recipe's."""
+    sizes = {name: whole(name, values[name], *WHOLE[name]) for name in ("num_frames", "height", "width")}
+    return rule_for(recipe.conditioners, inputs, VideoSize(**sizes)) or values["guidance_rule"]
 
 
 def _plain_numbers(values: Mapping[str, object]) -> dict[str, object]:
