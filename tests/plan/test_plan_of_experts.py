@@ -24,6 +24,8 @@ from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes
 from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance.interval import Interval
+from kinoform.solvers.guidance.negative_attention import NormalizedAttention
+from kinoform.solvers.guidance.skip_layers import SkipLayerGuidance
 from tests.conditions.in_hand import InHand
 from tests.support.tiny_recipe import ROWS, by_expert, tiny_of_two
 
@@ -42,6 +44,11 @@ ASKED: dict[str, tuple[dict[str, Any], list[tuple[int, int]]]] = {
     "in an interval": (
         {"guidance_scale": by_expert(4, 2), "guidance_rule": Interval(low=0.3, high=0.8)},
         [(1, 3), (2, 0)],
+    ),
+    "by attention": ({"guidance_rule": NormalizedAttention()}, [(0, 4), (0, 2)]),
+    "away from fewer layers": (
+        {"guidance_scale": 1.0, "guidance_rule": SkipLayerGuidance(layers=(0,), start=0.0, stop=0.7)},
+        [(3, 1), (0, 2)],
     ),
     "below the boundary": ({"inputs": SHOWN | {STRENGTH: 0.2}}, [(0, 0), (0, 1)]),
     "changing a video": (
