@@ -88,7 +88,7 @@ def test_a_file_says_what_it_is(kinoform: Run, adapter: Path) -> None:
 
 REFUSED = [
     (
-        ["convert", "tiny-depth.safetensors", "o.safetensors", "--to", "comfy"],
+        ["convert", "tiny-depth.safetensors", "o.safetensors", "--format", "comfy"],
         "adapter_not_lora",
         "--model",
     ),

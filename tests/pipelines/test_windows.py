@@ -16,7 +16,7 @@ from kinoform.pipelines.fit import sizes_of, workload_of
 from kinoform.pipelines.generate import Progress, silent
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.recorded import recorded
-from kinoform.pipelines.windows import Windows, latent_frame_at, windows_of
+from kinoform.pipelines.windows import Windows, latent_frame_at, usual_windows, windows_of
 from kinoform.plan.video_plan import plan_video
 from kinoform.recipes.load import load
 from kinoform.solvers.levels import CLEAN
@@ -152,7 +152,10 @@ def test_only_what_lasts_can_be_given(pipe: Pipeline) -> None:
     ):
         with refused("input_not_taken_in_windows"):
             replace(asked, inputs=inputs, windows=windows)
-    replace(asked, inputs=Inputs({FRAMES: {0: image(0, 16, 16)}}))
+    first = Inputs({FRAMES: {0: image(0, 16, 16)}})
+    replace(asked, inputs=first)
+    assert usual_windows(9, first) == NINE
+    assert usual_windows(9, Inputs({VIDEO: clip})) is None
 
 
 def test_windows_without_room_and_prompts_without_frames_are_refused(pipe: Pipeline) -> None:

@@ -81,7 +81,7 @@ def _make(prompt: str | None, options: GenerateOptions) -> None:
     changes = video.request_changes(
         pipeline.recipe, pipeline.parts.codec_spec, pipeline.parts.patch, inputs.read, fit_mask=inputs.fit_mask
     )
-    changes |= options.windows.asked(pipeline.recipe, video.seconds)
+    changes |= options.windows.asked(pipeline.recipe, video.seconds, changes["inputs"])
     first = random_seed() if video.seed is None else video.seed
     requests = [
         pipeline.request(text, seed=first + number, **changes)

@@ -90,7 +90,7 @@ def plan(
         changes = replace(video, size=size).request_changes(
             recipe, recipe.codec, recipe.transformers[0].patch, read, fit_mask=inputs.fit_mask
         )
-        changes |= options.windows.asked(recipe, video.seconds)
+        changes |= options.windows.asked(recipe, video.seconds, changes["inputs"])
         planned_request = request(recipe, texts[0], video.seed or 0, **changes)
         add = (recipe.additions or Additions()).to
         sizes = Sizes(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from kinoform.cli.options import VIDEO, option
 
 if TYPE_CHECKING:
+    from kinoform.conditions.inputs import Inputs
     from kinoform.pipelines.windows import Windows
     from kinoform.plan.video_plan import VideoPlan
     from kinoform.recipe import Recipe
@@ -27,15 +28,16 @@ class WindowOptions:
         bool, option(VIDEO, "Show windows only the frames before them, and not the first.", "--no-anchor/--anchor")
     ] = False
 
-    def asked(self, recipe: Recipe, seconds: float | None) -> dict[str, Windows | None]:
-        """Return the windows that are asked for, as an argument of a request; a length in `seconds` asks for them too.
+    def asked(self, recipe: Recipe, seconds: float | None, inputs: Inputs) -> dict[str, Windows | None]:
+        """Return the windows that are asked for, as an argument of a request; a length in `seconds` asks for them too,
+        unless the inputs say what happens when.
 
         Raises UsageError for numbers out of range.
         """
         from kinoform.pipelines.windows import Windows, usual_windows
 
         if self == WindowOptions():
-            return {} if seconds is None else {"windows": usual_windows(recipe.num_frames)}
+            return {} if seconds is None else {"windows": usual_windows(recipe.num_frames, inputs)}
         frames = recipe.num_frames if self.window is None else self.window
         return {"windows": Windows(frames=frames, overlap=self.window_overlap, anchor=not self.no_anchor)}
 

@@ -140,8 +140,10 @@ class Pipeline:
             )
         if seconds is not None:
             num_frames = frames_in(self.recipe, seconds, fps, num_frames)
-            windows = windows or usual_windows(self.recipe.num_frames)
         options = self.read_options(fps=fps, num_frames=num_frames, fit_mask=fit_mask)
+        given = to_inputs(readable(self.recipe.conditioners), values, options) if inputs is None else inputs
+        if seconds is not None and windows is None:
+            windows = usual_windows(self.recipe.num_frames, given)
         known = seed if generator is None else seed_of(generator, seed)
         asked = self.request(
             prompt,
@@ -156,7 +158,7 @@ class Pipeline:
             guidance_scale=guidance_scale,
             guidance_rule=guidance_rule,
             sampler=sampler,
-            inputs=to_inputs(readable(self.recipe.conditioners), values, options) if inputs is None else inputs,
+            inputs=given,
             shift=shift,
             solver=solver,
         )

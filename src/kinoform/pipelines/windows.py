@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput, InpaintingConstraint
+from kinoform.conditions.standard_inputs import FRAMES, MASK, VIDEO
 from kinoform.errors import UsageError
 from kinoform.models.codec import CodecSpec
 from kinoform.numbers import settle, whole
@@ -112,9 +114,12 @@ class CarriedFrames(InpaintingConstraint):
         return carried if self.own is None else self.own.impose(carried, level, noise)
 
 
-def usual_windows(num_frames: int) -> Windows | None:
-    """Return windows of as many frames as a model makes by itself; None for one of images."""
-    return Windows(frames=num_frames) if num_frames > 1 else None
+def usual_windows(num_frames: int, inputs: Inputs) -> Windows | None:
+    """Return windows of as many frames as a model makes by itself; None for one of images, and for inputs that say what
+    happens when, with which a video is made at once.
+    """
+    lasting = VIDEO not in inputs and MASK not in inputs and all(number == 0 for number in inputs[FRAMES])
+    return Windows(frames=num_frames) if num_frames > 1 and lasting else None
 
 
 def windows_of(
