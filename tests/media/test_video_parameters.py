@@ -84,6 +84,9 @@ def test_the_customary_text_is_what_galleries_parse():
     assert prompt == "a cat  [31m"
     assert negative == "Negative prompt: blur"
     assert settings.startswith("Steps: 30, Sampler: UniPC, CFG scale: 5.0, Seed: 7, Size: 832x480, Version: kino")
+    late = [{"value": 3.5, "steps": [0.0, 0.25]}, {"value": 1.0, "steps": [0.25, 1.0]}]
+    changing = tags({"guidance_scale": {"high": late, "low": {"text": 3.0}}})["parameters"]
+    assert 'CFG scale: "high=3.5@0.0-0.25,high=1.0@0.25-1.0,low.text=3.0"' in changing
     both = tags({"guidance_scale": {"high": 4.0, "low": 3.0}, "seed": 7})["parameters"]
     assert 'CFG scale: "high=4.0,low=3.0", Seed: 7' in both, "a comma ends a setting"
 

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -223,6 +223,24 @@ def _customary_text(params: Mapping[str, object]) -> str:
 
 def _customary(value: object) -> str:
     """Write one setting; numbers by name are quoted, since a comma ends a setting."""
-    if isinstance(value, Mapping):
-        return json.dumps(",".join(f"{name}={number}" for name, number in value.items()))
+    if isinstance(value, Mapping | list):
+        return json.dumps(",".join(_numbers_in(value)))
     return str(value)
+
+
+def _numbers_in(value: object, name: str = "") -> Iterator[str]:
+    """Yield numbers by name, and the pieces of those that change during a run, as the command line takes them."""
+    if isinstance(value, Mapping):
+        for key, number in cast("Mapping[str, object]", value).items():
+            yield from _numbers_in(number, f"{name}.{key}" if name else key)
+    elif isinstance(value, list):
+        for piece in cast("list[object]", value):
+            match piece:
+                case {"value": number, "steps": [start, end]}:
+                    yield from _numbers_in(f"{number}@{start}-{end}", name)
+                case {"value": number, "timesteps": [start, end]}:
+                    yield from _numbers_in(f"{number}@t{start}-{end}", name)
+                case _:
+                    yield from _numbers_in(str(piece), name)
+    else:
+        yield f"{name}={value}" if name else str(value)
