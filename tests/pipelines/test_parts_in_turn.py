@@ -25,6 +25,7 @@ from kinoform.solvers.flow_edit import FlowEdit
 from kinoform.solvers.guidance.interval import Interval
 from kinoform.solvers.guidance.plain import PlainGuidance
 from kinoform.solvers.guidance.rule import Scales
+from kinoform.solvers.guidance.skip_layers import SkipNegativeLayers
 from kinoform.solvers.guidance.zero_star import ZeroStar
 from kinoform.solvers.predictions import POSITIVE, Prediction
 from kinoform.types import Level
@@ -130,7 +131,9 @@ def test_the_negative_prompt_is_encoded_and_prepared_only_where_it_is_read(
         def loading(dtype: torch.dtype, device: torch.device) -> Any:
             part = load(dtype, device)
             call = getattr(part, method)
-            monkeypatch.setattr(part, method, lambda *words: (calls.append(name), call(*words))[1], raising=False)
+            monkeypatch.setattr(
+                part, method, lambda *words, **named: (calls.append(name), call(*words, **named))[1], raising=False
+            )
             return part
 
         return loading
@@ -146,6 +149,11 @@ def test_the_negative_prompt_is_encoded_and_prepared_only_where_it_is_read(
     (asked_of_one,) = plan.asked
     together = asked_of_one.together
     assert plan.workload.prompts == texts and sum(together.prepared.values()) == prepared
+
+
+def test_layers_that_are_not_there_are_refused_before_anything_is_read(fresh: Pipeline) -> None:
+    with refused("layer_missing"):
+        fresh.request(PROMPT, seed=1, guidance_scale=4.0, guidance_rule=SkipNegativeLayers(layers=(99,)))
 
 
 def test_a_rule_that_reads_what_it_says_it_does_not_is_refused(fresh: Pipeline) -> None:

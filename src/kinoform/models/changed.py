@@ -44,13 +44,19 @@ def changed_blocks(blocks: Sequence[Block], change: LayerChange) -> tuple[Block,
     Raises UsageError for layers that are not there, and for blocks that do not name their parts.
     """
     layers = range(len(blocks)) if isinstance(change, NegativeAttention) else change.layers
-    if missing := [layer for layer in layers if not 0 <= layer < len(blocks)]:
+    check_layers(change, len(blocks))
+    return tuple(changed(block, change) if layer in layers else block for layer, block in enumerate(blocks))
+
+
+def check_layers(change: LayerChange, count: int) -> None:
+    """Raise UsageError for a change of layers that a transformer of so many has not."""
+    layers = () if isinstance(change, NegativeAttention) else change.layers
+    if missing := [layer for layer in layers if not 0 <= layer < count]:
         raise UsageError(
-            f"the guidance rule names layer {missing[0]}, and this transformer has {len(blocks)}: 0 to "
-            f"{len(blocks) - 1}; write for example layers=[{len(blocks) // 2}]",
+            f"the guidance rule names layer {missing[0]}, and this transformer has {count}: 0 to {count - 1}; "
+            f"write for example layers=[{count // 2}]",
             code="layer_missing",
         )
-    return tuple(changed(block, change) if layer in layers else block for layer, block in enumerate(blocks))
 
 
 def changed(block: Block, change: LayerChange) -> Block:

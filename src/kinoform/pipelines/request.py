@@ -11,6 +11,7 @@ from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs, Takers
 from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declared, prefixed, rule_for, task_of
 from kinoform.conditions.standard_inputs import FRAMES, MASK, SOURCE_PROMPT, VIDEO
 from kinoform.errors import UsageError
+from kinoform.models.changed import check_layers
 from kinoform.models.codec import CodecSpec, check_size
 from kinoform.numbers import Whole, nearest_frames, real, settle, whole
 from kinoform.ops.patch import Patch
@@ -214,6 +215,11 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
             f"boundaries between them, not {made.boundaries}",
             code="boundary_invalid",
         )
+    for index, spec in enumerate(recipe.transformers):
+        scales = made.scales.along(index, made.levels)
+        for prediction in made.guidance_rule.predictions(scales, made.levels):
+            if prediction.change is not None:
+                check_layers(prediction.change, spec.layers)
     return made
 
 
