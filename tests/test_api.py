@@ -67,7 +67,7 @@ NAMES = {
         Warped WeightsError Windows WithinFrames WithinPlaces
         ZeroStar
         attach attend
-        bare benchmark
+        bare benchmark bernini_1_3b bernini_a14b
         clip_chunks
         data_prediction decode_video default_tasks dpmpp_levels
         encode_video evaluate every_matrix

@@ -153,6 +153,8 @@ if TYPE_CHECKING:
     from kinoform.pipelines.windows import Windows as Windows
     from kinoform.recipe import BySize as BySize
     from kinoform.recipe import Recipe as Recipe
+    from kinoform.recipes.bernini import bernini_1_3b as bernini_1_3b
+    from kinoform.recipes.bernini import bernini_a14b as bernini_a14b
     from kinoform.recipes.few_step import FewStep as FewStep
     from kinoform.recipes.wan21 import flf2v_14b as flf2v_14b
     from kinoform.recipes.wan21 import i2v_14b_480p as i2v_14b_480p
@@ -276,6 +278,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.recipes.few_step": "FewStep",
         "kinoform.recipes.wan21": "t2v_1_3b t2v_14b t2i_14b i2v_14b_480p i2v_14b_720p flf2v_14b vace_1_3b vace_14b",
         "kinoform.recipes.wan22": "t2v_a14b i2v_a14b ti2v_5b vace_a14b",
+        "kinoform.recipes.bernini": "bernini_1_3b bernini_a14b",
         "kinoform.pipelines.pipeline": "Pipeline",
         "kinoform.pipelines.request": "Request",
         "kinoform.pipelines.windows": "Windows",
