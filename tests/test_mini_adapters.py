@@ -4,14 +4,18 @@ The skill test is a fixed small sample of `kinoform evaluate MODEL --inputs`; it
 adapters reach on it, so that only a real regression fails, and far above chance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 import kinoform
 from kinoform.evaluation.evaluate import evaluate, input_tasks
+from kinoform.evaluation.tasks import prompt_tasks
+from kinoform.models.dit import DiT, Prepared
 from kinoform.recipes.catalogue import ADAPTERS, adapter_asset
+from kinoform.types import Level
 from tests.support.unchecked import unchecked
 
 MOST_BYTES = 2_000_000
@@ -45,7 +49,22 @@ def test_an_adapter_is_small_and_fits_its_base(name: str) -> None:
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+def test_four_forwards_make_what_thirty_two_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, forwards, evaluated = kinoform.load("mini:fast", device="cpu"), list[int](), DiT.velocities
+
+    def counted(model: DiT, x: Tensor, level: Level, prepared: Sequence[Prepared]) -> list[Tensor]:
+        forwards.append(len(prepared))
+        return evaluated(model, x, level, prepared)
+
+    monkeypatch.setattr(DiT, "velocities", counted)
+    with unchecked():
+        found = evaluate(pipeline, prompt_tasks(["L1"]), count=SCENES)
+    print({case.name: {mark: each.right for mark, each in case.skill.items()} for case in found.cases})
+    assert forwards == [1] * 4 * len(found.cases) * SCENES
+    assert sum(case.skill["all_right"].right for case in found.cases) >= 0.6 * len(found.cases) * SCENES
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_it_follows_its_inputs(name: str) -> None:
     pipeline = kinoform.load(name, device="cpu")
     with unchecked():  # as users run it, and in less time

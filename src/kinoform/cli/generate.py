@@ -66,6 +66,7 @@ def bridge(
 
 def _make(prompt: str | None, options: GenerateOptions) -> None:
     """Make the videos that the options describe and save them, or print the plan of them."""
+    options = options.at_speed()
     video, inputs, output = options.video, options.inputs, options.output
     console.keep_private(prompt, video.negative, *inputs.private())
     texts = prompts_of(prompt, video.prompts)

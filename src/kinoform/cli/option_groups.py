@@ -139,7 +139,9 @@ class VideoOptions:
         None
     )
     steps: Annotated[int | None, option(VIDEO, "Denoising steps, 1 to 1000."), RECIPE_SETTING] = None
-    fast: Annotated[bool, option(VIDEO, "Fewer steps, where their cost in skill is measured (mini).", "--fast")] = False
+    fast: Annotated[
+        bool, option(VIDEO, "Few steps, where their cost in skill is measured: mini:fast for mini.", "--fast")
+    ] = False
     guidance_scale: Annotated[
         str | None,
         option(
@@ -331,6 +333,19 @@ class GenerateOptions:
     inputs: InputOptions
     machine: MachineOptions
     output: OutputOptions
+
+    def at_speed(self) -> GenerateOptions:
+        """Return these options, with --fast those of the student that was distilled from the model, if there is one.
+
+        It is told, and stands in the parameters of the video.
+        """
+        from kinoform.recipes.catalogue import STUDENTS
+
+        student = STUDENTS.get(str(self.model.model)) if self.video.fast and self.model.recipe is None else None
+        if student is None:
+            return self
+        console.note(f"--fast takes {student}, which was distilled from {self.model.model}: few steps, no guidance")
+        return replace(self, model=replace(self.model, model=student))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ def plan(
 
     Takes all words of `kinoform generate`; those about the file to come change nothing here.
     """
+    options = options.at_speed()
     model, video, inputs, as_json = options.model, options.video, options.inputs, options.output.as_json
     console.keep_private(prompt, video.negative, *inputs.private())
     texts = ["any video"] if prompt is None and video.prompts is None else prompts_of(prompt, video.prompts)

@@ -42,7 +42,7 @@ def fast() -> Recipe:
         steps=4,
         shift=5.0,
         guidance_scale=1.0,
-        fast_steps=None,
+        fast_steps=4,
     )
 
 

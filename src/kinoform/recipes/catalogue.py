@@ -34,6 +34,7 @@ EMBEDDED = {
 }
 
 ADAPTERS = {
+    "mini:fast": "kinoform.mini.adapters:fast",
     "mini:frames": "kinoform.mini.adapters:frames",
     "mini:vace": "kinoform.mini.adapters:vace",
     "mini:reference": "kinoform.mini.adapters:reference",
@@ -42,10 +43,12 @@ ADAPTERS = {
 
 UNSHIPPED = {
     "mini-experts": "kinoform.mini.experts_recipe:mini_experts",
-    "mini:fast": "kinoform.mini.adapters:fast",
     "mini:context": "kinoform.mini.adapters:context",
 }
 """Adapters that `kinoform train` makes and the package does not hold, and their recipes."""
+
+STUDENTS = {"mini": "mini:fast"}
+"""Models, and what was distilled from each to make its videos in a few steps without guidance."""
 
 COMPARED = ("kinoform.mini.adapters:in_context_references", "kinoform.mini.adapters:reference_context")
 """Recipes of adapters of which the better one is embedded."""

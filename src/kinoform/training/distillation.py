@@ -8,7 +8,7 @@ begin where the one before it has really come to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
@@ -29,6 +29,8 @@ from kinoform.ops.flops import count_flops
 from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
 from kinoform.solvers.base import sample
+from kinoform.solvers.predictions import NEGATIVE, POSITIVE, Prediction
+from kinoform.solvers.scales import guidance_scales
 from kinoform.training.adapter import CPU, TrainedAdapter
 from kinoform.training.checkpoint import held
 from kinoform.training.devices import apart
@@ -39,7 +41,7 @@ from kinoform.training.objective import TrainableModel
 from kinoform.training.plan import TrainingRun, shared
 from kinoform.training.rng import step_generator
 from kinoform.training.stage import RunOptions, TrainingSpec
-from kinoform.types import Conditions, Latents, Level, Velocity
+from kinoform.types import CLEAN, Conditions, Latents, Level, Velocity
 
 
 @runtime_checkable
@@ -80,10 +82,8 @@ class DistillationPlan:
                 "without additions; derive its recipe so",
                 code="recipe_mismatch",
             )
-        numbers = {"shift": self.recipe.shift, "guidance_scale": self.teacher.guidance_scale}
-        for name, value in numbers.items():
-            if not isinstance(value, float | int):
-                raise UsageError(f"{name} must be one number for a distillation, not {value!r}", code="wrong_type")
+        if not isinstance(self.recipe.shift, float | int):
+            raise UsageError(f"the recipe {self.recipe.name} needs one shift for all sizes", code="wrong_type")
 
     @property
     def run_name(self) -> str:
@@ -161,9 +161,6 @@ class DistillationStage:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self._model, self._segments = TrainableModel(model), plan.segments()
-        scale = plan.teacher.guidance_scale
-        assert isinstance(scale, float | int)
-        self._scale = scale
         self.samples_per_step = plan.batch
         self._flops = self._count(self.batch(0))
 
@@ -207,17 +204,21 @@ class DistillationStage:
     @torch.no_grad()
     def _teacher(self, batch: DistillationBatch) -> Callable[[Latents, tuple[Level, ...]], Latents]:
         """Return the function from latents to where the teacher comes from there by its steps along some levels."""
-        model, solver, scale = bare(self._model.model), self._plan.teacher.solver, self._scale
+        model, of = bare(self._model.model), self._plan.teacher
         grid = grid_of(batch.noise, model.spec.patch)
-        prompts = [model.prepare(Conditions(context={"text": rows}), grid) for rows in (batch.rows, batch.negative)]
+        rows = {POSITIVE: batch.rows, NEGATIVE: batch.negative}
+        prompts = {asked: model.prepare(Conditions(context={"text": text}), grid) for asked, text in rows.items()}
 
-        def field(x: Latents, level: Level) -> Velocity:
-            towards, away = model.velocities(x, level, prompts)
-            return away + scale * (towards - away)
+        def predict(x: Latents, level: Level, asked: Sequence[Prediction]) -> list[Velocity]:
+            return model.velocities(x, level, [prompts[prediction] for prediction in asked])
+
+        run = (*(level for levels in self._segments for level in levels[:-1]), CLEAN)
+        scales = guidance_scales(of.guidance_scale, 1).along(0, run)
+        field = of.guidance_rule.guide(predict, scales, run)
 
         @torch.no_grad()
         def taught(x: Latents, levels: tuple[Level, ...]) -> Latents:
-            *_, last = sample(solver, field, x, levels)
+            *_, last = sample(of.solver, field, x, levels)
             return last.x
 
         return taught
@@ -236,7 +237,8 @@ def deciding(plan: DistillationPlan, base_hash: str) -> dict[str, object]:
         for item in fields(plan)
         if item.name not in ("recipe", "teacher", "training")
     }
-    teacher = {name: getattr(plan.teacher, name) for name in ("solver", "guidance_scale", "negative_prompt")}
+    guided = ("solver", "guidance_scale", "guidance_rule", "negative_prompt")
+    teacher = {name: getattr(plan.teacher, name) for name in guided}
     student = {"transformer": plan.recipe.transformer, "segments": plan.segments(), "video": plan.video}
     return {"base_hash": base_hash, **values, "teacher": teacher, **student}
 
