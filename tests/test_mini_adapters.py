@@ -53,7 +53,7 @@ def test_four_forwards_make_what_thirty_two_make(monkeypatch: pytest.MonkeyPatch
     pipeline, forwards, evaluated = kinoform.load("mini:fast", device="cpu"), list[int](), DiT.velocities
 
     def counted(model: DiT, x: Tensor, level: Level, prepared: Sequence[Prepared]) -> list[Tensor]:
-        forwards.append(len(prepared))
+        forwards.extend([len(prepared)] * (not x.is_meta))  # the plan of a video computes no numbers
         return evaluated(model, x, level, prepared)
 
     monkeypatch.setattr(DiT, "velocities", counted)
