@@ -17,6 +17,7 @@ from kinoform.models.segments import SegmentRotation
 from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.recipe import Recipe
 from kinoform.solvers.euler import Euler
+from kinoform.solvers.guidance.bernini import RV2V
 
 TIME, SIDE = 4, 8
 """Strides of the codec: a latent cell has TIME frames (the first one 1) of SIDE x SIDE pixels."""
@@ -57,10 +58,15 @@ def vace() -> Recipe:
 
 
 def context() -> Recipe:
-    """Return the recipe of `mini:context`: source video and references in the sequence of the video, as Bernini-R's."""
+    """Return the recipe of `mini:context`: source video and references in the sequence of the video, as Bernini-R's.
+
+    Images are guided as the prompt is; the video is not, so that what nothing else says stays as it is there.
+    """
     return replace(
         mini(),
         name="mini:context",
+        guidance_rule=RV2V,
+        guidance_scale={"text": 2.5, "images": 2.5, "video": 1.0},
         conditioners=(InContext(tasks=(), fallback=EditingTask(name="edit", prefix=""), most=4, longest=64),),
         additions=Additions(segments=SegmentRotation()),
     )
