@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from kinoform.models.block import FullBlock, SelfAttention, TransformerBlock, shift_scale_gate
 from kinoform.models.context import ReferenceContext, TextContext
-from kinoform.models.dit import DiT, DiTSpec, PatchEmbedding
+from kinoform.models.dit import DiT, DiTSpec
+from kinoform.models.patch_embedding import PatchEmbedding
 from kinoform.models.protocols import Attend, InContextTokens, Stream
 from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.ops.attention import attend

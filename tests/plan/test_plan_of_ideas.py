@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kinoform.cli.plan import report
+from kinoform.cli.plan_report import report
 from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs
 from kinoform.conditions.protocols import (
     Conditioner,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinoform.cli.plan import report
+from kinoform.cli.plan_report import report
 from kinoform.conditions.first_frame import FirstFrame
 from kinoform.conditions.image_tokens import ImageTokens
 from kinoform.conditions.inputs import NO_INPUTS, Inputs

@@ -74,3 +74,13 @@ def test_a_rule_that_is_said_wins_and_a_guidance_of_1_is_none() -> None:
     assert said.guidance_rule == V2V
     off = request(bernini_1_3b(), "a cat", 1, inputs=Inputs({VIDEO: CLIP}), guidance_scale=1.0, num_frames=5)
     assert off.guidance_rule == PlainGuidance() and not off.reads_negative
+
+
+def test_a_guidance_keeps_the_recipe_s_of_conditions_that_it_does_not_name() -> None:
+    def written(**changes: object) -> str:
+        return request(bernini_a14b(), "a cat", 1, **changes).scales.written()
+
+    assert written() == "high=4,high.images=4.5,high.video=1.25,low=3.2,low.images=3.6,low.video=1"
+    assert written(guidance_scale=5) == "text=5,high.images=4.5,high.video=1.25,low.images=3.6,low.video=1"
+    assert written(guidance_scale={"text": 3.0, "video": 2.0}) == "text=3,video=2,high.images=4.5,low.images=3.6"
+    assert written(guidance_scale=1) == "1", "none is none"

@@ -20,6 +20,7 @@ from kinoform.models.block import FullBlock
 from kinoform.models.changed import NEGATIVE_TEXT, TEXT, changed_blocks
 from kinoform.models.context import TextContext
 from kinoform.models.linear import Linear, named_modules
+from kinoform.models.patch_embedding import PatchEmbedding
 from kinoform.models.protocols import (
     Alone,
     Block,
@@ -36,7 +37,7 @@ from kinoform.models.protocols import (
 from kinoform.models.segments import SegmentRotation, followed, sequence_phases
 from kinoform.ops.layer_changes import LayerChange
 from kinoform.ops.norm import layer_norm
-from kinoform.ops.patch import Patch, covers, patches, unpatch
+from kinoform.ops.patch import Patch, covers, unpatch
 from kinoform.ops.rope import Rotary, rotary, tables
 from kinoform.ops.sinusoid import sinusoid
 from kinoform.types import Conditions, Grid, InContextSegment, Latents, Level, Velocity
@@ -109,30 +110,6 @@ class Prepared(NamedTuple):
         own, others = ([id(item.latents) for item in each.segments] for each in (self, other))
         alike = self.channels is other.channels and self.clean is other.clean and own == others
         return alike and self.blocks[0] is other.blocks[0] and not self.payloads and not other.payloads
-
-
-class PatchEmbedding(nn.Module):
-    """Convolution whose kernel is its stride, as a product over patches; weight [d, c, pt, ph, pw]."""
-
-    def __init__(self, channels: int, dim: int, patch: Patch) -> None:
-        super().__init__()
-        bound = (channels * patch[0] * patch[1] * patch[2]) ** -0.5  # as torch starts a convolution
-        self.weight = nn.Parameter(torch.empty(dim, channels, *patch).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(dim))
-        self.patch = patch
-
-    def part(self, x: Latents, first: int) -> Float[Tensor, "b l d"]:
-        """The contribution of channels first, first + 1, ... held by x; without the bias.
-
-        Float32 whatever the weight, since the residual stream is: contributions that were rounded one by one would be
-        further off than the whole.
-        """
-        weight = self.weight[:, first : first + x.shape[1]].flatten(1).float()
-        return patches(x, self.patch).float() @ weight.T
-
-    def forward(self, x: Latents) -> Float[Tensor, "b l d"]:
-        """Tokens of latents alone, without the channels that stand behind them."""
-        return self.part(x, 0) + self.bias.float()
 
 
 class Head(nn.Module):

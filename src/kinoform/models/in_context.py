@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.models.dit import PatchEmbedding
+from kinoform.models.patch_embedding import PatchEmbedding
 from kinoform.models.protocols import InContextTokens, Stream, TransformerSizes
 from kinoform.ops.patch import grid_of
 from kinoform.ops.rope import grid_positions

@@ -27,7 +27,7 @@ class WeightChange(nn.Module):
 
     factor: Float32[Tensor, ""]
     varies: bool = False
-    """Whether the strength changes during a run. A compiled layer computes such a change at 0 too, and leaves it out
+    """True where the strength changes during a run. A compiled layer computes such a change at 0 too, and leaves it out
     afterwards: going without would compile it again."""
 
     def __init__(self, scale: float = 1.0) -> None:
@@ -48,7 +48,7 @@ class WeightChange(nn.Module):
 
     @property
     def chosen(self) -> bool:
-        """Whether the difference is computed, but chosen by a tensor."""
+        """Return whether the difference is computed at 0 too, and chosen by a tensor."""
         return self.varies and torch.compiler.is_compiling()
 
     def raw(self, weight: Float[Tensor, "out *in"], rows: slice = ALL) -> Float32[Tensor, "rows *in"]:

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import UsageError
-from kinoform.models.dit import PatchEmbedding
 from kinoform.models.linear import Linear
+from kinoform.models.patch_embedding import PatchEmbedding
 from kinoform.models.protocols import Block, KeysValues, Stream, TransformerSizes
 from kinoform.ops.patch import covers
 from kinoform.ops.rope import Rotary

@@ -205,6 +205,8 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
     if changes.get("num_frames") is None and (seconds := seconds_of(prompt)) is not None:
         values["num_frames"] = frames_in(recipe, seconds, values["fps"])
     values |= _plain_numbers({**values, "seed": seed})
+    if changes.get("guidance_scale") is not None:
+        values["guidance_scale"] = _completed(values["guidance_scale"], recipe)
     if changes.get("guidance_rule") is None and isinstance(inputs, Inputs) and values["guidance_scale"] != 1:
         values["guidance_rule"] = _rule(recipe, inputs, values)
     values["windows"] = _windows(recipe, prompt, values)
@@ -227,6 +229,12 @@ def _rule(recipe: Recipe, inputs: Inputs, values: Mapping[str, object]) -> objec
     """Return the guidance rule for what is given, where the model has one for it; else the recipe's."""
     sizes = {name: whole(name, values[name], *WHOLE[name]) for name in ("num_frames", "height", "width")}
     return rule_for(recipe.conditioners, inputs, VideoSize(**sizes)) or values["guidance_rule"]
+
+
+def _completed(scale: object, recipe: Recipe) -> float | GuidanceScales:
+    """Return a scale with the recipe's numbers for the conditions that it does not name."""
+    count = len(recipe.transformers)
+    return guidance_scales(scale, count).over(guidance_scales(recipe.guidance_scale, count)).plain()
 
 
 def _plain_numbers(values: Mapping[str, object]) -> dict[str, object]:

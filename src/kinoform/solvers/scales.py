@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from kinoform.errors import UsageError
@@ -59,6 +59,18 @@ class GuidanceScales:
         """Return the same scales with functions as the schedules that they were in a run through `levels`."""
         numbers = ((expert, condition, fixed(value, levels)) for expert, condition, value in self.numbers)
         return GuidanceScales(experts=self.experts, numbers=tuple(numbers))
+
+    def over(self, default: GuidanceScales) -> GuidanceScales:
+        """Return these scales, and those of `default` for conditions that these do not name.
+
+        A scale of 1 alone is no guidance, of no condition.
+        """
+        own = {condition for _, condition, _ in self.numbers}
+        if self.plain() == 1 or default.experts != self.experts:
+            return self
+        both = (*self.numbers, *(item for item in default.numbers if item[1] not in own))
+        order = [(expert, condition) for expert in ("", *expert_names(self.experts)) for condition in CONDITIONS]
+        return replace(self, numbers=tuple(sorted(both, key=lambda item: order.index(item[:2]))))
 
     def as_json(self) -> Any:
         """Return the scale, or the scales by names as JSON has them: {"high": 4, "low": {"text": 3, "images": 4.5}}."""
